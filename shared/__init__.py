@@ -1,0 +1,1 @@
+"""What both sides of Afterword stand on: contracts, errors, settings, the ledger."""

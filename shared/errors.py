@@ -1,0 +1,155 @@
+"""Every error of ours, drawn as a tree by what a caller would do.
+
+    AfterwordError
+    ├─ InvalidRequest(field)         fix the call
+    ├─ Misconfigured(setting)        fix the environment
+    ├─ NotAccepted                   nothing was promised; send again, same idempotency key
+    │  ├─ LedgerUnavailable          Redis is away, slow or not fit for use
+    │  ├─ QueueFull                  wait, then send again
+    │  └─ KeyReused                  the idempotency key belongs to another body
+    ├─ JobNotFound                   never existed, or its retention time is over
+    ├─ NoReplyInTime                 the job goes on; ask again with its id
+    ├─ JobFailed(code)               the job has ended without a reply
+    ├─ LeaseLost                     someone newer owns it; write nothing, stop the call
+    ├─ IllegalStep                   a bug: a record was asked to do what it cannot
+    └─ Upstream(blame)               Claude or mem0 did not give what was asked
+       ├─ Unavailable · RateLimited  theirs: nobody's attempt is spent
+       ├─ AccessDenied               ours: key revoked, quota spent, bad configuration
+       └─ Rejected · BadAnswer       this one's: fail or bury it, let the next one go on
+
+No text of an error carries content: not a prompt, reply, memory or key (promise I11).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class AfterwordError(Exception):
+    """Something Afterword was asked for did not happen."""
+
+
+class InvalidRequest(AfterwordError):
+    """A request is refused before anything is written; `field` names the culprit."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class Misconfigured(AfterwordError):
+    """A setting cannot work; `setting` is its environment variable."""
+
+    def __init__(self, setting: str, reason: str) -> None:
+        super().__init__(f"{setting}: {reason}")
+        self.setting = setting
+        self.reason = reason
+
+
+class NotAccepted(AfterwordError):
+    """The job was not accepted; sending it again with the same key is always safe."""
+
+
+class LedgerUnavailable(NotAccepted):
+    """Redis did not confirm the step in time."""
+
+
+class QueueFull(NotAccepted):
+    """The ledger holds as many open jobs as it may."""
+
+
+class KeyReused(NotAccepted):
+    """The idempotency key was used before with another request."""
+
+
+class JobNotFound(AfterwordError):
+    """No record of that job: it never existed, or its retention time is over."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job {job_id}: it never existed or its retention time is over")
+        self.job_id = job_id
+
+
+class NoReplyInTime(AfterwordError):
+    """The wait is over, the job is not: ask again with the same job id."""
+
+    def __init__(self, job_id: str, waited_s: float) -> None:
+        super().__init__(f"job {job_id} has no reply after {waited_s:g} s; it goes on")
+        self.job_id = job_id
+
+
+class JobFailed(AfterwordError):
+    """The job ended without a reply; `code` says why, `state` how."""
+
+    def __init__(self, job_id: str, state: str, code: str) -> None:
+        super().__init__(f"job {job_id} {state}: {code}")
+        self.job_id = job_id
+        self.state = state
+        self.code = code
+
+
+class LeaseLost(AfterwordError):
+    """Someone newer owns this job or lane: write nothing more."""
+
+
+class IllegalStep(AfterwordError):
+    """A record was asked for a step its state does not allow."""
+
+
+class Blame(StrEnum):
+    """Whose failure it is; the only thing the policy looks at besides the attempt."""
+
+    THEIRS = "theirs"
+    OURS = "ours"
+    THIS = "this one's"
+
+
+class Upstream(AfterwordError):
+    """Claude or mem0 did not give what was asked.
+
+    `code` is a short fixed word for the ledger, `request_id` the provider's own, and
+    `unknown_outcome` is true when the call may have taken effect all the same.
+    """
+
+    blame = Blame.THEIRS
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        request_id: str | None = None,
+        retry_after_s: float | None = None,
+        unknown_outcome: bool = False,
+    ) -> None:
+        super().__init__(code if request_id is None else f"{code} (request {request_id})")
+        self.code = code
+        self.request_id = request_id
+        self.retry_after_s = retry_after_s
+        self.unknown_outcome = unknown_outcome
+
+
+class Unavailable(Upstream):
+    """The provider is down, overloaded, unreachable or too slow."""
+
+
+class RateLimited(Upstream):
+    """The provider asked us to wait."""
+
+
+class AccessDenied(Upstream):
+    """The provider refuses our key, our account or our configuration."""
+
+    blame = Blame.OURS
+
+
+class Rejected(Upstream):
+    """The provider refuses this one request; sending it again cannot help."""
+
+    blame = Blame.THIS
+
+
+class BadAnswer(Upstream):
+    """The provider's answer is cut short or not what it should be; again may help."""
+
+    blame = Blame.THIS

@@ -1,0 +1,184 @@
+"""One connection to Redis that many coroutines share."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections import deque
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from shared.errors import LedgerUnavailable, Misconfigured
+
+#: Commands sent in one go at most: bounds how long one answer waits for the others.
+BATCH = 256
+
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 1.0
+
+#: A connection silent for this long is given up, however patient its callers are.
+_SOCKET_S = 5.0
+
+_LUA = Path(__file__).with_name("lua")
+
+Command: TypeAlias = tuple[str | float, ...]
+
+
+class Script:
+    """One step of the ledger: a Lua file with what all of them share in front."""
+
+    def __init__(self, name: str) -> None:
+        shared_part = (_LUA / "ledger.lua").read_text()
+        self.name = name
+        self.text = shared_part + (_LUA / f"{name}.lua").read_text()
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+@cache
+def script(name: str) -> Script:
+    """Return the script of that name, read once."""
+    return Script(name)
+
+
+class Door:
+    """Sends what many coroutines ask of one Redis as few pipelines over one connection.
+
+    While one pipeline is under way the next one gathers, so that a thousand coroutines cost a
+    thousand commands but only a few round trips, and never a second connection. Bound to the
+    event loop that first uses it.
+    """
+
+    def __init__(self, url: str, *, patience_s: float) -> None:
+        """Take a redis-py address; `patience_s` bounds how long one call waits in all."""
+        self._patience_s = patience_s
+        self._client = connect(url, timeout_s=min(patience_s, _SOCKET_S))
+        self._waiting: deque[tuple[Command, asyncio.Future[Any]]] = deque()
+        self._sender: asyncio.Task[None] | None = None
+
+    async def call(self, *command: str | float) -> Any:
+        """Send one command; raise `LedgerUnavailable` if Redis did not confirm it in time."""
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await self._send(command)
+        except TimeoutError:
+            raise LedgerUnavailable(f"Redis gave no answer in {self._patience_s:g} s") from None
+
+    async def run(self, name: str, root: str, *arguments: str | float) -> list[Any]:
+        """Run one script on the shard with that root, again and again until it is confirmed.
+
+        Every script does nothing more when the same caller asks a second time, so that asking
+        again after a lost answer is always safe. Raises `LedgerUnavailable` after the patience.
+        """
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await self._run_until_confirmed(script(name), root, arguments)
+        except TimeoutError:
+            raise LedgerUnavailable(f"Redis gave no answer in {self._patience_s:g} s") from None
+
+    async def aclose(self) -> None:
+        """Close the connection; what is still waiting is refused."""
+        if self._sender is not None:
+            self._sender.cancel()
+        for _, future in self._waiting:
+            future.cancel()
+        await self._client.aclose()
+
+    async def _run_until_confirmed(
+        self, step: Script, root: str, arguments: Sequence[str | float]
+    ) -> list[Any]:
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return await self._evaluate(step, root, arguments)
+            except LedgerUnavailable:
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 no secret
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    async def _evaluate(
+        self, step: Script, root: str, arguments: Sequence[str | float]
+    ) -> list[Any]:
+        try:
+            answer: list[Any] = await self._send(("EVALSHA", step.sha, 1, root, *arguments))
+        except exceptions.NoScriptError:
+            answer = await self._send(("EVAL", step.text, 1, root, *arguments))
+        return answer
+
+    async def _send(self, command: Command) -> Any:
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((command, future))
+        if self._sender is None or self._sender.done():
+            self._sender = asyncio.create_task(self._send_all())
+        return await future
+
+    async def _send_all(self) -> None:
+        while self._waiting:
+            count = min(BATCH, len(self._waiting))
+            batch = [self._waiting.popleft() for _ in range(count)]
+            batch = [(command, future) for command, future in batch if not future.done()]
+            replies = await self._exchange([command for command, _ in batch])
+            for (_, future), reply in zip(batch, replies, strict=True):
+                _resolve(future, reply)
+
+    async def _exchange(self, commands: Sequence[Command]) -> Sequence[Any]:
+        """Send commands as one pipeline; what breaks it is the answer to every one of them."""
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            return await pipeline.execute(raise_on_error=False)
+        except Exception as error:  # noqa: BLE001 each caller gets it, none waits for ever
+            return [error] * len(commands)
+
+
+def _resolve(future: asyncio.Future[Any], reply: Any) -> None:
+    if future.done():
+        return
+    if isinstance(reply, Exception):
+        future.set_exception(_translated(reply))
+    else:
+        future.set_result(reply)
+
+
+#: Answers that mean "not now" and not "never".
+_PASSING_ERRORS = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.OutOfMemoryError,
+    exceptions.ReadOnlyError,
+    exceptions.MasterDownError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+    OSError,
+)
+_PASSING_WORDS = ("BUSY", "MISCONF", "NOREPLICAS", "OOM")
+
+
+def _translated(error: Exception) -> Exception:
+    """Turn an error of Redis into ours, but leave a missing script and a bug as they are."""
+    if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
+        return Misconfigured("AFTERWORD_REDIS_URL", f"Redis refuses us: {type(error).__name__}")
+    if isinstance(error, _PASSING_ERRORS) or str(error).startswith(_PASSING_WORDS):
+        return LedgerUnavailable(f"Redis is not available: {type(error).__name__}")
+    return error
+
+
+def connect(url: str, *, timeout_s: float) -> Redis:
+    """Return a client that never retries by itself and never waits for ever."""
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        protocol=2,
+        **keepalive,
+    )

@@ -1,0 +1,205 @@
+"""The steps of a job's life, each one script."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from shared.contracts import RECORD_VERSION, ChatRequest, Reply
+from shared.errors import KeyReused, LeaseLost, QueueFull
+from shared.ledger.records import Claim, PastTurn, Submitted, moment
+from shared.ledger.shard import Shards, milliseconds
+from shared.lifecycle import TurnState
+from shared.names import PRIORITY_STEPS, REPLIES, lane_id, memory_key, new_job_id, shard_of
+
+#: How long a conversation can go on after its last turn.
+CONVERSATION_S = 30 * 24 * 3600.0
+
+
+class Jobs:
+    """Submit, claim, renew, delta, finish, fail, snooze, cancel."""
+
+    def __init__(self, shards: Shards) -> None:
+        """Take the shards that the jobs live on."""
+        self._shards = shards
+        settings = shards.settings
+        self._kept = (
+            milliseconds(settings.retention_s),
+            milliseconds(settings.stream_retention_s),
+        )
+        self._lease_ms = milliseconds(settings.lease_s)
+
+    def new_id(self, request: ChatRequest) -> str:
+        """Return a fresh id on the shard of the request's user."""
+        owner = memory_key(request.tenant, request.user_id)
+        return new_job_id(shard_of(owner, self._shards.settings.shards))
+
+    async def submit(self, job_id: str, request: ChatRequest) -> Submitted:
+        """Accept a job under an id of `new_id`.
+
+        Sending the same id, or the same idempotency key with the same body, again gives the
+        same job. Raises `KeyReused`, `QueueFull`, `LedgerUnavailable`.
+        """
+        settings = self._shards.settings
+        keys = self._shards.keys_of(job_id)
+        word, accepted = await self._shards.run(
+            "submit",
+            keys,
+            job_id,
+            lane := lane_id(memory_key(request.tenant, request.user_id), keys.shard),
+            request.tenant,
+            request.body(),
+            milliseconds(request.expires_in or settings.job_ttl_s),
+            request.fingerprint(),
+            _hashed(request.tenant, request.idempotency_key),
+            milliseconds(settings.idempotency_s),
+            TurnState.NONE if settings.backend == "off" else TurnState.AWAITED,
+            f"{REPLIES}.{PRIORITY_STEPS[request.priority]}",
+            settings.max_queued,
+            RECORD_VERSION,
+            _talk(lane, request.conversation_id),
+        )
+        if word == "full":
+            raise QueueFull(f"{settings.max_queued} jobs are open; try again later")
+        if word == "reused":
+            raise KeyReused("idempotency_key: it was used before with another request")
+        return Submitted(accepted, new=word == "new")
+
+    async def claim(self, job_id: str, token: str) -> Claim | None:
+        """Take a job on, or return None if it is gone, ended, held or someone else's.
+
+        `token` names this claim: asking again with it after a lost answer gives the same claim.
+        """
+        settings = self._shards.settings
+        answer = await self._shards.run(
+            "claim",
+            self._shards.keys_of(job_id),
+            job_id,
+            token,
+            self._lease_ms,
+            settings.max_attempts,
+            RECORD_VERSION,
+            settings.overlay_turns,
+            settings.history_turns,
+            *self._kept,
+        )
+        return _claim(job_id, answer) if answer[0] == "claimed" else None
+
+    async def renew(self, held: Sequence[tuple[str, str]]) -> list[str]:
+        """Extend the leases of (job or lane id, fence); return the ids no longer held."""
+        by_shard: dict[str, list[str]] = {}
+        for name, fence in held:
+            by_shard.setdefault(self._shards.keys_of(name).root, []).extend((name, fence))
+        lost = await asyncio.gather(*(self._renew(names) for names in by_shard.values()))
+        return [name for names in lost for name in names]
+
+    async def _renew(self, names: Sequence[str]) -> list[str]:
+        keys = self._shards.keys_of(names[0])
+        return await self._shards.run("renew", keys, self._lease_ms, *names)
+
+    async def delta(self, claim: Claim, number: int, text: str) -> None:
+        """Publish a piece of the reply, numbered from 1; raise `LeaseLost` if overtaken."""
+        _held(
+            await self._shards.run_for(
+                "delta", claim.job_id, claim.fence, number, claim.attempt, text
+            )
+        )
+
+    async def finish(self, claim: Claim, reply: Reply, *, skip: str = "") -> None:
+        """Publish the reply and put the turn in its lane, in one step.
+
+        `skip` says why the turn is not to be remembered, if so. Raises `LeaseLost`.
+        """
+        request = json.loads(claim.body)
+        _held(
+            await self._shards.run_for(
+                "finish",
+                claim.job_id,
+                claim.fence,
+                reply.model_dump_json(),
+                TurnState.SKIPPED if skip else TurnState.PENDING,
+                skip,
+                _talk_turn(claim, request["message"], reply) if reply.conversation_id else "",
+                max(1, self._shards.settings.history_turns),
+                milliseconds(CONVERSATION_S),
+                *self._kept,
+            )
+        )
+
+    async def fail(self, claim: Claim, code: str) -> None:
+        """End a job without a reply; raise `LeaseLost` if overtaken."""
+        _held(
+            await self._shards.run_for("fail", claim.job_id, claim.fence, code, *self._kept)
+        )
+
+    async def snooze(
+        self, claim: Claim, delay_s: float, *, counted: bool, code: str = ""
+    ) -> None:
+        """Give a job back for later; only a `counted` one has spent its attempt."""
+        delay_ms = milliseconds(delay_s) if delay_s > 0 else 0
+        _held(
+            await self._shards.run_for(
+                "snooze", claim.job_id, claim.fence, delay_ms, int(counted), code
+            )
+        )
+
+    async def cancel(self, job_id: str) -> str:
+        """Cancel a job; return `cancelled`, `ended` (it was over) or `gone`."""
+        return await self._shards.run_for("cancel", job_id, *self._kept)
+
+
+def _hashed(tenant: str, key: str | None) -> str:
+    if key is None:
+        return ""
+    return hashlib.sha256(f"{len(tenant)}:{tenant}{key}".encode()).hexdigest()
+
+
+def _talk(lane: str, conversation_id: str | None) -> str:
+    if conversation_id is None:
+        return ""
+    return f"{lane}/{hashlib.sha256(conversation_id.encode()).hexdigest()}"
+
+
+def _talk_turn(claim: Claim, message: str, reply: Reply) -> str:
+    return json.dumps(
+        {"id": claim.job_id, "at": claim.created_ms, "user": message, "reply": reply.text},
+        ensure_ascii=False,
+    )
+
+
+def _held(word: str) -> None:
+    if word == "lost":
+        raise LeaseLost("someone newer owns this job, or it has ended")
+
+
+def _claim(job_id: str, answer: Sequence[Any]) -> Claim:
+    _, fence, attempt, now, created, deadline, body, lane, turn, overlay, history = answer
+    return Claim(
+        job_id=job_id,
+        fence=str(fence),
+        attempt=int(attempt),
+        body=body,
+        lane=lane,
+        remembered=turn == TurnState.AWAITED,
+        created_ms=int(created),
+        claimed_ms=int(now),
+        deadline_ms=int(deadline),
+        overlay=_overlay(overlay),
+        history=tuple(_past(json.loads(entry)) for entry in history),
+    )
+
+
+def _overlay(fields: Sequence[str]) -> tuple[PastTurn, ...]:
+    """Read the flat list of (id, created, state, body, reply), newest first; give oldest first."""
+    rows = [fields[start : start + 5] for start in range(0, len(fields), 5)]
+    return tuple(
+        PastTurn(name, moment(created), json.loads(body)["message"], json.loads(reply)["text"])
+        for name, created, _, body, reply in reversed(rows)
+    )
+
+
+def _past(entry: dict[str, Any]) -> PastTurn:
+    return PastTurn(entry["id"], moment(entry["at"]), entry["user"], entry["reply"])

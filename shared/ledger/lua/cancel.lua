@@ -1,0 +1,11 @@
+-- Cancel a job that has not ended; whoever runs it is told to stop.
+--   ARGV[2] job id  [3] retention, ms  [4] stream retention, ms
+-- Answers gone | ended | cancelled.
+local id = ARGV[2]
+local state = redis.call('HGET', job_key(id), 'state')
+if not state then return answer('gone') end
+if state == 'cancelled' then return answer('cancelled') end
+if state ~= 'queued' and state ~= 'running' then return answer('ended') end
+end_job(id, 'cancelled', 'cancelled', ARGV[3], ARGV[4])
+if state == 'running' then redis.call('PUBLISH', root .. ':fenced', id) end
+return answer('cancelled')

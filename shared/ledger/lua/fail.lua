@@ -1,0 +1,9 @@
+-- End a running job without a reply.
+--   ARGV[2] job id  [3] fence  [4] code  [5] retention, ms  [6] stream retention, ms
+-- Answers ok | lost. Asked twice by the same attempt, it is done once.
+local id, fence = ARGV[2], ARGV[3]
+local job = redis.call('HMGET', job_key(id), 'state', 'fence')
+if job[1] == 'failed' and job[2] == fence then return answer('ok') end
+if not holds_job(id, fence) then return answer('lost') end
+end_job(id, 'failed', ARGV[4], ARGV[5], ARGV[6])
+return answer('ok')

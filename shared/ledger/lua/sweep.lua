@@ -1,0 +1,56 @@
+-- Do what time has made due: expire, wake, take back, hint again. Bounded, safe to run anywhere.
+--   ARGV[2] most of each sort  [3] grace, ms: how old a hint must be to count as lost
+--   [4] retention, ms  [5] stream retention, ms  [6] '<queue> <worker>' that sweeps, or ''
+-- Answers expired, woken, taken back, hinted again.
+local limit, grace = ARGV[2], tonumber(ARGV[3])
+local expired, woken, taken, again = 0, 0, 0, 0
+
+local function due(zset, bound) return redis.call('ZRANGEBYSCORE', zset, '-inf', bound, 'LIMIT', 0, limit) end
+
+local function expire(id)
+  local job = redis.call('HMGET', job_key(id), 'state', 'code')
+  if not job[1] then return redis.call('ZREM', OPEN, id) end
+  end_job(id, 'expired', job[2] or 'deadline', ARGV[4], ARGV[5])
+  if job[1] == 'running' then redis.call('PUBLISH', root .. ':fenced', id) end
+  expired = expired + 1
+end
+
+for _, id in ipairs(due(OPEN, now)) do expire(id) end
+
+local function take_back(agenda, id)
+  if agenda == LANES then
+    redis.call('HDEL', FENCES, id)
+  else
+    local tenant = redis.call('HGET', job_key(id), 'tenant')
+    if not tenant then return strike(agenda, id) end
+    set_job(id, tenant, 'running', 'queued')
+  end
+  hint(agenda, id)
+end
+
+local function lost_before(agenda)
+  local bound = tonumber(redis.call('GET', place('mark', agenda)) or 0) - grace
+  if broker ~= '-' and redis.call('LLEN', (queue_key(agenda))) == 0 then bound = now end
+  return math.min(bound, now - grace)
+end
+
+for _, agenda in ipairs({ 'replies.0', 'replies.3', 'replies.6', LANES }) do
+  for _, id in ipairs(due(place('waiting', agenda), now)) do
+    hint(agenda, id)
+    woken = woken + 1
+  end
+  for _, id in ipairs(due(place('leased', agenda), now)) do
+    take_back(agenda, id)
+    taken = taken + 1
+  end
+  for _, id in ipairs(due(place('hinted', agenda), lost_before(agenda))) do
+    hint(agenda, id)
+    again = again + 1
+  end
+end
+
+if ARGV[6] ~= '' then
+  redis.call('ZADD', WORKERS, now, ARGV[6])
+  redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - 3600000)
+end
+return answer(expired, woken, taken, again)

@@ -1,0 +1,57 @@
+"""Where a job or a lane lives, and how a script is run there."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from shared.ledger.door import Door
+from shared.names import Keys, queue_prefix, shard_in
+from shared.settings import Settings
+
+#: Sends the hints of a script whose Redis is not the broker: pairs of (agenda, id).
+SendHints = Callable[[Sequence[tuple[str, str]]], Awaitable[None]]
+
+#: What stands for "the broker is elsewhere" in a script's arguments.
+ELSEWHERE = "-"
+
+
+class Shards:
+    """Runs each script on the shard that its job or lane names."""
+
+    def __init__(self, settings: Settings, door: Door, send_hints: SendHints | None = None) -> None:
+        """Take `send_hints` if the broker is another server than the ledger's Redis."""
+        self.settings = settings
+        self._door = door
+        self._send_hints = send_hints
+        self._broker = ELSEWHERE if send_hints else queue_prefix(settings.namespace)
+
+    @property
+    def all(self) -> Sequence[Keys]:
+        """Return the keys of every shard."""
+        return [Keys(self.settings.namespace, shard) for shard in range(self.settings.shards)]
+
+    def keys_of(self, name: str) -> Keys:
+        """Return the keys of the shard that a job id or a lane id names."""
+        return Keys(self.settings.namespace, shard_in(name))
+
+    async def call(self, *command: str | float) -> Any:
+        """Send one plain command."""
+        return await self._door.call(*command)
+
+    async def run(self, step: str, keys: Keys, *arguments: str | float) -> list[Any]:
+        """Run one script, send the hints it left to us, return its answer."""
+        answer, unsent = await self._door.run(step, keys.root, self._broker, *arguments)
+        if unsent and self._send_hints:
+            await self._send_hints(list(zip(unsent[::2], unsent[1::2], strict=True)))
+        return list(answer)
+
+    async def run_for(self, step: str, name: str, *arguments: str | float) -> str:
+        """Run a script on one job or lane that answers with one word."""
+        answer = await self.run(step, self.keys_of(name), name, *arguments)
+        return str(answer[0])
+
+
+def milliseconds(seconds: float) -> int:
+    """Return seconds as the whole milliseconds that scripts take."""
+    return max(1, round(seconds * 1000))

@@ -1,0 +1,122 @@
+"""Every name that two processes must agree on: ids, shards, keys, queues, channels."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from shared.contracts import Priority
+from shared.errors import JobNotFound
+
+REPLIES = "replies"
+MEMORIES = "memories"
+
+RUN_TASK = "afterword.run"
+WRITE_TASK = "afterword.write"
+
+#: Celery's own priority steps on Redis, each a list of its own, drained in this order.
+PRIORITY_STEPS: dict[Priority, int] = {"high": 0, "normal": 3, "low": 6}
+
+_SHARD_DIGITS = 2
+MAX_SHARDS = 16**_SHARD_DIGITS
+_JOB_ID_LENGTH = len("j_") + _SHARD_DIGITS + 32
+
+
+def memory_key(tenant: str, user_id: str) -> str:
+    """Return the owner name of a user's memories: injective in (tenant, user) (promise I5).
+
+    Both parts are percent-encoded, so that neither can hold the slash between them, nor white
+    space, which mem0 refuses or trims.
+    """
+    return f"{quote(tenant, safe='')}/{quote(user_id, safe='')}"
+
+
+def shard_of(owner: str, shards: int) -> int:
+    """Return the shard where everything of this owner lives."""
+    return int.from_bytes(hashlib.sha256(owner.encode()).digest()[:4]) % shards
+
+
+def new_job_id(shard: int) -> str:
+    """Return a fresh job id of 128 random bits that says which shard holds it."""
+    return f"j{shard:0{_SHARD_DIGITS}x}_{secrets.token_hex(16)}"
+
+
+def lane_id(owner: str, shard: int) -> str:
+    """Return the id of an owner's lane; it says which shard holds it."""
+    return f"l{shard:0{_SHARD_DIGITS}x}_{owner}"
+
+
+def owner_of(lane: str) -> str:
+    """Return the memory key that a lane belongs to."""
+    return lane[len("l_") + _SHARD_DIGITS :]
+
+
+def shard_in(name: str) -> int:
+    """Return the shard that a job id or a lane id names; raise `ValueError` if it is neither."""
+    return int(name[1 : 1 + _SHARD_DIGITS], 16)
+
+
+def check_job_id(job_id: str) -> str:
+    """Return the id if it has the form of one of ours, else raise `JobNotFound`."""
+    try:
+        shard_in(job_id)
+        int(job_id[-32:], 16)
+    except (ValueError, TypeError, IndexError):
+        raise JobNotFound(str(job_id)[:MAX_SHOWN]) from None
+    if len(job_id) != _JOB_ID_LENGTH or job_id[0] != "j":
+        raise JobNotFound(job_id[:MAX_SHOWN])
+    return job_id
+
+
+#: How much of a foreign id an error repeats.
+MAX_SHOWN = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The Redis keys of one shard; `shared/ledger/lua/keys.lua` spells the same shapes.
+
+    All hold the shard's hash tag, so that one script touches one slot of a cluster.
+    """
+
+    namespace: str
+    shard: int
+
+    @property
+    def root(self) -> str:
+        """Return what all keys of the shard begin with."""
+        return f"{self.namespace}:{{{self.shard:0{_SHARD_DIGITS}x}}}"
+
+    def job(self, job_id: str) -> str:
+        """HASH: the record of one job and of its turn."""
+        return f"{self.root}:job:{job_id}"
+
+    def events(self, job_id: str) -> str:
+        """STREAM: the reply stream of one job."""
+        return f"{self.root}:events:{job_id}"
+
+    def wake(self, job_id: str) -> str:
+        """CHANNEL: a message here says that the reply stream grew."""
+        return f"{self.root}:wake:{job_id}"
+
+    @property
+    def fenced(self) -> str:
+        """CHANNEL: job ids whose running attempt was just overtaken or cancelled."""
+        return f"{self.root}:fenced"
+
+
+def queue_key(queue: str, priority: Priority = "high") -> str:
+    """Return the Redis list that kombu keeps a queue's messages of one priority in."""
+    step = PRIORITY_STEPS[priority]
+    return f"{queue}\x06\x16{step}" if step else queue
+
+
+def queue_prefix(namespace: str) -> str:
+    """Return what the queues of a namespace begin with in Redis: nothing for the default one.
+
+    So `replies` and `memories` are the lists that everyone expects, and a second fleet on the
+    same Redis, under another namespace, has its own.
+    """
+    return "" if namespace == "afterword" else f"{namespace}:"

@@ -1,0 +1,1 @@
+"""The workers: one kind answers, the other writes what was said into memory."""

@@ -1,0 +1,140 @@
+"""What the workers need from the outside: a model that answers and a memory that keeps.
+
+Adapters give it (`workers.adapters`); the tests run one contract suite per port on the real
+adapters and on the fakes alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, Protocol
+
+from shared.contracts import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """One message of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """All that the model is told; `system` is stable over a conversation, `messages` is not.
+
+    `user_tag` is an opaque name for the end user, never an id of theirs.
+    """
+
+    system: tuple[str, ...]
+    messages: tuple[Say, ...]
+    model: str
+    max_tokens: int
+    user_tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: the model said that it is done and why."""
+
+    text: str
+    stop_reason: str
+    model: str
+    usage: Usage
+    request_id: str | None = None
+
+
+class Model(Protocol):
+    """Answers prompts."""
+
+    def ask(self, prompt: Prompt) -> AsyncIterator[str | Answer]:
+        """Stream one answer: its text in pieces, then the `Answer`, then nothing.
+
+        Only a complete answer yields an `Answer`, with `text` the pieces joined. Everything
+        else raises one of `shared.errors.Upstream`. Closing the iterator ends the call.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """One memory as mem0 gave it back; `owner` is whose it says it is, not whose we asked for."""
+
+    id: str
+    owner: str
+    text: str
+    score: float
+    created_at: datetime | None
+    turn_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One user message and its reply, on its way into memory."""
+
+    id: str
+    user_text: str
+    reply_text: str
+    at: datetime
+    conversation_id: str | None = None
+
+
+class Kept(StrEnum):
+    """How an add ended."""
+
+    STORED = "stored"
+    NOTHING = "nothing"
+    SKIPPED = "skipped"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of one turn: `event_id` only while `PENDING`, `reason` only if `SKIPPED`."""
+
+    kept: Kept
+    memory_ids: tuple[str, ...] = field(default=())
+    event_id: str | None = None
+    reason: str | None = None
+
+
+class Memories(Protocol):
+    """Keeps memories per owner; every error is one of `shared.errors.Upstream`.
+
+    `owner` is the memory key of one (tenant, user), see `shared.names.memory_key`.
+    """
+
+    async def search(self, owner: str, query: str, limit: int) -> Sequence[Recalled]:
+        """Return at most `limit` memories of `owner`, best first."""
+        ...
+
+    async def add(self, owner: str, turn: Turn) -> Added:
+        """Store one turn, stamped with its id and its own time.
+
+        An error with `unknown_outcome` means that it may be stored all the same.
+        """
+        ...
+
+    async def find(self, owner: str, turn_id: str) -> Sequence[str]:
+        """Return the ids of the memories that came from this turn."""
+        ...
+
+    async def follow(self, owner: str, event_id: str) -> Added:
+        """Ask what became of an add that answered `PENDING`."""
+        ...
+
+    async def forget(self, owner: str) -> None:
+        """Remove everything of this owner; no error if there is nothing."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections, files and threads."""
+        ...
