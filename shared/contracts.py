@@ -1,4 +1,4 @@
-"""What crosses a process border: requests, replies, events, states. Versioned, validated, frozen."""
+"""What crosses a process border: requests, replies, events, states; validated and frozen."""
 
 from __future__ import annotations
 
@@ -138,9 +138,7 @@ class ChatRequest(Contract):
     ) = None
 
     @classmethod
-    def parse(
-        cls, values: Mapping[str, Any], *, max_bytes: int, max_tokens: int
-    ) -> Self:
+    def parse(cls, values: Mapping[str, Any], *, max_bytes: int, max_tokens: int) -> Self:
         """Validate one request.
 
         `max_bytes` and `max_tokens` (estimated) cap the message and the system text. Raises

@@ -102,6 +102,11 @@ class Keys:
         return f"{self.root}:wake:{job_id}"
 
     @property
+    def dead(self) -> str:
+        """ZSET: job ids of turns that were buried, by when."""
+        return f"{self.root}:dead"
+
+    @property
     def fenced(self) -> str:
         """CHANNEL: job ids whose running attempt was just overtaken or cancelled."""
         return f"{self.root}:fenced"

@@ -31,7 +31,7 @@ PREFIX = "AFTERWORD_"
 FOREIGN = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "MEM0_API_KEY", "MEM0_HOST")
 
 Backend = Literal["auto", "hosted", "selfhosted", "embedded", "off"]
-Durability = Literal["none", "d1", "d2", "d3"]
+Durability = Literal["none", "d1", "d2"]
 
 
 def _http_url(value: str) -> str:
@@ -76,7 +76,7 @@ class Settings(BaseModel):
     durability: Durability = Field(
         "d1",
         description="what Redis must keep: `d1` AOF, `d2` AOF with fsync always, "
-        "`d3` and a replica has it, `none` nothing (your consent to lose jobs)",
+        "`none` nothing (your consent to lose jobs)",
     )
     data_dir: Path = Field(
         default_factory=_default_folder,
@@ -125,6 +125,9 @@ class Settings(BaseModel):
     )
     idle_timeout_s: PositiveSeconds = Field(
         30.0, description="longest silence inside an answer, in seconds"
+    )
+    write_timeout_s: PositiveSeconds = Field(
+        60.0, description="longest time to store one turn, in seconds"
     )
 
     max_queued: PositiveInt = Field(

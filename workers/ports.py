@@ -6,7 +6,7 @@ adapters and on the fakes alike.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -51,12 +51,16 @@ class Answer:
 class Model(Protocol):
     """Answers prompts."""
 
-    def ask(self, prompt: Prompt) -> AsyncIterator[str | Answer]:
+    def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
         """Stream one answer: its text in pieces, then the `Answer`, then nothing.
 
         Only a complete answer yields an `Answer`, with `text` the pieces joined. Everything
-        else raises one of `shared.errors.Upstream`. Closing the iterator ends the call.
+        else raises one of `shared.errors.Upstream`. Closing the generator ends the call.
         """
+        ...
+
+    async def check(self, model: str) -> str:
+        """Return what answers for that model, at no cost; raise one of `Upstream` if nothing does."""
         ...
 
     async def aclose(self) -> None:
@@ -74,6 +78,14 @@ class Recalled:
     score: float
     created_at: datetime | None
     turn_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """What a reply learns of its user: `memories` is None when memory could not be asked."""
+
+    memories: tuple[Recalled, ...] | None
+    enabled: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -64,12 +64,11 @@ class Door:
         self._sender: asyncio.Task[None] | None = None
 
     async def call(self, *command: str | float) -> Any:
-        """Send one command; raise `LedgerUnavailable` if Redis did not confirm it in time."""
-        try:
-            async with asyncio.timeout(self._patience_s):
-                return await self._send(command)
-        except TimeoutError:
-            raise LedgerUnavailable(f"Redis gave no answer in {self._patience_s:g} s") from None
+        """Send one command that only reads, again and again until it is answered.
+
+        Raises `LedgerUnavailable` after the patience.
+        """
+        return await self._patiently(lambda: self._send(command))
 
     async def run(self, name: str, root: str, *arguments: str | float) -> list[Any]:
         """Run one script on the shard with that root, again and again until it is confirmed.
@@ -77,11 +76,9 @@ class Door:
         Every script does nothing more when the same caller asks a second time, so that asking
         again after a lost answer is always safe. Raises `LedgerUnavailable` after the patience.
         """
-        try:
-            async with asyncio.timeout(self._patience_s):
-                return await self._run_until_confirmed(script(name), root, arguments)
-        except TimeoutError:
-            raise LedgerUnavailable(f"Redis gave no answer in {self._patience_s:g} s") from None
+        step = script(name)
+        answer: list[Any] = await self._patiently(lambda: self._evaluate(step, root, arguments))
+        return answer
 
     async def aclose(self) -> None:
         """Close the connection; what is still waiting is refused."""
@@ -91,16 +88,15 @@ class Door:
             future.cancel()
         await self._client.aclose()
 
-    async def _run_until_confirmed(
-        self, step: Script, root: str, arguments: Sequence[str | float]
-    ) -> list[Any]:
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            try:
-                return await self._evaluate(step, root, arguments)
-            except LedgerUnavailable:
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 no secret
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+    async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
+        """Try until it works or the patience is over; say then what was wrong last."""
+        wrong = ["it gave no answer"]
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await _until_it_works(attempt, wrong)
+        except TimeoutError:
+            reason = f"Redis did not confirm within {self._patience_s:g} s: {wrong[-1]}"
+            raise LedgerUnavailable(reason) from None
 
     async def _evaluate(
         self, step: Script, root: str, arguments: Sequence[str | float]
@@ -138,6 +134,17 @@ class Door:
             return [error] * len(commands)
 
 
+async def _until_it_works(attempt: Callable[[], Awaitable[Any]], wrong: list[str]) -> Any:
+    pause_s = _FIRST_PAUSE_S
+    while True:
+        try:
+            return await attempt()
+        except LedgerUnavailable as error:
+            wrong.append(str(error))
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 no secret
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
 def _resolve(future: asyncio.Future[Any], reply: Any) -> None:
     if future.done():
         return
@@ -166,7 +173,7 @@ def _translated(error: Exception) -> Exception:
     if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
         return Misconfigured("AFTERWORD_REDIS_URL", f"Redis refuses us: {type(error).__name__}")
     if isinstance(error, _PASSING_ERRORS) or str(error).startswith(_PASSING_WORDS):
-        return LedgerUnavailable(f"Redis is not available: {type(error).__name__}")
+        return LedgerUnavailable(type(error).__name__)
     return error
 
 

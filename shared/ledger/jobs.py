@@ -108,10 +108,13 @@ class Jobs:
             )
         )
 
-    async def finish(self, claim: Claim, reply: Reply, *, skip: str = "") -> None:
+    async def finish(
+        self, claim: Claim, reply: Reply, *, last: tuple[int, str] = (0, ""), skip: str = ""
+    ) -> None:
         """Publish the reply and put the turn in its lane, in one step.
 
-        `skip` says why the turn is not to be remembered, if so. Raises `LeaseLost`.
+        `last` is the number and the text of what deltas have not published yet. `skip` says
+        why the turn is not to be remembered, if so. Raises `LeaseLost`.
         """
         request = json.loads(claim.body)
         _held(
@@ -126,18 +129,15 @@ class Jobs:
                 max(1, self._shards.settings.history_turns),
                 milliseconds(CONVERSATION_S),
                 *self._kept,
+                *last,
             )
         )
 
     async def fail(self, claim: Claim, code: str) -> None:
         """End a job without a reply; raise `LeaseLost` if overtaken."""
-        _held(
-            await self._shards.run_for("fail", claim.job_id, claim.fence, code, *self._kept)
-        )
+        _held(await self._shards.run_for("fail", claim.job_id, claim.fence, code, *self._kept))
 
-    async def snooze(
-        self, claim: Claim, delay_s: float, *, counted: bool, code: str = ""
-    ) -> None:
+    async def snooze(self, claim: Claim, delay_s: float, *, counted: bool, code: str = "") -> None:
         """Give a job back for later; only a `counted` one has spent its attempt."""
         delay_ms = milliseconds(delay_s) if delay_s > 0 else 0
         _held(
@@ -176,11 +176,12 @@ def _held(word: str) -> None:
 
 
 def _claim(job_id: str, answer: Sequence[Any]) -> Claim:
-    _, fence, attempt, now, created, deadline, body, lane, turn, overlay, history = answer
+    _, fence, attempt, snoozes, now, created, deadline, body, lane, turn, overlay, history = answer
     return Claim(
         job_id=job_id,
         fence=str(fence),
         attempt=int(attempt),
+        snoozes=int(snoozes),
         body=body,
         lane=lane,
         remembered=turn == TurnState.AWAITED,

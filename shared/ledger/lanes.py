@@ -104,13 +104,12 @@ def _held(word: str) -> str:
 
 
 def _turns(fields: Sequence[Any]) -> tuple[WaitingTurn, ...]:
-    rows = [fields[start : start + 6] for start in range(0, len(fields), 6)]
-    return tuple(_turn(*row) for row in rows)
+    rows = [fields[start : start + 7] for start in range(0, len(fields), 7)]
+    return tuple(_turn(row) for row in rows)
 
 
-def _turn(
-    name: str, created: str, attempts: str, event: str, body: str, reply: str
-) -> WaitingTurn:
+def _turn(row: Sequence[str]) -> WaitingTurn:
+    name, created, attempts, snoozes, event, body, reply = row
     asked = json.loads(body)
     return WaitingTurn(
         id=name,
@@ -119,5 +118,6 @@ def _turn(
         reply_text=json.loads(reply)["text"],
         conversation_id=asked.get("conversation_id"),
         attempts=int(attempts),
+        snoozes=int(snoozes),
         event_id=event or None,
     )

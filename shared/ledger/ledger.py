@@ -1,7 +1,9 @@
-"""The ledger as its users see it: one object, one connection, opened and closed."""
+"""The ledger as its users see it: one object, two connections, opened and closed."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Self
 
@@ -9,6 +11,7 @@ from shared.errors import Misconfigured
 from shared.ledger.door import Door
 from shared.ledger.jobs import Jobs
 from shared.ledger.lanes import Lanes
+from shared.ledger.listener import Hear, Listener
 from shared.ledger.preflight import check
 from shared.ledger.reading import Reading
 from shared.ledger.shard import SendHints, Shards
@@ -23,26 +26,39 @@ class Ledger:
     `LedgerUnavailable`; asking again is always safe.
     """
 
-    def __init__(
-        self, settings: Settings, *, patience_s: float, send_hints: SendHints | None = None
-    ) -> None:
-        """Take how long a step may take in all; `send_hints` if the broker is elsewhere."""
+    def __init__(self, settings: Settings, *, patience_s: float) -> None:
+        """Take how long a step may take in all."""
         if settings.redis_url is None:
             raise Misconfigured("AFTERWORD_REDIS_URL", "must be set: there is no ledger without it")
         self.settings = settings
         self._door = Door(settings.redis_url, patience_s=patience_s)
-        shards = Shards(settings, self._door, send_hints)
+        shards = Shards(settings, self._door, _hints_from_afar(settings))
         self.jobs = Jobs(shards)
         self.lanes = Lanes(shards)
         self.upkeep = Upkeep(shards)
         self.reading = Reading(shards)
+        self._listener = Listener(settings.redis_url)
+        self._roots = shards.all
 
     async def check(self) -> dict[str, str]:
         """Refuse a Redis that is unfit, see `shared.ledger.preflight.check`."""
         return await check(self._door, self.settings)
 
+    def hearing_job(self, job_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+        """Call `hear` whenever a job's stream grew, while the context is open."""
+        return self._listener.hearing(self.reading.wake_channel(job_id), hear)
+
+    @asynccontextmanager
+    async def hearing_fenced(self, hear: Hear) -> AsyncIterator[None]:
+        """Call `hear` with the id of each running job that was cancelled or expired."""
+        async with AsyncExitStack() as stack:
+            for keys in self._roots:
+                await stack.enter_async_context(self._listener.hearing(keys.fenced, hear))
+            yield
+
     async def aclose(self) -> None:
-        """Close the connection."""
+        """Close the two connections."""
+        await self._listener.aclose()
         await self._door.aclose()
 
     async def __aenter__(self) -> Self:
@@ -57,3 +73,12 @@ class Ledger:
     ) -> None:
         """Close the connection."""
         await self.aclose()
+
+
+def _hints_from_afar(settings: Settings) -> SendHints | None:
+    """Return how to send hints to a broker that is another server than the ledger's Redis."""
+    if settings.broker_url is None or settings.broker_url == settings.redis_url:
+        return None
+    from shared.broker import hints_from_afar  # Celery: only those pay for it that need it
+
+    return hints_from_afar(settings)

@@ -58,6 +58,11 @@ class Reading:
         rows = await self._shards.call("XRANGE", key, start, "+", "COUNT", _PAGE)
         return [await self._event(job_id, event_id, _pairs(row)) for event_id, row in rows]
 
+    async def keeps_stream(self, job_id: str) -> bool:
+        """Return whether the job's stream can still be read."""
+        key = self._shards.keys_of(check_job_id(job_id)).events(job_id)
+        return bool(await self._shards.call("EXISTS", key))
+
     async def _event(self, job_id: str, event_id: str, row: dict[str, str]) -> Event:
         reply = await self.reply(job_id) if row["type"] == "final" else None
         return Event.model_validate(

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 
-
 def moment(milliseconds: str | float) -> datetime:
     """Return Redis' milliseconds as an aware UTC time."""
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
@@ -37,6 +36,7 @@ class Claim:
     job_id: str
     fence: str
     attempt: int
+    snoozes: int
     body: str
     lane: str
     remembered: bool
@@ -57,6 +57,7 @@ class WaitingTurn:
     reply_text: str
     conversation_id: str | None
     attempts: int
+    snoozes: int
     event_id: str | None
 
 
@@ -129,5 +130,3 @@ class Overview:
     workers: tuple[WorkerSeen, ...]
     counts: dict[str, int]
     agendas: tuple[AgendaCount, ...]
-
-

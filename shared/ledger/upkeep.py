@@ -39,7 +39,7 @@ class Upkeep:
         self._shards = shards
 
     async def sweep(self, seen: str = "") -> Swept:
-        """Do what time has made due, on every shard; `seen` is the '<queue> <worker>' that sweeps."""
+        """Do what time has made due, everywhere; `seen` is the '<queue> <worker>' that sweeps."""
         found = await asyncio.gather(*(self._sweep(keys, seen) for keys in self._shards.all))
         return Swept(*(sum(column) for column in zip(*map(astuple, found), strict=True)))
 
@@ -58,21 +58,22 @@ class Upkeep:
 
     async def overview(self) -> Sequence[Overview]:
         """Count what is open, late and dead, a row per shard."""
-        return [
-            _overview(await self._shards.run("overview", keys))
-            for keys in self._shards.all
-        ]
+        return [_overview(await self._shards.run("overview", keys)) for keys in self._shards.all]
 
     async def dead_letters(self) -> AsyncIterator[DeadLetter]:
         """Give every dead letter, oldest first in each shard, a page at a time."""
         for keys in self._shards.all:
-            start = 0
-            while page := await self._shards.call("ZRANGE", f"{keys.root}:dead", start, start + _PAGE - 1):
-                for job_id in page:
-                    letter = await self._letter(job_id)
-                    if letter is not None:
-                        yield letter
-                start += len(page)
+            async for turn_id in self._dead(keys):
+                letter = await self._letter(turn_id)
+                if letter is not None:
+                    yield letter
+
+    async def _dead(self, keys: Keys) -> AsyncIterator[str]:
+        start = 0
+        while page := await self._shards.call("ZRANGE", keys.dead, start, start + _PAGE - 1):
+            for turn_id in page:
+                yield turn_id
+            start += len(page)
 
     async def dead_letter(self, turn_id: str) -> DeadLetter:
         """Give one dead letter; raise `JobNotFound` if that turn is none."""

@@ -2,11 +2,11 @@
 --   ARGV[2] job id  [3] token of this claim: asked twice, it is granted once  [4] lease, ms
 --   [5] most attempts  [6] newest version we know  [7] most overlay turns  [8] most history turns
 --   [9] retention, ms  [10] stream retention, ms
--- Answers gone | held | taken | ended, or: claimed, fence, attempt, now, created, deadline, body,
---   lane, turn, {overlay: id, created, turn state, body, reply, ...}, {history: JSON, ...}
+-- Answers gone | held | taken | ended, or: claimed, fence, attempt, snoozes, now, created,
+--   deadline, body, lane, turn, {overlay: id, created, turn state, body, reply, ...}, {history: JSON, ...}
 local id, token = ARGV[2], ARGV[3]
 local job = redis.call('HMGET', job_key(id), 'v', 'state', 'agenda', 'attempts', 'deadline', 'token',
-  'fence', 'created', 'body', 'lane', 'turn', 'seq', 'tenant', 'talk')
+  'fence', 'created', 'body', 'lane', 'turn', 'seq', 'tenant', 'talk', 'snoozes')
 local version, state, agenda, attempts, deadline = job[1], job[2], job[3], job[4], job[5]
 
 local function overlay(lane, seq)
@@ -26,8 +26,8 @@ local function granted(fence, attempt)
   if job[14] and tonumber(ARGV[8]) > 0 then
     history = redis.call('LRANGE', talk_key(job[14]), -ARGV[8], -1)
   end
-  return answer('claimed', fence, attempt, now, job[8], deadline, job[9], job[10], job[11],
-    overlay(job[10], job[12]), history)
+  return answer('claimed', fence, attempt, job[15] or 0, now, job[8], deadline, job[9], job[10],
+    job[11], overlay(job[10], job[12]), history)
 end
 
 if not state then return answer('gone') end

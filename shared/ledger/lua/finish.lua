@@ -2,6 +2,7 @@
 --   ARGV[2] job id  [3] fence  [4] reply, JSON  [5] what becomes of the turn: pending | skipped
 --   [6] why, if skipped  [7] conversation turn, JSON, or ''  [8] turns a conversation keeps
 --   [9] lifetime of a conversation, ms  [10] retention, ms  [11] stream retention, ms
+--   [12] number of the last delta  [13] its text, or '' if all text was published before
 -- Answers ok | lost. Asked twice by the same attempt, it is done once.
 local id, fence = ARGV[2], ARGV[3]
 local job = redis.call('HMGET', job_key(id), 'state', 'fence', 'tenant', 'agenda', 'lane', 'turn',
@@ -12,6 +13,9 @@ if job[1] ~= 'running' or job[2] ~= fence then return answer('lost') end
 redis.call('HSET', job_key(id), 'reply', ARGV[4], 'ended', now)
 redis.call('HDEL', job_key(id), 'token', 'code')
 set_job(id, job[3], 'running', 'succeeded')
+if ARGV[13] ~= '' then
+  emit(id, fence .. '-' .. ARGV[12], 'type', 'delta', 'attempt', job[7], 'text', ARGV[13])
+end
 emit(id, fence .. '-*', 'type', 'final', 'attempt', job[7])
 close_job(id, job[4], ARGV[11])
 

@@ -2,7 +2,7 @@
 --   ARGV[2] lane id  [3] token of this claim: asked twice, it is granted once  [4] lease, ms
 --   [5] most turns
 -- Answers taken | empty | blocked (its oldest job has not ended yet), or: claimed, fence,
---   {turn: id, created, attempts, event id, body, reply, ...}
+--   {turn: id, created, attempts, snoozes, event id, body, reply, ...}
 local lane, token = ARGV[2], ARGV[3]
 local leased = tonumber(redis.call('ZSCORE', place('leased', LANES), lane) or 0)
 local fence = redis.call('HGET', FENCES, lane)
@@ -11,11 +11,12 @@ if leased > now and fence and not mine then return answer('taken') end
 
 local turns = {}
 for _, id in ipairs(redis.call('ZRANGE', lane_key(lane), 0, ARGV[5] - 1)) do
-  local turn = redis.call('HMGET', job_key(id), 'turn', 'created', 't_attempts', 'event', 'body', 'reply')
+  local turn = redis.call('HMGET', job_key(id), 'turn', 'created', 't_attempts', 't_snoozes', 'event', 'body',
+    'reply')
   if not turn[1] then
     redis.call('ZREM', lane_key(lane), id)
   elseif turn[1] == 'pending' or turn[1] == 'writing' then
-    for _, field in ipairs({ id, turn[2], turn[3] or '0', turn[4] or '', turn[5], turn[6] }) do
+    for _, field in ipairs({ id, turn[2], turn[3] or '0', turn[4] or '0', turn[5] or '', turn[6], turn[7] }) do
       turns[#turns + 1] = field
     end
   else

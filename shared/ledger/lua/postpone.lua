@@ -8,7 +8,10 @@ if turn[1] == 'pending' and turn[3] == fence then return answer('ok') end
 if not holds_lane(lane, fence) or turn[1] ~= 'writing' then return answer('lost') end
 set_turn(id, turn[2], 'writing', 'pending')
 redis.call('HSET', job_key(id), 't_code', ARGV[7])
-if ARGV[6] == '0' then redis.call('HINCRBY', job_key(id), 't_attempts', -1) end
+if ARGV[6] == '0' then
+  redis.call('HINCRBY', job_key(id), 't_attempts', -1)
+  redis.call('HINCRBY', job_key(id), 't_snoozes', 1)
+end
 if ARGV[8] ~= '1' then redis.call('HDEL', job_key(id), 't_open', 'event') end
 redis.call('HDEL', FENCES, lane)
 put('waiting', LANES, lane, now + ARGV[5])

@@ -9,7 +9,10 @@ if not holds_job(id, fence) then return answer('lost') end
 
 set_job(id, job[3], 'running', 'queued')
 redis.call('HDEL', job_key(id), 'token')
-if ARGV[5] == '0' then redis.call('HSET', job_key(id), 'attempts', job[5] - 1) end
+if ARGV[5] == '0' then
+  redis.call('HSET', job_key(id), 'attempts', job[5] - 1)
+  redis.call('HINCRBY', job_key(id), 'snoozes', 1)
+end
 if ARGV[6] ~= '' then redis.call('HSET', job_key(id), 'code', ARGV[6]) end
 if delay > 0 then put('waiting', job[4], id, now + delay) else hint(job[4], id) end
 return answer('ok')

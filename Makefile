@@ -1,0 +1,92 @@
+# Everything that is done with this tree; `make help` lists it.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+# One environment for running and for developing: the development packages come on top of the
+# locked ones of the product, never instead of them. A stamp is written only by an install that
+# succeeded, and everything is made anew when the lock changes or the environment's Python is gone.
+PACKAGES := $(VENV)/.packages
+PROJECT  := $(VENV)/.project
+DEV      := $(VENV)/.dev
+
+# What an install says goes to standard error, and it reads nothing: `make -s chat` stays a pipe.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install
+INSTALL := $(PIP) --no-deps --require-hashes --only-binary :all: --requirement
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help chat test lint types imports format bench lock wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+chat: $(PROJECT) ## talk to it; USER_ID=someone_else, ARGS='--json'
+	@$(BIN)/afterword chat $(if $(USER_ID),--user "$$USER_ID") $(ARGS)
+
+test: lint types imports ## check everything and run the tests; ARGS='-k lane'
+	$(BIN)/pytest $(ARGS)
+
+lint: $(DEV) ## check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEV) ## check types
+	$(BIN)/mypy
+
+imports: $(DEV) ## check the import law
+	$(BIN)/lint-imports --no-logo
+
+format: $(DEV) ## put the code into its format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV) ## run the benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
+
+wheel: $(DEV) ## build the distribution into dist/
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/check-wheel-contents dist
+
+clean: ## remove everything that can be made again
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Resolves for every supported Python and platform at once, to wheels only, and names no host.
+# Pins stay as they are unless they must move: `make lock ARGS=--upgrade` moves them all.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--only-binary :all: --no-emit-index-url --no-emit-find-links
+RUNTIME := pyproject.toml --extra workers --extra embedded --group install
+
+lock: $(DEV) ## write the locks anew after a change of pyproject.toml
+	$(COMPILE) $(RUNTIME) --custom-compile-command 'make lock' $(ARGS) -o requirements.lock
+	$(COMPILE) --group pyproject.toml:weights --no-deps --no-header >> requirements.lock
+	$(COMPILE) $(RUNTIME) --group dev --constraint requirements.lock \
+		--custom-compile-command 'make lock, on top of requirements.lock' $(ARGS) \
+		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.lock | sort -u) \
+		-o requirements-dev.lock
+
+# No recipe: while the file is there this does nothing, and once it is gone, or points to a Python
+# that is, whatever depends on it is made again.
+$(BIN)/python:
+
+$(PACKAGES): requirements.lock $(BIN)/python
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
+		"Python 3.11 or newer is needed, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo >&2 \
+		"$(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo >&2 "Making $(VENV): about 80 packages, 600 MB, once. Half a minute on a fast line."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(INSTALL) requirements.lock < /dev/null >&2
+	@touch $@
+
+$(PROJECT): pyproject.toml $(PACKAGES)
+	@echo >&2 "Installing afterword itself."
+	@$(PIP) --quiet --no-deps --no-build-isolation --editable . < /dev/null >&2
+	@touch $@
+
+$(DEV): requirements-dev.lock $(PROJECT)
+	@echo >&2 "Installing what tests and checks need."
+	@$(INSTALL) requirements-dev.lock < /dev/null >&2
+	@touch $@

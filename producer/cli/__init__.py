@@ -1,0 +1,1 @@
+"""The command line; it stands above the producer and the workers."""

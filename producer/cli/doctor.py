@@ -1,0 +1,130 @@
+"""`afterword doctor`: checks what Afterword depends on and says what to do."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+import click
+
+from producer.cli.show import as_json, json_option
+from producer.cli.status import GONE_S
+from shared.discovery import settings_in_use
+from shared.errors import AfterwordError
+from shared.ledger.ledger import Ledger
+from shared.names import MEMORIES, REPLIES
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found; `remedy` says what to do if it is not well."""
+
+    check: str
+    well: bool
+    found: str
+    remedy: str = ""
+
+
+@click.command()
+@json_option
+def doctor(*, as_json: bool) -> None:
+    """Check settings, Redis, workers, Claude and memory; exit 1 if something is wrong."""
+    findings = asyncio.run(_examine())
+    if as_json:
+        _print_json(findings)
+    else:
+        for finding in findings:
+            click.echo(f"{'ok  ' if finding.well else 'FAIL'}  {finding.check}: {finding.found}")
+            if finding.remedy:
+                click.echo(f"      -> {finding.remedy}")
+    if not all(finding.well for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+async def _examine() -> list[Finding]:
+    try:
+        settings = settings_in_use()
+    except AfterwordError as error:
+        return [Finding("settings", well=False, found=str(error), remedy="mend it, then ask again")]
+    findings = [Finding("settings", well=True, found=f"memory {settings.backend}")]
+    for check, look, remedy in (
+        ("redis", _redis, "see AFTERWORD_REDIS_URL and AFTERWORD_DURABILITY in the README"),
+        ("claude", _claude, "see ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL"),
+        ("memory", _memory, "see AFTERWORD_MEMORY"),
+    ):
+        findings.append(await _look(check, look, settings, remedy))
+    if findings[1].well:
+        findings.extend(await _workers(settings))
+    return findings
+
+
+async def _look(
+    check: str, look: Callable[[Settings], Awaitable[str]], settings: Settings, remedy: str
+) -> Finding:
+    try:
+        return Finding(check, well=True, found=await look(settings))
+    except AfterwordError as error:
+        return Finding(check, well=False, found=str(error), remedy=remedy)
+
+
+async def _redis(settings: Settings) -> str:
+    async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
+        found = await ledger.check()
+    return f"{found['server']}, policy {found['policy']}, durability {found['durability']}"
+
+
+async def _claude(settings: Settings) -> str:
+    if importlib.util.find_spec("anthropic") is None:
+        return "not installed here, which is fine for a producer"
+    from workers.wiring import open_model
+
+    model = open_model(settings)
+    try:
+        return await model.check(settings.model)
+    finally:
+        await model.aclose()
+
+
+async def _memory(settings: Settings) -> str:
+    if importlib.util.find_spec("mem0") is None:
+        return "not installed here, which is fine for a producer"
+    from workers.wiring import open_memories
+
+    memories = await open_memories(settings)
+    if memories is None:
+        return "off"
+    try:
+        await memories.search("afterword/doctor", "are you well?", 1)
+    finally:
+        await memories.aclose()
+    return f"{settings.backend} answers"
+
+
+async def _workers(settings: Settings) -> list[Finding]:
+    async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
+        shards = await ledger.upkeep.overview()
+    at: datetime = max(shard.at for shard in shards)
+    seen = [
+        worker.queue.split("+")
+        for worker in shards[0].workers
+        if (at - worker.seen_at).total_seconds() < GONE_S
+    ]
+    kinds = {REPLIES: "responses", MEMORIES: "memories"}
+    return [
+        _running(kind, sum(queue in queues for queues in seen)) for queue, kind in kinds.items()
+    ]
+
+
+def _running(kind: str, count: int) -> Finding:
+    check = f"workers for {kind}"
+    if count:
+        return Finding(check, well=True, found=f"{count} running")
+    remedy = f"start one: afterword worker {kind}"
+    return Finding(check, well=False, found="none running", remedy=remedy)
+
+
+_print_json = as_json

@@ -1,0 +1,52 @@
+"""The command `afterword`: verbs, exit codes (0 done, 1 no, 2 usage), one line per error."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+import click
+
+from producer.cli import chat, dead, doctor, stack, status, submit
+from shared.errors import AfterwordError, InvalidRequest, Misconfigured
+from shared.version import __version__
+
+_USAGE = (InvalidRequest, Misconfigured)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__)
+def cli() -> None:
+    """Chat replies that remember each user, and never wait for memory.
+
+    Settings come from the environment: see the table in the README, or `afterword doctor`.
+    """
+
+
+for command in (
+    chat.chat,
+    dead.dead,
+    doctor.doctor,
+    stack.up,
+    stack.worker,
+    status.status,
+    submit.submit,
+):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """Run the command line; every error of ours is one line on standard error."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except AfterwordError as error:
+        click.echo(f"afterword: {error}", err=True)
+        sys.exit(2 if isinstance(error, _USAGE) else 1)
+    sys.exit(0)

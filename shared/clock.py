@@ -1,0 +1,10 @@
+"""The one clock on the wall; leases and due times never ask it, they live by Redis' own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def utc_now() -> datetime:
+    """Return the time of day, aware, in UTC."""
+    return datetime.now(UTC)

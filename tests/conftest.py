@@ -1,0 +1,66 @@
+"""What holds for every test: nothing leaves the machine, and nothing of it is looked at."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.standins.offline import sitecustomize as offline
+
+if TYPE_CHECKING:
+    from tests.standins.valkey import Valkey
+
+ROOT = Path(__file__).parents[1]
+
+_FOREIGN = ("AFTERWORD_", "ANTHROPIC_", "CELERY_", "MEM0_", "OPENAI_", "XDG_")
+#: What `make test` passes on; a `make` that a test runs must not take it for its own.
+_FROM_MAKE = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "USER_ID")
+_HOME = tempfile.TemporaryDirectory(prefix="afterword-tests-")
+
+
+def _seal(environ: os._Environ[str]) -> None:
+    """Take out what a developer's machine has set; give every process we start the guard."""
+    for name in list(environ):
+        foreign = name.startswith(_FOREIGN) or name.lower().endswith("_proxy")
+        if foreign or name in _FROM_MAKE:
+            del environ[name]
+    environ.update(
+        HOME=_HOME.name,
+        MEM0_DIR=f"{_HOME.name}/mem0",
+        MEM0_TELEMETRY="False",
+        PYTHONPATH=os.pathsep.join([str(ROOT), str(Path(offline.__file__).parent)]),
+    )
+
+
+# At import, not in a fixture: mem0 reads its variables when it is imported.
+_seal(os.environ)
+
+
+@pytest.fixture(autouse=True)
+def _stays_on_this_machine() -> Iterator[None]:
+    """Fail a test that tried to leave, even if the code under test swallowed the refusal."""
+    yield
+    tried = offline.refused.copy()
+    offline.refused.clear()
+    assert not tried, f"tried to leave the machine: {tried}"
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    """Give the one Valkey that all tests share; keep to your own `namespace` in it."""
+    from tests.standins.valkey import Valkey
+
+    with Valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def namespace() -> str:
+    """Give a prefix for keys that no other test has."""
+    return f"t-{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,285 @@
+"""Claude over the wire: what is sent, what counts as text, what becomes of the connections."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, suppress
+
+import pytest
+
+from shared.errors import AccessDenied, BadAnswer, Upstream
+from tests.standins.claude import ClaudeStandIn
+from tests.standins.claude_plays import Fault, Play
+from tests.standins.waiting import until
+from workers.adapters.claude import Claude
+from workers.ports import Answer, Prompt, Say
+
+KEY = "sk-canary-key"
+CONNECTIONS = 5
+MANY_S = 20.0
+
+MakeModel = Callable[..., Claude]
+
+
+@pytest.fixture
+async def claude() -> AsyncIterator[ClaudeStandIn]:
+    async with ClaudeStandIn() as claude:
+        yield claude
+
+
+@pytest.fixture
+async def make(claude: ClaudeStandIn) -> AsyncIterator[MakeModel]:
+    models: list[Claude] = []
+
+    def make_model(**limits: float) -> Claude:
+        patient = {"total_s": MANY_S, "first_event_s": MANY_S, "idle_s": MANY_S} | limits
+        models.append(Claude(api_key=KEY, base_url=claude.url, connections=CONNECTIONS, **patient))
+        return models[-1]
+
+    yield make_model
+    for model in models:
+        await model.aclose()
+
+
+@pytest.fixture
+def model(make: MakeModel) -> Claude:
+    return make()
+
+
+def prompt(text: str = "What is warm?", system: tuple[str, ...] = ()) -> Prompt:
+    return Prompt(system, (Say("user", text),), "claude-sonnet-5-5", 100, "tag")
+
+
+async def whole(model: Claude, asked: Prompt | None = None) -> Answer:
+    items = [item async for item in model.ask(asked or prompt())]
+    assert isinstance(items[-1], Answer)
+    return items[-1]
+
+
+# --- what is sent
+
+
+async def test_the_request_holds_the_prompt_and_nothing_else(
+    claude: ClaudeStandIn, model: Claude
+) -> None:
+    messages = (Say("user", "Hi"), Say("assistant", "Hello"), Say("user", "Warm?"))
+    await whole(model, Prompt(("Rules.", "Manners."), messages, "claude-haiku-5-5", 77, "tag-1"))
+    (request,) = claude.requests
+    assert request.path == "/v1/messages"
+    assert request.body == {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 77,
+        "system": [
+            {"type": "text", "text": "Rules."},
+            {"type": "text", "text": "Manners.", "cache_control": {"type": "ephemeral"}},
+        ],
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Hello"},
+            {"role": "user", "content": "Warm?"},
+        ],
+        "metadata": {"user_id": "tag-1"},
+        "stream": True,
+    }
+
+
+async def test_without_a_system_prompt_none_is_sent(claude: ClaudeStandIn, model: Claude) -> None:
+    await whole(model)
+    assert "system" not in claude.requests[0].body
+
+
+async def test_the_environment_does_not_take_part(
+    claude: ClaudeStandIn, model: Claude, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("API_KEY", "AUTH_TOKEN", "PROFILE", "BASE_URL"):
+        monkeypatch.setenv(f"ANTHROPIC_{name}", "http://elsewhere.invalid")
+    await whole(model)
+    assert claude.requests[0].headers["authorization"] == f"Bearer {KEY}"
+
+
+async def test_a_redirect_is_not_followed(claude: ClaudeStandIn, model: Claude) -> None:
+    async with ClaudeStandIn() as elsewhere:
+        location = {"location": f"{elsewhere.url}/v1/messages"}
+        claude.plays(Play(status=307, headers=location, raw_body="moved"))
+        with pytest.raises(AccessDenied, match="wrong_address"):
+            await whole(model)
+        assert not elsewhere.requests, "the key and the prompt went elsewhere"
+
+
+async def test_no_log_line_holds_the_prompt_or_the_key(
+    claude: ClaudeStandIn, model: Claude, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    logging.getLogger("anthropic").setLevel(logging.DEBUG)
+    claude.plays(Play(), Play(status=500))
+    await whole(model, prompt("canary-secret"))
+    with pytest.raises(Upstream):
+        await whole(model, prompt("canary-secret"))
+    assert "canary-secret" not in caplog.text
+    assert KEY not in caplog.text
+
+
+def test_importing_it_opens_nothing() -> None:
+    """A client that exists before a fork gives users each other's answers."""
+    program = (
+        "import gc, workers.adapters.claude, anthropic, aiohttp;"
+        "kinds = (anthropic.AsyncAnthropic, aiohttp.ClientSession);"
+        "adapter = workers.adapters.claude.Claude(api_key='k', base_url='http://127.0.0.1:1',"
+        " connections=1, total_s=1, first_event_s=1, idle_s=1);"
+        "assert not [o for o in gc.get_objects() if isinstance(o, kinds)]"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, env=os.environ)
+
+
+# --- what counts
+
+
+async def test_thinking_is_no_text(claude: ClaudeStandIn, model: Claude) -> None:
+    claude.plays(Play(thinking="let me see", text="Warm."))
+    assert (await whole(model)).text == "Warm."
+
+
+async def test_an_answer_may_be_thought_and_not_said(claude: ClaudeStandIn, model: Claude) -> None:
+    claude.plays(Play(thinking="endless", text="", stop_reason="max_tokens"))
+    answer = await whole(model)
+    assert (answer.text, answer.stop_reason) == ("", "max_tokens")
+
+
+@pytest.mark.parametrize("fault", [Fault.UNKNOWN_EVENT, Fault.UNKNOWN_BLOCK])
+async def test_what_is_new_is_passed_over(
+    claude: ClaudeStandIn, model: Claude, fault: Fault
+) -> None:
+    claude.plays(Play(text="Warm.", fault=fault))
+    assert (await whole(model)).text == "Warm."
+
+
+async def test_totals_overwrite_and_are_not_added(claude: ClaudeStandIn, model: Claude) -> None:
+    claude.plays(Play(text="Warm.", usage={"output_tokens": 50, "input_tokens": 9}))
+    usage = (await whole(model)).usage
+    assert (usage.output, usage.input) == (50, 9)
+
+
+async def test_an_answer_carries_the_providers_request_id(model: Claude) -> None:
+    assert (await whole(model)).request_id == "req_standin_1"
+
+
+# --- how long it may take
+
+
+async def test_pieces_come_as_they_are_said(claude: ClaudeStandIn, model: Claude) -> None:
+    claude.plays(Play(text="one two ", deltas=2, fault=Fault.PAUSE, at=4))
+    answering = model.ask(prompt())
+    assert await anext(answering) == "one "
+    assert claude.held == 1
+    claude.release()
+    rest = [item async for item in answering]
+    assert rest[0] == "two "
+
+
+async def test_a_slow_reader_is_not_a_silent_model(claude: ClaudeStandIn, make: MakeModel) -> None:
+    claude.plays(Play(text="one two ", deltas=2, fault=Fault.PAUSE, at=4))
+    answering = make(idle_s=0.2).ask(prompt())
+    await anext(answering)
+    now = asyncio.get_running_loop().time
+    much_later = now() + 0.4
+    await until(lambda: now() > much_later, "the reader was busy for longer than the limit")
+    claude.release()
+    assert await anext(answering) == "two "
+    await answering.aclose()
+
+
+async def test_events_keep_a_long_answer_alive(claude: ClaudeStandIn, make: MakeModel) -> None:
+    claude.plays(Play(text="word " * 20, deltas=20, gap_s=0.03))
+    answer = await whole(make(idle_s=0.4, first_event_s=0.4))
+    assert len(answer.text) == 100
+
+
+async def test_a_body_that_does_not_end_holds_up_no_answer(
+    claude: ClaudeStandIn, make: MakeModel
+) -> None:
+    claude.plays(Play(text="one", deltas=1, fault=Fault.LINGER))
+    assert (await whole(make(idle_s=5))).text == "one"
+    await until(lambda: claude.in_flight == 0, "the call has ended")
+
+
+# --- what becomes of the connections
+
+
+async def test_one_connection_serves_one_answer_after_the_other(
+    claude: ClaudeStandIn, model: Claude
+) -> None:
+    claude.plays(Play(deltas=1, fault=Fault.LINGER, gap_s=0.03, times=None))
+    for _ in range(5):
+        async with aclosing(model.ask(prompt())) as answering:
+            async for item in answering:
+                if isinstance(item, Answer):
+                    break  # as a reader does that wants no more
+    assert claude.accepted == 1
+
+
+async def test_what_is_no_stream_gives_its_connection_back(
+    claude: ClaudeStandIn, model: Claude
+) -> None:
+    claude.plays(Play(headers={"content-type": "text/html"}, fault=Fault.LINGER, times=None))
+    with pytest.raises(BadAnswer, match="not_a_stream") as caught:
+        await whole(model)
+    await until(lambda: claude.in_flight == 0, "the call has ended")
+    assert caught.value.request_id  # it holds on to the call: nothing was freed by being forgotten
+
+
+async def test_cancelled_and_closed_calls_give_their_connections_back(
+    claude: ClaudeStandIn, model: Claude
+) -> None:
+    chance = random.Random(7)
+    claude.plays(Play(text="word " * 30, deltas=30, gap_s=0.001, delay_s=0.003, times=None))
+
+    async def ask_for_a_while() -> None:
+        with suppress(TimeoutError):
+            async with (
+                asyncio.timeout(chance.uniform(0, 0.06)),
+                aclosing(model.ask(prompt())) as answering,
+            ):
+                async for _ in answering:
+                    if chance.random() < 0.05:
+                        return
+
+    for _ in range(20):
+        await asyncio.gather(*(ask_for_a_while() for _ in range(10)))
+    await until(lambda: claude.in_flight == 0, "every call has ended")
+    assert claude.abandoned > 20
+    assert claude.connections <= CONNECTIONS
+
+    claude.forget()
+    claude.plays(Play(hold=True, times=None))
+    answers = [asyncio.create_task(whole(model)) for _ in range(CONNECTIONS)]
+    await until(lambda: claude.held == CONNECTIONS, "every place of the pool is free")
+    claude.release()
+    await asyncio.gather(*answers)
+
+
+async def test_hundreds_are_answered_at_once(claude: ClaudeStandIn) -> None:
+    many = 300
+    model = Claude(
+        api_key=KEY, base_url=claude.url, connections=many,
+        total_s=MANY_S, first_event_s=MANY_S, idle_s=MANY_S,
+    )  # fmt: skip
+    claude.plays(Play(hold=True, times=many))
+    answers = [asyncio.create_task(whole(model, prompt(f"number {i}."))) for i in range(many)]
+    await until(lambda: claude.held == many, "all are under way at once")
+    claude.release()
+    for i, answer in enumerate(await asyncio.gather(*answers)):
+        assert f"number {i}." in answer.text
+    await model.aclose()
+
+
+async def test_a_closed_model_opens_again(claude: ClaudeStandIn, model: Claude) -> None:
+    await whole(model)
+    await model.aclose()
+    await until(lambda: claude.connections == 0, "its connections are closed")
+    await whole(model)

@@ -1,0 +1,180 @@
+"""What the workers may expect of any memory: the same suite for the fake and the real ones."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from shared.errors import IllegalStep, Upstream
+from shared.names import memory_key
+from shared.settings import Settings
+from tests.fakes.memory import FakeMemories
+from workers.adapters.mem0_embedded import open_embedded
+from workers.ports import Added, Kept, Memories, Turn
+
+ANA = memory_key("default", "ana")
+BEN = memory_key("default", "ben")
+AT = datetime(2026, 5, 8, 20, 30, 15, tzinfo=UTC)
+
+
+@pytest.fixture(params=["fake", "fake, asynchronous", "embedded"])
+async def memories(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Memories]:
+    opened = await _open(request.param, tmp_path)
+    yield opened
+    await opened.aclose()
+
+
+async def _open(kind: str, folder: Path) -> Memories:
+    if kind == "embedded":
+        return await open_embedded(Settings(data_dir=folder / "data"))
+    return FakeMemories(polls=2 if "asynchronous" in kind else 0)
+
+
+def turn(text: str, number: int = 1, at: datetime = AT) -> Turn:
+    return Turn(f"turn-{number}", text, "All right.", at, "conversation-1")
+
+
+async def settled(memories: Memories, owner: str, said: Turn) -> Added:
+    added = await memories.add(owner, said)
+    while added.kept is Kept.PENDING:
+        assert added.event_id is not None
+        added = await memories.follow(owner, added.event_id)
+    return added
+
+
+async def test_an_unknown_owner_has_no_memories(memories: Memories) -> None:
+    assert list(await memories.search(ANA, "What do I prefer?", 5)) == []
+    assert list(await memories.find(ANA, "turn-1")) == []
+
+
+async def test_what_was_added_is_found(memories: Memories) -> None:
+    added = await settled(memories, ANA, turn("I prefer Celsius."))
+    (found,) = await memories.search(ANA, "Which temperature do I prefer?", 5)
+    assert added.kept is Kept.STORED
+    assert found.id in added.memory_ids
+    assert found.owner == ANA
+    assert "Celsius" in found.text
+    assert found.turn_id == "turn-1"
+    assert 0 <= found.score <= 1
+
+
+async def test_a_memory_bears_the_time_of_its_turn(memories: Memories) -> None:
+    late = datetime(2025, 12, 31, 23, 59, 59, 123456, timezone(timedelta(hours=-5)))
+    await settled(memories, ANA, turn("I prefer Celsius.", at=late))
+    (found,) = await memories.search(ANA, "Celsius", 5)
+    assert (found.created_at, found.text) == (late, "I prefer Celsius.")
+
+
+async def test_a_turn_leads_to_its_memories(memories: Memories) -> None:
+    first = await settled(memories, ANA, turn("I prefer Celsius.", 1))
+    await settled(memories, ANA, turn("My dog is called Rex.", 2))
+    assert tuple(await memories.find(ANA, "turn-1")) == first.memory_ids
+    assert list(await memories.find(ANA, "turn-3")) == []
+
+
+async def test_nobody_sees_the_memories_of_others(memories: Memories) -> None:
+    await settled(memories, ANA, turn("I prefer Celsius."))
+    await settled(memories, BEN, turn("I prefer Fahrenheit."))
+    found = await memories.search(BEN, "I prefer Celsius.", 5)
+    assert [(row.owner, "Fahrenheit" in row.text) for row in found] == [(BEN, True)]
+    assert not set(await memories.find(BEN, "turn-1")) & set(await memories.find(ANA, "turn-1"))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("a", "b/c"), ("a/b", "c")),
+        (("default", "Ana"), ("default", "ana")),
+        (("default", "ana"), ("default", "ana ")),
+        (("default", "é"), ("default", "e\u0301")),
+        (("default", "%"), ("default", "*")),
+        (("default", "50% \N{CJK UNIFIED IDEOGRAPH-7528}"), ("default", "50%25")),
+    ],
+)
+async def test_like_names_are_other_people(
+    memories: Memories, one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    await settled(memories, memory_key(*one), turn("I prefer Celsius."))
+    assert list(await memories.search(memory_key(*other), "Celsius", 5)) == []
+    (found,) = await memories.search(memory_key(*one), "Celsius", 5)
+    assert found.owner == memory_key(*one)
+
+
+async def test_the_best_come_first_and_no_more_than_asked_for(memories: Memories) -> None:
+    said = ["My dog is called Rex.", "I prefer Celsius.", "We moved to Lisbon.", "I play cello."]
+    for number, text in enumerate(said):
+        await settled(memories, ANA, turn(text, number))
+    found = await memories.search(ANA, "What is my dog called?", 2)
+    assert len(found) == 2
+    assert found[0].text == said[0]
+    assert found[0].score >= found[1].score
+
+
+async def test_a_turn_that_only_asks_leaves_nothing(memories: Memories) -> None:
+    added = await settled(memories, ANA, turn("What should I cook tonight?"))
+    assert added.kept in (Kept.SKIPPED, Kept.NOTHING)
+    assert (added.reason is not None) == (added.kept is Kept.SKIPPED)
+    assert list(await memories.search(ANA, "What should I cook tonight?", 5)) == []
+
+
+async def test_forgetting_removes_one_owner_and_no_other(memories: Memories) -> None:
+    await settled(memories, ANA, turn("I prefer Celsius."))
+    await settled(memories, BEN, turn("I prefer Fahrenheit."))
+    await memories.forget(ANA)
+    assert list(await memories.search(ANA, "Celsius", 5)) == []
+    assert list(await memories.find(ANA, "turn-1")) == []
+    assert len(await memories.search(BEN, "Fahrenheit", 5)) == 1
+
+
+async def test_forgetting_is_safe_to_repeat_and_to_live_on_after(memories: Memories) -> None:
+    await memories.forget(ANA)
+    await settled(memories, ANA, turn("I prefer Celsius."))
+    await memories.forget(ANA)
+    await memories.forget(ANA)
+    await settled(memories, ANA, turn("I prefer Kelvin."))
+    found = await memories.search(ANA, "What do I prefer?", 5)
+    assert ["Kelvin" in row.text for row in found] == [True]
+
+
+async def test_following_what_is_not_pending_is_an_error(memories: Memories) -> None:
+    with pytest.raises((IllegalStep, Upstream)):
+        await memories.follow(ANA, "no-such-event")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I said \"no\" to 'them'; DROP TABLE memories; -- * NEAR(a b) {x}: ^y AND OR NOT",
+        "I like \N{HOT BEVERAGE}\N{VARIATION SELECTOR-16} and \N{FAMILY}, ﬁne?! №5",
+        "我喜欢摄氏度。\nتفضل ابنتي الشاي.",
+        "[8 May 2026] I wrote a date in brackets.",
+        "I \\ % _ \t tab",
+        "...!",
+        "I " + "really " * 3000 + "like tea.",
+    ],
+)
+async def test_any_text_comes_back_as_it_was_and_can_be_asked(
+    memories: Memories, text: str
+) -> None:
+    await settled(memories, ANA, turn(text))
+    (found,) = await memories.search(ANA, text, 5)
+    assert found.text == text
+
+
+async def test_many_may_come_at_once(memories: Memories) -> None:
+    owners = [memory_key("default", f"user-{number}") for number in range(6)]
+    await asyncio.gather(
+        *(
+            settled(memories, owner, turn(f"I have {number} cats.", number))
+            for owner in owners
+            for number in range(3)
+        )
+    )
+    found = await asyncio.gather(*(memories.search(owner, "cats", 9) for owner in owners))
+    for owner, rows in zip(owners, found, strict=True):
+        assert {row.owner for row in rows} == {owner}
+        assert {row.turn_id for row in rows} == {"turn-0", "turn-1", "turn-2"}

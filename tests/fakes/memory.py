@@ -1,0 +1,155 @@
+"""A memory in plain Python, with faults to order."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import re
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from shared.errors import IllegalStep, Upstream
+from workers.keep import only_asks
+from workers.ports import Added, Kept, Recalled, Turn
+
+Verb = Literal["search", "add", "find", "follow", "forget"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call as it came in; `about` is the query, the turn's id or the event's."""
+
+    verb: Verb
+    owner: str
+    about: str = ""
+
+
+@dataclass
+class Hang:
+    """A call that hangs: wait for `reached`, then set `released` to let it go on."""
+
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def strike(self) -> None:
+        self.reached.set()
+        await self.released.wait()
+
+
+@dataclass
+class Failure:
+    """A call that raises."""
+
+    error: Upstream
+
+    async def strike(self) -> None:
+        raise self.error
+
+
+class FakeMemories:
+    """Keeps memories in a list; adding a turn twice makes two of it, as it may with mem0.
+
+    With `polls`, an add answers `PENDING` and is there only after it was followed so many times;
+    it then ends as `outcome`.
+    """
+
+    def __init__(self, *, polls: int = 0, outcome: Kept = Kept.STORED) -> None:
+        self.rows: list[Recalled] = []
+        self.calls: list[Call] = []
+        self.closed = False
+        self.polls = polls
+        self.outcome = outcome
+        self._strays: dict[str, list[Recalled]] = defaultdict(list)
+        self._pending: dict[str, tuple[str, Turn, int]] = {}
+        self._before: dict[Verb, deque[Hang | Failure]] = defaultdict(deque)
+        self._after: dict[Verb, deque[Hang | Failure]] = defaultdict(deque)
+        self._numbers = itertools.count(1)
+
+    def fail(self, verb: Verb, error: Upstream, times: int = 1) -> None:
+        """Let the next calls fail before they do anything."""
+        self._before[verb].extend(Failure(error) for _ in range(times))
+
+    def fail_after(self, verb: Verb, error: Upstream, times: int = 1) -> None:
+        """Let the next calls fail after they did it all."""
+        self._after[verb].extend(Failure(error) for _ in range(times))
+
+    def hang(self, verb: Verb) -> Hang:
+        """Let the next call hang before it does anything."""
+        hang = Hang()
+        self._before[verb].append(hang)
+        return hang
+
+    def plant(self, asked: str, row: Recalled) -> None:
+        """Let this memory come back, first, whenever `asked` is searched, whoever owns it."""
+        self._strays[asked].append(row)
+
+    def turns(self, owner: str) -> list[str | None]:
+        """Return the turns that the owner's memories came from, oldest first."""
+        return [row.turn_id for row in self.rows if row.owner == owner]
+
+    async def search(self, owner: str, query: str, limit: int) -> Sequence[Recalled]:
+        async with self._call("search", owner, query):
+            own = [_scored(row, query) for row in self.rows if row.owner == owner]
+            newest_first = own[::-1]
+            best_first = sorted(newest_first, key=lambda row: -row.score)
+            return [*self._strays[owner], *best_first][:limit]
+
+    async def add(self, owner: str, turn: Turn) -> Added:
+        async with self._call("add", owner, turn.id):
+            if only_asks(turn.user_text):
+                return Added(Kept.SKIPPED, reason="only_asks")
+            if not self.polls:
+                return self._settle(owner, turn)
+            event_id = f"event-{next(self._numbers)}"
+            self._pending[event_id] = (owner, turn, self.polls)
+            return Added(Kept.PENDING, event_id=event_id)
+
+    async def find(self, owner: str, turn_id: str) -> Sequence[str]:
+        async with self._call("find", owner, turn_id):
+            return [row.id for row in self.rows if (row.owner, row.turn_id) == (owner, turn_id)]
+
+    async def follow(self, owner: str, event_id: str) -> Added:
+        async with self._call("follow", owner, event_id):
+            if event_id not in self._pending:
+                raise IllegalStep("no add answered pending with this event")
+            asked_by, turn, left = self._pending.pop(event_id)
+            assert asked_by == owner, "followed by someone else"
+            if left > 1:
+                self._pending[event_id] = (owner, turn, left - 1)
+                return Added(Kept.PENDING, event_id=event_id)
+            return self._settle(owner, turn)
+
+    async def forget(self, owner: str) -> None:
+        async with self._call("forget", owner):
+            self.rows = [row for row in self.rows if row.owner != owner]
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+    def _settle(self, owner: str, turn: Turn) -> Added:
+        if self.outcome is not Kept.STORED:
+            return Added(self.outcome)
+        row_id = f"memory-{next(self._numbers)}"
+        self.rows.append(Recalled(row_id, owner, turn.user_text, 0.0, turn.at, turn.id))
+        return Added(Kept.STORED, (row_id,))
+
+    @asynccontextmanager
+    async def _call(self, verb: Verb, owner: str, about: str = "") -> AsyncIterator[None]:
+        self.calls.append(Call(verb, owner, about))
+        if self._before[verb]:
+            await self._before[verb].popleft().strike()
+        yield
+        if self._after[verb]:
+            await self._after[verb].popleft().strike()
+
+
+def _scored(row: Recalled, query: str) -> Recalled:
+    asked, held = _words(query), _words(row.text)
+    return replace(row, score=len(asked & held) / max(len(asked | held), 1))
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))

@@ -1,0 +1,86 @@
+"""A model that says what the test told it to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+from shared.contracts import Usage
+from shared.errors import Upstream
+from workers.ports import Answer, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """One scripted answer: what is said, whether it holds then, and how it ends."""
+
+    pieces: tuple[str, ...]
+    stop_reason: str = "end_turn"
+    usage: Usage = field(default_factory=Usage)
+    error: Upstream | None = None
+    holds: bool = False
+
+
+class FakeModel:
+    """Plays its script, then says back what it was told; keeps every prompt."""
+
+    def __init__(self) -> None:
+        self.prompts: list[Prompt] = []
+        self.open_calls = 0
+        self.held = 0
+        self.closed = False
+        self._takes: deque[Take] = deque()
+        self._released = asyncio.Event()
+
+    def answers(
+        self,
+        *pieces: str,
+        stop_reason: str = "end_turn",
+        usage: Usage | None = None,
+        holds: bool = False,
+    ) -> None:
+        """Script a whole answer; with `holds` it ends only after `release`."""
+        self._takes.append(Take(pieces, stop_reason, usage or Usage(), holds=holds))
+
+    def fails(self, error: Upstream, *pieces: str) -> None:
+        """Script an error, after some pieces."""
+        self._takes.append(Take(pieces, error=error))
+
+    def release(self) -> None:
+        """Let all answers that hold go on, now and later."""
+        self._released.set()
+
+    async def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+        """Play the next take."""
+        self.prompts.append(prompt)
+        take = self._takes.popleft() if self._takes else _echo(prompt)
+        self.open_calls += 1
+        try:
+            for piece in take.pieces:
+                await asyncio.sleep(0)  # noqa: TID251 others get their turn, as with a real call
+                yield piece
+            await self._end(take)
+            yield Answer("".join(take.pieces), take.stop_reason, prompt.model, take.usage)
+        finally:
+            self.open_calls -= 1
+
+    async def _end(self, take: Take) -> None:
+        if take.holds:
+            self.held += 1
+            await self._released.wait()
+        if take.error is not None:
+            raise take.error
+
+    async def check(self, model: str) -> str:
+        """Answer for every model."""
+        return f"a fake answers for {model}"
+
+    async def aclose(self) -> None:
+        """Take note that it was closed."""
+        self.closed = True
+
+
+def _echo(prompt: Prompt) -> Take:
+    return Take(("You said: ", prompt.messages[-1].text))

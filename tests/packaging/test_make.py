@@ -1,0 +1,142 @@
+"""The Makefile's own promises, with a Python that only pretends to install."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+#: Stands in for Python: notes what it is asked for, makes an environment of programs that say
+#: their name, and fails where the test says so.
+PYTHON = """#!/bin/sh
+echo "python $*" >> log
+case "$*" in
+    *version_info*) exit "${OLD:-0}" ;;
+    *ensurepip*) exit "${BARE:-0}" ;;
+    "-m venv"*) ;;
+    *) echo collecting; cat; exit "${BROKEN:-0}" ;;
+esac
+rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python
+for name in afterword ruff mypy lint-imports pytest; do
+    printf '#!/bin/sh\\necho "%s $*"\\ncat\\n' $name > .venv/bin/$name
+done
+chmod +x .venv/bin/*
+"""
+
+
+class Tree:
+    """A tree that holds only what make looks at."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-dev.lock"):
+            shutil.copy(ROOT / name, folder)
+        self.python = folder / "python"
+        self.python.write_text(PYTHON)
+        self.python.chmod(0o755)
+
+    def make(
+        self, *arguments: str, says: str = "", **variables: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["make", "-s", f"PYTHON={self.python}", *arguments],
+            cwd=self.folder,
+            input=says,
+            env={"PATH": os.environ["PATH"], **variables},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def installs(self) -> int:
+        """Count the environments made so far."""
+        log = self.folder / "log"
+        return log.read_text().count("-m venv") if log.exists() else 0
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Tree:
+    return Tree(tmp_path)
+
+
+def test_chat_is_a_pipe_from_the_first_time_on(tree: Tree) -> None:
+    ended = tree.make("chat", says="hi\nquit\n")
+    assert (ended.returncode, ended.stdout) == (0, "afterword chat\nhi\nquit\n")
+
+
+def test_the_first_time_says_what_is_going_on(tree: Tree) -> None:
+    assert "600 MB" in tree.make("chat").stderr
+
+
+def test_the_second_time_installs_nothing(tree: Tree) -> None:
+    tree.make("chat")
+    (tree.folder / "log").unlink()
+    assert tree.make("chat").stderr == ""
+    assert not (tree.folder / "log").exists()
+
+
+@pytest.mark.parametrize("user", ["ann", "some one", "o'hara", "$HOME", "a;b"])
+def test_chat_takes_a_user_as_one_word(tree: Tree, user: str) -> None:
+    ended = tree.make("chat", "ARGS=--json", USER_ID=user)
+    assert ended.stdout == f"afterword chat --user {user} --json\n"
+
+
+def test_an_install_that_failed_is_done_again(tree: Tree) -> None:
+    assert tree.make("chat", BROKEN="1").returncode != 0
+    assert tree.make("chat").stdout == "afterword chat\n"
+    assert tree.installs() == 2
+
+
+def test_a_changed_lock_makes_everything_anew(tree: Tree) -> None:
+    tree.make("test")
+    os.utime(tree.folder / "requirements.lock", (4e9, 4e9))
+    tree.make("test")
+    assert tree.installs() == 2
+
+
+def test_an_environment_whose_python_is_gone_is_made_anew(tree: Tree) -> None:
+    tree.make("chat")
+    (tree.folder / ".venv/bin/python").unlink()
+    assert tree.make("chat").returncode == 0
+    assert tree.installs() == 2
+
+
+def test_a_change_of_settings_does_not_make_everything_anew(tree: Tree) -> None:
+    tree.make("chat")
+    os.utime(tree.folder / "pyproject.toml", (4e9, 4e9))
+    assert "afterword itself" in tree.make("chat").stderr
+    assert tree.installs() == 1
+
+
+def test_a_python_without_venv_is_told_what_it_lacks(tree: Tree) -> None:
+    ended = tree.make("chat", BARE="1")
+    assert ended.returncode != 0
+    assert "apt install python3-venv" in ended.stderr
+
+
+def test_an_old_python_is_told_so(tree: Tree) -> None:
+    ended = tree.make("chat", OLD="1")
+    assert ended.returncode != 0
+    assert "Python 3.11 or newer is needed" in ended.stderr
+
+
+def test_the_tests_have_the_last_word(tree: Tree) -> None:
+    ended = tree.make("test", "ARGS=-k lane")
+    said = [line.split()[0] for line in ended.stdout.splitlines()]
+    assert said == ["ruff", "ruff", "mypy", "lint-imports", "pytest"]
+    assert ended.stdout.endswith("pytest -k lane\n")
+
+
+def test_help_names_every_target(tree: Tree) -> None:
+    (declared,) = (
+        line.split()[1:]
+        for line in (tree.folder / "Makefile").read_text().splitlines()
+        if line.startswith(".PHONY:")
+    )
+    listed = [line.split()[1] for line in tree.make("help").stdout.splitlines()]
+    assert sorted(listed) == sorted(declared)

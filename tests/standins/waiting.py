@@ -1,0 +1,42 @@
+"""Waiting for facts: the only place in the tests where time passes."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_EVERY_S = 0.01
+
+
+def wait_until(predicate: Callable[[], T], description: str, timeout: float = 10.0) -> T:
+    """Return the first true value of `predicate`; fail the test after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not (value := predicate()):
+        _check(deadline, description, timeout)
+        time.sleep(_EVERY_S)  # noqa: TID251 - others wait here, so that they need not sleep
+    return value
+
+
+async def until(
+    predicate: Callable[[], T | Awaitable[T]], description: str, timeout: float = 10.0
+) -> T:
+    """Do the same on the event loop; the predicate may be a coroutine function."""
+    deadline = time.monotonic() + timeout
+    while not (value := await _settled(predicate())):
+        _check(deadline, description, timeout)
+        await asyncio.sleep(_EVERY_S)  # noqa: TID251 - as above
+    return value
+
+
+async def _settled(value: T | Awaitable[T]) -> T:
+    return await value if inspect.isawaitable(value) else value
+
+
+def _check(deadline: float, description: str, timeout: float) -> None:
+    if time.monotonic() > deadline:
+        raise AssertionError(f"not within {timeout:g} s: {description}")

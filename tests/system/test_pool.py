@@ -1,0 +1,149 @@
+"""The pool runs coroutine tasks, many at once, as Celery expects of a pool."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from shared.hints import envelope
+from shared.names import MEMORIES, REPLIES, RUN_TASK, WRITE_TASK, queue_key
+from tests.standins.valkey import Valkey
+from tests.standins.waiting import wait_until
+from tests.standins.worker import Worker
+
+pytestmark = [pytest.mark.system, pytest.mark.redis]
+
+
+def test_hints_pushed_by_hand_are_run_from_every_list(server: Valkey) -> None:
+    with Worker(server) as worker:
+        worker.redis.lpush(queue_key(REPLIES), envelope(RUN_TASK, "noop:1", "h1"))
+        worker.redis.lpush(queue_key(REPLIES, "normal"), envelope(RUN_TASK, "noop:2", "h2", step=3))
+        worker.redis.lpush(queue_key(MEMORIES), envelope(WRITE_TASK, "lane", "h3"))
+        worker.wait_for("ended noop:1", "ended noop:2", "wrote lane")
+        wait_until(lambda: not worker.redis.exists("unacked"), "all are acknowledged")
+
+
+def test_a_worker_takes_only_the_queue_it_is_given(server: Valkey) -> None:
+    with Worker(server, "-Q", REPLIES) as worker:
+        worker.redis.lpush(queue_key(MEMORIES), envelope(WRITE_TASK, "lane", "h1"))
+        worker.hint("noop:1")
+        worker.wait_for("ended noop:1")
+        assert worker.redis.llen(queue_key(MEMORIES)) == 1
+
+
+def test_a_thousand_jobs_are_in_flight_on_one_thread(server: Valkey) -> None:
+    with Worker(server, "-c", "1000") as worker:
+        threads = worker.threads
+        jobs = [f"hold:{number}" for number in range(1000)]
+        for job in jobs:
+            worker.hint(job)
+        worker.wait_for(*[f"began {job}" for job in jobs])
+        assert worker.threads == threads
+        worker.release()
+        worker.wait_for(*[f"ended {job}" for job in jobs])
+
+
+def test_no_more_jobs_leave_the_queue_than_there_are_slots(server: Valkey) -> None:
+    with Worker(server, "-c", "2") as worker:
+        for number in range(5):
+            worker.hint(f"hold:{number}")
+        worker.wait_for("began hold:0", "began hold:1")
+        assert worker.ask("stats")["pool"]["running"] == 2
+        assert worker.redis.llen(queue_key(REPLIES)) == 3
+        worker.release()
+        worker.wait_for(*[f"ended hold:{number}" for number in range(5)])
+
+
+def test_the_number_of_slots_can_change_while_jobs_run(server: Valkey) -> None:
+    with Worker(server, "-c", "1") as worker:
+        for number in range(3):
+            worker.hint(f"hold:{number}")
+        worker.wait_for("began hold:0")
+        assert worker.ask("pool_grow", n=1) == {"ok": "pool will grow"}
+        worker.wait_for("began hold:1")
+        assert worker.ask("pool_shrink", n=1) == {"ok": "pool will shrink"}
+        assert "one slot" in str(worker.ask("pool_shrink", n=1))
+        assert worker.ask("stats")["pool"]["max-concurrency"] == 1
+        assert "began hold:2" not in worker.seen
+
+
+def test_inspect_shows_what_runs(server: Valkey) -> None:
+    with Worker(server, "-c", "3") as worker:
+        worker.hint("hold:1")
+        worker.wait_for("began hold:1")
+        [active] = worker.ask("active")
+        assert (active["id"], active["name"], active["args"]) == ("hold:1", RUN_TASK, ["hold:1"])
+        assert active["acknowledged"]
+        assert active["time_start"]
+        pool = worker.ask("stats")["pool"]
+        assert pool["implementation"] == "workers.pool:TaskPool"
+        assert (pool["running"], pool["waiting"], pool["stuck"]) == (1, 0, 0)
+        assert pool["loop-lag-s"] < 1
+        worker.release()
+        worker.wait_for("ended hold:1")
+        wait_until(lambda: worker.ask("active") == [], "nothing runs any more")
+
+
+def test_a_job_that_fails_costs_itself_alone_and_says_nothing_of_content(server: Valkey) -> None:
+    with Worker(server, PROBE_SIGNALS="1") as worker:
+        worker.hint("fail:1")
+        worker.hint("exit:1")
+        worker.wait_for_log("afterword.run[exit:1] failed: RuntimeError at ")
+        assert re.search(r"afterword.run\[fail:1\] failed: ValueError at .*probe.py:\d+", worker.log)
+        worker.hint("noop:1")
+        worker.wait_for("ended noop:1")
+        assert "my secret" not in worker.log
+
+
+def test_celery_s_signals_are_sent_as_its_own_tracer_sends_them(server: Valkey) -> None:
+    with Worker(server, PROBE_SIGNALS="1") as worker:
+        worker.hint("noop:1")
+        worker.wait_for(
+            _signal("prerun", "noop:1", "task=_run task_id=noop:1"),
+            _signal("success", "noop:1", "result=None runtime=float", call=False),
+            _signal("postrun", "noop:1", "retval=None state=SUCCESS task=_run task_id=noop:1"),
+        )
+        worker.hint("fail:1")
+        failure = "einfo=ExceptionInfo exception=ValueError kwargs={} task_id=fail:1"
+        worker.wait_for(
+            f"signal failure afterword.run request=fail:1 args=['fail:1'] {failure} "
+            "traceback=traceback",
+            _signal("postrun", "fail:1", "retval=ValueError state=FAILURE task=_run task_id=fail:1"),
+        )
+        assert len([line for line in worker.seen if line.startswith("signal ")]) == 6
+
+
+def _signal(name: str, job: str, facts: str, *, call: bool = True) -> str:
+    arguments = f"args=['{job}'] kwargs={{}} " if call else ""
+    return f"signal {name} afterword.run request={job} {arguments}{facts}"
+
+
+def test_a_blocked_loop_is_reported_with_the_line_that_blocks_it(server: Valkey) -> None:
+    with Worker(server) as worker:
+        worker.hint("block:1")
+        worker.wait_for("ended block:1")
+        assert re.search(r"the event loop is blocked for 1\.\d s now, at .*/probe\.py:\d+", worker.log)
+
+
+def test_a_synchronous_task_is_refused_at_the_start(server: Valkey) -> None:
+    with Worker(server, PROBE_FLAW="synchronous").launch() as worker:
+        assert worker.exit_code() == 1
+        assert "runs coroutine functions only, not probe.synchronous" in worker.log
+        assert "Traceback" not in worker.log
+
+
+def test_a_runtime_that_is_misconfigured_is_one_line_and_an_exit_code(server: Valkey) -> None:
+    with Worker(server, PROBE_FLAW="misconfigured").launch() as worker:
+        assert worker.exit_code() == 1
+        assert "cannot start: AFTERWORD_MODEL: does not exist" in worker.log
+        assert "Traceback" not in worker.log
+
+
+def test_a_runtime_that_breaks_stops_the_worker(server: Valkey) -> None:
+    with Worker(server, PROBE_FLAW="breaks") as worker:
+        worker.hint("hold:1")
+        worker.wait_for("began hold:1")
+        worker.release()
+        assert worker.exit_code() == 1
+        assert "the runtime broke: ExceptionGroup" in worker.log

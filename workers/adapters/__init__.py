@@ -1,0 +1,1 @@
+"""Adapters: each gives the workers one thing from outside, behind a port."""

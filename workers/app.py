@@ -1,0 +1,27 @@
+"""The Celery app of the workers: `celery -A workers.app:app worker`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from celery import Celery
+from celery.signals import worker_ready
+
+from shared.discovery import settings_in_use
+from workers.embedded.notify import say_ready
+from workers.host import worker_app
+from workers.wiring import runtime
+
+
+def _consumed() -> set[str]:
+    """Return the queues that this worker was told to consume; all of them without `-Q`."""
+    return set(app.amqp.queues.consume_from)
+
+
+app: Celery = worker_app(settings_in_use(), partial(runtime, queues=_consumed))
+
+
+@worker_ready.connect(weak=False)
+def _ready(**_: object) -> None:
+    """Tell systemd, or the embedded stack, that this worker takes hints from now on."""
+    say_ready()

@@ -1,0 +1,54 @@
+"""The words of a text, as the word index knows them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+import snowballstemmer
+
+#: Letters of scripts that put no space between words (Thai to Khmer, kana, Han).
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff"
+)
+_RUN = re.compile(rf"(?P<unspaced>[{_UNSPACED}]+)|[^\W_{_UNSPACED}]+")
+
+#: English words that say nothing about what a text is about; `may` is a month as well.
+_STOP_WORDS = """
+    a about am an and any are as at be been being but by can could d did do does doing don for
+    from get got had has have having he her here hers him his how i if in into is it its just ll
+    m me my no not of on or our ours out please re s she should so some such t than that the
+    their them then there these they this those to too up us ve very was we were what when where
+    which who whom why will with would you your yours
+"""
+_STOP = frozenset(_STOP_WORDS.split())
+
+
+def words(text: str) -> list[str]:
+    """Return the stems of a text, in order and with repeats.
+
+    Case and accents are folded; stop words are left out unless there are no others. Scripts
+    without spaces come as overlapping pairs of letters.
+    """
+    found = [word for run in _RUN.finditer(_fold(text)) for word in _cut(run)]
+    kept = [word for word in found if word not in _STOP] or found
+    # A stemmer keeps the word it works on: one for each call, they cost less than a lock.
+    stem = snowballstemmer.stemmer("english").stemWord
+    stems = {word: stem(word) for word in set(kept)}
+    return [stems[word] for word in kept]
+
+
+def _fold(text: str) -> str:
+    if text.isascii():
+        return text.lower()
+    parts = unicodedata.normalize("NFKD", text)
+    bare = "".join(part for part in parts if not unicodedata.combining(part))
+    return unicodedata.normalize("NFC", bare.casefold())
+
+
+def _cut(run: re.Match[str]) -> list[str]:
+    letters = run.group()
+    if not run.group("unspaced") or len(letters) == 1:
+        return [letters]
+    return [letters[i : i + 2] for i in range(len(letters) - 1)]

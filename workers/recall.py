@@ -1,0 +1,79 @@
+"""Recall: what mem0 knows of a user, within a budget, checked, never in the way of a reply."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from shared.contracts import MemoryUsed
+from shared.errors import Upstream
+from workers.breaker import Breaker
+from workers.ports import Memories, Recall, Recalled
+
+logger = logging.getLogger(__name__)
+
+#: A query longer than this is cut: mem0 embeds its beginning in any case.
+QUERY_CHARACTERS = 2000
+
+
+OFF = Recall((), enabled=False)
+UNAVAILABLE = Recall(None)
+
+
+class Recaller:
+    """Asks mem0 for the memories of one user and drops every row that is not theirs."""
+
+    def __init__(
+        self,
+        memories: Memories | None,
+        *,
+        budget_s: float,
+        limit: int,
+        least_score: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take no `memories` when memory is off; `budget_s` bounds what a reply waits for it."""
+        self._memories = memories
+        self._budget_s = budget_s
+        self._limit = limit
+        self._least_score = least_score
+        self._clock = clock
+        self._breaker = Breaker()
+
+    async def recall(self, owner: str, query: str) -> Recall:
+        """Return the owner's memories that fit the query, best first; never raise for mem0."""
+        if self._memories is None:
+            return OFF
+        if not self._breaker.allows(self._clock()):
+            return UNAVAILABLE
+        try:
+            async with asyncio.timeout(self._budget_s):
+                rows = await self._memories.search(owner, query[:QUERY_CHARACTERS], self._limit)
+        except TimeoutError:
+            return self._unavailable("over_budget")
+        except Upstream as error:
+            return self._unavailable(error.code)
+        self._breaker.succeeded()
+        return Recall(self._checked(owner, rows))
+
+    def _unavailable(self, code: str) -> Recall:
+        self._breaker.failed(self._clock())
+        logger.warning("recall failed: %s", code)
+        return UNAVAILABLE
+
+    def _checked(self, owner: str, rows: Sequence[Recalled]) -> tuple[Recalled, ...]:
+        foreign = sum(row.owner != owner for row in rows)
+        if foreign:
+            logger.error("mem0 gave %d memories of another user; dropped", foreign)
+        return tuple(row for row in rows if row.owner == owner and row.score >= self._least_score)[
+            : self._limit
+        ]
+
+
+def as_used(memory: Recalled) -> MemoryUsed:
+    """Return a memory as the reply lists it."""
+    return MemoryUsed(
+        id=memory.id, text=memory.text, score=round(memory.score, 4), created_at=memory.created_at
+    )

@@ -1,0 +1,154 @@
+"""Puts a worker together: the only place that knows which adapter stands behind which port."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from shared.errors import Misconfigured
+from shared.ledger.ledger import Ledger
+from shared.names import MEMORIES, REPLIES
+from shared.settings import Settings
+from shared.version import __version__
+from workers.leases import Leases
+from workers.ports import Memories, Model
+from workers.recall import Recaller
+from workers.remember import Rememberer
+from workers.respond import Responder
+from workers.sweeper import Sweeper
+
+logger = logging.getLogger(__name__)
+
+#: A step of the ledger is asked for this long: a reply that was paid for is worth waiting.
+PATIENCE_S = 60.0
+
+#: Connections to Claude beyond the jobs in flight, for those that are just being closed.
+SPARE_CONNECTIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What a worker process can do, as `workers.tasks.Runtime` says."""
+
+    responder: Responder | None
+    rememberer: Rememberer | None
+
+    async def respond(self, job_id: str) -> None:
+        """Answer a job."""
+        assert self.responder is not None, "this worker consumes no replies"
+        await self.responder.respond(job_id)
+
+    async def write(self, lane_id: str) -> None:
+        """Store the turns of a lane."""
+        assert self.rememberer is not None, "this worker consumes no memories"
+        await self.rememberer.write(lane_id)
+
+
+@asynccontextmanager
+async def runtime(
+    settings: Settings, queues: Callable[[], Collection[str]]
+) -> AsyncIterator[Runtime]:
+    """Open all that a worker of those queues needs, and close it in the end.
+
+    Raises `Misconfigured` or `LedgerUnavailable` if it cannot work.
+    """
+    consumed = frozenset(queues()) & {REPLIES, MEMORIES}
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(Ledger(settings, patience_s=PATIENCE_S))
+        found = await ledger.check()
+        memories = await open_memories(settings)
+        if memories is not None:
+            stack.push_async_callback(memories.aclose)
+        leases = Leases(ledger.jobs.renew, settings.lease_s)
+        responder = None
+        if REPLIES in consumed:
+            model = open_model(settings)
+            stack.push_async_callback(model.aclose)
+            responder = _responder(settings, ledger, model, memories, leases)
+        await stack.enter_async_context(_background(settings, ledger, leases, consumed))
+        logger.info(
+            "ready: %s, ledger %s, durability %s, memory %s",
+            " and ".join(sorted(consumed)), found["server"], found["durability"], settings.backend,
+        )  # fmt: skip
+        yield Runtime(responder, _rememberer(settings, ledger, memories, leases))
+
+
+async def open_memories(settings: Settings) -> Memories | None:
+    """Open the memory backend that the settings name; None if memory is off."""
+    match settings.backend:
+        case "off":
+            return None
+        case "embedded":
+            from workers.adapters.mem0_embedded import open_embedded
+
+            return await open_embedded(settings)
+        case other:
+            raise Misconfigured("AFTERWORD_MEMORY", f"the backend {other} is not there yet")
+
+
+def open_model(settings: Settings) -> Model:
+    """Return the model behind Claude's API; raise `Misconfigured` without a key."""
+    from workers.adapters.claude import Claude
+
+    if settings.anthropic_api_key is None:
+        raise Misconfigured("ANTHROPIC_API_KEY", "must be set: no reply comes without it")
+    return Claude(
+        api_key=settings.anthropic_api_key.get_secret_value(),
+        base_url=settings.anthropic_base_url,
+        connections=settings.concurrency + SPARE_CONNECTIONS,
+        total_s=settings.reply_timeout_s,
+        first_event_s=settings.first_token_timeout_s,
+        idle_s=settings.idle_timeout_s,
+    )
+
+
+def _responder(
+    settings: Settings, ledger: Ledger, model: Model, memories: Memories | None, leases: Leases
+) -> Responder:
+    recaller = Recaller(
+        memories,
+        budget_s=settings.recall_budget_ms / 1000,
+        limit=settings.recall_top_k,
+        least_score=settings.recall_min_score,
+    )
+    return Responder(settings, ledger.jobs, model, recaller, leases, _tag_key(settings))
+
+
+def _rememberer(
+    settings: Settings, ledger: Ledger, memories: Memories | None, leases: Leases
+) -> Rememberer | None:
+    if memories is None:
+        return None
+    return Rememberer(settings, ledger.lanes, memories, leases, __version__)
+
+
+def _tag_key(settings: Settings) -> bytes:
+    """Return the secret that user tags are made with: without it they cannot be guessed."""
+    secret = settings.anthropic_api_key
+    return hashlib.sha256(secret.get_secret_value().encode() if secret else b"").digest()
+
+
+@asynccontextmanager
+async def _background(
+    settings: Settings, ledger: Ledger, leases: Leases, consumed: Collection[str]
+) -> AsyncIterator[None]:
+    """Renew leases, sweep, and hear of cancelled jobs, as long as the context is open."""
+    seen = f"{'+'.join(sorted(consumed))} {socket.gethostname()}:{os.getpid()}"
+    sweeper = Sweeper(ledger.upkeep, every_s=settings.sweep_s, seen=seen)
+    async with ledger.hearing_fenced(lambda job_id: leases.lose(job_id) if job_id else None):
+        tasks = [
+            asyncio.create_task(leases.keep(), name="leases"),
+            asyncio.create_task(sweeper.sweep_for_ever(), name="sweep"),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
