@@ -120,7 +120,8 @@ _POLICY: dict[str, Any] = {
     "task_ignore_result": True,
     "task_send_sent_event": False,
     "task_serializer": "json",
-    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # Without meaning for a task that is acknowledged early; false costs a warning each time.
+    "worker_cancel_long_running_tasks_on_connection_loss": True,
     "worker_disable_prefetch": True,
     "worker_enable_prefetch_count_reduction": False,
     "worker_enable_remote_control": True,

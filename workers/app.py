@@ -8,6 +8,7 @@ from celery import Celery
 from celery.signals import worker_ready
 
 from shared.discovery import settings_in_use
+from shared.errors import Misconfigured
 from workers.embedded.notify import say_ready
 from workers.host import worker_app
 from workers.wiring import runtime
@@ -18,7 +19,11 @@ def _consumed() -> set[str]:
     return set(app.amqp.queues.consume_from)
 
 
-app: Celery = worker_app(settings_in_use(), partial(runtime, queues=_consumed))
+try:
+    app: Celery = worker_app(settings_in_use(), partial(runtime, queues=_consumed))
+except Misconfigured as error:
+    # One line and an exit code; of a module that raises, Celery prints every frame.
+    raise SystemExit(f"cannot start: {error}") from None
 
 
 @worker_ready.connect(weak=False)

@@ -11,7 +11,7 @@ from celery import signals
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu import Connection, Message
-from kombu.transport import redis
+from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import DataError
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,11 @@ class Transport(redis.Transport):
     Channel = Channel
 
 
+#: What logs call the connection by, in place of `redis`.
+_ALIAS = "afterword"
+TRANSPORT_ALIASES[_ALIAS] = f"{__name__}:Transport"
+
+
 class Consumer(CeleryConsumer):
     """Consumes hints, and rejects a message that breaks what handles it.
 
@@ -66,7 +71,7 @@ class Consumer(CeleryConsumer):
         """Connect to the broker; to a Redis through our own transport."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         if issubclass(connection.get_transport_cls(), redis.Transport):
-            connection.transport_cls = f"{__name__}:Transport"
+            connection.transport_cls = _ALIAS
         return self.ensure_connected(connection)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], object]:
@@ -79,13 +84,31 @@ class Consumer(CeleryConsumer):
             except Exception as error:
                 if _is_brokers(error, self.connection_errors + self.channel_errors):
                     raise
-                self._reject(message, error)
+                self._reject(message, "malformed", error)
 
         return receive_guarded
 
-    def _reject(self, message: Message, error: Exception) -> None:
+    # Celery's own versions of these put the message's body into the log.
+
+    def on_decode_error(self, message: Message, exc: Exception) -> None:
+        """Reject what cannot be decoded."""
+        self._reject(message, "undecodable", exc)
+
+    def on_invalid_task(self, body: object, message: Message, exc: Exception) -> None:  # noqa: ARG002
+        """Reject what Celery cannot make a task of."""
+        self._reject(message, "malformed", exc)
+
+    def on_unknown_message(self, body: object, message: Message) -> None:  # noqa: ARG002
+        """Reject what is no task at all."""
+        self._reject(message, "no task", None)
+
+    def on_unknown_task(self, body: object, message: Message, exc: Exception) -> None:  # noqa: ARG002
+        """Reject a task of a name that this version does not know."""
+        self._reject(message, "unknown task", exc)
+
+    def _reject(self, message: Message, why: str, error: Exception | None) -> None:
         """Acknowledge a message without running it, and forget the request it may have become."""
-        logger.error("rejected a message: %s", type(error).__name__)
+        logger.error("rejected a message: %s (%s)", why, type(error).__name__)
         for request in [r for r in state.reserved_requests if r.message is message]:
             state.task_ready(request)
         if not message.acknowledged:
@@ -93,6 +116,9 @@ class Consumer(CeleryConsumer):
         signals.task_rejected.send(sender=self, message=message, exc=error)
 
 
-def _is_brokers(error: Exception, errors: tuple[type[BaseException], ...]) -> bool:
-    """Return whether an error says something about the broker, and not about the message."""
-    return isinstance(error, errors) and not isinstance(error, DataError)
+def _is_brokers(error: Exception, errors: tuple[type[Exception], ...]) -> bool:
+    """Return whether an error says something about the broker, and not about the message.
+
+    Two of those that kombu lists are also what a message of the wrong shape raises.
+    """
+    return isinstance(error, errors) and not isinstance(error, KeyError | DataError)

@@ -23,9 +23,9 @@ class Runtime(Protocol):
 
 
 def register(app: Celery) -> None:
-    """Make the two tasks known to an app."""
-    app.task(name=RUN_TASK)(_run)
-    app.task(name=WRITE_TASK)(_write)
+    """Make the two tasks known to this app, and to no other one in the process."""
+    app.task(name=RUN_TASK, shared=False)(_run)
+    app.task(name=WRITE_TASK, shared=False)(_write)
 
 
 async def _run(job_id: str) -> None:

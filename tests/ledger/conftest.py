@@ -1,27 +1,7 @@
-"""A ledger on the real Valkey, under a namespace of its own."""
+"""What every test of the ledger asks for."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from tests.standins.open_ledger import book, ledger, settings
 
-import pytest
-
-from shared.ledger.ledger import Ledger
-from shared.settings import Settings
-
-if TYPE_CHECKING:
-    from tests.standins.valkey import Valkey
-
-
-@pytest.fixture
-def settings(valkey: Valkey, namespace: str) -> Settings:
-    return Settings(
-        redis_url=valkey.url, namespace=namespace, durability="none", memory="embedded"
-    )
-
-
-@pytest.fixture
-async def ledger(settings: Settings) -> AsyncIterator[Ledger]:
-    async with Ledger(settings, patience_s=5.0) as opened:
-        yield opened
+__all__ = ["book", "ledger", "settings"]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import json
+
 import redis
 
 from shared.contracts import ChatRequest, Reply, Timings, Usage
-from shared.ledger.records import Claim
-from shared.names import Keys
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import Claim, LaneClaim
+from shared.names import Keys, lane_id, memory_key, queue_key, queue_prefix
 from shared.settings import Settings
 
 FAR_AWAY_MS = 10**15
@@ -32,6 +36,46 @@ def reply_to(claim: Claim, text: str = "hi there") -> Reply:
         attempts=claim.attempt,
         timings_ms=Timings(queued=0, recall=0, model=0, total=0),
     )
+
+
+_tokens = (f"claim-{number}" for number in itertools.count(1))
+
+
+def lane_of(user_id: str = "ann", tenant: str = "default") -> str:
+    """Return the lane of a user on the first shard."""
+    return lane_id(memory_key(tenant, user_id), 0)
+
+
+async def submit(ledger: Ledger, message: str = "hello", **fields: object) -> str:
+    """Submit a job and return its id."""
+    request = asking(message, **fields)
+    return (await ledger.jobs.submit(ledger.jobs.new_id(request), request)).job_id
+
+
+async def claim(ledger: Ledger, job_id: str) -> Claim:
+    """Claim a job that can be claimed."""
+    claimed = await ledger.jobs.claim(job_id, next(_tokens))
+    assert claimed is not None
+    return claimed
+
+
+async def start(ledger: Ledger, message: str = "hello", **fields: object) -> Claim:
+    """Submit a job and claim it."""
+    return await claim(ledger, await submit(ledger, message, **fields))
+
+
+async def answer(ledger: Ledger, message: str = "hello", **fields: object) -> str:
+    """Submit a job and answer it, so that its turn waits in its lane; return its id."""
+    claimed = await start(ledger, message, **fields)
+    await ledger.jobs.finish(claimed, reply_to(claimed))
+    return claimed.job_id
+
+
+async def take(ledger: Ledger, lane: str | None = None, *, most_turns: int = 20) -> LaneClaim:
+    """Claim a lane that can be claimed, Ann's unless another is named."""
+    taken = await ledger.lanes.claim(lane or lane_of(), next(_tokens), most_turns=most_turns)
+    assert taken is not None
+    return taken
 
 
 class Book:
@@ -77,9 +121,43 @@ class Book:
         counts = self.redis.hgetall(f"{self.keys.root}:counts")
         return {name: int(value) for name, value in counts.items() if int(value)}
 
-    def hints(self, queue: str) -> list[str]:
-        """Return the messages in a queue's list."""
-        return self.redis.lrange(f"{self._namespace}:{queue}", 0, -1)
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass for all that is hinted, waiting, leased or open in this shard."""
+        for agenda in self.AGENDAS:
+            for place in self.PLACES:
+                self._set_back(f"{self.keys.root}:{place}:{agenda}", seconds)
+            mark = f"{self.keys.root}:mark:{agenda}"
+            if self.redis.exists(mark):
+                self.redis.decrby(mark, round(seconds * 1000))
+        for job_id in self._set_back(f"{self.keys.root}:open", seconds):
+            self.redis.hincrby(self.keys.job(job_id), "deadline", -round(seconds * 1000))
+
+    def _set_back(self, zset: str, seconds: float) -> list[str]:
+        names: list[str] = self.redis.zrange(zset, 0, -1)
+        for name in names:
+            self.redis.zincrby(zset, -seconds * 1000, name)
+        return names
+
+    def hinted(self, agenda: str) -> list[str]:
+        """Return the ids that the messages of an agenda's queue name, oldest first."""
+        queue, _, step = agenda.rpartition(".")
+        messages = self.redis.lrange(self.list_of(queue, int(step)), 0, -1)
+        return [json.loads(json.loads(text)["body"])[0][0] for text in reversed(messages)]
+
+    def list_of(self, queue: str, step: int = 0) -> str:
+        """Return the Redis list that a queue's messages of one priority step are in."""
+        priority = {0: "high", 3: "normal", 6: "low"}[step]
+        return queue_prefix(self._namespace) + queue_key(queue, priority)  # type: ignore[arg-type]
+
+    def pop_hint(self, agenda: str) -> str:
+        """Take the oldest message out of an agenda's queue, as a worker does; return its id."""
+        queue, _, step = agenda.rpartition(".")
+        message = self.redis.rpop(self.list_of(queue, int(step)))
+        return str(json.loads(json.loads(str(message))["body"])[0][0])
+
+    def events(self, job_id: str) -> list[dict[str, str]]:
+        """Return what stands in a job's stream."""
+        return [row for _, row in self.redis.xrange(self.keys.events(job_id))]
 
     def drop_hints(self) -> None:
         """Purge every queue, as `celery purge` would."""

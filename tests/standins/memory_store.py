@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from tests.standins.hashing import DIMS, vector
@@ -18,6 +20,13 @@ from workers.embedded.store import SqliteStore
 def open_store(path: Path) -> SqliteStore:
     """Open a store as the embedded backend does, but for the embedder."""
     return SqliteStore(path, embedder="hashing", dims=DIMS, scale=Scale())
+
+
+@contextmanager
+def opener(path: Path) -> Iterator[Callable[[], SqliteStore]]:
+    """Give a function that opens the store once more, and close all of them in the end."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(closing(open_store(path)))
 
 
 def put(store: SqliteStore, owner: str, text: str, turn_id: str | None = None) -> str:

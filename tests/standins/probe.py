@@ -138,21 +138,23 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "probe.late": {"acks_late": True},
 }
 for _name, _options in _VARIANTS.items():
-    app.task(name=_name, **_options)(_respond)
+    _task: Any = app.task(name=_name, shared=False, **_options)
+    _task(_respond)
 
 
 if FLAW == "synchronous":
 
-    @app.task(name="probe.synchronous")
+    @app.task(name="probe.synchronous", shared=False)
     def _synchronous() -> None:
         """Be no coroutine."""
 
 
 if "PROBE_TIMER" in os.environ:
 
-    @signals.worker_ready.connect(weak=False)
     def _tick(sender: Any, **_: Any) -> None:
         sender.timer.call_repeatedly(0.1, print, ("tick",), {"flush": True})
+
+    signals.worker_ready.connect(_tick, weak=False)
 
 
 def _note_signal(name: str) -> Callable[..., None]:

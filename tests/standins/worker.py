@@ -77,7 +77,7 @@ class Worker:
     @property
     def seen(self) -> list[str]:
         """Return what its jobs noted until now."""
-        return self.redis.lrange(SEEN, 0, -1)
+        return [str(line) for line in self.redis.lrange(SEEN, 0, -1)]
 
     @property
     def threads(self) -> int:
@@ -104,11 +104,13 @@ class Worker:
         answers = self.app.control.broadcast(
             command, arguments=arguments, reply=True, timeout=_PATIENCE_S, limit=1
         )
+        assert answers, f"no answer to {command}"
         return next(iter(answers[0].values()))
 
     def wait_for(self, *lines: str) -> None:
-        """Wait until its jobs noted all these lines."""
-        wait_until(lambda: set(lines) <= set(self.seen), f"{lines} noted", _PATIENCE_S)
+        """Wait until its jobs noted all these lines; fail if it dies instead."""
+        wanted = set(lines)
+        wait_until(lambda: self._lives() and wanted <= set(self.seen), f"{lines}", _PATIENCE_S)
 
     def wait_for_log(self, text: str) -> None:
         """Wait until it said something."""
@@ -134,5 +136,8 @@ class Worker:
         self._log.unlink()
 
     def _is_ready(self) -> bool:
+        return self._lives() and " ready." in self.log
+
+    def _lives(self) -> bool:
         assert self.process.poll() is None, self.log
-        return " ready." in self.log
+        return True

@@ -16,7 +16,7 @@ def _own_server() -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def server(_own_server: Valkey) -> Iterator[Valkey]:
+def server(_own_server: Valkey) -> Valkey:
     """Give a Valkey that nobody else uses meanwhile."""
     with _own_server.client() as client:
         client.flushall()

@@ -10,10 +10,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import anthropic
 import pytest
+from anthropic.types import Message
 
 from shared.errors import Misconfigured
 from tests.standins.processes import listening
@@ -38,7 +39,7 @@ class Served:
     def client(self, key: str = KEY) -> anthropic.AsyncAnthropic:
         return anthropic.AsyncAnthropic(api_key=key, base_url=self.url, max_retries=0)
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -67,9 +68,13 @@ def asking(words: str, **more: Any) -> dict[str, Any]:
     }
 
 
+def text_of(message: Message) -> str:
+    return "".join(block.text for block in message.content if block.type == "text")
+
+
 async def test_it_answers(claude: anthropic.AsyncAnthropic) -> None:
     message = await claude.messages.create(**asking(QUESTION))
-    assert message.content[0].text.strip()
+    assert text_of(message).strip()
     assert message.stop_reason == "end_turn"
     assert message.usage.output_tokens > 0
 
@@ -89,7 +94,7 @@ async def test_it_streams_and_takes_what_our_requests_hold(
         pieces = [piece async for piece in stream.text_stream]
         message = await stream.get_final_message()
     assert len(pieces) > 1
-    assert "".join(pieces) == message.content[0].text
+    assert "".join(pieces) == text_of(message)
     assert message.stop_reason == "end_turn"
 
 
@@ -108,7 +113,7 @@ async def test_any_model_name_is_answered_and_the_answer_says_by_whom(
 
 async def test_the_same_question_gets_the_same_answer(claude: anthropic.AsyncAnthropic) -> None:
     answers = [await claude.messages.create(**asking("Tell me of the sea.")) for _ in range(3)]
-    assert len({answer.content[0].text for answer in answers}) == 1
+    assert len({text_of(answer) for answer in answers}) == 1
 
 
 async def test_it_takes_a_conversation_of_two_thousand_tokens(

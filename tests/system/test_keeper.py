@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -50,7 +51,7 @@ class Watched:
             part, Folder.open(root), lambda _, state, detail: self.told.append((state, detail))
         )
 
-    async def __aenter__(self) -> Watched:
+    async def __aenter__(self) -> Self:
         self.task = asyncio.create_task(self.keeper.keep())
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -351,6 +352,19 @@ def test_a_valkey_holds_its_folder_even_without_its_supervisor(machine: Machine)
     machine.assert_gone(pids)
     with (machine.folder.valkey / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_client_that_is_hung_up_on_looks_again(machine: Machine) -> None:
+    with ThreadPoolExecutor() as threads:
+        with socket.socket(socket.AF_UNIX) as going:
+            going.bind(str(machine.folder.lifeline))
+            going.listen()
+            joining = threads.submit(machine.attach)
+            wait_until(lambda: select.select([going], [], [], 0)[0], "a client waits")
+        machine.folder.lifeline.unlink()
+        with joining.result():
+            pids = machine.pids()
+    machine.assert_gone(pids)
 
 
 def test_a_supervisor_that_cannot_start_is_not_tried_for_ever(machine: Machine) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -108,7 +109,7 @@ async def test_a_locked_file_is_an_outage_and_nobodys_fault(
     monkeypatch.setattr(database, "BUSY_S", 0.05)
     memories = await open_embedded(options)
     (path,) = options.data_dir.rglob("memories.sqlite")
-    with database.Database(path).writing():
+    with closing(database.Database(path)) as file, file.writing():
         with pytest.raises(Unavailable) as raised:
             await memories.add("ana", turn("I prefer Celsius."))
         assert list(await memories.search("ana", "Celsius", 5)) == []

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -14,7 +17,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from shared.errors import Misconfigured
 from tests.standins.hashing import DIMS, vector
-from tests.standins.memory_store import found, open_store, put, texts
+from tests.standins.memory_store import found, opener, put, texts
 from workers.embedded import scopes
 from workers.embedded.database import Database
 from workers.embedded.ranking import Scale
@@ -22,8 +25,14 @@ from workers.embedded.store import COLLECTION, SqliteStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> SqliteStore:
-    return open_store(tmp_path / "memories.sqlite")
+def open_store(tmp_path: Path) -> Iterator[Callable[[], SqliteStore]]:
+    with opener(tmp_path / "memories.sqlite") as open_one_more:
+        yield open_one_more
+
+
+@pytest.fixture
+def store(open_store: Callable[[], SqliteStore]) -> SqliteStore:
+    return open_store()
 
 
 def test_the_best_match_comes_first_with_its_payload(store: SqliteStore) -> None:
@@ -178,30 +187,32 @@ def test_a_file_has_one_collection(store: SqliteStore) -> None:
     assert (texts(store, "ana"), found(store, "ana", "tea")) == ([], [])
 
 
-def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_file_of_a_newer_version_is_refused_and_left_as_it_is(
+    tmp_path: Path, open_store: Callable[[], SqliteStore]
+) -> None:
     path = tmp_path / "memories.sqlite"
-    open_store(path).close()
-    database = Database(path)
-    with database.writing() as sql:
+    open_store().close()
+    with closing(Database(path)) as database, database.writing() as sql:
         sql.execute("PRAGMA user_version = 2")
-    database.close()
     before = path.read_bytes()
     with pytest.raises(Misconfigured, match="version 2") as refused:
-        open_store(path)
+        open_store()
     assert refused.value.setting == "AFTERWORD_DATA_DIR"
     assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(("embedder", "dims"), [("another", DIMS), ("hashing", DIMS + 1)])
-def test_a_file_of_another_embedder_is_refused(tmp_path: Path, embedder: str, dims: int) -> None:
-    path = tmp_path / "memories.sqlite"
-    open_store(path).close()
+def test_a_file_of_another_embedder_is_refused(
+    tmp_path: Path, open_store: Callable[[], SqliteStore], embedder: str, dims: int
+) -> None:
+    open_store().close()
     with pytest.raises(Misconfigured, match="another model"):
-        SqliteStore(path, embedder=embedder, dims=dims, scale=Scale())
+        SqliteStore(tmp_path / "memories.sqlite", embedder=embedder, dims=dims, scale=Scale())
 
 
-def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = open_store(tmp_path / "memories.sqlite")
+def test_what_is_kept_in_memory_is_bounded(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = scopes.Scopes(DIMS, most_memories=10)
     monkeypatch.setattr(store, "_scopes", kept)
     for number in range(8):
@@ -212,8 +223,10 @@ def test_what_is_kept_in_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.M
     assert [len(found(store, f"user-{number}", "tea")) for number in range(8)] == [3] * 8
 
 
-def test_what_another_process_deletes_or_changes_takes_no_place(tmp_path: Path) -> None:
-    one, other = (open_store(tmp_path / "memories.sqlite") for _ in range(2))
+def test_what_another_process_deletes_or_changes_takes_no_place(
+    open_store: Callable[[], SqliteStore],
+) -> None:
+    one, other = open_store(), open_store()
     tea, cello = put(one, "ana", "tea"), put(one, "ana", "cello")
     put(one, "ana", "a dog")
     assert found(other, "ana", "tea", most=1) == ["tea"]
@@ -270,11 +283,10 @@ class TwoHandles(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        import tempfile
-
-        self.folder = tempfile.TemporaryDirectory()
-        path = Path(self.folder.name) / "memories.sqlite"
-        self.handles = (open_store(path), open_store(path))
+        self.opened = ExitStack()
+        folder = self.opened.enter_context(TemporaryDirectory())
+        open_store = self.opened.enter_context(opener(Path(folder) / "memories.sqlite"))
+        self.handles = (open_store(), open_store())
         self.model: dict[str, tuple[str, str]] = {}
 
     @rule(target=ids, handle=st.integers(0, 1), owner=OWNERS, word=WORDS)
@@ -317,9 +329,7 @@ class TwoHandles(RuleBasedStateMachine):
                 assert sorted(texts(handle, owner)) == sorted(there)
 
     def teardown(self) -> None:
-        for handle in self.handles:
-            handle.close()
-        self.folder.cleanup()
+        self.opened.close()
 
 
 TwoHandles.TestCase.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from shared.errors import Unavailable
-from tests.standins.memory_store import found, open_store, put, texts
+from tests.standins.memory_store import found, opener, put, texts
 from workers.embedded import database
 from workers.embedded.database import Database
+from workers.embedded.store import SqliteStore
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Iterator[Callable[[], SqliteStore]]:
+    with opener(tmp_path / "memories.sqlite") as open_one_more:
+        yield open_one_more
+
+
+@pytest.fixture
+def store(open_store: Callable[[], SqliteStore]) -> SqliteStore:
+    return open_store()
+
 
 OWNERS = [f"owner{number:02d}" for number in range(12)]
 
@@ -26,9 +41,10 @@ def left(folder: Path, mark: str) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_nothing_of_an_erased_owner_is_left_on_disk(tmp_path: Path, seed: int) -> None:
+def test_nothing_of_an_erased_owner_is_left_on_disk(
+    tmp_path: Path, store: SqliteStore, seed: int
+) -> None:
     chance = random.Random(seed)
-    store = open_store(tmp_path / "memories.sqlite")
     for number in range(250):
         owner = chance.choice(OWNERS)
         words = " ".join(f"{canary(owner)}{chance.randrange(40)}" for _ in range(8))
@@ -45,23 +61,23 @@ def test_nothing_of_an_erased_owner_is_left_on_disk(tmp_path: Path, seed: int) -
     assert all(texts(store, owner) for owner in kept)
 
 
-def test_words_and_names_stand_in_the_memory_itself_and_in_no_index(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "memories.sqlite")
+def test_words_and_names_stand_in_the_memory_itself_and_in_no_index(
+    tmp_path: Path, store: SqliteStore
+) -> None:
     put(store, "somebody", "marmalade")
     store.close()
     assert left(tmp_path, "marmalade") == {"memories.sqlite": 1}
     assert left(tmp_path, "somebody") == {"memories.sqlite": 1}
 
 
-def test_a_deleted_memory_leaves_no_word_behind(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "memories.sqlite")
+def test_a_deleted_memory_leaves_no_word_behind(tmp_path: Path, store: SqliteStore) -> None:
     store.delete(put(store, "ana", "marmalade on toast"))
-    with Database(tmp_path / "memories.sqlite").reading() as sql:
+    with closing(Database(tmp_path / "memories.sqlite")) as file, file.reading() as sql:
         assert sql.execute("SELECT count(*) FROM postings").fetchone() == (0,)
 
 
-def test_the_erased_can_come_back_as_if_new(tmp_path: Path) -> None:
-    store, other = (open_store(tmp_path / "memories.sqlite") for _ in range(2))
+def test_the_erased_can_come_back_as_if_new(open_store: Callable[[], SqliteStore]) -> None:
+    store, other = open_store(), open_store()
     put(store, "ana", "I prefer Celsius", "turn-1")
     assert found(other, "ana", "Celsius") == ["I prefer Celsius"]
     store.forget("ana")
@@ -71,12 +87,12 @@ def test_the_erased_can_come_back_as_if_new(tmp_path: Path) -> None:
 
 
 def test_an_erase_that_cannot_reach_the_log_says_so_and_can_be_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, open_store: Callable[[], SqliteStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "BUSY_S", 0.05)
-    store = open_store(tmp_path / "memories.sqlite")
+    store = open_store()
     put(store, "ana", "marmalade")
-    with Database(tmp_path / "memories.sqlite").reading() as sql:
+    with closing(Database(tmp_path / "memories.sqlite")) as file, file.reading() as sql:
         sql.execute("SELECT count(*) FROM memories").fetchone()
         with pytest.raises(Unavailable):
             store.forget("ana")

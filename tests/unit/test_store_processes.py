@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.standins.memory_store import found, open_store, texts
+from tests.standins.memory_store import found, opener, texts
 from tests.standins.waiting import wait_until
+from workers.embedded.store import SqliteStore
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "memories.sqlite"
+
+
+@pytest.fixture
+def open_store(path: Path) -> Iterator[Callable[[], SqliteStore]]:
+    with opener(path) as open_one_more:
+        yield open_one_more
+
 
 EACH = 25
 WRITERS = ("ana", "ana", "ben")
@@ -29,13 +43,14 @@ def writer(path: Path, owner: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_processes_may_make_and_fill_one_file_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "memories.sqlite"
+def test_processes_may_make_and_fill_one_file_at_once(
+    path: Path, open_store: Callable[[], SqliteStore]
+) -> None:
     processes = [writer(path, owner) for owner in WRITERS]
     for process in processes:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-    reader = open_store(path)
+    reader = open_store()
     assert found(reader, "ana", "memory") == []
     for process in processes:
         assert process.stdin is not None
@@ -51,13 +66,14 @@ def test_processes_may_make_and_fill_one_file_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_writer_that_is_killed_leaves_whole_memories_only(tmp_path: Path) -> None:
-    path = tmp_path / "memories.sqlite"
+def test_a_writer_that_is_killed_leaves_whole_memories_only(
+    path: Path, open_store: Callable[[], SqliteStore]
+) -> None:
     process = writer(path, "ana")
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
-    reader = open_store(path)
+    reader = open_store()
     process.stdin.write("go\n")
     process.stdin.flush()
     wait_until(lambda: texts(reader, "ana"), "the writer wrote a memory", timeout=20)
@@ -69,7 +85,7 @@ def test_a_writer_that_is_killed_leaves_whole_memories_only(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_no_commit_is_lost_by_a_fork(tmp_path: Path) -> None:
-    process = start("tests.standins.memory_fork", str(tmp_path / "memories.sqlite"))
+def test_no_commit_is_lost_by_a_fork(path: Path) -> None:
+    process = start("tests.standins.memory_fork", str(path))
     out, _ = process.communicate(timeout=50)
     assert (process.returncode, out) == (0, "3 3 0\n")

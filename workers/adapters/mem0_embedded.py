@@ -79,11 +79,7 @@ def _date_mark(at: datetime) -> str:
 def _build(path: Path) -> Any:
     from mem0 import Memory
     from mem0.configs.llms.base import BaseLlmConfig
-    from mem0.utils.factory import (
-        EmbedderFactory,
-        LlmFactory,
-        VectorStoreFactory,
-    )
+    from mem0.utils.factory import EmbedderFactory, LlmFactory, VectorStoreFactory
 
     from workers.embedded.embedder import DIMS
     from workers.embedded.store import COLLECTION

@@ -29,7 +29,7 @@ _SQLITE_AWAY = {
 }
 _SQLITE_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -64,4 +64,4 @@ def _report(error: Exception) -> None:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
-    _log.warning("mem0 failed: %s at %s", type(error).__name__, place)
+    logger.warning("mem0 failed: %s at %s", type(error).__name__, place)

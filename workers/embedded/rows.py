@@ -54,7 +54,8 @@ def insert_row(sql: sqlite3.Connection, memory_id: str, entry: Entry) -> None:
     digest, length = owner.digest(entry.text), len(entry.words)
     written = sql.execute(insert, (memory_id, owner.n, entry.payload, digest, entry.vector, length))
     if written.rowcount:
-        postings = [(owner.n, owner.digest(word), written.lastrowid) for word in set(entry.words)]
+        sealed = {owner.digest(word) for word in entry.words}
+        postings = [(owner.n, word, written.lastrowid) for word in sealed]
         sql.executemany("INSERT INTO postings VALUES (?, ?, ?)", postings)
 
 

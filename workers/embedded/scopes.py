@@ -59,7 +59,7 @@ class Scopes:
     """The scopes of the owners searched last, brought up to date at each look.
 
     Rows only ever get higher numbers, so an owner whose epoch stands still needs only the rows
-    after the last one known.
+    after the last one known. Used inside transactions only, so its lock is free at any fork.
     """
 
     def __init__(self, dims: int, most_memories: int = MOST_MEMORIES) -> None:

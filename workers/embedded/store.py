@@ -128,8 +128,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             found = find_owner(sql, owner)
             if found is not None:
                 erase_owner(sql, found.n)
-        if found is not None:
-            self._scopes.drop(found.n)
+                self._scopes.drop(found.n)
         self._database.scrub()
 
     def close(self) -> None:

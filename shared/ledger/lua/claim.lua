@@ -32,7 +32,7 @@ end
 
 if not state then return answer('gone') end
 if tonumber(version) > tonumber(ARGV[6]) then
-  put('waiting', agenda, id, now + 60000)
+  if state == 'queued' then put('waiting', agenda, id, now + 60000) end
   return answer('held')
 end
 if state == 'running' then

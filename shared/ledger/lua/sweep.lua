@@ -5,7 +5,11 @@
 local limit, grace = ARGV[2], tonumber(ARGV[3])
 local expired, woken, taken, again = 0, 0, 0, 0
 
-local function due(zset, bound) return redis.call('ZRANGEBYSCORE', zset, '-inf', bound, 'LIMIT', 0, limit) end
+local OVERDUE = 12                  -- graces
+
+local function due(zset, bound, most)
+  return redis.call('ZRANGEBYSCORE', zset, '-inf', bound, 'LIMIT', 0, most)
+end
 
 local function expire(id)
   local job = redis.call('HMGET', job_key(id), 'state', 'code')
@@ -15,7 +19,7 @@ local function expire(id)
   expired = expired + 1
 end
 
-for _, id in ipairs(due(OPEN, now)) do expire(id) end
+for _, id in ipairs(due(OPEN, now, limit)) do expire(id) end
 
 local function take_back(agenda, id)
   if agenda == LANES then
@@ -28,23 +32,33 @@ local function take_back(agenda, id)
   hint(agenda, id)
 end
 
-local function lost_before(agenda)
+-- A record that is gone, whoever removed it, is not hinted for ever.
+local function hint_again(agenda, id)
+  if agenda ~= LANES and redis.call('EXISTS', job_key(id)) == 0 then return strike(agenda, id) end
+  hint(agenda, id)
+end
+
+-- Hints that nobody will take up. A broker elsewhere cannot be looked into: there the oldest one
+-- that is long overdue goes out again, and once it is taken up, it moves the mark past the rest.
+local function lost(agenda)
   local bound = tonumber(redis.call('GET', place('mark', agenda)) or 0) - grace
   if broker ~= '-' and redis.call('LLEN', (queue_key(agenda))) == 0 then bound = now end
-  return math.min(bound, now - grace)
+  local ids = due(place('hinted', agenda), math.min(bound, now - grace), limit)
+  if broker ~= '-' or #ids > 0 then return ids end
+  return due(place('hinted', agenda), now - OVERDUE * grace, 1)
 end
 
 for _, agenda in ipairs({ 'replies.0', 'replies.3', 'replies.6', LANES }) do
-  for _, id in ipairs(due(place('waiting', agenda), now)) do
-    hint(agenda, id)
+  for _, id in ipairs(due(place('waiting', agenda), now, limit)) do
+    hint_again(agenda, id)
     woken = woken + 1
   end
-  for _, id in ipairs(due(place('leased', agenda), now)) do
+  for _, id in ipairs(due(place('leased', agenda), now, limit)) do
     take_back(agenda, id)
     taken = taken + 1
   end
-  for _, id in ipairs(due(place('hinted', agenda), lost_before(agenda))) do
-    hint(agenda, id)
+  for _, id in ipairs(lost(agenda)) do
+    hint_again(agenda, id)
     again = again + 1
   end
 end

@@ -1,0 +1,212 @@
+"""Taking a job on: one at a time, under a growing fence, not too often, not too late."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from shared.contracts import RECORD_VERSION
+from shared.errors import LeaseLost
+from shared.ledger.ledger import Ledger
+from shared.lifecycle import JobState, TurnState
+from shared.settings import Settings
+from tests.standins.book import Book, answer, claim, lane_of, reply_to, start, submit
+
+pytestmark = pytest.mark.redis
+
+
+async def test_a_claim_holds_all_that_a_reply_needs(ledger: Ledger) -> None:
+    claimed = await start(ledger, "what do I like?")
+
+    assert (claimed.attempt, claimed.snoozes) == (1, 0)
+    assert claimed.lane == lane_of()
+    assert claimed.remembered
+    assert claimed.created_ms <= claimed.claimed_ms < claimed.deadline_ms
+    assert "what do I like?" in claimed.body
+
+
+async def test_asking_again_with_the_same_token_is_granted_once(ledger: Ledger) -> None:
+    job_id = await submit(ledger)
+
+    first = await ledger.jobs.claim(job_id, "token")
+    again = await ledger.jobs.claim(job_id, "token")
+
+    assert first is not None
+    assert again is not None
+    assert (again.fence, again.attempt) == (first.fence, first.attempt)
+
+
+async def test_of_many_at_once_one_gets_it(ledger: Ledger) -> None:
+    job_id = await submit(ledger)
+
+    claims = await asyncio.gather(*(ledger.jobs.claim(job_id, f"t{n}") for n in range(20)))
+
+    assert sum(one is not None for one in claims) == 1
+
+
+async def test_a_leased_job_is_refused_and_a_lapsed_one_taken_over(
+    ledger: Ledger, book: Book
+) -> None:
+    first = await start(ledger)
+    assert await ledger.jobs.claim(first.job_id, "other") is None
+
+    book.make_due(first.job_id)
+    second = await claim(ledger, first.job_id)
+
+    assert int(second.fence) > int(first.fence)
+    assert second.attempt == 2
+    assert [row["type"] for row in book.events(first.job_id)] == ["started", "restart"]
+
+
+async def test_who_was_overtaken_can_do_nothing_more(ledger: Ledger, book: Book) -> None:
+    old = await start(ledger)
+    book.make_due(old.job_id)
+    new = await claim(ledger, old.job_id)
+
+    for late in (
+        ledger.jobs.delta(old, 1, "late"),
+        ledger.jobs.finish(old, reply_to(old)),
+        ledger.jobs.fail(old, "late"),
+        ledger.jobs.snooze(old, 0, counted=True),
+    ):
+        with pytest.raises(LeaseLost):
+            await late
+    assert await ledger.jobs.renew([(old.job_id, old.fence)]) == [old.job_id]
+    await ledger.jobs.finish(new, reply_to(new))
+
+
+async def test_renewing_keeps_the_lease(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+    book.pass_time(29)
+    assert await ledger.jobs.renew([(held.job_id, held.fence)]) == []
+    book.pass_time(29)
+
+    assert await ledger.jobs.claim(held.job_id, "other") is None
+
+
+async def test_a_job_that_kills_its_workers_is_given_up(ledger: Ledger, book: Book) -> None:
+    job_id = await submit(ledger)
+    for attempt in (1, 2, 3):
+        assert (await claim(ledger, job_id)).attempt == attempt
+        book.make_due(job_id)
+
+    assert await ledger.jobs.claim(job_id, "fourth") is None
+
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.code) == (JobState.FAILED, "crashed_too_often")
+    assert status.turn is TurnState.NONE
+    assert book.places(job_id) == []
+
+
+async def test_a_snooze_spends_no_attempt_and_a_retry_does(ledger: Ledger) -> None:
+    held = await start(ledger)
+    await ledger.jobs.snooze(held, 0, counted=False, code="overloaded")
+    held = await claim(ledger, held.job_id)
+    assert (held.attempt, held.snoozes) == (1, 1)
+
+    await ledger.jobs.snooze(held, 0, counted=True, code="cut_short")
+    assert (await claim(ledger, held.job_id)).attempt == 2
+
+
+async def test_a_snoozed_job_waits_its_time(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+    book.pop_hint("replies.3")
+
+    await ledger.jobs.snooze(held, 60, counted=False)
+
+    assert book.places(held.job_id) == [("waiting", "replies.3")]
+    assert book.hinted("replies.3") == []
+    assert (await ledger.upkeep.sweep()).woken == 0
+    book.pass_time(61)
+    assert (await ledger.upkeep.sweep()).woken == 1
+    assert book.hinted("replies.3") == [held.job_id]
+
+
+async def test_a_job_past_its_deadline_expires_instead(ledger: Ledger, book: Book) -> None:
+    job_id = await submit(ledger, expires_in=10)
+    book.pass_time(11)
+
+    assert await ledger.jobs.claim(job_id, "late") is None
+
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.code) == (JobState.EXPIRED, "deadline")
+
+
+async def test_a_job_that_is_gone_or_ended_is_not_claimed(ledger: Ledger, book: Book) -> None:
+    ended = await answer(ledger)
+    assert await ledger.jobs.claim(ended, "token") is None
+
+    gone = await submit(ledger)
+    book.redis.delete(book.keys.job(gone))
+    assert await ledger.jobs.claim(gone, "token") is None
+
+
+async def test_a_record_of_a_newer_version_is_held_untouched(ledger: Ledger, book: Book) -> None:
+    job_id = await submit(ledger)
+    book.redis.hset(book.keys.job(job_id), "v", RECORD_VERSION + 1)
+    before = book.job(job_id)
+
+    assert await ledger.jobs.claim(job_id, "old worker") is None
+
+    assert book.job(job_id) == before
+    assert book.events(job_id) == []
+    assert book.places(job_id) == [("waiting", "replies.3")]
+
+
+async def test_a_newer_worker_is_not_robbed_by_an_older_one(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+    book.redis.hset(book.keys.job(held.job_id), "v", RECORD_VERSION + 1)
+
+    assert await ledger.jobs.claim(held.job_id, "old worker") is None
+
+    assert book.places(held.job_id) == [("leased", "replies.3")]
+
+
+async def test_the_overlay_is_what_was_said_before_and_is_not_yet_in_memory(
+    ledger: Ledger,
+) -> None:
+    for message in ("one", "two"):
+        await answer(ledger, message)
+    await answer(ledger, "of someone else", user_id="bob")
+    await submit(ledger, "not answered yet")
+
+    claimed = await start(ledger, "three")
+
+    assert [turn.user_text for turn in claimed.overlay] == ["one", "two"]
+    assert {turn.reply_text for turn in claimed.overlay} == {"hi there"}
+
+
+async def test_the_overlay_never_looks_ahead(ledger: Ledger) -> None:
+    first = await submit(ledger, "first")
+    await answer(ledger, "later")
+
+    assert (await claim(ledger, first)).overlay == ()
+
+
+async def test_the_overlay_keeps_the_newest(settings: Settings) -> None:
+    async with Ledger(
+        settings.model_copy(update={"overlay_turns": 2}), patience_s=5.0
+    ) as ledger:
+        for message in ("one", "two", "three"):
+            await answer(ledger, message)
+
+        claimed = await start(ledger, "four")
+
+    assert [turn.user_text for turn in claimed.overlay] == ["two", "three"]
+
+
+async def test_history_is_of_the_conversation_and_bounded(settings: Settings) -> None:
+    async with Ledger(
+        settings.model_copy(update={"history_turns": 2}), patience_s=5.0
+    ) as ledger:
+        for message in ("one", "two", "three"):
+            await answer(ledger, message, conversation_id="c1")
+        await answer(ledger, "elsewhere", conversation_id="c2")
+        await answer(ledger, "same name, someone else's", conversation_id="c1", user_id="bob")
+
+        claimed = await start(ledger, "four", conversation_id="c1")
+        apart = await start(ledger, "no conversation")
+
+    assert [turn.user_text for turn in claimed.history] == ["two", "three"]
+    assert apart.history == ()

@@ -1,0 +1,213 @@
+"""The reply stream: what is published, in which order, and what never follows the end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from shared.errors import JobNotFound, LeaseLost
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import Claim
+from shared.lifecycle import JobState, TurnState
+from tests.standins.book import Book, claim, lane_of, reply_to, start, submit
+
+pytestmark = pytest.mark.redis
+
+
+async def test_a_delta_that_is_sent_twice_stands_once(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+
+    for _ in range(2):
+        await ledger.jobs.delta(held, 1, "Hel")
+    await ledger.jobs.delta(held, 2, "lo")
+
+    assert [row.get("text") for row in book.events(held.job_id)] == [None, "Hel", "lo"]
+
+
+async def test_finish_gives_the_final_the_turn_and_its_hint_in_one_step(
+    ledger: Ledger, book: Book
+) -> None:
+    held = await start(ledger)
+    reply = reply_to(held, "Hello")
+
+    await ledger.jobs.finish(held, reply, last=(1, "Hello"))
+
+    *_, delta, final = await ledger.reading.events(held.job_id, None)
+    assert (delta.type, delta.text) == ("delta", "Hello")
+    assert (final.type, final.reply) == ("final", reply)
+    assert book.job(held.job_id)["turn"] == TurnState.PENDING
+    assert book.lane(lane_of()) == [held.job_id]
+    assert book.hinted("memories.0") == [lane_of()]
+
+
+async def test_without_a_last_text_the_final_stands_alone(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+    await ledger.jobs.delta(held, 1, "Hello")
+
+    await ledger.jobs.finish(held, reply_to(held), last=(2, ""))
+
+    assert [row["type"] for row in book.events(held.job_id)] == ["started", "delta", "final"]
+
+
+async def test_finishing_twice_is_finishing_once(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger, conversation_id="c")
+
+    for _ in range(2):
+        await ledger.jobs.finish(held, reply_to(held), last=(1, "Hello"))
+
+    assert [row["type"] for row in book.events(held.job_id)] == ["started", "delta", "final"]
+    assert book.hinted("memories.0") == [lane_of()]
+    assert book.counts() == {"job:succeeded:default": 1, "turn:pending:default": 1}
+    assert len((await start(ledger, conversation_id="c")).history) == 1
+
+
+async def test_nothing_follows_the_final(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+    await ledger.jobs.finish(held, reply_to(held))
+
+    with pytest.raises(LeaseLost):
+        await ledger.jobs.delta(held, 1, "late")
+    with pytest.raises(LeaseLost):
+        await ledger.jobs.fail(held, "late")
+    with pytest.raises(LeaseLost):
+        await ledger.jobs.snooze(held, 0, counted=False)
+    assert await ledger.jobs.cancel(held.job_id) == "ended"
+    book.outlive(held.job_id)
+    await ledger.upkeep.sweep()
+
+    assert [row["type"] for row in book.events(held.job_id)] == ["started", "final"]
+
+
+async def test_a_skipped_turn_leaves_the_lane(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+
+    await ledger.jobs.finish(held, reply_to(held), skip="refusal")
+
+    status = await ledger.reading.status(held.job_id)
+    assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "refusal")
+    assert book.lane(lane_of()) == []
+    assert book.hinted("memories.0") == []
+
+
+async def _fail(ledger: Ledger, held: Claim, _: Book) -> None:
+    await ledger.jobs.fail(held, "broken")
+
+
+async def _cancel(ledger: Ledger, held: Claim, _: Book) -> None:
+    await ledger.jobs.cancel(held.job_id)
+
+
+async def _expire(ledger: Ledger, held: Claim, book: Book) -> None:
+    book.outlive(held.job_id)
+    await ledger.upkeep.sweep()
+
+
+async def _skip(ledger: Ledger, held: Claim, _: Book) -> None:
+    await ledger.jobs.finish(held, reply_to(held), skip="refusal")
+
+
+@pytest.mark.parametrize("end", [_fail, _cancel, _expire, _skip])
+async def test_a_job_without_a_turn_gives_its_lane_free(
+    ledger: Ledger, book: Book, end: Callable[[Ledger, Claim, Book], Awaitable[None]]
+) -> None:
+    first = await start(ledger, "first")
+    second = await start(ledger, "second")
+    await ledger.jobs.finish(second, reply_to(second))
+    book.pop_hint("memories.0")
+    assert await ledger.lanes.claim(lane_of(), "too early", most_turns=20) is None
+
+    await end(ledger, first, book)
+
+    assert book.lane(lane_of()) == [second.job_id]
+    assert book.hinted("memories.0") == [lane_of()]
+
+
+@pytest.mark.parametrize(
+    ("end", "state", "code"),
+    [
+        (_fail, JobState.FAILED, "broken"),
+        (_cancel, JobState.CANCELLED, "cancelled"),
+        (_expire, JobState.EXPIRED, "deadline"),
+    ],
+)
+async def test_an_end_without_a_reply_says_why_once(
+    ledger: Ledger,
+    book: Book,
+    end: Callable[[Ledger, Claim, Book], Awaitable[None]],
+    state: JobState,
+    code: str,
+) -> None:
+    held = await start(ledger)
+
+    for _ in range(2):
+        await end(ledger, held, book)
+
+    events = await ledger.reading.events(held.job_id, None)
+    assert [event.type for event in events] == ["started", "failed"]
+    assert (events[-1].state, events[-1].code) == (state, code)
+    assert await ledger.reading.reply(held.job_id) is None
+    assert book.places(held.job_id) == []
+
+
+async def test_an_expired_job_says_what_held_it_up(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+    await ledger.jobs.snooze(held, 1, counted=False, code="overloaded")
+
+    book.outlive(held.job_id)
+    await ledger.upkeep.sweep()
+
+    assert (await ledger.reading.status(held.job_id)).code == "overloaded"
+
+
+async def test_a_stream_is_resumed_after_any_event(ledger: Ledger) -> None:
+    held = await start(ledger)
+    await ledger.jobs.delta(held, 1, "Hel")
+    await ledger.jobs.finish(held, reply_to(held), last=(2, "lo"))
+    whole = await ledger.reading.events(held.job_id, None)
+
+    for at, event in enumerate(whole):
+        assert await ledger.reading.events(held.job_id, event.id) == whole[at + 1 :]
+
+
+async def test_event_ids_grow_over_attempts(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+    await ledger.jobs.delta(held, 1, "old")
+    book.make_due(held.job_id)
+    again = await claim(ledger, held.job_id)
+    await ledger.jobs.delta(again, 1, "new")
+
+    events = await ledger.reading.events(held.job_id, None)
+    assert [(event.type, event.attempt) for event in events] == [
+        ("started", 1),
+        ("delta", 1),
+        ("restart", 2),
+        ("delta", 2),
+    ]
+
+
+async def test_an_ended_job_is_kept_for_its_retention_only(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+    await ledger.jobs.fail(held, "broken")
+
+    assert 0 < book.redis.pttl(book.keys.job(held.job_id)) <= 86_400_000
+    assert 0 < book.redis.pttl(book.keys.events(held.job_id)) <= 900_000
+    assert await ledger.reading.keeps_stream(held.job_id)
+    book.redis.delete(book.keys.events(held.job_id), book.keys.job(held.job_id))
+    assert not await ledger.reading.keeps_stream(held.job_id)
+    for read in (ledger.reading.status, ledger.reading.reply):
+        with pytest.raises(JobNotFound):
+            await read(held.job_id)
+
+
+async def test_a_turn_on_its_way_into_memory_never_expires(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+    await ledger.jobs.finish(held, reply_to(held))
+
+    assert book.redis.pttl(book.keys.job(held.job_id)) == -1
+
+
+async def test_cancelling_nothing_says_so(ledger: Ledger) -> None:
+    job_id = await submit(ledger)
+
+    assert await ledger.jobs.cancel(job_id[:-1] + ("0" if job_id[-1] != "0" else "1")) == "gone"

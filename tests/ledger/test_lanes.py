@@ -1,0 +1,266 @@
+"""One user's lane: one writer, in submit order, and what a crash leaves to the next."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from shared.errors import Blame, LeaseLost
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import LaneClaim
+from shared.lifecycle import TurnState
+from tests.standins.book import Book, answer, claim, lane_of, reply_to, submit, take
+
+pytestmark = pytest.mark.redis
+
+
+async def postpone(
+    ledger: Ledger, held: LaneClaim, turn_id: str, *, counted: bool = True, unknown: bool = False
+) -> None:
+    await ledger.lanes.postpone(
+        held, turn_id, 5, counted=counted, code="x", unknown_outcome=unknown
+    )
+
+
+async def test_a_lane_has_one_writer(ledger: Ledger) -> None:
+    await answer(ledger)
+
+    claims = await asyncio.gather(
+        *(ledger.lanes.claim(lane_of(), f"t{n}", most_turns=5) for n in range(20))
+    )
+
+    assert sum(one is not None for one in claims) == 1
+
+
+async def test_asking_again_with_the_same_token_is_granted_once(ledger: Ledger) -> None:
+    await answer(ledger)
+
+    first, again = [await ledger.lanes.claim(lane_of(), "t", most_turns=5) for _ in range(2)]
+
+    assert first is not None
+    assert again == first
+
+
+async def test_turns_come_in_submit_order_however_they_were_answered(ledger: Ledger) -> None:
+    ids = [await submit(ledger, f"m{n}") for n in range(4)]
+    for job_id in reversed(ids):
+        held = await claim(ledger, job_id)
+        await ledger.jobs.finish(held, reply_to(held))
+
+    held_lane = await take(ledger)
+
+    assert [turn.id for turn in held_lane.turns] == ids
+    assert [turn.user_text for turn in held_lane.turns] == ["m0", "m1", "m2", "m3"]
+
+
+async def test_a_writer_takes_no_more_than_it_asked_for(ledger: Ledger) -> None:
+    ids = [await answer(ledger) for _ in range(4)]
+
+    assert [turn.id for turn in (await take(ledger, most_turns=2)).turns] == ids[:2]
+
+
+async def test_a_turn_holds_what_memory_needs(ledger: Ledger) -> None:
+    await answer(ledger, "I prefer Celsius.", conversation_id="c1")
+
+    (turn,) = (await take(ledger)).turns
+
+    assert (turn.user_text, turn.reply_text) == ("I prefer Celsius.", "hi there")
+    assert turn.conversation_id == "c1"
+    assert (turn.attempts, turn.snoozes, turn.event_id) == (0, 0, None)
+    assert turn.at == (await ledger.reading.status(turn.id)).created_at
+
+
+async def test_an_unfinished_job_holds_back_all_behind_it(ledger: Ledger, book: Book) -> None:
+    first = await answer(ledger, "first")
+    blocking = await submit(ledger, "not yet answered")
+    last = await answer(ledger, "last")
+    held = await take(ledger)
+    assert [turn.id for turn in held.turns] == [first]
+    await _store_all(ledger, held)
+
+    assert await ledger.lanes.claim(lane_of(), "t", most_turns=5) is None
+    assert book.places(lane_of()) == []
+
+    running = await claim(ledger, blocking)
+    await ledger.jobs.finish(running, reply_to(running))
+    assert [turn.id for turn in (await take(ledger)).turns] == [blocking, last]
+
+
+async def test_lanes_of_different_users_go_side_by_side(ledger: Ledger) -> None:
+    for user in ("ann", "bob"):
+        await answer(ledger, user_id=user)
+
+    ann, bob = await take(ledger), await take(ledger, lane_of("bob"))
+
+    assert {ann.lane, bob.lane} == {lane_of(), lane_of("bob")}
+
+
+async def test_a_lane_with_more_to_write_is_hinted_when_it_is_let_go(
+    ledger: Ledger, book: Book
+) -> None:
+    for _ in range(2):
+        await answer(ledger)
+    held = await take(ledger, most_turns=1)
+    book.drop_hints()
+
+    await _store_all(ledger, held)
+
+    assert book.hinted("memories.0") == [lane_of()]
+
+
+async def test_a_lane_with_nothing_left_is_forgotten(ledger: Ledger, book: Book) -> None:
+    await answer(ledger)
+    held = await take(ledger)
+    book.drop_hints()
+
+    await _store_all(ledger, held)
+
+    assert book.hinted("memories.0") == []
+    assert book.places(lane_of()) == []
+    assert list(book.redis.hgetall(f"{book.keys.root}:fences")) == []
+
+
+async def test_a_turn_that_comes_while_its_lane_is_written_is_not_lost(
+    ledger: Ledger, book: Book
+) -> None:
+    await answer(ledger)
+    held = await take(ledger)
+    book.drop_hints()
+    await answer(ledger)
+    assert book.hinted("memories.0") == []
+
+    await _store_all(ledger, held)
+
+    assert book.hinted("memories.0") == [lane_of()]
+
+
+async def test_begin_is_clear_the_first_time_and_unknown_after_a_crash(
+    ledger: Ledger, book: Book
+) -> None:
+    turn_id = await answer(ledger)
+    crashed = await take(ledger)
+    assert [await ledger.lanes.begin(crashed, turn_id) for _ in range(2)] == [False, False]
+
+    book.make_due(lane_of())
+    after = await take(ledger)
+
+    assert [await ledger.lanes.begin(after, turn_id) for _ in range(2)] == [True, True]
+    assert after.turns[0].attempts == 1
+
+
+async def test_begin_after_a_crash_stays_unknown_until_it_is_settled(
+    ledger: Ledger, book: Book
+) -> None:
+    turn_id = await answer(ledger)
+    for _ in range(3):
+        held = await take(ledger)
+        await ledger.lanes.begin(held, turn_id)
+        book.make_due(lane_of())
+
+    assert await ledger.lanes.begin(await take(ledger), turn_id)
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+async def test_a_postponed_turn_remembers_whether_it_may_be_stored(
+    ledger: Ledger, book: Book, unknown: bool
+) -> None:
+    turn_id = await answer(ledger)
+    held = await take(ledger)
+    await ledger.lanes.begin(held, turn_id)
+    await ledger.lanes.note_event(held, turn_id, "event-1")
+
+    await postpone(ledger, held, turn_id, unknown=unknown)
+
+    book.make_due(lane_of())
+    again = await take(ledger)
+    assert again.turns[0].event_id == ("event-1" if unknown else None)
+    assert await ledger.lanes.begin(again, turn_id) is unknown
+
+
+@pytest.mark.parametrize(("counted", "attempts", "snoozes"), [(True, 1, 0), (False, 0, 1)])
+async def test_a_retry_spends_an_attempt_and_a_snooze_does_not(
+    ledger: Ledger, book: Book, counted: bool, attempts: int, snoozes: int
+) -> None:
+    turn_id = await answer(ledger)
+    held = await take(ledger)
+    await ledger.lanes.begin(held, turn_id)
+
+    for _ in range(2):
+        await postpone(ledger, held, turn_id, counted=counted)
+
+    book.make_due(lane_of())
+    (turn,) = (await take(ledger)).turns
+    assert (turn.attempts, turn.snoozes) == (attempts, snoozes)
+
+
+async def test_a_postponed_lane_waits_as_a_whole(ledger: Ledger, book: Book) -> None:
+    first = await answer(ledger)
+    held = await take(ledger)
+    await ledger.lanes.begin(held, first)
+    await postpone(ledger, held, first)
+    book.drop_hints()
+
+    await answer(ledger)
+
+    assert book.hinted("memories.0") == []
+    assert book.places(lane_of()) == [("waiting", "memories.0")]
+    book.pass_time(6)
+    await ledger.upkeep.sweep()
+    assert book.hinted("memories.0") == [lane_of()]
+
+
+@pytest.mark.parametrize("outcome", [TurnState.STORED, TurnState.NOTHING, TurnState.SKIPPED])
+async def test_a_settled_turn_leaves_its_lane_and_may_be_forgotten(
+    ledger: Ledger, book: Book, outcome: TurnState
+) -> None:
+    turn_id = await answer(ledger)
+    held = await take(ledger)
+    await ledger.lanes.begin(held, turn_id)
+
+    for _ in range(2):
+        await ledger.lanes.settle(held, turn_id, outcome, memory_ids=["m1"], why="why")
+
+    status = await ledger.reading.status(turn_id)
+    assert (status.turn, status.turn_code) == (outcome, "why")
+    assert book.lane(lane_of()) == []
+    assert book.job(turn_id)["memory_ids"] == '["m1"]'
+    assert 0 < book.redis.pttl(book.keys.job(turn_id)) <= 86_400_000
+
+
+async def test_who_lost_the_lane_can_do_nothing_more(ledger: Ledger, book: Book) -> None:
+    turn_id = await answer(ledger)
+    old = await take(ledger)
+    await ledger.lanes.begin(old, turn_id)
+    book.make_due(lane_of())
+    new = await take(ledger)
+    await ledger.lanes.begin(new, turn_id)
+
+    for late in (
+        ledger.lanes.begin(old, turn_id),
+        ledger.lanes.note_event(old, turn_id, "e"),
+        ledger.lanes.settle(old, turn_id, TurnState.STORED),
+        postpone(ledger, old, turn_id),
+        ledger.lanes.bury(old, turn_id, "x", Blame.THIS, "v"),
+        ledger.lanes.release(old),
+    ):
+        with pytest.raises(LeaseLost):
+            await late
+
+    await ledger.lanes.settle(new, turn_id, TurnState.STORED)
+
+
+async def test_a_record_that_is_missing_does_not_block_its_lane(
+    ledger: Ledger, book: Book
+) -> None:
+    gone, there = await answer(ledger), await answer(ledger)
+    book.redis.delete(book.keys.job(gone))
+
+    assert [turn.id for turn in (await take(ledger)).turns] == [there]
+
+
+async def _store_all(ledger: Ledger, held: LaneClaim) -> None:
+    for turn in held.turns:
+        await ledger.lanes.begin(held, turn.id)
+        await ledger.lanes.settle(held, turn.id, TurnState.STORED)
+    await ledger.lanes.release(held)

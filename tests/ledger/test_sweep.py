@@ -1,0 +1,254 @@
+"""The sweep: whatever was lost or has become due is hinted again, and nothing else is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from shared.contracts import RECORD_VERSION
+from shared.ledger.door import Door
+from shared.ledger.jobs import Jobs
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import Swept
+from shared.ledger.shard import Shards
+from shared.ledger.upkeep import SWEEP_LIMIT, Upkeep
+from shared.lifecycle import JobState
+from shared.settings import Settings
+from tests.standins.book import Book, answer, asking, claim, lane_of, start, submit, take
+
+pytestmark = pytest.mark.redis
+
+PAST_GRACE_S = 6.0
+PAST_LEASE_S = 31.0
+
+
+async def test_a_fresh_ledger_has_nothing_to_sweep(ledger: Ledger) -> None:
+    assert await ledger.upkeep.sweep("replies w") == Swept()
+
+
+async def test_lost_hints_are_hinted_again_after_the_grace(ledger: Ledger, book: Book) -> None:
+    job_id = await submit(ledger)
+    await answer(ledger, user_id="bob")
+    book.drop_hints()
+
+    assert (await ledger.upkeep.sweep()).hinted_again == 0
+    assert book.hinted("replies.3") == []
+    book.pass_time(PAST_GRACE_S)
+    assert (await ledger.upkeep.sweep()).hinted_again == 2
+    assert book.hinted("replies.3") == [job_id]
+    assert book.hinted("memories.0") == [lane_of("bob")]
+
+
+async def test_a_hint_that_still_stands_in_its_queue_is_not_doubled(
+    ledger: Ledger, book: Book
+) -> None:
+    ids = await asyncio.gather(*(submit(ledger, user_id=f"u{n}") for n in range(1000)))
+
+    for _ in range(3):
+        book.pass_time(PAST_GRACE_S)
+        assert await ledger.upkeep.sweep() == Swept()
+        await claim(ledger, book.pop_hint("replies.3"))
+
+    assert len(book.hinted("replies.3")) == len(ids) - 3
+
+
+async def test_a_single_lost_hint_is_found_behind_those_taken_up(
+    ledger: Ledger, book: Book
+) -> None:
+    lost = await submit(ledger, "lost")
+    book.pop_hint("replies.3")
+    book.pass_time(PAST_GRACE_S)
+    later = [await submit(ledger) for _ in range(2)]
+
+    assert (await ledger.upkeep.sweep()).hinted_again == 0
+    await claim(ledger, book.pop_hint("replies.3"))
+    assert (await ledger.upkeep.sweep()).hinted_again == 1
+    assert book.hinted("replies.3") == [later[1], lost]
+
+
+class Elsewhere:
+    """A broker that no script reaches, and what was sent to it."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, str]] = []
+
+    async def send(self, hints: Sequence[tuple[str, str]]) -> None:
+        self.sent.extend(hints)
+
+
+@pytest.fixture
+async def far(settings: Settings) -> AsyncIterator[tuple[Elsewhere, Jobs, Upkeep]]:
+    broker, door = Elsewhere(), Door(str(settings.redis_url), patience_s=5.0)
+    shards = Shards(settings, door, broker.send)
+    yield broker, Jobs(shards), Upkeep(shards)
+    await door.aclose()
+
+
+async def test_hints_for_a_broker_elsewhere_are_sent_by_the_caller(
+    far: tuple[Elsewhere, Jobs, Upkeep], book: Book
+) -> None:
+    broker, jobs, _ = far
+    job_id = jobs.new_id(asking())
+
+    await jobs.submit(job_id, asking())
+
+    assert broker.sent == [("replies.3", job_id)]
+    assert book.hinted("replies.3") == []
+
+
+async def test_a_hint_lost_elsewhere_is_sent_again_though_nothing_else_happens(
+    far: tuple[Elsewhere, Jobs, Upkeep], book: Book
+) -> None:
+    broker, jobs, upkeep = far
+    ids = [jobs.new_id(asking()) for _ in range(3)]
+    for job_id in ids:
+        await jobs.submit(job_id, asking())
+        book.pass_time(1)
+    broker.sent.clear()
+
+    book.pass_time(PAST_GRACE_S)
+    assert (await upkeep.sweep()).hinted_again == 0
+    book.pass_time(60)
+    assert (await upkeep.sweep()).hinted_again == 1
+    assert broker.sent == [("replies.3", ids[0])]
+    assert await jobs.claim(ids[0], "token") is not None
+    assert (await upkeep.sweep()).hinted_again == 2
+
+
+async def test_what_waits_is_hinted_when_it_is_due(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+    await ledger.jobs.snooze(held, 10, counted=False)
+    book.drop_hints()
+
+    assert (await ledger.upkeep.sweep()).woken == 0
+    book.pass_time(11)
+    assert (await ledger.upkeep.sweep()).woken == 1
+    assert book.hinted("replies.3") == [held.job_id]
+    assert book.places(held.job_id) == [("hinted", "replies.3")]
+
+
+async def test_a_lapsed_job_is_queued_and_hinted(ledger: Ledger, book: Book) -> None:
+    held = await start(ledger)
+    book.drop_hints()
+
+    assert (await ledger.upkeep.sweep()).taken_back == 0
+    book.pass_time(PAST_LEASE_S)
+    assert (await ledger.upkeep.sweep()).taken_back == 1
+    assert (await ledger.reading.status(held.job_id)).state is JobState.QUEUED
+    assert book.hinted("replies.3") == [held.job_id]
+    assert (await claim(ledger, held.job_id)).attempt == 2
+
+
+async def test_a_lapsed_lane_is_taken_from_its_writer_and_hinted(
+    ledger: Ledger, book: Book
+) -> None:
+    await answer(ledger)
+    old = await take(ledger)
+    book.drop_hints()
+
+    book.pass_time(PAST_LEASE_S)
+    assert (await ledger.upkeep.sweep()).taken_back == 1
+
+    assert book.hinted("memories.0") == [lane_of()]
+    assert await ledger.jobs.renew([(old.lane, old.fence)]) == [old.lane]
+    assert int((await take(ledger)).fence.split(".")[0]) > int(old.fence.split(".")[0])
+
+
+async def test_jobs_past_their_deadline_expire(ledger: Ledger, book: Book) -> None:
+    queued, running = await submit(ledger, expires_in=10), await start(ledger, expires_in=10)
+    book.pass_time(11)
+
+    assert (await ledger.upkeep.sweep()).expired == 2
+
+    for job_id in (queued, running.job_id):
+        assert (await ledger.reading.status(job_id)).state is JobState.EXPIRED
+
+
+async def test_one_sweep_is_bounded(ledger: Ledger, book: Book) -> None:
+    over = 5
+    await asyncio.gather(*(submit(ledger, user_id=f"u{n}") for n in range(SWEEP_LIMIT + over)))
+    book.drop_hints()
+    book.pass_time(PAST_GRACE_S)
+
+    assert (await ledger.upkeep.sweep()).hinted_again == SWEEP_LIMIT
+    await claim(ledger, book.pop_hint("replies.3"))
+    assert (await ledger.upkeep.sweep()).hinted_again == over
+
+
+async def test_expiry_is_bounded_too(ledger: Ledger, book: Book) -> None:
+    many = (submit(ledger, user_id=f"u{n}", expires_in=10) for n in range(SWEEP_LIMIT + 5))
+    await asyncio.gather(*many)
+    book.pass_time(11)
+
+    assert (await ledger.upkeep.sweep()).expired == SWEEP_LIMIT
+    assert (await ledger.upkeep.sweep()).expired == 5
+
+
+async def test_records_that_are_missing_do_not_break_it(ledger: Ledger, book: Book) -> None:
+    lapsed, open_one, hinted = await start(ledger), await submit(ledger), await submit(ledger)
+    snoozed = await start(ledger)
+    await ledger.jobs.snooze(snoozed, 1, counted=False)
+    gone = [lapsed.job_id, open_one, hinted, snoozed.job_id]
+    book.redis.delete(*map(book.keys.job, gone))
+    alive = await start(ledger, user_id="bob")
+    book.drop_hints()
+    book.pass_time(PAST_LEASE_S)
+
+    await ledger.upkeep.sweep()
+    assert alive.job_id in book.hinted("replies.3")
+    book.drop_hints()
+    book.pass_time(PAST_LEASE_S)
+    await ledger.upkeep.sweep()
+
+    assert book.hinted("replies.3") == [alive.job_id]
+    assert [book.places(name) for name in gone] == [[]] * 4
+
+
+async def test_two_sweepers_do_the_work_of_one(ledger: Ledger, book: Book) -> None:
+    job_id = await submit(ledger)
+    book.drop_hints()
+    book.pass_time(PAST_GRACE_S)
+
+    await asyncio.gather(*(ledger.upkeep.sweep(f"replies w{n}") for n in range(5)))
+
+    assert book.hinted("replies.3") == [job_id]
+
+
+async def test_a_held_record_is_looked_at_again(ledger: Ledger, book: Book) -> None:
+    job_id = await submit(ledger)
+    book.redis.hset(book.keys.job(job_id), "v", RECORD_VERSION + 1)
+    await ledger.jobs.claim(job_id, "old worker")
+    book.drop_hints()
+
+    book.pass_time(61)
+    await ledger.upkeep.sweep()
+
+    assert book.hinted("replies.3") == [job_id]
+
+
+async def test_who_sweeps_is_seen(ledger: Ledger) -> None:
+    await ledger.upkeep.sweep("replies host:1")
+    await ledger.upkeep.sweep("memories host:2")
+
+    (seen,) = await ledger.upkeep.overview()
+    assert {(one.queue, one.name) for one in seen.workers} == {
+        ("replies", "host:1"),
+        ("memories", "host:2"),
+    }
+
+
+async def test_the_overview_counts_what_is_open_late_and_dead(ledger: Ledger) -> None:
+    await submit(ledger)
+    await start(ledger, user_id="bob")
+    await answer(ledger, user_id="cyd")
+
+    (seen,) = await ledger.upkeep.overview()
+
+    assert seen.open_jobs == 2
+    assert seen.counts["job:queued:default"] == 1
+    replies = next(agenda for agenda in seen.agendas if agenda.name == "replies.3")
+    assert (replies.hinted, replies.waiting, replies.leased, replies.messages) == (1, 0, 1, 3)
+    lanes = next(agenda for agenda in seen.agendas if agenda.name == "memories.0")
+    assert (lanes.hinted, lanes.messages) == (1, 1)

@@ -1,0 +1,39 @@
+"""What a test can do to the memory of running workers, told through files in their data folder."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from shared.errors import Rejected
+
+
+@contextmanager
+def held(folder: Path, verb: str) -> Iterator[None]:
+    """Let every call of that verb hang while the context is open."""
+    with (folder / f"{verb}.held").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def rejected(folder: Path, verb: str) -> Iterator[None]:
+    """Let every call of that verb be refused while the context is open."""
+    flaw = folder / f"{verb}.rejected"
+    flaw.touch()
+    try:
+        yield
+    finally:
+        flaw.unlink()
+
+
+def meet(folder: Path, verb: str) -> None:
+    """Suffer what a test has in store for that verb: block this thread, or raise."""
+    hold = folder / f"{verb}.held"
+    if hold.exists():
+        with hold.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+    if (folder / f"{verb}.rejected").exists():
+        raise Rejected("rejected_by_test")

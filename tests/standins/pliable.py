@@ -1,0 +1,34 @@
+"""The real workers, whose memory meets `tests.standins.flaws` and whose grace is a test's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from shared.discovery import settings_in_use
+from tests.standins.flaws import meet
+from workers.adapters.mem0_selfhosted import SelfHosted
+from workers.app import app
+
+__all__ = ["app"]
+
+_FOLDER = settings_in_use().data_dir
+
+
+def _flawed(verb: str) -> None:
+    """Put the flaw in front of what calls mem0, on the thread that calls it."""
+    real: Callable[..., Any] = getattr(SelfHosted, f"_{verb}")
+
+    def call(*arguments: Any) -> Any:
+        meet(_FOLDER, verb)
+        return real(*arguments)
+
+    setattr(SelfHosted, f"_{verb}", call)
+
+
+for _verb in ("search", "add", "find"):
+    _flawed(_verb)
+
+if grace_s := os.environ.get("PLIABLE_GRACE_S"):
+    app.conf.worker_pool.grace_s = float(grace_s)

@@ -1,0 +1,181 @@
+"""The memory lane: replies go on without it, and each turn reaches mem0 once all the same."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import pytest
+
+from producer import Job, Producer, Reply, TurnState
+from tests.standins.claude_wire import told
+from tests.standins.flaws import held
+from tests.standins.fleet import CANARY, PLIABLE, Fleet, Worker
+from tests.standins.waiting import wait_until
+from workers import prompt
+
+pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
+
+BUDGET_MS = 400
+FACTS = (
+    f"I live in Lisbon, {CANARY}.",
+    f"My dog is called Pixel, {CANARY}.",
+    f"I never eat mushrooms, {CANARY}.",
+)
+QUESTION = "What is a comfortable room temperature?"
+
+
+class Lane:
+    """A fleet and a producer, and what tests look at in both."""
+
+    def __init__(self, fleet: Fleet, producer: Producer) -> None:
+        self.fleet = fleet
+        self.producer = producer
+
+    def say(self, user: str, message: str, conversation: str | None = None) -> tuple[Job, Reply]:
+        """Say something and wait for the reply."""
+        job = self.producer.submit(
+            user_id=user, message=message, conversation_id=conversation, tenant="t"
+        )
+        return job, job.wait(timeout=20)
+
+    def last_prompt(self) -> str:
+        """Return the last message of the last prompt."""
+        return told(self.fleet.claude.requests()[-1]["body"])[-1]
+
+    def rows(self, job: Job) -> int:
+        """Return how many memories came from a turn."""
+        path = self.fleet.data_dir / "memory" / "memories.sqlite"
+        with closing(sqlite3.connect(path)) as sql:
+            count = "SELECT count(*) FROM memories WHERE turn_id = ?"
+            return int(sql.execute(count, (job.id,)).fetchone()[0])
+
+    def settled(self, job: Job) -> TurnState:
+        """Wait until nothing is left to do about a turn, and return how it ended."""
+        wait_until(lambda: job.status().turn.settled, "the turn is settled", 30)
+        return job.status().turn
+
+    def writers(self) -> list[Worker]:
+        """Return the memory workers that run."""
+        return [one for one in self.fleet.workers if one.kind == "memories" and one.runs]
+
+
+@dataclass(frozen=True)
+class Outage:
+    """What happened while no memory worker ran, and after one came back."""
+
+    jobs: list[Job]
+    replies: list[Reply]
+    question: Job
+    reply: Reply
+    prompt: str
+    waiting: list[TurnState]
+
+
+@pytest.fixture(scope="module")
+def lane() -> Iterator[Lane]:
+    with Fleet(AFTERWORD_RECALL_BUDGET_MS=str(BUDGET_MS)) as fleet:
+        fleet.start("responses", app=PLIABLE)
+        with Producer(fleet.settings) as producer:
+            yield Lane(fleet, producer)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def outage(lane: Lane) -> Outage:
+    """Say what is to be remembered before there is a memory worker; then start one."""
+    said = [lane.say("ann", fact) for fact in FACTS]
+    question, reply = lane.say("ann", QUESTION)
+    asked = lane.last_prompt()
+    waiting = [job.status().turn for job, _ in said]
+    lane.fleet.start("memories", app=PLIABLE)
+    return Outage(
+        [job for job, _ in said], [reply for _, reply in said], question, reply, asked, waiting
+    )
+
+
+def test_without_memory_workers_the_next_prompt_holds_what_was_just_said(outage: Outage) -> None:
+    assert outage.waiting == [TurnState.PENDING] * 3
+    lines = outage.prompt.splitlines()
+    places = [next(at for at, line in enumerate(lines) if fact in line) for fact in FACTS]
+    assert places == sorted(places), "oldest first"
+    assert [reply.memory for reply in outage.replies] == ["fresh", "overlay", "overlay"]
+    assert (outage.reply.memory, outage.reply.memories) == ("overlay", ())
+
+
+def test_the_lane_drains_when_a_memory_worker_comes_back(lane: Lane, outage: Outage) -> None:
+    assert [lane.settled(job) for job in outage.jobs] == [TurnState.STORED] * 3
+    assert [lane.rows(job) for job in outage.jobs] == [1, 1, 1]
+    assert lane.settled(outage.question) is TurnState.SKIPPED
+    assert outage.question.status().turn_code == "only_asks"
+    assert lane.rows(outage.question) == 0
+
+
+def test_what_was_an_overlay_is_a_memory_then(lane: Lane, outage: Outage) -> None:
+    for job in (*outage.jobs, outage.question):
+        lane.settled(job)
+    _, reply = lane.say("ann", "What is my dog called?")
+    assert reply.memory == "fresh"
+    assert FACTS[1] in {memory.text for memory in reply.memories}
+    assert lane.last_prompt().count(FACTS[1]) == 1
+
+
+def test_a_turn_of_the_same_conversation_is_told_once(lane: Lane) -> None:
+    with held(lane.fleet.data_dir, "add"):
+        fact = f"My sister is Zoe, {CANARY}."
+        lane.say("eve", fact, "talk")
+        job, reply = lane.say("eve", "What is her name?", "talk")
+        texts = told(lane.fleet.claude.requests()[-1]["body"])
+        assert texts.count(fact) == 1, "in the history"
+        assert fact not in texts[-1], "and not laid over it"
+        assert reply.memory == "overlay"
+    lane.settled(job)
+
+
+def test_a_search_that_hangs_costs_a_reply_its_budget_and_no_more(lane: Lane) -> None:
+    job, before = lane.say("dan", f"I am vegan, {CANARY}.")
+    assert before.memory == "fresh"
+    assert lane.settled(job) is TurnState.STORED
+    with held(lane.fleet.data_dir, "search"):
+        _, hung = lane.say("dan", QUESTION)
+        assert (hung.memory, hung.memories) == ("degraded", ())
+        assert prompt.UNAVAILABLE in lane.last_prompt()
+        assert BUDGET_MS <= hung.timings_ms.recall < BUDGET_MS + 300
+        for _ in range(5):
+            _, last = lane.say("dan", QUESTION)
+            assert last.memory == "degraded"
+        assert last.timings_ms.recall < BUDGET_MS / 2, "nobody waits for it any more"
+    wait_until(
+        lambda: lane.say("dan", "What do I eat?")[1].memory == "fresh", "memory is back", 20
+    )
+
+
+def test_a_turn_is_stored_once_though_its_writer_was_killed_before_it_could_say_so(
+    lane: Lane,
+) -> None:
+    with held(lane.fleet.data_dir, "find"):
+        job, _ = lane.say("kim", f"I play the harp, {CANARY}.")
+        wait_until(lambda: lane.rows(job) == 1, "it is written", 20)
+        assert job.status().turn is TurnState.WRITING
+        for writer in lane.writers():
+            writer.kill()
+    lane.fleet.start("memories", app=PLIABLE)
+    assert lane.settled(job) is TurnState.STORED
+    assert lane.rows(job) == 1
+
+
+def test_a_turn_is_stored_once_though_its_writer_slept_through_its_lease(lane: Lane) -> None:
+    [sleeper] = lane.writers()
+    second = lane.fleet.launch("memories", app=PLIABLE)
+    with held(lane.fleet.data_dir, "add"):
+        job, _ = lane.say("lee", f"I speak Welsh, {CANARY}.")
+        wait_until(lambda: job.status().turn is TurnState.WRITING, "it is being written", 20)
+        sleeper.send(signal.SIGSTOP)
+    second.ready()
+    assert lane.settled(job) is TurnState.STORED
+    sleeper.send(signal.SIGCONT)
+    wait_until(lambda: "a lane was overtaken" in sleeper.log, "the sleeper finds out", 20)
+    assert (lane.rows(job), job.status().turn) == (1, TurnState.STORED)
+    assert sleeper.stop() == 0
