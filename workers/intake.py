@@ -26,6 +26,9 @@ class Channel(redis.Channel):
     none of what makes a message.
     """
 
+    #: What was taken and not begun does not come back from here, but from the sweep.
+    do_restore = False
+
     connection_errors: tuple[type[Exception], ...]
 
     def _brpop_read(self, **options: Any) -> Any:

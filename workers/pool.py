@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any, NoReturn
 
 from celery.concurrency.base import BasePool
-from celery.concurrency.prefork import _run_ready_callbacks  # type: ignore[attr-defined]
 from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
 from celery.worker import state
@@ -116,10 +115,6 @@ class TaskPool(BasePool):
             raise ValueError("a pool keeps at least one slot")
         self.limit -= n
 
-    def flush(self) -> None:
-        """Forget the jobs that wait for a slot: the broker has them still, unacknowledged."""
-        self._waiting.clear()
-
     def on_stop(self) -> None:
         """Let jobs end, cancel those that do not, close the lifespan."""
         self._stop(self.grace_s)
@@ -188,35 +183,28 @@ class TaskPool(BasePool):
     def _stop(self, grace_s: float) -> None:
         """Stop once, also if called again meanwhile, as by the handler of a second signal.
 
-        Runs on the hub's thread while the hub stands still, so the hub's work is done here. In
+        Runs on the hub's thread while the hub stands still, so what crosses is taken up here. In
         a cold stop Celery has cancelled all jobs before, and this is its signal handler.
         """
         if self._stopping:
             return
         self._stopping = True
-        self.flush()
-        self._drain(grace_s, lambda: all(job.settled for job in self._running.values()), self._tend)
+        self._drain(grace_s, lambda: all(job.settled for job in self._running.values()))
         for job in list(self._running.values()):
             self._terminate(job)
         self._drain(PATIENCE_S, lambda: not self._running)
-        if self._loop and not self._loop.stop(PATIENCE_S):
+        loop, self._loop = self._loop, None
+        if loop and not loop.stop(PATIENCE_S):
             logger.critical("the event loop did not end within %g s", PATIENCE_S)
 
-    def _drain(
-        self,
-        limit_s: float,
-        done: Callable[[], bool],
-        meanwhile: Callable[[], object] = lambda: None,
-    ) -> None:
+    def _drain(self, limit_s: float, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + limit_s
         while not done() and time.monotonic() < deadline:
             self._crossing.drain(_TICK_S)
-            meanwhile()
-
-    def _tend(self) -> None:
-        """Do what the hub would: acknowledge, and fire timers (a liveness file hangs on one)."""
-        _run_ready_callbacks(self._hub)
-        self._hub.fire_timers()
+            if any(not job.settled for job in self._running.values()):
+                # A worker that lets jobs end is alive, and a timer may be how it says so. In a
+                # signal handler, where jobs are settled, timers may not be fired.
+                pass
 
     def _crossed(self, function: Callable[..., object]) -> Callable[..., None]:
         return lambda *arguments: self._crossing.call(partial(function, *arguments))

@@ -60,7 +60,7 @@ class Model(Protocol):
         ...
 
     async def check(self, model: str) -> str:
-        """Return what answers for that model, at no cost; raise one of `Upstream` if nothing does."""
+        """Return what answers for that model, at no cost; raise an `Upstream` if nothing does."""
         ...
 
     async def aclose(self) -> None:

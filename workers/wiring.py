@@ -28,8 +28,9 @@ logger = logging.getLogger(__name__)
 #: A step of the ledger is asked for this long: a reply that was paid for is worth waiting.
 PATIENCE_S = 60.0
 
-#: Connections to Claude beyond the jobs in flight, for those that are just being closed.
-SPARE_CONNECTIONS = 16
+#: More connections to Claude than a worker has slots: those are the bound, may be set on Celery's
+#: command line, and change while it runs. A job must never wait for a connection.
+MOST_CONNECTIONS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ def open_model(settings: Settings) -> Model:
     return Claude(
         api_key=settings.anthropic_api_key.get_secret_value(),
         base_url=settings.anthropic_base_url,
-        connections=settings.concurrency + SPARE_CONNECTIONS,
+        connections=MOST_CONNECTIONS,
         total_s=settings.reply_timeout_s,
         first_event_s=settings.first_token_timeout_s,
         idle_s=settings.idle_timeout_s,

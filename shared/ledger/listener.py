@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -33,7 +34,10 @@ class Listener:
         self._pubsub: Any = self._client.pubsub()  # redis-py does not annotate it
         self._hearers: dict[str, set[Hear]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
+        self._orders: deque[tuple[str, str]] = deque()
+        self._writer: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._connecting = asyncio.Lock()
         self._asked = False
 
     @asynccontextmanager
@@ -50,13 +54,14 @@ class Listener:
         finally:
             hearers.discard(hear)
             if not hearers:
-                await self._unsubscribe(channel)
+                self._unsubscribe(channel)
 
     async def aclose(self) -> None:
         """Stop reading and close the connection."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+        tasks = [task for task in (self._writer, self._reader) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._pubsub.aclose()
         await self._client.aclose()
 
@@ -64,24 +69,34 @@ class Listener:
         event = self._confirmed.get(channel)
         if event is None:
             event = self._confirmed[channel] = asyncio.Event()
-            await self._command(self._pubsub.subscribe, channel)
-        if self._reader is None or self._reader.done():
-            self._reader = asyncio.create_task(self._read())
+            self._order("subscribe", channel)
         try:
             async with asyncio.timeout(QUIET_S):
                 await event.wait()
         except TimeoutError:
             raise LedgerUnavailable("Redis did not confirm a subscription") from None
 
-    async def _unsubscribe(self, channel: str) -> None:
-        self._hearers.pop(channel, None)
+    def _unsubscribe(self, channel: str) -> None:
+        del self._hearers[channel]
         self._confirmed.pop(channel, None)
-        await self._command(self._pubsub.unsubscribe, channel)
+        self._order("unsubscribe", channel)
 
-    async def _command(self, send: Callable[[str], Awaitable[None]], channel: str) -> None:
-        """Send now; while the connection is down the reconnect speaks for everyone."""
-        with suppress(RedisError, OSError):
-            await send(channel)
+    def _order(self, verb: str, channel: str) -> None:
+        self._orders.append((verb, channel))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        """Send what was ordered, many channels at a time; nobody else writes meanwhile."""
+        while self._orders:
+            verb, channels = self._orders[0][0], []
+            while self._orders and self._orders[0][0] == verb:
+                channels.append(self._orders.popleft()[1])
+            async with self._connecting:
+                with suppress(RedisError, OSError):  # the reader reconnects and speaks for all
+                    await getattr(self._pubsub, verb)(*channels)
+            if self._reader is None:
+                self._reader = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         while True:
@@ -105,6 +120,8 @@ class Listener:
             self._tell(channel, str(message["data"]))
 
     async def _ask_for_a_sign(self) -> None:
+        if not self._hearers:
+            return  # without a subscription redis-py reads no answer
         if self._asked:
             raise ConnectionError("no sign of life")
         self._asked = True
@@ -115,7 +132,8 @@ class Listener:
         self._asked = False
         while True:
             try:
-                await self._begin_anew()
+                async with self._connecting:
+                    await self._begin_anew()
                 break
             except (RedisError, OSError):
                 await asyncio.sleep(_PAUSE_S)

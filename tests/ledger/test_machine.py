@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import HealthCheck, settings as hypothesis_settings
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -109,6 +110,9 @@ class Lives(RuleBasedStateMachine):
 
     @rule(target=jobs, user=st.sampled_from(USERS), priority=st.sampled_from(("high", "low")))
     def submit(self, user: str, priority: str) -> str:
+        return self._submit(user, priority)
+
+    def _submit(self, user: str, priority: str = "high") -> str:
         request = asking(user_id=user, priority=priority)
         job_id = self.ledger.jobs.new_id(request)
         first = self.run(self.ledger.jobs.submit(job_id, request))
@@ -122,26 +126,32 @@ class Lives(RuleBasedStateMachine):
     @rule(target=jobs, user=st.sampled_from(USERS))
     def running(self, user: str) -> str:
         """Go straight to where most steps can be taken."""
-        job_id = self.submit(user, "high")
+        return self._running(user)
+
+    def _running(self, user: str) -> str:
+        job_id = self._submit(user)
         self.claim(job_id)
         return job_id
 
     @rule(target=jobs, user=st.sampled_from(USERS))
     def answered(self, user: str) -> str:
-        job_id = self.running(user)
+        return self._answered(user)
+
+    def _answered(self, user: str) -> str:
+        job_id = self._running(user)
         self.finish(job_id)
         return job_id
 
     @rule(target=jobs, user=st.sampled_from(USERS))
     def overtaken(self, user: str) -> str:
-        job_id = self.running(user)
+        job_id = self._running(user)
         self.lapse(job_id)
         self.claim(job_id)
         return job_id
 
     @rule(target=jobs, user=st.sampled_from(USERS))
     def buried(self, user: str) -> str:
-        job_id = self.answered(user)
+        job_id = self._answered(user)
         lane = self.lives[job_id].lane
         self.lose_lane(user)
         self.take_lane(user, most=20)

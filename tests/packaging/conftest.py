@@ -1,13 +1,15 @@
-"""The distribution as a user gets it: built once, from this tree, without the network."""
+"""What a user gets: the distribution, built once from this tree, and a stack that runs."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from shared.settings import Settings
 from tests.conftest import ROOT
 
 
@@ -21,7 +23,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Give the environment that the code in our documents runs in: a data folder of its own."""
-    return {"AFTERWORD_DATA_DIR": str(tmp_path_factory.mktemp("data"))}
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Run the embedded stack that the code in our documents meets; give the way to it."""
+    from workers.embedded.client import attach
+
+    here = {"AFTERWORD_DATA_DIR": str(tmp_path_factory.mktemp("data"))}
+    # Replies are cut short: what a document shows is how to ask, not what a small model says.
+    with attach(Settings.load(here | {"AFTERWORD_MAX_TOKENS": "24"})):
+        yield here

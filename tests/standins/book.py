@@ -130,7 +130,8 @@ class Book:
             if self.redis.exists(mark):
                 self.redis.decrby(mark, round(seconds * 1000))
         for job_id in self._set_back(f"{self.keys.root}:open", seconds):
-            self.redis.hincrby(self.keys.job(job_id), "deadline", -round(seconds * 1000))
+            if self.redis.exists(self.keys.job(job_id)):
+                self.redis.hincrby(self.keys.job(job_id), "deadline", -round(seconds * 1000))
 
     def _set_back(self, zset: str, seconds: float) -> list[str]:
         names: list[str] = self.redis.zrange(zset, 0, -1)

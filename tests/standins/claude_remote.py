@@ -57,6 +57,10 @@ class RemoteClaude:
         """Return how many answers are under way."""
         return int(self._order()["in_flight"])
 
+    def abandoned(self) -> int:
+        """Return how many answers lost their reader before the end."""
+        return int(self._order()["abandoned"])
+
     def requests(self) -> list[dict[str, Any]]:
         """Return every request so far: `path`, `headers`, `body`."""
         with urllib.request.urlopen(f"{self.url}/_requests", timeout=10) as answer:

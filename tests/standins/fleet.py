@@ -24,6 +24,7 @@ from tests.standins.valkey import Valkey
 from tests.standins.waiting import wait_until
 
 Kind = Literal["responses", "memories"]
+Ran = subprocess.CompletedProcess[str]
 
 #: What tests put into every message, system text and reply: it must never be logged.
 CANARY = "canary"
@@ -178,21 +179,26 @@ class Fleet:
         for worker in running:
             assert worker.process.wait(_PATIENCE_S) == 0, worker.log
 
-    def run(
+    def afterword(
         self, *arguments: str, said: str | None = None, code: int = 0, **environ: str
-    ) -> subprocess.CompletedProcess[str]:
-        """Run the command `afterword`; fail unless it exits with `code`."""
-        done = self.popen(*_COMMAND, *arguments, **environ)
-        out, err = done.communicate(said, timeout=_PATIENCE_S)
-        assert done.returncode == code, f"exit code {done.returncode}: {out}{err}"
-        return subprocess.CompletedProcess(arguments, code, out, err)
+    ) -> Ran:
+        """Run the command `afterword`."""
+        return self.run(*_COMMAND, *arguments, said=said, code=code, **environ)
+
+    def celery(self, *arguments: str) -> str:
+        """Run Celery's command on the workers' app and return what it printed."""
+        return self.run(sys.executable, "-m", "celery", "-A", AS_IT_IS, *arguments).stdout
 
     def python(self, script: str, *arguments: str) -> str:
         """Run a script in a process of its own and return what it printed."""
-        running = self.popen(sys.executable, "-W", "error", "-c", script, *arguments)
-        out, err = running.communicate(timeout=_PATIENCE_S)
-        assert running.returncode == 0, err
-        return out
+        return self.run(sys.executable, "-W", "error", "-c", script, *arguments).stdout
+
+    def run(self, *argv: str, said: str | None = None, code: int = 0, **environ: str) -> Ran:
+        """Run a program that reads `said`; fail unless it exits with `code`."""
+        running = self.popen(*argv, **environ)
+        out, err = running.communicate(said, timeout=_PATIENCE_S)
+        assert running.returncode == code, f"exit code {running.returncode}: {out}{err}"
+        return Ran(argv, code, out, err)
 
     def popen(self, *argv: str, **environ: str) -> subprocess.Popen[str]:
         """Start a process that knows the settings; an empty one is taken away."""

@@ -73,11 +73,6 @@ class Probe:
     async def _hold(self) -> None:
         await self.released.wait()
 
-    async def _briefly(self) -> None:
-        """Hold until a second word."""
-        while not await self._redis.blpop([RELEASE + ":briefly"], timeout=1):
-            pass
-
     async def _fail(self) -> None:
         raise ValueError("my secret")
 
@@ -135,7 +130,6 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "probe.soft": {"soft_time_limit": 0.3},
     "probe.hard": {"time_limit": 0.3},
     "probe.both": {"soft_time_limit": 0.2, "time_limit": 0.4},
-    "probe.late": {"acks_late": True},
 }
 for _name, _options in _VARIANTS.items():
     _task: Any = app.task(name=_name, shared=False, **_options)

@@ -95,9 +95,9 @@ class Worker:
         with self._broker.client() as client:
             client.lpush(queue_key(REPLIES), message)
 
-    def release(self, which: str = "") -> None:
-        """Let the jobs end that are held, or those named `briefly`."""
-        self.redis.rpush(RELEASE + which, "now")
+    def release(self) -> None:
+        """Let the jobs end that are held."""
+        self.redis.rpush(RELEASE, "now")
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """Return what it answers to a command of Celery's remote control."""

@@ -37,7 +37,10 @@ class Served:
         self.url = str(json.loads(self.process.stdout.readline())["url"])
 
     def client(self, key: str = KEY) -> anthropic.AsyncAnthropic:
-        return anthropic.AsyncAnthropic(api_key=key, base_url=self.url, max_retries=0)
+        client = anthropic.AsyncAnthropic(api_key=key, base_url=self.url, max_retries=0)
+        (header,) = model.CLIENT.values()
+        name, value = header.split(": ")
+        return client.with_options(default_headers={name: value})
 
     def __enter__(self) -> Self:
         return self
@@ -96,6 +99,13 @@ async def test_it_streams_and_takes_what_our_requests_hold(
     assert len(pieces) > 1
     assert "".join(pieces) == text_of(message)
     assert message.stop_reason == "end_turn"
+
+
+async def test_answers_stream_one_after_the_other(claude: anthropic.AsyncAnthropic) -> None:
+    # Without the header of `model.CLIENT` every second one would be cut off.
+    for _ in range(6):
+        async with claude.messages.stream(**asking(QUESTION) | {"max_tokens": 2}) as stream:
+            assert await stream.get_final_text()
 
 
 async def test_a_reply_that_is_cut_says_so(claude: anthropic.AsyncAnthropic) -> None:

@@ -31,6 +31,7 @@ def test_a_hard_limit_cancels_the_coroutine_and_fails_once(server: Valkey) -> No
         worker.wait_for("cancelled hold:1")
         worker.wait_for_log("Hard time limit (0.3s) exceeded for probe.hard[hold:1]")
         wait_until(lambda: _signals(worker, "postrun"), "the job's end is told")
+        wait_until(lambda: _signals(worker, "failure"), "so is its failure")
         [failure] = _signals(worker, "failure")
         assert "exception=TimeLimitExceeded" in failure
         wait_until(lambda: worker.ask("stats")["pool"]["running"] == 0, "its slot is free")
@@ -86,18 +87,14 @@ def test_a_warm_stop_lets_jobs_end(server: Valkey) -> None:
         assert worker.seen == ["opened", "began hold:1", "ended hold:1", "closed"]
 
 
-def test_a_warm_stop_acknowledges_and_fires_timers_while_jobs_end(server: Valkey) -> None:
+def test_timers_go_on_while_a_warm_stop_waits(server: Valkey) -> None:
     with Worker(server, PROBE_TIMER="1") as worker:
         worker.hint("hold:1")
-        worker.hint("briefly:2", task="probe.late")
-        worker.wait_for("began hold:1", "began briefly:2")
-        wait_until(lambda: worker.redis.hlen("unacked") == 1, "the first one is acknowledged")
+        worker.wait_for("began hold:1")
         worker.process.send_signal(signal.SIGTERM)
         worker.wait_for_log("Warm shutdown")
-        worker.release(":briefly")
-        wait_until(lambda: worker.redis.hlen("unacked") == 0, "so is the second, once it ended")
         ticks = worker.log.count("tick")
-        wait_until(lambda: worker.log.count("tick") > ticks + 2, "timers go on")
+        wait_until(lambda: worker.log.count("tick") > ticks + 20, "timers go on")
         worker.release()
         assert worker.exit_code() == 0
 

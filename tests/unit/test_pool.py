@@ -166,16 +166,6 @@ def test_a_job_that_waits_and_is_revoked_is_accepted_and_never_runs(start: Start
     assert len(held.told) == 1
 
 
-def test_what_waits_is_forgotten_when_the_connection_is_lost(start: Start) -> None:
-    pool = start()
-    held = Asked(pool, "hold")
-    waiting = Asked(pool, "noop")
-    pool.flush()
-    held.job.terminate(None)
-    settle(pool, lambda: pool.info["running"] == 0, "the slot is free")
-    assert waiting.told == []
-
-
 def test_a_terminated_job_is_cancelled_and_heard_of_no_more(start: Start) -> None:
     pool = start()
     held = Asked(pool, "hold")
@@ -244,7 +234,7 @@ def test_stopping_may_come_while_stopping(start: Start) -> None:
     pool._crossing.call(pool.stop)  # as a second signal does
     pool.stop()
     pool.terminate()
-    assert pool.info["running"] == 0
+    assert not pool._running
     assert Asked(pool, "noop").told == []
     assert len(held.told) == 1
 

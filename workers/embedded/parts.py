@@ -116,6 +116,7 @@ class Assembler:
         port.bind((model.HOST, 0))
         number, key = port.getsockname()[1], secrets.token_urlsafe(32)
         self._served |= {"ANTHROPIC_BASE_URL": model.url(number), model.SETTING: key}
+        self._served |= model.CLIENT
         self._served |= {
             variable(name): str(limit)
             for name, limit in model.LIMITS.items()

@@ -1,0 +1,141 @@
+"""Several shards: everything of one user in one of them, and every step finds it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from shared.errors import Blame
+from shared.ledger.ledger import Ledger
+from shared.lifecycle import JobState, TurnState
+from shared.names import Keys, lane_id, memory_key, shard_in, shard_of
+from shared.settings import Settings
+from tests.standins.book import Book, answer, asking, claim, start, submit, take
+from tests.standins.waiting import until
+
+if TYPE_CHECKING:
+    from tests.standins.valkey import Valkey
+
+pytestmark = pytest.mark.redis
+
+SHARDS = 4
+USERS = tuple(f"user-{n}" for n in range(12))
+
+
+@pytest.fixture
+def settings(valkey: Valkey, namespace: str) -> Settings:
+    return Settings(
+        redis_url=valkey.url,
+        namespace=namespace,
+        durability="none",
+        memory="embedded",
+        shards=SHARDS,
+    )
+
+
+@pytest.fixture
+async def jobs(ledger: Ledger) -> AsyncIterator[dict[str, str]]:
+    """Give a job of each user."""
+    yield {user: await submit(ledger, user_id=user) for user in USERS}
+
+
+def lane(user: str) -> str:
+    owner = memory_key("default", user)
+    return lane_id(owner, shard_of(owner, SHARDS))
+
+
+async def test_the_users_are_spread_and_each_has_one_shard(
+    ledger: Ledger, jobs: dict[str, str]
+) -> None:
+    assert {shard_in(job_id) for job_id in jobs.values()} == set(range(SHARDS))
+    for user, job_id in jobs.items():
+        assert shard_in(await submit(ledger, user_id=user)) == shard_in(job_id)
+        assert shard_in(lane(user)) == shard_in(job_id)
+
+
+async def test_every_key_carries_its_shard_as_a_hash_tag(
+    ledger: Ledger, jobs: dict[str, str], settings: Settings, book: Book
+) -> None:
+    await answer(ledger, user_id=USERS[0], conversation_id="c", idempotency_key="k")
+    await ledger.upkeep.sweep("replies w")
+
+    roots = tuple(Keys(settings.namespace, shard).root + ":" for shard in range(SHARDS))
+    queues = {book.list_of("replies", 3), book.list_of("memories")}
+    keys = set(book.redis.scan_iter(f"{settings.namespace}:*"))
+    assert {key for key in keys if not key.startswith(roots)} == queues
+    for user, job_id in jobs.items():
+        root = Keys(settings.namespace, shard_in(lane(user))).root
+        assert f"{root}:job:{job_id}" in keys
+
+
+async def test_a_job_lives_its_life_on_any_shard(ledger: Ledger, jobs: dict[str, str]) -> None:
+    for user in jobs:
+        turn_id = await answer(ledger, user_id=user)
+        await ledger.jobs.cancel(jobs[user])
+        held = await take(ledger, lane(user))
+        assert [turn.id for turn in held.turns] == [turn_id]
+        await ledger.lanes.begin(held, turn_id)
+        await ledger.lanes.settle(held, turn_id, TurnState.STORED)
+        await ledger.lanes.release(held)
+        status = await ledger.reading.status(turn_id)
+        assert (status.state, status.turn) == (JobState.SUCCEEDED, TurnState.STORED)
+
+
+async def test_leases_of_all_shards_are_renewed_in_one_call(
+    ledger: Ledger, jobs: dict[str, str]
+) -> None:
+    held = [await claim(ledger, job_id) for job_id in jobs.values()]
+    await ledger.jobs.cancel(held[0].job_id)
+
+    assert await ledger.jobs.renew([(one.job_id, one.fence) for one in held]) == [held[0].job_id]
+
+
+async def test_a_sweep_looks_at_every_shard(
+    ledger: Ledger, jobs: dict[str, str], settings: Settings, book: Book
+) -> None:
+    book.drop_hints()
+    for shard in range(SHARDS):
+        Book(settings, shard).pass_time(6)
+
+    assert (await ledger.upkeep.sweep("replies w")).hinted_again == len(jobs)
+    assert sorted(book.hinted("replies.3")) == sorted(jobs.values())
+
+
+async def test_the_overview_has_a_row_per_shard(ledger: Ledger, jobs: dict[str, str]) -> None:
+    rows = await ledger.upkeep.overview()
+
+    assert len(rows) == SHARDS
+    assert sum(row.open_jobs for row in rows) == len(jobs)
+
+
+async def test_dead_letters_of_every_shard_are_listed(ledger: Ledger) -> None:
+    turns = {await answer(ledger, user_id=user): lane(user) for user in USERS}
+    for turn_id, its_lane in turns.items():
+        held = await take(ledger, its_lane)
+        await ledger.lanes.begin(held, turn_id)
+        await ledger.lanes.bury(held, turn_id, "rejected", Blame.THIS, "v")
+
+    assert {letter.id async for letter in ledger.upkeep.dead_letters()} == set(turns)
+    await asyncio.gather(*(ledger.upkeep.replay(turn_id) for turn_id in turns))
+    assert [letter async for letter in ledger.upkeep.dead_letters()] == []
+
+
+async def test_cancelled_jobs_of_every_shard_are_heard_of(ledger: Ledger) -> None:
+    fenced: set[str] = set()
+    running = [await start(ledger, user_id=user) for user in USERS]
+    async with ledger.hearing_fenced(fenced.add):
+        for held in running:
+            await ledger.jobs.cancel(held.job_id)
+        await until(lambda: fenced == {held.job_id for held in running}, "all are heard of")
+
+
+async def test_one_key_of_one_tenant_may_be_used_by_each_user(ledger: Ledger) -> None:
+    """A user's shard keeps the keys; users of one tenant may share a shard, or not."""
+    request = asking(user_id=USERS[0], idempotency_key="k")
+    first = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
+    again = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
+
+    assert again.job_id == first.job_id

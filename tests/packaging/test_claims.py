@@ -1,0 +1,100 @@
+"""What the documents say of the code is what the code says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+
+from producer.cli.main import cli
+from shared.errors import AfterwordError
+from shared.lifecycle import JOB_STEPS, TURN_STEPS
+from shared.settings import Settings, table, variable
+from tests.conftest import ROOT
+from tests.packaging.blocks import blocks
+
+DOCUMENTS = [*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/**/*.md"))]
+FOLDERS = ("benchmarks", "deploy", "docs", "producer", "shared", "tests", "workers")
+
+Steps = Mapping[StrEnum, tuple[Collection[StrEnum], Collection[StrEnum]]]
+
+
+def words(path: Path) -> list[str]:
+    """Return what a document sets as code, in its text and in its blocks."""
+    return [*re.findall(r"`([^`\n]+)`", path.read_text()), *(b.text for b in blocks(path))]
+
+
+def steps_in(section: str) -> dict[str, tuple[set[str], set[str]]]:
+    """Read the table of steps in one section of the lifecycle: step, from, to, scripts."""
+    text = (ROOT / "docs/lifecycle.md").read_text()
+    (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", body, re.MULTILINE)
+    return {step: (set(before.split(", ")), set(after.split(", "))) for step, before, after in rows}
+
+
+@pytest.mark.parametrize(("section", "steps"), [("A job", JOB_STEPS), ("A turn", TURN_STEPS)])
+def test_the_lifecycle_has_every_step(section: str, steps: Steps) -> None:
+    real = {
+        str(step): ({str(one) for one in before}, {str(one) for one in after})
+        for step, (before, after) in steps.items()
+    }
+    assert steps_in(section) == real
+
+
+def test_the_readme_has_the_table_of_settings() -> None:
+    readme = (ROOT / "README.md").read_text()
+    (shown,) = re.findall(r"<!-- settings: .*? -->(.*?)<!-- end of settings -->", readme, re.DOTALL)
+    assert shown.strip() == table()
+
+
+def test_every_setting_that_is_mentioned_exists() -> None:
+    known = {variable(field) for field in Settings.model_fields}
+    said = {(p.name, n) for p in DOCUMENTS for n in re.findall(r"AFTERWORD_\w+\b", p.read_text())}
+    assert sorted((at, name) for at, name in said if name not in known) == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_that_is_mentioned_exists(path: Path) -> None:
+    linked = re.findall(r"\]\(([^)#:\s]+)[^):]*\)", path.read_text())
+    named = [
+        name
+        for text in words(path)
+        for name in re.findall(rf"(?<![\w./-])(?:{'|'.join(FOLDERS)})/[\w./-]*\w", text)
+    ]
+    gone = [name for name in linked if not (path.parent / name).exists()]
+    gone += [name for name in named if not (ROOT / name).exists()]
+    assert gone == []
+
+
+def test_every_command_that_is_mentioned_exists() -> None:
+    said = [
+        (path.name, name)
+        for path in DOCUMENTS
+        for text in words(path)
+        for name in re.findall(r"^(?:.*[ /])?afterword ([a-z]+)\b", text, re.MULTILINE)
+    ]
+    assert said
+    assert [(at, name) for at, name in said if name not in {*cli.commands, *NOT_YET}] == []
+
+
+#: Commands that documents name to say that they are not there.
+NOT_YET = frozenset({"forget", "gateway"})
+
+
+def test_no_command_that_is_said_to_be_missing_is_there() -> None:
+    assert NOT_YET.isdisjoint(cli.commands)
+
+
+def test_every_error_that_is_named_is_one_of_ours() -> None:
+    """Errors in prose are those of `shared/errors.py` or of Python."""
+    ours = {kind.__name__ for kind in _family(AfterwordError)}
+    text = "\n".join((ROOT / name).read_text() for name in ("README.md", "docs/lifecycle.md"))
+    named = set(re.findall(r"raises `(\w+)`", text))
+    assert named <= ours
+
+
+def _family(kind: type) -> set[type]:
+    return {kind}.union(*(_family(child) for child in kind.__subclasses__()))
