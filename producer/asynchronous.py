@@ -68,7 +68,7 @@ class AsyncProducer:
                 "system": system,
                 "model": model,
                 "max_tokens": max_tokens,
-                "metadata": dict(metadata) if metadata is not None else None,
+                "metadata": dict(metadata) if isinstance(metadata, Mapping) else metadata,
                 "priority": priority,
                 "expires_in": expires_in,
             }

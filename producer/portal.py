@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
+from pathlib import Path
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -18,11 +21,13 @@ class Portal:
     def __init__(self) -> None:
         """Start the thread."""
         self.pid = os.getpid()
-        self._loop = asyncio.new_event_loop()
+        self._selector = selectors.DefaultSelector()
+        self._loop = asyncio.SelectorEventLoop(self._selector)
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="afterword-producer", daemon=True
         )
         self._thread.start()
+        _open.add(self)
 
     def call(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine and return its result; an interrupt of the caller cancels it."""
@@ -41,8 +46,34 @@ class Portal:
 
         return self.call(built())
 
+    @property
+    def closed(self) -> bool:
+        """Return whether the loop has ended, and everything on it."""
+        return self._loop.is_closed()
+
     def close(self) -> None:
         """Stop the thread."""
+        _open.discard(self)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def let_go(self) -> None:
+        """Detach this copy, which a fork has made, from the original.
+
+        The kernel keeps one list of awaited sockets for both. When the child collects its copies
+        of the connections they leave that list, and the parent would never hear of them again.
+        """
+        with Path(os.devnull).open() as nothing:
+            os.dup2(nothing.fileno(), self._selector.fileno(), inheritable=False)
+
+
+_open: weakref.WeakSet[Portal] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    for portal in _open:
+        portal.let_go()
+
+
+os.register_at_fork(after_in_child=_let_go)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -100,6 +100,9 @@ class Producer:
 
     def _open(self) -> tuple[Portal, AsyncProducer]:
         """Return this process's own loop and producer: neither survives a fork."""
+        # Without the lock, which a fork would copy as it is while another thread holds it.
+        if (opened := self._opened) is not None and opened[0].pid == os.getpid():
+            return opened
         with self._lock:
             if self._opened is None or self._opened[0].pid != os.getpid():
                 portal = Portal()
@@ -128,7 +131,7 @@ class Job:
         portal, job = self._producer._job(self.id)  # noqa: SLF001 the handle is part of it
         return portal.call(job.wait(timeout))
 
-    def stream(self, after: str | None = None) -> Iterator[Event]:
+    def stream(self, after: str | None = None) -> Generator[Event, None, None]:
         """Give the events of the reply as they come; see `AsyncJob.stream`."""
         portal, job = self._producer._job(self.id)  # noqa: SLF001 the handle is part of it
         events = job.stream(after)
@@ -139,7 +142,8 @@ class Job:
                     return
                 yield event
         finally:
-            portal.call(events.aclose())
+            if not portal.closed:  # else it has ended with the producer
+                portal.call(events.aclose())
 
     def status(self) -> JobStatus:
         """Return where the job and its turn are; raise `JobNotFound`."""

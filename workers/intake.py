@@ -12,7 +12,6 @@ from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu import Connection, Message
 from kombu.transport import TRANSPORT_ALIASES, redis
-from redis.exceptions import DataError
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +121,6 @@ class Consumer(CeleryConsumer):
 def _is_brokers(error: Exception, errors: tuple[type[Exception], ...]) -> bool:
     """Return whether an error says something about the broker, and not about the message.
 
-    Two of those that kombu lists are also what a message of the wrong shape raises.
+    One that kombu lists among the broker's is also what a message of the wrong shape raises.
     """
-    return isinstance(error, errors) and not isinstance(error, KeyError | DataError)
+    return isinstance(error, errors) and not isinstance(error, KeyError)

@@ -181,13 +181,12 @@ class TaskPool(BasePool):
             logger.warning("the event loop is blocked for %.1f s now, at %s", lag_s, place)
 
     def _stop(self, grace_s: float) -> None:
-        """Stop once, also if called again meanwhile, as by the handler of a second signal.
+        """Stop; nothing is left to do if this is called again, or once more meanwhile.
 
         Runs on the hub's thread while the hub stands still, so what crosses is taken up here. In
-        a cold stop Celery has cancelled all jobs before, and this is its signal handler.
+        a cold stop Celery has cancelled all jobs before, and this is its signal handler, which
+        may have come while a warm stop was waiting.
         """
-        if self._stopping:
-            return
         self._stopping = True
         self._drain(grace_s, lambda: all(job.settled for job in self._running.values()))
         for job in list(self._running.values()):
@@ -204,7 +203,7 @@ class TaskPool(BasePool):
             if any(not job.settled for job in self._running.values()):
                 # A worker that lets jobs end is alive, and a timer may be how it says so. In a
                 # signal handler, where jobs are settled, timers may not be fired.
-                pass
+                self._hub.fire_timers()
 
     def _crossed(self, function: Callable[..., object]) -> Callable[..., None]:
         return lambda *arguments: self._crossing.call(partial(function, *arguments))

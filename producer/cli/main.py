@@ -38,15 +38,14 @@ for command in (
 def main() -> NoReturn:
     """Run the command line; every error of ours is one line on standard error."""
     try:
-        cli.main(standalone_mode=False)
+        # Outside its standalone mode, click returns the exit code that a command raised.
+        code = cli.main(prog_name="afterword", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except click.exceptions.Exit as leaving:
-        sys.exit(leaving.exit_code)
     except AfterwordError as error:
         click.echo(f"afterword: {error}", err=True)
         sys.exit(2 if isinstance(error, _USAGE) else 1)
-    sys.exit(0)
+    sys.exit(code)

@@ -44,6 +44,7 @@ def worker(*, kind: str, concurrency: int | None, celery_options: tuple[str, ...
     """
     require("celery", "mem0", "anthropic", extra="workers")
     options = ["-Q", _QUEUES[kind], "-n", f"{kind}-{os.getpid()}@%h"]
+    options += ["--loglevel", Settings.load().log_level]
     if concurrency is not None:
         options += ["--concurrency", str(concurrency)]
     argv = [sys.executable, "-m", "celery", "-A", "workers.app:app", "worker"]

@@ -25,7 +25,9 @@ from shared.errors import InvalidRequest, JobFailed
 @click.option("--metadata", help="A JSON object that stays with the job.")
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]), default="normal")
 @click.option("--expires-in", type=float, help="Give up after so many seconds.")
-@click.option("--wait", type=float, metavar="SECONDS", help="Wait and print the reply.")
+@click.option(
+    "--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait and print the reply."
+)
 @click.option("--stream", is_flag=True, help="Print the reply as it is written.")
 @json_option
 def submit(*, message: str, wait: float | None, stream: bool, as_json: bool, **fields: Any) -> None:

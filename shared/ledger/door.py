@@ -95,7 +95,8 @@ class Door:
             async with asyncio.timeout(self._patience_s):
                 return await _until_it_works(attempt, wrong)
         except TimeoutError:
-            reason = f"Redis did not confirm within {self._patience_s:g} s: {wrong[-1]}"
+            waited = f"{self._patience_s:g} s: {wrong[-1]}"
+            reason = f"AFTERWORD_REDIS_URL: Redis did not confirm within {waited}"
             raise LedgerUnavailable(reason) from None
 
     async def _evaluate(

@@ -58,10 +58,9 @@ class Listener:
 
     async def aclose(self) -> None:
         """Stop reading and close the connection."""
-        tasks = [task for task in (self._writer, self._reader) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for task in (self._writer, self._reader):
+            if task is not None:
+                await _end(task)
         await self._pubsub.aclose()
         await self._client.aclose()
 
@@ -150,3 +149,10 @@ class Listener:
     def _tell(self, channel: str, message: str) -> None:
         for hear in list(self._hearers.get(channel, ())):
             hear(message)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it is: `wait_for`, which redis-py uses, swallows one in Python 3.11."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=_PAUSE_S)

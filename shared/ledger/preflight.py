@@ -71,4 +71,4 @@ async def _fsync(door: Door) -> Any:
         answer = await door.call("CONFIG", "GET", "appendfsync")
     except ResponseError:
         return None
-    return dict(answer).get("appendfsync") if answer else None
+    return answer[1] if answer else None  # name and value, flat: redis-py shapes no raw command

@@ -33,7 +33,7 @@ class Told:
         assert command == ("CONFIG", "GET", "appendfsync")
         if isinstance(self._fsync, Exception):
             raise self._fsync
-        return {"appendfsync": self._fsync} if self._fsync else {}
+        return ["appendfsync", self._fsync] if self._fsync else []
 
 
 async def checked(told: Told, **settings: Any) -> dict[str, str]:
@@ -104,30 +104,25 @@ async def test_d2_is_content_with_always() -> None:
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[Valkey]:
-    with Valkey("--maxmemory-policy", "allkeys-lru") as server:
+    """Give a Valkey that these tests may configure."""
+    with Valkey("--appendonly", "yes", "--appendfsync", "always") as server:
         yield server
 
 
 async def test_nothing_is_written_to_a_redis_that_is_refused(own: Valkey) -> None:
-    async with Ledger(Settings(redis_url=own.url), patience_s=5.0) as ledger:
-        with pytest.raises(Misconfigured, match="allkeys-lru"):
-            await ledger.check()
-
     with own.client() as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        async with Ledger(Settings(redis_url=own.url), patience_s=5.0) as ledger:
+            with pytest.raises(Misconfigured, match="allkeys-lru"):
+                await ledger.check()
+        client.config_set("maxmemory-policy", "noeviction")
+
         assert client.dbsize() == 0
 
 
 async def test_a_real_valkey_is_read_as_it_is(own: Valkey) -> None:
-    with own.client() as client:
-        client.config_set("maxmemory-policy", "noeviction")
-        client.config_set("appendonly", "yes")
-        client.config_set("appendfsync", "always")
     async with Ledger(Settings(redis_url=own.url, durability="d2"), patience_s=5.0) as ledger:
         found = await ledger.check()
 
     assert found["server"].startswith("valkey ")
     assert found["durability"] == "d2"
-    with own.client() as client:
-        client.config_set("appendonly", "no")
-        client.config_set("maxmemory-policy", "allkeys-lru")
-        client.flushall()

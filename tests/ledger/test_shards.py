@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 from shared.errors import Blame
 from shared.ledger.ledger import Ledger
+from shared.ledger.records import Swept
 from shared.lifecycle import JobState, TurnState
 from shared.names import Keys, lane_id, memory_key, shard_in, shard_of
 from shared.settings import Settings
@@ -63,9 +64,12 @@ async def test_every_key_carries_its_shard_as_a_hash_tag(
     await ledger.upkeep.sweep("replies w")
 
     roots = tuple(Keys(settings.namespace, shard).root + ":" for shard in range(SHARDS))
-    queues = {book.list_of("replies", 3), book.list_of("memories")}
     keys = set(book.redis.scan_iter(f"{settings.namespace}:*"))
-    assert {key for key in keys if not key.startswith(roots)} == queues
+    assert {key for key in keys if not key.startswith(roots)} == {
+        book.list_of("replies", 3),
+        book.list_of("memories"),
+        f"{settings.namespace}:afterword:mark:replies.3",
+    }
     for user, job_id in jobs.items():
         root = Keys(settings.namespace, shard_in(lane(user))).root
         assert f"{root}:job:{job_id}" in keys
@@ -93,15 +97,47 @@ async def test_leases_of_all_shards_are_renewed_in_one_call(
     assert await ledger.jobs.renew([(one.job_id, one.fence) for one in held]) == [held[0].job_id]
 
 
-async def test_a_sweep_looks_at_every_shard(
-    ledger: Ledger, jobs: dict[str, str], settings: Settings, book: Book
-) -> None:
-    book.drop_hints()
-    for shard in range(SHARDS):
-        Book(settings, shard).pass_time(6)
+@pytest.fixture
+def books(settings: Settings) -> Iterator[list[Book]]:
+    opened = [Book(settings, shard) for shard in range(SHARDS)]
+    yield opened
+    for book in opened:
+        book.close()
 
-    assert (await ledger.upkeep.sweep("replies w")).hinted_again == len(jobs)
-    assert sorted(book.hinted("replies.3")) == sorted(jobs.values())
+
+async def test_hints_lost_in_every_shard_come_back(
+    ledger: Ledger, jobs: dict[str, str], books: list[Book]
+) -> None:
+    first = books[0]
+    first.drop_hints()
+    for book in books:
+        book.pass_time(6)
+
+    # The first shard finds the queue empty; the others learn from what is taken up then.
+    assert (await ledger.upkeep.sweep("replies w")).hinted_again >= 1
+    found = [first.pop_hint("replies.3")]
+    await claim(ledger, found[0])
+    assert await ledger.upkeep.sweep("replies w") != Swept()
+
+    assert sorted(found + first.hinted("replies.3")) == sorted(jobs.values())
+
+
+async def test_a_hint_lost_in_a_quiet_shard_is_found_while_the_others_are_busy(
+    ledger: Ledger, books: list[Book]
+) -> None:
+    lost = await submit(ledger, user_id=USERS[0])
+    first = books[0]
+    first.drop_hints()
+    for book in books:
+        book.pass_time(6)
+    busy = next(user for user in USERS if shard_in(lane(user)) != shard_in(lost))
+    for _ in range(3):
+        await submit(ledger, user_id=busy)
+
+    await claim(ledger, first.pop_hint("replies.3"))
+    await ledger.upkeep.sweep()
+
+    assert lost in first.hinted("replies.3")
 
 
 async def test_the_overview_has_a_row_per_shard(ledger: Ledger, jobs: dict[str, str]) -> None:

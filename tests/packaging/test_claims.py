@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from producer.cli.main import cli
-from shared.errors import AfterwordError
 from shared.lifecycle import JOB_STEPS, TURN_STEPS
 from shared.settings import Settings, table, variable
 from tests.conftest import ROOT
@@ -18,6 +17,9 @@ from tests.packaging.blocks import blocks
 
 DOCUMENTS = [*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/**/*.md"))]
 FOLDERS = ("benchmarks", "deploy", "docs", "producer", "shared", "tests", "workers")
+
+#: Commands that documents name to say that they are not there.
+NOT_YET = frozenset({"forget", "gateway"})
 
 Steps = Mapping[StrEnum, tuple[Collection[StrEnum], Collection[StrEnum]]]
 
@@ -80,21 +82,5 @@ def test_every_command_that_is_mentioned_exists() -> None:
     assert [(at, name) for at, name in said if name not in {*cli.commands, *NOT_YET}] == []
 
 
-#: Commands that documents name to say that they are not there.
-NOT_YET = frozenset({"forget", "gateway"})
-
-
 def test_no_command_that_is_said_to_be_missing_is_there() -> None:
     assert NOT_YET.isdisjoint(cli.commands)
-
-
-def test_every_error_that_is_named_is_one_of_ours() -> None:
-    """Errors in prose are those of `shared/errors.py` or of Python."""
-    ours = {kind.__name__ for kind in _family(AfterwordError)}
-    text = "\n".join((ROOT / name).read_text() for name in ("README.md", "docs/lifecycle.md"))
-    named = set(re.findall(r"raises `(\w+)`", text))
-    assert named <= ours
-
-
-def _family(kind: type) -> set[type]:
-    return {kind}.union(*(_family(child) for child in kind.__subclasses__()))

@@ -8,6 +8,7 @@ import json
 import redis
 
 from shared.contracts import ChatRequest, Reply, Timings, Usage
+from shared.hints import split_agenda
 from shared.ledger.ledger import Ledger
 from shared.ledger.records import Claim, LaneClaim
 from shared.names import Keys, lane_id, memory_key, queue_key, queue_prefix
@@ -126,7 +127,7 @@ class Book:
         for agenda in self.AGENDAS:
             for place in self.PLACES:
                 self._set_back(f"{self.keys.root}:{place}:{agenda}", seconds)
-            mark = f"{self.keys.root}:mark:{agenda}"
+            mark = f"{queue_prefix(self._namespace)}afterword:mark:{agenda}"
             if self.redis.exists(mark):
                 self.redis.decrby(mark, round(seconds * 1000))
         for job_id in self._set_back(f"{self.keys.root}:open", seconds):
@@ -141,8 +142,7 @@ class Book:
 
     def hinted(self, agenda: str) -> list[str]:
         """Return the ids that the messages of an agenda's queue name, oldest first."""
-        queue, _, step = agenda.rpartition(".")
-        messages = self.redis.lrange(self.list_of(queue, int(step)), 0, -1)
+        messages = self.redis.lrange(self.list_of(*split_agenda(agenda)), 0, -1)
         return [json.loads(json.loads(text)["body"])[0][0] for text in reversed(messages)]
 
     def list_of(self, queue: str, step: int = 0) -> str:
@@ -152,8 +152,7 @@ class Book:
 
     def pop_hint(self, agenda: str) -> str:
         """Take the oldest message out of an agenda's queue, as a worker does; return its id."""
-        queue, _, step = agenda.rpartition(".")
-        message = self.redis.rpop(self.list_of(queue, int(step)))
+        message = self.redis.rpop(self.list_of(*split_agenda(agenda)))
         return str(json.loads(json.loads(str(message))["body"])[0][0])
 
     def events(self, job_id: str) -> list[dict[str, str]]:
@@ -162,9 +161,8 @@ class Book:
 
     def drop_hints(self) -> None:
         """Purge every queue, as `celery purge` would."""
-        for key in self.redis.scan_iter(f"{self._namespace}:*"):
-            if "{" not in key:
-                self.redis.delete(key)
+        for queue, step in map(split_agenda, self.AGENDAS):
+            self.redis.delete(self.list_of(queue, step))
 
     def close(self) -> None:
         """Remove everything of this namespace."""

@@ -42,7 +42,7 @@ _BRISK = {
     "AFTERWORD_SWEEP_S": "0.2",
     "AFTERWORD_LEASE_S": "2",
     "AFTERWORD_HINT_GRACE_S": "1",
-    "AFTERWORD_DURABILITY": "d1",
+    "AFTERWORD_LOG_LEVEL": "debug",
 }
 
 
@@ -157,16 +157,21 @@ class Fleet:
         """Return an app that speaks to the workers, for remote control."""
         return make_app(self.settings)
 
-    def launch(self, kind: Kind, *arguments: str, app: str = AS_IT_IS, **environ: str) -> Worker:
-        """Start a worker, which says all it can, and do not wait."""
-        name = f"{kind}{len(self.workers)}@localhost"
-        options = ["-Q", _QUEUE_OF[kind], "-n", name, "--loglevel", "DEBUG", *arguments]
-        argv = [sys.executable, "-m", "celery", "-A", app, "worker", *options]
+    def launch(
+        self, kind: Kind, *arguments: str, app: str | None = AS_IT_IS, **environ: str
+    ) -> Worker:
+        """Start a worker, which says all it can, and do not wait; by our command without `app`."""
+        if app is None:
+            argv = [*_COMMAND, "worker", kind, *arguments]
+        else:
+            name = f"{kind}{len(self.workers)}@localhost"
+            celery = [sys.executable, "-m", "celery", "-A", app, "worker"]
+            argv = [*celery, "-Q", _QUEUE_OF[kind], "-n", name, "--loglevel", "DEBUG", *arguments]
         worker = Worker(kind, argv, os.environ | self.variables | environ, self.folder)
         self.workers.append(worker)
         return worker
 
-    def start(self, *kinds: Kind, app: str = AS_IT_IS, **environ: str) -> list[Worker]:
+    def start(self, *kinds: Kind, app: str | None = AS_IT_IS, **environ: str) -> list[Worker]:
         """Start workers at the same time and wait until all are ready."""
         launched = [self.launch(kind, app=app, **environ) for kind in kinds]
         return [worker.ready() for worker in launched]
@@ -190,8 +195,10 @@ class Fleet:
         return self.run(sys.executable, "-m", "celery", "-A", AS_IT_IS, *arguments).stdout
 
     def python(self, script: str, *arguments: str) -> str:
-        """Run a script in a process of its own and return what it printed."""
-        return self.run(sys.executable, "-W", "error", "-c", script, *arguments).stdout
+        """Run a script in a process of its own and return what it printed, quietly."""
+        ran = self.run(sys.executable, "-W", "error", "-c", script, *arguments)
+        assert not ran.stderr, ran.stderr
+        return ran.stdout
 
     def run(self, *argv: str, said: str | None = None, code: int = 0, **environ: str) -> Ran:
         """Run a program that reads `said`; fail unless it exits with `code`."""

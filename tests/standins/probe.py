@@ -73,6 +73,14 @@ class Probe:
     async def _hold(self) -> None:
         await self.released.wait()
 
+    async def _tidy(self) -> None:
+        """Hold, and take a while to clean up."""
+        try:
+            await self.released.wait()
+        finally:
+            await asyncio.sleep(0.3)  # noqa: TID251 nothing comes of it but time
+            await self.note("tidied")
+
     async def _fail(self) -> None:
         raise ValueError("my secret")
 

@@ -107,12 +107,15 @@ def test_a_warm_stop_cancels_what_goes_on_beyond_its_grace(server: Valkey) -> No
         assert worker.seen == ["opened", "began hold:1", "cancelled hold:1", "closed"]
 
 
-def test_a_cold_stop_cancels_jobs_and_lets_them_clean_up(server: Valkey) -> None:
-    with Worker(server) as worker:
-        worker.hint("hold:1")
-        worker.wait_for("began hold:1")
-        worker.stop(signal.SIGQUIT)
-        assert worker.seen == ["opened", "began hold:1", "cancelled hold:1", "closed"]
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGQUIT])
+def test_the_lifespan_is_open_until_cancelled_jobs_have_cleaned_up(
+    server: Valkey, how: signal.Signals
+) -> None:
+    with Worker(server, PROBE_GRACE_S="0.1") as worker:
+        worker.hint("tidy:1")
+        worker.wait_for("began tidy:1")
+        worker.stop(how)
+        assert worker.seen == ["opened", "began tidy:1", "tidied", "cancelled tidy:1", "closed"]
 
 
 def test_a_cold_stop_may_come_during_a_warm_one(server: Valkey) -> None:

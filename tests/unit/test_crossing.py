@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -57,6 +59,21 @@ def test_a_drain_can_wait_for_the_first_call() -> None:
     crossing.drain(5.0)
     thread.join()
     assert made == [1]
+
+
+def test_a_call_that_comes_while_the_last_one_is_taken_wakes_again() -> None:
+    woken: list[Drain] = []
+    crossing = Crossing(woken.append)
+
+    class TakenMeanwhile(SimpleQueue[Callable[[], object]]):
+        def put(self, item: Callable[[], object], *_: Any) -> None:
+            crossing.drain()  # the other thread, at the worst moment
+            super().put(item)
+
+    crossing._calls = TakenMeanwhile()
+    crossing.call(int)
+    crossing.call(int)
+    assert len(woken) == 2
 
 
 def test_no_wake_up_is_lost_between_two_threads() -> None:

@@ -122,3 +122,30 @@ def test_the_socket_is_ours_alone(tmp_path: Path) -> None:
         return mode
 
     assert asyncio.run(listen()) & 0o777 == 0o600
+
+
+async def test_the_last_to_leave_is_held_until_the_end(place: Place) -> None:
+    stays_reader, stays = await place.join()
+    first_reader, first = await place.join()
+    first.write_eof()
+    assert await asyncio.wait_for(first_reader.read(), 5) == b""  # someone stays: it may go
+
+    stays.write_eof()
+    await asyncio.wait_for(place.deserted.wait(), 5)
+    last_words = asyncio.create_task(stays_reader.read())
+    await asyncio.wait((last_words,), timeout=0.05)
+    assert not last_words.done(), "hung up before the end"
+    await place.line.close()
+    assert await asyncio.wait_for(last_words, 5) == b""
+    for writer in (first, stays):
+        writer.close()
+
+
+async def test_who_waits_for_the_end_may_go_when_another_comes(place: Place) -> None:
+    reader, leaving = await place.join()
+    leaving.write_eof()
+    await until(lambda: not place.line._clients, "it has left")
+    _, another = await place.join()
+    assert await asyncio.wait_for(reader.read(), 5) == b""
+    for writer in (leaving, another):
+        writer.close()

@@ -228,6 +228,14 @@ def test_a_job_the_tracer_cannot_run_fails_and_frees_its_slot(start: Start) -> N
     assert pool.info["running"] == 0
 
 
+def test_what_waits_does_not_start_while_the_pool_stops(start: Start) -> None:
+    pool = start()
+    Asked(pool, "hold")
+    waiting = Asked(pool, "noop")
+    pool.stop()
+    assert waiting.told == []
+
+
 def test_stopping_may_come_while_stopping(start: Start) -> None:
     pool = start()
     held = Asked(pool, "hold")

@@ -16,7 +16,7 @@ from shared.errors import Misconfigured
 from shared.settings import Settings, variable
 from workers.embedded import environment, parts
 from workers.embedded.folder import Folder
-from workers.embedded.lifeline import StackFailed
+from workers.embedded.lifeline import STOPPED_WITHIN_S, StackFailed
 
 #: Gets `{"step": ..., "state": "starting" | "ready" | "failed", "detail": ... or None}`.
 OnProgress = Callable[[Mapping[str, Any]], None]
@@ -34,10 +34,15 @@ class Attached:
     """
 
     def __init__(
-        self, env: Mapping[str, str], words: Iterator[Mapping[str, Any]], held: ExitStack
+        self,
+        env: Mapping[str, str],
+        line: socket.socket,
+        words: Iterator[Mapping[str, Any]],
+        held: ExitStack,
     ) -> None:
         """Let go of what is `held` in the end; `words` is what the stack still has to say."""
         self.env = dict(env)
+        self._line = line
         self._words = words
         self._held = held
 
@@ -47,8 +52,11 @@ class Attached:
             pass
 
     def close(self) -> None:
-        """Let go; the stack stops if nobody else holds it."""
-        self._held.close()
+        """Let go; if nobody else holds the stack, return once it has stopped."""
+        with self._held, suppress(OSError, StackFailed):
+            self._line.settimeout(STOPPED_WITHIN_S)
+            self._line.shutdown(socket.SHUT_WR)
+            self.wait()
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -84,7 +92,7 @@ def attach(
             if served is not None:
                 _check_same(served["parts"], settings)
                 env = environment.of(settings) | served["env"]
-                return Attached(env, words, held.pop_all())
+                return Attached(env, line, words, held.pop_all())
         # It was stopping, or it left the field to another one: look again.
     raise StackFailed(f"the stack does not come up; see {folder.logs / 'stack.log'}")
 

@@ -1,4 +1,8 @@
-"""The lifeline: a socket whose clients keep the stack alive and hear how it is."""
+"""The lifeline: a socket whose clients keep the stack alive and hear how it is.
+
+A client leaves by shutting its sending side. If it was the last, its line stays open until the
+stack has stopped, so that it can wait for that.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import AfterwordError
+
+#: How long whoever waits for a stack to stop, its last client or the next stack, waits for that.
+STOPPED_WITHIN_S = 60.0
 
 #: How long the stack waits for the next client after the last has gone.
 GRACE_S = 1.0
@@ -28,6 +35,7 @@ class Lifeline:
         self._on_deserted = on_deserted
         self._grace_s = grace_s
         self._clients: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
+        self._departing: list[asyncio.StreamWriter] = []
         self._said: dict[str, bytes] = {}
         self._server: asyncio.Server | None = None
         self._leaving = False
@@ -61,6 +69,7 @@ class Lifeline:
         holds = list(self._clients.values())
         for client in self._clients:
             client.close()
+        self._dismiss()
         await asyncio.gather(*holds)
         if self._lonely is not None:
             self._lonely.cancel()
@@ -71,14 +80,23 @@ class Lifeline:
             return
         writer.writelines(self._said.values())
         self._clients[writer] = asyncio.create_task(self._hold(reader, writer))
+        self._dismiss()
 
     async def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):  # gone is gone, politely or not
             while await reader.read(1024):
                 pass  # clients have nothing to say
         del self._clients[writer]
-        writer.close()
+        self._departing.append(writer)
+        if self._clients or self._leaving:
+            self._dismiss()
         self._expect_clients()
+
+    def _dismiss(self) -> None:
+        """Hang up on those who want to leave: others stay, or the end has come."""
+        for writer in self._departing:
+            writer.close()
+        self._departing.clear()
 
     def _expect_clients(self) -> None:
         if self._lonely is not None:

@@ -23,12 +23,9 @@ from shared.settings import Settings
 from workers.embedded import locks, parts
 from workers.embedded.folder import Folder
 from workers.embedded.keeper import Keeper
-from workers.embedded.lifeline import Lifeline
+from workers.embedded.lifeline import STOPPED_WITHIN_S, Lifeline
 
 logger = logging.getLogger(__name__)
-
-#: How long a new stack waits for the one before it to stop.
-STOPPED_WITHIN_S = 60.0
 
 
 class Stack:

@@ -33,6 +33,12 @@ local function next_number() return redis.call('INCR', SEQUENCE) end
 local PLACES = { 'hinted', 'waiting', 'leased' }
 local function place(name, agenda) return root .. ':' .. name .. ':' .. agenda end
 
+-- All shards hint through the same queue, so its mark is theirs together, if one Redis holds both.
+local function mark_key(agenda)
+  if broker == '-' then return place('mark', agenda) end
+  return broker .. 'afterword:mark:' .. agenda
+end
+
 local function put(name, agenda, id, score)
   for _, other in ipairs(PLACES) do
     if other ~= name then redis.call('ZREM', place(other, agenda), id) end
@@ -83,7 +89,7 @@ end
 
 local function lease(agenda, id, lease_ms)
   local hinted = tonumber(redis.call('ZSCORE', place('hinted', agenda), id) or 0)
-  local mark = place('mark', agenda)
+  local mark = mark_key(agenda)
   if hinted > tonumber(redis.call('GET', mark) or 0) then redis.call('SET', mark, hinted) end
   put('leased', agenda, id, now + lease_ms)
 end

@@ -41,7 +41,7 @@ end
 -- Hints that nobody will take up. A broker elsewhere cannot be looked into: there the oldest one
 -- that is long overdue goes out again, and once it is taken up, it moves the mark past the rest.
 local function lost(agenda)
-  local bound = tonumber(redis.call('GET', place('mark', agenda)) or 0) - grace
+  local bound = tonumber(redis.call('GET', mark_key(agenda)) or 0) - grace
   if broker ~= '-' and redis.call('LLEN', (queue_key(agenda))) == 0 then bound = now end
   local ids = due(place('hinted', agenda), math.min(bound, now - grace), limit)
   if broker ~= '-' or #ids > 0 then return ids end

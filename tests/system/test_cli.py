@@ -1,0 +1,240 @@
+"""The command line against real workers: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from producer import Job, JobState, Producer, Reply, TurnState
+from tests.standins.claude_plays import Play
+from tests.standins.flaws import rejected
+from tests.standins.fleet import CANARY, PLIABLE, Fleet
+from tests.standins.valkey import Valkey
+from tests.standins.waiting import wait_until
+
+pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
+
+NOWHERE = "redis://127.0.0.1:1/0"
+TEXT = f"Two {CANARY} birds."
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Fleet]:
+    with Fleet() as fleet:
+        started = fleet.launch("responses", "--concurrency", "3", app=None)
+        fleet.start("memories", app=PLIABLE)
+        started.ready()
+        yield fleet
+
+
+@pytest.fixture
+def fleet(crew: Fleet) -> Fleet:
+    """Give the fleet with nothing left over from other tests."""
+    crew.claude.forget()
+    return crew
+
+
+@pytest.fixture
+def producer(fleet: Fleet) -> Iterator[Producer]:
+    with Producer(fleet.settings) as producer:
+        yield producer
+
+
+@pytest.fixture
+def dead(fleet: Fleet, producer: Producer) -> Job:
+    """Give a turn that could not be stored."""
+    job = producer.submit(user_id="dora", message=f"I feed my {CANARY}.")
+    with rejected(fleet.data_dir, "add"):
+        wait_until(lambda: job.status().turn is TurnState.DEAD, "the turn is buried", 20)
+    return job
+
+
+# --- submit
+
+
+def test_submit_prints_an_id_that_status_knows(fleet: Fleet) -> None:
+    job_id = fleet.afterword("submit", "hello", "--user", "ann").stdout.strip()
+    again = json.loads(fleet.afterword("status", job_id, "--json").stdout)
+    assert again["job_id"] == job_id
+    assert again["state"] in set(JobState)
+    assert f"job_id: {job_id}" in fleet.afterword("status", job_id).stdout
+
+
+def test_submit_can_wait_for_the_reply(fleet: Fleet) -> None:
+    fleet.claude.plays(Play(text=TEXT, times=2))
+    asked = ("submit", f"hello {CANARY}", "--user", "ann", "--wait", "20")
+    assert fleet.afterword(*asked).stdout == f"{TEXT}\n"
+    whole = fleet.afterword(*asked, "--json", "--tenant", "t", "--conversation", "c").stdout
+    reply = Reply.model_validate_json(whole)
+    assert (reply.text, reply.user_id, reply.conversation_id) == (TEXT, "ann", "c")
+
+
+def test_submit_reads_its_message_and_streams_the_reply(fleet: Fleet) -> None:
+    fleet.claude.plays(Play(text=TEXT))
+    said = f"line one\nline two {CANARY}"
+    asked = ("submit", "-", "--user", "ann", "--tenant", "s", "--stream", "--system", "Be brief.")
+    assert fleet.afterword(*asked, said=said).stdout == f"{TEXT}\n"
+    body = fleet.claude.requests()[-1]["body"]
+    assert said in str(body["messages"][-1]["content"]).replace("\\n", "\n")
+    assert "Be brief." in str(body["system"])
+
+
+def test_submit_says_why_there_is_no_reply(fleet: Fleet) -> None:
+    fleet.claude.plays(Play(status=400, times=2))
+    for way in (["--wait", "20"], ["--stream"]):
+        failed = fleet.afterword("submit", "hello", "--user", "ann", *way, code=1)
+        assert re.fullmatch(r"afterword: job j00_\w+ failed: \w+\n", failed.stderr)
+
+
+def test_submit_with_the_same_key_is_the_same_job(fleet: Fleet) -> None:
+    asked = ("submit", "--user", "ann", "--idempotency-key", "k", "--json")
+    first, second = (json.loads(fleet.afterword(*asked, "hello").stdout) for _ in range(2))
+    assert first == second
+    assert "idempotency_key" in fleet.afterword(*asked, "other", code=1).stderr
+
+
+BAD = {
+    "message": ["  "],
+    "user_id": ["hello", "--user", " ann"],
+    "tenant": ["hello", "--tenant", "a\tb"],
+    "system": ["hello", "--system", ""],
+    "metadata": ["hello", "--metadata", "[1]"],
+    "expires_in": ["hello", "--expires-in", "nan"],
+    "max_tokens": ["hello", "--max-tokens", "0"],
+    "--priority": ["hello", "--priority", "urgent"],
+    "--wait": ["hello", "--wait", "-1"],
+}
+
+
+@pytest.mark.parametrize("field", BAD)
+def test_bad_input_names_the_field(fleet: Fleet, field: str) -> None:
+    refused = fleet.afterword("submit", "--user", "ann", *BAD[field], code=2)
+    assert field in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not refused.stdout
+
+
+@pytest.mark.parametrize("said", ["", "a\0b", "x" * 70_000], ids=["empty", "NUL", "too long"])
+def test_bad_text_from_a_pipe_is_refused(fleet: Fleet, said: str) -> None:
+    refused = fleet.afterword("submit", "-", "--user", "ann", said=said, code=2)
+    assert refused.stderr.startswith("afterword: message: must not ")
+
+
+# --- what is wrong with the environment
+
+
+@pytest.mark.parametrize("command", ["submit hello --user ann", "status", "worker responses"])
+def test_an_unknown_setting_is_refused(fleet: Fleet, command: str) -> None:
+    refused = fleet.afterword(*command.split(), code=2, AFTERWORD_RECAL_TOP_K="3")
+    assert "AFTERWORD_RECAL_TOP_K" in refused.stderr
+    assert "AFTERWORD_RECALL_TOP_K?" in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["submit hello --user ann", "status", "dead list"])
+def test_an_unreachable_redis_is_one_line_in_time(fleet: Fleet, command: str) -> None:
+    began = time.monotonic()
+    failed = fleet.afterword(*command.split(), code=1, AFTERWORD_REDIS_URL=NOWHERE)
+    assert time.monotonic() - began < 3 + 1.5, "3 s, and what a busy machine takes to start it"
+    assert failed.stderr.startswith("afterword: AFTERWORD_REDIS_URL: ")
+    assert failed.stderr.count("\n") == 1
+
+
+# --- status
+
+
+def test_status_counts_queues_workers_jobs_and_dead_letters(
+    fleet: Fleet, producer: Producer, dead: Job
+) -> None:
+    found = json.loads(fleet.afterword("status", "--json").stdout)
+    assert {worker["queue"] for worker in found["workers"]} == {"replies", "memories"}
+    assert found["queues"]["replies"].keys() >= {"hinted", "waiting", "working", "oldest_s"}
+    assert found["jobs"]["succeeded"] >= 1
+    assert found["dead_letters"] == found["turns"]["dead"] >= 1
+    shown = fleet.afterword("status").stdout
+    assert re.search(r"^replies +\d+ +\d+ +\d+", shown, re.MULTILINE)
+    assert f"dead letters: {found['dead_letters']}" in shown
+
+
+# --- dead letters
+
+
+def test_a_dead_letter_is_listed_without_and_shown_with_its_content(
+    fleet: Fleet, dead: Job
+) -> None:
+    listed = fleet.afterword("dead", "list").stdout
+    assert re.search(rf"^{dead.id} +default +dora +rejected_by_test +", listed, re.MULTILINE)
+    rows = fleet.afterword("dead", "list", "--json").stdout
+    assert CANARY not in listed + rows
+    [row] = [row for row in json.loads(rows) if row["id"] == dead.id]
+    shown = json.loads(fleet.afterword("dead", "show", dead.id, "--json").stdout)
+    assert shown.items() > row.items()
+    assert shown["message"] == f"I feed my {CANARY}."
+    assert f"code: {row['code']}" in fleet.afterword("dead", "show", dead.id).stdout
+
+
+def test_a_replayed_letter_is_stored_and_no_letter_any_more(fleet: Fleet, dead: Job) -> None:
+    with rejected(fleet.data_dir, "add"):
+        assert fleet.afterword("dead", "replay", dead.id).stdout == f"{dead.id}: replayed\n"
+        wait_until(lambda: dead.status().turn is TurnState.DEAD, "it is buried again", 20)
+    fleet.afterword("dead", "replay", dead.id)
+    wait_until(lambda: dead.status().turn is TurnState.STORED, "it is stored", 20)
+    assert "is no dead letter" in fleet.afterword("dead", "replay", dead.id, code=1).stderr
+    assert dead.id in fleet.afterword("dead", "show", dead.id, code=1).stderr
+
+
+def test_a_discarded_letter_is_never_stored(fleet: Fleet, dead: Job) -> None:
+    fleet.afterword("dead", "discard", dead.id, said="n\n", code=130)
+    assert dead.status().turn is TurnState.DEAD
+    assert "discarded" in fleet.afterword("dead", "discard", dead.id, "--yes").stdout
+    assert dead.status().turn is TurnState.SKIPPED
+    fleet.afterword("dead", "replay", dead.id, code=1)
+
+
+def test_replay_wants_to_know_what(fleet: Fleet) -> None:
+    assert "--all" in fleet.afterword("dead", "replay", code=2).stderr
+
+
+# --- doctor
+
+
+def test_doctor_finds_everything_well(fleet: Fleet) -> None:
+    found = json.loads(fleet.afterword("doctor", "--json").stdout)
+    assert [one["check"] for one in found if one["well"]] == [
+        "settings", "redis", "claude", "memory", "workers for responses", "workers for memories",
+    ]  # fmt: skip
+    assert not [one for one in found if one["remedy"]]
+
+
+AILMENTS = {
+    "an unknown setting": ("settings", "AFTERWORD_FOO", {"AFTERWORD_FOO": "1"}),
+    "no ledger": ("settings", "AFTERWORD_REDIS_URL", {"AFTERWORD_REDIS_URL": ""}),
+    "no Redis": ("redis", "AFTERWORD_REDIS_URL", {"AFTERWORD_REDIS_URL": NOWHERE}),
+    "no key": ("claude", "ANTHROPIC_API_KEY", {"ANTHROPIC_API_KEY": ""}),
+    "no Claude": ("claude", "ANTHROPIC_BASE_URL", {"ANTHROPIC_BASE_URL": "http://127.0.0.1:1"}),
+    "no folder": ("memory", "AFTERWORD_DATA_DIR", {"AFTERWORD_DATA_DIR": "/dev/null"}),
+    "no workers": ("workers for memories", "worker memories", {"AFTERWORD_NAMESPACE": "other"}),
+}
+
+
+@pytest.mark.parametrize("ailment", AILMENTS)
+def test_doctor_says_what_is_wrong_and_what_to_do(fleet: Fleet, ailment: str) -> None:
+    check, word, environ = AILMENTS[ailment]
+    memory = {} if check == "memory" else {"AFTERWORD_MEMORY": "off"}
+    _assert_ill(fleet, check, word, memory | environ)
+
+
+def test_doctor_does_not_trust_a_redis_without_a_file(fleet: Fleet) -> None:
+    with Valkey() as forgetful:
+        environ = {"AFTERWORD_REDIS_URL": forgetful.url, "AFTERWORD_MEMORY": "off"}
+        _assert_ill(fleet, "redis", "appendonly yes", environ)
+
+
+def _assert_ill(fleet: Fleet, check: str, word: str, environ: dict[str, str]) -> None:
+    shown = fleet.afterword("doctor", code=1, **environ).stdout
+    found = re.search(rf"^FAIL  {check}: (.+)\n      -> (.+)$", shown, re.MULTILINE)
+    assert found, shown
+    assert word in found[0]
