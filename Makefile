@@ -22,7 +22,7 @@ INSTALL := $(PIP) --no-deps --require-hashes --only-binary :all: --requirement
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-chat: $(PROJECT) ## talk to it; USER_ID=someone_else, ARGS='--json'
+chat: $(PROJECT) ## talk to it; USER_ID=someone_else
 	@$(BIN)/afterword chat $(if $(USER_ID),--user "$$USER_ID") $(ARGS)
 
 test: lint types imports ## check everything and run the tests; ARGS='-k lane'

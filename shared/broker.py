@@ -147,6 +147,7 @@ def _transport_options(settings: Settings, address: str) -> dict[str, Any]:
         "socket_keepalive": True,
         "socket_timeout": 5,
         "retry_on_timeout": False,  # an LPUSH that timed out may have happened
+        "max_retries": 0,  # who sends does not wait until the broker is back; workers do
         # A hint is taken off its list and that is all: no second copy while it runs, which would
         # cost two thirds of the time a hint takes, only to come back when nobody needs it.
         "ack_emulation": False,

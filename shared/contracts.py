@@ -30,6 +30,7 @@ RECORD_VERSION = 1
 MAX_ID_CHARACTERS = 128
 MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 16
+_TOO_LARGE = f"must not exceed {MAX_METADATA_BYTES} bytes as JSON"
 MAX_EXPIRES_IN_S = 7 * 24 * 3600.0
 MAX_OUTPUT_TOKENS = 128_000
 
@@ -71,21 +72,30 @@ def _clean_metadata(value: object) -> object:
     if not isinstance(value, dict):
         raise _refuse("must be an object")
     todo: list[tuple[Any, int]] = [(value, 1)]
+    seen = 0
     while todo:
         item, depth = todo.pop()
+        seen += 1
         if depth > MAX_METADATA_DEPTH:
             raise _refuse(f"must not nest deeper than {MAX_METADATA_DEPTH}")
-        if isinstance(item, dict):
-            for name in item:
-                _check_metadata_leaf(name if isinstance(name, str) else object())
-            todo.extend((inner, depth + 1) for inner in item.values())
-        elif isinstance(item, list):
-            todo.extend((inner, depth + 1) for inner in item)
-        else:
-            _check_metadata_leaf(item)
+        if seen > MAX_METADATA_BYTES:  # each is a byte at least; a list may hold one many times
+            raise _refuse(_TOO_LARGE)
+        todo.extend((inner, depth + 1) for inner in _inside(item))
     if len(json.dumps(value).encode()) > MAX_METADATA_BYTES:
-        raise _refuse(f"must not exceed {MAX_METADATA_BYTES} bytes as JSON")
+        raise _refuse(_TOO_LARGE)
     return value
+
+
+def _inside(item: object) -> list[Any]:
+    """Return what a container holds; check what is none."""
+    if isinstance(item, dict):
+        if not all(isinstance(name, str) for name in item):
+            raise _refuse("must be plain JSON with text keys")
+        return [*item, *item.values()]
+    if isinstance(item, list):
+        return item
+    _check_metadata_leaf(item)
+    return []
 
 
 def _check_metadata_leaf(item: object) -> None:
@@ -94,7 +104,7 @@ def _check_metadata_leaf(item: object) -> None:
     elif isinstance(item, float) and not math.isfinite(item):
         raise _refuse("must not hold NaN or infinity")
     elif item is not None and not isinstance(item, (int, float)):
-        raise _refuse("must be plain JSON with text keys")
+        raise _refuse("must be plain JSON")
 
 
 def _finite(value: float) -> float:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -34,16 +34,26 @@ Backend = Literal["auto", "hosted", "selfhosted", "embedded", "off"]
 Durability = Literal["none", "d1", "d2"]
 
 
+def _address(value: str, *schemes: str) -> SplitResult:
+    """Split an address of one of these schemes; no error repeats it, it may hold a password."""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        raise ValueError("must be an address") from None
+    if parts.scheme not in schemes:
+        named = [f"{scheme}://" for scheme in schemes]
+        raise ValueError(f"must begin with {', '.join(named[:-1])} or {named[-1]}")
+    return parts
+
+
 def _http_url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("must be an http:// or https:// address")
+    if not _address(value, "http", "https").hostname:
+        raise ValueError("must name a host")
     return value.rstrip("/")
 
 
 def _redis_url(value: str) -> str:
-    if urlsplit(value).scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("must begin with redis://, rediss:// or unix://")
+    _address(value, "redis", "rediss", "unix")
     return value
 
 
@@ -64,9 +74,11 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     redis_url: RedisUrl | None = Field(
-        None, description="the ledger; unset: the embedded Valkey of this machine"
+        None, repr=False, description="the ledger; unset: the embedded Valkey of this machine"
     )
-    broker_url: str | None = Field(None, description="Celery's broker; unset: the ledger's Redis")
+    broker_url: str | None = Field(
+        None, repr=False, description="Celery's broker; unset: the ledger's Redis"
+    )
     namespace: str = Field(
         "afterword", pattern=r"^[a-z0-9-]{1,32}$", description="what all our Redis keys begin with"
     )
@@ -230,7 +242,7 @@ def _field(name: str) -> str:
     field = name.removeprefix(PREFIX).lower()
     if variable(field) != name or field not in Settings.model_fields:
         known = [variable(known) for known in Settings.model_fields]
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name.upper(), known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise Misconfigured(name, f"there is no such setting{hint}")
     return field

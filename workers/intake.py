@@ -72,7 +72,7 @@ class Consumer(CeleryConsumer):
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         """Connect to the broker; to a Redis through our own transport."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
-        if issubclass(connection.get_transport_cls(), redis.Transport):
+        if connection.get_transport_cls() is redis.Transport:
             connection.transport_cls = _ALIAS
         return self.ensure_connected(connection)
 

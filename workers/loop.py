@@ -13,6 +13,8 @@ from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, TypeAlias
 
+from workers.whereabouts import whereabouts
+
 logger = logging.getLogger(__name__)
 
 #: Makes what jobs need (clients, background work) as a context that is open while jobs run.
@@ -75,7 +77,7 @@ class LoopThread:
             if not self._open.done():
                 self._open.set_exception(error)
                 return
-            logger.critical("the runtime broke: %s", type(error).__name__)
+            logger.critical("the runtime broke: %s", whereabouts(error))
         if not self._halt.is_set():
             self._on_lost()
 

@@ -7,7 +7,7 @@ import logging
 import random
 import secrets
 
-from shared.errors import LeaseLost, LedgerUnavailable, Unavailable
+from shared.errors import Blame, LeaseLost, LedgerUnavailable, Unavailable, Upstream
 from shared.ledger.lanes import Lanes
 from shared.ledger.records import LaneClaim, WaitingTurn
 from shared.lifecycle import TurnState
@@ -86,13 +86,26 @@ class Rememberer:
         """Add a turn, unless an earlier attempt did or is still doing so."""
         try:
             async with asyncio.timeout(self._settings.write_timeout_s):
-                if turn.event_id is not None:
-                    return await self._memories.follow(owner, turn.event_id)
-                if unknown and (ids := await self._memories.find(owner, turn.id)):
-                    return Added(Kept.STORED, tuple(ids))
-                return await self._memories.add(owner, _turn(turn))
+                earlier = await self._earlier(owner, turn) if unknown else None
+                return earlier or await self._memories.add(owner, _turn(turn))
         except TimeoutError:
             raise Unavailable("write_timeout", unknown_outcome=True) from None
+
+    async def _earlier(self, owner: str, turn: WaitingTurn) -> Added | None:
+        """Return what became of an earlier attempt, None if it stored nothing.
+
+        When that cannot be told, it stays unknown; but an add under way that is said to have
+        come to nothing may be made again.
+        """
+        try:
+            if turn.event_id is not None:
+                return await self._memories.follow(owner, turn.event_id)
+            ids = await self._memories.find(owner, turn.id)
+        except Upstream as error:
+            ended = turn.event_id is not None and error.blame is Blame.THIS
+            error.unknown_outcome |= not ended
+            raise
+        return Added(Kept.STORED, tuple(ids)) if ids else None
 
     async def _settle(self, claim: LaneClaim, turn: WaitingTurn, added: Added) -> bool:
         if added.kept is Kept.PENDING:

@@ -11,6 +11,7 @@ from celery.exceptions import SoftTimeLimitExceeded, Terminated, TimeLimitExceed
 
 from workers.job import Job
 from workers.tracer import Outcome, Tracer, as_failure
+from workers.whereabouts import whereabouts
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,6 @@ def _outcome(task: asyncio.Task[Outcome]) -> Outcome:
     if task.cancelled():
         return True, as_failure(Terminated("cancelled")), 0.0
     if error := task.exception():
-        logger.critical("the tracer failed: %s", type(error).__name__)
+        logger.critical("the tracer failed: %s", whereabouts(error))
         return True, as_failure(error), 0.0
     return task.result()

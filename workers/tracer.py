@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import logging
 import time
-import traceback
 from typing import Any, TypeAlias
 
 from billiard.einfo import ExceptionInfo
@@ -16,6 +15,7 @@ from celery.exceptions import Terminated, TimeLimitExceeded
 from celery.utils.dispatch import Signal
 
 from workers.job import Job
+from workers.whereabouts import whereabouts
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 Outcome: TypeAlias = tuple[bool, ExceptionInfo | None, float]
 
 _BUILT_IN = "celery."
+
+
+class NotACoroutineFunction(TypeError):
+    """A task was asked for that would block the event loop; it was not run."""
 
 
 class Tracer:
@@ -65,7 +69,7 @@ class Tracer:
     async def _end(self, task: Task[Any, Any], job: Job, args: Any, kwargs: Any) -> tuple[str, Any]:
         """Return the state a job ended in, and what it returned or raised."""
         if job.name not in self._coroutines:
-            return states.FAILURE, TypeError(f"{job.name} is not a coroutine function")
+            return states.FAILURE, NotACoroutineFunction(job.name)
         try:
             return states.SUCCESS, await task.run(*args, **kwargs)
         except (Exception, asyncio.CancelledError, SystemExit, KeyboardInterrupt) as raised:  # noqa: BLE001 the job's end
@@ -104,14 +108,8 @@ def _told_failure(
         traceback=error.__traceback__, einfo=failure, **call,
     )  # fmt: skip
     if error is not job.cause:
-        logger.error("%s failed: %s at %s", job, type(error).__name__, _place(error))
+        logger.error("%s failed: %s", job, whereabouts(error))
     return failure
-
-
-def _place(error: BaseException) -> str:
-    """Return where an error came from; its text may hold content, so that is not logged."""
-    frames = list(traceback.walk_tb(error.__traceback__))
-    return f"{frames[-1][0].f_code.co_filename}:{frames[-1][1]}" if frames else "nowhere"
 
 
 def _tell(signal: Signal, sender: Task[Any, Any], job: Job, **facts: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -64,17 +65,30 @@ def show(*, turn_id: str, as_json: bool) -> None:
 @dead.command()
 @click.argument("turn_ids", nargs=-1)
 @click.option("--all", "every", is_flag=True, help="All dead letters.")
-def replay(*, turn_ids: tuple[str, ...], every: bool) -> None:
+@json_option
+def replay(*, turn_ids: tuple[str, ...], every: bool, as_json: bool) -> None:
     """Put dead letters back into their lanes; replaying twice does no more than once."""
-    _each(turn_ids, every=every, word="replayed", act=lambda upkeep: upkeep.replay)
+    found = _each(turn_ids, every=every, word="replayed", act=lambda upkeep: upkeep.replay)
+    _tell(found, as_json=as_json)
 
 
 @dead.command()
 @click.argument("turn_ids", nargs=-1, required=True)
 @click.confirmation_option(prompt="They will never be stored. Go on?")
-def discard(*, turn_ids: tuple[str, ...]) -> None:
+@json_option
+def discard(*, turn_ids: tuple[str, ...], as_json: bool) -> None:
     """Give dead letters up for good."""
-    _each(turn_ids, every=False, word="discarded", act=lambda upkeep: upkeep.discard)
+    found = _each(turn_ids, every=False, word="discarded", act=lambda upkeep: upkeep.discard)
+    _tell(found, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Act:
+    """What became of one letter; `error` says why nothing did."""
+
+    id: str
+    outcome: str
+    error: str | None = None
 
 
 def _each(
@@ -83,28 +97,34 @@ def _each(
     every: bool,
     word: str,
     act: Callable[[Upkeep], Callable[[str], Awaitable[None]]],
-) -> None:
+) -> list[_Act]:
     if bool(turn_ids) == every:
         raise click.UsageError("name the turns, or say --all")
 
-    async def work(upkeep: Upkeep) -> int:
+    async def work(upkeep: Upkeep) -> list[_Act]:
         names = turn_ids or [letter.id for letter in await _letters(upkeep, None)]
-        return sum([await _one(name, word, act(upkeep)) for name in names])
+        return [await _one(name, word, act(upkeep)) for name in names]
 
-    failed = _with_ledger(work)
-    if failed:
-        raise click.exceptions.Exit(1)
+    return _with_ledger(work)
 
 
-async def _one(name: str, word: str, act: Callable[[str], Awaitable[None]]) -> int:
-    """Act on one letter, say what came of it, and return 1 if it failed."""
+async def _one(name: str, word: str, act: Callable[[str], Awaitable[None]]) -> _Act:
     try:
         await act(name)
     except AfterwordError as error:
-        click.echo(f"{name}: {error}", err=True)
-        return 1
-    click.echo(f"{name}: {word}")
-    return 0
+        return _Act(name, "refused", str(error))
+    return _Act(name, word)
+
+
+def _tell(found: list[_Act], *, as_json: bool) -> None:
+    """Say what became of each letter; exit with 1 if something did not work."""
+    if as_json:
+        _print_json(found)
+    else:
+        for one in found:
+            click.echo(f"{one.id}: {one.error or one.outcome}", err=one.error is not None)
+    if any(one.error for one in found):
+        raise click.exceptions.Exit(1)
 
 
 async def _letters(upkeep: Upkeep, limit: int | None) -> list[DeadLetter]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +20,7 @@ if TYPE_CHECKING:
 LUA = Path(door.__file__).with_name("lua")
 SHARED = "ledger"
 STEPS = sorted(path.stem for path in LUA.glob("*.lua") if path.stem != SHARED)
-SOURCES = {
-    path.stem: path.read_text()
-    for path in LUA.parent.glob("*.py")
-}  # fmt: skip
+SOURCES = {path.stem: path.read_text() for path in LUA.parent.glob("*.py")}
 ROOT = "ns:{0a}"
 PRIORITIES = {"high": 0, "normal": 3, "low": 6}
 
@@ -36,7 +34,7 @@ def evaluate(book: Book, body: str, *arguments: str | int, broker: str = "b:") -
 @pytest.mark.parametrize("name", [SHARED, *STEPS])
 def test_every_script_begins_with_what_it_does_and_takes(name: str) -> None:
     lines = (LUA / f"{name}.lua").read_text().splitlines()
-    head = [line for line in lines[: next(at for at, s in enumerate(lines) if s[:2] != "--")]]
+    head = list(itertools.takewhile(lambda line: line.startswith("--"), lines))
 
     assert re.match(r"-- [A-Z].+", head[0]), "a sentence first"
     text = "\n".join(head)
@@ -112,7 +110,8 @@ def test_the_message_is_the_same_byte_by_byte(
 
 @pytest.mark.redis
 def test_no_two_messages_have_the_same_name(book: Book) -> None:
-    texts = evaluate(book, "return { envelope('replies', '0', 'j'), envelope('replies', '0', 'j') }")
+    one = "envelope('replies', '0', 'j')"
+    texts = evaluate(book, f"return {{ {one}, {one} }}")
 
     assert len(set(texts)) == 2
 

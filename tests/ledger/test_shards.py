@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -38,9 +38,9 @@ def settings(valkey: Valkey, namespace: str) -> Settings:
 
 
 @pytest.fixture
-async def jobs(ledger: Ledger) -> AsyncIterator[dict[str, str]]:
+async def jobs(ledger: Ledger) -> dict[str, str]:
     """Give a job of each user."""
-    yield {user: await submit(ledger, user_id=user) for user in USERS}
+    return {user: await submit(ledger, user_id=user) for user in USERS}
 
 
 def lane(user: str) -> str:

@@ -107,6 +107,14 @@ class Book:
             if self.redis.zscore(f"{self.keys.root}:{place}:{agenda}", name) is not None
         ]
 
+    def waits_s(self, name: str) -> float:
+        """Return how long a job or lane still has to wait, in seconds."""
+        ((place, agenda),) = self.places(name)
+        assert place == "waiting", place
+        until_ms = self.redis.zscore(f"{self.keys.root}:waiting:{agenda}", name)
+        now_s, microseconds = self.redis.time()
+        return until_ms / 1000 - now_s - microseconds / 1e6
+
     def make_due(self, name: str) -> None:
         """Let the time pass that a job's or lane's lease or pause still had."""
         for place, agenda in self.places(name):

@@ -37,9 +37,10 @@ class Worker:
         """Take more arguments of `celery worker`, and what to set in its environment."""
         self._broker = broker or server
         self._arguments = arguments
-        self._environ = environ | {
+        self._environ = {
             "AFTERWORD_REDIS_URL": server.url,
             "AFTERWORD_BROKER_URL": self._broker.url,
+            **environ,
         }
         self._log = Path(tempfile.mkstemp(prefix="afterword-worker-")[1])
         self._process: subprocess.Popen[bytes] | None = None
@@ -126,7 +127,13 @@ class Worker:
         return self.process.wait(_PATIENCE_S)
 
     def __enter__(self) -> Self:
-        return self if self._process else self.start()
+        if self._process is not None:
+            return self
+        try:
+            return self.start()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:

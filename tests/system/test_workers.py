@@ -20,7 +20,9 @@ from tests.standins.waiting import until, wait_until
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
 MANY = 1000
-GRACE_S = 2.0
+
+#: A lease so long that nothing in a test can be due to its end, and a short grace.
+ENVIRON = {"AFTERWORD_LEASE_S": "60", "PLIABLE_GRACE_S": "2"}
 TEXT = f"The {CANARY} sings in the morning, at noon, in the evening and at night."
 
 
@@ -32,11 +34,10 @@ class Watch:
         self.producer = producer
         self.on_duty = self.launch().ready()
 
-    def launch(self) -> Worker:
+    def launch(self, **environ: str) -> Worker:
         """Start a worker with slots for many jobs."""
-        return self.fleet.launch(
-            "responses", "--concurrency", str(MANY), app=PLIABLE, PLIABLE_GRACE_S=str(GRACE_S)
-        )
+        slots = ("--concurrency", str(MANY))
+        return self.fleet.launch("responses", *slots, app=PLIABLE, **ENVIRON | environ)
 
     def submit(self) -> Job:
         """Submit a job full of words that nobody may log."""
@@ -151,7 +152,7 @@ def test_cancelling_a_running_job_ends_its_call_and_nothing_else(watch: Watch) -
     job = watch.submit()
     wait_until(lambda: watch.fleet.claude.held() == 2, "both answers are held")
     assert job.cancel()
-    wait_until(lambda: watch.fleet.claude.abandoned() == before + 1, "the call is aborted", 2)
+    wait_until(lambda: watch.fleet.claude.abandoned() == before + 1, "the call is aborted", 2.0)
     with pytest.raises(JobFailed, match="cancelled"):
         job.wait()
     assert job.cancel(), "it is cancelled, however often one asks"
@@ -190,11 +191,13 @@ def test_a_cold_stop_loses_nothing(watch: Watch) -> None:
 def test_another_worker_takes_over_from_a_killed_one_and_the_stream_begins_anew(
     watch: Watch,
 ) -> None:
+    victim = watch.launch(AFTERWORD_LEASE_S="2").ready()
+    watch.on_duty.send(signal.SIGSTOP)
     job = watch.held(Play(text=f"Half a {CANARY} and", fault=Fault.PAUSE, at=5), Play(text=TEXT))
-    with watch.relief() as worker:
-        stream = job.stream()
-        events = [next(stream), next(stream)]
-        worker.kill()
+    stream = job.stream()
+    events = [next(stream), next(stream)]
+    victim.kill()
+    watch.on_duty.send(signal.SIGCONT)
     events += stream
     kinds = [event.type for event in events]
     restart = kinds.index("restart")

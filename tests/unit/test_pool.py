@@ -17,6 +17,7 @@ from shared.errors import Misconfigured
 from tests.standins.waiting import wait_until
 from workers.loop import RUNTIME
 from workers.pool import TaskPool, pool_of
+from workers.tracer import NotACoroutineFunction
 
 Start = Callable[..., TaskPool]
 
@@ -222,7 +223,7 @@ def test_a_job_the_tracer_cannot_run_fails_and_frees_its_slot(start: Start) -> N
     assert isinstance(asked.failure, TypeError)
     asked = Asked(pool, "celery.backend_cleanup")
     settle(pool, lambda: len(asked.told) == 2, "the end is told")
-    assert "not a coroutine function" in str(asked.failure)
+    assert isinstance(asked.failure, NotACoroutineFunction)
     asked = Asked(pool, "unknown")
     settle(pool, lambda: len(asked.told) == 2, "the end is told")
     assert pool.info["running"] == 0

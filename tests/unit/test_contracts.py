@@ -1,0 +1,208 @@
+"""Requests: what is refused, by which name, and without a word of what it held."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from shared.contracts import (
+    MAX_EXPIRES_IN_S,
+    MAX_ID_CHARACTERS,
+    MAX_METADATA_BYTES,
+    MAX_METADATA_DEPTH,
+    MAX_OUTPUT_TOKENS,
+    ChatRequest,
+)
+from shared.errors import InvalidRequest
+
+SECRET = "marmalade"
+MAX_BYTES = 1000
+MAX_TOKENS = 300
+
+ID_FIELDS = ("user_id", "tenant", "conversation_id", "idempotency_key", "model")
+
+
+def parse(max_bytes: int = MAX_BYTES, max_tokens: int = MAX_TOKENS, **fields: Any) -> ChatRequest:
+    asked = {"user_id": "ann", "message": "hello"} | fields
+    return ChatRequest.parse(asked, max_bytes=max_bytes, max_tokens=max_tokens)
+
+
+def refused(field: str, **fields: Any) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        parse(**fields)
+    assert caught.value.field == field
+    assert str(caught.value).startswith(f"{field}: ")
+    return str(caught.value)
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {"k": 1}
+    for _ in range(depth - 1):
+        value = {"k": value}
+    return value
+
+
+@pytest.mark.parametrize("missing", ["user_id", "message"])
+def test_a_request_needs_a_user_and_a_message(missing: str) -> None:
+    asked = {"user_id": "ann", "message": "hello"}
+    del asked[missing]
+
+    with pytest.raises(InvalidRequest) as caught:
+        ChatRequest.parse(asked, max_bytes=99, max_tokens=99)
+
+    assert caught.value.field == missing
+
+
+@pytest.mark.parametrize("field", ["message", "system"])
+@pytest.mark.parametrize("text", ["", " ", "\n\t\u2003", "a\x00b", "lone \ud800 surrogate"])
+def test_texts_must_say_something_that_can_be_stored(field: str, text: str) -> None:
+    refused(field, **{field: text})
+
+
+@pytest.mark.parametrize("field", ["message", "system"])
+@pytest.mark.parametrize("wrong", [1, b"bytes", ["list"], {"k": "v"}, 1.5, True])
+def test_texts_must_be_text(field: str, wrong: object) -> None:
+    refused(field, **{field: wrong})
+
+
+@pytest.mark.parametrize("field", ["message", "system"])
+def test_texts_are_bounded_in_bytes_and_in_tokens(field: str) -> None:
+    at_most = "é" * (MAX_BYTES // 2)
+    assert getattr(parse(**{field: at_most}, max_tokens=10**6), field) == at_most
+    assert "bytes" in refused(field, **{field: at_most + "a"}, max_tokens=10**6)
+    assert "tokens" in refused(field, **{field: "a" * (3 * MAX_TOKENS + 1)})
+
+
+@pytest.mark.parametrize("field", ID_FIELDS)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "", " ", " ann", "ann ", "\u00a0ann", "an\nn", "an\x00n", "\u202eann", "an\u200bn", "\ud800",
+        "a" * (MAX_ID_CHARACTERS + 1), 7, b"ann", ["ann"], True,
+    ],
+)  # fmt: skip
+def test_ids_are_short_plain_and_visible(field: str, bad: object) -> None:
+    refused(field, **{field: bad})
+
+
+@pytest.mark.parametrize("field", ID_FIELDS)
+def test_ids_may_be_anything_that_can_be_seen(field: str) -> None:
+    for good in ("a", "a" * MAX_ID_CHARACTERS, "jürgen@例え.jp", "a b/c:{d}%"):
+        assert getattr(parse(**{field: good}), field) == good
+
+
+@pytest.mark.parametrize("wrong", [0, -1, MAX_OUTPUT_TOKENS + 1, 1.0, "7", True, math.inf])
+def test_max_tokens_is_a_count(wrong: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        ChatRequest.parse(
+            {"user_id": "ann", "message": "hi", "max_tokens": wrong}, max_bytes=99, max_tokens=99
+        )
+    assert caught.value.field == "max_tokens"
+
+
+@pytest.mark.parametrize("wrong", [0, -1, MAX_EXPIRES_IN_S + 1, math.nan, math.inf, -math.inf, "x"])
+def test_expires_in_is_a_time_that_comes(wrong: object) -> None:
+    refused("expires_in", expires_in=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["urgent", "", 0, None, ["high"]])
+def test_priority_is_one_of_three(wrong: object) -> None:
+    refused("priority", priority=wrong)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        [], "text", 7, object(), {1: "number as name"}, {"k": object()}, {"k": b"bytes"},
+        {"k": {1, 2}}, {"k": math.nan}, {"k": [math.inf]}, {"k": "\ud800"}, {"\ud800": 1},
+        {"k": "\x00"}, nested(MAX_METADATA_DEPTH), nested(1000),
+        {"k": "a" * MAX_METADATA_BYTES}, {"k": 10**5000},
+    ],
+    ids=lambda bad: type(bad).__name__,
+)  # fmt: skip
+def test_metadata_is_a_small_plain_json_object(bad: object) -> None:
+    refused("metadata", metadata=bad)
+
+
+def test_metadata_up_to_its_bounds_is_taken() -> None:
+    for good in ({}, nested(MAX_METADATA_DEPTH - 1), {"k": [None, True, 1, 0.5, "é", {"x": []}]}):
+        assert parse(metadata=good).metadata == good
+
+
+def test_metadata_that_holds_itself_many_times_over_is_refused_at_once() -> None:
+    """Lists of ten times the same list, level by level: 10**13 items if anybody walked them."""
+    many: list[Any] = ["x"]
+    for _ in range(MAX_METADATA_DEPTH - 3):
+        many = [many] * 10
+
+    refused("metadata", metadata={"k": many})
+
+
+@pytest.mark.parametrize("name", ["user", "prompt", "stream", "_v"])
+def test_unknown_fields_are_named(name: str) -> None:
+    assert "unknown" in refused(name, **{name: SECRET})
+
+
+def test_a_request_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        parse().message = "other"  # type: ignore[misc]
+
+
+@given(
+    field=st.sampled_from(
+        [*ID_FIELDS, "message", "system", "metadata", "priority", "expires_in", "max_tokens"]
+    ),
+    value=st.one_of(
+        st.just(f"{SECRET}\x00"),
+        st.just(SECRET * 500),
+        st.just([SECRET]),
+        st.just({SECRET: SECRET + "\ud800"}),
+        st.just({SECRET: {SECRET: math.nan}}),
+        st.dictionaries(st.just(SECRET), st.sampled_from([b"", math.inf, "\x00"]), min_size=1),
+        st.text(max_size=3).map(lambda rest: f"{SECRET}\ud800{rest}"),
+    ),
+)
+def test_no_error_repeats_what_it_was_given(field: str, value: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        ChatRequest.parse(
+            {"user_id": "ann", "message": "hi"} | {field: value}, max_bytes=99, max_tokens=99
+        )
+
+    assert SECRET not in str(caught.value)
+    assert SECRET not in repr(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None or caught.value.__suppress_context__
+
+
+@given(first=st.text(min_size=1), second=st.text(min_size=1))
+def test_two_requests_are_the_same_only_if_their_messages_are(first: str, second: str) -> None:
+    try:
+        one, two = parse(message=first), parse(message=second)
+    except InvalidRequest:
+        return
+    assert (one.fingerprint() == two.fingerprint()) == (first == second)
+
+
+def test_the_fingerprint_covers_all_but_the_key() -> None:
+    plain = parse()
+    assert parse(idempotency_key="k").fingerprint() == plain.fingerprint()
+    for other in (
+        {"user_id": "bob"}, {"tenant": "b"}, {"conversation_id": "c"}, {"system": "s"},
+        {"model": "m"}, {"max_tokens": 3}, {"metadata": {"k": 1}}, {"priority": "low"},
+        {"expires_in": 5},
+    ):  # fmt: skip
+        asked: dict[str, Any] = {"user_id": "ann", "message": "hello"} | other
+        request = ChatRequest.parse(asked, max_bytes=99, max_tokens=99)
+        assert request.fingerprint() != plain.fingerprint(), other
+
+
+def test_the_order_of_fields_does_not_matter() -> None:
+    one = parse(metadata={"a": 1, "b": 2})
+    two = parse(metadata={"b": 2, "a": 1})
+
+    assert one.fingerprint() == two.fingerprint()

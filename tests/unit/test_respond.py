@@ -1,0 +1,450 @@
+"""Answering a job: what the model is told, what becomes of each failure, who is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime
+
+import pytest
+
+from shared.contracts import Reply, Usage
+from shared.errors import AccessDenied, BadAnswer, RateLimited, Rejected, Unavailable, Upstream
+from shared.ledger.ledger import Ledger
+from shared.lifecycle import JobState, TurnState
+from shared.names import memory_key
+from shared.settings import Settings
+from tests.fakes.memory import FakeMemories
+from tests.fakes.model import FakeModel
+from tests.standins.book import Book, answer, claim, lane_of, submit
+from tests.standins.waiting import until
+from workers import prompt as prompts
+from workers.leases import Leases
+from workers.policy import OURS_PAUSE_S
+from workers.ports import Answer, Memories, Prompt, Recalled, Turn
+from workers.recall import Recaller
+from workers.respond import Responder
+
+pytestmark = pytest.mark.redis
+
+ANN = memory_key("default", "ann")
+SECRET = "marmalade"
+AT = datetime(2026, 5, 8, tzinfo=UTC)
+
+
+class Desk:
+    """A responder between fakes, on a real ledger."""
+
+    def __init__(
+        self, settings: Settings, ledger: Ledger, memories: Memories | None, **recall: float
+    ) -> None:
+        self.model = FakeModel()
+        self.leases = Leases(ledger.jobs.renew, settings.lease_s)
+        budget_s = recall.get("budget_s", 5.0)
+        recaller = Recaller(memories, budget_s=budget_s, limit=5, least_score=0.0)
+        self.responder = Responder(
+            settings, ledger.jobs, self.model, recaller, self.leases, b"tag key"
+        )
+        self.respond = self.responder.respond
+
+    @property
+    def told(self) -> str:
+        """Return the last message that the model was told."""
+        return self.model.prompts[-1].messages[-1].text
+
+
+@pytest.fixture
+def memories() -> FakeMemories:
+    return FakeMemories()
+
+
+@pytest.fixture
+def desk(settings: Settings, ledger: Ledger, memories: FakeMemories) -> Desk:
+    return Desk(settings, ledger, memories)
+
+
+async def reply_of(ledger: Ledger, job_id: str) -> Reply:
+    reply = await ledger.reading.reply(job_id)
+    assert reply is not None
+    return reply
+
+
+# -- the straight way
+
+
+async def test_a_job_is_answered_with_what_is_remembered(
+    desk: Desk, ledger: Ledger, memories: FakeMemories
+) -> None:
+    await memories.add(ANN, Turn("t1", "I prefer Celsius.", "Noted.", AT))
+    desk.model.answers("It is ", "20 °C.", usage=Usage(input=7, output=3))
+    job_id = await submit(ledger, "How warm is it? Celsius?", conversation_id="c")
+
+    await desk.respond(job_id)
+
+    reply = await reply_of(ledger, job_id)
+    assert (reply.text, reply.stop_reason, reply.usage.input) == ("It is 20 °C.", "end_turn", 7)
+    assert (reply.user_id, reply.conversation_id, reply.attempts) == ("ann", "c", 1)
+    assert reply.memory == "fresh"
+    assert [memory.text for memory in reply.memories] == ["I prefer Celsius."]
+    assert "I prefer Celsius." in desk.told
+    timings = reply.timings_ms
+    assert timings.total == timings.queued + timings.recall + timings.model
+    assert len(desk.leases) == 0
+
+
+async def test_the_stream_has_the_whole_text_and_then_the_reply(
+    desk: Desk, ledger: Ledger
+) -> None:
+    desk.model.answers(*"It is 20 °C.")
+    job_id = await submit(ledger)
+
+    await desk.respond(job_id)
+
+    events = await ledger.reading.events(job_id, None)
+    assert (events[0].type, events[-1].type) == ("started", "final")
+    assert "".join(event.text or "" for event in events) == "It is 20 °C."
+
+
+async def test_the_next_turn_knows_what_the_last_one_said(desk: Desk, ledger: Ledger) -> None:
+    await answer(ledger, "My cat is called Ada.")
+    job_id = await submit(ledger, "What is my cat's name?")
+
+    await desk.respond(job_id)
+
+    assert "My cat is called Ada." in desk.told
+    assert (await reply_of(ledger, job_id)).memory == "overlay"
+
+
+async def test_a_conversation_goes_on(desk: Desk, ledger: Ledger) -> None:
+    await answer(ledger, "Tell me a joke.", conversation_id="c")
+    job_id = await submit(ledger, "Another one.", conversation_id="c")
+
+    await desk.respond(job_id)
+
+    said = [(say.role, say.text) for say in desk.model.prompts[-1].messages]
+    assert said[:2] == [("user", "Tell me a joke."), ("assistant", "hi there")]
+
+
+async def test_a_job_may_bring_its_own_model_system_and_length(desk: Desk, ledger: Ledger) -> None:
+    await desk.respond(await submit(ledger, model="other", system="Rhyme.", max_tokens=7))
+
+    told = desk.model.prompts[-1]
+    assert (told.model, told.max_tokens) == ("other", 7)
+    assert "Rhyme." in told.system
+
+
+async def test_the_provider_learns_no_id_of_the_user(desk: Desk, ledger: Ledger) -> None:
+    for user_id in ("ann", "ann", "bob"):
+        await desk.respond(await submit(ledger, user_id=user_id))
+
+    first, again, other = [told.user_tag for told in desk.model.prompts]
+    assert first == again != other
+    assert "ann" not in first
+
+
+async def test_with_memory_off_nothing_is_said_of_it(
+    settings: Settings, ledger: Ledger
+) -> None:
+    desk = Desk(settings, ledger, None)
+    job_id = await submit(ledger, "hello")
+
+    await desk.respond(job_id)
+
+    assert (await reply_of(ledger, job_id)).memory == "off"
+    assert desk.told == "hello"
+
+
+async def test_what_cannot_be_claimed_is_left_alone(desk: Desk, ledger: Ledger) -> None:
+    ended = await answer(ledger)
+    taken = await submit(ledger)
+    await claim(ledger, taken)
+
+    for job_id in (ended, taken, f"j00_{1:032x}"):
+        await desk.respond(job_id)
+
+    assert desk.model.prompts == []
+
+
+# -- memory that fails
+
+
+async def test_without_recall_the_reply_comes_and_the_model_is_told(
+    desk: Desk, ledger: Ledger, memories: FakeMemories
+) -> None:
+    memories.fail("search", Unavailable("down"))
+    job_id = await submit(ledger)
+
+    await desk.respond(job_id)
+
+    assert (await reply_of(ledger, job_id)).memory == "degraded"
+    assert prompts.UNAVAILABLE in desk.told
+
+
+async def test_a_recall_that_hangs_holds_up_no_reply(
+    settings: Settings, ledger: Ledger, memories: FakeMemories
+) -> None:
+    desk = Desk(settings, ledger, memories, budget_s=0.02)
+    memories.hang("search")
+    job_id = await submit(ledger)
+
+    await desk.respond(job_id)
+
+    reply = await reply_of(ledger, job_id)
+    assert reply.memory == "degraded"
+    assert reply.timings_ms.recall < 1000
+    assert prompts.UNAVAILABLE in desk.told
+
+
+async def test_a_memory_of_another_user_never_reaches_the_model(
+    desk: Desk, ledger: Ledger, memories: FakeMemories, caplog: pytest.LogCaptureFixture
+) -> None:
+    bobs = Recalled("m1", memory_key("default", "bob"), SECRET, 0.9, AT)
+    memories.plant(ANN, bobs)
+    await memories.add(ANN, Turn("t1", "hello from ann", "", AT))
+    job_id = await submit(ledger, "hello")
+
+    await desk.respond(job_id)
+
+    reply = await reply_of(ledger, job_id)
+    assert [memory.text for memory in reply.memories] == ["hello from ann"]
+    assert SECRET not in str(desk.model.prompts)
+    assert [record.levelno for record in caplog.records if "another user" in record.message] == [
+        logging.ERROR
+    ]
+    assert SECRET not in caplog.text
+
+
+# -- a model that fails
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "least_s", "most_s"),
+    [
+        (Unavailable("overloaded"), "overloaded", 0.4, 1.1),
+        (RateLimited("rate_limited", retry_after_s=30), "rate_limited", 29, 31),
+        (AccessDenied("key_revoked"), "key_revoked", OURS_PAUSE_S - 1, OURS_PAUSE_S * 1.1 + 1),
+    ],
+)
+async def test_theirs_and_ours_wait_and_spend_no_attempt(
+    desk: Desk, ledger: Ledger, book: Book, error: Upstream, code: str, least_s: float, most_s: float
+) -> None:
+    desk.model.fails(error)
+    job_id = await submit(ledger)
+    book.drop_hints()
+
+    await desk.respond(job_id)
+
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.attempts, status.code) == (JobState.QUEUED, 0, code)
+    assert least_s <= book.waits_s(job_id) <= most_s
+
+
+async def test_an_answer_cut_short_is_asked_for_again_and_then_given_up(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    job_id = await submit(ledger)
+    for attempt in (1, 2):
+        desk.model.fails(BadAnswer("cut_short"), "half an ans")
+        await desk.respond(job_id)
+        status = await ledger.reading.status(job_id)
+        assert (status.state, status.attempts) == (JobState.QUEUED, attempt)
+        book.make_due(job_id)
+    desk.model.fails(BadAnswer("cut_short"), "half an ans")
+
+    await desk.respond(job_id)
+
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.code) == (JobState.FAILED, "cut_short")
+    kinds = [event.type for event in await ledger.reading.events(job_id, None)]
+    assert kinds.count("restart") == 2
+    assert kinds[-1] == "failed"
+    assert "final" not in kinds
+
+
+async def test_an_answer_cut_short_once_is_made_good(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    desk.model.fails(BadAnswer("cut_short"), "half an ans")
+    desk.model.answers("A whole answer.")
+    job_id = await submit(ledger)
+
+    await desk.respond(job_id)
+    book.make_due(job_id)
+    await desk.respond(job_id)
+
+    reply = await reply_of(ledger, job_id)
+    assert (reply.text, reply.attempts) == ("A whole answer.", 2)
+
+
+async def test_what_the_provider_rejects_fails_at_once(desk: Desk, ledger: Ledger) -> None:
+    desk.model.fails(Rejected("too_large"))
+    job_id = await submit(ledger)
+
+    await desk.respond(job_id)
+
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.code, status.turn) == (
+        JobState.FAILED,
+        "too_large",
+        TurnState.NONE,
+    )
+
+
+async def test_a_hundred_overloads_fail_nothing(desk: Desk, ledger: Ledger, book: Book) -> None:
+    job_id = await submit(ledger)
+    for _ in range(100):
+        desk.model.fails(Unavailable("overloaded"))
+        await desk.respond(job_id)
+        book.make_due(job_id)
+
+    await desk.respond(job_id)
+
+    assert (await reply_of(ledger, job_id)).attempts == 1
+
+
+async def test_a_refusal_is_a_reply_but_nothing_to_remember(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    desk.model.answers("I can't help with that.", stop_reason="refusal")
+    job_id = await submit(ledger)
+
+    await desk.respond(job_id)
+
+    assert (await reply_of(ledger, job_id)).stop_reason == "refusal"
+    status = await ledger.reading.status(job_id)
+    assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "refusal")
+    assert book.lane(lane_of()) == []
+
+
+class Broken(FakeModel):
+    """A model with a bug, whose message holds what nobody may read."""
+
+    def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+        raise RuntimeError(f"cannot work with {prompt.messages[-1].text}")
+
+
+async def test_a_bug_is_an_internal_error_without_content(
+    desk: Desk, ledger: Ledger, book: Book, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    desk.responder._model = Broken()
+    job_id = await submit(ledger, SECRET)
+    for _ in range(3):
+        await desk.respond(job_id)
+        book.make_due(job_id)
+
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.code) == (JobState.FAILED, "internal_error")
+    assert "RuntimeError" in caplog.text
+    assert SECRET not in caplog.text
+
+
+async def test_a_body_that_cannot_be_read_fails_and_stops_nobody(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    job_id = await submit(ledger)
+    book.redis.hset(book.keys.job(job_id), "body", '{"user_id": "ann"}')
+
+    await desk.respond(job_id)
+
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.code) == (JobState.FAILED, "undecodable")
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda desk: desk.model.answers(f"reply {SECRET}"),
+        lambda desk: desk.model.fails(Unavailable("down"), SECRET),
+        lambda desk: desk.model.fails(Rejected("too_large"), SECRET),
+        lambda desk: desk.model.fails(BadAnswer("cut_short"), SECRET),
+    ],
+)
+async def test_nothing_that_was_said_is_logged(
+    desk: Desk,
+    ledger: Ledger,
+    caplog: pytest.LogCaptureFixture,
+    arrange: Callable[[Desk], None],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    arrange(desk)
+
+    await desk.respond(await submit(ledger, f"message {SECRET}", metadata={"k": SECRET}))
+
+    assert SECRET not in caplog.text
+
+
+# -- stopped on the way
+
+
+async def test_a_stop_gives_the_job_back_uncounted(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    desk.model.answers("never said", holds=True)
+    job_id = await submit(ledger)
+    book.drop_hints()
+    work = asyncio.create_task(desk.respond(job_id))
+    await until(lambda: desk.model.held, "the model is asked")
+
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.attempts) == (JobState.QUEUED, 0)
+    assert book.hinted("replies.3") == [job_id]
+    assert desk.model.open_calls == 0
+    assert len(desk.leases) == 0
+
+
+async def test_whoever_loses_the_lease_stops_asking_at_once(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    desk.model.answers("never said", holds=True)
+    job_id = await submit(ledger)
+    work = asyncio.create_task(desk.respond(job_id))
+    await until(lambda: desk.model.held, "the model is asked")
+    book.make_due(job_id)
+    newer = await claim(ledger, job_id)
+
+    await desk.leases._renew_all()
+    await work
+
+    assert desk.model.open_calls == 0
+    assert book.job(job_id)["fence"] == newer.fence
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.attempts) == (JobState.RUNNING, 2)
+
+
+async def test_a_cancelled_job_is_not_given_back(desk: Desk, ledger: Ledger, book: Book) -> None:
+    desk.model.answers("never said", holds=True)
+    job_id = await submit(ledger)
+    book.drop_hints()
+    work = asyncio.create_task(desk.respond(job_id))
+    await until(lambda: desk.model.held, "the model is asked")
+    async with ledger.hearing_fenced(desk.leases.lose):
+        await ledger.jobs.cancel(job_id)
+        await work
+
+    assert desk.model.open_calls == 0
+    assert (await ledger.reading.status(job_id)).state is JobState.CANCELLED
+    assert book.hinted("replies.3") == []
+
+
+async def test_whoever_was_overtaken_unknowingly_publishes_nothing(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    desk.model.answers("late", holds=True)
+    job_id = await submit(ledger)
+    work = asyncio.create_task(desk.respond(job_id))
+    await until(lambda: desk.model.held, "the model is asked")
+    book.make_due(job_id)
+    await claim(ledger, job_id)
+
+    desk.model.release()
+    await work
+
+    kinds = [row["type"] for row in book.events(job_id)]
+    assert "final" not in kinds
+    assert (await ledger.reading.status(job_id)).state is JobState.RUNNING

@@ -1,0 +1,167 @@
+"""Settings: read from the environment, refused by name, silent about secrets."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import Misconfigured
+from shared.settings import FOREIGN, PREFIX, Settings, table, variable
+
+SECRET = "marmalade"
+
+
+def load(**environ: str) -> Settings:
+    return Settings.load(environ)
+
+
+def refused(name: str, value: str) -> str:
+    with pytest.raises(Misconfigured) as caught:
+        Settings.load({name: value})
+    assert caught.value.setting == name
+    assert str(caught.value).startswith(f"{name}: ")
+    return str(caught.value)
+
+
+def test_without_an_environment_the_defaults_hold() -> None:
+    settings = load()
+
+    assert settings.redis_url is None
+    assert settings.backend == "embedded"
+    assert settings.submit_timeout_s == 2.0
+
+
+def test_our_names_have_our_prefix_and_theirs_are_theirs() -> None:
+    settings = load(
+        AFTERWORD_RECALL_TOP_K="7", ANTHROPIC_API_KEY="k", MEM0_HOST="http://h:1/", PATH="/bin"
+    )
+
+    assert settings.recall_top_k == 7
+    assert settings.anthropic_api_key is not None
+    assert settings.anthropic_api_key.get_secret_value() == "k"
+    assert settings.mem0_host == "http://h:1"
+
+
+def test_an_empty_foreign_variable_is_as_good_as_none() -> None:
+    assert load(ANTHROPIC_API_KEY="", MEM0_API_KEY="").backend == "embedded"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("AFTERWORD_REDIS_ULR", "AFTERWORD_REDIS_URL"),
+        ("AFTERWORD_RECALL_TOPK", "AFTERWORD_RECALL_TOP_K"),
+        ("AFTERWORD_MODELL", "AFTERWORD_MODEL"),
+        ("AFTERWORD_redis_url", "AFTERWORD_REDIS_URL"),
+        ("AFTERWORD_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY"),
+    ],
+)
+def test_a_name_that_is_misspelt_is_refused_with_the_nearest(wrong: str, right: str) -> None:
+    assert f"did you mean {right}?" in refused(wrong, SECRET)
+
+
+def test_a_name_like_no_other_is_refused_all_the_same() -> None:
+    assert "did you mean" not in refused("AFTERWORD_XXXXXXXXXXXXXXXXXXXXXXXXX", "1")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("redis_url", "localhost:6379"), ("redis_url", "http://h"), ("redis_url", ""),
+        ("namespace", "With Space"), ("namespace", "a:b"), ("namespace", "a" * 33),
+        ("namespace", "{a}"), ("namespace", ""), ("shards", "0"), ("shards", "257"),
+        ("shards", "many"), ("durability", "d3"), ("memory", "on"),
+        ("recall_budget_ms", "0"), ("recall_budget_ms", "1.5"), ("recall_top_k", "0"),
+        ("recall_top_k", "101"), ("recall_min_score", "1.1"), ("recall_min_score", "nan"),
+        ("model", ""), ("max_tokens", "0"), ("history_turns", "-1"), ("lease_s", "0"),
+        ("lease_s", "inf"), ("lease_s", "nan"), ("submit_timeout_s", "-1"), ("max_queued", "0"),
+        ("concurrency", "x"), ("log_level", "loud"), ("anthropic_base_url", "claude.local"),
+        ("mem0_host", "ftp://h"), ("mem0_host", "http://"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_work_is_refused_by_its_variable(field: str, value: str) -> None:
+    if variable(field) in FOREIGN and not value:
+        return
+    refused(variable(field), value)
+
+
+URLS = ("AFTERWORD_REDIS_URL", "ANTHROPIC_BASE_URL", "MEM0_HOST")
+
+
+@pytest.mark.parametrize("name", URLS)
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"{SECRET}", f"ftp://:{SECRET}@h", f"http:/{SECRET}", f"redis//:{SECRET}@h",
+        f"http://[{SECRET}", f"http://u:{SECRET}\u2100@h/", f"redis://:{SECRET}\u2100@h/",
+    ],
+)  # fmt: skip
+def test_no_refusal_repeats_an_address(name: str, value: str) -> None:
+    assert SECRET not in refused(name, value)
+
+
+@given(
+    field=st.sampled_from(sorted(set(Settings.model_fields) - {"data_dir"})),
+    noise=st.text(alphabet=st.characters(exclude_characters="\x00"), max_size=8),
+)
+def test_no_refusal_repeats_a_value(field: str, noise: str) -> None:
+    try:
+        settings = Settings.load({variable(field): f"{SECRET}{noise}"})
+    except Misconfigured as error:
+        assert SECRET not in str(error)
+        assert error.setting == variable(field)
+    else:
+        assert isinstance(settings, Settings)
+
+
+def test_secrets_never_show() -> None:
+    settings = load(
+        ANTHROPIC_API_KEY=SECRET,
+        MEM0_API_KEY=SECRET,
+        AFTERWORD_REDIS_URL=f"redis://user:{SECRET}@h/0",
+        AFTERWORD_BROKER_URL=f"amqp://user:{SECRET}@h/0",
+    )
+
+    assert SECRET not in repr(settings)
+    assert SECRET not in str(settings)
+
+
+@pytest.mark.parametrize(
+    ("environ", "backend"),
+    [
+        ({}, "embedded"),
+        ({"MEM0_API_KEY": "k"}, "hosted"),
+        ({"MEM0_API_KEY": "k", "AFTERWORD_MEMORY": "off"}, "off"),
+        ({"AFTERWORD_MEMORY": "selfhosted"}, "selfhosted"),
+        ({"AFTERWORD_MEMORY": "hosted"}, "hosted"),
+    ],
+)
+def test_the_memory_backend_follows_the_key_unless_it_is_named(
+    environ: dict[str, str], backend: str
+) -> None:
+    assert Settings.load(environ).backend == backend
+
+
+@pytest.mark.parametrize(("text", "kept"), [("  ", None), ("", None), (" Be kind. ", "Be kind.")])
+def test_a_blank_system_prompt_is_none(text: str, kept: str | None) -> None:
+    assert load(AFTERWORD_SYSTEM_PROMPT=text).system_prompt == kept
+
+
+def test_the_data_folder_follows_the_desktop_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+
+    assert str(load().data_dir) == "/data/afterword"
+
+
+def test_every_setting_is_in_the_table_with_its_meaning() -> None:
+    rows = table().splitlines()[2:]
+
+    assert len(rows) == len(Settings.model_fields)
+    for row, field in zip(rows, Settings.model_fields, strict=True):
+        name, _, meaning = re.findall(r"(?<=\| ).*?(?= \|)", row.replace("|  |", "| - |"))
+        assert name == f"`{variable(field)}`"
+        assert len(meaning) > 10
+        assert name.strip("`").startswith(PREFIX) or name.strip("`") in FOREIGN
