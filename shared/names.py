@@ -61,7 +61,7 @@ def shard_in(name: str) -> int:
 
 def check_job_id(job_id: str) -> str:
     """Return the id if it has the form of one of ours, else raise `JobNotFound`."""
-    if not isinstance(job_id, str) or not _JOB_ID.fullmatch(job_id):
+    if not _JOB_ID.fullmatch(str(job_id)):
         raise JobNotFound(str(job_id)[:MAX_SHOWN])
     return job_id
 

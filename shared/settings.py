@@ -174,6 +174,11 @@ class Settings(BaseModel):
     max_write_attempts: PositiveInt = Field(
         8, description="attempts to store a turn before it becomes a dead letter"
     )
+    drain_s: PositiveSeconds = Field(
+        20.0,
+        description="a worker told to stop lets its jobs run for so long, then gives them back; "
+        "keep it below what your supervisor allows, commonly 30 seconds",
+    )
     concurrency: PositiveInt = Field(200, description="jobs in flight in one worker process")
     memory_threads: PositiveInt = Field(
         4, description="threads for the open-source mem0, which is synchronous"

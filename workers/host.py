@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -10,19 +11,14 @@ from celery import Celery
 
 from shared.broker import make_app
 from shared.settings import Settings
-from workers import intake, tasks
-from workers.pool import pool_of
-
-#: How long a worker that was told to stop lets its jobs run: with what their cancellation takes,
-#: less than the 30 s that Kubernetes and systemd's users commonly allow.
-GRACE_S = 20.0
+from workers import tasks
+from workers.pool import intake
+from workers.pool.taskpool import pool_of
 
 
 def worker_app(
     settings: Settings,
     runtime: Callable[[Settings], AbstractAsyncContextManager[tasks.Runtime]],
-    *,
-    grace_s: float = GRACE_S,
 ) -> Celery:
     """Build the app whose workers run jobs with what `runtime(settings)` gives.
 
@@ -30,7 +26,9 @@ def worker_app(
     hint, and closed after the last.
     """
     app = make_app(settings)
-    app.conf.worker_pool = pool_of(partial(runtime, settings), grace_s=grace_s)
+    app.conf.worker_pool = pool_of(partial(runtime, settings), grace_s=settings.drain_s)
     app.conf.worker_consumer = f"{intake.__name__}:Consumer"
     tasks.register(app)
+    # At INFO it writes a line for every hint.
+    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     return app

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from shared.errors import LeaseLost, LedgerUnavailable
+from shared.errors import AfterwordError, LeaseLost
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class Leases:
         try:
             async with asyncio.timeout(self._lease_s * (1 - 1 / RENEWALS)):
                 lost = await self._renew(held)
-        except (TimeoutError, LedgerUnavailable):
+        except (TimeoutError, AfterwordError):
             # By now others may own them: what cannot prove its lease must stop.
             logger.error("leases could not be renewed; giving up %d", len(held))  # noqa: TRY400
             lost = [name for name, _ in held]

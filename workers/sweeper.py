@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 
-from shared.errors import LedgerUnavailable
+from shared.errors import AfterwordError
 from shared.ledger.records import Swept
 from shared.ledger.upkeep import Upkeep
 
@@ -27,7 +27,7 @@ class Sweeper:
         while True:
             try:
                 found = await self._upkeep.sweep(self._seen)
-            except LedgerUnavailable as error:
+            except AfterwordError as error:
                 logger.warning("could not sweep: %s", error)
             else:
                 _log(found)

@@ -7,7 +7,7 @@ from typing import Protocol
 from celery import Celery
 
 from shared.names import RUN_TASK, WRITE_TASK
-from workers.loop import RUNTIME
+from workers.pool.loop import RUNTIME
 
 
 class Runtime(Protocol):

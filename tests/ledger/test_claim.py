@@ -185,9 +185,7 @@ async def test_the_overlay_never_looks_ahead(ledger: Ledger) -> None:
 
 
 async def test_the_overlay_keeps_the_newest(settings: Settings) -> None:
-    async with Ledger(
-        settings.model_copy(update={"overlay_turns": 2}), patience_s=5.0
-    ) as ledger:
+    async with Ledger(settings.model_copy(update={"overlay_turns": 2}), patience_s=5.0) as ledger:
         for message in ("one", "two", "three"):
             await answer(ledger, message)
 
@@ -197,9 +195,7 @@ async def test_the_overlay_keeps_the_newest(settings: Settings) -> None:
 
 
 async def test_history_is_of_the_conversation_and_bounded(settings: Settings) -> None:
-    async with Ledger(
-        settings.model_copy(update={"history_turns": 2}), patience_s=5.0
-    ) as ledger:
+    async with Ledger(settings.model_copy(update={"history_turns": 2}), patience_s=5.0) as ledger:
         for message in ("one", "two", "three"):
             await answer(ledger, message, conversation_id="c1")
         await answer(ledger, "elsewhere", conversation_id="c2")

@@ -171,7 +171,7 @@ async def test_a_wrong_password_is_a_wrong_setting_at_once(settings: Settings, o
 )
 async def test_a_passing_trouble_is_waited_for(door: Door, own: Valkey, word: str) -> None:
     """Redis says so itself: a script that answers with the error until a key is there."""
-    root = f"passing-{word.partition(" ")[0]}"
+    root = f"passing-{word.partition(' ')[0]}"
     text = (
         "if redis.call('INCR', KEYS[1]) > 2 then return 'done' end "
         f"return redis.error_reply('{word}')"

@@ -250,9 +250,7 @@ async def test_who_lost_the_lane_can_do_nothing_more(ledger: Ledger, book: Book)
     await ledger.lanes.settle(new, turn_id, TurnState.STORED)
 
 
-async def test_a_record_that_is_missing_does_not_block_its_lane(
-    ledger: Ledger, book: Book
-) -> None:
+async def test_a_record_that_is_missing_does_not_block_its_lane(ledger: Ledger, book: Book) -> None:
     gone, there = await answer(ledger), await answer(ledger)
     book.redis.delete(book.keys.job(gone))
 

@@ -83,9 +83,7 @@ async def test_everyone_on_a_channel_hears_until_they_leave(
     await until(lambda: publish(own, "c", "c") == 0, "nobody is subscribed any more")
 
 
-async def test_hears_again_after_its_connection_was_killed(
-    own: Valkey, listener: Listener
-) -> None:
+async def test_hears_again_after_its_connection_was_killed(own: Valkey, listener: Listener) -> None:
     heard: list[str] = []
     async with listener.hearing("c", heard.append):
         with own.client() as client:
@@ -144,9 +142,7 @@ async def test_a_connection_without_channels_is_left_in_peace(
         assert subscribers(own)[0]["id"] == first
 
 
-async def test_a_redis_that_never_confirms_is_reported(
-    own: Valkey, restless: None
-) -> None:
+async def test_a_redis_that_never_confirms_is_reported(own: Valkey, restless: None) -> None:
     async with Proxy(own.port) as line:
         listener = Listener(line.url)
         async with listener.hearing("c", lambda _: None):

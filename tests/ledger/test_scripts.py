@@ -99,9 +99,7 @@ def test_the_queues_have_the_names_that_kombu_means(book: Book, priority: str, s
 @pytest.mark.redis
 @pytest.mark.parametrize("arg", [f"j00_{7:032x}", "l00_default/a%20b%22%5C~._-"])
 @pytest.mark.parametrize(("queue", "step"), [(REPLIES, 0), (REPLIES, 6), (MEMORIES, 0)])
-def test_the_message_is_the_same_byte_by_byte(
-    book: Book, queue: str, step: int, arg: str
-) -> None:
+def test_the_message_is_the_same_byte_by_byte(book: Book, queue: str, step: int, arg: str) -> None:
     text = evaluate(book, f"return envelope('{queue}', '{step}', ARGV[2])", arg)
     number = book.redis.get(f"{book.keys.root}:seq")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -30,5 +29,3 @@ def _flawed(verb: str) -> None:
 for _verb in ("search", "add", "find"):
     _flawed(_verb)
 
-if grace_s := os.environ.get("PLIABLE_GRACE_S"):
-    app.conf.worker_pool.grace_s = float(grace_s)

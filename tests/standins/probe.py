@@ -19,9 +19,9 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from shared.errors import Misconfigured
 from shared.settings import Settings
 from tests.standins.worker import RELEASE, SEEN
-from workers import pool, stage
-from workers.host import GRACE_S, worker_app
-from workers.loop import RUNTIME
+from workers.host import worker_app
+from workers.pool import stage, taskpool
+from workers.pool.loop import RUNTIME
 
 SETTINGS = Settings.load()
 URL = SETTINGS.redis_url or ""
@@ -32,7 +32,7 @@ SENDS_SIGNALS = "PROBE_SIGNALS" in os.environ
 
 # So that no test has to wait as long as an operator would.
 stage.STUCK_AFTER_S = 0.3
-pool.PATIENCE_S = float(os.environ.get("PROBE_PATIENCE_S", pool.PATIENCE_S))
+taskpool.PATIENCE_S = float(os.environ.get("PROBE_PATIENCE_S", taskpool.PATIENCE_S))
 
 
 class Probe:
@@ -126,7 +126,7 @@ async def _break(probe: Probe) -> None:
     raise RuntimeError("the runtime is no more")
 
 
-app = worker_app(SETTINGS, runtime, grace_s=float(os.environ.get("PROBE_GRACE_S", GRACE_S)))
+app = worker_app(SETTINGS, runtime)
 
 
 async def _respond(job_id: str) -> None:

@@ -126,7 +126,7 @@ def test_inspect_shows_what_runs(server: Valkey) -> None:
         assert active["acknowledged"]
         assert active["time_start"]
         pool = worker.ask("stats")["pool"]
-        assert pool["implementation"] == "workers.pool:TaskPool"
+        assert pool["implementation"] == "workers.pool.taskpool:TaskPool"
         assert (pool["running"], pool["waiting"], pool["stuck"]) == (1, 0, 0)
         assert pool["loop-lag-s"] < 1
         worker.release()

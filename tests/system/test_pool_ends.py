@@ -100,7 +100,7 @@ def test_timers_go_on_while_a_warm_stop_waits(server: Valkey) -> None:
 
 
 def test_a_warm_stop_cancels_what_goes_on_beyond_its_grace(server: Valkey) -> None:
-    with Worker(server, PROBE_GRACE_S="0.5") as worker:
+    with Worker(server, AFTERWORD_DRAIN_S="0.5") as worker:
         worker.hint("hold:1")
         worker.wait_for("began hold:1")
         assert worker.stop() == 0
@@ -111,7 +111,7 @@ def test_a_warm_stop_cancels_what_goes_on_beyond_its_grace(server: Valkey) -> No
 def test_the_lifespan_is_open_until_cancelled_jobs_have_cleaned_up(
     server: Valkey, how: signal.Signals
 ) -> None:
-    with Worker(server, PROBE_GRACE_S="0.1") as worker:
+    with Worker(server, AFTERWORD_DRAIN_S="0.1") as worker:
         worker.hint("tidy:1")
         worker.wait_for("began tidy:1")
         worker.stop(how)
@@ -130,7 +130,7 @@ def test_a_cold_stop_may_come_during_a_warm_one(server: Valkey) -> None:
 
 @pytest.mark.slow
 def test_a_stop_does_not_wait_for_ever_for_a_job_that_ignores_it(server: Valkey) -> None:
-    with Worker(server, PROBE_GRACE_S="0.1", PROBE_PATIENCE_S="0.5") as worker:
+    with Worker(server, AFTERWORD_DRAIN_S="0.1", PROBE_PATIENCE_S="0.5") as worker:
         worker.hint("stubborn:1")
         worker.wait_for("began stubborn:1")
         started = time.monotonic()

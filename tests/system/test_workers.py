@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 MANY = 1000
 
 #: A lease so long that nothing in a test can be due to its end, and a short grace.
-ENVIRON = {"AFTERWORD_LEASE_S": "60", "PLIABLE_GRACE_S": "2"}
+ENVIRON = {"AFTERWORD_LEASE_S": "60", "AFTERWORD_DRAIN_S": "2"}
 TEXT = f"The {CANARY} sings in the morning, at noon, in the evening and at night."
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.standins.waiting import wait_until
-from workers.crossing import Crossing
+from workers.pool.crossing import Crossing
 
 Drain = Callable[[], None]
 

@@ -15,9 +15,9 @@ from kombu.asynchronous import Hub, set_event_loop
 
 from shared.errors import Misconfigured
 from tests.standins.waiting import wait_until
-from workers.loop import RUNTIME
-from workers.pool import TaskPool, pool_of
-from workers.tracer import NotACoroutineFunction
+from workers.pool.loop import RUNTIME
+from workers.pool.taskpool import TaskPool, pool_of
+from workers.pool.tracer import NotACoroutineFunction
 
 Start = Callable[..., TaskPool]
 

@@ -95,9 +95,7 @@ async def test_a_turn_is_stored_with_its_own_time_and_name(
     assert len(desk.leases) == 0
 
 
-async def test_all_waiting_turns_are_stored_in_submit_order(
-    desk: Desk, ledger: Ledger
-) -> None:
+async def test_all_waiting_turns_are_stored_in_submit_order(desk: Desk, ledger: Ledger) -> None:
     ids = [await submit(ledger, f"fact {n}") for n in range(4)]
     for job_id in (ids[2], ids[0], ids[3], ids[1]):
         held = await claim(ledger, job_id)
@@ -386,9 +384,7 @@ async def test_a_bad_answer_is_retried_with_growing_pauses_and_then_buried(
     assert (letter.attempts, letter.worker_version) == (settings.max_write_attempts, VERSION)
 
 
-async def test_the_lane_goes_on_after_a_burial_in_order(
-    desk: Desk, ledger: Ledger
-) -> None:
+async def test_the_lane_goes_on_after_a_burial_in_order(desk: Desk, ledger: Ledger) -> None:
     first, poison, last = [await answer(ledger, f"fact {n}") for n in range(3)]
     desk.memories.fail_second("add", Rejected("too_large"))
 
@@ -399,9 +395,7 @@ async def test_the_lane_goes_on_after_a_burial_in_order(
     assert await turn_of(ledger, last) is TurnState.STORED
 
 
-async def test_nothing_overtakes_a_turn_that_waits(
-    desk: Desk, ledger: Ledger, book: Book
-) -> None:
+async def test_nothing_overtakes_a_turn_that_waits(desk: Desk, ledger: Ledger, book: Book) -> None:
     ids = [await answer(ledger, f"fact {n}") for n in range(3)]
     desk.memories.fail_second("add", Unavailable("down"))
 
@@ -443,9 +437,7 @@ async def test_nothing_that_was_said_is_logged(
 # -- stopped on the way
 
 
-async def test_a_stop_gives_the_turn_back_uncounted(
-    desk: Desk, ledger: Ledger, book: Book
-) -> None:
+async def test_a_stop_gives_the_turn_back_uncounted(desk: Desk, ledger: Ledger, book: Book) -> None:
     turn_id = await answer(ledger, "I prefer Celsius.")
     hang = desk.memories.hang("add")
     work = asyncio.create_task(desk.write())

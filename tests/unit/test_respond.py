@@ -93,9 +93,7 @@ async def test_a_job_is_answered_with_what_is_remembered(
     assert len(desk.leases) == 0
 
 
-async def test_the_stream_has_the_whole_text_and_then_the_reply(
-    desk: Desk, ledger: Ledger
-) -> None:
+async def test_the_stream_has_the_whole_text_and_then_the_reply(desk: Desk, ledger: Ledger) -> None:
     desk.model.answers(*"It is 20 °C.")
     job_id = await submit(ledger)
 
@@ -143,9 +141,7 @@ async def test_the_provider_learns_no_id_of_the_user(desk: Desk, ledger: Ledger)
     assert "ann" not in first
 
 
-async def test_with_memory_off_nothing_is_said_of_it(
-    settings: Settings, ledger: Ledger
-) -> None:
+async def test_with_memory_off_nothing_is_said_of_it(settings: Settings, ledger: Ledger) -> None:
     desk = Desk(settings, ledger, None)
     job_id = await submit(ledger, "hello")
 
@@ -227,7 +223,13 @@ async def test_a_memory_of_another_user_never_reaches_the_model(
     ],
 )
 async def test_theirs_and_ours_wait_and_spend_no_attempt(
-    desk: Desk, ledger: Ledger, book: Book, error: Upstream, code: str, least_s: float, most_s: float
+    desk: Desk,
+    ledger: Ledger,
+    book: Book,
+    error: Upstream,
+    code: str,
+    least_s: float,
+    most_s: float,
 ) -> None:
     desk.model.fails(error)
     job_id = await submit(ledger)
@@ -378,9 +380,7 @@ async def test_nothing_that_was_said_is_logged(
 # -- stopped on the way
 
 
-async def test_a_stop_gives_the_job_back_uncounted(
-    desk: Desk, ledger: Ledger, book: Book
-) -> None:
+async def test_a_stop_gives_the_job_back_uncounted(desk: Desk, ledger: Ledger, book: Book) -> None:
     desk.model.answers("never said", holds=True)
     job_id = await submit(ledger)
     book.drop_hints()

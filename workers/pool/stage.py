@@ -9,9 +9,9 @@ from functools import partial
 
 from celery.exceptions import SoftTimeLimitExceeded, Terminated, TimeLimitExceeded
 
-from workers.job import Job
-from workers.tracer import Outcome, Tracer, as_failure
-from workers.whereabouts import whereabouts
+from workers.pool.job import Job
+from workers.pool.tracer import Outcome, Tracer, as_failure
+from workers.pool.whereabouts import whereabouts
 
 logger = logging.getLogger(__name__)
 

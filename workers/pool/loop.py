@@ -13,7 +13,7 @@ from concurrent.futures import Future, wait
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, TypeAlias
 
-from workers.whereabouts import whereabouts
+from workers.pool.whereabouts import whereabouts
 
 logger = logging.getLogger(__name__)
 

@@ -18,11 +18,11 @@ from celery.worker import state
 from kombu.asynchronous import Hub, get_event_loop
 
 from shared.errors import AfterwordError
-from workers.crossing import Crossing
-from workers.job import Job
-from workers.loop import Lifespan, LoopThread
-from workers.stage import Stage
-from workers.tracer import Outcome, Tracer
+from workers.pool.crossing import Crossing
+from workers.pool.job import Job
+from workers.pool.loop import Lifespan, LoopThread
+from workers.pool.stage import Stage
+from workers.pool.tracer import Outcome, Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class TaskPool(BasePool):
     """Runs coroutine tasks on an event loop of its own.
 
     Two threads, and each keeps to its own: Celery's hub, which does everything here and calls
-    Celery back, and the loop's (`workers.stage`), which does everything around the coroutines.
+    Celery back, and the loop's (`workers.pool.stage`), which does everything around the coroutines.
     """
 
     signal_safe = False
@@ -48,7 +48,7 @@ class TaskPool(BasePool):
     task_join_will_block = False
 
     #: Makes what jobs need: a context entered on the loop before the first of them. What it
-    #: gives is `workers.loop.RUNTIME.get()` in every task. If it raises one of our errors, the
+    #: gives is `workers.pool.loop.RUNTIME.get()` in every task. If it raises one of our errors, the
     #: worker says so in one line and ends.
     lifespan: Lifespan = staticmethod(nullcontext)
     #: A job that runs on for this long after a warm stop began is cancelled, so that it can

@@ -14,8 +14,8 @@ from celery.app.task import Task
 from celery.exceptions import Terminated, TimeLimitExceeded
 from celery.utils.dispatch import Signal
 
-from workers.job import Job
-from workers.whereabouts import whereabouts
+from workers.pool.job import Job
+from workers.pool.whereabouts import whereabouts
 
 logger = logging.getLogger(__name__)
 

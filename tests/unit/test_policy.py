@@ -1,0 +1,104 @@
+"""What is done about a failure: whose it is decides, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.errors import (
+    AccessDenied,
+    BadAnswer,
+    Blame,
+    RateLimited,
+    Rejected,
+    Unavailable,
+    Upstream,
+)
+from workers.policy import (
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    LONGEST_SNOOZE_S,
+    OURS_PAUSE_S,
+    Decision,
+    Verdict,
+    judge,
+    pause_s,
+)
+
+JITTER = st.floats(0, 1, exclude_max=True)
+TRIES = st.integers(1, 10_000)
+
+
+def judged(error: Exception, attempt: int = 1, most: int = 3, tries: int = 1) -> Verdict:
+    return judge(error, attempt=attempt, most_attempts=most, tries=tries, jitter=0.5)
+
+
+@given(
+    error=st.sampled_from([Unavailable("down"), RateLimited("slow"), AccessDenied("revoked")]),
+    attempt=TRIES,
+    tries=TRIES,
+    jitter=JITTER,
+)
+def test_theirs_and_ours_are_snoozed_for_ever(
+    error: Upstream, attempt: int, tries: int, jitter: float
+) -> None:
+    """I14: outages are nobody's fault."""
+    verdict = judge(error, attempt=attempt, most_attempts=3, tries=tries, jitter=jitter)
+
+    assert (verdict.decision, verdict.code) == (Decision.SNOOZE, error.code)
+    assert verdict.blame is error.blame
+    assert 0 < verdict.delay_s <= LONGEST_SNOOZE_S
+
+
+@pytest.mark.parametrize("error", [BadAnswer("cut_short"), RuntimeError("bug"), KeyError("x")])
+def test_what_another_try_may_mend_is_retried_and_then_given_up(error: Exception) -> None:
+    decisions = [judged(error, attempt).decision for attempt in (1, 2, 3, 4)]
+
+    assert decisions == [Decision.RETRY, Decision.RETRY, Decision.GIVE_UP, Decision.GIVE_UP]
+
+
+def test_what_no_try_can_mend_is_given_up_at_once() -> None:
+    verdict = judged(Rejected("too_large"))
+
+    assert verdict == Verdict(Decision.GIVE_UP, "too_large", Blame.THIS)
+
+
+def test_an_error_that_nobody_knows_gives_away_nothing() -> None:
+    assert judged(RuntimeError("marmalade")).code == "internal_error"
+
+
+@pytest.mark.parametrize(
+    ("asked_s", "least_s"), [(30.0, 30.0), (0.0, 0.0), (None, 0.0), (10**9, LONGEST_SNOOZE_S)]
+)
+def test_a_provider_is_given_the_time_it_asks_for_within_reason(
+    asked_s: float | None, least_s: float
+) -> None:
+    verdict = judged(RateLimited("slow", retry_after_s=asked_s))
+
+    assert least_s <= verdict.delay_s <= LONGEST_SNOOZE_S
+
+
+@given(jitter=JITTER)
+def test_what_is_ours_waits_for_a_person(jitter: float) -> None:
+    error = AccessDenied("revoked")
+    verdict = judge(error, attempt=1, most_attempts=3, tries=1, jitter=jitter)
+
+    assert OURS_PAUSE_S <= verdict.delay_s <= OURS_PAUSE_S * 1.1
+
+
+@given(tries=TRIES, jitter=JITTER)
+def test_pauses_are_bounded_and_spread(tries: int, jitter: float) -> None:
+    pause = pause_s(tries, jitter)
+
+    assert FIRST_PAUSE_S / 2 <= pause <= LONGEST_PAUSE_S
+    assert pause_s(tries, 0) <= pause <= 2 * pause_s(tries, 0)
+
+
+@given(tries=TRIES, jitter=JITTER)
+def test_pauses_never_shrink(tries: int, jitter: float) -> None:
+    assert pause_s(tries + 1, jitter) >= pause_s(tries, jitter)
+
+
+def test_pauses_double_at_first() -> None:
+    assert [pause_s(tries, 1.0) for tries in (1, 2, 3, 4)] == [1, 2, 4, 8]

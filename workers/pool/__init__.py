@@ -1,0 +1,1 @@
+"""Celery's pool for coroutine tasks, and the guard in front of it."""
