@@ -67,17 +67,22 @@ def build(
     user_tag: str,
 ) -> Built:
     """Return the prompt for one request; the oldest history gives way first."""
-    said = {turn.id for turn in history}
-    fresh = [turn for turn in overlay if turn.id not in said]
     unwritten = {turn.id for turn in overlay}
-    memories = [one for one in recall.memories or () if one.turn_id not in unwritten]
-    room = int(limits.prompt_tokens * MEMORY_SHARE)
-    memories, fresh = _fitting(memories, fresh, room)
-
-    final = _final(request.message, _block(recall, memories, fresh))
+    known = [one for one in recall.memories or () if one.turn_id not in unwritten]
     system = tuple(text for text in (limits.system, request.system, RULES) if text)
-    left = limits.prompt_tokens - estimated_tokens("".join(system)) - estimated_tokens(final)
-    messages = (*_messages(_recent(history, left)), Say("user", final))
+    room = limits.prompt_tokens - estimated_tokens("".join(system))
+    memory_room = int(limits.prompt_tokens * MEMORY_SHARE)
+    said = {turn.id for turn in history}
+    while True:
+        fresh = [turn for turn in overlay if turn.id not in said]
+        memories, fresh = _fitting(known, fresh, memory_room)
+        final = _final(request.message, _block(recall, memories, fresh))
+        recent = _recent(history, room - estimated_tokens(final))
+        dropped = said.difference(turn.id for turn in recent)
+        if dropped.isdisjoint(unwritten):
+            break
+        said -= dropped  # what the history has no room for is told with the overlay
+    messages = (*_messages(recent), Say("user", final))
     prompt = Prompt(
         system=system,
         messages=messages,
@@ -102,13 +107,13 @@ def _fitting(
     """Keep the newest overlay turns, then the best memories, while they fit into the room."""
     turns: list[PastTurn] = []
     for turn in reversed(overlay):
-        room -= estimated_tokens(turn.user_text[:LONGEST_LINE])
+        room -= estimated_tokens(as_line(turn.user_text))
         if room < 0:
             break
         turns.insert(0, turn)
     kept: list[Recalled] = []
     for memory in memories:
-        room -= estimated_tokens(memory.text[:LONGEST_LINE])
+        room -= estimated_tokens(as_line(memory.text))
         if room < 0:
             break
         kept.append(memory)

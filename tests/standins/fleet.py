@@ -29,7 +29,7 @@ Ran = subprocess.CompletedProcess[str]
 #: What tests put into every message, system text and reply: it must never be logged.
 CANARY = "canary"
 
-#: The workers as they are, and those whose memory and grace a test can change.
+#: The workers as they are, and those whose memory a test can hold up or break.
 AS_IT_IS = "workers.app:app"
 PLIABLE = "tests.standins.pliable:app"
 

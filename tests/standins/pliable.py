@@ -1,4 +1,4 @@
-"""The real workers, whose memory meets `tests.standins.flaws` and whose grace is a test's own."""
+"""The real workers, whose memory meets `tests.standins.flaws` first."""
 
 from __future__ import annotations
 
@@ -28,4 +28,3 @@ def _flawed(verb: str) -> None:
 
 for _verb in ("search", "add", "find"):
     _flawed(_verb)
-

@@ -40,7 +40,7 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Folder]:
 
 @contextlib.asynccontextmanager
 async def server(folder: Folder, durability: Durability = "d1") -> AsyncIterator[Server]:
-    async def answers() -> object:
+    async def answers() -> bool:
         return await valkey.answers(valkey.socket_of(folder))
 
     command = valkey.command(folder, durability)

@@ -14,7 +14,7 @@ from producer import AsyncJob, AsyncProducer, Event, Job, JobFailed, JobState, P
 from shared.contracts import Priority
 from shared.names import REPLIES, RUN_TASK, queue_key
 from tests.standins.claude_plays import Fault, Play
-from tests.standins.fleet import CANARY, PLIABLE, Fleet, Worker
+from tests.standins.fleet import CANARY, Fleet, Worker
 from tests.standins.waiting import until, wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
@@ -37,7 +37,7 @@ class Watch:
     def launch(self, **environ: str) -> Worker:
         """Start a worker with slots for many jobs."""
         slots = ("--concurrency", str(MANY))
-        return self.fleet.launch("responses", *slots, app=PLIABLE, **ENVIRON | environ)
+        return self.fleet.launch("responses", *slots, **ENVIRON | environ)
 
     def submit(self) -> Job:
         """Submit a job full of words that nobody may log."""

@@ -29,8 +29,6 @@ _LOOK_AGAIN_S = 0.02
 _LOAD_S = 300.0
 _START_S = 90.0
 _FREED_S = 5.0
-#: A reply or a write that takes longer is given up by its worker; its lease brings it back.
-_WARM_STOP_S = 10.0
 _STOP_S = 5.0
 
 
@@ -127,7 +125,7 @@ class Assembler:
 
     def _worker(self, queue: str, command: Sequence[str]) -> Part:
         told = environment.of(self._settings) | self._served
-        return self._python_part(queue, command, told, _WARM_STOP_S)
+        return self._python_part(queue, command, told, self._settings.drain_s + _STOP_S)
 
     def _python_part(
         self, name: str, command: Sequence[str], told: Mapping[str, str], stop_within_s: float
