@@ -16,13 +16,15 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.bare import bare_calls
 from benchmarks.figures import Figure, markdown
-from producer import AsyncProducer
+from producer import AsyncJob, AsyncProducer
 from shared.lifecycle import TurnState
 from tests.standins.fleet import Fleet, Worker
+from tests.standins.waiting import until
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _IN_FLIGHT = 200
@@ -65,6 +67,10 @@ async def submits(fleet: Fleet, count: int) -> float:
     return count / seconds
 
 
+async def _is_stored(job: AsyncJob) -> bool:
+    return (await job.status()).turn is TurnState.STORED
+
+
 async def settled(fleet: Fleet, count: int) -> float:
     """Return how many turns a second one memory worker stores, from a waiting backlog."""
     async with AsyncProducer(fleet.settings) as producer:
@@ -77,8 +83,7 @@ async def settled(fleet: Fleet, count: int) -> float:
         fleet.start("memories")
         start = time.perf_counter()
         for job in accepted:
-            while (await job.status()).turn is not TurnState.STORED:
-                await asyncio.sleep(0.05)
+            await until(partial(_is_stored, job), "the turn is stored", 120)
         return count / (time.perf_counter() - start)
 
 

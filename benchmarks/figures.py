@@ -27,4 +27,4 @@ def markdown(found: Mapping[str, Sequence[Figure]]) -> str:
 
 def _spread(values: Sequence[float], form: str) -> str:
     middle, low, high = (form.format(f(values)) for f in (statistics.median, min, max))
-    return middle if len(values) == 1 else f"{middle} ({low}–{high})"
+    return middle if len(values) == 1 else f"{middle} ({low} to {high})"

@@ -76,9 +76,9 @@ async def test_every_key_carries_its_shard_as_a_hash_tag(
 
 
 async def test_a_job_lives_its_life_on_any_shard(ledger: Ledger, jobs: dict[str, str]) -> None:
-    for user in jobs:
+    for user, first in jobs.items():
         turn_id = await answer(ledger, user_id=user)
-        await ledger.jobs.cancel(jobs[user])
+        await ledger.jobs.cancel(first)
         held = await take(ledger, lane(user))
         assert [turn.id for turn in held.turns] == [turn_id]
         await ledger.lanes.begin(held, turn_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from typing import Any
 
 import redis
 
@@ -86,17 +87,20 @@ class Book:
     PLACES = ("hinted", "waiting", "leased")
 
     def __init__(self, settings: Settings, shard: int = 0) -> None:
-        self.redis = redis.Redis.from_url(str(settings.redis_url), decode_responses=True)
+        # Any: redis-py annotates answers as bytes, whatever it was told to decode.
+        self.redis: Any = redis.Redis.from_url(str(settings.redis_url), decode_responses=True)
         self.keys = Keys(settings.namespace, shard)
         self._namespace = settings.namespace
 
     def job(self, job_id: str) -> dict[str, str]:
         """Return the record of a job."""
-        return self.redis.hgetall(self.keys.job(job_id))
+        record: dict[str, str] = self.redis.hgetall(self.keys.job(job_id))
+        return record
 
     def lane(self, lane: str) -> list[str]:
         """Return the job ids in a lane, in order."""
-        return self.redis.zrange(f"{self.keys.root}:lane:{lane}", 0, -1)
+        names: list[str] = self.redis.zrange(f"{self.keys.root}:lane:{lane}", 0, -1)
+        return names
 
     def places(self, name: str) -> list[tuple[str, str]]:
         """Return every (place, agenda) that a job or lane stands in."""
@@ -111,9 +115,9 @@ class Book:
         """Return how long a job or lane still has to wait, in seconds."""
         ((place, agenda),) = self.places(name)
         assert place == "waiting", place
-        until_ms = self.redis.zscore(f"{self.keys.root}:waiting:{agenda}", name)
+        until_ms: float = self.redis.zscore(f"{self.keys.root}:waiting:{agenda}", name)
         now_s, microseconds = self.redis.time()
-        return until_ms / 1000 - now_s - microseconds / 1e6
+        return until_ms / 1000 - float(now_s + microseconds / 1e6)
 
     def make_due(self, name: str) -> None:
         """Let the time pass that a job's or lane's lease or pause still had."""

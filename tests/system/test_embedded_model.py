@@ -18,7 +18,9 @@ from anthropic.types import Message
 
 from shared.errors import Misconfigured
 from tests.standins.processes import listening
+from workers.adapters.claude import Claude
 from workers.embedded import model
+from workers.ports import Prompt, Say
 
 pytestmark = pytest.mark.system
 
@@ -101,11 +103,19 @@ async def test_it_streams_and_takes_what_our_requests_hold(
     assert message.stop_reason == "end_turn"
 
 
-async def test_answers_stream_one_after_the_other(claude: anthropic.AsyncAnthropic) -> None:
-    # Without the header of `model.CLIENT` every second one would be cut off.
-    for _ in range(6):
-        async with claude.messages.stream(**asking(QUESTION) | {"max_tokens": 2}) as stream:
-            assert await stream.get_final_text()
+async def test_a_worker_gets_one_answer_after_the_other(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in model.CLIENT.items():  # without it, every second call is cut off
+        monkeypatch.setenv(name, value)
+    prompt = Prompt((), (Say("user", QUESTION),), "any", max_tokens=2, user_tag="u")
+    limits = {"total_s": 30.0, "first_event_s": 30.0, "idle_s": 30.0}
+    claude = Claude(api_key=KEY, base_url=served.url, connections=4, **limits)
+    try:
+        for _ in range(12):
+            assert [piece async for piece in claude.ask(prompt)]
+    finally:
+        await claude.aclose()
 
 
 async def test_a_reply_that_is_cut_says_so(claude: anthropic.AsyncAnthropic) -> None:

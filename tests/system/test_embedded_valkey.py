@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -40,12 +41,10 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Folder]:
 
 @contextlib.asynccontextmanager
 async def server(folder: Folder, durability: Durability = "d1") -> AsyncIterator[Server]:
-    async def answers() -> bool:
-        return await valkey.answers(valkey.socket_of(folder))
-
     command = valkey.command(folder, durability)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
     try:
+        answers: Callable[[], Any] = partial(valkey.answers, valkey.socket_of(folder))
         await until(answers, "Valkey answers")
         yield process
     finally:

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,13 @@ from redis import Redis
 from shared.errors import Misconfigured
 from shared.settings import Settings
 from tests.standins.processes import alive, children, listening, told
-from tests.standins.stack import SUPERVISOR
+from tests.standins.stack import SUPERVISOR, standin
 from tests.standins.waiting import wait_until
 from workers.embedded import client as way_in
 from workers.embedded.client import Attached, OnProgress, running
 from workers.embedded.folder import Folder
 from workers.embedded.lifeline import StackFailed
+from workers.embedded.parts import Assembler
 
 pytestmark = pytest.mark.system
 
@@ -117,11 +119,20 @@ def test_no_key_of_the_user_is_written_down(machine: Machine) -> None:
     machine.assert_gone(pids)
 
 
-def test_each_part_is_told_what_it_needs_and_no_more(machine: Machine) -> None:
+async def test_each_part_is_told_what_it_needs_and_no_more(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "data", AFTERWORD_SYSTEM_PROMPT="Be kind.")
+    with ExitStack() as held:
+        assembler = Assembler(machine.settings, machine.folder, held)
+        stages = (await assembler.assemble(standin)).stages
+    told = {part.name: part.environment for stage in stages for part in stage}
+    settings = {name for name in told["replies"] if name.startswith(("AFTERWORD_", "ANTHROPIC_"))}
+    assert {"AFTERWORD_SYSTEM_PROMPT", "ANTHROPIC_API_KEY", "AFTERWORD_REDIS_URL"} <= settings
+    assert settings & told["valkey"].keys() == set()
+    assert settings & told["model"].keys() == {"ANTHROPIC_API_KEY"}
+
+
+def test_a_worker_loads_the_settings_of_the_user_and_of_the_stack(machine: Machine) -> None:
     with machine.attach():
-        assert not [
-            name for name in told(machine.pid("valkey")) if name.startswith(("AFTER", "ANTH"))
-        ]
         worker = Settings.load(told(machine.pid("replies")))
         assert worker.redis_url == machine.record()["env"]["AFTERWORD_REDIS_URL"]
         assert worker.anthropic_api_key is not None
@@ -257,6 +268,8 @@ def test_a_client_that_comes_while_it_stops_gets_the_next_one(machine: Machine) 
         wait_until(lambda: not machine.folder.lifeline.exists(), "it stops")
         later = threads.submit(machine.attach)
         wait_until(lambda: _supervisors() - {supervisor}, "the next one is there")
+        with pytest.raises(TimeoutError):
+            later.result(timeout=3)  # it waits, and does not try again and again
         assert alive(supervisor)
         os.kill(slow, signal.SIGCONT)
         with later.result():

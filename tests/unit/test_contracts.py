@@ -40,6 +40,10 @@ def refused(field: str, **fields: Any) -> str:
     return str(caught.value)
 
 
+def _only(field: str, value: object) -> dict[str, Any]:
+    return {field: value}
+
+
 def nested(depth: int) -> dict[str, Any]:
     value: dict[str, Any] = {"k": 1}
     for _ in range(depth - 1):
@@ -61,39 +65,40 @@ def test_a_request_needs_a_user_and_a_message(missing: str) -> None:
 @pytest.mark.parametrize("field", ["message", "system"])
 @pytest.mark.parametrize("text", ["", " ", "\n\t\u2003", "a\x00b", "lone \ud800 surrogate"])
 def test_texts_must_say_something_that_can_be_stored(field: str, text: str) -> None:
-    refused(field, **{field: text})
+    refused(field, **_only(field, text))
 
 
 @pytest.mark.parametrize("field", ["message", "system"])
 @pytest.mark.parametrize("wrong", [1, b"bytes", ["list"], {"k": "v"}, 1.5, True])
 def test_texts_must_be_text(field: str, wrong: object) -> None:
-    refused(field, **{field: wrong})
+    refused(field, **_only(field, wrong))
 
 
 @pytest.mark.parametrize("field", ["message", "system"])
 def test_texts_are_bounded_in_bytes_and_in_tokens(field: str) -> None:
     at_most = "é" * (MAX_BYTES // 2)
-    assert getattr(parse(**{field: at_most}, max_tokens=10**6), field) == at_most
-    assert "bytes" in refused(field, **{field: at_most + "a"}, max_tokens=10**6)
-    assert "tokens" in refused(field, **{field: "a" * (3 * MAX_TOKENS + 1)})
+    assert getattr(parse(**_only(field, at_most), max_tokens=10**6), field) == at_most
+    assert "bytes" in refused(field, **_only(field, at_most + "a"), max_tokens=10**6)
+    assert "tokens" in refused(field, **_only(field, "a" * (3 * MAX_TOKENS + 1)))
 
 
 @pytest.mark.parametrize("field", ID_FIELDS)
 @pytest.mark.parametrize(
     "bad",
     [
-        "", " ", " ann", "ann ", "\u00a0ann", "an\nn", "an\x00n", "\u202eann", "an\u200bn", "\ud800",
+        "", " ", " ann", "ann ", "\u00a0ann", "an\nn", "an\x00n", "\u202eann", "an\u200bn",
+        "\ud800",
         "a" * (MAX_ID_CHARACTERS + 1), 7, b"ann", ["ann"], True,
     ],
 )  # fmt: skip
 def test_ids_are_short_plain_and_visible(field: str, bad: object) -> None:
-    refused(field, **{field: bad})
+    refused(field, **_only(field, bad))
 
 
 @pytest.mark.parametrize("field", ID_FIELDS)
 def test_ids_may_be_anything_that_can_be_seen(field: str) -> None:
     for good in ("a", "a" * MAX_ID_CHARACTERS, "jürgen@例え.jp", "a b/c:{d}%"):
-        assert getattr(parse(**{field: good}), field) == good
+        assert getattr(parse(**_only(field, good)), field) == good
 
 
 @pytest.mark.parametrize("wrong", [0, -1, MAX_OUTPUT_TOKENS + 1, 1.0, "7", True, math.inf])
@@ -130,7 +135,8 @@ def test_metadata_is_a_small_plain_json_object(bad: object) -> None:
 
 
 def test_metadata_up_to_its_bounds_is_taken() -> None:
-    for good in ({}, nested(MAX_METADATA_DEPTH - 1), {"k": [None, True, 1, 0.5, "é", {"x": []}]}):
+    plain: dict[str, Any] = {"k": [None, True, 1, 0.5, "é", {"x": []}]}
+    for good in (dict[str, Any](), nested(MAX_METADATA_DEPTH - 1), plain):
         assert parse(metadata=good).metadata == good
 
 

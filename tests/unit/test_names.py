@@ -87,7 +87,8 @@ GOOD = new_job_id(3)
         "", "j", GOOD[:-1], GOOD + "0", "x" + GOOD[1:], "l" + GOOD[1:], GOOD.upper(),
         GOOD[:-1] + "g", GOOD[:-1] + "\n", GOOD[:-32] + "+" + GOOD[-31:],
         GOOD[:-32] + " " + GOOD[-31:], GOOD[:-32] + "0x" + GOOD[-30:], GOOD[:-2] + "_1",
-        "j 3" + GOOD[3:], "j03x" + GOOD[4:], "j٠٣" + GOOD[3:], None, 7, b"j03_" + b"0" * 32,
+        "j 3" + GOOD[3:], "j03x" + GOOD[4:], "j\u0660\u0663" + GOOD[3:],
+        None, 7, b"j03_" + b"0" * 32,
     ],
 )  # fmt: skip
 def test_what_is_no_job_id_is_not_found(bad: object) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shared.contracts import ChatRequest
@@ -143,6 +143,9 @@ def test_a_prompt_is_never_larger_than_its_budget(
 
 
 @given(st.lists(SIZED, max_size=12), st.lists(SIZED, max_size=12))
+@example(facts=[], said=["<" * LONGEST_LINE] * 12)
+@example(facts=["<" * LONGEST_LINE] * 12, said=[])
+@example(facts=[" " * LONGEST_LINE + "日" * LONGEST_LINE] * 4, said=[])
 def test_the_block_fills_no_more_than_its_share(facts: list[str], said: list[str]) -> None:
     prompt = told(
         [memory(f"m{n}", text, n) for n, text in enumerate(facts)],

@@ -472,6 +472,21 @@ async def test_whoever_loses_the_lane_stops_at_once_and_settles_nothing(
     await until(lambda: len(desk.leases) == 0, "nothing is held")
 
 
+async def test_what_could_not_be_renewed_is_left_to_the_sweep(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    turn_id = await answer(ledger, "I prefer Celsius.")
+    hang = desk.memories.hang("add")
+    work = asyncio.create_task(desk.write())
+    await hang.reached.wait()
+    before = book.job(turn_id)
+
+    desk.leases.lose(lane_of())
+    await work
+
+    assert book.job(turn_id) == before
+
+
 async def test_rows_of_others_are_never_taken_for_stored(
     desk: Desk, ledger: Ledger, book: Book
 ) -> None:

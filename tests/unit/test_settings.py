@@ -108,13 +108,14 @@ def test_no_refusal_repeats_an_address(name: str, value: str) -> None:
     noise=st.text(alphabet=st.characters(exclude_characters="\x00"), max_size=8),
 )
 def test_no_refusal_repeats_a_value(field: str, noise: str) -> None:
+    refusal = ""
     try:
-        settings = Settings.load({variable(field): f"{SECRET}{noise}"})
+        Settings.load({variable(field): f"{SECRET}{noise}"})
     except Misconfigured as error:
-        assert SECRET not in str(error)
-        assert error.setting == variable(field)
-    else:
-        assert isinstance(settings, Settings)
+        refusal = str(error)
+
+    assert SECRET not in refusal
+    assert not refusal or refusal.startswith(f"{variable(field)}: ")
 
 
 def test_secrets_never_show() -> None:

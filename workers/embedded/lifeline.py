@@ -16,7 +16,8 @@ from typing import Any
 
 from shared.errors import AfterwordError
 
-#: How long whoever waits for a stack to stop, its last client or the next stack, waits for that.
+#: How long whoever waits for a stack to stop, its last client or the next stack, waits for that;
+#: the next stack lets the workers of the last one drain besides.
 STOPPED_WITHIN_S = 60.0
 
 #: How long the stack waits for the next client after the last has gone.

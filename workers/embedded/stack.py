@@ -70,7 +70,7 @@ class Stack:
         """Take the folder's lock, unless its holder serves clients or ours has gone."""
         lock = await locks.hold(
             self._folder.lock,
-            STOPPED_WITHIN_S,
+            self._settings.drain_s + STOPPED_WITHIN_S,
             unless=lambda: self._over.is_set() or _listens(self._folder.lifeline),
         )
         if lock is None:
