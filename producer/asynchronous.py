@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from shared.contracts import ChatRequest, Event, JobStatus, Priority, Reply
 from shared.discovery import settings_in_use
-from shared.errors import AfterwordError, JobFailed, NoReplyInTime
+from shared.errors import AfterwordError, JobFailed, LedgerUnavailable, NoReplyInTime
 from shared.ledger.ledger import Ledger
 from shared.lifecycle import JobState
 from shared.names import check_job_id
@@ -126,8 +126,15 @@ class AsyncProducer:
             max_bytes=self._settings.max_message_bytes,
             max_tokens=self._settings.max_message_tokens,
         )
-        await self._check()
-        submitted = await self._ledger.jobs.submit(self._ledger.jobs.new_id(request), request)
+        try:
+            async with asyncio.timeout(self._settings.submit_timeout_s):
+                await self._check()
+                job_id = self._ledger.jobs.new_id(request)
+                submitted = await self._ledger.jobs.submit(job_id, request)
+        except TimeoutError:
+            limit_s = self._settings.submit_timeout_s
+            reason = f"AFTERWORD_REDIS_URL: Redis did not confirm within {limit_s:g} s"
+            raise LedgerUnavailable(reason) from None
         return AsyncJob(self._ledger, submitted.job_id)
 
     async def _check(self) -> None:

@@ -131,7 +131,8 @@ class Memories(Protocol):
     async def add(self, owner: str, turn: Turn) -> Added:
         """Store one turn, stamped with its id and its own time.
 
-        An error with `unknown_outcome` means that it may be stored all the same.
+        An error with `unknown_outcome` means that it may be stored all the same. Adding a turn
+        twice may store it twice: look for it first.
         """
         ...
 
@@ -140,7 +141,11 @@ class Memories(Protocol):
         ...
 
     async def follow(self, owner: str, event_id: str) -> Added:
-        """Ask what became of an add that answered `PENDING`."""
+        """Ask what became of an add that answered `PENDING`.
+
+        An error that is this one's (`BadAnswer`, `Rejected`) says that the add ended with
+        nothing, so that the turn may be added again.
+        """
         ...
 
     async def forget(self, owner: str) -> None:

@@ -55,6 +55,8 @@ class Recaller:
             return self._unavailable("over_budget")
         except Upstream as error:
             return self._unavailable(error.code)
+        except Exception as error:  # noqa: BLE001 whatever memory does, the reply goes on (I6)
+            return self._unavailable(type(error).__name__)
         self._breaker.succeeded()
         return Recall(self._checked(owner, rows))
 

@@ -142,14 +142,13 @@ async def _background(
     """Renew leases, sweep, and hear of cancelled jobs, as long as the context is open."""
     seen = f"{'+'.join(sorted(consumed))} {socket.gethostname()}:{os.getpid()}"
     sweeper = Sweeper(ledger.upkeep, every_s=settings.sweep_s, seen=seen)
-    async with ledger.hearing_fenced(lambda job_id: leases.lose(job_id) if job_id else None):
-        tasks = [
-            asyncio.create_task(leases.keep(), name="leases"),
-            asyncio.create_task(sweeper.sweep_for_ever(), name="sweep"),
-        ]
+    async with (
+        ledger.hearing_fenced(lambda job_id: leases.lose(job_id) if job_id else None),
+        asyncio.TaskGroup() as group,  # if one of them breaks, the worker stops and says so
+    ):
+        tasks = [group.create_task(leases.keep()), group.create_task(sweeper.sweep_for_ever())]
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)

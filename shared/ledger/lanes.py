@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from shared.contracts import RECORD_VERSION
 from shared.errors import Blame, LeaseLost
 from shared.ledger.records import LaneClaim, WaitingTurn, moment
 from shared.ledger.shard import Shards, milliseconds
@@ -31,6 +32,7 @@ class Lanes:
             token,
             milliseconds(self._shards.settings.lease_s),
             most_turns,
+            RECORD_VERSION,
         )
         return LaneClaim(lane, answer[1], _turns(answer[2])) if answer[0] == "claimed" else None
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from shared.contracts import RECORD_VERSION
 from shared.errors import Blame, LeaseLost
 from shared.ledger.ledger import Ledger
 from shared.ledger.records import LaneClaim
@@ -262,3 +263,19 @@ async def _store_all(ledger: Ledger, held: LaneClaim) -> None:
         await ledger.lanes.begin(held, turn.id)
         await ledger.lanes.settle(held, turn.id, TurnState.STORED)
     await ledger.lanes.release(held)
+
+
+async def test_a_turn_of_a_newer_version_is_held_and_so_is_what_stands_behind_it(
+    ledger: Ledger, book: Book
+) -> None:
+    newer, behind = await answer(ledger), await answer(ledger)
+    book.redis.hset(book.keys.job(newer), "v", RECORD_VERSION + 1)
+
+    assert await ledger.lanes.claim(lane_of(), "t", most_turns=5) is None
+    assert book.places(lane_of()) == [("waiting", "memories.0")]
+    assert (await claim(ledger, await submit(ledger, "next"))).overlay[-1].id == behind
+    assert book.job(newer)["turn"] == TurnState.PENDING
+
+    book.redis.hset(book.keys.job(newer), "v", RECORD_VERSION)
+    held = await take(ledger)
+    assert [turn.id for turn in held.turns] == [newer, behind]

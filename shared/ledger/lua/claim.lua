@@ -13,8 +13,9 @@ local function overlay(lane, seq)
   local found = {}
   local ids = redis.call('ZREVRANGEBYSCORE', lane_key(lane), '(' .. seq, '-inf', 'LIMIT', 0, ARGV[7] * 2)
   for _, each in ipairs(ids) do
-    local turn = redis.call('HMGET', job_key(each), 'created', 'turn', 'body', 'reply')
-    if (turn[2] == 'pending' or turn[2] == 'writing') and #found < ARGV[7] * 5 then
+    local turn = redis.call('HMGET', job_key(each), 'created', 'turn', 'body', 'reply', 'v')
+    local known = turn[5] and tonumber(turn[5]) <= tonumber(ARGV[6])
+    if known and (turn[2] == 'pending' or turn[2] == 'writing') and #found < ARGV[7] * 5 then
       for _, field in ipairs({ each, turn[1], turn[2], turn[3], turn[4] }) do found[#found + 1] = field end
     end
   end
