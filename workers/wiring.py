@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 #: A step of the ledger is asked for this long: a reply that was paid for is worth waiting.
 PATIENCE_S = 60.0
 
-#: More connections to Claude than a worker has slots: those are the bound, may be set on Celery's
-#: command line, and change while it runs. A job must never wait for a connection.
+#: More connections to Claude, and to mem0's platform, than a worker has slots: those are the bound,
+#: may be set on Celery's command line, and change while it runs. No job must wait for a connection.
 MOST_CONNECTIONS = 100_000
 
 
@@ -89,6 +89,10 @@ async def open_memories(settings: Settings) -> Memories | None:
             from workers.adapters.mem0_embedded import open_embedded
 
             return await open_embedded(settings)
+        case "hosted":
+            from workers.adapters.mem0_hosted import open_hosted
+
+            return await open_hosted(settings, MOST_CONNECTIONS)
         case other:
             raise Misconfigured("AFTERWORD_MEMORY", f"the backend {other} is not there yet")
 

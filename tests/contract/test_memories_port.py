@@ -8,12 +8,15 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from shared.errors import IllegalStep, Upstream
 from shared.names import memory_key
 from shared.settings import Settings
 from tests.fakes.memory import FakeMemories
+from tests.standins.mem0_platform import KEY, Mem0StandIn
 from workers.adapters.mem0_embedded import open_embedded
+from workers.adapters.mem0_hosted import open_hosted
 from workers.ports import Added, Kept, Memories, Turn
 
 ANA = memory_key("default", "ana")
@@ -21,16 +24,21 @@ BEN = memory_key("default", "ben")
 AT = datetime(2026, 5, 8, 20, 30, 15, tzinfo=UTC)
 
 
-@pytest.fixture(params=["fake", "fake, asynchronous", "embedded"])
+@pytest.fixture(params=["fake", "fake, asynchronous", "embedded", "hosted"])
 async def memories(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Memories]:
-    opened = await _open(request.param, tmp_path)
-    yield opened
-    await opened.aclose()
+    async with Mem0StandIn(polls=2) as mem0:
+        opened = await _open(request.param, tmp_path, mem0.url)
+        yield opened
+        await opened.aclose()
 
 
-async def _open(kind: str, folder: Path) -> Memories:
-    if kind == "embedded":
-        return await open_embedded(Settings(data_dir=folder / "data"))
+async def _open(kind: str, folder: Path, mem0_host: str) -> Memories:
+    match kind:
+        case "embedded":
+            return await open_embedded(Settings(data_dir=folder / "data"))
+        case "hosted":
+            settings = Settings(mem0_api_key=SecretStr(KEY), mem0_host=mem0_host)
+            return await open_hosted(settings, connections=10)
     return FakeMemories(polls=2 if "asynchronous" in kind else 0)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -12,6 +10,7 @@ from typing import Any
 
 from shared.errors import IllegalStep, Misconfigured
 from shared.settings import Settings
+from workers.adapters.mem0_import import mem0_silenced
 from workers.adapters.mem0_selfhosted import SelfHosted
 from workers.embedded.folder import Folder
 from workers.keep import only_asks
@@ -39,8 +38,7 @@ class Embedded:
 
     def open(self) -> Any:
         """Build mem0's `Memory` on our store and our embedder."""
-        # Read at import: mem0 makes its folder, and reports home unless it is told not to.
-        os.environ |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(self._folder / "mem0")}
+        mem0_silenced(self._folder / "mem0")
         try:
             return _build(self._folder / "memories.sqlite")
         except ImportError as error:
@@ -84,8 +82,6 @@ def _build(path: Path) -> Any:
     from workers.embedded.embedder import DIMS
     from workers.embedded.store import COLLECTION
 
-    # mem0 logs memories, and what it logs as an error it also raises.
-    logging.getLogger("mem0").setLevel(logging.CRITICAL + 1)
     # mem0 knows providers by name only, so ours go under names that it knows.
     VectorStoreFactory.provider_to_class["faiss"] = f"{__name__}.build_store"
     EmbedderFactory.provider_to_class["fastembed"] = f"{__name__}.build_embedder"

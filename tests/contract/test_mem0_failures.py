@@ -1,0 +1,381 @@
+"""Every way in which a call to mem0's platform fails, and what it is to us: one row each."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+from pydantic import SecretStr
+
+from shared.errors import (
+    AccessDenied,
+    BadAnswer,
+    IllegalStep,
+    Misconfigured,
+    RateLimited,
+    Rejected,
+    Unavailable,
+    Upstream,
+)
+from shared.settings import Settings
+from tests.standins.mem0_platform import KEY, Mem0StandIn
+from tests.standins.mem0_plays import HTML, Play
+from tests.standins.stepserver import Cue
+from workers.adapters.mem0_hosted import Hosted, open_hosted
+from workers.ports import Added, Kept, Turn
+from workers.wiring import open_memories
+
+ANA = "owner-ana"
+BEN = "owner-ben"
+SECRET = "canary-secret"
+SHORT_S = 0.2
+AT = datetime(2026, 5, 8, 20, 30, 15, 250_000, tzinfo=UTC)
+TURN = Turn("turn-1", f"I like {SECRET}.", f"Noted, {SECRET}.", AT, "conversation-1")
+
+CALLS: dict[str, Callable[[Hosted], Awaitable[object]]] = {
+    "search": lambda memories: memories.search(ANA, f"what about {SECRET}", 5),
+    "add": lambda memories: memories.add(ANA, TURN),
+    "get_all": lambda memories: memories.find(ANA, "turn-1"),
+    "event": lambda memories: memories.follow(ANA, "event-1"),
+    "delete_all": lambda memories: memories.forget(ANA),
+}
+
+#: Calls after which something may have changed, or may still come.
+CHANGING = ("add", "event")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One failure: what mem0 does, and the error of ours."""
+
+    name: str
+    play: Play
+    error: type[Upstream]
+    code: str
+    retry_after_s: float | None = None
+    call_s: float = 10.0
+
+
+def status(number: int, error: type[Upstream], code: str, **play: Any) -> Row:
+    body = f'{{"detail": "about {SECRET}"}}'
+    told: dict[str, Any] = {"status": number, "body": body} | play
+    return Row(f"{number} {code}", Play(**told), error, code)
+
+
+def waits(name: str, header: str | None, seconds: float | None) -> Row:
+    headers = {"retry-after": header} if header is not None else {}
+    play = Play(status=429, body=SECRET, headers=headers)
+    return Row(f"429 retry-after {name}", play, RateLimited, "rate_limited", seconds)
+
+
+STATUSES = [
+    status(302, AccessDenied, "wrong_address", headers={"location": "http://127.0.0.1:9/"}),
+    status(400, Rejected, "invalid_request"),
+    status(401, AccessDenied, "key_refused"),
+    status(402, AccessDenied, "billing"),
+    status(403, AccessDenied, "not_permitted"),
+    status(405, AccessDenied, "wrong_address"),
+    status(407, AccessDenied, "proxy_refused"),
+    status(408, Unavailable, "provider_timeout"),
+    status(409, Rejected, "conflict"),
+    status(413, Rejected, "too_large"),
+    status(418, Rejected, "http_418"),
+    status(422, Rejected, "invalid_request"),
+    status(425, Unavailable, "too_early"),
+    status(500, Unavailable, "provider_error"),
+    status(501, Unavailable, "provider_error"),
+    status(502, Unavailable, "provider_error", body=HTML),
+    status(503, Unavailable, "overloaded"),
+    status(504, Unavailable, "provider_timeout"),
+    status(520, Unavailable, "provider_error", body=HTML),
+    status(529, Unavailable, "overloaded"),
+]
+
+WAITS = [
+    waits("none", None, None),
+    waits("7", "7", 7.0),
+    waits("0", "0", 0.0),
+    waits("2.5", "2.5", 2.5),
+    waits("date", "Thu, 01 Oct 2026 12:00:30 GMT", 30.0),
+    waits("years", "4294967", 4294967.0),
+    waits("nonsense", "later", None),
+]
+
+BROKEN = [
+    Row("200 html", Play(body=HTML), BadAnswer, "bad_json"),
+    Row("200 half a JSON", Play(body='{"results": [{"memory": "' + SECRET), BadAnswer, "bad_json"),
+    Row("200 nothing", Play(body=" "), BadAnswer, "bad_json"),
+    Row("200 a list", Play(body=f'["{SECRET}"]'), BadAnswer, "unexpected_answer"),
+    Row("200 null", Play(body="null"), BadAnswer, "unexpected_answer"),
+    Row("200 results that are none", Play(body='{"results": 7}'), BadAnswer, "unexpected_answer"),
+    Row("closed before the answer", Play(cue=Cue.CLOSE), Unavailable, "unreachable"),
+    Row("reset before the answer", Play(cue=Cue.RESET), Unavailable, "unreachable"),
+    Row("closed in the answer", Play(half=True, cue=Cue.CLOSE), Unavailable, "unreachable"),
+    Row("reset in the answer", Play(half=True, cue=Cue.RESET), Unavailable, "unreachable"),
+    Row("silence", Play(silent=True), Unavailable, "too_slow", call_s=SHORT_S),
+    Row("stalled", Play(half=True, cue=Cue.HOLD), Unavailable, "too_slow", call_s=SHORT_S),
+]
+
+ROWS = [*STATUSES, *WAITS, *BROKEN]
+
+
+@pytest.fixture
+async def mem0() -> AsyncIterator[Mem0StandIn]:
+    async with Mem0StandIn() as mem0:
+        yield mem0
+
+
+@pytest.fixture
+async def memories(mem0: Mem0StandIn) -> AsyncIterator[Hosted]:
+    opened = await opened_at(mem0.url)
+    yield opened
+    await opened.aclose()
+
+
+async def opened_at(url: str, call_s: float = 10.0, key: str = KEY) -> Hosted:
+    settings = Settings(mem0_api_key=SecretStr(key), mem0_host=url)
+    memories = cast(Hosted, await open_hosted(settings, connections=2))
+    memories._call_s = call_s
+    return memories
+
+
+async def failure_of(call: Awaitable[object]) -> Upstream:
+    with pytest.raises(Upstream) as caught:
+        await call
+    return caught.value
+
+
+def assert_silent(error: BaseException) -> None:
+    """Nothing of a turn, the key or the provider's words is in an error, or behind it."""
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    shown = f"{error!r} {''.join(traceback.format_exception(error))} {vars(error)}"
+    assert SECRET not in shown
+    assert KEY not in shown
+
+
+@pytest.mark.parametrize("verb", CALLS)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+async def test_failure(
+    mem0: Mem0StandIn,
+    memories: Hosted,
+    row: Row,
+    verb: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    # Twice: what only reads or deletes is sent once more if its connection was gone.
+    mem0.plays(*[replace(row.play, verb=verb)] * 2)
+    memories._call_s = row.call_s
+    error = await failure_of(CALLS[verb](memories))
+    assert (type(error), error.code) == (row.error, row.code)
+    assert error.retry_after_s == row.retry_after_s
+    may_be_stored = verb in CHANGING and row.error in (Unavailable, BadAnswer)
+    assert error.unknown_outcome is may_be_stored
+    assert_silent(error)
+    assert SECRET not in caplog.text
+    assert KEY not in caplog.text
+    assert ANA not in caplog.text
+
+
+@pytest.mark.parametrize("verb", ["search", "add", "get_all", "delete_all"])
+async def test_no_such_path_is_a_wrong_address(
+    mem0: Mem0StandIn, memories: Hosted, verb: str
+) -> None:
+    mem0.plays(Play(verb=verb, status=404))
+    error = await failure_of(CALLS[verb](memories))
+    assert (type(error), error.code) == (AccessDenied, "wrong_address")
+
+
+@pytest.mark.parametrize("verb", ["search", "add"])
+async def test_no_failed_post_is_tried_twice(
+    mem0: Mem0StandIn, memories: Hosted, verb: str
+) -> None:
+    await memories.search(ANA, "warm up", 1)  # on a connection that was used before, too
+    mem0.requests.clear()
+    mem0.plays(Play(verb=verb, cue=Cue.RESET))
+    await failure_of(CALLS[verb](memories))
+    assert len(mem0.seen(verb)) == 1
+
+
+async def test_a_wrong_key_is_ours() -> None:
+    async with Mem0StandIn() as mem0:
+        memories = await opened_at(mem0.url, key="another")
+        error = await failure_of(memories.search(ANA, "tea", 5))
+        await memories.aclose()
+    assert (type(error), error.code) == (AccessDenied, "key_refused")
+
+
+async def test_no_key_is_a_setting() -> None:
+    with pytest.raises(Misconfigured) as caught:
+        await open_memories(Settings(memory="hosted"))
+    assert caught.value.setting == "MEM0_API_KEY"
+
+
+async def test_it_opens_while_nobody_listens() -> None:
+    async with Mem0StandIn() as mem0:
+        url = mem0.url
+    settings = Settings(mem0_api_key=SecretStr(KEY), mem0_host=url)
+    memories = await open_memories(settings)
+    assert memories is not None
+    error = await failure_of(memories.add(ANA, TURN))
+    await memories.aclose()
+    assert (type(error), error.code) == (Unavailable, "unreachable")
+    assert_silent(error)
+
+
+async def test_nothing_is_asked_to_open(mem0: Mem0StandIn, memories: Hosted) -> None:
+    assert isinstance(memories, Hosted)
+    assert list(mem0.requests) == []
+    assert "mem0" in sys.modules
+
+
+async def test_an_add_says_the_turn_and_nothing_else(mem0: Mem0StandIn, memories: Hosted) -> None:
+    await memories.add(ANA, TURN)
+    (seen,) = mem0.seen("add")
+    assert seen.body == {
+        "messages": [
+            {"role": "user", "content": TURN.user_text},
+            {"role": "assistant", "content": TURN.reply_text},
+        ],
+        "user_id": ANA,
+        "metadata": {"turn_id": "turn-1", "said_at": AT.isoformat()},
+        "timestamp": int(AT.timestamp()),
+    }
+
+
+async def test_a_search_is_for_one_owner_and_not_too_long(
+    mem0: Mem0StandIn, memories: Hosted
+) -> None:
+    await memories.search(ANA, "tea " * 10_000, 7)
+    (seen,) = mem0.seen("search")
+    assert seen.body["filters"] == {"user_id": ANA}
+    assert seen.body["top_k"] == 7
+    assert len(seen.body["query"]) <= 2000
+
+
+async def test_a_search_for_nothing_is_not_made(mem0: Mem0StandIn, memories: Hosted) -> None:
+    assert list(await memories.search(ANA, " \n", 5)) == []
+    assert list(mem0.requests) == []
+
+
+async def test_a_foreign_row_says_whose_it_is(mem0: Mem0StandIn, memories: Hosted) -> None:
+    mem0.plant(ANA, {"id": "m", "memory": "tea", "user_id": BEN, "score": 1, "metadata": None})
+    mem0.plant(ANA, {"id": "n", "memory": "tea", "score": 0.5, "created_at": "2026-05-08T20:30:15"})
+    found = await memories.search(ANA, "tea", 5)
+    assert [(row.owner, row.turn_id) for row in found] == [(BEN, None), ("", None)]
+    assert found[1].created_at == AT.replace(microsecond=0)
+
+
+@pytest.mark.parametrize("filters_ignored", [("user_id", BEN), ("metadata", {"turn_id": "turn-2"})])
+async def test_what_is_not_of_this_turn_is_not_found(
+    mem0: Mem0StandIn, memories: Hosted, filters_ignored: tuple[str, Any]
+) -> None:
+    row = {"id": "m", "memory": "tea", "user_id": ANA, "metadata": {"turn_id": "turn-1"}}
+    answer = {"results": [row | dict([filters_ignored]), row | {"id": "ours"}]}
+    mem0.plays(Play(verb="get_all", body=str(answer).replace("'", '"')))
+    assert list(await memories.find(ANA, "turn-1")) == ["ours"]
+
+
+async def followed(memories: Hosted, added: Added) -> Added:
+    assert added.event_id is not None
+    return await memories.follow(ANA, added.event_id)
+
+
+async def test_an_add_is_followed_one_step_at_a_time(mem0: Mem0StandIn, memories: Hosted) -> None:
+    mem0.polls = 3
+    added = pending = await memories.add(ANA, TURN)
+    for _ in range(2):
+        pending = await followed(memories, pending)
+        assert pending == added
+        assert pending.kept is Kept.PENDING
+    stored = await followed(memories, pending)
+    assert (stored.kept, stored.memory_ids) == (Kept.STORED, (mem0.rows[0]["id"],))
+    assert len(mem0.seen("event")) == 3
+
+
+async def test_an_extraction_may_find_nothing(mem0: Mem0StandIn, memories: Hosted) -> None:
+    mem0.extract = lambda _: []
+    assert await followed(memories, await memories.add(ANA, TURN)) == Added(Kept.NOTHING)
+
+
+async def test_a_failed_event_may_be_added_again(mem0: Mem0StandIn, memories: Hosted) -> None:
+    mem0.failing = 1
+    error = await failure_of(followed(memories, await memories.add(ANA, TURN)))
+    assert (type(error), error.code) == (BadAnswer, "event_failed")
+    assert not error.unknown_outcome
+    assert (await followed(memories, await memories.add(ANA, TURN))).kept is Kept.STORED
+
+
+async def test_an_event_that_is_gone_may_be_added_again(memories: Hosted) -> None:
+    error = await failure_of(memories.follow(ANA, "no-such-event"))
+    assert (type(error), error.code) == (BadAnswer, "event_gone")
+    assert not error.unknown_outcome
+
+
+@pytest.mark.parametrize("verb", CHANGING)
+async def test_a_status_from_the_future_may_mean_stored(
+    mem0: Mem0StandIn, memories: Hosted, verb: str
+) -> None:
+    mem0.plays(Play(verb=verb, body='{"event_id": "event-1", "status": "PAUSED"}'))
+    error = await failure_of(CALLS[verb](memories))
+    assert (type(error), error.code) == (BadAnswer, "unknown_status")
+    assert error.unknown_outcome
+
+
+@pytest.mark.parametrize(
+    "play",
+    [Play(verb="add", status=504, done=True), Play(verb="add", cue=Cue.CLOSE, done=True)],
+    ids=["504", "cut"],
+)
+async def test_done_but_never_answered_is_found_later(
+    mem0: Mem0StandIn, memories: Hosted, play: Play
+) -> None:
+    mem0.plays(play)
+    error = await failure_of(memories.add(ANA, TURN))
+    assert error.unknown_outcome
+    (event_id,) = mem0.events
+    assert list(await memories.find(ANA, TURN.id)) == []
+    await memories.follow(ANA, event_id)
+    assert list(await memories.find(ANA, TURN.id)) == [mem0.rows[0]["id"]]
+
+
+async def test_forgetting_waits_until_it_is_done(mem0: Mem0StandIn, memories: Hosted) -> None:
+    await followed(memories, await memories.add(ANA, TURN))
+    mem0.polls = 2
+    await memories.forget(ANA)
+    assert mem0.rows == []
+
+
+async def test_forgetting_that_fails_is_an_error(mem0: Mem0StandIn, memories: Hosted) -> None:
+    mem0.plays(Play(verb="event", body='{"id": "event-1", "status": "FAILED"}'))
+    error = await failure_of(memories.forget(ANA))
+    assert error.code == "event_failed"
+
+
+@pytest.mark.parametrize("verb", ["search", "add", "find", "forget"])
+async def test_without_an_owner_nothing_is_asked(
+    mem0: Mem0StandIn, memories: Hosted, verb: str
+) -> None:
+    calls: dict[str, Callable[[], Awaitable[object]]] = {
+        "search": lambda: memories.search("", "tea", 5),
+        "add": lambda: memories.add("", TURN),
+        "find": lambda: memories.find("", "turn-1"),
+        "forget": lambda: memories.forget(""),
+    }
+    with pytest.raises(IllegalStep):
+        await calls[verb]()
+    assert list(mem0.requests) == []
+
+
+async def test_a_turn_that_is_no_unicode_is_this_ones(memories: Hosted) -> None:
+    turn = replace(TURN, user_text=f"{SECRET} \ud800")
+    error = await failure_of(memories.add(ANA, turn))
+    assert (type(error), error.code) == (Rejected, "not_unicode")
+    assert_silent(error)
