@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-from typing import Any
 
 from shared.errors import AccessDenied, RateLimited, Rejected, Unavailable, Upstream
+from workers.adapters.retry_after import retry_after_seconds
 
 Verdict = tuple[type[Upstream], str]
 
@@ -95,31 +93,3 @@ def _by_class(status: int) -> Verdict:
             return Rejected, f"http_{status}"
         case _:
             return Unavailable, "provider_error"
-
-
-def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return how long the provider asks us to wait, without a cap; `None` if it does not say.
-
-    A date counts from the answer's own `date`, so that no clock of ours takes part.
-    """
-    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
-        return milliseconds / 1000
-    if (seconds := _number(headers.get("retry-after"))) is not None:
-        return seconds
-    return _seconds_between(headers.get("date"), headers.get("retry-after"))
-
-
-def _number(text: Any) -> float | None:
-    try:
-        number = float(text)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
-
-
-def _seconds_between(start: str | None, end: str | None) -> float | None:
-    try:
-        between = parsedate_to_datetime(end or "") - parsedate_to_datetime(start or "")
-    except (TypeError, ValueError):
-        return None
-    return max(0.0, between.total_seconds())

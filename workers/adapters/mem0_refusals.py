@@ -7,7 +7,7 @@ import json
 import httpx
 
 from shared.errors import AccessDenied, BadAnswer, RateLimited, Rejected, Unavailable, Upstream
-from workers.adapters.claude_errors import retry_after_seconds
+from workers.adapters.retry_after import retry_after_seconds
 
 _BY_STATUS: dict[int, tuple[type[Upstream], str]] = {
     400: (Rejected, "invalid_request"),
