@@ -119,6 +119,17 @@ class Book:
         now_s, microseconds = self.redis.time()
         return until_ms / 1000 - float(now_s + microseconds / 1e6)
 
+    def open_ends(self) -> set[str]:
+        """Return every job or lane that is open, placed, held or not empty."""
+        root = self.keys.root
+        found = set(self.redis.zrange(f"{root}:open", 0, -1)) | set(
+            self.redis.hkeys(f"{root}:fences")
+        )
+        for agenda in self.AGENDAS:
+            for place in self.PLACES:
+                found.update(self.redis.zrange(f"{root}:{place}:{agenda}", 0, -1))
+        return found | set(self.redis.scan_iter(f"{root}:lane:*"))
+
     def make_due(self, name: str) -> None:
         """Let the time pass that a job's or lane's lease or pause still had."""
         for place, agenda in self.places(name):

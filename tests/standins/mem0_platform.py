@@ -152,7 +152,7 @@ class Mem0StandIn(StepServer):
             raise Refused(404, "Event not found")
         event.polls -= 1
         if event.polls <= 0 and event.status in ("PENDING", "RUNNING"):
-            _finish(event)
+            finish(event)
         elif event.status == "PENDING":
             event.status = "RUNNING"
         return {"id": event.id, "status": event.status, "results": event.results}
@@ -182,7 +182,8 @@ class Mem0StandIn(StepServer):
         return {"count": len(results), "next": None, "previous": None, "results": results}
 
 
-def _finish(event: Event) -> None:
+def finish(event: Event) -> None:
+    """Do the work of an event now."""
     try:
         event.results = event.work()
         event.status = "SUCCEEDED"

@@ -1,0 +1,70 @@
+"""A worker is killed, or stopped, at every step of both lives; then the bill is drawn up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.standins.bill import table
+from tests.standins.sweeping import Fault, Ground, Run, ground
+from tests.standins.turnstile import END_OF_ANSWER, HINT, Phase, Point
+
+pytestmark = [pytest.mark.faults, pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
+
+#: All steps, or those of the first turn alone.
+WHOLE = os.environ.get("FAULTS") == "whole"
+
+#: Runs at the same time: most of a run is waiting for a lease to run out.
+AT_ONCE = 5
+
+#: What the life of a job and of its turn is made of; nothing else is trapped.
+LIFE = (
+    HINT, "claim", "search", "claude", END_OF_ANSWER, "delta", "finish",
+    "lane_claim", "begin", "add", "note_event", "event", "settle", "release",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with ground(tmp_path_factory.mktemp("sweep")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def steps(on: Ground) -> list[tuple[str, int]]:
+    """Give the steps of a run that nothing happens to."""
+    run = Run(on)
+    bill = run.meet("none", None)
+    assert not bill.wrong, bill.wrong
+    return [step for step in run.steps if step[0] in LIFE]
+
+
+def test_a_run_without_a_fault_takes_every_step(steps: Sequence[tuple[str, int]]) -> None:
+    assert {name for name, _ in steps} == set(LIFE)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", ["kill"])
+def test_whatever_happens_at_any_step_every_turn_is_answered_and_stored_once(
+    on: Ground, steps: Sequence[tuple[str, int]], fault: Fault
+) -> None:
+    points = [point for name, nth in steps if WHOLE or nth == 1 for point in _points(name, nth)]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        bills = list(pool.map(lambda point: Run(on).meet(fault, point), points))
+    print(table(f"{fault} sweep, {len(points)} points", bills))
+    wrong = {
+        str(point): bill.wrong for point, bill in zip(points, bills, strict=True) if bill.wrong
+    }
+    assert not wrong
+
+
+def _points(name: str, nth: int) -> list[Point]:
+    phases: Sequence[Phase] = ("before", "after")
+    if name == HINT:
+        phases = ("after",)  # popped, and never arrived
+    if name == END_OF_ANSWER:
+        phases = ("before",)
+    return [Point(name, nth, phase) for phase in phases]

@@ -1,0 +1,191 @@
+"""One run of a sweep: a victim, a fault at one of its steps, a rescuer, and the bill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from producer import Job, Producer
+from shared.contracts import ChatRequest
+from shared.settings import Settings
+from tests.standins.bill import Bill, Outcome, bill
+from tests.standins.book import Book
+from tests.standins.mem0_platform import KEY
+from tests.standins.nursery import Nursery
+from tests.standins.processes import alive
+from tests.standins.providers import Providers
+from tests.standins.turnstile import Point, Turnstile
+from tests.standins.valkey import Valkey
+from tests.standins.waiting import wait_until
+
+Fault = Literal["kill", "stop", "none"]
+
+#: A lease of this length is lost soon, and not by a machine that is merely busy.
+LEASE_S = 0.8
+PATIENCE_S = 40.0
+REPAIRED_S = 5.0
+
+_TIMES = {
+    "AFTERWORD_LEASE_S": str(LEASE_S),
+    "AFTERWORD_SWEEP_S": "0.1",
+    "AFTERWORD_HINT_GRACE_S": "0.4",
+    "AFTERWORD_DELTA_MS": "1",
+    "AFTERWORD_MAX_ATTEMPTS": "20",
+    "AFTERWORD_RECALL_BUDGET_MS": "5000",
+}
+if "repair_s" in Settings.model_fields:
+    _TIMES["AFTERWORD_REPAIR_S"] = "1"
+SAID = (
+    ("ann", "I prefer Celsius, canary."),
+    ("ann", "I live in Oslo, canary."),
+    ("bob", "I keep bees, canary."),
+)
+
+
+@dataclass
+class Ground:
+    """What all runs of a sweep share."""
+
+    valkey: Valkey
+    providers: Providers
+    nursery: Nursery
+    folder: Path
+
+
+@contextmanager
+def ground(folder: Path) -> Iterator[Ground]:
+    """Start everything that outlives a single run."""
+    with Valkey() as valkey, Providers() as providers, Nursery() as nursery:
+        yield Ground(valkey, providers, nursery, folder)
+
+
+class Run:
+    """Puts three turns of two users through workers, one of which meets a fault at one point."""
+
+    def __init__(self, on: Ground) -> None:
+        self._ground = on
+        self._name = f"t-{uuid.uuid4().hex[:10]}"
+        self._go_on = threading.Event()
+        self._turnstile = Turnstile()
+        self._environ = {
+            "AFTERWORD_REDIS_URL": on.valkey.url,
+            "AFTERWORD_NAMESPACE": self._name,
+            "AFTERWORD_DURABILITY": "none",
+            "AFTERWORD_MEMORY": "hosted",
+            "AFTERWORD_DATA_DIR": str(on.folder / self._name),
+            "ANTHROPIC_API_KEY": "test-key",
+            "ANTHROPIC_BASE_URL": on.providers.claude.url,
+            "MEM0_API_KEY": KEY,
+            "MEM0_HOST": on.providers.mem0.url,
+        } | _TIMES
+        self.settings = Settings.load(self._environ)
+        self.victim = 0
+
+    @property
+    def steps(self) -> list[tuple[str, int]]:
+        """Return the steps that the victim took."""
+        return self._turnstile.passed
+
+    def meet(self, fault: Fault, point: Point | None) -> Bill:
+        """Let the fault happen at the point and return the bill once all is settled."""
+        with self._turnstile:
+            if point is not None:
+                self._turnstile.trap(point, {"kill": self._kill, "stop": self._stop}[fault])
+            self.victim = self._start("victim", self._through_the_turnstile())
+            with Producer(self.settings) as producer:
+                jobs = producer.submit_many(self._requests())
+                accepted = [job for job in jobs if isinstance(job, Job)]
+                if point is not None:
+                    wait_until(self._turnstile.sprung.is_set, f"the step {point}", PATIENCE_S)
+                    self._start("rescuer", {})
+                self._settled(accepted)
+                if fault == "stop":
+                    self._wake(accepted)
+                return self._bill(accepted)
+
+    def _requests(self) -> list[ChatRequest]:
+        return [
+            ChatRequest(user_id=f"{user}-{self._name}", message=text, conversation_id="talk")
+            for user, text in SAID
+        ]
+
+    def _through_the_turnstile(self) -> dict[str, str]:
+        on = self._ground
+        return {
+            "AFTERWORD_REDIS_URL": self._turnstile.redis(on.valkey.port),
+            "ANTHROPIC_BASE_URL": self._turnstile.http(on.providers.claude.url),
+            "MEM0_HOST": self._turnstile.http(on.providers.mem0.url),
+        }
+
+    def _start(self, name: str, environ: dict[str, str]) -> int:
+        return self._ground.nursery.start(
+            self._environ | environ, self.log_of(name),
+            "-Q", "replies,memories", "-n", f"{name}@{self._name}", "--loglevel", "INFO",
+        )  # fmt: skip
+
+    def log_of(self, name: str) -> Path:
+        """Return the file that a worker logs to."""
+        return self._ground.folder / f"{self._name}-{name}.log"
+
+    def _kill(self) -> bool:
+        os.kill(self.victim, signal.SIGKILL)
+        return False
+
+    def _stop(self) -> bool:
+        """Stop the victim; what it just asked for, or was just answered, arrives when it wakes."""
+        os.kill(self.victim, signal.SIGSTOP)
+        return self._go_on.wait(PATIENCE_S)
+
+    def _wake(self, jobs: Sequence[Job]) -> None:
+        """Wake the victim, and wait until it has swept again, so that it knows what it missed."""
+        before = self.log_of("victim").stat().st_size
+        os.kill(self.victim, signal.SIGCONT)
+        self._go_on.set()
+        renewals = self._turnstile.seen("sweep")
+        wait_until(lambda: self._turnstile.seen("sweep") > renewals + 3, "it is awake", PATIENCE_S)
+        assert alive(self.victim), self.log_of("victim").read_text()[before:]
+        self._settled(jobs)
+        with suppress(AssertionError):  # what was not repaired stands on the bill
+            wait_until(lambda: not self._doubled(), "what it doubled is repaired", REPAIRED_S)
+
+    def _settled(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            wait_until(lambda job=job: self._is_over(job), f"{job.id} is over", PATIENCE_S)  # type: ignore[misc]
+
+    def _is_over(self, job: Job) -> bool:
+        status = job.status()
+        return status.state.terminal and status.turn.settled
+
+    def _bill(self, jobs: Sequence[Job]) -> Bill:
+        book = Book(self.settings)
+        wait_until(lambda: not book.open_ends(), "nothing is open any more", PATIENCE_S)
+        outcomes = [self._outcome(job) for job in jobs]
+        return bill(outcomes, self._rows(), book.open_ends())
+
+    def _outcome(self, job: Job) -> Outcome:
+        status = job.status()
+        lane = str(Book(self.settings).job(job.id)["lane"])
+        return Outcome(job.id, lane, status.state, status.turn, list(job.stream()))
+
+    def _rows(self) -> list[str]:
+        """Return the turns of what mem0 holds of this run's users, in the order of the adds."""
+        mem0 = self._ground.providers.mem0
+        found: list[str] = self._ground.providers.do(
+            lambda: [
+                row["metadata"]["turn_id"]
+                for row in mem0.rows
+                if row["user_id"].endswith(self._name)
+            ]
+        )
+        return found
+
+    def _doubled(self) -> bool:
+        rows = self._rows()
+        return len(rows) > len(set(rows))
