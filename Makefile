@@ -57,11 +57,15 @@ clean: ## remove everything that can be made again
 # Pins stay as they are unless they must move: `make lock ARGS=--upgrade` moves them all.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--only-binary :all: --no-emit-index-url --no-emit-find-links
-RUNTIME := pyproject.toml --extra workers --extra embedded --group install
+RUNTIME := pyproject.toml --extra workers --extra selfhosted --extra embedded --group install
+IMAGE   := pyproject.toml --extra workers --extra selfhosted --group install
 
 lock: $(DEV) ## write the locks anew after a change of pyproject.toml
 	$(COMPILE) $(RUNTIME) --custom-compile-command 'make lock' $(ARGS) -o requirements.lock
 	$(COMPILE) --group pyproject.toml:weights --no-deps --no-header >> requirements.lock
+	$(COMPILE) $(IMAGE) --constraint requirements.lock \
+		--custom-compile-command 'make lock, out of requirements.lock' \
+		-o requirements-workers.lock
 	$(COMPILE) $(RUNTIME) --group dev --constraint requirements.lock \
 		--custom-compile-command 'make lock, on top of requirements.lock' $(ARGS) \
 		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.lock | sort -u) \

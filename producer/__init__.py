@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from producer.asynchronous import AsyncJob, AsyncProducer
 from producer.synchronous import Job, Producer
-from shared.contracts import ChatRequest, Event, JobStatus, MemoryUsed, Reply, Usage
+from shared.contracts import (
+    ChatRequest,
+    Event,
+    JobStatus,
+    MemoryUsed,
+    Reply,
+    Usage,
+    UsageSum,
+    WhenBusy,
+)
 from shared.errors import (
     AfterwordError,
+    ConversationBusy,
     InvalidRequest,
     JobFailed,
     JobNotFound,
@@ -25,6 +35,7 @@ __all__ = [
     "AsyncJob",
     "AsyncProducer",
     "ChatRequest",
+    "ConversationBusy",
     "Event",
     "InvalidRequest",
     "Job",
@@ -44,4 +55,6 @@ __all__ = [
     "Settings",
     "TurnState",
     "Usage",
+    "UsageSum",
+    "WhenBusy",
 ]

@@ -8,7 +8,15 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
-from shared.contracts import ChatRequest, Event, JobStatus, Priority, Reply
+from shared.contracts import (
+    ChatRequest,
+    Event,
+    JobStatus,
+    Priority,
+    Reply,
+    UsageSum,
+    WhenBusy,
+)
 from shared.discovery import settings_in_use
 from shared.errors import AfterwordError, JobFailed, LedgerUnavailable, NoReplyInTime
 from shared.ledger.ledger import Ledger
@@ -43,6 +51,7 @@ class AsyncProducer:
         user_id: str,
         message: str,
         conversation_id: str | None = None,
+        when_busy: WhenBusy = "enqueue",
         idempotency_key: str | None = None,
         tenant: str = "default",
         system: str | None = None,
@@ -55,7 +64,10 @@ class AsyncProducer:
         """Accept one message to be answered, and return its job at once.
 
         The same `idempotency_key` with the same request gives the same job, so that sending
-        again is always safe; `expires_in` is in seconds. Raises `InvalidRequest` naming the
+        again is always safe; `expires_in` is in seconds. Messages of one conversation are
+        answered in the order of their submission, each with those before it in its prompt;
+        while an earlier one has no reply, `when_busy` lets this one wait (`enqueue`), refuses it
+        (`reject`), or cancels the earlier ones (`interrupt`). Raises `InvalidRequest` naming the
         field, or a `NotAccepted`: then nothing was promised.
         """
         return await self._submit(
@@ -63,6 +75,7 @@ class AsyncProducer:
                 "user_id": user_id,
                 "message": message,
                 "conversation_id": conversation_id,
+                "when_busy": when_busy,
                 "idempotency_key": idempotency_key,
                 "tenant": tenant,
                 "system": system,
@@ -79,14 +92,23 @@ class AsyncProducer:
     ) -> list[AsyncJob | AfterwordError]:
         """Submit many requests, given as the arguments of `submit`; return a result for each.
 
-        A request that is not accepted gives its error in its place and stops no other.
+        A request that is not accepted gives its error in its place and stops no other. Those of
+        one conversation are accepted in the order given.
         """
         asked = list(requests)
         results: list[AsyncJob | AfterwordError] = []
         for start in range(0, len(asked), GROUP):
             group = asked[start : start + GROUP]
-            results.extend(await asyncio.gather(*(self._submit_or_error(one) for one in group)))
+            results.extend(await self._submit_group(group))
         return results
+
+    async def usage(self, *, tenant: str = "default", user_id: str | None = None) -> UsageSum:
+        """Return what the replies of a tenant, or of one of its users, have cost so far.
+
+        A tenant's sum goes on for ever, a user's until 90 days after their last reply.
+        """
+        await self._check()
+        return await self._ledger.reading.usage(tenant, user_id)
 
     def job(self, job_id: str) -> AsyncJob:
         """Return a handle on a job that was submitted before, by any process."""
@@ -110,6 +132,22 @@ class AsyncProducer:
     ) -> None:
         """Close the connections."""
         await self.aclose()
+
+    async def _submit_group(
+        self, group: list[Mapping[str, Any] | ChatRequest]
+    ) -> list[AsyncJob | AfterwordError]:
+        """Submit all at once, but one after the other what must keep its order."""
+        lines: dict[str, list[int]] = {}
+        for number, request in enumerate(group):
+            lines.setdefault(_line(request) or str(number), []).append(number)
+        results: dict[int, AsyncJob | AfterwordError] = {}
+
+        async def submit_line(numbers: list[int]) -> None:
+            for number in numbers:
+                results[number] = await self._submit_or_error(group[number])
+
+        await asyncio.gather(*map(submit_line, lines.values()))
+        return [results[number] for number in range(len(group))]
 
     async def _submit_or_error(
         self, request: Mapping[str, Any] | ChatRequest
@@ -181,9 +219,10 @@ class AsyncJob:
                 yield event
 
     async def _events_over(
-        self, changes: AsyncIterator[JobStatus], after: str | None
+        self, changes: AsyncIterator[None], after: str | None
     ) -> AsyncIterator[Event]:
-        async for status in changes:
+        async for _ in changes:
+            status = await self.status()
             async for event in self._events(status, after):
                 after = event.id
                 yield event
@@ -197,7 +236,7 @@ class AsyncJob:
         return await self._ledger.reading.status(self.id)
 
     async def cancel(self) -> bool:
-        """Cancel the job; return false if it had ended before. Raises `JobNotFound`."""
+        """Cancel the job; return whether it is cancelled, now or before. Raises `JobNotFound`."""
         word = await self._ledger.jobs.cancel(self.id)
         if word == "gone":
             await self.status()
@@ -205,25 +244,22 @@ class AsyncJob:
 
     async def _ended(self) -> Reply:
         async with aclosing(self._changes()) as changes:
-            async for status in changes:
+            async for _ in changes:
+                status, reply = await self._ledger.reading.outcome(self.id)
+                if reply is not None:
+                    return reply
                 if status.state.terminal:
-                    return await self._reply_of(status)
+                    raise JobFailed(self.id, status.state, status.code or status.state)
         raise AssertionError("changes go on until their reader stops")
 
-    async def _changes(self) -> AsyncGenerator[JobStatus, None]:
-        """Give the job's status now and whenever something happened to it, for ever."""
+    async def _changes(self) -> AsyncGenerator[None, None]:
+        """Give a sign now and whenever something happened to the job, for ever."""
         woken = asyncio.Event()
         async with self._ledger.hearing_job(self.id, lambda _: woken.set()):
             while True:
                 woken.clear()
-                yield await self.status()
+                yield
                 await _any_sign(woken)
-
-    async def _reply_of(self, status: JobStatus) -> Reply:
-        reply = await self._ledger.reading.reply(self.id)
-        if reply is None:
-            raise JobFailed(self.id, status.state, status.code or status.state)
-        return reply
 
     async def _events(self, status: JobStatus, after: str | None) -> AsyncIterator[Event]:
         """Give what is there after an event id; of a stream no longer kept, only the end."""
@@ -244,6 +280,14 @@ class AsyncJob:
             code=status.code,
             state=status.state,
         )
+
+
+def _line(request: Mapping[str, Any] | ChatRequest) -> str | None:
+    """Return what requests of one conversation have in common; nothing is checked yet."""
+    fields = request.model_dump() if isinstance(request, ChatRequest) else request
+    if fields.get("conversation_id") is None or "user_id" not in fields:
+        return None
+    return repr((fields.get("tenant", "default"), fields["user_id"], fields["conversation_id"]))
 
 
 async def _any_sign(woken: asyncio.Event) -> None:

@@ -10,7 +10,15 @@ from typing import Any, Self
 
 from producer.asynchronous import AsyncJob, AsyncProducer
 from producer.portal import Portal
-from shared.contracts import ChatRequest, Event, JobStatus, Priority, Reply
+from shared.contracts import (
+    ChatRequest,
+    Event,
+    JobStatus,
+    Priority,
+    Reply,
+    UsageSum,
+    WhenBusy,
+)
 from shared.discovery import settings_in_use
 from shared.errors import AfterwordError
 from shared.names import check_job_id
@@ -36,6 +44,7 @@ class Producer:
         user_id: str,
         message: str,
         conversation_id: str | None = None,
+        when_busy: WhenBusy = "enqueue",
         idempotency_key: str | None = None,
         tenant: str = "default",
         system: str | None = None,
@@ -52,6 +61,7 @@ class Producer:
                 user_id=user_id,
                 message=message,
                 conversation_id=conversation_id,
+                when_busy=when_busy,
                 idempotency_key=idempotency_key,
                 tenant=tenant,
                 system=system,
@@ -71,6 +81,11 @@ class Producer:
         portal, producer = self._open()
         results = portal.call(producer.submit_many(requests))
         return [Job(self, one.id) if isinstance(one, AsyncJob) else one for one in results]
+
+    def usage(self, *, tenant: str = "default", user_id: str | None = None) -> UsageSum:
+        """Return what replies have cost so far; see `AsyncProducer.usage`."""
+        portal, producer = self._open()
+        return portal.call(producer.usage(tenant=tenant, user_id=user_id))
 
     def job(self, job_id: str) -> Job:
         """Return a handle on a job that was submitted before, by any process."""
@@ -151,7 +166,7 @@ class Job:
         return portal.call(job.status())
 
     def cancel(self) -> bool:
-        """Cancel the job; return false if it had ended before. Raises `JobNotFound`."""
+        """Cancel the job; return whether it is cancelled; see `AsyncJob.cancel`."""
         portal, job = self._producer._job(self.id)  # noqa: SLF001 the handle is part of it
         return portal.call(job.cancel())
 

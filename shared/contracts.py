@@ -17,6 +17,8 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
+    field_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -35,6 +37,7 @@ MAX_EXPIRES_IN_S = 7 * 24 * 3600.0
 MAX_OUTPUT_TOKENS = 128_000
 
 Priority = Literal["high", "normal", "low"]
+WhenBusy = Literal["enqueue", "reject", "interrupt"]
 MemoryStatus = Literal["fresh", "overlay", "degraded", "off"]
 
 
@@ -131,11 +134,16 @@ class Contract(BaseModel):
 
 
 class ChatRequest(Contract):
-    """What a backend asks for: one message of one user, to be answered with memory."""
+    """What a backend asks for: one message of one user, to be answered with memory.
+
+    `when_busy` says what becomes of it while an earlier message of its conversation has no reply
+    yet: it waits its turn, is refused, or ends the earlier ones.
+    """
 
     user_id: Id
     message: Text
     conversation_id: Id | None = None
+    when_busy: WhenBusy = "enqueue"
     idempotency_key: Id | None = None
     tenant: Id = "default"
     system: Text | None = None
@@ -146,6 +154,13 @@ class ChatRequest(Contract):
     expires_in: (
         Annotated[float, AfterValidator(_finite), Field(gt=0, le=MAX_EXPIRES_IN_S)] | None
     ) = None
+
+    @field_validator("when_busy")
+    @classmethod
+    def _of_a_conversation(cls, value: WhenBusy, read: ValidationInfo) -> WhenBusy:
+        if value != "enqueue" and read.data.get("conversation_id") is None:
+            raise _refuse("needs a conversation_id")
+        return value
 
     @classmethod
     def parse(cls, values: Mapping[str, Any], *, max_bytes: int, max_tokens: int) -> Self:
@@ -163,8 +178,14 @@ class ChatRequest(Contract):
         return request
 
     def body(self) -> str:
-        """Return the canonical JSON of what is asked, without the idempotency key."""
+        """Return the canonical JSON of what is asked, without the idempotency key.
+
+        What came after version 1 is left out where it says what version 1 did, so that older
+        workers can read it and its fingerprint stays.
+        """
         asked = self.model_dump(exclude={"idempotency_key"}, exclude_none=True)
+        if self.when_busy == "enqueue":
+            del asked["when_busy"]
         return json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     def fingerprint(self) -> str:
@@ -195,6 +216,15 @@ class Usage(Contract):
     output: int = 0
     cache_read: int = 0
     cache_write: int = 0
+
+
+class UsageSum(Contract):
+    """What the replies of a tenant, or of one of its users, have cost so far."""
+
+    tenant: str
+    user_id: str | None = None
+    replies: int = 0
+    usage: Usage = Usage()
 
 
 class MemoryUsed(Contract):

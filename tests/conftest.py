@@ -14,6 +14,7 @@ import pytest
 from tests.standins.offline import sitecustomize as offline
 
 if TYPE_CHECKING:
+    from tests.standins.postgres import Postgres
     from tests.standins.valkey import Valkey
 
 ROOT = Path(__file__).parents[1]
@@ -57,6 +58,15 @@ def valkey() -> Iterator[Valkey]:
     from tests.standins.valkey import Valkey
 
     with Valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Give the one PostgreSQL that all tests share; make yourself a database in it."""
+    from tests.standins.postgres import Postgres
+
+    with Postgres() as server:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""Which messages are worth keeping when no model extracts facts: those that state something.
+"""Which messages are worth keeping: not pleasantries; without extraction, not bare questions.
 
 A stored question is the nearest neighbour of the next one like it and pushes the answer out.
 What is not understood is kept: the words are English, with a glance at Chinese and Japanese.
@@ -13,6 +13,7 @@ from itertools import dropwhile, pairwise
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]”’]*\s+|(?<=[。！？؟])|\n+")  # noqa: RUF001
 _CLAUSE_END = re.compile(r"[,;:–—()，、；：]| - ")  # noqa: RUF001
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+_DIGIT_OR_LETTER = re.compile(r"[^\W_]")
 _QUESTION_MARK = re.compile(r"[?？؟]")  # noqa: RUF001
 
 _HAN_OR_KANA = re.compile(r"[\u3041-\u30ff\u3400-\u9fff]")
@@ -41,6 +42,16 @@ _REASONS = _set("because since given")
 _SAYING = _set("believe mention mentioned said say tell told think thought you")
 _TELLING = _SAYING | _set("forget know mind note remember")
 
+#: Words that carry a conversation and say nothing about who speaks. Neither yes nor no: they
+#: answer something, and a model that reads the reply with them may learn from it.
+_PLEASANTRIES = _set(
+    "ah aha alright amazing awesome bye cheers cool excellent fine goodbye good good-bye great "
+    "gotcha haha hello hey hi hm hmm lol many morning much night nice no-problem oh ok okay okey "
+    "perfect please see so super thank thanks thankyou thx too understood very welcome well "
+    "wonderful wow you ya later got it that that's evening afternoon for all the help again"
+)
+_LONGEST_PLEASANTRY = 6
+
 #: How many words after `my` its verb may stand: «my two little girls are ...».
 _REACH = 4
 
@@ -52,6 +63,15 @@ def only_asks(text: str) -> bool:
     plain = text.replace("’", "'")  # noqa: RUF001
     sentences = [part for part in _SENTENCE_END.split(plain) if part and _WORD.search(part)]
     return bool(sentences) and all(_asks(part) and not _states(part) for part in sentences)
+
+
+def only_pleasant(text: str) -> bool:
+    """Return whether a message is a greeting, a thank you, an okay, and nothing besides."""
+    words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text.lower())  # noqa: RUF001
+    if not words:
+        return not _DIGIT_OR_LETTER.search(text)
+    known = all(word.replace("’", "'") in _PLEASANTRIES for word in words)  # noqa: RUF001
+    return known and len(words) <= _LONGEST_PLEASANTRY
 
 
 def _asks(sentence: str) -> bool:

@@ -6,7 +6,7 @@ adapters and on the fakes alike.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -39,13 +39,26 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer: the model said that it is done and why."""
+    """A whole answer: the model said that it is done and why.
+
+    `pause_s` is for how many seconds the provider is to be left alone now, because it said with
+    the answer that its budget is used up.
+    """
 
     text: str
     stop_reason: str
     model: str
     usage: Usage
     request_id: str | None = None
+    pause_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What answers for a model; `warning` is what there is to say against using it any longer."""
+
+    found: str
+    warning: str = ""
 
 
 class Model(Protocol):
@@ -59,7 +72,7 @@ class Model(Protocol):
         """
         ...
 
-    async def check(self, model: str) -> str:
+    async def check(self, model: str) -> Checked:
         """Return what answers for that model, at no cost; raise an `Upstream` if nothing does."""
         ...
 
@@ -90,13 +103,20 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One user message and its reply, on its way into memory."""
+    """One user message and its reply, on its way into memory.
+
+    `attempt` names the one that adds it: what two adds left behind is told apart by it. `facts`
+    is what an earlier attempt extracted and had noted by `note_facts`, for a memory that does so.
+    """
 
     id: str
     user_text: str
     reply_text: str
     at: datetime
     conversation_id: str | None = None
+    attempt: str = ""
+    facts: str = ""
+    note_facts: Callable[[str], Awaitable[None]] | None = None
 
 
 class Kept(StrEnum):
@@ -143,9 +163,17 @@ class Memories(Protocol):
     async def follow(self, owner: str, event_id: str) -> Added:
         """Ask what became of an add that answered `PENDING`.
 
-        An error that is this one's (`BadAnswer`, `Rejected`) says that the add ended with
-        nothing, so that the turn may be added again.
+        An error that is this one's, without `unknown_outcome`, says that there is no more to
+        ask: that event failed or is forgotten. Look for the turn before it is added again.
         """
+        ...
+
+    async def copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
+        """Return the same ids as `find`, those of each attempt that added the turn by itself."""
+        ...
+
+    async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:
+        """Remove single memories of this owner; no error for one that is gone."""
         ...
 
     async def forget(self, owner: str) -> None:

@@ -7,10 +7,13 @@ message, inside a delimited block that its content cannot close.
 
 from __future__ import annotations
 
+import hashlib
+import html
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 
 from shared.contracts import ChatRequest, MemoryStatus
 from shared.ledger.records import PastTurn
@@ -30,22 +33,28 @@ UNAVAILABLE = "Memory cannot be read right now. Do not claim that nothing is rem
 MEMORY_SHARE = 0.25
 LONGEST_LINE = 1000
 _CUT = "…"
+#: The end of an id, which is random from end to end, tells a user's turns apart.
+_SHORT_ID = 8
+#: All characters that are an angle bracket once they are normalised, and what stands for them.
 _NO_DELIMITER = str.maketrans(
-    {
-        "<": "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}",
-        ">": "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}",
-    }
+    dict.fromkeys("<\ufe64\uff1c\u226e", "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}")
+    | dict.fromkeys(">\ufe65\uff1e\u226f", "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}")
 )
+_AMPERSANDS = dict.fromkeys(map(ord, "&\ufe60\uff06"), "& ")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a prompt: estimated tokens in all, the reply's longest length, the model."""
+    """What bounds a prompt: estimated tokens in all, the reply's longest length, the model.
+
+    With `history_turns` turns of history, older ones may have been dropped.
+    """
 
     prompt_tokens: int
     max_tokens: int
     model: str
     system: str | None
+    history_turns: int = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +81,14 @@ def build(
     system = tuple(text for text in (limits.system, request.system, RULES) if text)
     room = limits.prompt_tokens - estimated_tokens("".join(system))
     memory_room = int(limits.prompt_tokens * MEMORY_SHARE)
+    kept_free = memory_room + estimated_tokens(request.message)
     said = {turn.id for turn in history}
     while True:
         fresh = [turn for turn in overlay if turn.id not in said]
         memories, fresh = _fitting(known, fresh, memory_room)
         final = _final(request.message, _block(recall, memories, fresh))
-        recent = _recent(history, room - estimated_tokens(final))
+        free = max(kept_free, estimated_tokens(final))
+        recent = _recent(history, room - free, limits.history_turns)
         dropped = said.difference(turn.id for turn in recent)
         if dropped.isdisjoint(unwritten):
             break
@@ -107,13 +118,13 @@ def _fitting(
     """Keep the newest overlay turns, then the best memories, while they fit into the room."""
     turns: list[PastTurn] = []
     for turn in reversed(overlay):
-        room -= estimated_tokens(as_line(turn.user_text))
+        room -= estimated_tokens(_line(turn.at, turn.id, turn.user_text))
         if room < 0:
             break
         turns.insert(0, turn)
     kept: list[Recalled] = []
     for memory in memories:
-        room -= estimated_tokens(as_line(memory.text))
+        room -= estimated_tokens(_line(memory.created_at, memory.turn_id, memory.text))
         if room < 0:
             break
         kept.append(memory)
@@ -121,9 +132,9 @@ def _fitting(
 
 
 def _block(recall: Recall, memories: Iterable[Recalled], overlay: Iterable[PastTurn]) -> str | None:
-    """Return the delimited block: one line a fact, oldest first, each with its date."""
-    known = [_line(memory.created_at, memory.text) for memory in sorted(memories, key=_age)]
-    said = [_line(turn.at, turn.user_text) for turn in overlay]
+    """Return the delimited block: one line a fact, oldest first, each with its origin."""
+    known = [_line(one.created_at, one.turn_id, one.text) for one in sorted(memories, key=_age)]
+    said = [_line(turn.at, turn.id, turn.user_text) for turn in overlay]
     lines = [*known, *said]
     if recall.memories is None:
         lines.append(UNAVAILABLE)
@@ -140,9 +151,12 @@ def _final(message: str, block: str | None) -> str:
     return message if block is None else f"{block}\n\nMessage: {message}"
 
 
-def _line(at: datetime | None, text: str) -> str:
-    date = f" [{at:%d %b %Y}]" if at else ""
-    return f"- {as_line(text)}{date}"
+def _line(at: datetime | None, turn_id: str | None, text: str) -> str:
+    """Return a fact and, in brackets, where it is from: what is known of its day and its turn."""
+    day = [f"{at:%d %b %Y}"] if at else []
+    turn = [f"turn {as_line(turn_id[-_SHORT_ID:])}"] if turn_id else []
+    origin = f" [{', '.join(day + turn)}]" if day or turn else ""
+    return f"- {as_line(text)}{origin}"
 
 
 def as_line(text: str) -> str:
@@ -152,19 +166,41 @@ def as_line(text: str) -> str:
         for character in text
         if character.isspace() or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co")
     )
-    line = " ".join(visible.split()).translate(_NO_DELIMITER)
+    line = " ".join(_without_entities(visible).split()).translate(_NO_DELIMITER)
     return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + _CUT
 
 
-def _recent(history: Sequence[PastTurn], room: int) -> list[PastTurn]:
-    """Keep the newest whole turns that fit into the room."""
-    kept: list[PastTurn] = []
-    for turn in reversed(history):
-        room -= estimated_tokens(turn.user_text) + estimated_tokens(turn.reply_text)
-        if room < 0:
-            break
-        kept.insert(0, turn)
-    return kept
+def _without_entities(text: str) -> str:
+    """Break up what HTML reads as a character: `&lt;`, `&#60;`, and `&amp;lt;`, once it is read."""
+    read = unicodedata.normalize("NFKD", text)
+    return text if html.unescape(read) == read else text.translate(_AMPERSANDS)
+
+
+def _recent(history: Sequence[PastTurn], room: int, most_turns: int) -> list[PastTurn]:
+    """Keep the newest whole turns that fit into the room; all, or at least half of what would.
+
+    The provider's cache holds the beginning of a conversation, so that must move seldom. Of all
+    the turns to begin with, it is the one with the least hash: the same for every worker, and
+    for every message until it does not fit any more.
+    """
+    sizes = _sizes_from(history)
+    fitting = [start for start, size in enumerate(sizes) if size <= room]
+    if not fitting or (fitting[0] == 0 and len(history) < most_turns):
+        return list(history) if fitting else []
+    roomy = [start for start in fitting if 2 * sizes[start] >= sizes[fitting[0]]]
+    return list(history[min(roomy, key=lambda start: _hash(history[start])) :])
+
+
+def _sizes_from(history: Sequence[PastTurn]) -> list[int]:
+    """Return for each turn how large the history is from there on."""
+    sizes = [
+        estimated_tokens(turn.user_text) + estimated_tokens(turn.reply_text) for turn in history
+    ]
+    return list(accumulate(reversed(sizes)))[::-1]
+
+
+def _hash(turn: PastTurn) -> bytes:
+    return hashlib.blake2b(turn.id.encode()).digest()
 
 
 def _messages(history: Iterable[PastTurn]) -> Iterable[Say]:

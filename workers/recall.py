@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from shared.contracts import MemoryUsed
-from shared.errors import Upstream
-from workers.breaker import Breaker
+from shared.errors import Unavailable, Upstream
+from workers.gate import RECALL, Gatehouse, GateShut, Passage
 from workers.ports import Memories, Recall, Recalled
 
 logger = logging.getLogger(__name__)
@@ -28,42 +27,41 @@ class Recaller:
     def __init__(
         self,
         memories: Memories | None,
+        gates: Gatehouse,
         *,
         budget_s: float,
         limit: int,
         least_score: float,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take no `memories` when memory is off; `budget_s` bounds what a reply waits for it."""
         self._memories = memories
+        self._gates = gates
         self._budget_s = budget_s
         self._limit = limit
         self._least_score = least_score
-        self._clock = clock
-        self._breaker = Breaker()
 
     async def recall(self, owner: str, query: str) -> Recall:
         """Return the owner's memories that fit the query, best first; never raise for mem0."""
         if self._memories is None:
             return OFF
-        if not self._breaker.allows(self._clock()):
-            return UNAVAILABLE
+        passage = None
         try:
             async with asyncio.timeout(self._budget_s):
+                passage = await self._gates.look(RECALL, canary_s=self._budget_s + 1)
                 rows = await self._memories.search(owner, query[:QUERY_CHARACTERS], self._limit)
+            passage.worked()
+            return Recall(self._checked(owner, rows))
+        except GateShut:
+            return UNAVAILABLE
         except TimeoutError:
-            return self._unavailable("over_budget")
+            return _unavailable(passage, Unavailable("over_budget"))
         except Upstream as error:
-            return self._unavailable(error.code)
+            return _unavailable(passage, error)
         except Exception as error:  # noqa: BLE001 whatever memory does, the reply goes on (I6)
-            return self._unavailable(type(error).__name__)
-        self._breaker.succeeded()
-        return Recall(self._checked(owner, rows))
-
-    def _unavailable(self, code: str) -> Recall:
-        self._breaker.failed(self._clock())
-        logger.warning("recall failed: %s", code)
-        return UNAVAILABLE
+            return _unavailable(passage, Unavailable(type(error).__name__))
+        finally:
+            if passage is not None:
+                passage.left()
 
     def _checked(self, owner: str, rows: Sequence[Recalled]) -> tuple[Recalled, ...]:
         foreign = sum(row.owner != owner for row in rows)
@@ -72,6 +70,13 @@ class Recaller:
         return tuple(row for row in rows if row.owner == owner and row.score >= self._least_score)[
             : self._limit
         ]
+
+
+def _unavailable(passage: Passage | None, error: Upstream) -> Recall:
+    logger.warning("recall failed: %s", error.code)
+    if passage is not None:
+        passage.left(error)
+    return UNAVAILABLE
 
 
 def as_used(memory: Recalled) -> MemoryUsed:

@@ -1,26 +1,25 @@
-"""The life of a turn in a memory worker: claim its lane, store, settle."""
+"""The life of a turn in a memory worker: store, settle, or try again."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-import secrets
+from dataclasses import replace
+from functools import partial
 
-from shared.errors import Blame, LeaseLost, LedgerUnavailable, Unavailable, Upstream
+from shared.errors import BadAnswer, Blame, LeaseLost, LedgerUnavailable, Unavailable, Upstream
 from shared.ledger.lanes import Lanes
 from shared.ledger.records import LaneClaim, WaitingTurn
 from shared.lifecycle import TurnState
 from shared.names import owner_of
 from shared.settings import Settings
 from workers import policy
+from workers.gate import REMEMBER, Gatehouse, GateShut, Passage
 from workers.leases import Leases
 from workers.ports import Added, Kept, Memories, Turn
 
 logger = logging.getLogger(__name__)
-
-#: Turns that one hint stores at most; then another lane has its go.
-BATCH = 20
 
 #: How long an add that mem0 works on by itself is left alone before it is asked after.
 FOLLOW_S = 2.0
@@ -42,6 +41,7 @@ class Rememberer:
         memories: Memories,
         leases: Leases,
         worker_version: str,
+        gates: Gatehouse,
     ) -> None:
         """Take what a write needs."""
         self._settings = settings
@@ -49,29 +49,30 @@ class Rememberer:
         self._memories = memories
         self._leases = leases
         self._worker_version = worker_version
+        self._gates = gates
 
-    async def write(self, lane: str) -> None:
-        """Store the oldest turns of a lane, unless someone else holds it or it has none."""
-        claim = await self._lanes.claim(lane, secrets.token_hex(8), most_turns=BATCH)
-        if claim is None:
-            return
-        try:
-            async with self._leases.holding(claim.lane, claim.fence):
-                await self._store_all(claim)
-        except LeaseLost:
-            logger.info("a lane was overtaken")
-
-    async def _store_all(self, claim: LaneClaim) -> None:
+    async def store_all(self, claim: LaneClaim) -> None:
+        """Store the turns of a lane that is held; raise `LeaseLost` if overtaken."""
         for turn in claim.turns:
-            if not await self._store(claim, turn):
+            try:
+                passage = await self._gates.ask(
+                    REMEMBER, canary_s=self._settings.write_timeout_s + 1
+                )
+            except GateShut as shut:
+                await self._lanes.release(claim, shut.comeback_s)
                 return
+            try:
+                if not await self._store(claim, turn, passage):
+                    return
+            finally:
+                passage.left()
         await self._lanes.release(claim)
 
-    async def _store(self, claim: LaneClaim, turn: WaitingTurn) -> bool:
+    async def _store(self, claim: LaneClaim, turn: WaitingTurn, passage: Passage) -> bool:
         """Store one turn; return false if the lane was let go because it has to wait."""
         unknown = await self._lanes.begin(claim, turn.id)
         try:
-            added = await self._added(owner_of(claim.lane), turn, unknown=unknown)
+            added = await self._added(claim, turn, unknown=unknown)
         except asyncio.CancelledError:
             if not self._leases.lost_by(claim.lane):
                 await asyncio.shield(self._wait(claim, turn, 0, counted=False, code="drained"))
@@ -79,33 +80,50 @@ class Rememberer:
         except (LeaseLost, LedgerUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 judged and recorded, whatever it is
-            return await self._judge(claim, turn, error)
+            shut = await passage.failed(error) if isinstance(error, Upstream) else None
+            return await self._judge(claim, turn, error, shut)
+        passage.worked()
         return await self._settle(claim, turn, added)
 
-    async def _added(self, owner: str, turn: WaitingTurn, *, unknown: bool) -> Added:
+    async def _added(self, claim: LaneClaim, turn: WaitingTurn, *, unknown: bool) -> Added:
         """Add a turn, unless an earlier attempt did or is still doing so."""
+        owner = owner_of(claim.lane)
         try:
             async with asyncio.timeout(self._settings.write_timeout_s):
-                earlier = await self._earlier(owner, turn) if unknown else None
-                return earlier or await self._memories.add(owner, _turn(turn))
+                earlier = await self._earlier(claim, turn) if unknown else None
+                return earlier or await self._memories.add(owner, self._turn(claim, turn))
         except TimeoutError:
             raise Unavailable("write_timeout", unknown_outcome=True) from None
 
-    async def _earlier(self, owner: str, turn: WaitingTurn) -> Added | None:
-        """Return what became of an earlier attempt, None if it stored nothing.
+    async def _earlier(self, claim: LaneClaim, turn: WaitingTurn) -> Added | None:
+        """Return what became of an earlier attempt, None if nothing of it can be found.
 
-        When that cannot be told, it stays unknown; but an add under way that is said to have
-        come to nothing may be made again.
+        When that cannot be told, it stays unknown.
         """
         try:
             if turn.event_id is not None:
-                return await self._memories.follow(owner, turn.event_id)
-            ids = await self._memories.find(owner, turn.id)
+                return await self._followed(claim, turn, turn.event_id)
+            ids = await self._memories.find(owner_of(claim.lane), turn.id)
         except Upstream as error:
-            ended = turn.event_id is not None and error.blame is Blame.THIS
-            error.unknown_outcome |= not ended
+            error.unknown_outcome = True
             raise
         return Added(Kept.STORED, tuple(ids)) if ids else None
+
+    async def _followed(self, claim: LaneClaim, turn: WaitingTurn, event_id: str) -> Added:
+        """Return what became of an add that mem0 works on by itself.
+
+        An event that failed, is forgotten or takes for ever may have stored all the same: it is
+        followed no more, and the next attempt looks for the turn before it adds it again.
+        """
+        try:
+            added = await self._memories.follow(owner_of(claim.lane), event_id)
+            if added.kept is Kept.PENDING and turn.event_age_s >= self._settings.pending_s:
+                raise BadAnswer("pending_too_long")
+        except Upstream as error:
+            if error.blame is Blame.THIS and not error.unknown_outcome:
+                await self._lanes.note_event(claim, turn.id, "")
+            raise
+        return added
 
     async def _settle(self, claim: LaneClaim, turn: WaitingTurn, added: Added) -> bool:
         if added.kept is Kept.PENDING:
@@ -122,7 +140,9 @@ class Rememberer:
         )
         return True
 
-    async def _judge(self, claim: LaneClaim, turn: WaitingTurn, error: Exception) -> bool:
+    async def _judge(
+        self, claim: LaneClaim, turn: WaitingTurn, error: Exception, shut: GateShut | None
+    ) -> bool:
         attempt = turn.attempts + 1
         verdict = policy.judge(
             error,
@@ -131,6 +151,8 @@ class Rememberer:
             tries=attempt + turn.snoozes,
             jitter=random.random(),  # noqa: S311 no secret
         )
+        if shut is not None:
+            verdict = replace(verdict, delay_s=shut.comeback_s)
         logger.warning(
             "turn %s: %s (%s, %s) -> %s after %.1f s",
             turn.id, verdict.code, type(error).__name__, verdict.blame, verdict.decision,
@@ -141,13 +163,14 @@ class Rememberer:
                 claim, turn.id, verdict.code, verdict.blame, self._worker_version
             )
             return True
+        unknown = getattr(error, "unknown_outcome", True)
         await self._wait(
             claim,
             turn,
-            verdict.delay_s,
+            max(verdict.delay_s, self._settings.visible_s if unknown else 0),
             counted=verdict.decision is policy.Decision.RETRY,
             code=verdict.code,
-            unknown_outcome=getattr(error, "unknown_outcome", True),
+            unknown_outcome=unknown,
         )
         return False
 
@@ -166,12 +189,15 @@ class Rememberer:
             claim, turn.id, delay_s, counted=counted, code=code, unknown_outcome=unknown_outcome
         )
 
-
-def _turn(turn: WaitingTurn) -> Turn:
-    return Turn(
-        id=turn.id,
-        user_text=turn.user_text,
-        reply_text=turn.reply_text,
-        at=turn.at,
-        conversation_id=turn.conversation_id,
-    )
+    def _turn(self, claim: LaneClaim, turn: WaitingTurn) -> Turn:
+        pins = self._settings.pin_extraction
+        return Turn(
+            id=turn.id,
+            user_text=turn.user_text,
+            reply_text=turn.reply_text,
+            at=turn.at,
+            conversation_id=turn.conversation_id,
+            attempt=claim.fence,
+            facts=turn.facts if pins else "",
+            note_facts=partial(self._lanes.note_facts, claim, turn.id) if pins else None,
+        )

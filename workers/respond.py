@@ -9,7 +9,6 @@ import logging
 import random
 import secrets
 import time
-from contextlib import aclosing
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -22,8 +21,11 @@ from shared.names import owner_of
 from shared.settings import Settings
 from workers import policy, prompt
 from workers.deltas import Deltas
+from workers.gate import GateShut
+from workers.keep import only_pleasant
 from workers.leases import Leases
-from workers.ports import Answer, Model, Prompt
+from workers.ports import Answer
+from workers.question import Asker, Question
 from workers.recall import Recaller, as_used
 
 logger = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ class Responder:
         self,
         settings: Settings,
         jobs: Jobs,
-        model: Model,
+        asker: Asker,
         recaller: Recaller,
         leases: Leases,
         tag_key: bytes,
@@ -57,7 +59,7 @@ class Responder:
         """Take what a reply needs; `tag_key` turns user ids into opaque tags."""
         self._settings = settings
         self._jobs = jobs
-        self._model = model
+        self._asker = asker
         self._recaller = recaller
         self._leases = leases
         self._tag_key = tag_key
@@ -83,6 +85,8 @@ class Responder:
             raise
         except (LeaseLost, LedgerUnavailable):
             raise
+        except GateShut as shut:
+            await self._jobs.snooze(claim, shut.comeback_s, counted=False, code=shut.code)
         except ValidationError:
             await self._jobs.fail(claim, "undecodable")
         except Exception as error:  # noqa: BLE001 judged and recorded, whatever it is
@@ -106,20 +110,31 @@ class Responder:
 
     async def _answer(self, claim: Claim) -> None:
         request = ChatRequest.model_validate_json(claim.body)
-        asked = await self._prepare(claim, request)
+        async with self._asker.question(request.model) as question:
+            await self._put(question, await self._prepare(claim, request))
+
+    async def _put(self, question: Question, asked: _Asked) -> None:
+        claim = asked.claim
         started = time.monotonic()
         deltas = Deltas(
             lambda number, text: self._jobs.delta(claim, number, text),
             self._settings.delta_ms / 1000,
         )
         try:
-            answer = await self._ask(asked.built.prompt, deltas)
+            answer = await question.ask(asked.built.prompt, deltas.push)
             last = await deltas.rest()
         finally:
             deltas.stop()
         model_ms = _since(started)
-        skip = answer.stop_reason if answer.stop_reason in NOT_REMEMBERED else ""
+        skip = self._reason_to_skip(asked.request, answer)
         await self._jobs.finish(claim, _reply(asked, answer, model_ms), last=last, skip=skip)
+
+    def _reason_to_skip(self, request: ChatRequest, answer: Answer) -> str:
+        """Return why a turn leaves nothing to remember, '' if it may."""
+        if answer.stop_reason in NOT_REMEMBERED:
+            return answer.stop_reason
+        pleasant = self._settings.skip_pleasantries and only_pleasant(request.message)
+        return "pleasantry" if pleasant else ""
 
     async def _prepare(self, claim: Claim, request: ChatRequest) -> _Asked:
         owner = owner_of(claim.lane)
@@ -136,14 +151,6 @@ class Responder:
         )
         return _Asked(claim, request, built, recall_ms)
 
-    async def _ask(self, told: Prompt, deltas: Deltas) -> Answer:
-        async with aclosing(self._model.ask(told)) as pieces:
-            async for piece in pieces:
-                if isinstance(piece, Answer):
-                    return piece
-                deltas.push(piece)
-        raise AssertionError("a model ended without an answer and without an error")
-
     def _limits(self) -> prompt.Limits:
         settings = self._settings
         return prompt.Limits(
@@ -151,6 +158,7 @@ class Responder:
             max_tokens=settings.max_tokens,
             model=settings.model,
             system=settings.system_prompt,
+            history_turns=settings.history_turns,
         )
 
     def _tag(self, owner: str) -> str:

@@ -16,10 +16,16 @@ from shared.ledger.ledger import Ledger
 from shared.names import MEMORIES, REPLIES
 from shared.settings import Settings
 from shared.version import __version__
+from workers.erase import Eraser
+from workers.gate import Gatehouse
+from workers.lane import LaneKeeper
 from workers.leases import Leases
 from workers.ports import Memories, Model
+from workers.question import Asker
 from workers.recall import Recaller
+from workers.reconciler import Reconciler
 from workers.remember import Rememberer
+from workers.repair import Repairer
 from workers.respond import Responder
 from workers.sweeper import Sweeper
 
@@ -38,7 +44,7 @@ class Runtime:
     """What a worker process can do, as `workers.tasks.Runtime` says."""
 
     responder: Responder | None
-    rememberer: Rememberer | None
+    keeper: LaneKeeper
 
     async def respond(self, job_id: str) -> None:
         """Answer a job."""
@@ -47,8 +53,7 @@ class Runtime:
 
     async def write(self, lane_id: str) -> None:
         """Store the turns of a lane."""
-        assert self.rememberer is not None, "this worker consumes no memories"
-        await self.rememberer.write(lane_id)
+        await self.keeper.write(lane_id)
 
 
 @asynccontextmanager
@@ -67,17 +72,18 @@ async def runtime(
         if memories is not None:
             stack.push_async_callback(memories.aclose)
         leases = Leases(ledger.jobs.renew, settings.lease_s)
+        gates = await stack.enter_async_context(_gatehouse(ledger))
         responder = None
         if REPLIES in consumed:
             model = open_model(settings)
             stack.push_async_callback(model.aclose)
-            responder = _responder(settings, ledger, model, memories, leases)
-        await stack.enter_async_context(_background(settings, ledger, leases, consumed))
+            responder = _responder(settings, ledger, model, memories, leases, gates)
+        await stack.enter_async_context(_background(settings, ledger, memories, leases, consumed))
         logger.info(
             "ready: %s, ledger %s, durability %s, memory %s",
             " and ".join(sorted(consumed)), found["server"], found["durability"], settings.backend,
         )  # fmt: skip
-        yield Runtime(responder, _rememberer(settings, ledger, memories, leases))
+        yield Runtime(responder, _keeper(settings, ledger, memories, leases, gates))
 
 
 async def open_memories(settings: Settings) -> Memories | None:
@@ -93,12 +99,18 @@ async def open_memories(settings: Settings) -> Memories | None:
             from workers.adapters.mem0_hosted import open_hosted
 
             return await open_hosted(settings, MOST_CONNECTIONS)
-        case other:
-            raise Misconfigured("AFTERWORD_MEMORY", f"the backend {other} is not there yet")
+        case "selfhosted":
+            from workers.adapters.mem0_pgvector import open_selfhosted
+
+            extracting = open_model(settings, total_s=settings.write_timeout_s)
+            return await open_selfhosted(settings, extracting, _tag_key(settings))
 
 
-def open_model(settings: Settings) -> Model:
-    """Return the model behind Claude's API; raise `Misconfigured` without a key."""
+def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
+    """Return the model behind Claude's API; raise `Misconfigured` without a key.
+
+    One answer takes at most `total_s` seconds, as long as a reply may unless it is given.
+    """
     from workers.adapters.claude import Claude
 
     if settings.anthropic_api_key is None:
@@ -107,30 +119,58 @@ def open_model(settings: Settings) -> Model:
         api_key=settings.anthropic_api_key.get_secret_value(),
         base_url=settings.anthropic_base_url,
         connections=MOST_CONNECTIONS,
-        total_s=settings.reply_timeout_s,
+        total_s=total_s or settings.reply_timeout_s,
         first_event_s=settings.first_token_timeout_s,
         idle_s=settings.idle_timeout_s,
+        effort=settings.effort,
     )
 
 
+@asynccontextmanager
+async def _gatehouse(ledger: Ledger) -> AsyncIterator[Gatehouse]:
+    """Hear of the gates as long as the context is open; in the end all reports have gone out."""
+    gates = Gatehouse(ledger.gates)
+    async with ledger.hearing_gates(gates.hear):
+        try:
+            yield gates
+        finally:
+            await gates.settle()
+
+
 def _responder(
-    settings: Settings, ledger: Ledger, model: Model, memories: Memories | None, leases: Leases
+    settings: Settings,
+    ledger: Ledger,
+    model: Model,
+    memories: Memories | None,
+    leases: Leases,
+    gates: Gatehouse,
 ) -> Responder:
     recaller = Recaller(
         memories,
+        gates,
         budget_s=settings.recall_budget_ms / 1000,
         limit=settings.recall_top_k,
         least_score=settings.recall_min_score,
     )
-    return Responder(settings, ledger.jobs, model, recaller, leases, _tag_key(settings))
+    asker = Asker(settings, model, gates)
+    return Responder(settings, ledger.jobs, asker, recaller, leases, _tag_key(settings))
 
 
-def _rememberer(
-    settings: Settings, ledger: Ledger, memories: Memories | None, leases: Leases
-) -> Rememberer | None:
-    if memories is None:
-        return None
-    return Rememberer(settings, ledger.lanes, memories, leases, __version__)
+def _keeper(
+    settings: Settings,
+    ledger: Ledger,
+    memories: Memories | None,
+    leases: Leases,
+    gates: Gatehouse,
+) -> LaneKeeper:
+    rememberer = None
+    if memories is not None:
+        rememberer = Rememberer(settings, ledger.lanes, memories, leases, __version__, gates)
+    # By then whoever was writing when it was asked for has answered, or lost its lease.
+    settle_s = settings.write_timeout_s + settings.lease_s
+    return LaneKeeper(
+        ledger.lanes, leases, rememberer, Eraser(ledger.erasures, memories, settle_s)
+    )
 
 
 def _tag_key(settings: Settings) -> bytes:
@@ -141,16 +181,24 @@ def _tag_key(settings: Settings) -> bytes:
 
 @asynccontextmanager
 async def _background(
-    settings: Settings, ledger: Ledger, leases: Leases, consumed: Collection[str]
+    settings: Settings,
+    ledger: Ledger,
+    memories: Memories | None,
+    leases: Leases,
+    consumed: Collection[str],
 ) -> AsyncIterator[None]:
-    """Renew leases, sweep, and hear of cancelled jobs, as long as the context is open."""
+    """Renew leases, sweep, repair, and hear of cancelled jobs, as long as the context is open."""
     seen = f"{'+'.join(sorted(consumed))} {socket.gethostname()}:{os.getpid()}"
     sweeper = Sweeper(ledger.upkeep, every_s=settings.sweep_s, seen=seen)
     async with (
         ledger.hearing_fenced(lambda job_id: leases.lose(job_id) if job_id else None),
         asyncio.TaskGroup() as group,  # if one of them breaks, the worker stops and says so
     ):
-        tasks = [group.create_task(leases.keep()), group.create_task(sweeper.sweep_for_ever())]
+        reconciler = Reconciler(ledger.gaps, settings.reconcile_s)
+        chores = [leases.keep(), sweeper.sweep_for_ever(), reconciler.reconcile_for_ever()]
+        if memories is not None and MEMORIES in consumed:
+            chores.append(Repairer(settings, ledger.repairs, memories).repair_for_ever())
+        tasks = [group.create_task(chore) for chore in chores]
         try:
             yield
         finally:

@@ -10,18 +10,19 @@ from datetime import datetime
 
 import click
 
-from producer.cli.show import as_json, json_option
+from producer.cli.show import as_json, json_option, why
 from producer.cli.status import GONE_S
 from shared.discovery import settings_in_use
-from shared.errors import AfterwordError
+from shared.errors import AfterwordError, Blame
 from shared.ledger.ledger import Ledger
+from shared.ledger.records import GateState
 from shared.names import MEMORIES, REPLIES
 from shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; `remedy` says what to do if it is not well."""
+    """What one check found; `remedy` says what to do if it is not well, or soon will not be."""
 
     check: str
     well: bool
@@ -38,7 +39,7 @@ def doctor(*, as_json: bool) -> None:
         _print_json(findings)
     else:
         for finding in findings:
-            click.echo(f"{'ok  ' if finding.well else 'FAIL'}  {finding.check}: {finding.found}")
+            click.echo(f"{_mark(finding)}  {finding.check}: {finding.found}")
             if finding.remedy:
                 click.echo(f"      -> {finding.remedy}")
     if not all(finding.well for finding in findings):
@@ -58,15 +59,26 @@ async def _examine() -> list[Finding]:
     ):
         findings.append(await _look(check, look, settings, remedy))
     if findings[1].well:
+        findings.extend(await _gates(settings))
         findings.extend(await _workers(settings))
     return findings
 
 
+def _mark(finding: Finding) -> str:
+    if not finding.well:
+        return "FAIL"
+    return "warn" if finding.remedy else "ok  "
+
+
 async def _look(
-    check: str, look: Callable[[Settings], Awaitable[str]], settings: Settings, remedy: str
+    check: str,
+    look: Callable[[Settings], Awaitable[str | Finding]],
+    settings: Settings,
+    remedy: str,
 ) -> Finding:
     try:
-        return Finding(check, well=True, found=await look(settings))
+        found = await look(settings)
+        return found if isinstance(found, Finding) else Finding(check, well=True, found=found)
     except AfterwordError as error:
         return Finding(check, well=False, found=str(error), remedy=remedy)
 
@@ -77,16 +89,19 @@ async def _redis(settings: Settings) -> str:
     return f"{found['server']}, policy {found['policy']}, durability {found['durability']}"
 
 
-async def _claude(settings: Settings) -> str:
+async def _claude(settings: Settings) -> str | Finding:
     if importlib.util.find_spec("anthropic") is None:
         return "not installed here, which is fine for a producer"
     from workers.wiring import open_model
 
     model = open_model(settings)
     try:
-        return await model.check(settings.model)
+        checked = [await model.check(name) for name in (settings.model, *settings.fallback_models)]
     finally:
         await model.aclose()
+    found = "; ".join(one.found for one in checked)
+    warnings = [f"{one.warning}: choose another one" for one in checked if one.warning]
+    return Finding("claude", well=True, found=found, remedy="; ".join(warnings))
 
 
 async def _memory(settings: Settings) -> str:
@@ -102,6 +117,29 @@ async def _memory(settings: Settings) -> str:
     finally:
         await memories.aclose()
     return f"{settings.backend} answers"
+
+
+#: What to do about a gate that is shut, by whose failure it was.
+_REMEDIES = {
+    Blame.OURS: "mend it (key, account, address); the work goes on by itself within a minute",
+    Blame.THEIRS: "nothing: the provider is asked now and then, and the work goes on by itself",
+}
+
+
+async def _gates(settings: Settings) -> list[Finding]:
+    """Find each gate that is shut; one that opens is on its way."""
+    async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
+        gates = await ledger.gates.all()
+    return [
+        Finding(
+            f"gate {gate.name}",
+            well=False,
+            found=f"shut since {gate.since:%Y-%m-%d %H:%M:%S}: {why(gate)}",
+            remedy=_REMEDIES.get(gate.blame, ""),
+        )
+        for gate in gates
+        if gate.state is GateState.SHUT
+    ]
 
 
 async def _workers(settings: Settings) -> list[Finding]:

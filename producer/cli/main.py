@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from producer.cli import chat, dead, doctor, stack, status, submit
+from producer.cli import alive, chat, dead, doctor, stack, status, submit, usage
 from shared.errors import AfterwordError, InvalidRequest, Misconfigured
 from shared.version import __version__
 
@@ -24,6 +24,7 @@ def cli() -> None:
 
 
 for command in (
+    alive.alive,
     chat.chat,
     dead.dead,
     doctor.doctor,
@@ -31,6 +32,7 @@ for command in (
     stack.worker,
     status.status,
     submit.submit,
+    usage.usage,
 ):
     cli.add_command(command)
 

@@ -11,6 +11,8 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
+from shared.ledger.records import Gate
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 tenant_option = click.option("--tenant", default="default", show_default=True, help="The tenant.")
 
@@ -42,6 +44,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     for row in cells:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo(line.rstrip())
+
+
+def why(gate: Gate) -> str:
+    """Return what shut a gate, and whose failure it was."""
+    return f"{gate.code} ({gate.blame})"
 
 
 def age(seconds: float) -> str:

@@ -19,7 +19,8 @@ from shared.settings import Settings
 if TYPE_CHECKING:
     from workers.embedded.client import Attached
 
-_QUEUES = {"responses": REPLIES, "memories": MEMORIES}
+#: The queue of each kind of worker.
+QUEUES = {"responses": REPLIES, "memories": MEMORIES}
 
 
 @click.command()
@@ -34,7 +35,7 @@ def up() -> None:
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("kind", type=click.Choice(list(_QUEUES)))
+@click.argument("kind", type=click.Choice(list(QUEUES)))
 @click.option("--concurrency", type=int, help="Jobs in flight [AFTERWORD_CONCURRENCY].")
 @click.argument("celery_options", nargs=-1, type=click.UNPROCESSED)
 def worker(*, kind: str, concurrency: int | None, celery_options: tuple[str, ...]) -> None:
@@ -43,7 +44,7 @@ def worker(*, kind: str, concurrency: int | None, celery_options: tuple[str, ...
     Further options go to `celery -A workers.app:app worker`, which this is.
     """
     require("celery", "mem0", "anthropic", extra="workers")
-    options = ["-Q", _QUEUES[kind], "-n", f"{kind}-{os.getpid()}@%h"]
+    options = ["-Q", QUEUES[kind], "-n", f"{kind}-{os.getpid()}@%h"]
     options += ["--loglevel", Settings.load().log_level]
     if concurrency is not None:
         options += ["--concurrency", str(concurrency)]

@@ -1,4 +1,4 @@
-"""`afterword status`: queues, lanes, workers, dead letters; or one job."""
+"""`afterword status`: queues, lanes, workers, gates, dead letters; or one job."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from producer.cli.show import age, as_json, json_option, table
+from producer.cli.show import age, as_json, json_option, table, why
 from producer.synchronous import Producer
 from shared.discovery import settings_in_use
 from shared.ledger.ledger import Ledger
-from shared.ledger.records import Overview
+from shared.ledger.records import Gate, Overview
 from shared.lifecycle import JobState, TurnState
 from shared.names import MEMORIES, REPLIES
 
@@ -30,18 +30,19 @@ def status(*, job_id: str | None, as_json: bool) -> None:
     if job_id is not None:
         _show_job(job_id, as_json=as_json)
         return
-    found = summary(asyncio.run(_overviews()))
+    found = asyncio.run(_found())
     if as_json:
         _print_json(found)
     else:
         _show(found)
 
 
-async def _overviews() -> Sequence[Overview]:
+async def _found() -> dict[str, Any]:
     settings = settings_in_use()
     async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
         await ledger.check()
-        return await ledger.upkeep.overview()
+        found = summary(await ledger.upkeep.overview())
+        return found | {"gates": await ledger.gates.all()}
 
 
 def summary(shards: Sequence[Overview]) -> dict[str, Any]:
@@ -103,10 +104,18 @@ def _show(found: dict[str, Any]) -> None:
     else:
         click.echo("no workers: start some with `afterword worker responses|memories`")
     click.echo()
+    if found["gates"]:
+        table(("gate", "state", "why", "since", "until"), [_row(gate) for gate in found["gates"]])
+        click.echo()
     for what in ("jobs", "turns"):
         states = ", ".join(f"{count} {state}" for state, count in found[what].items() if count)
         click.echo(f"{what}: {states or 'none yet'}")
     click.echo(f"dead letters: {found['dead_letters']}")
+
+
+def _row(gate: Gate) -> Sequence[object]:
+    times = (f"{moment:%Y-%m-%d %H:%M:%S}" for moment in (gate.since, gate.until))
+    return (gate.name, gate.state, why(gate), *times)
 
 
 def _show_job(job_id: str, *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -13,11 +14,31 @@ from producer.synchronous import Job, Producer
 from shared.errors import InvalidRequest, JobFailed
 
 
+class _Seconds(click.FloatRange):
+    """A finite time: `nan` is less than nothing and so within every range."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Refuse what is no number of seconds."""
+        seconds: float = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return seconds
+
+
 @click.command()
 @click.argument("message")
 @click.option("--user", "user_id", required=True, help="Who is speaking.")
 @tenant_option
 @click.option("--conversation", "conversation_id", help="The conversation it belongs to.")
+@click.option(
+    "--when-busy",
+    type=click.Choice(["enqueue", "reject", "interrupt"]),
+    default="enqueue",
+    show_default=True,
+    help="What to do while an earlier message of the conversation has no reply.",
+)
 @click.option("--idempotency-key", help="Sending the same key again gives the same job.")
 @click.option("--system", help="Instructions for this reply.")
 @click.option("--model", help="The model that replies.")
@@ -25,9 +46,7 @@ from shared.errors import InvalidRequest, JobFailed
 @click.option("--metadata", help="A JSON object that stays with the job.")
 @click.option("--priority", type=click.Choice(["high", "normal", "low"]), default="normal")
 @click.option("--expires-in", type=float, help="Give up after so many seconds.")
-@click.option(
-    "--wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait and print the reply."
-)
+@click.option("--wait", type=_Seconds(min=0), metavar="SECONDS", help="Wait and print the reply.")
 @click.option("--stream", is_flag=True, help="Print the reply as it is written.")
 @json_option
 def submit(*, message: str, wait: float | None, stream: bool, as_json: bool, **fields: Any) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from shared.errors import LedgerUnavailable, Misconfigured
+from shared.errors import LedgerUnavailable, Misconfigured, QueueFull
 
 #: Commands sent in one go at most: bounds how long one answer waits for the others.
 BATCH = 256
@@ -29,6 +29,11 @@ _SOCKET_S = 5.0
 
 _LUA = Path(__file__).with_name("lua")
 
+#: Steps that only add. A Redis at its `maxmemory` refuses their first write; all others may go on,
+#: or what is open could never end and nothing would ever be freed.
+_GROWING = frozenset({"submit", "replay"})
+_MAY_GO_ON = "#!lua flags=allow-oom\n"
+
 Command: TypeAlias = tuple[str | float, ...]
 
 
@@ -38,7 +43,8 @@ class Script:
     def __init__(self, name: str) -> None:
         shared_part = (_LUA / "ledger.lua").read_text()
         self.name = name
-        self.text = shared_part + (_LUA / f"{name}.lua").read_text()
+        head = "" if name in _GROWING else _MAY_GO_ON
+        self.text = head + shared_part + (_LUA / f"{name}.lua").read_text()
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
@@ -74,18 +80,18 @@ class Door:
         """Run one script on the shard with that root, again and again until it is confirmed.
 
         Every script does nothing more when the same caller asks a second time, so that asking
-        again after a lost answer is always safe. Raises `LedgerUnavailable` after the patience.
+        again after a lost answer is always safe. Raises `LedgerUnavailable` after the patience, and
+        `QueueFull` at once if Redis has no memory left for it.
         """
         step = script(name)
         answer: list[Any] = await self._patiently(lambda: self._evaluate(step, root, arguments))
         return answer
 
     async def aclose(self) -> None:
-        """Close the connection; what is still waiting is refused."""
+        """Close the connection; what waits or is under way is cancelled."""
         if self._sender is not None:
             self._sender.cancel()
-        for _, future in self._waiting:
-            future.cancel()
+        _cancel(self._waiting)
         await self._client.aclose()
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
@@ -120,7 +126,11 @@ class Door:
             count = min(BATCH, len(self._waiting))
             batch = [self._waiting.popleft() for _ in range(count)]
             batch = [(command, future) for command, future in batch if not future.done()]
-            replies = await self._exchange([command for command, _ in batch])
+            try:
+                replies = await self._exchange([command for command, _ in batch])
+            except asyncio.CancelledError:
+                _cancel(batch)
+                raise
             for (_, future), reply in zip(batch, replies, strict=True):
                 _resolve(future, reply)
 
@@ -146,6 +156,11 @@ async def _until_it_works(attempt: Callable[[], Awaitable[Any]], wrong: list[str
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
+def _cancel(calls: Iterable[tuple[Command, asyncio.Future[Any]]]) -> None:
+    for _, future in calls:
+        future.cancel()
+
+
 def _resolve(future: asyncio.Future[Any], reply: Any) -> None:
     if future.done():
         return
@@ -159,20 +174,21 @@ def _resolve(future: asyncio.Future[Any], reply: Any) -> None:
 _PASSING_ERRORS = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
-    exceptions.OutOfMemoryError,
     exceptions.ReadOnlyError,
     exceptions.MasterDownError,
     exceptions.ClusterDownError,
     exceptions.TryAgainError,
     OSError,
 )
-_PASSING_WORDS = ("BUSY", "MISCONF", "NOREPLICAS", "OOM")
+_PASSING_WORDS = ("BUSY", "MISCONF", "NOREPLICAS")
 
 
 def _translated(error: Exception) -> Exception:
     """Turn an error of Redis into ours, but leave a missing script and a bug as they are."""
     if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
         return Misconfigured("AFTERWORD_REDIS_URL", f"Redis refuses us: {type(error).__name__}")
+    if isinstance(error, exceptions.OutOfMemoryError) or str(error).startswith("OOM"):
+        return QueueFull("Redis is at its maxmemory; try again later")
     if isinstance(error, _PASSING_ERRORS) or str(error).startswith(_PASSING_WORDS):
         return LedgerUnavailable(type(error).__name__)
     return error

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from shared.contracts import RECORD_VERSION, ChatRequest, Reply
-from shared.errors import KeyReused, LeaseLost, QueueFull
+from shared.contracts import RECORD_VERSION, ChatRequest, Reply, Usage
+from shared.errors import ConversationBusy, KeyReused, LeaseLost, QueueFull
 from shared.ledger.records import Claim, PastTurn, Submitted, moment
 from shared.ledger.shard import Shards, milliseconds
 from shared.lifecycle import TurnState
 from shared.names import PRIORITY_STEPS, REPLIES, lane_id, memory_key, new_job_id, shard_of
 
-#: How long a conversation can go on after its last turn.
-CONVERSATION_S = 30 * 24 * 3600.0
+#: How long a user's sums of usage are kept after their last reply.
+USAGE_S = 90 * 24 * 3600.0
 
 
 class Jobs:
@@ -41,7 +42,7 @@ class Jobs:
         """Accept a job under an id of `new_id`.
 
         Sending the same id, or the same idempotency key with the same body, again gives the
-        same job. Raises `KeyReused`, `QueueFull`, `LedgerUnavailable`.
+        same job. Raises a `NotAccepted`: then nothing was written.
         """
         settings = self._shards.settings
         keys = self._shards.keys_of(job_id)
@@ -61,15 +62,23 @@ class Jobs:
             settings.max_queued,
             RECORD_VERSION,
             _talk(lane, request.conversation_id),
+            request.when_busy,
+            *self._kept,
         )
-        if word == "full":
-            raise QueueFull(f"{settings.max_queued} jobs are open; try again later")
-        if word == "reused":
-            raise KeyReused("idempotency_key: it was used before with another request")
+        self._check_accepted(word)
         return Submitted(accepted, new=word == "new")
 
+    def _check_accepted(self, word: str) -> None:
+        if word == "full":
+            most = self._shards.settings.max_queued
+            raise QueueFull(f"{most} jobs are open; try again later")
+        if word == "reused":
+            raise KeyReused("idempotency_key: it was used before with another request")
+        if word == "busy":
+            raise ConversationBusy("conversation_id: an earlier message has no reply yet")
+
     async def claim(self, job_id: str, token: str) -> Claim | None:
-        """Take a job on, or return None if it is gone, ended, held or someone else's.
+        """Take a job on, or return None if it is gone, ended, held, behind or someone else's.
 
         `token` names this claim: asking again with it after a lost answer gives the same claim.
         """
@@ -127,9 +136,11 @@ class Jobs:
                 skip,
                 _talk_turn(claim, request["message"], reply) if reply.conversation_id else "",
                 max(1, self._shards.settings.history_turns),
-                milliseconds(CONVERSATION_S),
+                milliseconds(self._shards.settings.conversation_s),
                 *self._kept,
                 *last,
+                milliseconds(USAGE_S),
+                *_added(reply.usage),
             )
         )
 
@@ -168,6 +179,11 @@ def _talk_turn(claim: Claim, message: str, reply: Reply) -> str:
         {"id": claim.job_id, "at": claim.created_ms, "user": message, "reply": reply.text},
         ensure_ascii=False,
     )
+
+
+def _added(usage: Usage) -> Sequence[str | int]:
+    """Return what one reply adds to the sums: name, number, ..."""
+    return ["replies", 1, *itertools.chain.from_iterable(usage)]
 
 
 def _held(word: str) -> None:

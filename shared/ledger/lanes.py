@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.contracts import RECORD_VERSION
 from shared.errors import Blame, LeaseLost
-from shared.ledger.records import LaneClaim, WaitingTurn, moment
+from shared.ledger.records import EraseClaim, ErasureState, LaneClaim, WaitingTurn, moment
 from shared.ledger.shard import Shards, milliseconds
 from shared.lifecycle import TurnState
 
@@ -20,8 +20,12 @@ class Lanes:
         """Take the shards that the lanes live on."""
         self._shards = shards
 
-    async def claim(self, lane: str, token: str, *, most_turns: int) -> LaneClaim | None:
+    async def claim(
+        self, lane: str, token: str, *, most_turns: int
+    ) -> LaneClaim | EraseClaim | None:
         """Take a lane on with its oldest turns, or return None if there is nothing to do.
+
+        An `EraseClaim` comes before all turns: its user is to be erased.
 
         `token` names this claim: asking again with it after a lost answer gives the same claim.
         """
@@ -34,7 +38,12 @@ class Lanes:
             most_turns,
             RECORD_VERSION,
         )
-        return LaneClaim(lane, answer[1], _turns(answer[2])) if answer[0] == "claimed" else None
+        match answer:
+            case ["claimed", fence, turns]:
+                return LaneClaim(lane, fence, _turns(turns))
+            case ["erase", fence, state]:
+                return EraseClaim(lane, fence, ErasureState(state))
+        return None
 
     async def begin(self, claim: LaneClaim, turn_id: str) -> bool:
         """Record the intent to store a turn; return true if it may be stored already."""
@@ -42,8 +51,12 @@ class Lanes:
         return word == "unknown"
 
     async def note_event(self, claim: LaneClaim, turn_id: str, event_id: str) -> None:
-        """Keep mem0's event id of an add that is under way."""
+        """Keep mem0's event id of an add that is under way; the empty one says that it is over."""
         await self._step("note_event", claim, turn_id, event_id)
+
+    async def note_facts(self, claim: LaneClaim, turn_id: str, facts: str) -> None:
+        """Keep what was extracted from a turn until it is settled."""
+        await self._step("note_facts", claim, turn_id, facts)
 
     async def settle(
         self,
@@ -55,9 +68,16 @@ class Lanes:
         why: str = "",
     ) -> None:
         """Say that a turn is stored, had nothing to store, or was skipped."""
-        retention_ms = milliseconds(self._shards.settings.retention_s)
+        settings = self._shards.settings
         await self._step(
-            "settle", claim, turn_id, outcome, why, json.dumps(list(memory_ids)), retention_ms
+            "settle",
+            claim,
+            turn_id,
+            outcome,
+            why,
+            json.dumps(list(memory_ids)),
+            milliseconds(settings.retention_s),
+            milliseconds(settings.repair_s),
         )
 
     async def postpone(
@@ -87,9 +107,10 @@ class Lanes:
         """Make a turn a dead letter."""
         await self._step("bury", claim, turn_id, code, blame, worker_version)
 
-    async def release(self, claim: LaneClaim) -> None:
-        """Let go of a lane; it is hinted again at once if more can be written."""
-        _held(await self._shards.run_for("release", claim.lane, claim.fence))
+    async def release(self, claim: LaneClaim, delay_s: float = 0.0) -> None:
+        """Let go of a lane; if more can be written, it is hinted again after the delay."""
+        delay_ms = milliseconds(delay_s) if delay_s > 0 else 0
+        _held(await self._shards.run_for("release", claim.lane, claim.fence, delay_ms))
 
     async def _step(
         self, step: str, claim: LaneClaim, turn_id: str, *arguments: str | float
@@ -106,12 +127,12 @@ def _held(word: str) -> str:
 
 
 def _turns(fields: Sequence[Any]) -> tuple[WaitingTurn, ...]:
-    rows = [fields[start : start + 7] for start in range(0, len(fields), 7)]
+    rows = [fields[start : start + 9] for start in range(0, len(fields), 9)]
     return tuple(_turn(row) for row in rows)
 
 
-def _turn(row: Sequence[str]) -> WaitingTurn:
-    name, created, attempts, snoozes, event, body, reply = row
+def _turn(row: Sequence[Any]) -> WaitingTurn:
+    name, created, attempts, snoozes, event, event_age_ms, body, reply, facts = row
     asked = json.loads(body)
     return WaitingTurn(
         id=name,
@@ -122,4 +143,6 @@ def _turn(row: Sequence[str]) -> WaitingTurn:
         attempts=int(attempts),
         snoozes=int(snoozes),
         event_id=event or None,
+        event_age_s=float(event_age_ms) / 1000,
+        facts=facts,
     )

@@ -8,12 +8,17 @@ from types import TracebackType
 from typing import Self
 
 from shared.errors import Misconfigured
+from shared.ledger.account import Accounts
 from shared.ledger.door import Door
+from shared.ledger.erasures import Erasures
+from shared.ledger.gaps import Gaps
+from shared.ledger.gates import Gates
 from shared.ledger.jobs import Jobs
 from shared.ledger.lanes import Lanes
 from shared.ledger.listener import Hear, Listener
 from shared.ledger.preflight import check
 from shared.ledger.reading import Reading
+from shared.ledger.repairs import Repairs
 from shared.ledger.shard import SendHints, Shards
 from shared.ledger.upkeep import Upkeep
 from shared.settings import Settings
@@ -35,7 +40,12 @@ class Ledger:
         shards = Shards(settings, self._door, _hints_from_afar(settings))
         self.jobs = Jobs(shards)
         self.lanes = Lanes(shards)
+        self.repairs = Repairs(shards)
+        self.gates = Gates(shards)
         self.upkeep = Upkeep(shards)
+        self.erasures = Erasures(shards)
+        self.account = Accounts(shards)
+        self.gaps = Gaps(shards)
         self.reading = Reading(shards)
         self._listener = Listener(settings.redis_url)
         self._roots = shards.all
@@ -55,6 +65,10 @@ class Ledger:
             for keys in self._roots:
                 await stack.enter_async_context(self._listener.hearing(keys.fenced, hear))
             yield
+
+    def hearing_gates(self, hear: Hear) -> AbstractAsyncContextManager[None]:
+        """Call `hear` with '<shut|doubted> <gate>' when a gate has just become so."""
+        return self._listener.hearing(self.gates.channel, hear)
 
     async def aclose(self) -> None:
         """Close the two connections."""

@@ -54,6 +54,7 @@ class Listener:
         finally:
             hearers.discard(hear)
             if not hearers:
+                del self._hearers[channel]
                 self._unsubscribe(channel)
 
     async def aclose(self) -> None:
@@ -76,9 +77,13 @@ class Listener:
             raise LedgerUnavailable("Redis did not confirm a subscription") from None
 
     def _unsubscribe(self, channel: str) -> None:
-        del self._hearers[channel]
-        self._confirmed.pop(channel, None)
-        self._order("unsubscribe", channel)
+        """Leave a channel once it is confirmed: one that is on its way serves who comes next.
+
+        So no confirmation can be taken for that of a later subscription.
+        """
+        if self._confirmed[channel].is_set():
+            del self._confirmed[channel]
+            self._order("unsubscribe", channel)
 
     def _order(self, verb: str, channel: str) -> None:
         self._orders.append((verb, channel))
@@ -88,14 +93,18 @@ class Listener:
     async def _write(self) -> None:
         """Send what was ordered, many channels at a time; nobody else writes meanwhile."""
         while self._orders:
-            verb, channels = self._orders[0][0], []
-            while self._orders and self._orders[0][0] == verb:
-                channels.append(self._orders.popleft()[1])
             async with self._connecting:
-                with suppress(RedisError, OSError):  # the reader reconnects and speaks for all
-                    await getattr(self._pubsub, verb)(*channels)
+                await self._write_some()
             if self._reader is None:
                 self._reader = asyncio.create_task(self._read())
+
+    async def _write_some(self) -> None:
+        verb, channels = self._orders[0][0] if self._orders else "", []
+        while self._orders and self._orders[0][0] == verb:
+            channels.append(self._orders.popleft()[1])
+        if channels:
+            with suppress(RedisError, OSError):  # the reader reconnects and speaks for all
+                await getattr(self._pubsub, verb)(*channels)
 
     async def _read(self) -> None:
         while True:
@@ -114,9 +123,14 @@ class Listener:
         self._asked = False
         channel = str(message["channel"])
         if message["type"] == "subscribe" and channel in self._confirmed:
-            self._confirmed[channel].set()
+            self._confirm(channel)
         elif message["type"] == "message":
             self._tell(channel, str(message["data"]))
+
+    def _confirm(self, channel: str) -> None:
+        self._confirmed[channel].set()
+        if channel not in self._hearers:
+            self._unsubscribe(channel)
 
     async def _ask_for_a_sign(self) -> None:
         if not self._hearers:
@@ -143,6 +157,9 @@ class Listener:
         await self._pubsub.aclose()
         self._pubsub = self._client.pubsub()
         await self._pubsub.connect()
+        self._orders.clear()  # whatever was to be done, this does it
+        for channel in self._confirmed.keys() - self._hearers.keys():
+            del self._confirmed[channel]
         if self._hearers:
             await self._pubsub.subscribe(*self._hearers)
 

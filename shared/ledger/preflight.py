@@ -8,7 +8,8 @@ from redis.exceptions import ResponseError
 
 from shared.errors import Misconfigured
 from shared.ledger.door import Door
-from shared.settings import Durability, Settings
+from shared.setting_kinds import Durability
+from shared.settings import Settings
 
 #: Streams take '<ms>-*' ids and scripts replicate by effects since this version.
 OLDEST_REDIS = (7, 0)

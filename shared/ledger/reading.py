@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from shared.contracts import Event, JobStatus, Reply
+from shared.contracts import Event, JobStatus, Reply, Usage, UsageSum
 from shared.errors import JobNotFound
 from shared.ledger.records import moment
 from shared.ledger.shard import Shards
 from shared.lifecycle import JobState, TurnState
-from shared.names import check_job_id
+from shared.names import check_job_id, lane_id, memory_key, shard_of
 
 _PAGE = 500
 _STATUS = ("state", "turn", "attempts", "created", "deadline", "code", "t_code")
@@ -29,20 +30,7 @@ class Reading:
 
     async def status(self, job_id: str) -> JobStatus:
         """Return where a job is; raise `JobNotFound`."""
-        values = await self._fields(job_id, *_STATUS)
-        record = dict(zip(_STATUS, values, strict=True))
-        if record["state"] is None:
-            raise JobNotFound(job_id)
-        return JobStatus(
-            job_id=job_id,
-            state=JobState(record["state"]),
-            turn=TurnState(record["turn"]),
-            attempts=int(record["attempts"]),
-            created_at=moment(record["created"]),
-            deadline=moment(record["deadline"]),
-            code=record["code"],
-            turn_code=record["t_code"] or None,
-        )
+        return _status(job_id, await self._fields(job_id, *_STATUS))
 
     async def reply(self, job_id: str) -> Reply | None:
         """Return the reply of a job that succeeded, None of one that did not; `JobNotFound`."""
@@ -50,6 +38,28 @@ class Reading:
         if state is None:
             raise JobNotFound(job_id)
         return Reply.model_validate_json(reply) if reply else None
+
+    async def outcome(self, job_id: str) -> tuple[JobStatus, Reply | None]:
+        """Return where a job is and its reply if there is one, in one look; `JobNotFound`."""
+        *values, reply = await self._fields(job_id, *_STATUS, "reply")
+        return _status(job_id, values), Reply.model_validate_json(reply) if reply else None
+
+    async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
+        """Return what the replies of a tenant, or of one of its users, have cost so far."""
+        sums: Counter[str] = Counter()
+        for key in self._usage_keys(tenant, user_id):
+            found = _pairs(await self._shards.call("HGETALL", key))
+            sums.update({name: int(value) for name, value in found.items()})
+        replies = sums.pop("replies", 0)
+        return UsageSum(tenant=tenant, user_id=user_id, replies=replies, usage=Usage(**sums))
+
+    def _usage_keys(self, tenant: str, user_id: str | None) -> Sequence[str]:
+        shards = self._shards.all
+        if user_id is None:
+            return [keys.tenant_usage(tenant) for keys in shards]
+        owner = memory_key(tenant, user_id)
+        keys = shards[shard_of(owner, len(shards))]
+        return [keys.usage(lane_id(owner, keys.shard))]
 
     async def events(self, job_id: str, after: str | None) -> Sequence[Event]:
         """Return the next events of a job's stream after that event id; maybe none yet."""
@@ -75,8 +85,24 @@ class Reading:
         return values
 
 
+def _status(job_id: str, values: Sequence[Any]) -> JobStatus:
+    record = dict(zip(_STATUS, values, strict=True))
+    if record["state"] is None:
+        raise JobNotFound(job_id)
+    return JobStatus(
+        job_id=job_id,
+        state=JobState(record["state"]),
+        turn=TurnState(record["turn"]),
+        attempts=int(record["attempts"]),
+        created_at=moment(record["created"]),
+        deadline=moment(record["deadline"]),
+        code=record["code"],
+        turn_code=record["t_code"] or None,
+    )
+
+
 def _pairs(row: Any) -> dict[str, str]:
-    """Take a stream entry's fields, which redis-py gives as a dict or as a flat list."""
+    """Take the fields of an entry or a hash, which redis-py gives as a dict or as a flat list."""
     if isinstance(row, dict):
         return row
     return dict(zip(row[::2], row[1::2], strict=True))

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
+
+from shared.errors import Blame
+from shared.lifecycle import JobState, TurnState
 
 
 def moment(milliseconds: str | float) -> datetime:
@@ -59,6 +63,17 @@ class WaitingTurn:
     attempts: int
     snoozes: int
     event_id: str | None
+    event_age_s: float = 0.0
+    facts: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DueRepair:
+    """A stored turn that more than one writer may have added; `memory_ids` are those on record."""
+
+    turn_id: str
+    lane: str
+    memory_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +83,63 @@ class LaneClaim:
     lane: str
     fence: str
     turns: tuple[WaitingTurn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Every job and turn of one tenant by state, and its users whose memory lags behind."""
+
+    tenant: str
+    jobs: dict[JobState, int]
+    turns: dict[TurnState, int]
+    users_behind: int
+    users_late: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A job or turn that was not where its state says; `what` is a short fixed word."""
+
+    job_id: str
+    what: str
+
+
+class ErasureState(StrEnum):
+    """How far the erasure of a user has come."""
+
+    ASKED = "asked"
+    FORGOTTEN = "forgotten"
+    ERASED = "erased"
+
+
+@dataclass(frozen=True, slots=True)
+class EraseClaim:
+    """The right to erase one user, as far as that has come."""
+
+    lane: str
+    fence: str
+    state: ErasureState
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """The receipt of an erasure, kept after its end for `RECEIPT_S` seconds.
+
+    `forgotten_at` is when everything was removed, `erased_at` when that was done once more, after
+    the time that a writer can have been on its way. `jobs` are the records that were emptied,
+    `ended` those of them that had to be ended first, `records` conversations and the like.
+    """
+
+    lane: str
+    state: ErasureState
+    asked_by: str
+    asked_at: datetime
+    forgotten_at: datetime | None
+    erased_at: datetime | None
+    jobs: int
+    ended: int
+    records: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +202,58 @@ class Overview:
     workers: tuple[WorkerSeen, ...]
     counts: dict[str, int]
     agendas: tuple[AgendaCount, ...]
+
+
+class GateState(StrEnum):
+    """How a gate stands; `doubted` is open, but who asks next should say how it went."""
+
+    OPEN = "open"
+    DOUBTED = "doubted"
+    SHUT = "shut"
+    OPENING = "opening"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A gate that is not open: why, since when, and until when at least."""
+
+    name: str
+    state: GateState
+    code: str
+    blame: Blame
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How a gate stood for one asker; `comeback_s` is its own time to ask again, if refused."""
+
+    state: GateState
+    canary: bool = False
+    comeback_s: float = 0.0
+    code: str = ""
+    news: bool = False
+
+
+class Outcome(StrEnum):
+    """What came of asking a provider, as its gate sees it."""
+
+    WORKED = "worked"
+    FAILED = "failed"
+    SHUT = "shut"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one asker tells a gate; `pause_s` is how long the provider asks to be left alone.
+
+    `worked` says that other calls of this process worked since its last report.
+    """
+
+    outcome: Outcome
+    code: str = ""
+    blame: Blame = Blame.THEIRS
+    pause_s: float = 0.0
+    worked: bool = False

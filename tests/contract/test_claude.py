@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, suppress
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ async def claude() -> AsyncIterator[ClaudeStandIn]:
 async def make(claude: ClaudeStandIn) -> AsyncIterator[MakeModel]:
     models: list[Claude] = []
 
-    def make_model(**limits: float) -> Claude:
+    def make_model(**limits: Any) -> Claude:
         patient = {"total_s": MANY_S, "first_event_s": MANY_S, "idle_s": MANY_S} | limits
         models.append(Claude(api_key=KEY, base_url=claude.url, connections=CONNECTIONS, **patient))
         return models[-1]
@@ -81,7 +82,12 @@ async def test_the_request_holds_the_prompt_and_nothing_else(
         ],
         "messages": [
             {"role": "user", "content": "Hi"},
-            {"role": "assistant", "content": "Hello"},
+            {
+                "role": "assistant",
+                "content": [
+                    {"type": "text", "text": "Hello", "cache_control": {"type": "ephemeral"}}
+                ],
+            },
             {"role": "user", "content": "Warm?"},
         ],
         "metadata": {"user_id": "tag-1"},
@@ -145,10 +151,75 @@ async def test_thinking_is_no_text(claude: ClaudeStandIn, model: Claude) -> None
     assert (await whole(model)).text == "Warm."
 
 
-async def test_an_answer_may_be_thought_and_not_said(claude: ClaudeStandIn, model: Claude) -> None:
-    claude.plays(Play(thinking="endless", text="", stop_reason="max_tokens"))
-    answer = await whole(model)
-    assert (answer.text, answer.stop_reason) == ("", "max_tokens")
+async def test_pings_while_it_thinks_are_no_silence(claude: ClaudeStandIn, make: MakeModel) -> None:
+    """With its thinking not shown, pings are all that comes of a model at work."""
+    claude.plays(Play(thinking="hm", text="Warm.", fault=Fault.PINGS_A_WHILE, at=3, gap_s=0.05))
+    assert (await whole(make(idle_s=0.4))).text == "Warm."
+
+
+# --- the budgets that come with an answer
+
+
+def budget(name: str, remaining: str, reset: str) -> dict[str, str]:
+    """Return headers of one budget; it is 12:00:00 for whoever answers."""
+    return {
+        f"anthropic-ratelimit-{name}-remaining": remaining,
+        f"anthropic-ratelimit-{name}-reset": reset,
+    }
+
+
+@pytest.mark.parametrize(
+    ("headers", "pause_s"),
+    [
+        ({}, 0.0),
+        (budget("requests", "0", "2026-10-01T12:00:20Z"), 20.0),
+        (budget("tokens", "0", "2026-10-01T12:00:20.5Z"), 20.5),
+        (budget("input-tokens", "0", "2026-10-01T14:00:20+02:00"), 20.0),
+        (budget("output-tokens", "0", "2026-10-01T11:59:00Z"), 0.0),
+        (budget("requests", "1", "2026-10-01T12:00:20Z"), 0.0),
+        (budget("requests", "0", "2026-10-02T12:00:00Z"), 900.0),
+        (budget("requests", "0", "soon"), 0.0),
+        (budget("requests", "0", "2026-10-01T12:00:20"), 0.0),
+        (budget("requests", "0", "2026-10-01T12:00:20Z") | {"Date": "today"}, 0.0),
+        (
+            budget("requests", "0", "2026-10-01T12:00:20Z")
+            | budget("output-tokens", "0", "2026-10-01T12:00:40Z"),
+            40.0,
+        ),
+    ],
+)  # fmt: skip
+async def test_a_budget_that_is_used_up_asks_for_a_pause(
+    claude: ClaudeStandIn, model: Claude, headers: dict[str, str], pause_s: float
+) -> None:
+    claude.plays(Play(headers=headers))
+    assert (await whole(model)).pause_s == pause_s
+
+
+# --- effort, and how long a model lives
+
+
+async def test_effort_is_sent_only_if_it_is_set(claude: ClaudeStandIn, make: MakeModel) -> None:
+    await whole(make())
+    await whole(make(effort="low"))
+    without, with_it = (request.body for request in claude.requests)
+    assert "output_config" not in without
+    assert with_it["output_config"] == {"effort": "low"}
+
+
+@pytest.mark.parametrize(
+    ("lifecycle", "warning"),
+    [
+        ("active", ""),
+        ("deprecated", "claude-x is deprecated, it ends on 2026-11-30"),
+        ("retired", "claude-x is retired, it ends on 2026-11-30"),
+        ("brand_new", ""),
+    ],
+)
+async def test_a_model_near_its_end_is_warned_of(
+    claude: ClaudeStandIn, model: Claude, lifecycle: str, warning: str
+) -> None:
+    claude.lifecycles["claude-x"] = lifecycle
+    assert (await model.check("claude-x")).warning == warning
 
 
 @pytest.mark.parametrize("fault", [Fault.UNKNOWN_EVENT, Fault.UNKNOWN_BLOCK])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -36,13 +39,14 @@ BEN = "owner-ben"
 SECRET = "canary-secret"
 SHORT_S = 0.2
 AT = datetime(2026, 5, 8, 20, 30, 15, 250_000, tzinfo=UTC)
-TURN = Turn("turn-1", f"I like {SECRET}.", f"Noted, {SECRET}.", AT, "conversation-1")
+TURN = Turn("turn-1", f"I like {SECRET}.", f"Noted, {SECRET}.", AT, "conversation-1", "7.a")
 
 CALLS: dict[str, Callable[[Hosted], Awaitable[object]]] = {
     "search": lambda memories: memories.search(ANA, f"what about {SECRET}", 5),
     "add": lambda memories: memories.add(ANA, TURN),
     "get_all": lambda memories: memories.find(ANA, "turn-1"),
     "event": lambda memories: memories.follow(ANA, "event-1"),
+    "delete": lambda memories: memories.remove(ANA, ["memory-1"]),
     "delete_all": lambda memories: memories.forget(ANA),
 }
 
@@ -245,7 +249,7 @@ async def test_an_add_says_the_turn_and_nothing_else(mem0: Mem0StandIn, memories
             {"role": "assistant", "content": TURN.reply_text},
         ],
         "user_id": ANA,
-        "metadata": {"turn_id": "turn-1", "said_at": AT.isoformat()},
+        "metadata": {"turn_id": "turn-1", "attempt": "7.a", "said_at": AT.isoformat()},
         "timestamp": int(AT.timestamp()),
     }
 
@@ -258,6 +262,59 @@ async def test_a_search_is_for_one_owner_and_not_too_long(
     assert seen.body["filters"] == {"user_id": ANA}
     assert seen.body["top_k"] == 7
     assert len(seen.body["query"]) <= 2000
+
+
+async def test_a_look_is_for_one_turn_of_one_owner(mem0: Mem0StandIn, memories: Hosted) -> None:
+    await memories.find(ANA, "turn-1")
+    (seen,) = mem0.seen("get_all")
+    assert seen.body["filters"] == {"AND": [{"user_id": ANA}, {"metadata": {"turn_id": "turn-1"}}]}
+
+
+async def test_memories_of_the_same_attempt_are_one_copy(
+    mem0: Mem0StandIn, memories: Hosted
+) -> None:
+    mem0.extract = lambda messages: [f"{message['content']}" for message in messages]
+    mem0.polls = 1
+    for attempt in ("7.a", "9.b"):
+        await followed(memories, await memories.add(ANA, replace(TURN, attempt=attempt)))
+    ids = [row["id"] for row in mem0.rows]
+    assert await memories.copies(ANA, TURN.id) == [ids[:2], ids[2:]]
+    await memories.remove(ANA, ids[2:])
+    assert [request.path for request in mem0.seen("delete")] == [
+        f"/v1/memories/{memory_id}/" for memory_id in ids[2:]
+    ]
+    assert await memories.copies(ANA, TURN.id) == [ids[:2]]
+
+
+@pytest.mark.parametrize("memory_id", ["", "a/../b?user_id=c"])
+async def test_an_id_is_an_id_and_never_another_path(
+    mem0: Mem0StandIn, memories: Hosted, memory_id: str
+) -> None:
+    if not memory_id:
+        await failure_of(memories.remove(ANA, [memory_id]))
+    else:
+        await memories.remove(ANA, [memory_id])
+    assert [request.verb for request in mem0.requests] == ["delete"] * bool(memory_id)
+
+
+def test_mem0_tells_nobody_and_writes_nothing_home(tmp_path: Path) -> None:
+    script = """
+import asyncio
+from shared.settings import Settings
+from workers.adapters.mem0_hosted import open_hosted
+settings = Settings(mem0_api_key="key", mem0_host="http://127.0.0.1:9")
+asyncio.run(open_hosted(settings, connections=2))
+from mem0.memory import telemetry
+print(telemetry.MEM0_TELEMETRY)
+"""
+    left_out = ("MEM0_TELEMETRY", "MEM0_DIR")
+    env = {name: value for name, value in os.environ.items() if name not in left_out}
+    command = [sys.executable, "-c", script]
+    ran = subprocess.run(
+        command, env=env | {"HOME": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.strip() == "False"
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_a_search_for_nothing_is_not_made(mem0: Mem0StandIn, memories: Hosted) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -14,22 +16,40 @@ from shared.errors import IllegalStep, Upstream
 from shared.names import memory_key
 from shared.settings import Settings
 from tests.fakes.memory import FakeMemories
+from tests.standins.claude import ClaudeStandIn
 from tests.standins.mem0_platform import KEY, Mem0StandIn
+from tests.standins.postgres import Postgres
 from workers.adapters.mem0_embedded import open_embedded
 from workers.adapters.mem0_hosted import open_hosted
 from workers.ports import Added, Kept, Memories, Turn
+from workers.wiring import open_memories
 
 ANA = memory_key("default", "ana")
 BEN = memory_key("default", "ben")
 AT = datetime(2026, 5, 8, 20, 30, 15, tzinfo=UTC)
 
 
-@pytest.fixture(params=["fake", "fake, asynchronous", "embedded", "hosted"])
+@pytest.fixture(params=["fake", "fake, asynchronous", "embedded", "hosted", "selfhosted"])
 async def memories(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Memories]:
-    async with Mem0StandIn(polls=2) as mem0:
-        opened = await _open(request.param, tmp_path, mem0.url)
+    async with Mem0StandIn(polls=2) as mem0, ClaudeStandIn() as claude:
+        if request.param == "selfhosted":
+            opened = await _open_selfhosted(request.getfixturevalue("postgres"), claude.url)
+        else:
+            opened = await _open(request.param, tmp_path, mem0.url)
         yield opened
         await opened.aclose()
+
+
+async def _open_selfhosted(postgres: Postgres, claude_url: str) -> Memories:
+    settings = Settings(
+        memory="selfhosted",
+        postgres_url=SecretStr(postgres.new_database()),
+        anthropic_api_key=SecretStr("test-key"),
+        anthropic_base_url=claude_url,
+    )
+    opened = await open_memories(settings)
+    assert opened is not None
+    return opened
 
 
 async def _open(kind: str, folder: Path, mem0_host: str) -> Memories:
@@ -127,6 +147,24 @@ async def test_a_turn_that_only_asks_leaves_nothing(memories: Memories) -> None:
     assert added.kept in (Kept.SKIPPED, Kept.NOTHING)
     assert (added.reason is not None) == (added.kept is Kept.SKIPPED)
     assert list(await memories.search(ANA, "What should I cook tonight?", 5)) == []
+
+
+async def test_what_is_removed_is_gone_and_nothing_else(memories: Memories) -> None:
+    first = await settled(memories, ANA, turn("I prefer Celsius.", 1))
+    await settled(memories, ANA, turn("My dog is called Rex.", 2))
+    for _ in range(2):
+        await memories.remove(ANA, first.memory_ids)
+    assert list(await memories.find(ANA, "turn-1")) == []
+    assert len(await memories.find(ANA, "turn-2")) == 1
+
+
+async def test_what_two_attempts_stored_can_be_told_apart(memories: Memories) -> None:
+    said = turn("I prefer Celsius.")
+    attempts = [await settled(memories, ANA, replace(said, attempt=name)) for name in "ab"]
+    copies = {tuple(copy) for copy in await memories.copies(ANA, said.id)}
+    assert copies == {one.memory_ids for one in attempts}, "one, or each by itself"
+    assert sorted(await memories.find(ANA, said.id)) == sorted(chain.from_iterable(copies))
+    assert list(await memories.copies(BEN, said.id)) == []
 
 
 async def test_forgetting_removes_one_owner_and_no_other(memories: Memories) -> None:

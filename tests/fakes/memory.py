@@ -15,7 +15,7 @@ from shared.errors import IllegalStep, Upstream
 from workers.keep import only_asks
 from workers.ports import Added, Kept, Recalled, Turn
 
-Verb = Literal["search", "add", "find", "follow", "forget"]
+Verb = Literal["search", "add", "find", "follow", "copies", "remove", "forget"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class FakeMemories:
         self.closed = False
         self.polls = polls
         self.outcome = outcome
+        self._attempts: dict[str, str] = {}
         self._strays: dict[str, list[Recalled]] = defaultdict(list)
         self._pending: dict[str, tuple[str, Turn, int]] = {}
         self._before: dict[Verb, deque[Hang | Failure]] = defaultdict(deque)
@@ -122,6 +123,18 @@ class FakeMemories:
                 return Added(Kept.PENDING, event_id=event_id)
             return self._settle(owner, turn)
 
+    async def copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
+        async with self._call("copies", owner, turn_id):
+            attempts: dict[str, list[str]] = {}
+            for row in self.rows:
+                if (row.owner, row.turn_id) == (owner, turn_id):
+                    attempts.setdefault(self._attempts[row.id], []).append(row.id)
+            return list(attempts.values())
+
+    async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:
+        async with self._call("remove", owner):
+            self.rows = [row for row in self.rows if row.owner != owner or row.id not in memory_ids]
+
     async def forget(self, owner: str) -> None:
         async with self._call("forget", owner):
             self.rows = [row for row in self.rows if row.owner != owner]
@@ -133,6 +146,7 @@ class FakeMemories:
         if self.outcome is not Kept.STORED:
             return Added(self.outcome)
         row_id = f"memory-{next(self._numbers)}"
+        self._attempts[row_id] = turn.attempt
         self.rows.append(Recalled(row_id, owner, turn.user_text, 0.0, turn.at, turn.id))
         return Added(Kept.STORED, (row_id,))
 

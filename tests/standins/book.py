@@ -76,7 +76,7 @@ async def answer(ledger: Ledger, message: str = "hello", **fields: object) -> st
 async def take(ledger: Ledger, lane: str | None = None, *, most_turns: int = 20) -> LaneClaim:
     """Claim a lane that can be claimed, Ann's unless another is named."""
     taken = await ledger.lanes.claim(lane or lane_of(), next(_tokens), most_turns=most_turns)
-    assert taken is not None
+    assert isinstance(taken, LaneClaim)
     return taken
 
 
@@ -135,6 +135,23 @@ class Book:
         for place, agenda in self.places(name):
             self.redis.zadd(f"{self.keys.root}:{place}:{agenda}", {name: 0})
 
+    def end_pause(self, gate: str) -> None:
+        """Let the time pass that a gate was to be shut; its canary, if any, is given up."""
+        key = f"{self.keys.root}:gate:{gate}"
+        if self.redis.exists(key):
+            self.redis.hset(key, "until", 0)
+            self.redis.hdel(key, "canary", "lease", "next")
+
+    def repairs(self) -> list[str]:
+        """Return the turns that are to be looked at for doubles."""
+        names: list[str] = self.redis.zrange(f"{self.keys.root}:repairs", 0, -1)
+        return names
+
+    def make_repairs_due(self) -> None:
+        """Let the time pass until every turn is looked at for doubles."""
+        for name in self.repairs():
+            self.redis.zadd(f"{self.keys.root}:repairs", {name: 0})
+
     def outlive(self, job_id: str) -> None:
         """Let the time pass until a job's deadline."""
         self.redis.zadd(f"{self.keys.root}:open", {job_id: 0}, xx=True)
@@ -145,8 +162,17 @@ class Book:
         counts = self.redis.hgetall(f"{self.keys.root}:counts")
         return {name: int(value) for name, value in counts.items() if int(value)}
 
+    def next_wake_s(self) -> float | None:
+        """Return in how many seconds the first job or lane has waited long enough."""
+        waiting = [f"{self.keys.root}:waiting:{agenda}" for agenda in self.AGENDAS]
+        first = [
+            score for key in waiting for _, score in self.redis.zrange(key, 0, 0, withscores=True)
+        ]
+        now_s, microseconds = self.redis.time()
+        return min(first) / 1000 - float(now_s + microseconds / 1e6) if first else None
+
     def pass_time(self, seconds: float) -> None:
-        """Let time pass for all that is hinted, waiting, leased or open in this shard."""
+        """Let time pass for all that is hinted, waiting, leased, open or a gate in this shard."""
         for agenda in self.AGENDAS:
             for place in self.PLACES:
                 self._set_back(f"{self.keys.root}:{place}:{agenda}", seconds)
@@ -156,6 +182,9 @@ class Book:
         for job_id in self._set_back(f"{self.keys.root}:open", seconds):
             if self.redis.exists(self.keys.job(job_id)):
                 self.redis.hincrby(self.keys.job(job_id), "deadline", -round(seconds * 1000))
+        for gate in self.redis.scan_iter(f"{self.keys.root}:gate:*", count=1000):
+            for moment in {"until", "opened", "next", "lease", "since"} & {*self.redis.hkeys(gate)}:
+                self.redis.hincrbyfloat(gate, moment, -seconds * 1000)
 
     def _set_back(self, zset: str, seconds: float) -> list[str]:
         names: list[str] = self.redis.zrange(zset, 0, -1)

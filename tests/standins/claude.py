@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.standins import claude_wire as wire
+from tests.standins.claude_cache import MOST_MARKERS, PromptCache, markers
+from tests.standins.claude_extraction import asks_to_extract, extracted
 from tests.standins.claude_plays import Call, Play, steps
 from tests.standins.stepserver import Request, Step, StepServer, whole
 
@@ -34,6 +36,8 @@ class Seen:
 
 def echo(body: wire.Json) -> str:
     """Answer so that a test can tell what the model was told."""
+    if asks_to_extract(body):
+        return extracted(body)
     said = wire.told(body)[-1].strip().splitlines()[-1]
     knows_celsius = any("celsius" in text.lower() for text in wire.told(body))
     degrees = "21 °C" if knows_celsius else "70 °F"
@@ -46,6 +50,8 @@ class ClaudeStandIn(StepServer):
     def __init__(self, reply: Callable[[wire.Json], str] = echo) -> None:
         super().__init__(self._respond)
         self.reply = reply
+        self.cache = PromptCache()
+        self.lifecycles = {"claude-sonnet-4-5": "deprecated"}
         self.requests: deque[Seen] = deque(maxlen=KEPT_REQUESTS)
         self._plays: list[tuple[Play, int | None]] = []
         self._count = 0
@@ -53,6 +59,15 @@ class ClaudeStandIn(StepServer):
     def plays(self, *plays: Play) -> None:
         """Add to the script; each request takes the first play that matches it."""
         self._plays += [(play, play.times) for play in plays]
+
+    def interject(self, play: Play) -> None:
+        """Put a play in front of the script."""
+        self._plays.insert(0, (play, play.times))
+
+    @property
+    def left(self) -> list[Play]:
+        """Return what is still to be played."""
+        return [play for play, _ in self._plays]
 
     def forget(self) -> None:
         """Drop the script and the requests so far."""
@@ -62,6 +77,8 @@ class ClaudeStandIn(StepServer):
     def _respond(self, request: Request) -> Iterable[Step]:
         if request.path.startswith("/_"):
             return self._control(request)
+        if request.path.startswith("/v1/models/"):
+            return [self._listing(request.path.removeprefix("/v1/models/").partition("?")[0])]
         body = _parsed(request.body)
         self._count += 1
         self.requests.append(Seen(request.path, request.headers, body))
@@ -78,12 +95,18 @@ class ClaudeStandIn(StepServer):
             case _:
                 return [_refusal(404, "no such path", self._request_id)]
 
+    def _listing(self, model: str) -> bytes:
+        return _json(wire.model_listing(model, self.lifecycles.get(model, "active")))
+
     def _message(self, request: Request, body: wire.Json) -> Iterable[Step]:
         if "max_tokens" not in body:
             return [_refusal(400, "max_tokens: field required", self._request_id)]
+        if markers(body) > MOST_MARKERS:
+            return [_refusal(400, f"at most {MOST_MARKERS} cache_control", self._request_id)]
         play = self._next_play(request.body)
         text = self.reply(body) if play.text is None else play.text
-        return steps(play, Call(body, text, self._request_id))
+        counted = self.cache.usage(body) if play.status == 200 else {}
+        return steps(play, Call(body, text, self._request_id, counted))
 
     def _next_play(self, raw: bytes) -> Play:
         for at, (play, left) in enumerate(self._plays):

@@ -14,6 +14,9 @@ from tests.standins.stepserver import LAST_CHUNK, Cue, Step, chunk, head
 #: Seconds between two drops of `Fault.DRIP` or `Fault.PINGS`, unless the play says otherwise.
 DRIP_S = 0.02
 
+#: How many pings `Fault.PINGS_A_WHILE` is.
+PINGS = 20
+
 
 class Fault(StrEnum):
     """What goes wrong; those below the line happen after `Play.at` events of the answer.
@@ -33,6 +36,7 @@ class Fault(StrEnum):
     STALL = "stall"
     PAUSE = "pause"
     PINGS = "pings"
+    PINGS_A_WHILE = "pings_a_while"
     DRIP = "drip"
     ERROR_EVENT = "error_event"
     BAD_JSON = "bad_json"
@@ -85,11 +89,12 @@ class Play:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a play is played for: the request's body, the text to say, its id."""
+    """What a play is played for: the request's body, the text to say, its id, its input's count."""
 
     body: wire.Json
     text: str
     request_id: str
+    counted: dict[str, int]
 
     @property
     def streams(self) -> bool:
@@ -146,7 +151,8 @@ def _answer(play: Play, call: Call) -> Iterator[Step]:
 
 def _head(play: Play, call: Call, headers: dict[str, str]) -> bytes:
     names = {"request-id": call.request_id, "anthropic-organization-id": "org_standin"}
-    return head(play.status, headers | names | wire.RATE_LIMIT_HEADERS | play.headers)
+    limits = wire.RATE_LIMIT_HEADERS if play.raw_body is None else {}  # a proxy knows of none
+    return head(play.status, headers | names | limits | play.headers)
 
 
 def events(play: Play, call: Call) -> Iterator[Step]:
@@ -179,7 +185,7 @@ def whole_message(play: Play, call: Call) -> wire.Json:
 
 
 def _usage(play: Play, call: Call) -> wire.Json:
-    return wire.usage_of(call.body, (play.thinking or "") + call.text) | play.usage
+    return wire.usage_of(call.counted, (play.thinking or "") + call.text) | play.usage
 
 
 def _blocks(play: Play, call: Call) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -232,6 +238,7 @@ _LATE: dict[Fault | None, Callable[[_Moment], Iterable[Step]]] = {
     Fault.STALL: lambda _: (math.inf,),
     Fault.PAUSE: lambda now: now.after(Cue.HOLD),
     Fault.PINGS: lambda now: now.forever(wire.PING),
+    Fault.PINGS_A_WHILE: lambda now: now.after(*(wire.PING, now.play.gap_s or DRIP_S) * PINGS),
     Fault.DRIP: lambda now: now.forever(now.event),
     Fault.ERROR_EVENT: lambda now: (wire.sse("error", now.play.error),),
     Fault.BAD_JSON: lambda now: now.after(b'event: content_block_delta\ndata: {"type": "cont\n\n'),

@@ -87,12 +87,10 @@ def tokens(*texts: str) -> int:
     return sum(1 + len(text) // 4 for text in texts)
 
 
-def usage_of(body: Json, output: str) -> Json:
-    """Return what one answer costs; nothing is cached yet."""
+def usage_of(counted: Json, output: str) -> Json:
+    """Return what one answer costs, its input counted already."""
     return {
-        "input_tokens": tokens(*told(body)),
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
+        **counted,
         "output_tokens": tokens(output),
         "service_tier": "standard",
     }
@@ -158,6 +156,18 @@ def message(message_id: str, model: str, usage: Json, **fields: object) -> Json:
         "stop_sequence": None,
         "usage": usage,
         **fields,
+    }
+
+
+def model_listing(model: str, lifecycle: str) -> Json:
+    """Return what the API knows of a model."""
+    return {
+        "type": "model",
+        "id": model,
+        "display_name": model,
+        "created_at": "2026-01-01T00:00:00Z",
+        "lifecycle": lifecycle,
+        "retires_at": None if lifecycle == "active" else "2026-11-30T00:00:00Z",
     }
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.errors import Rejected
+from shared.errors import Rejected, Unavailable
 
 
 @contextmanager
@@ -29,6 +29,17 @@ def rejected(folder: Path, verb: str) -> Iterator[None]:
         flaw.unlink()
 
 
+@contextmanager
+def down(folder: Path, verb: str) -> Iterator[None]:
+    """Let every call of that verb find nobody while the context is open."""
+    flaw = folder / f"{verb}.down"
+    flaw.touch()
+    try:
+        yield
+    finally:
+        flaw.unlink()
+
+
 def meet(folder: Path, verb: str) -> None:
     """Suffer what a test has in store for that verb: block this thread, or raise."""
     hold = folder / f"{verb}.held"
@@ -37,3 +48,5 @@ def meet(folder: Path, verb: str) -> None:
             fcntl.flock(file, fcntl.LOCK_SH)
     if (folder / f"{verb}.rejected").exists():
         raise Rejected("rejected_by_test")
+    if (folder / f"{verb}.down").exists():
+        raise Unavailable("down_by_test")

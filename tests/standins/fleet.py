@@ -33,6 +33,9 @@ CANARY = "canary"
 AS_IT_IS = "workers.app:app"
 PLIABLE = "tests.standins.pliable:app"
 
+#: Those, and they do not wait a minute for what an operator has to mend.
+HASTY = "tests.standins.hasty:app"
+
 _QUEUE_OF = {"responses": REPLIES, "memories": MEMORIES}
 _PATIENCE_S = 30.0
 _COMMAND = (sys.executable, "-P", "-c", "from producer.cli.main import main; main()")

@@ -1,10 +1,12 @@
 """A stand-in for mem0's platform: its paths and answers, extraction that ends when told to.
 
+For real workers there is `tests.standins.mem0_remote`.
 In the test's own loop: `async with Mem0StandIn() as mem0: mem0.plays(Play(status=429))`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections import deque
@@ -51,7 +53,8 @@ def said(messages: list[Json]) -> list[str]:
 class Mem0StandIn(StepServer):
     """Plays mem0's platform; an event ends once it was asked after `polls` times.
 
-    `extract` makes memories of the messages of an add. `failing` adds end as `FAILED`.
+    With `works_s` it ends by itself so many seconds after its request. `extract` makes memories
+    of the messages of an add. `failing` adds end as `FAILED`, `half` of them after they stored.
     """
 
     def __init__(
@@ -61,16 +64,27 @@ class Mem0StandIn(StepServer):
         self.polls = polls
         self.extract = extract
         self.failing = 0
+        self.half = False
+        self.works_s: float | None = None
         self.rows: list[Json] = []
         self.events: dict[str, Event] = {}
         self.requests: deque[Seen] = deque(maxlen=20_000)
         self._strays: list[tuple[str, Json]] = []
-        self._plays: list[Play] = []
+        self._plays: list[tuple[Play, int | None]] = []
         self._numbers = itertools.count(1)
 
     def plays(self, *plays: Play) -> None:
         """Add to the script; each request takes the first play that is for it."""
-        self._plays += plays
+        self._plays += [(play, play.times) for play in plays]
+
+    @property
+    def left(self) -> list[Play]:
+        """Return what is still to be played."""
+        return [play for play, _ in self._plays]
+
+    def calm(self) -> None:
+        """Drop the rest of the script."""
+        self._plays.clear()
 
     def plant(self, asked: str, row: Json) -> None:
         """Let every search for one owner give this row as well, whoever owns it."""
@@ -89,6 +103,8 @@ class Mem0StandIn(StepServer):
         try:
             self._check_key(request)
             answer = act()
+            if play.doubled:
+                answer["results"] = answer["results"] * 2
         except Refused as refused:
             play, answer = Play(status=refused.status), {"detail": str(refused)}
         return steps(play, answer)
@@ -107,16 +123,22 @@ class Mem0StandIn(StepServer):
                 return "get_all", lambda: self._get_all(body)
             case "GET", ["v1", "event", event_id]:
                 return "event", lambda: self._poll(unquote(event_id))
-            case "DELETE", ["v1", "memories"]:
-                return "delete_all", lambda: self._delete_all(parse_qs(url.query))
+            case "DELETE", ["v1", "memories", *row_id]:
+                return self._route_delete(row_id, url.query)
             case "GET", ["v1", "entities"]:
                 return "entities", self._entities
         return "unknown", _no_such_path
 
+    def _route_delete(self, row_id: list[str], query: str) -> tuple[str, Callable[[], Json]]:
+        if row_id:
+            return "delete", lambda: self._delete(unquote(row_id[0]))
+        return "delete_all", lambda: self._delete_all(parse_qs(query))
+
     def _next_play(self, verb: str) -> Play:
-        for at, play in enumerate(self._plays):
+        for at, (play, left) in enumerate(self._plays):
             if play.verb in (None, verb):
-                return self._plays.pop(at)
+                self._plays[at : at + 1] = [] if left == 1 else [(play, left and left - 1)]
+                return play
         return Play()
 
     def _check_key(self, request: Request) -> None:
@@ -129,11 +151,11 @@ class Mem0StandIn(StepServer):
         return self._queued(lambda: self._extracted(body))
 
     def _extracted(self, body: Json) -> list[Json]:
+        rows = [self._row(text, body) for text in self.extract(body["messages"])]
+        self.rows += rows if self.half or not self.failing else []
         if self.failing:
             self.failing -= 1
             raise Refused(500, "the extraction failed")
-        rows = [self._row(text, body) for text in self.extract(body["messages"])]
-        self.rows += rows
         return [
             {"id": row["id"], "data": {"memory": row["memory"]}, "event": "ADD"} for row in rows
         ]
@@ -144,6 +166,8 @@ class Mem0StandIn(StepServer):
     def _queued(self, work: Callable[[], list[Json]]) -> Json:
         event = Event(f"event-{next(self._numbers)}", self.polls, work)
         self.events[event.id] = event
+        if self.works_s is not None:
+            asyncio.get_running_loop().call_later(self.works_s, finish, event)
         return {"event_id": event.id, "status": "PENDING", "message": "queued"}
 
     def _poll(self, event_id: str) -> Json:
@@ -151,7 +175,7 @@ class Mem0StandIn(StepServer):
         if event is None:
             raise Refused(404, "Event not found")
         event.polls -= 1
-        if event.polls <= 0 and event.status in ("PENDING", "RUNNING"):
+        if event.polls <= 0 and self.works_s is None and event.status in ("PENDING", "RUNNING"):
             finish(event)
         elif event.status == "PENDING":
             event.status = "RUNNING"
@@ -171,6 +195,13 @@ class Mem0StandIn(StepServer):
         if set(query) != {"user_id"}:
             raise Refused(400, "exactly one entity id is required")
         return self._queued(lambda: self._deleted(query["user_id"][0]))
+
+    def _delete(self, row_id: str) -> Json:
+        left = [row for row in self.rows if row["id"] != row_id]
+        if len(left) == len(self.rows):
+            raise Refused(404, "Memory not found")
+        self.rows = left
+        return {"message": "Memory deleted successfully!"}
 
     def _deleted(self, owner: str) -> list[Json]:
         self.rows = [row for row in self.rows if row["user_id"] != owner]

@@ -17,7 +17,8 @@ HTML = "<html><body>Sign in to continue</body></html>"
 class Play:
     """One answer to one request of a kind (`verb`, `None`: of any).
 
-    What is broken is not done, unless `done` says so: then it is done and not said.
+    It is for `times` requests (`None`: for ever). What is broken is not done, unless `done` says
+    so: then it is done and not said. `doubled` says every row twice.
     """
 
     verb: str | None = None
@@ -29,6 +30,8 @@ class Play:
     silent: bool = False
     delay_s: float = 0.0
     done: bool = False
+    doubled: bool = False
+    times: int | None = 1
 
     @property
     def broken(self) -> bool:

@@ -31,7 +31,7 @@ class Valkey:
 
     def __init__(self, *options: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="afterword-valkey-"))
-        self.port = _free_port()
+        self.port = free_port()
         self._options = options
         self._server: subprocess.Popen[bytes] | None = None
 
@@ -104,7 +104,8 @@ class Valkey:
         return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port that nobody listens on right now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

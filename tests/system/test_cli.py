@@ -245,6 +245,12 @@ def test_doctor_says_what_is_wrong_and_what_to_do(fleet: Fleet, ailment: str) ->
         assert word in found[check]
 
 
+def test_doctor_warns_of_a_model_near_its_end(fleet: Fleet) -> None:
+    shown = fleet.afterword("doctor", AFTERWORD_FALLBACK_MODELS="claude-sonnet-4-5").stdout
+    warning = r"^warn  claude: .+\n      -> claude-sonnet-4-5 is deprecated"
+    assert re.search(warning, shown, re.MULTILINE)
+
+
 def test_doctor_does_not_trust_a_redis_without_a_file(fleet: Fleet) -> None:
     with Valkey() as forgetful:
         environ = {"AFTERWORD_REDIS_URL": forgetful.url, "AFTERWORD_MEMORY": "off"}

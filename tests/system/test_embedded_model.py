@@ -109,8 +109,9 @@ async def test_a_worker_gets_one_answer_after_the_other(
     for name, value in model.CLIENT.items():  # without it, every second call is cut off
         monkeypatch.setenv(name, value)
     prompt = Prompt((), (Say("user", QUESTION),), "any", max_tokens=2, user_tag="u")
-    limits = {"total_s": 30.0, "first_event_s": 30.0, "idle_s": 30.0}
-    claude = Claude(api_key=KEY, base_url=served.url, connections=4, **limits)
+    claude = Claude(
+        api_key=KEY, base_url=served.url, connections=4, total_s=30, first_event_s=30, idle_s=30
+    )
     try:
         for _ in range(12):
             assert [piece async for piece in claude.ask(prompt)]

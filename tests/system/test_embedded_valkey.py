@@ -19,7 +19,7 @@ from redis import Redis
 from redis.connection import parse_url
 
 from shared.errors import Misconfigured
-from shared.settings import Durability
+from shared.setting_kinds import Durability
 from tests.standins.processes import listening
 from tests.standins.waiting import until
 from workers.embedded import valkey

@@ -125,7 +125,8 @@ def test_events_of_any_shape_are_read_or_refused(events: list[dict[str, Any]]) -
 def test_a_total_that_is_left_out_stays_as_it_was() -> None:
     transcript = Transcript("asked", {})
     counted = {"input_tokens": 9, "output_tokens": 1, "cache_read_input_tokens": 7}
-    for event in [start(counted), *end("end_turn", {"output_tokens": 50, "input_tokens": None})]:
+    last = {"output_tokens": 50, "input_tokens": None}
+    for event in [start(counted), delta("ok"), *end("end_turn", last)]:
         transcript.take(event)
     usage = transcript.answer().usage
     assert (usage.input, usage.output, usage.cache_read, usage.cache_write) == (9, 50, 7, 0)
@@ -147,6 +148,6 @@ def test_a_delta_without_its_text_is_not_passed_over() -> None:
 
 def test_the_model_is_the_one_that_answered() -> None:
     transcript = Transcript("asked", {})
-    for event in [start({}), *end("end_turn", {})]:
+    for event in [start({}), delta("ok"), *end("end_turn", {})]:
         transcript.take(event)
     assert transcript.answer().model == "m"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -200,11 +201,33 @@ def test_the_fingerprint_covers_all_but_the_key() -> None:
     for other in (
         {"user_id": "bob"}, {"tenant": "b"}, {"conversation_id": "c"}, {"system": "s"},
         {"model": "m"}, {"max_tokens": 3}, {"metadata": {"k": 1}}, {"priority": "low"},
-        {"expires_in": 5},
+        {"expires_in": 5}, {"conversation_id": "c", "when_busy": "interrupt"},
     ):  # fmt: skip
         asked: dict[str, Any] = {"user_id": "ann", "message": "hello"} | other
         request = ChatRequest.parse(asked, max_bytes=99, max_tokens=99)
         assert request.fingerprint() != plain.fingerprint(), other
+
+
+def test_each_way_of_a_busy_conversation_is_another_request() -> None:
+    ways = ("enqueue", "reject", "interrupt")
+    asked = [parse(conversation_id="c", when_busy=way) for way in ways]
+    assert [one.when_busy for one in asked] == list(ways)
+    assert len({one.fingerprint() for one in asked}) == 3
+    assert parse(conversation_id="c").fingerprint() == asked[0].fingerprint()
+
+
+@pytest.mark.parametrize("when_busy", ["reject", "interrupt"])
+def test_only_a_conversation_can_be_busy(when_busy: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse(when_busy=when_busy)
+    assert (refused.value.field, refused.value.reason) == ("when_busy", "needs a conversation_id")
+    assert parse(when_busy="enqueue").conversation_id is None
+
+
+def test_there_are_three_ways_and_no_other() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse(conversation_id="c", when_busy="shout")
+    assert refused.value.field == "when_busy"
 
 
 def test_the_order_of_fields_does_not_matter() -> None:
@@ -212,3 +235,15 @@ def test_the_order_of_fields_does_not_matter() -> None:
     two = parse(metadata={"b": 2, "a": 1})
 
     assert one.fingerprint() == two.fingerprint()
+
+
+def test_a_body_that_says_nothing_new_is_that_of_version_1() -> None:
+    asked = ChatRequest(user_id="ann", message="hi", conversation_id="c")
+    assert json.loads(asked.body()) == {
+        "user_id": "ann",
+        "message": "hi",
+        "conversation_id": "c",
+        "tenant": "default",
+        "priority": "normal",
+    }
+    assert "when_busy" in asked.model_copy(update={"when_busy": "reject"}).body()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.keep import only_asks
+from workers.keep import only_asks, only_pleasant
 
 STATES = [
     "I'm allergic to peanuts, what can I cook?",
@@ -116,3 +116,53 @@ def test_the_longest_message_is_judged_in_no_time(part: str) -> None:
     began = time.process_time()
     only_asks(part * (65_536 // len(part)) + "?")
     assert time.process_time() - began < 0.5
+
+
+PLEASANT = [
+    "ok",
+    "Ok!",
+    "OK, thanks.",
+    "thanks",
+    "Thank you very much!",
+    "Thank you so much 🙏",
+    "Got it, thanks",
+    "hi",
+    "Hello!",
+    "Good morning",
+    "good night",
+    "Great, thank you!",
+    "👍",
+    "...",
+    "That’s great, thanks!",  # noqa: RUF001 - as phones write it
+]
+TELLING = [
+    "yes",
+    "no",
+    "No, thanks, I don't drink.",
+    "Thanks, I moved to Oslo.",
+    "ok, Celsius then",
+    "I'm good",
+    "Good, call me Ana",
+    "hello, it's Ben",
+    "42",
+    "Thanks! My dog is well again.",
+    "I like it very much",
+    "谢谢，我住在北京",  # noqa: RUF001
+    "the good the great the very nice and so on again",
+]
+
+
+@pytest.mark.parametrize("text", PLEASANT)
+def test_a_pleasantry_says_nothing(text: str) -> None:
+    assert only_pleasant(text)
+
+
+@pytest.mark.parametrize("text", TELLING)
+def test_whatever_says_more_is_no_pleasantry(text: str) -> None:
+    assert not only_pleasant(text)
+
+
+@given(st.text(alphabet=string.ascii_letters + string.digits, min_size=8, max_size=30))
+def test_no_single_unknown_word_is_a_pleasantry(word: str) -> None:
+    known = {"afternoon", "excellent", "thankyou", "understood", "wonderful"}
+    assert only_pleasant(word) <= (word.lower() in known)

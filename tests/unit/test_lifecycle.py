@@ -36,10 +36,17 @@ def test_every_state_of_a_job_can_be_reached_and_every_open_one_left() -> None:
 
 
 def test_of_the_settled_turns_only_the_dead_come_back() -> None:
-    for before, after in TURN_STEPS.values():
+    for step, (before, _) in TURN_STEPS.items():
         backwards = {state for state in before if state.settled}
-        assert backwards <= {TurnState.DEAD}
-        assert TurnState.ERASED not in before | after, "erasing is no step of a turn"
+        assert backwards <= {TurnState.DEAD} or step is TurnStep.ERASE
+
+
+def test_an_erased_turn_stays_erased() -> None:
+    before, after = TURN_STEPS[TurnStep.ERASE]
+    assert before == set(TurnState) - {TurnState.NONE}
+    assert after == {TurnState.ERASED}
+    ways_out = [step for step, (starts, _) in TURN_STEPS.items() if TurnState.ERASED in starts]
+    assert ways_out == [TurnStep.ERASE]
 
 
 def test_every_turn_can_be_brought_to_an_end() -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 
 from shared.errors import AccessDenied, Rejected, Unavailable, Upstream
+from shared.ledger.gates import Gates
+from shared.ledger.records import GateState, Outcome, Stand
+from tests.fakes.gates import FakeGates
 from tests.fakes.memory import FakeMemories
-from workers.breaker import FAILURES, OPEN_S
+from workers.gate import LOOK_S, Gatehouse
 from workers.ports import Recalled
 from workers.recall import OFF, QUERY_CHARACTERS, UNAVAILABLE, Recaller, as_used
 
@@ -44,13 +48,15 @@ def recaller(
     limit: int = 5,
     least_score: float = 0.0,
     clock: Clock | None = None,
+    gates: FakeGates | None = None,
 ) -> Recaller:
+    house = Gatehouse(cast("Gates", gates or FakeGates()), clock or Clock())
     return Recaller(
         memories,
+        house,
         budget_s=budget_s,
         limit=limit,
         least_score=least_score,
-        clock=clock or Clock(),
     )
 
 
@@ -123,19 +129,60 @@ async def test_who_stops_waiting_stops_recall(memories: FakeMemories) -> None:
         await work
 
 
-async def test_a_memory_that_keeps_failing_is_not_asked_for_a_while(
+async def test_a_memory_behind_a_shut_gate_is_not_asked_and_costs_nothing(
     memories: FakeMemories,
 ) -> None:
-    clock = Clock()
-    asked = recaller(memories, clock=clock)
-    memories.fail("search", Unavailable("down"), times=FAILURES)
-    for _ in range(FAILURES + 10):
+    gates, clock = FakeGates(), Clock()
+    asked = recaller(memories, gates=gates, clock=clock)
+    memories.fail("search", Unavailable("down"), times=5)
+    for _ in range(5):
         assert await names(asked) is None
-    assert len(memories.calls) == FAILURES
+        await asked._gates.settle()
+    gates.asked.clear()
+    for _ in range(100):
+        assert await names(asked) is None
+    assert len(memories.calls) == 5
+    assert len(gates.asked) == 1, "one looks in for the whole process"
 
-    clock.now += OPEN_S
+    clock.now += LOOK_S
+    gates.stand = Stand(GateState.SHUT, canary=True)
     assert await names(asked) == []
+    await asked._gates.settle()
+    assert gates.told[-1].outcome is Outcome.WORKED
     assert await names(asked) == []
+
+
+async def test_a_memory_that_hangs_is_a_failure_of_its_gate(memories: FakeMemories) -> None:
+    gates = FakeGates()
+    asked = recaller(memories, gates=gates, budget_s=0.02)
+    memories.hang("search")
+
+    assert await names(asked) is None
+    await asked._gates.settle()
+    assert [report.outcome for report in gates.told] == [Outcome.FAILED]
+
+
+async def test_what_memory_refuses_says_nothing_of_its_gate(memories: FakeMemories) -> None:
+    gates = FakeGates()
+    asked = recaller(memories, gates=gates)
+    memories.fail("search", Rejected("bad"), times=10)
+    for _ in range(10):
+        assert await names(asked) is None
+    await asked._gates.settle()
+
+    assert gates.told == []
+
+
+async def test_a_gate_that_hangs_costs_the_budget_and_no_more(memories: FakeMemories) -> None:
+    class Hanging(FakeGates):
+        async def ask(self, name: str, token: str, *, canary_s: float) -> Stand:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    asked = recaller(memories, gates=Hanging(), budget_s=0.02)
+    asked._gates.hear("shut recall")
+    async with asyncio.timeout(5):
+        assert await names(asked) is None
 
 
 async def test_a_long_query_is_cut(memories: FakeMemories) -> None:

@@ -18,13 +18,17 @@ from shared.errors import (
     Upstream,
 )
 from shared.ledger.ledger import Ledger
+from shared.ledger.records import GateState
 from shared.lifecycle import TurnState
 from shared.names import memory_key
 from shared.settings import Settings
 from tests.fakes.memory import FakeMemories, Verb
 from tests.standins.book import Book, answer, claim, lane_of, reply_to, submit, take
 from tests.standins.waiting import until
-from workers import remember
+from workers import lane
+from workers.erase import Eraser
+from workers.gate import REMEMBER, Gatehouse
+from workers.lane import LaneKeeper
 from workers.leases import Leases
 from workers.policy import LONGEST_PAUSE_S, OURS_PAUSE_S
 from workers.ports import Added, Kept, Recalled, Turn
@@ -52,10 +56,15 @@ class Desk:
     def __init__(self, settings: Settings, ledger: Ledger, memories: Memories) -> None:
         self.memories = memories
         self.leases = Leases(ledger.jobs.renew, settings.lease_s)
-        self._rememberer = Rememberer(settings, ledger.lanes, memories, self.leases, VERSION)
+        self.gates = Gatehouse(ledger.gates)
+        rememberer = Rememberer(
+            settings, ledger.lanes, memories, self.leases, VERSION, self.gates
+        )
+        eraser = Eraser(ledger.erasures, memories, 30)
+        self._keeper = LaneKeeper(ledger.lanes, self.leases, rememberer, eraser)
 
     async def write(self, lane: str | None = None) -> None:
-        await self._rememberer.write(lane or lane_of())
+        await self._keeper.write(lane or lane_of())
 
     @property
     def calls(self) -> list[Verb]:
@@ -109,7 +118,7 @@ async def test_all_waiting_turns_are_stored_in_submit_order(desk: Desk, ledger: 
 async def test_one_hint_stores_a_bounded_number_of_turns(
     desk: Desk, ledger: Ledger, book: Book, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(remember, "BATCH", 2)
+    monkeypatch.setattr(lane, "BATCH", 2)
     ids = [await answer(ledger, f"fact {n}") for n in range(3)]
     book.drop_hints()
 
@@ -203,6 +212,7 @@ async def test_an_add_that_cannot_be_asked_after_is_not_made_again(
     desk.memories.fail("follow", error)
     for _ in range(2):
         book.make_due(lane_of())
+        book.end_pause(REMEMBER)
         await desk.write()
 
     assert desk.calls.count("add") == 1
@@ -220,11 +230,84 @@ async def test_an_add_that_came_to_nothing_is_made_again(
         book.make_due(lane_of())
         await desk.write()
 
-    assert desk.calls == ["add", "follow", "add", "follow"]
+    assert desk.calls == ["add", "follow", "find", "add", "follow"]
     assert desk.memories.turns(ANN) == [turn_id]
 
 
 # -- unknown outcomes
+
+
+@pytest.mark.parametrize("code", ["event_failed", "event_gone"])
+async def test_what_a_lost_event_stored_all_the_same_is_found(
+    settings: Settings, ledger: Ledger, book: Book, code: str
+) -> None:
+    desk = Desk(settings, ledger, Memories(polls=1))
+    turn_id = await answer(ledger, "I prefer Celsius.")
+    await desk.write()
+    desk.memories.fail_after("follow", BadAnswer(code))
+    for _ in range(2):
+        book.make_due(lane_of())
+        await desk.write()
+
+    assert desk.calls == ["add", "follow", "find"]
+    assert await turn_of(ledger, turn_id) is TurnState.STORED
+    assert "event" not in book.job(turn_id)
+
+
+async def test_an_answer_that_cannot_be_read_does_not_lose_the_event(
+    settings: Settings, ledger: Ledger, book: Book
+) -> None:
+    desk = Desk(settings, ledger, Memories(polls=1))
+    await answer(ledger, "I prefer Celsius.")
+    await desk.write()
+    desk.memories.fail("follow", BadAnswer("bad_json", unknown_outcome=True))
+    for _ in range(2):
+        book.make_due(lane_of())
+        await desk.write()
+
+    assert desk.calls == ["add", "follow", "follow"]
+
+
+async def test_an_add_that_is_pending_for_ever_is_counted_and_buried(
+    settings: Settings, ledger: Ledger, book: Book
+) -> None:
+    brief = settings.model_copy(update={"pending_s": 0.001, "max_write_attempts": 3})
+    desk = Desk(brief, ledger, Memories(polls=1000))
+    turn_id = await answer(ledger, "I prefer Celsius.")
+    for _ in range(12):
+        if book.places(lane_of()):
+            book.make_due(lane_of())
+            await desk.write()
+
+    assert await turn_of(ledger, turn_id) is TurnState.DEAD
+    assert book.job(turn_id)["t_code"] == "pending_too_long"
+    assert desk.calls == ["add", "follow", "find", "add", "follow", "find", "add", "follow"]
+
+
+async def test_what_may_be_stored_is_not_looked_for_at_once(
+    desk: Desk, ledger: Ledger, book: Book, settings: Settings
+) -> None:
+    await answer(ledger, "I prefer Celsius.")
+    desk.memories.fail("add", Unavailable("cut", unknown_outcome=True))
+
+    await desk.write()
+
+    assert book.waits_s(lane_of()) > settings.visible_s - 2
+
+
+async def test_each_attempt_signs_what_it_adds(desk: Desk, ledger: Ledger, book: Book) -> None:
+    turn_id = await answer(ledger, "I prefer Celsius.")
+    desk.memories.fail_after("add", Unavailable("cut", unknown_outcome=True))
+    desk.memories.fail("find", Unavailable("down"))
+    await desk.write()
+    desk.memories.rows, rows = [], desk.memories.rows  # mem0 does not show it yet
+    for _ in range(2):
+        book.make_due(lane_of())
+        await desk.write()
+    desk.memories.rows += rows
+
+    assert len(await desk.memories.copies(ANN, turn_id)) == 2
+    assert book.repairs() == [turn_id]
 
 
 async def test_what_may_be_stored_is_looked_for_before_it_is_added(
@@ -269,6 +352,7 @@ async def test_a_look_that_fails_leaves_the_outcome_unknown(
     for _ in range(3):
         await desk.write()
         book.make_due(lane_of())
+        book.end_pause(REMEMBER)
 
     assert desk.calls == ["add", "find", "find"]
     assert desk.memories.turns(ANN) == [turn_id]
@@ -334,6 +418,65 @@ async def test_an_unknown_error_is_taken_for_an_unknown_outcome(
     assert desk.memories.turns(ANN) == [turn_id]
 
 
+# -- a shut gate
+
+
+async def test_before_a_shut_gate_a_lane_waits_and_no_attempt_begins(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    desk.memories.fail("add", RateLimited("rate_limited", retry_after_s=30))
+    await answer(ledger, user_id="bob")
+    await desk.write(lane_of("bob"))
+    turn_id = await answer(ledger, "I prefer Celsius.")
+
+    await desk.write()
+
+    assert desk.calls == ["add"]
+    assert "t_attempts" not in book.job(turn_id)
+    assert await turn_of(ledger, turn_id) is TurnState.PENDING
+    assert 29 < book.waits_s(lane_of()) < 32
+
+    book.end_pause(REMEMBER)
+    book.make_due(lane_of())
+    await desk.write()
+    assert await turn_of(ledger, turn_id) is TurnState.STORED
+
+
+async def test_once_the_gate_is_shut_a_lane_waits_no_longer_than_the_gate(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    """However often it failed before: else it would sleep on when mem0 is back."""
+    await answer(ledger, "I prefer Celsius.")
+    desk.memories.fail("add", Unavailable("down"), times=5)
+    for _ in range(5):
+        book.make_due(lane_of())
+        await desk.write()
+
+    assert book.waits_s(lane_of()) <= 1.0
+
+
+async def test_a_writer_that_is_stopped_as_the_canary_makes_way(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    desk.memories.fail("add", RateLimited("rate_limited", retry_after_s=30))
+    turn_id = await answer(ledger, "I prefer Celsius.")
+    await desk.write()
+    book.end_pause(REMEMBER)
+    book.make_due(lane_of())
+    hang = desk.memories.hang("add")
+    work = asyncio.create_task(desk.write())
+    await hang.reached.wait()
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    await desk.gates.settle()
+
+    await desk.write()
+
+    assert await turn_of(ledger, turn_id) is TurnState.STORED
+    assert [gate.state for gate in await ledger.gates.all()] == [GateState.OPENING]
+
+
 # -- failures, by whose they are
 
 
@@ -347,6 +490,7 @@ async def test_outages_bury_nothing_however_long_they_last(
         await desk.write()
         assert book.waits_s(lane_of()) <= LONGEST_PAUSE_S
         book.make_due(lane_of())
+        book.end_pause(REMEMBER)
 
     await desk.write()
 

@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from shared.contracts import Reply, Usage
-from shared.errors import AccessDenied, BadAnswer, RateLimited, Rejected, Unavailable, Upstream
+from shared.errors import (
+    AccessDenied,
+    BadAnswer,
+    LedgerUnavailable,
+    RateLimited,
+    Rejected,
+    Unavailable,
+    Upstream,
+)
 from shared.ledger.ledger import Ledger
+from shared.ledger.records import GateState, Stand
 from shared.lifecycle import JobState, TurnState
 from shared.names import memory_key
 from shared.settings import Settings
@@ -20,9 +30,11 @@ from tests.fakes.model import FakeModel
 from tests.standins.book import Book, answer, claim, lane_of, submit
 from tests.standins.waiting import until
 from workers import prompt as prompts
+from workers.gate import RECALL, Gatehouse, gate_of
 from workers.leases import Leases
 from workers.policy import OURS_PAUSE_S
 from workers.ports import Answer, Memories, Prompt, Recalled, Turn
+from workers.question import Asker
 from workers.recall import Recaller
 from workers.respond import Responder
 
@@ -42,10 +54,10 @@ class Desk:
         self.model = FakeModel()
         self.leases = Leases(ledger.jobs.renew, settings.lease_s)
         budget_s = recall.get("budget_s", 5.0)
-        recaller = Recaller(memories, budget_s=budget_s, limit=5, least_score=0.0)
-        self.responder = Responder(
-            settings, ledger.jobs, self.model, recaller, self.leases, b"tag key"
-        )
+        self.gates = Gatehouse(ledger.gates)
+        recaller = Recaller(memories, self.gates, budget_s=budget_s, limit=5, least_score=0.0)
+        asker = Asker(settings, self.model, self.gates)
+        self.responder = Responder(settings, ledger.jobs, asker, recaller, self.leases, b"tag key")
         self.respond = self.responder.respond
 
     @property
@@ -286,16 +298,214 @@ async def test_what_the_provider_rejects_fails_at_once(desk: Desk, ledger: Ledge
     )
 
 
-async def test_a_hundred_overloads_fail_nothing(desk: Desk, ledger: Ledger, book: Book) -> None:
+async def test_a_hundred_overloads_fail_nothing(
+    desk: Desk, ledger: Ledger, book: Book, settings: Settings
+) -> None:
     job_id = await submit(ledger)
     for _ in range(100):
         desk.model.fails(Unavailable("overloaded"))
         await desk.respond(job_id)
         book.make_due(job_id)
+        book.end_pause(gate_of(settings.model))
 
     await desk.respond(job_id)
 
     assert (await reply_of(ledger, job_id)).attempts == 1
+
+
+# -- gates and the models that stand in
+
+
+async def test_a_shut_gate_asks_nobody_and_spends_nothing(
+    desk: Desk, ledger: Ledger, book: Book, memories: FakeMemories
+) -> None:
+    desk.model.fails(RateLimited("rate_limited", retry_after_s=30))
+    await desk.respond(await submit(ledger))
+    memories.calls.clear()
+    job_id = await submit(ledger)
+
+    await desk.respond(job_id)
+
+    assert len(desk.model.prompts) == 1
+    assert memories.calls == []
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.attempts, status.code) == (JobState.QUEUED, 0, "rate_limited")
+    assert 29 < book.waits_s(job_id) < 32
+
+
+@pytest.fixture
+def relay(settings: Settings, ledger: Ledger, memories: FakeMemories) -> Desk:
+    """Give a desk with two models that stand in."""
+    models = {"model": "first", "fallback_models": ("second", "third")}
+    return Desk(settings.model_copy(update=models), ledger, memories)
+
+
+def asked(desk: Desk) -> list[str]:
+    return [told.model for told in desk.model.prompts]
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("overloaded"), RateLimited("rate_limited"), AccessDenied("key_refused")]
+)
+async def test_the_next_model_answers_within_the_same_attempt(
+    relay: Desk, ledger: Ledger, error: Upstream
+) -> None:
+    for _ in range(2):
+        relay.model.fails(error)
+    job_id = await submit(ledger)
+
+    await relay.respond(job_id)
+
+    assert asked(relay) == ["first", "second", "third"]
+    reply = await reply_of(ledger, job_id)
+    assert (reply.model, reply.attempts) == ("third", 1)
+
+
+async def test_a_model_behind_a_shut_gate_is_passed_over(relay: Desk, ledger: Ledger) -> None:
+    relay.model.fails(RateLimited("rate_limited", retry_after_s=30))
+    for _ in range(3):
+        await relay.respond(await submit(ledger))
+
+    assert asked(relay) == ["first", "second", "second", "second"]
+
+
+async def test_with_all_gates_shut_the_soonest_counts(
+    relay: Desk, ledger: Ledger, book: Book
+) -> None:
+    for pause_s in (40, 20, 30):
+        relay.model.fails(RateLimited("rate_limited", retry_after_s=pause_s))
+    for _ in range(2):
+        job_id = await submit(ledger)
+        await relay.respond(job_id)
+        assert 19 < book.waits_s(job_id) < 23
+
+    assert asked(relay) == ["first", "second", "third"]
+
+
+async def test_with_a_gate_still_open_the_usual_pause_counts(
+    relay: Desk, ledger: Ledger, book: Book
+) -> None:
+    relay.model.fails(Unavailable("overloaded"))
+    for pause_s in (20, 30):
+        relay.model.fails(RateLimited("rate_limited", retry_after_s=pause_s))
+    job_id = await submit(ledger)
+
+    await relay.respond(job_id)
+
+    assert book.waits_s(job_id) <= 1.0
+    assert (await ledger.reading.status(job_id)).attempts == 0
+
+
+async def test_nobody_stands_in_once_something_was_said(relay: Desk, ledger: Ledger) -> None:
+    relay.model.fails(Unavailable("cut"), "half an ans")
+    job_id = await submit(ledger)
+
+    await relay.respond(job_id)
+
+    assert asked(relay) == ["first"]
+    assert (await ledger.reading.status(job_id)).state is JobState.QUEUED
+
+
+@pytest.mark.parametrize("error", [Rejected("too_large"), BadAnswer("truncated")])
+async def test_nobody_stands_in_for_what_is_this_ones(
+    relay: Desk, ledger: Ledger, error: Upstream
+) -> None:
+    relay.model.fails(error)
+
+    await relay.respond(await submit(ledger))
+
+    assert asked(relay) == ["first"]
+
+
+async def test_a_job_that_names_its_model_wants_no_other(
+    relay: Desk, ledger: Ledger, book: Book
+) -> None:
+    relay.model.fails(RateLimited("rate_limited", retry_after_s=30))
+    job_id = await submit(ledger, model="mine")
+
+    await relay.respond(job_id)
+
+    assert asked(relay) == ["mine"]
+    assert book.waits_s(job_id) > 29
+
+
+async def test_a_canary_opens_the_gate_with_its_first_word(
+    desk: Desk, ledger: Ledger, book: Book, settings: Settings
+) -> None:
+    desk.model.fails(RateLimited("rate_limited", retry_after_s=30))
+    job_id = await submit(ledger)
+    await desk.respond(job_id)
+    book.end_pause(gate_of(settings.model))
+    desk.model.answers("A first word", holds=True)
+    work = asyncio.create_task(desk.respond(job_id))
+    await until(lambda: desk.model.held, "the canary has said something")
+
+    await desk.gates.settle()
+    assert [gate.state for gate in await ledger.gates.all()] == [GateState.OPENING]
+    desk.model.release()
+    await work
+
+
+async def test_a_canary_that_is_stopped_makes_way(
+    desk: Desk, ledger: Ledger, book: Book, settings: Settings
+) -> None:
+    desk.model.fails(RateLimited("rate_limited", retry_after_s=30))
+    job_id = await submit(ledger)
+    await desk.respond(job_id)
+    book.end_pause(gate_of(settings.model))
+    desk.model.answers(holds=True)
+    work = asyncio.create_task(desk.respond(job_id))
+    await until(lambda: desk.model.held, "the canary is asked")
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    await desk.gates.settle()
+
+    await desk.respond(job_id)
+
+    assert (await reply_of(ledger, job_id)).attempts == 1
+
+
+class Spent(FakeModel):
+    """A model whose answers use the budget up."""
+
+    async def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+        async for piece in super().ask(prompt):
+            yield replace(piece, pause_s=20.0) if isinstance(piece, Answer) else piece
+
+
+async def test_an_answer_that_uses_the_budget_up_is_the_last_for_a_while(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    desk.responder._asker._model = desk.model = Spent()
+    first, second = await submit(ledger), await submit(ledger)
+    await desk.respond(first)
+    await desk.gates.settle()
+    await desk.respond(second)
+
+    assert (await reply_of(ledger, first)).attempts == 1
+    assert len(desk.model.prompts) == 1
+    assert 19 < book.waits_s(second) < 22
+
+
+async def test_without_word_from_the_gates_replies_go_on(
+    desk: Desk, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    async def broken(*_: object, **__: object) -> Stand:
+        raise LedgerUnavailable("away")
+
+    monkeypatch.setattr(ledger.gates, "ask", broken)
+    monkeypatch.setattr(ledger.gates, "report", broken)
+    for name in (RECALL, gate_of(settings.model)):
+        desk.gates.hear(f"shut {name}")
+    job_id = await submit(ledger)
+
+    await desk.respond(job_id)
+
+    assert (await reply_of(ledger, job_id)).memory == "fresh"
+
+
+# -- answers that are none
 
 
 async def test_a_refusal_is_a_reply_but_nothing_to_remember(
@@ -323,7 +533,7 @@ async def test_a_bug_is_an_internal_error_without_content(
     desk: Desk, ledger: Ledger, book: Book, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    desk.responder._model = Broken()
+    desk.responder._asker._model = Broken()
     job_id = await submit(ledger, SECRET)
     for _ in range(3):
         await desk.respond(job_id)
@@ -457,3 +667,17 @@ async def test_whoever_was_overtaken_unknowingly_publishes_nothing(
     kinds = [row["type"] for row in book.events(job_id)]
     assert "final" not in kinds
     assert (await ledger.reading.status(job_id)).state is JobState.RUNNING
+
+
+@pytest.mark.parametrize(("skips", "turn"), [(True, TurnState.SKIPPED), (False, TurnState.PENDING)])
+async def test_a_pleasantry_is_answered_and_not_remembered_unless_told_to(
+    ledger: Ledger, settings: Settings, skips: bool, turn: TurnState
+) -> None:
+    desk = Desk(settings.model_copy(update={"skip_pleasantries": skips}), ledger, None)
+    job_id = await submit(ledger, "Ok, thanks!")
+
+    await desk.respond(job_id)
+
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.turn) == (JobState.SUCCEEDED, turn)
+    assert status.turn_code == ("pleasantry" if skips else None)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.environment import FOREIGN, PREFIX, variable
 from shared.errors import Misconfigured
-from shared.settings import FOREIGN, PREFIX, Settings, table, variable
+from shared.settings import Settings, table
 
 SECRET = "marmalade"
 
@@ -65,6 +66,19 @@ def test_a_name_that_is_misspelt_is_refused_with_the_nearest(wrong: str, right: 
 
 def test_a_name_like_no_other_is_refused_all_the_same() -> None:
     assert "did you mean" not in refused("AFTERWORD_XXXXXXXXXXXXXXXXXXXXXXXXX", "1")
+
+
+def test_fallback_models_are_separated_by_commas() -> None:
+    assert load().fallback_models == load(AFTERWORD_FALLBACK_MODELS="").fallback_models == ()
+    assert load(AFTERWORD_FALLBACK_MODELS=" a, b ").fallback_models == ("a", "b")
+    assert load(AFTERWORD_MODEL="c", AFTERWORD_FALLBACK_MODELS="a").fallback_models == ("a",)
+
+
+def test_a_fallback_model_is_another_model() -> None:
+    for value in ("a,a", "a,,b", ","):
+        refused("AFTERWORD_FALLBACK_MODELS", value)
+    with pytest.raises(Misconfigured, match="AFTERWORD_FALLBACK_MODELS"):
+        load(AFTERWORD_MODEL="a", AFTERWORD_FALLBACK_MODELS="b,a")
 
 
 @pytest.mark.parametrize(

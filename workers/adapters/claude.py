@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, suppress
 from typing import TypeVar
 
 import anthropic
 import httpx2
-from anthropic.types import MessageParam, RawMessageStreamEvent, TextBlockParam
+from anthropic.types import (
+    CacheControlEphemeralParam,
+    MessageParam,
+    RawMessageStreamEvent,
+    TextBlockParam,
+)
 
 from shared.errors import BadAnswer, Rejected, Unavailable, Upstream
 from workers.adapters.claude_errors import refusal
 from workers.adapters.claude_events import Event, EventLines, Transcript
-from workers.ports import Answer, Prompt, Say
+from workers.adapters.effort import Setting, effort_for
+from workers.ports import Answer, Checked, Prompt, Say
 
 T = TypeVar("T")
 Stream = anthropic.AsyncStream[RawMessageStreamEvent]
+
+#: Lasts five minutes, anew with every use.
+_CACHED: CacheControlEphemeralParam = {"type": "ephemeral"}
 
 CONNECT_S = 5.0
 KEEPALIVE_S = 60.0
@@ -31,11 +40,12 @@ class Claude:
     """Asks Claude over Anthropic's Messages API.
 
     Time limits are in seconds: for one answer in all, for its first event, and for the silence
-    between two events; pings are silence. Nothing is tried twice. `connections` is how many
-    answers can be under way at once. Belongs to the event loop that asks first.
+    between two events; pings are silence, except while the model may think. Nothing is tried
+    twice. `connections` is how many answers can be under way at once. `effort` is how hard the
+    model thinks, see `workers.adapters.effort`. Belongs to the event loop that asks first.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 each is a setting of its own
         self,
         *,
         api_key: str,
@@ -44,11 +54,13 @@ class Claude:
         total_s: float,
         first_event_s: float,
         idle_s: float,
+        effort: Setting = "none",
     ) -> None:
         self._api_key = api_key
         self._base_url = base_url
         self._connections = connections
         self._limits = (total_s, first_event_s, idle_s)
+        self._effort = effort
         self._client: anthropic.AsyncAnthropic | None = None
 
     async def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
@@ -62,13 +74,14 @@ class Claude:
             async for event in events:
                 if text := transcript.take(event):
                     yield text
+                patience.bears_pings = transcript.may_think
             yield transcript.answer()
 
-    async def check(self, model: str) -> str:
+    async def check(self, model: str) -> Checked:
         """Count the tokens of a word, which costs nothing, see `workers.ports.Model`."""
         patience = _Patience(*self._limits)
         await patience.wait_for(self._count(model))
-        return f"{self._base_url} answers for {model}"
+        return Checked(f"{self._base_url} answers for {model}", await self._end_of_life(model))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -79,12 +92,14 @@ class Claude:
     async def _open(self, prompt: Prompt) -> Stream:
         if self._client is None:
             self._client = self._connect()
+        effort = effort_for(self._effort, prompt.model)
         return await self._client.messages.create(
             model=prompt.model,
             max_tokens=prompt.max_tokens,
             system=_system(prompt.system),
-            messages=[_message(say) for say in prompt.messages],
+            messages=_messages(prompt.messages),
             metadata={"user_id": prompt.user_tag},
+            output_config={"effort": effort} if effort else anthropic.omit,
             stream=True,
         )
 
@@ -93,6 +108,18 @@ class Claude:
         await client.messages.count_tokens(
             model=model, messages=[{"role": "user", "content": "hello"}]
         )
+
+    async def _end_of_life(self, model: str) -> str:
+        """Return what there is to say against using a model any longer, mostly nothing."""
+        client = self._client = self._client or self._connect()
+        try:
+            known = await _Patience(*self._limits).wait_for(client.models.retrieve(model))
+        except Upstream:
+            return ""  # it answers, and need not be listed: servers of other makes list nothing
+        if getattr(known, "lifecycle", "active") not in ("deprecated", "retired"):
+            return ""
+        ends = known.retires_at
+        return f"{model} is {known.lifecycle}" + (f", it ends on {ends:%Y-%m-%d}" if ends else "")
 
     def _connect(self) -> anthropic.AsyncAnthropic:
         """Build the client; inside the running loop, never before a fork."""
@@ -118,14 +145,27 @@ def _system(texts: tuple[str, ...]) -> list[TextBlockParam] | anthropic.Omit:
     if not texts:
         return anthropic.omit
     blocks: list[TextBlockParam] = [{"type": "text", "text": text} for text in texts]
-    blocks[-1]["cache_control"] = {"type": "ephemeral"}
+    blocks[-1]["cache_control"] = _CACHED
     return blocks
 
 
-def _message(say: Say) -> MessageParam:
+def _messages(says: Sequence[Say]) -> list[MessageParam]:
+    """Return the messages; the end of the history is marked as the end of what can be cached.
+
+    Never the last message: the memories in it are others in the next request, where it is told
+    without them, so what was cached with it would never be read.
+    """
+    end_of_history = len(says) - 2
+    return [_message(say, marked=at == end_of_history) for at, say in enumerate(says)]
+
+
+def _message(say: Say, *, marked: bool) -> MessageParam:
+    content: list[TextBlockParam] | str = say.text
+    if marked:
+        content = [{"type": "text", "text": say.text, "cache_control": _CACHED}]
     if say.role == "user":
-        return {"role": "user", "content": say.text}
-    return {"role": "assistant", "content": say.text}
+        return {"role": "user", "content": content}
+    return {"role": "assistant", "content": content}
 
 
 async def _events(response: httpx2.Response, patience: _Patience) -> AsyncGenerator[Event, None]:
@@ -139,6 +179,8 @@ async def _events(response: httpx2.Response, patience: _Patience) -> AsyncGenera
         for event in lines.cut(chunk):
             if event["type"] != "ping":
                 yield event
+                patience.renew()
+            elif patience.bears_pings:
                 patience.renew()
             if event["type"] == "message_stop":
                 await _farewell(chunks)
@@ -162,6 +204,7 @@ class _Patience:
         self._end = self._now() + total_s
         self._next = self._now() + first_event_s
         self._silence = "no_first_event"
+        self.bears_pings = False
         self.request_id: str | None = None
 
     def renew(self) -> None:
@@ -175,17 +218,24 @@ class _Patience:
         The SDK's errors hold the prompt and the key: ours is raised outside of their handler,
         so that no chain of causes leads back to them.
         """
+        error: Upstream
         try:
             async with asyncio.timeout_at(min(self._end, self._next)):
                 return await step
         except TimeoutError:
-            error: Upstream = Unavailable(self._too_long(), request_id=self.request_id)
+            error = self._too_long()
         except Exception as theirs:  # noqa: BLE001 the SDK lets through what its parts raise
             error = _ours(theirs, self.request_id)
         raise error
 
-    def _too_long(self) -> str:
-        return "too_slow" if self._now() >= self._end else self._silence
+    def _too_long(self) -> Upstream:
+        """Return whose fault it is: theirs to be silent, this one's to go on for too long.
+
+        A prompt that takes longer than it may will mostly take as long again: its attempts count.
+        """
+        if self._now() >= self._end and self._silence == "stalled":
+            return BadAnswer("too_slow", request_id=self.request_id)
+        return Unavailable(self._silence, request_id=self.request_id)
 
 
 def _ours(error: Exception, request_id: str | None) -> Upstream:

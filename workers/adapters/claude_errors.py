@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from shared.errors import AccessDenied, RateLimited, Rejected, Unavailable, Upstream
+from workers.adapters.rate_limits import reset_seconds
 from workers.adapters.retry_after import retry_after_seconds
 
 Verdict = tuple[type[Upstream], str]
@@ -66,9 +67,10 @@ _ACCOUNT_EMPTY = ("Your credit balance is too low", "You have reached your speci
 def refusal(status: int, headers: Mapping[str, str], body: object) -> Upstream:
     """Return our error for an error of the API, be it a status or an event inside a stream."""
     kind, code = _verdict(status, body)
-    return kind(
-        code, request_id=headers.get("request-id"), retry_after_s=retry_after_seconds(headers)
-    )
+    wait_s = retry_after_seconds(headers)
+    if wait_s is None and kind is RateLimited:
+        wait_s = reset_seconds(headers)
+    return kind(code, request_id=headers.get("request-id"), retry_after_s=wait_s)
 
 
 def _verdict(status: int, body: object) -> Verdict:

@@ -8,14 +8,18 @@ from typing import Any
 from pydantic_core import from_json
 
 from shared.contracts import Usage
-from shared.errors import BadAnswer
+from shared.errors import BadAnswer, Rejected
 from workers.adapters.claude_errors import refusal
+from workers.adapters.rate_limits import pause_seconds
 from workers.ports import Answer
 
 Event = dict[str, Any]
 
 #: No event of the API comes near this; a line without end must not fill the memory.
 MAX_EVENT_BYTES = 4 * 1024 * 1024
+
+#: Reasons to stop that leave no room for text: asking the same again would end the same way.
+_NO_ROOM = ("max_tokens", "model_context_window_exceeded")
 
 _USAGE_FIELDS = {
     "input_tokens": "input",
@@ -66,6 +70,8 @@ class Transcript:
         self._usage: dict[str, int] = {}
         self._stop_reason: str | None = None
         self._stopped = False
+        #: True while no block of text is open: then a model may think, and only pings come.
+        self.may_think = False
 
     def take(self, event: Event) -> str:
         """Take note of one event and return the text it adds, mostly none.
@@ -88,6 +94,7 @@ class Transcript:
                 "type": "content_block_start",
                 "content_block": {"type": "text", "text": str(text)},
             }:
+                self.may_think = False
                 return text
             case {"type": "content_block_delta", "delta": {"type": "text_delta"}}:
                 raise BadAnswer("bad_event", request_id=self.request_id)
@@ -99,8 +106,11 @@ class Transcript:
 
     def _note(self, event: Event) -> None:
         match event:
+            case {"type": "content_block_stop"}:
+                self.may_think = True
             case {"type": "message_start", "message": {"model": str(model), **message}}:
                 self._model = model
+                self.may_think = True
                 self._count(message.get("usage"))
             case {"type": "message_delta", "delta": {"stop_reason": reason}}:
                 self._stop_reason = reason
@@ -120,13 +130,23 @@ class Transcript:
         return self._headers.get("request-id")
 
     def answer(self) -> Answer:
-        """Return the whole answer; raise `BadAnswer` if the model did not say that it is done."""
+        """Return the whole answer.
+
+        Raises `BadAnswer` if the model did not say that it is done. No text is an answer only of
+        one that refuses; else `Rejected` if it had no room for any, `BadAnswer` if it had.
+        """
         if not self._stopped or not isinstance(self._stop_reason, str):
             raise BadAnswer("truncated", request_id=self.request_id)
+        text = "".join(self._pieces)
+        if not text.strip() and self._stop_reason != "refusal":
+            kind = Rejected if self._stop_reason in _NO_ROOM else BadAnswer
+            code = "no_room_for_text" if kind is Rejected else "no_text"
+            raise kind(code, request_id=self.request_id)
         return Answer(
-            text="".join(self._pieces),
+            text=text,
             stop_reason=self._stop_reason,
             model=self._model,
             usage=Usage(**self._usage),
             request_id=self.request_id,
+            pause_s=pause_seconds(self._headers),
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import tempfile
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -85,20 +87,32 @@ class Hosted:
                 {"role": "assistant", "content": turn.reply_text},
             ],
             user_id=_named(owner),
-            metadata={"turn_id": turn.id, "said_at": turn.at.isoformat()},
+            metadata={
+                "turn_id": turn.id,
+                "attempt": turn.attempt,
+                "said_at": turn.at.isoformat(),
+            },
             timestamp=int(turn.at.timestamp()),
         )
         return await self._asked(call, _added, changes=True)
 
     async def find(self, owner: str, turn_id: str) -> Sequence[str]:
         """Return the ids of the memories that came from this turn; not of those still pending."""
+        return [memory_id for copy in await self.copies(owner, turn_id) for memory_id in copy]
+
+    async def copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
+        """Return the same, those of each attempt by itself."""
         filters = {"AND": [_of(owner), {"metadata": {"turn_id": turn_id}}]}
         call = self._client.get_all(filters=filters, page=1, page_size=MOST_ROWS_OF_A_TURN)
-        found = await self._asked(call, _sources)
-        return [memory_id for memory_id, source in found if source == (owner, turn_id)]
+        return await self._asked(call, partial(_copies, (owner, turn_id)))
+
+    async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:  # noqa: ARG002 - ditto
+        """Remove single memories, one call each."""
+        for memory_id in memory_ids:
+            await self._asked(self._client.drop(memory_id), lambda answer: answer["message"])
 
     async def follow(self, owner: str, event_id: str) -> Added:  # noqa: ARG002 - as the port has it
-        """Ask once what became of an add; `BadAnswer` if it failed and may be made again."""
+        """Ask once what became of an add; `BadAnswer` if it failed or is not known any more."""
         return await self._asked(self._client.event(event_id), _added, changes=True)
 
     async def forget(self, owner: str) -> None:
@@ -159,8 +173,13 @@ def _recalled_rows(answer: Any) -> list[Recalled]:
     return [_recalled(row) for row in _rows(answer)]
 
 
-def _sources(answer: Any) -> list[tuple[str, tuple[str, str | None]]]:
-    return [(row["id"], _source(row)) for row in _rows(answer)]
+def _copies(wanted: tuple[str, str], answer: Any) -> list[list[str]]:
+    """Return the ids of the rows of one owner and turn, by the attempt that added them."""
+    attempts: defaultdict[str, list[str]] = defaultdict(list)
+    for row in _rows(answer):
+        if _source(row) == wanted:
+            attempts[row["metadata"].get("attempt") or ""].append(row["id"])
+    return [attempts[attempt] for attempt in sorted(attempts)]
 
 
 def _recalled(row: Mapping[str, Any]) -> Recalled:

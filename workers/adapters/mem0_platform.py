@@ -40,6 +40,16 @@ class PlatformClient(AsyncMemoryClient):  # type: ignore[misc]
         response.raise_for_status()
         return response.json()
 
+    async def drop(self, memory_id: str) -> Any:
+        """Delete one memory; no error if it is gone."""
+        if not memory_id:
+            raise ValueError("a memory without an id")
+        response = await self.async_client.delete(f"/v1/memories/{quote(memory_id, safe='')}/")
+        if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.NO_CONTENT):
+            return {"message": GONE}
+        response.raise_for_status()
+        return response.json()
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self.async_client.aclose()

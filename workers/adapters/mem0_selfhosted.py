@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -88,6 +89,14 @@ class SelfHosted:
         """Raise `IllegalStep`: here an add is over when it answers."""
         raise IllegalStep("a self-hosted memory never answers pending, there is nothing to follow")
 
+    async def copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
+        """Return the same ids as `find`, those of each attempt that added the turn by itself."""
+        return await _on(self._writing, partial(self._copies, owner, turn_id))
+
+    async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:
+        """Remove single memories of this owner; no error for one that is gone."""
+        await _on(self._writing, partial(self._remove, owner, memory_ids))
+
     async def forget(self, owner: str) -> None:
         """Remove everything of this owner; no error if there is nothing."""
         await _on(self._writing, partial(self._recipe.erase, self._memory, owner))
@@ -120,9 +129,25 @@ class SelfHosted:
         return Added(Kept.STORED, ids) if ids else Added(Kept.NOTHING)
 
     def _find(self, owner: str, turn_id: str) -> tuple[str, ...]:
+        return tuple(row["id"] for row in self._rows(owner, turn_id))
+
+    def _copies(self, owner: str, turn_id: str) -> list[list[str]]:
+        by_attempt: defaultdict[str, list[str]] = defaultdict(list)
+        for row in self._rows(owner, turn_id):
+            by_attempt[(row.get("metadata") or {}).get("attempt", "")].append(row["id"])
+        return list(by_attempt.values())
+
+    def _rows(self, owner: str, turn_id: str) -> Sequence[Mapping[str, Any]]:
         filters = {"user_id": owner, "turn_id": turn_id}
         found = self._memory.get_all(filters=filters, top_k=MOST_ROWS_OF_A_TURN)
-        return tuple(row["id"] for row in found["results"])
+        rows: Sequence[Mapping[str, Any]] = found["results"]
+        return rows
+
+    def _remove(self, owner: str, memory_ids: Sequence[str]) -> None:
+        for memory_id in memory_ids:
+            row = self._memory.get(memory_id)
+            if row is not None and row.get("user_id") == owner:
+                self._memory.delete(memory_id)
 
     def _close(self) -> None:
         for pool in (self._searching, self._writing):
@@ -140,6 +165,7 @@ def _metadata(turn: Turn) -> dict[str, str]:
         "turn_id": turn.id,
         "created_at": turn.at.isoformat(),
         "conversation_id": turn.conversation_id,
+        "attempt": turn.attempt or None,
     }
     return {name: value for name, value in known.items() if value is not None}
 

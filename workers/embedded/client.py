@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from shared.discovery import running_stack
+from shared.environment import variable
 from shared.errors import Misconfigured
-from shared.settings import Settings, variable
+from shared.settings import Settings
 from workers.embedded import environment, parts
 from workers.embedded.folder import Folder
 from workers.embedded.lifeline import STOPPED_WITHIN_S, StackFailed

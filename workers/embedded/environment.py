@@ -8,7 +8,8 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from shared.settings import FOREIGN, PREFIX, Settings, variable
+from shared.environment import FOREIGN, PREFIX, variable
+from shared.settings import Settings
 
 _ROOT = Path(__file__).parents[2]
 

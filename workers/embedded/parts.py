@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
+from shared.environment import variable
 from shared.errors import Misconfigured
 from shared.names import MEMORIES, REPLIES
-from shared.settings import Settings, variable
+from shared.settings import Settings
 from workers.embedded import environment, locks, model, notify, valkey
 from workers.embedded.folder import Folder
 from workers.embedded.keeper import Part

@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from shared.errors import Misconfigured
-from shared.settings import Durability
+from shared.setting_kinds import Durability
 from workers.embedded.folder import Folder
 
 SETTING = "AFTERWORD_REDIS_URL"

@@ -6,6 +6,5 @@ local state = redis.call('HGET', job_key(id), 'state')
 if not state then return answer('gone') end
 if state == 'cancelled' then return answer('cancelled') end
 if state ~= 'queued' and state ~= 'running' then return answer('ended') end
-end_job(id, 'cancelled', 'cancelled', ARGV[3], ARGV[4])
-if state == 'running' then redis.call('PUBLISH', root .. ':fenced', id) end
+stop_job(id, 'cancelled', ARGV[3], ARGV[4])
 return answer('cancelled')

@@ -2,7 +2,7 @@
 --   ARGV[2] job id  [3] token of this claim: asked twice, it is granted once  [4] lease, ms
 --   [5] most attempts  [6] newest version we know  [7] most overlay turns  [8] most history turns
 --   [9] retention, ms  [10] stream retention, ms
--- Answers gone | held | taken | ended, or: claimed, fence, attempt, snoozes, now, created,
+-- Answers gone | held | taken | ended | behind (its conversation has an older job), or: claimed, fence, attempt, snoozes, now, created,
 --   deadline, body, lane, turn, {overlay: id, created, turn state, body, reply, ...}, {history: JSON, ...}
 local id, token = ARGV[2], ARGV[3]
 local job = redis.call('HMGET', job_key(id), 'v', 'state', 'agenda', 'attempts', 'deadline', 'token',
@@ -51,9 +51,11 @@ if tonumber(attempts) >= tonumber(ARGV[5]) then
   end_job(id, 'failed', 'crashed_too_often', ARGV[9], ARGV[10])
   return answer('ended')
 end
+if state == 'queued' and steps_aside(id, agenda, job[14], job[12]) then return answer('behind') end
 
 local fence, attempt = next_number(), attempts + 1
 redis.call('HSET', job_key(id), 'fence', fence, 'attempts', attempt, 'token', token)
+redis.call('HDEL', job_key(id), 'aside')
 if state == 'queued' then set_job(id, job[13], 'queued', 'running') end
 lease(agenda, id, ARGV[4])
 local again = redis.call('EXISTS', events_key(id)) == 1

@@ -7,6 +7,7 @@ if not turn[1] then return answer('gone') end
 if turn[1] ~= 'dead' then return answer('refused') end
 set_turn(id, turn[2], 'dead', 'skipped')
 redis.call('HSET', job_key(id), 't_code', 'discarded')
+redis.call('HDEL', job_key(id), 'facts')
 redis.call('ZREM', DEAD, id)
 retain(id, ARGV[3])
 return answer('discarded')

@@ -3,10 +3,11 @@
 --   [6] why, if skipped  [7] conversation turn, JSON, or ''  [8] turns a conversation keeps
 --   [9] lifetime of a conversation, ms  [10] retention, ms  [11] stream retention, ms
 --   [12] number of the last delta  [13] its text, or '' if all text was published before
+--   [14] lifetime of a user's sums of usage, ms  then what is added: name, tokens, ...
 -- Answers ok | lost. Asked twice by the same attempt, it is done once.
 local id, fence = ARGV[2], ARGV[3]
 local job = redis.call('HMGET', job_key(id), 'state', 'fence', 'tenant', 'agenda', 'lane', 'turn',
-  'attempts', 'talk')
+  'attempts', 'talk', 'seq', 'created')
 if job[1] == 'succeeded' and job[2] == fence then return answer('ok') end
 if job[1] ~= 'running' or job[2] ~= fence then return answer('lost') end
 
@@ -17,11 +18,12 @@ if ARGV[13] ~= '' then
   emit(id, fence .. '-' .. ARGV[12], 'type', 'delta', 'attempt', job[7], 'text', ARGV[13])
 end
 emit(id, fence .. '-*', 'type', 'final', 'attempt', job[7])
-close_job(id, job[4], ARGV[11])
+close_job(id, job[4], job[8], ARGV[11])
 
 local remembered = job[6] == 'awaited' and ARGV[5] == 'pending'
 if remembered then
   set_turn(id, job[3], 'awaited', 'pending')
+  enter_lane(job[5], id, job[3], job[9], job[10])
   nudge(job[5])
 else
   if job[6] == 'awaited' then
@@ -38,4 +40,9 @@ if job[8] and ARGV[7] ~= '' then
   redis.call('LTRIM', talk_key(job[8]), -ARGV[8], -1)
   redis.call('PEXPIRE', talk_key(job[8]), ARGV[9])
 end
+
+for _, sums in ipairs({ tenant_usage_key(job[3]), usage_key(job[5]) }) do
+  for i = 15, #ARGV, 2 do redis.call('HINCRBY', sums, ARGV[i], ARGV[i + 1]) end
+end
+redis.call('PEXPIRE', usage_key(job[5]), ARGV[14])
 return answer('ok')

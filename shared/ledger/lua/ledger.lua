@@ -10,6 +10,8 @@ local OPEN = root .. ':open'        -- ZSET   job id -> deadline, of all queued 
 local DEAD = root .. ':dead'        -- ZSET   job id -> when its turn was buried
 local COUNTS = root .. ':counts'    -- HASH   'job|turn:<state>:<tenant>' -> how many
 local FENCES = root .. ':fences'    -- HASH   lane id -> fence of the writer that holds it
+local REPAIRS = root .. ':repairs'  -- ZSET   job id -> when to look whether its turn is stored twice
+local ERASURES = root .. ':erasures' -- ZSET  lane id -> when its erasure was asked for
 local WORKERS = root .. ':workers'  -- ZSET   '<queue> <worker>' -> when it last swept
 local SEQUENCE = root .. ':seq'     -- STRING the counter
 local LANES = 'memories.0'          -- the agenda of lanes
@@ -17,7 +19,12 @@ local LANES = 'memories.0'          -- the agenda of lanes
 local function job_key(id) return root .. ':job:' .. id end        -- HASH
 local function events_key(id) return root .. ':events:' .. id end  -- STREAM
 local function lane_key(id) return root .. ':lane:' .. id end      -- ZSET job id -> sequence
+local function erasure_key(id) return root .. ':erasure:' .. id end -- HASH of a lane
+local function behind_key(tenant) return root .. ':behind:' .. tenant end -- ZSET lane id -> oldest turn
 local function talk_key(id) return root .. ':talk:' .. id end      -- LIST of JSON, one a turn
+local function usage_key(id) return root .. ':usage:' .. id end    -- HASH of a lane: sums of its replies
+local function tenant_usage_key(tenant) return root .. ':tenant-usage:' .. tenant end -- HASH
+local function line_key(id) return root .. ':line:' .. id end      -- ZSET job id -> sequence, of a talk
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -114,6 +121,24 @@ local function set_turn(id, tenant, from, to)
   tally('turn', tenant, from, to)
 end
 
+-- A turn is not to be stored any more; its lane is behind by the oldest that still is.
+local MOST_AHEAD = 50
+local function leave_lane(lane, id, tenant)
+  redis.call('ZREM', lane_key(lane), id)
+  for _, other in ipairs(redis.call('ZRANGE', lane_key(lane), 0, MOST_AHEAD - 1)) do
+    local turn = redis.call('HMGET', job_key(other), 'turn', 'created')
+    if turn[1] == 'pending' or turn[1] == 'writing' then
+      return redis.call('ZADD', behind_key(tenant), turn[2], lane)
+    end
+  end
+  redis.call('ZREM', behind_key(tenant), lane)
+end
+
+local function enter_lane(lane, id, tenant, seq, created)
+  redis.call('ZADD', lane_key(lane), seq, id)
+  redis.call('ZADD', behind_key(tenant), 'LT', created, lane)
+end
+
 -- Event ids are '<fence>-<n>': a delta sent twice is refused by the stream itself.
 local function emit(id, event, ...)
   redis.call('XADD', events_key(id), event, ...)
@@ -122,16 +147,55 @@ end
 
 local function retain(id, retention_ms) redis.call('PEXPIRE', job_key(id), retention_ms) end
 
+-- The open jobs of a conversation stand in its line and are answered in that order. Those behind
+-- the first wait aside: they are told when it has ended, and look for themselves now and then, so
+-- that a line that was lost holds up nobody.
+local ASIDE = 300000                -- ms
+
+local function is_open(id)
+  local state = redis.call('HGET', job_key(id), 'state')
+  return state == 'queued' or state == 'running'
+end
+
+-- The first in line before a sequence number; a record that has ended or is gone is passed over.
+local function first_in_line(talk, before)
+  while true do
+    local first = redis.call('ZRANGEBYSCORE', line_key(talk), '-inf', '(' .. before, 'LIMIT', 0, 1)[1]
+    if not first or is_open(first) then return first end
+    redis.call('ZREM', line_key(talk), first)
+  end
+end
+
+-- True if a queued job has to wait for another of its conversation; then it stands aside.
+local function steps_aside(id, agenda, talk, seq)
+  if not talk or not first_in_line(talk, seq) then return false end
+  redis.call('HSET', job_key(id), 'aside', 1)
+  put('waiting', agenda, id, now + ASIDE)
+  return true
+end
+
+local function leave_line(id, talk)
+  redis.call('ZREM', line_key(talk), id)
+  local first = first_in_line(talk, 'inf')
+  if not first then return end
+  local job = redis.call('HMGET', job_key(first), 'aside', 'agenda')
+  if not job[1] then return end
+  redis.call('HDEL', job_key(first), 'aside')
+  hint(job[2], first)
+end
+
 -- The common end of a job: nothing of it is open, leased or hinted any more.
-local function close_job(id, agenda, stream_ms)
+local function close_job(id, agenda, talk, stream_ms)
   strike(agenda, id)
+  if talk then leave_line(id, talk) end
   redis.call('ZREM', OPEN, id)
   redis.call('PEXPIRE', events_key(id), stream_ms)
 end
 
 -- An end without a reply: its turn will never come, so its lane does not wait for it (I4).
 local function end_job(id, state, code, retention_ms, stream_ms)
-  local job = redis.call('HMGET', job_key(id), 'state', 'tenant', 'agenda', 'lane', 'turn', 'attempts')
+  local job = redis.call('HMGET', job_key(id), 'state', 'tenant', 'agenda', 'lane', 'turn', 'attempts',
+    'talk')
   redis.call('HSET', job_key(id), 'code', code, 'ended', now)
   set_job(id, job[2], job[1], state)
   emit(id, next_number() .. '-*', 'type', 'failed', 'state', state, 'code', code, 'attempt', job[6])
@@ -140,8 +204,15 @@ local function end_job(id, state, code, retention_ms, stream_ms)
     redis.call('ZREM', lane_key(job[4]), id)
     if redis.call('EXISTS', lane_key(job[4])) == 1 then nudge(job[4]) end
   end
-  close_job(id, job[3], stream_ms)
+  close_job(id, job[3], job[7], stream_ms)
   retain(id, retention_ms)
+end
+
+-- The same for one that somebody may be running: they are told to stop at once.
+local function stop_job(id, code, retention_ms, stream_ms)
+  local running = redis.call('HGET', job_key(id), 'state') == 'running'
+  end_job(id, 'cancelled', code, retention_ms, stream_ms)
+  if running then redis.call('PUBLISH', root .. ':fenced', id) end
 end
 
 -- True while this attempt is the one that counts.
@@ -151,6 +222,38 @@ local function holds_job(id, fence)
 end
 
 local function holds_lane(lane, fence) return redis.call('HGET', FENCES, lane) == fence end
+
+-- A gate stands before a provider, for the whole fleet in one place. Its HASH is there while it is
+-- not open: 'until' it is shut, 'opened' since it opens slowly, 'next' time for someone to come back.
+local GATES = root .. ':gates'      -- SET of the gates that are not open
+local NEWS = root .. ':gate-news'   -- CHANNEL '<shut|doubted> <gate>'
+local GATE_LIFE = 86400000          -- ms; a gate that nobody asks at is forgotten
+local MOST_FAILURES, DOUBT = 5, 3   -- without a success in between
+local OCTAVES, FASTEST = 10, 8      -- of a slow start; of those who come back
+local function gate_key(name) return root .. ':gate:' .. name end              -- HASH
+local function failures_key(name) return root .. ':gate-failures:' .. name end -- SET of tokens
+
+local function open_gate(name)
+  redis.call('DEL', gate_key(name), failures_key(name))
+  redis.call('SREM', GATES, name)
+end
+
+local function end_slow_start(name, octave)
+  local opened = redis.call('HGET', gate_key(name), 'opened')
+  if opened and now - opened >= OCTAVES * octave then open_gate(name) end
+end
+
+-- Each who is refused gets a time of its own to come back, one line for all: from when the gate
+-- may open on, 1, 2, 4 ... 256 an octave. The line goes on where it ended, however often the gate
+-- shuts anew, so that a hundred thousand who wait cost no more than 256 questions an octave.
+local function comeback(name, octave)
+  local gate = redis.call('HMGET', gate_key(name), 'until', 'opened', 'next')
+  local base = tonumber(gate[2] or gate[1])
+  local slot = math.max(tonumber(gate[3] or 0), base, now + octave / 4)
+  local pace = 2 ^ math.min((slot - base) / octave, FASTEST)
+  redis.call('HSET', gate_key(name), 'next', slot + octave / pace)
+  return math.ceil(slot - now)
+end
 
 -- Every script ends with its answer and the hints that the caller must send.
 local function answer(...) return { { ... }, unsent } end

@@ -12,7 +12,7 @@ if ARGV[6] == '0' then
   redis.call('HINCRBY', job_key(id), 't_attempts', -1)
   redis.call('HINCRBY', job_key(id), 't_snoozes', 1)
 end
-if ARGV[8] ~= '1' then redis.call('HDEL', job_key(id), 't_open', 'event') end
+if ARGV[8] ~= '1' then redis.call('HDEL', job_key(id), 't_open', 'event', 't_event_at') end
 redis.call('HDEL', FENCES, lane)
 put('waiting', LANES, lane, now + ARGV[5])
 return answer('ok')

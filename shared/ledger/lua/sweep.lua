@@ -38,6 +38,12 @@ local function hint_again(agenda, id)
   hint(agenda, id)
 end
 
+local function wake(agenda, id)
+  local job = agenda ~= LANES and redis.call('HMGET', job_key(id), 'talk', 'seq')
+  if job and steps_aside(id, agenda, job[1], job[2]) then return end
+  hint_again(agenda, id)
+end
+
 -- Hints that nobody will take up. A broker elsewhere cannot be looked into: there the oldest one
 -- that is long overdue goes out again, and once it is taken up, it moves the mark past the rest.
 local function lost(agenda)
@@ -50,7 +56,7 @@ end
 
 for _, agenda in ipairs({ 'replies.0', 'replies.3', 'replies.6', LANES }) do
   for _, id in ipairs(due(place('waiting', agenda), now, limit)) do
-    hint_again(agenda, id)
+    wake(agenda, id)
     woken = woken + 1
   end
   for _, id in ipairs(due(place('leased', agenda), now, limit)) do

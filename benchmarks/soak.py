@@ -1,0 +1,332 @@
+"""`python -m benchmarks.soak --minutes 5`: an open load, faults without end, and the bill.
+
+Users talk at a fixed rate, whatever happens. Meanwhile workers are killed and stopped in turn,
+Redis is killed, mem0 is away for a fifth of the time, one answer of Claude in twenty goes wrong,
+some turns are rejected and replayed, and some users are erased. In the end everything must be
+accounted for. Claude and mem0's platform are stand-ins; all else is as in production.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from producer import AsyncJob, AsyncProducer
+from shared.errors import AfterwordError
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import ErasureState
+from shared.lifecycle import TurnState
+from shared.names import Keys, lane_id, memory_key
+from shared.settings import Settings
+from tests.standins import mem0_plays
+from tests.standins.bill import Bill, Outcome, bill
+from tests.standins.claude_plays import Fault, Play
+from tests.standins.mem0_platform import KEY
+from tests.standins.nursery import Nursery
+from tests.standins.providers import Providers
+from tests.standins.stepserver import Request, Step, whole
+from tests.standins.valkey import Valkey
+
+USERS = 40
+ERASED = ("erased-0", "erased-1")
+CANARY = "canary-4711"
+
+_KILL_EVERY_S = 10.0
+_STOP_EVERY_S = 30.0
+_STOPPED_S = 3.0
+_DRAIN_S = 120.0
+_LANE_OF_FAULTS = (
+    Play(status=529), Play(status=500), Play(status=429, headers={"retry-after": "1"}),
+    Play(fault=Fault.TRUNCATE), Play(fault=Fault.CUT), Play(fault=Fault.RESET),
+    Play(fault=Fault.ERROR_EVENT, error_type="overloaded_error"), Play(fault=Fault.BAD_JSON),
+    Play(fault=Fault.HTML), Play(fault=Fault.CLOSE_FIRST),
+)  # fmt: skip
+
+
+@dataclass
+class Diary:
+    """What happened, for the report."""
+
+    jobs: dict[str, tuple[AsyncJob, str]] = field(default_factory=dict)
+    submit_ms: list[float] = field(default_factory=list)
+    refused: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+
+
+class Soak:
+    """The stage: two workers of each kind, a Redis that keeps, and everything that goes wrong."""
+
+    def __init__(self, minutes: float, rate: float, folder: Path) -> None:
+        self.seconds = minutes * 60
+        self.rate = rate
+        self.diary = Diary()
+        self._folder = folder
+        self._valkey = Valkey("--appendonly", "yes", "--appendfsync", "everysec")
+        self._providers = Providers(extraction_s=0.3)
+        self._nursery = Nursery()
+        self._workers: list[tuple[int, str]] = []
+        self._random = random.Random(4711)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Start everything, and end it."""
+        with self._valkey, self._providers, self._nursery:
+            self._environ = {
+                "AFTERWORD_REDIS_URL": self._valkey.url,
+                "AFTERWORD_MEMORY": "hosted",
+                "AFTERWORD_DATA_DIR": str(self._folder),
+                "AFTERWORD_LEASE_S": "3",
+                "AFTERWORD_HINT_GRACE_S": "2",
+                "AFTERWORD_REPAIR_S": "5",
+                "AFTERWORD_MAX_ATTEMPTS": "10",
+                "ANTHROPIC_API_KEY": "test-key",
+                "ANTHROPIC_BASE_URL": self._providers.claude.url,
+                "MEM0_API_KEY": KEY,
+                "MEM0_HOST": self._providers.mem0.url,
+            }
+            self.settings = Settings.load(self._environ)
+            for queue in ("replies", "replies", "memories", "memories"):
+                self._start(queue)
+            yield
+
+    async def run(self) -> Bill:
+        """Let it all happen, wait until all is settled, and draw up the bill."""
+        async with AsyncProducer(self.settings) as producer:
+            async with asyncio.TaskGroup() as group:
+                faults = [group.create_task(fault()) for fault in self._faults()]
+                await self._load(producer)
+                for fault in faults:
+                    fault.cancel()
+            await self._replay()
+            await self._settled()
+            return await self._bill()
+
+    def _faults(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        return (
+            lambda: self._every(_KILL_EVERY_S, self._kill_one),
+            lambda: self._every(_STOP_EVERY_S, self._stop_one),
+            lambda: self._once(0.4, self._kill_redis),
+            lambda: self._once(0.5, self._take_mem0_away),
+            lambda: self._once(0.7, self._erase),
+            lambda: self._once(0.8, self._replay),
+        )
+
+    async def _load(self, producer: AsyncProducer) -> None:
+        """Submit at a fixed rate, whether or not what was submitted before was answered."""
+        begin, number = time.monotonic(), 0
+        async with asyncio.TaskGroup() as group:
+            while (now := time.monotonic() - begin) < self.seconds:
+                while number < now * self.rate:
+                    group.create_task(self._submit(producer, number))
+                    number += 1
+                await asyncio.sleep(0.5 / self.rate)
+
+    async def _submit(self, producer: AsyncProducer, number: int) -> None:
+        """Submit once; what was refused is sent again under its key until it is accepted."""
+        if number % 20 == 0:
+            self._providers.do(lambda: self._wrong_answers(self._random.choice(_LANE_OF_FAULTS)))
+        if number % 200 == 0:
+            reject = mem0_plays.Play(verb="add", status=400)
+            self._providers.do(lambda: self._providers.mem0.plays(reject))
+        user = self._speaker(number)
+        while True:
+            begin = time.monotonic()
+            try:
+                job = await producer.submit(
+                    user_id=user,
+                    message=f"I like the number {number}, {CANARY} of {user}.",
+                    conversation_id=f"talk-{user}" if number % 3 == 0 else None,
+                    idempotency_key=f"key-{number}",
+                )
+            except AfterwordError:
+                self.diary.refused += 1
+                await asyncio.sleep(0.2)
+                continue
+            self.diary.submit_ms.append((time.monotonic() - begin) * 1000)
+            self.diary.jobs[job.id] = (job, user)
+            return
+
+    def _wrong_answers(self, play: Play) -> None:
+        """Put a fault in front of the answers that go well for ever."""
+        self._providers.claude.interject(play)
+
+    def _speaker(self, number: int) -> str:
+        if number % 50 == 0 and number / self.rate < self.seconds * 0.6:
+            return ERASED[number // 50 % len(ERASED)]
+        return f"user-{number % USERS}"
+
+    async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await act()
+
+    async def _once(self, share: float, act: Callable[[], Awaitable[None]]) -> None:
+        await asyncio.sleep(self.seconds * share)
+        await act()
+
+    async def _kill_one(self) -> None:
+        pid, queue = self._workers.pop(0)
+        self._note("workers killed")
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        self._start(queue)
+
+    async def _stop_one(self) -> None:
+        pid, _ = self._workers[-1]
+        self._note("workers stopped for 3 s")
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            await asyncio.sleep(_STOPPED_S)
+            os.kill(pid, signal.SIGCONT)
+
+    async def _kill_redis(self) -> None:
+        self._note("Redis killed")
+        await asyncio.to_thread(self._valkey.restart)
+
+    async def _take_mem0_away(self) -> None:
+        mem0 = self._providers.mem0
+        there = mem0.answer
+        self._providers.do(lambda: setattr(mem0, "answer", _away))
+        seconds = min(60.0, self.seconds / 5)
+        self._note(f"mem0 away for {seconds:.0f} s")
+        await asyncio.sleep(seconds)
+        self._providers.do(lambda: setattr(mem0, "answer", there))
+
+    async def _erase(self) -> None:
+        async with Ledger(self.settings, patience_s=30) as ledger:
+            for user in ERASED:
+                await ledger.erasures.ask(self._lane(user), "soak")
+                self._note("users erased")
+
+    async def _replay(self) -> None:
+        async with Ledger(self.settings, patience_s=30) as ledger:
+            async for letter in ledger.upkeep.dead_letters():
+                await ledger.upkeep.replay(letter.id)
+                self._note("dead letters replayed")
+
+    def _lane(self, user: str) -> str:
+        return lane_id(memory_key("default", user), 0)
+
+    def _note(self, what: str) -> None:
+        self.diary.events[what] += 1
+
+    def _start(self, queue: str) -> None:
+        number = len(list(self._folder.glob("*.log")))
+        log = self._folder / f"{number}.log"
+        pid = self._nursery.start(
+            self._environ, log,
+            "-Q", queue, "-n", f"{queue}{number}@soak", "--loglevel", "INFO",
+        )  # fmt: skip
+        log.touch()
+        self._workers.append((pid, queue))
+
+    async def _settled(self) -> None:
+        async with asyncio.timeout(_DRAIN_S):
+            for job, _ in self.diary.jobs.values():
+                while not await _is_over(job):
+                    await asyncio.sleep(0.1)
+            async with Ledger(self.settings, patience_s=30) as ledger:
+                for user in ERASED:
+                    while not await self._is_erased(ledger, user):
+                        await asyncio.sleep(0.5)
+            with self._valkey.client() as redis:
+                while redis.zcard(f"{Keys(self.settings.namespace, 0).root}:repairs"):
+                    await asyncio.sleep(0.5)
+
+    async def _is_erased(self, ledger: Ledger, user: str) -> bool:
+        receipt = await ledger.erasures.receipt(self._lane(user))
+        return receipt is not None and receipt.state is ErasureState.ERASED
+
+    async def _bill(self) -> Bill:
+        """Count all but the erased users, whose records must be empty instead."""
+        outcomes = []
+        for job, user in self.diary.jobs.values():
+            if user not in ERASED:
+                status = await job.status()
+                events = [event async for event in job.stream()]
+                outcomes.append(Outcome(job.id, user, status.state, status.turn, events))
+        kept = {one.job_id for one in outcomes if one.turn is TurnState.STORED}
+        rows = self._providers.do(lambda: list(self._providers.mem0.rows))
+        owners = {memory_key("default", user) for user in ERASED}
+        assert not [row for row in rows if row["user_id"] in owners], "memories of the erased"
+        self._nothing_left_of_the_erased()
+        turns = [row["metadata"]["turn_id"] for row in rows]
+        return bill(outcomes, [turn for turn in turns if turn in kept or turn not in self.diary.jobs])
+
+    def _nothing_left_of_the_erased(self) -> None:
+        marks = [f"{CANARY} of {user}" for user in ERASED]
+        with self._valkey.client() as redis:
+            for key in redis.scan_iter(f"{Keys(self.settings.namespace, 0).root}*"):
+                text = repr(redis.dump(key))
+                assert not [mark for mark in marks if mark in text], "said by the erased"
+        for log in self._folder.glob("*.log"):
+            assert CANARY not in log.read_text(errors="replace"), "content in a log"
+
+
+def _away(_: Request) -> Iterator[Step]:
+    yield whole(503, {"content-type": "application/json"}, b"{}")
+
+
+async def _is_over(job: AsyncJob) -> bool:
+    status = await job.status()
+    return status.state.terminal and status.turn.settled
+
+
+def report(soak: Soak, found: Bill) -> str:
+    """Return what happened and the bill, as Markdown."""
+    diary = soak.diary
+    submit = statistics.quantiles(diary.submit_ms, n=100)
+    happened = [f"{count} x {what}" for what, count in sorted(diary.events.items())]
+    lines = [
+        f"{soak.seconds / 60:g} minutes at {soak.rate:g} jobs/s; {', '.join(happened)}; "
+        f"submits refused and sent again: {diary.refused}.",
+        "",
+        f"Submit: p50 {submit[49]:.1f} ms, p99 {submit[98]:.1f} ms.",
+        "",
+        "| | count |",
+        "|---|---|",
+        f"| accepted | {len(found.accepted)} |",
+    ]
+    for name in ("lost", "unexpected", "doubled_replies", "torn_replies", "doubled_memories",
+                 "out_of_order", "left_open"):  # fmt: skip
+        lines.append(f"| {name.replace('_', ' ')} | {len(getattr(found, name))} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Soak, print the report, and fail if anything is wrong."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5)
+    parser.add_argument("--rate", type=float, default=20)
+    parser.add_argument("--out", type=Path, help="a file for the report")
+    told = parser.parse_args(arguments)
+    os.environ |= {"MEM0_TELEMETRY": "False"}
+    with tempfile.TemporaryDirectory(prefix="afterword-soak-") as folder:
+        os.environ["MEM0_DIR"] = folder
+        soak = Soak(told.minutes, told.rate, Path(folder))
+        with soak.open():
+            found = asyncio.run(soak.run())
+            text = report(soak, found)
+    print(text)
+    if told.out:
+        told.out.write_text(text + "\n")
+    if found.wrong:
+        print(json.dumps({name: sorted(ids) for name, ids in found.wrong.items()}, indent=2))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

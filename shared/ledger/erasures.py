@@ -1,0 +1,99 @@
+"""The steps of erasing a user: whatever was said leaves the ledger, and nothing brings it back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from shared.contracts import RECORD_VERSION
+from shared.errors import LeaseLost
+from shared.ledger.records import EraseClaim, Erasure, ErasureState, moment
+from shared.ledger.shard import Shards, milliseconds
+
+#: How long a receipt can be shown.
+RECEIPT_S = 90 * 24 * 3600.0
+
+#: Keys that one step of a scan looks at, and that one script touches at most.
+_SCAN = 1000
+_BATCH = 100
+
+#: Records of a lane's user that hold what was said, beside the jobs.
+_OWNED = ("talk", "usage")
+
+
+class Erasures:
+    """Ask for an erasure, carry it out, show its receipt."""
+
+    def __init__(self, shards: Shards) -> None:
+        """Take the shards that the users live on."""
+        self._shards = shards
+
+    async def ask(self, lane: str, by: str) -> Erasure:
+        """Begin to erase the user of a lane, or return the erasure that is under way."""
+        await self._shards.run_for("erase_ask", lane, RECORD_VERSION, by)
+        found = await self.receipt(lane)
+        assert found is not None, "it was just written, and outlives the day"
+        return found
+
+    async def receipt(self, lane: str) -> Erasure | None:
+        """Return the newest erasure of that user, if there is one."""
+        names = (
+            "state", "by", "asked", "forgotten", "erased", "jobs", "ended", "records",
+        )  # fmt: skip
+        key = f"{self._shards.keys_of(lane).root}:erasure:{lane}"
+        state, by, asked, forgotten, erased, *counts = await self._shards.call("HMGET", key, *names)
+        if state is None:
+            return None
+        return Erasure(
+            lane,
+            ErasureState(state),
+            by,
+            moment(asked),
+            moment(forgotten) if forgotten else None,
+            moment(erased) if erased else None,
+            *(int(count or 0) for count in counts),
+        )
+
+    async def under_way(self) -> Sequence[Erasure]:
+        """Return every erasure that is not done, the oldest first in each shard."""
+        lanes: list[str] = []
+        for keys in self._shards.all:
+            lanes += await self._shards.call("ZRANGE", f"{keys.root}:erasures", 0, -1)
+        found = [await self.receipt(lane) for lane in lanes]
+        return [erasure for erasure in found if erasure is not None]
+
+    async def empty(self, claim: EraseClaim) -> None:
+        """Take what the user said out of the ledger; raise `LeaseLost` if overtaken.
+
+        Jobs first: once none of them is open, nobody writes to a conversation any more.
+        """
+        root = self._shards.keys_of(claim.lane).root
+        retention_ms = milliseconds(self._shards.settings.retention_s)
+        prefix = f"{root}:job:"
+        async for keys in self._scan(f"{prefix}*"):
+            ids = [key.removeprefix(prefix) for key in keys]
+            await self._step("erase_jobs", claim, retention_ms, *ids)
+        for name in _OWNED:
+            # An owner is percent-encoded: it holds no slash but its own, and no wildcard.
+            whole = f"{root}:{name}:{claim.lane}"
+            async for keys in self._scan(f"{whole}*"):
+                mine = [key for key in keys if key == whole or key.startswith(f"{whole}/")]
+                await self._step("erase_keys", claim, *mine)
+
+    async def step(self, claim: EraseClaim, state: ErasureState, delay_s: float = 0) -> None:
+        """Say how far it has come and let go of the lane, until it is due again or for good."""
+        delay_ms = milliseconds(delay_s) if delay_s else 0
+        await self._step("erase_step", claim, state, delay_ms, milliseconds(RECEIPT_S))
+
+    async def _step(self, step: str, claim: EraseClaim, *arguments: str | float) -> None:
+        if await self._shards.run_for(step, claim.lane, claim.fence, *arguments) == "lost":
+            raise LeaseLost("someone newer owns this lane")
+
+    async def _scan(self, pattern: str) -> AsyncIterator[Sequence[str]]:
+        """Give every key of that pattern, in batches that a script can take."""
+        cursor = "0"
+        while True:
+            cursor, keys = await self._shards.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN)
+            for start in range(0, len(keys), _BATCH):
+                yield keys[start : start + _BATCH]
+            if str(cursor) == "0":
+                return

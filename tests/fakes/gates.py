@@ -1,0 +1,54 @@
+"""Gates that a test opens and shuts, for those who only need to be let through."""
+
+from __future__ import annotations
+
+import asyncio
+
+from shared.ledger.records import GateState, Outcome, Report, Stand
+
+
+class FakeGates:
+    """Stands in for `shared.ledger.gates.Gates`: gives what the test says, keeps what it hears.
+
+    Unless it is `fixed`, five failures in a row shut it and a success opens it.
+    """
+
+    def __init__(self) -> None:
+        self.stand = Stand(GateState.OPEN)
+        self.asked: list[str] = []
+        self.told: list[Report] = []
+        self.fixed = False
+        self.hangs = False
+        self.trouble: Exception | None = None
+        self._failures = 0
+
+    async def ask(self, name: str, token: str, *, canary_s: float) -> Stand:
+        """Give how the gate stands."""
+        assert token
+        assert canary_s > 0
+        self.asked.append(name)
+        await self._answer()
+        return self.stand
+
+    async def report(self, name: str, token: str, report: Report) -> Stand:
+        """Take note, and give how the gate stands then."""
+        assert name
+        assert token
+        await self._answer()
+        self.told.append(report)
+        if not self.fixed:
+            self._follow(report)
+        return self.stand
+
+    def _follow(self, report: Report) -> None:
+        self._failures = self._failures + 1 if report.outcome is Outcome.FAILED else 0
+        if report.outcome is Outcome.WORKED:
+            self.stand = Stand(GateState.OPEN)
+        elif self._failures >= 5:
+            self.stand = Stand(GateState.SHUT, comeback_s=1.0, code=report.code, news=True)
+
+    async def _answer(self) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.trouble is not None:
+            raise self.trouble

@@ -1,0 +1,311 @@
+"""Conversations: answered in the order of submission, whatever becomes of the earlier messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from producer import AsyncJob, AsyncProducer, ConversationBusy, JobFailed
+from shared.errors import KeyReused, LeaseLost
+from shared.ledger.jobs import Jobs
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import Submitted
+from shared.lifecycle import JobState, TurnState
+from shared.settings import Settings
+from tests.standins.book import Book, answer, asking, claim, lane_of, reply_to, start, submit
+from tests.standins.waiting import until
+
+pytestmark = pytest.mark.redis
+
+TALK: dict[str, Any] = {"conversation_id": "c"}
+AGENDA = "replies.3"
+
+
+async def runs(ledger: Ledger, job_id: str) -> bool:
+    """Say whether a job can be taken on; if it can, it is."""
+    return await ledger.jobs.claim(job_id, f"token-{job_id}") is not None
+
+
+async def finish(ledger: Ledger, job_id: str, text: str = "hi there") -> None:
+    claimed = await claim(ledger, job_id)
+    await ledger.jobs.finish(claimed, reply_to(claimed, text))
+
+
+async def fail(ledger: Ledger, book: Book, job_id: str) -> None:
+    await ledger.jobs.fail(await claim(ledger, job_id), "broken")
+
+
+async def cancel_queued(ledger: Ledger, book: Book, job_id: str) -> None:
+    await ledger.jobs.cancel(job_id)
+
+
+async def cancel_running(ledger: Ledger, book: Book, job_id: str) -> None:
+    await claim(ledger, job_id)
+    await ledger.jobs.cancel(job_id)
+
+
+async def expire_queued(ledger: Ledger, book: Book, job_id: str) -> None:
+    book.outlive(job_id)
+    await ledger.upkeep.sweep()
+
+
+async def expire_running(ledger: Ledger, book: Book, job_id: str) -> None:
+    await claim(ledger, job_id)
+    await expire_queued(ledger, book, job_id)
+
+
+async def expire_when_claimed(ledger: Ledger, book: Book, job_id: str) -> None:
+    book.outlive(job_id)
+    assert not await runs(ledger, job_id)
+
+
+async def crash_too_often(ledger: Ledger, book: Book, job_id: str) -> None:
+    for _ in range(3):
+        await claim(ledger, job_id)
+        book.make_due(job_id)
+    assert not await runs(ledger, job_id)
+
+
+async def refuse_to_remember(ledger: Ledger, book: Book, job_id: str) -> None:
+    claimed = await claim(ledger, job_id)
+    await ledger.jobs.finish(claimed, reply_to(claimed), skip="refusal")
+
+
+ENDS = (
+    fail, cancel_queued, cancel_running, expire_queued, expire_running, expire_when_claimed,
+    crash_too_often, refuse_to_remember,
+)  # fmt: skip
+
+
+async def test_a_later_message_waits_without_a_hint_until_the_earlier_one_has_its_reply(
+    ledger: Ledger, book: Book
+) -> None:
+    first, second = await submit(ledger, "one", **TALK), await submit(ledger, "two", **TALK)
+    assert book.hinted(AGENDA) == [first]
+    assert book.places(second) == [("waiting", AGENDA)]
+
+    await finish(ledger, first, "yes")
+
+    assert book.hinted(AGENDA) == [first, second]
+    assert [turn.reply_text for turn in (await claim(ledger, second)).history] == ["yes"]
+
+
+@pytest.mark.parametrize("earlier", ["queued", "running", "snoozed"])
+async def test_no_hint_brings_a_later_message_on_too_early(
+    ledger: Ledger, book: Book, earlier: str
+) -> None:
+    first, second = await submit(ledger, **TALK), await submit(ledger, **TALK)
+    if earlier != "queued":
+        held = await claim(ledger, first)
+        if earlier == "snoozed":
+            await ledger.jobs.snooze(held, 60, counted=False)
+
+    assert not await runs(ledger, second)
+    book.make_due(second)
+    await ledger.upkeep.sweep()
+    assert not await runs(ledger, second)
+    assert book.waits_s(second) > 60
+
+
+@pytest.mark.parametrize("end", ENDS)
+async def test_whatever_ends_the_earlier_message_brings_on_the_next(
+    ledger: Ledger, book: Book, end: Callable[[Ledger, Book, str], Awaitable[None]]
+) -> None:
+    first, second, third = [await submit(ledger, **TALK) for _ in range(3)]
+
+    await end(ledger, book, first)
+
+    assert book.hinted(AGENDA)[-1] == second
+    assert not await runs(ledger, third)
+    await finish(ledger, second)
+    await finish(ledger, third)
+    assert not list(book.redis.scan_iter(f"{book.keys.root}:line:*"))
+
+
+async def test_one_in_the_middle_that_ends_brings_on_nobody(ledger: Ledger, book: Book) -> None:
+    first, second, third = [await submit(ledger, **TALK) for _ in range(3)]
+    held = await claim(ledger, first)
+
+    await ledger.jobs.cancel(second)
+
+    assert book.places(first) == [("leased", AGENDA)]
+    assert not await runs(ledger, third)
+    await ledger.jobs.finish(held, reply_to(held))
+    assert await runs(ledger, third)
+
+
+async def test_given_back_a_message_keeps_its_place(ledger: Ledger, book: Book) -> None:
+    first, second = await submit(ledger, **TALK), await submit(ledger, **TALK)
+    for counted in (True, False):
+        await ledger.jobs.snooze(await claim(ledger, first), 0, counted=counted)
+        assert not await runs(ledger, second)
+    held = await claim(ledger, first)
+    book.make_due(first)
+    await ledger.upkeep.sweep()
+    assert not await runs(ledger, second)
+
+    await finish(ledger, first)
+
+    with pytest.raises(LeaseLost):
+        await ledger.jobs.fail(held, "late")
+    assert await runs(ledger, second)
+
+
+async def test_conversations_and_users_do_not_wait_for_each_other(ledger: Ledger) -> None:
+    await start(ledger, **TALK)
+    assert await runs(ledger, await submit(ledger, conversation_id="d"))
+    assert await runs(ledger, await submit(ledger, user_id="bob", **TALK))
+    assert await runs(ledger, await submit(ledger))
+
+
+async def test_a_high_priority_overtakes_nobody_in_its_conversation(ledger: Ledger) -> None:
+    first = await submit(ledger, priority="low", **TALK)
+    second = await submit(ledger, priority="high", **TALK)
+    assert not await runs(ledger, second)
+    await finish(ledger, first)
+    assert await runs(ledger, second)
+
+
+@pytest.mark.parametrize("lost", ["line", "record"])
+async def test_what_is_lost_from_redis_holds_up_nobody_for_ever(
+    ledger: Ledger, book: Book, lost: str
+) -> None:
+    first, second = await submit(ledger, **TALK), await submit(ledger, **TALK)
+    (line,) = book.redis.scan_iter(f"{book.keys.root}:line:*")
+    book.redis.delete(line if lost == "line" else book.keys.job(first))
+
+    book.make_due(second)
+    await ledger.upkeep.sweep()
+
+    assert book.places(second) == [("hinted", AGENDA)]
+    assert await runs(ledger, second)
+
+
+# -- reject
+
+
+async def test_a_message_may_be_refused_while_another_is_open(ledger: Ledger, book: Book) -> None:
+    first = await submit(ledger, **TALK)
+    keys = set(book.redis.scan_iter(f"{book.keys.root}:*"))
+    with pytest.raises(ConversationBusy):
+        await submit(ledger, when_busy="reject", idempotency_key="k", **TALK)
+    assert set(book.redis.scan_iter(f"{book.keys.root}:*")) == keys
+
+    await finish(ledger, first)
+
+    assert await runs(ledger, await submit(ledger, when_busy="reject", idempotency_key="k", **TALK))
+
+
+@pytest.mark.parametrize("when_busy", ["reject", "interrupt"])
+async def test_sent_again_a_message_is_itself_and_not_in_its_own_way(
+    ledger: Ledger, when_busy: str
+) -> None:
+    asked = asking(when_busy=when_busy, idempotency_key="k", **TALK)
+    job_id = ledger.jobs.new_id(asked)
+    await ledger.jobs.submit(job_id, asked)
+    held = await claim(ledger, job_id)
+
+    again = [await ledger.jobs.submit(one, asked) for one in (job_id, ledger.jobs.new_id(asked))]
+
+    assert again == [Submitted(job_id, new=False)] * 2
+    await ledger.jobs.finish(held, reply_to(held))
+
+
+async def test_what_to_do_when_busy_is_part_of_the_request(ledger: Ledger) -> None:
+    await submit(ledger, idempotency_key="k", **TALK)
+    with pytest.raises(KeyReused):
+        await submit(ledger, idempotency_key="k", when_busy="interrupt", **TALK)
+
+
+# -- interrupt
+
+
+async def test_an_interruption_ends_all_that_is_open_and_runs_next(
+    ledger: Ledger, book: Book
+) -> None:
+    fenced: list[str] = []
+    answered = await answer(ledger, **TALK)
+    held = await start(ledger, **TALK)
+    waiting = await submit(ledger, **TALK)
+    async with ledger.hearing_fenced(fenced.append):
+        new = await submit(ledger, when_busy="interrupt", **TALK)
+        await until(lambda: fenced == [held.job_id], "who runs it is told at once")
+
+    for job_id in (held.job_id, waiting):
+        status = await ledger.reading.status(job_id)
+        assert (status.state, status.code) == (JobState.CANCELLED, "interrupted")
+        assert status.turn is TurnState.NONE
+    for late in (
+        ledger.jobs.delta(held, 1, "late"),
+        ledger.jobs.finish(held, reply_to(held)),
+        ledger.jobs.snooze(held, 0, counted=False),
+    ):
+        with pytest.raises(LeaseLost):
+            await late
+    assert book.hinted(AGENDA)[-1] == new
+    assert waiting not in book.hinted(AGENDA)
+    assert [turn.id for turn in (await claim(ledger, new)).history] == [answered]
+    assert book.lane(lane_of()) == [answered, new]
+
+
+async def test_an_interruption_ends_nothing_of_others(ledger: Ledger) -> None:
+    others = [
+        await start(ledger, conversation_id="d"),
+        await start(ledger, user_id="bob", **TALK),
+        await start(ledger),
+    ]
+    await submit(ledger, when_busy="interrupt", **TALK)
+    for other in others:
+        await ledger.jobs.finish(other, reply_to(other))
+
+
+async def test_who_waits_for_an_interrupted_message_is_told_why(settings: Settings) -> None:
+    async with AsyncProducer(settings) as producer:
+        job = await producer.submit(user_id="ann", message="one", **TALK)
+        await producer.submit(user_id="ann", message="two", when_busy="interrupt", **TALK)
+        with pytest.raises(JobFailed) as failed:
+            await job.wait()
+        assert (failed.value.state, failed.value.code) == ("cancelled", "interrupted")
+
+
+# -- many at once
+
+
+async def test_a_batch_keeps_the_order_of_each_conversation_however_slow_a_submit_is(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, ledger: Ledger
+) -> None:
+    as_it_is, slow = Jobs.submit, asyncio.Event()
+
+    async def submit_slowly(self: Jobs, job_id: str, request: object) -> Submitted:
+        if getattr(request, "message", "") == "c 0":
+            await slow.wait()
+        else:
+            slow.set() if getattr(request, "message", "") == "d 2" else None
+        return await as_it_is(self, job_id, request)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Jobs, "submit", submit_slowly)
+    asked = [
+        {"user_id": "ann", "message": f"{talk} {number}", "conversation_id": talk}
+        for number in range(3)
+        for talk in ("c", "d")
+    ]
+    async with AsyncProducer(settings) as producer:
+        jobs = [job for job in await producer.submit_many(asked) if isinstance(job, AsyncJob)]
+        assert len(jobs) == 6
+        for first, later in zip(jobs, jobs[2:], strict=False):
+            assert not await runs(ledger, later.id)
+            await finish(ledger, first.id)
+
+
+# -- how long
+
+
+async def test_a_conversation_has_a_life_of_its_own(settings: Settings, book: Book) -> None:
+    lasting = settings.model_copy(update={"conversation_s": 1000.0, "retention_s": 10.0})
+    async with Ledger(lasting, patience_s=5.0) as ledger:
+        await answer(ledger, **TALK)
+    (talk,) = book.redis.scan_iter(f"{book.keys.root}:talk:*")
+    assert 900 < book.redis.ttl(talk) <= 1000

@@ -1,0 +1,307 @@
+"""Erasing a user: what was said is gone, what was under way is fenced, nobody else is hurt."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+
+from shared.errors import Blame, IllegalStep, LeaseLost, Unavailable
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import EraseClaim, ErasureState
+from shared.lifecycle import JobState, TurnState
+from shared.names import memory_key
+from tests.fakes.memory import FakeMemories
+from tests.standins.book import Book, answer, lane_of, reply_to, start, submit, take
+from workers.erase import AGAIN_S, Eraser
+from workers.ports import Turn
+
+pytestmark = pytest.mark.redis
+
+ANN, LANE = memory_key("default", "ann"), lane_of()
+CANARY = "canary"
+SETTLE_S = 30.0
+AT = datetime(2026, 5, 8, tzinfo=UTC)
+
+
+@pytest.fixture
+def memories() -> FakeMemories:
+    return FakeMemories()
+
+
+@pytest.fixture
+def eraser(ledger: Ledger, memories: FakeMemories) -> Eraser:
+    return Eraser(ledger.erasures, memories, SETTLE_S)
+
+
+async def take_erasure(ledger: Ledger) -> EraseClaim:
+    """Claim Ann's lane, which is to be erased."""
+    found = await ledger.lanes.claim(LANE, "eraser", most_turns=20)
+    assert isinstance(found, EraseClaim)
+    return found
+
+
+async def erase(ledger: Ledger, book: Book, eraser: Eraser) -> None:
+    """Erase Ann from beginning to end."""
+    await ledger.erasures.ask(LANE, "op")
+    await eraser.erase(await take_erasure(ledger))
+    settle(book)
+    await eraser.erase(await take_erasure(ledger))
+
+
+def settle(book: Book) -> None:
+    """Let the time pass that a writer can have been on its way."""
+    book.redis.hset(f"{book.keys.root}:erasure:{LANE}", "due", 0)
+    book.make_due(LANE)
+
+
+def everything(book: Book) -> str:
+    """Return all that Redis holds in this shard, as one text."""
+    found = []
+    for key in book.redis.scan_iter(f"{book.keys.root}*"):
+        match book.redis.type(key):
+            case "hash":
+                found.append((key, book.redis.hgetall(key)))
+            case "list":
+                found.append((key, book.redis.lrange(key, 0, -1)))
+            case "zset":
+                found.append((key, book.redis.zrange(key, 0, -1)))
+            case "stream":
+                found.append((key, book.redis.xrange(key)))
+            case "set":
+                found.append((key, book.redis.smembers(key)))
+            case _:
+                found.append((key, book.redis.get(key)))
+    return repr(found)
+
+
+async def in_every_state(ledger: Ledger, user: str) -> dict[str, str]:
+    """Bring one job of a user into every state in which something was said."""
+    said = {"user_id": user, "conversation_id": "talk", "tenant": "default"}
+    lane = lane_of(user)
+    stored = await answer(ledger, f"stored {CANARY} {user}", **said)
+    dead = await answer(ledger, f"dead {CANARY} {user}", **said)
+    held = await take(ledger, lane)
+    await ledger.lanes.begin(held, stored)
+    await ledger.lanes.settle(held, stored, TurnState.STORED, memory_ids=["m"])
+    await ledger.lanes.begin(held, dead)
+    await ledger.lanes.bury(held, dead, "rejected", Blame.THIS, "1")
+    await ledger.lanes.release(held)
+    failed = await start(ledger, f"failed {CANARY} {user}", user_id=user)
+    await ledger.jobs.fail(failed, "rejected")
+    pending = await answer(ledger, f"pending {CANARY} {user}", **said)
+    key = f"k-{user}"
+    keyed = await answer(ledger, f"keyed {CANARY} {user}", user_id=user, idempotency_key=key)
+    queued = await submit(ledger, f"queued {CANARY} {user}", user_id=user, priority="low")
+    return {
+        "stored": stored, "dead": dead, "failed": failed.job_id, "pending": pending,
+        "keyed": keyed, "queued": queued,
+    }  # fmt: skip
+
+
+async def test_all_that_a_user_said_is_gone_and_nothing_of_anybody_else(
+    ledger: Ledger, book: Book, eraser: Eraser, memories: FakeMemories
+) -> None:
+    ann = await in_every_state(ledger, "ann")
+    await in_every_state(ledger, "ann2")
+    running = await start(ledger, f"running {CANARY} ann")
+    await memories.add(ANN, Turn("t", "I said so.", "", AT))
+    await memories.add(memory_key("default", "ann2"), Turn("u", "So did I.", "", AT))
+    others = everything(book).count(f"{CANARY} ann2")
+
+    await erase(ledger, book, eraser)
+
+    left = everything(book)
+    assert f"{CANARY} ann2" in left
+    assert left.count(f"{CANARY} ann2") == others
+    assert left.replace(f"{CANARY} ann2", "").count(CANARY) == 0
+    assert not book.redis.exists(f"{book.keys.root}:talk:{LANE}")
+    assert [row.owner for row in memories.rows] == ["default/ann2"]
+    for name, job_id in (ann | {"running": running.job_id}).items():
+        status = await ledger.reading.status(job_id)
+        assert status.turn is TurnState.ERASED or name in ("failed", "queued", "running")
+        assert status.state.terminal
+
+
+async def test_the_receipt_says_what_was_done_and_for_whom(
+    ledger: Ledger, book: Book, eraser: Eraser
+) -> None:
+    await in_every_state(ledger, "ann")
+
+    await erase(ledger, book, eraser)
+
+    receipt = await ledger.erasures.receipt(LANE)
+    assert receipt is not None
+    assert (receipt.state, receipt.asked_by) == (ErasureState.ERASED, "op")
+    assert (receipt.jobs, receipt.ended, receipt.records) == (6, 1, 2)
+    assert receipt.asked_at <= receipt.forgotten_at <= receipt.erased_at  # type: ignore[operator]
+    assert not await ledger.erasures.under_way()
+    assert book.redis.pttl(f"{book.keys.root}:erasure:{LANE}") > 0
+
+
+async def test_the_tallies_agree_with_what_is_left(
+    ledger: Ledger, book: Book, eraser: Eraser
+) -> None:
+    await in_every_state(ledger, "ann")
+    await erase(ledger, book, eraser)
+    counts = book.counts()
+    assert counts == {
+        "job:succeeded:default": 4,
+        "job:failed:default": 1,
+        "job:cancelled:default": 1,
+        "turn:erased:default": 4,
+        "turn:none:default": 2,
+    }
+    assert not book.open_ends()
+
+
+async def test_whoever_answers_or_writes_for_the_user_is_fenced_and_told(
+    ledger: Ledger, eraser: Eraser
+) -> None:
+    turn = await answer(ledger, "fact")
+    writer = await take(ledger)
+    await ledger.lanes.begin(writer, turn)
+    running = await start(ledger, "more")
+    heard: asyncio.Queue[str] = asyncio.Queue()
+
+    async with ledger.hearing_fenced(lambda name: heard.put_nowait(name or "")):
+        await ledger.erasures.ask(LANE, "op")
+        async with asyncio.timeout(5):
+            while await heard.get() != LANE:
+                pass
+        with pytest.raises(LeaseLost):
+            await ledger.lanes.settle(writer, turn, TurnState.STORED)
+        await eraser.erase(await take_erasure(ledger))
+        async with asyncio.timeout(5):
+            while await heard.get() != running.job_id:
+                pass
+    with pytest.raises(LeaseLost):
+        await ledger.jobs.finish(running, reply_to(running))
+    assert (await ledger.reading.status(running.job_id)).state is JobState.CANCELLED
+    assert (await ledger.reading.status(running.job_id)).code == "erased"
+
+
+async def test_a_write_that_was_on_its_way_is_removed_the_second_time(
+    ledger: Ledger, book: Book, eraser: Eraser, memories: FakeMemories
+) -> None:
+    await answer(ledger, "fact")
+    await ledger.erasures.ask(LANE, "op")
+    await eraser.erase(await take_erasure(ledger))
+    await memories.add(ANN, Turn("late", "It arrives late.", "", AT))
+
+    assert await ledger.lanes.claim(LANE, "early", most_turns=1) is None, "held until then"
+    assert 0 < book.waits_s(LANE) <= SETTLE_S
+    settle(book)
+    await eraser.erase(await take_erasure(ledger))
+
+    assert memories.rows == []
+
+
+async def test_what_is_said_after_the_asking_is_kept_and_stored_when_it_is_done(
+    ledger: Ledger, book: Book, eraser: Eraser
+) -> None:
+    await answer(ledger, "old")
+    await ledger.erasures.ask(LANE, "op")
+    new = await answer(ledger, "new")
+    await eraser.erase(await take_erasure(ledger))
+    settle(book)
+    await eraser.erase(await take_erasure(ledger))
+
+    held = await take(ledger)
+    assert [turn.id for turn in held.turns] == [new]
+    assert held.turns[0].user_text == "new"
+
+
+async def test_a_dead_letter_of_an_erased_user_cannot_be_replayed(
+    ledger: Ledger, book: Book, eraser: Eraser
+) -> None:
+    dead = (await in_every_state(ledger, "ann"))["dead"]
+    await erase(ledger, book, eraser)
+    with pytest.raises(IllegalStep):
+        await ledger.upkeep.replay(dead)
+    assert [letter async for letter in ledger.upkeep.dead_letters()] == []
+
+
+async def test_an_idempotency_key_of_an_erased_user_is_free_again(
+    ledger: Ledger, book: Book, eraser: Eraser
+) -> None:
+    first = await answer(ledger, "fact", idempotency_key="k")
+    await erase(ledger, book, eraser)
+    assert await submit(ledger, "something else", idempotency_key="k") != first
+
+
+async def test_while_mem0_is_down_an_erasure_waits_and_holds_the_lane(
+    ledger: Ledger, book: Book, eraser: Eraser, memories: FakeMemories
+) -> None:
+    await answer(ledger, "fact")
+    await ledger.erasures.ask(LANE, "op")
+    memories.fail("forget", Unavailable("overloaded"))
+
+    await eraser.erase(await take_erasure(ledger))
+
+    (waiting,) = await ledger.erasures.under_way()
+    assert waiting.state is ErasureState.ASKED
+    assert 0 < book.waits_s(LANE) <= AGAIN_S
+    settle(book)
+    await eraser.erase(await take_erasure(ledger))
+    settle(book)
+    await eraser.erase(await take_erasure(ledger))
+    assert not await ledger.erasures.under_way()
+
+
+async def test_an_erasure_whose_worker_was_lost_is_taken_on_by_another(
+    ledger: Ledger, book: Book, eraser: Eraser
+) -> None:
+    await answer(ledger, f"fact {CANARY}")
+    await ledger.erasures.ask(LANE, "op")
+    lost = await take_erasure(ledger)
+    book.make_due(LANE)
+    await ledger.upkeep.sweep()
+    again = await ledger.lanes.claim(LANE, "second", most_turns=1)
+    assert isinstance(again, EraseClaim)
+
+    with pytest.raises(LeaseLost):
+        await eraser.erase(lost)
+    await eraser.erase(again)
+
+    assert CANARY not in everything(book)
+
+
+async def test_asking_twice_is_asking_once_until_it_is_done(
+    ledger: Ledger, book: Book, eraser: Eraser
+) -> None:
+    first = await ledger.erasures.ask(LANE, "op")
+    second = await ledger.erasures.ask(LANE, "someone else")
+    assert second == first
+    await eraser.erase(await take_erasure(ledger))
+    settle(book)
+    await eraser.erase(await take_erasure(ledger))
+    third = await ledger.erasures.ask(LANE, "someone else")
+    assert (third.state, third.asked_by) == (ErasureState.ASKED, "someone else")
+
+
+async def test_without_memory_one_pass_is_enough(ledger: Ledger) -> None:
+    await answer(ledger, "fact")
+    await ledger.erasures.ask(LANE, "op")
+    await Eraser(ledger.erasures, None, SETTLE_S).erase(await take_erasure(ledger))
+    assert not await ledger.erasures.under_way()
+
+
+async def test_a_worker_that_is_told_to_stop_gives_the_erasure_back(
+    ledger: Ledger, eraser: Eraser, memories: FakeMemories
+) -> None:
+    await ledger.erasures.ask(LANE, "op")
+    hang = memories.hang("forget")
+    erasing = asyncio.create_task(eraser.erase(await take_erasure(ledger)))
+    await hang.reached.wait()
+    erasing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await erasing
+    assert isinstance(await ledger.lanes.claim(LANE, "next", most_turns=1), EraseClaim)
+
+
+async def test_a_lane_that_is_erased_is_listed(ledger: Ledger) -> None:
+    assert await ledger.erasures.receipt(LANE) is None
+    asked = await ledger.erasures.ask(LANE, "op")
+    assert await ledger.erasures.under_way() == [asked]

@@ -1,0 +1,345 @@
+"""The gates: who passes, who is the canary, when a gate is shut, and how it opens again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+
+import pytest
+
+from shared.errors import Blame
+from shared.ledger.gates import Gates
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import GateState, Outcome, Report, Stand
+from tests.standins.book import Book
+from tests.standins.waiting import until
+
+pytestmark = pytest.mark.redis
+
+GATE = "claude/some model: {odd}"
+FAILURES = 5
+CANARY_S = 60.0
+_tokens = (f"t{number}" for number in itertools.count())
+
+
+class Desk:
+    """The gates of a fleet, whose askers are told apart by a fresh token each."""
+
+    def __init__(self, gates: Gates, book: Book) -> None:
+        self.gates = gates
+        self._book = book
+        self._key = f"{book.keys.root}:gate:{GATE}"
+
+    async def ask(self, token: str | None = None) -> Stand:
+        return await self.gates.ask(GATE, token or next(_tokens), canary_s=CANARY_S)
+
+    async def tell(
+        self,
+        outcome: Outcome,
+        token: str | None = None,
+        *,
+        pause_s: float = 0.0,
+        worked: bool = False,
+    ) -> Stand:
+        report = Report(outcome, "overloaded", pause_s=pause_s, worked=worked)
+        return await self.gates.report(GATE, token or next(_tokens), report)
+
+    async def fail(self, times: int = FAILURES) -> Stand:
+        return [await self.tell(Outcome.FAILED) for _ in range(times)][-1]
+
+    async def deny(self, code: str = "key_refused", token: str | None = None) -> Stand:
+        report = Report(Outcome.SHUT, code, Blame.OURS, 60)
+        return await self.gates.report(GATE, token or next(_tokens), report)
+
+    async def canary(self) -> str:
+        """Let the pause end and return the token of the canary."""
+        self.end_pause()
+        token = next(_tokens)
+        assert (await self.ask(token)).canary
+        return token
+
+    async def reopen(self) -> None:
+        await self.tell(Outcome.WORKED, await self.canary())
+
+    def end_pause(self) -> None:
+        """Let the pause end; whoever is the canary stays it."""
+        self._book.redis.hset(self._key, "until", 0)
+
+    def set_back(self, field: str, seconds: float) -> None:
+        """Let time pass for one moment that a gate remembers."""
+        self._book.redis.hincrby(self._key, field, -round(seconds * 1000))
+
+    def ago_s(self, field: str) -> float:
+        """Return how long ago a moment was that a gate remembers, in seconds."""
+        now_s, microseconds = self._book.redis.time()
+        moment_ms = float(self._book.redis.hget(self._key, field))
+        return float(now_s + microseconds / 1e6) - moment_ms / 1000
+
+    def place_s(self) -> float:
+        """Return how long after the gate may open the next one is told to come back."""
+        until_ms, next_ms = self._book.redis.hmget(self._key, "until", "next")
+        return (float(next_ms) - float(until_ms)) / 1000
+
+    def pause_s(self) -> float:
+        """Return for how long the gate is shut from now on."""
+        return -self.ago_s("until")
+
+
+@pytest.fixture
+def desk(ledger: Ledger, book: Book) -> Desk:
+    return Desk(ledger.gates, book)
+
+
+# -- shutting
+
+
+async def test_a_gate_that_nobody_complained_at_is_open(desk: Desk) -> None:
+    assert await desk.ask() == Stand(GateState.OPEN)
+    assert await desk.gates.all() == []
+
+
+async def test_a_few_failures_raise_doubts_and_enough_shut_it(desk: Desk) -> None:
+    assert (await desk.fail(FAILURES - 1)).state is GateState.DOUBTED
+    assert (await desk.ask()).state is GateState.OPEN
+
+    shut = await desk.fail(1)
+    assert (shut.state, shut.code, shut.news) == (GateState.SHUT, "overloaded", True)
+    refused = await desk.ask()
+    assert (refused.state, refused.canary, refused.code) == (GateState.SHUT, False, "overloaded")
+    assert 0 < shut.comeback_s <= 1.0 < refused.comeback_s <= 2.01
+
+
+async def test_a_success_anywhere_begins_the_count_anew(desk: Desk) -> None:
+    for _ in range(3):
+        await desk.fail(FAILURES - 1)
+        assert (await desk.tell(Outcome.WORKED)).state is GateState.OPEN
+    await desk.fail(FAILURES - 1)
+    await desk.tell(Outcome.FAILED, worked=True)
+
+    assert (await desk.ask()).state is GateState.OPEN
+    await desk.fail(FAILURES - 1)
+    assert (await desk.ask()).state is GateState.SHUT
+
+
+async def test_a_failure_told_twice_counts_once(desk: Desk) -> None:
+    for _ in range(FAILURES * 2):
+        await desk.tell(Outcome.FAILED, "the same")
+
+    assert (await desk.ask()).state is GateState.OPEN
+
+
+@pytest.mark.parametrize("asked_s", [30.0, 900.0])
+async def test_who_asks_for_a_pause_gets_it_at_once(desk: Desk, asked_s: float) -> None:
+    shut = await desk.tell(Outcome.SHUT, pause_s=asked_s)
+
+    assert shut.comeback_s == pytest.approx(asked_s, abs=0.5)
+    assert desk.pause_s() == pytest.approx(asked_s, abs=0.5)
+
+
+async def test_what_comes_in_late_can_make_a_pause_longer_but_not_double_it(desk: Desk) -> None:
+    await desk.fail()
+    await desk.fail(50)
+    await desk.tell(Outcome.SHUT)
+    assert desk.pause_s() <= 1.0
+
+    late = await desk.tell(Outcome.SHUT, pause_s=30)
+    assert not late.news
+    await desk.tell(Outcome.SHUT, pause_s=10)
+    assert desk.pause_s() == pytest.approx(30, abs=0.5)
+
+
+async def test_what_is_ours_is_news_even_while_the_gate_is_shut(desk: Desk) -> None:
+    await desk.fail()
+
+    assert (await desk.deny()).news
+    assert not (await desk.deny()).news
+    assert [(gate.code, gate.blame) for gate in await desk.gates.all()] == [
+        ("key_refused", Blame.OURS)
+    ]
+    assert not (await desk.deny(token=await desk.canary())).news
+
+
+async def test_gates_do_not_know_each_other(desk: Desk) -> None:
+    await desk.fail()
+
+    assert (await desk.gates.ask("recall", "t", canary_s=1)).state is GateState.OPEN
+
+
+# -- the canary
+
+
+async def test_one_canary_passes_in_the_whole_fleet(desk: Desk) -> None:
+    await desk.fail()
+    assert not (await desk.ask()).canary, "the pause is not over"
+    desk.end_pause()
+
+    stands = await asyncio.gather(*(desk.ask() for _ in range(100)))
+
+    assert sum(stand.canary for stand in stands) == 1
+    assert len({stand.comeback_s for stand in stands if not stand.canary}) > 50
+
+
+async def test_a_canary_that_asks_twice_is_the_same_one(desk: Desk) -> None:
+    await desk.fail()
+    token = await desk.canary()
+
+    assert (await desk.ask(token)).canary
+    assert not (await desk.ask()).canary
+
+
+async def test_pauses_double_up_to_a_minute(desk: Desk) -> None:
+    await desk.fail()
+    pauses = []
+    for _ in range(9):
+        pauses.append(round(desk.pause_s()))
+        shut = await desk.tell(Outcome.FAILED, await desk.canary())
+        assert (shut.state, shut.news) == (GateState.SHUT, False)
+
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+async def test_the_next_one_is_the_canary_once_the_first_was_lost(desk: Desk) -> None:
+    await desk.fail()
+    await desk.canary()
+    assert not (await desk.ask()).canary
+
+    desk.set_back("lease", CANARY_S - 1)
+    assert not (await desk.ask()).canary
+    desk.set_back("lease", 1)
+    assert (await desk.ask()).canary
+
+
+async def test_a_lost_canary_that_comes_back_decides_nothing(desk: Desk) -> None:
+    await desk.fail()
+    lost = await desk.canary()
+    desk.set_back("lease", CANARY_S)
+    await desk.canary()
+
+    assert (await desk.tell(Outcome.WORKED, lost)).state is GateState.SHUT
+    assert not (await desk.ask()).canary
+
+
+async def test_a_canary_that_leaves_makes_way(desk: Desk) -> None:
+    await desk.fail()
+    token = await desk.canary()
+    await desk.tell(Outcome.LEFT)
+    assert not (await desk.ask()).canary, "someone else left"
+
+    await desk.tell(Outcome.LEFT, token)
+    assert (await desk.ask()).canary
+
+
+async def test_who_was_asked_before_the_shutting_opens_nothing(desk: Desk) -> None:
+    await desk.fail()
+
+    assert (await desk.tell(Outcome.WORKED)).state is GateState.SHUT
+
+
+# -- opening
+
+
+def permits(age_s: float) -> float:
+    """Return how many may have passed a gate that began to open so long ago: 2^t a second."""
+    return 1 + (2**age_s - 1) / math.log(2)
+
+
+async def test_a_gate_opens_slowly(desk: Desk) -> None:
+    await desk.fail()
+    await desk.reopen()
+    passed = 0
+    for _ in range(8):
+        before_s = desk.ago_s("opened")
+        stands = await asyncio.gather(*(desk.ask() for _ in range(400)))
+        passed += sum(stand.state is GateState.OPENING for stand in stands)
+        assert permits(before_s) <= passed + 1
+        assert passed <= permits(desk.ago_s("opened")) + 1
+        desk.set_back("opened", 1)
+
+    desk.set_back("opened", 2)
+    assert {(await desk.ask()).state for _ in range(400)} == {GateState.OPEN}
+    assert await desk.gates.all() == []
+
+
+async def test_once_open_nothing_is_left_of_what_was(desk: Desk, book: Book) -> None:
+    for _ in range(3):
+        await desk.fail()
+        await desk.tell(Outcome.FAILED, await desk.canary())
+    await desk.reopen()
+    desk.set_back("opened", 10)
+    assert (await desk.fail(1)).state is GateState.DOUBTED
+    await desk.tell(Outcome.WORKED)
+
+    assert list(book.redis.scan_iter(f"{book.keys.root}:gate*")) == []
+    await desk.fail()
+    assert desk.pause_s() <= 1.0
+
+
+async def test_failures_while_it_opens_shut_it_for_longer(desk: Desk) -> None:
+    await desk.fail()
+    await desk.reopen()
+    assert (await desk.fail(FAILURES - 1)).state is GateState.OPENING
+
+    assert not (await desk.fail(1)).news
+    assert desk.pause_s() == pytest.approx(2, abs=0.2)
+
+
+async def test_a_hundred_thousand_do_not_come_back_at_one_time(desk: Desk) -> None:
+    """The times handed out are one line: 1, 2, 4 ... up to 256 in a second."""
+    await desk.tell(Outcome.SHUT, pause_s=60)
+    places = []
+    for _ in range(2000):
+        assert (await desk.ask()).comeback_s > 0
+        places.append(desk.place_s())
+
+    assert places == sorted(places)
+    seconds = [sum(1 for place in places if at <= place < at + 1) for at in range(12)]
+    assert seconds[1] <= 3
+    assert all(count <= 257 for count in seconds)
+    assert max(places) > 10
+
+
+async def test_who_comes_back_to_a_gate_shut_anew_goes_to_the_end_of_the_line(desk: Desk) -> None:
+    await desk.fail()
+    last = [(await desk.ask()).comeback_s for _ in range(1000)][-1]
+    await desk.tell(Outcome.FAILED, await desk.canary())
+
+    assert (await desk.ask()).comeback_s > last - 1
+
+
+async def test_nobody_is_told_to_come_back_at_once(desk: Desk) -> None:
+    await desk.fail()
+    await desk.reopen()
+    times = [stand.comeback_s for stand in [await desk.ask() for _ in range(50)] if stand.code]
+
+    assert min(times) > 0.2
+
+
+# -- what others see
+
+
+async def test_a_shutting_and_a_doubt_are_announced(desk: Desk, ledger: Ledger) -> None:
+    heard: list[str] = []
+    async with ledger.hearing_gates(heard.append):
+        await desk.fail()
+        await desk.tell(Outcome.FAILED, await desk.canary())
+        await desk.reopen()
+        await desk.fail()
+        await until(lambda: len(heard) == 4, "all news are heard")
+
+    assert heard == [f"doubted {GATE}", f"shut {GATE}"] * 2
+
+
+async def test_a_gate_says_why_it_is_shut_and_since_when(desk: Desk) -> None:
+    await desk.fail()
+    [first] = await desk.gates.all()
+    await desk.tell(Outcome.FAILED, await desk.canary())
+    [second] = await desk.gates.all()
+    await desk.reopen()
+    [third] = await desk.gates.all()
+
+    assert (first.name, first.state, first.code) == (GATE, GateState.SHUT, "overloaded")
+    assert first.blame is Blame.THEIRS
+    assert first.since == second.since == third.since < first.until < second.until
+    assert third.state is GateState.OPENING
+    assert (third.until - third.since).total_seconds() == pytest.approx(10, abs=1)

@@ -1,0 +1,83 @@
+"""Sums of usage: each reply counts once, for its tenant and for its user."""
+
+from __future__ import annotations
+
+import pytest
+
+from shared.contracts import Usage, UsageSum
+from shared.errors import LeaseLost
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import Claim
+from shared.settings import Settings
+from tests.standins.book import Book, answer, lane_of, reply_to, start, submit
+
+pytestmark = pytest.mark.redis
+
+COST = Usage(input=10, output=20, cache_read=3, cache_write=4)
+
+
+async def finish(ledger: Ledger, claimed: Claim) -> None:
+    reply = reply_to(claimed).model_copy(update={"usage": COST})
+    await ledger.jobs.finish(claimed, reply)
+
+
+async def test_every_reply_adds_to_the_sums_of_its_tenant_and_its_user(ledger: Ledger) -> None:
+    for user, tenant in (("ann", "t"), ("ann", "t"), ("bob", "t"), ("ann", "u")):
+        await finish(ledger, await start(ledger, user_id=user, tenant=tenant))
+
+    thrice = Usage(input=30, output=60, cache_read=9, cache_write=12)
+    twice = Usage(input=20, output=40, cache_read=6, cache_write=8)
+    read = ledger.reading.usage
+    assert await read("t", None) == UsageSum(tenant="t", replies=3, usage=thrice)
+    assert await read("t", "ann") == UsageSum(tenant="t", user_id="ann", replies=2, usage=twice)
+    assert await read("u", "ann") == UsageSum(tenant="u", user_id="ann", replies=1, usage=COST)
+
+
+async def test_a_reply_given_twice_counts_once_and_one_that_comes_too_late_not_at_all(
+    ledger: Ledger, book: Book
+) -> None:
+    late = await start(ledger)
+    book.make_due(late.job_id)
+    held = await ledger.jobs.claim(late.job_id, "next")
+    assert held is not None
+    for _ in range(2):
+        await finish(ledger, held)
+    with pytest.raises(LeaseLost):
+        await finish(ledger, late)
+
+    assert (await ledger.reading.usage("default", None)).replies == 1
+    assert (await ledger.reading.usage("default", "ann")).usage == COST
+
+
+async def test_without_a_reply_nothing_was_spent(ledger: Ledger) -> None:
+    await ledger.jobs.cancel(await submit(ledger))
+    await ledger.jobs.fail(await start(ledger), "broken")
+    assert await ledger.reading.usage("default", None) == UsageSum(tenant="default")
+
+
+async def test_a_tenant_named_like_a_lane_is_no_user(ledger: Ledger) -> None:
+    await answer(ledger)
+    assert (await ledger.reading.usage(lane_of(), None)).replies == 0
+
+
+async def test_a_users_sum_ends_some_time_after_the_last_reply_and_a_tenants_never(
+    ledger: Ledger, book: Book
+) -> None:
+    await answer(ledger)
+    assert 0 < book.redis.ttl(book.keys.usage(lane_of())) <= 90 * 24 * 3600
+    assert book.redis.ttl(book.keys.tenant_usage("default")) == -1
+
+
+async def test_the_sum_of_a_tenant_is_that_of_all_shards(settings: Settings, book: Book) -> None:
+    spread = settings.model_copy(update={"shards": 4})
+    async with Ledger(spread, patience_s=5.0) as ledger:
+        users = [f"user-{number}" for number in range(12)]
+        jobs = [await submit(ledger, user_id=user) for user in users]
+        for job_id in jobs:
+            claimed = await ledger.jobs.claim(job_id, "t")
+            assert claimed is not None
+            await finish(ledger, claimed)
+        assert len({job_id[:3] for job_id in jobs}) > 1
+        assert (await ledger.reading.usage("default", None)).replies == 12
+        for user in users:
+            assert (await ledger.reading.usage("default", user)).replies == 1

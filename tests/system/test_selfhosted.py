@@ -1,0 +1,56 @@
+"""The main job on a self-hosted memory: extracted by Claude, kept in PostgreSQL, recalled."""
+
+from __future__ import annotations
+
+import pytest
+
+from producer import Producer, TurnState
+from tests.standins.claude_plays import Play
+from tests.standins.claude_wire import told
+from tests.standins.fleet import Fleet
+from tests.standins.postgres import Postgres
+from tests.standins.waiting import wait_until
+from workers.adapters.pgvector_schema import TABLE
+
+pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
+
+SAID = "I prefer all temperatures in Celsius."
+QUESTION = "What is a comfortable room temperature?"
+
+
+def test_a_preference_is_stored_recalled_and_paid_for_once(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    with Fleet(AFTERWORD_MEMORY="selfhosted", AFTERWORD_POSTGRES_URL=url) as fleet:
+        fleet.start("responses", "memories")
+        postgres.tell(f"ALTER TABLE {TABLE} ADD CONSTRAINT no CHECK (false) NOT VALID", url)
+        with Producer(fleet.settings) as producer:
+            job = producer.submit(user_id="ann", message=SAID)
+            job.wait()
+            wait_until(lambda: "store_failed" in _logs(fleet), "the store has failed", 30)
+            postgres.tell(f"ALTER TABLE {TABLE} DROP CONSTRAINT no", url)
+            wait_until(lambda: job.status().turn is TurnState.STORED, "the turn is stored", 40)
+            stranger = producer.submit(user_id="bob", message=QUESTION).wait()
+            again = producer.submit(user_id="ann", message=QUESTION).wait()
+        asked = [told(one["body"]) for one in fleet.claude.requests()]
+        fleet.stop()
+    assert [memory.text for memory in again.memories] == [SAID]
+    assert ("21 °C" in again.text, "70 °F" in stranger.text) == (True, True)
+    extractions = [texts[-1] for texts in asked if "Memory Extractor" in texts[0]]
+    assert len([text for text in extractions if SAID in text.partition("## New")[2]]) == 1
+
+
+def test_a_refused_extraction_is_tried_again(postgres: Postgres) -> None:
+    url = postgres.new_database()
+    with Fleet(AFTERWORD_MEMORY="selfhosted", AFTERWORD_POSTGRES_URL=url) as fleet:
+        fleet.start("responses", "memories")
+        fleet.claude.plays(Play(match="Memory Extractor", text="no JSON at all"))
+        with Producer(fleet.settings) as producer:
+            job = producer.submit(user_id="ann", message=SAID)
+            job.wait()
+            wait_until(lambda: job.status().turn is TurnState.STORED, "the turn is stored", 40)
+        fleet.stop()
+        assert "extraction_malformed" in _logs(fleet)
+
+
+def _logs(fleet: Fleet) -> str:
+    return "".join(worker.log for worker in fleet.workers)

@@ -1,0 +1,26 @@
+"""How hard a model is told to think: low by itself, and never told to one that would refuse it."""
+
+from __future__ import annotations
+
+import pytest
+
+from workers.adapters.effort import Effort, Setting, effort_for
+
+
+@pytest.mark.parametrize(
+    ("setting", "model", "effort"),
+    [
+        ("auto", "claude-sonnet-5-5", "low"),
+        ("auto", "claude-haiku-5-5", "low"),
+        ("auto", "claude-sonnet-5", "low"),
+        ("auto", "claude-opus-5-5-20261001", "low"),
+        ("auto", "claude-haiku-4-5", None),
+        ("auto", "claude-sonnet-4-5-20250929", None),
+        ("auto", "claude-3-5-haiku-20241022", None),
+        ("auto", "a-model-of-ours", None),
+        ("none", "claude-sonnet-5-5", None),
+        ("high", "claude-haiku-4-5", "high"),
+    ],
+)
+def test_effort_by_setting_and_model(setting: Setting, model: str, effort: Effort | None) -> None:
+    assert effort_for(setting, model) == effort
