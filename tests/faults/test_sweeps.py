@@ -47,7 +47,7 @@ def test_a_run_without_a_fault_takes_every_step(steps: Sequence[tuple[str, int]]
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("fault", ["kill"])
+@pytest.mark.parametrize("fault", ["kill", "stop"])
 def test_whatever_happens_at_any_step_every_turn_is_answered_and_stored_once(
     on: Ground, steps: Sequence[tuple[str, int]], fault: Fault
 ) -> None:

@@ -7,7 +7,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,7 +30,9 @@ Fault = Literal["kill", "stop", "none"]
 #: A lease of this length is lost soon, and not by a machine that is merely busy.
 LEASE_S = 0.8
 PATIENCE_S = 40.0
-REPAIRED_S = 5.0
+
+#: Longer than a victim sleeps once all is settled: what it then adds is found and taken out.
+REPAIR_S = 6.0
 
 _TIMES = {
     "AFTERWORD_LEASE_S": str(LEASE_S),
@@ -39,9 +41,9 @@ _TIMES = {
     "AFTERWORD_DELTA_MS": "1",
     "AFTERWORD_MAX_ATTEMPTS": "20",
     "AFTERWORD_RECALL_BUDGET_MS": "5000",
+    "AFTERWORD_REPAIR_S": str(REPAIR_S),
+    "AFTERWORD_VISIBLE_S": "0.5",
 }
-if "repair_s" in Settings.model_fields:
-    _TIMES["AFTERWORD_REPAIR_S"] = "1"
 SAID = (
     ("ann", "I prefer Celsius, canary."),
     ("ann", "I live in Oslo, canary."),
@@ -152,8 +154,6 @@ class Run:
         wait_until(lambda: self._turnstile.seen("sweep") > renewals + 3, "it is awake", PATIENCE_S)
         assert alive(self.victim), self.log_of("victim").read_text()[before:]
         self._settled(jobs)
-        with suppress(AssertionError):  # what was not repaired stands on the bill
-            wait_until(lambda: not self._doubled(), "what it doubled is repaired", REPAIRED_S)
 
     def _settled(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -166,6 +166,7 @@ class Run:
     def _bill(self, jobs: Sequence[Job]) -> Bill:
         book = Book(self.settings)
         wait_until(lambda: not book.open_ends(), "nothing is open any more", PATIENCE_S)
+        wait_until(lambda: not book.repairs(), "what is in doubt was looked at", PATIENCE_S)
         outcomes = [self._outcome(job) for job in jobs]
         return bill(outcomes, self._rows(), book.open_ends())
 
@@ -185,7 +186,3 @@ class Run:
             ]
         )
         return found
-
-    def _doubled(self) -> bool:
-        rows = self._rows()
-        return len(rows) > len(set(rows))
