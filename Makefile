@@ -17,7 +17,7 @@ INSTALL := $(PIP) --no-deps --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help chat test lint types imports format bench lock wheel clean
+.PHONY: help chat test lint types imports format faults soak bench lock wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ imports: $(DEV) ## check the import law
 format: $(DEV) ## put the code into its format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+faults: $(DEV) ## kill, stop and mislead at every step, the long way
+	FAULTS=whole MISBEHAVIOURS=10000 $(BIN)/pytest -s tests/faults tests/system/test_misbehaviour.py $(ARGS)
+
+soak: $(DEV) ## load and faults for five minutes; MINUTES=60
+	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),5) $(ARGS)
 
 bench: $(DEV) ## run the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
