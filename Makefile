@@ -17,10 +17,10 @@ INSTALL := $(PIP) --no-deps --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help chat test lint types imports format faults soak bench lock wheel clean
+.PHONY: help chat test lint types imports format faults soak bench bench-peers lock wheel clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 chat: $(PROJECT) ## talk to it; USER_ID=someone_else
 	@$(BIN)/afterword chat $(if $(USER_ID),--user "$$USER_ID") $(ARGS)
@@ -51,12 +51,23 @@ soak: $(DEV) ## load and faults for five minutes; MINUTES=60
 bench: $(DEV) ## run the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# Other engines, in an environment of their own: they would move pins of ours.
+PEERS := .venv-peers/.packages
+
+bench-peers: $(PEERS) ## run the benchmarks beside other engines
+	$(BIN)/python -m benchmarks --peers .venv-peers/bin/python $(ARGS)
+
+$(PEERS): pyproject.toml $(DEV)
+	@$(BIN)/uv venv --quiet --clear .venv-peers
+	@$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --group bench-peers
+	@touch $@
+
 wheel: $(DEV) ## build the distribution into dist/
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/check-wheel-contents dist
 
 clean: ## remove everything that can be made again
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Resolves for every supported Python and platform at once, to wheels only, and names no host.

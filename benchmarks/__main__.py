@@ -1,143 +1,115 @@
-"""`python -m benchmarks`: whole jobs through one worker beside the bare SDK call, in one run.
+"""`python -m benchmarks`: whole jobs through one worker, beside other designs, in one run.
 
-One response worker, pinned to one core; the Claude stand-in, Valkey and the producer on the
-others. Designs take turns, so that a machine that grows slower is slower for all. CPU is the
-operating system's own accounting of the worker process; every run checks that each job sent was
-answered once and, with memory on, that its turn was settled.
+Each design has one core to itself; Redis, the stand-in of Claude and mem0, and who submits have
+another. Designs take turns, so that a machine that grows slower is slower for all. Jobs are queued
+before their clock starts. CPU is the kernel's own accounting of all processes of a design. Every
+run checks that each job sent was answered once and its turn recorded once.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
-import statistics
+import platform
 import sys
-import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-from benchmarks.bare import bare_calls
-from benchmarks.figures import Figure, markdown
-from producer import AsyncJob, AsyncProducer
-from shared.lifecycle import TurnState
-from tests.standins.fleet import Fleet, Worker
-from tests.standins.waiting import until
+from benchmarks import guard
+from benchmarks.contest import contest
+from benchmarks.designs import Afterword, Design, local, others
+from benchmarks.embedded import embedded
+from benchmarks.figures import Found, as_json, chart, medians, rates, ratios, table
+from benchmarks.peers.jobs import IN_FLIGHT, STREAMED
+from benchmarks.stage import Stage
+from benchmarks.submits import submits
 
-_TICKS = os.sysconf("SC_CLK_TCK")
-_IN_FLIGHT = 200
-
-
-def cpu_s(pid: int) -> float:
-    """Return the CPU seconds a process has used, by the kernel's accounting."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
+_FREE_DATABASE = 20
+_BUSY = 0.9
 
 
-async def whole_jobs(fleet: Fleet, worker: Worker, count: int) -> Figure:
-    """Submit, answer and wait for `count` jobs; return what one cost the worker."""
-    async with AsyncProducer(fleet.settings) as producer:
-        requests = [
-            {"user_id": f"user-{number % 500}", "message": f"message {number}"}
-            for number in range(count)
-        ]
-        cpu, start = cpu_s(worker.pid), time.perf_counter()
-        jobs = await producer.submit_many(requests)
-        accepted = [job for job in jobs if not isinstance(job, Exception)]
-        replies = await asyncio.gather(*(job.wait(120) for job in accepted))
-        seconds = time.perf_counter() - start
-        cpu = cpu_s(worker.pid) - cpu
-    answered = {reply.job_id for reply in replies}
-    assert len(answered) == count, "not every job sent was answered once"
-    return Figure(count / seconds, cpu / count * 1000)
+def _designs(stage: Stage, peers: str | None, only: Sequence[str]) -> list[Design]:
+    designs = local(stage) + (others(stage, peers) if peers else [])
+    chosen = [one for one in designs if not only or one.name == Afterword.name or one.name in only]
+    for left_out in designs:
+        if left_out not in chosen:
+            left_out.crew.end()
+    return chosen
 
 
-async def submits(fleet: Fleet, count: int) -> float:
-    """Return how many jobs a second `AsyncProducer.submit_many` accepts."""
-    async with AsyncProducer(fleet.settings) as producer:
-        requests = [{"user_id": f"user-{n % 500}", "message": "m"} for n in range(count)]
-        start = time.perf_counter()
-        jobs = await producer.submit_many(requests)
-        seconds = time.perf_counter() - start
-        for job in jobs:
-            assert not isinstance(job, Exception)
-        await asyncio.gather(*(job.cancel() for job in jobs if not isinstance(job, Exception)))
-    return count / seconds
+def _start(stage: Stage) -> dict[str, float]:
+    """Return how long a response worker takes to be ready, and its memory then."""
+    alone = Afterword(stage, _FREE_DATABASE + 1)
+    ready_s = alone.crew.ready_s()
+    memory_mib = alone.crew.memory_mib
+    alone.crew.end()
+    return {"ready, s": ready_s, "memory before the first job, MiB": memory_mib}
 
 
-async def _is_stored(job: AsyncJob) -> bool:
-    return (await job.status()).turn is TurnState.STORED
-
-
-async def settled(fleet: Fleet, count: int) -> float:
-    """Return how many turns a second one memory worker stores, from a waiting backlog."""
-    async with AsyncProducer(fleet.settings) as producer:
-        jobs = await producer.submit_many(
-            {"user_id": f"writer-{n % 50}", "message": f"I like the number {n}."}
-            for n in range(count)
+def _said(found: Found) -> str:
+    """Return what has to be known of a run."""
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    how = "streamed" if STREAMED else "not streamed"
+    lines = [
+        (
+            f"Python {platform.python_version()}, {os.cpu_count()} cores, load at the end {load}; "
+            f"{IN_FLIGHT} jobs in flight, answers {how}, no time to answer; medians of "
+            f"{len(found[Afterword.name])} runs (smallest to largest); the two right columns are "
+            "medians of ratios, run by run."
         )
-        accepted = [job for job in jobs if not isinstance(job, Exception)]
-        await asyncio.gather(*(job.wait(120) for job in accepted))
-        fleet.start("memories")
-        start = time.perf_counter()
-        for job in accepted:
-            await until(partial(_is_stored, job), "the turn is stored", 120)
-        return count / (time.perf_counter() - start)
+    ]
+    for name, figure in medians(found).items():
+        if figure.other_core > _BUSY:
+            lines.append(f"\n{name}: the other core was {figure.other_core:.0%} busy: too slow.")
+    return "".join(lines)
 
 
-def _pin(pid: int) -> None:
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) > 1:
-        os.sched_setaffinity(pid, {cores[-1]})
-
-
-def measure(rounds: int, count: int) -> dict[str, list[Figure]]:
-    """Run all designs in turn, `rounds` times; return their figures."""
-    found: dict[str, list[Figure]] = {"bare SDK call": [], "whole job, memory off": []}
-    with Fleet(AFTERWORD_MEMORY="off", AFTERWORD_LEASE_S="30") as fleet:
-        worker = fleet.launch("responses", "--concurrency", str(_IN_FLIGHT), "--loglevel", "ERROR")
-        worker.ready()
-        _pin(worker.pid)
-        asyncio.run(whole_jobs(fleet, worker, count // 4))
-        for _ in range(rounds):
-            found["bare SDK call"].append(bare_calls(fleet.claude.url, count, _IN_FLIGHT))
-            found["whole job, memory off"].append(asyncio.run(whole_jobs(fleet, worker, count)))
-        rates = [asyncio.run(submits(fleet, count)) for _ in range(rounds)]
-    found["submit_many"] = [Figure(rate, 0.0) for rate in rates]
-    found |= embedded(rounds, count // 4)
-    return found
-
-
-def embedded(rounds: int, count: int) -> dict[str, list[Figure]]:
-    """Run whole jobs with the embedded memory, then store what they said."""
-    found: list[Figure] = []
-    with Fleet(AFTERWORD_LEASE_S="30", AFTERWORD_RECALL_BUDGET_MS="5000") as fleet:
-        worker = fleet.launch("responses", "--concurrency", str(_IN_FLIGHT), "--loglevel", "ERROR")
-        worker.ready()
-        _pin(worker.pid)
-        found.extend(asyncio.run(whole_jobs(fleet, worker, count)) for _ in range(rounds))
-        stored = Figure(asyncio.run(settled(fleet, count)), 0.0)
-    return {"whole job, embedded memory": found, "turns stored, embedded memory": [stored]}
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Measure and print a table; `--json FILE` keeps the figures."""
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print, keep in a folder; return 1 if a step of the hot path has grown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2000)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1000, help="of one run of one design")
+    parser.add_argument("--peers", metavar="PYTHON", help="has the group `bench-peers` installed")
+    parser.add_argument("--only", nargs="*", default=(), help="designs, by name, beside ours")
+    parser.add_argument("--embedded", action="store_true", help="the embedded memory as well")
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
     told = parser.parse_args(arguments)
-    found = measure(told.rounds, told.jobs)
-    print(markdown(found))
-    bare = statistics.median(one.cpu_ms for one in found["bare SDK call"])
-    ours = statistics.median(one.cpu_ms for one in found["whole job, memory off"])
-    print(f"\nCPU of a whole job without memory: {ours / bare:.2f} x the bare SDK call")
-    if told.json:
-        rows = {name: [vars(one) for one in figures] for name, figures in found.items()}
-        told.json.write_text(json.dumps(rows, indent=2))
+
+    with Stage() as stage:
+        start = _start(stage)
+        submitted = submits(stage, told.rounds, told.jobs * 5, _FREE_DATABASE)
+        found, left_out = contest(_designs(stage, told.peers, told.only), told.rounds, told.jobs)
+    calls = guard.measure()
+    worse = guard.check(calls)
+    more = embedded(told.jobs // 4) if told.embedded else {}
+    single = [f"- {name}: {value:.1f}" for name, value in (start | more).items()]
+    steps = [f"- calls of `{step}`: {count}" for step, count in calls.items()]
+    assert Afterword.name in found, left_out[Afterword.name]
+    parts = [
+        _said(found),
+        "\n".join(f"Left out: {name}: {why}" for name, why in left_out.items()),
+        table(found, Afterword.name),
+        rates(submitted),
+        "\n".join(single + steps),
+    ]
+    report = "\n\n".join(filter(None, parts)) + "\n"
+    print(report)
+    _keep(told.out, report, found, {"submits": submitted, "single": start | more, "calls": calls})
+    guard.keep(calls, ratios=ratios(found, Afterword.name))
+    for step in worse:
+        print(f"`{step}` calls a tenth more functions than in the last entry of {guard.HISTORY}")
+    return 1 if worse else 0
+
+
+def _keep(folder: Path, report: str, found: Found, more: dict[str, object]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "latest.md").write_text(
+        f"# The last run\n\n{report}\n![CPU of one job](latest.svg)\n"
+    )
+    (folder / "latest.json").write_text(json.dumps({"runs": as_json(found)} | more, indent=2))
+    (folder / "latest.svg").write_text(chart(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

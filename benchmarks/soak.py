@@ -28,6 +28,7 @@ from pathlib import Path
 from producer import AsyncJob, AsyncProducer
 from shared.errors import AfterwordError
 from shared.ledger.ledger import Ledger
+from shared.ledger.letters import DeadFilter, Kind
 from shared.ledger.records import ErasureState
 from shared.lifecycle import TurnState
 from shared.names import Keys, lane_id, memory_key
@@ -217,8 +218,8 @@ class Soak:
 
     async def _replay(self) -> None:
         async with Ledger(self.settings, patience_s=30) as ledger:
-            async for letter in ledger.upkeep.dead_letters():
-                await ledger.upkeep.replay(letter.id)
+            async for letter in ledger.dead.letters(DeadFilter(kind=Kind.MEMORY)):
+                await ledger.dead.replay(letter.chosen, f"soak-{letter.replays}")
                 self.diary.replayed.add(letter.id)
                 self._note("dead letters replayed")
 

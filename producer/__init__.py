@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from producer.asynchronous import AsyncJob, AsyncProducer
+from producer.forgetting import Erased
+from producer.operating import AsyncOperator, Discarded
+from producer.operator import Operator
+from producer.planning import Plan
 from producer.synchronous import Job, Producer
 from shared.contracts import (
     ChatRequest,
@@ -16,6 +20,7 @@ from shared.contracts import (
 )
 from shared.errors import (
     AfterwordError,
+    Blame,
     ConversationBusy,
     InvalidRequest,
     JobFailed,
@@ -23,20 +28,34 @@ from shared.errors import (
     KeyReused,
     LedgerUnavailable,
     Misconfigured,
+    NewerRecord,
     NoReplyInTime,
     NotAccepted,
+    NotReplicated,
     QueueFull,
 )
+from shared.ledger.letters import DeadFilter, DeadLetter, Deed, Kind, Outcome, Pace, Run, RunState
+from shared.ledger.records import Account, ErasureState, Gap
 from shared.lifecycle import JobState, TurnState
 from shared.settings import Settings
 
 __all__ = [
+    "Account",
     "AfterwordError",
     "AsyncJob",
+    "AsyncOperator",
     "AsyncProducer",
+    "Blame",
     "ChatRequest",
     "ConversationBusy",
+    "DeadFilter",
+    "DeadLetter",
+    "Deed",
+    "Discarded",
+    "Erased",
+    "ErasureState",
     "Event",
+    "Gap",
     "InvalidRequest",
     "Job",
     "JobFailed",
@@ -44,14 +63,23 @@ __all__ = [
     "JobState",
     "JobStatus",
     "KeyReused",
+    "Kind",
     "LedgerUnavailable",
     "MemoryUsed",
     "Misconfigured",
+    "NewerRecord",
     "NoReplyInTime",
     "NotAccepted",
+    "NotReplicated",
+    "Operator",
+    "Outcome",
+    "Pace",
+    "Plan",
     "Producer",
     "QueueFull",
     "Reply",
+    "Run",
+    "RunState",
     "Settings",
     "TurnState",
     "Usage",

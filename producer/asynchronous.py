@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,7 @@ from shared.contracts import (
 from shared.discovery import settings_in_use
 from shared.errors import AfterwordError, JobFailed, LedgerUnavailable, NoReplyInTime
 from shared.ledger.ledger import Ledger
+from shared.ledger.records import Submitted
 from shared.lifecycle import JobState
 from shared.names import check_job_id
 from shared.settings import Settings
@@ -28,7 +30,7 @@ from shared.settings import Settings
 LOOK_AGAIN_S = 10.0
 
 #: Jobs of one `submit_many` that are on their way at once.
-GROUP = 500
+GROUP = 1000
 
 
 class AsyncProducer:
@@ -137,43 +139,58 @@ class AsyncProducer:
         self, group: list[Mapping[str, Any] | ChatRequest]
     ) -> list[AsyncJob | AfterwordError]:
         """Submit all at once, but one after the other what must keep its order."""
-        lines: dict[str, list[int]] = {}
-        for number, request in enumerate(group):
-            lines.setdefault(_line(request) or str(number), []).append(number)
+        asked: dict[int, ChatRequest] = {}
         results: dict[int, AsyncJob | AfterwordError] = {}
-
-        async def submit_line(numbers: list[int]) -> None:
-            for number in numbers:
-                results[number] = await self._submit_or_error(group[number])
-
-        await asyncio.gather(*map(submit_line, lines.values()))
+        for number, values in enumerate(group):
+            try:
+                asked[number] = self._parsed(values)
+            except AfterwordError as error:
+                results[number] = error
+        for wave in _waves(asked):
+            results |= zip(wave, await self._accept_or_errors(list(wave.values())), strict=True)
         return [results[number] for number in range(len(group))]
 
-    async def _submit_or_error(
-        self, request: Mapping[str, Any] | ChatRequest
-    ) -> AsyncJob | AfterwordError:
+    async def _accept_or_errors(
+        self, requests: Sequence[ChatRequest]
+    ) -> Sequence[AsyncJob | AfterwordError]:
         try:
-            return await self._submit(request)
+            return await self._accept(requests)
         except AfterwordError as error:
-            return error
+            return [error] * len(requests)
 
-    async def _submit(self, values: Mapping[str, Any] | ChatRequest) -> AsyncJob:
+    def _parsed(self, values: Mapping[str, Any] | ChatRequest) -> ChatRequest:
         fields = values.model_dump() if isinstance(values, ChatRequest) else values
-        request = ChatRequest.parse(
+        return ChatRequest.parse(
             fields,
             max_bytes=self._settings.max_message_bytes,
             max_tokens=self._settings.max_message_tokens,
         )
+
+    async def _submit(self, values: Mapping[str, Any] | ChatRequest) -> AsyncJob:
+        (job,) = await self._accept([self._parsed(values)])
+        if isinstance(job, AfterwordError):
+            raise job
+        return job
+
+    async def _accept(self, requests: Sequence[ChatRequest]) -> list[AsyncJob | AfterwordError]:
+        """Have the ledger accept requests; raise if it does not say in time whether it has."""
+        jobs = self._ledger.jobs
         try:
             async with asyncio.timeout(self._settings.submit_timeout_s):
                 await self._check()
-                job_id = self._ledger.jobs.new_id(request)
-                submitted = await self._ledger.jobs.submit(job_id, request)
+                told = await jobs.submit_all((jobs.new_id(one), one) for one in requests)
         except TimeoutError:
             limit_s = self._settings.submit_timeout_s
-            reason = f"AFTERWORD_REDIS_URL: Redis did not confirm within {limit_s:g} s"
+            reason = (
+                f"AFTERWORD_REDIS_URL: Redis did not confirm within {limit_s:g} s; it may have "
+                "accepted all the same: send it again with the same idempotency key, for without "
+                "one it may become a second job"
+            )
             raise LedgerUnavailable(reason) from None
-        return AsyncJob(self._ledger, submitted.job_id)
+        return [
+            AsyncJob(self._ledger, one.job_id) if isinstance(one, Submitted) else one
+            for one in told
+        ]
 
     async def _check(self) -> None:
         """Check the Redis once; a check that failed is made again by the next call."""
@@ -200,7 +217,8 @@ class AsyncJob:
         """Return the reply as soon as it is there.
 
         `timeout` is in seconds. Raises `NoReplyInTime` (the job goes on), `JobFailed` (it
-        ended without a reply, `code` says why) or `JobNotFound`.
+        ended without a reply, `code` says why), `JobNotFound` or `NewerRecord` (only a newer
+        version can read it).
         """
         try:
             async with asyncio.timeout(timeout):
@@ -212,7 +230,8 @@ class AsyncJob:
         """Give the events of the reply as they come, from the beginning or after an event id.
 
         Ends after `final` or `failed`. After a `restart` the deltas before it are void. When
-        the stream's retention is over, only the last event is given. Raises `JobNotFound`.
+        the stream's retention is over, only the last event is given. Raises `JobNotFound` or
+        `NewerRecord`.
         """
         async with aclosing(self._changes()) as changes:
             async for event in self._events_over(changes, after):
@@ -232,11 +251,14 @@ class AsyncJob:
                 return
 
     async def status(self) -> JobStatus:
-        """Return where the job and its turn are; raise `JobNotFound`."""
+        """Return where the job and its turn are; raise `JobNotFound` or `NewerRecord`."""
         return await self._ledger.reading.status(self.id)
 
     async def cancel(self) -> bool:
-        """Cancel the job; return whether it is cancelled, now or before. Raises `JobNotFound`."""
+        """Cancel the job; return whether it is cancelled, now or before.
+
+        Raises `JobNotFound`, or `NewerRecord`: then only a newer version may cancel it.
+        """
         word = await self._ledger.jobs.cancel(self.id)
         if word == "gone":
             await self.status()
@@ -282,12 +304,19 @@ class AsyncJob:
         )
 
 
-def _line(request: Mapping[str, Any] | ChatRequest) -> str | None:
-    """Return what requests of one conversation have in common; nothing is checked yet."""
-    fields = request.model_dump() if isinstance(request, ChatRequest) else request
-    if fields.get("conversation_id") is None or "user_id" not in fields:
-        return None
-    return repr((fields.get("tenant", "default"), fields["user_id"], fields["conversation_id"]))
+def _waves(asked: Mapping[int, ChatRequest]) -> list[dict[int, ChatRequest]]:
+    """Divide requests into those that may be on their way together: one of each conversation."""
+    waves: list[dict[int, ChatRequest]] = []
+    sent: Counter[tuple[str, ...]] = Counter()
+    for number, request in asked.items():
+        wave = 0
+        if request.conversation_id is not None:
+            line = (request.tenant, request.user_id, request.conversation_id)
+            wave, sent[line] = sent[line], sent[line] + 1
+        if wave == len(waves):
+            waves.append({})
+        waves[wave][number] = request
+    return waves
 
 
 async def _any_sign(woken: asyncio.Event) -> None:

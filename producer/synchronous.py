@@ -161,12 +161,12 @@ class Job:
                 portal.call(events.aclose())
 
     def status(self) -> JobStatus:
-        """Return where the job and its turn are; raise `JobNotFound`."""
+        """Return where the job and its turn are; raise `JobNotFound` or `NewerRecord`."""
         portal, job = self._producer._job(self.id)  # noqa: SLF001 the handle is part of it
         return portal.call(job.status())
 
     def cancel(self) -> bool:
-        """Cancel the job; return whether it is cancelled; see `AsyncJob.cancel`."""
+        """Cancel the job; return whether it is cancelled; raise `JobNotFound` or `NewerRecord`."""
         portal, job = self._producer._job(self.id)  # noqa: SLF001 the handle is part of it
         return portal.call(job.cancel())
 

@@ -190,7 +190,12 @@ class ChatRequest(Contract):
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the body: two requests are the same if these are."""
-        return hashlib.sha256(self.body().encode()).hexdigest()
+        return fingerprint_of(self.body())
+
+
+def fingerprint_of(body: str) -> str:
+    """Return the fingerprint of a request by its body."""
+    return hashlib.sha256(body.encode()).hexdigest()
 
 
 def _invalid(error: ValidationError) -> InvalidRequest:

@@ -5,10 +5,12 @@
     ├─ Misconfigured(setting)        fix the environment
     ├─ NotAccepted                   nothing was promised; send again, same idempotency key
     │  ├─ LedgerUnavailable          Redis is away, slow or not fit for use
+    │  ├─ NotReplicated              unknown: it may have been accepted, send it again
     │  ├─ QueueFull                  wait, then send again
     │  ├─ ConversationBusy           an earlier message of the conversation has no reply yet
     │  └─ KeyReused                  the idempotency key belongs to another body
     ├─ JobNotFound                   never existed, or its retention time is over
+    ├─ NewerRecord                   a newer version wrote it: ask again with that
     ├─ NoReplyInTime                 the job goes on; ask again with its id
     ├─ JobFailed(code)               the job has ended without a reply
     ├─ LeaseLost                     someone newer owns it; write nothing, stop the call
@@ -56,6 +58,13 @@ class LedgerUnavailable(NotAccepted):
     """Redis did not confirm the step in time."""
 
 
+class NotReplicated(NotAccepted):
+    """Redis has the job, but too few replicas confirmed it: it may have been accepted.
+
+    Sent again with the same idempotency key it gives the same job, once it is safe.
+    """
+
+
 class QueueFull(NotAccepted):
     """The ledger holds as many open jobs as it may."""
 
@@ -92,6 +101,14 @@ class JobFailed(AfterwordError):
         self.job_id = job_id
         self.state = state
         self.code = code
+
+
+class NewerRecord(AfterwordError):
+    """A newer version wrote the record: this one leaves it as it is, or cannot read it."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} was written by a newer version; ask again with that")
+        self.job_id = job_id
 
 
 class LeaseLost(AfterwordError):

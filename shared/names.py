@@ -6,7 +6,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from shared.contracts import Priority
 from shared.errors import JobNotFound
@@ -52,6 +52,12 @@ def lane_id(owner: str, shard: int) -> str:
 def owner_of(lane: str) -> str:
     """Return the memory key that a lane belongs to."""
     return lane[len("l_") + _SHARD_DIGITS :]
+
+
+def user_of(lane: str) -> tuple[str, str]:
+    """Return the tenant and the user id that a lane belongs to."""
+    tenant, _, user_id = owner_of(lane).partition("/")
+    return unquote(tenant), unquote(user_id)
 
 
 def shard_in(name: str) -> int:
@@ -110,9 +116,24 @@ class Keys:
         return f"{self.root}:wake:{job_id}"
 
     @property
+    def sequence(self) -> str:
+        """STRING: the counter that sequence numbers, fences and event ids come from."""
+        return f"{self.root}:seq"
+
+    @property
     def dead(self) -> str:
         """ZSET: job ids of turns that were buried, by when."""
         return f"{self.root}:dead"
+
+    @property
+    def failed(self) -> str:
+        """ZSET: ids of failed jobs that were neither replayed nor discarded, by when."""
+        return f"{self.root}:failed"
+
+    @property
+    def quarantine(self) -> str:
+        """STREAM: notes of messages that were no hints; on the first shard."""
+        return f"{self.root}:quarantine"
 
     @property
     def fenced(self) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, TypeAdapter, ValidationError
 
 Backend = Literal["auto", "hosted", "selfhosted", "embedded", "off"]
-Durability = Literal["none", "d1", "d2"]
+Durability = Literal["none", "d1", "d2", "d3"]
 
 
 def _address(value: str, *schemes: str) -> SplitResult:

@@ -54,9 +54,10 @@ class Settings(BaseModel):
     )
     durability: Durability = Field(
         "d1",
-        description="what Redis must keep: `d1` AOF, `d2` AOF with fsync always, "
-        "`none` nothing (your consent to lose jobs)",
+        description="what Redis must keep: `d1` AOF, `d2` AOF with fsync always, `d3` AOF and a "
+        "copy on replicas before submit answers, `none` nothing (your consent to lose jobs)",
     )
+    replicas: PositiveInt = Field(1, description="replicas that confirm each submit under `d3`")
     data_dir: Path = Field(
         default_factory=_default_folder,
         description="folder of everything embedded; unset: `afterword` in the user's data folder",
@@ -144,9 +145,16 @@ class Settings(BaseModel):
         description="an add that may have been done all the same is looked for after so many "
         "seconds: mem0 shows a memory some time after it took it",
     )
+    coalesce_turns: int = Field(
+        8,
+        ge=1,
+        le=20,
+        description="waiting turns of one user that go into one add at most, where mem0 extracts "
+        "facts; `1`: every turn by itself",
+    )
     repair_s: PositiveSeconds = Field(
         900.0,
-        description="a turn that more than one writer may have stored is looked at again after "
+        description="what more than one writer may have stored is looked at again after "
         "so many seconds, and kept once",
     )
 
@@ -162,6 +170,11 @@ class Settings(BaseModel):
     )
     retention_s: PositiveSeconds = Field(
         86_400.0, description="how long an ended job can be looked up, in seconds"
+    )
+    dead_retention_s: PositiveSeconds = Field(
+        2_592_000.0,
+        description="how long a failed job can be replayed, in seconds; a turn that could not be "
+        "stored is kept until somebody decides",
     )
     stream_retention_s: PositiveSeconds = Field(
         900.0, description="how long deltas can be read again after the end, in seconds"
@@ -203,6 +216,13 @@ class Settings(BaseModel):
     )
     sweep_s: PositiveSeconds = Field(
         1.0, description="how often each worker looks for lost hints and leases, in seconds"
+    )
+    stall_s: float = Field(
+        30.0,
+        ge=2,
+        allow_inf_nan=False,
+        description="a worker that has slots and asks the broker for no hint for this many seconds "
+        "ends, so that its supervisor starts it anew",
     )
     hint_grace_s: PositiveSeconds = Field(
         5.0, description="a hint not taken up after this many seconds may be sent again"

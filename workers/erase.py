@@ -7,7 +7,7 @@ import logging
 
 from shared.errors import Upstream
 from shared.ledger.erasures import Erasures
-from shared.ledger.records import EraseClaim, ErasureState
+from shared.ledger.records import EraseClaim, ErasureState, LogRewrite
 from shared.names import owner_of
 from workers.ports import Memories
 
@@ -46,5 +46,12 @@ class Eraser:
         if claim.state is ErasureState.ASKED and self._memories is not None:
             await self._erasures.step(claim, ErasureState.FORGOTTEN, self._settle_s)
         else:
-            await self._erasures.step(claim, ErasureState.ERASED)
-            logger.info("a user was erased")
+            await self._end(claim)
+
+    async def _end(self, claim: EraseClaim) -> None:
+        log = await self._erasures.rewrite_log()
+        if log is LogRewrite.BUSY:
+            await self._erasures.step(claim, claim.state, AGAIN_S)
+            return
+        await self._erasures.step(claim, ErasureState.ERASED, log=log)
+        logger.info("a user was erased; the append-only file anew: %s", log)

@@ -35,11 +35,12 @@ class LaneKeeper:
 
     async def write(self, lane: str) -> None:
         """Do what is due for a lane, unless someone else holds it or there is nothing."""
+        asked_at = self._leases.now()
         claim = await self._lanes.claim(lane, secrets.token_hex(8), most_turns=BATCH)
         if claim is None:
             return
         try:
-            async with self._leases.holding(claim.lane, claim.fence):
+            async with self._leases.holding(claim.lane, claim.fence, asked_at):
                 await self._work(claim)
         except LeaseLost:
             logger.info("a lane was overtaken")

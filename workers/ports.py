@@ -102,9 +102,18 @@ class Recall:
 
 
 @dataclass(frozen=True, slots=True)
+class Exchange:
+    """One user message and its reply."""
+
+    user_text: str
+    reply_text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Turn:
     """One user message and its reply, on its way into memory.
 
+    `followed_by` is what was said next, to be stored with it in one add, under its id and time.
     `attempt` names the one that adds it: what two adds left behind is told apart by it. `facts`
     is what an earlier attempt extracted and had noted by `note_facts`, for a memory that does so.
     """
@@ -117,6 +126,12 @@ class Turn:
     attempt: str = ""
     facts: str = ""
     note_facts: Callable[[str], Awaitable[None]] | None = None
+    followed_by: tuple[Exchange, ...] = ()
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """Return all that is to be stored, oldest first."""
+        return (Exchange(self.user_text, self.reply_text), *self.followed_by)
 
 
 class Kept(StrEnum):
@@ -143,6 +158,11 @@ class Memories(Protocol):
 
     `owner` is the memory key of one (tenant, user), see `shared.names.memory_key`.
     """
+
+    @property
+    def takes_batches(self) -> bool:
+        """True if an add takes more than one exchange, and that is worth while."""
+        ...
 
     async def search(self, owner: str, query: str, limit: int) -> Sequence[Recalled]:
         """Return at most `limit` memories of `owner`, best first."""

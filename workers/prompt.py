@@ -133,9 +133,9 @@ def _fitting(
 
 def _block(recall: Recall, memories: Iterable[Recalled], overlay: Iterable[PastTurn]) -> str | None:
     """Return the delimited block: one line a fact, oldest first, each with its origin."""
-    known = [_line(one.created_at, one.turn_id, one.text) for one in sorted(memories, key=_age)]
-    said = [_line(turn.at, turn.id, turn.user_text) for turn in overlay]
-    lines = [*known, *said]
+    known = [(_age(one), _line(one.created_at, one.turn_id, one.text)) for one in memories]
+    said = [(turn.at.timestamp(), _line(turn.at, turn.id, turn.user_text)) for turn in overlay]
+    lines = [line for _, line in sorted([*known, *said], key=lambda one: one[0])]
     if recall.memories is None:
         lines.append(UNAVAILABLE)
     if not lines:
@@ -161,17 +161,23 @@ def _line(at: datetime | None, turn_id: str | None, text: str) -> str:
 
 def as_line(text: str) -> str:
     """Return a text as one harmless line: no delimiter, no control or bidi character, bounded."""
-    visible = "".join(
-        " " if character.isspace() else character
-        for character in text
-        if character.isspace() or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co")
-    )
+    visible = text if text.isascii() and text.isprintable() else _visible(text)
     line = " ".join(_without_entities(visible).split()).translate(_NO_DELIMITER)
     return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + _CUT
 
 
+def _visible(text: str) -> str:
+    return "".join(
+        " " if character.isspace() else character
+        for character in text
+        if character.isspace() or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co")
+    )
+
+
 def _without_entities(text: str) -> str:
     """Break up what HTML reads as a character: `&lt;`, `&#60;`, and `&amp;lt;`, once it is read."""
+    if text.isascii() and "&" not in text:
+        return text
     read = unicodedata.normalize("NFKD", text)
     return text if html.unescape(read) == read else text.translate(_AMPERSANDS)
 

@@ -1,4 +1,4 @@
-"""The life of a turn in a memory worker: store, settle, or try again."""
+"""The life of a batch of turns in a memory worker: store, settle, or try again."""
 
 from __future__ import annotations
 
@@ -8,16 +8,25 @@ import random
 from dataclasses import replace
 from functools import partial
 
-from shared.errors import BadAnswer, Blame, LeaseLost, LedgerUnavailable, Unavailable, Upstream
+from shared.errors import (
+    BadAnswer,
+    Blame,
+    LeaseLost,
+    LedgerUnavailable,
+    Rejected,
+    Unavailable,
+    Upstream,
+)
 from shared.ledger.lanes import Lanes
-from shared.ledger.records import LaneClaim, WaitingTurn
+from shared.ledger.records import LaneClaim
 from shared.lifecycle import TurnState
 from shared.names import owner_of
 from shared.settings import Settings
 from workers import policy
+from workers.batching import Batch, Bounds, batches
 from workers.gate import REMEMBER, Gatehouse, GateShut, Passage
 from workers.leases import Leases
-from workers.ports import Added, Kept, Memories, Turn
+from workers.ports import Added, Exchange, Kept, Memories, Turn
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +59,11 @@ class Rememberer:
         self._leases = leases
         self._worker_version = worker_version
         self._gates = gates
+        self._bounds = Bounds(settings.coalesce_turns if memories.takes_batches else 1)
 
     async def store_all(self, claim: LaneClaim) -> None:
         """Store the turns of a lane that is held; raise `LeaseLost` if overtaken."""
-        for turn in claim.turns:
+        for batch in batches(claim.turns, self._bounds):
             try:
                 passage = await self._gates.ask(
                     REMEMBER, canary_s=self._settings.write_timeout_s + 1
@@ -62,59 +72,68 @@ class Rememberer:
                 await self._lanes.release(claim, shut.comeback_s)
                 return
             try:
-                if not await self._store(claim, turn, passage):
+                if not await self._store(claim, batch, passage):
                     return
             finally:
                 passage.left()
         await self._lanes.release(claim)
 
-    async def _store(self, claim: LaneClaim, turn: WaitingTurn, passage: Passage) -> bool:
-        """Store one turn; return false if the lane was let go because it has to wait."""
-        unknown = await self._lanes.begin(claim, turn.id)
+    async def _store(self, claim: LaneClaim, batch: Batch, passage: Passage) -> bool:
+        """Store one batch; return false if the lane was let go because it has to wait."""
+        unknown = await self._lanes.begin(claim, *(turn.id for turn in batch))
         try:
-            added = await self._added(claim, turn, unknown=unknown)
+            added = await self._added(claim, batch, unknown=unknown)
         except asyncio.CancelledError:
             if not self._leases.lost_by(claim.lane):
-                await asyncio.shield(self._wait(claim, turn, 0, counted=False, code="drained"))
+                await asyncio.shield(self._wait(claim, batch, 0, counted=False, code="drained"))
             raise
         except (LeaseLost, LedgerUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 judged and recorded, whatever it is
             shut = await passage.failed(error) if isinstance(error, Upstream) else None
-            return await self._judge(claim, turn, error, shut)
+            return await self._judge(claim, batch, error, shut)
         passage.worked()
-        return await self._settle(claim, turn, added)
+        return await self._settle(claim, batch, added)
 
-    async def _added(self, claim: LaneClaim, turn: WaitingTurn, *, unknown: bool) -> Added:
-        """Add a turn, unless an earlier attempt did or is still doing so."""
-        owner = owner_of(claim.lane)
+    async def _added(self, claim: LaneClaim, batch: Batch, *, unknown: bool) -> Added:
+        """Add a batch, unless an earlier attempt did or is still doing so.
+
+        A batch that spent an attempt is not added again: one of its turns may be to blame.
+        """
         try:
             async with asyncio.timeout(self._settings.write_timeout_s):
-                earlier = await self._earlier(claim, turn) if unknown else None
-                return earlier or await self._memories.add(owner, self._turn(claim, turn))
+                earlier = await self._earlier(claim, batch) if unknown else None
+                if earlier is not None:
+                    return earlier
+                if len(batch) > 1 and batch[0].attempts:
+                    raise Rejected("batch_failed")
+                self._leases.assure(claim.lane)
+                return await self._memories.add(owner_of(claim.lane), self._turn(claim, batch))
         except TimeoutError:
             raise Unavailable("write_timeout", unknown_outcome=True) from None
 
-    async def _earlier(self, claim: LaneClaim, turn: WaitingTurn) -> Added | None:
+    async def _earlier(self, claim: LaneClaim, batch: Batch) -> Added | None:
         """Return what became of an earlier attempt, None if nothing of it can be found.
 
         When that cannot be told, it stays unknown.
         """
+        turn = batch[0]
         try:
             if turn.event_id is not None:
-                return await self._followed(claim, turn, turn.event_id)
+                return await self._followed(claim, batch, turn.event_id)
             ids = await self._memories.find(owner_of(claim.lane), turn.id)
         except Upstream as error:
             error.unknown_outcome = True
             raise
         return Added(Kept.STORED, tuple(ids)) if ids else None
 
-    async def _followed(self, claim: LaneClaim, turn: WaitingTurn, event_id: str) -> Added:
+    async def _followed(self, claim: LaneClaim, batch: Batch, event_id: str) -> Added:
         """Return what became of an add that mem0 works on by itself.
 
         An event that failed, is forgotten or takes for ever may have stored all the same: it is
-        followed no more, and the next attempt looks for the turn before it adds it again.
+        followed no more, and the next attempt looks for the batch before it adds anything.
         """
+        turn = batch[0]
         try:
             added = await self._memories.follow(owner_of(claim.lane), event_id)
             if added.kept is Kept.PENDING and turn.event_age_s >= self._settings.pending_s:
@@ -125,15 +144,15 @@ class Rememberer:
             raise
         return added
 
-    async def _settle(self, claim: LaneClaim, turn: WaitingTurn, added: Added) -> bool:
+    async def _settle(self, claim: LaneClaim, batch: Batch, added: Added) -> bool:
         if added.kept is Kept.PENDING:
             if added.event_id:
-                await self._lanes.note_event(claim, turn.id, added.event_id)
-            await self._wait(claim, turn, FOLLOW_S, counted=False, code="storing")
+                await self._lanes.note_event(claim, batch[0].id, added.event_id)
+            await self._wait(claim, batch, FOLLOW_S, counted=False, code="storing")
             return False
         await self._lanes.settle(
             claim,
-            turn.id,
+            batch[0].id,
             _OUTCOMES[added.kept],
             memory_ids=added.memory_ids,
             why=added.reason or "",
@@ -141,8 +160,9 @@ class Rememberer:
         return True
 
     async def _judge(
-        self, claim: LaneClaim, turn: WaitingTurn, error: Exception, shut: GateShut | None
+        self, claim: LaneClaim, batch: Batch, error: Exception, shut: GateShut | None
     ) -> bool:
+        turn = batch[0]
         attempt = turn.attempts + 1
         verdict = policy.judge(
             error,
@@ -154,20 +174,27 @@ class Rememberer:
         if shut is not None:
             verdict = replace(verdict, delay_s=shut.comeback_s)
         logger.warning(
-            "turn %s: %s (%s, %s) -> %s after %.1f s",
-            turn.id, verdict.code, type(error).__name__, verdict.blame, verdict.decision,
-            verdict.delay_s,
+            "turn %s and %d more: %s (%s, %s) -> %s after %.1f s",
+            turn.id, len(batch) - 1, verdict.code, type(error).__name__, verdict.blame,
+            verdict.decision, verdict.delay_s,
         )  # fmt: skip
-        if verdict.decision is policy.Decision.GIVE_UP:
+        over = verdict.decision is policy.Decision.GIVE_UP
+        if over and len(batch) == 1:
             await self._lanes.bury(
                 claim, turn.id, verdict.code, verdict.blame, self._worker_version
             )
             return True
         unknown = getattr(error, "unknown_outcome", True)
+        delay_s = max(verdict.delay_s, self._settings.visible_s if unknown else 0)
+        if len(batch) > 1 and verdict.blame is Blame.THIS and (over or not unknown):
+            await self._lanes.take_apart(
+                claim, turn.id, delay_s, code=verdict.code, unknown_outcome=unknown
+            )
+            return False
         await self._wait(
             claim,
-            turn,
-            max(verdict.delay_s, self._settings.visible_s if unknown else 0),
+            batch,
+            delay_s,
             counted=verdict.decision is policy.Decision.RETRY,
             code=verdict.code,
             unknown_outcome=unknown,
@@ -177,27 +204,35 @@ class Rememberer:
     async def _wait(
         self,
         claim: LaneClaim,
-        turn: WaitingTurn,
+        batch: Batch,
         delay_s: float,
         *,
         counted: bool,
         code: str,
         unknown_outcome: bool = True,
     ) -> None:
-        """Put a turn back for later; its lane waits with it, so that order is kept (I4)."""
+        """Put a batch back for later; its lane waits with it, so that order is kept (I4)."""
         await self._lanes.postpone(
-            claim, turn.id, delay_s, counted=counted, code=code, unknown_outcome=unknown_outcome
+            claim,
+            batch[0].id,
+            delay_s,
+            counted=counted,
+            code=code,
+            unknown_outcome=unknown_outcome,
         )
 
-    def _turn(self, claim: LaneClaim, turn: WaitingTurn) -> Turn:
+    def _turn(self, claim: LaneClaim, batch: Batch) -> Turn:
+        turn, others = batch[0], batch[1:]
+        alike = {each.conversation_id for each in batch} == {turn.conversation_id}
         pins = self._settings.pin_extraction
         return Turn(
             id=turn.id,
             user_text=turn.user_text,
             reply_text=turn.reply_text,
             at=turn.at,
-            conversation_id=turn.conversation_id,
+            conversation_id=turn.conversation_id if alike else None,
             attempt=claim.fence,
             facts=turn.facts if pins else "",
             note_facts=partial(self._lanes.note_facts, claim, turn.id) if pins else None,
+            followed_by=tuple(Exchange(each.user_text, each.reply_text) for each in others),
         )

@@ -103,7 +103,7 @@ class Responder:
         )
         _log(claim.job_id, error, verdict)
         if verdict.decision is policy.Decision.GIVE_UP:
-            await self._jobs.fail(claim, verdict.code)
+            await self._jobs.fail(claim, verdict.code, verdict.blame)
             return
         counted = verdict.decision is policy.Decision.RETRY
         await self._jobs.snooze(claim, verdict.delay_s, counted=counted, code=verdict.code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 
 from shared.errors import AfterwordError
 from shared.ledger.records import Swept
@@ -16,8 +17,8 @@ logger = logging.getLogger(__name__)
 class Sweeper:
     """Sweeps for ever; nobody is special, so it may run in every worker at once."""
 
-    def __init__(self, upkeep: Upkeep, *, every_s: float, seen: str) -> None:
-        """Take how often to sweep, and the '<queue> <worker>' to be seen as."""
+    def __init__(self, upkeep: Upkeep, *, every_s: float, seen: Callable[[], str]) -> None:
+        """Take how often to sweep, and the '<queue> <worker>' to be seen as; '' is unseen."""
         self._upkeep = upkeep
         self._every_s = every_s
         self._seen = seen
@@ -26,7 +27,7 @@ class Sweeper:
         """Sweep, at times spread out so that workers do not march in step."""
         while True:
             try:
-                found = await self._upkeep.sweep(self._seen)
+                found = await self._upkeep.sweep(self._seen())
             except AfterwordError as error:
                 logger.warning("could not sweep: %s", error)
             else:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from shared.errors import Misconfigured
 from shared.ledger.ledger import Ledger
@@ -20,7 +21,11 @@ from workers.erase import Eraser
 from workers.gate import Gatehouse
 from workers.lane import LaneKeeper
 from workers.leases import Leases
+from workers.pool.ending import end_within, stop_worker
+from workers.pool.pulse import PULSE
+from workers.pool.taskpool import ENDS_WITHIN_S
 from workers.ports import Memories, Model
+from workers.quarantine import Quarantiner
 from workers.question import Asker
 from workers.recall import Recaller
 from workers.reconciler import Reconciler
@@ -28,6 +33,8 @@ from workers.remember import Rememberer
 from workers.repair import Repairer
 from workers.respond import Responder
 from workers.sweeper import Sweeper
+from workers.watchdog import Watchdog, broker_answers
+from workers.witness import Witness
 
 logger = logging.getLogger(__name__)
 
@@ -179,6 +186,14 @@ def _tag_key(settings: Settings) -> bytes:
     return hashlib.sha256(secret.get_secret_value().encode() if secret else b"").digest()
 
 
+def _watchdog(settings: Settings) -> Watchdog:
+    def stop() -> None:
+        stop_worker()
+        end_within(settings.drain_s + ENDS_WITHIN_S)  # what takes no hints may not hear that either
+
+    return Watchdog(PULSE, settings.stall_s, partial(broker_answers, settings), stop)
+
+
 @asynccontextmanager
 async def _background(
     settings: Settings,
@@ -189,13 +204,18 @@ async def _background(
 ) -> AsyncIterator[None]:
     """Renew leases, sweep, repair, and hear of cancelled jobs, as long as the context is open."""
     seen = f"{'+'.join(sorted(consumed))} {socket.gethostname()}:{os.getpid()}"
-    sweeper = Sweeper(ledger.upkeep, every_s=settings.sweep_s, seen=seen)
+    watchdog = _watchdog(settings)
+    sweeper = Sweeper(
+        ledger.upkeep, every_s=settings.sweep_s, seen=lambda: seen if watchdog.consuming else ""
+    )
     async with (
         ledger.hearing_fenced(lambda job_id: leases.lose(job_id) if job_id else None),
         asyncio.TaskGroup() as group,  # if one of them breaks, the worker stops and says so
     ):
         reconciler = Reconciler(ledger.gaps, settings.reconcile_s)
         chores = [leases.keep(), sweeper.sweep_for_ever(), reconciler.reconcile_for_ever()]
+        chores += [watchdog.watch(), Witness(ledger.numbers, settings.sweep_s).look_for_ever()]
+        chores.append(Quarantiner(ledger.quarantine).note_for_ever())
         if memories is not None and MEMORIES in consumed:
             chores.append(Repairer(settings, ledger.repairs, memories).repair_for_ever())
         tasks = [group.create_task(chore) for chore in chores]

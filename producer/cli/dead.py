@@ -1,60 +1,70 @@
-"""`afterword dead`: the dead letters, listed, shown, replayed, discarded."""
+"""`afterword dead`: the dead letters, listed, shown, exported, discarded."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
+import json
+from typing import Any
 
 import click
 
+from producer.cli import replay
+from producer.cli.selection import selecting, something
 from producer.cli.show import age, as_json, json_option, plain, table
+from producer.operating import AsyncOperator, Discarded
 from shared.clock import utc_now
-from shared.discovery import settings_in_use
-from shared.errors import AfterwordError
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import DeadLetter
-from shared.ledger.upkeep import Upkeep
+from shared.ledger.letters import DeadFilter, DeadLetter
 
-Result = TypeVar("Result")
-
-#: What a list leaves out: content is shown only when one letter is asked for.
+#: What a list leaves out: content is shown only to who asks for it.
 CONTENT = frozenset({"message", "reply"})
+
+_MOST_SHOWN = 100
 
 
 @click.group()
 def dead() -> None:
-    """List, show, replay and discard the turns that could not be stored."""
+    """List, show, replay and discard what was given up: memories of turns, and replies."""
+
+
+for command in replay.COMMANDS:
+    dead.add_command(command)
 
 
 @dead.command("list")
-@click.option("--limit", default=100, show_default=True, help="Most letters to list.")
+@selecting
 @json_option
-def list_(*, limit: int, as_json: bool) -> None:
-    """List the dead letters, oldest first, without their content."""
-    letters = _with_ledger(lambda upkeep: _letters(upkeep, limit))
+def list_(*, chosen: DeadFilter, as_json: bool) -> None:
+    """List dead letters, oldest burial first, without their content.
+
+    Without --limit, a table shows the first 100; --json prints all.
+    """
+    letters = asyncio.run(_list(chosen, None if as_json or chosen.limit else _MOST_SHOWN + 1))
     if as_json:
-        _print_json([_without_content(letter) for letter in letters])
+        _print_json([_row(letter) for letter in letters])
         return
+    _table(letters[: chosen.limit or _MOST_SHOWN])
+    if not chosen.limit and len(letters) > _MOST_SHOWN:
+        click.echo("... and more: say --limit, or a filter", err=True)
+
+
+def _table(letters: list[DeadLetter]) -> None:
     now = utc_now()
     table(
-        ("turn", "tenant", "user", "reason", "blame", "attempts", "buried"),
+        ("letter", "kind", "tenant", "user", "reason", "class", "attempts", "replays", "buried"),
         [
-            (one.id, one.tenant, one.user_id, one.code, one.blame, one.attempts,
-             age((now - one.buried_at).total_seconds()) + " ago")
+            (one.id, one.kind, one.tenant, one.user_id, one.code, one.blame, one.attempts,
+             one.replays, age((now - one.buried_at).total_seconds()) + " ago")
             for one in letters
         ],
     )  # fmt: skip
 
 
 @dead.command()
-@click.argument("turn_id")
+@click.argument("letter_id")
 @json_option
-def show(*, turn_id: str, as_json: bool) -> None:
+def show(*, letter_id: str, as_json: bool) -> None:
     """Show one dead letter whole, with what was said."""
-    letter = _with_ledger(lambda upkeep: upkeep.dead_letter(turn_id))
+    letter = asyncio.run(_show(letter_id))
     if as_json:
         _print_json(letter)
         return
@@ -63,87 +73,64 @@ def show(*, turn_id: str, as_json: bool) -> None:
 
 
 @dead.command()
-@click.argument("turn_ids", nargs=-1)
-@click.option("--all", "every", is_flag=True, help="All dead letters.")
-@json_option
-def replay(*, turn_ids: tuple[str, ...], every: bool, as_json: bool) -> None:
-    """Put dead letters back into their lanes; replaying twice does no more than once."""
-    found = _each(turn_ids, every=every, word="replayed", act=lambda upkeep: upkeep.replay)
-    _tell(found, as_json=as_json)
+@selecting
+@click.option("--with-content", is_flag=True, help="With what was said: mind who may read it.")
+def export(*, chosen: DeadFilter, with_content: bool) -> None:
+    """Print dead letters as JSON, one a line."""
+    asyncio.run(_export(chosen, with_content=with_content))
 
 
 @dead.command()
-@click.argument("turn_ids", nargs=-1, required=True)
-@click.confirmation_option(prompt="They will never be stored. Go on?")
+@click.argument("ids", metavar="[LETTER_ID]...", nargs=-1)
+@selecting
+@click.option("--all", "every", is_flag=True, help="All dead letters.")
+@click.option("--go", is_flag=True, help="Do it; without, only say what would be done.")
+@click.option("--by", help="Who stands in the audit; you on this machine, unless said.")
 @json_option
-def discard(*, turn_ids: tuple[str, ...], as_json: bool) -> None:
-    """Give dead letters up for good."""
-    found = _each(turn_ids, every=False, word="discarded", act=lambda upkeep: upkeep.discard)
-    _tell(found, as_json=as_json)
-
-
-@dataclass(frozen=True, slots=True)
-class _Act:
-    """What became of one letter; `error` says why nothing did."""
-
-    id: str
-    outcome: str
-    error: str | None = None
-
-
-def _each(
-    turn_ids: tuple[str, ...],
-    *,
-    every: bool,
-    word: str,
-    act: Callable[[Upkeep], Callable[[str], Awaitable[None]]],
-) -> list[_Act]:
-    if bool(turn_ids) == every:
-        raise click.UsageError("name the turns, or say --all")
-
-    async def work(upkeep: Upkeep) -> list[_Act]:
-        names = turn_ids or [letter.id for letter in await _letters(upkeep, None)]
-        return [await _one(name, word, act(upkeep)) for name in names]
-
-    return _with_ledger(work)
-
-
-async def _one(name: str, word: str, act: Callable[[str], Awaitable[None]]) -> _Act:
-    try:
-        await act(name)
-    except AfterwordError as error:
-        return _Act(name, "refused", str(error))
-    return _Act(name, word)
-
-
-def _tell(found: list[_Act], *, as_json: bool) -> None:
-    """Say what became of each letter; exit with 1 if something did not work."""
+def discard(*, chosen: DeadFilter, every: bool, go: bool, by: str | None, as_json: bool) -> None:
+    """Give dead letters up for good; a dry run unless told to --go."""
+    found = asyncio.run(_discard(something(chosen, every=every), by, go=go))
     if as_json:
         _print_json(found)
+    elif found.dry:
+        click.echo(f"would discard: {found.letters}, for good")
+        click.echo("Nothing was changed. Add --go to do it.")
     else:
-        for one in found:
-            click.echo(f"{one.id}: {one.error or one.outcome}", err=one.error is not None)
-    if any(one.error for one in found):
+        click.echo(f"discarded: {found.discarded}")
+    if found.refused:
+        click.echo(f"{found.refused} were no dead letters any more", err=True)
         raise click.exceptions.Exit(1)
 
 
-async def _letters(upkeep: Upkeep, limit: int | None) -> list[DeadLetter]:
-    letters = [letter async for letter in upkeep.dead_letters()]
-    return list(islice(letters, limit))
+async def _list(chosen: DeadFilter, most: int | None) -> list[DeadLetter]:
+    letters = []
+    async with AsyncOperator() as operator:
+        async for letter in operator.dead(chosen):
+            letters.append(letter)
+            if len(letters) == most:
+                break
+    return letters
 
 
-def _without_content(letter: DeadLetter) -> dict[str, object]:
+async def _show(letter_id: str) -> DeadLetter:
+    async with AsyncOperator() as operator:
+        return await operator.letter(letter_id)
+
+
+async def _export(chosen: DeadFilter, *, with_content: bool) -> None:
+    async with AsyncOperator() as operator:
+        async for letter in operator.dead(chosen, content=with_content):
+            row = plain(letter) if with_content else _row(letter)
+            click.echo(json.dumps(row, ensure_ascii=False))
+
+
+async def _discard(chosen: DeadFilter, by: str | None, *, go: bool) -> Discarded:
+    async with AsyncOperator(by=by) as operator:
+        return await operator.discard(chosen, go=go)
+
+
+def _row(letter: DeadLetter) -> dict[str, Any]:
     return {name: value for name, value in plain(letter).items() if name not in CONTENT}
-
-
-def _with_ledger(work: Callable[[Upkeep], Awaitable[Result]]) -> Result:
-    async def run() -> Result:
-        settings = settings_in_use()
-        async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
-            await ledger.check()
-            return await work(ledger.upkeep)
-
-    return asyncio.run(run())
 
 
 _print_json = as_json

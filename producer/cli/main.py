@@ -7,7 +7,20 @@ from typing import NoReturn
 
 import click
 
-from producer.cli import alive, chat, dead, doctor, stack, status, submit, usage
+from producer.cli import (
+    account,
+    alive,
+    chat,
+    dead,
+    doctor,
+    forget,
+    quarantine,
+    replay,
+    stack,
+    status,
+    submit,
+    usage,
+)
 from shared.errors import AfterwordError, InvalidRequest, Misconfigured
 from shared.version import __version__
 
@@ -24,10 +37,15 @@ def cli() -> None:
 
 
 for command in (
+    account.account,
     alive.alive,
+    replay.audit,
     chat.chat,
     dead.dead,
     doctor.doctor,
+    forget.forget,
+    quarantine.quarantine,
+    account.reconcile,
     stack.up,
     stack.worker,
     status.status,

@@ -21,6 +21,9 @@ from shared.names import MEMORIES, REPLIES
 #: A worker that has not swept for this long is not counted as running.
 GONE_S = 15.0
 
+#: What the counts of messages that were no hints begin with; a reason follows.
+_QUARANTINED = "quarantined:"
+
 
 @click.command()
 @click.argument("job_id", required=False)
@@ -40,9 +43,11 @@ def status(*, job_id: str | None, as_json: bool) -> None:
 async def _found() -> dict[str, Any]:
     settings = settings_in_use()
     async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
-        await ledger.check()
+        redis = await ledger.check()
         found = summary(await ledger.upkeep.overview())
-        return found | {"gates": await ledger.gates.all()}
+        found["gates"] = await ledger.gates.all()
+        found["newest_quarantined"] = next(iter(await ledger.quarantine.newest(1)), None)
+        return found | {"durability": redis["durability"]}
 
 
 def summary(shards: Sequence[Overview]) -> dict[str, Any]:
@@ -58,6 +63,23 @@ def summary(shards: Sequence[Overview]) -> dict[str, Any]:
         "jobs": {str(state): counts[f"job:{state}"] for state in JobState},
         "turns": {str(state): counts[f"turn:{state}"] for state in TurnState},
         "dead_letters": sum(shard.dead_letters for shard in shards),
+        "held": _held(shards),
+        "quarantined": {
+            name.removeprefix(_QUARANTINED): count
+            for name, count in sorted(counts.items())
+            if name.startswith(_QUARANTINED)
+        },
+    }
+
+
+def _held(shards: Sequence[Overview]) -> dict[str, int]:
+    """Count what only a newer version of this software can go on with."""
+    rows = [agenda for shard in shards for agenda in shard.agendas]
+    lanes = sum(row.held for row in rows if row.name.startswith(MEMORIES))
+    return {
+        "jobs": sum(row.held for row in rows) - lanes,
+        "lanes": lanes,
+        "newest_version": max(shard.newest_version for shard in shards),
     }
 
 
@@ -111,6 +133,18 @@ def _show(found: dict[str, Any]) -> None:
         states = ", ".join(f"{count} {state}" for state, count in found[what].items() if count)
         click.echo(f"{what}: {states or 'none yet'}")
     click.echo(f"dead letters: {found['dead_letters']}")
+    if (held := found["held"])["newest_version"]:
+        version = held["newest_version"]
+        click.echo(f"held for version {version}: {held['jobs']} jobs, {held['lanes']} lanes")
+    if found["quarantined"]:
+        click.echo(f"quarantined: {_quarantined(found)}")
+    click.echo(f"durability: {found['durability']}")
+
+
+def _quarantined(found: dict[str, Any]) -> str:
+    counts = ", ".join(f"{count} {reason}" for reason, count in found["quarantined"].items())
+    newest = found["newest_quarantined"]
+    return f"{counts}; the newest {newest.at:%Y-%m-%d %H:%M:%S}" if newest else counts
 
 
 def _row(gate: Gate) -> Sequence[object]:

@@ -9,14 +9,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from redis import exceptions
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-from shared.errors import LedgerUnavailable, Misconfigured, QueueFull
+from shared.errors import AfterwordError, LedgerUnavailable, Misconfigured, QueueFull
+from shared.ledger.wire import Command, Wire
 
 #: Commands sent in one go at most: bounds how long one answer waits for the others.
 BATCH = 256
@@ -34,7 +32,9 @@ _LUA = Path(__file__).with_name("lua")
 _GROWING = frozenset({"submit", "replay"})
 _MAY_GO_ON = "#!lua flags=allow-oom\n"
 
-Command: TypeAlias = tuple[str | float, ...]
+#: Batches under way at once, if there is that much to send: one is packed or unpacked here while
+#: Redis works on the other.
+_SENDERS = 2
 
 
 class Script:
@@ -57,7 +57,7 @@ def script(name: str) -> Script:
 class Door:
     """Sends what many coroutines ask of one Redis as few pipelines over one connection.
 
-    While one pipeline is under way the next one gathers, so that a thousand coroutines cost a
+    While one batch is under way the next one gathers, so that a thousand coroutines cost a
     thousand commands but only a few round trips, and never a second connection. Bound to the
     event loop that first uses it.
     """
@@ -65,9 +65,9 @@ class Door:
     def __init__(self, url: str, *, patience_s: float) -> None:
         """Take a redis-py address; `patience_s` bounds how long one call waits in all."""
         self._patience_s = patience_s
-        self._client = connect(url, timeout_s=min(patience_s, _SOCKET_S))
+        self._wire = Wire(url, timeout_s=min(patience_s, _SOCKET_S))
         self._waiting: deque[tuple[Command, asyncio.Future[Any]]] = deque()
-        self._sender: asyncio.Task[None] | None = None
+        self._senders: set[asyncio.Task[Any] | None] = set()
 
     async def call(self, *command: str | float) -> Any:
         """Send one command that only reads, again and again until it is answered.
@@ -87,12 +87,39 @@ class Door:
         answer: list[Any] = await self._patiently(lambda: self._evaluate(step, root, arguments))
         return answer
 
+    async def run_all(
+        self, name: str, calls: Iterable[tuple[str, Sequence[str | float]]]
+    ) -> list[Any]:
+        """Run one script once for each (root, arguments); return an answer or an error for each.
+
+        The same as many runs at once, for less: only what was not confirmed costs a run of its own.
+        """
+        step, asked, futures = script(name), list[Command](), list[asyncio.Future[Any]]()
+        for root, arguments in calls:
+            asked.append((root, *arguments))
+            futures.append(self._post(("EVALSHA", step.sha, 1, root, *arguments)))
+            if len(asked) % BATCH == 0:
+                await asyncio.sleep(0)  # let Redis begin
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        return [
+            await self._once_more(name, call, answer)
+            for call, answer in zip(asked, answers, strict=True)
+        ]
+
+    async def _once_more(self, name: str, call: Command, answer: Any) -> Any:
+        if not isinstance(answer, (LedgerUnavailable, exceptions.NoScriptError)):
+            return answer
+        try:
+            return await self.run(name, str(call[0]), *call[1:])
+        except AfterwordError as error:
+            return error
+
     async def aclose(self) -> None:
         """Close the connection; what waits or is under way is cancelled."""
-        if self._sender is not None:
-            self._sender.cancel()
+        for sender in filter(None, self._senders):
+            sender.cancel()
         _cancel(self._waiting)
-        await self._client.aclose()
+        await self._wire.aclose()
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
         """Try until it works or the patience is over; say then what was wrong last."""
@@ -115,11 +142,15 @@ class Door:
         return answer
 
     async def _send(self, command: Command) -> Any:
+        return await self._post(command)
+
+    def _post(self, command: Command) -> asyncio.Future[Any]:
+        """Put a command among those that wait; see to it that somebody sends them."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, future))
-        if self._sender is None or self._sender.done():
-            self._sender = asyncio.create_task(self._send_all())
-        return await future
+        if len(self._waiting) > len(self._senders) * BATCH and len(self._senders) < _SENDERS:
+            self._senders.add(asyncio.create_task(self._send_all()))
+        return future
 
     async def _send_all(self) -> None:
         while self._waiting:
@@ -133,14 +164,13 @@ class Door:
                 raise
             for (_, future), reply in zip(batch, replies, strict=True):
                 _resolve(future, reply)
+        # At once, and not when the task is done: what comes in between would wait for nobody.
+        self._senders.discard(asyncio.current_task())
 
     async def _exchange(self, commands: Sequence[Command]) -> Sequence[Any]:
-        """Send commands as one pipeline; what breaks it is the answer to every one of them."""
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
+        """Send commands in one go; what breaks the wire is the answer to every one of them."""
         try:
-            return await pipeline.execute(raise_on_error=False)
+            return await self._wire.exchange(commands)
         except Exception as error:  # noqa: BLE001 each caller gets it, none waits for ever
             return [error] * len(commands)
 
@@ -192,17 +222,3 @@ def _translated(error: Exception) -> Exception:
     if isinstance(error, _PASSING_ERRORS) or str(error).startswith(_PASSING_WORDS):
         return LedgerUnavailable(type(error).__name__)
     return error
-
-
-def connect(url: str, *, timeout_s: float) -> Redis:
-    """Return a client that never retries by itself and never waits for ever."""
-    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    return Redis.from_url(
-        url,
-        decode_responses=True,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        protocol=2,
-        **keepalive,
-    )

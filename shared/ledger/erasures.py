@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
+from redis.exceptions import ResponseError
+
 from shared.contracts import RECORD_VERSION
-from shared.errors import LeaseLost
-from shared.ledger.records import EraseClaim, Erasure, ErasureState, moment
+from shared.errors import LeaseLost, Misconfigured
+from shared.ledger.records import EraseClaim, Erasure, ErasureState, LogRewrite, moment
 from shared.ledger.shard import Shards, milliseconds
 
 #: How long a receipt can be shown.
@@ -36,11 +38,11 @@ class Erasures:
 
     async def receipt(self, lane: str) -> Erasure | None:
         """Return the newest erasure of that user, if there is one."""
-        names = (
-            "state", "by", "asked", "forgotten", "erased", "jobs", "ended", "records",
-        )  # fmt: skip
+        names = ("state", "by", "asked", "forgotten", "erased", "log", "jobs", "ended", "records")
         key = f"{self._shards.keys_of(lane).root}:erasure:{lane}"
-        state, by, asked, forgotten, erased, *counts = await self._shards.call("HMGET", key, *names)
+        state, by, asked, forgotten, erased, log, *counts = await self._shards.call(
+            "HMGET", key, *names
+        )
         if state is None:
             return None
         return Erasure(
@@ -50,6 +52,7 @@ class Erasures:
             moment(asked),
             moment(forgotten) if forgotten else None,
             moment(erased) if erased else None,
+            LogRewrite(log) if log else None,
             *(int(count or 0) for count in counts),
         )
 
@@ -71,7 +74,7 @@ class Erasures:
         prefix = f"{root}:job:"
         async for keys in self._scan(f"{prefix}*"):
             ids = [key.removeprefix(prefix) for key in keys]
-            await self._step("erase_jobs", claim, retention_ms, *ids)
+            await self._step("erase_jobs", claim, retention_ms, RECORD_VERSION, *ids)
         for name in _OWNED:
             # An owner is percent-encoded: it holds no slash but its own, and no wildcard.
             whole = f"{root}:{name}:{claim.lane}"
@@ -79,10 +82,29 @@ class Erasures:
                 mine = [key for key in keys if key == whole or key.startswith(f"{whole}/")]
                 await self._step("erase_keys", claim, *mine)
 
-    async def step(self, claim: EraseClaim, state: ErasureState, delay_s: float = 0) -> None:
+    async def rewrite_log(self) -> LogRewrite:
+        """Ask Redis to write its append-only file anew, without what was taken out."""
+        try:
+            await self._shards.call("BGREWRITEAOF")
+        except Misconfigured:
+            return LogRewrite.REFUSED
+        except ResponseError as error:
+            # One that began before what was taken out still writes it down.
+            busy = "in progress" in str(error) or "scheduled" in str(error)
+            return LogRewrite.BUSY if busy else LogRewrite.REFUSED
+        return LogRewrite.BEGUN
+
+    async def step(
+        self,
+        claim: EraseClaim,
+        state: ErasureState,
+        delay_s: float = 0,
+        log: LogRewrite | None = None,
+    ) -> None:
         """Say how far it has come and let go of the lane, until it is due again or for good."""
         delay_ms = milliseconds(delay_s) if delay_s else 0
-        await self._step("erase_step", claim, state, delay_ms, milliseconds(RECEIPT_S))
+        lifetime_ms = milliseconds(RECEIPT_S)
+        await self._step("erase_step", claim, state, delay_ms, lifetime_ms, log or "")
 
     async def _step(self, step: str, claim: EraseClaim, *arguments: str | float) -> None:
         if await self._shards.run_for(step, claim.lane, claim.fence, *arguments) == "lost":

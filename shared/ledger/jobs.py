@@ -6,15 +6,24 @@ import asyncio
 import hashlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from shared.contracts import RECORD_VERSION, ChatRequest, Reply, Usage
-from shared.errors import ConversationBusy, KeyReused, LeaseLost, QueueFull
+from shared.contracts import RECORD_VERSION, ChatRequest, Reply, Usage, fingerprint_of
+from shared.errors import (
+    AfterwordError,
+    Blame,
+    ConversationBusy,
+    KeyReused,
+    LeaseLost,
+    NewerRecord,
+    QueueFull,
+)
 from shared.ledger.records import Claim, PastTurn, Submitted, moment
 from shared.ledger.shard import Shards, milliseconds
 from shared.lifecycle import TurnState
-from shared.names import PRIORITY_STEPS, REPLIES, lane_id, memory_key, new_job_id, shard_of
+from shared.names import PRIORITY_STEPS, REPLIES, Keys, lane_id, memory_key, new_job_id, shard_of
+from shared.version import __version__
 
 #: How long a user's sums of usage are kept after their last reply.
 USAGE_S = 90 * 24 * 3600.0
@@ -23,14 +32,16 @@ USAGE_S = 90 * 24 * 3600.0
 class Jobs:
     """Submit, claim, renew, delta, finish, fail, snooze, cancel."""
 
-    def __init__(self, shards: Shards) -> None:
-        """Take the shards that the jobs live on."""
+    def __init__(self, shards: Shards, submits: Shards | None = None) -> None:
+        """Take the shards that the jobs live on, and another way to them for submits, if any."""
         self._shards = shards
+        self._submits = submits or shards
         settings = shards.settings
         self._kept = (
             milliseconds(settings.retention_s),
             milliseconds(settings.stream_retention_s),
         )
+        self._failed_ms = milliseconds(settings.dead_retention_s)
         self._lease_ms = milliseconds(settings.lease_s)
 
     def new_id(self, request: ChatRequest) -> str:
@@ -42,19 +53,44 @@ class Jobs:
         """Accept a job under an id of `new_id`.
 
         Sending the same id, or the same idempotency key with the same body, again gives the
-        same job. Raises a `NotAccepted`: then nothing was written.
+        same job. Raises a `NotAccepted`: then nothing was written, unless it is `NotReplicated`.
         """
+        keys, arguments = self._submission(job_id, request)
+        return self._accepted(await self._submits.run("submit", keys, *arguments))
+
+    async def submit_all(
+        self, asked: Iterable[tuple[str, ChatRequest]]
+    ) -> list[Submitted | AfterwordError]:
+        """Accept many jobs, as `submit` does; return for each what became of it."""
+        calls = (self._submission(job_id, request) for job_id, request in asked)
+        answers = await self._submits.run_all("submit", calls)
+        return [self._accepted_or_error(answer) for answer in answers]
+
+    async def submit_again(self, failed_id: str, body: str, run: str) -> str:
+        """Submit a failed job's body as a new job, as of then, once and for all.
+
+        Returns `waiting`, or why not: `refused`, `erased`, `gone`. It never ends other jobs of its
+        conversation, whatever it did at first.
+        """
+        request = ChatRequest.model_validate_json(body).model_copy(update={"when_busy": "enqueue"})
+        keys, arguments = self._submission(self.new_id(request), request)
+        word, _ = await self._submits.run("submit", keys, *arguments, failed_id, run)
+        self._check_accepted(word)
+        return "waiting" if word in ("new", "same") else str(word)
+
+    def _submission(self, job_id: str, request: ChatRequest) -> tuple[Keys, Sequence[str | float]]:
+        """Return where a job is to live, and what its script takes."""
         settings = self._shards.settings
         keys = self._shards.keys_of(job_id)
-        word, accepted = await self._shards.run(
-            "submit",
-            keys,
+        lane = lane_id(memory_key(request.tenant, request.user_id), keys.shard)
+        body = request.body()
+        return keys, (
             job_id,
-            lane := lane_id(memory_key(request.tenant, request.user_id), keys.shard),
+            lane,
             request.tenant,
-            request.body(),
+            body,
             milliseconds(request.expires_in or settings.job_ttl_s),
-            request.fingerprint(),
+            fingerprint_of(body),
             _hashed(request.tenant, request.idempotency_key),
             milliseconds(settings.idempotency_s),
             TurnState.NONE if settings.backend == "off" else TurnState.AWAITED,
@@ -65,6 +101,17 @@ class Jobs:
             request.when_busy,
             *self._kept,
         )
+
+    def _accepted_or_error(self, answer: list[Any] | Exception) -> Submitted | AfterwordError:
+        try:
+            return self._accepted(answer)
+        except AfterwordError as error:
+            return error
+
+    def _accepted(self, answer: list[Any] | Exception) -> Submitted:
+        if isinstance(answer, Exception):
+            raise answer
+        word, accepted = answer
         self._check_accepted(word)
         return Submitted(accepted, new=word == "new")
 
@@ -94,6 +141,7 @@ class Jobs:
             settings.overlay_turns,
             settings.history_turns,
             *self._kept,
+            self._failed_ms,
         )
         return _claim(job_id, answer) if answer[0] == "claimed" else None
 
@@ -144,9 +192,14 @@ class Jobs:
             )
         )
 
-    async def fail(self, claim: Claim, code: str) -> None:
-        """End a job without a reply; raise `LeaseLost` if overtaken."""
-        _held(await self._shards.run_for("fail", claim.job_id, claim.fence, code, *self._kept))
+    async def fail(self, claim: Claim, code: str, blame: Blame = Blame.THIS) -> None:
+        """End a job without a reply, as a dead letter; raise `LeaseLost` if overtaken."""
+        kept = self._failed_ms, self._kept[1]
+        _held(
+            await self._shards.run_for(
+                "fail", claim.job_id, claim.fence, code, *kept, blame, __version__
+            )
+        )
 
     async def snooze(self, claim: Claim, delay_s: float, *, counted: bool, code: str = "") -> None:
         """Give a job back for later; only a `counted` one has spent its attempt."""
@@ -158,8 +211,14 @@ class Jobs:
         )
 
     async def cancel(self, job_id: str) -> str:
-        """Cancel a job; return `cancelled`, `ended` (it was over) or `gone`."""
-        return await self._shards.run_for("cancel", job_id, *self._kept)
+        """Cancel a job; return `cancelled`, `ended` (it was over) or `gone`.
+
+        Raises `NewerRecord` if a newer version wrote it.
+        """
+        word = await self._shards.run_for("cancel", job_id, *self._kept, RECORD_VERSION)
+        if word == "held":
+            raise NewerRecord(job_id)
+        return str(word)
 
 
 def _hashed(tenant: str, key: str | None) -> str:

@@ -7,14 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from shared.contracts import RECORD_VERSION
-from shared.errors import Blame, LeaseLost
+from shared.errors import Blame, IllegalStep, LeaseLost
 from shared.ledger.records import EraseClaim, ErasureState, LaneClaim, WaitingTurn, moment
 from shared.ledger.shard import Shards, milliseconds
 from shared.lifecycle import TurnState
 
 
 class Lanes:
-    """Claim, begin, settle, retry or snooze, bury, release."""
+    """Claim, begin, settle, retry or snooze, bury, release.
+
+    Turns that are begun together are a batch from then on: every further step names the first of
+    them, and is one for all.
+    """
 
     def __init__(self, shards: Shards) -> None:
         """Take the shards that the lanes live on."""
@@ -25,7 +29,8 @@ class Lanes:
     ) -> LaneClaim | EraseClaim | None:
         """Take a lane on with its oldest turns, or return None if there is nothing to do.
 
-        An `EraseClaim` comes before all turns: its user is to be erased.
+        A batch that was begun comes whole, at the place of its first turn. An `EraseClaim` comes
+        before all turns: its user is to be erased.
 
         `token` names this claim: asking again with it after a lost answer gives the same claim.
         """
@@ -45,9 +50,14 @@ class Lanes:
                 return EraseClaim(lane, fence, ErasureState(state))
         return None
 
-    async def begin(self, claim: LaneClaim, turn_id: str) -> bool:
-        """Record the intent to store a turn; return true if it may be stored already."""
-        word = await self._step("begin", claim, turn_id)
+    async def begin(self, claim: LaneClaim, turn_id: str, *others: str) -> bool:
+        """Record the intent to store a batch; return true if it may be stored already.
+
+        Raises `IllegalStep` if the first turn was begun before, with other turns.
+        """
+        word = await self._step("begin", claim, turn_id, *others)
+        if word == "regrouped":
+            raise IllegalStep("a batch keeps its turns")
         return word == "unknown"
 
     async def note_event(self, claim: LaneClaim, turn_id: str, event_id: str) -> None:
@@ -67,7 +77,7 @@ class Lanes:
         memory_ids: Sequence[str] = (),
         why: str = "",
     ) -> None:
-        """Say that a turn is stored, had nothing to store, or was skipped."""
+        """Say that a batch is stored, had nothing to store, or was skipped."""
         settings = self._shards.settings
         await self._step(
             "settle",
@@ -90,7 +100,7 @@ class Lanes:
         code: str,
         unknown_outcome: bool,
     ) -> None:
-        """Put a turn back and let go of its lane until later: a retry if counted, else a snooze."""
+        """Put a batch back and let go of its lane for now: a retry if counted, else a snooze."""
         await self._step(
             "postpone",
             claim,
@@ -99,12 +109,24 @@ class Lanes:
             int(counted),
             code,
             int(unknown_outcome),
+            0,
+        )
+
+    async def take_apart(
+        self, claim: LaneClaim, turn_id: str, delay_s: float, *, code: str, unknown_outcome: bool
+    ) -> None:
+        """Put a batch back as ever, its turns to go one by one, with all attempts before them.
+
+        What it may have stored all the same is looked at when its first turn is stored.
+        """
+        await self._step(
+            "postpone", claim, turn_id, milliseconds(delay_s), 0, code, int(unknown_outcome), 1
         )
 
     async def bury(
         self, claim: LaneClaim, turn_id: str, code: str, blame: Blame, worker_version: str
     ) -> None:
-        """Make a turn a dead letter."""
+        """Make a turn that is alone in its batch a dead letter."""
         await self._step("bury", claim, turn_id, code, blame, worker_version)
 
     async def release(self, claim: LaneClaim, delay_s: float = 0.0) -> None:
@@ -127,12 +149,12 @@ def _held(word: str) -> str:
 
 
 def _turns(fields: Sequence[Any]) -> tuple[WaitingTurn, ...]:
-    rows = [fields[start : start + 9] for start in range(0, len(fields), 9)]
+    rows = [fields[start : start + 10] for start in range(0, len(fields), 10)]
     return tuple(_turn(row) for row in rows)
 
 
 def _turn(row: Sequence[Any]) -> WaitingTurn:
-    name, created, attempts, snoozes, event, event_age_ms, body, reply, facts = row
+    name, created, attempts, snoozes, event, event_age_ms, body, reply, facts, batch = row
     asked = json.loads(body)
     return WaitingTurn(
         id=name,
@@ -145,4 +167,5 @@ def _turn(row: Sequence[Any]) -> WaitingTurn:
         event_id=event or None,
         event_age_s=float(event_age_ms) / 1000,
         facts=facts,
+        batch=tuple(batch.split()),
     )

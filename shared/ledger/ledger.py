@@ -1,4 +1,4 @@
-"""The ledger as its users see it: one object, two connections, opened and closed."""
+"""The ledger as its users see it: one object, a few connections, opened and closed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Self
 
 from shared.errors import Misconfigured
 from shared.ledger.account import Accounts
+from shared.ledger.dead import Dead
 from shared.ledger.door import Door
 from shared.ledger.erasures import Erasures
 from shared.ledger.gaps import Gaps
@@ -16,9 +17,13 @@ from shared.ledger.gates import Gates
 from shared.ledger.jobs import Jobs
 from shared.ledger.lanes import Lanes
 from shared.ledger.listener import Hear, Listener
+from shared.ledger.numbers import Numbers
 from shared.ledger.preflight import check
+from shared.ledger.quarantine import Quarantine
 from shared.ledger.reading import Reading
 from shared.ledger.repairs import Repairs
+from shared.ledger.replicated import ReplicatedDoor
+from shared.ledger.runs import Runs
 from shared.ledger.shard import SendHints, Shards
 from shared.ledger.upkeep import Upkeep
 from shared.settings import Settings
@@ -37,15 +42,21 @@ class Ledger:
             raise Misconfigured("AFTERWORD_REDIS_URL", "must be set: there is no ledger without it")
         self.settings = settings
         self._door = Door(settings.redis_url, patience_s=patience_s)
-        shards = Shards(settings, self._door, _hints_from_afar(settings))
-        self.jobs = Jobs(shards)
+        self._submits = _door_for_submits(settings, self._door, patience_s)
+        send_hints = _hints_from_afar(settings)
+        shards = Shards(settings, self._door, send_hints)
+        self.jobs = Jobs(shards, Shards(settings, self._submits, send_hints))
         self.lanes = Lanes(shards)
         self.repairs = Repairs(shards)
         self.gates = Gates(shards)
         self.upkeep = Upkeep(shards)
+        self.dead = Dead(shards, self.jobs)
+        self.runs = Runs(shards)
         self.erasures = Erasures(shards)
         self.account = Accounts(shards)
         self.gaps = Gaps(shards)
+        self.numbers = Numbers(shards)
+        self.quarantine = Quarantine(shards)
         self.reading = Reading(shards)
         self._listener = Listener(settings.redis_url)
         self._roots = shards.all
@@ -71,8 +82,9 @@ class Ledger:
         return self._listener.hearing(self.gates.channel, hear)
 
     async def aclose(self) -> None:
-        """Close the two connections."""
+        """Close the connections."""
         await self._listener.aclose()
+        await self._submits.aclose()
         await self._door.aclose()
 
     async def __aenter__(self) -> Self:
@@ -87,6 +99,18 @@ class Ledger:
     ) -> None:
         """Close the connection."""
         await self.aclose()
+
+
+def _door_for_submits(settings: Settings, door: Door, patience_s: float) -> Door:
+    """Return the door itself, unless submits wait for replicas: the others must not wait too."""
+    if settings.durability != "d3" or settings.redis_url is None:
+        return door
+    return ReplicatedDoor(
+        settings.redis_url,
+        patience_s=patience_s,
+        replicas=settings.replicas,
+        channel=f"{settings.namespace}:submitted",
+    )
 
 
 def _hints_from_afar(settings: Settings) -> SendHints | None:

@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from shared.errors import LedgerUnavailable
-from shared.ledger.door import connect
+from shared.ledger.wire import connect
 
 #: A quiet connection is asked for a sign of life this often, and given up without one.
 QUIET_S = 5.0

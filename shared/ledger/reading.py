@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from shared.contracts import Event, JobStatus, Reply, Usage, UsageSum
-from shared.errors import JobNotFound
+from shared.errors import JobNotFound, NewerRecord
 from shared.ledger.records import moment
 from shared.ledger.shard import Shards
 from shared.lifecycle import JobState, TurnState
@@ -18,7 +19,7 @@ _STATUS = ("state", "turn", "attempts", "created", "deadline", "code", "t_code")
 
 
 class Reading:
-    """Reads jobs; changes nothing."""
+    """Reads jobs; changes nothing. What only a newer version can read raises `NewerRecord`."""
 
     def __init__(self, shards: Shards) -> None:
         """Take the shards to read."""
@@ -37,12 +38,12 @@ class Reading:
         state, reply = await self._fields(job_id, "state", "reply")
         if state is None:
             raise JobNotFound(job_id)
-        return Reply.model_validate_json(reply) if reply else None
+        return _reply(job_id, reply)
 
     async def outcome(self, job_id: str) -> tuple[JobStatus, Reply | None]:
         """Return where a job is and its reply if there is one, in one look; `JobNotFound`."""
         *values, reply = await self._fields(job_id, *_STATUS, "reply")
-        return _status(job_id, values), Reply.model_validate_json(reply) if reply else None
+        return _status(job_id, values), _reply(job_id, reply)
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return what the replies of a tenant, or of one of its users, have cost so far."""
@@ -75,9 +76,8 @@ class Reading:
 
     async def _event(self, job_id: str, event_id: str, row: dict[str, str]) -> Event:
         reply = await self.reply(job_id) if row["type"] == "final" else None
-        return Event.model_validate(
-            {"id": event_id, "reply": reply} | {name: row[name] for name in row}
-        )
+        with _known(job_id):
+            return Event.model_validate({"id": event_id, "reply": reply} | row)
 
     async def _fields(self, job_id: str, *names: str) -> list[Any]:
         key = self._shards.keys_of(check_job_id(job_id)).job(job_id)
@@ -89,16 +89,32 @@ def _status(job_id: str, values: Sequence[Any]) -> JobStatus:
     record = dict(zip(_STATUS, values, strict=True))
     if record["state"] is None:
         raise JobNotFound(job_id)
+    with _known(job_id):
+        state, turn = JobState(record["state"]), TurnState(record["turn"])
     return JobStatus(
         job_id=job_id,
-        state=JobState(record["state"]),
-        turn=TurnState(record["turn"]),
+        state=state,
+        turn=turn,
         attempts=int(record["attempts"]),
         created_at=moment(record["created"]),
         deadline=moment(record["deadline"]),
         code=record["code"],
         turn_code=record["t_code"] or None,
     )
+
+
+def _reply(job_id: str, reply: str | None) -> Reply | None:
+    with _known(job_id):
+        return Reply.model_validate_json(reply) if reply else None
+
+
+@contextmanager
+def _known(job_id: str) -> Iterator[None]:
+    """Say of what does not read that a newer version wrote it: no older one writes such a thing."""
+    try:
+        yield
+    except ValueError:
+        raise NewerRecord(job_id) from None
 
 
 def _pairs(row: Any) -> dict[str, str]:

@@ -53,7 +53,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class WaitingTurn:
-    """A turn in its lane, to be stored; `attempts` counts those begun before."""
+    """A turn in its lane, to be stored; `attempts` counts those begun before.
+
+    `batch` is what it was begun with before, itself among them, empty if it never was; the first
+    of them has the attempts, the snoozes, the event and the facts of all.
+    """
 
     id: str
     at: datetime
@@ -65,11 +69,12 @@ class WaitingTurn:
     event_id: str | None
     event_age_s: float = 0.0
     facts: str = ""
+    batch: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DueRepair:
-    """A stored turn that more than one writer may have added; `memory_ids` are those on record."""
+    """A stored batch that more than one writer may have added; `memory_ids` are those on record."""
 
     turn_id: str
     lane: str
@@ -113,6 +118,14 @@ class ErasureState(StrEnum):
     ERASED = "erased"
 
 
+class LogRewrite(StrEnum):
+    """Whether Redis writes its append-only file anew, so that nothing erased is left in it."""
+
+    BEGUN = "begun"
+    BUSY = "busy"
+    REFUSED = "refused"
+
+
 @dataclass(frozen=True, slots=True)
 class EraseClaim:
     """The right to erase one user, as far as that has come."""
@@ -127,8 +140,10 @@ class Erasure:
     """The receipt of an erasure, kept after its end for `RECEIPT_S` seconds.
 
     `forgotten_at` is when everything was removed, `erased_at` when that was done once more, after
-    the time that a writer can have been on its way. `jobs` are the records that were emptied,
-    `ended` those of them that had to be ended first, `records` conversations and the like.
+    the time that a writer can have been on its way. `log` says whether Redis then began to write
+    its append-only file anew; if it refused, that is left to whoever runs it. `jobs` are the
+    records that were emptied, `ended` those of them that had to be ended first, `records`
+    conversations and the like.
     """
 
     lane: str
@@ -137,28 +152,32 @@ class Erasure:
     asked_at: datetime
     forgotten_at: datetime | None
     erased_at: datetime | None
+    log: LogRewrite | None
     jobs: int
     ended: int
     records: int
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A turn that was given up, with all that is known of why."""
+class Foreign:
+    """What was in a queue and is no hint: its size in bytes and its hash, never what it says.
 
-    id: str
-    tenant: str
-    user_id: str
+    `reason` is a fixed word; `task` is the name of a task nobody knows, '' otherwise.
+    """
+
+    queue: str
+    reason: str
+    size: int
+    sha256: str
+    task: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A note of a foreign message."""
+
     at: datetime
-    buried_at: datetime
-    code: str
-    blame: str
-    attempts: int
-    replays: int
-    worker_version: str
-    event_id: str | None
-    message: str
-    reply: str
+    found: Foreign
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +192,10 @@ class Swept:
 
 @dataclass(frozen=True, slots=True)
 class AgendaCount:
-    """How many ids of one agenda are where; `messages` is -1 if the broker is elsewhere."""
+    """How many ids of one agenda are where; `messages` is -1 if the broker is elsewhere.
+
+    `held` are those left to a newer version within the last minutes.
+    """
 
     name: str
     hinted: int
@@ -181,6 +203,7 @@ class AgendaCount:
     leased: int
     oldest_hint_at: datetime | None
     messages: int
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +217,10 @@ class WorkerSeen:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What is open, late and dead in one shard."""
+    """What is open, late and dead in one shard.
+
+    `newest_version` is the newest that records were held for within the last minutes, or 0.
+    """
 
     at: datetime
     open_jobs: int
@@ -202,6 +228,7 @@ class Overview:
     workers: tuple[WorkerSeen, ...]
     counts: dict[str, int]
     agendas: tuple[AgendaCount, ...]
+    newest_version: int = 0
 
 
 class GateState(StrEnum):

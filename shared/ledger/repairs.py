@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from shared.contracts import RECORD_VERSION
 from shared.ledger.records import DueRepair
 from shared.ledger.shard import Shards, milliseconds
 from shared.names import Keys
@@ -26,7 +27,7 @@ class Repairs:
 
     async def _due(self, keys: Keys) -> Sequence[DueRepair]:
         back_ms = milliseconds(self._shards.settings.repair_s)
-        rows = await self._shards.run("repairs", keys, MOST_DUE, back_ms)
+        rows = await self._shards.run("repairs", keys, MOST_DUE, back_ms, RECORD_VERSION)
         turns = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
         return [DueRepair(turn, lane, tuple(json.loads(ids))) for turn, lane, ids in turns]
 

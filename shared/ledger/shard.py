@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from shared.ledger.door import Door
@@ -41,7 +41,20 @@ class Shards:
 
     async def run(self, step: str, keys: Keys, *arguments: str | float) -> list[Any]:
         """Run one script, send the hints it left to us, return its answer."""
-        answer, unsent = await self._door.run(step, keys.root, self._broker, *arguments)
+        told = await self._door.run(step, keys.root, self._broker, *arguments)
+        return await self._heard(told)
+
+    async def run_all(
+        self, step: str, calls: Iterable[tuple[Keys, Sequence[str | float]]]
+    ) -> list[list[Any] | Exception]:
+        """Run one script for each (keys, arguments); return an answer or an error for each."""
+        asked = ((keys.root, (self._broker, *arguments)) for keys, arguments in calls)
+        told = await self._door.run_all(step, asked)
+        return [one if isinstance(one, Exception) else await self._heard(one) for one in told]
+
+    async def _heard(self, told: Sequence[Any]) -> list[Any]:
+        """Send the hints that a script left to us; return its answer."""
+        answer, unsent = told
         if unsent and self._send_hints:
             await self._send_hints(list(zip(unsent[::2], unsent[1::2], strict=True)))
         return list(answer)

@@ -21,7 +21,7 @@ from tests.standins.mem0_platform import KEY, Mem0StandIn
 from tests.standins.postgres import Postgres
 from workers.adapters.mem0_embedded import open_embedded
 from workers.adapters.mem0_hosted import open_hosted
-from workers.ports import Added, Kept, Memories, Turn
+from workers.ports import Added, Exchange, Kept, Memories, Turn
 from workers.wiring import open_memories
 
 ANA = memory_key("default", "ana")
@@ -59,7 +59,7 @@ async def _open(kind: str, folder: Path, mem0_host: str) -> Memories:
         case "hosted":
             settings = Settings(mem0_api_key=SecretStr(KEY), mem0_host=mem0_host)
             return await open_hosted(settings, connections=10)
-    return FakeMemories(polls=2 if "asynchronous" in kind else 0)
+    return FakeMemories(polls=2 if "asynchronous" in kind else 0, takes_batches=True)
 
 
 def turn(text: str, number: int = 1, at: datetime = AT) -> Turn:
@@ -102,6 +102,20 @@ async def test_a_turn_leads_to_its_memories(memories: Memories) -> None:
     await settled(memories, ANA, turn("My dog is called Rex.", 2))
     assert tuple(await memories.find(ANA, "turn-1")) == first.memory_ids
     assert list(await memories.find(ANA, "turn-3")) == []
+
+
+async def test_a_batch_is_stored_under_the_name_and_time_of_its_first_turn(
+    memories: Memories,
+) -> None:
+    if not memories.takes_batches:
+        pytest.skip("it is given one turn at a time")
+    said = (Exchange("My dog is called Rex.", "Noted."), Exchange("I play cello.", "Nice."))
+    added = await settled(memories, ANA, replace(turn("I prefer Celsius."), followed_by=said))
+    found = await memories.search(ANA, "I prefer Celsius, my dog is called Rex, I play cello.", 9)
+    assert {row.text for row in found} == {"I prefer Celsius.", *(each.user_text for each in said)}
+    assert {(row.turn_id, row.created_at) for row in found} == {("turn-1", AT)}
+    assert {*added.memory_ids} == {*await memories.find(ANA, "turn-1")}
+    assert len(added.memory_ids) == 3
 
 
 async def test_nobody_sees_the_memories_of_others(memories: Memories) -> None:

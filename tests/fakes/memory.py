@@ -56,12 +56,16 @@ class FakeMemories:
     it then ends as `outcome`.
     """
 
-    def __init__(self, *, polls: int = 0, outcome: Kept = Kept.STORED) -> None:
+    def __init__(
+        self, *, polls: int = 0, outcome: Kept = Kept.STORED, takes_batches: bool = False
+    ) -> None:
         self.rows: list[Recalled] = []
         self.calls: list[Call] = []
         self.closed = False
         self.polls = polls
         self.outcome = outcome
+        self.takes_batches = takes_batches
+        self.added: list[tuple[str, ...]] = []
         self._attempts: dict[str, str] = {}
         self._strays: dict[str, list[Recalled]] = defaultdict(list)
         self._pending: dict[str, tuple[str, Turn, int]] = {}
@@ -99,6 +103,7 @@ class FakeMemories:
             return [*self._strays[owner], *best_first][:limit]
 
     async def add(self, owner: str, turn: Turn) -> Added:
+        self.added.append(tuple(each.user_text for each in turn.exchanges))
         async with self._call("add", owner, turn.id):
             if only_asks(turn.user_text):
                 return Added(Kept.SKIPPED, reason="only_asks")
@@ -145,10 +150,14 @@ class FakeMemories:
     def _settle(self, owner: str, turn: Turn) -> Added:
         if self.outcome is not Kept.STORED:
             return Added(self.outcome)
+        new = [self._row(owner, turn, each.user_text) for each in turn.exchanges]
+        self.rows += new
+        return Added(Kept.STORED, tuple(row.id for row in new))
+
+    def _row(self, owner: str, turn: Turn, text: str) -> Recalled:
         row_id = f"memory-{next(self._numbers)}"
         self._attempts[row_id] = turn.attempt
-        self.rows.append(Recalled(row_id, owner, turn.user_text, 0.0, turn.at, turn.id))
-        return Added(Kept.STORED, (row_id,))
+        return Recalled(row_id, owner, text, 0.0, turn.at, turn.id)
 
     @asynccontextmanager
     async def _call(self, verb: Verb, owner: str, about: str = "") -> AsyncIterator[None]:

@@ -9,7 +9,7 @@ from shared.ledger.account import total
 from shared.ledger.ledger import Ledger
 from shared.ledger.records import Account
 from shared.lifecycle import JobState, TurnState
-from tests.standins.book import Book, answer, lane_of, start, submit, take
+from tests.standins.book import Book, answer, lane_of, replay, start, submit, take
 
 pytestmark = pytest.mark.redis
 
@@ -90,7 +90,7 @@ async def test_a_replayed_turn_is_behind_by_its_own_age(ledger: Ledger, book: Bo
     await ledger.lanes.bury(held, turn, "rejected", Blame.THIS, "1")
     await ledger.lanes.release(held)
     book.redis.hincrby(book.keys.job(turn), "created", -100_000)
-    await ledger.upkeep.replay(turn)
+    await replay(ledger, turn)
     assert (await accounts(ledger))["default"].users_late == 1
 
 

@@ -104,7 +104,7 @@ async def test_a_call_that_waits_while_redis_restarts_is_answered(
         await submit(ledger)
         own.kill()
         waiting = asyncio.create_task(submit(ledger, "while it is away"))
-        await until(lambda: ledger._door._sender is not None, "it was tried")
+        await until(lambda: ledger._door._wire.broken, "it was tried")
         await asyncio.to_thread(own.start)
 
         assert await waiting
@@ -147,11 +147,10 @@ async def test_who_waits_for_a_redis_that_stands_still_is_let_go_when_the_door_c
 ) -> None:
     door = Door(own.socket_url, patience_s=60.0)
     await door.call("PING")
-    first = door._sender
     os.kill(own.pid, signal.SIGSTOP)
     try:
         calls = [asyncio.create_task(door.call("PING")) for _ in range(3)]
-        await until(lambda: door._sender is not first and not door._waiting, "they are under way")
+        await until(lambda: door._senders and not door._waiting, "they are under way")
         await door.aclose()
         ended, waiting = await asyncio.wait(calls, timeout=5.0)
     finally:

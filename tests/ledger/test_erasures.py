@@ -7,13 +7,17 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.errors import Blame, IllegalStep, LeaseLost, Unavailable
+from shared.errors import Blame, LeaseLost, Unavailable
+from shared.ledger.erasures import Erasures
 from shared.ledger.ledger import Ledger
-from shared.ledger.records import EraseClaim, ErasureState
+from shared.ledger.letters import Outcome
+from shared.ledger.records import EraseClaim, ErasureState, LogRewrite
 from shared.lifecycle import JobState, TurnState
 from shared.names import memory_key
+from shared.settings import Settings
 from tests.fakes.memory import FakeMemories
 from tests.standins.book import Book, answer, lane_of, reply_to, start, submit, take
+from tests.standins.valkey import Valkey
 from workers.erase import AGAIN_S, Eraser
 from workers.ports import Turn
 
@@ -23,6 +27,19 @@ ANN, LANE = memory_key("default", "ann"), lane_of()
 CANARY = "canary"
 SETTLE_S = 30.0
 AT = datetime(2026, 5, 8, tzinfo=UTC)
+
+
+REWRITE_LOG = Erasures.rewrite_log
+
+
+@pytest.fixture(autouse=True)
+def _log_is_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spare the Valkey that all tests share."""
+
+    async def begun(_: Erasures) -> LogRewrite:
+        return LogRewrite.BEGUN
+
+    monkeypatch.setattr(Erasures, "rewrite_log", begun)
 
 
 @pytest.fixture
@@ -216,11 +233,15 @@ async def test_what_is_said_after_the_asking_is_kept_and_stored_when_it_is_done(
 async def test_a_dead_letter_of_an_erased_user_cannot_be_replayed(
     ledger: Ledger, book: Book, eraser: Eraser
 ) -> None:
-    dead = (await in_every_state(ledger, "ann"))["dead"]
+    made = await in_every_state(ledger, "ann")
+    letters = [(await ledger.dead.letter(made[name])).chosen for name in ("dead", "failed")]
+    await ledger.erasures.ask(LANE, "op")
+    for letter in letters:
+        assert await ledger.dead.replay(letter, "early") is Outcome.ERASED, "it is about to be"
     await erase(ledger, book, eraser)
-    with pytest.raises(IllegalStep):
-        await ledger.upkeep.replay(dead)
-    assert [letter async for letter in ledger.upkeep.dead_letters()] == []
+    for letter in letters:
+        assert await ledger.dead.replay(letter, "late") is Outcome.ERASED
+    assert [letter async for letter in ledger.dead.letters()] == []
 
 
 async def test_an_idempotency_key_of_an_erased_user_is_free_again(
@@ -305,3 +326,35 @@ async def test_a_lane_that_is_erased_is_listed(ledger: Ledger) -> None:
     assert await ledger.erasures.receipt(LANE) is None
     asked = await ledger.erasures.ask(LANE, "op")
     assert await ledger.erasures.under_way() == [asked]
+
+
+async def test_an_erasure_ends_when_redis_begins_to_write_its_log_anew(
+    ledger: Ledger, book: Book, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [LogRewrite.BUSY, LogRewrite.REFUSED]
+
+    async def rewrite() -> LogRewrite:
+        return answers.pop(0)
+
+    await ledger.erasures.ask(LANE, "op")
+    await eraser.erase(await take_erasure(ledger))
+    monkeypatch.setattr(ledger.erasures, "rewrite_log", rewrite)
+    found = []
+    for _ in range(2):
+        settle(book)
+        await eraser.erase(await take_erasure(ledger))
+        found.append(await ledger.erasures.receipt(LANE))
+    assert [(one.state, one.log) for one in found if one] == [
+        (ErasureState.FORGOTTEN, None),
+        (ErasureState.ERASED, LogRewrite.REFUSED),
+    ]
+
+
+async def test_redis_is_asked_to_write_its_log_anew() -> None:
+    with Valkey("--appendonly", "yes") as server:
+        settings = Settings(redis_url=server.url, durability="d1", memory="embedded")
+        async with Ledger(settings, patience_s=5.0) as ledger:
+            assert await REWRITE_LOG(ledger.erasures) is LogRewrite.BEGUN
+            with server.client() as redis:
+                redis.execute_command("ACL", "SETUSER", "default", "-bgrewriteaof")
+            assert await REWRITE_LOG(ledger.erasures) is LogRewrite.REFUSED

@@ -42,6 +42,8 @@ async def test_in_every_state_that_the_scripts_lead_to_there_is_no_gap(ledger: L
     await answer(ledger, "pending", user_id="ed")
     writing = await answer(ledger, "writing", user_id="flo")
     await ledger.lanes.begin(await take(ledger, lane_of("flo")), writing)
+    for _ in range(3):
+        await submit(ledger, "stands aside", user_id="hal", conversation_id="c")
     await start(ledger, "older", user_id="gus")
     await answer(ledger, "waits for the older", user_id="gus")
     assert await gaps(ledger) == []
@@ -49,6 +51,10 @@ async def test_in_every_state_that_the_scripts_lead_to_there_is_no_gap(ledger: L
 
 async def _queued(ledger: Ledger) -> str:
     return await submit(ledger)
+
+
+async def _in_line(ledger: Ledger) -> str:
+    return await submit(ledger, conversation_id="c")
 
 
 async def _pending(ledger: Ledger) -> str:
@@ -78,6 +84,11 @@ PLANTED: list[tuple[str, Callable[[Ledger], Awaitable[str]], Callable[[Book, str
         "not_awaited",
         _queued,
         lambda book, job: book.redis.zrem(f"{book.keys.root}:lane:{lane_of()}", job),
+    ),
+    (
+        "not_in_line",
+        _in_line,
+        lambda book, job: book.redis.zrem(f"{book.keys.root}:line:{book.job(job)['talk']}", job),
     ),
     (
         "not_in_lane",
@@ -123,6 +134,15 @@ async def test_what_was_mended_goes_on(ledger: Ledger, book: Book) -> None:
     assert book.hinted("replies.3") == [job_id]
     assert (await claim(ledger, job_id)).job_id == job_id
     assert (await take(ledger)).turns[0].id == turn
+
+
+async def test_a_line_is_mended_in_its_order(ledger: Ledger, book: Book) -> None:
+    first, second, third = [await submit(ledger, conversation_id="c") for _ in range(3)]
+    line = f"{book.keys.root}:line:{book.job(first)['talk']}"
+    book.redis.zrem(line, first, second)
+    await gaps(ledger, mend=True)
+    assert book.redis.zrange(line, 0, -1) == [first, second, third]
+    assert await ledger.jobs.claim(second, "too early") is None
 
 
 async def test_the_reconciler_says_so_without_a_word_of_content(

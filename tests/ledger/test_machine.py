@@ -20,8 +20,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.errors import Blame, ConversationBusy, IllegalStep, JobNotFound, LeaseLost
+from shared.errors import Blame, ConversationBusy, IllegalStep, LeaseLost
 from shared.ledger.ledger import Ledger
+from shared.ledger.letters import Chosen, Kind, Outcome
+from shared.ledger.records import EraseClaim, ErasureState
 from shared.lifecycle import (
     JobState,
     JobStep,
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from shared.ledger.records import Claim, LaneClaim
+    from shared.ledger.records import Claim, Gap, LaneClaim
     from tests.standins.valkey import Valkey
 
 USERS = ("ann", "bob")
@@ -59,6 +61,8 @@ class Life:
     claim: Claim | None = None
     stale: list[Claim] = field(default_factory=list)
     finals: int = 0
+    told: bool = False
+    erased: bool = False
 
     def go(self, step: JobStep, to: JobState) -> None:
         """Take a step of the job, if it is one of those allowed."""
@@ -100,6 +104,8 @@ class Lives(RuleBasedStateMachine):
         self.lanes: dict[str, LaneClaim] = {}
         self.stale_lanes: list[LaneClaim] = []
         self.begun: dict[str, str] = {}
+        self.batches: dict[str, list[str]] = {}
+        self.erasing: dict[str, list[str]] = {}
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(coroutine)
@@ -197,7 +203,7 @@ class Lives(RuleBasedStateMachine):
         while self.lives[job_id].turn is TurnState.PENDING and lane in self.lanes:
             if job_id not in self._writable(lane):
                 break
-            self.write_one(user, "dead")
+            self.write_batch(user, 1, "dead")
         self.let_go(user)
         return job_id
 
@@ -209,7 +215,7 @@ class Lives(RuleBasedStateMachine):
         claim = self.lanes.get(lane)
         if claim is None or not (names := self._writable(lane)):
             return
-        self._begin(claim, names[0])
+        self._begin(claim, self._batch(names, 2))
         self.lose_lane(user)
         self.take_lane(user, most=4)
 
@@ -242,7 +248,7 @@ class Lives(RuleBasedStateMachine):
         answered = [
             name
             for name, other in self.lives.items()
-            if life.talk and (other.lane, other.talk) == (life.lane, life.talk) and other.finals
+            if life.talk and (other.lane, other.talk) == (life.lane, life.talk) and other.told
         ]
         assert [turn.id for turn in claim.history] == answered[-20:]
         older = [
@@ -271,6 +277,7 @@ class Lives(RuleBasedStateMachine):
             life.go(JobStep.FINISH, JobState.SUCCEEDED)
             life.go_turn(TurnStep.FINISH, TurnState.PENDING)
             life.finals += 1
+            life.told = True
         elif life.state is JobState.SUCCEEDED:
             self.run(step)
         else:
@@ -286,6 +293,7 @@ class Lives(RuleBasedStateMachine):
         life.go(JobStep.FINISH, JobState.SUCCEEDED)
         life.go_turn(TurnStep.FINISH, TurnState.SKIPPED)
         life.finals += 1
+        life.told = True
 
     @rule(job_id=jobs, counted=st.booleans(), later=st.booleans())
     def give_back(self, job_id: str, counted: bool, later: bool) -> None:
@@ -391,10 +399,29 @@ class Lives(RuleBasedStateMachine):
             return
         if lane in self.lanes:
             self.stale_lanes.append(self.lanes.pop(lane))
-        expected = self._writable(lane)[:most]
+        if lane in self.erasing:
+            self._erase(claim)
+            return
+        expected = self._given(self._writable(lane)[:most])
         assert [turn.id for turn in claim.turns] == expected if claim else not expected
         if claim:
             self.lanes[lane] = claim
+            begun = {turn.id: [*turn.batch] for turn in claim.turns if turn.batch}
+            assert begun == {name: self.batches[name] for name in expected if name in self.batches}
+
+    def _given(self, names: list[str]) -> list[str]:
+        """Return these turns, those of a batch side by side and all of them."""
+        given: list[str] = []
+        for name in names:
+            if name not in given:
+                given += self.batches.get(name, [name])
+        return given
+
+    def _batch(self, names: list[str], count: int) -> list[str]:
+        """Return the turns that go with the first: those it was begun with, or those now behind."""
+        known = {name for batch in self.batches.values() for name in batch}
+        fresh = itertools.takewhile(lambda name: name not in known, names[1:count])
+        return self.batches.setdefault(names[0], [names[0], *fresh])
 
     def _writable(self, lane: str) -> list[str]:
         """Return the turns at the lane's head that an unfinished job does not hold back."""
@@ -411,44 +438,69 @@ class Lives(RuleBasedStateMachine):
 
     @rule(
         user=st.sampled_from(USERS),
-        end=st.sampled_from(("stored", "nothing", "skipped", "dead", "later", "at once")),
+        count=st.integers(1, 3),
+        end=st.sampled_from(("stored", "nothing", "skipped", "dead", "later", "at once", "apart")),
     )
-    def write_one(self, user: str, end: str) -> None:
+    def write_batch(self, user: str, count: int, end: str) -> None:
         lane = lane_id(memory_key("default", user), 0)
         claim = self.lanes.get(lane)
         if claim is None or not (names := self._writable(lane)):
             return
-        self._begin(claim, names[0])
-        self._end_write(claim, names[0], end)
-
-    def _begin(self, claim: LaneClaim, name: str) -> None:
-        for _ in range(2):
-            unknown = self.run(self.ledger.lanes.begin(claim, name))
-            assert unknown == (self.begun.get(name, claim.fence) != claim.fence)
-        self.begun.setdefault(name, claim.fence)
-        self.lives[name].go_turn(TurnStep.BEGIN, TurnState.WRITING)
-
-    def _end_write(self, claim: LaneClaim, name: str, end: str) -> None:
-        life, lanes = self.lives[name], self.ledger.lanes
-        if end == "dead":
-            for _ in range(2):
-                self.run(lanes.bury(claim, name, "rejected", Blame.THIS, "test"))
-            life.go_turn(TurnStep.BURY, TurnState.DEAD)
+        batch = self._batch(names, count)
+        self._begin(claim, batch)
+        if end == "dead" and len(batch) == 1:
+            self._bury(claim, batch[0])
+        elif end in ("dead", "apart"):
+            self._take_apart(claim, batch)
         elif end in ("later", "at once"):
-            counted = end == "later"
-            for _ in range(2):
-                self.run(
-                    lanes.postpone(
-                        claim, name, 60, counted=counted, code="x", unknown_outcome=False
-                    )
-                )
-            life.go_turn(TurnStep.RETRY if counted else TurnStep.SNOOZE, TurnState.PENDING)
-            self.begun.pop(name)
-            self.stale_lanes.append(self.lanes.pop(claim.lane))
+            self._postpone(claim, batch, counted=end == "later")
         else:
-            for _ in range(2):
-                self.run(lanes.settle(claim, name, TurnState(end), memory_ids=["m"]))
-            life.go_turn(TurnStep.SETTLE, TurnState(end))
+            self._settle(claim, batch, TurnState(end))
+
+    def _begin(self, claim: LaneClaim, batch: list[str]) -> None:
+        for _ in range(2):
+            unknown = self.run(self.ledger.lanes.begin(claim, *batch))
+            assert unknown == (self.begun.get(batch[0], claim.fence) != claim.fence)
+        with pytest.raises(IllegalStep):
+            self.run(self.ledger.lanes.begin(claim, *batch, "another"))
+        self.begun.setdefault(batch[0], claim.fence)
+        self._go_all(batch, TurnStep.BEGIN, TurnState.WRITING)
+
+    def _go_all(self, batch: list[str], step: TurnStep, to: TurnState) -> None:
+        for name in batch:
+            self.lives[name].go_turn(step, to)
+
+    def _bury(self, claim: LaneClaim, name: str) -> None:
+        for _ in range(2):
+            self.run(self.ledger.lanes.bury(claim, name, "rejected", Blame.THIS, "test"))
+        self.lives[name].go_turn(TurnStep.BURY, TurnState.DEAD)
+
+    def _postpone(self, claim: LaneClaim, batch: list[str], *, counted: bool) -> None:
+        for _ in range(2):
+            self.run(
+                self.ledger.lanes.postpone(
+                    claim, batch[0], 60, counted=counted, code="x", unknown_outcome=False
+                )
+            )
+        self._put_back(claim, batch, TurnStep.RETRY if counted else TurnStep.SNOOZE)
+
+    def _take_apart(self, claim: LaneClaim, batch: list[str]) -> None:
+        for _ in range(2):
+            self.run(
+                self.ledger.lanes.take_apart(claim, batch[0], 60, code="x", unknown_outcome=False)
+            )
+        self._put_back(claim, batch, TurnStep.RETRY)
+        self.batches |= {name: [name] for name in batch}
+
+    def _put_back(self, claim: LaneClaim, batch: list[str], step: TurnStep) -> None:
+        self._go_all(batch, step, TurnState.PENDING)
+        self.begun.pop(batch[0])
+        self.stale_lanes.append(self.lanes.pop(claim.lane))
+
+    def _settle(self, claim: LaneClaim, batch: list[str], end: TurnState) -> None:
+        for _ in range(2):
+            self.run(self.ledger.lanes.settle(claim, batch[0], end, memory_ids=["m"]))
+        self._go_all(batch, TurnStep.SETTLE, end)
 
     @rule(user=st.sampled_from(USERS))
     def let_go(self, user: str) -> None:
@@ -473,20 +525,80 @@ class Lives(RuleBasedStateMachine):
     def replay(self, job_id: str) -> None:
         life = self.lives[job_id]
         if life.turn is TurnState.DEAD:
-            self.run(self.ledger.upkeep.replay(job_id))
+            letter, press = self._chosen(job_id), uuid.uuid4().hex
+            if life.lane in self.erasing:
+                assert self.run(self.ledger.dead.replay(letter, press)) is Outcome.ERASED
+                return
+            for _ in range(2):
+                assert self.run(self.ledger.dead.replay(letter, press)) is Outcome.WAITING
+            assert self.run(self.ledger.dead.replay(letter, "other")) is Outcome.REFUSED
             life.go_turn(TurnStep.REPLAY, TurnState.PENDING)
         else:
-            with pytest.raises((IllegalStep, JobNotFound)):
-                self.run(self.ledger.upkeep.replay(job_id))
+            outcome = self.run(self.ledger.dead.replay(self._chosen(job_id), "late"))
+            assert outcome in (Outcome.REFUSED, Outcome.ERASED)
 
     @rule(job_id=jobs)
     def discard(self, job_id: str) -> None:
         life = self.lives[job_id]
         if life.turn is TurnState.DEAD:
-            self.run(self.ledger.upkeep.discard(job_id))
+            assert self.run(self.ledger.dead.discard(self._chosen(job_id)))
             life.go_turn(TurnStep.DISCARD, TurnState.SKIPPED)
 
+    def _chosen(self, job_id: str) -> Chosen:
+        return Chosen(job_id, Kind.MEMORY, int(self.book.job(job_id).get("replays", 0)))
+
+    @rule(user=st.sampled_from(USERS))
+    def ask_to_erase(self, user: str) -> None:
+        """Whoever writes is fenced; what is said from now on is kept."""
+        lane = lane_id(memory_key("default", user), 0)
+        self.run(self.ledger.erasures.ask(lane, "test"))
+        if lane in self.erasing:
+            return
+        self.erasing[lane] = [name for name, life in self.lives.items() if life.lane == lane]
+        if lane in self.lanes:
+            self.stale_lanes.append(self.lanes.pop(lane))
+        self.zombie_writer()
+
+    @rule(user=st.sampled_from(USERS))
+    def carry_out(self, user: str) -> None:
+        """Erase to the end, if it was asked for."""
+        while lane_id(memory_key("default", user), 0) in self.erasing:
+            self.take_lane(user, most=1)
+
+    def _erase(self, claim: LaneClaim | EraseClaim | None) -> None:
+        assert isinstance(claim, EraseClaim)
+        self.run(self.ledger.erasures.empty(claim))
+        for name in self.erasing[claim.lane]:
+            self._forget(name)
+        for life in self.lives.values():
+            life.told = life.told and life.lane != claim.lane
+        done = claim.state is ErasureState.FORGOTTEN
+        state = ErasureState.ERASED if done else ErasureState.FORGOTTEN
+        for _ in range(2):
+            self.run(self.ledger.erasures.step(claim, state))
+        if done:
+            del self.erasing[claim.lane]
+
+    def _forget(self, name: str) -> None:
+        life = self.lives[name]
+        if not life.state.terminal:
+            life.go(JobStep.CANCEL, JobState.CANCELLED)
+        if life.turn is not TurnState.NONE:
+            life.go_turn(TurnStep.ERASE, TurnState.ERASED)
+        if life.claim is not None:
+            life.stale.append(life.claim)
+        life.claim, life.talk, life.finals, life.erased = None, None, 0, True
+        self.begun.pop(name, None)
+        self.batches.pop(name, None)
+
     # -- what must always hold
+
+    @invariant()
+    def nothing_erased_comes_back(self) -> None:
+        kept = {"v", "state", "turn", "tenant", "created", "ended", "deadline", "attempts"}
+        for name, life in self.lives.items():
+            if life.erased:
+                assert set(self.book.job(name)) <= kept | {"code", "agenda"}
 
     @invariant()
     def states_agree(self) -> None:
@@ -530,6 +642,13 @@ class Lives(RuleBasedStateMachine):
                 assert places, "a lane with work that nobody will ever look at"
 
     @invariant()
+    def the_reconciler_finds_nothing(self) -> None:
+        assert self.run(self._gaps()) == []
+
+    async def _gaps(self) -> list[Gap]:
+        return [gap async for gap in self.ledger.gaps.find()]
+
+    @invariant()
     def tallies_agree(self) -> None:
         expected: dict[str, int] = {}
         for life in self.lives.values():
@@ -545,7 +664,7 @@ class Lives(RuleBasedStateMachine):
             kinds = [row["type"] for _, row in rows]
             assert kinds.count("final") == life.finals
             ends = [kind for kind in kinds if kind in ("final", "failed")]
-            assert len(ends) == int(life.state.terminal)
+            assert len(ends) == int(life.state.terminal and not life.erased)
             if ends:
                 assert kinds[-1] == ends[0]
 

@@ -14,7 +14,7 @@ from shared.ledger.records import Swept
 from shared.lifecycle import JobState, TurnState
 from shared.names import Keys, lane_id, memory_key, shard_in, shard_of
 from shared.settings import Settings
-from tests.standins.book import Book, answer, asking, claim, start, submit, take
+from tests.standins.book import Book, answer, asking, claim, replay, start, submit, take
 from tests.standins.waiting import until
 
 if TYPE_CHECKING:
@@ -154,9 +154,9 @@ async def test_dead_letters_of_every_shard_are_listed(ledger: Ledger) -> None:
         await ledger.lanes.begin(held, turn_id)
         await ledger.lanes.bury(held, turn_id, "rejected", Blame.THIS, "v")
 
-    assert {letter.id async for letter in ledger.upkeep.dead_letters()} == set(turns)
-    await asyncio.gather(*(ledger.upkeep.replay(turn_id) for turn_id in turns))
-    assert [letter async for letter in ledger.upkeep.dead_letters()] == []
+    assert {letter.id async for letter in ledger.dead.letters()} == set(turns)
+    await asyncio.gather(*(replay(ledger, turn_id) for turn_id in turns))
+    assert [letter async for letter in ledger.dead.letters()] == []
 
 
 async def test_cancelled_jobs_of_every_shard_are_heard_of(ledger: Ledger) -> None:

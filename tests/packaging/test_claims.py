@@ -20,7 +20,7 @@ DOCUMENTS = [*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/**/*.md"))]
 FOLDERS = ("benchmarks", "deploy", "docs", "producer", "shared", "tests", "workers")
 
 #: Commands that documents name to say that they are not there.
-NOT_YET = frozenset({"forget", "gateway"})
+NOT_YET = frozenset({"gateway"})
 
 Steps = Mapping[StrEnum, tuple[Collection[StrEnum], Collection[StrEnum]]]
 

@@ -110,6 +110,11 @@ def open_networks(file: File) -> list[str]:
     return loose + [name for name, one in services(file) if one.get("network_mode")]
 
 
+def left_ended(file: File) -> list[str]:
+    """Find what nobody starts again: a worker whose consumer stalls ends itself to be started."""
+    return [name for name, one in services(file) if one.get("restart") != "unless-stopped"]
+
+
 def unhardened(file: File) -> list[str]:
     wanted = {
         "read_only": True,
@@ -195,6 +200,7 @@ def forgetful(file: File) -> list[str]:
 CHECKS = [
     unrequired_secrets, written_secrets, without_password, open_ports, open_networks, unhardened,
     run_by_root, unpinned, unbounded, unwatched, cut_short, unscalable, unknown_settings, forgetful,
+    left_ended,
 ]  # fmt: skip
 
 
@@ -278,6 +284,7 @@ def test_the_example_asks_for_what_is_required_and_gives_no_secret() -> None:
         (open_ports, 'volumes: ["redis:/data"]', 'ports: ["6379:6379"]'),
         (open_networks, "ledger: { internal: true }", "ledger: {}"),
         (open_networks, "    networks: [ledger]\n", "    networks: [ledger, outside]\n"),
+        (left_ended, "restart: unless-stopped", 'restart: "no"'),
         (unhardened, "read_only: true", "read_only: false"),
         (unhardened, "cap_drop: [ALL]", "cap_add: [ALL]"),
         (unhardened, "no-new-privileges:true", "seccomp:unconfined"),

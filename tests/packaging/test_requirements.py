@@ -50,8 +50,7 @@ def test_each_part_asks_for_what_it_imports(part: str, extras: tuple[str, ...]) 
     strangers = {
         (source.name, name)
         for source in sources()
-        if source.name.startswith(part)
-        and (part != "workers" or not source.name.startswith(LAZY))
+        if source.name.startswith(part) and (part != "workers" or not source.name.startswith(LAZY))
         for name in set(imported(source)) - OURS - sys.stdlib_module_names
         if not {canonicalize_name(owner) for owner in owners.get(name, [])} & asked_for(*extras)
     }

@@ -11,6 +11,7 @@ import redis
 from shared.contracts import ChatRequest, Reply, Timings, Usage
 from shared.hints import split_agenda
 from shared.ledger.ledger import Ledger
+from shared.ledger.letters import Outcome
 from shared.ledger.records import Claim, LaneClaim
 from shared.names import Keys, lane_id, memory_key, queue_key, queue_prefix
 from shared.settings import Settings
@@ -78,6 +79,12 @@ async def take(ledger: Ledger, lane: str | None = None, *, most_turns: int = 20)
     taken = await ledger.lanes.claim(lane or lane_of(), next(_tokens), most_turns=most_turns)
     assert isinstance(taken, LaneClaim)
     return taken
+
+
+async def replay(ledger: Ledger, turn_id: str) -> Outcome:
+    """Replay a dead letter as it is now, in a run of its own."""
+    letter = await ledger.dead.letter(turn_id)
+    return await ledger.dead.replay(letter.chosen, next(_tokens))
 
 
 class Book:

@@ -9,6 +9,7 @@ from workers.keep import only_asks
 
 _MARK = "You are a Memory Extractor"
 _BEFORE = "## New Messages\nuser: "
+_BETWEEN = "\nuser: "
 _AFTER = "\n\n\n## Observation Date\n"
 
 
@@ -18,10 +19,9 @@ def asks_to_extract(body: wire.Json) -> bool:
 
 
 def extracted(body: wire.Json) -> str:
-    """Return the facts of a turn, as the model is told to: none in a message that only asks."""
-    said = wire.told(body)[-1].partition(_BEFORE)[2].rpartition(_AFTER)[0]
-    facts = [] if only_asks(said) else [said]
-    return memory_of(*facts)
+    """Return the facts of a batch, as the model is told to: none in a message that only asks."""
+    said = wire.told(body)[-1].partition(_BEFORE)[2].rpartition(_AFTER)[0].split(_BETWEEN)
+    return memory_of(*(text for text in said if not only_asks(text)))
 
 
 def memory_of(*facts: str) -> str:

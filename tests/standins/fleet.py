@@ -38,7 +38,9 @@ HASTY = "tests.standins.hasty:app"
 
 _QUEUE_OF = {"responses": REPLIES, "memories": MEMORIES}
 _PATIENCE_S = 30.0
-_COMMAND = (sys.executable, "-P", "-c", "from producer.cli.main import main; main()")
+
+#: Our command, as a program is started.
+COMMAND = (sys.executable, "-P", "-c", "from producer.cli.main import main; main()")
 
 #: Times that make a test wait less than an operator would.
 _BRISK = {
@@ -165,7 +167,7 @@ class Fleet:
     ) -> Worker:
         """Start a worker, which says all it can, and do not wait; by our command without `app`."""
         if app is None:
-            argv = [*_COMMAND, "worker", kind, *arguments]
+            argv = [*COMMAND, "worker", kind, *arguments]
         else:
             name = f"{kind}{len(self.workers)}@localhost"
             celery = [sys.executable, "-m", "celery", "-A", app, "worker"]
@@ -191,7 +193,7 @@ class Fleet:
         self, *arguments: str, said: str | None = None, code: int = 0, **environ: str
     ) -> Ran:
         """Run the command `afterword`."""
-        return self.run(*_COMMAND, *arguments, said=said, code=code, **environ)
+        return self.run(*COMMAND, *arguments, said=said, code=code, **environ)
 
     def celery(self, *arguments: str) -> str:
         """Run Celery's command on the workers' app and return what it printed."""

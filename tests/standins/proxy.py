@@ -16,8 +16,10 @@ class Proxy:
         self._target = port
         self._server: asyncio.Server | None = None
         self._word: bytes | None = None
+        self._swallowed: bytes | None = None
         self._silent: set[_Line] = set()
         self._open: set[_Line] = set()
+        self._port = 0
         self.connections = 0
         self.lost_answers = 0
 
@@ -31,6 +33,10 @@ class Proxy:
         """Let the next request with this word have its effect, lose the answer, cut the line."""
         self._word = word
 
+    def swallow_answers_to(self, word: bytes) -> None:
+        """Pass on what asks with this word, but from then on nothing back over that line."""
+        self._swallowed = word
+
     def fall_silent(self) -> None:
         """Pass nothing more on over the lines that are open now, and do not close them either."""
         self._silent |= self._open
@@ -40,8 +46,19 @@ class Proxy:
         for line in list(self._open):
             line.hang_up()
 
+    def close(self) -> None:
+        """Cut all lines and take no new ones."""
+        assert self._server is not None
+        self._port = self._server.sockets[0].getsockname()[1]
+        self._server.close()
+        self.cut()
+
+    async def open(self) -> None:
+        """Take lines again, at the same address."""
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
+
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        await self.open()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -67,11 +84,13 @@ class Proxy:
             return
         if self._word is not None and self._word in chunk:
             self._word, line.doomed = None, True
+        if self._swallowed is not None and self._swallowed in chunk:
+            line.dumb = True
         line.forth.write(chunk)
         await line.forth.drain()
 
     async def _answer(self, line: _Line, chunk: bytes) -> None:
-        if line in self._silent:
+        if line in self._silent or line.dumb:
             return
         if line.doomed:
             self.lost_answers += 1
@@ -88,6 +107,7 @@ class _Line:
         self.forth = forth
         self.back = back
         self.doomed = False
+        self.dumb = False
 
     def hang_up(self) -> None:
         self.forth.close()

@@ -14,9 +14,11 @@ from typing import Literal
 
 from producer import Job, Producer
 from shared.contracts import ChatRequest
+from shared.names import memory_key
 from shared.settings import Settings
 from tests.standins.bill import Bill, Outcome, bill
 from tests.standins.book import Book
+from tests.standins.mem0_filters import Json
 from tests.standins.mem0_platform import KEY
 from tests.standins.nursery import Nursery
 from tests.standins.processes import alive
@@ -44,9 +46,12 @@ _TIMES = {
     "AFTERWORD_REPAIR_S": str(REPAIR_S),
     "AFTERWORD_VISIBLE_S": "0.5",
 }
+#: While Ann's first turn is stored, her others gather: they go into one add.
 SAID = (
     ("ann", "I prefer Celsius, canary."),
     ("ann", "I live in Oslo, canary."),
+    ("ann", "I play the cello, canary."),
+    ("ann", "My dog is called Rex, canary."),
     ("bob", "I keep bees, canary."),
 )
 
@@ -69,7 +74,7 @@ def ground(folder: Path) -> Iterator[Ground]:
 
 
 class Run:
-    """Puts three turns of two users through workers, one of which meets a fault at one point."""
+    """Puts five turns of two users through workers, one of which meets a fault at one point."""
 
     def __init__(self, on: Ground) -> None:
         self._ground = on
@@ -89,6 +94,7 @@ class Run:
         } | _TIMES
         self.settings = Settings.load(self._environ)
         self.victim = 0
+        self._accepted: list[Job] = []
 
     @property
     def steps(self) -> list[tuple[str, int]]:
@@ -103,14 +109,22 @@ class Run:
             self.victim = self._start("victim", self._through_the_turnstile())
             with Producer(self.settings) as producer:
                 jobs = producer.submit_many(self._requests())
-                accepted = [job for job in jobs if isinstance(job, Job)]
-                if point is not None:
-                    wait_until(self._turnstile.sprung.is_set, f"the step {point}", PATIENCE_S)
+                accepted = self._accepted = [job for job in jobs if isinstance(job, Job)]
+                if point is not None and self._comes_to(point):
                     self._start("rescuer", {})
                 self._settled(accepted)
-                if fault == "stop":
+                if fault == "stop" and self._turnstile.sprung.is_set():
                     self._wake(accepted)
                 return self._bill(accepted)
+
+    def _comes_to(self, point: Point) -> bool:
+        """Wait for the step; return false if all was over without it: the rarer ones vary."""
+        sprung = self._turnstile.sprung.is_set
+        wait_until(lambda: sprung() or self._all_over(), f"the step {point}", PATIENCE_S)
+        return sprung()
+
+    def _all_over(self) -> bool:
+        return all(map(self._is_over, self._accepted))
 
     def _requests(self) -> list[ChatRequest]:
         return [
@@ -175,14 +189,30 @@ class Run:
         lane = str(Book(self.settings).job(job.id)["lane"])
         return Outcome(job.id, lane, status.state, status.turn, list(job.stream()))
 
-    def _rows(self) -> list[str]:
-        """Return the turns of what mem0 holds of this run's users, in the order of the adds."""
+    @property
+    def most_at_once(self) -> int:
+        """Return how many turns the largest add of this run held."""
         mem0 = self._ground.providers.mem0
-        found: list[str] = self._ground.providers.do(
+        adds: list[Json] = self._ground.providers.do(
+            lambda: [request.body for request in mem0.seen("add")]
+        )
+        own: list[list[Json]] = [
+            add["messages"] for add in adds if add["user_id"].endswith(self._name)
+        ]
+        return max(len([one for one in messages if one["role"] == "user"]) for messages in own)
+
+    def _rows(self) -> list[str]:
+        """Return in which turn was said what mem0 holds of this run, in the order of the adds."""
+        mem0 = self._ground.providers.mem0
+        found = self._ground.providers.do(
             lambda: [
-                row["metadata"]["turn_id"]
+                (row["user_id"], row["memory"], row["id"])
                 for row in mem0.rows
                 if row["user_id"].endswith(self._name)
             ]
         )
-        return found
+        turns = {
+            (memory_key("default", f"{user}-{self._name}"), text): job.id
+            for (user, text), job in zip(SAID, self._accepted, strict=True)
+        }
+        return [turns.get((owner, text), row_id) for owner, text, row_id in found]

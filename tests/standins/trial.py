@@ -106,9 +106,8 @@ class Trial:
         while self.claude.left or any(one.verb != "get_all" for one in self.mem0.left):
             number = len(self.jobs)
             user = f"user-{number % USERS}"
-            text = f"{CANARY}: I have {number} cats"
             self.jobs.append(
-                await submit(ledger, text, user_id=user, model=f"model-{number % MODELS}")
+                await submit(ledger, _said(number), user_id=user, model=f"model-{number % MODELS}")
             )
             await until(
                 lambda: _open(book) < MOST_OPEN, "jobs and turns come to an end", PATIENCE_S
@@ -139,9 +138,15 @@ class Trial:
     def _check_turn(self, job_id: str, state: JobState, turn: TurnState) -> None:
         if (state is JobState.SUCCEEDED) != (turn is not TurnState.NONE):
             self.wrong.append(f"{state} with a turn that is {turn}")
-        rows = [row for row in self.mem0.rows if row["metadata"]["turn_id"] == job_id]
+        said = _said(self.jobs.index(job_id))
+        rows = [row for row in self.mem0.rows if row["memory"] == said]
         if turn is TurnState.STORED and len(rows) != 1:
             self.wrong.append(f"{job_id} is stored {len(rows)} times")
+
+
+def _said(number: int) -> str:
+    """Return the message of the nth job; no other says the same."""
+    return f"{CANARY}: I have {number} cats"
 
 
 def _own(

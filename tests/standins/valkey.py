@@ -55,13 +55,13 @@ class Valkey:
         """Return a client of it that answers with text and never tries again."""
         return Redis.from_url(self.url, decode_responses=True, retry=Retry(NoBackoff(), 0))
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
+    def start(self, *options: str) -> None:
+        """Start it, this once with more options, and wait until it answers."""
         assert self._server is None, "already started"
         command = [
             binary(), "--port", self.port, "--bind", "127.0.0.1",
             "--unixsocket", self.folder / "valkey.sock", "--dir", self.folder,
-            "--save", "", "--appendonly", "no", *self._options,
+            "--save", "", "--appendonly", "no", *self._options, *options,
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self._server = subprocess.Popen([str(part) for part in command], stdout=log)
@@ -71,10 +71,10 @@ class Valkey:
         """End it as a crash would, without a last word."""
         self._end(signal.SIGKILL)
 
-    def restart(self) -> None:
+    def restart(self, *options: str) -> None:
         """Kill it and start it again at the same address."""
         self.kill()
-        self.start()
+        self.start(*options)
 
     def stop(self) -> None:
         """End it and remove its folder; does nothing more the second time."""

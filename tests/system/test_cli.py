@@ -159,45 +159,6 @@ def test_status_counts_queues_workers_jobs_and_dead_letters(
     assert f"dead letters: {found['dead_letters']}" in shown
 
 
-# --- dead letters
-
-
-def test_a_dead_letter_is_listed_without_and_shown_with_its_content(
-    fleet: Fleet, dead: Job
-) -> None:
-    listed = fleet.afterword("dead", "list").stdout
-    assert re.search(rf"^{dead.id} +default +dora +rejected_by_test +", listed, re.MULTILINE)
-    rows = fleet.afterword("dead", "list", "--json").stdout
-    assert CANARY not in listed + rows
-    [row] = [row for row in json.loads(rows) if row["id"] == dead.id]
-    shown = json.loads(fleet.afterword("dead", "show", dead.id, "--json").stdout)
-    assert shown.items() > row.items()
-    assert shown["message"] == f"I feed my {CANARY}."
-    assert f"code: {row['code']}" in fleet.afterword("dead", "show", dead.id).stdout
-
-
-def test_a_replayed_letter_is_stored_and_no_letter_any_more(fleet: Fleet, dead: Job) -> None:
-    with rejected(fleet.data_dir, "add"):
-        assert fleet.afterword("dead", "replay", dead.id).stdout == f"{dead.id}: replayed\n"
-        wait_until(lambda: dead.status().turn is TurnState.DEAD, "it is buried again", 20)
-    fleet.afterword("dead", "replay", dead.id)
-    wait_until(lambda: dead.status().turn is TurnState.STORED, "it is stored", 20)
-    assert "is no dead letter" in fleet.afterword("dead", "replay", dead.id, code=1).stderr
-    assert dead.id in fleet.afterword("dead", "show", dead.id, code=1).stderr
-
-
-def test_a_discarded_letter_is_never_stored(fleet: Fleet, dead: Job) -> None:
-    fleet.afterword("dead", "discard", dead.id, said="n\n", code=130)
-    assert dead.status().turn is TurnState.DEAD
-    assert "discarded" in fleet.afterword("dead", "discard", dead.id, "--yes").stdout
-    assert dead.status().turn is TurnState.SKIPPED
-    fleet.afterword("dead", "replay", dead.id, code=1)
-
-
-def test_replay_wants_to_know_what(fleet: Fleet) -> None:
-    assert "--all" in fleet.afterword("dead", "replay", code=2).stderr
-
-
 # --- doctor
 
 

@@ -83,6 +83,13 @@ async def test_it_keeps_what_the_durability_says_and_evicts_nothing(
         assert config(folder, "maxmemory-policy") == "noeviction"
 
 
+def test_it_has_no_replicas_to_promise(folder: Folder) -> None:
+    with pytest.raises(Misconfigured, match="d3 needs a Redis of your own") as refused:
+        valkey.command(folder, "d3")
+
+    assert refused.value.setting == "AFTERWORD_DURABILITY"
+
+
 async def test_what_it_acknowledged_survives_a_kill(folder: Folder) -> None:
     async with server(folder) as process:
         with Redis.from_url(valkey.url(folder)) as client:

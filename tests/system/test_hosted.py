@@ -163,13 +163,15 @@ def test_while_mem0_is_down_replies_go_on_and_the_lane_drains_afterwards(
     town: Town, book: Book
 ) -> None:
     town.mem0.plays(Play(status=503, times=None))
-    said = [town.say("gil", f"I like the number {n}, {CANARY}.") for n in range(3)]
+    texts = [f"I like the number {n}, {CANARY}." for n in range(3)]
+    said = [town.say("gil", text) for text in texts]
     assert {reply.memory for _, reply in said} == {"degraded"}
     assert {job.status().turn for job, _ in said} <= {TurnState.PENDING, TurnState.WRITING}
     town.mem0.calm()
     wait_until(lambda: book.places(lane_of("gil")) != [], "the lane waits")
-    for job, _ in said:
-        town.stored_once(job)
+    assert [town.settled(job) for job, _ in said] == [TurnState.STORED] * 3
+    kept = [row["memory"] for row in town.mem0.order()["rows"]]
+    assert [text for text in kept if text in texts] == texts, "each once, in their order"
     assert [job.status().attempts for job, _ in said] == [1, 1, 1]
 
 

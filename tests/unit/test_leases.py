@@ -154,3 +154,76 @@ async def test_a_lease_taken_again_outlives_the_end_of_the_first(leases: Leases)
     async with leases.holding("j1", "2"):
         await first.__aexit__(None, None, None)
         assert not leases.lost_by("j1")
+
+
+class Clock:
+    """Stands still until a test lets time pass."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def timed(ledger: Ledger, clock: Clock) -> Leases:
+    return Leases(ledger.renew, 30.0, clock)
+
+
+async def test_a_lease_is_sure_only_in_its_first_part(timed: Leases, clock: Clock) -> None:
+    async with timed.holding("l1", "1"):
+        clock.time = 20.0
+        timed.assure("l1")
+        clock.time = 20.1
+        with pytest.raises(LeaseLost):
+            timed.assure("l1")
+
+
+async def test_a_lease_begins_when_it_was_asked_for(timed: Leases, clock: Clock) -> None:
+    """The process may have been stopped between Redis's answer and its arrival here."""
+    clock.time = 25.0
+    async with timed.holding("l1", "1", asked_at=0.0):
+        with pytest.raises(LeaseLost):
+            timed.assure("l1")
+
+
+async def test_a_renewal_counts_from_when_it_was_asked_for(clock: Clock) -> None:
+    async def renew(_: Sequence[tuple[str, str]]) -> list[str]:
+        clock.time = 35.0
+        return []
+
+    leases = Leases(renew, 30.0, clock)
+    async with leases.holding("l1", "1"):
+        clock.time = 10.0
+        await leases._renew_all()
+        with pytest.raises(LeaseLost):
+            leases.assure("l1")
+        clock.time = 30.0
+        leases.assure("l1")
+
+
+async def test_what_could_not_be_renewed_is_not_sure_any_more(
+    timed: Leases, ledger: Ledger, clock: Clock
+) -> None:
+    ledger.lost = ["l2"]
+    holder = asyncio.create_task(work(timed, "l2"))
+    await until(lambda: len(timed) == 1, "it is held")
+    async with timed.holding("l1", "1"):
+        clock.time = 10.0
+        await timed._renew_all()
+        clock.time = 25.0
+        timed.assure("l1")
+        with pytest.raises(LeaseLost):
+            timed.assure("l2")
+    assert await holder == "lost"
+
+
+async def test_what_is_not_held_is_not_sure(timed: Leases) -> None:
+    with pytest.raises(LeaseLost):
+        timed.assure("l1")

@@ -254,9 +254,15 @@ def test_a_fact_without_a_date_is_told_all_the_same() -> None:
 
 
 def test_what_was_just_said_stands_after_what_is_remembered() -> None:
-    text = final(told([memory("m", "old fact", 5)], overlay=[turn("t", "new fact")]))
+    text = final(told([memory("m", "old fact", 5)], overlay=[turn("t", "new fact", day=6)]))
 
     assert text.index("old fact") < text.index("new fact") < text.index("hello")
+
+
+def test_a_turn_that_is_replayed_stands_before_what_was_said_since() -> None:
+    text = final(told([memory("m", "Fahrenheit", 5)], overlay=[turn("t", "Celsius", day=3)]))
+
+    assert text.index("Celsius") < text.index("Fahrenheit")
 
 
 def test_the_rules_are_in_the_system_and_the_memories_in_the_last_message() -> None:

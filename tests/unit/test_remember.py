@@ -22,53 +22,20 @@ from shared.ledger.records import GateState
 from shared.lifecycle import TurnState
 from shared.names import memory_key
 from shared.settings import Settings
-from tests.fakes.memory import FakeMemories, Verb
 from tests.standins.book import Book, answer, claim, lane_of, reply_to, submit, take
+from tests.standins.desk import VERSION, Desk, Memories
 from tests.standins.waiting import until
 from workers import lane
-from workers.erase import Eraser
-from workers.gate import REMEMBER, Gatehouse
-from workers.lane import LaneKeeper
-from workers.leases import Leases
+from workers.gate import REMEMBER
 from workers.policy import LONGEST_PAUSE_S, OURS_PAUSE_S
 from workers.ports import Added, Kept, Recalled, Turn
-from workers.remember import FOLLOW_S, Rememberer
+from workers.remember import FOLLOW_S
 
 pytestmark = pytest.mark.redis
 
 ANN = memory_key("default", "ann")
 SECRET = "marmalade"
-VERSION = "9.9.9"
 AT = datetime(2026, 5, 8, tzinfo=UTC)
-
-
-class Memories(FakeMemories):
-    """A memory whose next call but one can be told to fail."""
-
-    def fail_second(self, verb: Verb, error: Upstream) -> None:
-        self.hang(verb).released.set()
-        self.fail(verb, error)
-
-
-class Desk:
-    """A rememberer before a fake memory, on a real ledger."""
-
-    def __init__(self, settings: Settings, ledger: Ledger, memories: Memories) -> None:
-        self.memories = memories
-        self.leases = Leases(ledger.jobs.renew, settings.lease_s)
-        self.gates = Gatehouse(ledger.gates)
-        rememberer = Rememberer(
-            settings, ledger.lanes, memories, self.leases, VERSION, self.gates
-        )
-        eraser = Eraser(ledger.erasures, memories, 30)
-        self._keeper = LaneKeeper(ledger.lanes, self.leases, rememberer, eraser)
-
-    async def write(self, lane: str | None = None) -> None:
-        await self._keeper.write(lane or lane_of())
-
-    @property
-    def calls(self) -> list[Verb]:
-        return [call.verb for call in self.memories.calls]
 
 
 @pytest.fixture
@@ -495,7 +462,7 @@ async def test_outages_bury_nothing_however_long_they_last(
     await desk.write()
 
     assert await turn_of(ledger, turn_id) is TurnState.STORED
-    assert [letter async for letter in ledger.upkeep.dead_letters()] == []
+    assert [letter async for letter in ledger.dead.letters()] == []
 
 
 async def test_what_is_ours_pauses_the_lane_and_spends_nothing(
@@ -523,7 +490,7 @@ async def test_a_bad_answer_is_retried_with_growing_pauses_and_then_buried(
 
     await desk.write()
 
-    letter = await ledger.upkeep.dead_letter(turn_id)
+    letter = await ledger.dead.letter(turn_id)
     assert (letter.code, letter.blame) == ("garbled", Blame.THIS)
     assert (letter.attempts, letter.worker_version) == (settings.max_write_attempts, VERSION)
 
@@ -535,7 +502,7 @@ async def test_the_lane_goes_on_after_a_burial_in_order(desk: Desk, ledger: Ledg
     await desk.write()
 
     assert desk.memories.turns(ANN) == [first, last]
-    assert (await ledger.upkeep.dead_letter(poison)).code == "too_large"
+    assert (await ledger.dead.letter(poison)).code == "too_large"
     assert await turn_of(ledger, last) is TurnState.STORED
 
 
@@ -643,3 +610,23 @@ async def test_rows_of_others_are_never_taken_for_stored(
     await desk.write()
 
     assert desk.memories.turns(ANN) == [turn_id]
+
+
+async def test_a_writer_that_was_stopped_before_its_add_does_not_add(
+    desk: Desk, ledger: Ledger, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has looked, and finds that more of its lease is over than it knows to be renewed."""
+    turn_id = await answer(ledger, "I prefer Celsius.")
+    await ledger.lanes.begin(held := await take(ledger), turn_id)
+    await ledger.lanes.postpone(held, turn_id, 0, counted=False, code="x", unknown_outcome=True)
+    hang = desk.memories.hang("find")
+    work = asyncio.create_task(desk.write())
+    await hang.reached.wait()
+    stopped_until = desk.leases.now() + settings.lease_s
+
+    monkeypatch.setattr(desk.leases, "now", lambda: stopped_until)
+    hang.released.set()
+    await work
+
+    assert desk.calls == ["find"]
+    assert await turn_of(ledger, turn_id) is TurnState.WRITING

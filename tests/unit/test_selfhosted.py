@@ -64,6 +64,8 @@ class Mem0:
 class Plain:
     """A recipe with nothing to it."""
 
+    takes_batches = False
+
     def __init__(self, mem0: Mem0) -> None:
         self.mem0 = mem0
         self.erased: list[str] = []

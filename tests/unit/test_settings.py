@@ -87,7 +87,7 @@ def test_a_fallback_model_is_another_model() -> None:
         ("redis_url", "localhost:6379"), ("redis_url", "http://h"), ("redis_url", ""),
         ("namespace", "With Space"), ("namespace", "a:b"), ("namespace", "a" * 33),
         ("namespace", "{a}"), ("namespace", ""), ("shards", "0"), ("shards", "257"),
-        ("shards", "many"), ("durability", "d3"), ("memory", "on"),
+        ("shards", "many"), ("durability", "d4"), ("memory", "on"),
         ("recall_budget_ms", "0"), ("recall_budget_ms", "1.5"), ("recall_top_k", "0"),
         ("recall_top_k", "101"), ("recall_min_score", "1.1"), ("recall_min_score", "nan"),
         ("model", ""), ("max_tokens", "0"), ("history_turns", "-1"), ("lease_s", "0"),

@@ -35,7 +35,7 @@ class Sweeps:
 @asynccontextmanager
 async def sweeping(*results: Swept | Exception) -> AsyncIterator[Sweeps]:
     upkeep = Sweeps(results)
-    sweeper = Sweeper(cast("Upkeep", upkeep), every_s=0.001, seen="replies w")
+    sweeper = Sweeper(cast("Upkeep", upkeep), every_s=0.001, seen=lambda: "replies w")
     task = asyncio.create_task(sweeper.sweep_for_ever())
     try:
         yield upkeep

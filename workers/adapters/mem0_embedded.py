@@ -33,6 +33,8 @@ async def open_embedded(settings: Settings) -> Memories:
 class Embedded:
     """Keeps the user's own words: nothing is extracted, nothing leaves the machine."""
 
+    takes_batches = False  # every message is embedded and stored by itself in any case
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 

@@ -16,7 +16,7 @@ from shared.errors import BadAnswer, IllegalStep, Misconfigured, Unavailable, Up
 from shared.settings import Settings
 from workers.adapters.mem0_import import mem0_silenced
 from workers.adapters.mem0_refusals import refusal
-from workers.ports import Added, Kept, Memories, Recalled, Turn
+from workers.ports import Added, Exchange, Kept, Memories, Recalled, Turn
 
 if TYPE_CHECKING:
     from workers.adapters.mem0_platform import PlatformClient
@@ -66,6 +66,8 @@ class Hosted:
     A call takes at most `call_s` seconds. Nothing is tried twice.
     """
 
+    takes_batches = True
+
     def __init__(self, client: PlatformClient, *, call_s: float = CALL_S) -> None:
         self._client = client
         self._call_s = call_s
@@ -80,12 +82,9 @@ class Hosted:
         return await self._asked(call, _recalled_rows)
 
     async def add(self, owner: str, turn: Turn) -> Added:
-        """Hand one turn over, never what was recalled for it; mostly `PENDING`."""
+        """Hand over what was said, never what was recalled for it; mostly `PENDING`."""
         call = self._client.add(
-            [
-                {"role": "user", "content": turn.user_text},
-                {"role": "assistant", "content": turn.reply_text},
-            ],
+            [message for each in turn.exchanges for message in _messages(each)],
             user_id=_named(owner),
             metadata={
                 "turn_id": turn.id,
@@ -162,6 +161,13 @@ def _named(owner: str) -> str:
 
 def _of(owner: str) -> dict[str, str]:
     return {"user_id": _named(owner)}
+
+
+def _messages(exchange: Exchange) -> list[dict[str, str]]:
+    return [
+        {"role": "user", "content": exchange.user_text},
+        {"role": "assistant", "content": exchange.reply_text},
+    ]
 
 
 def _rows(answer: Any) -> list[Mapping[str, Any]]:

@@ -35,6 +35,8 @@ async def open_selfhosted(settings: Settings, model: Model, tag_key: bytes) -> M
 class PgVector:
     """Extracts facts from what the user said; no reply, and nothing recalled, is ever extracted."""
 
+    takes_batches = True
+
     def __init__(self, settings: Settings, extractor: Extractor) -> None:
         self._settings = settings
         self._extractor = extractor
@@ -59,7 +61,7 @@ class PgVector:
 
     def compose(self, turn: Turn) -> Mapping[str, Any]:
         """Return the user's words, when they were written, and the turn for its errand."""
-        said = [{"role": "user", "content": turn.user_text}]
+        said = [{"role": "user", "content": each.user_text} for each in turn.exchanges]
         return {"messages": said, "prompt": instructions(turn), "turn": turn}
 
     def shown(self, text: str, at: datetime | None) -> str:  # noqa: ARG002 - as the recipe has it

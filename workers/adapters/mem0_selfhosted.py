@@ -26,6 +26,11 @@ class Recipe(Protocol):
     What takes or gives a `Memory` runs on threads, the rest must not wait for anything.
     """
 
+    @property
+    def takes_batches(self) -> bool:
+        """True if one add for several turns costs less than one for each."""
+        ...
+
     def open(self) -> Any:
         """Import mem0 and build its `Memory`."""
         ...
@@ -64,6 +69,11 @@ class SelfHosted:
         self._recipe = recipe
         self._searching = ThreadPoolExecutor(threads, "memory-search")
         self._writing = ThreadPoolExecutor(threads, "memory-write")
+
+    @property
+    def takes_batches(self) -> bool:
+        """True if the recipe says so."""
+        return self._recipe.takes_batches
 
     @classmethod
     async def open(cls, recipe: Recipe, threads: int) -> SelfHosted:

@@ -62,8 +62,10 @@ def url(folder: Folder) -> str:
 def command(folder: Folder, durability: Durability) -> tuple[str, ...]:
     """Return the command line: no TCP port, an append-only file, nothing ever evicted.
 
-    Raises `Misconfigured` when it is not there or does not run.
+    Raises `Misconfigured` when it is not there or does not run, or should have replicas.
     """
+    if durability not in _FSYNC:
+        raise Misconfigured("AFTERWORD_DURABILITY", f"{durability} needs a Redis of your own")
     options = {
         "port": "0",
         "unixsocket": str(socket_of(folder)),

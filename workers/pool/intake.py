@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import re
 from collections.abc import Callable
+from functools import partial
 from queue import Empty
 from typing import Any
 
 from celery import signals
+from celery.exceptions import InvalidTaskError
+from celery.utils.dispatch import Signal
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu import Connection, Message
+from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.transport import TRANSPORT_ALIASES, redis
+from redis.exceptions import ResponseError
+
+from shared.ledger.records import Foreign
+from shared.names import MEMORIES, REPLIES
+from workers.pool.pulse import PULSE
 
 logger = logging.getLogger(__name__)
+
+#: Sent on Celery's thread with `found`, a `Foreign`, for each message that was dropped.
+foreign_found = Signal(name="foreign_found", providing_args=["found"])
+
+#: No hint is half as long; what is longer is not even parsed.
+MOST_BYTES = 65_536
+
+_TASK_NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 _QUIET = {"without_gossip": True, "without_heartbeat": True, "without_mingle": True}
 
@@ -28,24 +47,69 @@ class Channel(redis.Channel):
     #: What was taken and not begun does not come back from here, but from the sweep.
     do_restore = False
 
+    #: The list and the bytes of what was just taken.
+    taken: tuple[str, bytes] | None = None
+
     connection_errors: tuple[type[Exception], ...]
+    global_keyprefix: str
+    sep: str
+
+    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 kombu's
+        client = super()._create_client(asynchronous)  # type: ignore[misc]
+        client.set_response_callback("BRPOP", self._note)
+        return client
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        PULSE.begin()
+        super()._brpop_start(timeout)  # type: ignore[misc]
+
+    def _queue_bind(self, *binding: Any) -> None:
+        """Bind a queue, or do without on a Redis that refuses: none of ours needs it.
+
+        Hints go by the direct exchange, remote control by channels.
+        """
+        try:
+            super()._queue_bind(*binding)  # type: ignore[misc]
+        except ResponseError as error:
+            logger.warning("remote control may not answer: %s", type(error).__name__)
+
+    def _note(self, answer: Any, **_: object) -> Any:
+        """Keep what was taken as it was: of a message, kombu keeps only what it made of it."""
+        PULSE.beat()
+        if answer:
+            name = bytes(answer[0]).decode(errors="replace").removeprefix(self.global_keyprefix)
+            self.taken = name.partition(self.sep)[0], bytes(answer[1])
+            if len(answer[1]) > MOST_BYTES:
+                raise _TooLargeError
+        return answer
 
     def _brpop_read(self, **options: Any) -> Any:
+        self.taken = None
         try:
             return super()._brpop_read(**options)  # type: ignore[misc]
         except Empty:
             raise
         except Exception as error:
-            if _is_brokers(error, self.connection_errors + redis.Transport.channel_errors):
+            brokers = self.connection_errors + redis.Transport.channel_errors
+            if self.taken is None or _is_brokers(error, brokers):
                 raise
-            logger.error("dropped what is no message: %s", type(error).__name__)  # noqa: TRY400
+            _tell(*self.taken, "too_large" if isinstance(error, _TooLargeError) else "no_message")
             raise Empty from None
 
 
+class _TooLargeError(Exception):
+    """Something longer than any hint was taken."""
+
+
 class Transport(redis.Transport):
-    """The Redis transport with our channels."""
+    """The Redis transport with our channels, to which a Redis that refuses is one that is away.
+
+    As it is, the first refusal (read-only, busy, out of memory, cannot write) ends the worker.
+    """
 
     Channel = Channel
+
+    connection_errors = (*redis.Transport.connection_errors, ResponseError)
 
 
 #: What logs call the connection by, in place of `redis`.
@@ -63,17 +127,26 @@ class Consumer(CeleryConsumer):
 
     connection_errors: tuple[type[Exception], ...]
     channel_errors: tuple[type[Exception], ...]
+    conninfo: Connection
+    strategies: dict[str, Any]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         """Take what Celery gives to a consumer."""
         options["worker_options"] = {**(options.get("worker_options") or {}), **_QUIET}
         super().__init__(*args, **options)
+        if self.conninfo.get_transport_cls() is redis.Transport:
+            self.connection_errors = Transport.connection_errors
 
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
         """Connect to the broker; to a Redis through our own transport."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         if connection.get_transport_cls() is redis.Transport:
             connection.transport_cls = _ALIAS
+        # As it is, the pauses grow to half a minute: so long it would stay away from a Redis
+        # that is back.
+        connection.ensure_connection = partial(  # type: ignore[method-assign]
+            connection.ensure_connection, interval_start=1, interval_step=1, interval_max=4
+        )
         return self.ensure_connected(connection)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], object]:
@@ -82,7 +155,11 @@ class Consumer(CeleryConsumer):
 
         def receive_guarded(message: Message) -> None:
             try:
+                if message.headers.get("task") in self.strategies:
+                    _check_arguments(message)
                 receive(message)
+            except (ContentDisallowed, DecodeError) as error:
+                self.on_decode_error(message, error)
             except Exception as error:
                 if _is_brokers(error, self.connection_errors + self.channel_errors):
                     raise
@@ -102,20 +179,47 @@ class Consumer(CeleryConsumer):
 
     def on_unknown_message(self, body: object, message: Message) -> None:  # noqa: ARG002
         """Reject what is no task at all."""
-        self._reject(message, "no task", None)
+        self._reject(message, "no_task", None)
 
     def on_unknown_task(self, body: object, message: Message, exc: Exception) -> None:  # noqa: ARG002
         """Reject a task of a name that this version does not know."""
-        self._reject(message, "unknown task", exc)
+        self._reject(message, "unknown_task", exc)
 
     def _reject(self, message: Message, why: str, error: Exception | None) -> None:
         """Acknowledge a message without running it, and forget the request it may have become."""
-        logger.error("rejected a message: %s (%s)", why, type(error).__name__)
+        _tell(*_as_it_was(message), why, message.headers if why == "unknown_task" else None)
         for request in [r for r in state.reserved_requests if r.message is message]:
             state.task_ready(request)
         if not message.acknowledged:
             message.reject_log_error(logger, self.connection_errors)
         signals.task_rejected.send(sender=self, message=message, exc=error)
+
+
+def _check_arguments(message: Message) -> None:
+    """Raise `InvalidTaskError` unless a message has what every hint has: one text, no keywords."""
+    arguments, keywords, _ = message.payload
+    if keywords or len(arguments) != 1 or not isinstance(arguments[0], str):
+        raise InvalidTaskError("no hint")
+
+
+def _as_it_was(message: Message) -> tuple[str, bytes]:
+    """Return the queue that a message came from, and its bytes as far as they are known."""
+    if isinstance(message.channel, Channel) and message.channel.taken is not None:
+        return message.channel.taken
+    body: Any = message.body
+    queue = message.delivery_info.get("routing_key")
+    return queue if queue in (REPLIES, MEMORIES) else "", (
+        body if isinstance(body, bytes) else str(body).encode()
+    )
+
+
+def _tell(queue: str, wire: bytes, reason: str, headers: dict[str, Any] | None = None) -> None:
+    """Tell whoever listens, and the log, of a message: what it was, not what it says."""
+    name = str((headers or {}).get("task", ""))
+    task = name if _TASK_NAME.fullmatch(name) else ""
+    found = Foreign(queue, reason, len(wire), hashlib.sha256(wire).hexdigest(), task)
+    logger.error("dropped a message: %s", found)
+    foreign_found.send(sender=None, found=found)
 
 
 def _is_brokers(error: Exception, errors: tuple[type[Exception], ...]) -> bool:

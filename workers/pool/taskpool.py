@@ -19,15 +19,23 @@ from kombu.asynchronous import Hub, get_event_loop
 
 from shared.errors import AfterwordError
 from workers.pool.crossing import Crossing
+from workers.pool.ending import end_within, stop_worker
 from workers.pool.job import Job
 from workers.pool.loop import Lifespan, LoopThread
+from workers.pool.pulse import PULSE
 from workers.pool.stage import Stage
 from workers.pool.tracer import Outcome, Tracer
 
 logger = logging.getLogger(__name__)
 
 #: How long cancelled jobs, and after them the lifespan, may take to end.
-PATIENCE_S = 10.0
+PATIENCE_S = 5.0
+
+#: What is left to do after the pool has stopped may take so long, unless a thread hangs.
+LAST_S = 3.0
+
+#: A stop takes no longer than this beyond its grace.
+ENDS_WITHIN_S = 2 * PATIENCE_S + LAST_S
 
 #: A loop that is late by more than this is reported, with the line of code that blocks it.
 LAG_LIMIT_S = 1.0
@@ -75,7 +83,7 @@ class TaskPool(BasePool):
         self._hub: Hub = hub
         self._crossing = Crossing(hub.call_soon)
         self._stage = Stage(tracer, self._crossed(self._limit_reached), self._crossed(self._ended))
-        loop = LoopThread(self.lifespan, _stop_worker)
+        loop = LoopThread(self.lifespan, stop_worker)
         try:
             loop.start(state.maybe_shutdown)
         except AfterwordError as error:
@@ -176,6 +184,8 @@ class TaskPool(BasePool):
             job.on_ended(outcome)
 
     def _watch(self) -> None:
+        if len(state.reserved_requests) >= self.num_processes:
+            PULSE.beat()  # Celery asks for no hint while it has no slot for one
         if self._loop and self._loop.lag_s > LAG_LIMIT_S:
             lag_s, place = self._loop.lag_s, self._loop.place
             logger.warning("the event loop is blocked for %.1f s now, at %s", lag_s, place)
@@ -188,6 +198,7 @@ class TaskPool(BasePool):
         may have come while a warm stop was waiting.
         """
         self._stopping = True
+        PULSE.end()
         self._drain(grace_s, lambda: all(job.settled for job in self._running.values()))
         for job in list(self._running.values()):
             self._terminate(job)
@@ -195,6 +206,7 @@ class TaskPool(BasePool):
         loop, self._loop = self._loop, None
         if loop and not loop.stop(PATIENCE_S):
             logger.critical("the event loop did not end within %g s", PATIENCE_S)
+            end_within(LAST_S)
 
     def _drain(self, limit_s: float, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + limit_s
@@ -219,8 +231,3 @@ def _refuse(reason: str) -> NoReturn:
     """End the worker with one line."""
     logger.critical("cannot start: %s", reason)
     raise WorkerShutdown(EX_FAILURE)
-
-
-def _stop_worker() -> None:
-    """Have Celery stop this worker and tell its supervisor that it failed."""
-    state.should_stop = EX_FAILURE  # type: ignore[assignment]

@@ -1,7 +1,7 @@
 -- Take on a job, under a new fence, with all that its reply needs.
 --   ARGV[2] job id  [3] token of this claim: asked twice, it is granted once  [4] lease, ms
 --   [5] most attempts  [6] newest version we know  [7] most overlay turns  [8] most history turns
---   [9] retention, ms  [10] stream retention, ms
+--   [9] retention, ms  [10] stream retention, ms  [11] retention of a failed job, ms
 -- Answers gone | held | taken | ended | behind (its conversation has an older job), or: claimed, fence, attempt, snoozes, now, created,
 --   deadline, body, lane, turn, {overlay: id, created, turn state, body, reply, ...}, {history: JSON, ...}
 local id, token = ARGV[2], ARGV[3]
@@ -33,7 +33,8 @@ end
 
 if not state then return answer('gone') end
 if tonumber(version) > tonumber(ARGV[6]) then
-  if state == 'queued' then put('waiting', agenda, id, now + 60000) end
+  local leased = tonumber(redis.call('ZSCORE', place('leased', agenda), id) or 0)
+  if is_open(id) and leased <= now then hold(agenda, id, version) end
   return answer('held')
 end
 if state == 'running' then
@@ -48,7 +49,7 @@ if tonumber(deadline) <= now then
   return answer('ended')
 end
 if tonumber(attempts) >= tonumber(ARGV[5]) then
-  end_job(id, 'failed', 'crashed_too_often', ARGV[9], ARGV[10])
+  end_job(id, 'failed', 'crashed_too_often', ARGV[11], ARGV[10])
   return answer('ended')
 end
 if state == 'queued' and steps_aside(id, agenda, job[14], job[12]) then return answer('behind') end

@@ -1,6 +1,8 @@
 -- Empty the records of an erased user's jobs: what they were stays, what was said does not.
---   ARGV[2] lane id  [3] fence  [4] retention, ms  then job ids; those of others are passed over
--- Answers ok | lost. What was found is counted on the receipt.
+--   ARGV[2] lane id  [3] fence  [4] retention, ms  [5] newest version we know  then job ids; those
+--   of others are passed over
+-- Answers ok | lost: also if a record is newer than we know, then the lane is let go of, for a worker
+-- that knows it. What was found is counted on the receipt.
 local lane, fence = ARGV[2], ARGV[3]
 if not holds_lane(lane, fence) then return answer('lost') end
 local seq = tonumber(redis.call('HGET', erasure_key(lane), 'seq'))
@@ -24,16 +26,29 @@ local function empty(id)
   redis.call('UNLINK', events_key(id))
   leave_lane(lane, id, job[2])
   redis.call('ZREM', DEAD, id)
+  redis.call('ZREM', FAILED, id)
   redis.call('ZREM', REPAIRS, id)
   retain(id, ARGV[4])
   redis.call('HINCRBY', erasure_key(lane), 'jobs', 1)
 end
 
-for i = 5, #ARGV do
+local function is_theirs(id)
+  local job = redis.call('HMGET', job_key(id), 'lane', 'seq')
+  return job[1] == lane and tonumber(job[2]) <= seq
+end
+
+for i = 6, #ARGV do
+  local version = newer(ARGV[i], ARGV[5])
+  if version and is_theirs(ARGV[i]) then
+    redis.call('HDEL', FENCES, lane)
+    hold(LANES, lane, version)
+    return answer('lost')
+  end
+end
+for i = 6, #ARGV do
   local id = ARGV[i]
-  local job = redis.call('HMGET', job_key(id), 'lane', 'seq', 'state')
-  if job[1] == lane and tonumber(job[2]) <= seq then
-    if job[3] == 'queued' or job[3] == 'running' then stop(id) end
+  if is_theirs(id) then
+    if is_open(id) then stop(id) end
     empty(id)
   end
 end

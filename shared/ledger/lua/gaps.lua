@@ -12,8 +12,11 @@ end
 local function in_lane(lane, id) return redis.call('ZSCORE', lane_key(lane), id) end
 
 -- An open job has a deadline that the sweep sees and stands where a hint, a lease or a time to
--- wait brings it on.
+-- wait brings it on. One of the first release was never put in a line.
 local function open_job(id, job)
+  if job.lined and not redis.call('ZSCORE', line_key(job.talk), id) then
+    gap(id, 'not_in_line', function() redis.call('ZADD', line_key(job.talk), job.seq, id) end)
+  end
   if not redis.call('ZSCORE', OPEN, id) then
     gap(id, 'not_open', function() redis.call('ZADD', OPEN, job.deadline, id) end)
   end
@@ -46,7 +49,8 @@ local function never(id, job)
   nudge(job.lane)
 end
 
-local FIELDS = { 'v', 'state', 'turn', 'tenant', 'lane', 'agenda', 'seq', 'deadline', 'created' }
+local FIELDS = { 'v', 'state', 'turn', 'tenant', 'lane', 'agenda', 'seq', 'deadline', 'created',
+  'talk', 'lined' }
 local function look_at(id)
   local job = {}
   for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(FIELDS))) do job[FIELDS[i]] = value end

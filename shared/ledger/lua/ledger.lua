@@ -8,11 +8,14 @@ local root, broker = KEYS[1], ARGV[1]
 
 local OPEN = root .. ':open'        -- ZSET   job id -> deadline, of all queued and running jobs
 local DEAD = root .. ':dead'        -- ZSET   job id -> when its turn was buried
+local FAILED = root .. ':failed'    -- ZSET   job id -> when it failed, unless replayed or discarded
 local COUNTS = root .. ':counts'    -- HASH   'job|turn:<state>:<tenant>' -> how many
 local FENCES = root .. ':fences'    -- HASH   lane id -> fence of the writer that holds it
 local REPAIRS = root .. ':repairs'  -- ZSET   job id -> when to look whether its turn is stored twice
 local ERASURES = root .. ':erasures' -- ZSET  lane id -> when its erasure was asked for
 local WORKERS = root .. ':workers'  -- ZSET   '<queue> <worker>' -> when it last swept
+local QUARANTINE = root .. ':quarantine' -- STREAM of notes of messages that were no hints
+local NEWER = root .. ':newer'      -- STRING the newest version that records were held for
 local SEQUENCE = root .. ':seq'     -- STRING the counter
 local LANES = 'memories.0'          -- the agenda of lanes
 
@@ -62,6 +65,25 @@ local function placed(agenda, id)
     if redis.call('ZSCORE', place(name, agenda), id) then return true end
   end
   return false
+end
+
+-- A record of a newer version than ours is held, never guessed: it is left as it is and looked at
+-- again in a while, by someone who knows it, if there is one (I13). ZSET held:<agenda>: id -> when.
+local HOLD, LISTED = 60000, 300000  -- ms
+local function newer(id, known)
+  local version = redis.call('HGET', job_key(id), 'v')
+  return version and tonumber(version) > tonumber(known) and version
+end
+
+local function list_held(agenda, id, version)
+  redis.call('ZADD', place('held', agenda), now, id)
+  local newest = math.max(tonumber(version), tonumber(redis.call('GET', NEWER) or 0))
+  redis.call('SET', NEWER, newest, 'PX', LISTED)
+end
+
+local function hold(agenda, id, version)
+  put('waiting', agenda, id, now + HOLD)
+  list_held(agenda, id, version)
 end
 
 local function queue_key(agenda)
@@ -134,6 +156,16 @@ local function leave_lane(lane, id, tenant)
   redis.call('ZREM', behind_key(tenant), lane)
 end
 
+-- Turns that go into one add are a batch, named by the oldest: from its first begin on, all that is
+-- known of their storing stands in the record of that one, its turns in 'batch'.
+local function batch_of(id)
+  local batch = redis.call('HGET', job_key(id), 'batch')
+  if not batch then return { id } end
+  local ids = {}
+  for each in string.gmatch(batch, '%S+') do ids[#ids + 1] = each end
+  return ids
+end
+
 local function enter_lane(lane, id, tenant, seq, created)
   redis.call('ZADD', lane_key(lane), seq, id)
   redis.call('ZADD', behind_key(tenant), 'LT', created, lane)
@@ -152,9 +184,11 @@ local function retain(id, retention_ms) redis.call('PEXPIRE', job_key(id), reten
 -- that a line that was lost holds up nobody.
 local ASIDE = 300000                -- ms
 
+-- A state that only a newer version knows is no end.
+local ENDED = { succeeded = 1, failed = 1, cancelled = 1, expired = 1 }
 local function is_open(id)
   local state = redis.call('HGET', job_key(id), 'state')
-  return state == 'queued' or state == 'running'
+  return state and not ENDED[state]
 end
 
 -- The first in line before a sequence number; a record that has ended or is gone is passed over.
@@ -206,6 +240,10 @@ local function end_job(id, state, code, retention_ms, stream_ms)
   end
   close_job(id, job[3], job[7], stream_ms)
   retain(id, retention_ms)
+  if state == 'failed' then
+    redis.call('ZREMRANGEBYSCORE', FAILED, '-inf', now - retention_ms)
+    redis.call('ZADD', FAILED, now, id)
+  end
 end
 
 -- The same for one that somebody may be running: they are told to stop at once.
@@ -253,6 +291,44 @@ local function comeback(name, octave)
   local pace = 2 ^ math.min((slot - base) / octave, FASTEST)
   redis.call('HSET', gate_key(name), 'next', slot + octave / pace)
   return math.ceil(slot - now)
+end
+
+local function is_being_erased(lane)
+  local state = redis.call('HGET', erasure_key(lane), 'state')
+  return state and state ~= 'erased'
+end
+
+-- A run is one replay of many letters, as an operator pressed it; it stands on the first shard,
+-- beside the audit of what operators did.
+local RUNS = root .. ':runs'        -- ZSET   run -> when it began
+local AUDIT = root .. ':audit'      -- STREAM of deeds: who, what, of which run, more as JSON
+local MOST_DEEDS = 100000
+local function run_key(run) return root .. ':run:' .. run end                 -- HASH
+local function todo_key(run) return root .. ':run-todo:' .. run end           -- ZSET letter -> place
+local function outcomes_key(run) return root .. ':run-outcomes:' .. run end   -- HASH job id -> outcome
+
+local function drives(run, token) return redis.call('HGET', run_key(run), 'driver') == token end
+
+local function keep_run(run, lifetime_ms)
+  for _, key in ipairs({ run_key(run), todo_key(run), outcomes_key(run) }) do
+    redis.call('PEXPIRE', key, lifetime_ms)
+  end
+end
+
+local function note_deed(who, what, run, told)
+  redis.call('XADD', AUDIT, 'MAXLEN', '~', MOST_DEEDS, '*', 'by', who, 'what', what, 'run', run,
+    'told', told)
+end
+
+local function end_run(run, state, why, who)
+  redis.call('HSET', run_key(run), 'state', state, 'reason', why)
+  local told = { reason = why }
+  local fields = redis.call('HGETALL', run_key(run))
+  for i = 1, #fields, 2 do
+    local outcome = string.match(fields[i], '^n:(.+)$')
+    if outcome and fields[i + 1] ~= '0' then told[outcome] = tonumber(fields[i + 1]) end
+  end
+  note_deed(who, state, run, cjson.encode(told))
 end
 
 -- Every script ends with its answer and the hints that the caller must send.

@@ -13,6 +13,9 @@ if ARGV[5] == '0' then
   redis.call('HSET', job_key(id), 'attempts', job[5] - 1)
   redis.call('HINCRBY', job_key(id), 'snoozes', 1)
 end
-if ARGV[6] ~= '' then redis.call('HSET', job_key(id), 'code', ARGV[6]) end
+if ARGV[6] ~= '' then
+  redis.call('HSET', job_key(id), 'code', ARGV[6])
+  redis.call('HSETNX', job_key(id), 'first_failed', now)
+end
 if delay > 0 then put('waiting', job[4], id, now + delay) else hint(job[4], id) end
 return answer('ok')

@@ -1,0 +1,161 @@
+"""A guard for the hot path that a noisy machine cannot fool: it counts calls, not seconds.
+
+`python -m benchmarks.guard` counts the Python and C functions that one step calls, compares with
+the last entry of `docs/benchmarks/history.json` and fails if a step calls a tenth more of them;
+`--keep` adds an entry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+from shared.contracts import ChatRequest, Reply, Timings, Usage
+from shared.ledger.ledger import Ledger
+from shared.settings import Settings
+from shared.version import __version__
+from tests.standins.valkey import Valkey
+from workers import prompt
+from workers.ports import Recall, Recalled
+
+HISTORY = Path("docs/benchmarks/history.json")
+
+_MOST_GROWTH = 1.1
+_TIMES = 30
+_USER = "user-1"
+_LIMITS = prompt.Limits(prompt_tokens=32_000, max_tokens=4096, model="m", system=None)
+_AT = datetime(2026, 10, 1, tzinfo=UTC)
+_RECALLED = Recall(
+    tuple(
+        Recalled(
+            id=f"m{n}", owner="default/user-1", text="The user prefers Celsius",
+            score=0.5, created_at=_AT, turn_id=f"j00_{n:032x}",
+        )
+        for n in range(3)
+    )
+)  # fmt: skip
+
+
+def counted(call: Callable[[], object]) -> int:
+    """Return how many functions, of Python and of C, a call calls."""
+    calls = 0
+
+    def note(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+async def _counted(step: Callable[[], Awaitable[object]]) -> int:
+    """Do the same for a coroutine, with all that the event loop does meanwhile."""
+    calls = 0
+
+    def note(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        await step()
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+async def _life(ledger: Ledger) -> dict[str, int]:
+    """Take one job through its life; return what each step has called."""
+    jobs, found = ledger.jobs, {}
+    asked = {"user_id": _USER, "message": "What is a good temperature?"}
+    request = ChatRequest.parse(asked, max_bytes=65_536, max_tokens=16_000)
+    job_id = jobs.new_id(request)
+    found["submit"] = await _counted(lambda: jobs.submit(job_id, request))
+    claims = []
+
+    async def claim() -> None:
+        claims.append(await jobs.claim(job_id, "token"))
+
+    found["claim"] = await _counted(claim)
+    (held,) = claims
+    assert held is not None, "the job is not to be had"
+    found["prompt"] = counted(
+        lambda: prompt.build(
+            request, _RECALLED, overlay=(), history=(), limits=_LIMITS, user_tag="tag"
+        )
+    )
+    found["delta"] = await _counted(lambda: jobs.delta(held, 1, "Twenty-one degrees. "))
+    reply = Reply(
+        job_id=job_id, user_id=_USER, conversation_id=None, text="21 °C", stop_reason="end_turn",
+        model="m", usage=Usage(input=1, output=1), memory="fresh", attempts=1,
+        timings_ms=Timings(queued=1, recall=1, model=1, total=3),
+    )  # fmt: skip
+    found["finish"] = await _counted(lambda: jobs.finish(held, reply, skip="pleasantry"))
+    return found
+
+
+async def _measured(url: str) -> dict[str, int]:
+    settings = Settings(redis_url=url, durability="none", memory="hosted")
+    async with Ledger(settings, patience_s=5.0) as ledger:
+        await _life(ledger)
+        lives = [await _life(ledger) for _ in range(_TIMES)]
+    return {step: int(statistics.median(life[step] for life in lives)) for step in lives[0]}
+
+
+def measure() -> dict[str, int]:
+    """Return how many functions each step of a job calls."""
+    with Valkey() as valkey:
+        return asyncio.run(_measured(valkey.url))
+
+
+def grown(now: dict[str, int], before: dict[str, int]) -> list[str]:
+    """Return the steps that call a tenth more functions than before."""
+    return [step for step in now if now[step] > before.get(step, now[step]) * _MOST_GROWTH]
+
+
+def history() -> list[dict[str, object]]:
+    """Return what was found before, oldest first."""
+    kept: list[dict[str, object]] = json.loads(HISTORY.read_text()) if HISTORY.exists() else []
+    return kept
+
+
+def keep(calls: dict[str, int], **more: object) -> None:
+    """Add an entry to the history."""
+    HISTORY.parent.mkdir(parents=True, exist_ok=True)
+    entry = {"version": __version__, "calls": calls, **more}
+    HISTORY.write_text(json.dumps([*history(), entry], indent=2) + "\n")
+
+
+def check(calls: dict[str, int]) -> list[str]:
+    """Return what is worse than in the last entry of the history, if there is one."""
+    last = history()[-1:]
+    return grown(calls, last[0]["calls"]) if last else []  # type: ignore[arg-type]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Count, print, compare; return 1 if a step has grown."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description=__doc__)
+    parser.add_argument("--keep", action="store_true", help="add an entry to the history")
+    told = parser.parse_args(arguments)
+    calls = measure()
+    worse = check(calls)
+    for step, count in calls.items():
+        print(f"{step:8} {count:5} calls{'  grown' if step in worse else ''}")
+    if told.keep:
+        keep(calls)
+    return 1 if worse else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""SAQ as its documentation has it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+from saq import Queue, Worker
+
+from benchmarks.peers.jobs import IN_FLIGHT, REDIS, jobs
+
+#: As many connections as there are jobs at once: the client's own limit is 100.
+_REDIS = f"{REDIS}?max_connections={10 * IN_FLIGHT}"
+
+
+async def job(context: dict[str, Any], *, job_id: str, user: str, message: str) -> None:
+    """Do the job."""
+    await context["clients"].job(job_id, user, message)
+
+
+async def _open(context: dict[str, Any]) -> None:
+    from benchmarks.peers.body import Clients
+
+    context["clients"] = Clients()
+
+
+async def _work() -> None:
+    queue = Queue.from_url(_REDIS)
+    await Worker(queue, [job], concurrency=IN_FLIGHT, startup=_open).start()
+
+
+async def _submit(run: str, count: int) -> None:
+    queue = Queue.from_url(_REDIS)
+    await queue.connect()
+    for job_id, user, message in jobs(run, count):
+        await queue.enqueue("job", job_id=job_id, user=user, message=message, timeout=600)
+    await queue.disconnect()
+
+
+if __name__ == "__main__":
+    asyncio.run(_work() if sys.argv[1] == "work" else _submit(sys.argv[2], int(sys.argv[3])))

@@ -1,0 +1,214 @@
+"""`python -m tests.faults.plants`: take each mechanism out, and see that a test turns red.
+
+Each bug is planted in a copy of the tree, never in the tree itself. A plant names the promise that
+it breaks, the text that it replaces and the test that must fail; `docs/guarantees.md` shows the
+list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LUA = "shared/ledger/lua"
+_PACKAGES = ("producer", "shared", "workers", "tests", "docs")
+_LONGEST_S = 300
+
+#: What pytest ends with; anything else is an accident.
+_PASSED, _FAILED = 0, 1
+
+
+@dataclass(frozen=True)
+class Plant:
+    """One mechanism taken out: in `file`, `old` becomes `new`; then `test` must fail."""
+
+    promise: str
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+PLANTS = (
+    Plant(
+        "I1", "no deadline in the sweep", f"{LUA}/sweep.lua",
+        "for _, id in ipairs(due(OPEN, now, limit)) do expire(id) end",
+        "", "tests/ledger/test_sweep.py",
+    ),
+    Plant(
+        "I1", "attempts without a cap", f"{LUA}/claim.lua",
+        "if tonumber(attempts) >= tonumber(ARGV[5]) then",
+        "if false then", "tests/ledger/test_claim.py",
+    ),
+    Plant(
+        "I2", "no fence on a job", f"{LUA}/ledger.lua",
+        "return job[1] == 'running' and job[2] == fence",
+        "return job[1] == 'running'", "tests/ledger/test_claim.py",
+    ),
+    Plant(
+        "I2", "a delta sent twice stands twice", f"{LUA}/delta.lua",
+        "if not last or last[1] ~= fence .. '-' .. ARGV[4] then",
+        "if true then", "tests/ledger/test_events.py",
+    ),
+    Plant(
+        "I3", "the turn is put into its lane outside the script", f"{LUA}/finish.lua",
+        "  set_turn(id, job[3], 'awaited', 'pending')\n",
+        "", "tests/ledger/test_lanes.py",
+    ),
+    Plant(
+        "I3", "a doubtful turn is not looked at again", f"{LUA}/settle.lua",
+        "redis.call('ZADD', REPAIRS, now + ARGV[9], id)",
+        "", "tests/unit/test_repair.py",
+    ),
+    Plant(
+        "I3", "a gap goes unseen", f"{LUA}/gaps.lua",
+        "if not in_lane(job.lane, id) then\n    gap(id, 'not_in_lane'",
+        "if false then\n    gap(id, 'not_in_lane'", "tests/ledger/test_gaps.py",
+    ),
+    Plant(
+        "I4", "no fence on a lane", f"{LUA}/ledger.lua",
+        "return redis.call('HGET', FENCES, lane) == fence end",
+        "return true end", "tests/ledger/test_lanes.py",
+    ),
+    Plant(
+        "I4", "a conversation runs two jobs at once", f"{LUA}/claim.lua",
+        "if state == 'queued' and steps_aside(id, agenda, job[14], job[12]) then",
+        "if false then", "tests/ledger/test_conversations.py",
+    ),
+    Plant(
+        "I3", "settling a batch settles one turn", f"{LUA}/settle.lua",
+        "for _, each in ipairs(batch_of(id)) do",
+        "for _, each in ipairs({ id }) do", "tests/ledger/test_batches.py",
+    ),
+    Plant(
+        "I3", "a batch is begun anew with other turns", f"{LUA}/begin.lua",
+        "if turn[5] and turn[5] ~= batch then return answer('regrouped') end",
+        "", "tests/ledger/test_batches.py",
+    ),
+    Plant(
+        "I3", "no look before a turn is added again", "workers/remember.py",
+        "earlier = await self._earlier(claim, batch) if unknown else None",
+        "earlier = None", "tests/unit/test_remember.py",
+    ),
+    Plant(
+        "I3", "no lease margin before an add", "workers/remember.py",
+        "self._leases.assure(claim.lane)",
+        "pass", "tests/unit/test_remember.py",
+    ),
+    Plant(
+        "I5", "no check of whose memory it is", "workers/recall.py",
+        "tuple(row for row in rows if row.owner == owner and row.score >= self._least_score)",
+        "tuple(row for row in rows if row.score >= self._least_score)",
+        "tests/unit/test_recall.py",
+    ),
+    Plant(
+        "I8", "no sweep", "shared/ledger/upkeep.py",
+        "await asyncio.gather(*(self._sweep(keys, seen) for keys in self._shards.all))",
+        "[Swept()]", "tests/ledger/test_sweep.py",
+    ),
+    Plant(
+        "I9", "an idempotency key without a fingerprint", f"{LUA}/submit.lua",
+        "known[2] == ARGV[7] and 'same' or 'reused'",
+        "'same'", "tests/ledger/test_submit.py",
+    ),
+    Plant(
+        "I9", "a submit does not wait for its replicas", "shared/ledger/replicated.py",
+        "if confirmed >= self._replicas:",
+        "if True:", "tests/ledger/test_replicas.py",
+    ),
+    Plant(
+        "I10", "a full queue takes more", f"{LUA}/submit.lua",
+        "if redis.call('ZCARD', OPEN) >= tonumber(ARGV[12]) then",
+        "if false then", "tests/ledger/test_submit.py",
+    ),
+    Plant(
+        "I12", "erased once, not twice", "workers/erase.py",
+        "if claim.state is ErasureState.ASKED and self._memories is not None:",
+        "if False:", "tests/ledger/test_erasures.py",
+    ),
+    Plant(
+        "I12", "an erasure fences nobody", f"{LUA}/erase_ask.lua",
+        "redis.call('HDEL', FENCES, lane)\n",
+        "", "tests/ledger/test_erasures.py",
+    ),
+    Plant(
+        "I12", "an erasure leaves the replies", f"{LUA}/erase_jobs.lua",
+        "redis.call('HDEL', job_key(id), unpack(gone))",
+        "", "tests/ledger/test_erasures.py",
+    ),
+    Plant(
+        "I13", "an older sweep expires a newer record", f"{LUA}/sweep.lua",
+        "if newer(id, ARGV[7]) then return redis.call('ZADD', OPEN, now + HOLD, id) end",
+        "", "tests/ledger/test_versions.py",
+    ),
+    Plant(
+        "I14", "two canaries at once", f"{LUA}/gate_ask.lua",
+        "(canary == token or lease <= now)",
+        "true", "tests/ledger/test_gates.py",
+    ),
+    Plant(
+        "I14", "an outage spends attempts", "workers/policy.py",
+        "return Verdict(Decision.SNOOZE, error.code, error.blame, delay_s)",
+        "return Verdict(Decision.RETRY, error.code, error.blame, delay_s)",
+        "tests/unit/test_policy.py",
+    ),
+)  # fmt: skip
+
+
+def fits(plant: Plant, root: Path = ROOT) -> bool:
+    """Return whether the text that a plant replaces stands in its file, once."""
+    return (root / plant.file).read_text().count(plant.old) == 1
+
+
+def turns_red(plant: Plant, folder: Path) -> bool:
+    """Plant one bug in a copy of the tree; return whether its test fails, and passes without it."""
+    for package in _PACKAGES:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    if _run(plant.test, folder) != _PASSED:
+        return False
+    planted = folder / plant.file
+    planted.write_text(planted.read_text().replace(plant.old, plant.new))
+    return _run(plant.test, folder) == _FAILED
+
+
+def _run(test: str, tree: Path) -> int:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+    ran = subprocess.run(
+        [*command, *test.split()],
+        cwd=tree,
+        env=os.environ | {"PYTHONPATH": str(tree)},
+        capture_output=True,
+        timeout=_LONGEST_S,
+        check=False,
+    )
+    return ran.returncode
+
+
+def main() -> None:
+    """Plant all, print the list, and fail if one went unseen."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.plants", description=__doc__)
+    parser.add_argument("only", nargs="*", help="words of a plant's name")
+    told = parser.parse_args()
+    unseen = []
+    for plant in PLANTS:
+        if told.only and not all(word in plant.name for word in told.only):
+            continue
+        with tempfile.TemporaryDirectory(prefix="afterword-plant-") as folder:
+            red = fits(plant) and turns_red(plant, Path(folder))
+        print(f"| {plant.promise} | {plant.name} | {plant.test} | {'red' if red else 'UNSEEN'} |")
+        unseen += [] if red else [plant.name]
+    sys.exit(bool(unseen))
+
+
+if __name__ == "__main__":
+    main()

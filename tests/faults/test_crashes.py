@@ -1,0 +1,74 @@
+"""A job that ends its worker, again and again, ends itself; the jobs beside it go on (I1)."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from producer import Job, JobFailed, JobState, Producer
+from shared.settings import Settings
+from tests.standins.claude_plays import Play
+from tests.standins.nursery import Nursery
+from tests.standins.providers import Providers
+from tests.standins.valkey import Valkey
+from tests.standins.waiting import wait_until
+
+pytestmark = [pytest.mark.faults, pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
+
+STARTS = 3
+POISON = "drink me"
+
+
+@pytest.mark.timeout(120)
+def test_a_job_that_kills_its_worker_fails_after_so_many_starts_and_good_jobs_go_on(
+    tmp_path: Path,
+) -> None:
+    with Valkey() as valkey, Providers() as providers, Nursery() as nursery:
+        environ = {
+            "AFTERWORD_REDIS_URL": valkey.url,
+            "AFTERWORD_DURABILITY": "none",
+            "AFTERWORD_MEMORY": "off",
+            "AFTERWORD_DATA_DIR": str(tmp_path),
+            "AFTERWORD_LEASE_S": "1",
+            "AFTERWORD_SWEEP_S": "0.1",
+            "AFTERWORD_MAX_ATTEMPTS": str(STARTS),
+            "ANTHROPIC_API_KEY": "test-key",
+            "ANTHROPIC_BASE_URL": providers.claude.url,
+        }
+        providers.do(lambda: providers.claude.interject(Play(match=POISON, hold=True, times=None)))
+
+        def start(number: int) -> int:
+            log = tmp_path / f"{number}.log"
+            return nursery.start(environ, log, "-Q", "replies", "-n", f"w{number}@crash")
+
+        with Producer(Settings.load(environ)) as producer:
+            worker = start(0)
+            poison = producer.submit(user_id="eve", message=POISON)
+            for number in range(1, STARTS + 1):
+                wait_until(lambda: providers.claude.held == 1, f"start {number}", 20)
+                assert _says(producer, f"hello {number}") == "ann"
+                os.kill(worker, signal.SIGKILL)
+                wait_until(lambda: providers.claude.held == 0, "its worker is gone", 20)
+                worker = start(number)
+            with pytest.raises(JobFailed) as caught:
+                poison.wait(timeout=30)
+            assert (caught.value.state, caught.value.code) == ("failed", "crashed_too_often")
+            assert _starts(poison) == STARTS
+            assert _says(producer, "hello again") == "ann"
+            asked = [str(seen.body) for seen in providers.claude.requests]
+            assert sum(POISON in body for body in asked) == STARTS
+
+
+def _says(producer: Producer, message: str) -> str:
+    """Let Ann say something; return whom the reply is for."""
+    job = producer.submit(user_id="ann", message=message)
+    reply = job.wait(timeout=30)
+    assert job.status().state is JobState.SUCCEEDED
+    return reply.user_id
+
+
+def _starts(job: Job) -> int:
+    return job.status().attempts

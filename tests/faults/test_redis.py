@@ -1,0 +1,274 @@
+"""Redis full, killed, cut off, silent, stopped, torn: what workers and submitters do then."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from producer import LedgerUnavailable, Producer, QueueFull
+from shared.ledger.ledger import Ledger
+from shared.settings import Settings
+from tests.standins.book import Book
+from tests.standins.proxy import Proxy
+from tests.standins.siege import PATIENCE_S, Load, Siege
+from tests.standins.sweeping import Ground, ground
+from tests.standins.valkey import Valkey
+from tests.standins.waiting import wait_until
+
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.system,
+    pytest.mark.redis,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]
+
+#: All cuts and jobs, or as many as fit into a minute and a half.
+WHOLE = os.environ.get("FAULTS") == "whole"
+JOBS = 400 if WHOLE else 60
+CUTS = 200 if WHOLE else 20
+
+#: Consumption goes on so soon after a fault is over.
+AFTER_A_CUT_S = 10.0
+AFTER_SILENCE_S = 20.0
+
+
+@pytest.fixture(scope="module")
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    with ground(tmp_path_factory.mktemp("redis")) as made:
+        yield made
+
+
+@pytest.fixture
+def valkey() -> Iterator[Valkey]:
+    with Valkey("--appendonly", "yes") as server:
+        yield server
+
+
+@pytest.fixture
+def siege(on: Ground, valkey: Valkey) -> Iterator[Siege]:
+    with Siege(on, valkey) as made:
+        made.start(2)
+        yield made
+
+
+def check(siege: Siege) -> None:
+    """Fail unless the bill is clean and nothing was said in the logs."""
+    wrong = siege.settle().wrong
+    assert not wrong, wrong
+    assert "canary" not in siege.logs()
+
+
+# --- full
+
+
+def test_a_full_redis_refuses_what_is_new_and_ends_what_is_open(siege: Siege) -> None:
+    redis = siege.valkey.client()
+    for _ in range(JOBS):
+        siege.submit()
+    redis.config_set("maxmemory", "1mb")
+    with Producer(siege.settings) as asking, pytest.raises(QueueFull, match="maxmemory"):
+        asking.submit(user_id="new", message="one too many")
+
+    wait_until(lambda: not siege.book.open_ends(), "all drains", PATIENCE_S)
+
+    assert int(redis.info("memory")["used_memory"]) > 1 << 20
+    redis.config_set("maxmemory", "0")
+    print(f"after the memory is back: {siege.answered_after_s():.2f} s")
+    check(siege)
+
+
+def test_a_worker_starts_on_a_full_redis(on: Ground, valkey: Valkey) -> None:
+    with Siege(on, valkey) as siege:
+        siege.submit()
+        valkey.client().config_set("maxmemory", "1mb")
+        siege.start(1)
+        check(siege)
+
+
+# --- killed, cut off, silent
+
+
+def test_a_redis_that_is_killed_three_times_loses_and_doubles_nothing(siege: Siege) -> None:
+    took = []
+    with Load(siege, JOBS):
+        for _ in range(3):
+            siege.answered_after_s()
+            siege.valkey.restart()
+            took.append(siege.answered_after_s())
+    print("after a kill:", [f"{one:.2f} s" for one in took])
+    assert max(took) < AFTER_A_CUT_S
+    check(siege)
+
+
+@pytest.mark.parametrize("fault", ["cut", "fall_silent"])
+async def test_workers_come_back_after_their_line_broke(
+    on: Ground, valkey: Valkey, fault: str
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with Proxy(valkey.port) as line:
+
+        def broken() -> list[float]:
+            with Siege(on, valkey, line=line.url) as siege:
+                siege.start(2)
+                return _after_each(siege, lambda: loop.call_soon_threadsafe(getattr(line, fault)))
+
+        took = await asyncio.to_thread(broken)
+    print(f"after {fault}:", [f"{one:.2f} s" for one in took])
+    assert max(took) < {"cut": AFTER_A_CUT_S, "fall_silent": AFTER_SILENCE_S}[fault]
+
+
+def _after_each(siege: Siege, act: Callable[[], object], times: int = 2) -> list[float]:
+    """Return how long the first reply took after each time that something happened."""
+    took = []
+    with Load(siege, JOBS):
+        for _ in range(times):
+            siege.answered_after_s()
+            act()
+            took.append(siege.answered_after_s())
+    check(siege)
+    return took
+
+
+# --- refusing for a while
+
+
+def _forgets_scripts(siege: Siege) -> None:
+    for _ in range(20):
+        siege.valkey.client().script_flush()
+        siege.submit()
+
+
+def _read_only(siege: Siege) -> None:
+    redis = siege.valkey.client()
+    redis.replicaof("127.0.0.1", "1")
+    _refuses(siege)
+    redis.replicaof("NO", "ONE")
+
+
+def _misconfigured(siege: Siege) -> None:
+    """Fail a snapshot, after which Redis refuses to write."""
+    redis = siege.valkey.client()
+    (siege.valkey.folder / "dump.rdb" / "in the way").mkdir(parents=True)
+    redis.config_set("save", "3600 1")
+    redis.bgsave()
+    _refuses(siege)
+    redis.config_set("save", "")
+
+
+def _busy(siege: Siege) -> None:
+    redis = siege.valkey.client()
+    redis.config_set("busy-reply-threshold", "50")
+    for_ever = threading.Thread(target=_run_for_ever, args=(siege.valkey.client(),))
+    for_ever.start()
+    _refuses(siege)
+    redis.script_kill()
+    for_ever.join()
+
+
+def _run_for_ever(redis: Redis) -> None:
+    with suppress(RedisError):  # it is killed
+        redis.eval("while true do end", 0)
+
+
+def _loading(siege: Siege) -> None:
+    """Start with a log that takes a while to load; Redis answers meanwhile, but with that only."""
+    slowly = ("--key-load-delay", "300", "--loading-process-events-interval-bytes", "1024")
+    siege.valkey.restart(*slowly)
+
+
+def _stopped(siege: Siege) -> None:
+    os.kill(siege.valkey.pid, signal.SIGSTOP)
+    _refuses(siege)
+    os.kill(siege.valkey.pid, signal.SIGCONT)
+
+
+def _refuses(siege: Siege) -> None:
+    before = len(siege.refused)
+
+    def knock() -> None:
+        while len(siege.refused) == before:
+            siege.submit()
+
+    threading.Thread(target=knock, daemon=True).start()  # the refused one is sent until accepted
+    wait_until(lambda: len(siege.refused) > before, "a job was refused", PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    "fault", [_forgets_scripts, _read_only, _misconfigured, _busy, _loading, _stopped]
+)
+def test_what_redis_refuses_for_a_while_is_done_later(
+    siege: Siege, fault: Callable[[Siege], None]
+) -> None:
+    took = _after_each(siege, lambda: fault(siege), times=1)
+    print(f"after {fault.__name__}: {took[0]:.2f} s")
+    assert max(took) < AFTER_A_CUT_S
+
+
+@pytest.mark.parametrize("key", ["k", None])
+def test_a_stopped_redis_is_told_of_in_time_with_what_to_do(
+    valkey: Valkey, key: str | None
+) -> None:
+    settings = Settings(redis_url=valkey.url, memory="off")
+    with Producer(settings) as producer:
+        producer.submit(user_id="ann", message="hello")
+        os.kill(valkey.pid, signal.SIGSTOP)
+        started = time.monotonic()
+        with pytest.raises(LedgerUnavailable, match=r"same idempotency key.*second job"):
+            producer.submit(user_id="ann", message="hello again", idempotency_key=key)
+        took = time.monotonic() - started
+        os.kill(valkey.pid, signal.SIGCONT)
+    assert took < settings.submit_timeout_s + 0.5
+
+
+# --- torn
+
+
+def test_a_log_that_was_cut_anywhere_holds_whole_steps_only(siege: Siege, tmp_path: Path) -> None:
+    with Load(siege, JOBS):
+        pass
+    siege.valkey.kill()
+    for number in range(CUTS):
+        folder = tmp_path / str(number)
+        shutil.copytree(siege.valkey.folder / "appendonlydir", folder)
+        log = max(folder.glob("*.incr.aof"))
+        at = random.Random(number).randrange(log.stat().st_size)
+        os.truncate(log, at)
+        assert not _half_done(siege.settings, folder), f"cut {log.name} at byte {at}"
+
+
+def _half_done(settings: Settings, log: Path) -> list[object]:
+    """Return what is wrong in the ledger that a Redis makes of a log."""
+    server = Valkey("--appendonly", "yes")
+    shutil.copytree(log, server.folder / "appendonlydir")
+    with server:
+        torn = settings.model_copy(update={"redis_url": server.url})
+        return [*asyncio.run(_gaps(torn)), *_miscounted(Book(torn))]
+
+
+async def _gaps(settings: Settings) -> list[object]:
+    async with Ledger(settings, patience_s=10) as ledger:
+        return [gap async for gap in ledger.gaps.find()]
+
+
+def _miscounted(book: Book) -> list[object]:
+    """Return how the counts differ from a recount."""
+    recount: Counter[str] = Counter()
+    for key in book.redis.scan_iter(book.keys.job("*")):
+        state, turn, tenant = book.redis.hmget(key, "state", "turn", "tenant")
+        recount.update([f"job:{state}:{tenant}", f"turn:{turn}:{tenant}"])
+    counts = book.counts()
+    return [] if counts == recount else [counts, recount]

@@ -1,0 +1,318 @@
+"""The corpus: this build reads and goes on with every state that the first release wrote."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shared.contracts import Event
+from shared.errors import Blame
+from shared.ledger.ledger import Ledger
+from shared.ledger.letters import Kind, Outcome
+from shared.ledger.records import Claim, EraseClaim, ErasureState, PastTurn, Swept
+from shared.lifecycle import JobState, TurnState
+from tests.ledger.corpus.record import EARLIER, FOLDER, JOB, KEY, REQUEST, STATES, reply
+from tests.standins.book import Book, asking, claim, lane_of, replay, reply_to, take
+from tests.standins.dump import dump, load
+
+pytestmark = pytest.mark.redis
+
+Load = Callable[[str], None]
+
+NAMES = [state.__name__ for state in STATES]
+NOT_ENDED = ("queued", "running", "snoozed")
+ANSWERED = ("pending", "skipped", "writing", "stored", "nothing", "dead")
+PAST_LEASE_S, PAST_DEADLINE_S = 31.0, 3601.0
+HALF = ["started", "delta", "delta"]
+
+#: Each dump: the state of its job, of its turn, its attempts, and what stands in its stream.
+READ: dict[str, tuple[str, str, int, list[str]]] = {
+    "queued": ("queued", "awaited", 0, []),
+    "running": ("running", "awaited", 1, HALF),
+    "snoozed": ("queued", "awaited", 0, HALF),
+    "failed": ("failed", "none", 1, [*HALF, "failed"]),
+    "cancelled": ("cancelled", "none", 1, [*HALF, "failed"]),
+    "expired": ("expired", "none", 0, ["failed"]),
+} | {name: ("succeeded", name, 1, [*HALF, "final"]) for name in ANSWERED}
+
+
+@pytest.fixture
+def given(book: Book) -> Load:
+    """Put a dump into the shard."""
+    return lambda name: load(book.redis, book.keys.root, FOLDER / f"v1-{name}.json")
+
+
+async def gaps(ledger: Ledger) -> list[tuple[str, str]]:
+    return [(gap.job_id, gap.what) async for gap in ledger.gaps.find()]
+
+
+async def finish(ledger: Ledger, held: Claim) -> list[Event]:
+    """Answer a job of the corpus; return its events."""
+    await ledger.jobs.finish(held, reply_to(held))
+    return list(await ledger.reading.events(JOB, None))
+
+
+async def store(ledger: Ledger, *, unknown: bool) -> None:
+    """Store the one turn that waits, and see that nothing is left to do."""
+    held = await take(ledger)
+    assert [turn.id for turn in held.turns] == [JOB]
+    assert held.turns[0].user_text == REQUEST["message"]
+    assert held.turns[0].batch == ((JOB,) if unknown else ()), "what may be stored gets no others"
+    assert await ledger.lanes.begin(held, JOB) is unknown
+    await ledger.lanes.settle(held, JOB, TurnState.STORED, memory_ids=["m"])
+    await ledger.lanes.release(held)
+    assert (await ledger.reading.status(JOB)).turn is TurnState.STORED
+    assert await gaps(ledger) == []
+
+
+def tallied(book: Book, state: str, turn: str) -> bool:
+    """Return whether the tallies say this of the job, and that the earlier one was stored."""
+    states = ("job:succeeded", f"job:{state}", "turn:stored", f"turn:{turn}")
+    return book.counts() == Counter(f"{name}:default" for name in states)
+
+
+def test_it_holds_every_state_and_no_other_file() -> None:
+    assert {path.stem for path in FOLDER.glob("*.json")} == {f"v1-{name}" for name in NAMES}
+    assert set(READ) == set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_it_is_read_as_it_was_meant(
+    ledger: Ledger, book: Book, given: Load, name: str
+) -> None:
+    given(name)
+    state, turn, attempts, kinds = READ[name]
+
+    status, said = await ledger.reading.outcome(JOB)
+
+    assert (status.state, status.turn, status.attempts) == (state, turn, attempts)
+    assert said == (reply() if state == "succeeded" else None)
+    events = await ledger.reading.events(JOB, None)
+    assert [event.type for event in events] == kinds
+    assert [event.text for event in events if event.text] == ["canary ", "half"][
+        : kinds.count("delta")
+    ]
+    assert tallied(book, state, turn)
+    assert await gaps(ledger) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_its_idempotency_key_stays_taken(ledger: Ledger, given: Load, name: str) -> None:
+    given(name)
+    expires_in = 0.001 if name == "expired" else None
+    request = asking(**REQUEST, idempotency_key=KEY, expires_in=expires_in)
+
+    found = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
+
+    assert (found.job_id, found.new) == (JOB, False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_sweep_does_no_more_than_is_due(
+    ledger: Ledger, book: Book, given: Load, name: str
+) -> None:
+    given(name)
+    before = book.job(JOB)
+
+    assert await ledger.upkeep.sweep() == Swept()
+
+    assert book.job(JOB) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_it_is_cancelled_unless_it_has_ended(
+    ledger: Ledger, book: Book, given: Load, name: str
+) -> None:
+    given(name)
+    state, turn, *_ = READ[name]
+
+    word = await ledger.jobs.cancel(JOB)
+
+    assert word == ("cancelled" if name in (*NOT_ENDED, "cancelled") else "ended")
+    assert tallied(book, *(("cancelled", "none") if name in NOT_ENDED else (state, turn)))
+    assert await gaps(ledger) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_it_expires_unless_it_has_ended(
+    ledger: Ledger, book: Book, given: Load, name: str
+) -> None:
+    given(name)
+    state, turn, *_ = READ[name]
+    book.pass_time(PAST_DEADLINE_S)
+
+    swept = await ledger.upkeep.sweep()
+
+    assert swept.expired == (name in NOT_ENDED)
+    assert tallied(book, *(("expired", "none") if name in NOT_ENDED else (state, turn)))
+    assert await gaps(ledger) == []
+
+
+async def test_a_queued_one_is_answered_with_what_was_said_before(
+    ledger: Ledger, given: Load
+) -> None:
+    given("queued")
+
+    held = await claim(ledger, JOB)
+
+    (before,) = held.history
+    assert before == PastTurn(EARLIER, before.at, "canary asked", "canary replied")
+    assert (held.attempt, held.remembered, held.body) == (1, True, asking(**REQUEST).body())
+    assert [event.type for event in await finish(ledger, held)] == ["started", "final"]
+    await store(ledger, unknown=False)
+
+
+async def test_a_running_one_is_taken_back_once_its_lease_is_over(
+    ledger: Ledger, book: Book, given: Load
+) -> None:
+    given("running")
+    assert await ledger.jobs.claim(JOB, "early") is None
+    book.pass_time(PAST_LEASE_S)
+
+    assert (await ledger.upkeep.sweep()).taken_back == 1
+    held = await claim(ledger, JOB)
+
+    assert held.attempt == 2
+    assert [event.type for event in await finish(ledger, held)] == [*HALF, "restart", "final"]
+    await store(ledger, unknown=False)
+
+
+async def test_a_snoozed_one_wakes_and_has_spent_no_attempt(
+    ledger: Ledger, book: Book, given: Load
+) -> None:
+    given("snoozed")
+    assert 50 < book.waits_s(JOB) <= 60
+    book.pass_time(60)
+
+    assert (await ledger.upkeep.sweep()).woken == 1
+    held = await claim(ledger, book.pop_hint("replies.3"))
+
+    assert (held.attempt, held.snoozes) == (1, 1)
+    assert [event.type for event in await finish(ledger, held)] == [*HALF, "restart", "final"]
+    await store(ledger, unknown=False)
+
+
+async def test_the_next_message_of_its_conversation_is_answered_after_it(
+    ledger: Ledger, given: Load
+) -> None:
+    given("pending")
+    request = asking("and now?", conversation_id="c")
+    following = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
+
+    held = await claim(ledger, following.job_id)
+
+    assert [turn.id for turn in held.history] == [EARLIER, JOB]
+    assert [turn.id for turn in held.overlay] == [JOB]
+
+
+async def test_a_pending_turn_is_stored(ledger: Ledger, given: Load) -> None:
+    given("pending")
+
+    await store(ledger, unknown=False)
+
+
+async def test_a_turn_whose_writer_was_lost_may_be_stored_already(
+    ledger: Ledger, book: Book, given: Load
+) -> None:
+    given("writing")
+    assert await ledger.lanes.claim(lane_of(), "early", most_turns=20) is None
+    book.pass_time(PAST_LEASE_S)
+
+    assert (await ledger.upkeep.sweep()).taken_back == 1
+
+    await store(ledger, unknown=True)
+
+
+@pytest.mark.parametrize("name", ["pending", "writing"])
+async def test_a_turn_that_fails_is_buried_and_comes_back(
+    ledger: Ledger, book: Book, given: Load, name: str
+) -> None:
+    given(name)
+    book.make_due(lane_of())
+    await ledger.upkeep.sweep()
+    held = await take(ledger)
+    await ledger.lanes.begin(held, JOB)
+
+    await ledger.lanes.bury(held, JOB, "rejected", Blame.THIS, "2")
+    await ledger.lanes.release(held)
+
+    assert [letter.id async for letter in ledger.dead.letters()] == [JOB]
+    assert await gaps(ledger) == []
+    assert await replay(ledger, JOB) is Outcome.WAITING
+    await store(ledger, unknown=True)
+
+
+async def test_a_dead_letter_is_listed_and_replayed(
+    ledger: Ledger, book: Book, given: Load
+) -> None:
+    given("dead")
+
+    (letter,) = [letter async for letter in ledger.dead.letters()]
+    assert (letter.id, letter.kind, letter.code) == (JOB, Kind.MEMORY, "rejected")
+    assert (letter.blame, letter.attempts, letter.replays) == (Blame.THIS, 1, 0)
+    assert (letter.failed_at, letter.worker_version) == (letter.buried_at, "0.1.0")
+    whole = await ledger.dead.letter(JOB)
+    assert (whole.message, whole.reply) == ("canary asked", "canary replied")
+
+    assert await ledger.dead.replay(letter.chosen, "run") is Outcome.WAITING
+    assert await ledger.dead.outcomes([JOB], "run") == {JOB: Outcome.WAITING}
+    assert tallied(book, "succeeded", "pending")
+    assert await gaps(ledger) == []
+    await store(ledger, unknown=True)
+    assert await ledger.dead.outcomes([JOB], "run") == {JOB: Outcome.STORED}
+
+
+async def test_a_dead_letter_is_discarded(ledger: Ledger, book: Book, given: Load) -> None:
+    given("dead")
+
+    assert await ledger.dead.discard((await ledger.dead.letter(JOB)).chosen)
+
+    assert tallied(book, "succeeded", "skipped")
+    assert [letter async for letter in ledger.dead.letters()] == []
+    assert await gaps(ledger) == []
+
+
+async def test_a_failed_job_is_replayed_as_a_new_one(ledger: Ledger, given: Load) -> None:
+    given("failed")
+    letter = await ledger.dead.letter(JOB)
+    assert (letter.kind, letter.code, letter.message) == (Kind.REPLY, "rejected", "canary asked")
+
+    assert await ledger.dead.replay(letter.chosen, "run") is Outcome.WAITING
+
+    again = (await ledger.dead.letter(JOB)).replayed_as
+    assert again is not None
+    held = await claim(ledger, again)
+    assert [turn.id for turn in held.history] == [EARLIER]
+    await ledger.jobs.finish(held, reply_to(held))
+    assert await ledger.dead.outcomes([JOB], "run") == {JOB: Outcome.ANSWERED}
+    assert (await ledger.reading.status(JOB)).state is JobState.FAILED
+    assert await gaps(ledger) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_it_is_erased(
+    ledger: Ledger, book: Book, given: Load, tmp_path: Path, name: str
+) -> None:
+    given(name)
+    state, *_ = READ[name]
+    left = tmp_path / "left.json"
+    await ledger.erasures.ask(lane_of(), "an operator")
+    book.make_due(lane_of())
+    await ledger.upkeep.sweep()
+
+    held = await ledger.lanes.claim(lane_of(), "eraser", most_turns=20)
+    assert isinstance(held, EraseClaim)
+    await ledger.erasures.empty(held)
+    await ledger.erasures.step(held, ErasureState.ERASED)
+
+    ended = "cancelled" if name in NOT_ENDED else state
+    status, said = await ledger.reading.outcome(JOB)
+    turn = TurnState.ERASED if state == "succeeded" else TurnState.NONE
+    assert (status.state, status.turn, said) == (ended, turn, None)
+    dump(book.redis, book.keys.root, left)
+    assert JOB in left.read_text()
+    assert "canary" not in left.read_text()
+    assert await gaps(ledger) == []

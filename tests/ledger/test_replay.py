@@ -1,0 +1,505 @@
+"""Replay that is safe to press: dry, a canary first, paced, abortable, resumable, once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from producer import AsyncOperator, DeadFilter, Operator, Outcome, Pace, Run, RunState
+from producer.replayer import Watch
+from shared.errors import IllegalStep, InvalidRequest, JobNotFound, LeaseLost
+from shared.ledger.ledger import Ledger
+from shared.ledger.letters import Kind
+from shared.names import lane_id, memory_key, shard_in, shard_of
+from shared.settings import Settings
+from tests.standins.book import Book, answer, replay, start, submit
+from tests.standins.scribe import Scribe
+
+pytestmark = pytest.mark.redis
+
+USERS = ("ann", "bob", "cyd")
+FAST = Pace(rate=1000)
+SOON = Pace(rate=1000, patience_s=1)
+
+
+@pytest.fixture(params=[1, 3])
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    return settings.model_copy(update={"shards": request.param})
+
+
+@pytest.fixture
+async def operator(settings: Settings) -> AsyncIterator[AsyncOperator]:
+    async with AsyncOperator(settings, by="olga@ops") as opened:
+        yield opened
+
+
+def lane(ledger: Ledger, user: str) -> str:
+    owner = memory_key("default", user)
+    return lane_id(owner, shard_of(owner, ledger.settings.shards))
+
+
+@pytest.fixture
+def scribe(ledger: Ledger) -> Scribe:
+    return Scribe(ledger, [lane(ledger, user) for user in USERS])
+
+
+@pytest.fixture
+async def letters(ledger: Ledger) -> list[str]:
+    """Give twelve dead letters of three users, oldest first."""
+    turns = [await answer(ledger, user_id=USERS[number % 3]) for number in range(12)]
+    gravedigger = Scribe(ledger, [lane(ledger, user) for user in USERS], lambda _: True)
+    await gravedigger.write_all()
+    for age_s, name in enumerate(reversed(turns), 1):  # else some were said in one millisecond
+        book = Book(ledger.settings, shard_in(name))
+        book.redis.hincrby(book.keys.job(name), "created", -1000 * age_s)
+    return turns
+
+
+async def dead(ledger: Ledger) -> set[str]:
+    return {letter.id async for letter in ledger.dead.letters()}
+
+
+def whole(book: Book) -> dict[str, bytes]:
+    """Return all that Redis holds for this test, as it would be stored."""
+    raw = book.redis.connection_pool.connection_kwargs | {"decode_responses": False}
+    client = type(book.redis)(**{name: raw[name] for name in ("host", "port", "db") if name in raw})
+    root = book.keys.root.partition(":")[0]
+    with client:
+        return {key: client.dump(key) for key in client.scan_iter(f"{root}:*", count=1000)}
+
+
+def after(outcomes: int, do: Callable[[], object]) -> Watch:
+    """Return a watch that does something once so many letters were looked at."""
+    done: list[bool] = []
+
+    def watch(run: Run) -> None:
+        if run.letters - run.left >= outcomes and not done:
+            done.append(True)
+            do()
+
+    return watch
+
+
+# -- dry
+
+
+async def test_looking_and_dry_runs_change_nothing(
+    ledger: Ledger, operator: AsyncOperator, book: Book, letters: list[str]
+) -> None:
+    await ledger.jobs.fail(await start(ledger), "broken")
+    before = whole(book)
+    assert len(before) > len(letters)
+
+    plan = await operator.plan(DeadFilter(), FAST)
+    run = await operator.replay(plan)
+    found = await operator.discard(DeadFilter(user_id="ann"))
+    listed = [letter async for letter in operator.dead(content=True)]
+    await operator.letter(letters[0])
+    assert (await operator.runs(), await operator.audit()) == ([], [])
+
+    assert whole(book) == before
+    assert (run.state, run.id, run.letters, run.left) == (RunState.DRY, "", 13, 13)
+    assert (found.dry, found.letters, found.discarded) == (True, 5, 0)
+    assert len(listed) == 13
+
+
+async def test_a_plan_counts_and_holds_what_it_saw(
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    failed = await start(ledger, user_id="dan")
+    await ledger.jobs.fail(failed, "too_large")
+
+    plan = await operator.plan(DeadFilter(), FAST)
+
+    assert (plan.turns, plan.jobs, plan.users) == (12, 1, 4)
+    assert plan.reasons == {"rejected": 12, "too_large": 1}
+    assert [letter.id for letter in plan.letters] == [*letters, failed.job_id], "oldest said first"
+    only = await operator.plan(DeadFilter(kind=Kind.MEMORY, user_id="ann", limit=2), FAST)
+    assert {letter.id for letter in only.letters} <= set(letters[::3])
+    assert len(only.letters) == 2
+    later = await answer(ledger, user_id="ann")
+    await Scribe(ledger, [lane(ledger, "ann")], lambda _: True).write_all()
+    async with scribe:
+        await operator.replay(only, go=True)
+    assert later in await dead(ledger), "it was not in the plan"
+
+
+async def test_a_letter_that_is_named_must_be_one(
+    operator: AsyncOperator, letters: list[str], ledger: Ledger
+) -> None:
+    await replay(ledger, letters[0])
+    with pytest.raises(IllegalStep, match=letters[0]):
+        await operator.plan(DeadFilter(ids=(letters[1], letters[0])))
+
+
+async def test_nothing_to_replay_begins_no_run(operator: AsyncOperator) -> None:
+    run = await operator.replay(await operator.plan(), go=True)
+    assert (run.state, run.letters) == (RunState.DONE, 0)
+    assert (await operator.runs(), await operator.audit()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("rate", 0), ("rate", float("nan")), ("canary", -1), ("most_dead", 0), ("patience_s", 0)],
+)
+def test_a_pace_that_cannot_be_is_refused_by_name(field: str, value: float) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Pace(**{field: value})  # type: ignore[arg-type]
+    assert refused.value.field == field
+
+
+# -- go
+
+
+async def test_a_run_replays_all_once_waits_for_them_and_says_so(
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    plan = await operator.plan(DeadFilter(code="reject"), FAST)
+    async with scribe:
+        run = await operator.replay(plan, go=True)
+
+    assert (run.state, run.reason, run.left) == (RunState.DONE, "", 0)
+    assert run.outcomes == {Outcome.STORED: 12}
+    assert scribe.added == Counter(letters)
+    assert await dead(ledger) == set()
+    kept = await operator.run(run.id)
+    assert (kept.by, kept.letters, kept.state) == ("olga@ops", 12, RunState.DONE)
+    assert kept.outcomes == {Outcome.STORED: 12}
+    assert kept.filter == '{"code": "reject"}'
+    assert await operator.outcomes(run.id) == dict.fromkeys(letters, Outcome.STORED)
+    assert [one.id for one in await operator.runs()] == [run.id]
+
+
+async def test_the_audit_says_who_did_what(
+    operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    async with scribe:
+        run = await operator.replay(await operator.plan(DeadFilter(limit=2), FAST), go=True)
+    await operator.discard(DeadFilter(user_id="cyd", limit=1), go=True)
+
+    deeds = [(deed.by, deed.what, deed.told) for deed in reversed(await operator.audit())]
+    assert deeds == [
+        ("olga@ops", "replay", {"filter": {"limit": 2}, "letters": 2}),
+        ("olga@ops", "done", {"reason": "", "stored": 2}),
+        ("olga@ops", "discard", {"filter": {"user_id": "cyd", "limit": 1}, "letters": 1}),
+        ("olga@ops", "discarded", {"discarded": 1, "refused": 0}),
+    ]
+    assert (await operator.audit())[-1].run == run.id
+
+
+async def test_a_note_in_the_audit_is_made_once(ledger: Ledger, operator: AsyncOperator) -> None:
+    for _ in range(2):
+        await ledger.runs.note_deed("olga", "erase", {"a": 1}, "token")
+    assert [deed.what for deed in await operator.audit()] == ["erase"]
+
+
+async def test_discarded_letters_are_never_stored(
+    ledger: Ledger, operator: AsyncOperator, letters: list[str]
+) -> None:
+    found = await operator.discard(DeadFilter(user_id="bob"), go=True)
+    assert (found.dry, found.letters, found.discarded, found.refused) == (False, 4, 4, 0)
+    assert await dead(ledger) == {one for at, one in enumerate(letters) if at % 3 != 1}
+
+
+async def test_a_canary_that_is_buried_again_stops_the_run_and_the_rest_is_untouched(
+    operator: AsyncOperator, book: Book, letters: list[str], scribe: Scribe, settings: Settings
+) -> None:
+    scribe.rejects = lambda _: True
+    books = [Book(settings, shard) for shard in range(settings.shards)]
+    before = {name: one.job(name) for name in letters for one in books if one.job(name)}
+    async with scribe:
+        run = await operator.replay(await operator.plan(None, FAST), go=True)
+
+    assert (run.state, run.reason) == (RunState.STOPPED, "canary_buried")
+    assert (run.outcomes[Outcome.DEAD], run.left) == (1, 11)
+    now = {name: one.job(name) for name in letters for one in books if one.job(name)}
+    assert {name for name in letters if now[name] != before[name]} == {letters[0]}
+    assert (await operator.run(run.id)).reason == "canary_buried"
+    scribe.rejects = lambda _: False
+    async with scribe:
+        again = await operator.resume(run.id)
+    assert again.state is RunState.DONE
+    assert again.outcomes == {Outcome.DEAD: 1, Outcome.STORED: 11}
+    assert scribe.added == Counter(letters[1:]), "each letter is replayed once a run"
+
+
+async def test_the_rest_waits_for_the_whole_canary(
+    ledger: Ledger, operator: AsyncOperator, letters: list[str]
+) -> None:
+    plan = await operator.plan(None, Pace(rate=1000, canary=3, patience_s=1))
+    run = await operator.replay(plan, go=True)
+    assert (run.state, run.reason) == (RunState.STOPPED, "canary_not_settled")
+    assert (run.outcomes, run.left) == ({Outcome.WAITING: 3}, 9)
+    assert await dead(ledger) == set(letters[3:])
+
+
+async def test_a_canary_that_someone_else_took_proves_nothing(
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    plan = await operator.plan(None, FAST)
+    async with scribe:
+        for name in letters[:4]:
+            await replay(ledger, name)
+        scribe.rejects = lambda turn_id: turn_id == letters[4]
+        run = await operator.replay(plan, go=True)
+    assert run.reason == "canary_buried"
+    assert run.outcomes[Outcome.REFUSED] == 4
+    assert run.left == 7
+
+
+async def test_a_run_stops_once_too_many_are_buried_again(
+    operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    scribe.rejects = lambda turn_id: turn_id != letters[0]
+    plan = await operator.plan(None, Pace(rate=20, most_dead=2))
+    async with scribe:
+        run = await operator.replay(plan, go=True)
+    assert (run.state, run.reason) == (RunState.STOPPED, "too_many_buried")
+    assert run.left > 0
+    assert run.outcomes[Outcome.DEAD] >= 2
+
+
+async def test_a_run_keeps_its_rate(
+    operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    clock = asyncio.get_running_loop().time
+    times: dict[int, float] = {}
+
+    def watch(run: Run) -> None:
+        times.setdefault(run.letters - run.left, clock())
+
+    plan = await operator.plan(None, Pace(rate=20, canary=0))
+    async with scribe:
+        await operator.replay(plan, go=True, watch=watch)
+    assert times[12] - times[1] >= 11 / 20 * 0.95
+    assert plan.estimate.minutes == pytest.approx(12 / 20 / 60)
+
+
+async def test_a_run_that_nobody_writes_for_gives_up_waiting_and_can_be_resumed(
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    plan = await operator.plan(None, Pace(rate=1000, canary=0, patience_s=1))
+    run = await operator.replay(plan, go=True)
+    assert (run.state, run.reason, run.left) == (RunState.STOPPED, "not_settled", 0)
+    assert run.outcomes == {Outcome.WAITING: 12}
+    async with scribe:
+        assert (await operator.resume(run.id)).outcomes[Outcome.STORED] == 12
+    assert scribe.added == Counter(letters)
+
+
+async def test_letters_of_erased_users_are_refused_and_told(
+    operator: AsyncOperator, letters: list[str], settings: Settings, scribe: Scribe
+) -> None:
+    plan = await operator.plan(None, FAST)
+    for shard in range(settings.shards):
+        book = Book(settings, shard)
+        for name in letters[::3]:
+            if book.job(name):
+                book.redis.hset(book.keys.job(name), "turn", "erased")
+    async with scribe:
+        run = await operator.replay(plan, go=True)
+    assert run.outcomes == {Outcome.ERASED: 4, Outcome.STORED: 8}
+
+
+async def test_a_full_ledger_stops_a_run_of_jobs_and_is_resumed(
+    ledger: Ledger, operator: AsyncOperator, settings: Settings
+) -> None:
+    await ledger.jobs.fail(await start(ledger), "broken")
+    plan = await operator.plan(None, SOON)
+    small = settings.model_copy(update={"max_queued": 1})
+    await submit(ledger)
+    async with AsyncOperator(small) as cramped:
+        run = await cramped.replay(plan, go=True)
+    assert (run.state, run.reason, run.left) == (RunState.STOPPED, "queue_full", 1)
+    assert (await operator.resume(run.id)).outcomes == {Outcome.WAITING: 1}
+
+
+# -- stopped, killed, pressed twice
+
+
+async def test_a_cancelled_run_is_aborted_and_goes_on_when_it_is_resumed(
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    plan = await operator.plan(None, Pace(rate=100))
+    async with scribe:
+        going = asyncio.Event()
+        pressed = asyncio.ensure_future(operator.replay(plan, go=True, watch=after(5, going.set)))
+        await going.wait()
+        pressed.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pressed
+        [run] = await operator.runs()
+        assert (run.state, run.reason) == (RunState.ABORTED, "interrupted")
+        assert 0 < run.left <= 7
+        assert len(await dead(ledger)) >= run.left
+        again = await operator.resume(run.id)
+    assert (again.state, again.outcomes[Outcome.STORED]) == (RunState.DONE, 12)
+    assert scribe.added == Counter(letters)
+    whats = [deed.what for deed in reversed(await operator.audit())]
+    assert whats == ["replay", "aborted", "resume", "done"]
+
+
+async def test_what_was_replayed_and_not_noted_is_not_replayed_again(
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    """The operator's process was killed right between the two."""
+    plan = await operator.plan(None, FAST)
+    run_id = await ledger.runs.begin(
+        plan.letters, by="late@ops", said="{}", pace=FAST, token="of the killed one"
+    )
+    for letter in plan.letters[:2]:
+        await ledger.dead.replay(letter, run_id)
+    scribe.rejects = lambda turn_id: turn_id == letters[0]
+    await scribe.write_all()  # one is stored meanwhile, one buried again
+    scribe.rejects = lambda _: False
+    async with scribe:
+        run = await operator.resume(run_id)
+        assert run.reason == "canary_buried"
+        run = await operator.resume(run_id)
+    assert run.outcomes == {Outcome.DEAD: 1, Outcome.STORED: 11}
+    assert scribe.added == Counter(letters[1:])
+    assert await dead(ledger) == {letters[0]}
+
+
+async def test_who_resumes_a_run_stops_whoever_drives_it(
+    settings: Settings, operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    plan = await operator.plan(None, Pace(rate=100))
+    taken = asyncio.Event()
+    async with scribe, AsyncOperator(settings, by="rita@ops") as other:
+        first = asyncio.ensure_future(operator.replay(plan, go=True, watch=after(3, taken.set)))
+        await taken.wait()
+        [begun] = await other.runs()
+        run = await other.resume(begun.id)
+        with pytest.raises(LeaseLost):
+            await first
+    assert (run.state, run.outcomes[Outcome.STORED]) == (RunState.DONE, 12)
+    assert scribe.added == Counter(letters)
+
+
+async def test_a_run_can_be_aborted_from_elsewhere(
+    ledger: Ledger, settings: Settings, operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    plan = await operator.plan(None, Pace(rate=100))
+    going = asyncio.Event()
+    async with scribe, AsyncOperator(settings, by="rita@ops") as other:
+        first = asyncio.ensure_future(operator.replay(plan, go=True, watch=after(3, going.set)))
+        await going.wait()
+        [begun] = await other.runs()
+        run = await other.abort(begun.id)
+        with pytest.raises(LeaseLost):
+            await first
+    assert (run.state, run.reason) == (RunState.ABORTED, "by rita@ops")
+    await scribe.write_all()
+    left = await dead(ledger)
+    assert run.left - 1 <= len(left) <= run.left, "one may have been on its way"
+    assert scribe.added == Counter(letters) - Counter(left)
+
+
+async def test_two_operators_at_once_replay_each_letter_once_and_account_for_it(
+    settings: Settings, operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    runs: list[Run] = []
+    ready = threading.Barrier(2)
+
+    def press() -> None:
+        with Operator(settings, by="thread@ops") as mine:
+            plan = mine.plan(DeadFilter(), FAST)
+            ready.wait(20)
+            runs.append(mine.replay(plan, go=True))
+
+    async with scribe:
+        await asyncio.gather(asyncio.to_thread(press), asyncio.to_thread(press))
+
+    assert scribe.added == Counter(letters)
+    assert [run.state for run in runs] == [RunState.DONE] * 2
+    assert [run.left for run in runs] == [0, 0]
+    assert sum(run.outcomes.get(Outcome.STORED, 0) for run in runs) == 12
+    assert sum(run.outcomes.get(Outcome.REFUSED, 0) for run in runs) == 12
+
+
+async def test_a_letter_buried_again_is_not_taken_from_an_older_plan(
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    plan = await operator.plan(DeadFilter(ids=(letters[0],)), SOON)
+    await replay(ledger, letters[0])
+    scribe.rejects = lambda _: True
+    await scribe.write_all()
+    run = await operator.replay(plan, go=True)
+    assert run.outcomes == {Outcome.REFUSED: 1}
+    assert (await ledger.dead.letter(letters[0])).replays == 1
+
+
+async def test_a_run_that_is_done_or_unknown_is_not_resumed(
+    operator: AsyncOperator, letters: list[str], scribe: Scribe
+) -> None:
+    async with scribe:
+        run = await operator.replay(await operator.plan(None, FAST), go=True)
+    assert (await operator.resume(run.id)).state is RunState.DONE
+    assert [deed.what for deed in await operator.audit()] == ["done", "replay"]
+    for ask in (operator.resume, operator.abort, operator.run):
+        with pytest.raises(JobNotFound):
+            await ask("r000000000000")
+
+
+async def test_a_run_of_a_newer_version_is_left_alone(
+    ledger: Ledger, operator: AsyncOperator, book: Book, letters: list[str]
+) -> None:
+    plan = await operator.plan(None, FAST)
+    run_id = await ledger.runs.begin(plan.letters, by="x", said="{}", pace=FAST, token="t")
+    book.redis.hset(f"{book.keys.root}:run:{run_id}", "v", 99)
+    with pytest.raises(IllegalStep, match="newer"):
+        await operator.resume(run_id)
+
+
+async def test_a_run_is_forgotten_after_the_retention_time(
+    operator: AsyncOperator, book: Book, letters: list[str], scribe: Scribe
+) -> None:
+    async with scribe:
+        await operator.replay(await operator.plan(None, FAST), go=True)
+    keys = [key for key in book.redis.scan_iter(f"{book.keys.root}:run*") if "run" in key]
+    lives = {key: book.redis.pttl(key) for key in keys if not key.endswith(":runs")}
+    assert lives
+    assert all(0 < life <= 30 * 86_400_000 for life in lives.values()), lives
+
+
+# -- the operator for plain code
+
+
+def test_the_plain_operator_offers_the_same(settings: Settings, valkey: object) -> None:
+    with Operator(settings, by="olga@ops") as operator:
+        assert list(operator.dead()) == []
+        plan = operator.plan(DeadFilter(user_id="ann"))
+        assert operator.replay(plan).state is RunState.DRY
+        assert operator.discard(DeadFilter(user_id="ann")).letters == 0
+        assert (operator.runs(), operator.audit()) == ([], [])
+        for ask in (operator.resume, operator.abort, operator.run, operator.outcomes):
+            if ask != operator.outcomes:
+                with pytest.raises(JobNotFound):
+                    ask("r000000000000")
+        with pytest.raises(JobNotFound):
+            operator.letter(f"j00_{0:032x}")
+
+
+def test_both_operators_have_the_same_surface() -> None:
+    def surface(kind: type) -> set[str]:
+        return {name for name in dir(kind) if not name.startswith("_")} - {"close", "aclose"}
+
+    assert surface(Operator) == surface(AsyncOperator)
+
+
+async def test_closing_an_operator_aborts_what_it_drives(
+    settings: Settings, operator: AsyncOperator, letters: list[str]
+) -> None:
+    other = AsyncOperator(settings)
+    going = asyncio.Event()
+    plan = await other.plan(None, FAST)
+    pressed = asyncio.ensure_future(other.replay(plan, go=True, watch=after(1, going.set)))
+    await going.wait()
+    await other.aclose()
+    await asyncio.wait([pressed])
+    assert (await operator.runs())[0].state is RunState.ABORTED

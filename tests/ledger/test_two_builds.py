@@ -1,0 +1,274 @@
+"""Two builds on one ledger: the first that was released, and this one, taking turns at random."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shared.errors import LeaseLost
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import Claim, EraseClaim, ErasureState, LaneClaim
+from shared.lifecycle import TurnState
+from shared.settings import Settings
+from tests.standins.book import Book, asking, lane_of, reply_to
+from tests.standins.book import claim as claim_it
+from tests.standins.older import Older, Refused
+
+pytestmark = pytest.mark.redis
+
+V1 = Path(__file__).with_name("corpus") / "v1.zip"
+USERS = ("ann", "bob")
+STEPS, AT_ONCE = 120, 4
+
+
+@pytest.fixture
+def older(settings: Settings, tmp_path: Path) -> Iterator[Older]:
+    with Older(
+        V1,
+        tmp_path,
+        redis_url=settings.redis_url,
+        namespace=settings.namespace,
+        durability="none",
+        memory="embedded",
+    ) as running:
+        yield running
+
+
+def reply_of(job_id: str, user_id: str, conversation_id: str | None = None) -> dict[str, object]:
+    """Return a reply in the form that both builds write."""
+    claim = Claim(job_id, "1", 1, 0, asking(user_id=user_id).body(), "", True, 0, 0, 0)
+    reply = reply_to(claim).model_dump(mode="json")
+    return reply | {"conversation_id": conversation_id}
+
+
+class Walk:
+    """Random steps, each by one of the two builds."""
+
+    def __init__(self, ledger: Ledger, older: Older, book: Book, seed: int) -> None:
+        self.ledger, self.older, self.book = ledger, older, book
+        self.random = random.Random(seed)
+        self.jobs: dict[str, str] = {}
+        self.claims: dict[str, Claim] = {}
+        self.theirs: dict[str, str] = {}
+        self.refused = 0
+        self.tokens = (f"token-{seed}-{number}" for number in itertools.count())
+
+    async def step(self) -> None:
+        names = ("submit", "claim", "claim", "claim", "end", "end", "write", "lapse", "sweep")
+        await getattr(self, self.random.choice(names))()
+
+    def mine(self) -> bool:
+        return self.random.random() < 0.5
+
+    def job(self) -> str:
+        """Pick one of the newest, so that both builds want the same ones."""
+        return self.random.choice([*self.jobs][-AT_ONCE:])
+
+    async def submit(self) -> None:
+        user = self.random.choice(USERS)
+        if self.mine():
+            request = asking(user_id=user)
+            found = await self.ledger.jobs.submit(self.ledger.jobs.new_id(request), request)
+            self.jobs[found.job_id] = user
+        else:
+            self.jobs[self.older.do("submit", {"user_id": user, "message": "hello"})] = user
+
+    async def claim(self) -> None:
+        job_id = self.job()
+        if not self.mine():
+            if fence := self.older.do("claim", job_id, next(self.tokens)):
+                self.theirs[job_id] = fence
+            return
+        found = await self.ledger.jobs.claim(job_id, next(self.tokens))
+        if found is not None:
+            self.claims[job_id] = found
+
+    async def end(self) -> None:
+        """End a job as whoever holds it, or held it once: then it is refused."""
+        job_id, how = self.job(), self.random.choice(("finish", "finish", "finish", "snooze"))
+        if self.random.random() < 0.1:
+            await self._cancel(job_id)
+        elif self.mine() and job_id in self.claims:
+            await self._end_mine(self.claims[job_id], how)
+        elif job_id in self.theirs:
+            self._end_theirs(job_id, how)
+
+    async def _cancel(self, job_id: str) -> None:
+        if self.mine():
+            await self.ledger.jobs.cancel(job_id)
+        else:
+            self.older.do("cancel", job_id)
+
+    async def _end_mine(self, held: Claim, how: str) -> None:
+        try:
+            if how == "finish":
+                await self.ledger.jobs.finish(held, reply_to(held))
+            else:
+                await self.ledger.jobs.snooze(held, 1, counted=False)
+            del self.claims[held.job_id]
+        except LeaseLost:
+            assert self.book.job(held.job_id)["fence"] != held.fence or self._is_over(held.job_id)
+
+    def _is_over(self, job_id: str) -> bool:
+        return self.book.job(job_id)["state"] != "running"
+
+    def _end_theirs(self, job_id: str, how: str) -> None:
+        more = reply_of(job_id, self.jobs[job_id]) if how == "finish" else 1
+        before = self.book.job(job_id)
+        done = "succeeded" if how == "finish" else "queued"
+        if before["fence"] == self.theirs[job_id] and before["state"] in ("running", done):
+            self.older.do(how, job_id, more)
+            return
+        with pytest.raises(Refused, match="LeaseLost"):
+            self.older.do(how, job_id, more)
+        assert self.book.job(job_id) == before
+        self.refused += 1
+
+    async def write(self) -> None:
+        """Store what a lane holds, in the order of the questions."""
+        lane = lane_of(self.random.choice(USERS))
+        expected = self._writable(lane)
+        if self.mine():
+            found = await self._write_mine(lane)
+        else:
+            found = self._write_theirs(lane)
+        assert found == expected
+
+    def _writable(self, lane: str) -> list[str]:
+        states = ((name, self.book.job(name)["turn"]) for name in self.book.lane(lane))
+        written = itertools.takewhile(lambda one: one[1] in ("pending", "writing"), states)
+        return [name for name, _ in written]
+
+    async def _write_mine(self, lane: str) -> list[str]:
+        found = await self.ledger.lanes.claim(lane, next(self.tokens), most_turns=20)
+        if found is None:
+            return []
+        assert isinstance(found, LaneClaim)
+        for turn in found.turns:
+            await self.ledger.lanes.begin(found, turn.id)
+            await self.ledger.lanes.settle(found, turn.id, TurnState.STORED, memory_ids=["m"])
+        await self.ledger.lanes.release(found)
+        return [turn.id for turn in found.turns]
+
+    def _write_theirs(self, lane: str) -> list[str]:
+        turns: list[str] = self.older.do("take", lane, next(self.tokens))
+        for turn in turns:
+            self.older.do("begin", lane, turn)
+            self.older.do("settle", lane, turn, "stored")
+        if turns:
+            self.older.do("release", lane)
+        return turns
+
+    async def lapse(self) -> None:
+        job_id = self.job()
+        self.book.make_due(job_id)
+        await self.sweep()
+        self.claims.pop(job_id, None)
+
+    async def settle_all(self) -> None:
+        """Answer and store whatever is left, each by one of the two; then the older is late."""
+        for job_id in [*self.jobs]:
+            self.book.make_due(job_id)
+            await self.sweep()
+            if (held := await self.ledger.jobs.claim(job_id, next(self.tokens))) is not None:
+                await self.ledger.jobs.finish(held, reply_to(held))
+        for lane in map(lane_of, USERS):
+            self.book.make_due(lane)
+            written = await self._write_mine(lane) if self.mine() else self._write_theirs(lane)
+            while written and self._writable(lane):
+                written = self._write_theirs(lane)
+        for job_id in self.theirs:
+            self._end_theirs(job_id, "finish")
+
+    async def sweep(self) -> None:
+        if self.mine():
+            await self.ledger.upkeep.sweep("replies newer")
+        else:
+            self.older.do("sweep")
+
+    async def check(self) -> None:
+        """Whatever is open stands in one place, tallies are right, and a job ends once."""
+        assert [gap async for gap in self.ledger.gaps.find()] == []
+        expected: Counter[str] = Counter()
+        for job_id in self.jobs:
+            record = self.book.job(job_id)
+            expected[f"job:{record['state']}:default"] += 1
+            expected[f"turn:{record['turn']}:default"] += 1
+            is_open = record["state"] in ("queued", "running")
+            assert len(self.book.places(job_id)) == int(is_open)
+            kinds = [event["type"] for event in self.book.events(job_id)]
+            ends = [kind for kind in kinds if kind in ("final", "failed")]
+            assert len(ends) == int(not is_open)
+        assert self.book.counts() == dict(expected)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("seed", range(3))
+async def test_they_keep_one_ledger_in_order(
+    ledger: Ledger, older: Older, book: Book, seed: int
+) -> None:
+    walk = Walk(ledger, older, book, seed)
+    await walk.submit()
+    for _ in range(STEPS):
+        await walk.step()
+        await walk.check()
+    await walk.settle_all()
+    await walk.check()
+    assert walk.refused > 0
+    over = Counter(book.job(job_id)["state"] for job_id in walk.jobs)
+    assert not {"queued", "running"} & set(over)
+    assert book.counts()["turn:stored:default"] == over["succeeded"] > 0
+
+
+async def test_what_the_first_release_wrote_is_read_and_gone_on_with(
+    ledger: Ledger, older: Older, book: Book
+) -> None:
+    asked = {"user_id": "ann", "message": "hello", "conversation_id": "c", "idempotency_key": "k"}
+    job_id = older.do("submit", asked)
+    assert older.do("claim", job_id, "older")
+    older.do("delta", job_id, 1, "half")
+    request = asking(conversation_id="c", idempotency_key="k")
+    again = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
+    assert (again.job_id, again.new) == (job_id, False)
+
+    book.make_due(job_id)
+    await ledger.upkeep.sweep()
+    held = await claim_it(ledger, job_id)
+    with pytest.raises(Refused, match="LeaseLost"):
+        older.do("finish", job_id, reply_of(job_id, "ann", "c"))
+    await ledger.jobs.finish(held, reply_to(held))
+
+    events = await ledger.reading.events(job_id, None)
+    assert [event.type for event in events] == ["started", "delta", "restart", "final"]
+    assert older.do("take", lane_of(), "older") == [job_id]
+
+
+async def test_what_the_first_release_wrote_is_erased(
+    ledger: Ledger, older: Older, book: Book
+) -> None:
+    done = older.do("submit", {"user_id": "ann", "message": "canary", "conversation_id": "c"})
+    older.do("claim", done, "older")
+    older.do("finish", done, reply_of(done, "ann", "c") | {"text": "canary"})
+    running = older.do("submit", {"user_id": "ann", "message": "canary", "idempotency_key": "k"})
+    older.do("claim", running, "older")
+    older.do("take", lane_of(), "older")
+    await ledger.erasures.ask(lane_of(), "an operator")
+
+    with pytest.raises(Refused, match="LeaseLost"):
+        older.do("begin", lane_of(), done)
+    mine = await ledger.lanes.claim(lane_of(), "eraser", most_turns=20)
+    assert isinstance(mine, EraseClaim)
+    await ledger.erasures.empty(mine)
+    await ledger.erasures.step(mine, ErasureState.ERASED)
+
+    with pytest.raises(Refused, match="LeaseLost"):
+        older.do("finish", running, reply_of(running, "ann"))
+    assert [book.job(name)["turn"] for name in (done, running)] == ["erased", "none"]
+    for name in (done, running):
+        assert not {"body", "reply"} & set(book.job(name))
+    assert not list(book.redis.scan_iter(f"{book.keys.root}:talk:*"))

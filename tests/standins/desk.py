@@ -1,0 +1,43 @@
+"""A memory worker's desk: a rememberer before a fake memory, on a real ledger."""
+
+from __future__ import annotations
+
+from shared.errors import Upstream
+from shared.ledger.ledger import Ledger
+from shared.settings import Settings
+from tests.fakes.memory import FakeMemories, Verb
+from tests.standins.book import lane_of
+from workers.erase import Eraser
+from workers.gate import Gatehouse
+from workers.lane import LaneKeeper
+from workers.leases import Leases
+from workers.remember import Rememberer
+
+VERSION = "9.9.9"
+
+
+class Memories(FakeMemories):
+    """A memory whose next call but one can be told to fail."""
+
+    def fail_second(self, verb: Verb, error: Upstream) -> None:
+        self.hang(verb).released.set()
+        self.fail(verb, error)
+
+
+class Desk:
+    """Writes lanes, and knows what its memory was asked."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, memories: Memories) -> None:
+        self.memories = memories
+        self.leases = Leases(ledger.jobs.renew, settings.lease_s)
+        self.gates = Gatehouse(ledger.gates)
+        rememberer = Rememberer(settings, ledger.lanes, memories, self.leases, VERSION, self.gates)
+        eraser = Eraser(ledger.erasures, memories, 30)
+        self._keeper = LaneKeeper(ledger.lanes, self.leases, rememberer, eraser)
+
+    async def write(self, lane: str | None = None) -> None:
+        await self._keeper.write(lane or lane_of())
+
+    @property
+    def calls(self) -> list[Verb]:
+        return [call.verb for call in self.memories.calls]

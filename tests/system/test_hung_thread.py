@@ -1,0 +1,62 @@
+"""A thread that hangs in mem0 does not keep its worker from ending, and loses no turn."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from producer import Job, Producer, TurnState
+from tests.standins.flaws import held
+from tests.standins.fleet import CANARY, PLIABLE, Fleet
+from tests.standins.waiting import wait_until
+from workers.pool.taskpool import LAST_S, PATIENCE_S
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.redis,
+    pytest.mark.faults,
+    pytest.mark.slow,
+    pytest.mark.timeout(180),  # what they wait for takes its time, more of it on a busy machine
+]
+
+DRAIN_S = 1.0
+SLACK_S = 4.0
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    with Fleet(AFTERWORD_DRAIN_S=str(DRAIN_S)) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_worker_whose_thread_hangs_ends_and_another_stores_the_turn(
+    fleet: Fleet, how: signal.Signals
+) -> None:
+    _, hung = fleet.start("responses", "memories", app=PLIABLE)
+    with Producer(fleet.settings) as producer:
+        with held(fleet.data_dir, "add"):
+            job = producer.submit(user_id="ann", message=f"I live in Lisbon, {CANARY}.")
+            wait_until(lambda: job.status().turn is TurnState.WRITING, "it is being written", 20)
+            started = time.monotonic()
+            code = hung.stop(how)
+            took_s = time.monotonic() - started
+
+        assert code != 0, "its end was no good one"
+        assert "ended by force" in hung.log
+        assert took_s < DRAIN_S + PATIENCE_S + LAST_S + SLACK_S
+        fleet.start("memories", app=PLIABLE)
+        wait_until(lambda: job.status().turn is TurnState.STORED, "another one stores it", 30)
+    assert _rows(fleet, job) == 1
+
+
+def _rows(fleet: Fleet, job: Job) -> int:
+    """Return how many memories came from a turn."""
+    with closing(sqlite3.connect(fleet.data_dir / "memory" / "memories.sqlite")) as sql:
+        count = "SELECT count(*) FROM memories WHERE turn_id = ?"
+        return int(sql.execute(count, (job.id,)).fetchone()[0])

@@ -1,0 +1,143 @@
+"""A worker that no longer takes hints is not alive, and ends; one that is busy, or idle, is."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from producer import Producer, TurnState
+from tests.standins.flaws import held
+from tests.standins.fleet import CANARY, COMMAND, PLIABLE, Fleet, Worker
+from tests.standins.proxy import Proxy
+from tests.standins.waiting import until, wait_until
+from workers.pool.taskpool import ENDS_WITHIN_S
+from workers.watchdog import LOOKS
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.redis,
+    pytest.mark.faults,
+    pytest.mark.slow,
+    pytest.mark.timeout(180),  # what they wait for takes its time, more of it on a busy machine
+]
+
+STALL_S = 3.0
+DRAIN_S = 1.0
+SLACK_S = 12.0
+
+DEAF = "tests.standins.deaf:app"
+
+
+@pytest.fixture
+def fleet() -> Iterator[Fleet]:
+    with Fleet(AFTERWORD_STALL_S=str(STALL_S), AFTERWORD_DRAIN_S=str(DRAIN_S)) as opened:
+        yield opened
+
+
+def _end(worker: Worker) -> tuple[int, float]:
+    """Wait for the end of a worker; return its exit code and how long that took."""
+    started = time.monotonic()
+    code = worker.process.wait(STALL_S + SLACK_S)
+    return code, time.monotonic() - started
+
+
+def test_a_worker_that_asks_for_no_hints_any_more_ends_and_is_not_alive(fleet: Fleet) -> None:
+    [deaf] = fleet.start("responses", app=DEAF)
+    fleet.afterword("alive", "responses")
+    (fleet.data_dir / "deaf").touch()
+
+    code, took_s = _end(deaf)
+
+    assert code != 0
+    assert took_s > STALL_S * (LOOKS - 1) / LOOKS - 1  # up to a second for the last answer
+    assert "took no hint" in deaf.log
+    wait_until(lambda: _dead(fleet), "nobody is alive", 30)
+
+
+def test_a_worker_whose_consumer_hangs_is_ended_by_force(fleet: Fleet) -> None:
+    """As in a call on a connection that is half open: it does not even hear that it should stop."""
+    [stuck] = fleet.start("responses", app=DEAF)
+    (fleet.data_dir / "stuck").touch()
+
+    assert stuck.process.wait(STALL_S + DRAIN_S + ENDS_WITHIN_S + SLACK_S) != 0
+
+    assert "ended by force" in stuck.log
+
+
+async def test_a_worker_whose_answers_never_come_ends(fleet: Fleet) -> None:
+    async with Proxy(fleet.valkey.port) as line:
+        worker = fleet.launch("responses", AFTERWORD_BROKER_URL=line.url)
+        await asyncio.to_thread(worker.ready)
+        line.swallow_answers_to(b"BRPOP")
+
+        code, _ = await asyncio.to_thread(_end, worker)
+
+    assert code != 0
+    assert "took no hint" in worker.log
+
+
+async def test_a_worker_whose_broker_is_away_is_not_alive_and_comes_back(fleet: Fleet) -> None:
+    async with Proxy(fleet.valkey.port) as line:
+        worker = fleet.launch("responses", AFTERWORD_BROKER_URL=line.url)
+        await asyncio.to_thread(worker.ready)
+        line.close()
+        await until(lambda: "the broker is away" in worker.log, "it is noticed", 20)
+        await asyncio.to_thread(wait_until, lambda: _dead(fleet), "it is not alive", 40)
+        assert worker.runs
+        await line.open()
+        await asyncio.to_thread(wait_until, lambda: _alive(fleet), "it is alive again", 60)
+
+    assert worker.runs
+
+
+def test_an_idle_worker_stays_alive(fleet: Fleet) -> None:
+    [idle] = fleet.start("responses")
+    started = time.monotonic()
+
+    wait_until(lambda: time.monotonic() - started > 4 * STALL_S, "some periods", 5 * STALL_S)
+
+    fleet.afterword("alive", "responses")
+    assert idle.runs
+    assert idle.stop() == 0
+
+
+def test_a_busy_worker_stays_alive(fleet: Fleet) -> None:
+    fleet.start("responses")
+    busy = fleet.launch("memories", "-c", "1", app=PLIABLE).ready()
+    with Producer(fleet.settings) as producer, held(fleet.data_dir, "add"):
+        job = producer.submit(user_id="ann", message=f"I live in Lisbon, {CANARY}.")
+        wait_until(lambda: job.status().turn is TurnState.WRITING, "its slot is taken", 20)
+        started = time.monotonic()
+        wait_until(lambda: time.monotonic() - started > 3 * STALL_S, "some periods", 4 * STALL_S)
+        fleet.afterword("alive", "memories")
+        assert busy.runs
+        assert job.status().turn is TurnState.WRITING
+
+
+def test_a_worker_that_lets_its_jobs_end_is_left_in_peace(fleet: Fleet) -> None:
+    fleet.start("responses")
+    [writer] = fleet.start("memories", app=PLIABLE, AFTERWORD_DRAIN_S="20")
+    with Producer(fleet.settings) as producer, held(fleet.data_dir, "add"):
+        job = producer.submit(user_id="ann", message=f"I live in Lisbon, {CANARY}.")
+        wait_until(lambda: job.status().turn is TurnState.WRITING, "it is being written", 20)
+        writer.send(signal.SIGTERM)
+        started = time.monotonic()
+        wait_until(lambda: time.monotonic() - started > 2 * STALL_S, "it drains", 3 * STALL_S)
+        assert writer.runs
+    assert writer.process.wait(SLACK_S) == 0
+    assert "took no hint" not in writer.log
+
+
+def _alive(fleet: Fleet) -> bool:
+    """Return whether a health check finds a worker for replies well."""
+    asking = fleet.popen(*COMMAND, "alive", "responses")
+    asking.communicate(timeout=30)
+    return asking.returncode == 0
+
+
+def _dead(fleet: Fleet) -> bool:
+    return not _alive(fleet)

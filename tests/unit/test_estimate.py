@@ -1,0 +1,54 @@
+"""What a replay is thought to take."""
+
+from __future__ import annotations
+
+import pytest
+
+from producer.estimate import Estimate, MemoryBackend, estimated
+from shared.ledger.letters import Kind
+
+#: Two turns of 300 and 600 bytes, and a job of 30 bytes.
+LETTERS = [(Kind.MEMORY, 300), (Kind.MEMORY, 600), (Kind.REPLY, 30)]
+HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
+
+
+def estimate(
+    backend: MemoryBackend, letters: list[tuple[Kind, int]] = LETTERS, **models: str
+) -> Estimate:
+    known = {"model": SONNET, "memory_model": HAIKU} | models
+    return estimated(letters, backend=backend, rate=0.5, **known)
+
+
+def test_an_embedded_memory_asks_no_model_for_a_turn() -> None:
+    found = estimate("embedded", LETTERS[:2])
+    assert (found.mem0_calls, found.llm_calls, found.input_tokens) == (4, 0, 0)
+    assert found.cost_usd == 0
+    assert found.minutes == pytest.approx(2 / 0.5 / 60)
+
+
+def test_the_platform_is_polled_and_extracts_by_itself() -> None:
+    found = estimate("hosted", LETTERS[:2])
+    assert (found.mem0_calls, found.llm_calls) == (10, 0)
+
+
+def test_a_self_hosted_memory_extracts_each_turn() -> None:
+    found = estimate("selfhosted", LETTERS[:2])
+    assert (found.mem0_calls, found.llm_calls) == (4, 2)
+    assert (found.input_tokens, found.output_tokens) == (20_000 + 100 + 200, 400)
+    assert found.cost_usd == pytest.approx((20_300 * 0.10 + 400 * 0.50) / 1e6)
+
+
+def test_a_failed_job_is_asked_again_and_then_stored() -> None:
+    found = estimate("embedded", LETTERS[2:])
+    assert (found.mem0_calls, found.llm_calls) == (3, 1)
+    assert found.cost_usd == pytest.approx((3_010 * 2 + 300 * 10) / 1e6)
+
+
+def test_without_a_memory_nothing_is_asked_of_it() -> None:
+    assert estimate("off").mem0_calls == 0
+
+
+def test_the_price_of_an_unknown_model_is_not_guessed() -> None:
+    assert estimate("selfhosted", memory_model="other").cost_usd is None
+    assert estimate("embedded", LETTERS[:2], memory_model="other").cost_usd == 0
+    assert estimate("embedded", model="other").cost_usd is None

@@ -1,0 +1,135 @@
+"""The watchdog: stops a worker without a pulse, and no other one."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tests.standins.waiting import until
+from workers.pool.pulse import Pulse
+from workers.watchdog import LOOKS, LOOKS_TO_RETURN, Watchdog
+
+STALL_S = 0.01 * LOOKS
+
+
+class Kennel:
+    """A watchdog, the broker it asks, and what it did."""
+
+    def __init__(self) -> None:
+        self.pulse = Pulse()
+        self.answers = True
+        self.asked = 0
+        self.stops = 0
+        self.dog = Watchdog(self.pulse, STALL_S, self._answers, self._stop)
+        self.watching = asyncio.create_task(self.dog.watch())
+
+    async def _answers(self) -> bool:
+        self.asked += 1
+        return self.answers
+
+    def _stop(self) -> None:
+        self.stops += 1
+
+
+@pytest.fixture
+async def kennel() -> AsyncIterator[Kennel]:
+    opened = Kennel()
+    yield opened
+    opened.watching.cancel()
+    await asyncio.gather(opened.watching, return_exceptions=True)
+
+
+async def looks(kennel: Kennel, count: int, *, beat: bool = False) -> None:
+    """Let the watchdog look so often, each time with or without a sign before it."""
+    for _ in range(count):
+        if beat:
+            kennel.pulse.beat()
+        await asyncio.sleep(STALL_S / LOOKS)  # noqa: TID251 it is time that this is about
+
+
+async def test_a_worker_without_a_pulse_is_stopped_once(
+    kennel: Kennel, caplog: pytest.LogCaptureFixture
+) -> None:
+    kennel.pulse.begin()
+
+    await until(lambda: kennel.stops, "it is stopped")
+
+    assert kennel.watching.done()
+    assert not kennel.dog.consuming
+    assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
+
+
+async def test_one_with_a_pulse_goes_on(kennel: Kennel) -> None:
+    kennel.pulse.begin()
+
+    await looks(kennel, 4 * LOOKS, beat=True)
+
+    assert kennel.dog.consuming
+    assert not kennel.stops
+
+
+async def test_without_a_consumer_that_can_give_signs_none_are_missed(kennel: Kennel) -> None:
+    await looks(kennel, 2 * LOOKS)
+
+    assert kennel.dog.consuming
+    assert not kennel.asked
+
+
+async def test_a_worker_that_stops_owes_no_signs(kennel: Kennel) -> None:
+    kennel.pulse.begin()
+    kennel.pulse.end()
+
+    await looks(kennel, 2 * LOOKS)
+
+    assert not kennel.asked
+
+
+async def test_asking_the_broker_again_is_no_sign(kennel: Kennel) -> None:
+    """It is how a consumer looks whose answers never come: kombu asks on a new connection."""
+    while not kennel.stops:
+        kennel.pulse.begin()
+        await looks(kennel, 1)
+
+    assert not kennel.dog.consuming
+
+
+async def test_while_the_broker_is_away_it_is_not_seen_and_not_stopped(kennel: Kennel) -> None:
+    kennel.answers = False
+    kennel.pulse.begin()
+
+    await until(lambda: kennel.asked > LOOKS_TO_RETURN + LOOKS, "it was asked for long")
+
+    assert not kennel.dog.consuming
+    assert not kennel.stops
+    kennel.pulse.beat()
+    await until(lambda: kennel.dog.consuming, "it is well again")
+
+
+async def test_celery_has_time_to_come_back_to_a_broker(kennel: Kennel) -> None:
+    kennel.answers = False
+    kennel.pulse.begin()
+    await until(lambda: kennel.asked, "the broker is away")
+    kennel.answers = True
+    before = kennel.asked
+
+    await until(lambda: kennel.stops, "it is stopped all the same")
+
+    assert kennel.asked - before >= LOOKS_TO_RETURN - 1
+
+
+async def test_one_long_pause_of_the_process_is_one_look(kennel: Kennel) -> None:
+    kennel.pulse.begin()
+    await looks(kennel, 2)
+
+    kennel.watching.get_loop().call_soon(_pause, STALL_S * 3)
+    await looks(kennel, 2)
+
+    assert kennel.dog.consuming
+
+
+def _pause(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: TID251 as a process that was stopped
