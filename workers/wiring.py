@@ -175,9 +175,7 @@ def _keeper(
         rememberer = Rememberer(settings, ledger.lanes, memories, leases, __version__, gates)
     # By then whoever was writing when it was asked for has answered, or lost its lease.
     settle_s = settings.write_timeout_s + settings.lease_s
-    return LaneKeeper(
-        ledger.lanes, leases, rememberer, Eraser(ledger.erasures, memories, settle_s)
-    )
+    return LaneKeeper(ledger.lanes, leases, rememberer, Eraser(ledger.erasures, memories, settle_s))
 
 
 def _tag_key(settings: Settings) -> bytes:

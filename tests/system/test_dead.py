@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from producer import Job, JobFailed, Operator, Producer, RunState, TurnState
+from producer import Job, JobFailed, Operator, Producer, Reply, RunState, TurnState
 from tests.standins.book import Book
 from tests.standins.claude_plays import Play
 from tests.standins.claude_wire import told
-from tests.standins.flaws import rejected
+from tests.standins.flaws import held, rejected
 from tests.standins.fleet import CANARY, COMMAND, PLIABLE, Fleet
 from tests.standins.waiting import wait_until
 
@@ -252,16 +252,25 @@ def test_an_old_preference_that_is_replayed_does_not_overrule_a_newer_one(
         becomes(celsius, TurnState.DEAD)
     becomes(producer.submit(user_id="ann", message=new), TurnState.STORED)
 
-    fleet.afterword("dead", "replay", celsius.id, "--go")
+    with held(fleet.data_dir, "add"):
+        go = ("dead", "replay", celsius.id, "--go", "--patience", "1s")
+        assert "canary_not_settled" in fleet.afterword(*go, code=1).stdout
+        assert asked(fleet, producer, old, new).memory == "overlay", "it is on its way"
+    becomes(celsius, TurnState.STORED)
 
-    assert celsius.status().turn is TurnState.STORED
-    asked = producer.submit(user_id="ann", message="Which temperature unit do I prefer?")
-    reply = asked.wait(timeout=SETTLED_S)
+    reply = asked(fleet, producer, old, new)
     assert reply.memory == "fresh"
-    lines = told(fleet.claude.requests()[-1]["body"])[-1].splitlines()
-    places = [next(at for at, line in enumerate(lines) if fact in line) for fact in (old, new)]
-    assert places == sorted(places), "oldest first, so the newer line has the last word"
     assert {old, new} <= {memory.text for memory in reply.memories}
+
+
+def asked(fleet: Fleet, producer: Producer, *facts: str) -> Reply:
+    """Ask for the preference; fail unless the prompt lists these facts in this order."""
+    job = producer.submit(user_id="ann", message="Which temperature unit do I prefer?")
+    reply = job.wait(timeout=SETTLED_S)
+    lines = told(fleet.claude.requests()[-1]["body"])[-1].splitlines()
+    places = [next(at for at, line in enumerate(lines) if fact in line) for fact in facts]
+    assert places == sorted(places), "oldest first, so the newer line has the last word"
+    return reply
 
 
 UNITS = ("Celsius", "Fahrenheit")
