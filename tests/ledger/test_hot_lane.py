@@ -35,6 +35,12 @@ def commands(book: Book) -> int:
     return sum(int(one["calls"]) for one in stats.values())
 
 
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Let eight turns go into one add."""
+    return settings.model_copy(update={"coalesce_turns": 8})
+
+
 async def test_others_are_stored_while_a_hot_lane_has_thousands_left(
     settings: Settings, ledger: Ledger, book: Book
 ) -> None:

@@ -44,6 +44,7 @@ _TIMES = {
     "AFTERWORD_MAX_ATTEMPTS": "20",
     "AFTERWORD_RECALL_BUDGET_MS": "5000",
     "AFTERWORD_REPAIR_S": str(REPAIR_S),
+    "AFTERWORD_COALESCE_TURNS": "8",
     "AFTERWORD_VISIBLE_S": "0.5",
 }
 #: While Ann's first turn is stored, her others gather: they go into one add.

@@ -10,6 +10,7 @@ import gc
 import logging
 import math
 import os
+import random
 import time
 import uuid
 from collections import Counter
@@ -22,7 +23,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as some
 
 from shared.ledger import gates
-from tests.standins.mischief import CLAUDE, MEM0, Mischief
+from tests.standins.mischief import CLAUDE, MEM0
 from tests.standins.trial import CANARY, Trial
 from workers import gate, policy, remember
 
@@ -86,8 +87,9 @@ def test_whatever_the_two_do_every_job_and_every_turn_comes_to_one_end(valkey: V
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(some.permutations(EVERYTHING))
-    def rehearse(order: Sequence[Mischief]) -> None:
+    @given(some.integers(0, 2**32))  # a whole order would be too long a word for Hypothesis
+    def rehearse(seed: int) -> None:
+        order = random.Random(seed).sample(EVERYTHING, len(EVERYTHING))
         scripts = [order[start::AT_ONCE] for start in range(AT_ONCE)]
         trials = [Trial(valkey.url, f"t-{uuid.uuid4().hex[:12]}", one) for one in scripts]
         with silence() as heard:

@@ -39,6 +39,12 @@ class Picky(Memories):
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Let eight turns go into one add."""
+    return settings.model_copy(update={"coalesce_turns": 8})
+
+
+@pytest.fixture
 def memories() -> Memories:
     return Memories(takes_batches=True)
 
