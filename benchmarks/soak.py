@@ -96,6 +96,8 @@ class Soak:
                 "AFTERWORD_LEASE_S": "3",
                 "AFTERWORD_HINT_GRACE_S": "2",
                 "AFTERWORD_REPAIR_S": "5",
+                "AFTERWORD_PENDING_S": "5",
+                "AFTERWORD_WRITE_TIMEOUT_S": "10",
                 "AFTERWORD_MAX_ATTEMPTS": "10",
                 "ANTHROPIC_API_KEY": "test-key",
                 "ANTHROPIC_BASE_URL": self._providers.claude.url,
@@ -240,6 +242,15 @@ class Soak:
         self._workers.append((pid, queue))
 
     async def _settled(self) -> None:
+        try:
+            await self._all_is_settled()
+        except (AssertionError, TimeoutError):
+            for job, user in self.diary.jobs.values():
+                if not await _is_over(job):
+                    print("not over:", user, await job.status())
+            raise
+
+    async def _all_is_settled(self) -> None:
         async with asyncio.timeout(_DRAIN_S):
             for job, _ in self.diary.jobs.values():
                 await until(partial(_is_over, job), f"{job.id} is over", _DRAIN_S)

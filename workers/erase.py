@@ -49,6 +49,8 @@ class Eraser:
             await self._end(claim)
 
     async def _end(self, claim: EraseClaim) -> None:
+        if self._memories is None:
+            logger.error("memory is off here: a user is erased in the ledger only")
         log = await self._erasures.rewrite_log()
         if log is LogRewrite.BUSY:
             await self._erasures.step(claim, claim.state, AGAIN_S)

@@ -88,7 +88,8 @@ class Gatehouse:
     def hear(self, message: str) -> None:
         """Take '<shut|doubted> <gate>'; what was missed costs one call that fails."""
         word, _, name = message.partition(" ")
-        if name and (word == GateState.SHUT or name not in self._views):
+        known = word in (GateState.SHUT, GateState.DOUBTED)  # a newer build may say more
+        if name and known and (word == GateState.SHUT or name not in self._views):
             self._see(name, GateState(word))
 
     def takes_note(self, name: str) -> bool:

@@ -173,8 +173,11 @@ def _keeper(
     rememberer = None
     if memories is not None:
         rememberer = Rememberer(settings, ledger.lanes, memories, leases, __version__, gates)
-    # By then whoever was writing when it was asked for has answered, or lost its lease.
+    # By then whoever was writing when it was asked for has answered, or lost its lease; and mem0's
+    # platform, which works on what it accepted by itself, is done with that.
     settle_s = settings.write_timeout_s + settings.lease_s
+    if settings.backend == "hosted":
+        settle_s += settings.pending_s
     return LaneKeeper(ledger.lanes, leases, rememberer, Eraser(ledger.erasures, memories, settle_s))
 
 

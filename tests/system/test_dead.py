@@ -22,7 +22,7 @@ from tests.standins.waiting import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
 SETTLED_S = 30
-SLOW = ("--go", "--canary", "0", "--rate", "1")
+SLOW = ("--go", "--canary", "0", "--rate", "0.4")
 
 
 @pytest.fixture(scope="module")

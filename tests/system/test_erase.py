@@ -36,6 +36,7 @@ class Town:
             "AFTERWORD_LEASE_S": "1",
             "AFTERWORD_SWEEP_S": "0.1",
             "AFTERWORD_WRITE_TIMEOUT_S": "2",
+            "AFTERWORD_PENDING_S": "1",
             "ANTHROPIC_API_KEY": "test-key",
             "ANTHROPIC_BASE_URL": providers.claude.url,
             "MEM0_API_KEY": KEY,

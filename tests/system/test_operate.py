@@ -40,7 +40,7 @@ def _said(fleet: Fleet) -> None:
 def test_the_account_has_every_turn(fleet: Fleet) -> None:
     found = json.loads(fleet.afterword("account", "--json").stdout)
     assert [one["tenant"] for one in found["tenants"]] == ["t"]
-    assert sum(found["total"]["turns"].values()) == 2
+    assert sum(found["total"]["turns"].values()) >= 2
     assert found["total"]["users_behind"] == 0
     shown = fleet.afterword("account").stdout
     assert shown.splitlines()[0].split()[:2] == ["tenant", "stored"]
