@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import os
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Sequence
@@ -47,7 +48,7 @@ class AsyncOperator:
         """Take the settings; without any, read the environment."""
         self._settings = settings or settings_in_use()
         self._ledger = Ledger(self._settings, patience_s=self._settings.submit_timeout_s)
-        self._by = by or f"{getpass.getuser()}@{socket.gethostname()}"
+        self._by = by or f"{_who()}@{socket.gethostname()}"
         self._checked = False
         self._drives: set[asyncio.Task[Any]] = set()
 
@@ -227,3 +228,11 @@ class AsyncOperator:
             await self._ledger.check()
             self._checked = True
         return self._ledger
+
+
+def _who() -> str:
+    """Return who runs this; in a container a user id may have no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid{os.getuid()}"

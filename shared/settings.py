@@ -212,7 +212,9 @@ class Settings(BaseModel):
         600.0, description="how often the fleet looks for turns that fell through, in seconds"
     )
     skip_pleasantries: bool = Field(
-        default=True, description="turns that only greet, thank or agree are not remembered"
+        default=True,
+        description="turns whose message only greets, thanks or agrees (`ok`, `thanks`; not "
+        "`yes` or `no`) are not remembered, whatever they answer",
     )
     sweep_s: PositiveSeconds = Field(
         1.0, description="how often each worker looks for lost hints and leases, in seconds"

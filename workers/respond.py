@@ -131,6 +131,8 @@ class Responder:
 
     def _reason_to_skip(self, request: ChatRequest, answer: Answer) -> str:
         """Return why a turn leaves nothing to remember, '' if it may."""
+        if self._settings.backend == "off":  # a producer that thinks otherwise is not waited for
+            return "memory_off"
         if answer.stop_reason in NOT_REMEMBERED:
             return answer.stop_reason
         pleasant = self._settings.skip_pleasantries and only_pleasant(request.message)

@@ -33,6 +33,9 @@ def forget(
     arrived. It cannot be undone. What the user says later is answered and remembered as ever.
     """
     found = asyncio.run(_forget(user_id, tenant, by, go=go, wait_s=wait_s))
+    if found is None and as_json:
+        _print_json(None)
+        raise click.exceptions.Exit(1)
     if found is None:
         click.echo(
             f"Nobody asked to forget {user_id} of {tenant}. Add --go to erase all they said."
