@@ -37,7 +37,7 @@ def open_embedder(name: str, config: Mapping[str, Any]) -> tuple[Embedder, int]:
     """Return an embedder and the length of its vectors; raise `Misconfigured` if it cannot work."""
     try:
         embedder = Embedder(_built(name, config))
-        return embedder, embedder.dims()
+        return embedder, config.get("embedding_dims") or embedder.dims()
     except ImportError as error:
         extra = "; install afterword[selfhosted]" if name == OFFLINE else ""
         missing = error.name or "a package that is not installed"
@@ -59,8 +59,8 @@ class Embedder:
         self.config = theirs.config
 
     def dims(self) -> int:
-        """Return how many numbers its vectors have: as it was told, else as it does it."""
-        return getattr(self.config, "embedding_dims", None) or len(self.embed("dims", "search"))
+        """Return how many numbers its vectors have; mem0's own figure may be a guess."""
+        return len(self.embed("dims", "search"))
 
     def embed(self, text: str, memory_action: str | None = "add") -> list[float]:
         """Return the vector of one text; the action `search` makes it a query."""

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from shared.errors import Misconfigured, Unavailable
+from shared.errors import Misconfigured, RateLimited, Unavailable
 from shared.settings import Settings
 from workers.adapters.mem0_errand import errand
 from workers.adapters.mem0_extraction import Extractor, instructions
@@ -163,7 +163,10 @@ def _warm(memory: Any, url: str) -> Any:
     """Look at the table and load the embedder now, not while somebody waits for them."""
     from workers.adapters.pgvector_login import check_login
 
-    memory.embedding_model.embed("warm up", "search")
+    try:
+        memory.embedding_model.embed("warm up", "search")
+    except (Unavailable, RateLimited) as error:
+        logger.warning("the embedder cannot be used yet: %s", error)
     try:
         check_login(url)
         memory.vector_store.connection_pool.open()
