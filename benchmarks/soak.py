@@ -167,8 +167,13 @@ class Soak:
             return
 
     def _wrong_answers(self, play: Play) -> None:
-        """Put a fault in front of the answers that go well for ever."""
-        self._providers.claude.interject(play)
+        """Put a fault in front of the answers that go well for ever, unless one waits there.
+
+        They would pile up while a gate is shut, and only canaries would meet them.
+        """
+        claude = self._providers.claude
+        if len(claude.left) <= 1:
+            claude.interject(play)
 
     def _speaker(self, number: int) -> str:
         if number % 50 == 0 and number / self.rate < self.seconds * 0.6:
