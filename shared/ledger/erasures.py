@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from redis.exceptions import ResponseError
 
@@ -13,10 +13,6 @@ from shared.ledger.shard import Shards, milliseconds
 
 #: How long a receipt can be shown.
 RECEIPT_S = 90 * 24 * 3600.0
-
-#: Keys that one step of a scan looks at, and that one script touches at most.
-_SCAN = 1000
-_BATCH = 100
 
 #: Records of a lane's user that hold what was said, beside the jobs.
 _OWNED = ("talk", "usage")
@@ -72,13 +68,13 @@ class Erasures:
         root = self._shards.keys_of(claim.lane).root
         retention_ms = milliseconds(self._shards.settings.retention_s)
         prefix = f"{root}:job:"
-        async for keys in self._scan(f"{prefix}*"):
+        async for keys in self._shards.scan(f"{prefix}*"):
             ids = [key.removeprefix(prefix) for key in keys]
             await self._step("erase_jobs", claim, retention_ms, RECORD_VERSION, *ids)
         for name in _OWNED:
             # An owner is percent-encoded: it holds no slash but its own, and no wildcard.
             whole = f"{root}:{name}:{claim.lane}"
-            async for keys in self._scan(f"{whole}*"):
+            async for keys in self._shards.scan(f"{whole}*"):
                 mine = [key for key in keys if key == whole or key.startswith(f"{whole}/")]
                 await self._step("erase_keys", claim, *mine)
 
@@ -109,13 +105,3 @@ class Erasures:
     async def _step(self, step: str, claim: EraseClaim, *arguments: str | float) -> None:
         if await self._shards.run_for(step, claim.lane, claim.fence, *arguments) == "lost":
             raise LeaseLost("someone newer owns this lane")
-
-    async def _scan(self, pattern: str) -> AsyncIterator[Sequence[str]]:
-        """Give every key of that pattern, in batches that a script can take."""
-        cursor = "0"
-        while True:
-            cursor, keys = await self._shards.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN)
-            for start in range(0, len(keys), _BATCH):
-                yield keys[start : start + _BATCH]
-            if str(cursor) == "0":
-                return

@@ -9,9 +9,6 @@ from shared.ledger.records import Gap
 from shared.ledger.shard import Shards
 from shared.names import Keys
 
-_SCAN = 1000
-_BATCH = 100
-
 
 class Gaps:
     """Compares records with the places that bring them on; there must be none missing."""
@@ -35,16 +32,9 @@ class Gaps:
         return bool(await self._shards.call("SET", key, 1, "NX", "PX", every_ms))
 
     async def _in(self, keys: Keys, *, mend: bool) -> AsyncIterator[Gap]:
-        prefix, cursor = keys.job(""), "0"
-        while True:
-            cursor, page = await self._shards.call(
-                "SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", _SCAN
-            )
+        prefix = keys.job("")
+        async for page in self._shards.scan(f"{prefix}*"):
             ids = [key.removeprefix(prefix) for key in page]
-            for start in range(0, len(ids), _BATCH):
-                batch = ids[start : start + _BATCH]
-                (found,) = await self._shards.run("gaps", keys, int(mend), RECORD_VERSION, *batch)
-                for job_id, what in zip(found[::2], found[1::2], strict=True):
-                    yield Gap(job_id, what)
-            if str(cursor) == "0":
-                return
+            (found,) = await self._shards.run("gaps", keys, int(mend), RECORD_VERSION, *ids)
+            for job_id, what in zip(found[::2], found[1::2], strict=True):
+                yield Gap(job_id, what)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from shared.ledger.door import Door
@@ -14,6 +14,10 @@ SendHints = Callable[[Sequence[tuple[str, str]]], Awaitable[None]]
 
 #: What stands for "the broker is elsewhere" in a script's arguments.
 ELSEWHERE = "-"
+
+#: Keys that one step of a scan looks at, and that one script touches at most.
+_SCAN = 1000
+_BATCH = 100
 
 
 class Shards:
@@ -38,6 +42,16 @@ class Shards:
     async def call(self, *command: str | float) -> Any:
         """Send one plain command."""
         return await self._door.call(*command)
+
+    async def scan(self, pattern: str) -> AsyncIterator[Sequence[str]]:
+        """Give every key of that pattern, in batches that a script can take."""
+        cursor = "0"
+        while True:
+            cursor, keys = await self.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN)
+            for start in range(0, len(keys), _BATCH):
+                yield keys[start : start + _BATCH]
+            if str(cursor) == "0":
+                return
 
     async def run(self, step: str, keys: Keys, *arguments: str | float) -> list[Any]:
         """Run one script, send the hints it left to us, return its answer."""

@@ -9,8 +9,7 @@ local seq = tonumber(redis.call('HGET', erasure_key(lane), 'seq'))
 local KEPT = { v = 1, state = 1, turn = 1, tenant = 1, created = 1, ended = 1, deadline = 1,
   attempts = 1, code = 1, agenda = 1 }
 local function stop(id)
-  end_job(id, 'cancelled', 'erased', ARGV[4], 1)
-  redis.call('PUBLISH', root .. ':fenced', id)
+  stop_job(id, 'erased', ARGV[4], 1)
   redis.call('HINCRBY', erasure_key(lane), 'ended', 1)
 end
 
