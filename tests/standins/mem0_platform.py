@@ -148,13 +148,16 @@ class Mem0StandIn(StepServer):
     def _add(self, body: Json) -> Json:
         if not body.get("user_id"):
             raise Refused(400, "one of user_id, agent_id, app_id or run_id is required")
-        return self._queued(lambda: self._extracted(body))
+        # Its fate is sealed now: an order is for the adds that follow it, not for events still due.
+        fails = self.failing > 0
+        self.failing -= fails
+        stores = self.half or not fails
+        return self._queued(lambda: self._extracted(body, fails=fails, stores=stores))
 
-    def _extracted(self, body: Json) -> list[Json]:
+    def _extracted(self, body: Json, *, fails: bool, stores: bool) -> list[Json]:
         rows = [self._row(text, body) for text in self.extract(body["messages"])]
-        self.rows += rows if self.half or not self.failing else []
-        if self.failing:
-            self.failing -= 1
+        self.rows += rows if stores else []
+        if fails:
             raise Refused(500, "the extraction failed")
         return [
             {"id": row["id"], "data": {"memory": row["memory"]}, "event": "ADD"} for row in rows

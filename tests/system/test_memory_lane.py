@@ -19,7 +19,7 @@ from workers import prompt
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
-BUDGET_MS = 400
+BUDGET_MS = 2000
 FACTS = (
     f"I live in Lisbon, {CANARY}.",
     f"My dog is called Pixel, {CANARY}.",
