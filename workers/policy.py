@@ -17,6 +17,10 @@ LONGEST_SNOOZE_S = 900.0
 #: How long work waits for a person to mend what is ours: a key, an account, a setting.
 OURS_PAUSE_S = 60.0
 
+#: How long an add that mem0 works on by itself is left alone: at first, and at most.
+FOLLOW_S = 0.5
+LONGEST_FOLLOW_S = 10.0
+
 
 class Decision(StrEnum):
     """The three things that can be done about a failure."""
@@ -64,6 +68,11 @@ def pause_s(tries: int, jitter: float) -> float:
     """Return the pause after so many tries: exponential, bounded, spread over its upper half."""
     longest = min(FIRST_PAUSE_S * 2.0 ** min(tries - 1, 20), LONGEST_PAUSE_S)
     return longest * (0.5 + jitter / 2)
+
+
+def follow_pause_s(age_s: float) -> float:
+    """Return when to ask again after an event of that age: once it has taken twice as long."""
+    return min(max(age_s, FOLLOW_S), LONGEST_FOLLOW_S)
 
 
 def _retried(code: str, attempt: int, most_attempts: int, delay_s: float) -> Verdict:

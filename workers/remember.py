@@ -30,9 +30,6 @@ from workers.ports import Added, Exchange, Kept, Memories, Turn
 
 logger = logging.getLogger(__name__)
 
-#: How long an add that mem0 works on by itself is left alone before it is asked after.
-FOLLOW_S = 2.0
-
 _OUTCOMES = {
     Kept.STORED: TurnState.STORED,
     Kept.NOTHING: TurnState.NOTHING,
@@ -148,7 +145,8 @@ class Rememberer:
         if added.kept is Kept.PENDING:
             if added.event_id:
                 await self._lanes.note_event(claim, batch[0].id, added.event_id)
-            await self._wait(claim, batch, FOLLOW_S, counted=False, code="storing")
+            pause_s = policy.follow_pause_s(batch[0].event_age_s)
+            await self._wait(claim, batch, pause_s, counted=False, code="storing")
             return False
         await self._lanes.settle(
             claim,

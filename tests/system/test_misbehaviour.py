@@ -25,7 +25,7 @@ from hypothesis import strategies as some
 from shared.ledger import gates
 from tests.standins.mischief import CLAUDE, MEM0
 from tests.standins.trial import CANARY, Trial
-from workers import gate, policy, remember
+from workers import gate, policy
 
 if TYPE_CHECKING:
     from tests.standins.valkey import Valkey
@@ -71,7 +71,8 @@ def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "LONGEST_SNOOZE_S", 0.1)
     monkeypatch.setattr(policy, "OURS_PAUSE_S", 0.05)
     monkeypatch.setattr(gate, "LOOK_S", 0.02)
-    monkeypatch.setattr(remember, "FOLLOW_S", 0.03)
+    monkeypatch.setattr(policy, "FOLLOW_S", 0.03)
+    monkeypatch.setattr(policy, "LONGEST_FOLLOW_S", 0.03)
 
 
 @pytest.mark.timeout(900)

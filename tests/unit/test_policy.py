@@ -22,6 +22,7 @@ from workers.policy import (
     OURS_PAUSE_S,
     Decision,
     Verdict,
+    follow_pause_s,
     judge,
     pause_s,
 )
@@ -102,3 +103,11 @@ def test_pauses_never_shrink(tries: int, jitter: float) -> None:
 
 def test_pauses_double_at_first() -> None:
     assert [pause_s(tries, 1.0) for tries in (1, 2, 3, 4)] == [1, 2, 4, 8]
+
+
+def test_an_event_is_asked_after_each_time_it_has_taken_twice_as_long() -> None:
+    asked, age_s = [], 0.0
+    while age_s < 40:
+        age_s += follow_pause_s(age_s)
+        asked.append(age_s)
+    assert asked == [0.5, 1, 2, 4, 8, 16, 26, 36, 46]

@@ -27,9 +27,8 @@ from tests.standins.desk import VERSION, Desk, Memories
 from tests.standins.waiting import until
 from workers import lane
 from workers.gate import REMEMBER
-from workers.policy import LONGEST_PAUSE_S, OURS_PAUSE_S
+from workers.policy import FOLLOW_S, LONGEST_PAUSE_S, OURS_PAUSE_S
 from workers.ports import Added, Kept, Recalled, Turn
-from workers.remember import FOLLOW_S
 
 pytestmark = pytest.mark.redis
 
