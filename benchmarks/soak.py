@@ -52,6 +52,7 @@ _STOP_EVERY_S = 30.0
 _STOPPED_S = 3.0
 _DRAIN_S = 120.0
 WRONGS = tuple(one.name for one in fields(Bill) if one.name != "accepted")
+_WRONG_SHARE = 0.05
 _WRONG_ANSWERS = (
     Play(status=529), Play(status=500), Play(status=429, headers={"retry-after": "1"}),
     Play(fault=Fault.TRUNCATE), Play(fault=Fault.CUT), Play(fault=Fault.RESET),
@@ -104,6 +105,7 @@ class Soak:
                 "MEM0_API_KEY": KEY,
                 "MEM0_HOST": self._providers.mem0.url,
             }
+            self._providers.claude.whim = self._whim
             self.settings = Settings.load(self._environ)
             for queue in ("replies", "replies", "memories", "memories"):
                 self._start(queue)
@@ -143,8 +145,6 @@ class Soak:
 
     async def _submit(self, producer: AsyncProducer, number: int) -> None:
         """Submit once; what was refused is sent again under its key until it is accepted."""
-        if number % 20 == 0:
-            self._providers.do(lambda: self._wrong_answers(self._random.choice(_WRONG_ANSWERS)))
         if number % 200 == 0:
             reject = mem0_plays.Play(verb="add", status=400)
             self._providers.do(lambda: self._providers.mem0.plays(reject))
@@ -166,14 +166,10 @@ class Soak:
             self.diary.jobs[job.id] = (job, user)
             return
 
-    def _wrong_answers(self, play: Play) -> None:
-        """Put a fault in front of the answers that go well for ever, unless one waits there.
-
-        They would pile up while a gate is shut, and only canaries would meet them.
-        """
-        claude = self._providers.claude
-        if len(claude.left) <= 1:
-            claude.interject(play)
+    def _whim(self) -> Play | None:
+        """Choose an answer at random: of requests, so that a canary's chance is everybody's."""
+        wrong = self._random.random() < _WRONG_SHARE
+        return self._random.choice(_WRONG_ANSWERS) if wrong else None
 
     def _speaker(self, number: int) -> str:
         if number % 50 == 0 and number / self.rate < self.seconds * 0.6:

@@ -53,6 +53,8 @@ class ClaudeStandIn(StepServer):
         self.cache = PromptCache()
         self.lifecycles = {"claude-sonnet-4-5": "deprecated"}
         self.requests: deque[Seen] = deque(maxlen=KEPT_REQUESTS)
+        #: Asked at each request; what it returns goes before the script.
+        self.whim: Callable[[], Play | None] = lambda: None
         self._plays: list[tuple[Play, int | None]] = []
         self._count = 0
 
@@ -103,7 +105,7 @@ class ClaudeStandIn(StepServer):
             return [_refusal(400, "max_tokens: field required", self._request_id)]
         if markers(body) > MOST_MARKERS:
             return [_refusal(400, f"at most {MOST_MARKERS} cache_control", self._request_id)]
-        play = self._next_play(request.body)
+        play = self.whim() or self._next_play(request.body)
         text = self.reply(body) if play.text is None else play.text
         counted = self.cache.usage(body) if play.status == 200 else {}
         return steps(play, Call(body, text, self._request_id, counted))
