@@ -17,7 +17,7 @@ INSTALL := $(PIP) --no-deps --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help chat test lint types imports format faults soak bench bench-peers lock wheel clean
+.PHONY: help chat test shuffle lint types imports format faults soak bench bench-peers lock wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,8 +25,12 @@ help: ## list the targets
 chat: $(PROJECT) ## talk to it; USER_ID=someone_else
 	@$(BIN)/afterword chat $(if $(USER_ID),--user "$$USER_ID") $(ARGS)
 
+# A gate says the same of the same tree: one order, one seed, the same examples. `shuffle` hunts.
 test: lint types imports ## check everything and run the tests; ARGS='-k lane'
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --randomly-dont-reorganize --randomly-seed=1 $(ARGS)
+
+shuffle: $(DEV) ## run the tests in random order on random examples; ARGS=--randomly-seed=N
+	$(BIN)/pytest --hypothesis-profile=hunt $(ARGS)
 
 lint: $(DEV) ## check style and format
 	$(BIN)/ruff check .
@@ -43,7 +47,7 @@ format: $(DEV) ## put the code into its format
 	$(BIN)/ruff format .
 
 faults: $(DEV) ## kill, stop and mislead at every step, the long way
-	FAULTS=whole MISBEHAVIOURS=10000 $(BIN)/pytest -s tests/faults tests/system/test_misbehaviour.py $(ARGS)
+	FAULTS=whole MISBEHAVIOURS=10000 $(BIN)/pytest --hypothesis-profile=hunt -s tests/faults tests/system/test_misbehaviour.py $(ARGS)
 
 soak: $(DEV) ## load and faults for five minutes; MINUTES=60
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),5) $(ARGS)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.standins.offline import sitecustomize as offline
 
@@ -38,6 +39,12 @@ def _seal(environ: os._Environ[str]) -> None:
         PYTHONPATH=os.pathsep.join([str(ROOT), str(Path(offline.__file__).parent)]),
     )
 
+
+# How fast a machine makes examples says nothing about the code.
+_SLOW = [HealthCheck.too_slow]
+settings.register_profile("gate", derandomize=True, deadline=None, suppress_health_check=_SLOW)
+settings.register_profile("hunt", deadline=None, suppress_health_check=_SLOW)
+settings.load_profile("gate")
 
 # At import, not in a fixture: mem0 reads its variables when it is imported.
 _seal(os.environ)

@@ -129,7 +129,7 @@ def test_the_tests_have_the_last_word(tree: Tree) -> None:
     ended = tree.make("test", "ARGS=-k lane")
     said = [line.split()[0] for line in ended.stdout.splitlines()]
     assert said == ["ruff", "ruff", "mypy", "lint-imports", "pytest"]
-    assert ended.stdout.endswith("pytest -k lane\n")
+    assert ended.stdout.endswith("--randomly-seed=1 -k lane\n")
 
 
 def test_help_names_every_target(tree: Tree) -> None:
