@@ -68,6 +68,7 @@ class Diary:
     jobs: dict[str, tuple[AsyncJob, str]] = field(default_factory=dict)
     submit_ms: list[float] = field(default_factory=list)
     refused: int = 0
+    drained_s: float = 0.0
     replayed: set[str] = field(default_factory=set)
     events: Counter[str] = field(default_factory=Counter)
 
@@ -119,8 +120,10 @@ class Soak:
                 await self._load(producer)
                 for fault in faults:
                     fault.cancel()
+            ended = time.monotonic()
             await self._replay()
             await self._settled()
+            self.diary.drained_s = time.monotonic() - ended
             return await self._bill()
 
     def _faults(self) -> Sequence[Callable[[], Awaitable[None]]]:
@@ -312,10 +315,15 @@ def report(soak: Soak, found: Bill) -> str:
     counts = {name: len(getattr(found, name)) for name in ("accepted", *WRONGS)}
     rows = "\n".join(f"| {name.replace('_', ' ')} | {count} |" for name, count in counts.items())
     return f"""\
-{soak.seconds / 60:g} minutes at {soak.rate:g} jobs/s; {happened}; submits refused and sent again:
-{diary.refused}. Submit: p50 {submit[49]:.1f} ms, p99 {submit[98]:.1f} ms.
+# A soak of {soak.seconds / 60:g} minutes
 
-| | turns |
+Two workers of each kind, {USERS} users, Redis with an append-only file, stand-ins of providers.
+At {soak.rate:g} jobs/s whatever happens, {_WRONG_SHARE:.0%} of Claude's answers wrong: {happened}.
+
+Submit took {submit[49]:.1f} ms (p50), {submit[98]:.1f} ms (p99); {diary.refused} were refused and
+sent again. All was settled {diary.drained_s:.0f} s after the load ended.
+
+| turns | |
 |---|---|
 {rows}"""
 
@@ -325,7 +333,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--rate", type=float, default=20)
-    parser.add_argument("--out", type=Path, help="a file for the report")
+    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="a folder")
     told = parser.parse_args(arguments)
     os.environ |= {"MEM0_TELEMETRY": "False"}
     with tempfile.TemporaryDirectory(prefix="afterword-soak-") as folder:
@@ -335,8 +343,7 @@ def main(arguments: Sequence[str]) -> None:
             found = asyncio.run(soak.run())
             text = report(soak, found)
     print(text)
-    if told.out:
-        told.out.write_text(text + "\n")
+    (told.out / f"soak-{told.minutes:g}.md").write_text(text + "\n")
     if found.wrong:
         print(json.dumps({name: sorted(ids) for name, ids in found.wrong.items()}, indent=2))
         sys.exit(1)

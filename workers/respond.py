@@ -81,12 +81,14 @@ class Responder:
             await self._answer(claim)
         except asyncio.CancelledError:
             if not self._leases.lost_by(claim.job_id):
-                await asyncio.shield(self._jobs.snooze(claim, 0, counted=False))
+                await asyncio.shield(self._jobs.snooze(claim, 0, counted=False, tried=False))
             raise
         except (LeaseLost, LedgerUnavailable):
             raise
         except GateShut as shut:
-            await self._jobs.snooze(claim, shut.comeback_s, counted=False, code=shut.code)
+            await self._jobs.snooze(
+                claim, shut.comeback_s, counted=False, tried=False, code=shut.code
+            )
         except ValidationError:
             await self._jobs.fail(claim, "undecodable")
         except Exception as error:  # noqa: BLE001 judged and recorded, whatever it is

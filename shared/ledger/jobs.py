@@ -201,12 +201,17 @@ class Jobs:
             )
         )
 
-    async def snooze(self, claim: Claim, delay_s: float, *, counted: bool, code: str = "") -> None:
-        """Give a job back for later; only a `counted` one has spent its attempt."""
+    async def snooze(
+        self, claim: Claim, delay_s: float, *, counted: bool, tried: bool = True, code: str = ""
+    ) -> None:
+        """Give a job back for later; only a `counted` one has spent its attempt.
+
+        One that was not even `tried` only waited: its pauses do not grow by that.
+        """
         delay_ms = milliseconds(delay_s) if delay_s > 0 else 0
         _held(
             await self._shards.run_for(
-                "snooze", claim.job_id, claim.fence, delay_ms, int(counted), code
+                "snooze", claim.job_id, claim.fence, delay_ms, int(counted), code, int(tried)
             )
         )
 

@@ -109,6 +109,14 @@ async def test_a_snooze_spends_no_attempt_and_a_retry_does(ledger: Ledger) -> No
     assert (await claim(ledger, held.job_id)).attempt == 2
 
 
+async def test_pauses_grow_with_tries_and_not_with_waits(ledger: Ledger) -> None:
+    held = await start(ledger)
+    for tried in (False, True, False):
+        await ledger.jobs.snooze(held, 0, counted=False, tried=tried, code="overloaded")
+        held = await claim(ledger, held.job_id)
+    assert (held.attempt, held.snoozes) == (1, 1)
+
+
 async def test_a_snoozed_job_waits_its_time(ledger: Ledger, book: Book) -> None:
     held = await start(ledger)
     book.pop_hint("replies.3")

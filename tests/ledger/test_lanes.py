@@ -209,6 +209,18 @@ async def test_a_retry_spends_an_attempt_and_a_snooze_does_not(
     assert (turn.attempts, turn.snoozes) == (attempts, snoozes)
 
 
+async def test_to_wait_for_mem0_is_no_try(ledger: Ledger, book: Book) -> None:
+    turn_id = await answer(ledger)
+    for code in ("storing", "overloaded", "drained"):
+        held = await take(ledger)
+        await ledger.lanes.begin(held, turn_id)
+        await ledger.lanes.postpone(
+            held, turn_id, 5, counted=False, code=code, unknown_outcome=True
+        )
+        book.make_due(lane_of())
+    assert (await take(ledger)).turns[0].snoozes == 1
+
+
 async def test_a_postponed_lane_waits_as_a_whole(ledger: Ledger, book: Book) -> None:
     first = await answer(ledger)
     held = await take(ledger)

@@ -17,7 +17,7 @@ for _, each in ipairs(batch_of(id)) do
 end
 if ARGV[6] == '0' then
   redis.call('HINCRBY', job_key(id), 't_attempts', -1)
-  redis.call('HINCRBY', job_key(id), 't_snoozes', 1)
+  if failed then redis.call('HINCRBY', job_key(id), 't_snoozes', 1) end
 end
 if ARGV[8] ~= '1' or apart then redis.call('HDEL', job_key(id), 't_open', 'event', 't_event_at') end
 if apart then
