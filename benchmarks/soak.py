@@ -24,6 +24,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from producer import AsyncJob, AsyncProducer
 from shared.errors import AfterwordError
@@ -50,7 +51,9 @@ CANARY = "canary-4711"
 _KILL_EVERY_S = 10.0
 _STOP_EVERY_S = 30.0
 _STOPPED_S = 3.0
-_DRAIN_S = 120.0
+_SPAN_S = 300.0
+_DRAIN_S = 180.0
+_AT_ONCE = 200
 WRONGS = tuple(one.name for one in fields(Bill) if one.name != "accepted")
 _WRONG_SHARE = 0.05
 _WRONG_ANSWERS = (
@@ -130,10 +133,10 @@ class Soak:
         return (
             lambda: self._every(_KILL_EVERY_S, self._kill_one),
             lambda: self._every(_STOP_EVERY_S, self._stop_one),
-            lambda: self._once(0.4, self._kill_redis),
-            lambda: self._once(0.5, self._take_mem0_away),
+            lambda: self._now_and_then(0.4, self._kill_redis),
+            lambda: self._now_and_then(0.5, self._take_mem0_away),
+            lambda: self._now_and_then(0.8, self._replay),
             lambda: self._once(0.7, self._erase),
-            lambda: self._once(0.8, self._replay),
         )
 
     async def _load(self, producer: AsyncProducer) -> None:
@@ -183,6 +186,13 @@ class Soak:
         while True:
             await asyncio.sleep(seconds)
             await act()
+
+    async def _now_and_then(self, share: float, act: Callable[[], Awaitable[None]]) -> None:
+        """Do it in every five minutes, or once in a run that is shorter."""
+        span = min(self.seconds, _SPAN_S)
+        await asyncio.sleep(span * share)
+        while True:
+            await asyncio.gather(act(), asyncio.sleep(span))
 
     async def _once(self, share: float, act: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(self.seconds * share)
@@ -256,8 +266,7 @@ class Soak:
 
     async def _all_is_settled(self) -> None:
         async with asyncio.timeout(_DRAIN_S):
-            for job, _ in self.diary.jobs.values():
-                await until(partial(_is_over, job), f"{job.id} is over", _DRAIN_S)
+            await _each(_ended, [job for job, _ in self.diary.jobs.values()])
             async with Ledger(self.settings, patience_s=30) as ledger:
                 for user in ERASED:
                     await until(partial(self._is_erased, ledger, user), "erased", _DRAIN_S)
@@ -271,19 +280,15 @@ class Soak:
 
     async def _bill(self) -> Bill:
         """Count all but the erased users, whose records must be empty instead."""
-        outcomes = []
-        for job, user in self.diary.jobs.values():
-            if user not in ERASED:
-                status = await job.status()
-                events = [event async for event in job.stream()]
-                outcomes.append(Outcome(job.id, user, status.state, status.turn, events))
-        kept = {one.job_id for one in outcomes if one.turn is TurnState.STORED}
+        kept = [(job, user) for job, user in self.diary.jobs.values() if user not in ERASED]
+        outcomes = await _each(_outcome, kept)
+        stored = {one.job_id for one in outcomes if one.turn is TurnState.STORED}
         rows = self._providers.do(lambda: list(self._providers.mem0.rows))
         owners = {memory_key("default", user) for user in ERASED}
         assert not [row for row in rows if row["user_id"] in owners], "memories of the erased"
         self._nothing_left_of_the_erased()
         turns = [row["metadata"]["turn_id"] for row in rows]
-        known = [turn for turn in turns if turn in kept or turn not in self.diary.jobs]
+        known = [turn for turn in turns if turn in stored or turn not in self.diary.jobs]
         found = bill(outcomes, known)
         # A replayed turn comes late on purpose; its own time says where it belongs.
         return replace(found, out_of_order=found.out_of_order - self.diary.replayed)
@@ -300,6 +305,23 @@ class Soak:
 
 def _away(_: Request) -> Iterator[Step]:
     yield whole(503, {"content-type": "application/json"}, b"{}")
+
+
+async def _each(act: Callable[[Any], Awaitable[Any]], items: list[Any]) -> list[Any]:
+    """Do something for each, a few at a time; return what came of it."""
+    groups = [items[at : at + _AT_ONCE] for at in range(0, len(items), _AT_ONCE)]
+    return [one for group in groups for one in await asyncio.gather(*map(act, group))]
+
+
+async def _ended(job: AsyncJob) -> None:
+    await until(partial(_is_over, job), f"{job.id} is over", _DRAIN_S)
+
+
+async def _outcome(whose: tuple[AsyncJob, str]) -> Outcome:
+    job, user = whose
+    status = await job.status()
+    events = [event async for event in job.stream()]
+    return Outcome(job.id, user, status.state, status.turn, events)
 
 
 async def _is_over(job: AsyncJob) -> bool:

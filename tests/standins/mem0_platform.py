@@ -186,13 +186,16 @@ class Mem0StandIn(StepServer):
 
     def _search(self, body: Json) -> Json:
         owner = mem0_filters.owner(body["filters"])
-        found = mem0_filters.search(self.rows, body)
+        found = mem0_filters.search(self._rows_of(owner), body)
         return {"results": [row for asked, row in self._strays if asked == owner] + found}
 
     def _get_all(self, body: Json) -> Json:
-        mem0_filters.owner(body["filters"])
-        rows = [row for row in self.rows if mem0_filters.matches(row, body["filters"])]
+        mine = self._rows_of(mem0_filters.owner(body["filters"]))
+        rows = [row for row in mine if mem0_filters.matches(row, body["filters"])]
         return {"count": len(rows), "next": None, "previous": None, "results": rows}
+
+    def _rows_of(self, owner: str) -> list[Json]:
+        return [row for row in self.rows if row["user_id"] == owner]
 
     def _delete_all(self, query: Mapping[str, list[str]]) -> Json:
         if set(query) != {"user_id"}:
