@@ -56,11 +56,15 @@ class Nursery:
 
     def kill_all(self) -> None:
         """End every worker that still runs."""
-        for pid in self._children:
-            if alive(pid):
-                os.kill(pid, signal.SIGKILL)
-                wait_until(lambda pid=pid: not alive(pid), "a worker is gone")  # type: ignore[misc]
-        self._children.clear()
+        for pid in list(self._children):
+            self.kill(pid)
+
+    def kill(self, pid: int) -> None:
+        """End a worker, if it still runs."""
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
+            wait_until(lambda: not alive(pid), "a worker is gone")
+        self._children.remove(pid)
 
 
 def _bear(order: dict[str, object]) -> None:

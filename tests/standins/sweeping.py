@@ -96,6 +96,7 @@ class Run:
         self.settings = Settings.load(self._environ)
         self.victim = 0
         self._accepted: list[Job] = []
+        self._workers: list[int] = []
 
     @property
     def steps(self) -> list[tuple[str, int]]:
@@ -104,7 +105,7 @@ class Run:
 
     def meet(self, fault: Fault, point: Point | None) -> Bill:
         """Let the fault happen at the point and return the bill once all is settled."""
-        with self._turnstile:
+        with self._turnstile, self._workers_end():
             if point is not None:
                 self._turnstile.trap(point, {"kill": self._kill, "stop": self._stop}[fault])
             self.victim = self._start("victim", self._through_the_turnstile())
@@ -117,6 +118,15 @@ class Run:
                 if fault == "stop" and self._turnstile.sprung.is_set():
                     self._wake(accepted)
                 return self._bill(accepted)
+
+    @contextmanager
+    def _workers_end(self) -> Iterator[None]:
+        """End the workers of this run with it: each would go on sweeping beside all later ones."""
+        try:
+            yield
+        finally:
+            for pid in self._workers:
+                self._ground.nursery.kill(pid)
 
     def _comes_to(self, point: Point) -> bool:
         """Wait for the step; return false if all was over without it: the rarer ones vary."""
@@ -142,10 +152,12 @@ class Run:
         }
 
     def _start(self, name: str, environ: dict[str, str]) -> int:
-        return self._ground.nursery.start(
+        pid = self._ground.nursery.start(
             self._environ | environ, self.log_of(name),
             "-Q", "replies,memories", "-n", f"{name}@{self._name}", "--loglevel", "INFO",
         )  # fmt: skip
+        self._workers.append(pid)
+        return pid
 
     def log_of(self, name: str) -> Path:
         """Return the file that a worker logs to."""
