@@ -142,10 +142,10 @@ def _transport_options(settings: Settings, address: str) -> dict[str, Any]:
         "priority_steps": sorted(PRIORITY_STEPS.values()),
         "queue_order_strategy": "round_robin",
         # Without time-outs a connection whose other end vanished hangs for ever.
-        "health_check_interval": 5,
-        "socket_connect_timeout": 5,
+        "health_check_interval": 3,
+        "socket_connect_timeout": 3,
         "socket_keepalive": True,
-        "socket_timeout": 5,
+        "socket_timeout": 3,
         "retry_on_timeout": False,  # an LPUSH that timed out may have happened
         "max_retries": 0,  # who sends does not wait until the broker is back; workers do
         # A hint is taken off its list and that is all: no second copy while it runs, which would

@@ -23,7 +23,7 @@ _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 
 #: A connection silent for this long is given up, however patient its callers are.
-_SOCKET_S = 5.0
+_SOCKET_S = 3.0
 
 _LUA = Path(__file__).with_name("lua")
 
