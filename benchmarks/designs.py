@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from redis import Redis
@@ -25,6 +27,7 @@ class Design(Protocol):
 
     name: str
     crew: Crew
+    stage: Stage
 
     def submit(self, run: str, count: int) -> None:
         """Queue `count` jobs; whoever does them stands still."""
@@ -43,15 +46,23 @@ class Peer:
     """A program of `benchmarks.peers`, on a database of its own."""
 
     def __init__(
-        self, stage: Stage, name: str, module: str, *arguments: str, database: int, python: str
+        self,
+        stage: Stage,
+        name: str,
+        module: str,
+        *arguments: str,
+        database: int,
+        python: str = sys.executable,
+        in_flight: int = IN_FLIGHT,
     ) -> None:
         """Start its worker."""
         self.name = name
+        self.stage = stage
         self._command = (python, "-m", f"benchmarks.peers.{module}")
         self._environ = {
             "BENCH_REDIS": stage.redis(database),
             "BENCH_PROVIDER": stage.provider,
-            "BENCH_IN_FLIGHT": str(IN_FLIGHT),
+            "BENCH_IN_FLIGHT": str(in_flight),
             "MEM0_TELEMETRY": "False",
             "MEM0_DIR": str(stage.folder / "mem0"),
             "PYTHONPATH": os.getcwd(),  # noqa: PTH109 where both environments find the programs
@@ -80,6 +91,10 @@ class Peer:
             self._redis.delete(reply_key(job), turns_key(user))
 
 
+#: The least that a job can cost.
+FLOOR = "two bare SDK calls"
+
+
 class Floor(Peer):
     """The two SDK calls: they record nothing, so there is nothing to check but their number."""
 
@@ -92,18 +107,29 @@ class Afterword:
 
     name = "Afterword"
 
-    def __init__(self, stage: Stage, database: int) -> None:
-        """Start it."""
+    def __init__(
+        self,
+        stage: Stage,
+        database: int,
+        in_flight: int = IN_FLIGHT,
+        name: str = name,
+        environ: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Start it, with further settings of its own."""
+        self.name = name
+        self.stage = stage
         self._environ = {
             "AFTERWORD_REDIS_URL": stage.redis(database),
             "AFTERWORD_MEMORY": "hosted",
-            "AFTERWORD_CONCURRENCY": str(IN_FLIGHT),
+            "AFTERWORD_CONCURRENCY": str(in_flight),
             "AFTERWORD_RECALL_BUDGET_MS": "60000",  # every job is to be the whole job
+            "AFTERWORD_SUBMIT_TIMEOUT_S": "30",  # a busy machine is slow, not broken
             "AFTERWORD_DATA_DIR": str(stage.folder / "data"),
             "ANTHROPIC_API_KEY": "test-key",
             "ANTHROPIC_BASE_URL": stage.provider,
             "MEM0_API_KEY": "test-key",
             "MEM0_HOST": stage.provider,
+            **environ,
         }
         self.settings = Settings.load(self._environ)
         self._redis: Any = Redis.from_url(stage.redis(database), decode_responses=True)
@@ -123,8 +149,12 @@ class Afterword:
         """Look at every job: its reply, that its memory was read, and its turn in the lane."""
         done = self._jobs.pop(run)
         assert len({job.id for job in done}) == count, "a job was accepted twice"
-        for job in done:
-            self._check(job.id)
+        self.check_each(job.id for job in done)
+
+    def check_each(self, job_ids: Iterable[str]) -> None:
+        """Do the same for jobs that somebody else has submitted, each for a user of its own."""
+        for job_id in job_ids:
+            self._check(job_id)
 
     def _check(self, job_id: str) -> None:
         keys = Keys(self.settings.namespace, shard_in(job_id))
@@ -150,29 +180,36 @@ class Afterword:
 
 def local(stage: Stage) -> list[Design]:
     """Return what needs nothing but this project's own environment."""
-    here = sys.executable
     return [
         Afterword(stage, 0),
-        Floor(stage, "two bare SDK calls", "floor", database=1, python=here),
-        Peer(stage, "hand-written loop", "loop", database=2, python=here),
+        Floor(stage, FLOOR, "floor", database=1),
+        Peer(stage, "hand-written loop", "loop", database=2),
         Peer(
             stage, f"Celery, {IN_FLIGHT} threads", "celery_app",
-            "-P", "threads", "-c", str(IN_FLIGHT), database=3, python=here,
+            "-P", "threads", "-c", str(IN_FLIGHT), database=3,
         ),
         Peer(
             stage, "Celery prefork, 8", "celery_app",
-            "-P", "prefork", "-c", "8", database=4, python=here,
+            "-P", "prefork", "-c", "8", database=4,
         ),
     ]  # fmt: skip
 
 
 #: Engines that are installed for this only, see the group `bench-peers`.
-_OTHERS = {"taskiq": "taskiq_app", "arq": "arq_app", "SAQ": "saq_app", "docket": "docket_app"}
+_OTHERS: dict[str, tuple[str, ...]] = {
+    "taskiq": ("taskiq_app",),
+    "arq": ("arq_app",),
+    "SAQ": ("saq_app",),
+    "docket": ("docket_app",),
+    "streaQ": ("streaq_app",),
+    f"dramatiq, {IN_FLIGHT} threads": ("dramatiq_app",),
+    f"Celery gevent, {IN_FLIGHT}": ("celery_app", "-P", "gevent", "-c", str(IN_FLIGHT)),
+}
 
 
 def others(stage: Stage, python: str) -> list[Design]:
     """Return the engines that live in the environment of another Python."""
     return [
-        Peer(stage, name, module, database=number, python=python)
-        for number, (name, module) in enumerate(_OTHERS.items(), start=5)
+        Peer(stage, name, *argv, database=number, python=python)
+        for number, (name, argv) in enumerate(_OTHERS.items(), start=5)
     ]

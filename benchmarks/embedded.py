@@ -7,6 +7,7 @@ import os
 import time
 from functools import partial
 
+from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import cores
 from producer import AsyncJob, AsyncProducer
 from shared.lifecycle import TurnState
@@ -17,13 +18,14 @@ _IN_FLIGHT = 200
 _WRITERS = 50
 
 
-def embedded(count: int) -> dict[str, float]:
-    """Return how many jobs, and then how many turns, one worker does a second."""
+def section(told: Told) -> Finding:
+    """Measure how many jobs, and then how many turns, one worker does a second."""
     with Fleet(AFTERWORD_LEASE_S="30", AFTERWORD_RECALL_BUDGET_MS="5000") as fleet:
         worker = fleet.launch("responses", "--concurrency", str(_IN_FLIGHT), "--loglevel", "ERROR")
         worker.ready()
         os.sched_setaffinity(worker.pid, {cores()[1]})
-        return asyncio.run(_embedded(fleet, count))
+        rates = asyncio.run(_embedded(fleet, told.jobs // 4))
+    return Finding(rows=[Row(name, rate, "a second") for name, rate in rates.items()])
 
 
 async def _embedded(fleet: Fleet, count: int) -> dict[str, float]:

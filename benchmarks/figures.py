@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One run of one design: jobs a second, CPU of one job, memory, how busy the other core was."""
+    """One run of one design: jobs a second, CPU of one job, memory.
+
+    `other_core` is the share of a core that Redis and the provider took meanwhile.
+    """
 
     per_second: float
     cpu_ms: float = 0.0
@@ -66,24 +69,15 @@ def rates(found: Mapping[str, Sequence[float]]) -> str:
     return "\n".join(["| submit | a second |", "|---|---|", *rows])
 
 
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return the smallest value that so many of them do not exceed."""
+    ranked = sorted(values)
+    return ranked[max(0, math.ceil(len(ranked) * percent / 100) - 1)]
+
+
 def as_json(found: Found) -> dict[str, Any]:
     """Return every single run."""
     return {name: [asdict(one) for one in figures] for name, figures in found.items()}
-
-
-def chart(found: Found) -> str:
-    """Return the CPU of one job of each design as bars, in SVG."""
-    bars = sorted(medians(found).items(), key=lambda one: one[1].cpu_ms)
-    scale = 360 / max(figure.cpu_ms for _, figure in bars)
-    rows = [
-        f'<text x="190" y="{y + 15}" text-anchor="end">{escape(name)}</text>'
-        f'<rect x="200" y="{y}" width="{figure.cpu_ms * scale:.0f}" height="20" fill="#4878a8"/>'
-        f'<text x="{205 + figure.cpu_ms * scale:.0f}" y="{y + 15}">{figure.cpu_ms:.2f} ms</text>'
-        for y, (name, figure) in zip(range(10, 10_000, 28), bars, strict=False)
-    ]
-    height = 20 + 28 * len(bars)
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="660" height="{height}"'
-    return "\n".join([f'{head} font-family="sans-serif" font-size="13">', *rows, "</svg>\n"])
 
 
 def _columns(figures: Sequence[Figure]) -> list[list[float]]:

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from benchmarks.sections import Finding, Row, Told
 from shared.contracts import ChatRequest, Reply, Timings, Usage
 from shared.ledger.ledger import Ledger
 from shared.settings import Settings
@@ -130,10 +131,10 @@ def history() -> list[dict[str, object]]:
     return kept
 
 
-def keep(calls: dict[str, int], **more: object) -> None:
+def keep(calls: dict[str, int]) -> None:
     """Add an entry to the history."""
     HISTORY.parent.mkdir(parents=True, exist_ok=True)
-    entry = {"version": __version__, "calls": calls, **more}
+    entry = {"version": __version__, "calls": calls}
     HISTORY.write_text(json.dumps([*history(), entry], indent=2) + "\n")
 
 
@@ -141,6 +142,22 @@ def check(calls: dict[str, int]) -> list[str]:
     """Return what is worse than in the last entry of the history, if there is one."""
     last = history()[-1:]
     return grown(calls, last[0]["calls"]) if last else []  # type: ignore[arg-type]
+
+
+def section(_told: Told) -> Finding:
+    """Count, compare; keep an entry unless a step has grown."""
+    calls = measure()
+    worse = check(calls)
+    if not worse:
+        keep(calls)
+    return Finding(
+        rows=[Row(f"calls of `{step}`", count) for step, count in calls.items()],
+        failures=[
+            f"`{step}` calls a tenth more functions than in the last entry of {HISTORY}"
+            for step in worse
+        ],
+        runs=calls,
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

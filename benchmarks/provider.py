@@ -1,6 +1,6 @@
 """Claude and mem0's platform as lean as can be, so that no design waits for them.
 
-`python -m benchmarks.provider PORT_FILE [MODEL_MS RECALL_MS]` serves both on one port. It checks
+`python -m benchmarks.provider PORT_FILE PACE` serves both on one port; the pace is JSON. It checks
 nothing and remembers nothing: what it costs must not show in a figure. Tests use
 `tests.standins`, which are strict.
 """
@@ -9,14 +9,50 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-DELTAS = 4
 MEMORIES = 3
 _TEXT = "A comfortable room has about 21 °C, which you told me that you prefer. "
 _USAGE = {"input_tokens": 100, "output_tokens": 80}
 _BACKLOG = 4096
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long recall takes, Claude until its first delta, and from one delta to the next.
+
+    With `spread_ms` Claude takes up to that much longer, at random: jobs that began together do
+    not end together.
+    """
+
+    model_ms: float = 0.0
+    recall_ms: float = 0.0
+    deltas: int = 4
+    gap_ms: float = 0.0
+    spread_ms: float = 0.0
+
+    @property
+    def first_ms(self) -> float:
+        """Return how long both take until the first delta."""
+        return self.recall_ms + self.model_ms
+
+    @property
+    def whole_ms(self) -> float:
+        """Return how long both take until the end of the answer."""
+        return self.first_ms + self.gap_ms * (self.deltas - 1)
+
+    @property
+    def text(self) -> str:
+        """Return the whole answer of Claude."""
+        return _TEXT * self.deltas
+
+    def as_json(self) -> str:
+        """Return it as the provider's process takes it."""
+        return json.dumps(asdict(self))
 
 
 def _sse(kind: str, **fields: object) -> str:
@@ -28,20 +64,25 @@ def _message(**fields: object) -> dict[str, object]:
     return named | {"stop_sequence": None, "usage": _USAGE} | fields
 
 
-def _stream() -> bytes:
-    pieces = [_sse("message_start", message=_message(content=[], stop_reason=None))]
-    pieces.append(_sse("content_block_start", index=0, content_block={"type": "text", "text": ""}))
+def _stream(pace: Pace) -> list[bytes]:
+    """Return the parts of a streamed answer: the first and the last delta bring what is around."""
+    start = _sse("message_start", message=_message(content=[], stop_reason=None))
+    start += _sse("content_block_start", index=0, content_block={"type": "text", "text": ""})
     delta = {"type": "text_delta", "text": _TEXT}
-    pieces += [_sse("content_block_delta", index=0, delta=delta)] * DELTAS
-    pieces.append(_sse("content_block_stop", index=0))
-    end = {"stop_reason": "end_turn", "stop_sequence": None}
-    pieces.append(_sse("message_delta", delta=end, usage=_USAGE))
-    pieces.append(_sse("message_stop"))
-    return _answer("text/event-stream; charset=utf-8", "".join(pieces))
+    parts = [_sse("content_block_delta", index=0, delta=delta)] * pace.deltas
+    why = {"stop_reason": "end_turn", "stop_sequence": None}
+    end = _sse("content_block_stop", index=0) + _sse("message_delta", delta=why, usage=_USAGE)
+    end += _sse("message_stop")
+    parts[0], parts[-1] = start + parts[0], parts[-1] + end
+    whole = _answer("text/event-stream; charset=utf-8", "".join(parts))
+    if not pace.gap_ms:
+        return [whole]
+    sent = [part.encode() for part in parts]
+    return [whole[: len(whole) - sum(map(len, sent[1:]))], *sent[1:]]
 
 
-def _whole() -> bytes:
-    content = [{"type": "text", "text": _TEXT * DELTAS}]
+def _whole(pace: Pace) -> bytes:
+    content = [{"type": "text", "text": pace.text}]
     return _answer(
         "application/json", json.dumps(_message(content=content, stop_reason="end_turn"))
     )
@@ -69,19 +110,26 @@ def _answer(kind: str, body: str) -> bytes:
     return head.encode() + sent
 
 
-_STREAMED, _AT_ONCE = _stream(), _whole()
 _PING = _answer(
     "application/json",
     json.dumps({"status": "ok", "org_id": "o", "project_id": "p", "user_email": "e@example.org"}),
 )
 
 
+class _Answers:
+    """What Claude says, streamed or whole, and when: the same to everyone."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.streamed, self.whole = _stream(pace), [_whole(pace)]
+        self.model_s, self.recall_s = pace.model_ms / 1000, pace.recall_ms / 1000
+        self.gap_s, self.spread_s = pace.gap_ms / 1000, pace.spread_ms / 1000
+
+
 class _Connection(asyncio.Protocol):
     """One connection: requests come one after the other, each in full before its answer."""
 
-    def __init__(self, model_s: float, recall_s: float) -> None:
-        self._model_s = model_s
-        self._recall_s = recall_s
+    def __init__(self, answers: _Answers) -> None:
+        self._answers = answers
         self._inbox = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -102,23 +150,37 @@ class _Connection(asyncio.Protocol):
 
     def _serve(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"post /v1/messages"):
-            answer = _STREAMED if b'"stream":true' in body.replace(b" ", b"") else _AT_ONCE
-            self._say(answer, self._model_s)
+            streamed = b'"stream":true' in body.replace(b" ", b"")
+            parts = self._answers.streamed if streamed else self._answers.whole
+            longer_s = random.uniform(0, self._answers.spread_s)
+            self._say(parts, self._answers.model_s + longer_s)
         elif b"/memories/search" in head[:64]:
-            self._say(_found(body), self._recall_s)
+            self._say([_found(body)], self._answers.recall_s)
         else:
-            self._say(_PING, 0.0)
+            self._say([_PING], 0.0)
 
-    def _say(self, answer: bytes, after_s: float) -> None:
-        if after_s:
-            asyncio.get_running_loop().call_later(after_s, self._transport.write, answer)
+    def _say(self, parts: Sequence[bytes], after_s: float) -> None:
+        """Say each part at its own time, so that one that is late makes no later one late."""
+        loop = asyncio.get_running_loop()
+        first = loop.time() + after_s
+        if not after_s:
+            self._transport.write(parts[0])
         else:
-            self._transport.write(answer)
+            loop.call_at(first, self._transport.write, parts[0])
+        if len(parts) > 1:
+            loop.call_at(first + self._answers.gap_s, self._go_on, parts, 1, first)
+
+    def _go_on(self, parts: Sequence[bytes], number: int, first: float) -> None:
+        self._transport.write(parts[number])
+        if number + 1 < len(parts):
+            due = first + (number + 1) * self._answers.gap_s
+            asyncio.get_running_loop().call_at(due, self._go_on, parts, number + 1, first)
 
 
-async def _serve(port_file: Path, model_s: float, recall_s: float) -> None:
+async def _serve(port_file: Path, pace: Pace) -> None:
+    answers = _Answers(pace)
     server = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(model_s, recall_s), "127.0.0.1", 0, backlog=_BACKLOG
+        lambda: _Connection(answers), "127.0.0.1", 0, backlog=_BACKLOG
     )
     draft = port_file.with_suffix(".draft")
     draft.write_text(str(server.sockets[0].getsockname()[1]))
@@ -127,5 +189,4 @@ async def _serve(port_file: Path, model_s: float, recall_s: float) -> None:
 
 
 if __name__ == "__main__":
-    model_ms, recall_ms = (float(each) for each in [*sys.argv[2:], "0", "0"][:2])
-    asyncio.run(_serve(Path(sys.argv[1]), model_ms / 1000, recall_ms / 1000))
+    asyncio.run(_serve(Path(sys.argv[1]), Pace(**json.loads(sys.argv[2]))))

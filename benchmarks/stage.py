@@ -9,31 +9,37 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Self
 
+from benchmarks.provider import Pace
 from tests.standins.valkey import Valkey
 from tests.standins.waiting import wait_until
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PATIENCE_S = 60.0
 _MIB = 1024
+_AT_ONCE = Pace()
 
 
+@cache  # a stage keeps this process to one of them: asked after that, they would be one
 def cores() -> tuple[int, int]:
     """Return the core of all that stands around, and the core of who is measured."""
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[-1]
 
 
-def busy_s(core: int) -> float:
-    """Return the seconds that a core has worked, for whomever."""
-    lines = Path("/proc/stat").read_text().splitlines()
-    fields = next(line for line in lines if line.startswith(f"cpu{core} ")).split()
-    user, nice, system, _idle, _iowait, irq, soft = (int(field) for field in fields[1:8])
-    return (user + nice + system + irq + soft) / _TICKS
+def _stat(pid: int) -> list[str]:
+    """Return what the kernel counts of a process, from its state on."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _cpu_s(pids: Iterable[int]) -> float:
+    """Return the CPU seconds of processes and of their children that have ended."""
+    return sum(sum(map(int, _stat(pid)[11:15])) for pid in pids) / _TICKS
 
 
 class Crew:
@@ -81,8 +87,7 @@ class Crew:
     @property
     def cpu_s(self) -> float:
         """Return the CPU seconds of its processes, ended ones too, by the kernel's accounting."""
-        times = [self._stat(pid) for pid in self._members()]
-        return sum(sum(map(int, fields[11:15])) for fields in times) / _TICKS
+        return _cpu_s(self._members())
 
     @property
     def memory_mib(self) -> float:
@@ -91,17 +96,21 @@ class Crew:
         lines = [line for text in rollups for line in text.splitlines() if line.startswith("Pss:")]
         return sum(int(line.split()[1]) for line in lines) / _MIB
 
+    @property
+    def peak_mib(self) -> float:
+        """Return the most memory that its processes ever had resident, shared pages and all."""
+        texts = [Path(f"/proc/{pid}/status").read_text() for pid in self._members()]
+        lines = [line for text in texts for line in text.splitlines() if line.startswith("VmHWM:")]
+        return sum(int(line.split()[1]) for line in lines) / _MIB
+
     def _members(self) -> list[int]:
         pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
         return [pid for pid in pids if self._session(pid) == self._process.pid]
 
     def _session(self, pid: int) -> int:
         with suppress(FileNotFoundError, ProcessLookupError):
-            return int(self._stat(pid)[3])
+            return int(_stat(pid)[3])
         return 0
-
-    def _stat(self, pid: int) -> list[str]:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
     def _said_ready(self) -> bool:
         self.check()
@@ -113,10 +122,10 @@ class Crew:
 class Stage:
     """Starts Redis and the provider on the first core; ends them, and every crew, with itself."""
 
-    def __init__(self, *, model_ms: float = 0.0, recall_ms: float = 0.0) -> None:
+    def __init__(self, pace: Pace = _AT_ONCE) -> None:
         """Take how long the provider takes to answer."""
         self.valkey = Valkey("--appendonly", "yes", "--databases", "32")
-        self._waits = (str(model_ms), str(recall_ms))
+        self._pace = pace
         self._folder = tempfile.TemporaryDirectory(prefix="afterword-bench-")
         self._crews: list[Crew] = []
 
@@ -129,6 +138,11 @@ class Stage:
     def provider(self) -> str:
         """Return where Claude and mem0 are."""
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def cpu_s(self) -> float:
+        """Return the CPU seconds of Redis and the provider, of whom there is one core in all."""
+        return _cpu_s([self.valkey.pid, self._server.pid])
 
     def redis(self, database: int) -> str:
         """Return the address of one database."""
@@ -145,7 +159,7 @@ class Stage:
         os.sched_setaffinity(0, {cores()[0]})  # children inherit it
         self.valkey.start()
         port = self.folder / "port"
-        argv = [sys.executable, "-m", "benchmarks.provider", str(port), *self._waits]
+        argv = [sys.executable, "-m", "benchmarks.provider", str(port), self._pace.as_json()]
         self._server = subprocess.Popen(argv)  # noqa: S603 our own program
         wait_until(port.exists, "the provider listens", _PATIENCE_S)
         self._port = port.read_text()

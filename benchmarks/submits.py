@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import subprocess
 import sys
 import time
@@ -14,23 +15,41 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from celery import Celery
+
+from benchmarks.figures import rates
+from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import Stage, cores
 from producer import AsyncProducer, Producer
 from shared.settings import Settings
 
+#: What we are compared with, and by what factor we are to be faster.
+_CELERY = "Celery's `apply_async`"
+_TIMES_CELERY = 10
 _AT_ONCE = 100
 _THREADS = 16
 
 
-def submits(stage: Stage, rounds: int, count: int, database: int) -> dict[str, list[float]]:
-    """Return the rates of each way, measured in a process on a core of its own."""
-    argv = [sys.executable, "-m", "benchmarks.submits", stage.redis(database)]
-    done = subprocess.run(  # noqa: S603 our own program
-        ["taskset", "-c", str(cores()[1]), *argv, str(rounds), str(count)],  # noqa: S607
-        check=True, capture_output=True, text=True,
-    )  # fmt: skip
+def section(told: Told) -> Finding:
+    """Measure the rates of each way, in a process on a core of its own."""
+    with Stage() as stage:
+        argv = [sys.executable, "-m", "benchmarks.submits", stage.redis(0)]
+        done = subprocess.run(  # noqa: S603 our own program
+            ["taskset", "-c", str(cores()[1]), *argv, str(told.rounds), str(told.jobs * 5)],  # noqa: S607
+            check=True, capture_output=True, text=True,
+        )  # fmt: skip
     found: dict[str, list[float]] = json.loads(done.stdout)
-    return found
+    return Finding(rows=_rows(found), text=rates(found), runs=found)
+
+
+def _rows(found: dict[str, list[float]]) -> list[Row]:
+    """Return the rates beside their goals."""
+    of = {name: statistics.median(values) for name, values in found.items()}
+    against = [ours / theirs for ours, theirs in zip(found[_MANY], found[_CELERY], strict=True)]
+    return [
+        *(Row(name, of[name], "a second", at_least=goal) for name, goal in _GOALS.items()),
+        Row(f"{_MANY} over {_CELERY}", statistics.median(against), "x", at_least=_TIMES_CELERY),
+    ]
 
 
 def _request(number: int) -> dict[str, Any]:
@@ -71,15 +90,36 @@ def _sync(settings: Settings, count: int, threads: int) -> float:
         return count / (time.perf_counter() - start)
 
 
+def _unasked(**request: Any) -> None:
+    """Stand for a task that nobody does."""
+
+
+def _celery(settings: Settings, count: int) -> float:
+    """Send as many tasks as Celery's own documentation has it, over one connection."""
+    app = Celery("peer", broker=settings.redis_url, task_ignore_result=True)
+    task = app.task(name="peer.job")(_unasked)
+    with app.producer_or_acquire() as producer:
+        start = time.perf_counter()
+        for number in range(count):
+            task.apply_async(kwargs=_request(number), producer=producer)
+        return count / (time.perf_counter() - start)
+
+
+_MANY, _CONCURRENT, _ONE = (
+    "`AsyncProducer.submit_many`",
+    f"`AsyncProducer.submit`, {_AT_ONCE} at once",
+    "`Producer.submit`, one thread",
+)
+_GOALS = {_MANY: 30_000, _CONCURRENT: 8_000, _ONE: 5_000}
+
 _WAYS: dict[str, Callable[[Settings, int], float]] = {
-    "`AsyncProducer.submit_many`": lambda settings, count: asyncio.run(_many(settings, count)),
-    f"`AsyncProducer.submit`, {_AT_ONCE} at once": lambda settings, count: asyncio.run(
-        _at_once(settings, count)
-    ),
+    _MANY: lambda settings, count: asyncio.run(_many(settings, count)),
+    _CONCURRENT: lambda settings, count: asyncio.run(_at_once(settings, count)),
     f"`Producer.submit`, {_THREADS} threads": lambda settings, count: _sync(
         settings, count // 2, _THREADS
     ),
-    "`Producer.submit`, one thread": lambda settings, count: _sync(settings, count // 4, 1),
+    _ONE: lambda settings, count: _sync(settings, count // 4, 1),
+    _CELERY: lambda settings, count: _celery(settings, count // 4),
 }
 
 

@@ -1,4 +1,4 @@
-"""Celery as its documentation has it, with late acknowledgement: prefork or threads."""
+"""Celery as its documentation has it, with late acknowledgement: prefork, threads or gevent."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
-from celery import Celery
+from celery import Celery, maybe_patch_concurrency
 
-from benchmarks.peers.jobs import REDIS, jobs
+maybe_patch_concurrency()  # as `celery worker -P gevent` does it: before everything else
+
+from benchmarks.peers.jobs import REDIS, jobs  # noqa: E402
 
 if TYPE_CHECKING:
     from benchmarks.peers.blocking import Clients

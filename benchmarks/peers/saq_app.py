@@ -6,12 +6,17 @@ import asyncio
 import sys
 from typing import Any
 
-from saq import Queue, Worker
+from redis.asyncio import Redis
+from saq import Worker
+from saq.queue.redis import RedisQueue
 
 from benchmarks.peers.jobs import IN_FLIGHT, REDIS, jobs
 
-#: As many connections as there are jobs at once: the client's own limit is 100.
-_REDIS = f"{REDIS}?max_connections={10 * IN_FLIGHT}"
+
+def _queue() -> RedisQueue:
+    # As many connections as there are jobs at once: the client's own limit is 100. And no time
+    # limit: a worker that stands still while others are measured would lose what it is handed.
+    return RedisQueue(Redis.from_url(REDIS, max_connections=10 * IN_FLIGHT, socket_timeout=None))
 
 
 async def job(context: dict[str, Any], *, job_id: str, user: str, message: str) -> None:
@@ -26,12 +31,11 @@ async def _open(context: dict[str, Any]) -> None:
 
 
 async def _work() -> None:
-    queue = Queue.from_url(_REDIS)
-    await Worker(queue, [job], concurrency=IN_FLIGHT, startup=_open).start()
+    await Worker(_queue(), [job], concurrency=IN_FLIGHT, startup=_open).start()
 
 
 async def _submit(run: str, count: int) -> None:
-    queue = Queue.from_url(_REDIS)
+    queue = _queue()
     await queue.connect()
     for job_id, user, message in jobs(run, count):
         await queue.enqueue("job", job_id=job_id, user=user, message=message, timeout=600)

@@ -1,0 +1,194 @@
+"""`python -m benchmarks.growth`: the same worker with ever more jobs queued, and longer ones."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+from redis import Redis
+
+from benchmarks.alone import alone
+from benchmarks.designs import Afterword
+from benchmarks.peers.jobs import jobs
+from benchmarks.plots import curves
+from benchmarks.sections import Finding, Row, Told
+from benchmarks.stage import Stage
+from producer import AsyncJob, AsyncProducer
+from shared.ledger.ledger import Ledger
+from shared.lifecycle import JobState
+from shared.names import Keys
+from shared.settings import Settings
+from tests.standins.waiting import wait_until
+
+_DEPTHS, _DEEP = (1_000, 10_000, 100_000), 1_000_000
+_KB, _LONG_KB = 1024, 64
+_SUBMITS, _SWEEPS = 200, 20
+_AT_ONCE = 1_000
+_WARM_JOBS = 200
+_MS = 1000
+_PATIENCE_S = 600.0
+#: Nothing is to become due while the worker stands still: a sweep has nothing to do.
+_ENVIRON = {
+    "AFTERWORD_MAX_QUEUED": "2000000",
+    "AFTERWORD_HINT_GRACE_S": "86400",
+    "AFTERWORD_MAX_MESSAGE_BYTES": str(2 * _LONG_KB * _KB),
+    "AFTERWORD_MAX_MESSAGE_TOKENS": "1000000",
+}
+
+
+@dataclass(frozen=True)
+class _Depth:
+    """What one depth of the queue costs: rates a second, times in ms, memory in bytes a job."""
+
+    queued: int
+    per_second: float
+    cpu_ms: float
+    submit_ms: float
+    sweep_ms: float
+    queued_bytes: float
+    scripts: float
+
+
+def section(told: Told) -> Finding:
+    """Queue jobs while nobody does them, then let a worker do the first of them."""
+    depths = (*_DEPTHS, _DEEP) if told.deep else _DEPTHS
+    count = min(told.jobs, _DEPTHS[0] // 2)
+    found = [_measure(depth, count, _KB) for depth in depths]
+    long = _measure(_DEPTHS[0], count, _LONG_KB * _KB)
+    return Finding(
+        rows=_rows(found, long),
+        text=(
+            "Messages of 1 KB, a fresh Redis for each depth. A submit is alone on its way; the "
+            "time of a sweep is Redis' CPU of one that finds nothing due."
+        ),
+        plots={"growth": curves(_series(found), "jobs queued", "share of that with 1,000")},
+        runs=[asdict(one) for one in (*found, long)],
+    )
+
+
+def _rows(found: Sequence[_Depth], long: _Depth) -> list[Row]:
+    few, many = found[0], found[-1]
+    depth = f"{many.queued:,} queued over 1,000"
+    return [
+        Row(f"jobs a second, {depth}", many.per_second / few.per_second, "x", at_least=0.9),
+        Row(f"CPU of a job, {depth}", many.cpu_ms / few.cpu_ms, "x", 1.1),
+        Row(f"submit p50, {depth}", many.submit_ms / few.submit_ms, "x", 1.1),
+        Row(f"sweep, Redis' CPU, {depth}", many.sweep_ms / few.sweep_ms, "x", 2),
+        Row("sweep, Redis' CPU, with the most", many.sweep_ms, "ms"),
+        Row("Redis' memory of a queued job, without its 1 KB", many.queued_bytes - _KB, "B", 1229),
+        Row("scripts run a job, 64 KB over 1 KB", long.scripts / few.scripts, "x", 1.05),
+        Row("CPU of a job, 64 KB over 1 KB", long.cpu_ms / few.cpu_ms, "x"),
+    ]
+
+
+def _series(found: Sequence[_Depth]) -> dict[str, list[tuple[float, float]]]:
+    few = found[0]
+    return {
+        "jobs a second": [(one.queued, one.per_second / few.per_second) for one in found],
+        "CPU of a job": [(one.queued, one.cpu_ms / few.cpu_ms) for one in found],
+        "submit": [(one.queued, one.submit_ms / few.submit_ms) for one in found],
+        "sweep": [(one.queued, one.sweep_ms / few.sweep_ms) for one in found],
+    }
+
+
+def _measure(depth: int, count: int, size: int) -> _Depth:
+    with Stage() as stage:
+        ours = Afterword(stage, 0, environ=_ENVIRON)
+        ours.crew.ready_s()
+        ours.crew.halt()
+        redis: Any = Redis.from_url(stage.redis(0), decode_responses=True)
+        empty = _memory(redis)
+        job_ids = asyncio.run(_queue(ours.settings, depth, size))
+        queued_bytes = (_memory(redis) - empty) / depth
+        sweep_ms = asyncio.run(_sweep_ms(ours.settings, redis))
+        per_second, cpu_ms, scripts = _work(ours, redis, count)
+        _check(ours, redis, job_ids)  # before others are behind them
+        submit_ms = asyncio.run(_submit_ms(ours.settings, size))
+    return _Depth(depth, per_second, cpu_ms, submit_ms, sweep_ms, queued_bytes, scripts)
+
+
+async def _queue(settings: Settings, count: int, size: int) -> list[str]:
+    asked = (
+        {"user_id": user, "message": said.ljust(size, ".")} for _, user, said in jobs("g", count)
+    )
+    found: list[str] = []
+    async with AsyncProducer(settings) as producer:
+        while group := list(islice(asked, _AT_ONCE * _KB // size)):  # a group of about 1 MB
+            told = await producer.submit_many(group)
+            found += [job.id for job in told if isinstance(job, AsyncJob)]
+            refused = next((one for one in told if isinstance(one, Exception)), None)
+            assert refused is None, f"refused: {refused}"
+    assert len(set(found)) == count, "not all were accepted once"
+    return found
+
+
+async def _submit_ms(settings: Settings, size: int) -> float:
+    """Return the median of submits, one after the other."""
+    found: list[float] = []
+    async with AsyncProducer(settings) as producer:
+        for _, user, said in jobs("alone", _SUBMITS):
+            start = time.perf_counter()
+            await producer.submit(user_id=user, message=said.ljust(size, "."))
+            found.append((time.perf_counter() - start) * _MS)
+    return statistics.median(found)
+
+
+async def _sweep_ms(settings: Settings, redis: Any) -> float:
+    """Return the CPU of Redis that one sweep with nothing due takes."""
+    async with Ledger(settings, patience_s=_PATIENCE_S) as ledger:
+        await ledger.upkeep.sweep()
+        before = _script_us(redis)
+        for _ in range(_SWEEPS):
+            await ledger.upkeep.sweep()
+    return (_script_us(redis) - before) / _SWEEPS / _MS
+
+
+def _work(ours: Afterword, redis: Any, count: int) -> tuple[float, float, float]:
+    """Return jobs a second, CPU of one in ms, and scripts run for one, once it is warm."""
+    ours.crew.go()
+    _answered(ours, _WARM_JOBS)
+    before, scripts, cpu_s = ours.answered(), _scripts(redis), ours.crew.cpu_s
+    start = time.perf_counter()
+    _answered(ours, before + count)
+    seconds, done = time.perf_counter() - start, ours.answered() - before
+    cpu_s, scripts = ours.crew.cpu_s - cpu_s, _scripts(redis) - scripts
+    ours.crew.halt()
+    return done / seconds, cpu_s / done * _MS, scripts / done
+
+
+def _answered(ours: Afterword, count: int) -> None:
+    wait_until(lambda: ours.answered() >= count, f"{count} are answered", _PATIENCE_S)
+    ours.crew.check()
+
+
+def _check(ours: Afterword, redis: Any, job_ids: Sequence[str]) -> None:
+    """Look at each that counts as answered: as many as were counted, and each of them whole."""
+    keys = Keys(ours.settings.namespace, 0)
+    line = redis.pipeline(transaction=False)
+    for job_id in job_ids:
+        line.hget(keys.job(job_id), "state")
+    states = zip(job_ids, line.execute(), strict=True)
+    done = [job_id for job_id, state in states if state == JobState.SUCCEEDED]
+    assert len(done) == ours.answered(), "more or fewer are answered than were counted"
+    ours.check_each(done)
+
+
+def _memory(redis: Any) -> int:
+    return int(redis.info("memory")["used_memory"])
+
+
+def _scripts(redis: Any) -> int:
+    return int(redis.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+
+def _script_us(redis: Any) -> float:
+    return float(redis.info("commandstats").get("cmdstat_evalsha", {}).get("usec", 0))
+
+
+if __name__ == "__main__":
+    alone(section)
