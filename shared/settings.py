@@ -146,11 +146,11 @@ class Settings(BaseModel):
         "seconds: mem0 shows a memory some time after it took it",
     )
     coalesce_turns: int = Field(
-        1,
+        8,
         ge=1,
         le=20,
         description="waiting turns of one user that go into one add at most, where mem0 extracts "
-        "facts; above `1`, see I3 in docs/guarantees.md",
+        "facts",
     )
     repair_s: PositiveSeconds = Field(
         900.0,

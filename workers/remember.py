@@ -78,6 +78,9 @@ class Rememberer:
     async def _store(self, claim: LaneClaim, batch: Batch, passage: Passage) -> bool:
         """Store one batch; return false if the lane was let go because it has to wait."""
         unknown = await self._lanes.begin(claim, *(turn.id for turn in batch))
+        if batch[0].attempts >= self._settings.max_write_attempts:  # the last had no end (I3)
+            lost = Rejected("crashed_too_often", unknown_outcome=unknown)
+            return await self._judge(claim, batch, lost, None)
         try:
             added = await self._added(claim, batch, unknown=unknown)
         except asyncio.CancelledError:
@@ -160,7 +163,7 @@ class Rememberer:
     async def _judge(
         self, claim: LaneClaim, batch: Batch, error: Exception, shut: GateShut | None
     ) -> bool:
-        turn = batch[0]
+        turn, others = batch[0], len(batch) - 1
         attempt = turn.attempts + 1
         verdict = policy.judge(
             error,
@@ -173,18 +176,20 @@ class Rememberer:
             verdict = replace(verdict, delay_s=shut.comeback_s)
         logger.warning(
             "turn %s and %d more: %s (%s, %s) -> %s after %.1f s",
-            turn.id, len(batch) - 1, verdict.code, type(error).__name__, verdict.blame,
+            turn.id, others, verdict.code, type(error).__name__, verdict.blame,
             verdict.decision, verdict.delay_s,
         )  # fmt: skip
-        over = verdict.decision is policy.Decision.GIVE_UP
-        if over and len(batch) == 1:
+        if verdict.decision is policy.Decision.GIVE_UP and not others:
             await self._lanes.bury(
                 claim, turn.id, verdict.code, verdict.blame, self._worker_version
             )
             return True
         unknown = getattr(error, "unknown_outcome", True)
         delay_s = max(verdict.delay_s, self._settings.visible_s if unknown else 0)
-        if len(batch) > 1 and verdict.blame is Blame.THIS and (over or not unknown):
+        # While mem0 may have it, a batch is whole: taken apart, it would be stored a second time.
+        # If its writers died of asking, too, one of its turns must be to blame all the same.
+        crashed = turn.attempts >= self._settings.max_write_attempts
+        if others and verdict.blame is Blame.THIS and (crashed or not unknown):
             await self._lanes.take_apart(
                 claim, turn.id, delay_s, code=verdict.code, unknown_outcome=unknown
             )
@@ -193,7 +198,7 @@ class Rememberer:
             claim,
             batch,
             delay_s,
-            counted=verdict.decision is policy.Decision.RETRY,
+            counted=verdict.blame is Blame.THIS and not (others and turn.attempts),
             code=verdict.code,
             unknown_outcome=unknown,
         )

@@ -118,6 +118,19 @@ def test_an_event_that_failed_is_looked_for_and_stored_once(town: Town, half: bo
     }
 
 
+def test_turns_that_wait_while_one_is_stored_go_into_few_adds(town: Town) -> None:
+    texts = [f"I have read {n} books, {CANARY}." for n in range(8)]
+    town.mem0.plays(Play(verb="add", cue=Cue.HOLD, done=True))
+    said = [town.say("kim", texts[0])[0]]
+    town.waits_for("add")
+    said += [town.say("kim", text)[0] for text in texts[1:]]
+    town.mem0.release()
+    assert {town.settled(job) for job in said} == {TurnState.STORED}
+    rows = [row["memory"] for row in town.mem0.order()["rows"]]
+    assert [text for text in rows if text in texts] == texts, "each once, in their order"
+    assert sum(len(town.mem0.adds(job.id)) for job in said) <= len(said) / 2
+
+
 def test_an_event_that_mem0_forgot_is_looked_for(town: Town) -> None:
     town.mem0.plays(Play(verb="event", status=404))
     job, _ = town.say("cat", f"I like milk, {CANARY}.")

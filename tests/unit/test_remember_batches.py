@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Literal
 
 import pytest
 
@@ -269,20 +270,74 @@ async def test_what_a_failed_event_stored_all_the_same_is_found_for_all(
     assert await states(ledger, ids) == [TurnState.STORED] * 2
 
 
-async def test_a_batch_that_can_never_be_told_is_taken_apart_and_buries_nothing(
-    settings: Settings, ledger: Ledger, book: Book
+@pytest.mark.parametrize("stored", [False, True])
+async def test_a_batch_is_not_taken_apart_while_mem0_cannot_say_whether_it_has_it(
+    settings: Settings, ledger: Ledger, book: Book, *, stored: bool
 ) -> None:
     brief = settings.model_copy(update={"max_write_attempts": 3})
     desk = Desk(brief, ledger, Memories(takes_batches=True))
-    desk.memories.fail("add", Unavailable("cut", unknown_outcome=True))
-    desk.memories.fail("find", BadAnswer("bad_json"), times=3)
+    cut = Unavailable("cut", unknown_outcome=True)
+    (desk.memories.fail_after if stored else desk.memories.fail)("add", cut)
+    desk.memories.fail("find", BadAnswer("bad_json"), times=9)
     ids = await say(ledger, "a", "b")
 
     await write_all(desk, book)
 
-    assert desk.memories.added == [("a", "b"), ("a",), ("b",)]
+    assert desk.memories.added == [("a", "b"), *([] if stored else [("a",), ("b",)])]
+    assert texts(desk) == ["a", "b"]
     assert await states(ledger, ids) == [TurnState.STORED] * 2
-    assert book.repairs() == ids[:1]
+
+
+@pytest.mark.parametrize("look", ["follow", "find"])
+async def test_a_refused_look_for_a_batch_says_nothing_of_its_add(
+    settings: Settings, ledger: Ledger, book: Book, look: Literal["follow", "find"]
+) -> None:
+    """Taken apart by the word of a look, each of its turns would be stored again."""
+    polls = int(look == "follow")
+    desk = Desk(settings, ledger, Memories(polls=polls, takes_batches=True))
+    if look == "find":
+        desk.memories.fail_after("add", Unavailable("cut", unknown_outcome=True))
+        desk.memories.fail("find", Rejected("invalid_request"), times=3)
+    else:
+        desk.memories.fail_after("follow", Rejected("invalid_request"))
+    ids = await say(ledger, "a", "b")
+
+    await write_all(desk, book)
+
+    assert desk.memories.added == [("a", "b")]
+    assert texts(desk) == ["a", "b"]
+    assert await states(ledger, ids) == [TurnState.STORED] * 2
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+async def test_however_few_attempts_are_allowed_a_batch_that_always_fails_comes_to_an_end(
+    settings: Settings, ledger: Ledger, book: Book, attempts: int
+) -> None:
+    brief = settings.model_copy(update={"max_write_attempts": attempts})
+    desk = Desk(brief, ledger, Picky(BadAnswer("bad_json", unknown_outcome=True)))
+    ids = await say(ledger, POISON, "b")
+
+    await write_all(desk, book)
+
+    assert texts(desk) == ["b"]
+    assert await states(ledger, ids) == [TurnState.DEAD, TurnState.STORED]
+
+
+async def test_a_batch_whose_writers_die_of_asking_for_it_is_taken_apart(
+    settings: Settings, ledger: Ledger, book: Book
+) -> None:
+    brief = settings.model_copy(update={"max_write_attempts": 3})
+    desk = Desk(brief, ledger, Memories(takes_batches=True))
+    first, other = await say(ledger, "a", "b")
+    for _ in range(3):
+        book.make_due(lane_of())
+        await ledger.lanes.begin(await take(ledger), first, other)
+
+    await write_all(desk, book)
+
+    assert desk.memories.added == [("a",), ("b",)]
+    assert await states(ledger, [first, other]) == [TurnState.STORED] * 2
+    assert book.repairs() == [first], "what the batch may have left is looked for"
 
 
 async def test_facts_of_a_batch_are_not_taken_for_those_of_one_of_its_turns(
