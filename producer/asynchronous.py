@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, TypeAlias
 
+from producer.following import Follower
+from shared.closing import AsyncClosing
 from shared.contracts import (
     ChatRequest,
     Event,
@@ -19,21 +20,23 @@ from shared.contracts import (
     WhenBusy,
 )
 from shared.discovery import settings_in_use
-from shared.errors import AfterwordError, JobFailed, LedgerUnavailable, NoReplyInTime
+from shared.errors import AfterwordError, LedgerUnavailable, NoReplyInTime
 from shared.ledger.ledger import Ledger
 from shared.ledger.records import Submitted
-from shared.lifecycle import JobState
 from shared.names import check_job_id
 from shared.settings import Settings
-
-#: A waiter that has heard nothing for this long looks for itself: a wake-up is only a hint.
-LOOK_AGAIN_S = 10.0
 
 #: Jobs of one `submit_many` that are on their way at once.
 GROUP = 1000
 
+#: Requests that are read before others have their turn on the event loop.
+_AT_A_STRETCH = 32
 
-class AsyncProducer:
+#: The id that a job is to have, and what is asked of it.
+Asked: TypeAlias = tuple[str, ChatRequest]
+
+
+class AsyncProducer(AsyncClosing):
     """Submits jobs and follows them, over two Redis connections however many jobs there are.
 
     Bound to the event loop that first uses it. Use it as an async context manager, or call
@@ -72,7 +75,7 @@ class AsyncProducer:
         (`reject`), or cancels the earlier ones (`interrupt`). Raises `InvalidRequest` naming the
         field, or a `NotAccepted`: then nothing was promised.
         """
-        return await self._submit(
+        asked = self._asked(
             {
                 "user_id": user_id,
                 "message": message,
@@ -88,6 +91,7 @@ class AsyncProducer:
                 "expires_in": expires_in,
             }
         )
+        return await self._accept_one(*asked)
 
     async def submit_many(
         self, requests: Iterable[Mapping[str, Any] | ChatRequest]
@@ -98,10 +102,12 @@ class AsyncProducer:
         one conversation are accepted in the order given.
         """
         asked = list(requests)
+        groups = [asked[start : start + GROUP] for start in range(0, len(asked), GROUP)]
         results: list[AsyncJob | AfterwordError] = []
-        for start in range(0, len(asked), GROUP):
-            group = asked[start : start + GROUP]
-            results.extend(await self._submit_group(group))
+        read: list[Asked | AfterwordError] = []
+        for group in [*groups, []]:  # one is read while Redis works on the one before
+            accepted, read = await asyncio.gather(self._accept_group(read), self._read(group))
+            results += accepted
         return results
 
     async def usage(self, *, tenant: str = "default", user_id: str | None = None) -> UsageSum:
@@ -122,63 +128,79 @@ class AsyncProducer:
             self._checked.cancel()
         await self._ledger.aclose()
 
-    async def __aenter__(self) -> Self:
-        """Return the producer."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connections."""
-        await self.aclose()
-
-    async def _submit_group(
-        self, group: list[Mapping[str, Any] | ChatRequest]
-    ) -> list[AsyncJob | AfterwordError]:
-        """Submit all at once, but one after the other what must keep its order."""
-        asked: dict[int, ChatRequest] = {}
-        results: dict[int, AsyncJob | AfterwordError] = {}
-        for number, values in enumerate(group):
+    async def _read(
+        self, group: Sequence[Mapping[str, Any] | ChatRequest]
+    ) -> list[Asked | AfterwordError]:
+        read: list[Asked | AfterwordError] = []
+        for values in group:
             try:
-                asked[number] = self._parsed(values)
+                read.append(self._asked(values))
             except AfterwordError as error:
-                results[number] = error
+                read.append(error)
+            if len(read) % _AT_A_STRETCH == 0:
+                await asyncio.sleep(0)
+        return read
+
+    async def _accept_group(
+        self, read: Sequence[Asked | AfterwordError]
+    ) -> list[AsyncJob | AfterwordError]:
+        """Have all accepted at once, but one after the other what must keep its order."""
+        asked: dict[int, Asked] = {}
+        accepted: dict[int, AsyncJob | AfterwordError] = {}
+        for at, one in enumerate(read):
+            if isinstance(one, AfterwordError):
+                accepted[at] = one
+            else:
+                asked[at] = one
         for wave in _waves(asked):
-            results |= zip(wave, await self._accept_or_errors(list(wave.values())), strict=True)
-        return [results[number] for number in range(len(group))]
+            told = await self._accept_or_errors(list(wave.values()))
+            accepted |= zip(wave, told, strict=True)
+        return [accepted[at] for at in range(len(read))]
 
     async def _accept_or_errors(
-        self, requests: Sequence[ChatRequest]
+        self, asked: Sequence[Asked]
     ) -> Sequence[AsyncJob | AfterwordError]:
         try:
-            return await self._accept(requests)
+            return await self._accept(asked)
         except AfterwordError as error:
-            return [error] * len(requests)
+            return [error] * len(asked)
 
-    def _parsed(self, values: Mapping[str, Any] | ChatRequest) -> ChatRequest:
+    def _asked(self, values: Mapping[str, Any] | ChatRequest) -> Asked:
+        """Return what is asked, once it is found to be a request, and the id of its job."""
         fields = values.model_dump() if isinstance(values, ChatRequest) else values
-        return ChatRequest.parse(
+        request = ChatRequest.parse(
             fields,
             max_bytes=self._settings.max_message_bytes,
             max_tokens=self._settings.max_message_tokens,
         )
+        return self._ledger.jobs.new_id(request), request
 
-    async def _submit(self, values: Mapping[str, Any] | ChatRequest) -> AsyncJob:
-        (job,) = await self._accept([self._parsed(values)])
+    def _accept_directly(self, job_id: str, request: ChatRequest) -> str | None:
+        """Have the ledger accept a request, from another thread than the loop's.
+
+        Returns the id of its job, or None if `_accept_one` must have the last word on it.
+        """
+        if not self._is_checked():
+            return None
+        told = self._ledger.jobs.submit_directly(job_id, request)
+        return None if told is None else told.job_id
+
+    async def _accept_one(
+        self, job_id: str, request: ChatRequest, *, waited_s: float = 0.0
+    ) -> AsyncJob:
+        (job,) = await self._accept([(job_id, request)], waited_s=waited_s)
         if isinstance(job, AfterwordError):
             raise job
         return job
 
-    async def _accept(self, requests: Sequence[ChatRequest]) -> list[AsyncJob | AfterwordError]:
+    async def _accept(
+        self, asked: Sequence[Asked], *, waited_s: float = 0.0
+    ) -> list[AsyncJob | AfterwordError]:
         """Have the ledger accept requests; raise if it does not say in time whether it has."""
-        jobs = self._ledger.jobs
         try:
-            async with asyncio.timeout(self._settings.submit_timeout_s):
+            async with asyncio.timeout(self._settings.submit_timeout_s - waited_s):
                 await self._check()
-                told = await jobs.submit_all((jobs.new_id(one), one) for one in requests)
+                told = await self._ledger.jobs.submit_all(asked)
         except TimeoutError:
             limit_s = self._settings.submit_timeout_s
             reason = (
@@ -191,6 +213,10 @@ class AsyncProducer:
             AsyncJob(self._ledger, one.job_id) if isinstance(one, Submitted) else one
             for one in told
         ]
+
+    def _is_checked(self) -> bool:
+        checked = self._checked
+        return checked is not None and checked.done() and not checked.exception()
 
     async def _check(self) -> None:
         """Check the Redis once; a check that failed is made again by the next call."""
@@ -222,7 +248,7 @@ class AsyncJob:
         """
         try:
             async with asyncio.timeout(timeout):
-                return await self._ended()
+                return await Follower(self._ledger, self.id).reply()
         except TimeoutError:
             raise NoReplyInTime(self.id, timeout) from None
 
@@ -233,22 +259,9 @@ class AsyncJob:
         the stream's retention is over, only the last event is given. Raises `JobNotFound` or
         `NewerRecord`.
         """
-        async with aclosing(self._changes()) as changes:
-            async for event in self._events_over(changes, after):
+        async with aclosing(Follower(self._ledger, self.id).events(after)) as events:
+            async for event in events:
                 yield event
-
-    async def _events_over(
-        self, changes: AsyncIterator[None], after: str | None
-    ) -> AsyncIterator[Event]:
-        async for _ in changes:
-            status = await self.status()
-            async for event in self._events(status, after):
-                after = event.id
-                yield event
-                if event.type in ("final", "failed"):
-                    return
-            if status.state.terminal:
-                return
 
     async def status(self) -> JobStatus:
         """Return where the job and its turn are; raise `JobNotFound` or `NewerRecord`."""
@@ -264,64 +277,17 @@ class AsyncJob:
             await self.status()
         return word == "cancelled"
 
-    async def _ended(self) -> Reply:
-        async with aclosing(self._changes()) as changes:
-            async for _ in changes:
-                status, reply = await self._ledger.reading.outcome(self.id)
-                if reply is not None:
-                    return reply
-                if status.state.terminal:
-                    raise JobFailed(self.id, status.state, status.code or status.state)
-        raise AssertionError("changes go on until their reader stops")
 
-    async def _changes(self) -> AsyncGenerator[None, None]:
-        """Give a sign now and whenever something happened to the job, for ever."""
-        woken = asyncio.Event()
-        async with self._ledger.hearing_job(self.id, lambda _: woken.set()):
-            while True:
-                woken.clear()
-                yield
-                await _any_sign(woken)
-
-    async def _events(self, status: JobStatus, after: str | None) -> AsyncIterator[Event]:
-        """Give what is there after an event id; of a stream no longer kept, only the end."""
-        if status.state.terminal and not await self._ledger.reading.keeps_stream(self.id):
-            yield await self._end(status, after)
-            return
-        while events := await self._ledger.reading.events(self.id, after):
-            for event in events:
-                after = event.id
-                yield event
-
-    async def _end(self, status: JobStatus, after: str | None) -> Event:
-        return Event(
-            id=after or "0-0",
-            type="final" if status.state is JobState.SUCCEEDED else "failed",
-            attempt=status.attempts,
-            reply=await self._ledger.reading.reply(self.id),
-            code=status.code,
-            state=status.state,
-        )
-
-
-def _waves(asked: Mapping[int, ChatRequest]) -> list[dict[int, ChatRequest]]:
+def _waves(asked: Mapping[int, Asked]) -> list[dict[int, Asked]]:
     """Divide requests into those that may be on their way together: one of each conversation."""
-    waves: list[dict[int, ChatRequest]] = []
+    waves: list[dict[int, Asked]] = []
     sent: Counter[tuple[str, ...]] = Counter()
-    for number, request in asked.items():
+    for number, (job_id, request) in asked.items():
         wave = 0
         if request.conversation_id is not None:
             line = (request.tenant, request.user_id, request.conversation_id)
             wave, sent[line] = sent[line], sent[line] + 1
         if wave == len(waves):
             waves.append({})
-        waves[wave][number] = request
+        waves[wave][number] = job_id, request
     return waves
-
-
-async def _any_sign(woken: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(LOOK_AGAIN_S):
-            await woken.wait()
-    except TimeoutError:
-        return

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from shared.contracts import Id
 from shared.errors import InvalidRequest
 from shared.ledger.ledger import Ledger
-from shared.ledger.records import Erasure, ErasureState, LogRewrite
+from shared.ledger.records import Erasure, ErasureState, InMemory, LogRewrite
 from shared.names import lane_id, memory_key, shard_of
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
@@ -22,10 +22,11 @@ class Erased:
     """How far the erasure of a user has come; once it is `erased`, the receipt of it.
 
     `forgotten_at` is when everything was removed, `erased_at` when that was done once more, after
-    whatever was on its way to mem0 must have arrived. `log` says whether Redis then began to write
-    its append-only file anew: if it `refused`, that is left to whoever runs it. `jobs` are the
-    records that were emptied, `ended` those of them that had to be ended first, `records`
-    conversations and the like.
+    whatever was on its way to mem0 must have arrived. `memory` says whether mem0 forgot them; `off`
+    means that memory is off, so that only the ledger was emptied, in one pass. `log` says whether
+    Redis then began to write its append-only file anew: if it `refused`, that is left to whoever
+    runs it. `jobs` are the records that were emptied, `ended` those of them that had to be ended
+    first, `records` conversations and the like.
     """
 
     user_id: str
@@ -35,6 +36,7 @@ class Erased:
     asked_at: datetime
     forgotten_at: datetime | None
     erased_at: datetime | None
+    memory: InMemory | None
     log: LogRewrite | None
     jobs: int
     ended: int

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import getpass
-import json
 import os
 import secrets
 import socket
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from producer import forgetting
 from producer.forgetting import Erased
 from producer.planning import Plan, planned
 from producer.replayer import Replayer, Watch
 from shared.clock import utc_now
+from shared.closing import AsyncClosing
 from shared.discovery import settings_in_use
-from shared.errors import IllegalStep
+from shared.errors import InvalidRequest
 from shared.ledger.ledger import Ledger
 from shared.ledger.letters import DeadFilter, DeadLetter, Deed, Outcome, Pace, Run, RunState
 from shared.ledger.records import Account, Gap
@@ -28,15 +27,15 @@ from shared.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """What became of letters that were to be given up; nothing, if it was `dry`."""
+    """What became of letters that were to be given up; nothing, if its state is `dry`."""
 
-    dry: bool
+    state: RunState
     letters: int
     discarded: int = 0
     refused: int = 0
 
 
-class AsyncOperator:
+class AsyncOperator(AsyncClosing):
     """Looks at dead letters and puts them on their way again, safely.
 
     Several operators may do so at once: a letter is replayed once, and each is told the truth.
@@ -67,7 +66,7 @@ class AsyncOperator:
     async def plan(self, chosen: DeadFilter | None = None, pace: Pace | None = None) -> Plan:
         """Return what a replay would do; nothing is changed.
 
-        Raises `IllegalStep` naming the first id of the filter that is no dead letter.
+        Raises `InvalidRequest` naming the first id of the filter that is no dead letter.
         """
         chosen = chosen or DeadFilter()
         await self._check_named(chosen)
@@ -80,13 +79,12 @@ class AsyncOperator:
         be resumed, and so can one whose process was killed. Raises `LeaseLost` if someone else
         has taken it over or aborted it.
         """
-        said = json.dumps(plan.filter.said())
-        if not go or not plan.letters:
-            return self._nothing_done(plan, said, RunState.DONE if go else RunState.DRY)
+        if not go or not plan.chosen:
+            return self._nothing_done(plan, RunState.DONE if go else RunState.DRY)
         ledger = await self._checked_ledger()
         token = secrets.token_hex(16)
         name = await ledger.runs.begin(
-            plan.letters, by=self._by, said=said, pace=plan.pace, token=token
+            plan.chosen, by=self._by, said=plan.filter.said(), pace=plan.pace, token=token
         )
         return await self._drive(name, token, watch)
 
@@ -125,14 +123,14 @@ class AsyncOperator:
         """Give letters up for good; without `go`, only count them."""
         plan = await self.plan(chosen)
         if not go:
-            return Discarded(dry=True, letters=len(plan.letters))
+            return Discarded(RunState.DRY, letters=len(plan.chosen))
         ledger, token = await self._checked_ledger(), secrets.token_hex(8)
-        told = {"filter": chosen.said(), "letters": len(plan.letters)}
+        told = {"filter": chosen.said(), "letters": len(plan.chosen)}
         await ledger.runs.note_deed(self._by, "discard", told, token)
-        done = [await ledger.dead.discard(letter) for letter in plan.letters]
+        done = [await ledger.dead.discard(letter) for letter in plan.chosen]
         counts = {"discarded": sum(done), "refused": len(done) - sum(done)}
         await ledger.runs.note_deed(self._by, "discarded", counts, f"{token}-done")
-        return Discarded(dry=False, letters=len(done), **counts)
+        return Discarded(RunState.DONE, letters=len(done), **counts)
 
     async def forget(self, user_id: str, *, tenant: str = "default") -> Erased:
         """Have all erased that a user said, everywhere and for good, or say how far that is.
@@ -173,30 +171,17 @@ class AsyncOperator:
         await asyncio.gather(*self._drives, return_exceptions=True)
         await self._ledger.aclose()
 
-    async def __aenter__(self) -> Self:
-        """Return the operator."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connections."""
-        await self.aclose()
-
-    def _nothing_done(self, plan: Plan, said: str, state: RunState) -> Run:
+    def _nothing_done(self, plan: Plan, state: RunState) -> Run:
         return Run(
             id="",
             by=self._by,
             at=utc_now(),
             seen_at=utc_now(),
-            filter=said,
+            filter=plan.filter.said(),
             pace=plan.pace,
             state=state,
             reason="",
-            letters=len(plan.letters),
+            letters=len(plan.chosen),
             canary_passed=False,
         )
 
@@ -220,7 +205,7 @@ class AsyncOperator:
             found = {letter.id async for letter in self.dead(DeadFilter(ids=chosen.ids))}
             for name in chosen.ids:
                 if name not in found:
-                    raise IllegalStep(f"{name} is no dead letter")
+                    raise InvalidRequest("ids", f"{name} is no dead letter")
 
     async def _checked_ledger(self) -> Ledger:
         """Return the ledger once its Redis is known to be fit."""

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Sequence
-from types import TracebackType
-from typing import Self
 
 from producer.forgetting import Erased
 from producer.operating import AsyncOperator, Discarded
 from producer.planning import Plan
 from producer.portal import Portal
 from producer.replayer import Watch
+from shared.closing import Closing
 from shared.discovery import settings_in_use
 from shared.ledger.letters import DeadFilter, DeadLetter, Deed, Outcome, Pace, Run
 from shared.ledger.records import Account, Gap
 from shared.settings import Settings
 
 
-class Operator:
+class Operator(Closing):
     """Looks at dead letters and puts them on their way again; see `AsyncOperator`.
 
     It has a background thread of its own; make one in each process.
@@ -102,19 +101,6 @@ class Operator:
         if not self._portal.closed:
             self._portal.call(self._operator.aclose())
             self._portal.close()
-
-    def __enter__(self) -> Self:
-        """Return the operator."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connections."""
-        self.close()
 
 
 async def _next(letters: AsyncGenerator[DeadLetter, None]) -> DeadLetter | None:

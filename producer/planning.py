@@ -21,7 +21,7 @@ class Plan:
 
     filter: DeadFilter
     pace: Pace
-    letters: tuple[Chosen, ...]
+    chosen: tuple[Chosen, ...]
     turns: int
     jobs: int
     users: int
@@ -54,7 +54,7 @@ async def planned(
     return Plan(
         filter=chosen,
         pace=pace,
-        letters=tuple(letter for _, letter in found),
+        chosen=tuple(letter for _, letter in found),
         turns=len(found) - jobs,
         jobs=jobs,
         users=len(users),

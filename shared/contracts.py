@@ -128,17 +128,19 @@ Metadata = Annotated[dict[str, Any], BeforeValidator(_clean_metadata)]
 
 
 class Contract(BaseModel):
-    """A frozen record that refuses unknown fields and keeps its content out of errors."""
+    """A frozen record that keeps its content out of errors, and ignores what a newer one adds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class ChatRequest(Contract):
     """What a backend asks for: one message of one user, to be answered with memory.
 
     `when_busy` says what becomes of it while an earlier message of its conversation has no reply
-    yet: it waits its turn, is refused, or ends the earlier ones.
+    yet: it waits its turn, is refused, or ends the earlier ones. Unknown fields are refused.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     user_id: Id
     message: Text
@@ -186,11 +188,15 @@ class ChatRequest(Contract):
         asked = self.model_dump(exclude={"idempotency_key"}, exclude_none=True)
         if self.when_busy == "enqueue":
             del asked["when_busy"]
-        return json.dumps(asked, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return _CANONICAL.encode(asked)
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the body: two requests are the same if these are."""
         return fingerprint_of(self.body())
+
+
+#: Made once: `json.dumps` would make one for each body.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def fingerprint_of(body: str) -> str:

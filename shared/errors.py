@@ -18,7 +18,7 @@
     └─ Upstream(blame)               Claude or mem0 did not give what was asked
        ├─ Unavailable · RateLimited  theirs: nobody's attempt is spent
        ├─ AccessDenied               ours: key revoked, quota spent, bad configuration
-       └─ Rejected · BadAnswer       this one's: fail or bury it, let the next one go on
+       └─ Rejected · BadAnswer       this: fail or bury it, let the next one go on
 
 No text of an error carries content: not a prompt, reply, memory or key (promise I11).
 """
@@ -78,10 +78,10 @@ class KeyReused(NotAccepted):
 
 
 class JobNotFound(AfterwordError):
-    """No record of that job: it never existed, or its retention time is over."""
+    """No record of that job or run: it never existed, or its retention time is over."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"no job {job_id}: it never existed or its retention time is over")
+        super().__init__(f"{job_id} is not known: it never existed or its retention time is over")
         self.job_id = job_id
 
 
@@ -124,7 +124,12 @@ class Blame(StrEnum):
 
     THEIRS = "theirs"
     OURS = "ours"
-    THIS = "this one's"
+    THIS = "this"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Blame | None:
+        """Read what the first records said."""
+        return cls.THIS if value == "this one's" else None
 
 
 class Upstream(AfterwordError):
@@ -169,6 +174,10 @@ class Rejected(Upstream):
     """The provider refuses this one request; sending it again cannot help."""
 
     blame = Blame.THIS
+
+
+class NoSuchModel(Rejected):
+    """The provider does not have the model: it is misspelt, retired or not for us."""
 
 
 class BadAnswer(Upstream):

@@ -6,6 +6,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from shared.contracts import Priority
@@ -25,6 +26,7 @@ MAX_SHARDS = 16**_SHARD_DIGITS
 _JOB_ID = re.compile(rf"j[0-9a-f]{{{_SHARD_DIGITS}}}_[0-9a-f]{{32}}")
 
 
+@lru_cache(maxsize=1024)  # a submit needs it twice, and encoding is a fifth of its time
 def memory_key(tenant: str, user_id: str) -> str:
     """Return the owner name of a user's memories: injective in (tenant, user) (promise I5).
 
@@ -112,7 +114,7 @@ class Keys:
         return f"{self.root}:tenant-usage:{tenant}"
 
     def wake(self, job_id: str) -> str:
-        """CHANNEL: a message here says that the reply stream grew."""
+        """CHANNEL: a message here says that the reply stream grew, and by which type of event."""
         return f"{self.root}:wake:{job_id}"
 
     @property

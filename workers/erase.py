@@ -7,7 +7,7 @@ import logging
 
 from shared.errors import Upstream
 from shared.ledger.erasures import Erasures
-from shared.ledger.records import EraseClaim, ErasureState, LogRewrite
+from shared.ledger.records import EraseClaim, ErasureState, InMemory, LogRewrite
 from shared.names import owner_of
 from workers.ports import Memories
 
@@ -49,11 +49,10 @@ class Eraser:
             await self._end(claim)
 
     async def _end(self, claim: EraseClaim) -> None:
-        if self._memories is None:
-            logger.error("memory is off here: a user is erased in the ledger only")
+        memory = InMemory.OFF if self._memories is None else InMemory.FORGOTTEN
         log = await self._erasures.rewrite_log()
         if log is LogRewrite.BUSY:
             await self._erasures.step(claim, claim.state, AGAIN_S)
             return
-        await self._erasures.step(claim, ErasureState.ERASED, log=log)
-        logger.info("a user was erased; the append-only file anew: %s", log)
+        await self._erasures.step(claim, ErasureState.ERASED, memory=memory, log=log)
+        logger.info("a user was erased; memory: %s; the append-only file anew: %s", memory, log)

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from shared.errors import AccessDenied, BadAnswer, Blame, RateLimited, Upstream
@@ -25,6 +26,10 @@ PATIENCE_S = 1.0
 
 #: Who only looks in at a shut gate asks Redis once in so long, for the whole process.
 LOOK_S = 1.0
+
+#: A canary holds its gate for no longer, unless it goes on saying that it is there: so nobody waits
+#: long for one whose process is gone.
+LEASE_S = 10.0
 
 #: The code of a gate that is shut because a provider said that our budget is used up.
 BUDGET = "budget_used_up"
@@ -70,9 +75,12 @@ class Gatehouse:
         view = self._views.get(name)
         if view is None or view.state is GateState.DOUBTED:
             return Passage(self, name, token)
-        stand = await self._stand(name, self._gates.ask(name, token, canary_s=canary_s))
-        if stand is None or stand.canary or stand.state is not GateState.SHUT:
-            return Passage(self, name, token, canary=stand is not None and stand.canary)
+        lease_s = min(canary_s, LEASE_S)
+        stand = await self._stand(name, self._gates.ask(name, token, canary_s=lease_s))
+        if stand is not None and stand.canary:
+            return Passage(self, name, token, self._keep(name, token, canary_s))
+        if stand is None or stand.state is not GateState.SHUT:
+            return Passage(self, name, token)
         view.look_at = self._clock() + LOOK_S
         raise GateShut(name, stand.comeback_s, stand.code)
 
@@ -121,6 +129,16 @@ class Gatehouse:
         """Wait until all reports have arrived."""
         await asyncio.gather(*self._telling)
 
+    async def _keep(self, name: str, token: str, canary_s: float) -> None:
+        """Renew the lease of a canary, for as long as it may take."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(canary_s):
+                still = True
+                while still:
+                    await asyncio.sleep(LEASE_S / 3)
+                    stand = await self._stand(name, self._gates.ask(name, token, canary_s=LEASE_S))
+                    still = stand is None or stand.canary
+
     async def _stand(self, name: str, asked: Awaitable[Stand]) -> Stand | None:
         """Return how a gate stands; None, and nothing learnt, if that cannot be told in time."""
         try:
@@ -146,12 +164,17 @@ class Passage:
     """The right to ask a provider once; its holder says what came of it."""
 
     def __init__(
-        self, gatehouse: Gatehouse, name: str, token: str, *, canary: bool = False
+        self,
+        gatehouse: Gatehouse,
+        name: str,
+        token: str,
+        keeping: Coroutine[object, object, None] | None = None,
     ) -> None:
+        """Take what keeps the gate meanwhile, if this is for the canary."""
         self._gatehouse = gatehouse
         self._name = name
         self._token = token
-        self._canary = canary
+        self._keeping = asyncio.create_task(keeping) if keeping else None
 
     def worked(self, pause_s: float = 0.0) -> None:
         """Say that the provider answers, and for how long it asks to be left alone now."""
@@ -186,12 +209,22 @@ class Passage:
             case _:  # it answers: it has refused this one request
                 return Report(Outcome.WORKED) if self._canary else None
 
+    @property
+    def _canary(self) -> bool:
+        return self._keeping is not None
+
+    def _sing(self) -> None:
+        """Be the canary no more."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+            self._keeping = None
+
     def _spawn(self, report: Report) -> None:
-        told, self._canary = self._told(report), False
-        self._gatehouse.spawn(told)
+        self._sing()
+        self._gatehouse.spawn(self._told(report))
 
     async def _told(self, report: Report) -> GateShut | None:
-        self._canary = False  # it has sung
+        self._sing()
         return await self._gatehouse.tell(self._name, self._token, report)
 
 

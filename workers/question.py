@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
-from shared.errors import Blame, Upstream
+from shared.errors import AccessDenied, Blame, NoSuchModel, Upstream
 from shared.settings import Settings
 from workers.gate import Gatehouse, GateShut, Passage, gate_of
 from workers.ports import Answer, Model, Prompt
@@ -51,6 +51,7 @@ class Question:
         self._model = model
         self._gates = gates
         self._left = list(models)
+        self._replaceable = len(models) > 1
         self._canary_s = canary_s
         self._refusals: list[GateShut] = []
         self._failures: list[Upstream] = []
@@ -68,7 +69,8 @@ class Question:
         while True:
             try:
                 return await self._ask(replace(told, model=self._asked), push)
-            except Upstream as error:
+            except Upstream as said:
+                error = self._counted(said)
                 await self._go_on(error, await self._passage.failed(error))
 
     async def _ask(self, told: Prompt, push: Callable[[str], None]) -> Answer:
@@ -88,6 +90,15 @@ class Question:
             self._pushed = True
         elif piece.pause_s > 0:
             self._passage.worked(piece.pause_s)
+
+    def _counted(self, error: Upstream) -> Upstream:
+        """Return what a failure counts as: a model that is gone is no request's fault.
+
+        Not if nobody can stand in: then there is no use in waiting for it.
+        """
+        if self._replaceable and isinstance(error, NoSuchModel):
+            return AccessDenied(error.code, request_id=error.request_id)
+        return error
 
     async def _go_on(self, error: Upstream, refusal: GateShut | None) -> None:
         """Turn to the next model; raise what went wrong if that is not to be, or there is none."""

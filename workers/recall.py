@@ -63,6 +63,10 @@ class Recaller:
             if passage is not None:
                 passage.left()
 
+    def forgo(self) -> Recall:
+        """Return what a reply learns of a user who is being erased: mem0 is not asked."""
+        return OFF if self._memories is None else UNAVAILABLE
+
     def _checked(self, owner: str, rows: Sequence[Recalled]) -> tuple[Recalled, ...]:
         foreign = sum(row.owner != owner for row in rows)
         if foreign:

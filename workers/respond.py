@@ -143,7 +143,10 @@ class Responder:
     async def _prepare(self, claim: Claim, request: ChatRequest) -> _Asked:
         owner = owner_of(claim.lane)
         started = time.monotonic()
-        recall = await self._recaller.recall(owner, request.message)
+        if claim.erasing:
+            recall = self._recaller.forgo()
+        else:
+            recall = await self._recaller.recall(owner, request.message)
         recall_ms = _since(started)
         built = prompt.build(
             request,
@@ -171,7 +174,7 @@ class Responder:
 
 
 def _reply(asked: _Asked, answer: Answer, model_ms: int) -> Reply:
-    queued_ms = asked.claim.claimed_ms - asked.claim.created_ms
+    queued_ms = asked.claim.claimed_ms - asked.claim.queued_ms
     return Reply(
         job_id=asked.claim.job_id,
         user_id=asked.request.user_id,

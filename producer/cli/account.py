@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from producer.cli.show import age, as_json, json_option, table
+from producer.cli.show import age, json_option, print_json, table
 from producer.operating import AsyncOperator
 from shared.ledger.account import total
 from shared.ledger.records import Account, Gap
@@ -33,7 +33,7 @@ def account(*, tenant: str | None, late_s: float, as_json: bool) -> None:
     found = asyncio.run(_accounts(late_s))
     chosen = [one for one in found if tenant in (None, one.tenant)]
     if as_json:
-        _print_json({"total": total(chosen), "tenants": chosen})
+        print_json({"total": total(chosen), "tenants": chosen})
         return
     rows = chosen if tenant is not None or len(chosen) == 1 else [*chosen, total(chosen)]
     _show(rows, late_s)
@@ -50,7 +50,7 @@ def reconcile(*, mend: bool, as_json: bool) -> None:
     """
     found = asyncio.run(_gaps(mend=mend))
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif found:
         table(("job", "what is wrong"), [(gap.job_id, gap.what) for gap in found])
         click.echo("mended" if mend else "Nothing was changed. Add --mend to put it back.")
@@ -84,6 +84,3 @@ def _show(accounts: Sequence[Account], late_s: float) -> None:
         for one in accounts
     ]
     table(head, rows)
-
-
-_print_json = as_json

@@ -15,6 +15,7 @@ from producer.cli.stack import attached
 from producer.synchronous import Job, Producer
 from shared.contracts import Reply
 from shared.errors import AfterwordError
+from shared.lifecycle import TurnState
 from shared.settings import Settings
 
 _FAREWELLS = frozenset({"quit", "exit"})
@@ -77,16 +78,16 @@ def _turn(producer: Producer, speaker: dict[str, str], line: str) -> Job:
             click.echo(f"[no reply: {event.code}]")
         elif event.reply is not None:
             click.echo()
-            _footnotes(event.reply)
+            _footnotes(event.reply, job.status().turn)
     return job
 
 
-def _footnotes(reply: Reply) -> None:
+def _footnotes(reply: Reply, turn: TurnState) -> None:
     click.echo(f"[Retrieved {len(reply.memories)} memories]")
     if reply.memory == "degraded":
         click.echo("[Memory could not be read for this reply]")
     if reply.memory != "off":
-        click.echo("[Memory queued]")
+        click.echo(f"[Memory {'skipped' if turn is TurnState.SKIPPED else 'queued'}]")
 
 
 def _see_off(jobs: list[Job]) -> None:

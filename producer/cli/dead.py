@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import click
 
 from producer.cli import replay
 from producer.cli.selection import selecting, something
-from producer.cli.show import age, as_json, json_option, plain, table
+from producer.cli.show import age, json_option, plain, print_json, table
 from producer.operating import AsyncOperator, Discarded
 from shared.clock import utc_now
-from shared.ledger.letters import DeadFilter, DeadLetter
-
-#: What a list leaves out: content is shown only to who asks for it.
-CONTENT = frozenset({"message", "reply"})
+from shared.ledger.letters import DeadFilter, DeadLetter, RunState
 
 _MOST_SHOWN = 100
 
@@ -34,13 +30,13 @@ for command in replay.COMMANDS:
 @selecting
 @json_option
 def list_(*, chosen: DeadFilter, as_json: bool) -> None:
-    """List dead letters, oldest burial first, without their content.
+    """List dead letters, oldest burial first, without what was said.
 
     Without --limit, a table shows the first 100; --json prints all.
     """
     letters = asyncio.run(_list(chosen, None if as_json or chosen.limit else _MOST_SHOWN + 1))
     if as_json:
-        _print_json([_row(letter) for letter in letters])
+        print_json(letters)
         return
     _table(letters[: chosen.limit or _MOST_SHOWN])
     if not chosen.limit and len(letters) > _MOST_SHOWN:
@@ -66,7 +62,7 @@ def show(*, letter_id: str, as_json: bool) -> None:
     """Show one dead letter whole, with what was said."""
     letter = asyncio.run(_show(letter_id))
     if as_json:
-        _print_json(letter)
+        print_json(letter)
         return
     for name, value in plain(letter).items():
         click.echo(f"{name}: {value}")
@@ -91,8 +87,8 @@ def discard(*, chosen: DeadFilter, every: bool, go: bool, by: str | None, as_jso
     """Give dead letters up for good; a dry run unless told to --go."""
     found = asyncio.run(_discard(something(chosen, every=every), by, go=go))
     if as_json:
-        _print_json(found)
-    elif found.dry:
+        print_json(found)
+    elif found.state is RunState.DRY:
         click.echo(f"would discard: {found.letters}, for good")
         click.echo("Nothing was changed. Add --go to do it.")
     else:
@@ -120,17 +116,9 @@ async def _show(letter_id: str) -> DeadLetter:
 async def _export(chosen: DeadFilter, *, with_content: bool) -> None:
     async with AsyncOperator() as operator:
         async for letter in operator.dead(chosen, content=with_content):
-            row = plain(letter) if with_content else _row(letter)
-            click.echo(json.dumps(row, ensure_ascii=False))
+            click.echo(json.dumps(plain(letter), ensure_ascii=False))
 
 
 async def _discard(chosen: DeadFilter, by: str | None, *, go: bool) -> Discarded:
     async with AsyncOperator(by=by) as operator:
         return await operator.discard(chosen, go=go)
-
-
-def _row(letter: DeadLetter) -> dict[str, Any]:
-    return {name: value for name, value in plain(letter).items() if name not in CONTENT}
-
-
-_print_json = as_json

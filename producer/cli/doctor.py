@@ -10,13 +10,14 @@ from datetime import datetime
 
 import click
 
-from producer.cli.show import as_json, json_option, why
+from producer.cli.show import json_option, print_json, why
+from producer.cli.stack import QUEUES
 from producer.cli.status import GONE_S
 from shared.discovery import settings_in_use
 from shared.errors import AfterwordError, Blame
 from shared.ledger.ledger import Ledger
 from shared.ledger.records import GateState
-from shared.names import MEMORIES, REPLIES
+from shared.names import MEMORIES
 from shared.settings import Settings
 
 
@@ -36,7 +37,7 @@ def doctor(*, as_json: bool) -> None:
     """Check settings, Redis, workers, Claude and memory; exit 1 if something is wrong."""
     findings = asyncio.run(_examine())
     if as_json:
-        _print_json(findings)
+        print_json(findings)
     else:
         for finding in findings:
             click.echo(f"{_mark(finding)}  {finding.check}: {finding.found}")
@@ -151,9 +152,10 @@ async def _workers(settings: Settings) -> list[Finding]:
         for worker in shards[0].workers
         if (at - worker.seen_at).total_seconds() < GONE_S
     ]
-    kinds = {REPLIES: "responses", MEMORIES: "memories"}
     return [
-        _running(kind, sum(queue in queues for queues in seen)) for queue, kind in kinds.items()
+        _running(kind, sum(queue in queues for queues in seen))
+        for kind, queue in QUEUES.items()
+        if queue != MEMORIES or settings.backend != "off"
     ]
 
 
@@ -163,6 +165,3 @@ def _running(kind: str, count: int) -> Finding:
         return Finding(check, well=True, found=f"{count} running")
     remedy = f"start one: afterword worker {kind}"
     return Finding(check, well=False, found="none running", remedy=remedy)
-
-
-_print_json = as_json

@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from producer.cli.replay import by_option
-from producer.cli.show import as_json, json_option, plain, tenant_option
+from producer.cli.show import json_option, plain, print_json, tenant_option
 from producer.forgetting import Erased
 from producer.operating import AsyncOperator
 from shared.ledger.records import ErasureState
@@ -34,7 +34,7 @@ def forget(
     """
     found = asyncio.run(_forget(user_id, tenant, by, go=go, wait_s=wait_s))
     if found is None and as_json:
-        _print_json(None)
+        print_json(None)
         raise click.exceptions.Exit(1)
     if found is None:
         click.echo(
@@ -42,7 +42,7 @@ def forget(
         )
         raise click.exceptions.Exit(1)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         _show(found)
     if wait_s and found.state is not ErasureState.ERASED:
@@ -68,6 +68,3 @@ def _show(found: Erased) -> None:
     for name, value in plain(found).items():
         if value is not None:
             click.echo(f"{name}: {value}")
-
-
-_print_json = as_json

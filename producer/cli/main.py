@@ -1,4 +1,4 @@
-"""The command `afterword`: verbs, exit codes (0 done, 1 no, 2 usage), one line per error."""
+"""The command `afterword`: its verbs, its exit codes, one line per error."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from producer.cli import (
     submit,
     usage,
 )
-from shared.errors import AfterwordError, InvalidRequest, Misconfigured
+from shared.errors import AfterwordError, InvalidRequest, JobNotFound, Misconfigured
 from shared.version import __version__
 
-_USAGE = (InvalidRequest, Misconfigured)
+#: What the caller has to mend: docs/operations.md has a table of all exit codes.
+_USAGE = (InvalidRequest, Misconfigured, JobNotFound)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from producer.cli.show import age, as_json, json_option, table
+from producer.cli.show import age, json_option, print_json, table
 from shared.clock import utc_now
 from shared.discovery import settings_in_use
 from shared.ledger.ledger import Ledger
@@ -30,7 +30,7 @@ def list_(*, limit: int, as_json: bool) -> None:
     """List what was found, newest first: never what stood in it."""
     notes = _with_quarantine(lambda notes: notes.newest(limit))
     if as_json:
-        _print_json(notes)
+        print_json(notes)
         return
     now = utc_now()
     table(
@@ -49,7 +49,7 @@ def clear(*, as_json: bool) -> None:
     """Forget the notes; what was counted stays counted."""
     cleared = _with_quarantine(lambda notes: notes.clear())
     if as_json:
-        _print_json({"cleared": cleared})
+        print_json({"cleared": cleared})
     else:
         click.echo(f"cleared: {cleared}")
 
@@ -62,6 +62,3 @@ def _with_quarantine(work: Callable[[Quarantine], Awaitable[Result]]) -> Result:
             return await work(ledger.quarantine)
 
     return asyncio.run(run())
-
-
-_print_json = as_json

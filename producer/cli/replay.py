@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from producer.cli.selection import Span, selecting, something
-from producer.cli.show import age, as_json, json_option, plain, table
+from producer.cli.show import age, json_option, plain, print_json, table
 from producer.estimate import PRICES_OF
 from producer.operating import AsyncOperator
 from producer.planning import Plan
@@ -64,8 +64,8 @@ def replay(
     something(chosen, every=every)
     plan, run = asyncio.run(_replay(chosen, Pace(**pace), by, go=go, quiet=as_json))
     if as_json:
-        _print_json(_plan_row(plan) if run is None else run)
-    elif run is None:
+        print_json({**plain(run), "plan": plan})
+    elif run.state is RunState.DRY:
         _show_plan(plan)
         click.echo("Nothing was changed. Add --go to do it.")
     _tell(run, quiet=as_json)
@@ -79,7 +79,7 @@ def resume(*, run_id: str, by: str | None, as_json: bool) -> None:
     """Go on with a run that was stopped, aborted or killed; take it over if someone drives it."""
     run = asyncio.run(_resume(run_id, by, quiet=as_json))
     if as_json:
-        _print_json(run)
+        print_json(run)
     _tell(run, quiet=as_json)
 
 
@@ -91,7 +91,7 @@ def abort(*, run_id: str, by: str | None, as_json: bool) -> None:
     """Stop a run, whoever drives it; what was not replayed stays a dead letter."""
     run = asyncio.run(_abort(run_id, by))
     if as_json:
-        _print_json(run)
+        print_json(run)
         return
     click.echo(f"run {run.id}: {_state(run)}, {_counts(run)}")
 
@@ -107,7 +107,7 @@ def runs(*, run_id: str | None, limit: int, as_json: bool) -> None:
         return
     found = asyncio.run(_runs(limit))
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     now = utc_now()
     table(
@@ -127,7 +127,7 @@ def audit(*, limit: int, as_json: bool) -> None:
     """Show what operators did, newest first."""
     deeds = asyncio.run(_audit(limit))
     if as_json:
-        _print_json(deeds)
+        print_json(deeds)
         return
     table(
         ("when", "by", "what", "run", "more"),
@@ -144,15 +144,13 @@ COMMANDS = (replay, resume, abort, runs)
 
 async def _replay(
     chosen: DeadFilter, pace: Pace, by: str | None, *, go: bool, quiet: bool
-) -> tuple[Plan, Run | None]:
+) -> tuple[Plan, Run]:
     async with AsyncOperator(by=by) as operator:
         plan = await operator.plan(chosen, pace)
-        if not go:
-            return plan, None
-        if not quiet:
+        if go and not quiet:
             _show_plan(plan)
         with _progress(quiet=quiet) as watch:
-            return plan, await operator.replay(plan, go=True, watch=watch)
+            return plan, await operator.replay(plan, go=go, watch=watch)
 
 
 async def _resume(run_id: str, by: str | None, *, quiet: bool) -> Run:
@@ -233,9 +231,9 @@ def _progress(*, quiet: bool) -> Iterator[Watch]:
             lines.close()
 
 
-def _tell(run: Run | None, *, quiet: bool) -> None:
+def _tell(run: Run, *, quiet: bool) -> None:
     """Say how a run ended; exit with 1 if it was not to its end, or letters died again."""
-    if run is None:
+    if run.state is RunState.DRY:
         return
     if not quiet:
         click.echo(f"run {run.id}: {_state(run)}, {_counts(run)}" if run.id else "nothing to do")
@@ -263,16 +261,11 @@ def _show_plan(plan: Plan) -> None:
         click.echo(f"{name + ':':<17}{value}")
 
 
-def _plan_row(plan: Plan) -> dict[str, Any]:
-    return {"dry": True, **plain(plan)}
-
-
 def _show_run(run: Run, outcomes: dict[str, Outcome], *, json: bool) -> None:
-    rows = {**plain(run), "left": run.left}
     if json:
-        _print_json({**rows, "told": outcomes})
+        print_json({**plain(run), "each": outcomes})
         return
-    for name, value in rows.items():
+    for name, value in plain(run).items():
         click.echo(f"{name}: {value}")
     for letter, outcome in sorted(outcomes.items()):
         click.echo(f"{letter}: {outcome}")
@@ -289,6 +282,3 @@ def _counts(run: Run) -> str:
 def _outcomes(run: Run) -> str:
     found = [f"{outcome} {n}" for outcome, n in run.outcomes.items() if n]
     return ", ".join(found) or "nothing yet"
-
-
-_print_json = as_json

@@ -15,8 +15,8 @@ from shared.errors import Blame
 from shared.ledger.letters import DeadFilter, Kind
 
 _UNITS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_BLAMES = [blame.value for blame in Blame]
 _SPAN = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})")
-_BLAMES = {"theirs": Blame.THEIRS, "ours": Blame.OURS, "this": Blame.THIS}
 
 
 class Span(click.ParamType[float]):
@@ -80,7 +80,7 @@ def selecting(command: Callable[..., None]) -> Callable[..., None]:
         if "kind" in said:
             said["kind"] = Kind(said["kind"])
         if "blame" in said:
-            said["blame"] = _BLAMES[said["blame"]]
+            said["blame"] = Blame(said["blame"])
         command(chosen=DeadFilter(**said), **options)
 
     for option in reversed(_OPTIONS):

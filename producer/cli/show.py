@@ -11,6 +11,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
+from shared.ledger.letters import DeadFilter
 from shared.ledger.records import Gate
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -18,11 +19,13 @@ tenant_option = click.option("--tenant", default="default", show_default=True, h
 
 
 def plain(value: Any) -> Any:
-    """Return a record as what JSON can hold."""
+    """Return a record as what JSON can hold: a key for each field, a filter as what was said."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: plain(inner) for name, inner in dataclasses.asdict(value).items()}
+    if isinstance(value, DeadFilter):
+        value = value.said()
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, dict):
@@ -32,7 +35,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def as_json(value: Any) -> None:
+def print_json(value: Any) -> None:
     """Print a record as JSON."""
     click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from producer.cli.show import age, as_json, json_option, table, why
+from producer.cli.show import age, json_option, print_json, table, why
 from producer.synchronous import Producer
 from shared.discovery import settings_in_use
 from shared.ledger.ledger import Ledger
@@ -35,7 +35,7 @@ def status(*, job_id: str | None, as_json: bool) -> None:
         return
     found = asyncio.run(_found())
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         _show(found)
 
@@ -156,10 +156,7 @@ def _show_job(job_id: str, *, as_json: bool) -> None:
     with Producer() as producer:
         job = producer.job(job_id).status()
     if as_json:
-        _print_json(job)
+        print_json(job)
         return
     for name, value in job.model_dump(mode="json", exclude_none=True).items():
         click.echo(f"{name}: {value}")
-
-
-_print_json = as_json

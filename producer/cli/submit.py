@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from producer.cli.show import as_json, json_option, tenant_option
+from producer.cli.show import json_option, print_json, tenant_option
 from producer.synchronous import Job, Producer
 from shared.errors import InvalidRequest, JobFailed
 
@@ -50,17 +50,22 @@ class _Seconds(click.FloatRange):
 @click.option("--stream", is_flag=True, help="Print the reply as it is written.")
 @json_option
 def submit(*, message: str, wait: float | None, stream: bool, as_json: bool, **fields: Any) -> None:
-    """Submit MESSAGE ("-": standard input) and print the id of its job."""
+    """Submit MESSAGE ("-": standard input) and print the id of its job.
+
+    With --stream --json, each event of the reply is a line of JSON.
+    """
+    if stream and wait is not None:
+        raise click.UsageError("--stream waits for the end: leave out --wait")
     text = sys.stdin.read() if message == "-" else message
     fields["metadata"] = _metadata(fields["metadata"])
     with Producer() as producer:
         job = producer.submit(message=text, **fields)
         if stream:
-            _print_stream(job)
+            _print_stream(job, as_json=as_json)
         elif wait is not None:
             _print_reply(job, wait, as_json=as_json)
         elif as_json:
-            _print_json({"job_id": job.id})
+            print_json({"job_id": job.id})
         else:
             click.echo(job.id)
 
@@ -77,20 +82,20 @@ def _metadata(text: str | None) -> Any:
 def _print_reply(job: Job, wait_s: float, *, as_json: bool) -> None:
     reply = job.wait(timeout=wait_s)
     if as_json:
-        _print_json(reply)
+        print_json(reply)
     else:
         click.echo(reply.text)
 
 
-def _print_stream(job: Job) -> None:
+def _print_stream(job: Job, *, as_json: bool) -> None:
     for event in job.stream():
-        if event.type == "delta":
+        if as_json:
+            click.echo(event.model_dump_json())
+        elif event.type == "delta":
             click.echo(event.text, nl=False)
         elif event.type == "restart":
             click.echo("\n[the reply begins anew]")
-        elif event.type == "failed":
+        elif event.type == "final":
+            click.echo()
+        if event.type == "failed":
             raise JobFailed(job.id, str(event.state), str(event.code))
-    click.echo()
-
-
-_print_json = as_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from producer.cli.show import as_json, json_option, table, tenant_option
+from producer.cli.show import json_option, print_json, table, tenant_option
 from producer.synchronous import Producer
 from shared.contracts import UsageSum
 
@@ -18,7 +18,7 @@ def usage(*, tenant: str, user_id: str | None, as_json: bool) -> None:
     with Producer() as producer:
         found = producer.usage(tenant=tenant, user_id=user_id)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         _show(found)
 
@@ -28,6 +28,3 @@ def _show(found: UsageSum) -> None:
         ("replies", "input", "output", "cache read", "cache write"),
         [(found.replies, *(tokens for _, tokens in found.usage))],
     )
-
-
-_print_json = as_json

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from shared.contracts import RECORD_VERSION
-from shared.errors import JobNotFound
+from shared.errors import Blame, JobNotFound
 from shared.ledger.jobs import Jobs
 from shared.ledger.letters import Chosen, DeadFilter, DeadLetter, Kind, Outcome
 from shared.ledger.records import moment
@@ -172,14 +172,16 @@ class _List:
         flat = await self._shards.call(
             "ZRANGEBYSCORE", self._key, first, last, "WITHSCORES", *limit
         )
-        return sorted((float(score), str(name)) for name, score in _pairs(flat))
+        pairs = zip(flat[::2], flat[1::2], strict=True)
+        return sorted((float(score), str(name)) for name, score in pairs)
 
 
-def _pairs(flat: Sequence[Any]) -> Iterable[tuple[Any, Any]]:
-    """Take the members with scores, which redis-py gives as pairs or as a flat list."""
-    if flat and isinstance(flat[0], (tuple, list)):
-        return [(name, score) for name, score in flat]
-    return zip(flat[::2], flat[1::2], strict=True)
+def _blame(word: str) -> str:
+    """Return whose failure it was; a word that only a newer version knows, as it is."""
+    try:
+        return str(Blame(word))
+    except ValueError:
+        return word
 
 
 async def _batches(ids: AsyncIterator[str]) -> AsyncIterator[list[str]]:
@@ -216,7 +218,7 @@ def _letter(
         failed_at=moment(failed or buried),
         buried_at=moment(buried),
         code=code or "",
-        blame=blame or "",
+        blame=_blame(blame or ""),
         attempts=int(attempts or 0),
         snoozes=int(snoozes or 0),
         replays=int(replays or 0),

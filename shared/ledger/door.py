@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from redis import exceptions
 
@@ -32,26 +33,49 @@ _LUA = Path(__file__).with_name("lua")
 _GROWING = frozenset({"submit", "replay"})
 _MAY_GO_ON = "#!lua flags=allow-oom\n"
 
+#: Calls of one script that are one command at most: others wait that long for Redis.
+_TOGETHER = 16
+
+#: Around a step that is taken many times in one command, `ARGV[2]` says how many times: each with
+#: its own arguments, all at the same time by the clock.
+_ONCE = "local function once(ARGV)\n"
+_MANY = """
+end
+local answers, times = {}, tonumber(ARGV[2])
+local each = (#ARGV - 2) / times
+for number = 1, times do
+  local first = 3 + (number - 1) * each
+  unsent = {}
+  answers[#answers + 1] = once({ broker, unpack(ARGV, first, first + each - 1) })
+end
+return answers
+"""
+
 #: Batches under way at once, if there is that much to send: one is packed or unpacked here while
 #: Redis works on the other.
 _SENDERS = 2
 
 
+#: The root of the shard where a script is to run, and its arguments.
+Call: TypeAlias = tuple[str, Sequence[str | float]]
+
+
 class Script:
     """One step of the ledger: a Lua file with what all of them share in front."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, many: bool = False) -> None:
         shared_part = (_LUA / "ledger.lua").read_text()
-        self.name = name
+        step = (_LUA / f"{name}.lua").read_text()
         head = "" if name in _GROWING else _MAY_GO_ON
-        self.text = head + shared_part + (_LUA / f"{name}.lua").read_text()
+        self.name = name
+        self.text = head + shared_part + (_ONCE + step + _MANY if many else step)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 @cache
-def script(name: str) -> Script:
-    """Return the script of that name, read once."""
-    return Script(name)
+def script(name: str, *, many: bool = False) -> Script:
+    """Return the script of that name, read once: for one call, or for many in one command."""
+    return Script(name, many=many)
 
 
 class Door:
@@ -87,31 +111,49 @@ class Door:
         answer: list[Any] = await self._patiently(lambda: self._evaluate(step, root, arguments))
         return answer
 
-    async def run_all(
-        self, name: str, calls: Iterable[tuple[str, Sequence[str | float]]]
-    ) -> list[Any]:
+    async def run_all(self, name: str, calls: Iterable[Call]) -> list[Any]:
         """Run one script once for each (root, arguments); return an answer or an error for each.
 
-        The same as many runs at once, for less: only what was not confirmed costs a run of its own.
+        The same as many runs at once, for less: many are one command, and only what was not
+        confirmed costs a run of its own. The first argument is the same for all of one root, and
+        all have as many.
         """
-        step, asked, futures = script(name), list[Command](), list[asyncio.Future[Any]]()
-        for root, arguments in calls:
-            asked.append((root, *arguments))
-            futures.append(self._post(("EVALSHA", step.sha, 1, root, *arguments)))
-            if len(asked) % BATCH == 0:
-                await asyncio.sleep(0)  # let Redis begin
-        answers = await asyncio.gather(*futures, return_exceptions=True)
+        asked, answers = list[Call](), dict[int, Any]()
+        remaining = iter(calls)
+        async with asyncio.TaskGroup() as tasks:
+            while part := list(islice(remaining, BATCH)):
+                for together in _together(part, len(asked)):
+                    tasks.create_task(self._run_together(name, together, answers))
+                asked += part
+                await asyncio.sleep(0)  # let them begin
+                await asyncio.sleep(0)  # and Redis too
         return [
-            await self._once_more(name, call, answer)
-            for call, answer in zip(asked, answers, strict=True)
+            await self._once_more(name, call, answers[number]) for number, call in enumerate(asked)
         ]
 
-    async def _once_more(self, name: str, call: Command, answer: Any) -> Any:
-        if not isinstance(answer, (LedgerUnavailable, exceptions.NoScriptError)):
-            return answer
+    async def _run_together(
+        self, name: str, calls: Mapping[int, Call], answers: dict[int, Any]
+    ) -> None:
+        """Run one script for each call with one command; an error of it is the answer to all."""
+        root, shared, each = _as_one(list(calls.values()))
+        told: list[Any]
         try:
-            return await self.run(name, str(call[0]), *call[1:])
-        except AfterwordError as error:
+            if len(calls) == 1:
+                told = [await self._evaluate(script(name), root, [shared, *each])]
+            else:
+                step = script(name, many=True)
+                told = await self._evaluate(step, root, [shared, len(calls), *each])
+        except (AfterwordError, exceptions.RedisError) as error:
+            told = [error] * len(calls)
+        answers |= zip(calls, told, strict=True)
+
+    async def _once_more(self, name: str, call: Call, answer: Any) -> Any:
+        if not isinstance(answer, Exception):
+            return answer
+        root, arguments = call
+        try:
+            return await self.run(name, root, *arguments)
+        except (AfterwordError, exceptions.RedisError) as error:
             return error
 
     async def aclose(self) -> None:
@@ -173,6 +215,22 @@ class Door:
             return await self._wire.exchange(commands)
         except Exception as error:  # noqa: BLE001 each caller gets it, none waits for ever
             return [error] * len(commands)
+
+
+def _together(part: Sequence[Call], before: int) -> Iterator[dict[int, Call]]:
+    """Divide calls into those that may be one command; number them on from those before."""
+    of_root = defaultdict[str, list[int]](list)
+    for number, (root, _) in enumerate(part):
+        of_root[root].append(number)
+    for numbers in of_root.values():
+        for start in range(0, len(numbers), _TOGETHER):
+            yield {before + number: part[number] for number in numbers[start : start + _TOGETHER]}
+
+
+def _as_one(calls: Sequence[Call]) -> tuple[str, str | float, list[str | float]]:
+    """Return the root of all, the argument that they share, and the others of each in a row."""
+    root, (shared, *_) = calls[0]
+    return root, shared, [value for _, arguments in calls for value in arguments[1:]]
 
 
 async def _until_it_works(attempt: Callable[[], Awaitable[Any]], wrong: list[str]) -> Any:

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from shared.contracts import RECORD_VERSION
 from shared.errors import LeaseLost, Misconfigured
-from shared.ledger.records import EraseClaim, Erasure, ErasureState, LogRewrite, moment
+from shared.ledger.records import EraseClaim, Erasure, ErasureState, InMemory, LogRewrite, moment
 from shared.ledger.shard import Shards, milliseconds
 
 #: How long a receipt can be shown.
@@ -34,10 +34,11 @@ class Erasures:
 
     async def receipt(self, lane: str) -> Erasure | None:
         """Return the newest erasure of that user, if there is one."""
-        names = ("state", "by", "asked", "forgotten", "erased", "log", "jobs", "ended", "records")
+        names = ("state", "by", "asked", "forgotten", "erased", "memory", "log")
+        counted = ("jobs", "ended", "records")
         key = f"{self._shards.keys_of(lane).root}:erasure:{lane}"
-        state, by, asked, forgotten, erased, log, *counts = await self._shards.call(
-            "HMGET", key, *names
+        state, by, asked, forgotten, erased, memory, log, *counts = await self._shards.call(
+            "HMGET", key, *names, *counted
         )
         if state is None:
             return None
@@ -48,6 +49,7 @@ class Erasures:
             moment(asked),
             moment(forgotten) if forgotten else None,
             moment(erased) if erased else None,
+            InMemory(memory) if memory else None,
             LogRewrite(log) if log else None,
             *(int(count or 0) for count in counts),
         )
@@ -95,12 +97,15 @@ class Erasures:
         claim: EraseClaim,
         state: ErasureState,
         delay_s: float = 0,
+        *,
+        memory: InMemory | None = None,
         log: LogRewrite | None = None,
     ) -> None:
         """Say how far it has come and let go of the lane, until it is due again or for good."""
         delay_ms = milliseconds(delay_s) if delay_s else 0
         lifetime_ms = milliseconds(RECEIPT_S)
-        await self._step("erase_step", claim, state, delay_ms, lifetime_ms, log or "")
+        told = (log or "", memory or "")
+        await self._step("erase_step", claim, state, delay_ms, lifetime_ms, *told)
 
     async def _step(self, step: str, claim: EraseClaim, *arguments: str | float) -> None:
         if await self._shards.run_for(step, claim.lane, claim.fence, *arguments) == "lost":

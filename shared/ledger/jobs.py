@@ -19,6 +19,7 @@ from shared.errors import (
     NewerRecord,
     QueueFull,
 )
+from shared.ledger.direct import Direct
 from shared.ledger.records import Claim, PastTurn, Submitted, moment
 from shared.ledger.shard import Shards, milliseconds
 from shared.lifecycle import TurnState
@@ -32,10 +33,13 @@ USAGE_S = 90 * 24 * 3600.0
 class Jobs:
     """Submit, claim, renew, delta, finish, fail, snooze, cancel."""
 
-    def __init__(self, shards: Shards, submits: Shards | None = None) -> None:
-        """Take the shards that the jobs live on, and another way to them for submits, if any."""
+    def __init__(
+        self, shards: Shards, submits: Shards | None = None, direct: Direct | None = None
+    ) -> None:
+        """Take the shards that the jobs live on, and other ways to them for submits, if any."""
         self._shards = shards
         self._submits = submits or shards
+        self._direct = direct
         settings = shards.settings
         self._kept = (
             milliseconds(settings.retention_s),
@@ -57,6 +61,17 @@ class Jobs:
         """
         keys, arguments = self._submission(job_id, request)
         return self._accepted(await self._submits.run("submit", keys, *arguments))
+
+    def submit_directly(self, job_id: str, request: ChatRequest) -> Submitted | None:
+        """Accept a job as `submit` does, from a thread without a loop and with one try.
+
+        Returns None if it is not known whether it was accepted: `submit` it then, with this id.
+        """
+        if self._direct is None:
+            return None
+        keys, arguments = self._submission(job_id, request)
+        answer = self._shards.run_directly(self._direct, "submit", keys, *arguments)
+        return None if answer is None else self._accepted(answer)
 
     async def submit_all(
         self, asked: Iterable[tuple[str, ChatRequest]]
@@ -256,7 +271,8 @@ def _held(word: str) -> None:
 
 
 def _claim(job_id: str, answer: Sequence[Any]) -> Claim:
-    _, fence, attempt, snoozes, now, created, deadline, body, lane, turn, overlay, history = answer
+    _, fence, attempt, snoozes, now, created, deadline, body, lane, turn, *past = answer
+    overlay, history, erasing, queued = past
     return Claim(
         job_id=job_id,
         fence=str(fence),
@@ -266,10 +282,12 @@ def _claim(job_id: str, answer: Sequence[Any]) -> Claim:
         lane=lane,
         remembered=turn == TurnState.AWAITED,
         created_ms=int(created),
+        queued_ms=int(queued),
         claimed_ms=int(now),
         deadline_ms=int(deadline),
         overlay=_overlay(overlay),
         history=tuple(_past(json.loads(entry)) for entry in history),
+        erasing=erasing == 1,
     )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from types import TracebackType
-from typing import Self
 
+from shared.closing import AsyncClosing
 from shared.errors import Misconfigured
 from shared.ledger.account import Accounts
 from shared.ledger.dead import Dead
+from shared.ledger.direct import Direct
 from shared.ledger.door import Door
 from shared.ledger.erasures import Erasures
 from shared.ledger.gaps import Gaps
@@ -28,8 +28,11 @@ from shared.ledger.shard import SendHints, Shards
 from shared.ledger.upkeep import Upkeep
 from shared.settings import Settings
 
+#: Of the patience, so that there is time for asking again at the door.
+_SHARE_OF_ONE_TRY = 0.5
 
-class Ledger:
+
+class Ledger(AsyncClosing):
     """The record of all jobs and turns.
 
     Bound to the event loop that first uses it. Every step is confirmed by Redis or raises
@@ -45,7 +48,8 @@ class Ledger:
         self._submits = _door_for_submits(settings, self._door, patience_s)
         send_hints = _hints_from_afar(settings)
         shards = Shards(settings, self._door, send_hints)
-        self.jobs = Jobs(shards, Shards(settings, self._submits, send_hints))
+        self._direct = None if send_hints else _direct_line(settings, patience_s)
+        self.jobs = Jobs(shards, Shards(settings, self._submits, send_hints), self._direct)
         self.lanes = Lanes(shards)
         self.repairs = Repairs(shards)
         self.gates = Gates(shards)
@@ -66,7 +70,7 @@ class Ledger:
         return await check(self._door, self.settings)
 
     def hearing_job(self, job_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
-        """Call `hear` whenever a job's stream grew, while the context is open."""
+        """Call `hear` with the type of each event of a job, while the context is open."""
         return self._listener.hearing(self.reading.wake_channel(job_id), hear)
 
     @asynccontextmanager
@@ -83,22 +87,11 @@ class Ledger:
 
     async def aclose(self) -> None:
         """Close the connections."""
+        if self._direct is not None:
+            self._direct.close()
         await self._listener.aclose()
         await self._submits.aclose()
         await self._door.aclose()
-
-    async def __aenter__(self) -> Self:
-        """Return the ledger."""
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the connection."""
-        await self.aclose()
 
 
 def _door_for_submits(settings: Settings, door: Door, patience_s: float) -> Door:
@@ -111,6 +104,13 @@ def _door_for_submits(settings: Settings, door: Door, patience_s: float) -> Door
         replicas=settings.replicas,
         channel=f"{settings.namespace}:submitted",
     )
+
+
+def _direct_line(settings: Settings, patience_s: float) -> Direct | None:
+    """Return a line for one try of a submit; none if it must wait for replicas too."""
+    if settings.redis_url is None or settings.durability == "d3":
+        return None
+    return Direct(settings.redis_url, timeout_s=patience_s * _SHARE_OF_ONE_TRY)
 
 
 def _hints_from_afar(settings: Settings) -> SendHints | None:

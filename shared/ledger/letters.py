@@ -204,25 +204,26 @@ _MOST = 1_000_000
 class Run:
     """A replay as the ledger knows it: who pressed it, for what, and how far it has come.
 
-    `reason` says why it stopped. `seen_at` is when its operator last took a step.
+    `reason` says why it stopped. `seen_at` is when its operator last took a step. `left` counts
+    the letters that were not looked at yet.
     """
 
     id: str
     by: str
     at: datetime
     seen_at: datetime
-    filter: str
+    filter: dict[str, Any]
     pace: Pace
     state: RunState
     reason: str
     letters: int
     canary_passed: bool
+    left: int = field(init=False)
     outcomes: dict[Outcome, int] = field(default_factory=dict)
 
-    @property
-    def left(self) -> int:
-        """Return how many letters were not looked at yet."""
-        return self.letters - sum(self.outcomes.values())
+    def __post_init__(self) -> None:
+        """Count what is left."""
+        object.__setattr__(self, "left", self.letters - sum(self.outcomes.values()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +13,8 @@ from redis.exceptions import RedisError
 
 from shared.errors import LedgerUnavailable
 from shared.ledger.wire import connect
+
+logger = logging.getLogger(__name__)
 
 #: A quiet connection is asked for a sign of life this often, and given up without one.
 QUIET_S = 5.0
@@ -165,7 +168,10 @@ class Listener:
 
     def _tell(self, channel: str, message: str) -> None:
         for hear in list(self._hearers.get(channel, ())):
-            hear(message)
+            try:
+                hear(message)
+            except Exception as error:  # noqa: BLE001 the others, and all channels, go on
+                logger.error("who listens could not be told: %s", type(error).__name__)  # noqa: TRY400
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -14,7 +14,9 @@ from shared.ledger.shard import Shards
 from shared.lifecycle import JobState, TurnState
 from shared.names import check_job_id, lane_id, memory_key, shard_of
 
-_PAGE = 500
+#: Events that one look gives at most.
+PAGE = 500
+
 _STATUS = ("state", "turn", "attempts", "created", "deadline", "code", "t_code")
 
 
@@ -49,7 +51,7 @@ class Reading:
         """Return what the replies of a tenant, or of one of its users, have cost so far."""
         sums: Counter[str] = Counter()
         for key in self._usage_keys(tenant, user_id):
-            found = _pairs(await self._shards.call("HGETALL", key))
+            found = await self._shards.call("HGETALL", key)
             sums.update({name: int(value) for name, value in found.items()})
         replies = sums.pop("replies", 0)
         return UsageSum(tenant=tenant, user_id=user_id, replies=replies, usage=Usage(**sums))
@@ -63,11 +65,11 @@ class Reading:
         return [keys.usage(lane_id(owner, keys.shard))]
 
     async def events(self, job_id: str, after: str | None) -> Sequence[Event]:
-        """Return the next events of a job's stream after that event id; maybe none yet."""
+        """Return the next events of a job's stream after that event id, `PAGE` at most."""
         key = self._shards.keys_of(check_job_id(job_id)).events(job_id)
         start = f"({after}" if after else "-"
-        rows = await self._shards.call("XRANGE", key, start, "+", "COUNT", _PAGE)
-        return [await self._event(job_id, event_id, _pairs(row)) for event_id, row in rows]
+        rows = await self._shards.call("XRANGE", key, start, "+", "COUNT", PAGE)
+        return [await self._event(job_id, event_id, row) for event_id, row in rows]
 
     async def keeps_stream(self, job_id: str) -> bool:
         """Return whether the job's stream can still be read."""
@@ -115,10 +117,3 @@ def _known(job_id: str) -> Iterator[None]:
         yield
     except ValueError:
         raise NewerRecord(job_id) from None
-
-
-def _pairs(row: Any) -> dict[str, str]:
-    """Take the fields of an entry or a hash, which redis-py gives as a dict or as a flat list."""
-    if isinstance(row, dict):
-        return row
-    return dict(zip(row[::2], row[1::2], strict=True))

@@ -35,7 +35,11 @@ class PastTurn:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to answer one job, until its lease runs out or a newer fence exists."""
+    """The right to answer one job, until its lease runs out or a newer fence exists.
+
+    With `erasing`, its user is being erased: nothing is to be recalled, it may be to be erased.
+    A replayed job is `created` when the failed one was, and `queued` when it was replayed.
+    """
 
     job_id: str
     fence: str
@@ -45,10 +49,12 @@ class Claim:
     lane: str
     remembered: bool
     created_ms: int
+    queued_ms: int
     claimed_ms: int
     deadline_ms: int
     overlay: tuple[PastTurn, ...] = ()
     history: tuple[PastTurn, ...] = ()
+    erasing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +132,13 @@ class LogRewrite(StrEnum):
     REFUSED = "refused"
 
 
+class InMemory(StrEnum):
+    """What became of an erased user's memories; with memory off, nobody asked mem0."""
+
+    FORGOTTEN = "forgotten"
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True)
 class EraseClaim:
     """The right to erase one user, as far as that has come."""
@@ -140,10 +153,10 @@ class Erasure:
     """The receipt of an erasure, kept after its end for `RECEIPT_S` seconds.
 
     `forgotten_at` is when everything was removed, `erased_at` when that was done once more, after
-    the time that a writer can have been on its way. `log` says whether Redis then began to write
-    its append-only file anew; if it refused, that is left to whoever runs it. `jobs` are the
-    records that were emptied, `ended` those of them that had to be ended first, `records`
-    conversations and the like.
+    the time that a writer can have been on its way. `memory` says whether mem0 forgot them, or was
+    not asked because memory is off. `log` says whether Redis then began to write its append-only
+    file anew; if it refused, that is left to whoever runs it. `jobs` are the records that were
+    emptied, `ended` those of them that had to be ended first, `records` conversations and the like.
     """
 
     lane: str
@@ -152,6 +165,7 @@ class Erasure:
     asked_at: datetime
     forgotten_at: datetime | None
     erased_at: datetime | None
+    memory: InMemory | None
     log: LogRewrite | None
     jobs: int
     ended: int

@@ -34,7 +34,7 @@ class Runs:
         self._lifetime_ms = milliseconds(shards.settings.dead_retention_s)
 
     async def begin(
-        self, letters: Sequence[Chosen], *, by: str, said: str, pace: Pace, token: str
+        self, letters: Sequence[Chosen], *, by: str, said: dict[str, Any], pace: Pace, token: str
     ) -> str:
         """Keep what was chosen and begin a run over it; return its id. `said` is the filter."""
         run = f"r{uuid.uuid4().hex[:12]}"
@@ -42,8 +42,8 @@ class Runs:
             places = enumerate(letters[start : start + _BATCH], start)
             flat = [part for at, one in places for part in (at, str(one))]
             await self._run("run_choose", run, milliseconds(_UNBEGUN_S), *flat)
-        kept = json.dumps(asdict(pace))
-        step = (run, RECORD_VERSION, by, said, kept, token, self._lifetime_ms)
+        kept = (json.dumps(said), json.dumps(asdict(pace)))
+        step = (run, RECORD_VERSION, by, *kept, token, self._lifetime_ms)
         _driven(await self._run("run_begin", *step), by)
         return run
 
@@ -91,14 +91,14 @@ class Runs:
         key, cursor = f"{self._keys.root}:run-outcomes:{run}", "0"
         while True:
             cursor, found = await self._shards.call("HSCAN", key, cursor, "COUNT", _BATCH)
-            for name, outcome in _pairs(found):
+            for name, outcome in found.items():
                 yield name, Outcome(outcome)
             if str(cursor) == "0":
                 return
 
     async def run(self, run: str) -> Run:
         """Return a run; raise `JobNotFound`."""
-        fields = dict(_pairs(await self._shards.call("HGETALL", f"{self._keys.root}:run:{run}")))
+        fields = await self._shards.call("HGETALL", f"{self._keys.root}:run:{run}")
         if not fields:
             raise JobNotFound(run)
         return _run(run, fields)
@@ -122,7 +122,7 @@ class Runs:
         """Return the newest entries of the audit, newest first."""
         key = f"{self._keys.root}:audit"
         rows = await self._shards.call("XREVRANGE", key, "+", "-", "COUNT", limit)
-        return [deed(entry_id, dict(_pairs(fields))) for entry_id, fields in rows]
+        return [deed(entry_id, fields) for entry_id, fields in rows]
 
     async def _run(self, step: str, *arguments: str | float) -> str:
         answer = await self._shards.run(step, self._keys, *arguments)
@@ -141,7 +141,7 @@ def _run(name: str, fields: dict[str, str]) -> Run:
         by=fields["by"],
         at=moment(fields["at"]),
         seen_at=moment(fields["seen"]),
-        filter=fields["filter"],
+        filter=json.loads(fields["filter"]),
         pace=Pace(**json.loads(fields["pace"])),
         state=RunState(fields["state"]),
         reason=fields.get("reason", ""),
@@ -149,10 +149,3 @@ def _run(name: str, fields: dict[str, str]) -> Run:
         canary_passed="passed" in fields,
         outcomes={outcome: counts[outcome] for outcome in Outcome if counts.get(outcome)},
     )
-
-
-def _pairs(flat: Any) -> Iterable[tuple[str, str]]:
-    """Take a hash, which redis-py gives as a dict or as a flat list."""
-    if isinstance(flat, dict):
-        return flat.items()
-    return zip(flat[::2], flat[1::2], strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+from shared.ledger.direct import Direct
 from shared.ledger.door import Door
 from shared.names import Keys, queue_prefix, shard_in
 from shared.settings import Settings
@@ -57,6 +58,13 @@ class Shards:
         """Run one script, send the hints it left to us, return its answer."""
         told = await self._door.run(step, keys.root, self._broker, *arguments)
         return await self._heard(told)
+
+    def run_directly(
+        self, direct: Direct, step: str, keys: Keys, *arguments: str | float
+    ) -> list[Any] | None:
+        """Run one script from a thread without a loop, where hints are not sent by us; once."""
+        told = direct.run(step, keys.root, self._broker, *arguments)
+        return told and list(told[0])
 
     async def run_all(
         self, step: str, calls: Iterable[tuple[Keys, Sequence[str | float]]]

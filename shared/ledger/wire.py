@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from hiredis import pack_command
+from redis import Redis as BlockingRedis
 from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.retry import Retry as BlockingRetry
 
 Command: TypeAlias = tuple[str | float, ...]
 
@@ -87,13 +89,22 @@ def _packed(commands: Sequence[Command]) -> bytes:
 
 def connect(url: str, *, timeout_s: float | None = None) -> Redis:
     """Return a client that never retries by itself; without a time limit its user has one."""
-    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
-    return Redis.from_url(
-        url,
-        decode_responses=True,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        protocol=2,
-        **keepalive,
+    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(url, timeout_s))
+
+
+def connect_blocking(url: str, *, timeout_s: float) -> BlockingRedis:
+    """Return the same for code without an event loop."""
+    return BlockingRedis.from_url(
+        url, retry=BlockingRetry(NoBackoff(), 0), **_options(url, timeout_s)
     )
+
+
+def _options(url: str, timeout_s: float | None) -> dict[str, Any]:
+    keepalive = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    return {
+        "decode_responses": True,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+        "protocol": 2,
+        **keepalive,
+    }

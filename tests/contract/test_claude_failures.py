@@ -12,6 +12,7 @@ from shared.errors import (
     AccessDenied,
     BadAnswer,
     Blame,
+    NoSuchModel,
     RateLimited,
     Rejected,
     Unavailable,
@@ -39,6 +40,7 @@ BLAMES: dict[type[Upstream], Blame] = {
     Unavailable: Blame.THEIRS,
     RateLimited: Blame.THEIRS,
     AccessDenied: Blame.OURS,
+    NoSuchModel: Blame.THIS,
     Rejected: Blame.THIS,
     BadAnswer: Blame.THIS,
 }

@@ -7,12 +7,14 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
 import pytest
 from pydantic import SecretStr
 
@@ -223,6 +225,50 @@ async def test_a_writer_that_lost_its_lane_stores_nothing(memories: Memories) ->
     with pytest.raises(LeaseLost):
         await memories.add(ANA, replace(TURN, note_facts=note))
     assert list(await memories.find(ANA, TURN.id)) == []
+
+
+async def test_an_add_that_was_given_up_writes_nothing_any_more(
+    memories: Memories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, released, over = threading.Event(), threading.Event(), threading.Event()
+    store = memories._memory.vector_store  # type: ignore[attr-defined]
+    insert = store.insert
+
+    def late(**rows: Any) -> None:
+        reached.set()
+        released.wait(20)
+        try:
+            insert(**rows)
+        finally:
+            over.set()
+
+    monkeypatch.setattr(store, "insert", late)
+    add = asyncio.create_task(memories.add(ANA, TURN))
+    await asyncio.to_thread(reached.wait, 20)
+    add.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await add
+    await memories.forget(ANA)
+    released.set()
+    await asyncio.to_thread(over.wait, 20)
+    assert list(await memories.find(ANA, TURN.id)) == []
+
+
+async def test_postgresql_writes_nothing_either_once_the_time_is_over(
+    claude: ClaudeStandIn, url: str
+) -> None:
+    memories = await opened(settings_for(url, claude.url, write_timeout_s=2.0))
+    try:
+        await memories.find(ANA, TURN.id)
+        with psycopg.connect(url) as other:
+            other.execute(f"LOCK TABLE {TABLE} IN EXCLUSIVE MODE")
+            async with asyncio.timeout(30):
+                with pytest.raises(Unavailable, match="store_unavailable"):
+                    await memories.add(ANA, TURN)
+        assert list(await memories.find(ANA, TURN.id)) == []
+        assert (await memories.add(ANA, TURN)).kept is Kept.STORED, "the limit was for one write"
+    finally:
+        await memories.aclose()
 
 
 async def test_a_turn_is_stored_whole_or_not_at_all(

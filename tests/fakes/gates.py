@@ -16,6 +16,7 @@ class FakeGates:
     def __init__(self) -> None:
         self.stand = Stand(GateState.OPEN)
         self.asked: list[str] = []
+        self.leases: list[float] = []
         self.told: list[Report] = []
         self.fixed = False
         self.hangs = False
@@ -27,6 +28,7 @@ class FakeGates:
         assert token
         assert canary_s > 0
         self.asked.append(name)
+        self.leases.append(canary_s)
         await self._answer()
         return self.stand
 

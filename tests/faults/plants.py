@@ -94,9 +94,19 @@ PLANTS = (
         "", "tests/ledger/test_batches.py",
     ),
     Plant(
+        "I3", "a batch is taken apart while mem0 may have it", "workers/remember.py",
+        "verdict.blame is Blame.THIS and (crashed or not unknown)",
+        "verdict.blame is Blame.THIS", "tests/unit/test_remember_batches.py",
+    ),
+    Plant(
         "I3", "no look before a turn is added again", "workers/remember.py",
         "earlier = await self._earlier(claim, batch) if unknown else None",
         "earlier = None", "tests/unit/test_remember.py",
+    ),
+    Plant(
+        "I3", "a turn ends its writer for ever", "workers/remember.py",
+        "if batch[0].attempts >= self._settings.max_write_attempts:",
+        "if False:", "tests/unit/test_remember.py",
     ),
     Plant(
         "I3", "no lease margin before an add", "workers/remember.py",
@@ -133,6 +143,14 @@ PLANTS = (
         "I12", "erased once, not twice", "workers/erase.py",
         "if claim.state is ErasureState.ASKED and self._memories is not None:",
         "if False:", "tests/ledger/test_erasures.py",
+    ),
+    Plant(
+        "I12", "a claim hands out what is to be erased", f"{LUA}/claim.lua",
+        "and not erasing and", "and", "tests/ledger/test_erasures.py",
+    ),
+    Plant(
+        "I12", "a thread writes after it was given up", "workers/adapters/mem0_selfhosted.py",
+        "with deadline.observed():", "if True:", "tests/unit/test_embedded_memory.py",
     ),
     Plant(
         "I12", "an erasure fences nobody", f"{LUA}/erase_ask.lua",

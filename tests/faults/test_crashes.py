@@ -1,4 +1,4 @@
-"""A job that ends its worker, again and again, ends itself; the jobs beside it go on (I1)."""
+"""A job or a turn that ends its worker, again and again, ends itself; the others go on (I1, I3)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from pathlib import Path
 import pytest
 
 from producer import Job, JobFailed, JobState, Producer
+from shared.lifecycle import TurnState
 from shared.settings import Settings
+from tests.standins import mem0_plays
 from tests.standins.claude_plays import Play
+from tests.standins.mem0_platform import KEY
 from tests.standins.nursery import Nursery
 from tests.standins.providers import Providers
+from tests.standins.stepserver import Cue
 from tests.standins.valkey import Valkey
 from tests.standins.waiting import wait_until
 
@@ -60,6 +64,42 @@ def test_a_job_that_kills_its_worker_fails_after_so_many_starts_and_good_jobs_go
             assert _says(producer, "hello again") == "ann"
             asked = [str(seen.body) for seen in providers.claude.requests]
             assert sum(POISON in body for body in asked) == STARTS
+
+
+@pytest.mark.timeout(120)
+def test_a_turn_that_kills_its_writer_is_buried_after_so_many_starts_and_the_next_is_stored(
+    tmp_path: Path,
+) -> None:
+    with Valkey() as valkey, Providers() as providers, Nursery() as nursery:
+        environ = {
+            "AFTERWORD_REDIS_URL": valkey.url,
+            "AFTERWORD_DURABILITY": "none",
+            "AFTERWORD_DATA_DIR": str(tmp_path),
+            "AFTERWORD_LEASE_S": "1",
+            "AFTERWORD_SWEEP_S": "0.1",
+            "AFTERWORD_MAX_WRITE_ATTEMPTS": str(STARTS),
+            "ANTHROPIC_API_KEY": "test-key",
+            "ANTHROPIC_BASE_URL": providers.claude.url,
+            "MEM0_API_KEY": KEY,
+            "MEM0_HOST": providers.mem0.url,
+        }
+        deadly = mem0_plays.Play(verb="add", cue=Cue.HOLD, times=STARTS)
+        providers.do(lambda: providers.mem0.plays(deadly))
+
+        def start(number: int) -> int:
+            log = tmp_path / f"{number}.log"
+            return nursery.start(environ, log, "-Q", "replies,memories", "-n", f"w{number}@crash")
+
+        with Producer(Settings.load(environ)) as producer:
+            worker = start(0)
+            jobs = [producer.submit(user_id="eve", message=text) for text in (POISON, "I am Eve.")]
+            for number in range(1, STARTS + 1):
+                wait_until(lambda: providers.mem0.held == 1, f"start {number}", 30)
+                os.kill(worker, signal.SIGKILL)
+                wait_until(lambda: providers.mem0.held == 0, "its worker is gone", 20)
+                worker = start(number)
+            for job, end in zip(jobs, (TurnState.DEAD, TurnState.STORED), strict=True):
+                wait_until(lambda: job.status().turn is end, f"a turn is {end}", 40)  # noqa: B023
 
 
 def _says(producer: Producer, message: str) -> str:

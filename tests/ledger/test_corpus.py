@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.contracts import Event
-from shared.errors import Blame
+from shared.errors import Blame, JobNotFound
 from shared.ledger.ledger import Ledger
 from shared.ledger.letters import Kind, Outcome
 from shared.ledger.records import Claim, EraseClaim, ErasureState, PastTurn, Swept
@@ -273,6 +273,18 @@ async def test_a_dead_letter_is_discarded(ledger: Ledger, book: Book, given: Loa
     assert tallied(book, "succeeded", "skipped")
     assert [letter async for letter in ledger.dead.letters()] == []
     assert await gaps(ledger) == []
+
+
+async def test_a_failed_job_is_discarded(ledger: Ledger, given: Load) -> None:
+    given("failed")
+    letter = (await ledger.dead.letter(JOB)).chosen
+
+    assert await ledger.dead.discard(letter)
+
+    assert not await ledger.dead.discard(letter), "it is none any more"
+    assert await ledger.dead.replay(letter, "run") is Outcome.REFUSED
+    with pytest.raises(JobNotFound):
+        await ledger.dead.letter(JOB)
 
 
 async def test_a_failed_job_is_replayed_as_a_new_one(ledger: Ledger, given: Load) -> None:

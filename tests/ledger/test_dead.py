@@ -62,7 +62,7 @@ async def test_a_dead_letter_keeps_everything_and_says_why(ledger: Ledger) -> No
     await bury(ledger, turn_id)
 
     letter = await ledger.dead.letter(turn_id)
-    assert (letter.kind, letter.code, letter.blame) == (Kind.MEMORY, "rejected", "this one's")
+    assert (letter.kind, letter.code, letter.blame) == (Kind.MEMORY, "rejected", "this")
     assert (letter.attempts, letter.snoozes, letter.replays) == (1, 0, 0)
     assert (letter.tenant, letter.user_id) == ("default", "ann")
     assert (letter.message, letter.reply) == ("I prefer Celsius.", "hi there")
@@ -221,7 +221,7 @@ async def test_letters_that_leave_meanwhile_hide_no_others(
 LETTER = DeadLetter(
     id=f"j00_{1:032x}", kind=Kind.MEMORY, tenant="acme", user_id="ann",
     at=datetime(2026, 11, 1, tzinfo=UTC), failed_at=datetime(2026, 11, 1, tzinfo=UTC),
-    buried_at=datetime(2026, 11, 2, tzinfo=UTC), code="mem0_rejected", blame="this one's",
+    buried_at=datetime(2026, 11, 2, tzinfo=UTC), code="mem0_rejected", blame="this",
     attempts=1, snoozes=0, replays=0, worker_version="0.1.0", event_id=None, record_version=1,
     size=9,
 )  # fmt: skip

@@ -11,7 +11,7 @@ from shared.errors import Blame, LeaseLost, Unavailable
 from shared.ledger.erasures import Erasures
 from shared.ledger.ledger import Ledger
 from shared.ledger.letters import Outcome
-from shared.ledger.records import EraseClaim, ErasureState, LogRewrite
+from shared.ledger.records import EraseClaim, ErasureState, InMemory, LogRewrite
 from shared.lifecycle import JobState, TurnState
 from shared.names import memory_key
 from shared.settings import Settings
@@ -151,6 +151,7 @@ async def test_the_receipt_says_what_was_done_and_for_whom(
     receipt = await ledger.erasures.receipt(LANE)
     assert receipt is not None
     assert (receipt.state, receipt.asked_by) == (ErasureState.ERASED, "op")
+    assert receipt.memory is InMemory.FORGOTTEN
     assert (receipt.jobs, receipt.ended, receipt.records) == (6, 1, 2)
     assert receipt.asked_at <= receipt.forgotten_at <= receipt.erased_at  # type: ignore[operator]
     assert not await ledger.erasures.under_way()
@@ -230,6 +231,29 @@ async def test_what_is_said_after_the_asking_is_kept_and_stored_when_it_is_done(
     assert held.turns[0].user_text == "new"
 
 
+async def test_while_an_erasure_is_under_way_a_claim_holds_nothing_of_before(
+    ledger: Ledger, book: Book, eraser: Eraser
+) -> None:
+    for talk in ("old", None):
+        await answer(ledger, f"before {CANARY}", conversation_id=talk)
+    before = await start(ledger, conversation_id="old")
+    assert (len(before.overlay), len(before.history), before.erasing) == (2, 1, False)
+    await ledger.jobs.cancel(before.job_id)
+    await ledger.erasures.ask(LANE, "op")
+    await answer(ledger, "since", conversation_id="old")
+
+    for _ in range(2):  # asked, forgotten
+        claimed = await start(ledger, conversation_id="old")
+        assert [turn.user_text for turn in claimed.overlay] == ["since"]
+        assert (claimed.history, claimed.erasing) == ((), True)
+        await ledger.jobs.cancel(claimed.job_id)
+        await eraser.erase(await take_erasure(ledger))
+        settle(book)
+
+    assert not (await start(ledger)).erasing
+    assert not (await start(ledger, user_id="bob")).erasing
+
+
 async def test_a_dead_letter_of_an_erased_user_cannot_be_replayed(
     ledger: Ledger, book: Book, eraser: Eraser
 ) -> None:
@@ -307,6 +331,10 @@ async def test_without_memory_one_pass_is_enough(ledger: Ledger) -> None:
     await ledger.erasures.ask(LANE, "op")
     await Eraser(ledger.erasures, None, SETTLE_S).erase(await take_erasure(ledger))
     assert not await ledger.erasures.under_way()
+    receipt = await ledger.erasures.receipt(LANE)
+    assert receipt is not None
+    assert (receipt.state, receipt.memory) == (ErasureState.ERASED, InMemory.OFF)
+    assert (receipt.forgotten_at, receipt.jobs) == (None, 1)
 
 
 async def test_a_worker_that_is_told_to_stop_gives_the_erasure_back(

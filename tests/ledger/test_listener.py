@@ -83,6 +83,23 @@ async def test_everyone_on_a_channel_hears_until_they_leave(
     await until(lambda: publish(own, "c", "c") == 0, "nobody is subscribed any more")
 
 
+async def test_who_fails_to_hear_keeps_nobody_from_hearing(
+    own: Valkey, listener: Listener, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[str] = []
+
+    def deaf(message: str) -> None:
+        raise ValueError(message)
+
+    async with listener.hearing("c", deaf), listener.hearing("c", heard.append):
+        for count, word in enumerate(("one", "two"), 1):
+            publish(own, "c", word)
+            await until(lambda: len(heard) == count, "it is heard")  # noqa: B023
+    assert heard == ["one", "two"]
+    assert "ValueError" in caplog.text
+    assert "one" not in caplog.text.replace("None", "")
+
+
 async def test_hears_again_after_its_connection_was_killed(own: Valkey, listener: Listener) -> None:
     heard: list[str] = []
     async with listener.hearing("c", heard.append):

@@ -41,7 +41,7 @@ def older(settings: Settings, tmp_path: Path) -> Iterator[Older]:
 
 def reply_of(job_id: str, user_id: str, conversation_id: str | None = None) -> dict[str, object]:
     """Return a reply in the form that both builds write."""
-    claim = Claim(job_id, "1", 1, 0, asking(user_id=user_id).body(), "", True, 0, 0, 0)
+    claim = Claim(job_id, "1", 1, 0, asking(user_id=user_id).body(), "", True, 0, 0, 0, 0)
     reply = reply_to(claim).model_dump(mode="json")
     return reply | {"conversation_id": conversation_id}
 

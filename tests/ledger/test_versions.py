@@ -147,6 +147,23 @@ async def test_to_read_a_state_that_nobody_knows_is_refused(
         assert refused.value.job_id == job_id
 
 
+async def test_what_a_newer_worker_adds_to_a_reply_or_an_event_is_ignored(
+    ledger: Ledger, book: Book
+) -> None:
+    job_id = await answer(ledger)
+    known = await ledger.reading.reply(job_id)
+    more = json.loads(book.job(job_id)["reply"])
+    more |= {"mood": "canary", "usage": more["usage"] | {"thought": 7}}
+    book.redis.hset(book.keys.job(job_id), "reply", json.dumps(more))
+    book.redis.xadd(book.keys.events(job_id), {"type": "delta", "text": "x", "mood": "canary"})
+
+    assert await ledger.reading.reply(job_id) == known
+    assert (await ledger.reading.outcome(job_id))[1] == known
+    events = await ledger.reading.events(job_id, None)
+    assert [event.reply for event in events if event.type == "final"] == [known]
+    assert events[-1].text == "x"
+
+
 async def test_to_read_a_reply_that_nobody_knows_is_refused(ledger: Ledger, book: Book) -> None:
     job_id = await answer(ledger)
     age(book, job_id)
@@ -237,6 +254,8 @@ async def test_what_is_held_is_listed_until_it_goes_on(ledger: Ledger, book: Boo
     age(book, job_id, turn)
     await ledger.jobs.claim(job_id, "old worker")
     assert await ledger.lanes.claim(lane_of(), "old worker", most_turns=20) is None
+    held = summary(await ledger.upkeep.overview())["held"]
+    assert held == {"jobs": 1, "lanes": 1, "newest_version": NEWER}, "at the first look"
     book.pass_time(HOLD_S)
     assert (await ledger.upkeep.sweep()) == Swept(woken=2)
 

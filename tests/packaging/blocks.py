@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 #: Languages of blocks that are run, and of those that only show something. No other may be used:
 #: a block in `bash` would go untested without anyone noticing.
@@ -67,6 +69,11 @@ def program(path: Path) -> str:
             text = block.text.splitlines()
             lines[block.line - 1 : block.line - 1 + len(text)] = text
     return "\n".join(lines).rstrip()
+
+
+def examples(path: Path) -> list[Any]:
+    """Return what the JSON of a document shows."""
+    return [json.loads(block.text) for block in blocks(path) if block.language == "json"]
 
 
 def session(block: Block) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from producer.cli.main import cli
-from shared.environment import FOREIGN, variable
+from shared.environment import variable
 from shared.settings import Settings
 from tests.conftest import ROOT
 from tests.standins.compose import (
@@ -43,6 +43,12 @@ REFUSED_BY_IMAGE = Variable("POSTGRES_PASSWORD", "-", "")
 
 SECRET = re.compile(r"KEY|PASSWORD|AUTH$|SECRET|TOKEN")
 KNOWN = {variable(field) for field in Settings.model_fields}
+
+#: Settings that the file does not pass on, and why.
+KEPT_BACK = {
+    "AFTERWORD_DRAIN_S": "the grace period of the containers is fixed, and longer than its default",
+    "AFTERWORD_DATA_DIR": "only the embedded memory writes there, and it is not used here",
+}
 
 File = dict[str, Any]
 
@@ -181,6 +187,13 @@ def unknown_settings(file: File) -> list[str]:
     return [key for key in named if key.startswith("AFTERWORD_") and key not in KNOWN]
 
 
+def forgotten_settings(file: File) -> list[str]:
+    """Find settings that do not reach the workers, and are not meant to be kept from them."""
+    wanted = KNOWN - KEPT_BACK.keys()
+    workers = [file["services"][kind]["environment"].keys() for kind in ("responses", "memories")]
+    return sorted(name for found in workers for name in wanted - found)
+
+
 def forgetful(file: File) -> list[str]:
     """Find what of Redis may be lost, or thrown away when memory is short."""
     said = file["services"]["redis"]["command"]
@@ -200,7 +213,7 @@ def forgetful(file: File) -> list[str]:
 CHECKS = [
     unrequired_secrets, written_secrets, without_password, open_ports, open_networks, unhardened,
     run_by_root, unpinned, unbounded, unwatched, cut_short, unscalable, unknown_settings, forgetful,
-    left_ended,
+    left_ended, forgotten_settings,
 ]  # fmt: skip
 
 
@@ -245,7 +258,11 @@ def test_what_is_not_set_is_not_passed_on_and_what_is_set_is() -> None:
     worker = document()["services"]["responses"]
     assert "MEM0_API_KEY" not in environment(worker, GIVEN)
     assert environment(worker, GIVEN | {"MEM0_API_KEY": "m0"})["MEM0_API_KEY"] == "m0"
-    assert set(FOREIGN) <= worker["environment"].keys()
+    every = dict.fromkeys(KNOWN, "x") | GIVEN
+    reached = environment(worker, every)
+    assert {name for name in KNOWN if reached.get(name) == every[name]} == KNOWN - {
+        *KEPT_BACK, "AFTERWORD_REDIS_URL", "AFTERWORD_POSTGRES_URL",
+    }  # fmt: skip
 
 
 def test_workers_run_commands_that_exist() -> None:
@@ -268,6 +285,8 @@ def test_the_example_asks_for_what_is_required_and_gives_no_secret() -> None:
     pairs = dict(line.lstrip("#").split("=", 1) for line in lines if re.match(r"#?[A-Z_]+=", line))
     used = {one.name for text in texts(document()["services"]) for one in variables(text)}
     assert used <= pairs.keys()
+    assert [name for name in pairs if name.startswith("AFTERWORD_") and name not in KNOWN] == []
+    assert any("Any setting of the table in README.md" in line for line in lines)
     assert [name for name, value in pairs.items() if SECRET.search(name) and value] == []
 
 
@@ -297,6 +316,8 @@ def test_the_example_asks_for_what_is_required_and_gives_no_secret() -> None:
         (cut_short, "stop_signal: SIGINT\n", "init: true\n"),
         (cut_short, "    AFTERWORD_MODEL:\n", "    AFTERWORD_DRAIN_S:\n"),
         (unscalable, 'user: "10001:10001"', "container_name: worker"),
+        (forgotten_settings, "    AFTERWORD_EFFORT:\n", ""),
+        (forgotten_settings, "    ANTHROPIC_BASE_URL:\n", ""),
         (unknown_settings, "AFTERWORD_MODEL:", "AFTERWORD_MODELL:"),
         (forgetful, "noeviction", "allkeys-lru"),
         (forgetful, '- "yes"', '- "no"'),

@@ -19,6 +19,7 @@ from tests.standins import claude_wire as wire
 from tests.standins.claude_cache import MOST_MARKERS, PromptCache, markers
 from tests.standins.claude_extraction import asks_to_extract, extracted
 from tests.standins.claude_plays import Call, Play, steps
+from tests.standins.remote import serve
 from tests.standins.stepserver import Request, Step, StepServer, whole
 
 #: Requests that are kept, the oldest give way.
@@ -158,22 +159,13 @@ def _refusal(status: int, message: str, request_id: str) -> bytes:
     return whole(status, wire.JSON_HEADERS | {"request-id": request_id}, wire.encoded(body))
 
 
-async def _serve(port_file: Path, port: int) -> None:
-    claude = ClaudeStandIn()
-    await claude.start(port)
-    draft = port_file.with_suffix(".draft")
-    draft.write_text(str(claude.port))
-    draft.replace(port_file)  # so that nobody reads half a number
-    await asyncio.Event().wait()
-
-
 def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--port-file", type=Path, required=True, help="where to write the port")
     parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one")
     options = parser.parse_args()
-    asyncio.run(_serve(options.port_file, options.port))
+    asyncio.run(serve(ClaudeStandIn(), options.port_file, options.port))
 
 
 if __name__ == "__main__":

@@ -8,20 +8,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import subprocess
-import sys
-import tempfile
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
 
 from tests.standins.mem0_filters import Json
 from tests.standins.mem0_platform import Mem0StandIn
 from tests.standins.mem0_plays import Play
+from tests.standins.remote import Remote, serve
 from tests.standins.stepserver import Cue, Request, Step, whole
-from tests.standins.waiting import wait_until
 
 #: What an order may set.
 _KNOBS = ("polls", "failing", "half", "works_s")
@@ -56,27 +51,13 @@ class SteeredMem0(Mem0StandIn):
         return json.dumps(told).encode()
 
 
-class RemoteMem0:
-    """Starts the stand-in, tells it what to do and reads what it was asked and what it keeps."""
+class RemoteMem0(Remote):
+    """Starts the stand-in, tells it what to do and reads what it was asked and what it keeps.
 
-    def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="afterword-mem0-")
-        self._server: subprocess.Popen[bytes] | None = None
-        self.url = ""
+    An order may set `polls`, `failing`, `half` or `works_s`.
+    """
 
-    def __enter__(self) -> Self:
-        port_file = Path(self._folder.name, "port")
-        command = [sys.executable, "-m", "tests.standins.mem0_remote"]
-        self._server = subprocess.Popen([*command, "--port-file", str(port_file)])
-        wait_until(port_file.exists, "the mem0 stand-in listens")
-        self.url = f"http://127.0.0.1:{port_file.read_text()}"
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._server is not None:
-            self._server.terminate()
-            self._server.wait(timeout=10)
-        self._folder.cleanup()
+    module = "tests.standins.mem0_remote"
 
     def plays(self, *plays: Play) -> None:
         """Add to the script; each request takes the first play that is for it."""
@@ -112,13 +93,6 @@ class RemoteMem0:
         """Return the adds of one turn."""
         return [one for one in self.seen("add") if one["body"]["metadata"]["turn_id"] == turn_id]
 
-    def order(self, **order: object) -> dict[str, Any]:
-        """Set `polls`, `failing`, `half` or `works_s`, or just ask; return all that it knows."""
-        request = urllib.request.Request(f"{self.url}/_control", json.dumps(order).encode())
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            told: dict[str, Any] = json.load(answer)
-        return told
-
 
 def _encoded(play: Play) -> Json:
     return asdict(play) | {"cue": play.cue.name if play.cue else None}
@@ -128,21 +102,13 @@ def _decoded(play: Json) -> Play:
     return Play(**play | {"cue": Cue[play["cue"]] if play["cue"] else None})
 
 
-async def _serve(port_file: Path) -> None:
-    mem0 = SteeredMem0()
-    mem0.works_s = 0.05
-    await mem0.start()
-    draft = port_file.with_suffix(".draft")
-    draft.write_text(str(mem0.port))
-    draft.replace(port_file)  # so that nobody reads half a number
-    await asyncio.Event().wait()
-
-
 def main() -> None:
     """Serve until killed."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--port-file", type=Path, required=True, help="where to write the port")
-    asyncio.run(_serve(parser.parse_args().port_file))
+    mem0 = SteeredMem0()
+    mem0.works_s = 0.05
+    asyncio.run(serve(mem0, parser.parse_args().port_file))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from producer import Job, JobState, Producer, Reply, TurnState
+from producer import Event, Job, JobState, Producer, Reply, TurnState
 from tests.standins.claude_plays import Play
 from tests.standins.flaws import rejected
 from tests.standins.fleet import CANARY, PLIABLE, Fleet
@@ -81,6 +81,24 @@ def test_submit_reads_its_message_and_streams_the_reply(fleet: Fleet) -> None:
     body = fleet.claude.requests()[-1]["body"]
     assert said in str(body["messages"][-1]["content"]).replace("\\n", "\n")
     assert "Be brief." in str(body["system"])
+
+
+def test_submit_streams_events_as_json(fleet: Fleet) -> None:
+    fleet.claude.plays(Play(text=TEXT), Play(status=400))
+    asked = ("submit", "hello", "--user", "ann", "--stream", "--json")
+    lines = fleet.afterword(*asked).stdout.splitlines()
+    events = [Event.model_validate_json(line) for line in lines]
+    assert {event.type for event in events} >= {"started", "delta", "final"}
+    assert "".join(event.text or "" for event in events) == TEXT
+    assert events[-1].reply is not None
+    assert events[-1].reply.text == TEXT
+    failed = fleet.afterword(*asked, code=1)
+    assert json.loads(failed.stdout.splitlines()[-1])["type"] == "failed"
+
+
+def test_submit_refuses_a_limit_that_a_stream_would_not_keep(fleet: Fleet) -> None:
+    asked = ("submit", "hello", "--user", "ann", "--stream", "--wait", "1")
+    assert "leave out --wait" in fleet.afterword(*asked, code=2).stderr
 
 
 def test_submit_says_why_there_is_no_reply(fleet: Fleet) -> None:
@@ -187,7 +205,7 @@ AILMENTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         },
     ),
     "no key and no workers": (
-        {"ANTHROPIC_API_KEY": "", "AFTERWORD_NAMESPACE": "other", "AFTERWORD_MEMORY": "off"},
+        {"ANTHROPIC_API_KEY": "", "AFTERWORD_NAMESPACE": "other"},
         {
             "claude": "ANTHROPIC_API_KEY",
             "workers for responses": "afterword worker responses",
@@ -204,6 +222,11 @@ def test_doctor_says_what_is_wrong_and_what_to_do(fleet: Fleet, ailment: str) ->
     assert found.keys() == words.keys()
     for check, word in words.items():
         assert word in found[check]
+
+
+def test_doctor_asks_for_no_memory_worker_without_memory(fleet: Fleet) -> None:
+    environ = {"AFTERWORD_NAMESPACE": "other", "AFTERWORD_MEMORY": "off"}
+    assert _ailments(fleet, environ).keys() == {"workers for responses"}
 
 
 def test_doctor_warns_of_a_model_near_its_end(fleet: Fleet) -> None:
@@ -223,3 +246,13 @@ def _ailments(fleet: Fleet, environ: dict[str, str]) -> dict[str, str]:
     shown = fleet.afterword("doctor", code=1, **environ).stdout
     found = re.findall(r"^FAIL  (.+?): (.+\n      -> .+)$", shown, re.MULTILINE)
     return dict(found)
+
+
+# --- chat
+
+
+@pytest.mark.parametrize(("said", "word"), [("I keep two birds.", "queued"), ("ok", "skipped")])
+def test_chat_says_what_becomes_of_the_turn(fleet: Fleet, said: str, word: str) -> None:
+    shown = fleet.afterword("chat", "--user", "cleo", said=f"{said}\nquit\n").stdout
+    assert f"[Memory {word}]" in shown
+    assert shown.count("[Memory ") == 1

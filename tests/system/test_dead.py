@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from producer import Job, JobFailed, Operator, Producer, Reply, RunState, TurnState
+from tests.conftest import ROOT
+from tests.packaging.blocks import examples
 from tests.standins.book import Book
 from tests.standins.claude_plays import Play
 from tests.standins.claude_wire import told
@@ -22,6 +24,7 @@ from tests.standins.waiting import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
 SETTLED_S = 30
+LETTER, RUN, _, _, DEED = examples(ROOT / "docs/replay.md")
 SLOW = ("--go", "--canary", "0", "--rate", "0.4")
 
 
@@ -111,7 +114,9 @@ def test_letters_are_listed_and_exported_without_and_shown_with_their_content(
     assert [json.loads(line) for line in exported.splitlines()] == found
     assert CANARY not in shown + exported + json.dumps(found)
     whole = json.loads(fleet.afterword("dead", "show", found[0]["id"], "--json").stdout)
-    assert whole.items() > found[0].items()
+    unsaid = {"message": None, "reply": None}
+    assert whole | unsaid == found[0]
+    assert whole.keys() == found[0].keys() == LETTER.keys()
     assert CANARY in whole["message"]
     assert CANARY in fleet.afterword("dead", "export", "--with-content", "--limit", "1").stdout
 
@@ -121,9 +126,13 @@ def test_every_command_takes_the_same_filters(fleet: Fleet, letters: list[Job]) 
     assert [row["id"] for row in listed(fleet, *one)] == [letters[3].id]
     assert listed(fleet, "--user", "u") == []
     assert listed(fleet, "--tenant", "another") == []
+    assert {row["blame"] for row in listed(fleet)} == {"this"}, "it is shown as it is asked for"
     plan = json.loads(fleet.afterword("dead", "replay", *one, "--json").stdout)
-    assert (plan["dry"], plan["turns"], plan["estimate"]["cost_usd"]) == (True, 1, 0)
-    assert json.loads(fleet.afterword("dead", "discard", *one, "--json").stdout)["letters"] == 1
+    assert plan.keys() == {*RUN, "plan"}
+    assert (plan["state"], plan["left"], plan["filter"]["blame"]) == ("dry", 1, "this")
+    assert (plan["plan"]["turns"], plan["plan"]["estimate"]["cost_usd"]) == (1, 0)
+    dry = json.loads(fleet.afterword("dead", "discard", *one, "--json").stdout)
+    assert dry == {"state": "dry", "letters": 1, "discarded": 0, "refused": 0}
     assert len(listed(fleet)) == 5, "both were dry"
 
 
@@ -146,8 +155,11 @@ def test_bad_input_names_the_field(crew: Fleet, command: str, field: str) -> Non
 
 
 def test_what_is_not_there_is_told_by_the_exit_code(crew: Fleet) -> None:
-    for command in ("resume r0", "abort r0", "runs r0"):
-        assert "r0" in crew.afterword("dead", *command.split(), code=1).stderr
+    for command in ("resume", "abort", "runs"):
+        assert "r0" in crew.afterword("dead", command, "r0", code=2).stderr
+    for command in ("dead show", "dead replay", "dead discard", "status"):
+        for name in ("nothing", f"j00_{1:032x}"):
+            assert name in crew.afterword(*command.split(), name, code=2).stderr
 
 
 # --- replaying
@@ -160,10 +172,14 @@ def test_a_run_stores_each_turn_once_and_the_audit_knows_who(
     assert replays(fleet, letters) == [0] * 5
     said = fleet.afterword("dead", "replay", "--all", "--go", "--by", "olga", "--json").stdout
     run = json.loads(said)
-    assert (run["state"], run["outcomes"]) == ("done", {"stored": 5})
+    assert run.keys() == {*RUN, "plan"}
+    assert (run["state"], run["left"], run["outcomes"]) == ("done", 0, {"stored": 5})
+    runs = json.loads(fleet.afterword("dead", "runs", "--json").stdout)
+    assert {**runs[0], "plan": run["plan"]} == {**run, "seen_at": runs[0]["seen_at"]}
     assert [rows(fleet, job) for job in letters] == [1] * 5
     assert listed(fleet) == []
     deeds = json.loads(fleet.afterword("audit", "--json").stdout)[:2]
+    assert [one.keys() for one in deeds] == [DEED.keys()] * 2
     assert [(one["what"], one["by"], one["run"]) for one in deeds] == [
         ("done", "olga", run["id"]),
         ("replay", "olga", run["id"]),
@@ -209,6 +225,7 @@ def test_an_interrupted_operator_says_how_to_go_on(fleet: Fleet, letters: list[J
     assert stopped.returncode == 130, errors
     assert f"afterword dead resume {run_id}" in errors
     shown = json.loads(fleet.afterword("dead", "runs", run_id, "--json").stdout)
+    assert shown.keys() == {*RUN, "each"}
     assert (shown["state"], shown["reason"]) == ("aborted", "interrupted")
     assert len(listed(fleet)) == shown["left"] > 0, "what was not replayed is a dead letter"
     assert "done" in fleet.afterword("dead", "resume", run_id).stdout
@@ -219,7 +236,7 @@ def test_a_discarded_letter_is_never_stored(fleet: Fleet, letters: list[Job]) ->
     letter = letters[0]
     fleet.afterword("dead", "discard", letter.id, "--go")
     assert letter.status().turn is TurnState.SKIPPED
-    assert letter.id in fleet.afterword("dead", "replay", letter.id, "--go", code=1).stderr
+    assert letter.id in fleet.afterword("dead", "replay", letter.id, "--go", code=2).stderr
     assert rows(fleet, letter) == 0
 
 

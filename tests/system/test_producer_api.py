@@ -225,7 +225,7 @@ def test_fifty_threads_share_one_producer(fleet: Fleet) -> None:
 
     with Producer(_counted(fleet)) as shared, ThreadPoolExecutor(50) as threads:
         texts = list(threads.map(ask, range(200)))
-        assert _connections(fleet) == 2
+        assert _connections(fleet) == 3
     for number, (streamed, text) in enumerate(texts):
         assert streamed == text
         assert f"question {number} " in text

@@ -118,6 +118,41 @@ async def test_a_locked_file_is_an_outage_and_nobodys_fault(
     await memories.aclose()
 
 
+async def test_an_add_that_was_given_up_writes_nothing_any_more(
+    memories: Memories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, released, over = threading.Event(), threading.Event(), threading.Event()
+    store = cast(SelfHosted, memories)._memory.vector_store
+    insert = store.insert
+
+    def late(*rows: object, **more: object) -> None:
+        reached.set()
+        released.wait(20)
+        try:
+            insert(*rows, **more)
+        finally:
+            over.set()
+
+    monkeypatch.setattr(store, "insert", late)
+    add = asyncio.create_task(memories.add("ana", turn("I like marmalade.")))
+    await asyncio.to_thread(reached.wait, 20)
+    add.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await add
+    await memories.forget("ana")
+    released.set()
+    await asyncio.to_thread(over.wait, 20)
+    assert list(await memories.find("ana", "turn-1")) == []
+
+
+async def test_an_add_that_takes_too_long_writes_nothing_any_more(tmp_path: Path) -> None:
+    memories = await open_embedded(Settings(data_dir=tmp_path, write_timeout_s=1e-6))
+    with pytest.raises(Unavailable, match="write_timeout"):
+        await memories.add("ana", turn("I like marmalade."))
+    assert list(await memories.find("ana", "turn-1")) == []
+    await memories.aclose()
+
+
 async def test_a_file_that_is_no_database_is_refused_by_name(options: Settings) -> None:
     folder = options.data_dir / "memory"
     folder.mkdir(parents=True)

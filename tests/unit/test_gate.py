@@ -201,6 +201,33 @@ async def test_a_canary_says_how_it_went(door: Door, error: Upstream, outcome: O
     assert door.told == [outcome]
 
 
+async def test_a_canary_keeps_its_gate_until_it_has_sung(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "LEASE_S", 0.03)
+    door.gates.stand = Stand(GateState.SHUT, canary=True)
+    door.house.hear(f"shut {NAME}")
+    passage = await door.house.ask(NAME, canary_s=60.0)
+    await until(lambda: len(door.gates.asked) > 3, "it goes on saying that it is there")
+    passage.worked()
+    await door.house.settle()
+
+    assert set(door.gates.leases) == {0.03}
+    assert len(asyncio.all_tasks()) == 1, "nothing goes on"
+
+
+async def test_a_canary_keeps_its_gate_no_longer_than_it_may_take(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "LEASE_S", 0.03)
+    door.gates.stand = Stand(GateState.SHUT, canary=True)
+    door.house.hear(f"shut {NAME}")
+    passage = await door.house.ask(NAME, canary_s=0.1)
+    await until(lambda: len(asyncio.all_tasks()) == 1, "it is taken for lost")
+    passage.left()
+    await door.house.settle()
+
+
 async def test_a_canary_sings_once(door: Door) -> None:
     passage = await door.canary()
     for _ in range(3):

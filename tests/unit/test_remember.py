@@ -339,6 +339,23 @@ async def test_a_crash_in_the_middle_of_an_add_stores_once(
     assert await turn_of(ledger, turn_id) is TurnState.STORED
 
 
+async def test_a_turn_that_crashed_too_often_is_buried_and_the_lane_goes_on(
+    desk: Desk, ledger: Ledger, book: Book, settings: Settings
+) -> None:
+    poison, after = await answer(ledger, "drink me"), await answer(ledger, "I prefer Celsius.")
+    for _ in range(settings.max_write_attempts):
+        await ledger.lanes.begin(await take(ledger), poison)
+        book.make_due(lane_of())
+        await ledger.upkeep.sweep()
+
+    await desk.write()
+
+    letter = await ledger.dead.letter(poison)
+    assert (letter.code, letter.blame) == ("crashed_too_often", Blame.THIS)
+    assert desk.memories.turns(ANN) == [after]
+    assert poison not in {call.about for call in desk.memories.calls}
+
+
 async def test_a_known_failure_needs_no_look(desk: Desk, ledger: Ledger, book: Book) -> None:
     await answer(ledger, "I prefer Celsius.")
     desk.memories.fail("add", Unavailable("refused_connection"))

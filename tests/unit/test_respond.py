@@ -15,6 +15,7 @@ from shared.errors import (
     AccessDenied,
     BadAnswer,
     LedgerUnavailable,
+    NoSuchModel,
     RateLimited,
     Rejected,
     Unavailable,
@@ -27,7 +28,7 @@ from shared.names import memory_key
 from shared.settings import Settings
 from tests.fakes.memory import FakeMemories
 from tests.fakes.model import FakeModel
-from tests.standins.book import Book, answer, claim, lane_of, submit
+from tests.standins.book import Book, answer, claim, lane_of, replay, submit
 from tests.standins.waiting import until
 from workers import prompt as prompts
 from workers.gate import RECALL, Gatehouse, gate_of
@@ -103,6 +104,21 @@ async def test_a_job_is_answered_with_what_is_remembered(
     timings = reply.timings_ms
     assert timings.total == timings.queued + timings.recall + timings.model
     assert len(desk.leases) == 0
+
+
+async def test_a_replayed_job_was_queued_when_it_was_replayed(
+    desk: Desk, ledger: Ledger, book: Book
+) -> None:
+    old = await submit(ledger)
+    desk.model.fails(Rejected("too_large"))
+    await desk.respond(old)
+    book.redis.hincrby(book.keys.job(old), "created", -3_600_000)
+    await replay(ledger, old)
+    new = book.job(old)["replayed_as"]
+
+    await desk.respond(new)
+
+    assert (await reply_of(ledger, new)).timings_ms.queued < 60_000
 
 
 async def test_the_stream_has_the_whole_text_and_then_the_reply(desk: Desk, ledger: Ledger) -> None:
@@ -187,6 +203,33 @@ async def test_without_recall_the_reply_comes_and_the_model_is_told(
 
     assert (await reply_of(ledger, job_id)).memory == "degraded"
     assert prompts.UNAVAILABLE in desk.told
+
+
+async def test_of_a_user_who_is_being_erased_nothing_is_recalled(
+    desk: Desk, ledger: Ledger, memories: FakeMemories
+) -> None:
+    await memories.add(ANN, Turn("t1", SECRET, "Noted.", AT))
+    await ledger.erasures.ask(lane_of(), "op")
+    job_id = await submit(ledger, SECRET)
+
+    await desk.respond(job_id)
+
+    assert [call.verb for call in memories.calls] == ["add"]
+    assert prompts.UNAVAILABLE in desk.told
+    reply = await reply_of(ledger, job_id)
+    assert (reply.memory, reply.memories) == ("degraded", ())
+
+
+async def test_with_memory_off_an_erasure_changes_nothing(
+    settings: Settings, ledger: Ledger
+) -> None:
+    desk = Desk(settings, ledger, None)
+    await ledger.erasures.ask(lane_of(), "op")
+    job_id = await submit(ledger)
+
+    await desk.respond(job_id)
+
+    assert (await reply_of(ledger, job_id)).memory == "off"
 
 
 async def test_a_recall_that_hangs_holds_up_no_reply(
@@ -359,6 +402,43 @@ async def test_the_next_model_answers_within_the_same_attempt(
     assert asked(relay) == ["first", "second", "third"]
     reply = await reply_of(ledger, job_id)
     assert (reply.model, reply.attempts) == ("third", 1)
+
+
+async def test_a_model_that_is_gone_is_ours_to_mend_if_others_can_answer(
+    relay: Desk, ledger: Ledger, book: Book, caplog: pytest.LogCaptureFixture
+) -> None:
+    relay.model.fails(NoSuchModel("not_found"))
+    for _ in range(2):
+        assert (await replied(relay, ledger)).model == "second"
+    assert asked(relay) == ["first", "second", "second"], "it is not asked for each job"
+    (shut,) = [line for line in caplog.records if line.levelno == logging.ERROR]
+    assert shut.getMessage() == "gate claude/first is shut: not_found (ours)"
+
+    for _ in range(2):
+        relay.model.fails(NoSuchModel("not_found"))
+    job_id = await submit(ledger)
+    await relay.respond(job_id)
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.attempts, status.code) == (JobState.QUEUED, 0, "not_found")
+
+
+async def test_a_model_that_is_gone_and_has_no_other_fails_the_job(
+    relay: Desk, ledger: Ledger, book: Book
+) -> None:
+    relay.model.fails(NoSuchModel("not_found"))
+    job_id = await submit(ledger, model="misspelt")
+
+    await relay.respond(job_id)
+
+    status = await ledger.reading.status(job_id)
+    assert (status.state, status.code) == (JobState.FAILED, "not_found")
+    assert (await replied(relay, ledger, model="misspelt")).model == "misspelt", "its gate is open"
+
+
+async def replied(desk: Desk, ledger: Ledger, model: str | None = None) -> Reply:
+    job_id = await submit(ledger, model=model)
+    await desk.respond(job_id)
+    return await reply_of(ledger, job_id)
 
 
 async def test_a_model_behind_a_shut_gate_is_passed_over(relay: Desk, ledger: Ledger) -> None:

@@ -97,7 +97,7 @@ def mem0() -> Mem0:
 
 @pytest.fixture
 async def memories(mem0: Mem0) -> AsyncIterator[SelfHosted]:
-    opened = await SelfHosted.open(Plain(mem0), threads=2)
+    opened = await SelfHosted.open(Plain(mem0), threads=2, write_s=60)
     yield opened
     mem0.gate.set()
     await opened.aclose()
@@ -189,7 +189,7 @@ async def test_a_search_given_up_in_line_is_never_made(memories: SelfHosted, mem
 
 async def test_closing_waits_for_what_was_asked_for(mem0: Mem0) -> None:
     recipe = Plain(mem0)
-    memories = await SelfHosted.open(recipe, threads=1)
+    memories = await SelfHosted.open(recipe, threads=1, write_s=60)
     mem0.gate.clear()
     add = asyncio.create_task(memories.add("ana", TURN))
     closing = asyncio.create_task(memories.aclose())
@@ -209,7 +209,7 @@ async def test_there_is_nothing_to_follow(memories: SelfHosted) -> None:
 
 async def test_erasing_is_the_recipes_business(mem0: Mem0) -> None:
     recipe = Plain(mem0)
-    memories = await SelfHosted.open(recipe, threads=1)
+    memories = await SelfHosted.open(recipe, threads=1, write_s=60)
     await memories.forget("ana")
     await memories.aclose()
     assert recipe.erased == ["ana"]

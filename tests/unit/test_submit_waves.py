@@ -11,7 +11,7 @@ def asked(user_id: str, conversation_id: str | None = None) -> ChatRequest:
 
 
 def numbers(*requests: ChatRequest) -> list[list[int]]:
-    return [list(wave) for wave in _waves(dict(enumerate(requests)))]
+    return [list(wave) for wave in _waves({at: ("j", one) for at, one in enumerate(requests)})]
 
 
 def test_requests_of_no_conversation_go_out_together() -> None:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from shared.errors import AccessDenied, RateLimited, Rejected, Unavailable, Upstream
+from shared.errors import (
+    AccessDenied,
+    NoSuchModel,
+    RateLimited,
+    Rejected,
+    Unavailable,
+    Upstream,
+)
 from workers.adapters.rate_limits import reset_seconds
 from workers.adapters.retry_after import retry_after_seconds
 
@@ -35,7 +42,7 @@ _BY_TYPE: dict[str, Verdict] = {
     "permission_error": (AccessDenied, "not_permitted"),
     "billing_error": (AccessDenied, "billing"),
     "invalid_request_error": (Rejected, "invalid_request"),
-    "not_found_error": (Rejected, "not_found"),
+    "not_found_error": (NoSuchModel, "not_found"),
     "request_too_large": (Rejected, "too_large"),
 }
 

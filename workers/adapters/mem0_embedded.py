@@ -27,7 +27,7 @@ async def open_embedded(settings: Settings) -> Memories:
     or holds the memories of a newer version.
     """
     recipe = Embedded(Folder.open(settings.data_dir).memory)
-    return await SelfHosted.open(recipe, settings.memory_threads)
+    return await SelfHosted.open(recipe, settings.memory_threads, settings.write_timeout_s)
 
 
 class Embedded:

@@ -29,7 +29,8 @@ async def open_selfhosted(settings: Settings, model: Model, tag_key: bytes) -> M
     """
     loop = asyncio.get_running_loop()
     extractor = Extractor(model, settings.memory_model, loop, tag_key)
-    return await SelfHosted.open(PgVector(settings, extractor), settings.memory_threads)
+    recipe = PgVector(settings, extractor)
+    return await SelfHosted.open(recipe, settings.memory_threads, settings.write_timeout_s)
 
 
 class PgVector:

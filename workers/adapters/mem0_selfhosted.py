@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from shared.errors import IllegalStep
 from workers.adapters.mem0_failures import translated
+from workers.deadline import Deadline
 from workers.ports import Added, Kept, Recalled, Turn
 
 T = TypeVar("T")
@@ -61,12 +62,15 @@ class SelfHosted:
 
     Searches and writes have threads of their own, `threads` each and started at need, so that a
     search never waits in line behind an add. A call that is given up before its thread takes it
-    up never runs; one that runs is not cut off, and adding the same turn again is harmless.
+    up never runs. One that runs is not cut off, and adding the same turn again is harmless; but an
+    add that was given up, or takes longer than `write_s` seconds, writes nothing from then on: its
+    user may have been erased meanwhile.
     """
 
-    def __init__(self, memory: Any, recipe: Recipe, threads: int) -> None:
+    def __init__(self, memory: Any, recipe: Recipe, threads: int, write_s: float) -> None:
         self._memory = memory
         self._recipe = recipe
+        self._write_s = write_s
         self._searching = ThreadPoolExecutor(threads, "memory-search")
         self._writing = ThreadPoolExecutor(threads, "memory-write")
 
@@ -76,9 +80,9 @@ class SelfHosted:
         return self._recipe.takes_batches
 
     @classmethod
-    async def open(cls, recipe: Recipe, threads: int) -> SelfHosted:
+    async def open(cls, recipe: Recipe, threads: int, write_s: float) -> SelfHosted:
         """Build a mem0 off the event loop: its import alone takes a second or more."""
-        return cls(await asyncio.to_thread(recipe.open), recipe, threads)
+        return cls(await asyncio.to_thread(recipe.open), recipe, threads, write_s)
 
     async def search(self, owner: str, query: str, limit: int) -> Sequence[Recalled]:
         """Return at most `limit` memories of `owner`, best first."""
@@ -89,7 +93,12 @@ class SelfHosted:
         reason = self._recipe.reason_to_skip(turn)
         if reason is not None:
             return Added(Kept.SKIPPED, reason=reason)
-        return await _on(self._writing, partial(self._add, owner, turn))
+        deadline = Deadline(self._write_s)
+        try:
+            return await _on(self._writing, partial(self._add, owner, turn, deadline))
+        except asyncio.CancelledError:
+            deadline.give_up()
+            raise
 
     async def find(self, owner: str, turn_id: str) -> Sequence[str]:
         """Return the ids of the memories that came from this turn."""
@@ -131,9 +140,10 @@ class SelfHosted:
             turn_id=(row.get("metadata") or {}).get("turn_id"),
         )
 
-    def _add(self, owner: str, turn: Turn) -> Added:
+    def _add(self, owner: str, turn: Turn, deadline: Deadline) -> Added:
         told = self._recipe.compose(turn)
-        self._memory.add(user_id=owner, metadata=_metadata(turn), **told)
+        with deadline.observed():
+            self._memory.add(user_id=owner, metadata=_metadata(turn), **told)
         # The ids that mem0 answers are those it wished for: a turn stored before keeps its own.
         ids = self._find(owner, turn.id)
         return Added(Kept.STORED, ids) if ids else Added(Kept.NOTHING)

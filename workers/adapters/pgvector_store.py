@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from psycopg_pool import ConnectionPool
 from workers.adapters import pgvector_schema
 from workers.adapters.mem0_errand import step
 from workers.adapters.postgres_errors import ours
+from workers.deadline import seconds_left
 
 #: Seconds until a connection must be there, and until a peer that is gone counts as gone.
 CONNECT_S = 5
@@ -24,6 +26,7 @@ GONE_S = 10
 
 _OURS = uuid.UUID("0b6dd1c5-5d8a-4a5a-9d1e-7c2f3a5b8e94")
 _INSERT = "INSERT INTO {} (id, vector, payload) VALUES (%s, %s, %s) ON CONFLICT (id) DO NOTHING"
+_WITHIN = "SELECT set_config('statement_timeout', %s, true)"
 _FORGET = "DELETE FROM {} WHERE payload->>'user_id' = %s"
 
 
@@ -70,13 +73,19 @@ class PgVectorStore(PGVector):  # type: ignore[misc]
         payloads: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str] | None = None,  # noqa: ARG002 - ours say what the row is
     ) -> None:
-        """Insert the rows of a turn, all or none; those that are there already stay as they are."""
+        """Insert the rows of a turn, all or none; those that are there already stay as they are.
+
+        What this thread's write may still take, PostgreSQL does not exceed either.
+        """
         rows = [
             (_row_id(payload), list(vector), json.dumps(payload))
             for vector, payload in zip(vectors, payloads or (), strict=True)
         ]
         self._ensure_collection()
         with self._get_cursor(commit=True) as cursor:
+            left_s = seconds_left()
+            if left_s is not None:
+                cursor.execute(_WITHIN, [f"{math.ceil(left_s * 1000)}ms"])
             cursor.executemany(sql.SQL(_INSERT).format(self._col()), rows)
 
     def forget(self, owner: str) -> None:

@@ -8,9 +8,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from shared.closing import Closing
 from shared.discovery import running_stack
 from shared.environment import variable
 from shared.errors import Misconfigured
@@ -28,7 +28,7 @@ SUPERVISOR = (sys.executable, "-P", "-m", "workers.embedded.stack")
 _MAX_TRIES = 5
 
 
-class Attached:
+class Attached(Closing):
     """A hold on the running stack: it lives at least as long as this is open.
 
     `env` are the variables that lead to it, together with those of our own settings.
@@ -58,19 +58,6 @@ class Attached:
             self._line.settimeout(STOPPED_WITHIN_S)
             self._line.shutdown(socket.SHUT_WR)
             self.wait()
-
-    def __enter__(self) -> Self:
-        """Return itself."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Let go."""
-        self.close()
 
 
 def attach(

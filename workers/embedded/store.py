@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from mem0.vector_stores.base import VectorStoreBase
 
+from workers.deadline import seconds_left
 from workers.embedded.asked import Asked, owner_in
 from workers.embedded.database import Database
 from workers.embedded.owners import erase_all, erase_owner, find_owner
@@ -63,9 +64,10 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         payloads: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
-        """Write these memories, all or none."""
+        """Write these memories, all or none, unless it is too late for that."""
         entries = [self._entry(*pair) for pair in zip(vectors, payloads or (), strict=True)]
         with self._database.writing() as sql:
+            seconds_left()
             for memory_id, entry in zip(ids or (), entries, strict=True):
                 insert_row(sql, memory_id, entry)
 

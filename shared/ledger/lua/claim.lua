@@ -3,15 +3,19 @@
 --   [5] most attempts  [6] newest version we know  [7] most overlay turns  [8] most history turns
 --   [9] retention, ms  [10] stream retention, ms  [11] retention of a failed job, ms
 -- Answers gone | held | taken | ended | behind (its conversation has an older job), or: claimed, fence, attempt, snoozes, now, created,
---   deadline, body, lane, turn, {overlay: id, created, turn state, body, reply, ...}, {history: JSON, ...}
+--   deadline, body, lane, turn, {overlay: id, created, turn state, body, reply, ...}, {history: JSON, ...},
+--   erasing, 1 or 0: while its user is being erased, nothing said before the asking is handed out (I12),
+--   queued: a replayed job was created when its letter was, and queued when it was replayed
 local id, token = ARGV[2], ARGV[3]
 local job = redis.call('HMGET', job_key(id), 'v', 'state', 'agenda', 'attempts', 'deadline', 'token',
-  'fence', 'created', 'body', 'lane', 'turn', 'seq', 'tenant', 'talk', 'snoozes')
+  'fence', 'created', 'body', 'lane', 'turn', 'seq', 'tenant', 'talk', 'snoozes',
+  'queued')
 local version, state, agenda, attempts, deadline = job[1], job[2], job[3], job[4], job[5]
 
-local function overlay(lane, seq)
+local function overlay(lane, seq, erasing)
   local found = {}
-  local ids = redis.call('ZREVRANGEBYSCORE', lane_key(lane), '(' .. seq, '-inf', 'LIMIT', 0, ARGV[7] * 2)
+  local since = erasing and '(' .. redis.call('HGET', erasure_key(lane), 'seq') or '-inf'
+  local ids = redis.call('ZREVRANGEBYSCORE', lane_key(lane), '(' .. seq, since, 'LIMIT', 0, ARGV[7] * 2)
   for _, each in ipairs(ids) do
     local turn = redis.call('HMGET', job_key(each), 'created', 'turn', 'body', 'reply', 'v')
     local known = turn[5] and tonumber(turn[5]) <= tonumber(ARGV[6])
@@ -23,12 +27,13 @@ local function overlay(lane, seq)
 end
 
 local function granted(fence, attempt)
-  local history = {}
-  if job[14] and tonumber(ARGV[8]) > 0 then
+  local history, erasing = {}, is_being_erased(job[10])
+  if job[14] and not erasing and tonumber(ARGV[8]) > 0 then
     history = redis.call('LRANGE', talk_key(job[14]), -ARGV[8], -1)
   end
   return answer('claimed', fence, attempt, job[15] or 0, now, job[8], deadline, job[9], job[10],
-    job[11], overlay(job[10], job[12]), history)
+    job[11], overlay(job[10], job[12], erasing), history, erasing and 1 or 0,
+    job[16] or job[8])
 end
 
 if not state then return answer('gone') end

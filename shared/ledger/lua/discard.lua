@@ -3,7 +3,8 @@
 --   [5] retention, ms  [6] newest version we know
 -- Answers gone | refused (it is no dead letter, another one by now, or newer) | discarded.
 local id, kind = ARGV[2], ARGV[3]
-local job = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'state', 'replays', 'replayed_as')
+local job = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'state', 'replays', 'replayed_as',
+  'discarded', 'body')
 if not job[1] then return answer('gone') end
 if newer(id, ARGV[6]) then return answer('refused') end
 
@@ -16,8 +17,10 @@ local function memory()
   return true
 end
 
+-- The first release listed no failed jobs; one whose body is gone was erased.
 local function reply()
-  if job[3] ~= 'failed' or job[5] or redis.call('ZREM', FAILED, id) == 0 then return false end
+  if job[3] ~= 'failed' or job[5] or job[6] or not job[7] then return false end
+  redis.call('ZREM', FAILED, id)
   redis.call('HSET', job_key(id), 'discarded', now)
   return true
 end

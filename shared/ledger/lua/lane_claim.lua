@@ -40,7 +40,7 @@ local function ready(id)
     given[id] = true
     return true
   end
-  held = tonumber(turn[2]) > tonumber(ARGV[6]) -- for a worker that knows its version (I13)
+  held = tonumber(turn[2]) > tonumber(ARGV[6]) and turn[2] -- for who knows its version (I13)
   return not held and (turn[1] == 'pending' or turn[1] == 'writing')
 end
 
@@ -71,7 +71,7 @@ end
 if #turns == 0 then
   redis.call('HDEL', FENCES, lane)
   if held then
-    put('waiting', LANES, lane, now + 60000)
+    hold(LANES, lane, held)
     return answer('held')
   end
   strike(LANES, lane)

@@ -172,9 +172,10 @@ local function enter_lane(lane, id, tenant, seq, created)
 end
 
 -- Event ids are '<fence>-<n>': a delta sent twice is refused by the stream itself.
-local function emit(id, event, ...)
-  redis.call('XADD', events_key(id), event, ...)
-  redis.call('PUBLISH', root .. ':wake:' .. id, '')
+-- Who follows the job is told the type: some wait for the end alone.
+local function emit(id, event, name, kind, ...)
+  redis.call('XADD', events_key(id), event, name, kind, ...)
+  redis.call('PUBLISH', root .. ':wake:' .. id, kind)
 end
 
 local function retain(id, retention_ms) redis.call('PEXPIRE', job_key(id), retention_ms) end

@@ -56,7 +56,7 @@ if ARGV[8] ~= '' then
   redis.call('HSET', job_key(id), 'idem', ARGV[8])
 end
 if failed then
-  redis.call('HSET', job_key(id), 'replay_of', failed)
+  redis.call('HSET', job_key(id), 'replay_of', failed, 'queued', now)
   redis.call('HSET', job_key(failed), 'replayed_as', id, 'run', ARGV[19])
   redis.call('ZREM', FAILED, failed)
 end

@@ -28,7 +28,7 @@ KEY = "k"
 def reply() -> Reply:
     """Return the reply to either job, but for its id."""
     body = asking(**REQUEST).body()
-    return reply_to(Claim(JOB, "1", 1, 0, body, lane_of(), True, 0, 0, 0), "canary replied")
+    return reply_to(Claim(JOB, "1", 1, 0, body, lane_of(), True, 0, 0, 0, 0), "canary replied")
 
 
 class Recorder:

@@ -1,0 +1,112 @@
+"""Many submits that are one command to Redis: each is accepted or refused for itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from shared.errors import KeyReused, QueueFull
+from shared.ledger.door import Door, script
+from shared.ledger.jobs import Jobs
+from shared.ledger.ledger import Ledger
+from shared.ledger.records import Submitted
+from shared.ledger.shard import Shards
+from shared.settings import Settings
+from tests.standins.book import Book, asking
+from tests.standins.proxy import Proxy
+from tests.standins.valkey import Valkey
+
+pytestmark = pytest.mark.redis
+
+COUNT = 300  # more than one pipeline
+
+
+@pytest.fixture
+def settings(valkey: Valkey, namespace: str) -> Settings:
+    return Settings(redis_url=valkey.url, namespace=namespace, memory="embedded")
+
+
+@pytest.fixture
+async def jobs(settings: Settings) -> AsyncIterator[Jobs]:
+    async with Ledger(settings, patience_s=5.0) as ledger:
+        yield ledger.jobs
+
+
+def accepted(told: Sequence[object]) -> list[str]:
+    return [one.job_id for one in told if isinstance(one, Submitted)]
+
+
+async def test_they_are_few_commands(jobs: Jobs, valkey: Valkey, book: Book) -> None:
+    asked = [(jobs.new_id(one), one) for one in [asking()] * COUNT]
+    await jobs.submit_all(asked)  # Redis has the script from now on
+    with valkey.client() as client:
+        client.config_resetstat()
+        again = [(jobs.new_id(one), one) for one in [asking()] * COUNT]
+        told = await jobs.submit_all(again)
+        calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    assert accepted(told) == [job_id for job_id, _ in again]
+    assert calls == 19
+    assert sorted(book.hinted("replies.3")) == sorted(job_id for job_id, _ in asked + again)
+
+
+async def test_those_beyond_the_limit_are_refused_and_no_others(
+    settings: Settings, book: Book
+) -> None:
+    small = settings.model_copy(update={"max_queued": 20})
+    async with Ledger(small, patience_s=5.0) as ledger:
+        new_id = ledger.jobs.new_id
+        told = await ledger.jobs.submit_all((new_id(one), one) for one in [asking()] * COUNT)
+
+    assert [isinstance(one, Submitted) for one in told] == [True] * 20 + [False] * (COUNT - 20)
+    assert {type(one) for one in told[20:]} == {QueueFull}
+    assert len(book.hinted("replies.3")) == 20
+
+
+async def test_one_key_among_them_is_one_job(jobs: Jobs, book: Book) -> None:
+    same = asking(idempotency_key="k")
+    told = await jobs.submit_all(
+        (jobs.new_id(one), one) for one in [same, same, asking("else", idempotency_key="k")]
+    )
+
+    first, second, third = told
+    assert isinstance(first, Submitted)
+    assert second == Submitted(first.job_id, new=False)
+    assert isinstance(third, KeyReused)
+    assert book.hinted("replies.3") == [first.job_id]
+
+
+async def test_each_hint_is_handed_out_once_if_the_broker_is_elsewhere(settings: Settings) -> None:
+    sent: list[str] = []
+
+    async def send(hints: Sequence[tuple[str, str]]) -> None:
+        sent.extend(name for _, name in hints)
+
+    door = Door(str(settings.redis_url), patience_s=5.0)
+    jobs = Jobs(Shards(settings, door, send))
+    told = await jobs.submit_all((jobs.new_id(one), one) for one in [asking()] * COUNT)
+    await door.aclose()
+
+    assert sent == accepted(told)
+    assert len(sent) == COUNT
+
+
+async def test_those_whose_answer_is_lost_are_one_job_each(
+    settings: Settings, valkey: Valkey, book: Book
+) -> None:
+    async with (
+        Proxy(valkey.port) as line,
+        Ledger(settings.model_copy(update={"redis_url": line.url}), patience_s=5.0) as ledger,
+    ):
+        await ledger.jobs.submit(ledger.jobs.new_id(asking()), asking())
+        line.lose_answer_to(script("submit", many=True).sha.encode())
+        asked = [(ledger.jobs.new_id(one), one) for one in [asking()] * COUNT]
+        told = await ledger.jobs.submit_all(asked)
+
+    assert line.lost_answers == 1
+    assert accepted(told) == [job_id for job_id, _ in asked]
+    assert book.counts() == {
+        "job:queued:default": COUNT + 1,
+        "turn:awaited:default": COUNT + 1,
+    }

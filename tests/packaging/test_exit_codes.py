@@ -1,0 +1,88 @@
+"""The exit codes of the command line are those that the documents list."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import click
+import pytest
+
+from producer.cli.main import cli, main
+from tests.conftest import ROOT
+
+NOWHERE = "redis://127.0.0.1:1/0"
+NO_JOB = f"j00_{1:032x}"
+
+#: What each command needs to be understood.
+NEEDS = {
+    "submit": "hello --user ann",
+    "alive": "responses",
+    "forget": "ann",
+    "worker": "responses",
+    "dead show": NO_JOB,
+    "dead replay": "--all",
+    "dead discard": "--all",
+    "dead resume": "r0",
+    "dead abort": "r0",
+}
+
+#: They start what they need, or become what they start.
+STARTERS = frozenset({"chat", "up", "worker"})
+
+
+def commands(group: click.Group, before: str = "") -> list[str]:
+    """Return all commands of a group, those of its groups among them."""
+    found: list[str] = []
+    for name, command in group.commands.items():
+        found += commands(command, f"{name} ") if isinstance(command, click.Group) else [name]
+    return [before + name for name in found]
+
+
+def listed() -> list[str]:
+    text = (ROOT / "docs/operations.md").read_text()
+    (section,) = re.findall(r"^## Exit codes\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
+    return re.findall(r"^\| `([a-z ]+)` \|", section, re.MULTILINE)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFTERWORD_REDIS_URL", NOWHERE)
+    monkeypatch.setenv("AFTERWORD_SUBMIT_TIMEOUT_S", "0.1")
+    monkeypatch.setenv("AFTERWORD_MEMORY", "off")
+
+
+def code_of(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """Return the exit code of a command line."""
+    monkeypatch.setattr(sys, "argv", ["afterword", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def line(command: str) -> list[str]:
+    return [*command.split(), *NEEDS.get(command, "").split()]
+
+
+def test_every_command_is_listed_once() -> None:
+    assert sorted(listed()) == sorted(commands(cli))
+
+
+@pytest.mark.parametrize("command", listed())
+def test_help_is_0_and_a_wrong_option_2(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    assert code_of(monkeypatch, *command.split(), "--help") == 0
+    if command != "worker":  # its further options are Celery's
+        assert code_of(monkeypatch, *line(command), "--no-such-option") == 2
+
+
+@pytest.mark.parametrize("command", listed())
+def test_a_wrong_setting_is_2_but_a_finding_of_the_doctor(
+    monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("AFTERWORD_FOO", "1")
+    assert code_of(monkeypatch, *line(command)) == (1 if command == "doctor" else 2)
+
+
+@pytest.mark.parametrize("command", [name for name in listed() if name not in STARTERS])
+def test_a_redis_that_is_away_is_1(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    assert code_of(monkeypatch, *line(command)) == 1

@@ -1,0 +1,60 @@
+"""The JSON of the command line is what the documents show: each key, and no other."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from producer import DeadFilter, DeadLetter, Deed, Discarded, Kind, Pace, Plan, Run, RunState
+from producer.cli.show import plain
+from producer.estimate import Estimate
+from shared.errors import Blame
+from shared.ledger.letters import Chosen
+from tests.conftest import ROOT
+from tests.packaging.blocks import examples
+
+#: What holds names of its own in every record: reasons, outcomes, what was asked for.
+FREE = frozenset({"filter", "reasons", "outcomes", "told"})
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+WANTED = DeadFilter(code="rejected", blame=Blame.THIS)
+LETTER = DeadLetter(
+    "j", Kind.MEMORY, "t", "u", NOW, NOW, NOW, "c", "this", 1, 0, 0, "v", None, 1, 9
+)
+PLAN = Plan(
+    WANTED, Pace(), (Chosen("j", Kind.MEMORY, 0),), 1, 0, 1, {}, Estimate(1, 0, 0, 0, 0.0, 0.1)
+)
+RUN = Run("r", "by", NOW, NOW, WANTED.said(), Pace(), RunState.DONE, "", 12, canary_passed=True)
+DISCARDED = Discarded(RunState.DRY, 3)
+DEED = Deed("1-0", NOW, "by", "replay", "r", {})
+
+
+def keys(value: Any) -> Any:
+    """Return the keys of a value, and of all in it that has keys of ours."""
+    if isinstance(value, list):
+        return [keys(inner) for inner in value]
+    if isinstance(value, dict):
+        return {name: None if name in FREE else keys(inner) for name, inner in value.items()}
+    return None
+
+
+@pytest.mark.parametrize(
+    ("place", "record"),
+    list(enumerate([LETTER, RUN, PLAN, DISCARDED, DEED])),
+    ids=["letter", "run", "plan", "discarded", "deed"],
+)
+def test_a_record_has_the_keys_that_the_documents_show(place: int, record: object) -> None:
+    shown = examples(ROOT / "docs/replay.md")
+    assert len(shown) == 5
+    assert keys(json.loads(json.dumps(plain(record)))) == keys(shown[place])
+
+
+def test_a_filter_is_told_alike_wherever_it_stands() -> None:
+    said = {"code": "rejected", "blame": "this"}
+    assert plain(RUN)["filter"] == plain(PLAN)["filter"] == said
+    assert [one["filter"] for one in examples(ROOT / "docs/replay.md") if "filter" in one] == [
+        said, said,
+    ]  # fmt: skip
