@@ -22,7 +22,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,7 @@ _STOPPED_S = 3.0
 _SPAN_S = 300.0
 _DRAIN_S = 180.0
 _AT_ONCE = 200
+_SHOWN = 20
 WRONGS = tuple(one.name for one in fields(Bill) if one.name != "accepted")
 _WRONG_SHARE = 0.05
 _WRONG_ANSWERS = (
@@ -69,6 +72,7 @@ class Diary:
     """What happened, for the report."""
 
     jobs: dict[str, tuple[AsyncJob, str]] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
     submit_ms: list[float] = field(default_factory=list)
     refused: int = 0
     drained_s: float = 0.0
@@ -104,6 +108,7 @@ class Soak:
                 "AFTERWORD_PENDING_S": "5",
                 "AFTERWORD_WRITE_TIMEOUT_S": "10",
                 "AFTERWORD_MAX_ATTEMPTS": "10",
+                "AFTERWORD_STREAM_RETENTION_S": str(self.seconds + 3600),  # the bill reads all
                 "ANTHROPIC_API_KEY": "test-key",
                 "ANTHROPIC_BASE_URL": self._providers.claude.url,
                 "MEM0_API_KEY": KEY,
@@ -155,12 +160,13 @@ class Soak:
             reject = mem0_plays.Play(verb="add", status=400)
             self._providers.do(lambda: self._providers.mem0.plays(reject))
         user = self._speaker(number)
+        message = f"I like the number {number}, {CANARY} of {user}."
         while True:
             begin = time.monotonic()
             try:
                 job = await producer.submit(
                     user_id=user,
-                    message=f"I like the number {number}, {CANARY} of {user}.",
+                    message=message,
                     conversation_id=f"talk-{user}" if number % 3 == 0 else None,
                     idempotency_key=f"key-{number}",
                 )
@@ -170,6 +176,7 @@ class Soak:
                 continue
             self.diary.submit_ms.append((time.monotonic() - begin) * 1000)
             self.diary.jobs[job.id] = (job, user)
+            self.diary.said[message] = job.id
             return
 
     def _whim(self) -> Play | None:
@@ -281,13 +288,15 @@ class Soak:
     async def _bill(self) -> Bill:
         """Count all but the erased users, whose records must be empty instead."""
         kept = [(job, user) for job, user in self.diary.jobs.values() if user not in ERASED]
-        outcomes = await _each(_outcome, kept)
+        ended = sorted(await _each(_outcome, kept), key=itemgetter(0))
+        outcomes = [outcome for _, outcome in ended]
         stored = {one.job_id for one in outcomes if one.turn is TurnState.STORED}
         rows = self._providers.do(lambda: list(self._providers.mem0.rows))
         owners = {memory_key("default", user) for user in ERASED}
         assert not [row for row in rows if row["user_id"] in owners], "memories of the erased"
         self._nothing_left_of_the_erased()
-        turns = [row["metadata"]["turn_id"] for row in rows]
+        # By what was said: facts of several turns that went in one add bear the id of the first.
+        turns = [self.diary.said.get(row["memory"], row["id"]) for row in rows]
         known = [turn for turn in turns if turn in stored or turn not in self.diary.jobs]
         found = bill(outcomes, known)
         # A replayed turn comes late on purpose; its own time says where it belongs.
@@ -317,11 +326,12 @@ async def _ended(job: AsyncJob) -> None:
     await until(partial(_is_over, job), f"{job.id} is over", _DRAIN_S)
 
 
-async def _outcome(whose: tuple[AsyncJob, str]) -> Outcome:
+async def _outcome(whose: tuple[AsyncJob, str]) -> tuple[datetime, Outcome]:
+    """Return when the ledger accepted a job, which is its place, and what became of it."""
     job, user = whose
     status = await job.status()
     events = [event async for event in job.stream()]
-    return Outcome(job.id, user, status.state, status.turn, events)
+    return status.created_at, Outcome(job.id, user, status.state, status.turn, events)
 
 
 async def _is_over(job: AsyncJob) -> bool:
@@ -367,7 +377,8 @@ def main(arguments: Sequence[str]) -> None:
     print(text)
     (told.out / f"soak-{told.minutes:g}.md").write_text(text + "\n")
     if found.wrong:
-        print(json.dumps({name: sorted(ids) for name, ids in found.wrong.items()}, indent=2))
+        shown = {name: sorted(ids)[:_SHOWN] for name, ids in found.wrong.items()}
+        print(json.dumps(shown, indent=2))
         sys.exit(1)
 
 

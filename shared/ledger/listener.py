@@ -110,7 +110,7 @@ class Listener:
                 await getattr(self._pubsub, verb)(*channels)
 
     async def _read(self) -> None:
-        while True:
+        while not _told_to_end():
             try:
                 await self._read_one()
             except (RedisError, OSError):
@@ -146,7 +146,7 @@ class Listener:
     async def _reconnect(self) -> None:
         """Begin anew until it works, then let everyone read what they may have missed."""
         self._asked = False
-        while True:
+        while not _told_to_end():
             try:
                 async with self._connecting:
                     await self._begin_anew()
@@ -174,8 +174,15 @@ class Listener:
                 logger.error("who listens could not be told: %s", type(error).__name__)  # noqa: TRY400
 
 
+def _told_to_end() -> bool:
+    """Return whether this task was cancelled: `wait_for`, which redis-py uses, may swallow that.
+
+    It does in Python 3.11, if what it waited for came at the same moment.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def _end(task: asyncio.Task[None]) -> None:
-    """Cancel a task until it is: `wait_for`, which redis-py uses, swallows one in Python 3.11."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=_PAUSE_S)
+    task.cancel()
+    await asyncio.wait([task])

@@ -250,3 +250,35 @@ async def test_who_runs_a_cancelled_job_is_told(ledger: Ledger) -> None:
         await ledger.jobs.cancel(queued)
         await ledger.jobs.cancel(running.job_id)
         await until(lambda: fenced == [running.job_id], "only who runs is told")
+
+
+class _Swallowing:
+    """Has heard something just when it was told to stop, as redis-py has at times."""
+
+    def __init__(self) -> None:
+        self.connection = self
+        self.asked = asyncio.Event()
+
+    async def get_message(self, *, timeout: float) -> None:
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
+async def test_a_cancellation_that_is_swallowed_ends_the_reader_all_the_same(
+    own: Valkey,
+) -> None:
+    listener = Listener(own.url)
+    listener._pubsub = deaf = _Swallowing()
+    reader = asyncio.create_task(listener._read())
+    await deaf.asked.wait()
+
+    reader.cancel()  # once, as an event loop does that is closed
+    await asyncio.wait([reader], timeout=5)
+
+    assert reader.done()
