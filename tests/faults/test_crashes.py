@@ -78,6 +78,7 @@ def test_a_turn_that_kills_its_writer_is_buried_after_so_many_starts_and_the_nex
             "AFTERWORD_LEASE_S": "1",
             "AFTERWORD_SWEEP_S": "0.1",
             "AFTERWORD_MAX_WRITE_ATTEMPTS": str(STARTS),
+            "AFTERWORD_COALESCE_TURNS": "1",  # a batch would be taken apart first
             "ANTHROPIC_API_KEY": "test-key",
             "ANTHROPIC_BASE_URL": providers.claude.url,
             "MEM0_API_KEY": KEY,
