@@ -103,7 +103,7 @@ class Floor(Peer):
 
 
 class Afterword:
-    """A response worker as it is deployed, on mem0's platform; no worker writes the turns."""
+    """A worker as it is deployed, on mem0's platform; of responses, if nothing else is said."""
 
     name = "Afterword"
 
@@ -114,8 +114,9 @@ class Afterword:
         in_flight: int = IN_FLIGHT,
         name: str = name,
         environ: Mapping[str, str] = MappingProxyType({}),
+        queue: str = "replies",
     ) -> None:
-        """Start it, with further settings of its own."""
+        """Start it, with further settings of its own, for that kind of work."""
         self.name = name
         self.stage = stage
         self._environ = {
@@ -135,7 +136,7 @@ class Afterword:
         self._redis: Any = Redis.from_url(stage.redis(database), decode_responses=True)
         self._jobs: dict[str, list[AsyncJob]] = {}
         argv = [sys.executable, "-m", "celery", "-A", "workers.app:app", "worker"]
-        self.crew = stage.crew([*argv, "-Q", "replies", "--loglevel", "ERROR"], self._environ)
+        self.crew = stage.crew([*argv, "-Q", queue, "--loglevel", "ERROR"], self._environ)
 
     def submit(self, run: str, count: int) -> None:
         """Queue jobs through the producer."""
@@ -143,7 +144,11 @@ class Afterword:
 
     def answered(self) -> int:
         """Return how many jobs have succeeded."""
-        return int(self._redis.hget("afterword:{00}:counts", "job:succeeded:default") or 0)
+        return self.counted("job:succeeded")
+
+    def counted(self, what: str) -> int:
+        """Return how many jobs or turns the ledger counts in a state, `turn:stored` say."""
+        return int(self._redis.hget("afterword:{00}:counts", f"{what}:default") or 0)
 
     def check(self, run: str, count: int) -> None:
         """Look at every job: its reply, that its memory was read, and its turn in the lane."""

@@ -116,6 +116,17 @@ _PING = _answer(
 )
 
 
+_STORED = _answer(
+    "application/json",
+    json.dumps({"id": "event", "status": "SUCCEEDED", "results": [{"id": "memory-1"}]}),
+)
+
+
+def _accepted(number: int) -> bytes:
+    told = {"event_id": f"event-{number}", "status": "PENDING", "message": "queued"}
+    return _answer("application/json", json.dumps(told))
+
+
 class _Answers:
     """What Claude says, streamed or whole, and when: the same to everyone."""
 
@@ -123,6 +134,7 @@ class _Answers:
         self.streamed, self.whole = _stream(pace), [_whole(pace)]
         self.model_s, self.recall_s = pace.model_ms / 1000, pace.recall_ms / 1000
         self.gap_s, self.spread_s = pace.gap_ms / 1000, pace.spread_ms / 1000
+        self.adds = 0
 
 
 class _Connection(asyncio.Protocol):
@@ -156,6 +168,13 @@ class _Connection(asyncio.Protocol):
             self._say(parts, self._answers.model_s + longer_s)
         elif b"/memories/search" in head[:64]:
             self._say([_found(body)], self._answers.recall_s)
+        elif b"/memories/add" in head[:64]:
+            self._answers.adds += 1
+            self._say([_accepted(self._answers.adds)], 0.0)
+        elif head.startswith(b"get /v1/event/"):
+            self._say([_STORED], 0.0)
+        elif head.startswith(b"get /_adds"):
+            self._say([_answer("text/plain", str(self._answers.adds))], 0.0)
         else:
             self._say([_PING], 0.0)
 

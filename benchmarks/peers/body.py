@@ -83,6 +83,15 @@ class Clients:
             ]
         return "".join(pieces)
 
+    async def remember(self, job: str, user: str, message: str) -> None:
+        """Hand a turn over, and look once what became of it."""
+        said = [{"role": "user", "content": message}, {"role": "assistant", "content": message}]
+        told = await self._mem0.add(
+            said, user_id=user, metadata={"turn_id": job}, timestamp=1_790_000_000
+        )
+        answer = await self._mem0.async_client.get(f"/v1/event/{told['event_id']}/")
+        assert answer.json()["status"] == "SUCCEEDED", "not stored"
+
     async def job(self, job: str, user: str, message: str) -> None:
         """Do the whole job, the writes as one pipeline."""
         reply = await self.ask(user, message)

@@ -1,0 +1,44 @@
+"""The floor of a memory worker: an add by mem0's own client and one look at its event, a turn."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from redis import Redis as BlockingRedis
+
+from benchmarks.peers.jobs import ANSWERED, IN_FLIGHT, REDIS, jobs
+
+if TYPE_CHECKING:
+    from benchmarks.peers.body import Clients
+
+_ORDERS = "bench:orders"
+
+
+async def _work() -> None:
+    from benchmarks.peers.body import Clients
+
+    async with Clients() as clients:
+        while True:
+            _, order = await clients.redis.blpop([_ORDERS])
+            run, _, count = order.decode().rpartition(":")
+            await _all(clients, run, int(count))
+            await clients.redis.incrby(ANSWERED, int(count))
+
+
+async def _all(clients: Clients, run: str, count: int) -> None:
+    waiting = jobs(run, count)
+
+    async def one_after_the_other() -> None:
+        for job, user, message in waiting:
+            await clients.remember(job, user, message)
+
+    await asyncio.gather(*(one_after_the_other() for _ in range(IN_FLIGHT)))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "work":
+        asyncio.run(_work())
+    else:
+        BlockingRedis.from_url(REDIS).rpush(_ORDERS, ":".join(sys.argv[2:4]))
