@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from producer import Producer, TurnState
+from producer import ErasureState, Operator, Producer, TurnState
 from tests.standins.claude_plays import Play
 from tests.standins.claude_wire import told
 from tests.standins.fleet import Fleet
@@ -50,6 +52,41 @@ def test_a_refused_extraction_is_tried_again(postgres: Postgres) -> None:
             wait_until(lambda: job.status().turn is TurnState.STORED, "the turn is stored", 40)
         fleet.stop()
         assert "extraction_malformed" in _logs(fleet)
+
+
+def test_what_an_erased_user_said_is_in_no_table_and_not_on_the_disk_after_a_vacuum(
+    postgres: Postgres,
+) -> None:
+    url, mark = postgres.new_database(), "canary-5c1e"
+    with Fleet(
+        AFTERWORD_MEMORY="selfhosted",
+        AFTERWORD_POSTGRES_URL=url,
+        AFTERWORD_WRITE_TIMEOUT_S="2",
+        AFTERWORD_LEASE_S="1",
+    ) as fleet:
+        fleet.start("responses", "memories")
+        with Producer(fleet.settings) as producer, Operator(fleet.settings) as operator:
+            for user in ("ann", "bob"):
+                job = producer.submit(user_id=user, message=f"I like {mark} of {user}.")
+                wait_until(lambda job=job: job.status().turn is TurnState.STORED, "stored", 40)  # type: ignore[misc]
+            operator.forget("ann")
+            wait_until(lambda: _erased(operator, "ann"), "ann is erased", 40)
+        fleet.stop()
+        assert f"{mark} of ann" not in _logs(fleet)
+    rows = str(postgres.tell(f"SELECT * FROM {TABLE}", url))
+    assert (f"{mark} of bob" in rows, f"{mark} of ann" in rows) == (True, False)
+    postgres.tell(f"VACUUM FULL {TABLE}", url)
+    [(path,)] = postgres.tell(
+        f"SELECT current_setting('data_directory') || '/' || pg_relation_filepath('{TABLE}')", url
+    )
+    postgres.tell("CHECKPOINT", url)
+    kept = b"".join(file.read_bytes() for file in Path(path).parent.glob("*") if file.is_file())
+    assert (f"{mark} of bob".encode() in kept, f"{mark} of ann".encode() in kept) == (True, False)
+
+
+def _erased(operator: Operator, user: str) -> bool:
+    receipt = operator.erasure(user)
+    return receipt is not None and receipt.state is ErasureState.ERASED
 
 
 def _logs(fleet: Fleet) -> str:
