@@ -12,7 +12,7 @@ import pytest
 
 from shared.errors import LedgerUnavailable, Misconfigured
 from shared.ledger.records import Swept
-from shared.ledger.upkeep import Upkeep
+from shared.ledger.upkeep import SWEEP_LIMIT, Upkeep
 from tests.standins.waiting import until
 from workers.sweeper import Sweeper
 
@@ -33,9 +33,9 @@ class Sweeps:
 
 
 @asynccontextmanager
-async def sweeping(*results: Swept | Exception) -> AsyncIterator[Sweeps]:
+async def sweeping(*results: Swept | Exception, every_s: float = 0.001) -> AsyncIterator[Sweeps]:
     upkeep = Sweeps(results)
-    sweeper = Sweeper(cast("Upkeep", upkeep), every_s=0.001, seen=lambda: "replies w")
+    sweeper = Sweeper(cast("Upkeep", upkeep), every_s=every_s, seen=lambda: "replies w")
     task = asyncio.create_task(sweeper.sweep_for_ever())
     try:
         yield upkeep
@@ -50,6 +50,12 @@ async def test_it_sweeps_again_and_again_as_the_worker_it_is() -> None:
         await until(lambda: len(upkeep.seen) > 3, "it sweeps")
 
     assert set(upkeep.seen) == {"replies w"}
+
+
+async def test_it_does_not_wait_while_more_is_due_than_a_sweep_may_do() -> None:
+    full = Swept(woken=SWEEP_LIMIT)
+    async with sweeping(full, full, Swept(woken=SWEEP_LIMIT - 1), every_s=3600) as upkeep:
+        await until(lambda: len(upkeep.seen) == 3, "all that is due is done")
 
 
 @pytest.mark.parametrize(
