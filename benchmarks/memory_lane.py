@@ -60,7 +60,9 @@ def _cost(stage: Stage, told: Told) -> tuple[float, float]:
     """Return our CPU of a turn over the bare calls', and turns a second."""
     talks = _halted(Afterword(stage, 0))
     writes = _halted(Afterword(stage, 0, environ=_ONE_BY_ONE, queue="memories"))
-    bare = Floor(stage, "mem0's calls", "adds", database=1)  # its first run waits until it is ready
+    bare = Floor(
+        stage, "mem0's calls", "floor", "adds", database=1
+    )  # its first run waits until it is ready
     ratios, rates = [], []
     for number in range(told.rounds + 1):  # the first one warms up
         _talk(talks, f"cost{number}", told.jobs, users=told.jobs)

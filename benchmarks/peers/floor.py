@@ -1,4 +1,7 @@
-"""The floor: nothing but the two SDK calls, as many at a time as the designs have slots."""
+"""The floor: nothing but the SDK calls, as many at a time as the designs have slots.
+
+`work` makes the two of a job, `work adds` the two of a turn.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,23 @@ async def _work() -> None:
             await clients.redis.incrby(ANSWERED, int(count))
 
 
+async def _ask(clients: Clients, _job: str, user: str, message: str) -> None:
+    assert await clients.ask(user, message)
+
+
+async def _remember(clients: Clients, job: str, user: str, message: str) -> None:
+    await clients.remember(job, user, message)
+
+
+_CALLS = _remember if sys.argv[2:] == ["adds"] else _ask
+
+
 async def _all(clients: Clients, run: str, count: int) -> None:
     waiting = jobs(run, count)
 
     async def one_after_the_other() -> None:
-        for _, user, message in waiting:
-            assert await clients.ask(user, message)
+        for one in waiting:
+            await _CALLS(clients, *one)
 
     await asyncio.gather(*(one_after_the_other() for _ in range(IN_FLIGHT)))
 

@@ -26,21 +26,27 @@ STARTS = 3
 POISON = "drink me"
 
 
+def _environ(valkey: Valkey, providers: Providers, folder: Path) -> dict[str, str]:
+    """Return what a worker needs that is to be lost, and missed, soon."""
+    return {
+        "AFTERWORD_REDIS_URL": valkey.url,
+        "AFTERWORD_DURABILITY": "none",
+        "AFTERWORD_DATA_DIR": str(folder),
+        "AFTERWORD_LEASE_S": "1",
+        "AFTERWORD_SWEEP_S": "0.1",
+        "ANTHROPIC_API_KEY": "test-key",
+        "ANTHROPIC_BASE_URL": providers.claude.url,
+    }
+
+
 @pytest.mark.timeout(120)
 def test_a_job_that_kills_its_worker_fails_after_so_many_starts_and_good_jobs_go_on(
     tmp_path: Path,
 ) -> None:
     with Valkey() as valkey, Providers() as providers, Nursery() as nursery:
-        environ = {
-            "AFTERWORD_REDIS_URL": valkey.url,
-            "AFTERWORD_DURABILITY": "none",
+        environ = _environ(valkey, providers, tmp_path) | {
             "AFTERWORD_MEMORY": "off",
-            "AFTERWORD_DATA_DIR": str(tmp_path),
-            "AFTERWORD_LEASE_S": "1",
-            "AFTERWORD_SWEEP_S": "0.1",
             "AFTERWORD_MAX_ATTEMPTS": str(STARTS),
-            "ANTHROPIC_API_KEY": "test-key",
-            "ANTHROPIC_BASE_URL": providers.claude.url,
         }
         providers.do(lambda: providers.claude.interject(Play(match=POISON, hold=True, times=None)))
 
@@ -71,16 +77,9 @@ def test_a_turn_that_kills_its_writer_is_buried_after_so_many_starts_and_the_nex
     tmp_path: Path,
 ) -> None:
     with Valkey() as valkey, Providers() as providers, Nursery() as nursery:
-        environ = {
-            "AFTERWORD_REDIS_URL": valkey.url,
-            "AFTERWORD_DURABILITY": "none",
-            "AFTERWORD_DATA_DIR": str(tmp_path),
-            "AFTERWORD_LEASE_S": "1",
-            "AFTERWORD_SWEEP_S": "0.1",
+        environ = _environ(valkey, providers, tmp_path) | {
             "AFTERWORD_MAX_WRITE_ATTEMPTS": str(STARTS),
             "AFTERWORD_COALESCE_TURNS": "1",  # a batch would be taken apart first
-            "ANTHROPIC_API_KEY": "test-key",
-            "ANTHROPIC_BASE_URL": providers.claude.url,
             "MEM0_API_KEY": KEY,
             "MEM0_HOST": providers.mem0.url,
         }

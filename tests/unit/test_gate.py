@@ -50,17 +50,17 @@ class Door:
         self.clock = Clock()
         self.house = Gatehouse(cast("Gates", self.gates), self.clock)
 
-    async def ask(self) -> Passage:
-        return await self.house.ask(NAME, canary_s=1.0)
+    async def ask(self, canary_s: float = 1.0) -> Passage:
+        return await self.house.ask(NAME, canary_s=canary_s)
 
     async def look(self) -> Passage:
         return await self.house.look(NAME, canary_s=1.0)
 
-    async def canary(self) -> Passage:
+    async def canary(self, canary_s: float = 1.0) -> Passage:
         """Be the canary before a gate that was heard to be shut."""
         self.house.hear(f"shut {NAME}")
         self.gates.stand = Stand(GateState.SHUT, canary=True)
-        return await self.ask()
+        return await self.ask(canary_s)
 
     @property
     def told(self) -> list[Outcome]:
@@ -205,9 +205,7 @@ async def test_a_canary_keeps_its_gate_until_it_has_sung(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate, "LEASE_S", 0.03)
-    door.gates.stand = Stand(GateState.SHUT, canary=True)
-    door.house.hear(f"shut {NAME}")
-    passage = await door.house.ask(NAME, canary_s=60.0)
+    passage = await door.canary(canary_s=60.0)
     await until(lambda: len(door.gates.asked) > 3, "it goes on saying that it is there")
     passage.worked()
     await door.house.settle()
@@ -220,9 +218,7 @@ async def test_a_canary_keeps_its_gate_no_longer_than_it_may_take(
     door: Door, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate, "LEASE_S", 0.03)
-    door.gates.stand = Stand(GateState.SHUT, canary=True)
-    door.house.hear(f"shut {NAME}")
-    passage = await door.house.ask(NAME, canary_s=0.1)
+    passage = await door.canary(canary_s=0.1)
     await until(lambda: len(asyncio.all_tasks()) == 1, "it is taken for lost")
     passage.left()
     await door.house.settle()
