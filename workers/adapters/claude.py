@@ -12,15 +12,17 @@ import anthropic
 import httpx2
 from anthropic.types import (
     CacheControlEphemeralParam,
+    Message,
     MessageParam,
     RawMessageStreamEvent,
     TextBlockParam,
 )
+from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
 from shared.errors import BadAnswer, Rejected, Unavailable, Upstream
 from workers.adapters.claude_errors import refusal
 from workers.adapters.claude_events import Event, EventLines, Transcript
-from workers.adapters.effort import Setting, effort_for
+from workers.adapters.effort import Effort, Setting, effort_for
 from workers.ports import Answer, Checked, Prompt, Say
 
 T = TypeVar("T")
@@ -90,17 +92,14 @@ class Claude:
             await client.close()
 
     async def _open(self, prompt: Prompt) -> Stream:
-        if self._client is None:
-            self._client = self._connect()
-        effort = effort_for(self._effort, prompt.model)
-        return await self._client.messages.create(
-            model=prompt.model,
-            max_tokens=prompt.max_tokens,
-            system=_system(prompt.system),
-            messages=_messages(prompt.messages),
-            metadata={"user_id": prompt.user_tag},
-            output_config={"effort": effort} if effort else anthropic.omit,
+        client = self._client = self._client or self._connect()
+        # As `messages.create`, which goes through the body once more for what this has none of.
+        return await client.post(
+            "/v1/messages",
+            body=_body(prompt, effort_for(self._effort, prompt.model)),
+            cast_to=Message,
             stream=True,
+            stream_cls=Stream,
         )
 
     async def _count(self, model: str) -> None:
@@ -140,10 +139,23 @@ class Claude:
         )
 
 
-def _system(texts: tuple[str, ...]) -> list[TextBlockParam] | anthropic.Omit:
+def _body(prompt: Prompt, effort: Effort | None) -> MessageCreateParamsStreaming:
+    body = MessageCreateParamsStreaming(
+        model=prompt.model,
+        max_tokens=prompt.max_tokens,
+        messages=_messages(prompt.messages),
+        metadata={"user_id": prompt.user_tag},
+        stream=True,
+    )
+    if prompt.system:
+        body["system"] = _system(prompt.system)
+    if effort:
+        body["output_config"] = {"effort": effort}
+    return body
+
+
+def _system(texts: Sequence[str]) -> list[TextBlockParam]:
     """Return the system prompt, with the end of it marked as the end of what can be cached."""
-    if not texts:
-        return anthropic.omit
     blocks: list[TextBlockParam] = [{"type": "text", "text": text} for text in texts]
     blocks[-1]["cache_control"] = _CACHED
     return blocks
