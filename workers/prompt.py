@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
+from operator import itemgetter
+from typing import TypeAlias
 
 from shared.contracts import ChatRequest, MemoryStatus
 from shared.ledger.records import PastTurn
@@ -40,7 +42,12 @@ _NO_DELIMITER = str.maketrans(
     dict.fromkeys("<\ufe64\uff1c\u226e", "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}")
     | dict.fromkeys(">\ufe65\uff1e\u226f", "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}")
 )
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _AMPERSANDS = dict.fromkeys(map(ord, "&\ufe60\uff06"), "& ")
+
+
+#: A line of the block, and when what it tells was said.
+_Line: TypeAlias = tuple[float, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +84,17 @@ def build(
 ) -> Built:
     """Return the prompt for one request; the oldest history gives way first."""
     unwritten = {turn.id for turn in overlay}
-    known = [one for one in recall.memories or () if one.turn_id not in unwritten]
+    known = [_remembered(one) for one in recall.memories or () if one.turn_id not in unwritten]
+    unread = [(turn.id, _said(turn)) for turn in overlay]
     system = tuple(text for text in (limits.system, request.system, RULES) if text)
     room = limits.prompt_tokens - estimated_tokens("".join(system))
     memory_room = int(limits.prompt_tokens * MEMORY_SHARE)
     kept_free = memory_room + estimated_tokens(request.message)
     said = {turn.id for turn in history}
     while True:
-        fresh = [turn for turn in overlay if turn.id not in said]
-        memories, fresh = _fitting(known, fresh, memory_room)
-        final = _final(request.message, _block(recall, memories, fresh))
+        fresh = [line for turn_id, line in unread if turn_id not in said]
+        kept, lines = _fitting(known, fresh, memory_room)
+        final = _final(request.message, _block(lines, unavailable=recall.memories is None))
         free = max(kept_free, estimated_tokens(final))
         recent = _recent(history, room - free, limits.history_turns)
         dropped = said.difference(turn.id for turn in recent)
@@ -101,7 +109,7 @@ def build(
         max_tokens=request.max_tokens or limits.max_tokens,
         user_tag=user_tag,
     )
-    return Built(prompt, tuple(memories), _status(recall, overlay))
+    return Built(prompt, tuple(kept), _status(recall, overlay))
 
 
 def _status(recall: Recall, overlay: Sequence[PastTurn]) -> MemoryStatus:
@@ -112,39 +120,41 @@ def _status(recall: Recall, overlay: Sequence[PastTurn]) -> MemoryStatus:
     return "overlay" if overlay else "fresh"
 
 
+def _remembered(memory: Recalled) -> tuple[Recalled, _Line]:
+    at = memory.created_at
+    return memory, (at.timestamp() if at else 0.0, _line(at, memory.turn_id, memory.text))
+
+
+def _said(turn: PastTurn) -> _Line:
+    return turn.at.timestamp(), _line(turn.at, turn.id, turn.user_text)
+
+
 def _fitting(
-    memories: Sequence[Recalled], overlay: Sequence[PastTurn], room: int
-) -> tuple[list[Recalled], list[PastTurn]]:
-    """Keep the newest overlay turns, then the best memories, while they fit into the room."""
-    turns: list[PastTurn] = []
-    for turn in reversed(overlay):
-        room -= estimated_tokens(_line(turn.at, turn.id, turn.user_text))
+    known: Iterable[tuple[Recalled, _Line]], fresh: Sequence[_Line], room: int
+) -> tuple[list[Recalled], list[_Line]]:
+    """Keep the newest turns, then the best memories, while they fit; return the lines of both."""
+    said: list[_Line] = []
+    for line in reversed(fresh):
+        room -= estimated_tokens(line[1])
         if room < 0:
             break
-        turns.insert(0, turn)
-    kept: list[Recalled] = []
-    for memory in memories:
-        room -= estimated_tokens(_line(memory.created_at, memory.turn_id, memory.text))
+        said.insert(0, line)
+    kept: list[tuple[Recalled, _Line]] = []
+    for memory, line in known:
+        room -= estimated_tokens(line[1])
         if room < 0:
             break
-        kept.append(memory)
-    return kept, turns
+        kept.append((memory, line))
+    return [memory for memory, _ in kept], [*(line for _, line in kept), *said]
 
 
-def _block(recall: Recall, memories: Iterable[Recalled], overlay: Iterable[PastTurn]) -> str | None:
+def _block(lines: Iterable[_Line], *, unavailable: bool) -> str | None:
     """Return the delimited block: one line a fact, oldest first, each with its origin."""
-    known = [(_age(one), _line(one.created_at, one.turn_id, one.text)) for one in memories]
-    said = [(turn.at.timestamp(), _line(turn.at, turn.id, turn.user_text)) for turn in overlay]
-    lines = [line for _, line in sorted([*known, *said], key=lambda one: one[0])]
-    if recall.memories is None:
-        lines.append(UNAVAILABLE)
-    if not lines:
-        return None
-    return "\n".join(["<memories>", *([LABEL] if known or said else []), *lines, "</memories>"])
-
-
-def _age(memory: Recalled) -> float:
-    return memory.created_at.timestamp() if memory.created_at else 0.0
+    facts = [line for _, line in sorted(lines, key=itemgetter(0))]
+    inside = [LABEL, *facts] if facts else []
+    if unavailable:
+        inside.append(UNAVAILABLE)
+    return "\n".join(["<memories>", *inside, "</memories>"]) if inside else None
 
 
 def _final(message: str, block: str | None) -> str:
@@ -153,7 +163,7 @@ def _final(message: str, block: str | None) -> str:
 
 def _line(at: datetime | None, turn_id: str | None, text: str) -> str:
     """Return a fact and, in brackets, where it is from: what is known of its day and its turn."""
-    day = [f"{at:%d %b %Y}"] if at else []
+    day = [f"{at.day:02} {_MONTHS[at.month - 1]} {at.year}"] if at else []
     turn = [f"turn {as_line(turn_id[-_SHORT_ID:])}"] if turn_id else []
     origin = f" [{', '.join(day + turn)}]" if day or turn else ""
     return f"- {as_line(text)}{origin}"
