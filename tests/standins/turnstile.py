@@ -217,7 +217,7 @@ def _step_of(command: list[bytes]) -> str:
         case b"EVAL":
             sha = hashlib.sha1(command[1], usedforsecurity=False).hexdigest()
             return _BY_SHA.get(sha, "")
-        case b"BRPOP":
+        case b"BLMPOP":
             return HINT
         case _:
             return ""

@@ -102,6 +102,15 @@ def test_a_wrong_message_costs_itself_alone(worker: Worker, what: str) -> None:
     assert "Connection to broker lost" not in worker.log
 
 
+def test_what_is_no_message_costs_none_of_those_taken_with_it(worker: Worker) -> None:
+    names = [f"noop:beside {number}" for number in range(len(NO_MESSAGES))]
+    good = [envelope(RUN_TASK, name, f"hint of {name}") for name in names]
+    mixed = [wire for both in zip(good, NO_MESSAGES.values(), strict=True) for wire in both]
+    worker.redis.lpush(REPLIES, *mixed)
+    worker.wait_for(*[f"ended {name}" for name in names])
+    assert worker.process.poll() is None
+
+
 def test_consuming_goes_on_after_the_broker_was_killed_twice_idle_and_busy() -> None:
     with Valkey() as notebook, Valkey() as broker, Worker(notebook, broker=broker) as worker:
         for number in range(2):

@@ -33,7 +33,7 @@ def test_a_hint_that_is_taken_leaves_no_copy_behind(server: Valkey) -> None:
         worker.wait_for("ended noop:1")
         with broker.client() as client:
             done = client.info("commandstats")
-        assert "cmdstat_brpop" in done
+        assert "cmdstat_blmpop" in done
         assert "cmdstat_hset" not in done
 
 
@@ -86,8 +86,7 @@ def test_a_thousand_jobs_are_in_flight_on_one_thread(server: Valkey) -> None:
 
 def test_no_more_jobs_leave_the_queue_than_there_are_slots(server: Valkey) -> None:
     with Worker(server, "-c", "2") as worker:
-        for number in range(5):
-            worker.hint(f"hold:{number}")
+        _push(worker, *[f"hold:{number}" for number in range(5)])
         worker.wait_for("began hold:0", "began hold:1")
         assert worker.ask("stats")["pool"]["running"] == 2
         assert worker.redis.llen(queue_key(REPLIES)) == 3
@@ -95,13 +94,30 @@ def test_no_more_jobs_leave_the_queue_than_there_are_slots(server: Valkey) -> No
         worker.wait_for(*[f"ended hold:{number}" for number in range(5)])
 
 
-def test_a_slot_is_filled_as_soon_as_it_is_free(server: Valkey) -> None:
+def test_hints_that_wait_are_taken_together(server: Valkey) -> None:
+    with Worker(server, "-c", "100") as worker:
+        jobs = [f"noop:{number}" for number in range(100)]
+        worker.redis.config_resetstat()
+        _push(worker, *jobs)
+        worker.wait_for(*[f"ended {job}" for job in jobs])
+        asked = worker.redis.info("commandstats")["cmdstat_blmpop"]["calls"]
+        assert asked < len(jobs) / 2, "a seventh of them, and one a second while idle"
+
+
+def _push(worker: Worker, *names: str) -> None:
+    """Push hints at once, the first of them to be taken first."""
+    hints = [envelope(RUN_TASK, name, f"hint of {name}") for name in names]
+    worker.redis.lpush(queue_key(REPLIES), *hints)
+
+
+def test_a_slot_is_filled_as_soon_as_it_is_free_by_who_waits_longest(server: Valkey) -> None:
     with Worker(server, "-c", "1") as worker:
         started = time.monotonic()
-        for number in range(20):
-            worker.hint(f"noop:{number}")
+        _push(worker, *[f"noop:{number}" for number in range(20)])
         worker.wait_for(*[f"ended noop:{number}" for number in range(20)])
         assert time.monotonic() - started < 5
+        ended = [line for line in worker.seen if line.startswith("ended")]
+        assert ended == [f"ended noop:{number}" for number in range(20)]
 
 
 def test_the_number_of_slots_can_change_while_jobs_run(server: Valkey) -> None:

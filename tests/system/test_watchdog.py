@@ -72,7 +72,7 @@ async def test_a_worker_whose_answers_never_come_ends(fleet: Fleet) -> None:
     async with Proxy(fleet.valkey.port) as line:
         worker = fleet.launch("responses", AFTERWORD_BROKER_URL=line.url)
         await asyncio.to_thread(worker.ready)
-        line.swallow_answers_to(b"BRPOP")
+        line.swallow_answers_to(b"BLMPOP")
 
         code, _ = await asyncio.to_thread(_end, worker)
 

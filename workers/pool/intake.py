@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from functools import partial
 from queue import Empty
 from typing import Any
@@ -32,6 +34,9 @@ foreign_found = Signal(name="foreign_found", providing_args=["found"])
 #: No hint is half as long; what is longer is not even parsed.
 MOST_BYTES = 65_536
 
+#: Hints taken with one command, if there are slots for them: a burst is not all for who asks first.
+MOST_AT_ONCE = 16
+
 _TASK_NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
 _QUIET = {"without_gossip": True, "without_heartbeat": True, "without_mingle": True}
@@ -47,21 +52,20 @@ class Channel(redis.Channel):
     #: What was taken and not begun does not come back from here, but from the sweep.
     do_restore = False
 
-    #: The list and the bytes of what was just taken.
+    #: How many messages may be taken now; the consumer knows.
+    slots: Callable[[], int] = staticmethod(lambda: 1)
+
+    #: The queue and the bytes of what is just being delivered.
     taken: tuple[str, bytes] | None = None
 
+    client: Any
+    connection: Any
     connection_errors: tuple[type[Exception], ...]
     global_keyprefix: str
     sep: str
-
-    def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 kombu's
-        client = super()._create_client(asynchronous)  # type: ignore[misc]
-        client.set_response_callback("BRPOP", self._note)
-        return client
-
-    def _brpop_start(self, timeout: float | None = None) -> None:
-        PULSE.begin()
-        super()._brpop_start(timeout)  # type: ignore[misc]
+    _queue_cycle: Any
+    _q_for_pri: Callable[[str, int], str]
+    _flush_brpop_reauth: Callable[[], None]
 
     def _queue_bind(self, *binding: Any) -> None:
         """Bind a queue, or do without on a Redis that refuses: none of ours needs it.
@@ -73,32 +77,66 @@ class Channel(redis.Channel):
         except ResponseError as error:
             logger.warning("remote control may not answer: %s", type(error).__name__)
 
-    def _note(self, answer: Any, **_: object) -> Any:
-        """Keep what was taken as it was: of a message, kombu keeps only what it made of it."""
-        PULSE.beat()
-        if answer:
-            name = bytes(answer[0]).decode(errors="replace").removeprefix(self.global_keyprefix)
-            self.taken = name.partition(self.sep)[0], bytes(answer[1])
-            if len(answer[1]) > MOST_BYTES:
-                raise _TooLargeError
-        return answer
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        """Ask for the messages at the end of one list; as it is, kombu asks for one message."""
+        PULSE.begin()
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        if not queues:
+            return
+        lists = [
+            self.global_keyprefix + self._q_for_pri(queue, step)
+            for step in self.priority_steps
+            for queue in queues
+        ]
+        self._in_poll = self.client.connection
+        self._brpop_sent_at = time.monotonic()
+        wait_s = self.brpop_timeout if timeout is None else timeout
+        most = max(1, min(self.slots(), MOST_AT_ONCE))
+        self.client.connection.send_command(
+            "BLMPOP", wait_s, len(lists), *lists, "RIGHT", "COUNT", most
+        )
 
-    def _brpop_read(self, **options: Any) -> Any:
-        self.taken = None
+    def _brpop_read(self, **options: Any) -> bool:
         try:
-            return super()._brpop_read(**options)  # type: ignore[misc]
-        except Empty:
+            answer = self._answer(options)
+            PULSE.beat()
+            if not answer:
+                raise Empty
+            self._deliver_all(*answer)
+        finally:
+            self._in_poll = None
+            self._flush_brpop_reauth()
+        return True
+
+    def _answer(self, options: dict[str, Any]) -> Any:
+        try:
+            return self.client.parse_response(self.client.connection, "BLMPOP", **options)
+        except self.connection_errors:
+            self.client.connection.disconnect()  # the next question makes a new one
             raise
-        except Exception as error:
-            brokers = self.connection_errors + redis.Transport.channel_errors
-            if self.taken is None or _is_brokers(error, brokers):
-                raise
-            _tell(*self.taken, "too_large" if isinstance(error, _TooLargeError) else "no_message")
-            raise Empty from None
 
+    def _deliver_all(self, name: bytes, wires: Iterable[bytes]) -> None:
+        """Deliver each message, whatever is wrong with the others."""
+        named = bytes(name).decode(errors="replace").removeprefix(self.global_keyprefix)
+        queue = named.partition(self.sep)[0]
+        self._queue_cycle.rotate(queue)
+        wrong = [error for wire in wires if (error := self._deliver_one(queue, bytes(wire)))]
+        if wrong:
+            raise wrong[0]
 
-class _TooLargeError(Exception):
-    """Something longer than any hint was taken."""
+    def _deliver_one(self, queue: str, wire: bytes) -> Exception | None:
+        """Deliver a message, or drop what is none; return what is the broker's fault."""
+        self.taken = queue, wire
+        if len(wire) > MOST_BYTES:
+            _tell(queue, wire, "too_large")
+            return None
+        try:
+            self.connection._deliver(json.loads(wire), queue)  # noqa: SLF001 kombu's own way
+        except Exception as error:  # noqa: BLE001 whatever a message is, it ends no worker
+            if _is_brokers(error, self.connection_errors + redis.Transport.channel_errors):
+                return error
+            _tell(queue, wire, "no_message")
+        return None
 
 
 class Transport(redis.Transport):
@@ -128,6 +166,7 @@ class Consumer(CeleryConsumer):
     connection_errors: tuple[type[Exception], ...]
     channel_errors: tuple[type[Exception], ...]
     conninfo: Connection
+    task_consumer: Any
     strategies: dict[str, Any]
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -152,6 +191,7 @@ class Consumer(CeleryConsumer):
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], object]:
         """Return what Celery calls with each message."""
         receive = super().create_task_handler(*args, **kwargs)
+        self.task_consumer.channel.slots = self._free_slots
 
         def receive_guarded(message: Message) -> None:
             try:
@@ -166,6 +206,9 @@ class Consumer(CeleryConsumer):
                 self._reject(message, "malformed", error)
 
         return receive_guarded
+
+    def _free_slots(self) -> int:
+        return int(self.pool.num_processes) - len(state.reserved_requests)
 
     # Celery's own versions of these put the message's body into the log.
 

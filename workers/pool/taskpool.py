@@ -22,6 +22,7 @@ from workers.pool.crossing import Crossing
 from workers.pool.ending import end_within, stop_worker
 from workers.pool.job import Job
 from workers.pool.loop import Lifespan, LoopThread
+from workers.pool.pace import Pace
 from workers.pool.pulse import PULSE
 from workers.pool.stage import Stage
 from workers.pool.tracer import Outcome, Tracer
@@ -39,6 +40,9 @@ ENDS_WITHIN_S = 2 * PATIENCE_S + LAST_S
 
 #: A loop that is late by more than this is reported, with the line of code that blocks it.
 LAG_LIMIT_S = 1.0
+
+#: Ended jobs are told to Celery once in so long, which is how long a slot may be free in vain.
+PACE_S = 0.01
 
 _WATCH_S = 1.0
 _TICK_S = 0.1
@@ -81,7 +85,7 @@ class TaskPool(BasePool):
         if tracer.refused:
             _refuse(f"this pool runs coroutine functions only, not {', '.join(tracer.refused)}")
         self._hub: Hub = hub
-        self._crossing = Crossing(hub.call_soon)
+        self._crossing = Crossing(Pace(hub.call_soon, PACE_S))
         self._stage = Stage(tracer, self._crossed(self._limit_reached), self._crossed(self._ended))
         loop = LoopThread(self.lifespan, stop_worker)
         try:
