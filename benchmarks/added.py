@@ -42,7 +42,7 @@ async def open_loop(
         gc.collect()
         gc.freeze()  # as the worker does: a backend's own pauses are not what is measured
         asked = jobs(run, count)
-        async for late_ms in _arrivals(per_second, count):
+        async for late_ms in arrivals(per_second, count):
             found.late.append(late_ms)
             number, (_, user, message) = len(found.late), next(asked)
             follow = _streamed if number % 2 else _waited
@@ -51,7 +51,7 @@ async def open_loop(
     return found
 
 
-async def _arrivals(per_second: float, count: int) -> AsyncIterator[float]:
+async def arrivals(per_second: float, count: int) -> AsyncIterator[float]:
     """Give, at each moment a job arrives, by how many ms it is late."""
     chance, due = random.Random(_SEED), time.perf_counter()
     for _ in range(count):

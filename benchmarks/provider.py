@@ -135,6 +135,25 @@ class _Answers:
         self.model_s, self.recall_s = pace.model_ms / 1000, pace.recall_ms / 1000
         self.gap_s, self.spread_s = pace.gap_ms / 1000, pace.spread_ms / 1000
         self.adds = 0
+        self._late = _Late()
+
+    def late_ms(self) -> float:
+        """Return by how much an answer was late on average since this was asked last."""
+        late, self._late = self._late, _Late()
+        return late.total_s / max(late.answers, 1) * 1000
+
+    def note(self, due: float) -> None:
+        """Take note of an answer that is said now and was due then."""
+        self._late.total_s += asyncio.get_running_loop().time() - due
+        self._late.answers += 1
+
+
+@dataclass
+class _Late:
+    """How late answers were together: timers are, by half a millisecond at least."""
+
+    total_s: float = 0.0
+    answers: int = 0
 
 
 class _Connection(asyncio.Protocol):
@@ -173,6 +192,8 @@ class _Connection(asyncio.Protocol):
             self._say([_accepted(self._answers.adds)], 0.0)
         elif head.startswith(b"get /v1/event/"):
             self._say([_STORED], 0.0)
+        elif head.startswith(b"get /_late"):
+            self._say([_answer("text/plain", str(self._answers.late_ms()))], 0.0)
         elif head.startswith(b"get /_adds"):
             self._say([_answer("text/plain", str(self._answers.adds))], 0.0)
         else:
@@ -185,9 +206,13 @@ class _Connection(asyncio.Protocol):
         if not after_s:
             self._transport.write(parts[0])
         else:
-            loop.call_at(first, self._transport.write, parts[0])
+            loop.call_at(first, self._begin, parts[0], first)
         if len(parts) > 1:
             loop.call_at(first + self._answers.gap_s, self._go_on, parts, 1, first)
+
+    def _begin(self, part: bytes, due: float) -> None:
+        self._answers.note(due)
+        self._transport.write(part)
 
     def _go_on(self, parts: Sequence[bytes], number: int, first: float) -> None:
         self._transport.write(parts[number])

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -143,6 +144,11 @@ class Stage:
     def cpu_s(self) -> float:
         """Return the CPU seconds of Redis and the provider, of whom there is one core in all."""
         return _cpu_s([self.valkey.pid, self._server.pid])
+
+    def ask_provider(self, what: str) -> float:
+        """Return a figure that the provider knows of itself."""
+        with urllib.request.urlopen(f"{self.provider}/_{what}", timeout=10) as answer:  # noqa: S310 ours
+            return float(answer.read())
 
     def redis(self, database: int) -> str:
         """Return the address of one database."""
