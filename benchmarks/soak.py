@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -134,7 +134,7 @@ class Soak:
             self.diary.drained_s = time.monotonic() - ended
             return await self._bill()
 
-    def _faults(self) -> Sequence[Callable[[], Awaitable[None]]]:
+    def _faults(self) -> Sequence[Callable[[], Coroutine[None, None, None]]]:
         return (
             lambda: self._every(_KILL_EVERY_S, self._kill_one),
             lambda: self._every(_STOP_EVERY_S, self._stop_one),

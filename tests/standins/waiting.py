@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 T = TypeVar("T")
 
@@ -22,6 +22,12 @@ def wait_until(predicate: Callable[[], T], description: str, timeout: float = 10
     return value
 
 
+@overload
+async def until(
+    predicate: Callable[[], Awaitable[T]], description: str, timeout: float = 10.0
+) -> T: ...
+@overload
+async def until(predicate: Callable[[], T], description: str, timeout: float = 10.0) -> T: ...
 async def until(
     predicate: Callable[[], T | Awaitable[T]], description: str, timeout: float = 10.0
 ) -> T:
