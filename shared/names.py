@@ -6,7 +6,6 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from shared.contracts import Priority
@@ -23,17 +22,22 @@ PRIORITY_STEPS: dict[Priority, int] = {"high": 0, "normal": 3, "low": 6}
 
 _SHARD_DIGITS = 2
 MAX_SHARDS = 16**_SHARD_DIGITS
+#: What percent-encoding leaves as it is; to see that is a tenth of the work of encoding it.
+_PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 _JOB_ID = re.compile(rf"j[0-9a-f]{{{_SHARD_DIGITS}}}_[0-9a-f]{{32}}")
 
 
-@lru_cache(maxsize=1024)  # a submit needs it twice, and encoding is a fifth of its time
 def memory_key(tenant: str, user_id: str) -> str:
     """Return the owner name of a user's memories: injective in (tenant, user) (promise I5).
 
     Both parts are percent-encoded, so that neither can hold the slash between them, nor white
     space, which mem0 refuses or trims.
     """
-    return f"{quote(tenant, safe='')}/{quote(user_id, safe='')}"
+    return f"{_encoded(tenant)}/{_encoded(user_id)}"
+
+
+def _encoded(part: str) -> str:
+    return part if _PLAIN.fullmatch(part) else quote(part, safe="")
 
 
 def shard_of(owner: str, shards: int) -> int:

@@ -31,6 +31,7 @@ from tests.standins.compose import (
     seconds,
     variables,
 )
+from workers.embedded.valkey import PACKED_BYTES
 
 #: A container's life as the file starts it; every value here is one that it requires.
 GIVEN = {
@@ -195,7 +196,7 @@ def forgotten_settings(file: File) -> list[str]:
 
 
 def forgetful(file: File) -> list[str]:
-    """Find what of Redis may be lost, or thrown away when memory is short."""
+    """Find what of Redis may be lost, thrown away when memory is short, or larger than need be."""
     said = file["services"]["redis"]["command"]
     options = dict(zip(said[1::2], said[2::2], strict=True))
     wanted = {
@@ -203,6 +204,7 @@ def forgetful(file: File) -> list[str]:
         "--appendfsync": "everysec",
         "--maxmemory-policy": "noeviction",
         "--dir": "/data",
+        "--hash-max-listpack-value": str(PACKED_BYTES),
     }
     kept = [f"{name} {value}" for name, value in wanted.items() if options.get(name) != value]
     places = {v for n in ("redis", "postgres") for v in file["services"][n].get("volumes", ())}

@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from tests.standins.waiting import wait_until
-from workers.embedded.valkey import binary
+from workers.embedded.valkey import PACKED_BYTES, binary
 
 _PATIENCE_S = 10.0
 
@@ -61,7 +61,8 @@ class Valkey:
         command = [
             binary(), "--port", self.port, "--bind", "127.0.0.1",
             "--unixsocket", self.folder / "valkey.sock", "--dir", self.folder,
-            "--save", "", "--appendonly", "no", *self._options, *options,
+            "--save", "", "--appendonly", "no", "--hash-max-listpack-value", PACKED_BYTES,
+            *self._options, *options,
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
             self._server = subprocess.Popen([str(part) for part in command], stdout=log)

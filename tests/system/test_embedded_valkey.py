@@ -81,6 +81,7 @@ async def test_it_keeps_what_the_durability_says_and_evicts_nothing(
         assert config(folder, "appendonly") == "yes"
         assert config(folder, "appendfsync") == fsync
         assert config(folder, "maxmemory-policy") == "noeviction"
+        assert config(folder, "hash-max-listpack-value") == str(valkey.PACKED_BYTES)
 
 
 def test_it_has_no_replicas_to_promise(folder: Folder) -> None:

@@ -96,17 +96,14 @@ end
 local function envelope(queue, step, id)
   local task = queue == 'memories' and 'afterword.write' or 'afterword.run'
   local tag = id .. '.' .. next_number()
-  return '{"body":"[[\\"' .. id .. '\\"],{},{}]","content-encoding":"utf-8",'
-    .. '"content-type":"application/json","headers":{"lang":"py","task":"' .. task
-    .. '","id":"' .. tag .. '","root_id":"' .. tag .. '","argsrepr":"","kwargsrepr":"",'
-    .. '"ignore_result":true},"properties":{"correlation_id":"' .. tag
-    .. '","delivery_mode":2,"delivery_info":{"exchange":"","routing_key":"' .. queue
+  return '{"body":"[[\\"' .. id .. '\\"],{},{}]","content-type":"application/json",'
+    .. '"headers":{"task":"' .. task .. '","id":"' .. tag
+    .. '"},"properties":{"delivery_info":{"exchange":"","routing_key":"' .. queue
     .. '"},"priority":' .. step .. ',"delivery_tag":"' .. tag .. '"}}'
 end
 
 local unsent = {}
-local function hint(agenda, id)
-  put('hinted', agenda, id, now)
+local function push(agenda, id)
   if broker == '-' then
     unsent[#unsent + 1] = agenda
     unsent[#unsent + 1] = id
@@ -114,6 +111,11 @@ local function hint(agenda, id)
   end
   local list, queue, step = queue_key(agenda)
   redis.call('LPUSH', list, envelope(queue, step, id))
+end
+
+local function hint(agenda, id)
+  put('hinted', agenda, id, now)
+  push(agenda, id)
 end
 
 local function lease(agenda, id, lease_ms)

@@ -60,5 +60,8 @@ if failed then
   redis.call('HSET', job_key(failed), 'replayed_as', id, 'run', ARGV[19])
   redis.call('ZREM', FAILED, failed)
 end
-if talk == '' or not steps_aside(id, ARGV[11], talk, seq) then hint(ARGV[11], id) end
+if talk == '' or not steps_aside(id, ARGV[11], talk, seq) then
+  redis.call('ZADD', place('hinted', ARGV[11]), now, id)  -- it was in no other place before
+  push(ARGV[11], id)
+end
 return answer('new', id)
