@@ -58,8 +58,8 @@ def waits(
     return found
 
 
-#: A worker's CPU is of docs/benchmarks/latest.md; Redis' is six steps of 30 us and a reserve.
-COSTS = Costs(worker_ms=1.61, redis_ms=0.25, answer_s=2.0)
+#: A worker's CPU with 1,000 in flight (docs/benchmarks/latest.md); Redis' six steps and a reserve.
+COSTS = Costs(worker_ms=1.88, redis_ms=0.25, answer_s=2.0)
 BUSY, _ARRIVALS, _EACH = 0.6, 200_000, (100, 1_000, 5_000, 10_000)
 
 

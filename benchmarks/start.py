@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 from benchmarks.alone import alone
 from benchmarks.designs import Afterword
@@ -14,12 +15,25 @@ from benchmarks.stage import Stage
 
 _READY_S, _READY_MIB, _IMPORT_MS = 2.5, 150, 150
 
+#: What neither can do without, whatever is ours.
+_UNDER_WORKER = "celery, redis.asyncio, anthropic, mem0"
+_UNDER_PRODUCER = "asyncio, pydantic, redis.asyncio"
+
+#: Of memory, shared pages in part.
+_TELL_KIB = (
+    "print(*(line.split()[1] for line in open('/proc/self/smaps_rollup') if line[:4] == 'Pss:'))"
+)
+
 
 def section(told: Told) -> Finding:
     """Start a worker until it is ready; import the producer; each as often as there are rounds."""
     with Stage() as stage:
         workers = [_worker(stage) for _ in range(told.rounds)]
-    imports = [_import_ms("producer") - _import_ms("sys") for _ in range(told.rounds)]
+        under_mib = _imported_mib(_UNDER_WORKER, stage.folder)
+    imports, floors = (
+        [_import_ms(modules) - _import_ms("sys") for _ in range(told.rounds)]
+        for modules in ("producer", _UNDER_PRODUCER)
+    )
     ready_s, memory_mib, cpu_s = (
         statistics.median(column) for column in zip(*workers, strict=True)
     )
@@ -28,10 +42,12 @@ def section(told: Told) -> Finding:
             Row("ready after", ready_s, "s", _READY_S),
             Row("CPU until it is ready", cpu_s, "s"),
             Row("memory before the first job", memory_mib, "MiB", _READY_MIB),
+            Row(f"memory of Python with {_UNDER_WORKER}", under_mib, "MiB"),
             Row("`import producer`, CPU", statistics.median(imports), "ms", _IMPORT_MS),
+            Row(f"import of {_UNDER_PRODUCER}, CPU", statistics.median(floors), "ms"),
         ],
         text="Medians; bytecode is there, an import is measured less an empty Python's start.",
-        runs={"workers": workers, "imports": imports},
+        runs={"workers": workers, "imports": imports, "floors": floors},
     )
 
 
@@ -43,10 +59,21 @@ def _worker(stage: Stage) -> tuple[float, float, float]:
     return found
 
 
-def _import_ms(module: str) -> float:
-    """Return the CPU of a Python that imports a module and ends."""
+def _imported_mib(modules: str, folder: Path) -> float:
+    """Return the memory of a Python that has imported modules."""
+    told = subprocess.run(  # noqa: S603 our own
+        [sys.executable, "-c", f"import {modules}\n{_TELL_KIB}"],
+        env=os.environ | {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(folder)},
+        check=True,
+        capture_output=True,
+    )
+    return int(told.stdout) / 1024
+
+
+def _import_ms(modules: str) -> float:
+    """Return the CPU of a Python that imports modules and ends."""
     before = os.times()
-    subprocess.run([sys.executable, "-c", f"import {module}"], check=True)  # noqa: S603 our own
+    subprocess.run([sys.executable, "-c", f"import {modules}"], check=True)  # noqa: S603 our own
     after = os.times()
     user, system = after.children_user, after.children_system
     return (user + system - before.children_user - before.children_system) * 1000
