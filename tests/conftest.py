@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -48,6 +49,11 @@ settings.load_profile("gate")
 
 # At import, not in a fixture: mem0 reads its variables when it is imported.
 _seal(os.environ)
+
+# A shell starts what it runs in the background with this ignored, and so would every process that
+# a test starts and then interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
