@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-import urllib.request
 from collections.abc import Mapping
 
 from benchmarks.added import Added, open_loop
@@ -60,9 +59,8 @@ def _cost(stage: Stage, told: Told) -> tuple[float, float]:
     """Return our CPU of a turn over the bare calls', and turns a second."""
     talks = _halted(Afterword(stage, 0))
     writes = _halted(Afterword(stage, 0, environ=_ONE_BY_ONE, queue="memories"))
-    bare = Floor(
-        stage, "mem0's calls", "floor", "adds", database=1
-    )  # its first run waits until it is ready
+    # Its first run waits until it is ready.
+    bare = Floor(stage, "mem0's calls", "floor", "adds", database=1)
     ratios, rates = [], []
     for number in range(told.rounds + 1):  # the first one warms up
         _talk(talks, f"cost{number}", told.jobs, users=told.jobs)
@@ -83,9 +81,9 @@ def _burst(stage: Stage) -> float:
     writes = _halted(Afterword(stage, 2, environ=_EIGHT, queue="memories"))
     count = _USERS * _TURNS_OF_ONE
     _talk(talks, "burst", count, users=_USERS)
-    before = _adds(stage)
+    before = stage.ask_provider("adds")
     _stored(writes, count)
-    return (_adds(stage) - before) / count
+    return (stage.ask_provider("adds") - before) / count
 
 
 def _flood(stage: Stage, told: Told, count: int) -> tuple[list[Added], list[Added]]:
@@ -138,11 +136,6 @@ def _stored(writes: Afterword, count: int) -> tuple[float, float]:
     writes.crew.halt()
     assert writes.counted("turn:pending") == 0, "a turn was left"
     return writes.crew.cpu_s - cpu_s, seconds
-
-
-def _adds(stage: Stage) -> int:
-    with urllib.request.urlopen(f"{stage.provider}/_adds", timeout=10) as answer:  # noqa: S310 ours
-        return int(answer.read())
 
 
 def _p99(run: Added) -> float:

@@ -42,9 +42,8 @@ _NO_DELIMITER = str.maketrans(
     dict.fromkeys("<\ufe64\uff1c\u226e", "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}")
     | dict.fromkeys(">\ufe65\uff1e\u226f", "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}")
 )
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _AMPERSANDS = dict.fromkeys(map(ord, "&\ufe60\uff06"), "& ")
-
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 #: A line of the block, and when what it tells was said.
 _Line: TypeAlias = tuple[float, str]

@@ -92,7 +92,7 @@ class Claude:
             await client.close()
 
     async def _open(self, prompt: Prompt) -> Stream:
-        client = self._client = self._client or self._connect()
+        client = self._connected()
         # As `messages.create`, which goes through the body once more for what this has none of.
         return await client.post(
             "/v1/messages",
@@ -103,14 +103,14 @@ class Claude:
         )
 
     async def _count(self, model: str) -> None:
-        client = self._client = self._client or self._connect()
+        client = self._connected()
         await client.messages.count_tokens(
             model=model, messages=[{"role": "user", "content": "hello"}]
         )
 
     async def _end_of_life(self, model: str) -> str:
         """Return what there is to say against using a model any longer, mostly nothing."""
-        client = self._client = self._client or self._connect()
+        client = self._connected()
         try:
             known = await _Patience(*self._limits).wait_for(client.models.retrieve(model))
         except Upstream:
@@ -119,6 +119,10 @@ class Claude:
             return ""
         ends = known.retires_at
         return f"{model} is {known.lifecycle}" + (f", it ends on {ends:%Y-%m-%d}" if ends else "")
+
+    def _connected(self) -> anthropic.AsyncAnthropic:
+        self._client = self._client or self._connect()
+        return self._client
 
     def _connect(self) -> anthropic.AsyncAnthropic:
         """Build the client; inside the running loop, never before a fork."""
