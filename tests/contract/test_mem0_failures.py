@@ -317,6 +317,22 @@ print(telemetry.MEM0_TELEMETRY)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_platform_costs_no_more_of_mem0_than_its_client() -> None:
+    script = """
+import asyncio, sys
+from shared.settings import Settings
+from workers.adapters.mem0_hosted import open_hosted
+settings = Settings(mem0_api_key="key", mem0_host="http://127.0.0.1:9")
+asyncio.run(open_hosted(settings, connections=2))
+print([name for name in ("grpc", "numpy", "openai", "qdrant_client") if name in sys.modules])
+import mem0
+print(bool(mem0.__version__), mem0.AsyncMemory.__name__, "qdrant_client" in sys.modules)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == ["[]", "True AsyncMemory True"]
+
+
 async def test_a_search_for_nothing_is_not_made(mem0: Mem0StandIn, memories: Hosted) -> None:
     assert list(await memories.search(ANA, " \n", 5)) == []
     assert list(mem0.requests) == []

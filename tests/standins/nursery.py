@@ -86,9 +86,11 @@ def _serve() -> None:
     """Fork a worker for every line, until there are no more."""
     import anthropic  # noqa: F401
     import celery.bin.worker  # noqa: F401
-    import mem0  # noqa: F401
 
     import workers.adapters.claude
+    from workers.adapters.mem0_import import mem0_in_parts
+
+    mem0_in_parts()
     import workers.adapters.mem0_platform
     import workers.wiring  # noqa: F401
 

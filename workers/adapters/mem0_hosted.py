@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.errors import BadAnswer, IllegalStep, Misconfigured, Unavailable, Upstream
 from shared.settings import Settings
-from workers.adapters.mem0_import import mem0_silenced
+from workers.adapters.mem0_import import mem0_in_parts, mem0_silenced
 from workers.adapters.mem0_refusals import refusal
 from workers.ports import Added, Exchange, Kept, Memories, Recalled, Turn
 
@@ -54,6 +54,7 @@ async def open_hosted(settings: Settings, connections: int) -> Memories:
 def _connect(key: str, host: str, connections: int) -> PlatformClient:
     with tempfile.TemporaryDirectory(prefix="mem0-") as folder:  # the import writes to it
         mem0_silenced(Path(folder))
+        mem0_in_parts()
         from workers.adapters.mem0_platform import PlatformClient
 
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses, owners in them

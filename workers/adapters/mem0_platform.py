@@ -1,6 +1,6 @@
 """mem0's own client of its platform, without what would block, and with what it lacks.
 
-Import it only after `workers.adapters.mem0_import.mem0_silenced`.
+Import it only after `mem0_silenced` and `mem0_in_parts` of `workers.adapters.mem0_import`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import httpx
 from httpx_aiohttp import HttpxAiohttpClient
-from mem0 import AsyncMemoryClient
+from mem0.client.main import AsyncMemoryClient
 
 CONNECT_S = 3.0
 KEEPALIVE_S = 30.0
