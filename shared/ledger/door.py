@@ -7,7 +7,7 @@ import hashlib
 import random
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 from redis import exceptions
 
 from shared.errors import AfterwordError, LedgerUnavailable, Misconfigured, QueueFull
-from shared.ledger.wire import Command, Wire
+from shared.ledger.line import Answered, Command
+from shared.ledger.wire import Wire
 
 #: Commands sent in one go at most: bounds how long one answer waits for the others.
 BATCH = 256
@@ -53,8 +54,10 @@ return answers
 
 #: Batches under way at once, if there is that much to send: one is packed or unpacked here while
 #: Redis works on the other.
-_SENDERS = 2
+_BATCHES = 2
 
+#: A command, and who waits for the reply to it.
+Asked: TypeAlias = tuple[Command, asyncio.Future[Any]]
 
 #: The root of the shard where a script is to run, and its arguments.
 Call: TypeAlias = tuple[str, Sequence[str | float]]
@@ -90,8 +93,9 @@ class Door:
         """Take a redis-py address; `patience_s` bounds how long one call waits in all."""
         self._patience_s = patience_s
         self._wire = Wire(url, timeout_s=min(patience_s, _SOCKET_S))
-        self._waiting: deque[tuple[Command, asyncio.Future[Any]]] = deque()
-        self._senders: set[asyncio.Task[Any] | None] = set()
+        self._waiting: deque[Asked] = deque()
+        self._under_way: list[list[Asked]] = []
+        self._called = False
 
     async def call(self, *command: str | float) -> Any:
         """Send one command that only reads, again and again until it is answered.
@@ -158,9 +162,8 @@ class Door:
 
     async def aclose(self) -> None:
         """Close the connection; what waits or is under way is cancelled."""
-        for sender in filter(None, self._senders):
-            sender.cancel()
-        _cancel(self._waiting)
+        for batch in (self._waiting, *self._under_way):
+            _cancel(batch)
         await self._wire.aclose()
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
@@ -187,34 +190,35 @@ class Door:
         return await self._post(command)
 
     def _post(self, command: Command) -> asyncio.Future[Any]:
-        """Put a command among those that wait; see to it that somebody sends them."""
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        """Put a command among those that wait; see to it that they are sent."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((command, future))
-        if len(self._waiting) > len(self._senders) * BATCH and len(self._senders) < _SENDERS:
-            self._senders.add(asyncio.create_task(self._send_all()))
+        if not self._called:
+            self._called = True
+            loop.call_soon(self._flush)  # and not at once: others ask in this turn of the loop too
         return future
 
-    async def _send_all(self) -> None:
-        while self._waiting:
+    def _flush(self) -> None:
+        """Send what waits, as far as it may be under way."""
+        self._called = False
+        while self._waiting and len(self._under_way) < _BATCHES:
             count = min(BATCH, len(self._waiting))
             batch = [self._waiting.popleft() for _ in range(count)]
-            batch = [(command, future) for command, future in batch if not future.done()]
-            try:
-                replies = await self._exchange([command for command, _ in batch])
-            except asyncio.CancelledError:
-                _cancel(batch)
-                raise
-            for (_, future), reply in zip(batch, replies, strict=True):
-                _resolve(future, reply)
-        # At once, and not when the task is done: what comes in between would wait for nobody.
-        self._senders.discard(asyncio.current_task())
+            batch = [asked for asked in batch if not asked[1].done()]
+            if batch:
+                self._under_way.append(batch)
+                self._exchange([command for command, _ in batch], partial(self._answered, batch))
 
-    async def _exchange(self, commands: Sequence[Command]) -> Sequence[Any]:
-        """Send commands in one go; what breaks the wire is the answer to every one of them."""
-        try:
-            return await self._wire.exchange(commands)
-        except Exception as error:  # noqa: BLE001 each caller gets it, none waits for ever
-            return [error] * len(commands)
+    def _answered(self, batch: list[Asked], replies: Sequence[Any]) -> None:
+        self._under_way.remove(batch)
+        for (_, future), reply in zip(batch, replies, strict=True):
+            _resolve(future, reply)
+        self._flush()
+
+    def _exchange(self, commands: Sequence[Command], answered: Answered) -> None:
+        """Send commands in one go."""
+        self._wire.exchange(commands, answered)
 
 
 def _together(part: Sequence[Call], before: int) -> Iterator[dict[int, Call]]:
@@ -244,7 +248,7 @@ async def _until_it_works(attempt: Callable[[], Awaitable[Any]], wrong: list[str
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
-def _cancel(calls: Iterable[tuple[Command, asyncio.Future[Any]]]) -> None:
+def _cancel(calls: Iterable[Asked]) -> None:
     for _, future in calls:
         future.cancel()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.errors import NotReplicated
 from shared.ledger.door import Door
-from shared.ledger.wire import Command
+from shared.ledger.line import Answered, Command
 
 #: Of the patience: there is time for two, since a call may come while the pipeline before it waits,
 #: or before Redis knows the script.
@@ -29,8 +29,12 @@ class ReplicatedDoor(Door):
         self._write = ("PUBLISH", channel, "")
         self._wait = ("WAIT", replicas, round(patience_s * _SHARE * 1000))
 
-    async def _exchange(self, commands: Sequence[Command]) -> Sequence[Any]:
-        *replies, _, confirmed = await super()._exchange([*commands, self._write, self._wait])
+    def _exchange(self, commands: Sequence[Command], answered: Answered) -> None:
+        asked = [*commands, self._write, self._wait]
+        super()._exchange(asked, lambda replies: answered(self._confirmed(replies)))
+
+    def _confirmed(self, replies: Sequence[Any]) -> list[Any]:
+        *replies, _, confirmed = replies
         if isinstance(confirmed, Exception):  # by its end the pipeline was broken
             return [confirmed] * len(replies)
         if confirmed >= self._replicas:

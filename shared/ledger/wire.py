@@ -1,90 +1,86 @@
-"""One connection to Redis: many commands out at once, their replies back in the same order."""
+"""The way to one Redis: connected when it is needed, and again when it broke."""
 
 from __future__ import annotations
 
 import asyncio
-import math
+from collections import deque
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
-from hiredis import pack_command
 from redis import Redis as BlockingRedis
-from redis import exceptions
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.retry import Retry as BlockingRetry
 
-Command: TypeAlias = tuple[str | float, ...]
+from shared.ledger.line import Answered, Batch, Command, Line, refuse, taken
 
 
 class Wire:
     """Exchanges commands for replies; the next ones may go out while replies are awaited.
 
-    A pipeline of redis-py does the same for four times the CPU. Bound to the event loop that
-    first uses it.
+    A pipeline of redis-py does the same for several times the CPU: it takes four turns of the
+    event loop, and this takes one. Bound to the event loop that first uses it.
     """
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         """Take a redis-py address, and for how long a connection may be silent."""
         self._timeout_s = timeout_s
         self._client = connect(url)
-        self._connection: Any = None
-        self._writing = asyncio.Lock()
-        self._reading = asyncio.Lock()
+        self._line: Line | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._unsent: deque[Batch] = deque()
 
-    async def exchange(self, commands: Sequence[Command]) -> list[Any]:
-        """Return a reply for each command, an error of Redis among them as a value.
+    def exchange(self, commands: Sequence[Command], answered: Answered) -> None:
+        """Send commands, and have `answered` called when all replies are there; never wait.
 
-        Raises what broke the connection; the next exchange makes a new one.
+        What breaks the connection is the reply to all that is under way, and nothing is sent
+        again; the next exchange makes a new one.
         """
-        connection: Any = None
-        try:
-            async with self._writing, asyncio.timeout(self._timeout_s):
-                connection = self._connection = self._connection or self._new()
-                await connection.connect()
-                await connection.send_packed_command(_packed(commands), check_health=False)
-            # Locks are fair: who has written first reads first.
-            async with self._reading, asyncio.timeout(self._timeout_s):
-                return [await self._reply(connection, command[0]) for command in commands]
-        except BaseException:
-            await self._give_up(connection)
-            raise
+        batch = Batch(commands, answered)
+        if self._line is not None and self._line.open:
+            self._line.send(batch)
+            return
+        self._unsent.append(batch)
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect())
 
     @property
     def broken(self) -> bool:
         """Return whether there is no connection right now."""
-        return self._connection is None or not self._connection.is_connected
+        return self._line is None or not self._line.open
 
     async def aclose(self) -> None:
-        """Close the connection."""
-        if self._connection is not None:
-            await self._connection.disconnect()
+        """Close the connection; what is under way is not answered."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        if self._line is not None:
+            self._line.close()
         await self._client.aclose()
 
-    def _new(self) -> Any:
-        pool: Any = self._client.connection_pool  # redis-py does not annotate it
-        return pool.make_connection()
-
-    async def _give_up(self, connection: Any) -> None:
-        """Close a connection for good: whoever awaits a reply on it must not read another's."""
-        if connection is None:
-            return
-        if connection is self._connection:
-            self._connection = None
-        await connection.disconnect(nowait=True)
-
-    async def _reply(self, connection: Any, name: str | float) -> Any:
+    async def _connect(self) -> None:
+        """Make a connection, and send what waits for it."""
         try:
-            reply = await connection.read_response(timeout=math.inf)
-        except exceptions.ResponseError as error:
-            return error
-        callback = self._client.response_callbacks.get(str(name))
-        return callback(reply) if callback else reply
+            async with asyncio.timeout(self._timeout_s):
+                line = self._line = await self._opened()
+        except Exception as error:  # noqa: BLE001 each caller gets it, none waits for ever
+            self._connecting = None  # whoever is refused may ask again at once
+            refuse(taken(self._unsent), error)
+        else:
+            self._connecting = None
+            for batch in taken(self._unsent):
+                line.send(batch)
 
-
-def _packed(commands: Sequence[Command]) -> bytes:
-    return b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]
+    async def _opened(self) -> Line:
+        pool: Any = self._client.connection_pool  # redis-py does not annotate it
+        connection = pool.make_connection()
+        try:
+            await connection.connect()
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        return Line(self._client, connection, self._timeout_s)
 
 
 def connect(url: str, *, timeout_s: float | None = None) -> Redis:

@@ -150,7 +150,7 @@ async def test_who_waits_for_a_redis_that_stands_still_is_let_go_when_the_door_c
     os.kill(own.pid, signal.SIGSTOP)
     try:
         calls = [asyncio.create_task(door.call("PING")) for _ in range(3)]
-        await until(lambda: door._senders and not door._waiting, "they are under way")
+        await until(lambda: door._under_way and not door._waiting, "they are under way")
         await door.aclose()
         ended, waiting = await asyncio.wait(calls, timeout=5.0)
     finally:

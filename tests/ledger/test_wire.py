@@ -6,15 +6,16 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from shared.errors import LedgerUnavailable
 from shared.ledger.door import BATCH, Door
+from shared.ledger.line import Command
 from shared.ledger.wire import Wire
 from tests.standins.valkey import Valkey
-from tests.standins.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -31,51 +32,80 @@ async def wire(own: Valkey) -> AsyncIterator[Wire]:
     await opened.aclose()
 
 
+def asked(wire: Wire, *commands: Command) -> asyncio.Future[list[Any]]:
+    """Ask, and return what will be the replies."""
+    replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+    wire.exchange(commands, replies.set_result)
+    return replies
+
+
 async def test_exchanges_at_the_same_time_get_their_own_replies(wire: Wire) -> None:
-    asked = [[("ECHO", f"{name}-{number}") for number in range(300)] for name in range(5)]
+    commands = [[("ECHO", f"{name}-{number}") for number in range(300)] for name in range(5)]
 
-    replies = await asyncio.gather(*map(wire.exchange, asked))
+    replies = await asyncio.gather(*(asked(wire, *some) for some in commands))
 
-    assert replies == [[text for _, text in one] for one in asked]
+    assert replies == [[text for _, text in some] for some in commands]
 
 
 async def test_an_error_is_the_reply_of_its_own_command(wire: Wire) -> None:
-    first, wrong, last = await wire.exchange([("ECHO", "a"), ("NO_SUCH",), ("ECHO", "b")])
+    first, wrong, last = await asked(wire, ("ECHO", "a"), ("NO_SUCH",), ("ECHO", "b"))
 
     assert (first, last) == ("a", "b")
     assert isinstance(wrong, Exception)
 
 
-@pytest.mark.parametrize("who", [0, 1], ids=["who reads", "who waits to read"])
-async def test_nobody_reads_the_replies_of_who_gave_up(wire: Wire, own: Valkey, who: int) -> None:
-    await wire.exchange([("PING",)])
-    os.kill(own.pid, signal.SIGSTOP)
-    try:
-        asked = [asyncio.create_task(wire.exchange([("ECHO", name)])) for name in ("one", "two")]
-        await until(lambda: len(wire._reading._waiters or ()) == 1, "both have written")
-        asked[who].cancel()
-        await asyncio.wait([asked[who]])
-        comes_later = asyncio.create_task(wire.exchange([("ECHO", "new")]))
-        await asyncio.wait([asked[1 - who]], timeout=5.0)
-    finally:
-        os.kill(own.pid, signal.SIGCONT)
+async def test_what_cannot_be_sent_is_refused_and_the_next_is_answered(wire: Wire) -> None:
+    await asked(wire, ("PING",))
 
-    with pytest.raises(RedisConnectionError):
-        await asked[1 - who]
-    assert await comes_later == ["new"]
+    (refused,) = await asked(wire, ("ECHO", "\ud800"))
+
+    assert isinstance(refused, UnicodeEncodeError)
+    assert await asked(wire, ("ECHO", "new")) == ["new"]
+
+
+async def test_a_reply_may_come_in_any_pieces(wire: Wire) -> None:
+    text = "ä€" * 1_000_000  # more than a socket gives at a time, and cut within characters
+
+    assert await asked(wire, ("ECHO", text), ("ECHO", "b")) == [text, "b"]
+
+
+async def test_a_wire_that_is_cut_says_so_to_all_who_wait(wire: Wire, own: Valkey) -> None:
+    await asked(wire, ("PING",))
+    waiting = [
+        asked(wire, ("BLPOP", "no-such-list", 60), ("ECHO", "a")),
+        asked(wire, ("ECHO", "b")),
+    ]
+    own.kill()
+    await asyncio.to_thread(own.start)
+
+    replies = [reply for one in waiting for reply in await one]
+
+    assert [type(reply) for reply in replies] == [RedisConnectionError] * 3
+    assert await asked(wire, ("ECHO", "new")) == ["new"]
 
 
 async def test_a_wire_that_stays_silent_is_given_up(own: Valkey) -> None:
     wire = Wire(own.socket_url, timeout_s=0.2)
+    await asked(wire, ("PING",))
     os.kill(own.pid, signal.SIGSTOP)
     try:
-        with pytest.raises(TimeoutError):
-            await wire.exchange([("PING",)])
+        (refused,) = await asked(wire, ("PING",))
+        assert isinstance(refused, TimeoutError)
         assert wire.broken
+        (refused,) = await asked(wire, ("PING",))  # nor does it answer a new connection
+        assert isinstance(refused, TimeoutError)
     finally:
         os.kill(own.pid, signal.SIGCONT)
 
-    assert await wire.exchange([("ECHO", "again")]) == ["again"]
+    assert await asked(wire, ("ECHO", "again")) == ["again"]
+    await wire.aclose()
+
+
+async def test_a_wire_that_goes_on_answering_is_not_given_up(own: Valkey) -> None:
+    wire = Wire(own.socket_url, timeout_s=0.5)
+    slow: Command = ("BLPOP", "no-such-list", 0.1)
+
+    assert await asked(wire, *[slow] * 8) == [None] * 8
     await wire.aclose()
 
 
