@@ -8,7 +8,7 @@ from typing import Any
 from hiredis import pack_command
 from redis import exceptions
 
-from shared.ledger.door import script
+from shared.ledger.script import script
 from shared.ledger.wire import connect_blocking
 
 
@@ -34,7 +34,9 @@ class Direct:
         if not self._in_use.acquire(blocking=False):
             return None
         try:
-            return self._exchange(("EVALSHA", script(name).sha, 1, root, *arguments))
+            step = script(name)
+            reply = self._exchange(("EVALSHA", step.sha, *step.arguments([(root, arguments)])))
+            return None if reply is None else list(step.answers(reply)[0])
         finally:
             self._in_use.release()
 

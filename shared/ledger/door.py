@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from redis import exceptions
 
 from shared.errors import AfterwordError, LedgerUnavailable, Misconfigured, QueueFull
 from shared.ledger.line import Answered, Command
+from shared.ledger.script import Call, Script, script
 from shared.ledger.wire import Wire
 
 #: Commands sent in one go at most: bounds how long one answer waits for the others.
@@ -27,58 +26,12 @@ _LONGEST_PAUSE_S = 1.0
 #: A connection silent for this long is given up, however patient its callers are.
 _SOCKET_S = 3.0
 
-_LUA = Path(__file__).with_name("lua")
-
-#: Steps that only add. A Redis at its `maxmemory` refuses their first write; all others may go on,
-#: or what is open could never end and nothing would ever be freed.
-_GROWING = frozenset({"submit", "replay"})
-_MAY_GO_ON = "#!lua flags=allow-oom\n"
-
-#: Calls of one script that are one command at most: others wait that long for Redis.
-_TOGETHER = 16
-
-#: Around a step that is taken many times in one command, `ARGV[2]` says how many times: each with
-#: its own arguments, all at the same time by the clock.
-_ONCE = "local function once(ARGV)\n"
-_MANY = """
-end
-local answers, times = {}, tonumber(ARGV[2])
-local each = (#ARGV - 2) / times
-for number = 1, times do
-  local first = 3 + (number - 1) * each
-  unsent = {}
-  answers[#answers + 1] = once({ broker, unpack(ARGV, first, first + each - 1) })
-end
-return answers
-"""
-
 #: Batches under way at once, if there is that much to send: one is packed or unpacked here while
 #: Redis works on the other.
 _BATCHES = 2
 
 #: A command, and who waits for the reply to it.
 Asked: TypeAlias = tuple[Command, asyncio.Future[Any]]
-
-#: The root of the shard where a script is to run, and its arguments.
-Call: TypeAlias = tuple[str, Sequence[str | float]]
-
-
-class Script:
-    """One step of the ledger: a Lua file with what all of them share in front."""
-
-    def __init__(self, name: str, *, many: bool = False) -> None:
-        shared_part = (_LUA / "ledger.lua").read_text()
-        step = (_LUA / f"{name}.lua").read_text()
-        head = "" if name in _GROWING else _MAY_GO_ON
-        self.name = name
-        self.text = head + shared_part + (_ONCE + step + _MANY if many else step)
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-@cache
-def script(name: str, *, many: bool = False) -> Script:
-    """Return the script of that name, read once: for one call, or for many in one command."""
-    return Script(name, many=many)
 
 
 class Door:
@@ -102,7 +55,7 @@ class Door:
 
         Raises `LedgerUnavailable` after the patience.
         """
-        return await self._patiently(lambda: self._send(command))
+        return await self._patiently(lambda: self._post(command))
 
     async def run(self, name: str, root: str, *arguments: str | float) -> list[Any]:
         """Run one script on the shard with that root, again and again until it is confirmed.
@@ -111,23 +64,23 @@ class Door:
         again after a lost answer is always safe. Raises `LedgerUnavailable` after the patience, and
         `QueueFull` at once if Redis has no memory left for it.
         """
-        step = script(name)
-        answer: list[Any] = await self._patiently(lambda: self._evaluate(step, root, arguments))
-        return answer
+        step, calls = script(name), [(root, arguments)]
+        (answer,) = await self._patiently(lambda: self._evaluate(step, calls))
+        return list(answer)
 
     async def run_all(self, name: str, calls: Iterable[Call]) -> list[Any]:
         """Run one script once for each (root, arguments); return an answer or an error for each.
 
-        The same as many runs at once, for less: many are one command, and only what was not
+        The same as many runs at once, for less: many may be one command, and only what was not
         confirmed costs a run of its own. The first argument is the same for all of one root, and
         all have as many.
         """
-        asked, answers = list[Call](), dict[int, Any]()
+        step, asked, answers = script(name), list[Call](), dict[int, Any]()
         remaining = iter(calls)
         async with asyncio.TaskGroup() as tasks:
             while part := list(islice(remaining, BATCH)):
-                for together in _together(part, len(asked)):
-                    tasks.create_task(self._run_together(name, together, answers))
+                for together in _together(part, len(asked), step.most):
+                    tasks.create_task(self._take_together(step, together, answers))
                 asked += part
                 await asyncio.sleep(0)  # let them begin
                 await asyncio.sleep(0)  # and Redis too
@@ -135,18 +88,13 @@ class Door:
             await self._once_more(name, call, answers[number]) for number, call in enumerate(asked)
         ]
 
-    async def _run_together(
-        self, name: str, calls: Mapping[int, Call], answers: dict[int, Any]
+    async def _take_together(
+        self, step: Script, calls: Mapping[int, Call], answers: dict[int, Any]
     ) -> None:
-        """Run one script for each call with one command; an error of it is the answer to all."""
-        root, shared, each = _as_one(list(calls.values()))
+        """Take a step for each call with one command; an error of it is the answer to all."""
         told: list[Any]
         try:
-            if len(calls) == 1:
-                told = [await self._evaluate(script(name), root, [shared, *each])]
-            else:
-                step = script(name, many=True)
-                told = await self._evaluate(step, root, [shared, len(calls), *each])
+            told = await self._evaluate(step, list(calls.values()))
         except (AfterwordError, exceptions.RedisError) as error:
             told = [error] * len(calls)
         answers |= zip(calls, told, strict=True)
@@ -177,17 +125,12 @@ class Door:
             reason = f"AFTERWORD_REDIS_URL: Redis did not confirm within {waited}"
             raise LedgerUnavailable(reason) from None
 
-    async def _evaluate(
-        self, step: Script, root: str, arguments: Sequence[str | float]
-    ) -> list[Any]:
+    async def _evaluate(self, step: Script, calls: Sequence[Call]) -> list[Any]:
         try:
-            answer: list[Any] = await self._send(("EVALSHA", step.sha, 1, root, *arguments))
+            reply = await self._post(("EVALSHA", step.sha, *step.arguments(calls)))
         except exceptions.NoScriptError:
-            answer = await self._send(("EVAL", step.text, 1, root, *arguments))
-        return answer
-
-    async def _send(self, command: Command) -> Any:
-        return await self._post(command)
+            reply = await self._post(("EVAL", step.text, *step.arguments(calls)))
+        return step.answers(reply)
 
     def _post(self, command: Command) -> asyncio.Future[Any]:
         """Put a command among those that wait; see to it that they are sent."""
@@ -221,20 +164,14 @@ class Door:
         self._wire.exchange(commands, answered)
 
 
-def _together(part: Sequence[Call], before: int) -> Iterator[dict[int, Call]]:
+def _together(part: Sequence[Call], before: int, most: int) -> Iterator[dict[int, Call]]:
     """Divide calls into those that may be one command; number them on from those before."""
     of_root = defaultdict[str, list[int]](list)
     for number, (root, _) in enumerate(part):
         of_root[root].append(number)
     for numbers in of_root.values():
-        for start in range(0, len(numbers), _TOGETHER):
-            yield {before + number: part[number] for number in numbers[start : start + _TOGETHER]}
-
-
-def _as_one(calls: Sequence[Call]) -> tuple[str, str | float, list[str | float]]:
-    """Return the root of all, the argument that they share, and the others of each in a row."""
-    root, (shared, *_) = calls[0]
-    return root, shared, [value for _, arguments in calls for value in arguments[1:]]
+        for start in range(0, len(numbers), most):
+            yield {before + number: part[number] for number in numbers[start : start + most]}
 
 
 async def _until_it_works(attempt: Callable[[], Awaitable[Any]], wrong: list[str]) -> Any:

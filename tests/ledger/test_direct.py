@@ -111,7 +111,11 @@ def test_the_answer_to_one_that_was_interrupted_is_not_that_of_the_next(
     with own.client() as client:
         monkeypatch.setattr(
             "shared.ledger.direct.script",
-            lambda text: SimpleNamespace(sha=client.script_load(text)),
+            lambda text: SimpleNamespace(
+                sha=client.script_load(text),
+                arguments=lambda calls: (1, calls[0][0]),
+                answers=lambda reply: [reply],
+            ),
         )
         with monkeypatch.context() as patch:
             patch.setattr(direct._connection, "read_response", interrupted)

@@ -13,8 +13,9 @@ import pytest
 from redis.exceptions import ResponseError
 
 from shared.errors import LedgerUnavailable, Misconfigured, QueueFull
-from shared.ledger.door import Door, script
+from shared.ledger.door import Door
 from shared.ledger.ledger import Ledger
+from shared.ledger.script import script
 from shared.settings import Settings
 from tests.standins.book import Book, asking, reply_to, submit
 from tests.standins.proxy import Proxy
@@ -225,7 +226,7 @@ async def test_a_passing_trouble_is_waited_for(door: Door, own: Valkey, word: st
         f"return redis.error_reply('{word}')"
     )
 
-    answer = await door._patiently(lambda: door._send(("EVAL", text, 1, root)))
+    answer = await door._patiently(lambda: door._post(("EVAL", text, 1, root)))
 
     assert answer == "done"
 

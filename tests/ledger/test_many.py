@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from shared.errors import KeyReused, QueueFull
-from shared.ledger.door import Door, script
+from shared.ledger.door import Door
 from shared.ledger.jobs import Jobs
 from shared.ledger.ledger import Ledger
 from shared.ledger.records import Submitted
+from shared.ledger.script import script
 from shared.ledger.shard import Shards
 from shared.settings import Settings
-from tests.standins.book import Book, asking
+from tests.standins.book import Book, asking, lane_of
 from tests.standins.proxy import Proxy
 from tests.standins.valkey import Valkey
 
@@ -48,6 +49,7 @@ async def test_they_are_few_commands(jobs: Jobs, valkey: Valkey, book: Book) -> 
 
     assert accepted(told) == [job_id for job_id, _ in again]
     assert calls == 19
+    assert book.lane(lane_of()) == [job_id for job_id, _ in asked + again], "in their order"
     assert sorted(book.hinted("replies.3")) == sorted(job_id for job_id, _ in asked + again)
 
 
@@ -77,6 +79,22 @@ async def test_one_key_among_them_is_one_job(jobs: Jobs, book: Book) -> None:
     assert book.hinted("replies.3") == [first.job_id]
 
 
+async def test_one_may_end_another_of_the_same_command(jobs: Jobs, book: Book) -> None:
+    """What is kept back for the first is not written after the second has ended it."""
+    talk = asking(conversation_id="c", when_busy="interrupt")
+    asked = [(jobs.new_id(one), one) for one in [asking(), talk, talk, asking()]]
+
+    await jobs.submit_all(asked)
+
+    (alone, _), (ended, _), (last, _), (other, _) = asked
+    assert book.job(ended)["state"] == "cancelled"
+    assert book.counts()["job:queued:default"] == 3
+    assert sorted(book.hinted("replies.3")) == sorted([alone, ended, last, other])
+    for name in ("open", "hinted:replies.3"):
+        held = book.redis.zrange(f"{book.keys.root}:{name}", 0, -1)
+        assert sorted(held) == sorted([alone, last, other])
+
+
 async def test_each_hint_is_handed_out_once_if_the_broker_is_elsewhere(settings: Settings) -> None:
     sent: list[str] = []
 
@@ -100,7 +118,7 @@ async def test_those_whose_answer_is_lost_are_one_job_each(
         Ledger(settings.model_copy(update={"redis_url": line.url}), patience_s=5.0) as ledger,
     ):
         await ledger.jobs.submit(ledger.jobs.new_id(asking()), asking())
-        line.lose_answer_to(script("submit", many=True).sha.encode())
+        line.lose_answer_to(script("submit").sha.encode())
         asked = [(ledger.jobs.new_id(one), one) for one in [asking()] * COUNT]
         told = await ledger.jobs.submit_all(asked)
 

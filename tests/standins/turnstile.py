@@ -15,7 +15,7 @@ from typing import Literal, Self
 
 import hiredis
 
-from shared.ledger.door import script
+from shared.ledger.script import script
 
 Phase = Literal["before", "after"]
 
@@ -24,7 +24,8 @@ HINT = "hint"
 END_OF_ANSWER = "claude:end"
 
 _LUA = Path(__file__).parents[2] / "shared" / "ledger" / "lua"
-_BY_SHA = {script(file.stem).sha: file.stem for file in _LUA.glob("*.lua") if file.stem != "ledger"}
+_STEPS = {file.stem for file in _LUA.glob("*.lua")} - {"ledger", "together"}
+_BY_SHA = {script(name).sha: name for name in _STEPS}
 
 #: What a request is called, by the beginning of its head.
 _REQUESTS = (

@@ -93,9 +93,9 @@ local function queue_key(agenda)
 end
 
 -- The message that Celery's worker expects, as in shared/hints.py: ids need no escaping.
-local function envelope(queue, step, id)
+local function envelope(queue, step, id, number)
   local task = queue == 'memories' and 'afterword.write' or 'afterword.run'
-  local tag = id .. '.' .. next_number()
+  local tag = id .. '.' .. number
   return '{"body":"[[\\"' .. id .. '\\"],{},{}]","content-type":"application/json",'
     .. '"headers":{"task":"' .. task .. '","id":"' .. tag
     .. '"},"properties":{"delivery_info":{"exchange":"","routing_key":"' .. queue
@@ -110,7 +110,7 @@ local function push(agenda, id)
     return
   end
   local list, queue, step = queue_key(agenda)
-  redis.call('LPUSH', list, envelope(queue, step, id))
+  redis.call('LPUSH', list, envelope(queue, step, id, next_number()))
 end
 
 local function hint(agenda, id)

@@ -1,4 +1,5 @@
--- Accept a job: its record, its place in the lane, its idempotency key and its hint, at once.
+-- Accept a job: its record, its place in the lane, its idempotency key and its hint, at once; many
+-- of them in one command (together.lua).
 --   ARGV[2] job id  [3] lane id  [4] tenant  [5] body, JSON  [6] lifetime, ms
 --   [7] fingerprint of the body  [8] idempotency key, hashed, or ''  [9] its lifetime, ms
 --   [10] turn state to begin with: awaited | none  [11] agenda  [12] most open jobs  [13] version
@@ -11,6 +12,7 @@ local id, lane, tenant, turn, talk = ARGV[2], ARGV[3], ARGV[4], ARGV[10], ARGV[1
 local idem = root .. ':idem:' .. ARGV[8]
 
 if redis.call('EXISTS', job_key(id)) == 1 then return answer('same', id) end
+if talk ~= '' or ARGV[18] then write_kept() end
 local failed, said = ARGV[18], now
 if failed then
   local letter = redis.call('HMGET', job_key(failed), 'state', 'body', 'created', 'replayed_as', 'run',
@@ -26,7 +28,7 @@ if ARGV[8] ~= '' then
   local known = redis.call('HMGET', idem, 'job', 'fingerprint')
   if known[1] then return answer(known[2] == ARGV[7] and 'same' or 'reused', known[1]) end
 end
-if redis.call('ZCARD', OPEN) >= tonumber(ARGV[12]) then return answer('full', id) end
+if count_open() >= tonumber(ARGV[12]) then return answer('full', id) end
 if ARGV[15] == 'reject' and first_in_line(talk, 'inf') then return answer('busy', id) end
 if ARGV[15] == 'interrupt' then
   for _, other in ipairs(redis.call('ZRANGE', line_key(talk), 0, -1)) do
@@ -38,17 +40,18 @@ if ARGV[15] == 'interrupt' then
   end
 end
 
-local seq, deadline = next_number(), now + ARGV[6]
+local seq, deadline = next_of_many(), now + ARGV[6]
 redis.call('HSET', job_key(id), 'v', ARGV[13], 'state', 'queued', 'turn', turn, 'tenant', tenant,
   'lane', lane, 'agenda', ARGV[11], 'body', ARGV[5], 'seq', seq, 'created', said,
   'deadline', deadline, 'attempts', 0)
-redis.call('ZADD', OPEN, deadline, id)
+later('ZADD', OPEN, deadline, id)
+open = open + 1
 if talk ~= '' then
   redis.call('HSET', job_key(id), 'talk', talk, 'lined', 1)
   redis.call('ZADD', line_key(talk), seq, id)
 end
-tally('job', tenant, nil, 'queued')
-tally('turn', tenant, nil, turn)
+tally_later('job:queued:' .. tenant)
+tally_later('turn:' .. turn .. ':' .. tenant)
 if turn == 'awaited' then redis.call('ZADD', lane_key(lane), seq, id) end
 if ARGV[8] ~= '' then
   redis.call('HSET', idem, 'job', id, 'fingerprint', ARGV[7])
@@ -61,7 +64,7 @@ if failed then
   redis.call('ZREM', FAILED, failed)
 end
 if talk == '' or not steps_aside(id, ARGV[11], talk, seq) then
-  redis.call('ZADD', place('hinted', ARGV[11]), now, id)  -- it was in no other place before
-  push(ARGV[11], id)
+  later('ZADD', place('hinted', ARGV[11]), now, id)  -- it was in no other place before
+  push_later(ARGV[11], id, seq)
 end
 return answer('new', id)
