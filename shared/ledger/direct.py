@@ -8,7 +8,7 @@ from typing import Any
 from hiredis import pack_command
 from redis import exceptions
 
-from shared.ledger.script import script
+from shared.ledger.script import Step, command_of
 from shared.ledger.wire import connect_blocking
 
 
@@ -34,9 +34,7 @@ class Direct:
         if not self._in_use.acquire(blocking=False):
             return None
         try:
-            step = script(name)
-            reply = self._exchange(("EVALSHA", step.sha, *step.arguments([(root, arguments)])))
-            return None if reply is None else list(step.answers(reply)[0])
+            return self._exchange(command_of([Step(name, root, arguments)]))
         finally:
             self._in_use.release()
 

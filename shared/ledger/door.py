@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeAlias
 
 from redis import exceptions
 
 from shared.errors import AfterwordError, LedgerUnavailable, Misconfigured, QueueFull
 from shared.ledger.line import Answered, Command
-from shared.ledger.script import Call, Script, script
+from shared.ledger.script import MOST, Step, command_of
 from shared.ledger.wire import Wire
 
 #: Commands sent in one go at most: bounds how long one answer waits for the others.
@@ -30,8 +30,11 @@ _SOCKET_S = 3.0
 #: Redis works on the other.
 _BATCHES = 2
 
-#: A command, and who waits for the reply to it.
-Asked: TypeAlias = tuple[Command, asyncio.Future[Any]]
+#: The root of the shard where a script is to run, and its arguments.
+Call: TypeAlias = tuple[str, Sequence[str | float]]
+
+#: What is asked, and who waits for the answer; of those that are one command, a list.
+Asked: TypeAlias = tuple[Command | Step, asyncio.Future[Any]]
 
 
 class Door:
@@ -47,7 +50,7 @@ class Door:
         self._patience_s = patience_s
         self._wire = Wire(url, timeout_s=min(patience_s, _SOCKET_S))
         self._waiting: deque[Asked] = deque()
-        self._under_way: list[list[Asked]] = []
+        self._under_way: list[list[list[Asked]]] = []
         self._called = False
 
     async def call(self, *command: str | float) -> Any:
@@ -64,9 +67,9 @@ class Door:
         again after a lost answer is always safe. Raises `LedgerUnavailable` after the patience, and
         `QueueFull` at once if Redis has no memory left for it.
         """
-        step, calls = script(name), [(root, arguments)]
-        (answer,) = await self._patiently(lambda: self._evaluate(step, calls))
-        return list(answer)
+        step = Step(name, root, arguments)
+        answer: list[Any] = await self._patiently(lambda: self._post(step))
+        return answer
 
     async def run_all(self, name: str, calls: Iterable[Call]) -> list[Any]:
         """Run one script once for each (root, arguments); return an answer or an error for each.
@@ -75,29 +78,17 @@ class Door:
         confirmed costs a run of its own. The first argument is the same for all of one root, and
         all have as many.
         """
-        step, asked, answers = script(name), list[Call](), dict[int, Any]()
+        asked, futures = list[Call](), list[asyncio.Future[Any]]()
         remaining = iter(calls)
-        async with asyncio.TaskGroup() as tasks:
-            while part := list(islice(remaining, BATCH)):
-                for together in _together(part, len(asked), step.most):
-                    tasks.create_task(self._take_together(step, together, answers))
-                asked += part
-                await asyncio.sleep(0)  # let them begin
-                await asyncio.sleep(0)  # and Redis too
+        while part := list(islice(remaining, BATCH)):
+            asked += part
+            futures += [self._post(Step(name, root, tuple(each))) for root, each in part]
+            await asyncio.sleep(0)  # Redis can begin
+        answers = await asyncio.gather(*futures, return_exceptions=True)
         return [
-            await self._once_more(name, call, answers[number]) for number, call in enumerate(asked)
+            await self._once_more(name, call, answer)
+            for call, answer in zip(asked, answers, strict=True)
         ]
-
-    async def _take_together(
-        self, step: Script, calls: Mapping[int, Call], answers: dict[int, Any]
-    ) -> None:
-        """Take a step for each call with one command; an error of it is the answer to all."""
-        told: list[Any]
-        try:
-            told = await self._evaluate(step, list(calls.values()))
-        except (AfterwordError, exceptions.RedisError) as error:
-            told = [error] * len(calls)
-        answers |= zip(calls, told, strict=True)
 
     async def _once_more(self, name: str, call: Call, answer: Any) -> Any:
         if not isinstance(answer, Exception):
@@ -110,8 +101,9 @@ class Door:
 
     async def aclose(self) -> None:
         """Close the connection; what waits or is under way is cancelled."""
-        for batch in (self._waiting, *self._under_way):
-            _cancel(batch)
+        under_way = (one for batch in self._under_way for one in batch)
+        for _, future in chain(self._waiting, *under_way):
+            future.cancel()
         await self._wire.aclose()
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
@@ -125,18 +117,11 @@ class Door:
             reason = f"AFTERWORD_REDIS_URL: Redis did not confirm within {waited}"
             raise LedgerUnavailable(reason) from None
 
-    async def _evaluate(self, step: Script, calls: Sequence[Call]) -> list[Any]:
-        try:
-            reply = await self._post(("EVALSHA", step.sha, *step.arguments(calls)))
-        except exceptions.NoScriptError:
-            reply = await self._post(("EVAL", step.text, *step.arguments(calls)))
-        return step.answers(reply)
-
-    def _post(self, command: Command) -> asyncio.Future[Any]:
-        """Put a command among those that wait; see to it that they are sent."""
+    def _post(self, ask: Command | Step) -> asyncio.Future[Any]:
+        """Put it among what waits; see to it that it is sent."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((command, future))
+        self._waiting.append((ask, future))
         if not self._called:
             self._called = True
             loop.call_soon(self._flush)  # and not at once: others ask in this turn of the loop too
@@ -147,31 +132,58 @@ class Door:
         self._called = False
         while self._waiting and len(self._under_way) < _BATCHES:
             count = min(BATCH, len(self._waiting))
-            batch = [self._waiting.popleft() for _ in range(count)]
-            batch = [asked for asked in batch if not asked[1].done()]
+            batch = _as_commands(self._waiting.popleft() for _ in range(count))
             if batch:
                 self._under_way.append(batch)
-                self._exchange([command for command, _ in batch], partial(self._answered, batch))
+                self._exchange([_command_of(one) for one in batch], partial(self._heard, batch))
 
-    def _answered(self, batch: list[Asked], replies: Sequence[Any]) -> None:
+    def _heard(self, batch: list[list[Asked]], replies: Sequence[Any]) -> None:
         self._under_way.remove(batch)
-        for (_, future), reply in zip(batch, replies, strict=True):
-            _resolve(future, reply)
+        for asked, reply in zip(batch, replies, strict=True):
+            self._tell(asked, reply)
         self._flush()
+
+    def _tell(self, asked: list[Asked], reply: Any) -> None:
+        """Tell all who wait for one command's reply, or ask anew with the text of the script."""
+        if isinstance(reply, exceptions.NoScriptError):
+            for step, future in asked:
+                assert isinstance(step, Step), "a plain command has no script"
+                self._waiting.append((step._replace(whole=True), future))
+        elif isinstance(reply, Exception) or len(asked) == 1:
+            for _, future in asked:
+                _resolve(future, reply)
+        else:
+            for (_, future), answer in zip(asked, reply, strict=True):
+                _resolve(future, answer)
 
     def _exchange(self, commands: Sequence[Command], answered: Answered) -> None:
         """Send commands in one go."""
         self._wire.exchange(commands, answered)
 
 
-def _together(part: Sequence[Call], before: int, most: int) -> Iterator[dict[int, Call]]:
-    """Divide calls into those that may be one command; number them on from those before."""
-    of_root = defaultdict[str, list[int]](list)
-    for number, (root, _) in enumerate(part):
-        of_root[root].append(number)
-    for numbers in of_root.values():
-        for start in range(0, len(numbers), most):
-            yield {before + number: part[number] for number in numbers[start : start + most]}
+def _as_commands(asked: Iterable[Asked]) -> list[list[Asked]]:
+    """Put together what can be one command; leave out what nobody waits for any more."""
+    commands: list[list[Asked]] = []
+    open_ones: dict[object, list[Asked]] = {}
+    for ask, future in asked:
+        if future.done():
+            continue
+        company = ask.company if isinstance(ask, Step) else None
+        together = open_ones.get(company) if company else None
+        if together is None or len(together) == MOST:
+            together = []
+            commands.append(together)
+            if company:
+                open_ones[company] = together
+        together.append((ask, future))
+    return commands
+
+
+def _command_of(asked: list[Asked]) -> Command:
+    first, _ = asked[0]
+    if not isinstance(first, Step):
+        return first
+    return command_of([step for step, _ in asked if isinstance(step, Step)])
 
 
 async def _until_it_works(attempt: Callable[[], Awaitable[Any]], wrong: list[str]) -> Any:
@@ -183,11 +195,6 @@ async def _until_it_works(attempt: Callable[[], Awaitable[Any]], wrong: list[str
             wrong.append(str(error))
         await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 no secret
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-
-
-def _cancel(calls: Iterable[Asked]) -> None:
-    for _, future in calls:
-        future.cancel()
 
 
 def _resolve(future: asyncio.Future[Any], reply: Any) -> None:

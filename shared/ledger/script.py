@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import NamedTuple
 
-#: The root of the shard where a step is to be taken, and its arguments.
-Call: TypeAlias = tuple[str, Sequence[str | float]]
+from shared.ledger.line import Command
 
 _LUA = Path(__file__).with_name("lua")
 
@@ -19,48 +18,61 @@ _LUA = Path(__file__).with_name("lua")
 _GROWING = frozenset({"submit", "replay"})
 _MAY_GO_ON = "#!lua flags=allow-oom\n"
 
-#: Steps that one command can take many times, and where they stand in `together.lua`.
+#: Steps that one command can take many times: what stands in front of them says how they write.
 _TOGETHER = frozenset({"submit"})
 _PLACE = "--<< the step\n"
 
 #: Times of one command at most: others wait that long for Redis.
-_MOST = 16
+MOST = 16
 
 
 class Script:
-    """One step: its text, the name by which Redis knows it, and how it is called."""
+    """The text of a step, for one call or for many, and the name by which Redis knows it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, many: bool = False) -> None:
         head = "" if name in _GROWING else _MAY_GO_ON
-        text = _lua(name)
-        self._together = name in _TOGETHER
-        if self._together:
-            text = _lua("together").replace(_PLACE, text)
-        self.text = head + _lua("ledger") + text
+        step = _lua(name)
+        if name in _TOGETHER:
+            step = _lua("together").replace(_PLACE, step) if many else _lua("alone") + step
+        self.text = head + _lua("ledger") + step
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-        #: How often one command may take it.
-        self.most = _MOST if self._together else 1
-
-    def arguments(self, calls: Sequence[Call]) -> Iterator[str | float]:
-        """Yield what Redis is told behind the script's name, for at most `most` calls of a shard.
-
-        The first argument is the same for all of them, and all have as many.
-        """
-        root, first = calls[0]
-        if not self._together:
-            return chain((1, root), first)
-        each = chain.from_iterable(arguments[1:] for _, arguments in calls)
-        return chain((1, root, first[0], len(calls)), each)
-
-    def answers(self, reply: Any) -> list[Any]:
-        """Return the answer to each call."""
-        return list(reply) if self._together else [reply]
 
 
 @cache
-def script(name: str) -> Script:
+def script(name: str, *, many: bool = False) -> Script:
     """Return the script of that name, read once."""
-    return Script(name)
+    return Script(name, many=many)
+
+
+class Step(NamedTuple):
+    """One call of a script, on the shard with that root.
+
+    With `whole` Redis is told its text, since it does not know the name.
+    """
+
+    name: str
+    root: str
+    arguments: tuple[str | float, ...]
+    whole: bool = False
+
+    @property
+    def company(self) -> object:
+        """Return what is equal for those that can be one command; None if it goes alone."""
+        if self.name not in _TOGETHER:
+            return None
+        # The first argument is the same for all, and all have as many.
+        return self.name, self.root, self.arguments[0], len(self.arguments), self.whole
+
+
+def command_of(steps: Sequence[Step]) -> Command:
+    """Return the one command for steps that keep company."""
+    name, root, arguments, whole = steps[0]
+    step = script(name, many=len(steps) > 1)
+    call = ("EVAL", step.text) if whole else ("EVALSHA", step.sha)
+    if len(steps) == 1:
+        return (*call, 1, root, *arguments)
+    each = chain.from_iterable(one.arguments[1:] for one in steps)
+    return (*call, 1, root, arguments[0], len(steps), *each)
 
 
 def _lua(name: str) -> str:

@@ -110,12 +110,8 @@ def test_the_answer_to_one_that_was_interrupted_is_not_that_of_the_next(
     root, direct = "afterword:{00}", Direct(own.url, timeout_s=5.0)
     with own.client() as client:
         monkeypatch.setattr(
-            "shared.ledger.direct.script",
-            lambda text: SimpleNamespace(
-                sha=client.script_load(text),
-                arguments=lambda calls: (1, calls[0][0]),
-                answers=lambda reply: [reply],
-            ),
+            "shared.ledger.script.script",
+            lambda text, many: SimpleNamespace(sha=client.script_load(text)),
         )
         with monkeypatch.context() as patch:
             patch.setattr(direct._connection, "read_response", interrupted)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from redis.exceptions import ResponseError
 
 from shared.errors import KeyReused, QueueFull
 from shared.ledger.door import Door
-from shared.ledger.jobs import Jobs
+from shared.ledger.jobs import Jobs, _hashed
 from shared.ledger.ledger import Ledger
 from shared.ledger.records import Submitted
 from shared.ledger.script import script
@@ -95,6 +97,45 @@ async def test_one_may_end_another_of_the_same_command(jobs: Jobs, book: Book) -
         assert sorted(held) == sorted([alone, last, other])
 
 
+async def test_what_fails_for_one_fails_for_no_other(jobs: Jobs, book: Book) -> None:
+    book.redis.set(f"{book.keys.root}:idem:{_hashed('default', 'k')}", "not a hash")
+    requests = [asking(), asking(idempotency_key="k"), asking()]
+    told = await asyncio.gather(
+        *(jobs.submit(jobs.new_id(one), one) for one in requests), return_exceptions=True
+    )
+
+    assert [type(one) for one in told] == [Submitted, ResponseError, Submitted]
+    assert book.hinted("replies.3") == accepted(told)
+    assert book.counts()["job:queued:default"] == 2
+
+
+async def test_a_replay_among_them_is_a_command_of_its_own(jobs: Jobs, book: Book) -> None:
+    request = asking()
+    told = await asyncio.gather(
+        jobs.submit(jobs.new_id(request), request),
+        jobs.submit_again(f"j00_{7:032x}", request.body(), "run"),
+        jobs.submit(jobs.new_id(request), request),
+    )
+
+    assert told[1] == "gone"
+    assert book.hinted("replies.3") == accepted(told)
+
+
+async def test_those_who_ask_at_the_same_time_are_few_commands(
+    jobs: Jobs, valkey: Valkey, book: Book
+) -> None:
+    await asyncio.gather(*(jobs.submit(jobs.new_id(asking()), asking()) for _ in range(32)))
+    with valkey.client() as client:
+        client.config_resetstat()
+        told = await asyncio.gather(
+            *(jobs.submit(jobs.new_id(asking()), asking()) for _ in range(32))
+        )
+        calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    assert calls == 2
+    assert len(set(accepted(told)) & set(book.hinted("replies.3"))) == 32
+
+
 async def test_each_hint_is_handed_out_once_if_the_broker_is_elsewhere(settings: Settings) -> None:
     sent: list[str] = []
 
@@ -118,7 +159,7 @@ async def test_those_whose_answer_is_lost_are_one_job_each(
         Ledger(settings.model_copy(update={"redis_url": line.url}), patience_s=5.0) as ledger,
     ):
         await ledger.jobs.submit(ledger.jobs.new_id(asking()), asking())
-        line.lose_answer_to(script("submit").sha.encode())
+        line.lose_answer_to(script("submit", many=True).sha.encode())
         asked = [(ledger.jobs.new_id(one), one) for one in [asking()] * COUNT]
         told = await ledger.jobs.submit_all(asked)
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LUA = Path(door.__file__).with_name("lua")
-SHARED, TOGETHER = "ledger", "together"
-STEPS = sorted({path.stem for path in LUA.glob("*.lua")} - {SHARED, TOGETHER})
+SHARED, ALONE, TOGETHER = "ledger", "alone", "together"
+STEPS = sorted({path.stem for path in LUA.glob("*.lua")} - {SHARED, ALONE, TOGETHER})
 SOURCES = {path.stem: path.read_text() for path in LUA.parent.glob("*.py")}
 ROOT = "ns:{0a}"
 PRIORITIES = {"high": 0, "normal": 3, "low": 6}
@@ -31,7 +31,7 @@ def evaluate(book: Book, body: str, *arguments: str | int, broker: str = "b:") -
     return book.redis.eval(text, 1, f"{book.keys.root}", broker, *arguments)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("name", [SHARED, TOGETHER, *STEPS])
+@pytest.mark.parametrize("name", [SHARED, ALONE, TOGETHER, *STEPS])
 def test_every_script_begins_with_what_it_does_and_takes(name: str) -> None:
     lines = (LUA / f"{name}.lua").read_text().splitlines()
     head = list(itertools.takewhile(lambda line: line.startswith("--"), lines))
@@ -107,7 +107,7 @@ def test_the_message_is_the_same_byte_by_byte(book: Book, queue: str, step: int,
 
 @pytest.mark.redis
 def test_no_two_messages_have_the_same_name(book: Book) -> None:
-    evaluate(book, "push('replies.0', 'j') push('replies.0', 'j')")
+    evaluate(book, "hint('replies.0', 'j') hint('replies.0', 'j')")
 
     assert len(set(book.redis.lrange("b:replies", 0, -1))) == 2
 

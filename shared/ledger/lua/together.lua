@@ -1,7 +1,7 @@
 -- Around a step that one command takes many times, each with its own arguments, at the same time by
 -- the clock. What they all write to the same keys is kept back, and written with one command a key.
 --   ARGV[2] how many times  then the arguments of each, as many for all
--- Answers as often as it is taken.
+-- Answers as often as it is taken; what fails is the answer to that one, and the others go on.
 local times = tonumber(ARGV[2])
 
 local kept, keys_kept = {}, {}
@@ -43,7 +43,7 @@ local function next_of_many()
 end
 
 local function push_later(agenda, id, number)
-  if broker == '-' then return push(agenda, id) end
+  if broker == '-' then return push(agenda, id, number) end
   local list, queue, step = queue_key(agenda)
   later('LPUSH', list, envelope(queue, step, id, number))
 end
@@ -56,7 +56,8 @@ local answers, each = {}, (#ARGV - 2) / times
 for number = 1, times do
   local first = 3 + (number - 1) * each
   unsent = {}
-  answers[number] = once({ broker, unpack(ARGV, first, first + each - 1) })
+  local done, told = pcall(once, { broker, unpack(ARGV, first, first + each - 1) })
+  answers[number] = done and told or { err = type(told) == 'table' and told.err or told }
 end
 write_kept()
 return answers
