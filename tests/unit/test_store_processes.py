@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.standins.memory_store import found, opener, texts
 from tests.standins.waiting import wait_until
+from workers.embedded.database import Database
 from workers.embedded.store import SqliteStore
 
 
@@ -63,6 +67,27 @@ def test_processes_may_make_and_fill_one_file_at_once(
         most = EACH * WRITERS.count(owner)
         assert len(texts(reader, owner)) == most
         assert sorted(found(reader, owner, "memory", most + 1)) == sorted(texts(reader, owner))
+
+
+def test_a_new_file_that_another_is_making_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    class Waits(sqlite3.Connection):
+        """Lets the other end where it is to be waited for."""
+
+        def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+            if statement == "BEGIN IMMEDIATE":
+                other.execute("COMMIT")
+            return super().execute(statement, *parameters)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Waits))
+
+    with Database(path).reading() as sql:
+        assert sql.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    other.close()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,11 +112,27 @@ class Database:
 
 
 def _prepare(sql: sqlite3.Connection) -> None:
-    (mode,) = sql.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode != "wal":
+    if _to_wal(sql) != "wal":
         raise Misconfigured("AFTERWORD_DATA_DIR", "its file system cannot share a database")
     for pragma in _PRAGMAS:
         sql.execute(pragma)
+
+
+def _to_wal(sql: sqlite3.Connection) -> str:
+    """Choose the journal of a file that others may be opening for the first time too.
+
+    Where one of them is about to write, SQLite refuses at once; to write, it waits for its turn.
+    """
+    give_up = time.monotonic() + BUSY_S
+    while True:
+        try:
+            (mode,) = sql.execute("PRAGMA journal_mode = WAL").fetchone()
+            return str(mode)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+        sql.execute("BEGIN IMMEDIATE")
+        sql.execute("ROLLBACK")
 
 
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
