@@ -119,7 +119,7 @@ class Afterword:
         """Start it, with further settings of its own, for that kind of work."""
         self.name = name
         self.stage = stage
-        self._environ = {
+        self.environ = {
             "AFTERWORD_REDIS_URL": stage.redis(database),
             "AFTERWORD_MEMORY": "hosted",
             "AFTERWORD_CONCURRENCY": str(in_flight),
@@ -132,11 +132,11 @@ class Afterword:
             "MEM0_HOST": stage.provider,
             **environ,
         }
-        self.settings = Settings.load(self._environ)
+        self.settings = Settings.load(self.environ)
         self._redis: Any = Redis.from_url(stage.redis(database), decode_responses=True)
         self._jobs: dict[str, list[AsyncJob]] = {}
         argv = [sys.executable, "-m", "celery", "-A", "workers.app:app", "worker"]
-        self.crew = stage.crew([*argv, "-Q", queue, "--loglevel", "ERROR"], self._environ)
+        self.crew = stage.crew([*argv, "-Q", queue, "--loglevel", "ERROR"], self.environ)
 
     def submit(self, run: str, count: int) -> None:
         """Queue jobs through the producer."""

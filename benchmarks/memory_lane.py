@@ -57,14 +57,14 @@ def section(told: Told) -> Finding:
 
 def _cost(stage: Stage, told: Told) -> tuple[float, float]:
     """Return our CPU of a turn over the bare calls', and turns a second."""
-    talks = _halted(Afterword(stage, 0))
-    writes = _halted(Afterword(stage, 0, environ=_ONE_BY_ONE, queue="memories"))
+    talks = halted(Afterword(stage, 0))
+    writes = halted(Afterword(stage, 0, environ=_ONE_BY_ONE, queue="memories"))
     # Its first run waits until it is ready.
     bare = Floor(stage, "mem0's calls", "floor", "adds", database=1)
     ratios, rates = [], []
     for number in range(told.rounds + 1):  # the first one warms up
-        _talk(talks, f"cost{number}", told.jobs, users=told.jobs)
-        ours_s, seconds = _stored(writes, told.jobs)
+        talk(talks, f"cost{number}", told.jobs, users=told.jobs)
+        ours_s, seconds = stored(writes, told.jobs)
         before, cpu_s = bare.answered(), bare.crew.cpu_s
         bare.submit(f"cost{number}", told.jobs)
         bare.crew.go()
@@ -77,19 +77,19 @@ def _cost(stage: Stage, told: Told) -> tuple[float, float]:
 
 def _burst(stage: Stage) -> float:
     """Return adds a turn when each user has many turns waiting."""
-    talks = _halted(Afterword(stage, 2))
-    writes = _halted(Afterword(stage, 2, environ=_EIGHT, queue="memories"))
+    talks = halted(Afterword(stage, 2))
+    writes = halted(Afterword(stage, 2, environ=_EIGHT, queue="memories"))
     count = _USERS * _TURNS_OF_ONE
-    _talk(talks, "burst", count, users=_USERS)
+    talk(talks, "burst", count, users=_USERS)
     before = stage.ask_provider("adds")
-    _stored(writes, count)
+    stored(writes, count)
     return (stage.ask_provider("adds") - before) / count
 
 
 def _flood(stage: Stage, told: Told, count: int) -> tuple[list[Added], list[Added]]:
     """Return runs without and with so many turns pending; no memory worker is there."""
-    calm, flooded = (_halted(Afterword(stage, number, environ=_FLOODED)) for number in range(2))
-    _talk(flooded, "flood", count, users=count)
+    calm, flooded = (halted(Afterword(stage, number, environ=_FLOODED)) for number in range(2))
+    talk(flooded, "flood", count, users=count)
     runs: tuple[list[Added], list[Added]] = ([], [])
     for number in range(told.rounds + 1):
         for ours, found in zip((calm, flooded), runs, strict=True):
@@ -100,13 +100,14 @@ def _flood(stage: Stage, told: Told, count: int) -> tuple[list[Added], list[Adde
     return runs[0][1:], runs[1][1:]
 
 
-def _halted(ours: Afterword) -> Afterword:
+def halted(ours: Afterword) -> Afterword:
+    """Return a worker that stands still, and is ready to go on."""
     ours.crew.ready_s()
     ours.crew.halt()
     return ours
 
 
-def _talk(ours: Afterword, run: str, count: int, users: int) -> None:
+def talk(ours: Afterword, run: str, count: int, users: int) -> None:
     """Have so many messages answered; their turns are pending then."""
     before = ours.answered()
     asyncio.run(_submit(ours, run, count, users))
@@ -126,7 +127,7 @@ async def _submit(ours: Afterword, run: str, count: int, users: int) -> None:
                 raise one
 
 
-def _stored(writes: Afterword, count: int) -> tuple[float, float]:
+def stored(writes: Afterword, count: int) -> tuple[float, float]:
     """Let the pending turns be stored; return CPU and seconds."""
     before, cpu_s = writes.counted("turn:stored"), writes.crew.cpu_s
     start = time.perf_counter()

@@ -12,11 +12,14 @@ import json
 import random
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 MEMORIES = 3
 _TEXT = "A comfortable room has about 21 °C, which you told me that you prefer. "
+#: What a self-hosted mem0 is told that a turn says.
+_FACTS = json.dumps({"memory": [{"id": "0", "text": "The user prefers degrees in Celsius"}]})
+_EXTRACTS = b"You are a Memory Extractor"
 _USAGE = {"input_tokens": 100, "output_tokens": 80}
 _BACKLOG = 4096
 
@@ -64,11 +67,11 @@ def _message(**fields: object) -> dict[str, object]:
     return named | {"stop_sequence": None, "usage": _USAGE} | fields
 
 
-def _stream(pace: Pace) -> list[bytes]:
+def _stream(text: str, pace: Pace) -> list[bytes]:
     """Return the parts of a streamed answer: the first and the last delta bring what is around."""
     start = _sse("message_start", message=_message(content=[], stop_reason=None))
     start += _sse("content_block_start", index=0, content_block={"type": "text", "text": ""})
-    delta = {"type": "text_delta", "text": _TEXT}
+    delta = {"type": "text_delta", "text": text}
     parts = [_sse("content_block_delta", index=0, delta=delta)] * pace.deltas
     why = {"stop_reason": "end_turn", "stop_sequence": None}
     end = _sse("content_block_stop", index=0) + _sse("message_delta", delta=why, usage=_USAGE)
@@ -131,7 +134,8 @@ class _Answers:
     """What Claude says, streamed or whole, and when: the same to everyone."""
 
     def __init__(self, pace: Pace) -> None:
-        self.streamed, self.whole = _stream(pace), [_whole(pace)]
+        self.streamed, self.whole = _stream(_TEXT, pace), [_whole(pace)]
+        self.facts = _stream(_FACTS, replace(pace, deltas=1))
         self.model_s, self.recall_s = pace.model_ms / 1000, pace.recall_ms / 1000
         self.gap_s, self.spread_s = pace.gap_ms / 1000, pace.spread_ms / 1000
         self.adds = 0
@@ -183,6 +187,8 @@ class _Connection(asyncio.Protocol):
         if head.startswith(b"post /v1/messages"):
             streamed = b'"stream":true' in body.replace(b" ", b"")
             parts = self._answers.streamed if streamed else self._answers.whole
+            if _EXTRACTS in body:
+                parts = self._answers.facts
             longer_s = random.uniform(0, self._answers.spread_s)
             self._say(parts, self._answers.model_s + longer_s)
         elif b"/memories/search" in head[:64]:

@@ -38,7 +38,7 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
 
 
-def _cpu_s(pids: Iterable[int]) -> float:
+def cpu_s(pids: Iterable[int]) -> float:
     """Return the CPU seconds of processes and of their children that have ended."""
     return sum(sum(map(int, _stat(pid)[11:15])) for pid in pids) / _TICKS
 
@@ -88,7 +88,7 @@ class Crew:
     @property
     def cpu_s(self) -> float:
         """Return the CPU seconds of its processes, ended ones too, by the kernel's accounting."""
-        return _cpu_s(self._members())
+        return cpu_s(self._members())
 
     @property
     def memory_mib(self) -> float:
@@ -143,7 +143,7 @@ class Stage:
     @property
     def cpu_s(self) -> float:
         """Return the CPU seconds of Redis and the provider, of whom there is one core in all."""
-        return _cpu_s([self.valkey.pid, self._server.pid])
+        return cpu_s([self.valkey.pid, self._server.pid])
 
     def ask_provider(self, what: str) -> float:
         """Return a figure that the provider knows of itself."""

@@ -56,6 +56,12 @@ class Postgres:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
 
+    @property
+    def pid(self) -> int:
+        """Return the process that starts all others of the server."""
+        assert self._server is not None, "not started"
+        return self._server.pid
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         assert self._server is None, "already started"

@@ -110,7 +110,7 @@ def test_a_curve_of_nothing_but_zeros_can_be_drawn() -> None:
 
 
 def test_an_answer_in_parts_is_the_same_answer() -> None:
-    (at_once,) = _stream(Pace(deltas=3))
-    parts = _stream(Pace(deltas=3, gap_ms=5))
+    (at_once,) = _stream("text", Pace(deltas=3))
+    parts = _stream("text", Pace(deltas=3, gap_ms=5))
     assert len(parts) == 3
     assert b"".join(parts) == at_once
