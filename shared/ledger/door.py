@@ -91,6 +91,8 @@ class Door:
         ]
 
     async def _once_more(self, name: str, call: Call, answer: Any) -> Any:
+        if isinstance(answer, asyncio.CancelledError):
+            raise answer  # the door was closed
         if not isinstance(answer, Exception):
             return answer
         root, arguments = call

@@ -151,6 +151,8 @@ async def test_who_waits_for_a_redis_that_stands_still_is_let_go_when_the_door_c
     os.kill(own.pid, signal.SIGSTOP)
     try:
         calls = [asyncio.create_task(door.call("PING")) for _ in range(3)]
+        steps = door.run_all("overview", [("afterword:{00}", ("",))] * 3)
+        calls.append(asyncio.create_task(steps))
         await until(lambda: door._under_way and not door._waiting, "they are under way")
         await door.aclose()
         ended, waiting = await asyncio.wait(calls, timeout=5.0)

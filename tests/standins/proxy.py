@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Self
 
@@ -12,8 +13,9 @@ _CHUNK = 65536
 class Proxy:
     """Passes everything on, to and from a port of this machine, until a test says otherwise."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = port
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._word: bytes | None = None
         self._swallowed: bytes | None = None
@@ -27,7 +29,8 @@ class Proxy:
     def url(self) -> str:
         """Return its address as redis-py takes it."""
         assert self._server is not None, "not started"
-        return f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        scheme = "rediss" if self._tls else "redis"
+        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
 
     def lose_answer_to(self, word: bytes) -> None:
         """Let the next request with this word have its effect, lose the answer, cut the line."""
@@ -55,7 +58,9 @@ class Proxy:
 
     async def open(self) -> None:
         """Take lines again, at the same address."""
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(
+            self._connected, "127.0.0.1", self._port, ssl=self._tls
+        )
 
     async def __aenter__(self) -> Self:
         await self.open()

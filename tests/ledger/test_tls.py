@@ -1,0 +1,80 @@
+"""A Redis behind TLS, as its providers have it."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shared.errors import LedgerUnavailable
+from shared.ledger.ledger import Ledger
+from shared.settings import Settings
+from tests.standins.book import Book, asking, submit
+from tests.standins.proxy import Proxy
+from tests.standins.valkey import Valkey
+from tests.standins.waiting import until
+
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl"),
+]
+
+_CERTIFICATE = (
+    "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test "
+    "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
+)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(_CERTIFICATE.split(), cwd=folder, check=True, capture_output=True)
+    return folder / "cert.pem"
+
+
+@pytest.fixture
+async def line(valkey: Valkey, certificate: Path) -> AsyncIterator[Proxy]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    async with Proxy(valkey.port, context) as opened:
+        yield opened
+
+
+@pytest.fixture
+def settings(line: Proxy, certificate: Path, namespace: str) -> Settings:
+    url = f"{line.url}?ssl_ca_certs={certificate}"
+    return Settings(redis_url=url, namespace=namespace, memory="embedded")
+
+
+@pytest.fixture
+def book(settings: Settings, valkey: Valkey) -> Book:
+    return Book(settings.model_copy(update={"redis_url": valkey.url}))
+
+
+async def test_jobs_are_accepted_over_tls_and_over_the_next_line_too(
+    settings: Settings, line: Proxy, book: Book
+) -> None:
+    async with Ledger(settings, patience_s=5.0) as ledger:
+        message = "a" * 50_000  # more than one record of TLS
+        before = await submit(ledger, message)
+        line.cut()
+        await until(lambda: ledger._door._wire.broken, "the line is cut")
+        after = await submit(ledger, message)
+        request = asking()
+        told = await ledger.jobs.submit_all((ledger.jobs.new_id(request), request) for _ in "abc")
+
+    ids = [one.job_id for one in told if not isinstance(one, Exception)]
+    assert book.hinted("replies.3") == [before, after, *ids]
+
+
+async def test_a_certificate_that_nobody_vouches_for_is_refused(
+    settings: Settings, line: Proxy
+) -> None:
+    strange = settings.model_copy(update={"redis_url": line.url})
+    async with Ledger(strange, patience_s=0.5) as ledger:
+        with pytest.raises(LedgerUnavailable, match=r"0\.5 s"):
+            await submit(ledger)
