@@ -136,7 +136,7 @@ PLANTS = (
     ),
     Plant(
         "I10", "a full queue takes more", f"{LUA}/submit.lua",
-        "if redis.call('ZCARD', OPEN) >= tonumber(ARGV[12]) then",
+        "if count_open() >= tonumber(ARGV[12]) then",
         "if false then", "tests/ledger/test_submit.py",
     ),
     Plant(
