@@ -11,6 +11,7 @@ import pytest
 
 from shared.hints import TASK_OF, envelope
 from shared.ledger import door
+from shared.ledger.script import script
 from shared.names import MEMORIES, REPLIES, Keys, queue_key
 from tests.standins.book import Book
 
@@ -74,6 +75,20 @@ def _outside_functions(lines: list[str]) -> list[str]:
         else:
             kept.append(line)
     return kept
+
+
+@pytest.mark.parametrize(
+    ("name", "many"), [*((name, False) for name in STEPS), ("submit", True)], ids=str
+)
+def test_a_script_carries_what_it_uses_of_the_shared_part_and_nothing_else(
+    name: str, *, many: bool
+) -> None:
+    text = re.sub(r"--.*", "", script(name, many=many).text)
+    shared = (LUA / f"{SHARED}.lua").read_text()
+    for line in re.findall(r"^local (?:function )?(\w+(?:, \w+)*)", shared, re.MULTILINE):
+        names = line.split(", ")
+        carried = re.search(rf"^local (?:function )?{re.escape(line)}\b", text, re.MULTILINE)
+        assert bool(carried) == any(len(re.findall(rf"\b{each}\b", text)) > 1 for each in names)
 
 
 @pytest.mark.redis
