@@ -26,8 +26,7 @@ _LONGEST_PAUSE_S = 1.0
 #: A connection silent for this long is given up, however patient its callers are.
 _SOCKET_S = 3.0
 
-#: Batches under way at once, if there is that much to send: one is packed or unpacked here while
-#: Redis works on the other.
+#: Batches under way at once: one is packed or unpacked here while Redis works on the other.
 _BATCHES = 2
 
 #: The root of the shard where a script is to run, and its arguments.
@@ -40,7 +39,7 @@ Asked: TypeAlias = tuple[Command | Step, asyncio.Future[Any]]
 class Door:
     """Sends what many coroutines ask of one Redis as few pipelines over one connection.
 
-    While one batch is under way the next one gathers, so that a thousand coroutines cost a
+    While two batches are under way the next one gathers, so that a thousand coroutines cost a
     thousand commands but only a few round trips, and never a second connection. Bound to the
     event loop that first uses it.
     """

@@ -36,11 +36,11 @@ class Script:
 
     def __init__(self, name: str, *, many: bool = False) -> None:
         head = "" if name in _GROWING else _MAY_GO_ON
-        shared, step = _lua("ledger"), _lua(name)
+        shared, step = _definitions("ledger"), _lua(name)
         if many:
             step = _lua("together").replace(_PLACE, step)
         elif name in _TOGETHER:
-            shared += _lua("alone")
+            shared += _definitions("alone")
         self.text = head + "".join(_used(shared, step)) + step
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
@@ -82,18 +82,40 @@ def command_of(steps: Sequence[Step]) -> Command:
     return (*call, 1, root, arguments[0], len(steps), *each)
 
 
-def _used(shared: str, step: str) -> Sequence[str]:
+class _Definition(NamedTuple):
+    """What one or several names stand for; `words` are all that it has."""
+
+    names: frozenset[str]
+    words: frozenset[str]
+    text: str
+
+
+@cache
+def _definitions(name: str) -> tuple[_Definition, ...]:
+    """Return what a file defines for others, read once."""
+    return tuple(map(_defined, _DEFINITION.findall(_without_comments(_lua(name)))))
+
+
+def _defined(text: str) -> _Definition:
+    names, _, _ = text.removeprefix("local ").removeprefix("function ").partition("=")
+    return _Definition(_words(names.partition("(")[0]), _words(text), text)
+
+
+def _used(shared: Sequence[_Definition], step: str) -> Sequence[str]:
     """Return those definitions that a step uses, and those that they use, in their order.
 
     Redis makes all of them anew for each call: a third of the time of a short step.
     """
-    words, used = set(_WORD.findall(_without_comments(step))), list[str]()
-    for definition in reversed(_DEFINITION.findall(_without_comments(shared))):
-        names, _, _ = definition.removeprefix("local ").removeprefix("function ").partition("=")
-        if words & set(_WORD.findall(names.partition("(")[0])):
-            words |= set(_WORD.findall(definition))
-            used.append(definition)
+    words, used = _words(_without_comments(step)), list[str]()
+    for definition in reversed(shared):
+        if words & definition.names:
+            words |= definition.words
+            used.append(definition.text)
     return used[::-1]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(text))
 
 
 def _without_comments(text: str) -> str:

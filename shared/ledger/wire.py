@@ -19,8 +19,8 @@ from shared.ledger.line import Answered, Batch, Command, Line, refuse, taken
 class Wire:
     """Exchanges commands for replies; the next ones may go out while replies are awaited.
 
-    A pipeline of redis-py does the same for several times the CPU: it takes four turns of the
-    event loop, and this takes one. Bound to the event loop that first uses it.
+    A pipeline of redis-py does the same for several times the CPU. Bound to the event loop that
+    first uses it.
     """
 
     def __init__(self, url: str, *, timeout_s: float) -> None:

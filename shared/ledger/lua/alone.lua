@@ -7,4 +7,3 @@ local function count_open()
 end
 local later, write_kept, next_of_many = redis.call, function() end, next_number
 local function tally_later(name) redis.call('HINCRBY', COUNTS, name, 1) end
-local push_later = push

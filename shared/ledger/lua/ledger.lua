@@ -103,19 +103,19 @@ local function envelope(queue, step, id, number)
 end
 
 local unsent = {}
-local function push(agenda, id, number)
+local function push(agenda, id, number, write)
   if broker == '-' then
     unsent[#unsent + 1] = agenda
     unsent[#unsent + 1] = id
     return
   end
   local list, queue, step = queue_key(agenda)
-  redis.call('LPUSH', list, envelope(queue, step, id, number))
+  write('LPUSH', list, envelope(queue, step, id, number))
 end
 
 local function hint(agenda, id)
   put('hinted', agenda, id, now)
-  push(agenda, id, next_number())
+  push(agenda, id, next_number(), redis.call)
 end
 
 local function lease(agenda, id, lease_ms)

@@ -65,6 +65,6 @@ if failed then
 end
 if talk == '' or not steps_aside(id, ARGV[11], talk, seq) then
   later('ZADD', place('hinted', ARGV[11]), now, id)  -- it was in no other place before
-  push_later(ARGV[11], id, seq)
+  push(ARGV[11], id, seq, later)
 end
 return answer('new', id)

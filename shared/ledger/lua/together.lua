@@ -42,12 +42,6 @@ local function next_of_many()
   return last
 end
 
-local function push_later(agenda, id, number)
-  if broker == '-' then return push(agenda, id, number) end
-  local list, queue, step = queue_key(agenda)
-  later('LPUSH', list, envelope(queue, step, id, number))
-end
-
 local function once(ARGV)
   --<< the step
 end
