@@ -28,6 +28,7 @@ PARTS = (_EMBEDDER, _STORE, _MODEL, _REST)
 Spent: TypeAlias = dict[str, tuple[float, float]]
 
 _WARM_UP = 5
+_AT = datetime(2026, 10, 1, tzinfo=UTC)
 
 
 class Clock:
@@ -106,9 +107,6 @@ async def _measure(count: int) -> dict[str, Spent]:
     }
     await memories.aclose()
     return found
-
-
-_AT = datetime(2026, 10, 1, tzinfo=UTC)
 
 
 async def _spent(

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
@@ -15,7 +11,7 @@ from benchmarks.designs import Afterword
 from benchmarks.memory_lane import halted, stored, talk
 from benchmarks.parts import PARTS, Spent
 from benchmarks.sections import Finding, Row, Told
-from benchmarks.stage import Stage, cores, cpu_s
+from benchmarks.stage import Stage, cpu_s, told_by
 from tests.standins.postgres import Postgres
 from tests.standins.processes import children
 
@@ -82,12 +78,7 @@ def _server_s(postgres: Postgres) -> float:
 
 def _parts(environ: Mapping[str, str], count: int) -> dict[str, Spent]:
     """Return what an add and a search spend where; the process has a core to itself."""
-    argv = [sys.executable, "-m", "benchmarks.parts", str(count)]
-    done = subprocess.run(  # noqa: S603 our own program
-        ["taskset", "-c", str(cores()[1]), *argv],  # noqa: S607
-        env=os.environ | environ, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    found: dict[str, Spent] = json.loads(done.stdout)
+    found: dict[str, Spent] = told_by("benchmarks.parts", str(count), environ=environ)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from benchmarks.provider import Pace
 from tests.standins.valkey import Valkey
@@ -41,6 +42,15 @@ def _stat(pid: int) -> list[str]:
 def cpu_s(pids: Iterable[int]) -> float:
     """Return the CPU seconds of processes and of their children that have ended."""
     return sum(sum(map(int, _stat(pid)[11:15])) for pid in pids) / _TICKS
+
+
+def told_by(module: str, *arguments: str, environ: Mapping[str, str] | None = None) -> Any:
+    """Return what a program of ours prints, JSON; it has the core of who is measured."""
+    argv = ["taskset", "-c", str(cores()[1]), sys.executable, "-m", module, *arguments]
+    done = subprocess.run(  # noqa: S603 our own program
+        argv, env=os.environ | (environ or {}), check=True, capture_output=True, text=True
+    )
+    return json.loads(done.stdout)
 
 
 class Crew:

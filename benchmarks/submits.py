@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from celery import Celery
 
 from benchmarks.figures import rates
 from benchmarks.sections import Finding, Row, Told
-from benchmarks.stage import Stage, cores
+from benchmarks.stage import Stage, told_by
 from producer import AsyncProducer, Producer
 from shared.settings import Settings
 
@@ -33,12 +32,10 @@ _THREADS = 16
 def section(told: Told) -> Finding:
     """Measure the rates of each way, in a process on a core of its own."""
     with Stage() as stage:
-        argv = [sys.executable, "-m", "benchmarks.submits", stage.redis(0)]
-        done = subprocess.run(  # noqa: S603 our own program
-            ["taskset", "-c", str(cores()[1]), *argv, str(told.rounds), str(told.jobs * 5)],  # noqa: S607
-            check=True, capture_output=True, text=True,
-        )  # fmt: skip
-    found: dict[str, list[float]] = json.loads(done.stdout)
+        count = told.jobs * 5
+        found: dict[str, list[float]] = told_by(
+            "benchmarks.submits", stage.redis(0), str(told.rounds), str(count)
+        )
     return Finding(rows=_rows(found), text=rates(found), runs=found)
 
 
