@@ -9,10 +9,10 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
+from afterword.producer import AsyncJob, AsyncProducer
+from afterword.shared.settings import Settings
 from benchmarks.peers.jobs import jobs
 from benchmarks.provider import Pace
-from producer import AsyncJob, AsyncProducer
-from shared.settings import Settings
 
 _SEED = 7
 _MS = 1000

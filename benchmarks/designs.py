@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 from redis import Redis
 
+from afterword.producer import AsyncJob, AsyncProducer
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.names import Keys, shard_in
+from afterword.shared.settings import Settings
 from benchmarks.peers.jobs import ANSWERED, IN_FLIGHT, jobs, reply_key, turns_key
 from benchmarks.provider import MEMORIES
 from benchmarks.stage import Crew, Stage
-from producer import AsyncJob, AsyncProducer
-from shared.lifecycle import JobState, TurnState
-from shared.names import Keys, shard_in
-from shared.settings import Settings
 
 
 class Design(Protocol):
@@ -135,7 +135,7 @@ class Afterword:
         self.settings = Settings.load(self.environ)
         self._redis: Any = Redis.from_url(stage.redis(database), decode_responses=True)
         self._jobs: dict[str, list[AsyncJob]] = {}
-        argv = [sys.executable, "-m", "celery", "-A", "workers.app:app", "worker"]
+        argv = [sys.executable, "-m", "celery", "-A", "afterword.workers.app:app", "worker"]
         self.crew = stage.crew([*argv, "-Q", queue, "--loglevel", "ERROR"], self.environ)
 
     def submit(self, run: str, count: int) -> None:

@@ -7,10 +7,10 @@ import os
 import time
 from functools import partial
 
+from afterword.producer import AsyncJob, AsyncProducer
+from afterword.shared.lifecycle import TurnState
 from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import cores
-from producer import AsyncJob, AsyncProducer
-from shared.lifecycle import TurnState
 from tests.standins.fleet import Fleet
 from tests.standins.waiting import until
 

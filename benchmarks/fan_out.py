@@ -10,6 +10,7 @@ from typing import Any
 
 from redis import Redis
 
+from afterword.producer import AsyncProducer
 from benchmarks.alone import alone
 from benchmarks.contest import contest
 from benchmarks.designs import FLOOR, Afterword, Floor
@@ -19,7 +20,6 @@ from benchmarks.plots import bars
 from benchmarks.provider import Pace
 from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import Stage
-from producer import AsyncProducer
 
 _STREAMS = 200
 _PACE = Pace(model_ms=200, deltas=100, gap_ms=20)

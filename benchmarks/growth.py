@@ -12,17 +12,17 @@ from typing import Any
 
 from redis import Redis
 
+from afterword.producer import AsyncJob, AsyncProducer
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.lifecycle import JobState
+from afterword.shared.names import Keys
+from afterword.shared.settings import Settings
 from benchmarks.alone import alone
 from benchmarks.designs import Afterword
 from benchmarks.peers.jobs import jobs
 from benchmarks.plots import curves
 from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import Stage
-from producer import AsyncJob, AsyncProducer
-from shared.ledger.ledger import Ledger
-from shared.lifecycle import JobState
-from shared.names import Keys
-from shared.settings import Settings
 from tests.standins.valkey import Valkey
 from tests.standins.waiting import wait_until
 

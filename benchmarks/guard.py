@@ -17,14 +17,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
+from afterword.shared.contracts import ChatRequest, Reply, Timings, Usage
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.settings import Settings
+from afterword.shared.version import __version__
+from afterword.workers import prompt
+from afterword.workers.ports import Recall, Recalled
 from benchmarks.sections import Finding, Row, Told
-from shared.contracts import ChatRequest, Reply, Timings, Usage
-from shared.ledger.ledger import Ledger
-from shared.settings import Settings
-from shared.version import __version__
 from tests.standins.valkey import Valkey
-from workers import prompt
-from workers.ports import Recall, Recalled
 
 HISTORY = Path("docs/benchmarks/history.json")
 

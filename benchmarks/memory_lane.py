@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Mapping
 
+from afterword.producer import AsyncProducer
 from benchmarks.added import Added, open_loop
 from benchmarks.alone import alone
 from benchmarks.designs import Afterword, Floor
@@ -14,7 +15,6 @@ from benchmarks.figures import percentile
 from benchmarks.provider import Pace
 from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import Stage
-from producer import AsyncProducer
 from tests.standins.waiting import wait_until
 
 #: Goals: CPU of a turn over that of its bare calls, adds a turn, and a reply's p99 in a flood.

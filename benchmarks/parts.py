@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from shared.settings import Settings
-from workers.adapters.mem0_selfhosted import SelfHosted
-from workers.ports import Turn
-from workers.wiring import open_memories
+from afterword.shared.settings import Settings
+from afterword.workers.adapters.mem0_selfhosted import SelfHosted
+from afterword.workers.ports import Turn
+from afterword.workers.wiring import open_memories
 
 _EMBEDDER, _STORE, _MODEL = "the embedder", "PostgreSQL, and its client", "Claude, and its client"
 _REST = "mem0, and its thread"

@@ -28,14 +28,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from producer import AsyncJob, AsyncProducer
-from shared.errors import AfterwordError
-from shared.ledger.ledger import Ledger
-from shared.ledger.letters import DeadFilter, Kind
-from shared.ledger.records import ErasureState
-from shared.lifecycle import TurnState
-from shared.names import Keys, lane_id, memory_key
-from shared.settings import Settings
+from afterword.producer import AsyncJob, AsyncProducer
+from afterword.shared.errors import AfterwordError
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.letters import DeadFilter, Kind
+from afterword.shared.ledger.records import ErasureState
+from afterword.shared.lifecycle import TurnState
+from afterword.shared.names import Keys, lane_id, memory_key
+from afterword.shared.settings import Settings
 from tests.standins import mem0_plays
 from tests.standins.bill import Bill, Outcome, bill
 from tests.standins.claude_plays import Fault, Play

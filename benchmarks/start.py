@@ -32,7 +32,7 @@ def section(told: Told) -> Finding:
         under_mib = _imported_mib(_UNDER_WORKER, stage.folder)
     imports, floors = (
         [_import_ms(modules) - _import_ms("sys") for _ in range(told.rounds)]
-        for modules in ("producer", _UNDER_PRODUCER)
+        for modules in ("afterword.producer", _UNDER_PRODUCER)
     )
     ready_s, memory_mib, cpu_s = (
         statistics.median(column) for column in zip(*workers, strict=True)
@@ -43,7 +43,7 @@ def section(told: Told) -> Finding:
             Row("CPU until it is ready", cpu_s, "s"),
             Row("memory before the first job", memory_mib, "MiB", _READY_MIB),
             Row(f"memory of Python with {_UNDER_WORKER}", under_mib, "MiB"),
-            Row("`import producer`, CPU", statistics.median(imports), "ms", _IMPORT_MS),
+            Row("`import afterword.producer`, CPU", statistics.median(imports), "ms", _IMPORT_MS),
             Row(f"import of {_UNDER_PRODUCER}, CPU", statistics.median(floors), "ms"),
         ],
         text="Medians; bytecode is there, an import is measured less an empty Python's start.",

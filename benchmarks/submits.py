@@ -16,11 +16,11 @@ from typing import Any
 
 from celery import Celery
 
+from afterword.producer import AsyncProducer, Producer
+from afterword.shared.settings import Settings
 from benchmarks.figures import rates
 from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import Stage, told_by
-from producer import AsyncProducer, Producer
-from shared.settings import Settings
 
 #: What we are compared with, and by what factor we are to be faster.
 _CELERY = "Celery's `apply_async`"

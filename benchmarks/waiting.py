@@ -11,6 +11,9 @@ from typing import Any
 
 from redis import Redis
 
+from afterword.producer import AsyncJob, AsyncProducer
+from afterword.shared.clock import utc_now
+from afterword.shared.names import Keys, shard_in
 from benchmarks.alone import alone
 from benchmarks.designs import Afterword
 from benchmarks.figures import percentile
@@ -19,9 +22,6 @@ from benchmarks.plots import curves
 from benchmarks.provider import Pace
 from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import Stage
-from producer import AsyncJob, AsyncProducer
-from shared.clock import utc_now
-from shared.names import Keys, shard_in
 from tests.standins.waiting import until
 
 #: Answers at random moments, and fewer than either core can do: a wake-up is to be no queue.

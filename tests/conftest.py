@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tests.standins.valkey import Valkey
 
 ROOT = Path(__file__).parents[1]
+#: Each contributes to the one package `afterword`.
+ROOTS = [ROOT / "shared", ROOT / "producer", ROOT / "workers"]
 
 _FOREIGN = ("AFTERWORD_", "ANTHROPIC_", "CELERY_", "MEM0_", "OPENAI_", "XDG_")
 #: What `make test` passes on; a `make` that a test runs must not take it for its own.
@@ -37,7 +39,7 @@ def _seal(environ: os._Environ[str]) -> None:
         HOME=_HOME.name,
         MEM0_DIR=f"{_HOME.name}/mem0",
         MEM0_TELEMETRY="False",
-        PYTHONPATH=os.pathsep.join([str(ROOT), str(Path(offline.__file__).parent)]),
+        PYTHONPATH=os.pathsep.join(map(str, [ROOT, *ROOTS, Path(offline.__file__).parent])),
     )
 
 

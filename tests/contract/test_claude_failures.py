@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import (
+from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
     Blame,
@@ -18,12 +18,12 @@ from shared.errors import (
     Unavailable,
     Upstream,
 )
+from afterword.workers.adapters.claude import Claude
+from afterword.workers.ports import Answer, Prompt, Say
 from tests.conftest import ROOT
 from tests.standins.claude import ClaudeStandIn
 from tests.standins.claude_plays import Fault, Play
 from tests.standins.claude_rows import GOOD, ROWS, SECRET, SHORT_S, Good, Row, tables
-from workers.adapters.claude import Claude
-from workers.ports import Answer, Prompt, Say
 
 KEY = "sk-canary-key"
 LONG_S = 20.0

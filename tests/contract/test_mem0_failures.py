@@ -16,7 +16,7 @@ from typing import Any, cast
 import pytest
 from pydantic import SecretStr
 
-from shared.errors import (
+from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
     IllegalStep,
@@ -26,13 +26,13 @@ from shared.errors import (
     Unavailable,
     Upstream,
 )
-from shared.settings import Settings
+from afterword.shared.settings import Settings
+from afterword.workers.adapters.mem0_hosted import Hosted, open_hosted
+from afterword.workers.ports import Added, Kept, Turn
+from afterword.workers.wiring import open_memories
 from tests.standins.mem0_platform import KEY, Mem0StandIn
 from tests.standins.mem0_plays import HTML, Play
 from tests.standins.stepserver import Cue
-from workers.adapters.mem0_hosted import Hosted, open_hosted
-from workers.ports import Added, Kept, Turn
-from workers.wiring import open_memories
 
 ANA = "owner-ana"
 BEN = "owner-ben"
@@ -300,8 +300,8 @@ async def test_an_id_is_an_id_and_never_another_path(
 def test_mem0_tells_nobody_and_writes_nothing_home(tmp_path: Path) -> None:
     script = """
 import asyncio
-from shared.settings import Settings
-from workers.adapters.mem0_hosted import open_hosted
+from afterword.shared.settings import Settings
+from afterword.workers.adapters.mem0_hosted import open_hosted
 settings = Settings(mem0_api_key="key", mem0_host="http://127.0.0.1:9")
 asyncio.run(open_hosted(settings, connections=2))
 from mem0.memory import telemetry
@@ -320,8 +320,8 @@ print(telemetry.MEM0_TELEMETRY)
 def test_the_platform_costs_no_more_of_mem0_than_its_client() -> None:
     script = """
 import asyncio, sys
-from shared.settings import Settings
-from workers.adapters.mem0_hosted import open_hosted
+from afterword.shared.settings import Settings
+from afterword.workers.adapters.mem0_hosted import open_hosted
 settings = Settings(mem0_api_key="key", mem0_host="http://127.0.0.1:9")
 asyncio.run(open_hosted(settings, connections=2))
 print([name for name in ("grpc", "numpy", "openai", "qdrant_client") if name in sys.modules])

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from shared.errors import IllegalStep, Upstream
-from shared.names import memory_key
-from shared.settings import Settings
+from afterword.shared.errors import IllegalStep, Upstream
+from afterword.shared.names import memory_key
+from afterword.shared.settings import Settings
+from afterword.workers.adapters.mem0_embedded import open_embedded
+from afterword.workers.adapters.mem0_hosted import open_hosted
+from afterword.workers.ports import Added, Exchange, Kept, Memories, Turn
+from afterword.workers.wiring import open_memories
 from tests.fakes.memory import FakeMemories
 from tests.standins.claude import ClaudeStandIn
 from tests.standins.mem0_platform import KEY, Mem0StandIn
 from tests.standins.postgres import Postgres
-from workers.adapters.mem0_embedded import open_embedded
-from workers.adapters.mem0_hosted import open_hosted
-from workers.ports import Added, Exchange, Kept, Memories, Turn
-from workers.wiring import open_memories
 
 ANA = memory_key("default", "ana")
 BEN = memory_key("default", "ben")

@@ -9,14 +9,14 @@ from typing import Protocol
 
 import pytest
 
-from shared.contracts import Usage
-from shared.errors import BadAnswer, Blame, Unavailable, Upstream
+from afterword.shared.contracts import Usage
+from afterword.shared.errors import BadAnswer, Blame, Unavailable, Upstream
+from afterword.workers.adapters.claude import Claude
+from afterword.workers.ports import Answer, Model, Prompt, Say
 from tests.fakes.model import FakeModel
 from tests.standins.claude import ClaudeStandIn
 from tests.standins.claude_plays import Fault, Play
 from tests.standins.waiting import until
-from workers.adapters.claude import Claude
-from workers.ports import Answer, Model, Prompt, Say
 
 #: Events of an answer before its first piece of text: the start, a ping, the block's start.
 BEFORE_TEXT = 3

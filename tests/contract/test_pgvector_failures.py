@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from shared.errors import (
+from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
     LeaseLost,
@@ -28,16 +28,16 @@ from shared.errors import (
     Unavailable,
     Upstream,
 )
-from shared.settings import Settings
+from afterword.shared.settings import Settings
+from afterword.workers.adapters.pgvector_schema import TABLE
+from afterword.workers.ports import Kept, Memories, Turn
+from afterword.workers.wiring import open_memories
 from tests.standins.claude import ClaudeStandIn
 from tests.standins.claude_extraction import memory_of
 from tests.standins.claude_plays import Fault, Play
 from tests.standins.claude_wire import told
 from tests.standins.postgres import STRANGER, Postgres
 from tests.standins.waiting import until, wait_until
-from workers.adapters.pgvector_schema import TABLE
-from workers.ports import Kept, Memories, Turn
-from workers.wiring import open_memories
 
 ANA, BEN = "owner-ana", "owner-ben"
 SECRET = "canary-secret"
@@ -456,7 +456,7 @@ async def test_vectors_of_another_length_are_refused(
 
 _ENSURE = """
 import sys, psycopg
-from workers.adapters.pgvector_schema import ensure
+from afterword.workers.adapters.pgvector_schema import ensure
 with psycopg.connect(sys.argv[1], autocommit=True) as connection:
     sys.stdin.readline()
     ensure(connection, 384)

@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.contracts import ChatRequest, Usage
-from shared.ledger.records import PastTurn
+from afterword.shared.contracts import ChatRequest, Usage
+from afterword.shared.ledger.records import PastTurn
+from afterword.workers import prompt
+from afterword.workers.adapters.claude import Claude
+from afterword.workers.ports import Answer, Recall, Recalled
 from tests.standins.claude import ClaudeStandIn
 from tests.standins.claude_cache import MOST_MARKERS, markers
 from tests.standins.claude_plays import Play
-from workers import prompt
-from workers.adapters.claude import Claude
-from workers.ports import Answer, Recall, Recalled
 
 START = datetime(2026, 5, 8, tzinfo=UTC)
 SYSTEM = "You answer for a shop that sells heating, in its tone, by its rules. " * 80

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from shared.ledger.records import GateState, Outcome, Report, Stand
+from afterword.shared.ledger.records import GateState, Outcome, Report, Stand
 
 
 class FakeGates:
-    """Stands in for `shared.ledger.gates.Gates`: gives what the test says, keeps what it hears.
+    """Stands in for `afterword.shared.ledger.gates.Gates`: gives what the test says, keeps what it hears.
 
     Unless it is `fixed`, five failures in a row shut it and a success opens it.
     """

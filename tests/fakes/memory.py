@@ -11,9 +11,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from shared.errors import IllegalStep, Upstream
-from workers.keep import only_asks
-from workers.ports import Added, Kept, Recalled, Turn
+from afterword.shared.errors import IllegalStep, Upstream
+from afterword.workers.keep import only_asks
+from afterword.workers.ports import Added, Kept, Recalled, Turn
 
 Verb = Literal["search", "add", "find", "follow", "copies", "remove", "forget"]
 

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from shared.contracts import Usage
-from shared.errors import Upstream
-from workers.ports import Answer, Checked, Prompt
+from afterword.shared.contracts import Usage
+from afterword.shared.errors import Upstream
+from afterword.workers.ports import Answer, Checked, Prompt
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from producer import Job, JobFailed, JobState, Producer
-from shared.lifecycle import TurnState
-from shared.settings import Settings
+from afterword.producer import Job, JobFailed, JobState, Producer
+from afterword.shared.lifecycle import TurnState
+from afterword.shared.settings import Settings
 from tests.standins import mem0_plays
 from tests.standins.claude_plays import Play
 from tests.standins.mem0_platform import KEY

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.plants import PLANTS, ROOT, Plant, fits
+from tests.conftest import ROOT
+from tests.faults.plants import PLANTS, Plant, fits
 
 
 @pytest.mark.parametrize("plant", PLANTS, ids=[plant.name for plant in PLANTS])

@@ -18,9 +18,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from producer import LedgerUnavailable, Producer, QueueFull
-from shared.ledger.ledger import Ledger
-from shared.settings import Settings
+from afterword.producer import LedgerUnavailable, Producer, QueueFull
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.settings import Settings
 from tests.standins.book import Book
 from tests.standins.proxy import Proxy
 from tests.standins.siege import PATIENCE_S, Load, Siege

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from shared.errors import Blame
-from shared.ledger.account import total
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import Account
-from shared.lifecycle import JobState, TurnState
+from afterword.shared.errors import Blame
+from afterword.shared.ledger.account import total
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Account
+from afterword.shared.lifecycle import JobState, TurnState
 from tests.standins.book import Book, answer, lane_of, replay, start, submit, take
 
 pytestmark = pytest.mark.redis

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from shared.contracts import RECORD_VERSION
-from shared.errors import Blame, IllegalStep
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import LaneClaim
-from shared.lifecycle import TurnState
+from afterword.shared.contracts import RECORD_VERSION
+from afterword.shared.errors import Blame, IllegalStep
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import LaneClaim
+from afterword.shared.lifecycle import TurnState
 from tests.standins.book import Book, answer, lane_of, replay, take
 
 pytestmark = pytest.mark.redis

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from shared.contracts import RECORD_VERSION
-from shared.errors import LeaseLost
-from shared.ledger.ledger import Ledger
-from shared.lifecycle import JobState, TurnState
-from shared.settings import Settings
+from afterword.shared.contracts import RECORD_VERSION
+from afterword.shared.errors import LeaseLost
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, answer, claim, lane_of, reply_to, start, submit
 
 pytestmark = pytest.mark.redis

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from producer import AsyncJob, AsyncProducer, ConversationBusy, JobFailed
-from shared.errors import KeyReused, LeaseLost
-from shared.ledger.jobs import Jobs
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import Submitted
-from shared.lifecycle import JobState, TurnState
-from shared.settings import Settings
+from afterword.producer import AsyncJob, AsyncProducer, ConversationBusy, JobFailed
+from afterword.shared.errors import KeyReused, LeaseLost
+from afterword.shared.ledger.jobs import Jobs
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Submitted
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, answer, asking, claim, lane_of, reply_to, start, submit
 from tests.standins.waiting import until
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.contracts import Event
-from shared.errors import Blame, JobNotFound
-from shared.ledger.ledger import Ledger
-from shared.ledger.letters import Kind, Outcome
-from shared.ledger.records import Claim, EraseClaim, ErasureState, PastTurn, Swept
-from shared.lifecycle import JobState, TurnState
+from afterword.shared.contracts import Event
+from afterword.shared.errors import Blame, JobNotFound
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.letters import Kind, Outcome
+from afterword.shared.ledger.records import Claim, EraseClaim, ErasureState, PastTurn, Swept
+from afterword.shared.lifecycle import JobState, TurnState
 from tests.ledger.corpus.record import EARLIER, FOLDER, JOB, KEY, REQUEST, STATES, reply
 from tests.standins.book import Book, asking, claim, lane_of, replay, reply_to, take
 from tests.standins.dump import dump, load

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.errors import Blame, InvalidRequest, JobNotFound
-from shared.ledger import dead as dead_module
-from shared.ledger.ledger import Ledger
-from shared.ledger.letters import Chosen, DeadFilter, DeadLetter, Kind, Outcome
-from shared.lifecycle import JobState, TurnState
-from shared.settings import Settings
-from shared.version import __version__
+from afterword.shared.errors import Blame, InvalidRequest, JobNotFound
+from afterword.shared.ledger import dead as dead_module
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.letters import Chosen, DeadFilter, DeadLetter, Kind, Outcome
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.settings import Settings
+from afterword.shared.version import __version__
 from tests.standins.book import Book, answer, claim, lane_of, replay, reply_to, start, submit, take
 
 pytestmark = pytest.mark.redis

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 from redis.exceptions import ResponseError
 
-from shared.errors import LedgerUnavailable, Misconfigured, QueueFull
-from shared.ledger.door import Door
-from shared.ledger.ledger import Ledger
-from shared.ledger.script import script
-from shared.settings import Settings
+from afterword.shared.errors import LedgerUnavailable, Misconfigured, QueueFull
+from afterword.shared.ledger.door import Door
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.script import script
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, asking, reply_to, submit
 from tests.standins.proxy import Proxy
 from tests.standins.valkey import Valkey

@@ -7,19 +7,19 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.errors import Blame, LeaseLost, Unavailable
-from shared.ledger.erasures import Erasures
-from shared.ledger.ledger import Ledger
-from shared.ledger.letters import Outcome
-from shared.ledger.records import EraseClaim, ErasureState, InMemory, LogRewrite
-from shared.lifecycle import JobState, TurnState
-from shared.names import memory_key
-from shared.settings import Settings
+from afterword.shared.errors import Blame, LeaseLost, Unavailable
+from afterword.shared.ledger.erasures import Erasures
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.letters import Outcome
+from afterword.shared.ledger.records import EraseClaim, ErasureState, InMemory, LogRewrite
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.names import memory_key
+from afterword.shared.settings import Settings
+from afterword.workers.erase import AGAIN_S, Eraser
+from afterword.workers.ports import Turn
 from tests.fakes.memory import FakeMemories
 from tests.standins.book import Book, answer, lane_of, reply_to, start, submit, take
 from tests.standins.valkey import Valkey
-from workers.erase import AGAIN_S, Eraser
-from workers.ports import Turn
 
 pytestmark = pytest.mark.redis
 

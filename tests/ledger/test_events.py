@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from shared.errors import JobNotFound, LeaseLost
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import Claim
-from shared.lifecycle import JobState, TurnState
+from afterword.shared.errors import JobNotFound, LeaseLost
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Claim
+from afterword.shared.lifecycle import JobState, TurnState
 from tests.standins.book import Book, claim, lane_of, reply_to, start, submit
 
 pytestmark = pytest.mark.redis

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from shared.errors import Blame
-from shared.ledger.ledger import Ledger
-from shared.lifecycle import TurnState
+from afterword.shared.errors import Blame
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.lifecycle import TurnState
+from afterword.workers.reconciler import Reconciler
 from tests.standins.book import Book, answer, claim, lane_of, start, submit, take
-from workers.reconciler import Reconciler
 
 pytestmark = pytest.mark.redis
 

@@ -8,10 +8,10 @@ import math
 
 import pytest
 
-from shared.errors import Blame
-from shared.ledger.gates import Gates
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import GateState, Outcome, Report, Stand
+from afterword.shared.errors import Blame
+from afterword.shared.ledger.gates import Gates
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import GateState, Outcome, Report, Stand
 from tests.standins.book import Book
 from tests.standins.waiting import until
 

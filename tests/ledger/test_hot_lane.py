@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from shared.ledger.ledger import Ledger
-from shared.lifecycle import TurnState
-from shared.settings import Settings
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.lifecycle import TurnState
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, answer, lane_of, take
 from tests.standins.desk import Desk, Memories
 

@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from shared.contracts import RECORD_VERSION
-from shared.errors import Blame, LeaseLost
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import LaneClaim
-from shared.lifecycle import TurnState
+from afterword.shared.contracts import RECORD_VERSION
+from afterword.shared.errors import Blame, LeaseLost
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import LaneClaim
+from afterword.shared.lifecycle import TurnState
 from tests.standins.book import Book, answer, claim, lane_of, reply_to, submit, take
 
 pytestmark = pytest.mark.redis

@@ -8,10 +8,10 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from shared.errors import LedgerUnavailable
-from shared.ledger import listener as module
-from shared.ledger.ledger import Ledger
-from shared.ledger.listener import Listener
+from afterword.shared.errors import LedgerUnavailable
+from afterword.shared.ledger import listener as module
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.listener import Listener
 from tests.standins.book import claim, start, submit
 from tests.standins.proxy import Proxy
 from tests.standins.valkey import Valkey

@@ -20,11 +20,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from shared.errors import Blame, ConversationBusy, IllegalStep, LeaseLost
-from shared.ledger.ledger import Ledger
-from shared.ledger.letters import Chosen, Kind, Outcome
-from shared.ledger.records import EraseClaim, ErasureState
-from shared.lifecycle import (
+from afterword.shared.errors import Blame, ConversationBusy, IllegalStep, LeaseLost
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.letters import Chosen, Kind, Outcome
+from afterword.shared.ledger.records import EraseClaim, ErasureState
+from afterword.shared.lifecycle import (
     JobState,
     JobStep,
     TurnState,
@@ -32,15 +32,15 @@ from shared.lifecycle import (
     check_job_step,
     check_turn_step,
 )
-from shared.names import lane_id, memory_key
-from shared.settings import Settings
+from afterword.shared.names import lane_id, memory_key
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, asking, reply_to
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from shared.ledger.records import Claim, Gap, LaneClaim
+    from afterword.shared.ledger.records import Claim, Gap, LaneClaim
     from tests.standins.valkey import Valkey
 
 USERS = ("ann", "bob")

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from redis.exceptions import ResponseError
 
-from shared.errors import KeyReused, QueueFull
-from shared.ledger.door import Door
-from shared.ledger.jobs import Jobs, _hashed
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import Submitted
-from shared.ledger.script import script
-from shared.ledger.shard import Shards
-from shared.settings import Settings
+from afterword.shared.errors import KeyReused, QueueFull
+from afterword.shared.ledger.door import Door
+from afterword.shared.ledger.jobs import Jobs, _hashed
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Submitted
+from afterword.shared.ledger.script import script
+from afterword.shared.ledger.shard import Shards
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, asking, lane_of
 from tests.standins.proxy import Proxy
 from tests.standins.valkey import Valkey

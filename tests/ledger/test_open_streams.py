@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from producer import Producer
-from shared.settings import Settings
+from afterword.producer import Producer
+from afterword.shared.settings import Settings
 
 if TYPE_CHECKING:
     from tests.standins.valkey import Valkey

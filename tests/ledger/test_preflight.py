@@ -8,11 +8,11 @@ from typing import Any, cast
 import pytest
 from redis.exceptions import ResponseError
 
-from shared.errors import Misconfigured
-from shared.ledger.door import Door
-from shared.ledger.ledger import Ledger
-from shared.ledger.preflight import check
-from shared.settings import Settings
+from afterword.shared.errors import Misconfigured
+from afterword.shared.ledger.door import Door
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.preflight import check
+from afterword.shared.settings import Settings
 from tests.standins.valkey import Valkey
 
 pytestmark = pytest.mark.redis

@@ -9,13 +9,22 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from producer import AsyncOperator, DeadFilter, Discarded, Operator, Outcome, Pace, Run, RunState
-from producer.replayer import Watch
-from shared.errors import IllegalStep, InvalidRequest, JobNotFound, LeaseLost
-from shared.ledger.ledger import Ledger
-from shared.ledger.letters import Kind
-from shared.names import lane_id, memory_key, shard_in, shard_of
-from shared.settings import Settings
+from afterword.producer import (
+    AsyncOperator,
+    DeadFilter,
+    Discarded,
+    Operator,
+    Outcome,
+    Pace,
+    Run,
+    RunState,
+)
+from afterword.producer.replayer import Watch
+from afterword.shared.errors import IllegalStep, InvalidRequest, JobNotFound, LeaseLost
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.letters import Kind
+from afterword.shared.names import lane_id, memory_key, shard_in, shard_of
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, answer, replay, start, submit
 from tests.standins.scribe import Scribe
 

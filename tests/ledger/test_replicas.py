@@ -12,10 +12,10 @@ from contextlib import contextmanager
 import pytest
 from redis import Redis
 
-from producer import AsyncProducer
-from shared.errors import LedgerUnavailable, Misconfigured, NotAccepted, NotReplicated
-from shared.ledger.ledger import Ledger
-from shared.settings import Settings
+from afterword.producer import AsyncProducer
+from afterword.shared.errors import LedgerUnavailable, Misconfigured, NotAccepted, NotReplicated
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.settings import Settings
 from tests.standins.book import submit
 from tests.standins.valkey import Valkey, free_port
 from tests.standins.waiting import until, wait_until

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.hints import TASK_OF, envelope
-from shared.ledger import door
-from shared.ledger.script import script
-from shared.names import MEMORIES, REPLIES, Keys, queue_key
+from afterword.shared.hints import TASK_OF, envelope
+from afterword.shared.ledger import door
+from afterword.shared.ledger.script import script
+from afterword.shared.names import MEMORIES, REPLIES, Keys, queue_key
 from tests.standins.book import Book
 
 if TYPE_CHECKING:

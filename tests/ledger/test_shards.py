@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.errors import Blame
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import Swept
-from shared.lifecycle import JobState, TurnState
-from shared.names import Keys, lane_id, memory_key, shard_in, shard_of
-from shared.settings import Settings
+from afterword.shared.errors import Blame
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Swept
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.names import Keys, lane_id, memory_key, shard_in, shard_of
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, answer, asking, claim, replay, start, submit, take
 from tests.standins.waiting import until
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from producer import AsyncProducer
-from shared.settings import Settings
+from afterword.producer import AsyncProducer
+from afterword.shared.settings import Settings
 from tests.standins.valkey import Valkey
 
 pytestmark = pytest.mark.redis

@@ -7,11 +7,11 @@ import json
 
 import pytest
 
-from shared.contracts import RECORD_VERSION
-from shared.errors import KeyReused, QueueFull
-from shared.ledger.ledger import Ledger
-from shared.lifecycle import JobState, TurnState
-from shared.settings import Settings
+from afterword.shared.contracts import RECORD_VERSION
+from afterword.shared.errors import KeyReused, QueueFull
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, answer, asking, claim, lane_of, submit
 
 pytestmark = pytest.mark.redis

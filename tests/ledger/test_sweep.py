@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from shared.contracts import RECORD_VERSION
-from shared.ledger.door import Door
-from shared.ledger.jobs import Jobs
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import Swept
-from shared.ledger.shard import Shards
-from shared.ledger.upkeep import SWEEP_LIMIT, Upkeep
-from shared.lifecycle import JobState
-from shared.settings import Settings
+from afterword.shared.contracts import RECORD_VERSION
+from afterword.shared.ledger.door import Door
+from afterword.shared.ledger.jobs import Jobs
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Swept
+from afterword.shared.ledger.shard import Shards
+from afterword.shared.ledger.upkeep import SWEEP_LIMIT, Upkeep
+from afterword.shared.lifecycle import JobState
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, answer, asking, claim, lane_of, start, submit, take
 
 pytestmark = pytest.mark.redis

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import LedgerUnavailable
-from shared.ledger.ledger import Ledger
-from shared.settings import Settings
+from afterword.shared.errors import LedgerUnavailable
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, asking, submit
 from tests.standins.proxy import Proxy
 from tests.standins.valkey import Valkey

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import LeaseLost
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import Claim, EraseClaim, ErasureState, LaneClaim
-from shared.lifecycle import TurnState
-from shared.settings import Settings
+from afterword.shared.errors import LeaseLost
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Claim, EraseClaim, ErasureState, LaneClaim
+from afterword.shared.lifecycle import TurnState
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, asking, lane_of, reply_to
 from tests.standins.book import claim as claim_it
 from tests.standins.older import Older, Refused

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from shared.contracts import Usage, UsageSum
-from shared.errors import LeaseLost
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import Claim
-from shared.settings import Settings
+from afterword.shared.contracts import Usage, UsageSum
+from afterword.shared.errors import LeaseLost
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Claim
+from afterword.shared.settings import Settings
 from tests.standins.book import Book, answer, lane_of, reply_to, start, submit
 
 pytestmark = pytest.mark.redis

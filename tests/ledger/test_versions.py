@@ -7,15 +7,15 @@ import json
 
 import pytest
 
-from producer import AsyncJob
-from producer.cli.status import summary
-from shared.contracts import RECORD_VERSION
-from shared.errors import Blame, ConversationBusy, LeaseLost, NewerRecord
-from shared.ledger.ledger import Ledger
-from shared.ledger.letters import Outcome
-from shared.ledger.records import EraseClaim, Swept
-from shared.ledger.upkeep import SWEEP_LIMIT
-from shared.lifecycle import JobState, TurnState
+from afterword.producer import AsyncJob
+from afterword.producer.cli.status import summary
+from afterword.shared.contracts import RECORD_VERSION
+from afterword.shared.errors import Blame, ConversationBusy, LeaseLost, NewerRecord
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.letters import Outcome
+from afterword.shared.ledger.records import EraseClaim, Swept
+from afterword.shared.ledger.upkeep import SWEEP_LIMIT
+from afterword.shared.lifecycle import JobState, TurnState
 from tests.standins.book import Book, answer, claim, lane_of, reply_to, start, submit, take
 
 pytestmark = pytest.mark.redis

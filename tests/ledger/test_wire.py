@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from shared.errors import LedgerUnavailable
-from shared.ledger.door import BATCH, Door
-from shared.ledger.line import Command
-from shared.ledger.wire import Wire
+from afterword.shared.errors import LedgerUnavailable
+from afterword.shared.ledger.door import BATCH, Door
+from afterword.shared.ledger.line import Command
+from afterword.shared.ledger.wire import Wire
 from tests.standins.valkey import Valkey
 
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from shared.ledger.ledger import Ledger
-from shared.settings import Settings
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.settings import Settings
+from afterword.workers.witness import Witness
 from tests.standins.book import Book, claim, submit
 from tests.standins.valkey import Valkey
-from workers.witness import Witness
 
 pytestmark = [pytest.mark.redis, pytest.mark.faults]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from producer.cli.main import cli
-from shared.environment import variable
-from shared.lifecycle import JOB_STEPS, TURN_STEPS
-from shared.settings import Settings, table
+from afterword.producer.cli.main import cli
+from afterword.shared.environment import variable
+from afterword.shared.lifecycle import JOB_STEPS, TURN_STEPS
+from afterword.shared.settings import Settings, table
 from tests.conftest import ROOT
 from tests.packaging.blocks import blocks
 

@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import yaml
 
-from producer.cli.main import cli
-from shared.environment import variable
-from shared.settings import Settings
+from afterword.producer.cli.main import cli
+from afterword.shared.environment import variable
+from afterword.shared.settings import Settings
+from afterword.workers.embedded.valkey import PACKED_BYTES
 from tests.conftest import ROOT
 from tests.standins.compose import (
     COMPOSE_FILE,
@@ -31,7 +32,6 @@ from tests.standins.compose import (
     seconds,
     variables,
 )
-from workers.embedded.valkey import PACKED_BYTES
 
 #: A container's life as the file starts it; every value here is one that it requires.
 GIVEN = {

@@ -8,7 +8,7 @@ import sys
 import click
 import pytest
 
-from producer.cli.main import cli, main
+from afterword.producer.cli.main import cli, main
 from tests.conftest import ROOT
 
 NOWHERE = "redis://127.0.0.1:1/0"

@@ -8,11 +8,21 @@ from typing import Any
 
 import pytest
 
-from producer import DeadFilter, DeadLetter, Deed, Discarded, Kind, Pace, Plan, Run, RunState
-from producer.cli.show import plain
-from producer.estimate import Estimate
-from shared.errors import Blame
-from shared.ledger.letters import Chosen
+from afterword.producer import (
+    DeadFilter,
+    DeadLetter,
+    Deed,
+    Discarded,
+    Kind,
+    Pace,
+    Plan,
+    Run,
+    RunState,
+)
+from afterword.producer.cli.show import plain
+from afterword.producer.estimate import Estimate
+from afterword.shared.errors import Blame
+from afterword.shared.ledger.letters import Chosen
 from tests.conftest import ROOT
 from tests.packaging.blocks import examples
 

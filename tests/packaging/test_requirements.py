@@ -15,9 +15,13 @@ from packaging.utils import canonicalize_name
 from tests.conftest import ROOT
 from tests.shape.measure import Source, sources
 
-OURS = {"producer", "shared", "workers"}
+OURS = {"afterword"}
 #: Parts of the workers that are imported only if the settings ask for them.
-LAZY = ("workers.embedded", "workers.adapters.pgvector_", "workers.adapters.postgres_")
+LAZY = (
+    "afterword.workers.embedded",
+    "afterword.workers.adapters.pgvector_",
+    "afterword.workers.adapters.postgres_",
+)
 
 
 def asked_for(*extras: str) -> set[str]:
@@ -37,12 +41,12 @@ def imported(source: Source) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("part", "extras"),
     [
-        ("producer", ()),
-        ("shared", ()),
-        ("workers", ("workers",)),
-        ("workers.embedded", ("workers", "embedded")),
-        ("workers.adapters.pgvector_", ("workers", "selfhosted")),
-        ("workers.adapters.postgres_", ("workers", "selfhosted")),
+        ("afterword.producer", ()),
+        ("afterword.shared", ()),
+        ("afterword.workers", ("workers",)),
+        ("afterword.workers.embedded", ("workers", "embedded")),
+        ("afterword.workers.adapters.pgvector_", ("workers", "selfhosted")),
+        ("afterword.workers.adapters.postgres_", ("workers", "selfhosted")),
     ],
 )
 def test_each_part_asks_for_what_it_imports(part: str, extras: tuple[str, ...]) -> None:
@@ -50,7 +54,8 @@ def test_each_part_asks_for_what_it_imports(part: str, extras: tuple[str, ...]) 
     strangers = {
         (source.name, name)
         for source in sources()
-        if source.name.startswith(part) and (part != "workers" or not source.name.startswith(LAZY))
+        if source.name.startswith(part)
+        and (part != "afterword.workers" or not source.name.startswith(LAZY))
         for name in set(imported(source)) - OURS - sys.stdlib_module_names
         if not {canonicalize_name(owner) for owner in owners.get(name, [])} & asked_for(*extras)
     }

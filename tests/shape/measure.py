@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 ROOT = Path(__file__).parents[2]
+#: The folders that each contribute to the package `afterword`.
 PACKAGES = ("producer", "workers", "shared")
 
 Definition: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
@@ -75,7 +76,7 @@ class Source:
     @property
     def name(self) -> str:
         """Return the dotted name of the module."""
-        parts = self.path.relative_to(self.root).with_suffix("").parts
+        _, *parts = self.path.relative_to(self.root).with_suffix("").parts
         return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
     @property

@@ -136,4 +136,7 @@ def test_a_percentile_is_one_of_the_values() -> None:
 
 
 def test_the_product_is_what_is_measured() -> None:
-    assert {source.name.partition(".")[0] for source in sources()} >= {"shared", "workers"}
+    assert {".".join(source.name.split(".")[:2]) for source in sources()} >= {
+        "afterword.shared",
+        "afterword.workers",
+    }

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from shared.contracts import Event
-from shared.lifecycle import JobState, TurnState
+from afterword.shared.contracts import Event
+from afterword.shared.lifecycle import JobState, TurnState
 
 #: A turn that ended so was accounted for as it should be, if nothing was to be refused.
 _KEPT = frozenset({TurnState.STORED, TurnState.NOTHING, TurnState.SKIPPED})

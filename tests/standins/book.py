@@ -8,13 +8,13 @@ from typing import Any
 
 import redis
 
-from shared.contracts import ChatRequest, Reply, Timings, Usage
-from shared.hints import split_agenda
-from shared.ledger.ledger import Ledger
-from shared.ledger.letters import Outcome
-from shared.ledger.records import Claim, LaneClaim
-from shared.names import Keys, lane_id, memory_key, queue_key, queue_prefix
-from shared.settings import Settings
+from afterword.shared.contracts import ChatRequest, Reply, Timings, Usage
+from afterword.shared.hints import split_agenda
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.letters import Outcome
+from afterword.shared.ledger.records import Claim, LaneClaim
+from afterword.shared.names import Keys, lane_id, memory_key, queue_key, queue_prefix
+from afterword.shared.settings import Settings
 
 FAR_AWAY_MS = 10**15
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+from afterword.workers.keep import only_asks
 from tests.standins import claude_wire as wire
-from workers.keep import only_asks
 
 _MARK = "You are a Memory Extractor"
 _BEFORE = "## New Messages\nuser: "

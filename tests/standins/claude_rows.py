@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from shared.errors import (
+from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
     Blame,
@@ -20,10 +20,10 @@ from shared.errors import (
     Unavailable,
     Upstream,
 )
+from afterword.workers import policy
+from afterword.workers.adapters.rate_limits import BUDGETS
+from afterword.workers.policy import Decision
 from tests.standins.claude_plays import Fault, Play
-from workers import policy
-from workers.adapters.rate_limits import BUDGETS
-from workers.policy import Decision
 
 SECRET = "canary-secret"
 SHORT_S = 0.2

@@ -15,16 +15,16 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
+from afterword.workers.embedded.valkey import binary
 from tests.standins.compose import document, environment, interpolated, seconds
 from tests.standins.valkey import free_port
 from tests.standins.waiting import wait_until
-from workers.embedded.valkey import binary
 
 _PATIENCE_S = 60.0
 
 #: `afterword` as an image has it, and the one command of `valkey-cli` that a health check uses.
 _PROGRAMS = {
-    "afterword": "from producer.cli.main import main; main()",
+    "afterword": "from afterword.producer.cli.main import main; main()",
     "valkey-cli": (
         "import os, sys, redis; assert sys.argv[1:] == ['ping']; "
         "answer = redis.Redis(port=int(os.environ['TEST_PORT']), "

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from shared.discovery import settings_in_use
+from afterword.shared.discovery import settings_in_use
+from afterword.workers.pool.intake import Channel
 from tests.standins.pliable import app
-from workers.pool.intake import Channel
 
 __all__ = ["app"]
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from shared.errors import Upstream
-from shared.ledger.ledger import Ledger
-from shared.settings import Settings
+from afterword.shared.errors import Upstream
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.settings import Settings
+from afterword.workers.erase import Eraser
+from afterword.workers.gate import Gatehouse
+from afterword.workers.lane import LaneKeeper
+from afterword.workers.leases import Leases
+from afterword.workers.remember import Rememberer
 from tests.fakes.memory import FakeMemories, Verb
 from tests.standins.book import lane_of
-from workers.erase import Eraser
-from workers.gate import Gatehouse
-from workers.lane import LaneKeeper
-from workers.leases import Leases
-from workers.remember import Rememberer
 
 VERSION = "9.9.9"
 

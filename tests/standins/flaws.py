@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.errors import Rejected, Unavailable
+from afterword.shared.errors import Rejected, Unavailable
 
 
 @contextmanager

@@ -16,9 +16,9 @@ from typing import Any, Literal, Self
 
 from celery import Celery
 
-from shared.broker import make_app
-from shared.names import MEMORIES, REPLIES
-from shared.settings import Settings
+from afterword.shared.broker import make_app
+from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.settings import Settings
 from tests.standins.claude_remote import RemoteClaude
 from tests.standins.valkey import Valkey
 from tests.standins.waiting import wait_until
@@ -30,7 +30,7 @@ Ran = subprocess.CompletedProcess[str]
 CANARY = "canary"
 
 #: The workers as they are, and those whose memory a test can hold up or break.
-AS_IT_IS = "workers.app:app"
+AS_IT_IS = "afterword.workers.app:app"
 PLIABLE = "tests.standins.pliable:app"
 
 #: Those, and they do not wait a minute for what an operator has to mend.
@@ -40,7 +40,7 @@ _QUEUE_OF = {"responses": REPLIES, "memories": MEMORIES}
 _PATIENCE_S = 30.0
 
 #: Our command, as a program is started.
-COMMAND = (sys.executable, "-P", "-c", "from producer.cli.main import main; main()")
+COMMAND = (sys.executable, "-P", "-c", "from afterword.producer.cli.main import main; main()")
 
 #: Times that make a test wait less than an operator would.
 _BRISK = {

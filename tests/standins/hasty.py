@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from afterword.workers import policy
 from tests.standins.pliable import app
-from workers import policy
 
 __all__ = ["app"]
 

@@ -10,8 +10,8 @@ import os
 import sys
 from pathlib import Path
 
+from afterword.workers.embedded.store import SqliteStore
 from tests.standins.memory_store import found, open_store, put, texts
-from workers.embedded.store import SqliteStore
 
 
 def main(path: str) -> None:

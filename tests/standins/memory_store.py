@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+from afterword.workers.embedded.ranking import Scale
+from afterword.workers.embedded.store import SqliteStore
 from tests.standins.hashing import DIMS, vector
-from workers.embedded.ranking import Scale
-from workers.embedded.store import SqliteStore
 
 
 def open_store(path: Path) -> SqliteStore:

@@ -20,7 +20,7 @@ from tests.standins.waiting import wait_until
 
 
 class Nursery:
-    """Starts workers: `celery -A workers.app:app worker`, each a process with a log of its own."""
+    """Starts workers: `celery -A afterword.workers.app:app worker`, each a process with a log of its own."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -78,7 +78,7 @@ def _bear(order: dict[str, object]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     from celery.__main__ import main
 
-    sys.argv = ["celery", "-A", "workers.app:app", "worker", *order["arguments"]]  # type: ignore[misc]
+    sys.argv = ["celery", "-A", "afterword.workers.app:app", "worker", *order["arguments"]]  # type: ignore[misc]
     main()
 
 
@@ -87,12 +87,12 @@ def _serve() -> None:
     import anthropic  # noqa: F401
     import celery.bin.worker  # noqa: F401
 
-    import workers.adapters.claude
-    from workers.adapters.mem0_import import mem0_in_parts
+    import afterword.workers.adapters.claude
+    from afterword.workers.adapters.mem0_import import mem0_in_parts
 
     mem0_in_parts()
-    import workers.adapters.mem0_platform
-    import workers.wiring  # noqa: F401
+    import afterword.workers.adapters.mem0_platform
+    import afterword.workers.wiring  # noqa: F401
 
     assert threading.active_count() == 1, "a fork would leave threads behind"
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them

@@ -15,11 +15,11 @@ from typing import Any, Self
 _CHILD = """
 import asyncio, json, sys
 
-from shared.contracts import ChatRequest, Reply
-from shared.errors import AfterwordError, Blame
-from shared.ledger.ledger import Ledger
-from shared.lifecycle import TurnState
-from shared.settings import Settings
+from afterword.shared.contracts import ChatRequest, Reply
+from afterword.shared.errors import AfterwordError, Blame
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.lifecycle import TurnState
+from afterword.shared.settings import Settings
 
 claims, lanes = {}, {}
 

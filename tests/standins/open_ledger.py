@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from shared.ledger.ledger import Ledger
-from shared.settings import Settings
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.settings import Settings
 from tests.standins.book import Book
 
 if TYPE_CHECKING:

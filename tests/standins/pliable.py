@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shared.discovery import settings_in_use
+from afterword.shared.discovery import settings_in_use
+from afterword.workers.adapters.mem0_selfhosted import SelfHosted
+from afterword.workers.app import app
 from tests.standins.flaws import meet
-from workers.adapters.mem0_selfhosted import SelfHosted
-from workers.app import app
 
 __all__ = ["app"]
 

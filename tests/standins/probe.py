@@ -16,12 +16,12 @@ from celery import signals
 from redis import Redis as BlockingRedis
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from shared.errors import Misconfigured
-from shared.settings import Settings
+from afterword.shared.errors import Misconfigured
+from afterword.shared.settings import Settings
+from afterword.workers.host import worker_app
+from afterword.workers.pool import stage, taskpool
+from afterword.workers.pool.loop import RUNTIME
 from tests.standins.worker import RELEASE, SEEN
-from workers.host import worker_app
-from workers.pool import stage, taskpool
-from workers.pool.loop import RUNTIME
 
 SETTINGS = Settings.load()
 URL = SETTINGS.redis_url or ""

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Self
 
-from shared.errors import Blame
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import LaneClaim
-from shared.lifecycle import TurnState
+from afterword.shared.errors import Blame
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import LaneClaim
+from afterword.shared.lifecycle import TurnState
 
 _tokens = (f"scribe-{number}" for number in itertools.count(1))
 _LOOK_S = 0.005

@@ -13,9 +13,9 @@ from typing import Self
 
 from redis.exceptions import RedisError
 
-from producer import Job, Producer
-from shared.errors import NotAccepted
-from shared.settings import Settings
+from afterword.producer import Job, Producer
+from afterword.shared.errors import NotAccepted
+from afterword.shared.settings import Settings
 from tests.standins.bill import Bill, Outcome, bill
 from tests.standins.book import Book
 from tests.standins.mem0_platform import KEY

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from producer import Job, Producer
-from shared.contracts import ChatRequest
-from shared.names import memory_key
-from shared.settings import Settings
+from afterword.producer import Job, Producer
+from afterword.shared.contracts import ChatRequest
+from afterword.shared.names import memory_key
+from afterword.shared.settings import Settings
 from tests.standins.bill import Bill, Outcome, bill
 from tests.standins.book import Book
 from tests.standins.mem0_filters import Json

@@ -12,17 +12,17 @@ from typing import Any
 from pydantic import SecretStr
 from redis.asyncio import Redis
 
-from shared.ledger.ledger import Ledger
-from shared.lifecycle import JobState, TurnState
-from shared.names import MEMORIES, REPLIES
-from shared.settings import Settings
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.settings import Settings
+from afterword.workers.wiring import Runtime, runtime
 from tests.standins import claude_plays, mem0_plays
 from tests.standins.book import Book, submit
 from tests.standins.claude import ClaudeStandIn
 from tests.standins.mem0_platform import KEY, Mem0StandIn
 from tests.standins.mischief import FOREIGN, Mischief
 from tests.standins.waiting import until
-from workers.wiring import Runtime, runtime
 
 #: What every message holds and no log line may.
 CANARY = "canary"

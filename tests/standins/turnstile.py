@@ -15,7 +15,7 @@ from typing import Literal, Self
 
 import hiredis
 
-from shared.ledger.script import script
+from afterword.shared.ledger.script import script
 
 Phase = Literal["before", "after"]
 
@@ -23,7 +23,7 @@ Phase = Literal["before", "after"]
 HINT = "hint"
 END_OF_ANSWER = "claude:end"
 
-_LUA = Path(__file__).parents[2] / "shared" / "ledger" / "lua"
+_LUA = Path(__file__).parents[2] / "shared" / "afterword" / "shared" / "ledger" / "lua"
 _STEPS = {file.stem for file in _LUA.glob("*.lua")} - {"ledger", "alone", "together"}
 _BY_SHA = {script(name).sha: name for name in _STEPS}
 

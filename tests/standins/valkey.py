@@ -16,8 +16,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from afterword.workers.embedded.valkey import PACKED_BYTES, binary
 from tests.standins.waiting import wait_until
-from workers.embedded.valkey import PACKED_BYTES, binary
 
 _PATIENCE_S = 10.0
 

@@ -14,10 +14,10 @@ from typing import Any, Self
 from celery import Celery
 from redis import Redis
 
-from shared.broker import make_app
-from shared.hints import envelope
-from shared.names import REPLIES, RUN_TASK, queue_key
-from shared.settings import Settings
+from afterword.shared.broker import make_app
+from afterword.shared.hints import envelope
+from afterword.shared.names import REPLIES, RUN_TASK, queue_key
+from afterword.shared.settings import Settings
 from tests.standins.valkey import Valkey
 from tests.standins.waiting import wait_until
 

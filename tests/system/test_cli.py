@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from producer import Event, Job, JobState, Producer, Reply, TurnState
+from afterword.producer import Event, Job, JobState, Producer, Reply, TurnState
 from tests.standins.claude_plays import Play
 from tests.standins.flaws import rejected
 from tests.standins.fleet import CANARY, PLIABLE, Fleet

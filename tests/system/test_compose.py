@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from redis import AuthenticationError, Redis
 
-from producer import Job, Producer
-from shared.settings import Settings
+from afterword.producer import Job, Producer
+from afterword.shared.settings import Settings
 from tests.standins.claude_plays import Play
 from tests.standins.claude_remote import RemoteClaude
 from tests.standins.composed import Composed

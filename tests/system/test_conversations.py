@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from producer import ConversationBusy, InvalidRequest, Job, JobFailed, Producer, Usage
+from afterword.producer import ConversationBusy, InvalidRequest, Job, JobFailed, Producer, Usage
 from tests.standins.claude_plays import Play
 from tests.standins.claude_wire import told
 from tests.standins.fleet import CANARY, Fleet

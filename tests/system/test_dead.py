@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from producer import Job, JobFailed, Operator, Producer, Reply, RunState, TurnState
+from afterword.producer import Job, JobFailed, Operator, Producer, Reply, RunState, TurnState
 from tests.conftest import ROOT
 from tests.packaging.blocks import examples
 from tests.standins.book import Book

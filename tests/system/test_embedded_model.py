@@ -16,17 +16,17 @@ import anthropic
 import pytest
 from anthropic.types import Message
 
-from shared.errors import Misconfigured
+from afterword.shared.errors import Misconfigured
+from afterword.workers.adapters.claude import Claude
+from afterword.workers.embedded import model
+from afterword.workers.ports import Prompt, Say
 from tests.standins.processes import listening
-from workers.adapters.claude import Claude
-from workers.embedded import model
-from workers.ports import Prompt, Say
 
 pytestmark = pytest.mark.system
 
 KEY = "a-key-of-this-test"
 QUESTION = "What is the capital of France?"
-COMMAND = (sys.executable, "-P", "-m", "workers.embedded.model")
+COMMAND = (sys.executable, "-P", "-m", "afterword.workers.embedded.model")
 
 
 class Served:

@@ -18,12 +18,12 @@ import pytest
 from redis import Redis
 from redis.connection import parse_url
 
-from shared.errors import Misconfigured
-from shared.setting_kinds import Durability
+from afterword.shared.errors import Misconfigured
+from afterword.shared.setting_kinds import Durability
+from afterword.workers.embedded import valkey
+from afterword.workers.embedded.folder import MAX_SOCKET_PATH, Folder
 from tests.standins.processes import listening
 from tests.standins.waiting import until
-from workers.embedded import valkey
-from workers.embedded.folder import MAX_SOCKET_PATH, Folder
 
 pytestmark = pytest.mark.system
 

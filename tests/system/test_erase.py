@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from producer import ErasureState, Job, JobFailed, Operator, Producer, TurnState
-from shared.settings import Settings
+from afterword.producer import ErasureState, Job, JobFailed, Operator, Producer, TurnState
+from afterword.shared.settings import Settings
 from tests.standins.claude_plays import Play
 from tests.standins.mem0_platform import KEY
 from tests.standins.nursery import Nursery

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from producer import Job, Producer, Reply, TurnState
-from shared.names import lane_id, memory_key
+from afterword.producer import Job, Producer, Reply, TurnState
+from afterword.shared.names import lane_id, memory_key
 from tests.standins.book import Book
 from tests.standins.claude_wire import told
 from tests.standins.fleet import CANARY, Fleet, Worker

@@ -10,11 +10,11 @@ from contextlib import closing
 
 import pytest
 
-from producer import Job, Producer, TurnState
+from afterword.producer import Job, Producer, TurnState
+from afterword.workers.pool.taskpool import LAST_S, PATIENCE_S
 from tests.standins.flaws import held
 from tests.standins.fleet import CANARY, PLIABLE, Fleet
 from tests.standins.waiting import wait_until
-from workers.pool.taskpool import LAST_S, PATIENCE_S
 
 pytestmark = [
     pytest.mark.system,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from shared.hints import envelope
-from shared.names import REPLIES, RUN_TASK
+from afterword.shared.hints import envelope
+from afterword.shared.names import REPLIES, RUN_TASK
 from tests.standins.valkey import Valkey
 from tests.standins.waiting import wait_until
 from tests.standins.worker import Worker

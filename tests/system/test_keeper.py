@@ -12,12 +12,12 @@ from typing import Self
 
 import pytest
 
+from afterword.workers.embedded import keeper as module
+from afterword.workers.embedded.folder import Folder
+from afterword.workers.embedded.keeper import Keeper, Part
+from afterword.workers.embedded.lifeline import StackFailed
 from tests.standins.processes import alive
 from tests.standins.waiting import until
-from workers.embedded import keeper as module
-from workers.embedded.folder import Folder
-from workers.embedded.keeper import Keeper, Part
-from workers.embedded.lifeline import StackFailed
 
 pytestmark = pytest.mark.system
 

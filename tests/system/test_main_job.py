@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from producer import Producer, Reply, TurnState
+from afterword.producer import Producer, Reply, TurnState
 from tests.standins.claude_wire import told
 from tests.standins.fleet import CANARY, Fleet
 from tests.standins.waiting import wait_until

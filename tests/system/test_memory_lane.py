@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from producer import Job, Producer, Reply, TurnState
+from afterword.producer import Job, Producer, Reply, TurnState
+from afterword.workers import prompt
 from tests.standins.claude_wire import told
 from tests.standins.flaws import held
 from tests.standins.fleet import CANARY, PLIABLE, Fleet, Worker
 from tests.standins.waiting import wait_until
-from workers import prompt
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 

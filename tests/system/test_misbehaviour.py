@@ -22,10 +22,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as some
 
-from shared.ledger import gates
+from afterword.shared.ledger import gates
+from afterword.workers import gate, policy
 from tests.standins.mischief import CLAUDE, MEM0
 from tests.standins.trial import CANARY, Trial
-from workers import gate, policy
 
 if TYPE_CHECKING:
     from tests.standins.valkey import Valkey

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from producer import Producer, TurnState
+from afterword.producer import Producer, TurnState
 from tests.standins.book import Book
 from tests.standins.fleet import CANARY, Fleet
 from tests.standins.waiting import wait_until

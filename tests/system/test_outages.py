@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from producer import Job, Producer, Reply, TurnState
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import Gate
+from afterword.producer import Job, Producer, Reply, TurnState
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Gate
 from tests.standins.claude_plays import Play
 from tests.standins.flaws import down
 from tests.standins.fleet import CANARY, HASTY, Fleet, Worker

@@ -8,10 +8,10 @@ import time
 import pytest
 from kombu.exceptions import OperationalError
 
-from shared.broker import make_app, send_hints
-from shared.hints import envelope
-from shared.names import MEMORIES, REPLIES, RUN_TASK, WRITE_TASK, queue_key
-from shared.settings import Settings
+from afterword.shared.broker import make_app, send_hints
+from afterword.shared.hints import envelope
+from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, WRITE_TASK, queue_key
+from afterword.shared.settings import Settings
 from tests.standins.valkey import Valkey
 from tests.standins.waiting import wait_until
 from tests.standins.worker import Worker
@@ -142,7 +142,7 @@ def test_inspect_shows_what_runs(server: Valkey) -> None:
         assert active["acknowledged"]
         assert active["time_start"]
         pool = worker.ask("stats")["pool"]
-        assert pool["implementation"] == "workers.pool.taskpool:TaskPool"
+        assert pool["implementation"] == "afterword.workers.pool.taskpool:TaskPool"
         assert (pool["running"], pool["waiting"], pool["stuck"]) == (1, 0, 0)
         assert pool["loop-lag-s"] < 1
         worker.release()

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from producer import (
+from afterword.producer import (
     AsyncJob,
     AsyncProducer,
     Event,
@@ -39,7 +39,7 @@ TEXT = f"A long answer of a {CANARY}, in many pieces, told slowly."
 #: What another process does with a job's id and an event's.
 ELSEWHERE = """
 import sys
-from producer import Producer
+from afterword.producer import Producer
 with Producer() as producer:
     job = producer.job(sys.argv[1])
     for event in job.stream(after=sys.argv[2] or None):
@@ -51,7 +51,7 @@ with Producer() as producer:
 #: Parent and child go on at the same time, and the child throws away what it inherited.
 FORKED = """
 import gc, os, warnings
-from producer import Producer
+from afterword.producer import Producer
 warnings.simplefilter("ignore")  # the child cannot close the connections of its parent
 with Producer() as producer:
     first = producer.submit(user_id="ann", message="before")

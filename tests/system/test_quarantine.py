@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 from click.testing import CliRunner
 
-from producer.cli.main import cli
-from shared.hints import envelope
-from shared.ledger.quarantine import MOST_KEPT
-from shared.names import MEMORIES, REPLIES, RUN_TASK, queue_prefix
+from afterword.producer.cli.main import cli
+from afterword.shared.hints import envelope
+from afterword.shared.ledger.quarantine import MOST_KEPT
+from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, queue_prefix
 from tests.standins.siege import PATIENCE_S, Siege
 from tests.standins.sweeping import Ground, ground
 from tests.standins.valkey import Valkey

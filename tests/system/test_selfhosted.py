@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from producer import ErasureState, Operator, Producer, TurnState
+from afterword.producer import ErasureState, Operator, Producer, TurnState
+from afterword.workers.adapters.pgvector_schema import TABLE
 from tests.standins.claude_plays import Play
 from tests.standins.claude_wire import told
 from tests.standins.fleet import Fleet
 from tests.standins.postgres import Postgres
 from tests.standins.waiting import wait_until
-from workers.adapters.pgvector_schema import TABLE
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 

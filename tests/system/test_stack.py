@@ -20,16 +20,16 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from shared.errors import Misconfigured
-from shared.settings import Settings
+from afterword.shared.errors import Misconfigured
+from afterword.shared.settings import Settings
+from afterword.workers.embedded import client as way_in
+from afterword.workers.embedded.client import Attached, OnProgress, running
+from afterword.workers.embedded.folder import Folder
+from afterword.workers.embedded.lifeline import StackFailed
+from afterword.workers.embedded.parts import Assembler
 from tests.standins.processes import alive, children, listening, told
 from tests.standins.stack import SUPERVISOR, standin
 from tests.standins.waiting import wait_until
-from workers.embedded import client as way_in
-from workers.embedded.client import Attached, OnProgress, running
-from workers.embedded.folder import Folder
-from workers.embedded.lifeline import StackFailed
-from workers.embedded.parts import Assembler
 
 pytestmark = pytest.mark.system
 
@@ -182,8 +182,8 @@ def test_a_killed_supervisor_leaves_nothing_running(machine: Machine) -> None:
 @pytest.mark.faults
 def test_a_killed_client_leaves_nothing_running(machine: Machine) -> None:
     script = (
-        "import signal, sys; from shared.settings import Settings;"
-        "from tests.standins.stack import SUPERVISOR; from workers.embedded.client import attach;"
+        "import signal, sys; from afterword.shared.settings import Settings;"
+        "from tests.standins.stack import SUPERVISOR; from afterword.workers.embedded.client import attach;"
         "stack = attach(Settings.load(), supervisor=SUPERVISOR); print('in', flush=True);"
         "signal.pause()"
     )

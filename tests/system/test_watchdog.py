@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from producer import Producer, TurnState
+from afterword.producer import Producer, TurnState
+from afterword.workers.pool.taskpool import ENDS_WITHIN_S
+from afterword.workers.watchdog import LOOKS
 from tests.standins.flaws import held
 from tests.standins.fleet import CANARY, COMMAND, PLIABLE, Fleet, Worker
 from tests.standins.proxy import Proxy
 from tests.standins.waiting import until, wait_until
-from workers.pool.taskpool import ENDS_WITHIN_S
-from workers.watchdog import LOOKS
 
 pytestmark = [
     pytest.mark.system,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from producer import AsyncJob, AsyncProducer, Event, Job, JobFailed, JobState, Producer
-from shared.contracts import Priority
-from shared.names import REPLIES, RUN_TASK, queue_key
+from afterword.producer import AsyncJob, AsyncProducer, Event, Job, JobFailed, JobState, Producer
+from afterword.shared.contracts import Priority
+from afterword.shared.names import REPLIES, RUN_TASK, queue_key
 from tests.standins.claude_plays import Fault, Play
 from tests.standins.fleet import CANARY, Fleet, Worker
 from tests.standins.waiting import until, wait_until

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.ledger.records import WaitingTurn
-from shared.tokens import estimated_tokens
-from workers.batching import Batch, Bounds, batches
+from afterword.shared.ledger.records import WaitingTurn
+from afterword.shared.tokens import estimated_tokens
+from afterword.workers.batching import Batch, Bounds, batches
 
 AT = datetime(2026, 5, 8, 12, tzinfo=UTC)
 BOUNDS = Bounds(turns=3, tokens=100, span_s=60)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from shared.contracts import Event, Reply, Timings, Usage
-from shared.lifecycle import JobState, TurnState
+from afterword.shared.contracts import Event, Reply, Timings, Usage
+from afterword.shared.lifecycle import JobState, TurnState
 from tests.standins.bill import Outcome, bill, table
 
 

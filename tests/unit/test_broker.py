@@ -6,10 +6,10 @@ import pytest
 from celery import current_app
 from kombu import Connection
 
-from shared.broker import broker_address, make_app
-from shared.errors import Misconfigured
-from shared.names import MEMORIES, REPLIES
-from shared.settings import Settings
+from afterword.shared.broker import broker_address, make_app
+from afterword.shared.errors import Misconfigured
+from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.settings import Settings
 
 ADDRESSES = {
     "redis://localhost": "redis://localhost/0",

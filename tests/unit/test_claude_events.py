@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import BadAnswer
-from workers.adapters import claude_events
-from workers.adapters.claude_events import EventLines, Transcript
+from afterword.shared.errors import BadAnswer
+from afterword.workers.adapters import claude_events
+from afterword.workers.adapters.claude_events import EventLines, Transcript
 
 texts = st.lists(st.text(), min_size=1, max_size=6)
 

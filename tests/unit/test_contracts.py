@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.contracts import (
+from afterword.shared.contracts import (
     MAX_EXPIRES_IN_S,
     MAX_ID_CHARACTERS,
     MAX_METADATA_BYTES,
@@ -19,7 +19,7 @@ from shared.contracts import (
     MAX_OUTPUT_TOKENS,
     ChatRequest,
 )
-from shared.errors import InvalidRequest
+from afterword.shared.errors import InvalidRequest
 
 SECRET = "marmalade"
 MAX_BYTES = 1000

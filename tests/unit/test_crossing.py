@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from afterword.workers.pool.crossing import Crossing
 from tests.standins.waiting import wait_until
-from workers.pool.crossing import Crossing
 
 Drain = Callable[[], None]
 

@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
-from shared.errors import LeaseLost
+from afterword.shared.errors import LeaseLost
+from afterword.workers.deltas import Deltas
 from tests.standins.waiting import until
-from workers.deltas import Deltas
 
 NEVER_S = 3600.0
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.discovery import RECORD, SOCKET, running_stack, settings_in_use
-from shared.errors import Misconfigured
+from afterword.shared.discovery import RECORD, SOCKET, running_stack, settings_in_use
+from afterword.shared.errors import Misconfigured
 
 SERVED = {"AFTERWORD_REDIS_URL": "unix:///run/valkey.sock", "ANTHROPIC_API_KEY": "local"}
 

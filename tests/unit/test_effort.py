@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workers.adapters.effort import Effort, Setting, effort_for
+from afterword.workers.adapters.effort import Effort, Setting, effort_for
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.names import MEMORIES, REPLIES
-from shared.settings import Settings
-from workers.embedded import environment
-from workers.embedded.parts import MODEL, VALKEY, names
+import afterword
+from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.settings import Settings
+from afterword.workers.embedded import environment
+from afterword.workers.embedded.parts import MODEL, VALKEY, names
 
 EVERY_KIND = {
     "ANTHROPIC_API_KEY": "k-1",
@@ -42,9 +43,9 @@ def test_no_setting_and_no_key_is_left_in_the_bare_environment(
 
 
 def test_our_packages_are_found_from_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    root = str(Path(environment.__file__).parents[2])
+    roots = os.pathsep.join(str(Path(part).parent) for part in afterword.__path__)
     monkeypatch.delenv("PYTHONPATH")
-    assert environment.bare().get("PYTHONPATH") in (root, None)
+    assert environment.bare().get("PYTHONPATH") in (roots, None)
     monkeypatch.setenv("PYTHONPATH", "one")
     assert environment.bare()["PYTHONPATH"].split(os.pathsep)[-1] == "one"
 

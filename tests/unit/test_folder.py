@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import Misconfigured
-from workers.embedded import folder as module
-from workers.embedded.folder import MAX_SOCKET_PATH, Folder
+from afterword.shared.errors import Misconfigured
+from afterword.workers.embedded import folder as module
+from afterword.workers.embedded.folder import MAX_SOCKET_PATH, Folder
 
 REFUSED = "^AFTERWORD_DATA_DIR: .*"
 

@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from shared.errors import (
+from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
     LedgerUnavailable,
@@ -18,16 +18,16 @@ from shared.errors import (
     Unavailable,
     Upstream,
 )
-from shared.ledger.gates import Gates
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import GateState, Outcome, Report, Stand
-from shared.settings import Settings
+from afterword.shared.ledger.gates import Gates
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import GateState, Outcome, Report, Stand
+from afterword.shared.settings import Settings
+from afterword.workers import gate
+from afterword.workers.gate import BUDGET, LOOK_S, Gatehouse, GateShut, Passage
+from afterword.workers.policy import LONGEST_SNOOZE_S, OURS_PAUSE_S
 from tests.fakes.gates import FakeGates
 from tests.standins.book import Book
 from tests.standins.waiting import until
-from workers import gate
-from workers.gate import BUDGET, LOOK_S, Gatehouse, GateShut, Passage
-from workers.policy import LONGEST_SNOOZE_S, OURS_PAUSE_S
 
 NAME = "claude/m"
 DOWN = Unavailable("overloaded")

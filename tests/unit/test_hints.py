@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.hints import TASK_OF, envelope, split_agenda
-from shared.ledger import door
-from shared.names import (
+from afterword.shared.hints import TASK_OF, envelope, split_agenda
+from afterword.shared.ledger import door
+from afterword.shared.names import (
     MEMORIES,
     PRIORITY_STEPS,
     REPLIES,

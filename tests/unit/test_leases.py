@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from shared.errors import LeaseLost, LedgerUnavailable, Misconfigured
+from afterword.shared.errors import LeaseLost, LedgerUnavailable, Misconfigured
+from afterword.workers.leases import Leases
 from tests.standins.waiting import until
-from workers.leases import Leases
 
 LEASE_S = 0.03
 

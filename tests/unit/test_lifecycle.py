@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from shared.errors import IllegalStep
-from shared.lifecycle import (
+from afterword.shared.errors import IllegalStep
+from afterword.shared.lifecycle import (
     JOB_STEPS,
     TURN_STEPS,
     JobState,

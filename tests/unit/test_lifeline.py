@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from afterword.workers.embedded.lifeline import Lifeline
 from tests.standins.waiting import until
-from workers.embedded.lifeline import Lifeline
 
 
 class Place:

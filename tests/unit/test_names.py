@@ -6,8 +6,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from shared.errors import JobNotFound
-from shared.names import (
+from afterword.shared.errors import JobNotFound
+from afterword.shared.names import (
     MAX_SHARDS,
     Keys,
     check_job_id,

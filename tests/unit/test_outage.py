@@ -7,22 +7,22 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 import pytest
 
-from shared.contracts import Usage
-from shared.errors import AccessDenied, RateLimited, Unavailable, Upstream
-from shared.ledger.ledger import Ledger
-from shared.lifecycle import JobState, TurnState
-from shared.settings import Settings
+from afterword.shared.contracts import Usage
+from afterword.shared.errors import AccessDenied, RateLimited, Unavailable, Upstream
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.settings import Settings
+from afterword.workers.erase import Eraser
+from afterword.workers.gate import Gatehouse
+from afterword.workers.lane import LaneKeeper
+from afterword.workers.leases import Leases
+from afterword.workers.ports import Added, Answer, Checked, Kept, Prompt, Turn
+from afterword.workers.question import Asker
+from afterword.workers.recall import Recaller
+from afterword.workers.remember import Rememberer
+from afterword.workers.respond import Responder
 from tests.fakes.memory import FakeMemories
 from tests.standins.book import Book, answer, lane_of, submit
-from workers.erase import Eraser
-from workers.gate import Gatehouse
-from workers.lane import LaneKeeper
-from workers.leases import Leases
-from workers.ports import Added, Answer, Checked, Kept, Prompt, Turn
-from workers.question import Asker
-from workers.recall import Recaller
-from workers.remember import Rememberer
-from workers.respond import Responder
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from afterword.workers.pool.pace import Pace
 from tests.standins.waiting import until
-from workers.pool.pace import Pace
 
 EVERY_S = 0.05
 

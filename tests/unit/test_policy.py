@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.errors import (
+from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
     Blame,
@@ -15,7 +15,7 @@ from shared.errors import (
     Unavailable,
     Upstream,
 )
-from workers.policy import (
+from afterword.workers.policy import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     LONGEST_SNOOZE_S,

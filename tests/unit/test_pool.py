@@ -13,11 +13,11 @@ from celery import Celery
 from celery.exceptions import TimeLimitExceeded, WorkerShutdown
 from kombu.asynchronous import Hub, set_event_loop
 
-from shared.errors import Misconfigured
+from afterword.shared.errors import Misconfigured
+from afterword.workers.pool.loop import RUNTIME
+from afterword.workers.pool.taskpool import TaskPool, pool_of
+from afterword.workers.pool.tracer import NotACoroutineFunction
 from tests.standins.waiting import wait_until
-from workers.pool.loop import RUNTIME
-from workers.pool.taskpool import TaskPool, pool_of
-from workers.pool.tracer import NotACoroutineFunction
 
 Start = Callable[..., TaskPool]
 

@@ -12,11 +12,19 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.contracts import ChatRequest
-from shared.ledger.records import PastTurn
-from shared.tokens import estimated_tokens
-from workers.ports import Prompt, Recall, Recalled
-from workers.prompt import LONGEST_LINE, MEMORY_SHARE, RULES, UNAVAILABLE, Limits, as_line, build
+from afterword.shared.contracts import ChatRequest
+from afterword.shared.ledger.records import PastTurn
+from afterword.shared.tokens import estimated_tokens
+from afterword.workers.ports import Prompt, Recall, Recalled
+from afterword.workers.prompt import (
+    LONGEST_LINE,
+    MEMORY_SHARE,
+    RULES,
+    UNAVAILABLE,
+    Limits,
+    as_line,
+    build,
+)
 
 START = datetime(2026, 5, 8, tzinfo=UTC)
 BUDGET = 2000

@@ -9,14 +9,14 @@ from typing import cast
 
 import pytest
 
-from shared.errors import AccessDenied, Rejected, Unavailable, Upstream
-from shared.ledger.gates import Gates
-from shared.ledger.records import GateState, Outcome, Stand
+from afterword.shared.errors import AccessDenied, Rejected, Unavailable, Upstream
+from afterword.shared.ledger.gates import Gates
+from afterword.shared.ledger.records import GateState, Outcome, Stand
+from afterword.workers.gate import LOOK_S, Gatehouse
+from afterword.workers.ports import Recalled
+from afterword.workers.recall import OFF, QUERY_CHARACTERS, UNAVAILABLE, Recaller, as_used
 from tests.fakes.gates import FakeGates
 from tests.fakes.memory import FakeMemories
-from workers.gate import LOOK_S, Gatehouse
-from workers.ports import Recalled
-from workers.recall import OFF, QUERY_CHARACTERS, UNAVAILABLE, Recaller, as_used
 
 AT = datetime(2026, 5, 8, tzinfo=UTC)
 SECRET = "marmalade"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.errors import (
+from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
     Blame,
@@ -17,18 +17,18 @@ from shared.errors import (
     Unavailable,
     Upstream,
 )
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import GateState
-from shared.lifecycle import TurnState
-from shared.names import memory_key
-from shared.settings import Settings
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import GateState
+from afterword.shared.lifecycle import TurnState
+from afterword.shared.names import memory_key
+from afterword.shared.settings import Settings
+from afterword.workers import lane
+from afterword.workers.gate import REMEMBER
+from afterword.workers.policy import FOLLOW_S, LONGEST_PAUSE_S, OURS_PAUSE_S
+from afterword.workers.ports import Added, Kept, Recalled, Turn
 from tests.standins.book import Book, answer, claim, lane_of, reply_to, submit, take
 from tests.standins.desk import VERSION, Desk, Memories
 from tests.standins.waiting import until
-from workers import lane
-from workers.gate import REMEMBER
-from workers.policy import FOLLOW_S, LONGEST_PAUSE_S, OURS_PAUSE_S
-from workers.ports import Added, Kept, Recalled, Turn
 
 pytestmark = pytest.mark.redis
 

@@ -8,16 +8,16 @@ from typing import Literal
 
 import pytest
 
-from shared.errors import BadAnswer, Rejected, Unavailable, Upstream
-from shared.ledger.ledger import Ledger
-from shared.lifecycle import TurnState
-from shared.names import memory_key
-from shared.settings import Settings
+from afterword.shared.errors import BadAnswer, Rejected, Unavailable, Upstream
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.lifecycle import TurnState
+from afterword.shared.names import memory_key
+from afterword.shared.settings import Settings
+from afterword.workers.gate import REMEMBER
+from afterword.workers.ports import Added, Exchange, Turn
+from afterword.workers.repair import Repairer
 from tests.standins.book import Book, answer, lane_of, take
 from tests.standins.desk import Desk, Memories
-from workers.gate import REMEMBER
-from workers.ports import Added, Exchange, Turn
-from workers.repair import Repairer
 
 pytestmark = pytest.mark.redis
 

@@ -7,16 +7,16 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.errors import Unavailable
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import LaneClaim
-from shared.lifecycle import TurnState
-from shared.names import memory_key
-from shared.settings import Settings
+from afterword.shared.errors import Unavailable
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import LaneClaim
+from afterword.shared.lifecycle import TurnState
+from afterword.shared.names import memory_key
+from afterword.shared.settings import Settings
+from afterword.workers.ports import Turn
+from afterword.workers.repair import Repairer
 from tests.fakes.memory import FakeMemories
 from tests.standins.book import Book, answer, lane_of, take
-from workers.ports import Turn
-from workers.repair import Repairer
 
 pytestmark = pytest.mark.redis
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from shared.contracts import Reply, Usage
-from shared.errors import (
+from afterword.shared.contracts import Reply, Usage
+from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
     LedgerUnavailable,
@@ -21,23 +21,23 @@ from shared.errors import (
     Unavailable,
     Upstream,
 )
-from shared.ledger.ledger import Ledger
-from shared.ledger.records import GateState, Stand
-from shared.lifecycle import JobState, TurnState
-from shared.names import memory_key
-from shared.settings import Settings
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import GateState, Stand
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.names import memory_key
+from afterword.shared.settings import Settings
+from afterword.workers import prompt as prompts
+from afterword.workers.gate import RECALL, Gatehouse, gate_of
+from afterword.workers.leases import Leases
+from afterword.workers.policy import OURS_PAUSE_S
+from afterword.workers.ports import Answer, Memories, Prompt, Recalled, Turn
+from afterword.workers.question import Asker
+from afterword.workers.recall import Recaller
+from afterword.workers.respond import Responder
 from tests.fakes.memory import FakeMemories
 from tests.fakes.model import FakeModel
 from tests.standins.book import Book, answer, claim, lane_of, replay, submit
 from tests.standins.waiting import until
-from workers import prompt as prompts
-from workers.gate import RECALL, Gatehouse, gate_of
-from workers.leases import Leases
-from workers.policy import OURS_PAUSE_S
-from workers.ports import Answer, Memories, Prompt, Recalled, Turn
-from workers.question import Asker
-from workers.recall import Recaller
-from workers.respond import Responder
 
 pytestmark = pytest.mark.redis
 

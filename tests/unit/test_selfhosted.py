@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shared.errors import (
+from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
     IllegalStep,
@@ -21,8 +21,8 @@ from shared.errors import (
     Unavailable,
     Upstream,
 )
-from workers.adapters.mem0_selfhosted import SelfHosted
-from workers.ports import Kept, Turn
+from afterword.workers.adapters.mem0_selfhosted import SelfHosted
+from afterword.workers.ports import Kept, Turn
 
 SECRET = "marmalade"
 TURN = Turn("turn-1", f"I like {SECRET}", "Good.", datetime(2026, 5, 8, tzinfo=UTC))

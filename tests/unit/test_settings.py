@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.environment import FOREIGN, PREFIX, variable
-from shared.errors import Misconfigured
-from shared.settings import Settings, table
+from afterword.shared.environment import FOREIGN, PREFIX, variable
+from afterword.shared.errors import Misconfigured
+from afterword.shared.settings import Settings, table
 
 SECRET = "marmalade"
 

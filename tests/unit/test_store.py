@@ -15,13 +15,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from shared.errors import Misconfigured
+from afterword.shared.errors import Misconfigured
+from afterword.workers.embedded import scopes
+from afterword.workers.embedded.database import Database
+from afterword.workers.embedded.ranking import Scale
+from afterword.workers.embedded.store import COLLECTION, SqliteStore
 from tests.standins.hashing import DIMS, vector
 from tests.standins.memory_store import found, opener, put, texts
-from workers.embedded import scopes
-from workers.embedded.database import Database
-from workers.embedded.ranking import Scale
-from workers.embedded.store import COLLECTION, SqliteStore
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import Unavailable
+from afterword.shared.errors import Unavailable
+from afterword.workers.embedded import database
+from afterword.workers.embedded.database import Database
+from afterword.workers.embedded.store import SqliteStore
 from tests.standins.memory_store import found, opener, put, texts
-from workers.embedded import database
-from workers.embedded.database import Database
-from workers.embedded.store import SqliteStore
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from afterword.workers.embedded.database import Database
+from afterword.workers.embedded.store import SqliteStore
 from tests.standins.memory_store import found, opener, texts
 from tests.standins.waiting import wait_until
-from workers.embedded.database import Database
-from workers.embedded.store import SqliteStore
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from producer.asynchronous import _waves
-from shared.contracts import ChatRequest
+from afterword.producer.asynchronous import _waves
+from afterword.shared.contracts import ChatRequest
 
 
 def asked(user_id: str, conversation_id: str | None = None) -> ChatRequest:

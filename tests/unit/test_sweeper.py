@@ -10,11 +10,11 @@ from typing import cast
 
 import pytest
 
-from shared.errors import LedgerUnavailable, Misconfigured
-from shared.ledger.records import Swept
-from shared.ledger.upkeep import SWEEP_LIMIT, Upkeep
+from afterword.shared.errors import LedgerUnavailable, Misconfigured
+from afterword.shared.ledger.records import Swept
+from afterword.shared.ledger.upkeep import SWEEP_LIMIT, Upkeep
+from afterword.workers.sweeper import Sweeper
 from tests.standins.waiting import until
-from workers.sweeper import Sweeper
 
 
 class Sweeps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.tokens import BYTES_PER_TOKEN, estimated_tokens
+from afterword.shared.tokens import BYTES_PER_TOKEN, estimated_tokens
 
 
 def test_nothing_is_no_token() -> None:

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from afterword.workers.pool.pulse import Pulse
+from afterword.workers.watchdog import LOOKS, LOOKS_TO_RETURN, Watchdog
 from tests.standins.waiting import until
-from workers.pool.pulse import Pulse
-from workers.watchdog import LOOKS, LOOKS_TO_RETURN, Watchdog
 
 STALL_S = 0.01 * LOOKS
 

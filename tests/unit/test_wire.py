@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from shared.contracts import ChatRequest, Event, MemoryUsed, Reply, Timings, Usage
-from shared.lifecycle import JobState
+from afterword.shared.contracts import ChatRequest, Event, MemoryUsed, Reply, Timings, Usage
+from afterword.shared.lifecycle import JobState
 
 TEXT = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from shared.contracts import Reply
-from shared.ledger.records import Claim
-from shared.names import Keys
+from afterword.shared.contracts import Reply
+from afterword.shared.ledger.records import Claim
+from afterword.shared.names import Keys
 from tests.standins.book import asking, lane_of, reply_to
 from tests.standins.dump import dump
 from tests.standins.older import Older

@@ -1,0 +1,97 @@
+"""Submit chat requests and get their replies: waited for, streamed, or fetched later."""
+
+from __future__ import annotations
+
+from afterword.producer.asynchronous import AsyncJob, AsyncProducer
+from afterword.producer.forgetting import Erased
+from afterword.producer.operating import AsyncOperator, Discarded
+from afterword.producer.operator import Operator
+from afterword.producer.planning import Plan
+from afterword.producer.synchronous import Job, Producer
+from afterword.shared.contracts import (
+    ChatRequest,
+    Event,
+    JobStatus,
+    MemoryUsed,
+    Reply,
+    Usage,
+    UsageSum,
+    WhenBusy,
+)
+from afterword.shared.errors import (
+    AfterwordError,
+    Blame,
+    ConversationBusy,
+    InvalidRequest,
+    JobFailed,
+    JobNotFound,
+    KeyReused,
+    LedgerUnavailable,
+    Misconfigured,
+    NewerRecord,
+    NoReplyInTime,
+    NotAccepted,
+    NotReplicated,
+    QueueFull,
+)
+from afterword.shared.ledger.letters import (
+    DeadFilter,
+    DeadLetter,
+    Deed,
+    Kind,
+    Outcome,
+    Pace,
+    Run,
+    RunState,
+)
+from afterword.shared.ledger.records import Account, ErasureState, Gap
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.settings import Settings
+
+__all__ = [
+    "Account",
+    "AfterwordError",
+    "AsyncJob",
+    "AsyncOperator",
+    "AsyncProducer",
+    "Blame",
+    "ChatRequest",
+    "ConversationBusy",
+    "DeadFilter",
+    "DeadLetter",
+    "Deed",
+    "Discarded",
+    "Erased",
+    "ErasureState",
+    "Event",
+    "Gap",
+    "InvalidRequest",
+    "Job",
+    "JobFailed",
+    "JobNotFound",
+    "JobState",
+    "JobStatus",
+    "KeyReused",
+    "Kind",
+    "LedgerUnavailable",
+    "MemoryUsed",
+    "Misconfigured",
+    "NewerRecord",
+    "NoReplyInTime",
+    "NotAccepted",
+    "NotReplicated",
+    "Operator",
+    "Outcome",
+    "Pace",
+    "Plan",
+    "Producer",
+    "QueueFull",
+    "Reply",
+    "Run",
+    "RunState",
+    "Settings",
+    "TurnState",
+    "Usage",
+    "UsageSum",
+    "WhenBusy",
+]

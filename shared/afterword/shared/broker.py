@@ -1,0 +1,154 @@
+"""The Celery app that both sides speak through: settings, queues, and hints sent from afar."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+from urllib.parse import SplitResult, parse_qs, quote, urlencode, urlsplit
+
+from celery import Celery
+from kombu import Queue
+from kombu.exceptions import OperationalError
+
+from afterword.shared.errors import Misconfigured
+from afterword.shared.hints import TASK_OF, split_agenda
+from afterword.shared.names import MEMORIES, PRIORITY_STEPS, REPLIES, queue_prefix
+from afterword.shared.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+def make_app(settings: Settings) -> Celery:
+    """Build the Celery app of these settings; it opens nothing and takes nobody's place.
+
+    Raises `Misconfigured` if there is no broker.
+    """
+    address = broker_address(settings)
+    app = Celery("afterword", set_as_current=False, fixups=[])
+    app.backend_cls = "disabled"  # whatever CELERY_RESULT_BACKEND says, meant for another app
+    app.conf.update(_POLICY)
+    app.conf.update(
+        broker_url=address,
+        # These two win over CELERY_BROKER_URL.
+        broker_read_url=address,
+        broker_write_url=address,
+        broker_transport_options=_transport_options(settings, address),
+        task_queues=[Queue(name, routing_key=name) for name in (REPLIES, MEMORIES)],
+        worker_concurrency=settings.concurrency,
+    )
+    return app
+
+
+def send_hints(app: Celery, hints: Iterable[tuple[str, str]]) -> None:
+    """Publish hints, each an agenda and an id, to a broker that no script reaches.
+
+    Blocks. Raises kombu's `OperationalError` at once if the broker is away: the sweep sends
+    them again.
+    """
+    with app.producer_or_acquire() as producer:
+        for agenda, name in hints:
+            queue, step = split_agenda(agenda)
+            app.send_task(
+                TASK_OF[queue],
+                args=[name],
+                producer=producer,
+                queue=queue,
+                priority=step,
+                retry=False,
+                argsrepr="",
+                kwargsrepr="",
+            )
+
+
+def hints_from_afar(settings: Settings) -> Callable[[Iterable[tuple[str, str]]], Awaitable[None]]:
+    """Return how to send hints without blocking; one that is lost, the sweep sends again."""
+    app = make_app(settings)
+
+    async def send(hints: Iterable[tuple[str, str]]) -> None:
+        try:
+            await asyncio.to_thread(send_hints, app, hints)
+        except OperationalError as error:
+            logger.warning("hints were not sent: %s", type(error).__name__)
+
+    return send
+
+
+def broker_address(settings: Settings) -> str:
+    """Return the broker's address as kombu takes it, which is not always as redis-py does."""
+    url = settings.broker_url or settings.redis_url
+    if url is None:
+        raise Misconfigured("AFTERWORD_REDIS_URL", "must be set: there is no broker without it")
+    parts = urlsplit(url)
+    if parts.scheme not in _REDIS_SCHEMES:
+        return url
+    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    if parts.scheme == "unix":
+        return _socket_address(parts, options)
+    return _tcp_address(parts, options)
+
+
+def _socket_address(parts: SplitResult, options: dict[str, str]) -> str:
+    user = quote(options.get("username", ""), safe="")
+    password = quote(options.get("password", ""), safe="")
+    login = f"{user}:{password}@" if user or password else ""
+    place = f"{login}{parts.netloc}{parts.path}"
+    return f"redis+socket://{place}?virtual_host={options.get('db', '0')}"
+
+
+def _tcp_address(parts: SplitResult, options: dict[str, str]) -> str:
+    tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
+    if parts.scheme == "rediss":
+        tls.setdefault("ssl_cert_reqs", "required")  # as redis-py; kombu would trust anyone
+    database = options.get("db") or parts.path.strip("/") or "0"
+    return parts._replace(path=f"/{database}", query=urlencode(tls)).geturl()
+
+
+#: The same for everyone. A hint is acknowledged when it starts and never fetched in advance:
+#: the ledger's lease does what late acknowledgement only pretends to.
+_POLICY: dict[str, Any] = {
+    "accept_content": ["json"],
+    "broker_connection_max_retries": None,
+    "broker_connection_retry_on_startup": True,
+    "task_acks_late": False,
+    "task_create_missing_queues": False,
+    "task_default_exchange": "",  # the direct one: it needs no bindings, so none can be evicted
+    "task_default_queue": REPLIES,
+    "task_ignore_result": True,
+    "task_send_sent_event": False,
+    "task_serializer": "json",
+    # Without meaning for a task that is acknowledged early; false costs a warning each time.
+    "worker_cancel_long_running_tasks_on_connection_loss": True,
+    "worker_disable_prefetch": True,
+    "worker_enable_prefetch_count_reduction": False,
+    "worker_enable_remote_control": True,
+    "worker_hijack_root_logger": False,
+    "worker_prefetch_multiplier": 1,
+    "worker_redirect_stdouts": False,
+    "worker_send_task_events": False,
+}
+
+
+def _transport_options(settings: Settings, address: str) -> dict[str, Any]:
+    if not address.startswith("redis"):
+        return {}
+    return {
+        "client_name": "afterword",
+        "global_keyprefix": queue_prefix(settings.namespace),
+        "max_connections": 20,
+        "priority_steps": sorted(PRIORITY_STEPS.values()),
+        "queue_order_strategy": "round_robin",
+        # Without time-outs a connection whose other end vanished hangs for ever.
+        "health_check_interval": 3,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "socket_timeout": 3,
+        "retry_on_timeout": False,  # an LPUSH that timed out may have happened
+        "max_retries": 0,  # who sends does not wait until the broker is back; workers do
+        # A hint is taken off its list and that is all: no second copy while it runs, which would
+        # cost two thirds of the time a hint takes, only to come back when nobody needs it.
+        "ack_emulation": False,
+    }

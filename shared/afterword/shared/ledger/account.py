@@ -1,0 +1,75 @@
+"""The account of every turn, per tenant: what there was, what became of it, who lags behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from afterword.shared.ledger.records import Account, moment
+from afterword.shared.ledger.shard import Shards, milliseconds
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.names import Keys
+
+
+class Accounts:
+    """Counts by state, as the scripts tallied them."""
+
+    def __init__(self, shards: Shards) -> None:
+        """Take the shards to account for."""
+        self._shards = shards
+
+    async def accounts(self, *, late_s: float) -> Sequence[Account]:
+        """Return one account a tenant, by name.
+
+        A user is behind while a turn of theirs waits to be stored, and late once the oldest of
+        them is older than `late_s` seconds.
+        """
+        answers = await asyncio.gather(*(self._of(keys, late_s) for keys in self._shards.all))
+        by_tenant: dict[str, list[Account]] = {}
+        for account in (account for answer in answers for account in answer):
+            by_tenant.setdefault(account.tenant, []).append(account)
+        return [_sum(tenant, by_tenant[tenant]) for tenant in sorted(by_tenant)]
+
+    async def _of(self, keys: Keys, late_s: float) -> list[Account]:
+        now, counts, tenants = await self._shards.run("account", keys, milliseconds(late_s))
+        tallies = dict(zip(counts[::2], map(int, counts[1::2]), strict=True))
+        rows = [tenants[start : start + 4] for start in range(0, len(tenants), 4)]
+        return [_account(int(now), tallies, *row) for row in rows]
+
+
+def total(accounts: Iterable[Account]) -> Account:
+    """Return the sum of all tenants' accounts, under the tenant ''."""
+    return _sum("", list(accounts))
+
+
+def _account(
+    now: int, tallies: dict[str, int], tenant: str, behind: int, late: int, oldest: str
+) -> Account:
+    return Account(
+        tenant=tenant,
+        jobs={state: tallies.get(f"job:{state}:{tenant}", 0) for state in JobState},
+        turns={state: tallies.get(f"turn:{state}:{tenant}", 0) for state in TurnState},
+        users_behind=behind,
+        users_late=late,
+        oldest_s=(moment(now) - moment(float(oldest))).total_seconds() if oldest else 0.0,
+    )
+
+
+def _sum(tenant: str, accounts: Sequence[Account]) -> Account:
+    return Account(
+        tenant=tenant,
+        jobs=_added(JobState, [account.jobs for account in accounts]),
+        turns=_added(TurnState, [account.turns for account in accounts]),
+        users_behind=sum(account.users_behind for account in accounts),
+        users_late=sum(account.users_late for account in accounts),
+        oldest_s=max((account.oldest_s for account in accounts), default=0.0),
+    )
+
+
+def _added(states: Any, tallies: Sequence[dict[Any, int]]) -> dict[Any, int]:
+    sums: Counter[Any] = Counter()
+    for tally in tallies:
+        sums.update(tally)
+    return {state: sums[state] for state in states}

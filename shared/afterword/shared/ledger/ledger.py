@@ -1,0 +1,124 @@
+"""The ledger as its users see it: one object, a few connections, opened and closed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+from afterword.shared.closing import AsyncClosing
+from afterword.shared.errors import Misconfigured
+from afterword.shared.ledger.account import Accounts
+from afterword.shared.ledger.dead import Dead
+from afterword.shared.ledger.direct import Direct
+from afterword.shared.ledger.door import Door
+from afterword.shared.ledger.erasures import Erasures
+from afterword.shared.ledger.gaps import Gaps
+from afterword.shared.ledger.gates import Gates
+from afterword.shared.ledger.jobs import Jobs
+from afterword.shared.ledger.lanes import Lanes
+from afterword.shared.ledger.listener import Hear, Listener
+from afterword.shared.ledger.numbers import Numbers
+from afterword.shared.ledger.preflight import check
+from afterword.shared.ledger.quarantine import Quarantine
+from afterword.shared.ledger.reading import Reading
+from afterword.shared.ledger.repairs import Repairs
+from afterword.shared.ledger.replicated import ReplicatedDoor
+from afterword.shared.ledger.runs import Runs
+from afterword.shared.ledger.shard import SendHints, Shards
+from afterword.shared.ledger.upkeep import Upkeep
+from afterword.shared.settings import Settings
+
+#: Of the patience, so that there is time for asking again at the door.
+_SHARE_OF_ONE_TRY = 0.5
+
+
+class Ledger(AsyncClosing):
+    """The record of all jobs and turns.
+
+    Bound to the event loop that first uses it. Every step is confirmed by Redis or raises
+    `LedgerUnavailable`; asking again is always safe.
+    """
+
+    def __init__(self, settings: Settings, *, patience_s: float) -> None:
+        """Take how long a step may take in all."""
+        if settings.redis_url is None:
+            raise Misconfigured("AFTERWORD_REDIS_URL", "must be set: there is no ledger without it")
+        self.settings = settings
+        self._door = Door(settings.redis_url, patience_s=patience_s)
+        self._submits = _door_for_submits(settings, self._door, patience_s)
+        send_hints = _hints_from_afar(settings)
+        shards = Shards(settings, self._door, send_hints)
+        self._direct = None if send_hints else _direct_line(settings, patience_s)
+        self.jobs = Jobs(shards, Shards(settings, self._submits, send_hints), self._direct)
+        self.lanes = Lanes(shards)
+        self.repairs = Repairs(shards)
+        self.gates = Gates(shards)
+        self.upkeep = Upkeep(shards)
+        self.dead = Dead(shards, self.jobs)
+        self.runs = Runs(shards)
+        self.erasures = Erasures(shards)
+        self.account = Accounts(shards)
+        self.gaps = Gaps(shards)
+        self.numbers = Numbers(shards)
+        self.quarantine = Quarantine(shards)
+        self.reading = Reading(shards)
+        self._listener = Listener(settings.redis_url)
+        self._roots = shards.all
+
+    async def check(self) -> dict[str, str]:
+        """Refuse a Redis that is unfit, see `afterword.shared.ledger.preflight.check`."""
+        return await check(self._door, self.settings)
+
+    def hearing_job(self, job_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+        """Call `hear` with the type of each event of a job, while the context is open."""
+        return self._listener.hearing(self.reading.wake_channel(job_id), hear)
+
+    @asynccontextmanager
+    async def hearing_fenced(self, hear: Hear) -> AsyncIterator[None]:
+        """Call `hear` with the id of each running job that was cancelled or expired."""
+        async with AsyncExitStack() as stack:
+            for keys in self._roots:
+                await stack.enter_async_context(self._listener.hearing(keys.fenced, hear))
+            yield
+
+    def hearing_gates(self, hear: Hear) -> AbstractAsyncContextManager[None]:
+        """Call `hear` with '<shut|doubted> <gate>' when a gate has just become so."""
+        return self._listener.hearing(self.gates.channel, hear)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        if self._direct is not None:
+            self._direct.close()
+        await self._listener.aclose()
+        await self._submits.aclose()
+        await self._door.aclose()
+
+
+def _door_for_submits(settings: Settings, door: Door, patience_s: float) -> Door:
+    """Return the door itself, unless submits wait for replicas: the others must not wait too."""
+    if settings.durability != "d3" or settings.redis_url is None:
+        return door
+    return ReplicatedDoor(
+        settings.redis_url,
+        patience_s=patience_s,
+        replicas=settings.replicas,
+        channel=f"{settings.namespace}:submitted",
+    )
+
+
+def _direct_line(settings: Settings, patience_s: float) -> Direct | None:
+    """Return a line for one try of a submit; none if it must wait for replicas too."""
+    if settings.redis_url is None or settings.durability == "d3":
+        return None
+    return Direct(settings.redis_url, timeout_s=patience_s * _SHARE_OF_ONE_TRY)
+
+
+def _hints_from_afar(settings: Settings) -> SendHints | None:
+    """Return how to send hints to a broker that is another server than the ledger's Redis."""
+    if settings.broker_url is None or settings.broker_url == settings.redis_url:
+        return None
+    from afterword.shared.broker import (
+        hints_from_afar,  # Celery: only those pay for it that need it
+    )
+
+    return hints_from_afar(settings)

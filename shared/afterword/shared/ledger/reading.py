@@ -1,0 +1,119 @@
+"""What a submitter may read of a job: its state, its reply, its stream."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from afterword.shared.contracts import Event, JobStatus, Reply, Usage, UsageSum
+from afterword.shared.errors import JobNotFound, NewerRecord
+from afterword.shared.ledger.records import moment
+from afterword.shared.ledger.shard import Shards
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.names import check_job_id, lane_id, memory_key, shard_of
+
+#: Events that one look gives at most.
+PAGE = 500
+
+_STATUS = ("state", "turn", "attempts", "created", "deadline", "code", "t_code")
+
+
+class Reading:
+    """Reads jobs; changes nothing. What only a newer version can read raises `NewerRecord`."""
+
+    def __init__(self, shards: Shards) -> None:
+        """Take the shards to read."""
+        self._shards = shards
+
+    def wake_channel(self, job_id: str) -> str:
+        """Return the channel that says that a job's stream grew."""
+        return self._shards.keys_of(check_job_id(job_id)).wake(job_id)
+
+    async def status(self, job_id: str) -> JobStatus:
+        """Return where a job is; raise `JobNotFound`."""
+        return _status(job_id, await self._fields(job_id, *_STATUS))
+
+    async def reply(self, job_id: str) -> Reply | None:
+        """Return the reply of a job that succeeded, None of one that did not; `JobNotFound`."""
+        state, reply = await self._fields(job_id, "state", "reply")
+        if state is None:
+            raise JobNotFound(job_id)
+        return _reply(job_id, reply)
+
+    async def outcome(self, job_id: str) -> tuple[JobStatus, Reply | None]:
+        """Return where a job is and its reply if there is one, in one look; `JobNotFound`."""
+        *values, reply = await self._fields(job_id, *_STATUS, "reply")
+        return _status(job_id, values), _reply(job_id, reply)
+
+    async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
+        """Return what the replies of a tenant, or of one of its users, have cost so far."""
+        sums: Counter[str] = Counter()
+        for key in self._usage_keys(tenant, user_id):
+            found = await self._shards.call("HGETALL", key)
+            sums.update({name: int(value) for name, value in found.items()})
+        replies = sums.pop("replies", 0)
+        return UsageSum(tenant=tenant, user_id=user_id, replies=replies, usage=Usage(**sums))
+
+    def _usage_keys(self, tenant: str, user_id: str | None) -> Sequence[str]:
+        shards = self._shards.all
+        if user_id is None:
+            return [keys.tenant_usage(tenant) for keys in shards]
+        owner = memory_key(tenant, user_id)
+        keys = shards[shard_of(owner, len(shards))]
+        return [keys.usage(lane_id(owner, keys.shard))]
+
+    async def events(self, job_id: str, after: str | None) -> Sequence[Event]:
+        """Return the next events of a job's stream after that event id, `PAGE` at most."""
+        key = self._shards.keys_of(check_job_id(job_id)).events(job_id)
+        start = f"({after}" if after else "-"
+        rows = await self._shards.call("XRANGE", key, start, "+", "COUNT", PAGE)
+        return [await self._event(job_id, event_id, row) for event_id, row in rows]
+
+    async def keeps_stream(self, job_id: str) -> bool:
+        """Return whether the job's stream can still be read."""
+        key = self._shards.keys_of(check_job_id(job_id)).events(job_id)
+        return bool(await self._shards.call("EXISTS", key))
+
+    async def _event(self, job_id: str, event_id: str, row: dict[str, str]) -> Event:
+        reply = await self.reply(job_id) if row["type"] == "final" else None
+        with _known(job_id):
+            return Event.model_validate({"id": event_id, "reply": reply} | row)
+
+    async def _fields(self, job_id: str, *names: str) -> list[Any]:
+        key = self._shards.keys_of(check_job_id(job_id)).job(job_id)
+        values: list[Any] = await self._shards.call("HMGET", key, *names)
+        return values
+
+
+def _status(job_id: str, values: Sequence[Any]) -> JobStatus:
+    record = dict(zip(_STATUS, values, strict=True))
+    if record["state"] is None:
+        raise JobNotFound(job_id)
+    with _known(job_id):
+        state, turn = JobState(record["state"]), TurnState(record["turn"])
+    return JobStatus(
+        job_id=job_id,
+        state=state,
+        turn=turn,
+        attempts=int(record["attempts"]),
+        created_at=moment(record["created"]),
+        deadline=moment(record["deadline"]),
+        code=record["code"],
+        turn_code=record["t_code"] or None,
+    )
+
+
+def _reply(job_id: str, reply: str | None) -> Reply | None:
+    with _known(job_id):
+        return Reply.model_validate_json(reply) if reply else None
+
+
+@contextmanager
+def _known(job_id: str) -> Iterator[None]:
+    """Say of what does not read that a newer version wrote it: no older one writes such a thing."""
+    try:
+        yield
+    except ValueError:
+        raise NewerRecord(job_id) from None

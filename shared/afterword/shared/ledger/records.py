@@ -1,0 +1,300 @@
+"""What the ledger gives back, as frozen values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from afterword.shared.errors import Blame
+from afterword.shared.lifecycle import JobState, TurnState
+
+
+def moment(milliseconds: str | float) -> datetime:
+    """Return Redis' milliseconds as an aware UTC time."""
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of one submit: `new` is false if the same request was accepted before."""
+
+    job_id: str
+    new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PastTurn:
+    """A turn that was answered before: from the conversation, or not yet in memory."""
+
+    id: str
+    at: datetime
+    user_text: str
+    reply_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to answer one job, until its lease runs out or a newer fence exists.
+
+    With `erasing`, its user is being erased: nothing is to be recalled, it may be to be erased.
+    A replayed job is `created` when the failed one was, and `queued` when it was replayed.
+    """
+
+    job_id: str
+    fence: str
+    attempt: int
+    snoozes: int
+    body: str
+    lane: str
+    remembered: bool
+    created_ms: int
+    queued_ms: int
+    claimed_ms: int
+    deadline_ms: int
+    overlay: tuple[PastTurn, ...] = ()
+    history: tuple[PastTurn, ...] = ()
+    erasing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingTurn:
+    """A turn in its lane, to be stored; `attempts` counts those begun before.
+
+    `batch` is what it was begun with before, itself among them, empty if it never was; the first
+    of them has the attempts, the snoozes, the event and the facts of all.
+    """
+
+    id: str
+    at: datetime
+    user_text: str
+    reply_text: str
+    conversation_id: str | None
+    attempts: int
+    snoozes: int
+    event_id: str | None
+    event_age_s: float = 0.0
+    facts: str = ""
+    batch: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DueRepair:
+    """A stored batch that more than one writer may have added; `memory_ids` are those on record."""
+
+    turn_id: str
+    lane: str
+    memory_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LaneClaim:
+    """The right to write one user's memories, oldest turns first."""
+
+    lane: str
+    fence: str
+    turns: tuple[WaitingTurn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Every job and turn of one tenant by state, and its users whose memory lags behind."""
+
+    tenant: str
+    jobs: dict[JobState, int]
+    turns: dict[TurnState, int]
+    users_behind: int
+    users_late: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A job or turn that was not where its state says; `what` is a short fixed word."""
+
+    job_id: str
+    what: str
+
+
+class ErasureState(StrEnum):
+    """How far the erasure of a user has come."""
+
+    ASKED = "asked"
+    FORGOTTEN = "forgotten"
+    ERASED = "erased"
+
+
+class LogRewrite(StrEnum):
+    """Whether Redis writes its append-only file anew, so that nothing erased is left in it."""
+
+    BEGUN = "begun"
+    BUSY = "busy"
+    REFUSED = "refused"
+
+
+class InMemory(StrEnum):
+    """What became of an erased user's memories; with memory off, nobody asked mem0."""
+
+    FORGOTTEN = "forgotten"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class EraseClaim:
+    """The right to erase one user, as far as that has come."""
+
+    lane: str
+    fence: str
+    state: ErasureState
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """The receipt of an erasure, kept after its end for `RECEIPT_S` seconds.
+
+    `forgotten_at` is when everything was removed, `erased_at` when that was done once more, after
+    the time that a writer can have been on its way. `memory` says whether mem0 forgot them, or was
+    not asked because memory is off. `log` says whether Redis then began to write its append-only
+    file anew; if it refused, that is left to whoever runs it. `jobs` are the records that were
+    emptied, `ended` those of them that had to be ended first, `records` conversations and the like.
+    """
+
+    lane: str
+    state: ErasureState
+    asked_by: str
+    asked_at: datetime
+    forgotten_at: datetime | None
+    erased_at: datetime | None
+    memory: InMemory | None
+    log: LogRewrite | None
+    jobs: int
+    ended: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """What was in a queue and is no hint: its size in bytes and its hash, never what it says.
+
+    `reason` is a fixed word; `task` is the name of a task nobody knows, '' otherwise.
+    """
+
+    queue: str
+    reason: str
+    size: int
+    sha256: str
+    task: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A note of a foreign message."""
+
+    at: datetime
+    found: Foreign
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """What one sweep found due."""
+
+    expired: int = 0
+    woken: int = 0
+    taken_back: int = 0
+    hinted_again: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AgendaCount:
+    """How many ids of one agenda are where; `messages` is -1 if the broker is elsewhere.
+
+    `held` are those left to a newer version within the last minutes.
+    """
+
+    name: str
+    hinted: int
+    waiting: int
+    leased: int
+    oldest_hint_at: datetime | None
+    messages: int
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSeen:
+    """A worker and when it last swept."""
+
+    name: str
+    queue: str
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What is open, late and dead in one shard.
+
+    `newest_version` is the newest that records were held for within the last minutes, or 0.
+    """
+
+    at: datetime
+    open_jobs: int
+    dead_letters: int
+    workers: tuple[WorkerSeen, ...]
+    counts: dict[str, int]
+    agendas: tuple[AgendaCount, ...]
+    newest_version: int = 0
+
+
+class GateState(StrEnum):
+    """How a gate stands; `doubted` is open, but who asks next should say how it went."""
+
+    OPEN = "open"
+    DOUBTED = "doubted"
+    SHUT = "shut"
+    OPENING = "opening"
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A gate that is not open: why, since when, and until when at least."""
+
+    name: str
+    state: GateState
+    code: str
+    blame: Blame
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How a gate stood for one asker; `comeback_s` is its own time to ask again, if refused."""
+
+    state: GateState
+    canary: bool = False
+    comeback_s: float = 0.0
+    code: str = ""
+    news: bool = False
+
+
+class Outcome(StrEnum):
+    """What came of asking a provider, as its gate sees it."""
+
+    WORKED = "worked"
+    FAILED = "failed"
+    SHUT = "shut"
+    LEFT = "left"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one asker tells a gate; `pause_s` is how long the provider asks to be left alone.
+
+    `worked` says that other calls of this process worked since its last report.
+    """
+
+    outcome: Outcome
+    code: str = ""
+    blame: Blame = Blame.THEIRS
+    pause_s: float = 0.0
+    worked: bool = False

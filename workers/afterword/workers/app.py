@@ -1,0 +1,32 @@
+"""The Celery app of the workers: `celery -A afterword.workers.app:app worker`."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from celery import Celery
+from celery.signals import worker_ready
+
+from afterword.shared.discovery import settings_in_use
+from afterword.shared.errors import Misconfigured
+from afterword.workers.embedded.notify import say_ready
+from afterword.workers.host import worker_app
+from afterword.workers.wiring import runtime
+
+
+def _consumed() -> set[str]:
+    """Return the queues that this worker was told to consume; all of them without `-Q`."""
+    return set(app.amqp.queues.consume_from)
+
+
+try:
+    app: Celery = worker_app(settings_in_use(), partial(runtime, queues=_consumed))
+except Misconfigured as error:
+    # One line and an exit code; of a module that raises, Celery prints every frame.
+    raise SystemExit(f"cannot start: {error}") from None
+
+
+@worker_ready.connect(weak=False)
+def _ready(**_: object) -> None:
+    """Tell systemd, or the embedded stack, that this worker takes hints from now on."""
+    say_ready()

@@ -1,0 +1,69 @@
+"""The pieces of a reply, gathered for a moment before they go into its stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from afterword.shared.errors import AfterwordError
+
+#: Publishes one delta: its number, from 1, and its text.
+Publish = Callable[[int, str], Awaitable[None]]
+
+
+class Deltas:
+    """Gathers text and publishes it at most once per `every_s`; the first piece goes at once."""
+
+    def __init__(self, publish: Publish, every_s: float) -> None:
+        """Take how to publish one delta."""
+        self._publish = publish
+        self._every_s = every_s
+        self._gathered: list[str] = []
+        self._number = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._publishing: asyncio.Task[None] | None = None
+        self._failed: AfterwordError | None = None
+
+    def push(self, text: str) -> None:
+        """Take a piece; raise what went wrong when an earlier one was published."""
+        self._raise_what_failed()
+        self._gathered.append(text)
+        if self._timer is None:
+            pause_s = self._every_s if self._number else 0.0
+            self._timer = asyncio.get_running_loop().call_later(pause_s, self._start)
+
+    async def rest(self) -> tuple[int, str]:
+        """End the gathering; return the number and text of what was not published."""
+        self.stop()
+        if self._publishing is not None:
+            await self._publishing
+        self._raise_what_failed()
+        return self._number + 1, "".join(self._gathered)
+
+    def stop(self) -> None:
+        """Publish nothing more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _start(self) -> None:
+        if self._publishing is None or self._publishing.done():
+            self._publishing = asyncio.create_task(self._publish_gathered())
+        self._timer = asyncio.get_running_loop().call_later(self._every_s, self._next)
+
+    def _next(self) -> None:
+        self._timer = None
+        if self._gathered:
+            self._start()
+
+    async def _publish_gathered(self) -> None:
+        text = "".join(self._gathered)
+        self._gathered.clear()
+        self._number += 1
+        try:
+            await self._publish(self._number, text)
+        except AfterwordError as error:
+            self._failed = error
+
+    def _raise_what_failed(self) -> None:
+        if self._failed is not None:
+            raise self._failed

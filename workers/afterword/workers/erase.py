@@ -1,0 +1,58 @@
+"""The erasure of a user, carried out by whoever holds their lane."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from afterword.shared.errors import Upstream
+from afterword.shared.ledger.erasures import Erasures
+from afterword.shared.ledger.records import EraseClaim, ErasureState, InMemory, LogRewrite
+from afterword.shared.names import owner_of
+from afterword.workers.ports import Memories
+
+logger = logging.getLogger(__name__)
+
+#: How long until an erasure that mem0 could not carry out is tried again.
+AGAIN_S = 30.0
+
+
+class Eraser:
+    """Empties the ledger and mem0 of one user, twice.
+
+    What was under way when it was asked for may still reach mem0. So the user's lane is held
+    until that must have ended, `settle_s` later; then it is done again, and for good.
+    """
+
+    def __init__(self, erasures: Erasures, memories: Memories | None, settle_s: float) -> None:
+        """Take no memories if memory is off: then only the ledger has to be emptied."""
+        self._erasures = erasures
+        self._memories = memories
+        self._settle_s = settle_s
+
+    async def erase(self, claim: EraseClaim) -> None:
+        """Take the next step of an erasure; raise `LeaseLost` if overtaken."""
+        await self._erasures.empty(claim)
+        try:
+            if self._memories is not None:
+                await self._memories.forget(owner_of(claim.lane))
+        except Upstream as error:
+            logger.warning("an erasure waits for mem0: %s", error.code)
+            await self._erasures.step(claim, claim.state, AGAIN_S)
+            return
+        except asyncio.CancelledError:
+            await asyncio.shield(self._erasures.step(claim, claim.state))
+            raise
+        if claim.state is ErasureState.ASKED and self._memories is not None:
+            await self._erasures.step(claim, ErasureState.FORGOTTEN, self._settle_s)
+        else:
+            await self._end(claim)
+
+    async def _end(self, claim: EraseClaim) -> None:
+        memory = InMemory.OFF if self._memories is None else InMemory.FORGOTTEN
+        log = await self._erasures.rewrite_log()
+        if log is LogRewrite.BUSY:
+            await self._erasures.step(claim, claim.state, AGAIN_S)
+            return
+        await self._erasures.step(claim, ErasureState.ERASED, memory=memory, log=log)
+        logger.info("a user was erased; memory: %s; the append-only file anew: %s", memory, log)

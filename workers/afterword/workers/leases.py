@@ -1,0 +1,115 @@
+"""The leases a worker process holds, renewed together; who loses one is stopped at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from afterword.shared.errors import AfterwordError, LeaseLost
+
+logger = logging.getLogger(__name__)
+
+#: Renews leases of (id, fence) and returns the ids that are no longer held.
+Renew = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[str]]]
+
+#: A lease is renewed this many times before it would run out.
+RENEWALS = 3
+
+#: What cannot be taken back is begun only in the first part of a lease: the rest is for doing it.
+SAFE_SHARE = 2 / 3
+
+
+@dataclass(slots=True)
+class _Held:
+    fence: str
+    task: asyncio.Task[object]
+    confirmed: float
+    lost: bool = False
+
+
+class Leases:
+    """Keeps what this process works on, and cancels the work whose lease is gone."""
+
+    def __init__(
+        self, renew: Renew, lease_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Take how to renew, how long a lease lasts, and a clock that never goes back."""
+        self._renew = renew
+        self._lease_s = lease_s
+        self.now = clock
+        self._held: dict[str, _Held] = {}
+
+    def __len__(self) -> int:
+        """Return how many leases are held."""
+        return len(self._held)
+
+    @asynccontextmanager
+    async def holding(
+        self, name: str, fence: str, asked_at: float | None = None
+    ) -> AsyncIterator[None]:
+        """Keep a job or lane leased while the context is open; it was asked for at `asked_at`.
+
+        Raises `LeaseLost` inside the context, at its next await, once someone newer owns it.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        confirmed = self.now() if asked_at is None else asked_at
+        held = self._held[name] = _Held(fence, task, confirmed)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if held.lost and task.uncancel() == 0:
+                raise LeaseLost(f"{name} is someone else's now") from None
+            raise
+        finally:
+            if self._held.get(name) is held:
+                del self._held[name]
+
+    def lost_by(self, name: str) -> bool:
+        """Return true if the lease on a job or lane is gone, so that nothing may be given back."""
+        return name not in self._held
+
+    def assure(self, name: str) -> None:
+        """Raise `LeaseLost` unless a job or lane is surely held, and for a while yet.
+
+        A process that was stopped may have lost its lease without knowing: nothing is asked here
+        but the time since Redis was last asked and said yes.
+        """
+        held = self._held.get(name)
+        if held is None or self.now() - held.confirmed > self._lease_s * SAFE_SHARE:
+            raise LeaseLost(f"{name} may be someone else's by now")
+
+    def lose(self, name: str) -> None:
+        """Cancel the work on a job or lane; nothing happens if it is not held here."""
+        held = self._held.pop(name, None)
+        if held is not None:
+            held.lost = True
+            held.task.cancel()
+
+    async def keep(self) -> None:
+        """Renew all leases for ever; run this as a task."""
+        while True:
+            await asyncio.sleep(self._lease_s / RENEWALS)
+            await self._renew_all()
+
+    async def _renew_all(self) -> None:
+        renewed = dict(self._held)
+        held = [(name, one.fence) for name, one in renewed.items()]
+        if not held:
+            return
+        asked_at = self.now()
+        try:
+            async with asyncio.timeout(self._lease_s * (1 - 1 / RENEWALS)):
+                lost = await self._renew(held)
+        except (TimeoutError, AfterwordError):
+            # By now others may own them: what cannot prove its lease must stop.
+            logger.error("leases could not be renewed; giving up %d", len(held))  # noqa: TRY400
+            lost = [name for name, _ in held]
+        for name in renewed.keys() - set(lost):
+            renewed[name].confirmed = asked_at
+        for name in lost:
+            self.lose(name)

@@ -1,0 +1,81 @@
+"""What to do about a failure: one pure rule over our own error classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from afterword.shared.errors import BadAnswer, Blame, Upstream
+
+#: The first pause, doubled with every attempt; whole jobs wait, not threads.
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 300.0
+
+#: However long a provider asks us to wait, we look again after this time.
+LONGEST_SNOOZE_S = 900.0
+
+#: How long work waits for a person to mend what is ours: a key, an account, a setting.
+OURS_PAUSE_S = 60.0
+
+#: How long an add that mem0 works on by itself is left alone: at first, and at most.
+FOLLOW_S = 0.5
+LONGEST_FOLLOW_S = 10.0
+
+
+class Decision(StrEnum):
+    """The three things that can be done about a failure."""
+
+    SNOOZE = "snooze"
+    RETRY = "retry"
+    GIVE_UP = "give up"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to do: `delay_s` until the next try, `code` for the ledger."""
+
+    decision: Decision
+    code: str
+    blame: Blame
+    delay_s: float = 0.0
+
+
+def judge(
+    error: Exception, *, attempt: int, most_attempts: int, tries: int, jitter: float
+) -> Verdict:
+    """Decide about the failure of an attempt, from 1.
+
+    `tries` are the attempts and the snoozes so far; pauses grow with them. `jitter` is a random
+    number in [0, 1).
+
+    Theirs and ours are snoozed: they spend no attempt and bury nothing (promise I14). This
+    one's is retried while that may help, then given up, and the next one goes on.
+    """
+    if not isinstance(error, Upstream):
+        return _retried("internal_error", attempt, most_attempts, pause_s(tries, jitter))
+    if error.blame is Blame.THEIRS:
+        asked = min(error.retry_after_s or 0.0, LONGEST_SNOOZE_S)
+        delay_s = max(asked, pause_s(tries, jitter))
+        return Verdict(Decision.SNOOZE, error.code, error.blame, delay_s)
+    if error.blame is Blame.OURS:
+        return Verdict(Decision.SNOOZE, error.code, error.blame, OURS_PAUSE_S * (1 + jitter / 10))
+    if isinstance(error, BadAnswer):
+        return _retried(error.code, attempt, most_attempts, pause_s(tries, jitter))
+    return Verdict(Decision.GIVE_UP, error.code, error.blame)
+
+
+def pause_s(tries: int, jitter: float) -> float:
+    """Return the pause after so many tries: exponential, bounded, spread over its upper half."""
+    longest = min(FIRST_PAUSE_S * 2.0 ** min(tries - 1, 20), LONGEST_PAUSE_S)
+    return longest * (0.5 + jitter / 2)
+
+
+def follow_pause_s(age_s: float) -> float:
+    """Return when to ask again after an event of that age: once it has taken twice as long."""
+    return min(max(age_s, FOLLOW_S), LONGEST_FOLLOW_S)
+
+
+def _retried(code: str, attempt: int, most_attempts: int, delay_s: float) -> Verdict:
+    if attempt >= most_attempts:
+        return Verdict(Decision.GIVE_UP, code, Blame.THIS)
+    return Verdict(Decision.RETRY, code, Blame.THIS, delay_s)

@@ -1,0 +1,205 @@
+"""What the workers need from the outside: a model that answers and a memory that keeps.
+
+Adapters give it (`afterword.workers.adapters`); the tests run one contract suite per port on the real
+adapters and on the fakes alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, Protocol
+
+from afterword.shared.contracts import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """One message of a conversation."""
+
+    role: Literal["user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """All that the model is told; `system` is stable over a conversation, `messages` is not.
+
+    `user_tag` is an opaque name for the end user, never an id of theirs.
+    """
+
+    system: tuple[str, ...]
+    messages: tuple[Say, ...]
+    model: str
+    max_tokens: int
+    user_tag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer: the model said that it is done and why.
+
+    `pause_s` is for how many seconds the provider is to be left alone now, because it said with
+    the answer that its budget is used up.
+    """
+
+    text: str
+    stop_reason: str
+    model: str
+    usage: Usage
+    request_id: str | None = None
+    pause_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What answers for a model; `warning` is what there is to say against using it any longer."""
+
+    found: str
+    warning: str = ""
+
+
+class Model(Protocol):
+    """Answers prompts."""
+
+    def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+        """Stream one answer: its text in pieces, then the `Answer`, then nothing.
+
+        Only a complete answer yields an `Answer`, with `text` the pieces joined. Everything
+        else raises one of `afterword.shared.errors.Upstream`. Closing the generator ends the call.
+        """
+        ...
+
+    async def check(self, model: str) -> Checked:
+        """Return what answers for that model, at no cost; raise an `Upstream` if nothing does."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """One memory as mem0 gave it back; `owner` is whose it says it is, not whose we asked for."""
+
+    id: str
+    owner: str
+    text: str
+    score: float
+    created_at: datetime | None
+    turn_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """What a reply learns of its user: `memories` is None when memory could not be asked."""
+
+    memories: tuple[Recalled, ...] | None
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One user message and its reply."""
+
+    user_text: str
+    reply_text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One user message and its reply, on its way into memory.
+
+    `followed_by` is what was said next, to be stored with it in one add, under its id and time.
+    `attempt` names the one that adds it: what two adds left behind is told apart by it. `facts`
+    is what an earlier attempt extracted and had noted by `note_facts`, for a memory that does so.
+    """
+
+    id: str
+    user_text: str
+    reply_text: str
+    at: datetime
+    conversation_id: str | None = None
+    attempt: str = ""
+    facts: str = ""
+    note_facts: Callable[[str], Awaitable[None]] | None = None
+    followed_by: tuple[Exchange, ...] = ()
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """Return all that is to be stored, oldest first."""
+        return (Exchange(self.user_text, self.reply_text), *self.followed_by)
+
+
+class Kept(StrEnum):
+    """How an add ended."""
+
+    STORED = "stored"
+    NOTHING = "nothing"
+    SKIPPED = "skipped"
+    PENDING = "pending"
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What became of one turn: `event_id` only while `PENDING`, `reason` only if `SKIPPED`."""
+
+    kept: Kept
+    memory_ids: tuple[str, ...] = field(default=())
+    event_id: str | None = None
+    reason: str | None = None
+
+
+class Memories(Protocol):
+    """Keeps memories per owner; every error is one of `afterword.shared.errors.Upstream`.
+
+    `owner` is the memory key of one (tenant, user), see `afterword.shared.names.memory_key`.
+    """
+
+    @property
+    def takes_batches(self) -> bool:
+        """True if an add takes more than one exchange, and that is worth while."""
+        ...
+
+    async def search(self, owner: str, query: str, limit: int) -> Sequence[Recalled]:
+        """Return at most `limit` memories of `owner`, best first."""
+        ...
+
+    async def add(self, owner: str, turn: Turn) -> Added:
+        """Store one turn, stamped with its id and its own time.
+
+        An error with `unknown_outcome` means that it may be stored all the same. Adding a turn
+        twice may store it twice: look for it first.
+        """
+        ...
+
+    async def find(self, owner: str, turn_id: str) -> Sequence[str]:
+        """Return the ids of the memories that came from this turn."""
+        ...
+
+    async def follow(self, owner: str, event_id: str) -> Added:
+        """Ask what became of an add that answered `PENDING`.
+
+        An error that is this one's, without `unknown_outcome`, says that there is no more to
+        ask: that event failed or is forgotten. Look for the turn before it is added again.
+        """
+        ...
+
+    async def copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
+        """Return the same ids as `find`, those of each attempt that added the turn by itself."""
+        ...
+
+    async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:
+        """Remove single memories of this owner; no error for one that is gone."""
+        ...
+
+    async def forget(self, owner: str) -> None:
+        """Remove everything of this owner; no error if there is nothing."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections, files and threads."""
+        ...

@@ -1,0 +1,131 @@
+"""One question to a model: to the first whose gate lets pass, and to the next if that fails."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+
+from afterword.shared.errors import AccessDenied, Blame, NoSuchModel, Upstream
+from afterword.shared.settings import Settings
+from afterword.workers.gate import Gatehouse, GateShut, Passage, gate_of
+from afterword.workers.ports import Answer, Model, Prompt
+
+logger = logging.getLogger(__name__)
+
+
+class Asker:
+    """Puts questions to the models of the settings, or to the one that a job names."""
+
+    def __init__(self, settings: Settings, model: Model, gates: Gatehouse) -> None:
+        """Take who speaks for all models, and the gates before each of them."""
+        self._model = model
+        self._gates = gates
+        self._models = (settings.model, *settings.fallback_models)
+        # Until its first word, a canary recalls and waits for the model.
+        self._canary_s = settings.first_token_timeout_s + settings.recall_budget_ms / 1000 + 1
+
+    @asynccontextmanager
+    async def question(self, named: str | None) -> AsyncIterator[Question]:
+        """Pass the gate of the first model that may be asked, and give way in the end.
+
+        Raises the `GateShut` with the soonest time to come back if no gate lets pass.
+        """
+        models = self._models if named is None else (named,)
+        question = Question(self._model, self._gates, models, self._canary_s)
+        await question.pass_a_gate()
+        try:
+            yield question
+        finally:
+            question.give_way()
+
+
+class Question:
+    """A question on its way: which models are left for it, and why the others were not."""
+
+    def __init__(
+        self, model: Model, gates: Gatehouse, models: Sequence[str], canary_s: float
+    ) -> None:
+        """Take the models, the best come first, and how long a canary needs for a first word."""
+        self._model = model
+        self._gates = gates
+        self._left = list(models)
+        self._replaceable = len(models) > 1
+        self._canary_s = canary_s
+        self._refusals: list[GateShut] = []
+        self._failures: list[Upstream] = []
+        self._pushed = False
+
+    def give_way(self) -> None:
+        """Let another one be the canary, if this one has nothing to say of its model."""
+        self._passage.left()
+
+    async def ask(self, told: Prompt, push: Callable[[str], None]) -> Answer:
+        """Ask, and push the answer in pieces; before the first one, the next model may step in.
+
+        Raises an `Upstream`, or `GateShut` if no gate lets pass any more.
+        """
+        while True:
+            try:
+                return await self._ask(replace(told, model=self._asked), push)
+            except Upstream as said:
+                error = self._counted(said)
+                await self._go_on(error, await self._passage.failed(error))
+
+    async def _ask(self, told: Prompt, push: Callable[[str], None]) -> Answer:
+        async with aclosing(self._model.ask(told)) as pieces:
+            async for piece in pieces:
+                self._note(piece)
+                if isinstance(piece, Answer):
+                    return piece
+                push(piece)
+        raise AssertionError("a model ended without an answer and without an error")
+
+    def _note(self, piece: str | Answer) -> None:
+        """Tell the gate that the model answers, with its first word, and what its budget is."""
+        if not self._pushed:
+            self._passage.worked()
+        if not isinstance(piece, Answer):
+            self._pushed = True
+        elif piece.pause_s > 0:
+            self._passage.worked(piece.pause_s)
+
+    def _counted(self, error: Upstream) -> Upstream:
+        """Return what a failure counts as: a model that is gone is no request's fault.
+
+        Not if nobody can stand in: then there is no use in waiting for it.
+        """
+        if self._replaceable and isinstance(error, NoSuchModel):
+            return AccessDenied(error.code, request_id=error.request_id)
+        return error
+
+    async def _go_on(self, error: Upstream, refusal: GateShut | None) -> None:
+        """Turn to the next model; raise what went wrong if that is not to be, or there is none."""
+        if error.blame is Blame.THIS:
+            raise error
+        if refusal is None:
+            self._failures.append(error)
+        else:
+            self._refusals.append(refusal)
+        if self._pushed:
+            self._left.clear()
+        failed = self._asked
+        await self.pass_a_gate()
+        logger.warning("%s: %s; asking %s instead", failed, error.code, self._asked)
+
+    async def pass_a_gate(self) -> None:
+        """Choose the next model whose gate lets pass; raise what speaks against all of them."""
+        while self._left:
+            self._asked = self._left.pop(0)
+            try:
+                self._passage: Passage = await self._gates.ask(
+                    gate_of(self._asked), canary_s=self._canary_s
+                )
+            except GateShut as refusal:
+                self._refusals.append(refusal)
+            else:
+                return
+        if self._failures:  # of a model whose gate is open still: how long to wait is its matter
+            raise self._failures[0]
+        raise min(self._refusals, key=lambda refusal: refusal.comeback_s)

@@ -1,0 +1,90 @@
+"""Recall: what mem0 knows of a user, within a budget, checked, never in the way of a reply."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from afterword.shared.contracts import MemoryUsed
+from afterword.shared.errors import Unavailable, Upstream
+from afterword.workers.gate import RECALL, Gatehouse, GateShut, Passage
+from afterword.workers.ports import Memories, Recall, Recalled
+
+logger = logging.getLogger(__name__)
+
+#: A query longer than this is cut: mem0 embeds its beginning in any case.
+QUERY_CHARACTERS = 2000
+
+
+OFF = Recall((), enabled=False)
+UNAVAILABLE = Recall(None)
+
+
+class Recaller:
+    """Asks mem0 for the memories of one user and drops every row that is not theirs."""
+
+    def __init__(
+        self,
+        memories: Memories | None,
+        gates: Gatehouse,
+        *,
+        budget_s: float,
+        limit: int,
+        least_score: float,
+    ) -> None:
+        """Take no `memories` when memory is off; `budget_s` bounds what a reply waits for it."""
+        self._memories = memories
+        self._gates = gates
+        self._budget_s = budget_s
+        self._limit = limit
+        self._least_score = least_score
+
+    async def recall(self, owner: str, query: str) -> Recall:
+        """Return the owner's memories that fit the query, best first; never raise for mem0."""
+        if self._memories is None:
+            return OFF
+        passage = None
+        try:
+            async with asyncio.timeout(self._budget_s):
+                passage = await self._gates.look(RECALL, canary_s=self._budget_s + 1)
+                rows = await self._memories.search(owner, query[:QUERY_CHARACTERS], self._limit)
+            passage.worked()
+            return Recall(self._checked(owner, rows))
+        except GateShut:
+            return UNAVAILABLE
+        except TimeoutError:
+            return _unavailable(passage, Unavailable("over_budget"))
+        except Upstream as error:
+            return _unavailable(passage, error)
+        except Exception as error:  # noqa: BLE001 whatever memory does, the reply goes on (I6)
+            return _unavailable(passage, Unavailable(type(error).__name__))
+        finally:
+            if passage is not None:
+                passage.left()
+
+    def forgo(self) -> Recall:
+        """Return what a reply learns of a user who is being erased: mem0 is not asked."""
+        return OFF if self._memories is None else UNAVAILABLE
+
+    def _checked(self, owner: str, rows: Sequence[Recalled]) -> tuple[Recalled, ...]:
+        foreign = sum(row.owner != owner for row in rows)
+        if foreign:
+            logger.error("mem0 gave %d memories of another user; dropped", foreign)
+        return tuple(row for row in rows if row.owner == owner and row.score >= self._least_score)[
+            : self._limit
+        ]
+
+
+def _unavailable(passage: Passage | None, error: Upstream) -> Recall:
+    logger.warning("recall failed: %s", error.code)
+    if passage is not None:
+        passage.left(error)
+    return UNAVAILABLE
+
+
+def as_used(memory: Recalled) -> MemoryUsed:
+    """Return a memory as the reply lists it."""
+    return MemoryUsed(
+        id=memory.id, text=memory.text, score=round(memory.score, 4), created_at=memory.created_at
+    )

@@ -1,0 +1,64 @@
+"""The repair: what more than one writer may have stored is looked at again, and kept once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+
+from afterword.shared.errors import AfterwordError, Upstream
+from afterword.shared.ledger.records import DueRepair
+from afterword.shared.ledger.repairs import Repairs
+from afterword.shared.names import owner_of
+from afterword.shared.settings import Settings
+from afterword.workers.ports import Memories
+
+logger = logging.getLogger(__name__)
+
+
+class Repairer:
+    """Takes out what a paused writer added after another one had stored the same turn.
+
+    Two of them may repair the same turn at once: both keep the same attempt's memories.
+    """
+
+    def __init__(self, settings: Settings, repairs: Repairs, memories: Memories) -> None:
+        """Take where the turns are that are due, and where they are stored."""
+        self._settings = settings
+        self._repairs = repairs
+        self._memories = memories
+
+    async def repair_for_ever(self) -> None:
+        """Repair what is due, at times spread out so that workers do not march in step."""
+        while True:
+            try:
+                await self.repair_due()
+            except AfterwordError as error:
+                logger.warning("could not repair: %s", error)
+            await asyncio.sleep(self._settings.sweep_s * random.uniform(0.5, 1.5))  # noqa: S311 no secret
+
+    async def repair_due(self) -> None:
+        """Repair what is due; what cannot be told now comes back later."""
+        for turn in await self._repairs.due():
+            try:
+                async with asyncio.timeout(self._settings.write_timeout_s):
+                    await self._repair(turn)
+            except (TimeoutError, Upstream) as error:
+                code = getattr(error, "code", "write_timeout")
+                logger.warning("turn %s is to be looked at again: %s", turn.turn_id, code)
+
+    async def _repair(self, turn: DueRepair) -> None:
+        owner = owner_of(turn.lane)
+        copies = await self._memories.copies(owner, turn.turn_id)
+        kept = _kept(copies, turn.memory_ids)
+        extra = [memory_id for copy in copies if copy is not kept for memory_id in copy]
+        if extra:
+            await self._memories.remove(owner, extra)
+            logger.warning("turn %s was stored %d times, now once", turn.turn_id, len(copies))
+        await self._repairs.done(turn.turn_id, kept)
+
+
+def _kept(copies: Sequence[Sequence[str]], recorded: Sequence[str]) -> Sequence[str]:
+    """Return the copy that the ledger has on record, the first one if it has none of them."""
+    return max(copies, key=lambda ids: len({*ids} & {*recorded}), default=recorded)

@@ -1,0 +1,227 @@
+"""Puts a worker together: the only place that knows which adapter stands behind which port."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from afterword.shared.errors import Misconfigured
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.settings import Settings
+from afterword.shared.version import __version__
+from afterword.workers.erase import Eraser
+from afterword.workers.gate import Gatehouse
+from afterword.workers.lane import LaneKeeper
+from afterword.workers.leases import Leases
+from afterword.workers.pool.ending import end_within, stop_worker
+from afterword.workers.pool.pulse import PULSE
+from afterword.workers.pool.taskpool import ENDS_WITHIN_S
+from afterword.workers.ports import Memories, Model
+from afterword.workers.quarantine import Quarantiner
+from afterword.workers.question import Asker
+from afterword.workers.recall import Recaller
+from afterword.workers.reconciler import Reconciler
+from afterword.workers.remember import Rememberer
+from afterword.workers.repair import Repairer
+from afterword.workers.respond import Responder
+from afterword.workers.sweeper import Sweeper
+from afterword.workers.watchdog import Watchdog, broker_answers
+from afterword.workers.witness import Witness
+
+logger = logging.getLogger(__name__)
+
+#: A step of the ledger is asked for this long: a reply that was paid for is worth waiting.
+PATIENCE_S = 60.0
+
+#: More connections to Claude, and to mem0's platform, than a worker has slots: those are the bound,
+#: may be set on Celery's command line, and change while it runs. No job must wait for a connection.
+MOST_CONNECTIONS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What a worker process can do, as `afterword.workers.tasks.Runtime` says."""
+
+    responder: Responder | None
+    keeper: LaneKeeper
+
+    async def respond(self, job_id: str) -> None:
+        """Answer a job."""
+        assert self.responder is not None, "this worker consumes no replies"
+        await self.responder.respond(job_id)
+
+    async def write(self, lane_id: str) -> None:
+        """Store the turns of a lane."""
+        await self.keeper.write(lane_id)
+
+
+@asynccontextmanager
+async def runtime(
+    settings: Settings, queues: Callable[[], Collection[str]]
+) -> AsyncIterator[Runtime]:
+    """Open all that a worker of those queues needs, and close it in the end.
+
+    Raises `Misconfigured` or `LedgerUnavailable` if it cannot work.
+    """
+    consumed = frozenset(queues()) & {REPLIES, MEMORIES}
+    async with AsyncExitStack() as stack:
+        ledger = await stack.enter_async_context(Ledger(settings, patience_s=PATIENCE_S))
+        found = await ledger.check()
+        memories = await open_memories(settings)
+        if memories is not None:
+            stack.push_async_callback(memories.aclose)
+        leases = Leases(ledger.jobs.renew, settings.lease_s)
+        gates = await stack.enter_async_context(_gatehouse(ledger))
+        responder = None
+        if REPLIES in consumed:
+            model = open_model(settings)
+            stack.push_async_callback(model.aclose)
+            responder = _responder(settings, ledger, model, memories, leases, gates)
+        await stack.enter_async_context(_background(settings, ledger, memories, leases, consumed))
+        logger.info(
+            "ready: %s, ledger %s, durability %s, memory %s",
+            " and ".join(sorted(consumed)), found["server"], found["durability"], settings.backend,
+        )  # fmt: skip
+        yield Runtime(responder, _keeper(settings, ledger, memories, leases, gates))
+
+
+async def open_memories(settings: Settings) -> Memories | None:
+    """Open the memory backend that the settings name; None if memory is off."""
+    match settings.backend:
+        case "off":
+            return None
+        case "embedded":
+            from afterword.workers.adapters.mem0_embedded import open_embedded
+
+            return await open_embedded(settings)
+        case "hosted":
+            from afterword.workers.adapters.mem0_hosted import open_hosted
+
+            return await open_hosted(settings, MOST_CONNECTIONS)
+        case "selfhosted":
+            from afterword.workers.adapters.mem0_pgvector import open_selfhosted
+
+            extracting = open_model(settings, total_s=settings.write_timeout_s)
+            return await open_selfhosted(settings, extracting, _tag_key(settings))
+
+
+def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
+    """Return the model behind Claude's API; raise `Misconfigured` without a key.
+
+    One answer takes at most `total_s` seconds, as long as a reply may unless it is given.
+    """
+    from afterword.workers.adapters.claude import Claude
+
+    if settings.anthropic_api_key is None:
+        raise Misconfigured("ANTHROPIC_API_KEY", "must be set: no reply comes without it")
+    return Claude(
+        api_key=settings.anthropic_api_key.get_secret_value(),
+        base_url=settings.anthropic_base_url,
+        connections=MOST_CONNECTIONS,
+        total_s=total_s or settings.reply_timeout_s,
+        first_event_s=settings.first_token_timeout_s,
+        idle_s=settings.idle_timeout_s,
+        effort=settings.effort,
+    )
+
+
+@asynccontextmanager
+async def _gatehouse(ledger: Ledger) -> AsyncIterator[Gatehouse]:
+    """Hear of the gates as long as the context is open; in the end all reports have gone out."""
+    gates = Gatehouse(ledger.gates)
+    async with ledger.hearing_gates(gates.hear):
+        try:
+            yield gates
+        finally:
+            await gates.settle()
+
+
+def _responder(
+    settings: Settings,
+    ledger: Ledger,
+    model: Model,
+    memories: Memories | None,
+    leases: Leases,
+    gates: Gatehouse,
+) -> Responder:
+    recaller = Recaller(
+        memories,
+        gates,
+        budget_s=settings.recall_budget_ms / 1000,
+        limit=settings.recall_top_k,
+        least_score=settings.recall_min_score,
+    )
+    asker = Asker(settings, model, gates)
+    return Responder(settings, ledger.jobs, asker, recaller, leases, _tag_key(settings))
+
+
+def _keeper(
+    settings: Settings,
+    ledger: Ledger,
+    memories: Memories | None,
+    leases: Leases,
+    gates: Gatehouse,
+) -> LaneKeeper:
+    rememberer = None
+    if memories is not None:
+        rememberer = Rememberer(settings, ledger.lanes, memories, leases, __version__, gates)
+    # By then whoever was writing when it was asked for has answered, or lost its lease; and mem0's
+    # platform, which works on what it accepted by itself, is done with that.
+    settle_s = settings.write_timeout_s + settings.lease_s
+    if settings.backend == "hosted":
+        settle_s += settings.pending_s
+    return LaneKeeper(ledger.lanes, leases, rememberer, Eraser(ledger.erasures, memories, settle_s))
+
+
+def _tag_key(settings: Settings) -> bytes:
+    """Return the secret that user tags are made with: without it they cannot be guessed."""
+    secret = settings.anthropic_api_key
+    return hashlib.sha256(secret.get_secret_value().encode() if secret else b"").digest()
+
+
+def _watchdog(settings: Settings) -> Watchdog:
+    def stop() -> None:
+        stop_worker()
+        end_within(settings.drain_s + ENDS_WITHIN_S)  # what takes no hints may not hear that either
+
+    return Watchdog(PULSE, settings.stall_s, partial(broker_answers, settings), stop)
+
+
+@asynccontextmanager
+async def _background(
+    settings: Settings,
+    ledger: Ledger,
+    memories: Memories | None,
+    leases: Leases,
+    consumed: Collection[str],
+) -> AsyncIterator[None]:
+    """Renew leases, sweep, repair, and hear of cancelled jobs, as long as the context is open."""
+    seen = f"{'+'.join(sorted(consumed))} {socket.gethostname()}:{os.getpid()}"
+    watchdog = _watchdog(settings)
+    sweeper = Sweeper(
+        ledger.upkeep, every_s=settings.sweep_s, seen=lambda: seen if watchdog.consuming else ""
+    )
+    async with (
+        ledger.hearing_fenced(lambda job_id: leases.lose(job_id) if job_id else None),
+        asyncio.TaskGroup() as group,  # if one of them breaks, the worker stops and says so
+    ):
+        reconciler = Reconciler(ledger.gaps, settings.reconcile_s)
+        chores = [leases.keep(), sweeper.sweep_for_ever(), reconciler.reconcile_for_ever()]
+        chores += [watchdog.watch(), Witness(ledger.numbers, settings.sweep_s).look_for_ever()]
+        chores.append(Quarantiner(ledger.quarantine).note_for_ever())
+        if memories is not None and MEMORIES in consumed:
+            chores.append(Repairer(settings, ledger.repairs, memories).repair_for_ever())
+        tasks = [group.create_task(chore) for chore in chores]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
