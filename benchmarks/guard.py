@@ -21,8 +21,8 @@ from afterword.shared.contracts import ChatRequest, Reply, Timings, Usage
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
-from afterword.workers import prompt
 from afterword.workers.ports import Recall, Recalled
+from afterword.workers.replies import prompt
 from benchmarks.sections import Finding, Row, Told
 from tests.standins.valkey import Valkey
 

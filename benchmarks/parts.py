@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from afterword.shared.settings import Settings
-from afterword.workers.adapters.mem0_selfhosted import SelfHosted
+from afterword.workers.adapters.mem0.open_source import SelfHosted
 from afterword.workers.ports import Turn
 from afterword.workers.wiring import open_memories
 

@@ -30,8 +30,8 @@ from typing import Any
 
 from afterword.producer import AsyncJob, AsyncProducer
 from afterword.shared.errors import AfterwordError
+from afterword.shared.ledger.dead_letter_records import DeadFilter, Kind
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.letters import DeadFilter, Kind
 from afterword.shared.ledger.records import ErasureState
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import Keys, lane_id, memory_key

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from afterword.shared.errors import AccessDenied, BadAnswer, Upstream
-from afterword.workers.adapters.claude import Claude
+from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Prompt, Say
 from tests.standins.claude import ClaudeStandIn
 from tests.standins.claude_plays import Fault, Play
@@ -134,9 +134,9 @@ async def test_no_log_line_holds_the_prompt_or_the_key(
 def test_importing_it_opens_nothing() -> None:
     """A client that exists before a fork gives users each other's answers."""
     program = (
-        "import gc, afterword.workers.adapters.claude, anthropic, aiohttp;"
+        "import gc, afterword.workers.adapters.claude.client, anthropic, aiohttp;"
         "kinds = (anthropic.AsyncAnthropic, aiohttp.ClientSession);"
-        "adapter = afterword.workers.adapters.claude.Claude(api_key='k', base_url='http://127.0.0.1:1',"
+        "adapter = afterword.workers.adapters.claude.client.Claude(api_key='k', base_url='http://127.0.0.1:1',"
         " connections=1, total_s=1, first_event_s=1, idle_s=1);"
         "assert not [o for o in gc.get_objects() if isinstance(o, kinds)]"
     )

@@ -18,7 +18,7 @@ from afterword.shared.errors import (
     Unavailable,
     Upstream,
 )
-from afterword.workers.adapters.claude import Claude
+from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Prompt, Say
 from tests.conftest import ROOT
 from tests.standins.claude import ClaudeStandIn

@@ -27,7 +27,7 @@ from afterword.shared.errors import (
     Upstream,
 )
 from afterword.shared.settings import Settings
-from afterword.workers.adapters.mem0_hosted import Hosted, open_hosted
+from afterword.workers.adapters.mem0.hosted import Hosted, open_hosted
 from afterword.workers.ports import Added, Kept, Turn
 from afterword.workers.wiring import open_memories
 from tests.standins.mem0_platform import KEY, Mem0StandIn
@@ -301,7 +301,7 @@ def test_mem0_tells_nobody_and_writes_nothing_home(tmp_path: Path) -> None:
     script = """
 import asyncio
 from afterword.shared.settings import Settings
-from afterword.workers.adapters.mem0_hosted import open_hosted
+from afterword.workers.adapters.mem0.hosted import open_hosted
 settings = Settings(mem0_api_key="key", mem0_host="http://127.0.0.1:9")
 asyncio.run(open_hosted(settings, connections=2))
 from mem0.memory import telemetry
@@ -321,7 +321,7 @@ def test_the_platform_costs_no_more_of_mem0_than_its_client() -> None:
     script = """
 import asyncio, sys
 from afterword.shared.settings import Settings
-from afterword.workers.adapters.mem0_hosted import open_hosted
+from afterword.workers.adapters.mem0.hosted import open_hosted
 settings = Settings(mem0_api_key="key", mem0_host="http://127.0.0.1:9")
 asyncio.run(open_hosted(settings, connections=2))
 print([name for name in ("grpc", "numpy", "openai", "qdrant_client") if name in sys.modules])

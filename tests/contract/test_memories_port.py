@@ -15,8 +15,8 @@ from pydantic import SecretStr
 from afterword.shared.errors import IllegalStep, Upstream
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
-from afterword.workers.adapters.mem0_embedded import open_embedded
-from afterword.workers.adapters.mem0_hosted import open_hosted
+from afterword.workers.adapters.mem0.hosted import open_hosted
+from afterword.workers.adapters.mem0.sqlite.recipe import open_embedded
 from afterword.workers.ports import Added, Exchange, Kept, Memories, Turn
 from afterword.workers.wiring import open_memories
 from tests.fakes.memory import FakeMemories

@@ -11,7 +11,7 @@ import pytest
 
 from afterword.shared.contracts import Usage
 from afterword.shared.errors import BadAnswer, Blame, Unavailable, Upstream
-from afterword.workers.adapters.claude import Claude
+from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Model, Prompt, Say
 from tests.fakes.model import FakeModel
 from tests.standins.claude import ClaudeStandIn

@@ -29,7 +29,7 @@ from afterword.shared.errors import (
     Upstream,
 )
 from afterword.shared.settings import Settings
-from afterword.workers.adapters.pgvector_schema import TABLE
+from afterword.workers.adapters.mem0.pgvector.schema import TABLE
 from afterword.workers.ports import Kept, Memories, Turn
 from afterword.workers.wiring import open_memories
 from tests.standins.claude import ClaudeStandIn
@@ -456,7 +456,7 @@ async def test_vectors_of_another_length_are_refused(
 
 _ENSURE = """
 import sys, psycopg
-from afterword.workers.adapters.pgvector_schema import ensure
+from afterword.workers.adapters.mem0.pgvector.schema import ensure
 with psycopg.connect(sys.argv[1], autocommit=True) as connection:
     sys.stdin.readline()
     ensure(connection, 384)

@@ -9,9 +9,9 @@ import pytest
 
 from afterword.shared.contracts import ChatRequest, Usage
 from afterword.shared.ledger.records import PastTurn
-from afterword.workers import prompt
-from afterword.workers.adapters.claude import Claude
+from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Recall, Recalled
+from afterword.workers.replies import prompt
 from tests.standins.claude import ClaudeStandIn
 from tests.standins.claude_cache import MOST_MARKERS, markers
 from tests.standins.claude_plays import Play

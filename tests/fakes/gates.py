@@ -8,7 +8,7 @@ from afterword.shared.ledger.records import GateState, Outcome, Report, Stand
 
 
 class FakeGates:
-    """Stands in for `afterword.shared.ledger.gates.Gates`: gives what the test says, keeps what it hears.
+    """Stands in for the ledger's `Gates`: gives what the test says, keeps what it hears.
 
     Unless it is `fixed`, five failures in a row shut it and a success opens it.
     """

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from afterword.shared.errors import IllegalStep, Upstream
-from afterword.workers.keep import only_asks
 from afterword.workers.ports import Added, Kept, Recalled, Turn
+from afterword.workers.rules.relevance import only_asks
 
 Verb = Literal["search", "add", "find", "follow", "copies", "remove", "forget"]
 

@@ -95,33 +95,36 @@ PLANTS = (
         "", "tests/ledger/test_batches.py",
     ),
     Plant(
-        "I3", "a batch is taken apart while mem0 may have it", "workers/afterword/workers/remember.py",
+        "I3", "a batch is taken apart while mem0 may have it",
+        "workers/afterword/workers/memories/store_turns.py",
         "verdict.blame is Blame.THIS and (crashed or not unknown)",
         "verdict.blame is Blame.THIS", "tests/unit/test_remember_batches.py",
     ),
     Plant(
-        "I3", "no look before a turn is added again", "workers/afterword/workers/remember.py",
+        "I3", "no look before a turn is added again",
+        "workers/afterword/workers/memories/store_turns.py",
         "earlier = await self._earlier(claim, batch) if unknown else None",
         "earlier = None", "tests/unit/test_remember.py",
     ),
     Plant(
-        "I3", "a turn ends its writer for ever", "workers/afterword/workers/remember.py",
+        "I3", "a turn ends its writer for ever",
+        "workers/afterword/workers/memories/store_turns.py",
         "if batch[0].attempts >= self._settings.max_write_attempts:",
         "if False:", "tests/unit/test_remember.py",
     ),
     Plant(
-        "I3", "no lease margin before an add", "workers/afterword/workers/remember.py",
+        "I3", "no lease margin before an add", "workers/afterword/workers/memories/store_turns.py",
         "self._leases.assure(claim.lane)",
         "pass", "tests/unit/test_remember.py",
     ),
     Plant(
-        "I5", "no check of whose memory it is", "workers/afterword/workers/recall.py",
+        "I5", "no check of whose memory it is", "workers/afterword/workers/replies/recall.py",
         "tuple(row for row in rows if row.owner == owner and row.score >= self._least_score)",
         "tuple(row for row in rows if row.score >= self._least_score)",
         "tests/unit/test_recall.py",
     ),
     Plant(
-        "I8", "no sweep", "shared/afterword/shared/ledger/upkeep.py",
+        "I8", "no sweep", "shared/afterword/shared/ledger/maintenance.py",
         "await asyncio.gather(*(self._sweep(keys, seen) for keys in self._shards.all))",
         "[Swept()]", "tests/ledger/test_sweep.py",
     ),
@@ -131,7 +134,8 @@ PLANTS = (
         "'same'", "tests/ledger/test_submit.py",
     ),
     Plant(
-        "I9", "a submit does not wait for its replicas", "shared/afterword/shared/ledger/replicated.py",
+        "I9", "a submit does not wait for its replicas",
+        "shared/afterword/shared/transport/replication.py",
         "if confirmed >= self._replicas:",
         "if True:", "tests/ledger/test_replicas.py",
     ),
@@ -141,7 +145,7 @@ PLANTS = (
         "if false then", "tests/ledger/test_submit.py",
     ),
     Plant(
-        "I12", "erased once, not twice", "workers/afterword/workers/erase.py",
+        "I12", "erased once, not twice", "workers/afterword/workers/memories/erase.py",
         "if claim.state is ErasureState.ASKED and self._memories is not None:",
         "if False:", "tests/ledger/test_erasures.py",
     ),
@@ -150,7 +154,8 @@ PLANTS = (
         "and not erasing and", "and", "tests/ledger/test_erasures.py",
     ),
     Plant(
-        "I12", "a thread writes after it was given up", "workers/afterword/workers/adapters/mem0_selfhosted.py",
+        "I12", "a thread writes after it was given up",
+        "workers/afterword/workers/adapters/mem0/open_source.py",
         "with deadline.observed():", "if True:", "tests/unit/test_embedded_memory.py",
     ),
     Plant(
@@ -174,7 +179,7 @@ PLANTS = (
         "true", "tests/ledger/test_gates.py",
     ),
     Plant(
-        "I14", "an outage spends attempts", "workers/afterword/workers/policy.py",
+        "I14", "an outage spends attempts", "workers/afterword/workers/rules/retry_policy.py",
         "return Verdict(Decision.SNOOZE, error.code, error.blame, delay_s)",
         "return Verdict(Decision.RETRY, error.code, error.blame, delay_s)",
         "tests/unit/test_policy.py",

@@ -10,8 +10,8 @@ import pytest
 
 from afterword.shared.contracts import Event
 from afterword.shared.errors import Blame, JobNotFound
+from afterword.shared.ledger.dead_letter_records import Kind, Outcome
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.letters import Kind, Outcome
 from afterword.shared.ledger.records import Claim, EraseClaim, ErasureState, PastTurn, Swept
 from afterword.shared.lifecycle import JobState, TurnState
 from tests.ledger.corpus.record import EARLIER, FOLDER, JOB, KEY, REQUEST, STATES, reply

@@ -8,9 +8,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from afterword.shared.errors import Blame, InvalidRequest, JobNotFound
-from afterword.shared.ledger import dead as dead_module
+from afterword.shared.ledger import dead_letters as dead_module
+from afterword.shared.ledger.dead_letter_records import (
+    Chosen,
+    DeadFilter,
+    DeadLetter,
+    Kind,
+    Outcome,
+)
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.letters import Chosen, DeadFilter, DeadLetter, Kind, Outcome
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
 from afterword.shared.version import __version__

@@ -14,8 +14,8 @@ import pytest
 from afterword.producer import Producer
 from afterword.producer.portal import Portal
 from afterword.shared.errors import LedgerUnavailable
-from afterword.shared.ledger.direct import Direct
 from afterword.shared.settings import Settings
+from afterword.shared.transport.blocking import Direct
 from tests.standins.book import Book
 from tests.standins.proxy import Proxy
 from tests.standins.valkey import Valkey
@@ -110,7 +110,7 @@ def test_the_answer_to_one_that_was_interrupted_is_not_that_of_the_next(
     root, direct = "afterword:{00}", Direct(own.url, timeout_s=5.0)
     with own.client() as client:
         monkeypatch.setattr(
-            "afterword.shared.ledger.script.script",
+            "afterword.shared.transport.scripts.script",
             lambda text, many: SimpleNamespace(sha=client.script_load(text)),
         )
         with monkeypatch.context() as patch:

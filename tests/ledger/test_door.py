@@ -13,10 +13,10 @@ import pytest
 from redis.exceptions import ResponseError
 
 from afterword.shared.errors import LedgerUnavailable, Misconfigured, QueueFull
-from afterword.shared.ledger.door import Door
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.script import script
 from afterword.shared.settings import Settings
+from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.scripts import script
 from tests.standins.book import Book, asking, reply_to, submit
 from tests.standins.proxy import Proxy
 from tests.standins.valkey import Valkey

@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 import pytest
 
 from afterword.shared.errors import Blame, LeaseLost, Unavailable
+from afterword.shared.ledger.dead_letter_records import Outcome
 from afterword.shared.ledger.erasures import Erasures
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.letters import Outcome
 from afterword.shared.ledger.records import EraseClaim, ErasureState, InMemory, LogRewrite
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
-from afterword.workers.erase import AGAIN_S, Eraser
+from afterword.workers.memories.erase import AGAIN_S, Eraser
 from afterword.workers.ports import Turn
 from tests.fakes.memory import FakeMemories
 from tests.standins.book import Book, answer, lane_of, reply_to, start, submit, take

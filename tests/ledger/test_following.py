@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from afterword.producer import following
-from afterword.producer.asynchronous import AsyncJob
+from afterword.producer.client import follow as following
+from afterword.producer.client.async_client import AsyncJob
 from afterword.shared.contracts import Event
 from afterword.shared.errors import JobFailed, JobNotFound
-from afterword.shared.ledger import reading as module
-from afterword.shared.ledger.door import Door
+from afterword.shared.ledger import queries as module
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
 from afterword.shared.names import Keys, shard_in
+from afterword.shared.transport.pipeline import Door
 from tests.standins.book import reply_to, start
 from tests.standins.waiting import until
 

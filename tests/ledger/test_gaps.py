@@ -10,7 +10,7 @@ import pytest
 from afterword.shared.errors import Blame
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import TurnState
-from afterword.workers.reconciler import Reconciler
+from afterword.workers.background.reconciler import Reconciler
 from tests.standins.book import Book, answer, claim, lane_of, start, submit, take
 
 pytestmark = pytest.mark.redis

@@ -9,9 +9,9 @@ from contextlib import AsyncExitStack
 import pytest
 
 from afterword.shared.errors import LedgerUnavailable
-from afterword.shared.ledger import listener as module
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.listener import Listener
+from afterword.shared.transport import pubsub as module
+from afterword.shared.transport.pubsub import Listener
 from tests.standins.book import claim, start, submit
 from tests.standins.proxy import Proxy
 from tests.standins.valkey import Valkey

@@ -21,8 +21,8 @@ from hypothesis.stateful import (
 )
 
 from afterword.shared.errors import Blame, ConversationBusy, IllegalStep, LeaseLost
+from afterword.shared.ledger.dead_letter_records import Chosen, Kind, Outcome
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.letters import Chosen, Kind, Outcome
 from afterword.shared.ledger.records import EraseClaim, ErasureState
 from afterword.shared.lifecycle import (
     JobState,

@@ -9,13 +9,13 @@ import pytest
 from redis.exceptions import ResponseError
 
 from afterword.shared.errors import KeyReused, QueueFull
-from afterword.shared.ledger.door import Door
 from afterword.shared.ledger.jobs import Jobs, _hashed
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Submitted
-from afterword.shared.ledger.script import script
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.settings import Settings
+from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.scripts import script
 from tests.standins.book import Book, asking, lane_of
 from tests.standins.proxy import Proxy
 from tests.standins.valkey import Valkey

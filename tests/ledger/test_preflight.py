@@ -9,10 +9,10 @@ import pytest
 from redis.exceptions import ResponseError
 
 from afterword.shared.errors import Misconfigured
-from afterword.shared.ledger.door import Door
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.preflight import check
 from afterword.shared.settings import Settings
+from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.preflight import check
 from tests.standins.valkey import Valkey
 
 pytestmark = pytest.mark.redis

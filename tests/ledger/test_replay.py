@@ -19,10 +19,10 @@ from afterword.producer import (
     Run,
     RunState,
 )
-from afterword.producer.replayer import Watch
+from afterword.producer.admin.replay_driver import Watch
 from afterword.shared.errors import IllegalStep, InvalidRequest, JobNotFound, LeaseLost
+from afterword.shared.ledger.dead_letter_records import Kind
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.letters import Kind
 from afterword.shared.names import lane_id, memory_key, shard_in, shard_of
 from afterword.shared.settings import Settings
 from tests.standins.book import Book, answer, replay, start, submit

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from afterword.shared import ledger as package
 from afterword.shared.hints import TASK_OF, envelope
-from afterword.shared.ledger import door
-from afterword.shared.ledger.script import script
 from afterword.shared.names import MEMORIES, REPLIES, Keys, queue_key
+from afterword.shared.transport.scripts import script
 from tests.standins.book import Book
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LUA = Path(door.__file__).with_name("lua")
+LUA = Path(package.__file__).with_name("lua")
 SHARED, ALONE, TOGETHER = "ledger", "alone", "together"
 STEPS = sorted({path.stem for path in LUA.glob("*.lua")} - {SHARED, ALONE, TOGETHER})
 SOURCES = {path.stem: path.read_text() for path in LUA.parent.glob("*.py")}

@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from afterword.shared.contracts import RECORD_VERSION
-from afterword.shared.ledger.door import Door
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.maintenance import SWEEP_LIMIT, Upkeep
 from afterword.shared.ledger.records import Swept
 from afterword.shared.ledger.shard import Shards
-from afterword.shared.ledger.upkeep import SWEEP_LIMIT, Upkeep
 from afterword.shared.lifecycle import JobState
 from afterword.shared.settings import Settings
+from afterword.shared.transport.pipeline import Door
 from tests.standins.book import Book, answer, asking, claim, lane_of, start, submit, take
 
 pytestmark = pytest.mark.redis

@@ -11,10 +11,10 @@ from afterword.producer import AsyncJob
 from afterword.producer.cli.status import summary
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import Blame, ConversationBusy, LeaseLost, NewerRecord
+from afterword.shared.ledger.dead_letter_records import Outcome
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.letters import Outcome
+from afterword.shared.ledger.maintenance import SWEEP_LIMIT
 from afterword.shared.ledger.records import EraseClaim, Swept
-from afterword.shared.ledger.upkeep import SWEEP_LIMIT
 from afterword.shared.lifecycle import JobState, TurnState
 from tests.standins.book import Book, answer, claim, lane_of, reply_to, start, submit, take
 

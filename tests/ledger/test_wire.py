@@ -12,9 +12,9 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from afterword.shared.errors import LedgerUnavailable
-from afterword.shared.ledger.door import BATCH, Door
-from afterword.shared.ledger.line import Command
-from afterword.shared.ledger.wire import Wire
+from afterword.shared.transport.connection import Wire
+from afterword.shared.transport.line import Command
+from afterword.shared.transport.pipeline import BATCH, Door
 from tests.standins.valkey import Valkey
 
 

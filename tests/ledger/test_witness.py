@@ -10,7 +10,7 @@ import pytest
 
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from afterword.workers.witness import Witness
+from afterword.workers.background.rollback_detector import Witness
 from tests.standins.book import Book, claim, submit
 from tests.standins.valkey import Valkey
 

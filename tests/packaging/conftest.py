@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """Run the embedded stack that the code in our documents meets; give the way to it."""
-    from afterword.workers.embedded.client import attach
+    from afterword.workers.local_stack.client import attach
 
     here = {"AFTERWORD_DATA_DIR": str(tmp_path_factory.mktemp("data"))}
     # Replies are cut short: what a document shows is how to ask, not what a small model says.

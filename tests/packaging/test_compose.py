@@ -20,7 +20,7 @@ import yaml
 from afterword.producer.cli.main import cli
 from afterword.shared.environment import variable
 from afterword.shared.settings import Settings
-from afterword.workers.embedded.valkey import PACKED_BYTES
+from afterword.workers.local_stack.valkey import PACKED_BYTES
 from tests.conftest import ROOT
 from tests.standins.compose import (
     COMPOSE_FILE,

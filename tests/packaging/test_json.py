@@ -19,10 +19,10 @@ from afterword.producer import (
     Run,
     RunState,
 )
+from afterword.producer.admin.cost_estimate import Estimate
 from afterword.producer.cli.show import plain
-from afterword.producer.estimate import Estimate
 from afterword.shared.errors import Blame
-from afterword.shared.ledger.letters import Chosen
+from afterword.shared.ledger.dead_letter_records import Chosen
 from tests.conftest import ROOT
 from tests.packaging.blocks import examples
 

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 LOUD = frozenset({"warning", "error", "critical", "exception", "log"})
 
 #: What the embedded stack logs is of its parts, which are not ours.
-ELSEWHERE = ROOT / "workers/afterword/workers/embedded"
+ELSEWHERE = ROOT / "workers/afterword/workers/local_stack"
 
 
 def lines_of(source: str) -> Iterator[str]:

@@ -18,9 +18,9 @@ from tests.shape.measure import Source, sources
 OURS = {"afterword"}
 #: Parts of the workers that are imported only if the settings ask for them.
 LAZY = (
-    "afterword.workers.embedded",
-    "afterword.workers.adapters.pgvector_",
-    "afterword.workers.adapters.postgres_",
+    "afterword.workers.local_stack",
+    "afterword.workers.adapters.mem0.sqlite",
+    "afterword.workers.adapters.mem0.pgvector",
 )
 
 
@@ -44,9 +44,9 @@ def imported(source: Source) -> Iterator[str]:
         ("afterword.producer", ()),
         ("afterword.shared", ()),
         ("afterword.workers", ("workers",)),
-        ("afterword.workers.embedded", ("workers", "embedded")),
-        ("afterword.workers.adapters.pgvector_", ("workers", "selfhosted")),
-        ("afterword.workers.adapters.postgres_", ("workers", "selfhosted")),
+        ("afterword.workers.local_stack", ("workers", "embedded")),
+        ("afterword.workers.adapters.mem0.sqlite", ("workers", "embedded")),
+        ("afterword.workers.adapters.mem0.pgvector", ("workers", "selfhosted")),
     ],
 )
 def test_each_part_asks_for_what_it_imports(part: str, extras: tuple[str, ...]) -> None:

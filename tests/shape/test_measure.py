@@ -13,12 +13,12 @@ from tests.shape.measure import Source, import_graph, percentile, sources
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    (tmp_path / "made").mkdir()
+    (tmp_path / "top" / "made").mkdir(parents=True)
     return tmp_path
 
 
 def written(root: Path, name: str, text: str) -> Source:
-    path = root / "made" / f"{name}.py"
+    path = root / "top" / "made" / f"{name}.py"
     path.write_text(dedent(text))
     return Source(path, root)
 
@@ -97,7 +97,7 @@ def test_what_is_public_and_silent_is_named(root: Path) -> None:
             def told(self): ...
         ''',
     )
-    assert source.undocumented == ["made/silent.py:1 made.silent", "made/silent.py:6 told"]
+    assert source.undocumented == ["top/made/silent.py:1 made.silent", "top/made/silent.py:6 told"]
 
 
 def test_what_lacks_an_annotation_is_named(root: Path) -> None:

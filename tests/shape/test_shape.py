@@ -34,7 +34,7 @@ def test_nothing_is_nested_deeper_than_three() -> None:
 
 
 def test_every_file_is_small() -> None:
-    none([f"{s.name}: {s.code_lines} lines of code" for s in FILES if s.code_lines > 250])
+    none([f"{s.name}: {s.code_lines} lines of code" for s in FILES if s.code_lines > 400])
 
 
 def test_everything_public_is_documented() -> None:

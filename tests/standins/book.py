@@ -10,8 +10,8 @@ import redis
 
 from afterword.shared.contracts import ChatRequest, Reply, Timings, Usage
 from afterword.shared.hints import split_agenda
+from afterword.shared.ledger.dead_letter_records import Outcome
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.letters import Outcome
 from afterword.shared.ledger.records import Claim, LaneClaim
 from afterword.shared.names import Keys, lane_id, memory_key, queue_key, queue_prefix
 from afterword.shared.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from afterword.workers.keep import only_asks
+from afterword.workers.rules.relevance import only_asks
 from tests.standins import claude_wire as wire
 
 _MARK = "You are a Memory Extractor"

@@ -20,9 +20,9 @@ from afterword.shared.errors import (
     Unavailable,
     Upstream,
 )
-from afterword.workers import policy
-from afterword.workers.adapters.rate_limits import BUDGETS
-from afterword.workers.policy import Decision
+from afterword.workers.adapters.claude.rate_limits import BUDGETS
+from afterword.workers.rules import retry_policy as policy
+from afterword.workers.rules.retry_policy import Decision
 from tests.standins.claude_plays import Fault, Play
 
 SECRET = "canary-secret"

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
-from afterword.workers.embedded.valkey import binary
+from afterword.workers.local_stack.valkey import binary
 from tests.standins.compose import document, environment, interpolated, seconds
 from tests.standins.valkey import free_port
 from tests.standins.waiting import wait_until

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from afterword.shared.discovery import settings_in_use
-from afterword.workers.pool.intake import Channel
+from afterword.workers.celery_runtime.consumer import Channel
 from tests.standins.pliable import app
 
 __all__ = ["app"]

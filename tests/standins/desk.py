@@ -5,11 +5,11 @@ from __future__ import annotations
 from afterword.shared.errors import Upstream
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from afterword.workers.erase import Eraser
 from afterword.workers.gate import Gatehouse
-from afterword.workers.lane import LaneKeeper
 from afterword.workers.leases import Leases
-from afterword.workers.remember import Rememberer
+from afterword.workers.memories.erase import Eraser
+from afterword.workers.memories.lane import LaneKeeper
+from afterword.workers.memories.store_turns import Rememberer
 from tests.fakes.memory import FakeMemories, Verb
 from tests.standins.book import lane_of
 

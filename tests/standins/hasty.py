@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from afterword.workers import policy
+from afterword.workers.rules import retry_policy as policy
 from tests.standins.pliable import app
 
 __all__ = ["app"]

@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from afterword.workers.embedded.store import SqliteStore
+from afterword.workers.adapters.mem0.sqlite.store import SqliteStore
 from tests.standins.memory_store import found, open_store, put, texts
 
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
-from afterword.workers.embedded.ranking import Scale
-from afterword.workers.embedded.store import SqliteStore
+from afterword.workers.adapters.mem0.sqlite.ranking import Scale
+from afterword.workers.adapters.mem0.sqlite.store import SqliteStore
 from tests.standins.hashing import DIMS, vector
 
 

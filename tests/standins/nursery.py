@@ -20,7 +20,7 @@ from tests.standins.waiting import wait_until
 
 
 class Nursery:
-    """Starts workers: `celery -A afterword.workers.app:app worker`, each a process with a log of its own."""
+    """Starts workers: `celery worker` on our app, each a process with a log of its own."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -87,11 +87,11 @@ def _serve() -> None:
     import anthropic  # noqa: F401
     import celery.bin.worker  # noqa: F401
 
-    import afterword.workers.adapters.claude
-    from afterword.workers.adapters.mem0_import import mem0_in_parts
+    import afterword.workers.adapters.claude.client
+    from afterword.workers.adapters.mem0.import_guard import mem0_in_parts
 
     mem0_in_parts()
-    import afterword.workers.adapters.mem0_platform
+    import afterword.workers.adapters.mem0.platform_client
     import afterword.workers.wiring  # noqa: F401
 
     assert threading.active_count() == 1, "a fork would leave threads behind"

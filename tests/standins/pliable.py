@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from afterword.shared.discovery import settings_in_use
-from afterword.workers.adapters.mem0_selfhosted import SelfHosted
+from afterword.workers.adapters.mem0.open_source import SelfHosted
 from afterword.workers.app import app
 from tests.standins.flaws import meet
 

@@ -18,9 +18,10 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
-from afterword.workers.host import worker_app
-from afterword.workers.pool import stage, taskpool
-from afterword.workers.pool.loop import RUNTIME
+from afterword.workers.celery_runtime import executor as stage
+from afterword.workers.celery_runtime import pool as taskpool
+from afterword.workers.celery_runtime.host import worker_app
+from afterword.workers.celery_runtime.loop import RUNTIME
 from tests.standins.worker import RELEASE, SEEN
 
 SETTINGS = Settings.load()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from redis import Redis
 
-from afterword.workers.embedded.notify import say_ready
-from afterword.workers.embedded.stack import main
+from afterword.workers.local_stack.sd_notify import say_ready
+from afterword.workers.local_stack.supervisor import main
 
 SUPERVISOR = (sys.executable, "-P", "-m", "tests.standins.stack")
 

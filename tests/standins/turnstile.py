@@ -15,7 +15,7 @@ from typing import Literal, Self
 
 import hiredis
 
-from afterword.shared.ledger.script import script
+from afterword.shared.transport.scripts import script
 
 Phase = Literal["before", "after"]
 

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from afterword.workers.embedded.valkey import PACKED_BYTES, binary
+from afterword.workers.local_stack.valkey import PACKED_BYTES, binary
 from tests.standins.waiting import wait_until
 
 _PATIENCE_S = 10.0

@@ -17,8 +17,8 @@ import pytest
 from anthropic.types import Message
 
 from afterword.shared.errors import Misconfigured
-from afterword.workers.adapters.claude import Claude
-from afterword.workers.embedded import model
+from afterword.workers.adapters.claude.client import Claude
+from afterword.workers.local_stack import model_server as model
 from afterword.workers.ports import Prompt, Say
 from tests.standins.processes import listening
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.system
 
 KEY = "a-key-of-this-test"
 QUESTION = "What is the capital of France?"
-COMMAND = (sys.executable, "-P", "-m", "afterword.workers.embedded.model")
+COMMAND = (sys.executable, "-P", "-m", "afterword.workers.local_stack.model_server")
 
 
 class Served:

@@ -20,8 +20,8 @@ from redis.connection import parse_url
 
 from afterword.shared.errors import Misconfigured
 from afterword.shared.setting_kinds import Durability
-from afterword.workers.embedded import valkey
-from afterword.workers.embedded.folder import MAX_SOCKET_PATH, Folder
+from afterword.workers.local_stack import valkey
+from afterword.workers.local_stack.data_dir import MAX_SOCKET_PATH, Folder
 from tests.standins.processes import listening
 from tests.standins.waiting import until
 

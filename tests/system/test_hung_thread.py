@@ -11,7 +11,7 @@ from contextlib import closing
 import pytest
 
 from afterword.producer import Job, Producer, TurnState
-from afterword.workers.pool.taskpool import LAST_S, PATIENCE_S
+from afterword.workers.celery_runtime.pool import LAST_S, PATIENCE_S
 from tests.standins.flaws import held
 from tests.standins.fleet import CANARY, PLIABLE, Fleet
 from tests.standins.waiting import wait_until

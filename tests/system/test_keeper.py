@@ -12,10 +12,10 @@ from typing import Self
 
 import pytest
 
-from afterword.workers.embedded import keeper as module
-from afterword.workers.embedded.folder import Folder
-from afterword.workers.embedded.keeper import Keeper, Part
-from afterword.workers.embedded.lifeline import StackFailed
+from afterword.workers.local_stack import process as module
+from afterword.workers.local_stack.client_socket import StackFailed
+from afterword.workers.local_stack.data_dir import Folder
+from afterword.workers.local_stack.process import Keeper, Part
 from tests.standins.processes import alive
 from tests.standins.waiting import until
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from afterword.producer import Job, Producer, Reply, TurnState
-from afterword.workers import prompt
+from afterword.workers.replies import prompt
 from tests.standins.claude_wire import told
 from tests.standins.flaws import held
 from tests.standins.fleet import CANARY, PLIABLE, Fleet, Worker

@@ -23,7 +23,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as some
 
 from afterword.shared.ledger import gates
-from afterword.workers import gate, policy
+from afterword.workers import gate
+from afterword.workers.rules import retry_policy as policy
 from tests.standins.mischief import CLAUDE, MEM0
 from tests.standins.trial import CANARY, Trial
 

@@ -142,7 +142,7 @@ def test_inspect_shows_what_runs(server: Valkey) -> None:
         assert active["acknowledged"]
         assert active["time_start"]
         pool = worker.ask("stats")["pool"]
-        assert pool["implementation"] == "afterword.workers.pool.taskpool:TaskPool"
+        assert pool["implementation"] == "afterword.workers.celery_runtime.pool:TaskPool"
         assert (pool["running"], pool["waiting"], pool["stuck"]) == (1, 0, 0)
         assert pool["loop-lag-s"] < 1
         worker.release()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from afterword.producer import ErasureState, Operator, Producer, TurnState
-from afterword.workers.adapters.pgvector_schema import TABLE
+from afterword.workers.adapters.mem0.pgvector.schema import TABLE
 from tests.standins.claude_plays import Play
 from tests.standins.claude_wire import told
 from tests.standins.fleet import Fleet

@@ -22,11 +22,11 @@ from redis import Redis
 
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
-from afterword.workers.embedded import client as way_in
-from afterword.workers.embedded.client import Attached, OnProgress, running
-from afterword.workers.embedded.folder import Folder
-from afterword.workers.embedded.lifeline import StackFailed
-from afterword.workers.embedded.parts import Assembler
+from afterword.workers.local_stack import client as way_in
+from afterword.workers.local_stack.client import Attached, OnProgress, running
+from afterword.workers.local_stack.client_socket import StackFailed
+from afterword.workers.local_stack.data_dir import Folder
+from afterword.workers.local_stack.services import Assembler
 from tests.standins.processes import alive, children, listening, told
 from tests.standins.stack import SUPERVISOR, standin
 from tests.standins.waiting import wait_until
@@ -183,7 +183,8 @@ def test_a_killed_supervisor_leaves_nothing_running(machine: Machine) -> None:
 def test_a_killed_client_leaves_nothing_running(machine: Machine) -> None:
     script = (
         "import signal, sys; from afterword.shared.settings import Settings;"
-        "from tests.standins.stack import SUPERVISOR; from afterword.workers.embedded.client import attach;"
+        "from tests.standins.stack import SUPERVISOR;"
+        "from afterword.workers.local_stack.client import attach;"
         "stack = attach(Settings.load(), supervisor=SUPERVISOR); print('in', flush=True);"
         "signal.pause()"
     )

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from afterword.producer import Producer, TurnState
-from afterword.workers.pool.taskpool import ENDS_WITHIN_S
-from afterword.workers.watchdog import LOOKS
+from afterword.workers.background.watchdog import LOOKS
+from afterword.workers.celery_runtime.pool import ENDS_WITHIN_S
 from tests.standins.flaws import held
 from tests.standins.fleet import CANARY, COMMAND, PLIABLE, Fleet, Worker
 from tests.standins.proxy import Proxy

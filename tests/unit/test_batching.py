@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from afterword.shared.ledger.records import WaitingTurn
 from afterword.shared.tokens import estimated_tokens
-from afterword.workers.batching import Batch, Bounds, batches
+from afterword.workers.rules.batching import Batch, Bounds, batches
 
 AT = datetime(2026, 5, 8, 12, tzinfo=UTC)
 BOUNDS = Bounds(turns=3, tokens=100, span_s=60)

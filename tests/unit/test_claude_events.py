@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afterword.shared.errors import BadAnswer
-from afterword.workers.adapters import claude_events
-from afterword.workers.adapters.claude_events import EventLines, Transcript
+from afterword.workers.adapters.claude import events as claude_events
+from afterword.workers.adapters.claude.events import EventLines, Transcript
 
 texts = st.lists(st.text(), min_size=1, max_size=6)
 

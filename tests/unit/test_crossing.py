@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from afterword.workers.pool.crossing import Crossing
+from afterword.workers.celery_runtime.thread_handoff import Crossing
 from tests.standins.waiting import wait_until
 
 Drain = Callable[[], None]

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from afterword.shared.errors import LeaseLost
-from afterword.workers.deltas import Deltas
+from afterword.workers.replies.delta_buffer import Deltas
 from tests.standins.waiting import until
 
 NEVER_S = 3600.0

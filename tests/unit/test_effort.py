@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from afterword.workers.adapters.effort import Effort, Setting, effort_for
+from afterword.workers.adapters.claude.effort import Effort, Setting, effort_for
 
 
 @pytest.mark.parametrize(

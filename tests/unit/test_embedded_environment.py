@@ -10,8 +10,8 @@ import pytest
 import afterword
 from afterword.shared.names import MEMORIES, REPLIES
 from afterword.shared.settings import Settings
-from afterword.workers.embedded import environment
-from afterword.workers.embedded.parts import MODEL, VALKEY, names
+from afterword.workers.local_stack import environment
+from afterword.workers.local_stack.services import MODEL, VALKEY, names
 
 EVERY_KIND = {
     "ANTHROPIC_API_KEY": "k-1",

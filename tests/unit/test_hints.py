@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from afterword.shared import ledger
 from afterword.shared.hints import TASK_OF, envelope, split_agenda
-from afterword.shared.ledger import door
 from afterword.shared.names import (
     MEMORIES,
     PRIORITY_STEPS,
@@ -22,7 +22,7 @@ from afterword.shared.names import (
 )
 from tests.standins.valkey import Valkey
 
-LUA = (Path(door.__file__).with_name("lua") / "ledger.lua").read_text()
+LUA = (Path(ledger.__file__).with_name("lua") / "ledger.lua").read_text()
 
 
 def test_a_hint_says_what_to_run_with_nothing_but_an_id() -> None:

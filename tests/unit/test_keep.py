@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afterword.workers.keep import only_asks, only_pleasant
+from afterword.workers.rules.relevance import only_asks, only_pleasant
 
 STATES = [
     "I'm allergic to peanuts, what can I cook?",

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from afterword.workers.embedded.lifeline import Lifeline
+from afterword.workers.local_stack.client_socket import Lifeline
 from tests.standins.waiting import until
 
 

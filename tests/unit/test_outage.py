@@ -12,15 +12,15 @@ from afterword.shared.errors import AccessDenied, RateLimited, Unavailable, Upst
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
-from afterword.workers.erase import Eraser
 from afterword.workers.gate import Gatehouse
-from afterword.workers.lane import LaneKeeper
 from afterword.workers.leases import Leases
+from afterword.workers.memories.erase import Eraser
+from afterword.workers.memories.lane import LaneKeeper
+from afterword.workers.memories.store_turns import Rememberer
 from afterword.workers.ports import Added, Answer, Checked, Kept, Prompt, Turn
-from afterword.workers.question import Asker
-from afterword.workers.recall import Recaller
-from afterword.workers.remember import Rememberer
-from afterword.workers.respond import Responder
+from afterword.workers.replies.model_call import Asker
+from afterword.workers.replies.recall import Recaller
+from afterword.workers.replies.respond import Responder
 from tests.fakes.memory import FakeMemories
 from tests.standins.book import Book, answer, lane_of, submit
 

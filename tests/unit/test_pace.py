@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from afterword.workers.pool.pace import Pace
+from afterword.workers.celery_runtime.wake_throttle import Pace
 from tests.standins.waiting import until
 
 EVERY_S = 0.05

@@ -15,7 +15,7 @@ from afterword.shared.errors import (
     Unavailable,
     Upstream,
 )
-from afterword.workers.policy import (
+from afterword.workers.rules.retry_policy import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     LONGEST_SNOOZE_S,

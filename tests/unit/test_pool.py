@@ -14,9 +14,9 @@ from celery.exceptions import TimeLimitExceeded, WorkerShutdown
 from kombu.asynchronous import Hub, set_event_loop
 
 from afterword.shared.errors import Misconfigured
-from afterword.workers.pool.loop import RUNTIME
-from afterword.workers.pool.taskpool import TaskPool, pool_of
-from afterword.workers.pool.tracer import NotACoroutineFunction
+from afterword.workers.celery_runtime.loop import RUNTIME
+from afterword.workers.celery_runtime.pool import TaskPool, pool_of
+from afterword.workers.celery_runtime.tracer import NotACoroutineFunction
 from tests.standins.waiting import wait_until
 
 Start = Callable[..., TaskPool]

@@ -16,7 +16,7 @@ from afterword.shared.contracts import ChatRequest
 from afterword.shared.ledger.records import PastTurn
 from afterword.shared.tokens import estimated_tokens
 from afterword.workers.ports import Prompt, Recall, Recalled
-from afterword.workers.prompt import (
+from afterword.workers.replies.prompt import (
     LONGEST_LINE,
     MEMORY_SHARE,
     RULES,

@@ -14,7 +14,7 @@ from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.records import GateState, Outcome, Stand
 from afterword.workers.gate import LOOK_S, Gatehouse
 from afterword.workers.ports import Recalled
-from afterword.workers.recall import OFF, QUERY_CHARACTERS, UNAVAILABLE, Recaller, as_used
+from afterword.workers.replies.recall import OFF, QUERY_CHARACTERS, UNAVAILABLE, Recaller, as_used
 from tests.fakes.gates import FakeGates
 from tests.fakes.memory import FakeMemories
 

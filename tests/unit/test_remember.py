@@ -22,10 +22,10 @@ from afterword.shared.ledger.records import GateState
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
-from afterword.workers import lane
 from afterword.workers.gate import REMEMBER
-from afterword.workers.policy import FOLLOW_S, LONGEST_PAUSE_S, OURS_PAUSE_S
+from afterword.workers.memories import lane
 from afterword.workers.ports import Added, Kept, Recalled, Turn
+from afterword.workers.rules.retry_policy import FOLLOW_S, LONGEST_PAUSE_S, OURS_PAUSE_S
 from tests.standins.book import Book, answer, claim, lane_of, reply_to, submit, take
 from tests.standins.desk import VERSION, Desk, Memories
 from tests.standins.waiting import until

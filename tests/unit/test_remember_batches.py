@@ -13,9 +13,9 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
+from afterword.workers.background.deduplicator import Repairer
 from afterword.workers.gate import REMEMBER
 from afterword.workers.ports import Added, Exchange, Turn
-from afterword.workers.repair import Repairer
 from tests.standins.book import Book, answer, lane_of, take
 from tests.standins.desk import Desk, Memories
 

@@ -13,8 +13,8 @@ from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
+from afterword.workers.background.deduplicator import Repairer
 from afterword.workers.ports import Turn
-from afterword.workers.repair import Repairer
 from tests.fakes.memory import FakeMemories
 from tests.standins.book import Book, answer, lane_of, take
 

@@ -26,14 +26,14 @@ from afterword.shared.ledger.records import GateState, Stand
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
-from afterword.workers import prompt as prompts
 from afterword.workers.gate import RECALL, Gatehouse, gate_of
 from afterword.workers.leases import Leases
-from afterword.workers.policy import OURS_PAUSE_S
 from afterword.workers.ports import Answer, Memories, Prompt, Recalled, Turn
-from afterword.workers.question import Asker
-from afterword.workers.recall import Recaller
-from afterword.workers.respond import Responder
+from afterword.workers.replies import prompt as prompts
+from afterword.workers.replies.model_call import Asker
+from afterword.workers.replies.recall import Recaller
+from afterword.workers.replies.respond import Responder
+from afterword.workers.rules.retry_policy import OURS_PAUSE_S
 from tests.fakes.memory import FakeMemories
 from tests.fakes.model import FakeModel
 from tests.standins.book import Book, answer, claim, lane_of, replay, submit

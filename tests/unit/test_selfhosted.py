@@ -21,7 +21,7 @@ from afterword.shared.errors import (
     Unavailable,
     Upstream,
 )
-from afterword.workers.adapters.mem0_selfhosted import SelfHosted
+from afterword.workers.adapters.mem0.open_source import SelfHosted
 from afterword.workers.ports import Kept, Turn
 
 SECRET = "marmalade"

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from afterword.shared.errors import Misconfigured
-from afterword.workers.embedded import scopes
-from afterword.workers.embedded.database import Database
-from afterword.workers.embedded.ranking import Scale
-from afterword.workers.embedded.store import COLLECTION, SqliteStore
+from afterword.workers.adapters.mem0.sqlite import vector_cache as scopes
+from afterword.workers.adapters.mem0.sqlite.database import Database
+from afterword.workers.adapters.mem0.sqlite.ranking import Scale
+from afterword.workers.adapters.mem0.sqlite.store import COLLECTION, SqliteStore
 from tests.standins.hashing import DIMS, vector
 from tests.standins.memory_store import found, opener, put, texts
 

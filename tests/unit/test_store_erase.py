@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from afterword.shared.errors import Unavailable
-from afterword.workers.embedded import database
-from afterword.workers.embedded.database import Database
-from afterword.workers.embedded.store import SqliteStore
+from afterword.workers.adapters.mem0.sqlite import database
+from afterword.workers.adapters.mem0.sqlite.database import Database
+from afterword.workers.adapters.mem0.sqlite.store import SqliteStore
 from tests.standins.memory_store import found, opener, put, texts
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from afterword.workers.embedded.database import Database
-from afterword.workers.embedded.store import SqliteStore
+from afterword.workers.adapters.mem0.sqlite.database import Database
+from afterword.workers.adapters.mem0.sqlite.store import SqliteStore
 from tests.standins.memory_store import found, opener, texts
 from tests.standins.waiting import wait_until
 

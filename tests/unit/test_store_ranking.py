@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afterword.workers.embedded.ranking import Places, Scale, best_first, bm25, fuse
-from afterword.workers.embedded.words import words
+from afterword.workers.adapters.mem0.sqlite.ranking import Places, Scale, best_first, bm25, fuse
+from afterword.workers.adapters.mem0.sqlite.tokenizer import words
 
 
 def scores(query: str, *texts: str) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from afterword.producer.asynchronous import _waves
+from afterword.producer.client.async_client import _waves
 from afterword.shared.contracts import ChatRequest
 
 

@@ -11,9 +11,9 @@ from typing import cast
 import pytest
 
 from afterword.shared.errors import LedgerUnavailable, Misconfigured
+from afterword.shared.ledger.maintenance import SWEEP_LIMIT, Upkeep
 from afterword.shared.ledger.records import Swept
-from afterword.shared.ledger.upkeep import SWEEP_LIMIT, Upkeep
-from afterword.workers.sweeper import Sweeper
+from afterword.workers.background.sweeper import Sweeper
 from tests.standins.waiting import until
 
 

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from afterword.workers.pool.pulse import Pulse
-from afterword.workers.watchdog import LOOKS, LOOKS_TO_RETURN, Watchdog
+from afterword.workers.background.watchdog import LOOKS, LOOKS_TO_RETURN, Watchdog
+from afterword.workers.celery_runtime.heartbeat import Pulse
 from tests.standins.waiting import until
 
 STALL_S = 0.01 * LOOKS

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from afterword.producer.asynchronous import AsyncJob, AsyncProducer
-from afterword.producer.forgetting import Erased
-from afterword.producer.operating import AsyncOperator, Discarded
-from afterword.producer.operator import Operator
-from afterword.producer.planning import Plan
-from afterword.producer.synchronous import Job, Producer
+from afterword.producer.admin.async_admin import AsyncOperator, Discarded
+from afterword.producer.admin.erasure import Erased
+from afterword.producer.admin.plan import Plan
+from afterword.producer.admin.sync_admin import Operator
+from afterword.producer.client.async_client import AsyncJob, AsyncProducer
+from afterword.producer.client.sync_client import Job, Producer
 from afterword.shared.contracts import (
     ChatRequest,
     Event,
@@ -34,7 +34,7 @@ from afterword.shared.errors import (
     NotReplicated,
     QueueFull,
 )
-from afterword.shared.ledger.letters import (
+from afterword.shared.ledger.dead_letter_records import (
     DeadFilter,
     DeadLetter,
     Deed,

@@ -1,8 +1,8 @@
 """The message that tells a worker of one job or lane, as Celery expects it on a Redis list.
 
 A worker that consumes `replies` runs what `LPUSH replies <envelope>` puts there; kombu keeps
-each priority in a list of its own, see `afterword.shared.names.queue_key`. Lua scripts build the same
-text by joining strings, and a test compares the two byte by byte.
+each priority in a list of its own, see `afterword.shared.names.queue_key`. Lua scripts build the
+same text by joining strings, and a test compares the two byte by byte.
 
 It has what Celery 5.7 does not run a message without, and no more, for it is kept in memory while
 its job is queued:

@@ -9,8 +9,8 @@ from celery.signals import worker_ready
 
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import Misconfigured
-from afterword.workers.embedded.notify import say_ready
-from afterword.workers.host import worker_app
+from afterword.workers.celery_runtime.host import worker_app
+from afterword.workers.local_stack.sd_notify import say_ready
 from afterword.workers.wiring import runtime
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from afterword.shared.errors import AccessDenied, BadAnswer, Blame, RateLimited, Upstream
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.records import GateState, Outcome, Report, Stand
-from afterword.workers import policy
+from afterword.workers.rules import retry_policy as policy
 
 logger = logging.getLogger(__name__)
 

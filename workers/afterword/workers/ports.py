@@ -1,7 +1,7 @@
 """What the workers need from the outside: a model that answers and a memory that keeps.
 
-Adapters give it (`afterword.workers.adapters`); the tests run one contract suite per port on the real
-adapters and on the fakes alike.
+Adapters give it (`afterword.workers.adapters`); the tests run one contract suite per port on the
+real adapters and on the fakes alike.
 """
 
 from __future__ import annotations

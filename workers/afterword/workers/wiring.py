@@ -17,24 +17,24 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import MEMORIES, REPLIES
 from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
-from afterword.workers.erase import Eraser
+from afterword.workers.background.deduplicator import Repairer
+from afterword.workers.background.quarantine import Quarantiner
+from afterword.workers.background.reconciler import Reconciler
+from afterword.workers.background.rollback_detector import Witness
+from afterword.workers.background.sweeper import Sweeper
+from afterword.workers.background.watchdog import Watchdog, broker_answers
+from afterword.workers.celery_runtime.forced_exit import end_within, stop_worker
+from afterword.workers.celery_runtime.heartbeat import PULSE
+from afterword.workers.celery_runtime.pool import ENDS_WITHIN_S
 from afterword.workers.gate import Gatehouse
-from afterword.workers.lane import LaneKeeper
 from afterword.workers.leases import Leases
-from afterword.workers.pool.ending import end_within, stop_worker
-from afterword.workers.pool.pulse import PULSE
-from afterword.workers.pool.taskpool import ENDS_WITHIN_S
+from afterword.workers.memories.erase import Eraser
+from afterword.workers.memories.lane import LaneKeeper
+from afterword.workers.memories.store_turns import Rememberer
 from afterword.workers.ports import Memories, Model
-from afterword.workers.quarantine import Quarantiner
-from afterword.workers.question import Asker
-from afterword.workers.recall import Recaller
-from afterword.workers.reconciler import Reconciler
-from afterword.workers.remember import Rememberer
-from afterword.workers.repair import Repairer
-from afterword.workers.respond import Responder
-from afterword.workers.sweeper import Sweeper
-from afterword.workers.watchdog import Watchdog, broker_answers
-from afterword.workers.witness import Witness
+from afterword.workers.replies.model_call import Asker
+from afterword.workers.replies.recall import Recaller
+from afterword.workers.replies.respond import Responder
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ MOST_CONNECTIONS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What a worker process can do, as `afterword.workers.tasks.Runtime` says."""
+    """What a worker process can do, as `afterword.workers.celery_runtime.tasks.Runtime` says."""
 
     responder: Responder | None
     keeper: LaneKeeper
@@ -99,15 +99,15 @@ async def open_memories(settings: Settings) -> Memories | None:
         case "off":
             return None
         case "embedded":
-            from afterword.workers.adapters.mem0_embedded import open_embedded
+            from afterword.workers.adapters.mem0.sqlite.recipe import open_embedded
 
             return await open_embedded(settings)
         case "hosted":
-            from afterword.workers.adapters.mem0_hosted import open_hosted
+            from afterword.workers.adapters.mem0.hosted import open_hosted
 
             return await open_hosted(settings, MOST_CONNECTIONS)
         case "selfhosted":
-            from afterword.workers.adapters.mem0_pgvector import open_selfhosted
+            from afterword.workers.adapters.mem0.pgvector.recipe import open_selfhosted
 
             extracting = open_model(settings, total_s=settings.write_timeout_s)
             return await open_selfhosted(settings, extracting, _tag_key(settings))
@@ -118,7 +118,7 @@ def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
 
     One answer takes at most `total_s` seconds, as long as a reply may unless it is given.
     """
-    from afterword.workers.adapters.claude import Claude
+    from afterword.workers.adapters.claude.client import Claude
 
     if settings.anthropic_api_key is None:
         raise Misconfigured("ANTHROPIC_API_KEY", "must be set: no reply comes without it")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import click
 
+from afterword.producer.admin.async_admin import AsyncOperator
 from afterword.producer.cli.show import age, json_option, print_json, table
-from afterword.producer.operating import AsyncOperator
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.records import Account, Gap
 from afterword.shared.lifecycle import TurnState

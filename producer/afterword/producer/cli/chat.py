@@ -12,7 +12,7 @@ import click
 
 from afterword.producer.cli.show import tenant_option
 from afterword.producer.cli.stack import attached
-from afterword.producer.synchronous import Job, Producer
+from afterword.producer.client.sync_client import Job, Producer
 from afterword.shared.contracts import Reply
 from afterword.shared.errors import AfterwordError
 from afterword.shared.lifecycle import TurnState

@@ -7,12 +7,12 @@ import json
 
 import click
 
+from afterword.producer.admin.async_admin import AsyncOperator, Discarded
 from afterword.producer.cli import replay
 from afterword.producer.cli.selection import selecting, something
 from afterword.producer.cli.show import age, json_option, plain, print_json, table
-from afterword.producer.operating import AsyncOperator, Discarded
 from afterword.shared.clock import utc_now
-from afterword.shared.ledger.letters import DeadFilter, DeadLetter, RunState
+from afterword.shared.ledger.dead_letter_records import DeadFilter, DeadLetter, RunState
 
 _MOST_SHOWN = 100
 

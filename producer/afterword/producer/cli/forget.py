@@ -6,10 +6,10 @@ import asyncio
 
 import click
 
+from afterword.producer.admin.async_admin import AsyncOperator
+from afterword.producer.admin.erasure import Erased
 from afterword.producer.cli.replay import by_option
 from afterword.producer.cli.show import json_option, plain, print_json, tenant_option
-from afterword.producer.forgetting import Erased
-from afterword.producer.operating import AsyncOperator
 from afterword.shared.ledger.records import ErasureState
 
 _LOOK_EVERY_S = 0.5

@@ -10,15 +10,22 @@ from typing import Any
 
 import click
 
+from afterword.producer.admin.async_admin import AsyncOperator
+from afterword.producer.admin.cost_estimate import PRICES_OF
+from afterword.producer.admin.plan import Plan
+from afterword.producer.admin.replay_driver import Watch
 from afterword.producer.cli.selection import Span, selecting, something
 from afterword.producer.cli.show import age, json_option, plain, print_json, table
-from afterword.producer.estimate import PRICES_OF
-from afterword.producer.operating import AsyncOperator
-from afterword.producer.planning import Plan
-from afterword.producer.replayer import Watch
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import LedgerUnavailable
-from afterword.shared.ledger.letters import DeadFilter, Deed, Outcome, Pace, Run, RunState
+from afterword.shared.ledger.dead_letter_records import (
+    DeadFilter,
+    Deed,
+    Outcome,
+    Pace,
+    Run,
+    RunState,
+)
 
 #: What to say of why a run stopped.
 _REASONS = {

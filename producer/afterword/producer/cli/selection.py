@@ -12,7 +12,7 @@ import click
 
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import Blame
-from afterword.shared.ledger.letters import DeadFilter, Kind
+from afterword.shared.ledger.dead_letter_records import DeadFilter, Kind
 
 _UNITS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _BLAMES = [blame.value for blame in Blame]

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from afterword.shared.ledger.letters import DeadFilter
+from afterword.shared.ledger.dead_letter_records import DeadFilter
 from afterword.shared.ledger.records import Gate
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

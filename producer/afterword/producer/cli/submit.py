@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from afterword.producer.cli.show import json_option, print_json, tenant_option
-from afterword.producer.synchronous import Job, Producer
+from afterword.producer.client.sync_client import Job, Producer
 from afterword.shared.errors import InvalidRequest, JobFailed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from afterword.producer.cli.show import json_option, print_json, table, tenant_option
-from afterword.producer.synchronous import Producer
+from afterword.producer.client.sync_client import Producer
 from afterword.shared.contracts import UsageSum
 
 

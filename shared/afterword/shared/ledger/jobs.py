@@ -19,7 +19,6 @@ from afterword.shared.errors import (
     NewerRecord,
     QueueFull,
 )
-from afterword.shared.ledger.direct import Direct
 from afterword.shared.ledger.records import Claim, PastTurn, Submitted, moment
 from afterword.shared.ledger.shard import Shards, milliseconds
 from afterword.shared.lifecycle import TurnState
@@ -32,6 +31,7 @@ from afterword.shared.names import (
     new_job_id,
     shard_of,
 )
+from afterword.shared.transport.blocking import Direct
 from afterword.shared.version import __version__
 
 #: How long a user's sums of usage are kept after their last reply.

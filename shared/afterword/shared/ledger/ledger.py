@@ -8,25 +8,25 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from afterword.shared.closing import AsyncClosing
 from afterword.shared.errors import Misconfigured
 from afterword.shared.ledger.account import Accounts
-from afterword.shared.ledger.dead import Dead
-from afterword.shared.ledger.direct import Direct
-from afterword.shared.ledger.door import Door
+from afterword.shared.ledger.dead_letters import Dead
 from afterword.shared.ledger.erasures import Erasures
 from afterword.shared.ledger.gaps import Gaps
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.jobs import Jobs
-from afterword.shared.ledger.lanes import Lanes
-from afterword.shared.ledger.listener import Hear, Listener
+from afterword.shared.ledger.maintenance import Upkeep
 from afterword.shared.ledger.numbers import Numbers
-from afterword.shared.ledger.preflight import check
 from afterword.shared.ledger.quarantine import Quarantine
-from afterword.shared.ledger.reading import Reading
+from afterword.shared.ledger.queries import Reading
 from afterword.shared.ledger.repairs import Repairs
-from afterword.shared.ledger.replicated import ReplicatedDoor
-from afterword.shared.ledger.runs import Runs
+from afterword.shared.ledger.replay_runs import Runs
 from afterword.shared.ledger.shard import SendHints, Shards
-from afterword.shared.ledger.upkeep import Upkeep
+from afterword.shared.ledger.turns import Lanes
 from afterword.shared.settings import Settings
+from afterword.shared.transport.blocking import Direct
+from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.preflight import check
+from afterword.shared.transport.pubsub import Hear, Listener
+from afterword.shared.transport.replication import ReplicatedDoor
 
 #: Of the patience, so that there is time for asking again at the door.
 _SHARE_OF_ONE_TRY = 0.5
@@ -66,7 +66,7 @@ class Ledger(AsyncClosing):
         self._roots = shards.all
 
     async def check(self) -> dict[str, str]:
-        """Refuse a Redis that is unfit, see `afterword.shared.ledger.preflight.check`."""
+        """Refuse a Redis that is unfit, see `afterword.shared.transport.preflight.check`."""
         return await check(self._door, self.settings)
 
     def hearing_job(self, job_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from afterword.shared.ledger.direct import Direct
-from afterword.shared.ledger.door import Door
 from afterword.shared.names import Keys, queue_prefix, shard_in
 from afterword.shared.settings import Settings
+from afterword.shared.transport.blocking import Direct
+from afterword.shared.transport.pipeline import Door
 
 #: Sends the hints of a script whose Redis is not the broker: pairs of (agenda, id).
 SendHints = Callable[[Sequence[tuple[str, str]]], Awaitable[None]]

@@ -1,0 +1,1 @@
+"""What operators do: dead letters, replays, erasures, the account."""

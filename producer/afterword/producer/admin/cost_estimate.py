@@ -1,0 +1,109 @@
+"""What a replay would ask of mem0 and of Claude, and what that would cost: a rough sum."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from afterword.shared.ledger.dead_letter_records import Kind
+from afterword.shared.tokens import BYTES_PER_TOKEN
+
+#: Dollars for a million tokens, in and out, by what a model's name begins with. From the models
+#: overview in Anthropic's documentation, on the day below.
+PRICES: dict[str, tuple[float, float]] = {
+    "claude-haiku-5-5": (0.10, 0.50),
+    "claude-sonnet-5-5": (2.00, 10.00),
+}
+PRICES_OF = "2026-11-22"
+
+#: mem0's prompt for extraction was measured; what it adds of the past, and the answers, is assumed.
+EXTRACTION_TOKENS = 8_000
+EXTRACTION_PAST_TOKENS = 2_000
+EXTRACTION_OUTPUT_TOKENS = 200
+
+#: A whole prompt of the model that replies, beside the message, and its reply: assumed.
+PROMPT_TOKENS = 3_000
+REPLY_TOKENS = 300
+
+#: A turn that was begun before is looked for, then added. The platform's adds are followed.
+LOOK_AND_ADD = 2
+POLLS = 3
+SEARCH = 1
+
+MemoryBackend = Literal["hosted", "selfhosted", "embedded", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """About how much there is to do; `cost_usd` is None if the price of a model is not known."""
+
+    mem0_calls: int
+    llm_calls: int
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float | None
+    minutes: float
+
+
+def estimated(
+    letters: Iterable[tuple[Kind, int]],
+    *,
+    backend: MemoryBackend,
+    model: str,
+    memory_model: str,
+    rate: float,
+) -> Estimate:
+    """Return about what replaying letters of these kinds and bytes takes, at so many a second."""
+    sizes: dict[Kind, list[int]] = {Kind.MEMORY: [], Kind.REPLY: []}
+    for kind, size in letters:
+        sizes[kind].append(-(-size // BYTES_PER_TOKEN))
+    replies, turns = len(sizes[Kind.REPLY]), len(sizes[Kind.MEMORY])
+    stored = turns + replies if backend != "off" else 0
+    asked = _Calls(model, replies, replies * PROMPT_TOKENS + sum(sizes[Kind.REPLY]), REPLY_TOKENS)
+    extracted = _extraction(memory_model, stored if backend == "selfhosted" else 0, sizes)
+    costs = asked.cost_usd, extracted.cost_usd
+    known = [cost for cost in costs if cost is not None]
+    return Estimate(
+        mem0_calls=stored * _calls_a_turn(backend) + (replies * SEARCH if stored else 0),
+        llm_calls=asked.number + extracted.number,
+        input_tokens=asked.input + extracted.input,
+        output_tokens=asked.output + extracted.output,
+        cost_usd=sum(known) if len(known) == len(costs) else None,
+        minutes=(turns + replies) / rate / 60,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Calls:
+    """So many calls of one model: tokens in, all together, and out, each."""
+
+    model: str
+    number: int
+    input: int
+    output_each: int
+
+    @property
+    def output(self) -> int:
+        return self.number * self.output_each
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Return the cost, None if there is one and the price is not known."""
+        if not self.number:
+            return 0.0
+        prices = [price for name, price in PRICES.items() if self.model.startswith(name)]
+        if not prices:
+            return None
+        of_input, of_output = prices[0]
+        return (self.input * of_input + self.output * of_output) / 1e6
+
+
+def _extraction(model: str, number: int, sizes: dict[Kind, list[int]]) -> _Calls:
+    own = sum(map(sum, sizes.values())) if number else 0
+    past = EXTRACTION_TOKENS + EXTRACTION_PAST_TOKENS
+    return _Calls(model, number, number * past + own, EXTRACTION_OUTPUT_TOKENS)
+
+
+def _calls_a_turn(backend: MemoryBackend) -> int:
+    return LOOK_AND_ADD + (POLLS if backend == "hosted" else 0)

@@ -1,0 +1,63 @@
+"""A plan: the letters that a replay would touch, and about what that would take."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from afterword.producer.admin.cost_estimate import Estimate, estimated
+from afterword.shared.ledger.dead_letter_records import Chosen, DeadFilter, DeadLetter, Kind, Pace
+from afterword.shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The letters that a filter let through at one moment, and about what replaying them takes.
+
+    `reasons` counts them by their code. A replay of the plan touches these letters and no others.
+    """
+
+    filter: DeadFilter
+    pace: Pace
+    chosen: tuple[Chosen, ...]
+    turns: int
+    jobs: int
+    users: int
+    reasons: dict[str, int]
+    estimate: Estimate
+
+
+async def planned(
+    letters: AsyncIterator[DeadLetter], chosen: DeadFilter, pace: Pace, settings: Settings
+) -> Plan:
+    """Return the plan for these letters, which the filter let through."""
+    found: list[tuple[datetime, Chosen]] = []
+    sizes: list[tuple[Kind, int]] = []
+    users: set[tuple[str, str]] = set()
+    reasons: Counter[str] = Counter()
+    async for letter in letters:
+        found.append((letter.at, letter.chosen))
+        sizes.append((letter.kind, letter.size))
+        users.add((letter.tenant, letter.user_id))
+        reasons[letter.code] += 1
+    found.sort(key=lambda one: one[0])  # what was said first goes first
+    jobs = sum(kind is Kind.REPLY for kind, _ in sizes)
+    estimate = estimated(
+        sizes,
+        backend=settings.backend,
+        model=settings.model,
+        memory_model=settings.memory_model,
+        rate=pace.rate,
+    )
+    return Plan(
+        filter=chosen,
+        pace=pace,
+        chosen=tuple(letter for _, letter in found),
+        turns=len(found) - jobs,
+        jobs=jobs,
+        users=len(users),
+        reasons=dict(reasons.most_common()),
+        estimate=estimate,
+    )

@@ -1,0 +1,1 @@
+"""The clients that submit jobs and follow their replies."""

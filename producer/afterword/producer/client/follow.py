@@ -1,0 +1,116 @@
+"""How a job is followed: its end, and its events as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+
+from afterword.shared.contracts import Event, JobStatus, Reply
+from afterword.shared.errors import JobFailed
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.queries import PAGE
+from afterword.shared.lifecycle import JobState
+
+#: A follower that has heard nothing for this long at most looks for itself: a wake-up is only a
+#: hint. A lost connection is noticed sooner, and then everyone looks.
+LOOK_AGAIN_S = 30.0
+
+#: Events that end nothing: who waits for the reply need not look again.
+_ON_THE_WAY = frozenset({"started", "restart", "delta"})
+
+
+class Follower:
+    """Follows one job, woken by the ledger."""
+
+    def __init__(self, ledger: Ledger, job_id: str) -> None:
+        """Take the ledger that holds the job."""
+        self._ledger = ledger
+        self._reading = ledger.reading
+        self._job_id = job_id
+
+    async def reply(self) -> Reply:
+        """Return the reply once it is there; raise `JobFailed` once there will be none."""
+        async with aclosing(self._changes(_ON_THE_WAY)) as changes:
+            async for _ in changes:
+                status, reply = await self._reading.outcome(self._job_id)
+                if reply is not None:
+                    return reply
+                if status.state.terminal:
+                    raise JobFailed(self._job_id, status.state, status.code or status.state)
+        raise AssertionError("changes go on until their reader stops")
+
+    async def events(self, after: str | None) -> AsyncGenerator[Event, None]:
+        """Give the events after an event id until the last one."""
+        async with aclosing(self._changes()) as changes:
+            async for event in self._events_over(changes, after):
+                yield event
+
+    async def _events_over(
+        self, changes: AsyncIterator[None], after: str | None
+    ) -> AsyncIterator[Event]:
+        """Look at the job first, and then only when a change has brought no event."""
+        known = False
+        async for _ in changes:
+            events = await self._reading.events(self._job_id, after) if known else ()
+            status, known = None if events else await self._reading.status(self._job_id), True
+            async for event in self._events(status, events, after):
+                after = event.id
+                yield event
+                if event.type in ("final", "failed"):
+                    return
+            if status is not None and status.state.terminal:
+                return
+
+    async def _events(
+        self, status: JobStatus | None, events: Sequence[Event], after: str | None
+    ) -> AsyncIterator[Event]:
+        """Give events and all behind them; of a stream no longer kept, only the end."""
+        if status is not None:
+            if status.state.terminal and not await self._reading.keeps_stream(self._job_id):
+                yield await self._end(status, after)
+                return
+            events = await self._reading.events(self._job_id, after)
+        while events:
+            for event in events:
+                yield event
+            more = len(events) == PAGE
+            events = await self._reading.events(self._job_id, events[-1].id) if more else ()
+
+    async def _end(self, status: JobStatus, after: str | None) -> Event:
+        return Event(
+            id=after or "0-0",
+            type="final" if status.state is JobState.SUCCEEDED else "failed",
+            attempt=status.attempts,
+            reply=await self._reading.reply(self._job_id),
+            code=status.code,
+            state=status.state,
+        )
+
+    async def _changes(self, ignored: frozenset[str] = frozenset()) -> AsyncGenerator[None, None]:
+        """Give a sign now and whenever something happened to the job, for ever."""
+        woken = asyncio.Event()
+
+        def hear(event: str) -> None:
+            if event not in ignored:
+                woken.set()
+
+        async with self._ledger.hearing_job(self._job_id, hear):
+            while True:
+                woken.clear()
+                yield
+                await _any_sign(woken)
+
+
+def _patience_s() -> float:
+    """Return another time for each, so that thousands who began together never look together."""
+    return random.uniform(LOOK_AGAIN_S / 2, LOOK_AGAIN_S)  # noqa: S311 no secret
+
+
+async def _any_sign(woken: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(_patience_s()):
+            await woken.wait()
+    except TimeoutError:
+        return

@@ -1,0 +1,1 @@
+"""How a command or a script reaches Redis, and how the answer comes back."""

@@ -1,0 +1,1 @@
+"""mem0 on PostgreSQL with pgvector."""

@@ -1,0 +1,1 @@
+"""What the queue `memories` consumes: storing turns and erasing users."""

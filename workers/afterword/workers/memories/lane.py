@@ -1,0 +1,54 @@
+"""One lane in a memory worker: taken on, then written for, or erased."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+
+from afterword.shared.errors import LeaseLost
+from afterword.shared.ledger.records import EraseClaim, LaneClaim
+from afterword.shared.ledger.turns import Lanes
+from afterword.workers.leases import Leases
+from afterword.workers.memories.erase import Eraser
+from afterword.workers.memories.store_turns import Rememberer
+
+logger = logging.getLogger(__name__)
+
+#: Turns that one hint stores at most; then another lane has its go.
+BATCH = 20
+
+#: How long a lane with turns waits while this worker's memory is off.
+OFF_S = 60.0
+
+
+class LaneKeeper:
+    """Takes lanes on, one claim at a time, and does what is due for them."""
+
+    def __init__(
+        self, lanes: Lanes, leases: Leases, rememberer: Rememberer | None, eraser: Eraser
+    ) -> None:
+        """Take who writes, nobody if memory is off, and who erases."""
+        self._lanes = lanes
+        self._leases = leases
+        self._rememberer = rememberer
+        self._eraser = eraser
+
+    async def write(self, lane: str) -> None:
+        """Do what is due for a lane, unless someone else holds it or there is nothing."""
+        asked_at = self._leases.now()
+        claim = await self._lanes.claim(lane, secrets.token_hex(8), most_turns=BATCH)
+        if claim is None:
+            return
+        try:
+            async with self._leases.holding(claim.lane, claim.fence, asked_at):
+                await self._work(claim)
+        except LeaseLost:
+            logger.info("a lane was overtaken")
+
+    async def _work(self, claim: LaneClaim | EraseClaim) -> None:
+        if isinstance(claim, EraseClaim):
+            await self._eraser.erase(claim)
+        elif self._rememberer is not None:
+            await self._rememberer.store_all(claim)
+        else:
+            await self._lanes.release(claim, OFF_S)

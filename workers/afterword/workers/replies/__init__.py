@@ -1,0 +1,1 @@
+"""What the queue `replies` consumes: recall, prompt, model call, reply."""

@@ -1,0 +1,209 @@
+"""The life of a job in a response worker: claim, recall, ask, finish."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import random
+import secrets
+import time
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from afterword.shared.contracts import ChatRequest, Reply, Timings
+from afterword.shared.errors import LeaseLost, LedgerUnavailable
+from afterword.shared.ledger.jobs import Jobs
+from afterword.shared.ledger.records import Claim
+from afterword.shared.names import owner_of
+from afterword.shared.settings import Settings
+from afterword.workers.gate import GateShut
+from afterword.workers.leases import Leases
+from afterword.workers.ports import Answer
+from afterword.workers.replies import prompt
+from afterword.workers.replies.delta_buffer import Deltas
+from afterword.workers.replies.model_call import Asker, Question
+from afterword.workers.replies.recall import Recaller, as_used
+from afterword.workers.rules import retry_policy as policy
+from afterword.workers.rules.relevance import only_pleasant
+
+logger = logging.getLogger(__name__)
+
+#: Answers that leave nothing to remember: the model did not take part in the conversation.
+NOT_REMEMBERED = frozenset({"refusal"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What one attempt has found out on its way to a reply."""
+
+    claim: Claim
+    request: ChatRequest
+    built: prompt.Built
+    recall_ms: int
+
+
+class Responder:
+    """Answers jobs, each at most once per claim; whatever goes wrong ends in the ledger."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        jobs: Jobs,
+        asker: Asker,
+        recaller: Recaller,
+        leases: Leases,
+        tag_key: bytes,
+    ) -> None:
+        """Take what a reply needs; `tag_key` turns user ids into opaque tags."""
+        self._settings = settings
+        self._jobs = jobs
+        self._asker = asker
+        self._recaller = recaller
+        self._leases = leases
+        self._tag_key = tag_key
+
+    async def respond(self, job_id: str) -> None:
+        """Answer one job, unless it is someone else's, held, ended or gone."""
+        claim = await self._jobs.claim(job_id, secrets.token_hex(8))
+        if claim is None:
+            return
+        try:
+            async with self._leases.holding(claim.job_id, claim.fence):
+                await self._attempt(claim)
+        except LeaseLost:
+            logger.info("job %s was overtaken or cancelled", job_id)
+
+    async def _attempt(self, claim: Claim) -> None:
+        """Answer; a failure is judged, a stop gives the job back uncounted."""
+        try:
+            await self._answer(claim)
+        except asyncio.CancelledError:
+            if not self._leases.lost_by(claim.job_id):
+                await asyncio.shield(self._jobs.snooze(claim, 0, counted=False, tried=False))
+            raise
+        except (LeaseLost, LedgerUnavailable):
+            raise
+        except GateShut as shut:
+            await self._jobs.snooze(
+                claim, shut.comeback_s, counted=False, tried=False, code=shut.code
+            )
+        except ValidationError:
+            await self._jobs.fail(claim, "undecodable")
+        except Exception as error:  # noqa: BLE001 judged and recorded, whatever it is
+            await self._judge(claim, error)
+
+    async def _judge(self, claim: Claim, error: Exception) -> None:
+        tries = claim.attempt + claim.snoozes
+        verdict = policy.judge(
+            error,
+            attempt=claim.attempt,
+            most_attempts=self._settings.max_attempts,
+            tries=tries,
+            jitter=random.random(),  # noqa: S311 no secret
+        )
+        _log(claim.job_id, error, verdict)
+        if verdict.decision is policy.Decision.GIVE_UP:
+            await self._jobs.fail(claim, verdict.code, verdict.blame)
+            return
+        counted = verdict.decision is policy.Decision.RETRY
+        await self._jobs.snooze(claim, verdict.delay_s, counted=counted, code=verdict.code)
+
+    async def _answer(self, claim: Claim) -> None:
+        request = ChatRequest.model_validate_json(claim.body)
+        async with self._asker.question(request.model) as question:
+            await self._put(question, await self._prepare(claim, request))
+
+    async def _put(self, question: Question, asked: _Asked) -> None:
+        claim = asked.claim
+        started = time.monotonic()
+        deltas = Deltas(
+            lambda number, text: self._jobs.delta(claim, number, text),
+            self._settings.delta_ms / 1000,
+        )
+        try:
+            answer = await question.ask(asked.built.prompt, deltas.push)
+            last = await deltas.rest()
+        finally:
+            deltas.stop()
+        model_ms = _since(started)
+        skip = self._reason_to_skip(asked.request, answer)
+        await self._jobs.finish(claim, _reply(asked, answer, model_ms), last=last, skip=skip)
+
+    def _reason_to_skip(self, request: ChatRequest, answer: Answer) -> str:
+        """Return why a turn leaves nothing to remember, '' if it may."""
+        if self._settings.backend == "off":  # a producer that thinks otherwise is not waited for
+            return "memory_off"
+        if answer.stop_reason in NOT_REMEMBERED:
+            return answer.stop_reason
+        pleasant = self._settings.skip_pleasantries and only_pleasant(request.message)
+        return "pleasantry" if pleasant else ""
+
+    async def _prepare(self, claim: Claim, request: ChatRequest) -> _Asked:
+        owner = owner_of(claim.lane)
+        started = time.monotonic()
+        if claim.erasing:
+            recall = self._recaller.forgo()
+        else:
+            recall = await self._recaller.recall(owner, request.message)
+        recall_ms = _since(started)
+        built = prompt.build(
+            request,
+            recall,
+            overlay=claim.overlay,
+            history=claim.history,
+            limits=self._limits(),
+            user_tag=self._tag(owner),
+        )
+        return _Asked(claim, request, built, recall_ms)
+
+    def _limits(self) -> prompt.Limits:
+        settings = self._settings
+        return prompt.Limits(
+            prompt_tokens=settings.prompt_tokens,
+            max_tokens=settings.max_tokens,
+            model=settings.model,
+            system=settings.system_prompt,
+            history_turns=settings.history_turns,
+        )
+
+    def _tag(self, owner: str) -> str:
+        """Return an opaque name of a user for the provider: never an id that means something."""
+        return hmac.new(self._tag_key, owner.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _reply(asked: _Asked, answer: Answer, model_ms: int) -> Reply:
+    queued_ms = asked.claim.claimed_ms - asked.claim.queued_ms
+    return Reply(
+        job_id=asked.claim.job_id,
+        user_id=asked.request.user_id,
+        conversation_id=asked.request.conversation_id,
+        text=answer.text,
+        stop_reason=answer.stop_reason,
+        model=answer.model,
+        usage=answer.usage,
+        memory=asked.built.status,
+        memories=tuple(as_used(memory) for memory in asked.built.memories),
+        attempts=asked.claim.attempt,
+        timings_ms=Timings(
+            queued=queued_ms,
+            recall=asked.recall_ms,
+            model=model_ms,
+            total=queued_ms + asked.recall_ms + model_ms,
+        ),
+    )
+
+
+def _since(started: float) -> int:
+    return round((time.monotonic() - started) * 1000)
+
+
+def _log(job_id: str, error: Exception, verdict: policy.Verdict) -> None:
+    """Say what happened and never what was said: an unknown error shows its class alone."""
+    logger.warning(
+        "job %s: %s (%s, %s) -> %s after %.1f s",
+        job_id, verdict.code, type(error).__name__, verdict.blame, verdict.decision,
+        verdict.delay_s,
+    )  # fmt: skip

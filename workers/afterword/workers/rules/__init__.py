@@ -1,0 +1,1 @@
+"""Pure decisions of the workers: no network, no clock, no logging."""
