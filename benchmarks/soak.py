@@ -38,7 +38,7 @@ from afterword.shared.names import Keys, lane_id, memory_key
 from afterword.shared.settings import Settings
 from tests.standins import mem0_plays
 from tests.standins.bill import Bill, Outcome, bill
-from tests.standins.claude_plays import Fault, Play
+from tests.standins.claude_plays import Play, ServerFault
 from tests.standins.mem0_platform import KEY
 from tests.standins.nursery import Nursery
 from tests.standins.providers import Providers
@@ -61,9 +61,10 @@ WRONGS = tuple(one.name for one in fields(Bill) if one.name != "accepted")
 _WRONG_SHARE = 0.05
 _WRONG_ANSWERS = (
     Play(status=529), Play(status=500), Play(status=429, headers={"retry-after": "1"}),
-    Play(fault=Fault.TRUNCATE), Play(fault=Fault.CUT), Play(fault=Fault.RESET),
-    Play(fault=Fault.ERROR_EVENT, error_type="overloaded_error"), Play(fault=Fault.BAD_JSON),
-    Play(fault=Fault.HTML), Play(fault=Fault.CLOSE_FIRST),
+    Play(fault=ServerFault.TRUNCATE), Play(fault=ServerFault.CUT), Play(fault=ServerFault.RESET),
+    Play(fault=ServerFault.ERROR_EVENT, error_type="overloaded_error"),
+    Play(fault=ServerFault.BAD_JSON),
+    Play(fault=ServerFault.HTML), Play(fault=ServerFault.CLOSE_FIRST),
 )  # fmt: skip
 
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from afterword.shared.errors import AccessDenied, BadAnswer, Upstream
+from afterword.shared.errors import AccessDenied, BadAnswer, ProviderError
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Prompt, Say
 from tests.standins.claude import ClaudeStandIn
-from tests.standins.claude_plays import Fault, Play
+from tests.standins.claude_plays import Play, ServerFault
 from tests.standins.waiting import until
 
 KEY = "sk-canary-key"
@@ -125,7 +125,7 @@ async def test_no_log_line_holds_the_prompt_or_the_key(
     logging.getLogger("anthropic").setLevel(logging.DEBUG)
     claude.plays(Play(), Play(status=500))
     await whole(model, prompt("canary-secret"))
-    with pytest.raises(Upstream):
+    with pytest.raises(ProviderError):
         await whole(model, prompt("canary-secret"))
     assert "canary-secret" not in caplog.text
     assert KEY not in caplog.text
@@ -153,7 +153,9 @@ async def test_thinking_is_no_text(claude: ClaudeStandIn, model: Claude) -> None
 
 async def test_pings_while_it_thinks_are_no_silence(claude: ClaudeStandIn, make: MakeModel) -> None:
     """With its thinking not shown, pings are all that comes of a model at work."""
-    claude.plays(Play(thinking="hm", text="Warm.", fault=Fault.PINGS_A_WHILE, at=3, gap_s=0.05))
+    claude.plays(
+        Play(thinking="hm", text="Warm.", fault=ServerFault.PINGS_A_WHILE, at=3, gap_s=0.05)
+    )
     assert (await whole(make(idle_s=0.4))).text == "Warm."
 
 
@@ -222,9 +224,9 @@ async def test_a_model_near_its_end_is_warned_of(
     assert (await model.check("claude-x")).warning == warning
 
 
-@pytest.mark.parametrize("fault", [Fault.UNKNOWN_EVENT, Fault.UNKNOWN_BLOCK])
+@pytest.mark.parametrize("fault", [ServerFault.UNKNOWN_EVENT, ServerFault.UNKNOWN_BLOCK])
 async def test_what_is_new_is_passed_over(
-    claude: ClaudeStandIn, model: Claude, fault: Fault
+    claude: ClaudeStandIn, model: Claude, fault: ServerFault
 ) -> None:
     claude.plays(Play(text="Warm.", fault=fault))
     assert (await whole(model)).text == "Warm."
@@ -244,7 +246,7 @@ async def test_an_answer_carries_the_providers_request_id(model: Claude) -> None
 
 
 async def test_pieces_come_as_they_are_said(claude: ClaudeStandIn, model: Claude) -> None:
-    claude.plays(Play(text="one two ", deltas=2, fault=Fault.PAUSE, at=4))
+    claude.plays(Play(text="one two ", deltas=2, fault=ServerFault.PAUSE, at=4))
     answering = model.ask(prompt())
     assert await anext(answering) == "one "
     assert claude.held == 1
@@ -254,7 +256,7 @@ async def test_pieces_come_as_they_are_said(claude: ClaudeStandIn, model: Claude
 
 
 async def test_a_slow_reader_is_not_a_silent_model(claude: ClaudeStandIn, make: MakeModel) -> None:
-    claude.plays(Play(text="one two ", deltas=2, fault=Fault.PAUSE, at=4))
+    claude.plays(Play(text="one two ", deltas=2, fault=ServerFault.PAUSE, at=4))
     answering = make(idle_s=0.2).ask(prompt())
     await anext(answering)
     now = asyncio.get_running_loop().time
@@ -274,7 +276,7 @@ async def test_events_keep_a_long_answer_alive(claude: ClaudeStandIn, make: Make
 async def test_a_body_that_does_not_end_holds_up_no_answer(
     claude: ClaudeStandIn, make: MakeModel
 ) -> None:
-    claude.plays(Play(text="one", deltas=1, fault=Fault.LINGER))
+    claude.plays(Play(text="one", deltas=1, fault=ServerFault.LINGER))
     assert (await whole(make(idle_s=5))).text == "one"
     await until(lambda: claude.in_flight == 0, "the call has ended")
 
@@ -285,7 +287,7 @@ async def test_a_body_that_does_not_end_holds_up_no_answer(
 async def test_one_connection_serves_one_answer_after_the_other(
     claude: ClaudeStandIn, model: Claude
 ) -> None:
-    claude.plays(Play(deltas=1, fault=Fault.LINGER, gap_s=0.03, times=None))
+    claude.plays(Play(deltas=1, fault=ServerFault.LINGER, gap_s=0.03, times=None))
     for _ in range(5):
         async with aclosing(model.ask(prompt())) as answering:
             async for item in answering:
@@ -297,7 +299,7 @@ async def test_one_connection_serves_one_answer_after_the_other(
 async def test_what_is_no_stream_gives_its_connection_back(
     claude: ClaudeStandIn, model: Claude
 ) -> None:
-    claude.plays(Play(headers={"content-type": "text/html"}, fault=Fault.LINGER, times=None))
+    claude.plays(Play(headers={"content-type": "text/html"}, fault=ServerFault.LINGER, times=None))
     with pytest.raises(BadAnswer, match="not_a_stream") as caught:
         await whole(model)
     await until(lambda: claude.in_flight == 0, "the call has ended")

@@ -11,18 +11,18 @@ import pytest
 from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
-    Blame,
+    Fault,
     NoSuchModel,
+    ProviderError,
     RateLimited,
     Rejected,
     Unavailable,
-    Upstream,
 )
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Prompt, Say
 from tests.conftest import ROOT
 from tests.standins.claude import ClaudeStandIn
-from tests.standins.claude_plays import Fault, Play
+from tests.standins.claude_plays import Play, ServerFault
 from tests.standins.claude_rows import GOOD, ROWS, SECRET, SHORT_S, Good, Row, tables
 
 KEY = "sk-canary-key"
@@ -36,13 +36,13 @@ PROMPT = Prompt(
     user_tag="tag",
 )
 
-BLAMES: dict[type[Upstream], Blame] = {
-    Unavailable: Blame.THEIRS,
-    RateLimited: Blame.THEIRS,
-    AccessDenied: Blame.OURS,
-    NoSuchModel: Blame.THIS,
-    Rejected: Blame.THIS,
-    BadAnswer: Blame.THIS,
+BLAMES: dict[type[ProviderError], Fault] = {
+    Unavailable: Fault.PROVIDER,
+    RateLimited: Fault.PROVIDER,
+    AccessDenied: Fault.OPERATOR,
+    NoSuchModel: Fault.REQUEST,
+    Rejected: Fault.REQUEST,
+    BadAnswer: Fault.REQUEST,
 }
 
 
@@ -57,9 +57,9 @@ def model_at(url: str, **limits: float) -> Claude:
     return Claude(api_key=KEY, base_url=url, connections=2, **patient | limits)
 
 
-async def failure_of(model: Claude, prompt: Prompt = PROMPT) -> Upstream:
+async def failure_of(model: Claude, prompt: Prompt = PROMPT) -> ProviderError:
     items: list[str | Answer] = []
-    with pytest.raises(Upstream) as caught:
+    with pytest.raises(ProviderError) as caught:
         await collect(model.ask(prompt), items)
     assert not any(isinstance(item, Answer) for item in items), "a failed call has no answer"
     await model.aclose()
@@ -80,7 +80,7 @@ async def test_failure(claude: ClaudeStandIn, row: Row) -> None:
         row.code,
         row.retry_after_s,
     )
-    assert error.blame is BLAMES[row.error]
+    assert error.fault is BLAMES[row.error]
     assert len(claude.requests) == 1, "nothing is tried twice"
     assert_silent(error)
 
@@ -135,10 +135,18 @@ async def test_a_prompt_that_is_no_unicode_is_this_ones(claude: ClaudeStandIn) -
 
 @pytest.mark.parametrize(
     "fault",
-    [None, Fault.ERROR_EVENT, Fault.TRUNCATE, Fault.CUT, Fault.STALL, Fault.BAD_JSON, Fault.HTML],
+    [
+        None,
+        ServerFault.ERROR_EVENT,
+        ServerFault.TRUNCATE,
+        ServerFault.CUT,
+        ServerFault.STALL,
+        ServerFault.BAD_JSON,
+        ServerFault.HTML,
+    ],
 )
 async def test_an_error_keeps_the_providers_request_id(
-    claude: ClaudeStandIn, fault: Fault | None
+    claude: ClaudeStandIn, fault: ServerFault | None
 ) -> None:
     claude.plays(Play(status=200 if fault else 529, fault=fault))
     error = await failure_of(model_at(claude.url, idle_s=SHORT_S))

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.standins.claude import ClaudeStandIn
-from tests.standins.claude_plays import Fault, Play
+from tests.standins.claude_plays import Play, ServerFault
 from tests.standins.claude_remote import RemoteClaude
 from tests.standins.waiting import until, wait_until
 
@@ -117,7 +117,7 @@ async def test_it_holds_a_thousand_connections(claude: ClaudeStandIn) -> None:
 
 async def test_it_can_be_steered_from_another_process() -> None:
     with RemoteClaude() as claude:
-        claude.plays(Play(hold=True, text="first"), Play(status=529), Play(fault=Fault.CUT))
+        claude.plays(Play(hold=True, text="first"), Play(status=529), Play(fault=ServerFault.CUT))
         async with sdk(claude.url) as client:
             call = asyncio.create_task(client.messages.create(**ASKED))
             await asyncio.to_thread(wait_until, lambda: claude.held() == 1, "the call is held")

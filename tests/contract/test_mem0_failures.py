@@ -21,10 +21,10 @@ from afterword.shared.errors import (
     BadAnswer,
     IllegalStep,
     Misconfigured,
+    ProviderError,
     RateLimited,
     Rejected,
     Unavailable,
-    Upstream,
 )
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import Hosted, open_hosted
@@ -60,13 +60,13 @@ class Row:
 
     name: str
     play: Play
-    error: type[Upstream]
+    error: type[ProviderError]
     code: str
     retry_after_s: float | None = None
     call_s: float = 10.0
 
 
-def status(number: int, error: type[Upstream], code: str, **play: Any) -> Row:
+def status(number: int, error: type[ProviderError], code: str, **play: Any) -> Row:
     body = f'{{"detail": "about {SECRET}"}}'
     told: dict[str, Any] = {"status": number, "body": body} | play
     return Row(f"{number} {code}", Play(**told), error, code)
@@ -149,8 +149,8 @@ async def opened_at(url: str, call_s: float = 10.0, key: str = KEY) -> Hosted:
     return memories
 
 
-async def failure_of(call: Awaitable[object]) -> Upstream:
-    with pytest.raises(Upstream) as caught:
+async def failure_of(call: Awaitable[object]) -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
         await call
     return caught.value
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from afterword.shared.errors import IllegalStep, Upstream
+from afterword.shared.errors import IllegalStep, ProviderError
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import open_hosted
@@ -201,7 +201,7 @@ async def test_forgetting_is_safe_to_repeat_and_to_live_on_after(memories: Memor
 
 
 async def test_following_what_is_not_pending_is_an_error(memories: Memories) -> None:
-    with pytest.raises((IllegalStep, Upstream)):
+    with pytest.raises((IllegalStep, ProviderError)):
         await memories.follow(ANA, "no-such-event")
 
 

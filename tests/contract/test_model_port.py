@@ -10,12 +10,12 @@ from typing import Protocol
 import pytest
 
 from afterword.shared.contracts import Usage
-from afterword.shared.errors import BadAnswer, Blame, Unavailable, Upstream
+from afterword.shared.errors import BadAnswer, Fault, ProviderError, Unavailable
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Model, Prompt, Say
 from tests.fakes.model import FakeModel
 from tests.standins.claude import ClaudeStandIn
-from tests.standins.claude_plays import Fault, Play
+from tests.standins.claude_plays import Play, ServerFault
 from tests.standins.waiting import until
 
 #: Events of an answer before its first piece of text: the start, a ping, the block's start.
@@ -85,19 +85,21 @@ class ClaudeStage:
         self._claude.plays(Play(usage=counted))
 
     def goes_down(self, *pieces: str) -> None:
-        midway = self._after(Fault.ERROR_EVENT, pieces, error_type="overloaded_error")
+        midway = self._after(ServerFault.ERROR_EVENT, pieces, error_type="overloaded_error")
         self._claude.plays(midway if pieces else Play(status=529))
 
     def breaks_off(self, *pieces: str) -> None:
-        self._claude.plays(self._after(Fault.TRUNCATE, pieces))
+        self._claude.plays(self._after(ServerFault.TRUNCATE, pieces))
 
     def hangs(self, *pieces: str) -> None:
-        self._claude.plays(self._after(Fault.STALL, pieces))
+        self._claude.plays(self._after(ServerFault.STALL, pieces))
 
     def open_calls(self) -> int:
         return self._claude.in_flight
 
-    def _after(self, fault: Fault, pieces: tuple[str, ...], error_type: str | None = None) -> Play:
+    def _after(
+        self, fault: ServerFault, pieces: tuple[str, ...], error_type: str | None = None
+    ) -> Play:
         """Say the pieces, then let the fault happen before the rest."""
         return Play(
             text="".join(pieces) + "rest",
@@ -152,10 +154,10 @@ async def whole(model: Model, text: str = "What is warm?") -> Answer:
     return (await told(model, text))[1]
 
 
-async def failure(model: Model) -> tuple[str, Upstream]:
+async def failure(model: Model) -> tuple[str, ProviderError]:
     """Return what was said before the error, and the error."""
     items: list[str | Answer] = []
-    with pytest.raises(Upstream) as caught:
+    with pytest.raises(ProviderError) as caught:
         await hear(model, items)
     return "".join(piece for piece in items if isinstance(piece, str)), caught.value
 
@@ -196,7 +198,7 @@ async def test_tokens_are_counted(stage: Stage) -> None:
 async def test_an_outage_before_the_first_piece_is_theirs(stage: Stage) -> None:
     stage.goes_down()
     said, error = await failure(stage.model)
-    assert (said, type(error), error.blame) == ("", Unavailable, Blame.THEIRS)
+    assert (said, type(error), error.fault) == ("", Unavailable, Fault.PROVIDER)
 
 
 async def test_an_outage_in_the_middle_is_theirs(stage: Stage) -> None:

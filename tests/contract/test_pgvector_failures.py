@@ -23,10 +23,10 @@ from afterword.shared.errors import (
     BadAnswer,
     LeaseLost,
     Misconfigured,
+    ProviderError,
     RateLimited,
     Rejected,
     Unavailable,
-    Upstream,
 )
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.pgvector.schema import TABLE
@@ -34,7 +34,7 @@ from afterword.workers.ports import Kept, Memories, Turn
 from afterword.workers.wiring import open_memories
 from tests.standins.claude import ClaudeStandIn
 from tests.standins.claude_extraction import memory_of
-from tests.standins.claude_plays import Fault, Play
+from tests.standins.claude_plays import Play, ServerFault
 from tests.standins.claude_wire import told
 from tests.standins.postgres import STRANGER, Postgres
 from tests.standins.waiting import until, wait_until
@@ -88,7 +88,7 @@ class Row:
 
     name: str
     play: Play
-    error: type[Upstream]
+    error: type[ProviderError]
     code: str
     retry_after_s: float | None = None
 
@@ -120,11 +120,11 @@ EXTRACTIONS = [
     Row("429", Play(status=429, headers={"retry-after": "17"}), RateLimited, "rate_limited", 17.0),
     Row("500", Play(status=500), Unavailable, "provider_error"),
     Row("529", Play(status=529), Unavailable, "overloaded"),
-    Row("silence", Play(fault=Fault.SILENCE), Unavailable, "no_first_event"),
-    Row("stall", Play(fault=Fault.STALL), Unavailable, "stalled"),
-    Row("cut", Play(fault=Fault.CUT), Unavailable, "cut"),
-    Row("reset", Play(fault=Fault.RESET_FIRST), Unavailable, "unreachable"),
-    Row("no end", Play(fault=Fault.TRUNCATE), BadAnswer, "truncated"),
+    Row("silence", Play(fault=ServerFault.SILENCE), Unavailable, "no_first_event"),
+    Row("stall", Play(fault=ServerFault.STALL), Unavailable, "stalled"),
+    Row("cut", Play(fault=ServerFault.CUT), Unavailable, "cut"),
+    Row("reset", Play(fault=ServerFault.RESET_FIRST), Unavailable, "unreachable"),
+    Row("no end", Play(fault=ServerFault.TRUNCATE), BadAnswer, "truncated"),
 ]
 
 

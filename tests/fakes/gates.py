@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from afterword.shared.ledger.records import GateState, Outcome, Report, Stand
+from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState, Report
 
 
 class FakeGates:
@@ -14,7 +14,7 @@ class FakeGates:
     """
 
     def __init__(self) -> None:
-        self.stand = Stand(GateState.OPEN)
+        self.stand = GateDecision(GateState.OPEN)
         self.asked: list[str] = []
         self.leases: list[float] = []
         self.told: list[Report] = []
@@ -23,7 +23,7 @@ class FakeGates:
         self.trouble: Exception | None = None
         self._failures = 0
 
-    async def ask(self, name: str, token: str, *, canary_s: float) -> Stand:
+    async def ask(self, name: str, token: str, *, canary_s: float) -> GateDecision:
         """Give how the gate stands."""
         assert token
         assert canary_s > 0
@@ -32,7 +32,7 @@ class FakeGates:
         await self._answer()
         return self.stand
 
-    async def report(self, name: str, token: str, report: Report) -> Stand:
+    async def report(self, name: str, token: str, report: Report) -> GateDecision:
         """Take note, and give how the gate stands then."""
         assert name
         assert token
@@ -43,11 +43,13 @@ class FakeGates:
         return self.stand
 
     def _follow(self, report: Report) -> None:
-        self._failures = self._failures + 1 if report.outcome is Outcome.FAILED else 0
-        if report.outcome is Outcome.WORKED:
-            self.stand = Stand(GateState.OPEN)
+        self._failures = self._failures + 1 if report.outcome is CallOutcome.FAILED else 0
+        if report.outcome is CallOutcome.WORKED:
+            self.stand = GateDecision(GateState.OPEN)
         elif self._failures >= 5:
-            self.stand = Stand(GateState.SHUT, comeback_s=1.0, code=report.code, news=True)
+            self.stand = GateDecision(
+                GateState.SHUT, retry_after_s=1.0, code=report.code, news=True
+            )
 
     async def _answer(self) -> None:
         if self.hangs:

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from afterword.shared.errors import IllegalStep, Upstream
+from afterword.shared.errors import IllegalStep, ProviderError
 from afterword.workers.ports import Added, Kept, Recalled, Turn
 from afterword.workers.rules.relevance import only_asks
 
@@ -43,7 +43,7 @@ class Hang:
 class Failure:
     """A call that raises."""
 
-    error: Upstream
+    error: ProviderError
 
     async def strike(self) -> None:
         raise self.error
@@ -73,11 +73,11 @@ class FakeMemories:
         self._after: dict[Verb, deque[Hang | Failure]] = defaultdict(deque)
         self._numbers = itertools.count(1)
 
-    def fail(self, verb: Verb, error: Upstream, times: int = 1) -> None:
+    def fail(self, verb: Verb, error: ProviderError, times: int = 1) -> None:
         """Let the next calls fail before they do anything."""
         self._before[verb].extend(Failure(error) for _ in range(times))
 
-    def fail_after(self, verb: Verb, error: Upstream, times: int = 1) -> None:
+    def fail_after(self, verb: Verb, error: ProviderError, times: int = 1) -> None:
         """Let the next calls fail after they did it all."""
         self._after[verb].extend(Failure(error) for _ in range(times))
 

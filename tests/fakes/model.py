@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from afterword.shared.contracts import Usage
-from afterword.shared.errors import Upstream
+from afterword.shared.errors import ProviderError
 from afterword.workers.ports import Answer, Checked, Prompt
 
 
@@ -19,7 +19,7 @@ class Take:
     pieces: tuple[str, ...]
     stop_reason: str = "end_turn"
     usage: Usage = field(default_factory=Usage)
-    error: Upstream | None = None
+    error: ProviderError | None = None
     holds: bool = False
 
 
@@ -44,7 +44,7 @@ class FakeModel:
         """Script a whole answer; with `holds` it ends only after `release`."""
         self._takes.append(Take(pieces, stop_reason, usage or Usage(), holds=holds))
 
-    def fails(self, error: Upstream, *pieces: str) -> None:
+    def fails(self, error: ProviderError, *pieces: str) -> None:
         """Script an error, after some pieces."""
         self._takes.append(Take(pieces, error=error))
 

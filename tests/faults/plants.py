@@ -97,8 +97,8 @@ PLANTS = (
     Plant(
         "I3", "a batch is taken apart while mem0 may have it",
         "workers/afterword/workers/memories/store_turns.py",
-        "verdict.blame is Blame.THIS and (crashed or not unknown)",
-        "verdict.blame is Blame.THIS", "tests/unit/test_remember_batches.py",
+        "verdict.blame is Fault.REQUEST and (crashed or not unknown)",
+        "verdict.blame is Fault.REQUEST", "tests/unit/test_remember_batches.py",
     ),
     Plant(
         "I3", "no look before a turn is added again",

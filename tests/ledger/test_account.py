@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from afterword.shared.errors import Blame
+from afterword.shared.errors import Fault
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Account
@@ -78,7 +78,7 @@ async def test_a_dead_letter_is_counted_as_dead_and_not_as_behind(ledger: Ledger
     turn = await answer(ledger)
     held = await take(ledger)
     await ledger.lanes.begin(held, turn)
-    await ledger.lanes.bury(held, turn, "rejected", Blame.THIS, "1")
+    await ledger.lanes.bury(held, turn, "rejected", Fault.REQUEST, "1")
     found = (await accounts(ledger))["default"]
     assert (found.turns[TurnState.DEAD], found.users_behind) == (1, 0)
 
@@ -87,7 +87,7 @@ async def test_a_replayed_turn_is_behind_by_its_own_age(ledger: Ledger, book: Bo
     turn = await answer(ledger)
     held = await take(ledger)
     await ledger.lanes.begin(held, turn)
-    await ledger.lanes.bury(held, turn, "rejected", Blame.THIS, "1")
+    await ledger.lanes.bury(held, turn, "rejected", Fault.REQUEST, "1")
     await ledger.lanes.release(held)
     book.redis.hincrby(book.keys.job(turn), "created", -100_000)
     await replay(ledger, turn)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from afterword.shared.contracts import RECORD_VERSION
-from afterword.shared.errors import Blame, IllegalStep
+from afterword.shared.errors import Fault, IllegalStep
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.lifecycle import TurnState
@@ -131,7 +131,7 @@ async def test_a_batch_stays_together_when_a_dead_letter_comes_back_in_its_middl
     first, dead, last = [await answer(ledger, f"fact {n}") for n in range(3)]
     held = await take(ledger)
     await ledger.lanes.begin(held, dead)
-    await ledger.lanes.bury(held, dead, "rejected", Blame.THIS, "v")
+    await ledger.lanes.bury(held, dead, "rejected", Fault.REQUEST, "v")
     await ledger.lanes.begin(held, first, last)
     await postpone(ledger, held, first, unknown=True)
     await replay(ledger, dead)
@@ -170,7 +170,7 @@ async def test_of_a_batch_taken_apart_one_can_be_buried_and_the_others_go_on(
     held = await again(ledger, book)
 
     await ledger.lanes.begin(held, ids[0])
-    await ledger.lanes.bury(held, ids[0], "rejected", Blame.THIS, "v")
+    await ledger.lanes.bury(held, ids[0], "rejected", Fault.REQUEST, "v")
     await ledger.lanes.begin(held, ids[1])
     await ledger.lanes.settle(held, ids[1], TurnState.STORED)
 

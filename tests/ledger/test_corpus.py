@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from afterword.shared.contracts import Event
-from afterword.shared.errors import Blame, JobNotFound
-from afterword.shared.ledger.dead_letter_records import Kind, Outcome
+from afterword.shared.errors import Fault, JobNotFound
+from afterword.shared.ledger.dead_letter_records import Kind, ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim, EraseClaim, ErasureState, PastTurn, Swept
 from afterword.shared.lifecycle import JobState, TurnState
@@ -236,12 +236,12 @@ async def test_a_turn_that_fails_is_buried_and_comes_back(
     held = await take(ledger)
     await ledger.lanes.begin(held, JOB)
 
-    await ledger.lanes.bury(held, JOB, "rejected", Blame.THIS, "2")
+    await ledger.lanes.bury(held, JOB, "rejected", Fault.REQUEST, "2")
     await ledger.lanes.release(held)
 
     assert [letter.id async for letter in ledger.dead.letters()] == [JOB]
     assert await gaps(ledger) == []
-    assert await replay(ledger, JOB) is Outcome.WAITING
+    assert await replay(ledger, JOB) is ReplayOutcome.WAITING
     await store(ledger, unknown=True)
 
 
@@ -252,17 +252,17 @@ async def test_a_dead_letter_is_listed_and_replayed(
 
     (letter,) = [letter async for letter in ledger.dead.letters()]
     assert (letter.id, letter.kind, letter.code) == (JOB, Kind.MEMORY, "rejected")
-    assert (letter.blame, letter.attempts, letter.replays) == (Blame.THIS, 1, 0)
+    assert (letter.fault, letter.attempts, letter.replays) == (Fault.REQUEST, 1, 0)
     assert (letter.failed_at, letter.worker_version) == (letter.buried_at, "0.1.0")
     whole = await ledger.dead.letter(JOB)
     assert (whole.message, whole.reply) == ("canary asked", "canary replied")
 
-    assert await ledger.dead.replay(letter.chosen, "run") is Outcome.WAITING
-    assert await ledger.dead.outcomes([JOB], "run") == {JOB: Outcome.WAITING}
+    assert await ledger.dead.replay(letter.chosen, "run") is ReplayOutcome.WAITING
+    assert await ledger.dead.outcomes([JOB], "run") == {JOB: ReplayOutcome.WAITING}
     assert tallied(book, "succeeded", "pending")
     assert await gaps(ledger) == []
     await store(ledger, unknown=True)
-    assert await ledger.dead.outcomes([JOB], "run") == {JOB: Outcome.STORED}
+    assert await ledger.dead.outcomes([JOB], "run") == {JOB: ReplayOutcome.STORED}
 
 
 async def test_a_dead_letter_is_discarded(ledger: Ledger, book: Book, given: Load) -> None:
@@ -282,7 +282,7 @@ async def test_a_failed_job_is_discarded(ledger: Ledger, given: Load) -> None:
     assert await ledger.dead.discard(letter)
 
     assert not await ledger.dead.discard(letter), "it is none any more"
-    assert await ledger.dead.replay(letter, "run") is Outcome.REFUSED
+    assert await ledger.dead.replay(letter, "run") is ReplayOutcome.REFUSED
     with pytest.raises(JobNotFound):
         await ledger.dead.letter(JOB)
 
@@ -292,14 +292,14 @@ async def test_a_failed_job_is_replayed_as_a_new_one(ledger: Ledger, given: Load
     letter = await ledger.dead.letter(JOB)
     assert (letter.kind, letter.code, letter.message) == (Kind.REPLY, "rejected", "canary asked")
 
-    assert await ledger.dead.replay(letter.chosen, "run") is Outcome.WAITING
+    assert await ledger.dead.replay(letter.chosen, "run") is ReplayOutcome.WAITING
 
     again = (await ledger.dead.letter(JOB)).replayed_as
     assert again is not None
     held = await claim(ledger, again)
     assert [turn.id for turn in held.history] == [EARLIER]
     await ledger.jobs.finish(held, reply_to(held))
-    assert await ledger.dead.outcomes([JOB], "run") == {JOB: Outcome.ANSWERED}
+    assert await ledger.dead.outcomes([JOB], "run") == {JOB: ReplayOutcome.ANSWERED}
     assert (await ledger.reading.status(JOB)).state is JobState.FAILED
     assert await gaps(ledger) == []
 

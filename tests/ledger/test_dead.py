@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from afterword.shared.errors import Blame, InvalidRequest, JobNotFound
+from afterword.shared.errors import Fault, InvalidRequest, JobNotFound
 from afterword.shared.ledger import dead_letters as dead_module
 from afterword.shared.ledger.dead_letter_records import (
     Chosen,
     DeadFilter,
     DeadLetter,
     Kind,
-    Outcome,
+    ReplayOutcome,
 )
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import JobState, TurnState
@@ -32,7 +32,7 @@ async def bury(ledger: Ledger, *turn_ids: str, user: str = "ann", code: str = "r
     held = await take(ledger, lane_of(user))
     for turn_id in turn_ids:
         await ledger.lanes.begin(held, turn_id)
-        await ledger.lanes.bury(held, turn_id, code, Blame.THIS, "0.1.0")
+        await ledger.lanes.bury(held, turn_id, code, Fault.REQUEST, "0.1.0")
     await ledger.lanes.release(held)
 
 
@@ -68,7 +68,7 @@ async def test_a_dead_letter_keeps_everything_and_says_why(ledger: Ledger) -> No
     await bury(ledger, turn_id)
 
     letter = await ledger.dead.letter(turn_id)
-    assert (letter.kind, letter.code, letter.blame) == (Kind.MEMORY, "rejected", "this")
+    assert (letter.kind, letter.code, letter.fault) == (Kind.MEMORY, "rejected", "request")
     assert (letter.attempts, letter.snoozes, letter.replays) == (1, 0, 0)
     assert (letter.tenant, letter.user_id) == ("default", "ann")
     assert (letter.message, letter.reply) == ("I prefer Celsius.", "hi there")
@@ -106,12 +106,12 @@ async def test_a_failed_job_is_a_dead_letter_too(ledger: Ledger) -> None:
     started = await start(ledger, "hello", user_id="a/b %", tenant="t:1")
     await ledger.jobs.snooze(started, 0, counted=False, code="overloaded")
     again = await claim(ledger, started.job_id)
-    await ledger.jobs.fail(again, "too_large", Blame.OURS)
+    await ledger.jobs.fail(again, "too_large", Fault.OPERATOR)
 
     [letter] = [letter async for letter in ledger.dead.letters()]
     assert (letter.id, letter.kind) == (started.job_id, Kind.REPLY)
     assert (letter.tenant, letter.user_id) == ("t:1", "a/b %")
-    assert (letter.code, letter.blame, letter.attempts) == ("too_large", "ours", 1)
+    assert (letter.code, letter.fault, letter.attempts) == ("too_large", "operator", 1)
     assert (letter.snoozes, letter.worker_version) == (1, __version__)
     assert letter.at <= letter.failed_at <= letter.buried_at
     assert letter.message is None, "content is given to who asks for it"
@@ -144,7 +144,7 @@ async def test_burying_twice_buries_once(ledger: Ledger, book: Book) -> None:
     await ledger.lanes.begin(held, turn_id)
 
     for _ in range(2):
-        await ledger.lanes.bury(held, turn_id, "rejected", Blame.THIS, "0.1.0")
+        await ledger.lanes.bury(held, turn_id, "rejected", Fault.REQUEST, "0.1.0")
 
     assert await ids(ledger) == [turn_id]
     assert book.counts()["turn:dead:default"] == 1
@@ -181,8 +181,8 @@ async def test_what_never_was_is_not_found(ledger: Ledger) -> None:
     for name in (unknown, await answer(ledger), "nonsense"):
         with pytest.raises(JobNotFound):
             await ledger.dead.letter(name)
-    assert await ledger.dead.replay(Chosen(unknown, Kind.MEMORY, 0), "r") is Outcome.GONE
-    assert await ledger.dead.replay(Chosen(unknown, Kind.REPLY, 0), "r") is Outcome.GONE
+    assert await ledger.dead.replay(Chosen(unknown, Kind.MEMORY, 0), "r") is ReplayOutcome.GONE
+    assert await ledger.dead.replay(Chosen(unknown, Kind.REPLY, 0), "r") is ReplayOutcome.GONE
     assert not await ledger.dead.discard(Chosen(unknown, Kind.MEMORY, 0))
 
 
@@ -227,7 +227,7 @@ async def test_letters_that_leave_meanwhile_hide_no_others(
 LETTER = DeadLetter(
     id=f"j00_{1:032x}", kind=Kind.MEMORY, tenant="acme", user_id="ann",
     at=datetime(2026, 11, 1, tzinfo=UTC), failed_at=datetime(2026, 11, 1, tzinfo=UTC),
-    buried_at=datetime(2026, 11, 2, tzinfo=UTC), code="mem0_rejected", blame="this",
+    buried_at=datetime(2026, 11, 2, tzinfo=UTC), code="mem0_rejected", fault="request",
     attempts=1, snoozes=0, replays=0, worker_version="0.1.0", event_id=None, record_version=1,
     size=9,
 )  # fmt: skip
@@ -236,7 +236,7 @@ DAY = 86_400.0
 
 LET_THROUGH = [
     DeadFilter(),
-    DeadFilter(kind=Kind.MEMORY, tenant="acme", user_id="ann", blame=Blame.THIS),
+    DeadFilter(kind=Kind.MEMORY, tenant="acme", user_id="ann", fault=Fault.REQUEST),
     DeadFilter(code="REJECT", worker_version="0.1.0"),
     DeadFilter(since=LETTER.buried_at, until=NOW),
     DeadFilter(older_than_s=DAY),
@@ -249,7 +249,7 @@ STOPPED = [
     DeadFilter(tenant="default"),
     DeadFilter(user_id="an"),
     DeadFilter(user_id="anna"),
-    DeadFilter(blame=Blame.THEIRS),
+    DeadFilter(fault=Fault.PROVIDER),
     DeadFilter(code="timeout"),
     DeadFilter(worker_version="0.1"),
     DeadFilter(since=NOW),
@@ -293,7 +293,7 @@ async def test_a_user_or_tenant_whose_name_begins_alike_is_another_one(ledger: L
     other = await answer(ledger, user_id="ann", tenant="default2")
     held = await take(ledger, lane_of("ann", "default2"))
     await ledger.lanes.begin(held, other)
-    await ledger.lanes.bury(held, other, "rejected", Blame.THIS, "0.1.0")
+    await ledger.lanes.bury(held, other, "rejected", Fault.REQUEST, "0.1.0")
     assert await ids(ledger, user_id="ann", tenant="default") == [mine]
     assert await ids(ledger, tenant="default2") == [other]
 
@@ -318,13 +318,13 @@ async def test_a_replayed_turn_starts_over_and_is_counted(ledger: Ledger, book: 
     turn_id = await buried(ledger)
     book.drop_hints()
 
-    assert await replay(ledger, turn_id) is Outcome.WAITING
+    assert await replay(ledger, turn_id) is ReplayOutcome.WAITING
 
     assert book.hinted("memories.0") == [lane_of()]
     held = await take(ledger)
     assert held.turns[0].attempts == 0
     assert await ledger.lanes.begin(held, turn_id), "it may have been stored before its burial"
-    await ledger.lanes.bury(held, turn_id, "rejected", Blame.THIS, "0.1.0")
+    await ledger.lanes.bury(held, turn_id, "rejected", Fault.REQUEST, "0.1.0")
     assert (await ledger.dead.letter(turn_id)).replays == 1
 
 
@@ -332,28 +332,30 @@ async def test_one_run_replays_a_letter_once_even_if_it_is_buried_again(ledger: 
     turn_id = await buried(ledger)
     letter = await chosen(ledger, turn_id)
     for _ in range(2):
-        assert await ledger.dead.replay(letter, "mine") is Outcome.WAITING
+        assert await ledger.dead.replay(letter, "mine") is ReplayOutcome.WAITING
     await bury(ledger, turn_id)
-    assert await ledger.dead.replay(letter, "mine") is Outcome.WAITING
+    assert await ledger.dead.replay(letter, "mine") is ReplayOutcome.WAITING
     assert await ids(ledger) == [turn_id], "asked again, it is not done again"
-    assert await ledger.dead.outcomes([turn_id], "mine") == {turn_id: Outcome.DEAD}
+    assert await ledger.dead.outcomes([turn_id], "mine") == {turn_id: ReplayOutcome.DEAD}
 
 
 async def test_of_two_runs_that_chose_a_letter_one_replays_it(ledger: Ledger) -> None:
     turn_id = await buried(ledger)
     letter = await chosen(ledger, turn_id)
     found = await asyncio.gather(*(ledger.dead.replay(letter, f"run-{n}") for n in range(5)))
-    assert sorted(found) == [Outcome.REFUSED] * 4 + [Outcome.WAITING]
+    assert sorted(found) == [ReplayOutcome.REFUSED] * 4 + [ReplayOutcome.WAITING]
     await bury(ledger, turn_id)
-    assert await ledger.dead.replay(letter, "late") is Outcome.REFUSED, "it is another one by now"
-    assert await ledger.dead.replay(await chosen(ledger, turn_id), "late") is Outcome.WAITING
+    assert await ledger.dead.replay(letter, "late") is ReplayOutcome.REFUSED, (
+        "it is another one by now"
+    )
+    assert await ledger.dead.replay(await chosen(ledger, turn_id), "late") is ReplayOutcome.WAITING
 
 
 async def test_a_turn_of_an_erased_user_is_refused(ledger: Ledger, book: Book) -> None:
     turn_id = await buried(ledger)
     letter = await chosen(ledger, turn_id)
     book.redis.hset(book.keys.job(turn_id), "turn", "erased")
-    assert await ledger.dead.replay(letter, "r") is Outcome.ERASED
+    assert await ledger.dead.replay(letter, "r") is ReplayOutcome.ERASED
     assert book.lane(lane_of()) == []
     assert await ids(ledger) == []
 
@@ -362,11 +364,11 @@ async def test_a_turn_of_an_erased_user_is_refused(ledger: Ledger, book: Book) -
 async def test_the_outcome_of_a_replay_is_told(ledger: Ledger, end: TurnState) -> None:
     turn_id = await buried(ledger)
     await ledger.dead.replay(await chosen(ledger, turn_id), "r")
-    assert await ledger.dead.outcomes([turn_id], "r") == {turn_id: Outcome.WAITING}
+    assert await ledger.dead.outcomes([turn_id], "r") == {turn_id: ReplayOutcome.WAITING}
     held = await take(ledger)
     await ledger.lanes.begin(held, turn_id)
     await ledger.lanes.settle(held, turn_id, end)
-    assert await ledger.dead.outcomes([turn_id], "r") == {turn_id: Outcome(end)}
+    assert await ledger.dead.outcomes([turn_id], "r") == {turn_id: ReplayOutcome(end)}
 
 
 # -- replay of a reply
@@ -380,7 +382,7 @@ async def test_a_failed_job_is_replayed_as_a_new_one_of_its_own_time(
     letter = await chosen(ledger, old)
 
     for _ in range(2):
-        assert await ledger.dead.replay(letter, "r") is Outcome.WAITING
+        assert await ledger.dead.replay(letter, "r") is ReplayOutcome.WAITING
 
     new = book.job(old)["replayed_as"]
     record = book.job(new)
@@ -390,11 +392,11 @@ async def test_a_failed_job_is_replayed_as_a_new_one_of_its_own_time(
     assert book.job(old)["state"] == "failed", "it has ended for good (I1)"
     assert await ids(ledger) == []
     assert (await ledger.dead.letter(old)).replayed_as == new
-    assert await ledger.dead.replay(letter, "another") is Outcome.REFUSED
-    assert await ledger.dead.outcomes([old], "r") == {old: Outcome.WAITING}
+    assert await ledger.dead.replay(letter, "another") is ReplayOutcome.REFUSED
+    assert await ledger.dead.outcomes([old], "r") == {old: ReplayOutcome.WAITING}
     held = await claim(ledger, new)
     await ledger.jobs.finish(held, reply_to(held))
-    assert await ledger.dead.outcomes([old], "r") == {old: Outcome.ANSWERED}
+    assert await ledger.dead.outcomes([old], "r") == {old: ReplayOutcome.ANSWERED}
     assert (await take(ledger)).turns[0].at == letter_time(before)
 
 
@@ -405,7 +407,7 @@ def letter_time(record: dict[str, str]) -> datetime:
 async def test_several_operators_submit_one_job(ledger: Ledger, book: Book) -> None:
     letter = await chosen(ledger, await failed(ledger))
     found = await asyncio.gather(*(ledger.dead.replay(letter, f"run-{n}") for n in range(5)))
-    assert sorted(found) == [Outcome.REFUSED] * 4 + [Outcome.WAITING]
+    assert sorted(found) == [ReplayOutcome.REFUSED] * 4 + [ReplayOutcome.WAITING]
     assert book.counts()["job:queued:default"] == 1
 
 
@@ -413,7 +415,7 @@ async def test_a_replay_ends_no_other_job_of_its_conversation(ledger: Ledger) ->
     said = {"conversation_id": "c", "user_id": "ann"}
     old = await failed(ledger, "first", when_busy="interrupt", **said)
     newer = await submit(ledger, "second", **said)
-    assert await replay(ledger, old) is Outcome.WAITING
+    assert await replay(ledger, old) is ReplayOutcome.WAITING
     assert (await ledger.reading.status(newer)).state is JobState.QUEUED
 
 
@@ -422,14 +424,14 @@ async def test_a_job_that_fails_again_is_a_letter_of_its_own(ledger: Ledger, boo
     await ledger.dead.replay(await chosen(ledger, old), "r")
     new = book.job(old)["replayed_as"]
     await ledger.jobs.fail(await claim(ledger, new), "too_large")
-    assert await ledger.dead.outcomes([old], "r") == {old: Outcome.DEAD}
+    assert await ledger.dead.outcomes([old], "r") == {old: ReplayOutcome.DEAD}
     assert await ids(ledger) == [new]
 
 
 async def test_a_job_that_cannot_be_read_is_refused(ledger: Ledger, book: Book) -> None:
     old = await failed(ledger)
     book.redis.hset(book.keys.job(old), "body", '{"user_id": "ann"}')
-    assert await ledger.dead.replay(Chosen(old, Kind.REPLY, 0), "r") is Outcome.REFUSED
+    assert await ledger.dead.replay(Chosen(old, Kind.REPLY, 0), "r") is ReplayOutcome.REFUSED
 
 
 # -- discard
@@ -444,7 +446,7 @@ async def test_a_discarded_letter_is_gone_for_good(ledger: Ledger, book: Book, k
 
     assert await ids(ledger) == []
     assert not await ledger.dead.discard(letter)
-    assert await ledger.dead.replay(letter, "r") is Outcome.REFUSED
+    assert await ledger.dead.replay(letter, "r") is ReplayOutcome.REFUSED
     assert 0 < book.redis.pttl(book.keys.job(letter_id)) <= DAY_MS
     status = await ledger.reading.status(letter_id)
     if kind is Kind.MEMORY:

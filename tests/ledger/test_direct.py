@@ -15,7 +15,7 @@ from afterword.producer import Producer
 from afterword.producer.portal import Portal
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.settings import Settings
-from afterword.shared.transport.blocking import Direct
+from afterword.shared.transport.blocking import BlockingConnection
 from tests.standins.book import Book
 from tests.standins.proxy import Proxy
 from tests.standins.valkey import Valkey
@@ -107,7 +107,7 @@ def test_the_answer_to_one_that_was_interrupted_is_not_that_of_the_next(
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    root, direct = "afterword:{00}", Direct(own.url, timeout_s=5.0)
+    root, direct = "afterword:{00}", BlockingConnection(own.url, timeout_s=5.0)
     with own.client() as client:
         monkeypatch.setattr(
             "afterword.shared.transport.scripts.script",
@@ -123,7 +123,7 @@ def test_the_answer_to_one_that_was_interrupted_is_not_that_of_the_next(
 
 
 def test_while_one_thread_waits_another_is_not_held_up(own: Valkey) -> None:
-    direct = Direct(own.url, timeout_s=5.0)
+    direct = BlockingConnection(own.url, timeout_s=5.0)
     with direct._in_use:
         assert direct.run("submit", "afterword:{00}") is None
     direct.close()

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from afterword.shared.errors import LedgerUnavailable, Misconfigured, QueueFull
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.pipeline import Pipeline
 from afterword.shared.transport.scripts import script
 from tests.standins.book import Book, asking, reply_to, submit
 from tests.standins.proxy import Proxy
@@ -44,8 +44,8 @@ def settings(own: Valkey, namespace: str) -> Settings:
 
 
 @pytest.fixture
-async def door(own: Valkey) -> AsyncIterator[Door]:
-    opened = Door(own.socket_url, patience_s=5.0)
+async def pipeline(own: Valkey) -> AsyncIterator[Pipeline]:
+    opened = Pipeline(own.socket_url, patience_s=5.0)
     yield opened
     await opened.aclose()
 
@@ -57,18 +57,20 @@ def clients(server: Valkey) -> list[dict[str, str]]:
         return [one for one in asking_one.client_list() if int(one["id"]) != me]
 
 
-async def test_a_thousand_calls_at_once_share_one_connection(door: Door, own: Valkey) -> None:
+async def test_a_thousand_calls_at_once_share_one_connection(
+    pipeline: Pipeline, own: Valkey
+) -> None:
     before = {one["id"] for one in clients(own)}
 
-    answers = await asyncio.gather(*(door.call("ECHO", str(n)) for n in range(1000)))
+    answers = await asyncio.gather(*(pipeline.call("ECHO", str(n)) for n in range(1000)))
 
     assert answers == [str(n) for n in range(1000)]
     assert len({one["id"] for one in clients(own)} - before) == 1
 
 
-async def test_an_error_reaches_only_who_caused_it(door: Door) -> None:
+async def test_an_error_reaches_only_who_caused_it(pipeline: Pipeline) -> None:
     answers = await asyncio.gather(
-        door.call("ECHO", "one"), door.call("NONSENSE"), door.call("ECHO", "two"),
+        pipeline.call("ECHO", "one"), pipeline.call("NONSENSE"), pipeline.call("ECHO", "two"),
         return_exceptions=True,
     )  # fmt: skip
 
@@ -76,13 +78,13 @@ async def test_an_error_reaches_only_who_caused_it(door: Door) -> None:
     assert isinstance(answers[1], ResponseError)
 
 
-async def test_who_gives_up_waiting_disturbs_nobody(door: Door) -> None:
+async def test_who_gives_up_waiting_disturbs_nobody(pipeline: Pipeline) -> None:
     async def gives_up() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
-                await door.call("ECHO", "x")
+                await pipeline.call("ECHO", "x")
 
-    calls = [one for _ in range(10) for one in (gives_up(), door.call("ECHO", "y"))]
+    calls = [one for _ in range(10) for one in (gives_up(), pipeline.call("ECHO", "y"))]
 
     assert [one for one in await asyncio.gather(*calls) if one] == ["y"] * 10
 
@@ -105,7 +107,7 @@ async def test_a_call_that_waits_while_redis_restarts_is_answered(
         await submit(ledger)
         own.kill()
         waiting = asyncio.create_task(submit(ledger, "while it is away"))
-        await until(lambda: ledger._door._wire.broken, "it was tried")
+        await until(lambda: ledger._pipeline._reconnector.broken, "it was tried")
         await asyncio.to_thread(own.start)
 
         assert await waiting
@@ -146,15 +148,15 @@ async def test_submit_answers_in_time_while_redis_stands_still(
 async def test_who_waits_for_a_redis_that_stands_still_is_let_go_when_the_door_closes(
     own: Valkey,
 ) -> None:
-    door = Door(own.socket_url, patience_s=60.0)
-    await door.call("PING")
+    pipeline = Pipeline(own.socket_url, patience_s=60.0)
+    await pipeline.call("PING")
     os.kill(own.pid, signal.SIGSTOP)
     try:
-        calls = [asyncio.create_task(door.call("PING")) for _ in range(3)]
-        steps = door.run_all("overview", [("afterword:{00}", ("",))] * 3)
+        calls = [asyncio.create_task(pipeline.call("PING")) for _ in range(3)]
+        steps = pipeline.run_all("overview", [("afterword:{00}", ("",))] * 3)
         calls.append(asyncio.create_task(steps))
-        await until(lambda: door._under_way and not door._waiting, "they are under way")
-        await door.aclose()
+        await until(lambda: pipeline._under_way and not pipeline._waiting, "they are under way")
+        await pipeline.aclose()
         ended, waiting = await asyncio.wait(calls, timeout=5.0)
     finally:
         os.kill(own.pid, signal.SIGCONT)
@@ -220,7 +222,7 @@ async def test_a_wrong_password_is_a_wrong_setting_at_once(settings: Settings, o
     "word",
     ["BUSY Redis is busy", "MISCONF Redis is configured", "LOADING it"],
 )
-async def test_a_passing_trouble_is_waited_for(door: Door, own: Valkey, word: str) -> None:
+async def test_a_passing_trouble_is_waited_for(pipeline: Pipeline, own: Valkey, word: str) -> None:
     """Redis says so itself: a script that answers with the error until a key is there."""
     root = f"passing-{word.partition(' ')[0]}"
     text = (
@@ -228,7 +230,7 @@ async def test_a_passing_trouble_is_waited_for(door: Door, own: Valkey, word: st
         f"return redis.error_reply('{word}')"
     )
 
-    answer = await door._patiently(lambda: door._post(("EVAL", text, 1, root)))
+    answer = await pipeline._patiently(lambda: pipeline._post(("EVAL", text, 1, root)))
 
     assert answer == "done"
 
@@ -285,10 +287,10 @@ async def test_steps_whose_answers_are_lost_are_taken_once(
 async def test_many_calls_over_a_line_that_is_cut_are_all_answered(
     own: Valkey, line: Proxy
 ) -> None:
-    door = Door(line.url, patience_s=5.0)
-    calls = [asyncio.create_task(door.call("ECHO", str(n))) for n in range(1000)]
+    pipeline = Pipeline(line.url, patience_s=5.0)
+    calls = [asyncio.create_task(pipeline.call("ECHO", str(n))) for n in range(1000)]
     await until(lambda: line.connections, "the line is used")
     line.cut()
 
     assert await asyncio.gather(*calls) == [str(n) for n in range(1000)]
-    await door.aclose()
+    await pipeline.aclose()

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from afterword.shared.errors import Blame, LeaseLost, Unavailable
-from afterword.shared.ledger.dead_letter_records import Outcome
+from afterword.shared.errors import Fault, LeaseLost, Unavailable
+from afterword.shared.ledger.dead_letter_records import ReplayOutcome
 from afterword.shared.ledger.erasures import Erasures
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import EraseClaim, ErasureState, InMemory, LogRewrite
@@ -103,7 +103,7 @@ async def in_every_state(ledger: Ledger, user: str) -> dict[str, str]:
     await ledger.lanes.begin(held, stored)
     await ledger.lanes.settle(held, stored, TurnState.STORED, memory_ids=["m"])
     await ledger.lanes.begin(held, dead)
-    await ledger.lanes.bury(held, dead, "rejected", Blame.THIS, "1")
+    await ledger.lanes.bury(held, dead, "rejected", Fault.REQUEST, "1")
     await ledger.lanes.release(held)
     failed = await start(ledger, f"failed {CANARY} {user}", user_id=user)
     await ledger.jobs.fail(failed, "rejected")
@@ -261,10 +261,12 @@ async def test_a_dead_letter_of_an_erased_user_cannot_be_replayed(
     letters = [(await ledger.dead.letter(made[name])).chosen for name in ("dead", "failed")]
     await ledger.erasures.ask(LANE, "op")
     for letter in letters:
-        assert await ledger.dead.replay(letter, "early") is Outcome.ERASED, "it is about to be"
+        assert await ledger.dead.replay(letter, "early") is ReplayOutcome.ERASED, (
+            "it is about to be"
+        )
     await erase(ledger, book, eraser)
     for letter in letters:
-        assert await ledger.dead.replay(letter, "late") is Outcome.ERASED
+        assert await ledger.dead.replay(letter, "late") is ReplayOutcome.ERASED
     assert [letter async for letter in ledger.dead.letters()] == []
 
 

@@ -16,7 +16,7 @@ from afterword.shared.ledger import queries as module
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
 from afterword.shared.names import Keys, shard_in
-from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.pipeline import Pipeline
 from tests.standins.book import reply_to, start
 from tests.standins.waiting import until
 
@@ -32,13 +32,13 @@ _DELTAS = 20
 def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count the commands that only read."""
     counts: Counter[str] = Counter()
-    call = Door.call
+    call = Pipeline.call
 
-    async def counted(door: Door, *command: str | float) -> object:
+    async def counted(pipeline: Pipeline, *command: str | float) -> object:
         counts[str(command[0])] += 1
-        return await call(door, *command)
+        return await call(pipeline, *command)
 
-    monkeypatch.setattr(Door, "call", counted)
+    monkeypatch.setattr(Pipeline, "call", counted)
     return counts
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from afterword.shared.errors import Blame
+from afterword.shared.errors import Fault
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import TurnState
 from afterword.workers.background.reconciler import Reconciler
@@ -23,7 +23,7 @@ async def gaps(ledger: Ledger, *, mend: bool = False) -> list[tuple[str, str]]:
 async def bury(ledger: Ledger, turn: str) -> None:
     held = await take(ledger)
     await ledger.lanes.begin(held, turn)
-    await ledger.lanes.bury(held, turn, "rejected", Blame.THIS, "1")
+    await ledger.lanes.bury(held, turn, "rejected", Fault.REQUEST, "1")
     await ledger.lanes.release(held)
 
 

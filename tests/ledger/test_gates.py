@@ -8,10 +8,10 @@ import math
 
 import pytest
 
-from afterword.shared.errors import Blame
+from afterword.shared.errors import Fault
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import GateState, Outcome, Report, Stand
+from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState, Report
 from tests.standins.book import Book
 from tests.standins.waiting import until
 
@@ -31,25 +31,25 @@ class Desk:
         self._book = book
         self._key = f"{book.keys.root}:gate:{GATE}"
 
-    async def ask(self, token: str | None = None) -> Stand:
+    async def ask(self, token: str | None = None) -> GateDecision:
         return await self.gates.ask(GATE, token or next(_tokens), canary_s=CANARY_S)
 
     async def tell(
         self,
-        outcome: Outcome,
+        outcome: CallOutcome,
         token: str | None = None,
         *,
         pause_s: float = 0.0,
         worked: bool = False,
-    ) -> Stand:
+    ) -> GateDecision:
         report = Report(outcome, "overloaded", pause_s=pause_s, worked=worked)
         return await self.gates.report(GATE, token or next(_tokens), report)
 
-    async def fail(self, times: int = FAILURES) -> Stand:
-        return [await self.tell(Outcome.FAILED) for _ in range(times)][-1]
+    async def fail(self, times: int = FAILURES) -> GateDecision:
+        return [await self.tell(CallOutcome.FAILED) for _ in range(times)][-1]
 
-    async def deny(self, code: str = "key_refused", token: str | None = None) -> Stand:
-        report = Report(Outcome.SHUT, code, Blame.OURS, 60)
+    async def deny(self, code: str = "key_refused", token: str | None = None) -> GateDecision:
+        report = Report(CallOutcome.SHUT, code, Fault.OPERATOR, 60)
         return await self.gates.report(GATE, token or next(_tokens), report)
 
     async def canary(self) -> str:
@@ -60,7 +60,7 @@ class Desk:
         return token
 
     async def reopen(self) -> None:
-        await self.tell(Outcome.WORKED, await self.canary())
+        await self.tell(CallOutcome.WORKED, await self.canary())
 
     def end_pause(self) -> None:
         """Let the pause end; whoever is the canary stays it."""
@@ -95,7 +95,7 @@ def desk(ledger: Ledger, book: Book) -> Desk:
 
 
 async def test_a_gate_that_nobody_complained_at_is_open(desk: Desk) -> None:
-    assert await desk.ask() == Stand(GateState.OPEN)
+    assert await desk.ask() == GateDecision(GateState.OPEN)
     assert await desk.gates.all() == []
 
 
@@ -107,15 +107,15 @@ async def test_a_few_failures_raise_doubts_and_enough_shut_it(desk: Desk) -> Non
     assert (shut.state, shut.code, shut.news) == (GateState.SHUT, "overloaded", True)
     refused = await desk.ask()
     assert (refused.state, refused.canary, refused.code) == (GateState.SHUT, False, "overloaded")
-    assert 0 < shut.comeback_s <= 1.0 < refused.comeback_s <= 2.01
+    assert 0 < shut.retry_after_s <= 1.0 < refused.retry_after_s <= 2.01
 
 
 async def test_a_success_anywhere_begins_the_count_anew(desk: Desk) -> None:
     for _ in range(3):
         await desk.fail(FAILURES - 1)
-        assert (await desk.tell(Outcome.WORKED)).state is GateState.OPEN
+        assert (await desk.tell(CallOutcome.WORKED)).state is GateState.OPEN
     await desk.fail(FAILURES - 1)
-    await desk.tell(Outcome.FAILED, worked=True)
+    await desk.tell(CallOutcome.FAILED, worked=True)
 
     assert (await desk.ask()).state is GateState.OPEN
     await desk.fail(FAILURES - 1)
@@ -124,28 +124,28 @@ async def test_a_success_anywhere_begins_the_count_anew(desk: Desk) -> None:
 
 async def test_a_failure_told_twice_counts_once(desk: Desk) -> None:
     for _ in range(FAILURES * 2):
-        await desk.tell(Outcome.FAILED, "the same")
+        await desk.tell(CallOutcome.FAILED, "the same")
 
     assert (await desk.ask()).state is GateState.OPEN
 
 
 @pytest.mark.parametrize("asked_s", [30.0, 900.0])
 async def test_who_asks_for_a_pause_gets_it_at_once(desk: Desk, asked_s: float) -> None:
-    shut = await desk.tell(Outcome.SHUT, pause_s=asked_s)
+    shut = await desk.tell(CallOutcome.SHUT, pause_s=asked_s)
 
-    assert shut.comeback_s == pytest.approx(asked_s, abs=0.5)
+    assert shut.retry_after_s == pytest.approx(asked_s, abs=0.5)
     assert desk.pause_s() == pytest.approx(asked_s, abs=0.5)
 
 
 async def test_what_comes_in_late_can_make_a_pause_longer_but_not_double_it(desk: Desk) -> None:
     await desk.fail()
     await desk.fail(50)
-    await desk.tell(Outcome.SHUT)
+    await desk.tell(CallOutcome.SHUT)
     assert desk.pause_s() <= 1.0
 
-    late = await desk.tell(Outcome.SHUT, pause_s=30)
+    late = await desk.tell(CallOutcome.SHUT, pause_s=30)
     assert not late.news
-    await desk.tell(Outcome.SHUT, pause_s=10)
+    await desk.tell(CallOutcome.SHUT, pause_s=10)
     assert desk.pause_s() == pytest.approx(30, abs=0.5)
 
 
@@ -154,8 +154,8 @@ async def test_what_is_ours_is_news_even_while_the_gate_is_shut(desk: Desk) -> N
 
     assert (await desk.deny()).news
     assert not (await desk.deny()).news
-    assert [(gate.code, gate.blame) for gate in await desk.gates.all()] == [
-        ("key_refused", Blame.OURS)
+    assert [(gate.code, gate.fault) for gate in await desk.gates.all()] == [
+        ("key_refused", Fault.OPERATOR)
     ]
     assert not (await desk.deny(token=await desk.canary())).news
 
@@ -177,7 +177,7 @@ async def test_one_canary_passes_in_the_whole_fleet(desk: Desk) -> None:
     stands = await asyncio.gather(*(desk.ask() for _ in range(100)))
 
     assert sum(stand.canary for stand in stands) == 1
-    assert len({stand.comeback_s for stand in stands if not stand.canary}) > 50
+    assert len({stand.retry_after_s for stand in stands if not stand.canary}) > 50
 
 
 async def test_a_canary_that_asks_twice_is_the_same_one(desk: Desk) -> None:
@@ -193,7 +193,7 @@ async def test_pauses_double_up_to_a_minute(desk: Desk) -> None:
     pauses = []
     for _ in range(9):
         pauses.append(round(desk.pause_s()))
-        shut = await desk.tell(Outcome.FAILED, await desk.canary())
+        shut = await desk.tell(CallOutcome.FAILED, await desk.canary())
         assert (shut.state, shut.news) == (GateState.SHUT, False)
 
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
@@ -216,24 +216,24 @@ async def test_a_lost_canary_that_comes_back_decides_nothing(desk: Desk) -> None
     desk.set_back("lease", CANARY_S)
     await desk.canary()
 
-    assert (await desk.tell(Outcome.WORKED, lost)).state is GateState.SHUT
+    assert (await desk.tell(CallOutcome.WORKED, lost)).state is GateState.SHUT
     assert not (await desk.ask()).canary
 
 
 async def test_a_canary_that_leaves_makes_way(desk: Desk) -> None:
     await desk.fail()
     token = await desk.canary()
-    await desk.tell(Outcome.LEFT)
+    await desk.tell(CallOutcome.LEFT)
     assert not (await desk.ask()).canary, "someone else left"
 
-    await desk.tell(Outcome.LEFT, token)
+    await desk.tell(CallOutcome.LEFT, token)
     assert (await desk.ask()).canary
 
 
 async def test_who_was_asked_before_the_shutting_opens_nothing(desk: Desk) -> None:
     await desk.fail()
 
-    assert (await desk.tell(Outcome.WORKED)).state is GateState.SHUT
+    assert (await desk.tell(CallOutcome.WORKED)).state is GateState.SHUT
 
 
 # -- opening
@@ -264,11 +264,11 @@ async def test_a_gate_opens_slowly(desk: Desk) -> None:
 async def test_once_open_nothing_is_left_of_what_was(desk: Desk, book: Book) -> None:
     for _ in range(3):
         await desk.fail()
-        await desk.tell(Outcome.FAILED, await desk.canary())
+        await desk.tell(CallOutcome.FAILED, await desk.canary())
     await desk.reopen()
     desk.set_back("opened", 10)
     assert (await desk.fail(1)).state is GateState.DOUBTED
-    await desk.tell(Outcome.WORKED)
+    await desk.tell(CallOutcome.WORKED)
 
     assert list(book.redis.scan_iter(f"{book.keys.root}:gate*")) == []
     await desk.fail()
@@ -286,10 +286,10 @@ async def test_failures_while_it_opens_shut_it_for_longer(desk: Desk) -> None:
 
 async def test_a_hundred_thousand_do_not_come_back_at_one_time(desk: Desk) -> None:
     """The times handed out are one line: 1, 2, 4 ... up to 256 in a second."""
-    await desk.tell(Outcome.SHUT, pause_s=60)
+    await desk.tell(CallOutcome.SHUT, pause_s=60)
     places = []
     for _ in range(2000):
-        assert (await desk.ask()).comeback_s > 0
+        assert (await desk.ask()).retry_after_s > 0
         places.append(desk.place_s())
 
     assert places == sorted(places)
@@ -301,16 +301,16 @@ async def test_a_hundred_thousand_do_not_come_back_at_one_time(desk: Desk) -> No
 
 async def test_who_comes_back_to_a_gate_shut_anew_goes_to_the_end_of_the_line(desk: Desk) -> None:
     await desk.fail()
-    last = [(await desk.ask()).comeback_s for _ in range(1000)][-1]
-    await desk.tell(Outcome.FAILED, await desk.canary())
+    last = [(await desk.ask()).retry_after_s for _ in range(1000)][-1]
+    await desk.tell(CallOutcome.FAILED, await desk.canary())
 
-    assert (await desk.ask()).comeback_s > last - 1
+    assert (await desk.ask()).retry_after_s > last - 1
 
 
 async def test_nobody_is_told_to_come_back_at_once(desk: Desk) -> None:
     await desk.fail()
     await desk.reopen()
-    times = [stand.comeback_s for stand in [await desk.ask() for _ in range(50)] if stand.code]
+    times = [stand.retry_after_s for stand in [await desk.ask() for _ in range(50)] if stand.code]
 
     assert min(times) > 0.2
 
@@ -322,7 +322,7 @@ async def test_a_shutting_and_a_doubt_are_announced(desk: Desk, ledger: Ledger) 
     heard: list[str] = []
     async with ledger.hearing_gates(heard.append):
         await desk.fail()
-        await desk.tell(Outcome.FAILED, await desk.canary())
+        await desk.tell(CallOutcome.FAILED, await desk.canary())
         await desk.reopen()
         await desk.fail()
         await until(lambda: len(heard) == 4, "all news are heard")
@@ -333,13 +333,13 @@ async def test_a_shutting_and_a_doubt_are_announced(desk: Desk, ledger: Ledger) 
 async def test_a_gate_says_why_it_is_shut_and_since_when(desk: Desk) -> None:
     await desk.fail()
     [first] = await desk.gates.all()
-    await desk.tell(Outcome.FAILED, await desk.canary())
+    await desk.tell(CallOutcome.FAILED, await desk.canary())
     [second] = await desk.gates.all()
     await desk.reopen()
     [third] = await desk.gates.all()
 
     assert (first.name, first.state, first.code) == (GATE, GateState.SHUT, "overloaded")
-    assert first.blame is Blame.THEIRS
+    assert first.fault is Fault.PROVIDER
     assert first.since == second.since == third.since < first.until < second.until
     assert third.state is GateState.OPENING
     assert (third.until - third.since).total_seconds() == pytest.approx(10, abs=1)

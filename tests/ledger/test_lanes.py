@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from afterword.shared.contracts import RECORD_VERSION
-from afterword.shared.errors import Blame, LeaseLost
+from afterword.shared.errors import Fault, LeaseLost
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.lifecycle import TurnState
@@ -269,7 +269,7 @@ async def test_who_lost_the_lane_can_do_nothing_more(ledger: Ledger, book: Book)
         ledger.lanes.note_facts(old, turn_id, "f"),
         ledger.lanes.settle(old, turn_id, TurnState.STORED),
         postpone(ledger, old, turn_id),
-        ledger.lanes.bury(old, turn_id, "x", Blame.THIS, "v"),
+        ledger.lanes.bury(old, turn_id, "x", Fault.REQUEST, "v"),
         ledger.lanes.release(old),
     ):
         with pytest.raises(LeaseLost):

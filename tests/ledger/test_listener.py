@@ -11,7 +11,7 @@ import pytest
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.transport import pubsub as module
-from afterword.shared.transport.pubsub import Listener
+from afterword.shared.transport.pubsub import PubSub
 from tests.standins.book import claim, start, submit
 from tests.standins.proxy import Proxy
 from tests.standins.valkey import Valkey
@@ -34,8 +34,8 @@ def own() -> Iterator[Valkey]:
 
 
 @pytest.fixture
-async def listener(own: Valkey) -> AsyncIterator[Listener]:
-    opened = Listener(own.url)
+async def pubsub(own: Valkey) -> AsyncIterator[PubSub]:
+    opened = PubSub(own.url)
     yield opened
     await opened.aclose()
 
@@ -50,17 +50,17 @@ def subscribers(server: Valkey) -> list[dict[str, str]]:
         return list(client.client_list(_type="pubsub"))
 
 
-async def test_what_is_published_after_entering_is_heard(own: Valkey, listener: Listener) -> None:
+async def test_what_is_published_after_entering_is_heard(own: Valkey, pubsub: PubSub) -> None:
     heard: list[str] = []
-    async with listener.hearing("c", heard.append):
+    async with pubsub.hearing("c", heard.append):
         assert publish(own, "c", "one") == 1
         await until(lambda: heard == ["one"], "it is heard")
 
 
-async def test_a_thousand_channels_share_one_connection(own: Valkey, listener: Listener) -> None:
+async def test_a_thousand_channels_share_one_connection(own: Valkey, pubsub: PubSub) -> None:
     heard: list[str] = []
     async with AsyncExitStack() as stack:
-        contexts = [listener.hearing(f"c{n}", heard.append) for n in range(1000)]
+        contexts = [pubsub.hearing(f"c{n}", heard.append) for n in range(1000)]
         await asyncio.gather(*(stack.enter_async_context(one) for one in contexts))
         assert len(subscribers(own)) == 1
         for number in (0, 999):
@@ -68,13 +68,11 @@ async def test_a_thousand_channels_share_one_connection(own: Valkey, listener: L
         await until(lambda: heard == ["0", "999"], "both are heard")
 
 
-async def test_everyone_on_a_channel_hears_until_they_leave(
-    own: Valkey, listener: Listener
-) -> None:
+async def test_everyone_on_a_channel_hears_until_they_leave(own: Valkey, pubsub: PubSub) -> None:
     one: list[str] = []
     two: list[str] = []
-    async with listener.hearing("c", one.append):
-        async with listener.hearing("c", two.append):
+    async with pubsub.hearing("c", one.append):
+        async with pubsub.hearing("c", two.append):
             publish(own, "c", "a")
             await until(lambda: one == two == ["a"], "both hear")
         publish(own, "c", "b")
@@ -84,14 +82,14 @@ async def test_everyone_on_a_channel_hears_until_they_leave(
 
 
 async def test_who_fails_to_hear_keeps_nobody_from_hearing(
-    own: Valkey, listener: Listener, caplog: pytest.LogCaptureFixture
+    own: Valkey, pubsub: PubSub, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard: list[str] = []
 
     def deaf(message: str) -> None:
         raise ValueError(message)
 
-    async with listener.hearing("c", deaf), listener.hearing("c", heard.append):
+    async with pubsub.hearing("c", deaf), pubsub.hearing("c", heard.append):
         for count, word in enumerate(("one", "two"), 1):
             publish(own, "c", word)
             await until(lambda: len(heard) == count, "it is heard")  # noqa: B023
@@ -100,9 +98,9 @@ async def test_who_fails_to_hear_keeps_nobody_from_hearing(
     assert "one" not in caplog.text.replace("None", "")
 
 
-async def test_hears_again_after_its_connection_was_killed(own: Valkey, listener: Listener) -> None:
+async def test_hears_again_after_its_connection_was_killed(own: Valkey, pubsub: PubSub) -> None:
     heard: list[str] = []
-    async with listener.hearing("c", heard.append):
+    async with pubsub.hearing("c", heard.append):
         with own.client() as client:
             assert client.client_kill_filter(_type="pubsub") == 1
         await until(lambda: "" in heard, "it is told to look for itself")
@@ -110,9 +108,9 @@ async def test_hears_again_after_its_connection_was_killed(own: Valkey, listener
         await until(lambda: heard[-1] == "after", "it hears again")
 
 
-async def test_hears_again_after_redis_was_restarted(own: Valkey, listener: Listener) -> None:
+async def test_hears_again_after_redis_was_restarted(own: Valkey, pubsub: PubSub) -> None:
     heard: list[str] = []
-    async with listener.hearing("c", heard.append):
+    async with pubsub.hearing("c", heard.append):
         await asyncio.to_thread(own.restart)
         await until(lambda: "" in heard, "it is told to look for itself")
         publish(own, "c", "after")
@@ -124,95 +122,95 @@ async def test_a_connection_whose_other_end_vanished_is_noticed(
 ) -> None:
     heard: list[str] = []
     async with Proxy(own.port) as line:
-        listener = Listener(line.url)
-        async with listener.hearing("c", heard.append):
+        pubsub = PubSub(line.url)
+        async with pubsub.hearing("c", heard.append):
             line.fall_silent()
             publish(own, "c", "into the void")
             await until(lambda: "" in heard, "the silence is noticed")
             assert line.connections == 2
             publish(own, "c", "after")
             await until(lambda: heard[-1] == "after", "it hears again")
-        await listener.aclose()
+        await pubsub.aclose()
 
 
 async def test_a_quiet_connection_that_lives_is_kept(
-    own: Valkey, restless: None, listener: Listener
+    own: Valkey, restless: None, pubsub: PubSub
 ) -> None:
     heard: list[str] = []
-    async with listener.hearing("c", heard.append):
+    async with pubsub.hearing("c", heard.append):
         first = subscribers(own)[0]["id"]
         await until(lambda: subscribers(own)[0]["cmd"] == "ping", "a sign of life is asked for")
-        await until(lambda: not listener._asked, "the sign is given")
+        await until(lambda: not pubsub._asked, "the sign is given")
         assert subscribers(own)[0]["id"] == first
     assert heard == []
 
 
 async def test_a_connection_without_channels_is_left_in_peace(
-    own: Valkey, restless: None, listener: Listener
+    own: Valkey, restless: None, pubsub: PubSub
 ) -> None:
-    async with listener.hearing("c", lambda _: None):
+    async with pubsub.hearing("c", lambda _: None):
         first = subscribers(own)[0]["id"]
     quiet = asyncio.get_running_loop().time() + 4 * module.QUIET_S
     await until(lambda: asyncio.get_running_loop().time() > quiet, "it was quiet for long")
 
-    async with listener.hearing("c", lambda _: None):
+    async with pubsub.hearing("c", lambda _: None):
         assert subscribers(own)[0]["id"] == first
 
 
 async def test_a_redis_that_never_confirms_is_reported(own: Valkey, restless: None) -> None:
     async with Proxy(own.port) as line:
-        listener = Listener(line.url)
-        async with listener.hearing("c", lambda _: None):
+        pubsub = PubSub(line.url)
+        async with pubsub.hearing("c", lambda _: None):
             line.fall_silent()
             with pytest.raises(LedgerUnavailable):
-                async with listener.hearing("d", lambda _: None):
+                async with pubsub.hearing("d", lambda _: None):
                     raise AssertionError("entered without a confirmation")
-        await listener.aclose()
+        await pubsub.aclose()
 
 
 async def test_subscriptions_made_while_redis_is_away_are_made_up_for(own: Valkey) -> None:
     heard: list[str] = []
-    listener = Listener(own.url)
-    async with listener.hearing("c", heard.append):
+    pubsub = PubSub(own.url)
+    async with pubsub.hearing("c", heard.append):
         own.kill()
-        entering = listener.hearing("d", heard.append)
+        entering = pubsub.hearing("d", heard.append)
         task = asyncio.create_task(entering.__aenter__())
         await asyncio.to_thread(own.start)
         await task
         publish(own, "d", "after")
         await until(lambda: "after" in heard, "the late subscriber hears")
         await entering.__aexit__(None, None, None)
-    await listener.aclose()
+    await pubsub.aclose()
 
 
 @pytest.fixture
 def go_on(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Let a listener read nothing until this is set."""
-    as_it_is, go_on = Listener._read, asyncio.Event()
+    as_it_is, go_on = PubSub._read, asyncio.Event()
 
-    async def read_later(self: Listener) -> None:
+    async def read_later(self: PubSub) -> None:
         await go_on.wait()
         await as_it_is(self)
 
-    monkeypatch.setattr(Listener, "_read", read_later)
+    monkeypatch.setattr(PubSub, "_read", read_later)
     return go_on
 
 
 async def test_a_confirmation_is_never_taken_for_that_of_a_later_subscription(
-    own: Valkey, listener: Listener, go_on: asyncio.Event
+    own: Valkey, pubsub: PubSub, go_on: asyncio.Event
 ) -> None:
     """Enter, leave before the confirmation is read, enter again while nothing can be sent."""
-    leaving = asyncio.create_task(listener.hearing("c", lambda _: None).__aenter__())
+    leaving = asyncio.create_task(pubsub.hearing("c", lambda _: None).__aenter__())
     await until(lambda: publish(own, "c", "early") == 1, "it is subscribed")
     heard: list[str] = []
-    async with listener._connecting:
+    async with pubsub._connecting:
         leaving.cancel()
         await asyncio.wait([leaving])
-        again = listener.hearing("c", heard.append)
+        again = pubsub.hearing("c", heard.append)
         entering = asyncio.create_task(again.__aenter__())
         go_on.set()
         await asyncio.wait([entering], timeout=0.5)
-        assert not (entering.done() and listener._orders), "entered, and yet to be left"
+        assert not (entering.done() and pubsub._orders), "entered, and yet to be left"
     await entering
     publish(own, "c", "now")
     await until(lambda: "now" in heard, "it is heard")
@@ -221,9 +219,9 @@ async def test_a_confirmation_is_never_taken_for_that_of_a_later_subscription(
 
 
 async def test_who_left_before_the_confirmation_is_subscribed_to_nothing(
-    own: Valkey, listener: Listener, go_on: asyncio.Event
+    own: Valkey, pubsub: PubSub, go_on: asyncio.Event
 ) -> None:
-    leaving = asyncio.create_task(listener.hearing("c", lambda _: None).__aenter__())
+    leaving = asyncio.create_task(pubsub.hearing("c", lambda _: None).__aenter__())
     await until(lambda: publish(own, "c", "early") == 1, "it is subscribed")
     leaving.cancel()
     await asyncio.wait([leaving])
@@ -273,9 +271,9 @@ class _Swallowing:
 async def test_a_cancellation_that_is_swallowed_ends_the_reader_all_the_same(
     own: Valkey,
 ) -> None:
-    listener = Listener(own.url)
-    listener._pubsub = deaf = _Swallowing()
-    reader = asyncio.create_task(listener._read())
+    pubsub = PubSub(own.url)
+    pubsub._pubsub = deaf = _Swallowing()
+    reader = asyncio.create_task(pubsub._read())
     await deaf.asked.wait()
 
     reader.cancel()  # once, as an event loop does that is closed

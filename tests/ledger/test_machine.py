@@ -20,8 +20,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from afterword.shared.errors import Blame, ConversationBusy, IllegalStep, LeaseLost
-from afterword.shared.ledger.dead_letter_records import Chosen, Kind, Outcome
+from afterword.shared.errors import ConversationBusy, Fault, IllegalStep, LeaseLost
+from afterword.shared.ledger.dead_letter_records import Chosen, Kind, ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import EraseClaim, ErasureState
 from afterword.shared.lifecycle import (
@@ -475,7 +475,7 @@ class Lives(RuleBasedStateMachine):
 
     def _bury(self, claim: LaneClaim, name: str) -> None:
         for _ in range(2):
-            self.run(self.ledger.lanes.bury(claim, name, "rejected", Blame.THIS, "test"))
+            self.run(self.ledger.lanes.bury(claim, name, "rejected", Fault.REQUEST, "test"))
         self.lives[name].go_turn(TurnStep.BURY, TurnState.DEAD)
 
     def _postpone(self, claim: LaneClaim, batch: list[str], *, counted: bool) -> None:
@@ -530,15 +530,15 @@ class Lives(RuleBasedStateMachine):
         if life.turn is TurnState.DEAD:
             letter, press = self._chosen(job_id), uuid.uuid4().hex
             if life.lane in self.erasing:
-                assert self.run(self.ledger.dead.replay(letter, press)) is Outcome.ERASED
+                assert self.run(self.ledger.dead.replay(letter, press)) is ReplayOutcome.ERASED
                 return
             for _ in range(2):
-                assert self.run(self.ledger.dead.replay(letter, press)) is Outcome.WAITING
-            assert self.run(self.ledger.dead.replay(letter, "other")) is Outcome.REFUSED
+                assert self.run(self.ledger.dead.replay(letter, press)) is ReplayOutcome.WAITING
+            assert self.run(self.ledger.dead.replay(letter, "other")) is ReplayOutcome.REFUSED
             life.go_turn(TurnStep.REPLAY, TurnState.PENDING)
         else:
             outcome = self.run(self.ledger.dead.replay(self._chosen(job_id), "late"))
-            assert outcome in (Outcome.REFUSED, Outcome.ERASED)
+            assert outcome in (ReplayOutcome.REFUSED, ReplayOutcome.ERASED)
 
     @rule(job_id=jobs)
     def discard(self, job_id: str) -> None:

@@ -14,7 +14,7 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Submitted
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.settings import Settings
-from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.pipeline import Pipeline
 from afterword.shared.transport.scripts import script
 from tests.standins.book import Book, asking, lane_of
 from tests.standins.proxy import Proxy
@@ -142,10 +142,10 @@ async def test_each_hint_is_handed_out_once_if_the_broker_is_elsewhere(settings:
     async def send(hints: Sequence[tuple[str, str]]) -> None:
         sent.extend(name for _, name in hints)
 
-    door = Door(str(settings.redis_url), patience_s=5.0)
-    jobs = Jobs(Shards(settings, door, send))
+    pipeline = Pipeline(str(settings.redis_url), patience_s=5.0)
+    jobs = Jobs(Shards(settings, pipeline, send))
     told = await jobs.submit_all((jobs.new_id(one), one) for one in [asking()] * COUNT)
-    await door.aclose()
+    await pipeline.aclose()
 
     assert sent == accepted(told)
     assert len(sent) == COUNT

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from afterword.shared.errors import Misconfigured
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.pipeline import Pipeline
 from afterword.shared.transport.preflight import check
 from tests.standins.valkey import Valkey
 
@@ -37,7 +37,7 @@ class Told:
 
 
 async def checked(told: Told, **settings: Any) -> dict[str, str]:
-    return await check(cast("Door", told), Settings(**settings))
+    return await check(cast(Pipeline, told), Settings(**settings))
 
 
 async def refused(told: Told, **settings: Any) -> Misconfigured:

@@ -14,10 +14,10 @@ from afterword.producer import (
     DeadFilter,
     Discarded,
     Operator,
-    Outcome,
-    Pace,
-    Run,
-    RunState,
+    ReplayOutcome,
+    ReplayPace,
+    ReplayRun,
+    ReplayState,
 )
 from afterword.producer.admin.replay_driver import Watch
 from afterword.shared.errors import IllegalStep, InvalidRequest, JobNotFound, LeaseLost
@@ -31,8 +31,8 @@ from tests.standins.scribe import Scribe
 pytestmark = pytest.mark.redis
 
 USERS = ("ann", "bob", "cyd")
-FAST = Pace(rate=1000)
-SOON = Pace(rate=1000, patience_s=1)
+FAST = ReplayPace(rate=1000)
+SOON = ReplayPace(rate=1000, patience_s=1)
 
 
 @pytest.fixture(params=[1, 3])
@@ -85,7 +85,7 @@ def after(outcomes: int, do: Callable[[], object]) -> Watch:
     """Return a watch that does something once so many letters were looked at."""
     done: list[bool] = []
 
-    def watch(run: Run) -> None:
+    def watch(run: ReplayRun) -> None:
         if run.letters - run.left >= outcomes and not done:
             done.append(True)
             do()
@@ -111,8 +111,8 @@ async def test_looking_and_dry_runs_change_nothing(
     assert (await operator.runs(), await operator.audit()) == ([], [])
 
     assert whole(book) == before
-    assert (run.state, run.id, run.letters, run.left) == (RunState.DRY, "", 13, 13)
-    assert (found.state, found.letters, found.discarded) == (RunState.DRY, 5, 0)
+    assert (run.state, run.id, run.letters, run.left) == (ReplayState.DRY, "", 13, 13)
+    assert (found.state, found.letters, found.discarded) == (ReplayState.DRY, 5, 0)
     assert len(listed) == 13
 
 
@@ -147,7 +147,7 @@ async def test_a_letter_that_is_named_must_be_one(
 
 async def test_nothing_to_replay_begins_no_run(operator: AsyncOperator) -> None:
     run = await operator.replay(await operator.plan(), go=True)
-    assert (run.state, run.letters) == (RunState.DONE, 0)
+    assert (run.state, run.letters) == (ReplayState.DONE, 0)
     assert (await operator.runs(), await operator.audit()) == ([], [])
 
 
@@ -157,7 +157,7 @@ async def test_nothing_to_replay_begins_no_run(operator: AsyncOperator) -> None:
 )
 def test_a_pace_that_cannot_be_is_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        Pace(**{field: value})  # type: ignore[arg-type]
+        ReplayPace(**{field: value})  # type: ignore[arg-type]
     assert refused.value.field == field
 
 
@@ -171,15 +171,15 @@ async def test_a_run_replays_all_once_waits_for_them_and_says_so(
     async with scribe:
         run = await operator.replay(plan, go=True)
 
-    assert (run.state, run.reason, run.left) == (RunState.DONE, "", 0)
-    assert run.outcomes == {Outcome.STORED: 12}
+    assert (run.state, run.reason, run.left) == (ReplayState.DONE, "", 0)
+    assert run.outcomes == {ReplayOutcome.STORED: 12}
     assert scribe.added == Counter(letters)
     assert await dead(ledger) == set()
     kept = await operator.run(run.id)
-    assert (kept.by, kept.letters, kept.state) == ("olga@ops", 12, RunState.DONE)
-    assert kept.outcomes == {Outcome.STORED: 12}
+    assert (kept.by, kept.letters, kept.state) == ("olga@ops", 12, ReplayState.DONE)
+    assert kept.outcomes == {ReplayOutcome.STORED: 12}
     assert kept.filter == {"code": "reject"}
-    assert await operator.outcomes(run.id) == dict.fromkeys(letters, Outcome.STORED)
+    assert await operator.outcomes(run.id) == dict.fromkeys(letters, ReplayOutcome.STORED)
     assert [one.id for one in await operator.runs()] == [run.id]
 
 
@@ -190,8 +190,8 @@ async def test_the_audit_says_who_did_what(
         run = await operator.replay(await operator.plan(DeadFilter(limit=2), FAST), go=True)
     await operator.discard(DeadFilter(user_id="cyd", limit=1), go=True)
 
-    deeds = [(deed.by, deed.what, deed.told) for deed in reversed(await operator.audit())]
-    assert deeds == [
+    audit_entries = [(one.by, one.what, one.told) for one in reversed(await operator.audit())]
+    assert audit_entries == [
         ("olga@ops", "replay", {"filter": {"limit": 2}, "letters": 2}),
         ("olga@ops", "done", {"reason": "", "stored": 2}),
         ("olga@ops", "discard", {"filter": {"user_id": "cyd", "limit": 1}, "letters": 1}),
@@ -202,15 +202,15 @@ async def test_the_audit_says_who_did_what(
 
 async def test_a_note_in_the_audit_is_made_once(ledger: Ledger, operator: AsyncOperator) -> None:
     for _ in range(2):
-        await ledger.runs.note_deed("olga", "erase", {"a": 1}, "token")
-    assert [deed.what for deed in await operator.audit()] == ["erase"]
+        await ledger.runs.note_audit_entry("olga", "erase", {"a": 1}, "token")
+    assert [audit_entry.what for audit_entry in await operator.audit()] == ["erase"]
 
 
 async def test_discarded_letters_are_never_stored(
     ledger: Ledger, operator: AsyncOperator, letters: list[str]
 ) -> None:
     found = await operator.discard(DeadFilter(user_id="bob"), go=True)
-    assert found == Discarded(RunState.DONE, letters=4, discarded=4)
+    assert found == Discarded(ReplayState.DONE, letters=4, discarded=4)
     assert await dead(ledger) == {one for at, one in enumerate(letters) if at % 3 != 1}
 
 
@@ -223,26 +223,26 @@ async def test_a_canary_that_is_buried_again_stops_the_run_and_the_rest_is_untou
     async with scribe:
         run = await operator.replay(await operator.plan(None, FAST), go=True)
 
-    assert (run.state, run.reason) == (RunState.STOPPED, "canary_buried")
-    assert (run.outcomes[Outcome.DEAD], run.left) == (1, 11)
+    assert (run.state, run.reason) == (ReplayState.STOPPED, "canary_buried")
+    assert (run.outcomes[ReplayOutcome.DEAD], run.left) == (1, 11)
     now = {name: one.job(name) for name in letters for one in books if one.job(name)}
     assert {name for name in letters if now[name] != before[name]} == {letters[0]}
     assert (await operator.run(run.id)).reason == "canary_buried"
     scribe.rejects = lambda _: False
     async with scribe:
         again = await operator.resume(run.id)
-    assert again.state is RunState.DONE
-    assert again.outcomes == {Outcome.DEAD: 1, Outcome.STORED: 11}
+    assert again.state is ReplayState.DONE
+    assert again.outcomes == {ReplayOutcome.DEAD: 1, ReplayOutcome.STORED: 11}
     assert scribe.added == Counter(letters[1:]), "each letter is replayed once a run"
 
 
 async def test_the_rest_waits_for_the_whole_canary(
     ledger: Ledger, operator: AsyncOperator, letters: list[str]
 ) -> None:
-    plan = await operator.plan(None, Pace(rate=1000, canary=3, patience_s=1))
+    plan = await operator.plan(None, ReplayPace(rate=1000, canary=3, patience_s=1))
     run = await operator.replay(plan, go=True)
-    assert (run.state, run.reason) == (RunState.STOPPED, "canary_not_settled")
-    assert (run.outcomes, run.left) == ({Outcome.WAITING: 3}, 9)
+    assert (run.state, run.reason) == (ReplayState.STOPPED, "canary_not_settled")
+    assert (run.outcomes, run.left) == ({ReplayOutcome.WAITING: 3}, 9)
     assert await dead(ledger) == set(letters[3:])
 
 
@@ -256,7 +256,7 @@ async def test_a_canary_that_someone_else_took_proves_nothing(
         scribe.rejects = lambda turn_id: turn_id == letters[4]
         run = await operator.replay(plan, go=True)
     assert run.reason == "canary_buried"
-    assert run.outcomes[Outcome.REFUSED] == 4
+    assert run.outcomes[ReplayOutcome.REFUSED] == 4
     assert run.left == 7
 
 
@@ -264,12 +264,12 @@ async def test_a_run_stops_once_too_many_are_buried_again(
     operator: AsyncOperator, letters: list[str], scribe: Scribe
 ) -> None:
     scribe.rejects = lambda turn_id: turn_id != letters[0]
-    plan = await operator.plan(None, Pace(rate=20, most_dead=2))
+    plan = await operator.plan(None, ReplayPace(rate=20, most_dead=2))
     async with scribe:
         run = await operator.replay(plan, go=True)
-    assert (run.state, run.reason) == (RunState.STOPPED, "too_many_buried")
+    assert (run.state, run.reason) == (ReplayState.STOPPED, "too_many_buried")
     assert run.left > 0
-    assert run.outcomes[Outcome.DEAD] >= 2
+    assert run.outcomes[ReplayOutcome.DEAD] >= 2
 
 
 async def test_a_run_keeps_its_rate(
@@ -278,10 +278,10 @@ async def test_a_run_keeps_its_rate(
     clock = asyncio.get_running_loop().time
     times: dict[int, float] = {}
 
-    def watch(run: Run) -> None:
+    def watch(run: ReplayRun) -> None:
         times.setdefault(run.letters - run.left, clock())
 
-    plan = await operator.plan(None, Pace(rate=20, canary=0))
+    plan = await operator.plan(None, ReplayPace(rate=20, canary=0))
     async with scribe:
         await operator.replay(plan, go=True, watch=watch)
     assert times[12] - times[1] >= 11 / 20 * 0.95
@@ -291,12 +291,12 @@ async def test_a_run_keeps_its_rate(
 async def test_a_run_that_nobody_writes_for_gives_up_waiting_and_can_be_resumed(
     ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
 ) -> None:
-    plan = await operator.plan(None, Pace(rate=1000, canary=0, patience_s=1))
+    plan = await operator.plan(None, ReplayPace(rate=1000, canary=0, patience_s=1))
     run = await operator.replay(plan, go=True)
-    assert (run.state, run.reason, run.left) == (RunState.STOPPED, "not_settled", 0)
-    assert run.outcomes == {Outcome.WAITING: 12}
+    assert (run.state, run.reason, run.left) == (ReplayState.STOPPED, "not_settled", 0)
+    assert run.outcomes == {ReplayOutcome.WAITING: 12}
     async with scribe:
-        assert (await operator.resume(run.id)).outcomes[Outcome.STORED] == 12
+        assert (await operator.resume(run.id)).outcomes[ReplayOutcome.STORED] == 12
     assert scribe.added == Counter(letters)
 
 
@@ -311,7 +311,7 @@ async def test_letters_of_erased_users_are_refused_and_told(
                 book.redis.hset(book.keys.job(name), "turn", "erased")
     async with scribe:
         run = await operator.replay(plan, go=True)
-    assert run.outcomes == {Outcome.ERASED: 4, Outcome.STORED: 8}
+    assert run.outcomes == {ReplayOutcome.ERASED: 4, ReplayOutcome.STORED: 8}
 
 
 async def test_a_full_ledger_stops_a_run_of_jobs_and_is_resumed(
@@ -323,8 +323,8 @@ async def test_a_full_ledger_stops_a_run_of_jobs_and_is_resumed(
     await submit(ledger)
     async with AsyncOperator(small) as cramped:
         run = await cramped.replay(plan, go=True)
-    assert (run.state, run.reason, run.left) == (RunState.STOPPED, "queue_full", 1)
-    assert (await operator.resume(run.id)).outcomes == {Outcome.WAITING: 1}
+    assert (run.state, run.reason, run.left) == (ReplayState.STOPPED, "queue_full", 1)
+    assert (await operator.resume(run.id)).outcomes == {ReplayOutcome.WAITING: 1}
 
 
 # -- stopped, killed, pressed twice
@@ -333,7 +333,7 @@ async def test_a_full_ledger_stops_a_run_of_jobs_and_is_resumed(
 async def test_a_cancelled_run_is_aborted_and_goes_on_when_it_is_resumed(
     ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
 ) -> None:
-    plan = await operator.plan(None, Pace(rate=100))
+    plan = await operator.plan(None, ReplayPace(rate=100))
     async with scribe:
         going = asyncio.Event()
         pressed = asyncio.ensure_future(operator.replay(plan, go=True, watch=after(5, going.set)))
@@ -342,13 +342,13 @@ async def test_a_cancelled_run_is_aborted_and_goes_on_when_it_is_resumed(
         with pytest.raises(asyncio.CancelledError):
             await pressed
         [run] = await operator.runs()
-        assert (run.state, run.reason) == (RunState.ABORTED, "interrupted")
+        assert (run.state, run.reason) == (ReplayState.ABORTED, "interrupted")
         assert 0 < run.left <= 7
         assert len(await dead(ledger)) >= run.left
         again = await operator.resume(run.id)
-    assert (again.state, again.outcomes[Outcome.STORED]) == (RunState.DONE, 12)
+    assert (again.state, again.outcomes[ReplayOutcome.STORED]) == (ReplayState.DONE, 12)
     assert scribe.added == Counter(letters)
-    whats = [deed.what for deed in reversed(await operator.audit())]
+    whats = [audit_entry.what for audit_entry in reversed(await operator.audit())]
     assert whats == ["replay", "aborted", "resume", "done"]
 
 
@@ -369,7 +369,7 @@ async def test_what_was_replayed_and_not_noted_is_not_replayed_again(
         run = await operator.resume(run_id)
         assert run.reason == "canary_buried"
         run = await operator.resume(run_id)
-    assert run.outcomes == {Outcome.DEAD: 1, Outcome.STORED: 11}
+    assert run.outcomes == {ReplayOutcome.DEAD: 1, ReplayOutcome.STORED: 11}
     assert scribe.added == Counter(letters[1:])
     assert await dead(ledger) == {letters[0]}
 
@@ -377,7 +377,7 @@ async def test_what_was_replayed_and_not_noted_is_not_replayed_again(
 async def test_who_resumes_a_run_stops_whoever_drives_it(
     settings: Settings, operator: AsyncOperator, letters: list[str], scribe: Scribe
 ) -> None:
-    plan = await operator.plan(None, Pace(rate=100))
+    plan = await operator.plan(None, ReplayPace(rate=100))
     taken = asyncio.Event()
     async with scribe, AsyncOperator(settings, by="rita@ops") as other:
         first = asyncio.ensure_future(operator.replay(plan, go=True, watch=after(3, taken.set)))
@@ -386,14 +386,14 @@ async def test_who_resumes_a_run_stops_whoever_drives_it(
         run = await other.resume(begun.id)
         with pytest.raises(LeaseLost):
             await first
-    assert (run.state, run.outcomes[Outcome.STORED]) == (RunState.DONE, 12)
+    assert (run.state, run.outcomes[ReplayOutcome.STORED]) == (ReplayState.DONE, 12)
     assert scribe.added == Counter(letters)
 
 
 async def test_a_run_can_be_aborted_from_elsewhere(
     ledger: Ledger, settings: Settings, operator: AsyncOperator, letters: list[str], scribe: Scribe
 ) -> None:
-    plan = await operator.plan(None, Pace(rate=100))
+    plan = await operator.plan(None, ReplayPace(rate=100))
     going = asyncio.Event()
     async with scribe, AsyncOperator(settings, by="rita@ops") as other:
         first = asyncio.ensure_future(operator.replay(plan, go=True, watch=after(3, going.set)))
@@ -402,7 +402,7 @@ async def test_a_run_can_be_aborted_from_elsewhere(
         run = await other.abort(begun.id)
         with pytest.raises(LeaseLost):
             await first
-    assert (run.state, run.reason) == (RunState.ABORTED, "by rita@ops")
+    assert (run.state, run.reason) == (ReplayState.ABORTED, "by rita@ops")
     await scribe.write_all()
     left = await dead(ledger)
     assert run.left - 1 <= len(left) <= run.left, "one may have been on its way"
@@ -412,7 +412,7 @@ async def test_a_run_can_be_aborted_from_elsewhere(
 async def test_two_operators_at_once_replay_each_letter_once_and_account_for_it(
     settings: Settings, operator: AsyncOperator, letters: list[str], scribe: Scribe
 ) -> None:
-    runs: list[Run] = []
+    runs: list[ReplayRun] = []
     ready = threading.Barrier(2)
 
     def press() -> None:
@@ -425,10 +425,10 @@ async def test_two_operators_at_once_replay_each_letter_once_and_account_for_it(
         await asyncio.gather(asyncio.to_thread(press), asyncio.to_thread(press))
 
     assert scribe.added == Counter(letters)
-    assert [run.state for run in runs] == [RunState.DONE] * 2
+    assert [run.state for run in runs] == [ReplayState.DONE] * 2
     assert [run.left for run in runs] == [0, 0]
-    assert sum(run.outcomes.get(Outcome.STORED, 0) for run in runs) == 12
-    assert sum(run.outcomes.get(Outcome.REFUSED, 0) for run in runs) == 12
+    assert sum(run.outcomes.get(ReplayOutcome.STORED, 0) for run in runs) == 12
+    assert sum(run.outcomes.get(ReplayOutcome.REFUSED, 0) for run in runs) == 12
 
 
 async def test_a_letter_buried_again_is_not_taken_from_an_older_plan(
@@ -439,7 +439,7 @@ async def test_a_letter_buried_again_is_not_taken_from_an_older_plan(
     scribe.rejects = lambda _: True
     await scribe.write_all()
     run = await operator.replay(plan, go=True)
-    assert run.outcomes == {Outcome.REFUSED: 1}
+    assert run.outcomes == {ReplayOutcome.REFUSED: 1}
     assert (await ledger.dead.letter(letters[0])).replays == 1
 
 
@@ -448,8 +448,8 @@ async def test_a_run_that_is_done_or_unknown_is_not_resumed(
 ) -> None:
     async with scribe:
         run = await operator.replay(await operator.plan(None, FAST), go=True)
-    assert (await operator.resume(run.id)).state is RunState.DONE
-    assert [deed.what for deed in await operator.audit()] == ["done", "replay"]
+    assert (await operator.resume(run.id)).state is ReplayState.DONE
+    assert [audit_entry.what for audit_entry in await operator.audit()] == ["done", "replay"]
     for ask in (operator.resume, operator.abort, operator.run):
         with pytest.raises(JobNotFound):
             await ask("r000000000000")
@@ -483,7 +483,7 @@ def test_the_plain_operator_offers_the_same(settings: Settings, valkey: object) 
     with Operator(settings, by="olga@ops") as operator:
         assert list(operator.dead()) == []
         plan = operator.plan(DeadFilter(user_id="ann"))
-        assert operator.replay(plan).state is RunState.DRY
+        assert operator.replay(plan).state is ReplayState.DRY
         assert operator.discard(DeadFilter(user_id="ann")).letters == 0
         assert (operator.runs(), operator.audit()) == ([], [])
         for ask in (operator.resume, operator.abort, operator.run, operator.outcomes):
@@ -511,4 +511,4 @@ async def test_closing_an_operator_aborts_what_it_drives(
     await going.wait()
     await other.aclose()
     await asyncio.wait([pressed])
-    assert (await operator.runs())[0].state is RunState.ABORTED
+    assert (await operator.runs())[0].state is ReplayState.ABORTED

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from afterword.shared.errors import Blame
+from afterword.shared.errors import Fault
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Swept
 from afterword.shared.lifecycle import JobState, TurnState
@@ -152,7 +152,7 @@ async def test_dead_letters_of_every_shard_are_listed(ledger: Ledger) -> None:
     for turn_id, its_lane in turns.items():
         held = await take(ledger, its_lane)
         await ledger.lanes.begin(held, turn_id)
-        await ledger.lanes.bury(held, turn_id, "rejected", Blame.THIS, "v")
+        await ledger.lanes.bury(held, turn_id, "rejected", Fault.REQUEST, "v")
 
     assert {letter.id async for letter in ledger.dead.letters()} == set(turns)
     await asyncio.gather(*(replay(ledger, turn_id) for turn_id in turns))

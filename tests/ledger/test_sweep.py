@@ -15,7 +15,7 @@ from afterword.shared.ledger.records import Swept
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState
 from afterword.shared.settings import Settings
-from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.pipeline import Pipeline
 from tests.standins.book import Book, answer, asking, claim, lane_of, start, submit, take
 
 pytestmark = pytest.mark.redis
@@ -80,10 +80,10 @@ class Elsewhere:
 
 @pytest.fixture
 async def far(settings: Settings) -> AsyncIterator[tuple[Elsewhere, Jobs, Upkeep]]:
-    broker, door = Elsewhere(), Door(str(settings.redis_url), patience_s=5.0)
-    shards = Shards(settings, door, broker.send)
+    broker, pipeline = Elsewhere(), Pipeline(str(settings.redis_url), patience_s=5.0)
+    shards = Shards(settings, pipeline, broker.send)
     yield broker, Jobs(shards), Upkeep(shards)
-    await door.aclose()
+    await pipeline.aclose()
 
 
 async def test_hints_for_a_broker_elsewhere_are_sent_by_the_caller(

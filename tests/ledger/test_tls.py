@@ -62,7 +62,7 @@ async def test_jobs_are_accepted_over_tls_and_over_the_next_line_too(
         message = "a" * 50_000  # more than one record of TLS
         before = await submit(ledger, message)
         line.cut()
-        await until(lambda: ledger._door._wire.broken, "the line is cut")
+        await until(lambda: ledger._pipeline._reconnector.broken, "the line is cut")
         after = await submit(ledger, message)
         request = asking()
         told = await ledger.jobs.submit_all((ledger.jobs.new_id(request), request) for _ in "abc")

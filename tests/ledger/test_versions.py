@@ -10,8 +10,8 @@ import pytest
 from afterword.producer import AsyncJob
 from afterword.producer.cli.status import summary
 from afterword.shared.contracts import RECORD_VERSION
-from afterword.shared.errors import Blame, ConversationBusy, LeaseLost, NewerRecord
-from afterword.shared.ledger.dead_letter_records import Outcome
+from afterword.shared.errors import ConversationBusy, Fault, LeaseLost, NewerRecord
+from afterword.shared.ledger.dead_letter_records import ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.maintenance import SWEEP_LIMIT
 from afterword.shared.ledger.records import EraseClaim, Swept
@@ -275,7 +275,7 @@ async def test_a_dead_letter_is_neither_replayed_nor_discarded(ledger: Ledger, b
     turn, failed = await answer(ledger), await start(ledger, user_id="bob")
     held = await take(ledger)
     await ledger.lanes.begin(held, turn)
-    await ledger.lanes.bury(held, turn, "rejected", Blame.THIS, "1")
+    await ledger.lanes.bury(held, turn, "rejected", Fault.REQUEST, "1")
     await ledger.jobs.fail(failed, "rejected")
     age(book, turn, failed.job_id)
     before = [book.job(name) for name in (turn, failed.job_id)]
@@ -283,7 +283,7 @@ async def test_a_dead_letter_is_neither_replayed_nor_discarded(ledger: Ledger, b
     assert {letter.id for letter in letters} == {turn, failed.job_id}
 
     for letter in letters:
-        assert await ledger.dead.replay(letter.chosen, "run") is Outcome.REFUSED
+        assert await ledger.dead.replay(letter.chosen, "run") is ReplayOutcome.REFUSED
         assert not await ledger.dead.discard(letter.chosen)
 
     assert [book.job(name) for name in (turn, failed.job_id)] == before

@@ -12,9 +12,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from afterword.shared.errors import LedgerUnavailable
-from afterword.shared.transport.connection import Wire
-from afterword.shared.transport.line import Command
-from afterword.shared.transport.pipeline import BATCH, Door
+from afterword.shared.transport.connection import Command, Reconnector
+from afterword.shared.transport.pipeline import BATCH, Pipeline
 from tests.standins.valkey import Valkey
 
 
@@ -26,20 +25,20 @@ def own() -> Iterator[Valkey]:
 
 
 @pytest.fixture
-async def wire(own: Valkey) -> AsyncIterator[Wire]:
-    opened = Wire(own.socket_url, timeout_s=5.0)
+async def wire(own: Valkey) -> AsyncIterator[Reconnector]:
+    opened = Reconnector(own.socket_url, timeout_s=5.0)
     yield opened
     await opened.aclose()
 
 
-def asked(wire: Wire, *commands: Command) -> asyncio.Future[list[Any]]:
+def asked(wire: Reconnector, *commands: Command) -> asyncio.Future[list[Any]]:
     """Ask, and return what will be the replies."""
     replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
     wire.exchange(commands, replies.set_result)
     return replies
 
 
-async def test_exchanges_at_the_same_time_get_their_own_replies(wire: Wire) -> None:
+async def test_exchanges_at_the_same_time_get_their_own_replies(wire: Reconnector) -> None:
     commands = [[("ECHO", f"{name}-{number}") for number in range(300)] for name in range(5)]
 
     replies = await asyncio.gather(*(asked(wire, *some) for some in commands))
@@ -47,14 +46,14 @@ async def test_exchanges_at_the_same_time_get_their_own_replies(wire: Wire) -> N
     assert replies == [[text for _, text in some] for some in commands]
 
 
-async def test_an_error_is_the_reply_of_its_own_command(wire: Wire) -> None:
+async def test_an_error_is_the_reply_of_its_own_command(wire: Reconnector) -> None:
     first, wrong, last = await asked(wire, ("ECHO", "a"), ("NO_SUCH",), ("ECHO", "b"))
 
     assert (first, last) == ("a", "b")
     assert isinstance(wrong, Exception)
 
 
-async def test_what_cannot_be_sent_is_refused_and_the_next_is_answered(wire: Wire) -> None:
+async def test_what_cannot_be_sent_is_refused_and_the_next_is_answered(wire: Reconnector) -> None:
     await asked(wire, ("PING",))
 
     (refused,) = await asked(wire, ("ECHO", "\ud800"))
@@ -63,13 +62,13 @@ async def test_what_cannot_be_sent_is_refused_and_the_next_is_answered(wire: Wir
     assert await asked(wire, ("ECHO", "new")) == ["new"]
 
 
-async def test_a_reply_may_come_in_any_pieces(wire: Wire) -> None:
+async def test_a_reply_may_come_in_any_pieces(wire: Reconnector) -> None:
     text = "ä€" * 1_000_000  # more than a socket gives at a time, and cut within characters
 
     assert await asked(wire, ("ECHO", text), ("ECHO", "b")) == [text, "b"]
 
 
-async def test_a_wire_that_is_cut_says_so_to_all_who_wait(wire: Wire, own: Valkey) -> None:
+async def test_a_wire_that_is_cut_says_so_to_all_who_wait(wire: Reconnector, own: Valkey) -> None:
     await asked(wire, ("PING",))
     waiting = [
         asked(wire, ("BLPOP", "no-such-list", 60), ("ECHO", "a")),
@@ -85,7 +84,7 @@ async def test_a_wire_that_is_cut_says_so_to_all_who_wait(wire: Wire, own: Valke
 
 
 async def test_a_wire_that_stays_silent_is_given_up(own: Valkey) -> None:
-    wire = Wire(own.socket_url, timeout_s=0.2)
+    wire = Reconnector(own.socket_url, timeout_s=0.2)
     await asked(wire, ("PING",))
     os.kill(own.pid, signal.SIGSTOP)
     try:
@@ -102,7 +101,7 @@ async def test_a_wire_that_stays_silent_is_given_up(own: Valkey) -> None:
 
 
 async def test_a_wire_that_goes_on_answering_is_not_given_up(own: Valkey) -> None:
-    wire = Wire(own.socket_url, timeout_s=0.5)
+    wire = Reconnector(own.socket_url, timeout_s=0.5)
     slow: Command = ("BLPOP", "no-such-list", 0.1)
 
     assert await asked(wire, *[slow] * 8) == [None] * 8
@@ -110,21 +109,23 @@ async def test_a_wire_that_goes_on_answering_is_not_given_up(own: Valkey) -> Non
 
 
 async def test_of_many_runs_only_those_that_were_not_confirmed_are_run_again(own: Valkey) -> None:
-    door = Door(own.socket_url, patience_s=5.0)
+    pipeline = Pipeline(own.socket_url, patience_s=5.0)
     with own.client() as client:
         client.script_flush()
 
-    answers = await door.run_all("overview", (("afterword:{00}", ("",)) for _ in range(2 * BATCH)))
+    answers = await pipeline.run_all(
+        "overview", (("afterword:{00}", ("",)) for _ in range(2 * BATCH))
+    )
 
     assert len(answers) == 2 * BATCH
     assert not [one for one in answers if isinstance(one, Exception)]
-    await door.aclose()
+    await pipeline.aclose()
 
 
 async def test_many_runs_without_a_redis_are_each_refused(tmp_path: object) -> None:
-    door = Door(f"unix://{tmp_path}/none.sock", patience_s=0.2)
+    pipeline = Pipeline(f"unix://{tmp_path}/none.sock", patience_s=0.2)
 
-    answers = await door.run_all("overview", [("afterword:{00}", ("",))] * 3)
+    answers = await pipeline.run_all("overview", [("afterword:{00}", ("",))] * 3)
 
     assert {type(one) for one in answers} == {LedgerUnavailable}
-    await door.aclose()
+    await pipeline.aclose()

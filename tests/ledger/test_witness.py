@@ -10,7 +10,7 @@ import pytest
 
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from afterword.workers.background.rollback_detector import Witness
+from afterword.workers.background.rollback_detector import RollbackDetector
 from tests.standins.book import Book, claim, submit
 from tests.standins.valkey import Valkey
 
@@ -35,38 +35,38 @@ def _critical(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_an_older_file_put_back_is_noticed(
     ledger: Ledger, own: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    witness = Witness(ledger.numbers, 1.0)
+    rollback_detector = RollbackDetector(ledger.numbers, 1.0)
     first = await submit(ledger, user_id="ann")
     own.kill()
     shutil.copytree(own.folder / "appendonlydir", own.folder / "older")
     own.start()
     given = await claim(ledger, first)
     await submit(ledger, user_id="bob")
-    await witness.look()
+    await rollback_detector.look()
 
     own.kill()
     shutil.rmtree(own.folder / "appendonlydir")
     (own.folder / "older").rename(own.folder / "appendonlydir")
     own.start()
-    await witness.look()
+    await rollback_detector.look()
     again = await claim(ledger, first)
 
     [alarm] = _critical(caplog)
     assert "went back" in alarm
     assert int(again.fence) > int(given.fence), "no fence is given twice"
-    await witness.look()
+    await rollback_detector.look()
     assert len(_critical(caplog)) == 1
 
 
 async def test_a_ledger_that_goes_on_is_no_alarm(
     ledger: Ledger, own: Valkey, book: Book, caplog: pytest.LogCaptureFixture
 ) -> None:
-    witness = Witness(ledger.numbers, 1.0)
-    await witness.look()
+    rollback_detector = RollbackDetector(ledger.numbers, 1.0)
+    await rollback_detector.look()
     for _ in range(3):
         await submit(ledger)
-        await witness.look()
+        await rollback_detector.look()
     own.restart()
-    await witness.look()
+    await rollback_detector.look()
 
     assert not _critical(caplog)

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from afterword.producer import (
+    AuditEntry,
     DeadFilter,
     DeadLetter,
-    Deed,
     Discarded,
     Kind,
-    Pace,
     Plan,
-    Run,
-    RunState,
+    ReplayPace,
+    ReplayRun,
+    ReplayState,
 )
 from afterword.producer.admin.cost_estimate import Estimate
 from afterword.producer.cli.show import plain
-from afterword.shared.errors import Blame
+from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import Chosen
 from tests.conftest import ROOT
 from tests.packaging.blocks import examples
@@ -30,16 +30,25 @@ from tests.packaging.blocks import examples
 FREE = frozenset({"filter", "reasons", "outcomes", "told"})
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
-WANTED = DeadFilter(code="rejected", blame=Blame.THIS)
+WANTED = DeadFilter(code="rejected", fault=Fault.REQUEST)
 LETTER = DeadLetter(
-    "j", Kind.MEMORY, "t", "u", NOW, NOW, NOW, "c", "this", 1, 0, 0, "v", None, 1, 9
+    "j", Kind.MEMORY, "t", "u", NOW, NOW, NOW, "c", "request", 1, 0, 0, "v", None, 1, 9
 )
 PLAN = Plan(
-    WANTED, Pace(), (Chosen("j", Kind.MEMORY, 0),), 1, 0, 1, {}, Estimate(1, 0, 0, 0, 0.0, 0.1)
+    WANTED,
+    ReplayPace(),
+    (Chosen("j", Kind.MEMORY, 0),),
+    1,
+    0,
+    1,
+    {},
+    Estimate(1, 0, 0, 0, 0.0, 0.1),
 )
-RUN = Run("r", "by", NOW, NOW, WANTED.said(), Pace(), RunState.DONE, "", 12, canary_passed=True)
-DISCARDED = Discarded(RunState.DRY, 3)
-DEED = Deed("1-0", NOW, "by", "replay", "r", {})
+RUN = ReplayRun(
+    "r", "by", NOW, NOW, WANTED.said(), ReplayPace(), ReplayState.DONE, "", 12, canary_passed=True
+)
+DISCARDED = Discarded(ReplayState.DRY, 3)
+DEED = AuditEntry("1-0", NOW, "by", "replay", "r", {})
 
 
 def keys(value: Any) -> Any:
@@ -54,7 +63,7 @@ def keys(value: Any) -> Any:
 @pytest.mark.parametrize(
     ("place", "record"),
     list(enumerate([LETTER, RUN, PLAN, DISCARDED, DEED])),
-    ids=["letter", "run", "plan", "discarded", "deed"],
+    ids=["letter", "run", "plan", "discarded", "audit_entry"],
 )
 def test_a_record_has_the_keys_that_the_documents_show(place: int, record: object) -> None:
     shown = examples(ROOT / "docs/replay.md")
@@ -63,7 +72,7 @@ def test_a_record_has_the_keys_that_the_documents_show(place: int, record: objec
 
 
 def test_a_filter_is_told_alike_wherever_it_stands() -> None:
-    said = {"code": "rejected", "blame": "this"}
+    said = {"code": "rejected", "fault": "request"}
     assert plain(RUN)["filter"] == plain(PLAN)["filter"] == said
     assert [one["filter"] for one in examples(ROOT / "docs/replay.md") if "filter" in one] == [
         said, said,

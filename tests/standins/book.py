@@ -10,7 +10,7 @@ import redis
 
 from afterword.shared.contracts import ChatRequest, Reply, Timings, Usage
 from afterword.shared.hints import split_agenda
-from afterword.shared.ledger.dead_letter_records import Outcome
+from afterword.shared.ledger.dead_letter_records import ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim, LaneClaim
 from afterword.shared.names import Keys, lane_id, memory_key, queue_key, queue_prefix
@@ -81,7 +81,7 @@ async def take(ledger: Ledger, lane: str | None = None, *, most_turns: int = 20)
     return taken
 
 
-async def replay(ledger: Ledger, turn_id: str) -> Outcome:
+async def replay(ledger: Ledger, turn_id: str) -> ReplayOutcome:
     """Replay a dead letter as it is now, in a run of its own."""
     letter = await ledger.dead.letter(turn_id)
     return await ledger.dead.replay(letter.chosen, next(_tokens))

@@ -11,14 +11,14 @@ from itertools import chain, repeat
 from tests.standins import claude_wire as wire
 from tests.standins.stepserver import LAST_CHUNK, Cue, Step, chunk, head
 
-#: Seconds between two drops of `Fault.DRIP` or `Fault.PINGS`, unless the play says otherwise.
+#: Seconds between two drops of `DRIP` or `PINGS`, unless the play says otherwise.
 DRIP_S = 0.02
 
-#: How many pings `Fault.PINGS_A_WHILE` is.
+#: How many pings `ServerFault.PINGS_A_WHILE` is.
 PINGS = 20
 
 
-class Fault(StrEnum):
+class ServerFault(StrEnum):
     """What goes wrong; those below the line happen after `Play.at` events of the answer.
 
     An answer that is not streamed is one event: only `at=0` can happen to it.
@@ -53,7 +53,7 @@ class Play:
 
     `match` restricts it to requests whose body holds that text. `text=None` leaves the text to
     the stand-in's `reply` function; an empty one means a message without a text block. With
-    `hold` the answer waits until the test releases it, with `Fault.PAUSE` in its middle.
+    `hold` the answer waits until the test releases it, with `ServerFault.PAUSE` in its middle.
     """
 
     text: str | None = None
@@ -74,7 +74,7 @@ class Play:
     gap_s: float = 0.0
     hold: bool = False
 
-    fault: Fault | None = None
+    fault: ServerFault | None = None
     at: int = 3
 
     match: str | None = None
@@ -128,11 +128,11 @@ def _html(play: Play, call: Call) -> Iterator[Step]:
     yield from _framed([b"<html><body>Sign in to continue</body></html>"])
 
 
-_EARLY: dict[Fault | None, Callable[[Play, Call], Iterator[Step]]] = {
-    Fault.SILENCE: _silence,
-    Fault.CLOSE_FIRST: _close_first,
-    Fault.RESET_FIRST: _reset_first,
-    Fault.HTML: _html,
+_EARLY: dict[ServerFault | None, Callable[[Play, Call], Iterator[Step]]] = {
+    ServerFault.SILENCE: _silence,
+    ServerFault.CLOSE_FIRST: _close_first,
+    ServerFault.RESET_FIRST: _reset_first,
+    ServerFault.HTML: _html,
 }
 
 
@@ -167,7 +167,7 @@ def events(play: Play, call: Call) -> Iterator[Step]:
         yield first
         yield from chain.from_iterable((play.gap_s, event) for event in rest)
     yield from wire.message_end(play.stop_reason, usage)
-    if play.fault is Fault.LINGER:
+    if play.fault is ServerFault.LINGER:
         yield play.gap_s or math.inf
 
 
@@ -191,7 +191,7 @@ def _usage(play: Play, call: Call) -> wire.Json:
 def _blocks(play: Play, call: Call) -> Iterator[tuple[str, tuple[str, ...]]]:
     if play.thinking is not None:
         yield "thinking", (play.thinking,)
-    if play.fault is Fault.UNKNOWN_BLOCK:
+    if play.fault is ServerFault.UNKNOWN_BLOCK:
         yield "telepathy", ("not for you",)
     if call.text:
         yield "text", tuple(wire.pieces_of(call.text, play.deltas))
@@ -231,20 +231,26 @@ class _Moment:
 
 
 #: What is sent from the moment of a fault on.
-_LATE: dict[Fault | None, Callable[[_Moment], Iterable[Step]]] = {
-    Fault.TRUNCATE: lambda _: (),
-    Fault.CUT: lambda now: (now.half, Cue.CLOSE),
-    Fault.RESET: lambda now: (now.half, Cue.RESET),
-    Fault.STALL: lambda _: (math.inf,),
-    Fault.PAUSE: lambda now: now.after(Cue.HOLD),
-    Fault.PINGS: lambda now: now.forever(wire.PING),
-    Fault.PINGS_A_WHILE: lambda now: now.after(*(wire.PING, now.play.gap_s or DRIP_S) * PINGS),
-    Fault.DRIP: lambda now: now.forever(now.event),
-    Fault.ERROR_EVENT: lambda now: (wire.sse("error", now.play.error),),
-    Fault.BAD_JSON: lambda now: now.after(b'event: content_block_delta\ndata: {"type": "cont\n\n'),
-    Fault.BAD_UTF8: lambda now: now.after(b'event: content_block_delta\ndata: "\xff\xfe"\n\n'),
-    Fault.NO_OBJECT: lambda now: now.after(b"event: content_block_delta\ndata: [1, 2]\n\n"),
-    Fault.UNKNOWN_EVENT: lambda now: now.after(wire.sse("weather", {"type": "weather"})),
+_LATE: dict[ServerFault | None, Callable[[_Moment], Iterable[Step]]] = {
+    ServerFault.TRUNCATE: lambda _: (),
+    ServerFault.CUT: lambda now: (now.half, Cue.CLOSE),
+    ServerFault.RESET: lambda now: (now.half, Cue.RESET),
+    ServerFault.STALL: lambda _: (math.inf,),
+    ServerFault.PAUSE: lambda now: now.after(Cue.HOLD),
+    ServerFault.PINGS: lambda now: now.forever(wire.PING),
+    ServerFault.PINGS_A_WHILE: lambda now: now.after(
+        *(wire.PING, now.play.gap_s or DRIP_S) * PINGS
+    ),
+    ServerFault.DRIP: lambda now: now.forever(now.event),
+    ServerFault.ERROR_EVENT: lambda now: (wire.sse("error", now.play.error),),
+    ServerFault.BAD_JSON: lambda now: now.after(
+        b'event: content_block_delta\ndata: {"type": "cont\n\n'
+    ),
+    ServerFault.BAD_UTF8: lambda now: now.after(
+        b'event: content_block_delta\ndata: "\xff\xfe"\n\n'
+    ),
+    ServerFault.NO_OBJECT: lambda now: now.after(b"event: content_block_delta\ndata: [1, 2]\n\n"),
+    ServerFault.UNKNOWN_EVENT: lambda now: now.after(wire.sse("weather", {"type": "weather"})),
 }
 
 

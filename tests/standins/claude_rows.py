@@ -13,17 +13,17 @@ from typing import Any
 from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
-    Blame,
+    Fault,
     NoSuchModel,
+    ProviderError,
     RateLimited,
     Rejected,
     Unavailable,
-    Upstream,
 )
 from afterword.workers.adapters.claude.rate_limits import BUDGETS
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.retry_policy import Decision
-from tests.standins.claude_plays import Fault, Play
+from tests.standins.claude_plays import Play, ServerFault
 
 SECRET = "canary-secret"
 SHORT_S = 0.2
@@ -38,7 +38,7 @@ class Row:
 
     name: str
     play: Play
-    error: type[Upstream]
+    error: type[ProviderError]
     code: str
     retry_after_s: float | None = None
     limits: dict[str, float] = field(default_factory=dict)
@@ -68,7 +68,7 @@ RESET_S = 60.0
 
 def refusal(
     status: int,
-    error: type[Upstream],
+    error: type[ProviderError],
     code: str,
     name: str = "",
     retry_after_s: float | None = None,
@@ -80,16 +80,20 @@ def refusal(
     )
 
 
-def foreign(status: int, error: type[Upstream], code: str) -> Row:
+def foreign(status: int, error: type[ProviderError], code: str) -> Row:
     """Let a proxy answer in the API's place."""
     return Row(f"{status} of a proxy", Play(status=status, raw_body="<html>no"), error, code)
 
 
 def in_stream(
-    at: int, kind: str, error: type[Upstream], code: str, cause: str | None = None
+    at: int, kind: str, error: type[ProviderError], code: str, cause: str | None = None
 ) -> Row:
     play = Play(
-        fault=Fault.ERROR_EVENT, at=at, error_type=kind, error_code=cause, error_message=SECRET
+        fault=ServerFault.ERROR_EVENT,
+        at=at,
+        error_type=kind,
+        error_code=cause,
+        error_message=SECRET,
     )
     told = f"error event in a 200: {cause or kind}{VARIES}{at}"
     wait_s = RESET_S if error is RateLimited else None
@@ -97,7 +101,7 @@ def in_stream(
 
 
 def broken(
-    what: str, fault: Fault, at: int, error: type[Upstream], code: str, **limits: float
+    what: str, fault: ServerFault, at: int, error: type[ProviderError], code: str, **limits: float
 ) -> Row:
     play = Play(text="one two three four", deltas=4, fault=fault, at=at)
     return Row(f"{what}{VARIES}{at}", play, error, code, limits=limits)
@@ -207,7 +211,7 @@ PROXIES = [
         BadAnswer,
         "not_a_stream",
     ),
-    Row("200 with HTML", Play(fault=Fault.HTML), BadAnswer, "not_a_stream"),
+    Row("200 with HTML", Play(fault=ServerFault.HTML), BadAnswer, "not_a_stream"),
 ]
 
 STREAM_ERRORS = [
@@ -239,43 +243,79 @@ CUTS = [
     row
     for at in EVENTS
     for row in [
-        broken("stream ends cleanly before its end", Fault.TRUNCATE, at, BadAnswer, "truncated"),
-        broken("connection is closed in the middle", Fault.CUT, at, Unavailable, "cut"),
+        broken(
+            "stream ends cleanly before its end", ServerFault.TRUNCATE, at, BadAnswer, "truncated"
+        ),
+        broken("connection is closed in the middle", ServerFault.CUT, at, Unavailable, "cut"),
     ]
 ] + [
     Row("stop without a reason", Play(stop_reason=None), BadAnswer, "truncated"),
-    broken("connection is reset in the middle", Fault.RESET, 5, Unavailable, "cut"),
-    broken("broken JSON in the stream", Fault.BAD_JSON, 5, BadAnswer, "bad_event"),
-    broken("broken UTF-8 in the stream", Fault.BAD_UTF8, 5, BadAnswer, "bad_event"),
-    broken("an event that is none", Fault.NO_OBJECT, 5, BadAnswer, "bad_event"),
+    broken("connection is reset in the middle", ServerFault.RESET, 5, Unavailable, "cut"),
+    broken("broken JSON in the stream", ServerFault.BAD_JSON, 5, BadAnswer, "bad_event"),
+    broken("broken UTF-8 in the stream", ServerFault.BAD_UTF8, 5, BadAnswer, "bad_event"),
+    broken("an event that is none", ServerFault.NO_OBJECT, 5, BadAnswer, "bad_event"),
     broken(
-        "connection is closed before the answer", Fault.CLOSE_FIRST, 0, Unavailable, "unreachable"
+        "connection is closed before the answer",
+        ServerFault.CLOSE_FIRST,
+        0,
+        Unavailable,
+        "unreachable",
     ),
     broken(
-        "connection is reset before the answer", Fault.RESET_FIRST, 0, Unavailable, "unreachable"
+        "connection is reset before the answer",
+        ServerFault.RESET_FIRST,
+        0,
+        Unavailable,
+        "unreachable",
     ),
 ]
 
 SILENCES = [
-    broken("no first byte", Fault.SILENCE, 0, Unavailable, "no_first_event", first_event_s=SHORT_S),
     broken(
-        "head and no event", Fault.STALL, 0, Unavailable, "no_first_event", first_event_s=SHORT_S
+        "no first byte",
+        ServerFault.SILENCE,
+        0,
+        Unavailable,
+        "no_first_event",
+        first_event_s=SHORT_S,
     ),
     broken(
-        "pings and no event", Fault.PINGS, 0, Unavailable, "no_first_event", first_event_s=SHORT_S
+        "head and no event",
+        ServerFault.STALL,
+        0,
+        Unavailable,
+        "no_first_event",
+        first_event_s=SHORT_S,
     ),
-    broken("no first byte, ever", Fault.SILENCE, 0, Unavailable, "no_first_event", total_s=SHORT_S),
-    broken("silence before text", Fault.STALL, 2, Unavailable, "stalled", idle_s=SHORT_S),
-    broken("silence in text", Fault.STALL, 5, Unavailable, "stalled", idle_s=SHORT_S),
-    broken("pings only in text", Fault.PINGS, 5, Unavailable, "stalled", idle_s=SHORT_S),
+    broken(
+        "pings and no event",
+        ServerFault.PINGS,
+        0,
+        Unavailable,
+        "no_first_event",
+        first_event_s=SHORT_S,
+    ),
+    broken(
+        "no first byte, ever",
+        ServerFault.SILENCE,
+        0,
+        Unavailable,
+        "no_first_event",
+        total_s=SHORT_S,
+    ),
+    broken("silence before text", ServerFault.STALL, 2, Unavailable, "stalled", idle_s=SHORT_S),
+    broken("silence in text", ServerFault.STALL, 5, Unavailable, "stalled", idle_s=SHORT_S),
+    broken("pings only in text", ServerFault.PINGS, 5, Unavailable, "stalled", idle_s=SHORT_S),
     Row(
         "pings only before text (it may think)",
-        Play(fault=Fault.PINGS, at=2),
+        Play(fault=ServerFault.PINGS, at=2),
         BadAnswer,
         "too_slow",
         limits={"idle_s": SHORT_S, "total_s": 4 * SHORT_S},
     ),
-    broken("text that drips for ever", Fault.DRIP, 5, BadAnswer, "too_slow", total_s=2 * SHORT_S),
+    broken(
+        "text that drips for ever", ServerFault.DRIP, 5, BadAnswer, "too_slow", total_s=2 * SHORT_S
+    ),
 ]
 
 WITHOUT_TEXT = [
@@ -309,17 +349,17 @@ GOOD = [
     Good("refusal with text", Play(text="Warm.", stop_reason="refusal"), "Warm.", "refusal"),
     Good("refusal without text", Play(text="", stop_reason="refusal"), "", "refusal"),
     Good("thinking before text", Play(text="Warm.", thinking="hm")),
-    Good("event of an unknown type", Play(text="Warm.", fault=Fault.UNKNOWN_EVENT)),
-    Good("block of an unknown type", Play(text="Warm.", fault=Fault.UNKNOWN_BLOCK)),
-    Good("body that does not end", Play(text="Warm.", fault=Fault.LINGER)),
+    Good("event of an unknown type", Play(text="Warm.", fault=ServerFault.UNKNOWN_EVENT)),
+    Good("block of an unknown type", Play(text="Warm.", fault=ServerFault.UNKNOWN_BLOCK)),
+    Good("body that does not end", Play(text="Warm.", fault=ServerFault.LINGER)),
 ]
 
-_OURS = f"waits about {policy.OURS_PAUSE_S:g} s, for someone to mend it; no attempt is spent"
+_OURS = f"waits about {policy.OPERATOR_PAUSE_S:g} s, for someone to mend it; no attempt is spent"
 _DOES = {
-    (Blame.THEIRS, Decision.SNOOZE): "waits, longer each time; no attempt is spent",
-    (Blame.OURS, Decision.SNOOZE): _OURS,
-    (Blame.THIS, Decision.RETRY): "retried, up to `AFTERWORD_MAX_ATTEMPTS`",
-    (Blame.THIS, Decision.GIVE_UP): "not tried again",
+    (Fault.PROVIDER, Decision.SNOOZE): "waits, longer each time; no attempt is spent",
+    (Fault.OPERATOR, Decision.SNOOZE): _OURS,
+    (Fault.REQUEST, Decision.RETRY): "retried, up to `AFTERWORD_MAX_ATTEMPTS`",
+    (Fault.REQUEST, Decision.GIVE_UP): "not tried again",
 }
 _SEES = {
     Decision.SNOOZE: "the reply, later; `expired` after its TTL",
@@ -331,11 +371,11 @@ _SEES = {
 def told(row: Row) -> str:
     """Return the line of a failure in the documents."""
     verdict = policy.judge(row.error(row.code), attempt=1, most_attempts=3, tries=1, jitter=0)
-    does = _DOES[verdict.blame, verdict.decision]
+    does = _DOES[verdict.fault, verdict.decision]
     if row.retry_after_s:
         does += f"; at least {min(row.retry_after_s, policy.LONGEST_SNOOZE_S):g} s"
     sees = _SEES[verdict.decision].format(code=verdict.code)
-    return f"| {row.case} | `{row.code}` | {verdict.blame} | {does} | {sees} |"
+    return f"| {row.case} | `{row.code}` | {verdict.fault} | {does} | {sees} |"
 
 
 def told_good(good: Good) -> str:

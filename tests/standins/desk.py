@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from afterword.shared.errors import Upstream
+from afterword.shared.errors import ProviderError
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from afterword.workers.gate import Gatehouse
+from afterword.workers.gate import GateClient
 from afterword.workers.leases import Leases
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.lane import LaneKeeper
@@ -19,7 +19,7 @@ VERSION = "9.9.9"
 class Memories(FakeMemories):
     """A memory whose next call but one can be told to fail."""
 
-    def fail_second(self, verb: Verb, error: Upstream) -> None:
+    def fail_second(self, verb: Verb, error: ProviderError) -> None:
         self.hang(verb).released.set()
         self.fail(verb, error)
 
@@ -30,7 +30,7 @@ class Desk:
     def __init__(self, settings: Settings, ledger: Ledger, memories: Memories) -> None:
         self.memories = memories
         self.leases = Leases(ledger.jobs.renew, settings.lease_s)
-        self.gates = Gatehouse(ledger.gates)
+        self.gates = GateClient(ledger.gates)
         rememberer = Rememberer(settings, ledger.lanes, memories, self.leases, VERSION, self.gates)
         eraser = Eraser(ledger.erasures, memories, 30)
         self._keeper = LaneKeeper(ledger.lanes, self.leases, rememberer, eraser)

@@ -7,4 +7,4 @@ from tests.standins.pliable import app
 
 __all__ = ["app"]
 
-policy.OURS_PAUSE_S = 1.0
+policy.OPERATOR_PAUSE_S = 1.0

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 
 from tests.standins import claude_plays, mem0_plays
-from tests.standins.claude_plays import Fault
+from tests.standins.claude_plays import ServerFault
 from tests.standins.mem0_plays import HTML
 from tests.standins.stepserver import Cue
 
@@ -31,7 +31,9 @@ class Mischief:
 def _claude() -> dict[str, claude_plays.Play]:
     play = claude_plays.Play
     statuses = (400, 401, 402, 403, 404, 413, 429, 500, 502, 503, 504, 529)
-    found = {f"{fault} at {at}": play(fault=fault, at=at) for fault in Fault for at in (0, 3, 9)}
+    found = {
+        f"{fault} at {at}": play(fault=fault, at=at) for fault in ServerFault for at in (0, 3, 9)
+    }
     found |= {str(status): play(status=status) for status in statuses}
     found |= {f"stop {why}": play(stop_reason=why) for why in ("max_tokens", "refusal", None)}
     return found | {

@@ -16,7 +16,7 @@ _CHILD = """
 import asyncio, json, sys
 
 from afterword.shared.contracts import ChatRequest, Reply
-from afterword.shared.errors import AfterwordError, Blame
+from afterword.shared.errors import AfterwordError, Fault
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.settings import Settings
@@ -77,7 +77,7 @@ async def settle(ledger, lane, turn, outcome):
 
 
 async def bury(ledger, lane, turn):
-    await ledger.lanes.bury(lanes[lane], turn, "rejected", Blame.THIS, "0.1.0")
+    await ledger.lanes.bury(lanes[lane], turn, "rejected", Fault.REQUEST, "0.1.0")
 
 
 async def release(ledger, lane):

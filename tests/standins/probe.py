@@ -37,7 +37,7 @@ taskpool.PATIENCE_S = float(os.environ.get("PROBE_PATIENCE_S", taskpool.PATIENCE
 
 
 class Probe:
-    """Runs jobs named `<instrument>:<anything>`, and a lane by noting its name."""
+    """ReplayRuns jobs named `<instrument>:<anything>`, and a lane by noting its name."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

@@ -31,7 +31,7 @@ class Unhurried(Mem0StandIn):
 
 
 class Providers:
-    """Runs both; read what they saw when nothing is under way."""
+    """ReplayRuns both; read what they saw when nothing is under way."""
 
     def __init__(self, *, extraction_s: float = 0.1) -> None:
         self.claude = ClaudeStandIn()

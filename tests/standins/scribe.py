@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Self
 
-from afterword.shared.errors import Blame
+from afterword.shared.errors import Fault
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.lifecycle import TurnState
@@ -42,7 +42,7 @@ class Scribe:
     async def _write(self, claim: LaneClaim, turn_id: str) -> None:
         await self._ledger.lanes.begin(claim, turn_id)
         if self.rejects(turn_id):
-            await self._ledger.lanes.bury(claim, turn_id, "rejected", Blame.THIS, "0.1.0")
+            await self._ledger.lanes.bury(claim, turn_id, "rejected", Fault.REQUEST, "0.1.0")
         else:
             self.added[turn_id] += 1
             await self._ledger.lanes.settle(claim, turn_id, TurnState.STORED)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from afterword.producer import Job, JobFailed, Operator, Producer, Reply, RunState, TurnState
+from afterword.producer import Job, JobFailed, Operator, Producer, ReplayState, Reply, TurnState
 from tests.conftest import ROOT
 from tests.packaging.blocks import examples
 from tests.standins.book import Book
@@ -95,7 +95,7 @@ def begun(fleet: Fleet, looked_at: int) -> str:
 
         def run() -> str:
             newest = operator.runs(1)
-            far = newest and newest[0].state is RunState.RUNNING
+            far = newest and newest[0].state is ReplayState.RUNNING
             return newest[0].id if far and newest[0].letters - newest[0].left >= looked_at else ""
 
         return wait_until(run, "the run is half way", SETTLED_S)
@@ -122,14 +122,14 @@ def test_letters_are_listed_and_exported_without_and_shown_with_their_content(
 
 
 def test_every_command_takes_the_same_filters(fleet: Fleet, letters: list[Job]) -> None:
-    one = ("--user", "u3", "--kind", "memory", "--class", "this", "--code", "REJECTED")
+    one = ("--user", "u3", "--kind", "memory", "--fault", "request", "--code", "REJECTED")
     assert [row["id"] for row in listed(fleet, *one)] == [letters[3].id]
     assert listed(fleet, "--user", "u") == []
     assert listed(fleet, "--tenant", "another") == []
-    assert {row["blame"] for row in listed(fleet)} == {"this"}, "it is shown as it is asked for"
+    assert {row["fault"] for row in listed(fleet)} == {"request"}, "it is shown as it is asked for"
     plan = json.loads(fleet.afterword("dead", "replay", *one, "--json").stdout)
     assert plan.keys() == {*RUN, "plan"}
-    assert (plan["state"], plan["left"], plan["filter"]["blame"]) == ("dry", 1, "this")
+    assert (plan["state"], plan["left"], plan["filter"]["fault"]) == ("dry", 1, "request")
     assert (plan["plan"]["turns"], plan["plan"]["estimate"]["cost_usd"]) == (1, 0)
     dry = json.loads(fleet.afterword("dead", "discard", *one, "--json").stdout)
     assert dry == {"state": "dry", "letters": 1, "discarded": 0, "refused": 0}
@@ -178,9 +178,9 @@ def test_a_run_stores_each_turn_once_and_the_audit_knows_who(
     assert {**runs[0], "plan": run["plan"]} == {**run, "seen_at": runs[0]["seen_at"]}
     assert [rows(fleet, job) for job in letters] == [1] * 5
     assert listed(fleet) == []
-    deeds = json.loads(fleet.afterword("audit", "--json").stdout)[:2]
-    assert [one.keys() for one in deeds] == [DEED.keys()] * 2
-    assert [(one["what"], one["by"], one["run"]) for one in deeds] == [
+    audit_entries = json.loads(fleet.afterword("audit", "--json").stdout)[:2]
+    assert [one.keys() for one in audit_entries] == [DEED.keys()] * 2
+    assert [(one["what"], one["by"], one["run"]) for one in audit_entries] == [
         ("done", "olga", run["id"]),
         ("replay", "olga", run["id"]),
     ]

@@ -15,7 +15,7 @@ import pytest
 from afterword.workers.local_stack import process as module
 from afterword.workers.local_stack.client_socket import StackFailed
 from afterword.workers.local_stack.data_dir import Folder
-from afterword.workers.local_stack.process import Keeper, Part
+from afterword.workers.local_stack.process import Part, SupervisedProcess
 from tests.standins.processes import alive
 from tests.standins.waiting import until
 
@@ -47,7 +47,7 @@ class Watched:
         command = (sys.executable, "-S", "-c", program)
         part = Part("part", command, dict(os.environ), ready, ready_within_s, stop_within_s)
         self.told: list[tuple[str, str | None]] = []
-        self.keeper = Keeper(
+        self.keeper = SupervisedProcess(
             part, Folder.open(root), lambda _, state, detail: self.told.append((state, detail))
         )
 

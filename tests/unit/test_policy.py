@@ -9,17 +9,17 @@ from hypothesis import strategies as st
 from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
-    Blame,
+    Fault,
+    ProviderError,
     RateLimited,
     Rejected,
     Unavailable,
-    Upstream,
 )
 from afterword.workers.rules.retry_policy import (
     FIRST_PAUSE_S,
     LONGEST_PAUSE_S,
     LONGEST_SNOOZE_S,
-    OURS_PAUSE_S,
+    OPERATOR_PAUSE_S,
     Decision,
     Verdict,
     follow_pause_s,
@@ -42,13 +42,13 @@ def judged(error: Exception, attempt: int = 1, most: int = 3, tries: int = 1) ->
     jitter=JITTER,
 )
 def test_theirs_and_ours_are_snoozed_for_ever(
-    error: Upstream, attempt: int, tries: int, jitter: float
+    error: ProviderError, attempt: int, tries: int, jitter: float
 ) -> None:
     """I14: outages are nobody's fault."""
     verdict = judge(error, attempt=attempt, most_attempts=3, tries=tries, jitter=jitter)
 
     assert (verdict.decision, verdict.code) == (Decision.SNOOZE, error.code)
-    assert verdict.blame is error.blame
+    assert verdict.fault is error.fault
     assert 0 < verdict.delay_s <= LONGEST_SNOOZE_S
 
 
@@ -62,7 +62,7 @@ def test_what_another_try_may_mend_is_retried_and_then_given_up(error: Exception
 def test_what_no_try_can_mend_is_given_up_at_once() -> None:
     verdict = judged(Rejected("too_large"))
 
-    assert verdict == Verdict(Decision.GIVE_UP, "too_large", Blame.THIS)
+    assert verdict == Verdict(Decision.GIVE_UP, "too_large", Fault.REQUEST)
 
 
 def test_an_error_that_nobody_knows_gives_away_nothing() -> None:
@@ -85,7 +85,7 @@ def test_what_is_ours_waits_for_a_person(jitter: float) -> None:
     error = AccessDenied("revoked")
     verdict = judge(error, attempt=1, most_attempts=3, tries=1, jitter=jitter)
 
-    assert OURS_PAUSE_S <= verdict.delay_s <= OURS_PAUSE_S * 1.1
+    assert OPERATOR_PAUSE_S <= verdict.delay_s <= OPERATOR_PAUSE_S * 1.1
 
 
 @given(tries=TRIES, jitter=JITTER)

@@ -9,10 +9,10 @@ from typing import cast
 
 import pytest
 
-from afterword.shared.errors import AccessDenied, Rejected, Unavailable, Upstream
+from afterword.shared.errors import AccessDenied, ProviderError, Rejected, Unavailable
 from afterword.shared.ledger.gates import Gates
-from afterword.shared.ledger.records import GateState, Outcome, Stand
-from afterword.workers.gate import LOOK_S, Gatehouse
+from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState
+from afterword.workers.gate import LOOK_S, GateClient
 from afterword.workers.ports import Recalled
 from afterword.workers.replies.recall import OFF, QUERY_CHARACTERS, UNAVAILABLE, Recaller, as_used
 from tests.fakes.gates import FakeGates
@@ -50,7 +50,7 @@ def recaller(
     clock: Clock | None = None,
     gates: FakeGates | None = None,
 ) -> Recaller:
-    house = Gatehouse(cast("Gates", gates or FakeGates()), clock or Clock())
+    house = GateClient(cast("Gates", gates or FakeGates()), clock or Clock())
     return Recaller(
         memories,
         house,
@@ -104,7 +104,7 @@ async def test_no_more_rows_than_asked_for_are_taken(memories: FakeMemories) -> 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), AccessDenied("revoked"), Rejected("bad")])
 async def test_a_memory_that_fails_is_unavailable_and_raises_nothing(
-    memories: FakeMemories, error: Upstream, caplog: pytest.LogCaptureFixture
+    memories: FakeMemories, error: ProviderError, caplog: pytest.LogCaptureFixture
 ) -> None:
     memories.fail("search", error)
 
@@ -145,10 +145,10 @@ async def test_a_memory_behind_a_shut_gate_is_not_asked_and_costs_nothing(
     assert len(gates.asked) == 1, "one looks in for the whole process"
 
     clock.now += LOOK_S
-    gates.stand = Stand(GateState.SHUT, canary=True)
+    gates.stand = GateDecision(GateState.SHUT, canary=True)
     assert await names(asked) == []
     await asked._gates.settle()
-    assert gates.told[-1].outcome is Outcome.WORKED
+    assert gates.told[-1].outcome is CallOutcome.WORKED
     assert await names(asked) == []
 
 
@@ -159,7 +159,7 @@ async def test_a_memory_that_hangs_is_a_failure_of_its_gate(memories: FakeMemori
 
     assert await names(asked) is None
     await asked._gates.settle()
-    assert [report.outcome for report in gates.told] == [Outcome.FAILED]
+    assert [report.outcome for report in gates.told] == [CallOutcome.FAILED]
 
 
 async def test_what_memory_refuses_says_nothing_of_its_gate(memories: FakeMemories) -> None:
@@ -175,7 +175,7 @@ async def test_what_memory_refuses_says_nothing_of_its_gate(memories: FakeMemori
 
 async def test_a_gate_that_hangs_costs_the_budget_and_no_more(memories: FakeMemories) -> None:
     class Hanging(FakeGates):
-        async def ask(self, name: str, token: str, *, canary_s: float) -> Stand:
+        async def ask(self, name: str, token: str, *, canary_s: float) -> GateDecision:
             await asyncio.Event().wait()
             raise AssertionError
 

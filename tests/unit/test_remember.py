@@ -11,11 +11,11 @@ import pytest
 from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
-    Blame,
+    Fault,
+    ProviderError,
     RateLimited,
     Rejected,
     Unavailable,
-    Upstream,
 )
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import GateState
@@ -25,7 +25,7 @@ from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER
 from afterword.workers.memories import lane
 from afterword.workers.ports import Added, Kept, Recalled, Turn
-from afterword.workers.rules.retry_policy import FOLLOW_S, LONGEST_PAUSE_S, OURS_PAUSE_S
+from afterword.workers.rules.retry_policy import FOLLOW_S, LONGEST_PAUSE_S, OPERATOR_PAUSE_S
 from tests.standins.book import Book, answer, claim, lane_of, reply_to, submit, take
 from tests.standins.desk import VERSION, Desk, Memories
 from tests.standins.waiting import until
@@ -170,7 +170,7 @@ async def test_an_add_under_way_spends_no_attempt(
 
 @pytest.mark.parametrize("error", [Unavailable("down"), AccessDenied("key_revoked")])
 async def test_an_add_that_cannot_be_asked_after_is_not_made_again(
-    settings: Settings, ledger: Ledger, book: Book, error: Upstream
+    settings: Settings, ledger: Ledger, book: Book, error: ProviderError
 ) -> None:
     desk = Desk(settings, ledger, Memories(polls=1))
     turn_id = await answer(ledger, "I prefer Celsius.")
@@ -310,7 +310,7 @@ async def test_what_was_not_stored_after_all_is_added(
     "error", [Unavailable("down"), RateLimited("rate_limited"), BadAnswer("garbled")]
 )
 async def test_a_look_that_fails_leaves_the_outcome_unknown(
-    desk: Desk, ledger: Ledger, book: Book, error: Upstream
+    desk: Desk, ledger: Ledger, book: Book, error: ProviderError
 ) -> None:
     turn_id = await answer(ledger, "I prefer Celsius.")
     desk.memories.fail_after("add", Unavailable("cut", unknown_outcome=True))
@@ -351,7 +351,7 @@ async def test_a_turn_that_crashed_too_often_is_buried_and_the_lane_goes_on(
     await desk.write()
 
     letter = await ledger.dead.letter(poison)
-    assert (letter.code, letter.blame) == ("crashed_too_often", Blame.THIS)
+    assert (letter.code, letter.fault) == ("crashed_too_often", Fault.REQUEST)
     assert desk.memories.turns(ANN) == [after]
     assert poison not in {call.about for call in desk.memories.calls}
 
@@ -489,7 +489,7 @@ async def test_what_is_ours_pauses_the_lane_and_spends_nothing(
 
     await desk.write()
 
-    assert book.waits_s(lane_of()) == pytest.approx(OURS_PAUSE_S * 1.05, rel=0.06)
+    assert book.waits_s(lane_of()) == pytest.approx(OPERATOR_PAUSE_S * 1.05, rel=0.06)
     book.make_due(lane_of())
     assert (await take(ledger)).turns[0].attempts == 0
 
@@ -507,7 +507,7 @@ async def test_a_bad_answer_is_retried_with_growing_pauses_and_then_buried(
     await desk.write()
 
     letter = await ledger.dead.letter(turn_id)
-    assert (letter.code, letter.blame) == ("garbled", Blame.THIS)
+    assert (letter.code, letter.fault) == ("garbled", Fault.REQUEST)
     assert (letter.attempts, letter.worker_version) == (settings.max_write_attempts, VERSION)
 
 
@@ -550,7 +550,7 @@ async def test_nothing_that_was_said_is_logged(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     await answer(ledger, f"I like {SECRET}.")
-    errors: list[Upstream] = [Unavailable("down"), BadAnswer("garbled"), Rejected("too_large")]
+    errors: list[ProviderError] = [Unavailable("down"), BadAnswer("garbled"), Rejected("too_large")]
     for error in errors:
         desk.memories.fail("add", error)
         await desk.write()

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from afterword.shared.errors import BadAnswer, Rejected, Unavailable, Upstream
+from afterword.shared.errors import BadAnswer, ProviderError, Rejected, Unavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import memory_key
@@ -29,7 +29,7 @@ POISON = "poison"
 class Picky(Memories):
     """A memory that fails at one message, alone or among others."""
 
-    def __init__(self, error: Upstream, polls: int = 0) -> None:
+    def __init__(self, error: ProviderError, polls: int = 0) -> None:
         super().__init__(polls=polls, takes_batches=True)
         self._error = error
 
@@ -223,7 +223,7 @@ async def test_a_stop_gives_the_batch_back_as_it_was(
 )
 @pytest.mark.parametrize("place", [0, 1, 2])
 async def test_a_poison_turn_is_the_only_one_that_is_buried(
-    settings: Settings, ledger: Ledger, book: Book, error: Upstream, place: int
+    settings: Settings, ledger: Ledger, book: Book, error: ProviderError, place: int
 ) -> None:
     desk = Desk(settings, ledger, Picky(error))
     said = ["a", "b", "c"]

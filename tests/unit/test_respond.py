@@ -16,24 +16,24 @@ from afterword.shared.errors import (
     BadAnswer,
     LedgerUnavailable,
     NoSuchModel,
+    ProviderError,
     RateLimited,
     Rejected,
     Unavailable,
-    Upstream,
 )
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import GateState, Stand
+from afterword.shared.ledger.records import GateDecision, GateState
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
-from afterword.workers.gate import RECALL, Gatehouse, gate_of
+from afterword.workers.gate import RECALL, GateClient, gate_of
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Answer, Memories, Prompt, Recalled, Turn
 from afterword.workers.replies import prompt as prompts
 from afterword.workers.replies.model_call import Asker
 from afterword.workers.replies.recall import Recaller
 from afterword.workers.replies.respond import Responder
-from afterword.workers.rules.retry_policy import OURS_PAUSE_S
+from afterword.workers.rules.retry_policy import OPERATOR_PAUSE_S
 from tests.fakes.memory import FakeMemories
 from tests.fakes.model import FakeModel
 from tests.standins.book import Book, answer, claim, lane_of, replay, submit
@@ -55,7 +55,7 @@ class Desk:
         self.model = FakeModel()
         self.leases = Leases(ledger.jobs.renew, settings.lease_s)
         budget_s = recall.get("budget_s", 5.0)
-        self.gates = Gatehouse(ledger.gates)
+        self.gates = GateClient(ledger.gates)
         recaller = Recaller(memories, self.gates, budget_s=budget_s, limit=5, least_score=0.0)
         asker = Asker(settings, self.model, self.gates)
         self.responder = Responder(settings, ledger.jobs, asker, recaller, self.leases, b"tag key")
@@ -274,11 +274,11 @@ async def test_a_memory_of_another_user_never_reaches_the_model(
     [
         (Unavailable("overloaded"), 0.4, 1.1),
         (RateLimited("rate_limited", retry_after_s=30), 29, 31),
-        (AccessDenied("key_revoked"), OURS_PAUSE_S - 1, OURS_PAUSE_S * 1.1 + 1),
+        (AccessDenied("key_revoked"), OPERATOR_PAUSE_S - 1, OPERATOR_PAUSE_S * 1.1 + 1),
     ],
 )
 async def test_theirs_and_ours_wait_and_spend_no_attempt(
-    desk: Desk, ledger: Ledger, book: Book, error: Upstream, least_s: float, most_s: float
+    desk: Desk, ledger: Ledger, book: Book, error: ProviderError, least_s: float, most_s: float
 ) -> None:
     desk.model.fails(error)
     job_id = await submit(ledger)
@@ -391,7 +391,7 @@ def asked(desk: Desk) -> list[str]:
     "error", [Unavailable("overloaded"), RateLimited("rate_limited"), AccessDenied("key_refused")]
 )
 async def test_the_next_model_answers_within_the_same_attempt(
-    relay: Desk, ledger: Ledger, error: Upstream
+    relay: Desk, ledger: Ledger, error: ProviderError
 ) -> None:
     for _ in range(2):
         relay.model.fails(error)
@@ -412,7 +412,7 @@ async def test_a_model_that_is_gone_is_ours_to_mend_if_others_can_answer(
         assert (await replied(relay, ledger)).model == "second"
     assert asked(relay) == ["first", "second", "second"], "it is not asked for each job"
     (shut,) = [line for line in caplog.records if line.levelno == logging.ERROR]
-    assert shut.getMessage() == "gate claude/first is shut: not_found (ours)"
+    assert shut.getMessage() == "gate claude/first is shut: not_found (operator)"
 
     for _ in range(2):
         relay.model.fails(NoSuchModel("not_found"))
@@ -488,7 +488,7 @@ async def test_nobody_stands_in_once_something_was_said(relay: Desk, ledger: Led
 
 @pytest.mark.parametrize("error", [Rejected("too_large"), BadAnswer("truncated")])
 async def test_nobody_stands_in_for_what_is_this_ones(
-    relay: Desk, ledger: Ledger, error: Upstream
+    relay: Desk, ledger: Ledger, error: ProviderError
 ) -> None:
     relay.model.fails(error)
 
@@ -571,7 +571,7 @@ async def test_an_answer_that_uses_the_budget_up_is_the_last_for_a_while(
 async def test_without_word_from_the_gates_replies_go_on(
     desk: Desk, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
-    async def broken(*_: object, **__: object) -> Stand:
+    async def broken(*_: object, **__: object) -> GateDecision:
         raise LedgerUnavailable("away")
 
     monkeypatch.setattr(ledger.gates, "ask", broken)

@@ -17,9 +17,9 @@ from afterword.shared.errors import (
     BadAnswer,
     IllegalStep,
     Misconfigured,
+    ProviderError,
     Rejected,
     Unavailable,
-    Upstream,
 )
 from afterword.workers.adapters.mem0.open_source import SelfHosted
 from afterword.workers.ports import Kept, Turn
@@ -221,7 +221,7 @@ def sqlite_error(code: int, kind: type[sqlite3.Error] = sqlite3.OperationalError
     return error
 
 
-FAILURES: list[tuple[Exception, type[Upstream], str]] = [
+FAILURES: list[tuple[Exception, type[ProviderError], str]] = [
     (sqlite_error(sqlite3.SQLITE_BUSY), Unavailable, "store_busy"),
     (sqlite_error(sqlite3.SQLITE_BUSY_SNAPSHOT), Unavailable, "store_busy"),
     (sqlite_error(sqlite3.SQLITE_LOCKED), Unavailable, "store_busy"),
@@ -245,7 +245,7 @@ async def test_every_failure_is_one_of_ours_and_repeats_nothing(
     mem0: Mem0,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
-    kind: type[Upstream],
+    kind: type[ProviderError],
     code: str,
 ) -> None:
     mem0.error = error

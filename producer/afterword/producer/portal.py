@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class Portal:
-    """Runs coroutines on a loop of its own thread and hands back what they return."""
+    """ReplayRuns coroutines on a loop of its own thread and hands back what they return."""
 
     def __init__(self) -> None:
         """Start the thread."""

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Self
 
 
-class Closing(ABC):
+class Closeable(ABC):
     """Closes itself at the end of a `with`."""
 
     @abstractmethod
@@ -22,7 +22,7 @@ class Closing(ABC):
         self.close()
 
 
-class AsyncClosing(ABC):
+class AsyncCloseable(ABC):
     """Closes itself at the end of an `async with`."""
 
     @abstractmethod

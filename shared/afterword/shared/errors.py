@@ -15,10 +15,10 @@
     ├─ JobFailed(code)               the job has ended without a reply
     ├─ LeaseLost                     someone newer owns it; write nothing, stop the call
     ├─ IllegalStep                   a bug: a record was asked to do what it cannot
-    └─ Upstream(blame)               Claude or mem0 did not give what was asked
-       ├─ Unavailable · RateLimited  theirs: nobody's attempt is spent
-       ├─ AccessDenied               ours: key revoked, quota spent, bad configuration
-       └─ Rejected · BadAnswer       this: fail or bury it, let the next one go on
+    └─ ProviderError(blame)               Claude or mem0 did not give what was asked
+       ├─ Unavailable · RateLimited  provider: nobody's attempt is spent
+       ├─ AccessDenied               operator: key revoked, quota spent, bad configuration
+       └─ Rejected · BadAnswer       request: fail or bury it, let the next one go on
 
 No text of an error carries content: not a prompt, reply, memory or key (promise I11).
 """
@@ -119,27 +119,22 @@ class IllegalStep(AfterwordError):
     """A record was asked for a step its state does not allow."""
 
 
-class Blame(StrEnum):
-    """Whose failure it is; the only thing the policy looks at besides the attempt."""
+class Fault(StrEnum):
+    """Who has to act on a failure: the provider, the operator, or whoever made the request."""
 
-    THEIRS = "theirs"
-    OURS = "ours"
-    THIS = "this"
-
-    @classmethod
-    def _missing_(cls, value: object) -> Blame | None:
-        """Read what the first records said."""
-        return cls.THIS if value == "this one's" else None
+    PROVIDER = "provider"
+    OPERATOR = "operator"
+    REQUEST = "request"
 
 
-class Upstream(AfterwordError):
+class ProviderError(AfterwordError):
     """Claude or mem0 did not give what was asked.
 
     `code` is a short fixed word for the ledger, `request_id` the provider's own, and
     `unknown_outcome` is true when the call may have taken effect all the same.
     """
 
-    blame = Blame.THEIRS
+    fault = Fault.PROVIDER
 
     def __init__(
         self,
@@ -156,31 +151,31 @@ class Upstream(AfterwordError):
         self.unknown_outcome = unknown_outcome
 
 
-class Unavailable(Upstream):
+class Unavailable(ProviderError):
     """The provider is down, overloaded, unreachable or too slow."""
 
 
-class RateLimited(Upstream):
+class RateLimited(ProviderError):
     """The provider asked us to wait."""
 
 
-class AccessDenied(Upstream):
+class AccessDenied(ProviderError):
     """The provider refuses our key, our account or our configuration."""
 
-    blame = Blame.OURS
+    fault = Fault.OPERATOR
 
 
-class Rejected(Upstream):
+class Rejected(ProviderError):
     """The provider refuses this one request; sending it again cannot help."""
 
-    blame = Blame.THIS
+    fault = Fault.REQUEST
 
 
 class NoSuchModel(Rejected):
     """The provider does not have the model: it is misspelt, retired or not for us."""
 
 
-class BadAnswer(Upstream):
+class BadAnswer(ProviderError):
     """The provider's answer is cut short or not what it should be; again may help."""
 
-    blame = Blame.THIS
+    fault = Fault.REQUEST

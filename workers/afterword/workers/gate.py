@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from afterword.shared.errors import AccessDenied, BadAnswer, Blame, RateLimited, Upstream
+from afterword.shared.errors import AccessDenied, BadAnswer, Fault, ProviderError, RateLimited
 from afterword.shared.ledger.gates import Gates
-from afterword.shared.ledger.records import GateState, Outcome, Report, Stand
+from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState, Report
 from afterword.workers.rules import retry_policy as policy
 
 logger = logging.getLogger(__name__)
@@ -43,10 +43,10 @@ def gate_of(model: str) -> str:
 class GateShut(Exception):
     """A provider is not to be asked; `comeback_s` is this asker's own time to come back."""
 
-    def __init__(self, name: str, comeback_s: float, code: str) -> None:
+    def __init__(self, name: str, retry_after_s: float, code: str) -> None:
         super().__init__(f"the gate {name} is shut: {code}")
         self.name = name
-        self.comeback_s = comeback_s
+        self.retry_after_s = retry_after_s
         self.code = code
 
 
@@ -58,7 +58,7 @@ class _View:
     look_at: float = 0.0
 
 
-class Gatehouse:
+class GateClient:
     """Asks at the gates and remembers how they stood: one that is open costs no command."""
 
     def __init__(self, gates: Gates, clock: Callable[[], float] = time.monotonic) -> None:
@@ -69,22 +69,22 @@ class Gatehouse:
         self._worked: set[str] = set()
         self._telling: set[asyncio.Task[object]] = set()
 
-    async def ask(self, name: str, *, canary_s: float) -> Passage:
+    async def ask(self, name: str, *, canary_s: float) -> Permit:
         """Let pass, or raise `GateShut`; a canary has `canary_s` to say how it went."""
         token = secrets.token_hex(8)
         view = self._views.get(name)
         if view is None or view.state is GateState.DOUBTED:
-            return Passage(self, name, token)
+            return Permit(self, name, token)
         lease_s = min(canary_s, LEASE_S)
         stand = await self._stand(name, self._gates.ask(name, token, canary_s=lease_s))
         if stand is not None and stand.canary:
-            return Passage(self, name, token, self._keep(name, token, canary_s))
+            return Permit(self, name, token, self._keep(name, token, canary_s))
         if stand is None or stand.state is not GateState.SHUT:
-            return Passage(self, name, token)
+            return Permit(self, name, token)
         view.look_at = self._clock() + LOOK_S
-        raise GateShut(name, stand.comeback_s, stand.code)
+        raise GateShut(name, stand.retry_after_s, stand.code)
 
-    async def look(self, name: str, *, canary_s: float) -> Passage:
+    async def look(self, name: str, *, canary_s: float) -> Permit:
         """Do the same for someone who does not come back, mostly without asking Redis."""
         view = self._views.get(name)
         if view is not None and self._clock() < view.look_at:
@@ -108,7 +108,7 @@ class Gatehouse:
 
     async def tell(self, name: str, token: str, report: Report) -> GateShut | None:
         """Report to a gate; return when to come back if it is shut now."""
-        worked = name in self._worked and report.outcome is not Outcome.LEFT
+        worked = name in self._worked and report.outcome is not CallOutcome.LEFT
         if worked:
             self._worked.discard(name)
         full = replace(report, worked=worked)
@@ -117,7 +117,7 @@ class Gatehouse:
             return None
         if stand.news:
             _announce(name, full)
-        return GateShut(name, stand.comeback_s, stand.code)
+        return GateShut(name, stand.retry_after_s, stand.code)
 
     def spawn(self, telling: Coroutine[object, object, object]) -> None:
         """Let a report go its way while its asker goes on."""
@@ -139,7 +139,7 @@ class Gatehouse:
                     stand = await self._stand(name, self._gates.ask(name, token, canary_s=LEASE_S))
                     still = stand is None or stand.canary
 
-    async def _stand(self, name: str, asked: Awaitable[Stand]) -> Stand | None:
+    async def _stand(self, name: str, asked: Awaitable[GateDecision]) -> GateDecision | None:
         """Return how a gate stands; None, and nothing learnt, if that cannot be told in time."""
         try:
             async with asyncio.timeout(PATIENCE_S):
@@ -160,54 +160,54 @@ class Gatehouse:
         view.state = state
 
 
-class Passage:
+class Permit:
     """The right to ask a provider once; its holder says what came of it."""
 
     def __init__(
         self,
-        gatehouse: Gatehouse,
+        gate_client: GateClient,
         name: str,
         token: str,
         keeping: Coroutine[object, object, None] | None = None,
     ) -> None:
         """Take what keeps the gate meanwhile, if this is for the canary."""
-        self._gatehouse = gatehouse
+        self._gate_client = gate_client
         self._name = name
         self._token = token
         self._keeping = asyncio.create_task(keeping) if keeping else None
 
     def worked(self, pause_s: float = 0.0) -> None:
         """Say that the provider answers, and for how long it asks to be left alone now."""
-        wanted = self._gatehouse.takes_note(self._name) or self._canary
+        wanted = self._gate_client.takes_note(self._name) or self._canary
         if pause_s > 0:
-            self._spawn(Report(Outcome.SHUT, BUDGET, pause_s=_capped(pause_s)))
+            self._spawn(Report(CallOutcome.SHUT, BUDGET, pause_s=_capped(pause_s)))
         elif wanted:
-            self._spawn(Report(Outcome.WORKED))
+            self._spawn(Report(CallOutcome.WORKED))
 
-    async def failed(self, error: Upstream) -> GateShut | None:
+    async def failed(self, error: ProviderError) -> GateShut | None:
         """Say what went wrong; return when to come back if the gate is shut now."""
         report = self._judged(error)
         return await self._told(report) if report else None
 
-    def left(self, error: Upstream | None = None) -> None:
+    def left(self, error: ProviderError | None = None) -> None:
         """Say what went wrong, if anything, and do not wait; another one may be the canary."""
-        report = self._judged(error) if error else Report(Outcome.LEFT)
+        report = self._judged(error) if error else Report(CallOutcome.LEFT)
         if report and (error or self._canary):
             self._spawn(report)
 
-    def _judged(self, error: Upstream) -> Report | None:
+    def _judged(self, error: ProviderError) -> Report | None:
         """Return what a failure says of the provider; None if nothing that concerns its gate."""
         match error:
             case BadAnswer():
-                return Report(Outcome.FAILED, error.code) if self._canary else None
+                return Report(CallOutcome.FAILED, error.code) if self._canary else None
             case AccessDenied():
-                return Report(Outcome.SHUT, error.code, Blame.OURS, policy.OURS_PAUSE_S)
+                return Report(CallOutcome.SHUT, error.code, Fault.OPERATOR, policy.OPERATOR_PAUSE_S)
             case RateLimited():
-                return Report(Outcome.SHUT, error.code, pause_s=_capped(error.retry_after_s))
-            case _ if error.blame is Blame.THEIRS:
-                return Report(Outcome.FAILED, error.code, pause_s=_capped(error.retry_after_s))
+                return Report(CallOutcome.SHUT, error.code, pause_s=_capped(error.retry_after_s))
+            case _ if error.fault is Fault.PROVIDER:
+                return Report(CallOutcome.FAILED, error.code, pause_s=_capped(error.retry_after_s))
             case _:  # it answers: it has refused this one request
-                return Report(Outcome.WORKED) if self._canary else None
+                return Report(CallOutcome.WORKED) if self._canary else None
 
     @property
     def _canary(self) -> bool:
@@ -221,11 +221,11 @@ class Passage:
 
     def _spawn(self, report: Report) -> None:
         self._sing()
-        self._gatehouse.spawn(self._told(report))
+        self._gate_client.spawn(self._told(report))
 
     async def _told(self, report: Report) -> GateShut | None:
         self._sing()
-        return await self._gatehouse.tell(self._name, self._token, report)
+        return await self._gate_client.tell(self._name, self._token, report)
 
 
 def _capped(asked_s: float | None) -> float:
@@ -234,5 +234,5 @@ def _capped(asked_s: float | None) -> float:
 
 def _announce(name: str, report: Report) -> None:
     """Say once per shutting, in the process that saw it, that a provider is not asked any more."""
-    loudness = logging.ERROR if report.blame is Blame.OURS else logging.WARNING
-    logger.log(loudness, "gate %s is shut: %s (%s)", name, report.code, report.blame)
+    loudness = logging.ERROR if report.fault is Fault.OPERATOR else logging.WARNING
+    logger.log(loudness, "gate %s is shut: %s (%s)", name, report.code, report.fault)

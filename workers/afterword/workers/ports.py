@@ -68,12 +68,12 @@ class Model(Protocol):
         """Stream one answer: its text in pieces, then the `Answer`, then nothing.
 
         Only a complete answer yields an `Answer`, with `text` the pieces joined. Everything
-        else raises one of `afterword.shared.errors.Upstream`. Closing the generator ends the call.
+        else raises a `ProviderError`. Closing the generator ends the call.
         """
         ...
 
     async def check(self, model: str) -> Checked:
-        """Return what answers for that model, at no cost; raise an `Upstream` if nothing does."""
+        """Return what answers for that model, at no cost; else raise a `ProviderError`."""
         ...
 
     async def aclose(self) -> None:
@@ -154,7 +154,7 @@ class Added:
 
 
 class Memories(Protocol):
-    """Keeps memories per owner; every error is one of `afterword.shared.errors.Upstream`.
+    """Keeps memories per owner; every error is one of `afterword.shared.errors.ProviderError`.
 
     `owner` is the memory key of one (tenant, user), see `afterword.shared.names.memory_key`.
     """

@@ -20,13 +20,13 @@ from afterword.shared.version import __version__
 from afterword.workers.background.deduplicator import Repairer
 from afterword.workers.background.quarantine import Quarantiner
 from afterword.workers.background.reconciler import Reconciler
-from afterword.workers.background.rollback_detector import Witness
+from afterword.workers.background.rollback_detector import RollbackDetector
 from afterword.workers.background.sweeper import Sweeper
 from afterword.workers.background.watchdog import Watchdog, broker_answers
 from afterword.workers.celery_runtime.forced_exit import end_within, stop_worker
 from afterword.workers.celery_runtime.heartbeat import PULSE
 from afterword.workers.celery_runtime.pool import ENDS_WITHIN_S
-from afterword.workers.gate import Gatehouse
+from afterword.workers.gate import GateClient
 from afterword.workers.leases import Leases
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.lane import LaneKeeper
@@ -79,7 +79,7 @@ async def runtime(
         if memories is not None:
             stack.push_async_callback(memories.aclose)
         leases = Leases(ledger.jobs.renew, settings.lease_s)
-        gates = await stack.enter_async_context(_gatehouse(ledger))
+        gates = await stack.enter_async_context(_gate_client(ledger))
         responder = None
         if REPLIES in consumed:
             model = open_model(settings)
@@ -134,9 +134,9 @@ def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
 
 
 @asynccontextmanager
-async def _gatehouse(ledger: Ledger) -> AsyncIterator[Gatehouse]:
+async def _gate_client(ledger: Ledger) -> AsyncIterator[GateClient]:
     """Hear of the gates as long as the context is open; in the end all reports have gone out."""
-    gates = Gatehouse(ledger.gates)
+    gates = GateClient(ledger.gates)
     async with ledger.hearing_gates(gates.hear):
         try:
             yield gates
@@ -150,7 +150,7 @@ def _responder(
     model: Model,
     memories: Memories | None,
     leases: Leases,
-    gates: Gatehouse,
+    gates: GateClient,
 ) -> Responder:
     recaller = Recaller(
         memories,
@@ -168,7 +168,7 @@ def _keeper(
     ledger: Ledger,
     memories: Memories | None,
     leases: Leases,
-    gates: Gatehouse,
+    gates: GateClient,
 ) -> LaneKeeper:
     rememberer = None
     if memories is not None:
@@ -215,7 +215,10 @@ async def _background(
     ):
         reconciler = Reconciler(ledger.gaps, settings.reconcile_s)
         chores = [leases.keep(), sweeper.sweep_for_ever(), reconciler.reconcile_for_ever()]
-        chores += [watchdog.watch(), Witness(ledger.numbers, settings.sweep_s).look_for_ever()]
+        chores += [
+            watchdog.watch(),
+            RollbackDetector(ledger.numbers, settings.sweep_s).look_for_ever(),
+        ]
         chores.append(Quarantiner(ledger.quarantine).note_for_ever())
         if memories is not None and MEMORIES in consumed:
             chores.append(Repairer(settings, ledger.repairs, memories).repair_for_ever())

@@ -16,17 +16,17 @@ from afterword.producer.admin.erasure import Erased
 from afterword.producer.admin.plan import Plan, planned
 from afterword.producer.admin.replay_driver import Replayer, Watch
 from afterword.shared.clock import utc_now
-from afterword.shared.closing import AsyncClosing
+from afterword.shared.closing import AsyncCloseable
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.dead_letter_records import (
+    AuditEntry,
     DeadFilter,
     DeadLetter,
-    Deed,
-    Outcome,
-    Pace,
-    Run,
-    RunState,
+    ReplayOutcome,
+    ReplayPace,
+    ReplayRun,
+    ReplayState,
 )
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Account, Gap
@@ -37,13 +37,13 @@ from afterword.shared.settings import Settings
 class Discarded:
     """What became of letters that were to be given up; nothing, if its state is `dry`."""
 
-    state: RunState
+    state: ReplayState
     letters: int
     discarded: int = 0
     refused: int = 0
 
 
-class AsyncOperator(AsyncClosing):
+class AsyncOperator(AsyncCloseable):
     """Looks at dead letters and puts them on their way again, safely.
 
     Several operators may do so at once: a letter is replayed once, and each is told the truth.
@@ -71,16 +71,18 @@ class AsyncOperator(AsyncClosing):
         """Return one dead letter with its content; raise `JobNotFound` if it is none."""
         return await (await self._checked_ledger()).dead.letter(letter_id)
 
-    async def plan(self, chosen: DeadFilter | None = None, pace: Pace | None = None) -> Plan:
+    async def plan(self, chosen: DeadFilter | None = None, pace: ReplayPace | None = None) -> Plan:
         """Return what a replay would do; nothing is changed.
 
         Raises `InvalidRequest` naming the first id of the filter that is no dead letter.
         """
         chosen = chosen or DeadFilter()
         await self._check_named(chosen)
-        return await planned(self.dead(chosen), chosen, pace or Pace(), self._settings)
+        return await planned(self.dead(chosen), chosen, pace or ReplayPace(), self._settings)
 
-    async def replay(self, plan: Plan, *, go: bool = False, watch: Watch | None = None) -> Run:
+    async def replay(
+        self, plan: Plan, *, go: bool = False, watch: Watch | None = None
+    ) -> ReplayRun:
         """Replay the letters of a plan and return what became of them; without `go`, do nothing.
 
         `watch` is told whenever the run has come further. Cancelled, the run is `aborted`; it can
@@ -88,7 +90,7 @@ class AsyncOperator(AsyncClosing):
         has taken it over or aborted it.
         """
         if not go or not plan.chosen:
-            return self._nothing_done(plan, RunState.DONE if go else RunState.DRY)
+            return self._nothing_done(plan, ReplayState.DONE if go else ReplayState.DRY)
         ledger = await self._checked_ledger()
         token = secrets.token_hex(16)
         name = await ledger.runs.begin(
@@ -96,7 +98,7 @@ class AsyncOperator(AsyncClosing):
         )
         return await self._drive(name, token, watch)
 
-    async def resume(self, run_id: str, *, watch: Watch | None = None) -> Run:
+    async def resume(self, run_id: str, *, watch: Watch | None = None) -> ReplayRun:
         """Go on with a run, whoever began it; whoever still drives it is stopped.
 
         Returns it as it is if it is done. Raises `JobNotFound`.
@@ -107,22 +109,22 @@ class AsyncOperator(AsyncClosing):
             return await ledger.runs.run(run_id)
         return await self._drive(run_id, token, watch)
 
-    async def abort(self, run_id: str) -> Run:
+    async def abort(self, run_id: str) -> ReplayRun:
         """Stop a run, whoever drives it; what was not replayed stays a dead letter."""
         ledger = await self._checked_ledger()
         token = secrets.token_hex(16)
         await ledger.runs.take(run_id, by=self._by, token=token, to="abort")
         return await ledger.runs.run(run_id)
 
-    async def run(self, run_id: str) -> Run:
+    async def run(self, run_id: str) -> ReplayRun:
         """Return a run as it is now; raise `JobNotFound`."""
         return await (await self._checked_ledger()).runs.run(run_id)
 
-    async def runs(self, limit: int = 20) -> Sequence[Run]:
+    async def runs(self, limit: int = 20) -> Sequence[ReplayRun]:
         """Return the newest runs, newest first."""
         return await (await self._checked_ledger()).runs.newest(limit)
 
-    async def outcomes(self, run_id: str) -> dict[str, Outcome]:
+    async def outcomes(self, run_id: str) -> dict[str, ReplayOutcome]:
         """Return what is noted of each letter of a run that was looked at."""
         ledger = await self._checked_ledger()
         return {name: outcome async for name, outcome in ledger.runs.outcomes(run_id)}
@@ -131,14 +133,14 @@ class AsyncOperator(AsyncClosing):
         """Give letters up for good; without `go`, only count them."""
         plan = await self.plan(chosen)
         if not go:
-            return Discarded(RunState.DRY, letters=len(plan.chosen))
+            return Discarded(ReplayState.DRY, letters=len(plan.chosen))
         ledger, token = await self._checked_ledger(), secrets.token_hex(8)
         told = {"filter": chosen.said(), "letters": len(plan.chosen)}
-        await ledger.runs.note_deed(self._by, "discard", told, token)
+        await ledger.runs.note_audit_entry(self._by, "discard", told, token)
         done = [await ledger.dead.discard(letter) for letter in plan.chosen]
         counts = {"discarded": sum(done), "refused": len(done) - sum(done)}
-        await ledger.runs.note_deed(self._by, "discarded", counts, f"{token}-done")
-        return Discarded(RunState.DONE, letters=len(done), **counts)
+        await ledger.runs.note_audit_entry(self._by, "discarded", counts, f"{token}-done")
+        return Discarded(ReplayState.DONE, letters=len(done), **counts)
 
     async def forget(self, user_id: str, *, tenant: str = "default") -> Erased:
         """Have all erased that a user said, everywhere and for good, or say how far that is.
@@ -148,7 +150,7 @@ class AsyncOperator(AsyncClosing):
         ledger = await self._checked_ledger()
         found = await forgetting.forget(ledger, user_id, tenant, self._by)
         token = f"forget-{found.asked_at.isoformat()}"
-        await ledger.runs.note_deed(self._by, "forget", {"tenant": tenant}, token)
+        await ledger.runs.note_audit_entry(self._by, "forget", {"tenant": tenant}, token)
         return found
 
     async def erasure(self, user_id: str, *, tenant: str = "default") -> Erased | None:
@@ -168,7 +170,7 @@ class AsyncOperator(AsyncClosing):
         async for gap in ledger.gaps.find(mend=mend):
             yield gap
 
-    async def audit(self, limit: int = 100) -> Sequence[Deed]:
+    async def audit(self, limit: int = 100) -> Sequence[AuditEntry]:
         """Return what operators did, newest first."""
         return await (await self._checked_ledger()).runs.audit(limit)
 
@@ -179,8 +181,8 @@ class AsyncOperator(AsyncClosing):
         await asyncio.gather(*self._drives, return_exceptions=True)
         await self._ledger.aclose()
 
-    def _nothing_done(self, plan: Plan, state: RunState) -> Run:
-        return Run(
+    def _nothing_done(self, plan: Plan, state: ReplayState) -> ReplayRun:
+        return ReplayRun(
             id="",
             by=self._by,
             at=utc_now(),
@@ -193,7 +195,7 @@ class AsyncOperator(AsyncClosing):
             canary_passed=False,
         )
 
-    async def _drive(self, run_id: str, token: str, watch: Watch | None) -> Run:
+    async def _drive(self, run_id: str, token: str, watch: Watch | None) -> ReplayRun:
         ledger = self._ledger
         run = await ledger.runs.run(run_id)
         replayer = Replayer(ledger.dead, ledger.runs, run, token, self._by, watch)

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from afterword.producer.admin.cost_estimate import Estimate, estimated
-from afterword.shared.ledger.dead_letter_records import Chosen, DeadFilter, DeadLetter, Kind, Pace
+from afterword.shared.ledger.dead_letter_records import (
+    Chosen,
+    DeadFilter,
+    DeadLetter,
+    Kind,
+    ReplayPace,
+)
 from afterword.shared.settings import Settings
 
 
@@ -20,7 +26,7 @@ class Plan:
     """
 
     filter: DeadFilter
-    pace: Pace
+    pace: ReplayPace
     chosen: tuple[Chosen, ...]
     turns: int
     jobs: int
@@ -30,7 +36,7 @@ class Plan:
 
 
 async def planned(
-    letters: AsyncIterator[DeadLetter], chosen: DeadFilter, pace: Pace, settings: Settings
+    letters: AsyncIterator[DeadLetter], chosen: DeadFilter, pace: ReplayPace, settings: Settings
 ) -> Plan:
     """Return the plan for these letters, which the filter let through."""
     found: list[tuple[datetime, Chosen]] = []

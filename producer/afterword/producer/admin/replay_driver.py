@@ -7,19 +7,24 @@ from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 
 from afterword.shared.errors import QueueFull
-from afterword.shared.ledger.dead_letter_records import Chosen, Outcome, Run, RunState
+from afterword.shared.ledger.dead_letter_records import (
+    Chosen,
+    ReplayOutcome,
+    ReplayRun,
+    ReplayState,
+)
 from afterword.shared.ledger.dead_letters import Dead
-from afterword.shared.ledger.replay_runs import Runs
+from afterword.shared.ledger.replay_runs import ReplayRuns
 
 #: Is told how far a run has come, whenever that has changed.
-Watch = Callable[[Run], None]
+Watch = Callable[[ReplayRun], None]
 
 #: How often outcomes are looked for, in seconds, and of how many letters at once.
 _LOOK_S = 0.25
 _LOOK_AT = 500
 
 #: Outcomes of letters that were not replayed: they prove nothing about the rest.
-_PASSED_OVER = frozenset({Outcome.REFUSED, Outcome.ERASED, Outcome.GONE})
+_PASSED_OVER = frozenset({ReplayOutcome.REFUSED, ReplayOutcome.ERASED, ReplayOutcome.GONE})
 
 
 class Replayer:
@@ -30,7 +35,7 @@ class Replayer:
     """
 
     def __init__(
-        self, dead: Dead, runs: Runs, run: Run, token: str, by: str, watch: Watch | None
+        self, dead: Dead, runs: ReplayRuns, run: ReplayRun, token: str, by: str, watch: Watch | None
     ) -> None:
         """Take a run that was just begun or taken over with this token."""
         self._dead = dead
@@ -40,19 +45,19 @@ class Replayer:
         self._by = by
         self._watch = watch
         self._waiting: dict[str, None] = {}
-        self._died_before = run.outcomes.get(Outcome.DEAD, 0)
+        self._died_before = run.outcomes.get(ReplayOutcome.DEAD, 0)
         self._looked_s = self._moved_s = self._next_s = self._clock()
 
-    async def drive(self) -> Run:
+    async def drive(self) -> ReplayRun:
         """Go on to the end, or to what stops it; raise `LeaseLost` if it was taken over."""
         try:
             why = await self._drive()
         except asyncio.CancelledError:
-            await asyncio.shield(self._end(RunState.ABORTED, "interrupted"))
+            await asyncio.shield(self._end(ReplayState.ABORTED, "interrupted"))
             raise
         except QueueFull:
             why = "queue_full"
-        await self._end(RunState.STOPPED if why else RunState.DONE, why)
+        await self._end(ReplayState.STOPPED if why else ReplayState.DONE, why)
         return self._run
 
     async def _drive(self) -> str:
@@ -104,7 +109,7 @@ class Replayer:
         self._next_s = max(self._next_s, self._clock()) + 1 / self._run.pace.rate
         outcome = await self._dead.replay(letter, self._run.id)
         await self._note([(letter, letter.id, outcome)])
-        if outcome is Outcome.WAITING:
+        if outcome is ReplayOutcome.WAITING:
             self._waiting[letter.id] = None
 
     async def _look(self) -> None:
@@ -115,14 +120,17 @@ class Replayer:
         for name in names:
             del self._waiting[name]
         self._waiting.update(
-            dict.fromkeys(name for name in names if found[name] is Outcome.WAITING)
+            dict.fromkeys(name for name in names if found[name] is ReplayOutcome.WAITING)
         )
         settled = [(None, name, found[name]) for name in names if name not in self._waiting]
         if settled:
             await self._note(settled)
 
     async def _note(
-        self, outcomes: Collection[tuple[Chosen | None, str, Outcome]], *, passed: bool = False
+        self,
+        outcomes: Collection[tuple[Chosen | None, str, ReplayOutcome]],
+        *,
+        passed: bool = False,
     ) -> None:
         await self._runs.note(self._run.id, self._token, outcomes, passed=passed)
         self._moved_s = self._clock()
@@ -130,7 +138,7 @@ class Replayer:
         for letter, _, outcome in outcomes:
             counts[outcome] = counts.get(outcome, 0) + 1
             if letter is None:  # it was noted as waiting before
-                counts[Outcome.WAITING] -= 1
+                counts[ReplayOutcome.WAITING] -= 1
         self._run = replace(
             self._run,
             outcomes={outcome: n for outcome, n in counts.items() if n},
@@ -138,7 +146,7 @@ class Replayer:
         )
         self._show()
 
-    async def _end(self, state: RunState, why: str) -> None:
+    async def _end(self, state: ReplayState, why: str) -> None:
         await self._runs.end(self._run.id, self._token, state, why, by=self._by)
         self._run = replace(self._run, state=state, reason=why)
 
@@ -149,13 +157,13 @@ class Replayer:
     @property
     def _settled(self) -> int:
         """Return how many letters were replayed and came to a good end."""
-        not_good = {Outcome.WAITING, Outcome.DEAD, *_PASSED_OVER}
+        not_good = {ReplayOutcome.WAITING, ReplayOutcome.DEAD, *_PASSED_OVER}
         return sum(n for outcome, n in self._run.outcomes.items() if outcome not in not_good)
 
     @property
     def _died(self) -> int:
         """Return how many were buried again since this driver began."""
-        return self._run.outcomes.get(Outcome.DEAD, 0) - self._died_before
+        return self._run.outcomes.get(ReplayOutcome.DEAD, 0) - self._died_before
 
     @property
     def _stands_still(self) -> bool:

@@ -9,21 +9,21 @@ from afterword.producer.admin.erasure import Erased
 from afterword.producer.admin.plan import Plan
 from afterword.producer.admin.replay_driver import Watch
 from afterword.producer.portal import Portal
-from afterword.shared.closing import Closing
+from afterword.shared.closing import Closeable
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.ledger.dead_letter_records import (
+    AuditEntry,
     DeadFilter,
     DeadLetter,
-    Deed,
-    Outcome,
-    Pace,
-    Run,
+    ReplayOutcome,
+    ReplayPace,
+    ReplayRun,
 )
 from afterword.shared.ledger.records import Account, Gap
 from afterword.shared.settings import Settings
 
 
-class Operator(Closing):
+class Operator(Closeable):
     """Looks at dead letters and puts them on their way again; see `AsyncOperator`.
 
     It has a background thread of its own; make one in each process.
@@ -51,31 +51,31 @@ class Operator(Closing):
         """Return one dead letter with its content; raise `JobNotFound` if it is none."""
         return self._portal.call(self._operator.letter(letter_id))
 
-    def plan(self, chosen: DeadFilter | None = None, pace: Pace | None = None) -> Plan:
+    def plan(self, chosen: DeadFilter | None = None, pace: ReplayPace | None = None) -> Plan:
         """Return what a replay would do; see `AsyncOperator.plan`."""
         return self._portal.call(self._operator.plan(chosen, pace))
 
-    def replay(self, plan: Plan, *, go: bool = False, watch: Watch | None = None) -> Run:
+    def replay(self, plan: Plan, *, go: bool = False, watch: Watch | None = None) -> ReplayRun:
         """Replay the letters of a plan; without `go`, do nothing; see `AsyncOperator.replay`."""
         return self._portal.call(self._operator.replay(plan, go=go, watch=watch))
 
-    def resume(self, run_id: str, *, watch: Watch | None = None) -> Run:
+    def resume(self, run_id: str, *, watch: Watch | None = None) -> ReplayRun:
         """Go on with a run, whoever began it; see `AsyncOperator.resume`."""
         return self._portal.call(self._operator.resume(run_id, watch=watch))
 
-    def abort(self, run_id: str) -> Run:
+    def abort(self, run_id: str) -> ReplayRun:
         """Stop a run, whoever drives it; see `AsyncOperator.abort`."""
         return self._portal.call(self._operator.abort(run_id))
 
-    def run(self, run_id: str) -> Run:
+    def run(self, run_id: str) -> ReplayRun:
         """Return a run as it is now; raise `JobNotFound`."""
         return self._portal.call(self._operator.run(run_id))
 
-    def runs(self, limit: int = 20) -> Sequence[Run]:
+    def runs(self, limit: int = 20) -> Sequence[ReplayRun]:
         """Return the newest runs, newest first."""
         return self._portal.call(self._operator.runs(limit))
 
-    def outcomes(self, run_id: str) -> dict[str, Outcome]:
+    def outcomes(self, run_id: str) -> dict[str, ReplayOutcome]:
         """Return what is noted of each letter of a run that was looked at."""
         return self._portal.call(self._operator.outcomes(run_id))
 
@@ -99,7 +99,7 @@ class Operator(Closing):
         """Return the jobs and turns that are not where they must be; put them back to `mend`."""
         return self._portal.call(_all(self._operator.gaps(mend=mend)))
 
-    def audit(self, limit: int = 100) -> Sequence[Deed]:
+    def audit(self, limit: int = 100) -> Sequence[AuditEntry]:
         """Return what operators did, newest first."""
         return self._portal.call(self._operator.audit(limit))
 

@@ -12,7 +12,7 @@ from afterword.producer.cli import replay
 from afterword.producer.cli.selection import selecting, something
 from afterword.producer.cli.show import age, json_option, plain, print_json, table
 from afterword.shared.clock import utc_now
-from afterword.shared.ledger.dead_letter_records import DeadFilter, DeadLetter, RunState
+from afterword.shared.ledger.dead_letter_records import DeadFilter, DeadLetter, ReplayState
 
 _MOST_SHOWN = 100
 
@@ -48,7 +48,7 @@ def _table(letters: list[DeadLetter]) -> None:
     table(
         ("letter", "kind", "tenant", "user", "reason", "class", "attempts", "replays", "buried"),
         [
-            (one.id, one.kind, one.tenant, one.user_id, one.code, one.blame, one.attempts,
+            (one.id, one.kind, one.tenant, one.user_id, one.code, one.fault, one.attempts,
              one.replays, age((now - one.buried_at).total_seconds()) + " ago")
             for one in letters
         ],
@@ -88,7 +88,7 @@ def discard(*, chosen: DeadFilter, every: bool, go: bool, by: str | None, as_jso
     found = asyncio.run(_discard(something(chosen, every=every), by, go=go))
     if as_json:
         print_json(found)
-    elif found.state is RunState.DRY:
+    elif found.state is ReplayState.DRY:
         click.echo(f"would discard: {found.letters}, for good")
         click.echo("Nothing was changed. Add --go to do it.")
     else:

@@ -14,7 +14,7 @@ from afterword.producer.cli.show import json_option, print_json, why
 from afterword.producer.cli.stack import QUEUES
 from afterword.producer.cli.status import GONE_S
 from afterword.shared.discovery import settings_in_use
-from afterword.shared.errors import AfterwordError, Blame
+from afterword.shared.errors import AfterwordError, Fault
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import GateState
 from afterword.shared.names import MEMORIES
@@ -122,8 +122,8 @@ async def _memory(settings: Settings) -> str:
 
 #: What to do about a gate that is shut, by whose failure it was.
 _REMEDIES = {
-    Blame.OURS: "mend it (key, account, address); the work goes on by itself within a minute",
-    Blame.THEIRS: "nothing: the provider is asked now and then, and the work goes on by itself",
+    Fault.OPERATOR: "mend it (key, account, address); the work goes on by itself within a minute",
+    Fault.PROVIDER: "nothing: the provider is asked now and then, and the work goes on by itself",
 }
 
 
@@ -136,7 +136,7 @@ async def _gates(settings: Settings) -> list[Finding]:
             f"gate {gate.name}",
             well=False,
             found=f"shut since {gate.since:%Y-%m-%d %H:%M:%S}: {why(gate)}",
-            remedy=_REMEDIES.get(gate.blame, ""),
+            remedy=_REMEDIES.get(gate.fault, ""),
         )
         for gate in gates
         if gate.state is GateState.SHUT

@@ -19,12 +19,12 @@ from afterword.producer.cli.show import age, json_option, plain, print_json, tab
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.ledger.dead_letter_records import (
+    AuditEntry,
     DeadFilter,
-    Deed,
-    Outcome,
-    Pace,
-    Run,
-    RunState,
+    ReplayOutcome,
+    ReplayPace,
+    ReplayRun,
+    ReplayState,
 )
 
 #: What to say of why a run stopped.
@@ -38,7 +38,7 @@ _REASONS = {
 }
 
 _LINE_S = 5.0
-_PACE = Pace()
+_PACE = ReplayPace()
 
 by_option = click.option("--by", help="Who stands in the audit; you on this machine, unless said.")
 
@@ -69,10 +69,10 @@ def replay(
     Both keep the time when it was said, and replaying twice does no more than once.
     """
     something(chosen, every=every)
-    plan, run = asyncio.run(_replay(chosen, Pace(**pace), by, go=go, quiet=as_json))
+    plan, run = asyncio.run(_replay(chosen, ReplayPace(**pace), by, go=go, quiet=as_json))
     if as_json:
         print_json({**plain(run), "plan": plan})
-    elif run.state is RunState.DRY:
+    elif run.state is ReplayState.DRY:
         _show_plan(plan)
         click.echo("Nothing was changed. Add --go to do it.")
     _tell(run, quiet=as_json)
@@ -132,16 +132,16 @@ def runs(*, run_id: str | None, limit: int, as_json: bool) -> None:
 @json_option
 def audit(*, limit: int, as_json: bool) -> None:
     """Show what operators did, newest first."""
-    deeds = asyncio.run(_audit(limit))
+    audit_entries = asyncio.run(_audit(limit))
     if as_json:
-        print_json(deeds)
+        print_json(audit_entries)
         return
     table(
         ("when", "by", "what", "run", "more"),
         [
             (f"{one.at:%Y-%m-%d %H:%M:%S}", one.by, one.what, one.run,
              ", ".join(f"{name} {value}" for name, value in one.told.items() if value))
-            for one in deeds
+            for one in audit_entries
         ],
     )  # fmt: skip
 
@@ -150,8 +150,8 @@ COMMANDS = (replay, resume, abort, runs)
 
 
 async def _replay(
-    chosen: DeadFilter, pace: Pace, by: str | None, *, go: bool, quiet: bool
-) -> tuple[Plan, Run]:
+    chosen: DeadFilter, pace: ReplayPace, by: str | None, *, go: bool, quiet: bool
+) -> tuple[Plan, ReplayRun]:
     async with AsyncOperator(by=by) as operator:
         plan = await operator.plan(chosen, pace)
         if go and not quiet:
@@ -160,28 +160,28 @@ async def _replay(
             return plan, await operator.replay(plan, go=go, watch=watch)
 
 
-async def _resume(run_id: str, by: str | None, *, quiet: bool) -> Run:
+async def _resume(run_id: str, by: str | None, *, quiet: bool) -> ReplayRun:
     async with AsyncOperator(by=by) as operator:
         with _progress(quiet=quiet) as watch:
             return await operator.resume(run_id, watch=watch)
 
 
-async def _abort(run_id: str, by: str | None) -> Run:
+async def _abort(run_id: str, by: str | None) -> ReplayRun:
     async with AsyncOperator(by=by) as operator:
         return await operator.abort(run_id)
 
 
-async def _run(run_id: str) -> tuple[Run, dict[str, Outcome]]:
+async def _run(run_id: str) -> tuple[ReplayRun, dict[str, ReplayOutcome]]:
     async with AsyncOperator() as operator:
         return await operator.run(run_id), await operator.outcomes(run_id)
 
 
-async def _runs(limit: int) -> list[Run]:
+async def _runs(limit: int) -> list[ReplayRun]:
     async with AsyncOperator() as operator:
         return list(await operator.runs(limit))
 
 
-async def _audit(limit: int) -> list[Deed]:
+async def _audit(limit: int) -> list[AuditEntry]:
     async with AsyncOperator() as operator:
         return list(await operator.audit(limit))
 
@@ -193,7 +193,7 @@ class _Lines:
         self.run = ""
         self._said_s = float("-inf")
 
-    def __call__(self, run: Run) -> None:
+    def __call__(self, run: ReplayRun) -> None:
         now_s = asyncio.get_running_loop().time()
         if not self.run:
             click.echo(f"run {run.id}: begun; Ctrl-C aborts it", err=True)
@@ -210,11 +210,11 @@ class _Bar(_Lines):
         super().__init__()
         self._bar: Any = None
 
-    def __call__(self, run: Run) -> None:
+    def __call__(self, run: ReplayRun) -> None:
         if self._bar is None:
             self._bar = click.progressbar(length=run.letters, label=run.id, file=sys.stderr)
         self.run = run.id
-        done = run.letters - run.left - run.outcomes.get(Outcome.WAITING, 0)
+        done = run.letters - run.left - run.outcomes.get(ReplayOutcome.WAITING, 0)
         self._bar.update(done - self._bar.pos, _outcomes(run))
 
     def close(self) -> None:
@@ -238,16 +238,16 @@ def _progress(*, quiet: bool) -> Iterator[Watch]:
             lines.close()
 
 
-def _tell(run: Run, *, quiet: bool) -> None:
+def _tell(run: ReplayRun, *, quiet: bool) -> None:
     """Say how a run ended; exit with 1 if it was not to its end, or letters died again."""
-    if run.state is RunState.DRY:
+    if run.state is ReplayState.DRY:
         return
     if not quiet:
         click.echo(f"run {run.id}: {_state(run)}, {_counts(run)}" if run.id else "nothing to do")
-    if run.state is not RunState.DONE:
+    if run.state is not ReplayState.DONE:
         click.echo(f"{_REASONS.get(run.reason, run.reason)}", err=True)
         click.echo(f"to go on: afterword dead resume {run.id}", err=True)
-    if run.state is not RunState.DONE or run.outcomes.get(Outcome.DEAD):
+    if run.state is not ReplayState.DONE or run.outcomes.get(ReplayOutcome.DEAD):
         raise click.exceptions.Exit(1)
 
 
@@ -268,7 +268,7 @@ def _show_plan(plan: Plan) -> None:
         click.echo(f"{name + ':':<17}{value}")
 
 
-def _show_run(run: Run, outcomes: dict[str, Outcome], *, json: bool) -> None:
+def _show_run(run: ReplayRun, outcomes: dict[str, ReplayOutcome], *, json: bool) -> None:
     if json:
         print_json({**plain(run), "each": outcomes})
         return
@@ -278,14 +278,14 @@ def _show_run(run: Run, outcomes: dict[str, Outcome], *, json: bool) -> None:
         click.echo(f"{letter}: {outcome}")
 
 
-def _state(run: Run) -> str:
+def _state(run: ReplayRun) -> str:
     return f"{run.state} ({run.reason})" if run.reason else str(run.state)
 
 
-def _counts(run: Run) -> str:
+def _counts(run: ReplayRun) -> str:
     return f"{run.letters - run.left} of {run.letters}: {_outcomes(run)}"
 
 
-def _outcomes(run: Run) -> str:
+def _outcomes(run: ReplayRun) -> str:
     found = [f"{outcome} {n}" for outcome, n in run.outcomes.items() if n]
     return ", ".join(found) or "nothing yet"

@@ -11,11 +11,11 @@ from typing import Any
 import click
 
 from afterword.shared.clock import utc_now
-from afterword.shared.errors import Blame
+from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import DeadFilter, Kind
 
 _UNITS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_BLAMES = [blame.value for blame in Blame]
+_FAULTS = [fault.value for fault in Fault]
 _SPAN = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})")
 
 
@@ -63,7 +63,7 @@ _OPTIONS = (
     click.option("--since", type=Moment(), help="Buried at or after: a time, or so long ago."),
     click.option("--until", type=Moment(), help="Buried before: a time, or so long ago."),
     click.option("--older-than", "older_than_s", type=Span(), help="Buried so long ago: 2h, 7d."),
-    click.option("--class", "blame", type=click.Choice(list(_BLAMES)), help="Whose failure."),
+    click.option("--fault", type=click.Choice(list(_FAULTS)), help="Whose failure."),
     click.option("--code", help="With this text in the error code."),
     click.option("--worker-version", help="Given up by this version of the worker."),
     click.option("--limit", type=int, help="Most letters, oldest burial first."),
@@ -79,8 +79,8 @@ def selecting(command: Callable[..., None]) -> Callable[..., None]:
         said = {name: value for name in names if (value := options.pop(name)) is not None}
         if "kind" in said:
             said["kind"] = Kind(said["kind"])
-        if "blame" in said:
-            said["blame"] = Blame(said["blame"])
+        if "fault" in said:
+            said["fault"] = Fault(said["fault"])
         command(chosen=DeadFilter(**said), **options)
 
     for option in reversed(_OPTIONS):

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any, TypeAlias
 
 from afterword.producer.client.follow import Follower
-from afterword.shared.closing import AsyncClosing
+from afterword.shared.closing import AsyncCloseable
 from afterword.shared.contracts import (
     ChatRequest,
     Event,
@@ -36,7 +36,7 @@ _AT_A_STRETCH = 32
 Asked: TypeAlias = tuple[str, ChatRequest]
 
 
-class AsyncProducer(AsyncClosing):
+class AsyncProducer(AsyncCloseable):
     """Submits jobs and follows them, over two Redis connections however many jobs there are.
 
     Bound to the event loop that first uses it. Use it as an async context manager, or call

@@ -10,7 +10,7 @@ from typing import Any
 
 from afterword.producer.client.async_client import AsyncJob, AsyncProducer
 from afterword.producer.portal import Portal
-from afterword.shared.closing import Closing
+from afterword.shared.closing import Closeable
 from afterword.shared.contracts import (
     ChatRequest,
     Event,
@@ -26,7 +26,7 @@ from afterword.shared.names import check_job_id
 from afterword.shared.settings import Settings
 
 
-class Producer(Closing):
+class Producer(Closeable):
     """Submits jobs and follows them from plain code; safe to share between threads.
 
     All threads of a process share three Redis connections and one background thread. A producer

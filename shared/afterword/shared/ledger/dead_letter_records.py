@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
 
-from afterword.shared.errors import Blame, InvalidRequest
+from afterword.shared.errors import Fault, InvalidRequest
 from afterword.shared.lifecycle import TurnState
 
 
@@ -54,7 +54,7 @@ class DeadLetter:
     failed_at: datetime
     buried_at: datetime
     code: str
-    blame: str
+    fault: str
     attempts: int
     snoozes: int
     replays: int
@@ -87,7 +87,7 @@ class DeadFilter:
     user_id: str | None = None
     since: datetime | None = None
     until: datetime | None = None
-    blame: Blame | None = None
+    fault: Fault | None = None
     code: str | None = None
     older_than_s: float = 0.0
     worker_version: str | None = None
@@ -118,7 +118,7 @@ class DeadFilter:
             (self.kind, letter.kind),
             (self.tenant, letter.tenant),
             (self.user_id, letter.user_id),
-            (self.blame, letter.blame),
+            (self.fault, letter.fault),
             (self.worker_version, letter.worker_version),
         )
         return (
@@ -149,7 +149,7 @@ def _check_aware(name: str, value: datetime | None) -> None:
         raise InvalidRequest(name, "must say its time zone")
 
 
-class Outcome(StrEnum):
+class ReplayOutcome(StrEnum):
     """What became of a letter that a run was to replay.
 
     `waiting` was replayed and is on its way. `dead` was buried, or has failed, again. The last
@@ -168,7 +168,7 @@ class Outcome(StrEnum):
     GONE = "gone"
 
 
-class RunState(StrEnum):
+class ReplayState(StrEnum):
     """Where a run is: `stopped` and `aborted` ones can be resumed."""
 
     DRY = "dry"
@@ -179,7 +179,7 @@ class RunState(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class ReplayPace:
     """How a run goes: so many letters first, then so many a second.
 
     It stops once `most_dead` were buried again, or once nothing has settled for `patience_s`.
@@ -201,7 +201,7 @@ _MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ReplayRun:
     """A replay as the ledger knows it: who pressed it, for what, and how far it has come.
 
     `reason` says why it stopped. `seen_at` is when its operator last took a step. `left` counts
@@ -213,13 +213,13 @@ class Run:
     at: datetime
     seen_at: datetime
     filter: dict[str, Any]
-    pace: Pace
-    state: RunState
+    pace: ReplayPace
+    state: ReplayState
     reason: str
     letters: int
     canary_passed: bool
     left: int = field(init=False)
-    outcomes: dict[Outcome, int] = field(default_factory=dict)
+    outcomes: dict[ReplayOutcome, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Count what is left."""
@@ -227,7 +227,7 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
-class Deed:
+class AuditEntry:
     """An entry of the audit: what an operator did, with what came of it once it has ended."""
 
     id: str
@@ -238,9 +238,9 @@ class Deed:
     told: dict[str, Any]
 
 
-def deed(entry_id: str, fields: dict[str, str]) -> Deed:
+def audit_entry(entry_id: str, fields: dict[str, str]) -> AuditEntry:
     """Read an entry of the audit."""
-    return Deed(
+    return AuditEntry(
         id=entry_id,
         at=datetime.fromtimestamp(int(entry_id.partition("-")[0]) / 1000, UTC),
         by=fields["by"],

@@ -12,13 +12,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from afterword.shared.contracts import RECORD_VERSION
-from afterword.shared.errors import Blame, JobNotFound
+from afterword.shared.errors import Fault, JobNotFound
 from afterword.shared.ledger.dead_letter_records import (
     Chosen,
     DeadFilter,
     DeadLetter,
     Kind,
-    Outcome,
+    ReplayOutcome,
 )
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.records import moment
@@ -68,7 +68,7 @@ class Dead:
             raise JobNotFound(letter_id)
         return found[0]
 
-    async def replay(self, letter: Chosen, run: str) -> Outcome:
+    async def replay(self, letter: Chosen, run: str) -> ReplayOutcome:
         """Put a letter on its way again, once a run: `waiting`, or why it was not replayed.
 
         A turn goes back to its place in its lane. A job has ended for good: a new one with the
@@ -76,15 +76,19 @@ class Dead:
         """
         if letter.kind is Kind.MEMORY:
             chosen = (letter.id, run, letter.replays, RECORD_VERSION)
-            return Outcome(await self._shards.run_for("replay", *chosen))
+            return ReplayOutcome(await self._shards.run_for("replay", *chosen))
         key = self._shards.keys_of(letter.id).job(letter.id)
         body = await self._shards.call("HGET", key, "body")
         if body is None:
-            return Outcome.ERASED if await self._shards.call("EXISTS", key) else Outcome.GONE
+            return (
+                ReplayOutcome.ERASED
+                if await self._shards.call("EXISTS", key)
+                else ReplayOutcome.GONE
+            )
         try:
-            return Outcome(await self._jobs.submit_again(letter.id, body, run))
+            return ReplayOutcome(await self._jobs.submit_again(letter.id, body, run))
         except ValidationError:  # it failed for that, and would again
-            return Outcome.REFUSED
+            return ReplayOutcome.REFUSED
 
     async def discard(self, letter: Chosen) -> bool:
         """Give a letter up for good; return false if it is no dead letter any more."""
@@ -94,12 +98,12 @@ class Dead:
         )
         return word == "discarded"
 
-    async def outcomes(self, letter_ids: Sequence[str], run: str) -> dict[str, Outcome]:
+    async def outcomes(self, letter_ids: Sequence[str], run: str) -> dict[str, ReplayOutcome]:
         """Return what became of letters that a run has replayed."""
-        found: dict[str, Outcome] = {}
+        found: dict[str, ReplayOutcome] = {}
         for ids in self._by_shard(letter_ids):
             words = await self._shards.run("outcomes", self._shards.keys_of(ids[0]), run, *ids)
-            found.update(zip(ids, map(Outcome, words), strict=True))
+            found.update(zip(ids, map(ReplayOutcome, words), strict=True))
         return found
 
     async def _ids(self, chosen: DeadFilter) -> AsyncIterator[str]:
@@ -185,7 +189,7 @@ class _List:
 def _blame(word: str) -> str:
     """Return whose failure it was; a word that only a newer version knows, as it is."""
     try:
-        return str(Blame(word))
+        return str(Fault(word))
     except ValueError:
         return word
 
@@ -211,7 +215,7 @@ def _letter(
     content: Sequence[Any] = (None, None),
 ) -> DeadLetter:
     _, lane, version, created, replayed_as = of_both
-    failed, buried, code, blame, attempts, snoozes, worker, *of_memory = of_kind
+    failed, buried, code, fault, attempts, snoozes, worker, *of_memory = of_kind
     replays, event_id = of_memory or (None, None)
     body, reply = content
     tenant, user_id = user_of(lane)
@@ -224,7 +228,7 @@ def _letter(
         failed_at=moment(failed or buried),
         buried_at=moment(buried),
         code=code or "",
-        blame=_blame(blame or ""),
+        fault=_blame(fault or ""),
         attempts=int(attempts or 0),
         snoozes=int(snoozes or 0),
         replays=int(replays or 0),

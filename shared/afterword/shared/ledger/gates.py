@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from afterword.shared.errors import Blame
-from afterword.shared.ledger.records import Gate, GateState, Report, Stand, moment
+from afterword.shared.errors import Fault
+from afterword.shared.ledger.records import Gate, GateDecision, GateState, Report, moment
 from afterword.shared.ledger.shard import Shards, milliseconds
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class RecoveryPace:
     """How long gates wait: pauses double from `first_s` to `longest_s` while nothing works.
 
     A gate that opens lets twice as many through in each `octave_s`, ten octaves long; then
@@ -27,18 +27,18 @@ class Pace:
 class Gates:
     """Ask, report, list."""
 
-    def __init__(self, shards: Shards, pace: Pace | None = None) -> None:
+    def __init__(self, shards: Shards, pace: RecoveryPace | None = None) -> None:
         """Take the shards; all gates stand on the first one."""
         self._shards = shards
         self._keys = shards.all[0]
-        self._pace = pace or Pace()
+        self._pace = pace or RecoveryPace()
 
     @property
     def channel(self) -> str:
         """Return the channel that says which gate was just shut or is doubted."""
         return self._keys.gate_news
 
-    async def ask(self, name: str, token: str, *, canary_s: float) -> Stand:
+    async def ask(self, name: str, token: str, *, canary_s: float) -> GateDecision:
         """Ask to pass; `token` names the asker, who holds the gate for so long if a canary.
 
         While a gate is shut, one canary at a time passes once the pause is over.
@@ -49,7 +49,7 @@ class Gates:
         )
         return _stand(*answer)
 
-    async def report(self, name: str, token: str, report: Report) -> Stand:
+    async def report(self, name: str, token: str, report: Report) -> GateDecision:
         """Say what came of asking; telling it twice under the same token counts once."""
         pace = self._pace
         answer = await self._shards.run(
@@ -59,7 +59,7 @@ class Gates:
             token,
             report.outcome,
             report.code,
-            report.blame,
+            report.fault,
             milliseconds(report.pause_s) if report.pause_s > 0 else 0,
             milliseconds(pace.first_s),
             milliseconds(pace.longest_s),
@@ -76,19 +76,19 @@ class Gates:
         return sorted((_gate(*row) for row in rows), key=lambda gate: gate.name)
 
 
-def _stand(word: str, comeback_ms: int = 0, code: str = "", news: int = 0) -> Stand:
+def _stand(word: str, comeback_ms: int = 0, code: str = "", news: int = 0) -> GateDecision:
     match word:
         case "canary":
-            return Stand(GateState.SHUT, canary=True)
+            return GateDecision(GateState.SHUT, canary=True)
         case "pass":
-            return Stand(GateState.OPENING)
+            return GateDecision(GateState.OPENING)
         case "shut":
-            return Stand(
-                GateState.SHUT, comeback_s=max(1, comeback_ms) / 1000, code=code, news=bool(news)
+            return GateDecision(
+                GateState.SHUT, retry_after_s=max(1, comeback_ms) / 1000, code=code, news=bool(news)
             )
         case _:
-            return Stand(GateState(word))
+            return GateDecision(GateState(word))
 
 
-def _gate(name: str, state: str, code: str, blame: str, since: Any, until: Any) -> Gate:
-    return Gate(name, GateState(state), code, Blame(blame), moment(since), moment(float(until)))
+def _gate(name: str, state: str, code: str, fault: str, since: Any, until: Any) -> Gate:
+    return Gate(name, GateState(state), code, Fault(fault), moment(since), moment(float(until)))

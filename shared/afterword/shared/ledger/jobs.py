@@ -12,8 +12,8 @@ from typing import Any
 from afterword.shared.contracts import RECORD_VERSION, ChatRequest, Reply, Usage, fingerprint_of
 from afterword.shared.errors import (
     AfterwordError,
-    Blame,
     ConversationBusy,
+    Fault,
     KeyReused,
     LeaseLost,
     NewerRecord,
@@ -31,7 +31,7 @@ from afterword.shared.names import (
     new_job_id,
     shard_of,
 )
-from afterword.shared.transport.blocking import Direct
+from afterword.shared.transport.blocking import BlockingConnection
 from afterword.shared.version import __version__
 
 #: How long a user's sums of usage are kept after their last reply.
@@ -42,7 +42,10 @@ class Jobs:
     """Submit, claim, renew, delta, finish, fail, snooze, cancel."""
 
     def __init__(
-        self, shards: Shards, submits: Shards | None = None, direct: Direct | None = None
+        self,
+        shards: Shards,
+        submits: Shards | None = None,
+        direct: BlockingConnection | None = None,
     ) -> None:
         """Take the shards that the jobs live on, and other ways to them for submits, if any."""
         self._shards = shards
@@ -215,12 +218,12 @@ class Jobs:
             )
         )
 
-    async def fail(self, claim: Claim, code: str, blame: Blame = Blame.THIS) -> None:
+    async def fail(self, claim: Claim, code: str, fault: Fault = Fault.REQUEST) -> None:
         """End a job without a reply, as a dead letter; raise `LeaseLost` if overtaken."""
         kept = self._failed_ms, self._kept[1]
         _held(
             await self._shards.run_for(
-                "fail", claim.job_id, claim.fence, code, *kept, blame, __version__
+                "fail", claim.job_id, claim.fence, code, *kept, fault, __version__
             )
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
-from afterword.shared.closing import AsyncClosing
+from afterword.shared.closing import AsyncCloseable
 from afterword.shared.errors import Misconfigured
 from afterword.shared.ledger.account import Accounts
 from afterword.shared.ledger.dead_letters import Dead
@@ -18,21 +18,21 @@ from afterword.shared.ledger.numbers import Numbers
 from afterword.shared.ledger.quarantine import Quarantine
 from afterword.shared.ledger.queries import Reading
 from afterword.shared.ledger.repairs import Repairs
-from afterword.shared.ledger.replay_runs import Runs
+from afterword.shared.ledger.replay_runs import ReplayRuns
 from afterword.shared.ledger.shard import SendHints, Shards
 from afterword.shared.ledger.turns import Lanes
 from afterword.shared.settings import Settings
-from afterword.shared.transport.blocking import Direct
-from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.blocking import BlockingConnection
+from afterword.shared.transport.pipeline import Pipeline
 from afterword.shared.transport.preflight import check
-from afterword.shared.transport.pubsub import Hear, Listener
+from afterword.shared.transport.pubsub import Hear, PubSub
 from afterword.shared.transport.replication import ReplicatedDoor
 
 #: Of the patience, so that there is time for asking again at the door.
 _SHARE_OF_ONE_TRY = 0.5
 
 
-class Ledger(AsyncClosing):
+class Ledger(AsyncCloseable):
     """The record of all jobs and turns.
 
     Bound to the event loop that first uses it. Every step is confirmed by Redis or raises
@@ -44,10 +44,10 @@ class Ledger(AsyncClosing):
         if settings.redis_url is None:
             raise Misconfigured("AFTERWORD_REDIS_URL", "must be set: there is no ledger without it")
         self.settings = settings
-        self._door = Door(settings.redis_url, patience_s=patience_s)
-        self._submits = _door_for_submits(settings, self._door, patience_s)
+        self._pipeline = Pipeline(settings.redis_url, patience_s=patience_s)
+        self._submits = _door_for_submits(settings, self._pipeline, patience_s)
         send_hints = _hints_from_afar(settings)
-        shards = Shards(settings, self._door, send_hints)
+        shards = Shards(settings, self._pipeline, send_hints)
         self._direct = None if send_hints else _direct_line(settings, patience_s)
         self.jobs = Jobs(shards, Shards(settings, self._submits, send_hints), self._direct)
         self.lanes = Lanes(shards)
@@ -55,49 +55,49 @@ class Ledger(AsyncClosing):
         self.gates = Gates(shards)
         self.upkeep = Upkeep(shards)
         self.dead = Dead(shards, self.jobs)
-        self.runs = Runs(shards)
+        self.runs = ReplayRuns(shards)
         self.erasures = Erasures(shards)
         self.account = Accounts(shards)
         self.gaps = Gaps(shards)
         self.numbers = Numbers(shards)
         self.quarantine = Quarantine(shards)
         self.reading = Reading(shards)
-        self._listener = Listener(settings.redis_url)
+        self._pubsub = PubSub(settings.redis_url)
         self._roots = shards.all
 
     async def check(self) -> dict[str, str]:
         """Refuse a Redis that is unfit, see `afterword.shared.transport.preflight.check`."""
-        return await check(self._door, self.settings)
+        return await check(self._pipeline, self.settings)
 
     def hearing_job(self, job_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
         """Call `hear` with the type of each event of a job, while the context is open."""
-        return self._listener.hearing(self.reading.wake_channel(job_id), hear)
+        return self._pubsub.hearing(self.reading.wake_channel(job_id), hear)
 
     @asynccontextmanager
     async def hearing_fenced(self, hear: Hear) -> AsyncIterator[None]:
         """Call `hear` with the id of each running job that was cancelled or expired."""
         async with AsyncExitStack() as stack:
             for keys in self._roots:
-                await stack.enter_async_context(self._listener.hearing(keys.fenced, hear))
+                await stack.enter_async_context(self._pubsub.hearing(keys.fenced, hear))
             yield
 
     def hearing_gates(self, hear: Hear) -> AbstractAsyncContextManager[None]:
         """Call `hear` with '<shut|doubted> <gate>' when a gate has just become so."""
-        return self._listener.hearing(self.gates.channel, hear)
+        return self._pubsub.hearing(self.gates.channel, hear)
 
     async def aclose(self) -> None:
         """Close the connections."""
         if self._direct is not None:
             self._direct.close()
-        await self._listener.aclose()
+        await self._pubsub.aclose()
         await self._submits.aclose()
-        await self._door.aclose()
+        await self._pipeline.aclose()
 
 
-def _door_for_submits(settings: Settings, door: Door, patience_s: float) -> Door:
+def _door_for_submits(settings: Settings, pipeline: Pipeline, patience_s: float) -> Pipeline:
     """Return the door itself, unless submits wait for replicas: the others must not wait too."""
     if settings.durability != "d3" or settings.redis_url is None:
-        return door
+        return pipeline
     return ReplicatedDoor(
         settings.redis_url,
         patience_s=patience_s,
@@ -106,11 +106,11 @@ def _door_for_submits(settings: Settings, door: Door, patience_s: float) -> Door
     )
 
 
-def _direct_line(settings: Settings, patience_s: float) -> Direct | None:
+def _direct_line(settings: Settings, patience_s: float) -> BlockingConnection | None:
     """Return a line for one try of a submit; none if it must wait for replicas too."""
     if settings.redis_url is None or settings.durability == "d3":
         return None
-    return Direct(settings.redis_url, timeout_s=patience_s * _SHARE_OF_ONE_TRY)
+    return BlockingConnection(settings.redis_url, timeout_s=patience_s * _SHARE_OF_ONE_TRY)
 
 
 def _hints_from_afar(settings: Settings) -> SendHints | None:

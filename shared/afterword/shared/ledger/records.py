@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from afterword.shared.errors import Blame
+from afterword.shared.errors import Fault
 from afterword.shared.lifecycle import JobState, TurnState
 
 
@@ -261,23 +261,23 @@ class Gate:
     name: str
     state: GateState
     code: str
-    blame: Blame
+    fault: Fault
     since: datetime
     until: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
+class GateDecision:
     """How a gate stood for one asker; `comeback_s` is its own time to ask again, if refused."""
 
     state: GateState
     canary: bool = False
-    comeback_s: float = 0.0
+    retry_after_s: float = 0.0
     code: str = ""
     news: bool = False
 
 
-class Outcome(StrEnum):
+class CallOutcome(StrEnum):
     """What came of asking a provider, as its gate sees it."""
 
     WORKED = "worked"
@@ -293,8 +293,8 @@ class Report:
     `worked` says that other calls of this process worked since its last report.
     """
 
-    outcome: Outcome
+    outcome: CallOutcome
     code: str = ""
-    blame: Blame = Blame.THEIRS
+    fault: Fault = Fault.PROVIDER
     pause_s: float = 0.0
     worked: bool = False

@@ -11,13 +11,13 @@ from typing import Any
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import IllegalStep, JobNotFound, LeaseLost
 from afterword.shared.ledger.dead_letter_records import (
+    AuditEntry,
     Chosen,
-    Deed,
-    Outcome,
-    Pace,
-    Run,
-    RunState,
-    deed,
+    ReplayOutcome,
+    ReplayPace,
+    ReplayRun,
+    ReplayState,
+    audit_entry,
 )
 from afterword.shared.ledger.records import moment
 from afterword.shared.ledger.shard import Shards, milliseconds
@@ -28,7 +28,7 @@ _BATCH = 500
 _UNBEGUN_S = 3600.0
 
 
-class Runs:
+class ReplayRuns:
     """Begin, take over, note, end; all on the first shard.
 
     A run has one driver, who shows its token with each step and is refused with `LeaseLost` once
@@ -42,7 +42,13 @@ class Runs:
         self._lifetime_ms = milliseconds(shards.settings.dead_retention_s)
 
     async def begin(
-        self, letters: Sequence[Chosen], *, by: str, said: dict[str, Any], pace: Pace, token: str
+        self,
+        letters: Sequence[Chosen],
+        *,
+        by: str,
+        said: dict[str, Any],
+        pace: ReplayPace,
+        token: str,
     ) -> str:
         """Keep what was chosen and begin a run over it; return its id. `said` is the filter."""
         run = f"r{uuid.uuid4().hex[:12]}"
@@ -68,7 +74,7 @@ class Runs:
         self,
         run: str,
         token: str,
-        outcomes: Iterable[tuple[Chosen | None, str, Outcome]],
+        outcomes: Iterable[tuple[Chosen | None, str, ReplayOutcome]],
         *,
         passed: bool = False,
     ) -> None:
@@ -80,7 +86,7 @@ class Runs:
         ]
         _driven(await self._run("run_note", run, token, int(passed), *flat), run)
 
-    async def end(self, run: str, token: str, state: RunState, why: str, *, by: str) -> None:
+    async def end(self, run: str, token: str, state: ReplayState, why: str, *, by: str) -> None:
         """Say that a run is done, or why it stopped."""
         _driven(await self._run("run_end", run, token, state, why, by, self._lifetime_ms), run)
 
@@ -92,26 +98,28 @@ class Runs:
 
     async def waiting(self, run: str) -> Sequence[str]:
         """Return the letters that were replayed and had not settled when they were last seen."""
-        return [name async for name, outcome in self.outcomes(run) if outcome is Outcome.WAITING]
+        return [
+            name async for name, outcome in self.outcomes(run) if outcome is ReplayOutcome.WAITING
+        ]
 
-    async def outcomes(self, run: str) -> AsyncIterator[tuple[str, Outcome]]:
+    async def outcomes(self, run: str) -> AsyncIterator[tuple[str, ReplayOutcome]]:
         """Give what is noted of each letter, in no order."""
         key, cursor = f"{self._keys.root}:run-outcomes:{run}", "0"
         while True:
             cursor, found = await self._shards.call("HSCAN", key, cursor, "COUNT", _BATCH)
             for name, outcome in found.items():
-                yield name, Outcome(outcome)
+                yield name, ReplayOutcome(outcome)
             if str(cursor) == "0":
                 return
 
-    async def run(self, run: str) -> Run:
+    async def run(self, run: str) -> ReplayRun:
         """Return a run; raise `JobNotFound`."""
         fields = await self._shards.call("HGETALL", f"{self._keys.root}:run:{run}")
         if not fields:
             raise JobNotFound(run)
         return _run(run, fields)
 
-    async def newest(self, limit: int) -> Sequence[Run]:
+    async def newest(self, limit: int) -> Sequence[ReplayRun]:
         """Return the newest runs, newest first."""
         names = await self._shards.call("ZRANGE", f"{self._keys.root}:runs", 0, limit - 1, "REV")
         found = []
@@ -122,15 +130,15 @@ class Runs:
                 continue  # its time was over
         return found
 
-    async def note_deed(self, by: str, what: str, told: dict[str, Any], token: str) -> None:
+    async def note_audit_entry(self, by: str, what: str, told: dict[str, Any], token: str) -> None:
         """Note in the audit what an operator did; `token` names this note."""
         await self._run("audit", token, by, what, json.dumps(told))
 
-    async def audit(self, limit: int) -> Sequence[Deed]:
+    async def audit(self, limit: int) -> Sequence[AuditEntry]:
         """Return the newest entries of the audit, newest first."""
         key = f"{self._keys.root}:audit"
         rows = await self._shards.call("XREVRANGE", key, "+", "-", "COUNT", limit)
-        return [deed(entry_id, fields) for entry_id, fields in rows]
+        return [audit_entry(entry_id, fields) for entry_id, fields in rows]
 
     async def _run(self, step: str, *arguments: str | float) -> str:
         answer = await self._shards.run(step, self._keys, *arguments)
@@ -142,18 +150,18 @@ def _driven(word: str, run: str) -> None:
         raise LeaseLost(f"run {run} was taken over or aborted by someone else")
 
 
-def _run(name: str, fields: dict[str, str]) -> Run:
+def _run(name: str, fields: dict[str, str]) -> ReplayRun:
     counts = {field[2:]: int(n) for field, n in fields.items() if field.startswith("n:")}
-    return Run(
+    return ReplayRun(
         id=name,
         by=fields["by"],
         at=moment(fields["at"]),
         seen_at=moment(fields["seen"]),
         filter=json.loads(fields["filter"]),
-        pace=Pace(**json.loads(fields["pace"])),
-        state=RunState(fields["state"]),
+        pace=ReplayPace(**json.loads(fields["pace"])),
+        state=ReplayState(fields["state"]),
         reason=fields.get("reason", ""),
         letters=int(fields["letters"]),
         canary_passed="passed" in fields,
-        outcomes={outcome: counts[outcome] for outcome in Outcome if counts.get(outcome)},
+        outcomes={outcome: counts[outcome] for outcome in ReplayOutcome if counts.get(outcome)},
     )

@@ -7,8 +7,8 @@ from typing import Any
 
 from afterword.shared.names import Keys, queue_prefix, shard_in
 from afterword.shared.settings import Settings
-from afterword.shared.transport.blocking import Direct
-from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.blocking import BlockingConnection
+from afterword.shared.transport.pipeline import Pipeline
 
 #: Sends the hints of a script whose Redis is not the broker: pairs of (agenda, id).
 SendHints = Callable[[Sequence[tuple[str, str]]], Awaitable[None]]
@@ -24,10 +24,12 @@ _BATCH = 100
 class Shards:
     """Runs each script on the shard that its job or lane names."""
 
-    def __init__(self, settings: Settings, door: Door, send_hints: SendHints | None = None) -> None:
+    def __init__(
+        self, settings: Settings, pipeline: Pipeline, send_hints: SendHints | None = None
+    ) -> None:
         """Take `send_hints` if the broker is another server than the ledger's Redis."""
         self.settings = settings
-        self._door = door
+        self._pipeline = pipeline
         self._send_hints = send_hints
         self._broker = ELSEWHERE if send_hints else queue_prefix(settings.namespace)
 
@@ -42,7 +44,7 @@ class Shards:
 
     async def call(self, *command: str | float) -> Any:
         """Send one plain command."""
-        return await self._door.call(*command)
+        return await self._pipeline.call(*command)
 
     async def scan(self, pattern: str) -> AsyncIterator[Sequence[str]]:
         """Give every key of that pattern, in batches that a script can take."""
@@ -56,11 +58,11 @@ class Shards:
 
     async def run(self, step: str, keys: Keys, *arguments: str | float) -> list[Any]:
         """Run one script, send the hints it left to us, return its answer."""
-        told = await self._door.run(step, keys.root, self._broker, *arguments)
+        told = await self._pipeline.run(step, keys.root, self._broker, *arguments)
         return await self._heard(told)
 
     def run_directly(
-        self, direct: Direct, step: str, keys: Keys, *arguments: str | float
+        self, direct: BlockingConnection, step: str, keys: Keys, *arguments: str | float
     ) -> list[Any] | None:
         """Run one script from a thread without a loop, where hints are not sent by us; once."""
         told = direct.run(step, keys.root, self._broker, *arguments)
@@ -71,7 +73,7 @@ class Shards:
     ) -> list[list[Any] | Exception]:
         """Run one script for each (keys, arguments); return an answer or an error for each."""
         asked = ((keys.root, (self._broker, *arguments)) for keys, arguments in calls)
-        told = await self._door.run_all(step, asked)
+        told = await self._pipeline.run_all(step, asked)
         return [one if isinstance(one, Exception) else await self._heard(one) for one in told]
 
     async def _heard(self, told: Sequence[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from afterword.shared.contracts import RECORD_VERSION
-from afterword.shared.errors import Blame, IllegalStep, LeaseLost
+from afterword.shared.errors import Fault, IllegalStep, LeaseLost
 from afterword.shared.ledger.records import EraseClaim, ErasureState, LaneClaim, WaitingTurn, moment
 from afterword.shared.ledger.shard import Shards, milliseconds
 from afterword.shared.lifecycle import TurnState
@@ -124,10 +124,10 @@ class Lanes:
         )
 
     async def bury(
-        self, claim: LaneClaim, turn_id: str, code: str, blame: Blame, worker_version: str
+        self, claim: LaneClaim, turn_id: str, code: str, fault: Fault, worker_version: str
     ) -> None:
         """Make a turn that is alone in its batch a dead letter."""
-        await self._step("bury", claim, turn_id, code, blame, worker_version)
+        await self._step("bury", claim, turn_id, code, fault, worker_version)
 
     async def release(self, claim: LaneClaim, delay_s: float = 0.0) -> None:
         """Let go of a lane; if more can be written, it is hinted again after the delay."""

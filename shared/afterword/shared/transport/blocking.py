@@ -12,8 +12,8 @@ from afterword.shared.transport.connection import connect_blocking
 from afterword.shared.transport.scripts import Step, command_of
 
 
-class Direct:
-    """Runs a script once, in the thread that calls.
+class BlockingConnection:
+    """ReplayRuns a script once, in the thread that calls.
 
     It never insists: whoever gets no answer asks a `Door`, which is patient, tells what is wrong,
     and sends what many threads ask at once as few pipelines.

@@ -13,8 +13,7 @@ from typing import Any, TypeAlias
 from redis import exceptions
 
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, Misconfigured, QueueFull
-from afterword.shared.transport.connection import Wire
-from afterword.shared.transport.line import Answered, Command
+from afterword.shared.transport.connection import Answered, Command, Reconnector
 from afterword.shared.transport.scripts import MOST, Step, command_of
 
 #: Commands sent in one go at most: bounds how long one answer waits for the others.
@@ -36,7 +35,7 @@ Call: TypeAlias = tuple[str, Sequence[str | float]]
 Asked: TypeAlias = tuple[Command | Step, asyncio.Future[Any]]
 
 
-class Door:
+class Pipeline:
     """Sends what many coroutines ask of one Redis as few pipelines over one connection.
 
     While two batches are under way the next one gathers, so that a thousand coroutines cost a
@@ -47,7 +46,7 @@ class Door:
     def __init__(self, url: str, *, patience_s: float) -> None:
         """Take a redis-py address; `patience_s` bounds how long one call waits in all."""
         self._patience_s = patience_s
-        self._wire = Wire(url, timeout_s=min(patience_s, _SOCKET_S))
+        self._reconnector = Reconnector(url, timeout_s=min(patience_s, _SOCKET_S))
         self._waiting: deque[Asked] = deque()
         self._under_way: list[list[list[Asked]]] = []
         self._called = False
@@ -105,7 +104,7 @@ class Door:
         under_way = (one for batch in self._under_way for one in batch)
         for _, future in chain(self._waiting, *under_way):
             future.cancel()
-        await self._wire.aclose()
+        await self._reconnector.aclose()
 
     async def _patiently(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
         """Try until it works or the patience is over; say then what was wrong last."""
@@ -159,7 +158,7 @@ class Door:
 
     def _exchange(self, commands: Sequence[Command], answered: Answered) -> None:
         """Send commands in one go."""
-        self._wire.exchange(commands, answered)
+        self._reconnector.exchange(commands, answered)
 
 
 def _as_commands(asked: Iterable[Asked]) -> list[list[Asked]]:

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from afterword.shared.errors import LedgerUnavailable, Misconfigured
 from afterword.shared.setting_kinds import Durability
 from afterword.shared.settings import Settings
-from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.pipeline import Pipeline
 
 #: Streams take '<ms>-*' ids and scripts replicate by effects since this version.
 OLDEST_REDIS = (7, 0)
@@ -18,20 +18,20 @@ OLDEST_REDIS = (7, 0)
 _NAME = "AFTERWORD_REDIS_URL"
 
 
-async def check(door: Door, settings: Settings) -> dict[str, str]:
+async def check(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
     """Return what was found: server, version, policy, durability.
 
     Raises `Misconfigured` naming the setting if that Redis may lose what it accepted, and
     `LedgerUnavailable` if it cannot be asked, or has not the replicas that it needs.
     """
-    found = dict(await door.call("INFO"))
+    found = dict(await pipeline.call("INFO"))
     server = "valkey" if "valkey_version" in found else "redis"
     version = str(found.get("valkey_version") or found["redis_version"])
     _check_version(server, version)
     _check_policy(str(found["maxmemory_policy"]))
-    await _check_durability(door, settings.durability, aof=int(found["aof_enabled"]) == 1)
+    await _check_durability(pipeline, settings.durability, aof=int(found["aof_enabled"]) == 1)
     if settings.durability == "d3":
-        await _check_replicas(door, settings.replicas, found)
+        await _check_replicas(pipeline, settings.replicas, found)
     return {
         "server": f"{server} {version}",
         "policy": "noeviction",
@@ -55,7 +55,7 @@ def _check_policy(policy: str) -> None:
         )
 
 
-async def _check_durability(door: Door, wanted: Durability, *, aof: bool) -> None:
+async def _check_durability(pipeline: Pipeline, wanted: Durability, *, aof: bool) -> None:
     if wanted == "none":
         return
     if not aof:
@@ -64,15 +64,15 @@ async def _check_durability(door: Door, wanted: Durability, *, aof: bool) -> Non
             "its append-only file is off, so a restart loses every job; set appendonly yes, "
             "or say AFTERWORD_DURABILITY=none to accept that",
         )
-    if wanted == "d2" and await _configured(door, "appendfsync") != "always":
+    if wanted == "d2" and await _configured(pipeline, "appendfsync") != "always":
         raise Misconfigured(
             "AFTERWORD_DURABILITY", "d2 needs a Redis with appendfsync always that lets us see it"
         )
 
 
-async def _check_replicas(door: Door, wanted: int, found: Mapping[str, Any]) -> None:
+async def _check_replicas(pipeline: Pipeline, wanted: int, found: Mapping[str, Any]) -> None:
     """Refuse a Redis that goes on alone when it has lost its replicas, or has too few now."""
-    if int(await _configured(door, "min-replicas-to-write") or 0) < 1:
+    if int(await _configured(pipeline, "min-replicas-to-write") or 0) < 1:
         raise Misconfigured(
             "AFTERWORD_DURABILITY",
             "d3 needs a Redis with min-replicas-to-write of at least 1 that lets us see it",
@@ -83,9 +83,9 @@ async def _check_replicas(door: Door, wanted: int, found: Mapping[str, Any]) -> 
         raise LedgerUnavailable(f"AFTERWORD_REPLICAS: {online} of {wanted} replicas are connected")
 
 
-async def _configured(door: Door, name: str) -> Any:
+async def _configured(pipeline: Pipeline, name: str) -> Any:
     try:
-        answer = await door.call("CONFIG", "GET", name)
+        answer = await pipeline.call("CONFIG", "GET", name)
     except ResponseError:
         return None
     return answer[1] if answer else None  # name and value, flat: redis-py shapes no raw command

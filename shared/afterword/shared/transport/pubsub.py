@@ -24,7 +24,7 @@ _PAUSE_S = 0.2
 Hear = Callable[[str], None]
 
 
-class Listener:
+class PubSub:
     """Subscribes to many channels over one connection and survives its loss.
 
     A message is only a wake-up: whoever hears it reads the ledger. After a reconnect everyone

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from afterword.shared.errors import NotReplicated
-from afterword.shared.transport.line import Answered, Command
-from afterword.shared.transport.pipeline import Door
+from afterword.shared.transport.connection import Answered, Command
+from afterword.shared.transport.pipeline import Pipeline
 
 #: Of the patience: there is time for two, since a call may come while the pipeline before it waits,
 #: or before Redis knows the script.
 _SHARE = 0.4
 
 
-class ReplicatedDoor(Door):
+class ReplicatedDoor(Pipeline):
     """Ends each pipeline with one `WAIT`, so that many submits wait for their replicas together.
 
     Raises `NotReplicated` for what Redis did but too few replicas have confirmed in time.

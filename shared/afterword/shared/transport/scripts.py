@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from afterword.shared.transport.line import Command
+from afterword.shared.transport.connection import Command
 
 _LUA = Path(__file__).parents[1] / "ledger" / "lua"
 

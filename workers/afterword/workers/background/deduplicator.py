@@ -7,7 +7,7 @@ import logging
 import random
 from collections.abc import Sequence
 
-from afterword.shared.errors import AfterwordError, Upstream
+from afterword.shared.errors import AfterwordError, ProviderError
 from afterword.shared.ledger.records import DueRepair
 from afterword.shared.ledger.repairs import Repairs
 from afterword.shared.names import owner_of
@@ -44,7 +44,7 @@ class Repairer:
             try:
                 async with asyncio.timeout(self._settings.write_timeout_s):
                     await self._repair(turn)
-            except (TimeoutError, Upstream) as error:
+            except (TimeoutError, ProviderError) as error:
                 code = getattr(error, "code", "write_timeout")
                 logger.warning("turn %s is to be looked at again: %s", turn.turn_id, code)
 

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 MARGIN = 1_000_000
 
 
-class Witness:
+class RollbackDetector:
     """Looks at the numbers of the ledger, in every worker, for as long as it lives."""
 
     def __init__(self, numbers: Numbers, every_s: float) -> None:

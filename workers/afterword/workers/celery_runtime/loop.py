@@ -33,7 +33,7 @@ _GLANCE_S = 0.2
 
 
 class LoopThread:
-    """Runs one event loop as long as its lifespan is open, and says how late the loop is."""
+    """ReplayRuns one event loop as long as its lifespan is open, and says how late the loop is."""
 
     def __init__(self, lifespan: Lifespan, on_lost: Callable[[], object]) -> None:
         """Take the lifespan, and what to call, on the loop's thread, if it ends unasked."""

@@ -18,14 +18,14 @@ from celery.worker import state
 from kombu.asynchronous import Hub, get_event_loop
 
 from afterword.shared.errors import AfterwordError
-from afterword.workers.celery_runtime.executor import Stage
+from afterword.workers.celery_runtime.executor import Executor
 from afterword.workers.celery_runtime.forced_exit import end_within, stop_worker
 from afterword.workers.celery_runtime.heartbeat import PULSE
 from afterword.workers.celery_runtime.loop import Lifespan, LoopThread
-from afterword.workers.celery_runtime.request import Job
+from afterword.workers.celery_runtime.request import TaskRequest
 from afterword.workers.celery_runtime.thread_handoff import Crossing
 from afterword.workers.celery_runtime.tracer import Outcome, Tracer
-from afterword.workers.celery_runtime.wake_throttle import Pace
+from afterword.workers.celery_runtime.wake_throttle import WakeThrottle
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ _TICK_S = 0.1
 
 
 class TaskPool(BasePool):
-    """Runs coroutine tasks on an event loop of its own.
+    """ReplayRuns coroutine tasks on an event loop of its own.
 
     Two threads, and each keeps to its own: Celery's hub, which does everything here and calls
     Celery back, and the loop's (`afterword.workers.celery_runtime.executor`), which does
@@ -72,8 +72,8 @@ class TaskPool(BasePool):
         """Take what Celery gives to every pool."""
         super().__init__(*args, **options)
         self._numbers = itertools.count(1)
-        self._waiting: deque[Job] = deque()
-        self._running: dict[int, Job] = {}
+        self._waiting: deque[TaskRequest] = deque()
+        self._running: dict[int, TaskRequest] = {}
         self._loop: LoopThread | None = None
         self._stopping = False
 
@@ -86,8 +86,10 @@ class TaskPool(BasePool):
         if tracer.refused:
             _refuse(f"this pool runs coroutine functions only, not {', '.join(tracer.refused)}")
         self._hub: Hub = hub
-        self._crossing = Crossing(Pace(hub.call_soon, PACE_S))
-        self._stage = Stage(tracer, self._crossed(self._limit_reached), self._crossed(self._ended))
+        self._crossing = Crossing(WakeThrottle(hub.call_soon, PACE_S))
+        self._stage = Executor(
+            tracer, self._crossed(self._limit_reached), self._crossed(self._ended)
+        )
         loop = LoopThread(self.lifespan, stop_worker)
         try:
             loop.start(state.maybe_shutdown)
@@ -99,7 +101,7 @@ class TaskPool(BasePool):
         """Watch the event loop from the hub: while it is blocked it cannot say so itself."""
         loop.call_repeatedly(_WATCH_S, self._watch)
 
-    def on_apply(self, *call: Any, **options: Any) -> Job:  # type: ignore[override]
+    def on_apply(self, *call: Any, **options: Any) -> TaskRequest:  # type: ignore[override]
         """Start a job, or let it wait for a slot.
 
         Of what Celery would have called, its tracer is not used: ours takes the same arguments.
@@ -107,7 +109,7 @@ class TaskPool(BasePool):
         _tracer, arguments, _keywords = call
         for limit in ("soft_timeout", "timeout"):
             options[limit] = options.get(limit) or self.options.get(limit)
-        job = Job(next(self._numbers), arguments, options, self._terminate)
+        job = TaskRequest(next(self._numbers), arguments, options, self._terminate)
         self._waiting.append(job)
         self._admit()
         return job
@@ -166,7 +168,7 @@ class TaskPool(BasePool):
     def _has_slot(self) -> bool:
         return not self._stopping and len(self._running) < self.limit
 
-    def _terminate(self, job: Job) -> None:
+    def _terminate(self, job: TaskRequest) -> None:
         """Cancel a job whose end Celery has announced itself."""
         if job.number in self._running:
             if not job.settled and self._loop:
@@ -177,12 +179,12 @@ class TaskPool(BasePool):
             # Celery announces the end of a revoked job, and acknowledges it, once it is accepted.
             job.on_accepted(job.number, time.monotonic())
 
-    def _limit_reached(self, job: Job, soft: bool) -> None:  # noqa: FBT001 Celery's own word
+    def _limit_reached(self, job: TaskRequest, soft: bool) -> None:  # noqa: FBT001 Celery's own word
         if not job.settled:
             job.settled = not soft
             job.on_timeout(soft, job.soft_limit_s if soft else job.hard_limit_s)
 
-    def _ended(self, job: Job, outcome: Outcome) -> None:
+    def _ended(self, job: TaskRequest, outcome: Outcome) -> None:
         del self._running[job.number]
         self._admit()
         if not job.settled:

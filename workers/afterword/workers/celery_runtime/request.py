@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
-class Job:
+class TaskRequest:
     """What Celery asked for, and where it wants to hear about it.
 
     Celery keeps a weak reference to it and calls `terminate`. The two threads share it, and
@@ -25,7 +25,7 @@ class Job:
         number: int,
         args: Sequence[Any],
         options: Mapping[str, Any],
-        on_terminate: Callable[[Job], object],
+        on_terminate: Callable[[TaskRequest], object],
     ) -> None:
         """Take what Celery hands to a pool: the arguments of its tracer, and its options."""
         self.number = number

@@ -15,7 +15,7 @@ from celery.exceptions import Terminated, TimeLimitExceeded
 from celery.utils.dispatch import Signal
 
 from afterword.workers.celery_runtime.error_location import whereabouts
-from afterword.workers.celery_runtime.request import Job
+from afterword.workers.celery_runtime.request import TaskRequest
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class NotACoroutineFunction(TypeError):
 
 
 class Tracer:
-    """Runs coroutine tasks and sends the signals that Celery's own tracer sends.
+    """ReplayRuns coroutine tasks and sends the signals that Celery's own tracer sends.
 
     Left out: results, retries, canvas, the handlers of task classes (`on_failure`, ...) and
     `self.request` inside the task. What a task returns goes to `task_success` and no further.
@@ -47,7 +47,7 @@ class Tracer:
         own = {name for name in self._tasks if not name.startswith(_BUILT_IN)}
         return sorted(own - self._coroutines)
 
-    async def trace(self, job: Job) -> Outcome:
+    async def trace(self, job: TaskRequest) -> Outcome:
         """Run the task of a job to its end, whatever that is."""
         task = self._tasks[job.name]
         call = {"args": job.request["args"], "kwargs": job.request["kwargs"]}
@@ -66,7 +66,9 @@ class Tracer:
         )  # fmt: skip
         return failure is not None, failure, runtime
 
-    async def _end(self, task: Task[Any, Any], job: Job, args: Any, kwargs: Any) -> tuple[str, Any]:
+    async def _end(
+        self, task: Task[Any, Any], job: TaskRequest, args: Any, kwargs: Any
+    ) -> tuple[str, Any]:
         """Return the state a job ended in, and what it returned or raised."""
         if job.name not in self._coroutines:
             return states.FAILURE, NotACoroutineFunction(job.name)
@@ -77,7 +79,7 @@ class Tracer:
             return states.REVOKED if isinstance(error, Terminated) else states.FAILURE, error
 
 
-def _meant(job: Job, raised: BaseException) -> BaseException:
+def _meant(job: TaskRequest, raised: BaseException) -> BaseException:
     """Return what an exception says about the job: cancelled why, or stopped by what."""
     if isinstance(raised, asyncio.CancelledError) and job.cause:
         return job.cause
@@ -97,7 +99,7 @@ def as_failure(error: BaseException) -> ExceptionInfo:
 
 
 def _told_failure(
-    task: Task[Any, Any], job: Job, error: BaseException, call: dict[str, Any]
+    task: Task[Any, Any], job: TaskRequest, error: BaseException, call: dict[str, Any]
 ) -> ExceptionInfo:
     """Send the signal of a failure, unless Celery's request does that, and log it."""
     failure = as_failure(error)
@@ -112,7 +114,7 @@ def _told_failure(
     return failure
 
 
-def _tell(signal: Signal, sender: Task[Any, Any], job: Job, **facts: Any) -> None:
+def _tell(signal: Signal, sender: Task[Any, Any], job: TaskRequest, **facts: Any) -> None:
     """Send a signal, with the job as the task's current request, if anyone listens."""
     if not signal.receivers:
         return

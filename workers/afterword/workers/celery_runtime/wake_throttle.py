@@ -11,7 +11,7 @@ from typing import TypeAlias
 Wake: TypeAlias = Callable[[Callable[[], None]], object]
 
 
-class Pace:
+class WakeThrottle:
     """Wakes another thread at once, and then at most once in `every_s` seconds.
 
     Each time the two threads take the interpreter from each other, and the longer the other one

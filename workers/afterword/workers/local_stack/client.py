@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from afterword.shared.closing import Closing
+from afterword.shared.closing import Closeable
 from afterword.shared.discovery import running_stack
 from afterword.shared.environment import variable
 from afterword.shared.errors import Misconfigured
@@ -29,7 +29,7 @@ SUPERVISOR = (sys.executable, "-P", "-m", "afterword.workers.local_stack.supervi
 _MAX_TRIES = 5
 
 
-class Attached(Closing):
+class Attached(Closeable):
     """A hold on the running stack: it lives at least as long as this is open.
 
     `env` are the variables that lead to it, together with those of our own settings.

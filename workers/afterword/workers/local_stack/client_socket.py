@@ -113,7 +113,7 @@ class Lifeline:
 def _bound(path: Path) -> socket.socket:
     """Return a socket at `path` that is ours alone before anybody can connect."""
     path.unlink(missing_ok=True)  # a killed supervisor left it: we hold its lock
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
+    pubsub = socket.socket(socket.AF_UNIX)
+    pubsub.bind(str(path))
     path.chmod(0o600)
-    return listener
+    return pubsub

@@ -40,7 +40,7 @@ class Part:
     keep_fds: tuple[int, ...] = ()
 
 
-class Keeper:
+class SupervisedProcess:
     """Keeps one part alive until it is stopped or hopeless."""
 
     def __init__(self, part: Part, folder: Folder, tell: Tell) -> None:

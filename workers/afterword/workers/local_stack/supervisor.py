@@ -25,13 +25,13 @@ from afterword.workers.local_stack import locks
 from afterword.workers.local_stack import services as parts
 from afterword.workers.local_stack.client_socket import STOPPED_WITHIN_S, Lifeline
 from afterword.workers.local_stack.data_dir import Folder
-from afterword.workers.local_stack.process import Keeper
+from afterword.workers.local_stack.process import SupervisedProcess
 
 logger = logging.getLogger(__name__)
 
 
 class Stack:
-    """Runs everything of one data folder for as long as anybody needs it."""
+    """ReplayRuns everything of one data folder for as long as anybody needs it."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Stack:
         self._worker = worker
         self._over = asyncio.Event()
         self._line = Lifeline(on_deserted=self._end)
-        self._stages: list[list[Keeper]] = []
+        self._stages: list[list[SupervisedProcess]] = []
         self._served: dict[str, str] | None = None
 
     async def run(self, client: socket.socket) -> None:
@@ -104,7 +104,8 @@ class Stack:
 
     async def _keep(self, assembly: parts.Assembly) -> None:
         self._stages = [
-            [Keeper(part, self._folder, self._tell) for part in stage] for stage in assembly.stages
+            [SupervisedProcess(part, self._folder, self._tell) for part in stage]
+            for stage in assembly.stages
         ]
         first, *others = self._stages
         try:
@@ -144,7 +145,7 @@ class Stack:
         )
 
 
-async def _start(keepers: Iterable[Keeper], group: asyncio.TaskGroup) -> None:
+async def _start(keepers: Iterable[SupervisedProcess], group: asyncio.TaskGroup) -> None:
     """Start them side by side; return once all are ready."""
     started = [(keeper, group.create_task(keeper.keep())) for keeper in keepers]
     for keeper, _ in started:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from afterword.shared.errors import Upstream
+from afterword.shared.errors import ProviderError
 from afterword.shared.ledger.erasures import Erasures
 from afterword.shared.ledger.records import EraseClaim, ErasureState, InMemory, LogRewrite
 from afterword.shared.names import owner_of
@@ -36,7 +36,7 @@ class Eraser:
         try:
             if self._memories is not None:
                 await self._memories.forget(owner_of(claim.lane))
-        except Upstream as error:
+        except ProviderError as error:
             logger.warning("an erasure waits for mem0: %s", error.code)
             await self._erasures.step(claim, claim.state, AGAIN_S)
             return

@@ -10,19 +10,19 @@ from functools import partial
 
 from afterword.shared.errors import (
     BadAnswer,
-    Blame,
+    Fault,
     LeaseLost,
     LedgerUnavailable,
+    ProviderError,
     Rejected,
     Unavailable,
-    Upstream,
 )
 from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.ledger.turns import Lanes
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import owner_of
 from afterword.shared.settings import Settings
-from afterword.workers.gate import REMEMBER, Gatehouse, GateShut, Passage
+from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Added, Exchange, Kept, Memories, Turn
 from afterword.workers.rules import retry_policy as policy
@@ -47,7 +47,7 @@ class Rememberer:
         memories: Memories,
         leases: Leases,
         worker_version: str,
-        gates: Gatehouse,
+        gates: GateClient,
     ) -> None:
         """Take what a write needs."""
         self._settings = settings
@@ -62,20 +62,20 @@ class Rememberer:
         """Store the turns of a lane that is held; raise `LeaseLost` if overtaken."""
         for batch in batches(claim.turns, self._bounds):
             try:
-                passage = await self._gates.ask(
+                permit = await self._gates.ask(
                     REMEMBER, canary_s=self._settings.write_timeout_s + 1
                 )
             except GateShut as shut:
-                await self._lanes.release(claim, shut.comeback_s)
+                await self._lanes.release(claim, shut.retry_after_s)
                 return
             try:
-                if not await self._store(claim, batch, passage):
+                if not await self._store(claim, batch, permit):
                     return
             finally:
-                passage.left()
+                permit.left()
         await self._lanes.release(claim)
 
-    async def _store(self, claim: LaneClaim, batch: Batch, passage: Passage) -> bool:
+    async def _store(self, claim: LaneClaim, batch: Batch, permit: Permit) -> bool:
         """Store one batch; return false if the lane was let go because it has to wait."""
         unknown = await self._lanes.begin(claim, *(turn.id for turn in batch))
         if batch[0].attempts >= self._settings.max_write_attempts:  # the last had no end (I3)
@@ -90,9 +90,9 @@ class Rememberer:
         except (LeaseLost, LedgerUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 judged and recorded, whatever it is
-            shut = await passage.failed(error) if isinstance(error, Upstream) else None
+            shut = await permit.failed(error) if isinstance(error, ProviderError) else None
             return await self._judge(claim, batch, error, shut)
-        passage.worked()
+        permit.worked()
         return await self._settle(claim, batch, added)
 
     async def _added(self, claim: LaneClaim, batch: Batch, *, unknown: bool) -> Added:
@@ -122,7 +122,7 @@ class Rememberer:
             if turn.event_id is not None:
                 return await self._followed(claim, batch, turn.event_id)
             ids = await self._memories.find(owner_of(claim.lane), turn.id)
-        except Upstream as error:
+        except ProviderError as error:
             error.unknown_outcome = True
             raise
         return Added(Kept.STORED, tuple(ids)) if ids else None
@@ -138,8 +138,8 @@ class Rememberer:
             added = await self._memories.follow(owner_of(claim.lane), event_id)
             if added.kept is Kept.PENDING and turn.event_age_s >= self._settings.pending_s:
                 raise BadAnswer("pending_too_long")
-        except Upstream as error:
-            if error.blame is Blame.THIS and not error.unknown_outcome:
+        except ProviderError as error:
+            if error.fault is Fault.REQUEST and not error.unknown_outcome:
                 await self._lanes.note_event(claim, turn.id, "")
             raise
         return added
@@ -173,15 +173,15 @@ class Rememberer:
             jitter=random.random(),  # noqa: S311 no secret
         )
         if shut is not None:
-            verdict = replace(verdict, delay_s=shut.comeback_s)
+            verdict = replace(verdict, delay_s=shut.retry_after_s)
         logger.warning(
             "turn %s and %d more: %s (%s, %s) -> %s after %.1f s",
-            turn.id, others, verdict.code, type(error).__name__, verdict.blame,
+            turn.id, others, verdict.code, type(error).__name__, verdict.fault,
             verdict.decision, verdict.delay_s,
         )  # fmt: skip
         if verdict.decision is policy.Decision.GIVE_UP and not others:
             await self._lanes.bury(
-                claim, turn.id, verdict.code, verdict.blame, self._worker_version
+                claim, turn.id, verdict.code, verdict.fault, self._worker_version
             )
             return True
         unknown = getattr(error, "unknown_outcome", True)
@@ -189,7 +189,7 @@ class Rememberer:
         # While mem0 may have it, a batch is whole: taken apart, it would be stored a second time.
         # If its writers died of asking, too, one of its turns must be to blame all the same.
         crashed = turn.attempts >= self._settings.max_write_attempts
-        if others and verdict.blame is Blame.THIS and (crashed or not unknown):
+        if others and verdict.fault is Fault.REQUEST and (crashed or not unknown):
             await self._lanes.take_apart(
                 claim, turn.id, delay_s, code=verdict.code, unknown_outcome=unknown
             )
@@ -198,7 +198,7 @@ class Rememberer:
             claim,
             batch,
             delay_s,
-            counted=verdict.blame is Blame.THIS and not (others and turn.attempts),
+            counted=verdict.fault is Fault.REQUEST and not (others and turn.attempts),
             code=verdict.code,
             unknown_outcome=unknown,
         )

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
-from afterword.shared.errors import AccessDenied, Blame, NoSuchModel, Upstream
+from afterword.shared.errors import AccessDenied, Fault, NoSuchModel, ProviderError
 from afterword.shared.settings import Settings
-from afterword.workers.gate import Gatehouse, GateShut, Passage, gate_of
+from afterword.workers.gate import GateClient, GateShut, Permit, gate_of
 from afterword.workers.ports import Answer, Model, Prompt
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class Asker:
     """Puts questions to the models of the settings, or to the one that a job names."""
 
-    def __init__(self, settings: Settings, model: Model, gates: Gatehouse) -> None:
+    def __init__(self, settings: Settings, model: Model, gates: GateClient) -> None:
         """Take who speaks for all models, and the gates before each of them."""
         self._model = model
         self._gates = gates
@@ -45,7 +45,7 @@ class Question:
     """A question on its way: which models are left for it, and why the others were not."""
 
     def __init__(
-        self, model: Model, gates: Gatehouse, models: Sequence[str], canary_s: float
+        self, model: Model, gates: GateClient, models: Sequence[str], canary_s: float
     ) -> None:
         """Take the models, the best come first, and how long a canary needs for a first word."""
         self._model = model
@@ -54,24 +54,24 @@ class Question:
         self._replaceable = len(models) > 1
         self._canary_s = canary_s
         self._refusals: list[GateShut] = []
-        self._failures: list[Upstream] = []
+        self._failures: list[ProviderError] = []
         self._pushed = False
 
     def give_way(self) -> None:
         """Let another one be the canary, if this one has nothing to say of its model."""
-        self._passage.left()
+        self._permit.left()
 
     async def ask(self, told: Prompt, push: Callable[[str], None]) -> Answer:
         """Ask, and push the answer in pieces; before the first one, the next model may step in.
 
-        Raises an `Upstream`, or `GateShut` if no gate lets pass any more.
+        Raises an `ProviderError`, or `GateShut` if no gate lets pass any more.
         """
         while True:
             try:
                 return await self._ask(replace(told, model=self._asked), push)
-            except Upstream as said:
+            except ProviderError as said:
                 error = self._counted(said)
-                await self._go_on(error, await self._passage.failed(error))
+                await self._go_on(error, await self._permit.failed(error))
 
     async def _ask(self, told: Prompt, push: Callable[[str], None]) -> Answer:
         async with aclosing(self._model.ask(told)) as pieces:
@@ -85,13 +85,13 @@ class Question:
     def _note(self, piece: str | Answer) -> None:
         """Tell the gate that the model answers, with its first word, and what its budget is."""
         if not self._pushed:
-            self._passage.worked()
+            self._permit.worked()
         if not isinstance(piece, Answer):
             self._pushed = True
         elif piece.pause_s > 0:
-            self._passage.worked(piece.pause_s)
+            self._permit.worked(piece.pause_s)
 
-    def _counted(self, error: Upstream) -> Upstream:
+    def _counted(self, error: ProviderError) -> ProviderError:
         """Return what a failure counts as: a model that is gone is no request's fault.
 
         Not if nobody can stand in: then there is no use in waiting for it.
@@ -100,9 +100,9 @@ class Question:
             return AccessDenied(error.code, request_id=error.request_id)
         return error
 
-    async def _go_on(self, error: Upstream, refusal: GateShut | None) -> None:
+    async def _go_on(self, error: ProviderError, refusal: GateShut | None) -> None:
         """Turn to the next model; raise what went wrong if that is not to be, or there is none."""
-        if error.blame is Blame.THIS:
+        if error.fault is Fault.REQUEST:
             raise error
         if refusal is None:
             self._failures.append(error)
@@ -119,7 +119,7 @@ class Question:
         while self._left:
             self._asked = self._left.pop(0)
             try:
-                self._passage: Passage = await self._gates.ask(
+                self._permit: Permit = await self._gates.ask(
                     gate_of(self._asked), canary_s=self._canary_s
                 )
             except GateShut as refusal:
@@ -128,4 +128,4 @@ class Question:
                 return
         if self._failures:  # of a model whose gate is open still: how long to wait is its matter
             raise self._failures[0]
-        raise min(self._refusals, key=lambda refusal: refusal.comeback_s)
+        raise min(self._refusals, key=lambda refusal: refusal.retry_after_s)

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Sequence
 
 from afterword.shared.contracts import MemoryUsed
-from afterword.shared.errors import Unavailable, Upstream
-from afterword.workers.gate import RECALL, Gatehouse, GateShut, Passage
+from afterword.shared.errors import ProviderError, Unavailable
+from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
 from afterword.workers.ports import Memories, Recall, Recalled
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Recaller:
     def __init__(
         self,
         memories: Memories | None,
-        gates: Gatehouse,
+        gates: GateClient,
         *,
         budget_s: float,
         limit: int,
@@ -44,24 +44,24 @@ class Recaller:
         """Return the owner's memories that fit the query, best first; never raise for mem0."""
         if self._memories is None:
             return OFF
-        passage = None
+        permit = None
         try:
             async with asyncio.timeout(self._budget_s):
-                passage = await self._gates.look(RECALL, canary_s=self._budget_s + 1)
+                permit = await self._gates.look(RECALL, canary_s=self._budget_s + 1)
                 rows = await self._memories.search(owner, query[:QUERY_CHARACTERS], self._limit)
-            passage.worked()
+            permit.worked()
             return Recall(self._checked(owner, rows))
         except GateShut:
             return UNAVAILABLE
         except TimeoutError:
-            return _unavailable(passage, Unavailable("over_budget"))
-        except Upstream as error:
-            return _unavailable(passage, error)
+            return _unavailable(permit, Unavailable("over_budget"))
+        except ProviderError as error:
+            return _unavailable(permit, error)
         except Exception as error:  # noqa: BLE001 whatever memory does, the reply goes on (I6)
-            return _unavailable(passage, Unavailable(type(error).__name__))
+            return _unavailable(permit, Unavailable(type(error).__name__))
         finally:
-            if passage is not None:
-                passage.left()
+            if permit is not None:
+                permit.left()
 
     def forgo(self) -> Recall:
         """Return what a reply learns of a user who is being erased: mem0 is not asked."""
@@ -76,10 +76,10 @@ class Recaller:
         ]
 
 
-def _unavailable(passage: Passage | None, error: Upstream) -> Recall:
+def _unavailable(permit: Permit | None, error: ProviderError) -> Recall:
     logger.warning("recall failed: %s", error.code)
-    if passage is not None:
-        passage.left(error)
+    if permit is not None:
+        permit.left(error)
     return UNAVAILABLE
 
 

@@ -88,7 +88,7 @@ class Responder:
             raise
         except GateShut as shut:
             await self._jobs.snooze(
-                claim, shut.comeback_s, counted=False, tried=False, code=shut.code
+                claim, shut.retry_after_s, counted=False, tried=False, code=shut.code
             )
         except ValidationError:
             await self._jobs.fail(claim, "undecodable")
@@ -106,7 +106,7 @@ class Responder:
         )
         _log(claim.job_id, error, verdict)
         if verdict.decision is policy.Decision.GIVE_UP:
-            await self._jobs.fail(claim, verdict.code, verdict.blame)
+            await self._jobs.fail(claim, verdict.code, verdict.fault)
             return
         counted = verdict.decision is policy.Decision.RETRY
         await self._jobs.snooze(claim, verdict.delay_s, counted=counted, code=verdict.code)
@@ -204,6 +204,6 @@ def _log(job_id: str, error: Exception, verdict: policy.Verdict) -> None:
     """Say what happened and never what was said: an unknown error shows its class alone."""
     logger.warning(
         "job %s: %s (%s, %s) -> %s after %.1f s",
-        job_id, verdict.code, type(error).__name__, verdict.blame, verdict.decision,
+        job_id, verdict.code, type(error).__name__, verdict.fault, verdict.decision,
         verdict.delay_s,
     )  # fmt: skip

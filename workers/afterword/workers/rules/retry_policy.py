@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from afterword.shared.errors import BadAnswer, Blame, Upstream
+from afterword.shared.errors import BadAnswer, Fault, ProviderError
 
 #: The first pause, doubled with every attempt; whole jobs wait, not threads.
 FIRST_PAUSE_S = 1.0
@@ -15,7 +15,7 @@ LONGEST_PAUSE_S = 300.0
 LONGEST_SNOOZE_S = 900.0
 
 #: How long work waits for a person to mend what is ours: a key, an account, a setting.
-OURS_PAUSE_S = 60.0
+OPERATOR_PAUSE_S = 60.0
 
 #: How long an add that mem0 works on by itself is left alone: at first, and at most.
 FOLLOW_S = 0.5
@@ -36,7 +36,7 @@ class Verdict:
 
     decision: Decision
     code: str
-    blame: Blame
+    fault: Fault
     delay_s: float = 0.0
 
 
@@ -51,17 +51,19 @@ def judge(
     Theirs and ours are snoozed: they spend no attempt and bury nothing (promise I14). This
     one's is retried while that may help, then given up, and the next one goes on.
     """
-    if not isinstance(error, Upstream):
+    if not isinstance(error, ProviderError):
         return _retried("internal_error", attempt, most_attempts, pause_s(tries, jitter))
-    if error.blame is Blame.THEIRS:
+    if error.fault is Fault.PROVIDER:
         asked = min(error.retry_after_s or 0.0, LONGEST_SNOOZE_S)
         delay_s = max(asked, pause_s(tries, jitter))
-        return Verdict(Decision.SNOOZE, error.code, error.blame, delay_s)
-    if error.blame is Blame.OURS:
-        return Verdict(Decision.SNOOZE, error.code, error.blame, OURS_PAUSE_S * (1 + jitter / 10))
+        return Verdict(Decision.SNOOZE, error.code, error.fault, delay_s)
+    if error.fault is Fault.OPERATOR:
+        return Verdict(
+            Decision.SNOOZE, error.code, error.fault, OPERATOR_PAUSE_S * (1 + jitter / 10)
+        )
     if isinstance(error, BadAnswer):
         return _retried(error.code, attempt, most_attempts, pause_s(tries, jitter))
-    return Verdict(Decision.GIVE_UP, error.code, error.blame)
+    return Verdict(Decision.GIVE_UP, error.code, error.fault)
 
 
 def pause_s(tries: int, jitter: float) -> float:
@@ -77,5 +79,5 @@ def follow_pause_s(age_s: float) -> float:
 
 def _retried(code: str, attempt: int, most_attempts: int, delay_s: float) -> Verdict:
     if attempt >= most_attempts:
-        return Verdict(Decision.GIVE_UP, code, Blame.THIS)
-    return Verdict(Decision.RETRY, code, Blame.THIS, delay_s)
+        return Verdict(Decision.GIVE_UP, code, Fault.REQUEST)
+    return Verdict(Decision.RETRY, code, Fault.REQUEST, delay_s)

@@ -5,5 +5,5 @@ local AGAIN = 100                   -- entries looked through for one that was c
 for _, entry in ipairs(redis.call('XREVRANGE', AUDIT, '+', '-', 'COUNT', AGAIN)) do
   if entry[2][6] == ARGV[2] then return answer('ok') end
 end
-note_deed(ARGV[3], ARGV[4], ARGV[2], ARGV[5])
+note_audit_entry(ARGV[3], ARGV[4], ARGV[2], ARGV[5])
 return answer('ok')

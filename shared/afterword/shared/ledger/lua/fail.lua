@@ -6,7 +6,7 @@ local id, fence = ARGV[2], ARGV[3]
 local job = redis.call('HMGET', job_key(id), 'state', 'fence')
 if job[1] == 'failed' and job[2] == fence then return answer('ok') end
 if not holds_job(id, fence) then return answer('lost') end
-redis.call('HSET', job_key(id), 'blame', ARGV[7], 'worker', ARGV[8])
+redis.call('HSET', job_key(id), 'fault', ARGV[7], 'worker', ARGV[8])
 redis.call('HSETNX', job_key(id), 'first_failed', now)
 end_job(id, 'failed', ARGV[4], ARGV[5], ARGV[6])
 return answer('ok')

@@ -6,9 +6,9 @@
 -- Answers open | doubted | opening, or: shut, ms until to come back, code, 1 if that is news.
 -- Told twice by the same asker, it counts once.
 local name, token, verdict, octave = ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[10])
-local code, blame, asked = ARGV[5], ARGV[6], tonumber(ARGV[7])
+local code, fault, asked = ARGV[5], ARGV[6], tonumber(ARGV[7])
 end_slow_start(name, octave)
-local gate = redis.call('HMGET', gate_key(name), 'until', 'opened', 'canary', 'pause', 'blame', 'code')
+local gate = redis.call('HMGET', gate_key(name), 'until', 'opened', 'canary', 'pause', 'fault', 'code')
 local shut_until, opened, is_canary = tonumber(gate[1] or 0), gate[2], gate[3] == token
 local is_shut = gate[1] and not opened
 
@@ -21,14 +21,14 @@ local function shut()
   local pause = math.min(gate[4] and gate[4] * 2 or tonumber(ARGV[8]), tonumber(ARGV[9]))
   if asked == 0 then redis.call('HSET', gate_key(name), 'pause', pause) end
   local bound = math.max(shut_until, now + (asked > 0 and asked or pause))
-  redis.call('HSET', gate_key(name), 'until', bound, 'code', code, 'blame', blame)
+  redis.call('HSET', gate_key(name), 'until', bound, 'code', code, 'fault', fault)
   redis.call('HSETNX', gate_key(name), 'since', now)
   redis.call('HDEL', gate_key(name), 'opened', 'canary', 'lease')
   redis.call('PEXPIRE', gate_key(name), GATE_LIFE)
   redis.call('DEL', failures_key(name))
   redis.call('SADD', GATES, name)
   if not is_shut then redis.call('PUBLISH', NEWS, 'shut ' .. name) end
-  local news = not gate[1] or (blame == 'ours' and gate[5] ~= blame)
+  local news = not gate[1] or (fault == 'operator' and gate[5] ~= fault)
   return 'shut', comeback(name, octave), code, news and 1 or 0
 end
 
@@ -57,7 +57,7 @@ end
 
 -- Who was asked before the gate was shut can make its pause longer, but not open it.
 local function too_late()
-  local worse = blame == 'ours' and gate[5] ~= blame or now + asked > shut_until
+  local worse = fault == 'operator' and gate[5] ~= fault or now + asked > shut_until
   if verdict == 'shut' and asked > 0 and worse then return shut() end
   return stand()
 end

@@ -318,7 +318,7 @@ local function keep_run(run, lifetime_ms)
   end
 end
 
-local function note_deed(who, what, run, told)
+local function note_audit_entry(who, what, run, told)
   redis.call('XADD', AUDIT, 'MAXLEN', '~', MOST_DEEDS, '*', 'by', who, 'what', what, 'run', run,
     'told', told)
 end
@@ -331,7 +331,7 @@ local function end_run(run, state, why, who)
     local outcome = string.match(fields[i], '^n:(.+)$')
     if outcome and fields[i + 1] ~= '0' then told[outcome] = tonumber(fields[i + 1]) end
   end
-  note_deed(who, state, run, cjson.encode(told))
+  note_audit_entry(who, state, run, cjson.encode(told))
 end
 
 -- Every script ends with its answer and the hints that the caller must send.

@@ -3,9 +3,9 @@
 -- Answers {id, kind, size, field, ...}, ...: a letter's fields in the order given here.
 local BOTH = { 'tenant', 'lane', 'v', 'created', 'replayed_as' }
 local OF = {
-  memory = { 't_first_failed', 't_ended', 't_code', 't_blame', 't_attempts', 't_snoozes', 't_worker',
+  memory = { 't_first_failed', 't_ended', 't_code', 't_fault', 't_attempts', 't_snoozes', 't_worker',
     'replays', 'event' },
-  reply = { 'first_failed', 'ended', 'code', 'blame', 'attempts', 'snoozes', 'worker' },
+  reply = { 'first_failed', 'ended', 'code', 'fault', 'attempts', 'snoozes', 'worker' },
 }
 
 local function kind_of(id)

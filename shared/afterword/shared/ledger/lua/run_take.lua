@@ -13,7 +13,7 @@ if ARGV[7] == 'abort' then
   end_run(run, 'aborted', 'by ' .. who, who)
 else
   redis.call('HSET', run_key(run), 'state', 'running', 'reason', '')
-  note_deed(who, 'resume', run, '{}')
+  note_audit_entry(who, 'resume', run, '{}')
 end
 keep_run(run, ARGV[5])
 return answer('ok')

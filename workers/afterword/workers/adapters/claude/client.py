@@ -19,7 +19,7 @@ from anthropic.types import (
 )
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
-from afterword.shared.errors import BadAnswer, Rejected, Unavailable, Upstream
+from afterword.shared.errors import BadAnswer, ProviderError, Rejected, Unavailable
 from afterword.workers.adapters.claude.effort import Effort, Setting, effort_for
 from afterword.workers.adapters.claude.errors import refusal
 from afterword.workers.adapters.claude.events import Event, EventLines, Transcript
@@ -114,7 +114,7 @@ class Claude:
         client = self._connected()
         try:
             known = await _Patience(*self._limits).wait_for(client.models.retrieve(model))
-        except Upstream:
+        except ProviderError:
             return ""  # it answers, and need not be listed: servers of other makes list nothing
         if getattr(known, "lifecycle", "active") not in ("deprecated", "retired"):
             return ""
@@ -230,12 +230,12 @@ class _Patience:
         self._silence = "stalled"
 
     async def wait_for(self, step: Awaitable[T]) -> T:
-        """Wait for one step of the call; raise one of `Upstream` if it fails or takes too long.
+        """Wait for one step of the call; raise a `ProviderError` if it fails or takes too long.
 
         The SDK's errors hold the prompt and the key: ours is raised outside of their handler,
         so that no chain of causes leads back to them.
         """
-        error: Upstream
+        error: ProviderError
         try:
             async with asyncio.timeout_at(min(self._end, self._next)):
                 return await step
@@ -245,7 +245,7 @@ class _Patience:
             error = _ours(theirs, self.request_id)
         raise error
 
-    def _too_long(self) -> Upstream:
+    def _too_long(self) -> ProviderError:
         """Return whose fault it is: theirs to be silent, this one's to go on for too long.
 
         A prompt that takes longer than it may will mostly take as long again: its attempts count.
@@ -255,7 +255,7 @@ class _Patience:
         return Unavailable(self._silence, request_id=self.request_id)
 
 
-def _ours(error: Exception, request_id: str | None) -> Upstream:
+def _ours(error: Exception, request_id: str | None) -> ProviderError:
     """Return our error for one that came out of the SDK."""
     match error:
         case anthropic.APIStatusError():

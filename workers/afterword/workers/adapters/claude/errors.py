@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from afterword.shared.errors import (
     AccessDenied,
     NoSuchModel,
+    ProviderError,
     RateLimited,
     Rejected,
     Unavailable,
-    Upstream,
 )
 from afterword.workers.adapters.claude.rate_limits import reset_seconds
 from afterword.workers.adapters.http import retry_after_seconds
 
-Verdict = tuple[type[Upstream], str]
+Verdict = tuple[type[ProviderError], str]
 
 #: By `error.details.error_code`: causes that status and type hide.
 _BY_CODE: dict[str, Verdict] = {
@@ -71,7 +71,7 @@ _BY_STATUS: dict[int, Verdict] = {
 _ACCOUNT_EMPTY = ("Your credit balance is too low", "You have reached your specified API usage")
 
 
-def refusal(status: int, headers: Mapping[str, str], body: object) -> Upstream:
+def refusal(status: int, headers: Mapping[str, str], body: object) -> ProviderError:
     """Return our error for an error of the API, be it a status or an event inside a stream."""
     kind, code = _verdict(status, body)
     wait_s = retry_after_seconds(headers)

@@ -11,7 +11,7 @@ from afterword.workers.ports import Turn
 
 
 @dataclass
-class Errand:
+class AddContext:
     """The turn that this thread stores, and the first thing that went wrong with it."""
 
     owner: str
@@ -19,13 +19,13 @@ class Errand:
     failure: Exception | None = None
 
 
-_current: ContextVar[Errand | None] = ContextVar("errand", default=None)
+_current: ContextVar[AddContext | None] = ContextVar("errand", default=None)
 
 
 @contextmanager
-def errand(owner: str, turn: Turn) -> Iterator[None]:
+def add_context(owner: str, turn: Turn) -> Iterator[None]:
     """Store one turn on this thread; raise the first failure of its steps, whoever caught it."""
-    mine = Errand(owner, turn)
+    mine = AddContext(owner, turn)
     token = _current.set(mine)
     try:
         yield
@@ -37,7 +37,7 @@ def errand(owner: str, turn: Turn) -> Iterator[None]:
         raise mine.failure
 
 
-def current() -> Errand:
+def current() -> AddContext:
     """Return the errand of this thread; there must be one."""
     mine = _current.get()
     assert mine is not None, "mem0 adds only inside an errand"

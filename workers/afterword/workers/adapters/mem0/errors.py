@@ -12,9 +12,9 @@ from afterword.shared.errors import (
     AccessDenied,
     AfterwordError,
     BadAnswer,
+    ProviderError,
     Rejected,
     Unavailable,
-    Upstream,
 )
 
 _SQLITE_AWAY = {
@@ -49,7 +49,7 @@ def translated() -> Iterator[None]:
         raise BadAnswer("mem0_failed") from None
 
 
-def _sqlite(error: sqlite3.Error) -> Upstream:
+def _sqlite(error: sqlite3.Error) -> ProviderError:
     # A transaction that fails leaves nothing behind, so the outcome is always known.
     _report(error)
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte; the rest is detail

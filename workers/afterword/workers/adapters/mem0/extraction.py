@@ -11,7 +11,7 @@ from datetime import UTC
 from typing import Any
 
 from afterword.shared.errors import BadAnswer
-from afterword.workers.adapters.mem0.add_context import Errand, current, step
+from afterword.workers.adapters.mem0.add_context import AddContext, current, step
 from afterword.workers.ports import Answer, Model, Prompt, Say, Turn
 
 #: Room for the facts of one turn, and for what the model thinks before it writes them.
@@ -38,12 +38,12 @@ class Extractor:
         self._tag_key = tag_key
 
     def generate_response(self, messages: Sequence[Mapping[str, str]], **_: object) -> str:
-        """Return the facts as JSON that mem0 cannot misread; raise one of `Upstream` otherwise."""
+        """Return the facts as JSON that mem0 cannot misread; raise a `ProviderError` otherwise."""
         with step():
-            errand = current()
-            if errand.turn.facts:
-                return errand.turn.facts
-            work = self._extract(self._prompt(errand, messages), errand.turn)
+            add_context = current()
+            if add_context.turn.facts:
+                return add_context.turn.facts
+            work = self._extract(self._prompt(add_context, messages), add_context.turn)
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def close(self) -> None:
@@ -57,9 +57,9 @@ class Extractor:
             await turn.note_facts(facts)
         return facts
 
-    def _prompt(self, errand: Errand, messages: Sequence[Mapping[str, str]]) -> Prompt:
+    def _prompt(self, add_context: AddContext, messages: Sequence[Mapping[str, str]]) -> Prompt:
         told = [(message["role"], message["content"]) for message in messages]
-        tag = hmac.new(self._tag_key, errand.owner.encode(), hashlib.sha256).hexdigest()[:32]
+        tag = hmac.new(self._tag_key, add_context.owner.encode(), hashlib.sha256).hexdigest()[:32]
         return Prompt(
             system=tuple(text for role, text in told if role == "system"),
             messages=tuple(Say("user", text) for role, text in told if role != "system"),

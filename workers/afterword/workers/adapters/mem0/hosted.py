@@ -12,7 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from afterword.shared.errors import BadAnswer, IllegalStep, Misconfigured, Unavailable, Upstream
+from afterword.shared.errors import (
+    BadAnswer,
+    IllegalStep,
+    Misconfigured,
+    ProviderError,
+    Unavailable,
+)
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.import_guard import mem0_in_parts, mem0_silenced
 from afterword.workers.adapters.mem0.refusals import refusal
@@ -135,7 +141,7 @@ class Hosted:
     async def _asked(
         self, call: Awaitable[Any], read: Callable[[Any], T], *, changes: bool = False
     ) -> T:
-        """Wait for one call and read its answer; raise one of `Upstream` if either fails.
+        """Wait for one call and read its answer; raise one of `ProviderError` if either fails.
 
         mem0's errors hold content and the key: ours is raised outside of their handler, so that
         no chain of causes leads back to them.
@@ -143,10 +149,10 @@ class Hosted:
         try:
             async with asyncio.timeout(self._call_s):
                 return read(await call)
-        except Upstream:
+        except ProviderError:
             raise  # ours already, and about an answer that is whole
         except TimeoutError:
-            error: Upstream = Unavailable("too_slow")
+            error: ProviderError = Unavailable("too_slow")
         except Exception as theirs:  # noqa: BLE001 whatever it is, it is this one call's
             error = refusal(theirs)
         error.unknown_outcome = changes and isinstance(error, (Unavailable, BadAnswer))

@@ -9,14 +9,14 @@ import httpx
 from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
+    ProviderError,
     RateLimited,
     Rejected,
     Unavailable,
-    Upstream,
 )
 from afterword.workers.adapters.http import retry_after_seconds
 
-_BY_STATUS: dict[int, tuple[type[Upstream], str]] = {
+_BY_STATUS: dict[int, tuple[type[ProviderError], str]] = {
     400: (Rejected, "invalid_request"),
     401: (AccessDenied, "key_refused"),
     402: (AccessDenied, "billing"),
@@ -36,7 +36,7 @@ _BY_STATUS: dict[int, tuple[type[Upstream], str]] = {
 }
 
 
-def refusal(error: Exception) -> Upstream:
+def refusal(error: Exception) -> ProviderError:
     """Return our error for one that came out of mem0's client or of its answer."""
     for cause in (error, error.__context__):  # mem0's errors drop headers, httpx's have them
         match cause:
@@ -53,12 +53,12 @@ def refusal(error: Exception) -> Upstream:
     return BadAnswer(f"unexpected_{type(error).__name__}")
 
 
-def _refused(response: httpx.Response) -> Upstream:
+def _refused(response: httpx.Response) -> ProviderError:
     kind, code = _BY_STATUS.get(response.status_code) or _by_class(response.status_code)
     return kind(code, retry_after_s=retry_after_seconds(response.headers))
 
 
-def _by_class(status: int) -> tuple[type[Upstream], str]:
+def _by_class(status: int) -> tuple[type[ProviderError], str]:
     match status // 100:
         case 3:
             return AccessDenied, "wrong_address"  # we follow no redirect: it would carry the key

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import psycopg
 
-from afterword.shared.errors import AccessDenied, BadAnswer, Rejected, Unavailable, Upstream
+from afterword.shared.errors import AccessDenied, BadAnswer, ProviderError, Rejected, Unavailable
 
 #: By SQLSTATE, the longest beginning first: a whole code, else its class.
-_BY_STATE: dict[str, tuple[type[Upstream], str]] = {
+_BY_STATE: dict[str, tuple[type[ProviderError], str]] = {
     "25006": (Unavailable, "store_read_only"),  # a stand-by, until it is the main one
     "3D000": (AccessDenied, "store_missing"),
     "42501": (AccessDenied, "store_refused"),
@@ -25,7 +25,7 @@ _BY_STATE: dict[str, tuple[type[Upstream], str]] = {
 }
 
 
-def ours(error: psycopg.Error, *, writing: bool) -> Upstream:
+def ours(error: psycopg.Error, *, writing: bool) -> ProviderError:
     """Return our error for one of PostgreSQL's, which may repeat what was to be stored.
 
     A connection that breaks while it commits leaves open what became of the transaction.
@@ -35,7 +35,7 @@ def ours(error: psycopg.Error, *, writing: bool) -> Upstream:
     return kind(code, unknown_outcome=writing and lost)
 
 
-def _verdict(error: psycopg.Error) -> tuple[type[Upstream], str]:
+def _verdict(error: psycopg.Error) -> tuple[type[ProviderError], str]:
     state = error.sqlstate or ""
     found = _BY_STATE.get(state) or _BY_STATE.get(state[:2])
     if found is not None:

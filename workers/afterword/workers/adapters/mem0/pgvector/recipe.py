@@ -12,7 +12,7 @@ from typing import Any
 
 from afterword.shared.errors import Misconfigured, RateLimited, Unavailable
 from afterword.shared.settings import Settings
-from afterword.workers.adapters.mem0.add_context import errand
+from afterword.workers.adapters.mem0.add_context import add_context
 from afterword.workers.adapters.mem0.extraction import Extractor, instructions
 from afterword.workers.adapters.mem0.import_guard import mem0_silenced
 from afterword.workers.adapters.mem0.open_source import SelfHosted
@@ -155,7 +155,7 @@ def _strict(memory: Callable[..., Any]) -> Any:
 
     class Strict(memory):  # type: ignore[misc, valid-type]
         def add(self, messages: Any, *, turn: Turn, user_id: str, **told: Any) -> Any:
-            with errand(user_id, turn):
+            with add_context(user_id, turn):
                 return super().add(messages, user_id=user_id, **told)
 
     return Strict
