@@ -13,7 +13,7 @@ pytestmark = pytest.mark.redis
 _COUNT = 2000
 _KB = 1024
 
-#: Beside its message, in bytes: what docs/performance.md promises.
+#: Beside its message, in bytes: what docs/explanation/performance.md promises.
 _MOST = 1.2 * _KB
 
 

@@ -32,7 +32,7 @@ def words(path: Path) -> list[str]:
 
 def steps_in(section: str) -> dict[str, tuple[set[str], set[str]]]:
     """Read the table of steps in one section of the lifecycle: step, from, to, scripts."""
-    text = (ROOT / "docs/lifecycle.md").read_text()
+    text = (ROOT / "docs/explanation/lifecycle.md").read_text()
     (body,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", body, re.MULTILINE)
     return {step: (set(before.split(", ")), set(after.split(", "))) for step, before, after in rows}

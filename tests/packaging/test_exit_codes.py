@@ -40,7 +40,7 @@ def commands(group: click.Group, before: str = "") -> list[str]:
 
 
 def listed() -> list[str]:
-    text = (ROOT / "docs/operations.md").read_text()
+    text = (ROOT / "docs/how-to/operate.md").read_text()
     (section,) = re.findall(r"^## Exit codes\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
     return re.findall(r"^\| `([a-z ]+)` \|", section, re.MULTILINE)
 

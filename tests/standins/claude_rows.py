@@ -1,6 +1,6 @@
 """Every way in which a call to Claude ends that is no plain answer, and what it is to us.
 
-`python -m tests.standins.claude_rows` prints the tables of `docs/failures.md`.
+`python -m tests.standins.claude_rows` prints the tables of `docs/explanation/failures.md`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The simulation behind docs/capacity.md, against what queueing theory knows exactly."""
+"""The simulation behind docs/explanation/capacity.md, against what queueing theory knows exactly."""
 
 from __future__ import annotations
 
@@ -39,4 +39,4 @@ def test_the_smallest_plan_is_one_of_each() -> None:
 
 
 def test_the_capacity_plan_shows_what_the_simulation_finds() -> None:
-    assert table(COSTS, BUSY) in Path("docs/capacity.md").read_text()
+    assert table(COSTS, BUSY) in Path("docs/explanation/capacity.md").read_text()

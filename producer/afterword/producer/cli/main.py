@@ -24,7 +24,7 @@ from afterword.producer.cli import (
 from afterword.shared.errors import AfterwordError, InvalidRequest, JobNotFound, Misconfigured
 from afterword.shared.version import __version__
 
-#: What the caller has to mend: docs/operations.md has a table of all exit codes.
+#: What the caller has to mend: docs/how-to/operate.md has a table of all exit codes.
 _USAGE = (InvalidRequest, Misconfigured, JobNotFound)
 
 
