@@ -1,4 +1,4 @@
-"""`python -m benchmarks.simulation`: what a rate needs, as the table of docs/explanation/capacity.md.
+"""`python -m benchmarks.simulation`: print the table of docs/explanation/capacity.md.
 
 A queue in front of equal servers is played through, event by event: pure and seeded.
 """

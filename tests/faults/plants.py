@@ -1,8 +1,8 @@
 """`python -m tests.faults.plants`: take each mechanism out, and see that a test turns red.
 
 Each bug is planted in a copy of the tree, never in the tree itself. A plant names the promise that
-it breaks, the text that it replaces and the test that must fail; `docs/explanation/guarantees.md` shows the
-list.
+it breaks, the text that it replaces and the test that must fail; the list is shown in
+`docs/explanation/guarantees.md`.
 """
 
 from __future__ import annotations

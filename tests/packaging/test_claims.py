@@ -47,9 +47,9 @@ def test_the_lifecycle_has_every_step(section: str, steps: Steps) -> None:
     assert steps_in(section) == real
 
 
-def test_the_readme_has_the_table_of_settings() -> None:
-    readme = (ROOT / "README.md").read_text()
-    (shown,) = re.findall(r"<!-- settings: .*? -->(.*?)<!-- end of settings -->", readme, re.DOTALL)
+def test_the_reference_has_the_table_of_settings() -> None:
+    page = (ROOT / "docs/reference/settings.md").read_text()
+    (shown,) = re.findall(r"<!-- settings: .*? -->(.*?)<!-- end of settings -->", page, re.DOTALL)
     assert shown.strip() == table()
 
 

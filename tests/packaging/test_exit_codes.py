@@ -40,9 +40,8 @@ def commands(group: click.Group, before: str = "") -> list[str]:
 
 
 def listed() -> list[str]:
-    text = (ROOT / "docs/how-to/operate.md").read_text()
-    (section,) = re.findall(r"^## Exit codes\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
-    return re.findall(r"^\| `([a-z ]+)` \|", section, re.MULTILINE)
+    text = (ROOT / "docs/reference/exit-codes.md").read_text()
+    return re.findall(r"^\| `([a-z ]+)` \|", text, re.MULTILINE)
 
 
 @pytest.fixture(autouse=True)

@@ -66,7 +66,7 @@ def keys(value: Any) -> Any:
     ids=["letter", "run", "plan", "discarded", "audit_entry"],
 )
 def test_a_record_has_the_keys_that_the_documents_show(place: int, record: object) -> None:
-    shown = examples(ROOT / "docs/how-to/replay.md")
+    shown = examples(ROOT / "docs/reference/json.md")
     assert len(shown) == 5
     assert keys(json.loads(json.dumps(plain(record)))) == keys(shown[place])
 
@@ -74,6 +74,5 @@ def test_a_record_has_the_keys_that_the_documents_show(place: int, record: objec
 def test_a_filter_is_told_alike_wherever_it_stands() -> None:
     said = {"code": "rejected", "fault": "request"}
     assert plain(RUN)["filter"] == plain(PLAN)["filter"] == said
-    assert [one["filter"] for one in examples(ROOT / "docs/how-to/replay.md") if "filter" in one] == [
-        said, said,
-    ]  # fmt: skip
+    shown = examples(ROOT / "docs/reference/json.md")
+    assert [one["filter"] for one in shown if "filter" in one] == [said, said]

@@ -32,9 +32,8 @@ def modules() -> list[Path]:
 
 
 def documented() -> list[str]:
-    text = (ROOT / "docs/how-to/operate.md").read_text()
-    (section,) = re.findall(r"^### What logs say\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
-    rows = re.findall(r"^\| [a-z, ]+ \| (`.+?`) \|", section, re.MULTILINE)
+    text = (ROOT / "docs/reference/log-lines.md").read_text()
+    rows = re.findall(r"^\| [a-z, ]+ \| (`.+?`) \|", text, re.MULTILINE)
     return [line for row in rows for line in re.findall(r"`([^`]+)`", row)]
 
 

@@ -24,7 +24,7 @@ from tests.standins.waiting import wait_until
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
 SETTLED_S = 30
-LETTER, RUN, _, _, DEED = examples(ROOT / "docs/how-to/replay.md")
+LETTER, RUN, _, _, DEED = examples(ROOT / "docs/reference/json.md")
 SLOW = ("--go", "--canary", "0", "--rate", "0.4")
 
 

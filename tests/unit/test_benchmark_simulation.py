@@ -1,4 +1,4 @@
-"""The simulation behind docs/explanation/capacity.md, against what queueing theory knows exactly."""
+"""The simulation behind the capacity page, against exact results of queueing theory."""
 
 from __future__ import annotations
 

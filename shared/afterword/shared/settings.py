@@ -36,7 +36,7 @@ def _default_folder() -> Path:
 
 
 class Settings(BaseModel):
-    """All settings; each description ends up in the generated table of the README."""
+    """All settings; each description ends up in the table in docs/reference/settings.md."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 

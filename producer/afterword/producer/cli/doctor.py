@@ -54,7 +54,11 @@ async def _examine() -> list[Finding]:
         return [Finding("settings", well=False, found=str(error), remedy="mend it, then ask again")]
     findings = [Finding("settings", well=True, found=f"memory {settings.backend}")]
     for check, look, remedy in (
-        ("redis", _redis, "see AFTERWORD_REDIS_URL and AFTERWORD_DURABILITY in the README"),
+        (
+            "redis",
+            _redis,
+            "see AFTERWORD_REDIS_URL and AFTERWORD_DURABILITY",
+        ),
         ("claude", _claude, "see ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL"),
         ("memory", _memory, "see AFTERWORD_MEMORY"),
     ):

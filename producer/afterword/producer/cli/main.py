@@ -24,7 +24,7 @@ from afterword.producer.cli import (
 from afterword.shared.errors import AfterwordError, InvalidRequest, JobNotFound, Misconfigured
 from afterword.shared.version import __version__
 
-#: What the caller has to mend: docs/how-to/operate.md has a table of all exit codes.
+#: What the caller has to mend: docs/reference/exit-codes.md has a table of all of them.
 _USAGE = (InvalidRequest, Misconfigured, JobNotFound)
 
 
@@ -33,7 +33,7 @@ _USAGE = (InvalidRequest, Misconfigured, JobNotFound)
 def cli() -> None:
     """Chat replies that remember each user, and never wait for memory.
 
-    Settings come from the environment: see the table in the README, or `afterword doctor`.
+    Settings come from the environment: see docs/reference/settings.md, or `afterword doctor`.
     """
 
 
