@@ -97,8 +97,8 @@ PLANTS = (
     Plant(
         "I3", "a batch is taken apart while mem0 may have it",
         "workers/afterword/workers/memories/store_turns.py",
-        "verdict.blame is Fault.REQUEST and (crashed or not unknown)",
-        "verdict.blame is Fault.REQUEST", "tests/unit/test_remember_batches.py",
+        "verdict.fault is Fault.REQUEST and (crashed or not unknown)",
+        "verdict.fault is Fault.REQUEST", "tests/unit/test_remember_batches.py",
     ),
     Plant(
         "I3", "no look before a turn is added again",
@@ -180,8 +180,8 @@ PLANTS = (
     ),
     Plant(
         "I14", "an outage spends attempts", "workers/afterword/workers/rules/retry_policy.py",
-        "return Verdict(Decision.SNOOZE, error.code, error.blame, delay_s)",
-        "return Verdict(Decision.RETRY, error.code, error.blame, delay_s)",
+        "return Verdict(Decision.SNOOZE, error.code, error.fault, delay_s)",
+        "return Verdict(Decision.RETRY, error.code, error.fault, delay_s)",
         "tests/unit/test_policy.py",
     ),
 )  # fmt: skip
