@@ -42,7 +42,7 @@ PLAN = Plan(
     0,
     1,
     {},
-    Estimate(1, 0, 0, 0, 0.0, 0.1),
+    Estimate(1, 0, 0, 0, 0.0, 0.1, "list prices of 2026-11-22"),
 )
 RUN = ReplayRun(
     "r", "by", NOW, NOW, WANTED.said(), ReplayPace(), ReplayState.DONE, "", 12, canary_passed=True

@@ -19,7 +19,7 @@ from redis import Redis
 from redis.connection import parse_url
 
 from afterword.shared.errors import Misconfigured
-from afterword.shared.setting_kinds import Durability
+from afterword.shared.settings import Durability
 from afterword.workers.local_stack import valkey
 from afterword.workers.local_stack.data_dir import MAX_SOCKET_PATH, Folder
 from tests.standins.processes import listening

@@ -17,7 +17,12 @@ EVERY_KIND = {
     "ANTHROPIC_API_KEY": "k-1",
     "ANTHROPIC_BASE_URL": "http://127.0.0.1:1",
     "AFTERWORD_DATA_DIR": "/somewhere/else",
+    "AFTERWORD_EMBEDDER_CONFIG": '{"model": "m"}',
+    "AFTERWORD_FALLBACK_MODELS": "first, second",
+    "AFTERWORD_MODEL_PRICES": '{"first": [1, 2.5]}',
+    "AFTERWORD_PIN_EXTRACTION": "false",
     "AFTERWORD_RECALL_MIN_SCORE": "0.25",
+    "AFTERWORD_REDIS_URL": "redis://127.0.0.1:1/0",
     "AFTERWORD_RECALL_TOP_K": "7",
     "AFTERWORD_SYSTEM_PROMPT": " Be kind.\nBe brief. ",
 }
@@ -28,6 +33,15 @@ def test_settings_go_through_an_environment_unchanged() -> None:
     again = Settings.load(environment.of(settings))
     assert again == settings
     assert again.model_fields_set == settings.model_fields_set
+
+
+def test_every_kind_of_setting_is_among_those() -> None:
+    kinds = {str(field.annotation) for field in Settings.model_fields.values()}
+    tried = {
+        str(Settings.model_fields[name].annotation)
+        for name in Settings.load(EVERY_KIND).model_fields_set
+    }
+    assert {kind for kind in kinds - tried if "Literal" not in kind} == set()
 
 
 def test_what_is_set_to_nothing_stays_unset() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import pytest
 
 from afterword.producer.admin.cost_estimate import Estimate, MemoryBackend, estimated
@@ -13,10 +16,13 @@ HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
 
 
 def estimate(
-    backend: MemoryBackend, letters: list[tuple[Kind, int]] = LETTERS, **models: str
+    backend: MemoryBackend,
+    letters: list[tuple[Kind, int]] = LETTERS,
+    own_prices: Mapping[str, tuple[float, float]] = MappingProxyType({}),
+    **models: str,
 ) -> Estimate:
     known = {"model": SONNET, "memory_model": HAIKU} | models
-    return estimated(letters, backend=backend, rate=0.5, **known)
+    return estimated(letters, backend=backend, rate=0.5, own_prices=own_prices, **known)
 
 
 def test_an_embedded_memory_asks_no_model_for_a_turn() -> None:
@@ -52,3 +58,15 @@ def test_the_price_of_an_unknown_model_is_not_guessed() -> None:
     assert estimate("selfhosted", memory_model="other").cost_usd is None
     assert estimate("embedded", LETTERS[:2], memory_model="other").cost_usd == 0
     assert estimate("embedded", model="other").cost_usd is None
+
+
+def test_the_list_prices_are_dated() -> None:
+    assert estimate("selfhosted").prices == "list prices of 2026-11-22"
+
+
+def test_a_price_of_ones_own_comes_before_the_list_and_the_longest_name_wins() -> None:
+    own = {"claude": (9.0, 9.0), "claude-sonnet-5-5": (4.0, 20.0), "claude-sonnet": (7.0, 7.0)}
+    found = estimate("embedded", LETTERS[2:], own)
+    assert found.cost_usd == pytest.approx((3_010 * 4 + 300 * 20) / 1e6)
+    assert found.prices == "AFTERWORD_MODEL_PRICES"
+    assert estimate("embedded", LETTERS[2:], {"other": (1.0, 1.0)}).prices != found.prices

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from afterword.shared.environment import FOREIGN, PREFIX, variable
 from afterword.shared.errors import Misconfigured
-from afterword.shared.settings import Settings, table
+from afterword.shared.settings import RECORDS, Settings, table
 
 SECRET = "marmalade"
 
@@ -171,12 +169,22 @@ def test_the_data_folder_follows_the_desktop_rules(monkeypatch: pytest.MonkeyPat
     assert str(load().data_dir) == "/data/afterword"
 
 
-def test_every_setting_is_in_the_table_with_its_meaning() -> None:
-    rows = table().splitlines()[2:]
+def test_every_setting_is_in_the_table_once_with_its_meaning() -> None:
+    rows = [row for row in table().splitlines() if row.startswith("| `")]
+    names = [row.split("`")[1] for row in rows]
 
-    assert len(rows) == len(Settings.model_fields)
-    for row, field in zip(rows, Settings.model_fields, strict=True):
-        name, _, meaning = re.findall(r"(?<=\| ).*?(?= \|)", row.replace("|  |", "| - |"))
-        assert name == f"`{variable(field)}`"
-        assert len(meaning) > 10
-        assert name.strip("`").startswith(PREFIX) or name.strip("`") in FOREIGN
+    assert sorted(names) == sorted(map(variable, Settings.model_fields))
+    assert all(name.startswith(PREFIX) or name in FOREIGN for name in names)
+    assert all(len(row.rsplit(" | ", 1)[1]) > 12 for row in rows)
+
+
+def test_no_two_records_have_a_setting_of_one_name() -> None:
+    assert sum(len(one.model_fields) for one in RECORDS) == len(Settings.model_fields)
+
+
+def test_model_prices_are_pairs_by_model() -> None:
+    assert load().model_prices == load(AFTERWORD_MODEL_PRICES="").model_prices == {}
+    prices = load(AFTERWORD_MODEL_PRICES='{"claude-haiku": [0.1, 0.5]}').model_prices
+    assert prices == {"claude-haiku": (0.1, 0.5)}
+    for value in ("0.1", "[]", "{", '{"a": 1}', '{"a": [1]}', '{"a": [1, -1]}', '{"a": [1, 2, 3]}'):
+        assert "must be a JSON object of models" in refused("AFTERWORD_MODEL_PRICES", value)

@@ -15,7 +15,7 @@ from kombu.exceptions import OperationalError
 from afterword.shared.errors import Misconfigured
 from afterword.shared.hints import TASK_OF, split_agenda
 from afterword.shared.names import MEMORIES, PRIORITY_STEPS, REPLIES, queue_prefix
-from afterword.shared.settings import Settings
+from afterword.shared.settings import RedisSettings, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,9 @@ def send_hints(app: Celery, hints: Iterable[tuple[str, str]]) -> None:
             )
 
 
-def hints_from_afar(settings: Settings) -> Callable[[Iterable[tuple[str, str]]], Awaitable[None]]:
+def hints_from_afar(
+    settings: Settings,
+) -> Callable[[Iterable[tuple[str, str]]], Awaitable[None]]:
     """Return how to send hints without blocking; one that is lost, the sweep sends again."""
     app = make_app(settings)
 
@@ -77,7 +79,7 @@ def hints_from_afar(settings: Settings) -> Callable[[Iterable[tuple[str, str]]],
     return send
 
 
-def broker_address(settings: Settings) -> str:
+def broker_address(settings: RedisSettings) -> str:
     """Return the broker's address as kombu takes it, which is not always as redis-py does."""
     url = settings.broker_url or settings.redis_url
     if url is None:
@@ -132,7 +134,7 @@ _POLICY: dict[str, Any] = {
 }
 
 
-def _transport_options(settings: Settings, address: str) -> dict[str, Any]:
+def _transport_options(settings: RedisSettings, address: str) -> dict[str, Any]:
     if not address.startswith("redis"):
         return {}
     return {

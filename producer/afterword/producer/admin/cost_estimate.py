@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from afterword.shared.environment import variable
 from afterword.shared.ledger.dead_letter_records import Kind
 from afterword.shared.tokens import BYTES_PER_TOKEN
 
-#: Dollars for a million tokens, in and out, by what a model's name begins with. From the models
-#: overview in Anthropic's documentation, on the day below.
-PRICES: dict[str, tuple[float, float]] = {
+#: US dollars for a million input and output tokens, by the prefix of a model's name: what the
+#: models overview of Anthropic's documentation said on the day below.
+LIST_PRICES: Mapping[str, tuple[float, float]] = {
     "claude-haiku-5-5": (0.10, 0.50),
     "claude-sonnet-5-5": (2.00, 10.00),
 }
-PRICES_OF = "2026-11-22"
+LIST_PRICES_OF = "list prices of 2026-11-22"
+OWN_PRICES = variable("model_prices")
 
 #: mem0's prompt for extraction was measured; what it adds of the past, and the answers, is assumed.
 EXTRACTION_TOKENS = 8_000
@@ -36,7 +38,10 @@ MemoryBackend = Literal["hosted", "selfhosted", "embedded", "off"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """About how much there is to do; `cost_usd` is None if the price of a model is not known."""
+    """About how much there is to do; `cost_usd` is None if the price of a model is not known.
+
+    `prices` says where the prices come from.
+    """
 
     mem0_calls: int
     llm_calls: int
@@ -44,6 +49,7 @@ class Estimate:
     output_tokens: int
     cost_usd: float | None
     minutes: float
+    prices: str
 
 
 def estimated(
@@ -53,8 +59,12 @@ def estimated(
     model: str,
     memory_model: str,
     rate: float,
+    own_prices: Mapping[str, tuple[float, float]],
 ) -> Estimate:
-    """Return about what replaying letters of these kinds and bytes takes, at so many a second."""
+    """Return about what replaying letters of these kinds and bytes takes, at so many a second.
+
+    `own_prices` come before the list prices.
+    """
     sizes: dict[Kind, list[int]] = {Kind.MEMORY: [], Kind.REPLY: []}
     for kind, size in letters:
         sizes[kind].append(-(-size // BYTES_PER_TOKEN))
@@ -62,7 +72,9 @@ def estimated(
     stored = turns + replies if backend != "off" else 0
     asked = _Calls(model, replies, replies * PROMPT_TOKENS + sum(sizes[Kind.REPLY]), REPLY_TOKENS)
     extracted = _extraction(memory_model, stored if backend == "selfhosted" else 0, sizes)
-    costs = asked.cost_usd, extracted.cost_usd
+    priced = [one for one in (asked, extracted) if one.number]
+    costs = [one.cost_usd({**LIST_PRICES, **own_prices}) for one in priced]
+    listed = all(one.price_of(own_prices) is None for one in priced)
     known = [cost for cost in costs if cost is not None]
     return Estimate(
         mem0_calls=stored * _calls_a_turn(backend) + (replies * SEARCH if stored else 0),
@@ -71,6 +83,7 @@ def estimated(
         output_tokens=asked.output + extracted.output,
         cost_usd=sum(known) if len(known) == len(costs) else None,
         minutes=(turns + replies) / rate / 60,
+        prices=LIST_PRICES_OF if listed else OWN_PRICES,
     )
 
 
@@ -87,15 +100,17 @@ class _Calls:
     def output(self) -> int:
         return self.number * self.output_each
 
-    @property
-    def cost_usd(self) -> float | None:
-        """Return the cost, None if there is one and the price is not known."""
-        if not self.number:
-            return 0.0
-        prices = [price for name, price in PRICES.items() if self.model.startswith(name)]
-        if not prices:
+    def price_of(self, prices: Mapping[str, tuple[float, float]]) -> tuple[float, float] | None:
+        """Return the price of the model, the one with the longest prefix of its name."""
+        found = max((name for name in prices if self.model.startswith(name)), key=len, default=None)
+        return None if found is None else prices[found]
+
+    def cost_usd(self, prices: Mapping[str, tuple[float, float]]) -> float | None:
+        """Return the cost in US dollars, None if the price is not known."""
+        price = self.price_of(prices)
+        if price is None:
             return None
-        of_input, of_output = prices[0]
+        of_input, of_output = price
         return (self.input * of_input + self.output * of_output) / 1e6
 
 

@@ -56,6 +56,7 @@ async def planned(
         model=settings.model,
         memory_model=settings.memory_model,
         rate=pace.rate,
+        own_prices=settings.model_prices,
     )
     return Plan(
         filter=chosen,

@@ -11,7 +11,6 @@ from typing import Any
 import click
 
 from afterword.producer.admin.async_admin import AsyncOperator
-from afterword.producer.admin.cost_estimate import PRICES_OF
 from afterword.producer.admin.plan import Plan
 from afterword.producer.admin.replay_driver import Watch
 from afterword.producer.cli.selection import Span, selecting, something
@@ -260,7 +259,7 @@ def _show_plan(plan: Plan) -> None:
         "calls to mem0": f"about {estimate.mem0_calls}",
         "calls to Claude": f"about {estimate.llm_calls}: {estimate.input_tokens} tokens in, "
         f"{estimate.output_tokens} out",
-        "cost": f"about {cost}, by the prices of {PRICES_OF}",
+        "cost": f"about {cost}, by {estimate.prices}",
         "time": f"{estimate.minutes:.1f} min or more, at {plan.pace.rate:g} a second, "
         f"{plan.pace.canary} first",
     }

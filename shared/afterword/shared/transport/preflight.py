@@ -8,8 +8,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from afterword.shared.errors import LedgerUnavailable, Misconfigured
-from afterword.shared.setting_kinds import Durability
-from afterword.shared.settings import Settings
+from afterword.shared.settings import Durability, RedisSettings
 from afterword.shared.transport.pipeline import Pipeline
 
 #: Streams take '<ms>-*' ids and scripts replicate by effects since this version.
@@ -18,7 +17,7 @@ OLDEST_REDIS = (7, 0)
 _NAME = "AFTERWORD_REDIS_URL"
 
 
-async def check(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
+async def check(pipeline: Pipeline, settings: RedisSettings) -> dict[str, str]:
     """Return what was found: server, version, policy, durability.
 
     Raises `Misconfigured` naming the setting if that Redis may lose what it accepted, and

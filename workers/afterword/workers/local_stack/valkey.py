@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from afterword.shared.errors import Misconfigured
-from afterword.shared.setting_kinds import Durability
+from afterword.shared.settings import Durability
 from afterword.workers.local_stack.data_dir import Folder
 
 SETTING = "AFTERWORD_REDIS_URL"

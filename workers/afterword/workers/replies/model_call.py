@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 from afterword.shared.errors import AccessDenied, Fault, NoSuchModel, ProviderError
-from afterword.shared.settings import Settings
+from afterword.shared.settings import ReplySettings
 from afterword.workers.gate import GateClient, GateShut, Permit, gate_of
 from afterword.workers.ports import Answer, Model, Prompt
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 class Asker:
     """Puts questions to the models of the settings, or to the one that a job names."""
 
-    def __init__(self, settings: Settings, model: Model, gates: GateClient) -> None:
+    def __init__(self, settings: ReplySettings, model: Model, gates: GateClient) -> None:
         """Take who speaks for all models, and the gates before each of them."""
         self._model = model
         self._gates = gates

@@ -19,7 +19,7 @@ from afterword.shared.errors import (
     ProviderError,
     Unavailable,
 )
-from afterword.shared.settings import Settings
+from afterword.shared.settings import MemorySettings
 from afterword.workers.adapters.mem0.import_guard import mem0_in_parts, mem0_silenced
 from afterword.workers.adapters.mem0.refusals import refusal
 from afterword.workers.ports import Added, Exchange, Kept, Memories, Recalled, Turn
@@ -45,7 +45,7 @@ ERASE_S = 60.0
 _UNDER_WAY = ("PENDING", "RUNNING")
 
 
-async def open_hosted(settings: Settings, connections: int) -> Memories:
+async def open_hosted(settings: MemorySettings, connections: int) -> Memories:
     """Open mem0's platform with at most so many calls at once; nothing is asked yet.
 
     Belongs to the process and the event loop that opened it. Raises `Misconfigured` without a key.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from afterword.shared.errors import Misconfigured, RateLimited, Unavailable
-from afterword.shared.settings import Settings
+from afterword.shared.settings import MemorySettings
 from afterword.workers.adapters.mem0.add_context import add_context
 from afterword.workers.adapters.mem0.extraction import Extractor, instructions
 from afterword.workers.adapters.mem0.import_guard import mem0_silenced
@@ -21,7 +21,7 @@ from afterword.workers.ports import Memories, Model, Turn
 logger = logging.getLogger(__name__)
 
 
-async def open_selfhosted(settings: Settings, model: Model, tag_key: bytes) -> Memories:
+async def open_selfhosted(settings: MemorySettings, model: Model, tag_key: bytes) -> Memories:
     """Open the memories in PostgreSQL, and close the model with them.
 
     Belongs to the process and the event loop that opened it. A server that is away now is waited
@@ -38,7 +38,7 @@ class PgVector:
 
     takes_batches = True
 
-    def __init__(self, settings: Settings, extractor: Extractor) -> None:
+    def __init__(self, settings: MemorySettings, extractor: Extractor) -> None:
         self._settings = settings
         self._extractor = extractor
 
@@ -103,7 +103,7 @@ class NoTalk:
         """Have nothing to close."""
 
 
-def _build(settings: Settings, extractor: Extractor) -> Any:
+def _build(settings: MemorySettings, extractor: Extractor) -> Any:
     from mem0 import Memory
     from mem0.configs.llms.base import BaseLlmConfig
     from mem0.utils import spacy_models
@@ -145,7 +145,7 @@ def given(config: Any) -> Any:
     return config.model
 
 
-def _url(settings: Settings) -> str:
+def _url(settings: MemorySettings) -> str:
     assert settings.postgres_url is not None
     return settings.postgres_url.get_secret_value()
 
