@@ -17,7 +17,7 @@ NO_JOB = f"j00_{1:032x}"
 #: What each command needs to be understood.
 NEEDS = {
     "submit": "hello --user ann",
-    "alive": "responses",
+    "healthcheck": "responses",
     "forget": "ann",
     "worker": "responses",
     "dead show": NO_JOB,

@@ -20,7 +20,7 @@ from afterword.producer import (
     ReplayState,
 )
 from afterword.producer.admin.cost_estimate import Estimate
-from afterword.producer.cli.show import plain
+from afterword.producer.cli.render import plain
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import Chosen
 from tests.conftest import ROOT

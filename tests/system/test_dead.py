@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
 SETTLED_S = 30
 LETTER, RUN, _, _, DEED = examples(ROOT / "docs/reference/json.md")
-SLOW = ("--go", "--canary", "0", "--rate", "0.4")
+SLOW = ("--apply", "--canary", "0", "--rate", "0.4")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def fleet(crew: Fleet) -> Iterator[Fleet]:
     """Give the fleet; leave no letter to other tests."""
     crew.claude.forget()
     yield crew
-    crew.afterword("dead", "discard", "--all", "--go")
+    crew.afterword("dead", "discard", "--all", "--apply")
 
 
 @pytest.fixture
@@ -168,9 +168,9 @@ def test_what_is_not_there_is_told_by_the_exit_code(crew: Fleet) -> None:
 def test_a_run_stores_each_turn_once_and_the_audit_knows_who(
     fleet: Fleet, letters: list[Job]
 ) -> None:
-    assert "Add --go" in fleet.afterword("dead", "replay", "--all").stdout
+    assert "Add --apply" in fleet.afterword("dead", "replay", "--all").stdout
     assert replays(fleet, letters) == [0] * 5
-    said = fleet.afterword("dead", "replay", "--all", "--go", "--by", "olga", "--json").stdout
+    said = fleet.afterword("dead", "replay", "--all", "--apply", "--by", "olga", "--json").stdout
     run = json.loads(said)
     assert run.keys() == {*RUN, "plan"}
     assert (run["state"], run["left"], run["outcomes"]) == ("done", 0, {"stored": 5})
@@ -191,7 +191,7 @@ def test_a_canary_that_is_buried_again_stops_all_and_the_rest_is_untouched(
 ) -> None:
     before = {row["id"]: row for row in listed(fleet)}
     with rejected(fleet.data_dir, "add"):
-        ran = fleet.afterword("dead", "replay", "--all", "--go", code=1)
+        ran = fleet.afterword("dead", "replay", "--all", "--apply", code=1)
     assert "canary" in ran.stderr
     assert "afterword dead resume r" in ran.stderr
     assert replays(fleet, letters) == [1, 0, 0, 0, 0]
@@ -234,9 +234,9 @@ def test_an_interrupted_operator_says_how_to_go_on(fleet: Fleet, letters: list[J
 
 def test_a_discarded_letter_is_never_stored(fleet: Fleet, letters: list[Job]) -> None:
     letter = letters[0]
-    fleet.afterword("dead", "discard", letter.id, "--go")
+    fleet.afterword("dead", "discard", letter.id, "--apply")
     assert letter.status().turn is TurnState.SKIPPED
-    assert letter.id in fleet.afterword("dead", "replay", letter.id, "--go", code=2).stderr
+    assert letter.id in fleet.afterword("dead", "replay", letter.id, "--apply", code=2).stderr
     assert rows(fleet, letter) == 0
 
 
@@ -247,13 +247,15 @@ def test_a_failed_job_is_answered_anew_once(fleet: Fleet, producer: Producer) ->
         job.wait(timeout=SETTLED_S)
     assert [row["kind"] for row in listed(fleet, "--user", "fay")] == ["reply"]
     book = Book(fleet.settings)
-    found = json.loads(fleet.afterword("dead", "replay", job.id, "--go", "--json", code=1).stdout)
+    found = json.loads(
+        fleet.afterword("dead", "replay", job.id, "--apply", "--json", code=1).stdout
+    )
     assert found["outcomes"] == {"dead": 1}, "it was refused again"
     again = book.job(job.id)["replayed_as"]
     assert book.job(again)["replay_of"] == job.id
     book.redis.close()
     assert [row["id"] for row in listed(fleet, "--user", "fay")] == [again]
-    fleet.afterword("dead", "replay", again, "--go")
+    fleet.afterword("dead", "replay", again, "--apply")
     assert listed(fleet, "--user", "fay") == []
 
 
@@ -270,7 +272,7 @@ def test_an_old_preference_that_is_replayed_does_not_overrule_a_newer_one(
     becomes(producer.submit(user_id="ann", message=new), TurnState.STORED)
 
     with held(fleet.data_dir, "add"):
-        go = ("dead", "replay", celsius.id, "--go", "--patience", "1s")
+        go = ("dead", "replay", celsius.id, "--apply", "--patience", "1s")
         assert "canary_not_settled" in fleet.afterword(*go, code=1).stdout
         assert asked(fleet, producer, old, new).memory == "overlay", "it is on its way"
     becomes(celsius, TurnState.STORED)

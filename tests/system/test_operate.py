@@ -52,15 +52,15 @@ def test_the_account_of_a_tenant_that_is_not_there_is_empty(fleet: Fleet) -> Non
 
 
 def test_what_the_reconciler_finds_is_shown_and_mended(fleet: Fleet) -> None:
-    assert fleet.afterword("reconcile").stdout == "no gaps\n"
+    assert fleet.afterword("reconcile").stdout == "no inconsistencies\n"
     with Producer(fleet.settings) as producer:
         job = producer.submit(user_id="cy", tenant="t", message=f"I like {CANARY} cocoa.")
         wait_until(lambda: job.status().turn is TurnState.STORED, "stored", 30)
     book = Book(fleet.settings)
     book.redis.hset(book.keys.job(job.id), "turn", "dead")
     assert f"{job.id}  not_listed" in fleet.afterword("reconcile", code=1).stdout
-    assert "mended" in fleet.afterword("reconcile", "--mend", code=1).stdout
-    assert fleet.afterword("reconcile").stdout == "no gaps\n"
+    assert "Fixed." in fleet.afterword("reconcile", "--fix", code=1).stdout
+    assert fleet.afterword("reconcile").stdout == "no inconsistencies\n"
     book.redis.hset(book.keys.job(job.id), "turn", "stored")
     book.redis.delete(book.keys.dead)
     book.redis.close()
@@ -68,12 +68,12 @@ def test_what_the_reconciler_finds_is_shown_and_mended(fleet: Fleet) -> None:
 
 def test_nobody_is_forgotten_by_looking(fleet: Fleet) -> None:
     shown = fleet.afterword("forget", "bob", "--tenant", "t", code=1).stdout
-    assert "Add --go" in shown
+    assert "Add --apply" in shown
     assert "bob" in json.loads(_memories(fleet))
 
 
 def test_a_user_is_forgotten_and_nobody_else(fleet: Fleet) -> None:
-    gone = fleet.afterword("forget", "ann", "--tenant", "t", "--go", "--wait", SETTLED, "--json")
+    gone = fleet.afterword("forget", "ann", "--tenant", "t", "--apply", "--wait", SETTLED, "--json")
     receipt = json.loads(gone.stdout)
     assert (receipt["user_id"], receipt["tenant"], receipt["state"]) == ("ann", "t", "erased")
     assert receipt["jobs"] == 1
@@ -87,7 +87,7 @@ def test_a_user_is_forgotten_and_nobody_else(fleet: Fleet) -> None:
 
 
 def test_a_user_that_could_not_be_is_refused_by_name(fleet: Fleet) -> None:
-    assert "user_id: " in fleet.afterword("forget", " ann", "--go", code=2).stderr
+    assert "user_id: " in fleet.afterword("forget", " ann", "--apply", code=2).stderr
 
 
 def _memories(fleet: Fleet) -> str:

@@ -47,7 +47,7 @@ def _end(worker: Worker) -> tuple[int, float]:
 
 def test_a_worker_that_asks_for_no_hints_any_more_ends_and_is_not_alive(fleet: Fleet) -> None:
     [deaf] = fleet.start("responses", app=DEAF)
-    fleet.afterword("alive", "responses")
+    fleet.afterword("healthcheck", "responses")
     (fleet.data_dir / "deaf").touch()
 
     code, took_s = _end(deaf)
@@ -100,7 +100,7 @@ def test_an_idle_worker_stays_alive(fleet: Fleet) -> None:
 
     wait_until(lambda: time.monotonic() - started > 4 * STALL_S, "some periods", 5 * STALL_S)
 
-    fleet.afterword("alive", "responses")
+    fleet.afterword("healthcheck", "responses")
     assert idle.runs
     assert idle.stop() == 0
 
@@ -113,7 +113,7 @@ def test_a_busy_worker_stays_alive(fleet: Fleet) -> None:
         wait_until(lambda: job.status().turn is TurnState.WRITING, "its slot is taken", 20)
         started = time.monotonic()
         wait_until(lambda: time.monotonic() - started > 3 * STALL_S, "some periods", 4 * STALL_S)
-        fleet.afterword("alive", "memories")
+        fleet.afterword("healthcheck", "memories")
         assert busy.runs
         assert job.status().turn is TurnState.WRITING
 
@@ -134,7 +134,7 @@ def test_a_worker_that_lets_its_jobs_end_is_left_in_peace(fleet: Fleet) -> None:
 
 def _alive(fleet: Fleet) -> bool:
     """Return whether a health check finds a worker for replies well."""
-    asking = fleet.popen(*COMMAND, "alive", "responses")
+    asking = fleet.popen(*COMMAND, "healthcheck", "responses")
     asking.communicate(timeout=30)
     return asking.returncode == 0
 

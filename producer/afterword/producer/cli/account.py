@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from afterword.producer.admin.async_admin import AsyncOperator
-from afterword.producer.cli.show import age, json_option, print_json, table
+from afterword.producer.cli.render import age, json_option, print_json, table
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.records import Account, Gap
 from afterword.shared.lifecycle import TurnState
@@ -40,22 +40,22 @@ def account(*, tenant: str | None, late_s: float, as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--mend", is_flag=True, help="Put back what is missing.")
+@click.option("--fix", is_flag=True, help="Put back what is missing.")
 @json_option
-def reconcile(*, mend: bool, as_json: bool) -> None:
+def reconcile(*, fix: bool, as_json: bool) -> None:
     """Look whether every job and turn is where it must be; exit 1 if one is not.
 
     Workers do this by themselves now and then, and mend. What is found is worth a report: the
     steps of the ledger leave no gap.
     """
-    found = asyncio.run(_gaps(mend=mend))
+    found = asyncio.run(_inconsistencies(fix=fix))
     if as_json:
         print_json(found)
     elif found:
         table(("job", "what is wrong"), [(gap.job_id, gap.what) for gap in found])
-        click.echo("mended" if mend else "Nothing was changed. Add --mend to put it back.")
+        click.echo("Fixed." if fix else "Nothing was changed. Add --fix to put it back.")
     else:
-        click.echo("no gaps")
+        click.echo("no inconsistencies")
     if found:
         raise click.exceptions.Exit(1)
 
@@ -65,9 +65,9 @@ async def _accounts(late_s: float) -> Sequence[Account]:
         return await operator.accounts(late_s=late_s)
 
 
-async def _gaps(*, mend: bool) -> Sequence[Gap]:
+async def _inconsistencies(*, fix: bool) -> Sequence[Gap]:
     async with AsyncOperator() as operator:
-        return [gap async for gap in operator.gaps(mend=mend)]
+        return [gap async for gap in operator.gaps(mend=fix)]
 
 
 def _show(accounts: Sequence[Account], late_s: float) -> None:

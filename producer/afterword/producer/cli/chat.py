@@ -10,7 +10,7 @@ from contextlib import nullcontext
 
 import click
 
-from afterword.producer.cli.show import tenant_option
+from afterword.producer.cli.render import tenant_option
 from afterword.producer.cli.stack import attached
 from afterword.producer.client.sync_client import Job, Producer
 from afterword.shared.contracts import Reply

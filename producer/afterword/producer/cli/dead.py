@@ -9,8 +9,8 @@ import click
 
 from afterword.producer.admin.async_admin import AsyncOperator, Discarded
 from afterword.producer.cli import replay
-from afterword.producer.cli.selection import selecting, something
-from afterword.producer.cli.show import age, json_option, plain, print_json, table
+from afterword.producer.cli.options import selecting, something
+from afterword.producer.cli.render import age, json_option, plain, print_json, table
 from afterword.shared.clock import utc_now
 from afterword.shared.ledger.dead_letter_records import DeadFilter, DeadLetter, ReplayState
 
@@ -80,17 +80,17 @@ def export(*, chosen: DeadFilter, with_content: bool) -> None:
 @click.argument("ids", metavar="[LETTER_ID]...", nargs=-1)
 @selecting
 @click.option("--all", "every", is_flag=True, help="All dead letters.")
-@click.option("--go", is_flag=True, help="Do it; without, only say what would be done.")
+@click.option("--apply", is_flag=True, help="Do it; without, only say what would be done.")
 @click.option("--by", help="Who stands in the audit; you on this machine, unless said.")
 @json_option
-def discard(*, chosen: DeadFilter, every: bool, go: bool, by: str | None, as_json: bool) -> None:
-    """Give dead letters up for good; a dry run unless told to --go."""
-    found = asyncio.run(_discard(something(chosen, every=every), by, go=go))
+def discard(*, chosen: DeadFilter, every: bool, apply: bool, by: str | None, as_json: bool) -> None:
+    """Give dead letters up for good; a dry run unless told to --apply."""
+    found = asyncio.run(_discard(something(chosen, every=every), by, apply=apply))
     if as_json:
         print_json(found)
     elif found.state is ReplayState.DRY:
         click.echo(f"would discard: {found.letters}, for good")
-        click.echo("Nothing was changed. Add --go to do it.")
+        click.echo("Nothing was changed. Add --apply to do it.")
     else:
         click.echo(f"discarded: {found.discarded}")
     if found.refused:
@@ -119,6 +119,6 @@ async def _export(chosen: DeadFilter, *, with_content: bool) -> None:
             click.echo(json.dumps(plain(letter), ensure_ascii=False))
 
 
-async def _discard(chosen: DeadFilter, by: str | None, *, go: bool) -> Discarded:
+async def _discard(chosen: DeadFilter, by: str | None, *, apply: bool) -> Discarded:
     async with AsyncOperator(by=by) as operator:
-        return await operator.discard(chosen, go=go)
+        return await operator.discard(chosen, go=apply)

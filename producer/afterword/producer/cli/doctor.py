@@ -10,7 +10,7 @@ from datetime import datetime
 
 import click
 
-from afterword.producer.cli.show import json_option, print_json, why
+from afterword.producer.cli.render import json_option, print_json, why
 from afterword.producer.cli.stack import QUEUES
 from afterword.producer.cli.status import GONE_S
 from afterword.shared.discovery import settings_in_use

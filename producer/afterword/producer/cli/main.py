@@ -9,11 +9,11 @@ import click
 
 from afterword.producer.cli import (
     account,
-    alive,
     chat,
     dead,
     doctor,
     forget,
+    healthcheck,
     quarantine,
     replay,
     stack,
@@ -39,7 +39,7 @@ def cli() -> None:
 
 for command in (
     account.account,
-    alive.alive,
+    healthcheck.healthcheck,
     replay.audit,
     chat.chat,
     dead.dead,

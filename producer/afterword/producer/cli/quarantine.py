@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from afterword.producer.cli.show import age, json_option, print_json, table
+from afterword.producer.cli.render import age, json_option, print_json, table
 from afterword.shared.clock import utc_now
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.ledger.ledger import Ledger

@@ -13,8 +13,8 @@ import click
 from afterword.producer.admin.async_admin import AsyncOperator
 from afterword.producer.admin.plan import Plan
 from afterword.producer.admin.replay_driver import Watch
-from afterword.producer.cli.selection import Span, selecting, something
-from afterword.producer.cli.show import age, json_option, plain, print_json, table
+from afterword.producer.cli.options import Span, selecting, something
+from afterword.producer.cli.render import age, json_option, plain, print_json, table
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.ledger.dead_letter_records import (
@@ -46,7 +46,7 @@ by_option = click.option("--by", help="Who stands in the audit; you on this mach
 @click.argument("ids", metavar="[LETTER_ID]...", nargs=-1)
 @selecting
 @click.option("--all", "every", is_flag=True, help="All dead letters.")
-@click.option("--go", is_flag=True, help="Do it; without, only say what would be done.")
+@click.option("--apply", is_flag=True, help="Do it; without, only say what would be done.")
 @click.option("--canary", default=_PACE.canary, show_default=True, help="Replay so many first.")
 @click.option("--rate", default=_PACE.rate, show_default=True, help="Then so many a second.")
 @click.option(
@@ -60,20 +60,20 @@ by_option = click.option("--by", help="Who stands in the audit; you on this mach
 @by_option
 @json_option
 def replay(
-    *, chosen: DeadFilter, every: bool, go: bool, by: str | None, as_json: bool, **pace: Any
+    *, chosen: DeadFilter, every: bool, apply: bool, by: str | None, as_json: bool, **pace: Any
 ) -> None:
-    """Put dead letters on their way again; a dry run unless told to --go.
+    """Put dead letters on their way again; a dry run unless told to --apply.
 
     A turn goes back to its place in its user's lane; of a job that failed a new one is submitted.
     Both keep the time when it was said, and replaying twice does no more than once.
     """
     something(chosen, every=every)
-    plan, run = asyncio.run(_replay(chosen, ReplayPace(**pace), by, go=go, quiet=as_json))
+    plan, run = asyncio.run(_replay(chosen, ReplayPace(**pace), by, apply=apply, quiet=as_json))
     if as_json:
         print_json({**plain(run), "plan": plan})
     elif run.state is ReplayState.DRY:
         _show_plan(plan)
-        click.echo("Nothing was changed. Add --go to do it.")
+        click.echo("Nothing was changed. Add --apply to do it.")
     _tell(run, quiet=as_json)
 
 
@@ -149,14 +149,14 @@ COMMANDS = (replay, resume, abort, runs)
 
 
 async def _replay(
-    chosen: DeadFilter, pace: ReplayPace, by: str | None, *, go: bool, quiet: bool
+    chosen: DeadFilter, pace: ReplayPace, by: str | None, *, apply: bool, quiet: bool
 ) -> tuple[Plan, ReplayRun]:
     async with AsyncOperator(by=by) as operator:
         plan = await operator.plan(chosen, pace)
-        if go and not quiet:
+        if apply and not quiet:
             _show_plan(plan)
         with _progress(quiet=quiet) as watch:
-            return plan, await operator.replay(plan, go=go, watch=watch)
+            return plan, await operator.replay(plan, go=apply, watch=watch)
 
 
 async def _resume(run_id: str, by: str | None, *, quiet: bool) -> ReplayRun:

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from afterword.producer.cli.show import age, json_option, print_json, table, why
+from afterword.producer.cli.render import age, json_option, print_json, table, why
 from afterword.producer.client.sync_client import Producer
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.ledger.ledger import Ledger

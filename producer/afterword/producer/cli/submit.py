@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from afterword.producer.cli.show import json_option, print_json, tenant_option
+from afterword.producer.cli.render import json_option, print_json, tenant_option
 from afterword.producer.client.sync_client import Job, Producer
 from afterword.shared.errors import InvalidRequest, JobFailed
 

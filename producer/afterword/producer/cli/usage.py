@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from afterword.producer.cli.show import json_option, print_json, table, tenant_option
+from afterword.producer.cli.render import json_option, print_json, table, tenant_option
 from afterword.producer.client.sync_client import Producer
 from afterword.shared.contracts import UsageSum
 

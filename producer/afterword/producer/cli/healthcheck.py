@@ -1,4 +1,4 @@
-"""`afterword alive`: whether a worker of this machine works; what a health check asks."""
+"""`afterword healthcheck`: whether a worker of this machine works; what a health check asks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from afterword.shared.ledger.records import Overview
 
 @click.command()
 @click.argument("kind", type=click.Choice(list(QUEUES)))
-def alive(*, kind: str) -> None:
+def healthcheck(*, kind: str) -> None:
     """Exit 0 if a worker of this KIND on this machine swept a moment ago, else 1.
 
     A worker whose event loop is stuck, or that has lost Redis, does not sweep.
