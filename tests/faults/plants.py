@@ -40,57 +40,57 @@ class Plant:
 
 PLANTS = (
     Plant(
-        "I1", "no deadline in the sweep", f"{LUA}/sweep.lua",
+        "I1", "no deadline in the sweep", f"{LUA}/maintenance/sweep.lua",
         "for _, id in ipairs(due(OPEN, now, limit)) do expire(id) end",
         "", "tests/ledger/test_sweep.py",
     ),
     Plant(
-        "I1", "attempts without a cap", f"{LUA}/claim.lua",
+        "I1", "attempts without a cap", f"{LUA}/job/claim.lua",
         "if tonumber(attempts) >= tonumber(ARGV[5]) then",
         "if false then", "tests/ledger/test_claim.py",
     ),
     Plant(
-        "I2", "no fence on a job", f"{LUA}/ledger.lua",
+        "I2", "no fence on a job", f"{LUA}/_lib.lua",
         "return job[1] == 'running' and job[2] == fence",
         "return job[1] == 'running'", "tests/ledger/test_claim.py",
     ),
     Plant(
-        "I2", "a delta sent twice stands twice", f"{LUA}/delta.lua",
+        "I2", "a delta sent twice stands twice", f"{LUA}/job/delta.lua",
         "if not last or last[1] ~= fence .. '-' .. ARGV[4] then",
         "if true then", "tests/ledger/test_events.py",
     ),
     Plant(
-        "I3", "the turn is put into its lane outside the script", f"{LUA}/finish.lua",
+        "I3", "the turn is put into its lane outside the script", f"{LUA}/job/finish.lua",
         "  set_turn(id, job[3], 'awaited', 'pending')\n",
         "", "tests/ledger/test_lanes.py",
     ),
     Plant(
-        "I3", "a doubtful turn is not looked at again", f"{LUA}/settle.lua",
+        "I3", "a doubtful turn is not looked at again", f"{LUA}/turn/settle.lua",
         "redis.call('ZADD', REPAIRS, now + ARGV[9], id)",
         "", "tests/unit/test_repair.py",
     ),
     Plant(
-        "I3", "a gap goes unseen", f"{LUA}/gaps.lua",
+        "I3", "a gap goes unseen", f"{LUA}/maintenance/inconsistencies.lua",
         "if not in_lane(job.lane, id) then\n    gap(id, 'not_in_lane'",
         "if false then\n    gap(id, 'not_in_lane'", "tests/ledger/test_gaps.py",
     ),
     Plant(
-        "I4", "no fence on a lane", f"{LUA}/ledger.lua",
+        "I4", "no fence on a lane", f"{LUA}/_lib.lua",
         "return redis.call('HGET', FENCES, lane) == fence end",
         "return true end", "tests/ledger/test_lanes.py",
     ),
     Plant(
-        "I4", "a conversation runs two jobs at once", f"{LUA}/claim.lua",
+        "I4", "a conversation runs two jobs at once", f"{LUA}/job/claim.lua",
         "if state == 'queued' and steps_aside(id, agenda, job[14], job[12]) then",
         "if false then", "tests/ledger/test_conversations.py",
     ),
     Plant(
-        "I3", "settling a batch settles one turn", f"{LUA}/settle.lua",
+        "I3", "settling a batch settles one turn", f"{LUA}/turn/settle.lua",
         "for _, each in ipairs(batch_of(id)) do",
         "for _, each in ipairs({ id }) do", "tests/ledger/test_batches.py",
     ),
     Plant(
-        "I3", "a batch is begun anew with other turns", f"{LUA}/begin.lua",
+        "I3", "a batch is begun anew with other turns", f"{LUA}/turn/begin.lua",
         "if turn[5] and turn[5] ~= batch then return answer('regrouped') end",
         "", "tests/ledger/test_batches.py",
     ),
@@ -129,7 +129,7 @@ PLANTS = (
         "[Swept()]", "tests/ledger/test_sweep.py",
     ),
     Plant(
-        "I9", "an idempotency key without a fingerprint", f"{LUA}/submit.lua",
+        "I9", "an idempotency key without a fingerprint", f"{LUA}/job/submit.lua",
         "known[2] == ARGV[7] and 'same' or 'reused'",
         "'same'", "tests/ledger/test_submit.py",
     ),
@@ -140,7 +140,7 @@ PLANTS = (
         "if True:", "tests/ledger/test_replicas.py",
     ),
     Plant(
-        "I10", "a full queue takes more", f"{LUA}/submit.lua",
+        "I10", "a full queue takes more", f"{LUA}/job/submit.lua",
         "if count_open() >= tonumber(ARGV[12]) then",
         "if false then", "tests/ledger/test_submit.py",
     ),
@@ -150,7 +150,7 @@ PLANTS = (
         "if False:", "tests/ledger/test_erasures.py",
     ),
     Plant(
-        "I12", "a claim hands out what is to be erased", f"{LUA}/claim.lua",
+        "I12", "a claim hands out what is to be erased", f"{LUA}/job/claim.lua",
         "and not erasing and", "and", "tests/ledger/test_erasures.py",
     ),
     Plant(
@@ -159,22 +159,22 @@ PLANTS = (
         "with deadline.observed():", "if True:", "tests/unit/test_embedded_memory.py",
     ),
     Plant(
-        "I12", "an erasure fences nobody", f"{LUA}/erase_ask.lua",
+        "I12", "an erasure fences nobody", f"{LUA}/erasure/begin.lua",
         "redis.call('HDEL', FENCES, lane)\n",
         "", "tests/ledger/test_erasures.py",
     ),
     Plant(
-        "I12", "an erasure leaves the replies", f"{LUA}/erase_jobs.lua",
+        "I12", "an erasure leaves the replies", f"{LUA}/erasure/empty_jobs.lua",
         "redis.call('HDEL', job_key(id), unpack(gone))",
         "", "tests/ledger/test_erasures.py",
     ),
     Plant(
-        "I13", "an older sweep expires a newer record", f"{LUA}/sweep.lua",
+        "I13", "an older sweep expires a newer record", f"{LUA}/maintenance/sweep.lua",
         "if newer(id, ARGV[7]) then return redis.call('ZADD', OPEN, now + HOLD, id) end",
         "", "tests/ledger/test_versions.py",
     ),
     Plant(
-        "I14", "two canaries at once", f"{LUA}/gate_ask.lua",
+        "I14", "two canaries at once", f"{LUA}/gate/ask.lua",
         "(canary == token or lease <= now)",
         "true", "tests/ledger/test_gates.py",
     ),

@@ -22,10 +22,10 @@ AT_ONCE = 8
 
 #: What the life of a job and of its turn is made of; nothing else is trapped.
 LIFE = (
-    HINT, "claim", "search", "claude", END_OF_ANSWER, "delta", "finish",
-    "lane_claim", "begin", "add", "note_event", "event", "settle", "release",
+    HINT, "job/claim", "search", "claude", END_OF_ANSWER, "job/delta", "job/finish",
+    "turn/claim", "turn/begin", "add", "turn/note_event", "event", "turn/settle", "turn/release",
 )  # fmt: skip
-LANE = LIFE[LIFE.index("lane_claim") :]
+LANE = LIFE[LIFE.index("turn/claim") :]
 
 
 @pytest.fixture(scope="module")

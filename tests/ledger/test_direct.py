@@ -125,5 +125,5 @@ def test_the_answer_to_one_that_was_interrupted_is_not_that_of_the_next(
 def test_while_one_thread_waits_another_is_not_held_up(own: Valkey) -> None:
     direct = BlockingConnection(own.url, timeout_s=5.0)
     with direct._in_use:
-        assert direct.run("submit", "afterword:{00}") is None
+        assert direct.run("job/submit", "afterword:{00}") is None
     direct.close()

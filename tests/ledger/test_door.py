@@ -153,7 +153,7 @@ async def test_who_waits_for_a_redis_that_stands_still_is_let_go_when_the_door_c
     os.kill(own.pid, signal.SIGSTOP)
     try:
         calls = [asyncio.create_task(pipeline.call("PING")) for _ in range(3)]
-        steps = pipeline.run_all("overview", [("afterword:{00}", ("",))] * 3)
+        steps = pipeline.run_all("maintenance/overview", [("afterword:{00}", ("",))] * 3)
         calls.append(asyncio.create_task(steps))
         await until(lambda: pipeline._under_way and not pipeline._waiting, "they are under way")
         await pipeline.aclose()
@@ -203,7 +203,7 @@ async def test_scripts_that_redis_forgot_are_sent_again(ledger: Ledger, own: Val
     await submit(ledger)
 
     with own.client() as client:
-        assert client.script_exists(script("submit").sha) == [True]
+        assert client.script_exists(script("job/submit").sha) == [True]
 
 
 async def test_a_wrong_password_is_a_wrong_setting_at_once(settings: Settings, own: Valkey) -> None:

@@ -159,7 +159,7 @@ async def test_those_whose_answer_is_lost_are_one_job_each(
         Ledger(settings.model_copy(update={"redis_url": line.url}), patience_s=5.0) as ledger,
     ):
         await ledger.jobs.submit(ledger.jobs.new_id(asking()), asking())
-        line.lose_answer_to(script("submit", many=True).sha.encode())
+        line.lose_answer_to(script("job/submit", many=True).sha.encode())
         asked = [(ledger.jobs.new_id(one), one) for one in [asking()] * COUNT]
         told = await ledger.jobs.submit_all(asked)
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LUA = Path(package.__file__).with_name("lua")
-SHARED, ALONE, TOGETHER = "ledger", "alone", "together"
-STEPS = sorted({path.stem for path in LUA.glob("*.lua")} - {SHARED, ALONE, TOGETHER})
+SHARED, ALONE, TOGETHER = "_lib", "single", "batched"
+STEPS = sorted(str(path.relative_to(LUA).with_suffix("")) for path in LUA.glob("*/*.lua"))
 SOURCES = {path.stem: path.read_text() for path in LUA.parent.glob("*.py")}
 ROOT = "ns:{0a}"
 PRIORITIES = {"high": 0, "normal": 3, "low": 6}
@@ -78,7 +78,7 @@ def _outside_functions(lines: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "many"), [*((name, False) for name in STEPS), ("submit", True)], ids=str
+    ("name", "many"), [*((name, False) for name in STEPS), ("job/submit", True)], ids=str
 )
 def test_a_script_carries_what_it_uses_of_the_shared_part_and_nothing_else(
     name: str, *, many: bool

@@ -114,7 +114,7 @@ async def test_of_many_runs_only_those_that_were_not_confirmed_are_run_again(own
         client.script_flush()
 
     answers = await pipeline.run_all(
-        "overview", (("afterword:{00}", ("",)) for _ in range(2 * BATCH))
+        "maintenance/overview", (("afterword:{00}", ("",)) for _ in range(2 * BATCH))
     )
 
     assert len(answers) == 2 * BATCH
@@ -125,7 +125,7 @@ async def test_of_many_runs_only_those_that_were_not_confirmed_are_run_again(own
 async def test_many_runs_without_a_redis_are_each_refused(tmp_path: object) -> None:
     pipeline = Pipeline(f"unix://{tmp_path}/none.sock", patience_s=0.2)
 
-    answers = await pipeline.run_all("overview", [("afterword:{00}", ("",))] * 3)
+    answers = await pipeline.run_all("maintenance/overview", [("afterword:{00}", ("",))] * 3)
 
     assert {type(one) for one in answers} == {LedgerUnavailable}
     await pipeline.aclose()

@@ -177,8 +177,12 @@ class Run:
         before = self.log_of("victim").stat().st_size
         os.kill(self.victim, signal.SIGCONT)
         self._go_on.set()
-        renewals = self._turnstile.seen("sweep")
-        wait_until(lambda: self._turnstile.seen("sweep") > renewals + 3, "it is awake", PATIENCE_S)
+        renewals = self._turnstile.seen("maintenance/sweep")
+        wait_until(
+            lambda: self._turnstile.seen("maintenance/sweep") > renewals + 3,
+            "it is awake",
+            PATIENCE_S,
+        )
         assert alive(self.victim), self.log_of("victim").read_text()[before:]
         self._settled(jobs)
 

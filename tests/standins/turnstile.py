@@ -24,7 +24,7 @@ HINT = "hint"
 END_OF_ANSWER = "claude:end"
 
 _LUA = Path(__file__).parents[2] / "shared" / "afterword" / "shared" / "ledger" / "lua"
-_STEPS = {file.stem for file in _LUA.glob("*.lua")} - {"ledger", "alone", "together"}
+_STEPS = {str(file.relative_to(_LUA).with_suffix("")) for file in _LUA.glob("*/*.lua")}
 _BY_SHA = {script(name).sha: name for name in _STEPS}
 
 #: What a request is called, by the beginning of its head.

@@ -22,7 +22,7 @@ from afterword.shared.names import (
 )
 from tests.standins.valkey import Valkey
 
-LUA = (Path(ledger.__file__).with_name("lua") / "ledger.lua").read_text()
+LUA = (Path(ledger.__file__).with_name("lua") / "_lib.lua").read_text()
 
 
 def test_a_hint_says_what_to_run_with_nothing_but_an_id() -> None:

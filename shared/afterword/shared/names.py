@@ -84,7 +84,7 @@ MAX_SHOWN = 64
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The Redis keys of one shard; `ledger/lua/ledger.lua` spells the same shapes.
+    """The Redis keys of one shard; `ledger/lua/_lib.lua` spells the same shapes.
 
     All hold the shard's hash tag, so that one script touches one slot of a cluster.
     """

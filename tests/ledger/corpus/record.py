@@ -1,6 +1,7 @@
-"""Writes the corpus: every state of a job and its turn, as the first release writes it.
+"""Writes the corpus: every state of a job and its turn, as this build writes it.
 
-Run by hand, once a release: `python -m tests.ledger.corpus.record`.
+Run by hand, once for each version of the records: `python -m tests.ledger.corpus.record`. It packs
+this build's `afterword.shared` beside the dumps, so that later builds can be tried against it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from afterword.shared.contracts import Reply
+import afterword.shared
+from afterword.shared.contracts import RECORD_VERSION, Reply
 from afterword.shared.ledger.records import Claim
 from afterword.shared.names import Keys
 from tests.standins.book import asking, lane_of, reply_to
@@ -20,6 +23,8 @@ from tests.standins.older import Older
 from tests.standins.valkey import Valkey
 
 FOLDER = Path(__file__).parent
+VERSION = f"v{RECORD_VERSION}"
+ARCHIVE = FOLDER / f"{VERSION}.zip"
 EARLIER, JOB = (f"j00_{number:032x}" for number in (1, 2))
 REQUEST = {"user_id": "ann", "message": "canary asked", "conversation_id": "c"}
 KEY = "k"
@@ -32,7 +37,7 @@ def reply() -> Reply:
 
 
 class Recorder:
-    """Leads a job of the older build into one state."""
+    """Leads a job of the packed build into one state."""
 
     def __init__(self, older: Older) -> None:
         """Let a message of the same conversation have been answered and stored before."""
@@ -129,18 +134,28 @@ STATES: tuple[Callable[[Recorder], None], ...] = (
 )
 
 
+def pack() -> None:
+    """Pack this build's `afterword.shared`: the same sources give the same bytes."""
+    package = Path(afterword.shared.__file__).parent
+    sources = sorted(file for file in package.rglob("*") if file.suffix in (".py", ".lua"))
+    with ZipFile(ARCHIVE, "w") as archive:
+        for source in sources:
+            name = source.relative_to(package.parents[1])
+            archive.writestr(ZipInfo(str(name)), source.read_bytes(), ZIP_DEFLATED, 9)
+
+
 def main() -> None:
     """Record each state, in a namespace of its own."""
+    pack()
     with ExitStack() as stack:
         server = stack.enter_context(Valkey())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         for lead in STATES:
             name = lead.__name__
             settings = {"redis_url": server.url, "namespace": name, "durability": "none"}
-            archive = FOLDER / "v1.zip"
-            with Older(archive, folder / name, memory="embedded", **settings) as older:
+            with Older(ARCHIVE, folder / name, memory="embedded", **settings) as older:
                 lead(Recorder(older))
-            dump(server.client(), Keys(name, 0).root, FOLDER / f"v1-{name}.json")
+            dump(server.client(), Keys(name, 0).root, FOLDER / f"{VERSION}-{name}.json")
 
 
 if __name__ == "__main__":

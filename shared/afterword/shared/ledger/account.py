@@ -33,7 +33,9 @@ class Accounts:
         return [_sum(tenant, by_tenant[tenant]) for tenant in sorted(by_tenant)]
 
     async def _of(self, keys: Keys, late_s: float) -> list[Account]:
-        now, counts, tenants = await self._shards.run("account", keys, milliseconds(late_s))
+        now, counts, tenants = await self._shards.run(
+            "maintenance/account", keys, milliseconds(late_s)
+        )
         tallies = dict(zip(counts[::2], map(int, counts[1::2]), strict=True))
         rows = [tenants[start : start + 4] for start in range(0, len(tenants), 4)]
         return [_account(int(now), tallies, *row) for row in rows]

@@ -76,7 +76,7 @@ class Dead:
         """
         if letter.kind is Kind.MEMORY:
             chosen = (letter.id, run, letter.replays, RECORD_VERSION)
-            return ReplayOutcome(await self._shards.run_for("replay", *chosen))
+            return ReplayOutcome(await self._shards.run_for("dead_letter/replay", *chosen))
         key = self._shards.keys_of(letter.id).job(letter.id)
         body = await self._shards.call("HGET", key, "body")
         if body is None:
@@ -94,7 +94,12 @@ class Dead:
         """Give a letter up for good; return false if it is no dead letter any more."""
         retention_ms = milliseconds(self._shards.settings.retention_s)
         word = await self._shards.run_for(
-            "discard", letter.id, letter.kind, letter.replays, retention_ms, RECORD_VERSION
+            "dead_letter/discard",
+            letter.id,
+            letter.kind,
+            letter.replays,
+            retention_ms,
+            RECORD_VERSION,
         )
         return word == "discarded"
 
@@ -102,7 +107,7 @@ class Dead:
         """Return what became of letters that a run has replayed."""
         found: dict[str, ReplayOutcome] = {}
         for ids in self._by_shard(letter_ids):
-            words = await self._shards.run("outcomes", self._shards.keys_of(ids[0]), run, *ids)
+            words = await self._shards.run("run/outcomes", self._shards.keys_of(ids[0]), run, *ids)
             found.update(zip(ids, map(ReplayOutcome, words), strict=True))
         return found
 
@@ -134,7 +139,9 @@ class Dead:
         """Read the letters among these ids, in their order."""
         parts = await asyncio.gather(
             *(
-                self._shards.run("letters", self._shards.keys_of(part[0]), int(content), *part)
+                self._shards.run(
+                    "dead_letter/read", self._shards.keys_of(part[0]), int(content), *part
+                )
                 for part in self._by_shard(ids)
             )
         )

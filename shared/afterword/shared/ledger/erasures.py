@@ -34,7 +34,7 @@ class Erasures:
 
     async def ask(self, lane: str, by: str) -> Erasure:
         """Begin to erase the user of a lane, or return the erasure that is under way."""
-        await self._shards.run_for("erase_ask", lane, RECORD_VERSION, by)
+        await self._shards.run_for("erasure/begin", lane, RECORD_VERSION, by)
         found = await self.receipt(lane)
         assert found is not None, "it was just written, and outlives the day"
         return found
@@ -79,13 +79,13 @@ class Erasures:
         prefix = f"{root}:job:"
         async for keys in self._shards.scan(f"{prefix}*"):
             ids = [key.removeprefix(prefix) for key in keys]
-            await self._step("erase_jobs", claim, retention_ms, RECORD_VERSION, *ids)
+            await self._step("erasure/empty_jobs", claim, retention_ms, RECORD_VERSION, *ids)
         for name in _OWNED:
             # An owner is percent-encoded: it holds no slash but its own, and no wildcard.
             whole = f"{root}:{name}:{claim.lane}"
             async for keys in self._shards.scan(f"{whole}*"):
                 mine = [key for key in keys if key == whole or key.startswith(f"{whole}/")]
-                await self._step("erase_keys", claim, *mine)
+                await self._step("erasure/remove_keys", claim, *mine)
 
     async def rewrite_log(self) -> LogRewrite:
         """Ask Redis to write its append-only file anew, without what was taken out."""
@@ -112,7 +112,7 @@ class Erasures:
         delay_ms = milliseconds(delay_s) if delay_s else 0
         lifetime_ms = milliseconds(RECEIPT_S)
         told = (log or "", memory or "")
-        await self._step("erase_step", claim, state, delay_ms, lifetime_ms, *told)
+        await self._step("erasure/advance", claim, state, delay_ms, lifetime_ms, *told)
 
     async def _step(self, step: str, claim: EraseClaim, *arguments: str | float) -> None:
         if await self._shards.run_for(step, claim.lane, claim.fence, *arguments) == "lost":

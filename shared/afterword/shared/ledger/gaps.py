@@ -35,6 +35,8 @@ class Gaps:
         prefix = keys.job("")
         async for page in self._shards.scan(f"{prefix}*"):
             ids = [key.removeprefix(prefix) for key in page]
-            (found,) = await self._shards.run("gaps", keys, int(mend), RECORD_VERSION, *ids)
+            (found,) = await self._shards.run(
+                "maintenance/inconsistencies", keys, int(mend), RECORD_VERSION, *ids
+            )
             for job_id, what in zip(found[::2], found[1::2], strict=True):
                 yield Gap(job_id, what)

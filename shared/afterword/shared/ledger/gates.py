@@ -45,7 +45,7 @@ class Gates:
         """
         octave_ms = milliseconds(self._pace.octave_s)
         answer = await self._shards.run(
-            "gate_ask", self._keys, name, token, milliseconds(canary_s), octave_ms
+            "gate/ask", self._keys, name, token, milliseconds(canary_s), octave_ms
         )
         return _stand(*answer)
 
@@ -53,7 +53,7 @@ class Gates:
         """Say what came of asking; telling it twice under the same token counts once."""
         pace = self._pace
         answer = await self._shards.run(
-            "gate_report",
+            "gate/report",
             self._keys,
             name,
             token,
@@ -71,7 +71,7 @@ class Gates:
     async def all(self) -> Sequence[Gate]:
         """Return the gates that are not open, by name."""
         _, *rows = await self._shards.run(
-            "gate_list", self._keys, milliseconds(self._pace.octave_s)
+            "gate/list", self._keys, milliseconds(self._pace.octave_s)
         )
         return sorted((_gate(*row) for row in rows), key=lambda gate: gate.name)
 

@@ -71,7 +71,7 @@ class Jobs:
         same job. Raises a `NotAccepted`: then nothing was written, unless it is `NotReplicated`.
         """
         keys, arguments = self._submission(job_id, request)
-        return self._accepted(await self._submits.run("submit", keys, *arguments))
+        return self._accepted(await self._submits.run("job/submit", keys, *arguments))
 
     def submit_directly(self, job_id: str, request: ChatRequest) -> Submitted | None:
         """Accept a job as `submit` does, from a thread without a loop and with one try.
@@ -81,7 +81,7 @@ class Jobs:
         if self._direct is None:
             return None
         keys, arguments = self._submission(job_id, request)
-        answer = self._shards.run_directly(self._direct, "submit", keys, *arguments)
+        answer = self._shards.run_directly(self._direct, "job/submit", keys, *arguments)
         return None if answer is None else self._accepted(answer)
 
     async def submit_all(
@@ -89,7 +89,7 @@ class Jobs:
     ) -> list[Submitted | AfterwordError]:
         """Accept many jobs, as `submit` does; return for each what became of it."""
         calls = (self._submission(job_id, request) for job_id, request in asked)
-        answers = await self._submits.run_all("submit", calls)
+        answers = await self._submits.run_all("job/submit", calls)
         return [self._accepted_or_error(answer) for answer in answers]
 
     async def submit_again(self, failed_id: str, body: str, run: str) -> str:
@@ -100,7 +100,7 @@ class Jobs:
         """
         request = ChatRequest.model_validate_json(body).model_copy(update={"when_busy": "enqueue"})
         keys, arguments = self._submission(self.new_id(request), request)
-        word, _ = await self._submits.run("submit", keys, *arguments, failed_id, run)
+        word, _ = await self._submits.run("job/submit", keys, *arguments, failed_id, run)
         self._check_accepted(word)
         return "waiting" if word in ("new", "same") else str(word)
 
@@ -157,7 +157,7 @@ class Jobs:
         """
         settings = self._shards.settings
         answer = await self._shards.run(
-            "claim",
+            "job/claim",
             self._shards.keys_of(job_id),
             job_id,
             token,
@@ -181,13 +181,13 @@ class Jobs:
 
     async def _renew(self, names: Sequence[str]) -> list[str]:
         keys = self._shards.keys_of(names[0])
-        return await self._shards.run("renew", keys, self._lease_ms, *names)
+        return await self._shards.run("job/renew", keys, self._lease_ms, *names)
 
     async def delta(self, claim: Claim, number: int, text: str) -> None:
         """Publish a piece of the reply, numbered from 1; raise `LeaseLost` if overtaken."""
         _held(
             await self._shards.run_for(
-                "delta", claim.job_id, claim.fence, number, claim.attempt, text
+                "job/delta", claim.job_id, claim.fence, number, claim.attempt, text
             )
         )
 
@@ -202,7 +202,7 @@ class Jobs:
         request = json.loads(claim.body)
         _held(
             await self._shards.run_for(
-                "finish",
+                "job/finish",
                 claim.job_id,
                 claim.fence,
                 reply.model_dump_json(),
@@ -223,7 +223,7 @@ class Jobs:
         kept = self._failed_ms, self._kept[1]
         _held(
             await self._shards.run_for(
-                "fail", claim.job_id, claim.fence, code, *kept, fault, __version__
+                "job/fail", claim.job_id, claim.fence, code, *kept, fault, __version__
             )
         )
 
@@ -237,7 +237,7 @@ class Jobs:
         delay_ms = milliseconds(delay_s) if delay_s > 0 else 0
         _held(
             await self._shards.run_for(
-                "snooze", claim.job_id, claim.fence, delay_ms, int(counted), code, int(tried)
+                "job/snooze", claim.job_id, claim.fence, delay_ms, int(counted), code, int(tried)
             )
         )
 
@@ -246,7 +246,7 @@ class Jobs:
 
         Raises `NewerRecord` if a newer version wrote it.
         """
-        word = await self._shards.run_for("cancel", job_id, *self._kept, RECORD_VERSION)
+        word = await self._shards.run_for("job/cancel", job_id, *self._kept, RECORD_VERSION)
         if word == "held":
             raise NewerRecord(job_id)
         return str(word)

@@ -37,7 +37,7 @@ class Upkeep:
     async def _sweep(self, keys: Keys, seen: str) -> Swept:
         settings = self._shards.settings
         counts = await self._shards.run(
-            "sweep",
+            "maintenance/sweep",
             keys,
             SWEEP_LIMIT,
             milliseconds(settings.hint_grace_s),
@@ -50,7 +50,10 @@ class Upkeep:
 
     async def overview(self) -> Sequence[Overview]:
         """Count what is open, late and dead, a row per shard."""
-        return [_overview(await self._shards.run("overview", keys)) for keys in self._shards.all]
+        return [
+            _overview(await self._shards.run("maintenance/overview", keys))
+            for keys in self._shards.all
+        ]
 
 
 def _overview(answer: Sequence[Any]) -> Overview:

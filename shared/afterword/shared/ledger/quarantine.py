@@ -23,7 +23,7 @@ class Quarantine:
     async def add(self, found: Foreign) -> None:
         """Note a message once, however often Redis has to be asked."""
         await self._shards.run(
-            "quarantine",
+            "maintenance/quarantine",
             self._keys,
             uuid.uuid4().hex,
             MOST_KEPT,

@@ -27,10 +27,14 @@ class Repairs:
 
     async def _due(self, keys: Keys) -> Sequence[DueRepair]:
         back_ms = milliseconds(self._shards.settings.repair_s)
-        rows = await self._shards.run("repairs", keys, MOST_DUE, back_ms, RECORD_VERSION)
+        rows = await self._shards.run(
+            "turn/due_duplicate_checks", keys, MOST_DUE, back_ms, RECORD_VERSION
+        )
         turns = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
         return [DueRepair(turn, lane, tuple(json.loads(ids))) for turn, lane, ids in turns]
 
     async def done(self, turn_id: str, memory_ids: Sequence[str]) -> None:
         """Say that a turn is stored once, as these memories."""
-        await self._shards.run_for("repaired", turn_id, json.dumps(list(memory_ids)))
+        await self._shards.run_for(
+            "turn/finish_duplicate_check", turn_id, json.dumps(list(memory_ids))
+        )

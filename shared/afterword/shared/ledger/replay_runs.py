@@ -55,15 +55,17 @@ class ReplayRuns:
         for start in range(0, len(letters), _BATCH):
             places = enumerate(letters[start : start + _BATCH], start)
             flat = [part for at, one in places for part in (at, str(one))]
-            await self._run("run_choose", run, milliseconds(_UNBEGUN_S), *flat)
+            await self._run("run/choose", run, milliseconds(_UNBEGUN_S), *flat)
         kept = (json.dumps(said), json.dumps(asdict(pace)))
         step = (run, RECORD_VERSION, by, *kept, token, self._lifetime_ms)
-        _driven(await self._run("run_begin", *step), by)
+        _driven(await self._run("run/begin", *step), by)
         return run
 
     async def take(self, run: str, *, by: str, token: str, to: str) -> bool:
         """Take a run over to `resume` or `abort` it; return false if it is done already."""
-        word = await self._run("run_take", run, token, by, self._lifetime_ms, RECORD_VERSION, to)
+        word = await self._run(
+            "run/take_over", run, token, by, self._lifetime_ms, RECORD_VERSION, to
+        )
         if word == "gone":
             raise JobNotFound(run)
         if word == "held":
@@ -84,11 +86,11 @@ class ReplayRuns:
             for letter, name, outcome in outcomes
             for part in (str(letter or ""), name, outcome)
         ]
-        _driven(await self._run("run_note", run, token, int(passed), *flat), run)
+        _driven(await self._run("run/record", run, token, int(passed), *flat), run)
 
     async def end(self, run: str, token: str, state: ReplayState, why: str, *, by: str) -> None:
         """Say that a run is done, or why it stopped."""
-        _driven(await self._run("run_end", run, token, state, why, by, self._lifetime_ms), run)
+        _driven(await self._run("run/end", run, token, state, why, by, self._lifetime_ms), run)
 
     async def todo(self, run: str) -> Sequence[Chosen]:
         """Return the next letters that nobody has looked at, in order."""
@@ -132,7 +134,7 @@ class ReplayRuns:
 
     async def note_audit_entry(self, by: str, what: str, told: dict[str, Any], token: str) -> None:
         """Note in the audit what an operator did; `token` names this note."""
-        await self._run("audit", token, by, what, json.dumps(told))
+        await self._run("run/audit", token, by, what, json.dumps(told))
 
     async def audit(self, limit: int) -> Sequence[AuditEntry]:
         """Return the newest entries of the audit, newest first."""

@@ -35,7 +35,7 @@ class Lanes:
         `token` names this claim: asking again with it after a lost answer gives the same claim.
         """
         answer = await self._shards.run(
-            "lane_claim",
+            "turn/claim",
             self._shards.keys_of(lane),
             lane,
             token,
@@ -55,18 +55,18 @@ class Lanes:
 
         Raises `IllegalStep` if the first turn was begun before, with other turns.
         """
-        word = await self._step("begin", claim, turn_id, *others)
+        word = await self._step("turn/begin", claim, turn_id, *others)
         if word == "regrouped":
             raise IllegalStep("a batch keeps its turns")
         return word == "unknown"
 
     async def note_event(self, claim: LaneClaim, turn_id: str, event_id: str) -> None:
         """Keep mem0's event id of an add that is under way; the empty one says that it is over."""
-        await self._step("note_event", claim, turn_id, event_id)
+        await self._step("turn/note_event", claim, turn_id, event_id)
 
     async def note_facts(self, claim: LaneClaim, turn_id: str, facts: str) -> None:
         """Keep what was extracted from a turn until it is settled."""
-        await self._step("note_facts", claim, turn_id, facts)
+        await self._step("turn/note_facts", claim, turn_id, facts)
 
     async def settle(
         self,
@@ -80,7 +80,7 @@ class Lanes:
         """Say that a batch is stored, had nothing to store, or was skipped."""
         settings = self._shards.settings
         await self._step(
-            "settle",
+            "turn/settle",
             claim,
             turn_id,
             outcome,
@@ -102,7 +102,7 @@ class Lanes:
     ) -> None:
         """Put a batch back and let go of its lane for now: a retry if counted, else a snooze."""
         await self._step(
-            "postpone",
+            "turn/postpone",
             claim,
             turn_id,
             milliseconds(delay_s),
@@ -120,19 +120,19 @@ class Lanes:
         What it may have stored all the same is looked at when its first turn is stored.
         """
         await self._step(
-            "postpone", claim, turn_id, milliseconds(delay_s), 0, code, int(unknown_outcome), 1
+            "turn/postpone", claim, turn_id, milliseconds(delay_s), 0, code, int(unknown_outcome), 1
         )
 
     async def bury(
         self, claim: LaneClaim, turn_id: str, code: str, fault: Fault, worker_version: str
     ) -> None:
         """Make a turn that is alone in its batch a dead letter."""
-        await self._step("bury", claim, turn_id, code, fault, worker_version)
+        await self._step("dead_letter/bury", claim, turn_id, code, fault, worker_version)
 
     async def release(self, claim: LaneClaim, delay_s: float = 0.0) -> None:
         """Let go of a lane; if more can be written, it is hinted again after the delay."""
         delay_ms = milliseconds(delay_s) if delay_s > 0 else 0
-        _held(await self._shards.run_for("release", claim.lane, claim.fence, delay_ms))
+        _held(await self._shards.run_for("turn/release", claim.lane, claim.fence, delay_ms))
 
     async def _step(
         self, step: str, claim: LaneClaim, turn_id: str, *arguments: str | float

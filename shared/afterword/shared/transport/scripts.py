@@ -16,11 +16,11 @@ _LUA = Path(__file__).parents[1] / "ledger" / "lua"
 
 #: Steps that only add. A Redis at its `maxmemory` refuses their first write; all others may go on,
 #: or what is open could never end and nothing would ever be freed.
-_GROWING = frozenset({"submit", "replay"})
+_GROWING = frozenset({"job/submit", "dead_letter/replay"})
 _MAY_GO_ON = "#!lua flags=allow-oom\n"
 
 #: Steps that one command can take many times: what stands in front of them says how they write.
-_TOGETHER = frozenset({"submit"})
+_TOGETHER = frozenset({"job/submit"})
 _PLACE = "--<< the step\n"
 
 #: A definition begins a line, what else it has does not, but for its end.
@@ -36,11 +36,11 @@ class Script:
 
     def __init__(self, name: str, *, many: bool = False) -> None:
         head = "" if name in _GROWING else _MAY_GO_ON
-        shared, step = _definitions("ledger"), _lua(name)
+        shared, step = _definitions("_lib"), _lua(name)
         if many:
-            step = _lua("together").replace(_PLACE, step)
+            step = _lua("batched").replace(_PLACE, step)
         elif name in _TOGETHER:
-            shared += _definitions("alone")
+            shared += _definitions("single")
         self.text = head + "".join(_used(shared, step)) + step
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 

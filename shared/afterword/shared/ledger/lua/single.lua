@@ -1,4 +1,4 @@
--- In front of a step that one command can take many times (together.lua), where it is taken once:
+-- In front of a step that one command can take many times (batched.lua), where it is taken once:
 -- everything is written at once. Answers what the step answers.
 local open
 local function count_open()

@@ -1,5 +1,5 @@
 -- Accept a job: its record, its place in the lane, its idempotency key and its hint, at once; many
--- of them in one command (together.lua).
+-- of them in one command (batched.lua).
 --   ARGV[2] job id  [3] lane id  [4] tenant  [5] body, JSON  [6] lifetime, ms
 --   [7] fingerprint of the body  [8] idempotency key, hashed, or ''  [9] its lifetime, ms
 --   [10] turn state to begin with: awaited | none  [11] agenda  [12] most open jobs  [13] version
