@@ -5,60 +5,21 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
-from importlib.metadata import Distribution, distribution, packages_distributions
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 from tests.conftest import ROOT
+from tests.packaging.installed import make_environment
 
 OURS = ("producer", "shared", "workers")
 
 
 @pytest.fixture(scope="session")
 def producer_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make an environment of the wheel and what it requires without extras, and nothing more.
-
-    The requirements are linked from the environment of the tests, which spares the network and
-    most of the time; what is not among them is not there.
-    """
-    folder = tmp_path_factory.mktemp("producer")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    (packages,) = folder.glob("lib/python*/site-packages")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(packages)
-    for required in _closure(next(packages.glob("afterword-*.dist-info"))):
-        _link(required, packages)
-    return folder / "bin" / "python"
-
-
-def _closure(dist_info: Path) -> list[Distribution]:
-    """Return what a distribution requires, and what that requires, and so on."""
-    found: dict[tuple[str, ...], Distribution] = {}
-    todo = list(_required(Distribution.at(dist_info), extras=set()))
-    while todo:
-        requirement = todo.pop()
-        wanted = (requirement.name, *sorted(requirement.extras))
-        if wanted not in found:
-            found[wanted] = distribution(requirement.name)
-            todo += _required(found[wanted], requirement.extras)
-    return list(found.values())
-
-
-def _required(dist: Distribution, extras: set[str]) -> Iterator[Requirement]:
-    for requirement in map(Requirement, dist.requires or []):
-        environments = [{"extra": extra} for extra in ("", *extras)]
-        if requirement.marker is None or any(map(requirement.marker.evaluate, environments)):
-            yield requirement
-
-
-def _link(dist: Distribution, packages: Path) -> None:
-    for top in {path.parts[0] for path in dist.files or ()} - {"..", "__pycache__"}:
-        target = Path(str(dist.locate_file(top)))
-        if not (packages / top).exists():
-            (packages / top).symlink_to(target)
+    """Give an environment with the wheel and what it requires without extras, and nothing more."""
+    return make_environment(tmp_path_factory.mktemp("producer"), wheel)
 
 
 def _run(python: Path, program: str) -> str:
