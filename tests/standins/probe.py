@@ -18,8 +18,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
-from afterword.workers.celery_runtime import executor as stage
-from afterword.workers.celery_runtime import pool as taskpool
+from afterword.workers.celery_runtime import executor, pool
 from afterword.workers.celery_runtime.host import worker_app
 from afterword.workers.celery_runtime.loop import RUNTIME
 from tests.standins.worker import RELEASE, SEEN
@@ -32,12 +31,12 @@ FLAW = os.environ.get("PROBE_FLAW", "")
 SENDS_SIGNALS = "PROBE_SIGNALS" in os.environ
 
 # So that no test has to wait as long as an operator would.
-stage.STUCK_AFTER_S = 0.3
-taskpool.PATIENCE_S = float(os.environ.get("PROBE_PATIENCE_S", taskpool.PATIENCE_S))
+executor.STUCK_AFTER_S = 0.3
+pool.CANCEL_TIMEOUT_S = float(os.environ.get("PROBE_CANCEL_TIMEOUT_S", pool.CANCEL_TIMEOUT_S))
 
 
 class Probe:
-    """ReplayRuns jobs named `<instrument>:<anything>`, and a lane by noting its name."""
+    """Runs jobs named `<instrument>:<anything>`, and a lane by noting its name."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

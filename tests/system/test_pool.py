@@ -190,7 +190,7 @@ def test_a_blocked_loop_is_reported_with_the_line_that_blocks_it(server: Valkey)
     with Worker(server) as worker:
         worker.hint("block:1")
         worker.wait_for("ended block:1")
-        said = r"the event loop is blocked for 1\.\d s now, at .*/probe\.py:\d+"
+        said = r"the event loop has been blocked for 1\.\d s, now at .*/probe\.py:\d+"
         assert re.search(said, worker.log)
 
 
@@ -214,4 +214,4 @@ def test_a_runtime_that_breaks_stops_the_worker(server: Valkey) -> None:
         worker.wait_for("began hold:1")
         worker.release()
         assert worker.exit_code() == 1
-        assert "the runtime broke: RuntimeError at " in worker.log
+        assert "the worker's background work failed: RuntimeError at " in worker.log

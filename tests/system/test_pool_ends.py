@@ -130,13 +130,13 @@ def test_a_cold_stop_may_come_during_a_warm_one(server: Valkey) -> None:
 
 @pytest.mark.slow
 def test_a_stop_does_not_wait_for_ever_for_a_job_that_ignores_it(server: Valkey) -> None:
-    with Worker(server, AFTERWORD_DRAIN_S="0.1", PROBE_PATIENCE_S="0.5") as worker:
+    with Worker(server, AFTERWORD_DRAIN_S="0.1", PROBE_CANCEL_TIMEOUT_S="0.5") as worker:
         worker.hint("stubborn:1")
         worker.wait_for("began stubborn:1")
         started = time.monotonic()
         worker.stop()
         assert time.monotonic() - started < 5
-        assert "the event loop did not end" in worker.log
+        assert "the event loop did not stop" in worker.log
 
 
 def test_an_idle_worker_stops_at_once(server: Valkey) -> None:

@@ -15,7 +15,7 @@ from kombu.asynchronous import Hub, set_event_loop
 
 from afterword.shared.errors import Misconfigured
 from afterword.workers.celery_runtime.loop import RUNTIME
-from afterword.workers.celery_runtime.pool import TaskPool, pool_of
+from afterword.workers.celery_runtime.pool import TaskPool, pool_class
 from afterword.workers.celery_runtime.tracer import NotACoroutineFunction
 from tests.standins.waiting import wait_until
 
@@ -99,7 +99,7 @@ def start(app: Celery, hub: Hub) -> Iterator[Start]:
     pools = []
 
     def start(limit: int = 1, lifespan: Any = gate, **options: Any) -> TaskPool:
-        pool = pool_of(lifespan, grace_s=0.0)(limit, app=app, **options)
+        pool = pool_class(lifespan, grace_s=0.0)(limit, app=app, **options)
         pools.append(pool)
         pool.start()
         return pool
@@ -110,10 +110,10 @@ def start(app: Celery, hub: Hub) -> Iterator[Start]:
 
 
 def settle(pool: TaskPool, fact: Callable[[], object], what: str) -> None:
-    """Make the calls that cross to the hub until something is true."""
+    """Make the calls handed to the hub until something is true."""
 
     def is_true() -> object:
-        pool._crossing.drain()
+        pool._handoff.drain()
         return fact()
 
     wait_until(is_true, what)
@@ -209,7 +209,7 @@ def test_a_limit_after_a_revocation_is_not_told(start: Start) -> None:
     assert begun.wait(5)
     stubborn.job.terminate(None)
     settle(pool, lambda: isinstance(stubborn.job.cause, TimeLimitExceeded), "the limit is reached")
-    pool._crossing.drain()
+    pool._handoff.drain()
     assert len(stubborn.told) == 1
     pool.grow(1)
     Asked(pool, "open")
@@ -240,7 +240,7 @@ def test_what_waits_does_not_start_while_the_pool_stops(start: Start) -> None:
 def test_stopping_may_come_while_stopping(start: Start) -> None:
     pool = start()
     held = Asked(pool, "hold")
-    pool._crossing.call(pool.stop)  # as a second signal does
+    pool._handoff.post(pool.stop)  # as a second signal does
     pool.stop()
     pool.terminate()
     assert not pool._running

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from afterword.workers.background.watchdog import LOOKS, LOOKS_TO_RETURN, Watchdog
-from afterword.workers.celery_runtime.heartbeat import Pulse
+from afterword.workers.celery_runtime.heartbeat import ConsumerHeartbeat
 from tests.standins.waiting import until
 
 STALL_S = 0.01 * LOOKS
@@ -20,11 +20,11 @@ class Kennel:
     """A watchdog, the broker it asks, and what it did."""
 
     def __init__(self) -> None:
-        self.pulse = Pulse()
+        self.heartbeat = ConsumerHeartbeat()
         self.answers = True
         self.asked = 0
         self.stops = 0
-        self.dog = Watchdog(self.pulse, STALL_S, self._answers, self._stop)
+        self.dog = Watchdog(self.heartbeat, STALL_S, self._answers, self._stop)
         self.watching = asyncio.create_task(self.dog.watch())
 
     async def _answers(self) -> bool:
@@ -47,14 +47,14 @@ async def looks(kennel: Kennel, count: int, *, beat: bool = False) -> None:
     """Let the watchdog look so often, each time with or without a sign before it."""
     for _ in range(count):
         if beat:
-            kennel.pulse.beat()
+            kennel.heartbeat.beat()
         await asyncio.sleep(STALL_S / LOOKS)  # noqa: TID251 it is time that this is about
 
 
 async def test_a_worker_without_a_pulse_is_stopped_once(
     kennel: Kennel, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kennel.pulse.begin()
+    kennel.heartbeat.expect()
 
     await until(lambda: kennel.stops, "it is stopped")
 
@@ -64,7 +64,7 @@ async def test_a_worker_without_a_pulse_is_stopped_once(
 
 
 async def test_one_with_a_pulse_goes_on(kennel: Kennel) -> None:
-    kennel.pulse.begin()
+    kennel.heartbeat.expect()
 
     await looks(kennel, 4 * LOOKS, beat=True)
 
@@ -80,8 +80,8 @@ async def test_without_a_consumer_that_can_give_signs_none_are_missed(kennel: Ke
 
 
 async def test_a_worker_that_stops_owes_no_signs(kennel: Kennel) -> None:
-    kennel.pulse.begin()
-    kennel.pulse.end()
+    kennel.heartbeat.expect()
+    kennel.heartbeat.end()
 
     await looks(kennel, 2 * LOOKS)
 
@@ -91,7 +91,7 @@ async def test_a_worker_that_stops_owes_no_signs(kennel: Kennel) -> None:
 async def test_asking_the_broker_again_is_no_sign(kennel: Kennel) -> None:
     """It is how a consumer looks whose answers never come: kombu asks on a new connection."""
     while not kennel.stops:
-        kennel.pulse.begin()
+        kennel.heartbeat.expect()
         await looks(kennel, 1)
 
     assert not kennel.dog.consuming
@@ -99,19 +99,19 @@ async def test_asking_the_broker_again_is_no_sign(kennel: Kennel) -> None:
 
 async def test_while_the_broker_is_away_it_is_not_seen_and_not_stopped(kennel: Kennel) -> None:
     kennel.answers = False
-    kennel.pulse.begin()
+    kennel.heartbeat.expect()
 
     await until(lambda: kennel.asked > LOOKS_TO_RETURN + LOOKS, "it was asked for long")
 
     assert not kennel.dog.consuming
     assert not kennel.stops
-    kennel.pulse.beat()
+    kennel.heartbeat.beat()
     await until(lambda: kennel.dog.consuming, "it is well again")
 
 
 async def test_celery_has_time_to_come_back_to_a_broker(kennel: Kennel) -> None:
     kennel.answers = False
-    kennel.pulse.begin()
+    kennel.heartbeat.expect()
     await until(lambda: kennel.asked, "the broker is away")
     kennel.answers = True
     before = kennel.asked
@@ -122,7 +122,7 @@ async def test_celery_has_time_to_come_back_to_a_broker(kennel: Kennel) -> None:
 
 
 async def test_one_long_pause_of_the_process_is_one_look(kennel: Kennel) -> None:
-    kennel.pulse.begin()
+    kennel.heartbeat.expect()
     await looks(kennel, 2)
 
     kennel.watching.get_loop().call_soon(_pause, STALL_S * 3)

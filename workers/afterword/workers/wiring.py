@@ -23,9 +23,9 @@ from afterword.workers.background.reconciler import Reconciler
 from afterword.workers.background.rollback_detector import RollbackDetector
 from afterword.workers.background.sweeper import Sweeper
 from afterword.workers.background.watchdog import Watchdog, broker_answers
-from afterword.workers.celery_runtime.forced_exit import end_within, stop_worker
-from afterword.workers.celery_runtime.heartbeat import PULSE
-from afterword.workers.celery_runtime.pool import ENDS_WITHIN_S
+from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
+from afterword.workers.celery_runtime.loop import force_exit_after, stop_worker
+from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
 from afterword.workers.gate import GateClient
 from afterword.workers.leases import Leases
 from afterword.workers.memories.erase import Eraser
@@ -190,9 +190,10 @@ def _tag_key(settings: Settings) -> bytes:
 def _watchdog(settings: Settings) -> Watchdog:
     def stop() -> None:
         stop_worker()
-        end_within(settings.drain_s + ENDS_WITHIN_S)  # what takes no hints may not hear that either
+        # A worker that takes no hints may not act on the stop either.
+        force_exit_after(settings.drain_s + STOP_OVERHEAD_S)
 
-    return Watchdog(PULSE, settings.stall_s, partial(broker_answers, settings), stop)
+    return Watchdog(CONSUMER_HEARTBEAT, settings.stall_s, partial(broker_answers, settings), stop)
 
 
 @asynccontextmanager

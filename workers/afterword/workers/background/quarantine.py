@@ -8,7 +8,7 @@ import logging
 from afterword.shared.errors import AfterwordError
 from afterword.shared.ledger.quarantine import Quarantine
 from afterword.shared.ledger.records import Foreign
-from afterword.workers.celery_runtime.consumer import foreign_found
+from afterword.workers.celery_runtime.consumer import message_dropped
 
 logger = logging.getLogger(__name__)
 
@@ -31,12 +31,12 @@ class Quarantiner:
         def hear(found: Foreign, **_: object) -> None:
             loop.call_soon_threadsafe(self._take, found)
 
-        foreign_found.connect(hear, weak=False)
+        message_dropped.connect(hear, weak=False)
         try:
             while True:
                 await self._note(await self._waiting.get())
         finally:
-            foreign_found.disconnect(hear)
+            message_dropped.disconnect(hear)
 
     def _take(self, found: Foreign) -> None:
         if self._waiting.full():

@@ -10,7 +10,7 @@ from kombu.exceptions import OperationalError
 
 from afterword.shared.broker import make_app
 from afterword.shared.settings import RedisSettings
-from afterword.workers.celery_runtime.heartbeat import Pulse
+from afterword.workers.celery_runtime.heartbeat import ConsumerHeartbeat
 
 logger = logging.getLogger(__name__)
 
@@ -27,13 +27,13 @@ class Watchdog:
 
     def __init__(
         self,
-        pulse: Pulse,
+        heartbeat: ConsumerHeartbeat,
         stall_s: float,
         broker_answers: Callable[[], Awaitable[bool]],
         stop: Callable[[], object],
     ) -> None:
         """Take how long a worker may be without a sign, and how to stop it."""
-        self._pulse = pulse
+        self._heartbeat = heartbeat
         self._stall_s = stall_s
         self._broker_answers = broker_answers
         self._stop = stop
@@ -53,7 +53,7 @@ class Watchdog:
         """
         while True:
             await asyncio.sleep(self._stall_s / LOOKS)
-            if not self._pulse.missed():
+            if not self._heartbeat.missed():
                 self._missed, self._allowed = 0, LOOKS
                 continue
             self._missed += 1
@@ -67,7 +67,7 @@ class Watchdog:
         """Return whether there is still no sign, and the broker is no reason for that."""
         if not await self._broker_answers():
             self._allowed = self._missed + LOOKS_TO_RETURN
-        return self._missed >= self._allowed and self._pulse.missed()
+        return self._missed >= self._allowed and self._heartbeat.missed()
 
 
 async def broker_answers(settings: RedisSettings) -> bool:

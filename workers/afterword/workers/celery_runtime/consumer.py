@@ -1,4 +1,4 @@
-"""What a worker takes from the broker: a message that is no hint costs that message alone."""
+"""Takes hints from the broker. A message that is not a hint is dropped and logged."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from redis.exceptions import ResponseError
 
 from afterword.shared.ledger.records import Foreign
 from afterword.shared.names import MEMORIES, REPLIES
-from afterword.workers.celery_runtime.heartbeat import PULSE
+from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
 
 logger = logging.getLogger(__name__)
 
-#: Sent on Celery's thread with `found`, a `Foreign`, for each message that was dropped.
-foreign_found = Signal(name="foreign_found", providing_args=["found"])
+#: Sent on Celery's thread with `found`, a `Foreign`, for each dropped message.
+message_dropped = Signal(name="message_dropped", providing_args=["found"])
 
-#: No hint is half as long; what is longer is not even parsed.
-MOST_BYTES = 65_536
+#: Longer messages are dropped without being parsed. Hints are less than half as long.
+MAX_MESSAGE_BYTES = 65_536
 
-#: Hints taken with one command, if there are slots for them: a burst is not all for who asks first.
-MOST_AT_ONCE = 16
+#: The most hints taken with one command, so that one worker does not take a whole burst.
+MAX_HINTS_PER_POLL = 16
 
 _TASK_NAME = re.compile(r"[A-Za-z0-9_.]{1,64}")
 
@@ -43,20 +43,20 @@ _QUIET = {"without_gossip": True, "without_heartbeat": True, "without_mingle": T
 
 
 class Channel(redis.Channel):
-    """Takes messages off Redis lists, and drops what is not even one.
+    """Takes messages off Redis lists, and drops those that are not Celery messages.
 
-    As it is, kombu lets such a thing end the worker: text that is no JSON, or JSON that has
-    none of what makes a message.
+    By default kombu lets such a message kill the worker: text that is not JSON, or JSON without
+    the fields of a message.
     """
 
-    #: What was taken and not begun does not come back from here, but from the sweep.
+    #: Messages that were taken but not started are not put back: the sweep sends a new hint.
     do_restore = False
 
-    #: How many messages may be taken now; the consumer knows.
-    slots: Callable[[], int] = staticmethod(lambda: 1)
+    #: How many messages may be taken now. Set by the consumer.
+    free_slots: Callable[[], int] = staticmethod(lambda: 1)
 
-    #: The queue and the bytes of what is just being delivered.
-    taken: tuple[str, bytes] | None = None
+    #: The queue and the bytes of the message that is being delivered.
+    delivering: tuple[str, bytes] | None = None
 
     client: Any
     connection: Any
@@ -68,18 +68,20 @@ class Channel(redis.Channel):
     _flush_brpop_reauth: Callable[[], None]
 
     def _queue_bind(self, *binding: Any) -> None:
-        """Bind a queue, or do without on a Redis that refuses: none of ours needs it.
+        """Bind a queue; if Redis refuses the write, log that and go on.
 
-        Hints go by the direct exchange, remote control by channels.
+        Hints use the direct exchange and need no binding. Only remote control uses bindings.
         """
         try:
             super()._queue_bind(*binding)  # type: ignore[misc]
         except ResponseError as error:
-            logger.warning("remote control may not answer: %s", type(error).__name__)
+            logger.warning(
+                "cannot bind a queue, remote control may not answer: %s", type(error).__name__
+            )
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        """Ask for the messages at the end of one list; as it is, kombu asks for one message."""
-        PULSE.begin()
+        """Request several messages from one list with `BLMPOP`; kombu's `BRPOP` takes only one."""
+        CONSUMER_HEARTBEAT.expect()
         queues = self._queue_cycle.consume(len(self.active_queues))
         if not queues:
             return
@@ -91,7 +93,7 @@ class Channel(redis.Channel):
         self._in_poll = self.client.connection
         self._brpop_sent_at = time.monotonic()
         wait_s = self.brpop_timeout if timeout is None else timeout
-        most = max(1, min(self.slots(), MOST_AT_ONCE))
+        most = max(1, min(self.free_slots(), MAX_HINTS_PER_POLL))
         self.client.connection.send_command(
             "BLMPOP", wait_s, len(lists), *lists, "RIGHT", "COUNT", most
         )
@@ -99,7 +101,7 @@ class Channel(redis.Channel):
     def _brpop_read(self, **options: Any) -> bool:
         try:
             answer = self._answer(options)
-            PULSE.beat()
+            CONSUMER_HEARTBEAT.beat()
             if not answer:
                 raise Empty
             self._deliver_all(*answer)
@@ -112,37 +114,38 @@ class Channel(redis.Channel):
         try:
             return self.client.parse_response(self.client.connection, "BLMPOP", **options)
         except self.connection_errors:
-            self.client.connection.disconnect()  # the next question makes a new one
+            self.client.connection.disconnect()  # the next request reconnects
             raise
 
-    def _deliver_all(self, name: bytes, wires: Iterable[bytes]) -> None:
-        """Deliver each message, whatever is wrong with the others."""
-        named = bytes(name).decode(errors="replace").removeprefix(self.global_keyprefix)
-        queue = named.partition(self.sep)[0]
+    def _deliver_all(self, name: bytes, messages: Iterable[bytes]) -> None:
+        """Deliver each message, also if another one fails; raise the first error of the broker."""
+        key = bytes(name).decode(errors="replace").removeprefix(self.global_keyprefix)
+        queue = key.partition(self.sep)[0]
         self._queue_cycle.rotate(queue)
-        wrong = [error for wire in wires if (error := self._deliver_one(queue, bytes(wire)))]
-        if wrong:
-            raise wrong[0]
+        errors = [error for raw in messages if (error := self._deliver_one(queue, bytes(raw)))]
+        if errors:
+            raise errors[0]
 
-    def _deliver_one(self, queue: str, wire: bytes) -> Exception | None:
-        """Deliver a message, or drop what is none; return what is the broker's fault."""
-        self.taken = queue, wire
-        if len(wire) > MOST_BYTES:
-            _tell(queue, wire, "too_large")
+    def _deliver_one(self, queue: str, raw: bytes) -> Exception | None:
+        """Deliver a message, or drop it if it is not one; return an error of the broker."""
+        self.delivering = queue, raw
+        if len(raw) > MAX_MESSAGE_BYTES:
+            _drop(queue, raw, "too_large")
             return None
         try:
-            self.connection._deliver(json.loads(wire), queue)  # noqa: SLF001 kombu's own way
-        except Exception as error:  # noqa: BLE001 whatever a message is, it ends no worker
-            if _is_brokers(error, self.connection_errors + redis.Transport.channel_errors):
+            self.connection._deliver(json.loads(raw), queue)  # noqa: SLF001 as kombu does
+        except Exception as error:  # noqa: BLE001 no message may kill the worker
+            if _is_broker_error(error, self.connection_errors + redis.Transport.channel_errors):
                 return error
-            _tell(queue, wire, "no_message")
+            _drop(queue, raw, "no_message")
         return None
 
 
 class Transport(redis.Transport):
-    """The Redis transport with our channels, to which a Redis that refuses is one that is away.
+    """The Redis transport with our `Channel`. Errors that Redis answers count as a lost connection.
 
-    As it is, the first refusal (read-only, busy, out of memory, cannot write) ends the worker.
+    By default the first such error (read-only, busy, out of memory, cannot write) kills the
+    worker.
     """
 
     Channel = Channel
@@ -150,17 +153,17 @@ class Transport(redis.Transport):
     connection_errors = (*redis.Transport.connection_errors, ResponseError)
 
 
-#: What logs call the connection by, in place of `redis`.
+#: The name of our transport, which logs show as the scheme of the connection.
 _ALIAS = "afterword"
 TRANSPORT_ALIASES[_ALIAS] = f"{__name__}:Transport"
 
 
 class Consumer(CeleryConsumer):
-    """Consumes hints, and rejects a message that breaks what handles it.
+    """Consumes hints, and rejects a message that makes its handler fail.
 
-    As it is, Celery lets such a message end the worker, which puts it back for the next one.
-    Quiet by default: no gossip, mingle or heartbeats, whose traffic grows with the square of
-    the fleet; nothing here needs them.
+    By default such a message kills the worker, which puts it back for the next worker. Gossip,
+    mingle and Celery's heartbeats are off: nothing here needs them, and their traffic grows with
+    the square of the number of workers.
     """
 
     connection_errors: tuple[type[Exception], ...]
@@ -170,28 +173,27 @@ class Consumer(CeleryConsumer):
     strategies: dict[str, Any]
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        """Take what Celery gives to a consumer."""
         options["worker_options"] = {**(options.get("worker_options") or {}), **_QUIET}
         super().__init__(*args, **options)
         if self.conninfo.get_transport_cls() is redis.Transport:
             self.connection_errors = Transport.connection_errors
 
     def connection_for_read(self, heartbeat: float | None = None) -> Connection:
-        """Connect to the broker; to a Redis through our own transport."""
+        """Connect to the broker, using our own transport if it is Redis."""
         connection = self.app.connection_for_read(heartbeat=heartbeat)
         if connection.get_transport_cls() is redis.Transport:
             connection.transport_cls = _ALIAS
-        # As it is, the pauses grow to half a minute: so long it would stay away from a Redis
-        # that is back.
+        # By default the pauses between attempts grow to 30 s, which delays the return to a
+        # Redis that is back.
         connection.ensure_connection = partial(  # type: ignore[method-assign]
             connection.ensure_connection, interval_start=1, interval_step=1, interval_max=4
         )
         return self.ensure_connected(connection)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Message], object]:
-        """Return what Celery calls with each message."""
+        """Return the function that Celery calls with each message."""
         receive = super().create_task_handler(*args, **kwargs)
-        self.task_consumer.channel.slots = self._free_slots
+        self.task_consumer.channel.free_slots = self._free_slots
 
         def receive_guarded(message: Message) -> None:
             try:
@@ -201,7 +203,7 @@ class Consumer(CeleryConsumer):
             except (ContentDisallowed, DecodeError) as error:
                 self.on_decode_error(message, error)
             except Exception as error:
-                if _is_brokers(error, self.connection_errors + self.channel_errors):
+                if _is_broker_error(error, self.connection_errors + self.channel_errors):
                     raise
                 self._reject(message, "malformed", error)
 
@@ -210,27 +212,28 @@ class Consumer(CeleryConsumer):
     def _free_slots(self) -> int:
         return int(self.pool.num_processes) - len(state.reserved_requests)
 
-    # Celery's own versions of these put the message's body into the log.
+    # Celery's own versions of the following methods log the message's body.
 
     def on_decode_error(self, message: Message, exc: Exception) -> None:
-        """Reject what cannot be decoded."""
+        """Reject a message that cannot be decoded."""
         self._reject(message, "undecodable", exc)
 
     def on_invalid_task(self, body: object, message: Message, exc: Exception) -> None:  # noqa: ARG002
-        """Reject what Celery cannot make a task of."""
+        """Reject a message that Celery cannot make a task request of."""
         self._reject(message, "malformed", exc)
 
     def on_unknown_message(self, body: object, message: Message) -> None:  # noqa: ARG002
-        """Reject what is no task at all."""
+        """Reject a message that names no task."""
         self._reject(message, "no_task", None)
 
     def on_unknown_task(self, body: object, message: Message, exc: Exception) -> None:  # noqa: ARG002
-        """Reject a task of a name that this version does not know."""
+        """Reject a task whose name this version does not know."""
         self._reject(message, "unknown_task", exc)
 
-    def _reject(self, message: Message, why: str, error: Exception | None) -> None:
-        """Acknowledge a message without running it, and forget the request it may have become."""
-        _tell(*_as_it_was(message), why, message.headers if why == "unknown_task" else None)
+    def _reject(self, message: Message, reason: str, error: Exception | None) -> None:
+        """Acknowledge a message without running it, and drop the task request made of it."""
+        headers = message.headers if reason == "unknown_task" else None
+        _drop(*_queue_and_bytes(message), reason, headers)
         for request in [r for r in state.reserved_requests if r.message is message]:
             state.task_ready(request)
         if not message.acknowledged:
@@ -239,16 +242,16 @@ class Consumer(CeleryConsumer):
 
 
 def _check_arguments(message: Message) -> None:
-    """Raise `InvalidTaskError` unless a message has what every hint has: one text, no keywords."""
+    """Raise `InvalidTaskError` unless a message has one string argument and no keywords."""
     arguments, keywords, _ = message.payload
     if keywords or len(arguments) != 1 or not isinstance(arguments[0], str):
-        raise InvalidTaskError("no hint")
+        raise InvalidTaskError("not a hint")
 
 
-def _as_it_was(message: Message) -> tuple[str, bytes]:
-    """Return the queue that a message came from, and its bytes as far as they are known."""
-    if isinstance(message.channel, Channel) and message.channel.taken is not None:
-        return message.channel.taken
+def _queue_and_bytes(message: Message) -> tuple[str, bytes]:
+    """Return the queue of a message ("" if it is not ours) and its bytes, as far as known."""
+    if isinstance(message.channel, Channel) and message.channel.delivering is not None:
+        return message.channel.delivering
     body: Any = message.body
     queue = message.delivery_info.get("routing_key")
     return queue if queue in (REPLIES, MEMORIES) else "", (
@@ -256,18 +259,18 @@ def _as_it_was(message: Message) -> tuple[str, bytes]:
     )
 
 
-def _tell(queue: str, wire: bytes, reason: str, headers: dict[str, Any] | None = None) -> None:
-    """Tell whoever listens, and the log, of a message: what it was, not what it says."""
+def _drop(queue: str, raw: bytes, reason: str, headers: dict[str, Any] | None = None) -> None:
+    """Log a dropped message and send `message_dropped`: its size and hash, never its content."""
     name = str((headers or {}).get("task", ""))
     task = name if _TASK_NAME.fullmatch(name) else ""
-    found = Foreign(queue, reason, len(wire), hashlib.sha256(wire).hexdigest(), task)
+    found = Foreign(queue, reason, len(raw), hashlib.sha256(raw).hexdigest(), task)
     logger.error("dropped a message: %s", found)
-    foreign_found.send(sender=None, found=found)
+    message_dropped.send(sender=None, found=found)
 
 
-def _is_brokers(error: Exception, errors: tuple[type[Exception], ...]) -> bool:
-    """Return whether an error says something about the broker, and not about the message.
+def _is_broker_error(error: Exception, errors: tuple[type[Exception], ...]) -> bool:
+    """Return whether an error is about the broker, and not about the message.
 
-    One that kombu lists among the broker's is also what a message of the wrong shape raises.
+    kombu lists `KeyError` among the broker's errors, but a malformed message raises it too.
     """
     return isinstance(error, errors) and not isinstance(error, KeyError)

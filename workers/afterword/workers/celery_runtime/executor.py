@@ -1,4 +1,4 @@
-"""Where the coroutines of the running jobs are: everything here happens on the loop's thread."""
+"""Runs the coroutines of the pool's jobs. Everything here happens on the event loop's thread."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from functools import partial
 
 from celery.exceptions import SoftTimeLimitExceeded, Terminated, TimeLimitExceeded
 
-from afterword.workers.celery_runtime.error_location import whereabouts
 from afterword.workers.celery_runtime.request import TaskRequest
-from afterword.workers.celery_runtime.tracer import Outcome, Tracer, as_failure
+from afterword.workers.celery_runtime.tracer import TaskOutcome, Tracer, as_failure
+from afterword.workers.error_location import error_location
 
 logger = logging.getLogger(__name__)
 
-#: A coroutine that goes on for this long after it was cancelled is called stuck.
+#: A coroutine that still runs this long after it was cancelled counts as stuck.
 STUCK_AFTER_S = 5.0
 
 
 class Executor:
-    """Starts jobs, holds them to their time limits, cancels them, counts those that ignore it."""
+    """Starts jobs, enforces their time limits, cancels them, and counts those that are stuck."""
 
     def __init__(
         self,
         tracer: Tracer,
         on_limit: Callable[[TaskRequest, bool], object],
-        on_end: Callable[[TaskRequest, Outcome], object],
+        on_end: Callable[[TaskRequest, TaskOutcome], object],
     ) -> None:
-        """Take who runs a job, and whom to tell about a limit (soft or not) and about the end."""
+        """Call `on_limit` with True for a soft limit and False for a hard one."""
         self._tracer = tracer
         self._on_limit = on_limit
         self._on_end = on_end
         self.stuck: set[int] = set()
 
     def start(self, job: TaskRequest) -> None:
-        """Run a job."""
+        """Start the coroutine of a job, and its time limits."""
         loop = asyncio.get_running_loop()
         job.task = loop.create_task(self._tracer.trace(job))
         limits = []
@@ -43,33 +43,36 @@ class Executor:
             limits.append(loop.call_later(job.soft_limit_s, self._soft_limit, job))
         if job.hard_limit_s:
             limits.append(loop.call_later(job.hard_limit_s, self._hard_limit, job))
-        # Not the last lines of a coroutine: one that is cancelled before it starts has none.
+        # A callback, not code after the await: a task cancelled before it starts runs no code.
         job.task.add_done_callback(partial(self._ended, job, limits))
 
     def cancel(self, job: TaskRequest, cause: Exception | None = None) -> None:
-        """Cancel a job for that cause; it has ended only when its coroutine has."""
+        """Cancel a job. It keeps its slot until its coroutine has ended."""
         if job.task is None or job.task.done():
             return
         job.cause = cause or Terminated("cancelled")
         job.task.cancel()
-        asyncio.get_running_loop().call_later(STUCK_AFTER_S, self._check, job)
+        asyncio.get_running_loop().call_later(STUCK_AFTER_S, self._check_stuck, job)
 
     def _soft_limit(self, job: TaskRequest) -> None:
-        self._on_limit(job, True)  # noqa: FBT003 Celery's own word
+        self._on_limit(job, True)  # noqa: FBT003 Celery's own signature
         self.cancel(job, SoftTimeLimitExceeded(job.soft_limit_s))
 
     def _hard_limit(self, job: TaskRequest) -> None:
-        self._on_limit(job, False)  # noqa: FBT003 Celery's own word
+        self._on_limit(job, False)  # noqa: FBT003 Celery's own signature
         self.cancel(job, TimeLimitExceeded(job.hard_limit_s))
 
-    def _check(self, job: TaskRequest) -> None:
+    def _check_stuck(self, job: TaskRequest) -> None:
         if job.task is None or job.task.done() or job.number in self.stuck:
             return
         self.stuck.add(job.number)
-        logger.critical("%s ignores its cancellation: its slot is lost until it ends", job)
+        logger.critical("%s ignores its cancellation and keeps its slot until it ends", job)
 
     def _ended(
-        self, job: TaskRequest, limits: list[asyncio.TimerHandle], task: asyncio.Task[Outcome]
+        self,
+        job: TaskRequest,
+        limits: list[asyncio.TimerHandle],
+        task: asyncio.Task[TaskOutcome],
     ) -> None:
         for limit in limits:
             limit.cancel()
@@ -77,11 +80,11 @@ class Executor:
         self._on_end(job, _outcome(task))
 
 
-def _outcome(task: asyncio.Task[Outcome]) -> Outcome:
-    """Return how a job ended, even if it was cancelled before it began, or the tracer failed."""
+def _outcome(task: asyncio.Task[TaskOutcome]) -> TaskOutcome:
+    """Return how a job ended, also if it was cancelled before it began or the tracer failed."""
     if task.cancelled():
         return True, as_failure(Terminated("cancelled")), 0.0
     if error := task.exception():
-        logger.critical("the tracer failed: %s", whereabouts(error))
+        logger.critical("the tracer failed: %s", error_location(error))
         return True, as_failure(error), 0.0
     return task.result()

@@ -1,37 +1,37 @@
-"""The pulse of a worker: signs that it still takes hints from the broker."""
+"""The consumer's heartbeat: whether the broker still answers this worker's requests for hints."""
 
 from __future__ import annotations
 
 
-class Pulse:
-    """Set by the thread that talks to the broker, looked at by another one.
+class ConsumerHeartbeat:
+    """Written by the thread that talks to the broker, read by the watchdog on another thread.
 
-    There is a pulse from the first question to the broker until the worker stops. A broker that
-    is not asked in this way, since it is no Redis, gives none.
+    Beats are expected from the first request to the broker until the worker stops. A broker that
+    is not Redis is consumed in another way: then none are expected.
     """
 
     def __init__(self) -> None:
-        self._begun = False
+        self._expected = False
         self._beaten = False
 
-    def begin(self) -> None:
-        """Expect signs from now on; asking the broker is none yet, its answer is."""
-        if not self._begun:
-            self._begun = self._beaten = True
+    def expect(self) -> None:
+        """Expect beats from now on. A request to the broker is not a beat; its answer is."""
+        if not self._expected:
+            self._expected = self._beaten = True
 
     def beat(self) -> None:
-        """Give a sign: the broker has answered, or there is no slot to ask for."""
+        """Record that the broker has answered, or that there is no free slot to ask for."""
         self._beaten = True
 
     def end(self) -> None:
-        """Expect no more signs: the worker stops."""
-        self._begun = False
+        """Expect no more beats: the worker is stopping."""
+        self._expected = False
 
     def missed(self) -> bool:
-        """Return whether a sign was due, and there was none since this was asked last."""
+        """Return whether a beat was expected and none came since the last call."""
         beaten, self._beaten = self._beaten, False
-        return self._begun and not beaten
+        return self._expected and not beaten
 
 
-#: Celery makes the channels itself, by the name of their class; a process is one worker.
-PULSE = Pulse()
+#: One per process: Celery creates the channels itself, so they cannot be given one.
+CONSUMER_HEARTBEAT = ConsumerHeartbeat()

@@ -1,4 +1,4 @@
-"""The Celery app of a worker: the shared one, with the tasks and what runs them."""
+"""The Celery app of a worker process: the shared app plus our pool, consumer and tasks."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ from celery import Celery
 
 from afterword.shared.broker import make_app
 from afterword.shared.settings import Settings
-from afterword.workers.celery_runtime import consumer as intake
-from afterword.workers.celery_runtime import tasks
-from afterword.workers.celery_runtime.pool import pool_of
+from afterword.workers.celery_runtime import consumer, tasks
+from afterword.workers.celery_runtime.pool import pool_class
 
 
 def worker_app(
     settings: Settings,
     runtime: Callable[[Settings], AbstractAsyncContextManager[tasks.Runtime]],
 ) -> Celery:
-    """Build the app whose workers run jobs with what `runtime(settings)` gives.
+    """Build the Celery app whose workers pass their jobs to `runtime(settings)`.
 
-    That context is entered once a worker process, on its event loop, before it takes the first
-    hint, and closed after the last.
+    Each worker process enters that context once, on its event loop, before it takes the first
+    hint, and leaves it after the last job.
     """
     app = make_app(settings)
-    app.conf.worker_pool = pool_of(partial(runtime, settings), grace_s=settings.drain_s)
-    app.conf.worker_consumer = f"{intake.__name__}:Consumer"
+    app.conf.worker_pool = pool_class(partial(runtime, settings), grace_s=settings.drain_s)
+    app.conf.worker_consumer = f"{consumer.__name__}:Consumer"
     tasks.register(app)
-    # At INFO it writes a line for every hint.
+    # At INFO, Celery logs one line for every hint.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
     return app

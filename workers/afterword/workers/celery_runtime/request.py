@@ -1,4 +1,4 @@
-"""One job on its way through the pool."""
+"""One task run, as the pool keeps it from Celery's call until the coroutine has ended."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 
 
 class TaskRequest:
-    """What Celery asked for, and where it wants to hear about it.
+    """The arguments of a task, its time limits, and Celery's callbacks for it.
 
-    Celery keeps a weak reference to it and calls `terminate`. The two threads share it, and
-    each writes only its own fields.
+    Celery keeps a weak reference to it and calls `terminate`. Two threads share it; each field
+    below is written by one of them only.
     """
 
-    #: Hub's: Celery was told how this ends, so that its own end is no news any more.
+    #: Written by the hub's thread: Celery knows how this request ends, so the coroutine's own end
+    #: is not reported any more.
     settled = False
-    #: Loop's: the coroutine, and why it was cancelled.
+    #: Written by the event loop's thread: the running coroutine, and why it was cancelled.
     task: asyncio.Task[Any] | None = None
     cause: Exception | None = None
 
@@ -27,7 +28,7 @@ class TaskRequest:
         options: Mapping[str, Any],
         on_terminate: Callable[[TaskRequest], object],
     ) -> None:
-        """Take what Celery hands to a pool: the arguments of its tracer, and its options."""
+        """Read `args`, which Celery meant for its own tracer, and the callbacks in `options`."""
         self.number = number
         self.name: str = args[0]
         self.id: str = args[1]
@@ -43,5 +44,5 @@ class TaskRequest:
         return f"{self.name}[{self.id}]"
 
     def terminate(self, signal: object) -> None:  # noqa: ARG002
-        """End it: Celery says so of a revoked job, with a signal that means nothing here."""
+        """Cancel the request. Celery calls this for a revoked task; the signal is ignored."""
         self._on_terminate(self)

@@ -1,4 +1,4 @@
-"""The two Celery tasks: each hands its id to the runtime that the pool has opened."""
+"""The two Celery tasks: each passes its id to the runtime that the pool has opened."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from afterword.workers.celery_runtime.loop import RUNTIME
 
 
 class Runtime(Protocol):
-    """What a worker process can do; the pool's lifespan makes one."""
+    """What a worker process can do. The pool's lifespan creates it."""
 
     async def respond(self, job_id: str) -> None:
-        """Answer a job, unless someone else does or nobody has to."""
+        """Run a job, unless another worker runs it or it has ended."""
         ...
 
     async def write(self, lane_id: str) -> None:
-        """Store the turns of a lane, unless someone else does or there are none."""
+        """Store the pending turns of a lane, unless another worker does or there are none."""
         ...
 
 
 def register(app: Celery) -> None:
-    """Make the two tasks known to this app, and to no other one in the process."""
+    """Add the two tasks to this app only, not to other apps of the process."""
     app.task(name=RUN_TASK, shared=False)(_run)
     app.task(name=WRITE_TASK, shared=False)(_write)
 

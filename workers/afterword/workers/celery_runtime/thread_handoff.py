@@ -1,45 +1,75 @@
-"""The way from the loop's thread back to Celery's."""
+"""How the event loop's thread passes calls to Celery's thread."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from typing import TypeAlias
 
 logger = logging.getLogger(__name__)
 
+#: Makes another thread call a function soon.
+Wake: TypeAlias = Callable[[Callable[[], None]], object]
 
-class Crossing:
-    """Makes calls on another thread, in order; however many there are, they cost one wake-up.
 
-    Made for one thread that calls and one that drains, which a signal handler may interrupt to
-    drain some more: a `SimpleQueue` is safe against that, a lock of ours would not be.
+class ThreadHandoff:
+    """Makes calls on another thread, in order, with one wake-up for all that are waiting.
+
+    Made for one thread that posts and one that drains. A signal handler may interrupt a drain and
+    drain as well: `SimpleQueue` is reentrant, a lock of our own would deadlock.
     """
 
-    def __init__(self, wake: Callable[[Callable[[], None]], object]) -> None:
-        """Take what makes the other thread call a function soon."""
+    def __init__(self, wake: Wake) -> None:
         self._wake = wake
         self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
 
-    def call(self, function: Callable[[], object]) -> None:
+    def post(self, function: Callable[[], object]) -> None:
         """Have `function` called on the other thread."""
         self._calls.put(function)
-        # If there was one before it, that one has woken the thread, which drains them all.
+        # A call that was waiting before has woken the thread already, which drains them all.
         if self._calls.qsize() == 1:
             self._wake(self.drain)
 
     def drain(self, wait_s: float = 0.0) -> None:
-        """Make the calls that wait, on this thread; wait up to `wait_s` for the first of them."""
+        """Make all waiting calls on this thread; wait up to `wait_s` for the first."""
         with suppress(Empty):
-            _make(self._calls.get(wait_s > 0, wait_s))
+            _call(self._calls.get(wait_s > 0, wait_s))
             while True:
-                _make(self._calls.get_nowait())
+                _call(self._calls.get_nowait())
 
 
-def _make(function: Callable[[], object]) -> None:
+class WakeThrottle:
+    """Wakes another thread at once, then at most once every `interval_s` seconds.
+
+    With each wake-up the two threads take the interpreter lock from each other, so fewer wake-ups
+    with more work each are cheaper. Call it on an event loop.
+    """
+
+    def __init__(self, wake: Wake, interval_s: float) -> None:
+        self._wake = wake
+        self._interval_s = interval_s
+        self._next = 0.0
+
+    def __call__(self, function: Callable[[], None]) -> None:
+        """Have `function` called on the other thread."""
+        wait_s = self._next - time.monotonic()
+        if wait_s > 0:
+            asyncio.get_running_loop().call_later(wait_s, self._wake_now, function)
+        else:
+            self._wake_now(function)
+
+    def _wake_now(self, function: Callable[[], None]) -> None:
+        self._next = time.monotonic() + self._interval_s
+        self._wake(function)
+
+
+def _call(function: Callable[[], object]) -> None:
     try:
         function()
     except Exception:
-        # The others are owed to other jobs; Celery's own pools say it and go on as well.
-        logger.exception("a callback of Celery's failed")
+        # The remaining calls belong to other jobs. Celery's own pools also log and go on.
+        logger.exception("a Celery callback failed")

@@ -6,7 +6,6 @@ import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from afterword.shared.errors import (
     AccessDenied,
@@ -16,6 +15,7 @@ from afterword.shared.errors import (
     Rejected,
     Unavailable,
 )
+from afterword.workers.error_location import error_location
 
 _SQLITE_AWAY = {
     sqlite3.SQLITE_BUSY: "store_busy",
@@ -59,9 +59,4 @@ def _sqlite(error: sqlite3.Error) -> ProviderError:
 
 
 def _report(error: Exception) -> None:
-    """Log what went wrong and where, but not the error's own text: it may quote a memory."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace else "?"
-    logger.warning("mem0 failed: %s at %s", type(error).__name__, place)
+    logger.warning("mem0 failed: %s", error_location(error))
