@@ -288,7 +288,7 @@ def test_the_example_asks_for_what_is_required_and_gives_no_secret() -> None:
     used = {one.name for text in texts(document()["services"]) for one in variables(text)}
     assert used <= pairs.keys()
     assert [name for name in pairs if name.startswith("AFTERWORD_") and name not in KNOWN] == []
-    assert any("Any setting of docs/reference/settings.md" in line for line in lines)
+    assert any("any setting of docs/reference/settings.md" in line for line in lines)
     assert [name for name, value in pairs.items() if SECRET.search(name) and value] == []
 
 
