@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from benchmarks.designs import Design
 from benchmarks.figures import Figure
-from tests.standins.waiting import wait_until
+from tests.kit.waiting import wait_until
 
 _PATIENCE_S = 60.0
 _WARM_JOBS = 300

@@ -11,8 +11,8 @@ from afterword.producer import AsyncJob, AsyncProducer
 from afterword.shared.lifecycle import TurnState
 from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import cores
-from tests.standins.fleet import Fleet
-from tests.standins.waiting import until
+from tests.kit.waiting import until
+from tests.kit.workers.fleet import Fleet
 
 _IN_FLIGHT = 200
 _WRITERS = 50

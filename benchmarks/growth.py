@@ -23,8 +23,8 @@ from benchmarks.peers.jobs import jobs
 from benchmarks.plots import curves
 from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import Stage
-from tests.standins.valkey import Valkey
-from tests.standins.waiting import wait_until
+from tests.kit.servers.valkey import Valkey
+from tests.kit.waiting import wait_until
 
 _DEPTHS, _DEEP = (1_000, 10_000, 100_000), 1_000_000
 _KB, _LONG_KB = 1024, 64

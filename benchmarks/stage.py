@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.provider import Pace
-from tests.standins.valkey import Valkey
-from tests.standins.waiting import wait_until
+from tests.kit.servers.valkey import Valkey
+from tests.kit.waiting import wait_until
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PATIENCE_S = 60.0

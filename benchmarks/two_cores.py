@@ -10,7 +10,7 @@ from benchmarks.designs import Afterword
 from benchmarks.provider import Pace
 from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import Stage
-from tests.standins.waiting import wait_until
+from tests.kit.waiting import wait_until
 
 #: Slots bound the rate, not the core that all processes share here: 20 of them do 40 a second.
 _PACE, _SLOTS = Pace(model_ms=500), 20

@@ -22,7 +22,7 @@ from benchmarks.plots import curves
 from benchmarks.provider import Pace
 from benchmarks.sections import Finding, Row, Told
 from benchmarks.stage import Stage
-from tests.standins.waiting import until
+from tests.kit.waiting import until
 
 #: Answers at random moments, and fewer than either core can do: a wake-up is to be no queue.
 _PACE, _IN_FLIGHT, _PER_SECOND = Pace(model_ms=10, spread_ms=980), 100, 200

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.standins.offline import sitecustomize as offline
+from tests.kit.network_guard import sitecustomize as offline
 
 if TYPE_CHECKING:
-    from tests.standins.postgres import Postgres
-    from tests.standins.valkey import Valkey
+    from tests.kit.servers.postgres import Postgres
+    from tests.kit.servers.valkey import Valkey
 
 ROOT = Path(__file__).parents[1]
 #: Each contributes to the one package `afterword`.
@@ -70,7 +70,7 @@ def _stays_on_this_machine() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def valkey() -> Iterator[Valkey]:
     """Give the one Valkey that all tests share; keep to your own `namespace` in it."""
-    from tests.standins.valkey import Valkey
+    from tests.kit.servers.valkey import Valkey
 
     with Valkey() as server:
         yield server
@@ -79,7 +79,7 @@ def valkey() -> Iterator[Valkey]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """Give the one PostgreSQL that all tests share; make yourself a database in it."""
-    from tests.standins.postgres import Postgres
+    from tests.kit.servers.postgres import Postgres
 
     with Postgres() as server:
         yield server

@@ -17,9 +17,9 @@ import pytest
 from afterword.shared.errors import AccessDenied, BadAnswer, ProviderError
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Prompt, Say
-from tests.standins.claude import ClaudeStandIn
-from tests.standins.claude_plays import Play, ServerFault
-from tests.standins.waiting import until
+from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.server import ClaudeStandIn
+from tests.kit.waiting import until
 
 KEY = "sk-canary-key"
 CONNECTIONS = 5

@@ -21,9 +21,9 @@ from afterword.shared.errors import (
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Prompt, Say
 from tests.conftest import ROOT
-from tests.standins.claude import ClaudeStandIn
-from tests.standins.claude_plays import Play, ServerFault
-from tests.standins.claude_rows import GOOD, ROWS, SECRET, SHORT_S, Good, Row, tables
+from tests.kit.claude_api.failure_cases import GOOD, ROWS, SECRET, SHORT_S, Good, Row, tables
+from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.server import ClaudeStandIn
 
 KEY = "sk-canary-key"
 LONG_S = 20.0

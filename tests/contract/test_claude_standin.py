@@ -10,10 +10,10 @@ import anthropic
 import httpx2
 import pytest
 
-from tests.standins.claude import ClaudeStandIn
-from tests.standins.claude_plays import Play, ServerFault
-from tests.standins.claude_remote import RemoteClaude
-from tests.standins.waiting import until, wait_until
+from tests.kit.claude_api.process import RemoteClaude
+from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.server import ClaudeStandIn
+from tests.kit.waiting import until, wait_until
 
 ASKED: dict[str, Any] = {
     "model": "claude-sonnet-5-5",

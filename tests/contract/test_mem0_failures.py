@@ -30,9 +30,9 @@ from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import Hosted, open_hosted
 from afterword.workers.ports import Added, Kept, Turn
 from afterword.workers.wiring import open_memories
-from tests.standins.mem0_platform import KEY, Mem0StandIn
-from tests.standins.mem0_plays import HTML, Play
-from tests.standins.stepserver import Cue
+from tests.kit.mem0_api.scripted_answers import HTML, Play
+from tests.kit.mem0_api.server import KEY, Mem0StandIn
+from tests.kit.servers.scripted_http_server import Cue
 
 ANA = "owner-ana"
 BEN = "owner-ben"

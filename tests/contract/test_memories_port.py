@@ -19,10 +19,10 @@ from afterword.workers.adapters.mem0.hosted import open_hosted
 from afterword.workers.adapters.mem0.sqlite.recipe import open_embedded
 from afterword.workers.ports import Added, Exchange, Kept, Memories, Turn
 from afterword.workers.wiring import open_memories
-from tests.fakes.memory import FakeMemories
-from tests.standins.claude import ClaudeStandIn
-from tests.standins.mem0_platform import KEY, Mem0StandIn
-from tests.standins.postgres import Postgres
+from tests.kit.claude_api.server import ClaudeStandIn
+from tests.kit.fakes.memory import FakeMemories
+from tests.kit.mem0_api.server import KEY, Mem0StandIn
+from tests.kit.servers.postgres import Postgres
 
 ANA = memory_key("default", "ana")
 BEN = memory_key("default", "ben")

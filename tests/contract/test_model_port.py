@@ -13,10 +13,10 @@ from afterword.shared.contracts import Usage
 from afterword.shared.errors import BadAnswer, Fault, ProviderError, Unavailable
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Model, Prompt, Say
-from tests.fakes.model import FakeModel
-from tests.standins.claude import ClaudeStandIn
-from tests.standins.claude_plays import Play, ServerFault
-from tests.standins.waiting import until
+from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.server import ClaudeStandIn
+from tests.kit.fakes.model import FakeModel
+from tests.kit.waiting import until
 
 #: Events of an answer before its first piece of text: the start, a ping, the block's start.
 BEFORE_TEXT = 3

@@ -32,12 +32,12 @@ from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.pgvector.schema import TABLE
 from afterword.workers.ports import Kept, Memories, Turn
 from afterword.workers.wiring import open_memories
-from tests.standins.claude import ClaudeStandIn
-from tests.standins.claude_extraction import memory_of
-from tests.standins.claude_plays import Play, ServerFault
-from tests.standins.claude_wire import told
-from tests.standins.postgres import STRANGER, Postgres
-from tests.standins.waiting import until, wait_until
+from tests.kit.claude_api.extraction import memory_of
+from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.server import ClaudeStandIn
+from tests.kit.claude_api.wire_format import told
+from tests.kit.servers.postgres import STRANGER, Postgres
+from tests.kit.waiting import until, wait_until
 
 ANA, BEN = "owner-ana", "owner-ben"
 SECRET = "canary-secret"

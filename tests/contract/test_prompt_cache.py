@@ -12,9 +12,9 @@ from afterword.shared.ledger.records import PastTurn
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Recall, Recalled
 from afterword.workers.replies import prompt
-from tests.standins.claude import ClaudeStandIn
-from tests.standins.claude_cache import MOST_MARKERS, markers
-from tests.standins.claude_plays import Play
+from tests.kit.claude_api.prompt_cache import MOST_MARKERS, markers
+from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.claude_api.server import ClaudeStandIn
 
 START = datetime(2026, 5, 8, tzinfo=UTC)
 SYSTEM = "You answer for a shop that sells heating, in its tone, by its rules. " * 80

@@ -67,12 +67,12 @@ PLANTS = (
     Plant(
         "I3", "a doubtful turn is not looked at again", f"{LUA}/turn/settle.lua",
         "redis.call('ZADD', REPAIRS, now + ARGV[9], id)",
-        "", "tests/unit/test_repair.py",
+        "", "tests/usecase/test_deduplicator.py",
     ),
     Plant(
         "I3", "a gap goes unseen", f"{LUA}/maintenance/inconsistencies.lua",
         "if not in_lane(job.lane, id) then\n    gap(id, 'not_in_lane'",
-        "if false then\n    gap(id, 'not_in_lane'", "tests/ledger/test_gaps.py",
+        "if false then\n    gap(id, 'not_in_lane'", "tests/ledger/test_inconsistencies.py",
     ),
     Plant(
         "I4", "no fence on a lane", f"{LUA}/_lib.lua",
@@ -87,35 +87,35 @@ PLANTS = (
     Plant(
         "I3", "settling a batch settles one turn", f"{LUA}/turn/settle.lua",
         "for _, each in ipairs(batch_of(id)) do",
-        "for _, each in ipairs({ id }) do", "tests/ledger/test_batches.py",
+        "for _, each in ipairs({ id }) do", "tests/ledger/test_turn_batches.py",
     ),
     Plant(
         "I3", "a batch is begun anew with other turns", f"{LUA}/turn/begin.lua",
         "if turn[5] and turn[5] ~= batch then return answer('regrouped') end",
-        "", "tests/ledger/test_batches.py",
+        "", "tests/ledger/test_turn_batches.py",
     ),
     Plant(
         "I3", "a batch is taken apart while mem0 may have it",
         "workers/afterword/workers/memories/store_turns.py",
         "verdict.fault is Fault.REQUEST and (crashed or not unknown)",
-        "verdict.fault is Fault.REQUEST", "tests/unit/test_remember_batches.py",
+        "verdict.fault is Fault.REQUEST", "tests/usecase/test_store_turn_batches.py",
     ),
     Plant(
         "I3", "no look before a turn is added again",
         "workers/afterword/workers/memories/store_turns.py",
         "earlier = await self._earlier(claim, batch) if unknown else None",
-        "earlier = None", "tests/unit/test_remember.py",
+        "earlier = None", "tests/usecase/test_store_turns.py",
     ),
     Plant(
         "I3", "a turn ends its writer for ever",
         "workers/afterword/workers/memories/store_turns.py",
         "if batch[0].attempts >= self._settings.max_write_attempts:",
-        "if False:", "tests/unit/test_remember.py",
+        "if False:", "tests/usecase/test_store_turns.py",
     ),
     Plant(
         "I3", "no lease margin before an add", "workers/afterword/workers/memories/store_turns.py",
         "self._leases.assure(claim.lane)",
-        "pass", "tests/unit/test_remember.py",
+        "pass", "tests/usecase/test_store_turns.py",
     ),
     Plant(
         "I5", "no check of whose memory it is", "workers/afterword/workers/replies/recall.py",
@@ -156,7 +156,7 @@ PLANTS = (
     Plant(
         "I12", "a thread writes after it was given up",
         "workers/afterword/workers/adapters/mem0/open_source.py",
-        "with deadline.observed():", "if True:", "tests/unit/test_embedded_memory.py",
+        "with deadline.observed():", "if True:", "tests/unit/test_sqlite_memory.py",
     ),
     Plant(
         "I12", "an erasure fences nobody", f"{LUA}/erasure/begin.lua",
@@ -182,7 +182,7 @@ PLANTS = (
         "I14", "an outage spends attempts", "workers/afterword/workers/rules/retry_policy.py",
         "return Verdict(Decision.SNOOZE, error.code, error.fault, delay_s)",
         "return Verdict(Decision.RETRY, error.code, error.fault, delay_s)",
-        "tests/unit/test_policy.py",
+        "tests/unit/test_retry_policy.py",
     ),
 )  # fmt: skip
 

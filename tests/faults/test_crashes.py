@@ -11,14 +11,14 @@ import pytest
 from afterword.producer import Job, JobFailed, JobState, Producer
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.settings import Settings
-from tests.standins import mem0_plays
-from tests.standins.claude_plays import Play
-from tests.standins.mem0_platform import KEY
-from tests.standins.nursery import Nursery
-from tests.standins.providers import Providers
-from tests.standins.stepserver import Cue
-from tests.standins.valkey import Valkey
-from tests.standins.waiting import wait_until
+from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.mem0_api import scripted_answers as mem0_plays
+from tests.kit.mem0_api.server import KEY
+from tests.kit.servers.provider_thread import Providers
+from tests.kit.servers.scripted_http_server import Cue
+from tests.kit.servers.valkey import Valkey
+from tests.kit.waiting import wait_until
+from tests.kit.workers.fork_server import Nursery
 
 pytestmark = [pytest.mark.faults, pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 

@@ -21,12 +21,12 @@ from redis.exceptions import RedisError
 from afterword.producer import LedgerUnavailable, Producer, QueueFull
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from tests.standins.book import Book
-from tests.standins.proxy import Proxy
-from tests.standins.siege import PATIENCE_S, Load, Siege
-from tests.standins.sweeping import Ground, ground
-from tests.standins.valkey import Valkey
-from tests.standins.waiting import wait_until
+from tests.kit.fault_runs.crash_run import Ground, ground
+from tests.kit.fault_runs.load_run import PATIENCE_S, Load, Siege
+from tests.kit.ledger.builder import Book
+from tests.kit.servers.faulty_proxy import Proxy
+from tests.kit.servers.valkey import Valkey
+from tests.kit.waiting import wait_until
 
 pytestmark = [
     pytest.mark.faults,

@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.standins.bill import table
-from tests.standins.sweeping import Fault, Ground, Run, ground
-from tests.standins.turnstile import END_OF_ANSWER, HINT, Phase, Point
+from tests.kit.fault_runs.crash_run import Fault, Ground, Run, ground
+from tests.kit.fault_runs.delivery_report import table
+from tests.kit.servers.step_proxy import END_OF_ANSWER, HINT, Phase, Point
 
 pytestmark = [pytest.mark.faults, pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 

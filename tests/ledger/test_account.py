@@ -9,7 +9,7 @@ from afterword.shared.ledger.account import total
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Account
 from afterword.shared.lifecycle import JobState, TurnState
-from tests.standins.book import Book, answer, lane_of, replay, start, submit, take
+from tests.kit.ledger.builder import Book, answer, lane_of, replay, start, submit, take
 
 pytestmark = pytest.mark.redis
 

@@ -11,7 +11,7 @@ from afterword.shared.errors import LeaseLost
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
-from tests.standins.book import Book, answer, claim, lane_of, reply_to, start, submit
+from tests.kit.ledger.builder import Book, answer, claim, lane_of, reply_to, start, submit
 
 pytestmark = pytest.mark.redis
 

@@ -15,8 +15,8 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Submitted
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
-from tests.standins.book import Book, answer, asking, claim, lane_of, reply_to, start, submit
-from tests.standins.waiting import until
+from tests.kit.ledger.builder import Book, answer, asking, claim, lane_of, reply_to, start, submit
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.redis
 

@@ -14,9 +14,9 @@ from afterword.shared.ledger.dead_letter_records import Kind, ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim, EraseClaim, ErasureState, PastTurn, Swept
 from afterword.shared.lifecycle import JobState, TurnState
+from tests.kit.ledger.builder import Book, asking, claim, lane_of, replay, reply_to, take
+from tests.kit.ledger.dump import dump, load
 from tests.ledger.corpus.record import EARLIER, FOLDER, JOB, KEY, REQUEST, STATES, reply
-from tests.standins.book import Book, asking, claim, lane_of, replay, reply_to, take
-from tests.standins.dump import dump, load
 
 pytestmark = pytest.mark.redis
 

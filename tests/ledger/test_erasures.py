@@ -17,9 +17,9 @@ from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.memories.erase import AGAIN_S, Eraser
 from afterword.workers.ports import Turn
-from tests.fakes.memory import FakeMemories
-from tests.standins.book import Book, answer, lane_of, reply_to, start, submit, take
-from tests.standins.valkey import Valkey
+from tests.kit.fakes.memory import FakeMemories
+from tests.kit.ledger.builder import Book, answer, lane_of, reply_to, start, submit, take
+from tests.kit.servers.valkey import Valkey
 
 pytestmark = pytest.mark.redis
 

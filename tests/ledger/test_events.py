@@ -10,7 +10,7 @@ from afterword.shared.errors import JobNotFound, LeaseLost
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
 from afterword.shared.lifecycle import JobState, TurnState
-from tests.standins.book import Book, claim, lane_of, reply_to, start, submit
+from tests.kit.ledger.builder import Book, claim, lane_of, reply_to, start, submit
 
 pytestmark = pytest.mark.redis
 

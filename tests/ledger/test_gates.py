@@ -12,8 +12,8 @@ from afterword.shared.errors import Fault
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState, Report
-from tests.standins.book import Book
-from tests.standins.waiting import until
+from tests.kit.ledger.builder import Book
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.redis
 

@@ -9,8 +9,8 @@ import pytest
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.settings import Settings
-from tests.standins.book import Book, answer, lane_of, take
-from tests.standins.desk import Desk, Memories
+from tests.kit.ledger.builder import Book, answer, lane_of, take
+from tests.kit.ledger.lane_writer import Desk, Memories
 
 pytestmark = pytest.mark.redis
 

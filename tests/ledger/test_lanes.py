@@ -11,7 +11,7 @@ from afterword.shared.errors import Fault, LeaseLost
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.lifecycle import TurnState
-from tests.standins.book import Book, answer, claim, lane_of, reply_to, submit, take
+from tests.kit.ledger.builder import Book, answer, claim, lane_of, reply_to, submit, take
 
 pytestmark = pytest.mark.redis
 

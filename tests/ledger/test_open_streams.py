@@ -8,7 +8,7 @@ from afterword.producer import Producer
 from afterword.shared.settings import Settings
 
 if TYPE_CHECKING:
-    from tests.standins.valkey import Valkey
+    from tests.kit.servers.valkey import Valkey
 
 
 def test_a_stream_that_was_left_open_ends_quietly_after_its_producer(

@@ -13,7 +13,7 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from afterword.shared.transport.pipeline import Pipeline
 from afterword.shared.transport.preflight import check
-from tests.standins.valkey import Valkey
+from tests.kit.servers.valkey import Valkey
 
 pytestmark = pytest.mark.redis
 

@@ -25,8 +25,8 @@ from afterword.shared.ledger.dead_letter_records import Kind
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import lane_id, memory_key, shard_in, shard_of
 from afterword.shared.settings import Settings
-from tests.standins.book import Book, answer, replay, start, submit
-from tests.standins.scribe import Scribe
+from tests.kit.ledger.builder import Book, answer, replay, start, submit
+from tests.kit.ledger.lane_drainer import Scribe
 
 pytestmark = pytest.mark.redis
 

@@ -16,9 +16,9 @@ from afterword.producer import AsyncProducer
 from afterword.shared.errors import LedgerUnavailable, Misconfigured, NotAccepted, NotReplicated
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from tests.standins.book import submit
-from tests.standins.valkey import Valkey, free_port
-from tests.standins.waiting import until, wait_until
+from tests.kit.ledger.builder import submit
+from tests.kit.servers.valkey import Valkey, free_port
+from tests.kit.waiting import until, wait_until
 
 pytestmark = [pytest.mark.redis, pytest.mark.faults]
 

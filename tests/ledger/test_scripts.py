@@ -13,7 +13,7 @@ from afterword.shared import ledger as package
 from afterword.shared.hints import TASK_OF, envelope
 from afterword.shared.names import MEMORIES, REPLIES, Keys, queue_key
 from afterword.shared.transport.scripts import script
-from tests.standins.book import Book
+from tests.kit.ledger.builder import Book
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,11 +14,11 @@ from afterword.shared.ledger.records import Swept
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import Keys, lane_id, memory_key, shard_in, shard_of
 from afterword.shared.settings import Settings
-from tests.standins.book import Book, answer, asking, claim, replay, start, submit, take
-from tests.standins.waiting import until
+from tests.kit.ledger.builder import Book, answer, asking, claim, replay, start, submit, take
+from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from tests.standins.valkey import Valkey
+    from tests.kit.servers.valkey import Valkey
 
 pytestmark = pytest.mark.redis
 

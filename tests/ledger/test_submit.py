@@ -12,7 +12,7 @@ from afterword.shared.errors import KeyReused, QueueFull
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
-from tests.standins.book import Book, answer, asking, claim, lane_of, submit
+from tests.kit.ledger.builder import Book, answer, asking, claim, lane_of, submit
 
 pytestmark = pytest.mark.redis
 

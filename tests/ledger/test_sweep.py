@@ -16,7 +16,7 @@ from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState
 from afterword.shared.settings import Settings
 from afterword.shared.transport.pipeline import Pipeline
-from tests.standins.book import Book, answer, asking, claim, lane_of, start, submit, take
+from tests.kit.ledger.builder import Book, answer, asking, claim, lane_of, start, submit, take
 
 pytestmark = pytest.mark.redis
 

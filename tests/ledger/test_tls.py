@@ -13,10 +13,10 @@ import pytest
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from tests.standins.book import Book, asking, submit
-from tests.standins.proxy import Proxy
-from tests.standins.valkey import Valkey
-from tests.standins.waiting import until
+from tests.kit.ledger.builder import Book, asking, submit
+from tests.kit.servers.faulty_proxy import Proxy
+from tests.kit.servers.valkey import Valkey
+from tests.kit.waiting import until
 
 pytestmark = [
     pytest.mark.redis,

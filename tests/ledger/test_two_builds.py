@@ -15,9 +15,9 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim, EraseClaim, ErasureState, LaneClaim
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.settings import Settings
-from tests.standins.book import Book, asking, lane_of, reply_to
-from tests.standins.book import claim as claim_it
-from tests.standins.older import Older, Refused
+from tests.kit.ledger.builder import Book, asking, lane_of, reply_to
+from tests.kit.ledger.builder import claim as claim_it
+from tests.kit.ledger.older_build import Older, Refused
 
 pytestmark = pytest.mark.redis
 

@@ -9,7 +9,7 @@ from afterword.shared.errors import LeaseLost
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
 from afterword.shared.settings import Settings
-from tests.standins.book import Book, answer, lane_of, reply_to, start, submit
+from tests.kit.ledger.builder import Book, answer, lane_of, reply_to, start, submit
 
 pytestmark = pytest.mark.redis
 

@@ -16,7 +16,7 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.maintenance import SWEEP_LIMIT
 from afterword.shared.ledger.records import EraseClaim, Swept
 from afterword.shared.lifecycle import JobState, TurnState
-from tests.standins.book import Book, answer, claim, lane_of, reply_to, start, submit, take
+from tests.kit.ledger.builder import Book, answer, claim, lane_of, reply_to, start, submit, take
 
 pytestmark = pytest.mark.redis
 

@@ -10,10 +10,10 @@ from textwrap import dedent
 
 import pytest
 
+from tests.kit.claude_api.process import RemoteClaude
+from tests.kit.servers.valkey import Valkey
+from tests.kit.workers.fleet import Worker
 from tests.packaging.installed import make_environment
-from tests.standins.claude_remote import RemoteClaude
-from tests.standins.fleet import Worker
-from tests.standins.valkey import Valkey
 
 pytestmark = [pytest.mark.redis, pytest.mark.system]
 

@@ -22,7 +22,7 @@ from afterword.shared.environment import variable
 from afterword.shared.settings import Settings
 from afterword.workers.local_stack.valkey import PACKED_BYTES
 from tests.conftest import ROOT
-from tests.standins.compose import (
+from tests.kit.compose_file import (
     COMPOSE_FILE,
     MissingValue,
     Variable,

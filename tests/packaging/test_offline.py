@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tests.standins.offline import sitecustomize as offline
+from tests.kit.network_guard import sitecustomize as offline
 
 #: An address that is set aside for documentation: nobody has it.
 ELSEWHERE = "192.0.2.1"

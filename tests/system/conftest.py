@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.standins.valkey import Valkey
+from tests.kit.servers.valkey import Valkey
 
 
 @pytest.fixture(scope="module")

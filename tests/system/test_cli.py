@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from afterword.producer import Event, Job, JobState, Producer, Reply, TurnState
-from tests.standins.claude_plays import Play
-from tests.standins.flaws import rejected
-from tests.standins.fleet import CANARY, PLIABLE, Fleet
-from tests.standins.valkey import Valkey
-from tests.standins.waiting import wait_until
+from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.servers.valkey import Valkey
+from tests.kit.waiting import wait_until
+from tests.kit.workers.fleet import CANARY, PLIABLE, Fleet
+from tests.kit.workers.memory_faults import rejected
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 

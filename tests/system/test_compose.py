@@ -11,12 +11,12 @@ from redis import AuthenticationError, Redis
 
 from afterword.producer import Job, Producer
 from afterword.shared.settings import Settings
-from tests.standins.claude_plays import Play
-from tests.standins.claude_remote import RemoteClaude
-from tests.standins.composed import Composed
-from tests.standins.mem0_platform import KEY
-from tests.standins.mem0_remote import RemoteMem0
-from tests.standins.waiting import wait_until
+from tests.kit.claude_api.process import RemoteClaude
+from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.compose_services import Composed
+from tests.kit.mem0_api.process import RemoteMem0
+from tests.kit.mem0_api.server import KEY
+from tests.kit.waiting import wait_until
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
 

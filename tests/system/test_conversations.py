@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from afterword.producer import ConversationBusy, InvalidRequest, Job, JobFailed, Producer, Usage
-from tests.standins.claude_plays import Play
-from tests.standins.claude_wire import told
-from tests.standins.fleet import CANARY, Fleet
-from tests.standins.waiting import wait_until
+from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.claude_api.wire_format import told
+from tests.kit.waiting import wait_until
+from tests.kit.workers.fleet import CANARY, Fleet
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 

@@ -9,12 +9,12 @@ import pytest
 
 from afterword.producer import ErasureState, Job, JobFailed, Operator, Producer, TurnState
 from afterword.shared.settings import Settings
-from tests.standins.claude_plays import Play
-from tests.standins.mem0_platform import KEY
-from tests.standins.nursery import Nursery
-from tests.standins.providers import Providers
-from tests.standins.valkey import Valkey
-from tests.standins.waiting import wait_until
+from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.mem0_api.server import KEY
+from tests.kit.servers.provider_thread import Providers
+from tests.kit.servers.valkey import Valkey
+from tests.kit.waiting import wait_until
+from tests.kit.workers.fork_server import Nursery
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 

@@ -12,9 +12,9 @@ import pytest
 
 from afterword.producer import Job, Producer, TurnState
 from afterword.workers.celery_runtime.pool import CANCEL_TIMEOUT_S, EXIT_TIMEOUT_S
-from tests.standins.flaws import held
-from tests.standins.fleet import CANARY, PLIABLE, Fleet
-from tests.standins.waiting import wait_until
+from tests.kit.waiting import wait_until
+from tests.kit.workers.fleet import CANARY, PLIABLE, Fleet
+from tests.kit.workers.memory_faults import held
 
 pytestmark = [
     pytest.mark.system,

@@ -12,10 +12,10 @@ import pytest
 
 from afterword.producer import Job, Producer, Reply, TurnState
 from afterword.workers.replies import prompt
-from tests.standins.claude_wire import told
-from tests.standins.flaws import held
-from tests.standins.fleet import CANARY, PLIABLE, Fleet, Worker
-from tests.standins.waiting import wait_until
+from tests.kit.claude_api.wire_format import told
+from tests.kit.waiting import wait_until
+from tests.kit.workers.fleet import CANARY, PLIABLE, Fleet, Worker
+from tests.kit.workers.memory_faults import held
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 

@@ -25,11 +25,11 @@ from hypothesis import strategies as some
 from afterword.shared.ledger import gates
 from afterword.workers import gate
 from afterword.workers.rules import retry_policy as policy
-from tests.standins.mischief import CLAUDE, MEM0
-from tests.standins.trial import CANARY, Trial
+from tests.kit.fault_runs.misbehaviour_run import CANARY, Trial
+from tests.kit.fault_runs.misbehaviours import CLAUDE, MEM0
 
 if TYPE_CHECKING:
-    from tests.standins.valkey import Valkey
+    from tests.kit.servers.valkey import Valkey
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 

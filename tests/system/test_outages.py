@@ -11,10 +11,10 @@ import pytest
 from afterword.producer import Job, Producer, Reply, TurnState
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Gate
-from tests.standins.claude_plays import Play
-from tests.standins.flaws import down
-from tests.standins.fleet import CANARY, HASTY, Fleet, Worker
-from tests.standins.waiting import wait_until
+from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.waiting import wait_until
+from tests.kit.workers.fleet import CANARY, HASTY, Fleet, Worker
+from tests.kit.workers.memory_faults import down
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(120)]
 

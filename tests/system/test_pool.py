@@ -12,9 +12,9 @@ from afterword.shared.broker import make_app, send_hints
 from afterword.shared.hints import envelope
 from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, WRITE_TASK, queue_key
 from afterword.shared.settings import Settings
-from tests.standins.valkey import Valkey
-from tests.standins.waiting import wait_until
-from tests.standins.worker import Worker
+from tests.kit.servers.valkey import Valkey
+from tests.kit.waiting import wait_until
+from tests.kit.workers.probe_worker import Worker
 
 pytestmark = [pytest.mark.system, pytest.mark.redis]
 

@@ -27,9 +27,9 @@ from afterword.producer import (
     Settings,
     TurnState,
 )
-from tests.standins.claude_plays import Play, ServerFault
-from tests.standins.fleet import CANARY, Fleet
-from tests.standins.waiting import until, wait_until
+from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.waiting import until, wait_until
+from tests.kit.workers.fleet import CANARY, Fleet
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 

@@ -13,10 +13,10 @@ from afterword.producer.cli.main import cli
 from afterword.shared.hints import envelope
 from afterword.shared.ledger.quarantine import MOST_KEPT
 from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, queue_prefix
-from tests.standins.siege import PATIENCE_S, Siege
-from tests.standins.sweeping import Ground, ground
-from tests.standins.valkey import Valkey
-from tests.standins.waiting import wait_until
+from tests.kit.fault_runs.crash_run import Ground, ground
+from tests.kit.fault_runs.load_run import PATIENCE_S, Siege
+from tests.kit.servers.valkey import Valkey
+from tests.kit.waiting import wait_until
 
 pytestmark = [
     pytest.mark.system, pytest.mark.redis, pytest.mark.faults, pytest.mark.slow,

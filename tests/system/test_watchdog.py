@@ -12,10 +12,10 @@ import pytest
 from afterword.producer import Producer, TurnState
 from afterword.workers.background.watchdog import LOOKS
 from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
-from tests.standins.flaws import held
-from tests.standins.fleet import CANARY, COMMAND, PLIABLE, Fleet, Worker
-from tests.standins.proxy import Proxy
-from tests.standins.waiting import until, wait_until
+from tests.kit.servers.faulty_proxy import Proxy
+from tests.kit.waiting import until, wait_until
+from tests.kit.workers.fleet import CANARY, COMMAND, PLIABLE, Fleet, Worker
+from tests.kit.workers.memory_faults import held
 
 pytestmark = [
     pytest.mark.system,
@@ -29,7 +29,7 @@ STALL_S = 3.0
 DRAIN_S = 1.0
 SLACK_S = 12.0
 
-DEAF = "tests.standins.deaf:app"
+DEAF = "tests.kit.workers.broken_consumer_app:app"
 
 
 @pytest.fixture

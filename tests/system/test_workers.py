@@ -13,9 +13,9 @@ import pytest
 from afterword.producer import AsyncJob, AsyncProducer, Event, Job, JobFailed, JobState, Producer
 from afterword.shared.contracts import Priority
 from afterword.shared.names import REPLIES, RUN_TASK, queue_key
-from tests.standins.claude_plays import Play, ServerFault
-from tests.standins.fleet import CANARY, Fleet, Worker
-from tests.standins.waiting import until, wait_until
+from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.waiting import until, wait_until
+from tests.kit.workers.fleet import CANARY, Fleet, Worker
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 

@@ -17,7 +17,7 @@ from afterword.shared.errors import Misconfigured
 from afterword.workers.celery_runtime.loop import RUNTIME
 from afterword.workers.celery_runtime.pool import TaskPool, pool_class
 from afterword.workers.celery_runtime.tracer import NotACoroutineFunction
-from tests.standins.waiting import wait_until
+from tests.kit.waiting import wait_until
 
 Start = Callable[..., TaskPool]
 

@@ -15,8 +15,8 @@ from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState
 from afterword.workers.gate import LOOK_S, GateClient
 from afterword.workers.ports import Recalled
 from afterword.workers.replies.recall import OFF, QUERY_CHARACTERS, UNAVAILABLE, Recaller, as_used
-from tests.fakes.gates import FakeGates
-from tests.fakes.memory import FakeMemories
+from tests.kit.fakes.gates import FakeGates
+from tests.kit.fakes.memory import FakeMemories
 
 AT = datetime(2026, 5, 8, tzinfo=UTC)
 SECRET = "marmalade"

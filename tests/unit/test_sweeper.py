@@ -14,7 +14,7 @@ from afterword.shared.errors import LedgerUnavailable, Misconfigured
 from afterword.shared.ledger.maintenance import SWEEP_LIMIT, Upkeep
 from afterword.shared.ledger.records import Swept
 from afterword.workers.background.sweeper import Sweeper
-from tests.standins.waiting import until
+from tests.kit.waiting import until
 
 
 class Sweeps:

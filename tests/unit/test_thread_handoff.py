@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from afterword.workers.celery_runtime.thread_handoff import ThreadHandoff, WakeThrottle
-from tests.standins.waiting import until, wait_until
+from tests.kit.waiting import until, wait_until
 
 Drain = Callable[[], None]
 

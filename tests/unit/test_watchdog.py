@@ -11,7 +11,7 @@ import pytest
 
 from afterword.workers.background.watchdog import LOOKS, LOOKS_TO_RETURN, Watchdog
 from afterword.workers.celery_runtime.heartbeat import ConsumerHeartbeat
-from tests.standins.waiting import until
+from tests.kit.waiting import until
 
 STALL_S = 0.01 * LOOKS
 

@@ -17,10 +17,10 @@ import afterword.shared
 from afterword.shared.contracts import RECORD_VERSION, Reply
 from afterword.shared.ledger.records import Claim
 from afterword.shared.names import Keys
-from tests.standins.book import asking, lane_of, reply_to
-from tests.standins.dump import dump
-from tests.standins.older import Older
-from tests.standins.valkey import Valkey
+from tests.kit.ledger.builder import asking, lane_of, reply_to
+from tests.kit.ledger.dump import dump
+from tests.kit.ledger.older_build import Older
+from tests.kit.servers.valkey import Valkey
 
 FOLDER = Path(__file__).parent
 VERSION = f"v{RECORD_VERSION}"

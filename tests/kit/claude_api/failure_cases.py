@@ -1,0 +1,400 @@
+"""Every way in which a call to Claude ends that is no plain answer, and what it is to us.
+
+`python -m tests.kit.claude_api.failure_cases` prints the tables of `docs/explanation/failures.md`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from afterword.shared.errors import (
+    AccessDenied,
+    BadAnswer,
+    Fault,
+    NoSuchModel,
+    ProviderError,
+    RateLimited,
+    Rejected,
+    Unavailable,
+)
+from afterword.workers.adapters.claude.rate_limits import BUDGETS
+from afterword.workers.rules import retry_policy as policy
+from afterword.workers.rules.retry_policy import Decision
+from tests.kit.claude_api.scripted_answers import Play, ServerFault
+
+SECRET = "canary-secret"
+SHORT_S = 0.2
+
+
+@dataclass(frozen=True)
+class Row:
+    """One failure: what Claude does, the limits while it does it, and the error of ours.
+
+    What stands in a name after `VARIES` tells rows of one case apart.
+    """
+
+    name: str
+    play: Play
+    error: type[ProviderError]
+    code: str
+    retry_after_s: float | None = None
+    limits: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def case(self) -> str:
+        """What is told of it in the documents."""
+        return self.name.partition(VARIES)[0]
+
+
+@dataclass(frozen=True)
+class Good:
+    """One answer that is good for all its looks: its text, and why it stopped."""
+
+    name: str
+    play: Play
+    text: str = "Warm."
+    stop_reason: str = "end_turn"
+
+
+VARIES = ", event "
+
+
+#: How far away the resets are that stand on every answer of the stand-in.
+RESET_S = 60.0
+
+
+def refusal(
+    status: int,
+    error: type[ProviderError],
+    code: str,
+    name: str = "",
+    retry_after_s: float | None = None,
+    **play: Any,
+) -> Row:
+    told: dict[str, Any] = {"status": status, "error_message": f"about {SECRET}"} | play
+    return Row(
+        f"{status} {name or told.get('error_code', code)}", Play(**told), error, code, retry_after_s
+    )
+
+
+def foreign(status: int, error: type[ProviderError], code: str) -> Row:
+    """Let a proxy answer in the API's place."""
+    return Row(f"{status} of a proxy", Play(status=status, raw_body="<html>no"), error, code)
+
+
+def in_stream(
+    at: int, kind: str, error: type[ProviderError], code: str, cause: str | None = None
+) -> Row:
+    play = Play(
+        fault=ServerFault.ERROR_EVENT,
+        at=at,
+        error_type=kind,
+        error_code=cause,
+        error_message=SECRET,
+    )
+    told = f"error event in a 200: {cause or kind}{VARIES}{at}"
+    wait_s = RESET_S if error is RateLimited else None
+    return Row(told, play, error, code, wait_s)
+
+
+def broken(
+    what: str, fault: ServerFault, at: int, error: type[ProviderError], code: str, **limits: float
+) -> Row:
+    play = Play(text="one two three four", deltas=4, fault=fault, at=at)
+    return Row(f"{what}{VARIES}{at}", play, error, code, limits=limits)
+
+
+LOW_CREDIT = "Your credit balance is too low to access the Anthropic API. Please go to Plans"
+OWN_LIMIT = "You have reached your specified API usage limits. You will regain access on"
+QUOTED = f"messages.0.content: '{LOW_CREDIT}' {SECRET}"
+
+REFUSALS = [
+    refusal(400, Rejected, "invalid_request"),
+    refusal(400, AccessDenied, "billing", "low credit", error_message=LOW_CREDIT),
+    refusal(400, AccessDenied, "billing", "own spend limit", error_message=OWN_LIMIT),
+    refusal(400, AccessDenied, "billing", "billing type", error_type="billing_error"),
+    refusal(400, Rejected, "invalid_request", "quoted words", error_message=QUOTED),
+    refusal(400, AccessDenied, "organization_on_hold", error_code="organization_on_hold"),
+    refusal(400, AccessDenied, "encryption_key_disabled", error_code="cmek_key_disabled"),
+    refusal(400, Unavailable, "provider_timeout", error_code="request_body_timeout"),
+    refusal(400, Rejected, "invalid_request", "unknown cause", error_code="tool_name_conflict"),
+    refusal(401, AccessDenied, "key_refused"),
+    refusal(402, AccessDenied, "billing"),
+    refusal(402, AccessDenied, "spend_limit", error_code="linked_organization_spend_limit_reached"),
+    refusal(403, AccessDenied, "not_permitted"),
+    refusal(404, NoSuchModel, "not_found", "unknown model"),
+    refusal(408, Unavailable, "provider_timeout"),
+    refusal(409, Unavailable, "conflict"),
+    refusal(412, Rejected, "http_412", error_type="brand_new_error"),
+    refusal(413, Rejected, "too_large"),
+    refusal(422, Rejected, "invalid_request"),
+    refusal(499, Unavailable, "provider_timeout", error_type="brand_new_error"),
+    refusal(500, Unavailable, "provider_error"),
+    refusal(500, Unavailable, "provider_error", "no-retry", headers={"x-should-retry": "false"}),
+    refusal(501, Unavailable, "provider_error"),
+    refusal(503, Unavailable, "overloaded", retry_after_s=5.0, headers={"retry-after": "5"}),
+    refusal(504, Unavailable, "provider_timeout"),
+    refusal(529, Unavailable, "overloaded"),
+    refusal(429, AccessDenied, "spend_limit", error_code="enforced_spend_limit_reached"),
+    refusal(429, AccessDenied, "spend_limit", error_code="contract_spend_limit_reached"),
+    refusal(
+        429, RateLimited, "ramp_limit",
+        error_code="ramp_limit_exceeded", headers={"retry-after": "12"}, retry_after_s=12.0,
+    ),
+]  # fmt: skip
+
+RESETS = [f"anthropic-ratelimit-{budget}-reset" for budget in BUDGETS]
+NO_RESETS = dict.fromkeys(RESETS, "")
+SPENT = {
+    "anthropic-ratelimit-tokens-remaining": "0",
+    "anthropic-ratelimit-tokens-reset": "2026-10-01T12:01:30Z",
+}
+
+WAITS = [
+    refusal(
+        429,
+        RateLimited,
+        "rate_limited",
+        f"retry-after {wait}",
+        retry_after_s=seconds,
+        headers=headers,
+    )
+    for wait, seconds, headers in [
+        ("none, but a reset", RESET_S, {}),
+        ("none, no reset", None, NO_RESETS),
+        ("none, a budget used up", 90.0, SPENT),
+        ("7", 7.0, {"retry-after": "7"}),
+        ("0", 0.0, {"retry-after": "0"}),
+        ("1.5", 1.5, {"retry-after": "1.5"}),
+        ("years, uncapped", 4294967.0, {"retry-after": "4294967"}),
+        ("in ms", 0.25, {"retry-after-ms": "250", "retry-after": "7"}),
+        ("bad ms", 7.0, {"retry-after-ms": "soon", "retry-after": "7"}),
+        ("date", 30.0, {"retry-after": "Thu, 01 Oct 2026 12:00:30 GMT"}),
+        ("past date", 0.0, {"retry-after": "Thu, 01 Oct 2026 11:00:00 GMT"}),
+        ("date without a zone", RESET_S, {"retry-after": "Thu, 01 Oct 2026 12:00:30"}),
+        ("negative", RESET_S, {"retry-after": "-7"}),
+        ("nan", RESET_S, {"retry-after": "nan"}),
+        ("infinite", RESET_S, {"retry-after": "inf"}),
+        ("nonsense", RESET_S, {"retry-after": "later"}),
+    ]
+]
+
+PROXIES = [
+    foreign(301, AccessDenied, "wrong_address"),
+    foreign(302, AccessDenied, "wrong_address"),
+    foreign(400, Rejected, "invalid_request"),
+    foreign(401, AccessDenied, "key_refused"),
+    foreign(403, AccessDenied, "not_permitted"),
+    foreign(404, AccessDenied, "wrong_address"),
+    foreign(405, AccessDenied, "wrong_address"),
+    foreign(407, AccessDenied, "proxy_refused"),
+    foreign(413, Rejected, "too_large"),
+    foreign(422, Rejected, "invalid_request"),
+    foreign(418, Rejected, "http_418"),
+    foreign(429, RateLimited, "rate_limited"),
+    foreign(502, Unavailable, "provider_error"),
+    foreign(503, Unavailable, "overloaded"),
+    foreign(504, Unavailable, "provider_timeout"),
+    foreign(520, Unavailable, "provider_error"),
+    Row(
+        "503 in plain words",
+        Play(status=503, raw_body="upstream connect error"),
+        Unavailable,
+        "overloaded",
+    ),
+    Row(
+        "200 with JSON and no stream",
+        Play(headers={"content-type": "application/json"}),
+        BadAnswer,
+        "not_a_stream",
+    ),
+    Row("200 with HTML", Play(fault=ServerFault.HTML), BadAnswer, "not_a_stream"),
+]
+
+STREAM_ERRORS = [
+    row
+    for at in (0, 5)
+    for row in [
+        in_stream(at, "overloaded_error", Unavailable, "overloaded"),
+        in_stream(at, "api_error", Unavailable, "provider_error"),
+        in_stream(at, "timeout_error", Unavailable, "provider_timeout"),
+        in_stream(at, "rate_limit_error", RateLimited, "rate_limited"),
+        in_stream(
+            at, "rate_limit_error", AccessDenied, "spend_limit", "enforced_spend_limit_reached"
+        ),
+        in_stream(at, "conflict_error", Unavailable, "conflict"),
+        in_stream(at, "permission_error", AccessDenied, "not_permitted"),
+        in_stream(at, "billing_error", AccessDenied, "billing"),
+        in_stream(at, "not_found_error", NoSuchModel, "not_found"),
+        in_stream(at, "request_too_large", Rejected, "too_large"),
+        in_stream(at, "authentication_error", AccessDenied, "key_refused"),
+        in_stream(at, "invalid_request_error", Rejected, "invalid_request"),
+        in_stream(at, "brand_new_error", Unavailable, "provider_error"),
+    ]
+]
+
+#: Events of `broken`: start, ping, block start, 4 deltas, block stop, message delta, stop.
+EVENTS = range(10)
+
+CUTS = [
+    row
+    for at in EVENTS
+    for row in [
+        broken(
+            "stream ends cleanly before its end", ServerFault.TRUNCATE, at, BadAnswer, "truncated"
+        ),
+        broken("connection is closed in the middle", ServerFault.CUT, at, Unavailable, "cut"),
+    ]
+] + [
+    Row("stop without a reason", Play(stop_reason=None), BadAnswer, "truncated"),
+    broken("connection is reset in the middle", ServerFault.RESET, 5, Unavailable, "cut"),
+    broken("broken JSON in the stream", ServerFault.BAD_JSON, 5, BadAnswer, "bad_event"),
+    broken("broken UTF-8 in the stream", ServerFault.BAD_UTF8, 5, BadAnswer, "bad_event"),
+    broken("an event that is none", ServerFault.NO_OBJECT, 5, BadAnswer, "bad_event"),
+    broken(
+        "connection is closed before the answer",
+        ServerFault.CLOSE_FIRST,
+        0,
+        Unavailable,
+        "unreachable",
+    ),
+    broken(
+        "connection is reset before the answer",
+        ServerFault.RESET_FIRST,
+        0,
+        Unavailable,
+        "unreachable",
+    ),
+]
+
+SILENCES = [
+    broken(
+        "no first byte",
+        ServerFault.SILENCE,
+        0,
+        Unavailable,
+        "no_first_event",
+        first_event_s=SHORT_S,
+    ),
+    broken(
+        "head and no event",
+        ServerFault.STALL,
+        0,
+        Unavailable,
+        "no_first_event",
+        first_event_s=SHORT_S,
+    ),
+    broken(
+        "pings and no event",
+        ServerFault.PINGS,
+        0,
+        Unavailable,
+        "no_first_event",
+        first_event_s=SHORT_S,
+    ),
+    broken(
+        "no first byte, ever",
+        ServerFault.SILENCE,
+        0,
+        Unavailable,
+        "no_first_event",
+        total_s=SHORT_S,
+    ),
+    broken("silence before text", ServerFault.STALL, 2, Unavailable, "stalled", idle_s=SHORT_S),
+    broken("silence in text", ServerFault.STALL, 5, Unavailable, "stalled", idle_s=SHORT_S),
+    broken("pings only in text", ServerFault.PINGS, 5, Unavailable, "stalled", idle_s=SHORT_S),
+    Row(
+        "pings only before text (it may think)",
+        Play(fault=ServerFault.PINGS, at=2),
+        BadAnswer,
+        "too_slow",
+        limits={"idle_s": SHORT_S, "total_s": 4 * SHORT_S},
+    ),
+    broken(
+        "text that drips for ever", ServerFault.DRIP, 5, BadAnswer, "too_slow", total_s=2 * SHORT_S
+    ),
+]
+
+WITHOUT_TEXT = [
+    Row(
+        f"no text, stop reason {reason}",
+        Play(thinking=thinking, text=text, stop_reason=reason.partition(" ")[0]),
+        error,
+        code,
+    )
+    for reason, thinking, text, error, code in [
+        ("max_tokens (it only thought)", "endless", "", Rejected, "no_room_for_text"),
+        ("model_context_window_exceeded", None, "", Rejected, "no_room_for_text"),
+        ("end_turn", None, "", BadAnswer, "no_text"),
+        ("end_turn (blanks only)", None, " \n", BadAnswer, "no_text"),
+        ("pause_turn", "hm", "", BadAnswer, "no_text"),
+        ("brand_new", None, "", BadAnswer, "no_text"),
+    ]
+]
+
+ROWS = [*REFUSALS, *WAITS, *PROXIES, *STREAM_ERRORS, *CUTS, *SILENCES, *WITHOUT_TEXT]
+
+GOOD = [
+    *(
+        Good(
+            f"text, stop reason {reason}",
+            Play(text="Warm.", stop_reason=reason),
+            stop_reason=reason,
+        )
+        for reason in ("max_tokens", "pause_turn", "stop_sequence", "tool_use", "brand_new")
+    ),
+    Good("refusal with text", Play(text="Warm.", stop_reason="refusal"), "Warm.", "refusal"),
+    Good("refusal without text", Play(text="", stop_reason="refusal"), "", "refusal"),
+    Good("thinking before text", Play(text="Warm.", thinking="hm")),
+    Good("event of an unknown type", Play(text="Warm.", fault=ServerFault.UNKNOWN_EVENT)),
+    Good("block of an unknown type", Play(text="Warm.", fault=ServerFault.UNKNOWN_BLOCK)),
+    Good("body that does not end", Play(text="Warm.", fault=ServerFault.LINGER)),
+]
+
+_OURS = f"waits about {policy.OPERATOR_PAUSE_S:g} s, for someone to mend it; no attempt is spent"
+_DOES = {
+    (Fault.PROVIDER, Decision.SNOOZE): "waits, longer each time; no attempt is spent",
+    (Fault.OPERATOR, Decision.SNOOZE): _OURS,
+    (Fault.REQUEST, Decision.RETRY): "retried, up to `AFTERWORD_MAX_ATTEMPTS`",
+    (Fault.REQUEST, Decision.GIVE_UP): "not tried again",
+}
+_SEES = {
+    Decision.SNOOZE: "the reply, later; `expired` after its TTL",
+    Decision.RETRY: "a `restart`, then the reply; else `failed`: `{code}`",
+    Decision.GIVE_UP: "`failed`: `{code}`",
+}
+
+
+def told(row: Row) -> str:
+    """Return the line of a failure in the documents."""
+    verdict = policy.judge(row.error(row.code), attempt=1, most_attempts=3, tries=1, jitter=0)
+    does = _DOES[verdict.fault, verdict.decision]
+    if row.retry_after_s:
+        does += f"; at least {min(row.retry_after_s, policy.LONGEST_SNOOZE_S):g} s"
+    sees = _SEES[verdict.decision].format(code=verdict.code)
+    return f"| {row.case} | `{row.code}` | {verdict.fault} | {does} | {sees} |"
+
+
+def told_good(good: Good) -> str:
+    """Return the line of an answer in the documents."""
+    text = "the text" if good.text else "an empty text"
+    kept = "no" if good.stop_reason == "refusal" else "yes"
+    return f"| {good.name} | {text}, `{good.stop_reason}` | {kept} |"
+
+
+def tables() -> Iterable[str]:
+    """Return both tables, a line each."""
+    yield "| what Claude does | code | whose failure | what becomes of the job | the user sees |"
+    yield "|---|---|---|---|---|"
+    yield from dict.fromkeys(told(row) for row in ROWS)
+    yield ""
+    yield "| what Claude does | the reply | remembered |"
+    yield "|---|---|---|"
+    yield from (told_good(good) for good in GOOD)
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(tables()) + "\n")

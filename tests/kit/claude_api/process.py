@@ -1,0 +1,47 @@
+"""The Claude stand-in in a process of its own, for tests with real workers."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from dataclasses import asdict
+from typing import Any
+
+from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.servers.stand_in_process import Remote
+
+
+class RemoteClaude(Remote):
+    """Starts the stand-in, scripts it and reads what it was asked."""
+
+    module = "tests.kit.claude_api.server"
+
+    def plays(self, *plays: Play) -> None:
+        """Add to the script."""
+        self.order(plays=[asdict(play) for play in plays])
+
+    def forget(self) -> None:
+        """Drop the script and the requests so far."""
+        self.order(forget=True)
+
+    def release(self, count: int | None = None) -> None:
+        """Let held answers go on."""
+        self.order(release=count)
+
+    def held(self) -> int:
+        """Return how many answers wait for a release."""
+        return int(self.order()["held"])
+
+    def in_flight(self) -> int:
+        """Return how many answers are under way."""
+        return int(self.order()["in_flight"])
+
+    def abandoned(self) -> int:
+        """Return how many answers lost their reader before the end."""
+        return int(self.order()["abandoned"])
+
+    def requests(self) -> list[dict[str, Any]]:
+        """Return every request so far: `path`, `headers`, `body`."""
+        with urllib.request.urlopen(f"{self.url}/_requests", timeout=10) as answer:
+            requests: list[dict[str, Any]] = json.load(answer)
+        return requests

@@ -1,0 +1,172 @@
+"""A stand-in for Anthropic's API: the real wire format, scripted answers, every request kept.
+
+In the test's own loop: `async with ClaudeStandIn() as claude: claude.plays(Play(status=529))`.
+For real workers: `python -m tests.kit.claude_api.server --port-file F`, steered through
+`tests.kit.claude_api.process`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.kit.claude_api import wire_format as wire
+from tests.kit.claude_api.extraction import asks_to_extract, extracted
+from tests.kit.claude_api.prompt_cache import MOST_MARKERS, PromptCache, markers
+from tests.kit.claude_api.scripted_answers import Call, Play, steps
+from tests.kit.servers.scripted_http_server import Request, Step, StepServer, whole
+from tests.kit.servers.stand_in_process import serve
+
+#: Requests that are kept, the oldest give way.
+KEPT_REQUESTS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request that came in."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: wire.Json
+
+
+def echo(body: wire.Json) -> str:
+    """Answer so that a test can tell what the model was told."""
+    if asks_to_extract(body):
+        return extracted(body)
+    said = wire.told(body)[-1].strip().splitlines()[-1]
+    knows_celsius = any("celsius" in text.lower() for text in wire.told(body))
+    degrees = "21 °C" if knows_celsius else "70 °F"
+    return f"You said: {said} A comfortable room has {degrees}."
+
+
+class ClaudeStandIn(StepServer):
+    """Plays Anthropic's API; without a script every answer is `reply` of the request's body."""
+
+    def __init__(self, reply: Callable[[wire.Json], str] = echo) -> None:
+        super().__init__(self._respond)
+        self.reply = reply
+        self.cache = PromptCache()
+        self.lifecycles = {"claude-sonnet-4-5": "deprecated"}
+        self.requests: deque[Seen] = deque(maxlen=KEPT_REQUESTS)
+        #: Asked at each request; what it returns goes before the script.
+        self.whim: Callable[[], Play | None] = lambda: None
+        self._plays: list[tuple[Play, int | None]] = []
+        self._count = 0
+
+    def plays(self, *plays: Play) -> None:
+        """Add to the script; each request takes the first play that matches it."""
+        self._plays += [(play, play.times) for play in plays]
+
+    def interject(self, play: Play) -> None:
+        """Put a play in front of the script."""
+        self._plays.insert(0, (play, play.times))
+
+    @property
+    def left(self) -> list[Play]:
+        """Return what is still to be played."""
+        return [play for play, _ in self._plays]
+
+    def forget(self) -> None:
+        """Drop the script and the requests so far."""
+        self._plays.clear()
+        self.requests.clear()
+
+    def _respond(self, request: Request) -> Iterable[Step]:
+        if request.path.startswith("/_"):
+            return self._control(request)
+        if request.path.startswith("/v1/models/"):
+            return [self._listing(request.path.removeprefix("/v1/models/").partition("?")[0])]
+        body = _parsed(request.body)
+        self._count += 1
+        self.requests.append(Seen(request.path, request.headers, body))
+        if objection := wire.objection(request.headers, body):
+            return [_refusal(*objection, self._request_id)]
+        return self._route(request, body)
+
+    def _route(self, request: Request, body: wire.Json) -> Iterable[Step]:
+        match request.path.partition("?")[0]:
+            case "/v1/messages":
+                return self._message(request, body)
+            case "/v1/messages/count_tokens":
+                return [_json({"input_tokens": wire.tokens(*wire.told(body))})]
+            case _:
+                return [_refusal(404, "no such path", self._request_id)]
+
+    def _listing(self, model: str) -> bytes:
+        return _json(wire.model_listing(model, self.lifecycles.get(model, "active")))
+
+    def _message(self, request: Request, body: wire.Json) -> Iterable[Step]:
+        if "max_tokens" not in body:
+            return [_refusal(400, "max_tokens: field required", self._request_id)]
+        if markers(body) > MOST_MARKERS:
+            return [_refusal(400, f"at most {MOST_MARKERS} cache_control", self._request_id)]
+        play = self.whim() or self._next_play(request.body)
+        text = self.reply(body) if play.text is None else play.text
+        counted = self.cache.usage(body) if play.status == 200 else {}
+        return steps(play, Call(body, text, self._request_id, counted))
+
+    def _next_play(self, raw: bytes) -> Play:
+        for at, (play, left) in enumerate(self._plays):
+            if play.match is None or play.match.encode() in raw:
+                self._spend(at, play, left)
+                return play
+        return Play()
+
+    def _spend(self, at: int, play: Play, left: int | None) -> None:
+        if left == 1:
+            del self._plays[at]
+        elif left is not None:
+            self._plays[at] = (play, left - 1)
+
+    @property
+    def _request_id(self) -> str:
+        return f"req_standin_{self._count}"
+
+    def _control(self, request: Request) -> Iterable[Step]:
+        if request.path == "/_requests":
+            return [_json([asdict(seen) for seen in self.requests])]
+        order = json.loads(request.body)
+        if order.get("forget"):
+            self.forget()
+        self.plays(*(Play(**play) for play in order.get("plays", ())))
+        if "release" in order:
+            self.release(order["release"])
+        state = {"held": self.held, "in_flight": self.in_flight - 1, "abandoned": self.abandoned}
+        return [_json(state)]
+
+
+def _parsed(raw: bytes) -> wire.Json:
+    """Return the body as JSON; empty if it is none, which the API refuses then."""
+    try:
+        body = json.loads(raw)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+def _json(value: object) -> bytes:
+    return whole(200, wire.JSON_HEADERS, wire.encoded(value))
+
+
+def _refusal(status: int, message: str, request_id: str) -> bytes:
+    body = wire.error_body(wire.ERROR_TYPES[status], message)
+    return whole(status, wire.JSON_HEADERS | {"request-id": request_id}, wire.encoded(body))
+
+
+def main() -> None:
+    """Serve until killed."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--port-file", type=Path, required=True, help="where to write the port")
+    parser.add_argument("--port", type=int, default=0, help="port; 0 takes a free one")
+    options = parser.parse_args()
+    asyncio.run(serve(ClaudeStandIn(), options.port_file, options.port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""A memory worker's desk: a rememberer before a fake memory, on a real ledger."""
+
+from __future__ import annotations
+
+from afterword.shared.errors import ProviderError
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.settings import Settings
+from afterword.workers.gate import GateClient
+from afterword.workers.leases import Leases
+from afterword.workers.memories.erase import Eraser
+from afterword.workers.memories.lane import LaneKeeper
+from afterword.workers.memories.store_turns import Rememberer
+from tests.kit.fakes.memory import FakeMemories, Verb
+from tests.kit.ledger.builder import lane_of
+
+VERSION = "9.9.9"
+
+
+class Memories(FakeMemories):
+    """A memory whose next call but one can be told to fail."""
+
+    def fail_second(self, verb: Verb, error: ProviderError) -> None:
+        self.hang(verb).released.set()
+        self.fail(verb, error)
+
+
+class Desk:
+    """Writes lanes, and knows what its memory was asked."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, memories: Memories) -> None:
+        self.memories = memories
+        self.leases = Leases(ledger.jobs.renew, settings.lease_s)
+        self.gates = GateClient(ledger.gates)
+        rememberer = Rememberer(settings, ledger.lanes, memories, self.leases, VERSION, self.gates)
+        eraser = Eraser(ledger.erasures, memories, 30)
+        self._keeper = LaneKeeper(ledger.lanes, self.leases, rememberer, eraser)
+
+    async def write(self, lane: str | None = None) -> None:
+        await self._keeper.write(lane or lane_of())
+
+    @property
+    def calls(self) -> list[Verb]:
+        return [call.verb for call in self.memories.calls]

@@ -1,0 +1,25 @@
+"""The real workers, whose consumer asks its broker for nothing, or hangs, once a test says so."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from afterword.shared.discovery import settings_in_use
+from afterword.workers.celery_runtime.consumer import Channel
+from tests.kit.workers.memory_fault_app import app
+
+__all__ = ["app"]
+
+_FOLDER = settings_in_use().data_dir
+_start = Channel._brpop_start
+
+
+def _start_unless_deaf(channel: Any, timeout: float | None = None) -> None:
+    if (_FOLDER / "stuck").exists():
+        threading.Event().wait()
+    if not (_FOLDER / "deaf").exists():
+        _start(channel, timeout)
+
+
+setattr(Channel, "_brpop_start", _start_unless_deaf)  # noqa: B010 mypy knows no such change

@@ -1,0 +1,257 @@
+"""Real workers on a real Valkey, with a stand-in of Claude and a data folder of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from celery import Celery
+
+from afterword.shared.broker import make_app
+from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.settings import Settings
+from tests.kit.claude_api.process import RemoteClaude
+from tests.kit.servers.valkey import Valkey
+from tests.kit.waiting import wait_until
+
+Kind = Literal["responses", "memories"]
+Ran = subprocess.CompletedProcess[str]
+
+#: What tests put into every message, system text and reply: it must never be logged.
+CANARY = "canary"
+
+#: The workers as they are, and those whose memory a test can hold up or break.
+AS_IT_IS = "afterword.workers.app:app"
+PLIABLE = "tests.kit.workers.memory_fault_app:app"
+
+#: Those, and they do not wait a minute for what an operator has to mend.
+HASTY = "tests.kit.workers.fast_repair_app:app"
+
+_QUEUE_OF = {"responses": REPLIES, "memories": MEMORIES}
+_PATIENCE_S = 30.0
+
+#: Our command, as a program is started.
+COMMAND = (sys.executable, "-P", "-c", "from afterword.producer.cli.main import main; main()")
+
+#: Times that make a test wait less than an operator would.
+_BRISK = {
+    "AFTERWORD_SWEEP_S": "0.2",
+    "AFTERWORD_LEASE_S": "2",
+    "AFTERWORD_HINT_GRACE_S": "1",
+    "AFTERWORD_LOG_LEVEL": "debug",
+}
+
+
+class Worker:
+    """One worker process; it says by itself when it is ready."""
+
+    def __init__(self, kind: Kind, argv: Sequence[str], env: dict[str, str], folder: Path) -> None:
+        self.kind = kind
+        self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        notify = Path(tempfile.mkdtemp(dir=folder), "notify")
+        self._ear.bind(str(notify))
+        self._ear.setblocking(False)
+        self.log_file = notify.with_name("log")
+        with self.log_file.open("wb") as log:
+            self.process = subprocess.Popen(
+                argv, env=env | {"NOTIFY_SOCKET": str(notify)}, stdout=log, stderr=log
+            )
+
+    @property
+    def pid(self) -> int:
+        """Return its process id."""
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        """Return what it said until now."""
+        return self.log_file.read_text()
+
+    @property
+    def threads(self) -> int:
+        """Return how many threads it has."""
+        return len(list(Path(f"/proc/{self.pid}/task").iterdir()))
+
+    @property
+    def runs(self) -> bool:
+        """Return whether it has not ended."""
+        return self.process.poll() is None
+
+    def ready(self) -> Self:
+        """Wait until it takes hints; fail with its log if it ends instead."""
+        wait_until(self._said_ready, f"a worker for {self.kind} is ready", _PATIENCE_S)
+        return self
+
+    def send(self, how: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(how)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send it a signal and return its exit code."""
+        self.send(how)
+        return self.process.wait(_PATIENCE_S)
+
+    def kill(self) -> None:
+        """End it without a last word."""
+        self.stop(signal.SIGKILL)
+
+    def end(self) -> None:
+        """End it, whatever state it is in, and stop listening."""
+        if self.runs:
+            self.send(signal.SIGCONT)  # one that was stopped could not hear the rest
+            self.kill()
+        self._ear.close()
+
+    def _said_ready(self) -> bool:
+        assert self.runs, self.log
+        with suppress(BlockingIOError):
+            return b"READY=1" in self._ear.recv(4096)
+        return False
+
+
+class Fleet:
+    """Starts workers by kind and knows what everyone else needs to reach the same ledger.
+
+    As a context manager it ends them all, and fails the test if one of them logged content.
+    """
+
+    def __init__(self, **environ: str) -> None:
+        """Take more settings, by the names of their variables."""
+        self.valkey = Valkey("--appendonly", "yes")
+        self.claude = RemoteClaude()
+        self._folder = tempfile.TemporaryDirectory(prefix="afterword-fleet-")
+        self._settings = _BRISK | environ
+        self.workers: list[Worker] = []
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder of everything that a fleet writes."""
+        return Path(self._folder.name)
+
+    @property
+    def data_dir(self) -> Path:
+        """Return the data folder of the embedded memory."""
+        return self.folder / "data"
+
+    @cached_property
+    def variables(self) -> dict[str, str]:
+        """Return the settings that workers and producers have in common."""
+        return {
+            "AFTERWORD_REDIS_URL": self.valkey.url,
+            "AFTERWORD_DATA_DIR": str(self.data_dir),
+            "ANTHROPIC_API_KEY": "test-key",
+            "ANTHROPIC_BASE_URL": self.claude.url,
+        } | self._settings
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Return the same as a value."""
+        return Settings.load(self.variables)
+
+    @cached_property
+    def app(self) -> Celery:
+        """Return an app that speaks to the workers, for remote control."""
+        return make_app(self.settings)
+
+    def launch(
+        self, kind: Kind, *arguments: str, app: str | None = AS_IT_IS, **environ: str
+    ) -> Worker:
+        """Start a worker, which says all it can, and do not wait; by our command without `app`."""
+        if app is None:
+            argv = [*COMMAND, "worker", kind, *arguments]
+        else:
+            name = f"{kind}{len(self.workers)}@localhost"
+            celery = [sys.executable, "-m", "celery", "-A", app, "worker"]
+            argv = [*celery, "-Q", _QUEUE_OF[kind], "-n", name, "--loglevel", "DEBUG", *arguments]
+        worker = Worker(kind, argv, os.environ | self.variables | environ, self.folder)
+        self.workers.append(worker)
+        return worker
+
+    def start(self, *kinds: Kind, app: str | None = AS_IT_IS, **environ: str) -> list[Worker]:
+        """Start workers at the same time and wait until all are ready."""
+        launched = [self.launch(kind, app=app, **environ) for kind in kinds]
+        return [worker.ready() for worker in launched]
+
+    def stop(self) -> None:
+        """Stop all workers as an operator would, at the same time."""
+        running = [worker for worker in self.workers if worker.runs]
+        for worker in running:
+            worker.send(signal.SIGTERM)
+        for worker in running:
+            assert worker.process.wait(_PATIENCE_S) == 0, worker.log
+
+    def afterword(
+        self, *arguments: str, said: str | None = None, code: int = 0, **environ: str
+    ) -> Ran:
+        """Run the command `afterword`."""
+        return self.run(*COMMAND, *arguments, said=said, code=code, **environ)
+
+    def celery(self, *arguments: str) -> str:
+        """Run Celery's command on the workers' app and return what it printed."""
+        return self.run(sys.executable, "-m", "celery", "-A", AS_IT_IS, *arguments).stdout
+
+    def python(self, script: str, *arguments: str) -> str:
+        """Run a script in a process of its own and return what it printed, quietly."""
+        ran = self.run(sys.executable, "-W", "error", "-c", script, *arguments)
+        assert not ran.stderr, ran.stderr
+        return ran.stdout
+
+    def run(self, *argv: str, said: str | None = None, code: int = 0, **environ: str) -> Ran:
+        """Run a program that reads `said`; fail unless it exits with `code`."""
+        running = self.popen(*argv, **environ)
+        out, err = running.communicate(said, timeout=_PATIENCE_S)
+        assert running.returncode == code, f"exit code {running.returncode}: {out}{err}"
+        return Ran(argv, code, out, err)
+
+    def popen(self, *argv: str, **environ: str) -> subprocess.Popen[str]:
+        """Start a process that knows the settings; an empty one is taken away."""
+        env = os.environ | self.variables | environ
+        return subprocess.Popen(
+            argv,
+            env={name: value for name, value in env.items() if value},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, command: str, **arguments: Any) -> list[Any]:
+        """Return what each worker answers to a command of Celery's remote control."""
+        answers = self.app.control.broadcast(
+            command,
+            arguments=arguments,
+            reply=True,
+            timeout=_PATIENCE_S,
+            limit=sum(worker.runs for worker in self.workers),
+        )
+        return [answer for one in answers or () for answer in one.values()]
+
+    def assert_silent(self) -> None:
+        """Fail if a worker logged content."""
+        for worker in self.workers:
+            lines = worker.log_file.read_text(errors="replace").splitlines()
+            assert not [line for line in lines if CANARY in line.lower()], "content in a log"
+
+    def __enter__(self) -> Self:
+        self.valkey.start()
+        self.claude.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            worker.end()
+        self.claude.__exit__()
+        self.valkey.stop()
+        try:
+            self.assert_silent()
+        finally:
+            self._folder.cleanup()

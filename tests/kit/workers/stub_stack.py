@@ -1,0 +1,50 @@
+"""A stack with stand-ins for its workers: `python -m tests.kit.workers.stub_stack --client FD`.
+
+A stand-in says that it is ready, waits for its end, and then writes `<queue>.end`: whether
+Valkey was still there. A file `<queue>.broken` in the data folder makes it end at once, with
+code 3.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from redis import Redis
+
+from afterword.workers.local_stack.sd_notify import say_ready
+from afterword.workers.local_stack.supervisor import main
+
+SUPERVISOR = (sys.executable, "-P", "-m", "tests.kit.workers.stub_stack")
+
+
+def standin(queue: str) -> tuple[str, ...]:
+    """Return the command line of the stand-in for one worker."""
+    return (sys.executable, "-P", "-m", "tests.kit.workers.stub_stack", "--queue", queue)
+
+
+def _work(queue: str) -> None:
+    folder = Path(os.environ["AFTERWORD_DATA_DIR"])
+    if (folder / f"{queue}.broken").exists():
+        sys.exit(3)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    say_ready()
+    signal.sigwait({signal.SIGTERM})
+    (folder / f"{queue}.end").write_text(_ping())
+
+
+def _ping() -> str:
+    url = os.environ.get("AFTERWORD_REDIS_URL")
+    if url is None:
+        return "no Valkey"
+    with Redis.from_url(url) as client:
+        return "Valkey answers" if client.ping() else "Valkey is gone"
+
+
+if __name__ == "__main__":
+    if "--queue" in sys.argv:
+        _work(sys.argv[-1])
+    else:
+        main(standin)

@@ -1,0 +1,483 @@
+"""Dead letters: everything kept, the lane goes on, and a way back, once."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from afterword.shared.errors import Fault, InvalidRequest, JobNotFound
+from afterword.shared.ledger import dead_letters as dead_module
+from afterword.shared.ledger.dead_letter_records import (
+    Chosen,
+    DeadFilter,
+    DeadLetter,
+    Kind,
+    ReplayOutcome,
+)
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.settings import Settings
+from afterword.shared.version import __version__
+from tests.kit.ledger.builder import (
+    Book,
+    answer,
+    claim,
+    lane_of,
+    replay,
+    reply_to,
+    start,
+    submit,
+    take,
+)
+
+pytestmark = pytest.mark.redis
+
+DAY_MS = 86_400_000
+
+
+async def bury(ledger: Ledger, *turn_ids: str, user: str = "ann", code: str = "rejected") -> None:
+    """Bury turns of a user, oldest first, and let go of the lane."""
+    held = await take(ledger, lane_of(user))
+    for turn_id in turn_ids:
+        await ledger.lanes.begin(held, turn_id)
+        await ledger.lanes.bury(held, turn_id, code, Fault.REQUEST, "0.1.0")
+    await ledger.lanes.release(held)
+
+
+async def buried(ledger: Ledger, message: str = "hello", **fields: object) -> str:
+    """Bury a turn and return its id."""
+    turn_id = await answer(ledger, message, **fields)
+    await bury(ledger, turn_id, user=str(fields.get("user_id", "ann")))
+    return turn_id
+
+
+async def failed(ledger: Ledger, message: str = "hello", **fields: object) -> str:
+    """Fail a job and return its id."""
+    started = await start(ledger, message, **fields)
+    await ledger.jobs.fail(started, "too_large")
+    return started.job_id
+
+
+async def ids(ledger: Ledger, **said: object) -> list[str]:
+    chosen = DeadFilter(**said)  # type: ignore[arg-type]
+    return [letter.id async for letter in ledger.dead.letters(chosen)]
+
+
+async def chosen(ledger: Ledger, letter_id: str) -> Chosen:
+    return (await ledger.dead.letter(letter_id)).chosen
+
+
+# -- what is kept
+
+
+async def test_a_dead_letter_keeps_everything_and_says_why(ledger: Ledger) -> None:
+    turn_id = await answer(ledger, "I prefer Celsius.")
+
+    await bury(ledger, turn_id)
+
+    letter = await ledger.dead.letter(turn_id)
+    assert (letter.kind, letter.code, letter.fault) == (Kind.MEMORY, "rejected", "request")
+    assert (letter.attempts, letter.snoozes, letter.replays) == (1, 0, 0)
+    assert (letter.tenant, letter.user_id) == ("default", "ann")
+    assert (letter.message, letter.reply) == ("I prefer Celsius.", "hi there")
+    assert (letter.worker_version, letter.record_version) == ("0.1.0", 1)
+    assert letter.at <= letter.failed_at == letter.buried_at
+    assert letter.size > len("I prefer Celsius.")
+    assert (await ledger.reading.status(turn_id)).turn is TurnState.DEAD
+
+
+async def test_it_keeps_its_first_failure_its_snoozes_and_its_event(
+    ledger: Ledger, book: Book
+) -> None:
+    turn_id = await answer(ledger)
+    for code, counted in (("storing", False), ("overloaded", False), ("broken", True)):
+        held = await take(ledger)
+        await ledger.lanes.begin(held, turn_id)
+        await ledger.lanes.note_event(held, turn_id, "event-7")
+        await ledger.lanes.postpone(
+            held, turn_id, 1, counted=counted, code=code, unknown_outcome=True
+        )
+        if code == "storing":
+            assert "t_first_failed" not in book.job(turn_id), "that is no failure"
+        else:
+            first = book.job(turn_id)["t_first_failed"]
+            book.redis.hset(book.keys.job(turn_id), "t_first_failed", int(first) - 5000)
+        book.make_due(lane_of())
+    await bury(ledger, turn_id)
+
+    letter = await ledger.dead.letter(turn_id)
+    assert (letter.attempts, letter.snoozes, letter.event_id) == (2, 1, "event-7")
+    assert letter.buried_at - letter.failed_at >= timedelta(seconds=10)
+
+
+async def test_a_failed_job_is_a_dead_letter_too(ledger: Ledger) -> None:
+    started = await start(ledger, "hello", user_id="a/b %", tenant="t:1")
+    await ledger.jobs.snooze(started, 0, counted=False, code="overloaded")
+    again = await claim(ledger, started.job_id)
+    await ledger.jobs.fail(again, "too_large", Fault.OPERATOR)
+
+    [letter] = [letter async for letter in ledger.dead.letters()]
+    assert (letter.id, letter.kind) == (started.job_id, Kind.REPLY)
+    assert (letter.tenant, letter.user_id) == ("t:1", "a/b %")
+    assert (letter.code, letter.fault, letter.attempts) == ("too_large", "operator", 1)
+    assert (letter.snoozes, letter.worker_version) == (1, __version__)
+    assert letter.at <= letter.failed_at <= letter.buried_at
+    assert letter.message is None, "content is given to who asks for it"
+    whole = await ledger.dead.letter(letter.id)
+    assert (whole.message, whole.reply) == ("hello", None)
+
+
+async def test_a_job_that_crashed_too_often_is_one_as_well(ledger: Ledger, book: Book) -> None:
+    job_id = await submit(ledger)
+    for _ in range(3):
+        await claim(ledger, job_id)
+        book.make_due(job_id)
+    assert await ledger.jobs.claim(job_id, "late") is None
+    assert [letter.code async for letter in ledger.dead.letters()] == ["crashed_too_often"]
+    assert book.redis.pttl(book.keys.job(job_id)) > 29 * DAY_MS
+
+
+async def test_other_ends_of_a_job_are_none(ledger: Ledger, book: Book) -> None:
+    await ledger.jobs.cancel(await submit(ledger))
+    late = await submit(ledger)
+    book.outlive(late)
+    await ledger.upkeep.sweep()
+    assert (await ledger.reading.status(late)).state is JobState.EXPIRED
+    assert await ids(ledger) == []
+
+
+async def test_burying_twice_buries_once(ledger: Ledger, book: Book) -> None:
+    turn_id = await answer(ledger)
+    held = await take(ledger)
+    await ledger.lanes.begin(held, turn_id)
+
+    for _ in range(2):
+        await ledger.lanes.bury(held, turn_id, "rejected", Fault.REQUEST, "0.1.0")
+
+    assert await ids(ledger) == [turn_id]
+    assert book.counts()["turn:dead:default"] == 1
+
+
+async def test_a_memory_never_expires_and_a_failed_job_in_its_own_time(
+    ledger: Ledger, book: Book
+) -> None:
+    assert book.redis.pttl(book.keys.job(await buried(ledger))) == -1
+    assert 29 * DAY_MS < book.redis.pttl(book.keys.job(await failed(ledger))) <= 30 * DAY_MS
+
+
+async def test_a_failed_job_whose_time_is_over_is_listed_no_more(
+    ledger: Ledger, book: Book
+) -> None:
+    old = await failed(ledger)
+    book.redis.delete(book.keys.job(old))
+    book.redis.zadd(book.keys.failed, {old: 0})
+    new = await failed(ledger)
+    assert await ids(ledger) == [new]
+    assert book.redis.zrange(book.keys.failed, 0, -1) == [new]
+
+
+async def test_the_lane_goes_on_after_a_burial(ledger: Ledger) -> None:
+    poison, next_one = await answer(ledger), await answer(ledger)
+
+    await bury(ledger, poison)
+
+    assert [turn.id for turn in (await take(ledger)).turns] == [next_one]
+
+
+async def test_what_never_was_is_not_found(ledger: Ledger) -> None:
+    unknown = f"j00_{0:032x}"
+    for name in (unknown, await answer(ledger), "nonsense"):
+        with pytest.raises(JobNotFound):
+            await ledger.dead.letter(name)
+    assert await ledger.dead.replay(Chosen(unknown, Kind.MEMORY, 0), "r") is ReplayOutcome.GONE
+    assert await ledger.dead.replay(Chosen(unknown, Kind.REPLY, 0), "r") is ReplayOutcome.GONE
+    assert not await ledger.dead.discard(Chosen(unknown, Kind.MEMORY, 0))
+
+
+# -- which
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 1000])
+async def test_letters_are_given_oldest_burial_first_over_all_pages(
+    ledger: Ledger, book: Book, monkeypatch: pytest.MonkeyPatch, page: int
+) -> None:
+    monkeypatch.setattr(dead_module, "_PAGE", page)
+    monkeypatch.setattr(dead_module, "_BATCH", 2)
+    turns = sorted([await answer(ledger) for _ in range(5)])
+    await bury(ledger, *turns)
+    jobs = sorted([await failed(ledger) for _ in range(3)])
+    times = dict(zip(turns, (10, 20, 20, 20, 30), strict=True))
+    book.redis.zadd(book.keys.dead, times)
+    book.redis.zadd(book.keys.failed, dict(zip(jobs, (15, 25, 35), strict=True)))
+
+    expected = [turns[0], jobs[0], *turns[1:4], jobs[1], turns[4], jobs[2]]
+    assert await ids(ledger) == expected
+    assert await ids(ledger, kind=Kind.MEMORY) == turns
+    assert await ids(ledger, kind=Kind.REPLY) == jobs
+    assert await ids(ledger, limit=3) == expected[:3]
+
+
+async def test_letters_that_leave_meanwhile_hide_no_others(
+    ledger: Ledger, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dead_module, "_PAGE", 2)
+    monkeypatch.setattr(dead_module, "_BATCH", 1)
+    turns = [await answer(ledger) for _ in range(8)]
+    await bury(ledger, *turns)
+    book.redis.zadd(book.keys.dead, {turn: place for place, turn in enumerate(turns)})
+    seen = []
+    async for letter in ledger.dead.letters():
+        seen.append(letter.id)
+        await ledger.dead.replay(letter.chosen, "r")
+    assert seen == turns
+
+
+LETTER = DeadLetter(
+    id=f"j00_{1:032x}", kind=Kind.MEMORY, tenant="acme", user_id="ann",
+    at=datetime(2026, 11, 1, tzinfo=UTC), failed_at=datetime(2026, 11, 1, tzinfo=UTC),
+    buried_at=datetime(2026, 11, 2, tzinfo=UTC), code="mem0_rejected", fault="request",
+    attempts=1, snoozes=0, replays=0, worker_version="0.1.0", event_id=None, record_version=1,
+    size=9,
+)  # fmt: skip
+NOW = datetime(2026, 11, 3, tzinfo=UTC)
+DAY = 86_400.0
+
+LET_THROUGH = [
+    DeadFilter(),
+    DeadFilter(kind=Kind.MEMORY, tenant="acme", user_id="ann", fault=Fault.REQUEST),
+    DeadFilter(code="REJECT", worker_version="0.1.0"),
+    DeadFilter(since=LETTER.buried_at, until=NOW),
+    DeadFilter(older_than_s=DAY),
+    DeadFilter(code="mem0"),
+    DeadFilter(ids=(LETTER.id,)),
+]
+STOPPED = [
+    DeadFilter(kind=Kind.REPLY),
+    DeadFilter(tenant="acm"),
+    DeadFilter(tenant="default"),
+    DeadFilter(user_id="an"),
+    DeadFilter(user_id="anna"),
+    DeadFilter(fault=Fault.PROVIDER),
+    DeadFilter(code="timeout"),
+    DeadFilter(worker_version="0.1"),
+    DeadFilter(since=NOW),
+    DeadFilter(until=LETTER.buried_at),
+    DeadFilter(older_than_s=DAY + 1),
+    DeadFilter(ids=(f"j00_{2:032x}",)),
+]
+
+
+@pytest.mark.parametrize("these", LET_THROUGH)
+def test_a_filter_lets_through_what_all_its_fields_agree_to(these: DeadFilter) -> None:
+    assert these.lets_through(LETTER, NOW)
+
+
+def test_a_burial_that_a_clock_set_back_puts_into_the_future_is_not_hidden() -> None:
+    assert DeadFilter().lets_through(LETTER, LETTER.buried_at - timedelta(days=1))
+
+
+@pytest.mark.parametrize("these", STOPPED)
+def test_one_field_is_enough_to_stop_a_letter(these: DeadFilter) -> None:
+    assert not these.lets_through(LETTER, NOW)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("tenant", ""), ("user_id", ""), ("code", ""), ("worker_version", ""),
+        ("since", datetime(2026, 1, 1)), ("limit", 0), ("older_than_s", -1.0),  # noqa: DTZ001
+        ("older_than_s", float("nan")),
+    ],
+)  # fmt: skip
+def test_a_filter_that_can_only_be_a_slip_is_refused_by_name(field: str, value: object) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        DeadFilter(**{field: value})  # type: ignore[arg-type]
+    assert refused.value.field == field
+
+
+async def test_a_user_or_tenant_whose_name_begins_alike_is_another_one(ledger: Ledger) -> None:
+    mine = await buried(ledger, user_id="ann")
+    await buried(ledger, user_id="anna")
+    other = await answer(ledger, user_id="ann", tenant="default2")
+    held = await take(ledger, lane_of("ann", "default2"))
+    await ledger.lanes.begin(held, other)
+    await ledger.lanes.bury(held, other, "rejected", Fault.REQUEST, "0.1.0")
+    assert await ids(ledger, user_id="ann", tenant="default") == [mine]
+    assert await ids(ledger, tenant="default2") == [other]
+
+
+# -- replay of a memory
+
+
+async def test_a_replayed_turn_goes_back_to_its_place(ledger: Ledger, book: Book) -> None:
+    first, second, third = [await answer(ledger) for _ in range(3)]
+    await bury(ledger, first, second)
+    book.drop_hints()
+
+    await replay(ledger, second)
+    await replay(ledger, first)
+
+    assert book.lane(lane_of()) == [first, second, third]
+    assert await ids(ledger) == []
+    assert [turn.id for turn in (await take(ledger)).turns] == [first, second, third]
+
+
+async def test_a_replayed_turn_starts_over_and_is_counted(ledger: Ledger, book: Book) -> None:
+    turn_id = await buried(ledger)
+    book.drop_hints()
+
+    assert await replay(ledger, turn_id) is ReplayOutcome.WAITING
+
+    assert book.hinted("memories.0") == [lane_of()]
+    held = await take(ledger)
+    assert held.turns[0].attempts == 0
+    assert await ledger.lanes.begin(held, turn_id), "it may have been stored before its burial"
+    await ledger.lanes.bury(held, turn_id, "rejected", Fault.REQUEST, "0.1.0")
+    assert (await ledger.dead.letter(turn_id)).replays == 1
+
+
+async def test_one_run_replays_a_letter_once_even_if_it_is_buried_again(ledger: Ledger) -> None:
+    turn_id = await buried(ledger)
+    letter = await chosen(ledger, turn_id)
+    for _ in range(2):
+        assert await ledger.dead.replay(letter, "mine") is ReplayOutcome.WAITING
+    await bury(ledger, turn_id)
+    assert await ledger.dead.replay(letter, "mine") is ReplayOutcome.WAITING
+    assert await ids(ledger) == [turn_id], "asked again, it is not done again"
+    assert await ledger.dead.outcomes([turn_id], "mine") == {turn_id: ReplayOutcome.DEAD}
+
+
+async def test_of_two_runs_that_chose_a_letter_one_replays_it(ledger: Ledger) -> None:
+    turn_id = await buried(ledger)
+    letter = await chosen(ledger, turn_id)
+    found = await asyncio.gather(*(ledger.dead.replay(letter, f"run-{n}") for n in range(5)))
+    assert sorted(found) == [ReplayOutcome.REFUSED] * 4 + [ReplayOutcome.WAITING]
+    await bury(ledger, turn_id)
+    assert await ledger.dead.replay(letter, "late") is ReplayOutcome.REFUSED, (
+        "it is another one by now"
+    )
+    assert await ledger.dead.replay(await chosen(ledger, turn_id), "late") is ReplayOutcome.WAITING
+
+
+async def test_a_turn_of_an_erased_user_is_refused(ledger: Ledger, book: Book) -> None:
+    turn_id = await buried(ledger)
+    letter = await chosen(ledger, turn_id)
+    book.redis.hset(book.keys.job(turn_id), "turn", "erased")
+    assert await ledger.dead.replay(letter, "r") is ReplayOutcome.ERASED
+    assert book.lane(lane_of()) == []
+    assert await ids(ledger) == []
+
+
+@pytest.mark.parametrize("end", [TurnState.STORED, TurnState.NOTHING, TurnState.SKIPPED])
+async def test_the_outcome_of_a_replay_is_told(ledger: Ledger, end: TurnState) -> None:
+    turn_id = await buried(ledger)
+    await ledger.dead.replay(await chosen(ledger, turn_id), "r")
+    assert await ledger.dead.outcomes([turn_id], "r") == {turn_id: ReplayOutcome.WAITING}
+    held = await take(ledger)
+    await ledger.lanes.begin(held, turn_id)
+    await ledger.lanes.settle(held, turn_id, end)
+    assert await ledger.dead.outcomes([turn_id], "r") == {turn_id: ReplayOutcome(end)}
+
+
+# -- replay of a reply
+
+
+async def test_a_failed_job_is_replayed_as_a_new_one_of_its_own_time(
+    ledger: Ledger, book: Book
+) -> None:
+    old = await failed(ledger, "I prefer Celsius.", conversation_id="c", priority="low")
+    before = book.job(old)
+    letter = await chosen(ledger, old)
+
+    for _ in range(2):
+        assert await ledger.dead.replay(letter, "r") is ReplayOutcome.WAITING
+
+    new = book.job(old)["replayed_as"]
+    record = book.job(new)
+    assert (record["state"], record["replay_of"]) == ("queued", old)
+    assert (record["body"], record["created"]) == (before["body"], before["created"])
+    assert record["agenda"] == before["agenda"]
+    assert book.job(old)["state"] == "failed", "it has ended for good (I1)"
+    assert await ids(ledger) == []
+    assert (await ledger.dead.letter(old)).replayed_as == new
+    assert await ledger.dead.replay(letter, "another") is ReplayOutcome.REFUSED
+    assert await ledger.dead.outcomes([old], "r") == {old: ReplayOutcome.WAITING}
+    held = await claim(ledger, new)
+    await ledger.jobs.finish(held, reply_to(held))
+    assert await ledger.dead.outcomes([old], "r") == {old: ReplayOutcome.ANSWERED}
+    assert (await take(ledger)).turns[0].at == letter_time(before)
+
+
+def letter_time(record: dict[str, str]) -> datetime:
+    return datetime.fromtimestamp(int(record["created"]) / 1000, UTC)
+
+
+async def test_several_operators_submit_one_job(ledger: Ledger, book: Book) -> None:
+    letter = await chosen(ledger, await failed(ledger))
+    found = await asyncio.gather(*(ledger.dead.replay(letter, f"run-{n}") for n in range(5)))
+    assert sorted(found) == [ReplayOutcome.REFUSED] * 4 + [ReplayOutcome.WAITING]
+    assert book.counts()["job:queued:default"] == 1
+
+
+async def test_a_replay_ends_no_other_job_of_its_conversation(ledger: Ledger) -> None:
+    said = {"conversation_id": "c", "user_id": "ann"}
+    old = await failed(ledger, "first", when_busy="interrupt", **said)
+    newer = await submit(ledger, "second", **said)
+    assert await replay(ledger, old) is ReplayOutcome.WAITING
+    assert (await ledger.reading.status(newer)).state is JobState.QUEUED
+
+
+async def test_a_job_that_fails_again_is_a_letter_of_its_own(ledger: Ledger, book: Book) -> None:
+    old = await failed(ledger)
+    await ledger.dead.replay(await chosen(ledger, old), "r")
+    new = book.job(old)["replayed_as"]
+    await ledger.jobs.fail(await claim(ledger, new), "too_large")
+    assert await ledger.dead.outcomes([old], "r") == {old: ReplayOutcome.DEAD}
+    assert await ids(ledger) == [new]
+
+
+async def test_a_job_that_cannot_be_read_is_refused(ledger: Ledger, book: Book) -> None:
+    old = await failed(ledger)
+    book.redis.hset(book.keys.job(old), "body", '{"user_id": "ann"}')
+    assert await ledger.dead.replay(Chosen(old, Kind.REPLY, 0), "r") is ReplayOutcome.REFUSED
+
+
+# -- discard
+
+
+@pytest.mark.parametrize("kind", [Kind.MEMORY, Kind.REPLY])
+async def test_a_discarded_letter_is_gone_for_good(ledger: Ledger, book: Book, kind: Kind) -> None:
+    letter_id = await (buried(ledger) if kind is Kind.MEMORY else failed(ledger))
+    letter = await chosen(ledger, letter_id)
+
+    assert await ledger.dead.discard(letter)
+
+    assert await ids(ledger) == []
+    assert not await ledger.dead.discard(letter)
+    assert await ledger.dead.replay(letter, "r") is ReplayOutcome.REFUSED
+    assert 0 < book.redis.pttl(book.keys.job(letter_id)) <= DAY_MS
+    status = await ledger.reading.status(letter_id)
+    if kind is Kind.MEMORY:
+        assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "discarded")
+    else:
+        assert (status.state, status.code) == (JobState.FAILED, "too_large")
+
+
+async def test_a_letter_that_was_replayed_since_is_not_discarded(ledger: Ledger) -> None:
+    turn_id = await buried(ledger)
+    letter = await chosen(ledger, turn_id)
+    await replay(ledger, turn_id)
+    await bury(ledger, turn_id)
+    assert not await ledger.dead.discard(letter)
+    assert await ids(ledger) == [turn_id]
+
+
+# -- how long failed jobs are kept
+
+
+async def test_the_lifetime_of_failed_jobs_is_a_setting(settings: Settings, book: Book) -> None:
+    short = settings.model_copy(update={"dead_retention_s": 60.0})
+    async with Ledger(short, patience_s=5) as ledger:
+        assert 0 < book.redis.pttl(book.keys.job(await failed(ledger))) <= 60_000

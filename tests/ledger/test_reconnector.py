@@ -1,0 +1,131 @@
+"""The wire: everyone reads their own replies, whatever happens to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from afterword.shared.errors import LedgerUnavailable
+from afterword.shared.transport.connection import Command, Reconnector
+from afterword.shared.transport.pipeline import BATCH, Pipeline
+from tests.kit.servers.valkey import Valkey
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Valkey]:
+    """Give a Valkey that these tests may stop."""
+    with Valkey() as server:
+        yield server
+
+
+@pytest.fixture
+async def wire(own: Valkey) -> AsyncIterator[Reconnector]:
+    opened = Reconnector(own.socket_url, timeout_s=5.0)
+    yield opened
+    await opened.aclose()
+
+
+def asked(wire: Reconnector, *commands: Command) -> asyncio.Future[list[Any]]:
+    """Ask, and return what will be the replies."""
+    replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+    wire.exchange(commands, replies.set_result)
+    return replies
+
+
+async def test_exchanges_at_the_same_time_get_their_own_replies(wire: Reconnector) -> None:
+    commands = [[("ECHO", f"{name}-{number}") for number in range(300)] for name in range(5)]
+
+    replies = await asyncio.gather(*(asked(wire, *some) for some in commands))
+
+    assert replies == [[text for _, text in some] for some in commands]
+
+
+async def test_an_error_is_the_reply_of_its_own_command(wire: Reconnector) -> None:
+    first, wrong, last = await asked(wire, ("ECHO", "a"), ("NO_SUCH",), ("ECHO", "b"))
+
+    assert (first, last) == ("a", "b")
+    assert isinstance(wrong, Exception)
+
+
+async def test_what_cannot_be_sent_is_refused_and_the_next_is_answered(wire: Reconnector) -> None:
+    await asked(wire, ("PING",))
+
+    (refused,) = await asked(wire, ("ECHO", "\ud800"))
+
+    assert isinstance(refused, UnicodeEncodeError)
+    assert await asked(wire, ("ECHO", "new")) == ["new"]
+
+
+async def test_a_reply_may_come_in_any_pieces(wire: Reconnector) -> None:
+    text = "ä€" * 1_000_000  # more than a socket gives at a time, and cut within characters
+
+    assert await asked(wire, ("ECHO", text), ("ECHO", "b")) == [text, "b"]
+
+
+async def test_a_wire_that_is_cut_says_so_to_all_who_wait(wire: Reconnector, own: Valkey) -> None:
+    await asked(wire, ("PING",))
+    waiting = [
+        asked(wire, ("BLPOP", "no-such-list", 60), ("ECHO", "a")),
+        asked(wire, ("ECHO", "b")),
+    ]
+    own.kill()
+    await asyncio.to_thread(own.start)
+
+    replies = [reply for one in waiting for reply in await one]
+
+    assert [type(reply) for reply in replies] == [RedisConnectionError] * 3
+    assert await asked(wire, ("ECHO", "new")) == ["new"]
+
+
+async def test_a_wire_that_stays_silent_is_given_up(own: Valkey) -> None:
+    wire = Reconnector(own.socket_url, timeout_s=0.2)
+    await asked(wire, ("PING",))
+    os.kill(own.pid, signal.SIGSTOP)
+    try:
+        (refused,) = await asked(wire, ("PING",))
+        assert isinstance(refused, TimeoutError)
+        assert wire.broken
+        (refused,) = await asked(wire, ("PING",))  # nor does it answer a new connection
+        assert isinstance(refused, TimeoutError)
+    finally:
+        os.kill(own.pid, signal.SIGCONT)
+
+    assert await asked(wire, ("ECHO", "again")) == ["again"]
+    await wire.aclose()
+
+
+async def test_a_wire_that_goes_on_answering_is_not_given_up(own: Valkey) -> None:
+    wire = Reconnector(own.socket_url, timeout_s=0.5)
+    slow: Command = ("BLPOP", "no-such-list", 0.1)
+
+    assert await asked(wire, *[slow] * 8) == [None] * 8
+    await wire.aclose()
+
+
+async def test_of_many_runs_only_those_that_were_not_confirmed_are_run_again(own: Valkey) -> None:
+    pipeline = Pipeline(own.socket_url, patience_s=5.0)
+    with own.client() as client:
+        client.script_flush()
+
+    answers = await pipeline.run_all(
+        "maintenance/overview", (("afterword:{00}", ("",)) for _ in range(2 * BATCH))
+    )
+
+    assert len(answers) == 2 * BATCH
+    assert not [one for one in answers if isinstance(one, Exception)]
+    await pipeline.aclose()
+
+
+async def test_many_runs_without_a_redis_are_each_refused(tmp_path: object) -> None:
+    pipeline = Pipeline(f"unix://{tmp_path}/none.sock", patience_s=0.2)
+
+    answers = await pipeline.run_all("maintenance/overview", [("afterword:{00}", ("",))] * 3)
+
+    assert {type(one) for one in answers} == {LedgerUnavailable}
+    await pipeline.aclose()

@@ -1,0 +1,691 @@
+"""The two lives, walked at random on the real scripts and on a model of them side by side."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from afterword.shared.errors import ConversationBusy, Fault, IllegalStep, LeaseLost
+from afterword.shared.ledger.dead_letter_records import Chosen, Kind, ReplayOutcome
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import EraseClaim, ErasureState
+from afterword.shared.lifecycle import (
+    JobState,
+    JobStep,
+    TurnState,
+    TurnStep,
+    check_job_step,
+    check_turn_step,
+)
+from afterword.shared.names import lane_id, memory_key
+from afterword.shared.settings import Settings
+from tests.kit.ledger.builder import Book, asking, reply_to
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+    from afterword.shared.ledger.records import Claim, Gap, LaneClaim
+    from tests.kit.servers.valkey import Valkey
+
+USERS = ("ann", "bob")
+TALKS = (None, "c", "d")
+MAX_ATTEMPTS = 3
+
+
+@dataclass
+class Life:
+    """What the model knows of one job and its turn."""
+
+    lane: str
+    number: int
+    talk: str | None = None
+    state: JobState = JobState.QUEUED
+    turn: TurnState = TurnState.AWAITED
+    attempts: int = 0
+    claim: Claim | None = None
+    stale: list[Claim] = field(default_factory=list)
+    finals: int = 0
+    told: bool = False
+    erased: bool = False
+
+    def go(self, step: JobStep, to: JobState) -> None:
+        """Take a step of the job, if it is one of those allowed."""
+        check_job_step(step, self.state, to)
+        self.state = to
+        if to in (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED):
+            self.go_turn(TurnStep.DROP, TurnState.NONE)
+
+    def go_turn(self, step: TurnStep, to: TurnState) -> None:
+        """Take a step of the turn, if it is one of those allowed."""
+        check_turn_step(step, self.turn, to)
+        self.turn = to
+
+    @property
+    def in_lane(self) -> bool:
+        return self.turn in (TurnState.AWAITED, TurnState.PENDING, TurnState.WRITING)
+
+
+class Lives(RuleBasedStateMachine):
+    """Random steps, some by those who lost their right to them."""
+
+    url: str
+    jobs = Bundle("jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        settings = Settings(
+            redis_url=self.url,
+            namespace=f"m-{uuid.uuid4().hex[:12]}",
+            durability="none",
+            memory="embedded",
+            max_attempts=MAX_ATTEMPTS,
+            hint_grace_s=0.001,
+        )
+        self.ledger = Ledger(settings, patience_s=5.0)
+        self.book = Book(settings)
+        self.lives: dict[str, Life] = {}
+        self.lanes: dict[str, LaneClaim] = {}
+        self.stale_lanes: list[LaneClaim] = []
+        self.begun: dict[str, str] = {}
+        self.batches: dict[str, list[str]] = {}
+        self.erasing: dict[str, list[str]] = {}
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(coroutine)
+
+    def teardown(self) -> None:
+        self.run(self.ledger.aclose())
+        self.book.close()
+        self.loop.close()
+
+    # -- a job's life
+
+    @rule(
+        target=jobs,
+        user=st.sampled_from(USERS),
+        priority=st.sampled_from(("high", "low")),
+        talk=st.sampled_from(TALKS),
+    )
+    def submit(self, user: str, priority: str, talk: str | None) -> str:
+        return self._submit(user, priority, talk)
+
+    @rule(target=jobs, user=st.sampled_from(USERS), talk=st.sampled_from(TALKS[1:]))
+    def interrupt(self, user: str, talk: str) -> str:
+        ended = self._open_in(lane_id(memory_key("default", user), 0), talk)
+        job_id = self._submit(user, "high", talk, when_busy="interrupt")
+        for name in ended:
+            self.lives[name].go(JobStep.CANCEL, JobState.CANCELLED)
+            assert self.book.job(name)["code"] == "interrupted"
+        return job_id
+
+    @rule(user=st.sampled_from(USERS), talk=st.sampled_from(TALKS[1:]))
+    def refused_if_busy(self, user: str, talk: str) -> None:
+        if not self._open_in(lane_id(memory_key("default", user), 0), talk):
+            return
+        request = asking(user_id=user, conversation_id=talk, when_busy="reject")
+        with pytest.raises(ConversationBusy):
+            self.run(self.ledger.jobs.submit(self.ledger.jobs.new_id(request), request))
+
+    def _open_in(self, lane: str, talk: str | None) -> list[str]:
+        """Return the open jobs of a conversation, in the order of their submission."""
+        return [
+            name
+            for name, life in self.lives.items()
+            if talk and (life.lane, life.talk) == (lane, talk) and not life.state.terminal
+        ]
+
+    def _behind(self, job_id: str) -> bool:
+        life = self.lives[job_id]
+        return job_id in self._open_in(life.lane, life.talk)[1:]
+
+    def _submit(
+        self, user: str, priority: str = "high", talk: str | None = None, **fields: Any
+    ) -> str:
+        request = asking(user_id=user, priority=priority, conversation_id=talk, **fields)
+        job_id = self.ledger.jobs.new_id(request)
+        first = self.run(self.ledger.jobs.submit(job_id, request))
+        again = self.run(self.ledger.jobs.submit(job_id, request))
+        assert first.new
+        assert not again.new
+        lane = lane_id(memory_key("default", user), 0)
+        self.lives[job_id] = Life(lane, number=len(self.lives), talk=talk)
+        return job_id
+
+    @rule(target=jobs, user=st.sampled_from(USERS))
+    def running(self, user: str) -> str:
+        """Go straight to where most steps can be taken."""
+        return self._running(user)
+
+    def _running(self, user: str) -> str:
+        job_id = self._submit(user)
+        self.claim(job_id)
+        return job_id
+
+    @rule(target=jobs, user=st.sampled_from(USERS))
+    def answered(self, user: str) -> str:
+        return self._answered(user)
+
+    def _answered(self, user: str) -> str:
+        job_id = self._running(user)
+        self.finish(job_id)
+        return job_id
+
+    @rule(target=jobs, user=st.sampled_from(USERS))
+    def overtaken(self, user: str) -> str:
+        job_id = self._running(user)
+        self.lapse(job_id)
+        self.claim(job_id)
+        return job_id
+
+    @rule(target=jobs, user=st.sampled_from(USERS))
+    def buried(self, user: str) -> str:
+        job_id = self._answered(user)
+        lane = self.lives[job_id].lane
+        self.lose_lane(user)
+        self.take_lane(user, most=20)
+        while self.lives[job_id].turn is TurnState.PENDING and lane in self.lanes:
+            if job_id not in self._writable(lane):
+                break
+            self.write_batch(user, 1, "dead")
+        self.let_go(user)
+        return job_id
+
+    @rule(user=st.sampled_from(USERS))
+    def abandoned(self, user: str) -> None:
+        """A writer begins a turn and is overtaken before it says how that ended."""
+        self.take_lane(user, most=4)
+        lane = lane_id(memory_key("default", user), 0)
+        claim = self.lanes.get(lane)
+        if claim is None or not (names := self._writable(lane)):
+            return
+        self._begin(claim, self._batch(names, 2))
+        self.lose_lane(user)
+        self.take_lane(user, most=4)
+
+    @rule(job_id=jobs)
+    def claim(self, job_id: str) -> None:
+        life = self.lives[job_id]
+        leased = ("leased" in [place for place, _ in self.book.places(job_id)]) and (
+            not self._lapsed(job_id)
+        )
+        claim = self.run(self.ledger.jobs.claim(job_id, uuid.uuid4().hex))
+        taken = life.state is JobState.RUNNING and leased
+        behind = self._behind(job_id)  # and so never started
+        if life.state.terminal or taken or behind:
+            assert claim is None
+        elif life.attempts >= MAX_ATTEMPTS:
+            assert claim is None
+            life.go(JobStep.CLAIM, JobState.FAILED)
+        else:
+            self._taken_on(life, claim)
+
+    def _taken_on(self, life: Life, claim: Claim | None) -> None:
+        assert claim is not None
+        life.go(JobStep.CLAIM, JobState.RUNNING)
+        life.attempts += 1
+        assert claim.attempt == life.attempts
+        if life.claim is not None:
+            life.stale.append(life.claim)
+            assert int(claim.fence) > int(life.claim.fence)
+        life.claim = claim
+        answered = [
+            name
+            for name, other in self.lives.items()
+            if life.talk and (other.lane, other.talk) == (life.lane, life.talk) and other.told
+        ]
+        erasing = life.lane in self.erasing
+        assert claim.erasing is erasing
+        assert [turn.id for turn in claim.history] == ([] if erasing else answered[-20:])
+        older = [
+            name
+            for name, other in self.lives.items()
+            if other.lane == life.lane
+            and other.number < life.number
+            and other.turn in (TurnState.PENDING, TurnState.WRITING)
+            and name not in self.erasing.get(life.lane, ())
+        ]
+        assert [turn.id for turn in claim.overlay] == older[-20:]
+
+    def _lapsed(self, job_id: str) -> bool:
+        return any(
+            self.book.redis.zscore(f"{self.book.keys.root}:{place}:{agenda}", job_id) == 0
+            for place, agenda in self.book.places(job_id)
+        )
+
+    @rule(job_id=jobs)
+    def finish(self, job_id: str) -> None:
+        life = self.lives[job_id]
+        if life.claim is None:
+            return
+        step = self.ledger.jobs.finish(life.claim, reply_to(life.claim))
+        if life.state is JobState.RUNNING:
+            self.run(step)
+            life.go(JobStep.FINISH, JobState.SUCCEEDED)
+            life.go_turn(TurnStep.FINISH, TurnState.PENDING)
+            life.finals += 1
+            life.told = True
+        elif life.state is JobState.SUCCEEDED:
+            self.run(step)
+        else:
+            self._refused(step)
+
+    @rule(job_id=jobs)
+    def refused_refusal(self, job_id: str) -> None:
+        """A reply that is not to be remembered ends the turn as skipped."""
+        life = self.lives[job_id]
+        if life.claim is None or life.state is not JobState.RUNNING:
+            return
+        self.run(self.ledger.jobs.finish(life.claim, reply_to(life.claim), skip="refusal"))
+        life.go(JobStep.FINISH, JobState.SUCCEEDED)
+        life.go_turn(TurnStep.FINISH, TurnState.SKIPPED)
+        life.finals += 1
+        life.told = True
+
+    @rule(job_id=jobs, counted=st.booleans(), later=st.booleans())
+    def give_back(self, job_id: str, counted: bool, later: bool) -> None:
+        life = self.lives[job_id]
+        if life.claim is None:
+            return
+        step = self.ledger.jobs.snooze(life.claim, 60 if later else 0, counted=counted, code="x")
+        if life.state is JobState.RUNNING:
+            self.run(step)
+            life.go(JobStep.RETRY if counted else JobStep.SNOOZE, JobState.QUEUED)
+            life.attempts -= not counted
+        elif life.state is JobState.QUEUED:
+            self.run(step)
+        else:
+            self._refused(step)
+
+    @rule(job_id=jobs)
+    def fail(self, job_id: str) -> None:
+        life = self.lives[job_id]
+        if life.claim is None:
+            return
+        step = self.ledger.jobs.fail(life.claim, "broken")
+        if life.state is JobState.RUNNING:
+            self.run(step)
+            life.go(JobStep.FAIL, JobState.FAILED)
+        elif life.state is JobState.FAILED and self._failed_by(job_id, life):
+            self.run(step)
+        else:
+            self._refused(step)
+
+    def _failed_by(self, job_id: str, life: Life) -> bool:
+        return life.claim is not None and self.book.job(job_id)["fence"] == life.claim.fence
+
+    @rule(job_id=jobs)
+    def cancel(self, job_id: str) -> None:
+        life = self.lives[job_id]
+        word = self.run(self.ledger.jobs.cancel(job_id))
+        if life.state is JobState.CANCELLED:
+            assert word == "cancelled"
+        elif life.state.terminal:
+            assert word == "ended"
+        else:
+            assert word == "cancelled"
+            life.go(JobStep.CANCEL, JobState.CANCELLED)
+
+    @rule(job_id=jobs)
+    def zombie(self, job_id: str) -> None:
+        """An attempt that was overtaken can do nothing any more."""
+        life = self.lives[job_id]
+        for claim in life.stale:
+            self._refused(self.ledger.jobs.delta(claim, 1, "late"))
+            self._refused(self.ledger.jobs.finish(claim, reply_to(claim)))
+            self._refused(self.ledger.jobs.fail(claim, "late"))
+            self._refused(self.ledger.jobs.snooze(claim, 0, counted=True))
+            lost = self.run(self.ledger.jobs.renew([(claim.job_id, claim.fence)]))
+            assert lost == [claim.job_id]
+
+    @rule(job_id=jobs)
+    def lapse(self, job_id: str) -> None:
+        """The time of a lease or a pause runs out."""
+        self.book.make_due(job_id)
+
+    @rule(job_id=jobs)
+    def outlive(self, job_id: str) -> None:
+        """The time of a job runs out."""
+        life = self.lives[job_id]
+        self.book.outlive(job_id)
+        self.sweep()
+        if not life.state.terminal:
+            raise AssertionError("a job outlived its deadline")
+
+    @rule()
+    def purge(self) -> None:
+        """All hints are lost."""
+        self.book.drop_hints()
+
+    @rule()
+    def sweep(self) -> None:
+        expiring = self.book.redis.zrangebyscore(f"{self.book.keys.root}:open", "-inf", 1)
+        lapsed = [
+            name
+            for name, life in self.lives.items()
+            if life.state is JobState.RUNNING and self._lapsed(name) and name not in expiring
+        ]
+        lost_lanes = [lane for lane in self.lanes if self._lapsed(lane)]
+        self.run(self.ledger.upkeep.sweep("replies w"))
+        for name in expiring:
+            self.lives[name].go(JobStep.EXPIRE, JobState.EXPIRED)
+        for name in lapsed:
+            self.lives[name].state = JobState.QUEUED
+        for lane in lost_lanes:
+            self.stale_lanes.append(self.lanes.pop(lane))
+
+    # -- a turn's life
+
+    @rule(user=st.sampled_from(USERS), most=st.integers(1, 4))
+    def take_lane(self, user: str, most: int) -> None:
+        lane = lane_id(memory_key("default", user), 0)
+        held = lane in self.lanes and not self._lapsed(lane)
+        claim = self.run(self.ledger.lanes.claim(lane, uuid.uuid4().hex, most_turns=most))
+        if held:
+            assert claim is None
+            return
+        if lane in self.lanes:
+            self.stale_lanes.append(self.lanes.pop(lane))
+        if lane in self.erasing:
+            self._erase(claim)
+            return
+        expected = self._given(self._writable(lane)[:most])
+        assert [turn.id for turn in claim.turns] == expected if claim else not expected
+        if claim:
+            self.lanes[lane] = claim
+            begun = {turn.id: [*turn.batch] for turn in claim.turns if turn.batch}
+            assert begun == {name: self.batches[name] for name in expected if name in self.batches}
+
+    def _given(self, names: list[str]) -> list[str]:
+        """Return these turns, those of a batch side by side and all of them."""
+        given: list[str] = []
+        for name in names:
+            if name not in given:
+                given += self.batches.get(name, [name])
+        return given
+
+    def _batch(self, names: list[str], count: int) -> list[str]:
+        """Return the turns that go with the first: those it was begun with, or those now behind."""
+        known = {name for batch in self.batches.values() for name in batch}
+        fresh = itertools.takewhile(lambda name: name not in known, names[1:count])
+        return self.batches.setdefault(names[0], [names[0], *fresh])
+
+    def _writable(self, lane: str) -> list[str]:
+        """Return the turns at the lane's head that an unfinished job does not hold back."""
+        names: list[str] = []
+        for name in self._lane(lane):
+            if self.lives[name].turn is TurnState.AWAITED:
+                break
+            names.append(name)
+        return names
+
+    def _lane(self, lane: str) -> list[str]:
+        inside = [name for name, life in self.lives.items() if life.lane == lane and life.in_lane]
+        return sorted(inside, key=lambda name: self.lives[name].number)
+
+    @rule(
+        user=st.sampled_from(USERS),
+        count=st.integers(1, 3),
+        end=st.sampled_from(("stored", "nothing", "skipped", "dead", "later", "at once", "apart")),
+    )
+    def write_batch(self, user: str, count: int, end: str) -> None:
+        lane = lane_id(memory_key("default", user), 0)
+        claim = self.lanes.get(lane)
+        if claim is None or not (names := self._writable(lane)):
+            return
+        batch = self._batch(names, count)
+        self._begin(claim, batch)
+        if end == "dead" and len(batch) == 1:
+            self._bury(claim, batch[0])
+        elif end in ("dead", "apart"):
+            self._take_apart(claim, batch)
+        elif end in ("later", "at once"):
+            self._postpone(claim, batch, counted=end == "later")
+        else:
+            self._settle(claim, batch, TurnState(end))
+
+    def _begin(self, claim: LaneClaim, batch: list[str]) -> None:
+        for _ in range(2):
+            unknown = self.run(self.ledger.lanes.begin(claim, *batch))
+            assert unknown == (self.begun.get(batch[0], claim.fence) != claim.fence)
+        with pytest.raises(IllegalStep):
+            self.run(self.ledger.lanes.begin(claim, *batch, "another"))
+        self.begun.setdefault(batch[0], claim.fence)
+        self._go_all(batch, TurnStep.BEGIN, TurnState.WRITING)
+
+    def _go_all(self, batch: list[str], step: TurnStep, to: TurnState) -> None:
+        for name in batch:
+            self.lives[name].go_turn(step, to)
+
+    def _bury(self, claim: LaneClaim, name: str) -> None:
+        for _ in range(2):
+            self.run(self.ledger.lanes.bury(claim, name, "rejected", Fault.REQUEST, "test"))
+        self.lives[name].go_turn(TurnStep.BURY, TurnState.DEAD)
+
+    def _postpone(self, claim: LaneClaim, batch: list[str], *, counted: bool) -> None:
+        for _ in range(2):
+            self.run(
+                self.ledger.lanes.postpone(
+                    claim, batch[0], 60, counted=counted, code="x", unknown_outcome=False
+                )
+            )
+        self._put_back(claim, batch, TurnStep.RETRY if counted else TurnStep.SNOOZE)
+
+    def _take_apart(self, claim: LaneClaim, batch: list[str]) -> None:
+        for _ in range(2):
+            self.run(
+                self.ledger.lanes.take_apart(claim, batch[0], 60, code="x", unknown_outcome=False)
+            )
+        self._put_back(claim, batch, TurnStep.RETRY)
+        self.batches |= {name: [name] for name in batch}
+
+    def _put_back(self, claim: LaneClaim, batch: list[str], step: TurnStep) -> None:
+        self._go_all(batch, step, TurnState.PENDING)
+        self.begun.pop(batch[0])
+        self.stale_lanes.append(self.lanes.pop(claim.lane))
+
+    def _settle(self, claim: LaneClaim, batch: list[str], end: TurnState) -> None:
+        for _ in range(2):
+            self.run(self.ledger.lanes.settle(claim, batch[0], end, memory_ids=["m"]))
+        self._go_all(batch, TurnStep.SETTLE, end)
+
+    @rule(user=st.sampled_from(USERS))
+    def let_go(self, user: str) -> None:
+        claim = self.lanes.pop(lane_id(memory_key("default", user), 0), None)
+        if claim is not None:
+            self.run(self.ledger.lanes.release(claim))
+            self.stale_lanes.append(claim)
+
+    @rule(user=st.sampled_from(USERS))
+    def lose_lane(self, user: str) -> None:
+        """A writer is silent for too long."""
+        self.book.make_due(lane_id(memory_key("default", user), 0))
+
+    @rule()
+    def zombie_writer(self) -> None:
+        for claim in self.stale_lanes:
+            self._refused(self.ledger.lanes.begin(claim, claim.turns[0].id))
+            self._refused(self.ledger.lanes.release(claim))
+            assert self.run(self.ledger.jobs.renew([(claim.lane, claim.fence)])) == [claim.lane]
+
+    @rule(job_id=jobs)
+    def replay(self, job_id: str) -> None:
+        life = self.lives[job_id]
+        if life.turn is TurnState.DEAD:
+            letter, press = self._chosen(job_id), uuid.uuid4().hex
+            if life.lane in self.erasing:
+                assert self.run(self.ledger.dead.replay(letter, press)) is ReplayOutcome.ERASED
+                return
+            for _ in range(2):
+                assert self.run(self.ledger.dead.replay(letter, press)) is ReplayOutcome.WAITING
+            assert self.run(self.ledger.dead.replay(letter, "other")) is ReplayOutcome.REFUSED
+            life.go_turn(TurnStep.REPLAY, TurnState.PENDING)
+        else:
+            outcome = self.run(self.ledger.dead.replay(self._chosen(job_id), "late"))
+            assert outcome in (ReplayOutcome.REFUSED, ReplayOutcome.ERASED)
+
+    @rule(job_id=jobs)
+    def discard(self, job_id: str) -> None:
+        life = self.lives[job_id]
+        if life.turn is TurnState.DEAD:
+            assert self.run(self.ledger.dead.discard(self._chosen(job_id)))
+            life.go_turn(TurnStep.DISCARD, TurnState.SKIPPED)
+
+    def _chosen(self, job_id: str) -> Chosen:
+        return Chosen(job_id, Kind.MEMORY, int(self.book.job(job_id).get("replays", 0)))
+
+    @rule(user=st.sampled_from(USERS))
+    def ask_to_erase(self, user: str) -> None:
+        """Whoever writes is fenced; what is said from now on is kept."""
+        lane = lane_id(memory_key("default", user), 0)
+        self.run(self.ledger.erasures.ask(lane, "test"))
+        if lane in self.erasing:
+            return
+        self.erasing[lane] = [name for name, life in self.lives.items() if life.lane == lane]
+        if lane in self.lanes:
+            self.stale_lanes.append(self.lanes.pop(lane))
+        self.zombie_writer()
+
+    @rule(user=st.sampled_from(USERS))
+    def carry_out(self, user: str) -> None:
+        """Erase to the end, if it was asked for."""
+        while lane_id(memory_key("default", user), 0) in self.erasing:
+            self.take_lane(user, most=1)
+
+    def _erase(self, claim: LaneClaim | EraseClaim | None) -> None:
+        assert isinstance(claim, EraseClaim)
+        self.run(self.ledger.erasures.empty(claim))
+        for name in self.erasing[claim.lane]:
+            self._forget(name)
+        for life in self.lives.values():
+            life.told = life.told and life.lane != claim.lane
+        done = claim.state is ErasureState.FORGOTTEN
+        state = ErasureState.ERASED if done else ErasureState.FORGOTTEN
+        for _ in range(2):
+            self.run(self.ledger.erasures.step(claim, state))
+        if done:
+            del self.erasing[claim.lane]
+
+    def _forget(self, name: str) -> None:
+        life = self.lives[name]
+        if not life.state.terminal:
+            life.go(JobStep.CANCEL, JobState.CANCELLED)
+        if life.turn is not TurnState.NONE:
+            life.go_turn(TurnStep.ERASE, TurnState.ERASED)
+        if life.claim is not None:
+            life.stale.append(life.claim)
+        life.claim, life.talk, life.finals, life.erased = None, None, 0, True
+        self.begun.pop(name, None)
+        self.batches.pop(name, None)
+
+    # -- what must always hold
+
+    @invariant()
+    def nothing_erased_comes_back(self) -> None:
+        kept = {"v", "state", "turn", "tenant", "created", "ended", "deadline", "attempts"}
+        for name, life in self.lives.items():
+            if life.erased:
+                assert set(self.book.job(name)) <= kept | {"code", "agenda"}
+
+    @invariant()
+    def states_agree(self) -> None:
+        for name, life in self.lives.items():
+            record = self.book.job(name)
+            assert record["state"] == life.state, name
+            assert record["turn"] == life.turn, name
+            assert int(record["attempts"]) == life.attempts
+
+    @invariant()
+    def nothing_is_forgotten(self) -> None:
+        """Whatever is open stands in just one place where a sweep will find it (I1, I8)."""
+        for name, life in self.lives.items():
+            places = [place for place, _ in self.book.places(name)]
+            if life.state is JobState.QUEUED:
+                assert places in (["hinted"], ["waiting"])
+            elif life.state is JobState.RUNNING:
+                assert places == ["leased"]
+            else:
+                assert places == []
+
+    @invariant()
+    def conversations_keep_their_order(self) -> None:
+        """Only the oldest open job of a conversation runs, and it does not stand aside."""
+        for user, talk in itertools.product(USERS, TALKS[1:]):
+            names = self._open_in(lane_id(memory_key("default", user), 0), talk)
+            for name in names[1:]:
+                assert self.lives[name].state is JobState.QUEUED
+                assert [place for place, _ in self.book.places(name)] == ["waiting"]
+            if names:
+                assert "aside" not in self.book.job(names[0])
+
+    @invariant()
+    def lanes_agree(self) -> None:
+        for user in USERS:
+            lane = lane_id(memory_key("default", user), 0)
+            assert self.book.lane(lane) == self._lane(lane)
+            places = [place for place, _ in self.book.places(lane)]
+            assert len(places) <= 1
+            if self._writable(lane):
+                assert places, "a lane with work that nobody will ever look at"
+
+    @invariant()
+    def the_reconciler_finds_nothing(self) -> None:
+        assert self.run(self._gaps()) == []
+
+    async def _gaps(self) -> list[Gap]:
+        return [gap async for gap in self.ledger.gaps.find()]
+
+    @invariant()
+    def tallies_agree(self) -> None:
+        expected: dict[str, int] = {}
+        for life in self.lives.values():
+            for name in (f"job:{life.state}:default", f"turn:{life.turn}:default"):
+                expected[name] = expected.get(name, 0) + 1
+        assert self.book.counts() == expected
+
+    @invariant()
+    def one_final(self) -> None:
+        """A job has at most one final event, nothing behind it (I2)."""
+        for name, life in self.lives.items():
+            rows = self.book.redis.xrange(self.book.keys.events(name))
+            kinds = [row["type"] for _, row in rows]
+            assert kinds.count("final") == life.finals
+            ends = [kind for kind in kinds if kind in ("final", "failed")]
+            assert len(ends) == int(life.state.terminal and not life.erased)
+            if ends:
+                assert kinds[-1] == ends[0]
+
+    def _refused(self, step: Coroutine[Any, Any, Any]) -> None:
+        with pytest.raises(LeaseLost):
+            self.run(step)
+
+
+@pytest.mark.redis
+@pytest.mark.timeout(300)
+def test_scripts_and_model_agree(valkey: Valkey) -> None:
+    Lives.url = valkey.url
+    run_state_machine_as_test(
+        Lives,
+        settings=hypothesis_settings(
+            max_examples=100,
+            stateful_step_count=50,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

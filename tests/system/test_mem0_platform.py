@@ -1,0 +1,226 @@
+"""Real workers on mem0's platform: what was said is recalled, and stored once whatever happens."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from afterword.producer import Job, Producer, Reply, TurnState
+from afterword.shared.names import lane_id, memory_key
+from tests.kit.claude_api.wire_format import told
+from tests.kit.ledger.builder import Book
+from tests.kit.mem0_api.process import RemoteMem0
+from tests.kit.mem0_api.scripted_answers import Play
+from tests.kit.mem0_api.server import KEY
+from tests.kit.servers.scripted_http_server import Cue
+from tests.kit.waiting import wait_until
+from tests.kit.workers.fleet import CANARY, Fleet, Worker
+
+pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(120)]
+
+QUESTION = "What is a comfortable room temperature, in Celsius?"
+
+
+class Town:
+    """A fleet on the platform, a producer, and what tests look at in all of them."""
+
+    def __init__(self, fleet: Fleet, mem0: RemoteMem0, producer: Producer) -> None:
+        self.fleet = fleet
+        self.mem0 = mem0
+        self.producer = producer
+
+    def say(self, user: str, message: str) -> tuple[Job, Reply]:
+        """Say something and wait for the reply."""
+        job = self.producer.submit(user_id=user, message=message)
+        return job, job.wait(timeout=30)
+
+    def settled(self, job: Job) -> TurnState:
+        """Wait until nothing is left to do about a turn, and return how it ended."""
+        wait_until(lambda: job.status().turn.settled, "the turn is settled", 40)
+        return job.status().turn
+
+    def last_prompt(self) -> str:
+        """Return all that Claude was told last."""
+        return "\n".join(told(self.fleet.claude.requests()[-1]["body"]))
+
+    def writer(self) -> Worker:
+        """Return the one memory worker that runs."""
+        [writer] = [one for one in self.fleet.workers if one.kind == "memories" and one.runs]
+        return writer
+
+    def waits_for(self, verb: str, count: int = 1) -> None:
+        """Wait until an answer is held, and it is one to a request of that kind."""
+        wait_until(lambda: self.mem0.held == count, f"a held {verb}", 30)
+
+    def stored_once(self, job: Job) -> None:
+        """Fail unless a turn is stored, as one memory."""
+        assert self.settled(job) is TurnState.STORED
+        assert len(self.mem0.rows(job.id)) == 1
+
+
+@pytest.fixture(scope="module")
+def town() -> Iterator[Town]:
+    with (
+        RemoteMem0() as mem0,
+        Fleet(
+            AFTERWORD_MEMORY="hosted",
+            AFTERWORD_VISIBLE_S="0.5",
+            AFTERWORD_PENDING_S="3",
+            AFTERWORD_LEASE_S="20",
+            MEM0_API_KEY=KEY,
+            MEM0_HOST=mem0.url,
+        ) as fleet,
+        Producer(fleet.settings) as producer,
+    ):
+        fleet.start("responses", "memories")
+        yield Town(fleet, mem0, producer)
+
+
+@pytest.fixture
+def book(town: Town) -> Iterator[Book]:
+    opened = Book(town.fleet.settings)
+    yield opened
+    opened.redis.close()
+
+
+@pytest.fixture(autouse=True)
+def _calm(town: Town) -> Iterator[None]:
+    yield
+    town.mem0.order(calm=True, release=None, failing=0, half=False, works_s=0.05)
+
+
+def lane_of(user: str) -> str:
+    return lane_id(memory_key("default", user), 0)
+
+
+def test_what_was_said_is_recalled_once_mem0_has_worked_it_off(town: Town) -> None:
+    job, _ = town.say("ann", "I prefer Celsius.")
+    town.stored_once(job)
+    assert town.mem0.seen("event"), "an add is only accepted, and asked after then"
+    question, reply = town.say("ann", QUESTION)
+    assert reply.memory == "fresh"
+    assert [memory.text for memory in reply.memories] == ["I prefer Celsius."]
+    assert "I prefer Celsius." in town.last_prompt()
+    assert town.settled(question) is TurnState.NOTHING
+    assert not town.mem0.seen("ping"), "nothing blocks a start"
+
+
+@pytest.mark.parametrize("half", [False, True], ids=["nothing", "half"])
+def test_an_event_that_failed_is_looked_for_and_stored_once(town: Town, half: bool) -> None:
+    town.mem0.order(failing=1, half=half)
+    job, _ = town.say(f"bob-{half}", f"I like tea, {CANARY}.")
+    town.stored_once(job)
+    assert len(town.mem0.adds(job.id)) == (1 if half else 2)
+    assert town.mem0.seen("get_all")[-1]["body"]["filters"]["AND"][1]["metadata"] == {
+        "turn_id": job.id
+    }
+
+
+def test_turns_that_wait_while_one_is_stored_go_into_few_adds(town: Town) -> None:
+    texts = [f"I have read {n} books, {CANARY}." for n in range(8)]
+    town.mem0.plays(Play(verb="add", cue=Cue.HOLD, done=True))
+    said = [town.say("kim", texts[0])[0]]
+    town.waits_for("add")
+    said += [town.say("kim", text)[0] for text in texts[1:]]
+    town.mem0.release()
+    assert {town.settled(job) for job in said} == {TurnState.STORED}
+    rows = [row["memory"] for row in town.mem0.order()["rows"]]
+    assert [text for text in rows if text in texts] == texts, "each once, in their order"
+    assert sum(len(town.mem0.adds(job.id)) for job in said) <= len(said) / 2
+
+
+def test_an_event_that_mem0_forgot_is_looked_for(town: Town) -> None:
+    town.mem0.plays(Play(verb="event", status=404))
+    job, _ = town.say("cat", f"I like milk, {CANARY}.")
+    town.stored_once(job)
+    assert len(town.mem0.adds(job.id)) == 1
+
+
+def test_an_event_that_takes_for_ever_is_given_up(town: Town) -> None:
+    town.mem0.order(works_s=3600)
+    job, _ = town.say("dan", f"I like hills, {CANARY}.")
+    wait_until(lambda: town.mem0.adds(job.id), "it is added", 20)
+    town.mem0.order(works_s=0.05)
+    town.stored_once(job)
+    assert len(town.mem0.adds(job.id)) == 2
+
+
+@pytest.mark.parametrize(
+    "play",
+    [Play(verb="add", status=504, done=True), Play(verb="add", cue=Cue.CLOSE, done=True)],
+    ids=["504", "cut"],
+)
+def test_an_add_that_was_done_and_never_answered_is_found(town: Town, play: Play) -> None:
+    town.mem0.plays(play)
+    job, _ = town.say(f"eve-{play.status}", f"I like rain, {CANARY}.")
+    town.stored_once(job)
+    assert len(town.mem0.adds(job.id)) == 1
+
+
+def test_a_writer_killed_after_mem0_accepted_leaves_an_event_to_follow(
+    town: Town, book: Book
+) -> None:
+    town.mem0.plays(Play(verb="event", cue=Cue.HOLD, done=True))
+    job, _ = town.say("fay", f"I like snow, {CANARY}.")
+    town.waits_for("event")
+    town.writer().kill()
+    book.make_due(lane_of("fay"))
+    town.fleet.start("memories")
+    town.stored_once(job)
+    assert len(town.mem0.adds(job.id)) == 1
+
+
+def test_while_mem0_is_down_replies_go_on_and_the_lane_drains_afterwards(
+    town: Town, book: Book
+) -> None:
+    town.mem0.plays(Play(status=503, times=None))
+    texts = [f"I like the number {n}, {CANARY}." for n in range(3)]
+    said = [town.say("gil", text) for text in texts]
+    assert {reply.memory for _, reply in said} == {"degraded"}
+    assert {job.status().turn for job, _ in said} <= {TurnState.PENDING, TurnState.WRITING}
+    town.mem0.calm()
+    wait_until(lambda: book.places(lane_of("gil")) != [], "the lane waits")
+    assert [town.settled(job) for job, _ in said] == [TurnState.STORED] * 3
+    kept = [row["memory"] for row in town.mem0.order()["rows"]]
+    assert [text for text in kept if text in texts] == texts, "each once, in their order"
+    assert [job.status().attempts for job, _ in said] == [1, 1, 1]
+
+
+def test_a_memory_of_someone_else_never_reaches_claude(town: Town) -> None:
+    foreign = f"Zed hides gold under the stairs, {CANARY}."
+    row = {"id": "z", "memory": foreign, "user_id": memory_key("default", "zed"), "score": 1.0}
+    job, _ = town.say("hal", "I prefer Kelvin.")
+    town.stored_once(job)
+    town.mem0.plant(memory_key("default", "hal"), row | {"metadata": None})
+    _, reply = town.say("hal", "Which scale do I prefer, Kelvin?")
+    assert [memory.text for memory in reply.memories] == ["I prefer Kelvin."]
+    assert not [one for one in town.fleet.claude.requests() if "stairs" in str(one["body"])]
+    log = "".join(one.log for one in town.fleet.workers).splitlines()
+    alarms = [line for line in log if line.endswith("1 memories of another user; dropped")]
+    assert alarms
+    assert all("ERROR" in line for line in alarms)
+
+
+def test_a_writer_paused_between_its_look_and_its_add_doubles_nothing_for_long(
+    town: Town, book: Book
+) -> None:
+    town.mem0.plays(Play(verb="add", status=504), Play(verb="get_all", cue=Cue.HOLD, done=True))
+    job, _ = town.say("ida", f"I like figs, {CANARY}.")
+    town.waits_for("get_all")
+    sleeper = town.writer()
+    sleeper.send(signal.SIGSTOP)
+    town.mem0.release()
+    town.fleet.start("memories")
+    book.make_due(lane_of("ida"))
+    town.stored_once(job)
+    sleeper.send(signal.SIGCONT)
+    wait_until(lambda: len(town.mem0.rows(job.id)) == 2, "it is stored twice", 20)
+    book.make_repairs_due()
+    wait_until(lambda: len(town.mem0.rows(job.id)) == 1, "it is stored once again", 20)
+    [kept] = town.mem0.rows(job.id)
+    assert book.job(job.id)["memory_ids"] == f'["{kept["id"]}"]'
+    wait_until(lambda: book.repairs() == [], "nothing is left to repair")
+    assert "a lane was overtaken" in sleeper.log
+    sleeper.stop()

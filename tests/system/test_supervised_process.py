@@ -1,0 +1,123 @@
+"""A keeper and real processes that are late, deaf or short-lived."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from afterword.workers.local_stack import process as module
+from afterword.workers.local_stack.client_socket import StackFailed
+from afterword.workers.local_stack.data_dir import Folder
+from afterword.workers.local_stack.process import Part, SupervisedProcess
+from tests.kit.process_inspection import alive
+from tests.kit.waiting import until
+
+pytestmark = pytest.mark.system
+
+FOR_EVER = "import signal; signal.pause()"
+DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {FOR_EVER}"
+
+
+async def at_once() -> None:
+    """Be ready."""
+
+
+async def never() -> None:
+    await asyncio.Event().wait()
+
+
+class Watched:
+    """A keeper, the task that runs it, and what it told."""
+
+    def __init__(
+        self,
+        root: Path,
+        program: str,
+        ready: Callable[[], Awaitable[None]] = at_once,
+        ready_within_s: float = 10.0,
+        stop_within_s: float = 10.0,
+    ) -> None:
+        command = (sys.executable, "-S", "-c", program)
+        part = Part("part", command, dict(os.environ), ready, ready_within_s, stop_within_s)
+        self.told: list[tuple[str, str | None]] = []
+        self.keeper = SupervisedProcess(
+            part, Folder.open(root), lambda _, state, detail: self.told.append((state, detail))
+        )
+
+    async def __aenter__(self) -> Self:
+        self.task = asyncio.create_task(self.keeper.keep())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.task.cancel()
+        await asyncio.wait((self.task,))
+        await self.keeper.stop()
+
+    async def pid(self) -> int:
+        await asyncio.wait_for(self.keeper.ready.wait(), 10)
+        assert self.keeper.pid is not None
+        return self.keeper.pid
+
+
+async def test_it_asks_a_part_to_end(tmp_path: Path) -> None:
+    async with Watched(tmp_path / "f", FOR_EVER) as watched:
+        pid = await watched.pid()
+    assert not alive(pid)
+    assert watched.told == [("starting", None), ("ready", None)]
+
+
+async def test_it_kills_a_part_that_does_not_listen(tmp_path: Path) -> None:
+    async with Watched(tmp_path / "f", DEAF, stop_within_s=0.2) as watched:
+        pid = await watched.pid()
+        await until(lambda: _ignores_sigterm(pid), "it is deaf")
+    assert not alive(pid)
+
+
+def _ignores_sigterm(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line for line in status.splitlines() if line.startswith("SigIgn"))
+    return bool(int(mask.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+async def test_it_says_why_a_part_is_started_again(tmp_path: Path) -> None:
+    async with Watched(tmp_path / "f", FOR_EVER) as watched:
+        pid = await watched.pid()
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: watched.told.count(("ready", None)) == 2, "it runs again")
+        assert watched.told[2] == ("starting", "was ended by SIGKILL")
+        assert watched.keeper.pid != pid
+
+
+async def test_it_gives_up_a_part_that_is_never_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.0)
+    async with Watched(tmp_path / "f", FOR_EVER, never, ready_within_s=0.1) as watched:
+        with pytest.raises(StackFailed, match=r"part was not ready within 0\.1 s, 4 times"):
+            await asyncio.wait_for(asyncio.shield(watched.task), 10)
+    assert watched.told[-1] == ("failed", "was not ready within 0.1 s")
+    assert watched.keeper.pid is None or not alive(watched.keeper.pid)
+
+
+async def test_a_long_life_is_forgiven_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(module, "STEADY_S", 0.0)
+    async with Watched(tmp_path / "f", "pass") as watched:
+        starts = module.MAX_SHORT_LIVES * 2
+        await until(lambda: watched.told.count(("starting", "ended with code 0")) > starts, "more")
+        assert not watched.task.done()
+
+
+async def test_what_a_part_prints_is_in_its_log(tmp_path: Path) -> None:
+    async with Watched(tmp_path / "f", f"print('a word', flush=True); {FOR_EVER}"):
+        log = tmp_path / "f" / "logs" / "part.log"
+        await until(lambda: log.exists() and log.read_text() == "a word\n", "it is there")

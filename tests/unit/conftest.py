@@ -1,7 +1,0 @@
-"""What the tests of the use cases ask for: they stand on a real ledger."""
-
-from __future__ import annotations
-
-from tests.standins.open_ledger import book, ledger, settings
-
-__all__ = ["book", "ledger", "settings"]

@@ -1,0 +1,116 @@
+"""The embedded store under several processes, and across a fork."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from afterword.workers.adapters.mem0.sqlite.database import Database
+from afterword.workers.adapters.mem0.sqlite.store import SqliteStore
+from tests.kit.sqlite_store.store import found, opener, texts
+from tests.kit.waiting import wait_until
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "memories.sqlite"
+
+
+@pytest.fixture
+def open_store(path: Path) -> Iterator[Callable[[], SqliteStore]]:
+    with opener(path) as open_one_more:
+        yield open_one_more
+
+
+EACH = 25
+WRITERS = ("ana", "ana", "ben")
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def writer(path: Path, owner: str) -> subprocess.Popen[str]:
+    return start("tests.kit.sqlite_store.store", str(path), owner, str(EACH))
+
+
+@pytest.mark.slow
+def test_processes_may_make_and_fill_one_file_at_once(
+    path: Path, open_store: Callable[[], SqliteStore]
+) -> None:
+    processes = [writer(path, owner) for owner in WRITERS]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    reader = open_store()
+    assert found(reader, "ana", "memory") == []
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=50)
+        assert process.returncode == 0
+    for owner in ("ana", "ben"):
+        most = EACH * WRITERS.count(owner)
+        assert len(texts(reader, owner)) == most
+        assert sorted(found(reader, owner, "memory", most + 1)) == sorted(texts(reader, owner))
+
+
+def test_a_new_file_that_another_is_making_is_waited_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    class Waits(sqlite3.Connection):
+        """Lets the other end where it is to be waited for."""
+
+        def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
+            if statement == "BEGIN IMMEDIATE":
+                other.execute("COMMIT")
+            return super().execute(statement, *parameters)
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Waits))
+
+    with Database(path).reading() as sql:
+        assert sql.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    other.close()
+
+
+@pytest.mark.slow
+def test_a_writer_that_is_killed_leaves_whole_memories_only(
+    path: Path, open_store: Callable[[], SqliteStore]
+) -> None:
+    process = writer(path, "ana")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    reader = open_store()
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    wait_until(lambda: texts(reader, "ana"), "the writer wrote a memory", timeout=20)
+    process.kill()
+    process.communicate(timeout=20)
+    there = texts(reader, "ana")
+    assert there == [f"memory {number} of ana" for number in range(len(there))]
+    assert sorted(found(reader, "ana", "memory of ana")) == sorted(there)
+
+
+@pytest.mark.slow
+def test_no_commit_is_lost_by_a_fork(path: Path) -> None:
+    process = start("tests.kit.sqlite_store.fork", str(path))
+    out, _ = process.communicate(timeout=50)
+    assert (process.returncode, out) == (0, "3 3 0\n")

@@ -1,0 +1,7 @@
+"""What the tests of the use cases ask for: they stand on a real ledger."""
+
+from __future__ import annotations
+
+from tests.kit.ledger.fixtures import book, ledger, settings
+
+__all__ = ["book", "ledger", "settings"]

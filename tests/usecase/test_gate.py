@@ -1,0 +1,339 @@
+"""A process at the gates: it asks nothing while they are open, and no trouble breaks a reply."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import cast
+
+import pytest
+
+from afterword.shared.errors import (
+    AccessDenied,
+    BadAnswer,
+    LedgerUnavailable,
+    ProviderError,
+    RateLimited,
+    Rejected,
+    Unavailable,
+)
+from afterword.shared.ledger.gates import Gates
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState, Report
+from afterword.shared.settings import Settings
+from afterword.workers import gate
+from afterword.workers.gate import BUDGET, LOOK_S, GateClient, GateShut, Permit
+from afterword.workers.rules.retry_policy import LONGEST_SNOOZE_S, OPERATOR_PAUSE_S
+from tests.kit.fakes.gates import FakeGates
+from tests.kit.ledger.builder import Book
+from tests.kit.waiting import until
+
+NAME = "claude/m"
+DOWN = Unavailable("overloaded")
+
+
+class Clock:
+    """A clock that the test turns."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Harness:
+    """One process before fake gates."""
+
+    def __init__(self) -> None:
+        self.gates = FakeGates()
+        self.clock = Clock()
+        self.house = GateClient(cast("Gates", self.gates), self.clock)
+
+    async def ask(self, canary_s: float = 1.0) -> Permit:
+        return await self.house.ask(NAME, canary_s=canary_s)
+
+    async def look(self) -> Permit:
+        return await self.house.look(NAME, canary_s=1.0)
+
+    async def canary(self, canary_s: float = 1.0) -> Permit:
+        """Be the canary before a gate that was heard to be shut."""
+        self.house.hear(f"shut {NAME}")
+        self.gates.stand = GateDecision(GateState.SHUT, canary=True)
+        return await self.ask(canary_s)
+
+    @property
+    def told(self) -> list[CallOutcome]:
+        return [report.outcome for report in self.gates.told]
+
+
+@pytest.fixture
+def harness() -> Harness:
+    return Harness()
+
+
+# -- while it is open
+
+
+async def test_an_open_gate_costs_no_command(harness: Harness) -> None:
+    for _ in range(100):
+        permit = await harness.ask()
+        permit.worked()
+        permit.left()
+        (await harness.look()).worked()
+    await harness.house.settle()
+
+    assert (harness.gates.asked, harness.gates.told) == ([], [])
+
+
+async def test_a_failure_tells_of_the_successes_before_it_once(harness: Harness) -> None:
+    (await harness.ask()).worked()
+    for _ in range(2):
+        await (await harness.ask()).failed(DOWN)
+
+    assert [report.worked for report in harness.gates.told] == [True, False]
+
+
+async def test_who_works_in_spite_of_a_doubt_says_so_once(harness: Harness) -> None:
+    harness.house.hear(f"doubted {NAME}")
+    for _ in range(3):
+        (await harness.ask()).worked()
+        await harness.house.settle()
+
+    assert (harness.gates.asked, harness.told) == ([], [CallOutcome.WORKED])
+
+
+# -- while it is shut
+
+
+async def test_a_gate_that_was_heard_to_be_shut_is_asked(harness: Harness) -> None:
+    harness.gates.stand = GateDecision(GateState.SHUT, retry_after_s=7.0, code="overloaded")
+    await harness.ask()
+    harness.house.hear(f"shut {NAME}")
+
+    with pytest.raises(GateShut) as refused:
+        await harness.ask()
+    assert (refused.value.retry_after_s, refused.value.code) == (7.0, "overloaded")
+
+
+async def test_a_doubt_does_not_open_what_is_shut(harness: Harness) -> None:
+    harness.gates.stand = GateDecision(GateState.SHUT, retry_after_s=7.0)
+    for message in (f"shut {NAME}", f"doubted {NAME}", ""):
+        harness.house.hear(message)
+
+    with pytest.raises(GateShut):
+        await harness.ask()
+
+
+async def test_once_it_is_open_again_nobody_asks_any_more(harness: Harness) -> None:
+    harness.house.hear(f"shut {NAME}")
+    for _ in range(10):
+        await harness.ask()
+
+    assert harness.gates.asked == [NAME]
+
+
+async def test_while_it_opens_everyone_asks(harness: Harness) -> None:
+    harness.house.hear(f"shut {NAME}")
+    harness.gates.stand = GateDecision(GateState.OPENING)
+    for _ in range(5):
+        await harness.ask()
+        await harness.look()
+
+    assert len(harness.gates.asked) == 10
+
+
+async def test_whoever_only_looks_in_asks_once_a_second(harness: Harness) -> None:
+    harness.house.hear(f"shut {NAME}")
+    harness.gates.stand = GateDecision(GateState.SHUT, retry_after_s=7.0)
+    for second in range(3):
+        harness.clock.now = second * LOOK_S
+        for _ in range(50):
+            with pytest.raises(GateShut):
+                await harness.look()
+
+    assert len(harness.gates.asked) == 3
+
+
+# -- what is told
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "pause_s"),
+    [
+        (DOWN, CallOutcome.FAILED, 0.0),
+        (Unavailable("overloaded", retry_after_s=5), CallOutcome.FAILED, 5.0),
+        (RateLimited("rate_limited"), CallOutcome.SHUT, 0.0),
+        (RateLimited("rate_limited", retry_after_s=5), CallOutcome.SHUT, 5.0),
+        (RateLimited("rate_limited", retry_after_s=1e9), CallOutcome.SHUT, LONGEST_SNOOZE_S),
+        (AccessDenied("key_refused"), CallOutcome.SHUT, OPERATOR_PAUSE_S),
+    ],
+)
+async def test_a_failure_is_told_as_what_it_is(
+    harness: Harness, error: ProviderError, outcome: CallOutcome, pause_s: float
+) -> None:
+    await (await harness.ask()).failed(error)
+
+    expected = Report(outcome, error.code, error.fault, pause_s)
+    assert harness.gates.told == [expected]
+
+
+@pytest.mark.parametrize("error", [BadAnswer("truncated"), Rejected("too_large")])
+async def test_what_is_this_ones_says_nothing_of_the_provider(
+    harness: Harness, error: ProviderError
+) -> None:
+    assert await (await harness.ask()).failed(error) is None
+    assert harness.gates.told == []
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (BadAnswer("truncated"), CallOutcome.FAILED),
+        (Rejected("too_large"), CallOutcome.WORKED),
+        (DOWN, CallOutcome.FAILED),
+    ],
+)
+async def test_a_canary_says_how_it_went(
+    harness: Harness, error: ProviderError, outcome: CallOutcome
+) -> None:
+    permit = await harness.canary()
+    await permit.failed(error)
+    permit.left()
+    await harness.house.settle()
+
+    assert harness.told == [outcome]
+
+
+async def test_a_canary_keeps_its_gate_until_it_has_sung(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "LEASE_S", 0.03)
+    permit = await harness.canary(canary_s=60.0)
+    await until(lambda: len(harness.gates.asked) > 3, "it goes on saying that it is there")
+    permit.worked()
+    await harness.house.settle()
+
+    assert set(harness.gates.leases) == {0.03}
+    assert len(asyncio.all_tasks()) == 1, "nothing goes on"
+
+
+async def test_a_canary_keeps_its_gate_no_longer_than_it_may_take(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "LEASE_S", 0.03)
+    permit = await harness.canary(canary_s=0.1)
+    await until(lambda: len(asyncio.all_tasks()) == 1, "it is taken for lost")
+    permit.left()
+    await harness.house.settle()
+
+
+async def test_a_canary_sings_once(harness: Harness) -> None:
+    permit = await harness.canary()
+    for _ in range(3):
+        permit.worked()
+    permit.left()
+    await harness.house.settle()
+
+    assert harness.told == [CallOutcome.WORKED]
+
+
+async def test_a_canary_that_comes_to_nothing_makes_way(harness: Harness) -> None:
+    permit = await harness.canary()
+    permit.left()
+    permit.left()
+    await harness.house.settle()
+
+    assert harness.told == [CallOutcome.LEFT]
+
+
+async def test_a_budget_that_is_used_up_shuts_without_a_failure(harness: Harness) -> None:
+    (await harness.ask()).worked(12.0)
+    await harness.house.settle()
+
+    [report] = harness.gates.told
+    assert (report.outcome, report.code, report.pause_s) == (CallOutcome.SHUT, BUDGET, 12.0)
+
+
+@pytest.mark.parametrize(
+    ("error", "level"), [(AccessDenied("key_refused"), logging.ERROR), (DOWN, logging.WARNING)]
+)
+async def test_a_shutting_is_said_once_and_what_is_ours_aloud(
+    harness: Harness, caplog: pytest.LogCaptureFixture, error: ProviderError, level: int
+) -> None:
+    permit = await harness.ask()
+    harness.gates.stand = GateDecision(
+        GateState.SHUT, retry_after_s=1.0, code=error.code, news=True
+    )
+    harness.gates.fixed = True
+    await permit.failed(error)
+    harness.gates.stand = GateDecision(GateState.SHUT, retry_after_s=1.0, code=error.code)
+    await permit.failed(error)
+
+    assert [(record.levelno, error.code in record.message) for record in caplog.records] == [
+        (level, True)
+    ]
+
+
+# -- trouble with Redis
+
+
+@pytest.mark.parametrize("error", [LedgerUnavailable("away"), RuntimeError("a bug")])
+async def test_without_redis_every_gate_is_open(
+    harness: Harness, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    harness.house.hear(f"shut {NAME}")
+    harness.gates.trouble = error
+
+    permit = await harness.ask()
+    assert await permit.failed(DOWN) is None
+    (await harness.look()).worked(3.0)
+    await harness.house.settle()
+    assert "no word" in caplog.text
+
+
+async def test_a_redis_that_hangs_is_waited_for_a_moment(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "PATIENCE_S", 0.02)
+    harness.house.hear(f"shut {NAME}")
+    harness.gates.hangs = True
+    async with asyncio.timeout(5):
+        permit = await harness.ask()
+        assert await permit.failed(DOWN) is None
+
+
+# -- several processes
+
+
+@pytest.mark.redis
+async def test_what_one_process_finds_out_all_know_at_once(
+    settings: Settings, ledger: Ledger, book: Book
+) -> None:
+    houses = [GateClient(ledger.gates) for _ in range(3)]
+    async with (
+        ledger.hearing_gates(houses[0].hear),
+        ledger.hearing_gates(houses[1].hear),
+        Ledger(settings, patience_s=5.0) as elsewhere,
+        elsewhere.hearing_gates(houses[2].hear),
+    ):
+        for _ in range(5):
+            await (await houses[0].ask(NAME, canary_s=1)).failed(DOWN)
+        for house in houses:
+            await until(partial(house._views.get, NAME), "it has heard")
+            with pytest.raises(GateShut):
+                await house.ask(NAME, canary_s=1)
+
+
+@pytest.mark.redis
+async def test_a_success_elsewhere_keeps_a_gate_open(ledger: Ledger) -> None:
+    unlucky, lucky = GateClient(ledger.gates), GateClient(ledger.gates)
+    async with ledger.hearing_gates(lucky.hear):
+        for _ in range(4):
+            for _ in range(3):
+                await (await unlucky.ask(NAME, canary_s=1)).failed(DOWN)
+            await until(lambda: NAME in lucky._views, "the doubt is heard")
+            (await lucky.ask(NAME, canary_s=1)).worked()
+            await lucky.settle()
+
+    assert await ledger.gates.all() == []
