@@ -17,7 +17,7 @@ INSTALL := $(PIP) --no-deps --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help chat test shuffle lint types imports format faults soak bench bench-peers lock wheel clean
+.PHONY: help chat test shuffle lint types imports format faults soak bench bench-peers docs lock wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,12 +66,15 @@ $(PEERS): pyproject.toml $(DEV)
 	@$(BIN)/uv pip install --quiet --python .venv-peers/bin/python --group bench-peers
 	@touch $@
 
+docs: $(DEV) ## build the site of the documents into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 wheel: $(DEV) ## build the distribution into dist/
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/check-wheel-contents dist
 
 clean: ## remove everything that can be made again
-	rm -rf $(VENV) .venv-peers build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-peers build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Resolves for every supported Python and platform at once, to wheels only, and names no host.
@@ -87,7 +90,7 @@ lock: $(DEV) ## write the locks anew after a change of pyproject.toml
 	$(COMPILE) $(IMAGE) --constraint requirements.lock \
 		--custom-compile-command 'make lock, out of requirements.lock' \
 		-o requirements-workers.lock
-	$(COMPILE) $(RUNTIME) --group dev --constraint requirements.lock \
+	$(COMPILE) $(RUNTIME) --group dev --group docs --constraint requirements.lock \
 		--custom-compile-command 'make lock, on top of requirements.lock' $(ARGS) \
 		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.lock | sort -u) \
 		-o requirements-dev.lock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Collection, Mapping
 from enum import StrEnum
@@ -13,11 +14,11 @@ from afterword.producer.cli.main import cli
 from afterword.shared.environment import variable
 from afterword.shared.lifecycle import JOB_STEPS, TURN_STEPS
 from afterword.shared.settings import Settings, table
-from tests.conftest import ROOT
+from tests.conftest import ROOT, ROOTS
 from tests.packaging.blocks import blocks
 
 DOCUMENTS = [*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/**/*.md"))]
-FOLDERS = ("benchmarks", "deploy", "docs", "producer", "shared", "tests", "workers")
+FOLDERS = ("benchmarks", "docs", "examples", "producer", "shared", "tests", "workers")
 
 #: Commands that documents name to say that they are not there.
 NOT_YET = frozenset({"gateway"})
@@ -70,6 +71,38 @@ def test_every_file_that_is_mentioned_exists(path: Path) -> None:
     gone = [name for name in linked if not (path.parent / name).exists()]
     gone += [name for name in named if not (ROOT / name).exists()]
     assert gone == []
+
+
+def exists(name: str) -> bool:
+    """Tell whether a dotted name is a module, or something that one defines."""
+    steps = name.split(".")
+    for last in range(len(steps), 0, -1):
+        at = "/".join(steps[:last])
+        if any((root / found).exists() for root in (ROOT, *ROOTS) for found in (at, f"{at}.py")):
+            # A module by itself is not imported: that of the worker would want a Redis.
+            return last == len(steps) or has(".".join(steps[:last]), steps[last:])
+    return False
+
+
+def has(module: str, path: list[str]) -> bool:
+    """Tell whether a module defines what a path of names leads to."""
+    value: object = importlib.import_module(module)
+    for name in path:
+        value = getattr(value, name, None)
+    return value is not None
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_dotted_name_that_is_mentioned_exists(path: Path) -> None:
+    dotted = r"(?<![\w./-])(?:afterword|benchmarks|tests)(?:\.[A-Za-z_]\w*)+"
+    named = {name for text in words(path) for name in re.findall(dotted, text)}
+    assert [name for name in sorted(named) if not exists(name)] == []
+
+
+def test_every_decision_is_listed() -> None:
+    folder = ROOT / "docs/decisions"
+    listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
+    assert listed == sorted(path.name for path in folder.glob("[0-9]*.md"))
 
 
 def test_every_command_that_is_mentioned_exists() -> None:
