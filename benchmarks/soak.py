@@ -30,7 +30,7 @@ from typing import Any
 
 from afterword.producer import AsyncJob, AsyncProducer
 from afterword.shared.errors import AfterwordError
-from afterword.shared.ledger.dead_letter_records import DeadFilter, Kind
+from afterword.shared.ledger.dead_letter_records import DeadLetterFilter, DeadLetterKind
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import ErasureState
 from afterword.shared.lifecycle import TurnState
@@ -242,8 +242,8 @@ class Soak:
 
     async def _replay(self) -> None:
         async with Ledger(self.settings, patience_s=30) as ledger:
-            async for letter in ledger.dead.letters(DeadFilter(kind=Kind.MEMORY)):
-                await ledger.dead.replay(letter.chosen, f"soak-{letter.replays}")
+            async for letter in ledger.dead.letters(DeadLetterFilter(kind=DeadLetterKind.MEMORY)):
+                await ledger.dead.replay(letter.ref, f"soak-{letter.replays}")
                 self.diary.replayed.add(letter.id)
                 self._note("dead letters replayed")
 

@@ -10,7 +10,7 @@ import pytest
 
 from afterword.shared.contracts import Event
 from afterword.shared.errors import Fault, JobNotFound
-from afterword.shared.ledger.dead_letter_records import Kind, ReplayOutcome
+from afterword.shared.ledger.dead_letter_records import DeadLetterKind, ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim, EraseClaim, ErasureState, PastTurn, Swept
 from afterword.shared.lifecycle import JobState, TurnState
@@ -46,7 +46,7 @@ def given(book: Book) -> Load:
 
 
 async def gaps(ledger: Ledger) -> list[tuple[str, str]]:
-    return [(gap.job_id, gap.what) async for gap in ledger.gaps.find()]
+    return [(gap.job_id, gap.problem) async for gap in ledger.gaps.find()]
 
 
 async def finish(ledger: Ledger, held: Claim) -> list[Event]:
@@ -251,13 +251,13 @@ async def test_a_dead_letter_is_listed_and_replayed(
     given("dead")
 
     (letter,) = [letter async for letter in ledger.dead.letters()]
-    assert (letter.id, letter.kind, letter.code) == (JOB, Kind.MEMORY, "rejected")
+    assert (letter.id, letter.kind, letter.code) == (JOB, DeadLetterKind.MEMORY, "rejected")
     assert (letter.fault, letter.attempts, letter.replays) == (Fault.REQUEST, 1, 0)
     assert (letter.failed_at, letter.worker_version) == (letter.buried_at, "0.1.0")
     whole = await ledger.dead.letter(JOB)
     assert (whole.message, whole.reply) == ("canary asked", "canary replied")
 
-    assert await ledger.dead.replay(letter.chosen, "run") is ReplayOutcome.WAITING
+    assert await ledger.dead.replay(letter.ref, "run") is ReplayOutcome.WAITING
     assert await ledger.dead.outcomes([JOB], "run") == {JOB: ReplayOutcome.WAITING}
     assert tallied(book, "succeeded", "pending")
     assert await gaps(ledger) == []
@@ -268,7 +268,7 @@ async def test_a_dead_letter_is_listed_and_replayed(
 async def test_a_dead_letter_is_discarded(ledger: Ledger, book: Book, given: Load) -> None:
     given("dead")
 
-    assert await ledger.dead.discard((await ledger.dead.letter(JOB)).chosen)
+    assert await ledger.dead.discard((await ledger.dead.letter(JOB)).ref)
 
     assert tallied(book, "succeeded", "skipped")
     assert [letter async for letter in ledger.dead.letters()] == []
@@ -277,7 +277,7 @@ async def test_a_dead_letter_is_discarded(ledger: Ledger, book: Book, given: Loa
 
 async def test_a_failed_job_is_discarded(ledger: Ledger, given: Load) -> None:
     given("failed")
-    letter = (await ledger.dead.letter(JOB)).chosen
+    letter = (await ledger.dead.letter(JOB)).ref
 
     assert await ledger.dead.discard(letter)
 
@@ -290,9 +290,13 @@ async def test_a_failed_job_is_discarded(ledger: Ledger, given: Load) -> None:
 async def test_a_failed_job_is_replayed_as_a_new_one(ledger: Ledger, given: Load) -> None:
     given("failed")
     letter = await ledger.dead.letter(JOB)
-    assert (letter.kind, letter.code, letter.message) == (Kind.REPLY, "rejected", "canary asked")
+    assert (letter.kind, letter.code, letter.message) == (
+        DeadLetterKind.REPLY,
+        "rejected",
+        "canary asked",
+    )
 
-    assert await ledger.dead.replay(letter.chosen, "run") is ReplayOutcome.WAITING
+    assert await ledger.dead.replay(letter.ref, "run") is ReplayOutcome.WAITING
 
     again = (await ledger.dead.letter(JOB)).replayed_as
     assert again is not None

@@ -10,10 +10,10 @@ import pytest
 from afterword.shared.errors import Fault, InvalidRequest, JobNotFound
 from afterword.shared.ledger import dead_letters as dead_module
 from afterword.shared.ledger.dead_letter_records import (
-    Chosen,
-    DeadFilter,
     DeadLetter,
-    Kind,
+    DeadLetterFilter,
+    DeadLetterKind,
+    DeadLetterRef,
     ReplayOutcome,
 )
 from afterword.shared.ledger.ledger import Ledger
@@ -61,12 +61,12 @@ async def failed(ledger: Ledger, message: str = "hello", **fields: object) -> st
 
 
 async def ids(ledger: Ledger, **said: object) -> list[str]:
-    chosen = DeadFilter(**said)  # type: ignore[arg-type]
+    chosen = DeadLetterFilter(**said)  # type: ignore[arg-type]
     return [letter.id async for letter in ledger.dead.letters(chosen)]
 
 
-async def chosen(ledger: Ledger, letter_id: str) -> Chosen:
-    return (await ledger.dead.letter(letter_id)).chosen
+async def chosen(ledger: Ledger, letter_id: str) -> DeadLetterRef:
+    return (await ledger.dead.letter(letter_id)).ref
 
 
 # -- what is kept
@@ -78,12 +78,16 @@ async def test_a_dead_letter_keeps_everything_and_says_why(ledger: Ledger) -> No
     await bury(ledger, turn_id)
 
     letter = await ledger.dead.letter(turn_id)
-    assert (letter.kind, letter.code, letter.fault) == (Kind.MEMORY, "rejected", "request")
+    assert (letter.kind, letter.code, letter.fault) == (
+        DeadLetterKind.MEMORY,
+        "rejected",
+        "request",
+    )
     assert (letter.attempts, letter.snoozes, letter.replays) == (1, 0, 0)
     assert (letter.tenant, letter.user_id) == ("default", "ann")
     assert (letter.message, letter.reply) == ("I prefer Celsius.", "hi there")
     assert (letter.worker_version, letter.record_version) == ("0.1.0", 1)
-    assert letter.at <= letter.failed_at == letter.buried_at
+    assert letter.submitted_at <= letter.failed_at == letter.buried_at
     assert letter.size > len("I prefer Celsius.")
     assert (await ledger.reading.status(turn_id)).turn is TurnState.DEAD
 
@@ -119,11 +123,11 @@ async def test_a_failed_job_is_a_dead_letter_too(ledger: Ledger) -> None:
     await ledger.jobs.fail(again, "too_large", Fault.OPERATOR)
 
     [letter] = [letter async for letter in ledger.dead.letters()]
-    assert (letter.id, letter.kind) == (started.job_id, Kind.REPLY)
+    assert (letter.id, letter.kind) == (started.job_id, DeadLetterKind.REPLY)
     assert (letter.tenant, letter.user_id) == ("t:1", "a/b %")
     assert (letter.code, letter.fault, letter.attempts) == ("too_large", "operator", 1)
     assert (letter.snoozes, letter.worker_version) == (1, __version__)
-    assert letter.at <= letter.failed_at <= letter.buried_at
+    assert letter.submitted_at <= letter.failed_at <= letter.buried_at
     assert letter.message is None, "content is given to who asks for it"
     whole = await ledger.dead.letter(letter.id)
     assert (whole.message, whole.reply) == ("hello", None)
@@ -191,9 +195,15 @@ async def test_what_never_was_is_not_found(ledger: Ledger) -> None:
     for name in (unknown, await answer(ledger), "nonsense"):
         with pytest.raises(JobNotFound):
             await ledger.dead.letter(name)
-    assert await ledger.dead.replay(Chosen(unknown, Kind.MEMORY, 0), "r") is ReplayOutcome.GONE
-    assert await ledger.dead.replay(Chosen(unknown, Kind.REPLY, 0), "r") is ReplayOutcome.GONE
-    assert not await ledger.dead.discard(Chosen(unknown, Kind.MEMORY, 0))
+    assert (
+        await ledger.dead.replay(DeadLetterRef(unknown, DeadLetterKind.MEMORY, 0), "r")
+        is ReplayOutcome.GONE
+    )
+    assert (
+        await ledger.dead.replay(DeadLetterRef(unknown, DeadLetterKind.REPLY, 0), "r")
+        is ReplayOutcome.GONE
+    )
+    assert not await ledger.dead.discard(DeadLetterRef(unknown, DeadLetterKind.MEMORY, 0))
 
 
 # -- which
@@ -214,8 +224,8 @@ async def test_letters_are_given_oldest_burial_first_over_all_pages(
 
     expected = [turns[0], jobs[0], *turns[1:4], jobs[1], turns[4], jobs[2]]
     assert await ids(ledger) == expected
-    assert await ids(ledger, kind=Kind.MEMORY) == turns
-    assert await ids(ledger, kind=Kind.REPLY) == jobs
+    assert await ids(ledger, kind=DeadLetterKind.MEMORY) == turns
+    assert await ids(ledger, kind=DeadLetterKind.REPLY) == jobs
     assert await ids(ledger, limit=3) == expected[:3]
 
 
@@ -230,13 +240,13 @@ async def test_letters_that_leave_meanwhile_hide_no_others(
     seen = []
     async for letter in ledger.dead.letters():
         seen.append(letter.id)
-        await ledger.dead.replay(letter.chosen, "r")
+        await ledger.dead.replay(letter.ref, "r")
     assert seen == turns
 
 
 LETTER = DeadLetter(
-    id=f"j00_{1:032x}", kind=Kind.MEMORY, tenant="acme", user_id="ann",
-    at=datetime(2026, 11, 1, tzinfo=UTC), failed_at=datetime(2026, 11, 1, tzinfo=UTC),
+    id=f"j00_{1:032x}", kind=DeadLetterKind.MEMORY, tenant="acme", user_id="ann",
+    submitted_at=datetime(2026, 11, 1, tzinfo=UTC), failed_at=datetime(2026, 11, 1, tzinfo=UTC),
     buried_at=datetime(2026, 11, 2, tzinfo=UTC), code="mem0_rejected", fault="request",
     attempts=1, snoozes=0, replays=0, worker_version="0.1.0", event_id=None, record_version=1,
     size=9,
@@ -245,42 +255,42 @@ NOW = datetime(2026, 11, 3, tzinfo=UTC)
 DAY = 86_400.0
 
 LET_THROUGH = [
-    DeadFilter(),
-    DeadFilter(kind=Kind.MEMORY, tenant="acme", user_id="ann", fault=Fault.REQUEST),
-    DeadFilter(code="REJECT", worker_version="0.1.0"),
-    DeadFilter(since=LETTER.buried_at, until=NOW),
-    DeadFilter(older_than_s=DAY),
-    DeadFilter(code="mem0"),
-    DeadFilter(ids=(LETTER.id,)),
+    DeadLetterFilter(),
+    DeadLetterFilter(kind=DeadLetterKind.MEMORY, tenant="acme", user_id="ann", fault=Fault.REQUEST),
+    DeadLetterFilter(code="REJECT", worker_version="0.1.0"),
+    DeadLetterFilter(since=LETTER.buried_at, until=NOW),
+    DeadLetterFilter(older_than_s=DAY),
+    DeadLetterFilter(code="mem0"),
+    DeadLetterFilter(ids=(LETTER.id,)),
 ]
 STOPPED = [
-    DeadFilter(kind=Kind.REPLY),
-    DeadFilter(tenant="acm"),
-    DeadFilter(tenant="default"),
-    DeadFilter(user_id="an"),
-    DeadFilter(user_id="anna"),
-    DeadFilter(fault=Fault.PROVIDER),
-    DeadFilter(code="timeout"),
-    DeadFilter(worker_version="0.1"),
-    DeadFilter(since=NOW),
-    DeadFilter(until=LETTER.buried_at),
-    DeadFilter(older_than_s=DAY + 1),
-    DeadFilter(ids=(f"j00_{2:032x}",)),
+    DeadLetterFilter(kind=DeadLetterKind.REPLY),
+    DeadLetterFilter(tenant="acm"),
+    DeadLetterFilter(tenant="default"),
+    DeadLetterFilter(user_id="an"),
+    DeadLetterFilter(user_id="anna"),
+    DeadLetterFilter(fault=Fault.PROVIDER),
+    DeadLetterFilter(code="timeout"),
+    DeadLetterFilter(worker_version="0.1"),
+    DeadLetterFilter(since=NOW),
+    DeadLetterFilter(until=LETTER.buried_at),
+    DeadLetterFilter(older_than_s=DAY + 1),
+    DeadLetterFilter(ids=(f"j00_{2:032x}",)),
 ]
 
 
 @pytest.mark.parametrize("these", LET_THROUGH)
-def test_a_filter_lets_through_what_all_its_fields_agree_to(these: DeadFilter) -> None:
-    assert these.lets_through(LETTER, NOW)
+def test_a_filter_lets_through_what_all_its_fields_agree_to(these: DeadLetterFilter) -> None:
+    assert these.matches(LETTER, NOW)
 
 
 def test_a_burial_that_a_clock_set_back_puts_into_the_future_is_not_hidden() -> None:
-    assert DeadFilter().lets_through(LETTER, LETTER.buried_at - timedelta(days=1))
+    assert DeadLetterFilter().matches(LETTER, LETTER.buried_at - timedelta(days=1))
 
 
 @pytest.mark.parametrize("these", STOPPED)
-def test_one_field_is_enough_to_stop_a_letter(these: DeadFilter) -> None:
-    assert not these.lets_through(LETTER, NOW)
+def test_one_field_is_enough_to_stop_a_letter(these: DeadLetterFilter) -> None:
+    assert not these.matches(LETTER, NOW)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +303,7 @@ def test_one_field_is_enough_to_stop_a_letter(these: DeadFilter) -> None:
 )  # fmt: skip
 def test_a_filter_that_can_only_be_a_slip_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        DeadFilter(**{field: value})  # type: ignore[arg-type]
+        DeadLetterFilter(**{field: value})  # type: ignore[arg-type]
     assert refused.value.field == field
 
 
@@ -441,15 +451,20 @@ async def test_a_job_that_fails_again_is_a_letter_of_its_own(ledger: Ledger, boo
 async def test_a_job_that_cannot_be_read_is_refused(ledger: Ledger, book: Book) -> None:
     old = await failed(ledger)
     book.redis.hset(book.keys.job(old), "body", '{"user_id": "ann"}')
-    assert await ledger.dead.replay(Chosen(old, Kind.REPLY, 0), "r") is ReplayOutcome.REFUSED
+    assert (
+        await ledger.dead.replay(DeadLetterRef(old, DeadLetterKind.REPLY, 0), "r")
+        is ReplayOutcome.REFUSED
+    )
 
 
 # -- discard
 
 
-@pytest.mark.parametrize("kind", [Kind.MEMORY, Kind.REPLY])
-async def test_a_discarded_letter_is_gone_for_good(ledger: Ledger, book: Book, kind: Kind) -> None:
-    letter_id = await (buried(ledger) if kind is Kind.MEMORY else failed(ledger))
+@pytest.mark.parametrize("kind", [DeadLetterKind.MEMORY, DeadLetterKind.REPLY])
+async def test_a_discarded_letter_is_gone_for_good(
+    ledger: Ledger, book: Book, kind: DeadLetterKind
+) -> None:
+    letter_id = await (buried(ledger) if kind is DeadLetterKind.MEMORY else failed(ledger))
     letter = await chosen(ledger, letter_id)
 
     assert await ledger.dead.discard(letter)
@@ -459,7 +474,7 @@ async def test_a_discarded_letter_is_gone_for_good(ledger: Ledger, book: Book, k
     assert await ledger.dead.replay(letter, "r") is ReplayOutcome.REFUSED
     assert 0 < book.redis.pttl(book.keys.job(letter_id)) <= DAY_MS
     status = await ledger.reading.status(letter_id)
-    if kind is Kind.MEMORY:
+    if kind is DeadLetterKind.MEMORY:
         assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "discarded")
     else:
         assert (status.state, status.code) == (JobState.FAILED, "too_large")

@@ -258,7 +258,7 @@ async def test_a_dead_letter_of_an_erased_user_cannot_be_replayed(
     ledger: Ledger, book: Book, eraser: Eraser
 ) -> None:
     made = await in_every_state(ledger, "ann")
-    letters = [(await ledger.dead.letter(made[name])).chosen for name in ("dead", "failed")]
+    letters = [(await ledger.dead.letter(made[name])).ref for name in ("dead", "failed")]
     await ledger.erasures.ask(LANE, "op")
     for letter in letters:
         assert await ledger.dead.replay(letter, "early") is ReplayOutcome.ERASED, (

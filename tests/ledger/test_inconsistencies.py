@@ -17,7 +17,7 @@ pytestmark = pytest.mark.redis
 
 
 async def gaps(ledger: Ledger, *, mend: bool = False) -> list[tuple[str, str]]:
-    return [(gap.job_id, gap.what) async for gap in ledger.gaps.find(mend=mend)]
+    return [(gap.job_id, gap.problem) async for gap in ledger.gaps.find(mend=mend)]
 
 
 async def bury(ledger: Ledger, turn: str) -> None:

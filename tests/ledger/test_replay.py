@@ -11,17 +11,17 @@ import pytest
 
 from afterword.producer import (
     AsyncOperator,
-    DeadFilter,
-    Discarded,
+    DeadLetterFilter,
+    DiscardResult,
     Operator,
     ReplayOutcome,
     ReplayPace,
     ReplayRun,
     ReplayState,
 )
-from afterword.producer.admin.replay_driver import Watch
+from afterword.producer.admin.replay_driver import ProgressCallback
 from afterword.shared.errors import IllegalStep, InvalidRequest, JobNotFound, LeaseLost
-from afterword.shared.ledger.dead_letter_records import Kind
+from afterword.shared.ledger.dead_letter_records import DeadLetterKind
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import lane_id, memory_key, shard_in, shard_of
 from afterword.shared.settings import Settings
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.redis
 
 USERS = ("ann", "bob", "cyd")
 FAST = ReplayPace(rate=1000)
-SOON = ReplayPace(rate=1000, patience_s=1)
+SOON = ReplayPace(rate=1000, stall_timeout_s=1)
 
 
 @pytest.fixture(params=[1, 3])
@@ -81,12 +81,12 @@ def whole(book: Book) -> dict[str, bytes]:
         return {key: client.dump(key) for key in client.scan_iter(f"{root}:*", count=1000)}
 
 
-def after(outcomes: int, do: Callable[[], object]) -> Watch:
+def after(outcomes: int, do: Callable[[], object]) -> ProgressCallback:
     """Return a watch that does something once so many letters were looked at."""
     done: list[bool] = []
 
     def watch(run: ReplayRun) -> None:
-        if run.letters - run.left >= outcomes and not done:
+        if run.dead_letters - run.left >= outcomes and not done:
             done.append(True)
             do()
 
@@ -103,16 +103,16 @@ async def test_looking_and_dry_runs_change_nothing(
     before = whole(book)
     assert len(before) > len(letters)
 
-    plan = await operator.plan(DeadFilter(), FAST)
+    plan = await operator.plan(DeadLetterFilter(), FAST)
     run = await operator.replay(plan)
-    found = await operator.discard(DeadFilter(user_id="ann"))
-    listed = [letter async for letter in operator.dead(content=True)]
-    await operator.letter(letters[0])
-    assert (await operator.runs(), await operator.audit()) == ([], [])
+    found = await operator.discard(DeadLetterFilter(user_id="ann"))
+    listed = [letter async for letter in operator.dead_letters(content=True)]
+    await operator.dead_letter(letters[0])
+    assert (await operator.replay_runs(), await operator.audit()) == ([], [])
 
     assert whole(book) == before
-    assert (run.state, run.id, run.letters, run.left) == (ReplayState.DRY, "", 13, 13)
-    assert (found.state, found.letters, found.discarded) == (ReplayState.DRY, 5, 0)
+    assert (run.state, run.id, run.dead_letters, run.left) == (ReplayState.DRY, "", 13, 13)
+    assert (found.state, found.dead_letters, found.discarded) == (ReplayState.DRY, 5, 0)
     assert len(listed) == 13
 
 
@@ -122,18 +122,22 @@ async def test_a_plan_counts_and_holds_what_it_saw(
     failed = await start(ledger, user_id="dan")
     await ledger.jobs.fail(failed, "too_large")
 
-    plan = await operator.plan(DeadFilter(), FAST)
+    plan = await operator.plan(DeadLetterFilter(), FAST)
 
     assert (plan.turns, plan.jobs, plan.users) == (12, 1, 4)
     assert plan.reasons == {"rejected": 12, "too_large": 1}
-    assert [letter.id for letter in plan.chosen] == [*letters, failed.job_id], "oldest said first"
-    only = await operator.plan(DeadFilter(kind=Kind.MEMORY, user_id="ann", limit=2), FAST)
-    assert {letter.id for letter in only.chosen} <= set(letters[::3])
-    assert len(only.chosen) == 2
+    assert [letter.id for letter in plan.dead_letters] == [*letters, failed.job_id], (
+        "oldest said first"
+    )
+    only = await operator.plan(
+        DeadLetterFilter(kind=DeadLetterKind.MEMORY, user_id="ann", limit=2), FAST
+    )
+    assert {letter.id for letter in only.dead_letters} <= set(letters[::3])
+    assert len(only.dead_letters) == 2
     later = await answer(ledger, user_id="ann")
     await Scribe(ledger, [lane(ledger, "ann")], lambda _: True).write_all()
     async with scribe:
-        await operator.replay(only, go=True)
+        await operator.replay(only, apply=True)
     assert later in await dead(ledger), "it was not in the plan"
 
 
@@ -142,18 +146,18 @@ async def test_a_letter_that_is_named_must_be_one(
 ) -> None:
     await replay(ledger, letters[0])
     with pytest.raises(InvalidRequest, match=letters[0]):
-        await operator.plan(DeadFilter(ids=(letters[1], letters[0])))
+        await operator.plan(DeadLetterFilter(ids=(letters[1], letters[0])))
 
 
 async def test_nothing_to_replay_begins_no_run(operator: AsyncOperator) -> None:
-    run = await operator.replay(await operator.plan(), go=True)
-    assert (run.state, run.letters) == (ReplayState.DONE, 0)
-    assert (await operator.runs(), await operator.audit()) == ([], [])
+    run = await operator.replay(await operator.plan(), apply=True)
+    assert (run.state, run.dead_letters) == (ReplayState.DONE, 0)
+    assert (await operator.replay_runs(), await operator.audit()) == ([], [])
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("rate", 0), ("rate", float("nan")), ("canary", -1), ("most_dead", 0), ("patience_s", 0)],
+    [("rate", 0), ("rate", float("nan")), ("canary", -1), ("max_dead", 0), ("stall_timeout_s", 0)],
 )
 def test_a_pace_that_cannot_be_is_refused_by_name(field: str, value: float) -> None:
     with pytest.raises(InvalidRequest) as refused:
@@ -167,50 +171,52 @@ def test_a_pace_that_cannot_be_is_refused_by_name(field: str, value: float) -> N
 async def test_a_run_replays_all_once_waits_for_them_and_says_so(
     ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
 ) -> None:
-    plan = await operator.plan(DeadFilter(code="reject"), FAST)
+    plan = await operator.plan(DeadLetterFilter(code="reject"), FAST)
     async with scribe:
-        run = await operator.replay(plan, go=True)
+        run = await operator.replay(plan, apply=True)
 
     assert (run.state, run.reason, run.left) == (ReplayState.DONE, "", 0)
     assert run.outcomes == {ReplayOutcome.STORED: 12}
     assert scribe.added == Counter(letters)
     assert await dead(ledger) == set()
-    kept = await operator.run(run.id)
-    assert (kept.by, kept.letters, kept.state) == ("olga@ops", 12, ReplayState.DONE)
+    kept = await operator.replay_run(run.id)
+    assert (kept.by, kept.dead_letters, kept.state) == ("olga@ops", 12, ReplayState.DONE)
     assert kept.outcomes == {ReplayOutcome.STORED: 12}
     assert kept.filter == {"code": "reject"}
-    assert await operator.outcomes(run.id) == dict.fromkeys(letters, ReplayOutcome.STORED)
-    assert [one.id for one in await operator.runs()] == [run.id]
+    assert await operator.replay_outcomes(run.id) == dict.fromkeys(letters, ReplayOutcome.STORED)
+    assert [one.id for one in await operator.replay_runs()] == [run.id]
 
 
 async def test_the_audit_says_who_did_what(
     operator: AsyncOperator, letters: list[str], scribe: Scribe
 ) -> None:
     async with scribe:
-        run = await operator.replay(await operator.plan(DeadFilter(limit=2), FAST), go=True)
-    await operator.discard(DeadFilter(user_id="cyd", limit=1), go=True)
+        run = await operator.replay(
+            await operator.plan(DeadLetterFilter(limit=2), FAST), apply=True
+        )
+    await operator.discard(DeadLetterFilter(user_id="cyd", limit=1), apply=True)
 
-    audit_entries = [(one.by, one.what, one.told) for one in reversed(await operator.audit())]
+    audit_entries = [(one.by, one.action, one.details) for one in reversed(await operator.audit())]
     assert audit_entries == [
-        ("olga@ops", "replay", {"filter": {"limit": 2}, "letters": 2}),
+        ("olga@ops", "replay", {"filter": {"limit": 2}, "dead_letters": 2}),
         ("olga@ops", "done", {"reason": "", "stored": 2}),
-        ("olga@ops", "discard", {"filter": {"user_id": "cyd", "limit": 1}, "letters": 1}),
+        ("olga@ops", "discard", {"filter": {"user_id": "cyd", "limit": 1}, "dead_letters": 1}),
         ("olga@ops", "discarded", {"discarded": 1, "refused": 0}),
     ]
-    assert (await operator.audit())[-1].run == run.id
+    assert (await operator.audit())[-1].run_id == run.id
 
 
 async def test_a_note_in_the_audit_is_made_once(ledger: Ledger, operator: AsyncOperator) -> None:
     for _ in range(2):
         await ledger.runs.note_audit_entry("olga", "erase", {"a": 1}, "token")
-    assert [audit_entry.what for audit_entry in await operator.audit()] == ["erase"]
+    assert [audit_entry.action for audit_entry in await operator.audit()] == ["erase"]
 
 
 async def test_discarded_letters_are_never_stored(
     ledger: Ledger, operator: AsyncOperator, letters: list[str]
 ) -> None:
-    found = await operator.discard(DeadFilter(user_id="bob"), go=True)
-    assert found == Discarded(ReplayState.DONE, letters=4, discarded=4)
+    found = await operator.discard(DeadLetterFilter(user_id="bob"), apply=True)
+    assert found == DiscardResult(ReplayState.DONE, dead_letters=4, discarded=4)
     assert await dead(ledger) == {one for at, one in enumerate(letters) if at % 3 != 1}
 
 
@@ -221,13 +227,13 @@ async def test_a_canary_that_is_buried_again_stops_the_run_and_the_rest_is_untou
     books = [Book(settings, shard) for shard in range(settings.shards)]
     before = {name: one.job(name) for name in letters for one in books if one.job(name)}
     async with scribe:
-        run = await operator.replay(await operator.plan(None, FAST), go=True)
+        run = await operator.replay(await operator.plan(None, FAST), apply=True)
 
     assert (run.state, run.reason) == (ReplayState.STOPPED, "canary_buried")
     assert (run.outcomes[ReplayOutcome.DEAD], run.left) == (1, 11)
     now = {name: one.job(name) for name in letters for one in books if one.job(name)}
     assert {name for name in letters if now[name] != before[name]} == {letters[0]}
-    assert (await operator.run(run.id)).reason == "canary_buried"
+    assert (await operator.replay_run(run.id)).reason == "canary_buried"
     scribe.rejects = lambda _: False
     async with scribe:
         again = await operator.resume(run.id)
@@ -239,8 +245,8 @@ async def test_a_canary_that_is_buried_again_stops_the_run_and_the_rest_is_untou
 async def test_the_rest_waits_for_the_whole_canary(
     ledger: Ledger, operator: AsyncOperator, letters: list[str]
 ) -> None:
-    plan = await operator.plan(None, ReplayPace(rate=1000, canary=3, patience_s=1))
-    run = await operator.replay(plan, go=True)
+    plan = await operator.plan(None, ReplayPace(rate=1000, canary=3, stall_timeout_s=1))
+    run = await operator.replay(plan, apply=True)
     assert (run.state, run.reason) == (ReplayState.STOPPED, "canary_not_settled")
     assert (run.outcomes, run.left) == ({ReplayOutcome.WAITING: 3}, 9)
     assert await dead(ledger) == set(letters[3:])
@@ -254,7 +260,7 @@ async def test_a_canary_that_someone_else_took_proves_nothing(
         for name in letters[:4]:
             await replay(ledger, name)
         scribe.rejects = lambda turn_id: turn_id == letters[4]
-        run = await operator.replay(plan, go=True)
+        run = await operator.replay(plan, apply=True)
     assert run.reason == "canary_buried"
     assert run.outcomes[ReplayOutcome.REFUSED] == 4
     assert run.left == 7
@@ -264,9 +270,9 @@ async def test_a_run_stops_once_too_many_are_buried_again(
     operator: AsyncOperator, letters: list[str], scribe: Scribe
 ) -> None:
     scribe.rejects = lambda turn_id: turn_id != letters[0]
-    plan = await operator.plan(None, ReplayPace(rate=20, most_dead=2))
+    plan = await operator.plan(None, ReplayPace(rate=20, max_dead=2))
     async with scribe:
-        run = await operator.replay(plan, go=True)
+        run = await operator.replay(plan, apply=True)
     assert (run.state, run.reason) == (ReplayState.STOPPED, "too_many_buried")
     assert run.left > 0
     assert run.outcomes[ReplayOutcome.DEAD] >= 2
@@ -279,11 +285,11 @@ async def test_a_run_keeps_its_rate(
     times: dict[int, float] = {}
 
     def watch(run: ReplayRun) -> None:
-        times.setdefault(run.letters - run.left, clock())
+        times.setdefault(run.dead_letters - run.left, clock())
 
     plan = await operator.plan(None, ReplayPace(rate=20, canary=0))
     async with scribe:
-        await operator.replay(plan, go=True, watch=watch)
+        await operator.replay(plan, apply=True, on_progress=watch)
     assert times[12] - times[1] >= 11 / 20 * 0.95
     assert plan.estimate.minutes == pytest.approx(12 / 20 / 60)
 
@@ -291,8 +297,8 @@ async def test_a_run_keeps_its_rate(
 async def test_a_run_that_nobody_writes_for_gives_up_waiting_and_can_be_resumed(
     ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
 ) -> None:
-    plan = await operator.plan(None, ReplayPace(rate=1000, canary=0, patience_s=1))
-    run = await operator.replay(plan, go=True)
+    plan = await operator.plan(None, ReplayPace(rate=1000, canary=0, stall_timeout_s=1))
+    run = await operator.replay(plan, apply=True)
     assert (run.state, run.reason, run.left) == (ReplayState.STOPPED, "not_settled", 0)
     assert run.outcomes == {ReplayOutcome.WAITING: 12}
     async with scribe:
@@ -310,7 +316,7 @@ async def test_letters_of_erased_users_are_refused_and_told(
             if book.job(name):
                 book.redis.hset(book.keys.job(name), "turn", "erased")
     async with scribe:
-        run = await operator.replay(plan, go=True)
+        run = await operator.replay(plan, apply=True)
     assert run.outcomes == {ReplayOutcome.ERASED: 4, ReplayOutcome.STORED: 8}
 
 
@@ -322,7 +328,7 @@ async def test_a_full_ledger_stops_a_run_of_jobs_and_is_resumed(
     small = settings.model_copy(update={"max_queued": 1})
     await submit(ledger)
     async with AsyncOperator(small) as cramped:
-        run = await cramped.replay(plan, go=True)
+        run = await cramped.replay(plan, apply=True)
     assert (run.state, run.reason, run.left) == (ReplayState.STOPPED, "queue_full", 1)
     assert (await operator.resume(run.id)).outcomes == {ReplayOutcome.WAITING: 1}
 
@@ -336,19 +342,21 @@ async def test_a_cancelled_run_is_aborted_and_goes_on_when_it_is_resumed(
     plan = await operator.plan(None, ReplayPace(rate=100))
     async with scribe:
         going = asyncio.Event()
-        pressed = asyncio.ensure_future(operator.replay(plan, go=True, watch=after(5, going.set)))
+        pressed = asyncio.ensure_future(
+            operator.replay(plan, apply=True, on_progress=after(5, going.set))
+        )
         await going.wait()
         pressed.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pressed
-        [run] = await operator.runs()
+        [run] = await operator.replay_runs()
         assert (run.state, run.reason) == (ReplayState.ABORTED, "interrupted")
         assert 0 < run.left <= 7
         assert len(await dead(ledger)) >= run.left
         again = await operator.resume(run.id)
     assert (again.state, again.outcomes[ReplayOutcome.STORED]) == (ReplayState.DONE, 12)
     assert scribe.added == Counter(letters)
-    whats = [audit_entry.what for audit_entry in reversed(await operator.audit())]
+    whats = [audit_entry.action for audit_entry in reversed(await operator.audit())]
     assert whats == ["replay", "aborted", "resume", "done"]
 
 
@@ -358,9 +366,9 @@ async def test_what_was_replayed_and_not_noted_is_not_replayed_again(
     """The operator's process was killed right between the two."""
     plan = await operator.plan(None, FAST)
     run_id = await ledger.runs.begin(
-        plan.chosen, by="late@ops", said={}, pace=FAST, token="of the killed one"
+        plan.dead_letters, by="late@ops", said={}, pace=FAST, token="of the killed one"
     )
-    for letter in plan.chosen[:2]:
+    for letter in plan.dead_letters[:2]:
         await ledger.dead.replay(letter, run_id)
     scribe.rejects = lambda turn_id: turn_id == letters[0]
     await scribe.write_all()  # one is stored meanwhile, one buried again
@@ -380,9 +388,11 @@ async def test_who_resumes_a_run_stops_whoever_drives_it(
     plan = await operator.plan(None, ReplayPace(rate=100))
     taken = asyncio.Event()
     async with scribe, AsyncOperator(settings, by="rita@ops") as other:
-        first = asyncio.ensure_future(operator.replay(plan, go=True, watch=after(3, taken.set)))
+        first = asyncio.ensure_future(
+            operator.replay(plan, apply=True, on_progress=after(3, taken.set))
+        )
         await taken.wait()
-        [begun] = await other.runs()
+        [begun] = await other.replay_runs()
         run = await other.resume(begun.id)
         with pytest.raises(LeaseLost):
             await first
@@ -396,9 +406,11 @@ async def test_a_run_can_be_aborted_from_elsewhere(
     plan = await operator.plan(None, ReplayPace(rate=100))
     going = asyncio.Event()
     async with scribe, AsyncOperator(settings, by="rita@ops") as other:
-        first = asyncio.ensure_future(operator.replay(plan, go=True, watch=after(3, going.set)))
+        first = asyncio.ensure_future(
+            operator.replay(plan, apply=True, on_progress=after(3, going.set))
+        )
         await going.wait()
-        [begun] = await other.runs()
+        [begun] = await other.replay_runs()
         run = await other.abort(begun.id)
         with pytest.raises(LeaseLost):
             await first
@@ -417,9 +429,9 @@ async def test_two_operators_at_once_replay_each_letter_once_and_account_for_it(
 
     def press() -> None:
         with Operator(settings, by="thread@ops") as mine:
-            plan = mine.plan(DeadFilter(), FAST)
+            plan = mine.plan(DeadLetterFilter(), FAST)
             ready.wait(20)
-            runs.append(mine.replay(plan, go=True))
+            runs.append(mine.replay(plan, apply=True))
 
     async with scribe:
         await asyncio.gather(asyncio.to_thread(press), asyncio.to_thread(press))
@@ -434,11 +446,11 @@ async def test_two_operators_at_once_replay_each_letter_once_and_account_for_it(
 async def test_a_letter_buried_again_is_not_taken_from_an_older_plan(
     ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
 ) -> None:
-    plan = await operator.plan(DeadFilter(ids=(letters[0],)), SOON)
+    plan = await operator.plan(DeadLetterFilter(ids=(letters[0],)), SOON)
     await replay(ledger, letters[0])
     scribe.rejects = lambda _: True
     await scribe.write_all()
-    run = await operator.replay(plan, go=True)
+    run = await operator.replay(plan, apply=True)
     assert run.outcomes == {ReplayOutcome.REFUSED: 1}
     assert (await ledger.dead.letter(letters[0])).replays == 1
 
@@ -447,10 +459,10 @@ async def test_a_run_that_is_done_or_unknown_is_not_resumed(
     operator: AsyncOperator, letters: list[str], scribe: Scribe
 ) -> None:
     async with scribe:
-        run = await operator.replay(await operator.plan(None, FAST), go=True)
+        run = await operator.replay(await operator.plan(None, FAST), apply=True)
     assert (await operator.resume(run.id)).state is ReplayState.DONE
-    assert [audit_entry.what for audit_entry in await operator.audit()] == ["done", "replay"]
-    for ask in (operator.resume, operator.abort, operator.run):
+    assert [audit_entry.action for audit_entry in await operator.audit()] == ["done", "replay"]
+    for ask in (operator.resume, operator.abort, operator.replay_run):
         with pytest.raises(JobNotFound):
             await ask("r000000000000")
 
@@ -459,7 +471,7 @@ async def test_a_run_of_a_newer_version_is_left_alone(
     ledger: Ledger, operator: AsyncOperator, book: Book, letters: list[str]
 ) -> None:
     plan = await operator.plan(None, FAST)
-    run_id = await ledger.runs.begin(plan.chosen, by="x", said={}, pace=FAST, token="t")
+    run_id = await ledger.runs.begin(plan.dead_letters, by="x", said={}, pace=FAST, token="t")
     book.redis.hset(f"{book.keys.root}:run:{run_id}", "v", 99)
     with pytest.raises(IllegalStep, match="newer"):
         await operator.resume(run_id)
@@ -469,7 +481,7 @@ async def test_a_run_is_forgotten_after_the_retention_time(
     operator: AsyncOperator, book: Book, letters: list[str], scribe: Scribe
 ) -> None:
     async with scribe:
-        await operator.replay(await operator.plan(None, FAST), go=True)
+        await operator.replay(await operator.plan(None, FAST), apply=True)
     keys = [key for key in book.redis.scan_iter(f"{book.keys.root}:run*") if "run" in key]
     lives = {key: book.redis.pttl(key) for key in keys if not key.endswith(":runs")}
     assert lives
@@ -481,17 +493,17 @@ async def test_a_run_is_forgotten_after_the_retention_time(
 
 def test_the_plain_operator_offers_the_same(settings: Settings, valkey: object) -> None:
     with Operator(settings, by="olga@ops") as operator:
-        assert list(operator.dead()) == []
-        plan = operator.plan(DeadFilter(user_id="ann"))
+        assert list(operator.dead_letters()) == []
+        plan = operator.plan(DeadLetterFilter(user_id="ann"))
         assert operator.replay(plan).state is ReplayState.DRY
-        assert operator.discard(DeadFilter(user_id="ann")).letters == 0
-        assert (operator.runs(), operator.audit()) == ([], [])
-        for ask in (operator.resume, operator.abort, operator.run, operator.outcomes):
-            if ask != operator.outcomes:
+        assert operator.discard(DeadLetterFilter(user_id="ann")).dead_letters == 0
+        assert (operator.replay_runs(), operator.audit()) == ([], [])
+        for ask in (operator.resume, operator.abort, operator.replay_run, operator.replay_outcomes):
+            if ask != operator.replay_outcomes:
                 with pytest.raises(JobNotFound):
                     ask("r000000000000")
         with pytest.raises(JobNotFound):
-            operator.letter(f"j00_{0:032x}")
+            operator.dead_letter(f"j00_{0:032x}")
 
 
 def test_both_operators_have_the_same_surface() -> None:
@@ -507,8 +519,8 @@ async def test_closing_an_operator_aborts_what_it_drives(
     other = AsyncOperator(settings)
     going = asyncio.Event()
     plan = await other.plan(None, FAST)
-    pressed = asyncio.ensure_future(other.replay(plan, go=True, watch=after(1, going.set)))
+    pressed = asyncio.ensure_future(other.replay(plan, apply=True, on_progress=after(1, going.set)))
     await going.wait()
     await other.aclose()
     await asyncio.wait([pressed])
-    assert (await operator.runs())[0].state is ReplayState.ABORTED
+    assert (await operator.replay_runs())[0].state is ReplayState.ABORTED

@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 )
 
 from afterword.shared.errors import ConversationBusy, Fault, IllegalStep, LeaseLost
-from afterword.shared.ledger.dead_letter_records import Chosen, Kind, ReplayOutcome
+from afterword.shared.ledger.dead_letter_records import DeadLetterKind, DeadLetterRef, ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import EraseClaim, ErasureState
 from afterword.shared.lifecycle import (
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
-    from afterword.shared.ledger.records import Claim, Gap, LaneClaim
+    from afterword.shared.ledger.records import Claim, Inconsistency, LaneClaim
     from tests.kit.servers.valkey import Valkey
 
 USERS = ("ann", "bob")
@@ -547,8 +547,10 @@ class Lives(RuleBasedStateMachine):
             assert self.run(self.ledger.dead.discard(self._chosen(job_id)))
             life.go_turn(TurnStep.DISCARD, TurnState.SKIPPED)
 
-    def _chosen(self, job_id: str) -> Chosen:
-        return Chosen(job_id, Kind.MEMORY, int(self.book.job(job_id).get("replays", 0)))
+    def _chosen(self, job_id: str) -> DeadLetterRef:
+        return DeadLetterRef(
+            job_id, DeadLetterKind.MEMORY, int(self.book.job(job_id).get("replays", 0))
+        )
 
     @rule(user=st.sampled_from(USERS))
     def ask_to_erase(self, user: str) -> None:
@@ -648,7 +650,7 @@ class Lives(RuleBasedStateMachine):
     def the_reconciler_finds_nothing(self) -> None:
         assert self.run(self._gaps()) == []
 
-    async def _gaps(self) -> list[Gap]:
+    async def _gaps(self) -> list[Inconsistency]:
         return [gap async for gap in self.ledger.gaps.find()]
 
     @invariant()

@@ -283,7 +283,7 @@ async def test_a_dead_letter_is_neither_replayed_nor_discarded(ledger: Ledger, b
     assert {letter.id for letter in letters} == {turn, failed.job_id}
 
     for letter in letters:
-        assert await ledger.dead.replay(letter.chosen, "run") is ReplayOutcome.REFUSED
-        assert not await ledger.dead.discard(letter.chosen)
+        assert await ledger.dead.replay(letter.ref, "run") is ReplayOutcome.REFUSED
+        assert not await ledger.dead.discard(letter.ref)
 
     assert [book.job(name) for name in (turn, failed.job_id)] == before

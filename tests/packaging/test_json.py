@@ -10,34 +10,34 @@ import pytest
 
 from afterword.producer import (
     AuditEntry,
-    DeadFilter,
     DeadLetter,
-    Discarded,
-    Kind,
-    Plan,
+    DeadLetterFilter,
+    DeadLetterKind,
+    DiscardResult,
     ReplayPace,
+    ReplayPlan,
     ReplayRun,
     ReplayState,
 )
 from afterword.producer.admin.cost_estimate import Estimate
 from afterword.producer.cli.render import plain
 from afterword.shared.errors import Fault
-from afterword.shared.ledger.dead_letter_records import Chosen
+from afterword.shared.ledger.dead_letter_records import DeadLetterRef
 from tests.conftest import ROOT
 from tests.packaging.blocks import examples
 
 #: What holds names of its own in every record: reasons, outcomes, what was asked for.
-FREE = frozenset({"filter", "reasons", "outcomes", "told"})
+FREE = frozenset({"filter", "reasons", "outcomes", "details"})
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
-WANTED = DeadFilter(code="rejected", fault=Fault.REQUEST)
+WANTED = DeadLetterFilter(code="rejected", fault=Fault.REQUEST)
 LETTER = DeadLetter(
-    "j", Kind.MEMORY, "t", "u", NOW, NOW, NOW, "c", "request", 1, 0, 0, "v", None, 1, 9
+    "j", DeadLetterKind.MEMORY, "t", "u", NOW, NOW, NOW, "c", "request", 1, 0, 0, "v", None, 1, 9
 )
-PLAN = Plan(
+PLAN = ReplayPlan(
     WANTED,
     ReplayPace(),
-    (Chosen("j", Kind.MEMORY, 0),),
+    (DeadLetterRef("j", DeadLetterKind.MEMORY, 0),),
     1,
     0,
     1,
@@ -45,9 +45,18 @@ PLAN = Plan(
     Estimate(1, 0, 0, 0, 0.0, 0.1, "list prices of 2026-11-22"),
 )
 RUN = ReplayRun(
-    "r", "by", NOW, NOW, WANTED.said(), ReplayPace(), ReplayState.DONE, "", 12, canary_passed=True
+    "r",
+    "by",
+    NOW,
+    NOW,
+    WANTED.to_dict(),
+    ReplayPace(),
+    ReplayState.DONE,
+    "",
+    12,
+    canary_passed=True,
 )
-DISCARDED = Discarded(ReplayState.DRY, 3)
+DISCARDED = DiscardResult(ReplayState.DRY, 3)
 DEED = AuditEntry("1-0", NOW, "by", "replay", "r", {})
 
 

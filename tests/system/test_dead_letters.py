@@ -94,9 +94,11 @@ def begun(fleet: Fleet, looked_at: int) -> str:
     with Operator(fleet.settings) as operator:
 
         def run() -> str:
-            newest = operator.runs(1)
+            newest = operator.replay_runs(1)
             far = newest and newest[0].state is ReplayState.RUNNING
-            return newest[0].id if far and newest[0].letters - newest[0].left >= looked_at else ""
+            return (
+                newest[0].id if far and newest[0].dead_letters - newest[0].left >= looked_at else ""
+            )
 
         return wait_until(run, "the run is half way", SETTLED_S)
 
@@ -132,7 +134,7 @@ def test_every_command_takes_the_same_filters(fleet: Fleet, letters: list[Job]) 
     assert (plan["state"], plan["left"], plan["filter"]["fault"]) == ("dry", 1, "request")
     assert (plan["plan"]["turns"], plan["plan"]["estimate"]["cost_usd"]) == (1, 0)
     dry = json.loads(fleet.afterword("dead", "discard", *one, "--json").stdout)
-    assert dry == {"state": "dry", "letters": 1, "discarded": 0, "refused": 0}
+    assert dry == {"state": "dry", "dead_letters": 1, "discarded": 0, "refused": 0}
     assert len(listed(fleet)) == 5, "both were dry"
 
 
@@ -175,7 +177,7 @@ def test_a_run_stores_each_turn_once_and_the_audit_knows_who(
     assert run.keys() == {*RUN, "plan"}
     assert (run["state"], run["left"], run["outcomes"]) == ("done", 0, {"stored": 5})
     runs = json.loads(fleet.afterword("dead", "runs", "--json").stdout)
-    assert {**runs[0], "plan": run["plan"]} == {**run, "seen_at": runs[0]["seen_at"]}
+    assert {**runs[0], "plan": run["plan"]} == {**run, "updated_at": runs[0]["updated_at"]}
     assert [rows(fleet, job) for job in letters] == [1] * 5
     assert listed(fleet) == []
     audit_entries = json.loads(fleet.afterword("audit", "--json").stdout)[:2]
@@ -209,7 +211,7 @@ def test_a_killed_operator_is_resumed_and_each_turn_replayed_once(
     done = replays(fleet, letters)
     assert 2 <= sum(done) < 5, "it was killed in the middle"
     shown = json.loads(fleet.afterword("dead", "runs", run_id, "--json").stdout)
-    assert (shown["state"], shown["letters"]) == ("running", 5)
+    assert (shown["state"], shown["dead_letters"]) == ("running", 5)
 
     run = json.loads(fleet.afterword("dead", "resume", run_id, "--json").stdout)
     assert (run["state"], run["outcomes"]) == ("done", {"stored": 5})

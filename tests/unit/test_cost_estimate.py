@@ -8,16 +8,16 @@ from types import MappingProxyType
 import pytest
 
 from afterword.producer.admin.cost_estimate import Estimate, MemoryBackend, estimated
-from afterword.shared.ledger.dead_letter_records import Kind
+from afterword.shared.ledger.dead_letter_records import DeadLetterKind
 
 #: Two turns of 300 and 600 bytes, and a job of 30 bytes.
-LETTERS = [(Kind.MEMORY, 300), (Kind.MEMORY, 600), (Kind.REPLY, 30)]
+LETTERS = [(DeadLetterKind.MEMORY, 300), (DeadLetterKind.MEMORY, 600), (DeadLetterKind.REPLY, 30)]
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
 
 
 def estimate(
     backend: MemoryBackend,
-    letters: list[tuple[Kind, int]] = LETTERS,
+    letters: list[tuple[DeadLetterKind, int]] = LETTERS,
     own_prices: Mapping[str, tuple[float, float]] = MappingProxyType({}),
     **models: str,
 ) -> Estimate:

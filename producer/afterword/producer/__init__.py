@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from afterword.producer.admin.async_admin import AsyncOperator, Discarded
-from afterword.producer.admin.erasure import Erased
-from afterword.producer.admin.plan import Plan
+from afterword.producer.admin.async_admin import AsyncOperator, DiscardResult
+from afterword.producer.admin.erasure import ErasureReceipt
+from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.sync_admin import Operator
 from afterword.producer.client.async_client import AsyncJob, AsyncProducer
 from afterword.producer.client.sync_client import Job, Producer
@@ -36,15 +36,15 @@ from afterword.shared.errors import (
 )
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
-    DeadFilter,
     DeadLetter,
-    Kind,
+    DeadLetterFilter,
+    DeadLetterKind,
     ReplayOutcome,
     ReplayPace,
     ReplayRun,
     ReplayState,
 )
-from afterword.shared.ledger.records import Account, ErasureState, Gap
+from afterword.shared.ledger.records import Account, ErasureState, Inconsistency
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
 
@@ -57,14 +57,15 @@ __all__ = [
     "AuditEntry",
     "ChatRequest",
     "ConversationBusy",
-    "DeadFilter",
     "DeadLetter",
-    "Discarded",
-    "Erased",
+    "DeadLetterFilter",
+    "DeadLetterKind",
+    "DiscardResult",
+    "ErasureReceipt",
     "ErasureState",
     "Event",
     "Fault",
-    "Gap",
+    "Inconsistency",
     "InvalidRequest",
     "Job",
     "JobFailed",
@@ -72,7 +73,6 @@ __all__ = [
     "JobState",
     "JobStatus",
     "KeyReused",
-    "Kind",
     "LedgerUnavailable",
     "MemoryUsed",
     "Misconfigured",
@@ -81,11 +81,11 @@ __all__ = [
     "NotAccepted",
     "NotReplicated",
     "Operator",
-    "Plan",
     "Producer",
     "QueueFull",
     "ReplayOutcome",
     "ReplayPace",
+    "ReplayPlan",
     "ReplayRun",
     "ReplayState",
     "Reply",

@@ -7,7 +7,7 @@ import os
 import selectors
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ Result = TypeVar("Result")
 
 
 class Portal:
-    """ReplayRuns coroutines on a loop of its own thread and hands back what they return."""
+    """Runs coroutines on an event loop in a thread of its own and hands back what they return."""
 
     def __init__(self) -> None:
         """Start the thread."""
@@ -45,6 +45,21 @@ class Portal:
             return build()
 
         return self.call(built())
+
+    def iterate(self, items: AsyncGenerator[Result, None]) -> Generator[Result, None, None]:
+        """Yield what an async generator on the loop gives; close it when the caller stops."""
+
+        async def next_item() -> tuple[Result] | None:
+            async for item in items:
+                return (item,)
+            return None
+
+        try:
+            while (found := self.call(next_item())) is not None:
+                yield found[0]
+        finally:
+            if not self.closed:  # otherwise it has ended with the loop
+                self.call(items.aclose())
 
     @property
     def closed(self) -> bool:

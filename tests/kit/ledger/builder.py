@@ -84,7 +84,7 @@ async def take(ledger: Ledger, lane: str | None = None, *, most_turns: int = 20)
 async def replay(ledger: Ledger, turn_id: str) -> ReplayOutcome:
     """Replay a dead letter as it is now, in a run of its own."""
     letter = await ledger.dead.letter(turn_id)
-    return await ledger.dead.replay(letter.chosen, next(_tokens))
+    return await ledger.dead.replay(letter.ref, next(_tokens))
 
 
 class Book:

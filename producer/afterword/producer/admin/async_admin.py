@@ -1,4 +1,4 @@
-"""The operator for code that runs on an event loop: dry unless it is told to go."""
+"""The operator for code that runs on an event loop."""
 
 from __future__ import annotations
 
@@ -11,195 +11,254 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from afterword.producer.admin import erasure as forgetting
-from afterword.producer.admin.erasure import Erased
-from afterword.producer.admin.plan import Plan, planned
-from afterword.producer.admin.replay_driver import Replayer, Watch
+from afterword.producer.admin import erasure as erasures
+from afterword.producer.admin.erasure import ErasureReceipt
+from afterword.producer.admin.plan import ReplayPlan, build_plan
+from afterword.producer.admin.replay_driver import ProgressCallback, ReplayDriver
 from afterword.shared.clock import utc_now
 from afterword.shared.closing import AsyncCloseable
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
-    DeadFilter,
     DeadLetter,
+    DeadLetterFilter,
     ReplayOutcome,
     ReplayPace,
     ReplayRun,
     ReplayState,
 )
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Account, Gap
+from afterword.shared.ledger.records import Account, Inconsistency
 from afterword.shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Discarded:
-    """What became of letters that were to be given up; nothing, if its state is `dry`."""
+class DiscardResult:
+    """How many dead letters a filter matched, and how many of them were discarded.
+
+    Attributes:
+        state: `dry` if nothing was changed, else `done`.
+        dead_letters: how many the filter matched.
+        discarded: how many are gone for good.
+        refused: how many were replayed or discarded by somebody else meanwhile.
+
+    """
 
     state: ReplayState
-    letters: int
+    dead_letters: int
     discarded: int = 0
     refused: int = 0
 
 
 class AsyncOperator(AsyncCloseable):
-    """Looks at dead letters and puts them on their way again, safely.
+    """Lists dead letters, replays or discards them, erases users and reads the account.
 
-    Several operators may do so at once: a letter is replayed once, and each is told the truth.
-    Bound to the event loop that first uses it; use it as an async context manager, or call
-    `aclose`. `by` is who stands in the audit, `user@host` unless said.
+    Whatever changes something does nothing until it is called with `apply=True`. Several
+    operators may work at once: each dead letter is replayed once.
+
+    An `AsyncOperator` belongs to the event loop that first uses it. Use it as an async context
+    manager, or call `aclose`. Every method raises `LedgerUnavailable` if Redis does not answer in
+    time, and `Misconfigured` if Redis is not fit to hold the ledger.
+
+    Args:
+        settings: where the ledger is; read from the environment if omitted.
+        by: the name that the audit shows for what this operator does; `user@host` if omitted.
+
     """
 
     def __init__(self, settings: Settings | None = None, *, by: str | None = None) -> None:
-        """Take the settings; without any, read the environment."""
         self._settings = settings or settings_in_use()
         self._ledger = Ledger(self._settings, patience_s=self._settings.submit_timeout_s)
-        self._by = by or f"{_who()}@{socket.gethostname()}"
+        self._by = by or f"{_current_user()}@{socket.gethostname()}"
         self._checked = False
         self._drives: set[asyncio.Task[Any]] = set()
 
-    async def dead(
-        self, chosen: DeadFilter | None = None, *, content: bool = False
+    async def dead_letters(
+        self, criteria: DeadLetterFilter | None = None, *, content: bool = False
     ) -> AsyncGenerator[DeadLetter, None]:
-        """Give the dead letters that a filter lets through, oldest burial first."""
+        """Yield the dead letters that match, the one buried first coming first.
+
+        Args:
+            criteria: which ones; all of them if omitted.
+            content: whether to read the message and the reply as well.
+
+        """
         ledger = await self._checked_ledger()
-        async for letter in ledger.dead.letters(chosen, content=content):
+        async for letter in ledger.dead.letters(criteria, content=content):
             yield letter
 
-    async def letter(self, letter_id: str) -> DeadLetter:
-        """Return one dead letter with its content; raise `JobNotFound` if it is none."""
+    async def dead_letter(self, letter_id: str) -> DeadLetter:
+        """Return one dead letter with its content.
+
+        Raises `JobNotFound` if there is no dead letter with this id.
+        """
         return await (await self._checked_ledger()).dead.letter(letter_id)
 
-    async def plan(self, chosen: DeadFilter | None = None, pace: ReplayPace | None = None) -> Plan:
-        """Return what a replay would do; nothing is changed.
+    async def plan(
+        self, criteria: DeadLetterFilter | None = None, pace: ReplayPace | None = None
+    ) -> ReplayPlan:
+        """Return what a replay would do, with an estimate of its calls, cost and time.
 
-        Raises `InvalidRequest` naming the first id of the filter that is no dead letter.
+        Nothing is changed. Raises `InvalidRequest` with the first id in `criteria.ids` that is no
+        dead letter.
         """
-        chosen = chosen or DeadFilter()
-        await self._check_named(chosen)
-        return await planned(self.dead(chosen), chosen, pace or ReplayPace(), self._settings)
+        criteria = criteria or DeadLetterFilter()
+        await self._check_ids(criteria)
+        letters = self.dead_letters(criteria)
+        return await build_plan(letters, criteria, pace or ReplayPace(), self._settings)
 
     async def replay(
-        self, plan: Plan, *, go: bool = False, watch: Watch | None = None
+        self, plan: ReplayPlan, *, apply: bool = False, on_progress: ProgressCallback | None = None
     ) -> ReplayRun:
-        """Replay the letters of a plan and return what became of them; without `go`, do nothing.
+        """Replay the dead letters of a plan, and return the run when it has ended.
 
-        `watch` is told whenever the run has come further. Cancelled, the run is `aborted`; it can
-        be resumed, and so can one whose process was killed. Raises `LeaseLost` if someone else
-        has taken it over or aborted it.
+        Without `apply=True` nothing is changed, and the run has the state `dry`. The canary goes
+        first; the run stops if one of its letters is buried again. Cancelling this call aborts
+        the run. A run that was stopped, aborted or killed can be resumed.
+
+        Args:
+            plan: what to replay; letters that were buried later are not touched.
+            apply: do it.
+            on_progress: called with the run whenever it has advanced.
+
+        Raises:
+            LeaseLost: somebody else resumed or aborted the run.
+
         """
-        if not go or not plan.chosen:
-            return self._nothing_done(plan, ReplayState.DONE if go else ReplayState.DRY)
+        if not apply or not plan.dead_letters:
+            return self._unchanged(plan, ReplayState.DONE if apply else ReplayState.DRY)
         ledger = await self._checked_ledger()
         token = secrets.token_hex(16)
-        name = await ledger.runs.begin(
-            plan.chosen, by=self._by, said=plan.filter.said(), pace=plan.pace, token=token
+        run_id = await ledger.runs.begin(
+            plan.dead_letters,
+            by=self._by,
+            said=plan.filter.to_dict(),
+            pace=plan.pace,
+            token=token,
         )
-        return await self._drive(name, token, watch)
+        return await self._drive(run_id, token, on_progress)
 
-    async def resume(self, run_id: str, *, watch: Watch | None = None) -> ReplayRun:
-        """Go on with a run, whoever began it; whoever still drives it is stopped.
+    async def resume(
+        self, run_id: str, *, on_progress: ProgressCallback | None = None
+    ) -> ReplayRun:
+        """Continue a run that was stopped, aborted or killed, and return it when it has ended.
 
-        Returns it as it is if it is done. Raises `JobNotFound`.
+        Anyone may resume a run; whoever still drives it is stopped by that and gets `LeaseLost`.
+        A run that is done is returned unchanged. Raises `JobNotFound` if there is no such run.
         """
         ledger = await self._checked_ledger()
         token = secrets.token_hex(16)
         if not await ledger.runs.take(run_id, by=self._by, token=token, to="resume"):
             return await ledger.runs.run(run_id)
-        return await self._drive(run_id, token, watch)
+        return await self._drive(run_id, token, on_progress)
 
     async def abort(self, run_id: str) -> ReplayRun:
-        """Stop a run, whoever drives it; what was not replayed stays a dead letter."""
+        """Stop a run, whoever drives it, and return it.
+
+        What was not replayed yet stays a dead letter. Raises `JobNotFound`.
+        """
         ledger = await self._checked_ledger()
         token = secrets.token_hex(16)
         await ledger.runs.take(run_id, by=self._by, token=token, to="abort")
         return await ledger.runs.run(run_id)
 
-    async def run(self, run_id: str) -> ReplayRun:
-        """Return a run as it is now; raise `JobNotFound`."""
+    async def replay_run(self, run_id: str) -> ReplayRun:
+        """Return a run as it is now; raise `JobNotFound` if there is none."""
         return await (await self._checked_ledger()).runs.run(run_id)
 
-    async def runs(self, limit: int = 20) -> Sequence[ReplayRun]:
-        """Return the newest runs, newest first."""
+    async def replay_runs(self, limit: int = 20) -> Sequence[ReplayRun]:
+        """Return up to `limit` runs, the newest first."""
         return await (await self._checked_ledger()).runs.newest(limit)
 
-    async def outcomes(self, run_id: str) -> dict[str, ReplayOutcome]:
-        """Return what is noted of each letter of a run that was looked at."""
+    async def replay_outcomes(self, run_id: str) -> dict[str, ReplayOutcome]:
+        """Return what became of each dead letter that a run has handled so far, by its id."""
         ledger = await self._checked_ledger()
         return {name: outcome async for name, outcome in ledger.runs.outcomes(run_id)}
 
-    async def discard(self, chosen: DeadFilter, *, go: bool = False) -> Discarded:
-        """Give letters up for good; without `go`, only count them."""
-        plan = await self.plan(chosen)
-        if not go:
-            return Discarded(ReplayState.DRY, letters=len(plan.chosen))
+    async def discard(self, criteria: DeadLetterFilter, *, apply: bool = False) -> DiscardResult:
+        """Give up the dead letters that match, for good.
+
+        Without `apply=True` they are only counted. Raises `InvalidRequest` as `plan` does.
+        """
+        plan = await self.plan(criteria)
+        if not apply:
+            return DiscardResult(ReplayState.DRY, dead_letters=len(plan.dead_letters))
         ledger, token = await self._checked_ledger(), secrets.token_hex(8)
-        told = {"filter": chosen.said(), "letters": len(plan.chosen)}
-        await ledger.runs.note_audit_entry(self._by, "discard", told, token)
-        done = [await ledger.dead.discard(letter) for letter in plan.chosen]
+        details = {"filter": criteria.to_dict(), "dead_letters": len(plan.dead_letters)}
+        await ledger.runs.note_audit_entry(self._by, "discard", details, token)
+        done = [await ledger.dead.discard(letter) for letter in plan.dead_letters]
         counts = {"discarded": sum(done), "refused": len(done) - sum(done)}
         await ledger.runs.note_audit_entry(self._by, "discarded", counts, f"{token}-done")
-        return Discarded(ReplayState.DONE, letters=len(done), **counts)
+        return DiscardResult(ReplayState.DONE, dead_letters=len(done), **counts)
 
-    async def forget(self, user_id: str, *, tenant: str = "default") -> Erased:
-        """Have all erased that a user said, everywhere and for good, or say how far that is.
+    async def forget(self, user_id: str, *, tenant: str = "default") -> ErasureReceipt:
+        """Request that everything a user said is erased: jobs, replies, memories, dead letters.
 
-        A memory worker carries it out; `erasure` shows the receipt. Raises `InvalidRequest`.
+        A memory worker carries it out; `erasure` returns how far it is. If an erasure of this
+        user is already under way, it is returned and no second one is begun. It cannot be undone.
+        Raises `InvalidRequest` if no job could have had this user or tenant id.
         """
         ledger = await self._checked_ledger()
-        found = await forgetting.forget(ledger, user_id, tenant, self._by)
-        token = f"forget-{found.asked_at.isoformat()}"
+        receipt = await erasures.forget(ledger, user_id, tenant, self._by)
+        token = f"forget-{receipt.asked_at.isoformat()}"
         await ledger.runs.note_audit_entry(self._by, "forget", {"tenant": tenant}, token)
-        return found
+        return receipt
 
-    async def erasure(self, user_id: str, *, tenant: str = "default") -> Erased | None:
-        """Return how far the erasure of a user is, None if nobody asked for one."""
-        return await forgetting.erasure(await self._checked_ledger(), user_id, tenant)
+    async def erasure(self, user_id: str, *, tenant: str = "default") -> ErasureReceipt | None:
+        """Return how far the newest erasure of a user is, or None if none was requested."""
+        return await erasures.erasure(await self._checked_ledger(), user_id, tenant)
 
     async def accounts(self, *, late_s: float = 300.0) -> Sequence[Account]:
-        """Return what became of every job and turn, a tenant each.
+        """Return how many jobs and turns of each tenant are in which state.
 
-        A user is late while their oldest turn that waits is older than `late_s` seconds.
+        A user counts as late once their oldest turn that waits to be stored is older than
+        `late_s` seconds.
         """
         return await (await self._checked_ledger()).account.accounts(late_s=late_s)
 
-    async def gaps(self, *, mend: bool = False) -> AsyncGenerator[Gap, None]:
-        """Give the jobs and turns that are not where they must be, and put them back to `mend`."""
+    async def inconsistencies(self, *, fix: bool = False) -> AsyncGenerator[Inconsistency, None]:
+        """Yield the jobs and turns that no queue leads to although their state requires it.
+
+        With `fix=True` each is put back. Any that is found is a bug, or somebody else wrote to
+        the Redis.
+        """
         ledger = await self._checked_ledger()
-        async for gap in ledger.gaps.find(mend=mend):
-            yield gap
+        async for inconsistency in ledger.gaps.find(mend=fix):
+            yield inconsistency
 
     async def audit(self, limit: int = 100) -> Sequence[AuditEntry]:
-        """Return what operators did, newest first."""
+        """Return up to `limit` entries of what operators did, the newest first."""
         return await (await self._checked_ledger()).runs.audit(limit)
 
     async def aclose(self) -> None:
-        """Abort the runs that this operator drives, and close the connections."""
+        """Abort the runs that this operator drives, and close its connections."""
         for task in self._drives:
             task.cancel()
         await asyncio.gather(*self._drives, return_exceptions=True)
         await self._ledger.aclose()
 
-    def _nothing_done(self, plan: Plan, state: ReplayState) -> ReplayRun:
+    def _unchanged(self, plan: ReplayPlan, state: ReplayState) -> ReplayRun:
         return ReplayRun(
             id="",
             by=self._by,
-            at=utc_now(),
-            seen_at=utc_now(),
-            filter=plan.filter.said(),
+            started_at=utc_now(),
+            updated_at=utc_now(),
+            filter=plan.filter.to_dict(),
             pace=plan.pace,
             state=state,
             reason="",
-            letters=len(plan.chosen),
+            dead_letters=len(plan.dead_letters),
             canary_passed=False,
         )
 
-    async def _drive(self, run_id: str, token: str, watch: Watch | None) -> ReplayRun:
+    async def _drive(
+        self, run_id: str, token: str, on_progress: ProgressCallback | None
+    ) -> ReplayRun:
         ledger = self._ledger
         run = await ledger.runs.run(run_id)
-        replayer = Replayer(ledger.dead, ledger.runs, run, token, self._by, watch)
-        task = asyncio.ensure_future(replayer.drive())
+        driver = ReplayDriver(ledger.dead, ledger.runs, run, token, self._by, on_progress)
+        task = asyncio.ensure_future(driver.drive())
         self._drives.add(task)
         try:
             return await task
@@ -210,23 +269,24 @@ class AsyncOperator(AsyncCloseable):
         finally:
             self._drives.discard(task)
 
-    async def _check_named(self, chosen: DeadFilter) -> None:
-        if chosen.ids:
-            found = {letter.id async for letter in self.dead(DeadFilter(ids=chosen.ids))}
-            for name in chosen.ids:
+    async def _check_ids(self, criteria: DeadLetterFilter) -> None:
+        if criteria.ids:
+            only_ids = DeadLetterFilter(ids=criteria.ids)
+            found = {letter.id async for letter in self.dead_letters(only_ids)}
+            for name in criteria.ids:
                 if name not in found:
                     raise InvalidRequest("ids", f"{name} is no dead letter")
 
     async def _checked_ledger(self) -> Ledger:
-        """Return the ledger once its Redis is known to be fit."""
+        """Return the ledger once its Redis was found fit to hold it."""
         if not self._checked:
             await self._ledger.check()
             self._checked = True
         return self._ledger
 
 
-def _who() -> str:
-    """Return who runs this; in a container a user id may have no name."""
+def _current_user() -> str:
+    """Return the user's name, or the number if it has no name, as in a container."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

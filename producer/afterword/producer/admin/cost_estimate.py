@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from afterword.shared.environment import variable
-from afterword.shared.ledger.dead_letter_records import Kind
+from afterword.shared.ledger.dead_letter_records import DeadLetterKind
 from afterword.shared.tokens import BYTES_PER_TOKEN
 
 #: US dollars for a million input and output tokens, by the prefix of a model's name: what the
@@ -53,7 +53,7 @@ class Estimate:
 
 
 def estimated(
-    letters: Iterable[tuple[Kind, int]],
+    letters: Iterable[tuple[DeadLetterKind, int]],
     *,
     backend: MemoryBackend,
     model: str,
@@ -65,12 +65,14 @@ def estimated(
 
     `own_prices` come before the list prices.
     """
-    sizes: dict[Kind, list[int]] = {Kind.MEMORY: [], Kind.REPLY: []}
+    sizes: dict[DeadLetterKind, list[int]] = {DeadLetterKind.MEMORY: [], DeadLetterKind.REPLY: []}
     for kind, size in letters:
         sizes[kind].append(-(-size // BYTES_PER_TOKEN))
-    replies, turns = len(sizes[Kind.REPLY]), len(sizes[Kind.MEMORY])
+    replies, turns = len(sizes[DeadLetterKind.REPLY]), len(sizes[DeadLetterKind.MEMORY])
     stored = turns + replies if backend != "off" else 0
-    asked = _Calls(model, replies, replies * PROMPT_TOKENS + sum(sizes[Kind.REPLY]), REPLY_TOKENS)
+    asked = _Calls(
+        model, replies, replies * PROMPT_TOKENS + sum(sizes[DeadLetterKind.REPLY]), REPLY_TOKENS
+    )
     extracted = _extraction(memory_model, stored if backend == "selfhosted" else 0, sizes)
     priced = [one for one in (asked, extracted) if one.number]
     costs = [one.cost_usd({**LIST_PRICES, **own_prices}) for one in priced]
@@ -114,7 +116,7 @@ class _Calls:
         return (self.input * of_input + self.output * of_output) / 1e6
 
 
-def _extraction(model: str, number: int, sizes: dict[Kind, list[int]]) -> _Calls:
+def _extraction(model: str, number: int, sizes: dict[DeadLetterKind, list[int]]) -> _Calls:
     own = sum(map(sum, sizes.values())) if number else 0
     past = EXTRACTION_TOKENS + EXTRACTION_PAST_TOKENS
     return _Calls(model, number, number * past + own, EXTRACTION_OUTPUT_TOKENS)

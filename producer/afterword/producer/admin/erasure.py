@@ -18,7 +18,7 @@ _ID: TypeAdapter[str] = TypeAdapter(Id)
 
 
 @dataclass(frozen=True, slots=True)
-class Erased:
+class ErasureReceipt:
     """How far the erasure of a user has come; once it is `erased`, the receipt of it.
 
     `forgotten_at` is when everything was removed, `erased_at` when that was done once more, after
@@ -43,13 +43,13 @@ class Erased:
     records: int
 
 
-async def forget(ledger: Ledger, user_id: str, tenant: str, by: str) -> Erased:
+async def forget(ledger: Ledger, user_id: str, tenant: str, by: str) -> ErasureReceipt:
     """Ask for a user to be erased, or return the erasure that is under way."""
     lane = _lane(ledger, user_id, tenant)
     return _shown(await ledger.erasures.ask(lane, by), user_id, tenant)
 
 
-async def erasure(ledger: Ledger, user_id: str, tenant: str) -> Erased | None:
+async def erasure(ledger: Ledger, user_id: str, tenant: str) -> ErasureReceipt | None:
     """Return the newest erasure of a user, None if nobody asked for one."""
     found = await ledger.erasures.receipt(_lane(ledger, user_id, tenant))
     return None if found is None else _shown(found, user_id, tenant)
@@ -69,10 +69,10 @@ def _checked(field: str, value: str) -> str:
         raise InvalidRequest(field, first["msg"][:1].lower() + first["msg"][1:]) from None
 
 
-def _shown(found: Erasure, user_id: str, tenant: str) -> Erased:
+def _shown(found: Erasure, user_id: str, tenant: str) -> ErasureReceipt:
     told: dict[str, Any] = {
         name: getattr(found, name)
-        for name in Erased.__dataclass_fields__
+        for name in ErasureReceipt.__dataclass_fields__
         if name not in ("user_id", "tenant")
     }
-    return Erased(user_id, tenant, **told)
+    return ErasureReceipt(user_id, tenant, **told)

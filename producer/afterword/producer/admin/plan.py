@@ -9,25 +9,25 @@ from datetime import datetime
 
 from afterword.producer.admin.cost_estimate import Estimate, estimated
 from afterword.shared.ledger.dead_letter_records import (
-    Chosen,
-    DeadFilter,
     DeadLetter,
-    Kind,
+    DeadLetterFilter,
+    DeadLetterKind,
+    DeadLetterRef,
     ReplayPace,
 )
 from afterword.shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ReplayPlan:
     """The letters that a filter let through at one moment, and about what replaying them takes.
 
     `reasons` counts them by their code. A replay of the plan touches these letters and no others.
     """
 
-    filter: DeadFilter
+    filter: DeadLetterFilter
     pace: ReplayPace
-    chosen: tuple[Chosen, ...]
+    dead_letters: tuple[DeadLetterRef, ...]
     turns: int
     jobs: int
     users: int
@@ -35,21 +35,24 @@ class Plan:
     estimate: Estimate
 
 
-async def planned(
-    letters: AsyncIterator[DeadLetter], chosen: DeadFilter, pace: ReplayPace, settings: Settings
-) -> Plan:
+async def build_plan(
+    letters: AsyncIterator[DeadLetter],
+    criteria: DeadLetterFilter,
+    pace: ReplayPace,
+    settings: Settings,
+) -> ReplayPlan:
     """Return the plan for these letters, which the filter let through."""
-    found: list[tuple[datetime, Chosen]] = []
-    sizes: list[tuple[Kind, int]] = []
+    found: list[tuple[datetime, DeadLetterRef]] = []
+    sizes: list[tuple[DeadLetterKind, int]] = []
     users: set[tuple[str, str]] = set()
     reasons: Counter[str] = Counter()
     async for letter in letters:
-        found.append((letter.at, letter.chosen))
+        found.append((letter.submitted_at, letter.ref))
         sizes.append((letter.kind, letter.size))
         users.add((letter.tenant, letter.user_id))
         reasons[letter.code] += 1
     found.sort(key=lambda one: one[0])  # what was said first goes first
-    jobs = sum(kind is Kind.REPLY for kind, _ in sizes)
+    jobs = sum(kind is DeadLetterKind.REPLY for kind, _ in sizes)
     estimate = estimated(
         sizes,
         backend=settings.backend,
@@ -58,10 +61,10 @@ async def planned(
         rate=pace.rate,
         own_prices=settings.model_prices,
     )
-    return Plan(
-        filter=chosen,
+    return ReplayPlan(
+        filter=criteria,
         pace=pace,
-        chosen=tuple(letter for _, letter in found),
+        dead_letters=tuple(letter for _, letter in found),
         turns=len(found) - jobs,
         jobs=jobs,
         users=len(users),

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from afterword.shared.errors import QueueFull
 from afterword.shared.ledger.dead_letter_records import (
-    Chosen,
+    DeadLetterRef,
     ReplayOutcome,
     ReplayRun,
     ReplayState,
@@ -17,7 +17,7 @@ from afterword.shared.ledger.dead_letters import Dead
 from afterword.shared.ledger.replay_runs import ReplayRuns
 
 #: Is told how far a run has come, whenever that has changed.
-Watch = Callable[[ReplayRun], None]
+ProgressCallback = Callable[[ReplayRun], None]
 
 #: How often outcomes are looked for, in seconds, and of how many letters at once.
 _LOOK_S = 0.25
@@ -27,7 +27,7 @@ _LOOK_AT = 500
 _PASSED_OVER = frozenset({ReplayOutcome.REFUSED, ReplayOutcome.ERASED, ReplayOutcome.GONE})
 
 
-class Replayer:
+class ReplayDriver:
     """Drives a run that it holds by its token; everything it knows is in the ledger as well.
 
     Cancelled, it says so in the ledger and leaves the rest as it is. Killed, it leaves a run that
@@ -35,7 +35,13 @@ class Replayer:
     """
 
     def __init__(
-        self, dead: Dead, runs: ReplayRuns, run: ReplayRun, token: str, by: str, watch: Watch | None
+        self,
+        dead: Dead,
+        runs: ReplayRuns,
+        run: ReplayRun,
+        token: str,
+        by: str,
+        on_progress: ProgressCallback | None,
     ) -> None:
         """Take a run that was just begun or taken over with this token."""
         self._dead = dead
@@ -43,7 +49,7 @@ class Replayer:
         self._run = run
         self._token = token
         self._by = by
-        self._watch = watch
+        self._on_progress = on_progress
         self._waiting: dict[str, None] = {}
         self._died_before = run.outcomes.get(ReplayOutcome.DEAD, 0)
         self._looked_s = self._moved_s = self._next_s = self._clock()
@@ -88,7 +94,7 @@ class Replayer:
             await self._replay(letter)
             if self._clock() - self._looked_s >= _LOOK_S:
                 await self._look()
-            if self._died >= self._run.pace.most_dead:
+            if self._died >= self._run.pace.max_dead:
                 return "too_many_buried"
         while self._waiting:
             if self._stands_still:
@@ -97,13 +103,13 @@ class Replayer:
             await self._look()
         return ""
 
-    async def _todo(self) -> AsyncIterator[Chosen]:
+    async def _todo(self) -> AsyncIterator[DeadLetterRef]:
         """Give the letters that are left, in order, each once its time has come."""
         while letters := await self._runs.todo(self._run.id):
             for letter in letters:
                 yield letter
 
-    async def _replay(self, letter: Chosen) -> None:
+    async def _replay(self, letter: DeadLetterRef) -> None:
         """Replay one letter at its time."""
         await asyncio.sleep(max(0.0, self._next_s - self._clock()))
         self._next_s = max(self._next_s, self._clock()) + 1 / self._run.pace.rate
@@ -128,7 +134,7 @@ class Replayer:
 
     async def _note(
         self,
-        outcomes: Collection[tuple[Chosen | None, str, ReplayOutcome]],
+        outcomes: Collection[tuple[DeadLetterRef | None, str, ReplayOutcome]],
         *,
         passed: bool = False,
     ) -> None:
@@ -151,8 +157,8 @@ class Replayer:
         self._run = replace(self._run, state=state, reason=why)
 
     def _show(self) -> None:
-        if self._watch is not None:
-            self._watch(self._run)
+        if self._on_progress is not None:
+            self._on_progress(self._run)
 
     @property
     def _settled(self) -> int:
@@ -167,7 +173,7 @@ class Replayer:
 
     @property
     def _stands_still(self) -> bool:
-        return self._clock() - self._moved_s >= self._run.pace.patience_s
+        return self._clock() - self._moved_s >= self._run.pace.stall_timeout_s
 
     def _clock(self) -> float:
         return asyncio.get_running_loop().time()

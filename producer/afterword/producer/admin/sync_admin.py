@@ -1,119 +1,167 @@
-"""The operator for code without an event loop: the same surface, waiting where it must."""
+"""The operator for code without an event loop."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import Generator, Sequence
 
-from afterword.producer.admin.async_admin import AsyncOperator, Discarded
-from afterword.producer.admin.erasure import Erased
-from afterword.producer.admin.plan import Plan
-from afterword.producer.admin.replay_driver import Watch
+from afterword.producer.admin.async_admin import AsyncOperator, DiscardResult
+from afterword.producer.admin.erasure import ErasureReceipt
+from afterword.producer.admin.plan import ReplayPlan
+from afterword.producer.admin.replay_driver import ProgressCallback
 from afterword.producer.portal import Portal
 from afterword.shared.closing import Closeable
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
-    DeadFilter,
     DeadLetter,
+    DeadLetterFilter,
     ReplayOutcome,
     ReplayPace,
     ReplayRun,
 )
-from afterword.shared.ledger.records import Account, Gap
+from afterword.shared.ledger.records import Account, Inconsistency
 from afterword.shared.settings import Settings
 
 
 class Operator(Closeable):
-    """Looks at dead letters and puts them on their way again; see `AsyncOperator`.
+    """Lists dead letters, replays or discards them, erases users and reads the account.
 
-    It has a background thread of its own; make one in each process.
+    Whatever changes something does nothing until it is called with `apply=True`. Several
+    operators may work at once: each dead letter is replayed once.
+
+    An `Operator` has a background thread, which does not survive a fork: make one in each
+    process. Use it as a context manager, or call `close`. Every method raises `LedgerUnavailable`
+    if Redis does not answer in time, and `Misconfigured` if Redis is not fit to hold the ledger.
+
+    Args:
+        settings: where the ledger is; read from the environment if omitted.
+        by: the name that the audit shows for what this operator does; `user@host` if omitted.
+
     """
 
     def __init__(self, settings: Settings | None = None, *, by: str | None = None) -> None:
-        """Take the settings; without any, read the environment."""
         known = settings or settings_in_use()
         self._portal = Portal()
         self._operator = self._portal.make(lambda: AsyncOperator(known, by=by))
 
-    def dead(
-        self, chosen: DeadFilter | None = None, *, content: bool = False
+    def dead_letters(
+        self, criteria: DeadLetterFilter | None = None, *, content: bool = False
     ) -> Generator[DeadLetter, None, None]:
-        """Give the dead letters that a filter lets through; see `AsyncOperator.dead`."""
-        letters = self._operator.dead(chosen, content=content)
-        try:
-            while (letter := self._portal.call(_next(letters))) is not None:
-                yield letter
-        finally:
-            if not self._portal.closed:
-                self._portal.call(letters.aclose())
+        """Yield the dead letters that match, the one buried first coming first.
 
-    def letter(self, letter_id: str) -> DeadLetter:
-        """Return one dead letter with its content; raise `JobNotFound` if it is none."""
-        return self._portal.call(self._operator.letter(letter_id))
+        Args:
+            criteria: which ones; all of them if omitted.
+            content: whether to read the message and the reply as well.
 
-    def plan(self, chosen: DeadFilter | None = None, pace: ReplayPace | None = None) -> Plan:
-        """Return what a replay would do; see `AsyncOperator.plan`."""
-        return self._portal.call(self._operator.plan(chosen, pace))
+        """
+        return self._portal.iterate(self._operator.dead_letters(criteria, content=content))
 
-    def replay(self, plan: Plan, *, go: bool = False, watch: Watch | None = None) -> ReplayRun:
-        """Replay the letters of a plan; without `go`, do nothing; see `AsyncOperator.replay`."""
-        return self._portal.call(self._operator.replay(plan, go=go, watch=watch))
+    def dead_letter(self, letter_id: str) -> DeadLetter:
+        """Return one dead letter with its content.
 
-    def resume(self, run_id: str, *, watch: Watch | None = None) -> ReplayRun:
-        """Go on with a run, whoever began it; see `AsyncOperator.resume`."""
-        return self._portal.call(self._operator.resume(run_id, watch=watch))
+        Raises `JobNotFound` if there is no dead letter with this id.
+        """
+        return self._portal.call(self._operator.dead_letter(letter_id))
+
+    def plan(
+        self, criteria: DeadLetterFilter | None = None, pace: ReplayPace | None = None
+    ) -> ReplayPlan:
+        """Return what a replay would do, with an estimate of its calls, cost and time.
+
+        Nothing is changed. Raises `InvalidRequest` with the first id in `criteria.ids` that is no
+        dead letter.
+        """
+        return self._portal.call(self._operator.plan(criteria, pace))
+
+    def replay(
+        self, plan: ReplayPlan, *, apply: bool = False, on_progress: ProgressCallback | None = None
+    ) -> ReplayRun:
+        """Replay the dead letters of a plan, and return the run when it has ended.
+
+        Without `apply=True` nothing is changed, and the run has the state `dry`. The canary goes
+        first; the run stops if one of its letters is buried again. Ctrl-C aborts the run. A run
+        that was stopped, aborted or killed can be resumed.
+
+        Args:
+            plan: what to replay; letters that were buried later are not touched.
+            apply: do it.
+            on_progress: called with the run whenever it has advanced, on the background thread.
+
+        Raises:
+            LeaseLost: somebody else resumed or aborted the run.
+
+        """
+        return self._portal.call(self._operator.replay(plan, apply=apply, on_progress=on_progress))
+
+    def resume(self, run_id: str, *, on_progress: ProgressCallback | None = None) -> ReplayRun:
+        """Continue a run that was stopped, aborted or killed, and return it when it has ended.
+
+        Anyone may resume a run; whoever still drives it is stopped by that and gets `LeaseLost`.
+        A run that is done is returned unchanged. Raises `JobNotFound` if there is no such run.
+        """
+        return self._portal.call(self._operator.resume(run_id, on_progress=on_progress))
 
     def abort(self, run_id: str) -> ReplayRun:
-        """Stop a run, whoever drives it; see `AsyncOperator.abort`."""
+        """Stop a run, whoever drives it, and return it.
+
+        What was not replayed yet stays a dead letter. Raises `JobNotFound`.
+        """
         return self._portal.call(self._operator.abort(run_id))
 
-    def run(self, run_id: str) -> ReplayRun:
-        """Return a run as it is now; raise `JobNotFound`."""
-        return self._portal.call(self._operator.run(run_id))
+    def replay_run(self, run_id: str) -> ReplayRun:
+        """Return a run as it is now; raise `JobNotFound` if there is none."""
+        return self._portal.call(self._operator.replay_run(run_id))
 
-    def runs(self, limit: int = 20) -> Sequence[ReplayRun]:
-        """Return the newest runs, newest first."""
-        return self._portal.call(self._operator.runs(limit))
+    def replay_runs(self, limit: int = 20) -> Sequence[ReplayRun]:
+        """Return up to `limit` runs, the newest first."""
+        return self._portal.call(self._operator.replay_runs(limit))
 
-    def outcomes(self, run_id: str) -> dict[str, ReplayOutcome]:
-        """Return what is noted of each letter of a run that was looked at."""
-        return self._portal.call(self._operator.outcomes(run_id))
+    def replay_outcomes(self, run_id: str) -> dict[str, ReplayOutcome]:
+        """Return what became of each dead letter that a run has handled so far, by its id."""
+        return self._portal.call(self._operator.replay_outcomes(run_id))
 
-    def discard(self, chosen: DeadFilter, *, go: bool = False) -> Discarded:
-        """Give letters up for good; without `go`, only count them."""
-        return self._portal.call(self._operator.discard(chosen, go=go))
+    def discard(self, criteria: DeadLetterFilter, *, apply: bool = False) -> DiscardResult:
+        """Give up the dead letters that match, for good.
 
-    def forget(self, user_id: str, *, tenant: str = "default") -> Erased:
-        """Have all erased that a user said; see `AsyncOperator.forget`."""
+        Without `apply=True` they are only counted. Raises `InvalidRequest` as `plan` does.
+        """
+        return self._portal.call(self._operator.discard(criteria, apply=apply))
+
+    def forget(self, user_id: str, *, tenant: str = "default") -> ErasureReceipt:
+        """Request that everything a user said is erased: jobs, replies, memories, dead letters.
+
+        A memory worker carries it out; `erasure` returns how far it is. If an erasure of this
+        user is already under way, it is returned and no second one is begun. It cannot be undone.
+        Raises `InvalidRequest` if no job could have had this user or tenant id.
+        """
         return self._portal.call(self._operator.forget(user_id, tenant=tenant))
 
-    def erasure(self, user_id: str, *, tenant: str = "default") -> Erased | None:
-        """Return how far the erasure of a user is, None if nobody asked for one."""
+    def erasure(self, user_id: str, *, tenant: str = "default") -> ErasureReceipt | None:
+        """Return how far the newest erasure of a user is, or None if none was requested."""
         return self._portal.call(self._operator.erasure(user_id, tenant=tenant))
 
     def accounts(self, *, late_s: float = 300.0) -> Sequence[Account]:
-        """Return what became of every job and turn; see `AsyncOperator.accounts`."""
+        """Return how many jobs and turns of each tenant are in which state.
+
+        A user counts as late once their oldest turn that waits to be stored is older than
+        `late_s` seconds.
+        """
         return self._portal.call(self._operator.accounts(late_s=late_s))
 
-    def gaps(self, *, mend: bool = False) -> Sequence[Gap]:
-        """Return the jobs and turns that are not where they must be; put them back to `mend`."""
-        return self._portal.call(_all(self._operator.gaps(mend=mend)))
+    def inconsistencies(self, *, fix: bool = False) -> Generator[Inconsistency, None, None]:
+        """Yield the jobs and turns that no queue leads to although their state requires it.
+
+        With `fix=True` each is put back. Any that is found is a bug, or somebody else wrote to
+        the Redis.
+        """
+        return self._portal.iterate(self._operator.inconsistencies(fix=fix))
 
     def audit(self, limit: int = 100) -> Sequence[AuditEntry]:
-        """Return what operators did, newest first."""
+        """Return up to `limit` entries of what operators did, the newest first."""
         return self._portal.call(self._operator.audit(limit))
 
     def close(self) -> None:
-        """Abort the runs that this operator drives, and end its thread."""
+        """Abort the runs that this operator drives, and end its background thread."""
         if not self._portal.closed:
             self._portal.call(self._operator.aclose())
             self._portal.close()
-
-
-async def _next(letters: AsyncGenerator[DeadLetter, None]) -> DeadLetter | None:
-    """Return the next letter, None at the end."""
-    return await anext(letters, None)
-
-
-async def _all(gaps: AsyncGenerator[Gap, None]) -> list[Gap]:
-    return [gap async for gap in gaps]

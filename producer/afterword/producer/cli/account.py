@@ -10,7 +10,7 @@ import click
 from afterword.producer.admin.async_admin import AsyncOperator
 from afterword.producer.cli.render import age, json_option, print_json, table
 from afterword.shared.ledger.account import total
-from afterword.shared.ledger.records import Account, Gap
+from afterword.shared.ledger.records import Account, Inconsistency
 from afterword.shared.lifecycle import TurnState
 
 _LATE_S = 300.0
@@ -52,7 +52,7 @@ def reconcile(*, fix: bool, as_json: bool) -> None:
     if as_json:
         print_json(found)
     elif found:
-        table(("job", "what is wrong"), [(gap.job_id, gap.what) for gap in found])
+        table(("job", "what is wrong"), [(gap.job_id, gap.problem) for gap in found])
         click.echo("Fixed." if fix else "Nothing was changed. Add --fix to put it back.")
     else:
         click.echo("no inconsistencies")
@@ -65,9 +65,9 @@ async def _accounts(late_s: float) -> Sequence[Account]:
         return await operator.accounts(late_s=late_s)
 
 
-async def _inconsistencies(*, fix: bool) -> Sequence[Gap]:
+async def _inconsistencies(*, fix: bool) -> Sequence[Inconsistency]:
     async with AsyncOperator() as operator:
-        return [gap async for gap in operator.gaps(mend=fix)]
+        return [gap async for gap in operator.inconsistencies(fix=fix)]
 
 
 def _show(accounts: Sequence[Account], late_s: float) -> None:

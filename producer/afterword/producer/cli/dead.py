@@ -7,12 +7,12 @@ import json
 
 import click
 
-from afterword.producer.admin.async_admin import AsyncOperator, Discarded
+from afterword.producer.admin.async_admin import AsyncOperator, DiscardResult
 from afterword.producer.cli import replay
 from afterword.producer.cli.options import selecting, something
 from afterword.producer.cli.render import age, json_option, plain, print_json, table
 from afterword.shared.clock import utc_now
-from afterword.shared.ledger.dead_letter_records import DeadFilter, DeadLetter, ReplayState
+from afterword.shared.ledger.dead_letter_records import DeadLetter, DeadLetterFilter, ReplayState
 
 _MOST_SHOWN = 100
 
@@ -29,7 +29,7 @@ for command in replay.COMMANDS:
 @dead.command("list")
 @selecting
 @json_option
-def list_(*, chosen: DeadFilter, as_json: bool) -> None:
+def list_(*, chosen: DeadLetterFilter, as_json: bool) -> None:
     """List dead letters, oldest burial first, without what was said.
 
     Without --limit, a table shows the first 100; --json prints all.
@@ -71,7 +71,7 @@ def show(*, letter_id: str, as_json: bool) -> None:
 @dead.command()
 @selecting
 @click.option("--with-content", is_flag=True, help="With what was said: mind who may read it.")
-def export(*, chosen: DeadFilter, with_content: bool) -> None:
+def export(*, chosen: DeadLetterFilter, with_content: bool) -> None:
     """Print dead letters as JSON, one a line."""
     asyncio.run(_export(chosen, with_content=with_content))
 
@@ -83,13 +83,15 @@ def export(*, chosen: DeadFilter, with_content: bool) -> None:
 @click.option("--apply", is_flag=True, help="Do it; without, only say what would be done.")
 @click.option("--by", help="Who stands in the audit; you on this machine, unless said.")
 @json_option
-def discard(*, chosen: DeadFilter, every: bool, apply: bool, by: str | None, as_json: bool) -> None:
+def discard(
+    *, chosen: DeadLetterFilter, every: bool, apply: bool, by: str | None, as_json: bool
+) -> None:
     """Give dead letters up for good; a dry run unless told to --apply."""
     found = asyncio.run(_discard(something(chosen, every=every), by, apply=apply))
     if as_json:
         print_json(found)
     elif found.state is ReplayState.DRY:
-        click.echo(f"would discard: {found.letters}, for good")
+        click.echo(f"would discard: {found.dead_letters}, for good")
         click.echo("Nothing was changed. Add --apply to do it.")
     else:
         click.echo(f"discarded: {found.discarded}")
@@ -98,10 +100,10 @@ def discard(*, chosen: DeadFilter, every: bool, apply: bool, by: str | None, as_
         raise click.exceptions.Exit(1)
 
 
-async def _list(chosen: DeadFilter, most: int | None) -> list[DeadLetter]:
+async def _list(chosen: DeadLetterFilter, most: int | None) -> list[DeadLetter]:
     letters = []
     async with AsyncOperator() as operator:
-        async for letter in operator.dead(chosen):
+        async for letter in operator.dead_letters(chosen):
             letters.append(letter)
             if len(letters) == most:
                 break
@@ -110,15 +112,15 @@ async def _list(chosen: DeadFilter, most: int | None) -> list[DeadLetter]:
 
 async def _show(letter_id: str) -> DeadLetter:
     async with AsyncOperator() as operator:
-        return await operator.letter(letter_id)
+        return await operator.dead_letter(letter_id)
 
 
-async def _export(chosen: DeadFilter, *, with_content: bool) -> None:
+async def _export(chosen: DeadLetterFilter, *, with_content: bool) -> None:
     async with AsyncOperator() as operator:
-        async for letter in operator.dead(chosen, content=with_content):
+        async for letter in operator.dead_letters(chosen, content=with_content):
             click.echo(json.dumps(plain(letter), ensure_ascii=False))
 
 
-async def _discard(chosen: DeadFilter, by: str | None, *, apply: bool) -> Discarded:
+async def _discard(chosen: DeadLetterFilter, by: str | None, *, apply: bool) -> DiscardResult:
     async with AsyncOperator(by=by) as operator:
-        return await operator.discard(chosen, go=apply)
+        return await operator.discard(chosen, apply=apply)

@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from afterword.producer.admin.async_admin import AsyncOperator
-from afterword.producer.admin.erasure import Erased
+from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.cli.render import json_option, plain, print_json, tenant_option
 from afterword.producer.cli.replay import by_option
 from afterword.shared.ledger.records import ErasureState
@@ -51,7 +51,7 @@ def forget(
 
 async def _forget(
     user_id: str, tenant: str, by: str | None, *, apply: bool, wait_s: float
-) -> Erased | None:
+) -> ErasureReceipt | None:
     async with AsyncOperator(by=by) as operator:
         if apply:
             await operator.forget(user_id, tenant=tenant)
@@ -64,7 +64,7 @@ async def _forget(
             await asyncio.sleep(_LOOK_EVERY_S)
 
 
-def _show(found: Erased) -> None:
+def _show(found: ErasureReceipt) -> None:
     for name, value in plain(found).items():
         if value is not None:
             click.echo(f"{name}: {value}")

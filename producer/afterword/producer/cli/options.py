@@ -12,7 +12,7 @@ import click
 
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import Fault
-from afterword.shared.ledger.dead_letter_records import DeadFilter, Kind
+from afterword.shared.ledger.dead_letter_records import DeadLetterFilter, DeadLetterKind
 
 _UNITS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 _FAULTS = [fault.value for fault in Fault]
@@ -55,7 +55,7 @@ class Moment(click.ParamType[datetime]):
 _OPTIONS = (
     click.option(
         "--kind",
-        type=click.Choice([kind.value for kind in Kind]),
+        type=click.Choice([kind.value for kind in DeadLetterKind]),
         help="Memories of turns, or replies.",
     ),
     click.option("--tenant", help="Of this tenant."),
@@ -75,23 +75,23 @@ def selecting(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def with_filter(**options: Any) -> None:
-        names = [name for name in DeadFilter.__dataclass_fields__ if name in options]
+        names = [name for name in DeadLetterFilter.__dataclass_fields__ if name in options]
         said = {name: value for name in names if (value := options.pop(name)) is not None}
         if "kind" in said:
-            said["kind"] = Kind(said["kind"])
+            said["kind"] = DeadLetterKind(said["kind"])
         if "fault" in said:
             said["fault"] = Fault(said["fault"])
-        command(chosen=DeadFilter(**said), **options)
+        command(chosen=DeadLetterFilter(**said), **options)
 
     for option in reversed(_OPTIONS):
         with_filter = option(with_filter)
     return with_filter
 
 
-def something(chosen: DeadFilter, *, every: bool) -> DeadFilter:
+def something(chosen: DeadLetterFilter, *, every: bool) -> DeadLetterFilter:
     """Return the filter if it says which letters, or all are meant."""
-    if chosen.everything and not every:
+    if chosen.matches_all and not every:
         raise click.UsageError("name the letters, give a filter, or say --all")
-    if not chosen.everything and every:
+    if not chosen.matches_all and every:
         raise click.UsageError("--all goes with no filter")
     return chosen

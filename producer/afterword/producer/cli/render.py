@@ -11,7 +11,7 @@ from typing import Any
 import click
 from pydantic import BaseModel
 
-from afterword.shared.ledger.dead_letter_records import DeadFilter
+from afterword.shared.ledger.dead_letter_records import DeadLetterFilter
 from afterword.shared.ledger.records import Gate
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -22,8 +22,8 @@ def plain(value: Any) -> Any:
     """Return a record as what JSON can hold: a key for each field, a filter as what was said."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    if isinstance(value, DeadFilter):
-        value = value.said()
+    if isinstance(value, DeadLetterFilter):
+        value = value.to_dict()
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     if isinstance(value, datetime):
@@ -51,7 +51,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 def why(gate: Gate) -> str:
     """Return what shut a gate, and whose failure it was."""
-    return f"{gate.code} ({gate.blame})"
+    return f"{gate.code} ({gate.fault})"
 
 
 def age(seconds: float) -> str:

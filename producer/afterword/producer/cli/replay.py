@@ -11,15 +11,15 @@ from typing import Any
 import click
 
 from afterword.producer.admin.async_admin import AsyncOperator
-from afterword.producer.admin.plan import Plan
-from afterword.producer.admin.replay_driver import Watch
+from afterword.producer.admin.plan import ReplayPlan
+from afterword.producer.admin.replay_driver import ProgressCallback
 from afterword.producer.cli.options import Span, selecting, something
 from afterword.producer.cli.render import age, json_option, plain, print_json, table
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
-    DeadFilter,
+    DeadLetterFilter,
     ReplayOutcome,
     ReplayPace,
     ReplayRun,
@@ -51,16 +51,23 @@ by_option = click.option("--by", help="Who stands in the audit; you on this mach
 @click.option("--rate", default=_PACE.rate, show_default=True, help="Then so many a second.")
 @click.option(
     "--most-dead",
-    default=_PACE.most_dead,
+    "max_dead",
+    default=_PACE.max_dead,
     show_default=True,
     help="Stop once so many were buried again.",
 )
-@click.option("--patience", "patience_s", type=Span(), default=f"{_PACE.patience_s:g}s",
+@click.option("--patience", "stall_timeout_s", type=Span(), default=f"{_PACE.stall_timeout_s:g}s",
               show_default=True, help="Stop once nothing has settled for so long.")  # fmt: skip
 @by_option
 @json_option
 def replay(
-    *, chosen: DeadFilter, every: bool, apply: bool, by: str | None, as_json: bool, **pace: Any
+    *,
+    chosen: DeadLetterFilter,
+    every: bool,
+    apply: bool,
+    by: str | None,
+    as_json: bool,
+    **pace: Any,
 ) -> None:
     """Put dead letters on their way again; a dry run unless told to --apply.
 
@@ -119,8 +126,8 @@ def runs(*, run_id: str | None, limit: int, as_json: bool) -> None:
     table(
         ("run", "begun", "by", "state", "letters", "left", "outcomes"),
         [
-            (one.id, age((now - one.at).total_seconds()) + " ago", one.by, _state(one),
-             one.letters, one.left, _outcomes(one))
+            (one.id, age((now - one.started_at).total_seconds()) + " ago", one.by, _state(one),
+             one.dead_letters, one.left, _outcomes(one))
             for one in found
         ],
     )  # fmt: skip
@@ -138,8 +145,8 @@ def audit(*, limit: int, as_json: bool) -> None:
     table(
         ("when", "by", "what", "run", "more"),
         [
-            (f"{one.at:%Y-%m-%d %H:%M:%S}", one.by, one.what, one.run,
-             ", ".join(f"{name} {value}" for name, value in one.told.items() if value))
+            (f"{one.at:%Y-%m-%d %H:%M:%S}", one.by, one.action, one.run_id,
+             ", ".join(f"{name} {value}" for name, value in one.details.items() if value))
             for one in audit_entries
         ],
     )  # fmt: skip
@@ -149,20 +156,20 @@ COMMANDS = (replay, resume, abort, runs)
 
 
 async def _replay(
-    chosen: DeadFilter, pace: ReplayPace, by: str | None, *, apply: bool, quiet: bool
-) -> tuple[Plan, ReplayRun]:
+    chosen: DeadLetterFilter, pace: ReplayPace, by: str | None, *, apply: bool, quiet: bool
+) -> tuple[ReplayPlan, ReplayRun]:
     async with AsyncOperator(by=by) as operator:
         plan = await operator.plan(chosen, pace)
         if apply and not quiet:
             _show_plan(plan)
         with _progress(quiet=quiet) as watch:
-            return plan, await operator.replay(plan, go=apply, watch=watch)
+            return plan, await operator.replay(plan, apply=apply, on_progress=watch)
 
 
 async def _resume(run_id: str, by: str | None, *, quiet: bool) -> ReplayRun:
     async with AsyncOperator(by=by) as operator:
         with _progress(quiet=quiet) as watch:
-            return await operator.resume(run_id, watch=watch)
+            return await operator.resume(run_id, on_progress=watch)
 
 
 async def _abort(run_id: str, by: str | None) -> ReplayRun:
@@ -172,12 +179,12 @@ async def _abort(run_id: str, by: str | None) -> ReplayRun:
 
 async def _run(run_id: str) -> tuple[ReplayRun, dict[str, ReplayOutcome]]:
     async with AsyncOperator() as operator:
-        return await operator.run(run_id), await operator.outcomes(run_id)
+        return await operator.replay_run(run_id), await operator.replay_outcomes(run_id)
 
 
 async def _runs(limit: int) -> list[ReplayRun]:
     async with AsyncOperator() as operator:
-        return list(await operator.runs(limit))
+        return list(await operator.replay_runs(limit))
 
 
 async def _audit(limit: int) -> list[AuditEntry]:
@@ -211,9 +218,9 @@ class _Bar(_Lines):
 
     def __call__(self, run: ReplayRun) -> None:
         if self._bar is None:
-            self._bar = click.progressbar(length=run.letters, label=run.id, file=sys.stderr)
+            self._bar = click.progressbar(length=run.dead_letters, label=run.id, file=sys.stderr)
         self.run = run.id
-        done = run.letters - run.left - run.outcomes.get(ReplayOutcome.WAITING, 0)
+        done = run.dead_letters - run.left - run.outcomes.get(ReplayOutcome.WAITING, 0)
         self._bar.update(done - self._bar.pos, _outcomes(run))
 
     def close(self) -> None:
@@ -223,7 +230,7 @@ class _Bar(_Lines):
 
 
 @contextlib.contextmanager
-def _progress(*, quiet: bool) -> Iterator[Watch]:
+def _progress(*, quiet: bool) -> Iterator[ProgressCallback]:
     """Show progress meanwhile; when it ends before its time, say how to go on."""
     lines = _Bar() if sys.stderr.isatty() and not quiet else _Lines()
     try:
@@ -250,7 +257,7 @@ def _tell(run: ReplayRun, *, quiet: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _show_plan(plan: Plan) -> None:
+def _show_plan(plan: ReplayPlan) -> None:
     estimate = plan.estimate
     cost = "of an unknown price" if estimate.cost_usd is None else f"${estimate.cost_usd:,.4f}"
     rows = {
@@ -282,7 +289,7 @@ def _state(run: ReplayRun) -> str:
 
 
 def _counts(run: ReplayRun) -> str:
-    return f"{run.letters - run.left} of {run.letters}: {_outcomes(run)}"
+    return f"{run.dead_letters - run.left} of {run.dead_letters}: {_outcomes(run)}"
 
 
 def _outcomes(run: ReplayRun) -> str:

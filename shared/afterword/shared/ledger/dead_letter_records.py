@@ -12,7 +12,7 @@ from afterword.shared.errors import Fault, InvalidRequest
 from afterword.shared.lifecycle import TurnState
 
 
-class Kind(StrEnum):
+class DeadLetterKind(StrEnum):
     """What was given up: the memory of a turn that was answered, or the reply to a job."""
 
     MEMORY = "memory"
@@ -20,11 +20,11 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class DeadLetterRef:
     """A letter as it was chosen: replayed only if it has been replayed no more often since."""
 
     id: str
-    kind: Kind
+    kind: DeadLetterKind
     replays: int
 
     def __str__(self) -> str:
@@ -35,22 +35,22 @@ class Chosen:
     def read(cls, text: str) -> Self:
         """Return what a run has kept."""
         letter_id, kind, replays = text.split(" ")
-        return cls(letter_id, Kind(kind), int(replays))
+        return cls(letter_id, DeadLetterKind(kind), int(replays))
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A turn or a job that was given up, with all that is known of why.
 
-    `at` is when it was submitted. A job that was replayed says as which one. `size` is that of the
+    A job that was replayed says as which one. `size` is that of the
     message and the reply, in bytes; both are given only when content is asked for.
     """
 
     id: str
-    kind: Kind
+    kind: DeadLetterKind
     tenant: str
     user_id: str
-    at: datetime
+    submitted_at: datetime
     failed_at: datetime
     buried_at: datetime
     code: str
@@ -67,13 +67,13 @@ class DeadLetter:
     reply: str | None = None
 
     @property
-    def chosen(self) -> Chosen:
+    def ref(self) -> DeadLetterRef:
         """Return what is needed to replay or discard it as it is now."""
-        return Chosen(self.id, self.kind, self.replays)
+        return DeadLetterRef(self.id, self.kind, self.replays)
 
 
 @dataclass(frozen=True, slots=True)
-class DeadFilter:
+class DeadLetterFilter:
     """Which dead letters: those that all fields agree to; one that is not given agrees to all.
 
     `since` and `until` are times of the burial, the second not included; `code` is a text in the
@@ -82,7 +82,7 @@ class DeadFilter:
     """
 
     ids: tuple[str, ...] = ()
-    kind: Kind | None = None
+    kind: DeadLetterKind | None = None
     tenant: str | None = None
     user_id: str | None = None
     since: datetime | None = None
@@ -108,11 +108,11 @@ class DeadFilter:
             raise InvalidRequest("limit", "must be at least 1")
 
     @property
-    def everything(self) -> bool:
+    def matches_all(self) -> bool:
         """Return whether nothing at all is said of which letters."""
-        return not self.said()
+        return not self.to_dict()
 
-    def lets_through(self, letter: DeadLetter, now: datetime) -> bool:
+    def matches(self, letter: DeadLetter, now: datetime) -> bool:
         """Return whether the letter is one of them, its number aside."""
         asked = (
             (self.kind, letter.kind),
@@ -135,7 +135,7 @@ class DeadFilter:
             and (not self.older_than_s or (now - buried_at).total_seconds() >= self.older_than_s)
         )
 
-    def said(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return what is asked for, without what is not, as JSON can hold it."""
         return {
             name: value.isoformat() if isinstance(value, datetime) else value
@@ -182,17 +182,22 @@ class ReplayState(StrEnum):
 class ReplayPace:
     """How a run goes: so many letters first, then so many a second.
 
-    It stops once `most_dead` were buried again, or once nothing has settled for `patience_s`.
+    It stops once `max_dead` were buried again, or once nothing has settled for `stall_timeout_s`.
     """
 
     rate: float = 5.0
     canary: int = 1
-    most_dead: int = 10
-    patience_s: float = 300.0
+    max_dead: int = 10
+    stall_timeout_s: float = 300.0
 
     def __post_init__(self) -> None:
         """Refuse what cannot go."""
-        for name, least in (("rate", 0.001), ("canary", 0), ("most_dead", 1), ("patience_s", 1)):
+        for name, least in (
+            ("rate", 0.001),
+            ("canary", 0),
+            ("max_dead", 1),
+            ("stall_timeout_s", 1),
+        ):
             if not least <= getattr(self, name) <= _MOST:
                 raise InvalidRequest(name, f"must be from {least} to {_MOST}")
 
@@ -204,26 +209,26 @@ _MOST = 1_000_000
 class ReplayRun:
     """A replay as the ledger knows it: who pressed it, for what, and how far it has come.
 
-    `reason` says why it stopped. `seen_at` is when its operator last took a step. `left` counts
+    `reason` says why it stopped. `updated_at` is when its operator last took a step. `left` counts
     the letters that were not looked at yet.
     """
 
     id: str
     by: str
-    at: datetime
-    seen_at: datetime
+    started_at: datetime
+    updated_at: datetime
     filter: dict[str, Any]
     pace: ReplayPace
     state: ReplayState
     reason: str
-    letters: int
+    dead_letters: int
     canary_passed: bool
     left: int = field(init=False)
     outcomes: dict[ReplayOutcome, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Count what is left."""
-        object.__setattr__(self, "left", self.letters - sum(self.outcomes.values()))
+        object.__setattr__(self, "left", self.dead_letters - sum(self.outcomes.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +238,9 @@ class AuditEntry:
     id: str
     at: datetime
     by: str
-    what: str
-    run: str
-    told: dict[str, Any]
+    action: str
+    run_id: str
+    details: dict[str, Any]
 
 
 def audit_entry(entry_id: str, fields: dict[str, str]) -> AuditEntry:
@@ -244,7 +249,7 @@ def audit_entry(entry_id: str, fields: dict[str, str]) -> AuditEntry:
         id=entry_id,
         at=datetime.fromtimestamp(int(entry_id.partition("-")[0]) / 1000, UTC),
         by=fields["by"],
-        what=fields["what"],
-        run=fields.get("run", ""),
-        told=json.loads(fields.get("told") or "{}"),
+        action=fields["what"],
+        run_id=fields.get("run", ""),
+        details=json.loads(fields.get("told") or "{}"),
     )

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import Fault, JobNotFound
 from afterword.shared.ledger.dead_letter_records import (
-    Chosen,
-    DeadFilter,
     DeadLetter,
-    Kind,
+    DeadLetterFilter,
+    DeadLetterKind,
+    DeadLetterRef,
     ReplayOutcome,
 )
 from afterword.shared.ledger.jobs import Jobs
@@ -44,20 +44,20 @@ class Dead:
         return moment(int(seconds) * 1000 + int(microseconds) // 1000)
 
     async def letters(
-        self, chosen: DeadFilter | None = None, *, content: bool = False
+        self, chosen: DeadLetterFilter | None = None, *, content: bool = False
     ) -> AsyncIterator[DeadLetter]:
         """Give the letters that a filter lets through, oldest burial first.
 
         Redis is asked for some hundred at a time, however many there are. Of ids that are no dead
         letter nothing is given.
         """
-        chosen = chosen or DeadFilter()
+        chosen = chosen or DeadLetterFilter()
         now, given = await self.now(), 0
         async for batch in _batches(self._ids(chosen)):
             for letter in await self._read(batch, content=content):
                 if chosen.limit is not None and given >= chosen.limit:
                     return
-                if letter.replayed_as is None and chosen.lets_through(letter, now):
+                if letter.replayed_as is None and chosen.matches(letter, now):
                     given += 1
                     yield letter
 
@@ -68,13 +68,13 @@ class Dead:
             raise JobNotFound(letter_id)
         return found[0]
 
-    async def replay(self, letter: Chosen, run: str) -> ReplayOutcome:
+    async def replay(self, letter: DeadLetterRef, run: str) -> ReplayOutcome:
         """Put a letter on its way again, once a run: `waiting`, or why it was not replayed.
 
         A turn goes back to its place in its lane. A job has ended for good: a new one with the
         same body is submitted, as of the time when the old one was.
         """
-        if letter.kind is Kind.MEMORY:
+        if letter.kind is DeadLetterKind.MEMORY:
             chosen = (letter.id, run, letter.replays, RECORD_VERSION)
             return ReplayOutcome(await self._shards.run_for("dead_letter/replay", *chosen))
         key = self._shards.keys_of(letter.id).job(letter.id)
@@ -90,7 +90,7 @@ class Dead:
         except ValidationError:  # it failed for that, and would again
             return ReplayOutcome.REFUSED
 
-    async def discard(self, letter: Chosen) -> bool:
+    async def discard(self, letter: DeadLetterRef) -> bool:
         """Give a letter up for good; return false if it is no dead letter any more."""
         retention_ms = milliseconds(self._shards.settings.retention_s)
         word = await self._shards.run_for(
@@ -111,7 +111,7 @@ class Dead:
             found.update(zip(ids, map(ReplayOutcome, words), strict=True))
         return found
 
-    async def _ids(self, chosen: DeadFilter) -> AsyncIterator[str]:
+    async def _ids(self, chosen: DeadLetterFilter) -> AsyncIterator[str]:
         """Give the ids of all dead letters, oldest burial first, or those that are named."""
         if chosen.ids:
             for name in dict.fromkeys(chosen.ids):
@@ -128,11 +128,11 @@ class Dead:
             else:
                 heapq.heappop(heads)
 
-    def _lists(self, kind: Kind | None) -> Iterable[str]:
+    def _lists(self, kind: DeadLetterKind | None) -> Iterable[str]:
         for keys in self._shards.all:
-            if kind is not Kind.REPLY:
+            if kind is not DeadLetterKind.REPLY:
                 yield keys.dead
-            if kind is not Kind.MEMORY:
+            if kind is not DeadLetterKind.MEMORY:
                 yield keys.failed
 
     async def _read(self, ids: Sequence[str], *, content: bool) -> list[DeadLetter]:
@@ -228,10 +228,10 @@ def _letter(
     tenant, user_id = user_of(lane)
     return DeadLetter(
         id=name,
-        kind=Kind(kind),
+        kind=DeadLetterKind(kind),
         tenant=tenant,
         user_id=user_id,
-        at=moment(created),
+        submitted_at=moment(created),
         failed_at=moment(failed or buried),
         buried_at=moment(buried),
         code=code or "",

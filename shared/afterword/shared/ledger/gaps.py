@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from afterword.shared.contracts import RECORD_VERSION
-from afterword.shared.ledger.records import Gap
+from afterword.shared.ledger.records import Inconsistency
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.names import Keys
 
@@ -17,7 +17,7 @@ class Gaps:
         """Take the shards to look through."""
         self._shards = shards
 
-    async def find(self, *, mend: bool = False) -> AsyncIterator[Gap]:
+    async def find(self, *, mend: bool = False) -> AsyncIterator[Inconsistency]:
         """Look at every record, a hundred in one moment; with `mend`, put back what is missing.
 
         What is found is a bug, ours or of whoever wrote to the Redis: scripts leave no gap.
@@ -31,7 +31,7 @@ class Gaps:
         key = f"{self._shards.all[0].root}:reconciled"
         return bool(await self._shards.call("SET", key, 1, "NX", "PX", every_ms))
 
-    async def _in(self, keys: Keys, *, mend: bool) -> AsyncIterator[Gap]:
+    async def _in(self, keys: Keys, *, mend: bool) -> AsyncIterator[Inconsistency]:
         prefix = keys.job("")
         async for page in self._shards.scan(f"{prefix}*"):
             ids = [key.removeprefix(prefix) for key in page]
@@ -39,4 +39,4 @@ class Gaps:
                 "maintenance/inconsistencies", keys, int(mend), RECORD_VERSION, *ids
             )
             for job_id, what in zip(found[::2], found[1::2], strict=True):
-                yield Gap(job_id, what)
+                yield Inconsistency(job_id, what)

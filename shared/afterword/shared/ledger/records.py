@@ -109,11 +109,11 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
-    """A job or turn that was not where its state says; `what` is a short fixed word."""
+class Inconsistency:
+    """A job or turn that was not where its state says; `problem` is a short fixed word."""
 
     job_id: str
-    what: str
+    problem: str
 
 
 class ErasureState(StrEnum):

@@ -12,7 +12,7 @@ from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import IllegalStep, JobNotFound, LeaseLost
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
-    Chosen,
+    DeadLetterRef,
     ReplayOutcome,
     ReplayPace,
     ReplayRun,
@@ -43,7 +43,7 @@ class ReplayRuns:
 
     async def begin(
         self,
-        letters: Sequence[Chosen],
+        letters: Sequence[DeadLetterRef],
         *,
         by: str,
         said: dict[str, Any],
@@ -76,7 +76,7 @@ class ReplayRuns:
         self,
         run: str,
         token: str,
-        outcomes: Iterable[tuple[Chosen | None, str, ReplayOutcome]],
+        outcomes: Iterable[tuple[DeadLetterRef | None, str, ReplayOutcome]],
         *,
         passed: bool = False,
     ) -> None:
@@ -92,11 +92,11 @@ class ReplayRuns:
         """Say that a run is done, or why it stopped."""
         _driven(await self._run("run/end", run, token, state, why, by, self._lifetime_ms), run)
 
-    async def todo(self, run: str) -> Sequence[Chosen]:
+    async def todo(self, run: str) -> Sequence[DeadLetterRef]:
         """Return the next letters that nobody has looked at, in order."""
         key = f"{self._keys.root}:run-todo:{run}"
         found = await self._shards.call("ZRANGE", key, 0, _BATCH - 1)
-        return [Chosen.read(text) for text in found]
+        return [DeadLetterRef.read(text) for text in found]
 
     async def waiting(self, run: str) -> Sequence[str]:
         """Return the letters that were replayed and had not settled when they were last seen."""
@@ -157,13 +157,13 @@ def _run(name: str, fields: dict[str, str]) -> ReplayRun:
     return ReplayRun(
         id=name,
         by=fields["by"],
-        at=moment(fields["at"]),
-        seen_at=moment(fields["seen"]),
+        started_at=moment(fields["at"]),
+        updated_at=moment(fields["seen"]),
         filter=json.loads(fields["filter"]),
         pace=ReplayPace(**json.loads(fields["pace"])),
         state=ReplayState(fields["state"]),
         reason=fields.get("reason", ""),
-        letters=int(fields["letters"]),
+        dead_letters=int(fields["letters"]),
         canary_passed="passed" in fields,
         outcomes={outcome: counts[outcome] for outcome in ReplayOutcome if counts.get(outcome)},
     )

@@ -35,7 +35,7 @@ class Reconciler:
         """Look once, at everything."""
         found: Counter[str] = Counter()
         async for gap in self._gaps.find(mend=True):
-            found[gap.what] += 1
-            logger.error("gap: job %s: %s", gap.job_id, gap.what)
+            found[gap.problem] += 1
+            logger.error("gap: job %s: %s", gap.job_id, gap.problem)
         if found:
             logger.error("gaps mended: %s", ", ".join(f"{n} {what}" for what, n in found.items()))

@@ -11,5 +11,5 @@ redis.call('HSET', run_key(run), 'v', ARGV[3], 'by', who, 'at', now, 'seen', now
 redis.call('ZREMRANGEBYSCORE', RUNS, '-inf', now - ARGV[8])
 redis.call('ZADD', RUNS, now, run)
 keep_run(run, ARGV[8])
-note_audit_entry(who, 'replay', run, '{"filter":' .. ARGV[5] .. ',"letters":' .. letters .. '}')
+note_audit_entry(who, 'replay', run, '{"filter":' .. ARGV[5] .. ',"dead_letters":' .. letters .. '}')
 return answer('ok')
