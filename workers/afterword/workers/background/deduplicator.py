@@ -11,7 +11,7 @@ from afterword.shared.errors import AfterwordError, ProviderError
 from afterword.shared.ledger.records import DueRepair
 from afterword.shared.ledger.repairs import Repairs
 from afterword.shared.names import owner_of
-from afterword.shared.settings import MemorySettings
+from afterword.shared.settings import Settings
 from afterword.workers.ports import Memories
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ class Repairer:
     Two of them may repair the same turn at once: both keep the same attempt's memories.
     """
 
-    def __init__(self, settings: MemorySettings, repairs: Repairs, memories: Memories) -> None:
+    def __init__(self, settings: Settings, repairs: Repairs, memories: Memories) -> None:
         """Take where the turns are that are due, and where they are stored."""
         self._settings = settings
         self._repairs = repairs

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from kombu.exceptions import OperationalError
 
 from afterword.shared.broker import make_app
-from afterword.shared.settings import RedisSettings
+from afterword.shared.settings import Settings
 from afterword.workers.celery_runtime.heartbeat import ConsumerHeartbeat
 
 logger = logging.getLogger(__name__)
@@ -70,12 +70,12 @@ class Watchdog:
         return self._missed >= self._allowed and self._heartbeat.missed()
 
 
-async def broker_answers(settings: RedisSettings) -> bool:
+async def broker_answers(settings: Settings) -> bool:
     """Return whether the broker answers over a new connection."""
     return await asyncio.to_thread(_answers, settings)
 
 
-def _answers(settings: RedisSettings) -> bool:
+def _answers(settings: Settings) -> bool:
     with make_app(settings).connection_for_read() as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)

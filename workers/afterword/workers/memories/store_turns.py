@@ -21,7 +21,7 @@ from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.ledger.turns import Lanes
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import owner_of
-from afterword.shared.settings import MemorySettings
+from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Added, Exchange, Kept, Memories, Turn
@@ -42,7 +42,7 @@ class Rememberer:
 
     def __init__(
         self,
-        settings: MemorySettings,
+        settings: Settings,
         lanes: Lanes,
         memories: Memories,
         leases: Leases,

@@ -18,7 +18,7 @@ from afterword.shared.errors import LeaseLost, LedgerUnavailable
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.records import Claim
 from afterword.shared.names import owner_of
-from afterword.shared.settings import ReplySettings
+from afterword.shared.settings import Settings
 from afterword.workers.gate import GateShut
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Answer
@@ -50,7 +50,7 @@ class Responder:
 
     def __init__(
         self,
-        settings: ReplySettings,
+        settings: Settings,
         jobs: Jobs,
         asker: Asker,
         recaller: Recaller,
