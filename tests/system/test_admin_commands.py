@@ -81,7 +81,7 @@ def test_a_user_is_forgotten_and_nobody_else(fleet: Fleet) -> None:
     assert "ann" not in (left := json.loads(_memories(fleet)))
     assert "bob" in left
     audit_entries = json.loads(fleet.afterword("audit", "--json").stdout)
-    assert "forget" in [audit_entry["what"] for audit_entry in audit_entries]
+    assert "forget" in [audit_entry["action"] for audit_entry in audit_entries]
     account = json.loads(fleet.afterword("account", "--tenant", "t", "--json").stdout)
     assert account["total"]["turns"]["erased"] == 1
 
