@@ -17,7 +17,7 @@ INSTALL := $(PIP) --no-deps --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help chat test shuffle lint types imports format faults soak bench bench-peers docs lock wheel clean
+.PHONY: help chat test shuffle lint types imports format faults soak bench bench-peers docs reference lock wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ $(PEERS): pyproject.toml $(DEV)
 
 docs: $(DEV) ## build the site of the documents into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+reference: $(DEV) ## write the generated parts of docs/reference anew
+	$(BIN)/python docs/site/reference.py
 
 wheel: $(DEV) ## build the distribution into dist/
 	$(BIN)/python -m build --no-isolation

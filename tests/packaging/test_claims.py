@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from afterword import producer
 from afterword.producer.cli.main import cli
 from afterword.shared.environment import variable
 from afterword.shared.lifecycle import JOB_STEPS, TURN_STEPS
-from afterword.shared.settings import Settings, table
+from afterword.shared.settings import Settings
+from docs.site import reference
 from tests.conftest import ROOT, ROOTS
 from tests.packaging.blocks import blocks
 
@@ -48,10 +50,30 @@ def test_the_lifecycle_has_every_step(section: str, steps: Steps) -> None:
     assert steps_in(section) == real
 
 
-def test_the_reference_has_the_table_of_settings() -> None:
-    page = (ROOT / "docs/reference/settings.md").read_text()
-    (shown,) = re.findall(r"<!-- settings: .*? -->(.*?)<!-- end of settings -->", page, re.DOTALL)
-    assert shown.strip() == table()
+@pytest.mark.parametrize("path", reference.pages(), ids=lambda path: path.name)
+def test_the_generated_parts_of_the_reference_are_current(path: Path) -> None:
+    assert path.read_text() == reference.current(path.read_text()), "run `make reference`"
+
+
+def test_the_settings_and_the_commands_are_generated() -> None:
+    assert {path.name for path in reference.pages()} >= {"command-line.md", "settings.md"}
+
+
+def test_the_reference_has_every_public_name_once() -> None:
+    pages = "".join(path.read_text() for path in (ROOT / "docs/reference").rglob("*.md"))
+    shown = re.findall(r"^::: afterword\.producer\.(\w+)$", pages, re.MULTILINE)
+    assert sorted(shown) == sorted(producer.__all__)
+
+
+def test_the_table_of_errors_has_every_error_with_a_status() -> None:
+    page = (ROOT / "docs/reference/errors.md").read_text()
+    rows = re.findall(r"^\| `([A-Z]\w+)` \|.*\| (.+?) \|$", page, re.MULTILINE)
+    public = [getattr(producer, name) for name in producer.__all__]
+    errors = [
+        one.__name__ for one in public if isinstance(one, type) and issubclass(one, Exception)
+    ]
+    assert sorted(name for name, _ in rows) == sorted(errors)
+    assert [name for name, status in rows if not re.match(r"\d{3}\b|see below", status)] == []
 
 
 def test_every_setting_that_is_mentioned_exists() -> None:

@@ -1,0 +1,63 @@
+"""`python docs/site/reference.py`: write the generated parts of the reference anew.
+
+A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. A test compares each
+with the code, so that none is forgotten.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+
+from afterword.producer.cli.main import cli
+from afterword.shared.settings import table as settings
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+
+#: How wide the help of a command is printed.
+WIDTH = 90
+
+_PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def commands() -> str:
+    """Return every command with its help, under a heading each."""
+    sections = (f"## {name}\n\n```text\n{text}\n```" for name, text in _helps(cli, "afterword"))
+    return "\n\n".join(sections)
+
+
+def _helps(command: click.Command, name: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the help of a command, then of all under it."""
+    context = click.Context(
+        command,
+        info_name=name,
+        terminal_width=WIDTH,
+        max_content_width=WIDTH,
+        help_option_names=["-h", "--help"],
+    )
+    yield name, command.get_help(context)
+    if isinstance(command, click.Group):
+        for step, inner in sorted(command.commands.items()):
+            yield from _helps(inner, f"{name} {step}")
+
+
+#: What is generated, by its name.
+PARTS: dict[str, Callable[[], str]] = {"commands": commands, "settings": settings}
+
+
+def current(text: str) -> str:
+    """Return a page with its generated parts made anew."""
+    return _PART.sub(lambda part: f"{part[1]}\n{PARTS[part[2]]()}\n\n{part[3]}", text)
+
+
+def pages() -> list[Path]:
+    """Return the pages of the reference that have generated parts."""
+    return [path for path in sorted(REFERENCE.rglob("*.md")) if _PART.search(path.read_text())]
+
+
+if __name__ == "__main__":
+    for page in pages():
+        page.write_text(current(page.read_text()))
