@@ -93,7 +93,7 @@ lock: $(DEV) ## write the locks anew after a change of pyproject.toml
 	$(COMPILE) $(IMAGE) --constraint requirements.lock \
 		--custom-compile-command 'make lock, out of requirements.lock' \
 		-o requirements-workers.lock
-	$(COMPILE) $(RUNTIME) --group dev --group docs --constraint requirements.lock \
+	$(COMPILE) $(RUNTIME) --group dev --group docs --group examples --constraint requirements.lock \
 		--custom-compile-command 'make lock, on top of requirements.lock' $(ARGS) \
 		$$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' requirements.lock | sort -u) \
 		-o requirements-dev.lock

@@ -1,0 +1,45 @@
+"""The programs of `examples/`, as a user would start them, and workers that answer them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.kit.workers.fleet import PLIABLE, Fleet
+
+EXAMPLES = ROOT / "examples"
+SECRET_KEY = "a secret of these tests"
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[Fleet]:
+    """Give real workers of both kinds, shared by all tests of examples."""
+    with Fleet(SECRET_KEY=SECRET_KEY) as fleet:
+        fleet.start("responses", "memories", app=PLIABLE)
+        yield fleet
+
+
+@pytest.fixture(scope="session")
+def environment(fleet: Fleet) -> Iterator[None]:
+    """Give this process the settings of the fleet, for examples that are imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in fleet.variables.items():
+            patch.setitem(os.environ, name, value)
+        yield
+
+
+def load(name: str) -> ModuleType:
+    """Import one example by its name."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # Django looks for its own module by name
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,100 @@
+"""The examples that are started from a shell."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+
+import pytest
+
+from afterword.producer import Job, Producer, TurnState
+from tests.conftest import ROOT
+from tests.examples.conftest import load
+from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.waiting import wait_until
+from tests.kit.workers.fleet import CANARY, Fleet, Ran
+from tests.kit.workers.memory_faults import rejected
+
+pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
+
+SETTLED_S = 30
+LOCKED = 75
+
+
+def run(fleet: Fleet, name: str, *arguments: str, code: int = 0, **environ: str) -> Ran:
+    program = str(ROOT / "examples" / f"{name}.py")
+    return fleet.run(sys.executable, program, *arguments, code=code, **environ)
+
+
+@pytest.fixture
+def dead(fleet: Fleet) -> list[Job]:
+    """Give two turns that could not be stored."""
+    with Producer(fleet.settings) as producer, rejected(fleet.data_dir, "add"):
+        jobs = [
+            producer.submit(user_id=f"u{n}", message=f"I keep {n} {CANARY} birds.")
+            for n in range(2)
+        ]
+        for job in jobs:
+            becomes_dead(job)
+        return jobs
+
+
+def becomes_dead(job: Job) -> None:
+    wait_until(lambda: job.status().turn is TurnState.DEAD, "the turn is dead", SETTLED_S)
+
+
+def turns(fleet: Fleet, jobs: list[Job]) -> set[TurnState]:
+    with Producer(fleet.settings) as producer:
+        return {producer.job(job.id).status().turn for job in jobs}
+
+
+def test_the_script_waits_for_one_reply_and_streams_another(fleet: Fleet) -> None:
+    fleet.claude.forget()
+    fleet.claude.plays(
+        Play(match="I prefer Celsius", text=f"Celsius, {CANARY}."),
+        Play(match="How warm", text=f"21 degrees, {CANARY}."),
+    )
+    lines = run(fleet, "script").stdout.splitlines()
+    assert lines[0] == f"Celsius, {CANARY}."
+    assert lines[1].startswith("[0 memories, ")
+    assert lines[2] == f"21 degrees, {CANARY}."
+
+
+def test_the_script_says_why_there_is_no_reply(fleet: Fleet) -> None:
+    fleet.claude.forget()
+    fleet.claude.plays(Play(match="I prefer Celsius", status=400))
+    assert "without a reply: invalid_request" in run(fleet, "script", code=1).stderr
+
+
+def test_the_cron_job_changes_nothing_until_it_is_told_to(fleet: Fleet, dead: list[Job]) -> None:
+    rehearsed = run(fleet, "replay_cron").stdout
+    assert "2 turns of 2 users (rejected_by_test 2)" in rehearsed
+    assert "nothing was changed" in rehearsed
+    assert turns(fleet, dead) == {TurnState.DEAD}
+
+    assert "done" in run(fleet, "replay_cron", "--apply").stdout
+    assert turns(fleet, dead) == {TurnState.STORED}
+
+    assert run(fleet, "replay_cron", "--apply").stdout == ""
+
+
+def test_the_cron_job_tells_cron_that_letters_died_again_and_then_leaves_them_alone(
+    fleet: Fleet, dead: list[Job]
+) -> None:
+    with rejected(fleet.data_dir, "add"):
+        assert "canary_buried" in run(fleet, "replay_cron", "--apply", code=1).stdout
+    assert run(fleet, "replay_cron", "--apply", "--max-replays", "0").stdout == ""
+    run(fleet, "replay_cron", "--apply")
+    assert turns(fleet, dead) == {TurnState.STORED}
+
+
+def test_the_cron_job_leaves_the_work_to_one_that_still_runs(fleet: Fleet) -> None:
+    module = load("replay_cron")
+    assert str(module.LOCK).startswith(tempfile.gettempdir())
+    with module.only_one(module.LOCK):
+        assert "still runs" in run(fleet, "replay_cron", code=LOCKED).stderr
+
+
+def test_the_cron_job_names_a_wrong_setting(fleet: Fleet) -> None:
+    ran = run(fleet, "replay_cron", code=2, AFTERWORD_SHARDS="none")
+    assert "AFTERWORD_SHARDS" in ran.stderr
