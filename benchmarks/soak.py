@@ -1,4 +1,4 @@
-"""`python -m benchmarks.soak --minutes 5`: an open load, faults without end, and the bill.
+"""`python -m benchmarks.soak --minutes 5`: an open load and endless faults, with a report.
 
 Users talk at a fixed rate, whatever happens. Meanwhile workers are killed and stopped in turn,
 Redis is killed, mem0 is away for a fifth of the time, one answer of Claude in twenty goes wrong,
@@ -36,15 +36,15 @@ from afterword.shared.ledger.records import ErasureState
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import Keys, lane_id, memory_key
 from afterword.shared.settings import Settings
-from tests.kit.claude_api.scripted_answers import Play, ServerFault
-from tests.kit.fault_runs.delivery_report import Bill, Outcome, bill
-from tests.kit.mem0_api import scripted_answers as mem0_plays
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
+from tests.kit.fault_runs.delivery_report import DeliveryReport, JobOutcome, delivery_report
+from tests.kit.mem0_api import scripted_answers as mem0_answers
 from tests.kit.mem0_api.server import KEY
-from tests.kit.servers.provider_thread import Providers
+from tests.kit.servers.provider_thread import ProviderThread
 from tests.kit.servers.scripted_http_server import Request, Step, whole
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import until
-from tests.kit.workers.fork_server import Nursery
+from tests.kit.workers.fork_server import WorkerForkServer
 
 USERS = 40
 ERASED = ("erased-0", "erased-1")
@@ -57,14 +57,16 @@ _SPAN_S = 300.0
 _DRAIN_S = 180.0
 _AT_ONCE = 200
 _SHOWN = 20
-WRONGS = tuple(one.name for one in fields(Bill) if one.name != "accepted")
+WRONGS = tuple(one.name for one in fields(DeliveryReport) if one.name != "accepted")
 _WRONG_SHARE = 0.05
 _WRONG_ANSWERS = (
-    Play(status=529), Play(status=500), Play(status=429, headers={"retry-after": "1"}),
-    Play(fault=ServerFault.TRUNCATE), Play(fault=ServerFault.CUT), Play(fault=ServerFault.RESET),
-    Play(fault=ServerFault.ERROR_EVENT, error_type="overloaded_error"),
-    Play(fault=ServerFault.BAD_JSON),
-    Play(fault=ServerFault.HTML), Play(fault=ServerFault.CLOSE_FIRST),
+    ClaudeAnswer(status=529), ClaudeAnswer(status=500),
+    ClaudeAnswer(status=429, headers={"retry-after": "1"}),
+    ClaudeAnswer(fault=ServerFault.TRUNCATE), ClaudeAnswer(fault=ServerFault.CUT),
+    ClaudeAnswer(fault=ServerFault.RESET),
+    ClaudeAnswer(fault=ServerFault.ERROR_EVENT, error_type="overloaded_error"),
+    ClaudeAnswer(fault=ServerFault.BAD_JSON),
+    ClaudeAnswer(fault=ServerFault.HTML), ClaudeAnswer(fault=ServerFault.CLOSE_FIRST),
 )  # fmt: skip
 
 
@@ -90,15 +92,15 @@ class Soak:
         self.diary = Diary()
         self._folder = folder
         self._valkey = Valkey("--appendonly", "yes", "--appendfsync", "everysec")
-        self._providers = Providers(extraction_s=0.3)
-        self._nursery = Nursery()
+        self._providers = ProviderThread(extraction_s=0.3)
+        self._fork_server = WorkerForkServer()
         self._workers: list[tuple[int, str]] = []
         self._random = random.Random(4711)
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Start everything, and end it."""
-        with self._valkey, self._providers, self._nursery:
+        with self._valkey, self._providers, self._fork_server:
             self._environ = {
                 "AFTERWORD_REDIS_URL": self._valkey.url,
                 "AFTERWORD_MEMORY": "hosted",
@@ -109,7 +111,7 @@ class Soak:
                 "AFTERWORD_PENDING_S": "5",
                 "AFTERWORD_WRITE_TIMEOUT_S": "10",
                 "AFTERWORD_MAX_ATTEMPTS": "10",
-                "AFTERWORD_STREAM_RETENTION_S": str(self.seconds + 3600),  # the bill reads all
+                "AFTERWORD_STREAM_RETENTION_S": str(self.seconds + 3600),  # the report reads all
                 "ANTHROPIC_API_KEY": "test-key",
                 "ANTHROPIC_BASE_URL": self._providers.claude.url,
                 "MEM0_API_KEY": KEY,
@@ -121,8 +123,8 @@ class Soak:
                 self._start(queue)
             yield
 
-    async def run(self) -> Bill:
-        """Let it all happen, wait until all is settled, and draw up the bill."""
+    async def run(self) -> DeliveryReport:
+        """Let it all happen, wait until all is settled, and report what was delivered."""
         async with AsyncProducer(self.settings) as producer:
             async with asyncio.TaskGroup() as group:
                 faults = [group.create_task(fault()) for fault in self._faults()]
@@ -133,7 +135,7 @@ class Soak:
             await self._replay()
             await self._settled()
             self.diary.drained_s = time.monotonic() - ended
-            return await self._bill()
+            return await self._delivery_report()
 
     def _faults(self) -> Sequence[Callable[[], Coroutine[None, None, None]]]:
         return (
@@ -158,8 +160,8 @@ class Soak:
     async def _submit(self, producer: AsyncProducer, number: int) -> None:
         """Submit once; what was refused is sent again under its key until it is accepted."""
         if number % 200 == 0:
-            reject = mem0_plays.Play(verb="add", status=400)
-            self._providers.do(lambda: self._providers.mem0.plays(reject))
+            reject = mem0_answers.Mem0Answer(verb="add", status=400)
+            self._providers.do(lambda: self._providers.mem0.will_answer(reject))
         user = self._speaker(number)
         message = f"I like the number {number}, {CANARY} of {user}."
         while True:
@@ -180,7 +182,7 @@ class Soak:
             self.diary.said[message] = job.id
             return
 
-    def _whim(self) -> Play | None:
+    def _whim(self) -> ClaudeAnswer | None:
         """Choose an answer at random: of requests, so that a canary's chance is everybody's."""
         wrong = self._random.random() < _WRONG_SHARE
         return self._random.choice(_WRONG_ANSWERS) if wrong else None
@@ -256,7 +258,7 @@ class Soak:
     def _start(self, queue: str) -> None:
         number = len(list(self._folder.glob("*.log")))
         log = self._folder / f"{number}.log"
-        pid = self._nursery.start(
+        pid = self._fork_server.start(
             self._environ, log,
             "-Q", queue, "-n", f"{queue}{number}@soak", "--loglevel", "INFO",
         )  # fmt: skip
@@ -286,7 +288,7 @@ class Soak:
         receipt = await ledger.erasures.receipt(self._lane(user))
         return receipt is not None and receipt.state is ErasureState.ERASED
 
-    async def _bill(self) -> Bill:
+    async def _delivery_report(self) -> DeliveryReport:
         """Count all but the erased users, whose records must be empty instead."""
         kept = [(job, user) for job, user in self.diary.jobs.values() if user not in ERASED]
         ended = sorted(await _each(_outcome, kept), key=itemgetter(0))
@@ -299,7 +301,7 @@ class Soak:
         # By what was said: facts of several turns that went in one add bear the id of the first.
         turns = [self.diary.said.get(row["memory"], row["id"]) for row in rows]
         known = [turn for turn in turns if turn in stored or turn not in self.diary.jobs]
-        found = bill(outcomes, known)
+        found = delivery_report(outcomes, known)
         # A replayed turn comes late on purpose; its own time says where it belongs.
         return replace(found, out_of_order=found.out_of_order - self.diary.replayed)
 
@@ -327,12 +329,12 @@ async def _ended(job: AsyncJob) -> None:
     await until(partial(_is_over, job), f"{job.id} is over", _DRAIN_S)
 
 
-async def _outcome(whose: tuple[AsyncJob, str]) -> tuple[datetime, Outcome]:
+async def _outcome(whose: tuple[AsyncJob, str]) -> tuple[datetime, JobOutcome]:
     """Return when the ledger accepted a job, which is its place, and what became of it."""
     job, user = whose
     status = await job.status()
     events = [event async for event in job.stream()]
-    return status.created_at, Outcome(job.id, user, status.state, status.turn, events)
+    return status.created_at, JobOutcome(job.id, user, status.state, status.turn, events)
 
 
 async def _is_over(job: AsyncJob) -> bool:
@@ -340,8 +342,8 @@ async def _is_over(job: AsyncJob) -> bool:
     return status.state.terminal and status.turn.settled
 
 
-def report(soak: Soak, found: Bill) -> str:
-    """Return what happened and the bill, as Markdown."""
+def report(soak: Soak, found: DeliveryReport) -> str:
+    """Return what happened and what was delivered, as Markdown."""
     diary = soak.diary
     submit = statistics.quantiles(diary.submit_ms, n=100)
     happened = ", ".join(f"{count} x {what}" for what, count in sorted(diary.events.items()))

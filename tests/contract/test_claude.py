@@ -17,7 +17,7 @@ import pytest
 from afterword.shared.errors import AccessDenied, BadAnswer, ProviderError
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Prompt, Say
-from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.waiting import until
 
@@ -112,7 +112,7 @@ async def test_the_environment_does_not_take_part(
 async def test_a_redirect_is_not_followed(claude: ClaudeStandIn, model: Claude) -> None:
     async with ClaudeStandIn() as elsewhere:
         location = {"location": f"{elsewhere.url}/v1/messages"}
-        claude.plays(Play(status=307, headers=location, raw_body="moved"))
+        claude.will_answer(ClaudeAnswer(status=307, headers=location, raw_body="moved"))
         with pytest.raises(AccessDenied, match="wrong_address"):
             await whole(model)
         assert not elsewhere.requests, "the key and the prompt went elsewhere"
@@ -123,7 +123,7 @@ async def test_no_log_line_holds_the_prompt_or_the_key(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     logging.getLogger("anthropic").setLevel(logging.DEBUG)
-    claude.plays(Play(), Play(status=500))
+    claude.will_answer(ClaudeAnswer(), ClaudeAnswer(status=500))
     await whole(model, prompt("canary-secret"))
     with pytest.raises(ProviderError):
         await whole(model, prompt("canary-secret"))
@@ -147,14 +147,14 @@ def test_importing_it_opens_nothing() -> None:
 
 
 async def test_thinking_is_no_text(claude: ClaudeStandIn, model: Claude) -> None:
-    claude.plays(Play(thinking="let me see", text="Warm."))
+    claude.will_answer(ClaudeAnswer(thinking="let me see", text="Warm."))
     assert (await whole(model)).text == "Warm."
 
 
 async def test_pings_while_it_thinks_are_no_silence(claude: ClaudeStandIn, make: MakeModel) -> None:
     """With its thinking not shown, pings are all that comes of a model at work."""
-    claude.plays(
-        Play(thinking="hm", text="Warm.", fault=ServerFault.PINGS_A_WHILE, at=3, gap_s=0.05)
+    claude.will_answer(
+        ClaudeAnswer(thinking="hm", text="Warm.", fault=ServerFault.PINGS_A_WHILE, at=3, gap_s=0.05)
     )
     assert (await whole(make(idle_s=0.4))).text == "Warm."
 
@@ -193,7 +193,7 @@ def budget(name: str, remaining: str, reset: str) -> dict[str, str]:
 async def test_a_budget_that_is_used_up_asks_for_a_pause(
     claude: ClaudeStandIn, model: Claude, headers: dict[str, str], pause_s: float
 ) -> None:
-    claude.plays(Play(headers=headers))
+    claude.will_answer(ClaudeAnswer(headers=headers))
     assert (await whole(model)).pause_s == pause_s
 
 
@@ -228,12 +228,12 @@ async def test_a_model_near_its_end_is_warned_of(
 async def test_what_is_new_is_passed_over(
     claude: ClaudeStandIn, model: Claude, fault: ServerFault
 ) -> None:
-    claude.plays(Play(text="Warm.", fault=fault))
+    claude.will_answer(ClaudeAnswer(text="Warm.", fault=fault))
     assert (await whole(model)).text == "Warm."
 
 
 async def test_totals_overwrite_and_are_not_added(claude: ClaudeStandIn, model: Claude) -> None:
-    claude.plays(Play(text="Warm.", usage={"output_tokens": 50, "input_tokens": 9}))
+    claude.will_answer(ClaudeAnswer(text="Warm.", usage={"output_tokens": 50, "input_tokens": 9}))
     usage = (await whole(model)).usage
     assert (usage.output, usage.input) == (50, 9)
 
@@ -246,7 +246,7 @@ async def test_an_answer_carries_the_providers_request_id(model: Claude) -> None
 
 
 async def test_pieces_come_as_they_are_said(claude: ClaudeStandIn, model: Claude) -> None:
-    claude.plays(Play(text="one two ", deltas=2, fault=ServerFault.PAUSE, at=4))
+    claude.will_answer(ClaudeAnswer(text="one two ", deltas=2, fault=ServerFault.PAUSE, at=4))
     answering = model.ask(prompt())
     assert await anext(answering) == "one "
     assert claude.held == 1
@@ -256,7 +256,7 @@ async def test_pieces_come_as_they_are_said(claude: ClaudeStandIn, model: Claude
 
 
 async def test_a_slow_reader_is_not_a_silent_model(claude: ClaudeStandIn, make: MakeModel) -> None:
-    claude.plays(Play(text="one two ", deltas=2, fault=ServerFault.PAUSE, at=4))
+    claude.will_answer(ClaudeAnswer(text="one two ", deltas=2, fault=ServerFault.PAUSE, at=4))
     answering = make(idle_s=0.2).ask(prompt())
     await anext(answering)
     now = asyncio.get_running_loop().time
@@ -268,7 +268,7 @@ async def test_a_slow_reader_is_not_a_silent_model(claude: ClaudeStandIn, make: 
 
 
 async def test_events_keep_a_long_answer_alive(claude: ClaudeStandIn, make: MakeModel) -> None:
-    claude.plays(Play(text="word " * 20, deltas=20, gap_s=0.03))
+    claude.will_answer(ClaudeAnswer(text="word " * 20, deltas=20, gap_s=0.03))
     answer = await whole(make(idle_s=0.4, first_event_s=0.4))
     assert len(answer.text) == 100
 
@@ -276,7 +276,7 @@ async def test_events_keep_a_long_answer_alive(claude: ClaudeStandIn, make: Make
 async def test_a_body_that_does_not_end_holds_up_no_answer(
     claude: ClaudeStandIn, make: MakeModel
 ) -> None:
-    claude.plays(Play(text="one", deltas=1, fault=ServerFault.LINGER))
+    claude.will_answer(ClaudeAnswer(text="one", deltas=1, fault=ServerFault.LINGER))
     assert (await whole(make(idle_s=5))).text == "one"
     await until(lambda: claude.in_flight == 0, "the call has ended")
 
@@ -287,7 +287,7 @@ async def test_a_body_that_does_not_end_holds_up_no_answer(
 async def test_one_connection_serves_one_answer_after_the_other(
     claude: ClaudeStandIn, model: Claude
 ) -> None:
-    claude.plays(Play(deltas=1, fault=ServerFault.LINGER, gap_s=0.03, times=None))
+    claude.will_answer(ClaudeAnswer(deltas=1, fault=ServerFault.LINGER, gap_s=0.03, times=None))
     for _ in range(5):
         async with aclosing(model.ask(prompt())) as answering:
             async for item in answering:
@@ -299,7 +299,9 @@ async def test_one_connection_serves_one_answer_after_the_other(
 async def test_what_is_no_stream_gives_its_connection_back(
     claude: ClaudeStandIn, model: Claude
 ) -> None:
-    claude.plays(Play(headers={"content-type": "text/html"}, fault=ServerFault.LINGER, times=None))
+    claude.will_answer(
+        ClaudeAnswer(headers={"content-type": "text/html"}, fault=ServerFault.LINGER, times=None)
+    )
     with pytest.raises(BadAnswer, match="not_a_stream") as caught:
         await whole(model)
     await until(lambda: claude.in_flight == 0, "the call has ended")
@@ -310,7 +312,9 @@ async def test_cancelled_and_closed_calls_give_their_connections_back(
     claude: ClaudeStandIn, model: Claude
 ) -> None:
     chance = random.Random(7)
-    claude.plays(Play(text="word " * 30, deltas=30, gap_s=0.001, delay_s=0.003, times=None))
+    claude.will_answer(
+        ClaudeAnswer(text="word " * 30, deltas=30, gap_s=0.001, delay_s=0.003, times=None)
+    )
 
     async def ask_for_a_while() -> None:
         with suppress(TimeoutError):
@@ -329,7 +333,7 @@ async def test_cancelled_and_closed_calls_give_their_connections_back(
     assert claude.connections <= CONNECTIONS
 
     claude.forget()
-    claude.plays(Play(hold=True, times=None))
+    claude.will_answer(ClaudeAnswer(hold=True, times=None))
     answers = [asyncio.create_task(whole(model)) for _ in range(CONNECTIONS)]
     await until(lambda: claude.held == CONNECTIONS, "every place of the pool is free")
     claude.release()
@@ -342,7 +346,7 @@ async def test_hundreds_are_answered_at_once(claude: ClaudeStandIn) -> None:
         api_key=KEY, base_url=claude.url, connections=many,
         total_s=MANY_S, first_event_s=MANY_S, idle_s=MANY_S,
     )  # fmt: skip
-    claude.plays(Play(hold=True, times=many))
+    claude.will_answer(ClaudeAnswer(hold=True, times=many))
     answers = [asyncio.create_task(whole(model, prompt(f"number {i}."))) for i in range(many)]
     await until(lambda: claude.held == many, "all are under way at once")
     claude.release()

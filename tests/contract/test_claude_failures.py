@@ -21,8 +21,16 @@ from afterword.shared.errors import (
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Prompt, Say
 from tests.conftest import ROOT
-from tests.kit.claude_api.failure_cases import GOOD, ROWS, SECRET, SHORT_S, Good, Row, tables
-from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.failure_cases import (
+    FAILURES,
+    GOOD,
+    SECRET,
+    SHORT_S,
+    FailureCase,
+    GoodAnswer,
+    tables,
+)
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
 
 KEY = "sk-canary-key"
@@ -71,9 +79,9 @@ async def collect(answering: AsyncIterator[str | Answer], items: list[str | Answ
         items.append(item)  # noqa: PERF401 what came before an error counts
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-async def test_failure(claude: ClaudeStandIn, row: Row) -> None:
-    claude.plays(row.play)
+@pytest.mark.parametrize("row", FAILURES, ids=lambda row: row.name)
+async def test_failure(claude: ClaudeStandIn, row: FailureCase) -> None:
+    claude.will_answer(row.play)
     error = await failure_of(model_at(claude.url, **row.limits))
     assert (type(error), error.code, error.retry_after_s) == (
         row.error,
@@ -86,8 +94,8 @@ async def test_failure(claude: ClaudeStandIn, row: Row) -> None:
 
 
 @pytest.mark.parametrize("good", GOOD, ids=lambda good: good.name)
-async def test_an_answer_all_the_same(claude: ClaudeStandIn, good: Good) -> None:
-    claude.plays(good.play)
+async def test_an_answer_all_the_same(claude: ClaudeStandIn, good: GoodAnswer) -> None:
+    claude.will_answer(good.play)
     model = model_at(claude.url)
     items: list[str | Answer] = []
     await collect(model.ask(PROMPT), items)
@@ -99,7 +107,7 @@ async def test_an_answer_all_the_same(claude: ClaudeStandIn, good: Good) -> None
 
 
 def test_names_tell_rows_apart() -> None:
-    names = [row.name for row in ROWS]
+    names = [row.name for row in FAILURES]
     assert [name for name in names if names.count(name) > 1] == []
 
 
@@ -148,6 +156,6 @@ async def test_a_prompt_that_is_no_unicode_is_this_ones(claude: ClaudeStandIn) -
 async def test_an_error_keeps_the_providers_request_id(
     claude: ClaudeStandIn, fault: ServerFault | None
 ) -> None:
-    claude.plays(Play(status=200 if fault else 529, fault=fault))
+    claude.will_answer(ClaudeAnswer(status=200 if fault else 529, fault=fault))
     error = await failure_of(model_at(claude.url, idle_s=SHORT_S))
     assert error.request_id == "req_standin_1"

@@ -10,8 +10,8 @@ import anthropic
 import httpx2
 import pytest
 
-from tests.kit.claude_api.process import RemoteClaude
-from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.process import ClaudeProcess
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.waiting import until, wait_until
 
@@ -53,7 +53,10 @@ async def test_the_sdk_reads_a_whole_message(client: anthropic.AsyncAnthropic) -
 async def test_the_sdk_reads_the_same_message_as_a_stream(
     claude: ClaudeStandIn, client: anthropic.AsyncAnthropic
 ) -> None:
-    claude.plays(Play(thinking="hm", text="Warm enough."), Play(thinking="hm", text="Warm enough."))
+    claude.will_answer(
+        ClaudeAnswer(thinking="hm", text="Warm enough."),
+        ClaudeAnswer(thinking="hm", text="Warm enough."),
+    )
     async with client.messages.stream(**ASKED) as stream:
         streamed = await stream.get_final_message()
     whole = await client.messages.create(**ASKED)
@@ -95,7 +98,9 @@ async def test_a_path_that_is_none_of_the_apis(claude: ClaudeStandIn) -> None:
 async def test_a_play_waits_for_the_request_it_is_meant_for(
     claude: ClaudeStandIn, client: anthropic.AsyncAnthropic
 ) -> None:
-    claude.plays(Play(status=500, match="poison", times=None), Play(text="once"))
+    claude.will_answer(
+        ClaudeAnswer(status=500, match="poison", times=None), ClaudeAnswer(text="once")
+    )
     poison = ASKED | {"messages": [{"role": "user", "content": "poison"}]}
     said = [(await client.messages.create(**ASKED)).content[0].text for _ in range(2)]
     assert said[0] == "once"
@@ -107,7 +112,7 @@ async def test_a_play_waits_for_the_request_it_is_meant_for(
 
 async def test_it_holds_a_thousand_connections(claude: ClaudeStandIn) -> None:
     many = 1000
-    claude.plays(Play(hold=True, times=None))
+    claude.will_answer(ClaudeAnswer(hold=True, times=None))
     async with sdk(claude.url, connections=many) as client:
         calls = [asyncio.create_task(client.messages.create(**ASKED)) for _ in range(many)]
         await until(lambda: claude.held == many, "a thousand calls are under way", timeout=30)
@@ -116,8 +121,12 @@ async def test_it_holds_a_thousand_connections(claude: ClaudeStandIn) -> None:
 
 
 async def test_it_can_be_steered_from_another_process() -> None:
-    with RemoteClaude() as claude:
-        claude.plays(Play(hold=True, text="first"), Play(status=529), Play(fault=ServerFault.CUT))
+    with ClaudeProcess() as claude:
+        claude.will_answer(
+            ClaudeAnswer(hold=True, text="first"),
+            ClaudeAnswer(status=529),
+            ClaudeAnswer(fault=ServerFault.CUT),
+        )
         async with sdk(claude.url) as client:
             call = asyncio.create_task(client.messages.create(**ASKED))
             await asyncio.to_thread(wait_until, lambda: claude.held() == 1, "the call is held")

@@ -30,7 +30,7 @@ from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import Hosted, open_hosted
 from afterword.workers.ports import Added, Kept, Turn
 from afterword.workers.wiring import open_memories
-from tests.kit.mem0_api.scripted_answers import HTML, Play
+from tests.kit.mem0_api.scripted_answers import HTML, Mem0Answer
 from tests.kit.mem0_api.server import KEY, Mem0StandIn
 from tests.kit.servers.scripted_http_server import Cue
 
@@ -59,7 +59,7 @@ class Row:
     """One failure: what mem0 does, and the error of ours."""
 
     name: str
-    play: Play
+    play: Mem0Answer
     error: type[ProviderError]
     code: str
     retry_after_s: float | None = None
@@ -69,12 +69,12 @@ class Row:
 def status(number: int, error: type[ProviderError], code: str, **play: Any) -> Row:
     body = f'{{"detail": "about {SECRET}"}}'
     told: dict[str, Any] = {"status": number, "body": body} | play
-    return Row(f"{number} {code}", Play(**told), error, code)
+    return Row(f"{number} {code}", Mem0Answer(**told), error, code)
 
 
 def waits(name: str, header: str | None, seconds: float | None) -> Row:
     headers = {"retry-after": header} if header is not None else {}
-    play = Play(status=429, body=SECRET, headers=headers)
+    play = Mem0Answer(status=429, body=SECRET, headers=headers)
     return Row(f"429 retry-after {name}", play, RateLimited, "rate_limited", seconds)
 
 
@@ -112,18 +112,28 @@ WAITS = [
 ]
 
 BROKEN = [
-    Row("200 html", Play(body=HTML), BadAnswer, "bad_json"),
-    Row("200 half a JSON", Play(body='{"results": [{"memory": "' + SECRET), BadAnswer, "bad_json"),
-    Row("200 nothing", Play(body=" "), BadAnswer, "bad_json"),
-    Row("200 a list", Play(body=f'["{SECRET}"]'), BadAnswer, "unexpected_answer"),
-    Row("200 null", Play(body="null"), BadAnswer, "unexpected_answer"),
-    Row("200 results that are none", Play(body='{"results": 7}'), BadAnswer, "unexpected_answer"),
-    Row("closed before the answer", Play(cue=Cue.CLOSE), Unavailable, "unreachable"),
-    Row("reset before the answer", Play(cue=Cue.RESET), Unavailable, "unreachable"),
-    Row("closed in the answer", Play(half=True, cue=Cue.CLOSE), Unavailable, "unreachable"),
-    Row("reset in the answer", Play(half=True, cue=Cue.RESET), Unavailable, "unreachable"),
-    Row("silence", Play(silent=True), Unavailable, "too_slow", call_s=SHORT_S),
-    Row("stalled", Play(half=True, cue=Cue.HOLD), Unavailable, "too_slow", call_s=SHORT_S),
+    Row("200 html", Mem0Answer(body=HTML), BadAnswer, "bad_json"),
+    Row(
+        "200 half a JSON",
+        Mem0Answer(body='{"results": [{"memory": "' + SECRET),
+        BadAnswer,
+        "bad_json",
+    ),
+    Row("200 nothing", Mem0Answer(body=" "), BadAnswer, "bad_json"),
+    Row("200 a list", Mem0Answer(body=f'["{SECRET}"]'), BadAnswer, "unexpected_answer"),
+    Row("200 null", Mem0Answer(body="null"), BadAnswer, "unexpected_answer"),
+    Row(
+        "200 results that are none",
+        Mem0Answer(body='{"results": 7}'),
+        BadAnswer,
+        "unexpected_answer",
+    ),
+    Row("closed before the answer", Mem0Answer(cue=Cue.CLOSE), Unavailable, "unreachable"),
+    Row("reset before the answer", Mem0Answer(cue=Cue.RESET), Unavailable, "unreachable"),
+    Row("closed in the answer", Mem0Answer(half=True, cue=Cue.CLOSE), Unavailable, "unreachable"),
+    Row("reset in the answer", Mem0Answer(half=True, cue=Cue.RESET), Unavailable, "unreachable"),
+    Row("silence", Mem0Answer(silent=True), Unavailable, "too_slow", call_s=SHORT_S),
+    Row("stalled", Mem0Answer(half=True, cue=Cue.HOLD), Unavailable, "too_slow", call_s=SHORT_S),
 ]
 
 ROWS = [*STATUSES, *WAITS, *BROKEN]
@@ -175,7 +185,7 @@ async def test_failure(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     # Twice: what only reads or deletes is sent once more if its connection was gone.
-    mem0.plays(*[replace(row.play, verb=verb)] * 2)
+    mem0.will_answer(*[replace(row.play, verb=verb)] * 2)
     memories._call_s = row.call_s
     error = await failure_of(CALLS[verb](memories))
     assert (type(error), error.code) == (row.error, row.code)
@@ -192,7 +202,7 @@ async def test_failure(
 async def test_no_such_path_is_a_wrong_address(
     mem0: Mem0StandIn, memories: Hosted, verb: str
 ) -> None:
-    mem0.plays(Play(verb=verb, status=404))
+    mem0.will_answer(Mem0Answer(verb=verb, status=404))
     error = await failure_of(CALLS[verb](memories))
     assert (type(error), error.code) == (AccessDenied, "wrong_address")
 
@@ -203,7 +213,7 @@ async def test_no_failed_post_is_tried_twice(
 ) -> None:
     await memories.search(ANA, "warm up", 1)  # on a connection that was used before, too
     mem0.requests.clear()
-    mem0.plays(Play(verb=verb, cue=Cue.RESET))
+    mem0.will_answer(Mem0Answer(verb=verb, cue=Cue.RESET))
     await failure_of(CALLS[verb](memories))
     assert len(mem0.seen(verb)) == 1
 
@@ -352,7 +362,7 @@ async def test_what_is_not_of_this_turn_is_not_found(
 ) -> None:
     row = {"id": "m", "memory": "tea", "user_id": ANA, "metadata": {"turn_id": "turn-1"}}
     answer = {"results": [row | dict([filters_ignored]), row | {"id": "ours"}]}
-    mem0.plays(Play(verb="get_all", body=str(answer).replace("'", '"')))
+    mem0.will_answer(Mem0Answer(verb="get_all", body=str(answer).replace("'", '"')))
     assert list(await memories.find(ANA, "turn-1")) == ["ours"]
 
 
@@ -396,7 +406,7 @@ async def test_an_event_that_is_gone_may_be_added_again(memories: Hosted) -> Non
 async def test_a_status_from_the_future_may_mean_stored(
     mem0: Mem0StandIn, memories: Hosted, verb: str
 ) -> None:
-    mem0.plays(Play(verb=verb, body='{"event_id": "event-1", "status": "PAUSED"}'))
+    mem0.will_answer(Mem0Answer(verb=verb, body='{"event_id": "event-1", "status": "PAUSED"}'))
     error = await failure_of(CALLS[verb](memories))
     assert (type(error), error.code) == (BadAnswer, "unknown_status")
     assert error.unknown_outcome
@@ -404,13 +414,16 @@ async def test_a_status_from_the_future_may_mean_stored(
 
 @pytest.mark.parametrize(
     "play",
-    [Play(verb="add", status=504, done=True), Play(verb="add", cue=Cue.CLOSE, done=True)],
+    [
+        Mem0Answer(verb="add", status=504, done=True),
+        Mem0Answer(verb="add", cue=Cue.CLOSE, done=True),
+    ],
     ids=["504", "cut"],
 )
 async def test_done_but_never_answered_is_found_later(
-    mem0: Mem0StandIn, memories: Hosted, play: Play
+    mem0: Mem0StandIn, memories: Hosted, play: Mem0Answer
 ) -> None:
-    mem0.plays(play)
+    mem0.will_answer(play)
     error = await failure_of(memories.add(ANA, TURN))
     assert error.unknown_outcome
     (event_id,) = mem0.events
@@ -427,7 +440,7 @@ async def test_forgetting_waits_until_it_is_done(mem0: Mem0StandIn, memories: Ho
 
 
 async def test_forgetting_that_fails_is_an_error(mem0: Mem0StandIn, memories: Hosted) -> None:
-    mem0.plays(Play(verb="event", body='{"id": "event-1", "status": "FAILED"}'))
+    mem0.will_answer(Mem0Answer(verb="event", body='{"id": "event-1", "status": "FAILED"}'))
     error = await failure_of(memories.forget(ANA))
     assert error.code == "event_failed"
 

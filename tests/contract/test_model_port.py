@@ -13,7 +13,7 @@ from afterword.shared.contracts import Usage
 from afterword.shared.errors import BadAnswer, Fault, ProviderError, Unavailable
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Model, Prompt, Say
-from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.fakes.model import FakeModel
 from tests.kit.waiting import until
@@ -73,7 +73,9 @@ class ClaudeStage:
         self.model = model
 
     def answers(self, *pieces: str, stop_reason: str = "end_turn") -> None:
-        self._claude.plays(Play(text="".join(pieces), deltas=len(pieces), stop_reason=stop_reason))
+        self._claude.will_answer(
+            ClaudeAnswer(text="".join(pieces), deltas=len(pieces), stop_reason=stop_reason)
+        )
 
     def counts(self, usage: Usage) -> None:
         counted = {
@@ -82,26 +84,26 @@ class ClaudeStage:
             "cache_read_input_tokens": usage.cache_read,
             "cache_creation_input_tokens": usage.cache_write,
         }
-        self._claude.plays(Play(usage=counted))
+        self._claude.will_answer(ClaudeAnswer(usage=counted))
 
     def goes_down(self, *pieces: str) -> None:
         midway = self._after(ServerFault.ERROR_EVENT, pieces, error_type="overloaded_error")
-        self._claude.plays(midway if pieces else Play(status=529))
+        self._claude.will_answer(midway if pieces else ClaudeAnswer(status=529))
 
     def breaks_off(self, *pieces: str) -> None:
-        self._claude.plays(self._after(ServerFault.TRUNCATE, pieces))
+        self._claude.will_answer(self._after(ServerFault.TRUNCATE, pieces))
 
     def hangs(self, *pieces: str) -> None:
-        self._claude.plays(self._after(ServerFault.STALL, pieces))
+        self._claude.will_answer(self._after(ServerFault.STALL, pieces))
 
     def open_calls(self) -> int:
         return self._claude.in_flight
 
     def _after(
         self, fault: ServerFault, pieces: tuple[str, ...], error_type: str | None = None
-    ) -> Play:
+    ) -> ClaudeAnswer:
         """Say the pieces, then let the fault happen before the rest."""
-        return Play(
+        return ClaudeAnswer(
             text="".join(pieces) + "rest",
             deltas=len(pieces) + 1,
             fault=fault,

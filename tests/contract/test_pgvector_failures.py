@@ -33,7 +33,7 @@ from afterword.workers.adapters.mem0.pgvector.schema import TABLE
 from afterword.workers.ports import Kept, Memories, Turn
 from afterword.workers.wiring import open_memories
 from tests.kit.claude_api.extraction import memory_of
-from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.claude_api.wire_format import told
 from tests.kit.servers.postgres import STRANGER, Postgres
@@ -87,14 +87,14 @@ class Row:
     """One failure of the extraction: what Claude does, and the error of ours."""
 
     name: str
-    play: Play
+    play: ClaudeAnswer
     error: type[ProviderError]
     code: str
     retry_after_s: float | None = None
 
 
 def says(name: str, text: str, code: str, **more: Any) -> Row:
-    return Row(name, Play(text=text, **more), BadAnswer, code)
+    return Row(name, ClaudeAnswer(text=text, **more), BadAnswer, code)
 
 
 EXTRACTIONS = [
@@ -114,17 +114,23 @@ EXTRACTIONS = [
     says("one fact of two", '{"memory": [{"text": "a"}, {"id": "1"}]}', "extraction_malformed"),
     says("half a JSON", SOUND[:-4], "extraction_malformed"),
     says("nested too deep", '{"memory":' + "[" * 5000, "extraction_malformed"),
-    Row("400", Play(status=400), Rejected, "invalid_request"),
-    Row("401", Play(status=401), AccessDenied, "key_refused"),
-    Row("402", Play(status=402), AccessDenied, "billing"),
-    Row("429", Play(status=429, headers={"retry-after": "17"}), RateLimited, "rate_limited", 17.0),
-    Row("500", Play(status=500), Unavailable, "provider_error"),
-    Row("529", Play(status=529), Unavailable, "overloaded"),
-    Row("silence", Play(fault=ServerFault.SILENCE), Unavailable, "no_first_event"),
-    Row("stall", Play(fault=ServerFault.STALL), Unavailable, "stalled"),
-    Row("cut", Play(fault=ServerFault.CUT), Unavailable, "cut"),
-    Row("reset", Play(fault=ServerFault.RESET_FIRST), Unavailable, "unreachable"),
-    Row("no end", Play(fault=ServerFault.TRUNCATE), BadAnswer, "truncated"),
+    Row("400", ClaudeAnswer(status=400), Rejected, "invalid_request"),
+    Row("401", ClaudeAnswer(status=401), AccessDenied, "key_refused"),
+    Row("402", ClaudeAnswer(status=402), AccessDenied, "billing"),
+    Row(
+        "429",
+        ClaudeAnswer(status=429, headers={"retry-after": "17"}),
+        RateLimited,
+        "rate_limited",
+        17.0,
+    ),
+    Row("500", ClaudeAnswer(status=500), Unavailable, "provider_error"),
+    Row("529", ClaudeAnswer(status=529), Unavailable, "overloaded"),
+    Row("silence", ClaudeAnswer(fault=ServerFault.SILENCE), Unavailable, "no_first_event"),
+    Row("stall", ClaudeAnswer(fault=ServerFault.STALL), Unavailable, "stalled"),
+    Row("cut", ClaudeAnswer(fault=ServerFault.CUT), Unavailable, "cut"),
+    Row("reset", ClaudeAnswer(fault=ServerFault.RESET_FIRST), Unavailable, "unreachable"),
+    Row("no end", ClaudeAnswer(fault=ServerFault.TRUNCATE), BadAnswer, "truncated"),
 ]
 
 
@@ -133,7 +139,7 @@ async def test_an_extraction_that_fails_is_an_error_and_the_next_one_stores(
     memories: Memories, claude: ClaudeStandIn, row: Row, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    claude.plays(row.play)
+    claude.will_answer(row.play)
     with pytest.raises(row.error) as raised:
         await memories.add(ANA, TURN)
     error = raised.value
@@ -156,7 +162,7 @@ async def test_an_extraction_that_fails_is_an_error_and_the_next_one_stores(
 async def test_facts_are_found_in_what_surrounds_them(
     memories: Memories, claude: ClaudeStandIn, text: str
 ) -> None:
-    claude.plays(Play(text=text))
+    claude.will_answer(ClaudeAnswer(text=text))
     added = await memories.add(ANA, TURN)
     found = [row.text for row in await memories.search(ANA, "tea", 9)]
     assert added.kept is Kept.STORED
@@ -166,7 +172,7 @@ async def test_facts_are_found_in_what_surrounds_them(
 
 
 async def test_nothing_to_keep_is_nothing(memories: Memories, claude: ClaudeStandIn) -> None:
-    claude.plays(Play(text=memory_of()))
+    claude.will_answer(ClaudeAnswer(text=memory_of()))
     assert (await memories.add(ANA, TURN)).kept is Kept.NOTHING
 
 
@@ -176,7 +182,7 @@ async def test_only_what_the_user_said_is_told_and_kept(
     await memories.add(BEN, replace(TURN, user_text="I like gin."))
     await memories.add(ANA, replace(TURN, reply_text="You like rum."))
     fact = {"text": "likes rum", "attributed_to": "assistant"}
-    claude.plays(Play(text=json.dumps({"memory": [fact]})))
+    claude.will_answer(ClaudeAnswer(text=json.dumps({"memory": [fact]})))
     second = replace(TURN, id="turn-2", user_text="What do I like?", reply_text="You like rum.")
     assert (await memories.add(ANA, second)).kept is Kept.NOTHING
     asked = [told(seen.body)[-1] for seen in claude.requests]
@@ -276,7 +282,7 @@ async def test_a_turn_is_stored_whole_or_not_at_all(
 ) -> None:
     check = f"ALTER TABLE {TABLE} ADD CONSTRAINT no CHECK (payload->>'data' <> 'two')"
     postgres.tell(check, url)
-    claude.plays(Play(text=memory_of("one", "two", "three"), times=2))
+    claude.will_answer(ClaudeAnswer(text=memory_of("one", "two", "three"), times=2))
     with pytest.raises(BadAnswer, match="store_failed"):
         await memories.add(ANA, TURN)
     assert list(await memories.find(ANA, TURN.id)) == []

@@ -13,7 +13,7 @@ from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, Recall, Recalled
 from afterword.workers.replies import prompt
 from tests.kit.claude_api.prompt_cache import MOST_MARKERS, markers
-from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.claude_api.server import ClaudeStandIn
 
 START = datetime(2026, 5, 8, tzinfo=UTC)
@@ -51,7 +51,7 @@ class Conversation:
             limits=self._limits,
             user_tag="tag",
         )
-        self._claude.plays(Play(text=REPLY))
+        self._claude.will_answer(ClaudeAnswer(text=REPLY))
         answer = [item async for item in self._model.ask(built.prompt)][-1]
         assert isinstance(answer, Answer)
         self.usages.append(answer.usage)

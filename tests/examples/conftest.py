@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 
 from tests.conftest import ROOT
-from tests.kit.workers.fleet import PLIABLE, Fleet
+from tests.kit.workers.fleet import MEMORY_FAULT_APP, Fleet
 
 EXAMPLES = ROOT / "examples"
 SECRET_KEY = "a secret of these tests"
@@ -21,7 +21,7 @@ SECRET_KEY = "a secret of these tests"
 def fleet() -> Iterator[Fleet]:
     """Give real workers of both kinds, shared by all tests of examples."""
     with Fleet(SECRET_KEY=SECRET_KEY) as fleet:
-        fleet.start("responses", "memories", app=PLIABLE)
+        fleet.start("responses", "memories", app=MEMORY_FAULT_APP)
         yield fleet
 
 

@@ -10,10 +10,10 @@ import pytest
 from afterword.producer import Job, Producer, TurnState
 from tests.conftest import ROOT
 from tests.examples.conftest import load
-from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import CANARY, Fleet, Ran
-from tests.kit.workers.memory_faults import rejected
+from tests.kit.workers.memory_faults import calls_are_rejected
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
@@ -29,7 +29,7 @@ def run(fleet: Fleet, name: str, *arguments: str, code: int = 0, **environ: str)
 @pytest.fixture
 def dead(fleet: Fleet) -> list[Job]:
     """Give two turns that could not be stored."""
-    with Producer(fleet.settings) as producer, rejected(fleet.data_dir, "add"):
+    with Producer(fleet.settings) as producer, calls_are_rejected(fleet.data_dir, "add"):
         jobs = [
             producer.submit(user_id=f"u{n}", message=f"I keep {n} {CANARY} birds.")
             for n in range(2)
@@ -50,9 +50,9 @@ def turns(fleet: Fleet, jobs: list[Job]) -> set[TurnState]:
 
 def test_the_script_waits_for_one_reply_and_streams_another(fleet: Fleet) -> None:
     fleet.claude.forget()
-    fleet.claude.plays(
-        Play(match="I prefer Celsius", text=f"Celsius, {CANARY}."),
-        Play(match="How warm", text=f"21 degrees, {CANARY}."),
+    fleet.claude.will_answer(
+        ClaudeAnswer(match="I prefer Celsius", text=f"Celsius, {CANARY}."),
+        ClaudeAnswer(match="How warm", text=f"21 degrees, {CANARY}."),
     )
     lines = run(fleet, "script").stdout.splitlines()
     assert lines[0] == f"Celsius, {CANARY}."
@@ -62,7 +62,7 @@ def test_the_script_waits_for_one_reply_and_streams_another(fleet: Fleet) -> Non
 
 def test_the_script_says_why_there_is_no_reply(fleet: Fleet) -> None:
     fleet.claude.forget()
-    fleet.claude.plays(Play(match="I prefer Celsius", status=400))
+    fleet.claude.will_answer(ClaudeAnswer(match="I prefer Celsius", status=400))
     assert "without a reply: invalid_request" in run(fleet, "script", code=1).stderr
 
 
@@ -81,7 +81,7 @@ def test_the_cron_job_changes_nothing_until_it_is_told_to(fleet: Fleet, dead: li
 def test_the_cron_job_tells_cron_that_letters_died_again_and_then_leaves_them_alone(
     fleet: Fleet, dead: list[Job]
 ) -> None:
-    with rejected(fleet.data_dir, "add"):
+    with calls_are_rejected(fleet.data_dir, "add"):
         assert "canary_buried" in run(fleet, "replay_cron", "--apply", code=1).stdout
     assert run(fleet, "replay_cron", "--apply", "--max-replays", "0").stdout == ""
     run(fleet, "replay_cron", "--apply")

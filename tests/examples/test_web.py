@@ -22,7 +22,7 @@ from tests.examples.browsers import (
     uvicorn,
 )
 from tests.examples.conftest import load
-from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.workers.fleet import CANARY, Fleet
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
@@ -98,7 +98,9 @@ def reply_of(found: list[Event]) -> dict[str, Any]:
 
 
 def test_a_reply_is_streamed_to_its_end(browser: Browser, fleet: Fleet) -> None:
-    fleet.claude.plays(Play(match="Tell me", text=f"One {CANARY} after the other.", deltas=4))
+    fleet.claude.will_answer(
+        ClaudeAnswer(match="Tell me", text=f"One {CANARY} after the other.", deltas=4)
+    )
     found = read(browser, sent(browser, f"Tell me {CANARY}"))
     assert text_of(found) == reply_of(found)["text"] == f"One {CANARY} after the other."
 
@@ -146,7 +148,7 @@ def test_a_blank_message_and_a_made_up_event_id_are_refused(browser: Browser) ->
 
 
 def test_a_reply_can_be_cancelled(browser: Browser, fleet: Fleet) -> None:
-    fleet.claude.plays(Play(match="Wait for me", hold=True))
+    fleet.claude.will_answer(ClaudeAnswer(match="Wait for me", hold=True))
     path = sent(browser, "Wait for me")
     assert browser.delete(path) == (HTTPStatus.OK, {"cancelled": True})
     *_, last = read(browser, path)
@@ -160,8 +162,10 @@ def test_text_comes_as_it_is_written_and_a_cut_connection_loses_none(
     fastapi_url: str, fleet: Fleet
 ) -> None:
     fleet.claude.forget()
-    play = Play(match="Slowly", text="before and after", deltas=2, fault=ServerFault.PAUSE, at=4)
-    fleet.claude.plays(play)
+    play = ClaudeAnswer(
+        match="Slowly", text="before and after", deltas=2, fault=ServerFault.PAUSE, at=4
+    )
+    fleet.claude.will_answer(play)
     with httpx.Client(base_url=fastapi_url, timeout=30) as client:
         path = sent(browser := FastApiBrowser(client), "Slowly")
         begun: list[Event] = []

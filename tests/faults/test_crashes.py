@@ -11,14 +11,14 @@ import pytest
 from afterword.producer import Job, JobFailed, JobState, Producer
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.settings import Settings
-from tests.kit.claude_api.scripted_answers import Play
-from tests.kit.mem0_api import scripted_answers as mem0_plays
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
+from tests.kit.mem0_api import scripted_answers as mem0_answers
 from tests.kit.mem0_api.server import KEY
-from tests.kit.servers.provider_thread import Providers
+from tests.kit.servers.provider_thread import ProviderThread
 from tests.kit.servers.scripted_http_server import Cue
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fork_server import Nursery
+from tests.kit.workers.fork_server import WorkerForkServer
 
 pytestmark = [pytest.mark.faults, pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
@@ -26,7 +26,7 @@ STARTS = 3
 POISON = "drink me"
 
 
-def _environ(valkey: Valkey, providers: Providers, folder: Path) -> dict[str, str]:
+def _environ(valkey: Valkey, providers: ProviderThread, folder: Path) -> dict[str, str]:
     """Return what a worker needs that is to be lost, and missed, soon."""
     return {
         "AFTERWORD_REDIS_URL": valkey.url,
@@ -43,16 +43,18 @@ def _environ(valkey: Valkey, providers: Providers, folder: Path) -> dict[str, st
 def test_a_job_that_kills_its_worker_fails_after_so_many_starts_and_good_jobs_go_on(
     tmp_path: Path,
 ) -> None:
-    with Valkey() as valkey, Providers() as providers, Nursery() as nursery:
+    with Valkey() as valkey, ProviderThread() as providers, WorkerForkServer() as fork_server:
         environ = _environ(valkey, providers, tmp_path) | {
             "AFTERWORD_MEMORY": "off",
             "AFTERWORD_MAX_ATTEMPTS": str(STARTS),
         }
-        providers.do(lambda: providers.claude.interject(Play(match=POISON, hold=True, times=None)))
+        providers.do(
+            lambda: providers.claude.interject(ClaudeAnswer(match=POISON, hold=True, times=None))
+        )
 
         def start(number: int) -> int:
             log = tmp_path / f"{number}.log"
-            return nursery.start(environ, log, "-Q", "replies", "-n", f"w{number}@crash")
+            return fork_server.start(environ, log, "-Q", "replies", "-n", f"w{number}@crash")
 
         with Producer(Settings.load(environ)) as producer:
             worker = start(0)
@@ -76,19 +78,21 @@ def test_a_job_that_kills_its_worker_fails_after_so_many_starts_and_good_jobs_go
 def test_a_turn_that_kills_its_writer_is_buried_after_so_many_starts_and_the_next_is_stored(
     tmp_path: Path,
 ) -> None:
-    with Valkey() as valkey, Providers() as providers, Nursery() as nursery:
+    with Valkey() as valkey, ProviderThread() as providers, WorkerForkServer() as fork_server:
         environ = _environ(valkey, providers, tmp_path) | {
             "AFTERWORD_MAX_WRITE_ATTEMPTS": str(STARTS),
             "AFTERWORD_COALESCE_TURNS": "1",  # a batch would be taken apart first
             "MEM0_API_KEY": KEY,
             "MEM0_HOST": providers.mem0.url,
         }
-        deadly = mem0_plays.Play(verb="add", cue=Cue.HOLD, times=STARTS)
-        providers.do(lambda: providers.mem0.plays(deadly))
+        deadly = mem0_answers.Mem0Answer(verb="add", cue=Cue.HOLD, times=STARTS)
+        providers.do(lambda: providers.mem0.will_answer(deadly))
 
         def start(number: int) -> int:
             log = tmp_path / f"{number}.log"
-            return nursery.start(environ, log, "-Q", "replies,memories", "-n", f"w{number}@crash")
+            return fork_server.start(
+                environ, log, "-Q", "replies,memories", "-n", f"w{number}@crash"
+            )
 
         with Producer(Settings.load(environ)) as producer:
             worker = start(0)

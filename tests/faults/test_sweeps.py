@@ -1,4 +1,4 @@
-"""A worker is killed, or stopped, at every step of both lives; then the bill is drawn up."""
+"""A worker is killed or stopped at every step; every turn is answered and stored once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.kit.fault_runs.crash_run import Fault, Ground, Run, ground
+from tests.kit.fault_runs.crash_run import CrashRun, SharedServers, WorkerFault, shared_servers
 from tests.kit.fault_runs.delivery_report import table
-from tests.kit.servers.step_proxy import END_OF_ANSWER, HINT, Phase, Point
+from tests.kit.servers.step_proxy import END_OF_ANSWER, HINT, Phase, TrapPoint
 
 pytestmark = [pytest.mark.faults, pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
@@ -29,17 +29,17 @@ LANE = LIFE[LIFE.index("turn/claim") :]
 
 
 @pytest.fixture(scope="module")
-def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    with ground(tmp_path_factory.mktemp("sweep")) as made:
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServers]:
+    with shared_servers(tmp_path_factory.mktemp("sweep")) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
-def steps(on: Ground) -> list[tuple[str, int]]:
+def steps(on: SharedServers) -> list[tuple[str, int]]:
     """Give the steps of a run that nothing happens to."""
-    run = Run(on)
-    bill = run.meet("none", None)
-    assert not bill.wrong, bill.wrong
+    run = CrashRun(on)
+    delivery = run.meet("none", None)
+    assert not delivery.wrong, delivery.wrong
     assert run.most_at_once > 1, "no batch was under way"
     return [step for step in run.steps if step[0] in LIFE]
 
@@ -51,15 +51,17 @@ def test_a_run_without_a_fault_takes_every_step(steps: Sequence[tuple[str, int]]
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", ["kill", "stop"])
 def test_whatever_happens_at_any_step_every_turn_is_answered_and_stored_once(
-    on: Ground, steps: Sequence[tuple[str, int]], fault: Fault
+    on: SharedServers, steps: Sequence[tuple[str, int]], fault: WorkerFault
 ) -> None:
     chosen = [(name, nth) for name, nth in steps if WHOLE or nth == _chosen(name, steps)]
     points = [point for name, nth in chosen for point in _points(name, nth)]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        bills = list(pool.map(lambda point: Run(on).meet(fault, point), points))
-    print(table(f"{fault} sweep, {len(points)} points", bills))
+        reports = list(pool.map(lambda point: CrashRun(on).meet(fault, point), points))
+    print(table(f"{fault} sweep, {len(points)} points", reports))
     wrong = {
-        str(point): bill.wrong for point, bill in zip(points, bills, strict=True) if bill.wrong
+        str(point): delivery.wrong
+        for point, delivery in zip(points, reports, strict=True)
+        if delivery.wrong
     }
     assert not wrong
 
@@ -69,10 +71,10 @@ def _chosen(name: str, steps: Sequence[tuple[str, int]]) -> int:
     return dict(steps)[name] if name in LANE else 1
 
 
-def _points(name: str, nth: int) -> list[Point]:
+def _points(name: str, nth: int) -> list[TrapPoint]:
     phases: Sequence[Phase] = ("before", "after")
     if name == HINT:
         phases = ("after",)  # popped, and never arrived
     if name == END_OF_ANSWER:
         phases = ("before",)
-    return [Point(name, nth, phase) for phase in phases]
+    return [TrapPoint(name, nth, phase) for phase in phases]

@@ -33,7 +33,7 @@ _PROGRAMS = {
 }
 
 
-class Composed:
+class ComposeServices:
     """Starts, checks and stops services; a context manager that leaves nothing behind."""
 
     def __init__(self, **given: str) -> None:

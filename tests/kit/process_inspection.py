@@ -16,7 +16,7 @@ def alive(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] not in "ZX"
 
 
-def told(pid: int) -> dict[str, str]:
+def environment_of(pid: int) -> dict[str, str]:
     """Return the environment that the process was started with."""
     pairs = Path(f"/proc/{pid}/environ").read_text().split("\0")
     return dict(pair.split("=", 1) for pair in pairs if pair)

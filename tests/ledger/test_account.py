@@ -9,7 +9,15 @@ from afterword.shared.ledger.account import total
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Account
 from afterword.shared.lifecycle import JobState, TurnState
-from tests.kit.ledger.builder import Book, answer, lane_of, replay, start, submit, take
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    claim_lane,
+    lane_of,
+    replay_one,
+    submit_and_answer,
+    submit_and_claim,
+    submit_job,
+)
 
 pytestmark = pytest.mark.redis
 
@@ -20,15 +28,15 @@ async def accounts(ledger: Ledger) -> dict[str, Account]:
     return {one.tenant: one for one in await ledger.account.accounts(late_s=LATE_S)}
 
 
-def age(book: Book, tenant: str, lane: str, seconds: float) -> None:
+def age(inspector: LedgerInspector, tenant: str, lane: str, seconds: float) -> None:
     """Make the oldest turn of a lane older."""
-    book.redis.zincrby(f"{book.keys.root}:behind:{tenant}", -seconds * 1000, lane)
+    inspector.redis.zincrby(f"{inspector.keys.root}:behind:{tenant}", -seconds * 1000, lane)
 
 
 async def test_every_job_and_turn_is_counted_under_its_tenant_in_one_state(ledger: Ledger) -> None:
-    await submit(ledger, tenant="a")
-    await start(ledger, tenant="a")
-    await answer(ledger, tenant="b")
+    await submit_job(ledger, tenant="a")
+    await submit_and_claim(ledger, tenant="a")
+    await submit_and_answer(ledger, tenant="b")
     found = await accounts(ledger)
     assert found["a"].jobs == dict.fromkeys(JobState, 0) | {JobState.QUEUED: 1, JobState.RUNNING: 1}
     assert found["a"].turns == dict.fromkeys(TurnState, 0) | {TurnState.AWAITED: 2}
@@ -36,17 +44,17 @@ async def test_every_job_and_turn_is_counted_under_its_tenant_in_one_state(ledge
 
 
 async def test_a_tenant_whose_name_holds_colons_is_told_from_others(ledger: Ledger) -> None:
-    await answer(ledger, tenant="a:b")
-    await answer(ledger, tenant="b")
+    await submit_and_answer(ledger, tenant="a:b")
+    await submit_and_answer(ledger, tenant="b")
     found = await accounts(ledger)
     assert found.keys() == {"a:b", "b"}
     assert [one.users_behind for one in found.values()] == [1, 1]
 
 
 async def test_a_user_is_behind_until_the_last_turn_is_settled(ledger: Ledger) -> None:
-    turns = [await answer(ledger, f"fact {n}") for n in range(2)]
+    turns = [await submit_and_answer(ledger, f"fact {n}") for n in range(2)]
     assert (await accounts(ledger))["default"].users_behind == 1
-    held = await take(ledger)
+    held = await claim_lane(ledger)
     for turn, behind in zip(turns, (1, 0), strict=True):
         await ledger.lanes.begin(held, turn)
         await ledger.lanes.settle(held, turn, TurnState.STORED)
@@ -54,50 +62,56 @@ async def test_a_user_is_behind_until_the_last_turn_is_settled(ledger: Ledger) -
 
 
 async def test_a_job_that_is_not_answered_yet_makes_nobody_late(ledger: Ledger) -> None:
-    await start(ledger)
+    await submit_and_claim(ledger)
     assert (await accounts(ledger))["default"].users_behind == 0
 
 
-async def test_a_user_is_late_by_the_oldest_turn_that_waits(ledger: Ledger, book: Book) -> None:
-    await answer(ledger, user_id="ann")
-    await answer(ledger, user_id="bob")
-    age(book, "default", lane_of("bob"), 100)
+async def test_a_user_is_late_by_the_oldest_turn_that_waits(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    await submit_and_answer(ledger, user_id="ann")
+    await submit_and_answer(ledger, user_id="bob")
+    age(inspector, "default", lane_of("bob"), 100)
     found = (await accounts(ledger))["default"]
     assert (found.users_behind, found.users_late) == (2, 1)
     assert 100 <= found.oldest_s < 110
 
 
-async def test_a_later_turn_makes_nobody_less_late(ledger: Ledger, book: Book) -> None:
-    await answer(ledger)
-    age(book, "default", lane_of(), 100)
-    await answer(ledger, "more")
+async def test_a_later_turn_makes_nobody_less_late(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    await submit_and_answer(ledger)
+    age(inspector, "default", lane_of(), 100)
+    await submit_and_answer(ledger, "more")
     assert (await accounts(ledger))["default"].users_late == 1
 
 
 async def test_a_dead_letter_is_counted_as_dead_and_not_as_behind(ledger: Ledger) -> None:
-    turn = await answer(ledger)
-    held = await take(ledger)
+    turn = await submit_and_answer(ledger)
+    held = await claim_lane(ledger)
     await ledger.lanes.begin(held, turn)
     await ledger.lanes.bury(held, turn, "rejected", Fault.REQUEST, "1")
     found = (await accounts(ledger))["default"]
     assert (found.turns[TurnState.DEAD], found.users_behind) == (1, 0)
 
 
-async def test_a_replayed_turn_is_behind_by_its_own_age(ledger: Ledger, book: Book) -> None:
-    turn = await answer(ledger)
-    held = await take(ledger)
+async def test_a_replayed_turn_is_behind_by_its_own_age(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    turn = await submit_and_answer(ledger)
+    held = await claim_lane(ledger)
     await ledger.lanes.begin(held, turn)
     await ledger.lanes.bury(held, turn, "rejected", Fault.REQUEST, "1")
     await ledger.lanes.release(held)
-    book.redis.hincrby(book.keys.job(turn), "created", -100_000)
-    await replay(ledger, turn)
+    inspector.redis.hincrby(inspector.keys.job(turn), "created", -100_000)
+    await replay_one(ledger, turn)
     assert (await accounts(ledger))["default"].users_late == 1
 
 
-async def test_the_total_is_the_sum_of_all(ledger: Ledger, book: Book) -> None:
-    await answer(ledger, tenant="a")
-    await answer(ledger, tenant="b")
-    age(book, "b", lane_of(tenant="b"), 100)
+async def test_the_total_is_the_sum_of_all(ledger: Ledger, inspector: LedgerInspector) -> None:
+    await submit_and_answer(ledger, tenant="a")
+    await submit_and_answer(ledger, tenant="b")
+    age(inspector, "b", lane_of(tenant="b"), 100)
     found = total(await ledger.account.accounts(late_s=LATE_S))
     assert (found.tenant, found.users_behind, found.users_late) == ("", 2, 1)
     assert found.turns[TurnState.PENDING] == 2

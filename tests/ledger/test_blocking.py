@@ -16,8 +16,8 @@ from afterword.producer.portal import Portal
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.settings import Settings
 from afterword.shared.transport.blocking import BlockingConnection
-from tests.kit.ledger.builder import Book
-from tests.kit.servers.faulty_proxy import Proxy
+from tests.kit.ledger.builder import LedgerInspector
+from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.servers.valkey import Valkey
 
 pytestmark = [pytest.mark.redis, pytest.mark.faults]
@@ -50,26 +50,26 @@ def ask(producer: Producer) -> str:
 
 
 def test_it_goes_out_from_the_thread_that_asks(
-    producer: Producer, book: Book, monkeypatch: pytest.MonkeyPatch
+    producer: Producer, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(Portal, "call", None)
         job_id = ask(producer)
 
-    assert book.job(job_id)["state"] == "queued"
+    assert inspector.job(job_id)["state"] == "queued"
 
 
 def test_a_script_that_redis_forgot_is_sent_again(
-    producer: Producer, own: Valkey, book: Book
+    producer: Producer, own: Valkey, inspector: LedgerInspector
 ) -> None:
     with own.client() as client:
         client.script_flush()
 
-    assert book.job(ask(producer))["state"] == "queued"
+    assert inspector.job(ask(producer))["state"] == "queued"
 
 
 async def test_one_whose_answer_is_lost_is_one_job(
-    settings: Settings, own: Valkey, book: Book
+    settings: Settings, own: Valkey, inspector: LedgerInspector
 ) -> None:
     def submitted() -> str:
         with Producer(settings.model_copy(update={"redis_url": line.url})) as producer:
@@ -77,12 +77,12 @@ async def test_one_whose_answer_is_lost_is_one_job(
             line.lose_answer_to(b"EVALSHA")
             return ask(producer)
 
-    async with Proxy(own.port) as line:
+    async with FaultyProxy(own.port) as line:
         job_id = await asyncio.to_thread(submitted)
 
     assert line.lost_answers == 1
-    assert book.hinted("replies.3").count(job_id) == 1
-    assert book.counts() == {"job:queued:default": 2, "turn:awaited:default": 2}
+    assert inspector.hinted("replies.3").count(job_id) == 1
+    assert inspector.counts() == {"job:queued:default": 2, "turn:awaited:default": 2}
 
 
 def test_it_answers_in_time_while_redis_stands_still(

@@ -11,13 +11,21 @@ from afterword.shared.errors import LeaseLost
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import Book, answer, claim, lane_of, reply_to, start, submit
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    claim_job,
+    lane_of,
+    reply_to,
+    submit_and_answer,
+    submit_and_claim,
+    submit_job,
+)
 
 pytestmark = pytest.mark.redis
 
 
 async def test_a_claim_holds_all_that_a_reply_needs(ledger: Ledger) -> None:
-    claimed = await start(ledger, "what do I like?")
+    claimed = await submit_and_claim(ledger, "what do I like?")
 
     assert (claimed.attempt, claimed.snoozes) == (1, 0)
     assert claimed.lane == lane_of()
@@ -27,7 +35,7 @@ async def test_a_claim_holds_all_that_a_reply_needs(ledger: Ledger) -> None:
 
 
 async def test_asking_again_with_the_same_token_is_granted_once(ledger: Ledger) -> None:
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     first = await ledger.jobs.claim(job_id, "token")
     again = await ledger.jobs.claim(job_id, "token")
@@ -38,7 +46,7 @@ async def test_asking_again_with_the_same_token_is_granted_once(ledger: Ledger) 
 
 
 async def test_of_many_at_once_one_gets_it(ledger: Ledger) -> None:
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     claims = await asyncio.gather(*(ledger.jobs.claim(job_id, f"t{n}") for n in range(20)))
 
@@ -46,23 +54,25 @@ async def test_of_many_at_once_one_gets_it(ledger: Ledger) -> None:
 
 
 async def test_a_leased_job_is_refused_and_a_lapsed_one_taken_over(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    first = await start(ledger)
+    first = await submit_and_claim(ledger)
     assert await ledger.jobs.claim(first.job_id, "other") is None
 
-    book.make_due(first.job_id)
-    second = await claim(ledger, first.job_id)
+    inspector.make_due(first.job_id)
+    second = await claim_job(ledger, first.job_id)
 
     assert int(second.fence) > int(first.fence)
     assert second.attempt == 2
-    assert [row["type"] for row in book.events(first.job_id)] == ["started", "restart"]
+    assert [row["type"] for row in inspector.events(first.job_id)] == ["started", "restart"]
 
 
-async def test_who_was_overtaken_can_do_nothing_more(ledger: Ledger, book: Book) -> None:
-    old = await start(ledger)
-    book.make_due(old.job_id)
-    new = await claim(ledger, old.job_id)
+async def test_who_was_overtaken_can_do_nothing_more(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    old = await submit_and_claim(ledger)
+    inspector.make_due(old.job_id)
+    new = await claim_job(ledger, old.job_id)
 
     for late in (
         ledger.jobs.delta(old, 1, "late"),
@@ -76,64 +86,68 @@ async def test_who_was_overtaken_can_do_nothing_more(ledger: Ledger, book: Book)
     await ledger.jobs.finish(new, reply_to(new))
 
 
-async def test_renewing_keeps_the_lease(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
-    book.pass_time(29)
+async def test_renewing_keeps_the_lease(ledger: Ledger, inspector: LedgerInspector) -> None:
+    held = await submit_and_claim(ledger)
+    inspector.pass_time(29)
     assert await ledger.jobs.renew([(held.job_id, held.fence)]) == []
-    book.pass_time(29)
+    inspector.pass_time(29)
 
     assert await ledger.jobs.claim(held.job_id, "other") is None
 
 
-async def test_a_job_that_kills_its_workers_is_given_up(ledger: Ledger, book: Book) -> None:
-    job_id = await submit(ledger)
+async def test_a_job_that_kills_its_workers_is_given_up(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    job_id = await submit_job(ledger)
     for attempt in (1, 2, 3):
-        assert (await claim(ledger, job_id)).attempt == attempt
-        book.make_due(job_id)
+        assert (await claim_job(ledger, job_id)).attempt == attempt
+        inspector.make_due(job_id)
 
     assert await ledger.jobs.claim(job_id, "fourth") is None
 
     status = await ledger.reading.status(job_id)
     assert (status.state, status.code) == (JobState.FAILED, "crashed_too_often")
     assert status.turn is TurnState.NONE
-    assert book.places(job_id) == []
+    assert inspector.places(job_id) == []
 
 
 async def test_a_snooze_spends_no_attempt_and_a_retry_does(ledger: Ledger) -> None:
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
     await ledger.jobs.snooze(held, 0, counted=False, code="overloaded")
-    held = await claim(ledger, held.job_id)
+    held = await claim_job(ledger, held.job_id)
     assert (held.attempt, held.snoozes) == (1, 1)
 
     await ledger.jobs.snooze(held, 0, counted=True, code="cut_short")
-    assert (await claim(ledger, held.job_id)).attempt == 2
+    assert (await claim_job(ledger, held.job_id)).attempt == 2
 
 
 async def test_pauses_grow_with_tries_and_not_with_waits(ledger: Ledger) -> None:
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
     for tried in (False, True, False):
         await ledger.jobs.snooze(held, 0, counted=False, tried=tried, code="overloaded")
-        held = await claim(ledger, held.job_id)
+        held = await claim_job(ledger, held.job_id)
     assert (held.attempt, held.snoozes) == (1, 1)
 
 
-async def test_a_snoozed_job_waits_its_time(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
-    book.pop_hint("replies.3")
+async def test_a_snoozed_job_waits_its_time(ledger: Ledger, inspector: LedgerInspector) -> None:
+    held = await submit_and_claim(ledger)
+    inspector.pop_hint("replies.3")
 
     await ledger.jobs.snooze(held, 60, counted=False)
 
-    assert book.places(held.job_id) == [("waiting", "replies.3")]
-    assert book.hinted("replies.3") == []
+    assert inspector.places(held.job_id) == [("waiting", "replies.3")]
+    assert inspector.hinted("replies.3") == []
     assert (await ledger.upkeep.sweep()).woken == 0
-    book.pass_time(61)
+    inspector.pass_time(61)
     assert (await ledger.upkeep.sweep()).woken == 1
-    assert book.hinted("replies.3") == [held.job_id]
+    assert inspector.hinted("replies.3") == [held.job_id]
 
 
-async def test_a_job_past_its_deadline_expires_instead(ledger: Ledger, book: Book) -> None:
-    job_id = await submit(ledger, expires_in=10)
-    book.pass_time(11)
+async def test_a_job_past_its_deadline_expires_instead(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    job_id = await submit_job(ledger, expires_in=10)
+    inspector.pass_time(11)
 
     assert await ledger.jobs.claim(job_id, "late") is None
 
@@ -141,63 +155,69 @@ async def test_a_job_past_its_deadline_expires_instead(ledger: Ledger, book: Boo
     assert (status.state, status.code) == (JobState.EXPIRED, "deadline")
 
 
-async def test_a_job_that_is_gone_or_ended_is_not_claimed(ledger: Ledger, book: Book) -> None:
-    ended = await answer(ledger)
+async def test_a_job_that_is_gone_or_ended_is_not_claimed(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    ended = await submit_and_answer(ledger)
     assert await ledger.jobs.claim(ended, "token") is None
 
-    gone = await submit(ledger)
-    book.redis.delete(book.keys.job(gone))
+    gone = await submit_job(ledger)
+    inspector.redis.delete(inspector.keys.job(gone))
     assert await ledger.jobs.claim(gone, "token") is None
 
 
-async def test_a_record_of_a_newer_version_is_held_untouched(ledger: Ledger, book: Book) -> None:
-    job_id = await submit(ledger)
-    book.redis.hset(book.keys.job(job_id), "v", RECORD_VERSION + 1)
-    before = book.job(job_id)
+async def test_a_record_of_a_newer_version_is_held_untouched(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    job_id = await submit_job(ledger)
+    inspector.redis.hset(inspector.keys.job(job_id), "v", RECORD_VERSION + 1)
+    before = inspector.job(job_id)
 
     assert await ledger.jobs.claim(job_id, "old worker") is None
 
-    assert book.job(job_id) == before
-    assert book.events(job_id) == []
-    assert book.places(job_id) == [("waiting", "replies.3")]
+    assert inspector.job(job_id) == before
+    assert inspector.events(job_id) == []
+    assert inspector.places(job_id) == [("waiting", "replies.3")]
 
 
-async def test_a_newer_worker_is_not_robbed_by_an_older_one(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
-    book.redis.hset(book.keys.job(held.job_id), "v", RECORD_VERSION + 1)
+async def test_a_newer_worker_is_not_robbed_by_an_older_one(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    held = await submit_and_claim(ledger)
+    inspector.redis.hset(inspector.keys.job(held.job_id), "v", RECORD_VERSION + 1)
 
     assert await ledger.jobs.claim(held.job_id, "old worker") is None
 
-    assert book.places(held.job_id) == [("leased", "replies.3")]
+    assert inspector.places(held.job_id) == [("leased", "replies.3")]
 
 
 async def test_the_overlay_is_what_was_said_before_and_is_not_yet_in_memory(
     ledger: Ledger,
 ) -> None:
     for message in ("one", "two"):
-        await answer(ledger, message)
-    await answer(ledger, "of someone else", user_id="bob")
-    await submit(ledger, "not answered yet")
+        await submit_and_answer(ledger, message)
+    await submit_and_answer(ledger, "of someone else", user_id="bob")
+    await submit_job(ledger, "not answered yet")
 
-    claimed = await start(ledger, "three")
+    claimed = await submit_and_claim(ledger, "three")
 
     assert [turn.user_text for turn in claimed.overlay] == ["one", "two"]
     assert {turn.reply_text for turn in claimed.overlay} == {"hi there"}
 
 
 async def test_the_overlay_never_looks_ahead(ledger: Ledger) -> None:
-    first = await submit(ledger, "first")
-    await answer(ledger, "later")
+    first = await submit_job(ledger, "first")
+    await submit_and_answer(ledger, "later")
 
-    assert (await claim(ledger, first)).overlay == ()
+    assert (await claim_job(ledger, first)).overlay == ()
 
 
 async def test_the_overlay_keeps_the_newest(settings: Settings) -> None:
     async with Ledger(settings.model_copy(update={"overlay_turns": 2}), patience_s=5.0) as ledger:
         for message in ("one", "two", "three"):
-            await answer(ledger, message)
+            await submit_and_answer(ledger, message)
 
-        claimed = await start(ledger, "four")
+        claimed = await submit_and_claim(ledger, "four")
 
     assert [turn.user_text for turn in claimed.overlay] == ["two", "three"]
 
@@ -205,12 +225,14 @@ async def test_the_overlay_keeps_the_newest(settings: Settings) -> None:
 async def test_history_is_of_the_conversation_and_bounded(settings: Settings) -> None:
     async with Ledger(settings.model_copy(update={"history_turns": 2}), patience_s=5.0) as ledger:
         for message in ("one", "two", "three"):
-            await answer(ledger, message, conversation_id="c1")
-        await answer(ledger, "elsewhere", conversation_id="c2")
-        await answer(ledger, "same name, someone else's", conversation_id="c1", user_id="bob")
+            await submit_and_answer(ledger, message, conversation_id="c1")
+        await submit_and_answer(ledger, "elsewhere", conversation_id="c2")
+        await submit_and_answer(
+            ledger, "same name, someone else's", conversation_id="c1", user_id="bob"
+        )
 
-        claimed = await start(ledger, "four", conversation_id="c1")
-        apart = await start(ledger, "no conversation")
+        claimed = await submit_and_claim(ledger, "four", conversation_id="c1")
+        apart = await submit_and_claim(ledger, "no conversation")
 
     assert [turn.user_text for turn in claimed.history] == ["two", "three"]
     assert apart.history == ()

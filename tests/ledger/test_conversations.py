@@ -15,7 +15,16 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Submitted
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import Book, answer, asking, claim, lane_of, reply_to, start, submit
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    chat_request,
+    claim_job,
+    lane_of,
+    reply_to,
+    submit_and_answer,
+    submit_and_claim,
+    submit_job,
+)
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.redis
@@ -30,47 +39,47 @@ async def runs(ledger: Ledger, job_id: str) -> bool:
 
 
 async def finish(ledger: Ledger, job_id: str, text: str = "hi there") -> None:
-    claimed = await claim(ledger, job_id)
+    claimed = await claim_job(ledger, job_id)
     await ledger.jobs.finish(claimed, reply_to(claimed, text))
 
 
-async def fail(ledger: Ledger, book: Book, job_id: str) -> None:
-    await ledger.jobs.fail(await claim(ledger, job_id), "broken")
+async def fail(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
+    await ledger.jobs.fail(await claim_job(ledger, job_id), "broken")
 
 
-async def cancel_queued(ledger: Ledger, book: Book, job_id: str) -> None:
+async def cancel_queued(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
     await ledger.jobs.cancel(job_id)
 
 
-async def cancel_running(ledger: Ledger, book: Book, job_id: str) -> None:
-    await claim(ledger, job_id)
+async def cancel_running(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
+    await claim_job(ledger, job_id)
     await ledger.jobs.cancel(job_id)
 
 
-async def expire_queued(ledger: Ledger, book: Book, job_id: str) -> None:
-    book.outlive(job_id)
+async def expire_queued(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
+    inspector.outlive(job_id)
     await ledger.upkeep.sweep()
 
 
-async def expire_running(ledger: Ledger, book: Book, job_id: str) -> None:
-    await claim(ledger, job_id)
-    await expire_queued(ledger, book, job_id)
+async def expire_running(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
+    await claim_job(ledger, job_id)
+    await expire_queued(ledger, inspector, job_id)
 
 
-async def expire_when_claimed(ledger: Ledger, book: Book, job_id: str) -> None:
-    book.outlive(job_id)
+async def expire_when_claimed(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
+    inspector.outlive(job_id)
     assert not await runs(ledger, job_id)
 
 
-async def crash_too_often(ledger: Ledger, book: Book, job_id: str) -> None:
+async def crash_too_often(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
     for _ in range(3):
-        await claim(ledger, job_id)
-        book.make_due(job_id)
+        await claim_job(ledger, job_id)
+        inspector.make_due(job_id)
     assert not await runs(ledger, job_id)
 
 
-async def refuse_to_remember(ledger: Ledger, book: Book, job_id: str) -> None:
-    claimed = await claim(ledger, job_id)
+async def refuse_to_remember(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
+    claimed = await claim_job(ledger, job_id)
     await ledger.jobs.finish(claimed, reply_to(claimed), skip="refusal")
 
 
@@ -81,69 +90,75 @@ ENDS = (
 
 
 async def test_a_later_message_waits_without_a_hint_until_the_earlier_one_has_its_reply(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    first, second = await submit(ledger, "one", **TALK), await submit(ledger, "two", **TALK)
-    assert book.hinted(AGENDA) == [first]
-    assert book.places(second) == [("waiting", AGENDA)]
+    first, second = await submit_job(ledger, "one", **TALK), await submit_job(ledger, "two", **TALK)
+    assert inspector.hinted(AGENDA) == [first]
+    assert inspector.places(second) == [("waiting", AGENDA)]
 
     await finish(ledger, first, "yes")
 
-    assert book.hinted(AGENDA) == [first, second]
-    assert [turn.reply_text for turn in (await claim(ledger, second)).history] == ["yes"]
+    assert inspector.hinted(AGENDA) == [first, second]
+    assert [turn.reply_text for turn in (await claim_job(ledger, second)).history] == ["yes"]
 
 
 @pytest.mark.parametrize("earlier", ["queued", "running", "snoozed"])
 async def test_no_hint_brings_a_later_message_on_too_early(
-    ledger: Ledger, book: Book, earlier: str
+    ledger: Ledger, inspector: LedgerInspector, earlier: str
 ) -> None:
-    first, second = await submit(ledger, **TALK), await submit(ledger, **TALK)
+    first, second = await submit_job(ledger, **TALK), await submit_job(ledger, **TALK)
     if earlier != "queued":
-        held = await claim(ledger, first)
+        held = await claim_job(ledger, first)
         if earlier == "snoozed":
             await ledger.jobs.snooze(held, 60, counted=False)
 
     assert not await runs(ledger, second)
-    book.make_due(second)
+    inspector.make_due(second)
     await ledger.upkeep.sweep()
     assert not await runs(ledger, second)
-    assert book.waits_s(second) > 60
+    assert inspector.waits_s(second) > 60
 
 
 @pytest.mark.parametrize("end", ENDS)
 async def test_whatever_ends_the_earlier_message_brings_on_the_next(
-    ledger: Ledger, book: Book, end: Callable[[Ledger, Book, str], Awaitable[None]]
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    end: Callable[[Ledger, LedgerInspector, str], Awaitable[None]],
 ) -> None:
-    first, second, third = [await submit(ledger, **TALK) for _ in range(3)]
+    first, second, third = [await submit_job(ledger, **TALK) for _ in range(3)]
 
-    await end(ledger, book, first)
+    await end(ledger, inspector, first)
 
-    assert book.hinted(AGENDA)[-1] == second
+    assert inspector.hinted(AGENDA)[-1] == second
     assert not await runs(ledger, third)
     await finish(ledger, second)
     await finish(ledger, third)
-    assert not list(book.redis.scan_iter(f"{book.keys.root}:line:*"))
+    assert not list(inspector.redis.scan_iter(f"{inspector.keys.root}:line:*"))
 
 
-async def test_one_in_the_middle_that_ends_brings_on_nobody(ledger: Ledger, book: Book) -> None:
-    first, second, third = [await submit(ledger, **TALK) for _ in range(3)]
-    held = await claim(ledger, first)
+async def test_one_in_the_middle_that_ends_brings_on_nobody(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    first, second, third = [await submit_job(ledger, **TALK) for _ in range(3)]
+    held = await claim_job(ledger, first)
 
     await ledger.jobs.cancel(second)
 
-    assert book.places(first) == [("leased", AGENDA)]
+    assert inspector.places(first) == [("leased", AGENDA)]
     assert not await runs(ledger, third)
     await ledger.jobs.finish(held, reply_to(held))
     assert await runs(ledger, third)
 
 
-async def test_given_back_a_message_keeps_its_place(ledger: Ledger, book: Book) -> None:
-    first, second = await submit(ledger, **TALK), await submit(ledger, **TALK)
+async def test_given_back_a_message_keeps_its_place(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    first, second = await submit_job(ledger, **TALK), await submit_job(ledger, **TALK)
     for counted in (True, False):
-        await ledger.jobs.snooze(await claim(ledger, first), 0, counted=counted)
+        await ledger.jobs.snooze(await claim_job(ledger, first), 0, counted=counted)
         assert not await runs(ledger, second)
-    held = await claim(ledger, first)
-    book.make_due(first)
+    held = await claim_job(ledger, first)
+    inspector.make_due(first)
     await ledger.upkeep.sweep()
     assert not await runs(ledger, second)
 
@@ -155,15 +170,15 @@ async def test_given_back_a_message_keeps_its_place(ledger: Ledger, book: Book) 
 
 
 async def test_conversations_and_users_do_not_wait_for_each_other(ledger: Ledger) -> None:
-    await start(ledger, **TALK)
-    assert await runs(ledger, await submit(ledger, conversation_id="d"))
-    assert await runs(ledger, await submit(ledger, user_id="bob", **TALK))
-    assert await runs(ledger, await submit(ledger))
+    await submit_and_claim(ledger, **TALK)
+    assert await runs(ledger, await submit_job(ledger, conversation_id="d"))
+    assert await runs(ledger, await submit_job(ledger, user_id="bob", **TALK))
+    assert await runs(ledger, await submit_job(ledger))
 
 
 async def test_a_high_priority_overtakes_nobody_in_its_conversation(ledger: Ledger) -> None:
-    first = await submit(ledger, priority="low", **TALK)
-    second = await submit(ledger, priority="high", **TALK)
+    first = await submit_job(ledger, priority="low", **TALK)
+    second = await submit_job(ledger, priority="high", **TALK)
     assert not await runs(ledger, second)
     await finish(ledger, first)
     assert await runs(ledger, second)
@@ -171,42 +186,46 @@ async def test_a_high_priority_overtakes_nobody_in_its_conversation(ledger: Ledg
 
 @pytest.mark.parametrize("lost", ["line", "record"])
 async def test_what_is_lost_from_redis_holds_up_nobody_for_ever(
-    ledger: Ledger, book: Book, lost: str
+    ledger: Ledger, inspector: LedgerInspector, lost: str
 ) -> None:
-    first, second = await submit(ledger, **TALK), await submit(ledger, **TALK)
-    (line,) = book.redis.scan_iter(f"{book.keys.root}:line:*")
-    book.redis.delete(line if lost == "line" else book.keys.job(first))
+    first, second = await submit_job(ledger, **TALK), await submit_job(ledger, **TALK)
+    (line,) = inspector.redis.scan_iter(f"{inspector.keys.root}:line:*")
+    inspector.redis.delete(line if lost == "line" else inspector.keys.job(first))
 
-    book.make_due(second)
+    inspector.make_due(second)
     await ledger.upkeep.sweep()
 
-    assert book.places(second) == [("hinted", AGENDA)]
+    assert inspector.places(second) == [("hinted", AGENDA)]
     assert await runs(ledger, second)
 
 
 # -- reject
 
 
-async def test_a_message_may_be_refused_while_another_is_open(ledger: Ledger, book: Book) -> None:
-    first = await submit(ledger, **TALK)
-    keys = set(book.redis.scan_iter(f"{book.keys.root}:*"))
+async def test_a_message_may_be_refused_while_another_is_open(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    first = await submit_job(ledger, **TALK)
+    keys = set(inspector.redis.scan_iter(f"{inspector.keys.root}:*"))
     with pytest.raises(ConversationBusy):
-        await submit(ledger, when_busy="reject", idempotency_key="k", **TALK)
-    assert set(book.redis.scan_iter(f"{book.keys.root}:*")) == keys
+        await submit_job(ledger, when_busy="reject", idempotency_key="k", **TALK)
+    assert set(inspector.redis.scan_iter(f"{inspector.keys.root}:*")) == keys
 
     await finish(ledger, first)
 
-    assert await runs(ledger, await submit(ledger, when_busy="reject", idempotency_key="k", **TALK))
+    assert await runs(
+        ledger, await submit_job(ledger, when_busy="reject", idempotency_key="k", **TALK)
+    )
 
 
 @pytest.mark.parametrize("when_busy", ["reject", "interrupt"])
 async def test_sent_again_a_message_is_itself_and_not_in_its_own_way(
     ledger: Ledger, when_busy: str
 ) -> None:
-    asked = asking(when_busy=when_busy, idempotency_key="k", **TALK)
+    asked = chat_request(when_busy=when_busy, idempotency_key="k", **TALK)
     job_id = ledger.jobs.new_id(asked)
     await ledger.jobs.submit(job_id, asked)
-    held = await claim(ledger, job_id)
+    held = await claim_job(ledger, job_id)
 
     again = [await ledger.jobs.submit(one, asked) for one in (job_id, ledger.jobs.new_id(asked))]
 
@@ -215,23 +234,23 @@ async def test_sent_again_a_message_is_itself_and_not_in_its_own_way(
 
 
 async def test_what_to_do_when_busy_is_part_of_the_request(ledger: Ledger) -> None:
-    await submit(ledger, idempotency_key="k", **TALK)
+    await submit_job(ledger, idempotency_key="k", **TALK)
     with pytest.raises(KeyReused):
-        await submit(ledger, idempotency_key="k", when_busy="interrupt", **TALK)
+        await submit_job(ledger, idempotency_key="k", when_busy="interrupt", **TALK)
 
 
 # -- interrupt
 
 
 async def test_an_interruption_ends_all_that_is_open_and_runs_next(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     fenced: list[str] = []
-    answered = await answer(ledger, **TALK)
-    held = await start(ledger, **TALK)
-    waiting = await submit(ledger, **TALK)
+    answered = await submit_and_answer(ledger, **TALK)
+    held = await submit_and_claim(ledger, **TALK)
+    waiting = await submit_job(ledger, **TALK)
     async with ledger.hearing_fenced(fenced.append):
-        new = await submit(ledger, when_busy="interrupt", **TALK)
+        new = await submit_job(ledger, when_busy="interrupt", **TALK)
         await until(lambda: fenced == [held.job_id], "who runs it is told at once")
 
     for job_id in (held.job_id, waiting):
@@ -245,19 +264,19 @@ async def test_an_interruption_ends_all_that_is_open_and_runs_next(
     ):
         with pytest.raises(LeaseLost):
             await late
-    assert book.hinted(AGENDA)[-1] == new
-    assert waiting not in book.hinted(AGENDA)
-    assert [turn.id for turn in (await claim(ledger, new)).history] == [answered]
-    assert book.lane(lane_of()) == [answered, new]
+    assert inspector.hinted(AGENDA)[-1] == new
+    assert waiting not in inspector.hinted(AGENDA)
+    assert [turn.id for turn in (await claim_job(ledger, new)).history] == [answered]
+    assert inspector.lane(lane_of()) == [answered, new]
 
 
 async def test_an_interruption_ends_nothing_of_others(ledger: Ledger) -> None:
     others = [
-        await start(ledger, conversation_id="d"),
-        await start(ledger, user_id="bob", **TALK),
-        await start(ledger),
+        await submit_and_claim(ledger, conversation_id="d"),
+        await submit_and_claim(ledger, user_id="bob", **TALK),
+        await submit_and_claim(ledger),
     ]
-    await submit(ledger, when_busy="interrupt", **TALK)
+    await submit_job(ledger, when_busy="interrupt", **TALK)
     for other in others:
         await ledger.jobs.finish(other, reply_to(other))
 
@@ -303,9 +322,11 @@ async def test_a_batch_keeps_the_order_of_each_conversation_however_slow_a_submi
 # -- how long
 
 
-async def test_a_conversation_has_a_life_of_its_own(settings: Settings, book: Book) -> None:
+async def test_a_conversation_has_a_life_of_its_own(
+    settings: Settings, inspector: LedgerInspector
+) -> None:
     lasting = settings.model_copy(update={"conversation_s": 1000.0, "retention_s": 10.0})
     async with Ledger(lasting, patience_s=5.0) as ledger:
-        await answer(ledger, **TALK)
-    (talk,) = book.redis.scan_iter(f"{book.keys.root}:talk:*")
-    assert 900 < book.redis.ttl(talk) <= 1000
+        await submit_and_answer(ledger, **TALK)
+    (talk,) = inspector.redis.scan_iter(f"{inspector.keys.root}:talk:*")
+    assert 900 < inspector.redis.ttl(talk) <= 1000

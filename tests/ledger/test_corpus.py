@@ -14,7 +14,15 @@ from afterword.shared.ledger.dead_letter_records import DeadLetterKind, ReplayOu
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim, EraseClaim, ErasureState, PastTurn, Swept
 from afterword.shared.lifecycle import JobState, TurnState
-from tests.kit.ledger.builder import Book, asking, claim, lane_of, replay, reply_to, take
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    chat_request,
+    claim_job,
+    claim_lane,
+    lane_of,
+    replay_one,
+    reply_to,
+)
 from tests.kit.ledger.dump import dump, load
 from tests.ledger.corpus.record import EARLIER, FOLDER, JOB, KEY, REQUEST, STATES, reply
 
@@ -40,9 +48,9 @@ READ: dict[str, tuple[str, str, int, list[str]]] = {
 
 
 @pytest.fixture
-def given(book: Book) -> Load:
+def given(inspector: LedgerInspector) -> Load:
     """Put a dump into the shard."""
-    return lambda name: load(book.redis, book.keys.root, FOLDER / f"v1-{name}.json")
+    return lambda name: load(inspector.redis, inspector.keys.root, FOLDER / f"v1-{name}.json")
 
 
 async def gaps(ledger: Ledger) -> list[tuple[str, str]]:
@@ -57,7 +65,7 @@ async def finish(ledger: Ledger, held: Claim) -> list[Event]:
 
 async def store(ledger: Ledger, *, unknown: bool) -> None:
     """Store the one turn that waits, and see that nothing is left to do."""
-    held = await take(ledger)
+    held = await claim_lane(ledger)
     assert [turn.id for turn in held.turns] == [JOB]
     assert held.turns[0].user_text == REQUEST["message"]
     assert held.turns[0].batch == ((JOB,) if unknown else ()), "what may be stored gets no others"
@@ -68,10 +76,10 @@ async def store(ledger: Ledger, *, unknown: bool) -> None:
     assert await gaps(ledger) == []
 
 
-def tallied(book: Book, state: str, turn: str) -> bool:
+def tallied(inspector: LedgerInspector, state: str, turn: str) -> bool:
     """Return whether the tallies say this of the job, and that the earlier one was stored."""
     states = ("job:succeeded", f"job:{state}", "turn:stored", f"turn:{turn}")
-    return book.counts() == Counter(f"{name}:default" for name in states)
+    return inspector.counts() == Counter(f"{name}:default" for name in states)
 
 
 def test_it_holds_every_state_and_no_other_file() -> None:
@@ -81,7 +89,7 @@ def test_it_holds_every_state_and_no_other_file() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_it_is_read_as_it_was_meant(
-    ledger: Ledger, book: Book, given: Load, name: str
+    ledger: Ledger, inspector: LedgerInspector, given: Load, name: str
 ) -> None:
     given(name)
     state, turn, attempts, kinds = READ[name]
@@ -95,7 +103,7 @@ async def test_it_is_read_as_it_was_meant(
     assert [event.text for event in events if event.text] == ["canary ", "half"][
         : kinds.count("delta")
     ]
-    assert tallied(book, state, turn)
+    assert tallied(inspector, state, turn)
     assert await gaps(ledger) == []
 
 
@@ -103,7 +111,7 @@ async def test_it_is_read_as_it_was_meant(
 async def test_its_idempotency_key_stays_taken(ledger: Ledger, given: Load, name: str) -> None:
     given(name)
     expires_in = 0.001 if name == "expired" else None
-    request = asking(**REQUEST, idempotency_key=KEY, expires_in=expires_in)
+    request = chat_request(**REQUEST, idempotency_key=KEY, expires_in=expires_in)
 
     found = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
 
@@ -112,19 +120,19 @@ async def test_its_idempotency_key_stays_taken(ledger: Ledger, given: Load, name
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_sweep_does_no_more_than_is_due(
-    ledger: Ledger, book: Book, given: Load, name: str
+    ledger: Ledger, inspector: LedgerInspector, given: Load, name: str
 ) -> None:
     given(name)
-    before = book.job(JOB)
+    before = inspector.job(JOB)
 
     assert await ledger.upkeep.sweep() == Swept()
 
-    assert book.job(JOB) == before
+    assert inspector.job(JOB) == before
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_it_is_cancelled_unless_it_has_ended(
-    ledger: Ledger, book: Book, given: Load, name: str
+    ledger: Ledger, inspector: LedgerInspector, given: Load, name: str
 ) -> None:
     given(name)
     state, turn, *_ = READ[name]
@@ -132,22 +140,22 @@ async def test_it_is_cancelled_unless_it_has_ended(
     word = await ledger.jobs.cancel(JOB)
 
     assert word == ("cancelled" if name in (*NOT_ENDED, "cancelled") else "ended")
-    assert tallied(book, *(("cancelled", "none") if name in NOT_ENDED else (state, turn)))
+    assert tallied(inspector, *(("cancelled", "none") if name in NOT_ENDED else (state, turn)))
     assert await gaps(ledger) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_it_expires_unless_it_has_ended(
-    ledger: Ledger, book: Book, given: Load, name: str
+    ledger: Ledger, inspector: LedgerInspector, given: Load, name: str
 ) -> None:
     given(name)
     state, turn, *_ = READ[name]
-    book.pass_time(PAST_DEADLINE_S)
+    inspector.pass_time(PAST_DEADLINE_S)
 
     swept = await ledger.upkeep.sweep()
 
     assert swept.expired == (name in NOT_ENDED)
-    assert tallied(book, *(("expired", "none") if name in NOT_ENDED else (state, turn)))
+    assert tallied(inspector, *(("expired", "none") if name in NOT_ENDED else (state, turn)))
     assert await gaps(ledger) == []
 
 
@@ -156,24 +164,24 @@ async def test_a_queued_one_is_answered_with_what_was_said_before(
 ) -> None:
     given("queued")
 
-    held = await claim(ledger, JOB)
+    held = await claim_job(ledger, JOB)
 
     (before,) = held.history
     assert before == PastTurn(EARLIER, before.at, "canary asked", "canary replied")
-    assert (held.attempt, held.remembered, held.body) == (1, True, asking(**REQUEST).body())
+    assert (held.attempt, held.remembered, held.body) == (1, True, chat_request(**REQUEST).body())
     assert [event.type for event in await finish(ledger, held)] == ["started", "final"]
     await store(ledger, unknown=False)
 
 
 async def test_a_running_one_is_taken_back_once_its_lease_is_over(
-    ledger: Ledger, book: Book, given: Load
+    ledger: Ledger, inspector: LedgerInspector, given: Load
 ) -> None:
     given("running")
     assert await ledger.jobs.claim(JOB, "early") is None
-    book.pass_time(PAST_LEASE_S)
+    inspector.pass_time(PAST_LEASE_S)
 
     assert (await ledger.upkeep.sweep()).taken_back == 1
-    held = await claim(ledger, JOB)
+    held = await claim_job(ledger, JOB)
 
     assert held.attempt == 2
     assert [event.type for event in await finish(ledger, held)] == [*HALF, "restart", "final"]
@@ -181,14 +189,14 @@ async def test_a_running_one_is_taken_back_once_its_lease_is_over(
 
 
 async def test_a_snoozed_one_wakes_and_has_spent_no_attempt(
-    ledger: Ledger, book: Book, given: Load
+    ledger: Ledger, inspector: LedgerInspector, given: Load
 ) -> None:
     given("snoozed")
-    assert 50 < book.waits_s(JOB) <= 60
-    book.pass_time(60)
+    assert 50 < inspector.waits_s(JOB) <= 60
+    inspector.pass_time(60)
 
     assert (await ledger.upkeep.sweep()).woken == 1
-    held = await claim(ledger, book.pop_hint("replies.3"))
+    held = await claim_job(ledger, inspector.pop_hint("replies.3"))
 
     assert (held.attempt, held.snoozes) == (1, 1)
     assert [event.type for event in await finish(ledger, held)] == [*HALF, "restart", "final"]
@@ -199,10 +207,10 @@ async def test_the_next_message_of_its_conversation_is_answered_after_it(
     ledger: Ledger, given: Load
 ) -> None:
     given("pending")
-    request = asking("and now?", conversation_id="c")
+    request = chat_request("and now?", conversation_id="c")
     following = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
 
-    held = await claim(ledger, following.job_id)
+    held = await claim_job(ledger, following.job_id)
 
     assert [turn.id for turn in held.history] == [EARLIER, JOB]
     assert [turn.id for turn in held.overlay] == [JOB]
@@ -215,11 +223,11 @@ async def test_a_pending_turn_is_stored(ledger: Ledger, given: Load) -> None:
 
 
 async def test_a_turn_whose_writer_was_lost_may_be_stored_already(
-    ledger: Ledger, book: Book, given: Load
+    ledger: Ledger, inspector: LedgerInspector, given: Load
 ) -> None:
     given("writing")
     assert await ledger.lanes.claim(lane_of(), "early", most_turns=20) is None
-    book.pass_time(PAST_LEASE_S)
+    inspector.pass_time(PAST_LEASE_S)
 
     assert (await ledger.upkeep.sweep()).taken_back == 1
 
@@ -228,12 +236,12 @@ async def test_a_turn_whose_writer_was_lost_may_be_stored_already(
 
 @pytest.mark.parametrize("name", ["pending", "writing"])
 async def test_a_turn_that_fails_is_buried_and_comes_back(
-    ledger: Ledger, book: Book, given: Load, name: str
+    ledger: Ledger, inspector: LedgerInspector, given: Load, name: str
 ) -> None:
     given(name)
-    book.make_due(lane_of())
+    inspector.make_due(lane_of())
     await ledger.upkeep.sweep()
-    held = await take(ledger)
+    held = await claim_lane(ledger)
     await ledger.lanes.begin(held, JOB)
 
     await ledger.lanes.bury(held, JOB, "rejected", Fault.REQUEST, "2")
@@ -241,12 +249,12 @@ async def test_a_turn_that_fails_is_buried_and_comes_back(
 
     assert [letter.id async for letter in ledger.dead.letters()] == [JOB]
     assert await gaps(ledger) == []
-    assert await replay(ledger, JOB) is ReplayOutcome.WAITING
+    assert await replay_one(ledger, JOB) is ReplayOutcome.WAITING
     await store(ledger, unknown=True)
 
 
 async def test_a_dead_letter_is_listed_and_replayed(
-    ledger: Ledger, book: Book, given: Load
+    ledger: Ledger, inspector: LedgerInspector, given: Load
 ) -> None:
     given("dead")
 
@@ -259,18 +267,20 @@ async def test_a_dead_letter_is_listed_and_replayed(
 
     assert await ledger.dead.replay(letter.ref, "run") is ReplayOutcome.WAITING
     assert await ledger.dead.outcomes([JOB], "run") == {JOB: ReplayOutcome.WAITING}
-    assert tallied(book, "succeeded", "pending")
+    assert tallied(inspector, "succeeded", "pending")
     assert await gaps(ledger) == []
     await store(ledger, unknown=True)
     assert await ledger.dead.outcomes([JOB], "run") == {JOB: ReplayOutcome.STORED}
 
 
-async def test_a_dead_letter_is_discarded(ledger: Ledger, book: Book, given: Load) -> None:
+async def test_a_dead_letter_is_discarded(
+    ledger: Ledger, inspector: LedgerInspector, given: Load
+) -> None:
     given("dead")
 
     assert await ledger.dead.discard((await ledger.dead.letter(JOB)).ref)
 
-    assert tallied(book, "succeeded", "skipped")
+    assert tallied(inspector, "succeeded", "skipped")
     assert [letter async for letter in ledger.dead.letters()] == []
     assert await gaps(ledger) == []
 
@@ -300,7 +310,7 @@ async def test_a_failed_job_is_replayed_as_a_new_one(ledger: Ledger, given: Load
 
     again = (await ledger.dead.letter(JOB)).replayed_as
     assert again is not None
-    held = await claim(ledger, again)
+    held = await claim_job(ledger, again)
     assert [turn.id for turn in held.history] == [EARLIER]
     await ledger.jobs.finish(held, reply_to(held))
     assert await ledger.dead.outcomes([JOB], "run") == {JOB: ReplayOutcome.ANSWERED}
@@ -310,13 +320,13 @@ async def test_a_failed_job_is_replayed_as_a_new_one(ledger: Ledger, given: Load
 
 @pytest.mark.parametrize("name", NAMES)
 async def test_it_is_erased(
-    ledger: Ledger, book: Book, given: Load, tmp_path: Path, name: str
+    ledger: Ledger, inspector: LedgerInspector, given: Load, tmp_path: Path, name: str
 ) -> None:
     given(name)
     state, *_ = READ[name]
     left = tmp_path / "left.json"
     await ledger.erasures.ask(lane_of(), "an operator")
-    book.make_due(lane_of())
+    inspector.make_due(lane_of())
     await ledger.upkeep.sweep()
 
     held = await ledger.lanes.claim(lane_of(), "eraser", most_turns=20)
@@ -328,7 +338,7 @@ async def test_it_is_erased(
     status, said = await ledger.reading.outcome(JOB)
     turn = TurnState.ERASED if state == "succeeded" else TurnState.NONE
     assert (status.state, status.turn, said) == (ended, turn, None)
-    dump(book.redis, book.keys.root, left)
+    dump(inspector.redis, inspector.keys.root, left)
     assert JOB in left.read_text()
     assert "canary" not in left.read_text()
     assert await gaps(ledger) == []

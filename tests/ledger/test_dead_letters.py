@@ -21,15 +21,15 @@ from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
 from tests.kit.ledger.builder import (
-    Book,
-    answer,
-    claim,
+    LedgerInspector,
+    claim_job,
+    claim_lane,
     lane_of,
-    replay,
+    replay_one,
     reply_to,
-    start,
-    submit,
-    take,
+    submit_and_answer,
+    submit_and_claim,
+    submit_job,
 )
 
 pytestmark = pytest.mark.redis
@@ -39,7 +39,7 @@ DAY_MS = 86_400_000
 
 async def bury(ledger: Ledger, *turn_ids: str, user: str = "ann", code: str = "rejected") -> None:
     """Bury turns of a user, oldest first, and let go of the lane."""
-    held = await take(ledger, lane_of(user))
+    held = await claim_lane(ledger, lane_of(user))
     for turn_id in turn_ids:
         await ledger.lanes.begin(held, turn_id)
         await ledger.lanes.bury(held, turn_id, code, Fault.REQUEST, "0.1.0")
@@ -48,14 +48,14 @@ async def bury(ledger: Ledger, *turn_ids: str, user: str = "ann", code: str = "r
 
 async def buried(ledger: Ledger, message: str = "hello", **fields: object) -> str:
     """Bury a turn and return its id."""
-    turn_id = await answer(ledger, message, **fields)
+    turn_id = await submit_and_answer(ledger, message, **fields)
     await bury(ledger, turn_id, user=str(fields.get("user_id", "ann")))
     return turn_id
 
 
 async def failed(ledger: Ledger, message: str = "hello", **fields: object) -> str:
     """Fail a job and return its id."""
-    started = await start(ledger, message, **fields)
+    started = await submit_and_claim(ledger, message, **fields)
     await ledger.jobs.fail(started, "too_large")
     return started.job_id
 
@@ -73,7 +73,7 @@ async def chosen(ledger: Ledger, letter_id: str) -> DeadLetterRef:
 
 
 async def test_a_dead_letter_keeps_everything_and_says_why(ledger: Ledger) -> None:
-    turn_id = await answer(ledger, "I prefer Celsius.")
+    turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
 
     await bury(ledger, turn_id)
 
@@ -93,22 +93,22 @@ async def test_a_dead_letter_keeps_everything_and_says_why(ledger: Ledger) -> No
 
 
 async def test_it_keeps_its_first_failure_its_snoozes_and_its_event(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    turn_id = await answer(ledger)
+    turn_id = await submit_and_answer(ledger)
     for code, counted in (("storing", False), ("overloaded", False), ("broken", True)):
-        held = await take(ledger)
+        held = await claim_lane(ledger)
         await ledger.lanes.begin(held, turn_id)
         await ledger.lanes.note_event(held, turn_id, "event-7")
         await ledger.lanes.postpone(
             held, turn_id, 1, counted=counted, code=code, unknown_outcome=True
         )
         if code == "storing":
-            assert "t_first_failed" not in book.job(turn_id), "that is no failure"
+            assert "t_first_failed" not in inspector.job(turn_id), "that is no failure"
         else:
-            first = book.job(turn_id)["t_first_failed"]
-            book.redis.hset(book.keys.job(turn_id), "t_first_failed", int(first) - 5000)
-        book.make_due(lane_of())
+            first = inspector.job(turn_id)["t_first_failed"]
+            inspector.redis.hset(inspector.keys.job(turn_id), "t_first_failed", int(first) - 5000)
+        inspector.make_due(lane_of())
     await bury(ledger, turn_id)
 
     letter = await ledger.dead.letter(turn_id)
@@ -117,9 +117,9 @@ async def test_it_keeps_its_first_failure_its_snoozes_and_its_event(
 
 
 async def test_a_failed_job_is_a_dead_letter_too(ledger: Ledger) -> None:
-    started = await start(ledger, "hello", user_id="a/b %", tenant="t:1")
+    started = await submit_and_claim(ledger, "hello", user_id="a/b %", tenant="t:1")
     await ledger.jobs.snooze(started, 0, counted=False, code="overloaded")
-    again = await claim(ledger, started.job_id)
+    again = await claim_job(ledger, started.job_id)
     await ledger.jobs.fail(again, "too_large", Fault.OPERATOR)
 
     [letter] = [letter async for letter in ledger.dead.letters()]
@@ -133,66 +133,70 @@ async def test_a_failed_job_is_a_dead_letter_too(ledger: Ledger) -> None:
     assert (whole.message, whole.reply) == ("hello", None)
 
 
-async def test_a_job_that_crashed_too_often_is_one_as_well(ledger: Ledger, book: Book) -> None:
-    job_id = await submit(ledger)
+async def test_a_job_that_crashed_too_often_is_one_as_well(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    job_id = await submit_job(ledger)
     for _ in range(3):
-        await claim(ledger, job_id)
-        book.make_due(job_id)
+        await claim_job(ledger, job_id)
+        inspector.make_due(job_id)
     assert await ledger.jobs.claim(job_id, "late") is None
     assert [letter.code async for letter in ledger.dead.letters()] == ["crashed_too_often"]
-    assert book.redis.pttl(book.keys.job(job_id)) > 29 * DAY_MS
+    assert inspector.redis.pttl(inspector.keys.job(job_id)) > 29 * DAY_MS
 
 
-async def test_other_ends_of_a_job_are_none(ledger: Ledger, book: Book) -> None:
-    await ledger.jobs.cancel(await submit(ledger))
-    late = await submit(ledger)
-    book.outlive(late)
+async def test_other_ends_of_a_job_are_none(ledger: Ledger, inspector: LedgerInspector) -> None:
+    await ledger.jobs.cancel(await submit_job(ledger))
+    late = await submit_job(ledger)
+    inspector.outlive(late)
     await ledger.upkeep.sweep()
     assert (await ledger.reading.status(late)).state is JobState.EXPIRED
     assert await ids(ledger) == []
 
 
-async def test_burying_twice_buries_once(ledger: Ledger, book: Book) -> None:
-    turn_id = await answer(ledger)
-    held = await take(ledger)
+async def test_burying_twice_buries_once(ledger: Ledger, inspector: LedgerInspector) -> None:
+    turn_id = await submit_and_answer(ledger)
+    held = await claim_lane(ledger)
     await ledger.lanes.begin(held, turn_id)
 
     for _ in range(2):
         await ledger.lanes.bury(held, turn_id, "rejected", Fault.REQUEST, "0.1.0")
 
     assert await ids(ledger) == [turn_id]
-    assert book.counts()["turn:dead:default"] == 1
+    assert inspector.counts()["turn:dead:default"] == 1
 
 
 async def test_a_memory_never_expires_and_a_failed_job_in_its_own_time(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    assert book.redis.pttl(book.keys.job(await buried(ledger))) == -1
-    assert 29 * DAY_MS < book.redis.pttl(book.keys.job(await failed(ledger))) <= 30 * DAY_MS
+    assert inspector.redis.pttl(inspector.keys.job(await buried(ledger))) == -1
+    assert (
+        29 * DAY_MS < inspector.redis.pttl(inspector.keys.job(await failed(ledger))) <= 30 * DAY_MS
+    )
 
 
 async def test_a_failed_job_whose_time_is_over_is_listed_no_more(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     old = await failed(ledger)
-    book.redis.delete(book.keys.job(old))
-    book.redis.zadd(book.keys.failed, {old: 0})
+    inspector.redis.delete(inspector.keys.job(old))
+    inspector.redis.zadd(inspector.keys.failed, {old: 0})
     new = await failed(ledger)
     assert await ids(ledger) == [new]
-    assert book.redis.zrange(book.keys.failed, 0, -1) == [new]
+    assert inspector.redis.zrange(inspector.keys.failed, 0, -1) == [new]
 
 
 async def test_the_lane_goes_on_after_a_burial(ledger: Ledger) -> None:
-    poison, next_one = await answer(ledger), await answer(ledger)
+    poison, next_one = await submit_and_answer(ledger), await submit_and_answer(ledger)
 
     await bury(ledger, poison)
 
-    assert [turn.id for turn in (await take(ledger)).turns] == [next_one]
+    assert [turn.id for turn in (await claim_lane(ledger)).turns] == [next_one]
 
 
 async def test_what_never_was_is_not_found(ledger: Ledger) -> None:
     unknown = f"j00_{0:032x}"
-    for name in (unknown, await answer(ledger), "nonsense"):
+    for name in (unknown, await submit_and_answer(ledger), "nonsense"):
         with pytest.raises(JobNotFound):
             await ledger.dead.letter(name)
     assert (
@@ -211,16 +215,16 @@ async def test_what_never_was_is_not_found(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("page", [1, 2, 3, 1000])
 async def test_letters_are_given_oldest_burial_first_over_all_pages(
-    ledger: Ledger, book: Book, monkeypatch: pytest.MonkeyPatch, page: int
+    ledger: Ledger, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     monkeypatch.setattr(dead_module, "_PAGE", page)
     monkeypatch.setattr(dead_module, "_BATCH", 2)
-    turns = sorted([await answer(ledger) for _ in range(5)])
+    turns = sorted([await submit_and_answer(ledger) for _ in range(5)])
     await bury(ledger, *turns)
     jobs = sorted([await failed(ledger) for _ in range(3)])
     times = dict(zip(turns, (10, 20, 20, 20, 30), strict=True))
-    book.redis.zadd(book.keys.dead, times)
-    book.redis.zadd(book.keys.failed, dict(zip(jobs, (15, 25, 35), strict=True)))
+    inspector.redis.zadd(inspector.keys.dead, times)
+    inspector.redis.zadd(inspector.keys.failed, dict(zip(jobs, (15, 25, 35), strict=True)))
 
     expected = [turns[0], jobs[0], *turns[1:4], jobs[1], turns[4], jobs[2]]
     assert await ids(ledger) == expected
@@ -230,13 +234,13 @@ async def test_letters_are_given_oldest_burial_first_over_all_pages(
 
 
 async def test_letters_that_leave_meanwhile_hide_no_others(
-    ledger: Ledger, book: Book, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_module, "_PAGE", 2)
     monkeypatch.setattr(dead_module, "_BATCH", 1)
-    turns = [await answer(ledger) for _ in range(8)]
+    turns = [await submit_and_answer(ledger) for _ in range(8)]
     await bury(ledger, *turns)
-    book.redis.zadd(book.keys.dead, {turn: place for place, turn in enumerate(turns)})
+    inspector.redis.zadd(inspector.keys.dead, {turn: place for place, turn in enumerate(turns)})
     seen = []
     async for letter in ledger.dead.letters():
         seen.append(letter.id)
@@ -310,8 +314,8 @@ def test_a_filter_that_can_only_be_a_slip_is_refused_by_name(field: str, value: 
 async def test_a_user_or_tenant_whose_name_begins_alike_is_another_one(ledger: Ledger) -> None:
     mine = await buried(ledger, user_id="ann")
     await buried(ledger, user_id="anna")
-    other = await answer(ledger, user_id="ann", tenant="default2")
-    held = await take(ledger, lane_of("ann", "default2"))
+    other = await submit_and_answer(ledger, user_id="ann", tenant="default2")
+    held = await claim_lane(ledger, lane_of("ann", "default2"))
     await ledger.lanes.begin(held, other)
     await ledger.lanes.bury(held, other, "rejected", Fault.REQUEST, "0.1.0")
     assert await ids(ledger, user_id="ann", tenant="default") == [mine]
@@ -321,27 +325,31 @@ async def test_a_user_or_tenant_whose_name_begins_alike_is_another_one(ledger: L
 # -- replay of a memory
 
 
-async def test_a_replayed_turn_goes_back_to_its_place(ledger: Ledger, book: Book) -> None:
-    first, second, third = [await answer(ledger) for _ in range(3)]
+async def test_a_replayed_turn_goes_back_to_its_place(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    first, second, third = [await submit_and_answer(ledger) for _ in range(3)]
     await bury(ledger, first, second)
-    book.drop_hints()
+    inspector.drop_hints()
 
-    await replay(ledger, second)
-    await replay(ledger, first)
+    await replay_one(ledger, second)
+    await replay_one(ledger, first)
 
-    assert book.lane(lane_of()) == [first, second, third]
+    assert inspector.lane(lane_of()) == [first, second, third]
     assert await ids(ledger) == []
-    assert [turn.id for turn in (await take(ledger)).turns] == [first, second, third]
+    assert [turn.id for turn in (await claim_lane(ledger)).turns] == [first, second, third]
 
 
-async def test_a_replayed_turn_starts_over_and_is_counted(ledger: Ledger, book: Book) -> None:
+async def test_a_replayed_turn_starts_over_and_is_counted(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
     turn_id = await buried(ledger)
-    book.drop_hints()
+    inspector.drop_hints()
 
-    assert await replay(ledger, turn_id) is ReplayOutcome.WAITING
+    assert await replay_one(ledger, turn_id) is ReplayOutcome.WAITING
 
-    assert book.hinted("memories.0") == [lane_of()]
-    held = await take(ledger)
+    assert inspector.hinted("memories.0") == [lane_of()]
+    held = await claim_lane(ledger)
     assert held.turns[0].attempts == 0
     assert await ledger.lanes.begin(held, turn_id), "it may have been stored before its burial"
     await ledger.lanes.bury(held, turn_id, "rejected", Fault.REQUEST, "0.1.0")
@@ -371,12 +379,14 @@ async def test_of_two_runs_that_chose_a_letter_one_replays_it(ledger: Ledger) ->
     assert await ledger.dead.replay(await chosen(ledger, turn_id), "late") is ReplayOutcome.WAITING
 
 
-async def test_a_turn_of_an_erased_user_is_refused(ledger: Ledger, book: Book) -> None:
+async def test_a_turn_of_an_erased_user_is_refused(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
     turn_id = await buried(ledger)
     letter = await chosen(ledger, turn_id)
-    book.redis.hset(book.keys.job(turn_id), "turn", "erased")
+    inspector.redis.hset(inspector.keys.job(turn_id), "turn", "erased")
     assert await ledger.dead.replay(letter, "r") is ReplayOutcome.ERASED
-    assert book.lane(lane_of()) == []
+    assert inspector.lane(lane_of()) == []
     assert await ids(ledger) == []
 
 
@@ -385,7 +395,7 @@ async def test_the_outcome_of_a_replay_is_told(ledger: Ledger, end: TurnState) -
     turn_id = await buried(ledger)
     await ledger.dead.replay(await chosen(ledger, turn_id), "r")
     assert await ledger.dead.outcomes([turn_id], "r") == {turn_id: ReplayOutcome.WAITING}
-    held = await take(ledger)
+    held = await claim_lane(ledger)
     await ledger.lanes.begin(held, turn_id)
     await ledger.lanes.settle(held, turn_id, end)
     assert await ledger.dead.outcomes([turn_id], "r") == {turn_id: ReplayOutcome(end)}
@@ -395,62 +405,66 @@ async def test_the_outcome_of_a_replay_is_told(ledger: Ledger, end: TurnState) -
 
 
 async def test_a_failed_job_is_replayed_as_a_new_one_of_its_own_time(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     old = await failed(ledger, "I prefer Celsius.", conversation_id="c", priority="low")
-    before = book.job(old)
+    before = inspector.job(old)
     letter = await chosen(ledger, old)
 
     for _ in range(2):
         assert await ledger.dead.replay(letter, "r") is ReplayOutcome.WAITING
 
-    new = book.job(old)["replayed_as"]
-    record = book.job(new)
+    new = inspector.job(old)["replayed_as"]
+    record = inspector.job(new)
     assert (record["state"], record["replay_of"]) == ("queued", old)
     assert (record["body"], record["created"]) == (before["body"], before["created"])
     assert record["agenda"] == before["agenda"]
-    assert book.job(old)["state"] == "failed", "it has ended for good (I1)"
+    assert inspector.job(old)["state"] == "failed", "it has ended for good (I1)"
     assert await ids(ledger) == []
     assert (await ledger.dead.letter(old)).replayed_as == new
     assert await ledger.dead.replay(letter, "another") is ReplayOutcome.REFUSED
     assert await ledger.dead.outcomes([old], "r") == {old: ReplayOutcome.WAITING}
-    held = await claim(ledger, new)
+    held = await claim_job(ledger, new)
     await ledger.jobs.finish(held, reply_to(held))
     assert await ledger.dead.outcomes([old], "r") == {old: ReplayOutcome.ANSWERED}
-    assert (await take(ledger)).turns[0].at == letter_time(before)
+    assert (await claim_lane(ledger)).turns[0].at == letter_time(before)
 
 
 def letter_time(record: dict[str, str]) -> datetime:
     return datetime.fromtimestamp(int(record["created"]) / 1000, UTC)
 
 
-async def test_several_operators_submit_one_job(ledger: Ledger, book: Book) -> None:
+async def test_several_operators_submit_one_job(ledger: Ledger, inspector: LedgerInspector) -> None:
     letter = await chosen(ledger, await failed(ledger))
     found = await asyncio.gather(*(ledger.dead.replay(letter, f"run-{n}") for n in range(5)))
     assert sorted(found) == [ReplayOutcome.REFUSED] * 4 + [ReplayOutcome.WAITING]
-    assert book.counts()["job:queued:default"] == 1
+    assert inspector.counts()["job:queued:default"] == 1
 
 
 async def test_a_replay_ends_no_other_job_of_its_conversation(ledger: Ledger) -> None:
     said = {"conversation_id": "c", "user_id": "ann"}
     old = await failed(ledger, "first", when_busy="interrupt", **said)
-    newer = await submit(ledger, "second", **said)
-    assert await replay(ledger, old) is ReplayOutcome.WAITING
+    newer = await submit_job(ledger, "second", **said)
+    assert await replay_one(ledger, old) is ReplayOutcome.WAITING
     assert (await ledger.reading.status(newer)).state is JobState.QUEUED
 
 
-async def test_a_job_that_fails_again_is_a_letter_of_its_own(ledger: Ledger, book: Book) -> None:
+async def test_a_job_that_fails_again_is_a_letter_of_its_own(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
     old = await failed(ledger)
     await ledger.dead.replay(await chosen(ledger, old), "r")
-    new = book.job(old)["replayed_as"]
-    await ledger.jobs.fail(await claim(ledger, new), "too_large")
+    new = inspector.job(old)["replayed_as"]
+    await ledger.jobs.fail(await claim_job(ledger, new), "too_large")
     assert await ledger.dead.outcomes([old], "r") == {old: ReplayOutcome.DEAD}
     assert await ids(ledger) == [new]
 
 
-async def test_a_job_that_cannot_be_read_is_refused(ledger: Ledger, book: Book) -> None:
+async def test_a_job_that_cannot_be_read_is_refused(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
     old = await failed(ledger)
-    book.redis.hset(book.keys.job(old), "body", '{"user_id": "ann"}')
+    inspector.redis.hset(inspector.keys.job(old), "body", '{"user_id": "ann"}')
     assert (
         await ledger.dead.replay(DeadLetterRef(old, DeadLetterKind.REPLY, 0), "r")
         is ReplayOutcome.REFUSED
@@ -462,7 +476,7 @@ async def test_a_job_that_cannot_be_read_is_refused(ledger: Ledger, book: Book) 
 
 @pytest.mark.parametrize("kind", [DeadLetterKind.MEMORY, DeadLetterKind.REPLY])
 async def test_a_discarded_letter_is_gone_for_good(
-    ledger: Ledger, book: Book, kind: DeadLetterKind
+    ledger: Ledger, inspector: LedgerInspector, kind: DeadLetterKind
 ) -> None:
     letter_id = await (buried(ledger) if kind is DeadLetterKind.MEMORY else failed(ledger))
     letter = await chosen(ledger, letter_id)
@@ -472,7 +486,7 @@ async def test_a_discarded_letter_is_gone_for_good(
     assert await ids(ledger) == []
     assert not await ledger.dead.discard(letter)
     assert await ledger.dead.replay(letter, "r") is ReplayOutcome.REFUSED
-    assert 0 < book.redis.pttl(book.keys.job(letter_id)) <= DAY_MS
+    assert 0 < inspector.redis.pttl(inspector.keys.job(letter_id)) <= DAY_MS
     status = await ledger.reading.status(letter_id)
     if kind is DeadLetterKind.MEMORY:
         assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "discarded")
@@ -483,7 +497,7 @@ async def test_a_discarded_letter_is_gone_for_good(
 async def test_a_letter_that_was_replayed_since_is_not_discarded(ledger: Ledger) -> None:
     turn_id = await buried(ledger)
     letter = await chosen(ledger, turn_id)
-    await replay(ledger, turn_id)
+    await replay_one(ledger, turn_id)
     await bury(ledger, turn_id)
     assert not await ledger.dead.discard(letter)
     assert await ids(ledger) == [turn_id]
@@ -492,7 +506,9 @@ async def test_a_letter_that_was_replayed_since_is_not_discarded(ledger: Ledger)
 # -- how long failed jobs are kept
 
 
-async def test_the_lifetime_of_failed_jobs_is_a_setting(settings: Settings, book: Book) -> None:
+async def test_the_lifetime_of_failed_jobs_is_a_setting(
+    settings: Settings, inspector: LedgerInspector
+) -> None:
     short = settings.model_copy(update={"dead_retention_s": 60.0})
     async with Ledger(short, patience_s=5) as ledger:
-        assert 0 < book.redis.pttl(book.keys.job(await failed(ledger))) <= 60_000
+        assert 0 < inspector.redis.pttl(inspector.keys.job(await failed(ledger))) <= 60_000

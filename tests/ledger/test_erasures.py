@@ -18,7 +18,15 @@ from afterword.shared.settings import Settings
 from afterword.workers.memories.erase import AGAIN_S, Eraser
 from afterword.workers.ports import Turn
 from tests.kit.fakes.memory import FakeMemories
-from tests.kit.ledger.builder import Book, answer, lane_of, reply_to, start, submit, take
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    claim_lane,
+    lane_of,
+    reply_to,
+    submit_and_answer,
+    submit_and_claim,
+    submit_job,
+)
 from tests.kit.servers.valkey import Valkey
 
 pytestmark = pytest.mark.redis
@@ -59,37 +67,37 @@ async def take_erasure(ledger: Ledger) -> EraseClaim:
     return found
 
 
-async def erase(ledger: Ledger, book: Book, eraser: Eraser) -> None:
+async def erase(ledger: Ledger, inspector: LedgerInspector, eraser: Eraser) -> None:
     """Erase Ann from beginning to end."""
     await ledger.erasures.ask(LANE, "op")
     await eraser.erase(await take_erasure(ledger))
-    settle(book)
+    settle(inspector)
     await eraser.erase(await take_erasure(ledger))
 
 
-def settle(book: Book) -> None:
+def settle(inspector: LedgerInspector) -> None:
     """Let the time pass that a writer can have been on its way."""
-    book.redis.hset(f"{book.keys.root}:erasure:{LANE}", "due", 0)
-    book.make_due(LANE)
+    inspector.redis.hset(f"{inspector.keys.root}:erasure:{LANE}", "due", 0)
+    inspector.make_due(LANE)
 
 
-def everything(book: Book) -> str:
+def everything(inspector: LedgerInspector) -> str:
     """Return all that Redis holds in this shard, as one text."""
     found = []
-    for key in book.redis.scan_iter(f"{book.keys.root}*"):
-        match book.redis.type(key):
+    for key in inspector.redis.scan_iter(f"{inspector.keys.root}*"):
+        match inspector.redis.type(key):
             case "hash":
-                found.append((key, book.redis.hgetall(key)))
+                found.append((key, inspector.redis.hgetall(key)))
             case "list":
-                found.append((key, book.redis.lrange(key, 0, -1)))
+                found.append((key, inspector.redis.lrange(key, 0, -1)))
             case "zset":
-                found.append((key, book.redis.zrange(key, 0, -1)))
+                found.append((key, inspector.redis.zrange(key, 0, -1)))
             case "stream":
-                found.append((key, book.redis.xrange(key)))
+                found.append((key, inspector.redis.xrange(key)))
             case "set":
-                found.append((key, book.redis.smembers(key)))
+                found.append((key, inspector.redis.smembers(key)))
             case _:
-                found.append((key, book.redis.get(key)))
+                found.append((key, inspector.redis.get(key)))
     return repr(found)
 
 
@@ -97,20 +105,22 @@ async def in_every_state(ledger: Ledger, user: str) -> dict[str, str]:
     """Bring one job of a user into every state in which something was said."""
     said = {"user_id": user, "conversation_id": "talk", "tenant": "default"}
     lane = lane_of(user)
-    stored = await answer(ledger, f"stored {CANARY} {user}", **said)
-    dead = await answer(ledger, f"dead {CANARY} {user}", **said)
-    held = await take(ledger, lane)
+    stored = await submit_and_answer(ledger, f"stored {CANARY} {user}", **said)
+    dead = await submit_and_answer(ledger, f"dead {CANARY} {user}", **said)
+    held = await claim_lane(ledger, lane)
     await ledger.lanes.begin(held, stored)
     await ledger.lanes.settle(held, stored, TurnState.STORED, memory_ids=["m"])
     await ledger.lanes.begin(held, dead)
     await ledger.lanes.bury(held, dead, "rejected", Fault.REQUEST, "1")
     await ledger.lanes.release(held)
-    failed = await start(ledger, f"failed {CANARY} {user}", user_id=user)
+    failed = await submit_and_claim(ledger, f"failed {CANARY} {user}", user_id=user)
     await ledger.jobs.fail(failed, "rejected")
-    pending = await answer(ledger, f"pending {CANARY} {user}", **said)
+    pending = await submit_and_answer(ledger, f"pending {CANARY} {user}", **said)
     key = f"k-{user}"
-    keyed = await answer(ledger, f"keyed {CANARY} {user}", user_id=user, idempotency_key=key)
-    queued = await submit(ledger, f"queued {CANARY} {user}", user_id=user, priority="low")
+    keyed = await submit_and_answer(
+        ledger, f"keyed {CANARY} {user}", user_id=user, idempotency_key=key
+    )
+    queued = await submit_job(ledger, f"queued {CANARY} {user}", user_id=user, priority="low")
     return {
         "stored": stored, "dead": dead, "failed": failed.job_id, "pending": pending,
         "keyed": keyed, "queued": queued,
@@ -118,22 +128,22 @@ async def in_every_state(ledger: Ledger, user: str) -> dict[str, str]:
 
 
 async def test_all_that_a_user_said_is_gone_and_nothing_of_anybody_else(
-    ledger: Ledger, book: Book, eraser: Eraser, memories: FakeMemories
+    ledger: Ledger, inspector: LedgerInspector, eraser: Eraser, memories: FakeMemories
 ) -> None:
     ann = await in_every_state(ledger, "ann")
     await in_every_state(ledger, "ann2")
-    running = await start(ledger, f"running {CANARY} ann")
+    running = await submit_and_claim(ledger, f"running {CANARY} ann")
     await memories.add(ANN, Turn("t", "I said so.", "", AT))
     await memories.add(memory_key("default", "ann2"), Turn("u", "So did I.", "", AT))
-    others = everything(book).count(f"{CANARY} ann2")
+    others = everything(inspector).count(f"{CANARY} ann2")
 
-    await erase(ledger, book, eraser)
+    await erase(ledger, inspector, eraser)
 
-    left = everything(book)
+    left = everything(inspector)
     assert f"{CANARY} ann2" in left
     assert left.count(f"{CANARY} ann2") == others
     assert left.replace(f"{CANARY} ann2", "").count(CANARY) == 0
-    assert not book.redis.exists(f"{book.keys.root}:talk:{LANE}")
+    assert not inspector.redis.exists(f"{inspector.keys.root}:talk:{LANE}")
     assert [row.owner for row in memories.rows] == ["default/ann2"]
     for name, job_id in (ann | {"running": running.job_id}).items():
         status = await ledger.reading.status(job_id)
@@ -142,11 +152,11 @@ async def test_all_that_a_user_said_is_gone_and_nothing_of_anybody_else(
 
 
 async def test_the_receipt_says_what_was_done_and_for_whom(
-    ledger: Ledger, book: Book, eraser: Eraser
+    ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
     await in_every_state(ledger, "ann")
 
-    await erase(ledger, book, eraser)
+    await erase(ledger, inspector, eraser)
 
     receipt = await ledger.erasures.receipt(LANE)
     assert receipt is not None
@@ -155,15 +165,15 @@ async def test_the_receipt_says_what_was_done_and_for_whom(
     assert (receipt.jobs, receipt.ended, receipt.records) == (6, 1, 2)
     assert receipt.asked_at <= receipt.forgotten_at <= receipt.erased_at  # type: ignore[operator]
     assert not await ledger.erasures.under_way()
-    assert book.redis.pttl(f"{book.keys.root}:erasure:{LANE}") > 0
+    assert inspector.redis.pttl(f"{inspector.keys.root}:erasure:{LANE}") > 0
 
 
 async def test_the_tallies_agree_with_what_is_left(
-    ledger: Ledger, book: Book, eraser: Eraser
+    ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
     await in_every_state(ledger, "ann")
-    await erase(ledger, book, eraser)
-    counts = book.counts()
+    await erase(ledger, inspector, eraser)
+    counts = inspector.counts()
     assert counts == {
         "job:succeeded:default": 4,
         "job:failed:default": 1,
@@ -171,16 +181,16 @@ async def test_the_tallies_agree_with_what_is_left(
         "turn:erased:default": 4,
         "turn:none:default": 2,
     }
-    assert not book.open_ends()
+    assert not inspector.open_ends()
 
 
 async def test_whoever_answers_or_writes_for_the_user_is_fenced_and_told(
     ledger: Ledger, eraser: Eraser
 ) -> None:
-    turn = await answer(ledger, "fact")
-    writer = await take(ledger)
+    turn = await submit_and_answer(ledger, "fact")
+    writer = await claim_lane(ledger)
     await ledger.lanes.begin(writer, turn)
-    running = await start(ledger, "more")
+    running = await submit_and_claim(ledger, "more")
     heard: asyncio.Queue[str] = asyncio.Queue()
 
     async with ledger.hearing_fenced(lambda name: heard.put_nowait(name or "")):
@@ -201,61 +211,61 @@ async def test_whoever_answers_or_writes_for_the_user_is_fenced_and_told(
 
 
 async def test_a_write_that_was_on_its_way_is_removed_the_second_time(
-    ledger: Ledger, book: Book, eraser: Eraser, memories: FakeMemories
+    ledger: Ledger, inspector: LedgerInspector, eraser: Eraser, memories: FakeMemories
 ) -> None:
-    await answer(ledger, "fact")
+    await submit_and_answer(ledger, "fact")
     await ledger.erasures.ask(LANE, "op")
     await eraser.erase(await take_erasure(ledger))
     await memories.add(ANN, Turn("late", "It arrives late.", "", AT))
 
     assert await ledger.lanes.claim(LANE, "early", most_turns=1) is None, "held until then"
-    assert 0 < book.waits_s(LANE) <= SETTLE_S
-    settle(book)
+    assert 0 < inspector.waits_s(LANE) <= SETTLE_S
+    settle(inspector)
     await eraser.erase(await take_erasure(ledger))
 
     assert memories.rows == []
 
 
 async def test_what_is_said_after_the_asking_is_kept_and_stored_when_it_is_done(
-    ledger: Ledger, book: Book, eraser: Eraser
+    ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
-    await answer(ledger, "old")
+    await submit_and_answer(ledger, "old")
     await ledger.erasures.ask(LANE, "op")
-    new = await answer(ledger, "new")
+    new = await submit_and_answer(ledger, "new")
     await eraser.erase(await take_erasure(ledger))
-    settle(book)
+    settle(inspector)
     await eraser.erase(await take_erasure(ledger))
 
-    held = await take(ledger)
+    held = await claim_lane(ledger)
     assert [turn.id for turn in held.turns] == [new]
     assert held.turns[0].user_text == "new"
 
 
 async def test_while_an_erasure_is_under_way_a_claim_holds_nothing_of_before(
-    ledger: Ledger, book: Book, eraser: Eraser
+    ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
     for talk in ("old", None):
-        await answer(ledger, f"before {CANARY}", conversation_id=talk)
-    before = await start(ledger, conversation_id="old")
+        await submit_and_answer(ledger, f"before {CANARY}", conversation_id=talk)
+    before = await submit_and_claim(ledger, conversation_id="old")
     assert (len(before.overlay), len(before.history), before.erasing) == (2, 1, False)
     await ledger.jobs.cancel(before.job_id)
     await ledger.erasures.ask(LANE, "op")
-    await answer(ledger, "since", conversation_id="old")
+    await submit_and_answer(ledger, "since", conversation_id="old")
 
     for _ in range(2):  # asked, forgotten
-        claimed = await start(ledger, conversation_id="old")
+        claimed = await submit_and_claim(ledger, conversation_id="old")
         assert [turn.user_text for turn in claimed.overlay] == ["since"]
         assert (claimed.history, claimed.erasing) == ((), True)
         await ledger.jobs.cancel(claimed.job_id)
         await eraser.erase(await take_erasure(ledger))
-        settle(book)
+        settle(inspector)
 
-    assert not (await start(ledger)).erasing
-    assert not (await start(ledger, user_id="bob")).erasing
+    assert not (await submit_and_claim(ledger)).erasing
+    assert not (await submit_and_claim(ledger, user_id="bob")).erasing
 
 
 async def test_a_dead_letter_of_an_erased_user_cannot_be_replayed(
-    ledger: Ledger, book: Book, eraser: Eraser
+    ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
     made = await in_every_state(ledger, "ann")
     letters = [(await ledger.dead.letter(made[name])).ref for name in ("dead", "failed")]
@@ -264,24 +274,24 @@ async def test_a_dead_letter_of_an_erased_user_cannot_be_replayed(
         assert await ledger.dead.replay(letter, "early") is ReplayOutcome.ERASED, (
             "it is about to be"
         )
-    await erase(ledger, book, eraser)
+    await erase(ledger, inspector, eraser)
     for letter in letters:
         assert await ledger.dead.replay(letter, "late") is ReplayOutcome.ERASED
     assert [letter async for letter in ledger.dead.letters()] == []
 
 
 async def test_an_idempotency_key_of_an_erased_user_is_free_again(
-    ledger: Ledger, book: Book, eraser: Eraser
+    ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
-    first = await answer(ledger, "fact", idempotency_key="k")
-    await erase(ledger, book, eraser)
-    assert await submit(ledger, "something else", idempotency_key="k") != first
+    first = await submit_and_answer(ledger, "fact", idempotency_key="k")
+    await erase(ledger, inspector, eraser)
+    assert await submit_job(ledger, "something else", idempotency_key="k") != first
 
 
 async def test_while_mem0_is_down_an_erasure_waits_and_holds_the_lane(
-    ledger: Ledger, book: Book, eraser: Eraser, memories: FakeMemories
+    ledger: Ledger, inspector: LedgerInspector, eraser: Eraser, memories: FakeMemories
 ) -> None:
-    await answer(ledger, "fact")
+    await submit_and_answer(ledger, "fact")
     await ledger.erasures.ask(LANE, "op")
     memories.fail("forget", Unavailable("overloaded"))
 
@@ -289,21 +299,21 @@ async def test_while_mem0_is_down_an_erasure_waits_and_holds_the_lane(
 
     (waiting,) = await ledger.erasures.under_way()
     assert waiting.state is ErasureState.ASKED
-    assert 0 < book.waits_s(LANE) <= AGAIN_S
-    settle(book)
+    assert 0 < inspector.waits_s(LANE) <= AGAIN_S
+    settle(inspector)
     await eraser.erase(await take_erasure(ledger))
-    settle(book)
+    settle(inspector)
     await eraser.erase(await take_erasure(ledger))
     assert not await ledger.erasures.under_way()
 
 
 async def test_an_erasure_whose_worker_was_lost_is_taken_on_by_another(
-    ledger: Ledger, book: Book, eraser: Eraser
+    ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
-    await answer(ledger, f"fact {CANARY}")
+    await submit_and_answer(ledger, f"fact {CANARY}")
     await ledger.erasures.ask(LANE, "op")
     lost = await take_erasure(ledger)
-    book.make_due(LANE)
+    inspector.make_due(LANE)
     await ledger.upkeep.sweep()
     again = await ledger.lanes.claim(LANE, "second", most_turns=1)
     assert isinstance(again, EraseClaim)
@@ -312,24 +322,24 @@ async def test_an_erasure_whose_worker_was_lost_is_taken_on_by_another(
         await eraser.erase(lost)
     await eraser.erase(again)
 
-    assert CANARY not in everything(book)
+    assert CANARY not in everything(inspector)
 
 
 async def test_asking_twice_is_asking_once_until_it_is_done(
-    ledger: Ledger, book: Book, eraser: Eraser
+    ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
     first = await ledger.erasures.ask(LANE, "op")
     second = await ledger.erasures.ask(LANE, "someone else")
     assert second == first
     await eraser.erase(await take_erasure(ledger))
-    settle(book)
+    settle(inspector)
     await eraser.erase(await take_erasure(ledger))
     third = await ledger.erasures.ask(LANE, "someone else")
     assert (third.state, third.asked_by) == (ErasureState.ASKED, "someone else")
 
 
 async def test_without_memory_one_pass_is_enough(ledger: Ledger) -> None:
-    await answer(ledger, "fact")
+    await submit_and_answer(ledger, "fact")
     await ledger.erasures.ask(LANE, "op")
     await Eraser(ledger.erasures, None, SETTLE_S).erase(await take_erasure(ledger))
     assert not await ledger.erasures.under_way()
@@ -359,7 +369,7 @@ async def test_a_lane_that_is_erased_is_listed(ledger: Ledger) -> None:
 
 
 async def test_an_erasure_ends_when_redis_begins_to_write_its_log_anew(
-    ledger: Ledger, book: Book, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, inspector: LedgerInspector, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [LogRewrite.BUSY, LogRewrite.REFUSED]
 
@@ -371,7 +381,7 @@ async def test_an_erasure_ends_when_redis_begins_to_write_its_log_anew(
     monkeypatch.setattr(ledger.erasures, "rewrite_log", rewrite)
     found = []
     for _ in range(2):
-        settle(book)
+        settle(inspector)
         await eraser.erase(await take_erasure(ledger))
         found.append(await ledger.erasures.receipt(LANE))
     assert [(one.state, one.log) for one in found if one] == [

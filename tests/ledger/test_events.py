@@ -10,25 +10,34 @@ from afterword.shared.errors import JobNotFound, LeaseLost
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
 from afterword.shared.lifecycle import JobState, TurnState
-from tests.kit.ledger.builder import Book, claim, lane_of, reply_to, start, submit
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    claim_job,
+    lane_of,
+    reply_to,
+    submit_and_claim,
+    submit_job,
+)
 
 pytestmark = pytest.mark.redis
 
 
-async def test_a_delta_that_is_sent_twice_stands_once(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
+async def test_a_delta_that_is_sent_twice_stands_once(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    held = await submit_and_claim(ledger)
 
     for _ in range(2):
         await ledger.jobs.delta(held, 1, "Hel")
     await ledger.jobs.delta(held, 2, "lo")
 
-    assert [row.get("text") for row in book.events(held.job_id)] == [None, "Hel", "lo"]
+    assert [row.get("text") for row in inspector.events(held.job_id)] == [None, "Hel", "lo"]
 
 
 async def test_finish_gives_the_final_the_turn_and_its_hint_in_one_step(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
     reply = reply_to(held, "Hello")
 
     await ledger.jobs.finish(held, reply, last=(1, "Hello"))
@@ -36,34 +45,38 @@ async def test_finish_gives_the_final_the_turn_and_its_hint_in_one_step(
     *_, delta, final = await ledger.reading.events(held.job_id, None)
     assert (delta.type, delta.text) == ("delta", "Hello")
     assert (final.type, final.reply) == ("final", reply)
-    assert book.job(held.job_id)["turn"] == TurnState.PENDING
-    assert book.lane(lane_of()) == [held.job_id]
-    assert book.hinted("memories.0") == [lane_of()]
+    assert inspector.job(held.job_id)["turn"] == TurnState.PENDING
+    assert inspector.lane(lane_of()) == [held.job_id]
+    assert inspector.hinted("memories.0") == [lane_of()]
 
 
-async def test_without_a_last_text_the_final_stands_alone(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
+async def test_without_a_last_text_the_final_stands_alone(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    held = await submit_and_claim(ledger)
     await ledger.jobs.delta(held, 1, "Hello")
 
     await ledger.jobs.finish(held, reply_to(held), last=(2, ""))
 
-    assert [row["type"] for row in book.events(held.job_id)] == ["started", "delta", "final"]
+    assert [row["type"] for row in inspector.events(held.job_id)] == ["started", "delta", "final"]
 
 
-async def test_finishing_twice_is_finishing_once(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger, conversation_id="c")
+async def test_finishing_twice_is_finishing_once(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    held = await submit_and_claim(ledger, conversation_id="c")
 
     for _ in range(2):
         await ledger.jobs.finish(held, reply_to(held), last=(1, "Hello"))
 
-    assert [row["type"] for row in book.events(held.job_id)] == ["started", "delta", "final"]
-    assert book.hinted("memories.0") == [lane_of()]
-    assert book.counts() == {"job:succeeded:default": 1, "turn:pending:default": 1}
-    assert len((await start(ledger, conversation_id="c")).history) == 1
+    assert [row["type"] for row in inspector.events(held.job_id)] == ["started", "delta", "final"]
+    assert inspector.hinted("memories.0") == [lane_of()]
+    assert inspector.counts() == {"job:succeeded:default": 1, "turn:pending:default": 1}
+    assert len((await submit_and_claim(ledger, conversation_id="c")).history) == 1
 
 
-async def test_nothing_follows_the_final(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
+async def test_nothing_follows_the_final(ledger: Ledger, inspector: LedgerInspector) -> None:
+    held = await submit_and_claim(ledger)
     await ledger.jobs.finish(held, reply_to(held))
 
     with pytest.raises(LeaseLost):
@@ -73,54 +86,56 @@ async def test_nothing_follows_the_final(ledger: Ledger, book: Book) -> None:
     with pytest.raises(LeaseLost):
         await ledger.jobs.snooze(held, 0, counted=False)
     assert await ledger.jobs.cancel(held.job_id) == "ended"
-    book.outlive(held.job_id)
+    inspector.outlive(held.job_id)
     await ledger.upkeep.sweep()
 
-    assert [row["type"] for row in book.events(held.job_id)] == ["started", "final"]
+    assert [row["type"] for row in inspector.events(held.job_id)] == ["started", "final"]
 
 
-async def test_a_skipped_turn_leaves_the_lane(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
+async def test_a_skipped_turn_leaves_the_lane(ledger: Ledger, inspector: LedgerInspector) -> None:
+    held = await submit_and_claim(ledger)
 
     await ledger.jobs.finish(held, reply_to(held), skip="refusal")
 
     status = await ledger.reading.status(held.job_id)
     assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "refusal")
-    assert book.lane(lane_of()) == []
-    assert book.hinted("memories.0") == []
+    assert inspector.lane(lane_of()) == []
+    assert inspector.hinted("memories.0") == []
 
 
-async def _fail(ledger: Ledger, held: Claim, _: Book) -> None:
+async def _fail(ledger: Ledger, held: Claim, _: LedgerInspector) -> None:
     await ledger.jobs.fail(held, "broken")
 
 
-async def _cancel(ledger: Ledger, held: Claim, _: Book) -> None:
+async def _cancel(ledger: Ledger, held: Claim, _: LedgerInspector) -> None:
     await ledger.jobs.cancel(held.job_id)
 
 
-async def _expire(ledger: Ledger, held: Claim, book: Book) -> None:
-    book.outlive(held.job_id)
+async def _expire(ledger: Ledger, held: Claim, inspector: LedgerInspector) -> None:
+    inspector.outlive(held.job_id)
     await ledger.upkeep.sweep()
 
 
-async def _skip(ledger: Ledger, held: Claim, _: Book) -> None:
+async def _skip(ledger: Ledger, held: Claim, _: LedgerInspector) -> None:
     await ledger.jobs.finish(held, reply_to(held), skip="refusal")
 
 
 @pytest.mark.parametrize("end", [_fail, _cancel, _expire, _skip])
 async def test_a_job_without_a_turn_gives_its_lane_free(
-    ledger: Ledger, book: Book, end: Callable[[Ledger, Claim, Book], Awaitable[None]]
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    end: Callable[[Ledger, Claim, LedgerInspector], Awaitable[None]],
 ) -> None:
-    first = await start(ledger, "first")
-    second = await start(ledger, "second")
+    first = await submit_and_claim(ledger, "first")
+    second = await submit_and_claim(ledger, "second")
     await ledger.jobs.finish(second, reply_to(second))
-    book.pop_hint("memories.0")
+    inspector.pop_hint("memories.0")
     assert await ledger.lanes.claim(lane_of(), "too early", most_turns=20) is None
 
-    await end(ledger, first, book)
+    await end(ledger, first, inspector)
 
-    assert book.lane(lane_of()) == [second.job_id]
-    assert book.hinted("memories.0") == [lane_of()]
+    assert inspector.lane(lane_of()) == [second.job_id]
+    assert inspector.hinted("memories.0") == [lane_of()]
 
 
 @pytest.mark.parametrize(
@@ -133,35 +148,37 @@ async def test_a_job_without_a_turn_gives_its_lane_free(
 )
 async def test_an_end_without_a_reply_says_why_once(
     ledger: Ledger,
-    book: Book,
-    end: Callable[[Ledger, Claim, Book], Awaitable[None]],
+    inspector: LedgerInspector,
+    end: Callable[[Ledger, Claim, LedgerInspector], Awaitable[None]],
     state: JobState,
     code: str,
 ) -> None:
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
 
     for _ in range(2):
-        await end(ledger, held, book)
+        await end(ledger, held, inspector)
 
     events = await ledger.reading.events(held.job_id, None)
     assert [event.type for event in events] == ["started", "failed"]
     assert (events[-1].state, events[-1].code) == (state, code)
     assert await ledger.reading.reply(held.job_id) is None
-    assert book.places(held.job_id) == []
+    assert inspector.places(held.job_id) == []
 
 
-async def test_an_expired_job_says_what_held_it_up(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
+async def test_an_expired_job_says_what_held_it_up(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    held = await submit_and_claim(ledger)
     await ledger.jobs.snooze(held, 1, counted=False, code="overloaded")
 
-    book.outlive(held.job_id)
+    inspector.outlive(held.job_id)
     await ledger.upkeep.sweep()
 
     assert (await ledger.reading.status(held.job_id)).code == "overloaded"
 
 
 async def test_a_stream_is_resumed_after_any_event(ledger: Ledger) -> None:
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
     await ledger.jobs.delta(held, 1, "Hel")
     await ledger.jobs.finish(held, reply_to(held), last=(2, "lo"))
     whole = await ledger.reading.events(held.job_id, None)
@@ -170,11 +187,11 @@ async def test_a_stream_is_resumed_after_any_event(ledger: Ledger) -> None:
         assert await ledger.reading.events(held.job_id, event.id) == whole[at + 1 :]
 
 
-async def test_event_ids_grow_over_attempts(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
+async def test_event_ids_grow_over_attempts(ledger: Ledger, inspector: LedgerInspector) -> None:
+    held = await submit_and_claim(ledger)
     await ledger.jobs.delta(held, 1, "old")
-    book.make_due(held.job_id)
-    again = await claim(ledger, held.job_id)
+    inspector.make_due(held.job_id)
+    again = await claim_job(ledger, held.job_id)
     await ledger.jobs.delta(again, 1, "new")
 
     events = await ledger.reading.events(held.job_id, None)
@@ -186,28 +203,32 @@ async def test_event_ids_grow_over_attempts(ledger: Ledger, book: Book) -> None:
     ]
 
 
-async def test_an_ended_job_is_kept_for_its_retention_only(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
+async def test_an_ended_job_is_kept_for_its_retention_only(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    held = await submit_and_claim(ledger)
     await ledger.jobs.cancel(held.job_id)
 
-    assert 0 < book.redis.pttl(book.keys.job(held.job_id)) <= 86_400_000
-    assert 0 < book.redis.pttl(book.keys.events(held.job_id)) <= 900_000
+    assert 0 < inspector.redis.pttl(inspector.keys.job(held.job_id)) <= 86_400_000
+    assert 0 < inspector.redis.pttl(inspector.keys.events(held.job_id)) <= 900_000
     assert await ledger.reading.keeps_stream(held.job_id)
-    book.redis.delete(book.keys.events(held.job_id), book.keys.job(held.job_id))
+    inspector.redis.delete(inspector.keys.events(held.job_id), inspector.keys.job(held.job_id))
     assert not await ledger.reading.keeps_stream(held.job_id)
     for read in (ledger.reading.status, ledger.reading.reply):
         with pytest.raises(JobNotFound):
             await read(held.job_id)
 
 
-async def test_a_turn_on_its_way_into_memory_never_expires(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
+async def test_a_turn_on_its_way_into_memory_never_expires(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    held = await submit_and_claim(ledger)
     await ledger.jobs.finish(held, reply_to(held))
 
-    assert book.redis.pttl(book.keys.job(held.job_id)) == -1
+    assert inspector.redis.pttl(inspector.keys.job(held.job_id)) == -1
 
 
 async def test_cancelling_nothing_says_so(ledger: Ledger) -> None:
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     assert await ledger.jobs.cancel(job_id[:-1] + ("0" if job_id[-1] != "0" else "1")) == "gone"

@@ -17,7 +17,7 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
 from afterword.shared.names import Keys, shard_in
 from afterword.shared.transport.pipeline import Pipeline
-from tests.kit.ledger.builder import reply_to, start
+from tests.kit.ledger.builder import reply_to, submit_and_claim
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 async def test_who_waits_for_the_reply_does_not_look_at_each_delta(
     ledger: Ledger, asked: Counter[str]
 ) -> None:
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
     follower = AsyncJob(ledger, held.job_id)
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         waiter = group.create_task(follower.wait())
@@ -63,7 +63,7 @@ async def test_who_waits_for_the_reply_does_not_look_at_each_delta(
 async def test_who_waits_hears_at_once_that_there_will_be_no_reply(
     ledger: Ledger, asked: Counter[str]
 ) -> None:
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
     waiter = asyncio.create_task(AsyncJob(ledger, held.job_id).wait())
     await until(lambda: asked["HMGET"] == 1, "the waiter has looked")
     await ledger.jobs.fail(held, "broken")
@@ -75,7 +75,7 @@ async def test_who_is_never_woken_looks_for_himself(
     ledger: Ledger, asked: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "_patience_s", lambda: 0.05)
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
     waiter = asyncio.create_task(AsyncJob(ledger, held.job_id).wait())
     await until(lambda: asked["HMGET"] > 2, "the waiter has looked again, and again")
     waiter.cancel()
@@ -92,7 +92,7 @@ def test_those_who_began_together_do_not_look_together() -> None:
 async def test_a_change_that_brings_events_costs_one_read(
     ledger: Ledger, asked: Counter[str]
 ) -> None:
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
     events: list[Event] = []
     async with asyncio.TaskGroup() as group:
         group.create_task(_follow(AsyncJob(ledger, held.job_id), events))
@@ -112,7 +112,7 @@ async def test_a_stream_longer_than_a_page_is_read_to_its_end_at_once(
 ) -> None:
     monkeypatch.setattr(module, "PAGE", page)
     monkeypatch.setattr(following, "PAGE", page)
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
     await _deltas(ledger, held)
     await ledger.jobs.finish(held, reply_to(held))
     events: list[Event] = []
@@ -125,7 +125,7 @@ async def test_pages_that_come_while_one_reads_are_read_at_once(
 ) -> None:
     monkeypatch.setattr(module, "PAGE", 3)
     monkeypatch.setattr(following, "PAGE", 3)
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
     events: list[Event] = []
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         group.create_task(_follow(AsyncJob(ledger, held.job_id), events))
@@ -138,7 +138,7 @@ async def test_pages_that_come_while_one_reads_are_read_at_once(
 async def test_a_job_that_is_gone_while_somebody_follows_it_is_noticed(
     ledger: Ledger, valkey: Valkey
 ) -> None:
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
     events: list[Event] = []
     task = asyncio.create_task(_follow(AsyncJob(ledger, held.job_id), events))
     await until(lambda: len(events) == 1, "the start was read")

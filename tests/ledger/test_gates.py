@@ -12,7 +12,7 @@ from afterword.shared.errors import Fault
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState, Report
-from tests.kit.ledger.builder import Book
+from tests.kit.ledger.builder import LedgerInspector
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.redis
@@ -26,10 +26,10 @@ _tokens = (f"t{number}" for number in itertools.count())
 class Desk:
     """The gates of a fleet, whose askers are told apart by a fresh token each."""
 
-    def __init__(self, gates: Gates, book: Book) -> None:
+    def __init__(self, gates: Gates, inspector: LedgerInspector) -> None:
         self.gates = gates
-        self._book = book
-        self._key = f"{book.keys.root}:gate:{GATE}"
+        self._inspector = inspector
+        self._key = f"{inspector.keys.root}:gate:{GATE}"
 
     async def ask(self, token: str | None = None) -> GateDecision:
         return await self.gates.ask(GATE, token or next(_tokens), canary_s=CANARY_S)
@@ -64,21 +64,21 @@ class Desk:
 
     def end_pause(self) -> None:
         """Let the pause end; whoever is the canary stays it."""
-        self._book.redis.hset(self._key, "until", 0)
+        self._inspector.redis.hset(self._key, "until", 0)
 
     def set_back(self, field: str, seconds: float) -> None:
         """Let time pass for one moment that a gate remembers."""
-        self._book.redis.hincrby(self._key, field, -round(seconds * 1000))
+        self._inspector.redis.hincrby(self._key, field, -round(seconds * 1000))
 
     def ago_s(self, field: str) -> float:
         """Return how long ago a moment was that a gate remembers, in seconds."""
-        now_s, microseconds = self._book.redis.time()
-        moment_ms = float(self._book.redis.hget(self._key, field))
+        now_s, microseconds = self._inspector.redis.time()
+        moment_ms = float(self._inspector.redis.hget(self._key, field))
         return float(now_s + microseconds / 1e6) - moment_ms / 1000
 
     def place_s(self) -> float:
         """Return how long after the gate may open the next one is told to come back."""
-        until_ms, next_ms = self._book.redis.hmget(self._key, "until", "next")
+        until_ms, next_ms = self._inspector.redis.hmget(self._key, "until", "next")
         return (float(next_ms) - float(until_ms)) / 1000
 
     def pause_s(self) -> float:
@@ -87,8 +87,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(ledger: Ledger, book: Book) -> Desk:
-    return Desk(ledger.gates, book)
+def desk(ledger: Ledger, inspector: LedgerInspector) -> Desk:
+    return Desk(ledger.gates, inspector)
 
 
 # -- shutting
@@ -261,7 +261,9 @@ async def test_a_gate_opens_slowly(desk: Desk) -> None:
     assert await desk.gates.all() == []
 
 
-async def test_once_open_nothing_is_left_of_what_was(desk: Desk, book: Book) -> None:
+async def test_once_open_nothing_is_left_of_what_was(
+    desk: Desk, inspector: LedgerInspector
+) -> None:
     for _ in range(3):
         await desk.fail()
         await desk.tell(CallOutcome.FAILED, await desk.canary())
@@ -270,7 +272,7 @@ async def test_once_open_nothing_is_left_of_what_was(desk: Desk, book: Book) -> 
     assert (await desk.fail(1)).state is GateState.DOUBTED
     await desk.tell(CallOutcome.WORKED)
 
-    assert list(book.redis.scan_iter(f"{book.keys.root}:gate*")) == []
+    assert list(inspector.redis.scan_iter(f"{inspector.keys.root}:gate*")) == []
     await desk.fail()
     assert desk.pause_s() <= 1.0
 

@@ -9,8 +9,8 @@ import pytest
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import Book, answer, lane_of, take
-from tests.kit.ledger.lane_writer import Desk, Memories
+from tests.kit.ledger.builder import LedgerInspector, claim_lane, lane_of, submit_and_answer
+from tests.kit.ledger.lane_writer import FailingMemories, LaneWriter
 
 pytestmark = pytest.mark.redis
 
@@ -18,20 +18,20 @@ HOT = 10_000
 OTHERS = 40
 
 
-def heat(book: Book, turn_id: str, count: int) -> None:
+def heat(inspector: LedgerInspector, turn_id: str, count: int) -> None:
     """Put so many turns like this one behind it."""
-    record = book.job(turn_id)
-    pipeline: Any = book.redis.pipeline(transaction=False)
+    record = inspector.job(turn_id)
+    pipeline: Any = inspector.redis.pipeline(transaction=False)
     for number in range(1, count):
         name, seq = f"{turn_id}x{number}", float(record["seq"]) + number / count
-        pipeline.hset(book.keys.job(name), mapping=record | {"seq": seq})
-        pipeline.zadd(f"{book.keys.root}:lane:{record['lane']}", {name: seq})
+        pipeline.hset(inspector.keys.job(name), mapping=record | {"seq": seq})
+        pipeline.zadd(f"{inspector.keys.root}:lane:{record['lane']}", {name: seq})
     pipeline.execute()
 
 
-def commands(book: Book) -> int:
+def commands(inspector: LedgerInspector) -> int:
     """Return how many commands the server has carried out, those of scripts among them."""
-    stats = book.redis.info("commandstats")
+    stats = inspector.redis.info("commandstats")
     return sum(int(one["calls"]) for one in stats.values())
 
 
@@ -42,41 +42,41 @@ def settings(settings: Settings) -> Settings:
 
 
 async def test_others_are_stored_while_a_hot_lane_has_thousands_left(
-    settings: Settings, ledger: Ledger, book: Book
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     """One worker that takes one hint at a time; the hot lane was there first."""
-    desk = Desk(settings, ledger, Memories(takes_batches=True))
-    heat(book, await answer(ledger, "I talk a lot."), HOT)
+    desk = LaneWriter(settings, ledger, FailingMemories(takes_batches=True))
+    heat(inspector, await submit_and_answer(ledger, "I talk a lot."), HOT)
     for number in range(OTHERS):
-        await answer(ledger, "I talk little.", user_id=f"user-{number}")
+        await submit_and_answer(ledger, "I talk little.", user_id=f"user-{number}")
 
     taken = 0
-    while any(book.lane(lane_of(f"user-{number}")) for number in range(OTHERS)):
+    while any(inspector.lane(lane_of(f"user-{number}")) for number in range(OTHERS)):
         before = len(desk.memories.added)
-        await desk.write(book.pop_hint("memories.0"))
+        await desk.write(inspector.pop_hint("memories.0"))
         assert len(desk.memories.added) - before <= 3, "what one hint may cost those behind it"
         taken += 1
 
     assert taken <= OTHERS + 2
-    assert len(book.lane(lane_of())) > HOT - 100
-    assert book.hinted("memories.0") == [lane_of()], "it has its next go, behind all others"
+    assert len(inspector.lane(lane_of())) > HOT - 100
+    assert inspector.hinted("memories.0") == [lane_of()], "it has its next go, behind all others"
 
 
 async def test_a_claim_and_a_batch_cost_the_same_however_long_the_lane_is(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    costs = [await cost(ledger, book, f"user-{count}", count) for count in (20, HOT)]
+    costs = [await cost(ledger, inspector, f"user-{count}", count) for count in (20, HOT)]
 
     assert costs[1] <= costs[0] + 10
 
 
-async def cost(ledger: Ledger, book: Book, user: str, count: int) -> int:
+async def cost(ledger: Ledger, inspector: LedgerInspector, user: str, count: int) -> int:
     """Return what it costs to take on a lane of so many turns and to settle a batch of it."""
-    heat(book, await answer(ledger, "I talk a lot.", user_id=user), count)
-    before = commands(book)
-    held = await take(ledger, lane_of(user))
+    heat(inspector, await submit_and_answer(ledger, "I talk a lot.", user_id=user), count)
+    before = commands(inspector)
+    held = await claim_lane(ledger, lane_of(user))
     ids = [turn.id for turn in held.turns[:8]]
     await ledger.lanes.begin(held, *ids)
     await ledger.lanes.settle(held, ids[0], TurnState.STORED)
     await ledger.lanes.release(held)
-    return commands(book) - before
+    return commands(inspector) - before

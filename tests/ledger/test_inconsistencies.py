@@ -11,7 +11,15 @@ from afterword.shared.errors import Fault
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import TurnState
 from afterword.workers.background.reconciler import Reconciler
-from tests.kit.ledger.builder import Book, answer, claim, lane_of, start, submit, take
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    claim_job,
+    claim_lane,
+    lane_of,
+    submit_and_answer,
+    submit_and_claim,
+    submit_job,
+)
 
 pytestmark = pytest.mark.redis
 
@@ -21,90 +29,100 @@ async def gaps(ledger: Ledger, *, mend: bool = False) -> list[tuple[str, str]]:
 
 
 async def bury(ledger: Ledger, turn: str) -> None:
-    held = await take(ledger)
+    held = await claim_lane(ledger)
     await ledger.lanes.begin(held, turn)
     await ledger.lanes.bury(held, turn, "rejected", Fault.REQUEST, "1")
     await ledger.lanes.release(held)
 
 
 async def test_in_every_state_that_the_scripts_lead_to_there_is_no_gap(ledger: Ledger) -> None:
-    await bury(ledger, await answer(ledger, "dead"))
-    stored = await answer(ledger, "stored")
-    held = await take(ledger)
+    await bury(ledger, await submit_and_answer(ledger, "dead"))
+    stored = await submit_and_answer(ledger, "stored")
+    held = await claim_lane(ledger)
     await ledger.lanes.begin(held, stored)
     await ledger.lanes.settle(held, stored, TurnState.STORED)
     await ledger.lanes.release(held)
-    await submit(ledger, "queued", user_id="bob")
-    running = await start(ledger, "running", user_id="cy")
+    await submit_job(ledger, "queued", user_id="bob")
+    running = await submit_and_claim(ledger, "running", user_id="cy")
     await ledger.jobs.snooze(running, 60, counted=False)
-    failed = await start(ledger, "failed", user_id="di")
+    failed = await submit_and_claim(ledger, "failed", user_id="di")
     await ledger.jobs.fail(failed, "rejected")
-    await answer(ledger, "pending", user_id="ed")
-    writing = await answer(ledger, "writing", user_id="flo")
-    await ledger.lanes.begin(await take(ledger, lane_of("flo")), writing)
+    await submit_and_answer(ledger, "pending", user_id="ed")
+    writing = await submit_and_answer(ledger, "writing", user_id="flo")
+    await ledger.lanes.begin(await claim_lane(ledger, lane_of("flo")), writing)
     for _ in range(3):
-        await submit(ledger, "stands aside", user_id="hal", conversation_id="c")
-    await start(ledger, "older", user_id="gus")
-    await answer(ledger, "waits for the older", user_id="gus")
+        await submit_job(ledger, "stands aside", user_id="hal", conversation_id="c")
+    await submit_and_claim(ledger, "older", user_id="gus")
+    await submit_and_answer(ledger, "waits for the older", user_id="gus")
     assert await gaps(ledger) == []
 
 
 async def _queued(ledger: Ledger) -> str:
-    return await submit(ledger)
+    return await submit_job(ledger)
 
 
 async def _in_line(ledger: Ledger) -> str:
-    return await submit(ledger, conversation_id="c")
+    return await submit_job(ledger, conversation_id="c")
 
 
 async def _pending(ledger: Ledger) -> str:
-    return await answer(ledger)
+    return await submit_and_answer(ledger)
 
 
 async def _dead(ledger: Ledger) -> str:
-    turn = await answer(ledger)
+    turn = await submit_and_answer(ledger)
     await bury(ledger, turn)
     return turn
 
 
 async def _failed(ledger: Ledger) -> str:
-    held = await start(ledger)
+    held = await submit_and_claim(ledger)
     await ledger.jobs.fail(held, "rejected")
     return held.job_id
 
 
-PLANTED: list[tuple[str, Callable[[Ledger], Awaitable[str]], Callable[[Book, str], object]]] = [
-    ("not_open", _queued, lambda book, job: book.redis.zrem(f"{book.keys.root}:open", job)),
+PLANTED: list[
+    tuple[str, Callable[[Ledger], Awaitable[str]], Callable[[LedgerInspector, str], object]]
+] = [
+    (
+        "not_open",
+        _queued,
+        lambda inspector, job: inspector.redis.zrem(f"{inspector.keys.root}:open", job),
+    ),
     (
         "not_placed",
         _queued,
-        lambda book, job: book.redis.zrem(f"{book.keys.root}:hinted:replies.3", job),
+        lambda inspector, job: inspector.redis.zrem(f"{inspector.keys.root}:hinted:replies.3", job),
     ),
     (
         "not_awaited",
         _queued,
-        lambda book, job: book.redis.zrem(f"{book.keys.root}:lane:{lane_of()}", job),
+        lambda inspector, job: inspector.redis.zrem(f"{inspector.keys.root}:lane:{lane_of()}", job),
     ),
     (
         "not_in_line",
         _in_line,
-        lambda book, job: book.redis.zrem(f"{book.keys.root}:line:{book.job(job)['talk']}", job),
+        lambda inspector, job: inspector.redis.zrem(
+            f"{inspector.keys.root}:line:{inspector.job(job)['talk']}", job
+        ),
     ),
     (
         "not_in_lane",
         _pending,
-        lambda book, job: book.redis.zrem(f"{book.keys.root}:lane:{lane_of()}", job),
+        lambda inspector, job: inspector.redis.zrem(f"{inspector.keys.root}:lane:{lane_of()}", job),
     ),
     (
         "lane_not_placed",
         _pending,
-        lambda book, _: book.redis.zrem(f"{book.keys.root}:hinted:memories.0", lane_of()),
+        lambda inspector, _: inspector.redis.zrem(
+            f"{inspector.keys.root}:hinted:memories.0", lane_of()
+        ),
     ),
-    ("not_listed", _dead, lambda book, job: book.redis.zrem(book.keys.dead, job)),
+    ("not_listed", _dead, lambda inspector, job: inspector.redis.zrem(inspector.keys.dead, job)),
     (
         "never_came",
         _failed,
-        lambda book, job: book.redis.hset(book.keys.job(job), "turn", "awaited"),
+        lambda inspector, job: inspector.redis.hset(inspector.keys.job(job), "turn", "awaited"),
     ),
 ]
 
@@ -112,13 +130,13 @@ PLANTED: list[tuple[str, Callable[[Ledger], Awaitable[str]], Callable[[Book, str
 @pytest.mark.parametrize(("what", "make", "plant"), PLANTED, ids=[row[0] for row in PLANTED])
 async def test_a_gap_is_found_by_its_name_and_mended(
     ledger: Ledger,
-    book: Book,
+    inspector: LedgerInspector,
     what: str,
     make: Callable[[Ledger], Awaitable[str]],
-    plant: Callable[[Book, str], object],
+    plant: Callable[[LedgerInspector, str], object],
 ) -> None:
     job_id = await make(ledger)
-    plant(book, job_id)
+    plant(inspector, job_id)
 
     assert (job_id, what) in await gaps(ledger)
     assert (job_id, what) in await gaps(ledger), "only looking mends nothing"
@@ -126,30 +144,32 @@ async def test_a_gap_is_found_by_its_name_and_mended(
     assert await gaps(ledger) == []
 
 
-async def test_what_was_mended_goes_on(ledger: Ledger, book: Book) -> None:
-    job_id, turn = await submit(ledger, user_id="bob"), await answer(ledger)
-    book.redis.delete(f"{book.keys.root}:hinted:replies.3", f"{book.keys.root}:hinted:memories.0")
-    book.drop_hints()
+async def test_what_was_mended_goes_on(ledger: Ledger, inspector: LedgerInspector) -> None:
+    job_id, turn = await submit_job(ledger, user_id="bob"), await submit_and_answer(ledger)
+    inspector.redis.delete(
+        f"{inspector.keys.root}:hinted:replies.3", f"{inspector.keys.root}:hinted:memories.0"
+    )
+    inspector.drop_hints()
     await gaps(ledger, mend=True)
-    assert book.hinted("replies.3") == [job_id]
-    assert (await claim(ledger, job_id)).job_id == job_id
-    assert (await take(ledger)).turns[0].id == turn
+    assert inspector.hinted("replies.3") == [job_id]
+    assert (await claim_job(ledger, job_id)).job_id == job_id
+    assert (await claim_lane(ledger)).turns[0].id == turn
 
 
-async def test_a_line_is_mended_in_its_order(ledger: Ledger, book: Book) -> None:
-    first, second, third = [await submit(ledger, conversation_id="c") for _ in range(3)]
-    line = f"{book.keys.root}:line:{book.job(first)['talk']}"
-    book.redis.zrem(line, first, second)
+async def test_a_line_is_mended_in_its_order(ledger: Ledger, inspector: LedgerInspector) -> None:
+    first, second, third = [await submit_job(ledger, conversation_id="c") for _ in range(3)]
+    line = f"{inspector.keys.root}:line:{inspector.job(first)['talk']}"
+    inspector.redis.zrem(line, first, second)
     await gaps(ledger, mend=True)
-    assert book.redis.zrange(line, 0, -1) == [first, second, third]
+    assert inspector.redis.zrange(line, 0, -1) == [first, second, third]
     assert await ledger.jobs.claim(second, "too early") is None
 
 
 async def test_the_reconciler_says_so_without_a_word_of_content(
-    ledger: Ledger, book: Book, caplog: pytest.LogCaptureFixture
+    ledger: Ledger, inspector: LedgerInspector, caplog: pytest.LogCaptureFixture
 ) -> None:
-    job_id = await answer(ledger, "canary")
-    book.redis.delete(f"{book.keys.root}:lane:{lane_of()}")
+    job_id = await submit_and_answer(ledger, "canary")
+    inspector.redis.delete(f"{inspector.keys.root}:lane:{lane_of()}")
     with caplog.at_level(logging.ERROR):
         await Reconciler(ledger.gaps, 60).reconcile()
     assert f"job {job_id}: not_in_lane" in caplog.text
@@ -160,8 +180,10 @@ async def test_one_of_a_fleet_looks(ledger: Ledger) -> None:
     assert [await ledger.gaps.take_turn(60_000) for _ in range(3)] == [True, False, False]
 
 
-async def test_a_record_of_a_newer_version_is_left_alone(ledger: Ledger, book: Book) -> None:
-    job_id = await submit(ledger)
-    book.redis.hset(book.keys.job(job_id), "v", 99)
-    book.redis.zrem(f"{book.keys.root}:open", job_id)
+async def test_a_record_of_a_newer_version_is_left_alone(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    job_id = await submit_job(ledger)
+    inspector.redis.hset(inspector.keys.job(job_id), "v", 99)
+    inspector.redis.zrem(f"{inspector.keys.root}:open", job_id)
     assert await gaps(ledger) == []

@@ -17,8 +17,8 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from afterword.shared.transport.pipeline import Pipeline
 from afterword.shared.transport.scripts import script
-from tests.kit.ledger.builder import Book, asking, reply_to, submit
-from tests.kit.servers.faulty_proxy import Proxy
+from tests.kit.ledger.builder import LedgerInspector, chat_request, reply_to, submit_job
+from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import until
 
@@ -92,21 +92,21 @@ async def test_who_gives_up_waiting_disturbs_nobody(pipeline: Pipeline) -> None:
 async def test_what_was_accepted_and_the_door_survive_a_crash_of_redis(
     ledger: Ledger, own: Valkey
 ) -> None:
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await asyncio.to_thread(own.restart)
 
     assert (await ledger.reading.status(job_id)).job_id == job_id
-    await submit(ledger)
+    await submit_job(ledger)
 
 
 async def test_a_call_that_waits_while_redis_restarts_is_answered(
     settings: Settings, own: Valkey
 ) -> None:
     async with Ledger(settings, patience_s=10.0) as ledger:
-        await submit(ledger)
+        await submit_job(ledger)
         own.kill()
-        waiting = asyncio.create_task(submit(ledger, "while it is away"))
+        waiting = asyncio.create_task(submit_job(ledger, "while it is away"))
         await until(lambda: ledger._pipeline._reconnector.broken, "it was tried")
         await asyncio.to_thread(own.start)
 
@@ -120,21 +120,21 @@ async def test_a_redis_that_is_away_is_reported_within_the_patience(
     async with Ledger(nowhere, patience_s=PATIENCE_S) as ledger:
         started = time.monotonic()
         with pytest.raises(LedgerUnavailable, match=r"0\.5 s"):
-            await submit(ledger)
+            await submit_job(ledger)
 
     assert time.monotonic() - started < PATIENCE_S + SLACK_S
 
 
 async def test_submit_answers_in_time_while_redis_stands_still(
-    settings: Settings, own: Valkey, book: Book
+    settings: Settings, own: Valkey, inspector: LedgerInspector
 ) -> None:
     async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
-        await submit(ledger)
+        await submit_job(ledger)
         os.kill(own.pid, signal.SIGSTOP)
         try:
             started = time.monotonic()
             answers = await asyncio.gather(
-                *(submit(ledger) for _ in range(20)), return_exceptions=True
+                *(submit_job(ledger) for _ in range(20)), return_exceptions=True
             )
             took = time.monotonic() - started
         finally:
@@ -142,7 +142,7 @@ async def test_submit_answers_in_time_while_redis_stands_still(
 
         assert {type(one) for one in answers} == {LedgerUnavailable}
         assert took < settings.submit_timeout_s + SLACK_S
-        await submit(ledger)
+        await submit_job(ledger)
 
 
 async def test_who_waits_for_a_redis_that_stands_still_is_let_go_when_the_door_closes(
@@ -166,16 +166,19 @@ async def test_who_waits_for_a_redis_that_stands_still_is_let_go_when_the_door_c
 
 
 async def test_a_full_redis_refuses_new_jobs_and_lets_the_open_ones_end(
-    settings: Settings, own: Valkey, book: Book
+    settings: Settings, own: Valkey, inspector: LedgerInspector
 ) -> None:
     async with Ledger(settings, patience_s=5.0) as ledger:
-        ended, given_back = await submit(ledger, user_id="ann"), await submit(ledger, user_id="bob")
+        ended, given_back = (
+            await submit_job(ledger, user_id="ann"),
+            await submit_job(ledger, user_id="bob"),
+        )
         with own.client() as client:
             client.script_flush()
             client.config_set("maxmemory", "1")
             try:
                 with pytest.raises(QueueFull, match="maxmemory"):
-                    await submit(ledger, user_id="eve")
+                    await submit_job(ledger, user_id="eve")
                 for job_id in (ended, given_back):
                     held = await ledger.jobs.claim(job_id, "token")
                     assert held is not None
@@ -188,19 +191,19 @@ async def test_a_full_redis_refuses_new_jobs_and_lets_the_open_ones_end(
                 await ledger.upkeep.sweep()
             finally:
                 client.config_set("maxmemory", "0")
-        await submit(ledger, user_id="eve")
+        await submit_job(ledger, user_id="eve")
 
-    counts = book.counts()
+    counts = inspector.counts()
     assert (counts["job:succeeded:default"], counts["job:cancelled:default"]) == (1, 1)
     assert counts["turn:pending:default"] == 1
 
 
 async def test_scripts_that_redis_forgot_are_sent_again(ledger: Ledger, own: Valkey) -> None:
-    await submit(ledger)
+    await submit_job(ledger)
     with own.client() as client:
         client.script_flush()
 
-    await submit(ledger)
+    await submit_job(ledger)
 
     with own.client() as client:
         assert client.script_exists(script("job/submit").sha) == [True]
@@ -236,36 +239,36 @@ async def test_a_passing_trouble_is_waited_for(pipeline: Pipeline, own: Valkey, 
 
 
 @pytest.fixture
-async def line(own: Valkey) -> AsyncIterator[Proxy]:
-    async with Proxy(own.port) as opened:
+async def line(own: Valkey) -> AsyncIterator[FaultyProxy]:
+    async with FaultyProxy(own.port) as opened:
         yield opened
 
 
 async def test_a_submit_whose_answer_is_lost_is_one_job(
-    settings: Settings, line: Proxy, book: Book
+    settings: Settings, line: FaultyProxy, inspector: LedgerInspector
 ) -> None:
     bad_line = settings.model_copy(update={"redis_url": line.url})
     async with Ledger(bad_line, patience_s=5.0) as ledger:
-        await submit(ledger, "warm up", user_id="bob")
+        await submit_job(ledger, "warm up", user_id="bob")
         line.lose_answer_to(b"EVALSHA")
-        request = asking()
+        request = chat_request()
         job_id = ledger.jobs.new_id(request)
 
         accepted = await ledger.jobs.submit(job_id, request)
 
     assert line.lost_answers == 1
     assert accepted.job_id == job_id
-    assert book.hinted("replies.3").count(job_id) == 1
-    assert book.counts() == {"job:queued:default": 2, "turn:awaited:default": 2}
+    assert inspector.hinted("replies.3").count(job_id) == 1
+    assert inspector.counts() == {"job:queued:default": 2, "turn:awaited:default": 2}
 
 
 async def test_steps_whose_answers_are_lost_are_taken_once(
-    settings: Settings, line: Proxy, book: Book
+    settings: Settings, line: FaultyProxy, inspector: LedgerInspector
 ) -> None:
     """The whole way of a job and its turn, every answer lost the first time."""
     bad_line = settings.model_copy(update={"redis_url": line.url})
     async with Ledger(bad_line, patience_s=5.0) as ledger:
-        job_id = await submit(ledger)
+        job_id = await submit_job(ledger)
         line.lose_answer_to(b"EVAL")
         held = await ledger.jobs.claim(job_id, "token")
         assert held is not None
@@ -280,12 +283,12 @@ async def test_steps_whose_answers_are_lost_are_taken_once(
     assert line.lost_answers == 4
     assert again is not None
     assert (again.attempt, again.snoozes) == (1, 1)
-    texts = [row["text"] for row in book.events(job_id) if row["type"] == "delta"]
+    texts = [row["text"] for row in inspector.events(job_id) if row["type"] == "delta"]
     assert texts == ["Hel", "lo"]
 
 
 async def test_many_calls_over_a_line_that_is_cut_are_all_answered(
-    own: Valkey, line: Proxy
+    own: Valkey, line: FaultyProxy
 ) -> None:
     pipeline = Pipeline(line.url, patience_s=5.0)
     calls = [asyncio.create_task(pipeline.call("ECHO", str(n))) for n in range(1000)]

@@ -12,8 +12,8 @@ from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.transport import pubsub as module
 from afterword.shared.transport.pubsub import PubSub
-from tests.kit.ledger.builder import claim, start, submit
-from tests.kit.servers.faulty_proxy import Proxy
+from tests.kit.ledger.builder import claim_job, submit_and_claim, submit_job
+from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import until
 
@@ -121,7 +121,7 @@ async def test_a_connection_whose_other_end_vanished_is_noticed(
     own: Valkey, restless: None
 ) -> None:
     heard: list[str] = []
-    async with Proxy(own.port) as line:
+    async with FaultyProxy(own.port) as line:
         pubsub = PubSub(line.url)
         async with pubsub.hearing("c", heard.append):
             line.fall_silent()
@@ -158,7 +158,7 @@ async def test_a_connection_without_channels_is_left_in_peace(
 
 
 async def test_a_redis_that_never_confirms_is_reported(own: Valkey, restless: None) -> None:
-    async with Proxy(own.port) as line:
+    async with FaultyProxy(own.port) as line:
         pubsub = PubSub(line.url)
         async with pubsub.hearing("c", lambda _: None):
             line.fall_silent()
@@ -231,9 +231,9 @@ async def test_who_left_before_the_confirmation_is_subscribed_to_nothing(
 
 async def test_a_job_wakes_whoever_follows_it(ledger: Ledger) -> None:
     woken: list[str] = []
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
     async with ledger.hearing_job(job_id, woken.append):
-        held = await claim(ledger, job_id)
+        held = await claim_job(ledger, job_id)
         await until(lambda: len(woken) == 1, "the start is heard")
         await ledger.jobs.delta(held, 1, "Hel")
         await until(lambda: len(woken) == 2, "the delta is heard")
@@ -243,7 +243,7 @@ async def test_a_job_wakes_whoever_follows_it(ledger: Ledger) -> None:
 
 async def test_who_runs_a_cancelled_job_is_told(ledger: Ledger) -> None:
     fenced: list[str] = []
-    running, queued = await start(ledger), await submit(ledger)
+    running, queued = await submit_and_claim(ledger), await submit_job(ledger)
     async with ledger.hearing_fenced(fenced.append):
         await ledger.jobs.cancel(queued)
         await ledger.jobs.cancel(running.job_id)

@@ -25,8 +25,14 @@ from afterword.shared.ledger.dead_letter_records import DeadLetterKind
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import lane_id, memory_key, shard_in, shard_of
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import Book, answer, replay, start, submit
-from tests.kit.ledger.lane_drainer import Scribe
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    replay_one,
+    submit_and_answer,
+    submit_and_claim,
+    submit_job,
+)
+from tests.kit.ledger.lane_drainer import LaneDrainer
 
 pytestmark = pytest.mark.redis
 
@@ -52,19 +58,19 @@ def lane(ledger: Ledger, user: str) -> str:
 
 
 @pytest.fixture
-def scribe(ledger: Ledger) -> Scribe:
-    return Scribe(ledger, [lane(ledger, user) for user in USERS])
+def drainer(ledger: Ledger) -> LaneDrainer:
+    return LaneDrainer(ledger, [lane(ledger, user) for user in USERS])
 
 
 @pytest.fixture
 async def letters(ledger: Ledger) -> list[str]:
     """Give twelve dead letters of three users, oldest first."""
-    turns = [await answer(ledger, user_id=USERS[number % 3]) for number in range(12)]
-    gravedigger = Scribe(ledger, [lane(ledger, user) for user in USERS], lambda _: True)
+    turns = [await submit_and_answer(ledger, user_id=USERS[number % 3]) for number in range(12)]
+    gravedigger = LaneDrainer(ledger, [lane(ledger, user) for user in USERS], lambda _: True)
     await gravedigger.write_all()
     for age_s, name in enumerate(reversed(turns), 1):  # else some were said in one millisecond
-        book = Book(ledger.settings, shard_in(name))
-        book.redis.hincrby(book.keys.job(name), "created", -1000 * age_s)
+        inspector = LedgerInspector(ledger.settings, shard_in(name))
+        inspector.redis.hincrby(inspector.keys.job(name), "created", -1000 * age_s)
     return turns
 
 
@@ -72,11 +78,13 @@ async def dead(ledger: Ledger) -> set[str]:
     return {letter.id async for letter in ledger.dead.letters()}
 
 
-def whole(book: Book) -> dict[str, bytes]:
+def whole(inspector: LedgerInspector) -> dict[str, bytes]:
     """Return all that Redis holds for this test, as it would be stored."""
-    raw = book.redis.connection_pool.connection_kwargs | {"decode_responses": False}
-    client = type(book.redis)(**{name: raw[name] for name in ("host", "port", "db") if name in raw})
-    root = book.keys.root.partition(":")[0]
+    raw = inspector.redis.connection_pool.connection_kwargs | {"decode_responses": False}
+    client = type(inspector.redis)(
+        **{name: raw[name] for name in ("host", "port", "db") if name in raw}
+    )
+    root = inspector.keys.root.partition(":")[0]
     with client:
         return {key: client.dump(key) for key in client.scan_iter(f"{root}:*", count=1000)}
 
@@ -97,10 +105,10 @@ def after(outcomes: int, do: Callable[[], object]) -> ProgressCallback:
 
 
 async def test_looking_and_dry_runs_change_nothing(
-    ledger: Ledger, operator: AsyncOperator, book: Book, letters: list[str]
+    ledger: Ledger, operator: AsyncOperator, inspector: LedgerInspector, letters: list[str]
 ) -> None:
-    await ledger.jobs.fail(await start(ledger), "broken")
-    before = whole(book)
+    await ledger.jobs.fail(await submit_and_claim(ledger), "broken")
+    before = whole(inspector)
     assert len(before) > len(letters)
 
     plan = await operator.plan(DeadLetterFilter(), FAST)
@@ -110,16 +118,16 @@ async def test_looking_and_dry_runs_change_nothing(
     await operator.dead_letter(letters[0])
     assert (await operator.replay_runs(), await operator.audit()) == ([], [])
 
-    assert whole(book) == before
+    assert whole(inspector) == before
     assert (run.state, run.id, run.dead_letters, run.left) == (ReplayState.DRY, "", 13, 13)
     assert (found.state, found.dead_letters, found.discarded) == (ReplayState.DRY, 5, 0)
     assert len(listed) == 13
 
 
 async def test_a_plan_counts_and_holds_what_it_saw(
-    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
-    failed = await start(ledger, user_id="dan")
+    failed = await submit_and_claim(ledger, user_id="dan")
     await ledger.jobs.fail(failed, "too_large")
 
     plan = await operator.plan(DeadLetterFilter(), FAST)
@@ -134,9 +142,9 @@ async def test_a_plan_counts_and_holds_what_it_saw(
     )
     assert {letter.id for letter in only.dead_letters} <= set(letters[::3])
     assert len(only.dead_letters) == 2
-    later = await answer(ledger, user_id="ann")
-    await Scribe(ledger, [lane(ledger, "ann")], lambda _: True).write_all()
-    async with scribe:
+    later = await submit_and_answer(ledger, user_id="ann")
+    await LaneDrainer(ledger, [lane(ledger, "ann")], lambda _: True).write_all()
+    async with drainer:
         await operator.replay(only, apply=True)
     assert later in await dead(ledger), "it was not in the plan"
 
@@ -144,7 +152,7 @@ async def test_a_plan_counts_and_holds_what_it_saw(
 async def test_a_letter_that_is_named_must_be_one(
     operator: AsyncOperator, letters: list[str], ledger: Ledger
 ) -> None:
-    await replay(ledger, letters[0])
+    await replay_one(ledger, letters[0])
     with pytest.raises(InvalidRequest, match=letters[0]):
         await operator.plan(DeadLetterFilter(ids=(letters[1], letters[0])))
 
@@ -169,15 +177,15 @@ def test_a_pace_that_cannot_be_is_refused_by_name(field: str, value: float) -> N
 
 
 async def test_a_run_replays_all_once_waits_for_them_and_says_so(
-    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
     plan = await operator.plan(DeadLetterFilter(code="reject"), FAST)
-    async with scribe:
+    async with drainer:
         run = await operator.replay(plan, apply=True)
 
     assert (run.state, run.reason, run.left) == (ReplayState.DONE, "", 0)
     assert run.outcomes == {ReplayOutcome.STORED: 12}
-    assert scribe.added == Counter(letters)
+    assert drainer.added == Counter(letters)
     assert await dead(ledger) == set()
     kept = await operator.replay_run(run.id)
     assert (kept.by, kept.dead_letters, kept.state) == ("olga@ops", 12, ReplayState.DONE)
@@ -188,9 +196,9 @@ async def test_a_run_replays_all_once_waits_for_them_and_says_so(
 
 
 async def test_the_audit_says_who_did_what(
-    operator: AsyncOperator, letters: list[str], scribe: Scribe
+    operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
-    async with scribe:
+    async with drainer:
         run = await operator.replay(
             await operator.plan(DeadLetterFilter(limit=2), FAST), apply=True
         )
@@ -221,25 +229,29 @@ async def test_discarded_letters_are_never_stored(
 
 
 async def test_a_canary_that_is_buried_again_stops_the_run_and_the_rest_is_untouched(
-    operator: AsyncOperator, book: Book, letters: list[str], scribe: Scribe, settings: Settings
+    operator: AsyncOperator,
+    inspector: LedgerInspector,
+    letters: list[str],
+    drainer: LaneDrainer,
+    settings: Settings,
 ) -> None:
-    scribe.rejects = lambda _: True
-    books = [Book(settings, shard) for shard in range(settings.shards)]
-    before = {name: one.job(name) for name in letters for one in books if one.job(name)}
-    async with scribe:
+    drainer.rejects = lambda _: True
+    inspectors = [LedgerInspector(settings, shard) for shard in range(settings.shards)]
+    before = {name: one.job(name) for name in letters for one in inspectors if one.job(name)}
+    async with drainer:
         run = await operator.replay(await operator.plan(None, FAST), apply=True)
 
     assert (run.state, run.reason) == (ReplayState.STOPPED, "canary_buried")
     assert (run.outcomes[ReplayOutcome.DEAD], run.left) == (1, 11)
-    now = {name: one.job(name) for name in letters for one in books if one.job(name)}
+    now = {name: one.job(name) for name in letters for one in inspectors if one.job(name)}
     assert {name for name in letters if now[name] != before[name]} == {letters[0]}
     assert (await operator.replay_run(run.id)).reason == "canary_buried"
-    scribe.rejects = lambda _: False
-    async with scribe:
+    drainer.rejects = lambda _: False
+    async with drainer:
         again = await operator.resume(run.id)
     assert again.state is ReplayState.DONE
     assert again.outcomes == {ReplayOutcome.DEAD: 1, ReplayOutcome.STORED: 11}
-    assert scribe.added == Counter(letters[1:]), "each letter is replayed once a run"
+    assert drainer.added == Counter(letters[1:]), "each letter is replayed once a run"
 
 
 async def test_the_rest_waits_for_the_whole_canary(
@@ -253,13 +265,13 @@ async def test_the_rest_waits_for_the_whole_canary(
 
 
 async def test_a_canary_that_someone_else_took_proves_nothing(
-    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
     plan = await operator.plan(None, FAST)
-    async with scribe:
+    async with drainer:
         for name in letters[:4]:
-            await replay(ledger, name)
-        scribe.rejects = lambda turn_id: turn_id == letters[4]
+            await replay_one(ledger, name)
+        drainer.rejects = lambda turn_id: turn_id == letters[4]
         run = await operator.replay(plan, apply=True)
     assert run.reason == "canary_buried"
     assert run.outcomes[ReplayOutcome.REFUSED] == 4
@@ -267,11 +279,11 @@ async def test_a_canary_that_someone_else_took_proves_nothing(
 
 
 async def test_a_run_stops_once_too_many_are_buried_again(
-    operator: AsyncOperator, letters: list[str], scribe: Scribe
+    operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
-    scribe.rejects = lambda turn_id: turn_id != letters[0]
+    drainer.rejects = lambda turn_id: turn_id != letters[0]
     plan = await operator.plan(None, ReplayPace(rate=20, max_dead=2))
-    async with scribe:
+    async with drainer:
         run = await operator.replay(plan, apply=True)
     assert (run.state, run.reason) == (ReplayState.STOPPED, "too_many_buried")
     assert run.left > 0
@@ -279,7 +291,7 @@ async def test_a_run_stops_once_too_many_are_buried_again(
 
 
 async def test_a_run_keeps_its_rate(
-    operator: AsyncOperator, letters: list[str], scribe: Scribe
+    operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
     clock = asyncio.get_running_loop().time
     times: dict[int, float] = {}
@@ -288,34 +300,34 @@ async def test_a_run_keeps_its_rate(
         times.setdefault(run.dead_letters - run.left, clock())
 
     plan = await operator.plan(None, ReplayPace(rate=20, canary=0))
-    async with scribe:
+    async with drainer:
         await operator.replay(plan, apply=True, on_progress=watch)
     assert times[12] - times[1] >= 11 / 20 * 0.95
     assert plan.estimate.minutes == pytest.approx(12 / 20 / 60)
 
 
 async def test_a_run_that_nobody_writes_for_gives_up_waiting_and_can_be_resumed(
-    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
     plan = await operator.plan(None, ReplayPace(rate=1000, canary=0, stall_timeout_s=1))
     run = await operator.replay(plan, apply=True)
     assert (run.state, run.reason, run.left) == (ReplayState.STOPPED, "not_settled", 0)
     assert run.outcomes == {ReplayOutcome.WAITING: 12}
-    async with scribe:
+    async with drainer:
         assert (await operator.resume(run.id)).outcomes[ReplayOutcome.STORED] == 12
-    assert scribe.added == Counter(letters)
+    assert drainer.added == Counter(letters)
 
 
 async def test_letters_of_erased_users_are_refused_and_told(
-    operator: AsyncOperator, letters: list[str], settings: Settings, scribe: Scribe
+    operator: AsyncOperator, letters: list[str], settings: Settings, drainer: LaneDrainer
 ) -> None:
     plan = await operator.plan(None, FAST)
     for shard in range(settings.shards):
-        book = Book(settings, shard)
+        inspector = LedgerInspector(settings, shard)
         for name in letters[::3]:
-            if book.job(name):
-                book.redis.hset(book.keys.job(name), "turn", "erased")
-    async with scribe:
+            if inspector.job(name):
+                inspector.redis.hset(inspector.keys.job(name), "turn", "erased")
+    async with drainer:
         run = await operator.replay(plan, apply=True)
     assert run.outcomes == {ReplayOutcome.ERASED: 4, ReplayOutcome.STORED: 8}
 
@@ -323,10 +335,10 @@ async def test_letters_of_erased_users_are_refused_and_told(
 async def test_a_full_ledger_stops_a_run_of_jobs_and_is_resumed(
     ledger: Ledger, operator: AsyncOperator, settings: Settings
 ) -> None:
-    await ledger.jobs.fail(await start(ledger), "broken")
+    await ledger.jobs.fail(await submit_and_claim(ledger), "broken")
     plan = await operator.plan(None, SOON)
     small = settings.model_copy(update={"max_queued": 1})
-    await submit(ledger)
+    await submit_job(ledger)
     async with AsyncOperator(small) as cramped:
         run = await cramped.replay(plan, apply=True)
     assert (run.state, run.reason, run.left) == (ReplayState.STOPPED, "queue_full", 1)
@@ -337,10 +349,10 @@ async def test_a_full_ledger_stops_a_run_of_jobs_and_is_resumed(
 
 
 async def test_a_cancelled_run_is_aborted_and_goes_on_when_it_is_resumed(
-    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
     plan = await operator.plan(None, ReplayPace(rate=100))
-    async with scribe:
+    async with drainer:
         going = asyncio.Event()
         pressed = asyncio.ensure_future(
             operator.replay(plan, apply=True, on_progress=after(5, going.set))
@@ -355,13 +367,13 @@ async def test_a_cancelled_run_is_aborted_and_goes_on_when_it_is_resumed(
         assert len(await dead(ledger)) >= run.left
         again = await operator.resume(run.id)
     assert (again.state, again.outcomes[ReplayOutcome.STORED]) == (ReplayState.DONE, 12)
-    assert scribe.added == Counter(letters)
+    assert drainer.added == Counter(letters)
     whats = [audit_entry.action for audit_entry in reversed(await operator.audit())]
     assert whats == ["replay", "aborted", "resume", "done"]
 
 
 async def test_what_was_replayed_and_not_noted_is_not_replayed_again(
-    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
     """The operator's process was killed right between the two."""
     plan = await operator.plan(None, FAST)
@@ -370,24 +382,24 @@ async def test_what_was_replayed_and_not_noted_is_not_replayed_again(
     )
     for letter in plan.dead_letters[:2]:
         await ledger.dead.replay(letter, run_id)
-    scribe.rejects = lambda turn_id: turn_id == letters[0]
-    await scribe.write_all()  # one is stored meanwhile, one buried again
-    scribe.rejects = lambda _: False
-    async with scribe:
+    drainer.rejects = lambda turn_id: turn_id == letters[0]
+    await drainer.write_all()  # one is stored meanwhile, one buried again
+    drainer.rejects = lambda _: False
+    async with drainer:
         run = await operator.resume(run_id)
         assert run.reason == "canary_buried"
         run = await operator.resume(run_id)
     assert run.outcomes == {ReplayOutcome.DEAD: 1, ReplayOutcome.STORED: 11}
-    assert scribe.added == Counter(letters[1:])
+    assert drainer.added == Counter(letters[1:])
     assert await dead(ledger) == {letters[0]}
 
 
 async def test_who_resumes_a_run_stops_whoever_drives_it(
-    settings: Settings, operator: AsyncOperator, letters: list[str], scribe: Scribe
+    settings: Settings, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
     plan = await operator.plan(None, ReplayPace(rate=100))
     taken = asyncio.Event()
-    async with scribe, AsyncOperator(settings, by="rita@ops") as other:
+    async with drainer, AsyncOperator(settings, by="rita@ops") as other:
         first = asyncio.ensure_future(
             operator.replay(plan, apply=True, on_progress=after(3, taken.set))
         )
@@ -397,15 +409,19 @@ async def test_who_resumes_a_run_stops_whoever_drives_it(
         with pytest.raises(LeaseLost):
             await first
     assert (run.state, run.outcomes[ReplayOutcome.STORED]) == (ReplayState.DONE, 12)
-    assert scribe.added == Counter(letters)
+    assert drainer.added == Counter(letters)
 
 
 async def test_a_run_can_be_aborted_from_elsewhere(
-    ledger: Ledger, settings: Settings, operator: AsyncOperator, letters: list[str], scribe: Scribe
+    ledger: Ledger,
+    settings: Settings,
+    operator: AsyncOperator,
+    letters: list[str],
+    drainer: LaneDrainer,
 ) -> None:
     plan = await operator.plan(None, ReplayPace(rate=100))
     going = asyncio.Event()
-    async with scribe, AsyncOperator(settings, by="rita@ops") as other:
+    async with drainer, AsyncOperator(settings, by="rita@ops") as other:
         first = asyncio.ensure_future(
             operator.replay(plan, apply=True, on_progress=after(3, going.set))
         )
@@ -415,14 +431,14 @@ async def test_a_run_can_be_aborted_from_elsewhere(
         with pytest.raises(LeaseLost):
             await first
     assert (run.state, run.reason) == (ReplayState.ABORTED, "by rita@ops")
-    await scribe.write_all()
+    await drainer.write_all()
     left = await dead(ledger)
     assert run.left - 1 <= len(left) <= run.left, "one may have been on its way"
-    assert scribe.added == Counter(letters) - Counter(left)
+    assert drainer.added == Counter(letters) - Counter(left)
 
 
 async def test_two_operators_at_once_replay_each_letter_once_and_account_for_it(
-    settings: Settings, operator: AsyncOperator, letters: list[str], scribe: Scribe
+    settings: Settings, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
     runs: list[ReplayRun] = []
     ready = threading.Barrier(2)
@@ -433,10 +449,10 @@ async def test_two_operators_at_once_replay_each_letter_once_and_account_for_it(
             ready.wait(20)
             runs.append(mine.replay(plan, apply=True))
 
-    async with scribe:
+    async with drainer:
         await asyncio.gather(asyncio.to_thread(press), asyncio.to_thread(press))
 
-    assert scribe.added == Counter(letters)
+    assert drainer.added == Counter(letters)
     assert [run.state for run in runs] == [ReplayState.DONE] * 2
     assert [run.left for run in runs] == [0, 0]
     assert sum(run.outcomes.get(ReplayOutcome.STORED, 0) for run in runs) == 12
@@ -444,21 +460,21 @@ async def test_two_operators_at_once_replay_each_letter_once_and_account_for_it(
 
 
 async def test_a_letter_buried_again_is_not_taken_from_an_older_plan(
-    ledger: Ledger, operator: AsyncOperator, letters: list[str], scribe: Scribe
+    ledger: Ledger, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
     plan = await operator.plan(DeadLetterFilter(ids=(letters[0],)), SOON)
-    await replay(ledger, letters[0])
-    scribe.rejects = lambda _: True
-    await scribe.write_all()
+    await replay_one(ledger, letters[0])
+    drainer.rejects = lambda _: True
+    await drainer.write_all()
     run = await operator.replay(plan, apply=True)
     assert run.outcomes == {ReplayOutcome.REFUSED: 1}
     assert (await ledger.dead.letter(letters[0])).replays == 1
 
 
 async def test_a_run_that_is_done_or_unknown_is_not_resumed(
-    operator: AsyncOperator, letters: list[str], scribe: Scribe
+    operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
-    async with scribe:
+    async with drainer:
         run = await operator.replay(await operator.plan(None, FAST), apply=True)
     assert (await operator.resume(run.id)).state is ReplayState.DONE
     assert [audit_entry.action for audit_entry in await operator.audit()] == ["done", "replay"]
@@ -468,22 +484,22 @@ async def test_a_run_that_is_done_or_unknown_is_not_resumed(
 
 
 async def test_a_run_of_a_newer_version_is_left_alone(
-    ledger: Ledger, operator: AsyncOperator, book: Book, letters: list[str]
+    ledger: Ledger, operator: AsyncOperator, inspector: LedgerInspector, letters: list[str]
 ) -> None:
     plan = await operator.plan(None, FAST)
     run_id = await ledger.runs.begin(plan.dead_letters, by="x", said={}, pace=FAST, token="t")
-    book.redis.hset(f"{book.keys.root}:run:{run_id}", "v", 99)
+    inspector.redis.hset(f"{inspector.keys.root}:run:{run_id}", "v", 99)
     with pytest.raises(IllegalStep, match="newer"):
         await operator.resume(run_id)
 
 
 async def test_a_run_is_forgotten_after_the_retention_time(
-    operator: AsyncOperator, book: Book, letters: list[str], scribe: Scribe
+    operator: AsyncOperator, inspector: LedgerInspector, letters: list[str], drainer: LaneDrainer
 ) -> None:
-    async with scribe:
+    async with drainer:
         await operator.replay(await operator.plan(None, FAST), apply=True)
-    keys = [key for key in book.redis.scan_iter(f"{book.keys.root}:run*") if "run" in key]
-    lives = {key: book.redis.pttl(key) for key in keys if not key.endswith(":runs")}
+    keys = [key for key in inspector.redis.scan_iter(f"{inspector.keys.root}:run*") if "run" in key]
+    lives = {key: inspector.redis.pttl(key) for key in keys if not key.endswith(":runs")}
     assert lives
     assert all(0 < life <= 30 * 86_400_000 for life in lives.values()), lives
 

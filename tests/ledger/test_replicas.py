@@ -16,7 +16,7 @@ from afterword.producer import AsyncProducer
 from afterword.shared.errors import LedgerUnavailable, Misconfigured, NotAccepted, NotReplicated
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import submit
+from tests.kit.ledger.builder import submit_job
 from tests.kit.servers.valkey import Valkey, free_port
 from tests.kit.waiting import until, wait_until
 
@@ -83,7 +83,7 @@ async def ledger(settings: Settings) -> AsyncIterator[Ledger]:
 async def test_a_submit_is_answered_when_the_replica_has_it(ledger: Ledger, pair: Pair) -> None:
     assert (await ledger.check())["durability"] == "d3"
 
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     with pair.replica.client() as client:
         assert client.exists(f"{ledger.settings.namespace}:{{00}}:job:{job_id}")
@@ -114,26 +114,26 @@ async def test_what_is_known_already_waits_even_on_a_connection_that_wrote_nothi
     async with Ledger(settings, patience_s=PATIENCE_S) as first:
         with pair.cut():
             with pytest.raises(NotReplicated):
-                await submit(first, idempotency_key="k")
+                await submit_job(first, idempotency_key="k")
             async with Ledger(settings, patience_s=PATIENCE_S) as second:
                 with pytest.raises(NotReplicated):
-                    await submit(second, idempotency_key="k")
+                    await submit_job(second, idempotency_key="k")
 
 
 async def test_many_submits_wait_for_their_replica_together(ledger: Ledger, pair: Pair) -> None:
-    await submit(ledger)
+    await submit_job(ledger)
     before = _calls(pair, "wait")
 
-    await asyncio.gather(*(submit(ledger, user_id=f"u{n}") for n in range(200)))
+    await asyncio.gather(*(submit_job(ledger, user_id=f"u{n}") for n in range(200)))
 
     assert _calls(pair, "wait") - before <= 3
 
 
 async def test_other_steps_do_not_wait(settings: Settings, pair: Pair) -> None:
     async with Ledger(settings, patience_s=10 * PATIENCE_S) as ledger:
-        job_id = await submit(ledger)
+        job_id = await submit_job(ledger)
         with pair.cut():
-            submits = [asyncio.create_task(submit(ledger, user_id=f"u{n}")) for n in range(20)]
+            submits = [asyncio.create_task(submit_job(ledger, user_id=f"u{n}")) for n in range(20)]
             held = await ledger.jobs.claim(job_id, "token")
             assert held is not None
             assert not any(one.done() for one in submits)
@@ -149,7 +149,7 @@ async def test_nothing_that_was_answered_is_lost_with_the_primary(
 
     async def send(ledger: Ledger, number: int) -> None:
         try:
-            answered.add(await submit(ledger, user_id=f"u{number}"))
+            answered.add(await submit_job(ledger, user_id=f"u{number}"))
         except NotAccepted as error:
             refused.append(type(error))
 
@@ -177,7 +177,7 @@ async def test_what_was_not_replicated_would_have_been_lost(settings: Settings, 
         replica.replicaof("127.0.0.1", free_port())
     lax = settings.model_copy(update={"durability": "d1"})
     async with Ledger(lax, patience_s=PATIENCE_S) as ledger:
-        job_id = await submit(ledger)
+        job_id = await submit_job(ledger)
     pair.primary.kill()
     with pair.promoted() as client:
         assert not client.exists(f"{settings.namespace}:{{00}}:job:{job_id}")
@@ -199,7 +199,7 @@ async def test_too_few_replicas_are_a_reason_to_wait(settings: Settings, pair: P
         with pytest.raises(LedgerUnavailable, match="1 of 2"):
             await ledger.check()
         with pytest.raises(NotReplicated, match="1 of 2"):
-            await submit(ledger)
+            await submit_job(ledger)
 
 
 def _calls(pair: Pair, command: str) -> int:

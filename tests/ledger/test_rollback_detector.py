@@ -11,7 +11,7 @@ import pytest
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from afterword.workers.background.rollback_detector import RollbackDetector
-from tests.kit.ledger.builder import Book, claim, submit
+from tests.kit.ledger.builder import LedgerInspector, claim_job, submit_job
 from tests.kit.servers.valkey import Valkey
 
 pytestmark = [pytest.mark.redis, pytest.mark.faults]
@@ -36,12 +36,12 @@ async def test_an_older_file_put_back_is_noticed(
     ledger: Ledger, own: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
     rollback_detector = RollbackDetector(ledger.numbers, 1.0)
-    first = await submit(ledger, user_id="ann")
+    first = await submit_job(ledger, user_id="ann")
     own.kill()
     shutil.copytree(own.folder / "appendonlydir", own.folder / "older")
     own.start()
-    given = await claim(ledger, first)
-    await submit(ledger, user_id="bob")
+    given = await claim_job(ledger, first)
+    await submit_job(ledger, user_id="bob")
     await rollback_detector.look()
 
     own.kill()
@@ -49,7 +49,7 @@ async def test_an_older_file_put_back_is_noticed(
     (own.folder / "older").rename(own.folder / "appendonlydir")
     own.start()
     await rollback_detector.look()
-    again = await claim(ledger, first)
+    again = await claim_job(ledger, first)
 
     [alarm] = _critical(caplog)
     assert "went back" in alarm
@@ -59,12 +59,12 @@ async def test_an_older_file_put_back_is_noticed(
 
 
 async def test_a_ledger_that_goes_on_is_no_alarm(
-    ledger: Ledger, own: Valkey, book: Book, caplog: pytest.LogCaptureFixture
+    ledger: Ledger, own: Valkey, inspector: LedgerInspector, caplog: pytest.LogCaptureFixture
 ) -> None:
     rollback_detector = RollbackDetector(ledger.numbers, 1.0)
     await rollback_detector.look()
     for _ in range(3):
-        await submit(ledger)
+        await submit_job(ledger)
         await rollback_detector.look()
     own.restart()
     await rollback_detector.look()

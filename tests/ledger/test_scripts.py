@@ -13,7 +13,7 @@ from afterword.shared import ledger as package
 from afterword.shared.hints import TASK_OF, envelope
 from afterword.shared.names import MEMORIES, REPLIES, Keys, queue_key
 from afterword.shared.transport.scripts import script
-from tests.kit.ledger.builder import Book
+from tests.kit.ledger.builder import LedgerInspector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,10 +26,12 @@ ROOT = "ns:{0a}"
 PRIORITIES = {"high": 0, "normal": 3, "low": 6}
 
 
-def evaluate(book: Book, body: str, *arguments: str | int, broker: str = "b:") -> Sequence[object]:
+def evaluate(
+    inspector: LedgerInspector, body: str, *arguments: str | int, broker: str = "b:"
+) -> Sequence[object]:
     """Run a few lines with what all scripts share in front; return what they return."""
     text = (LUA / f"{SHARED}.lua").read_text() + body
-    return book.redis.eval(text, 1, f"{book.keys.root}", broker, *arguments)  # type: ignore[no-any-return]
+    return inspector.redis.eval(text, 1, f"{inspector.keys.root}", broker, *arguments)  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("name", [SHARED, ALONE, TOGETHER, *STEPS])
@@ -92,10 +94,10 @@ def test_a_script_carries_what_it_uses_of_the_shared_part_and_nothing_else(
 
 
 @pytest.mark.redis
-def test_the_keys_have_the_shapes_that_python_means(book: Book) -> None:
-    keys = book.keys
+def test_the_keys_have_the_shapes_that_python_means(inspector: LedgerInspector) -> None:
+    keys = inspector.keys
     lua = evaluate(
-        book,
+        inspector,
         "return { job_key('j'), events_key('j'), DEAD, root .. ':wake:j', root .. ':fenced' }",
     )
 
@@ -104,8 +106,10 @@ def test_the_keys_have_the_shapes_that_python_means(book: Book) -> None:
 
 @pytest.mark.redis
 @pytest.mark.parametrize(("priority", "step"), PRIORITIES.items())
-def test_the_queues_have_the_names_that_kombu_means(book: Book, priority: str, step: int) -> None:
-    (name, queue, told) = evaluate(book, f"return {{ queue_key('replies.{step}') }}")
+def test_the_queues_have_the_names_that_kombu_means(
+    inspector: LedgerInspector, priority: str, step: int
+) -> None:
+    (name, queue, told) = evaluate(inspector, f"return {{ queue_key('replies.{step}') }}")
 
     assert name == "b:" + queue_key(REPLIES, priority)  # type: ignore[arg-type]
     assert (queue, told) == (REPLIES, str(step))
@@ -114,17 +118,19 @@ def test_the_queues_have_the_names_that_kombu_means(book: Book, priority: str, s
 @pytest.mark.redis
 @pytest.mark.parametrize("arg", [f"j00_{7:032x}", "l00_default/a%20b%22%5C~._-"])
 @pytest.mark.parametrize(("queue", "step"), [(REPLIES, 0), (REPLIES, 6), (MEMORIES, 0)])
-def test_the_message_is_the_same_byte_by_byte(book: Book, queue: str, step: int, arg: str) -> None:
-    text = evaluate(book, f"return envelope('{queue}', '{step}', ARGV[2], 7)", arg)
+def test_the_message_is_the_same_byte_by_byte(
+    inspector: LedgerInspector, queue: str, step: int, arg: str
+) -> None:
+    text = evaluate(inspector, f"return envelope('{queue}', '{step}', ARGV[2], 7)", arg)
 
     assert text == envelope(TASK_OF[queue], arg, f"{arg}.7", step=step)
 
 
 @pytest.mark.redis
-def test_no_two_messages_have_the_same_name(book: Book) -> None:
-    evaluate(book, "hint('replies.0', 'j') hint('replies.0', 'j')")
+def test_no_two_messages_have_the_same_name(inspector: LedgerInspector) -> None:
+    evaluate(inspector, "hint('replies.0', 'j') hint('replies.0', 'j')")
 
-    assert len(set(book.redis.lrange("b:replies", 0, -1))) == 2
+    assert len(set(inspector.redis.lrange("b:replies", 0, -1))) == 2
 
 
 def test_a_shard_is_spelt_the_same_everywhere() -> None:

@@ -14,7 +14,16 @@ from afterword.shared.ledger.records import Swept
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import Keys, lane_id, memory_key, shard_in, shard_of
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import Book, answer, asking, claim, replay, start, submit, take
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    chat_request,
+    claim_job,
+    claim_lane,
+    replay_one,
+    submit_and_answer,
+    submit_and_claim,
+    submit_job,
+)
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
@@ -40,7 +49,7 @@ def settings(valkey: Valkey, namespace: str) -> Settings:
 @pytest.fixture
 async def jobs(ledger: Ledger) -> dict[str, str]:
     """Give a job of each user."""
-    return {user: await submit(ledger, user_id=user) for user in USERS}
+    return {user: await submit_job(ledger, user_id=user) for user in USERS}
 
 
 def lane(user: str) -> str:
@@ -53,21 +62,21 @@ async def test_the_users_are_spread_and_each_has_one_shard(
 ) -> None:
     assert {shard_in(job_id) for job_id in jobs.values()} == set(range(SHARDS))
     for user, job_id in jobs.items():
-        assert shard_in(await submit(ledger, user_id=user)) == shard_in(job_id)
+        assert shard_in(await submit_job(ledger, user_id=user)) == shard_in(job_id)
         assert shard_in(lane(user)) == shard_in(job_id)
 
 
 async def test_every_key_carries_its_shard_as_a_hash_tag(
-    ledger: Ledger, jobs: dict[str, str], settings: Settings, book: Book
+    ledger: Ledger, jobs: dict[str, str], settings: Settings, inspector: LedgerInspector
 ) -> None:
-    await answer(ledger, user_id=USERS[0], conversation_id="c", idempotency_key="k")
+    await submit_and_answer(ledger, user_id=USERS[0], conversation_id="c", idempotency_key="k")
     await ledger.upkeep.sweep("replies w")
 
     roots = tuple(Keys(settings.namespace, shard).root + ":" for shard in range(SHARDS))
-    keys = set(book.redis.scan_iter(f"{settings.namespace}:*"))
+    keys = set(inspector.redis.scan_iter(f"{settings.namespace}:*"))
     assert {key for key in keys if not key.startswith(roots)} == {
-        book.list_of("replies", 3),
-        book.list_of("memories"),
+        inspector.list_of("replies", 3),
+        inspector.list_of("memories"),
         f"{settings.namespace}:afterword:mark:replies.3",
     }
     for user, job_id in jobs.items():
@@ -77,9 +86,9 @@ async def test_every_key_carries_its_shard_as_a_hash_tag(
 
 async def test_a_job_lives_its_life_on_any_shard(ledger: Ledger, jobs: dict[str, str]) -> None:
     for user, first in jobs.items():
-        turn_id = await answer(ledger, user_id=user)
+        turn_id = await submit_and_answer(ledger, user_id=user)
         await ledger.jobs.cancel(first)
-        held = await take(ledger, lane(user))
+        held = await claim_lane(ledger, lane(user))
         assert [turn.id for turn in held.turns] == [turn_id]
         await ledger.lanes.begin(held, turn_id)
         await ledger.lanes.settle(held, turn_id, TurnState.STORED)
@@ -91,50 +100,50 @@ async def test_a_job_lives_its_life_on_any_shard(ledger: Ledger, jobs: dict[str,
 async def test_leases_of_all_shards_are_renewed_in_one_call(
     ledger: Ledger, jobs: dict[str, str]
 ) -> None:
-    held = [await claim(ledger, job_id) for job_id in jobs.values()]
+    held = [await claim_job(ledger, job_id) for job_id in jobs.values()]
     await ledger.jobs.cancel(held[0].job_id)
 
     assert await ledger.jobs.renew([(one.job_id, one.fence) for one in held]) == [held[0].job_id]
 
 
 @pytest.fixture
-def books(settings: Settings) -> Iterator[list[Book]]:
-    opened = [Book(settings, shard) for shard in range(SHARDS)]
+def inspectors(settings: Settings) -> Iterator[list[LedgerInspector]]:
+    opened = [LedgerInspector(settings, shard) for shard in range(SHARDS)]
     yield opened
-    for book in opened:
-        book.close()
+    for inspector in opened:
+        inspector.close()
 
 
 async def test_hints_lost_in_every_shard_come_back(
-    ledger: Ledger, jobs: dict[str, str], books: list[Book]
+    ledger: Ledger, jobs: dict[str, str], inspectors: list[LedgerInspector]
 ) -> None:
-    first = books[0]
+    first = inspectors[0]
     first.drop_hints()
-    for book in books:
-        book.pass_time(6)
+    for inspector in inspectors:
+        inspector.pass_time(6)
 
     # The first shard finds the queue empty; the others learn from what is taken up then.
     assert (await ledger.upkeep.sweep("replies w")).hinted_again >= 1
     found = [first.pop_hint("replies.3")]
-    await claim(ledger, found[0])
+    await claim_job(ledger, found[0])
     assert await ledger.upkeep.sweep("replies w") != Swept()
 
     assert sorted(found + first.hinted("replies.3")) == sorted(jobs.values())
 
 
 async def test_a_hint_lost_in_a_quiet_shard_is_found_while_the_others_are_busy(
-    ledger: Ledger, books: list[Book]
+    ledger: Ledger, inspectors: list[LedgerInspector]
 ) -> None:
-    lost = await submit(ledger, user_id=USERS[0])
-    first = books[0]
+    lost = await submit_job(ledger, user_id=USERS[0])
+    first = inspectors[0]
     first.drop_hints()
-    for book in books:
-        book.pass_time(6)
+    for inspector in inspectors:
+        inspector.pass_time(6)
     busy = next(user for user in USERS if shard_in(lane(user)) != shard_in(lost))
     for _ in range(3):
-        await submit(ledger, user_id=busy)
+        await submit_job(ledger, user_id=busy)
 
-    await claim(ledger, first.pop_hint("replies.3"))
+    await claim_job(ledger, first.pop_hint("replies.3"))
     await ledger.upkeep.sweep()
 
     assert lost in first.hinted("replies.3")
@@ -148,20 +157,20 @@ async def test_the_overview_has_a_row_per_shard(ledger: Ledger, jobs: dict[str, 
 
 
 async def test_dead_letters_of_every_shard_are_listed(ledger: Ledger) -> None:
-    turns = {await answer(ledger, user_id=user): lane(user) for user in USERS}
+    turns = {await submit_and_answer(ledger, user_id=user): lane(user) for user in USERS}
     for turn_id, its_lane in turns.items():
-        held = await take(ledger, its_lane)
+        held = await claim_lane(ledger, its_lane)
         await ledger.lanes.begin(held, turn_id)
         await ledger.lanes.bury(held, turn_id, "rejected", Fault.REQUEST, "v")
 
     assert {letter.id async for letter in ledger.dead.letters()} == set(turns)
-    await asyncio.gather(*(replay(ledger, turn_id) for turn_id in turns))
+    await asyncio.gather(*(replay_one(ledger, turn_id) for turn_id in turns))
     assert [letter async for letter in ledger.dead.letters()] == []
 
 
 async def test_cancelled_jobs_of_every_shard_are_heard_of(ledger: Ledger) -> None:
     fenced: set[str] = set()
-    running = [await start(ledger, user_id=user) for user in USERS]
+    running = [await submit_and_claim(ledger, user_id=user) for user in USERS]
     async with ledger.hearing_fenced(fenced.add):
         for held in running:
             await ledger.jobs.cancel(held.job_id)
@@ -170,7 +179,7 @@ async def test_cancelled_jobs_of_every_shard_are_heard_of(ledger: Ledger) -> Non
 
 async def test_one_key_of_one_tenant_may_be_used_by_each_user(ledger: Ledger) -> None:
     """A user's shard keeps the keys; users of one tenant may share a shard, or not."""
-    request = asking(user_id=USERS[0], idempotency_key="k")
+    request = chat_request(user_id=USERS[0], idempotency_key="k")
     first = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
     again = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
 

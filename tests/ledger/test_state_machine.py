@@ -34,7 +34,7 @@ from afterword.shared.lifecycle import (
 )
 from afterword.shared.names import lane_id, memory_key
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import Book, asking, reply_to
+from tests.kit.ledger.builder import LedgerInspector, chat_request, reply_to
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -99,7 +99,7 @@ class Lives(RuleBasedStateMachine):
             hint_grace_s=0.001,
         )
         self.ledger = Ledger(settings, patience_s=5.0)
-        self.book = Book(settings)
+        self.inspector = LedgerInspector(settings)
         self.lives: dict[str, Life] = {}
         self.lanes: dict[str, LaneClaim] = {}
         self.stale_lanes: list[LaneClaim] = []
@@ -112,7 +112,7 @@ class Lives(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         self.run(self.ledger.aclose())
-        self.book.close()
+        self.inspector.close()
         self.loop.close()
 
     # -- a job's life
@@ -132,14 +132,14 @@ class Lives(RuleBasedStateMachine):
         job_id = self._submit(user, "high", talk, when_busy="interrupt")
         for name in ended:
             self.lives[name].go(JobStep.CANCEL, JobState.CANCELLED)
-            assert self.book.job(name)["code"] == "interrupted"
+            assert self.inspector.job(name)["code"] == "interrupted"
         return job_id
 
     @rule(user=st.sampled_from(USERS), talk=st.sampled_from(TALKS[1:]))
     def refused_if_busy(self, user: str, talk: str) -> None:
         if not self._open_in(lane_id(memory_key("default", user), 0), talk):
             return
-        request = asking(user_id=user, conversation_id=talk, when_busy="reject")
+        request = chat_request(user_id=user, conversation_id=talk, when_busy="reject")
         with pytest.raises(ConversationBusy):
             self.run(self.ledger.jobs.submit(self.ledger.jobs.new_id(request), request))
 
@@ -158,7 +158,7 @@ class Lives(RuleBasedStateMachine):
     def _submit(
         self, user: str, priority: str = "high", talk: str | None = None, **fields: Any
     ) -> str:
-        request = asking(user_id=user, priority=priority, conversation_id=talk, **fields)
+        request = chat_request(user_id=user, priority=priority, conversation_id=talk, **fields)
         job_id = self.ledger.jobs.new_id(request)
         first = self.run(self.ledger.jobs.submit(job_id, request))
         again = self.run(self.ledger.jobs.submit(job_id, request))
@@ -222,7 +222,7 @@ class Lives(RuleBasedStateMachine):
     @rule(job_id=jobs)
     def claim(self, job_id: str) -> None:
         life = self.lives[job_id]
-        leased = ("leased" in [place for place, _ in self.book.places(job_id)]) and (
+        leased = ("leased" in [place for place, _ in self.inspector.places(job_id)]) and (
             not self._lapsed(job_id)
         )
         claim = self.run(self.ledger.jobs.claim(job_id, uuid.uuid4().hex))
@@ -265,8 +265,8 @@ class Lives(RuleBasedStateMachine):
 
     def _lapsed(self, job_id: str) -> bool:
         return any(
-            self.book.redis.zscore(f"{self.book.keys.root}:{place}:{agenda}", job_id) == 0
-            for place, agenda in self.book.places(job_id)
+            self.inspector.redis.zscore(f"{self.inspector.keys.root}:{place}:{agenda}", job_id) == 0
+            for place, agenda in self.inspector.places(job_id)
         )
 
     @rule(job_id=jobs)
@@ -328,7 +328,7 @@ class Lives(RuleBasedStateMachine):
             self._refused(step)
 
     def _failed_by(self, job_id: str, life: Life) -> bool:
-        return life.claim is not None and self.book.job(job_id)["fence"] == life.claim.fence
+        return life.claim is not None and self.inspector.job(job_id)["fence"] == life.claim.fence
 
     @rule(job_id=jobs)
     def cancel(self, job_id: str) -> None:
@@ -357,13 +357,13 @@ class Lives(RuleBasedStateMachine):
     @rule(job_id=jobs)
     def lapse(self, job_id: str) -> None:
         """The time of a lease or a pause runs out."""
-        self.book.make_due(job_id)
+        self.inspector.make_due(job_id)
 
     @rule(job_id=jobs)
     def outlive(self, job_id: str) -> None:
         """The time of a job runs out."""
         life = self.lives[job_id]
-        self.book.outlive(job_id)
+        self.inspector.outlive(job_id)
         self.sweep()
         if not life.state.terminal:
             raise AssertionError("a job outlived its deadline")
@@ -371,11 +371,11 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def purge(self) -> None:
         """All hints are lost."""
-        self.book.drop_hints()
+        self.inspector.drop_hints()
 
     @rule()
     def sweep(self) -> None:
-        expiring = self.book.redis.zrangebyscore(f"{self.book.keys.root}:open", "-inf", 1)
+        expiring = self.inspector.redis.zrangebyscore(f"{self.inspector.keys.root}:open", "-inf", 1)
         lapsed = [
             name
             for name, life in self.lives.items()
@@ -515,7 +515,7 @@ class Lives(RuleBasedStateMachine):
     @rule(user=st.sampled_from(USERS))
     def lose_lane(self, user: str) -> None:
         """A writer is silent for too long."""
-        self.book.make_due(lane_id(memory_key("default", user), 0))
+        self.inspector.make_due(lane_id(memory_key("default", user), 0))
 
     @rule()
     def zombie_writer(self) -> None:
@@ -549,7 +549,7 @@ class Lives(RuleBasedStateMachine):
 
     def _chosen(self, job_id: str) -> DeadLetterRef:
         return DeadLetterRef(
-            job_id, DeadLetterKind.MEMORY, int(self.book.job(job_id).get("replays", 0))
+            job_id, DeadLetterKind.MEMORY, int(self.inspector.job(job_id).get("replays", 0))
         )
 
     @rule(user=st.sampled_from(USERS))
@@ -603,12 +603,12 @@ class Lives(RuleBasedStateMachine):
         kept = {"v", "state", "turn", "tenant", "created", "ended", "deadline", "attempts"}
         for name, life in self.lives.items():
             if life.erased:
-                assert set(self.book.job(name)) <= kept | {"code", "agenda"}
+                assert set(self.inspector.job(name)) <= kept | {"code", "agenda"}
 
     @invariant()
     def states_agree(self) -> None:
         for name, life in self.lives.items():
-            record = self.book.job(name)
+            record = self.inspector.job(name)
             assert record["state"] == life.state, name
             assert record["turn"] == life.turn, name
             assert int(record["attempts"]) == life.attempts
@@ -617,7 +617,7 @@ class Lives(RuleBasedStateMachine):
     def nothing_is_forgotten(self) -> None:
         """Whatever is open stands in just one place where a sweep will find it (I1, I8)."""
         for name, life in self.lives.items():
-            places = [place for place, _ in self.book.places(name)]
+            places = [place for place, _ in self.inspector.places(name)]
             if life.state is JobState.QUEUED:
                 assert places in (["hinted"], ["waiting"])
             elif life.state is JobState.RUNNING:
@@ -632,16 +632,16 @@ class Lives(RuleBasedStateMachine):
             names = self._open_in(lane_id(memory_key("default", user), 0), talk)
             for name in names[1:]:
                 assert self.lives[name].state is JobState.QUEUED
-                assert [place for place, _ in self.book.places(name)] == ["waiting"]
+                assert [place for place, _ in self.inspector.places(name)] == ["waiting"]
             if names:
-                assert "aside" not in self.book.job(names[0])
+                assert "aside" not in self.inspector.job(names[0])
 
     @invariant()
     def lanes_agree(self) -> None:
         for user in USERS:
             lane = lane_id(memory_key("default", user), 0)
-            assert self.book.lane(lane) == self._lane(lane)
-            places = [place for place, _ in self.book.places(lane)]
+            assert self.inspector.lane(lane) == self._lane(lane)
+            places = [place for place, _ in self.inspector.places(lane)]
             assert len(places) <= 1
             if self._writable(lane):
                 assert places, "a lane with work that nobody will ever look at"
@@ -659,13 +659,13 @@ class Lives(RuleBasedStateMachine):
         for life in self.lives.values():
             for name in (f"job:{life.state}:default", f"turn:{life.turn}:default"):
                 expected[name] = expected.get(name, 0) + 1
-        assert self.book.counts() == expected
+        assert self.inspector.counts() == expected
 
     @invariant()
     def one_final(self) -> None:
         """A job has at most one final event, nothing behind it (I2)."""
         for name, life in self.lives.items():
-            rows = self.book.redis.xrange(self.book.keys.events(name))
+            rows = self.inspector.redis.xrange(self.inspector.keys.events(name))
             kinds = [row["type"] for _, row in rows]
             assert kinds.count("final") == life.finals
             ends = [kind for kind in kinds if kind in ("final", "failed")]

@@ -12,54 +12,65 @@ from afterword.shared.errors import KeyReused, QueueFull
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import Book, answer, asking, claim, lane_of, submit
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    chat_request,
+    claim_job,
+    lane_of,
+    submit_and_answer,
+    submit_job,
+)
 
 pytestmark = pytest.mark.redis
 
 SECRET = "marmalade"
 
 
-async def test_a_job_is_recorded_queued_and_hinted_at_once(ledger: Ledger, book: Book) -> None:
-    job_id = await submit(ledger, expires_in=60)
+async def test_a_job_is_recorded_queued_and_hinted_at_once(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    job_id = await submit_job(ledger, expires_in=60)
 
-    record = book.job(job_id)
+    record = inspector.job(job_id)
     assert (record["state"], record["turn"]) == (JobState.QUEUED, TurnState.AWAITED)
     assert record["v"] == str(RECORD_VERSION)
     assert int(record["deadline"]) - int(record["created"]) == 60_000
-    assert book.lane(lane_of()) == [job_id]
-    assert book.hinted("replies.3") == [job_id]
-    assert book.places(job_id) == [("hinted", "replies.3")]
+    assert inspector.lane(lane_of()) == [job_id]
+    assert inspector.hinted("replies.3") == [job_id]
+    assert inspector.places(job_id) == [("hinted", "replies.3")]
 
 
 @pytest.mark.parametrize(("priority", "step"), [("high", 0), ("normal", 3), ("low", 6)])
 async def test_each_priority_has_its_own_list(
-    ledger: Ledger, book: Book, priority: str, step: int
+    ledger: Ledger, inspector: LedgerInspector, priority: str, step: int
 ) -> None:
-    job_id = await submit(ledger, priority=priority)
+    job_id = await submit_job(ledger, priority=priority)
 
-    assert book.hinted(f"replies.{step}") == [job_id]
-
-
-async def test_a_hint_holds_no_content(ledger: Ledger, book: Book) -> None:
-    await submit(ledger, SECRET, user_id=f"{SECRET}-user", metadata={SECRET: SECRET})
-
-    assert SECRET not in str(book.redis.lrange(book.list_of("replies", 3), 0, -1))
+    assert inspector.hinted(f"replies.{step}") == [job_id]
 
 
-async def test_the_same_id_is_the_same_job(ledger: Ledger, book: Book) -> None:
-    request = asking()
+async def test_a_hint_holds_no_content(ledger: Ledger, inspector: LedgerInspector) -> None:
+    await submit_job(ledger, SECRET, user_id=f"{SECRET}-user", metadata={SECRET: SECRET})
+
+    assert SECRET not in str(inspector.redis.lrange(inspector.list_of("replies", 3), 0, -1))
+
+
+async def test_the_same_id_is_the_same_job(ledger: Ledger, inspector: LedgerInspector) -> None:
+    request = chat_request()
     job_id = ledger.jobs.new_id(request)
 
     first = await ledger.jobs.submit(job_id, request)
     again = await ledger.jobs.submit(job_id, request)
 
     assert (first.new, again.new) == (True, False)
-    assert book.hinted("replies.3") == [job_id]
-    assert book.counts() == {"job:queued:default": 1, "turn:awaited:default": 1}
+    assert inspector.hinted("replies.3") == [job_id]
+    assert inspector.counts() == {"job:queued:default": 1, "turn:awaited:default": 1}
 
 
-async def test_fifty_submits_with_one_key_are_one_job(ledger: Ledger, book: Book) -> None:
-    request = asking(idempotency_key="order-7")
+async def test_fifty_submits_with_one_key_are_one_job(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    request = chat_request(idempotency_key="order-7")
 
     accepted = await asyncio.gather(
         *(ledger.jobs.submit(ledger.jobs.new_id(request), request) for _ in range(50))
@@ -67,56 +78,62 @@ async def test_fifty_submits_with_one_key_are_one_job(ledger: Ledger, book: Book
 
     assert len({one.job_id for one in accepted}) == 1
     assert sum(one.new for one in accepted) == 1
-    assert len(book.hinted("replies.3")) == 1
-    assert len(book.lane(lane_of())) == 1
+    assert len(inspector.hinted("replies.3")) == 1
+    assert len(inspector.lane(lane_of())) == 1
 
 
 async def test_the_same_key_gives_the_job_even_after_it_ended(ledger: Ledger) -> None:
-    job_id = await answer(ledger, idempotency_key="order-7")
+    job_id = await submit_and_answer(ledger, idempotency_key="order-7")
 
-    assert await submit(ledger, idempotency_key="order-7") == job_id
+    assert await submit_job(ledger, idempotency_key="order-7") == job_id
 
 
-async def test_a_key_with_another_body_is_refused(ledger: Ledger, book: Book) -> None:
-    await submit(ledger, "one", idempotency_key="order-7")
+async def test_a_key_with_another_body_is_refused(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    await submit_job(ledger, "one", idempotency_key="order-7")
 
     with pytest.raises(KeyReused):
-        await submit(ledger, "two", idempotency_key="order-7")
+        await submit_job(ledger, "two", idempotency_key="order-7")
 
-    assert len(book.hinted("replies.3")) == 1
+    assert len(inspector.hinted("replies.3")) == 1
 
 
 async def test_a_key_belongs_to_its_tenant(ledger: Ledger) -> None:
-    ours = await submit(ledger, idempotency_key="order-7", tenant="a")
-    theirs = await submit(ledger, idempotency_key="order-7", tenant="b")
+    ours = await submit_job(ledger, idempotency_key="order-7", tenant="a")
+    theirs = await submit_job(ledger, idempotency_key="order-7", tenant="b")
 
     assert ours != theirs
 
 
 async def test_tenants_and_keys_never_run_together(ledger: Ledger) -> None:
-    one = await submit(ledger, tenant="ab", idempotency_key="c")
-    other = await submit(ledger, tenant="a", idempotency_key="bc")
+    one = await submit_job(ledger, tenant="ab", idempotency_key="c")
+    other = await submit_job(ledger, tenant="a", idempotency_key="bc")
 
     assert one != other
 
 
-async def test_a_key_is_kept_as_a_hash_and_not_for_ever(ledger: Ledger, book: Book) -> None:
-    await submit(ledger, idempotency_key=SECRET)
+async def test_a_key_is_kept_as_a_hash_and_not_for_ever(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    await submit_job(ledger, idempotency_key=SECRET)
 
-    kept = list(book.redis.scan_iter(f"{book.keys.root}:idem:*"))
+    kept = list(inspector.redis.scan_iter(f"{inspector.keys.root}:idem:*"))
     assert len(kept) == 1
     assert SECRET not in kept[0]
-    assert SECRET not in str(book.redis.hgetall(kept[0]))
-    assert 0 < book.redis.pttl(kept[0]) <= 86_400_000
+    assert SECRET not in str(inspector.redis.hgetall(kept[0]))
+    assert 0 < inspector.redis.pttl(kept[0]) <= 86_400_000
 
 
-async def test_without_memory_no_turn_is_awaited(settings: Settings, book: Book) -> None:
+async def test_without_memory_no_turn_is_awaited(
+    settings: Settings, inspector: LedgerInspector
+) -> None:
     off = settings.model_copy(update={"memory": "off"})
     async with Ledger(off, patience_s=5.0) as ledger:
-        job_id = await submit(ledger)
+        job_id = await submit_job(ledger)
 
-    assert book.job(job_id)["turn"] == TurnState.NONE
-    assert book.lane(lane_of()) == []
+    assert inspector.job(job_id)["turn"] == TurnState.NONE
+    assert inspector.lane(lane_of()) == []
 
 
 @pytest.fixture
@@ -126,48 +143,54 @@ def small(settings: Settings) -> Settings:
 
 async def test_a_full_ledger_refuses_new_jobs_and_still_drains(small: Settings) -> None:
     async with Ledger(small, patience_s=5.0) as ledger:
-        first = await submit(ledger)
-        await submit(ledger)
+        first = await submit_job(ledger)
+        await submit_job(ledger)
         with pytest.raises(QueueFull):
-            await submit(ledger)
+            await submit_job(ledger)
 
-        await ledger.jobs.fail(await claim(ledger, first), "broken")
-        await submit(ledger)
+        await ledger.jobs.fail(await claim_job(ledger, first), "broken")
+        await submit_job(ledger)
 
 
 async def test_a_full_ledger_still_knows_what_it_accepted(small: Settings) -> None:
     async with Ledger(small, patience_s=5.0) as ledger:
-        job_id = await submit(ledger, idempotency_key="order-7")
-        await submit(ledger)
+        job_id = await submit_job(ledger, idempotency_key="order-7")
+        await submit_job(ledger)
 
-        assert await submit(ledger, idempotency_key="order-7") == job_id
+        assert await submit_job(ledger, idempotency_key="order-7") == job_id
 
 
-async def test_a_refused_job_leaves_nothing_behind(small: Settings, book: Book) -> None:
+async def test_a_refused_job_leaves_nothing_behind(
+    small: Settings, inspector: LedgerInspector
+) -> None:
     async with Ledger(small, patience_s=5.0) as ledger:
-        await submit(ledger)
-        await submit(ledger)
-        before = sorted(book.redis.scan_iter(f"{small.namespace}:*"))
+        await submit_job(ledger)
+        await submit_job(ledger)
+        before = sorted(inspector.redis.scan_iter(f"{small.namespace}:*"))
         with pytest.raises(QueueFull):
-            await submit(ledger, user_id="bob", idempotency_key="order-7")
+            await submit_job(ledger, user_id="bob", idempotency_key="order-7")
 
-    assert sorted(book.redis.scan_iter(f"{small.namespace}:*")) == before
+    assert sorted(inspector.redis.scan_iter(f"{small.namespace}:*")) == before
 
 
 async def test_the_body_comes_back_as_it_was_sent(ledger: Ledger) -> None:
-    told = asking("Wie geht's, «Ünï» 🦜?\n\t\"]}", metadata={"a": [1, None, 0.5, {"ß": True}]})
+    told = chat_request(
+        "Wie geht's, «Ünï» 🦜?\n\t\"]}", metadata={"a": [1, None, 0.5, {"ß": True}]}
+    )
     job_id = ledger.jobs.new_id(told)
     await ledger.jobs.submit(job_id, told)
 
-    claimed = await claim(ledger, job_id)
+    claimed = await claim_job(ledger, job_id)
 
     assert type(told).model_validate_json(claimed.body) == told
     assert json.loads(claimed.body)["message"] == told.message
 
 
-async def test_ids_may_hold_what_lua_and_json_find_special(ledger: Ledger, book: Book) -> None:
+async def test_ids_may_hold_what_lua_and_json_find_special(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
     user_id = "a\"%d\\'{}[]:* {00} 日本"
 
-    await answer(ledger, user_id=user_id)
+    await submit_and_answer(ledger, user_id=user_id)
 
-    assert book.hinted("memories.0") == [lane_of(user_id)]
+    assert inspector.hinted("memories.0") == [lane_of(user_id)]

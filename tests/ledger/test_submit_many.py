@@ -16,8 +16,8 @@ from afterword.shared.ledger.shard import Shards
 from afterword.shared.settings import Settings
 from afterword.shared.transport.pipeline import Pipeline
 from afterword.shared.transport.scripts import script
-from tests.kit.ledger.builder import Book, asking, lane_of
-from tests.kit.servers.faulty_proxy import Proxy
+from tests.kit.ledger.builder import LedgerInspector, chat_request, lane_of
+from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.servers.valkey import Valkey
 
 pytestmark = pytest.mark.redis
@@ -40,77 +40,85 @@ def accepted(told: Sequence[object]) -> list[str]:
     return [one.job_id for one in told if isinstance(one, Submitted)]
 
 
-async def test_they_are_few_commands(jobs: Jobs, valkey: Valkey, book: Book) -> None:
-    asked = [(jobs.new_id(one), one) for one in [asking()] * COUNT]
+async def test_they_are_few_commands(
+    jobs: Jobs, valkey: Valkey, inspector: LedgerInspector
+) -> None:
+    asked = [(jobs.new_id(one), one) for one in [chat_request()] * COUNT]
     await jobs.submit_all(asked)  # Redis has the script from now on
     with valkey.client() as client:
         client.config_resetstat()
-        again = [(jobs.new_id(one), one) for one in [asking()] * COUNT]
+        again = [(jobs.new_id(one), one) for one in [chat_request()] * COUNT]
         told = await jobs.submit_all(again)
         calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
 
     assert accepted(told) == [job_id for job_id, _ in again]
     assert calls == 19
-    assert book.lane(lane_of()) == [job_id for job_id, _ in asked + again], "in their order"
-    assert sorted(book.hinted("replies.3")) == sorted(job_id for job_id, _ in asked + again)
+    assert inspector.lane(lane_of()) == [job_id for job_id, _ in asked + again], "in their order"
+    assert sorted(inspector.hinted("replies.3")) == sorted(job_id for job_id, _ in asked + again)
 
 
 async def test_those_beyond_the_limit_are_refused_and_no_others(
-    settings: Settings, book: Book
+    settings: Settings, inspector: LedgerInspector
 ) -> None:
     small = settings.model_copy(update={"max_queued": 20})
     async with Ledger(small, patience_s=5.0) as ledger:
         new_id = ledger.jobs.new_id
-        told = await ledger.jobs.submit_all((new_id(one), one) for one in [asking()] * COUNT)
+        told = await ledger.jobs.submit_all((new_id(one), one) for one in [chat_request()] * COUNT)
 
     assert [isinstance(one, Submitted) for one in told] == [True] * 20 + [False] * (COUNT - 20)
     assert {type(one) for one in told[20:]} == {QueueFull}
-    assert len(book.hinted("replies.3")) == 20
+    assert len(inspector.hinted("replies.3")) == 20
 
 
-async def test_one_key_among_them_is_one_job(jobs: Jobs, book: Book) -> None:
-    same = asking(idempotency_key="k")
+async def test_one_key_among_them_is_one_job(jobs: Jobs, inspector: LedgerInspector) -> None:
+    same = chat_request(idempotency_key="k")
     told = await jobs.submit_all(
-        (jobs.new_id(one), one) for one in [same, same, asking("else", idempotency_key="k")]
+        (jobs.new_id(one), one) for one in [same, same, chat_request("else", idempotency_key="k")]
     )
 
     first, second, third = told
     assert isinstance(first, Submitted)
     assert second == Submitted(first.job_id, new=False)
     assert isinstance(third, KeyReused)
-    assert book.hinted("replies.3") == [first.job_id]
+    assert inspector.hinted("replies.3") == [first.job_id]
 
 
-async def test_one_may_end_another_of_the_same_command(jobs: Jobs, book: Book) -> None:
+async def test_one_may_end_another_of_the_same_command(
+    jobs: Jobs, inspector: LedgerInspector
+) -> None:
     """What is kept back for the first is not written after the second has ended it."""
-    talk = asking(conversation_id="c", when_busy="interrupt")
-    asked = [(jobs.new_id(one), one) for one in [asking(), talk, talk, asking()]]
+    talk = chat_request(conversation_id="c", when_busy="interrupt")
+    asked = [(jobs.new_id(one), one) for one in [chat_request(), talk, talk, chat_request()]]
 
     await jobs.submit_all(asked)
 
     (alone, _), (ended, _), (last, _), (other, _) = asked
-    assert book.job(ended)["state"] == "cancelled"
-    assert book.counts()["job:queued:default"] == 3
-    assert sorted(book.hinted("replies.3")) == sorted([alone, ended, last, other])
+    assert inspector.job(ended)["state"] == "cancelled"
+    assert inspector.counts()["job:queued:default"] == 3
+    assert sorted(inspector.hinted("replies.3")) == sorted([alone, ended, last, other])
     for name in ("open", "hinted:replies.3"):
-        held = book.redis.zrange(f"{book.keys.root}:{name}", 0, -1)
+        held = inspector.redis.zrange(f"{inspector.keys.root}:{name}", 0, -1)
         assert sorted(held) == sorted([alone, last, other])
 
 
-async def test_what_fails_for_one_fails_for_no_other(jobs: Jobs, book: Book) -> None:
-    book.redis.set(f"{book.keys.root}:idem:{_hashed('default', 'k')}", "not a hash")
-    requests = [asking(), asking(idempotency_key="k"), asking()]
+async def test_what_fails_for_one_fails_for_no_other(
+    jobs: Jobs, inspector: LedgerInspector
+) -> None:
+    inspector.redis.set(f"{inspector.keys.root}:idem:{_hashed('default', 'k')}", "not a hash")
+    requests = [chat_request(), chat_request(idempotency_key="k"), chat_request()]
     told = await asyncio.gather(
         *(jobs.submit(jobs.new_id(one), one) for one in requests), return_exceptions=True
     )
 
     assert [type(one) for one in told] == [Submitted, ResponseError, Submitted]
-    assert book.hinted("replies.3") == accepted(told)
-    assert book.counts()["job:queued:default"] == 2
+    assert inspector.hinted("replies.3") == accepted(told)
+    assert inspector.counts()["job:queued:default"] == 2
 
 
-async def test_a_replay_among_them_is_a_command_of_its_own(jobs: Jobs, book: Book) -> None:
-    request = asking()
+async def test_a_replay_among_them_is_a_command_of_its_own(
+    jobs: Jobs, inspector: LedgerInspector
+) -> None:
+    request = chat_request()
     told = await asyncio.gather(
         jobs.submit(jobs.new_id(request), request),
         jobs.submit_again(f"j00_{7:032x}", request.body(), "run"),
@@ -118,22 +126,24 @@ async def test_a_replay_among_them_is_a_command_of_its_own(jobs: Jobs, book: Boo
     )
 
     assert told[1] == "gone"
-    assert book.hinted("replies.3") == accepted(told)
+    assert inspector.hinted("replies.3") == accepted(told)
 
 
 async def test_those_who_ask_at_the_same_time_are_few_commands(
-    jobs: Jobs, valkey: Valkey, book: Book
+    jobs: Jobs, valkey: Valkey, inspector: LedgerInspector
 ) -> None:
-    await asyncio.gather(*(jobs.submit(jobs.new_id(asking()), asking()) for _ in range(32)))
+    await asyncio.gather(
+        *(jobs.submit(jobs.new_id(chat_request()), chat_request()) for _ in range(32))
+    )
     with valkey.client() as client:
         client.config_resetstat()
         told = await asyncio.gather(
-            *(jobs.submit(jobs.new_id(asking()), asking()) for _ in range(32))
+            *(jobs.submit(jobs.new_id(chat_request()), chat_request()) for _ in range(32))
         )
         calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
 
     assert calls == 2
-    assert len(set(accepted(told)) & set(book.hinted("replies.3"))) == 32
+    assert len(set(accepted(told)) & set(inspector.hinted("replies.3"))) == 32
 
 
 async def test_each_hint_is_handed_out_once_if_the_broker_is_elsewhere(settings: Settings) -> None:
@@ -144,7 +154,7 @@ async def test_each_hint_is_handed_out_once_if_the_broker_is_elsewhere(settings:
 
     pipeline = Pipeline(str(settings.redis_url), patience_s=5.0)
     jobs = Jobs(Shards(settings, pipeline, send))
-    told = await jobs.submit_all((jobs.new_id(one), one) for one in [asking()] * COUNT)
+    told = await jobs.submit_all((jobs.new_id(one), one) for one in [chat_request()] * COUNT)
     await pipeline.aclose()
 
     assert sent == accepted(told)
@@ -152,20 +162,20 @@ async def test_each_hint_is_handed_out_once_if_the_broker_is_elsewhere(settings:
 
 
 async def test_those_whose_answer_is_lost_are_one_job_each(
-    settings: Settings, valkey: Valkey, book: Book
+    settings: Settings, valkey: Valkey, inspector: LedgerInspector
 ) -> None:
     async with (
-        Proxy(valkey.port) as line,
+        FaultyProxy(valkey.port) as line,
         Ledger(settings.model_copy(update={"redis_url": line.url}), patience_s=5.0) as ledger,
     ):
-        await ledger.jobs.submit(ledger.jobs.new_id(asking()), asking())
+        await ledger.jobs.submit(ledger.jobs.new_id(chat_request()), chat_request())
         line.lose_answer_to(script("job/submit", many=True).sha.encode())
-        asked = [(ledger.jobs.new_id(one), one) for one in [asking()] * COUNT]
+        asked = [(ledger.jobs.new_id(one), one) for one in [chat_request()] * COUNT]
         told = await ledger.jobs.submit_all(asked)
 
     assert line.lost_answers == 1
     assert accepted(told) == [job_id for job_id, _ in asked]
-    assert book.counts() == {
+    assert inspector.counts() == {
         "job:queued:default": COUNT + 1,
         "turn:awaited:default": COUNT + 1,
     }

@@ -16,7 +16,16 @@ from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState
 from afterword.shared.settings import Settings
 from afterword.shared.transport.pipeline import Pipeline
-from tests.kit.ledger.builder import Book, answer, asking, claim, lane_of, start, submit, take
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    chat_request,
+    claim_job,
+    claim_lane,
+    lane_of,
+    submit_and_answer,
+    submit_and_claim,
+    submit_job,
+)
 
 pytestmark = pytest.mark.redis
 
@@ -28,44 +37,46 @@ async def test_a_fresh_ledger_has_nothing_to_sweep(ledger: Ledger) -> None:
     assert await ledger.upkeep.sweep("replies w") == Swept()
 
 
-async def test_lost_hints_are_hinted_again_after_the_grace(ledger: Ledger, book: Book) -> None:
-    job_id = await submit(ledger)
-    await answer(ledger, user_id="bob")
-    book.drop_hints()
+async def test_lost_hints_are_hinted_again_after_the_grace(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    job_id = await submit_job(ledger)
+    await submit_and_answer(ledger, user_id="bob")
+    inspector.drop_hints()
 
     assert (await ledger.upkeep.sweep()).hinted_again == 0
-    assert book.hinted("replies.3") == []
-    book.pass_time(PAST_GRACE_S)
+    assert inspector.hinted("replies.3") == []
+    inspector.pass_time(PAST_GRACE_S)
     assert (await ledger.upkeep.sweep()).hinted_again == 2
-    assert book.hinted("replies.3") == [job_id]
-    assert book.hinted("memories.0") == [lane_of("bob")]
+    assert inspector.hinted("replies.3") == [job_id]
+    assert inspector.hinted("memories.0") == [lane_of("bob")]
 
 
 async def test_a_hint_that_still_stands_in_its_queue_is_not_doubled(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    ids = await asyncio.gather(*(submit(ledger, user_id=f"u{n}") for n in range(1000)))
+    ids = await asyncio.gather(*(submit_job(ledger, user_id=f"u{n}") for n in range(1000)))
 
     for _ in range(3):
-        book.pass_time(PAST_GRACE_S)
+        inspector.pass_time(PAST_GRACE_S)
         assert await ledger.upkeep.sweep() == Swept()
-        await claim(ledger, book.pop_hint("replies.3"))
+        await claim_job(ledger, inspector.pop_hint("replies.3"))
 
-    assert len(book.hinted("replies.3")) == len(ids) - 3
+    assert len(inspector.hinted("replies.3")) == len(ids) - 3
 
 
 async def test_a_single_lost_hint_is_found_behind_those_taken_up(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    lost = await submit(ledger, "lost")
-    book.pop_hint("replies.3")
-    book.pass_time(PAST_GRACE_S)
-    later = [await submit(ledger) for _ in range(2)]
+    lost = await submit_job(ledger, "lost")
+    inspector.pop_hint("replies.3")
+    inspector.pass_time(PAST_GRACE_S)
+    later = [await submit_job(ledger) for _ in range(2)]
 
     assert (await ledger.upkeep.sweep()).hinted_again == 0
-    await claim(ledger, book.pop_hint("replies.3"))
+    await claim_job(ledger, inspector.pop_hint("replies.3"))
     assert (await ledger.upkeep.sweep()).hinted_again == 1
-    assert book.hinted("replies.3") == [later[1], lost]
+    assert inspector.hinted("replies.3") == [later[1], lost]
 
 
 class Elsewhere:
@@ -87,78 +98,85 @@ async def far(settings: Settings) -> AsyncIterator[tuple[Elsewhere, Jobs, Upkeep
 
 
 async def test_hints_for_a_broker_elsewhere_are_sent_by_the_caller(
-    far: tuple[Elsewhere, Jobs, Upkeep], book: Book
+    far: tuple[Elsewhere, Jobs, Upkeep], inspector: LedgerInspector
 ) -> None:
     broker, jobs, _ = far
-    job_id = jobs.new_id(asking())
+    job_id = jobs.new_id(chat_request())
 
-    await jobs.submit(job_id, asking())
+    await jobs.submit(job_id, chat_request())
 
     assert broker.sent == [("replies.3", job_id)]
-    assert book.hinted("replies.3") == []
+    assert inspector.hinted("replies.3") == []
 
 
 async def test_a_hint_lost_elsewhere_is_sent_again_though_nothing_else_happens(
-    far: tuple[Elsewhere, Jobs, Upkeep], book: Book
+    far: tuple[Elsewhere, Jobs, Upkeep], inspector: LedgerInspector
 ) -> None:
     broker, jobs, upkeep = far
-    ids = [jobs.new_id(asking()) for _ in range(3)]
+    ids = [jobs.new_id(chat_request()) for _ in range(3)]
     for job_id in ids:
-        await jobs.submit(job_id, asking())
-        book.pass_time(1)
+        await jobs.submit(job_id, chat_request())
+        inspector.pass_time(1)
     broker.sent.clear()
 
-    book.pass_time(PAST_GRACE_S)
+    inspector.pass_time(PAST_GRACE_S)
     assert (await upkeep.sweep()).hinted_again == 0
-    book.pass_time(60)
+    inspector.pass_time(60)
     assert (await upkeep.sweep()).hinted_again == 1
     assert broker.sent == [("replies.3", ids[0])]
     assert await jobs.claim(ids[0], "token") is not None
     assert (await upkeep.sweep()).hinted_again == 2
 
 
-async def test_what_waits_is_hinted_when_it_is_due(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
+async def test_what_waits_is_hinted_when_it_is_due(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    held = await submit_and_claim(ledger)
     await ledger.jobs.snooze(held, 10, counted=False)
-    book.drop_hints()
+    inspector.drop_hints()
 
     assert (await ledger.upkeep.sweep()).woken == 0
-    book.pass_time(11)
+    inspector.pass_time(11)
     assert (await ledger.upkeep.sweep()).woken == 1
-    assert book.hinted("replies.3") == [held.job_id]
-    assert book.places(held.job_id) == [("hinted", "replies.3")]
+    assert inspector.hinted("replies.3") == [held.job_id]
+    assert inspector.places(held.job_id) == [("hinted", "replies.3")]
 
 
-async def test_a_lapsed_job_is_queued_and_hinted(ledger: Ledger, book: Book) -> None:
-    held = await start(ledger)
-    book.drop_hints()
+async def test_a_lapsed_job_is_queued_and_hinted(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    held = await submit_and_claim(ledger)
+    inspector.drop_hints()
 
     assert (await ledger.upkeep.sweep()).taken_back == 0
-    book.pass_time(PAST_LEASE_S)
+    inspector.pass_time(PAST_LEASE_S)
     assert (await ledger.upkeep.sweep()).taken_back == 1
     assert (await ledger.reading.status(held.job_id)).state is JobState.QUEUED
-    assert book.hinted("replies.3") == [held.job_id]
-    assert (await claim(ledger, held.job_id)).attempt == 2
+    assert inspector.hinted("replies.3") == [held.job_id]
+    assert (await claim_job(ledger, held.job_id)).attempt == 2
 
 
 async def test_a_lapsed_lane_is_taken_from_its_writer_and_hinted(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    await answer(ledger)
-    old = await take(ledger)
-    book.drop_hints()
+    await submit_and_answer(ledger)
+    old = await claim_lane(ledger)
+    inspector.drop_hints()
 
-    book.pass_time(PAST_LEASE_S)
+    inspector.pass_time(PAST_LEASE_S)
     assert (await ledger.upkeep.sweep()).taken_back == 1
 
-    assert book.hinted("memories.0") == [lane_of()]
+    assert inspector.hinted("memories.0") == [lane_of()]
     assert await ledger.jobs.renew([(old.lane, old.fence)]) == [old.lane]
-    assert int((await take(ledger)).fence.split(".")[0]) > int(old.fence.split(".")[0])
+    assert int((await claim_lane(ledger)).fence.split(".")[0]) > int(old.fence.split(".")[0])
 
 
-async def test_jobs_past_their_deadline_expire(ledger: Ledger, book: Book) -> None:
-    queued, running = await submit(ledger, expires_in=10), await start(ledger, expires_in=10)
-    book.pass_time(11)
+async def test_jobs_past_their_deadline_expire(ledger: Ledger, inspector: LedgerInspector) -> None:
+    queued, running = (
+        await submit_job(ledger, expires_in=10),
+        await submit_and_claim(ledger, expires_in=10),
+    )
+    inspector.pass_time(11)
 
     assert (await ledger.upkeep.sweep()).expired == 2
 
@@ -166,66 +184,72 @@ async def test_jobs_past_their_deadline_expire(ledger: Ledger, book: Book) -> No
         assert (await ledger.reading.status(job_id)).state is JobState.EXPIRED
 
 
-async def test_one_sweep_is_bounded(ledger: Ledger, book: Book) -> None:
+async def test_one_sweep_is_bounded(ledger: Ledger, inspector: LedgerInspector) -> None:
     over = 5
-    await asyncio.gather(*(submit(ledger, user_id=f"u{n}") for n in range(SWEEP_LIMIT + over)))
-    book.drop_hints()
-    book.pass_time(PAST_GRACE_S)
+    await asyncio.gather(*(submit_job(ledger, user_id=f"u{n}") for n in range(SWEEP_LIMIT + over)))
+    inspector.drop_hints()
+    inspector.pass_time(PAST_GRACE_S)
 
     assert (await ledger.upkeep.sweep()).hinted_again == SWEEP_LIMIT
-    await claim(ledger, book.pop_hint("replies.3"))
+    await claim_job(ledger, inspector.pop_hint("replies.3"))
     assert (await ledger.upkeep.sweep()).hinted_again == over
 
 
-async def test_expiry_is_bounded_too(ledger: Ledger, book: Book) -> None:
-    many = (submit(ledger, user_id=f"u{n}", expires_in=10) for n in range(SWEEP_LIMIT + 5))
+async def test_expiry_is_bounded_too(ledger: Ledger, inspector: LedgerInspector) -> None:
+    many = (submit_job(ledger, user_id=f"u{n}", expires_in=10) for n in range(SWEEP_LIMIT + 5))
     await asyncio.gather(*many)
-    book.pass_time(11)
+    inspector.pass_time(11)
 
     assert (await ledger.upkeep.sweep()).expired == SWEEP_LIMIT
     assert (await ledger.upkeep.sweep()).expired == 5
 
 
-async def test_records_that_are_missing_do_not_break_it(ledger: Ledger, book: Book) -> None:
-    lapsed, open_one, hinted = await start(ledger), await submit(ledger), await submit(ledger)
-    snoozed = await start(ledger)
+async def test_records_that_are_missing_do_not_break_it(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    lapsed, open_one, hinted = (
+        await submit_and_claim(ledger),
+        await submit_job(ledger),
+        await submit_job(ledger),
+    )
+    snoozed = await submit_and_claim(ledger)
     await ledger.jobs.snooze(snoozed, 1, counted=False)
     gone = [lapsed.job_id, open_one, hinted, snoozed.job_id]
-    book.redis.delete(*map(book.keys.job, gone))
-    alive = await start(ledger, user_id="bob")
-    book.drop_hints()
-    book.pass_time(PAST_LEASE_S)
+    inspector.redis.delete(*map(inspector.keys.job, gone))
+    alive = await submit_and_claim(ledger, user_id="bob")
+    inspector.drop_hints()
+    inspector.pass_time(PAST_LEASE_S)
 
     await ledger.upkeep.sweep()
-    assert alive.job_id in book.hinted("replies.3")
-    book.drop_hints()
-    book.pass_time(PAST_LEASE_S)
+    assert alive.job_id in inspector.hinted("replies.3")
+    inspector.drop_hints()
+    inspector.pass_time(PAST_LEASE_S)
     await ledger.upkeep.sweep()
 
-    assert book.hinted("replies.3") == [alive.job_id]
-    assert [book.places(name) for name in gone] == [[]] * 4
+    assert inspector.hinted("replies.3") == [alive.job_id]
+    assert [inspector.places(name) for name in gone] == [[]] * 4
 
 
-async def test_two_sweepers_do_the_work_of_one(ledger: Ledger, book: Book) -> None:
-    job_id = await submit(ledger)
-    book.drop_hints()
-    book.pass_time(PAST_GRACE_S)
+async def test_two_sweepers_do_the_work_of_one(ledger: Ledger, inspector: LedgerInspector) -> None:
+    job_id = await submit_job(ledger)
+    inspector.drop_hints()
+    inspector.pass_time(PAST_GRACE_S)
 
     await asyncio.gather(*(ledger.upkeep.sweep(f"replies w{n}") for n in range(5)))
 
-    assert book.hinted("replies.3") == [job_id]
+    assert inspector.hinted("replies.3") == [job_id]
 
 
-async def test_a_held_record_is_looked_at_again(ledger: Ledger, book: Book) -> None:
-    job_id = await submit(ledger)
-    book.redis.hset(book.keys.job(job_id), "v", RECORD_VERSION + 1)
+async def test_a_held_record_is_looked_at_again(ledger: Ledger, inspector: LedgerInspector) -> None:
+    job_id = await submit_job(ledger)
+    inspector.redis.hset(inspector.keys.job(job_id), "v", RECORD_VERSION + 1)
     await ledger.jobs.claim(job_id, "old worker")
-    book.drop_hints()
+    inspector.drop_hints()
 
-    book.pass_time(61)
+    inspector.pass_time(61)
     await ledger.upkeep.sweep()
 
-    assert book.hinted("replies.3") == [job_id]
+    assert inspector.hinted("replies.3") == [job_id]
 
 
 async def test_who_sweeps_is_seen(ledger: Ledger) -> None:
@@ -240,9 +264,9 @@ async def test_who_sweeps_is_seen(ledger: Ledger) -> None:
 
 
 async def test_the_overview_counts_what_is_open_late_and_dead(ledger: Ledger) -> None:
-    await submit(ledger)
-    await start(ledger, user_id="bob")
-    await answer(ledger, user_id="cyd")
+    await submit_job(ledger)
+    await submit_and_claim(ledger, user_id="bob")
+    await submit_and_answer(ledger, user_id="cyd")
 
     (seen,) = await ledger.upkeep.overview()
 

@@ -13,8 +13,8 @@ import pytest
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import Book, asking, submit
-from tests.kit.servers.faulty_proxy import Proxy
+from tests.kit.ledger.builder import LedgerInspector, chat_request, submit_job
+from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import until
 
@@ -37,44 +37,44 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def line(valkey: Valkey, certificate: Path) -> AsyncIterator[Proxy]:
+async def line(valkey: Valkey, certificate: Path) -> AsyncIterator[FaultyProxy]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
-    async with Proxy(valkey.port, context) as opened:
+    async with FaultyProxy(valkey.port, context) as opened:
         yield opened
 
 
 @pytest.fixture
-def settings(line: Proxy, certificate: Path, namespace: str) -> Settings:
+def settings(line: FaultyProxy, certificate: Path, namespace: str) -> Settings:
     url = f"{line.url}?ssl_ca_certs={certificate}"
     return Settings(redis_url=url, namespace=namespace, memory="embedded")
 
 
 @pytest.fixture
-def book(settings: Settings, valkey: Valkey) -> Book:
-    return Book(settings.model_copy(update={"redis_url": valkey.url}))
+def inspector(settings: Settings, valkey: Valkey) -> LedgerInspector:
+    return LedgerInspector(settings.model_copy(update={"redis_url": valkey.url}))
 
 
 async def test_jobs_are_accepted_over_tls_and_over_the_next_line_too(
-    settings: Settings, line: Proxy, book: Book
+    settings: Settings, line: FaultyProxy, inspector: LedgerInspector
 ) -> None:
     async with Ledger(settings, patience_s=5.0) as ledger:
         message = "a" * 50_000  # more than one record of TLS
-        before = await submit(ledger, message)
+        before = await submit_job(ledger, message)
         line.cut()
         await until(lambda: ledger._pipeline._reconnector.broken, "the line is cut")
-        after = await submit(ledger, message)
-        request = asking()
+        after = await submit_job(ledger, message)
+        request = chat_request()
         told = await ledger.jobs.submit_all((ledger.jobs.new_id(request), request) for _ in "abc")
 
     ids = [one.job_id for one in told if not isinstance(one, Exception)]
-    assert book.hinted("replies.3") == [before, after, *ids]
+    assert inspector.hinted("replies.3") == [before, after, *ids]
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(
-    settings: Settings, line: Proxy
+    settings: Settings, line: FaultyProxy
 ) -> None:
     strange = settings.model_copy(update={"redis_url": line.url})
     async with Ledger(strange, patience_s=0.5) as ledger:
         with pytest.raises(LedgerUnavailable, match=r"0\.5 s"):
-            await submit(ledger)
+            await submit_job(ledger)

@@ -15,9 +15,9 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim, EraseClaim, ErasureState, LaneClaim
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import Book, asking, lane_of, reply_to
-from tests.kit.ledger.builder import claim as claim_it
-from tests.kit.ledger.older_build import Older, Refused
+from tests.kit.ledger.builder import LedgerInspector, chat_request, lane_of, reply_to
+from tests.kit.ledger.builder import claim_job as claim_it
+from tests.kit.ledger.older_build import OlderBuild, Refused
 
 pytestmark = pytest.mark.redis
 
@@ -27,8 +27,8 @@ STEPS, AT_ONCE = 120, 4
 
 
 @pytest.fixture
-def older(settings: Settings, tmp_path: Path) -> Iterator[Older]:
-    with Older(
+def older(settings: Settings, tmp_path: Path) -> Iterator[OlderBuild]:
+    with OlderBuild(
         V1,
         tmp_path,
         redis_url=settings.redis_url,
@@ -41,7 +41,7 @@ def older(settings: Settings, tmp_path: Path) -> Iterator[Older]:
 
 def reply_of(job_id: str, user_id: str, conversation_id: str | None = None) -> dict[str, object]:
     """Return a reply in the form that both builds write."""
-    claim = Claim(job_id, "1", 1, 0, asking(user_id=user_id).body(), "", True, 0, 0, 0, 0)
+    claim = Claim(job_id, "1", 1, 0, chat_request(user_id=user_id).body(), "", True, 0, 0, 0, 0)
     reply = reply_to(claim).model_dump(mode="json")
     return reply | {"conversation_id": conversation_id}
 
@@ -49,8 +49,10 @@ def reply_of(job_id: str, user_id: str, conversation_id: str | None = None) -> d
 class Walk:
     """Random steps, each by one of the two builds."""
 
-    def __init__(self, ledger: Ledger, older: Older, book: Book, seed: int) -> None:
-        self.ledger, self.older, self.book = ledger, older, book
+    def __init__(
+        self, ledger: Ledger, older: OlderBuild, inspector: LedgerInspector, seed: int
+    ) -> None:
+        self.ledger, self.older, self.inspector = ledger, older, inspector
         self.random = random.Random(seed)
         self.jobs: dict[str, str] = {}
         self.claims: dict[str, Claim] = {}
@@ -72,7 +74,7 @@ class Walk:
     async def submit(self) -> None:
         user = self.random.choice(USERS)
         if self.mine():
-            request = asking(user_id=user)
+            request = chat_request(user_id=user)
             found = await self.ledger.jobs.submit(self.ledger.jobs.new_id(request), request)
             self.jobs[found.job_id] = user
         else:
@@ -112,21 +114,23 @@ class Walk:
                 await self.ledger.jobs.snooze(held, 1, counted=False)
             del self.claims[held.job_id]
         except LeaseLost:
-            assert self.book.job(held.job_id)["fence"] != held.fence or self._is_over(held.job_id)
+            assert self.inspector.job(held.job_id)["fence"] != held.fence or self._is_over(
+                held.job_id
+            )
 
     def _is_over(self, job_id: str) -> bool:
-        return self.book.job(job_id)["state"] != "running"
+        return self.inspector.job(job_id)["state"] != "running"
 
     def _end_theirs(self, job_id: str, how: str) -> None:
         more = reply_of(job_id, self.jobs[job_id]) if how == "finish" else 1
-        before = self.book.job(job_id)
+        before = self.inspector.job(job_id)
         done = "succeeded" if how == "finish" else "queued"
         if before["fence"] == self.theirs[job_id] and before["state"] in ("running", done):
             self.older.do(how, job_id, more)
             return
         with pytest.raises(Refused, match="LeaseLost"):
             self.older.do(how, job_id, more)
-        assert self.book.job(job_id) == before
+        assert self.inspector.job(job_id) == before
         self.refused += 1
 
     async def write(self) -> None:
@@ -140,7 +144,7 @@ class Walk:
         assert found == expected
 
     def _writable(self, lane: str) -> list[str]:
-        states = ((name, self.book.job(name)["turn"]) for name in self.book.lane(lane))
+        states = ((name, self.inspector.job(name)["turn"]) for name in self.inspector.lane(lane))
         written = itertools.takewhile(lambda one: one[1] in ("pending", "writing"), states)
         return [name for name, _ in written]
 
@@ -166,19 +170,19 @@ class Walk:
 
     async def lapse(self) -> None:
         job_id = self.job()
-        self.book.make_due(job_id)
+        self.inspector.make_due(job_id)
         await self.sweep()
         self.claims.pop(job_id, None)
 
     async def settle_all(self) -> None:
         """Answer and store whatever is left, each by one of the two; then the older is late."""
         for job_id in [*self.jobs]:
-            self.book.make_due(job_id)
+            self.inspector.make_due(job_id)
             await self.sweep()
             if (held := await self.ledger.jobs.claim(job_id, next(self.tokens))) is not None:
                 await self.ledger.jobs.finish(held, reply_to(held))
         for lane in map(lane_of, USERS):
-            self.book.make_due(lane)
+            self.inspector.make_due(lane)
             written = await self._write_mine(lane) if self.mine() else self._write_theirs(lane)
             while written and self._writable(lane):
                 written = self._write_theirs(lane)
@@ -196,23 +200,23 @@ class Walk:
         assert [gap async for gap in self.ledger.gaps.find()] == []
         expected: Counter[str] = Counter()
         for job_id in self.jobs:
-            record = self.book.job(job_id)
+            record = self.inspector.job(job_id)
             expected[f"job:{record['state']}:default"] += 1
             expected[f"turn:{record['turn']}:default"] += 1
             is_open = record["state"] in ("queued", "running")
-            assert len(self.book.places(job_id)) == int(is_open)
-            kinds = [event["type"] for event in self.book.events(job_id)]
+            assert len(self.inspector.places(job_id)) == int(is_open)
+            kinds = [event["type"] for event in self.inspector.events(job_id)]
             ends = [kind for kind in kinds if kind in ("final", "failed")]
             assert len(ends) == int(not is_open)
-        assert self.book.counts() == dict(expected)
+        assert self.inspector.counts() == dict(expected)
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("seed", range(3))
 async def test_they_keep_one_ledger_in_order(
-    ledger: Ledger, older: Older, book: Book, seed: int
+    ledger: Ledger, older: OlderBuild, inspector: LedgerInspector, seed: int
 ) -> None:
-    walk = Walk(ledger, older, book, seed)
+    walk = Walk(ledger, older, inspector, seed)
     await walk.submit()
     for _ in range(STEPS):
         await walk.step()
@@ -220,23 +224,23 @@ async def test_they_keep_one_ledger_in_order(
     await walk.settle_all()
     await walk.check()
     assert walk.refused > 0
-    over = Counter(book.job(job_id)["state"] for job_id in walk.jobs)
+    over = Counter(inspector.job(job_id)["state"] for job_id in walk.jobs)
     assert not {"queued", "running"} & set(over)
-    assert book.counts()["turn:stored:default"] == over["succeeded"] > 0
+    assert inspector.counts()["turn:stored:default"] == over["succeeded"] > 0
 
 
 async def test_what_the_first_release_wrote_is_read_and_gone_on_with(
-    ledger: Ledger, older: Older, book: Book
+    ledger: Ledger, older: OlderBuild, inspector: LedgerInspector
 ) -> None:
     asked = {"user_id": "ann", "message": "hello", "conversation_id": "c", "idempotency_key": "k"}
     job_id = older.do("submit", asked)
     assert older.do("claim", job_id, "older")
     older.do("delta", job_id, 1, "half")
-    request = asking(conversation_id="c", idempotency_key="k")
+    request = chat_request(conversation_id="c", idempotency_key="k")
     again = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
     assert (again.job_id, again.new) == (job_id, False)
 
-    book.make_due(job_id)
+    inspector.make_due(job_id)
     await ledger.upkeep.sweep()
     held = await claim_it(ledger, job_id)
     with pytest.raises(Refused, match="LeaseLost"):
@@ -249,7 +253,7 @@ async def test_what_the_first_release_wrote_is_read_and_gone_on_with(
 
 
 async def test_what_the_first_release_wrote_is_erased(
-    ledger: Ledger, older: Older, book: Book
+    ledger: Ledger, older: OlderBuild, inspector: LedgerInspector
 ) -> None:
     done = older.do("submit", {"user_id": "ann", "message": "canary", "conversation_id": "c"})
     older.do("claim", done, "older")
@@ -268,7 +272,7 @@ async def test_what_the_first_release_wrote_is_erased(
 
     with pytest.raises(Refused, match="LeaseLost"):
         older.do("finish", running, reply_of(running, "ann"))
-    assert [book.job(name)["turn"] for name in (done, running)] == ["erased", "none"]
+    assert [inspector.job(name)["turn"] for name in (done, running)] == ["erased", "none"]
     for name in (done, running):
-        assert not {"body", "reply"} & set(book.job(name))
-    assert not list(book.redis.scan_iter(f"{book.keys.root}:talk:*"))
+        assert not {"body", "reply"} & set(inspector.job(name))
+    assert not list(inspector.redis.scan_iter(f"{inspector.keys.root}:talk:*"))

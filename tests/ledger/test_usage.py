@@ -9,7 +9,14 @@ from afterword.shared.errors import LeaseLost
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import Book, answer, lane_of, reply_to, start, submit
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    lane_of,
+    reply_to,
+    submit_and_answer,
+    submit_and_claim,
+    submit_job,
+)
 
 pytestmark = pytest.mark.redis
 
@@ -23,7 +30,7 @@ async def finish(ledger: Ledger, claimed: Claim) -> None:
 
 async def test_every_reply_adds_to_the_sums_of_its_tenant_and_its_user(ledger: Ledger) -> None:
     for user, tenant in (("ann", "t"), ("ann", "t"), ("bob", "t"), ("ann", "u")):
-        await finish(ledger, await start(ledger, user_id=user, tenant=tenant))
+        await finish(ledger, await submit_and_claim(ledger, user_id=user, tenant=tenant))
 
     thrice = Usage(input=30, output=60, cache_read=9, cache_write=12)
     twice = Usage(input=20, output=40, cache_read=6, cache_write=8)
@@ -34,10 +41,10 @@ async def test_every_reply_adds_to_the_sums_of_its_tenant_and_its_user(ledger: L
 
 
 async def test_a_reply_given_twice_counts_once_and_one_that_comes_too_late_not_at_all(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    late = await start(ledger)
-    book.make_due(late.job_id)
+    late = await submit_and_claim(ledger)
+    inspector.make_due(late.job_id)
     held = await ledger.jobs.claim(late.job_id, "next")
     assert held is not None
     for _ in range(2):
@@ -50,29 +57,31 @@ async def test_a_reply_given_twice_counts_once_and_one_that_comes_too_late_not_a
 
 
 async def test_without_a_reply_nothing_was_spent(ledger: Ledger) -> None:
-    await ledger.jobs.cancel(await submit(ledger))
-    await ledger.jobs.fail(await start(ledger), "broken")
+    await ledger.jobs.cancel(await submit_job(ledger))
+    await ledger.jobs.fail(await submit_and_claim(ledger), "broken")
     assert await ledger.reading.usage("default", None) == UsageSum(tenant="default")
 
 
 async def test_a_tenant_named_like_a_lane_is_no_user(ledger: Ledger) -> None:
-    await answer(ledger)
+    await submit_and_answer(ledger)
     assert (await ledger.reading.usage(lane_of(), None)).replies == 0
 
 
 async def test_a_users_sum_ends_some_time_after_the_last_reply_and_a_tenants_never(
-    ledger: Ledger, book: Book
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    await answer(ledger)
-    assert 0 < book.redis.ttl(book.keys.usage(lane_of())) <= 90 * 24 * 3600
-    assert book.redis.ttl(book.keys.tenant_usage("default")) == -1
+    await submit_and_answer(ledger)
+    assert 0 < inspector.redis.ttl(inspector.keys.usage(lane_of())) <= 90 * 24 * 3600
+    assert inspector.redis.ttl(inspector.keys.tenant_usage("default")) == -1
 
 
-async def test_the_sum_of_a_tenant_is_that_of_all_shards(settings: Settings, book: Book) -> None:
+async def test_the_sum_of_a_tenant_is_that_of_all_shards(
+    settings: Settings, inspector: LedgerInspector
+) -> None:
     spread = settings.model_copy(update={"shards": 4})
     async with Ledger(spread, patience_s=5.0) as ledger:
         users = [f"user-{number}" for number in range(12)]
-        jobs = [await submit(ledger, user_id=user) for user in users]
+        jobs = [await submit_job(ledger, user_id=user) for user in users]
         for job_id in jobs:
             claimed = await ledger.jobs.claim(job_id, "t")
             assert claimed is not None

@@ -10,9 +10,9 @@ from textwrap import dedent
 
 import pytest
 
-from tests.kit.claude_api.process import RemoteClaude
+from tests.kit.claude_api.process import ClaudeProcess
 from tests.kit.servers.valkey import Valkey
-from tests.kit.workers.fleet import Worker
+from tests.kit.workers.fleet import WorkerProcess
 from tests.packaging.installed import make_environment
 
 pytestmark = [pytest.mark.redis, pytest.mark.system]
@@ -54,7 +54,7 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def environ(tmp_path: Path) -> Iterator[dict[str, str]]:
     """Give the settings of producer and worker; nothing of this tree is on their path."""
-    with Valkey("--appendonly", "yes") as valkey, RemoteClaude() as claude:
+    with Valkey("--appendonly", "yes") as valkey, ClaudeProcess() as claude:
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         yield env | {
             "AFTERWORD_REDIS_URL": valkey.url,
@@ -69,7 +69,9 @@ def test_producer_and_worker_run_beside_packages_of_the_same_names(
 ) -> None:
     celery = [str(python), "-m", "celery", "-A", "afterword.workers.app:app", "worker"]
     queues = ["-Q", "replies,memories", "-n", "beside@localhost"]
-    worker = Worker("responses", ["env", "-C", str(project), *celery, *queues], environ, project)
+    worker = WorkerProcess(
+        "responses", ["env", "-C", str(project), *celery, *queues], environ, project
+    )
     try:
         worker.ready()
         ran = subprocess.run(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from afterword.producer import Producer, TurnState
-from tests.kit.ledger.builder import Book
+from tests.kit.ledger.builder import LedgerInspector
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import CANARY, Fleet
 
@@ -56,14 +56,14 @@ def test_what_the_reconciler_finds_is_shown_and_mended(fleet: Fleet) -> None:
     with Producer(fleet.settings) as producer:
         job = producer.submit(user_id="cy", tenant="t", message=f"I like {CANARY} cocoa.")
         wait_until(lambda: job.status().turn is TurnState.STORED, "stored", 30)
-    book = Book(fleet.settings)
-    book.redis.hset(book.keys.job(job.id), "turn", "dead")
+    inspector = LedgerInspector(fleet.settings)
+    inspector.redis.hset(inspector.keys.job(job.id), "turn", "dead")
     assert f"{job.id}  not_listed" in fleet.afterword("reconcile", code=1).stdout
     assert "Fixed." in fleet.afterword("reconcile", "--fix", code=1).stdout
     assert fleet.afterword("reconcile").stdout == "no inconsistencies\n"
-    book.redis.hset(book.keys.job(job.id), "turn", "stored")
-    book.redis.delete(book.keys.dead)
-    book.redis.close()
+    inspector.redis.hset(inspector.keys.job(job.id), "turn", "stored")
+    inspector.redis.delete(inspector.keys.dead)
+    inspector.redis.close()
 
 
 def test_nobody_is_forgotten_by_looking(fleet: Fleet) -> None:

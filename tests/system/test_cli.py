@@ -10,11 +10,11 @@ from collections.abc import Iterator
 import pytest
 
 from afterword.producer import Event, Job, JobState, Producer, Reply, TurnState
-from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fleet import CANARY, PLIABLE, Fleet
-from tests.kit.workers.memory_faults import rejected
+from tests.kit.workers.fleet import CANARY, MEMORY_FAULT_APP, Fleet
+from tests.kit.workers.memory_faults import calls_are_rejected
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
@@ -26,7 +26,7 @@ TEXT = f"Two {CANARY} birds."
 def crew() -> Iterator[Fleet]:
     with Fleet() as fleet:
         started = fleet.launch("responses", "--concurrency", "3", app=None)
-        fleet.start("memories", app=PLIABLE)
+        fleet.start("memories", app=MEMORY_FAULT_APP)
         started.ready()
         yield fleet
 
@@ -47,7 +47,7 @@ def producer(fleet: Fleet) -> Iterator[Producer]:
 @pytest.fixture
 def dead(fleet: Fleet, producer: Producer) -> Job:
     """Give a turn that could not be stored."""
-    with rejected(fleet.data_dir, "add"):
+    with calls_are_rejected(fleet.data_dir, "add"):
         job = producer.submit(user_id="dora", message=f"I feed my {CANARY}.")
         wait_until(lambda: job.status().turn is TurnState.DEAD, "the turn is buried", 20)
     return job
@@ -65,7 +65,7 @@ def test_submit_prints_an_id_that_status_knows(fleet: Fleet) -> None:
 
 
 def test_submit_can_wait_for_the_reply(fleet: Fleet) -> None:
-    fleet.claude.plays(Play(text=TEXT, times=2))
+    fleet.claude.will_answer(ClaudeAnswer(text=TEXT, times=2))
     asked = ("submit", f"hello {CANARY}", "--user", "ann", "--wait", "20")
     assert fleet.afterword(*asked).stdout == f"{TEXT}\n"
     whole = fleet.afterword(*asked, "--json", "--tenant", "t", "--conversation", "c").stdout
@@ -74,7 +74,7 @@ def test_submit_can_wait_for_the_reply(fleet: Fleet) -> None:
 
 
 def test_submit_reads_its_message_and_streams_the_reply(fleet: Fleet) -> None:
-    fleet.claude.plays(Play(text=TEXT))
+    fleet.claude.will_answer(ClaudeAnswer(text=TEXT))
     said = f"line one\nline two {CANARY}"
     asked = ("submit", "-", "--user", "ann", "--tenant", "s", "--stream", "--system", "Be brief.")
     assert fleet.afterword(*asked, said=said).stdout == f"{TEXT}\n"
@@ -84,7 +84,7 @@ def test_submit_reads_its_message_and_streams_the_reply(fleet: Fleet) -> None:
 
 
 def test_submit_streams_events_as_json(fleet: Fleet) -> None:
-    fleet.claude.plays(Play(text=TEXT), Play(status=400))
+    fleet.claude.will_answer(ClaudeAnswer(text=TEXT), ClaudeAnswer(status=400))
     asked = ("submit", "hello", "--user", "ann", "--stream", "--json")
     lines = fleet.afterword(*asked).stdout.splitlines()
     events = [Event.model_validate_json(line) for line in lines]
@@ -102,7 +102,7 @@ def test_submit_refuses_a_limit_that_a_stream_would_not_keep(fleet: Fleet) -> No
 
 
 def test_submit_says_why_there_is_no_reply(fleet: Fleet) -> None:
-    fleet.claude.plays(Play(status=400, times=2))
+    fleet.claude.will_answer(ClaudeAnswer(status=400, times=2))
     for way in (["--wait", "20"], ["--stream"]):
         failed = fleet.afterword("submit", "hello", "--user", "ann", *way, code=1)
         assert re.fullmatch(r"afterword: job j00_\w+ failed: \w+\n", failed.stderr)

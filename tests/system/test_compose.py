@@ -11,10 +11,10 @@ from redis import AuthenticationError, Redis
 
 from afterword.producer import Job, Producer
 from afterword.shared.settings import Settings
-from tests.kit.claude_api.process import RemoteClaude
-from tests.kit.claude_api.scripted_answers import Play
-from tests.kit.compose_services import Composed
-from tests.kit.mem0_api.process import RemoteMem0
+from tests.kit.claude_api.process import ClaudeProcess
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
+from tests.kit.compose_services import ComposeServices
+from tests.kit.mem0_api.process import Mem0Process
 from tests.kit.mem0_api.server import KEY
 from tests.kit.waiting import wait_until
 
@@ -25,15 +25,15 @@ PASSWORD = "b4d0e1"
 #: The queues of two response workers and a memory worker.
 FLEET = ["memories", "replies", "replies"]
 
-Site = tuple[Composed, RemoteClaude]
+Site = tuple[ComposeServices, ClaudeProcess]
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
     with (
-        RemoteClaude() as claude,
-        RemoteMem0() as mem0,
-        Composed(
+        ClaudeProcess() as claude,
+        Mem0Process() as mem0,
+        ComposeServices(
             REDIS_PASSWORD=PASSWORD,
             AFTERWORD_MEMORY="hosted",
             ANTHROPIC_API_KEY="test-key",
@@ -45,7 +45,7 @@ def site() -> Iterator[Site]:
         yield composed, claude
 
 
-def up(composed: Composed, name: str, *, scale: int = 1) -> list[subprocess.Popen[bytes]]:
+def up(composed: ComposeServices, name: str, *, scale: int = 1) -> list[subprocess.Popen[bytes]]:
     started = composed.up(name, scale=scale)
     composed.wait_healthy(name)
     return started
@@ -72,7 +72,7 @@ def test_a_job_outlives_every_stop(site: Site) -> None:
         stored(first)
 
         # What is under way when workers are told to stop comes to its end.
-        claude.plays(Play(text="in time", hold=True))
+        claude.will_answer(ClaudeAnswer(text="in time", hold=True))
         held = ask(producer, "I prefer tea.")
         wait_until(lambda: claude.held() == 1, "the answer is held", 60)
         for one in responses:

@@ -12,7 +12,7 @@ from afterword.shared.hints import envelope
 from afterword.shared.names import REPLIES, RUN_TASK
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
-from tests.kit.workers.probe_worker import Worker
+from tests.kit.workers.probe_worker import ProbeWorker
 
 pytestmark = [pytest.mark.system, pytest.mark.redis]
 
@@ -82,13 +82,13 @@ NO_HINTS: dict[str, str | bytes] = {
 
 
 @pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    with Valkey() as server, Worker(server, "-c", "2") as worker:
+def worker() -> Iterator[ProbeWorker]:
+    with Valkey() as server, ProbeWorker(server, "-c", "2") as worker:
         yield worker
 
 
 @pytest.mark.parametrize("what", [*NO_MESSAGES, *NO_HINTS])
-def test_a_wrong_message_costs_itself_alone(worker: Worker, what: str) -> None:
+def test_a_wrong_message_costs_itself_alone(worker: ProbeWorker, what: str) -> None:
     # More than there are slots, so that one slot lost to each would show.
     for _ in range(3):
         worker.redis.lpush(REPLIES, (NO_MESSAGES | NO_HINTS)[what])
@@ -102,7 +102,7 @@ def test_a_wrong_message_costs_itself_alone(worker: Worker, what: str) -> None:
     assert "Connection to broker lost" not in worker.log
 
 
-def test_what_is_no_message_costs_none_of_those_taken_with_it(worker: Worker) -> None:
+def test_what_is_no_message_costs_none_of_those_taken_with_it(worker: ProbeWorker) -> None:
     names = [f"noop:beside {number}" for number in range(len(NO_MESSAGES))]
     good = [envelope(RUN_TASK, name, f"hint of {name}") for name in names]
     mixed = [wire for both in zip(good, NO_MESSAGES.values(), strict=True) for wire in both]
@@ -112,7 +112,7 @@ def test_what_is_no_message_costs_none_of_those_taken_with_it(worker: Worker) ->
 
 
 def test_consuming_goes_on_after_the_broker_was_killed_twice_idle_and_busy() -> None:
-    with Valkey() as notebook, Valkey() as broker, Worker(notebook, broker=broker) as worker:
+    with Valkey() as notebook, Valkey() as broker, ProbeWorker(notebook, broker=broker) as worker:
         for number in range(2):
             broker.restart()
             worker.hint(f"noop:idle{number}")
@@ -130,7 +130,7 @@ def test_consuming_goes_on_after_the_broker_was_killed_twice_idle_and_busy() -> 
 
 
 def test_a_limit_holds_while_the_broker_is_away() -> None:
-    with Valkey() as notebook, Valkey() as broker, Worker(notebook, broker=broker) as worker:
+    with Valkey() as notebook, Valkey() as broker, ProbeWorker(notebook, broker=broker) as worker:
         worker.hint("hold:1", task="probe.hard")
         worker.wait_for("began hold:1")
         broker.kill()

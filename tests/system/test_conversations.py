@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from afterword.producer import ConversationBusy, InvalidRequest, Job, JobFailed, Producer, Usage
-from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.claude_api.wire_format import told
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import CANARY, Fleet
@@ -64,7 +64,7 @@ def check_order(fleet: Fleet, jobs: list[Job], asked: list[int]) -> None:
 def test_three_messages_sent_at_once_are_answered_one_by_one(
     fleet: Fleet, producer: Producer
 ) -> None:
-    fleet.claude.plays(*[Play(text=text, hold=True) for text in REPLIES])
+    fleet.claude.will_answer(*[ClaudeAnswer(text=text, hold=True) for text in REPLIES])
     jobs = at_once(producer, "order")
     for _ in jobs:
         held(fleet)
@@ -74,11 +74,11 @@ def test_three_messages_sent_at_once_are_answered_one_by_one(
 
 
 def test_a_worker_killed_in_between_changes_no_order(fleet: Fleet, producer: Producer) -> None:
-    fleet.claude.plays(
-        Play(text=REPLIES[0]),
-        Play(text=REPLIES[1], hold=True),
-        Play(text=REPLIES[1]),
-        Play(text=REPLIES[2]),
+    fleet.claude.will_answer(
+        ClaudeAnswer(text=REPLIES[0]),
+        ClaudeAnswer(text=REPLIES[1], hold=True),
+        ClaudeAnswer(text=REPLIES[1]),
+        ClaudeAnswer(text=REPLIES[2]),
     )
     jobs = at_once(producer, "killed")
     held(fleet)
@@ -89,7 +89,7 @@ def test_a_worker_killed_in_between_changes_no_order(fleet: Fleet, producer: Pro
 
 
 def test_a_message_is_refused_while_another_has_no_reply(fleet: Fleet, producer: Producer) -> None:
-    fleet.claude.plays(Play(text=REPLIES[0], hold=True))
+    fleet.claude.will_answer(ClaudeAnswer(text=REPLIES[0], hold=True))
     first = producer.submit(user_id="ann", message=SAID[0], conversation_id="reject")
     held(fleet)
     with pytest.raises(ConversationBusy):
@@ -110,7 +110,9 @@ def test_a_message_is_refused_while_another_has_no_reply(fleet: Fleet, producer:
 
 def test_an_interruption_cuts_the_call_and_is_answered(fleet: Fleet, producer: Producer) -> None:
     before = fleet.claude.abandoned()
-    fleet.claude.plays(Play(text=REPLIES[0], hold=True), Play(text=REPLIES[1]))
+    fleet.claude.will_answer(
+        ClaudeAnswer(text=REPLIES[0], hold=True), ClaudeAnswer(text=REPLIES[1])
+    )
     first = producer.submit(user_id="ann", message=SAID[0], conversation_id="interrupt")
     held(fleet)
     new = producer.submit(

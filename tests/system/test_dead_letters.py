@@ -13,12 +13,12 @@ import pytest
 
 from afterword.producer import Job, JobFailed, Operator, Producer, ReplayState, Reply, TurnState
 from tests.conftest import ROOT
-from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.claude_api.wire_format import told
-from tests.kit.ledger.builder import Book
+from tests.kit.ledger.builder import LedgerInspector
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fleet import CANARY, COMMAND, PLIABLE, Fleet
-from tests.kit.workers.memory_faults import held, rejected
+from tests.kit.workers.fleet import CANARY, COMMAND, MEMORY_FAULT_APP, Fleet
+from tests.kit.workers.memory_faults import calls_are_rejected, calls_hang
 from tests.packaging.blocks import examples
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
@@ -31,7 +31,7 @@ SLOW = ("--apply", "--canary", "0", "--rate", "0.4")
 @pytest.fixture(scope="module")
 def crew() -> Iterator[Fleet]:
     with Fleet() as fleet:
-        fleet.start("responses", "memories", app=PLIABLE)
+        fleet.start("responses", "memories", app=MEMORY_FAULT_APP)
         yield fleet
 
 
@@ -52,7 +52,7 @@ def fleet(crew: Fleet) -> Iterator[Fleet]:
 @pytest.fixture
 def letters(fleet: Fleet, producer: Producer) -> list[Job]:
     """Give the turns of five users that could not be stored."""
-    with rejected(fleet.data_dir, "add"):
+    with calls_are_rejected(fleet.data_dir, "add"):
         jobs = [
             producer.submit(user_id=f"u{number}", message=f"I keep {number} {CANARY} birds.")
             for number in range(5)
@@ -82,11 +82,11 @@ def listed(fleet: Fleet, *filters: str) -> list[dict[str, Any]]:
 
 def replays(fleet: Fleet, jobs: list[Job]) -> list[int]:
     """Return how often each turn was put back into its lane."""
-    book = Book(fleet.settings)
+    inspector = LedgerInspector(fleet.settings)
     try:
-        return [int(book.job(job.id).get("replays", 0)) for job in jobs]
+        return [int(inspector.job(job.id).get("replays", 0)) for job in jobs]
     finally:
-        book.redis.close()
+        inspector.redis.close()
 
 
 def begun(fleet: Fleet, looked_at: int) -> str:
@@ -192,7 +192,7 @@ def test_a_canary_that_is_buried_again_stops_all_and_the_rest_is_untouched(
     fleet: Fleet, letters: list[Job]
 ) -> None:
     before = {row["id"]: row for row in listed(fleet)}
-    with rejected(fleet.data_dir, "add"):
+    with calls_are_rejected(fleet.data_dir, "add"):
         ran = fleet.afterword("dead", "replay", "--all", "--apply", code=1)
     assert "canary" in ran.stderr
     assert "afterword dead resume r" in ran.stderr
@@ -243,19 +243,19 @@ def test_a_discarded_letter_is_never_stored(fleet: Fleet, letters: list[Job]) ->
 
 
 def test_a_failed_job_is_answered_anew_once(fleet: Fleet, producer: Producer) -> None:
-    fleet.claude.plays(Play(status=400, times=2))
+    fleet.claude.will_answer(ClaudeAnswer(status=400, times=2))
     job = producer.submit(user_id="fay", message=f"I am called Fay, {CANARY}.")
     with pytest.raises(JobFailed):
         job.wait(timeout=SETTLED_S)
     assert [row["kind"] for row in listed(fleet, "--user", "fay")] == ["reply"]
-    book = Book(fleet.settings)
+    inspector = LedgerInspector(fleet.settings)
     found = json.loads(
         fleet.afterword("dead", "replay", job.id, "--apply", "--json", code=1).stdout
     )
     assert found["outcomes"] == {"dead": 1}, "it was refused again"
-    again = book.job(job.id)["replayed_as"]
-    assert book.job(again)["replay_of"] == job.id
-    book.redis.close()
+    again = inspector.job(job.id)["replayed_as"]
+    assert inspector.job(again)["replay_of"] == job.id
+    inspector.redis.close()
     assert [row["id"] for row in listed(fleet, "--user", "fay")] == [again]
     fleet.afterword("dead", "replay", again, "--apply")
     assert listed(fleet, "--user", "fay") == []
@@ -268,12 +268,12 @@ def test_an_old_preference_that_is_replayed_does_not_overrule_a_newer_one(
     fleet: Fleet, producer: Producer
 ) -> None:
     old, new = (f"I prefer {unit} for the temperature, {CANARY}." for unit in UNITS)
-    with rejected(fleet.data_dir, "add"):
+    with calls_are_rejected(fleet.data_dir, "add"):
         celsius = producer.submit(user_id="ann", message=old)
         becomes(celsius, TurnState.DEAD)
     becomes(producer.submit(user_id="ann", message=new), TurnState.STORED)
 
-    with held(fleet.data_dir, "add"):
+    with calls_hang(fleet.data_dir, "add"):
         go = ("dead", "replay", celsius.id, "--apply", "--patience", "1s")
         assert "canary_not_settled" in fleet.afterword(*go, code=1).stdout
         assert asked(fleet, producer, old, new).memory == "overlay", "it is on its way"

@@ -9,12 +9,12 @@ import pytest
 
 from afterword.producer import ErasureState, Job, JobFailed, Operator, Producer, TurnState
 from afterword.shared.settings import Settings
-from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.mem0_api.server import KEY
-from tests.kit.servers.provider_thread import Providers
+from tests.kit.servers.provider_thread import ProviderThread
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fork_server import Nursery
+from tests.kit.workers.fork_server import WorkerForkServer
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
@@ -25,7 +25,7 @@ class Town:
     """Two workers on a Redis that writes everything down."""
 
     def __init__(
-        self, valkey: Valkey, providers: Providers, nursery: Nursery, folder: Path
+        self, valkey: Valkey, providers: ProviderThread, fork_server: WorkerForkServer, folder: Path
     ) -> None:
         self.valkey = valkey
         self.providers = providers
@@ -45,7 +45,7 @@ class Town:
         self.settings = Settings.load(self.environ)
         self.logs = [folder / f"{queue}.log" for queue in ("replies", "memories")]
         for log in self.logs:
-            nursery.start(self.environ, log, "-Q", log.stem, "-n", f"{log.stem}@town")
+            fork_server.start(self.environ, log, "-Q", log.stem, "-n", f"{log.stem}@town")
 
     def said(self, job: Job) -> None:
         """Wait until a turn is stored."""
@@ -67,8 +67,12 @@ class Town:
 def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     folder = tmp_path_factory.mktemp("town")
     options = ("--appendonly", "yes", "--appendfsync", "always", "--rdbcompression", "no")
-    with Valkey(*options) as valkey, Providers() as providers, Nursery() as nursery:
-        yield Town(valkey, providers, nursery, folder)
+    with (
+        Valkey(*options) as valkey,
+        ProviderThread() as providers,
+        WorkerForkServer() as fork_server,
+    ):
+        yield Town(valkey, providers, fork_server, folder)
 
 
 @pytest.mark.timeout(120)
@@ -84,7 +88,9 @@ def test_what_an_erased_user_said_is_found_nowhere_and_what_others_said_is(town:
                         idempotency_key=f"{user}-{number}",
                     )
                 )
-        town.providers.do(lambda: town.providers.claude.interject(Play(match=ANN, hold=True)))
+        town.providers.do(
+            lambda: town.providers.claude.interject(ClaudeAnswer(match=ANN, hold=True))
+        )
         running = producer.submit(user_id="ann", message=f"Still {ANN}.")
         wait_until(lambda: town.providers.claude.held, "it is being answered", 20)
         assert town.finds(ANN)

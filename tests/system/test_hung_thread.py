@@ -13,8 +13,8 @@ import pytest
 from afterword.producer import Job, Producer, TurnState
 from afterword.workers.celery_runtime.pool import CANCEL_TIMEOUT_S, EXIT_TIMEOUT_S
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fleet import CANARY, PLIABLE, Fleet
-from tests.kit.workers.memory_faults import held
+from tests.kit.workers.fleet import CANARY, MEMORY_FAULT_APP, Fleet
+from tests.kit.workers.memory_faults import calls_hang
 
 pytestmark = [
     pytest.mark.system,
@@ -38,9 +38,9 @@ def fleet() -> Iterator[Fleet]:
 def test_a_worker_whose_thread_hangs_ends_and_another_stores_the_turn(
     fleet: Fleet, how: signal.Signals
 ) -> None:
-    _, hung = fleet.start("responses", "memories", app=PLIABLE)
+    _, hung = fleet.start("responses", "memories", app=MEMORY_FAULT_APP)
     with Producer(fleet.settings) as producer:
-        with held(fleet.data_dir, "add"):
+        with calls_hang(fleet.data_dir, "add"):
             job = producer.submit(user_id="ann", message=f"I live in Lisbon, {CANARY}.")
             wait_until(lambda: job.status().turn is TurnState.WRITING, "it is being written", 20)
             started = time.monotonic()
@@ -50,7 +50,7 @@ def test_a_worker_whose_thread_hangs_ends_and_another_stores_the_turn(
         assert code != 0, "its end was no good one"
         assert "forcing it to" in hung.log
         assert took_s < DRAIN_S + CANCEL_TIMEOUT_S + EXIT_TIMEOUT_S + SLACK_S
-        fleet.start("memories", app=PLIABLE)
+        fleet.start("memories", app=MEMORY_FAULT_APP)
         wait_until(lambda: job.status().turn is TurnState.STORED, "another one stores it", 30)
     assert _rows(fleet, job) == 1
 

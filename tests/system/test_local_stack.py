@@ -27,7 +27,7 @@ from afterword.workers.local_stack.client import Attached, OnProgress, running
 from afterword.workers.local_stack.client_socket import StackFailed
 from afterword.workers.local_stack.data_dir import Folder
 from afterword.workers.local_stack.services import Assembler
-from tests.kit.process_inspection import alive, children, listening, told
+from tests.kit.process_inspection import alive, children, environment_of, listening
 from tests.kit.waiting import wait_until
 from tests.kit.workers.stub_stack import SUPERVISOR, standin
 
@@ -133,7 +133,7 @@ async def test_each_part_is_told_what_it_needs_and_no_more(tmp_path: Path) -> No
 
 def test_a_worker_loads_the_settings_of_the_user_and_of_the_stack(machine: Machine) -> None:
     with machine.attach():
-        worker = Settings.load(told(machine.pid("replies")))
+        worker = Settings.load(environment_of(machine.pid("replies")))
         assert worker.redis_url == machine.record()["env"]["AFTERWORD_REDIS_URL"]
         assert worker.anthropic_api_key is not None
         assert worker.anthropic_api_key.get_secret_value() == "k"

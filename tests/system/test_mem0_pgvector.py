@@ -8,7 +8,7 @@ import pytest
 
 from afterword.producer import ErasureState, Operator, Producer, TurnState
 from afterword.workers.adapters.mem0.pgvector.schema import TABLE
-from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.claude_api.wire_format import told
 from tests.kit.servers.postgres import Postgres
 from tests.kit.waiting import wait_until
@@ -45,7 +45,7 @@ def test_a_refused_extraction_is_tried_again(postgres: Postgres) -> None:
     url = postgres.new_database()
     with Fleet(AFTERWORD_MEMORY="selfhosted", AFTERWORD_POSTGRES_URL=url) as fleet:
         fleet.start("responses", "memories")
-        fleet.claude.plays(Play(match="Memory Extractor", text="no JSON at all"))
+        fleet.claude.will_answer(ClaudeAnswer(match="Memory Extractor", text="no JSON at all"))
         with Producer(fleet.settings) as producer:
             job = producer.submit(user_id="ann", message=SAID)
             job.wait()

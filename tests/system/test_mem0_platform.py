@@ -10,13 +10,13 @@ import pytest
 from afterword.producer import Job, Producer, Reply, TurnState
 from afterword.shared.names import lane_id, memory_key
 from tests.kit.claude_api.wire_format import told
-from tests.kit.ledger.builder import Book
-from tests.kit.mem0_api.process import RemoteMem0
-from tests.kit.mem0_api.scripted_answers import Play
+from tests.kit.ledger.builder import LedgerInspector
+from tests.kit.mem0_api.process import Mem0Process
+from tests.kit.mem0_api.scripted_answers import Mem0Answer
 from tests.kit.mem0_api.server import KEY
 from tests.kit.servers.scripted_http_server import Cue
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fleet import CANARY, Fleet, Worker
+from tests.kit.workers.fleet import CANARY, Fleet, WorkerProcess
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -26,7 +26,7 @@ QUESTION = "What is a comfortable room temperature, in Celsius?"
 class Town:
     """A fleet on the platform, a producer, and what tests look at in all of them."""
 
-    def __init__(self, fleet: Fleet, mem0: RemoteMem0, producer: Producer) -> None:
+    def __init__(self, fleet: Fleet, mem0: Mem0Process, producer: Producer) -> None:
         self.fleet = fleet
         self.mem0 = mem0
         self.producer = producer
@@ -45,7 +45,7 @@ class Town:
         """Return all that Claude was told last."""
         return "\n".join(told(self.fleet.claude.requests()[-1]["body"]))
 
-    def writer(self) -> Worker:
+    def writer(self) -> WorkerProcess:
         """Return the one memory worker that runs."""
         [writer] = [one for one in self.fleet.workers if one.kind == "memories" and one.runs]
         return writer
@@ -63,7 +63,7 @@ class Town:
 @pytest.fixture(scope="module")
 def town() -> Iterator[Town]:
     with (
-        RemoteMem0() as mem0,
+        Mem0Process() as mem0,
         Fleet(
             AFTERWORD_MEMORY="hosted",
             AFTERWORD_VISIBLE_S="0.5",
@@ -79,8 +79,8 @@ def town() -> Iterator[Town]:
 
 
 @pytest.fixture
-def book(town: Town) -> Iterator[Book]:
-    opened = Book(town.fleet.settings)
+def inspector(town: Town) -> Iterator[LedgerInspector]:
+    opened = LedgerInspector(town.fleet.settings)
     yield opened
     opened.redis.close()
 
@@ -120,7 +120,7 @@ def test_an_event_that_failed_is_looked_for_and_stored_once(town: Town, half: bo
 
 def test_turns_that_wait_while_one_is_stored_go_into_few_adds(town: Town) -> None:
     texts = [f"I have read {n} books, {CANARY}." for n in range(8)]
-    town.mem0.plays(Play(verb="add", cue=Cue.HOLD, done=True))
+    town.mem0.will_answer(Mem0Answer(verb="add", cue=Cue.HOLD, done=True))
     said = [town.say("kim", texts[0])[0]]
     town.waits_for("add")
     said += [town.say("kim", text)[0] for text in texts[1:]]
@@ -132,7 +132,7 @@ def test_turns_that_wait_while_one_is_stored_go_into_few_adds(town: Town) -> Non
 
 
 def test_an_event_that_mem0_forgot_is_looked_for(town: Town) -> None:
-    town.mem0.plays(Play(verb="event", status=404))
+    town.mem0.will_answer(Mem0Answer(verb="event", status=404))
     job, _ = town.say("cat", f"I like milk, {CANARY}.")
     town.stored_once(job)
     assert len(town.mem0.adds(job.id)) == 1
@@ -149,39 +149,42 @@ def test_an_event_that_takes_for_ever_is_given_up(town: Town) -> None:
 
 @pytest.mark.parametrize(
     "play",
-    [Play(verb="add", status=504, done=True), Play(verb="add", cue=Cue.CLOSE, done=True)],
+    [
+        Mem0Answer(verb="add", status=504, done=True),
+        Mem0Answer(verb="add", cue=Cue.CLOSE, done=True),
+    ],
     ids=["504", "cut"],
 )
-def test_an_add_that_was_done_and_never_answered_is_found(town: Town, play: Play) -> None:
-    town.mem0.plays(play)
+def test_an_add_that_was_done_and_never_answered_is_found(town: Town, play: Mem0Answer) -> None:
+    town.mem0.will_answer(play)
     job, _ = town.say(f"eve-{play.status}", f"I like rain, {CANARY}.")
     town.stored_once(job)
     assert len(town.mem0.adds(job.id)) == 1
 
 
 def test_a_writer_killed_after_mem0_accepted_leaves_an_event_to_follow(
-    town: Town, book: Book
+    town: Town, inspector: LedgerInspector
 ) -> None:
-    town.mem0.plays(Play(verb="event", cue=Cue.HOLD, done=True))
+    town.mem0.will_answer(Mem0Answer(verb="event", cue=Cue.HOLD, done=True))
     job, _ = town.say("fay", f"I like snow, {CANARY}.")
     town.waits_for("event")
     town.writer().kill()
-    book.make_due(lane_of("fay"))
+    inspector.make_due(lane_of("fay"))
     town.fleet.start("memories")
     town.stored_once(job)
     assert len(town.mem0.adds(job.id)) == 1
 
 
 def test_while_mem0_is_down_replies_go_on_and_the_lane_drains_afterwards(
-    town: Town, book: Book
+    town: Town, inspector: LedgerInspector
 ) -> None:
-    town.mem0.plays(Play(status=503, times=None))
+    town.mem0.will_answer(Mem0Answer(status=503, times=None))
     texts = [f"I like the number {n}, {CANARY}." for n in range(3)]
     said = [town.say("gil", text) for text in texts]
     assert {reply.memory for _, reply in said} == {"degraded"}
     assert {job.status().turn for job, _ in said} <= {TurnState.PENDING, TurnState.WRITING}
     town.mem0.calm()
-    wait_until(lambda: book.places(lane_of("gil")) != [], "the lane waits")
+    wait_until(lambda: inspector.places(lane_of("gil")) != [], "the lane waits")
     assert [town.settled(job) for job, _ in said] == [TurnState.STORED] * 3
     kept = [row["memory"] for row in town.mem0.order()["rows"]]
     assert [text for text in kept if text in texts] == texts, "each once, in their order"
@@ -204,23 +207,25 @@ def test_a_memory_of_someone_else_never_reaches_claude(town: Town) -> None:
 
 
 def test_a_writer_paused_between_its_look_and_its_add_doubles_nothing_for_long(
-    town: Town, book: Book
+    town: Town, inspector: LedgerInspector
 ) -> None:
-    town.mem0.plays(Play(verb="add", status=504), Play(verb="get_all", cue=Cue.HOLD, done=True))
+    town.mem0.will_answer(
+        Mem0Answer(verb="add", status=504), Mem0Answer(verb="get_all", cue=Cue.HOLD, done=True)
+    )
     job, _ = town.say("ida", f"I like figs, {CANARY}.")
     town.waits_for("get_all")
     sleeper = town.writer()
     sleeper.send(signal.SIGSTOP)
     town.mem0.release()
     town.fleet.start("memories")
-    book.make_due(lane_of("ida"))
+    inspector.make_due(lane_of("ida"))
     town.stored_once(job)
     sleeper.send(signal.SIGCONT)
     wait_until(lambda: len(town.mem0.rows(job.id)) == 2, "it is stored twice", 20)
-    book.make_repairs_due()
+    inspector.make_repairs_due()
     wait_until(lambda: len(town.mem0.rows(job.id)) == 1, "it is stored once again", 20)
     [kept] = town.mem0.rows(job.id)
-    assert book.job(job.id)["memory_ids"] == f'["{kept["id"]}"]'
-    wait_until(lambda: book.repairs() == [], "nothing is left to repair")
+    assert inspector.job(job.id)["memory_ids"] == f'["{kept["id"]}"]'
+    wait_until(lambda: inspector.repairs() == [], "nothing is left to repair")
     assert "a lane was overtaken" in sleeper.log
     sleeper.stop()

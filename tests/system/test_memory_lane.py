@@ -14,8 +14,8 @@ from afterword.producer import Job, Producer, Reply, TurnState
 from afterword.workers.replies import prompt
 from tests.kit.claude_api.wire_format import told
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fleet import CANARY, PLIABLE, Fleet, Worker
-from tests.kit.workers.memory_faults import held
+from tests.kit.workers.fleet import CANARY, MEMORY_FAULT_APP, Fleet, WorkerProcess
+from tests.kit.workers.memory_faults import calls_hang
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
@@ -58,7 +58,7 @@ class Lane:
         wait_until(lambda: job.status().turn.settled, "the turn is settled", 30)
         return job.status().turn
 
-    def writers(self) -> list[Worker]:
+    def writers(self) -> list[WorkerProcess]:
         """Return the memory workers that run."""
         return [one for one in self.fleet.workers if one.kind == "memories" and one.runs]
 
@@ -78,7 +78,7 @@ class Outage:
 @pytest.fixture(scope="module")
 def lane() -> Iterator[Lane]:
     with Fleet(AFTERWORD_RECALL_BUDGET_MS=str(BUDGET_MS)) as fleet:
-        fleet.start("responses", app=PLIABLE)
+        fleet.start("responses", app=MEMORY_FAULT_APP)
         with Producer(fleet.settings) as producer:
             yield Lane(fleet, producer)
 
@@ -90,7 +90,7 @@ def outage(lane: Lane) -> Outage:
     question, reply = lane.say("ann", QUESTION)
     asked = lane.last_prompt()
     waiting = [job.status().turn for job, _ in said]
-    lane.fleet.start("memories", app=PLIABLE)
+    lane.fleet.start("memories", app=MEMORY_FAULT_APP)
     return Outage(
         [job for job, _ in said], [reply for _, reply in said], question, reply, asked, waiting
     )
@@ -123,7 +123,7 @@ def test_what_was_an_overlay_is_a_memory_then(lane: Lane, outage: Outage) -> Non
 
 
 def test_a_turn_of_the_same_conversation_is_told_once(lane: Lane) -> None:
-    with held(lane.fleet.data_dir, "add"):
+    with calls_hang(lane.fleet.data_dir, "add"):
         fact = f"My sister is Zoe, {CANARY}."
         lane.say("eve", fact, "talk")
         job, reply = lane.say("eve", "What is her name?", "talk")
@@ -138,7 +138,7 @@ def test_a_search_that_hangs_costs_a_reply_its_budget_and_no_more(lane: Lane) ->
     job, before = lane.say("dan", f"I am vegan, {CANARY}.")
     assert before.memory == "fresh"
     assert lane.settled(job) is TurnState.STORED
-    with held(lane.fleet.data_dir, "search"):
+    with calls_hang(lane.fleet.data_dir, "search"):
         _, hung = lane.say("dan", QUESTION)
         assert (hung.memory, hung.memories) == ("degraded", ())
         assert prompt.UNAVAILABLE in lane.last_prompt()
@@ -152,21 +152,21 @@ def test_a_search_that_hangs_costs_a_reply_its_budget_and_no_more(lane: Lane) ->
 def test_a_turn_is_stored_once_though_its_writer_was_killed_before_it_could_say_so(
     lane: Lane,
 ) -> None:
-    with held(lane.fleet.data_dir, "find"):
+    with calls_hang(lane.fleet.data_dir, "find"):
         job, _ = lane.say("kim", f"I play the harp, {CANARY}.")
         wait_until(lambda: lane.rows(job) == 1, "it is written", 20)
         assert job.status().turn is TurnState.WRITING
         for writer in lane.writers():
             writer.kill()
-    lane.fleet.start("memories", app=PLIABLE)
+    lane.fleet.start("memories", app=MEMORY_FAULT_APP)
     assert lane.settled(job) is TurnState.STORED
     assert lane.rows(job) == 1
 
 
 def test_a_turn_is_stored_once_though_its_writer_slept_through_its_lease(lane: Lane) -> None:
     [sleeper] = lane.writers()
-    second = lane.fleet.launch("memories", app=PLIABLE)
-    with held(lane.fleet.data_dir, "add"):
+    second = lane.fleet.launch("memories", app=MEMORY_FAULT_APP)
+    with calls_hang(lane.fleet.data_dir, "add"):
         job, _ = lane.say("lee", f"I speak Welsh, {CANARY}.")
         wait_until(lambda: job.status().turn is TurnState.WRITING, "it is being written", 20)
         sleeper.send(signal.SIGSTOP)

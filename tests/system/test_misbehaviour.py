@@ -25,7 +25,7 @@ from hypothesis import strategies as some
 from afterword.shared.ledger import gates
 from afterword.workers import gate
 from afterword.workers.rules import retry_policy as policy
-from tests.kit.fault_runs.misbehaviour_run import CANARY, Trial
+from tests.kit.fault_runs.misbehaviour_run import CANARY, MisbehaviourRun
 from tests.kit.fault_runs.misbehaviours import CLAUDE, MEM0
 
 if TYPE_CHECKING:
@@ -93,15 +93,15 @@ def test_whatever_the_two_do_every_job_and_every_turn_comes_to_one_end(valkey: V
     def rehearse(seed: int) -> None:
         order = random.Random(seed).sample(EVERYTHING, len(EVERYTHING))
         scripts = [order[start::AT_ONCE] for start in range(AT_ONCE)]
-        trials = [Trial(valkey.url, f"t-{uuid.uuid4().hex[:12]}", one) for one in scripts]
+        runs = [MisbehaviourRun(valkey.url, f"t-{uuid.uuid4().hex[:12]}", one) for one in scripts]
         with silence() as heard:
-            asyncio.run(_run(trials))
+            asyncio.run(_run(runs))
         assert not heard, heard[:5]
-        wrong = [line for trial in trials for line in trial.wrong]
+        wrong = [line for run in runs for line in run.wrong]
         assert not wrong, wrong[:20]
-        for trial in trials:
-            played.update(trial.played)
-            ends.update(trial.ends)
+        for run in runs:
+            played.update(run.played)
+            ends.update(run.ends)
 
     started, cpu = time.monotonic(), time.process_time()
     rehearse()
@@ -110,8 +110,8 @@ def test_whatever_the_two_do_every_job_and_every_turn_comes_to_one_end(valkey: V
     assert played.total() >= WANTED * 0.8
 
 
-async def _run(trials: Sequence[Trial]) -> None:
-    await asyncio.gather(*(trial.run() for trial in trials))
+async def _run(runs: Sequence[MisbehaviourRun]) -> None:
+    await asyncio.gather(*(run.run() for run in runs))
     gc.collect()
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left, f"tasks are left: {left}"

@@ -11,10 +11,10 @@ import pytest
 from afterword.producer import Job, Producer, Reply, TurnState
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Gate
-from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fleet import CANARY, HASTY, Fleet, Worker
-from tests.kit.workers.memory_faults import down
+from tests.kit.workers.fleet import CANARY, FAST_REPAIR_APP, Fleet, WorkerProcess
+from tests.kit.workers.memory_faults import calls_find_nobody
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -59,7 +59,7 @@ class Duty:
         gate = self.gates().get(name)
         return (gate.until - gate.since).total_seconds() if gate else 0.0
 
-    def responders(self) -> list[Worker]:
+    def responders(self) -> list[WorkerProcess]:
         """Return the response workers that run."""
         return [one for one in self.fleet.workers if one.kind == "responses" and one.runs]
 
@@ -77,7 +77,7 @@ class Duty:
 def on_duty() -> Iterator[Duty]:
     environ = {"AFTERWORD_MODEL": PREFERRED, "AFTERWORD_FIRST_TOKEN_TIMEOUT_S": "3"}
     with Fleet(**environ, AFTERWORD_RECALL_BUDGET_MS="2000") as fleet:
-        fleet.start("responses", "responses", "memories", app=HASTY)
+        fleet.start("responses", "responses", "memories", app=FAST_REPAIR_APP)
         with Producer(fleet.settings) as producer:
             yield Duty(fleet, producer)
 
@@ -93,7 +93,7 @@ def duty(on_duty: Duty) -> Duty:
 
 
 def test_an_overloaded_claude_costs_time_and_nothing_else(duty: Duty) -> None:
-    duty.fleet.claude.plays(Play(status=529, times=None))
+    duty.fleet.claude.will_answer(ClaudeAnswer(status=529, times=None))
     jobs = duty.submit(MANY)
     wait_until(lambda: all(job.status().code for job in jobs), "all jobs wait", 40)
     met = duty.calls()
@@ -110,7 +110,7 @@ def test_an_overloaded_claude_costs_time_and_nothing_else(duty: Duty) -> None:
 
 
 def test_a_revoked_key_pauses_all_says_so_once_and_goes_on_when_mended(duty: Duty) -> None:
-    duty.fleet.claude.plays(Play(status=401, times=None))
+    duty.fleet.claude.will_answer(ClaudeAnswer(status=401, times=None))
     jobs = duty.submit(MANY)
     wait_until(lambda: all(job.status().code == "key_refused" for job in jobs), "all wait", 30)
     assert len(duty.lines(f"gate {GATE} is shut: key_refused (ours)")) == 1
@@ -124,20 +124,20 @@ def test_a_revoked_key_pauses_all_says_so_once_and_goes_on_when_mended(duty: Dut
 
 
 def test_another_process_is_the_canary_once_the_first_was_killed(duty: Duty) -> None:
-    duty.fleet.claude.plays(Play(status=529, times=5))
-    duty.fleet.claude.plays(Play(hold=True))
+    duty.fleet.claude.will_answer(ClaudeAnswer(status=529, times=5))
+    duty.fleet.claude.will_answer(ClaudeAnswer(hold=True))
     jobs = duty.submit(MANY)
     wait_until(lambda: duty.fleet.claude.held() == 1, "the canary is asked", 30)
     for worker in duty.responders():
         worker.kill()
-    duty.fleet.start("responses", "responses", app=HASTY)
+    duty.fleet.start("responses", "responses", app=FAST_REPAIR_APP)
     duty.fleet.claude.forget()
     assert len(duty.drained(jobs)) == MANY
     assert {job.status().attempts for job in jobs} <= {1, 2}
 
 
 def test_recall_is_not_asked_once_its_gate_is_shut(duty: Duty) -> None:
-    with down(duty.fleet.data_dir, "search"):
+    with calls_find_nobody(duty.fleet.data_dir, "search"):
         replies = duty.drained(duty.submit(MANY))
         assert {reply.memory for reply in replies} == {"degraded"}
         wait_until(lambda: "recall" in duty.gates(), "the gate is shut")
@@ -155,7 +155,7 @@ def test_recall_is_not_asked_once_its_gate_is_shut(duty: Duty) -> None:
 
 
 def test_turns_wait_for_mem0_and_none_is_buried(duty: Duty) -> None:
-    with down(duty.fleet.data_dir, "add"):
+    with calls_find_nobody(duty.fleet.data_dir, "add"):
         jobs = [
             duty.producer.submit(user_id=f"user-{number}", message=f"I like {CANARY} {number}.")
             for number in range(MANY)
@@ -170,8 +170,8 @@ def test_turns_wait_for_mem0_and_none_is_buried(duty: Duty) -> None:
 
 def test_another_model_stands_in_and_the_reply_says_so(duty: Duty) -> None:
     others = duty.responders()
-    [relay] = duty.fleet.start("responses", app=HASTY, AFTERWORD_FALLBACK_MODELS=STAND_IN)
-    duty.fleet.claude.plays(Play(status=529, times=None, match=f'"{PREFERRED}"'))
+    [relay] = duty.fleet.start("responses", app=FAST_REPAIR_APP, AFTERWORD_FALLBACK_MODELS=STAND_IN)
+    duty.fleet.claude.will_answer(ClaudeAnswer(status=529, times=None, match=f'"{PREFERRED}"'))
     for worker in others:
         worker.send(signal.SIGSTOP)
     try:

@@ -14,13 +14,13 @@ from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, WRITE_TASK, queu
 from afterword.shared.settings import Settings
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
-from tests.kit.workers.probe_worker import Worker
+from tests.kit.workers.probe_worker import ProbeWorker
 
 pytestmark = [pytest.mark.system, pytest.mark.redis]
 
 
 def test_hints_pushed_by_hand_are_run_from_every_list(server: Valkey) -> None:
-    with Worker(server) as worker:
+    with ProbeWorker(server) as worker:
         worker.redis.lpush(queue_key(REPLIES), envelope(RUN_TASK, "noop:1", "h1"))
         worker.redis.lpush(queue_key(REPLIES, "normal"), envelope(RUN_TASK, "noop:2", "h2", step=3))
         worker.redis.lpush(queue_key(MEMORIES), envelope(WRITE_TASK, "lane", "h3"))
@@ -28,7 +28,7 @@ def test_hints_pushed_by_hand_are_run_from_every_list(server: Valkey) -> None:
 
 
 def test_a_hint_that_is_taken_leaves_no_copy_behind(server: Valkey) -> None:
-    with Valkey() as broker, Worker(server, broker=broker) as worker:
+    with Valkey() as broker, ProbeWorker(server, broker=broker) as worker:
         worker.hint("noop:1")
         worker.wait_for("ended noop:1")
         with broker.client() as client:
@@ -38,14 +38,14 @@ def test_a_hint_that_is_taken_leaves_no_copy_behind(server: Valkey) -> None:
 
 
 def test_hints_sent_through_celery_are_run_like_those_of_the_scripts(server: Valkey) -> None:
-    with Worker(server) as worker:
+    with ProbeWorker(server) as worker:
         send_hints(worker.app, [("replies.0", "noop:1"), ("replies.6", "noop:2")])
         send_hints(worker.app, [("memories.0", "lane")])
         worker.wait_for("ended noop:1", "ended noop:2", "wrote lane")
 
 
 def test_the_broker_may_be_on_a_unix_socket(server: Valkey) -> None:
-    with Worker(server, AFTERWORD_BROKER_URL=server.socket_url) as worker:
+    with ProbeWorker(server, AFTERWORD_BROKER_URL=server.socket_url) as worker:
         worker.hint("noop:1")
         worker.wait_for("ended noop:1")
         send_hints(worker.app, [("replies.3", "noop:2")])
@@ -65,7 +65,7 @@ def test_sending_hints_to_a_broker_that_is_away_fails_at_once() -> None:
 
 
 def test_a_worker_takes_only_the_queue_it_is_given(server: Valkey) -> None:
-    with Worker(server, "-Q", REPLIES) as worker:
+    with ProbeWorker(server, "-Q", REPLIES) as worker:
         worker.redis.lpush(queue_key(MEMORIES), envelope(WRITE_TASK, "lane", "h1"))
         worker.hint("noop:1")
         worker.wait_for("ended noop:1")
@@ -73,7 +73,7 @@ def test_a_worker_takes_only_the_queue_it_is_given(server: Valkey) -> None:
 
 
 def test_a_thousand_jobs_are_in_flight_on_one_thread(server: Valkey) -> None:
-    with Worker(server, "-c", "1000") as worker:
+    with ProbeWorker(server, "-c", "1000") as worker:
         threads = worker.threads
         jobs = [f"hold:{number}" for number in range(1000)]
         for job in jobs:
@@ -85,7 +85,7 @@ def test_a_thousand_jobs_are_in_flight_on_one_thread(server: Valkey) -> None:
 
 
 def test_no_more_jobs_leave_the_queue_than_there_are_slots(server: Valkey) -> None:
-    with Worker(server, "-c", "2") as worker:
+    with ProbeWorker(server, "-c", "2") as worker:
         _push(worker, *[f"hold:{number}" for number in range(5)])
         worker.wait_for("began hold:0", "began hold:1")
         assert worker.ask("stats")["pool"]["running"] == 2
@@ -95,7 +95,7 @@ def test_no_more_jobs_leave_the_queue_than_there_are_slots(server: Valkey) -> No
 
 
 def test_hints_that_wait_are_taken_together(server: Valkey) -> None:
-    with Worker(server, "-c", "100") as worker:
+    with ProbeWorker(server, "-c", "100") as worker:
         jobs = [f"noop:{number}" for number in range(100)]
         worker.redis.config_resetstat()
         _push(worker, *jobs)
@@ -104,14 +104,14 @@ def test_hints_that_wait_are_taken_together(server: Valkey) -> None:
         assert asked < len(jobs) / 2, "a seventh of them, and one a second while idle"
 
 
-def _push(worker: Worker, *names: str) -> None:
+def _push(worker: ProbeWorker, *names: str) -> None:
     """Push hints at once, the first of them to be taken first."""
     hints = [envelope(RUN_TASK, name, f"hint of {name}") for name in names]
     worker.redis.lpush(queue_key(REPLIES), *hints)
 
 
 def test_a_slot_is_filled_as_soon_as_it_is_free_by_who_waits_longest(server: Valkey) -> None:
-    with Worker(server, "-c", "1") as worker:
+    with ProbeWorker(server, "-c", "1") as worker:
         started = time.monotonic()
         _push(worker, *[f"noop:{number}" for number in range(20)])
         worker.wait_for(*[f"ended noop:{number}" for number in range(20)])
@@ -121,7 +121,7 @@ def test_a_slot_is_filled_as_soon_as_it_is_free_by_who_waits_longest(server: Val
 
 
 def test_the_number_of_slots_can_change_while_jobs_run(server: Valkey) -> None:
-    with Worker(server, "-c", "1") as worker:
+    with ProbeWorker(server, "-c", "1") as worker:
         for number in range(3):
             worker.hint(f"hold:{number}")
         worker.wait_for("began hold:0")
@@ -134,7 +134,7 @@ def test_the_number_of_slots_can_change_while_jobs_run(server: Valkey) -> None:
 
 
 def test_inspect_shows_what_runs(server: Valkey) -> None:
-    with Worker(server, "-c", "3") as worker:
+    with ProbeWorker(server, "-c", "3") as worker:
         worker.hint("hold:1")
         worker.wait_for("began hold:1")
         [active] = worker.ask("active")
@@ -151,7 +151,7 @@ def test_inspect_shows_what_runs(server: Valkey) -> None:
 
 
 def test_a_job_that_fails_costs_itself_alone_and_says_nothing_of_content(server: Valkey) -> None:
-    with Worker(server, PROBE_SIGNALS="1") as worker:
+    with ProbeWorker(server, PROBE_SIGNALS="1") as worker:
         worker.hint("fail:1")
         worker.hint("exit:1")
         worker.wait_for_log("afterword.run[exit:1] failed: RuntimeError at ")
@@ -162,7 +162,7 @@ def test_a_job_that_fails_costs_itself_alone_and_says_nothing_of_content(server:
 
 
 def test_celery_s_signals_are_sent_as_its_own_tracer_sends_them(server: Valkey) -> None:
-    with Worker(server, PROBE_SIGNALS="1") as worker:
+    with ProbeWorker(server, PROBE_SIGNALS="1") as worker:
         worker.hint("noop:1")
         worker.wait_for(
             _signal("prerun", "noop:1", "task=_run task_id=noop:1"),
@@ -187,7 +187,7 @@ def _signal(name: str, job: str, facts: str, *, call: bool = True) -> str:
 
 
 def test_a_blocked_loop_is_reported_with_the_line_that_blocks_it(server: Valkey) -> None:
-    with Worker(server) as worker:
+    with ProbeWorker(server) as worker:
         worker.hint("block:1")
         worker.wait_for("ended block:1")
         said = r"the event loop has been blocked for 1\.\d s, now at .*/probe\.py:\d+"
@@ -195,21 +195,21 @@ def test_a_blocked_loop_is_reported_with_the_line_that_blocks_it(server: Valkey)
 
 
 def test_a_synchronous_task_is_refused_at_the_start(server: Valkey) -> None:
-    with Worker(server, PROBE_FLAW="synchronous").launch() as worker:
+    with ProbeWorker(server, PROBE_FLAW="synchronous").launch() as worker:
         assert worker.exit_code() == 1
         assert "runs coroutine functions only, not probe.synchronous" in worker.log
         assert "Traceback" not in worker.log
 
 
 def test_a_runtime_that_is_misconfigured_is_one_line_and_an_exit_code(server: Valkey) -> None:
-    with Worker(server, PROBE_FLAW="misconfigured").launch() as worker:
+    with ProbeWorker(server, PROBE_FLAW="misconfigured").launch() as worker:
         assert worker.exit_code() == 1
         assert "cannot start: AFTERWORD_MODEL: does not exist" in worker.log
         assert "Traceback" not in worker.log
 
 
 def test_a_runtime_that_breaks_stops_the_worker(server: Valkey) -> None:
-    with Worker(server, PROBE_FLAW="breaks") as worker:
+    with ProbeWorker(server, PROBE_FLAW="breaks") as worker:
         worker.hint("hold:1")
         worker.wait_for("began hold:1")
         worker.release()

@@ -9,13 +9,13 @@ import pytest
 
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
-from tests.kit.workers.probe_worker import Worker
+from tests.kit.workers.probe_worker import ProbeWorker
 
 pytestmark = [pytest.mark.system, pytest.mark.redis]
 
 
 def test_a_soft_limit_cancels_the_coroutine_and_is_a_failure(server: Valkey) -> None:
-    with Worker(server, PROBE_SIGNALS="1") as worker:
+    with ProbeWorker(server, PROBE_SIGNALS="1") as worker:
         worker.hint("hold:1", task="probe.soft")
         worker.wait_for("cancelled hold:1")
         worker.wait_for_log("Soft time limit (0.3s) exceeded for probe.soft[hold:1]")
@@ -26,7 +26,7 @@ def test_a_soft_limit_cancels_the_coroutine_and_is_a_failure(server: Valkey) -> 
 
 
 def test_a_hard_limit_cancels_the_coroutine_and_fails_once(server: Valkey) -> None:
-    with Worker(server, PROBE_SIGNALS="1") as worker:
+    with ProbeWorker(server, PROBE_SIGNALS="1") as worker:
         worker.hint("hold:1", task="probe.hard")
         worker.wait_for("cancelled hold:1")
         worker.wait_for_log("Hard time limit (0.3s) exceeded for probe.hard[hold:1]")
@@ -38,14 +38,14 @@ def test_a_hard_limit_cancels_the_coroutine_and_fails_once(server: Valkey) -> No
 
 
 def test_a_limit_of_the_worker_holds_for_every_task(server: Valkey) -> None:
-    with Worker(server, "--time-limit", "1") as worker:
+    with ProbeWorker(server, "--time-limit", "1") as worker:
         worker.hint("hold:1")
         worker.wait_for("cancelled hold:1")
         worker.wait_for_log("Hard time limit (1.0s) exceeded for afterword.run[hold:1]")
 
 
 def test_a_job_that_ignores_its_limits_keeps_its_slot_and_is_counted(server: Valkey) -> None:
-    with Worker(server, "-c", "2") as worker:
+    with ProbeWorker(server, "-c", "2") as worker:
         worker.hint("stubborn:1", task="probe.both")
         worker.wait_for_log("Hard time limit (0.4s) exceeded for probe.both[stubborn:1]")
         worker.wait_for_log("CRITICAL")
@@ -64,7 +64,7 @@ def test_a_job_that_ignores_its_limits_keeps_its_slot_and_is_counted(server: Val
 
 
 def test_revoking_a_running_job_cancels_its_coroutine(server: Valkey) -> None:
-    with Worker(server, PROBE_SIGNALS="1") as worker:
+    with ProbeWorker(server, PROBE_SIGNALS="1") as worker:
         worker.hint("hold:1")
         worker.wait_for("began hold:1")
         worker.app.control.revoke("hold:1", terminate=True)
@@ -77,7 +77,7 @@ def test_revoking_a_running_job_cancels_its_coroutine(server: Valkey) -> None:
 
 
 def test_a_warm_stop_lets_jobs_end(server: Valkey) -> None:
-    with Worker(server) as worker:
+    with ProbeWorker(server) as worker:
         worker.hint("hold:1")
         worker.wait_for("began hold:1")
         worker.process.send_signal(signal.SIGTERM)
@@ -88,7 +88,7 @@ def test_a_warm_stop_lets_jobs_end(server: Valkey) -> None:
 
 
 def test_timers_go_on_while_a_warm_stop_waits(server: Valkey) -> None:
-    with Worker(server, PROBE_TIMER="1") as worker:
+    with ProbeWorker(server, PROBE_TIMER="1") as worker:
         worker.hint("hold:1")
         worker.wait_for("began hold:1")
         worker.process.send_signal(signal.SIGTERM)
@@ -100,7 +100,7 @@ def test_timers_go_on_while_a_warm_stop_waits(server: Valkey) -> None:
 
 
 def test_a_warm_stop_cancels_what_goes_on_beyond_its_grace(server: Valkey) -> None:
-    with Worker(server, AFTERWORD_DRAIN_S="0.5") as worker:
+    with ProbeWorker(server, AFTERWORD_DRAIN_S="0.5") as worker:
         worker.hint("hold:1")
         worker.wait_for("began hold:1")
         assert worker.stop() == 0
@@ -111,7 +111,7 @@ def test_a_warm_stop_cancels_what_goes_on_beyond_its_grace(server: Valkey) -> No
 def test_the_lifespan_is_open_until_cancelled_jobs_have_cleaned_up(
     server: Valkey, how: signal.Signals
 ) -> None:
-    with Worker(server, AFTERWORD_DRAIN_S="0.1") as worker:
+    with ProbeWorker(server, AFTERWORD_DRAIN_S="0.1") as worker:
         worker.hint("tidy:1")
         worker.wait_for("began tidy:1")
         worker.stop(how)
@@ -119,7 +119,7 @@ def test_the_lifespan_is_open_until_cancelled_jobs_have_cleaned_up(
 
 
 def test_a_cold_stop_may_come_during_a_warm_one(server: Valkey) -> None:
-    with Worker(server) as worker:
+    with ProbeWorker(server) as worker:
         worker.hint("hold:1")
         worker.wait_for("began hold:1")
         worker.process.send_signal(signal.SIGTERM)
@@ -130,7 +130,7 @@ def test_a_cold_stop_may_come_during_a_warm_one(server: Valkey) -> None:
 
 @pytest.mark.slow
 def test_a_stop_does_not_wait_for_ever_for_a_job_that_ignores_it(server: Valkey) -> None:
-    with Worker(server, AFTERWORD_DRAIN_S="0.1", PROBE_CANCEL_TIMEOUT_S="0.5") as worker:
+    with ProbeWorker(server, AFTERWORD_DRAIN_S="0.1", PROBE_CANCEL_TIMEOUT_S="0.5") as worker:
         worker.hint("stubborn:1")
         worker.wait_for("began stubborn:1")
         started = time.monotonic()
@@ -140,16 +140,16 @@ def test_a_stop_does_not_wait_for_ever_for_a_job_that_ignores_it(server: Valkey)
 
 
 def test_an_idle_worker_stops_at_once(server: Valkey) -> None:
-    with Worker(server) as worker:
+    with ProbeWorker(server) as worker:
         assert worker.stop() == 0
         assert worker.seen == ["opened", "closed"]
 
 
 def test_a_worker_that_still_starts_can_be_stopped(server: Valkey) -> None:
-    with Worker(server, PROBE_FLAW="slow").launch() as worker:
+    with ProbeWorker(server, PROBE_FLAW="slow").launch() as worker:
         worker.wait_for("opening")
         assert worker.stop() == 0
 
 
-def _signals(worker: Worker, name: str) -> list[str]:
+def _signals(worker: ProbeWorker, name: str) -> list[str]:
     return [line for line in worker.seen if line.startswith(f"signal {name} ")]

@@ -27,7 +27,7 @@ from afterword.producer import (
     Settings,
     TurnState,
 )
-from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.waiting import until, wait_until
 from tests.kit.workers.fleet import CANARY, Fleet
 
@@ -118,7 +118,7 @@ def _text(events: list[Event]) -> str:
 
 
 def test_a_job_is_followed_from_here(fleet: Fleet, producer: Producer) -> None:
-    fleet.claude.plays(Play(text=TEXT, hold=True))
+    fleet.claude.will_answer(ClaudeAnswer(text=TEXT, hold=True))
     job = producer.submit(user_id="ann", message="hello", metadata={"page": 3})
     assert job.status().state in (JobState.QUEUED, JobState.RUNNING)
     with pytest.raises(NoReplyInTime, match=job.id):
@@ -141,7 +141,7 @@ def test_a_job_is_followed_from_here(fleet: Fleet, producer: Producer) -> None:
 def test_a_stream_goes_on_in_another_process_where_it_was_left(
     fleet: Fleet, producer: Producer
 ) -> None:
-    fleet.claude.plays(Play(text=TEXT, fault=ServerFault.PAUSE, at=6))
+    fleet.claude.will_answer(ClaudeAnswer(text=TEXT, fault=ServerFault.PAUSE, at=6))
     job = producer.submit(user_id="ann", message="hello")
     stream = job.stream()
     seen = [next(stream), next(stream)]
@@ -163,7 +163,7 @@ def test_an_unknown_job_is_not_found(producer: Producer) -> None:
 
 
 def test_what_claude_refuses_fails_with_a_word(fleet: Fleet, producer: Producer) -> None:
-    fleet.claude.plays(Play(status=400, error_message=f"no {CANARY}s"))
+    fleet.claude.will_answer(ClaudeAnswer(status=400, error_message=f"no {CANARY}s"))
     job = producer.submit(user_id="ann", message="hello")
     with pytest.raises(JobFailed) as failure:
         job.wait()
@@ -174,7 +174,7 @@ def test_what_claude_refuses_fails_with_a_word(fleet: Fleet, producer: Producer)
 
 
 def test_a_job_out_of_time_expires_while_it_runs(fleet: Fleet, producer: Producer) -> None:
-    fleet.claude.plays(Play(hold=True))
+    fleet.claude.will_answer(ClaudeAnswer(hold=True))
     before = fleet.claude.abandoned()
     job = producer.submit(user_id="ann", message="hello", expires_in=1.0)
     wait_until(lambda: fleet.claude.held() == 1, "the answer is held")
@@ -261,7 +261,7 @@ async def test_thousands_of_jobs_are_waited_for_over_two_connections(
 async def test_a_wait_that_is_given_up_leaves_nothing_behind(
     fleet: Fleet, asking: AsyncProducer
 ) -> None:
-    fleet.claude.plays(Play(hold=True))
+    fleet.claude.will_answer(ClaudeAnswer(hold=True))
     job = await asking.submit(user_id="ann", message="hello")
     waiting = asyncio.create_task(job.wait())
     with fleet.valkey.client() as client:

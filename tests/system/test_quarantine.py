@@ -13,8 +13,8 @@ from afterword.producer.cli.main import cli
 from afterword.shared.hints import envelope
 from afterword.shared.ledger.quarantine import MOST_KEPT
 from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, queue_prefix
-from tests.kit.fault_runs.crash_run import Ground, ground
-from tests.kit.fault_runs.load_run import PATIENCE_S, Siege
+from tests.kit.fault_runs.crash_run import SharedServers, shared_servers
+from tests.kit.fault_runs.load_run import PATIENCE_S, LoadRun
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 
@@ -53,81 +53,82 @@ POISON: dict[str, tuple[str | bytes, str]] = {
 
 
 @pytest.fixture(scope="module")
-def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
-    with ground(tmp_path_factory.mktemp("quarantine")) as made:
+def on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServers]:
+    with shared_servers(tmp_path_factory.mktemp("quarantine")) as made:
         yield made
 
 
 @pytest.fixture
-def siege(on: Ground) -> Iterator[Siege]:
-    with Valkey("--appendonly", "yes") as valkey, Siege(on, valkey) as made:
+def load_run(on: SharedServers) -> Iterator[LoadRun]:
+    with Valkey("--appendonly", "yes") as valkey, LoadRun(on, valkey) as made:
         made.start(2)
         yield made
 
 
-def run(siege: Siege, *arguments: str) -> str:
+def run(load_run: LoadRun, *arguments: str) -> str:
     """Return what the command line prints."""
-    ran = CliRunner(env=siege.environ).invoke(cli, arguments, catch_exceptions=False)
+    ran = CliRunner(env=load_run.environ).invoke(cli, arguments, catch_exceptions=False)
     assert ran.exit_code == 0, ran.output
     return ran.output
 
 
-def push(siege: Siege, wire: str | bytes, queue: str) -> None:
-    """Put something into a queue of the siege's workers."""
-    siege.valkey.client().lpush(queue_prefix(siege.settings.namespace) + queue, wire)
+def push(load_run: LoadRun, wire: str | bytes, queue: str) -> None:
+    """Put something into a queue of the load_run's workers."""
+    load_run.valkey.client().lpush(queue_prefix(load_run.settings.namespace) + queue, wire)
 
 
-def notes(siege: Siege) -> list[dict[str, object]]:
+def notes(load_run: LoadRun) -> list[dict[str, object]]:
     """Return what the command lists."""
-    found: list[dict[str, object]] = json.loads(run(siege, "quarantine", "list", "--json"))
+    found: list[dict[str, object]] = json.loads(run(load_run, "quarantine", "list", "--json"))
     return found
 
 
-def test_poison_is_noted_counted_and_costs_nothing_else(siege: Siege) -> None:
+def test_poison_is_noted_counted_and_costs_nothing_else(load_run: LoadRun) -> None:
     expected = set()
     for wire, reason in POISON.values():
         for queue in (REPLIES, MEMORIES):
-            push(siege, wire, queue)
+            push(load_run, wire, queue)
             data = wire if isinstance(wire, bytes) else wire.encode()
             expected.add((queue, reason, len(data), hashlib.sha256(data).hexdigest()))
 
-    wait_until(lambda: len(notes(siege)) == 2 * len(POISON), "all is noted", PATIENCE_S)
+    wait_until(lambda: len(notes(load_run)) == 2 * len(POISON), "all is noted", PATIENCE_S)
 
-    found = [note["found"] for note in notes(siege)]
+    found = [note["found"] for note in notes(load_run)]
     assert {(one["queue"], one["reason"], one["size"], one["sha256"]) for one in found} == expected  # type: ignore[index]
     assert {one["task"] for one in found} == {"", "afterword.gone"}  # type: ignore[index]
-    counted = json.loads(run(siege, "status", "--json"))["quarantined"]
+    counted = json.loads(run(load_run, "status", "--json"))["quarantined"]
     assert sum(counted.values()) == 2 * len(POISON)
     assert counted["unknown_task"] == 2
-    assert "2 unknown_task" in run(siege, "status")
-    assert "afterword.gone" in run(siege, "quarantine", "list")
-    assert run(siege, "quarantine", "clear") == f"cleared: {2 * len(POISON)}\n"
-    assert notes(siege) == []
-    assert json.loads(run(siege, "status", "--json"))["quarantined"] == counted
+    assert "2 unknown_task" in run(load_run, "status")
+    assert "afterword.gone" in run(load_run, "quarantine", "list")
+    assert run(load_run, "quarantine", "clear") == f"cleared: {2 * len(POISON)}\n"
+    assert notes(load_run) == []
+    assert json.loads(run(load_run, "status", "--json"))["quarantined"] == counted
     everything = "".join(
-        str(siege.book.redis.xrange(key)) for key in siege.book.redis.scan_iter("*:quarantine")
+        str(load_run.inspector.redis.xrange(key))
+        for key in load_run.inspector.redis.scan_iter("*:quarantine")
     )
-    siege.answered_after_s()
-    assert not siege.settle().wrong
-    assert "canary" not in everything + siege.logs()
+    load_run.answered_after_s()
+    assert not load_run.settle().wrong
+    assert "canary" not in everything + load_run.logs()
 
 
-def test_no_more_notes_are_kept_than_the_newest(siege: Siege) -> None:
+def test_no_more_notes_are_kept_than_the_newest(load_run: LoadRun) -> None:
     many = MOST_KEPT + 50
     for number in range(many):
-        push(siege, f"canary {number}", REPLIES)
+        push(load_run, f"canary {number}", REPLIES)
     wait_until(
-        lambda: siege.book.counts().get("quarantined:no_message:replies") == many,
+        lambda: load_run.inspector.counts().get("quarantined:no_message:replies") == many,
         "all is counted", PATIENCE_S,
     )  # fmt: skip
-    assert siege.book.redis.xlen(siege.book.keys.quarantine) == MOST_KEPT
+    assert load_run.inspector.redis.xlen(load_run.inspector.keys.quarantine) == MOST_KEPT
 
 
-def test_purged_queues_under_load_lose_nothing(siege: Siege) -> None:
+def test_purged_queues_under_load_lose_nothing(load_run: LoadRun) -> None:
     for number in range(200):
-        siege.submit()
+        load_run.submit()
         if number in (50, 100, 199):
-            siege.book.drop_hints()
-    wrong = siege.settle().wrong
+            load_run.inspector.drop_hints()
+    wrong = load_run.settle().wrong
     assert not wrong, wrong
-    assert len(siege.accepted) == 200
+    assert len(load_run.accepted) == 200

@@ -12,10 +12,10 @@ import pytest
 from afterword.producer import Producer, TurnState
 from afterword.workers.background.watchdog import LOOKS
 from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
-from tests.kit.servers.faulty_proxy import Proxy
+from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.waiting import until, wait_until
-from tests.kit.workers.fleet import CANARY, COMMAND, PLIABLE, Fleet, Worker
-from tests.kit.workers.memory_faults import held
+from tests.kit.workers.fleet import CANARY, COMMAND, MEMORY_FAULT_APP, Fleet, WorkerProcess
+from tests.kit.workers.memory_faults import calls_hang
 
 pytestmark = [
     pytest.mark.system,
@@ -38,7 +38,7 @@ def fleet() -> Iterator[Fleet]:
         yield opened
 
 
-def _end(worker: Worker) -> tuple[int, float]:
+def _end(worker: WorkerProcess) -> tuple[int, float]:
     """Wait for the end of a worker; return its exit code and how long that took."""
     started = time.monotonic()
     code = worker.process.wait(STALL_S + SLACK_S)
@@ -69,7 +69,7 @@ def test_a_worker_whose_consumer_hangs_is_ended_by_force(fleet: Fleet) -> None:
 
 
 async def test_a_worker_whose_answers_never_come_ends(fleet: Fleet) -> None:
-    async with Proxy(fleet.valkey.port) as line:
+    async with FaultyProxy(fleet.valkey.port) as line:
         worker = fleet.launch("responses", AFTERWORD_BROKER_URL=line.url)
         await asyncio.to_thread(worker.ready)
         line.swallow_answers_to(b"BLMPOP")
@@ -81,7 +81,7 @@ async def test_a_worker_whose_answers_never_come_ends(fleet: Fleet) -> None:
 
 
 async def test_a_worker_whose_broker_is_away_is_not_alive_and_comes_back(fleet: Fleet) -> None:
-    async with Proxy(fleet.valkey.port) as line:
+    async with FaultyProxy(fleet.valkey.port) as line:
         worker = fleet.launch("responses", AFTERWORD_BROKER_URL=line.url)
         await asyncio.to_thread(worker.ready)
         line.close()
@@ -107,8 +107,8 @@ def test_an_idle_worker_stays_alive(fleet: Fleet) -> None:
 
 def test_a_busy_worker_stays_alive(fleet: Fleet) -> None:
     fleet.start("responses")
-    busy = fleet.launch("memories", "-c", "1", app=PLIABLE).ready()
-    with Producer(fleet.settings) as producer, held(fleet.data_dir, "add"):
+    busy = fleet.launch("memories", "-c", "1", app=MEMORY_FAULT_APP).ready()
+    with Producer(fleet.settings) as producer, calls_hang(fleet.data_dir, "add"):
         job = producer.submit(user_id="ann", message=f"I live in Lisbon, {CANARY}.")
         wait_until(lambda: job.status().turn is TurnState.WRITING, "its slot is taken", 20)
         started = time.monotonic()
@@ -120,8 +120,8 @@ def test_a_busy_worker_stays_alive(fleet: Fleet) -> None:
 
 def test_a_worker_that_lets_its_jobs_end_is_left_in_peace(fleet: Fleet) -> None:
     fleet.start("responses")
-    [writer] = fleet.start("memories", app=PLIABLE, AFTERWORD_DRAIN_S="20")
-    with Producer(fleet.settings) as producer, held(fleet.data_dir, "add"):
+    [writer] = fleet.start("memories", app=MEMORY_FAULT_APP, AFTERWORD_DRAIN_S="20")
+    with Producer(fleet.settings) as producer, calls_hang(fleet.data_dir, "add"):
         job = producer.submit(user_id="ann", message=f"I live in Lisbon, {CANARY}.")
         wait_until(lambda: job.status().turn is TurnState.WRITING, "it is being written", 20)
         writer.send(signal.SIGTERM)

@@ -13,9 +13,9 @@ import pytest
 from afterword.producer import AsyncJob, AsyncProducer, Event, Job, JobFailed, JobState, Producer
 from afterword.shared.contracts import Priority
 from afterword.shared.names import REPLIES, RUN_TASK, queue_key
-from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.waiting import until, wait_until
-from tests.kit.workers.fleet import CANARY, Fleet, Worker
+from tests.kit.workers.fleet import CANARY, Fleet, WorkerProcess
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
@@ -34,7 +34,7 @@ class Watch:
         self.producer = producer
         self.on_duty = self.launch().ready()
 
-    def launch(self, **environ: str) -> Worker:
+    def launch(self, **environ: str) -> WorkerProcess:
         """Start a worker with slots for many jobs."""
         slots = ("--concurrency", str(MANY))
         return self.fleet.launch("responses", *slots, **ENVIRON | environ)
@@ -43,15 +43,15 @@ class Watch:
         """Submit a job full of words that nobody may log."""
         return self.producer.submit(user_id="ann", message=f"Sing, {CANARY}!")
 
-    def held(self, *plays: Play) -> Job:
+    def held(self, *will_answer: ClaudeAnswer) -> Job:
         """Submit a job and wait until its answer is held in its middle or before its start."""
-        self.fleet.claude.plays(*plays)
+        self.fleet.claude.will_answer(*will_answer)
         job = self.submit()
         wait_until(lambda: self.fleet.claude.held() == 1, "the answer is held")
         return job
 
     @contextmanager
-    def relief(self) -> Iterator[Worker]:
+    def relief(self) -> Iterator[WorkerProcess]:
         """Have another worker on duty in the end; meanwhile it is still on its way."""
         relief = self.launch()
         yield self.on_duty
@@ -92,7 +92,7 @@ async def test_a_thousand_answers_are_in_flight_in_one_process(
     fleet, worker = watch.fleet, watch.on_duty
     assert (await (await asking.submit(user_id="ann", message="hello")).wait()).attempts == 1
     threads = worker.threads
-    fleet.claude.plays(Play(text=TEXT, hold=True, times=MANY))
+    fleet.claude.will_answer(ClaudeAnswer(text=TEXT, hold=True, times=MANY))
     asked = [
         {"user_id": f"{CANARY}-{number}", "message": f"{CANARY} {number}", "system": f"A {CANARY}."}
         for number in range(MANY)
@@ -146,7 +146,7 @@ def test_a_purge_of_the_queue_loses_nothing(watch: Watch) -> None:
 
 def test_cancelling_a_running_job_ends_its_call_and_nothing_else(watch: Watch) -> None:
     before = watch.fleet.claude.abandoned()
-    watch.fleet.claude.plays(Play(text=TEXT, hold=True, times=2))
+    watch.fleet.claude.will_answer(ClaudeAnswer(text=TEXT, hold=True, times=2))
     other = watch.submit()
     wait_until(lambda: watch.fleet.claude.held() == 1, "the first answer is held")
     job = watch.submit()
@@ -162,7 +162,7 @@ def test_cancelling_a_running_job_ends_its_call_and_nothing_else(watch: Watch) -
 
 
 def test_a_warm_stop_finishes_what_is_held(watch: Watch) -> None:
-    job = watch.held(Play(text=TEXT, hold=True))
+    job = watch.held(ClaudeAnswer(text=TEXT, hold=True))
     with watch.relief() as worker:
         worker.send(signal.SIGTERM)
         wait_until(lambda: "Warm shutdown" in worker.log, "the worker is stopping")
@@ -173,7 +173,7 @@ def test_a_warm_stop_finishes_what_is_held(watch: Watch) -> None:
 
 
 def test_a_warm_stop_gives_back_what_outlasts_the_grace(watch: Watch) -> None:
-    job = watch.held(Play(text="too late", hold=True))
+    job = watch.held(ClaudeAnswer(text="too late", hold=True))
     with watch.relief() as worker:
         assert worker.stop() == 0
     assert job.wait().text != "too late"
@@ -181,7 +181,7 @@ def test_a_warm_stop_gives_back_what_outlasts_the_grace(watch: Watch) -> None:
 
 
 def test_a_cold_stop_loses_nothing(watch: Watch) -> None:
-    job = watch.held(Play(text="too late", hold=True))
+    job = watch.held(ClaudeAnswer(text="too late", hold=True))
     with watch.relief() as worker:
         worker.stop(signal.SIGQUIT)
     assert job.wait().text != "too late"
@@ -194,7 +194,8 @@ def test_another_worker_takes_over_from_a_killed_one_and_the_stream_begins_anew(
     victim = watch.launch(AFTERWORD_LEASE_S="2").ready()
     watch.on_duty.send(signal.SIGSTOP)
     job = watch.held(
-        Play(text=f"Half a {CANARY} and", fault=ServerFault.PAUSE, at=5), Play(text=TEXT)
+        ClaudeAnswer(text=f"Half a {CANARY} and", fault=ServerFault.PAUSE, at=5),
+        ClaudeAnswer(text=TEXT),
     )
     stream = job.stream()
     events = [next(stream), next(stream)]

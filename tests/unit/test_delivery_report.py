@@ -1,4 +1,4 @@
-"""The bill of the fault runs: it sees each thing that can be wrong, and nothing else."""
+"""The report of a fault run names each thing that went wrong, and nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from afterword.shared.contracts import Event, Reply, Timings, Usage
 from afterword.shared.lifecycle import JobState, TurnState
-from tests.kit.fault_runs.delivery_report import Outcome, bill, table
+from tests.kit.fault_runs.delivery_report import JobOutcome, delivery_report, table
 
 
 def _reply(text: str) -> Reply:
@@ -26,13 +26,13 @@ def _event(kind: Any, attempt: int = 1, **fields: Any) -> Event:
 
 FINAL = _event("final", reply=_reply("hi there"))
 WHOLE = (_event("started"), _event("delta", text="hi "), _event("delta", text="there"), FINAL)
-A = Outcome("a", "ann", JobState.SUCCEEDED, TurnState.STORED, WHOLE)
+A = JobOutcome("a", "ann", JobState.SUCCEEDED, TurnState.STORED, WHOLE)
 B = replace(A, job_id="b")
 C = replace(A, job_id="c", lane="bob")
 
 
 def test_nothing_is_wrong_if_all_is_answered_and_stored_once_in_order() -> None:
-    found = bill([A, B, C], ["c", "a", "b"])
+    found = delivery_report([A, B, C], ["c", "a", "b"])
     assert not found.wrong
     assert found.accepted == {"a", "b", "c"}
 
@@ -54,13 +54,13 @@ def test_nothing_is_wrong_if_all_is_answered_and_stored_once_in_order() -> None:
     ],
 )
 def test_each_wrong_is_on_the_bill_under_its_name(
-    outcome: Outcome, rows: list[str], what: str
+    outcome: JobOutcome, rows: list[str], what: str
 ) -> None:
-    assert list(bill([outcome], rows).wrong) == [what]
+    assert list(delivery_report([outcome], rows).wrong) == [what]
 
 
 def test_a_turn_behind_a_later_one_of_its_lane_is_out_of_order() -> None:
-    assert bill([A, B, C], ["b", "c", "a"]).out_of_order == {"a"}
+    assert delivery_report([A, B, C], ["b", "c", "a"]).out_of_order == {"a"}
 
 
 def test_a_new_attempt_voids_the_deltas_before_it() -> None:
@@ -70,15 +70,15 @@ def test_a_new_attempt_voids_the_deltas_before_it() -> None:
         _event("delta", 2, text="hi there"),
         _event("final", 2, reply=_reply("hi there")),
     )
-    assert not bill([replace(A, events=second)], ["a"]).wrong
+    assert not delivery_report([replace(A, events=second)], ["a"]).wrong
 
 
 def test_what_is_left_open_is_wrong() -> None:
-    assert bill([A], ["a"], ["l00_x"]).wrong == {"left_open": {"l00_x"}}
+    assert delivery_report([A], ["a"], ["l00_x"]).wrong == {"left_open": {"l00_x"}}
 
 
 def test_the_table_sums_up() -> None:
-    good, bad = bill([A], ["a"]), bill([A], ["a", "a"])
+    good, bad = delivery_report([A], ["a"]), delivery_report([A], ["a", "a"])
     lines = table("two runs", [good, bad]).splitlines()
     assert lines[0] == "two runs"
     assert [line.split() for line in lines if "memories" in line] == [["doubled", "memories", "1"]]

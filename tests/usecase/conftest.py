@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.kit.ledger.fixtures import book, ledger, settings
+from tests.kit.ledger.fixtures import inspector, ledger, settings
 
-__all__ = ["book", "ledger", "settings"]
+__all__ = ["inspector", "ledger", "settings"]

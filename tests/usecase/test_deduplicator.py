@@ -16,7 +16,7 @@ from afterword.shared.settings import Settings
 from afterword.workers.background.deduplicator import Repairer
 from afterword.workers.ports import Turn
 from tests.kit.fakes.memory import FakeMemories
-from tests.kit.ledger.builder import Book, answer, lane_of, take
+from tests.kit.ledger.builder import LedgerInspector, claim_lane, lane_of, submit_and_answer
 
 pytestmark = pytest.mark.redis
 
@@ -27,10 +27,10 @@ AT = datetime(2026, 5, 8, tzinfo=UTC)
 class Shop:
     """A repairer before a fake memory, on a real ledger."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, book: Book) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, inspector: LedgerInspector) -> None:
         self.memories = FakeMemories()
         self.ledger = ledger
-        self.book = book
+        self.inspector = inspector
         self._repairer = Repairer(settings, ledger.repairs, self.memories)
 
     async def add(self, turn_id: str, attempt: str) -> Sequence[str]:
@@ -40,7 +40,7 @@ class Shop:
 
     async def stored(self, *, writers: int = 2, ids: Sequence[str] = ()) -> str:
         """Settle a turn as stored, after so many writers took it up; return its id."""
-        turn_id = await answer(self.ledger, "I prefer Celsius.")
+        turn_id = await submit_and_answer(self.ledger, "I prefer Celsius.")
         held = await self._begun(turn_id)
         for _ in range(writers - 1):
             held = await self._begun(turn_id)
@@ -49,20 +49,20 @@ class Shop:
         return turn_id
 
     async def _begun(self, turn_id: str) -> LaneClaim:
-        self.book.make_due(lane_of())
-        held = await take(self.ledger)
+        self.inspector.make_due(lane_of())
+        held = await claim_lane(self.ledger)
         await self.ledger.lanes.begin(held, turn_id)
         return held
 
     async def repair(self) -> None:
         """Let all that will ever be due be due, and repair it."""
-        self.book.make_repairs_due()
+        self.inspector.make_repairs_due()
         await self._repairer.repair_due()
 
 
 @pytest.fixture
-def shop(settings: Settings, ledger: Ledger, book: Book) -> Shop:
-    return Shop(settings, ledger, book)
+def shop(settings: Settings, ledger: Ledger, inspector: LedgerInspector) -> Shop:
+    return Shop(settings, ledger, inspector)
 
 
 async def test_of_two_copies_the_one_on_record_is_kept(shop: Shop) -> None:
@@ -74,8 +74,8 @@ async def test_of_two_copies_the_one_on_record_is_kept(shop: Shop) -> None:
     await shop.repair()
 
     assert [row.id for row in shop.memories.rows] == ["memory-2", *other]
-    assert shop.book.repairs() == []
-    assert shop.book.job(turn_id)["memory_ids"] == '["memory-2"]'
+    assert shop.inspector.repairs() == []
+    assert shop.inspector.job(turn_id)["memory_ids"] == '["memory-2"]'
 
 
 async def test_all_that_one_attempt_stored_is_kept(shop: Shop) -> None:
@@ -96,7 +96,7 @@ async def test_copies_that_nobody_recorded_are_one_in_the_end_and_on_record(shop
     await shop.repair()
 
     (row,) = shop.memories.rows
-    assert shop.book.job(turn_id)["memory_ids"] == f'["{row.id}"]'
+    assert shop.inspector.job(turn_id)["memory_ids"] == f'["{row.id}"]'
 
 
 async def test_what_is_gone_is_left_gone(shop: Shop) -> None:
@@ -104,32 +104,32 @@ async def test_what_is_gone_is_left_gone(shop: Shop) -> None:
 
     await shop.repair()
 
-    assert shop.book.repairs() == []
-    assert shop.book.job(turn_id)["memory_ids"] == '["memory-1"]'
+    assert shop.inspector.repairs() == []
+    assert shop.inspector.job(turn_id)["memory_ids"] == '["memory-1"]'
 
 
 async def test_a_turn_with_one_writer_is_never_looked_at(shop: Shop) -> None:
     await shop.stored(writers=1)
-    assert shop.book.repairs() == []
+    assert shop.inspector.repairs() == []
 
 
 async def test_nothing_is_looked_at_before_its_time(shop: Shop, settings: Settings) -> None:
     await shop.stored()
-    (waits,) = [score for _, score in shop.book.redis.zrange(
-        f"{shop.book.keys.root}:repairs", 0, -1, withscores=True
+    (waits,) = [score for _, score in shop.inspector.redis.zrange(
+        f"{shop.inspector.keys.root}:repairs", 0, -1, withscores=True
     )]  # fmt: skip
-    now_s, _ = shop.book.redis.time()
+    now_s, _ = shop.inspector.redis.time()
     assert now_s + settings.repair_s - 10 <= waits / 1000 <= now_s + settings.repair_s + 10
     assert list(await shop.ledger.repairs.due()) == []
 
 
 async def test_the_record_outlives_the_wait_for_its_repair(
-    settings: Settings, ledger: Ledger, book: Book
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     hasty = settings.model_copy(update={"retention_s": 1.0, "repair_s": 60.0})
     async with Ledger(hasty, patience_s=5.0) as brief:
-        turn_id = await Shop(hasty, brief, book).stored()
-    assert book.redis.pttl(book.keys.job(turn_id)) > 60_000
+        turn_id = await Shop(hasty, brief, inspector).stored()
+    assert inspector.redis.pttl(inspector.keys.job(turn_id)) > 60_000
 
 
 async def test_mem0_being_down_puts_a_repair_off_and_no_other(shop: Shop) -> None:
@@ -138,25 +138,25 @@ async def test_mem0_being_down_puts_a_repair_off_and_no_other(shop: Shop) -> Non
 
     await shop.repair()
 
-    (left,) = shop.book.repairs()
+    (left,) = shop.inspector.repairs()
     assert left in (first, second)
     assert list(await shop.ledger.repairs.due()) == [], "it comes back later"
     await shop.repair()
-    assert shop.book.repairs() == []
+    assert shop.inspector.repairs() == []
 
 
 async def test_a_record_that_is_gone_is_not_looked_for(shop: Shop) -> None:
     turn_id = await shop.stored()
-    shop.book.redis.delete(shop.book.keys.job(turn_id))
+    shop.inspector.redis.delete(shop.inspector.keys.job(turn_id))
 
     await shop.repair()
 
     assert shop.memories.calls == []
-    assert shop.book.repairs() == []
+    assert shop.inspector.repairs() == []
 
 
 async def test_a_repair_that_is_done_makes_no_record_anew(shop: Shop) -> None:
     turn_id = await shop.stored()
-    shop.book.redis.delete(shop.book.keys.job(turn_id))
+    shop.inspector.redis.delete(shop.inspector.keys.job(turn_id))
     await shop.ledger.repairs.done(turn_id, ["memory-1"])
-    assert shop.book.job(turn_id) == {}
+    assert shop.inspector.job(turn_id) == {}

@@ -26,7 +26,7 @@ from afterword.workers import gate
 from afterword.workers.gate import BUDGET, LOOK_S, GateClient, GateShut, Permit
 from afterword.workers.rules.retry_policy import LONGEST_SNOOZE_S, OPERATOR_PAUSE_S
 from tests.kit.fakes.gates import FakeGates
-from tests.kit.ledger.builder import Book
+from tests.kit.ledger.builder import LedgerInspector
 from tests.kit.waiting import until
 
 NAME = "claude/m"
@@ -308,7 +308,7 @@ async def test_a_redis_that_hangs_is_waited_for_a_moment(
 
 @pytest.mark.redis
 async def test_what_one_process_finds_out_all_know_at_once(
-    settings: Settings, ledger: Ledger, book: Book
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     houses = [GateClient(ledger.gates) for _ in range(3)]
     async with (

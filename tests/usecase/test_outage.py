@@ -22,7 +22,7 @@ from afterword.workers.replies.model_call import Asker
 from afterword.workers.replies.recall import Recaller
 from afterword.workers.replies.respond import Responder
 from tests.kit.fakes.memory import FakeMemories
-from tests.kit.ledger.builder import Book, answer, lane_of, submit
+from tests.kit.ledger.builder import LedgerInspector, lane_of, submit_and_answer, submit_job
 
 pytestmark = [pytest.mark.redis, pytest.mark.slow]
 
@@ -79,9 +79,9 @@ class Mem0(FakeMemories):
 class Fleet:
     """Several workers without a process, and the time that passes for them."""
 
-    def __init__(self, ledger: Ledger, book: Book, work: Sequence[Work]) -> None:
+    def __init__(self, ledger: Ledger, inspector: LedgerInspector, work: Sequence[Work]) -> None:
         self._ledger = ledger
-        self._book = book
+        self._inspector = inspector
         self._work = work
         self.passed_s = 0.0
 
@@ -89,17 +89,17 @@ class Fleet:
         """Let them work until so much time has passed or nothing is left to wait for."""
         end_s = self.passed_s + for_s
         while self.passed_s < end_s:
-            hinted = self._book.hinted(agenda)
-            self._book.drop_hints()
+            hinted = self._inspector.hinted(agenda)
+            self._inspector.drop_hints()
             await asyncio.gather(
                 *(self._work[at % len(self._work)](name) for at, name in enumerate(hinted))
             )
-            wake_s = self._book.next_wake_s()
+            wake_s = self._inspector.next_wake_s()
             if wake_s is None:
                 return
             wake_s = max(wake_s, 0.0) + 0.25
             self.passed_s += wake_s
-            self._book.pass_time(wake_s)
+            self._inspector.pass_time(wake_s)
             await self._ledger.upkeep.sweep()
 
 
@@ -140,12 +140,16 @@ def responders(settings: Settings, ledger: Ledger, claude: Claude) -> list[Respo
     ids=lambda value: getattr(value, "code", ""),
 )
 async def test_three_hours_without_claude_fail_nothing(
-    settings: Settings, ledger: Ledger, book: Book, error: ProviderError, most_calls: int
+    settings: Settings,
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    error: ProviderError,
+    most_calls: int,
 ) -> None:
     provider = Provider(error)
     work = [one.respond for one in responders(settings, ledger, Claude(provider))]
-    fleet = Fleet(ledger, book, work)
-    jobs = [await submit(ledger, user_id=f"user-{number}") for number in range(JOBS)]
+    fleet = Fleet(ledger, inspector, work)
+    jobs = [await submit_job(ledger, user_id=f"user-{number}") for number in range(JOBS)]
 
     await fleet.run("replies.3", for_s=HOURS_S)
     assert fleet.passed_s >= HOURS_S
@@ -166,7 +170,7 @@ async def test_three_hours_without_claude_fail_nothing(
 
 @pytest.mark.timeout(120)
 async def test_three_hours_without_mem0_bury_nothing(
-    settings: Settings, ledger: Ledger, book: Book
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     provider = Provider(Unavailable("mem0_down"))
     leases = Leases(ledger.jobs.renew, settings.lease_s)
@@ -180,16 +184,18 @@ async def test_three_hours_without_mem0_bury_nothing(
         )
         for _ in range(3)
     ]
-    fleet = Fleet(ledger, book, [writer.write for writer in writers])
-    turns = [await answer(ledger, "I like tea.", user_id=f"user-{n}") for n in range(JOBS)]
+    fleet = Fleet(ledger, inspector, [writer.write for writer in writers])
+    turns = [
+        await submit_and_answer(ledger, "I like tea.", user_id=f"user-{n}") for n in range(JOBS)
+    ]
 
     await fleet.run("memories.0", for_s=HOURS_S)
     assert provider.calls <= 3 * JOBS + 190
     assert [letter async for letter in ledger.dead.letters()] == []
-    assert {book.job(turn).get("t_attempts", "0") for turn in turns} == {"0"}
+    assert {inspector.job(turn).get("t_attempts", "0") for turn in turns} == {"0"}
 
     provider.error = None
     await fleet.run("memories.0", for_s=HOURS_S)
     states = {(await ledger.reading.status(turn)).turn for turn in turns}
     assert states == {TurnState.STORED}
-    assert {book.places(lane_of(f"user-{n}")) == [] for n in range(JOBS)} == {True}
+    assert {inspector.places(lane_of(f"user-{n}")) == [] for n in range(JOBS)} == {True}

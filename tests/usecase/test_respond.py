@@ -36,7 +36,14 @@ from afterword.workers.replies.respond import Responder
 from afterword.workers.rules.retry_policy import OPERATOR_PAUSE_S
 from tests.kit.fakes.memory import FakeMemories
 from tests.kit.fakes.model import FakeModel
-from tests.kit.ledger.builder import Book, answer, claim, lane_of, replay, submit
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    claim_job,
+    lane_of,
+    replay_one,
+    submit_and_answer,
+    submit_job,
+)
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.redis
@@ -91,7 +98,7 @@ async def test_a_job_is_answered_with_what_is_remembered(
 ) -> None:
     await memories.add(ANN, Turn("t1", "I prefer Celsius.", "Noted.", AT))
     desk.model.answers("It is ", "20 °C.", usage=Usage(input=7, output=3))
-    job_id = await submit(ledger, "How warm is it? Celsius?", conversation_id="c")
+    job_id = await submit_job(ledger, "How warm is it? Celsius?", conversation_id="c")
 
     await desk.respond(job_id)
 
@@ -107,14 +114,14 @@ async def test_a_job_is_answered_with_what_is_remembered(
 
 
 async def test_a_replayed_job_was_queued_when_it_was_replayed(
-    desk: Desk, ledger: Ledger, book: Book
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    old = await submit(ledger)
+    old = await submit_job(ledger)
     desk.model.fails(Rejected("too_large"))
     await desk.respond(old)
-    book.redis.hincrby(book.keys.job(old), "created", -3_600_000)
-    await replay(ledger, old)
-    new = book.job(old)["replayed_as"]
+    inspector.redis.hincrby(inspector.keys.job(old), "created", -3_600_000)
+    await replay_one(ledger, old)
+    new = inspector.job(old)["replayed_as"]
 
     await desk.respond(new)
 
@@ -123,7 +130,7 @@ async def test_a_replayed_job_was_queued_when_it_was_replayed(
 
 async def test_the_stream_has_the_whole_text_and_then_the_reply(desk: Desk, ledger: Ledger) -> None:
     desk.model.answers(*"It is 20 °C.")
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await desk.respond(job_id)
 
@@ -133,8 +140,8 @@ async def test_the_stream_has_the_whole_text_and_then_the_reply(desk: Desk, ledg
 
 
 async def test_the_next_turn_knows_what_the_last_one_said(desk: Desk, ledger: Ledger) -> None:
-    await answer(ledger, "My cat is called Ada.")
-    job_id = await submit(ledger, "What is my cat's name?")
+    await submit_and_answer(ledger, "My cat is called Ada.")
+    job_id = await submit_job(ledger, "What is my cat's name?")
 
     await desk.respond(job_id)
 
@@ -143,8 +150,8 @@ async def test_the_next_turn_knows_what_the_last_one_said(desk: Desk, ledger: Le
 
 
 async def test_a_conversation_goes_on(desk: Desk, ledger: Ledger) -> None:
-    await answer(ledger, "Tell me a joke.", conversation_id="c")
-    job_id = await submit(ledger, "Another one.", conversation_id="c")
+    await submit_and_answer(ledger, "Tell me a joke.", conversation_id="c")
+    job_id = await submit_job(ledger, "Another one.", conversation_id="c")
 
     await desk.respond(job_id)
 
@@ -153,7 +160,7 @@ async def test_a_conversation_goes_on(desk: Desk, ledger: Ledger) -> None:
 
 
 async def test_a_job_may_bring_its_own_model_system_and_length(desk: Desk, ledger: Ledger) -> None:
-    await desk.respond(await submit(ledger, model="other", system="Rhyme.", max_tokens=7))
+    await desk.respond(await submit_job(ledger, model="other", system="Rhyme.", max_tokens=7))
 
     told = desk.model.prompts[-1]
     assert (told.model, told.max_tokens) == ("other", 7)
@@ -162,7 +169,7 @@ async def test_a_job_may_bring_its_own_model_system_and_length(desk: Desk, ledge
 
 async def test_the_provider_learns_no_id_of_the_user(desk: Desk, ledger: Ledger) -> None:
     for user_id in ("ann", "ann", "bob"):
-        await desk.respond(await submit(ledger, user_id=user_id))
+        await desk.respond(await submit_job(ledger, user_id=user_id))
 
     first, again, other = [told.user_tag for told in desk.model.prompts]
     assert first == again != other
@@ -171,7 +178,7 @@ async def test_the_provider_learns_no_id_of_the_user(desk: Desk, ledger: Ledger)
 
 async def test_with_memory_off_nothing_is_said_of_it(settings: Settings, ledger: Ledger) -> None:
     desk = Desk(settings, ledger, None)
-    job_id = await submit(ledger, "hello")
+    job_id = await submit_job(ledger, "hello")
 
     await desk.respond(job_id)
 
@@ -180,9 +187,9 @@ async def test_with_memory_off_nothing_is_said_of_it(settings: Settings, ledger:
 
 
 async def test_what_cannot_be_claimed_is_left_alone(desk: Desk, ledger: Ledger) -> None:
-    ended = await answer(ledger)
-    taken = await submit(ledger)
-    await claim(ledger, taken)
+    ended = await submit_and_answer(ledger)
+    taken = await submit_job(ledger)
+    await claim_job(ledger, taken)
 
     for job_id in (ended, taken, f"j00_{1:032x}"):
         await desk.respond(job_id)
@@ -197,7 +204,7 @@ async def test_without_recall_the_reply_comes_and_the_model_is_told(
     desk: Desk, ledger: Ledger, memories: FakeMemories
 ) -> None:
     memories.fail("search", Unavailable("down"))
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await desk.respond(job_id)
 
@@ -210,7 +217,7 @@ async def test_of_a_user_who_is_being_erased_nothing_is_recalled(
 ) -> None:
     await memories.add(ANN, Turn("t1", SECRET, "Noted.", AT))
     await ledger.erasures.ask(lane_of(), "op")
-    job_id = await submit(ledger, SECRET)
+    job_id = await submit_job(ledger, SECRET)
 
     await desk.respond(job_id)
 
@@ -225,7 +232,7 @@ async def test_with_memory_off_an_erasure_changes_nothing(
 ) -> None:
     desk = Desk(settings, ledger, None)
     await ledger.erasures.ask(lane_of(), "op")
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await desk.respond(job_id)
 
@@ -237,7 +244,7 @@ async def test_a_recall_that_hangs_holds_up_no_reply(
 ) -> None:
     desk = Desk(settings, ledger, memories, budget_s=0.02)
     memories.hang("search")
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await desk.respond(job_id)
 
@@ -253,7 +260,7 @@ async def test_a_memory_of_another_user_never_reaches_the_model(
     bobs = Recalled("m1", memory_key("default", "bob"), SECRET, 0.9, AT)
     memories.plant(ANN, bobs)
     await memories.add(ANN, Turn("t1", "hello from ann", "", AT))
-    job_id = await submit(ledger, "hello")
+    job_id = await submit_job(ledger, "hello")
 
     await desk.respond(job_id)
 
@@ -278,28 +285,33 @@ async def test_a_memory_of_another_user_never_reaches_the_model(
     ],
 )
 async def test_theirs_and_ours_wait_and_spend_no_attempt(
-    desk: Desk, ledger: Ledger, book: Book, error: ProviderError, least_s: float, most_s: float
+    desk: Desk,
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    error: ProviderError,
+    least_s: float,
+    most_s: float,
 ) -> None:
     desk.model.fails(error)
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await desk.respond(job_id)
 
     status = await ledger.reading.status(job_id)
     assert (status.state, status.attempts, status.code) == (JobState.QUEUED, 0, error.code)
-    assert least_s <= book.waits_s(job_id) <= most_s
+    assert least_s <= inspector.waits_s(job_id) <= most_s
 
 
 async def test_an_answer_cut_short_is_asked_for_again_and_then_given_up(
-    desk: Desk, ledger: Ledger, book: Book
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
     for attempt in (1, 2):
         desk.model.fails(BadAnswer("cut_short"), "half an ans")
         await desk.respond(job_id)
         status = await ledger.reading.status(job_id)
         assert (status.state, status.attempts) == (JobState.QUEUED, attempt)
-        book.make_due(job_id)
+        inspector.make_due(job_id)
     desk.model.fails(BadAnswer("cut_short"), "half an ans")
 
     await desk.respond(job_id)
@@ -313,14 +325,14 @@ async def test_an_answer_cut_short_is_asked_for_again_and_then_given_up(
 
 
 async def test_an_answer_cut_short_once_is_made_good(
-    desk: Desk, ledger: Ledger, book: Book
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     desk.model.fails(BadAnswer("cut_short"), "half an ans")
     desk.model.answers("A whole answer.")
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await desk.respond(job_id)
-    book.make_due(job_id)
+    inspector.make_due(job_id)
     await desk.respond(job_id)
 
     reply = await reply_of(ledger, job_id)
@@ -329,7 +341,7 @@ async def test_an_answer_cut_short_once_is_made_good(
 
 async def test_what_the_provider_rejects_fails_at_once(desk: Desk, ledger: Ledger) -> None:
     desk.model.fails(Rejected("too_large"))
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await desk.respond(job_id)
 
@@ -342,14 +354,14 @@ async def test_what_the_provider_rejects_fails_at_once(desk: Desk, ledger: Ledge
 
 
 async def test_a_hundred_overloads_fail_nothing(
-    desk: Desk, ledger: Ledger, book: Book, settings: Settings
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector, settings: Settings
 ) -> None:
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
     for _ in range(100):
         desk.model.fails(Unavailable("overloaded"))
         await desk.respond(job_id)
-        book.make_due(job_id)
-        book.end_pause(gate_of(settings.model))
+        inspector.make_due(job_id)
+        inspector.end_pause(gate_of(settings.model))
 
     await desk.respond(job_id)
 
@@ -360,12 +372,12 @@ async def test_a_hundred_overloads_fail_nothing(
 
 
 async def test_a_shut_gate_asks_nobody_and_spends_nothing(
-    desk: Desk, ledger: Ledger, book: Book, memories: FakeMemories
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector, memories: FakeMemories
 ) -> None:
     desk.model.fails(RateLimited("rate_limited", retry_after_s=30))
-    await desk.respond(await submit(ledger))
+    await desk.respond(await submit_job(ledger))
     memories.calls.clear()
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await desk.respond(job_id)
 
@@ -373,7 +385,7 @@ async def test_a_shut_gate_asks_nobody_and_spends_nothing(
     assert memories.calls == []
     status = await ledger.reading.status(job_id)
     assert (status.state, status.attempts, status.code) == (JobState.QUEUED, 0, "rate_limited")
-    assert 29 < book.waits_s(job_id) < 32
+    assert 29 < inspector.waits_s(job_id) < 32
 
 
 @pytest.fixture
@@ -395,7 +407,7 @@ async def test_the_next_model_answers_within_the_same_attempt(
 ) -> None:
     for _ in range(2):
         relay.model.fails(error)
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await relay.respond(job_id)
 
@@ -405,7 +417,7 @@ async def test_the_next_model_answers_within_the_same_attempt(
 
 
 async def test_a_model_that_is_gone_is_ours_to_mend_if_others_can_answer(
-    relay: Desk, ledger: Ledger, book: Book, caplog: pytest.LogCaptureFixture
+    relay: Desk, ledger: Ledger, inspector: LedgerInspector, caplog: pytest.LogCaptureFixture
 ) -> None:
     relay.model.fails(NoSuchModel("not_found"))
     for _ in range(2):
@@ -416,17 +428,17 @@ async def test_a_model_that_is_gone_is_ours_to_mend_if_others_can_answer(
 
     for _ in range(2):
         relay.model.fails(NoSuchModel("not_found"))
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
     await relay.respond(job_id)
     status = await ledger.reading.status(job_id)
     assert (status.state, status.attempts, status.code) == (JobState.QUEUED, 0, "not_found")
 
 
 async def test_a_model_that_is_gone_and_has_no_other_fails_the_job(
-    relay: Desk, ledger: Ledger, book: Book
+    relay: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     relay.model.fails(NoSuchModel("not_found"))
-    job_id = await submit(ledger, model="misspelt")
+    job_id = await submit_job(ledger, model="misspelt")
 
     await relay.respond(job_id)
 
@@ -436,7 +448,7 @@ async def test_a_model_that_is_gone_and_has_no_other_fails_the_job(
 
 
 async def replied(desk: Desk, ledger: Ledger, model: str | None = None) -> Reply:
-    job_id = await submit(ledger, model=model)
+    job_id = await submit_job(ledger, model=model)
     await desk.respond(job_id)
     return await reply_of(ledger, job_id)
 
@@ -444,41 +456,41 @@ async def replied(desk: Desk, ledger: Ledger, model: str | None = None) -> Reply
 async def test_a_model_behind_a_shut_gate_is_passed_over(relay: Desk, ledger: Ledger) -> None:
     relay.model.fails(RateLimited("rate_limited", retry_after_s=30))
     for _ in range(3):
-        await relay.respond(await submit(ledger))
+        await relay.respond(await submit_job(ledger))
 
     assert asked(relay) == ["first", "second", "second", "second"]
 
 
 async def test_with_all_gates_shut_the_soonest_counts(
-    relay: Desk, ledger: Ledger, book: Book
+    relay: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     for pause_s in (40, 20, 30):
         relay.model.fails(RateLimited("rate_limited", retry_after_s=pause_s))
     for _ in range(2):
-        job_id = await submit(ledger)
+        job_id = await submit_job(ledger)
         await relay.respond(job_id)
-        assert 19 < book.waits_s(job_id) < 23
+        assert 19 < inspector.waits_s(job_id) < 23
 
     assert asked(relay) == ["first", "second", "third"]
 
 
 async def test_with_a_gate_still_open_the_usual_pause_counts(
-    relay: Desk, ledger: Ledger, book: Book
+    relay: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     relay.model.fails(Unavailable("overloaded"))
     for pause_s in (20, 30):
         relay.model.fails(RateLimited("rate_limited", retry_after_s=pause_s))
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await relay.respond(job_id)
 
-    assert book.waits_s(job_id) <= 1.0
+    assert inspector.waits_s(job_id) <= 1.0
     assert (await ledger.reading.status(job_id)).attempts == 0
 
 
 async def test_nobody_stands_in_once_something_was_said(relay: Desk, ledger: Ledger) -> None:
     relay.model.fails(Unavailable("cut"), "half an ans")
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await relay.respond(job_id)
 
@@ -492,30 +504,30 @@ async def test_nobody_stands_in_for_what_is_this_ones(
 ) -> None:
     relay.model.fails(error)
 
-    await relay.respond(await submit(ledger))
+    await relay.respond(await submit_job(ledger))
 
     assert asked(relay) == ["first"]
 
 
 async def test_a_job_that_names_its_model_wants_no_other(
-    relay: Desk, ledger: Ledger, book: Book
+    relay: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     relay.model.fails(RateLimited("rate_limited", retry_after_s=30))
-    job_id = await submit(ledger, model="mine")
+    job_id = await submit_job(ledger, model="mine")
 
     await relay.respond(job_id)
 
     assert asked(relay) == ["mine"]
-    assert book.waits_s(job_id) > 29
+    assert inspector.waits_s(job_id) > 29
 
 
 async def test_a_canary_opens_the_gate_with_its_first_word(
-    desk: Desk, ledger: Ledger, book: Book, settings: Settings
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector, settings: Settings
 ) -> None:
     desk.model.fails(RateLimited("rate_limited", retry_after_s=30))
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
     await desk.respond(job_id)
-    book.end_pause(gate_of(settings.model))
+    inspector.end_pause(gate_of(settings.model))
     desk.model.answers("A first word", holds=True)
     work = asyncio.create_task(desk.respond(job_id))
     await until(lambda: desk.model.held, "the canary has said something")
@@ -527,12 +539,12 @@ async def test_a_canary_opens_the_gate_with_its_first_word(
 
 
 async def test_a_canary_that_is_stopped_makes_way(
-    desk: Desk, ledger: Ledger, book: Book, settings: Settings
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector, settings: Settings
 ) -> None:
     desk.model.fails(RateLimited("rate_limited", retry_after_s=30))
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
     await desk.respond(job_id)
-    book.end_pause(gate_of(settings.model))
+    inspector.end_pause(gate_of(settings.model))
     desk.model.answers(holds=True)
     work = asyncio.create_task(desk.respond(job_id))
     await until(lambda: desk.model.held, "the canary is asked")
@@ -555,17 +567,17 @@ class Spent(FakeModel):
 
 
 async def test_an_answer_that_uses_the_budget_up_is_the_last_for_a_while(
-    desk: Desk, ledger: Ledger, book: Book
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     desk.responder._asker._model = desk.model = Spent()
-    first, second = await submit(ledger), await submit(ledger)
+    first, second = await submit_job(ledger), await submit_job(ledger)
     await desk.respond(first)
     await desk.gates.settle()
     await desk.respond(second)
 
     assert (await reply_of(ledger, first)).attempts == 1
     assert len(desk.model.prompts) == 1
-    assert 19 < book.waits_s(second) < 22
+    assert 19 < inspector.waits_s(second) < 22
 
 
 async def test_without_word_from_the_gates_replies_go_on(
@@ -578,7 +590,7 @@ async def test_without_word_from_the_gates_replies_go_on(
     monkeypatch.setattr(ledger.gates, "report", broken)
     for name in (RECALL, gate_of(settings.model)):
         desk.gates.hear(f"shut {name}")
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await desk.respond(job_id)
 
@@ -589,17 +601,17 @@ async def test_without_word_from_the_gates_replies_go_on(
 
 
 async def test_a_refusal_is_a_reply_but_nothing_to_remember(
-    desk: Desk, ledger: Ledger, book: Book
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     desk.model.answers("I can't help with that.", stop_reason="refusal")
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
 
     await desk.respond(job_id)
 
     assert (await reply_of(ledger, job_id)).stop_reason == "refusal"
     status = await ledger.reading.status(job_id)
     assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "refusal")
-    assert book.lane(lane_of()) == []
+    assert inspector.lane(lane_of()) == []
 
 
 class Broken(FakeModel):
@@ -610,14 +622,14 @@ class Broken(FakeModel):
 
 
 async def test_a_bug_is_an_internal_error_without_content(
-    desk: Desk, ledger: Ledger, book: Book, caplog: pytest.LogCaptureFixture
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     desk.responder._asker._model = Broken()
-    job_id = await submit(ledger, SECRET)
+    job_id = await submit_job(ledger, SECRET)
     for _ in range(3):
         await desk.respond(job_id)
-        book.make_due(job_id)
+        inspector.make_due(job_id)
 
     status = await ledger.reading.status(job_id)
     assert (status.state, status.code) == (JobState.FAILED, "internal_error")
@@ -626,10 +638,10 @@ async def test_a_bug_is_an_internal_error_without_content(
 
 
 async def test_a_body_that_cannot_be_read_fails_and_stops_nobody(
-    desk: Desk, ledger: Ledger, book: Book
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    job_id = await submit(ledger)
-    book.redis.hset(book.keys.job(job_id), "body", '{"user_id": "ann"}')
+    job_id = await submit_job(ledger)
+    inspector.redis.hset(inspector.keys.job(job_id), "body", '{"user_id": "ann"}')
 
     await desk.respond(job_id)
 
@@ -655,7 +667,7 @@ async def test_nothing_that_was_said_is_logged(
     caplog.set_level(logging.DEBUG)
     arrange(desk)
 
-    await desk.respond(await submit(ledger, f"message {SECRET}", metadata={"k": SECRET}))
+    await desk.respond(await submit_job(ledger, f"message {SECRET}", metadata={"k": SECRET}))
 
     assert SECRET not in caplog.text
 
@@ -663,10 +675,12 @@ async def test_nothing_that_was_said_is_logged(
 # -- stopped on the way
 
 
-async def test_a_stop_gives_the_job_back_uncounted(desk: Desk, ledger: Ledger, book: Book) -> None:
+async def test_a_stop_gives_the_job_back_uncounted(
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
+) -> None:
     desk.model.answers("never said", holds=True)
-    job_id = await submit(ledger)
-    book.drop_hints()
+    job_id = await submit_job(ledger)
+    inspector.drop_hints()
     work = asyncio.create_task(desk.respond(job_id))
     await until(lambda: desk.model.held, "the model is asked")
 
@@ -676,50 +690,52 @@ async def test_a_stop_gives_the_job_back_uncounted(desk: Desk, ledger: Ledger, b
 
     status = await ledger.reading.status(job_id)
     assert (status.state, status.attempts) == (JobState.QUEUED, 0)
-    assert book.hinted("replies.3") == [job_id]
+    assert inspector.hinted("replies.3") == [job_id]
     assert desk.model.open_calls == 0
     assert len(desk.leases) == 0
 
 
 async def test_whoever_loses_the_lease_stops_asking_at_once(
-    desk: Desk, ledger: Ledger, book: Book
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     desk.model.answers("never said", holds=True)
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
     work = asyncio.create_task(desk.respond(job_id))
     await until(lambda: desk.model.held, "the model is asked")
-    book.make_due(job_id)
-    newer = await claim(ledger, job_id)
+    inspector.make_due(job_id)
+    newer = await claim_job(ledger, job_id)
 
     await desk.leases._renew_all()
     await work
 
     assert desk.model.open_calls == 0
-    assert book.job(job_id)["fence"] == newer.fence
+    assert inspector.job(job_id)["fence"] == newer.fence
     status = await ledger.reading.status(job_id)
     assert (status.state, status.attempts) == (JobState.RUNNING, 2)
 
 
 async def test_what_could_not_be_renewed_is_left_to_the_sweep(
-    desk: Desk, ledger: Ledger, book: Book
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     """Giving it back would ask a ledger that does not answer, and may rob who is newer."""
     desk.model.answers("never said", holds=True)
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
     work = asyncio.create_task(desk.respond(job_id))
     await until(lambda: desk.model.held, "the model is asked")
-    before = book.job(job_id)
+    before = inspector.job(job_id)
 
     desk.leases.lose(job_id)
     await work
 
-    assert book.job(job_id) == before
+    assert inspector.job(job_id) == before
 
 
-async def test_a_cancelled_job_is_not_given_back(desk: Desk, ledger: Ledger, book: Book) -> None:
+async def test_a_cancelled_job_is_not_given_back(
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
+) -> None:
     desk.model.answers("never said", holds=True)
-    job_id = await submit(ledger)
-    book.drop_hints()
+    job_id = await submit_job(ledger)
+    inspector.drop_hints()
     work = asyncio.create_task(desk.respond(job_id))
     await until(lambda: desk.model.held, "the model is asked")
     async with ledger.hearing_fenced(desk.leases.lose):
@@ -728,23 +744,23 @@ async def test_a_cancelled_job_is_not_given_back(desk: Desk, ledger: Ledger, boo
 
     assert desk.model.open_calls == 0
     assert (await ledger.reading.status(job_id)).state is JobState.CANCELLED
-    assert book.hinted("replies.3") == []
+    assert inspector.hinted("replies.3") == []
 
 
 async def test_whoever_was_overtaken_unknowingly_publishes_nothing(
-    desk: Desk, ledger: Ledger, book: Book
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     desk.model.answers("late", holds=True)
-    job_id = await submit(ledger)
+    job_id = await submit_job(ledger)
     work = asyncio.create_task(desk.respond(job_id))
     await until(lambda: desk.model.held, "the model is asked")
-    book.make_due(job_id)
-    await claim(ledger, job_id)
+    inspector.make_due(job_id)
+    await claim_job(ledger, job_id)
 
     desk.model.release()
     await work
 
-    kinds = [row["type"] for row in book.events(job_id)]
+    kinds = [row["type"] for row in inspector.events(job_id)]
     assert "final" not in kinds
     assert (await ledger.reading.status(job_id)).state is JobState.RUNNING
 
@@ -754,7 +770,7 @@ async def test_a_pleasantry_is_answered_and_not_remembered_unless_told_to(
     ledger: Ledger, settings: Settings, skips: bool, turn: TurnState
 ) -> None:
     desk = Desk(settings.model_copy(update={"skip_pleasantries": skips}), ledger, None)
-    job_id = await submit(ledger, "Ok, thanks!")
+    job_id = await submit_job(ledger, "Ok, thanks!")
 
     await desk.respond(job_id)
 

@@ -16,8 +16,8 @@ from afterword.shared.settings import Settings
 from afterword.workers.background.deduplicator import Repairer
 from afterword.workers.gate import REMEMBER
 from afterword.workers.ports import Added, Exchange, Turn
-from tests.kit.ledger.builder import Book, answer, lane_of, take
-from tests.kit.ledger.lane_writer import Desk, Memories
+from tests.kit.ledger.builder import LedgerInspector, claim_lane, lane_of, submit_and_answer
+from tests.kit.ledger.lane_writer import FailingMemories, LaneWriter
 
 pytestmark = pytest.mark.redis
 
@@ -26,7 +26,7 @@ AT = datetime(2026, 5, 8, tzinfo=UTC)
 POISON = "poison"
 
 
-class Picky(Memories):
+class Picky(FailingMemories):
     """A memory that fails at one message, alone or among others."""
 
     def __init__(self, error: ProviderError, polls: int = 0) -> None:
@@ -46,60 +46,60 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def memories() -> Memories:
-    return Memories(takes_batches=True)
+def memories() -> FailingMemories:
+    return FailingMemories(takes_batches=True)
 
 
 @pytest.fixture
-def desk(settings: Settings, ledger: Ledger, memories: Memories) -> Desk:
-    return Desk(settings, ledger, memories)
+def lane_writer(settings: Settings, ledger: Ledger, memories: FailingMemories) -> LaneWriter:
+    return LaneWriter(settings, ledger, memories)
 
 
 async def say(ledger: Ledger, *texts: str) -> list[str]:
-    return [await answer(ledger, text) for text in texts]
+    return [await submit_and_answer(ledger, text) for text in texts]
 
 
 async def states(ledger: Ledger, ids: list[str]) -> list[TurnState]:
     return [(await ledger.reading.status(name)).turn for name in ids]
 
 
-async def write_all(desk: Desk, book: Book) -> None:
+async def write_all(lane_writer: LaneWriter, inspector: LedgerInspector) -> None:
     """Let the lane be written until it is empty, whatever it would wait for."""
     for _ in range(50):
-        if not book.lane(lane_of()):
+        if not inspector.lane(lane_of()):
             return
-        book.make_due(lane_of())
-        book.end_pause(REMEMBER)
-        await desk.write()
+        inspector.make_due(lane_of())
+        inspector.end_pause(REMEMBER)
+        await lane_writer.write()
     raise AssertionError("the lane never ends")
 
 
-def texts(desk: Desk) -> list[str]:
-    return [row.text for row in desk.memories.rows]
+def texts(lane_writer: LaneWriter) -> list[str]:
+    return [row.text for row in lane_writer.memories.rows]
 
 
 async def test_what_waits_together_is_added_once_under_the_name_and_time_of_the_oldest(
-    desk: Desk, ledger: Ledger, book: Book
+    lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     ids = await say(ledger, "a", "b", "c")
 
-    await desk.write()
+    await lane_writer.write()
 
-    assert desk.memories.added == [("a", "b", "c")]
-    assert desk.memories.turns(ANN) == ids[:1] * 3
+    assert lane_writer.memories.added == [("a", "b", "c")]
+    assert lane_writer.memories.turns(ANN) == ids[:1] * 3
     first = await ledger.reading.status(ids[0])
-    assert {row.created_at for row in desk.memories.rows} == {first.created_at}
+    assert {row.created_at for row in lane_writer.memories.rows} == {first.created_at}
     assert await states(ledger, ids) == [TurnState.STORED] * 3
-    assert len({book.job(name)["memory_ids"] for name in ids}) == 1
+    assert len({inspector.job(name)["memory_ids"] for name in ids}) == 1
 
 
 async def test_a_setting_says_how_many_go_together(
-    settings: Settings, ledger: Ledger, memories: Memories
+    settings: Settings, ledger: Ledger, memories: FailingMemories
 ) -> None:
-    desk = Desk(settings.model_copy(update={"coalesce_turns": 2}), ledger, memories)
+    lane_writer = LaneWriter(settings.model_copy(update={"coalesce_turns": 2}), ledger, memories)
     await say(ledger, "a", "b", "c")
 
-    await desk.write()
+    await lane_writer.write()
 
     assert memories.added == [("a", "b"), ("c",)]
 
@@ -107,110 +107,110 @@ async def test_a_setting_says_how_many_go_together(
 async def test_a_memory_that_gains_nothing_by_it_is_given_one_at_a_time(
     settings: Settings, ledger: Ledger
 ) -> None:
-    desk = Desk(settings, ledger, Memories(takes_batches=False))
+    lane_writer = LaneWriter(settings, ledger, FailingMemories(takes_batches=False))
     await say(ledger, "a", "b")
 
-    await desk.write()
+    await lane_writer.write()
 
-    assert desk.memories.added == [("a",), ("b",)]
+    assert lane_writer.memories.added == [("a",), ("b",)]
 
 
 async def test_turns_of_several_conversations_bear_the_name_of_none(
-    desk: Desk, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    lane_writer: LaneWriter, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Turn] = []
-    real = desk.memories.add
+    real = lane_writer.memories.add
 
     async def add(owner: str, turn: Turn) -> Added:
         seen.append(turn)
         return await real(owner, turn)
 
-    monkeypatch.setattr(desk.memories, "add", add)
+    monkeypatch.setattr(lane_writer.memories, "add", add)
     for talks in (["c", "c"], ["c", "d"]):
         for talk in talks:
-            await answer(ledger, "a", conversation_id=talk)
-        await desk.write()
+            await submit_and_answer(ledger, "a", conversation_id=talk)
+        await lane_writer.write()
 
     assert [turn.conversation_id for turn in seen] == ["c", None]
 
 
 async def test_an_add_under_way_is_followed_for_the_whole_batch(
-    settings: Settings, ledger: Ledger, book: Book
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    desk = Desk(settings, ledger, Memories(polls=2, takes_batches=True))
+    lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=2, takes_batches=True))
     ids = await say(ledger, "a", "b")
-    await desk.write()
+    await lane_writer.write()
     ids += await say(ledger, "c")
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
-    assert desk.memories.added == [("a", "b"), ("c",)]
+    assert lane_writer.memories.added == [("a", "b"), ("c",)]
     assert await states(ledger, ids) == [TurnState.STORED] * 3
 
 
 @pytest.mark.parametrize("stored", [False, True])
 async def test_after_an_unknown_outcome_the_same_turns_are_looked_for_and_added(
-    desk: Desk, ledger: Ledger, book: Book, *, stored: bool
+    lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector, *, stored: bool
 ) -> None:
     cut = Unavailable("cut", unknown_outcome=True)
-    (desk.memories.fail_after if stored else desk.memories.fail)("add", cut)
+    (lane_writer.memories.fail_after if stored else lane_writer.memories.fail)("add", cut)
     ids = await say(ledger, "a", "b")
-    await desk.write()
+    await lane_writer.write()
     ids += await say(ledger, "c")  # comes while they wait
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
     again = [] if stored else [("a", "b")]
-    assert desk.memories.added == [("a", "b"), *again, ("c",)]
-    assert texts(desk) == ["a", "b", "c"]
+    assert lane_writer.memories.added == [("a", "b"), *again, ("c",)]
+    assert texts(lane_writer) == ["a", "b", "c"]
     assert await states(ledger, ids) == [TurnState.STORED] * 3
 
 
 async def test_an_outage_spends_no_attempt_and_takes_nothing_apart(
-    desk: Desk, ledger: Ledger, book: Book
+    lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    desk.memories.fail("add", Unavailable("down"), times=30)
+    lane_writer.memories.fail("add", Unavailable("down"), times=30)
     await say(ledger, "a", "b")
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
-    assert desk.memories.added == [("a", "b")] * 31
-    assert texts(desk) == ["a", "b"]
+    assert lane_writer.memories.added == [("a", "b")] * 31
+    assert texts(lane_writer) == ["a", "b"]
 
 
 @pytest.mark.parametrize("stored", [False, True])
 async def test_after_a_crash_a_batch_is_looked_for_and_if_it_is_not_there_taken_apart(
-    desk: Desk, ledger: Ledger, book: Book, *, stored: bool
+    lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector, *, stored: bool
 ) -> None:
     """A turn that its writers die of is to be found out as well."""
     first, other = await say(ledger, "a", "b")
-    crashed = await take(ledger)
+    crashed = await claim_lane(ledger)
     await ledger.lanes.begin(crashed, first, other)
     if stored:
         batch = Turn(first, "a", "", AT, followed_by=(Exchange("b", ""),))
-        await desk.memories.add(ANN, batch)
+        await lane_writer.memories.add(ANN, batch)
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
-    assert texts(desk) == ["a", "b"]
-    assert desk.memories.added == ([("a", "b")] if stored else [("a",), ("b",)])
+    assert texts(lane_writer) == ["a", "b"]
+    assert lane_writer.memories.added == ([("a", "b")] if stored else [("a",), ("b",)])
     assert await states(ledger, [first, other]) == [TurnState.STORED] * 2
 
 
 async def test_a_stop_gives_the_batch_back_as_it_was(
-    desk: Desk, ledger: Ledger, book: Book
+    lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    hang = desk.memories.hang("add")
+    hang = lane_writer.memories.hang("add")
     await say(ledger, "a", "b")
-    writing = asyncio.create_task(desk.write())
+    writing = asyncio.create_task(lane_writer.write())
     await hang.reached.wait()
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
-    assert desk.memories.added == [("a", "b")] * 2
+    assert lane_writer.memories.added == [("a", "b")] * 2
 
 
 @pytest.mark.parametrize(
@@ -223,128 +223,131 @@ async def test_a_stop_gives_the_batch_back_as_it_was(
 )
 @pytest.mark.parametrize("place", [0, 1, 2])
 async def test_a_poison_turn_is_the_only_one_that_is_buried(
-    settings: Settings, ledger: Ledger, book: Book, error: ProviderError, place: int
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector, error: ProviderError, place: int
 ) -> None:
-    desk = Desk(settings, ledger, Picky(error))
+    lane_writer = LaneWriter(settings, ledger, Picky(error))
     said = ["a", "b", "c"]
     said[place] = POISON
     ids = await say(ledger, *said)
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
     expected = [TurnState.STORED] * 3
     expected[place] = TurnState.DEAD
     assert await states(ledger, ids) == expected
-    assert texts(desk) == [text for text in said if text != POISON], "in their order"
-    assert desk.memories.added[0] == tuple(said)
-    assert all(len(added) == 1 for added in desk.memories.added[1:])
+    assert texts(lane_writer) == [text for text in said if text != POISON], "in their order"
+    assert lane_writer.memories.added[0] == tuple(said)
+    assert all(len(added) == 1 for added in lane_writer.memories.added[1:])
     letter = await ledger.dead.letter(ids[place])
     spent = 1 if isinstance(error, Rejected) else settings.max_write_attempts
     assert (letter.code, letter.attempts) == (error.code, spent)
 
 
 async def test_a_batch_whose_event_failed_is_looked_for_and_taken_apart(
-    settings: Settings, ledger: Ledger, book: Book
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    desk = Desk(settings, ledger, Memories(polls=1, takes_batches=True))
-    desk.memories.fail("follow", BadAnswer("event_failed"))
+    lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=1, takes_batches=True))
+    lane_writer.memories.fail("follow", BadAnswer("event_failed"))
     ids = await say(ledger, "a", "b")
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
-    assert desk.calls[:3] == ["add", "follow", "find"]
-    assert desk.memories.added == [("a", "b"), ("a",), ("b",)]
+    assert lane_writer.calls[:3] == ["add", "follow", "find"]
+    assert lane_writer.memories.added == [("a", "b"), ("a",), ("b",)]
     assert await states(ledger, ids) == [TurnState.STORED] * 2
 
 
 async def test_what_a_failed_event_stored_all_the_same_is_found_for_all(
-    settings: Settings, ledger: Ledger, book: Book
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    desk = Desk(settings, ledger, Memories(polls=1, takes_batches=True))
-    desk.memories.fail_after("follow", BadAnswer("event_failed"))
+    lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=1, takes_batches=True))
+    lane_writer.memories.fail_after("follow", BadAnswer("event_failed"))
     ids = await say(ledger, "a", "b")
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
-    assert desk.memories.added == [("a", "b")]
+    assert lane_writer.memories.added == [("a", "b")]
     assert await states(ledger, ids) == [TurnState.STORED] * 2
 
 
 @pytest.mark.parametrize("stored", [False, True])
 async def test_a_batch_is_not_taken_apart_while_mem0_cannot_say_whether_it_has_it(
-    settings: Settings, ledger: Ledger, book: Book, *, stored: bool
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector, *, stored: bool
 ) -> None:
     brief = settings.model_copy(update={"max_write_attempts": 3})
-    desk = Desk(brief, ledger, Memories(takes_batches=True))
+    lane_writer = LaneWriter(brief, ledger, FailingMemories(takes_batches=True))
     cut = Unavailable("cut", unknown_outcome=True)
-    (desk.memories.fail_after if stored else desk.memories.fail)("add", cut)
-    desk.memories.fail("find", BadAnswer("bad_json"), times=9)
+    (lane_writer.memories.fail_after if stored else lane_writer.memories.fail)("add", cut)
+    lane_writer.memories.fail("find", BadAnswer("bad_json"), times=9)
     ids = await say(ledger, "a", "b")
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
-    assert desk.memories.added == [("a", "b"), *([] if stored else [("a",), ("b",)])]
-    assert texts(desk) == ["a", "b"]
+    assert lane_writer.memories.added == [("a", "b"), *([] if stored else [("a",), ("b",)])]
+    assert texts(lane_writer) == ["a", "b"]
     assert await states(ledger, ids) == [TurnState.STORED] * 2
 
 
 @pytest.mark.parametrize("look", ["follow", "find"])
 async def test_a_refused_look_for_a_batch_says_nothing_of_its_add(
-    settings: Settings, ledger: Ledger, book: Book, look: Literal["follow", "find"]
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector, look: Literal["follow", "find"]
 ) -> None:
     """Taken apart by the word of a look, each of its turns would be stored again."""
     polls = int(look == "follow")
-    desk = Desk(settings, ledger, Memories(polls=polls, takes_batches=True))
+    lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=polls, takes_batches=True))
     if look == "find":
-        desk.memories.fail_after("add", Unavailable("cut", unknown_outcome=True))
-        desk.memories.fail("find", Rejected("invalid_request"), times=3)
+        lane_writer.memories.fail_after("add", Unavailable("cut", unknown_outcome=True))
+        lane_writer.memories.fail("find", Rejected("invalid_request"), times=3)
     else:
-        desk.memories.fail_after("follow", Rejected("invalid_request"))
+        lane_writer.memories.fail_after("follow", Rejected("invalid_request"))
     ids = await say(ledger, "a", "b")
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
-    assert desk.memories.added == [("a", "b")]
-    assert texts(desk) == ["a", "b"]
+    assert lane_writer.memories.added == [("a", "b")]
+    assert texts(lane_writer) == ["a", "b"]
     assert await states(ledger, ids) == [TurnState.STORED] * 2
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
 async def test_however_few_attempts_are_allowed_a_batch_that_always_fails_comes_to_an_end(
-    settings: Settings, ledger: Ledger, book: Book, attempts: int
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector, attempts: int
 ) -> None:
     brief = settings.model_copy(update={"max_write_attempts": attempts})
-    desk = Desk(brief, ledger, Picky(BadAnswer("bad_json", unknown_outcome=True)))
+    lane_writer = LaneWriter(brief, ledger, Picky(BadAnswer("bad_json", unknown_outcome=True)))
     ids = await say(ledger, POISON, "b")
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
-    assert texts(desk) == ["b"]
+    assert texts(lane_writer) == ["b"]
     assert await states(ledger, ids) == [TurnState.DEAD, TurnState.STORED]
 
 
 async def test_a_batch_whose_writers_die_of_asking_for_it_is_taken_apart(
-    settings: Settings, ledger: Ledger, book: Book
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     brief = settings.model_copy(update={"max_write_attempts": 3})
-    desk = Desk(brief, ledger, Memories(takes_batches=True))
+    lane_writer = LaneWriter(brief, ledger, FailingMemories(takes_batches=True))
     first, other = await say(ledger, "a", "b")
     for _ in range(3):
-        book.make_due(lane_of())
-        await ledger.lanes.begin(await take(ledger), first, other)
+        inspector.make_due(lane_of())
+        await ledger.lanes.begin(await claim_lane(ledger), first, other)
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
-    assert desk.memories.added == [("a",), ("b",)]
+    assert lane_writer.memories.added == [("a",), ("b",)]
     assert await states(ledger, [first, other]) == [TurnState.STORED] * 2
-    assert book.repairs() == [first], "what the batch may have left is looked for"
+    assert inspector.repairs() == [first], "what the batch may have left is looked for"
 
 
 async def test_facts_of_a_batch_are_not_taken_for_those_of_one_of_its_turns(
-    desk: Desk, ledger: Ledger, book: Book, monkeypatch: pytest.MonkeyPatch
+    lane_writer: LaneWriter,
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pinned: list[str] = []
-    real = desk.memories.add
+    real = lane_writer.memories.add
 
     async def add(owner: str, turn: Turn) -> Added:
         pinned.append(turn.facts)
@@ -352,32 +355,32 @@ async def test_facts_of_a_batch_are_not_taken_for_those_of_one_of_its_turns(
         await turn.note_facts(",".join(each.user_text for each in turn.exchanges))
         return await real(owner, turn)
 
-    monkeypatch.setattr(desk.memories, "add", add)
-    desk.memories.fail("add", Unavailable("down"))
-    desk.memories.fail("add", Rejected("too_large"))
+    monkeypatch.setattr(lane_writer.memories, "add", add)
+    lane_writer.memories.fail("add", Unavailable("down"))
+    lane_writer.memories.fail("add", Rejected("too_large"))
     await say(ledger, "a", "b")
 
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
 
     assert pinned == ["", "a,b", "", ""]
 
 
 async def test_a_writer_that_was_paused_and_adds_a_batch_late_leaves_no_double(
-    desk: Desk, ledger: Ledger, book: Book, settings: Settings
+    lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector, settings: Settings
 ) -> None:
     """The batch was looked for, taken apart and stored turn by turn meanwhile."""
-    late = desk.memories.hang("add")
+    late = lane_writer.memories.hang("add")
     ids = await say(ledger, "a", "b")
-    paused = Desk(settings, ledger, desk.memories)
+    paused = LaneWriter(settings, ledger, lane_writer.memories)
     writing = asyncio.create_task(paused.write())
     await late.reached.wait()
-    await write_all(desk, book)
+    await write_all(lane_writer, inspector)
     late.released.set()
     await writing
-    assert sorted(texts(desk)) == ["a", "a", "b", "b"]
+    assert sorted(texts(lane_writer)) == ["a", "a", "b", "b"]
 
-    book.make_repairs_due()
-    await Repairer(settings, ledger.repairs, desk.memories).repair_due()
+    inspector.make_repairs_due()
+    await Repairer(settings, ledger.repairs, lane_writer.memories).repair_due()
 
-    assert texts(desk) == ["a", "b"]
-    assert desk.memories.turns(ANN) == ids
+    assert texts(lane_writer) == ["a", "b"]
+    assert lane_writer.memories.turns(ANN) == ids

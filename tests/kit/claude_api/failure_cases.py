@@ -23,21 +23,21 @@ from afterword.shared.errors import (
 from afterword.workers.adapters.claude.rate_limits import BUDGETS
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.retry_policy import Decision
-from tests.kit.claude_api.scripted_answers import Play, ServerFault
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 
 SECRET = "canary-secret"
 SHORT_S = 0.2
 
 
 @dataclass(frozen=True)
-class Row:
+class FailureCase:
     """One failure: what Claude does, the limits while it does it, and the error of ours.
 
     What stands in a name after `VARIES` tells rows of one case apart.
     """
 
     name: str
-    play: Play
+    play: ClaudeAnswer
     error: type[ProviderError]
     code: str
     retry_after_s: float | None = None
@@ -50,11 +50,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Good:
+class GoodAnswer:
     """One answer that is good for all its looks: its text, and why it stopped."""
 
     name: str
-    play: Play
+    play: ClaudeAnswer
     text: str = "Warm."
     stop_reason: str = "end_turn"
 
@@ -73,22 +73,28 @@ def refusal(
     name: str = "",
     retry_after_s: float | None = None,
     **play: Any,
-) -> Row:
+) -> FailureCase:
     told: dict[str, Any] = {"status": status, "error_message": f"about {SECRET}"} | play
-    return Row(
-        f"{status} {name or told.get('error_code', code)}", Play(**told), error, code, retry_after_s
+    return FailureCase(
+        f"{status} {name or told.get('error_code', code)}",
+        ClaudeAnswer(**told),
+        error,
+        code,
+        retry_after_s,
     )
 
 
-def foreign(status: int, error: type[ProviderError], code: str) -> Row:
+def foreign(status: int, error: type[ProviderError], code: str) -> FailureCase:
     """Let a proxy answer in the API's place."""
-    return Row(f"{status} of a proxy", Play(status=status, raw_body="<html>no"), error, code)
+    return FailureCase(
+        f"{status} of a proxy", ClaudeAnswer(status=status, raw_body="<html>no"), error, code
+    )
 
 
 def in_stream(
     at: int, kind: str, error: type[ProviderError], code: str, cause: str | None = None
-) -> Row:
-    play = Play(
+) -> FailureCase:
+    play = ClaudeAnswer(
         fault=ServerFault.ERROR_EVENT,
         at=at,
         error_type=kind,
@@ -97,14 +103,14 @@ def in_stream(
     )
     told = f"error event in a 200: {cause or kind}{VARIES}{at}"
     wait_s = RESET_S if error is RateLimited else None
-    return Row(told, play, error, code, wait_s)
+    return FailureCase(told, play, error, code, wait_s)
 
 
 def broken(
     what: str, fault: ServerFault, at: int, error: type[ProviderError], code: str, **limits: float
-) -> Row:
-    play = Play(text="one two three four", deltas=4, fault=fault, at=at)
-    return Row(f"{what}{VARIES}{at}", play, error, code, limits=limits)
+) -> FailureCase:
+    play = ClaudeAnswer(text="one two three four", deltas=4, fault=fault, at=at)
+    return FailureCase(f"{what}{VARIES}{at}", play, error, code, limits=limits)
 
 
 LOW_CREDIT = "Your credit balance is too low to access the Anthropic API. Please go to Plans"
@@ -199,19 +205,19 @@ PROXIES = [
     foreign(503, Unavailable, "overloaded"),
     foreign(504, Unavailable, "provider_timeout"),
     foreign(520, Unavailable, "provider_error"),
-    Row(
+    FailureCase(
         "503 in plain words",
-        Play(status=503, raw_body="upstream connect error"),
+        ClaudeAnswer(status=503, raw_body="upstream connect error"),
         Unavailable,
         "overloaded",
     ),
-    Row(
+    FailureCase(
         "200 with JSON and no stream",
-        Play(headers={"content-type": "application/json"}),
+        ClaudeAnswer(headers={"content-type": "application/json"}),
         BadAnswer,
         "not_a_stream",
     ),
-    Row("200 with HTML", Play(fault=ServerFault.HTML), BadAnswer, "not_a_stream"),
+    FailureCase("200 with HTML", ClaudeAnswer(fault=ServerFault.HTML), BadAnswer, "not_a_stream"),
 ]
 
 STREAM_ERRORS = [
@@ -249,7 +255,7 @@ CUTS = [
         broken("connection is closed in the middle", ServerFault.CUT, at, Unavailable, "cut"),
     ]
 ] + [
-    Row("stop without a reason", Play(stop_reason=None), BadAnswer, "truncated"),
+    FailureCase("stop without a reason", ClaudeAnswer(stop_reason=None), BadAnswer, "truncated"),
     broken("connection is reset in the middle", ServerFault.RESET, 5, Unavailable, "cut"),
     broken("broken JSON in the stream", ServerFault.BAD_JSON, 5, BadAnswer, "bad_event"),
     broken("broken UTF-8 in the stream", ServerFault.BAD_UTF8, 5, BadAnswer, "bad_event"),
@@ -306,9 +312,9 @@ SILENCES = [
     broken("silence before text", ServerFault.STALL, 2, Unavailable, "stalled", idle_s=SHORT_S),
     broken("silence in text", ServerFault.STALL, 5, Unavailable, "stalled", idle_s=SHORT_S),
     broken("pings only in text", ServerFault.PINGS, 5, Unavailable, "stalled", idle_s=SHORT_S),
-    Row(
+    FailureCase(
         "pings only before text (it may think)",
-        Play(fault=ServerFault.PINGS, at=2),
+        ClaudeAnswer(fault=ServerFault.PINGS, at=2),
         BadAnswer,
         "too_slow",
         limits={"idle_s": SHORT_S, "total_s": 4 * SHORT_S},
@@ -319,9 +325,9 @@ SILENCES = [
 ]
 
 WITHOUT_TEXT = [
-    Row(
+    FailureCase(
         f"no text, stop reason {reason}",
-        Play(thinking=thinking, text=text, stop_reason=reason.partition(" ")[0]),
+        ClaudeAnswer(thinking=thinking, text=text, stop_reason=reason.partition(" ")[0]),
         error,
         code,
     )
@@ -335,23 +341,29 @@ WITHOUT_TEXT = [
     ]
 ]
 
-ROWS = [*REFUSALS, *WAITS, *PROXIES, *STREAM_ERRORS, *CUTS, *SILENCES, *WITHOUT_TEXT]
+FAILURES = [*REFUSALS, *WAITS, *PROXIES, *STREAM_ERRORS, *CUTS, *SILENCES, *WITHOUT_TEXT]
 
 GOOD = [
     *(
-        Good(
+        GoodAnswer(
             f"text, stop reason {reason}",
-            Play(text="Warm.", stop_reason=reason),
+            ClaudeAnswer(text="Warm.", stop_reason=reason),
             stop_reason=reason,
         )
         for reason in ("max_tokens", "pause_turn", "stop_sequence", "tool_use", "brand_new")
     ),
-    Good("refusal with text", Play(text="Warm.", stop_reason="refusal"), "Warm.", "refusal"),
-    Good("refusal without text", Play(text="", stop_reason="refusal"), "", "refusal"),
-    Good("thinking before text", Play(text="Warm.", thinking="hm")),
-    Good("event of an unknown type", Play(text="Warm.", fault=ServerFault.UNKNOWN_EVENT)),
-    Good("block of an unknown type", Play(text="Warm.", fault=ServerFault.UNKNOWN_BLOCK)),
-    Good("body that does not end", Play(text="Warm.", fault=ServerFault.LINGER)),
+    GoodAnswer(
+        "refusal with text", ClaudeAnswer(text="Warm.", stop_reason="refusal"), "Warm.", "refusal"
+    ),
+    GoodAnswer("refusal without text", ClaudeAnswer(text="", stop_reason="refusal"), "", "refusal"),
+    GoodAnswer("thinking before text", ClaudeAnswer(text="Warm.", thinking="hm")),
+    GoodAnswer(
+        "event of an unknown type", ClaudeAnswer(text="Warm.", fault=ServerFault.UNKNOWN_EVENT)
+    ),
+    GoodAnswer(
+        "block of an unknown type", ClaudeAnswer(text="Warm.", fault=ServerFault.UNKNOWN_BLOCK)
+    ),
+    GoodAnswer("body that does not end", ClaudeAnswer(text="Warm.", fault=ServerFault.LINGER)),
 ]
 
 _OURS = f"waits about {policy.OPERATOR_PAUSE_S:g} s, for someone to mend it; no attempt is spent"
@@ -368,7 +380,7 @@ _SEES = {
 }
 
 
-def told(row: Row) -> str:
+def failure_line(row: FailureCase) -> str:
     """Return the line of a failure in the documents."""
     verdict = policy.judge(row.error(row.code), attempt=1, most_attempts=3, tries=1, jitter=0)
     does = _DOES[verdict.fault, verdict.decision]
@@ -378,7 +390,7 @@ def told(row: Row) -> str:
     return f"| {row.case} | `{row.code}` | {verdict.fault} | {does} | {sees} |"
 
 
-def told_good(good: Good) -> str:
+def answer_line(good: GoodAnswer) -> str:
     """Return the line of an answer in the documents."""
     text = "the text" if good.text else "an empty text"
     kept = "no" if good.stop_reason == "refusal" else "yes"
@@ -389,11 +401,11 @@ def tables() -> Iterable[str]:
     """Return both tables, a line each."""
     yield "| what Claude does | code | whose failure | what becomes of the job | the user sees |"
     yield "|---|---|---|---|---|"
-    yield from dict.fromkeys(told(row) for row in ROWS)
+    yield from dict.fromkeys(failure_line(row) for row in FAILURES)
     yield ""
     yield "| what Claude does | the reply | remembered |"
     yield "|---|---|---|"
-    yield from (told_good(good) for good in GOOD)
+    yield from (answer_line(good) for good in GOOD)
 
 
 if __name__ == "__main__":

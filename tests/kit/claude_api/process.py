@@ -7,18 +7,18 @@ import urllib.request
 from dataclasses import asdict
 from typing import Any
 
-from tests.kit.claude_api.scripted_answers import Play
-from tests.kit.servers.stand_in_process import Remote
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
+from tests.kit.servers.stand_in_process import StandInProcess
 
 
-class RemoteClaude(Remote):
+class ClaudeProcess(StandInProcess):
     """Starts the stand-in, scripts it and reads what it was asked."""
 
     module = "tests.kit.claude_api.server"
 
-    def plays(self, *plays: Play) -> None:
+    def will_answer(self, *answers: ClaudeAnswer) -> None:
         """Add to the script."""
-        self.order(plays=[asdict(play) for play in plays])
+        self.order(answers=[asdict(play) for play in answers])
 
     def forget(self) -> None:
         """Drop the script and the requests so far."""

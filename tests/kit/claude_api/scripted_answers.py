@@ -19,7 +19,7 @@ PINGS = 20
 
 
 class ServerFault(StrEnum):
-    """What goes wrong; those below the line happen after `Play.at` events of the answer.
+    """What goes wrong; those below the line happen after `ClaudeAnswer.at` events of the answer.
 
     An answer that is not streamed is one event: only `at=0` can happen to it.
     `LINGER` says everything and does not end the body, or not before `Play.gap_s`.
@@ -48,7 +48,7 @@ class ServerFault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Play:
+class ClaudeAnswer:
     """One answer, or the same one `times` times (`None`: for ever).
 
     `match` restricts it to requests whose body holds that text. `text=None` leaves the text to
@@ -102,7 +102,7 @@ class Call:
         return bool(self.body.get("stream"))
 
 
-def steps(play: Play, call: Call) -> Iterator[Step]:
+def steps(play: ClaudeAnswer, call: Call) -> Iterator[Step]:
     """Play one answer."""
     if play.hold:
         yield Cue.HOLD
@@ -111,24 +111,24 @@ def steps(play: Play, call: Call) -> Iterator[Step]:
     yield from _EARLY.get(play.fault, _answer)(play, call)
 
 
-def _silence(_play: Play, _call: Call) -> Iterator[Step]:
+def _silence(_play: ClaudeAnswer, _call: Call) -> Iterator[Step]:
     yield math.inf
 
 
-def _close_first(_play: Play, _call: Call) -> Iterator[Step]:
+def _close_first(_play: ClaudeAnswer, _call: Call) -> Iterator[Step]:
     yield Cue.CLOSE
 
 
-def _reset_first(_play: Play, _call: Call) -> Iterator[Step]:
+def _reset_first(_play: ClaudeAnswer, _call: Call) -> Iterator[Step]:
     yield Cue.RESET
 
 
-def _html(play: Play, call: Call) -> Iterator[Step]:
+def _html(play: ClaudeAnswer, call: Call) -> Iterator[Step]:
     yield _head(play, call, {"content-type": "text/html"})
     yield from _framed([b"<html><body>Sign in to continue</body></html>"])
 
 
-_EARLY: dict[ServerFault | None, Callable[[Play, Call], Iterator[Step]]] = {
+_EARLY: dict[ServerFault | None, Callable[[ClaudeAnswer, Call], Iterator[Step]]] = {
     ServerFault.SILENCE: _silence,
     ServerFault.CLOSE_FIRST: _close_first,
     ServerFault.RESET_FIRST: _reset_first,
@@ -136,7 +136,7 @@ _EARLY: dict[ServerFault | None, Callable[[Play, Call], Iterator[Step]]] = {
 }
 
 
-def _answer(play: Play, call: Call) -> Iterator[Step]:
+def _answer(play: ClaudeAnswer, call: Call) -> Iterator[Step]:
     if play.status != 200:
         body = play.raw_body.encode() if play.raw_body is not None else wire.encoded(play.error)
         yield _head(play, call, wire.JSON_HEADERS)
@@ -149,13 +149,13 @@ def _answer(play: Play, call: Call) -> Iterator[Step]:
         yield from _framed(_faulty(play, [wire.encoded(whole_message(play, call))]))
 
 
-def _head(play: Play, call: Call, headers: dict[str, str]) -> bytes:
+def _head(play: ClaudeAnswer, call: Call, headers: dict[str, str]) -> bytes:
     names = {"request-id": call.request_id, "anthropic-organization-id": "org_standin"}
     limits = wire.RATE_LIMIT_HEADERS if play.raw_body is None else {}  # a proxy knows of none
     return head(play.status, headers | names | limits | play.headers)
 
 
-def events(play: Play, call: Call) -> Iterator[Step]:
+def events(play: ClaudeAnswer, call: Call) -> Iterator[Step]:
     """Return the events of a whole message, with the waits between them."""
     usage = _usage(play, call)
     yield wire.message_start(f"msg_{call.request_id}", call.body["model"], usage)
@@ -171,7 +171,7 @@ def events(play: Play, call: Call) -> Iterator[Step]:
         yield play.gap_s or math.inf
 
 
-def whole_message(play: Play, call: Call) -> wire.Json:
+def whole_message(play: ClaudeAnswer, call: Call) -> wire.Json:
     """Return the message that a call without streaming gets."""
     content = [{"type": kind, kind: "".join(pieces)} for kind, pieces in _blocks(play, call)]
     usage = _usage(play, call)
@@ -184,11 +184,11 @@ def whole_message(play: Play, call: Call) -> wire.Json:
     )
 
 
-def _usage(play: Play, call: Call) -> wire.Json:
+def _usage(play: ClaudeAnswer, call: Call) -> wire.Json:
     return wire.usage_of(call.counted, (play.thinking or "") + call.text) | play.usage
 
 
-def _blocks(play: Play, call: Call) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _blocks(play: ClaudeAnswer, call: Call) -> Iterator[tuple[str, tuple[str, ...]]]:
     if play.thinking is not None:
         yield "thinking", (play.thinking,)
     if play.fault is ServerFault.UNKNOWN_BLOCK:
@@ -197,7 +197,7 @@ def _blocks(play: Play, call: Call) -> Iterator[tuple[str, tuple[str, ...]]]:
         yield "text", tuple(wire.pieces_of(call.text, play.deltas))
 
 
-def _faulty(play: Play, script: Iterable[Step]) -> Iterator[Step]:
+def _faulty(play: ClaudeAnswer, script: Iterable[Step]) -> Iterator[Step]:
     """Let the fault happen after `play.at` events."""
     rest = iter(script)
     sent = 0
@@ -213,7 +213,7 @@ def _faulty(play: Play, script: Iterable[Step]) -> Iterator[Step]:
 class _Moment:
     """When a fault happens: the event that is due, and what comes after it."""
 
-    play: Play
+    play: ClaudeAnswer
     event: bytes
     rest: Iterator[Step]
 

@@ -1,6 +1,6 @@
 """A stand-in for Anthropic's API: the real wire format, scripted answers, every request kept.
 
-In the test's own loop: `async with ClaudeStandIn() as claude: claude.plays(Play(status=529))`.
+In the test's own loop: `async with ClaudeStandIn() as claude: claude.will_answer(...)`.
 For real workers: `python -m tests.kit.claude_api.server --port-file F`, steered through
 `tests.kit.claude_api.process`.
 """
@@ -18,8 +18,8 @@ from pathlib import Path
 from tests.kit.claude_api import wire_format as wire
 from tests.kit.claude_api.extraction import asks_to_extract, extracted
 from tests.kit.claude_api.prompt_cache import MOST_MARKERS, PromptCache, markers
-from tests.kit.claude_api.scripted_answers import Call, Play, steps
-from tests.kit.servers.scripted_http_server import Request, Step, StepServer, whole
+from tests.kit.claude_api.scripted_answers import Call, ClaudeAnswer, steps
+from tests.kit.servers.scripted_http_server import Request, ScriptedHttpServer, Step, whole
 from tests.kit.servers.stand_in_process import serve
 
 #: Requests that are kept, the oldest give way.
@@ -27,7 +27,7 @@ KEPT_REQUESTS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ClaudeRequest:
     """One request that came in."""
 
     path: str
@@ -45,7 +45,7 @@ def echo(body: wire.Json) -> str:
     return f"You said: {said} A comfortable room has {degrees}."
 
 
-class ClaudeStandIn(StepServer):
+class ClaudeStandIn(ScriptedHttpServer):
     """Plays Anthropic's API; without a script every answer is `reply` of the request's body."""
 
     def __init__(self, reply: Callable[[wire.Json], str] = echo) -> None:
@@ -53,28 +53,28 @@ class ClaudeStandIn(StepServer):
         self.reply = reply
         self.cache = PromptCache()
         self.lifecycles = {"claude-sonnet-4-5": "deprecated"}
-        self.requests: deque[Seen] = deque(maxlen=KEPT_REQUESTS)
+        self.requests: deque[ClaudeRequest] = deque(maxlen=KEPT_REQUESTS)
         #: Asked at each request; what it returns goes before the script.
-        self.whim: Callable[[], Play | None] = lambda: None
-        self._plays: list[tuple[Play, int | None]] = []
+        self.whim: Callable[[], ClaudeAnswer | None] = lambda: None
+        self._script: list[tuple[ClaudeAnswer, int | None]] = []
         self._count = 0
 
-    def plays(self, *plays: Play) -> None:
+    def will_answer(self, *answers: ClaudeAnswer) -> None:
         """Add to the script; each request takes the first play that matches it."""
-        self._plays += [(play, play.times) for play in plays]
+        self._script += [(play, play.times) for play in answers]
 
-    def interject(self, play: Play) -> None:
+    def interject(self, play: ClaudeAnswer) -> None:
         """Put a play in front of the script."""
-        self._plays.insert(0, (play, play.times))
+        self._script.insert(0, (play, play.times))
 
     @property
-    def left(self) -> list[Play]:
+    def left(self) -> list[ClaudeAnswer]:
         """Return what is still to be played."""
-        return [play for play, _ in self._plays]
+        return [play for play, _ in self._script]
 
     def forget(self) -> None:
         """Drop the script and the requests so far."""
-        self._plays.clear()
+        self._script.clear()
         self.requests.clear()
 
     def _respond(self, request: Request) -> Iterable[Step]:
@@ -84,7 +84,7 @@ class ClaudeStandIn(StepServer):
             return [self._listing(request.path.removeprefix("/v1/models/").partition("?")[0])]
         body = _parsed(request.body)
         self._count += 1
-        self.requests.append(Seen(request.path, request.headers, body))
+        self.requests.append(ClaudeRequest(request.path, request.headers, body))
         if objection := wire.objection(request.headers, body):
             return [_refusal(*objection, self._request_id)]
         return self._route(request, body)
@@ -111,18 +111,18 @@ class ClaudeStandIn(StepServer):
         counted = self.cache.usage(body) if play.status == 200 else {}
         return steps(play, Call(body, text, self._request_id, counted))
 
-    def _next_play(self, raw: bytes) -> Play:
-        for at, (play, left) in enumerate(self._plays):
+    def _next_play(self, raw: bytes) -> ClaudeAnswer:
+        for at, (play, left) in enumerate(self._script):
             if play.match is None or play.match.encode() in raw:
                 self._spend(at, play, left)
                 return play
-        return Play()
+        return ClaudeAnswer()
 
-    def _spend(self, at: int, play: Play, left: int | None) -> None:
+    def _spend(self, at: int, play: ClaudeAnswer, left: int | None) -> None:
         if left == 1:
-            del self._plays[at]
+            del self._script[at]
         elif left is not None:
-            self._plays[at] = (play, left - 1)
+            self._script[at] = (play, left - 1)
 
     @property
     def _request_id(self) -> str:
@@ -134,7 +134,7 @@ class ClaudeStandIn(StepServer):
         order = json.loads(request.body)
         if order.get("forget"):
             self.forget()
-        self.plays(*(Play(**play) for play in order.get("plays", ())))
+        self.will_answer(*(ClaudeAnswer(**play) for play in order.get("answers", ())))
         if "release" in order:
             self.release(order["release"])
         state = {"held": self.held, "in_flight": self.in_flight - 1, "abandoned": self.abandoned}

@@ -1,4 +1,4 @@
-"""One run of a sweep: a victim, a fault at one of its steps, a rescuer, and the bill."""
+"""One run of a sweep: a victim, a fault at one of its steps, a rescuer, and a report."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from afterword.producer import Job, Producer
 from afterword.shared.contracts import ChatRequest
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
-from tests.kit.fault_runs.delivery_report import Bill, Outcome, bill
-from tests.kit.ledger.builder import Book
+from tests.kit.fault_runs.delivery_report import DeliveryReport, JobOutcome, delivery_report
+from tests.kit.ledger.builder import LedgerInspector
 from tests.kit.mem0_api.filters import Json
 from tests.kit.mem0_api.server import KEY
 from tests.kit.process_inspection import alive
-from tests.kit.servers.provider_thread import Providers
-from tests.kit.servers.step_proxy import Point, Turnstile
+from tests.kit.servers.provider_thread import ProviderThread
+from tests.kit.servers.step_proxy import StepProxy, TrapPoint
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fork_server import Nursery
+from tests.kit.workers.fork_server import WorkerForkServer
 
-Fault = Literal["kill", "stop", "none"]
+WorkerFault = Literal["kill", "stop", "none"]
 
 #: A lease of this length is lost soon, and not by a machine that is merely busy.
 LEASE_S = 0.8
@@ -48,7 +48,7 @@ _TIMES = {
     "AFTERWORD_VISIBLE_S": "0.5",
 }
 #: While Ann's first turn is stored, her others gather: they go into one add.
-SAID = (
+MESSAGES = (
     ("ann", "I prefer Celsius, canary."),
     ("ann", "I live in Oslo, canary."),
     ("ann", "I play the cello, canary."),
@@ -58,30 +58,30 @@ SAID = (
 
 
 @dataclass
-class Ground:
+class SharedServers:
     """What all runs of a sweep share."""
 
     valkey: Valkey
-    providers: Providers
-    nursery: Nursery
+    providers: ProviderThread
+    fork_server: WorkerForkServer
     folder: Path
 
 
 @contextmanager
-def ground(folder: Path) -> Iterator[Ground]:
+def shared_servers(folder: Path) -> Iterator[SharedServers]:
     """Start everything that outlives a single run."""
-    with Valkey() as valkey, Providers() as providers, Nursery() as nursery:
-        yield Ground(valkey, providers, nursery, folder)
+    with Valkey() as valkey, ProviderThread() as providers, WorkerForkServer() as fork_server:
+        yield SharedServers(valkey, providers, fork_server, folder)
 
 
-class Run:
+class CrashRun:
     """Puts five turns of two users through workers, one of which meets a fault at one point."""
 
-    def __init__(self, on: Ground) -> None:
-        self._ground = on
+    def __init__(self, on: SharedServers) -> None:
+        self._servers = on
         self._name = f"t-{uuid.uuid4().hex[:10]}"
         self._go_on = threading.Event()
-        self._turnstile = Turnstile()
+        self._step_proxy = StepProxy()
         self._environ = {
             "AFTERWORD_REDIS_URL": on.valkey.url,
             "AFTERWORD_NAMESPACE": self._name,
@@ -101,13 +101,13 @@ class Run:
     @property
     def steps(self) -> list[tuple[str, int]]:
         """Return the steps that the victim took."""
-        return self._turnstile.passed
+        return self._step_proxy.passed
 
-    def meet(self, fault: Fault, point: Point | None) -> Bill:
-        """Let the fault happen at the point and return the bill once all is settled."""
-        with self._turnstile, self._workers_end():
+    def meet(self, fault: WorkerFault, point: TrapPoint | None) -> DeliveryReport:
+        """Let the fault happen at the point and return the report once all is settled."""
+        with self._step_proxy, self._workers_end():
             if point is not None:
-                self._turnstile.trap(point, {"kill": self._kill, "stop": self._stop}[fault])
+                self._step_proxy.trap(point, {"kill": self._kill, "stop": self._stop}[fault])
             self.victim = self._start("victim", self._through_the_turnstile())
             with Producer(self.settings) as producer:
                 jobs = producer.submit_many(self._requests())
@@ -115,9 +115,9 @@ class Run:
                 if point is not None and self._comes_to(point):
                     self._start("rescuer", {})
                 self._settled(accepted)
-                if fault == "stop" and self._turnstile.sprung.is_set():
+                if fault == "stop" and self._step_proxy.sprung.is_set():
                     self._wake(accepted)
-                return self._bill(accepted)
+                return self._delivery_report(accepted)
 
     @contextmanager
     def _workers_end(self) -> Iterator[None]:
@@ -126,11 +126,11 @@ class Run:
             yield
         finally:
             for pid in self._workers:
-                self._ground.nursery.kill(pid)
+                self._servers.fork_server.kill(pid)
 
-    def _comes_to(self, point: Point) -> bool:
+    def _comes_to(self, point: TrapPoint) -> bool:
         """Wait for the step; return false if all was over without it: the rarer ones vary."""
-        sprung = self._turnstile.sprung.is_set
+        sprung = self._step_proxy.sprung.is_set
         wait_until(lambda: sprung() or self._all_over(), f"the step {point}", PATIENCE_S)
         return sprung()
 
@@ -140,19 +140,19 @@ class Run:
     def _requests(self) -> list[ChatRequest]:
         return [
             ChatRequest(user_id=f"{user}-{self._name}", message=text, conversation_id="talk")
-            for user, text in SAID
+            for user, text in MESSAGES
         ]
 
     def _through_the_turnstile(self) -> dict[str, str]:
-        on = self._ground
+        on = self._servers
         return {
-            "AFTERWORD_REDIS_URL": self._turnstile.redis(on.valkey.port),
-            "ANTHROPIC_BASE_URL": self._turnstile.http(on.providers.claude.url),
-            "MEM0_HOST": self._turnstile.http(on.providers.mem0.url),
+            "AFTERWORD_REDIS_URL": self._step_proxy.redis(on.valkey.port),
+            "ANTHROPIC_BASE_URL": self._step_proxy.http(on.providers.claude.url),
+            "MEM0_HOST": self._step_proxy.http(on.providers.mem0.url),
         }
 
     def _start(self, name: str, environ: dict[str, str]) -> int:
-        pid = self._ground.nursery.start(
+        pid = self._servers.fork_server.start(
             self._environ | environ, self.log_of(name),
             "-Q", "replies,memories", "-n", f"{name}@{self._name}", "--loglevel", "INFO",
         )  # fmt: skip
@@ -161,7 +161,7 @@ class Run:
 
     def log_of(self, name: str) -> Path:
         """Return the file that a worker logs to."""
-        return self._ground.folder / f"{self._name}-{name}.log"
+        return self._servers.folder / f"{self._name}-{name}.log"
 
     def _kill(self) -> bool:
         os.kill(self.victim, signal.SIGKILL)
@@ -177,9 +177,9 @@ class Run:
         before = self.log_of("victim").stat().st_size
         os.kill(self.victim, signal.SIGCONT)
         self._go_on.set()
-        renewals = self._turnstile.seen("maintenance/sweep")
+        renewals = self._step_proxy.seen("maintenance/sweep")
         wait_until(
-            lambda: self._turnstile.seen("maintenance/sweep") > renewals + 3,
+            lambda: self._step_proxy.seen("maintenance/sweep") > renewals + 3,
             "it is awake",
             PATIENCE_S,
         )
@@ -194,23 +194,23 @@ class Run:
         status = job.status()
         return status.state.terminal and status.turn.settled
 
-    def _bill(self, jobs: Sequence[Job]) -> Bill:
-        book = Book(self.settings)
-        wait_until(lambda: not book.open_ends(), "nothing is open any more", PATIENCE_S)
-        wait_until(lambda: not book.repairs(), "what is in doubt was looked at", PATIENCE_S)
+    def _delivery_report(self, jobs: Sequence[Job]) -> DeliveryReport:
+        inspector = LedgerInspector(self.settings)
+        wait_until(lambda: not inspector.open_ends(), "nothing is open any more", PATIENCE_S)
+        wait_until(lambda: not inspector.repairs(), "what is in doubt was looked at", PATIENCE_S)
         outcomes = [self._outcome(job) for job in jobs]
-        return bill(outcomes, self._rows(), book.open_ends())
+        return delivery_report(outcomes, self._rows(), inspector.open_ends())
 
-    def _outcome(self, job: Job) -> Outcome:
+    def _outcome(self, job: Job) -> JobOutcome:
         status = job.status()
-        lane = str(Book(self.settings).job(job.id)["lane"])
-        return Outcome(job.id, lane, status.state, status.turn, list(job.stream()))
+        lane = str(LedgerInspector(self.settings).job(job.id)["lane"])
+        return JobOutcome(job.id, lane, status.state, status.turn, list(job.stream()))
 
     @property
     def most_at_once(self) -> int:
         """Return how many turns the largest add of this run held."""
-        mem0 = self._ground.providers.mem0
-        adds: list[Json] = self._ground.providers.do(
+        mem0 = self._servers.providers.mem0
+        adds: list[Json] = self._servers.providers.do(
             lambda: [request.body for request in mem0.seen("add")]
         )
         own: list[list[Json]] = [
@@ -220,8 +220,8 @@ class Run:
 
     def _rows(self) -> list[str]:
         """Return in which turn was said what mem0 holds of this run, in the order of the adds."""
-        mem0 = self._ground.providers.mem0
-        found = self._ground.providers.do(
+        mem0 = self._servers.providers.mem0
+        found = self._servers.providers.do(
             lambda: [
                 (row["user_id"], row["memory"], row["id"])
                 for row in mem0.rows
@@ -230,6 +230,6 @@ class Run:
         )
         turns = {
             (memory_key("default", f"{user}-{self._name}"), text): job.id
-            for (user, text), job in zip(SAID, self._accepted, strict=True)
+            for (user, text), job in zip(MESSAGES, self._accepted, strict=True)
         }
         return [turns.get((owner, text), row_id) for owner, text, row_id in found]

@@ -1,4 +1,4 @@
-"""The bill of a fault run: what was accepted against what came of it, by set arithmetic."""
+"""Compares what a fault run accepted with what came of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KEPT = frozenset({TurnState.STORED, TurnState.NOTHING, TurnState.SKIPPED})
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """What became of one accepted job; `lane` is its user's, in submit order of the jobs."""
 
     job_id: str
@@ -25,7 +25,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Bill:
+class DeliveryReport:
     """Ids of jobs, which are those of their turns; all but the accepted ones are wrong."""
 
     accepted: frozenset[str]
@@ -44,10 +44,12 @@ class Bill:
         return {name: ids for name, ids in found.items() if ids and name != "accepted"}
 
 
-def bill(outcomes: Sequence[Outcome], rows: Sequence[str], left_open: Iterable[str] = ()) -> Bill:
-    """Draw up the bill; `rows` are the turns of what mem0 holds, in the order of the adds."""
+def delivery_report(
+    outcomes: Sequence[JobOutcome], rows: Sequence[str], left_open: Iterable[str] = ()
+) -> DeliveryReport:
+    """Return the report; `rows` are the turns of what mem0 holds, in the order of the adds."""
     accepted = frozenset(one.job_id for one in outcomes)
-    return Bill(
+    return DeliveryReport(
         accepted=accepted,
         lost=_ids(one for one in outcomes if not _answered(one) or one.turn not in _KEPT)
         | _ids(one for one in outcomes if one.turn is TurnState.STORED and one.job_id not in rows),
@@ -60,19 +62,19 @@ def bill(outcomes: Sequence[Outcome], rows: Sequence[str], left_open: Iterable[s
     )
 
 
-def table(title: str, bills: Sequence[Bill]) -> str:
-    """Return the sums of many bills as lines of text."""
-    names = [one.name for one in fields(Bill)]
-    sums = {name: sum(len(getattr(each, name)) for each in bills) for name in names}
+def table(title: str, reports: Sequence[DeliveryReport]) -> str:
+    """Return the sums of many reports as lines of text."""
+    names = [one.name for one in fields(DeliveryReport)]
+    sums = {name: sum(len(getattr(each, name)) for each in reports) for name in names}
     lines = (f"  {name.replace('_', ' '):<17}{count:>6}" for name, count in sums.items())
     return "\n".join((title, *lines))
 
 
-def _ids(outcomes: Iterable[Outcome]) -> frozenset[str]:
+def _ids(outcomes: Iterable[JobOutcome]) -> frozenset[str]:
     return frozenset(one.job_id for one in outcomes)
 
 
-def _answered(outcome: Outcome) -> bool:
+def _answered(outcome: JobOutcome) -> bool:
     finals = [event for event in outcome.events if event.type == "final"]
     return outcome.state is JobState.SUCCEEDED and bool(finals)
 
@@ -92,7 +94,7 @@ def _torn(events: Sequence[Event]) -> bool:
     return any(reply.text != told for reply in replies)
 
 
-def _overtaken(outcomes: Sequence[Outcome], rows: Sequence[str]) -> frozenset[str]:
+def _overtaken(outcomes: Sequence[JobOutcome], rows: Sequence[str]) -> frozenset[str]:
     """Return the turns that mem0 has behind a later one of the same lane."""
     found: set[str] = set()
     for lane in {one.lane for one in outcomes}:

@@ -1,4 +1,4 @@
-"""Workers under load on a Redis that a test maltreats, and the bill afterwards."""
+"""Workers under load on a Redis that a test breaks, and a report of what was delivered."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from redis.exceptions import RedisError
 from afterword.producer import Job, Producer
 from afterword.shared.errors import NotAccepted
 from afterword.shared.settings import Settings
-from tests.kit.fault_runs.crash_run import Ground
-from tests.kit.fault_runs.delivery_report import Bill, Outcome, bill
-from tests.kit.ledger.builder import Book
+from tests.kit.fault_runs.crash_run import SharedServers
+from tests.kit.fault_runs.delivery_report import DeliveryReport, JobOutcome, delivery_report
+from tests.kit.ledger.builder import LedgerInspector
 from tests.kit.mem0_api.server import KEY
 from tests.kit.process_inspection import alive
 from tests.kit.servers.valkey import Valkey
@@ -42,15 +42,15 @@ _TIMES = {
 }
 
 
-class Siege:
+class LoadRun:
     """A fleet of workers for both queues; a context manager that ends them.
 
     `line` is the address that workers have of the Redis, if not its own.
     """
 
-    def __init__(self, on: Ground, valkey: Valkey, *, line: str | None = None) -> None:
+    def __init__(self, on: SharedServers, valkey: Valkey, *, line: str | None = None) -> None:
         self.valkey = valkey
-        self._ground = on
+        self._servers = on
         self._name = f"t-{uuid.uuid4().hex[:10]}"
         self._numbers = itertools.count()
         self._lock = threading.Lock()  # jobs of one user are accepted in the order they are in here
@@ -77,23 +77,25 @@ class Siege:
         return self._environ
 
     @cached_property
-    def book(self) -> Book:
+    def inspector(self) -> LedgerInspector:
         """Return a look at the ledger as it is."""
-        return Book(self.settings)
+        return LedgerInspector(self.settings)
 
     def start(self, count: int = 1) -> None:
         """Start more workers and wait until they sweep."""
         for _ in range(count):
             name = f"w{len(self.workers)}"
-            pid = self._ground.nursery.start(
+            pid = self._servers.fork_server.start(
                 self._environ | {"AFTERWORD_REDIS_URL": self._line},
-                self._ground.folder / f"{self._name}-{name}.log",
+                self._servers.folder / f"{self._name}-{name}.log",
                 "-Q", "replies,memories", "-n", f"{name}@{self._name}", "--loglevel", "INFO",
             )  # fmt: skip
             self.workers.append(pid)
-        seen = f"{self.book.keys.root}:workers"
+        seen = f"{self.inspector.keys.root}:workers"
         wait_until(
-            lambda: self.book.redis.zcard(seen) == len(self.workers), "workers sweep", PATIENCE_S
+            lambda: self.inspector.redis.zcard(seen) == len(self.workers),
+            "workers sweep",
+            PATIENCE_S,
         )
 
     def submit(self) -> Job:
@@ -122,43 +124,45 @@ class Siege:
         self.submit().wait(PATIENCE_S)
         return time.monotonic() - started
 
-    def settle(self) -> Bill:
-        """Wait until all that was accepted has ended, check on the workers, draw up the bill."""
+    def settle(self) -> DeliveryReport:
+        """Wait until all that was accepted has ended, check that the workers live, and report."""
         wait_until(lambda: not self._open_ends(), "nothing is open any more", PATIENCE_S)
         assert all(map(alive, self.workers)), "a worker died"
         outcomes = [self._outcome(job) for job in self.accepted]
-        return bill(outcomes, self._rows(), self._open_ends())
+        return delivery_report(outcomes, self._rows(), self._open_ends())
 
     def has_room(self) -> bool:
         """Return whether few enough jobs are open for one more."""
         with suppress(RedisError):
-            return int(self.book.redis.zcard(f"{self.book.keys.root}:open")) < AT_ONCE
+            return int(self.inspector.redis.zcard(f"{self.inspector.keys.root}:open")) < AT_ONCE
         return False
 
     def logs(self) -> str:
         """Return what all workers said."""
-        return "".join(file.read_text() for file in self._ground.folder.glob(f"{self._name}-*.log"))
+        return "".join(
+            file.read_text() for file in self._servers.folder.glob(f"{self._name}-*.log")
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.producer.close()
-        self._ground.nursery.kill_all()
+        self._servers.fork_server.kill_all()
 
     def _open_ends(self) -> set[str]:
         with suppress(RedisError):
-            return self.book.open_ends()
+            return self.inspector.open_ends()
         return {"unknown"}
 
-    def _outcome(self, job: Job) -> Outcome:
+    def _outcome(self, job: Job) -> JobOutcome:
         status = job.status()
-        lane = str(self.book.job(job.id)["lane"])
-        return Outcome(job.id, lane, status.state, status.turn, list(job.stream()))
+        lane = str(self.inspector.job(job.id)["lane"])
+        return JobOutcome(job.id, lane, status.state, status.turn, list(job.stream()))
 
     def _rows(self) -> Sequence[str]:
-        mem0 = self._ground.providers.mem0
-        found: list[str] = self._ground.providers.do(
+        mem0 = self._servers.providers.mem0
+        found: list[str] = self._servers.providers.do(
             lambda: [
                 row["metadata"]["turn_id"]
                 for row in mem0.rows
@@ -168,11 +172,11 @@ class Siege:
         return found
 
 
-class Load:
+class SubmitLoad:
     """Submits jobs on a thread of its own for as long as it is open, and so many at least."""
 
-    def __init__(self, siege: Siege, least: int) -> None:
-        self._siege = siege
+    def __init__(self, run: LoadRun, least: int) -> None:
+        self._run_under_load = run
         self._least = least
         self._enough = threading.Event()
         self._error: BaseException | None = None
@@ -191,8 +195,8 @@ class Load:
 
     def _run(self) -> None:
         try:
-            while len(self._siege.accepted) < self._least or not self._enough.is_set():
-                wait_until(self._siege.has_room, "jobs go on", PATIENCE_S)
-                self._siege.submit()
+            while len(self._run_under_load.accepted) < self._least or not self._enough.is_set():
+                wait_until(self._run_under_load.has_room, "jobs go on", PATIENCE_S)
+                self._run_under_load.submit()
         except BaseException as error:  # noqa: BLE001 raised where the load is awaited
             self._error = error

@@ -1,4 +1,4 @@
-"""A trial: the workers' own runtime on stand-ins that misbehave, in one process, in little time."""
+"""Runs the workers' own runtime in this process, on stand-ins that misbehave."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import MEMORIES, REPLIES
 from afterword.shared.settings import Settings
 from afterword.workers.wiring import Runtime, runtime
-from tests.kit.claude_api import scripted_answers as claude_plays
+from tests.kit.claude_api import scripted_answers as claude_answers
 from tests.kit.claude_api.server import ClaudeStandIn
-from tests.kit.fault_runs.misbehaviours import FOREIGN, Mischief
-from tests.kit.ledger.builder import Book, submit
-from tests.kit.mem0_api import scripted_answers as mem0_plays
+from tests.kit.fault_runs.misbehaviours import FOREIGN, Misbehaviour
+from tests.kit.ledger.builder import LedgerInspector, submit_job
+from tests.kit.mem0_api import scripted_answers as mem0_answers
 from tests.kit.mem0_api.server import KEY, Mem0StandIn
 from tests.kit.waiting import until
 
@@ -34,7 +34,7 @@ USERS = 6
 MODELS = 2
 SLOTS = 16
 
-#: A trial that has not come to its end by then never will.
+#: A run that has not ended by then never will.
 PATIENCE_S = 40.0
 
 Work = Callable[[str], Coroutine[Any, Any, None]]
@@ -45,7 +45,7 @@ _UNSETTLED = {
 }
 
 
-def hasty(redis_url: str, namespace: str, claude_url: str, mem0_url: str) -> Settings:
+def short_waits(redis_url: str, namespace: str, claude_url: str, mem0_url: str) -> Settings:
     """Return settings under which every wait is short."""
     return Settings(
         redis_url=redis_url, namespace=namespace, durability="none", memory="hosted",
@@ -58,10 +58,10 @@ def hasty(redis_url: str, namespace: str, claude_url: str, mem0_url: str) -> Set
     )  # fmt: skip
 
 
-class Trial:
+class MisbehaviourRun:
     """Plays a script of misbehaviours to jobs until it is used up, then lets all come to an end."""
 
-    def __init__(self, redis_url: str, namespace: str, script: Sequence[Mischief]) -> None:
+    def __init__(self, redis_url: str, namespace: str, script: Sequence[Misbehaviour]) -> None:
         self._redis_url = redis_url
         self._namespace = namespace
         self._script = script
@@ -77,15 +77,17 @@ class Trial:
         self.mem0.works_s = 0.02
         names = self._set_up()
         async with self.claude, self.mem0:
-            settings = hasty(self._redis_url, self._namespace, self.claude.url, self.mem0.url)
-            book = Book(settings)
+            settings = short_waits(self._redis_url, self._namespace, self.claude.url, self.mem0.url)
+            inspector = LedgerInspector(settings)
             try:
                 async with Ledger(settings, patience_s=5.0) as ledger, working(settings):
-                    await self._submit(ledger, book)
-                    await until(lambda: _over(book), f"all is over {book.counts()}", PATIENCE_S)
-                    await self._check(ledger, book)
+                    await self._submit(ledger, inspector)
+                    await until(
+                        lambda: _over(inspector), f"all is over {inspector.counts()}", PATIENCE_S
+                    )
+                    await self._check(ledger, inspector)
             finally:
-                book.close()
+                inspector.close()
         left = Counter(names[id(play)] for play in self.claude.left)
         left += Counter(names[id(play)] for play in self.mem0.left)
         self.played = Counter(names.values()) - left
@@ -93,37 +95,39 @@ class Trial:
     def _set_up(self) -> dict[int, str]:
         """Hand the script to the stand-ins; return the names of the plays."""
         names: dict[int, str] = {}
-        for mischief in self._script:
-            play = _own(mischief.play)
-            names[id(play)] = mischief.name
-            if isinstance(play, claude_plays.Play):
-                self.claude.plays(play)
+        for misbehaviour in self._script:
+            play = _own(misbehaviour.play)
+            names[id(play)] = misbehaviour.name
+            if isinstance(play, claude_answers.ClaudeAnswer):
+                self.claude.will_answer(play)
             else:
-                self.mem0.plays(play)
+                self.mem0.will_answer(play)
         return names
 
-    async def _submit(self, ledger: Ledger, book: Book) -> None:
+    async def _submit(self, ledger: Ledger, inspector: LedgerInspector) -> None:
         """Submit jobs until nothing is left to be played; looks are rare, so they may be left."""
         while self.claude.left or any(one.verb != "get_all" for one in self.mem0.left):
             number = len(self.jobs)
             user = f"user-{number % USERS}"
             self.jobs.append(
-                await submit(ledger, _said(number), user_id=user, model=f"model-{number % MODELS}")
+                await submit_job(
+                    ledger, _said(number), user_id=user, model=f"model-{number % MODELS}"
+                )
             )
             await until(
-                lambda: _open(book) < MOST_OPEN, "jobs and turns come to an end", PATIENCE_S
+                lambda: _open(inspector) < MOST_OPEN, "jobs and turns come to an end", PATIENCE_S
             )
 
-    async def _check(self, ledger: Ledger, book: Book) -> None:
+    async def _check(self, ledger: Ledger, inspector: LedgerInspector) -> None:
         for job_id in self.jobs:
             status = await ledger.reading.status(job_id)
             self.ends[f"{status.state} / {status.turn}"] += 1
-            ended_s = float(book.job(job_id)["ended"]) / 1000
+            ended_s = float(inspector.job(job_id)["ended"]) / 1000
             if ended_s > status.deadline.timestamp() + 1:
                 self.wrong.append(f"{job_id} ended after its deadline")
-            self._check_events(status.state, [event["type"] for event in book.events(job_id)])
+            self._check_events(status.state, [event["type"] for event in inspector.events(job_id)])
             self._check_turn(job_id, status.state, status.turn)
-        self.wrong += [f"{name} is left open" for name in book.open_ends()]
+        self.wrong += [f"{name} is left open" for name in inspector.open_ends()]
         self.wrong += [
             "a foreign row reached Claude"
             for seen in self.claude.requests
@@ -151,20 +155,20 @@ def _said(number: int) -> str:
 
 
 def _own(
-    play: claude_plays.Play | mem0_plays.Play,
-) -> claude_plays.Play | mem0_plays.Play:
+    play: claude_answers.ClaudeAnswer | mem0_answers.Mem0Answer,
+) -> claude_answers.ClaudeAnswer | mem0_answers.Mem0Answer:
     """Return a copy, so that each play of a script is one of its own."""
     return type(play)(**{name: getattr(play, name) for name in play.__slots__})
 
 
-def _open(book: Book) -> int:
+def _open(inspector: LedgerInspector) -> int:
     """Return how many jobs have not ended, and how many turns of those that have."""
-    counts = {name.rpartition(":")[0]: count for name, count in book.counts().items()}
+    counts = {name.rpartition(":")[0]: count for name, count in inspector.counts().items()}
     return sum(counts.get(name, 0) for name in _UNSETTLED - {"turn:awaited"})
 
 
-def _over(book: Book) -> bool:
-    return not _open(book) and not book.repairs() and not book.open_ends()
+def _over(inspector: LedgerInspector) -> bool:
+    return not _open(inspector) and not inspector.repairs() and not inspector.open_ends()
 
 
 @asynccontextmanager
@@ -181,15 +185,15 @@ async def working(settings: Settings) -> AsyncIterator[None]:
 
 async def _take_hints(settings: Settings, worker: Runtime) -> None:
     assert settings.redis_url is not None
-    book = Book(settings)
-    lists: dict[str, Work] = {book.list_of(MEMORIES): worker.write}
-    lists |= dict.fromkeys((book.list_of(REPLIES, step) for step in (0, 3, 6)), worker.respond)
+    inspector = LedgerInspector(settings)
+    lists: dict[str, Work] = {inspector.list_of(MEMORIES): worker.write}
+    lists |= dict.fromkeys((inspector.list_of(REPLIES, step) for step in (0, 3, 6)), worker.respond)
     slots = asyncio.Semaphore(SLOTS)
     async with (
         Redis.from_url(settings.redis_url, decode_responses=True) as redis,
         asyncio.TaskGroup() as group,
     ):
-        with _closing(book):
+        with _closing(inspector):
             while True:
                 await slots.acquire()
                 taken: Any = await redis.blpop(list(lists))
@@ -203,8 +207,8 @@ def _named_in(message: str) -> str:
 
 
 @contextmanager
-def _closing(book: Book) -> Iterator[None]:
+def _closing(inspector: LedgerInspector) -> Iterator[None]:
     try:
         yield
     finally:
-        book.redis.close()
+        inspector.redis.close()

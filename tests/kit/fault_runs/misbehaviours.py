@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 
-from tests.kit.claude_api import scripted_answers as claude_plays
+from tests.kit.claude_api import scripted_answers as claude_answers
 from tests.kit.claude_api.scripted_answers import ServerFault
-from tests.kit.mem0_api import scripted_answers as mem0_plays
+from tests.kit.mem0_api import scripted_answers as mem0_answers
 from tests.kit.mem0_api.scripted_answers import HTML
 from tests.kit.servers.scripted_http_server import Cue
 
 #: What a row of someone else says; it must reach nobody.
 FOREIGN = "buried treasure"
 
-#: Longer than any time limit of a trial.
+#: Longer than any time limit of a run.
 _TOO_LONG_S = 0.5
 _LATE_S = 0.05
 
@@ -22,15 +22,15 @@ _STRAY = {"id": "stray", "memory": FOREIGN, "user_id": "default/zed", "score": 1
 
 
 @dataclass(frozen=True)
-class Mischief:
+class Misbehaviour:
     """One misbehaviour: an answer that one of the two will give to one request."""
 
     name: str
-    play: claude_plays.Play | mem0_plays.Play
+    play: claude_answers.ClaudeAnswer | mem0_answers.Mem0Answer
 
 
-def _claude() -> dict[str, claude_plays.Play]:
-    play = claude_plays.Play
+def _claude() -> dict[str, claude_answers.ClaudeAnswer]:
+    play = claude_answers.ClaudeAnswer
     statuses = (400, 401, 402, 403, 404, 413, 429, 500, 502, 503, 504, 529)
     found = {
         f"{fault} at {at}": play(fault=fault, at=at) for fault in ServerFault for at in (0, 3, 9)
@@ -49,8 +49,8 @@ def _claude() -> dict[str, claude_plays.Play]:
     }
 
 
-def _mem0(verb: str | None) -> dict[str, mem0_plays.Play]:
-    play = mem0_plays.Play(verb=verb)
+def _mem0(verb: str | None) -> dict[str, mem0_answers.Mem0Answer]:
+    play = mem0_answers.Mem0Answer(verb=verb)
     statuses = (302, 400, 401, 403, 408, 413, 418, 425, 429, 500, 502, 503, 504, 529)
     bodies = {"HTML": HTML, "half": '{"results": [{"mem', "null": "null", "types": '{"results": 7}'}
     found = {str(status): replace(play, status=status) for status in statuses}
@@ -72,8 +72,8 @@ def _mem0(verb: str | None) -> dict[str, mem0_plays.Play]:
     }
 
 
-def _one_verb() -> dict[str, mem0_plays.Play]:
-    play = mem0_plays.Play
+def _one_verb() -> dict[str, mem0_answers.Mem0Answer]:
+    play = mem0_answers.Mem0Answer
     said = {"id": "e", "event_id": "e", "results": []}
     return {
         "event forgotten": play(verb="event", status=404),
@@ -86,9 +86,9 @@ def _one_verb() -> dict[str, mem0_plays.Play]:
     }
 
 
-CLAUDE = [Mischief(f"claude: {name}", play) for name, play in _claude().items()]
+CLAUDE = [Misbehaviour(f"claude: {name}", play) for name, play in _claude().items()]
 MEM0 = [
-    Mischief(f"mem0: {verb} {name}", play)
+    Misbehaviour(f"mem0: {verb} {name}", play)
     for verb in ("add", "event", "search", "get_all")
     for name, play in _mem0(verb).items()
-] + [Mischief(f"mem0: {name}", play) for name, play in _one_verb().items()]
+] + [Misbehaviour(f"mem0: {name}", play) for name, play in _one_verb().items()]

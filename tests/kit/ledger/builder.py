@@ -19,7 +19,7 @@ from afterword.shared.settings import Settings
 FAR_AWAY_MS = 10**15
 
 
-def asking(message: str = "hello", **fields: object) -> ChatRequest:
+def chat_request(message: str = "hello", **fields: object) -> ChatRequest:
     """Return a valid request."""
     return ChatRequest.model_validate({"user_id": "ann", "message": message} | fields)
 
@@ -49,45 +49,45 @@ def lane_of(user_id: str = "ann", tenant: str = "default") -> str:
     return lane_id(memory_key(tenant, user_id), 0)
 
 
-async def submit(ledger: Ledger, message: str = "hello", **fields: object) -> str:
+async def submit_job(ledger: Ledger, message: str = "hello", **fields: object) -> str:
     """Submit a job and return its id."""
-    request = asking(message, **fields)
+    request = chat_request(message, **fields)
     return (await ledger.jobs.submit(ledger.jobs.new_id(request), request)).job_id
 
 
-async def claim(ledger: Ledger, job_id: str) -> Claim:
+async def claim_job(ledger: Ledger, job_id: str) -> Claim:
     """Claim a job that can be claimed."""
     claimed = await ledger.jobs.claim(job_id, next(_tokens))
     assert claimed is not None
     return claimed
 
 
-async def start(ledger: Ledger, message: str = "hello", **fields: object) -> Claim:
+async def submit_and_claim(ledger: Ledger, message: str = "hello", **fields: object) -> Claim:
     """Submit a job and claim it."""
-    return await claim(ledger, await submit(ledger, message, **fields))
+    return await claim_job(ledger, await submit_job(ledger, message, **fields))
 
 
-async def answer(ledger: Ledger, message: str = "hello", **fields: object) -> str:
+async def submit_and_answer(ledger: Ledger, message: str = "hello", **fields: object) -> str:
     """Submit a job and answer it, so that its turn waits in its lane; return its id."""
-    claimed = await start(ledger, message, **fields)
+    claimed = await submit_and_claim(ledger, message, **fields)
     await ledger.jobs.finish(claimed, reply_to(claimed))
     return claimed.job_id
 
 
-async def take(ledger: Ledger, lane: str | None = None, *, most_turns: int = 20) -> LaneClaim:
+async def claim_lane(ledger: Ledger, lane: str | None = None, *, most_turns: int = 20) -> LaneClaim:
     """Claim a lane that can be claimed, Ann's unless another is named."""
     taken = await ledger.lanes.claim(lane or lane_of(), next(_tokens), most_turns=most_turns)
     assert isinstance(taken, LaneClaim)
     return taken
 
 
-async def replay(ledger: Ledger, turn_id: str) -> ReplayOutcome:
+async def replay_one(ledger: Ledger, turn_id: str) -> ReplayOutcome:
     """Replay a dead letter as it is now, in a run of its own."""
     letter = await ledger.dead.letter(turn_id)
     return await ledger.dead.replay(letter.ref, next(_tokens))
 
 
-class Book:
+class LedgerInspector:
     """Looks at the keys of one shard as they are, and makes time pass where a test says so."""
 
     AGENDAS = ("replies.0", "replies.3", "replies.6", "memories.0")

@@ -1,4 +1,4 @@
-"""Fixtures: a ledger on the real Valkey, under a namespace of its own, and the book to it."""
+"""Fixtures: a ledger on the real Valkey, under a namespace of its own, and a look at its keys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import Book
+from tests.kit.ledger.builder import LedgerInspector
 
 if TYPE_CHECKING:
     from tests.kit.servers.valkey import Valkey
@@ -27,7 +27,7 @@ async def ledger(settings: Settings) -> AsyncIterator[Ledger]:
 
 
 @pytest.fixture
-def book(settings: Settings) -> Iterator[Book]:
-    opened = Book(settings)
+def inspector(settings: Settings) -> Iterator[LedgerInspector]:
+    opened = LedgerInspector(settings)
     yield opened
     opened.close()

@@ -13,11 +13,11 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.lifecycle import TurnState
 
-_tokens = (f"scribe-{number}" for number in itertools.count(1))
+_tokens = (f"drainer-{number}" for number in itertools.count(1))
 _LOOK_S = 0.005
 
 
-class Scribe:
+class LaneDrainer:
     """Writes the lanes of these users while the context is open; `added` counts each turn."""
 
     def __init__(

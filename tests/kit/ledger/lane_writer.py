@@ -1,4 +1,4 @@
-"""A memory worker's desk: a rememberer before a fake memory, on a real ledger."""
+"""Writes lanes of a real ledger to a fake memory, as a memory worker does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.kit.ledger.builder import lane_of
 VERSION = "9.9.9"
 
 
-class Memories(FakeMemories):
+class FailingMemories(FakeMemories):
     """A memory whose next call but one can be told to fail."""
 
     def fail_second(self, verb: Verb, error: ProviderError) -> None:
@@ -24,10 +24,10 @@ class Memories(FakeMemories):
         self.fail(verb, error)
 
 
-class Desk:
-    """Writes lanes, and knows what its memory was asked."""
+class LaneWriter:
+    """Writes lanes; `calls` are those that its memory was given."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, memories: Memories) -> None:
+    def __init__(self, settings: Settings, ledger: Ledger, memories: FailingMemories) -> None:
         self.memories = memories
         self.leases = Leases(ledger.jobs.renew, settings.lease_s)
         self.gates = GateClient(ledger.gates)

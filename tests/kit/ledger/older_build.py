@@ -104,7 +104,7 @@ class Refused(Exception):
     """The older build raised one of its own errors; the text is its name."""
 
 
-class Older:
+class OlderBuild:
     """A build that was released before, working on the same ledger."""
 
     def __init__(self, archive: Path, folder: Path, **settings: object) -> None:

@@ -1,6 +1,6 @@
 """The stand-in of mem0's platform in a process of its own, for tests with real workers.
 
-`python -m tests.kit.mem0_api.process --port-file F` serves; `RemoteMem0` starts and steers it.
+`python -m tests.kit.mem0_api.process --port-file F` serves; `Mem0Process` starts and steers it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.kit.mem0_api.filters import Json
-from tests.kit.mem0_api.scripted_answers import Play
+from tests.kit.mem0_api.scripted_answers import Mem0Answer
 from tests.kit.mem0_api.server import Mem0StandIn
 from tests.kit.servers.scripted_http_server import Cue, Request, Step, whole
-from tests.kit.servers.stand_in_process import Remote, serve
+from tests.kit.servers.stand_in_process import StandInProcess, serve
 
 #: What an order may set.
 _KNOBS = ("polls", "failing", "half", "works_s")
@@ -38,7 +38,7 @@ class SteeredMem0(Mem0StandIn):
             self.events.clear()
         for knob in _KNOBS:
             setattr(self, knob, order.get(knob, getattr(self, knob)))
-        self.plays(*(_decoded(play) for play in order.get("plays", ())))
+        self.will_answer(*(_decoded(play) for play in order.get("answers", ())))
         for asked, row in order.get("plant", ()):
             self.plant(asked, row)
         if "release" in order:
@@ -51,7 +51,7 @@ class SteeredMem0(Mem0StandIn):
         return json.dumps(told).encode()
 
 
-class RemoteMem0(Remote):
+class Mem0Process(StandInProcess):
     """Starts the stand-in, tells it what to do and reads what it was asked and what it keeps.
 
     An order may set `polls`, `failing`, `half` or `works_s`.
@@ -59,9 +59,9 @@ class RemoteMem0(Remote):
 
     module = "tests.kit.mem0_api.process"
 
-    def plays(self, *plays: Play) -> None:
+    def will_answer(self, *answers: Mem0Answer) -> None:
         """Add to the script; each request takes the first play that is for it."""
-        self.order(plays=[_encoded(play) for play in plays])
+        self.order(answers=[_encoded(play) for play in answers])
 
     def calm(self) -> None:
         """Drop the rest of the script."""
@@ -94,12 +94,12 @@ class RemoteMem0(Remote):
         return [one for one in self.seen("add") if one["body"]["metadata"]["turn_id"] == turn_id]
 
 
-def _encoded(play: Play) -> Json:
+def _encoded(play: Mem0Answer) -> Json:
     return asdict(play) | {"cue": play.cue.name if play.cue else None}
 
 
-def _decoded(play: Json) -> Play:
-    return Play(**play | {"cue": Cue[play["cue"]] if play["cue"] else None})
+def _decoded(play: Json) -> Mem0Answer:
+    return Mem0Answer(**play | {"cue": Cue[play["cue"]] if play["cue"] else None})
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ HTML = "<html><body>Sign in to continue</body></html>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Play:
+class Mem0Answer:
     """One answer to one request of a kind (`verb`, `None`: of any).
 
     It is for `times` requests (`None`: for ever). What is broken is not done, unless `done` says
@@ -39,7 +39,7 @@ class Play:
         return self.status != 200 or self.body is not None or self.cue is not None or self.silent
 
 
-def steps(play: Play, answer: dict[str, Any]) -> Iterator[Step]:
+def steps(play: Mem0Answer, answer: dict[str, Any]) -> Iterator[Step]:
     """Play one answer."""
     if play.delay_s:
         yield play.delay_s

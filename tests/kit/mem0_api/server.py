@@ -1,7 +1,7 @@
 """A stand-in for mem0's platform: its paths and answers, extraction that ends when told to.
 
 For real workers there is `tests.kit.mem0_api.process`.
-In the test's own loop: `async with Mem0StandIn() as mem0: mem0.plays(Play(status=429))`.
+In the test's own loop: `async with Mem0StandIn() as mem0: mem0.will_answer(...)`.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.kit.mem0_api import filters as mem0_filters
 from tests.kit.mem0_api.filters import Json, Refused
-from tests.kit.mem0_api.scripted_answers import Play, steps
-from tests.kit.servers.scripted_http_server import Request, Step, StepServer
+from tests.kit.mem0_api.scripted_answers import Mem0Answer, steps
+from tests.kit.servers.scripted_http_server import Request, ScriptedHttpServer, Step
 
 KEY = "m0-standin-key"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Mem0Request:
     """One request that came in; `verb` is what it was taken for."""
 
     verb: str
@@ -50,7 +50,7 @@ def said(messages: list[Json]) -> list[str]:
     return [text for text in texts if not text.endswith("?")]
 
 
-class Mem0StandIn(StepServer):
+class Mem0StandIn(ScriptedHttpServer):
     """Plays mem0's platform; an event ends once it was asked after `polls` times.
 
     With `works_s` it ends by itself so many seconds after its request. `extract` makes memories
@@ -68,35 +68,37 @@ class Mem0StandIn(StepServer):
         self.works_s: float | None = None
         self.rows: list[Json] = []
         self.events: dict[str, Event] = {}
-        self.requests: deque[Seen] = deque(maxlen=20_000)
+        self.requests: deque[Mem0Request] = deque(maxlen=20_000)
         self._strays: list[tuple[str, Json]] = []
-        self._plays: list[tuple[Play, int | None]] = []
+        self._script: list[tuple[Mem0Answer, int | None]] = []
         self._numbers = itertools.count(1)
 
-    def plays(self, *plays: Play) -> None:
+    def will_answer(self, *answers: Mem0Answer) -> None:
         """Add to the script; each request takes the first play that is for it."""
-        self._plays += [(play, play.times) for play in plays]
+        self._script += [(play, play.times) for play in answers]
 
     @property
-    def left(self) -> list[Play]:
+    def left(self) -> list[Mem0Answer]:
         """Return what is still to be played."""
-        return [play for play, _ in self._plays]
+        return [play for play, _ in self._script]
 
     def calm(self) -> None:
         """Drop the rest of the script."""
-        self._plays.clear()
+        self._script.clear()
 
     def plant(self, asked: str, row: Json) -> None:
         """Let every search for one owner give this row as well, whoever owns it."""
         self._strays.append((asked, row))
 
-    def seen(self, verb: str) -> list[Seen]:
+    def seen(self, verb: str) -> list[Mem0Request]:
         """Return the requests of one kind."""
         return [request for request in self.requests if request.verb == verb]
 
     def _respond(self, request: Request) -> Iterator[Step]:
         verb, act = self._route(request)
-        self.requests.append(Seen(verb, request.path, request.headers, _parsed(request.body)))
+        self.requests.append(
+            Mem0Request(verb, request.path, request.headers, _parsed(request.body))
+        )
         play = self._next_play(verb)
         if play.broken and not play.done:
             return steps(play, {})
@@ -106,7 +108,7 @@ class Mem0StandIn(StepServer):
             if play.doubled:
                 answer["results"] = answer["results"] * 2
         except Refused as refused:
-            play, answer = Play(status=refused.status), {"detail": str(refused)}
+            play, answer = Mem0Answer(status=refused.status), {"detail": str(refused)}
         return steps(play, answer)
 
     def _route(self, request: Request) -> tuple[str, Callable[[], Json]]:  # noqa: PLR0911
@@ -134,12 +136,12 @@ class Mem0StandIn(StepServer):
             return "delete", lambda: self._delete(unquote(row_id[0]))
         return "delete_all", lambda: self._delete_all(parse_qs(query))
 
-    def _next_play(self, verb: str) -> Play:
-        for at, (play, left) in enumerate(self._plays):
+    def _next_play(self, verb: str) -> Mem0Answer:
+        for at, (play, left) in enumerate(self._script):
             if play.verb in (None, verb):
-                self._plays[at : at + 1] = [] if left == 1 else [(play, left and left - 1)]
+                self._script[at : at + 1] = [] if left == 1 else [(play, left and left - 1)]
                 return play
-        return Play()
+        return Mem0Answer()
 
     def _check_key(self, request: Request) -> None:
         if request.headers.get("authorization") != f"Token {KEY}":

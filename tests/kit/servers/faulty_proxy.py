@@ -10,7 +10,7 @@ from typing import Self
 _CHUNK = 65536
 
 
-class Proxy:
+class FaultyProxy:
     """Passes everything on, to and from a port of this machine, until a test says otherwise."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
@@ -19,8 +19,8 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._word: bytes | None = None
         self._swallowed: bytes | None = None
-        self._silent: set[_Line] = set()
-        self._open: set[_Line] = set()
+        self._silent: set[_Connection] = set()
+        self._open: set[_Connection] = set()
         self._port = 0
         self.connections = 0
         self.lost_answers = 0
@@ -75,7 +75,7 @@ class Proxy:
     async def _connected(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         self.connections += 1
         far, forth = await asyncio.open_connection("127.0.0.1", self._target)
-        line = _Line(forth, back)
+        line = _Connection(forth, back)
         self._open.add(line)
         try:
             async with asyncio.TaskGroup() as both:
@@ -84,7 +84,7 @@ class Proxy:
         finally:
             self._open.discard(line)
 
-    async def _ask(self, line: _Line, chunk: bytes) -> None:
+    async def _ask(self, line: _Connection, chunk: bytes) -> None:
         if line in self._silent:
             return
         if self._word is not None and self._word in chunk:
@@ -94,7 +94,7 @@ class Proxy:
         line.forth.write(chunk)
         await line.forth.drain()
 
-    async def _answer(self, line: _Line, chunk: bytes) -> None:
+    async def _answer(self, line: _Connection, chunk: bytes) -> None:
         if line in self._silent or line.dumb:
             return
         if line.doomed:
@@ -105,7 +105,7 @@ class Proxy:
         await line.back.drain()
 
 
-class _Line:
+class _Connection:
     """One connection, with its two ends."""
 
     def __init__(self, forth: asyncio.StreamWriter, back: asyncio.StreamWriter) -> None:
@@ -120,7 +120,7 @@ class _Line:
 
 
 async def _pass(
-    source: asyncio.StreamReader, line: _Line, on: Callable[[bytes], Awaitable[None]]
+    source: asyncio.StreamReader, line: _Connection, on: Callable[[bytes], Awaitable[None]]
 ) -> None:
     try:
         while chunk := await source.read(_CHUNK):

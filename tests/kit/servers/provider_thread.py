@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any, Self
 
-from tests.kit.claude_api.scripted_answers import Play
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.mem0_api.filters import Json
 from tests.kit.mem0_api.server import Mem0StandIn, finish
@@ -16,7 +16,7 @@ from tests.kit.mem0_api.server import Mem0StandIn, finish
 _PATIENCE_S = 10.0
 
 
-class Unhurried(Mem0StandIn):
+class DelayedMem0(Mem0StandIn):
     """Works an add off by itself, a while after it was accepted, as the platform does."""
 
     def __init__(self, after_s: float) -> None:
@@ -30,12 +30,12 @@ class Unhurried(Mem0StandIn):
         return answer
 
 
-class Providers:
+class ProviderThread:
     """ReplayRuns both; read what they saw when nothing is under way."""
 
     def __init__(self, *, extraction_s: float = 0.1) -> None:
         self.claude = ClaudeStandIn()
-        self.mem0 = Unhurried(extraction_s)
+        self.mem0 = DelayedMem0(extraction_s)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._servers = AsyncExitStack()
@@ -54,7 +54,7 @@ class Providers:
             entering = self._servers.enter_async_context(server)
             asyncio.run_coroutine_threadsafe(entering, self._loop).result(_PATIENCE_S)
         # Slow enough for a reply to be told in more than one piece.
-        self.claude.plays(Play(deltas=4, gap_s=0.03, times=None))
+        self.claude.will_answer(ClaudeAnswer(deltas=4, gap_s=0.03, times=None))
         return self
 
     def __exit__(self, *_: object) -> None:

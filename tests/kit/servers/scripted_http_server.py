@@ -62,7 +62,7 @@ def whole(status: int, headers: Mapping[str, str], body: bytes) -> bytes:
     return head(status, headers) + chunk(body) + LAST_CHUNK
 
 
-class StepServer:
+class ScriptedHttpServer:
     """Serves on a free port of the loopback interface; every answer is a run of steps."""
 
     def __init__(self, answer: Callable[[Request], Iterable[Step]]) -> None:
@@ -170,7 +170,7 @@ class StepServer:
 class _Connection(asyncio.Protocol):
     """One connection: requests one after the other, each played by a task."""
 
-    def __init__(self, server: StepServer) -> None:
+    def __init__(self, server: ScriptedHttpServer) -> None:
         self._server = server
         self._transport: asyncio.Transport
         self._task: asyncio.Task[None] | None = None

@@ -11,11 +11,11 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
-from tests.kit.servers.scripted_http_server import StepServer
+from tests.kit.servers.scripted_http_server import ScriptedHttpServer
 from tests.kit.waiting import wait_until
 
 
-class Remote:
+class StandInProcess:
     """Starts the stand-in that a module serves, and gives it orders under `/_control`."""
 
     #: Run with `--port-file F`; it writes there where it listens.
@@ -48,7 +48,7 @@ class Remote:
         return told
 
 
-async def serve(server: StepServer, port_file: Path, port: int = 0) -> None:
+async def serve(server: ScriptedHttpServer, port_file: Path, port: int = 0) -> None:
     """Serve until killed, and write where to the file."""
     await server.start(port)
     draft = port_file.with_suffix(".draft")

@@ -40,7 +40,7 @@ _CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class TrapPoint:
     """Where to trap: the nth step of that name, before it has its effect or after."""
 
     name: str
@@ -51,7 +51,7 @@ class Point:
         return f"{self.phase} {self.name} {self.nth}"
 
 
-class Turnstile:
+class StepProxy:
     """Counts steps over all its lines; at one point it springs the trap, once.
 
     The trap runs while the step is held. What it returns says whether the step then goes on;
@@ -62,13 +62,13 @@ class Turnstile:
         self.sprung = threading.Event()
         self._passed: Counter[str] = Counter()
         self._order: list[str] = []
-        self._point: Point | None = None
+        self._point: TrapPoint | None = None
         self._trap: Callable[[], bool] = lambda: True
         self._lock = threading.Lock()
-        self._lines: list[_Line] = []
+        self._lines: list[_Connection] = []
         self._servers: list[socket.socket] = []
 
-    def trap(self, point: Point, spring: Callable[[], bool]) -> None:
+    def trap(self, point: TrapPoint, spring: Callable[[], bool]) -> None:
         """Set the trap."""
         self._point, self._trap = point, spring
 
@@ -88,11 +88,11 @@ class Turnstile:
 
     def redis(self, port: int) -> str:
         """Open a line to a Redis of this machine; return its address."""
-        return f"redis://127.0.0.1:{self._serve(port, _RedisLine)}/0"
+        return f"redis://127.0.0.1:{self._serve(port, _RedisConnection)}/0"
 
     def http(self, url: str) -> str:
         """Open a line to an HTTP server of this machine; return its address."""
-        return f"http://127.0.0.1:{self._serve(int(url.rpartition(':')[2]), _HttpLine)}"
+        return f"http://127.0.0.1:{self._serve(int(url.rpartition(':')[2]), _HttpConnection)}"
 
     def count(self, name: str) -> int:
         """Count a step and return its number."""
@@ -103,7 +103,7 @@ class Turnstile:
 
     def lets(self, name: str, nth: int, phase: Phase) -> bool:
         """Return whether the step goes on; spring the trap if it is the one."""
-        if self._point != Point(name, nth, phase):
+        if self._point != TrapPoint(name, nth, phase):
             return True
         self._point = None
         self.sprung.set()
@@ -122,14 +122,14 @@ class Turnstile:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _serve(self, port: int, kind: type[_Line]) -> int:
+    def _serve(self, port: int, kind: type[_Connection]) -> int:
         server = socket.create_server(("127.0.0.1", 0))
         self._servers.append(server)
         threading.Thread(target=self._accept, args=(server, port, kind), daemon=True).start()
         own: int = server.getsockname()[1]
         return own
 
-    def _accept(self, server: socket.socket, port: int, kind: type[_Line]) -> None:
+    def _accept(self, server: socket.socket, port: int, kind: type[_Connection]) -> None:
         with suppress(OSError):
             while True:
                 near, _ = server.accept()
@@ -138,11 +138,11 @@ class Turnstile:
                 line.open()
 
 
-class _Line:
+class _Connection:
     """One connection, a thread for each direction."""
 
-    def __init__(self, turnstile: Turnstile, near: socket.socket, far: socket.socket) -> None:
-        self._turnstile = turnstile
+    def __init__(self, step_proxy: StepProxy, near: socket.socket, far: socket.socket) -> None:
+        self._step_proxy = step_proxy
         self._near = near
         self._far = far
         for end in (near, far):
@@ -176,11 +176,11 @@ class _Line:
         raise NotImplementedError
 
 
-class _RedisLine(_Line):
+class _RedisConnection(_Connection):
     """Takes requests apart, so that what stood before the trapped one in a pipeline goes on."""
 
-    def __init__(self, turnstile: Turnstile, near: socket.socket, far: socket.socket) -> None:
-        super().__init__(turnstile, near, far)
+    def __init__(self, step_proxy: StepProxy, near: socket.socket, far: socket.socket) -> None:
+        super().__init__(step_proxy, near, far)
         self._requests = hiredis.Reader()
         self._replies = hiredis.Reader()
         self._awaited: deque[tuple[str, int]] = deque()
@@ -189,8 +189,8 @@ class _RedisLine(_Line):
         self._requests.feed(piece)
         while (command := self._requests.gets()) is not False:
             name = _step_of(command)
-            nth = self._turnstile.count(name) if name not in ("", HINT) else 0
-            if not self._turnstile.lets(name, nth, "before"):
+            nth = self._step_proxy.count(name) if name not in ("", HINT) else 0
+            if not self._step_proxy.lets(name, nth, "before"):
                 return False
             self._awaited.append((name, nth))
             self._far.sendall(hiredis.pack_command(tuple(command)))
@@ -206,8 +206,8 @@ class _RedisLine(_Line):
 
     def _arrives(self, name: str, nth: int, reply: object) -> bool:
         if name == HINT:
-            nth = self._turnstile.count(HINT) if isinstance(reply, list) else 0
-        return self._turnstile.lets(name, nth, "after")
+            nth = self._step_proxy.count(HINT) if isinstance(reply, list) else 0
+        return self._step_proxy.lets(name, nth, "after")
 
 
 def _step_of(command: list[bytes]) -> str:
@@ -224,18 +224,18 @@ def _step_of(command: list[bytes]) -> str:
             return ""
 
 
-class _HttpLine(_Line):
+class _HttpConnection(_Connection):
     """Knows a request by its head, and that it was done by the first bytes of its answer."""
 
-    def __init__(self, turnstile: Turnstile, near: socket.socket, far: socket.socket) -> None:
-        super().__init__(turnstile, near, far)
+    def __init__(self, step_proxy: StepProxy, near: socket.socket, far: socket.socket) -> None:
+        super().__init__(step_proxy, near, far)
         self._awaited: tuple[str, int] | None = None
 
     def _ask(self, piece: bytes) -> bool:
         name = next((name for head, name in _REQUESTS if head.match(piece)), None)
         if name is not None:
-            nth = self._turnstile.count(name)
-            if not self._turnstile.lets(name, nth, "before"):
+            nth = self._step_proxy.count(name)
+            if not self._step_proxy.lets(name, nth, "before"):
                 return False
             self._awaited = (name, nth)
         self._far.sendall(piece)
@@ -243,10 +243,10 @@ class _HttpLine(_Line):
 
     def _answer(self, piece: bytes) -> bool:
         awaited, self._awaited = self._awaited, None
-        if awaited is not None and not self._turnstile.lets(*awaited, "after"):
+        if awaited is not None and not self._step_proxy.lets(*awaited, "after"):
             return False
-        if b"message_stop" in piece and not self._turnstile.lets(
-            END_OF_ANSWER, self._turnstile.count(END_OF_ANSWER), "before"
+        if b"message_stop" in piece and not self._step_proxy.lets(
+            END_OF_ANSWER, self._step_proxy.count(END_OF_ANSWER), "before"
         ):
             return False
         self._near.sendall(piece)

@@ -15,11 +15,11 @@ _FOLDER = settings_in_use().data_dir
 _start = Channel._brpop_start
 
 
-def _start_unless_deaf(channel: Any, timeout: float | None = None) -> None:
+def _start_unless_told_not_to(channel: Any, timeout: float | None = None) -> None:
     if (_FOLDER / "stuck").exists():
         threading.Event().wait()
     if not (_FOLDER / "deaf").exists():
         _start(channel, timeout)
 
 
-setattr(Channel, "_brpop_start", _start_unless_deaf)  # noqa: B010 mypy knows no such change
+setattr(Channel, "_brpop_start", _start_unless_told_not_to)  # noqa: B010 mypy knows no such change

@@ -19,7 +19,7 @@ from celery import Celery
 from afterword.shared.broker import make_app
 from afterword.shared.names import MEMORIES, REPLIES
 from afterword.shared.settings import Settings
-from tests.kit.claude_api.process import RemoteClaude
+from tests.kit.claude_api.process import ClaudeProcess
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 
@@ -30,11 +30,11 @@ Ran = subprocess.CompletedProcess[str]
 CANARY = "canary"
 
 #: The workers as they are, and those whose memory a test can hold up or break.
-AS_IT_IS = "afterword.workers.app:app"
-PLIABLE = "tests.kit.workers.memory_fault_app:app"
+REAL_APP = "afterword.workers.app:app"
+MEMORY_FAULT_APP = "tests.kit.workers.memory_fault_app:app"
 
 #: Those, and they do not wait a minute for what an operator has to mend.
-HASTY = "tests.kit.workers.fast_repair_app:app"
+FAST_REPAIR_APP = "tests.kit.workers.fast_repair_app:app"
 
 _QUEUE_OF = {"responses": REPLIES, "memories": MEMORIES}
 _PATIENCE_S = 30.0
@@ -43,7 +43,7 @@ _PATIENCE_S = 30.0
 COMMAND = (sys.executable, "-P", "-c", "from afterword.producer.cli.main import main; main()")
 
 #: Times that make a test wait less than an operator would.
-_BRISK = {
+_SHORT_TIMES = {
     "AFTERWORD_SWEEP_S": "0.2",
     "AFTERWORD_LEASE_S": "2",
     "AFTERWORD_HINT_GRACE_S": "1",
@@ -51,7 +51,7 @@ _BRISK = {
 }
 
 
-class Worker:
+class WorkerProcess:
     """One worker process; it says by itself when it is ready."""
 
     def __init__(self, kind: Kind, argv: Sequence[str], env: dict[str, str], folder: Path) -> None:
@@ -127,10 +127,10 @@ class Fleet:
     def __init__(self, **environ: str) -> None:
         """Take more settings, by the names of their variables."""
         self.valkey = Valkey("--appendonly", "yes")
-        self.claude = RemoteClaude()
+        self.claude = ClaudeProcess()
         self._folder = tempfile.TemporaryDirectory(prefix="afterword-fleet-")
-        self._settings = _BRISK | environ
-        self.workers: list[Worker] = []
+        self._settings = _SHORT_TIMES | environ
+        self.workers: list[WorkerProcess] = []
 
     @property
     def folder(self) -> Path:
@@ -163,8 +163,8 @@ class Fleet:
         return make_app(self.settings)
 
     def launch(
-        self, kind: Kind, *arguments: str, app: str | None = AS_IT_IS, **environ: str
-    ) -> Worker:
+        self, kind: Kind, *arguments: str, app: str | None = REAL_APP, **environ: str
+    ) -> WorkerProcess:
         """Start a worker, which says all it can, and do not wait; by our command without `app`."""
         if app is None:
             argv = [*COMMAND, "worker", kind, *arguments]
@@ -172,11 +172,13 @@ class Fleet:
             name = f"{kind}{len(self.workers)}@localhost"
             celery = [sys.executable, "-m", "celery", "-A", app, "worker"]
             argv = [*celery, "-Q", _QUEUE_OF[kind], "-n", name, "--loglevel", "DEBUG", *arguments]
-        worker = Worker(kind, argv, os.environ | self.variables | environ, self.folder)
+        worker = WorkerProcess(kind, argv, os.environ | self.variables | environ, self.folder)
         self.workers.append(worker)
         return worker
 
-    def start(self, *kinds: Kind, app: str | None = AS_IT_IS, **environ: str) -> list[Worker]:
+    def start(
+        self, *kinds: Kind, app: str | None = REAL_APP, **environ: str
+    ) -> list[WorkerProcess]:
         """Start workers at the same time and wait until all are ready."""
         launched = [self.launch(kind, app=app, **environ) for kind in kinds]
         return [worker.ready() for worker in launched]
@@ -197,7 +199,7 @@ class Fleet:
 
     def celery(self, *arguments: str) -> str:
         """Run Celery's command on the workers' app and return what it printed."""
-        return self.run(sys.executable, "-m", "celery", "-A", AS_IT_IS, *arguments).stdout
+        return self.run(sys.executable, "-m", "celery", "-A", REAL_APP, *arguments).stdout
 
     def python(self, script: str, *arguments: str) -> str:
         """Run a script in a process of its own and return what it printed, quietly."""

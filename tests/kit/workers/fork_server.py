@@ -19,7 +19,7 @@ from tests.kit.process_inspection import alive
 from tests.kit.waiting import wait_until
 
 
-class Nursery:
+class WorkerForkServer:
     """Starts workers: `celery worker` on our app, each a process with a log of its own."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Nursery:
         self._children.remove(pid)
 
 
-def _bear(order: dict[str, object]) -> None:
+def _become_worker(order: dict[str, object]) -> None:
     """Become the worker."""
     os.environ.update(order["environ"])  # type: ignore[call-overload]
     log = os.open(str(order["log"]), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -99,7 +99,7 @@ def _serve() -> None:
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            _bear(json.loads(line))
+            _become_worker(json.loads(line))
         print(pid, flush=True)
 
 

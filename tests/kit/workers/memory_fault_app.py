@@ -8,23 +8,23 @@ from typing import Any
 from afterword.shared.discovery import settings_in_use
 from afterword.workers.adapters.mem0.open_source import SelfHosted
 from afterword.workers.app import app
-from tests.kit.workers.memory_faults import meet
+from tests.kit.workers.memory_faults import suffer
 
 __all__ = ["app"]
 
 _FOLDER = settings_in_use().data_dir
 
 
-def _flawed(verb: str) -> None:
+def _with_faults(verb: str) -> None:
     """Put the flaw in front of what calls mem0, on the thread that calls it."""
     real: Callable[..., Any] = getattr(SelfHosted, f"_{verb}")
 
     def call(*arguments: Any) -> Any:
-        meet(_FOLDER, verb)
+        suffer(_FOLDER, verb)
         return real(*arguments)
 
     setattr(SelfHosted, f"_{verb}", call)
 
 
 for _verb in ("search", "add", "find"):
-    _flawed(_verb)
+    _with_faults(_verb)

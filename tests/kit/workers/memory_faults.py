@@ -11,7 +11,7 @@ from afterword.shared.errors import Rejected, Unavailable
 
 
 @contextmanager
-def held(folder: Path, verb: str) -> Iterator[None]:
+def calls_hang(folder: Path, verb: str) -> Iterator[None]:
     """Let every call of that verb hang while the context is open."""
     with (folder / f"{verb}.held").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -19,7 +19,7 @@ def held(folder: Path, verb: str) -> Iterator[None]:
 
 
 @contextmanager
-def rejected(folder: Path, verb: str) -> Iterator[None]:
+def calls_are_rejected(folder: Path, verb: str) -> Iterator[None]:
     """Let every call of that verb be refused while the context is open."""
     flaw = folder / f"{verb}.rejected"
     flaw.touch()
@@ -30,7 +30,7 @@ def rejected(folder: Path, verb: str) -> Iterator[None]:
 
 
 @contextmanager
-def down(folder: Path, verb: str) -> Iterator[None]:
+def calls_find_nobody(folder: Path, verb: str) -> Iterator[None]:
     """Let every call of that verb find nobody while the context is open."""
     flaw = folder / f"{verb}.down"
     flaw.touch()
@@ -40,7 +40,7 @@ def down(folder: Path, verb: str) -> Iterator[None]:
         flaw.unlink()
 
 
-def meet(folder: Path, verb: str) -> None:
+def suffer(folder: Path, verb: str) -> None:
     """Suffer what a test has in store for that verb: block this thread, or raise."""
     hold = folder / f"{verb}.held"
     if hold.exists():

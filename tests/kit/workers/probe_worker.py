@@ -28,7 +28,7 @@ RELEASE = "probe:release"
 _PATIENCE_S = 20.0
 
 
-class Worker:
+class ProbeWorker:
     """One worker on a Valkey; its broker may be another one. A context manager that kills it."""
 
     def __init__(

@@ -17,9 +17,9 @@ import afterword.shared
 from afterword.shared.contracts import RECORD_VERSION, Reply
 from afterword.shared.ledger.records import Claim
 from afterword.shared.names import Keys
-from tests.kit.ledger.builder import asking, lane_of, reply_to
+from tests.kit.ledger.builder import chat_request, lane_of, reply_to
 from tests.kit.ledger.dump import dump
-from tests.kit.ledger.older_build import Older
+from tests.kit.ledger.older_build import OlderBuild
 from tests.kit.servers.valkey import Valkey
 
 FOLDER = Path(__file__).parent
@@ -32,14 +32,14 @@ KEY = "k"
 
 def reply() -> Reply:
     """Return the reply to either job, but for its id."""
-    body = asking(**REQUEST).body()
+    body = chat_request(**REQUEST).body()
     return reply_to(Claim(JOB, "1", 1, 0, body, lane_of(), True, 0, 0, 0, 0), "canary replied")
 
 
 class Recorder:
     """Leads a job of the packed build into one state."""
 
-    def __init__(self, older: Older) -> None:
+    def __init__(self, older: OlderBuild) -> None:
         """Let a message of the same conversation have been answered and stored before."""
         self._older = older
         self._tokens = (f"token-{number}" for number in itertools.count())
@@ -153,7 +153,7 @@ def main() -> None:
         for lead in STATES:
             name = lead.__name__
             settings = {"redis_url": server.url, "namespace": name, "durability": "none"}
-            with Older(ARCHIVE, folder / name, memory="embedded", **settings) as older:
+            with OlderBuild(ARCHIVE, folder / name, memory="embedded", **settings) as older:
                 lead(Recorder(older))
             dump(server.client(), Keys(name, 0).root, FOLDER / f"{VERSION}-{name}.json")
 
