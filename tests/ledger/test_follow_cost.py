@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.client import follow as following
 from afterword.producer.client.async_client import AsyncJob
+from afterword.producer.client.ledger_job_service import LedgerJobService
 from afterword.shared.contracts import Event
 from afterword.shared.errors import JobFailed, JobNotFound
 from afterword.shared.ledger import queries as module
@@ -46,7 +48,7 @@ async def test_who_waits_for_the_reply_does_not_look_at_each_delta(
     ledger: Ledger, asked: Counter[str]
 ) -> None:
     held = await submit_and_claim(ledger)
-    follower = AsyncJob(ledger, held.job_id)
+    follower = handle(ledger, held)
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         waiter = group.create_task(follower.wait())
         await until(lambda: asked["HMGET"] == 1, "the waiter has looked")
@@ -64,7 +66,7 @@ async def test_who_waits_hears_at_once_that_there_will_be_no_reply(
     ledger: Ledger, asked: Counter[str]
 ) -> None:
     held = await submit_and_claim(ledger)
-    waiter = asyncio.create_task(AsyncJob(ledger, held.job_id).wait())
+    waiter = asyncio.create_task(handle(ledger, held).wait())
     await until(lambda: asked["HMGET"] == 1, "the waiter has looked")
     await ledger.jobs.fail(held, "broken")
     with pytest.raises(JobFailed):
@@ -74,15 +76,15 @@ async def test_who_waits_hears_at_once_that_there_will_be_no_reply(
 async def test_who_is_never_woken_looks_for_himself(
     ledger: Ledger, asked: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(following, "_patience_s", lambda: 0.05)
+    monkeypatch.setattr(following, "_look_again_after_s", lambda: 0.05)
     held = await submit_and_claim(ledger)
-    waiter = asyncio.create_task(AsyncJob(ledger, held.job_id).wait())
+    waiter = asyncio.create_task(handle(ledger, held).wait())
     await until(lambda: asked["HMGET"] > 2, "the waiter has looked again, and again")
     waiter.cancel()
 
 
 def test_those_who_began_together_do_not_look_together() -> None:
-    pauses = [following._patience_s() for _ in range(1000)]
+    pauses = [following._look_again_after_s() for _ in range(1000)]
     least, most = following.LOOK_AGAIN_S / 2, following.LOOK_AGAIN_S
     tenths = Counter(int(10 * (pause - least) / (most - least)) for pause in pauses)
     assert all(tenths[tenth] for tenth in range(10))
@@ -95,7 +97,7 @@ async def test_a_change_that_brings_events_costs_one_read(
     held = await submit_and_claim(ledger)
     events: list[Event] = []
     async with asyncio.TaskGroup() as group:
-        group.create_task(_follow(AsyncJob(ledger, held.job_id), events))
+        group.create_task(_follow(handle(ledger, held), events))
         await until(lambda: len(events) == 1, "the start was read")
         asked.clear()
         for number in range(1, _DELTAS + 1):
@@ -116,7 +118,7 @@ async def test_a_stream_longer_than_a_page_is_read_to_its_end_at_once(
     await _deltas(ledger, held)
     await ledger.jobs.finish(held, reply_to(held))
     events: list[Event] = []
-    await asyncio.wait_for(_follow(AsyncJob(ledger, held.job_id), events), 5)
+    await asyncio.wait_for(_follow(handle(ledger, held), events), 5)
     assert [event.type for event in events] == ["started", *["delta"] * _DELTAS, "final"]
 
 
@@ -128,7 +130,7 @@ async def test_pages_that_come_while_one_reads_are_read_at_once(
     held = await submit_and_claim(ledger)
     events: list[Event] = []
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-        group.create_task(_follow(AsyncJob(ledger, held.job_id), events))
+        group.create_task(_follow(handle(ledger, held), events))
         await until(lambda: len(events) == 1, "the start was read")
         await asyncio.gather(_deltas(ledger, held))
         await ledger.jobs.finish(held, reply_to(held))
@@ -140,7 +142,7 @@ async def test_a_job_that_is_gone_while_somebody_follows_it_is_noticed(
 ) -> None:
     held = await submit_and_claim(ledger)
     events: list[Event] = []
-    task = asyncio.create_task(_follow(AsyncJob(ledger, held.job_id), events))
+    task = asyncio.create_task(_follow(handle(ledger, held), events))
     await until(lambda: len(events) == 1, "the start was read")
     keys = Keys(ledger.settings.namespace, shard_in(held.job_id))
     with valkey.client() as redis:
@@ -148,6 +150,10 @@ async def test_a_job_that_is_gone_while_somebody_follows_it_is_noticed(
         redis.publish(keys.wake(held.job_id), "failed")
     with pytest.raises(JobNotFound):
         await asyncio.wait_for(task, 5)
+
+
+def handle(ledger: Ledger, claim: Claim) -> AsyncJob:
+    return AsyncJob(LedgerJobService(CheckedLedger(ledger)), claim.job_id)
 
 
 async def _deltas(ledger: Ledger, held: Claim) -> None:

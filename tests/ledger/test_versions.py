@@ -8,7 +8,9 @@ import json
 import pytest
 
 from afterword.producer import AsyncJob
+from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.cli.status import summary
+from afterword.producer.client.ledger_job_service import LedgerJobService
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import ConversationBusy, Fault, LeaseLost, NewerRecord
 from afterword.shared.ledger.dead_letter_records import ReplayOutcome
@@ -154,7 +156,7 @@ async def test_to_read_a_state_that_nobody_knows_is_refused(
     job_id = await submit_and_answer(ledger)
     age(inspector, job_id)
     inspector.redis.hset(inspector.keys.job(job_id), field, "pondered")
-    job = AsyncJob(ledger, job_id)
+    job = AsyncJob(LedgerJobService(CheckedLedger(ledger)), job_id)
 
     for read in (job.status(), job.wait(), ledger.reading.outcome(job_id)):
         with pytest.raises(NewerRecord) as refused:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from afterword.producer.client.async_client import _waves
+from afterword.producer.client.job_service import Submission
+from afterword.producer.client.ledger_job_service import waves as divided
 from afterword.shared.contracts import ChatRequest
 
 
@@ -11,7 +12,9 @@ def asked(user_id: str, conversation_id: str | None = None) -> ChatRequest:
 
 
 def numbers(*requests: ChatRequest) -> list[list[int]]:
-    return [list(wave) for wave in _waves({at: ("j", one) for at, one in enumerate(requests)})]
+    return [
+        list(wave) for wave in divided(dict(enumerate(Submission("j", one) for one in requests)))
+    ]
 
 
 def test_requests_of_no_conversation_go_out_together() -> None:

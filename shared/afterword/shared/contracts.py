@@ -71,7 +71,9 @@ def _not_blank(value: str) -> str:
 
 
 def _clean_metadata(value: object) -> object:
-    """Walk without recursion, so that a 1,000-deep value is refused and not a crash."""
+    """Check by a loop, so that a value nested 1,000 deep is refused and crashes nothing."""
+    if isinstance(value, Mapping):
+        value = dict(value)
     if not isinstance(value, dict):
         raise _refuse("must be an object")
     todo: list[tuple[Any, int]] = [(value, 1)]

@@ -15,6 +15,7 @@ from afterword.producer.admin import erasure as erasures
 from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.plan import ReplayPlan, build_plan
 from afterword.producer.admin.replay_driver import ProgressCallback, ReplayDriver
+from afterword.producer.checked_ledger import CheckedLedger
 from afterword.shared.clock import utc_now
 from afterword.shared.closing import AsyncCloseable
 from afterword.shared.discovery import settings_in_use
@@ -28,7 +29,6 @@ from afterword.shared.ledger.dead_letter_records import (
     ReplayRun,
     ReplayState,
 )
-from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Account, Inconsistency
 from afterword.shared.settings import Settings
 
@@ -69,9 +69,8 @@ class AsyncOperator(AsyncCloseable):
 
     def __init__(self, settings: Settings | None = None, *, by: str | None = None) -> None:
         self._settings = settings or settings_in_use()
-        self._ledger = Ledger(self._settings, patience_s=self._settings.submit_timeout_s)
+        self._checked = CheckedLedger.open(self._settings)
         self._by = by or f"{_current_user()}@{socket.gethostname()}"
-        self._checked = False
         self._drives: set[asyncio.Task[Any]] = set()
 
     async def dead_letters(
@@ -84,7 +83,7 @@ class AsyncOperator(AsyncCloseable):
             content: whether to read the message and the reply as well.
 
         """
-        ledger = await self._checked_ledger()
+        ledger = await self._checked.get()
         async for letter in ledger.dead.letters(criteria, content=content):
             yield letter
 
@@ -93,7 +92,7 @@ class AsyncOperator(AsyncCloseable):
 
         Raises `JobNotFound` if there is no dead letter with this id.
         """
-        return await (await self._checked_ledger()).dead.letter(letter_id)
+        return await (await self._checked.get()).dead.letter(letter_id)
 
     async def plan(
         self, criteria: DeadLetterFilter | None = None, pace: ReplayPace | None = None
@@ -128,7 +127,7 @@ class AsyncOperator(AsyncCloseable):
         """
         if not apply or not plan.dead_letters:
             return self._unchanged(plan, ReplayState.DONE if apply else ReplayState.DRY)
-        ledger = await self._checked_ledger()
+        ledger = await self._checked.get()
         token = secrets.token_hex(16)
         run_id = await ledger.runs.begin(
             plan.dead_letters,
@@ -147,7 +146,7 @@ class AsyncOperator(AsyncCloseable):
         Anyone may resume a run; whoever still drives it is stopped by that and gets `LeaseLost`.
         A run that is done is returned unchanged. Raises `JobNotFound` if there is no such run.
         """
-        ledger = await self._checked_ledger()
+        ledger = await self._checked.get()
         token = secrets.token_hex(16)
         if not await ledger.runs.take(run_id, by=self._by, token=token, to="resume"):
             return await ledger.runs.run(run_id)
@@ -158,22 +157,22 @@ class AsyncOperator(AsyncCloseable):
 
         What was not replayed yet stays a dead letter. Raises `JobNotFound`.
         """
-        ledger = await self._checked_ledger()
+        ledger = await self._checked.get()
         token = secrets.token_hex(16)
         await ledger.runs.take(run_id, by=self._by, token=token, to="abort")
         return await ledger.runs.run(run_id)
 
     async def replay_run(self, run_id: str) -> ReplayRun:
         """Return a run as it is now; raise `JobNotFound` if there is none."""
-        return await (await self._checked_ledger()).runs.run(run_id)
+        return await (await self._checked.get()).runs.run(run_id)
 
     async def replay_runs(self, limit: int = 20) -> Sequence[ReplayRun]:
         """Return up to `limit` runs, the newest first."""
-        return await (await self._checked_ledger()).runs.newest(limit)
+        return await (await self._checked.get()).runs.newest(limit)
 
     async def replay_outcomes(self, run_id: str) -> dict[str, ReplayOutcome]:
         """Return what became of each dead letter that a run has handled so far, by its id."""
-        ledger = await self._checked_ledger()
+        ledger = await self._checked.get()
         return {name: outcome async for name, outcome in ledger.runs.outcomes(run_id)}
 
     async def discard(self, criteria: DeadLetterFilter, *, apply: bool = False) -> DiscardResult:
@@ -184,7 +183,7 @@ class AsyncOperator(AsyncCloseable):
         plan = await self.plan(criteria)
         if not apply:
             return DiscardResult(ReplayState.DRY, dead_letters=len(plan.dead_letters))
-        ledger, token = await self._checked_ledger(), secrets.token_hex(8)
+        ledger, token = await self._checked.get(), secrets.token_hex(8)
         details = {"filter": criteria.to_dict(), "dead_letters": len(plan.dead_letters)}
         await ledger.runs.note_audit_entry(self._by, "discard", details, token)
         done = [await ledger.dead.discard(letter) for letter in plan.dead_letters]
@@ -199,7 +198,7 @@ class AsyncOperator(AsyncCloseable):
         user is already under way, it is returned and no second one is begun. It cannot be undone.
         Raises `InvalidRequest` if no job could have had this user or tenant id.
         """
-        ledger = await self._checked_ledger()
+        ledger = await self._checked.get()
         receipt = await erasures.forget(ledger, user_id, tenant, self._by)
         token = f"forget-{receipt.asked_at.isoformat()}"
         await ledger.runs.note_audit_entry(self._by, "forget", {"tenant": tenant}, token)
@@ -207,7 +206,7 @@ class AsyncOperator(AsyncCloseable):
 
     async def erasure(self, user_id: str, *, tenant: str = "default") -> ErasureReceipt | None:
         """Return how far the newest erasure of a user is, or None if none was requested."""
-        return await erasures.erasure(await self._checked_ledger(), user_id, tenant)
+        return await erasures.erasure(await self._checked.get(), user_id, tenant)
 
     async def accounts(self, *, late_s: float = 300.0) -> Sequence[Account]:
         """Return how many jobs and turns of each tenant are in which state.
@@ -215,7 +214,7 @@ class AsyncOperator(AsyncCloseable):
         A user counts as late once their oldest turn that waits to be stored is older than
         `late_s` seconds.
         """
-        return await (await self._checked_ledger()).account.accounts(late_s=late_s)
+        return await (await self._checked.get()).account.accounts(late_s=late_s)
 
     async def inconsistencies(self, *, fix: bool = False) -> AsyncGenerator[Inconsistency, None]:
         """Yield the jobs and turns that no queue leads to although their state requires it.
@@ -223,20 +222,20 @@ class AsyncOperator(AsyncCloseable):
         With `fix=True` each is put back. Any that is found is a bug, or somebody else wrote to
         the Redis.
         """
-        ledger = await self._checked_ledger()
+        ledger = await self._checked.get()
         async for inconsistency in ledger.gaps.find(mend=fix):
             yield inconsistency
 
     async def audit(self, limit: int = 100) -> Sequence[AuditEntry]:
         """Return up to `limit` entries of what operators did, the newest first."""
-        return await (await self._checked_ledger()).runs.audit(limit)
+        return await (await self._checked.get()).runs.audit(limit)
 
     async def aclose(self) -> None:
         """Abort the runs that this operator drives, and close its connections."""
         for task in self._drives:
             task.cancel()
         await asyncio.gather(*self._drives, return_exceptions=True)
-        await self._ledger.aclose()
+        await self._checked.aclose()
 
     def _unchanged(self, plan: ReplayPlan, state: ReplayState) -> ReplayRun:
         return ReplayRun(
@@ -255,7 +254,7 @@ class AsyncOperator(AsyncCloseable):
     async def _drive(
         self, run_id: str, token: str, on_progress: ProgressCallback | None
     ) -> ReplayRun:
-        ledger = self._ledger
+        ledger = self._checked.ledger
         run = await ledger.runs.run(run_id)
         driver = ReplayDriver(ledger.dead, ledger.runs, run, token, self._by, on_progress)
         task = asyncio.ensure_future(driver.drive())
@@ -276,13 +275,6 @@ class AsyncOperator(AsyncCloseable):
             for name in criteria.ids:
                 if name not in found:
                     raise InvalidRequest("ids", f"{name} is no dead letter")
-
-    async def _checked_ledger(self) -> Ledger:
-        """Return the ledger once its Redis was found fit to hold it."""
-        if not self._checked:
-            await self._ledger.check()
-            self._checked = True
-        return self._ledger
 
 
 def _current_user() -> str:

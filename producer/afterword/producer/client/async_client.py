@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from typing import Any, TypeAlias
+from typing import Any
 
-from afterword.producer.client.follow import Follower
+from afterword.producer.client.job_service import JobService
+from afterword.producer.client.ledger_job_service import LedgerJobService
 from afterword.shared.closing import AsyncCloseable
 from afterword.shared.contracts import (
     ChatRequest,
@@ -20,35 +19,28 @@ from afterword.shared.contracts import (
     WhenBusy,
 )
 from afterword.shared.discovery import settings_in_use
-from afterword.shared.errors import AfterwordError, LedgerUnavailable, NoReplyInTime
-from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Submitted
+from afterword.shared.errors import AfterwordError
 from afterword.shared.names import check_job_id
 from afterword.shared.settings import Settings
 
-#: Jobs of one `submit_many` that are on their way at once.
-GROUP = 1000
-
-#: Requests that are read before others have their turn on the event loop.
-_AT_A_STRETCH = 32
-
-#: The id that a job is to have, and what is asked of it.
-Asked: TypeAlias = tuple[str, ChatRequest]
-
 
 class AsyncProducer(AsyncCloseable):
-    """Submits jobs and follows them, over two Redis connections however many jobs there are.
+    """Submits chat requests and follows their jobs, from code that runs on an event loop.
 
-    Bound to the event loop that first uses it. Use it as an async context manager, or call
-    `aclose`. The first call checks that the Redis is fit to be trusted and raises
-    `Misconfigured` or `LedgerUnavailable` if it is not.
+    Make one for each process: it holds two Redis connections, however many jobs are waited for.
+    It belongs to the event loop that first uses it. Use it as an async context manager, or call
+    `aclose`. The first submit checks that Redis is fit to hold the ledger and raises
+    `Misconfigured` if it is not.
+
+    Args:
+        settings: where the ledger is, and its limits; read from the environment if omitted.
+            Without `AFTERWORD_REDIS_URL` the stack that `afterword up` runs on this machine is
+            used.
+
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        """Take the settings; without any, read the environment."""
-        self._settings = settings or settings_in_use()
-        self._ledger = Ledger(self._settings, patience_s=self._settings.submit_timeout_s)
-        self._checked: asyncio.Task[dict[str, str]] | None = None
+        self._service: JobService = LedgerJobService.open(settings or settings_in_use())
 
     async def submit(  # noqa: PLR0913 the fields of a request, all by name
         self,
@@ -66,16 +58,40 @@ class AsyncProducer(AsyncCloseable):
         priority: Priority = "normal",
         expires_in: float | None = None,
     ) -> AsyncJob:
-        """Accept one message to be answered, and return its job at once.
+        """Submit one message, and return its job as soon as it is stored in the ledger.
 
-        The same `idempotency_key` with the same request gives the same job, so that sending
-        again is always safe; `expires_in` is in seconds. Messages of one conversation are
-        answered in the order of their submission, each with those before it in its prompt;
-        while an earlier one has no reply, `when_busy` lets this one wait (`enqueue`), refuses it
-        (`reject`), or cancels the earlier ones (`interrupt`). Raises `InvalidRequest` naming the
-        field, or a `NotAccepted`: then nothing was promised.
+        Returns or raises within `AFTERWORD_SUBMIT_TIMEOUT_S` (2 s). Accepted means stored: the job
+        reaches exactly one end, whatever crashes. Sending the same request again with the same
+        `idempotency_key` returns the same job. `ChatRequest` documents the limits of each field.
+
+        Args:
+            user_id: whose memories are recalled and extended.
+            message: what the user said.
+            conversation_id: messages of one conversation are answered in the order of their
+                submission, each with the earlier ones in its prompt.
+            when_busy: what happens while an earlier message of the conversation has no reply:
+                `enqueue` waits for it, `reject` raises `ConversationBusy`, `interrupt` cancels the
+                earlier ones.
+            idempotency_key: makes it safe to send the request again; belongs to the user.
+            tenant: separates users with the same id from each other.
+            system: a system prompt for this request, instead of `AFTERWORD_SYSTEM_PROMPT`.
+            model: the model that replies, instead of `AFTERWORD_MODEL`.
+            max_tokens: the longest reply, in tokens, instead of `AFTERWORD_MAX_TOKENS`.
+            metadata: JSON that is kept with the job.
+            priority: `high` is answered before `normal`, `normal` before `low`.
+            expires_in: seconds after which the job expires if it has no reply;
+                `AFTERWORD_JOB_TTL_S` if omitted.
+
+        Raises:
+            InvalidRequest: a field is not valid; `field` names it.
+            QueueFull: the ledger holds as many open jobs as it may.
+            ConversationBusy: `when_busy` is `reject`, and the conversation is busy.
+            KeyReused: the idempotency key was used with a different request.
+            LedgerUnavailable: Redis did not confirm in time. The job may exist: send the request
+                again with the same idempotency key.
+
         """
-        asked = self._asked(
+        submission = self._service.prepare(
             {
                 "user_id": user_id,
                 "message": message,
@@ -86,208 +102,102 @@ class AsyncProducer(AsyncCloseable):
                 "system": system,
                 "model": model,
                 "max_tokens": max_tokens,
-                "metadata": dict(metadata) if isinstance(metadata, Mapping) else metadata,
+                "metadata": metadata,
                 "priority": priority,
                 "expires_in": expires_in,
             }
         )
-        return await self._accept_one(*asked)
+        return AsyncJob(self._service, await self._service.submit(submission))
 
     async def submit_many(
         self, requests: Iterable[Mapping[str, Any] | ChatRequest]
     ) -> list[AsyncJob | AfterwordError]:
-        """Submit many requests, given as the arguments of `submit`; return a result for each.
+        """Submit many requests, and return a job or an error for each, in their order.
 
-        A request that is not accepted gives its error in its place and stops no other. Those of
-        one conversation are accepted in the order given.
+        Each request is a `ChatRequest`, or a mapping with the arguments of `submit`. A request
+        that is not accepted yields its error and stops no other. Requests of one conversation are
+        accepted in the order in which they are given. Up to 1,000 share a round trip.
         """
-        asked = list(requests)
-        groups = [asked[start : start + GROUP] for start in range(0, len(asked), GROUP)]
-        results: list[AsyncJob | AfterwordError] = []
-        read: list[Asked | AfterwordError] = []
-        for group in [*groups, []]:  # one is read while Redis works on the one before
-            accepted, read = await asyncio.gather(self._accept_group(read), self._read(group))
-            results += accepted
-        return results
+        results = await self._service.submit_many(requests)
+        return [AsyncJob(self._service, one) if isinstance(one, str) else one for one in results]
 
     async def usage(self, *, tenant: str = "default", user_id: str | None = None) -> UsageSum:
-        """Return what the replies of a tenant, or of one of its users, have cost so far.
+        """Return the tokens that the replies of a tenant, or of one of its users, have used.
 
-        A tenant's sum goes on for ever, a user's until 90 days after their last reply.
+        A tenant's sum is kept for ever, a user's for 90 days after their last reply.
         """
-        await self._check()
-        return await self._ledger.reading.usage(tenant, user_id)
+        return await self._service.usage(tenant, user_id)
 
     def job(self, job_id: str) -> AsyncJob:
-        """Return a handle on a job that was submitted before, by any process."""
-        return AsyncJob(self._ledger, check_job_id(job_id))
+        """Return a handle on a job that any process has submitted.
+
+        Nothing is read yet: whether the job exists shows with the first call on the handle.
+        Raises `JobNotFound` if `job_id` does not have the form of a job id.
+        """
+        return AsyncJob(self._service, check_job_id(job_id))
 
     async def aclose(self) -> None:
-        """Close the connections; jobs go on."""
-        if self._checked is not None:
-            self._checked.cancel()
-        await self._ledger.aclose()
-
-    async def _read(
-        self, group: Sequence[Mapping[str, Any] | ChatRequest]
-    ) -> list[Asked | AfterwordError]:
-        read: list[Asked | AfterwordError] = []
-        for values in group:
-            try:
-                read.append(self._asked(values))
-            except AfterwordError as error:
-                read.append(error)
-            if len(read) % _AT_A_STRETCH == 0:
-                await asyncio.sleep(0)
-        return read
-
-    async def _accept_group(
-        self, read: Sequence[Asked | AfterwordError]
-    ) -> list[AsyncJob | AfterwordError]:
-        """Have all accepted at once, but one after the other what must keep its order."""
-        asked: dict[int, Asked] = {}
-        accepted: dict[int, AsyncJob | AfterwordError] = {}
-        for at, one in enumerate(read):
-            if isinstance(one, AfterwordError):
-                accepted[at] = one
-            else:
-                asked[at] = one
-        for wave in _waves(asked):
-            told = await self._accept_or_errors(list(wave.values()))
-            accepted |= zip(wave, told, strict=True)
-        return [accepted[at] for at in range(len(read))]
-
-    async def _accept_or_errors(
-        self, asked: Sequence[Asked]
-    ) -> Sequence[AsyncJob | AfterwordError]:
-        try:
-            return await self._accept(asked)
-        except AfterwordError as error:
-            return [error] * len(asked)
-
-    def _asked(self, values: Mapping[str, Any] | ChatRequest) -> Asked:
-        """Return what is asked, once it is found to be a request, and the id of its job."""
-        fields = values.model_dump() if isinstance(values, ChatRequest) else values
-        request = ChatRequest.parse(
-            fields,
-            max_bytes=self._settings.max_message_bytes,
-            max_tokens=self._settings.max_message_tokens,
-        )
-        return self._ledger.jobs.new_id(request), request
-
-    def _accept_directly(self, job_id: str, request: ChatRequest) -> str | None:
-        """Have the ledger accept a request, from another thread than the loop's.
-
-        Returns the id of its job, or None if `_accept_one` must have the last word on it.
-        """
-        if not self._is_checked():
-            return None
-        told = self._ledger.jobs.submit_directly(job_id, request)
-        return None if told is None else told.job_id
-
-    async def _accept_one(
-        self, job_id: str, request: ChatRequest, *, waited_s: float = 0.0
-    ) -> AsyncJob:
-        (job,) = await self._accept([(job_id, request)], waited_s=waited_s)
-        if isinstance(job, AfterwordError):
-            raise job
-        return job
-
-    async def _accept(
-        self, asked: Sequence[Asked], *, waited_s: float = 0.0
-    ) -> list[AsyncJob | AfterwordError]:
-        """Have the ledger accept requests; raise if it does not say in time whether it has."""
-        try:
-            async with asyncio.timeout(self._settings.submit_timeout_s - waited_s):
-                await self._check()
-                told = await self._ledger.jobs.submit_all(asked)
-        except TimeoutError:
-            limit_s = self._settings.submit_timeout_s
-            reason = (
-                f"AFTERWORD_REDIS_URL: Redis did not confirm within {limit_s:g} s; it may have "
-                "accepted all the same: send it again with the same idempotency key, for without "
-                "one it may become a second job"
-            )
-            raise LedgerUnavailable(reason) from None
-        return [
-            AsyncJob(self._ledger, one.job_id) if isinstance(one, Submitted) else one
-            for one in told
-        ]
-
-    def _is_checked(self) -> bool:
-        checked = self._checked
-        return checked is not None and checked.done() and not checked.exception()
-
-    async def _check(self) -> None:
-        """Check the Redis once; a check that failed is made again by the next call."""
-        if self._checked is None or (self._checked.done() and self._checked.exception()):
-            self._checked = asyncio.create_task(self._ledger.check())
-        if not self._checked.done():
-            await asyncio.shield(self._checked)
-        self._checked.result()
+        """Close the connections. Submitted jobs go on."""
+        await self._service.aclose()
 
 
 class AsyncJob:
-    """A handle on one job; `id` is all that another process needs to make one."""
+    """A handle on one job, returned by `AsyncProducer`.
 
-    def __init__(self, ledger: Ledger, job_id: str) -> None:
-        """Take the ledger that holds the job."""
-        self._ledger = ledger
+    Attributes:
+        id: the job's id; any process can follow the job with `AsyncProducer.job(id)`.
+
+    """
+
+    def __init__(self, service: JobService, job_id: str) -> None:
+        self._service = service
         self.id = job_id
 
     def __repr__(self) -> str:
-        """Show the id."""
         return f"{type(self).__name__}({self.id!r})"
 
     async def wait(self, timeout: float = 60.0) -> Reply:
-        """Return the reply as soon as it is there.
+        """Return the reply as soon as it exists.
 
-        `timeout` is in seconds. Raises `NoReplyInTime` (the job goes on), `JobFailed` (it
-        ended without a reply, `code` says why), `JobNotFound` or `NewerRecord` (only a newer
-        version can read it).
+        Args:
+            timeout: how long to wait, in seconds.
+
+        Raises:
+            NoReplyInTime: the time is over; the job goes on, and can be waited for again.
+            JobFailed: the job ended without a reply; `code` says why.
+            JobNotFound: there is no such job, or its retention time is over.
+            NewerRecord: only a newer version of Afterword can read it.
+
         """
-        try:
-            async with asyncio.timeout(timeout):
-                return await Follower(self._ledger, self.id).reply()
-        except TimeoutError:
-            raise NoReplyInTime(self.id, timeout) from None
+        return await self._service.wait(self.id, timeout)
 
     async def stream(self, after: str | None = None) -> AsyncGenerator[Event, None]:
-        """Give the events of the reply as they come, from the beginning or after an event id.
+        """Yield the events of the reply as they are published, the last one being its end.
 
-        Ends after `final` or `failed`. After a `restart` the deltas before it are void. When
-        the stream's retention is over, only the last event is given. Raises `JobNotFound` or
-        `NewerRecord`.
+        The last event is `final` or `failed`. A `restart` voids the text of all deltas before it.
+        Once the stream's retention time (`AFTERWORD_STREAM_RETENTION_S`) is over, only the last
+        event is given. Raises `JobNotFound` or `NewerRecord`.
+
+        Args:
+            after: the id of the last event that was seen, to continue after it; all events if
+                omitted. Any process can continue a stream.
+
         """
-        async with aclosing(Follower(self._ledger, self.id).events(after)) as events:
+        async with aclosing(self._service.stream(self.id, after)) as events:
             async for event in events:
                 yield event
 
     async def status(self) -> JobStatus:
-        """Return where the job and its turn are; raise `JobNotFound` or `NewerRecord`."""
-        return await self._ledger.reading.status(self.id)
+        """Return the state of the job, and of its turn on its way to memory.
+
+        Raises `JobNotFound` or `NewerRecord`.
+        """
+        return await self._service.status(self.id)
 
     async def cancel(self) -> bool:
-        """Cancel the job; return whether it is cancelled, now or before.
+        """Cancel the job unless it has ended; return whether it is cancelled, now or before.
 
-        Raises `JobNotFound`, or `NewerRecord`: then only a newer version may cancel it.
+        A reply that is being generated is stopped. Raises `JobNotFound`, or `NewerRecord` if only
+        a newer version of Afterword may cancel it.
         """
-        word = await self._ledger.jobs.cancel(self.id)
-        if word == "gone":
-            await self.status()
-        return word == "cancelled"
-
-
-def _waves(asked: Mapping[int, Asked]) -> list[dict[int, Asked]]:
-    """Divide requests into those that may be on their way together: one of each conversation."""
-    waves: list[dict[int, Asked]] = []
-    sent: Counter[tuple[str, ...]] = Counter()
-    for number, (job_id, request) in asked.items():
-        wave = 0
-        if request.conversation_id is not None:
-            line = (request.tenant, request.user_id, request.conversation_id)
-            wave, sent[line] = sent[line], sent[line] + 1
-        if wave == len(waves):
-            waves.append({})
-        waves[wave][number] = job_id, request
-    return waves
+        return await self._service.cancel(self.id)

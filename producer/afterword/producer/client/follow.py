@@ -1,4 +1,4 @@
-"""How a job is followed: its end, and its events as they come."""
+"""Following a job: its end, and its events as they are published."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.queries import PAGE
 from afterword.shared.lifecycle import JobState
 
-#: A follower that has heard nothing for this long at most looks for itself: a wake-up is only a
-#: hint. A lost connection is noticed sooner, and then everyone looks.
+#: Seconds after which a follower that heard nothing reads the job anyway: notifications may be
+#: lost. A lost connection is noticed sooner, and then every follower reads.
 LOOK_AGAIN_S = 30.0
 
-#: Events that end nothing: who waits for the reply need not look again.
-_ON_THE_WAY = frozenset({"started", "restart", "delta"})
+#: Events that end nothing: a caller that waits for the reply need not read the job for them.
+_NOT_THE_END = frozenset({"started", "restart", "delta"})
 
 
 class Follower:
-    """Follows one job, woken by the ledger."""
+    """Follows one job. It reads the job when the ledger notifies it, and polls rarely."""
 
     def __init__(self, ledger: Ledger, job_id: str) -> None:
-        """Take the ledger that holds the job."""
         self._ledger = ledger
         self._reading = ledger.reading
         self._job_id = job_id
 
     async def reply(self) -> Reply:
-        """Return the reply once it is there; raise `JobFailed` once there will be none."""
-        async with aclosing(self._changes(_ON_THE_WAY)) as changes:
+        """Return the reply once it exists; raise `JobFailed` if the job ends without one."""
+        async with aclosing(self._changes(_NOT_THE_END)) as changes:
             async for _ in changes:
                 status, reply = await self._reading.outcome(self._job_id)
                 if reply is not None:
@@ -42,7 +41,7 @@ class Follower:
         raise AssertionError("changes go on until their reader stops")
 
     async def events(self, after: str | None) -> AsyncGenerator[Event, None]:
-        """Give the events after an event id until the last one."""
+        """Yield the events that follow an event id, until the last one."""
         async with aclosing(self._changes()) as changes:
             async for event in self._events_over(changes, after):
                 yield event
@@ -50,7 +49,7 @@ class Follower:
     async def _events_over(
         self, changes: AsyncIterator[None], after: str | None
     ) -> AsyncIterator[Event]:
-        """Look at the job first, and then only when a change has brought no event."""
+        """Read the job at first, and later only when a notification brought no new event."""
         known = False
         async for _ in changes:
             events = await self._reading.events(self._job_id, after) if known else ()
@@ -66,7 +65,7 @@ class Follower:
     async def _events(
         self, status: JobStatus | None, events: Sequence[Event], after: str | None
     ) -> AsyncIterator[Event]:
-        """Give events and all behind them; of a stream no longer kept, only the end."""
+        """Yield events and all that follow them; if the stream has expired, only the end."""
         if status is not None:
             if status.state.terminal and not await self._reading.keeps_stream(self._job_id):
                 yield await self._end(status, after)
@@ -89,7 +88,7 @@ class Follower:
         )
 
     async def _changes(self, ignored: frozenset[str] = frozenset()) -> AsyncGenerator[None, None]:
-        """Give a sign now and whenever something happened to the job, for ever."""
+        """Yield now, and whenever something happened to the job; never ends by itself."""
         woken = asyncio.Event()
 
         def hear(event: str) -> None:
@@ -100,17 +99,17 @@ class Follower:
             while True:
                 woken.clear()
                 yield
-                await _any_sign(woken)
+                await _woken_or_time_to_look(woken)
 
 
-def _patience_s() -> float:
-    """Return another time for each, so that thousands who began together never look together."""
+def _look_again_after_s() -> float:
+    """Return a random time, so that thousands who began together do not read together."""
     return random.uniform(LOOK_AGAIN_S / 2, LOOK_AGAIN_S)  # noqa: S311 no secret
 
 
-async def _any_sign(woken: asyncio.Event) -> None:
+async def _woken_or_time_to_look(woken: asyncio.Event) -> None:
     try:
-        async with asyncio.timeout(_patience_s()):
+        async with asyncio.timeout(_look_again_after_s()):
             await woken.wait()
     except TimeoutError:
         return

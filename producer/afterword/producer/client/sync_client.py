@@ -1,15 +1,12 @@
-"""The producer for code without an event loop: the same surface, waiting where it must."""
+"""The producer for code without an event loop."""
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
-from afterword.producer.client.async_client import AsyncJob, AsyncProducer
-from afterword.producer.portal import Portal
+from afterword.producer.client.blocking import BlockingJobService
+from afterword.producer.client.ledger_job_service import LedgerJobService
 from afterword.shared.closing import Closeable
 from afterword.shared.contracts import (
     ChatRequest,
@@ -27,17 +24,23 @@ from afterword.shared.settings import Settings
 
 
 class Producer(Closeable):
-    """Submits jobs and follows them from plain code; safe to share between threads.
+    """Submits chat requests and follows their jobs, from code without an event loop.
 
-    All threads of a process share three Redis connections and one background thread. A producer
-    made before a fork works in the child too: it begins anew there.
+    Make one for each process and share it between threads: it holds three Redis connections and
+    one background thread, however many jobs are waited for. It survives a fork: the child opens
+    connections of its own. Use it as a context manager, or call `close`. The first submit checks
+    that Redis is fit to hold the ledger and raises `Misconfigured` if it is not.
+
+    Args:
+        settings: where the ledger is, and its limits; read from the environment if omitted.
+            Without `AFTERWORD_REDIS_URL` the stack that `afterword up` runs on this machine is
+            used.
+
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        """Take the settings; without any, read the environment."""
-        self._settings = settings or settings_in_use()
-        self._lock = threading.Lock()
-        self._opened: tuple[Portal, AsyncProducer] | None = None
+        known = settings or settings_in_use()
+        self._service = BlockingJobService(lambda: LedgerJobService.open(known))
 
     def submit(  # noqa: PLR0913 the fields of a request, all by name
         self,
@@ -55,8 +58,40 @@ class Producer(Closeable):
         priority: Priority = "normal",
         expires_in: float | None = None,
     ) -> Job:
-        """Accept one message to be answered; see `AsyncProducer.submit`."""
-        return self._submit(
+        """Submit one message, and return its job as soon as it is stored in the ledger.
+
+        Returns or raises within `AFTERWORD_SUBMIT_TIMEOUT_S` (2 s). Accepted means stored: the job
+        reaches exactly one end, whatever crashes. Sending the same request again with the same
+        `idempotency_key` returns the same job. `ChatRequest` documents the limits of each field.
+
+        Args:
+            user_id: whose memories are recalled and extended.
+            message: what the user said.
+            conversation_id: messages of one conversation are answered in the order of their
+                submission, each with the earlier ones in its prompt.
+            when_busy: what happens while an earlier message of the conversation has no reply:
+                `enqueue` waits for it, `reject` raises `ConversationBusy`, `interrupt` cancels the
+                earlier ones.
+            idempotency_key: makes it safe to send the request again; belongs to the user.
+            tenant: separates users with the same id from each other.
+            system: a system prompt for this request, instead of `AFTERWORD_SYSTEM_PROMPT`.
+            model: the model that replies, instead of `AFTERWORD_MODEL`.
+            max_tokens: the longest reply, in tokens, instead of `AFTERWORD_MAX_TOKENS`.
+            metadata: JSON that is kept with the job.
+            priority: `high` is answered before `normal`, `normal` before `low`.
+            expires_in: seconds after which the job expires if it has no reply;
+                `AFTERWORD_JOB_TTL_S` if omitted.
+
+        Raises:
+            InvalidRequest: a field is not valid; `field` names it.
+            QueueFull: the ledger holds as many open jobs as it may.
+            ConversationBusy: `when_busy` is `reject`, and the conversation is busy.
+            KeyReused: the idempotency key was used with a different request.
+            LedgerUnavailable: Redis did not confirm in time. The job may exist: send the request
+                again with the same idempotency key.
+
+        """
+        job_id = self._service.submit(
             {
                 "user_id": user_id,
                 "message": message,
@@ -67,106 +102,100 @@ class Producer(Closeable):
                 "system": system,
                 "model": model,
                 "max_tokens": max_tokens,
-                "metadata": dict(metadata) if isinstance(metadata, Mapping) else metadata,
+                "metadata": metadata,
                 "priority": priority,
                 "expires_in": expires_in,
             }
         )
+        return Job(self._service, job_id)
 
     def submit_many(
         self, requests: Iterable[Mapping[str, Any] | ChatRequest]
     ) -> list[Job | AfterwordError]:
-        """Submit many requests, a result for each; see `AsyncProducer.submit_many`."""
-        portal, producer = self._open()
-        results = portal.call(producer.submit_many(requests))
-        return [Job(self, one.id) if isinstance(one, AsyncJob) else one for one in results]
+        """Submit many requests, and return a job or an error for each, in their order.
+
+        Each request is a `ChatRequest`, or a mapping with the arguments of `submit`. A request
+        that is not accepted yields its error and stops no other. Requests of one conversation are
+        accepted in the order in which they are given. Up to 1,000 share a round trip.
+        """
+        results = self._service.submit_many(requests)
+        return [Job(self._service, one) if isinstance(one, str) else one for one in results]
 
     def usage(self, *, tenant: str = "default", user_id: str | None = None) -> UsageSum:
-        """Return what replies have cost so far; see `AsyncProducer.usage`."""
-        portal, producer = self._open()
-        return portal.call(producer.usage(tenant=tenant, user_id=user_id))
+        """Return the tokens that the replies of a tenant, or of one of its users, have used.
+
+        A tenant's sum is kept for ever, a user's for 90 days after their last reply.
+        """
+        return self._service.usage(tenant, user_id)
 
     def job(self, job_id: str) -> Job:
-        """Return a handle on a job that was submitted before, by any process."""
-        return Job(self, check_job_id(job_id))
+        """Return a handle on a job that any process has submitted.
+
+        Nothing is read yet: whether the job exists shows with the first call on the handle.
+        Raises `JobNotFound` if `job_id` does not have the form of a job id.
+        """
+        return Job(self._service, check_job_id(job_id))
 
     def close(self) -> None:
-        """Close the connections and end the background thread; jobs go on."""
-        with self._lock:
-            opened, self._opened = self._opened, None
-        if opened is not None and opened[0].pid == os.getpid():
-            portal, producer = opened
-            portal.call(producer.aclose())
-            portal.close()
-
-    def _submit(self, fields: Mapping[str, Any]) -> Job:
-        """Submit from this thread, without a change of thread, if that works at once."""
-        portal, producer = self._open()
-        asked, began = producer._asked(fields), time.monotonic()  # noqa: SLF001 one of two faces
-        job_id = producer._accept_directly(*asked)  # noqa: SLF001
-        if job_id is None:
-            waited_s = time.monotonic() - began
-            job_id = portal.call(producer._accept_one(*asked, waited_s=waited_s)).id  # noqa: SLF001
-        return Job(self, job_id)
-
-    def _open(self) -> tuple[Portal, AsyncProducer]:
-        """Return this process's own loop and producer: neither survives a fork."""
-        # Without the lock, which a fork would copy as it is while another thread holds it.
-        if (opened := self._opened) is not None and opened[0].pid == os.getpid():
-            return opened
-        with self._lock:
-            if self._opened is None or self._opened[0].pid != os.getpid():
-                portal = Portal()
-                self._opened = portal, portal.make(lambda: AsyncProducer(self._settings))
-            return self._opened
-
-    def _job(self, job_id: str) -> tuple[Portal, AsyncJob]:
-        portal, producer = self._open()
-        return portal, producer.job(job_id)
+        """Close the connections and end the background thread. Submitted jobs go on."""
+        self._service.close()
 
 
 class Job:
-    """A handle on one job; `id` is all that another process needs to make one."""
+    """A handle on one job, returned by `Producer`; may be shared by threads.
 
-    def __init__(self, producer: Producer, job_id: str) -> None:
-        """Take the producer that reaches the job."""
-        self._producer = producer
+    Attributes:
+        id: the job's id; any process can follow the job with `Producer.job(id)`.
+
+    """
+
+    def __init__(self, service: BlockingJobService, job_id: str) -> None:
+        self._service = service
         self.id = job_id
 
     def __repr__(self) -> str:
-        """Show the id."""
         return f"{type(self).__name__}({self.id!r})"
 
     def wait(self, timeout: float = 60.0) -> Reply:
-        """Return the reply as soon as it is there; see `AsyncJob.wait`."""
-        portal, job = self._producer._job(self.id)  # noqa: SLF001 the handle is part of it
-        return portal.call(job.wait(timeout))
+        """Return the reply as soon as it exists.
+
+        Args:
+            timeout: how long to wait, in seconds.
+
+        Raises:
+            NoReplyInTime: the time is over; the job goes on, and can be waited for again.
+            JobFailed: the job ended without a reply; `code` says why.
+            JobNotFound: there is no such job, or its retention time is over.
+            NewerRecord: only a newer version of Afterword can read it.
+
+        """
+        return self._service.wait(self.id, timeout)
 
     def stream(self, after: str | None = None) -> Generator[Event, None, None]:
-        """Give the events of the reply as they come; see `AsyncJob.stream`."""
-        portal, job = self._producer._job(self.id)  # noqa: SLF001 the handle is part of it
-        events = job.stream(after)
-        try:
-            while True:
-                event = portal.call(_next(events))
-                if event is None:
-                    return
-                yield event
-        finally:
-            if not portal.closed:  # else it has ended with the producer
-                portal.call(events.aclose())
+        """Yield the events of the reply as they are published, the last one being its end.
+
+        The last event is `final` or `failed`. A `restart` voids the text of all deltas before it.
+        Once the stream's retention time (`AFTERWORD_STREAM_RETENTION_S`) is over, only the last
+        event is given. Raises `JobNotFound` or `NewerRecord`.
+
+        Args:
+            after: the id of the last event that was seen, to continue after it; all events if
+                omitted. Any process can continue a stream.
+
+        """
+        return self._service.stream(self.id, after)
 
     def status(self) -> JobStatus:
-        """Return where the job and its turn are; raise `JobNotFound` or `NewerRecord`."""
-        portal, job = self._producer._job(self.id)  # noqa: SLF001 the handle is part of it
-        return portal.call(job.status())
+        """Return the state of the job, and of its turn on its way to memory.
+
+        Raises `JobNotFound` or `NewerRecord`.
+        """
+        return self._service.status(self.id)
 
     def cancel(self) -> bool:
-        """Cancel the job; return whether it is cancelled; raise `JobNotFound` or `NewerRecord`."""
-        portal, job = self._producer._job(self.id)  # noqa: SLF001 the handle is part of it
-        return portal.call(job.cancel())
+        """Cancel the job unless it has ended; return whether it is cancelled, now or before.
 
-
-async def _next(events: AsyncGenerator[Event, None]) -> Event | None:
-    """Return the next event, None at the end."""
-    return await anext(events, None)
+        A reply that is being generated is stopped. Raises `JobNotFound`, or `NewerRecord` if only
+        a newer version of Afterword may cancel it.
+        """
+        return self._service.cancel(self.id)

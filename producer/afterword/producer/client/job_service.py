@@ -1,0 +1,67 @@
+"""What a producer asks of whatever keeps its jobs: Redis, or the memory of a test."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from afterword.shared.closing import AsyncCloseable
+from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, UsageSum
+from afterword.shared.errors import AfterwordError
+
+#: A request as it is given: the arguments of `submit` by their names, or a `ChatRequest`.
+RequestFields: TypeAlias = Mapping[str, Any] | ChatRequest
+
+
+class Submission(NamedTuple):
+    """A valid request, and the id that its job will have unless its idempotency key is known."""
+
+    job_id: str
+    request: ChatRequest
+
+
+class JobService(AsyncCloseable):
+    """Submits jobs and follows them by their ids. Both producers, and both fakes, stand on one."""
+
+    @abstractmethod
+    def prepare(self, fields: RequestFields) -> Submission:
+        """Validate a request and give it a job id; raise `InvalidRequest`. Nothing is written."""
+
+    @abstractmethod
+    def submit_blocking(self, submission: Submission) -> str | None:
+        """Try once to submit from the calling thread, without the event loop.
+
+        Returns the id of the job, or None if `submit` has to find out whether it was accepted.
+        """
+
+    @abstractmethod
+    async def submit(self, submission: Submission, *, waited_s: float = 0.0) -> str:
+        """Submit a request and return the id of its job; raise `NotAccepted`.
+
+        `waited_s` seconds of the time limit are already spent.
+        """
+
+    @abstractmethod
+    async def submit_many(self, requests: Iterable[RequestFields]) -> list[str | AfterwordError]:
+        """Submit many requests; return a job id or an error for each."""
+
+    @abstractmethod
+    async def wait(self, job_id: str, timeout: float) -> Reply:
+        """Return the reply of a job as soon as it exists."""
+
+    @abstractmethod
+    def stream(self, job_id: str, after: str | None) -> AsyncGenerator[Event, None]:
+        """Yield the events of a job that follow an event id, until the last one."""
+
+    @abstractmethod
+    async def status(self, job_id: str) -> JobStatus:
+        """Return the state of a job and of its turn."""
+
+    @abstractmethod
+    async def cancel(self, job_id: str) -> bool:
+        """Cancel a job; return whether it is cancelled."""
+
+    @abstractmethod
+    async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
+        """Return the tokens that the replies of a tenant or a user have used."""

@@ -1,0 +1,178 @@
+"""Jobs that are kept in the ledger, and answered by workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Self, TypeAlias
+
+from afterword.producer.checked_ledger import CheckedLedger
+from afterword.producer.client.follow import Follower
+from afterword.producer.client.job_service import JobService, RequestFields, Submission
+from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, UsageSum
+from afterword.shared.errors import AfterwordError, LedgerUnavailable, NoReplyInTime
+from afterword.shared.ledger.records import Submitted
+from afterword.shared.settings import Settings
+
+#: Requests of one `submit_many` that are sent to Redis together, at most.
+GROUP = 1000
+
+#: Requests that are validated before other tasks get their turn on the event loop.
+_VALIDATED_AT_ONCE = 32
+
+_Result: TypeAlias = str | AfterwordError
+
+
+class LedgerJobService(JobService):
+    """Submits jobs to the ledger and follows them there, over two Redis connections.
+
+    Bound to the event loop that first uses it; `prepare` and `submit_blocking` may be called from
+    any thread. The first submit checks that Redis is fit to hold the ledger.
+    """
+
+    def __init__(self, checked: CheckedLedger) -> None:
+        self._checked = checked
+        self._ledger = checked.ledger
+        self._settings = checked.ledger.settings
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Open the ledger of some settings."""
+        return cls(CheckedLedger.open(settings))
+
+    def prepare(self, fields: RequestFields) -> Submission:
+        """Validate a request and give it a job id; raise `InvalidRequest`. Nothing is written."""
+        request = ChatRequest.parse(
+            fields.model_dump() if isinstance(fields, ChatRequest) else fields,
+            max_bytes=self._settings.max_message_bytes,
+            max_tokens=self._settings.max_message_tokens,
+        )
+        return Submission(self._ledger.jobs.new_id(request), request)
+
+    def submit_blocking(self, submission: Submission) -> str | None:
+        """Try once to submit from the calling thread; None if `submit` has to be called."""
+        if not self._checked.checked:
+            return None
+        accepted = self._ledger.jobs.submit_directly(*submission)
+        return None if accepted is None else accepted.job_id
+
+    async def submit(self, submission: Submission, *, waited_s: float = 0.0) -> str:
+        """Submit a request and return the id of its job; raise `NotAccepted`."""
+        (result,) = await self._submit_together([submission], waited_s=waited_s)
+        if isinstance(result, AfterwordError):
+            raise result
+        return result
+
+    async def submit_many(self, requests: Iterable[RequestFields]) -> list[_Result]:
+        """Submit many requests; one group is validated while Redis works on the one before."""
+        given = list(requests)
+        groups = [given[start : start + GROUP] for start in range(0, len(given), GROUP)]
+        results: list[_Result] = []
+        prepared: list[Submission | AfterwordError] = []
+        for group in [*groups, []]:
+            accepted, prepared = await asyncio.gather(
+                self._submit_group(prepared), self._prepare_group(group)
+            )
+            results += accepted
+        return results
+
+    async def wait(self, job_id: str, timeout: float) -> Reply:  # the caller's own limit
+        """Return the reply of a job as soon as it exists."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await Follower(self._ledger, job_id).reply()
+        except TimeoutError:
+            raise NoReplyInTime(job_id, timeout) from None
+
+    async def stream(self, job_id: str, after: str | None) -> AsyncGenerator[Event, None]:
+        """Yield the events of a job that follow an event id, until the last one."""
+        async with aclosing(Follower(self._ledger, job_id).events(after)) as events:
+            async for event in events:
+                yield event
+
+    async def status(self, job_id: str) -> JobStatus:
+        """Return the state of a job and of its turn."""
+        return await self._ledger.reading.status(job_id)
+
+    async def cancel(self, job_id: str) -> bool:
+        """Cancel a job; return whether it is cancelled."""
+        answer = await self._ledger.jobs.cancel(job_id)
+        if answer == "gone":
+            await self.status(job_id)  # raises what a caller expects of an unknown job
+        return answer == "cancelled"
+
+    async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
+        """Return the tokens that the replies of a tenant or a user have used."""
+        ledger = await self._checked.get()
+        return await ledger.reading.usage(tenant, user_id)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._checked.aclose()
+
+    async def _prepare_group(
+        self, group: Sequence[RequestFields]
+    ) -> list[Submission | AfterwordError]:
+        prepared: list[Submission | AfterwordError] = []
+        for fields in group:
+            try:
+                prepared.append(self.prepare(fields))
+            except AfterwordError as error:
+                prepared.append(error)
+            if len(prepared) % _VALIDATED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return prepared
+
+    async def _submit_group(self, prepared: Sequence[Submission | AfterwordError]) -> list[_Result]:
+        """Submit all at once, except that those of one conversation follow each other."""
+        submissions: dict[int, Submission] = {}
+        results: dict[int, _Result] = {}
+        for position, one in enumerate(prepared):
+            if isinstance(one, AfterwordError):
+                results[position] = one
+            else:
+                submissions[position] = one
+        for wave in waves(submissions):
+            accepted = await self._results_of(list(wave.values()))
+            results |= zip(wave, accepted, strict=True)
+        return [results[position] for position in range(len(prepared))]
+
+    async def _results_of(self, submissions: Sequence[Submission]) -> Sequence[_Result]:
+        try:
+            return await self._submit_together(submissions)
+        except AfterwordError as error:
+            return [error] * len(submissions)
+
+    async def _submit_together(
+        self, submissions: Sequence[Submission], *, waited_s: float = 0.0
+    ) -> list[_Result]:
+        """Submit requests in one round trip; raise if Redis does not confirm them in time."""
+        try:
+            async with asyncio.timeout(self._settings.submit_timeout_s - waited_s):
+                ledger = await self._checked.get()
+                accepted = await ledger.jobs.submit_all(submissions)
+        except TimeoutError:
+            raise LedgerUnavailable(
+                "AFTERWORD_REDIS_URL: Redis did not confirm within "
+                f"{self._settings.submit_timeout_s:g} s; it may have accepted the request all the "
+                "same: send it again with the same idempotency key (without one that may make a "
+                "second job)"
+            ) from None
+        return [one.job_id if isinstance(one, Submitted) else one for one in accepted]
+
+
+def waves(submissions: Mapping[int, Submission]) -> list[dict[int, Submission]]:
+    """Divide submissions into waves that hold at most one of each conversation, in order."""
+    found: list[dict[int, Submission]] = []
+    seen: Counter[tuple[str, ...]] = Counter()
+    for position, submission in submissions.items():
+        wave, request = 0, submission.request
+        if request.conversation_id is not None:
+            conversation = (request.tenant, request.user_id, request.conversation_id)
+            wave, seen[conversation] = seen[conversation], seen[conversation] + 1
+        if wave == len(found):
+            found.append({})
+        found[wave][position] = submission
+    return found
