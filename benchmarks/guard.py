@@ -96,7 +96,7 @@ async def _life(ledger: Ledger) -> dict[str, int]:
             request, _RECALLED, overlay=(), history=(), limits=_LIMITS, user_tag="tag"
         )
     )
-    found["delta"] = await _counted(lambda: jobs.delta(held, 1, "Twenty-one degrees. "))
+    found["delta"] = await _counted(lambda: jobs.append_delta(held, 1, "Twenty-one degrees. "))
     reply = Reply(
         job_id=job_id, user_id=_USER, conversation_id=None, text="21 °C", stop_reason="end_turn",
         model="m", usage=Usage(input=1, output=1), memory="fresh", attempts=1,

@@ -239,13 +239,15 @@ class Soak:
     async def _erase(self) -> None:
         async with Ledger(self.settings, patience_s=30) as ledger:
             for user in ERASED:
-                await ledger.erasures.ask(self._lane(user), "soak")
+                await ledger.erasures.begin(self._lane(user), "soak")
                 self._note("users erased")
 
     async def _replay(self) -> None:
         async with Ledger(self.settings, patience_s=30) as ledger:
-            async for letter in ledger.dead.letters(DeadLetterFilter(kind=DeadLetterKind.MEMORY)):
-                await ledger.dead.replay(letter.ref, f"soak-{letter.replays}")
+            async for letter in ledger.dead_letters.select(
+                DeadLetterFilter(kind=DeadLetterKind.MEMORY)
+            ):
+                await ledger.dead_letters.replay(letter.ref, f"soak-{letter.replays}")
                 self.diary.replayed.add(letter.id)
                 self._note("dead letters replayed")
 

@@ -126,7 +126,7 @@ PLANTS = (
     Plant(
         "I8", "no sweep", "shared/afterword/shared/ledger/maintenance.py",
         "await asyncio.gather(*(self._sweep(keys, seen) for keys in self._shards.all))",
-        "[Swept()]", "tests/ledger/test_sweep.py",
+        "[SweepCounts()]", "tests/ledger/test_sweep.py",
     ),
     Plant(
         "I9", "an idempotency key without a fingerprint", f"{LUA}/job/submit.lua",

@@ -260,7 +260,7 @@ def _half_done(settings: Settings, log: Path) -> list[object]:
 
 async def _gaps(settings: Settings) -> list[object]:
     async with Ledger(settings, patience_s=10) as ledger:
-        return [gap async for gap in ledger.gaps.find()]
+        return [gap async for gap in ledger.maintenance.find_inconsistencies()]
 
 
 def _miscounted(inspector: LedgerInspector) -> list[object]:

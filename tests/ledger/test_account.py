@@ -25,7 +25,7 @@ LATE_S = 60.0
 
 
 async def accounts(ledger: Ledger) -> dict[str, Account]:
-    return {one.tenant: one for one in await ledger.account.accounts(late_s=LATE_S)}
+    return {one.tenant: one for one in await ledger.accounts.by_tenant(late_s=LATE_S)}
 
 
 def age(inspector: LedgerInspector, tenant: str, lane: str, seconds: float) -> None:
@@ -56,8 +56,8 @@ async def test_a_user_is_behind_until_the_last_turn_is_settled(ledger: Ledger) -
     assert (await accounts(ledger))["default"].users_behind == 1
     held = await claim_lane(ledger)
     for turn, behind in zip(turns, (1, 0), strict=True):
-        await ledger.lanes.begin(held, turn)
-        await ledger.lanes.settle(held, turn, TurnState.STORED)
+        await ledger.turns.begin(held, turn)
+        await ledger.turns.settle(held, turn, TurnState.STORED)
         assert (await accounts(ledger))["default"].users_behind == behind
 
 
@@ -89,8 +89,8 @@ async def test_a_later_turn_makes_nobody_less_late(
 async def test_a_dead_letter_is_counted_as_dead_and_not_as_behind(ledger: Ledger) -> None:
     turn = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, turn)
-    await ledger.lanes.bury(held, turn, "rejected", Fault.REQUEST, "1")
+    await ledger.turns.begin(held, turn)
+    await ledger.turns.bury(held, turn, "rejected", Fault.REQUEST, "1")
     found = (await accounts(ledger))["default"]
     assert (found.turns[TurnState.DEAD], found.users_behind) == (1, 0)
 
@@ -100,9 +100,9 @@ async def test_a_replayed_turn_is_behind_by_its_own_age(
 ) -> None:
     turn = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, turn)
-    await ledger.lanes.bury(held, turn, "rejected", Fault.REQUEST, "1")
-    await ledger.lanes.release(held)
+    await ledger.turns.begin(held, turn)
+    await ledger.turns.bury(held, turn, "rejected", Fault.REQUEST, "1")
+    await ledger.turns.release_lane(held)
     inspector.redis.hincrby(inspector.keys.job(turn), "created", -100_000)
     await replay_one(ledger, turn)
     assert (await accounts(ledger))["default"].users_late == 1
@@ -112,7 +112,7 @@ async def test_the_total_is_the_sum_of_all(ledger: Ledger, inspector: LedgerInsp
     await submit_and_answer(ledger, tenant="a")
     await submit_and_answer(ledger, tenant="b")
     age(inspector, "b", lane_of(tenant="b"), 100)
-    found = total(await ledger.account.accounts(late_s=LATE_S))
+    found = total(await ledger.accounts.by_tenant(late_s=LATE_S))
     assert (found.tenant, found.users_behind, found.users_late) == ("", 2, 1)
     assert found.turns[TurnState.PENDING] == 2
     assert found.oldest_s >= 100

@@ -75,21 +75,21 @@ async def test_who_was_overtaken_can_do_nothing_more(
     new = await claim_job(ledger, old.job_id)
 
     for late in (
-        ledger.jobs.delta(old, 1, "late"),
+        ledger.jobs.append_delta(old, 1, "late"),
         ledger.jobs.finish(old, reply_to(old)),
         ledger.jobs.fail(old, "late"),
         ledger.jobs.snooze(old, 0, counted=True),
     ):
         with pytest.raises(LeaseLost):
             await late
-    assert await ledger.jobs.renew([(old.job_id, old.fence)]) == [old.job_id]
+    assert await ledger.jobs.renew_leases([(old.job_id, old.fence)]) == [old.job_id]
     await ledger.jobs.finish(new, reply_to(new))
 
 
 async def test_renewing_keeps_the_lease(ledger: Ledger, inspector: LedgerInspector) -> None:
     held = await submit_and_claim(ledger)
     inspector.pass_time(29)
-    assert await ledger.jobs.renew([(held.job_id, held.fence)]) == []
+    assert await ledger.jobs.renew_leases([(held.job_id, held.fence)]) == []
     inspector.pass_time(29)
 
     assert await ledger.jobs.claim(held.job_id, "other") is None
@@ -105,7 +105,7 @@ async def test_a_job_that_kills_its_workers_is_given_up(
 
     assert await ledger.jobs.claim(job_id, "fourth") is None
 
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.code) == (JobState.FAILED, "crashed_too_often")
     assert status.turn is TurnState.NONE
     assert inspector.places(job_id) == []
@@ -137,9 +137,9 @@ async def test_a_snoozed_job_waits_its_time(ledger: Ledger, inspector: LedgerIns
 
     assert inspector.places(held.job_id) == [("waiting", "replies.3")]
     assert inspector.hinted("replies.3") == []
-    assert (await ledger.upkeep.sweep()).woken == 0
+    assert (await ledger.maintenance.sweep()).woken == 0
     inspector.pass_time(61)
-    assert (await ledger.upkeep.sweep()).woken == 1
+    assert (await ledger.maintenance.sweep()).woken == 1
     assert inspector.hinted("replies.3") == [held.job_id]
 
 
@@ -151,7 +151,7 @@ async def test_a_job_past_its_deadline_expires_instead(
 
     assert await ledger.jobs.claim(job_id, "late") is None
 
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.code) == (JobState.EXPIRED, "deadline")
 
 

@@ -12,7 +12,7 @@ from afterword.producer import AsyncJob, AsyncProducer, ConversationBusy, JobFai
 from afterword.shared.errors import KeyReused, LeaseLost
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Submitted
+from afterword.shared.ledger.records import SubmitResult
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import (
@@ -58,7 +58,7 @@ async def cancel_running(ledger: Ledger, inspector: LedgerInspector, job_id: str
 
 async def expire_queued(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
     inspector.outlive(job_id)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
 
 
 async def expire_running(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
@@ -114,7 +114,7 @@ async def test_no_hint_brings_a_later_message_on_too_early(
 
     assert not await runs(ledger, second)
     inspector.make_due(second)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
     assert not await runs(ledger, second)
     assert inspector.waits_s(second) > 60
 
@@ -159,7 +159,7 @@ async def test_given_back_a_message_keeps_its_place(
         assert not await runs(ledger, second)
     held = await claim_job(ledger, first)
     inspector.make_due(first)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
     assert not await runs(ledger, second)
 
     await finish(ledger, first)
@@ -193,7 +193,7 @@ async def test_what_is_lost_from_redis_holds_up_nobody_for_ever(
     inspector.redis.delete(line if lost == "line" else inspector.keys.job(first))
 
     inspector.make_due(second)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
 
     assert inspector.places(second) == [("hinted", AGENDA)]
     assert await runs(ledger, second)
@@ -229,7 +229,7 @@ async def test_sent_again_a_message_is_itself_and_not_in_its_own_way(
 
     again = [await ledger.jobs.submit(one, asked) for one in (job_id, ledger.jobs.new_id(asked))]
 
-    assert again == [Submitted(job_id, new=False)] * 2
+    assert again == [SubmitResult(job_id, new=False)] * 2
     await ledger.jobs.finish(held, reply_to(held))
 
 
@@ -249,16 +249,16 @@ async def test_an_interruption_ends_all_that_is_open_and_runs_next(
     answered = await submit_and_answer(ledger, **TALK)
     held = await submit_and_claim(ledger, **TALK)
     waiting = await submit_job(ledger, **TALK)
-    async with ledger.hearing_fenced(fenced.append):
+    async with ledger.listen_to_fences(fenced.append):
         new = await submit_job(ledger, when_busy="interrupt", **TALK)
         await until(lambda: fenced == [held.job_id], "who runs it is told at once")
 
     for job_id in (held.job_id, waiting):
-        status = await ledger.reading.status(job_id)
+        status = await ledger.queries.status(job_id)
         assert (status.state, status.code) == (JobState.CANCELLED, "interrupted")
         assert status.turn is TurnState.NONE
     for late in (
-        ledger.jobs.delta(held, 1, "late"),
+        ledger.jobs.append_delta(held, 1, "late"),
         ledger.jobs.finish(held, reply_to(held)),
         ledger.jobs.snooze(held, 0, counted=False),
     ):
@@ -298,7 +298,7 @@ async def test_a_batch_keeps_the_order_of_each_conversation_however_slow_a_submi
 ) -> None:
     as_it_is, slow = Jobs.submit, asyncio.Event()
 
-    async def submit_slowly(self: Jobs, job_id: str, request: object) -> Submitted:
+    async def submit_slowly(self: Jobs, job_id: str, request: object) -> SubmitResult:
         if getattr(request, "message", "") == "c 0":
             await slow.wait()
         else:

@@ -12,7 +12,7 @@ from afterword.shared.contracts import Event
 from afterword.shared.errors import Fault, JobNotFound
 from afterword.shared.ledger.dead_letter_records import DeadLetterKind, ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Claim, EraseClaim, ErasureState, PastTurn, Swept
+from afterword.shared.ledger.records import Claim, EraseClaim, ErasureState, PastTurn, SweepCounts
 from afterword.shared.lifecycle import JobState, TurnState
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -54,13 +54,13 @@ def given(inspector: LedgerInspector) -> Load:
 
 
 async def gaps(ledger: Ledger) -> list[tuple[str, str]]:
-    return [(gap.job_id, gap.problem) async for gap in ledger.gaps.find()]
+    return [(gap.job_id, gap.problem) async for gap in ledger.maintenance.find_inconsistencies()]
 
 
 async def finish(ledger: Ledger, held: Claim) -> list[Event]:
     """Answer a job of the corpus; return its events."""
     await ledger.jobs.finish(held, reply_to(held))
-    return list(await ledger.reading.events(JOB, None))
+    return list(await ledger.queries.events(JOB, None))
 
 
 async def store(ledger: Ledger, *, unknown: bool) -> None:
@@ -69,10 +69,10 @@ async def store(ledger: Ledger, *, unknown: bool) -> None:
     assert [turn.id for turn in held.turns] == [JOB]
     assert held.turns[0].user_text == REQUEST["message"]
     assert held.turns[0].batch == ((JOB,) if unknown else ()), "what may be stored gets no others"
-    assert await ledger.lanes.begin(held, JOB) is unknown
-    await ledger.lanes.settle(held, JOB, TurnState.STORED, memory_ids=["m"])
-    await ledger.lanes.release(held)
-    assert (await ledger.reading.status(JOB)).turn is TurnState.STORED
+    assert await ledger.turns.begin(held, JOB) is unknown
+    await ledger.turns.settle(held, JOB, TurnState.STORED, memory_ids=["m"])
+    await ledger.turns.release_lane(held)
+    assert (await ledger.queries.status(JOB)).turn is TurnState.STORED
     assert await gaps(ledger) == []
 
 
@@ -94,11 +94,11 @@ async def test_it_is_read_as_it_was_meant(
     given(name)
     state, turn, attempts, kinds = READ[name]
 
-    status, said = await ledger.reading.outcome(JOB)
+    status, said = await ledger.queries.status_and_reply(JOB)
 
     assert (status.state, status.turn, status.attempts) == (state, turn, attempts)
     assert said == (reply() if state == "succeeded" else None)
-    events = await ledger.reading.events(JOB, None)
+    events = await ledger.queries.events(JOB, None)
     assert [event.type for event in events] == kinds
     assert [event.text for event in events if event.text] == ["canary ", "half"][
         : kinds.count("delta")
@@ -125,7 +125,7 @@ async def test_a_sweep_does_no_more_than_is_due(
     given(name)
     before = inspector.job(JOB)
 
-    assert await ledger.upkeep.sweep() == Swept()
+    assert await ledger.maintenance.sweep() == SweepCounts()
 
     assert inspector.job(JOB) == before
 
@@ -152,7 +152,7 @@ async def test_it_expires_unless_it_has_ended(
     state, turn, *_ = READ[name]
     inspector.pass_time(PAST_DEADLINE_S)
 
-    swept = await ledger.upkeep.sweep()
+    swept = await ledger.maintenance.sweep()
 
     assert swept.expired == (name in NOT_ENDED)
     assert tallied(inspector, *(("expired", "none") if name in NOT_ENDED else (state, turn)))
@@ -180,7 +180,7 @@ async def test_a_running_one_is_taken_back_once_its_lease_is_over(
     assert await ledger.jobs.claim(JOB, "early") is None
     inspector.pass_time(PAST_LEASE_S)
 
-    assert (await ledger.upkeep.sweep()).taken_back == 1
+    assert (await ledger.maintenance.sweep()).taken_back == 1
     held = await claim_job(ledger, JOB)
 
     assert held.attempt == 2
@@ -195,7 +195,7 @@ async def test_a_snoozed_one_wakes_and_has_spent_no_attempt(
     assert 50 < inspector.waits_s(JOB) <= 60
     inspector.pass_time(60)
 
-    assert (await ledger.upkeep.sweep()).woken == 1
+    assert (await ledger.maintenance.sweep()).woken == 1
     held = await claim_job(ledger, inspector.pop_hint("replies.3"))
 
     assert (held.attempt, held.snoozes) == (1, 1)
@@ -226,10 +226,10 @@ async def test_a_turn_whose_writer_was_lost_may_be_stored_already(
     ledger: Ledger, inspector: LedgerInspector, given: Load
 ) -> None:
     given("writing")
-    assert await ledger.lanes.claim(lane_of(), "early", most_turns=20) is None
+    assert await ledger.turns.claim_lane(lane_of(), "early", most_turns=20) is None
     inspector.pass_time(PAST_LEASE_S)
 
-    assert (await ledger.upkeep.sweep()).taken_back == 1
+    assert (await ledger.maintenance.sweep()).taken_back == 1
 
     await store(ledger, unknown=True)
 
@@ -240,14 +240,14 @@ async def test_a_turn_that_fails_is_buried_and_comes_back(
 ) -> None:
     given(name)
     inspector.make_due(lane_of())
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, JOB)
+    await ledger.turns.begin(held, JOB)
 
-    await ledger.lanes.bury(held, JOB, "rejected", Fault.REQUEST, "2")
-    await ledger.lanes.release(held)
+    await ledger.turns.bury(held, JOB, "rejected", Fault.REQUEST, "2")
+    await ledger.turns.release_lane(held)
 
-    assert [letter.id async for letter in ledger.dead.letters()] == [JOB]
+    assert [letter.id async for letter in ledger.dead_letters.select()] == [JOB]
     assert await gaps(ledger) == []
     assert await replay_one(ledger, JOB) is ReplayOutcome.WAITING
     await store(ledger, unknown=True)
@@ -258,19 +258,19 @@ async def test_a_dead_letter_is_listed_and_replayed(
 ) -> None:
     given("dead")
 
-    (letter,) = [letter async for letter in ledger.dead.letters()]
+    (letter,) = [letter async for letter in ledger.dead_letters.select()]
     assert (letter.id, letter.kind, letter.code) == (JOB, DeadLetterKind.MEMORY, "rejected")
     assert (letter.fault, letter.attempts, letter.replays) == (Fault.REQUEST, 1, 0)
     assert (letter.failed_at, letter.worker_version) == (letter.buried_at, "0.1.0")
-    whole = await ledger.dead.letter(JOB)
+    whole = await ledger.dead_letters.get(JOB)
     assert (whole.message, whole.reply) == ("canary asked", "canary replied")
 
-    assert await ledger.dead.replay(letter.ref, "run") is ReplayOutcome.WAITING
-    assert await ledger.dead.outcomes([JOB], "run") == {JOB: ReplayOutcome.WAITING}
+    assert await ledger.dead_letters.replay(letter.ref, "run") is ReplayOutcome.WAITING
+    assert await ledger.dead_letters.replay_outcomes([JOB], "run") == {JOB: ReplayOutcome.WAITING}
     assert tallied(inspector, "succeeded", "pending")
     assert await gaps(ledger) == []
     await store(ledger, unknown=True)
-    assert await ledger.dead.outcomes([JOB], "run") == {JOB: ReplayOutcome.STORED}
+    assert await ledger.dead_letters.replay_outcomes([JOB], "run") == {JOB: ReplayOutcome.STORED}
 
 
 async def test_a_dead_letter_is_discarded(
@@ -278,43 +278,43 @@ async def test_a_dead_letter_is_discarded(
 ) -> None:
     given("dead")
 
-    assert await ledger.dead.discard((await ledger.dead.letter(JOB)).ref)
+    assert await ledger.dead_letters.discard((await ledger.dead_letters.get(JOB)).ref)
 
     assert tallied(inspector, "succeeded", "skipped")
-    assert [letter async for letter in ledger.dead.letters()] == []
+    assert [letter async for letter in ledger.dead_letters.select()] == []
     assert await gaps(ledger) == []
 
 
 async def test_a_failed_job_is_discarded(ledger: Ledger, given: Load) -> None:
     given("failed")
-    letter = (await ledger.dead.letter(JOB)).ref
+    letter = (await ledger.dead_letters.get(JOB)).ref
 
-    assert await ledger.dead.discard(letter)
+    assert await ledger.dead_letters.discard(letter)
 
-    assert not await ledger.dead.discard(letter), "it is none any more"
-    assert await ledger.dead.replay(letter, "run") is ReplayOutcome.REFUSED
+    assert not await ledger.dead_letters.discard(letter), "it is none any more"
+    assert await ledger.dead_letters.replay(letter, "run") is ReplayOutcome.REFUSED
     with pytest.raises(JobNotFound):
-        await ledger.dead.letter(JOB)
+        await ledger.dead_letters.get(JOB)
 
 
 async def test_a_failed_job_is_replayed_as_a_new_one(ledger: Ledger, given: Load) -> None:
     given("failed")
-    letter = await ledger.dead.letter(JOB)
+    letter = await ledger.dead_letters.get(JOB)
     assert (letter.kind, letter.code, letter.message) == (
         DeadLetterKind.REPLY,
         "rejected",
         "canary asked",
     )
 
-    assert await ledger.dead.replay(letter.ref, "run") is ReplayOutcome.WAITING
+    assert await ledger.dead_letters.replay(letter.ref, "run") is ReplayOutcome.WAITING
 
-    again = (await ledger.dead.letter(JOB)).replayed_as
+    again = (await ledger.dead_letters.get(JOB)).replayed_as
     assert again is not None
     held = await claim_job(ledger, again)
     assert [turn.id for turn in held.history] == [EARLIER]
     await ledger.jobs.finish(held, reply_to(held))
-    assert await ledger.dead.outcomes([JOB], "run") == {JOB: ReplayOutcome.ANSWERED}
-    assert (await ledger.reading.status(JOB)).state is JobState.FAILED
+    assert await ledger.dead_letters.replay_outcomes([JOB], "run") == {JOB: ReplayOutcome.ANSWERED}
+    assert (await ledger.queries.status(JOB)).state is JobState.FAILED
     assert await gaps(ledger) == []
 
 
@@ -325,17 +325,17 @@ async def test_it_is_erased(
     given(name)
     state, *_ = READ[name]
     left = tmp_path / "left.json"
-    await ledger.erasures.ask(lane_of(), "an operator")
+    await ledger.erasures.begin(lane_of(), "an operator")
     inspector.make_due(lane_of())
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
 
-    held = await ledger.lanes.claim(lane_of(), "eraser", most_turns=20)
+    held = await ledger.turns.claim_lane(lane_of(), "eraser", most_turns=20)
     assert isinstance(held, EraseClaim)
-    await ledger.erasures.empty(held)
-    await ledger.erasures.step(held, ErasureState.ERASED)
+    await ledger.erasures.remove_records(held)
+    await ledger.erasures.advance(held, ErasureState.ERASED)
 
     ended = "cancelled" if name in NOT_ENDED else state
-    status, said = await ledger.reading.outcome(JOB)
+    status, said = await ledger.queries.status_and_reply(JOB)
     turn = TurnState.ERASED if state == "succeeded" else TurnState.NONE
     assert (status.state, status.turn, said) == (ended, turn, None)
     dump(inspector.redis, inspector.keys.root, left)

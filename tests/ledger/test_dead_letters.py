@@ -41,9 +41,9 @@ async def bury(ledger: Ledger, *turn_ids: str, user: str = "ann", code: str = "r
     """Bury turns of a user, oldest first, and let go of the lane."""
     held = await claim_lane(ledger, lane_of(user))
     for turn_id in turn_ids:
-        await ledger.lanes.begin(held, turn_id)
-        await ledger.lanes.bury(held, turn_id, code, Fault.REQUEST, "0.1.0")
-    await ledger.lanes.release(held)
+        await ledger.turns.begin(held, turn_id)
+        await ledger.turns.bury(held, turn_id, code, Fault.REQUEST, "0.1.0")
+    await ledger.turns.release_lane(held)
 
 
 async def buried(ledger: Ledger, message: str = "hello", **fields: object) -> str:
@@ -62,11 +62,11 @@ async def failed(ledger: Ledger, message: str = "hello", **fields: object) -> st
 
 async def ids(ledger: Ledger, **said: object) -> list[str]:
     chosen = DeadLetterFilter(**said)  # type: ignore[arg-type]
-    return [letter.id async for letter in ledger.dead.letters(chosen)]
+    return [letter.id async for letter in ledger.dead_letters.select(chosen)]
 
 
 async def chosen(ledger: Ledger, letter_id: str) -> DeadLetterRef:
-    return (await ledger.dead.letter(letter_id)).ref
+    return (await ledger.dead_letters.get(letter_id)).ref
 
 
 # -- what is kept
@@ -77,7 +77,7 @@ async def test_a_dead_letter_keeps_everything_and_says_why(ledger: Ledger) -> No
 
     await bury(ledger, turn_id)
 
-    letter = await ledger.dead.letter(turn_id)
+    letter = await ledger.dead_letters.get(turn_id)
     assert (letter.kind, letter.code, letter.fault) == (
         DeadLetterKind.MEMORY,
         "rejected",
@@ -89,7 +89,7 @@ async def test_a_dead_letter_keeps_everything_and_says_why(ledger: Ledger) -> No
     assert (letter.worker_version, letter.record_version) == ("0.1.0", 1)
     assert letter.submitted_at <= letter.failed_at == letter.buried_at
     assert letter.size > len("I prefer Celsius.")
-    assert (await ledger.reading.status(turn_id)).turn is TurnState.DEAD
+    assert (await ledger.queries.status(turn_id)).turn is TurnState.DEAD
 
 
 async def test_it_keeps_its_first_failure_its_snoozes_and_its_event(
@@ -98,9 +98,9 @@ async def test_it_keeps_its_first_failure_its_snoozes_and_its_event(
     turn_id = await submit_and_answer(ledger)
     for code, counted in (("storing", False), ("overloaded", False), ("broken", True)):
         held = await claim_lane(ledger)
-        await ledger.lanes.begin(held, turn_id)
-        await ledger.lanes.note_event(held, turn_id, "event-7")
-        await ledger.lanes.postpone(
+        await ledger.turns.begin(held, turn_id)
+        await ledger.turns.record_event(held, turn_id, "event-7")
+        await ledger.turns.postpone(
             held, turn_id, 1, counted=counted, code=code, unknown_outcome=True
         )
         if code == "storing":
@@ -111,7 +111,7 @@ async def test_it_keeps_its_first_failure_its_snoozes_and_its_event(
         inspector.make_due(lane_of())
     await bury(ledger, turn_id)
 
-    letter = await ledger.dead.letter(turn_id)
+    letter = await ledger.dead_letters.get(turn_id)
     assert (letter.attempts, letter.snoozes, letter.event_id) == (2, 1, "event-7")
     assert letter.buried_at - letter.failed_at >= timedelta(seconds=10)
 
@@ -122,14 +122,14 @@ async def test_a_failed_job_is_a_dead_letter_too(ledger: Ledger) -> None:
     again = await claim_job(ledger, started.job_id)
     await ledger.jobs.fail(again, "too_large", Fault.OPERATOR)
 
-    [letter] = [letter async for letter in ledger.dead.letters()]
+    [letter] = [letter async for letter in ledger.dead_letters.select()]
     assert (letter.id, letter.kind) == (started.job_id, DeadLetterKind.REPLY)
     assert (letter.tenant, letter.user_id) == ("t:1", "a/b %")
     assert (letter.code, letter.fault, letter.attempts) == ("too_large", "operator", 1)
     assert (letter.snoozes, letter.worker_version) == (1, __version__)
     assert letter.submitted_at <= letter.failed_at <= letter.buried_at
     assert letter.message is None, "content is given to who asks for it"
-    whole = await ledger.dead.letter(letter.id)
+    whole = await ledger.dead_letters.get(letter.id)
     assert (whole.message, whole.reply) == ("hello", None)
 
 
@@ -141,7 +141,7 @@ async def test_a_job_that_crashed_too_often_is_one_as_well(
         await claim_job(ledger, job_id)
         inspector.make_due(job_id)
     assert await ledger.jobs.claim(job_id, "late") is None
-    assert [letter.code async for letter in ledger.dead.letters()] == ["crashed_too_often"]
+    assert [letter.code async for letter in ledger.dead_letters.select()] == ["crashed_too_often"]
     assert inspector.redis.pttl(inspector.keys.job(job_id)) > 29 * DAY_MS
 
 
@@ -149,18 +149,18 @@ async def test_other_ends_of_a_job_are_none(ledger: Ledger, inspector: LedgerIns
     await ledger.jobs.cancel(await submit_job(ledger))
     late = await submit_job(ledger)
     inspector.outlive(late)
-    await ledger.upkeep.sweep()
-    assert (await ledger.reading.status(late)).state is JobState.EXPIRED
+    await ledger.maintenance.sweep()
+    assert (await ledger.queries.status(late)).state is JobState.EXPIRED
     assert await ids(ledger) == []
 
 
 async def test_burying_twice_buries_once(ledger: Ledger, inspector: LedgerInspector) -> None:
     turn_id = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, turn_id)
+    await ledger.turns.begin(held, turn_id)
 
     for _ in range(2):
-        await ledger.lanes.bury(held, turn_id, "rejected", Fault.REQUEST, "0.1.0")
+        await ledger.turns.bury(held, turn_id, "rejected", Fault.REQUEST, "0.1.0")
 
     assert await ids(ledger) == [turn_id]
     assert inspector.counts()["turn:dead:default"] == 1
@@ -198,16 +198,16 @@ async def test_what_never_was_is_not_found(ledger: Ledger) -> None:
     unknown = f"j00_{0:032x}"
     for name in (unknown, await submit_and_answer(ledger), "nonsense"):
         with pytest.raises(JobNotFound):
-            await ledger.dead.letter(name)
+            await ledger.dead_letters.get(name)
     assert (
-        await ledger.dead.replay(DeadLetterRef(unknown, DeadLetterKind.MEMORY, 0), "r")
+        await ledger.dead_letters.replay(DeadLetterRef(unknown, DeadLetterKind.MEMORY, 0), "r")
         is ReplayOutcome.GONE
     )
     assert (
-        await ledger.dead.replay(DeadLetterRef(unknown, DeadLetterKind.REPLY, 0), "r")
+        await ledger.dead_letters.replay(DeadLetterRef(unknown, DeadLetterKind.REPLY, 0), "r")
         is ReplayOutcome.GONE
     )
-    assert not await ledger.dead.discard(DeadLetterRef(unknown, DeadLetterKind.MEMORY, 0))
+    assert not await ledger.dead_letters.discard(DeadLetterRef(unknown, DeadLetterKind.MEMORY, 0))
 
 
 # -- which
@@ -242,9 +242,9 @@ async def test_letters_that_leave_meanwhile_hide_no_others(
     await bury(ledger, *turns)
     inspector.redis.zadd(inspector.keys.dead, {turn: place for place, turn in enumerate(turns)})
     seen = []
-    async for letter in ledger.dead.letters():
+    async for letter in ledger.dead_letters.select():
         seen.append(letter.id)
-        await ledger.dead.replay(letter.ref, "r")
+        await ledger.dead_letters.replay(letter.ref, "r")
     assert seen == turns
 
 
@@ -316,8 +316,8 @@ async def test_a_user_or_tenant_whose_name_begins_alike_is_another_one(ledger: L
     await buried(ledger, user_id="anna")
     other = await submit_and_answer(ledger, user_id="ann", tenant="default2")
     held = await claim_lane(ledger, lane_of("ann", "default2"))
-    await ledger.lanes.begin(held, other)
-    await ledger.lanes.bury(held, other, "rejected", Fault.REQUEST, "0.1.0")
+    await ledger.turns.begin(held, other)
+    await ledger.turns.bury(held, other, "rejected", Fault.REQUEST, "0.1.0")
     assert await ids(ledger, user_id="ann", tenant="default") == [mine]
     assert await ids(ledger, tenant="default2") == [other]
 
@@ -351,32 +351,39 @@ async def test_a_replayed_turn_starts_over_and_is_counted(
     assert inspector.hinted("memories.0") == [lane_of()]
     held = await claim_lane(ledger)
     assert held.turns[0].attempts == 0
-    assert await ledger.lanes.begin(held, turn_id), "it may have been stored before its burial"
-    await ledger.lanes.bury(held, turn_id, "rejected", Fault.REQUEST, "0.1.0")
-    assert (await ledger.dead.letter(turn_id)).replays == 1
+    assert await ledger.turns.begin(held, turn_id), "it may have been stored before its burial"
+    await ledger.turns.bury(held, turn_id, "rejected", Fault.REQUEST, "0.1.0")
+    assert (await ledger.dead_letters.get(turn_id)).replays == 1
 
 
 async def test_one_run_replays_a_letter_once_even_if_it_is_buried_again(ledger: Ledger) -> None:
     turn_id = await buried(ledger)
     letter = await chosen(ledger, turn_id)
     for _ in range(2):
-        assert await ledger.dead.replay(letter, "mine") is ReplayOutcome.WAITING
+        assert await ledger.dead_letters.replay(letter, "mine") is ReplayOutcome.WAITING
     await bury(ledger, turn_id)
-    assert await ledger.dead.replay(letter, "mine") is ReplayOutcome.WAITING
+    assert await ledger.dead_letters.replay(letter, "mine") is ReplayOutcome.WAITING
     assert await ids(ledger) == [turn_id], "asked again, it is not done again"
-    assert await ledger.dead.outcomes([turn_id], "mine") == {turn_id: ReplayOutcome.DEAD}
+    assert await ledger.dead_letters.replay_outcomes([turn_id], "mine") == {
+        turn_id: ReplayOutcome.DEAD
+    }
 
 
 async def test_of_two_runs_that_chose_a_letter_one_replays_it(ledger: Ledger) -> None:
     turn_id = await buried(ledger)
     letter = await chosen(ledger, turn_id)
-    found = await asyncio.gather(*(ledger.dead.replay(letter, f"run-{n}") for n in range(5)))
+    found = await asyncio.gather(
+        *(ledger.dead_letters.replay(letter, f"run-{n}") for n in range(5))
+    )
     assert sorted(found) == [ReplayOutcome.REFUSED] * 4 + [ReplayOutcome.WAITING]
     await bury(ledger, turn_id)
-    assert await ledger.dead.replay(letter, "late") is ReplayOutcome.REFUSED, (
+    assert await ledger.dead_letters.replay(letter, "late") is ReplayOutcome.REFUSED, (
         "it is another one by now"
     )
-    assert await ledger.dead.replay(await chosen(ledger, turn_id), "late") is ReplayOutcome.WAITING
+    assert (
+        await ledger.dead_letters.replay(await chosen(ledger, turn_id), "late")
+        is ReplayOutcome.WAITING
+    )
 
 
 async def test_a_turn_of_an_erased_user_is_refused(
@@ -385,7 +392,7 @@ async def test_a_turn_of_an_erased_user_is_refused(
     turn_id = await buried(ledger)
     letter = await chosen(ledger, turn_id)
     inspector.redis.hset(inspector.keys.job(turn_id), "turn", "erased")
-    assert await ledger.dead.replay(letter, "r") is ReplayOutcome.ERASED
+    assert await ledger.dead_letters.replay(letter, "r") is ReplayOutcome.ERASED
     assert inspector.lane(lane_of()) == []
     assert await ids(ledger) == []
 
@@ -393,12 +400,16 @@ async def test_a_turn_of_an_erased_user_is_refused(
 @pytest.mark.parametrize("end", [TurnState.STORED, TurnState.NOTHING, TurnState.SKIPPED])
 async def test_the_outcome_of_a_replay_is_told(ledger: Ledger, end: TurnState) -> None:
     turn_id = await buried(ledger)
-    await ledger.dead.replay(await chosen(ledger, turn_id), "r")
-    assert await ledger.dead.outcomes([turn_id], "r") == {turn_id: ReplayOutcome.WAITING}
+    await ledger.dead_letters.replay(await chosen(ledger, turn_id), "r")
+    assert await ledger.dead_letters.replay_outcomes([turn_id], "r") == {
+        turn_id: ReplayOutcome.WAITING
+    }
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, turn_id)
-    await ledger.lanes.settle(held, turn_id, end)
-    assert await ledger.dead.outcomes([turn_id], "r") == {turn_id: ReplayOutcome(end)}
+    await ledger.turns.begin(held, turn_id)
+    await ledger.turns.settle(held, turn_id, end)
+    assert await ledger.dead_letters.replay_outcomes([turn_id], "r") == {
+        turn_id: ReplayOutcome(end)
+    }
 
 
 # -- replay of a reply
@@ -412,7 +423,7 @@ async def test_a_failed_job_is_replayed_as_a_new_one_of_its_own_time(
     letter = await chosen(ledger, old)
 
     for _ in range(2):
-        assert await ledger.dead.replay(letter, "r") is ReplayOutcome.WAITING
+        assert await ledger.dead_letters.replay(letter, "r") is ReplayOutcome.WAITING
 
     new = inspector.job(old)["replayed_as"]
     record = inspector.job(new)
@@ -421,12 +432,12 @@ async def test_a_failed_job_is_replayed_as_a_new_one_of_its_own_time(
     assert record["agenda"] == before["agenda"]
     assert inspector.job(old)["state"] == "failed", "it has ended for good (I1)"
     assert await ids(ledger) == []
-    assert (await ledger.dead.letter(old)).replayed_as == new
-    assert await ledger.dead.replay(letter, "another") is ReplayOutcome.REFUSED
-    assert await ledger.dead.outcomes([old], "r") == {old: ReplayOutcome.WAITING}
+    assert (await ledger.dead_letters.get(old)).replayed_as == new
+    assert await ledger.dead_letters.replay(letter, "another") is ReplayOutcome.REFUSED
+    assert await ledger.dead_letters.replay_outcomes([old], "r") == {old: ReplayOutcome.WAITING}
     held = await claim_job(ledger, new)
     await ledger.jobs.finish(held, reply_to(held))
-    assert await ledger.dead.outcomes([old], "r") == {old: ReplayOutcome.ANSWERED}
+    assert await ledger.dead_letters.replay_outcomes([old], "r") == {old: ReplayOutcome.ANSWERED}
     assert (await claim_lane(ledger)).turns[0].at == letter_time(before)
 
 
@@ -436,7 +447,9 @@ def letter_time(record: dict[str, str]) -> datetime:
 
 async def test_several_operators_submit_one_job(ledger: Ledger, inspector: LedgerInspector) -> None:
     letter = await chosen(ledger, await failed(ledger))
-    found = await asyncio.gather(*(ledger.dead.replay(letter, f"run-{n}") for n in range(5)))
+    found = await asyncio.gather(
+        *(ledger.dead_letters.replay(letter, f"run-{n}") for n in range(5))
+    )
     assert sorted(found) == [ReplayOutcome.REFUSED] * 4 + [ReplayOutcome.WAITING]
     assert inspector.counts()["job:queued:default"] == 1
 
@@ -446,17 +459,17 @@ async def test_a_replay_ends_no_other_job_of_its_conversation(ledger: Ledger) ->
     old = await failed(ledger, "first", when_busy="interrupt", **said)
     newer = await submit_job(ledger, "second", **said)
     assert await replay_one(ledger, old) is ReplayOutcome.WAITING
-    assert (await ledger.reading.status(newer)).state is JobState.QUEUED
+    assert (await ledger.queries.status(newer)).state is JobState.QUEUED
 
 
 async def test_a_job_that_fails_again_is_a_letter_of_its_own(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     old = await failed(ledger)
-    await ledger.dead.replay(await chosen(ledger, old), "r")
+    await ledger.dead_letters.replay(await chosen(ledger, old), "r")
     new = inspector.job(old)["replayed_as"]
     await ledger.jobs.fail(await claim_job(ledger, new), "too_large")
-    assert await ledger.dead.outcomes([old], "r") == {old: ReplayOutcome.DEAD}
+    assert await ledger.dead_letters.replay_outcomes([old], "r") == {old: ReplayOutcome.DEAD}
     assert await ids(ledger) == [new]
 
 
@@ -466,7 +479,7 @@ async def test_a_job_that_cannot_be_read_is_refused(
     old = await failed(ledger)
     inspector.redis.hset(inspector.keys.job(old), "body", '{"user_id": "ann"}')
     assert (
-        await ledger.dead.replay(DeadLetterRef(old, DeadLetterKind.REPLY, 0), "r")
+        await ledger.dead_letters.replay(DeadLetterRef(old, DeadLetterKind.REPLY, 0), "r")
         is ReplayOutcome.REFUSED
     )
 
@@ -481,13 +494,13 @@ async def test_a_discarded_letter_is_gone_for_good(
     letter_id = await (buried(ledger) if kind is DeadLetterKind.MEMORY else failed(ledger))
     letter = await chosen(ledger, letter_id)
 
-    assert await ledger.dead.discard(letter)
+    assert await ledger.dead_letters.discard(letter)
 
     assert await ids(ledger) == []
-    assert not await ledger.dead.discard(letter)
-    assert await ledger.dead.replay(letter, "r") is ReplayOutcome.REFUSED
+    assert not await ledger.dead_letters.discard(letter)
+    assert await ledger.dead_letters.replay(letter, "r") is ReplayOutcome.REFUSED
     assert 0 < inspector.redis.pttl(inspector.keys.job(letter_id)) <= DAY_MS
-    status = await ledger.reading.status(letter_id)
+    status = await ledger.queries.status(letter_id)
     if kind is DeadLetterKind.MEMORY:
         assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "discarded")
     else:
@@ -499,7 +512,7 @@ async def test_a_letter_that_was_replayed_since_is_not_discarded(ledger: Ledger)
     letter = await chosen(ledger, turn_id)
     await replay_one(ledger, turn_id)
     await bury(ledger, turn_id)
-    assert not await ledger.dead.discard(letter)
+    assert not await ledger.dead_letters.discard(letter)
     assert await ids(ledger) == [turn_id]
 
 

@@ -11,7 +11,7 @@ from afterword.shared.errors import Fault, LeaseLost, Unavailable
 from afterword.shared.ledger.dead_letter_records import ReplayOutcome
 from afterword.shared.ledger.erasures import Erasures
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import EraseClaim, ErasureState, InMemory, LogRewrite
+from afterword.shared.ledger.records import AofRewrite, EraseClaim, ErasureState, MemoryErasure
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
@@ -37,17 +37,17 @@ SETTLE_S = 30.0
 AT = datetime(2026, 5, 8, tzinfo=UTC)
 
 
-REWRITE_LOG = Erasures.rewrite_log
+REWRITE_LOG = Erasures.rewrite_aof
 
 
 @pytest.fixture(autouse=True)
 def _log_is_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spare the Valkey that all tests share."""
 
-    async def begun(_: Erasures) -> LogRewrite:
-        return LogRewrite.BEGUN
+    async def begun(_: Erasures) -> AofRewrite:
+        return AofRewrite.BEGUN
 
-    monkeypatch.setattr(Erasures, "rewrite_log", begun)
+    monkeypatch.setattr(Erasures, "rewrite_aof", begun)
 
 
 @pytest.fixture
@@ -62,14 +62,14 @@ def eraser(ledger: Ledger, memories: FakeMemories) -> Eraser:
 
 async def take_erasure(ledger: Ledger) -> EraseClaim:
     """Claim Ann's lane, which is to be erased."""
-    found = await ledger.lanes.claim(LANE, "eraser", most_turns=20)
+    found = await ledger.turns.claim_lane(LANE, "eraser", most_turns=20)
     assert isinstance(found, EraseClaim)
     return found
 
 
 async def erase(ledger: Ledger, inspector: LedgerInspector, eraser: Eraser) -> None:
     """Erase Ann from beginning to end."""
-    await ledger.erasures.ask(LANE, "op")
+    await ledger.erasures.begin(LANE, "op")
     await eraser.erase(await take_erasure(ledger))
     settle(inspector)
     await eraser.erase(await take_erasure(ledger))
@@ -108,11 +108,11 @@ async def in_every_state(ledger: Ledger, user: str) -> dict[str, str]:
     stored = await submit_and_answer(ledger, f"stored {CANARY} {user}", **said)
     dead = await submit_and_answer(ledger, f"dead {CANARY} {user}", **said)
     held = await claim_lane(ledger, lane)
-    await ledger.lanes.begin(held, stored)
-    await ledger.lanes.settle(held, stored, TurnState.STORED, memory_ids=["m"])
-    await ledger.lanes.begin(held, dead)
-    await ledger.lanes.bury(held, dead, "rejected", Fault.REQUEST, "1")
-    await ledger.lanes.release(held)
+    await ledger.turns.begin(held, stored)
+    await ledger.turns.settle(held, stored, TurnState.STORED, memory_ids=["m"])
+    await ledger.turns.begin(held, dead)
+    await ledger.turns.bury(held, dead, "rejected", Fault.REQUEST, "1")
+    await ledger.turns.release_lane(held)
     failed = await submit_and_claim(ledger, f"failed {CANARY} {user}", user_id=user)
     await ledger.jobs.fail(failed, "rejected")
     pending = await submit_and_answer(ledger, f"pending {CANARY} {user}", **said)
@@ -146,7 +146,7 @@ async def test_all_that_a_user_said_is_gone_and_nothing_of_anybody_else(
     assert not inspector.redis.exists(f"{inspector.keys.root}:talk:{LANE}")
     assert [row.owner for row in memories.rows] == ["default/ann2"]
     for name, job_id in (ann | {"running": running.job_id}).items():
-        status = await ledger.reading.status(job_id)
+        status = await ledger.queries.status(job_id)
         assert status.turn is TurnState.ERASED or name in ("failed", "queued", "running")
         assert status.state.terminal
 
@@ -161,10 +161,10 @@ async def test_the_receipt_says_what_was_done_and_for_whom(
     receipt = await ledger.erasures.receipt(LANE)
     assert receipt is not None
     assert (receipt.state, receipt.asked_by) == (ErasureState.ERASED, "op")
-    assert receipt.memory is InMemory.FORGOTTEN
+    assert receipt.memory is MemoryErasure.FORGOTTEN
     assert (receipt.jobs, receipt.ended, receipt.records) == (6, 1, 2)
     assert receipt.asked_at <= receipt.forgotten_at <= receipt.erased_at  # type: ignore[operator]
-    assert not await ledger.erasures.under_way()
+    assert not await ledger.erasures.in_progress()
     assert inspector.redis.pttl(f"{inspector.keys.root}:erasure:{LANE}") > 0
 
 
@@ -189,36 +189,36 @@ async def test_whoever_answers_or_writes_for_the_user_is_fenced_and_told(
 ) -> None:
     turn = await submit_and_answer(ledger, "fact")
     writer = await claim_lane(ledger)
-    await ledger.lanes.begin(writer, turn)
+    await ledger.turns.begin(writer, turn)
     running = await submit_and_claim(ledger, "more")
     heard: asyncio.Queue[str] = asyncio.Queue()
 
-    async with ledger.hearing_fenced(lambda name: heard.put_nowait(name or "")):
-        await ledger.erasures.ask(LANE, "op")
+    async with ledger.listen_to_fences(lambda name: heard.put_nowait(name or "")):
+        await ledger.erasures.begin(LANE, "op")
         async with asyncio.timeout(5):
             while await heard.get() != LANE:
                 pass
         with pytest.raises(LeaseLost):
-            await ledger.lanes.settle(writer, turn, TurnState.STORED)
+            await ledger.turns.settle(writer, turn, TurnState.STORED)
         await eraser.erase(await take_erasure(ledger))
         async with asyncio.timeout(5):
             while await heard.get() != running.job_id:
                 pass
     with pytest.raises(LeaseLost):
         await ledger.jobs.finish(running, reply_to(running))
-    assert (await ledger.reading.status(running.job_id)).state is JobState.CANCELLED
-    assert (await ledger.reading.status(running.job_id)).code == "erased"
+    assert (await ledger.queries.status(running.job_id)).state is JobState.CANCELLED
+    assert (await ledger.queries.status(running.job_id)).code == "erased"
 
 
 async def test_a_write_that_was_on_its_way_is_removed_the_second_time(
     ledger: Ledger, inspector: LedgerInspector, eraser: Eraser, memories: FakeMemories
 ) -> None:
     await submit_and_answer(ledger, "fact")
-    await ledger.erasures.ask(LANE, "op")
+    await ledger.erasures.begin(LANE, "op")
     await eraser.erase(await take_erasure(ledger))
     await memories.add(ANN, Turn("late", "It arrives late.", "", AT))
 
-    assert await ledger.lanes.claim(LANE, "early", most_turns=1) is None, "held until then"
+    assert await ledger.turns.claim_lane(LANE, "early", most_turns=1) is None, "held until then"
     assert 0 < inspector.waits_s(LANE) <= SETTLE_S
     settle(inspector)
     await eraser.erase(await take_erasure(ledger))
@@ -230,7 +230,7 @@ async def test_what_is_said_after_the_asking_is_kept_and_stored_when_it_is_done(
     ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
     await submit_and_answer(ledger, "old")
-    await ledger.erasures.ask(LANE, "op")
+    await ledger.erasures.begin(LANE, "op")
     new = await submit_and_answer(ledger, "new")
     await eraser.erase(await take_erasure(ledger))
     settle(inspector)
@@ -249,7 +249,7 @@ async def test_while_an_erasure_is_under_way_a_claim_holds_nothing_of_before(
     before = await submit_and_claim(ledger, conversation_id="old")
     assert (len(before.overlay), len(before.history), before.erasing) == (2, 1, False)
     await ledger.jobs.cancel(before.job_id)
-    await ledger.erasures.ask(LANE, "op")
+    await ledger.erasures.begin(LANE, "op")
     await submit_and_answer(ledger, "since", conversation_id="old")
 
     for _ in range(2):  # asked, forgotten
@@ -268,16 +268,16 @@ async def test_a_dead_letter_of_an_erased_user_cannot_be_replayed(
     ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
     made = await in_every_state(ledger, "ann")
-    letters = [(await ledger.dead.letter(made[name])).ref for name in ("dead", "failed")]
-    await ledger.erasures.ask(LANE, "op")
+    letters = [(await ledger.dead_letters.get(made[name])).ref for name in ("dead", "failed")]
+    await ledger.erasures.begin(LANE, "op")
     for letter in letters:
-        assert await ledger.dead.replay(letter, "early") is ReplayOutcome.ERASED, (
+        assert await ledger.dead_letters.replay(letter, "early") is ReplayOutcome.ERASED, (
             "it is about to be"
         )
     await erase(ledger, inspector, eraser)
     for letter in letters:
-        assert await ledger.dead.replay(letter, "late") is ReplayOutcome.ERASED
-    assert [letter async for letter in ledger.dead.letters()] == []
+        assert await ledger.dead_letters.replay(letter, "late") is ReplayOutcome.ERASED
+    assert [letter async for letter in ledger.dead_letters.select()] == []
 
 
 async def test_an_idempotency_key_of_an_erased_user_is_free_again(
@@ -292,30 +292,30 @@ async def test_while_mem0_is_down_an_erasure_waits_and_holds_the_lane(
     ledger: Ledger, inspector: LedgerInspector, eraser: Eraser, memories: FakeMemories
 ) -> None:
     await submit_and_answer(ledger, "fact")
-    await ledger.erasures.ask(LANE, "op")
+    await ledger.erasures.begin(LANE, "op")
     memories.fail("forget", Unavailable("overloaded"))
 
     await eraser.erase(await take_erasure(ledger))
 
-    (waiting,) = await ledger.erasures.under_way()
+    (waiting,) = await ledger.erasures.in_progress()
     assert waiting.state is ErasureState.ASKED
     assert 0 < inspector.waits_s(LANE) <= AGAIN_S
     settle(inspector)
     await eraser.erase(await take_erasure(ledger))
     settle(inspector)
     await eraser.erase(await take_erasure(ledger))
-    assert not await ledger.erasures.under_way()
+    assert not await ledger.erasures.in_progress()
 
 
 async def test_an_erasure_whose_worker_was_lost_is_taken_on_by_another(
     ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
     await submit_and_answer(ledger, f"fact {CANARY}")
-    await ledger.erasures.ask(LANE, "op")
+    await ledger.erasures.begin(LANE, "op")
     lost = await take_erasure(ledger)
     inspector.make_due(LANE)
-    await ledger.upkeep.sweep()
-    again = await ledger.lanes.claim(LANE, "second", most_turns=1)
+    await ledger.maintenance.sweep()
+    again = await ledger.turns.claim_lane(LANE, "second", most_turns=1)
     assert isinstance(again, EraseClaim)
 
     with pytest.raises(LeaseLost):
@@ -328,57 +328,57 @@ async def test_an_erasure_whose_worker_was_lost_is_taken_on_by_another(
 async def test_asking_twice_is_asking_once_until_it_is_done(
     ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
-    first = await ledger.erasures.ask(LANE, "op")
-    second = await ledger.erasures.ask(LANE, "someone else")
+    first = await ledger.erasures.begin(LANE, "op")
+    second = await ledger.erasures.begin(LANE, "someone else")
     assert second == first
     await eraser.erase(await take_erasure(ledger))
     settle(inspector)
     await eraser.erase(await take_erasure(ledger))
-    third = await ledger.erasures.ask(LANE, "someone else")
+    third = await ledger.erasures.begin(LANE, "someone else")
     assert (third.state, third.asked_by) == (ErasureState.ASKED, "someone else")
 
 
 async def test_without_memory_one_pass_is_enough(ledger: Ledger) -> None:
     await submit_and_answer(ledger, "fact")
-    await ledger.erasures.ask(LANE, "op")
+    await ledger.erasures.begin(LANE, "op")
     await Eraser(ledger.erasures, None, SETTLE_S).erase(await take_erasure(ledger))
-    assert not await ledger.erasures.under_way()
+    assert not await ledger.erasures.in_progress()
     receipt = await ledger.erasures.receipt(LANE)
     assert receipt is not None
-    assert (receipt.state, receipt.memory) == (ErasureState.ERASED, InMemory.OFF)
+    assert (receipt.state, receipt.memory) == (ErasureState.ERASED, MemoryErasure.OFF)
     assert (receipt.forgotten_at, receipt.jobs) == (None, 1)
 
 
 async def test_a_worker_that_is_told_to_stop_gives_the_erasure_back(
     ledger: Ledger, eraser: Eraser, memories: FakeMemories
 ) -> None:
-    await ledger.erasures.ask(LANE, "op")
+    await ledger.erasures.begin(LANE, "op")
     hang = memories.hang("forget")
     erasing = asyncio.create_task(eraser.erase(await take_erasure(ledger)))
     await hang.reached.wait()
     erasing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await erasing
-    assert isinstance(await ledger.lanes.claim(LANE, "next", most_turns=1), EraseClaim)
+    assert isinstance(await ledger.turns.claim_lane(LANE, "next", most_turns=1), EraseClaim)
 
 
 async def test_a_lane_that_is_erased_is_listed(ledger: Ledger) -> None:
     assert await ledger.erasures.receipt(LANE) is None
-    asked = await ledger.erasures.ask(LANE, "op")
-    assert await ledger.erasures.under_way() == [asked]
+    asked = await ledger.erasures.begin(LANE, "op")
+    assert await ledger.erasures.in_progress() == [asked]
 
 
 async def test_an_erasure_ends_when_redis_begins_to_write_its_log_anew(
     ledger: Ledger, inspector: LedgerInspector, eraser: Eraser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = [LogRewrite.BUSY, LogRewrite.REFUSED]
+    answers = [AofRewrite.BUSY, AofRewrite.REFUSED]
 
-    async def rewrite() -> LogRewrite:
+    async def rewrite() -> AofRewrite:
         return answers.pop(0)
 
-    await ledger.erasures.ask(LANE, "op")
+    await ledger.erasures.begin(LANE, "op")
     await eraser.erase(await take_erasure(ledger))
-    monkeypatch.setattr(ledger.erasures, "rewrite_log", rewrite)
+    monkeypatch.setattr(ledger.erasures, "rewrite_aof", rewrite)
     found = []
     for _ in range(2):
         settle(inspector)
@@ -386,7 +386,7 @@ async def test_an_erasure_ends_when_redis_begins_to_write_its_log_anew(
         found.append(await ledger.erasures.receipt(LANE))
     assert [(one.state, one.log) for one in found if one] == [
         (ErasureState.FORGOTTEN, None),
-        (ErasureState.ERASED, LogRewrite.REFUSED),
+        (ErasureState.ERASED, AofRewrite.REFUSED),
     ]
 
 
@@ -394,7 +394,7 @@ async def test_redis_is_asked_to_write_its_log_anew() -> None:
     with Valkey("--appendonly", "yes") as server:
         settings = Settings(redis_url=server.url, durability="d1", memory="embedded")
         async with Ledger(settings, patience_s=5.0) as ledger:
-            assert await REWRITE_LOG(ledger.erasures) is LogRewrite.BEGUN
+            assert await REWRITE_LOG(ledger.erasures) is AofRewrite.BEGUN
             with server.client() as redis:
                 redis.execute_command("ACL", "SETUSER", "default", "-bgrewriteaof")
-            assert await REWRITE_LOG(ledger.erasures) is LogRewrite.REFUSED
+            assert await REWRITE_LOG(ledger.erasures) is AofRewrite.REFUSED

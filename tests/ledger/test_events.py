@@ -28,8 +28,8 @@ async def test_a_delta_that_is_sent_twice_stands_once(
     held = await submit_and_claim(ledger)
 
     for _ in range(2):
-        await ledger.jobs.delta(held, 1, "Hel")
-    await ledger.jobs.delta(held, 2, "lo")
+        await ledger.jobs.append_delta(held, 1, "Hel")
+    await ledger.jobs.append_delta(held, 2, "lo")
 
     assert [row.get("text") for row in inspector.events(held.job_id)] == [None, "Hel", "lo"]
 
@@ -42,7 +42,7 @@ async def test_finish_gives_the_final_the_turn_and_its_hint_in_one_step(
 
     await ledger.jobs.finish(held, reply, last=(1, "Hello"))
 
-    *_, delta, final = await ledger.reading.events(held.job_id, None)
+    *_, delta, final = await ledger.queries.events(held.job_id, None)
     assert (delta.type, delta.text) == ("delta", "Hello")
     assert (final.type, final.reply) == ("final", reply)
     assert inspector.job(held.job_id)["turn"] == TurnState.PENDING
@@ -54,7 +54,7 @@ async def test_without_a_last_text_the_final_stands_alone(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     held = await submit_and_claim(ledger)
-    await ledger.jobs.delta(held, 1, "Hello")
+    await ledger.jobs.append_delta(held, 1, "Hello")
 
     await ledger.jobs.finish(held, reply_to(held), last=(2, ""))
 
@@ -80,14 +80,14 @@ async def test_nothing_follows_the_final(ledger: Ledger, inspector: LedgerInspec
     await ledger.jobs.finish(held, reply_to(held))
 
     with pytest.raises(LeaseLost):
-        await ledger.jobs.delta(held, 1, "late")
+        await ledger.jobs.append_delta(held, 1, "late")
     with pytest.raises(LeaseLost):
         await ledger.jobs.fail(held, "late")
     with pytest.raises(LeaseLost):
         await ledger.jobs.snooze(held, 0, counted=False)
     assert await ledger.jobs.cancel(held.job_id) == "ended"
     inspector.outlive(held.job_id)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
 
     assert [row["type"] for row in inspector.events(held.job_id)] == ["started", "final"]
 
@@ -97,7 +97,7 @@ async def test_a_skipped_turn_leaves_the_lane(ledger: Ledger, inspector: LedgerI
 
     await ledger.jobs.finish(held, reply_to(held), skip="refusal")
 
-    status = await ledger.reading.status(held.job_id)
+    status = await ledger.queries.status(held.job_id)
     assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "refusal")
     assert inspector.lane(lane_of()) == []
     assert inspector.hinted("memories.0") == []
@@ -113,7 +113,7 @@ async def _cancel(ledger: Ledger, held: Claim, _: LedgerInspector) -> None:
 
 async def _expire(ledger: Ledger, held: Claim, inspector: LedgerInspector) -> None:
     inspector.outlive(held.job_id)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
 
 
 async def _skip(ledger: Ledger, held: Claim, _: LedgerInspector) -> None:
@@ -130,7 +130,7 @@ async def test_a_job_without_a_turn_gives_its_lane_free(
     second = await submit_and_claim(ledger, "second")
     await ledger.jobs.finish(second, reply_to(second))
     inspector.pop_hint("memories.0")
-    assert await ledger.lanes.claim(lane_of(), "too early", most_turns=20) is None
+    assert await ledger.turns.claim_lane(lane_of(), "too early", most_turns=20) is None
 
     await end(ledger, first, inspector)
 
@@ -158,10 +158,10 @@ async def test_an_end_without_a_reply_says_why_once(
     for _ in range(2):
         await end(ledger, held, inspector)
 
-    events = await ledger.reading.events(held.job_id, None)
+    events = await ledger.queries.events(held.job_id, None)
     assert [event.type for event in events] == ["started", "failed"]
     assert (events[-1].state, events[-1].code) == (state, code)
-    assert await ledger.reading.reply(held.job_id) is None
+    assert await ledger.queries.reply(held.job_id) is None
     assert inspector.places(held.job_id) == []
 
 
@@ -172,29 +172,29 @@ async def test_an_expired_job_says_what_held_it_up(
     await ledger.jobs.snooze(held, 1, counted=False, code="overloaded")
 
     inspector.outlive(held.job_id)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
 
-    assert (await ledger.reading.status(held.job_id)).code == "overloaded"
+    assert (await ledger.queries.status(held.job_id)).code == "overloaded"
 
 
 async def test_a_stream_is_resumed_after_any_event(ledger: Ledger) -> None:
     held = await submit_and_claim(ledger)
-    await ledger.jobs.delta(held, 1, "Hel")
+    await ledger.jobs.append_delta(held, 1, "Hel")
     await ledger.jobs.finish(held, reply_to(held), last=(2, "lo"))
-    whole = await ledger.reading.events(held.job_id, None)
+    whole = await ledger.queries.events(held.job_id, None)
 
     for at, event in enumerate(whole):
-        assert await ledger.reading.events(held.job_id, event.id) == whole[at + 1 :]
+        assert await ledger.queries.events(held.job_id, event.id) == whole[at + 1 :]
 
 
 async def test_event_ids_grow_over_attempts(ledger: Ledger, inspector: LedgerInspector) -> None:
     held = await submit_and_claim(ledger)
-    await ledger.jobs.delta(held, 1, "old")
+    await ledger.jobs.append_delta(held, 1, "old")
     inspector.make_due(held.job_id)
     again = await claim_job(ledger, held.job_id)
-    await ledger.jobs.delta(again, 1, "new")
+    await ledger.jobs.append_delta(again, 1, "new")
 
-    events = await ledger.reading.events(held.job_id, None)
+    events = await ledger.queries.events(held.job_id, None)
     assert [(event.type, event.attempt) for event in events] == [
         ("started", 1),
         ("delta", 1),
@@ -211,10 +211,10 @@ async def test_an_ended_job_is_kept_for_its_retention_only(
 
     assert 0 < inspector.redis.pttl(inspector.keys.job(held.job_id)) <= 86_400_000
     assert 0 < inspector.redis.pttl(inspector.keys.events(held.job_id)) <= 900_000
-    assert await ledger.reading.keeps_stream(held.job_id)
+    assert await ledger.queries.has_stream(held.job_id)
     inspector.redis.delete(inspector.keys.events(held.job_id), inspector.keys.job(held.job_id))
-    assert not await ledger.reading.keeps_stream(held.job_id)
-    for read in (ledger.reading.status, ledger.reading.reply):
+    assert not await ledger.queries.has_stream(held.job_id)
+    for read in (ledger.queries.status, ledger.queries.reply):
         with pytest.raises(JobNotFound):
             await read(held.job_id)
 

@@ -53,7 +53,7 @@ async def test_who_waits_for_the_reply_does_not_look_at_each_delta(
         waiter = group.create_task(follower.wait())
         await until(lambda: asked["HMGET"] == 1, "the waiter has looked")
         heard: list[str] = []
-        async with ledger.hearing_job(held.job_id, heard.append):
+        async with ledger.listen_to_job(held.job_id, heard.append):
             await _deltas(ledger, held)
             await until(lambda: len(heard) == _DELTAS, "all deltas were heard")
         assert asked["HMGET"] == 1
@@ -101,7 +101,7 @@ async def test_a_change_that_brings_events_costs_one_read(
         await until(lambda: len(events) == 1, "the start was read")
         asked.clear()
         for number in range(1, _DELTAS + 1):
-            await ledger.jobs.delta(held, number, "word ")
+            await ledger.jobs.append_delta(held, number, "word ")
             await until(lambda: len(events) == number + 1, "the delta was read")  # noqa: B023 now
         assert asked == {"XRANGE": _DELTAS}
         await ledger.jobs.finish(held, reply_to(held))
@@ -158,7 +158,7 @@ def handle(ledger: Ledger, claim: Claim) -> AsyncJob:
 
 async def _deltas(ledger: Ledger, held: Claim) -> None:
     for number in range(1, _DELTAS + 1):
-        await ledger.jobs.delta(held, number, "word ")
+        await ledger.jobs.append_delta(held, number, "word ")
 
 
 async def _follow(job: AsyncJob, events: list[Event]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState, Report
+from afterword.shared.ledger.records import CallOutcome, CallReport, GateDecision, GateState
 from tests.kit.ledger.builder import LedgerInspector
 from tests.kit.waiting import until
 
@@ -32,7 +32,7 @@ class Desk:
         self._key = f"{inspector.keys.root}:gate:{GATE}"
 
     async def ask(self, token: str | None = None) -> GateDecision:
-        return await self.gates.ask(GATE, token or next(_tokens), canary_s=CANARY_S)
+        return await self.gates.request(GATE, token or next(_tokens), canary_s=CANARY_S)
 
     async def tell(
         self,
@@ -42,15 +42,15 @@ class Desk:
         pause_s: float = 0.0,
         worked: bool = False,
     ) -> GateDecision:
-        report = Report(outcome, "overloaded", pause_s=pause_s, worked=worked)
-        return await self.gates.report(GATE, token or next(_tokens), report)
+        report = CallReport(outcome, "overloaded", pause_s=pause_s, worked=worked)
+        return await self.gates.report_outcome(GATE, token or next(_tokens), report)
 
     async def fail(self, times: int = FAILURES) -> GateDecision:
         return [await self.tell(CallOutcome.FAILED) for _ in range(times)][-1]
 
     async def deny(self, code: str = "key_refused", token: str | None = None) -> GateDecision:
-        report = Report(CallOutcome.SHUT, code, Fault.OPERATOR, 60)
-        return await self.gates.report(GATE, token or next(_tokens), report)
+        report = CallReport(CallOutcome.SHUT, code, Fault.OPERATOR, 60)
+        return await self.gates.report_outcome(GATE, token or next(_tokens), report)
 
     async def canary(self) -> str:
         """Let the pause end and return the token of the canary."""
@@ -96,7 +96,7 @@ def desk(ledger: Ledger, inspector: LedgerInspector) -> Desk:
 
 async def test_a_gate_that_nobody_complained_at_is_open(desk: Desk) -> None:
     assert await desk.ask() == GateDecision(GateState.OPEN)
-    assert await desk.gates.all() == []
+    assert await desk.gates.not_open() == []
 
 
 async def test_a_few_failures_raise_doubts_and_enough_shut_it(desk: Desk) -> None:
@@ -154,7 +154,7 @@ async def test_what_is_ours_is_news_even_while_the_gate_is_shut(desk: Desk) -> N
 
     assert (await desk.deny()).news
     assert not (await desk.deny()).news
-    assert [(gate.code, gate.fault) for gate in await desk.gates.all()] == [
+    assert [(gate.code, gate.fault) for gate in await desk.gates.not_open()] == [
         ("key_refused", Fault.OPERATOR)
     ]
     assert not (await desk.deny(token=await desk.canary())).news
@@ -163,7 +163,7 @@ async def test_what_is_ours_is_news_even_while_the_gate_is_shut(desk: Desk) -> N
 async def test_gates_do_not_know_each_other(desk: Desk) -> None:
     await desk.fail()
 
-    assert (await desk.gates.ask("recall", "t", canary_s=1)).state is GateState.OPEN
+    assert (await desk.gates.request("recall", "t", canary_s=1)).state is GateState.OPEN
 
 
 # -- the canary
@@ -258,7 +258,7 @@ async def test_a_gate_opens_slowly(desk: Desk) -> None:
 
     desk.set_back("opened", 2)
     assert {(await desk.ask()).state for _ in range(400)} == {GateState.OPEN}
-    assert await desk.gates.all() == []
+    assert await desk.gates.not_open() == []
 
 
 async def test_once_open_nothing_is_left_of_what_was(
@@ -322,7 +322,7 @@ async def test_nobody_is_told_to_come_back_at_once(desk: Desk) -> None:
 
 async def test_a_shutting_and_a_doubt_are_announced(desk: Desk, ledger: Ledger) -> None:
     heard: list[str] = []
-    async with ledger.hearing_gates(heard.append):
+    async with ledger.listen_to_gates(heard.append):
         await desk.fail()
         await desk.tell(CallOutcome.FAILED, await desk.canary())
         await desk.reopen()
@@ -334,11 +334,11 @@ async def test_a_shutting_and_a_doubt_are_announced(desk: Desk, ledger: Ledger) 
 
 async def test_a_gate_says_why_it_is_shut_and_since_when(desk: Desk) -> None:
     await desk.fail()
-    [first] = await desk.gates.all()
+    [first] = await desk.gates.not_open()
     await desk.tell(CallOutcome.FAILED, await desk.canary())
-    [second] = await desk.gates.all()
+    [second] = await desk.gates.not_open()
     await desk.reopen()
-    [third] = await desk.gates.all()
+    [third] = await desk.gates.not_open()
 
     assert (first.name, first.state, first.code) == (GATE, GateState.SHUT, "overloaded")
     assert first.fault is Fault.PROVIDER

@@ -76,7 +76,7 @@ async def cost(ledger: Ledger, inspector: LedgerInspector, user: str, count: int
     before = commands(inspector)
     held = await claim_lane(ledger, lane_of(user))
     ids = [turn.id for turn in held.turns[:8]]
-    await ledger.lanes.begin(held, *ids)
-    await ledger.lanes.settle(held, ids[0], TurnState.STORED)
-    await ledger.lanes.release(held)
+    await ledger.turns.begin(held, *ids)
+    await ledger.turns.settle(held, ids[0], TurnState.STORED)
+    await ledger.turns.release_lane(held)
     return commands(inspector) - before

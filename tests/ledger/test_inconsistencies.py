@@ -25,23 +25,26 @@ pytestmark = pytest.mark.redis
 
 
 async def gaps(ledger: Ledger, *, mend: bool = False) -> list[tuple[str, str]]:
-    return [(gap.job_id, gap.problem) async for gap in ledger.gaps.find(mend=mend)]
+    return [
+        (gap.job_id, gap.problem)
+        async for gap in ledger.maintenance.find_inconsistencies(mend=mend)
+    ]
 
 
 async def bury(ledger: Ledger, turn: str) -> None:
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, turn)
-    await ledger.lanes.bury(held, turn, "rejected", Fault.REQUEST, "1")
-    await ledger.lanes.release(held)
+    await ledger.turns.begin(held, turn)
+    await ledger.turns.bury(held, turn, "rejected", Fault.REQUEST, "1")
+    await ledger.turns.release_lane(held)
 
 
 async def test_in_every_state_that_the_scripts_lead_to_there_is_no_gap(ledger: Ledger) -> None:
     await bury(ledger, await submit_and_answer(ledger, "dead"))
     stored = await submit_and_answer(ledger, "stored")
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, stored)
-    await ledger.lanes.settle(held, stored, TurnState.STORED)
-    await ledger.lanes.release(held)
+    await ledger.turns.begin(held, stored)
+    await ledger.turns.settle(held, stored, TurnState.STORED)
+    await ledger.turns.release_lane(held)
     await submit_job(ledger, "queued", user_id="bob")
     running = await submit_and_claim(ledger, "running", user_id="cy")
     await ledger.jobs.snooze(running, 60, counted=False)
@@ -49,7 +52,7 @@ async def test_in_every_state_that_the_scripts_lead_to_there_is_no_gap(ledger: L
     await ledger.jobs.fail(failed, "rejected")
     await submit_and_answer(ledger, "pending", user_id="ed")
     writing = await submit_and_answer(ledger, "writing", user_id="flo")
-    await ledger.lanes.begin(await claim_lane(ledger, lane_of("flo")), writing)
+    await ledger.turns.begin(await claim_lane(ledger, lane_of("flo")), writing)
     for _ in range(3):
         await submit_job(ledger, "stands aside", user_id="hal", conversation_id="c")
     await submit_and_claim(ledger, "older", user_id="gus")
@@ -171,13 +174,17 @@ async def test_the_reconciler_says_so_without_a_word_of_content(
     job_id = await submit_and_answer(ledger, "canary")
     inspector.redis.delete(f"{inspector.keys.root}:lane:{lane_of()}")
     with caplog.at_level(logging.ERROR):
-        await Reconciler(ledger.gaps, 60).reconcile()
+        await Reconciler(ledger.maintenance, 60).reconcile()
     assert f"job {job_id}: not_in_lane" in caplog.text
     assert "canary" not in caplog.text
 
 
 async def test_one_of_a_fleet_looks(ledger: Ledger) -> None:
-    assert [await ledger.gaps.take_turn(60_000) for _ in range(3)] == [True, False, False]
+    assert [await ledger.maintenance.claim_reconciliation(60_000) for _ in range(3)] == [
+        True,
+        False,
+        False,
+    ]
 
 
 async def test_a_record_of_a_newer_version_is_left_alone(

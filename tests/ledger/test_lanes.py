@@ -27,7 +27,7 @@ pytestmark = pytest.mark.redis
 async def postpone(
     ledger: Ledger, held: LaneClaim, turn_id: str, *, counted: bool = True, unknown: bool = False
 ) -> None:
-    await ledger.lanes.postpone(
+    await ledger.turns.postpone(
         held, turn_id, 5, counted=counted, code="x", unknown_outcome=unknown
     )
 
@@ -36,7 +36,7 @@ async def test_a_lane_has_one_writer(ledger: Ledger) -> None:
     await submit_and_answer(ledger)
 
     claims = await asyncio.gather(
-        *(ledger.lanes.claim(lane_of(), f"t{n}", most_turns=5) for n in range(20))
+        *(ledger.turns.claim_lane(lane_of(), f"t{n}", most_turns=5) for n in range(20))
     )
 
     assert sum(one is not None for one in claims) == 1
@@ -45,7 +45,7 @@ async def test_a_lane_has_one_writer(ledger: Ledger) -> None:
 async def test_asking_again_with_the_same_token_is_granted_once(ledger: Ledger) -> None:
     await submit_and_answer(ledger)
 
-    first, again = [await ledger.lanes.claim(lane_of(), "t", most_turns=5) for _ in range(2)]
+    first, again = [await ledger.turns.claim_lane(lane_of(), "t", most_turns=5) for _ in range(2)]
 
     assert first is not None
     assert again == first
@@ -77,7 +77,7 @@ async def test_a_turn_holds_what_memory_needs(ledger: Ledger) -> None:
     assert (turn.user_text, turn.reply_text) == ("I prefer Celsius.", "hi there")
     assert turn.conversation_id == "c1"
     assert (turn.attempts, turn.snoozes, turn.event_id) == (0, 0, None)
-    assert turn.at == (await ledger.reading.status(turn.id)).created_at
+    assert turn.at == (await ledger.queries.status(turn.id)).created_at
 
 
 async def test_an_unfinished_job_holds_back_all_behind_it(
@@ -90,7 +90,7 @@ async def test_an_unfinished_job_holds_back_all_behind_it(
     assert [turn.id for turn in held.turns] == [first]
     await _store_all(ledger, held)
 
-    assert await ledger.lanes.claim(lane_of(), "t", most_turns=5) is None
+    assert await ledger.turns.claim_lane(lane_of(), "t", most_turns=5) is None
     assert inspector.places(lane_of()) == []
 
     running = await claim_job(ledger, blocking)
@@ -127,13 +127,13 @@ async def test_a_lane_that_is_let_go_for_a_while_waits(
     held = await claim_lane(ledger)
     inspector.drop_hints()
 
-    await ledger.lanes.release(held, 7.0)
+    await ledger.turns.release_lane(held, 7.0)
 
     assert inspector.hinted("memories.0") == []
     assert inspector.waits_s(lane_of()) == pytest.approx(7, abs=0.5)
     assert "t_attempts" not in inspector.job(turn_id)
     with pytest.raises(LeaseLost):
-        await ledger.lanes.release(held)
+        await ledger.turns.release_lane(held)
 
 
 async def test_a_lane_with_nothing_left_is_forgotten(
@@ -169,12 +169,12 @@ async def test_begin_is_clear_the_first_time_and_unknown_after_a_crash(
 ) -> None:
     turn_id = await submit_and_answer(ledger)
     crashed = await claim_lane(ledger)
-    assert [await ledger.lanes.begin(crashed, turn_id) for _ in range(2)] == [False, False]
+    assert [await ledger.turns.begin(crashed, turn_id) for _ in range(2)] == [False, False]
 
     inspector.make_due(lane_of())
     after = await claim_lane(ledger)
 
-    assert [await ledger.lanes.begin(after, turn_id) for _ in range(2)] == [True, True]
+    assert [await ledger.turns.begin(after, turn_id) for _ in range(2)] == [True, True]
     assert after.turns[0].attempts == 1
 
 
@@ -184,10 +184,10 @@ async def test_begin_after_a_crash_stays_unknown_until_it_is_settled(
     turn_id = await submit_and_answer(ledger)
     for _ in range(3):
         held = await claim_lane(ledger)
-        await ledger.lanes.begin(held, turn_id)
+        await ledger.turns.begin(held, turn_id)
         inspector.make_due(lane_of())
 
-    assert await ledger.lanes.begin(await claim_lane(ledger), turn_id)
+    assert await ledger.turns.begin(await claim_lane(ledger), turn_id)
 
 
 @pytest.mark.parametrize("unknown", [False, True])
@@ -196,15 +196,15 @@ async def test_a_postponed_turn_remembers_whether_it_may_be_stored(
 ) -> None:
     turn_id = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, turn_id)
-    await ledger.lanes.note_event(held, turn_id, "event-1")
+    await ledger.turns.begin(held, turn_id)
+    await ledger.turns.record_event(held, turn_id, "event-1")
 
     await postpone(ledger, held, turn_id, unknown=unknown)
 
     inspector.make_due(lane_of())
     again = await claim_lane(ledger)
     assert again.turns[0].event_id == ("event-1" if unknown else None)
-    assert await ledger.lanes.begin(again, turn_id) is unknown
+    assert await ledger.turns.begin(again, turn_id) is unknown
 
 
 @pytest.mark.parametrize(("counted", "attempts", "snoozes"), [(True, 1, 0), (False, 0, 1)])
@@ -213,7 +213,7 @@ async def test_a_retry_spends_an_attempt_and_a_snooze_does_not(
 ) -> None:
     turn_id = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, turn_id)
+    await ledger.turns.begin(held, turn_id)
 
     for _ in range(2):
         await postpone(ledger, held, turn_id, counted=counted)
@@ -227,8 +227,8 @@ async def test_to_wait_for_mem0_is_no_try(ledger: Ledger, inspector: LedgerInspe
     turn_id = await submit_and_answer(ledger)
     for code in ("storing", "overloaded", "drained"):
         held = await claim_lane(ledger)
-        await ledger.lanes.begin(held, turn_id)
-        await ledger.lanes.postpone(
+        await ledger.turns.begin(held, turn_id)
+        await ledger.turns.postpone(
             held, turn_id, 5, counted=False, code=code, unknown_outcome=True
         )
         inspector.make_due(lane_of())
@@ -240,7 +240,7 @@ async def test_a_postponed_lane_waits_as_a_whole(
 ) -> None:
     first = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, first)
+    await ledger.turns.begin(held, first)
     await postpone(ledger, held, first)
     inspector.drop_hints()
 
@@ -249,7 +249,7 @@ async def test_a_postponed_lane_waits_as_a_whole(
     assert inspector.hinted("memories.0") == []
     assert inspector.places(lane_of()) == [("waiting", "memories.0")]
     inspector.pass_time(6)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
     assert inspector.hinted("memories.0") == [lane_of()]
 
 
@@ -259,12 +259,12 @@ async def test_a_settled_turn_leaves_its_lane_and_may_be_forgotten(
 ) -> None:
     turn_id = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, turn_id)
+    await ledger.turns.begin(held, turn_id)
 
     for _ in range(2):
-        await ledger.lanes.settle(held, turn_id, outcome, memory_ids=["m1"], why="why")
+        await ledger.turns.settle(held, turn_id, outcome, memory_ids=["m1"], why="why")
 
-    status = await ledger.reading.status(turn_id)
+    status = await ledger.queries.status(turn_id)
     assert (status.turn, status.turn_code) == (outcome, "why")
     assert inspector.lane(lane_of()) == []
     assert inspector.job(turn_id)["memory_ids"] == '["m1"]'
@@ -276,24 +276,24 @@ async def test_who_lost_the_lane_can_do_nothing_more(
 ) -> None:
     turn_id = await submit_and_answer(ledger)
     old = await claim_lane(ledger)
-    await ledger.lanes.begin(old, turn_id)
+    await ledger.turns.begin(old, turn_id)
     inspector.make_due(lane_of())
     new = await claim_lane(ledger)
-    await ledger.lanes.begin(new, turn_id)
+    await ledger.turns.begin(new, turn_id)
 
     for late in (
-        ledger.lanes.begin(old, turn_id),
-        ledger.lanes.note_event(old, turn_id, "e"),
-        ledger.lanes.note_facts(old, turn_id, "f"),
-        ledger.lanes.settle(old, turn_id, TurnState.STORED),
+        ledger.turns.begin(old, turn_id),
+        ledger.turns.record_event(old, turn_id, "e"),
+        ledger.turns.record_facts(old, turn_id, "f"),
+        ledger.turns.settle(old, turn_id, TurnState.STORED),
         postpone(ledger, old, turn_id),
-        ledger.lanes.bury(old, turn_id, "x", Fault.REQUEST, "v"),
-        ledger.lanes.release(old),
+        ledger.turns.bury(old, turn_id, "x", Fault.REQUEST, "v"),
+        ledger.turns.release_lane(old),
     ):
         with pytest.raises(LeaseLost):
             await late
 
-    await ledger.lanes.settle(new, turn_id, TurnState.STORED)
+    await ledger.turns.settle(new, turn_id, TurnState.STORED)
 
 
 async def test_a_record_that_is_missing_does_not_block_its_lane(
@@ -307,9 +307,9 @@ async def test_a_record_that_is_missing_does_not_block_its_lane(
 
 async def _store_all(ledger: Ledger, held: LaneClaim) -> None:
     for turn in held.turns:
-        await ledger.lanes.begin(held, turn.id)
-        await ledger.lanes.settle(held, turn.id, TurnState.STORED)
-    await ledger.lanes.release(held)
+        await ledger.turns.begin(held, turn.id)
+        await ledger.turns.settle(held, turn.id, TurnState.STORED)
+    await ledger.turns.release_lane(held)
 
 
 async def test_a_turn_of_a_newer_version_is_held_and_so_is_what_stands_behind_it(
@@ -318,7 +318,7 @@ async def test_a_turn_of_a_newer_version_is_held_and_so_is_what_stands_behind_it
     newer, behind = await submit_and_answer(ledger), await submit_and_answer(ledger)
     inspector.redis.hset(inspector.keys.job(newer), "v", RECORD_VERSION + 1)
 
-    assert await ledger.lanes.claim(lane_of(), "t", most_turns=5) is None
+    assert await ledger.turns.claim_lane(lane_of(), "t", most_turns=5) is None
     assert inspector.places(lane_of()) == [("waiting", "memories.0")]
     assert (await claim_job(ledger, await submit_job(ledger, "next"))).overlay[-1].id == behind
     assert inspector.job(newer)["turn"] == TurnState.PENDING
@@ -334,14 +334,14 @@ async def test_facts_are_kept_until_the_turn_is_settled(
     turn_id = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
     assert held.turns[0].facts == ""
-    await ledger.lanes.begin(held, turn_id)
-    await ledger.lanes.note_facts(held, turn_id, "she likes tea")
+    await ledger.turns.begin(held, turn_id)
+    await ledger.turns.record_facts(held, turn_id, "she likes tea")
     await postpone(ledger, held, turn_id)
     inspector.make_due(lane_of())
     again = await claim_lane(ledger)
     assert again.turns[0].facts == "she likes tea"
-    await ledger.lanes.begin(again, turn_id)
-    await ledger.lanes.settle(again, turn_id, TurnState.STORED)
+    await ledger.turns.begin(again, turn_id)
+    await ledger.turns.settle(again, turn_id, TurnState.STORED)
     assert not inspector.redis.hexists(inspector.keys.job(turn_id), "facts")
 
 
@@ -350,9 +350,9 @@ async def test_an_event_is_as_old_as_the_first_note_of_it(
 ) -> None:
     turn_id = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
-    await ledger.lanes.note_event(held, turn_id, "e1")
+    await ledger.turns.record_event(held, turn_id, "e1")
     inspector.redis.hincrby(inspector.keys.job(turn_id), "t_event_at", -60_000)
-    await ledger.lanes.note_event(held, turn_id, "e1")
+    await ledger.turns.record_event(held, turn_id, "e1")
     inspector.make_due(lane_of())
 
     (turn,) = (await claim_lane(ledger)).turns
@@ -366,14 +366,14 @@ async def test_another_event_begins_anew_and_one_that_is_over_is_forgotten(
 ) -> None:
     turn_id = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
-    await ledger.lanes.note_event(held, turn_id, "e1")
+    await ledger.turns.record_event(held, turn_id, "e1")
     inspector.redis.hincrby(inspector.keys.job(turn_id), "t_event_at", -60_000)
-    await ledger.lanes.note_event(held, turn_id, "e2")
+    await ledger.turns.record_event(held, turn_id, "e2")
     inspector.make_due(lane_of())
     held = await claim_lane(ledger)
     assert (held.turns[0].event_id, held.turns[0].event_age_s < 60) == ("e2", True)
 
-    await ledger.lanes.note_event(held, turn_id, "")
+    await ledger.turns.record_event(held, turn_id, "")
     inspector.make_due(lane_of())
 
     (turn,) = (await claim_lane(ledger)).turns
@@ -386,13 +386,13 @@ async def test_a_second_writer_is_a_doubt_unless_it_follows_an_event(
 ) -> None:
     turn_id = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, turn_id)
-    await ledger.lanes.note_event(held, turn_id, event)
+    await ledger.turns.begin(held, turn_id)
+    await ledger.turns.record_event(held, turn_id, event)
     inspector.make_due(lane_of())
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, turn_id)
+    await ledger.turns.begin(held, turn_id)
 
-    await ledger.lanes.settle(held, turn_id, TurnState.STORED)
+    await ledger.turns.settle(held, turn_id, TurnState.STORED)
 
     assert inspector.repairs() == [turn_id] * doubted
 
@@ -401,16 +401,16 @@ async def test_a_doubt_outlives_an_attempt_that_is_known_to_have_failed(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     turn_id = await submit_and_answer(ledger)
-    await ledger.lanes.begin(await claim_lane(ledger), turn_id)  # paused here, it adds much later
+    await ledger.turns.begin(await claim_lane(ledger), turn_id)  # paused here, it adds much later
     for _ in range(2):
         inspector.make_due(lane_of())
         held = await claim_lane(ledger)
-        await ledger.lanes.begin(held, turn_id)
+        await ledger.turns.begin(held, turn_id)
         await postpone(ledger, held, turn_id)
     inspector.make_due(lane_of())
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, turn_id)
+    await ledger.turns.begin(held, turn_id)
 
-    await ledger.lanes.settle(held, turn_id, TurnState.STORED)
+    await ledger.turns.settle(held, turn_id, TurnState.STORED)
 
     assert inspector.repairs() == [turn_id]

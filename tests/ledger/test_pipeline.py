@@ -96,7 +96,7 @@ async def test_what_was_accepted_and_the_door_survive_a_crash_of_redis(
 
     await asyncio.to_thread(own.restart)
 
-    assert (await ledger.reading.status(job_id)).job_id == job_id
+    assert (await ledger.queries.status(job_id)).job_id == job_id
     await submit_job(ledger)
 
 
@@ -182,13 +182,13 @@ async def test_a_full_redis_refuses_new_jobs_and_lets_the_open_ones_end(
                 for job_id in (ended, given_back):
                     held = await ledger.jobs.claim(job_id, "token")
                     assert held is not None
-                    await ledger.jobs.delta(held, 1, "Hel")
+                    await ledger.jobs.append_delta(held, 1, "Hel")
                     if job_id == given_back:
                         await ledger.jobs.snooze(held, 0, counted=False)
                     else:
                         await ledger.jobs.finish(held, reply_to(held))
                 await ledger.jobs.cancel(given_back)
-                await ledger.upkeep.sweep()
+                await ledger.maintenance.sweep()
             finally:
                 client.config_set("maxmemory", "0")
         await submit_job(ledger, user_id="eve")
@@ -275,7 +275,7 @@ async def test_steps_whose_answers_are_lost_are_taken_once(
         assert held.attempt == 1
         for number, text in ((1, "Hel"), (2, "lo")):
             line.lose_answer_to(b"EVAL")
-            await ledger.jobs.delta(held, number, text)
+            await ledger.jobs.append_delta(held, number, text)
         line.lose_answer_to(b"EVAL")
         await ledger.jobs.snooze(held, 0, counted=False)
         again = await ledger.jobs.claim(job_id, "other")

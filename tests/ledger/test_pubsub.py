@@ -52,7 +52,7 @@ def subscribers(server: Valkey) -> list[dict[str, str]]:
 
 async def test_what_is_published_after_entering_is_heard(own: Valkey, pubsub: PubSub) -> None:
     heard: list[str] = []
-    async with pubsub.hearing("c", heard.append):
+    async with pubsub.subscribed("c", heard.append):
         assert publish(own, "c", "one") == 1
         await until(lambda: heard == ["one"], "it is heard")
 
@@ -60,7 +60,7 @@ async def test_what_is_published_after_entering_is_heard(own: Valkey, pubsub: Pu
 async def test_a_thousand_channels_share_one_connection(own: Valkey, pubsub: PubSub) -> None:
     heard: list[str] = []
     async with AsyncExitStack() as stack:
-        contexts = [pubsub.hearing(f"c{n}", heard.append) for n in range(1000)]
+        contexts = [pubsub.subscribed(f"c{n}", heard.append) for n in range(1000)]
         await asyncio.gather(*(stack.enter_async_context(one) for one in contexts))
         assert len(subscribers(own)) == 1
         for number in (0, 999):
@@ -71,8 +71,8 @@ async def test_a_thousand_channels_share_one_connection(own: Valkey, pubsub: Pub
 async def test_everyone_on_a_channel_hears_until_they_leave(own: Valkey, pubsub: PubSub) -> None:
     one: list[str] = []
     two: list[str] = []
-    async with pubsub.hearing("c", one.append):
-        async with pubsub.hearing("c", two.append):
+    async with pubsub.subscribed("c", one.append):
+        async with pubsub.subscribed("c", two.append):
             publish(own, "c", "a")
             await until(lambda: one == two == ["a"], "both hear")
         publish(own, "c", "b")
@@ -89,7 +89,7 @@ async def test_who_fails_to_hear_keeps_nobody_from_hearing(
     def deaf(message: str) -> None:
         raise ValueError(message)
 
-    async with pubsub.hearing("c", deaf), pubsub.hearing("c", heard.append):
+    async with pubsub.subscribed("c", deaf), pubsub.subscribed("c", heard.append):
         for count, word in enumerate(("one", "two"), 1):
             publish(own, "c", word)
             await until(lambda: len(heard) == count, "it is heard")  # noqa: B023
@@ -100,7 +100,7 @@ async def test_who_fails_to_hear_keeps_nobody_from_hearing(
 
 async def test_hears_again_after_its_connection_was_killed(own: Valkey, pubsub: PubSub) -> None:
     heard: list[str] = []
-    async with pubsub.hearing("c", heard.append):
+    async with pubsub.subscribed("c", heard.append):
         with own.client() as client:
             assert client.client_kill_filter(_type="pubsub") == 1
         await until(lambda: "" in heard, "it is told to look for itself")
@@ -110,7 +110,7 @@ async def test_hears_again_after_its_connection_was_killed(own: Valkey, pubsub: 
 
 async def test_hears_again_after_redis_was_restarted(own: Valkey, pubsub: PubSub) -> None:
     heard: list[str] = []
-    async with pubsub.hearing("c", heard.append):
+    async with pubsub.subscribed("c", heard.append):
         await asyncio.to_thread(own.restart)
         await until(lambda: "" in heard, "it is told to look for itself")
         publish(own, "c", "after")
@@ -123,7 +123,7 @@ async def test_a_connection_whose_other_end_vanished_is_noticed(
     heard: list[str] = []
     async with FaultyProxy(own.port) as line:
         pubsub = PubSub(line.url)
-        async with pubsub.hearing("c", heard.append):
+        async with pubsub.subscribed("c", heard.append):
             line.fall_silent()
             publish(own, "c", "into the void")
             await until(lambda: "" in heard, "the silence is noticed")
@@ -137,7 +137,7 @@ async def test_a_quiet_connection_that_lives_is_kept(
     own: Valkey, restless: None, pubsub: PubSub
 ) -> None:
     heard: list[str] = []
-    async with pubsub.hearing("c", heard.append):
+    async with pubsub.subscribed("c", heard.append):
         first = subscribers(own)[0]["id"]
         await until(lambda: subscribers(own)[0]["cmd"] == "ping", "a sign of life is asked for")
         await until(lambda: not pubsub._asked, "the sign is given")
@@ -148,22 +148,22 @@ async def test_a_quiet_connection_that_lives_is_kept(
 async def test_a_connection_without_channels_is_left_in_peace(
     own: Valkey, restless: None, pubsub: PubSub
 ) -> None:
-    async with pubsub.hearing("c", lambda _: None):
+    async with pubsub.subscribed("c", lambda _: None):
         first = subscribers(own)[0]["id"]
     quiet = asyncio.get_running_loop().time() + 4 * module.QUIET_S
     await until(lambda: asyncio.get_running_loop().time() > quiet, "it was quiet for long")
 
-    async with pubsub.hearing("c", lambda _: None):
+    async with pubsub.subscribed("c", lambda _: None):
         assert subscribers(own)[0]["id"] == first
 
 
 async def test_a_redis_that_never_confirms_is_reported(own: Valkey, restless: None) -> None:
     async with FaultyProxy(own.port) as line:
         pubsub = PubSub(line.url)
-        async with pubsub.hearing("c", lambda _: None):
+        async with pubsub.subscribed("c", lambda _: None):
             line.fall_silent()
             with pytest.raises(LedgerUnavailable):
-                async with pubsub.hearing("d", lambda _: None):
+                async with pubsub.subscribed("d", lambda _: None):
                     raise AssertionError("entered without a confirmation")
         await pubsub.aclose()
 
@@ -171,9 +171,9 @@ async def test_a_redis_that_never_confirms_is_reported(own: Valkey, restless: No
 async def test_subscriptions_made_while_redis_is_away_are_made_up_for(own: Valkey) -> None:
     heard: list[str] = []
     pubsub = PubSub(own.url)
-    async with pubsub.hearing("c", heard.append):
+    async with pubsub.subscribed("c", heard.append):
         own.kill()
-        entering = pubsub.hearing("d", heard.append)
+        entering = pubsub.subscribed("d", heard.append)
         task = asyncio.create_task(entering.__aenter__())
         await asyncio.to_thread(own.start)
         await task
@@ -200,13 +200,13 @@ async def test_a_confirmation_is_never_taken_for_that_of_a_later_subscription(
     own: Valkey, pubsub: PubSub, go_on: asyncio.Event
 ) -> None:
     """Enter, leave before the confirmation is read, enter again while nothing can be sent."""
-    leaving = asyncio.create_task(pubsub.hearing("c", lambda _: None).__aenter__())
+    leaving = asyncio.create_task(pubsub.subscribed("c", lambda _: None).__aenter__())
     await until(lambda: publish(own, "c", "early") == 1, "it is subscribed")
     heard: list[str] = []
     async with pubsub._connecting:
         leaving.cancel()
         await asyncio.wait([leaving])
-        again = pubsub.hearing("c", heard.append)
+        again = pubsub.subscribed("c", heard.append)
         entering = asyncio.create_task(again.__aenter__())
         go_on.set()
         await asyncio.wait([entering], timeout=0.5)
@@ -221,7 +221,7 @@ async def test_a_confirmation_is_never_taken_for_that_of_a_later_subscription(
 async def test_who_left_before_the_confirmation_is_subscribed_to_nothing(
     own: Valkey, pubsub: PubSub, go_on: asyncio.Event
 ) -> None:
-    leaving = asyncio.create_task(pubsub.hearing("c", lambda _: None).__aenter__())
+    leaving = asyncio.create_task(pubsub.subscribed("c", lambda _: None).__aenter__())
     await until(lambda: publish(own, "c", "early") == 1, "it is subscribed")
     leaving.cancel()
     await asyncio.wait([leaving])
@@ -232,10 +232,10 @@ async def test_who_left_before_the_confirmation_is_subscribed_to_nothing(
 async def test_a_job_wakes_whoever_follows_it(ledger: Ledger) -> None:
     woken: list[str] = []
     job_id = await submit_job(ledger)
-    async with ledger.hearing_job(job_id, woken.append):
+    async with ledger.listen_to_job(job_id, woken.append):
         held = await claim_job(ledger, job_id)
         await until(lambda: len(woken) == 1, "the start is heard")
-        await ledger.jobs.delta(held, 1, "Hel")
+        await ledger.jobs.append_delta(held, 1, "Hel")
         await until(lambda: len(woken) == 2, "the delta is heard")
         await ledger.jobs.fail(held, "broken")
         await until(lambda: len(woken) == 3, "the end is heard")
@@ -244,7 +244,7 @@ async def test_a_job_wakes_whoever_follows_it(ledger: Ledger) -> None:
 async def test_who_runs_a_cancelled_job_is_told(ledger: Ledger) -> None:
     fenced: list[str] = []
     running, queued = await submit_and_claim(ledger), await submit_job(ledger)
-    async with ledger.hearing_fenced(fenced.append):
+    async with ledger.listen_to_fences(fenced.append):
         await ledger.jobs.cancel(queued)
         await ledger.jobs.cancel(running.job_id)
         await until(lambda: fenced == [running.job_id], "only who runs is told")

@@ -75,7 +75,7 @@ async def letters(ledger: Ledger) -> list[str]:
 
 
 async def dead(ledger: Ledger) -> set[str]:
-    return {letter.id async for letter in ledger.dead.letters()}
+    return {letter.id async for letter in ledger.dead_letters.select()}
 
 
 def whole(inspector: LedgerInspector) -> dict[str, bytes]:
@@ -216,7 +216,7 @@ async def test_the_audit_says_who_did_what(
 
 async def test_a_note_in_the_audit_is_made_once(ledger: Ledger, operator: AsyncOperator) -> None:
     for _ in range(2):
-        await ledger.runs.note_audit_entry("olga", "erase", {"a": 1}, "token")
+        await ledger.replay_runs.add_audit_entry("olga", "erase", {"a": 1}, "token")
     assert [audit_entry.action for audit_entry in await operator.audit()] == ["erase"]
 
 
@@ -377,11 +377,11 @@ async def test_what_was_replayed_and_not_noted_is_not_replayed_again(
 ) -> None:
     """The operator's process was killed right between the two."""
     plan = await operator.plan(None, FAST)
-    run_id = await ledger.runs.begin(
+    run_id = await ledger.replay_runs.begin(
         plan.dead_letters, by="late@ops", said={}, pace=FAST, token="of the killed one"
     )
     for letter in plan.dead_letters[:2]:
-        await ledger.dead.replay(letter, run_id)
+        await ledger.dead_letters.replay(letter, run_id)
     drainer.rejects = lambda turn_id: turn_id == letters[0]
     await drainer.write_all()  # one is stored meanwhile, one buried again
     drainer.rejects = lambda _: False
@@ -468,7 +468,7 @@ async def test_a_letter_buried_again_is_not_taken_from_an_older_plan(
     await drainer.write_all()
     run = await operator.replay(plan, apply=True)
     assert run.outcomes == {ReplayOutcome.REFUSED: 1}
-    assert (await ledger.dead.letter(letters[0])).replays == 1
+    assert (await ledger.dead_letters.get(letters[0])).replays == 1
 
 
 async def test_a_run_that_is_done_or_unknown_is_not_resumed(
@@ -487,7 +487,9 @@ async def test_a_run_of_a_newer_version_is_left_alone(
     ledger: Ledger, operator: AsyncOperator, inspector: LedgerInspector, letters: list[str]
 ) -> None:
     plan = await operator.plan(None, FAST)
-    run_id = await ledger.runs.begin(plan.dead_letters, by="x", said={}, pace=FAST, token="t")
+    run_id = await ledger.replay_runs.begin(
+        plan.dead_letters, by="x", said={}, pace=FAST, token="t"
+    )
     inspector.redis.hset(f"{inspector.keys.root}:run:{run_id}", "v", 99)
     with pytest.raises(IllegalStep, match="newer"):
         await operator.resume(run_id)

@@ -35,7 +35,7 @@ def _critical(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_an_older_file_put_back_is_noticed(
     ledger: Ledger, own: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rollback_detector = RollbackDetector(ledger.numbers, 1.0)
+    rollback_detector = RollbackDetector(ledger.maintenance, 1.0)
     first = await submit_job(ledger, user_id="ann")
     own.kill()
     shutil.copytree(own.folder / "appendonlydir", own.folder / "older")
@@ -61,7 +61,7 @@ async def test_an_older_file_put_back_is_noticed(
 async def test_a_ledger_that_goes_on_is_no_alarm(
     ledger: Ledger, own: Valkey, inspector: LedgerInspector, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rollback_detector = RollbackDetector(ledger.numbers, 1.0)
+    rollback_detector = RollbackDetector(ledger.maintenance, 1.0)
     await rollback_detector.look()
     for _ in range(3):
         await submit_job(ledger)

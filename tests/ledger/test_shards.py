@@ -10,7 +10,7 @@ import pytest
 
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Swept
+from afterword.shared.ledger.records import SweepCounts
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import Keys, lane_id, memory_key, shard_in, shard_of
 from afterword.shared.settings import Settings
@@ -70,7 +70,7 @@ async def test_every_key_carries_its_shard_as_a_hash_tag(
     ledger: Ledger, jobs: dict[str, str], settings: Settings, inspector: LedgerInspector
 ) -> None:
     await submit_and_answer(ledger, user_id=USERS[0], conversation_id="c", idempotency_key="k")
-    await ledger.upkeep.sweep("replies w")
+    await ledger.maintenance.sweep("replies w")
 
     roots = tuple(Keys(settings.namespace, shard).root + ":" for shard in range(SHARDS))
     keys = set(inspector.redis.scan_iter(f"{settings.namespace}:*"))
@@ -90,10 +90,10 @@ async def test_a_job_lives_its_life_on_any_shard(ledger: Ledger, jobs: dict[str,
         await ledger.jobs.cancel(first)
         held = await claim_lane(ledger, lane(user))
         assert [turn.id for turn in held.turns] == [turn_id]
-        await ledger.lanes.begin(held, turn_id)
-        await ledger.lanes.settle(held, turn_id, TurnState.STORED)
-        await ledger.lanes.release(held)
-        status = await ledger.reading.status(turn_id)
+        await ledger.turns.begin(held, turn_id)
+        await ledger.turns.settle(held, turn_id, TurnState.STORED)
+        await ledger.turns.release_lane(held)
+        status = await ledger.queries.status(turn_id)
         assert (status.state, status.turn) == (JobState.SUCCEEDED, TurnState.STORED)
 
 
@@ -103,7 +103,9 @@ async def test_leases_of_all_shards_are_renewed_in_one_call(
     held = [await claim_job(ledger, job_id) for job_id in jobs.values()]
     await ledger.jobs.cancel(held[0].job_id)
 
-    assert await ledger.jobs.renew([(one.job_id, one.fence) for one in held]) == [held[0].job_id]
+    assert await ledger.jobs.renew_leases([(one.job_id, one.fence) for one in held]) == [
+        held[0].job_id
+    ]
 
 
 @pytest.fixture
@@ -123,10 +125,10 @@ async def test_hints_lost_in_every_shard_come_back(
         inspector.pass_time(6)
 
     # The first shard finds the queue empty; the others learn from what is taken up then.
-    assert (await ledger.upkeep.sweep("replies w")).hinted_again >= 1
+    assert (await ledger.maintenance.sweep("replies w")).hinted_again >= 1
     found = [first.pop_hint("replies.3")]
     await claim_job(ledger, found[0])
-    assert await ledger.upkeep.sweep("replies w") != Swept()
+    assert await ledger.maintenance.sweep("replies w") != SweepCounts()
 
     assert sorted(found + first.hinted("replies.3")) == sorted(jobs.values())
 
@@ -144,13 +146,13 @@ async def test_a_hint_lost_in_a_quiet_shard_is_found_while_the_others_are_busy(
         await submit_job(ledger, user_id=busy)
 
     await claim_job(ledger, first.pop_hint("replies.3"))
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
 
     assert lost in first.hinted("replies.3")
 
 
 async def test_the_overview_has_a_row_per_shard(ledger: Ledger, jobs: dict[str, str]) -> None:
-    rows = await ledger.upkeep.overview()
+    rows = await ledger.maintenance.overview()
 
     assert len(rows) == SHARDS
     assert sum(row.open_jobs for row in rows) == len(jobs)
@@ -160,18 +162,18 @@ async def test_dead_letters_of_every_shard_are_listed(ledger: Ledger) -> None:
     turns = {await submit_and_answer(ledger, user_id=user): lane(user) for user in USERS}
     for turn_id, its_lane in turns.items():
         held = await claim_lane(ledger, its_lane)
-        await ledger.lanes.begin(held, turn_id)
-        await ledger.lanes.bury(held, turn_id, "rejected", Fault.REQUEST, "v")
+        await ledger.turns.begin(held, turn_id)
+        await ledger.turns.bury(held, turn_id, "rejected", Fault.REQUEST, "v")
 
-    assert {letter.id async for letter in ledger.dead.letters()} == set(turns)
+    assert {letter.id async for letter in ledger.dead_letters.select()} == set(turns)
     await asyncio.gather(*(replay_one(ledger, turn_id) for turn_id in turns))
-    assert [letter async for letter in ledger.dead.letters()] == []
+    assert [letter async for letter in ledger.dead_letters.select()] == []
 
 
 async def test_cancelled_jobs_of_every_shard_are_heard_of(ledger: Ledger) -> None:
     fenced: set[str] = set()
     running = [await submit_and_claim(ledger, user_id=user) for user in USERS]
-    async with ledger.hearing_fenced(fenced.add):
+    async with ledger.listen_to_fences(fenced.add):
         for held in running:
             await ledger.jobs.cancel(held.job_id)
         await until(lambda: fenced == {held.job_id for held in running}, "all are heard of")

@@ -347,11 +347,11 @@ class Lives(RuleBasedStateMachine):
         """An attempt that was overtaken can do nothing any more."""
         life = self.lives[job_id]
         for claim in life.stale:
-            self._refused(self.ledger.jobs.delta(claim, 1, "late"))
+            self._refused(self.ledger.jobs.append_delta(claim, 1, "late"))
             self._refused(self.ledger.jobs.finish(claim, reply_to(claim)))
             self._refused(self.ledger.jobs.fail(claim, "late"))
             self._refused(self.ledger.jobs.snooze(claim, 0, counted=True))
-            lost = self.run(self.ledger.jobs.renew([(claim.job_id, claim.fence)]))
+            lost = self.run(self.ledger.jobs.renew_leases([(claim.job_id, claim.fence)]))
             assert lost == [claim.job_id]
 
     @rule(job_id=jobs)
@@ -382,7 +382,7 @@ class Lives(RuleBasedStateMachine):
             if life.state is JobState.RUNNING and self._lapsed(name) and name not in expiring
         ]
         lost_lanes = [lane for lane in self.lanes if self._lapsed(lane)]
-        self.run(self.ledger.upkeep.sweep("replies w"))
+        self.run(self.ledger.maintenance.sweep("replies w"))
         for name in expiring:
             self.lives[name].go(JobStep.EXPIRE, JobState.EXPIRED)
         for name in lapsed:
@@ -396,7 +396,7 @@ class Lives(RuleBasedStateMachine):
     def take_lane(self, user: str, most: int) -> None:
         lane = lane_id(memory_key("default", user), 0)
         held = lane in self.lanes and not self._lapsed(lane)
-        claim = self.run(self.ledger.lanes.claim(lane, uuid.uuid4().hex, most_turns=most))
+        claim = self.run(self.ledger.turns.claim_lane(lane, uuid.uuid4().hex, most_turns=most))
         if held:
             assert claim is None
             return
@@ -462,10 +462,10 @@ class Lives(RuleBasedStateMachine):
 
     def _begin(self, claim: LaneClaim, batch: list[str]) -> None:
         for _ in range(2):
-            unknown = self.run(self.ledger.lanes.begin(claim, *batch))
+            unknown = self.run(self.ledger.turns.begin(claim, *batch))
             assert unknown == (self.begun.get(batch[0], claim.fence) != claim.fence)
         with pytest.raises(IllegalStep):
-            self.run(self.ledger.lanes.begin(claim, *batch, "another"))
+            self.run(self.ledger.turns.begin(claim, *batch, "another"))
         self.begun.setdefault(batch[0], claim.fence)
         self._go_all(batch, TurnStep.BEGIN, TurnState.WRITING)
 
@@ -475,13 +475,13 @@ class Lives(RuleBasedStateMachine):
 
     def _bury(self, claim: LaneClaim, name: str) -> None:
         for _ in range(2):
-            self.run(self.ledger.lanes.bury(claim, name, "rejected", Fault.REQUEST, "test"))
+            self.run(self.ledger.turns.bury(claim, name, "rejected", Fault.REQUEST, "test"))
         self.lives[name].go_turn(TurnStep.BURY, TurnState.DEAD)
 
     def _postpone(self, claim: LaneClaim, batch: list[str], *, counted: bool) -> None:
         for _ in range(2):
             self.run(
-                self.ledger.lanes.postpone(
+                self.ledger.turns.postpone(
                     claim, batch[0], 60, counted=counted, code="x", unknown_outcome=False
                 )
             )
@@ -490,7 +490,7 @@ class Lives(RuleBasedStateMachine):
     def _take_apart(self, claim: LaneClaim, batch: list[str]) -> None:
         for _ in range(2):
             self.run(
-                self.ledger.lanes.take_apart(claim, batch[0], 60, code="x", unknown_outcome=False)
+                self.ledger.turns.split_batch(claim, batch[0], 60, code="x", unknown_outcome=False)
             )
         self._put_back(claim, batch, TurnStep.RETRY)
         self.batches |= {name: [name] for name in batch}
@@ -502,14 +502,14 @@ class Lives(RuleBasedStateMachine):
 
     def _settle(self, claim: LaneClaim, batch: list[str], end: TurnState) -> None:
         for _ in range(2):
-            self.run(self.ledger.lanes.settle(claim, batch[0], end, memory_ids=["m"]))
+            self.run(self.ledger.turns.settle(claim, batch[0], end, memory_ids=["m"]))
         self._go_all(batch, TurnStep.SETTLE, end)
 
     @rule(user=st.sampled_from(USERS))
     def let_go(self, user: str) -> None:
         claim = self.lanes.pop(lane_id(memory_key("default", user), 0), None)
         if claim is not None:
-            self.run(self.ledger.lanes.release(claim))
+            self.run(self.ledger.turns.release_lane(claim))
             self.stale_lanes.append(claim)
 
     @rule(user=st.sampled_from(USERS))
@@ -520,9 +520,11 @@ class Lives(RuleBasedStateMachine):
     @rule()
     def zombie_writer(self) -> None:
         for claim in self.stale_lanes:
-            self._refused(self.ledger.lanes.begin(claim, claim.turns[0].id))
-            self._refused(self.ledger.lanes.release(claim))
-            assert self.run(self.ledger.jobs.renew([(claim.lane, claim.fence)])) == [claim.lane]
+            self._refused(self.ledger.turns.begin(claim, claim.turns[0].id))
+            self._refused(self.ledger.turns.release_lane(claim))
+            assert self.run(self.ledger.jobs.renew_leases([(claim.lane, claim.fence)])) == [
+                claim.lane
+            ]
 
     @rule(job_id=jobs)
     def replay(self, job_id: str) -> None:
@@ -530,21 +532,28 @@ class Lives(RuleBasedStateMachine):
         if life.turn is TurnState.DEAD:
             letter, press = self._chosen(job_id), uuid.uuid4().hex
             if life.lane in self.erasing:
-                assert self.run(self.ledger.dead.replay(letter, press)) is ReplayOutcome.ERASED
+                assert (
+                    self.run(self.ledger.dead_letters.replay(letter, press)) is ReplayOutcome.ERASED
+                )
                 return
             for _ in range(2):
-                assert self.run(self.ledger.dead.replay(letter, press)) is ReplayOutcome.WAITING
-            assert self.run(self.ledger.dead.replay(letter, "other")) is ReplayOutcome.REFUSED
+                assert (
+                    self.run(self.ledger.dead_letters.replay(letter, press))
+                    is ReplayOutcome.WAITING
+                )
+            assert (
+                self.run(self.ledger.dead_letters.replay(letter, "other")) is ReplayOutcome.REFUSED
+            )
             life.go_turn(TurnStep.REPLAY, TurnState.PENDING)
         else:
-            outcome = self.run(self.ledger.dead.replay(self._chosen(job_id), "late"))
+            outcome = self.run(self.ledger.dead_letters.replay(self._chosen(job_id), "late"))
             assert outcome in (ReplayOutcome.REFUSED, ReplayOutcome.ERASED)
 
     @rule(job_id=jobs)
     def discard(self, job_id: str) -> None:
         life = self.lives[job_id]
         if life.turn is TurnState.DEAD:
-            assert self.run(self.ledger.dead.discard(self._chosen(job_id)))
+            assert self.run(self.ledger.dead_letters.discard(self._chosen(job_id)))
             life.go_turn(TurnStep.DISCARD, TurnState.SKIPPED)
 
     def _chosen(self, job_id: str) -> DeadLetterRef:
@@ -556,7 +565,7 @@ class Lives(RuleBasedStateMachine):
     def ask_to_erase(self, user: str) -> None:
         """Whoever writes is fenced; what is said from now on is kept."""
         lane = lane_id(memory_key("default", user), 0)
-        self.run(self.ledger.erasures.ask(lane, "test"))
+        self.run(self.ledger.erasures.begin(lane, "test"))
         if lane in self.erasing:
             return
         self.erasing[lane] = [name for name, life in self.lives.items() if life.lane == lane]
@@ -572,7 +581,7 @@ class Lives(RuleBasedStateMachine):
 
     def _erase(self, claim: LaneClaim | EraseClaim | None) -> None:
         assert isinstance(claim, EraseClaim)
-        self.run(self.ledger.erasures.empty(claim))
+        self.run(self.ledger.erasures.remove_records(claim))
         for name in self.erasing[claim.lane]:
             self._forget(name)
         for life in self.lives.values():
@@ -580,7 +589,7 @@ class Lives(RuleBasedStateMachine):
         done = claim.state is ErasureState.FORGOTTEN
         state = ErasureState.ERASED if done else ErasureState.FORGOTTEN
         for _ in range(2):
-            self.run(self.ledger.erasures.step(claim, state))
+            self.run(self.ledger.erasures.advance(claim, state))
         if done:
             del self.erasing[claim.lane]
 
@@ -651,7 +660,7 @@ class Lives(RuleBasedStateMachine):
         assert self.run(self._gaps()) == []
 
     async def _gaps(self) -> list[Inconsistency]:
-        return [gap async for gap in self.ledger.gaps.find()]
+        return [gap async for gap in self.ledger.maintenance.find_inconsistencies()]
 
     @invariant()
     def tallies_agree(self) -> None:

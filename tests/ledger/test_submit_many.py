@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 from afterword.shared.errors import KeyReused, QueueFull
 from afterword.shared.ledger.jobs import Jobs, _hashed
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Submitted
+from afterword.shared.ledger.records import SubmitResult
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.settings import Settings
 from afterword.shared.transport.pipeline import Pipeline
@@ -37,18 +37,18 @@ async def jobs(settings: Settings) -> AsyncIterator[Jobs]:
 
 
 def accepted(told: Sequence[object]) -> list[str]:
-    return [one.job_id for one in told if isinstance(one, Submitted)]
+    return [one.job_id for one in told if isinstance(one, SubmitResult)]
 
 
 async def test_they_are_few_commands(
     jobs: Jobs, valkey: Valkey, inspector: LedgerInspector
 ) -> None:
     asked = [(jobs.new_id(one), one) for one in [chat_request()] * COUNT]
-    await jobs.submit_all(asked)  # Redis has the script from now on
+    await jobs.submit_many(asked)  # Redis has the script from now on
     with valkey.client() as client:
         client.config_resetstat()
         again = [(jobs.new_id(one), one) for one in [chat_request()] * COUNT]
-        told = await jobs.submit_all(again)
+        told = await jobs.submit_many(again)
         calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
 
     assert accepted(told) == [job_id for job_id, _ in again]
@@ -63,22 +63,22 @@ async def test_those_beyond_the_limit_are_refused_and_no_others(
     small = settings.model_copy(update={"max_queued": 20})
     async with Ledger(small, patience_s=5.0) as ledger:
         new_id = ledger.jobs.new_id
-        told = await ledger.jobs.submit_all((new_id(one), one) for one in [chat_request()] * COUNT)
+        told = await ledger.jobs.submit_many((new_id(one), one) for one in [chat_request()] * COUNT)
 
-    assert [isinstance(one, Submitted) for one in told] == [True] * 20 + [False] * (COUNT - 20)
+    assert [isinstance(one, SubmitResult) for one in told] == [True] * 20 + [False] * (COUNT - 20)
     assert {type(one) for one in told[20:]} == {QueueFull}
     assert len(inspector.hinted("replies.3")) == 20
 
 
 async def test_one_key_among_them_is_one_job(jobs: Jobs, inspector: LedgerInspector) -> None:
     same = chat_request(idempotency_key="k")
-    told = await jobs.submit_all(
+    told = await jobs.submit_many(
         (jobs.new_id(one), one) for one in [same, same, chat_request("else", idempotency_key="k")]
     )
 
     first, second, third = told
-    assert isinstance(first, Submitted)
-    assert second == Submitted(first.job_id, new=False)
+    assert isinstance(first, SubmitResult)
+    assert second == SubmitResult(first.job_id, new=False)
     assert isinstance(third, KeyReused)
     assert inspector.hinted("replies.3") == [first.job_id]
 
@@ -90,7 +90,7 @@ async def test_one_may_end_another_of_the_same_command(
     talk = chat_request(conversation_id="c", when_busy="interrupt")
     asked = [(jobs.new_id(one), one) for one in [chat_request(), talk, talk, chat_request()]]
 
-    await jobs.submit_all(asked)
+    await jobs.submit_many(asked)
 
     (alone, _), (ended, _), (last, _), (other, _) = asked
     assert inspector.job(ended)["state"] == "cancelled"
@@ -110,7 +110,7 @@ async def test_what_fails_for_one_fails_for_no_other(
         *(jobs.submit(jobs.new_id(one), one) for one in requests), return_exceptions=True
     )
 
-    assert [type(one) for one in told] == [Submitted, ResponseError, Submitted]
+    assert [type(one) for one in told] == [SubmitResult, ResponseError, SubmitResult]
     assert inspector.hinted("replies.3") == accepted(told)
     assert inspector.counts()["job:queued:default"] == 2
 
@@ -121,7 +121,7 @@ async def test_a_replay_among_them_is_a_command_of_its_own(
     request = chat_request()
     told = await asyncio.gather(
         jobs.submit(jobs.new_id(request), request),
-        jobs.submit_again(f"j00_{7:032x}", request.body(), "run"),
+        jobs.resubmit(f"j00_{7:032x}", request.body(), "run"),
         jobs.submit(jobs.new_id(request), request),
     )
 
@@ -154,7 +154,7 @@ async def test_each_hint_is_handed_out_once_if_the_broker_is_elsewhere(settings:
 
     pipeline = Pipeline(str(settings.redis_url), patience_s=5.0)
     jobs = Jobs(Shards(settings, pipeline, send))
-    told = await jobs.submit_all((jobs.new_id(one), one) for one in [chat_request()] * COUNT)
+    told = await jobs.submit_many((jobs.new_id(one), one) for one in [chat_request()] * COUNT)
     await pipeline.aclose()
 
     assert sent == accepted(told)
@@ -171,7 +171,7 @@ async def test_those_whose_answer_is_lost_are_one_job_each(
         await ledger.jobs.submit(ledger.jobs.new_id(chat_request()), chat_request())
         line.lose_answer_to(script("job/submit", many=True).sha.encode())
         asked = [(ledger.jobs.new_id(one), one) for one in [chat_request()] * COUNT]
-        told = await ledger.jobs.submit_all(asked)
+        told = await ledger.jobs.submit_many(asked)
 
     assert line.lost_answers == 1
     assert accepted(told) == [job_id for job_id, _ in asked]

@@ -10,8 +10,8 @@ import pytest
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.maintenance import SWEEP_LIMIT, Upkeep
-from afterword.shared.ledger.records import Swept
+from afterword.shared.ledger.maintenance import SWEEP_LIMIT, Maintenance
+from afterword.shared.ledger.records import SweepCounts
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState
 from afterword.shared.settings import Settings
@@ -34,7 +34,7 @@ PAST_LEASE_S = 31.0
 
 
 async def test_a_fresh_ledger_has_nothing_to_sweep(ledger: Ledger) -> None:
-    assert await ledger.upkeep.sweep("replies w") == Swept()
+    assert await ledger.maintenance.sweep("replies w") == SweepCounts()
 
 
 async def test_lost_hints_are_hinted_again_after_the_grace(
@@ -44,10 +44,10 @@ async def test_lost_hints_are_hinted_again_after_the_grace(
     await submit_and_answer(ledger, user_id="bob")
     inspector.drop_hints()
 
-    assert (await ledger.upkeep.sweep()).hinted_again == 0
+    assert (await ledger.maintenance.sweep()).hinted_again == 0
     assert inspector.hinted("replies.3") == []
     inspector.pass_time(PAST_GRACE_S)
-    assert (await ledger.upkeep.sweep()).hinted_again == 2
+    assert (await ledger.maintenance.sweep()).hinted_again == 2
     assert inspector.hinted("replies.3") == [job_id]
     assert inspector.hinted("memories.0") == [lane_of("bob")]
 
@@ -59,7 +59,7 @@ async def test_a_hint_that_still_stands_in_its_queue_is_not_doubled(
 
     for _ in range(3):
         inspector.pass_time(PAST_GRACE_S)
-        assert await ledger.upkeep.sweep() == Swept()
+        assert await ledger.maintenance.sweep() == SweepCounts()
         await claim_job(ledger, inspector.pop_hint("replies.3"))
 
     assert len(inspector.hinted("replies.3")) == len(ids) - 3
@@ -73,9 +73,9 @@ async def test_a_single_lost_hint_is_found_behind_those_taken_up(
     inspector.pass_time(PAST_GRACE_S)
     later = [await submit_job(ledger) for _ in range(2)]
 
-    assert (await ledger.upkeep.sweep()).hinted_again == 0
+    assert (await ledger.maintenance.sweep()).hinted_again == 0
     await claim_job(ledger, inspector.pop_hint("replies.3"))
-    assert (await ledger.upkeep.sweep()).hinted_again == 1
+    assert (await ledger.maintenance.sweep()).hinted_again == 1
     assert inspector.hinted("replies.3") == [later[1], lost]
 
 
@@ -90,15 +90,15 @@ class Elsewhere:
 
 
 @pytest.fixture
-async def far(settings: Settings) -> AsyncIterator[tuple[Elsewhere, Jobs, Upkeep]]:
+async def far(settings: Settings) -> AsyncIterator[tuple[Elsewhere, Jobs, Maintenance]]:
     broker, pipeline = Elsewhere(), Pipeline(str(settings.redis_url), patience_s=5.0)
     shards = Shards(settings, pipeline, broker.send)
-    yield broker, Jobs(shards), Upkeep(shards)
+    yield broker, Jobs(shards), Maintenance(shards)
     await pipeline.aclose()
 
 
 async def test_hints_for_a_broker_elsewhere_are_sent_by_the_caller(
-    far: tuple[Elsewhere, Jobs, Upkeep], inspector: LedgerInspector
+    far: tuple[Elsewhere, Jobs, Maintenance], inspector: LedgerInspector
 ) -> None:
     broker, jobs, _ = far
     job_id = jobs.new_id(chat_request())
@@ -110,7 +110,7 @@ async def test_hints_for_a_broker_elsewhere_are_sent_by_the_caller(
 
 
 async def test_a_hint_lost_elsewhere_is_sent_again_though_nothing_else_happens(
-    far: tuple[Elsewhere, Jobs, Upkeep], inspector: LedgerInspector
+    far: tuple[Elsewhere, Jobs, Maintenance], inspector: LedgerInspector
 ) -> None:
     broker, jobs, upkeep = far
     ids = [jobs.new_id(chat_request()) for _ in range(3)]
@@ -135,9 +135,9 @@ async def test_what_waits_is_hinted_when_it_is_due(
     await ledger.jobs.snooze(held, 10, counted=False)
     inspector.drop_hints()
 
-    assert (await ledger.upkeep.sweep()).woken == 0
+    assert (await ledger.maintenance.sweep()).woken == 0
     inspector.pass_time(11)
-    assert (await ledger.upkeep.sweep()).woken == 1
+    assert (await ledger.maintenance.sweep()).woken == 1
     assert inspector.hinted("replies.3") == [held.job_id]
     assert inspector.places(held.job_id) == [("hinted", "replies.3")]
 
@@ -148,10 +148,10 @@ async def test_a_lapsed_job_is_queued_and_hinted(
     held = await submit_and_claim(ledger)
     inspector.drop_hints()
 
-    assert (await ledger.upkeep.sweep()).taken_back == 0
+    assert (await ledger.maintenance.sweep()).taken_back == 0
     inspector.pass_time(PAST_LEASE_S)
-    assert (await ledger.upkeep.sweep()).taken_back == 1
-    assert (await ledger.reading.status(held.job_id)).state is JobState.QUEUED
+    assert (await ledger.maintenance.sweep()).taken_back == 1
+    assert (await ledger.queries.status(held.job_id)).state is JobState.QUEUED
     assert inspector.hinted("replies.3") == [held.job_id]
     assert (await claim_job(ledger, held.job_id)).attempt == 2
 
@@ -164,10 +164,10 @@ async def test_a_lapsed_lane_is_taken_from_its_writer_and_hinted(
     inspector.drop_hints()
 
     inspector.pass_time(PAST_LEASE_S)
-    assert (await ledger.upkeep.sweep()).taken_back == 1
+    assert (await ledger.maintenance.sweep()).taken_back == 1
 
     assert inspector.hinted("memories.0") == [lane_of()]
-    assert await ledger.jobs.renew([(old.lane, old.fence)]) == [old.lane]
+    assert await ledger.jobs.renew_leases([(old.lane, old.fence)]) == [old.lane]
     assert int((await claim_lane(ledger)).fence.split(".")[0]) > int(old.fence.split(".")[0])
 
 
@@ -178,10 +178,10 @@ async def test_jobs_past_their_deadline_expire(ledger: Ledger, inspector: Ledger
     )
     inspector.pass_time(11)
 
-    assert (await ledger.upkeep.sweep()).expired == 2
+    assert (await ledger.maintenance.sweep()).expired == 2
 
     for job_id in (queued, running.job_id):
-        assert (await ledger.reading.status(job_id)).state is JobState.EXPIRED
+        assert (await ledger.queries.status(job_id)).state is JobState.EXPIRED
 
 
 async def test_one_sweep_is_bounded(ledger: Ledger, inspector: LedgerInspector) -> None:
@@ -190,9 +190,9 @@ async def test_one_sweep_is_bounded(ledger: Ledger, inspector: LedgerInspector) 
     inspector.drop_hints()
     inspector.pass_time(PAST_GRACE_S)
 
-    assert (await ledger.upkeep.sweep()).hinted_again == SWEEP_LIMIT
+    assert (await ledger.maintenance.sweep()).hinted_again == SWEEP_LIMIT
     await claim_job(ledger, inspector.pop_hint("replies.3"))
-    assert (await ledger.upkeep.sweep()).hinted_again == over
+    assert (await ledger.maintenance.sweep()).hinted_again == over
 
 
 async def test_expiry_is_bounded_too(ledger: Ledger, inspector: LedgerInspector) -> None:
@@ -200,8 +200,8 @@ async def test_expiry_is_bounded_too(ledger: Ledger, inspector: LedgerInspector)
     await asyncio.gather(*many)
     inspector.pass_time(11)
 
-    assert (await ledger.upkeep.sweep()).expired == SWEEP_LIMIT
-    assert (await ledger.upkeep.sweep()).expired == 5
+    assert (await ledger.maintenance.sweep()).expired == SWEEP_LIMIT
+    assert (await ledger.maintenance.sweep()).expired == 5
 
 
 async def test_records_that_are_missing_do_not_break_it(
@@ -220,11 +220,11 @@ async def test_records_that_are_missing_do_not_break_it(
     inspector.drop_hints()
     inspector.pass_time(PAST_LEASE_S)
 
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
     assert alive.job_id in inspector.hinted("replies.3")
     inspector.drop_hints()
     inspector.pass_time(PAST_LEASE_S)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
 
     assert inspector.hinted("replies.3") == [alive.job_id]
     assert [inspector.places(name) for name in gone] == [[]] * 4
@@ -235,7 +235,7 @@ async def test_two_sweepers_do_the_work_of_one(ledger: Ledger, inspector: Ledger
     inspector.drop_hints()
     inspector.pass_time(PAST_GRACE_S)
 
-    await asyncio.gather(*(ledger.upkeep.sweep(f"replies w{n}") for n in range(5)))
+    await asyncio.gather(*(ledger.maintenance.sweep(f"replies w{n}") for n in range(5)))
 
     assert inspector.hinted("replies.3") == [job_id]
 
@@ -247,16 +247,16 @@ async def test_a_held_record_is_looked_at_again(ledger: Ledger, inspector: Ledge
     inspector.drop_hints()
 
     inspector.pass_time(61)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
 
     assert inspector.hinted("replies.3") == [job_id]
 
 
 async def test_who_sweeps_is_seen(ledger: Ledger) -> None:
-    await ledger.upkeep.sweep("replies host:1")
-    await ledger.upkeep.sweep("memories host:2")
+    await ledger.maintenance.sweep("replies host:1")
+    await ledger.maintenance.sweep("memories host:2")
 
-    (seen,) = await ledger.upkeep.overview()
+    (seen,) = await ledger.maintenance.overview()
     assert {(one.queue, one.name) for one in seen.workers} == {
         ("replies", "host:1"),
         ("memories", "host:2"),
@@ -268,7 +268,7 @@ async def test_the_overview_counts_what_is_open_late_and_dead(ledger: Ledger) ->
     await submit_and_claim(ledger, user_id="bob")
     await submit_and_answer(ledger, user_id="cyd")
 
-    (seen,) = await ledger.upkeep.overview()
+    (seen,) = await ledger.maintenance.overview()
 
     assert seen.open_jobs == 2
     assert seen.counts["job:queued:default"] == 1

@@ -65,7 +65,7 @@ async def test_jobs_are_accepted_over_tls_and_over_the_next_line_too(
         await until(lambda: ledger._pipeline._reconnector.broken, "the line is cut")
         after = await submit_job(ledger, message)
         request = chat_request()
-        told = await ledger.jobs.submit_all((ledger.jobs.new_id(request), request) for _ in "abc")
+        told = await ledger.jobs.submit_many((ledger.jobs.new_id(request), request) for _ in "abc")
 
     ids = [one.job_id for one in told if not isinstance(one, Exception)]
     assert inspector.hinted("replies.3") == [before, after, *ids]

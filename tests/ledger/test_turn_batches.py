@@ -24,7 +24,7 @@ async def begun(ledger: Ledger, count: int = 3) -> tuple[LaneClaim, list[str]]:
     """Begin a batch of so many turns."""
     ids = [await submit_and_answer(ledger, f"fact {n}") for n in range(count)]
     held = await claim_lane(ledger)
-    assert await ledger.lanes.begin(held, *ids) is False
+    assert await ledger.turns.begin(held, *ids) is False
     return held, ids
 
 
@@ -36,12 +36,12 @@ async def again(ledger: Ledger, inspector: LedgerInspector) -> LaneClaim:
 
 async def postpone(ledger: Ledger, held: LaneClaim, first: str, *, unknown: bool = False) -> None:
     for _ in range(2):
-        await ledger.lanes.postpone(held, first, 5, counted=True, code="x", unknown_outcome=unknown)
+        await ledger.turns.postpone(held, first, 5, counted=True, code="x", unknown_outcome=unknown)
 
 
 async def take_apart(ledger: Ledger, held: LaneClaim, first: str, *, unknown: bool = False) -> None:
     for _ in range(2):
-        await ledger.lanes.take_apart(held, first, 5, code="x", unknown_outcome=unknown)
+        await ledger.turns.split_batch(held, first, 5, code="x", unknown_outcome=unknown)
 
 
 def turns(inspector: LedgerInspector, ids: list[str]) -> set[str]:
@@ -55,7 +55,7 @@ async def test_all_turns_of_a_batch_begin_and_settle_together(
     assert turns(inspector, ids) == {"writing"}
 
     for _ in range(2):
-        await ledger.lanes.settle(held, ids[0], TurnState.STORED, memory_ids=["m"])
+        await ledger.turns.settle(held, ids[0], TurnState.STORED, memory_ids=["m"])
 
     assert turns(inspector, ids) == {"stored"}
     assert {inspector.job(name)["memory_ids"] for name in ids} == {'["m"]'}
@@ -70,8 +70,8 @@ async def test_a_turn_behind_a_batch_that_is_settled_stays(
     held, ids = await begun(ledger)
     last = await submit_and_answer(ledger)
 
-    await ledger.lanes.settle(held, ids[0], TurnState.NOTHING)
-    await ledger.lanes.release(held)
+    await ledger.turns.settle(held, ids[0], TurnState.NOTHING)
+    await ledger.turns.release_lane(held)
 
     assert inspector.lane(lane_of()) == [last]
     assert [turn.batch for turn in (await claim_lane(ledger)).turns] == [()]
@@ -82,8 +82,8 @@ async def test_after_a_failure_the_same_turns_are_the_batch(
     ledger: Ledger, inspector: LedgerInspector, unknown: bool
 ) -> None:
     held, ids = await begun(ledger)
-    await ledger.lanes.note_event(held, ids[0], "event-1")
-    await ledger.lanes.note_facts(held, ids[0], "she likes tea")
+    await ledger.turns.record_event(held, ids[0], "event-1")
+    await ledger.turns.record_facts(held, ids[0], "she likes tea")
     await postpone(ledger, held, ids[0], unknown=unknown)
     await submit_and_answer(ledger, "one more")
 
@@ -94,7 +94,7 @@ async def test_after_a_failure_the_same_turns_are_the_batch(
     assert (first.batch, first.attempts, first.facts) == (tuple(ids), 1, "she likes tea")
     assert first.event_id == ("event-1" if unknown else None)
     assert [turn.batch for turn in others] == [(), (), ()]
-    assert await ledger.lanes.begin(held, *ids) is unknown
+    assert await ledger.turns.begin(held, *ids) is unknown
 
 
 async def test_after_a_crash_the_same_turns_are_the_batch_and_may_be_stored(
@@ -105,8 +105,8 @@ async def test_after_a_crash_the_same_turns_are_the_batch_and_may_be_stored(
     held = await again(ledger, inspector)
 
     assert held.turns[0].batch == tuple(ids)
-    assert await ledger.lanes.begin(held, *ids) is True
-    await ledger.lanes.settle(held, ids[0], TurnState.STORED)
+    assert await ledger.turns.begin(held, *ids) is True
+    await ledger.turns.settle(held, ids[0], TurnState.STORED)
     assert inspector.repairs() == ids[:1]
 
 
@@ -119,7 +119,7 @@ async def test_a_batch_cannot_be_begun_with_other_turns(
     held = await again(ledger, inspector)
 
     with pytest.raises(IllegalStep):
-        await ledger.lanes.begin(held, *ids[:count])
+        await ledger.turns.begin(held, *ids[:count])
 
     assert int(inspector.job(ids[0])["t_attempts"]) == 1
 
@@ -140,9 +140,9 @@ async def test_a_batch_stays_together_when_a_dead_letter_comes_back_in_its_middl
 ) -> None:
     first, dead, last = [await submit_and_answer(ledger, f"fact {n}") for n in range(3)]
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, dead)
-    await ledger.lanes.bury(held, dead, "rejected", Fault.REQUEST, "v")
-    await ledger.lanes.begin(held, first, last)
+    await ledger.turns.begin(held, dead)
+    await ledger.turns.bury(held, dead, "rejected", Fault.REQUEST, "v")
+    await ledger.turns.begin(held, first, last)
     await postpone(ledger, held, first, unknown=True)
     await replay_one(ledger, dead)
 
@@ -157,8 +157,8 @@ async def test_taken_apart_each_turn_is_a_batch_of_its_own_with_all_attempts_bef
     ledger: Ledger, inspector: LedgerInspector, unknown: bool
 ) -> None:
     held, ids = await begun(ledger)
-    await ledger.lanes.note_event(held, ids[0], "event-1")
-    await ledger.lanes.note_facts(held, ids[0], "she likes tea")
+    await ledger.turns.record_event(held, ids[0], "event-1")
+    await ledger.turns.record_facts(held, ids[0], "she likes tea")
 
     await take_apart(ledger, held, ids[0], unknown=unknown)
 
@@ -167,8 +167,8 @@ async def test_taken_apart_each_turn_is_a_batch_of_its_own_with_all_attempts_bef
     assert [turn.batch for turn in held.turns] == [(name,) for name in ids]
     assert {(turn.attempts, turn.event_id, turn.facts) for turn in held.turns} == {(0, None, "")}
     for name in ids:
-        assert await ledger.lanes.begin(held, name) is False
-        await ledger.lanes.settle(held, name, TurnState.STORED)
+        assert await ledger.turns.begin(held, name) is False
+        await ledger.turns.settle(held, name, TurnState.STORED)
     assert inspector.repairs() == ids[:1] * unknown, "what the batch may have left is looked for"
 
 
@@ -179,10 +179,10 @@ async def test_of_a_batch_taken_apart_one_can_be_buried_and_the_others_go_on(
     await take_apart(ledger, held, ids[0])
     held = await again(ledger, inspector)
 
-    await ledger.lanes.begin(held, ids[0])
-    await ledger.lanes.bury(held, ids[0], "rejected", Fault.REQUEST, "v")
-    await ledger.lanes.begin(held, ids[1])
-    await ledger.lanes.settle(held, ids[1], TurnState.STORED)
+    await ledger.turns.begin(held, ids[0])
+    await ledger.turns.bury(held, ids[0], "rejected", Fault.REQUEST, "v")
+    await ledger.turns.begin(held, ids[1])
+    await ledger.turns.settle(held, ids[1], TurnState.STORED)
 
     assert [inspector.job(name)["turn"] for name in ids] == ["dead", "stored", "pending"]
     assert inspector.lane(lane_of()) == ids[2:]
@@ -192,10 +192,10 @@ async def test_a_repair_sets_the_record_of_all_turns_right(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     held, ids = await begun(ledger)
-    await ledger.lanes.settle(held, ids[0], TurnState.STORED, memory_ids=["m1", "m2"])
+    await ledger.turns.settle(held, ids[0], TurnState.STORED, memory_ids=["m1", "m2"])
     inspector.redis.delete(inspector.keys.job(ids[2]))
 
-    await ledger.repairs.done(ids[0], ["m1"])
+    await ledger.duplicate_checks.finish(ids[0], ["m1"])
 
     assert [inspector.job(name).get("memory_ids") for name in ids] == ['["m1"]', '["m1"]', None]
 
@@ -207,7 +207,7 @@ async def test_a_batch_with_a_turn_of_a_newer_version_is_held_as_a_whole(
     inspector.redis.hset(inspector.keys.job(ids[1]), "v", RECORD_VERSION + 1)
     inspector.make_due(lane_of())
 
-    assert await ledger.lanes.claim(lane_of(), "t", most_turns=5) is None
+    assert await ledger.turns.claim_lane(lane_of(), "t", most_turns=5) is None
     assert inspector.places(lane_of()) == [("waiting", "memories.0")]
 
 

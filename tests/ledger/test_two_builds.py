@@ -149,14 +149,14 @@ class Walk:
         return [name for name, _ in written]
 
     async def _write_mine(self, lane: str) -> list[str]:
-        found = await self.ledger.lanes.claim(lane, next(self.tokens), most_turns=20)
+        found = await self.ledger.turns.claim_lane(lane, next(self.tokens), most_turns=20)
         if found is None:
             return []
         assert isinstance(found, LaneClaim)
         for turn in found.turns:
-            await self.ledger.lanes.begin(found, turn.id)
-            await self.ledger.lanes.settle(found, turn.id, TurnState.STORED, memory_ids=["m"])
-        await self.ledger.lanes.release(found)
+            await self.ledger.turns.begin(found, turn.id)
+            await self.ledger.turns.settle(found, turn.id, TurnState.STORED, memory_ids=["m"])
+        await self.ledger.turns.release_lane(found)
         return [turn.id for turn in found.turns]
 
     def _write_theirs(self, lane: str) -> list[str]:
@@ -191,13 +191,13 @@ class Walk:
 
     async def sweep(self) -> None:
         if self.mine():
-            await self.ledger.upkeep.sweep("replies newer")
+            await self.ledger.maintenance.sweep("replies newer")
         else:
             self.older.do("sweep")
 
     async def check(self) -> None:
         """Whatever is open stands in one place, tallies are right, and a job ends once."""
-        assert [gap async for gap in self.ledger.gaps.find()] == []
+        assert [gap async for gap in self.ledger.maintenance.find_inconsistencies()] == []
         expected: Counter[str] = Counter()
         for job_id in self.jobs:
             record = self.inspector.job(job_id)
@@ -241,13 +241,13 @@ async def test_what_the_first_release_wrote_is_read_and_gone_on_with(
     assert (again.job_id, again.new) == (job_id, False)
 
     inspector.make_due(job_id)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
     held = await claim_it(ledger, job_id)
     with pytest.raises(Refused, match="LeaseLost"):
         older.do("finish", job_id, reply_of(job_id, "ann", "c"))
     await ledger.jobs.finish(held, reply_to(held))
 
-    events = await ledger.reading.events(job_id, None)
+    events = await ledger.queries.events(job_id, None)
     assert [event.type for event in events] == ["started", "delta", "restart", "final"]
     assert older.do("take", lane_of(), "older") == [job_id]
 
@@ -261,14 +261,14 @@ async def test_what_the_first_release_wrote_is_erased(
     running = older.do("submit", {"user_id": "ann", "message": "canary", "idempotency_key": "k"})
     older.do("claim", running, "older")
     older.do("take", lane_of(), "older")
-    await ledger.erasures.ask(lane_of(), "an operator")
+    await ledger.erasures.begin(lane_of(), "an operator")
 
     with pytest.raises(Refused, match="LeaseLost"):
         older.do("begin", lane_of(), done)
-    mine = await ledger.lanes.claim(lane_of(), "eraser", most_turns=20)
+    mine = await ledger.turns.claim_lane(lane_of(), "eraser", most_turns=20)
     assert isinstance(mine, EraseClaim)
-    await ledger.erasures.empty(mine)
-    await ledger.erasures.step(mine, ErasureState.ERASED)
+    await ledger.erasures.remove_records(mine)
+    await ledger.erasures.advance(mine, ErasureState.ERASED)
 
     with pytest.raises(Refused, match="LeaseLost"):
         older.do("finish", running, reply_of(running, "ann"))

@@ -34,7 +34,7 @@ async def test_every_reply_adds_to_the_sums_of_its_tenant_and_its_user(ledger: L
 
     thrice = Usage(input=30, output=60, cache_read=9, cache_write=12)
     twice = Usage(input=20, output=40, cache_read=6, cache_write=8)
-    read = ledger.reading.usage
+    read = ledger.queries.usage
     assert await read("t", None) == UsageSum(tenant="t", replies=3, usage=thrice)
     assert await read("t", "ann") == UsageSum(tenant="t", user_id="ann", replies=2, usage=twice)
     assert await read("u", "ann") == UsageSum(tenant="u", user_id="ann", replies=1, usage=COST)
@@ -52,19 +52,19 @@ async def test_a_reply_given_twice_counts_once_and_one_that_comes_too_late_not_a
     with pytest.raises(LeaseLost):
         await finish(ledger, late)
 
-    assert (await ledger.reading.usage("default", None)).replies == 1
-    assert (await ledger.reading.usage("default", "ann")).usage == COST
+    assert (await ledger.queries.usage("default", None)).replies == 1
+    assert (await ledger.queries.usage("default", "ann")).usage == COST
 
 
 async def test_without_a_reply_nothing_was_spent(ledger: Ledger) -> None:
     await ledger.jobs.cancel(await submit_job(ledger))
     await ledger.jobs.fail(await submit_and_claim(ledger), "broken")
-    assert await ledger.reading.usage("default", None) == UsageSum(tenant="default")
+    assert await ledger.queries.usage("default", None) == UsageSum(tenant="default")
 
 
 async def test_a_tenant_named_like_a_lane_is_no_user(ledger: Ledger) -> None:
     await submit_and_answer(ledger)
-    assert (await ledger.reading.usage(lane_of(), None)).replies == 0
+    assert (await ledger.queries.usage(lane_of(), None)).replies == 0
 
 
 async def test_a_users_sum_ends_some_time_after_the_last_reply_and_a_tenants_never(
@@ -87,6 +87,6 @@ async def test_the_sum_of_a_tenant_is_that_of_all_shards(
             assert claimed is not None
             await finish(ledger, claimed)
         assert len({job_id[:3] for job_id in jobs}) > 1
-        assert (await ledger.reading.usage("default", None)).replies == 12
+        assert (await ledger.queries.usage("default", None)).replies == 12
         for user in users:
-            assert (await ledger.reading.usage("default", user)).replies == 1
+            assert (await ledger.queries.usage("default", user)).replies == 1

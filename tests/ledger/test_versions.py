@@ -16,7 +16,7 @@ from afterword.shared.errors import ConversationBusy, Fault, LeaseLost, NewerRec
 from afterword.shared.ledger.dead_letter_records import ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.maintenance import SWEEP_LIMIT
-from afterword.shared.ledger.records import EraseClaim, Swept
+from afterword.shared.ledger.records import EraseClaim, SweepCounts
 from afterword.shared.lifecycle import JobState, TurnState
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -54,13 +54,13 @@ async def test_an_overdue_one_does_not_expire_and_keeps_its_deadline(
     inspector.pass_time(11)
     before = inspector.job(job_id)
 
-    assert (await ledger.upkeep.sweep()).expired == 0
+    assert (await ledger.maintenance.sweep()).expired == 0
     assert inspector.job(job_id) == before
-    assert (await ledger.upkeep.sweep()).expired == 0
+    assert (await ledger.maintenance.sweep()).expired == 0
 
     renew(inspector, job_id)
     inspector.pass_time(HOLD_S)
-    assert (await ledger.upkeep.sweep()).expired == 1
+    assert (await ledger.maintenance.sweep()).expired == 1
 
 
 async def test_they_do_not_keep_the_sweep_from_others(
@@ -71,10 +71,10 @@ async def test_they_do_not_keep_the_sweep_from_others(
     mine = await submit_job(ledger, user_id="bob", expires_in=10)
     inspector.pass_time(11)
 
-    swept = [await ledger.upkeep.sweep(), await ledger.upkeep.sweep()]
+    swept = [await ledger.maintenance.sweep(), await ledger.maintenance.sweep()]
 
     assert sum(one.expired for one in swept) == 1
-    assert (await ledger.reading.status(mine)).state is JobState.EXPIRED
+    assert (await ledger.queries.status(mine)).state is JobState.EXPIRED
 
 
 async def test_a_lapsed_lease_is_left_to_a_worker_that_knows_it(
@@ -85,7 +85,7 @@ async def test_a_lapsed_lease_is_left_to_a_worker_that_knows_it(
     inspector.pass_time(PAST_LEASE_S)
     before = inspector.job(old.job_id)
 
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
 
     assert inspector.job(old.job_id) == before
     assert 0 < inspector.waits_s(old.job_id) <= HOLD_S
@@ -94,7 +94,7 @@ async def test_a_lapsed_lease_is_left_to_a_worker_that_knows_it(
     renew(inspector, old.job_id)
     inspector.drop_hints()
     inspector.pass_time(HOLD_S)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
     again = await claim_job(ledger, inspector.pop_hint("replies.3"))
     await ledger.jobs.finish(again, reply_to(again))
     assert inspector.counts() == {"job:succeeded:default": 1, "turn:pending:default": 1}
@@ -120,7 +120,7 @@ async def test_its_hint_that_was_taken_up_does_not_leave_it_to_nobody(
     age(inspector, old.job_id)
     for seconds in (PAST_LEASE_S, HOLD_S):
         inspector.pass_time(seconds)
-        await ledger.upkeep.sweep()
+        await ledger.maintenance.sweep()
     assert inspector.places(old.job_id) == [("hinted", "replies.3")]
 
     await ledger.jobs.claim(old.job_id, "old worker")
@@ -142,10 +142,10 @@ async def test_what_is_known_of_it_is_read(ledger: Ledger, inspector: LedgerInsp
     job_id = await submit_and_answer(ledger)
     age(inspector, job_id)
 
-    status, reply = await ledger.reading.outcome(job_id)
+    status, reply = await ledger.queries.status_and_reply(job_id)
 
     assert status.state is JobState.SUCCEEDED
-    assert reply == await ledger.reading.reply(job_id)
+    assert reply == await ledger.queries.reply(job_id)
     assert reply is not None
 
 
@@ -158,7 +158,7 @@ async def test_to_read_a_state_that_nobody_knows_is_refused(
     inspector.redis.hset(inspector.keys.job(job_id), field, "pondered")
     job = AsyncJob(LedgerJobService(CheckedLedger(ledger)), job_id)
 
-    for read in (job.status(), job.wait(), ledger.reading.outcome(job_id)):
+    for read in (job.status(), job.wait(), ledger.queries.status_and_reply(job_id)):
         with pytest.raises(NewerRecord) as refused:
             await read
         assert refused.value.job_id == job_id
@@ -168,7 +168,7 @@ async def test_what_a_newer_worker_adds_to_a_reply_or_an_event_is_ignored(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     job_id = await submit_and_answer(ledger)
-    known = await ledger.reading.reply(job_id)
+    known = await ledger.queries.reply(job_id)
     more = json.loads(inspector.job(job_id)["reply"])
     more |= {"mood": "canary", "usage": more["usage"] | {"thought": 7}}
     inspector.redis.hset(inspector.keys.job(job_id), "reply", json.dumps(more))
@@ -176,9 +176,9 @@ async def test_what_a_newer_worker_adds_to_a_reply_or_an_event_is_ignored(
         inspector.keys.events(job_id), {"type": "delta", "text": "x", "mood": "canary"}
     )
 
-    assert await ledger.reading.reply(job_id) == known
-    assert (await ledger.reading.outcome(job_id))[1] == known
-    events = await ledger.reading.events(job_id, None)
+    assert await ledger.queries.reply(job_id) == known
+    assert (await ledger.queries.status_and_reply(job_id))[1] == known
+    events = await ledger.queries.events(job_id, None)
     assert [event.reply for event in events if event.type == "final"] == [known]
     assert events[-1].text == "x"
 
@@ -191,8 +191,12 @@ async def test_to_read_a_reply_that_nobody_knows_is_refused(
     reply = json.loads(inspector.job(job_id)["reply"]) | {"text": ["canary"], "mood": "canary"}
     inspector.redis.hset(inspector.keys.job(job_id), "reply", json.dumps(reply))
 
-    reading = ledger.reading
-    for read in (reading.reply(job_id), reading.outcome(job_id), reading.events(job_id, None)):
+    reading = ledger.queries
+    for read in (
+        reading.reply(job_id),
+        reading.status_and_reply(job_id),
+        reading.events(job_id, None),
+    ):
         with pytest.raises(NewerRecord, match=job_id) as refused:
             await read
         assert "canary" not in str(refused.value)
@@ -205,7 +209,7 @@ async def test_to_read_an_event_that_nobody_knows_is_refused(
     inspector.redis.xadd(inspector.keys.events(job_id), {"type": "pondering"})
 
     with pytest.raises(NewerRecord, match=job_id):
-        await ledger.reading.events(job_id, None)
+        await ledger.queries.events(job_id, None)
 
 
 async def test_to_interrupt_it_is_refused_and_ends_nothing(
@@ -237,18 +241,18 @@ async def test_a_turn_is_not_looked_at_for_doubles(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     turn = await submit_and_answer(ledger)
-    await ledger.lanes.begin(await claim_lane(ledger), turn)
+    await ledger.turns.begin(await claim_lane(ledger), turn)
     inspector.make_due(lane_of())
     held = await claim_lane(ledger)
-    assert await ledger.lanes.begin(held, turn)
-    await ledger.lanes.settle(held, turn, TurnState.STORED, memory_ids=["m"])
+    assert await ledger.turns.begin(held, turn)
+    await ledger.turns.settle(held, turn, TurnState.STORED, memory_ids=["m"])
     inspector.make_repairs_due()
     age(inspector, turn)
 
-    assert await ledger.repairs.due() == []
+    assert await ledger.duplicate_checks.due() == []
     renew(inspector, turn)
     inspector.make_repairs_due()
-    assert [repair.turn_id for repair in await ledger.repairs.due()] == [turn]
+    assert [repair.turn_id for repair in await ledger.duplicate_checks.due()] == [turn]
 
 
 async def test_an_erasure_is_left_to_a_worker_that_knows_them(
@@ -257,26 +261,26 @@ async def test_an_erasure_is_left_to_a_worker_that_knows_them(
     turn = await submit_and_answer(ledger)
     age(inspector, turn)
     before = inspector.job(turn)
-    await ledger.erasures.ask(lane_of(), "an operator")
-    mine = await ledger.lanes.claim(lane_of(), "eraser", most_turns=20)
+    await ledger.erasures.begin(lane_of(), "an operator")
+    mine = await ledger.turns.claim_lane(lane_of(), "eraser", most_turns=20)
     assert isinstance(mine, EraseClaim)
 
     with pytest.raises(LeaseLost):
-        await ledger.erasures.empty(mine)
+        await ledger.erasures.remove_records(mine)
 
     assert inspector.job(turn) == before
     assert 0 < inspector.waits_s(lane_of()) <= HOLD_S
     renew(inspector, turn)
-    theirs = await ledger.lanes.claim(lane_of(), "newer", most_turns=20)
+    theirs = await ledger.turns.claim_lane(lane_of(), "newer", most_turns=20)
     assert isinstance(theirs, EraseClaim)
-    await ledger.erasures.empty(theirs)
+    await ledger.erasures.remove_records(theirs)
     assert "reply" not in inspector.job(turn)
 
 
 async def test_what_is_held_is_listed_until_it_goes_on(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    assert summary(await ledger.upkeep.overview())["held"] == {
+    assert summary(await ledger.maintenance.overview())["held"] == {
         "jobs": 0,
         "lanes": 0,
         "newest_version": 0,
@@ -284,21 +288,21 @@ async def test_what_is_held_is_listed_until_it_goes_on(
     job_id, turn = await submit_job(ledger, user_id="bob"), await submit_and_answer(ledger)
     age(inspector, job_id, turn)
     await ledger.jobs.claim(job_id, "old worker")
-    assert await ledger.lanes.claim(lane_of(), "old worker", most_turns=20) is None
-    held = summary(await ledger.upkeep.overview())["held"]
+    assert await ledger.turns.claim_lane(lane_of(), "old worker", most_turns=20) is None
+    held = summary(await ledger.maintenance.overview())["held"]
     assert held == {"jobs": 1, "lanes": 1, "newest_version": NEWER}, "at the first look"
     inspector.pass_time(HOLD_S)
-    assert (await ledger.upkeep.sweep()) == Swept(woken=2)
+    assert (await ledger.maintenance.sweep()) == SweepCounts(woken=2)
 
-    held = summary(await ledger.upkeep.overview())["held"]
+    held = summary(await ledger.maintenance.overview())["held"]
     assert held == {"jobs": 1, "lanes": 1, "newest_version": NEWER}
 
     for agenda in LedgerInspector.AGENDAS:
         for name in inspector.redis.zrange(key := f"{inspector.keys.root}:held:{agenda}", 0, -1):
             inspector.redis.zincrby(key, -LISTED_S * 1000, name)
-    held = summary(await ledger.upkeep.overview())["held"]
+    held = summary(await ledger.maintenance.overview())["held"]
     assert (held["jobs"], held["lanes"]) == (0, 0)
-    await ledger.upkeep.sweep()
+    await ledger.maintenance.sweep()
     assert not list(inspector.redis.scan_iter(f"{inspector.keys.root}:held:*"))
 
 
@@ -307,16 +311,16 @@ async def test_a_dead_letter_is_neither_replayed_nor_discarded(
 ) -> None:
     turn, failed = await submit_and_answer(ledger), await submit_and_claim(ledger, user_id="bob")
     held = await claim_lane(ledger)
-    await ledger.lanes.begin(held, turn)
-    await ledger.lanes.bury(held, turn, "rejected", Fault.REQUEST, "1")
+    await ledger.turns.begin(held, turn)
+    await ledger.turns.bury(held, turn, "rejected", Fault.REQUEST, "1")
     await ledger.jobs.fail(failed, "rejected")
     age(inspector, turn, failed.job_id)
     before = [inspector.job(name) for name in (turn, failed.job_id)]
-    letters = [letter async for letter in ledger.dead.letters()]
+    letters = [letter async for letter in ledger.dead_letters.select()]
     assert {letter.id for letter in letters} == {turn, failed.job_id}
 
     for letter in letters:
-        assert await ledger.dead.replay(letter.ref, "run") is ReplayOutcome.REFUSED
-        assert not await ledger.dead.discard(letter.ref)
+        assert await ledger.dead_letters.replay(letter.ref, "run") is ReplayOutcome.REFUSED
+        assert not await ledger.dead_letters.discard(letter.ref)
 
     assert [inspector.job(name) for name in (turn, failed.job_id)] == before

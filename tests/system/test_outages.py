@@ -52,7 +52,7 @@ class Duty:
 
     async def _gates(self) -> Sequence[Gate]:
         async with Ledger(self.fleet.settings, patience_s=5.0) as ledger:
-            return await ledger.gates.all()
+            return await ledger.gates.not_open()
 
     def shut_s(self, name: str) -> float:
         """Return for how long a gate has been and is to be shut."""

@@ -175,7 +175,7 @@ async def test_what_memory_refuses_says_nothing_of_its_gate(memories: FakeMemori
 
 async def test_a_gate_that_hangs_costs_the_budget_and_no_more(memories: FakeMemories) -> None:
     class Hanging(FakeGates):
-        async def ask(self, name: str, token: str, *, canary_s: float) -> GateDecision:
+        async def request(self, name: str, token: str, *, canary_s: float) -> GateDecision:
             await asyncio.Event().wait()
             raise AssertionError
 

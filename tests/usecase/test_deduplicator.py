@@ -31,7 +31,7 @@ class Shop:
         self.memories = FakeMemories()
         self.ledger = ledger
         self.inspector = inspector
-        self._repairer = Repairer(settings, ledger.repairs, self.memories)
+        self._repairer = Repairer(settings, ledger.duplicate_checks, self.memories)
 
     async def add(self, turn_id: str, attempt: str) -> Sequence[str]:
         """Store a turn as one attempt does."""
@@ -44,14 +44,14 @@ class Shop:
         held = await self._begun(turn_id)
         for _ in range(writers - 1):
             held = await self._begun(turn_id)
-        await self.ledger.lanes.settle(held, turn_id, TurnState.STORED, memory_ids=ids)
-        await self.ledger.lanes.release(held)
+        await self.ledger.turns.settle(held, turn_id, TurnState.STORED, memory_ids=ids)
+        await self.ledger.turns.release_lane(held)
         return turn_id
 
     async def _begun(self, turn_id: str) -> LaneClaim:
         self.inspector.make_due(lane_of())
         held = await claim_lane(self.ledger)
-        await self.ledger.lanes.begin(held, turn_id)
+        await self.ledger.turns.begin(held, turn_id)
         return held
 
     async def repair(self) -> None:
@@ -120,7 +120,7 @@ async def test_nothing_is_looked_at_before_its_time(shop: Shop, settings: Settin
     )]  # fmt: skip
     now_s, _ = shop.inspector.redis.time()
     assert now_s + settings.repair_s - 10 <= waits / 1000 <= now_s + settings.repair_s + 10
-    assert list(await shop.ledger.repairs.due()) == []
+    assert list(await shop.ledger.duplicate_checks.due()) == []
 
 
 async def test_the_record_outlives_the_wait_for_its_repair(
@@ -140,7 +140,7 @@ async def test_mem0_being_down_puts_a_repair_off_and_no_other(shop: Shop) -> Non
 
     (left,) = shop.inspector.repairs()
     assert left in (first, second)
-    assert list(await shop.ledger.repairs.due()) == [], "it comes back later"
+    assert list(await shop.ledger.duplicate_checks.due()) == [], "it comes back later"
     await shop.repair()
     assert shop.inspector.repairs() == []
 
@@ -158,5 +158,5 @@ async def test_a_record_that_is_gone_is_not_looked_for(shop: Shop) -> None:
 async def test_a_repair_that_is_done_makes_no_record_anew(shop: Shop) -> None:
     turn_id = await shop.stored()
     shop.inspector.redis.delete(shop.inspector.keys.job(turn_id))
-    await shop.ledger.repairs.done(turn_id, ["memory-1"])
+    await shop.ledger.duplicate_checks.finish(turn_id, ["memory-1"])
     assert shop.inspector.job(turn_id) == {}

@@ -20,7 +20,7 @@ from afterword.shared.errors import (
 )
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState, Report
+from afterword.shared.ledger.records import CallOutcome, CallReport, GateDecision, GateState
 from afterword.shared.settings import Settings
 from afterword.workers import gate
 from afterword.workers.gate import BUDGET, LOOK_S, GateClient, GateShut, Permit
@@ -174,7 +174,7 @@ async def test_a_failure_is_told_as_what_it_is(
 ) -> None:
     await (await harness.ask()).failed(error)
 
-    expected = Report(outcome, error.code, error.fault, pause_s)
+    expected = CallReport(outcome, error.code, error.fault, pause_s)
     assert harness.gates.told == [expected]
 
 
@@ -312,10 +312,10 @@ async def test_what_one_process_finds_out_all_know_at_once(
 ) -> None:
     houses = [GateClient(ledger.gates) for _ in range(3)]
     async with (
-        ledger.hearing_gates(houses[0].hear),
-        ledger.hearing_gates(houses[1].hear),
+        ledger.listen_to_gates(houses[0].hear),
+        ledger.listen_to_gates(houses[1].hear),
         Ledger(settings, patience_s=5.0) as elsewhere,
-        elsewhere.hearing_gates(houses[2].hear),
+        elsewhere.listen_to_gates(houses[2].hear),
     ):
         for _ in range(5):
             await (await houses[0].ask(NAME, canary_s=1)).failed(DOWN)
@@ -328,7 +328,7 @@ async def test_what_one_process_finds_out_all_know_at_once(
 @pytest.mark.redis
 async def test_a_success_elsewhere_keeps_a_gate_open(ledger: Ledger) -> None:
     unlucky, lucky = GateClient(ledger.gates), GateClient(ledger.gates)
-    async with ledger.hearing_gates(lucky.hear):
+    async with ledger.listen_to_gates(lucky.hear):
         for _ in range(4):
             for _ in range(3):
                 await (await unlucky.ask(NAME, canary_s=1)).failed(DOWN)
@@ -336,4 +336,4 @@ async def test_a_success_elsewhere_keeps_a_gate_open(ledger: Ledger) -> None:
             (await lucky.ask(NAME, canary_s=1)).worked()
             await lucky.settle()
 
-    assert await ledger.gates.all() == []
+    assert await ledger.gates.not_open() == []

@@ -100,7 +100,7 @@ class Fleet:
             wake_s = max(wake_s, 0.0) + 0.25
             self.passed_s += wake_s
             self._inspector.pass_time(wake_s)
-            await self._ledger.upkeep.sweep()
+            await self._ledger.maintenance.sweep()
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def house(ledger: Ledger) -> GateClient:
 
 
 def responders(settings: Settings, ledger: Ledger, claude: Claude) -> list[Responder]:
-    leases = Leases(ledger.jobs.renew, settings.lease_s)
+    leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
     houses = [house(ledger) for _ in range(3)]
     return [
         Responder(
@@ -154,7 +154,7 @@ async def test_three_hours_without_claude_fail_nothing(
     await fleet.run("replies.3", for_s=HOURS_S)
     assert fleet.passed_s >= HOURS_S
     assert provider.calls <= most_calls
-    states = [await ledger.reading.status(job) for job in jobs]
+    states = [await ledger.queries.status(job) for job in jobs]
     assert {(one.state, one.attempts, one.code) for one in states} == {
         (JobState.QUEUED, 0, error.code)
     }
@@ -164,7 +164,7 @@ async def test_three_hours_without_claude_fail_nothing(
     await fleet.run("replies.3", for_s=HOURS_S)
     assert provider.calls == before + JOBS
     assert fleet.passed_s - back_s < 60 + 300
-    states = [await ledger.reading.status(job) for job in jobs]
+    states = [await ledger.queries.status(job) for job in jobs]
     assert {(one.state, one.attempts) for one in states} == {(JobState.SUCCEEDED, 1)}
 
 
@@ -173,13 +173,13 @@ async def test_three_hours_without_mem0_bury_nothing(
     settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     provider = Provider(Unavailable("mem0_down"))
-    leases = Leases(ledger.jobs.renew, settings.lease_s)
+    leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
     memories, eraser = Mem0(provider), Eraser(ledger.erasures, None, 0)
     writers = [
         LaneKeeper(
-            ledger.lanes,
+            ledger.turns,
             leases,
-            Rememberer(settings, ledger.lanes, memories, leases, "1", house(ledger)),
+            Rememberer(settings, ledger.turns, memories, leases, "1", house(ledger)),
             eraser,
         )
         for _ in range(3)
@@ -191,11 +191,11 @@ async def test_three_hours_without_mem0_bury_nothing(
 
     await fleet.run("memories.0", for_s=HOURS_S)
     assert provider.calls <= 3 * JOBS + 190
-    assert [letter async for letter in ledger.dead.letters()] == []
+    assert [letter async for letter in ledger.dead_letters.select()] == []
     assert {inspector.job(turn).get("t_attempts", "0") for turn in turns} == {"0"}
 
     provider.error = None
     await fleet.run("memories.0", for_s=HOURS_S)
-    states = {(await ledger.reading.status(turn)).turn for turn in turns}
+    states = {(await ledger.queries.status(turn)).turn for turn in turns}
     assert states == {TurnState.STORED}
     assert {inspector.places(lane_of(f"user-{n}")) == [] for n in range(JOBS)} == {True}

@@ -60,7 +60,7 @@ class Desk:
         self, settings: Settings, ledger: Ledger, memories: Memories | None, **recall: float
     ) -> None:
         self.model = FakeModel()
-        self.leases = Leases(ledger.jobs.renew, settings.lease_s)
+        self.leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
         budget_s = recall.get("budget_s", 5.0)
         self.gates = GateClient(ledger.gates)
         recaller = Recaller(memories, self.gates, budget_s=budget_s, limit=5, least_score=0.0)
@@ -85,7 +85,7 @@ def desk(settings: Settings, ledger: Ledger, memories: FakeMemories) -> Desk:
 
 
 async def reply_of(ledger: Ledger, job_id: str) -> Reply:
-    reply = await ledger.reading.reply(job_id)
+    reply = await ledger.queries.reply(job_id)
     assert reply is not None
     return reply
 
@@ -134,7 +134,7 @@ async def test_the_stream_has_the_whole_text_and_then_the_reply(desk: Desk, ledg
 
     await desk.respond(job_id)
 
-    events = await ledger.reading.events(job_id, None)
+    events = await ledger.queries.events(job_id, None)
     assert (events[0].type, events[-1].type) == ("started", "final")
     assert "".join(event.text or "" for event in events) == "It is 20 °C."
 
@@ -216,7 +216,7 @@ async def test_of_a_user_who_is_being_erased_nothing_is_recalled(
     desk: Desk, ledger: Ledger, memories: FakeMemories
 ) -> None:
     await memories.add(ANN, Turn("t1", SECRET, "Noted.", AT))
-    await ledger.erasures.ask(lane_of(), "op")
+    await ledger.erasures.begin(lane_of(), "op")
     job_id = await submit_job(ledger, SECRET)
 
     await desk.respond(job_id)
@@ -231,7 +231,7 @@ async def test_with_memory_off_an_erasure_changes_nothing(
     settings: Settings, ledger: Ledger
 ) -> None:
     desk = Desk(settings, ledger, None)
-    await ledger.erasures.ask(lane_of(), "op")
+    await ledger.erasures.begin(lane_of(), "op")
     job_id = await submit_job(ledger)
 
     await desk.respond(job_id)
@@ -297,7 +297,7 @@ async def test_theirs_and_ours_wait_and_spend_no_attempt(
 
     await desk.respond(job_id)
 
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.attempts, status.code) == (JobState.QUEUED, 0, error.code)
     assert least_s <= inspector.waits_s(job_id) <= most_s
 
@@ -309,16 +309,16 @@ async def test_an_answer_cut_short_is_asked_for_again_and_then_given_up(
     for attempt in (1, 2):
         desk.model.fails(BadAnswer("cut_short"), "half an ans")
         await desk.respond(job_id)
-        status = await ledger.reading.status(job_id)
+        status = await ledger.queries.status(job_id)
         assert (status.state, status.attempts) == (JobState.QUEUED, attempt)
         inspector.make_due(job_id)
     desk.model.fails(BadAnswer("cut_short"), "half an ans")
 
     await desk.respond(job_id)
 
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.code) == (JobState.FAILED, "cut_short")
-    kinds = [event.type for event in await ledger.reading.events(job_id, None)]
+    kinds = [event.type for event in await ledger.queries.events(job_id, None)]
     assert kinds.count("restart") == 2
     assert kinds[-1] == "failed"
     assert "final" not in kinds
@@ -345,7 +345,7 @@ async def test_what_the_provider_rejects_fails_at_once(desk: Desk, ledger: Ledge
 
     await desk.respond(job_id)
 
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.code, status.turn) == (
         JobState.FAILED,
         "too_large",
@@ -383,7 +383,7 @@ async def test_a_shut_gate_asks_nobody_and_spends_nothing(
 
     assert len(desk.model.prompts) == 1
     assert memories.calls == []
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.attempts, status.code) == (JobState.QUEUED, 0, "rate_limited")
     assert 29 < inspector.waits_s(job_id) < 32
 
@@ -430,7 +430,7 @@ async def test_a_model_that_is_gone_is_ours_to_mend_if_others_can_answer(
         relay.model.fails(NoSuchModel("not_found"))
     job_id = await submit_job(ledger)
     await relay.respond(job_id)
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.attempts, status.code) == (JobState.QUEUED, 0, "not_found")
 
 
@@ -442,7 +442,7 @@ async def test_a_model_that_is_gone_and_has_no_other_fails_the_job(
 
     await relay.respond(job_id)
 
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.code) == (JobState.FAILED, "not_found")
     assert (await replied(relay, ledger, model="misspelt")).model == "misspelt", "its gate is open"
 
@@ -485,7 +485,7 @@ async def test_with_a_gate_still_open_the_usual_pause_counts(
     await relay.respond(job_id)
 
     assert inspector.waits_s(job_id) <= 1.0
-    assert (await ledger.reading.status(job_id)).attempts == 0
+    assert (await ledger.queries.status(job_id)).attempts == 0
 
 
 async def test_nobody_stands_in_once_something_was_said(relay: Desk, ledger: Ledger) -> None:
@@ -495,7 +495,7 @@ async def test_nobody_stands_in_once_something_was_said(relay: Desk, ledger: Led
     await relay.respond(job_id)
 
     assert asked(relay) == ["first"]
-    assert (await ledger.reading.status(job_id)).state is JobState.QUEUED
+    assert (await ledger.queries.status(job_id)).state is JobState.QUEUED
 
 
 @pytest.mark.parametrize("error", [Rejected("too_large"), BadAnswer("truncated")])
@@ -533,7 +533,7 @@ async def test_a_canary_opens_the_gate_with_its_first_word(
     await until(lambda: desk.model.held, "the canary has said something")
 
     await desk.gates.settle()
-    assert [gate.state for gate in await ledger.gates.all()] == [GateState.OPENING]
+    assert [gate.state for gate in await ledger.gates.not_open()] == [GateState.OPENING]
     desk.model.release()
     await work
 
@@ -586,8 +586,8 @@ async def test_without_word_from_the_gates_replies_go_on(
     async def broken(*_: object, **__: object) -> GateDecision:
         raise LedgerUnavailable("away")
 
-    monkeypatch.setattr(ledger.gates, "ask", broken)
-    monkeypatch.setattr(ledger.gates, "report", broken)
+    monkeypatch.setattr(ledger.gates, "request", broken)
+    monkeypatch.setattr(ledger.gates, "report_outcome", broken)
     for name in (RECALL, gate_of(settings.model)):
         desk.gates.hear(f"shut {name}")
     job_id = await submit_job(ledger)
@@ -609,7 +609,7 @@ async def test_a_refusal_is_a_reply_but_nothing_to_remember(
     await desk.respond(job_id)
 
     assert (await reply_of(ledger, job_id)).stop_reason == "refusal"
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "refusal")
     assert inspector.lane(lane_of()) == []
 
@@ -631,7 +631,7 @@ async def test_a_bug_is_an_internal_error_without_content(
         await desk.respond(job_id)
         inspector.make_due(job_id)
 
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.code) == (JobState.FAILED, "internal_error")
     assert "RuntimeError" in caplog.text
     assert SECRET not in caplog.text
@@ -645,7 +645,7 @@ async def test_a_body_that_cannot_be_read_fails_and_stops_nobody(
 
     await desk.respond(job_id)
 
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.code) == (JobState.FAILED, "undecodable")
 
 
@@ -688,7 +688,7 @@ async def test_a_stop_gives_the_job_back_uncounted(
     with pytest.raises(asyncio.CancelledError):
         await work
 
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.attempts) == (JobState.QUEUED, 0)
     assert inspector.hinted("replies.3") == [job_id]
     assert desk.model.open_calls == 0
@@ -710,7 +710,7 @@ async def test_whoever_loses_the_lease_stops_asking_at_once(
 
     assert desk.model.open_calls == 0
     assert inspector.job(job_id)["fence"] == newer.fence
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.attempts) == (JobState.RUNNING, 2)
 
 
@@ -738,12 +738,12 @@ async def test_a_cancelled_job_is_not_given_back(
     inspector.drop_hints()
     work = asyncio.create_task(desk.respond(job_id))
     await until(lambda: desk.model.held, "the model is asked")
-    async with ledger.hearing_fenced(desk.leases.lose):
+    async with ledger.listen_to_fences(desk.leases.lose):
         await ledger.jobs.cancel(job_id)
         await work
 
     assert desk.model.open_calls == 0
-    assert (await ledger.reading.status(job_id)).state is JobState.CANCELLED
+    assert (await ledger.queries.status(job_id)).state is JobState.CANCELLED
     assert inspector.hinted("replies.3") == []
 
 
@@ -762,7 +762,7 @@ async def test_whoever_was_overtaken_unknowingly_publishes_nothing(
 
     kinds = [row["type"] for row in inspector.events(job_id)]
     assert "final" not in kinds
-    assert (await ledger.reading.status(job_id)).state is JobState.RUNNING
+    assert (await ledger.queries.status(job_id)).state is JobState.RUNNING
 
 
 @pytest.mark.parametrize(("skips", "turn"), [(True, TurnState.SKIPPED), (False, TurnState.PENDING)])
@@ -774,6 +774,6 @@ async def test_a_pleasantry_is_answered_and_not_remembered_unless_told_to(
 
     await desk.respond(job_id)
 
-    status = await ledger.reading.status(job_id)
+    status = await ledger.queries.status(job_id)
     assert (status.state, status.turn) == (JobState.SUCCEEDED, turn)
     assert status.turn_code == ("pleasantry" if skips else None)

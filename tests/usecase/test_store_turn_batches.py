@@ -60,7 +60,7 @@ async def say(ledger: Ledger, *texts: str) -> list[str]:
 
 
 async def states(ledger: Ledger, ids: list[str]) -> list[TurnState]:
-    return [(await ledger.reading.status(name)).turn for name in ids]
+    return [(await ledger.queries.status(name)).turn for name in ids]
 
 
 async def write_all(lane_writer: LaneWriter, inspector: LedgerInspector) -> None:
@@ -87,7 +87,7 @@ async def test_what_waits_together_is_added_once_under_the_name_and_time_of_the_
 
     assert lane_writer.memories.added == [("a", "b", "c")]
     assert lane_writer.memories.turns(ANN) == ids[:1] * 3
-    first = await ledger.reading.status(ids[0])
+    first = await ledger.queries.status(ids[0])
     assert {row.created_at for row in lane_writer.memories.rows} == {first.created_at}
     assert await states(ledger, ids) == [TurnState.STORED] * 3
     assert len({inspector.job(name)["memory_ids"] for name in ids}) == 1
@@ -185,7 +185,7 @@ async def test_after_a_crash_a_batch_is_looked_for_and_if_it_is_not_there_taken_
     """A turn that its writers die of is to be found out as well."""
     first, other = await say(ledger, "a", "b")
     crashed = await claim_lane(ledger)
-    await ledger.lanes.begin(crashed, first, other)
+    await ledger.turns.begin(crashed, first, other)
     if stored:
         batch = Turn(first, "a", "", AT, followed_by=(Exchange("b", ""),))
         await lane_writer.memories.add(ANN, batch)
@@ -238,7 +238,7 @@ async def test_a_poison_turn_is_the_only_one_that_is_buried(
     assert texts(lane_writer) == [text for text in said if text != POISON], "in their order"
     assert lane_writer.memories.added[0] == tuple(said)
     assert all(len(added) == 1 for added in lane_writer.memories.added[1:])
-    letter = await ledger.dead.letter(ids[place])
+    letter = await ledger.dead_letters.get(ids[place])
     spent = 1 if isinstance(error, Rejected) else settings.max_write_attempts
     assert (letter.code, letter.attempts) == (error.code, spent)
 
@@ -331,7 +331,7 @@ async def test_a_batch_whose_writers_die_of_asking_for_it_is_taken_apart(
     first, other = await say(ledger, "a", "b")
     for _ in range(3):
         inspector.make_due(lane_of())
-        await ledger.lanes.begin(await claim_lane(ledger), first, other)
+        await ledger.turns.begin(await claim_lane(ledger), first, other)
 
     await write_all(lane_writer, inspector)
 
@@ -380,7 +380,7 @@ async def test_a_writer_that_was_paused_and_adds_a_batch_late_leaves_no_double(
     assert sorted(texts(lane_writer)) == ["a", "a", "b", "b"]
 
     inspector.make_repairs_due()
-    await Repairer(settings, ledger.repairs, lane_writer.memories).repair_due()
+    await Repairer(settings, ledger.duplicate_checks, lane_writer.memories).repair_due()
 
     assert texts(lane_writer) == ["a", "b"]
     assert lane_writer.memories.turns(ANN) == ids

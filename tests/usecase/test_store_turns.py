@@ -56,7 +56,7 @@ def lane_writer(settings: Settings, ledger: Ledger, memories: FailingMemories) -
 
 
 async def turn_of(ledger: Ledger, turn_id: str) -> TurnState:
-    return (await ledger.reading.status(turn_id)).turn
+    return (await ledger.queries.status(turn_id)).turn
 
 
 # -- the straight way
@@ -71,7 +71,7 @@ async def test_a_turn_is_stored_with_its_own_time_and_name(
 
     (row,) = lane_writer.memories.rows
     assert (row.owner, row.text, row.turn_id) == (ANN, "I prefer Celsius.", turn_id)
-    assert row.created_at == (await ledger.reading.status(turn_id)).created_at
+    assert row.created_at == (await ledger.queries.status(turn_id)).created_at
     assert await turn_of(ledger, turn_id) is TurnState.STORED
     assert inspector.job(turn_id)["memory_ids"] == f'["{row.id}"]'
     assert inspector.lane(lane_of()) == []
@@ -134,7 +134,7 @@ async def test_a_skipped_turn_says_why(lane_writer: LaneWriter, ledger: Ledger) 
 
     await lane_writer.write()
 
-    status = await ledger.reading.status(turn_id)
+    status = await ledger.queries.status(turn_id)
     assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "only_asks")
 
 
@@ -346,7 +346,7 @@ async def test_a_crash_in_the_middle_of_an_add_stores_once(
 ) -> None:
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
     crashed = await claim_lane(ledger)
-    await ledger.lanes.begin(crashed, turn_id)
+    await ledger.turns.begin(crashed, turn_id)
     await lane_writer.memories.add(ANN, Turn(turn_id, "I prefer Celsius.", "", AT))
     inspector.make_due(lane_of())
 
@@ -364,13 +364,13 @@ async def test_a_turn_that_crashed_too_often_is_buried_and_the_lane_goes_on(
         await submit_and_answer(ledger, "I prefer Celsius."),
     )
     for _ in range(settings.max_write_attempts):
-        await ledger.lanes.begin(await claim_lane(ledger), poison)
+        await ledger.turns.begin(await claim_lane(ledger), poison)
         inspector.make_due(lane_of())
-        await ledger.upkeep.sweep()
+        await ledger.maintenance.sweep()
 
     await lane_writer.write()
 
-    letter = await ledger.dead.letter(poison)
+    letter = await ledger.dead_letters.get(poison)
     assert (letter.code, letter.fault) == ("crashed_too_often", Fault.REQUEST)
     assert lane_writer.memories.turns(ANN) == [after]
     assert poison not in {call.about for call in lane_writer.memories.calls}
@@ -399,7 +399,7 @@ async def test_an_add_that_hangs_is_left_and_looked_for(
     memories.hang("add")
 
     await lane_writer.write()
-    assert (await ledger.reading.status(turn_id)).turn_code == "write_timeout"
+    assert (await ledger.queries.status(turn_id)).turn_code == "write_timeout"
     inspector.make_due(lane_of())
     await lane_writer.write()
 
@@ -484,7 +484,7 @@ async def test_a_writer_that_is_stopped_as_the_canary_makes_way(
     await lane_writer.write()
 
     assert await turn_of(ledger, turn_id) is TurnState.STORED
-    assert [gate.state for gate in await ledger.gates.all()] == [GateState.OPENING]
+    assert [gate.state for gate in await ledger.gates.not_open()] == [GateState.OPENING]
 
 
 # -- failures, by whose they are
@@ -505,7 +505,7 @@ async def test_outages_bury_nothing_however_long_they_last(
     await lane_writer.write()
 
     assert await turn_of(ledger, turn_id) is TurnState.STORED
-    assert [letter async for letter in ledger.dead.letters()] == []
+    assert [letter async for letter in ledger.dead_letters.select()] == []
 
 
 async def test_what_is_ours_pauses_the_lane_and_spends_nothing(
@@ -533,7 +533,7 @@ async def test_a_bad_answer_is_retried_with_growing_pauses_and_then_buried(
 
     await lane_writer.write()
 
-    letter = await ledger.dead.letter(turn_id)
+    letter = await ledger.dead_letters.get(turn_id)
     assert (letter.code, letter.fault) == ("garbled", Fault.REQUEST)
     assert (letter.attempts, letter.worker_version) == (settings.max_write_attempts, VERSION)
 
@@ -547,7 +547,7 @@ async def test_the_lane_goes_on_after_a_burial_in_order(
     await lane_writer.write()
 
     assert lane_writer.memories.turns(ANN) == [first, last]
-    assert (await ledger.dead.letter(poison)).code == "too_large"
+    assert (await ledger.dead_letters.get(poison)).code == "too_large"
     assert await turn_of(ledger, last) is TurnState.STORED
 
 
@@ -616,7 +616,7 @@ async def test_a_stop_gives_the_turn_back_uncounted(
     inspector.make_due(lane_of())
     held = await claim_lane(ledger)
     assert held.turns[0].attempts == 0
-    assert await ledger.lanes.begin(held, turn_id), "it may have been stored all the same"
+    assert await ledger.turns.begin(held, turn_id), "it may have been stored all the same"
 
 
 async def test_whoever_loses_the_lane_stops_at_once_and_settles_nothing(
@@ -632,7 +632,7 @@ async def test_whoever_loses_the_lane_stops_at_once_and_settles_nothing(
     await lane_writer.leases._renew_all()
     await asyncio.wait_for(work, 5)
 
-    assert await ledger.lanes.begin(newer, turn_id)
+    assert await ledger.turns.begin(newer, turn_id)
     assert await turn_of(ledger, turn_id) is TurnState.WRITING
     await until(lambda: len(lane_writer.leases) == 0, "nothing is held")
 
@@ -671,8 +671,8 @@ async def test_a_writer_that_was_stopped_before_its_add_does_not_add(
 ) -> None:
     """It has looked, and finds that more of its lease is over than it knows to be renewed."""
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
-    await ledger.lanes.begin(held := await claim_lane(ledger), turn_id)
-    await ledger.lanes.postpone(held, turn_id, 0, counted=False, code="x", unknown_outcome=True)
+    await ledger.turns.begin(held := await claim_lane(ledger), turn_id)
+    await ledger.turns.postpone(held, turn_id, 0, counted=False, code="x", unknown_outcome=True)
     hang = lane_writer.memories.hang("find")
     work = asyncio.create_task(lane_writer.write())
     await hang.reached.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState, Report
+from afterword.shared.ledger.records import CallOutcome, CallReport, GateDecision, GateState
 
 
 class FakeGates:
@@ -17,13 +17,13 @@ class FakeGates:
         self.stand = GateDecision(GateState.OPEN)
         self.asked: list[str] = []
         self.leases: list[float] = []
-        self.told: list[Report] = []
+        self.told: list[CallReport] = []
         self.fixed = False
         self.hangs = False
         self.trouble: Exception | None = None
         self._failures = 0
 
-    async def ask(self, name: str, token: str, *, canary_s: float) -> GateDecision:
+    async def request(self, name: str, token: str, *, canary_s: float) -> GateDecision:
         """Give how the gate stands."""
         assert token
         assert canary_s > 0
@@ -32,7 +32,7 @@ class FakeGates:
         await self._answer()
         return self.stand
 
-    async def report(self, name: str, token: str, report: Report) -> GateDecision:
+    async def report_outcome(self, name: str, token: str, report: CallReport) -> GateDecision:
         """Take note, and give how the gate stands then."""
         assert name
         assert token
@@ -42,7 +42,7 @@ class FakeGates:
             self._follow(report)
         return self.stand
 
-    def _follow(self, report: Report) -> None:
+    def _follow(self, report: CallReport) -> None:
         self._failures = self._failures + 1 if report.outcome is CallOutcome.FAILED else 0
         if report.outcome is CallOutcome.WORKED:
             self.stand = GateDecision(GateState.OPEN)

@@ -120,7 +120,7 @@ class MisbehaviourRun:
 
     async def _check(self, ledger: Ledger, inspector: LedgerInspector) -> None:
         for job_id in self.jobs:
-            status = await ledger.reading.status(job_id)
+            status = await ledger.queries.status(job_id)
             self.ends[f"{status.state} / {status.turn}"] += 1
             ended_s = float(inspector.job(job_id)["ended"]) / 1000
             if ended_s > status.deadline.timestamp() + 1:

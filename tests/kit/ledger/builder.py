@@ -76,15 +76,15 @@ async def submit_and_answer(ledger: Ledger, message: str = "hello", **fields: ob
 
 async def claim_lane(ledger: Ledger, lane: str | None = None, *, most_turns: int = 20) -> LaneClaim:
     """Claim a lane that can be claimed, Ann's unless another is named."""
-    taken = await ledger.lanes.claim(lane or lane_of(), next(_tokens), most_turns=most_turns)
+    taken = await ledger.turns.claim_lane(lane or lane_of(), next(_tokens), most_turns=most_turns)
     assert isinstance(taken, LaneClaim)
     return taken
 
 
 async def replay_one(ledger: Ledger, turn_id: str) -> ReplayOutcome:
     """Replay a dead letter as it is now, in a run of its own."""
-    letter = await ledger.dead.letter(turn_id)
-    return await ledger.dead.replay(letter.ref, next(_tokens))
+    letter = await ledger.dead_letters.get(turn_id)
+    return await ledger.dead_letters.replay(letter.ref, next(_tokens))
 
 
 class LedgerInspector:

@@ -33,19 +33,19 @@ class LaneDrainer:
     async def write_all(self) -> None:
         """Write what there is now."""
         for lane in self._lanes:
-            claim = await self._ledger.lanes.claim(lane, next(_tokens), most_turns=20)
+            claim = await self._ledger.turns.claim_lane(lane, next(_tokens), most_turns=20)
             if isinstance(claim, LaneClaim):
                 for turn in claim.turns:
                     await self._write(claim, turn.id)
-                await self._ledger.lanes.release(claim)
+                await self._ledger.turns.release_lane(claim)
 
     async def _write(self, claim: LaneClaim, turn_id: str) -> None:
-        await self._ledger.lanes.begin(claim, turn_id)
+        await self._ledger.turns.begin(claim, turn_id)
         if self.rejects(turn_id):
-            await self._ledger.lanes.bury(claim, turn_id, "rejected", Fault.REQUEST, "0.1.0")
+            await self._ledger.turns.bury(claim, turn_id, "rejected", Fault.REQUEST, "0.1.0")
         else:
             self.added[turn_id] += 1
-            await self._ledger.lanes.settle(claim, turn_id, TurnState.STORED)
+            await self._ledger.turns.settle(claim, turn_id, TurnState.STORED)
 
     async def _go_on(self) -> None:
         while not self._enough.is_set():

@@ -29,11 +29,11 @@ class LaneWriter:
 
     def __init__(self, settings: Settings, ledger: Ledger, memories: FailingMemories) -> None:
         self.memories = memories
-        self.leases = Leases(ledger.jobs.renew, settings.lease_s)
+        self.leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
         self.gates = GateClient(ledger.gates)
-        rememberer = Rememberer(settings, ledger.lanes, memories, self.leases, VERSION, self.gates)
+        rememberer = Rememberer(settings, ledger.turns, memories, self.leases, VERSION, self.gates)
         eraser = Eraser(ledger.erasures, memories, 30)
-        self._keeper = LaneKeeper(ledger.lanes, self.leases, rememberer, eraser)
+        self._keeper = LaneKeeper(ledger.turns, self.leases, rememberer, eraser)
 
     async def write(self, lane: str | None = None) -> None:
         await self._keeper.write(lane or lane_of())

@@ -41,7 +41,7 @@ async def finish(ledger, job_id, reply, skip=""):
 
 
 async def delta(ledger, job_id, number, text):
-    await ledger.jobs.delta(claims[job_id], number, text)
+    await ledger.jobs.append_delta(claims[job_id], number, text)
 
 
 async def snooze(ledger, job_id, delay_s):
@@ -57,11 +57,11 @@ async def cancel(ledger, job_id):
 
 
 async def sweep(ledger):
-    await ledger.upkeep.sweep("replies older")
+    await ledger.maintenance.sweep("replies older")
 
 
 async def take(ledger, lane, token):
-    found = await ledger.lanes.claim(lane, token, most_turns=20)
+    found = await ledger.turns.claim_lane(lane, token, most_turns=20)
     if found is None:
         return []
     lanes[lane] = found
@@ -69,19 +69,19 @@ async def take(ledger, lane, token):
 
 
 async def begin(ledger, lane, turn):
-    return await ledger.lanes.begin(lanes[lane], turn)
+    return await ledger.turns.begin(lanes[lane], turn)
 
 
 async def settle(ledger, lane, turn, outcome):
-    await ledger.lanes.settle(lanes[lane], turn, TurnState(outcome), memory_ids=["m"])
+    await ledger.turns.settle(lanes[lane], turn, TurnState(outcome), memory_ids=["m"])
 
 
 async def bury(ledger, lane, turn):
-    await ledger.lanes.bury(lanes[lane], turn, "rejected", Fault.REQUEST, "0.1.0")
+    await ledger.turns.bury(lanes[lane], turn, "rejected", Fault.REQUEST, "0.1.0")
 
 
 async def release(ledger, lane):
-    await ledger.lanes.release(lanes[lane])
+    await ledger.turns.release_lane(lanes[lane])
 
 
 async def main():

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from afterword.shared.errors import AccessDenied, BadAnswer, Fault, ProviderError, RateLimited
 from afterword.shared.ledger.gates import Gates
-from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState, Report
+from afterword.shared.ledger.records import CallOutcome, CallReport, GateDecision, GateState
 from afterword.workers.rules import retry_policy as policy
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class GateClient:
         if view is None or view.state is GateState.DOUBTED:
             return Permit(self, name, token)
         lease_s = min(canary_s, LEASE_S)
-        stand = await self._stand(name, self._gates.ask(name, token, canary_s=lease_s))
+        stand = await self._stand(name, self._gates.request(name, token, canary_s=lease_s))
         if stand is not None and stand.canary:
             return Permit(self, name, token, self._keep(name, token, canary_s))
         if stand is None or stand.state is not GateState.SHUT:
@@ -106,13 +106,13 @@ class GateClient:
         view = self._views.get(name)
         return view is not None and view.state is GateState.DOUBTED
 
-    async def tell(self, name: str, token: str, report: Report) -> GateShut | None:
+    async def tell(self, name: str, token: str, report: CallReport) -> GateShut | None:
         """Report to a gate; return when to come back if it is shut now."""
         worked = name in self._worked and report.outcome is not CallOutcome.LEFT
         if worked:
             self._worked.discard(name)
         full = replace(report, worked=worked)
-        stand = await self._stand(name, self._gates.report(name, token, full))
+        stand = await self._stand(name, self._gates.report_outcome(name, token, full))
         if stand is None or stand.state is not GateState.SHUT:
             return None
         if stand.news:
@@ -136,7 +136,9 @@ class GateClient:
                 still = True
                 while still:
                     await asyncio.sleep(LEASE_S / 3)
-                    stand = await self._stand(name, self._gates.ask(name, token, canary_s=LEASE_S))
+                    stand = await self._stand(
+                        name, self._gates.request(name, token, canary_s=LEASE_S)
+                    )
                     still = stand is None or stand.canary
 
     async def _stand(self, name: str, asked: Awaitable[GateDecision]) -> GateDecision | None:
@@ -180,9 +182,9 @@ class Permit:
         """Say that the provider answers, and for how long it asks to be left alone now."""
         wanted = self._gate_client.takes_note(self._name) or self._canary
         if pause_s > 0:
-            self._spawn(Report(CallOutcome.SHUT, BUDGET, pause_s=_capped(pause_s)))
+            self._spawn(CallReport(CallOutcome.SHUT, BUDGET, pause_s=_capped(pause_s)))
         elif wanted:
-            self._spawn(Report(CallOutcome.WORKED))
+            self._spawn(CallReport(CallOutcome.WORKED))
 
     async def failed(self, error: ProviderError) -> GateShut | None:
         """Say what went wrong; return when to come back if the gate is shut now."""
@@ -191,23 +193,29 @@ class Permit:
 
     def left(self, error: ProviderError | None = None) -> None:
         """Say what went wrong, if anything, and do not wait; another one may be the canary."""
-        report = self._judged(error) if error else Report(CallOutcome.LEFT)
+        report = self._judged(error) if error else CallReport(CallOutcome.LEFT)
         if report and (error or self._canary):
             self._spawn(report)
 
-    def _judged(self, error: ProviderError) -> Report | None:
+    def _judged(self, error: ProviderError) -> CallReport | None:
         """Return what a failure says of the provider; None if nothing that concerns its gate."""
         match error:
             case BadAnswer():
-                return Report(CallOutcome.FAILED, error.code) if self._canary else None
+                return CallReport(CallOutcome.FAILED, error.code) if self._canary else None
             case AccessDenied():
-                return Report(CallOutcome.SHUT, error.code, Fault.OPERATOR, policy.OPERATOR_PAUSE_S)
+                return CallReport(
+                    CallOutcome.SHUT, error.code, Fault.OPERATOR, policy.OPERATOR_PAUSE_S
+                )
             case RateLimited():
-                return Report(CallOutcome.SHUT, error.code, pause_s=_capped(error.retry_after_s))
+                return CallReport(
+                    CallOutcome.SHUT, error.code, pause_s=_capped(error.retry_after_s)
+                )
             case _ if error.fault is Fault.PROVIDER:
-                return Report(CallOutcome.FAILED, error.code, pause_s=_capped(error.retry_after_s))
+                return CallReport(
+                    CallOutcome.FAILED, error.code, pause_s=_capped(error.retry_after_s)
+                )
             case _:  # it answers: it has refused this one request
-                return Report(CallOutcome.WORKED) if self._canary else None
+                return CallReport(CallOutcome.WORKED) if self._canary else None
 
     @property
     def _canary(self) -> bool:
@@ -219,11 +227,11 @@ class Permit:
             self._keeping.cancel()
             self._keeping = None
 
-    def _spawn(self, report: Report) -> None:
+    def _spawn(self, report: CallReport) -> None:
         self._sing()
         self._gate_client.spawn(self._told(report))
 
-    async def _told(self, report: Report) -> GateShut | None:
+    async def _told(self, report: CallReport) -> GateShut | None:
         self._sing()
         return await self._gate_client.tell(self._name, self._token, report)
 
@@ -232,7 +240,7 @@ def _capped(asked_s: float | None) -> float:
     return min(asked_s or 0.0, policy.LONGEST_SNOOZE_S)
 
 
-def _announce(name: str, report: Report) -> None:
+def _announce(name: str, report: CallReport) -> None:
     """Say once per shutting, in the process that saw it, that a provider is not asked any more."""
     loudness = logging.ERROR if report.fault is Fault.OPERATOR else logging.WARNING
     logger.log(loudness, "gate %s is shut: %s (%s)", name, report.code, report.fault)

@@ -78,7 +78,7 @@ async def runtime(
         memories = await open_memories(settings)
         if memories is not None:
             stack.push_async_callback(memories.aclose)
-        leases = Leases(ledger.jobs.renew, settings.lease_s)
+        leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
         gates = await stack.enter_async_context(_gate_client(ledger))
         responder = None
         if REPLIES in consumed:
@@ -137,7 +137,7 @@ def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
 async def _gate_client(ledger: Ledger) -> AsyncIterator[GateClient]:
     """Hear of the gates as long as the context is open; in the end all reports have gone out."""
     gates = GateClient(ledger.gates)
-    async with ledger.hearing_gates(gates.hear):
+    async with ledger.listen_to_gates(gates.hear):
         try:
             yield gates
         finally:
@@ -172,13 +172,13 @@ def _keeper(
 ) -> LaneKeeper:
     rememberer = None
     if memories is not None:
-        rememberer = Rememberer(settings, ledger.lanes, memories, leases, __version__, gates)
+        rememberer = Rememberer(settings, ledger.turns, memories, leases, __version__, gates)
     # By then whoever was writing when it was asked for has answered, or lost its lease; and mem0's
     # platform, which works on what it accepted by itself, is done with that.
     settle_s = settings.write_timeout_s + settings.lease_s
     if settings.backend == "hosted":
         settle_s += settings.pending_s
-    return LaneKeeper(ledger.lanes, leases, rememberer, Eraser(ledger.erasures, memories, settle_s))
+    return LaneKeeper(ledger.turns, leases, rememberer, Eraser(ledger.erasures, memories, settle_s))
 
 
 def _tag_key(settings: Settings) -> bytes:
@@ -208,21 +208,23 @@ async def _background(
     seen = f"{'+'.join(sorted(consumed))} {socket.gethostname()}:{os.getpid()}"
     watchdog = _watchdog(settings)
     sweeper = Sweeper(
-        ledger.upkeep, every_s=settings.sweep_s, seen=lambda: seen if watchdog.consuming else ""
+        ledger.maintenance,
+        every_s=settings.sweep_s,
+        seen=lambda: seen if watchdog.consuming else "",
     )
     async with (
-        ledger.hearing_fenced(lambda job_id: leases.lose(job_id) if job_id else None),
+        ledger.listen_to_fences(lambda job_id: leases.lose(job_id) if job_id else None),
         asyncio.TaskGroup() as group,  # if one of them breaks, the worker stops and says so
     ):
-        reconciler = Reconciler(ledger.gaps, settings.reconcile_s)
+        reconciler = Reconciler(ledger.maintenance, settings.reconcile_s)
         chores = [leases.keep(), sweeper.sweep_for_ever(), reconciler.reconcile_for_ever()]
         chores += [
             watchdog.watch(),
-            RollbackDetector(ledger.numbers, settings.sweep_s).look_for_ever(),
+            RollbackDetector(ledger.maintenance, settings.sweep_s).look_for_ever(),
         ]
         chores.append(Quarantiner(ledger.quarantine).note_for_ever())
         if memories is not None and MEMORIES in consumed:
-            chores.append(Repairer(settings, ledger.repairs, memories).repair_for_ever())
+            chores.append(Repairer(settings, ledger.duplicate_checks, memories).repair_for_ever())
         tasks = [group.create_task(chore) for chore in chores]
         try:
             yield

@@ -84,7 +84,7 @@ class AsyncOperator(AsyncCloseable):
 
         """
         ledger = await self._checked.get()
-        async for letter in ledger.dead.letters(criteria, content=content):
+        async for letter in ledger.dead_letters.select(criteria, content=content):
             yield letter
 
     async def dead_letter(self, letter_id: str) -> DeadLetter:
@@ -92,7 +92,7 @@ class AsyncOperator(AsyncCloseable):
 
         Raises `JobNotFound` if there is no dead letter with this id.
         """
-        return await (await self._checked.get()).dead.letter(letter_id)
+        return await (await self._checked.get()).dead_letters.get(letter_id)
 
     async def plan(
         self, criteria: DeadLetterFilter | None = None, pace: ReplayPace | None = None
@@ -129,7 +129,7 @@ class AsyncOperator(AsyncCloseable):
             return self._unchanged(plan, ReplayState.DONE if apply else ReplayState.DRY)
         ledger = await self._checked.get()
         token = secrets.token_hex(16)
-        run_id = await ledger.runs.begin(
+        run_id = await ledger.replay_runs.begin(
             plan.dead_letters,
             by=self._by,
             said=plan.filter.to_dict(),
@@ -148,8 +148,8 @@ class AsyncOperator(AsyncCloseable):
         """
         ledger = await self._checked.get()
         token = secrets.token_hex(16)
-        if not await ledger.runs.take(run_id, by=self._by, token=token, to="resume"):
-            return await ledger.runs.run(run_id)
+        if not await ledger.replay_runs.take_over(run_id, by=self._by, token=token, to="resume"):
+            return await ledger.replay_runs.get(run_id)
         return await self._drive(run_id, token, on_progress)
 
     async def abort(self, run_id: str) -> ReplayRun:
@@ -159,21 +159,21 @@ class AsyncOperator(AsyncCloseable):
         """
         ledger = await self._checked.get()
         token = secrets.token_hex(16)
-        await ledger.runs.take(run_id, by=self._by, token=token, to="abort")
-        return await ledger.runs.run(run_id)
+        await ledger.replay_runs.take_over(run_id, by=self._by, token=token, to="abort")
+        return await ledger.replay_runs.get(run_id)
 
     async def replay_run(self, run_id: str) -> ReplayRun:
         """Return a run as it is now; raise `JobNotFound` if there is none."""
-        return await (await self._checked.get()).runs.run(run_id)
+        return await (await self._checked.get()).replay_runs.get(run_id)
 
     async def replay_runs(self, limit: int = 20) -> Sequence[ReplayRun]:
         """Return up to `limit` runs, the newest first."""
-        return await (await self._checked.get()).runs.newest(limit)
+        return await (await self._checked.get()).replay_runs.newest(limit)
 
     async def replay_outcomes(self, run_id: str) -> dict[str, ReplayOutcome]:
         """Return what became of each dead letter that a run has handled so far, by its id."""
         ledger = await self._checked.get()
-        return {name: outcome async for name, outcome in ledger.runs.outcomes(run_id)}
+        return {name: outcome async for name, outcome in ledger.replay_runs.outcomes(run_id)}
 
     async def discard(self, criteria: DeadLetterFilter, *, apply: bool = False) -> DiscardResult:
         """Give up the dead letters that match, for good.
@@ -185,10 +185,10 @@ class AsyncOperator(AsyncCloseable):
             return DiscardResult(ReplayState.DRY, dead_letters=len(plan.dead_letters))
         ledger, token = await self._checked.get(), secrets.token_hex(8)
         details = {"filter": criteria.to_dict(), "dead_letters": len(plan.dead_letters)}
-        await ledger.runs.note_audit_entry(self._by, "discard", details, token)
-        done = [await ledger.dead.discard(letter) for letter in plan.dead_letters]
+        await ledger.replay_runs.add_audit_entry(self._by, "discard", details, token)
+        done = [await ledger.dead_letters.discard(letter) for letter in plan.dead_letters]
         counts = {"discarded": sum(done), "refused": len(done) - sum(done)}
-        await ledger.runs.note_audit_entry(self._by, "discarded", counts, f"{token}-done")
+        await ledger.replay_runs.add_audit_entry(self._by, "discarded", counts, f"{token}-done")
         return DiscardResult(ReplayState.DONE, dead_letters=len(done), **counts)
 
     async def forget(self, user_id: str, *, tenant: str = "default") -> ErasureReceipt:
@@ -201,7 +201,7 @@ class AsyncOperator(AsyncCloseable):
         ledger = await self._checked.get()
         receipt = await erasures.forget(ledger, user_id, tenant, self._by)
         token = f"forget-{receipt.asked_at.isoformat()}"
-        await ledger.runs.note_audit_entry(self._by, "forget", {"tenant": tenant}, token)
+        await ledger.replay_runs.add_audit_entry(self._by, "forget", {"tenant": tenant}, token)
         return receipt
 
     async def erasure(self, user_id: str, *, tenant: str = "default") -> ErasureReceipt | None:
@@ -214,7 +214,7 @@ class AsyncOperator(AsyncCloseable):
         A user counts as late once their oldest turn that waits to be stored is older than
         `late_s` seconds.
         """
-        return await (await self._checked.get()).account.accounts(late_s=late_s)
+        return await (await self._checked.get()).accounts.by_tenant(late_s=late_s)
 
     async def inconsistencies(self, *, fix: bool = False) -> AsyncGenerator[Inconsistency, None]:
         """Yield the jobs and turns that no queue leads to although their state requires it.
@@ -223,12 +223,12 @@ class AsyncOperator(AsyncCloseable):
         the Redis.
         """
         ledger = await self._checked.get()
-        async for inconsistency in ledger.gaps.find(mend=fix):
+        async for inconsistency in ledger.maintenance.find_inconsistencies(mend=fix):
             yield inconsistency
 
     async def audit(self, limit: int = 100) -> Sequence[AuditEntry]:
         """Return up to `limit` entries of what operators did, the newest first."""
-        return await (await self._checked.get()).runs.audit(limit)
+        return await (await self._checked.get()).replay_runs.audit_entries(limit)
 
     async def aclose(self) -> None:
         """Abort the runs that this operator drives, and close its connections."""
@@ -255,8 +255,10 @@ class AsyncOperator(AsyncCloseable):
         self, run_id: str, token: str, on_progress: ProgressCallback | None
     ) -> ReplayRun:
         ledger = self._checked.ledger
-        run = await ledger.runs.run(run_id)
-        driver = ReplayDriver(ledger.dead, ledger.runs, run, token, self._by, on_progress)
+        run = await ledger.replay_runs.get(run_id)
+        driver = ReplayDriver(
+            ledger.dead_letters, ledger.replay_runs, run, token, self._by, on_progress
+        )
         task = asyncio.ensure_future(driver.drive())
         self._drives.add(task)
         try:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from afterword.shared.contracts import Id
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Erasure, ErasureState, InMemory, LogRewrite
+from afterword.shared.ledger.records import AofRewrite, Erasure, ErasureState, MemoryErasure
 from afterword.shared.names import lane_id, memory_key, shard_of
 
 _ID: TypeAdapter[str] = TypeAdapter(Id)
@@ -36,8 +36,8 @@ class ErasureReceipt:
     asked_at: datetime
     forgotten_at: datetime | None
     erased_at: datetime | None
-    memory: InMemory | None
-    log: LogRewrite | None
+    memory: MemoryErasure | None
+    log: AofRewrite | None
     jobs: int
     ended: int
     records: int
@@ -46,7 +46,7 @@ class ErasureReceipt:
 async def forget(ledger: Ledger, user_id: str, tenant: str, by: str) -> ErasureReceipt:
     """Ask for a user to be erased, or return the erasure that is under way."""
     lane = _lane(ledger, user_id, tenant)
-    return _shown(await ledger.erasures.ask(lane, by), user_id, tenant)
+    return _shown(await ledger.erasures.begin(lane, by), user_id, tenant)
 
 
 async def erasure(ledger: Ledger, user_id: str, tenant: str) -> ErasureReceipt | None:

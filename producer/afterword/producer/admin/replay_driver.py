@@ -13,7 +13,7 @@ from afterword.shared.ledger.dead_letter_records import (
     ReplayRun,
     ReplayState,
 )
-from afterword.shared.ledger.dead_letters import Dead
+from afterword.shared.ledger.dead_letters import DeadLetters
 from afterword.shared.ledger.replay_runs import ReplayRuns
 
 #: Is told how far a run has come, whenever that has changed.
@@ -36,7 +36,7 @@ class ReplayDriver:
 
     def __init__(
         self,
-        dead: Dead,
+        dead: DeadLetters,
         runs: ReplayRuns,
         run: ReplayRun,
         token: str,
@@ -68,7 +68,7 @@ class ReplayDriver:
 
     async def _drive(self) -> str:
         """Return why it stopped, '' if all is done."""
-        self._waiting = dict.fromkeys(await self._runs.waiting(self._run.id))
+        self._waiting = dict.fromkeys(await self._runs.waiting_letters(self._run.id))
         self._show()
         why = "" if self._run.canary_passed else await self._send_canary()
         return why or await self._send_rest()
@@ -105,7 +105,7 @@ class ReplayDriver:
 
     async def _todo(self) -> AsyncIterator[DeadLetterRef]:
         """Give the letters that are left, in order, each once its time has come."""
-        while letters := await self._runs.todo(self._run.id):
+        while letters := await self._runs.next_letters(self._run.id):
             for letter in letters:
                 yield letter
 
@@ -122,7 +122,7 @@ class ReplayDriver:
         """See what has become of those that wait, the ones not looked at for longest first."""
         self._looked_s = self._clock()
         names = list(self._waiting)[:_LOOK_AT]
-        found = await self._dead.outcomes(names, self._run.id)
+        found = await self._dead.replay_outcomes(names, self._run.id)
         for name in names:
             del self._waiting[name]
         self._waiting.update(
@@ -138,7 +138,7 @@ class ReplayDriver:
         *,
         passed: bool = False,
     ) -> None:
-        await self._runs.note(self._run.id, self._token, outcomes, passed=passed)
+        await self._runs.record_outcomes(self._run.id, self._token, outcomes, passed=passed)
         self._moved_s = self._clock()
         counts = dict(self._run.outcomes)
         for letter, _, outcome in outcomes:

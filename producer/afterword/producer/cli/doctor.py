@@ -134,7 +134,7 @@ _REMEDIES = {
 async def _gates(settings: Settings) -> list[Finding]:
     """Find each gate that is shut; one that opens is on its way."""
     async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
-        gates = await ledger.gates.all()
+        gates = await ledger.gates.not_open()
     return [
         Finding(
             f"gate {gate.name}",
@@ -149,7 +149,7 @@ async def _gates(settings: Settings) -> list[Finding]:
 
 async def _workers(settings: Settings) -> list[Finding]:
     async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
-        shards = await ledger.upkeep.overview()
+        shards = await ledger.maintenance.overview()
     at: datetime = max(shard.at for shard in shards)
     seen = [
         worker.queue.split("+")

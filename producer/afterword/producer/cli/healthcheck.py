@@ -37,4 +37,4 @@ async def _overview() -> Overview:
     """Return one shard's: every worker sweeps them all."""
     settings = settings_in_use()
     async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
-        return (await ledger.upkeep.overview())[0]
+        return (await ledger.maintenance.overview())[0]

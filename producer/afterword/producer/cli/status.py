@@ -44,8 +44,8 @@ async def _found() -> dict[str, Any]:
     settings = settings_in_use()
     async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
         redis = await ledger.check()
-        found = summary(await ledger.upkeep.overview())
-        found["gates"] = await ledger.gates.all()
+        found = summary(await ledger.maintenance.overview())
+        found["gates"] = await ledger.gates.not_open()
         found["newest_quarantined"] = next(iter(await ledger.quarantine.newest(1)), None)
         return found | {"durability": redis["durability"]}
 

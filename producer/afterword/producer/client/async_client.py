@@ -137,7 +137,7 @@ class AsyncProducer(AsyncCloseable):
         return AsyncJob(self._service, check_job_id(job_id))
 
     async def aclose(self) -> None:
-        """Close the connections. Submitted jobs go on."""
+        """Close the connections. SubmitResult jobs go on."""
         await self._service.aclose()
 
 

@@ -26,14 +26,14 @@ class Follower:
 
     def __init__(self, ledger: Ledger, job_id: str) -> None:
         self._ledger = ledger
-        self._reading = ledger.reading
+        self._reading = ledger.queries
         self._job_id = job_id
 
     async def reply(self) -> Reply:
         """Return the reply once it exists; raise `JobFailed` if the job ends without one."""
         async with aclosing(self._changes(_NOT_THE_END)) as changes:
             async for _ in changes:
-                status, reply = await self._reading.outcome(self._job_id)
+                status, reply = await self._reading.status_and_reply(self._job_id)
                 if reply is not None:
                     return reply
                 if status.state.terminal:
@@ -67,7 +67,7 @@ class Follower:
     ) -> AsyncIterator[Event]:
         """Yield events and all that follow them; if the stream has expired, only the end."""
         if status is not None:
-            if status.state.terminal and not await self._reading.keeps_stream(self._job_id):
+            if status.state.terminal and not await self._reading.has_stream(self._job_id):
                 yield await self._end(status, after)
                 return
             events = await self._reading.events(self._job_id, after)
@@ -95,7 +95,7 @@ class Follower:
             if event not in ignored:
                 woken.set()
 
-        async with self._ledger.hearing_job(self._job_id, hear):
+        async with self._ledger.listen_to_job(self._job_id, hear):
             while True:
                 woken.clear()
                 yield

@@ -13,7 +13,7 @@ from afterword.producer.client.follow import Follower
 from afterword.producer.client.job_service import JobService, RequestFields, Submission
 from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, NoReplyInTime
-from afterword.shared.ledger.records import Submitted
+from afterword.shared.ledger.records import SubmitResult
 from afterword.shared.settings import Settings
 
 #: Requests of one `submit_many` that are sent to Redis together, at most.
@@ -55,7 +55,7 @@ class LedgerJobService(JobService):
         """Try once to submit from the calling thread; None if `submit` has to be called."""
         if not self._checked.checked:
             return None
-        accepted = self._ledger.jobs.submit_directly(*submission)
+        accepted = self._ledger.jobs.submit_blocking(*submission)
         return None if accepted is None else accepted.job_id
 
     async def submit(self, submission: Submission, *, waited_s: float = 0.0) -> str:
@@ -94,7 +94,7 @@ class LedgerJobService(JobService):
 
     async def status(self, job_id: str) -> JobStatus:
         """Return the state of a job and of its turn."""
-        return await self._ledger.reading.status(job_id)
+        return await self._ledger.queries.status(job_id)
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; return whether it is cancelled."""
@@ -106,7 +106,7 @@ class LedgerJobService(JobService):
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the tokens that the replies of a tenant or a user have used."""
         ledger = await self._checked.get()
-        return await ledger.reading.usage(tenant, user_id)
+        return await ledger.queries.usage(tenant, user_id)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -152,7 +152,7 @@ class LedgerJobService(JobService):
         try:
             async with asyncio.timeout(self._settings.submit_timeout_s - waited_s):
                 ledger = await self._checked.get()
-                accepted = await ledger.jobs.submit_all(submissions)
+                accepted = await ledger.jobs.submit_many(submissions)
         except TimeoutError:
             raise LedgerUnavailable(
                 "AFTERWORD_REDIS_URL: Redis did not confirm within "
@@ -160,7 +160,7 @@ class LedgerJobService(JobService):
                 "same: send it again with the same idempotency key (without one that may make a "
                 "second job)"
             ) from None
-        return [one.job_id if isinstance(one, Submitted) else one for one in accepted]
+        return [one.job_id if isinstance(one, SubmitResult) else one for one in accepted]
 
 
 def waves(submissions: Mapping[int, Submission]) -> list[dict[int, Submission]]:

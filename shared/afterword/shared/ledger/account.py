@@ -20,7 +20,7 @@ class Accounts:
         """Take the shards to account for."""
         self._shards = shards
 
-    async def accounts(self, *, late_s: float) -> Sequence[Account]:
+    async def by_tenant(self, *, late_s: float) -> Sequence[Account]:
         """Return one account a tenant, by name.
 
         A user is behind while a turn of theirs waits to be stored, and late once the oldest of

@@ -30,7 +30,7 @@ _PAGE = 1000
 _BATCH = 200
 
 
-class Dead:
+class DeadLetters:
     """Give the letters that a filter lets through; replay or discard one as it was chosen."""
 
     def __init__(self, shards: Shards, jobs: Jobs) -> None:
@@ -38,12 +38,12 @@ class Dead:
         self._shards = shards
         self._jobs = jobs
 
-    async def now(self) -> datetime:
+    async def redis_time(self) -> datetime:
         """Return what time the ledger has: burials are told in it."""
         seconds, microseconds = await self._shards.call("TIME")
         return moment(int(seconds) * 1000 + int(microseconds) // 1000)
 
-    async def letters(
+    async def select(
         self, chosen: DeadLetterFilter | None = None, *, content: bool = False
     ) -> AsyncIterator[DeadLetter]:
         """Give the letters that a filter lets through, oldest burial first.
@@ -52,7 +52,7 @@ class Dead:
         letter nothing is given.
         """
         chosen = chosen or DeadLetterFilter()
-        now, given = await self.now(), 0
+        now, given = await self.redis_time(), 0
         async for batch in _batches(self._ids(chosen)):
             for letter in await self._read(batch, content=content):
                 if chosen.limit is not None and given >= chosen.limit:
@@ -61,7 +61,7 @@ class Dead:
                     given += 1
                     yield letter
 
-    async def letter(self, letter_id: str) -> DeadLetter:
+    async def get(self, letter_id: str) -> DeadLetter:
         """Give one letter with its content, or a job that was replayed; raise `JobNotFound`."""
         found = await self._read([check_job_id(letter_id)], content=True)
         if not found:
@@ -86,7 +86,7 @@ class Dead:
                 else ReplayOutcome.GONE
             )
         try:
-            return ReplayOutcome(await self._jobs.submit_again(letter.id, body, run))
+            return ReplayOutcome(await self._jobs.resubmit(letter.id, body, run))
         except ValidationError:  # it failed for that, and would again
             return ReplayOutcome.REFUSED
 
@@ -103,7 +103,9 @@ class Dead:
         )
         return word == "discarded"
 
-    async def outcomes(self, letter_ids: Sequence[str], run: str) -> dict[str, ReplayOutcome]:
+    async def replay_outcomes(
+        self, letter_ids: Sequence[str], run: str
+    ) -> dict[str, ReplayOutcome]:
         """Return what became of letters that a run has replayed."""
         found: dict[str, ReplayOutcome] = {}
         for ids in self._by_shard(letter_ids):

@@ -9,11 +9,11 @@ from redis.exceptions import ResponseError
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import LeaseLost, Misconfigured
 from afterword.shared.ledger.records import (
+    AofRewrite,
     EraseClaim,
     Erasure,
     ErasureState,
-    InMemory,
-    LogRewrite,
+    MemoryErasure,
     moment,
 )
 from afterword.shared.ledger.shard import Shards, milliseconds
@@ -32,7 +32,7 @@ class Erasures:
         """Take the shards that the users live on."""
         self._shards = shards
 
-    async def ask(self, lane: str, by: str) -> Erasure:
+    async def begin(self, lane: str, by: str) -> Erasure:
         """Begin to erase the user of a lane, or return the erasure that is under way."""
         await self._shards.run_for("erasure/begin", lane, RECORD_VERSION, by)
         found = await self.receipt(lane)
@@ -56,12 +56,12 @@ class Erasures:
             moment(asked),
             moment(forgotten) if forgotten else None,
             moment(erased) if erased else None,
-            InMemory(memory) if memory else None,
-            LogRewrite(log) if log else None,
+            MemoryErasure(memory) if memory else None,
+            AofRewrite(log) if log else None,
             *(int(count or 0) for count in counts),
         )
 
-    async def under_way(self) -> Sequence[Erasure]:
+    async def in_progress(self) -> Sequence[Erasure]:
         """Return every erasure that is not done, the oldest first in each shard."""
         lanes: list[str] = []
         for keys in self._shards.all:
@@ -69,7 +69,7 @@ class Erasures:
         found = [await self.receipt(lane) for lane in lanes]
         return [erasure for erasure in found if erasure is not None]
 
-    async def empty(self, claim: EraseClaim) -> None:
+    async def remove_records(self, claim: EraseClaim) -> None:
         """Take what the user said out of the ledger; raise `LeaseLost` if overtaken.
 
         Jobs first: once none of them is open, nobody writes to a conversation any more.
@@ -87,26 +87,26 @@ class Erasures:
                 mine = [key for key in keys if key == whole or key.startswith(f"{whole}/")]
                 await self._step("erasure/remove_keys", claim, *mine)
 
-    async def rewrite_log(self) -> LogRewrite:
+    async def rewrite_aof(self) -> AofRewrite:
         """Ask Redis to write its append-only file anew, without what was taken out."""
         try:
             await self._shards.call("BGREWRITEAOF")
         except Misconfigured:
-            return LogRewrite.REFUSED
+            return AofRewrite.REFUSED
         except ResponseError as error:
             # One that began before what was taken out still writes it down.
             busy = "in progress" in str(error) or "scheduled" in str(error)
-            return LogRewrite.BUSY if busy else LogRewrite.REFUSED
-        return LogRewrite.BEGUN
+            return AofRewrite.BUSY if busy else AofRewrite.REFUSED
+        return AofRewrite.BEGUN
 
-    async def step(
+    async def advance(
         self,
         claim: EraseClaim,
         state: ErasureState,
         delay_s: float = 0,
         *,
-        memory: InMemory | None = None,
-        log: LogRewrite | None = None,
+        memory: MemoryErasure | None = None,
+        log: AofRewrite | None = None,
     ) -> None:
         """Say how far it has come and let go of the lane, until it is due again or for good."""
         delay_ms = milliseconds(delay_s) if delay_s else 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from afterword.shared.errors import Fault
-from afterword.shared.ledger.records import Gate, GateDecision, GateState, Report, moment
+from afterword.shared.ledger.records import CallReport, Gate, GateDecision, GateState, moment
 from afterword.shared.ledger.shard import Shards, milliseconds
 
 
@@ -38,7 +38,7 @@ class Gates:
         """Return the channel that says which gate was just shut or is doubted."""
         return self._keys.gate_news
 
-    async def ask(self, name: str, token: str, *, canary_s: float) -> GateDecision:
+    async def request(self, name: str, token: str, *, canary_s: float) -> GateDecision:
         """Ask to pass; `token` names the asker, who holds the gate for so long if a canary.
 
         While a gate is shut, one canary at a time passes once the pause is over.
@@ -49,7 +49,7 @@ class Gates:
         )
         return _stand(*answer)
 
-    async def report(self, name: str, token: str, report: Report) -> GateDecision:
+    async def report_outcome(self, name: str, token: str, report: CallReport) -> GateDecision:
         """Say what came of asking; telling it twice under the same token counts once."""
         pace = self._pace
         answer = await self._shards.run(
@@ -68,7 +68,7 @@ class Gates:
         )
         return _stand(*answer)
 
-    async def all(self) -> Sequence[Gate]:
+    async def not_open(self) -> Sequence[Gate]:
         """Return the gates that are not open, by name."""
         _, *rows = await self._shards.run(
             "gate/list", self._keys, milliseconds(self._pace.octave_s)

@@ -19,7 +19,7 @@ from afterword.shared.errors import (
     NewerRecord,
     QueueFull,
 )
-from afterword.shared.ledger.records import Claim, PastTurn, Submitted, moment
+from afterword.shared.ledger.records import Claim, PastTurn, SubmitResult, moment
 from afterword.shared.ledger.shard import Shards, milliseconds
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import (
@@ -64,7 +64,7 @@ class Jobs:
         owner = memory_key(request.tenant, request.user_id)
         return new_job_id(shard_of(owner, self._shards.settings.shards))
 
-    async def submit(self, job_id: str, request: ChatRequest) -> Submitted:
+    async def submit(self, job_id: str, request: ChatRequest) -> SubmitResult:
         """Accept a job under an id of `new_id`.
 
         Sending the same id, or the same idempotency key with the same body, again gives the
@@ -73,7 +73,7 @@ class Jobs:
         keys, arguments = self._submission(job_id, request)
         return self._accepted(await self._submits.run("job/submit", keys, *arguments))
 
-    def submit_directly(self, job_id: str, request: ChatRequest) -> Submitted | None:
+    def submit_blocking(self, job_id: str, request: ChatRequest) -> SubmitResult | None:
         """Accept a job as `submit` does, from a thread without a loop and with one try.
 
         Returns None if it is not known whether it was accepted: `submit` it then, with this id.
@@ -84,15 +84,15 @@ class Jobs:
         answer = self._shards.run_directly(self._direct, "job/submit", keys, *arguments)
         return None if answer is None else self._accepted(answer)
 
-    async def submit_all(
+    async def submit_many(
         self, asked: Iterable[tuple[str, ChatRequest]]
-    ) -> list[Submitted | AfterwordError]:
+    ) -> list[SubmitResult | AfterwordError]:
         """Accept many jobs, as `submit` does; return for each what became of it."""
         calls = (self._submission(job_id, request) for job_id, request in asked)
         answers = await self._submits.run_all("job/submit", calls)
         return [self._accepted_or_error(answer) for answer in answers]
 
-    async def submit_again(self, failed_id: str, body: str, run: str) -> str:
+    async def resubmit(self, failed_id: str, body: str, run: str) -> str:
         """Submit a failed job's body as a new job, as of then, once and for all.
 
         Returns `waiting`, or why not: `refused`, `erased`, `gone`. It never ends other jobs of its
@@ -128,18 +128,18 @@ class Jobs:
             *self._kept,
         )
 
-    def _accepted_or_error(self, answer: list[Any] | Exception) -> Submitted | AfterwordError:
+    def _accepted_or_error(self, answer: list[Any] | Exception) -> SubmitResult | AfterwordError:
         try:
             return self._accepted(answer)
         except AfterwordError as error:
             return error
 
-    def _accepted(self, answer: list[Any] | Exception) -> Submitted:
+    def _accepted(self, answer: list[Any] | Exception) -> SubmitResult:
         if isinstance(answer, Exception):
             raise answer
         word, accepted = answer
         self._check_accepted(word)
-        return Submitted(accepted, new=word == "new")
+        return SubmitResult(accepted, new=word == "new")
 
     def _check_accepted(self, word: str) -> None:
         if word == "full":
@@ -171,7 +171,7 @@ class Jobs:
         )
         return _claim(job_id, answer) if answer[0] == "claimed" else None
 
-    async def renew(self, held: Sequence[tuple[str, str]]) -> list[str]:
+    async def renew_leases(self, held: Sequence[tuple[str, str]]) -> list[str]:
         """Extend the leases of (job or lane id, fence); return the ids no longer held."""
         by_shard: dict[str, list[str]] = {}
         for name, fence in held:
@@ -183,7 +183,7 @@ class Jobs:
         keys = self._shards.keys_of(names[0])
         return await self._shards.run("job/renew", keys, self._lease_ms, *names)
 
-    async def delta(self, claim: Claim, number: int, text: str) -> None:
+    async def append_delta(self, claim: Claim, number: int, text: str) -> None:
         """Publish a piece of the reply, numbered from 1; raise `LeaseLost` if overtaken."""
         _held(
             await self._shards.run_for(

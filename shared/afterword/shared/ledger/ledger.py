@@ -8,25 +8,22 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from afterword.shared.closing import AsyncCloseable
 from afterword.shared.errors import Misconfigured
 from afterword.shared.ledger.account import Accounts
-from afterword.shared.ledger.dead_letters import Dead
+from afterword.shared.ledger.dead_letters import DeadLetters
 from afterword.shared.ledger.erasures import Erasures
-from afterword.shared.ledger.gaps import Gaps
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.jobs import Jobs
-from afterword.shared.ledger.maintenance import Upkeep
-from afterword.shared.ledger.numbers import Numbers
+from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.ledger.quarantine import Quarantine
-from afterword.shared.ledger.queries import Reading
-from afterword.shared.ledger.repairs import Repairs
+from afterword.shared.ledger.queries import Queries
 from afterword.shared.ledger.replay_runs import ReplayRuns
 from afterword.shared.ledger.shard import SendHints, Shards
-from afterword.shared.ledger.turns import Lanes
+from afterword.shared.ledger.turns import DuplicateChecks, Turns
 from afterword.shared.settings import Settings
 from afterword.shared.transport.blocking import BlockingConnection
 from afterword.shared.transport.pipeline import Pipeline
 from afterword.shared.transport.preflight import check
-from afterword.shared.transport.pubsub import Hear, PubSub
-from afterword.shared.transport.replication import ReplicatedDoor
+from afterword.shared.transport.pubsub import OnMessage, PubSub
+from afterword.shared.transport.replication import ReplicatedPipeline
 
 #: Of the patience, so that there is time for asking again at the door.
 _SHARE_OF_ONE_TRY = 0.5
@@ -50,18 +47,16 @@ class Ledger(AsyncCloseable):
         shards = Shards(settings, self._pipeline, send_hints)
         self._direct = None if send_hints else _direct_line(settings, patience_s)
         self.jobs = Jobs(shards, Shards(settings, self._submits, send_hints), self._direct)
-        self.lanes = Lanes(shards)
-        self.repairs = Repairs(shards)
+        self.turns = Turns(shards)
+        self.duplicate_checks = DuplicateChecks(shards)
         self.gates = Gates(shards)
-        self.upkeep = Upkeep(shards)
-        self.dead = Dead(shards, self.jobs)
-        self.runs = ReplayRuns(shards)
+        self.maintenance = Maintenance(shards)
+        self.dead_letters = DeadLetters(shards, self.jobs)
+        self.replay_runs = ReplayRuns(shards)
         self.erasures = Erasures(shards)
-        self.account = Accounts(shards)
-        self.gaps = Gaps(shards)
-        self.numbers = Numbers(shards)
+        self.accounts = Accounts(shards)
         self.quarantine = Quarantine(shards)
-        self.reading = Reading(shards)
+        self.queries = Queries(shards)
         self._pubsub = PubSub(settings.redis_url)
         self._roots = shards.all
 
@@ -69,21 +64,21 @@ class Ledger(AsyncCloseable):
         """Refuse a Redis that is unfit, see `afterword.shared.transport.preflight.check`."""
         return await check(self._pipeline, self.settings)
 
-    def hearing_job(self, job_id: str, hear: Hear) -> AbstractAsyncContextManager[None]:
+    def listen_to_job(self, job_id: str, hear: OnMessage) -> AbstractAsyncContextManager[None]:
         """Call `hear` with the type of each event of a job, while the context is open."""
-        return self._pubsub.hearing(self.reading.wake_channel(job_id), hear)
+        return self._pubsub.subscribed(self.queries.wake_channel(job_id), hear)
 
     @asynccontextmanager
-    async def hearing_fenced(self, hear: Hear) -> AsyncIterator[None]:
+    async def listen_to_fences(self, hear: OnMessage) -> AsyncIterator[None]:
         """Call `hear` with the id of each running job that was cancelled or expired."""
         async with AsyncExitStack() as stack:
             for keys in self._roots:
-                await stack.enter_async_context(self._pubsub.hearing(keys.fenced, hear))
+                await stack.enter_async_context(self._pubsub.subscribed(keys.fenced, hear))
             yield
 
-    def hearing_gates(self, hear: Hear) -> AbstractAsyncContextManager[None]:
+    def listen_to_gates(self, hear: OnMessage) -> AbstractAsyncContextManager[None]:
         """Call `hear` with '<shut|doubted> <gate>' when a gate has just become so."""
-        return self._pubsub.hearing(self.gates.channel, hear)
+        return self._pubsub.subscribed(self.gates.channel, hear)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -98,7 +93,7 @@ def _door_for_submits(settings: Settings, pipeline: Pipeline, patience_s: float)
     """Return the door itself, unless submits wait for replicas: the others must not wait too."""
     if settings.durability != "d3" or settings.redis_url is None:
         return pipeline
-    return ReplicatedDoor(
+    return ReplicatedPipeline(
         settings.redis_url,
         patience_s=patience_s,
         replicas=settings.replicas,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 
-from afterword.shared.ledger.records import Foreign, Quarantined, moment
+from afterword.shared.ledger.records import QuarantineNote, UnrecognisedMessage, moment
 from afterword.shared.ledger.shard import Shards
 
 #: The newest so many notes are kept; every message is counted.
@@ -20,7 +20,7 @@ class Quarantine:
         self._shards = shards
         self._keys = shards.all[0]
 
-    async def add(self, found: Foreign) -> None:
+    async def add(self, found: UnrecognisedMessage) -> None:
         """Note a message once, however often Redis has to be asked."""
         await self._shards.run(
             "maintenance/quarantine",
@@ -34,7 +34,7 @@ class Quarantine:
             found.task,
         )
 
-    async def newest(self, limit: int = MOST_KEPT) -> Sequence[Quarantined]:
+    async def newest(self, limit: int = MOST_KEPT) -> Sequence[QuarantineNote]:
         """Return the newest notes, newest first."""
         rows = await self._shards.call("XREVRANGE", self._keys.quarantine, "+", "-", "COUNT", limit)
         return [_noted(note_id, fields) for note_id, fields in rows]
@@ -44,10 +44,10 @@ class Quarantine:
         return int(await self._shards.call("XTRIM", self._keys.quarantine, "MAXLEN", 0))
 
 
-def _noted(note_id: str, note: Mapping[str, str]) -> Quarantined:
-    return Quarantined(
+def _noted(note_id: str, note: Mapping[str, str]) -> QuarantineNote:
+    return QuarantineNote(
         at=moment(note_id.partition("-")[0]),
-        found=Foreign(
+        found=UnrecognisedMessage(
             note["queue"], note["reason"], int(note["size"]), note["sha256"], note["task"]
         ),
     )

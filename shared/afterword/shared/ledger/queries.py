@@ -20,7 +20,7 @@ PAGE = 500
 _STATUS = ("state", "turn", "attempts", "created", "deadline", "code", "t_code")
 
 
-class Reading:
+class Queries:
     """Reads jobs; changes nothing. What only a newer version can read raises `NewerRecord`."""
 
     def __init__(self, shards: Shards) -> None:
@@ -42,7 +42,7 @@ class Reading:
             raise JobNotFound(job_id)
         return _reply(job_id, reply)
 
-    async def outcome(self, job_id: str) -> tuple[JobStatus, Reply | None]:
+    async def status_and_reply(self, job_id: str) -> tuple[JobStatus, Reply | None]:
         """Return where a job is and its reply if there is one, in one look; `JobNotFound`."""
         *values, reply = await self._fields(job_id, *_STATUS, "reply")
         return _status(job_id, values), _reply(job_id, reply)
@@ -71,7 +71,7 @@ class Reading:
         rows = await self._shards.call("XRANGE", key, start, "+", "COUNT", PAGE)
         return [await self._event(job_id, event_id, row) for event_id, row in rows]
 
-    async def keeps_stream(self, job_id: str) -> bool:
+    async def has_stream(self, job_id: str) -> bool:
         """Return whether the job's stream can still be read."""
         key = self._shards.keys_of(check_job_id(job_id)).events(job_id)
         return bool(await self._shards.call("EXISTS", key))

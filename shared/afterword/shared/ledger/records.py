@@ -16,7 +16,7 @@ def moment(milliseconds: str | float) -> datetime:
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
+class SubmitResult:
     """What became of one submit: `new` is false if the same request was accepted before."""
 
     job_id: str
@@ -124,7 +124,7 @@ class ErasureState(StrEnum):
     ERASED = "erased"
 
 
-class LogRewrite(StrEnum):
+class AofRewrite(StrEnum):
     """Whether Redis writes its append-only file anew, so that nothing erased is left in it."""
 
     BEGUN = "begun"
@@ -132,7 +132,7 @@ class LogRewrite(StrEnum):
     REFUSED = "refused"
 
 
-class InMemory(StrEnum):
+class MemoryErasure(StrEnum):
     """What became of an erased user's memories; with memory off, nobody asked mem0."""
 
     FORGOTTEN = "forgotten"
@@ -165,15 +165,15 @@ class Erasure:
     asked_at: datetime
     forgotten_at: datetime | None
     erased_at: datetime | None
-    memory: InMemory | None
-    log: LogRewrite | None
+    memory: MemoryErasure | None
+    log: AofRewrite | None
     jobs: int
     ended: int
     records: int
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class UnrecognisedMessage:
     """What was in a queue and is no hint: its size in bytes and its hash, never what it says.
 
     `reason` is a fixed word; `task` is the name of a task nobody knows, '' otherwise.
@@ -187,15 +187,15 @@ class Foreign:
 
 
 @dataclass(frozen=True, slots=True)
-class Quarantined:
+class QuarantineNote:
     """A note of a foreign message."""
 
     at: datetime
-    found: Foreign
+    found: UnrecognisedMessage
 
 
 @dataclass(frozen=True, slots=True)
-class Swept:
+class SweepCounts:
     """What one sweep found due."""
 
     expired: int = 0
@@ -287,7 +287,7 @@ class CallOutcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CallReport:
     """What one asker tells a gate; `pause_s` is how long the provider asks to be left alone.
 
     `worked` says that other calls of this process worked since its last report.

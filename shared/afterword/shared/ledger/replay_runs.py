@@ -61,7 +61,7 @@ class ReplayRuns:
         _driven(await self._run("run/begin", *step), by)
         return run
 
-    async def take(self, run: str, *, by: str, token: str, to: str) -> bool:
+    async def take_over(self, run: str, *, by: str, token: str, to: str) -> bool:
         """Take a run over to `resume` or `abort` it; return false if it is done already."""
         word = await self._run(
             "run/take_over", run, token, by, self._lifetime_ms, RECORD_VERSION, to
@@ -72,7 +72,7 @@ class ReplayRuns:
             raise IllegalStep(f"run {run} was begun by a newer version; use that")
         return word == "ok"
 
-    async def note(
+    async def record_outcomes(
         self,
         run: str,
         token: str,
@@ -92,13 +92,13 @@ class ReplayRuns:
         """Say that a run is done, or why it stopped."""
         _driven(await self._run("run/end", run, token, state, why, by, self._lifetime_ms), run)
 
-    async def todo(self, run: str) -> Sequence[DeadLetterRef]:
+    async def next_letters(self, run: str) -> Sequence[DeadLetterRef]:
         """Return the next letters that nobody has looked at, in order."""
         key = f"{self._keys.root}:run-todo:{run}"
         found = await self._shards.call("ZRANGE", key, 0, _BATCH - 1)
         return [DeadLetterRef.read(text) for text in found]
 
-    async def waiting(self, run: str) -> Sequence[str]:
+    async def waiting_letters(self, run: str) -> Sequence[str]:
         """Return the letters that were replayed and had not settled when they were last seen."""
         return [
             name async for name, outcome in self.outcomes(run) if outcome is ReplayOutcome.WAITING
@@ -114,7 +114,7 @@ class ReplayRuns:
             if str(cursor) == "0":
                 return
 
-    async def run(self, run: str) -> ReplayRun:
+    async def get(self, run: str) -> ReplayRun:
         """Return a run; raise `JobNotFound`."""
         fields = await self._shards.call("HGETALL", f"{self._keys.root}:run:{run}")
         if not fields:
@@ -127,16 +127,16 @@ class ReplayRuns:
         found = []
         for name in names:
             try:
-                found.append(await self.run(name))
+                found.append(await self.get(name))
             except JobNotFound:
                 continue  # its time was over
         return found
 
-    async def note_audit_entry(self, by: str, what: str, told: dict[str, Any], token: str) -> None:
+    async def add_audit_entry(self, by: str, what: str, told: dict[str, Any], token: str) -> None:
         """Note in the audit what an operator did; `token` names this note."""
         await self._run("run/audit", token, by, what, json.dumps(told))
 
-    async def audit(self, limit: int) -> Sequence[AuditEntry]:
+    async def audit_entries(self, limit: int) -> Sequence[AuditEntry]:
         """Return the newest entries of the audit, newest first."""
         key = f"{self._keys.root}:audit"
         rows = await self._shards.call("XREVRANGE", key, "+", "-", "COUNT", limit)

@@ -8,12 +8,23 @@ from typing import Any
 
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import Fault, IllegalStep, LeaseLost
-from afterword.shared.ledger.records import EraseClaim, ErasureState, LaneClaim, WaitingTurn, moment
+from afterword.shared.ledger.records import (
+    DueRepair,
+    EraseClaim,
+    ErasureState,
+    LaneClaim,
+    WaitingTurn,
+    moment,
+)
 from afterword.shared.ledger.shard import Shards, milliseconds
 from afterword.shared.lifecycle import TurnState
+from afterword.shared.names import Keys
+
+#: Turns of one shard that are given out at a time.
+MOST_DUE = 20
 
 
-class Lanes:
+class Turns:
     """Claim, begin, settle, retry or snooze, bury, release.
 
     Turns that are begun together are a batch from then on: every further step names the first of
@@ -24,7 +35,7 @@ class Lanes:
         """Take the shards that the lanes live on."""
         self._shards = shards
 
-    async def claim(
+    async def claim_lane(
         self, lane: str, token: str, *, most_turns: int
     ) -> LaneClaim | EraseClaim | None:
         """Take a lane on with its oldest turns, or return None if there is nothing to do.
@@ -60,11 +71,11 @@ class Lanes:
             raise IllegalStep("a batch keeps its turns")
         return word == "unknown"
 
-    async def note_event(self, claim: LaneClaim, turn_id: str, event_id: str) -> None:
+    async def record_event(self, claim: LaneClaim, turn_id: str, event_id: str) -> None:
         """Keep mem0's event id of an add that is under way; the empty one says that it is over."""
         await self._step("turn/note_event", claim, turn_id, event_id)
 
-    async def note_facts(self, claim: LaneClaim, turn_id: str, facts: str) -> None:
+    async def record_facts(self, claim: LaneClaim, turn_id: str, facts: str) -> None:
         """Keep what was extracted from a turn until it is settled."""
         await self._step("turn/note_facts", claim, turn_id, facts)
 
@@ -112,7 +123,7 @@ class Lanes:
             0,
         )
 
-    async def take_apart(
+    async def split_batch(
         self, claim: LaneClaim, turn_id: str, delay_s: float, *, code: str, unknown_outcome: bool
     ) -> None:
         """Put a batch back as ever, its turns to go one by one, with all attempts before them.
@@ -129,7 +140,7 @@ class Lanes:
         """Make a turn that is alone in its batch a dead letter."""
         await self._step("dead_letter/bury", claim, turn_id, code, fault, worker_version)
 
-    async def release(self, claim: LaneClaim, delay_s: float = 0.0) -> None:
+    async def release_lane(self, claim: LaneClaim, delay_s: float = 0.0) -> None:
         """Let go of a lane; if more can be written, it is hinted again after the delay."""
         delay_ms = milliseconds(delay_s) if delay_s > 0 else 0
         _held(await self._shards.run_for("turn/release", claim.lane, claim.fence, delay_ms))
@@ -140,6 +151,32 @@ class Lanes:
         """Run a fenced step on one turn; raise `LeaseLost` if the lane was overtaken."""
         word = await self._shards.run_for(step, claim.lane, claim.fence, turn_id, *arguments)
         return _held(word)
+
+
+class DuplicateChecks:
+    """Gives out stored turns that more than one writer may have added."""
+
+    def __init__(self, shards: Shards) -> None:
+        """Take the shards that the turns live on."""
+        self._shards = shards
+
+    async def due(self) -> Sequence[DueRepair]:
+        """Return turns that are due; each comes back later until it is `done`."""
+        return [repair for keys in self._shards.all for repair in await self._due(keys)]
+
+    async def _due(self, keys: Keys) -> Sequence[DueRepair]:
+        back_ms = milliseconds(self._shards.settings.repair_s)
+        rows = await self._shards.run(
+            "turn/due_duplicate_checks", keys, MOST_DUE, back_ms, RECORD_VERSION
+        )
+        turns = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+        return [DueRepair(turn, lane, tuple(json.loads(ids))) for turn, lane, ids in turns]
+
+    async def finish(self, turn_id: str, memory_ids: Sequence[str]) -> None:
+        """Say that a turn is stored once, as these memories."""
+        await self._shards.run_for(
+            "turn/finish_duplicate_check", turn_id, json.dumps(list(memory_ids))
+        )
 
 
 def _held(word: str) -> str:

@@ -21,7 +21,7 @@ QUIET_S = 5.0
 _PAUSE_S = 0.2
 
 #: What a listener calls with each message; "" says that messages may have been missed.
-Hear = Callable[[str], None]
+OnMessage = Callable[[str], None]
 
 
 class PubSub:
@@ -35,7 +35,7 @@ class PubSub:
         """Take a redis-py address."""
         self._client = connect(url, timeout_s=QUIET_S)
         self._pubsub: Any = self._client.pubsub()  # redis-py does not annotate it
-        self._hearers: dict[str, set[Hear]] = {}
+        self._hearers: dict[str, set[OnMessage]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
         self._orders: deque[tuple[str, str]] = deque()
         self._writer: asyncio.Task[None] | None = None
@@ -44,7 +44,7 @@ class PubSub:
         self._asked = False
 
     @asynccontextmanager
-    async def hearing(self, channel: str, hear: Hear) -> AsyncIterator[None]:
+    async def subscribed(self, channel: str, hear: OnMessage) -> AsyncIterator[None]:
         """Call `hear` with every message of a channel while the context is open.
 
         Entering returns once Redis has confirmed it: nothing published later is missed.

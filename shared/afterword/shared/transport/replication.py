@@ -14,7 +14,7 @@ from afterword.shared.transport.pipeline import Pipeline
 _SHARE = 0.4
 
 
-class ReplicatedDoor(Pipeline):
+class ReplicatedPipeline(Pipeline):
     """Ends each pipeline with one `WAIT`, so that many submits wait for their replicas together.
 
     Raises `NotReplicated` for what Redis did but too few replicas have confirmed in time.

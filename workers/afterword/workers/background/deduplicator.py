@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from afterword.shared.errors import AfterwordError, ProviderError
 from afterword.shared.ledger.records import DueRepair
-from afterword.shared.ledger.repairs import Repairs
+from afterword.shared.ledger.turns import DuplicateChecks
 from afterword.shared.names import owner_of
 from afterword.shared.settings import Settings
 from afterword.workers.ports import Memories
@@ -23,7 +23,7 @@ class Repairer:
     Two of them may repair the same turn at once: both keep the same attempt's memories.
     """
 
-    def __init__(self, settings: Settings, repairs: Repairs, memories: Memories) -> None:
+    def __init__(self, settings: Settings, repairs: DuplicateChecks, memories: Memories) -> None:
         """Take where the turns are that are due, and where they are stored."""
         self._settings = settings
         self._repairs = repairs
@@ -56,7 +56,7 @@ class Repairer:
         if extra:
             await self._memories.remove(owner, extra)
             logger.warning("turn %s was stored %d times, now once", turn.turn_id, len(copies))
-        await self._repairs.done(turn.turn_id, kept)
+        await self._repairs.finish(turn.turn_id, kept)
 
 
 def _kept(copies: Sequence[Sequence[str]], recorded: Sequence[str]) -> Sequence[str]:

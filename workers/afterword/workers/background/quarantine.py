@@ -7,7 +7,7 @@ import logging
 
 from afterword.shared.errors import AfterwordError
 from afterword.shared.ledger.quarantine import Quarantine
-from afterword.shared.ledger.records import Foreign
+from afterword.shared.ledger.records import UnrecognisedMessage
 from afterword.workers.celery_runtime.consumer import message_dropped
 
 logger = logging.getLogger(__name__)
@@ -22,13 +22,13 @@ class Quarantiner:
     def __init__(self, quarantine: Quarantine) -> None:
         """Take where to note."""
         self._quarantine = quarantine
-        self._waiting: asyncio.Queue[Foreign] = asyncio.Queue(MOST_WAITING)
+        self._waiting: asyncio.Queue[UnrecognisedMessage] = asyncio.Queue(MOST_WAITING)
 
     async def note_for_ever(self) -> None:
         """Note what Celery's thread finds, one at a time."""
         loop = asyncio.get_running_loop()
 
-        def hear(found: Foreign, **_: object) -> None:
+        def hear(found: UnrecognisedMessage, **_: object) -> None:
             loop.call_soon_threadsafe(self._take, found)
 
         message_dropped.connect(hear, weak=False)
@@ -38,13 +38,13 @@ class Quarantiner:
         finally:
             message_dropped.disconnect(hear)
 
-    def _take(self, found: Foreign) -> None:
+    def _take(self, found: UnrecognisedMessage) -> None:
         if self._waiting.full():
             logger.error("not noted, there are too many: %s", found)
         else:
             self._waiting.put_nowait(found)
 
-    async def _note(self, found: Foreign) -> None:
+    async def _note(self, found: UnrecognisedMessage) -> None:
         try:
             await self._quarantine.add(found)
         except AfterwordError as error:

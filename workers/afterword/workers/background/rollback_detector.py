@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from afterword.shared.errors import AfterwordError
-from afterword.shared.ledger.numbers import Numbers
+from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.names import Keys
 
 logger = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ MARGIN = 1_000_000
 class RollbackDetector:
     """Looks at the numbers of the ledger, in every worker, for as long as it lives."""
 
-    def __init__(self, numbers: Numbers, every_s: float) -> None:
+    def __init__(self, numbers: Maintenance, every_s: float) -> None:
         """Take how often to look."""
         self._numbers = numbers
         self._every_s = every_s
@@ -38,12 +38,12 @@ class RollbackDetector:
 
         Otherwise a fence would be given twice, and whoever holds the first one could write.
         """
-        for keys, newest in (await self._numbers.newest()).items():
+        for keys, newest in (await self._numbers.sequences()).items():
             seen = self._seen.get(keys, 0)
             if newest < seen:
                 logger.critical(
                     "the ledger went back, from number %d to %d: an older file, or a replica that "
                     "lagged; what was accepted in between is lost", seen, newest,
                 )  # fmt: skip
-                newest = await self._numbers.skip(keys, seen - newest + MARGIN)  # noqa: PLW2901
+                newest = await self._numbers.skip_sequence(keys, seen - newest + MARGIN)  # noqa: PLW2901
             self._seen[keys] = newest

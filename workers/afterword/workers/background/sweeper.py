@@ -8,8 +8,8 @@ import random
 from collections.abc import Callable
 
 from afterword.shared.errors import AfterwordError
-from afterword.shared.ledger.maintenance import SWEEP_LIMIT, Upkeep
-from afterword.shared.ledger.records import Swept
+from afterword.shared.ledger.maintenance import SWEEP_LIMIT, Maintenance
+from afterword.shared.ledger.records import SweepCounts
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 class Sweeper:
     """Sweeps for ever; nobody is special, so it may run in every worker at once."""
 
-    def __init__(self, upkeep: Upkeep, *, every_s: float, seen: Callable[[], str]) -> None:
+    def __init__(self, upkeep: Maintenance, *, every_s: float, seen: Callable[[], str]) -> None:
         """Take how often to sweep, and the '<queue> <worker>' to be seen as; '' is unseen."""
         self._upkeep = upkeep
         self._every_s = every_s
@@ -37,13 +37,13 @@ class Sweeper:
             await asyncio.sleep(self._every_s * random.uniform(0.5, 1.5))  # noqa: S311 no secret
 
 
-def _more_is_due(found: Swept) -> bool:
+def _more_is_due(found: SweepCounts) -> bool:
     """Return whether a sweep found as much of one kind as it may: lanes that follow events do."""
     kinds = (found.woken, found.expired, found.taken_back, found.hinted_again)
     return max(kinds) >= SWEEP_LIMIT
 
 
-def _log(found: Swept) -> None:
+def _log(found: SweepCounts) -> None:
     if found.expired or found.taken_back or found.hinted_again:
         logger.info(
             "swept: %d expired, %d taken back, %d hinted again",

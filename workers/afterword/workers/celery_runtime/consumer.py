@@ -22,13 +22,13 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import ResponseError
 
-from afterword.shared.ledger.records import Foreign
+from afterword.shared.ledger.records import UnrecognisedMessage
 from afterword.shared.names import MEMORIES, REPLIES
 from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
 
 logger = logging.getLogger(__name__)
 
-#: Sent on Celery's thread with `found`, a `Foreign`, for each dropped message.
+#: Sent on Celery's thread with `found`, a `UnrecognisedMessage`, for each dropped message.
 message_dropped = Signal(name="message_dropped", providing_args=["found"])
 
 #: Longer messages are dropped without being parsed. Hints are less than half as long.
@@ -263,7 +263,7 @@ def _drop(queue: str, raw: bytes, reason: str, headers: dict[str, Any] | None = 
     """Log a dropped message and send `message_dropped`: its size and hash, never its content."""
     name = str((headers or {}).get("task", ""))
     task = name if _TASK_NAME.fullmatch(name) else ""
-    found = Foreign(queue, reason, len(raw), hashlib.sha256(raw).hexdigest(), task)
+    found = UnrecognisedMessage(queue, reason, len(raw), hashlib.sha256(raw).hexdigest(), task)
     logger.error("dropped a message: %s", found)
     message_dropped.send(sender=None, found=found)
 

@@ -7,7 +7,7 @@ import logging
 
 from afterword.shared.errors import ProviderError
 from afterword.shared.ledger.erasures import Erasures
-from afterword.shared.ledger.records import EraseClaim, ErasureState, InMemory, LogRewrite
+from afterword.shared.ledger.records import AofRewrite, EraseClaim, ErasureState, MemoryErasure
 from afterword.shared.names import owner_of
 from afterword.workers.ports import Memories
 
@@ -32,27 +32,27 @@ class Eraser:
 
     async def erase(self, claim: EraseClaim) -> None:
         """Take the next step of an erasure; raise `LeaseLost` if overtaken."""
-        await self._erasures.empty(claim)
+        await self._erasures.remove_records(claim)
         try:
             if self._memories is not None:
                 await self._memories.forget(owner_of(claim.lane))
         except ProviderError as error:
             logger.warning("an erasure waits for mem0: %s", error.code)
-            await self._erasures.step(claim, claim.state, AGAIN_S)
+            await self._erasures.advance(claim, claim.state, AGAIN_S)
             return
         except asyncio.CancelledError:
-            await asyncio.shield(self._erasures.step(claim, claim.state))
+            await asyncio.shield(self._erasures.advance(claim, claim.state))
             raise
         if claim.state is ErasureState.ASKED and self._memories is not None:
-            await self._erasures.step(claim, ErasureState.FORGOTTEN, self._settle_s)
+            await self._erasures.advance(claim, ErasureState.FORGOTTEN, self._settle_s)
         else:
             await self._end(claim)
 
     async def _end(self, claim: EraseClaim) -> None:
-        memory = InMemory.OFF if self._memories is None else InMemory.FORGOTTEN
-        log = await self._erasures.rewrite_log()
-        if log is LogRewrite.BUSY:
-            await self._erasures.step(claim, claim.state, AGAIN_S)
+        memory = MemoryErasure.OFF if self._memories is None else MemoryErasure.FORGOTTEN
+        log = await self._erasures.rewrite_aof()
+        if log is AofRewrite.BUSY:
+            await self._erasures.advance(claim, claim.state, AGAIN_S)
             return
-        await self._erasures.step(claim, ErasureState.ERASED, memory=memory, log=log)
+        await self._erasures.advance(claim, ErasureState.ERASED, memory=memory, log=log)
         logger.info("a user was erased; memory: %s; the append-only file anew: %s", memory, log)

@@ -7,7 +7,7 @@ import secrets
 
 from afterword.shared.errors import LeaseLost
 from afterword.shared.ledger.records import EraseClaim, LaneClaim
-from afterword.shared.ledger.turns import Lanes
+from afterword.shared.ledger.turns import Turns
 from afterword.workers.leases import Leases
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.store_turns import Rememberer
@@ -25,7 +25,7 @@ class LaneKeeper:
     """Takes lanes on, one claim at a time, and does what is due for them."""
 
     def __init__(
-        self, lanes: Lanes, leases: Leases, rememberer: Rememberer | None, eraser: Eraser
+        self, lanes: Turns, leases: Leases, rememberer: Rememberer | None, eraser: Eraser
     ) -> None:
         """Take who writes, nobody if memory is off, and who erases."""
         self._lanes = lanes
@@ -36,7 +36,7 @@ class LaneKeeper:
     async def write(self, lane: str) -> None:
         """Do what is due for a lane, unless someone else holds it or there is nothing."""
         asked_at = self._leases.now()
-        claim = await self._lanes.claim(lane, secrets.token_hex(8), most_turns=BATCH)
+        claim = await self._lanes.claim_lane(lane, secrets.token_hex(8), most_turns=BATCH)
         if claim is None:
             return
         try:
@@ -51,4 +51,4 @@ class LaneKeeper:
         elif self._rememberer is not None:
             await self._rememberer.store_all(claim)
         else:
-            await self._lanes.release(claim, OFF_S)
+            await self._lanes.release_lane(claim, OFF_S)

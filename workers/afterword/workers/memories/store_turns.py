@@ -18,7 +18,7 @@ from afterword.shared.errors import (
     Unavailable,
 )
 from afterword.shared.ledger.records import LaneClaim
-from afterword.shared.ledger.turns import Lanes
+from afterword.shared.ledger.turns import Turns
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import owner_of
 from afterword.shared.settings import Settings
@@ -43,7 +43,7 @@ class Rememberer:
     def __init__(
         self,
         settings: Settings,
-        lanes: Lanes,
+        lanes: Turns,
         memories: Memories,
         leases: Leases,
         worker_version: str,
@@ -66,14 +66,14 @@ class Rememberer:
                     REMEMBER, canary_s=self._settings.write_timeout_s + 1
                 )
             except GateShut as shut:
-                await self._lanes.release(claim, shut.retry_after_s)
+                await self._lanes.release_lane(claim, shut.retry_after_s)
                 return
             try:
                 if not await self._store(claim, batch, permit):
                     return
             finally:
                 permit.left()
-        await self._lanes.release(claim)
+        await self._lanes.release_lane(claim)
 
     async def _store(self, claim: LaneClaim, batch: Batch, permit: Permit) -> bool:
         """Store one batch; return false if the lane was let go because it has to wait."""
@@ -140,14 +140,14 @@ class Rememberer:
                 raise BadAnswer("pending_too_long")
         except ProviderError as error:
             if error.fault is Fault.REQUEST and not error.unknown_outcome:
-                await self._lanes.note_event(claim, turn.id, "")
+                await self._lanes.record_event(claim, turn.id, "")
             raise
         return added
 
     async def _settle(self, claim: LaneClaim, batch: Batch, added: Added) -> bool:
         if added.kept is Kept.PENDING:
             if added.event_id:
-                await self._lanes.note_event(claim, batch[0].id, added.event_id)
+                await self._lanes.record_event(claim, batch[0].id, added.event_id)
             pause_s = policy.follow_pause_s(batch[0].event_age_s)
             await self._wait(claim, batch, pause_s, counted=False, code="storing")
             return False
@@ -190,7 +190,7 @@ class Rememberer:
         # If its writers died of asking, too, one of its turns must be to blame all the same.
         crashed = turn.attempts >= self._settings.max_write_attempts
         if others and verdict.fault is Fault.REQUEST and (crashed or not unknown):
-            await self._lanes.take_apart(
+            await self._lanes.split_batch(
                 claim, turn.id, delay_s, code=verdict.code, unknown_outcome=unknown
             )
             return False
@@ -236,6 +236,6 @@ class Rememberer:
             conversation_id=turn.conversation_id if alike else None,
             attempt=claim.fence,
             facts=turn.facts if pins else "",
-            note_facts=partial(self._lanes.note_facts, claim, turn.id) if pins else None,
+            note_facts=partial(self._lanes.record_facts, claim, turn.id) if pins else None,
             followed_by=tuple(Exchange(each.user_text, each.reply_text) for each in others),
         )

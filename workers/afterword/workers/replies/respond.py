@@ -120,7 +120,7 @@ class Responder:
         claim = asked.claim
         started = time.monotonic()
         deltas = Deltas(
-            lambda number, text: self._jobs.delta(claim, number, text),
+            lambda number, text: self._jobs.append_delta(claim, number, text),
             self._settings.delta_ms / 1000,
         )
         try:
