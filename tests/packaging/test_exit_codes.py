@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 
 import click
 import pytest
 
+from afterword.producer.cli.command import Command
 from afterword.producer.cli.main import cli, main
 from tests.conftest import ROOT
 
@@ -39,9 +41,24 @@ def commands(group: click.Group, before: str = "") -> list[str]:
     return [before + name for name in found]
 
 
-def listed() -> list[str]:
+def rows() -> dict[str, str]:
+    """Return the table of commands in the documents: when the exit code of each is 1, besides."""
     text = (ROOT / "docs/reference/exit-codes.md").read_text()
-    return re.findall(r"^\| `([a-z ]+)` \|", text, re.MULTILINE)
+    return dict(re.findall(r"^\| `([a-z ]+)` \|(?: (.+?))? \|$", text, re.MULTILINE))
+
+
+def listed() -> list[str]:
+    return list(rows())
+
+
+def found(command: str) -> Command:
+    """Return a command by its name."""
+    there: click.Command = cli
+    for name in command.split():
+        assert isinstance(there, click.Group)
+        there = there.commands[name]
+    assert isinstance(there, Command)
+    return there
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +82,24 @@ def line(command: str) -> list[str]:
 
 def test_every_command_is_listed_once() -> None:
     assert sorted(listed()) == sorted(commands(cli))
+
+
+@pytest.mark.parametrize("command", listed())
+def test_the_help_says_what_the_documents_say(command: str) -> None:
+    assert found(command).exit_1 == rows()[command].replace("`", "")
+
+
+@pytest.mark.parametrize("command", listed())
+def test_the_help_shows_command_lines_that_are_understood(command: str) -> None:
+    assert found(command).examples
+    for example in found(command).examples:
+        words = shlex.split(example)
+        words = words[words.index("afterword") + 1 :]
+        words = words[: next((at for at, word in enumerate(words) if word in "<>|"), None)]
+        assert " ".join(words).startswith(command)
+        arguments = words[len(command.split()) :]
+        with found(command).make_context(command, arguments) as context:
+            assert context.command.name == command.rsplit(maxsplit=1)[-1]
 
 
 @pytest.mark.parametrize("command", listed())

@@ -87,7 +87,7 @@ def test_a_user_is_forgotten_and_nobody_else(fleet: Fleet) -> None:
 
 
 def test_a_user_that_could_not_be_is_refused_by_name(fleet: Fleet) -> None:
-    assert "user_id: " in fleet.afterword("forget", " ann", "--apply", code=2).stderr
+    assert "USER_ID: " in fleet.afterword("forget", " ann", "--apply", code=2).stderr
 
 
 def _memories(fleet: Fleet) -> str:

@@ -11,6 +11,7 @@ import pytest
 
 from afterword.producer import Event, Job, JobState, Producer, Reply, TurnState
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
+from tests.kit.mem0_api.process import Mem0Process
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import CANARY, MEMORY_FAULT_APP, Fleet
@@ -116,13 +117,13 @@ def test_submit_with_the_same_key_is_the_same_job(fleet: Fleet) -> None:
 
 
 BAD = {
-    "message": ["  "],
-    "user_id": ["hello", "--user", " ann"],
-    "tenant": ["hello", "--tenant", "a\tb"],
-    "system": ["hello", "--system", ""],
-    "metadata": ["hello", "--metadata", "[1]"],
-    "expires_in": ["hello", "--expires-in", "nan"],
-    "max_tokens": ["hello", "--max-tokens", "0"],
+    "MESSAGE": ["  "],
+    "--user": ["hello", "--user", " ann"],
+    "--tenant": ["hello", "--tenant", "a\tb"],
+    "--system": ["hello", "--system", ""],
+    "--metadata": ["hello", "--metadata", "[1]"],
+    "--expires-in": ["hello", "--expires-in", "nan"],
+    "--max-tokens": ["hello", "--max-tokens", "0"],
     "--priority": ["hello", "--priority", "urgent"],
     "--wait": ["hello", "--wait", "-1"],
 }
@@ -139,7 +140,7 @@ def test_bad_input_names_the_field(fleet: Fleet, field: str) -> None:
 @pytest.mark.parametrize("said", ["", "a\0b", "x" * 70_000], ids=["empty", "NUL", "too long"])
 def test_bad_text_from_a_pipe_is_refused(fleet: Fleet, said: str) -> None:
     refused = fleet.afterword("submit", "-", "--user", "ann", said=said, code=2)
-    assert refused.stderr.startswith("afterword: message: must not ")
+    assert refused.stderr.startswith("afterword: MESSAGE: must not ")
 
 
 # --- what is wrong with the environment
@@ -169,7 +170,7 @@ def test_status_counts_queues_workers_jobs_and_dead_letters(
 ) -> None:
     found = json.loads(fleet.afterword("status", "--json").stdout)
     assert {worker["queue"] for worker in found["workers"]} == {"replies", "memories"}
-    assert found["queues"]["replies"].keys() >= {"hinted", "waiting", "working", "oldest_s"}
+    assert found["queues"]["replies"].keys() >= {"ready", "delayed", "running", "oldest_ready_s"}
     assert found["jobs"]["succeeded"] >= 1
     assert found["dead_letters"] == found["turns"]["dead"] >= 1
     shown = fleet.afterword("status").stdout
@@ -182,7 +183,7 @@ def test_status_counts_queues_workers_jobs_and_dead_letters(
 
 def test_doctor_finds_everything_well(fleet: Fleet) -> None:
     found = json.loads(fleet.afterword("doctor", "--json").stdout)
-    assert [one["check"] for one in found if one["well"]] == [
+    assert [one["check"] for one in found if one["ok"]] == [
         "settings", "redis", "claude", "memory", "workers for responses", "workers for memories",
     ]  # fmt: skip
     assert not [one for one in found if one["remedy"]]
@@ -222,6 +223,12 @@ def test_doctor_says_what_is_wrong_and_what_to_do(fleet: Fleet, ailment: str) ->
     assert found.keys() == words.keys()
     for check, word in words.items():
         assert word in found[check]
+
+
+def test_doctor_names_the_key_that_mem0_refuses(fleet: Fleet) -> None:
+    with Mem0Process() as mem0:
+        environ = {"AFTERWORD_MEMORY": "hosted", "MEM0_API_KEY": "wrong", "MEM0_HOST": mem0.url}
+        assert "Check MEM0_API_KEY" in _ailments(fleet, environ)["memory"]
 
 
 def test_doctor_asks_for_no_memory_worker_without_memory(fleet: Fleet) -> None:

@@ -143,13 +143,14 @@ def test_every_command_takes_the_same_filters(fleet: Fleet, letters: list[Job]) 
     [
         ("replay", "--all"),
         ("discard", "--all"),
-        ("replay --all --rate 0", "rate"),
-        ("replay --all --canary -1", "canary"),
-        ("list --limit 0", "limit"),
+        ("replay --all --rate 0", "--rate"),
+        ("replay --all --canary -1", "--canary"),
+        ("replay --all --stall-timeout 0", "--stall-timeout"),
+        ("list --limit 0", "--limit"),
         ("list --since yesterday", "--since"),
         ("list --older-than soon", "--older-than"),
-        ("list --class nobody", "--class"),
-        ("list --user=", "user_id"),
+        ("list --fault nobody", "--fault"),
+        ("list --user=", "--user"),
     ],
 )
 def test_bad_input_names_the_field(crew: Fleet, command: str, field: str) -> None:
@@ -274,7 +275,7 @@ def test_an_old_preference_that_is_replayed_does_not_overrule_a_newer_one(
     becomes(producer.submit(user_id="ann", message=new), TurnState.STORED)
 
     with calls_hang(fleet.data_dir, "add"):
-        go = ("dead", "replay", celsius.id, "--apply", "--patience", "1s")
+        go = ("dead", "replay", celsius.id, "--apply", "--stall-timeout", "1s")
         assert "canary_not_settled" in fleet.afterword(*go, code=1).stdout
         assert asked(fleet, producer, old, new).memory == "overlay", "it is on its way"
     becomes(celsius, TurnState.STORED)

@@ -10,8 +10,9 @@ from contextlib import nullcontext
 
 import click
 
-from afterword.producer.cli.render import tenant_option
-from afterword.producer.cli.stack import attached
+from afterword.producer.cli.command import command
+from afterword.producer.cli.local_stack import attached
+from afterword.producer.cli.options import tenant_option
 from afterword.producer.client.sync_client import Job, Producer
 from afterword.shared.contracts import Reply
 from afterword.shared.errors import AfterwordError
@@ -21,17 +22,25 @@ from afterword.shared.settings import Settings
 _FAREWELLS = frozenset({"quit", "exit"})
 
 #: How long the end of a conversation waits for its last turns to be stored.
-STORED_S = 10.0
-LOOK_AGAIN_S = 0.1
+_STORED_S = 10.0
+_LOOK_AGAIN_S = 0.1
 
 
-@click.command()
-@click.option("--user", "user_id", default="me", show_default=True, help="Who is speaking.")
+@command(
+    exit_1="the local stack does not start",
+    examples=["afterword chat", "echo 'I prefer Celsius.' | afterword chat --user ann"],
+)
+@click.option(
+    "--user", "user_id", default="me", show_default=True, metavar="USER_ID", help="Who you are."
+)
 @tenant_option
 def chat(*, user_id: str, tenant: str) -> None:
-    """Talk to a model that remembers you; `quit` or the end of the input ends it.
+    """Talk to a model that remembers you.
 
-    Starts the embedded stack if nothing is configured or running.
+    Each line you type, or of a pipe, is a message; "quit" or the end of the input ends the chat.
+    After each reply, lines in brackets say how many memories it was given and whether the turn
+    goes to memory. Without AFTERWORD_REDIS_URL, this uses the local stack and starts it if it is
+    not running.
     """
     settings = Settings.load()
     with nullcontext() if settings.redis_url else attached() as stack:
@@ -48,11 +57,11 @@ def _converse(producer: Producer, speaker: dict[str, str]) -> None:
             jobs.append(_turn(producer, speaker, line))
         except AfterwordError as error:
             click.echo(f"[{error}]")
-    _see_off(jobs)
+    _wait_until_stored(jobs)
 
 
 def _lines() -> Iterator[str]:
-    """Give each line the user says; echo it if it comes through a pipe."""
+    """Yield each line that the user enters; echo it if it comes through a pipe."""
     piped = not sys.stdin.isatty()
     while True:
         click.echo("You: ", nl=False)
@@ -73,16 +82,16 @@ def _turn(producer: Producer, speaker: dict[str, str], line: str) -> Job:
         if event.type == "delta":
             click.echo(event.text, nl=False)
         elif event.type == "restart":
-            click.echo("\n[the reply begins anew]\nAgent: ", nl=False)
+            click.echo("\n[Reply restarted]\nAgent: ", nl=False)
         elif event.type == "failed":
-            click.echo(f"[no reply: {event.code}]")
+            click.echo(f"[No reply: {event.code}]")
         elif event.reply is not None:
             click.echo()
-            _footnotes(event.reply, job.status().turn)
+            _print_memory(event.reply, job.status().turn)
     return job
 
 
-def _footnotes(reply: Reply, turn: TurnState) -> None:
+def _print_memory(reply: Reply, turn: TurnState) -> None:
     click.echo(f"[Retrieved {len(reply.memories)} memories]")
     if reply.memory == "degraded":
         click.echo("[Memory could not be read for this reply]")
@@ -90,12 +99,12 @@ def _footnotes(reply: Reply, turn: TurnState) -> None:
         click.echo(f"[Memory {'skipped' if turn is TurnState.SKIPPED else 'queued'}]")
 
 
-def _see_off(jobs: list[Job]) -> None:
-    """Give the memory worker a moment, so that what was said is there next time at once."""
-    give_up = time.monotonic() + STORED_S
+def _wait_until_stored(jobs: list[Job]) -> None:
+    """Give the memory workers a moment, so that the next chat finds these turns in memory."""
+    give_up = time.monotonic() + _STORED_S
     while jobs and time.monotonic() < give_up:
         jobs = [job for job in jobs if not job.status().turn.settled]
         if jobs:
-            time.sleep(LOOK_AGAIN_S)  # noqa: TID251 nothing announces that a turn is stored
+            time.sleep(_LOOK_AGAIN_S)  # noqa: TID251 nothing announces that a turn is stored
     if jobs:
-        click.echo(f"[{len(jobs)} turns are still to be stored; they will be, next time]")
+        click.echo(f"[{len(jobs)} turns are not in memory yet; memory workers will store them]")

@@ -1,17 +1,23 @@
-"""`afterword dead`: the dead letters, listed, shown, exported, discarded."""
+"""`afterword dead`: dead letters, listed, shown, exported, discarded, replayed."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 
 import click
 
 from afterword.producer.admin.async_admin import AsyncOperator, DiscardResult
-from afterword.producer.cli import replay
-from afterword.producer.cli.options import selecting, something
-from afterword.producer.cli.render import age, json_option, plain, print_json, table
-from afterword.shared.clock import utc_now
+from afterword.producer.cli import dead_replay, render
+from afterword.producer.cli.command import command
+from afterword.producer.cli.options import (
+    all_option,
+    apply_option,
+    by_option,
+    check_something_chosen,
+    dead_filter,
+    ids_argument,
+    json_option,
+)
 from afterword.shared.ledger.dead_letter_records import DeadLetter, DeadLetterFilter, ReplayState
 
 _MOST_SHOWN = 100
@@ -19,108 +25,113 @@ _MOST_SHOWN = 100
 
 @click.group()
 def dead() -> None:
-    """List, show, replay and discard what was given up: memories of turns, and replies."""
+    """List, show, replay and discard dead letters.
+
+    A dead letter is a turn that could not be stored in memory (kind "memory"), or a job that failed
+    (kind "reply"). Its id is the id of its job.
+    """
 
 
-for command in replay.COMMANDS:
-    dead.add_command(command)
-
-
-@dead.command("list")
-@selecting
+@command("list", examples=["afterword dead list", "afterword dead list --since 2h --code rejected"])
+@dead_filter
 @json_option
 def list_(*, chosen: DeadLetterFilter, as_json: bool) -> None:
-    """List dead letters, oldest burial first, without what was said.
+    """List dead letters, those buried first first, without their content.
 
-    Without --limit, a table shows the first 100; --json prints all.
+    Without --limit, the table ends after 100; --json prints all. Nothing is changed.
     """
-    letters = asyncio.run(_list(chosen, None if as_json or chosen.limit else _MOST_SHOWN + 1))
+    found = asyncio.run(_list(chosen, None if as_json or chosen.limit else _MOST_SHOWN + 1))
     if as_json:
-        print_json(letters)
+        render.json_record(found)
         return
-    _table(letters[: chosen.limit or _MOST_SHOWN])
-    if not chosen.limit and len(letters) > _MOST_SHOWN:
-        click.echo("... and more: say --limit, or a filter", err=True)
+    render.dead_letters(found[: chosen.limit or _MOST_SHOWN])
+    if not chosen.limit and len(found) > _MOST_SHOWN:
+        click.echo(f"Only the first {_MOST_SHOWN} are shown. Add --limit or a filter.", err=True)
 
 
-def _table(letters: list[DeadLetter]) -> None:
-    now = utc_now()
-    table(
-        ("letter", "kind", "tenant", "user", "reason", "class", "attempts", "replays", "buried"),
-        [
-            (one.id, one.kind, one.tenant, one.user_id, one.code, one.fault, one.attempts,
-             one.replays, age((now - one.buried_at).total_seconds()) + " ago")
-            for one in letters
-        ],
-    )  # fmt: skip
-
-
-@dead.command()
-@click.argument("letter_id")
+@command(examples=["afterword dead show JOB_ID"])
+@click.argument("job_id")
 @json_option
-def show(*, letter_id: str, as_json: bool) -> None:
-    """Show one dead letter whole, with what was said."""
-    letter = asyncio.run(_show(letter_id))
+def show(*, job_id: str, as_json: bool) -> None:
+    """Show one dead letter, with its message and reply.
+
+    This prints what the user said: mind who can see your terminal. Nothing is changed.
+    """
+    found = asyncio.run(_show(job_id))
     if as_json:
-        print_json(letter)
-        return
-    for name, value in plain(letter).items():
-        click.echo(f"{name}: {value}")
+        render.json_record(found)
+    else:
+        render.record(found)
 
 
-@dead.command()
-@selecting
-@click.option("--with-content", is_flag=True, help="With what was said: mind who may read it.")
+@command(examples=["afterword dead export > dead.jsonl", "afterword dead export --tenant acme"])
+@dead_filter
+@click.option("--with-content", is_flag=True, help="Include messages and replies: what users said.")
 def export(*, chosen: DeadLetterFilter, with_content: bool) -> None:
-    """Print dead letters as JSON, one a line."""
+    """Print dead letters as JSON, one per line.
+
+    Messages and replies are left out unless --with-content is given. Nothing is changed.
+    """
     asyncio.run(_export(chosen, with_content=with_content))
 
 
-@dead.command()
-@click.argument("ids", metavar="[LETTER_ID]...", nargs=-1)
-@selecting
-@click.option("--all", "every", is_flag=True, help="All dead letters.")
-@click.option("--apply", is_flag=True, help="Do it; without, only say what would be done.")
-@click.option("--by", help="Who stands in the audit; you on this machine, unless said.")
+@command(
+    exit_1="some of them were no dead letters any more",
+    examples=["afterword dead discard JOB_ID --apply", "afterword dead discard --older-than 30d"],
+)
+@ids_argument
+@dead_filter
+@all_option
+@apply_option
+@by_option
 @json_option
 def discard(
     *, chosen: DeadLetterFilter, every: bool, apply: bool, by: str | None, as_json: bool
 ) -> None:
-    """Give dead letters up for good; a dry run unless told to --apply."""
-    found = asyncio.run(_discard(something(chosen, every=every), by, apply=apply))
+    """Give dead letters up for good.
+
+    Choose them by id, by filters, or with --all. A discarded turn is never stored in memory; a
+    discarded job is never run again. Without --apply, only their number is shown.
+    """
+    check_something_chosen(chosen, every=every)
+    found = asyncio.run(_discard(chosen, by, apply=apply))
     if as_json:
-        print_json(found)
+        render.json_record(found)
     elif found.state is ReplayState.DRY:
-        click.echo(f"would discard: {found.dead_letters}, for good")
-        click.echo("Nothing was changed. Add --apply to do it.")
+        click.echo(f"would discard: {found.dead_letters} dead letters")
+        click.echo("Nothing was changed. Add --apply to discard them for good.")
     else:
-        click.echo(f"discarded: {found.discarded}")
+        click.echo(f"discarded: {found.discarded} dead letters")
     if found.refused:
         click.echo(f"{found.refused} were no dead letters any more", err=True)
         raise click.exceptions.Exit(1)
 
 
 async def _list(chosen: DeadLetterFilter, most: int | None) -> list[DeadLetter]:
-    letters = []
+    found = []
     async with AsyncOperator() as operator:
         async for letter in operator.dead_letters(chosen):
-            letters.append(letter)
-            if len(letters) == most:
+            found.append(letter)
+            if len(found) == most:
                 break
-    return letters
+    return found
 
 
-async def _show(letter_id: str) -> DeadLetter:
+async def _show(job_id: str) -> DeadLetter:
     async with AsyncOperator() as operator:
-        return await operator.dead_letter(letter_id)
+        return await operator.dead_letter(job_id)
 
 
 async def _export(chosen: DeadLetterFilter, *, with_content: bool) -> None:
     async with AsyncOperator() as operator:
         async for letter in operator.dead_letters(chosen, content=with_content):
-            click.echo(json.dumps(plain(letter), ensure_ascii=False))
+            render.json_line(letter)
 
 
 async def _discard(chosen: DeadLetterFilter, by: str | None, *, apply: bool) -> DiscardResult:
     async with AsyncOperator(by=by) as operator:
         return await operator.discard(chosen, apply=apply)
+
+
+for _command in (list_, show, export, discard, *dead_replay.COMMANDS):
+    dead.add_command(_command)

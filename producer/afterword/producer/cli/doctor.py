@@ -1,4 +1,4 @@
-"""`afterword doctor`: checks what Afterword depends on and says what to do."""
+"""`afterword doctor`: checks what Afterword depends on, and says what to do."""
 
 from __future__ import annotations
 
@@ -6,97 +6,131 @@ import asyncio
 import importlib.util
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime
 
 import click
 
-from afterword.producer.cli.render import json_option, print_json, why
-from afterword.producer.cli.stack import QUEUES
-from afterword.producer.cli.status import GONE_S
+from afterword.producer.cli import render
+from afterword.producer.cli.command import command
+from afterword.producer.cli.options import json_option
+from afterword.producer.cli.workers_seen import QUEUES, open_ledger, running
 from afterword.shared.discovery import settings_in_use
-from afterword.shared.errors import AfterwordError, Fault
-from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.errors import AccessDenied, AfterwordError, Fault, Misconfigured
 from afterword.shared.ledger.records import GateState
 from afterword.shared.names import MEMORIES
 from afterword.shared.settings import Settings
 
+_FIX = "Fix this and run the command again."
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; `remedy` says what to do if it is not well, or soon will not be."""
+    """The result of one check; a `remedy` of one that is `ok` is a warning."""
 
     check: str
-    well: bool
-    found: str
+    ok: bool
+    detail: str
     remedy: str = ""
 
 
-@click.command()
+@dataclass(frozen=True, slots=True)
+class _Remedy:
+    """What to check when a part refuses our key, and when it cannot be used for other reasons."""
+
+    refused: str
+    failed: str
+
+    def of(self, error: AfterwordError) -> str:
+        """Return what to do about an error."""
+        if isinstance(error, Misconfigured):
+            return _FIX
+        return f"Check {self.refused if isinstance(error, AccessDenied) else self.failed}."
+
+
+_REDIS = "AFTERWORD_REDIS_URL and AFTERWORD_DURABILITY"
+_REMEDIES = {
+    "redis": _Remedy(_REDIS, _REDIS),
+    "claude": _Remedy("ANTHROPIC_API_KEY and its account", "ANTHROPIC_BASE_URL and the network"),
+    "hosted": _Remedy("MEM0_API_KEY and its account", "MEM0_HOST and the network"),
+    "selfhosted": _Remedy("ANTHROPIC_API_KEY and its account", "AFTERWORD_POSTGRES_URL"),
+    "embedded": _Remedy("AFTERWORD_DATA_DIR", "AFTERWORD_DATA_DIR"),
+}
+
+#: What to do about a gate that is shut, by whose failure it was.
+_GATE_REMEDIES = {
+    Fault.OPERATOR: "Fix the key, the account or the address. Work resumes within a minute.",
+    Fault.PROVIDER: "Nothing: a call tries the provider now and then, and work resumes by itself.",
+}
+
+
+@command(
+    exit_1="a check failed, a wrong setting included",
+    examples=["afterword doctor", "afterword doctor --json"],
+)
 @json_option
 def doctor(*, as_json: bool) -> None:
-    """Check settings, Redis, workers, Claude and memory; exit 1 if something is wrong."""
+    """Check the settings, Redis, Claude, memory, gates and workers.
+
+    For each problem it prints what to do. Checks of Claude cost nothing. Nothing is changed.
+    """
     findings = asyncio.run(_examine())
     if as_json:
-        print_json(findings)
+        render.json_record(findings)
     else:
         for finding in findings:
-            click.echo(f"{_mark(finding)}  {finding.check}: {finding.found}")
+            click.echo(f"{_mark(finding)}  {finding.check}: {finding.detail}")
             if finding.remedy:
                 click.echo(f"      -> {finding.remedy}")
-    if not all(finding.well for finding in findings):
+    if not all(finding.ok for finding in findings):
         raise click.exceptions.Exit(1)
+
+
+def _mark(finding: Finding) -> str:
+    if not finding.ok:
+        return "FAIL"
+    return "warn" if finding.remedy else "ok  "
 
 
 async def _examine() -> list[Finding]:
     try:
         settings = settings_in_use()
     except AfterwordError as error:
-        return [Finding("settings", well=False, found=str(error), remedy="mend it, then ask again")]
-    findings = [Finding("settings", well=True, found=f"memory {settings.backend}")]
-    for check, look, remedy in (
-        (
-            "redis",
-            _redis,
-            "see AFTERWORD_REDIS_URL and AFTERWORD_DURABILITY",
-        ),
-        ("claude", _claude, "see ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL"),
-        ("memory", _memory, "see AFTERWORD_MEMORY"),
-    ):
-        findings.append(await _look(check, look, settings, remedy))
-    if findings[1].well:
+        return [Finding("settings", ok=False, detail=str(error), remedy=_FIX)]
+    redis = await _check("redis", _redis, settings, _REMEDIES["redis"])
+    memory = _REMEDIES.get(settings.backend, _REMEDIES["embedded"])
+    findings = [
+        Finding("settings", ok=True, detail=f"valid, memory backend {settings.backend}"),
+        redis,
+        await _check("claude", _claude, settings, _REMEDIES["claude"]),
+        await _check("memory", _memory, settings, memory),
+    ]
+    if redis.ok:
         findings.extend(await _gates(settings))
         findings.extend(await _workers(settings))
     return findings
 
 
-def _mark(finding: Finding) -> str:
-    if not finding.well:
-        return "FAIL"
-    return "warn" if finding.remedy else "ok  "
-
-
-async def _look(
+async def _check(
     check: str,
     look: Callable[[Settings], Awaitable[str | Finding]],
     settings: Settings,
-    remedy: str,
+    remedy: _Remedy,
 ) -> Finding:
     try:
         found = await look(settings)
-        return found if isinstance(found, Finding) else Finding(check, well=True, found=found)
+        return found if isinstance(found, Finding) else Finding(check, ok=True, detail=found)
     except AfterwordError as error:
-        return Finding(check, well=False, found=str(error), remedy=remedy)
+        return Finding(check, ok=False, detail=str(error), remedy=remedy.of(error))
 
 
 async def _redis(settings: Settings) -> str:
-    async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
+    async with open_ledger(settings) as ledger:
         found = await ledger.check()
     return f"{found['server']}, policy {found['policy']}, durability {found['durability']}"
 
 
 async def _claude(settings: Settings) -> str | Finding:
     if importlib.util.find_spec("anthropic") is None:
-        return "not installed here, which is fine for a producer"
+        return "not installed, and not needed by a producer"
     from afterword.workers.wiring import open_model
 
     model = open_model(settings)
@@ -105,13 +139,13 @@ async def _claude(settings: Settings) -> str | Finding:
     finally:
         await model.aclose()
     found = "; ".join(one.found for one in checked)
-    warnings = [f"{one.warning}: choose another one" for one in checked if one.warning]
-    return Finding("claude", well=True, found=found, remedy="; ".join(warnings))
+    warnings = [f"{one.warning}: choose another model." for one in checked if one.warning]
+    return Finding("claude", ok=True, detail=found, remedy=" ".join(warnings))
 
 
 async def _memory(settings: Settings) -> str:
     if importlib.util.find_spec("mem0") is None:
-        return "not installed here, which is fine for a producer"
+        return "not installed, and not needed by a producer"
     from afterword.workers.wiring import open_memories
 
     memories = await open_memories(settings)
@@ -124,23 +158,16 @@ async def _memory(settings: Settings) -> str:
     return f"{settings.backend} answers"
 
 
-#: What to do about a gate that is shut, by whose failure it was.
-_REMEDIES = {
-    Fault.OPERATOR: "mend it (key, account, address); the work goes on by itself within a minute",
-    Fault.PROVIDER: "nothing: the provider is asked now and then, and the work goes on by itself",
-}
-
-
 async def _gates(settings: Settings) -> list[Finding]:
-    """Find each gate that is shut; one that opens is on its way."""
-    async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
+    """Return a finding for each gate that is shut; one that is opening needs no one."""
+    async with open_ledger(settings) as ledger:
         gates = await ledger.gates.not_open()
     return [
         Finding(
             f"gate {gate.name}",
-            well=False,
-            found=f"shut since {gate.since:%Y-%m-%d %H:%M:%S}: {why(gate)}",
-            remedy=_REMEDIES.get(gate.fault, ""),
+            ok=False,
+            detail=f"shut since {render.time(gate.since)}: {render.cause(gate)}",
+            remedy=_GATE_REMEDIES.get(gate.fault, ""),
         )
         for gate in gates
         if gate.state is GateState.SHUT
@@ -148,24 +175,18 @@ async def _gates(settings: Settings) -> list[Finding]:
 
 
 async def _workers(settings: Settings) -> list[Finding]:
-    async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
+    async with open_ledger(settings) as ledger:
         shards = await ledger.maintenance.overview()
-    at: datetime = max(shard.at for shard in shards)
-    seen = [
-        worker.queue.split("+")
-        for worker in shards[0].workers
-        if (at - worker.seen_at).total_seconds() < GONE_S
-    ]
     return [
-        _running(kind, sum(queue in queues for queues in seen))
+        _counted(kind, len(running(shards, kind)))
         for kind, queue in QUEUES.items()
         if queue != MEMORIES or settings.backend != "off"
     ]
 
 
-def _running(kind: str, count: int) -> Finding:
+def _counted(kind: str, count: int) -> Finding:
     check = f"workers for {kind}"
     if count:
-        return Finding(check, well=True, found=f"{count} running")
-    remedy = f"start one: afterword worker {kind}"
-    return Finding(check, well=False, found="none running", remedy=remedy)
+        return Finding(check, ok=True, detail=f"{count} running")
+    remedy = f"Start one: afterword worker {kind}"
+    return Finding(check, ok=False, detail="none running", remedy=remedy)

@@ -1,4 +1,4 @@
-"""`afterword forget`: erase a user everywhere, and show the receipt."""
+"""`afterword forget`: erases a user everywhere, and shows the receipt."""
 
 from __future__ import annotations
 
@@ -8,44 +8,58 @@ import click
 
 from afterword.producer.admin.async_admin import AsyncOperator
 from afterword.producer.admin.erasure import ErasureReceipt
-from afterword.producer.cli.render import json_option, plain, print_json, tenant_option
-from afterword.producer.cli.replay import by_option
+from afterword.producer.cli import render
+from afterword.producer.cli.command import command
+from afterword.producer.cli.options import (
+    Duration,
+    apply_option,
+    by_option,
+    json_option,
+    tenant_option,
+)
 from afterword.shared.ledger.records import ErasureState
 
 _LOOK_EVERY_S = 0.5
-_LONGEST_WAIT_S = 86_400.0
 
 
-@click.command()
+@command(
+    exit_1="nobody asked to forget this user; with --wait: the erasure is not complete in time",
+    examples=[
+        "afterword forget user_42 --tenant acme",
+        "afterword forget user_42 --tenant acme --apply --wait 5m",
+    ],
+)
 @click.argument("user_id")
 @tenant_option
-@click.option("--apply", is_flag=True, help="Do it, for good; without, only show how far it is.")
-@click.option("--wait", "wait_s", type=click.FloatRange(0, _LONGEST_WAIT_S), default=0.0,
-              metavar="SECONDS", help="Wait for its end; exit 1 if it has not come.")  # fmt: skip
+@apply_option
+@click.option(
+    "--wait",
+    "wait_s",
+    type=Duration(),
+    default="0s",
+    help="Wait this long for the erasure to complete, such as 5m.",
+)
 @by_option
 @json_option
 def forget(
     *, user_id: str, tenant: str, apply: bool, wait_s: float, by: str | None, as_json: bool
 ) -> None:
-    """Erase all that USER_ID said: jobs, replies, conversations, dead letters and memories.
+    """Erase a user everywhere, for good, or show how far that is.
 
-    A memory worker does it at once, and once more when whatever was on its way to mem0 must have
-    arrived. It cannot be undone. What the user says later is answered and remembered as ever.
+    With --apply, a memory worker deletes the user's jobs, replies, conversations, dead letters and
+    memories, and does so once more when no write to memory can still be under way. It cannot be
+    undone. What the user says afterwards is answered and remembered again. Without --apply, the
+    receipt of the last erasure is shown.
     """
     found = asyncio.run(_forget(user_id, tenant, by, apply=apply, wait_s=wait_s))
-    if found is None and as_json:
-        print_json(None)
-        raise click.exceptions.Exit(1)
-    if found is None:
-        click.echo(
-            f"Nobody asked to forget {user_id} of {tenant}. Add --apply to erase all they said."
-        )
-        raise click.exceptions.Exit(1)
     if as_json:
-        print_json(found)
+        render.json_record(found)
+    elif found is None:
+        click.echo(f"Nobody asked to forget user {user_id} of tenant {tenant}.")
+        click.echo("Nothing was changed. Add --apply to erase this user.")
     else:
-        _show(found)
-    if wait_s and found.state is not ErasureState.ERASED:
+        render.record(found)
+    if found is None or (wait_s and found.state is not ErasureState.ERASED):
         raise click.exceptions.Exit(1)
 
 
@@ -62,9 +76,3 @@ async def _forget(
             if over or asyncio.get_running_loop().time() >= end:
                 return found
             await asyncio.sleep(_LOOK_EVERY_S)
-
-
-def _show(found: ErasureReceipt) -> None:
-    for name, value in plain(found).items():
-        if value is not None:
-            click.echo(f"{name}: {value}")

@@ -1,4 +1,4 @@
-"""`afterword healthcheck`: whether a worker of this machine works; what a health check asks."""
+"""`afterword healthcheck`: for the health check of a container."""
 
 from __future__ import annotations
 
@@ -7,34 +7,31 @@ import socket
 
 import click
 
-from afterword.producer.cli.stack import QUEUES
-from afterword.producer.cli.status import GONE_S
-from afterword.shared.discovery import settings_in_use
-from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Overview
+from afterword.producer.cli.command import command
+from afterword.producer.cli.workers_seen import GONE_S, QUEUES, open_ledger, running
 
 
-@click.command()
+@command(
+    exit_1="no worker of this kind on this host has swept in the last 15 seconds",
+    examples=["afterword healthcheck responses"],
+)
 @click.argument("kind", type=click.Choice(list(QUEUES)))
 def healthcheck(*, kind: str) -> None:
-    """Exit 0 if a worker of this KIND on this machine swept a moment ago, else 1.
+    """Check that a worker of this KIND runs on this host.
 
-    A worker whose event loop is stuck, or that has lost Redis, does not sweep.
+    A worker counts as running if it swept the ledger in the last 15 seconds. A worker whose event
+    loop is stuck, that has lost Redis or that takes no messages does not sweep. Nothing is changed.
     """
-    overview = asyncio.run(_overview())
-    host, queue = socket.gethostname(), QUEUES[kind]
-    if not any(
-        worker.name.rpartition(":")[0] == host
-        and queue in worker.queue.split("+")
-        and (overview.at - worker.seen_at).total_seconds() < GONE_S
-        for worker in overview.workers
-    ):
-        click.echo(f"no worker for {kind} on {host} has swept for {GONE_S:g} s", err=True)
+    if not asyncio.run(_runs_here(kind)):
+        click.echo(
+            f"afterword: no worker for {kind} on {socket.gethostname()} has swept the ledger in "
+            f"the last {GONE_S:g} s",
+            err=True,
+        )
         raise click.exceptions.Exit(1)
 
 
-async def _overview() -> Overview:
-    """Return one shard's: every worker sweeps them all."""
-    settings = settings_in_use()
-    async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
-        return (await ledger.maintenance.overview())[0]
+async def _runs_here(kind: str) -> bool:
+    async with open_ledger() as ledger:
+        found = running(await ledger.maintenance.overview(), kind)
+    return any(worker.name.rpartition(":")[0] == socket.gethostname() for worker in found)

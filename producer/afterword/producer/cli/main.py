@@ -1,4 +1,4 @@
-"""The command `afterword`: its verbs, its exit codes, one line per error."""
+"""The command `afterword`: its commands, its exit codes, one line per error."""
 
 from __future__ import annotations
 
@@ -7,53 +7,44 @@ from typing import NoReturn
 
 import click
 
-from afterword.producer.cli import (
-    account,
-    chat,
-    dead,
-    doctor,
-    forget,
-    healthcheck,
-    quarantine,
-    replay,
-    stack,
-    status,
-    submit,
-    usage,
-)
+from afterword.producer.cli.account import account
+from afterword.producer.cli.audit import audit
+from afterword.producer.cli.chat import chat
+from afterword.producer.cli.dead import dead
+from afterword.producer.cli.doctor import doctor
+from afterword.producer.cli.forget import forget
+from afterword.producer.cli.healthcheck import healthcheck
+from afterword.producer.cli.quarantine import quarantine
+from afterword.producer.cli.reconcile import reconcile
+from afterword.producer.cli.status import status
+from afterword.producer.cli.submit import submit
+from afterword.producer.cli.up import up
+from afterword.producer.cli.usage import usage
+from afterword.producer.cli.worker import worker
 from afterword.shared.errors import AfterwordError, InvalidRequest, JobNotFound, Misconfigured
 from afterword.shared.version import __version__
 
-#: What the caller has to mend: docs/reference/exit-codes.md has a table of all of them.
+#: What the caller has to fix: exit code 2.
 _USAGE = (InvalidRequest, Misconfigured, JobNotFound)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 def cli() -> None:
-    """Chat replies that remember each user, and never wait for memory.
+    """Chat replies that remember each user.
 
-    Settings come from the environment: see docs/reference/settings.md, or `afterword doctor`.
+    Settings are read from the environment (AFTERWORD_REDIS_URL, ANTHROPIC_API_KEY, MEM0_API_KEY
+    and others); without AFTERWORD_REDIS_URL, commands use the local stack that `afterword up` or
+    `afterword chat` runs. `afterword doctor` checks them. Commands that destroy or repeat something
+    change nothing without --apply.
     """
 
 
-for command in (
-    account.account,
-    healthcheck.healthcheck,
-    replay.audit,
-    chat.chat,
-    dead.dead,
-    doctor.doctor,
-    forget.forget,
-    quarantine.quarantine,
-    account.reconcile,
-    stack.up,
-    stack.worker,
-    status.status,
-    submit.submit,
-    usage.usage,
-):
-    cli.add_command(command)
+for _command in (
+    account, audit, chat, dead, doctor, forget, healthcheck, quarantine, reconcile, status, submit,
+    up, usage, worker,
+):  # fmt: skip
+    cli.add_command(_command)
 
 
 def main() -> NoReturn:

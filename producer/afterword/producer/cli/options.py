@@ -1,4 +1,4 @@
-"""Which dead letters: the same options for every command that takes some."""
+"""Options that several commands share, and the kinds of values that they take."""
 
 from __future__ import annotations
 
@@ -14,84 +14,150 @@ from afterword.shared.clock import utc_now
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import DeadLetterFilter, DeadLetterKind
 
-_UNITS = {"s": 1, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_FAULTS = [fault.value for fault in Fault]
-_SPAN = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})")
+_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
+_DURATION = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})")
+_LONGEST_S = 100 * 365 * 86_400.0
 
 
-class Span(click.ParamType[float]):
-    """A time span as people say it: 90s, 30min, 2h, 7d."""
+def _seconds(text: str) -> float | None:
+    """Return a duration in seconds, None if the text is none."""
+    found = _DURATION.fullmatch(text.strip())
+    if found is None:
+        return None
+    seconds = float(found[1]) * _UNITS[found[2]]
+    return seconds if seconds <= _LONGEST_S else None
 
-    name = "span"
+
+class Duration(click.ParamType[float]):
+    """A duration such as 90s, 10m, 2h, 3d or 1w; a bare number is seconds."""
+
+    name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return it in seconds."""
         if isinstance(value, float):
             return value
-        found = _SPAN.fullmatch(value)
-        if found is None:
-            self.fail(f"{value!r} is no span: say 90s, 30min, 2h or 7d", param, ctx)
-        return float(found[1]) * _UNITS[found[2]]
+        seconds = _seconds(value)
+        if seconds is None:
+            self.fail(f"{value!r} is not a duration such as 90s, 10m, 2h or 3d", param, ctx)
+        return seconds
 
 
-class Moment(click.ParamType[datetime]):
-    """A point in time: as ISO 8601, in UTC unless it says otherwise, or so long ago."""
+class PointInTime(click.ParamType[datetime]):
+    """A point in time: ISO 8601, in UTC unless it has an offset, or a duration before now."""
 
-    name = "moment"
+    name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return it, aware."""
+        """Return it with its time zone."""
         if isinstance(value, datetime):
             return value
-        if found := _SPAN.fullmatch(value):
-            return utc_now() - timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+        seconds = _seconds(value)
+        if seconds is not None and not value.isdigit():  # 20261122 is a date of ISO 8601
+            return utc_now() - timedelta(seconds=seconds)
         try:
             moment = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is no time: say 2026-11-22T10:00 or 2h", param, ctx)
+            self.fail(
+                f"{value!r} is not a time: use ISO 8601 such as 2026-11-22T10:00, or a duration "
+                "before now such as 10m, 2h or 3d",
+                param,
+                ctx,
+            )
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-_OPTIONS = (
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+tenant_option = click.option(
+    "--tenant", default="default", show_default=True, help="Tenant that the user belongs to."
+)
+by_option = click.option(
+    "--by", metavar="NAME", help="Name for the audit log. Default: your user name and this host."
+)
+apply_option = click.option(
+    "--apply", is_flag=True, help="Make the change. Without it, nothing is changed."
+)
+all_option = click.option("--all", "every", is_flag=True, help="Choose all dead letters.")
+ids_argument = click.argument("ids", metavar="[JOB_ID]...", nargs=-1)
+
+
+def limit_option(default: int, most: int) -> Callable[[Any], Any]:
+    """Return the option that says how many rows to list."""
+    return click.option(
+        "--limit",
+        default=default,
+        show_default=True,
+        metavar="N",
+        type=click.IntRange(1, most),
+        help=f"List at most this many, from 1 to {most:,}.",
+    )
+
+
+def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Give a command several options, listed in this order by its help."""
+
+    def decorate(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_FILTER_OPTIONS = (
     click.option(
         "--kind",
         type=click.Choice([kind.value for kind in DeadLetterKind]),
-        help="Memories of turns, or replies.",
+        help="memory: turns that could not be stored. reply: jobs that failed.",
     ),
-    click.option("--tenant", help="Of this tenant."),
-    click.option("--user", "user_id", help="Of this user id, exactly."),
-    click.option("--since", type=Moment(), help="Buried at or after: a time, or so long ago."),
-    click.option("--until", type=Moment(), help="Buried before: a time, or so long ago."),
-    click.option("--older-than", "older_than_s", type=Span(), help="Buried so long ago: 2h, 7d."),
-    click.option("--fault", type=click.Choice(list(_FAULTS)), help="Whose failure."),
-    click.option("--code", help="With this text in the error code."),
-    click.option("--worker-version", help="Given up by this version of the worker."),
-    click.option("--limit", type=int, help="Most letters, oldest burial first."),
+    click.option("--tenant", help="Only this tenant."),
+    click.option("--user", "user_id", metavar="USER_ID", help="Only this user id (exact match)."),
+    click.option(
+        "--since",
+        type=PointInTime(),
+        help="Buried at this time or later: ISO 8601 (UTC unless it has an offset), or a duration "
+        "before now such as 10m, 2h or 3d.",
+    ),
+    click.option(
+        "--until", type=PointInTime(), help="Buried before this time. Same format as --since."
+    ),
+    click.option(
+        "--older-than",
+        "older_than_s",
+        type=Duration(),
+        help="Buried at least this long ago, such as 10m, 2h or 3d.",
+    ),
+    click.option(
+        "--fault",
+        type=click.Choice([fault.value for fault in Fault]),
+        help="Whose failure it was.",
+    ),
+    click.option("--code", metavar="TEXT", help="Error code contains this text (any case)."),
+    click.option("--worker-version", metavar="VERSION", help="Buried by a worker of this version."),
+    click.option("--limit", type=int, metavar="N", help="At most this many, those buried first."),
 )
 
 
-def selecting(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a filter, and the filter as `chosen`."""
+def dead_filter(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that choose dead letters; it receives them as `chosen`."""
 
-    @functools.wraps(command)
+    @functools.wraps(function)
     def with_filter(**options: Any) -> None:
         names = [name for name in DeadLetterFilter.__dataclass_fields__ if name in options]
-        said = {name: value for name in names if (value := options.pop(name)) is not None}
-        if "kind" in said:
-            said["kind"] = DeadLetterKind(said["kind"])
-        if "fault" in said:
-            said["fault"] = Fault(said["fault"])
-        command(chosen=DeadLetterFilter(**said), **options)
+        given = {name: value for name in names if (value := options.pop(name)) is not None}
+        if "kind" in given:
+            given["kind"] = DeadLetterKind(given["kind"])
+        if "fault" in given:
+            given["fault"] = Fault(given["fault"])
+        function(chosen=DeadLetterFilter(**given), **options)
 
-    for option in reversed(_OPTIONS):
-        with_filter = option(with_filter)
-    return with_filter
+    decorated: Callable[..., None] = with_options(*_FILTER_OPTIONS)(with_filter)
+    return decorated
 
 
-def something(chosen: DeadLetterFilter, *, every: bool) -> DeadLetterFilter:
-    """Return the filter if it says which letters, or all are meant."""
+def check_something_chosen(chosen: DeadLetterFilter, *, every: bool) -> None:
+    """Refuse a command that would change dead letters without saying which."""
     if chosen.matches_all and not every:
-        raise click.UsageError("name the letters, give a filter, or say --all")
+        raise click.UsageError("choose dead letters: by id, by a filter, or with --all")
     if not chosen.matches_all and every:
-        raise click.UsageError("--all goes with no filter")
-    return chosen
+        raise click.UsageError("--all cannot be combined with ids or filters")

@@ -1,4 +1,4 @@
-"""`afterword quarantine`: what was in the queues and was no hint."""
+"""`afterword quarantine`: messages in the queues that workers dropped."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TypeVar
 
 import click
 
-from afterword.producer.cli.render import age, json_option, print_json, table
-from afterword.shared.clock import utc_now
-from afterword.shared.discovery import settings_in_use
-from afterword.shared.ledger.ledger import Ledger
+from afterword.producer.cli import render
+from afterword.producer.cli.command import command
+from afterword.producer.cli.options import json_option, limit_option
+from afterword.producer.cli.workers_seen import open_ledger
 from afterword.shared.ledger.quarantine import MOST_KEPT, Quarantine
 
 Result = TypeVar("Result")
@@ -19,46 +19,50 @@ Result = TypeVar("Result")
 
 @click.group()
 def quarantine() -> None:
-    """List and clear the notes of messages that workers could not read."""
+    """List and clear the notes of messages that workers could not read.
+
+    Workers drop a message in their queues that is not one of ours, and note its size, its hash and
+    a reason, never its content.
+    """
 
 
-@quarantine.command("list")
-@click.option("--limit", default=100, show_default=True, help="Most notes to list.",
-              type=click.IntRange(1, MOST_KEPT))  # fmt: skip
+@command("list", examples=["afterword quarantine list --limit 10"])
+@limit_option(100, MOST_KEPT)
 @json_option
 def list_(*, limit: int, as_json: bool) -> None:
-    """List what was found, newest first: never what stood in it."""
+    """List the notes of dropped messages, newest first.
+
+    The newest 1,000 are kept. Nothing is changed.
+    """
     notes = _with_quarantine(lambda notes: notes.newest(limit))
     if as_json:
-        print_json(notes)
-        return
-    now = utc_now()
-    table(
-        ("found", "queue", "reason", "task", "bytes", "sha256"),
-        [
-            (age((now - note.at).total_seconds()) + " ago", note.found.queue, note.found.reason,
-             note.found.task or "-", note.found.size, note.found.sha256)
-            for note in notes
-        ],
-    )  # fmt: skip
+        render.json_record(notes)
+    else:
+        render.quarantined(notes)
 
 
-@quarantine.command()
+@command(examples=["afterword quarantine clear"])
 @json_option
 def clear(*, as_json: bool) -> None:
-    """Forget the notes; what was counted stays counted."""
+    """Delete all notes of dropped messages.
+
+    The counts by reason in `afterword status` stay.
+    """
     cleared = _with_quarantine(lambda notes: notes.clear())
     if as_json:
-        print_json({"cleared": cleared})
+        render.json_record({"cleared": cleared})
     else:
         click.echo(f"cleared: {cleared}")
 
 
 def _with_quarantine(work: Callable[[Quarantine], Awaitable[Result]]) -> Result:
     async def run() -> Result:
-        settings = settings_in_use()
-        async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
+        async with open_ledger() as ledger:
             await ledger.check()
             return await work(ledger.quarantine)
 
     return asyncio.run(run())
+
+
+quarantine.add_command(list_)
+quarantine.add_command(clear)

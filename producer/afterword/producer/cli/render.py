@@ -1,25 +1,35 @@
-"""How the command line shows things: as JSON for programs, as a table for people."""
+"""What commands print: JSON for programs, tables and lines for people."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from enum import Enum
 from typing import Any
 
 import click
 from pydantic import BaseModel
 
-from afterword.shared.ledger.dead_letter_records import DeadLetterFilter
-from afterword.shared.ledger.records import Gate
+from afterword.producer.admin.plan import ReplayPlan
+from afterword.shared.clock import utc_now
+from afterword.shared.contracts import UsageSum
+from afterword.shared.ledger.dead_letter_records import (
+    AuditEntry,
+    DeadLetter,
+    DeadLetterFilter,
+    ReplayOutcome,
+    ReplayRun,
+)
+from afterword.shared.ledger.records import Account, Gate, Inconsistency, QuarantineNote
+from afterword.shared.lifecycle import TurnState
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-tenant_option = click.option("--tenant", default="default", show_default=True, help="The tenant.")
+# --- values
 
 
 def plain(value: Any) -> Any:
-    """Return a record as what JSON can hold: a key for each field, a filter as what was said."""
+    """Return a value as JSON can hold it: an object per record, a filter as what was asked for."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, DeadLetterFilter):
@@ -28,20 +38,75 @@ def plain(value: Any) -> Any:
         value = {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
     if isinstance(value, datetime):
         return value.isoformat()
-    if isinstance(value, dict):
-        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {plain(name): plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
     return value
 
 
-def print_json(value: Any) -> None:
-    """Print a record as JSON."""
+def duration(seconds: float) -> str:
+    """Return a duration in the largest unit that it fills."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{max(0.0, seconds):.1f} s"
+
+
+def time(moment: datetime) -> str:
+    """Return a point in time, in UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def counts(values: Mapping[Any, int]) -> str:
+    """Return what was counted, without what there was none of."""
+    return ", ".join(f"{count} {name}" for name, count in values.items() if count)
+
+
+def cause(gate: Gate) -> str:
+    """Return why a gate is not open, and whose failure that was."""
+    return f"{gate.code} ({gate.fault})"
+
+
+def _ago(moment: datetime, now: datetime) -> str:
+    return f"{duration((now - moment).total_seconds())} ago"
+
+
+def _text(value: Any) -> str:
+    """Return a plain value as one text: `-` for none, `name value` for each of an object."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items()) or "-"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value)) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value in (None, "") else str(value)
+
+
+# --- shapes
+
+
+def json_record(value: Any) -> None:
+    """Print a value as JSON."""
     click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2))
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows under a head, in columns."""
+def json_line(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    click.echo(json.dumps(plain(value), ensure_ascii=False))
+
+
+def record(value: Any) -> None:
+    """Print each field of a record on a line of its own, those without a value left out."""
+    for name, inner in plain(value).items():
+        if inner is not None:
+            click.echo(f"{name}: {_text(inner)}")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print rows in columns under a head."""
     cells = [list(head), *([str(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
@@ -49,14 +114,137 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         click.echo(line.rstrip())
 
 
-def why(gate: Gate) -> str:
-    """Return what shut a gate, and whose failure it was."""
-    return f"{gate.code} ({gate.fault})"
+# --- records
 
 
-def age(seconds: float) -> str:
-    """Return a time span as people say it."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{max(0.0, seconds):.1f} s"
+def accounts(found: Sequence[Account], late_s: float) -> None:
+    """Print an account a row; the one without a tenant is the sum."""
+    states = [state for state in TurnState if any(one.turns[state] for one in found)]
+    head = ("tenant", *states, "users behind", f"over {duration(late_s)}", "oldest")
+    table(
+        head,
+        [
+            (
+                one.tenant or "all",
+                *(one.turns[state] for state in states),
+                one.users_behind,
+                one.users_late,
+                duration(one.oldest_s) if one.users_behind else "-",
+            )
+            for one in found
+        ],
+    )
+
+
+def audit(entries: Sequence[AuditEntry]) -> None:
+    """Print an audit entry a row."""
+    table(
+        ("time", "by", "action", "run", "details"),
+        [
+            (time(one.at), one.by, one.action, one.run_id or "-",
+             _text({name: value for name, value in plain(one.details).items() if value}))
+            for one in entries
+        ],
+    )  # fmt: skip
+
+
+def dead_letters(found: Sequence[DeadLetter]) -> None:
+    """Print a dead letter a row, without content."""
+    now = utc_now()
+    table(
+        ("id", "kind", "tenant", "user", "code", "fault", "attempts", "replays", "buried"),
+        [
+            (one.id, one.kind, one.tenant, one.user_id, one.code, one.fault, one.attempts,
+             one.replays, _ago(one.buried_at, now))
+            for one in found
+        ],
+    )  # fmt: skip
+
+
+def gates(found: Sequence[Gate]) -> None:
+    """Print a gate that is not open a row."""
+    table(
+        ("gate", "state", "cause", "since", "until"),
+        [(one.name, one.state, cause(one), time(one.since), time(one.until)) for one in found],
+    )
+
+
+def inconsistencies(found: Sequence[Inconsistency], *, fixed: bool) -> None:
+    """Print what is not where it must be, and what was done about it."""
+    if not found:
+        click.echo("no inconsistencies")
+        return
+    table(("job", "inconsistency"), [(one.job_id, one.problem) for one in found])
+    click.echo("Fixed." if fixed else "Nothing was changed. Add --fix to fix them.")
+
+
+def plan(found: ReplayPlan, *, apply: bool) -> None:
+    """Print what a replay does, or would do."""
+    estimate = found.estimate
+    cost = "unknown price" if estimate.cost_usd is None else f"${estimate.cost_usd:,.4f}"
+    rows = {
+        "replaying" if apply else "would replay": (
+            f"{found.turns} turns and {found.jobs} jobs of {found.users} users"
+        ),
+        "codes": counts(found.reasons) or "-",
+        "mem0 calls": f"about {estimate.mem0_calls}",
+        "Claude calls": f"about {estimate.llm_calls} ({estimate.input_tokens} input tokens, "
+        f"{estimate.output_tokens} output tokens)",
+        "cost": f"about {cost}",
+        "time": f"at least {estimate.minutes:.1f} min at {found.pace.rate:g} per second, "
+        f"after {found.pace.canary} as a canary",
+    }
+    for name, value in rows.items():
+        click.echo(f"{name + ':':<14}{value}")
+
+
+def quarantined(notes: Sequence[QuarantineNote]) -> None:
+    """Print a note of a dropped message a row."""
+    now = utc_now()
+    table(
+        ("found", "queue", "reason", "task", "bytes", "sha256"),
+        [
+            (_ago(note.at, now), note.found.queue, note.found.reason,
+             note.found.task or "-", note.found.size, note.found.sha256)
+            for note in notes
+        ],
+    )  # fmt: skip
+
+
+def replay_run(run: ReplayRun, outcomes: Mapping[str, ReplayOutcome]) -> None:
+    """Print a run, and the outcome of each of its dead letters that was looked at."""
+    record(run)
+    for dead_letter, outcome in sorted(outcomes.items()):
+        click.echo(f"{dead_letter}: {outcome}")
+
+
+def replay_runs(found: Sequence[ReplayRun]) -> None:
+    """Print a run a row."""
+    now = utc_now()
+    table(
+        ("run", "started", "by", "state", "dead letters", "left", "outcomes"),
+        [
+            (one.id, _ago(one.started_at, now), one.by, replay_state(one),
+             one.dead_letters, one.left, counts(one.outcomes) or "-")
+            for one in found
+        ],
+    )  # fmt: skip
+
+
+def replay_state(run: ReplayRun) -> str:
+    """Return the state of a run, with the reason if it stopped."""
+    return f"{run.state} ({run.reason})" if run.reason else str(run.state)
+
+
+def replay_progress(run: ReplayRun) -> str:
+    """Return how far a run has come."""
+    done = f"{run.dead_letters - run.left} of {run.dead_letters}"
+    return f"{done} ({counts(run.outcomes)})" if counts(run.outcomes) else done
+
+
+def usage(found: UsageSum) -> None:
+    """Print a sum of replies and tokens."""
+    table(
+        ("replies", "input", "output", "cache read", "cache write"),
+        [(found.replies, *(tokens for _, tokens in found.usage))],
+    )

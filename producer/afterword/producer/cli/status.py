@@ -1,4 +1,4 @@
-"""`afterword status`: queues, lanes, workers, gates, dead letters; or one job."""
+"""`afterword status`: queues, workers, gates, dead letters; or one job."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from typing import Any
 
 import click
 
-from afterword.producer.cli.render import age, json_option, print_json, table, why
+from afterword.producer.cli import render
+from afterword.producer.cli.command import command
+from afterword.producer.cli.options import json_option
+from afterword.producer.cli.workers_seen import GONE_S, open_ledger
 from afterword.producer.client.sync_client import Producer
-from afterword.shared.discovery import settings_in_use
-from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Gate, Overview
+from afterword.shared.ledger.records import Overview
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import MEMORIES, REPLIES
 
-#: A worker that has not swept for this long is not counted as running.
-GONE_S = 15.0
-
-#: What the counts of messages that were no hints begin with; a reason follows.
+#: What the counts of dropped messages begin with; the reason follows.
 _QUARANTINED = "quarantined:"
 
 
-@click.command()
+@command(examples=["afterword status", "afterword status --json", "afterword status JOB_ID"])
 @click.argument("job_id", required=False)
 @json_option
 def status(*, job_id: str | None, as_json: bool) -> None:
-    """Show what is queued, running, late and dead; or where one job is."""
+    """Show what is queued, running, paused and dead, or the state of one job.
+
+    Queues: "ready" waits for a worker, "delayed" for a later time, "running" is held by a worker.
+    Gates: providers that are not called at the moment. Nothing is changed.
+    """
     if job_id is not None:
         _show_job(job_id, as_json=as_json)
         return
     found = asyncio.run(_found())
     if as_json:
-        print_json(found)
+        render.json_record(found)
     else:
-        _show(found)
+        _print(found)
 
 
 async def _found() -> dict[str, Any]:
-    settings = settings_in_use()
-    async with Ledger(settings, patience_s=settings.submit_timeout_s) as ledger:
+    async with open_ledger() as ledger:
         redis = await ledger.check()
         found = summary(await ledger.maintenance.overview())
         found["gates"] = await ledger.gates.not_open()
@@ -51,7 +52,7 @@ async def _found() -> dict[str, Any]:
 
 
 def summary(shards: Sequence[Overview]) -> dict[str, Any]:
-    """Add up the shards: what waits and runs per queue, workers, jobs and turns by state."""
+    """Return the sum of all shards: queues, workers, jobs and turns by state."""
     at = max(shard.at for shard in shards)
     counts: Counter[str] = Counter()
     for shard in shards:
@@ -73,7 +74,7 @@ def summary(shards: Sequence[Overview]) -> dict[str, Any]:
 
 
 def _held(shards: Sequence[Overview]) -> dict[str, int]:
-    """Count what only a newer version of this software can go on with."""
+    """Count the records that only a newer version can process."""
     rows = [agenda for shard in shards for agenda in shard.agendas]
     lanes = sum(row.held for row in rows if row.name.startswith(MEMORIES))
     return {
@@ -92,10 +93,10 @@ def _queue(queue: str, shards: Sequence[Overview], at: datetime) -> dict[str, An
     ]
     oldest = min((row.oldest_hint_at for row in rows if row.oldest_hint_at), default=None)
     return {
-        "hinted": sum(row.hinted for row in rows),
-        "waiting": sum(row.waiting for row in rows),
-        "working": sum(row.leased for row in rows),
-        "oldest_s": round((at - oldest).total_seconds(), 1) if oldest else 0.0,
+        "ready": sum(row.hinted for row in rows),
+        "delayed": sum(row.waiting for row in rows),
+        "running": sum(row.leased for row in rows),
+        "oldest_ready_s": round((at - oldest).total_seconds(), 1) if oldest else 0.0,
     }
 
 
@@ -112,51 +113,54 @@ def _workers(shards: Sequence[Overview], at: datetime) -> list[dict[str, Any]]:
     ]
 
 
-def _show(found: dict[str, Any]) -> None:
-    head = ("queue", "hinted", "waiting", "working", "oldest hint")
-    rows = [
-        (name, row["hinted"], row["waiting"], row["working"], age(row["oldest_s"]))
-        for name, row in found["queues"].items()
-    ]
-    table(head, rows)
+def _print(found: dict[str, Any]) -> None:
+    render.table(
+        ("queue", "ready", "delayed", "running", "oldest ready"),
+        [
+            (name, row["ready"], row["delayed"], row["running"],
+             render.duration(row["oldest_ready_s"]))
+            for name, row in found["queues"].items()
+        ],
+    )  # fmt: skip
     click.echo()
     if found["workers"]:
-        seen = [(row["queue"], row["name"], f"{row['seen_s']} s ago") for row in found["workers"]]
-        table(("worker of", "name", "seen"), seen)
+        render.table(
+            ("worker", "queue", "last seen"),
+            [
+                (row["name"], row["queue"], render.duration(row["seen_s"]) + " ago")
+                for row in found["workers"]
+            ],
+        )
     else:
         click.echo("no workers: start some with `afterword worker responses|memories`")
     click.echo()
     if found["gates"]:
-        table(("gate", "state", "why", "since", "until"), [_row(gate) for gate in found["gates"]])
+        render.gates(found["gates"])
         click.echo()
-    for what in ("jobs", "turns"):
-        states = ", ".join(f"{count} {state}" for state, count in found[what].items() if count)
-        click.echo(f"{what}: {states or 'none yet'}")
-    click.echo(f"dead letters: {found['dead_letters']}")
-    if (held := found["held"])["newest_version"]:
-        version = held["newest_version"]
-        click.echo(f"held for version {version}: {held['jobs']} jobs, {held['lanes']} lanes")
+    for name, value in _lines(found).items():
+        click.echo(f"{name}: {value}")
+
+
+def _lines(found: dict[str, Any]) -> dict[str, object]:
+    """Return what stands on a line of its own below the tables."""
+    lines: dict[str, object] = {
+        "jobs": render.counts(found["jobs"]) or "none yet",
+        "turns": render.counts(found["turns"]) or "none yet",
+        "dead letters": found["dead_letters"],
+    }
+    if version := (held := found["held"])["newest_version"]:
+        lines[f"held for version {version}"] = f"{held['jobs']} jobs, {held['lanes']} lanes"
     if found["quarantined"]:
-        click.echo(f"quarantined: {_quarantined(found)}")
-    click.echo(f"durability: {found['durability']}")
-
-
-def _quarantined(found: dict[str, Any]) -> str:
-    counts = ", ".join(f"{count} {reason}" for reason, count in found["quarantined"].items())
-    newest = found["newest_quarantined"]
-    return f"{counts}; the newest {newest.at:%Y-%m-%d %H:%M:%S}" if newest else counts
-
-
-def _row(gate: Gate) -> Sequence[object]:
-    times = (f"{moment:%Y-%m-%d %H:%M:%S}" for moment in (gate.since, gate.until))
-    return (gate.name, gate.state, why(gate), *times)
+        newest = found["newest_quarantined"]
+        last = f"; last at {render.time(newest.at)}" if newest else ""
+        lines["quarantined"] = render.counts(found["quarantined"]) + last
+    return lines | {"durability": found["durability"]}
 
 
 def _show_job(job_id: str, *, as_json: bool) -> None:
     with Producer() as producer:
-        job = producer.job(job_id).status()
+        found = producer.job(job_id).status()
     if as_json:
-        print_json(job)
-        return
-    for name, value in job.model_dump(mode="json", exclude_none=True).items():
-        click.echo(f"{name}: {value}")
+        render.json_record(found)
+    else:
+        render.record(found)

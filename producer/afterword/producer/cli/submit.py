@@ -3,69 +3,100 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from typing import Any
 
 import click
 
-from afterword.producer.cli.render import json_option, print_json, tenant_option
+from afterword.producer.cli import render
+from afterword.producer.cli.command import command
+from afterword.producer.cli.options import Duration, json_option, tenant_option, with_options
 from afterword.producer.client.sync_client import Job, Producer
 from afterword.shared.errors import InvalidRequest, JobFailed
 
-
-class _Seconds(click.FloatRange):
-    """A finite time: `nan` is less than nothing and so within every range."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Refuse what is no number of seconds."""
-        seconds: float = super().convert(value, param, ctx)
-        if not math.isfinite(seconds):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return seconds
-
-
-@click.command()
-@click.argument("message")
-@click.option("--user", "user_id", required=True, help="Who is speaking.")
-@tenant_option
-@click.option("--conversation", "conversation_id", help="The conversation it belongs to.")
-@click.option(
-    "--when-busy",
-    type=click.Choice(["enqueue", "reject", "interrupt"]),
-    default="enqueue",
-    show_default=True,
-    help="What to do while an earlier message of the conversation has no reply.",
+_USER_OPTIONS = (
+    click.option("--user", "user_id", required=True, metavar="USER_ID", help="Who is speaking."),
+    tenant_option,
+    click.option(
+        "--conversation",
+        "conversation_id",
+        metavar="ID",
+        help="Conversation of the message. Its messages are answered in order.",
+    ),
+    click.option(
+        "--when-busy",
+        type=click.Choice(["enqueue", "reject", "interrupt"]),
+        default="enqueue",
+        show_default=True,
+        help="What to do while an earlier message of the conversation has no reply: wait for it, "
+        "refuse this message, or cancel the earlier ones.",
+    ),
 )
-@click.option("--idempotency-key", help="Sending the same key again gives the same job.")
-@click.option("--system", help="Instructions for this reply.")
-@click.option("--model", help="The model that replies.")
-@click.option("--max-tokens", type=int, help="Longest reply.")
-@click.option("--metadata", help="A JSON object that stays with the job.")
-@click.option("--priority", type=click.Choice(["high", "normal", "low"]), default="normal")
-@click.option("--expires-in", type=float, help="Give up after so many seconds.")
-@click.option("--wait", type=_Seconds(min=0), metavar="SECONDS", help="Wait and print the reply.")
-@click.option("--stream", is_flag=True, help="Print the reply as it is written.")
-@json_option
-def submit(*, message: str, wait: float | None, stream: bool, as_json: bool, **fields: Any) -> None:
-    """Submit MESSAGE ("-": standard input) and print the id of its job.
 
-    With --stream --json, each event of the reply is a line of JSON.
+_REPLY_OPTIONS = (
+    click.option(
+        "--idempotency-key",
+        metavar="KEY",
+        help="Submitting the same message with the same key again gives the same job.",
+    ),
+    click.option("--system", metavar="TEXT", help="System prompt of this reply."),
+    click.option("--model", metavar="NAME", help="Model of this reply. Default: AFTERWORD_MODEL."),
+    click.option("--max-tokens", type=int, metavar="N", help="Most tokens of the reply."),
+    click.option("--metadata", metavar="JSON", help="A JSON object that is kept with the job."),
+    click.option(
+        "--priority",
+        type=click.Choice(["high", "normal", "low"]),
+        default="normal",
+        show_default=True,
+        help="Jobs of a higher priority run first.",
+    ),
+    click.option(
+        "--expires-in", type=Duration(), help="Give the job up after this long, such as 30s or 5m."
+    ),
+)
+
+_OUTPUT_OPTIONS = (
+    click.option(
+        "--wait",
+        "wait_s",
+        type=Duration(),
+        help="Wait this long for the reply, such as 60s, and print it.",
+    ),
+    click.option("--stream", is_flag=True, help="Print the reply while it is written."),
+    json_option,
+)
+
+
+@command(
+    exit_1="the job was not accepted; with --wait or --stream: it failed or has no reply in time",
+    examples=[
+        'afterword submit "I prefer Celsius." --user user_42',
+        'afterword submit "How warm is 70 F?" --user user_42 --wait 60s',
+        "afterword submit - --user user_42 --stream < message.txt",
+    ],
+)
+@click.argument("message")
+@with_options(*_USER_OPTIONS, *_REPLY_OPTIONS, *_OUTPUT_OPTIONS)
+def submit(
+    *, message: str, wait_s: float | None, stream: bool, as_json: bool, **fields: Any
+) -> None:
+    """Submit a message and print the id of its job, or its reply.
+
+    MESSAGE is the text, or "-" to read standard input. With --stream --json, each event of the
+    reply is printed as one line of JSON.
     """
-    if stream and wait is not None:
-        raise click.UsageError("--stream waits for the end: leave out --wait")
+    if stream and wait_s is not None:
+        raise click.UsageError("--stream waits until the reply ends: leave out --wait")
     text = sys.stdin.read() if message == "-" else message
     fields["metadata"] = _metadata(fields["metadata"])
     with Producer() as producer:
         job = producer.submit(message=text, **fields)
         if stream:
             _print_stream(job, as_json=as_json)
-        elif wait is not None:
-            _print_reply(job, wait, as_json=as_json)
+        elif wait_s is not None:
+            _print_reply(job, wait_s, as_json=as_json)
         elif as_json:
-            print_json({"job_id": job.id})
+            render.json_record({"job_id": job.id})
         else:
             click.echo(job.id)
 
@@ -76,13 +107,13 @@ def _metadata(text: str | None) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        raise InvalidRequest("metadata", "is no JSON") from None
+        raise InvalidRequest("metadata", "is not valid JSON") from None
 
 
 def _print_reply(job: Job, wait_s: float, *, as_json: bool) -> None:
     reply = job.wait(timeout=wait_s)
     if as_json:
-        print_json(reply)
+        render.json_record(reply)
     else:
         click.echo(reply.text)
 
@@ -94,7 +125,7 @@ def _print_stream(job: Job, *, as_json: bool) -> None:
         elif event.type == "delta":
             click.echo(event.text, nl=False)
         elif event.type == "restart":
-            click.echo("\n[the reply begins anew]")
+            click.echo("\n[Reply restarted]")
         elif event.type == "final":
             click.echo()
         if event.type == "failed":

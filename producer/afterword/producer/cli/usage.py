@@ -1,30 +1,27 @@
-"""`afterword usage`: what the replies of a tenant, or of one user, have cost so far."""
+"""`afterword usage`: the tokens of a tenant, or of one user."""
 
 from __future__ import annotations
 
 import click
 
-from afterword.producer.cli.render import json_option, print_json, table, tenant_option
+from afterword.producer.cli import render
+from afterword.producer.cli.command import command
+from afterword.producer.cli.options import json_option, tenant_option
 from afterword.producer.client.sync_client import Producer
-from afterword.shared.contracts import UsageSum
 
 
-@click.command()
+@command(examples=["afterword usage", "afterword usage --tenant acme --user user_42 --json"])
 @tenant_option
-@click.option("--user", "user_id", help="One user of the tenant; without, all of them.")
+@click.option("--user", "user_id", metavar="USER_ID", help="Only this user of the tenant.")
 @json_option
 def usage(*, tenant: str, user_id: str | None, as_json: bool) -> None:
-    """Show how many replies there were, and the tokens they took."""
+    """Show how many replies a tenant got and the tokens they took.
+
+    Counts every reply since the tenant's first one. Nothing is changed.
+    """
     with Producer() as producer:
         found = producer.usage(tenant=tenant, user_id=user_id)
     if as_json:
-        print_json(found)
+        render.json_record(found)
     else:
-        _show(found)
-
-
-def _show(found: UsageSum) -> None:
-    table(
-        ("replies", "input", "output", "cache read", "cache write"),
-        [(found.replies, *(tokens for _, tokens in found.usage))],
-    )
+        render.usage(found)

@@ -1,0 +1,222 @@
+"""`afterword dead replay|resume|abort|runs`: dead letters, run again."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from afterword.producer.admin.async_admin import AsyncOperator
+from afterword.producer.admin.plan import ReplayPlan
+from afterword.producer.cli import render
+from afterword.producer.cli.command import command
+from afterword.producer.cli.options import (
+    Duration,
+    all_option,
+    apply_option,
+    by_option,
+    check_something_chosen,
+    dead_filter,
+    ids_argument,
+    json_option,
+    limit_option,
+    with_options,
+)
+from afterword.producer.cli.replay_progress import progress_of
+from afterword.shared.ledger.dead_letter_records import (
+    DeadLetterFilter,
+    ReplayOutcome,
+    ReplayPace,
+    ReplayRun,
+    ReplayState,
+)
+
+#: What to do about the reason of a run that stopped.
+_REASONS = {
+    "canary_buried": "The canary was buried again. Look at it with `afterword dead show`, and fix "
+    "the cause.",
+    "canary_not_settled": "The canary did not settle in time. Check that memory workers run: "
+    "`afterword status`.",
+    "too_many_buried": "Too many dead letters were buried again. Look at them, and fix the cause.",
+    "not_settled": "Everything was replayed, but nothing has settled for a while. Check that "
+    "workers run: `afterword status`.",
+    "queue_full": "Redis or the queue of jobs is full.",
+    "interrupted": "The replay was interrupted.",
+}
+
+_PACE = ReplayPace()
+
+_PACE_OPTIONS = (
+    click.option(
+        "--canary",
+        default=_PACE.canary,
+        show_default=True,
+        metavar="N",
+        help="Replay this many first, and the rest only if none of them is buried again.",
+    ),
+    click.option(
+        "--rate",
+        default=_PACE.rate,
+        show_default=True,
+        metavar="N",
+        help="Replay at most this many per second.",
+    ),
+    click.option(
+        "--max-dead",
+        default=_PACE.max_dead,
+        show_default=True,
+        metavar="N",
+        help="Stop once this many were buried again.",
+    ),
+    click.option(
+        "--stall-timeout",
+        "stall_timeout_s",
+        type=Duration(),
+        default="5m",
+        show_default=True,
+        help="Stop once nothing has settled for this long.",
+    ),
+)
+
+
+_UNFINISHED = "the run stopped, or a dead letter was buried again"
+
+
+@command(
+    exit_1=_UNFINISHED,
+    examples=[
+        "afterword dead replay --all",
+        "afterword dead replay --code rejected --since 2h --apply",
+        "afterword dead replay JOB_ID --apply",
+    ],
+)
+@ids_argument
+@dead_filter
+@all_option
+@apply_option
+@with_options(*_PACE_OPTIONS)
+@by_option
+@json_option
+def replay(
+    *,
+    chosen: DeadLetterFilter,
+    every: bool,
+    apply: bool,
+    by: str | None,
+    as_json: bool,
+    **pace: Any,
+) -> None:
+    """Replay dead letters: store their turns, or run their jobs again.
+
+    Choose them by id, by filters, or with --all. A turn goes back to its place in its user's lane;
+    a failed job is submitted again as a new job. Both keep the time of the message, and replaying
+    twice has the effect of replaying once. Without --apply, only the plan and its cost are shown.
+    """
+    check_something_chosen(chosen, every=every)
+    plan, run = asyncio.run(_replay(chosen, ReplayPace(**pace), by, apply=apply, quiet=as_json))
+    if as_json:
+        render.json_record({**render.plain(run), "plan": plan})
+    elif run.state is ReplayState.DRY:
+        render.plan(plan, apply=False)
+        click.echo("Nothing was changed. Add --apply to replay them.")
+    _finish(run, quiet=as_json)
+
+
+@command(exit_1=_UNFINISHED, examples=["afterword dead resume RUN_ID"])
+@click.argument("run_id")
+@by_option
+@json_option
+def resume(*, run_id: str, by: str | None, as_json: bool) -> None:
+    """Continue a run that was stopped, aborted or killed.
+
+    If another process still drives the run, that process is stopped first. What was replayed
+    before is not replayed again.
+    """
+    run = asyncio.run(_resume(run_id, by, quiet=as_json))
+    if as_json:
+        render.json_record(run)
+    _finish(run, quiet=as_json)
+
+
+@command(examples=["afterword dead abort RUN_ID"])
+@click.argument("run_id")
+@by_option
+@json_option
+def abort(*, run_id: str, by: str | None, as_json: bool) -> None:
+    """Stop a run, whichever process drives it.
+
+    What was not replayed yet stays a dead letter. `afterword dead resume` continues the run.
+    """
+    run = asyncio.run(_abort(run_id, by))
+    if as_json:
+        render.json_record(run)
+    else:
+        click.echo(f"run {run.id}: {render.replay_state(run)}, {render.replay_progress(run)}")
+
+
+@command(examples=["afterword dead runs", "afterword dead runs RUN_ID"])
+@click.argument("run_id", required=False)
+@limit_option(20, 1_000)
+@json_option
+def runs(*, run_id: str | None, limit: int, as_json: bool) -> None:
+    """List replay runs, newest first, or show one with each outcome.
+
+    A run that is "running" and was last seen minutes ago was killed: resume it. Nothing is changed.
+    """
+    if run_id is None:
+        found = asyncio.run(_runs(limit))
+        return render.json_record(found) if as_json else render.replay_runs(found)
+    run, outcomes = asyncio.run(_run(run_id))
+    if as_json:
+        return render.json_record({**render.plain(run), "each": outcomes})
+    return render.replay_run(run, outcomes)
+
+
+COMMANDS = (replay, resume, abort, runs)
+
+
+async def _replay(
+    chosen: DeadLetterFilter, pace: ReplayPace, by: str | None, *, apply: bool, quiet: bool
+) -> tuple[ReplayPlan, ReplayRun]:
+    async with AsyncOperator(by=by) as operator:
+        plan = await operator.plan(chosen, pace)
+        if apply and not quiet and plan.dead_letters:
+            render.plan(plan, apply=True)
+        with progress_of(quiet=quiet) as watch:
+            return plan, await operator.replay(plan, apply=apply, on_progress=watch)
+
+
+async def _resume(run_id: str, by: str | None, *, quiet: bool) -> ReplayRun:
+    async with AsyncOperator(by=by) as operator:
+        with progress_of(quiet=quiet) as watch:
+            return await operator.resume(run_id, on_progress=watch)
+
+
+async def _abort(run_id: str, by: str | None) -> ReplayRun:
+    async with AsyncOperator(by=by) as operator:
+        return await operator.abort(run_id)
+
+
+async def _run(run_id: str) -> tuple[ReplayRun, dict[str, ReplayOutcome]]:
+    async with AsyncOperator() as operator:
+        return await operator.replay_run(run_id), await operator.replay_outcomes(run_id)
+
+
+async def _runs(limit: int) -> list[ReplayRun]:
+    async with AsyncOperator() as operator:
+        return list(await operator.replay_runs(limit))
+
+
+def _finish(run: ReplayRun, *, quiet: bool) -> None:
+    """Print how a run ended; exit with 1 if it stopped early, or something was buried again."""
+    if run.state is ReplayState.DRY:
+        return
+    if not quiet:
+        line = f"run {run.id}: {render.replay_state(run)}, {render.replay_progress(run)}"
+        click.echo(line if run.id else "nothing to replay")
+    if run.state is not ReplayState.DONE:
+        click.echo(_REASONS.get(run.reason, run.reason), err=True)
+        click.echo(f"To continue: afterword dead resume {run.id}", err=True)
+    if run.state is not ReplayState.DONE or run.outcomes.get(ReplayOutcome.DEAD):
+        raise click.exceptions.Exit(1)

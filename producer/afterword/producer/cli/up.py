@@ -1,0 +1,23 @@
+"""`afterword up`: everything in the foreground of one terminal."""
+
+from __future__ import annotations
+
+import click
+
+from afterword.producer.cli.command import command
+from afterword.producer.cli.local_stack import attached
+
+
+@command(
+    exit_1="a part does not start or keeps crashing",
+    examples=["afterword up", "AFTERWORD_DATA_DIR=/srv/afterword afterword up"],
+)
+def up() -> None:
+    """Run Redis, a model, memory and both kinds of workers until interrupted.
+
+    What is configured (AFTERWORD_REDIS_URL, ANTHROPIC_API_KEY, MEM0_API_KEY) is used; the rest runs
+    on this machine and keeps its data in AFTERWORD_DATA_DIR.
+    """
+    with attached() as stack:
+        click.echo("Afterword is running. Press Ctrl-C to stop it.")
+        stack.wait()

@@ -1,0 +1,37 @@
+"""The kinds of workers, and which of them swept the ledger a moment ago."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from afterword.shared.discovery import settings_in_use
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Overview, WorkerSeen
+from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.settings import Settings
+
+#: The queue of each kind of worker.
+QUEUES = {"responses": REPLIES, "memories": MEMORIES}
+
+#: A worker that has not swept for this many seconds does not count as running.
+GONE_S = 15.0
+
+
+@asynccontextmanager
+async def open_ledger(settings: Settings | None = None) -> AsyncIterator[Ledger]:
+    """Open the ledger of these settings, or of the environment, for a command's patience."""
+    known = settings or settings_in_use()
+    async with Ledger(known, patience_s=known.submit_timeout_s) as ledger:
+        yield ledger
+
+
+def running(shards: Sequence[Overview], kind: str) -> list[WorkerSeen]:
+    """Return the workers of a kind that swept a moment ago: every worker sweeps all shards."""
+    first = shards[0]
+    return [
+        worker
+        for worker in first.workers
+        if QUEUES[kind] in worker.queue.split("+")
+        and (first.at - worker.seen_at).total_seconds() < GONE_S
+    ]

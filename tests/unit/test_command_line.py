@@ -1,0 +1,95 @@
+"""What the command line reads and prints, without a server."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+import pytest
+
+from afterword.producer import ReplayPace, ReplayRun, ReplayState
+from afterword.producer.cli import render
+from afterword.producer.cli.command import command
+from afterword.producer.cli.options import Duration, PointInTime
+from afterword.shared.clock import utc_now
+from afterword.shared.errors import InvalidRequest
+from afterword.shared.ledger.dead_letter_records import ReplayOutcome
+
+NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
+RUN = ReplayRun(
+    "r1", "olga", NOW, NOW, {"code": "rejected"}, ReplayPace(), ReplayState.STOPPED, "queue_full",
+    3, canary_passed=True, outcomes={ReplayOutcome.STORED: 2},
+)  # fmt: skip
+
+
+def read(kind: click.ParamType[Any], text: str) -> Any:
+    return kind.convert(text, None, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("10m", 600), ("10min", 600), ("2h", 7200), ("3d", 259_200), ("1w", 604_800),
+     ("1.5h", 5400), ("20", 20), ("0", 0)],
+)  # fmt: skip
+def test_a_duration_is_read(text: str, seconds: float) -> None:
+    assert read(Duration(), text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "soon", "-1", "-1s", "nan", "inf", "1e400", "10M", "2 days", "9" * 12 + "d", "m"]
+)
+def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="such as 90s, 10m, 2h or 3d"):
+        read(Duration(), text)
+
+
+def test_a_point_in_time_is_iso_8601_or_a_duration_before_now() -> None:
+    assert read(PointInTime(), "2026-11-22T10:00") == NOW
+    assert read(PointInTime(), "2026-11-22T12:00+02:00") == NOW
+    assert read(PointInTime(), "20261122") == NOW.replace(hour=0)
+    moment = read(PointInTime(), "10m")
+    assert timedelta(minutes=10) <= utc_now() - moment < timedelta(minutes=11)
+
+
+@pytest.mark.parametrize("text", ["yesterday", "10", "2026-13-01", "9" * 12 + "d"])
+def test_what_is_no_point_in_time_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="2026-11-22T10:00, or a duration before now"):
+        read(PointInTime(), text)
+
+
+def test_a_field_that_is_refused_is_called_as_the_command_line_calls_it() -> None:
+    fields = iter(["user_id", "ids", "other"])
+
+    @command(examples=[])
+    @click.option("--user", "user_id")
+    @click.argument("ids", metavar="[JOB_ID]...", nargs=-1)
+    def refuse(**_: Any) -> None:
+        raise InvalidRequest(next(fields), "must not be empty")
+
+    said = []
+    for _ in range(3):
+        with pytest.raises(InvalidRequest) as raised:
+            refuse.main([], standalone_mode=False)
+        said.append(str(raised.value).partition(":")[0])
+    assert said == ["--user", "JOB_ID", "other"]
+
+
+def test_a_run_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    render.replay_run(RUN, {"j1": ReplayOutcome.STORED})
+    shown = capsys.readouterr().out
+    assert "outcomes: stored 2\n" in shown
+    assert "state: stopped\n" in shown
+    assert "pace: rate 5.0, canary 1, max_dead 10, stall_timeout_s 300.0\n" in shown
+    assert "canary_passed: yes\n" in shown
+    assert shown.endswith("j1: stored\n")
+    assert "<" not in shown
+
+
+def test_a_run_is_json_all_through(capsys: pytest.CaptureFixture[str]) -> None:
+    render.json_record({"run": RUN, "each": {"j1": ReplayOutcome.STORED}})
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["run"]["outcomes"] == {"stored": 2}
+    assert shown["run"]["started_at"] == "2026-11-22T10:00:00+00:00"
+    assert shown["each"] == {"j1": "stored"}
