@@ -20,6 +20,7 @@ from benchmarks import (
     in_flight,
     latency,
     memory_lane,
+    observer,
     selfhosted,
     start,
     submits,
@@ -45,6 +46,7 @@ SECTIONS: Mapping[str, Section] = {
     "start": start.section,
     "calls": guard.section,
     "embedded": embedded.section,
+    "observer": observer.section,
 }
 
 

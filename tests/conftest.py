@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import tempfile
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from afterword.shared.logs import log_events
 from tests.kit.network_guard import sitecustomize as offline
 
 if TYPE_CHECKING:
@@ -51,6 +53,9 @@ settings.load_profile("gate")
 
 # At import, not in a fixture: mem0 reads its variables when it is imported.
 _seal(os.environ)
+
+# As workers and producers do, so that tests can read what is logged.
+log_events(logging.DEBUG)
 
 # A shell starts what it runs in the background with this ignored, and so would every process that
 # a test starts and then interrupts.

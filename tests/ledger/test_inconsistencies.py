@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from afterword.shared.errors import Fault
+from afterword.shared.events import InconsistencyFixed
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import TurnState
 from afterword.workers.background.reconciler import Reconciler
@@ -20,6 +21,7 @@ from tests.kit.ledger.builder import (
     submit_and_claim,
     submit_job,
 )
+from tests.kit.workers.observed import observed
 
 pytestmark = pytest.mark.redis
 
@@ -173,9 +175,10 @@ async def test_the_reconciler_says_so_without_a_word_of_content(
 ) -> None:
     job_id = await submit_and_answer(ledger, "canary")
     inspector.redis.delete(f"{inspector.keys.root}:lane:{lane_of()}")
-    with caplog.at_level(logging.ERROR):
+    with caplog.at_level(logging.ERROR), observed(InconsistencyFixed) as found:
         await Reconciler(ledger.maintenance, 60).reconcile()
-    assert f"job {job_id}: not_in_lane" in caplog.text
+    assert "inconsistency fixed: not_in_lane" in caplog.text
+    assert [context.job_id for context in found.contexts(InconsistencyFixed)] == [job_id]
     assert "canary" not in caplog.text
 
 

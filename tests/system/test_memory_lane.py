@@ -173,6 +173,6 @@ def test_a_turn_is_stored_once_though_its_writer_slept_through_its_lease(lane: L
     second.ready()
     assert lane.settled(job) is TurnState.STORED
     sleeper.send(signal.SIGCONT)
-    wait_until(lambda: "a lane was overtaken" in sleeper.log, "the sleeper finds out", 20)
+    wait_until(lambda: "lane lost" in sleeper.log, "the sleeper finds out", 20)
     assert (lane.rows(job), job.status().turn) == (1, TurnState.STORED)
     assert sleeper.stop() == 0

@@ -214,4 +214,4 @@ def test_a_runtime_that_breaks_stops_the_worker(server: Valkey) -> None:
         worker.wait_for("began hold:1")
         worker.release()
         assert worker.exit_code() == 1
-        assert "the worker's background work failed: RuntimeError at " in worker.log
+        assert "its background work failed: RuntimeError at " in worker.log

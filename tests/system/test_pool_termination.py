@@ -49,7 +49,7 @@ def test_a_job_that_ignores_its_limits_keeps_its_slot_and_is_counted(server: Val
         worker.hint("stubborn:1", task="probe.both")
         worker.wait_for_log("Hard time limit (0.4s) exceeded for probe.both[stubborn:1]")
         worker.wait_for_log("CRITICAL")
-        assert "probe.both[stubborn:1] ignores its cancellation" in worker.log
+        assert "task probe.both[stubborn:1] ignores its cancellation" in worker.log
         pool = worker.ask("stats")["pool"]
         assert (pool["running"], pool["stuck"]) == (1, 1)
         # Celery has closed the job; what it fetches must still fit into the slots that are left.

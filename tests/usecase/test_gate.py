@@ -289,7 +289,7 @@ async def test_without_redis_every_gate_is_open(
     assert await permit.failed(DOWN) is None
     (await harness.look()).worked(3.0)
     await harness.house.settle()
-    assert "no word" in caplog.text
+    assert "taken for open" in caplog.text
 
 
 async def test_a_redis_that_hangs_is_waited_for_a_moment(

@@ -7,6 +7,7 @@ from typing import Self
 
 from afterword.shared.closing import AsyncCloseable
 from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.logs import log_events
 from afterword.shared.settings import Settings
 
 
@@ -27,6 +28,7 @@ class CheckedLedger(AsyncCloseable):
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """Open the ledger of some settings, with the time limit of a submit for each step."""
+        log_events()
         return cls(Ledger(settings, patience_s=settings.submit_timeout_s))
 
     @property

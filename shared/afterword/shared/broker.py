@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, quote, urlencode, urlsplit
@@ -13,11 +12,11 @@ from kombu import Queue
 from kombu.exceptions import OperationalError
 
 from afterword.shared.errors import Misconfigured
+from afterword.shared.events import HintsNotSent
 from afterword.shared.hints import TASK_OF, split_agenda
 from afterword.shared.names import MEMORIES, PRIORITY_STEPS, REPLIES, queue_prefix
+from afterword.shared.observer import emit
 from afterword.shared.settings import RedisSettings, Settings
-
-logger = logging.getLogger(__name__)
 
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 
@@ -74,7 +73,7 @@ def hints_from_afar(
         try:
             await asyncio.to_thread(send_hints, app, hints)
         except OperationalError as error:
-            logger.warning("hints were not sent: %s", type(error).__name__)
+            emit(HintsNotSent, error=type(error).__name__)
 
     return send
 

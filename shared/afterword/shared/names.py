@@ -66,6 +66,12 @@ def user_of(lane: str) -> tuple[str, str]:
     return unquote(tenant), unquote(user_id)
 
 
+def lane_tag(lane: str) -> str:
+    """Return a name for a lane in logs and events: it does not repeat the id of a user."""
+    shard = lane[: len("l_") + _SHARD_DIGITS]
+    return shard + hashlib.blake2b(owner_of(lane).encode(), digest_size=6).hexdigest()
+
+
 def shard_in(name: str) -> int:
     """Return the shard that a job id or a lane id names; raise `ValueError` if it is neither."""
     return int(name[1 : 1 + _SHARD_DIGITS], 16)

@@ -342,6 +342,9 @@ class WorkerSettings(_Record):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that workers log; content is never logged"
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="form of a worker's log lines: text, or one JSON object a line"
+    )
 
 
 class ClaudeSettings(_Record):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -11,11 +10,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from afterword.shared.errors import AccessDenied, BadAnswer, Fault, ProviderError, RateLimited
+from afterword.shared.events import GateCanarySent, GateClosed, GateOpened, GateUnknown
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.records import CallOutcome, CallReport, GateDecision, GateState
+from afterword.shared.observer import emit
 from afterword.workers.rules import retry_policy as policy
-
-logger = logging.getLogger(__name__)
 
 RECALL = "recall"
 REMEMBER = "remember"
@@ -78,6 +77,7 @@ class GateClient:
         lease_s = min(canary_s, LEASE_S)
         stand = await self._stand(name, self._gates.request(name, token, canary_s=lease_s))
         if stand is not None and stand.canary:
+            emit(GateCanarySent, gate=name)
             return Permit(self, name, token, self._keep(name, token, canary_s))
         if stand is None or stand.state is not GateState.SHUT:
             return Permit(self, name, token)
@@ -106,7 +106,9 @@ class GateClient:
         view = self._views.get(name)
         return view is not None and view.state is GateState.DOUBTED
 
-    async def tell(self, name: str, token: str, report: CallReport) -> GateShut | None:
+    async def tell(
+        self, name: str, token: str, report: CallReport, *, canary: bool
+    ) -> GateShut | None:
         """Report to a gate; return when to come back if it is shut now."""
         worked = name in self._worked and report.outcome is not CallOutcome.LEFT
         if worked:
@@ -114,9 +116,11 @@ class GateClient:
         full = replace(report, worked=worked)
         stand = await self._stand(name, self._gates.report_outcome(name, token, full))
         if stand is None or stand.state is not GateState.SHUT:
+            if canary and stand is not None and report.outcome is CallOutcome.WORKED:
+                emit(GateOpened, gate=name)
             return None
         if stand.news:
-            _announce(name, full)
+            emit(GateClosed, gate=name, code=full.code, fault=full.fault)
         return GateShut(name, stand.retry_after_s, stand.code)
 
     def spawn(self, telling: Coroutine[object, object, object]) -> None:
@@ -147,7 +151,7 @@ class GateClient:
             async with asyncio.timeout(PATIENCE_S):
                 stand = await asked
         except Exception as error:  # noqa: BLE001 whatever a gate has, the work goes on
-            logger.warning("gate %s: no word from it: %s", name, type(error).__name__)
+            emit(GateUnknown, gate=name, error=type(error).__name__)
             return None
         self._see(name, stand.state)
         return stand
@@ -180,7 +184,7 @@ class Permit:
 
     def worked(self, pause_s: float = 0.0) -> None:
         """Say that the provider answers, and for how long it asks to be left alone now."""
-        wanted = self._gate_client.takes_note(self._name) or self._canary
+        wanted = self._gate_client.takes_note(self._name) or self.canary
         if pause_s > 0:
             self._spawn(CallReport(CallOutcome.SHUT, BUDGET, pause_s=_capped(pause_s)))
         elif wanted:
@@ -189,19 +193,19 @@ class Permit:
     async def failed(self, error: ProviderError) -> GateShut | None:
         """Say what went wrong; return when to come back if the gate is shut now."""
         report = self._judged(error)
-        return await self._told(report) if report else None
+        return await self._told(report, canary=self._sing()) if report else None
 
     def left(self, error: ProviderError | None = None) -> None:
         """Say what went wrong, if anything, and do not wait; another one may be the canary."""
         report = self._judged(error) if error else CallReport(CallOutcome.LEFT)
-        if report and (error or self._canary):
+        if report and (error or self.canary):
             self._spawn(report)
 
     def _judged(self, error: ProviderError) -> CallReport | None:
         """Return what a failure says of the provider; None if nothing that concerns its gate."""
         match error:
             case BadAnswer():
-                return CallReport(CallOutcome.FAILED, error.code) if self._canary else None
+                return CallReport(CallOutcome.FAILED, error.code) if self.canary else None
             case AccessDenied():
                 return CallReport(
                     CallOutcome.SHUT, error.code, Fault.OPERATOR, policy.OPERATOR_PAUSE_S
@@ -215,32 +219,26 @@ class Permit:
                     CallOutcome.FAILED, error.code, pause_s=_capped(error.retry_after_s)
                 )
             case _:  # it answers: it has refused this one request
-                return CallReport(CallOutcome.WORKED) if self._canary else None
+                return CallReport(CallOutcome.WORKED) if self.canary else None
 
     @property
-    def _canary(self) -> bool:
+    def canary(self) -> bool:
+        """Return whether this call decides if the gate opens."""
         return self._keeping is not None
 
-    def _sing(self) -> None:
-        """Be the canary no more."""
-        if self._keeping is not None:
-            self._keeping.cancel()
-            self._keeping = None
+    def _sing(self) -> bool:
+        """Be the canary no more; return whether this was it."""
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            keeping.cancel()
+        return keeping is not None
 
     def _spawn(self, report: CallReport) -> None:
-        self._sing()
-        self._gate_client.spawn(self._told(report))
+        self._gate_client.spawn(self._told(report, canary=self._sing()))
 
-    async def _told(self, report: CallReport) -> GateShut | None:
-        self._sing()
-        return await self._gate_client.tell(self._name, self._token, report)
+    async def _told(self, report: CallReport, *, canary: bool) -> GateShut | None:
+        return await self._gate_client.tell(self._name, self._token, report, canary=canary)
 
 
 def _capped(asked_s: float | None) -> float:
     return min(asked_s or 0.0, policy.LONGEST_SNOOZE_S)
-
-
-def _announce(name: str, report: CallReport) -> None:
-    """Say once per shutting, in the process that saw it, that a provider is not asked any more."""
-    loudness = logging.ERROR if report.fault is Fault.OPERATOR else logging.WARNING
-    logger.log(loudness, "gate %s is shut: %s (%s)", name, report.code, report.fault)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from afterword.shared.errors import AfterwordError, LeaseLost
-
-logger = logging.getLogger(__name__)
+from afterword.shared.events import LeasesNotRenewed
+from afterword.shared.observer import emit, emit_internal_error
 
 #: Renews leases of (id, fence) and returns the ids that are no longer held.
 Renew = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[str]]]
@@ -105,9 +104,10 @@ class Leases:
         try:
             async with asyncio.timeout(self._lease_s * (1 - 1 / RENEWALS)):
                 lost = await self._renew(held)
-        except (TimeoutError, AfterwordError):
-            # By now others may own them: what cannot prove its lease must stop.
-            logger.error("leases could not be renewed; giving up %d", len(held))  # noqa: TRY400
+        except Exception as error:  # noqa: BLE001 what cannot prove its lease must stop
+            if not isinstance(error, (TimeoutError, AfterwordError)):
+                emit_internal_error(error)
+            emit(LeasesNotRenewed, count=len(held), error=type(error).__name__)
             lost = [name for name, _ in held]
         for name in renewed.keys() - set(lost):
             renewed[name].confirmed = asked_at

@@ -95,10 +95,14 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What a reply learns of its user: `memories` is None when memory could not be asked."""
+    """What a reply learns of its user: `memories` is None when memory could not be asked.
+
+    `found` is how many rows mem0 returned, those that were dropped among them.
+    """
 
     memories: tuple[Recalled, ...] | None
     enabled: bool = True
+    found: int = 0
 
 
 @dataclass(frozen=True, slots=True)

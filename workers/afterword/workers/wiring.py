@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Collection
@@ -13,8 +12,10 @@ from dataclasses import dataclass
 from functools import partial
 
 from afterword.shared.errors import Misconfigured
+from afterword.shared.events import WorkerReady, WorkerStopping
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.observer import emit
 from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
 from afterword.workers.background.deduplicator import Repairer
@@ -35,8 +36,6 @@ from afterword.workers.ports import Memories, Model
 from afterword.workers.replies.model_call import Asker
 from afterword.workers.replies.recall import Recaller
 from afterword.workers.replies.respond import Responder
-
-logger = logging.getLogger(__name__)
 
 #: A step of the ledger is asked for this long: a reply that was paid for is worth waiting.
 PATIENCE_S = 60.0
@@ -86,11 +85,17 @@ async def runtime(
             stack.push_async_callback(model.aclose)
             responder = _responder(settings, ledger, model, memories, leases, gates)
         await stack.enter_async_context(_background(settings, ledger, memories, leases, consumed))
-        logger.info(
-            "ready: %s, ledger %s, durability %s, memory %s",
-            " and ".join(sorted(consumed)), found["server"], found["durability"], settings.backend,
-        )  # fmt: skip
-        yield Runtime(responder, _keeper(settings, ledger, memories, leases, gates))
+        emit(
+            WorkerReady,
+            queues="+".join(sorted(consumed)),
+            server=found["server"],
+            durability=found["durability"],
+            memory=settings.backend,
+        )
+        try:
+            yield Runtime(responder, _keeper(settings, ledger, memories, leases, gates))
+        finally:
+            emit(WorkerStopping)
 
 
 async def open_memories(settings: Settings) -> Memories | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -11,10 +10,11 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
+from afterword.shared.error_location import error_location
 from afterword.shared.errors import LedgerUnavailable
+from afterword.shared.events import ListenerFailed
+from afterword.shared.observer import emit
 from afterword.shared.transport.connection import connect
-
-logger = logging.getLogger(__name__)
 
 #: A quiet connection is asked for a sign of life this often, and given up without one.
 QUIET_S = 5.0
@@ -171,7 +171,11 @@ class PubSub:
             try:
                 hear(message)
             except Exception as error:  # noqa: BLE001 the others, and all channels, go on
-                logger.error("who listens could not be told: %s", type(error).__name__)  # noqa: TRY400
+                emit(
+                    ListenerFailed,
+                    error=type(error).__name__,
+                    place=error_location(error, anywhere=True),
+                )
 
 
 def _told_to_end() -> bool:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Sequence
 
 from afterword.shared.errors import AfterwordError, ProviderError
+from afterword.shared.events import DuplicatesRemoved, PeriodicTaskFailed, RepairPostponed
 from afterword.shared.ledger.records import DueRepair
 from afterword.shared.ledger.turns import DuplicateChecks
-from afterword.shared.names import owner_of
+from afterword.shared.names import lane_tag, owner_of
+from afterword.shared.observer import bound, emit
 from afterword.shared.settings import Settings
 from afterword.workers.ports import Memories
-
-logger = logging.getLogger(__name__)
 
 
 class Repairer:
@@ -35,18 +34,21 @@ class Repairer:
             try:
                 await self.repair_due()
             except AfterwordError as error:
-                logger.warning("could not repair: %s", error)
+                emit(PeriodicTaskFailed, task="repair", error=type(error).__name__, failures=1)
             await asyncio.sleep(self._settings.sweep_s * random.uniform(0.5, 1.5))  # noqa: S311 no secret
 
     async def repair_due(self) -> None:
         """Repair what is due; what cannot be told now comes back later."""
         for turn in await self._repairs.due():
-            try:
-                async with asyncio.timeout(self._settings.write_timeout_s):
-                    await self._repair(turn)
-            except (TimeoutError, ProviderError) as error:
-                code = getattr(error, "code", "write_timeout")
-                logger.warning("turn %s is to be looked at again: %s", turn.turn_id, code)
+            with bound(job_id=turn.turn_id, lane=lane_tag(turn.lane)):
+                await self._repair_or_postpone(turn)
+
+    async def _repair_or_postpone(self, turn: DueRepair) -> None:
+        try:
+            async with asyncio.timeout(self._settings.write_timeout_s):
+                await self._repair(turn)
+        except (TimeoutError, ProviderError) as error:
+            emit(RepairPostponed, code=getattr(error, "code", "write_timeout"))
 
     async def _repair(self, turn: DueRepair) -> None:
         owner = owner_of(turn.lane)
@@ -55,7 +57,7 @@ class Repairer:
         extra = [memory_id for copy in copies if copy is not kept for memory_id in copy]
         if extra:
             await self._memories.remove(owner, extra)
-            logger.warning("turn %s was stored %d times, now once", turn.turn_id, len(copies))
+            emit(DuplicatesRemoved, copies=len(copies))
         await self._repairs.finish(turn.turn_id, kept)
 
 

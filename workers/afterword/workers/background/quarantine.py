@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from afterword.shared.errors import AfterwordError
+from afterword.shared.events import Context, MessageDropped, QuarantineNoteLost
 from afterword.shared.ledger.quarantine import Quarantine
 from afterword.shared.ledger.records import UnrecognisedMessage
-from afterword.workers.celery_runtime.consumer import message_dropped
-
-logger = logging.getLogger(__name__)
+from afterword.shared.observer import emit, subscribe, unsubscribe
 
 #: Finds that wait for the ledger at most: whoever floods a queue does not fill a worker.
 MOST_WAITING = 1000
@@ -28,19 +26,22 @@ class Quarantiner:
         """Note what Celery's thread finds, one at a time."""
         loop = asyncio.get_running_loop()
 
-        def hear(found: UnrecognisedMessage, **_: object) -> None:
+        def hear(event: MessageDropped, _context: Context) -> None:
+            found = UnrecognisedMessage(
+                event.queue, event.reason, event.size_bytes, event.sha256, event.task
+            )
             loop.call_soon_threadsafe(self._take, found)
 
-        message_dropped.connect(hear, weak=False)
+        hearing = subscribe(hear, MessageDropped)
         try:
             while True:
                 await self._note(await self._waiting.get())
         finally:
-            message_dropped.disconnect(hear)
+            unsubscribe(hearing)
 
     def _take(self, found: UnrecognisedMessage) -> None:
         if self._waiting.full():
-            logger.error("not noted, there are too many: %s", found)
+            emit(QuarantineNoteLost, reason="too_many", sha256=found.sha256, error="")
         else:
             self._waiting.put_nowait(found)
 
@@ -48,4 +49,5 @@ class Quarantiner:
         try:
             await self._quarantine.add(found)
         except AfterwordError as error:
-            logger.warning("not noted: %s: %s", found, error)
+            name = type(error).__name__
+            emit(QuarantineNoteLost, reason="ledger_unavailable", sha256=found.sha256, error=name)

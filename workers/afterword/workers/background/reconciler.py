@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-from collections import Counter
 
 from afterword.shared.errors import AfterwordError
+from afterword.shared.events import (
+    InconsistencyFixed,
+    PeriodicTaskFailed,
+    ReconciliationFinished,
+)
 from afterword.shared.ledger.maintenance import Maintenance
-
-logger = logging.getLogger(__name__)
+from afterword.shared.observer import bound, emit
 
 
 class Reconciler:
@@ -29,13 +31,13 @@ class Reconciler:
                 if await self._gaps.claim_reconciliation(round(self._every_s * 1000)):
                     await self.reconcile()
             except AfterwordError as error:
-                logger.warning("could not reconcile: %s", error)
+                emit(PeriodicTaskFailed, task="reconcile", error=type(error).__name__, failures=1)
 
     async def reconcile(self) -> None:
         """Look once, at everything."""
-        found: Counter[str] = Counter()
+        fixed = 0
         async for gap in self._gaps.find_inconsistencies(mend=True):
-            found[gap.problem] += 1
-            logger.error("gap: job %s: %s", gap.job_id, gap.problem)
-        if found:
-            logger.error("gaps mended: %s", ", ".join(f"{n} {what}" for what, n in found.items()))
+            fixed += 1
+            with bound(job_id=gap.job_id):
+                emit(InconsistencyFixed, kind=gap.problem)
+        emit(ReconciliationFinished, fixed=fixed)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from afterword.shared.errors import AfterwordError
+from afterword.shared.events import LedgerRolledBack, PeriodicTaskFailed
 from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.names import Keys
-
-logger = logging.getLogger(__name__)
+from afterword.shared.observer import emit
 
 #: Left out beyond the newest number that was seen: others may have come after it.
 MARGIN = 1_000_000
@@ -30,7 +29,7 @@ class RollbackDetector:
             try:
                 await self.look()
             except AfterwordError as error:
-                logger.warning("could not look how far the ledger is: %s", error)
+                emit(PeriodicTaskFailed, task="look", error=type(error).__name__, failures=1)
             await asyncio.sleep(self._every_s)
 
     async def look(self) -> None:
@@ -41,9 +40,6 @@ class RollbackDetector:
         for keys, newest in (await self._numbers.sequences()).items():
             seen = self._seen.get(keys, 0)
             if newest < seen:
-                logger.critical(
-                    "the ledger went back, from number %d to %d: an older file, or a replica that "
-                    "lagged; what was accepted in between is lost", seen, newest,
-                )  # fmt: skip
+                emit(LedgerRolledBack, seen=seen, found=newest)
                 newest = await self._numbers.skip_sequence(keys, seen - newest + MARGIN)  # noqa: PLW2901
             self._seen[keys] = newest

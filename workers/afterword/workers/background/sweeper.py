@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 
 from afterword.shared.errors import AfterwordError
+from afterword.shared.events import PeriodicTaskFailed, SweepFinished
 from afterword.shared.ledger.maintenance import SWEEP_LIMIT, Maintenance
 from afterword.shared.ledger.records import SweepCounts
-
-logger = logging.getLogger(__name__)
+from afterword.shared.observer import emit
 
 
 class Sweeper:
@@ -29,9 +28,15 @@ class Sweeper:
             try:
                 found = await self._upkeep.sweep(self._seen())
             except AfterwordError as error:
-                logger.warning("could not sweep: %s", error)
+                emit(PeriodicTaskFailed, task="sweep", error=type(error).__name__, failures=1)
             else:
-                _log(found)
+                emit(
+                    SweepFinished,
+                    expired=found.expired,
+                    woken=found.woken,
+                    taken_back=found.taken_back,
+                    hinted_again=found.hinted_again,
+                )
                 if _more_is_due(found):
                     continue
             await asyncio.sleep(self._every_s * random.uniform(0.5, 1.5))  # noqa: S311 no secret
@@ -41,11 +46,3 @@ def _more_is_due(found: SweepCounts) -> bool:
     """Return whether a sweep found as much of one kind as it may: lanes that follow events do."""
     kinds = (found.woken, found.expired, found.taken_back, found.hinted_again)
     return max(kinds) >= SWEEP_LIMIT
-
-
-def _log(found: SweepCounts) -> None:
-    if found.expired or found.taken_back or found.hinted_again:
-        logger.info(
-            "swept: %d expired, %d taken back, %d hinted again",
-            found.expired, found.taken_back, found.hinted_again,
-        )  # fmt: skip

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 from kombu.exceptions import OperationalError
 
 from afterword.shared.broker import make_app
+from afterword.shared.events import BrokerUnavailable, WorkerStalled
+from afterword.shared.observer import emit
 from afterword.shared.settings import Settings
 from afterword.workers.celery_runtime.heartbeat import ConsumerHeartbeat
-
-logger = logging.getLogger(__name__)
 
 #: So many looks in a row without a sign are a stall. Counted, not timed: a process that was
 #: stopped for a minute missed one look, not all of them.
@@ -59,7 +58,7 @@ class Watchdog:
             self._missed += 1
             if not self.consuming and await self._is_stalled():
                 waited_s = self._missed / LOOKS * self._stall_s
-                logger.critical("took no hint for %g s, though the broker answers", waited_s)
+                emit(WorkerStalled, waited_s=waited_s)
                 self._stop()
                 return
 
@@ -80,6 +79,6 @@ def _answers(settings: Settings) -> bool:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
         except OperationalError as error:
-            logger.error("no hints: the broker is away: %s", type(error).__name__)  # noqa: TRY400
+            emit(BrokerUnavailable, error=type(error).__name__)
             return False
     return True

@@ -14,7 +14,6 @@ from typing import Any
 
 from celery import signals
 from celery.exceptions import InvalidTaskError
-from celery.utils.dispatch import Signal
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu import Connection, Message
@@ -22,14 +21,12 @@ from kombu.exceptions import ContentDisallowed, DecodeError
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import ResponseError
 
-from afterword.shared.ledger.records import UnrecognisedMessage
+from afterword.shared.events import MessageDropped, RemoteControlUnavailable
 from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.observer import emit
 from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
 
 logger = logging.getLogger(__name__)
-
-#: Sent on Celery's thread with `found`, a `UnrecognisedMessage`, for each dropped message.
-message_dropped = Signal(name="message_dropped", providing_args=["found"])
 
 #: Longer messages are dropped without being parsed. Hints are less than half as long.
 MAX_MESSAGE_BYTES = 65_536
@@ -75,9 +72,7 @@ class Channel(redis.Channel):
         try:
             super()._queue_bind(*binding)  # type: ignore[misc]
         except ResponseError as error:
-            logger.warning(
-                "cannot bind a queue, remote control may not answer: %s", type(error).__name__
-            )
+            emit(RemoteControlUnavailable, error=type(error).__name__)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Request several messages from one list with `BLMPOP`; kombu's `BRPOP` takes only one."""
@@ -260,12 +255,17 @@ def _queue_and_bytes(message: Message) -> tuple[str, bytes]:
 
 
 def _drop(queue: str, raw: bytes, reason: str, headers: dict[str, Any] | None = None) -> None:
-    """Log a dropped message and send `message_dropped`: its size and hash, never its content."""
+    """CallReport a dropped message: its size and hash, never its content."""
     name = str((headers or {}).get("task", ""))
     task = name if _TASK_NAME.fullmatch(name) else ""
-    found = UnrecognisedMessage(queue, reason, len(raw), hashlib.sha256(raw).hexdigest(), task)
-    logger.error("dropped a message: %s", found)
-    message_dropped.send(sender=None, found=found)
+    emit(
+        MessageDropped,
+        queue=queue,
+        reason=reason,
+        size_bytes=len(raw),
+        sha256=hashlib.sha256(raw).hexdigest(),
+        task=task,
+    )
 
 
 def _is_broker_error(error: Exception, errors: tuple[type[Exception], ...]) -> bool:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
 
 from celery.exceptions import SoftTimeLimitExceeded, Terminated, TimeLimitExceeded
 
+from afterword.shared.error_location import error_location, error_name
+from afterword.shared.events import TaskStuck, TracerFailed
+from afterword.shared.observer import emit
 from afterword.workers.celery_runtime.request import TaskRequest
 from afterword.workers.celery_runtime.tracer import TaskOutcome, Tracer, as_failure
-from afterword.workers.error_location import error_location
-
-logger = logging.getLogger(__name__)
 
 #: A coroutine that still runs this long after it was cancelled counts as stuck.
 STUCK_AFTER_S = 5.0
@@ -66,7 +65,7 @@ class Executor:
         if job.task is None or job.task.done() or job.number in self.stuck:
             return
         self.stuck.add(job.number)
-        logger.critical("%s ignores its cancellation and keeps its slot until it ends", job)
+        emit(TaskStuck, task=job.name, task_id=job.id)
 
     def _ended(
         self,
@@ -85,6 +84,6 @@ def _outcome(task: asyncio.Task[TaskOutcome]) -> TaskOutcome:
     if task.cancelled():
         return True, as_failure(Terminated("cancelled")), 0.0
     if error := task.exception():
-        logger.critical("the tracer failed: %s", error_location(error))
+        emit(TracerFailed, error=error_name(error), place=error_location(error))
         return True, as_failure(error), 0.0
     return task.result()

@@ -8,8 +8,10 @@ from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from celery import Celery
+from celery.signals import after_setup_logger, after_setup_task_logger
 
 from afterword.shared.broker import make_app
+from afterword.shared.logs import LOGGER, formatter, log_events
 from afterword.shared.settings import Settings
 from afterword.workers.celery_runtime import consumer, tasks
 from afterword.workers.celery_runtime.pool import pool_class
@@ -28,6 +30,25 @@ def worker_app(
     app.conf.worker_pool = pool_class(partial(runtime, settings), grace_s=settings.drain_s)
     app.conf.worker_consumer = f"{consumer.__name__}:Consumer"
     tasks.register(app)
+    _set_up_logging(settings)
+    return app
+
+
+def _set_up_logging(settings: Settings) -> None:
+    """Log events, at the level and in the format of the settings.
+
+    Celery creates the handlers and sets the level of the root logger, from its options.
+    """
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    LOGGER.setLevel(level)
+    log_events(level)
+    form = formatter(settings.log_format)
+
+    def format_lines(logger: logging.Logger, **_: object) -> None:
+        for handler in logger.handlers:
+            handler.setFormatter(form)
+
+    after_setup_logger.connect(format_lines, weak=False)
+    after_setup_task_logger.connect(format_lines, weak=False)
     # At INFO, Celery logs one line for every hint.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
-    return app

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
-import logging
 import os
 import sys
 import threading
@@ -18,9 +17,9 @@ from typing import Any, TypeAlias
 from celery.platforms import EX_FAILURE
 from celery.worker import state
 
-from afterword.workers.error_location import error_location
-
-logger = logging.getLogger(__name__)
+from afterword.shared.error_location import error_location, error_name, frame_location
+from afterword.shared.events import ProcessKilled, RuntimeBroken
+from afterword.shared.observer import emit
 
 #: Creates what jobs need (clients, background work) as a context that is open while jobs run.
 Lifespan: TypeAlias = Callable[[], AbstractAsyncContextManager[object]]
@@ -77,7 +76,7 @@ class LoopThread:
     def current_line(self) -> str:
         """The file and line that the loop's thread is executing."""
         frame = sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001
-        return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown place"
+        return frame_location(frame, frame.f_lineno) if frame else "nowhere"
 
     def _run(self) -> None:
         try:
@@ -86,7 +85,7 @@ class LoopThread:
             if not self._opened.done():
                 self._opened.set_exception(error)
                 return
-            logger.critical("the worker's background work failed: %s", error_location(error))
+            emit(RuntimeBroken, error=error_name(error), place=error_location(error))
         if not self._stop_requested.is_set():
             self._on_lost()
 
@@ -123,7 +122,7 @@ def force_exit_after(limit_s: float) -> None:
 
 
 def _force_exit(limit_s: float) -> None:
-    logger.critical("the process did not exit within %g s; forcing it to", limit_s)
+    emit(ProcessKilled, waited_s=limit_s)
     os._exit(EX_FAILURE)
 
 

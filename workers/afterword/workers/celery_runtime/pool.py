@@ -18,6 +18,8 @@ from celery.worker import state
 from kombu.asynchronous import Hub, get_event_loop
 
 from afterword.shared.errors import AfterwordError
+from afterword.shared.events import EventLoopBlocked, EventLoopNotStopped
+from afterword.shared.observer import emit
 from afterword.workers.celery_runtime.executor import Executor
 from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
 from afterword.workers.celery_runtime.loop import (
@@ -196,8 +198,7 @@ class TaskPool(BasePool):
         if len(state.reserved_requests) >= self.num_processes:
             CONSUMER_HEARTBEAT.beat()  # without a free slot, Celery asks for no hints
         if self._loop and self._loop.lag_s > LAG_LIMIT_S:
-            lag_s, line = self._loop.lag_s, self._loop.current_line
-            logger.warning("the event loop has been blocked for %.1f s, now at %s", lag_s, line)
+            emit(EventLoopBlocked, lag_s=self._loop.lag_s, place=self._loop.current_line)
 
     def _stop(self, grace_s: float) -> None:
         """Stop the pool. Further calls, also from a signal handler meanwhile, change nothing.
@@ -214,7 +215,7 @@ class TaskPool(BasePool):
         self._drain(CANCEL_TIMEOUT_S, lambda: not self._running)
         loop, self._loop = self._loop, None
         if loop and not loop.stop(CANCEL_TIMEOUT_S):
-            logger.critical("the event loop did not stop within %g s", CANCEL_TIMEOUT_S)
+            emit(EventLoopNotStopped, waited_s=CANCEL_TIMEOUT_S)
             force_exit_after(EXIT_TIMEOUT_S)
 
     def _drain(self, limit_s: float, done: Callable[[], bool]) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
-logger = logging.getLogger(__name__)
+from afterword.shared.error_location import error_location
+from afterword.shared.events import CallbackFailed
+from afterword.shared.observer import emit
 
 #: Makes another thread call a function soon.
 Wake: TypeAlias = Callable[[Callable[[], None]], object]
@@ -70,6 +71,9 @@ class WakeThrottle:
 def _call(function: Callable[[], object]) -> None:
     try:
         function()
-    except Exception:
-        # The remaining calls belong to other jobs. Celery's own pools also log and go on.
-        logger.exception("a Celery callback failed")
+    except Exception as error:  # noqa: BLE001 the remaining calls belong to other jobs
+        emit(
+            CallbackFailed,
+            error=type(error).__name__,
+            place=error_location(error, anywhere=True),
+        )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 import time
 from typing import Any, TypeAlias
 
@@ -14,10 +13,10 @@ from celery.app.task import Task
 from celery.exceptions import Terminated, TimeLimitExceeded
 from celery.utils.dispatch import Signal
 
+from afterword.shared.error_location import error_location, error_name
+from afterword.shared.events import TaskFailed
+from afterword.shared.observer import emit
 from afterword.workers.celery_runtime.request import TaskRequest
-from afterword.workers.error_location import error_location
-
-logger = logging.getLogger(__name__)
 
 #: What Celery's `Request.on_success` expects: whether it failed, the failure, seconds it took.
 TaskOutcome: TypeAlias = tuple[bool, ExceptionInfo | None, float]
@@ -110,7 +109,13 @@ def _report_failure(
         traceback=error.__traceback__, einfo=failure, **call,
     )  # fmt: skip
     if error is not job.cause:
-        logger.error("%s failed: %s", job, error_location(error))
+        emit(
+            TaskFailed,
+            task=job.name,
+            task_id=job.id,
+            error=error_name(error),
+            place=error_location(error),
+        )
     return failure
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from afterword.shared.errors import ProviderError
+from afterword.shared.events import ErasurePostponed, UserErased, UserForgotten
 from afterword.shared.ledger.erasures import Erasures
 from afterword.shared.ledger.records import AofRewrite, EraseClaim, ErasureState, MemoryErasure
 from afterword.shared.names import owner_of
+from afterword.shared.observer import emit
 from afterword.workers.ports import Memories
-
-logger = logging.getLogger(__name__)
 
 #: How long until an erasure that mem0 could not carry out is tried again.
 AGAIN_S = 30.0
@@ -37,14 +36,14 @@ class Eraser:
             if self._memories is not None:
                 await self._memories.forget(owner_of(claim.lane))
         except ProviderError as error:
-            logger.warning("an erasure waits for mem0: %s", error.code)
-            await self._erasures.advance(claim, claim.state, AGAIN_S)
+            await self._postpone(claim, error.code)
             return
         except asyncio.CancelledError:
             await asyncio.shield(self._erasures.advance(claim, claim.state))
             raise
         if claim.state is ErasureState.ASKED and self._memories is not None:
             await self._erasures.advance(claim, ErasureState.FORGOTTEN, self._settle_s)
+            emit(UserForgotten, delay_s=self._settle_s)
         else:
             await self._end(claim)
 
@@ -52,7 +51,11 @@ class Eraser:
         memory = MemoryErasure.OFF if self._memories is None else MemoryErasure.FORGOTTEN
         log = await self._erasures.rewrite_aof()
         if log is AofRewrite.BUSY:
-            await self._erasures.advance(claim, claim.state, AGAIN_S)
+            await self._postpone(claim, "log_rewrite_busy")
             return
         await self._erasures.advance(claim, ErasureState.ERASED, memory=memory, log=log)
-        logger.info("a user was erased; memory: %s; the append-only file anew: %s", memory, log)
+        emit(UserErased, memory=memory, log=log)
+
+    async def _postpone(self, claim: EraseClaim, code: str) -> None:
+        await self._erasures.advance(claim, claim.state, AGAIN_S)
+        emit(ErasurePostponed, code=code, delay_s=AGAIN_S)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 
 from afterword.shared.errors import LeaseLost
+from afterword.shared.events import LaneClaimed, LaneOvertaken, LaneReleased
 from afterword.shared.ledger.records import EraseClaim, LaneClaim
 from afterword.shared.ledger.turns import Turns
+from afterword.shared.names import lane_tag
+from afterword.shared.observer import bound, emit
 from afterword.workers.leases import Leases
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.store_turns import Rememberer
-
-logger = logging.getLogger(__name__)
 
 #: Turns that one hint stores at most; then another lane has its go.
 BATCH = 20
@@ -39,11 +39,14 @@ class LaneKeeper:
         claim = await self._lanes.claim_lane(lane, secrets.token_hex(8), most_turns=BATCH)
         if claim is None:
             return
-        try:
-            async with self._leases.holding(claim.lane, claim.fence, asked_at):
-                await self._work(claim)
-        except LeaseLost:
-            logger.info("a lane was overtaken")
+        with bound(lane=lane_tag(lane)):
+            turns = len(claim.turns) if isinstance(claim, LaneClaim) else 0
+            emit(LaneClaimed, turns=turns)
+            try:
+                async with self._leases.holding(claim.lane, claim.fence, asked_at):
+                    await self._work(claim)
+            except LeaseLost:
+                emit(LaneOvertaken)
 
     async def _work(self, claim: LaneClaim | EraseClaim) -> None:
         if isinstance(claim, EraseClaim):
@@ -52,3 +55,4 @@ class LaneKeeper:
             await self._rememberer.store_all(claim)
         else:
             await self._lanes.release_lane(claim, OFF_S)
+            emit(LaneReleased, code="memory_off", delay_s=OFF_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from dataclasses import replace
 from functools import partial
@@ -17,18 +16,28 @@ from afterword.shared.errors import (
     Rejected,
     Unavailable,
 )
-from afterword.shared.ledger.records import LaneClaim
+from afterword.shared.events import (
+    BatchSplit,
+    LaneReleased,
+    TurnAccepted,
+    TurnBegun,
+    TurnBuried,
+    TurnPostponed,
+    TurnReturned,
+    TurnSettled,
+)
+from afterword.shared.ledger.records import LaneClaim, WaitingTurn
 from afterword.shared.ledger.turns import Turns
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import owner_of
+from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Added, Exchange, Kept, Memories, Turn
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.batching import Batch, Bounds, batches
-
-logger = logging.getLogger(__name__)
+from afterword.workers.rules.retry_policy import Verdict
 
 _OUTCOMES = {
     Kept.STORED: TurnState.STORED,
@@ -61,23 +70,28 @@ class Rememberer:
     async def store_all(self, claim: LaneClaim) -> None:
         """Store the turns of a lane that is held; raise `LeaseLost` if overtaken."""
         for batch in batches(claim.turns, self._bounds):
-            try:
-                permit = await self._gates.ask(
-                    REMEMBER, canary_s=self._settings.write_timeout_s + 1
-                )
-            except GateShut as shut:
-                await self._lanes.release_lane(claim, shut.retry_after_s)
-                return
-            try:
-                if not await self._store(claim, batch, permit):
+            with bound(job_id=batch[0].id, attempt=batch[0].attempts + 1):
+                if not await self._pass_and_store(claim, batch):
                     return
-            finally:
-                permit.left()
         await self._lanes.release_lane(claim)
+
+    async def _pass_and_store(self, claim: LaneClaim, batch: Batch) -> bool:
+        """Store one batch if the gate lets pass; return false if the lane was let go."""
+        try:
+            permit = await self._gates.ask(REMEMBER, canary_s=self._settings.write_timeout_s + 1)
+        except GateShut as shut:
+            await self._lanes.release_lane(claim, shut.retry_after_s)
+            emit(LaneReleased, code=shut.code, delay_s=shut.retry_after_s)
+            return False
+        try:
+            return await self._store(claim, batch, permit)
+        finally:
+            permit.left()
 
     async def _store(self, claim: LaneClaim, batch: Batch, permit: Permit) -> bool:
         """Store one batch; return false if the lane was let go because it has to wait."""
         unknown = await self._lanes.begin(claim, *(turn.id for turn in batch))
+        emit(TurnBegun, turns=len(batch), unknown_outcome=unknown)
         if batch[0].attempts >= self._settings.max_write_attempts:  # the last had no end (I3)
             lost = Rejected("crashed_too_often", unknown_outcome=unknown)
             return await self._judge(claim, batch, lost, None)
@@ -85,7 +99,8 @@ class Rememberer:
             added = await self._added(claim, batch, unknown=unknown)
         except asyncio.CancelledError:
             if not self._leases.lost_by(claim.lane):
-                await asyncio.shield(self._wait(claim, batch, 0, counted=False, code="drained"))
+                await asyncio.shield(self._give_back(claim, batch, 0, "drained"))
+                emit(TurnReturned, turns=len(batch))
             raise
         except (LeaseLost, LedgerUnavailable):
             raise
@@ -149,7 +164,8 @@ class Rememberer:
             if added.event_id:
                 await self._lanes.record_event(claim, batch[0].id, added.event_id)
             pause_s = policy.follow_pause_s(batch[0].event_age_s)
-            await self._wait(claim, batch, pause_s, counted=False, code="storing")
+            await self._give_back(claim, batch, pause_s, "storing")
+            emit(TurnAccepted, turns=len(batch), delay_s=pause_s)
             return False
         await self._lanes.settle(
             claim,
@@ -158,12 +174,41 @@ class Rememberer:
             memory_ids=added.memory_ids,
             why=added.reason or "",
         )
+        emit(
+            TurnSettled,
+            outcome=_OUTCOMES[added.kept],
+            turns=len(batch),
+            memories=len(added.memory_ids),
+            reason=added.reason or "",
+        )
         return True
 
     async def _judge(
         self, claim: LaneClaim, batch: Batch, error: Exception, shut: GateShut | None
     ) -> bool:
-        turn, others = batch[0], len(batch) - 1
+        """Decide about a failed attempt and record it; return whether the lane goes on."""
+        if not isinstance(error, ProviderError):
+            emit_internal_error(error)
+        verdict = self._verdict(batch[0], error, shut)
+        single = len(batch) == 1
+        if verdict.decision is policy.Decision.GIVE_UP and single:
+            await self._bury(claim, batch[0], verdict)
+            return True
+        unknown = getattr(error, "unknown_outcome", True)
+        if unknown:
+            verdict = replace(verdict, delay_s=max(verdict.delay_s, self._settings.visible_s))
+        counts = verdict.decision is not policy.Decision.SNOOZE
+        # While mem0 may have it, a batch is whole: taken apart, it would be stored a second time.
+        # If its writers died of asking, too, one of its turns must be to blame all the same.
+        crashed = batch[0].attempts >= self._settings.max_write_attempts
+        if not single and counts and (crashed or not unknown):
+            await self._split(claim, batch, verdict, unknown_outcome=unknown)
+        else:
+            counted = counts and (single or not batch[0].attempts)
+            await self._postpone(claim, batch, verdict, counted=counted, unknown_outcome=unknown)
+        return False
+
+    def _verdict(self, turn: WaitingTurn, error: Exception, shut: GateShut | None) -> Verdict:
         attempt = turn.attempts + 1
         verdict = policy.judge(
             error,
@@ -172,56 +217,53 @@ class Rememberer:
             tries=attempt + turn.snoozes,
             jitter=random.random(),  # noqa: S311 no secret
         )
-        if shut is not None:
-            verdict = replace(verdict, delay_s=shut.retry_after_s)
-        logger.warning(
-            "turn %s and %d more: %s (%s, %s) -> %s after %.1f s",
-            turn.id, others, verdict.code, type(error).__name__, verdict.fault,
-            verdict.decision, verdict.delay_s,
-        )  # fmt: skip
-        if verdict.decision is policy.Decision.GIVE_UP and not others:
-            await self._lanes.bury(
-                claim, turn.id, verdict.code, verdict.fault, self._worker_version
-            )
-            return True
-        unknown = getattr(error, "unknown_outcome", True)
-        delay_s = max(verdict.delay_s, self._settings.visible_s if unknown else 0)
-        # While mem0 may have it, a batch is whole: taken apart, it would be stored a second time.
-        # If its writers died of asking, too, one of its turns must be to blame all the same.
-        crashed = turn.attempts >= self._settings.max_write_attempts
-        if others and verdict.fault is Fault.REQUEST and (crashed or not unknown):
-            await self._lanes.split_batch(
-                claim, turn.id, delay_s, code=verdict.code, unknown_outcome=unknown
-            )
-            return False
-        await self._wait(
-            claim,
-            batch,
-            delay_s,
-            counted=verdict.fault is Fault.REQUEST and not (others and turn.attempts),
-            code=verdict.code,
-            unknown_outcome=unknown,
-        )
-        return False
+        return verdict if shut is None else replace(verdict, delay_s=shut.retry_after_s)
 
-    async def _wait(
+    async def _bury(self, claim: LaneClaim, turn: WaitingTurn, verdict: Verdict) -> None:
+        code, fault = verdict.code, verdict.fault
+        await self._lanes.bury(claim, turn.id, code, fault, self._worker_version)
+        emit(TurnBuried, code=code, fault=fault)
+
+    async def _split(
+        self, claim: LaneClaim, batch: Batch, verdict: Verdict, *, unknown_outcome: bool
+    ) -> None:
+        code, delay_s = verdict.code, verdict.delay_s
+        await self._lanes.split_batch(
+            claim, batch[0].id, delay_s, code=code, unknown_outcome=unknown_outcome
+        )
+        emit(BatchSplit, turns=len(batch), code=code, fault=verdict.fault, delay_s=delay_s)
+
+    async def _postpone(
         self,
         claim: LaneClaim,
         batch: Batch,
-        delay_s: float,
+        verdict: Verdict,
         *,
         counted: bool,
-        code: str,
-        unknown_outcome: bool = True,
+        unknown_outcome: bool,
     ) -> None:
         """Put a batch back for later; its lane waits with it, so that order is kept (I4)."""
         await self._lanes.postpone(
             claim,
             batch[0].id,
-            delay_s,
+            verdict.delay_s,
             counted=counted,
-            code=code,
+            code=verdict.code,
             unknown_outcome=unknown_outcome,
+        )
+        emit(
+            TurnPostponed,
+            turns=len(batch),
+            code=verdict.code,
+            fault=verdict.fault,
+            delay_s=verdict.delay_s,
+            counted=counted,
+        )
+
+    async def _give_back(self, claim: LaneClaim, batch: Batch, delay_s: float, code: str) -> None:
+        """Put a batch back for which nothing went wrong, so that no attempt is spent."""
+        await self._lanes.postpone(
+            claim, batch[0].id, delay_s, counted=False, code=code, unknown_outcome=True
         )
 
     def _turn(self, claim: LaneClaim, batch: Batch) -> Turn:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 from afterword.shared.errors import AccessDenied, Fault, NoSuchModel, ProviderError
+from afterword.shared.events import ModelAnswered, ModelCalled, ModelReplaced
+from afterword.shared.observer import emit
 from afterword.shared.settings import ReplySettings
 from afterword.workers.gate import GateClient, GateShut, Permit, gate_of
 from afterword.workers.ports import Answer, Model, Prompt
-
-logger = logging.getLogger(__name__)
 
 
 class Asker:
@@ -74,11 +74,17 @@ class Question:
                 await self._go_on(error, await self._permit.failed(error))
 
     async def _ask(self, told: Prompt, push: Callable[[str], None]) -> Answer:
+        emit(ModelCalled, model=told.model, canary=self._permit.canary)
+        started = time.monotonic()
+        first_text_s = 0.0
         async with aclosing(self._model.ask(told)) as pieces:
             async for piece in pieces:
                 self._note(piece)
+                elapsed_s = time.monotonic() - started
                 if isinstance(piece, Answer):
+                    _report(piece, first_text_s or elapsed_s, elapsed_s)
                     return piece
+                first_text_s = first_text_s or elapsed_s
                 push(piece)
         raise AssertionError("a model ended without an answer and without an error")
 
@@ -112,7 +118,7 @@ class Question:
             self._left.clear()
         failed = self._asked
         await self.pass_a_gate()
-        logger.warning("%s: %s; asking %s instead", failed, error.code, self._asked)
+        emit(ModelReplaced, model=failed, code=error.code, replacement=self._asked)
 
     async def pass_a_gate(self) -> None:
         """Choose the next model whose gate lets pass; raise what speaks against all of them."""
@@ -129,3 +135,19 @@ class Question:
         if self._failures:  # of a model whose gate is open still: how long to wait is its matter
             raise self._failures[0]
         raise min(self._refusals, key=lambda refusal: refusal.retry_after_s)
+
+
+def _report(answer: Answer, first_text_s: float, duration_s: float) -> None:
+    usage = answer.usage
+    emit(
+        ModelAnswered,
+        model=answer.model,
+        stop_reason=answer.stop_reason,
+        input_tokens=usage.input,
+        output_tokens=usage.output,
+        cache_read_tokens=usage.cache_read,
+        cache_write_tokens=usage.cache_write,
+        first_text_s=first_text_s,
+        duration_s=duration_s,
+        request_id=answer.request_id or "",
+    )

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 
 from afterword.shared.contracts import MemoryUsed
 from afterword.shared.errors import ProviderError, Unavailable
+from afterword.shared.events import ForeignMemoriesDropped, RecallFailed
+from afterword.shared.observer import emit, emit_internal_error
 from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
 from afterword.workers.ports import Memories, Recall, Recalled
-
-logger = logging.getLogger(__name__)
 
 #: A query longer than this is cut: mem0 embeds its beginning in any case.
 QUERY_CHARACTERS = 2000
@@ -50,7 +49,7 @@ class Recaller:
                 permit = await self._gates.look(RECALL, canary_s=self._budget_s + 1)
                 rows = await self._memories.search(owner, query[:QUERY_CHARACTERS], self._limit)
             permit.worked()
-            return Recall(self._checked(owner, rows))
+            return Recall(self._checked(owner, rows), found=len(rows))
         except GateShut:
             return UNAVAILABLE
         except TimeoutError:
@@ -58,7 +57,8 @@ class Recaller:
         except ProviderError as error:
             return _unavailable(permit, error)
         except Exception as error:  # noqa: BLE001 whatever memory does, the reply goes on (I6)
-            return _unavailable(permit, Unavailable(type(error).__name__))
+            emit_internal_error(error)
+            return _unavailable(permit, Unavailable("internal_error"))
         finally:
             if permit is not None:
                 permit.left()
@@ -70,14 +70,14 @@ class Recaller:
     def _checked(self, owner: str, rows: Sequence[Recalled]) -> tuple[Recalled, ...]:
         foreign = sum(row.owner != owner for row in rows)
         if foreign:
-            logger.error("mem0 gave %d memories of another user; dropped", foreign)
+            emit(ForeignMemoriesDropped, count=foreign)
         return tuple(row for row in rows if row.owner == owner and row.score >= self._least_score)[
             : self._limit
         ]
 
 
 def _unavailable(permit: Permit | None, error: ProviderError) -> Recall:
-    logger.warning("recall failed: %s", error.code)
+    emit(RecallFailed, code=error.code)
     if permit is not None:
         permit.left(error)
     return UNAVAILABLE

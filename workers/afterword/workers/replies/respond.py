@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import logging
 import random
 import secrets
 import time
@@ -14,10 +13,22 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from afterword.shared.contracts import ChatRequest, Reply, Timings
-from afterword.shared.errors import LeaseLost, LedgerUnavailable
+from afterword.shared.errors import Fault, LeaseLost, LedgerUnavailable, ProviderError
+from afterword.shared.events import (
+    JobClaimed,
+    JobGivenUp,
+    JobOvertaken,
+    JobReleased,
+    JobRetried,
+    JobReturned,
+    JobSnoozed,
+    RecallFinished,
+    ReplyPublished,
+)
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.records import Claim
-from afterword.shared.names import owner_of
+from afterword.shared.names import lane_tag, owner_of
+from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.settings import Settings
 from afterword.workers.gate import GateShut
 from afterword.workers.leases import Leases
@@ -28,8 +39,6 @@ from afterword.workers.replies.model_call import Asker, Question
 from afterword.workers.replies.recall import Recaller, as_used
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.relevance import only_pleasant
-
-logger = logging.getLogger(__name__)
 
 #: Answers that leave nothing to remember: the model did not take part in the conversation.
 NOT_REMEMBERED = frozenset({"refusal"})
@@ -70,11 +79,14 @@ class Responder:
         claim = await self._jobs.claim(job_id, secrets.token_hex(8))
         if claim is None:
             return
-        try:
-            async with self._leases.holding(claim.job_id, claim.fence):
-                await self._attempt(claim)
-        except LeaseLost:
-            logger.info("job %s was overtaken or cancelled", job_id)
+        with bound(job_id=job_id, lane=lane_tag(claim.lane), attempt=claim.attempt):
+            queued_s = (claim.claimed_ms - claim.queued_ms) / 1000
+            emit(JobClaimed, queued_s=queued_s, snoozes=claim.snoozes)
+            try:
+                async with self._leases.holding(claim.job_id, claim.fence):
+                    await self._attempt(claim)
+            except LeaseLost:
+                emit(JobOvertaken)
 
     async def _attempt(self, claim: Claim) -> None:
         """Answer; a failure is judged, a stop gives the job back uncounted."""
@@ -83,6 +95,7 @@ class Responder:
         except asyncio.CancelledError:
             if not self._leases.lost_by(claim.job_id):
                 await asyncio.shield(self._jobs.snooze(claim, 0, counted=False, tried=False))
+                emit(JobReturned)
             raise
         except (LeaseLost, LedgerUnavailable):
             raise
@@ -90,12 +103,13 @@ class Responder:
             await self._jobs.snooze(
                 claim, shut.retry_after_s, counted=False, tried=False, code=shut.code
             )
-        except ValidationError:
-            await self._jobs.fail(claim, "undecodable")
+            emit(JobReleased, code=shut.code, delay_s=shut.retry_after_s)
         except Exception as error:  # noqa: BLE001 judged and recorded, whatever it is
             await self._judge(claim, error)
 
     async def _judge(self, claim: Claim, error: Exception) -> None:
+        if not isinstance(error, ProviderError):
+            emit_internal_error(error)
         tries = claim.attempt + claim.snoozes
         verdict = policy.judge(
             error,
@@ -104,15 +118,24 @@ class Responder:
             tries=tries,
             jitter=random.random(),  # noqa: S311 no secret
         )
-        _log(claim.job_id, error, verdict)
+        code, fault, delay_s = verdict.code, verdict.fault, verdict.delay_s
         if verdict.decision is policy.Decision.GIVE_UP:
-            await self._jobs.fail(claim, verdict.code, verdict.fault)
+            await self._fail(claim, code, fault)
             return
         counted = verdict.decision is policy.Decision.RETRY
-        await self._jobs.snooze(claim, verdict.delay_s, counted=counted, code=verdict.code)
+        await self._jobs.snooze(claim, delay_s, counted=counted, code=code)
+        emit(JobRetried if counted else JobSnoozed, code=code, fault=fault, delay_s=delay_s)
+
+    async def _fail(self, claim: Claim, code: str, fault: Fault) -> None:
+        await self._jobs.fail(claim, code, fault)
+        emit(JobGivenUp, code=code, fault=fault)
 
     async def _answer(self, claim: Claim) -> None:
-        request = ChatRequest.model_validate_json(claim.body)
+        try:
+            request = ChatRequest.model_validate_json(claim.body)
+        except ValidationError:
+            await self._fail(claim, "undecodable", Fault.REQUEST)
+            return
         async with self._asker.question(request.model) as question:
             await self._put(question, await self._prepare(claim, request))
 
@@ -130,7 +153,9 @@ class Responder:
             deltas.stop()
         model_ms = _since(started)
         skip = self._reason_to_skip(asked.request, answer)
-        await self._jobs.finish(claim, _reply(asked, answer, model_ms), last=last, skip=skip)
+        reply = _reply(asked, answer, model_ms)
+        await self._jobs.finish(claim, reply, last=last, skip=skip)
+        emit(ReplyPublished, total_s=reply.timings_ms.total / 1000, not_remembered=skip)
 
     def _reason_to_skip(self, request: ChatRequest, answer: Answer) -> str:
         """Return why a turn leaves nothing to remember, '' if it may."""
@@ -148,7 +173,7 @@ class Responder:
             recall = self._recaller.forgo()
         else:
             recall = await self._recaller.recall(owner, request.message)
-        recall_ms = _since(started)
+        recall_s = time.monotonic() - started
         built = prompt.build(
             request,
             recall,
@@ -157,7 +182,15 @@ class Responder:
             limits=self._limits(),
             user_tag=self._tag(owner),
         )
-        return _Asked(claim, request, built, recall_ms)
+        kept = len(built.memories)
+        emit(
+            RecallFinished,
+            status=built.status,
+            kept=kept,
+            dropped=recall.found - kept,
+            duration_s=recall_s,
+        )
+        return _Asked(claim, request, built, round(recall_s * 1000))
 
     def _limits(self) -> prompt.Limits:
         settings = self._settings
@@ -198,12 +231,3 @@ def _reply(asked: _Asked, answer: Answer, model_ms: int) -> Reply:
 
 def _since(started: float) -> int:
     return round((time.monotonic() - started) * 1000)
-
-
-def _log(job_id: str, error: Exception, verdict: policy.Verdict) -> None:
-    """Say what happened and never what was said: an unknown error shows its class alone."""
-    logger.warning(
-        "job %s: %s (%s, %s) -> %s after %.1f s",
-        job_id, verdict.code, type(error).__name__, verdict.fault, verdict.decision,
-        verdict.delay_s,
-    )  # fmt: skip

@@ -52,7 +52,8 @@ def judge(
     one's is retried while that may help, then given up, and the next one goes on.
     """
     if not isinstance(error, ProviderError):
-        return _retried("internal_error", attempt, most_attempts, pause_s(tries, jitter))
+        pause = pause_s(tries, jitter)
+        return _retried("internal_error", Fault.OPERATOR, attempt, most_attempts, pause)
     if error.fault is Fault.PROVIDER:
         asked = min(error.retry_after_s or 0.0, LONGEST_SNOOZE_S)
         delay_s = max(asked, pause_s(tries, jitter))
@@ -62,7 +63,7 @@ def judge(
             Decision.SNOOZE, error.code, error.fault, OPERATOR_PAUSE_S * (1 + jitter / 10)
         )
     if isinstance(error, BadAnswer):
-        return _retried(error.code, attempt, most_attempts, pause_s(tries, jitter))
+        return _retried(error.code, error.fault, attempt, most_attempts, pause_s(tries, jitter))
     return Verdict(Decision.GIVE_UP, error.code, error.fault)
 
 
@@ -77,7 +78,7 @@ def follow_pause_s(age_s: float) -> float:
     return min(max(age_s, FOLLOW_S), LONGEST_FOLLOW_S)
 
 
-def _retried(code: str, attempt: int, most_attempts: int, delay_s: float) -> Verdict:
+def _retried(code: str, fault: Fault, attempt: int, most_attempts: int, delay_s: float) -> Verdict:
     if attempt >= most_attempts:
-        return Verdict(Decision.GIVE_UP, code, Fault.REQUEST)
-    return Verdict(Decision.RETRY, code, Fault.REQUEST, delay_s)
+        return Verdict(Decision.GIVE_UP, code, fault)
+    return Verdict(Decision.RETRY, code, fault, delay_s)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from afterword.shared.error_location import error_location
 from afterword.shared.errors import (
     AccessDenied,
     AfterwordError,
@@ -15,7 +15,8 @@ from afterword.shared.errors import (
     Rejected,
     Unavailable,
 )
-from afterword.workers.error_location import error_location
+from afterword.shared.events import Mem0Failed
+from afterword.shared.observer import emit
 
 _SQLITE_AWAY = {
     sqlite3.SQLITE_BUSY: "store_busy",
@@ -28,8 +29,6 @@ _SQLITE_AWAY = {
     sqlite3.SQLITE_READONLY: "store_unavailable",
 }
 _SQLITE_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -59,4 +58,4 @@ def _sqlite(error: sqlite3.Error) -> ProviderError:
 
 
 def _report(error: Exception) -> None:
-    logger.warning("mem0 failed: %s", error_location(error))
+    emit(Mem0Failed, error=type(error).__name__, place=error_location(error, anywhere=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import tempfile
 from collections.abc import Callable, Mapping
 from datetime import datetime
@@ -11,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from afterword.shared.errors import Misconfigured, RateLimited, Unavailable
+from afterword.shared.events import BackendUnavailable
+from afterword.shared.observer import emit
 from afterword.shared.settings import MemorySettings
 from afterword.workers.adapters.mem0.add_context import add_context
 from afterword.workers.adapters.mem0.extraction import Extractor, instructions
 from afterword.workers.adapters.mem0.import_guard import mem0_silenced
 from afterword.workers.adapters.mem0.open_source import SelfHosted
 from afterword.workers.ports import Memories, Model, Turn
-
-logger = logging.getLogger(__name__)
 
 
 async def open_selfhosted(settings: MemorySettings, model: Model, tag_key: bytes) -> Memories:
@@ -168,13 +167,13 @@ def _warm(memory: Any, url: str) -> Any:
     try:
         memory.embedding_model.embed("warm up", "search")
     except (Unavailable, RateLimited) as error:
-        logger.warning("the embedder cannot be used yet: %s", error)
+        emit(BackendUnavailable, backend="the embedder", error=error.code)
     try:
         check_login(url)
         memory.vector_store.connection_pool.open()
         memory.vector_store.ensure()
     except Unavailable as error:
-        logger.warning("PostgreSQL cannot be used yet: %s", error)
+        emit(BackendUnavailable, backend="PostgreSQL", error=error.code)
     except BaseException:
         memory.vector_store.close()
         raise

@@ -1,0 +1,602 @@
+"""Every event that the product reports through `afterword.shared.observer`.
+
+An event is a frozen value of numbers, fixed words and ids: none of its fields can hold a prompt, a
+reply, a memory or a key (promise I11). Which job or lane it belongs to stands in the `Context` that
+subscribers receive with it, not in the event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from afterword.shared.contracts import MemoryStatus
+from afterword.shared.errors import Fault
+from afterword.shared.lifecycle import TurnState
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Marks a text field and names what it holds; a test refuses text fields without it."""
+
+    kind: Literal["id", "code", "name", "place"]
+
+
+#: An id that a machine made: a provider's request id, a digest, a Celery task id.
+Id: TypeAlias = Annotated[str, Text("id")]
+
+#: A fixed word of the code, or the class name of an error.
+Code: TypeAlias = Annotated[str, Text("code")]
+
+#: What the configuration calls something: a model, a gate, a queue, a setting.
+Name: TypeAlias = Annotated[str, Text("name")]
+
+#: A file of the code and a line in it, `afterword/workers/gate.py:42`.
+Place: TypeAlias = Annotated[str, Text("place")]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the work at hand is called; empty where an event belongs to no job or lane.
+
+    `lane` is `afterword.shared.names.lane_tag`, which names a user without their id. For a turn,
+    `job_id` is the job that it came from. `worker` is `host:pid`.
+    """
+
+    worker: Name = ""
+    job_id: Id = ""
+    lane: Id = ""
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ObserverEvent:
+    """Base of all events."""
+
+
+# Replies
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobClaimed(ObserverEvent):
+    """A worker took a job on, after it was queued for `queued_s` seconds."""
+
+    queued_s: float
+    snoozes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallFinished(ObserverEvent):
+    """A reply has its memories: `kept` went into the prompt, `dropped` were found and did not.
+
+    Reported for every attempt, also when memory could not be asked (`degraded`) or is `off`.
+    """
+
+    status: MemoryStatus
+    kept: int
+    dropped: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallFailed(ObserverEvent):
+    """mem0 was asked and did not answer, or not in time; the reply goes out without memories."""
+
+    code: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignMemoriesDropped(ObserverEvent):
+    """mem0 returned memories of another user; they were dropped."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCalled(ObserverEvent):
+    """A prompt was sent to a model; `canary` if this call decides whether its gate opens."""
+
+    model: Name
+    canary: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelAnswered(ObserverEvent):
+    """A model gave a whole answer.
+
+    `first_text_s` is the time to its first piece of text, `duration_s` to its end. `model` is what
+    the provider says has answered.
+    """
+
+    model: Name
+    stop_reason: Code
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    first_text_s: float
+    duration_s: float
+    request_id: Id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelReplaced(ObserverEvent):
+    """A model failed with `code`, and the next of `AFTERWORD_FALLBACK_MODELS` is called."""
+
+    model: Name
+    code: Code
+    replacement: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyPublished(ObserverEvent):
+    """A job has succeeded; `not_remembered` says why its turn is not stored, '' if it is to be."""
+
+    total_s: float
+    not_remembered: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobReleased(ObserverEvent):
+    """A job waits for `delay_s` seconds, because the gate before its model is shut."""
+
+    code: Code
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSnoozed(ObserverEvent):
+    """An attempt failed and does not count; the job is tried again after `delay_s` seconds."""
+
+    code: Code
+    fault: Fault
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRetried(ObserverEvent):
+    """An attempt failed and counts; the job is tried again after `delay_s` seconds."""
+
+    code: Code
+    fault: Fault
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobGivenUp(ObserverEvent):
+    """A job has failed for good, with this code."""
+
+    code: Code
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobReturned(ObserverEvent):
+    """A worker that stops gave a job back; no attempt of it was spent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOvertaken(ObserverEvent):
+    """A worker lost a job that it was working on: cancelled, expired, or taken over."""
+
+
+# Memories
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneClaimed(ObserverEvent):
+    """A worker took a user's lane on, with so many turns to store."""
+
+    turns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneReleased(ObserverEvent):
+    """A lane waits for `delay_s` seconds: `code` is that of a shut gate, or `memory_off`."""
+
+    code: Code
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneOvertaken(ObserverEvent):
+    """A worker lost a lane that it was writing: another one has taken it over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnBegun(ObserverEvent):
+    """An attempt to store a turn, and `turns - 1` that follow it, was recorded and begins.
+
+    With `unknown_outcome`, an earlier attempt may have stored it: mem0 is asked first.
+    """
+
+    turns: int
+    unknown_outcome: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnSettled(ObserverEvent):
+    """A turn, and those added with it, has ended: stored, nothing to store, or skipped (policy)."""
+
+    outcome: TurnState
+    turns: int
+    memories: int
+    reason: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnAccepted(ObserverEvent):
+    """mem0 took an add and works on it; its outcome is asked for after `delay_s` seconds."""
+
+    turns: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnPostponed(ObserverEvent):
+    """An attempt to store a turn failed; it is tried again after `delay_s` seconds.
+
+    `counted` is whether that spent an attempt.
+    """
+
+    turns: int
+    code: Code
+    fault: Fault
+    delay_s: float
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnReturned(ObserverEvent):
+    """A worker that stops gave a turn back; no attempt of it was spent."""
+
+    turns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchSplit(ObserverEvent):
+    """A batch was refused, so its turns are stored one by one, after `delay_s` seconds."""
+
+    turns: int
+    code: Code
+    fault: Fault
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnBuried(ObserverEvent):
+    """A turn could not be stored and is a dead letter now."""
+
+    code: Code
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicatesRemoved(ObserverEvent):
+    """A turn that several writers had stored is stored once now."""
+
+    copies: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepairPostponed(ObserverEvent):
+    """mem0 could not say whether a turn is stored more than once; it is asked again."""
+
+    code: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserForgotten(ObserverEvent):
+    """The first half of an erasure is done; it is repeated after `delay_s` seconds, for good."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasurePostponed(ObserverEvent):
+    """mem0, or Redis that rewrites its log, holds an erasure up; it is tried again."""
+
+    code: Code
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserErased(ObserverEvent):
+    """An erasure is complete; `log` is what became of Redis' append-only file."""
+
+    memory: Code
+    log: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mem0Failed(ObserverEvent):
+    """mem0's open-source code raised an error, at this line of it."""
+
+    error: Code
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendUnavailable(ObserverEvent):
+    """Something that self-hosted memory needs does not work at the start; it is tried again."""
+
+    backend: Name
+    error: Code
+
+
+# Both
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InternalError(ObserverEvent):
+    """A bug of ours: an error that no rule expects, at this line of our code."""
+
+    error: Code
+    place: Place
+
+
+# Gates and leases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateClosed(ObserverEvent):
+    """A provider is not called any more, by the whole fleet; reported by who saw it happen."""
+
+    gate: Name
+    code: Code
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateCanarySent(ObserverEvent):
+    """A gate that is shut lets one call pass, to see whether the provider is back."""
+
+    gate: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateOpened(ObserverEvent):
+    """A provider that was not called is back; reported by the worker whose call succeeded."""
+
+    gate: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateUnknown(ObserverEvent):
+    """Redis did not say in time how a gate stands; the work goes on as if it were open."""
+
+    gate: Name
+    error: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasesNotRenewed(ObserverEvent):
+    """Redis did not renew the leases of this worker in time; the work on them is given up."""
+
+    count: int
+    error: Code
+
+
+# Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepFinished(ObserverEvent):
+    """A sweep put right what time has made due.
+
+    Jobs that expired, ids that waited and were woken, work of lost workers that was taken back,
+    and lost hints that were sent again.
+    """
+
+    expired: int
+    woken: int
+    taken_back: int
+    hinted_again: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InconsistencyFixed(ObserverEvent):
+    """A job or turn was not where its state says, and was put there."""
+
+    kind: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconciliationFinished(ObserverEvent):
+    """All jobs and turns were compared with where they must be; so many were put right."""
+
+    fixed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRolledBack(ObserverEvent):
+    """Redis lost what was written last: its counter went back. Used numbers are skipped."""
+
+    seen: int
+    found: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerFailed(ObserverEvent):
+    """A callback for a message of Redis raised an error; the other callbacks were called."""
+
+    error: Code
+    place: Place
+
+
+# Broker
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HintsNotSent(ObserverEvent):
+    """The broker did not take hints; the sweep sends them again."""
+
+    error: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageDropped(ObserverEvent):
+    """A queue held a message that is no hint; it was dropped and is noted in the quarantine.
+
+    `task` is the name of a task that nobody knows, '' otherwise.
+    """
+
+    queue: Name
+    reason: Code
+    size_bytes: int
+    sha256: Id
+    task: Name = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineNoteLost(ObserverEvent):
+    """A dropped message is not noted in the quarantine: Redis is away, or there are too many."""
+
+    reason: Code
+    sha256: Id
+    error: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerUnavailable(ObserverEvent):
+    """The broker does not answer, so this worker takes no hints."""
+
+    error: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteControlUnavailable(ObserverEvent):
+    """Redis refused what Celery's remote control needs; hints are taken all the same."""
+
+    error: Code
+
+
+# Worker processes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReady(ObserverEvent):
+    """A worker takes hints from now on."""
+
+    queues: Name
+    server: Name
+    durability: Code
+    memory: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStopping(ObserverEvent):
+    """A worker takes no more hints and closes what it has opened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStalled(ObserverEvent):
+    """A worker took no hint for so long, though the broker answers; it ends."""
+
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodicTaskFailed(ObserverEvent):
+    """A periodic task failed, `failures` times in a row so far; it runs again at its next turn."""
+
+    task: Name
+    error: Code
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodicTaskLate(ObserverEvent):
+    """One run of a periodic task takes longer than it may."""
+
+    task: Name
+    running_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodicTaskRecovered(ObserverEvent):
+    """A periodic task works again, after so many failures in a row, or after it was late."""
+
+    task: Name
+    failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventLoopBlocked(ObserverEvent):
+    """Something has not let go of the event loop for `lag_s` seconds, at this line."""
+
+    lag_s: float
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStuck(ObserverEvent):
+    """A Celery task ignores its cancellation; its slot is lost until it ends."""
+
+    task: Name
+    task_id: Id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFailed(ObserverEvent):
+    """A bug: a Celery task raised an error; the job or lane is taken over when its lease ends."""
+
+    task: Name
+    task_id: Id
+    error: Code
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracerFailed(ObserverEvent):
+    """A bug in what runs Celery's tasks; the job is taken over when its lease ends."""
+
+    error: Code
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallbackFailed(ObserverEvent):
+    """A bug in what tells Celery of a task; the others go on."""
+
+    error: Code
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuntimeBroken(ObserverEvent):
+    """A bug that ends this worker; what it held is taken over."""
+
+    error: Code
+    place: Place
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventLoopNotStopped(ObserverEvent):
+    """The event loop of a worker that stops did not stop within `waited_s` seconds."""
+
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessKilled(ObserverEvent):
+    """A worker did not end within `waited_s` seconds of its stop and ends itself by force."""
+
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriberFailed(ObserverEvent):
+    """A subscriber of these events raised an error; reported for its first one only."""
+
+    subscriber: Code
+    error: Code
+    place: Place
+
+
+#: All classes of events.
+EVENTS: tuple[type[ObserverEvent], ...] = tuple(
+    one
+    for one in tuple(globals().values())
+    if isinstance(one, type) and issubclass(one, ObserverEvent) and one is not ObserverEvent
+)
