@@ -113,8 +113,10 @@ def test_names_tell_rows_apart() -> None:
 
 def test_the_documents_hold_every_row_and_no_other() -> None:
     written = (ROOT / "docs/explanation/failures.md").read_text().splitlines()
-    lines = [line for line in written if line.startswith("|")]
-    assert lines == [line for line in tables() if line]
+    listed = [line for line in tables() if line]
+    begun = written.index(listed[0])
+    lines = [line for line in written[begun:] if line.startswith("|")]
+    assert lines == listed
 
 
 def assert_silent(error: BaseException) -> None:

@@ -366,16 +366,15 @@ GOOD = [
     GoodAnswer("body that does not end", ClaudeAnswer(text="Warm.", fault=ServerFault.LINGER)),
 ]
 
-_OURS = f"waits about {policy.OPERATOR_PAUSE_S:g} s, for someone to mend it; no attempt is spent"
 _DOES = {
-    (Fault.PROVIDER, Decision.SNOOZE): "waits, longer each time; no attempt is spent",
-    (Fault.OPERATOR, Decision.SNOOZE): _OURS,
-    (Fault.REQUEST, Decision.RETRY): "retried, up to `AFTERWORD_MAX_ATTEMPTS`",
-    (Fault.REQUEST, Decision.GIVE_UP): "not tried again",
+    (Fault.PROVIDER, Decision.SNOOZE): "waits, with growing pauses",
+    (Fault.OPERATOR, Decision.SNOOZE): f"waits {policy.OPERATOR_PAUSE_S:g} s at a time",
+    (Fault.REQUEST, Decision.RETRY): "is retried",
+    (Fault.REQUEST, Decision.GIVE_UP): "fails at once",
 }
 _SEES = {
-    Decision.SNOOZE: "the reply, later; `expired` after its TTL",
-    Decision.RETRY: "a `restart`, then the reply; else `failed`: `{code}`",
+    Decision.SNOOZE: "the reply, late",
+    Decision.RETRY: "a `restart` and the reply, or `failed`: `{code}`",
     Decision.GIVE_UP: "`failed`: `{code}`",
 }
 
@@ -399,7 +398,7 @@ def answer_line(good: GoodAnswer) -> str:
 
 def tables() -> Iterable[str]:
     """Return both tables, a line each."""
-    yield "| what Claude does | code | whose failure | what becomes of the job | the user sees |"
+    yield "| what Claude does | code | fault | the job | the user sees |"
     yield "|---|---|---|---|---|"
     yield from dict.fromkeys(failure_line(row) for row in FAILURES)
     yield ""
