@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from afterword.shared.settings import Settings
-from afterword.workers.adapters.mem0.open_source import SelfHosted
+from afterword.workers.adapters.mem0.open_source import OpenSourceMemories
 from afterword.workers.ports import Turn
 from afterword.workers.wiring import open_memories
 
@@ -91,7 +91,7 @@ def _now() -> tuple[float, float]:
 
 async def _measure(count: int) -> dict[str, Spent]:
     memories = await open_memories(Settings.load())
-    assert isinstance(memories, SelfHosted), "set AFTERWORD_MEMORY=selfhosted"
+    assert isinstance(memories, OpenSourceMemories), "set AFTERWORD_MEMORY=selfhosted"
     run = time.perf_counter_ns()
 
     async def add(number: int) -> object:
@@ -110,7 +110,7 @@ async def _measure(count: int) -> dict[str, Spent]:
 
 
 async def _spent(
-    memories: SelfHosted, call: Callable[[int], Awaitable[object]], count: int
+    memories: OpenSourceMemories, call: Callable[[int], Awaitable[object]], count: int
 ) -> Spent:
     for number in range(_WARM_UP):
         await call(-1 - number)

@@ -212,8 +212,8 @@ async def test_effort_is_sent_only_if_it_is_set(claude: ClaudeStandIn, make: Mak
     ("lifecycle", "warning"),
     [
         ("active", ""),
-        ("deprecated", "claude-x is deprecated, it ends on 2026-11-30"),
-        ("retired", "claude-x is retired, it ends on 2026-11-30"),
+        ("deprecated", "claude-x is deprecated and ends on 2026-11-30"),
+        ("retired", "claude-x is retired and ends on 2026-11-30"),
         ("brand_new", ""),
     ],
 )

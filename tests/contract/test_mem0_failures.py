@@ -27,7 +27,7 @@ from afterword.shared.errors import (
     Unavailable,
 )
 from afterword.shared.settings import Settings
-from afterword.workers.adapters.mem0.hosted import Hosted, open_hosted
+from afterword.workers.adapters.mem0.hosted import HostedMemories, open_hosted
 from afterword.workers.ports import Added, Kept, Turn
 from afterword.workers.wiring import open_memories
 from tests.kit.mem0_api.scripted_answers import HTML, Mem0Answer
@@ -41,7 +41,7 @@ SHORT_S = 0.2
 AT = datetime(2026, 5, 8, 20, 30, 15, 250_000, tzinfo=UTC)
 TURN = Turn("turn-1", f"I like {SECRET}.", f"Noted, {SECRET}.", AT, "conversation-1", "7.a")
 
-CALLS: dict[str, Callable[[Hosted], Awaitable[object]]] = {
+CALLS: dict[str, Callable[[HostedMemories], Awaitable[object]]] = {
     "search": lambda memories: memories.search(ANA, f"what about {SECRET}", 5),
     "add": lambda memories: memories.add(ANA, TURN),
     "get_all": lambda memories: memories.find(ANA, "turn-1"),
@@ -146,15 +146,15 @@ async def mem0() -> AsyncIterator[Mem0StandIn]:
 
 
 @pytest.fixture
-async def memories(mem0: Mem0StandIn) -> AsyncIterator[Hosted]:
+async def memories(mem0: Mem0StandIn) -> AsyncIterator[HostedMemories]:
     opened = await opened_at(mem0.url)
     yield opened
     await opened.aclose()
 
 
-async def opened_at(url: str, call_s: float = 10.0, key: str = KEY) -> Hosted:
+async def opened_at(url: str, call_s: float = 10.0, key: str = KEY) -> HostedMemories:
     settings = Settings(mem0_api_key=SecretStr(key), mem0_host=url)
-    memories = cast(Hosted, await open_hosted(settings, connections=2))
+    memories = cast(HostedMemories, await open_hosted(settings, connections=2))
     memories._call_s = call_s
     return memories
 
@@ -178,7 +178,7 @@ def assert_silent(error: BaseException) -> None:
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 async def test_failure(
     mem0: Mem0StandIn,
-    memories: Hosted,
+    memories: HostedMemories,
     row: Row,
     verb: str,
     caplog: pytest.LogCaptureFixture,
@@ -200,7 +200,7 @@ async def test_failure(
 
 @pytest.mark.parametrize("verb", ["search", "add", "get_all", "delete_all"])
 async def test_no_such_path_is_a_wrong_address(
-    mem0: Mem0StandIn, memories: Hosted, verb: str
+    mem0: Mem0StandIn, memories: HostedMemories, verb: str
 ) -> None:
     mem0.will_answer(Mem0Answer(verb=verb, status=404))
     error = await failure_of(CALLS[verb](memories))
@@ -209,7 +209,7 @@ async def test_no_such_path_is_a_wrong_address(
 
 @pytest.mark.parametrize("verb", ["search", "add"])
 async def test_no_failed_post_is_tried_twice(
-    mem0: Mem0StandIn, memories: Hosted, verb: str
+    mem0: Mem0StandIn, memories: HostedMemories, verb: str
 ) -> None:
     await memories.search(ANA, "warm up", 1)  # on a connection that was used before, too
     mem0.requests.clear()
@@ -244,13 +244,15 @@ async def test_it_opens_while_nobody_listens() -> None:
     assert_silent(error)
 
 
-async def test_nothing_is_asked_to_open(mem0: Mem0StandIn, memories: Hosted) -> None:
-    assert isinstance(memories, Hosted)
+async def test_nothing_is_asked_to_open(mem0: Mem0StandIn, memories: HostedMemories) -> None:
+    assert isinstance(memories, HostedMemories)
     assert list(mem0.requests) == []
     assert "mem0" in sys.modules
 
 
-async def test_an_add_says_the_turn_and_nothing_else(mem0: Mem0StandIn, memories: Hosted) -> None:
+async def test_an_add_says_the_turn_and_nothing_else(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
     await memories.add(ANA, TURN)
     (seen,) = mem0.seen("add")
     assert seen.body == {
@@ -265,7 +267,7 @@ async def test_an_add_says_the_turn_and_nothing_else(mem0: Mem0StandIn, memories
 
 
 async def test_a_search_is_for_one_owner_and_not_too_long(
-    mem0: Mem0StandIn, memories: Hosted
+    mem0: Mem0StandIn, memories: HostedMemories
 ) -> None:
     await memories.search(ANA, "tea " * 10_000, 7)
     (seen,) = mem0.seen("search")
@@ -274,14 +276,16 @@ async def test_a_search_is_for_one_owner_and_not_too_long(
     assert len(seen.body["query"]) <= 2000
 
 
-async def test_a_look_is_for_one_turn_of_one_owner(mem0: Mem0StandIn, memories: Hosted) -> None:
+async def test_a_look_is_for_one_turn_of_one_owner(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
     await memories.find(ANA, "turn-1")
     (seen,) = mem0.seen("get_all")
     assert seen.body["filters"] == {"AND": [{"user_id": ANA}, {"metadata": {"turn_id": "turn-1"}}]}
 
 
 async def test_memories_of_the_same_attempt_are_one_copy(
-    mem0: Mem0StandIn, memories: Hosted
+    mem0: Mem0StandIn, memories: HostedMemories
 ) -> None:
     mem0.extract = lambda messages: [f"{message['content']}" for message in messages]
     mem0.polls = 1
@@ -298,7 +302,7 @@ async def test_memories_of_the_same_attempt_are_one_copy(
 
 @pytest.mark.parametrize("memory_id", ["", "a/../b?user_id=c"])
 async def test_an_id_is_an_id_and_never_another_path(
-    mem0: Mem0StandIn, memories: Hosted, memory_id: str
+    mem0: Mem0StandIn, memories: HostedMemories, memory_id: str
 ) -> None:
     if not memory_id:
         await failure_of(memories.remove(ANA, [memory_id]))
@@ -343,12 +347,14 @@ print(bool(mem0.__version__), mem0.AsyncMemory.__name__, "qdrant_client" in sys.
     assert ran.stdout.splitlines() == ["[]", "True AsyncMemory True"]
 
 
-async def test_a_search_for_nothing_is_not_made(mem0: Mem0StandIn, memories: Hosted) -> None:
+async def test_a_search_for_nothing_is_not_made(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
     assert list(await memories.search(ANA, " \n", 5)) == []
     assert list(mem0.requests) == []
 
 
-async def test_a_foreign_row_says_whose_it_is(mem0: Mem0StandIn, memories: Hosted) -> None:
+async def test_a_foreign_row_says_whose_it_is(mem0: Mem0StandIn, memories: HostedMemories) -> None:
     mem0.plant(ANA, {"id": "m", "memory": "tea", "user_id": BEN, "score": 1, "metadata": None})
     mem0.plant(ANA, {"id": "n", "memory": "tea", "score": 0.5, "created_at": "2026-05-08T20:30:15"})
     found = await memories.search(ANA, "tea", 5)
@@ -358,7 +364,7 @@ async def test_a_foreign_row_says_whose_it_is(mem0: Mem0StandIn, memories: Hoste
 
 @pytest.mark.parametrize("filters_ignored", [("user_id", BEN), ("metadata", {"turn_id": "turn-2"})])
 async def test_what_is_not_of_this_turn_is_not_found(
-    mem0: Mem0StandIn, memories: Hosted, filters_ignored: tuple[str, Any]
+    mem0: Mem0StandIn, memories: HostedMemories, filters_ignored: tuple[str, Any]
 ) -> None:
     row = {"id": "m", "memory": "tea", "user_id": ANA, "metadata": {"turn_id": "turn-1"}}
     answer = {"results": [row | dict([filters_ignored]), row | {"id": "ours"}]}
@@ -366,12 +372,14 @@ async def test_what_is_not_of_this_turn_is_not_found(
     assert list(await memories.find(ANA, "turn-1")) == ["ours"]
 
 
-async def followed(memories: Hosted, added: Added) -> Added:
+async def followed(memories: HostedMemories, added: Added) -> Added:
     assert added.event_id is not None
     return await memories.follow(ANA, added.event_id)
 
 
-async def test_an_add_is_followed_one_step_at_a_time(mem0: Mem0StandIn, memories: Hosted) -> None:
+async def test_an_add_is_followed_one_step_at_a_time(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
     mem0.polls = 3
     added = pending = await memories.add(ANA, TURN)
     for _ in range(2):
@@ -383,12 +391,14 @@ async def test_an_add_is_followed_one_step_at_a_time(mem0: Mem0StandIn, memories
     assert len(mem0.seen("event")) == 3
 
 
-async def test_an_extraction_may_find_nothing(mem0: Mem0StandIn, memories: Hosted) -> None:
+async def test_an_extraction_may_find_nothing(mem0: Mem0StandIn, memories: HostedMemories) -> None:
     mem0.extract = lambda _: []
     assert await followed(memories, await memories.add(ANA, TURN)) == Added(Kept.NOTHING)
 
 
-async def test_a_failed_event_may_be_added_again(mem0: Mem0StandIn, memories: Hosted) -> None:
+async def test_a_failed_event_may_be_added_again(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
     mem0.failing = 1
     error = await failure_of(followed(memories, await memories.add(ANA, TURN)))
     assert (type(error), error.code) == (BadAnswer, "event_failed")
@@ -396,7 +406,7 @@ async def test_a_failed_event_may_be_added_again(mem0: Mem0StandIn, memories: Ho
     assert (await followed(memories, await memories.add(ANA, TURN))).kept is Kept.STORED
 
 
-async def test_an_event_that_is_gone_may_be_added_again(memories: Hosted) -> None:
+async def test_an_event_that_is_gone_may_be_added_again(memories: HostedMemories) -> None:
     error = await failure_of(memories.follow(ANA, "no-such-event"))
     assert (type(error), error.code) == (BadAnswer, "event_gone")
     assert not error.unknown_outcome
@@ -404,7 +414,7 @@ async def test_an_event_that_is_gone_may_be_added_again(memories: Hosted) -> Non
 
 @pytest.mark.parametrize("verb", CHANGING)
 async def test_a_status_from_the_future_may_mean_stored(
-    mem0: Mem0StandIn, memories: Hosted, verb: str
+    mem0: Mem0StandIn, memories: HostedMemories, verb: str
 ) -> None:
     mem0.will_answer(Mem0Answer(verb=verb, body='{"event_id": "event-1", "status": "PAUSED"}'))
     error = await failure_of(CALLS[verb](memories))
@@ -421,7 +431,7 @@ async def test_a_status_from_the_future_may_mean_stored(
     ids=["504", "cut"],
 )
 async def test_done_but_never_answered_is_found_later(
-    mem0: Mem0StandIn, memories: Hosted, play: Mem0Answer
+    mem0: Mem0StandIn, memories: HostedMemories, play: Mem0Answer
 ) -> None:
     mem0.will_answer(play)
     error = await failure_of(memories.add(ANA, TURN))
@@ -432,14 +442,18 @@ async def test_done_but_never_answered_is_found_later(
     assert list(await memories.find(ANA, TURN.id)) == [mem0.rows[0]["id"]]
 
 
-async def test_forgetting_waits_until_it_is_done(mem0: Mem0StandIn, memories: Hosted) -> None:
+async def test_forgetting_waits_until_it_is_done(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
     await followed(memories, await memories.add(ANA, TURN))
     mem0.polls = 2
     await memories.forget(ANA)
     assert mem0.rows == []
 
 
-async def test_forgetting_that_fails_is_an_error(mem0: Mem0StandIn, memories: Hosted) -> None:
+async def test_forgetting_that_fails_is_an_error(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
     mem0.will_answer(Mem0Answer(verb="event", body='{"id": "event-1", "status": "FAILED"}'))
     error = await failure_of(memories.forget(ANA))
     assert error.code == "event_failed"
@@ -447,7 +461,7 @@ async def test_forgetting_that_fails_is_an_error(mem0: Mem0StandIn, memories: Ho
 
 @pytest.mark.parametrize("verb", ["search", "add", "find", "forget"])
 async def test_without_an_owner_nothing_is_asked(
-    mem0: Mem0StandIn, memories: Hosted, verb: str
+    mem0: Mem0StandIn, memories: HostedMemories, verb: str
 ) -> None:
     calls: dict[str, Callable[[], Awaitable[object]]] = {
         "search": lambda: memories.search("", "tea", 5),
@@ -460,7 +474,7 @@ async def test_without_an_owner_nothing_is_asked(
     assert list(mem0.requests) == []
 
 
-async def test_a_turn_that_is_no_unicode_is_this_ones(memories: Hosted) -> None:
+async def test_a_turn_that_is_no_unicode_is_this_ones(memories: HostedMemories) -> None:
     turn = replace(TURN, user_text=f"{SECRET} \ud800")
     error = await failure_of(memories.add(ANA, turn))
     assert (type(error), error.code) == (Rejected, "not_unicode")

@@ -29,7 +29,7 @@ from afterword.shared.errors import (
     Unavailable,
 )
 from afterword.shared.settings import Settings
-from afterword.workers.adapters.mem0.pgvector.schema import TABLE
+from afterword.workers.adapters.mem0.pgvector.database import TABLE
 from afterword.workers.ports import Kept, Memories, Turn
 from afterword.workers.wiring import open_memories
 from tests.kit.claude_api.extraction import memory_of
@@ -291,15 +291,15 @@ async def test_a_turn_is_stored_whole_or_not_at_all(
 
 
 async def test_facts_that_cannot_be_embedded_are_an_error(memories: Memories) -> None:
-    theirs = memories._memory.embedding_model._theirs  # type: ignore[attr-defined]
-    works = theirs.embed_batch
+    embedder = memories._memory.embedding_model._embedder  # type: ignore[attr-defined]
+    works = embedder.embed_batch
 
     def fail(texts: list[str], action: str) -> Any:
         if action == "add":
             raise ConnectionError(SECRET)
         return works(texts, action)
 
-    theirs.embed_batch = fail
+    embedder.embed_batch = fail
     with pytest.raises(Unavailable, match="embedder_failed"):
         await memories.add(ANA, TURN)
     assert list(await memories.find(ANA, TURN.id)) == []
@@ -430,15 +430,15 @@ async def test_a_missing_extension_is_said_at_the_start(
 STARTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no database": ({"postgres_url": None}, "AFTERWORD_POSTGRES_URL", "must be set"),
     "no address": (
-        {"postgres_url": SecretStr(f"{SECRET}!")}, "AFTERWORD_POSTGRES_URL", "no address"
+        {"postgres_url": SecretStr(f"{SECRET}!")}, "AFTERWORD_POSTGRES_URL", "not a PostgreSQL URL"
     ),
     "no key": ({"anthropic_api_key": None}, "ANTHROPIC_API_KEY", "must be set"),
-    "no such embedder": ({"embedder": "nonesuch"}, "AFTERWORD_EMBEDDER", "mem0 knows no"),
+    "no such embedder": ({"embedder": "nonesuch"}, "AFTERWORD_EMBEDDER", "is not an embedder"),
     "a part is missing": ({"embedder": "huggingface"}, "AFTERWORD_EMBEDDER", "needs "),
     "not its options": (
         {"embedder": "openai", "embedder_config": SecretStr(f'{{"{SECRET}": 1}}')},
         "AFTERWORD_EMBEDDER_CONFIG",
-        "does not take",
+        "does not accept",
     ),
 }  # fmt: skip
 
@@ -457,15 +457,15 @@ async def test_vectors_of_another_length_are_refused(
 ) -> None:
     postgres.tell("CREATE EXTENSION vector", url)
     postgres.tell(f"CREATE TABLE {TABLE} (id uuid, vector vector(3), payload jsonb)", url)
-    await refused(settings_for(url, claude.url), "AFTERWORD_EMBEDDER", "384 numbers, .* have 3")
+    await refused(settings_for(url, claude.url), "AFTERWORD_EMBEDDER", "384 dimensions, .* have 3")
 
 
 _ENSURE = """
 import sys, psycopg
-from afterword.workers.adapters.mem0.pgvector.schema import ensure
+from afterword.workers.adapters.mem0.pgvector.database import ensure_table
 with psycopg.connect(sys.argv[1], autocommit=True) as connection:
     sys.stdin.readline()
-    ensure(connection, 384)
+    ensure_table(connection, 384)
 """
 
 

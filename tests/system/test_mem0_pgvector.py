@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from afterword.producer import ErasureState, Operator, Producer, TurnState
-from afterword.workers.adapters.mem0.pgvector.schema import TABLE
+from afterword.workers.adapters.mem0.pgvector.database import TABLE
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.claude_api.wire_format import told
 from tests.kit.servers.postgres import Postgres

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from afterword.shared.errors import BadAnswer
 from afterword.workers.adapters.claude import events as claude_events
-from afterword.workers.adapters.claude.events import EventLines, Transcript
+from afterword.workers.adapters.claude.events import EventParser, Transcript
 
 texts = st.lists(st.text(), min_size=1, max_size=6)
 
@@ -59,15 +59,15 @@ def test_where_the_bytes_are_cut_does_not_matter(
     events = [delta(text) for text in said]
     raw = wire(events, newline)
     cuts = sorted(drawn.draw(st.lists(st.integers(0, len(raw)), max_size=8)))
-    lines = EventLines()
+    parser = EventParser()
     parts = zip([0, *cuts], [*cuts, len(raw)], strict=True)
-    assert [event for a, b in parts for event in lines.cut(raw[a:b])] == events
+    assert [event for a, b in parts for event in parser.feed(raw[a:b])] == events
 
 
 @given(st.binary(max_size=60))
 def test_garbage_is_a_bad_answer_and_nothing_else(garbage: bytes) -> None:
     with suppress(BadAnswer):
-        list(EventLines().cut(b"data: " + garbage + b"\n"))
+        list(EventParser().feed(b"data: " + garbage + b"\n"))
 
 
 @pytest.mark.parametrize(
@@ -85,15 +85,15 @@ def test_garbage_is_a_bad_answer_and_nothing_else(garbage: bytes) -> None:
 )
 def test_what_is_no_event_is_refused(line: bytes) -> None:
     with pytest.raises(BadAnswer, match="bad_event"):
-        list(EventLines().cut(b"data: " + line + b"\n"))
+        list(EventParser().feed(b"data: " + line + b"\n"))
 
 
 def test_a_line_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claude_events, "MAX_EVENT_BYTES", 100)
-    lines = EventLines()
-    list(lines.cut(b"x" * 100))
+    parser = EventParser()
+    list(parser.feed(b"x" * 100))
     with pytest.raises(BadAnswer, match="bad_event"):
-        list(lines.cut(b"x"))
+        list(parser.feed(b"x"))
 
 
 json_values = st.recursive(
@@ -118,7 +118,7 @@ def test_events_of_any_shape_are_read_or_refused(events: list[dict[str, Any]]) -
     transcript = Transcript("m", {})
     with suppress(BadAnswer):
         for event in events:
-            transcript.take(event)
+            transcript.add(event)
         transcript.answer()
 
 
@@ -127,7 +127,7 @@ def test_a_total_that_is_left_out_stays_as_it_was() -> None:
     counted = {"input_tokens": 9, "output_tokens": 1, "cache_read_input_tokens": 7}
     last = {"output_tokens": 50, "input_tokens": None}
     for event in [start(counted), delta("ok"), *end("end_turn", last)]:
-        transcript.take(event)
+        transcript.add(event)
     usage = transcript.answer().usage
     assert (usage.input, usage.output, usage.cache_read, usage.cache_write) == (9, 50, 7, 0)
 
@@ -135,7 +135,7 @@ def test_a_total_that_is_left_out_stays_as_it_was() -> None:
 def test_text_may_stand_in_the_start_of_a_block() -> None:
     transcript = Transcript("asked", {})
     opening = {"type": "content_block_start", "content_block": {"type": "text", "text": "Wa"}}
-    said = [transcript.take(event) for event in [opening, delta("rm."), *end("end_turn", None)]]
+    said = [transcript.add(event) for event in [opening, delta("rm."), *end("end_turn", None)]]
     assert said == ["Wa", "rm.", "", ""]
     assert transcript.answer().text == "Warm."
 
@@ -143,11 +143,11 @@ def test_text_may_stand_in_the_start_of_a_block() -> None:
 def test_a_delta_without_its_text_is_not_passed_over() -> None:
     event = {"type": "content_block_delta", "delta": {"type": "text_delta"}}
     with pytest.raises(BadAnswer, match="bad_event"):
-        Transcript("m", {}).take(event)
+        Transcript("m", {}).add(event)
 
 
 def test_the_model_is_the_one_that_answered() -> None:
     transcript = Transcript("asked", {})
     for event in [start({}), delta("ok"), *end("end_turn", {})]:
-        transcript.take(event)
+        transcript.add(event)
     assert transcript.answer().model == "m"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from afterword.workers.adapters.claude.effort import Effort, Setting, effort_for
+from afterword.workers.adapters.claude.client import Effort, EffortSetting, effort_for
 
 
 @pytest.mark.parametrize(
@@ -22,5 +22,7 @@ from afterword.workers.adapters.claude.effort import Effort, Setting, effort_for
         ("high", "claude-haiku-4-5", "high"),
     ],
 )
-def test_effort_by_setting_and_model(setting: Setting, model: str, effort: Effort | None) -> None:
+def test_effort_by_setting_and_model(
+    setting: EffortSetting, model: str, effort: Effort | None
+) -> None:
     assert effort_for(setting, model) == effort

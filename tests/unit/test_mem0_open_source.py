@@ -21,7 +21,7 @@ from afterword.shared.errors import (
     Rejected,
     Unavailable,
 )
-from afterword.workers.adapters.mem0.open_source import SelfHosted
+from afterword.workers.adapters.mem0.open_source import OpenSourceMemories
 from afterword.workers.ports import Kept, Turn
 
 SECRET = "marmalade"
@@ -71,19 +71,19 @@ class Plain:
         self.erased: list[str] = []
         self.closed = False
 
-    def open(self) -> Any:
+    def build_memory(self) -> Any:
         return self.mem0
 
     def reason_to_skip(self, turn: Turn) -> str | None:
         return "too dull" if turn.user_text == "dull" else None
 
-    def compose(self, turn: Turn) -> Mapping[str, Any]:
+    def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
         return {"messages": turn.user_text, "infer": False}
 
-    def shown(self, text: str, at: datetime | None) -> str:
+    def prompt_text(self, text: str, at: datetime | None) -> str:
         return text.upper()
 
-    def erase(self, memory: Any, owner: str) -> None:
+    def erase_owner(self, memory: Any, owner: str) -> None:
         self.erased.append(owner)
 
     def close(self, memory: Any) -> None:
@@ -96,8 +96,8 @@ def mem0() -> Mem0:
 
 
 @pytest.fixture
-async def memories(mem0: Mem0) -> AsyncIterator[SelfHosted]:
-    opened = await SelfHosted.open(Plain(mem0), threads=2, write_s=60)
+async def memories(mem0: Mem0) -> AsyncIterator[OpenSourceMemories]:
+    opened = await OpenSourceMemories.open(Plain(mem0), threads=2, write_s=60)
     yield opened
     mem0.gate.set()
     await opened.aclose()
@@ -115,20 +115,24 @@ def row(**more: Any) -> dict[str, Any]:
     return {key: value for key, value in (whole | more).items() if value is not None}
 
 
-async def test_whose_a_memory_is_the_row_says(memories: SelfHosted, mem0: Mem0) -> None:
+async def test_whose_a_memory_is_the_row_says(memories: OpenSourceMemories, mem0: Mem0) -> None:
     mem0.rows = [row(user_id="ben"), row(user_id=None)]
     found = await memories.search("ana", "tea", 5)
     assert [memory.owner for memory in found] == ["ben", ""]
 
 
-async def test_a_row_is_shown_as_the_recipe_has_it(memories: SelfHosted, mem0: Mem0) -> None:
+async def test_a_row_is_shown_as_the_recipe_has_it(
+    memories: OpenSourceMemories, mem0: Mem0
+) -> None:
     mem0.rows = [row()]
     (found,) = await memories.search("ana", "tea", 5)
     assert (found.id, found.text, found.score) == ("m1", "TEA", 0.5)
     assert (found.turn_id, found.created_at) == ("turn-1", TURN.at)
 
 
-async def test_a_row_without_time_or_turn_is_a_memory(memories: SelfHosted, mem0: Mem0) -> None:
+async def test_a_row_without_time_or_turn_is_a_memory(
+    memories: OpenSourceMemories, mem0: Mem0
+) -> None:
     naive = row(created_at="2026-05-08T00:00:00", metadata=None)
     mem0.rows = [row(created_at=None, metadata=None), naive]
     found = await memories.search("ana", "tea", 5)
@@ -136,7 +140,9 @@ async def test_a_row_without_time_or_turn_is_a_memory(memories: SelfHosted, mem0
     assert [memory.created_at for memory in found] == [None, TURN.at]
 
 
-async def test_a_turn_is_stamped_with_its_id_and_time(memories: SelfHosted, mem0: Mem0) -> None:
+async def test_a_turn_is_stamped_with_its_id_and_time(
+    memories: OpenSourceMemories, mem0: Mem0
+) -> None:
     mem0.rows = [row()]
     added = await memories.add("ana", TURN)
     assert (added.kept, added.memory_ids) == (Kept.STORED, ("m1",))
@@ -145,16 +151,18 @@ async def test_a_turn_is_stamped_with_its_id_and_time(memories: SelfHosted, mem0
     assert told["metadata"] == {"turn_id": "turn-1", "created_at": "2026-05-08T00:00:00+00:00"}
 
 
-async def test_a_turn_that_left_no_row_was_nothing(memories: SelfHosted) -> None:
+async def test_a_turn_that_left_no_row_was_nothing(memories: OpenSourceMemories) -> None:
     assert (await memories.add("ana", TURN)).kept is Kept.NOTHING
 
 
-async def test_a_turn_with_a_reason_to_skip_is_not_added(memories: SelfHosted, mem0: Mem0) -> None:
+async def test_a_turn_with_a_reason_to_skip_is_not_added(
+    memories: OpenSourceMemories, mem0: Mem0
+) -> None:
     added = await memories.add("ana", Turn("turn-2", "dull", "", TURN.at))
     assert (added.kept, added.reason, mem0.added) == (Kept.SKIPPED, "too dull", [])
 
 
-async def test_a_search_does_not_wait_behind_adds(memories: SelfHosted, mem0: Mem0) -> None:
+async def test_a_search_does_not_wait_behind_adds(memories: OpenSourceMemories, mem0: Mem0) -> None:
     mem0.rows = [row()]
     mem0.gate.clear()
     adds = [asyncio.create_task(memories.add("ana", TURN)) for _ in range(10)]
@@ -165,7 +173,7 @@ async def test_a_search_does_not_wait_behind_adds(memories: SelfHosted, mem0: Me
     await asyncio.gather(*adds)
 
 
-async def test_mem0_never_runs_on_the_event_loop(memories: SelfHosted, mem0: Mem0) -> None:
+async def test_mem0_never_runs_on_the_event_loop(memories: OpenSourceMemories, mem0: Mem0) -> None:
     await memories.search("ana", "tea", 5)
     await memories.add("ana", TURN)
     await memories.find("ana", "turn-1")
@@ -173,7 +181,9 @@ async def test_mem0_never_runs_on_the_event_loop(memories: SelfHosted, mem0: Mem
     assert all(name.startswith("memory-") for name in mem0.threads)
 
 
-async def test_a_search_given_up_in_line_is_never_made(memories: SelfHosted, mem0: Mem0) -> None:
+async def test_a_search_given_up_in_line_is_never_made(
+    memories: OpenSourceMemories, mem0: Mem0
+) -> None:
     held = threading.Event()
     for _ in range(2):  # as many as there are threads
         memories._searching.submit(held.wait, 20)
@@ -189,7 +199,7 @@ async def test_a_search_given_up_in_line_is_never_made(memories: SelfHosted, mem
 
 async def test_closing_waits_for_what_was_asked_for(mem0: Mem0) -> None:
     recipe = Plain(mem0)
-    memories = await SelfHosted.open(recipe, threads=1, write_s=60)
+    memories = await OpenSourceMemories.open(recipe, threads=1, write_s=60)
     mem0.gate.clear()
     add = asyncio.create_task(memories.add("ana", TURN))
     closing = asyncio.create_task(memories.aclose())
@@ -202,14 +212,14 @@ async def test_closing_waits_for_what_was_asked_for(mem0: Mem0) -> None:
     assert recipe.closed
 
 
-async def test_there_is_nothing_to_follow(memories: SelfHosted) -> None:
+async def test_there_is_nothing_to_follow(memories: OpenSourceMemories) -> None:
     with pytest.raises(IllegalStep):
         await memories.follow("ana", "event-1")
 
 
 async def test_erasing_is_the_recipes_business(mem0: Mem0) -> None:
     recipe = Plain(mem0)
-    memories = await SelfHosted.open(recipe, threads=1, write_s=60)
+    memories = await OpenSourceMemories.open(recipe, threads=1, write_s=60)
     await memories.forget("ana")
     await memories.aclose()
     assert recipe.erased == ["ana"]
@@ -241,7 +251,7 @@ FAILURES: list[tuple[Exception, type[ProviderError], str]] = [
 
 @pytest.mark.parametrize(("error", "kind", "code"), FAILURES, ids=lambda value: repr(value)[:40])
 async def test_every_failure_is_one_of_ours_and_repeats_nothing(
-    memories: SelfHosted,
+    memories: OpenSourceMemories,
     mem0: Mem0,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
@@ -264,7 +274,7 @@ async def test_every_failure_is_one_of_ours_and_repeats_nothing(
 
 @pytest.mark.parametrize("error", [Misconfigured("AFTERWORD_DATA_DIR", "no"), Unavailable("busy")])
 async def test_our_own_errors_pass_as_they_are(
-    memories: SelfHosted, mem0: Mem0, error: Exception
+    memories: OpenSourceMemories, mem0: Mem0, error: Exception
 ) -> None:
     mem0.error = error
     with pytest.raises(type(error)) as raised:

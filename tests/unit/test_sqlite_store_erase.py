@@ -55,7 +55,7 @@ def test_nothing_of_an_erased_owner_is_left_on_disk(
     gone, kept = OWNERS[:6], OWNERS[6:]
     assert all(left(tmp_path, canary(owner)) for owner in OWNERS)
     for owner in gone:
-        store.forget(owner)
+        store.erase_owner(owner)
     for owner in gone:
         assert (owner, left(tmp_path, canary(owner)), left(tmp_path, owner)) == (owner, {}, {})
     assert all(texts(store, owner) for owner in kept)
@@ -80,7 +80,7 @@ def test_the_erased_can_come_back_as_if_new(open_store: Callable[[], SqliteStore
     store, other = open_store(), open_store()
     put(store, "ana", "I prefer Celsius", "turn-1")
     assert found(other, "ana", "Celsius") == ["I prefer Celsius"]
-    store.forget("ana")
+    store.erase_owner("ana")
     assert found(other, "ana", "Celsius") == []
     put(store, "ana", "I prefer Kelvin", "turn-1")
     assert found(other, "ana", "Celsius") == ["I prefer Kelvin"]
@@ -95,7 +95,7 @@ def test_an_erase_that_cannot_reach_the_log_says_so_and_can_be_repeated(
     with closing(Database(tmp_path / "memories.sqlite")) as file, file.reading() as sql:
         sql.execute("SELECT count(*) FROM memories").fetchone()
         with pytest.raises(Unavailable):
-            store.forget("ana")
+            store.erase_owner("ana")
         assert left(tmp_path, "marmalade")
-    store.forget("ana")
+    store.erase_owner("ana")
     assert left(tmp_path, "marmalade") == {}

@@ -1,4 +1,4 @@
-"""Words, BM25 and how it is fused with cosines."""
+"""Words, BM25 and how it is combined with cosines."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afterword.workers.adapters.mem0.sqlite.ranking import Places, Scale, best_first, bm25, fuse
-from afterword.workers.adapters.mem0.sqlite.tokenizer import words
+from afterword.workers.adapters.mem0.sqlite.ranking import (
+    Positions,
+    Scale,
+    best_first,
+    bm25,
+    combine,
+)
+from afterword.workers.adapters.mem0.sqlite.tokenizer import tokenize
 
 
 def scores(query: str, *texts: str) -> list[float]:
-    held = [words(text) for text in texts]
-    found: list[Places] = [
+    held = [tokenize(text) for text in texts]
+    found: list[Positions] = [
         np.array([place for place, text in enumerate(held) if word in text], np.intp)
-        for word in dict.fromkeys(words(query))
+        for word in dict.fromkeys(tokenize(query))
     ]
     lengths = np.array([len(text) for text in held], np.float32)
     return [float(score) for score in bm25((places for places in found if len(places)), lengths)]
@@ -38,7 +44,7 @@ def scores(query: str, *texts: str) -> list[float]:
     ],
 )
 def test_words_are_stems_without_case_accents_and_stop_words(text: str, stems: list[str]) -> None:
-    assert words(text) == stems
+    assert tokenize(text) == stems
 
 
 def test_a_rare_word_weighs_more_than_a_common_one() -> None:
@@ -69,7 +75,7 @@ def test_a_fused_score_lies_between_0_and_1_and_grows_with_both(
     pairs: list[tuple[float, float]], scale: Scale
 ) -> None:
     cosines, matches = (np.array([pair[side] for pair in pairs], np.float32) for side in (0, 1))
-    fused = fuse(cosines, matches, scale)
+    fused = combine(cosines, matches, scale)
     assert ((fused >= 0) & (fused <= 1.0001)).all()
     for one, better in pairwise(pairs):
         if one[0] <= better[0] and one[1] <= better[1]:
@@ -79,13 +85,13 @@ def test_a_fused_score_lies_between_0_and_1_and_grows_with_both(
 def test_the_scale_of_e5_is_spread_over_the_whole_range() -> None:
     e5 = Scale(floor=0.7, span=0.3, word_weight=0.3)
     none = np.zeros(3, np.float32)
-    fused = fuse(np.array([0.6, 0.85, 1.0], np.float32), none, e5)
+    fused = combine(np.array([0.6, 0.85, 1.0], np.float32), none, e5)
     assert fused == pytest.approx([0, 0.5 / 1.3, 1 / 1.3])
 
 
 def test_the_best_match_by_words_adds_its_whole_weight_and_others_their_share() -> None:
     equal = np.full(3, 0.5, np.float32)
-    fused = fuse(equal, np.array([0, 2, 4], np.float32), Scale(word_weight=0.5))
+    fused = combine(equal, np.array([0, 2, 4], np.float32), Scale(word_weight=0.5))
     assert fused == pytest.approx([0.5 / 1.5, 0.75 / 1.5, 1 / 1.5])
 
 

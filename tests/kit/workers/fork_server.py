@@ -88,9 +88,9 @@ def _serve() -> None:
     import celery.bin.worker  # noqa: F401
 
     import afterword.workers.adapters.claude.client
-    from afterword.workers.adapters.mem0.import_guard import mem0_in_parts
+    from afterword.workers.adapters.mem0.import_guard import make_mem0_import_lazy
 
-    mem0_in_parts()
+    make_mem0_import_lazy()
     import afterword.workers.adapters.mem0.platform_client
     import afterword.workers.wiring  # noqa: F401
 

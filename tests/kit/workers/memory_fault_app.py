@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from afterword.shared.discovery import settings_in_use
-from afterword.workers.adapters.mem0.open_source import SelfHosted
+from afterword.workers.adapters.mem0.open_source import OpenSourceMemories
 from afterword.workers.app import app
 from tests.kit.workers.memory_faults import suffer
 
@@ -17,13 +17,13 @@ _FOLDER = settings_in_use().data_dir
 
 def _with_faults(verb: str) -> None:
     """Put the flaw in front of what calls mem0, on the thread that calls it."""
-    real: Callable[..., Any] = getattr(SelfHosted, f"_{verb}")
+    real: Callable[..., Any] = getattr(OpenSourceMemories, f"_{verb}")
 
     def call(*arguments: Any) -> Any:
         suffer(_FOLDER, verb)
         return real(*arguments)
 
-    setattr(SelfHosted, f"_{verb}", call)
+    setattr(OpenSourceMemories, f"_{verb}", call)
 
 
 for _verb in ("search", "add", "find"):

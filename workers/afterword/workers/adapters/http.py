@@ -1,17 +1,60 @@
-"""How long an HTTP answer asks us to wait, as Claude's API and mem0's platform both say it."""
+"""What an HTTP error means, for Claude's API and mem0's platform alike."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeAlias
+
+from afterword.shared.errors import (
+    AccessDenied,
+    ProviderError,
+    RateLimited,
+    Rejected,
+    Unavailable,
+)
+
+#: The class of an error, and its code.
+Verdict: TypeAlias = tuple[type[ProviderError], str]
+
+_BY_STATUS: dict[int, Verdict] = {
+    400: (Rejected, "invalid_request"),
+    401: (AccessDenied, "key_refused"),
+    402: (AccessDenied, "billing"),
+    403: (AccessDenied, "not_permitted"),
+    404: (AccessDenied, "wrong_address"),
+    405: (AccessDenied, "wrong_address"),
+    407: (AccessDenied, "proxy_refused"),
+    408: (Unavailable, "provider_timeout"),
+    413: (Rejected, "too_large"),
+    422: (Rejected, "invalid_request"),
+    429: (RateLimited, "rate_limited"),
+    503: (Unavailable, "overloaded"),
+    504: (Unavailable, "provider_timeout"),
+    529: (Unavailable, "overloaded"),
+}
+
+
+def verdict_of_status(status: int, special: Mapping[int, Verdict]) -> Verdict:
+    """Return what an HTTP status means; `special` holds what one provider means by it."""
+    return special.get(status) or _BY_STATUS.get(status) or _verdict_of_class(status)
+
+
+def _verdict_of_class(status: int) -> Verdict:
+    match status // 100:
+        case 3:
+            return AccessDenied, "wrong_address"  # redirects are not followed: they'd get the key
+        case 4:
+            return Rejected, f"http_{status}"
+        case _:
+            return Unavailable, "provider_error"
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return how long the provider asks us to wait, without a cap; `None` if it does not say.
+    """Return how long the provider asks us to wait, uncapped; `None` if it does not say.
 
-    A date counts from the answer's own `date`, so that no clock of ours takes part.
+    A date is compared with the response's own `date` header, so our clock plays no part.
     """
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return milliseconds / 1000

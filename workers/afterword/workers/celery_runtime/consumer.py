@@ -255,7 +255,7 @@ def _queue_and_bytes(message: Message) -> tuple[str, bytes]:
 
 
 def _drop(queue: str, raw: bytes, reason: str, headers: dict[str, Any] | None = None) -> None:
-    """CallReport a dropped message: its size and hash, never its content."""
+    """Report a dropped message: its size and hash, never its content."""
     name = str((headers or {}).get("task", ""))
     task = name if _TASK_NAME.fullmatch(name) else ""
     emit(

@@ -1,12 +1,13 @@
-"""Claude behind the model port: Anthropic's SDK, one streamed call an answer."""
+"""Implements the model port on Anthropic's SDK, with one streamed call per answer."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, suppress
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import anthropic
 import httpx2
@@ -20,32 +21,37 @@ from anthropic.types import (
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
 from afterword.shared.errors import BadAnswer, ProviderError, Rejected, Unavailable
-from afterword.workers.adapters.claude.effort import Effort, Setting, effort_for
-from afterword.workers.adapters.claude.errors import refusal
-from afterword.workers.adapters.claude.events import Event, EventLines, Transcript
+from afterword.workers.adapters.claude.errors import api_error
+from afterword.workers.adapters.claude.events import Event, EventParser, Transcript
 from afterword.workers.ports import Answer, Checked, Prompt, Say
 
 T = TypeVar("T")
 Stream = anthropic.AsyncStream[RawMessageStreamEvent]
 
-#: Lasts five minutes, anew with every use.
+#: How hard a model thinks before it replies, and the setting that chooses it.
+Effort = Literal["low", "medium", "high"]
+EffortSetting = Literal["auto", "none", "low", "medium", "high"]
+
+#: A cache entry lasts five minutes from its last use.
 _CACHED: CacheControlEphemeralParam = {"type": "ephemeral"}
 
 CONNECT_S = 5.0
 KEEPALIVE_S = 60.0
 
-#: How long a finished answer may take to end its HTTP body, for its connection to be used again.
-FAREWELL_S = 0.25
+#: How long to wait for the end of the HTTP body after the answer, to reuse the connection.
+BODY_END_S = 0.25
+
+#: Model families that accept `effort` in all their versions; earlier ones refuse it.
+_TAKES_EFFORT = re.compile(r"claude-[a-z]+-(?:[5-9]|\d{2,})(?:-|$)")
 
 
 class Claude:
-    """Asks Claude over Anthropic's Messages API.
+    """Calls Claude over Anthropic's Messages API.
 
-    Time limits are in seconds: for one answer in all, for its first event, and for the silence
-    between two events; pings are silence, except while the model may think. Nothing is tried
-    twice. `connections` is how many answers can be under way at once. `effort` is how hard the
-    model thinks, see `afterword.workers.adapters.claude.effort`. Belongs to the event loop that
-    asks first.
+    Time limits, in seconds: `total_s` for the whole answer, `first_event_s` until its first event,
+    `idle_s` between two events. A ping counts as an event only while the model may be thinking.
+    Nothing is retried. `connections` limits the answers in progress at once. `effort` is explained
+    at `effort_for`. Use an instance on one event loop only.
     """
 
     def __init__(  # noqa: PLR0913 each is a setting of its own
@@ -57,7 +63,7 @@ class Claude:
         total_s: float,
         first_event_s: float,
         idle_s: float,
-        effort: Setting = "none",
+        effort: EffortSetting = "none",
     ) -> None:
         self._api_key = api_key
         self._base_url = base_url
@@ -67,24 +73,24 @@ class Claude:
         self._client: anthropic.AsyncAnthropic | None = None
 
     async def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
-        """Stream one answer, see `afterword.workers.ports.Model`."""
-        patience = _Patience(*self._limits)
+        """Stream one answer; see `afterword.workers.ports.Model`."""
+        limits = _CallLimits(*self._limits)
         async with (
-            await patience.wait_for(self._open(prompt)) as stream,
-            aclosing(_events(stream.response, patience)) as events,
+            await limits.wait_for(self._open(prompt)) as stream,
+            aclosing(_events(stream.response, limits)) as events,
         ):
             transcript = Transcript(prompt.model, stream.response.headers)
             async for event in events:
-                if text := transcript.take(event):
+                if text := transcript.add(event):
                     yield text
-                patience.bears_pings = transcript.may_think
+                limits.pings_count = transcript.may_think
             yield transcript.answer()
 
     async def check(self, model: str) -> Checked:
-        """Count the tokens of a word, which costs nothing, see `afterword.workers.ports.Model`."""
-        patience = _Patience(*self._limits)
-        await patience.wait_for(self._count(model))
-        return Checked(f"{self._base_url} answers for {model}", await self._end_of_life(model))
+        """Check a model with a free token count; see `afterword.workers.ports.Model`."""
+        limits = _CallLimits(*self._limits)
+        await limits.wait_for(self._count_tokens(model))
+        return Checked(f"{self._base_url} answers for {model}", await self._deprecation(model))
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -94,7 +100,7 @@ class Claude:
 
     async def _open(self, prompt: Prompt) -> Stream:
         client = self._connected()
-        # As `messages.create`, which goes through the body once more for what this has none of.
+        # Like `messages.create`, but without its pass over the body for features not used here.
         return await client.post(
             "/v1/messages",
             body=_body(prompt, effort_for(self._effort, prompt.model)),
@@ -103,31 +109,31 @@ class Claude:
             stream_cls=Stream,
         )
 
-    async def _count(self, model: str) -> None:
+    async def _count_tokens(self, model: str) -> None:
         client = self._connected()
         await client.messages.count_tokens(
             model=model, messages=[{"role": "user", "content": "hello"}]
         )
 
-    async def _end_of_life(self, model: str) -> str:
-        """Return what there is to say against using a model any longer, mostly nothing."""
+    async def _deprecation(self, model: str) -> str:
+        """Return a warning if the model is deprecated or retired, else ""."""
         client = self._connected()
         try:
-            known = await _Patience(*self._limits).wait_for(client.models.retrieve(model))
+            found = await _CallLimits(*self._limits).wait_for(client.models.retrieve(model))
         except ProviderError:
-            return ""  # it answers, and need not be listed: servers of other makes list nothing
-        if getattr(known, "lifecycle", "active") not in ("deprecated", "retired"):
+            return ""  # it answers; servers of other vendors do not list their models
+        if getattr(found, "lifecycle", "active") not in ("deprecated", "retired"):
             return ""
-        ends = known.retires_at
-        return f"{model} is {known.lifecycle}" + (f", it ends on {ends:%Y-%m-%d}" if ends else "")
+        ends = found.retires_at
+        return f"{model} is {found.lifecycle}" + (f" and ends on {ends:%Y-%m-%d}" if ends else "")
 
     def _connected(self) -> anthropic.AsyncAnthropic:
         self._client = self._client or self._connect()
         return self._client
 
     def _connect(self) -> anthropic.AsyncAnthropic:
-        """Build the client; inside the running loop, never before a fork."""
-        for name in ("anthropic", "httpx2"):  # at debug level they log prompts
+        """Build the SDK's client. Call it on the running loop, never before a fork."""
+        for name in ("anthropic", "httpx2"):  # at DEBUG they log prompts
             logging.getLogger(name).setLevel(logging.WARNING)
         limits = httpx2.Limits(
             max_connections=self._connections,
@@ -142,6 +148,16 @@ class Claude:
             open_telemetry=False,
             http_client=anthropic.DefaultAioHttpClient(limits=limits, follow_redirects=False),
         )
+
+
+def effort_for(setting: EffortSetting, model: str) -> Effort | None:
+    """Return the effort to request from a model, None for the model's own default.
+
+    `auto` requests low effort, which suits a chat, from the models known to accept it.
+    """
+    if setting == "auto":
+        return "low" if _TAKES_EFFORT.match(model) else None
+    return None if setting == "none" else setting
 
 
 def _body(prompt: Prompt, effort: Effort | None) -> MessageCreateParamsStreaming:
@@ -160,17 +176,17 @@ def _body(prompt: Prompt, effort: Effort | None) -> MessageCreateParamsStreaming
 
 
 def _system(texts: Sequence[str]) -> list[TextBlockParam]:
-    """Return the system prompt, with the end of it marked as the end of what can be cached."""
+    """Return the system prompt with a cache breakpoint at its end."""
     blocks: list[TextBlockParam] = [{"type": "text", "text": text} for text in texts]
     blocks[-1]["cache_control"] = _CACHED
     return blocks
 
 
 def _messages(says: Sequence[Say]) -> list[MessageParam]:
-    """Return the messages; the end of the history is marked as the end of what can be cached.
+    """Return the messages with a cache breakpoint at the end of the history.
 
-    Never the last message: the memories in it are others in the next request, where it is told
-    without them, so what was cached with it would never be read.
+    Never at the last message: the next request repeats it without the memories it holds now, so
+    a cache entry that includes them would never be read.
     """
     end_of_history = len(says) - 2
     return [_message(say, marked=at == end_of_history) for at, say in enumerate(says)]
@@ -185,81 +201,82 @@ def _message(say: Say, *, marked: bool) -> MessageParam:
     return {"role": "assistant", "content": content}
 
 
-async def _events(response: httpx2.Response, patience: _Patience) -> AsyncGenerator[Event, None]:
-    """Yield the events of a stream, except for pings, up to the end of the message."""
-    patience.request_id = request_id = response.headers.get("request-id")
+async def _events(response: httpx2.Response, limits: _CallLimits) -> AsyncGenerator[Event, None]:
+    """Yield the events of a stream, without pings, up to `message_stop`."""
+    limits.request_id = request_id = response.headers.get("request-id")
     if not response.headers.get("content-type", "").startswith("text/event-stream"):
         raise BadAnswer("not_a_stream", request_id=request_id)
     chunks = response.aiter_bytes()
-    lines = EventLines(request_id)
-    while chunk := await patience.wait_for(anext(chunks, b"")):
-        for event in lines.cut(chunk):
+    parser = EventParser(request_id)
+    while chunk := await limits.wait_for(anext(chunks, b"")):
+        for event in parser.feed(chunk):
             if event["type"] != "ping":
                 yield event
-                patience.renew()
-            elif patience.bears_pings:
-                patience.renew()
+                limits.restart_idle()
+            elif limits.pings_count:
+                limits.restart_idle()
             if event["type"] == "message_stop":
-                await _farewell(chunks)
+                await _read_to_end(chunks)
                 return
 
 
-async def _farewell(chunks: AsyncIterator[bytes]) -> None:
-    """Read the end of the body; the answer is whole, so nothing can be wrong any more."""
+async def _read_to_end(chunks: AsyncIterator[bytes]) -> None:
+    """Read the end of the body. The answer is complete, so errors no longer matter."""
     with suppress(TimeoutError, httpx2.HTTPError):
-        async with asyncio.timeout(FAREWELL_S):
+        async with asyncio.timeout(BODY_END_S):
             async for _ in chunks:
                 pass
 
 
-class _Patience:
-    """How long one call may still take; lets no error but ours come out of a wait."""
+class _CallLimits:
+    """Enforces the time limits of one call and translates its errors."""
 
     def __init__(self, total_s: float, first_event_s: float, idle_s: float) -> None:
         self._now = asyncio.get_running_loop().time
         self._idle_s = idle_s
         self._end = self._now() + total_s
         self._next = self._now() + first_event_s
-        self._silence = "no_first_event"
-        self.bears_pings = False
+        self._timeout_code = "no_first_event"
+        #: Whether a ping restarts the idle limit.
+        self.pings_count = False
         self.request_id: str | None = None
 
-    def renew(self) -> None:
-        """Begin to wait for the next event."""
+    def restart_idle(self) -> None:
+        """Restart the idle limit: an event has come."""
         self._next = self._now() + self._idle_s
-        self._silence = "stalled"
+        self._timeout_code = "stalled"
 
     async def wait_for(self, step: Awaitable[T]) -> T:
-        """Wait for one step of the call; raise a `ProviderError` if it fails or takes too long.
+        """Await one step of the call; raise a `ProviderError` if it fails or exceeds a limit.
 
-        The SDK's errors hold the prompt and the key: ours is raised outside of their handler,
-        so that no chain of causes leads back to them.
+        The SDK's errors hold the prompt and the key. Ours is raised outside the `except` block,
+        so that it does not carry them as its context.
         """
         error: ProviderError
         try:
             async with asyncio.timeout_at(min(self._end, self._next)):
                 return await step
         except TimeoutError:
-            error = self._too_long()
-        except Exception as theirs:  # noqa: BLE001 the SDK lets through what its parts raise
-            error = _ours(theirs, self.request_id)
+            error = self._timeout_error()
+        except Exception as sdk_error:  # noqa: BLE001 its dependencies' errors come through too
+            error = _translate(sdk_error, self.request_id)
         raise error
 
-    def _too_long(self) -> ProviderError:
-        """Return whose fault it is: theirs to be silent, this one's to go on for too long.
+    def _timeout_error(self) -> ProviderError:
+        """Blame the provider for silence, but the request for an answer that goes on too long.
 
-        A prompt that takes longer than it may will mostly take as long again: its attempts count.
+        The same prompt would mostly take as long again, so its attempts must count.
         """
-        if self._now() >= self._end and self._silence == "stalled":
+        if self._now() >= self._end and self._timeout_code == "stalled":
             return BadAnswer("too_slow", request_id=self.request_id)
-        return Unavailable(self._silence, request_id=self.request_id)
+        return Unavailable(self._timeout_code, request_id=self.request_id)
 
 
-def _ours(error: Exception, request_id: str | None) -> ProviderError:
-    """Return our error for one that came out of the SDK."""
-    match error:
+def _translate(sdk_error: Exception, request_id: str | None) -> ProviderError:
+    """Return our error for one that the SDK raised."""
+    match sdk_error:
         case anthropic.APIStatusError():
-            return refusal(error.status_code, error.response.headers, error.body)
+            return api_error(sdk_error.status_code, sdk_error.response.headers, sdk_error.body)
         case anthropic.APIConnectionError():
             return Unavailable("unreachable")
         case httpx2.TransportError():
@@ -267,4 +284,4 @@ def _ours(error: Exception, request_id: str | None) -> ProviderError:
         case UnicodeEncodeError():
             return Rejected("not_unicode")
         case _:
-            return BadAnswer(f"unexpected_{type(error).__name__}", request_id=request_id)
+            return BadAnswer(f"unexpected_{type(sdk_error).__name__}", request_id=request_id)

@@ -1,4 +1,4 @@
-"""What a refusal of Anthropic's API means to us: whose failure it is, and how long to wait."""
+"""What an error of Anthropic's API means: its class, its code, and how long to wait."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from afterword.shared.errors import (
     Unavailable,
 )
 from afterword.workers.adapters.claude.rate_limits import reset_seconds
-from afterword.workers.adapters.http import retry_after_seconds
+from afterword.workers.adapters.http import Verdict, retry_after_seconds, verdict_of_status
 
-Verdict = tuple[type[ProviderError], str]
-
-#: By `error.details.error_code`: causes that status and type hide.
+#: By `error.details.error_code`, which tells causes apart that share a status and a type.
 _BY_CODE: dict[str, Verdict] = {
     "enforced_spend_limit_reached": (AccessDenied, "spend_limit"),
     "contract_spend_limit_reached": (AccessDenied, "spend_limit"),
@@ -31,7 +29,7 @@ _BY_CODE: dict[str, Verdict] = {
     "ramp_limit_exceeded": (RateLimited, "ramp_limit"),
 }
 
-#: By `error.type`; inside a stream nothing else tells, its status is always 200.
+#: By `error.type`: inside a stream the status is always 200, so only the type tells.
 _BY_TYPE: dict[str, Verdict] = {
     "overloaded_error": (Unavailable, "overloaded"),
     "api_error": (Unavailable, "provider_error"),
@@ -46,33 +44,19 @@ _BY_TYPE: dict[str, Verdict] = {
     "request_too_large": (Rejected, "too_large"),
 }
 
-#: By status, for answers that a proxy gives in the API's place.
+#: By status, for answers without a type, mostly of a proxy: what differs from other providers.
 _BY_STATUS: dict[int, Verdict] = {
-    400: (Rejected, "invalid_request"),
-    401: (AccessDenied, "key_refused"),
-    402: (AccessDenied, "billing"),
-    403: (AccessDenied, "not_permitted"),
-    404: (AccessDenied, "wrong_address"),  # the API itself says `not_found_error`
-    405: (AccessDenied, "wrong_address"),
-    407: (AccessDenied, "proxy_refused"),
-    408: (Unavailable, "provider_timeout"),
     409: (Unavailable, "conflict"),
-    413: (Rejected, "too_large"),
-    422: (Rejected, "invalid_request"),
-    429: (RateLimited, "rate_limited"),
     499: (Unavailable, "provider_timeout"),
-    503: (Unavailable, "overloaded"),
-    504: (Unavailable, "provider_timeout"),
-    529: (Unavailable, "overloaded"),
 }
 
-#: How a 400 begins that is about our account; the API gives these no code of their own. Only
-#: the beginning counts, since a message may go on to repeat what a user wrote.
+#: How the message of a 400 about our account begins; the API gives these no code. Only the
+#: beginning is compared, because the rest may quote what a user wrote.
 _ACCOUNT_EMPTY = ("Your credit balance is too low", "You have reached your specified API usage")
 
 
-def refusal(status: int, headers: Mapping[str, str], body: object) -> ProviderError:
-    """Return our error for an error of the API, be it a status or an event inside a stream."""
+def api_error(status: int, headers: Mapping[str, str], body: object) -> ProviderError:
+    """Translate an error of the API, whether it came as a status or as an event in a stream."""
     kind, code = _verdict(status, body)
     wait_s = retry_after_seconds(headers)
     if wait_s is None and kind is RateLimited:
@@ -91,14 +75,4 @@ def _verdict(status: int, body: object) -> Verdict:
         case {"error": {"type": str(name)}} if name in _BY_TYPE:
             return _BY_TYPE[name]
         case _:
-            return _BY_STATUS.get(status) or _by_class(status)
-
-
-def _by_class(status: int) -> Verdict:
-    match status // 100:
-        case 3:
-            return AccessDenied, "wrong_address"  # we follow no redirect: it would carry the key
-        case 4:
-            return Rejected, f"http_{status}"
-        case _:
-            return Unavailable, "provider_error"
+            return verdict_of_status(status, _BY_STATUS)

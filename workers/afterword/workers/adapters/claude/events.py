@@ -1,4 +1,4 @@
-"""One streamed answer of Claude, from the bytes of its events to the whole of it."""
+"""Reads one streamed answer of Claude: bytes to events, events to the complete answer."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pydantic_core import from_json
 
 from afterword.shared.contracts import Usage
 from afterword.shared.errors import BadAnswer, Rejected
-from afterword.workers.adapters.claude.errors import refusal
+from afterword.workers.adapters.claude.errors import api_error
 from afterword.workers.adapters.claude.rate_limits import pause_seconds
 from afterword.workers.ports import Answer
 
 Event = dict[str, Any]
 
-#: No event of the API comes near this; a line without end must not fill the memory.
+#: A longer line is an error, so that an endless line cannot fill the memory.
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 
-#: Reasons to stop that leave no room for text: asking the same again would end the same way.
-_NO_ROOM = ("max_tokens", "model_context_window_exceeded")
+#: Stop reasons that can leave no room for text: the same request would end the same way again.
+_OUT_OF_ROOM = ("max_tokens", "model_context_window_exceeded")
 
 _USAGE_FIELDS = {
     "input_tokens": "input",
@@ -29,15 +29,15 @@ _USAGE_FIELDS = {
 }
 
 
-class EventLines:
-    """Cuts bytes into events: each is one line of JSON that names its own type."""
+class EventParser:
+    """Splits a byte stream into events, each a line of JSON with a `type`."""
 
     def __init__(self, request_id: str | None = None) -> None:
         self._request_id = request_id
         self._rest = b""
 
-    def cut(self, chunk: bytes) -> Iterator[Event]:
-        """Yield the events that this chunk completes; raise `BadAnswer` if one is no event."""
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Yield the events that this chunk completes; raise `BadAnswer` for a malformed one."""
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MAX_EVENT_BYTES:
             raise BadAnswer("bad_event", request_id=self._request_id)
@@ -53,15 +53,15 @@ class EventLines:
 
 
 def _parsed(line: bytes) -> object:
-    """Return JSON; strictly, since half a surrogate pair could not be written to the ledger."""
+    """Parse JSON strictly: half a surrogate pair could not be stored in the ledger."""
     try:
         return from_json(line)
     except ValueError:
-        return None  # no event: what is wrong with it must not be quoted
+        return None  # the parser's error would quote the answer
 
 
 class Transcript:
-    """What one answer has said so far, and whether it has said all."""
+    """The text, usage and end of one answer, collected from its events."""
 
     def __init__(self, model: str, headers: Mapping[str, str]) -> None:
         self._model = model
@@ -70,20 +70,20 @@ class Transcript:
         self._usage: dict[str, int] = {}
         self._stop_reason: str | None = None
         self._stopped = False
-        #: True while no block of text is open: then a model may think, and only pings come.
+        #: True while no text block is open: the model may be thinking and send only pings.
         self.may_think = False
 
-    def take(self, event: Event) -> str:
-        """Take note of one event and return the text it adds, mostly none.
+    def add(self, event: Event) -> str:
+        """Record one event and return the text it adds, often "".
 
-        Events and blocks of unknown types are passed over; thinking is not text.
+        Unknown types of events and blocks are ignored. Thinking is not text.
         """
-        text = self._read(event)
+        text = self._text_of(event)
         if text:
             self._pieces.append(text)
         return text
 
-    def _read(self, event: Event) -> str:
+    def _text_of(self, event: Event) -> str:
         match event:
             case {
                 "type": "content_block_delta",
@@ -99,47 +99,48 @@ class Transcript:
             case {"type": "content_block_delta", "delta": {"type": "text_delta"}}:
                 raise BadAnswer("bad_event", request_id=self.request_id)
             case {"type": "error"}:
-                raise refusal(200, self._headers, event)
+                raise api_error(200, self._headers, event)
             case _:
-                self._note(event)
+                self._record(event)
                 return ""
 
-    def _note(self, event: Event) -> None:
+    def _record(self, event: Event) -> None:
         match event:
             case {"type": "content_block_stop"}:
                 self.may_think = True
             case {"type": "message_start", "message": {"model": str(model), **message}}:
                 self._model = model
                 self.may_think = True
-                self._count(message.get("usage"))
+                self._set_usage(message.get("usage"))
             case {"type": "message_delta", "delta": {"stop_reason": reason}}:
                 self._stop_reason = reason
-                self._count(event.get("usage"))
+                self._set_usage(event.get("usage"))
             case {"type": "message_stop"}:
                 self._stopped = True
 
-    def _count(self, usage: object) -> None:
-        """Overwrite what was counted before: the API sends totals, not differences."""
+    def _set_usage(self, usage: object) -> None:
+        """Overwrite the usage so far: the API sends totals, not differences."""
         if isinstance(usage, dict):
-            counted = {ours: usage.get(theirs) for theirs, ours in _USAGE_FIELDS.items()}
+            counted = {field: usage.get(key) for key, field in _USAGE_FIELDS.items()}
             self._usage |= {name: count for name, count in counted.items() if type(count) is int}
 
     @property
     def request_id(self) -> str | None:
-        """The provider's own name for this call."""
+        """The id that the provider gave this call."""
         return self._headers.get("request-id")
 
     def answer(self) -> Answer:
-        """Return the whole answer.
+        """Return the complete answer.
 
-        Raises `BadAnswer` if the model did not say that it is done. No text is an answer only of
-        one that refuses; else `Rejected` if it had no room for any, `BadAnswer` if it had.
+        Raises `BadAnswer` if the stream ended without `message_stop` or a stop reason. An answer
+        without text is valid only as a refusal; otherwise raises `Rejected` if the model had run
+        out of room for text, else `BadAnswer`.
         """
         if not self._stopped or not isinstance(self._stop_reason, str):
             raise BadAnswer("truncated", request_id=self.request_id)
         text = "".join(self._pieces)
         if not text.strip() and self._stop_reason != "refusal":
-            kind = Rejected if self._stop_reason in _NO_ROOM else BadAnswer
+            kind = Rejected if self._stop_reason in _OUT_OF_ROOM else BadAnswer
             code = "no_room_for_text" if kind is Rejected else "no_text"
             raise kind(code, request_id=self.request_id)
         return Answer(

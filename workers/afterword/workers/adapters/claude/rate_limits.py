@@ -1,4 +1,4 @@
-"""What the rate-limit headers of Claude's API say of our budgets, and when they are full again."""
+"""The rate-limit headers of Claude's API: which budgets are used up, and when they reset."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from email.utils import parsedate_to_datetime
 
 BUDGETS = ("requests", "tokens", "input-tokens", "output-tokens")
 
-#: However far away a reset is, the provider is asked again after this time.
-LONGEST_PAUSE_S = 900.0
+#: The provider is asked again after this time, however far away a reset is.
+MAX_PAUSE_S = 900.0
 
 
 def pause_seconds(headers: Mapping[str, str]) -> float:
-    """Return for how long no budget is left, at most `LONGEST_PAUSE_S`; 0 if all have some."""
-    return min(max(_waits(headers, spent=True), default=0.0), LONGEST_PAUSE_S)
+    """Return seconds until every budget has something left, at most `MAX_PAUSE_S`."""
+    return min(max(_waits(headers, spent=True), default=0.0), MAX_PAUSE_S)
 
 
 def reset_seconds(headers: Mapping[str, str]) -> float | None:
-    """Return how long a refused call waits, without a cap; `None` if the headers do not say.
+    """Return how many seconds a refused call should wait, uncapped; `None` if unknown.
 
-    It waits for every budget that is used up. If none is, the call was larger than what is left
-    of one of them: then for the first that is full again.
+    It waits until every budget that is used up has reset. If none is used up, the call needed
+    more than what is left of one of them; then it waits for the first reset.
     """
     return max(_waits(headers, spent=True), default=None) or min(
         _waits(headers, spent=False), default=None
@@ -29,7 +29,7 @@ def reset_seconds(headers: Mapping[str, str]) -> float | None:
 
 
 def _waits(headers: Mapping[str, str], *, spent: bool) -> list[float]:
-    """Return how far away the resets are, by the provider's own clock."""
+    """Return seconds until each reset, by the provider's own clock."""
     waits = [
         _seconds_until(headers.get(f"anthropic-ratelimit-{budget}-reset"), headers.get("date"))
         for budget in BUDGETS

@@ -1,4 +1,8 @@
-"""One add on its way through mem0: what mem0 would swallow is kept, and raised in the end."""
+"""The context of one `Memory.add` on its thread: the turn, and errors that mem0 would swallow.
+
+mem0 catches errors of its model, embedder and store, and returns success with part of the turn or
+nothing. The steps of an add record their first error here, and `add_context` raises it at the end.
+"""
 
 from __future__ import annotations
 
@@ -12,50 +16,51 @@ from afterword.workers.ports import Turn
 
 @dataclass
 class AddContext:
-    """The turn that this thread stores, and the first thing that went wrong with it."""
+    """The turn that this thread is storing, and the first error of a step."""
 
     owner: str
     turn: Turn
     failure: Exception | None = None
 
 
-_current: ContextVar[AddContext | None] = ContextVar("errand", default=None)
+_current: ContextVar[AddContext | None] = ContextVar("add_context", default=None)
 
 
 @contextmanager
 def add_context(owner: str, turn: Turn) -> Iterator[None]:
-    """Store one turn on this thread; raise the first failure of its steps, whoever caught it."""
-    mine = AddContext(owner, turn)
-    token = _current.set(mine)
+    """Store one turn on this thread; raise the first error of its steps, even if mem0 caught it."""
+    context = AddContext(owner, turn)
+    token = _current.set(context)
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - it may be mem0's word for what is noted
-        raise mine.failure or error from None
+    except Exception as error:  # noqa: BLE001 - may be mem0's replacement for the recorded error
+        raise context.failure or error from None
     finally:
         _current.reset(token)
-    if mine.failure is not None:
-        raise mine.failure
+    if context.failure is not None:
+        raise context.failure
 
 
-def current() -> AddContext:
-    """Return the errand of this thread; there must be one."""
-    mine = _current.get()
-    assert mine is not None, "mem0 adds only inside an errand"
-    return mine
+def current_add() -> AddContext:
+    """Return the context of this thread. There must be one."""
+    context = _current.get()
+    assert context is not None, "mem0 must add inside add_context()"
+    return context
 
 
 @contextmanager
-def step() -> Iterator[None]:
-    """Do one step of an errand, or of none: after a failure, every further step fails alike.
+def add_step() -> Iterator[None]:
+    """Run one step and record its error. After an error, all further steps raise that error.
 
-    Where a batch fails, mem0 goes on with its rows one by one and keeps what it gets: half a turn.
+    If a batch fails, mem0 tries its rows one by one and keeps those that succeed: part of a turn.
+    Outside of an add, this only passes errors on.
     """
-    mine = _current.get()
-    if mine is not None and mine.failure is not None:
-        raise mine.failure
+    context = _current.get()
+    if context is not None and context.failure is not None:
+        raise context.failure
     try:
         yield
     except Exception as error:
-        if mine is not None:
-            mine.failure = error
+        if context is not None:
+            context.failure = error
         raise

@@ -1,10 +1,16 @@
-"""What a failure of a self-hosted mem0 means to us: whose it is, and what may be said of it."""
+"""What mem0's errors mean: which of our error classes, with which code.
+
+None of our errors repeats the message of the original: it may quote a memory.
+"""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import httpx
 
 from afterword.shared.error_location import error_location
 from afterword.shared.errors import (
@@ -17,8 +23,9 @@ from afterword.shared.errors import (
 )
 from afterword.shared.events import Mem0Failed
 from afterword.shared.observer import emit
+from afterword.workers.adapters.http import Verdict, retry_after_seconds, verdict_of_status
 
-_SQLITE_AWAY = {
+_SQLITE_UNAVAILABLE = {
     sqlite3.SQLITE_BUSY: "store_busy",
     sqlite3.SQLITE_LOCKED: "store_busy",
     sqlite3.SQLITE_FULL: "store_full",
@@ -30,30 +37,58 @@ _SQLITE_AWAY = {
 }
 _SQLITE_BROKEN = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
+#: Statuses of mem0's platform that mean something else there than elsewhere.
+_PLATFORM_STATUS: dict[int, Verdict] = {
+    409: (Rejected, "conflict"),
+    425: (Unavailable, "too_early"),
+}
+
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn what mem0 and its store raise into our errors, none of which repeats their text."""
+def translate_errors() -> Iterator[None]:
+    """Replace what mem0's open-source class and its store raise with our errors, and report it."""
     try:
         yield
     except AfterwordError:
         raise
     except sqlite3.Error as error:
-        raise _sqlite(error) from None
-    except ValueError as error:  # mem0's and our store's word for what they do not take
+        raise _sqlite_error(error) from None
+    except ValueError as error:  # what mem0 and our store raise for input they do not accept
         _report(error)
         raise Rejected("not_accepted") from None
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is this one call's
+    except Exception as error:  # noqa: BLE001 - no error of mem0 may pass
         _report(error)
         raise BadAnswer("mem0_failed") from None
 
 
-def _sqlite(error: sqlite3.Error) -> ProviderError:
-    # A transaction that fails leaves nothing behind, so the outcome is always known.
+def platform_error(error: Exception) -> ProviderError:
+    """Return our error for one of the platform's client, or of reading the platform's answer."""
+    for cause in (error, error.__context__):  # mem0's own errors drop the headers, httpx's do not
+        match cause:
+            case httpx.HTTPStatusError():
+                return _status_error(cause.response)
+            case httpx.TransportError():
+                return Unavailable("unreachable")
+            case json.JSONDecodeError():
+                return BadAnswer("bad_json")
+            case UnicodeEncodeError():
+                return Rejected("not_unicode")
+            case AttributeError() | KeyError() | TypeError() | ValueError():
+                return BadAnswer("unexpected_answer")  # JSON, but not of the expected shape
+    return BadAnswer(f"unexpected_{type(error).__name__}")
+
+
+def _status_error(response: httpx.Response) -> ProviderError:
+    kind, code = verdict_of_status(response.status_code, _PLATFORM_STATUS)
+    return kind(code, retry_after_s=retry_after_seconds(response.headers))
+
+
+def _sqlite_error(error: sqlite3.Error) -> ProviderError:
+    # A failed transaction is rolled back, so the outcome is always known.
     _report(error)
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the low byte; the rest is detail
-    if code in _SQLITE_AWAY:
-        return Unavailable(_SQLITE_AWAY[code])
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the primary code; the rest is detail
+    if code in _SQLITE_UNAVAILABLE:
+        return Unavailable(_SQLITE_UNAVAILABLE[code])
     return AccessDenied("store_broken") if code in _SQLITE_BROKEN else BadAnswer("mem0_failed")
 
 

@@ -1,4 +1,4 @@
-"""The facts of a turn: mem0's question put to Claude, and its answer taken strictly."""
+"""Extracts the facts of a turn: sends mem0's prompt to Claude and validates the answer."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from datetime import UTC
 from typing import Any
 
 from afterword.shared.errors import BadAnswer
-from afterword.workers.adapters.mem0.add_context import AddContext, current, step
+from afterword.workers.adapters.mem0.add_context import AddContext, add_step, current_add
 from afterword.workers.ports import Answer, Model, Prompt, Say, Turn
 
-#: Room for the facts of one turn, and for what the model thinks before it writes them.
-MOST_TOKENS = 8192
+#: The most output tokens: the facts of one turn and the thinking before them.
+MAX_TOKENS = 8192
 
-_ENDS = ("end_turn", "stop_sequence")
-_CUT = {"max_tokens": "extraction_truncated", "refusal": "extraction_refused"}
+_COMPLETE = ("end_turn", "stop_sequence")
+_INCOMPLETE_CODES = {"max_tokens": "extraction_truncated", "refusal": "extraction_refused"}
 
 
 class Extractor:
-    """Stands where mem0 wants a language model; asks ours, on its event loop, from any thread.
+    """Serves as mem0's language model: calls our model on its event loop, from any thread.
 
-    With facts noted on the turn by an earlier attempt, nothing is asked: they are paid for.
+    If an earlier attempt has noted facts on the turn, returns those without another call.
     """
 
     def __init__(
         self, model: Model, name: str, loop: asyncio.AbstractEventLoop, tag_key: bytes
     ) -> None:
-        """Take the model, which of its models extracts, and what makes users' tags unguessable."""
+        """Extract with the model called `name`. `tag_key` is the secret that hides users' ids."""
         self.config = None
         self._model = model
         self._name = name
@@ -38,12 +38,12 @@ class Extractor:
         self._tag_key = tag_key
 
     def generate_response(self, messages: Sequence[Mapping[str, str]], **_: object) -> str:
-        """Return the facts as JSON that mem0 cannot misread; raise a `ProviderError` otherwise."""
-        with step():
-            add_context = current()
-            if add_context.turn.facts:
-                return add_context.turn.facts
-            work = self._extract(self._prompt(add_context, messages), add_context.turn)
+        """Return the facts as JSON that mem0 reads without loss, or raise a `ProviderError`."""
+        with add_step():
+            context = current_add()
+            if context.turn.facts:
+                return context.turn.facts
+            work = self._extract(self._prompt(context, messages), context.turn)
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def close(self) -> None:
@@ -52,25 +52,25 @@ class Extractor:
 
     async def _extract(self, prompt: Prompt, turn: Turn) -> str:
         answers = [part async for part in self._model.ask(prompt) if isinstance(part, Answer)]
-        facts = facts_in(answers[-1])
+        facts = parse_facts(answers[-1])
         if turn.note_facts is not None:
             await turn.note_facts(facts)
         return facts
 
-    def _prompt(self, add_context: AddContext, messages: Sequence[Mapping[str, str]]) -> Prompt:
-        told = [(message["role"], message["content"]) for message in messages]
-        tag = hmac.new(self._tag_key, add_context.owner.encode(), hashlib.sha256).hexdigest()[:32]
+    def _prompt(self, context: AddContext, messages: Sequence[Mapping[str, str]]) -> Prompt:
+        texts = [(message["role"], message["content"]) for message in messages]
+        tag = hmac.new(self._tag_key, context.owner.encode(), hashlib.sha256).hexdigest()[:32]
         return Prompt(
-            system=tuple(text for role, text in told if role == "system"),
-            messages=tuple(Say("user", text) for role, text in told if role != "system"),
+            system=tuple(text for role, text in texts if role == "system"),
+            messages=tuple(Say("user", text) for role, text in texts if role != "system"),
             model=self._name,
-            max_tokens=MOST_TOKENS,
+            max_tokens=MAX_TOKENS,
             user_tag=tag,
         )
 
 
-def instructions(turn: Turn) -> str:
-    """Return what mem0 cannot know of a turn: when it was written."""
+def date_instructions(turn: Turn) -> str:
+    """Return extra instructions for mem0's prompt: when the turn was written."""
     day = turn.at.astimezone(UTC).date().isoformat()
     return (
         f"These messages were written on {day}, which is their observation date and current date "
@@ -78,34 +78,38 @@ def instructions(turn: Turn) -> str:
     )
 
 
-def facts_in(answer: Answer) -> str:
-    """Return what an answer extracted, as JSON; raise `BadAnswer` unless it is whole and sound."""
-    if answer.stop_reason not in _ENDS:
-        raise _bad(_CUT.get(answer.stop_reason, "extraction_unfinished"), answer)
-    found = next((each["memory"] for each in _objects(answer.text) if "memory" in each), None)
+def parse_facts(answer: Answer) -> str:
+    """Return the facts in an answer, as JSON; raise `BadAnswer` if incomplete or malformed."""
+    if answer.stop_reason not in _COMPLETE:
+        raise _bad_answer(
+            _INCOMPLETE_CODES.get(answer.stop_reason, "extraction_unfinished"), answer
+        )
+    found = next((each["memory"] for each in _json_objects(answer.text) if "memory" in each), None)
     if not isinstance(found, list) or not all(_is_fact(fact) for fact in found):
-        raise _bad("extraction_malformed", answer)
-    said = [fact | {"text": _storable(fact["text"])} for fact in found if _is_the_users(fact)]
-    # mem0 cuts out what looks like thinking, quoted or not.
-    return json.dumps({"memory": said}).replace("<", "\\u003c")
+        raise _bad_answer("extraction_malformed", answer)
+    facts = [fact | {"text": _storable(fact["text"])} for fact in found if _is_the_users(fact)]
+    # mem0 removes everything that looks like a <think> tag, also inside strings.
+    return json.dumps({"memory": facts}).replace("<", "\\u003c")
 
 
-def _bad(code: str, answer: Answer) -> BadAnswer:
+def _bad_answer(code: str, answer: Answer) -> BadAnswer:
     return BadAnswer(code, request_id=answer.request_id)
 
 
-def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the outermost JSON objects in a text, be there prose or a fence around them."""
+def _json_objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the outermost JSON objects in a text, ignoring prose and code fences around them."""
     decode = json.JSONDecoder(strict=False).raw_decode
     at = text.find("{")
     while at >= 0:
-        found, end = _decoded(decode, text, at)
+        found, end = _decode_at(decode, text, at)
         if isinstance(found, dict):
             yield found
         at = text.find("{", end)
 
 
-def _decoded(decode: Callable[[str, int], tuple[Any, int]], text: str, at: int) -> tuple[Any, int]:
+def _decode_at(
+    decode: Callable[[str, int], tuple[Any, int]], text: str, at: int
+) -> tuple[Any, int]:
     try:
         return decode(text, at)
     except (ValueError, RecursionError):
@@ -125,5 +129,5 @@ def _is_the_users(fact: Mapping[str, Any]) -> bool:
 
 
 def _storable(text: str) -> str:
-    """Return a text without what PostgreSQL refuses to keep."""
+    """Return a text without the characters that PostgreSQL cannot store."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()

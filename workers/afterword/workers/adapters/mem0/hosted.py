@@ -1,13 +1,11 @@
-"""mem0's platform behind the memory port."""
+"""Implements the memory port on mem0's platform."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import tempfile
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,8 +18,15 @@ from afterword.shared.errors import (
     Unavailable,
 )
 from afterword.shared.settings import MemorySettings
-from afterword.workers.adapters.mem0.import_guard import mem0_in_parts, mem0_silenced
-from afterword.workers.adapters.mem0.refusals import refusal
+from afterword.workers.adapters.mem0.errors import platform_error
+from afterword.workers.adapters.mem0.import_guard import make_mem0_import_lazy, prepare_mem0_import
+from afterword.workers.adapters.mem0.memory_rows import (
+    ids_by_attempt,
+    metadata_of,
+    owner_of,
+    parse_time,
+    turn_id_of,
+)
 from afterword.workers.ports import Added, Exchange, Kept, Memories, Recalled, Turn
 
 if TYPE_CHECKING:
@@ -29,48 +34,49 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: One call takes at most this long; an add only has to be accepted in that time.
+#: The time limit of one call. An add only has to be accepted within it.
 CALL_S = 10.0
 
-#: mem0 names no limit; a longer query finds nothing that this much of it does not.
-QUERY_CHARACTERS = 2000
+#: Longer queries are cut. mem0 documents no limit; more text than this finds nothing more.
+MAX_QUERY_CHARACTERS = 2000
 
-#: How many memories of one turn are looked for, and mem0's largest page.
-MOST_ROWS_OF_A_TURN = 200
+#: The most memories of one turn that are looked up: mem0's largest page.
+MAX_ROWS_PER_TURN = 200
 
-#: Erasing is queued: how often it is asked after, and for how long.
+#: mem0 queues an erasure: how often its state is polled, and for how long.
 ERASE_POLL_S = 0.5
 ERASE_S = 60.0
 
-_UNDER_WAY = ("PENDING", "RUNNING")
+_IN_PROGRESS = ("PENDING", "RUNNING")
 
 
 async def open_hosted(settings: MemorySettings, connections: int) -> Memories:
-    """Open mem0's platform with at most so many calls at once; nothing is asked yet.
+    """Open mem0's platform for at most `connections` calls at once, without a request.
 
-    Belongs to the process and the event loop that opened it. Raises `Misconfigured` without a key.
+    Use the result in this process and on this event loop only. Raises `Misconfigured` without a
+    key.
     """
     if settings.mem0_api_key is None:
-        raise Misconfigured("MEM0_API_KEY", "must be set: mem0's platform asks for it")
+        raise Misconfigured("MEM0_API_KEY", "must be set to use mem0's platform")
     key = settings.mem0_api_key.get_secret_value()
-    # Off the event loop: the import of mem0 alone takes a second or more.
-    return Hosted(await asyncio.to_thread(_connect, key, settings.mem0_host, connections))
+    # Off the event loop: importing mem0 takes a second or more.
+    return HostedMemories(await asyncio.to_thread(_connect, key, settings.mem0_host, connections))
 
 
 def _connect(key: str, host: str, connections: int) -> PlatformClient:
-    with tempfile.TemporaryDirectory(prefix="mem0-") as folder:  # the import writes to it
-        mem0_silenced(Path(folder))
-        mem0_in_parts()
+    with tempfile.TemporaryDirectory(prefix="mem0-") as folder:  # importing mem0 writes to it
+        prepare_mem0_import(Path(folder))
+        make_mem0_import_lazy()
         from afterword.workers.adapters.mem0.platform_client import PlatformClient
 
-        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses, owners in them
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs URLs, which hold owners
         return PlatformClient(key, host, connections)
 
 
-class Hosted:
-    """Keeps memories on mem0's platform, which extracts facts by itself, after the add.
+class HostedMemories:
+    """Keeps memories on mem0's platform, which extracts facts itself, after the add has returned.
 
-    A call takes at most `call_s` seconds. Nothing is tried twice.
+    A call takes at most `call_s` seconds. Nothing is retried.
     """
 
     takes_batches = True
@@ -81,18 +87,18 @@ class Hosted:
 
     async def search(self, owner: str, query: str, limit: int) -> Sequence[Recalled]:
         """Return at most `limit` memories that fit the query, best first."""
-        asked = query[:QUERY_CHARACTERS].strip()
-        if not asked:
-            return ()  # mem0 refuses to search for nothing
-        # No threshold: what is too far off is for the one who asks to say.
-        call = self._client.search(asked, filters=_of(owner), top_k=limit, threshold=0.0)
-        return await self._asked(call, _recalled_rows)
+        text = query[:MAX_QUERY_CHARACTERS].strip()
+        if not text:
+            return ()  # mem0 refuses an empty query
+        # No threshold: the caller decides which scores are too low.
+        call = self._client.search(text, filters=_owner_filter(owner), top_k=limit, threshold=0.0)
+        return await self._call(call, _all_recalled)
 
     async def add(self, owner: str, turn: Turn) -> Added:
-        """Hand over what was said, never what was recalled for it; mostly `PENDING`."""
+        """Send the turn's messages, never the memories recalled for it; often returns `PENDING`."""
         call = self._client.add(
             [message for each in turn.exchanges for message in _messages(each)],
-            user_id=_named(owner),
+            user_id=_checked(owner),
             metadata={
                 "turn_id": turn.id,
                 "attempt": turn.attempt,
@@ -100,74 +106,77 @@ class Hosted:
             },
             timestamp=int(turn.at.timestamp()),
         )
-        return await self._asked(call, _added, changes=True)
+        return await self._call(call, _added, changes=True)
 
     async def find(self, owner: str, turn_id: str) -> Sequence[str]:
-        """Return the ids of the memories that came from this turn; not of those still pending."""
-        return [memory_id for copy in await self.copies(owner, turn_id) for memory_id in copy]
+        """Return the ids of the memories that came from this turn, without pending ones."""
+        return [memory_id for ids in await self.copies(owner, turn_id) for memory_id in ids]
 
     async def copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
-        """Return the same, those of each attempt by itself."""
-        filters = {"AND": [_of(owner), {"metadata": {"turn_id": turn_id}}]}
-        call = self._client.get_all(filters=filters, page=1, page_size=MOST_ROWS_OF_A_TURN)
-        return await self._asked(call, partial(_copies, (owner, turn_id)))
+        """Return the same ids, grouped by the attempt that added them."""
+        filters = {"AND": [_owner_filter(owner), {"metadata": {"turn_id": turn_id}}]}
+        call = self._client.get_all(filters=filters, page=1, page_size=MAX_ROWS_PER_TURN)
+        return await self._call(call, partial(_copies, (owner, turn_id)))
 
-    async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:  # noqa: ARG002 - ditto
-        """Remove single memories, one call each."""
+    async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:  # noqa: ARG002 - the port's signature
+        """Delete single memories, one call each."""
         for memory_id in memory_ids:
-            await self._asked(self._client.drop(memory_id), lambda answer: answer["message"])
+            await self._call(
+                self._client.delete_memory(memory_id), lambda answer: answer["message"]
+            )
 
-    async def follow(self, owner: str, event_id: str) -> Added:  # noqa: ARG002 - as the port has it
-        """Ask once what became of an add; `BadAnswer` if it failed or is not known any more."""
-        return await self._asked(self._client.event(event_id), _added, changes=True)
+    async def follow(self, owner: str, event_id: str) -> Added:  # noqa: ARG002 - the port's signature
+        """Ask once how an add ended; raise `BadAnswer` if it failed or mem0 has forgotten it."""
+        return await self._call(self._client.get_event(event_id), _added, changes=True)
 
     async def forget(self, owner: str) -> None:
-        """Remove everything of this owner, and wait until it is done."""
-        call = self._client.delete_all(user_id=_named(owner))
-        event_id = await self._asked(call, lambda answer: answer["event_id"])
-        await self._erased(event_id)
+        """Delete everything of this owner, and wait until mem0 has done so."""
+        call = self._client.delete_all(user_id=_checked(owner))
+        event_id = await self._call(call, lambda answer: answer["event_id"])
+        await self._wait_until_erased(event_id)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _erased(self, event_id: str) -> None:
+    async def _wait_until_erased(self, event_id: str) -> None:
         end = asyncio.get_running_loop().time() + ERASE_S
-        while await self._asked(self._client.event(event_id), _status) in _UNDER_WAY:
+        while await self._call(self._client.get_event(event_id), _status) in _IN_PROGRESS:
             if asyncio.get_running_loop().time() >= end:
                 raise Unavailable("too_slow")
             await asyncio.sleep(ERASE_POLL_S)
 
-    async def _asked(
+    async def _call(
         self, call: Awaitable[Any], read: Callable[[Any], T], *, changes: bool = False
     ) -> T:
-        """Wait for one call and read its answer; raise one of `ProviderError` if either fails.
+        """Await one call and read its answer; raise a `ProviderError` if either fails.
 
-        mem0's errors hold content and the key: ours is raised outside of their handler, so that
-        no chain of causes leads back to them.
+        With `changes`, a call without a clear answer may have taken effect. mem0's errors hold
+        content and the key. Ours is raised outside the `except` block, so that it does not carry
+        them as its context.
         """
         try:
             async with asyncio.timeout(self._call_s):
                 return read(await call)
         except ProviderError:
-            raise  # ours already, and about an answer that is whole
+            raise  # raised by `read`, about a complete answer: the outcome is known
         except TimeoutError:
             error: ProviderError = Unavailable("too_slow")
-        except Exception as theirs:  # noqa: BLE001 whatever it is, it is this one call's
-            error = refusal(theirs)
+        except Exception as client_error:  # noqa: BLE001 no error of mem0 may pass
+            error = platform_error(client_error)
         error.unknown_outcome = changes and isinstance(error, (Unavailable, BadAnswer))
         raise error
 
 
-def _named(owner: str) -> str:
-    """Return the owner; without one mem0 would take everybody's memories for meant."""
+def _checked(owner: str) -> str:
+    """Return the owner; raise `IllegalStep` for "", which mem0 would read as all owners."""
     if not owner:
-        raise IllegalStep("memories have an owner")
+        raise IllegalStep("memories need an owner")
     return owner
 
 
-def _of(owner: str) -> dict[str, str]:
-    return {"user_id": _named(owner)}
+def _owner_filter(owner: str) -> dict[str, str]:
+    return {"user_id": _checked(owner)}
 
 
 def _messages(exchange: Exchange) -> list[dict[str, str]]:
@@ -182,53 +191,43 @@ def _rows(answer: Any) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _recalled_rows(answer: Any) -> list[Recalled]:
+def _all_recalled(answer: Any) -> list[Recalled]:
     return [_recalled(row) for row in _rows(answer)]
 
 
 def _copies(wanted: tuple[str, str], answer: Any) -> list[list[str]]:
-    """Return the ids of the rows of one owner and turn, by the attempt that added them."""
-    attempts: defaultdict[str, list[str]] = defaultdict(list)
-    for row in _rows(answer):
-        if _source(row) == wanted:
-            attempts[row["metadata"].get("attempt") or ""].append(row["id"])
+    """Return the ids of one owner's memories of one turn, grouped by attempt."""
+    attempts = ids_by_attempt(row for row in _rows(answer) if _source(row) == wanted)
     return [attempts[attempt] for attempt in sorted(attempts)]
 
 
 def _recalled(row: Mapping[str, Any]) -> Recalled:
-    owner, turn_id = _source(row)
-    # mem0 keeps whole seconds, so the turn's own time stands beside them.
-    at = (row.get("metadata") or {}).get("said_at") or row.get("created_at")
+    # mem0 keeps whole seconds, so the metadata holds the turn's exact time.
+    at = metadata_of(row).get("said_at") or row.get("created_at")
     return Recalled(
         id=row["id"],
-        owner=owner,
+        owner=owner_of(row),
         text=row["memory"],
         score=float(row["score"]),
-        created_at=_moment(at) if at else None,
-        turn_id=turn_id,
+        created_at=parse_time(at) if at else None,
+        turn_id=turn_id_of(row),
     )
 
 
-def _moment(iso: str) -> datetime:
-    at = datetime.fromisoformat(iso)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
-
-
 def _source(row: Mapping[str, Any]) -> tuple[str, str | None]:
-    """Return whose memory it says it is, and of which turn."""
-    return row.get("user_id") or "", (row.get("metadata") or {}).get("turn_id")
+    return owner_of(row), turn_id_of(row)
 
 
 def _added(answer: Any) -> Added:
-    """Return what an add came to; mem0 may have found nothing in it that is worth keeping."""
-    if _status(answer) in _UNDER_WAY:
+    """Return how an add ended. mem0 may have found nothing worth keeping in it."""
+    if _status(answer) in _IN_PROGRESS:
         return Added(Kept.PENDING, event_id=answer.get("event_id") or answer["id"])
     ids = tuple(row["id"] for row in answer["results"])
     return Added(Kept.STORED, ids) if ids else Added(Kept.NOTHING)
 
 
 def _status(answer: Any) -> str:
-    """Return how far a request has come; raise `BadAnswer` if it came to nothing."""
+    """Return the status of a queued request; raise `BadAnswer` if it failed."""
     match answer["status"]:
         case "FAILED":
             raise BadAnswer("event_failed")

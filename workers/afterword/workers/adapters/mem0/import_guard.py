@@ -1,4 +1,4 @@
-"""The import of mem0: where it may write, that it tells nobody, and no more of it than is used."""
+"""Controls the import of mem0: where it writes, that it sends no telemetry, how much it loads."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from types import ModuleType
 from typing import Any
 
 
-def mem0_silenced(folder: Path) -> None:
-    """Make mem0 fit to be imported; call it before the first import.
+def prepare_mem0_import(mem0_dir: Path) -> None:
+    """Set mem0's environment and silence its logger. Call it before the first import of mem0.
 
-    It makes a folder at import, `folder`, reports home unless it is told not to, and logs
-    memories and the bodies of errors; what it logs as an error it also raises.
+    By default mem0 creates a folder in the user's home at import, sends telemetry, and logs
+    memories and the bodies of errors. What it logs as an error it also raises.
     """
-    os.environ |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(folder)}
+    os.environ |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(mem0_dir)}
     logging.getLogger("mem0").setLevel(logging.CRITICAL + 1)
 
 
-def mem0_in_parts() -> None:
-    """Let `import mem0.part` import that part alone; call it before the first import.
+def make_mem0_import_lazy() -> None:
+    """Make `import mem0.x` load that submodule alone. Call it before the first import of mem0.
 
-    mem0 as a package imports all that it has: qdrant's client, grpc and numpy for its client of
-    the platform too. Whoever asks the package itself for a name gets all of it, then.
+    By default the package imports everything it has, for example qdrant's client, grpc and numpy
+    even for the platform's client. Asking `mem0` itself for a name still loads all of it.
     """
     spec = importlib.util.find_spec("mem0")
     if "mem0" not in sys.modules and spec is not None:
-        sys.modules["mem0"] = _in_parts(spec)
+        sys.modules["mem0"] = _lazy_package(spec)
 
 
-def _in_parts(spec: ModuleSpec) -> ModuleType:
+def _lazy_package(spec: ModuleSpec) -> ModuleType:
     package = importlib.util.module_from_spec(spec)
 
-    def whole(name: str) -> Any:  # what a module does when it lacks a name: PEP 562
+    def load_package(name: str) -> Any:  # called for a missing attribute (PEP 562)
         assert spec.loader is not None
         del vars(package)["__getattr__"]
         spec.loader.exec_module(package)
         return getattr(package, name)
 
-    vars(package)["__getattr__"] = whole
+    vars(package)["__getattr__"] = load_package
     return package

@@ -1,55 +1,60 @@
-"""mem0's open-source class behind the memory port: a synchronous one, on threads of its own."""
+"""mem0's open-source class behind the memory port. It is synchronous, so it runs on threads."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from afterword.shared.errors import IllegalStep
-from afterword.workers.adapters.mem0.errors import translated
+from afterword.workers.adapters.mem0.errors import translate_errors
+from afterword.workers.adapters.mem0.memory_rows import (
+    ids_by_attempt,
+    owner_of,
+    parse_time,
+    turn_id_of,
+)
 from afterword.workers.ports import Added, Kept, Recalled, Turn
 from afterword.workers.rules.write_deadline import Deadline
 
 T = TypeVar("T")
 
-#: How many memories of one turn are looked for; without extraction there is one.
-MOST_ROWS_OF_A_TURN = 100
+#: The most memories of one turn that are looked up. Without extraction a turn has one.
+MAX_ROWS_PER_TURN = 100
 
 
 class Recipe(Protocol):
-    """What tells one self-hosted mem0 from another.
+    """What differs between the backends that run mem0's open-source class.
 
-    What takes or gives a `Memory` runs on threads, the rest must not wait for anything.
+    Methods that take or return a `Memory` run on threads; the others must not block.
     """
 
     @property
     def takes_batches(self) -> bool:
-        """True if one add for several turns costs less than one for each."""
+        """Whether one add for several turns costs less than one add for each."""
         ...
 
-    def open(self) -> Any:
+    def build_memory(self) -> Any:
         """Import mem0 and build its `Memory`."""
         ...
 
     def reason_to_skip(self, turn: Turn) -> str | None:
-        """Return why this turn is not to be stored, if it is not."""
+        """Return why this turn must not be stored, None if it must."""
         ...
 
-    def compose(self, turn: Turn) -> Mapping[str, Any]:
-        """Return what `Memory.add` is told of a turn, besides owner and metadata."""
+    def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
+        """Return the arguments of `Memory.add` for a turn, without owner and metadata."""
         ...
 
-    def shown(self, text: str, at: datetime | None) -> str:
-        """Return the text of a memory as the model is to see it."""
+    def prompt_text(self, text: str, at: datetime | None) -> str:
+        """Return the text of a memory as it goes into a prompt."""
         ...
 
-    def erase(self, memory: Any, owner: str) -> None:
-        """Remove everything of an owner for good."""
+    def erase_owner(self, memory: Any, owner: str) -> None:
+        """Delete everything of an owner, permanently."""
         ...
 
     def close(self, memory: Any) -> None:
@@ -57,14 +62,14 @@ class Recipe(Protocol):
         ...
 
 
-class SelfHosted:
-    """Keeps memories in a mem0 of our own.
+class OpenSourceMemories:
+    """Implements the memory port on an instance of mem0's `Memory`.
 
-    Searches and writes have threads of their own, `threads` each and started at need, so that a
-    search never waits in line behind an add. A call that is given up before its thread takes it
-    up never runs. One that runs is not cut off, and adding the same turn again is harmless; but an
-    add that was given up, or takes longer than `write_s` seconds, writes nothing from then on: its
-    user may have been erased meanwhile.
+    Searches and writes have separate thread pools of up to `threads` threads, so that a search
+    never waits behind an add. A call that is cancelled before a thread starts it never runs. One
+    that runs cannot be interrupted, and adding the same turn again is harmless. But an add that
+    was cancelled, or takes longer than `write_s` seconds, cannot commit after that: its user may
+    have been erased meanwhile.
     """
 
     def __init__(self, memory: Any, recipe: Recipe, threads: int, write_s: float) -> None:
@@ -76,17 +81,17 @@ class SelfHosted:
 
     @property
     def takes_batches(self) -> bool:
-        """True if the recipe says so."""
+        """What the recipe says."""
         return self._recipe.takes_batches
 
     @classmethod
-    async def open(cls, recipe: Recipe, threads: int, write_s: float) -> SelfHosted:
-        """Build a mem0 off the event loop: its import alone takes a second or more."""
-        return cls(await asyncio.to_thread(recipe.open), recipe, threads, write_s)
+    async def open(cls, recipe: Recipe, threads: int, write_s: float) -> OpenSourceMemories:
+        """Build mem0's `Memory` off the event loop: the import alone takes a second or more."""
+        return cls(await asyncio.to_thread(recipe.build_memory), recipe, threads, write_s)
 
     async def search(self, owner: str, query: str, limit: int) -> Sequence[Recalled]:
         """Return at most `limit` memories of `owner`, best first."""
-        return await _on(self._searching, partial(self._search, owner, query, limit))
+        return await _run_on(self._searching, partial(self._search, owner, query, limit))
 
     async def add(self, owner: str, turn: Turn) -> Added:
         """Store one turn, unless the recipe has a reason to skip it."""
@@ -95,56 +100,57 @@ class SelfHosted:
             return Added(Kept.SKIPPED, reason=reason)
         deadline = Deadline(self._write_s)
         try:
-            return await _on(self._writing, partial(self._add, owner, turn, deadline))
+            return await _run_on(self._writing, partial(self._add, owner, turn, deadline))
         except asyncio.CancelledError:
             deadline.give_up()
             raise
 
     async def find(self, owner: str, turn_id: str) -> Sequence[str]:
         """Return the ids of the memories that came from this turn."""
-        return await _on(self._writing, partial(self._find, owner, turn_id))
+        return await _run_on(self._writing, partial(self._find, owner, turn_id))
 
-    async def follow(self, owner: str, event_id: str) -> Added:  # noqa: ARG002 - as the port has it
-        """Raise `IllegalStep`: here an add is over when it answers."""
-        raise IllegalStep("a self-hosted memory never answers pending, there is nothing to follow")
+    async def follow(self, owner: str, event_id: str) -> Added:  # noqa: ARG002 - the port's signature
+        """Raise `IllegalStep`: here an add has ended when it returns."""
+        raise IllegalStep("this memory backend never answers `pending`, so nothing can be followed")
 
     async def copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
-        """Return the same ids as `find`, those of each attempt that added the turn by itself."""
-        return await _on(self._writing, partial(self._copies, owner, turn_id))
+        """Return the same ids as `find`, grouped by the attempt that added them."""
+        return await _run_on(self._writing, partial(self._copies, owner, turn_id))
 
     async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:
-        """Remove single memories of this owner; no error for one that is gone."""
-        await _on(self._writing, partial(self._remove, owner, memory_ids))
+        """Delete single memories of this owner; ids that do not exist are ignored."""
+        await _run_on(self._writing, partial(self._remove, owner, memory_ids))
 
     async def forget(self, owner: str) -> None:
-        """Remove everything of this owner; no error if there is nothing."""
-        await _on(self._writing, partial(self._recipe.erase, self._memory, owner))
+        """Delete everything of this owner; no error if there is nothing."""
+        await _run_on(self._writing, partial(self._recipe.erase_owner, self._memory, owner))
 
     async def aclose(self) -> None:
-        """Finish what was asked for, then close the files."""
+        """Finish the calls in progress, then close connections and files."""
         await asyncio.to_thread(self._close)
 
     def _search(self, owner: str, query: str, limit: int) -> list[Recalled]:
-        # The threshold would cut on the bare cosine, whose scale depends on the embedder.
+        # mem0's threshold cuts on the bare cosine, whose scale depends on the embedder.
         found = self._memory.search(query, filters={"user_id": owner}, top_k=limit, threshold=0.0)
         return [self._recalled(row) for row in found["results"]]
 
     def _recalled(self, row: Mapping[str, Any]) -> Recalled:
-        at = _moment(row.get("created_at"))
+        created_at = row.get("created_at")
+        at = None if created_at is None else parse_time(created_at)
         return Recalled(
             id=row["id"],
-            owner=row.get("user_id") or "",
-            text=self._recipe.shown(row["memory"], at),
+            owner=owner_of(row),
+            text=self._recipe.prompt_text(row["memory"], at),
             score=row["score"],
             created_at=at,
-            turn_id=(row.get("metadata") or {}).get("turn_id"),
+            turn_id=turn_id_of(row),
         )
 
     def _add(self, owner: str, turn: Turn, deadline: Deadline) -> Added:
-        told = self._recipe.compose(turn)
+        arguments = self._recipe.add_arguments(turn)
         with deadline.observed():
-            self._memory.add(user_id=owner, metadata=_metadata(turn), **told)
-        # The ids that mem0 answers are those it wished for: a turn stored before keeps its own.
+            self._memory.add(user_id=owner, metadata=_metadata(turn), **arguments)
+        # Not the ids that mem0 returns: a turn that was stored before keeps the ids it had.
         ids = self._find(owner, turn.id)
         return Added(Kept.STORED, ids) if ids else Added(Kept.NOTHING)
 
@@ -152,21 +158,18 @@ class SelfHosted:
         return tuple(row["id"] for row in self._rows(owner, turn_id))
 
     def _copies(self, owner: str, turn_id: str) -> list[list[str]]:
-        by_attempt: defaultdict[str, list[str]] = defaultdict(list)
-        for row in self._rows(owner, turn_id):
-            by_attempt[(row.get("metadata") or {}).get("attempt", "")].append(row["id"])
-        return list(by_attempt.values())
+        return list(ids_by_attempt(self._rows(owner, turn_id)).values())
 
     def _rows(self, owner: str, turn_id: str) -> Sequence[Mapping[str, Any]]:
         filters = {"user_id": owner, "turn_id": turn_id}
-        found = self._memory.get_all(filters=filters, top_k=MOST_ROWS_OF_A_TURN)
+        found = self._memory.get_all(filters=filters, top_k=MAX_ROWS_PER_TURN)
         rows: Sequence[Mapping[str, Any]] = found["results"]
         return rows
 
     def _remove(self, owner: str, memory_ids: Sequence[str]) -> None:
         for memory_id in memory_ids:
             row = self._memory.get(memory_id)
-            if row is not None and row.get("user_id") == owner:
+            if row is not None and owner_of(row) == owner:
                 self._memory.delete(memory_id)
 
     def _close(self) -> None:
@@ -175,23 +178,47 @@ class SelfHosted:
         self._recipe.close(self._memory)
 
 
-async def _on(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    with translated():
+class NoHistory:
+    """Replaces mem0's history database, which keeps every text for ever.
+
+    mem0 also reads each user's last ten messages from it as context for extraction. It would
+    differ between processes, each of which sees only some turns, and erasing a user would not
+    reach it in the others. What is known of a user is in the vector store only.
+    """
+
+    @classmethod
+    def install(cls, memory: Any) -> None:
+        """Close the history of a `Memory` and replace it."""
+        memory.db.close()
+        memory.db = cls()
+
+    def get_last_messages(self, *_: object, **__: object) -> list[Any]:
+        """Return none."""
+        return []
+
+    def save_messages(self, *_: object) -> None:
+        """Keep nothing."""
+
+    def batch_add_history(self, *_: object) -> None:
+        """Keep nothing."""
+
+    def add_history(self, *_: object, **__: object) -> None:
+        """Keep nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+async def _run_on(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    with translate_errors():
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
 def _metadata(turn: Turn) -> dict[str, str]:
-    known = {
+    fields = {
         "turn_id": turn.id,
         "created_at": turn.at.isoformat(),
         "conversation_id": turn.conversation_id,
         "attempt": turn.attempt or None,
     }
-    return {name: value for name, value in known.items() if value is not None}
-
-
-def _moment(iso: str | None) -> datetime | None:
-    if iso is None:
-        return None
-    at = datetime.fromisoformat(iso)
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+    return {name: value for name, value in fields.items() if value is not None}

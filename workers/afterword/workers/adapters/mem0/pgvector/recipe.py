@@ -1,4 +1,4 @@
-"""mem0's open-source class on PostgreSQL with pgvector, Claude as its extraction model."""
+"""Builds mem0's open-source class on PostgreSQL with pgvector, with Claude for extraction."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from afterword.shared.events import BackendUnavailable
 from afterword.shared.observer import emit
 from afterword.shared.settings import MemorySettings
 from afterword.workers.adapters.mem0.add_context import add_context
-from afterword.workers.adapters.mem0.extraction import Extractor, instructions
-from afterword.workers.adapters.mem0.import_guard import mem0_silenced
-from afterword.workers.adapters.mem0.open_source import SelfHosted
+from afterword.workers.adapters.mem0.extraction import Extractor, date_instructions
+from afterword.workers.adapters.mem0.import_guard import prepare_mem0_import
+from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMemories
 from afterword.workers.ports import Memories, Model, Turn
 
 
 async def open_selfhosted(settings: MemorySettings, model: Model, tag_key: bytes) -> Memories:
-    """Open the memories in PostgreSQL, and close the model with them.
+    """Open the memories in PostgreSQL. Closing them also closes `model`.
 
-    Belongs to the process and the event loop that opened it. A server that is away now is waited
-    for at every call; raises `Misconfigured` for what waiting cannot help.
+    Use the result in this process and on this event loop only. A server that cannot be reached now
+    is tried again by every call. Raises `Misconfigured` for errors that retrying cannot solve.
     """
     loop = asyncio.get_running_loop()
     extractor = Extractor(model, settings.memory_model, loop, tag_key)
-    recipe = PgVector(settings, extractor)
-    return await SelfHosted.open(recipe, settings.memory_threads, settings.write_timeout_s)
+    recipe = PgVectorRecipe(settings, extractor)
+    return await OpenSourceMemories.open(recipe, settings.memory_threads, settings.write_timeout_s)
 
 
-class PgVector:
-    """Extracts facts from what the user said; no reply, and nothing recalled, is ever extracted."""
+class PgVectorRecipe:
+    """Extracts facts from what the user wrote, never from replies or recalled memories."""
 
     takes_batches = True
 
@@ -41,65 +41,41 @@ class PgVector:
         self._settings = settings
         self._extractor = extractor
 
-    def open(self) -> Any:
-        """Build mem0's `Memory` on our table, our embedder and our model."""
+    def build_memory(self) -> Any:
+        """Build mem0's `Memory` with our store, our embedder and our extraction model."""
         if self._settings.postgres_url is None:
             raise Misconfigured(
-                "AFTERWORD_POSTGRES_URL", "must be set: the memories are kept there"
+                "AFTERWORD_POSTGRES_URL", "must be set: the selfhosted memory keeps its data there"
             )
-        with tempfile.TemporaryDirectory(prefix="mem0-") as folder:  # the import writes to it
-            mem0_silenced(Path(folder))
+        with tempfile.TemporaryDirectory(prefix="mem0-") as folder:  # importing mem0 writes to it
+            prepare_mem0_import(Path(folder))
             try:
                 return _build(self._settings, self._extractor)
             except ImportError as error:
-                reason = f"selfhosted needs {error.name}: install afterword[selfhosted]"
+                reason = f"selfhosted needs {error.name}: pip install 'afterword[selfhosted]'"
                 raise Misconfigured("AFTERWORD_MEMORY", reason) from error
 
-    def reason_to_skip(self, turn: Turn) -> str | None:  # noqa: ARG002 - as the recipe has it
-        """Return None: a question may tell of its asker, and the model can tell."""
+    def reason_to_skip(self, turn: Turn) -> str | None:  # noqa: ARG002 - the protocol's signature
+        """Return None: a question may contain facts, which the model can find."""
         return None
 
-    def compose(self, turn: Turn) -> Mapping[str, Any]:
-        """Return the user's words, when they were written, and the turn for its errand."""
-        said = [{"role": "user", "content": each.user_text} for each in turn.exchanges]
-        return {"messages": said, "prompt": instructions(turn), "turn": turn}
+    def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
+        """Return what the user wrote, the instructions about its date, and the turn."""
+        messages = [{"role": "user", "content": each.user_text} for each in turn.exchanges]
+        return {"messages": messages, "prompt": date_instructions(turn), "turn": turn}
 
-    def shown(self, text: str, at: datetime | None) -> str:  # noqa: ARG002 - as the recipe has it
+    def prompt_text(self, text: str, at: datetime | None) -> str:  # noqa: ARG002 - the protocol's signature
         """Return the fact as it was extracted."""
         return text
 
-    def erase(self, memory: Any, owner: str) -> None:
-        """Erase an owner's rows; the process itself keeps nothing of anybody."""
-        memory.vector_store.forget(owner)
+    def erase_owner(self, memory: Any, owner: str) -> None:
+        """Delete an owner's rows. Nothing of an owner is kept in the process."""
+        memory.vector_store.erase_owner(owner)
 
     def close(self, memory: Any) -> None:
         """Close the connections to PostgreSQL and to the model."""
         memory.vector_store.close()
         self._extractor.close()
-
-
-class NoTalk:
-    """Stands where mem0 keeps every text for ever, and each user's last ten messages for context.
-
-    A process sees only those turns that its lanes happened to bring, and no erasure would reach
-    the messages in the others: what is known of a user is in the table, for all alike.
-    """
-
-    def get_last_messages(self, *_: object, **__: object) -> list[Any]:
-        """Return none."""
-        return []
-
-    def save_messages(self, *_: object) -> None:
-        """Keep nothing."""
-
-    def batch_add_history(self, *_: object) -> None:
-        """Keep nothing."""
-
-    def add_history(self, *_: object, **__: object) -> None:
-        """Keep nothing."""
-
-    def close(self) -> None:
-        """Have nothing to close."""
 
 
 def _build(settings: MemorySettings, extractor: Extractor) -> Any:
@@ -109,24 +85,24 @@ def _build(settings: MemorySettings, extractor: Extractor) -> Any:
     from mem0.utils.factory import EmbedderFactory, LlmFactory, VectorStoreFactory
 
     from afterword.workers.adapters.mem0.embedders import open_embedder
-    from afterword.workers.adapters.mem0.pgvector import schema as pgvector_schema
+    from afterword.workers.adapters.mem0.pgvector import database
     from afterword.workers.adapters.mem0.pgvector import store as pgvector_store
 
-    # As if it had failed before: where spaCy is without its model, mem0 would download that.
+    # Pretend that loading failed: mem0 would download the model that spaCy lacks.
     spacy_models._load_failed_full = spacy_models._load_failed_lemma = True  # noqa: SLF001
     embedder, dims = open_embedder(settings.embedder, settings.embedder_options)
-    pool = pgvector_store.pool(_url(settings), 2 * settings.memory_threads)
-    # mem0 knows providers by name only; this one's `model` may be any object.
+    pool = database.connection_pool(_url(settings), 2 * settings.memory_threads)
+    # mem0 finds providers by name only. The config of `langchain` takes any object as `model`.
     VectorStoreFactory.provider_to_class["pgvector"] = f"{pgvector_store.__name__}.PgVectorStore"
-    EmbedderFactory.provider_to_class["langchain"] = f"{__name__}.given"
-    LlmFactory.register_provider("langchain", f"{__name__}.given", BaseLlmConfig)
+    EmbedderFactory.provider_to_class["langchain"] = f"{__name__}.prebuilt"
+    LlmFactory.register_provider("langchain", f"{__name__}.prebuilt", BaseLlmConfig)
     store = {
         "connection_pool": pool,
-        "collection_name": pgvector_schema.TABLE,
+        "collection_name": database.TABLE,
         "embedding_model_dims": dims,
         "hnsw": False,
     }
-    memory = _strict(Memory).from_config(
+    memory = _with_add_context(Memory).from_config(
         {
             "vector_store": {"provider": "pgvector", "config": store},
             "embedder": {"provider": "langchain", "config": {"model": embedder}},
@@ -134,13 +110,12 @@ def _build(settings: MemorySettings, extractor: Extractor) -> Any:
             "history_db_path": ":memory:",
         }
     )
-    memory.db.close()
-    memory.db = NoTalk()
-    return _warm(memory, _url(settings))
+    NoHistory.install(memory)
+    return _warm_up(memory, _url(settings))
 
 
-def given(config: Any) -> Any:
-    """Return what was built before, where mem0's factories would build it."""
+def prebuilt(config: Any) -> Any:
+    """Return the object in the config, where mem0's factories would build one."""
     return config.model
 
 
@@ -149,20 +124,20 @@ def _url(settings: MemorySettings) -> str:
     return settings.postgres_url.get_secret_value()
 
 
-def _strict(memory: Callable[..., Any]) -> Any:
-    """Return mem0's `Memory` with an `add` that does all of a turn or raises."""
+def _with_add_context(memory: Callable[..., Any]) -> Any:
+    """Return a subclass whose `add` stores all of a turn or raises."""
 
-    class Strict(memory):  # type: ignore[misc, valid-type]
-        def add(self, messages: Any, *, turn: Turn, user_id: str, **told: Any) -> Any:
+    class StrictMemory(memory):  # type: ignore[misc, valid-type]
+        def add(self, messages: Any, *, turn: Turn, user_id: str, **arguments: Any) -> Any:
             with add_context(user_id, turn):
-                return super().add(messages, user_id=user_id, **told)
+                return super().add(messages, user_id=user_id, **arguments)
 
-    return Strict
+    return StrictMemory
 
 
-def _warm(memory: Any, url: str) -> Any:
-    """Look at the table and load the embedder now, not while somebody waits for them."""
-    from afterword.workers.adapters.mem0.pgvector.login import check_login
+def _warm_up(memory: Any, url: str) -> Any:
+    """Load the embedder and check the table now, rather than during the first call."""
+    from afterword.workers.adapters.mem0.pgvector.database import check_login
 
     try:
         memory.embedding_model.embed("warm up", "search")

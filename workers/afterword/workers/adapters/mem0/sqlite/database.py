@@ -13,49 +13,49 @@ from pathlib import Path
 
 from afterword.shared.errors import Misconfigured, Unavailable
 
-#: How long a transaction waits for those of others before it gives up.
+#: How long a transaction waits for others before it fails with `SQLITE_BUSY`.
 BUSY_S = 10.0
 
 _PRAGMAS = (
-    "PRAGMA synchronous = FULL",  # what is committed outlives a power cut
-    "PRAGMA secure_delete = ON",  # what is deleted is overwritten
-    "PRAGMA temp_store = MEMORY",  # and was never written elsewhere
+    "PRAGMA synchronous = FULL",  # a commit survives a power cut
+    "PRAGMA secure_delete = ON",  # deleted data is overwritten
+    "PRAGMA temp_store = MEMORY",  # and never written to temporary files
 )
 
 
 class Database:
-    """One SQLite file in WAL mode, to be shared by threads and processes of one host.
+    """One SQLite file in WAL mode, shared by threads and processes of one host.
 
-    Connections are kept for the next transaction but never across a fork: SQLite's file locks
-    belong to a process, and a child that opens a file which its parent had open counts the
-    parent's lock as its own. Once the parent closes the file, the child's commits are lost.
+    Connections are reused for the next transaction but never across a fork. SQLite's file locks
+    belong to a process, but a forked child would count its parent's lock as its own, and lose
+    its commits once the parent closes the file.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._idle: list[sqlite3.Connection] = []
         self._lent = 0
-        self._turn = threading.Condition()
+        self._condition = threading.Condition()
         _open_databases.add(self)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection inside one snapshot of the file."""
+        """Lend a connection inside a read transaction: one snapshot of the file."""
         with self._connection() as sql, sql:
             sql.execute("BEGIN")
             yield sql
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection inside the one write transaction there is; an exception undoes it."""
+        """Lend a connection inside the only write transaction; an exception rolls it back."""
         with self._connection() as sql, sql:
             sql.execute("BEGIN IMMEDIATE")
             yield sql
 
-    def scrub(self) -> None:
-        """Move all that is committed into the file and empty the log, where old pages live on.
+    def empty_log(self) -> None:
+        """Checkpoint and truncate the write-ahead log, which still holds old pages.
 
-        Raises `Unavailable` if a long transaction of another connection stands in the way.
+        Raises `Unavailable` if a long transaction of another connection prevents it.
         """
         with self._connection() as sql:
             (blocked, _, _) = sql.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -63,41 +63,41 @@ class Database:
             raise Unavailable("store_busy")
 
     def close(self) -> None:
-        """Close all connections, once their transactions have ended."""
-        with self._turn:
+        """Close all connections, after their transactions have ended."""
+        with self._condition:
             self._close_idle()
 
     def before_fork(self) -> None:
         """Close all connections and lend none until after the fork."""
-        self._turn.acquire()
+        self._condition.acquire()
         self._close_idle()
 
     def after_fork_in_parent(self) -> None:
         """Lend connections again."""
-        self._turn.release()
+        self._condition.release()
 
     def after_fork_in_child(self) -> None:
-        """Lend connections, the child's own."""
-        self._turn = threading.Condition()
+        """Lend new connections, the child's own."""
+        self._condition = threading.Condition()
 
     def _close_idle(self) -> None:
-        self._turn.wait_for(lambda: self._lent == 0)
+        self._condition.wait_for(lambda: self._lent == 0)
         while self._idle:
             self._idle.pop().close()
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        with self._turn:
+        with self._condition:
             self._lent += 1
             sql = self._idle.pop() if self._idle else None
         try:
             sql = self._connect() if sql is None else sql
             yield sql
         finally:
-            with self._turn:
+            with self._condition:
                 self._lent -= 1
                 self._idle.extend([] if sql is None else [sql])
-                self._turn.notify_all()
+                self._condition.notify_all()
 
     def _connect(self) -> sqlite3.Connection:
         sql = sqlite3.connect(
@@ -113,15 +113,18 @@ class Database:
 
 def _prepare(sql: sqlite3.Connection) -> None:
     if _to_wal(sql) != "wal":
-        raise Misconfigured("AFTERWORD_DATA_DIR", "its file system cannot share a database")
+        raise Misconfigured(
+            "AFTERWORD_DATA_DIR", "its file system does not support SQLite's WAL mode"
+        )
     for pragma in _PRAGMAS:
         sql.execute(pragma)
 
 
 def _to_wal(sql: sqlite3.Connection) -> str:
-    """Choose the journal of a file that others may be opening for the first time too.
+    """Set WAL mode on a file that others may be opening for the first time too.
 
-    Where one of them is about to write, SQLite refuses at once; to write, it waits for its turn.
+    If one of them is about to write, SQLite refuses this at once instead of waiting. A write
+    transaction does wait, so one is begun before the next attempt.
     """
     give_up = time.monotonic() + BUSY_S
     while True:

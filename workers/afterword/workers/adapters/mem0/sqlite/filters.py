@@ -1,4 +1,4 @@
-"""Filters as mem0 passes them, read as one owner and plain equalities."""
+"""mem0's filters, reduced to what the embedded store supports: one owner and equalities."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_LOGIC = frozenset({"AND", "OR", "NOT", "$and", "$or", "$not"})
+_OPERATORS = frozenset({"AND", "OR", "NOT", "$and", "$or", "$not"})
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Whose memories are meant, of which turn if of one only, and with what in their payload."""
+class Filters:
+    """Selects memories of one owner: of one turn if `turn_id` is set, with these payload values."""
 
     owner: str
     turn_id: str | None
-    equal: Mapping[str, str | float]
+    payload: Mapping[str, str | float]
 
     @classmethod
-    def read(cls, filters: Mapping[str, Any] | None) -> Asked:
-        """Read mem0's filters; raise `ValueError` for anything but bare equality, or no owner.
+    def parse(cls, filters: Mapping[str, Any] | None) -> Filters:
+        """Read mem0's filters; raise `ValueError` without an owner or for other than equality.
 
-        Refused loudly, because a filter that is half understood shows memories of others.
+        A filter that is only partly understood would return memories it should not.
         """
         equal = {key: value for key, value in (filters or {}).items() if key != "user_id"}
         for key, value in equal.items():
-            if key in _LOGIC or not isinstance(value, (str, int, float)) or value == "*":
-                raise ValueError("the embedded store knows bare equality only")
+            if key in _OPERATORS or not isinstance(value, (str, int, float)) or value == "*":
+                raise ValueError("the embedded store supports equality filters only")
         turn_id = equal.pop("turn_id", None)
-        return cls(owner_in(filters or {}), None if turn_id is None else str(turn_id), equal)
+        return cls(required_owner(filters or {}), None if turn_id is None else str(turn_id), equal)
 
-    def admits(self, payload: Mapping[str, Any]) -> bool:
-        """Return whether a memory of this owner and turn is one of those meant."""
-        return all(payload.get(key) == value for key, value in self.equal.items())
+    def match(self, payload: Mapping[str, Any]) -> bool:
+        """Return whether a payload of this owner and turn has the required values."""
+        return all(payload.get(key) == value for key, value in self.payload.items())
 
     @property
-    def everything(self) -> bool:
-        """Return whether all of the owner's memories are meant."""
-        return self.turn_id is None and not self.equal
+    def select_all(self) -> bool:
+        """Whether all memories of the owner are selected."""
+        return self.turn_id is None and not self.payload
 
 
-def owner_in(named: Mapping[str, Any]) -> str:
-    """Return the owner that a filter or a payload names; raise `ValueError` if it names none."""
-    owner = named.get("user_id")
+def required_owner(fields: Mapping[str, Any]) -> str:
+    """Return the `user_id` of a filter or payload; raise `ValueError` if there is none."""
+    owner = fields.get("user_id")
     if not isinstance(owner, str) or not owner:
-        raise ValueError("the embedded store keeps memories by user_id, and none is given")
+        raise ValueError("the embedded store needs a user_id")
     return owner

@@ -1,4 +1,4 @@
-"""The statements on memories: one row each, with the postings of its words."""
+"""The SQL on memories: one row each, and one posting for each of its distinct tokens."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from afterword.workers.adapters.mem0.sqlite.filters import Asked
-from afterword.workers.adapters.mem0.sqlite.owners import Owner, ensure_owner, touch_owner
-from afterword.workers.adapters.mem0.sqlite.ranking import Places
-from afterword.workers.adapters.mem0.sqlite.vector_cache import Scope
+from afterword.workers.adapters.mem0.sqlite.filters import Filters
+from afterword.workers.adapters.mem0.sqlite.owners import Owner, bump_epoch, ensure_owner
+from afterword.workers.adapters.mem0.sqlite.ranking import Positions
+from afterword.workers.adapters.mem0.sqlite.vector_cache import OwnerVectors
 
 _OF_OWNER = "SELECT n, id, payload FROM memories WHERE owner = ? ORDER BY n"
 _OF_TURN = """
@@ -25,7 +25,7 @@ _OF_TURN = """
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A memory as mem0 reads it."""
+    """A memory as mem0 reads it from a vector store."""
 
     id: str
     payload: dict[str, Any]
@@ -34,94 +34,97 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A memory made ready before the write transaction, so that others wait less."""
+    """A memory prepared before the write transaction, which is held for less time that way."""
 
     owner: str
     text: str
     payload: str
     vector: bytes
-    words: tuple[str, ...]
+    tokens: tuple[str, ...]
 
 
 def insert_row(sql: sqlite3.Connection, memory_id: str, entry: Entry) -> None:
-    """Write a memory, unless its turn has one of the same text already."""
+    """Write a memory, unless its turn has one with the same text already."""
     owner = ensure_owner(sql, entry.owner)
     insert = """
         INSERT INTO memories (id, owner, payload, digest, vector, length)
         VALUES (?, ?, ?, ?, ?, ?)
         ON CONFLICT (owner, turn_id, digest) WHERE turn_id IS NOT NULL DO NOTHING
     """
-    digest, length = owner.digest(entry.text), len(entry.words)
+    digest, length = owner.digest(entry.text), len(entry.tokens)
     written = sql.execute(insert, (memory_id, owner.n, entry.payload, digest, entry.vector, length))
     if written.rowcount:
-        sealed = {owner.digest(word) for word in entry.words}
-        postings = [(owner.n, word, written.lastrowid) for word in sealed]
+        words = {owner.digest(token) for token in entry.tokens}
+        postings = [(owner.n, word, written.lastrowid) for word in words]
         sql.executemany("INSERT INTO postings VALUES (?, ?, ?)", postings)
 
 
 def delete_row(sql: sqlite3.Connection, memory_id: str) -> None:
-    """Delete a memory, if it is there, and let every process know."""
+    """Delete a memory, if it exists, and invalidate the caches of all processes."""
     row = sql.execute("SELECT n, owner FROM memories WHERE id = ?", (memory_id,)).fetchone()
     if row is not None:
         sql.execute("DELETE FROM postings WHERE memory = ? AND owner = ?", row)
         sql.execute("DELETE FROM memories WHERE n = ?", row[:1])
-        touch_owner(sql, row[1])
+        bump_epoch(sql, row[1])
 
 
 def get_row(sql: sqlite3.Connection, memory_id: str) -> tuple[Row, bytes] | None:
-    """Return one memory and its vector."""
+    """Return one memory and its vector, None if it does not exist."""
     select = "SELECT id, payload, vector FROM memories WHERE id = ?"
     row = sql.execute(select, (memory_id,)).fetchone()
     return (Row(row[0], json.loads(row[1])), row[2]) if row else None
 
 
 def list_rows(
-    sql: sqlite3.Connection, owner: Owner, asked: Asked, most: int | None = None
+    sql: sqlite3.Connection, owner: Owner, filters: Filters, limit: int | None = None
 ) -> list[Row]:
-    """Return the memories asked for, oldest first."""
-    return [row for _, row in islice(_asked_for(sql, owner, asked), most)]
+    """Return the selected memories, oldest first."""
+    return [row for _, row in islice(_selected(sql, owner, filters), limit)]
 
 
-def find_places(sql: sqlite3.Connection, owner: Owner, asked: Asked, scope: Scope) -> Places:
-    """Return where in the scope the memories asked for are."""
-    if asked.everything:
-        return np.arange(len(scope.rows))
-    rows = (n for n, _ in _asked_for(sql, owner, asked))
-    return scope.places(np.fromiter(rows, np.int64))
+def find_positions(
+    sql: sqlite3.Connection, owner: Owner, filters: Filters, cached: OwnerVectors
+) -> Positions:
+    """Return the positions of the selected memories in the owner's cached arrays."""
+    if filters.select_all:
+        return np.arange(len(cached.rows))
+    rows = (n for n, _ in _selected(sql, owner, filters))
+    return cached.positions(np.fromiter(rows, np.int64))
 
 
-def find_words(
-    sql: sqlite3.Connection, owner: Owner, terms: Sequence[str], scope: Scope
-) -> Iterator[Places]:
-    """Yield for each word where in the scope the memories are that hold it."""
-    # One text of numbers: a row for each costs ten times as much in Python.
+def find_matches(
+    sql: sqlite3.Connection, owner: Owner, tokens: Sequence[str], cached: OwnerVectors
+) -> Iterator[Positions]:
+    """Yield, for each token that occurs, the positions of the memories with that token."""
+    # One string of numbers: fetching a row for each costs ten times as much in Python.
     select = "SELECT group_concat(memory) FROM postings WHERE owner = ? AND word = ?"
-    for term in terms:
-        (numbers,) = sql.execute(select, (owner.n, owner.digest(term))).fetchone()
+    for token in tokens:
+        (numbers,) = sql.execute(select, (owner.n, owner.digest(token))).fetchone()
         if numbers:
-            yield scope.places(np.fromstring(numbers, np.int64, sep=","))
+            yield cached.positions(np.fromstring(numbers, np.int64, sep=","))
 
 
-def read_rows(sql: sqlite3.Connection, scored: dict[int, float]) -> list[Row]:
+def read_rows(sql: sqlite3.Connection, scores: dict[int, float]) -> list[Row]:
     """Return the memories of these row numbers in the same order, each with its score.
 
-    One that is newer than the snapshot, known from a search on another thread, is left out.
+    Leaves out rows that are newer than this snapshot: another thread's search may have added them
+    to the cache.
     """
     select = "SELECT n, id, payload FROM memories WHERE n IN (SELECT value FROM json_each(?))"
-    found = {n: rest for n, *rest in sql.execute(select, (json.dumps(list(scored)),))}
+    found = {n: rest for n, *rest in sql.execute(select, (json.dumps(list(scores)),))}
     return [
         Row(found[n][0], json.loads(found[n][1]), score)
-        for n, score in scored.items()
+        for n, score in scores.items()
         if n in found
     ]
 
 
-def _asked_for(sql: sqlite3.Connection, owner: Owner, asked: Asked) -> Iterator[tuple[int, Row]]:
-    if asked.turn_id is None:
+def _selected(sql: sqlite3.Connection, owner: Owner, filters: Filters) -> Iterator[tuple[int, Row]]:
+    if filters.turn_id is None:
         found = sql.execute(_OF_OWNER, (owner.n,))
     else:
-        found = sql.execute(_OF_TURN, (owner.n, asked.turn_id))
+        found = sql.execute(_OF_TURN, (owner.n, filters.turn_id))
     for n, memory_id, payload in found:
         row = Row(memory_id, json.loads(payload))
-        if asked.admits(row.payload):
+        if filters.match(row.payload):
             yield n, row

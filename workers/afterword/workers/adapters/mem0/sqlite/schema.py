@@ -1,4 +1,4 @@
-"""The tables of the embedded memory store, and how a file says which it has."""
+"""The tables of the embedded memory store, and the version of a file."""
 
 from __future__ import annotations
 
@@ -6,30 +6,30 @@ import sqlite3
 
 from afterword.shared.errors import Misconfigured
 
-#: Grows with every change of the tables; a file of a newer version is refused (promise I13).
+#: Grows with every change of the tables. Files of another version are refused (promise I13).
 VERSION = 1
 
-# SQLite overwrites what is deleted, but not the copies that an index leaves in the slack of its
-# pages when it moves entries about (measured). So no index holds a word, a text or a user's name:
-# they hold digests, words under a salt of their owner that is erased with the owner.
+# SQLite overwrites deleted data, but not the copies that an index leaves in the unused space of
+# its pages when it moves entries (measured). So no index holds a word, a text or a user's name,
+# only digests; those of words and texts are salted, and the salt is erased with the owner.
 _TABLES = (
     """
     CREATE TABLE owners (
         n INTEGER PRIMARY KEY AUTOINCREMENT,
         digest BLOB NOT NULL UNIQUE,
         salt BLOB NOT NULL,
-        epoch INTEGER NOT NULL DEFAULT 0  -- grows when a memory is changed or goes
+        epoch INTEGER NOT NULL DEFAULT 0  -- grows when a memory is changed or deleted
     )
     """,
     """
     CREATE TABLE memories (
-        n INTEGER PRIMARY KEY AUTOINCREMENT,  -- grows in the order of commits: one writer at once
+        n INTEGER PRIMARY KEY AUTOINCREMENT,  -- grows in the order of commits: there is one writer
         id TEXT NOT NULL UNIQUE,
         owner INTEGER NOT NULL,
-        payload TEXT NOT NULL,                -- JSON, what mem0 gave
+        payload TEXT NOT NULL,                -- JSON, as mem0 passes it
         turn_id TEXT GENERATED ALWAYS AS (json_extract(payload, '$.turn_id')) VIRTUAL,
         digest INTEGER NOT NULL,              -- of the text
-        vector BLOB NOT NULL,                 -- float16, of length 1
+        vector BLOB NOT NULL,                 -- float16, normalised
         length INTEGER NOT NULL               -- in words
     )
     """,
@@ -50,16 +50,16 @@ _TABLES = (
 )
 
 
-def prepare(sql: sqlite3.Connection, embedder: str, dims: int) -> None:
-    """Make the tables of an empty file, inside a write transaction.
+def create_or_check(sql: sqlite3.Connection, embedder: str, dims: int) -> None:
+    """Create the tables in an empty file, else check the file; needs a write transaction.
 
-    Raises `Misconfigured` for a file of a newer version or with vectors of another embedder.
+    Raises `Misconfigured` for a file of another version or with vectors of another embedder.
     """
     (version,) = sql.execute("PRAGMA user_version").fetchone()
     if version == 0:
         _create(sql, embedder, dims)
     elif version != VERSION:
-        raise _refuse(f"its memories are of version {version}, this worker knows {VERSION}")
+        raise _refuse(f"its memory file has version {version}, this worker supports {VERSION}")
     elif sql.execute("SELECT embedder, dims FROM about").fetchone() != (embedder, dims):
         raise _refuse("its memories were embedded by another model")
 

@@ -11,30 +11,30 @@ import numpy as np
 from mem0.vector_stores.base import VectorStoreBase
 
 from afterword.workers.adapters.mem0.sqlite.database import Database
-from afterword.workers.adapters.mem0.sqlite.filters import Asked, owner_in
-from afterword.workers.adapters.mem0.sqlite.owners import erase_all, erase_owner, find_owner
-from afterword.workers.adapters.mem0.sqlite.ranking import Floats, Scale, best_first, bm25, fuse
+from afterword.workers.adapters.mem0.sqlite.filters import Filters, required_owner
+from afterword.workers.adapters.mem0.sqlite.owners import erase_all_owners, erase_owner, find_owner
+from afterword.workers.adapters.mem0.sqlite.ranking import Floats, Scale, best_first, bm25, combine
 from afterword.workers.adapters.mem0.sqlite.rows import (
     Entry,
     Row,
     delete_row,
-    find_places,
-    find_words,
+    find_matches,
+    find_positions,
     get_row,
     insert_row,
     list_rows,
     read_rows,
 )
-from afterword.workers.adapters.mem0.sqlite.schema import prepare
-from afterword.workers.adapters.mem0.sqlite.tokenizer import words
-from afterword.workers.adapters.mem0.sqlite.vector_cache import Scopes
+from afterword.workers.adapters.mem0.sqlite.schema import create_or_check
+from afterword.workers.adapters.mem0.sqlite.tokenizer import tokenize
+from afterword.workers.adapters.mem0.sqlite.vector_cache import VectorCache
 from afterword.workers.rules.write_deadline import seconds_left
 
-#: Different words of a query that are looked up; the rest of a long one adds little.
-MOST_WORDS = 48
+#: The most distinct tokens of a query that are looked up. More add little.
+MAX_QUERY_TOKENS = 48
 
-#: A copy of the text that mem0 makes for stores which index it themselves.
-_SPARE = "text_lemmatized"
+#: A copy of the text for stores that build their own word index. Not stored.
+_UNUSED_COPY = "text_lemmatized"
 
 COLLECTION = "memories"
 
@@ -43,20 +43,19 @@ Rows = list[Row]
 
 
 class SqliteStore(VectorStoreBase):  # type: ignore[misc]
-    """Keeps the memories that one embedder embedded; every look at them names a `user_id`.
+    """Keeps memories embedded by one embedder. Every search and list needs a `user_id`.
 
-    Threads and processes may use one file at once. A turn's memory is written once: the same
-    text under the same `turn_id` again makes no second row and is no error. What is written
-    when a method returns outlives a power cut.
+    Threads and processes may use one file at once. Writing the same text with the same `turn_id`
+    again adds no row and is no error. What a method has written survives a power cut.
     """
 
     def __init__(self, path: Path, *, embedder: str, dims: int, scale: Scale) -> None:
         self._database = Database(path)
-        self._scopes = Scopes(dims)
+        self._cache = VectorCache(dims)
         self._dims = dims
         self._scale = scale
         with self._database.writing() as sql:
-            prepare(sql, embedder, dims)
+            create_or_check(sql, embedder, dims)
 
     def insert(
         self,
@@ -64,7 +63,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         payloads: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str] | None = None,
     ) -> None:
-        """Write these memories, all or none, unless it is too late for that."""
+        """Write these memories, all or none; raise `Unavailable` after the write deadline."""
         entries = [self._entry(*pair) for pair in zip(vectors, payloads or (), strict=True)]
         with self._database.writing() as sql:
             seconds_left()
@@ -78,23 +77,23 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         top_k: int = 5,
         filters: Mapping[str, Any] | None = None,
     ) -> Rows:
-        """Return the owner's best memories for a query and its vector, scored from 0 to 1."""
-        asked, vector = Asked.read(filters), self._unit(vectors)
-        terms = list(dict.fromkeys(words(query)))[:MOST_WORDS]
+        """Return the owner's best memories for a query and its vector, with scores from 0 to 1."""
+        wanted, vector = Filters.parse(filters), self._unit(vectors)
+        tokens = list(dict.fromkeys(tokenize(query)))[:MAX_QUERY_TOKENS]
         with self._database.reading() as sql:
-            owner = find_owner(sql, asked.owner)
+            owner = find_owner(sql, wanted.owner)
             if owner is None:
                 return []
-            scope = self._scopes.of(sql, owner)
-            matches = bm25(find_words(sql, owner, terms, scope), scope.lengths)
-            scores = fuse(scope.vectors @ vector, matches, self._scale)
-            places = find_places(sql, owner, asked, scope)
-            best = places[best_first(scores[places], top_k)]
-            numbers, values = scope.rows[best].tolist(), scores[best].tolist()
+            cached = self._cache.get(sql, owner)
+            word_scores = bm25(find_matches(sql, owner, tokens, cached), cached.lengths)
+            scores = combine(cached.vectors @ vector, word_scores, self._scale)
+            positions = find_positions(sql, owner, wanted, cached)
+            best = positions[best_first(scores[positions], top_k)]
+            numbers, values = cached.rows[best].tolist(), scores[best].tolist()
             return read_rows(sql, dict(zip(numbers, values, strict=True)))
 
     def get(self, vector_id: str) -> Row | None:
-        """Return one memory."""
+        """Return one memory, None if it does not exist."""
         with self._database.reading() as sql:
             found = get_row(sql, vector_id)
         return found[0] if found else None
@@ -105,7 +104,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         vector: Vector | None = None,
         payload: Mapping[str, Any] | None = None,
     ) -> None:
-        """Replace what is given of a memory; raise `ValueError` if there is no such memory."""
+        """Replace the vector, the payload or both; raise `ValueError` for an unknown id."""
         with self._database.writing() as sql:
             found = get_row(sql, vector_id)
             if found is None:
@@ -117,28 +116,28 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             insert_row(sql, vector_id, entry)
 
     def delete(self, vector_id: str) -> None:
-        """Delete one memory; no error if it is gone."""
+        """Delete one memory; no error if it does not exist."""
         with self._database.writing() as sql:
             delete_row(sql, vector_id)
 
-    def forget(self, owner: str) -> None:
-        """Erase an owner; neither the file nor its log holds anything of them afterwards.
+    def erase_owner(self, owner: str) -> None:
+        """Erase an owner. Afterwards neither the file nor its log holds anything of them.
 
-        Raises `Unavailable` if the log could not be emptied; doing it again mends that.
+        Raises `Unavailable` if the log could not be emptied; call it again then.
         """
         with self._database.writing() as sql:
             found = find_owner(sql, owner)
             if found is not None:
                 erase_owner(sql, found.n)
-                self._scopes.drop(found.n)
-        self._database.scrub()
+                self._cache.drop(found.n)
+        self._database.empty_log()
 
     def close(self) -> None:
-        """Close the file, once all that is under way has ended."""
+        """Close the file, after the transactions in progress have ended."""
         self._database.close()
 
     def create_col(self, name: str, vector_size: int, distance: str) -> None:
-        """Raise `ValueError` unless the one collection of this file is meant."""
+        """Raise `ValueError` unless this is the one collection of the file."""
         if (name, vector_size, distance) != (COLLECTION, self._dims, "cosine"):
             raise ValueError(f"the embedded store has one collection, {COLLECTION}")
 
@@ -155,8 +154,8 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
     def delete_col(self) -> None:
         """Erase every owner."""
         with self._database.writing() as sql:
-            erase_all(sql)
-        self._database.scrub()
+            erase_all_owners(sql)
+        self._database.empty_log()
 
     def reset(self) -> None:
         """Erase every owner."""
@@ -165,21 +164,21 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
     def list(
         self, filters: Mapping[str, Any] | None = None, top_k: int | None = None
     ) -> list[Rows]:
-        """Return the owner's memories, oldest first, in a list of one list, as mem0 reads it."""
-        asked = Asked.read(filters)
+        """Return the owner's memories, oldest first, inside one more list, as mem0 expects."""
+        wanted = Filters.parse(filters)
         with self._database.reading() as sql:
-            owner = find_owner(sql, asked.owner)
-            return [list_rows(sql, owner, asked, top_k) if owner else []]
+            owner = find_owner(sql, wanted.owner)
+            return [list_rows(sql, owner, wanted, top_k) if owner else []]
 
     def _entry(self, vector: Vector, payload: Mapping[str, Any]) -> Entry:
-        kept = {key: value for key, value in payload.items() if key != _SPARE}
+        kept = {key: value for key, value in payload.items() if key != _UNUSED_COPY}
         text = str(kept.get("data", ""))
         return Entry(
-            owner_in(kept),
+            required_owner(kept),
             text,
             json.dumps(kept, ensure_ascii=False, separators=(",", ":")),
             self._unit(vector).astype("<f2").tobytes(),
-            tuple(words(text)),
+            tuple(tokenize(text)),
         )
 
     def _unit(self, vector: Vector) -> Floats:
