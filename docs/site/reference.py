@@ -6,13 +6,18 @@ with the code, so that none is forgotten.
 
 from __future__ import annotations
 
+import inspect
+import logging
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import click
 
 from afterword.producer.cli.main import cli
+from afterword.shared import events as event_classes
+from afterword.shared.logs import LINES
 from afterword.shared.settings import table as settings
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -44,8 +49,38 @@ def _helps(command: click.Command, name: str) -> Iterator[tuple[str, str]]:
             yield from _helps(inner, f"{name} {step}")
 
 
+def events() -> str:
+    """Return every event in tables, one for each part of the module that defines them."""
+    source = inspect.getsource(event_classes)
+    parts = re.findall(r"^# (\w.*)$|^class (\w+)\(ObserverEvent\)", source, re.MULTILINE)
+    lines: list[str] = []
+    for heading, name in parts:
+        if heading:
+            lines += [
+                "",
+                f"## {heading}",
+                "",
+                "| event | when | fields | level |",
+                "|---|---|---|---|",
+            ]
+        else:
+            lines.append(_event_row(getattr(event_classes, name)))
+    return "\n".join(lines).strip()
+
+
+def _event_row(kind: type[event_classes.ObserverEvent]) -> str:
+    when = " ".join((inspect.getdoc(kind) or "").split())
+    named = ", ".join(f"`{one.name}`" for one in fields(kind))
+    levels = ", ".join(logging.getLevelName(one).lower() for one in LINES[kind].levels)
+    return f"| `{kind.__name__}` | {when} | {named} | {levels} |"
+
+
 #: What is generated, by its name.
-PARTS: dict[str, Callable[[], str]] = {"commands": commands, "settings": settings}
+PARTS: dict[str, Callable[[], str]] = {
+    "commands": commands,
+    "events": events,
+    "settings": settings,
+}
 
 
 def current(text: str) -> str:

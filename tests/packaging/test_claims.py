@@ -55,8 +55,12 @@ def test_the_generated_parts_of_the_reference_are_current(path: Path) -> None:
     assert path.read_text() == reference.current(path.read_text()), "run `make reference`"
 
 
-def test_the_settings_and_the_commands_are_generated() -> None:
-    assert {path.name for path in reference.pages()} >= {"command-line.md", "settings.md"}
+def test_settings_commands_and_events_are_generated() -> None:
+    assert {path.name for path in reference.pages()} >= {
+        "command-line.md",
+        "events.md",
+        "settings.md",
+    }
 
 
 def test_the_reference_has_every_public_name_once() -> None:
