@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -34,12 +35,12 @@ def environment(fleet: Fleet) -> Iterator[None]:
         yield
 
 
-def load(name: str) -> ModuleType:
-    """Import one example by its name."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+def load(name: str, folder: Path = EXAMPLES) -> ModuleType:
+    """Import one example, or another program, by its name."""
+    spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # Django looks for its own module by name
+    sys.modules[name] = module  # Django and dataclasses look for a module by its name
     spec.loader.exec_module(module)
     return module

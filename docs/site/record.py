@@ -1,0 +1,188 @@
+"""Record `docs/images/chat.svg`: two sessions of `make chat`, played on a real terminal.
+
+    .venv/bin/python docs/site/record.py
+
+Each session runs in a pseudo-terminal, on a data folder of its own that both share. What it prints
+is kept with its time; waits longer than `LONGEST_WAIT_S` are shortened.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PICTURE = ROOT / "docs" / "images" / "chat.svg"
+
+SESSIONS = (
+    "I prefer all temperatures in Celsius, never Fahrenheit.",
+    "What's a comfortable room temperature?",
+)
+PROMPT = "You: "
+PATIENCE_S = 120.0
+
+COLUMNS = 88
+LONGEST_WAIT_S = 0.5
+BETWEEN_SESSIONS_S = 1.5
+TYPING_S = 1.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that came at once, and how long after the piece before it."""
+
+    text: str
+    wait_s: float
+
+
+def play(command: Sequence[str], env: Mapping[str, str], message: str) -> list[Piece]:
+    """Run one session: say the message at the first prompt and `quit` at the second."""
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(  # noqa: S603 ours
+        command, cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    to_say = [message, "quit"]
+    pieces: list[Piece] = []
+    for piece in _read(ours):
+        pieces.append(piece)
+        if to_say and "".join(one.text for one in pieces).endswith(PROMPT):
+            os.write(ours, f"{to_say.pop(0)}\n".encode())
+    os.close(ours)
+    if code := running.wait():
+        raise SystemExit(f"{command} ended with {code}: {''.join(p.text for p in pieces)}")
+    return pieces
+
+
+def _read(terminal: int) -> Iterator[Piece]:
+    """Give what the terminal shows, until its program ends."""
+    last_s = time.monotonic()
+    while select.select([terminal], [], [], PATIENCE_S)[0]:
+        try:
+            text = os.read(terminal, 65536).decode()
+        except OSError:  # the other end is closed
+            return
+        now_s = time.monotonic()
+        yield Piece(text.replace("\r\n", "\n"), now_s - last_s)
+        last_s = now_s
+    raise SystemExit(f"nothing was shown for {PATIENCE_S:g} s")
+
+
+def record(command: Sequence[str], env: Mapping[str, str]) -> list[Piece]:
+    """Play all sessions, each under the line that a user types."""
+    pieces: list[Piece] = []
+    for message in SESSIONS:
+        pieces.append(Piece("\n$ make chat\n" if pieces else "$ make chat\n", BETWEEN_SESSIONS_S))
+        pieces += play(command, env, message)
+    return pieces
+
+
+# --- the picture
+
+STYLE = """
+text { font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fill: #d6deeb;
+       white-space: pre; animation: show 1ms both; }
+tspan { animation: show 1ms both; }
+.typed { font-weight: bold; fill: #ffffff; }
+.note { fill: #7f8ea3; }
+@keyframes show { from { fill-opacity: 0; } to { fill-opacity: 1; } }
+@media (prefers-reduced-motion) { text, tspan { animation: none; } }
+"""
+LINE_PX = 20
+MARGIN_PX = 16
+CHARACTER_PX = 8.6
+
+
+def picture(pieces: Sequence[Piece]) -> str:
+    """Return the SVG: a row for each line, and each piece of text at its time."""
+    rows = [_row(number, row) for number, row in enumerate(_rows(pieces))]
+    width = round(2 * MARGIN_PX + COLUMNS * CHARACTER_PX)
+    height = 2 * MARGIN_PX + len(rows) * LINE_PX
+    size = f'viewBox="0 0 {width} {height}" width="{width}"'
+    return "\n".join([
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
+        "<title>Two sessions of make chat: the second remembers what the first was told</title>",
+        f"<style>{STYLE}</style>",
+        f'<rect width="{width}" height="{height}" rx="8" fill="#011627"/>',
+        *rows,
+        "</svg>\n",
+    ])  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the terminal: its pieces, each with its time, and whether it begins a line."""
+
+    pieces: list[tuple[str, float]]
+    begins: bool
+
+    @property
+    def text(self) -> str:
+        """Return what it shows."""
+        return "".join(text for text, _ in self.pieces)
+
+
+def _rows(pieces: Sequence[Piece]) -> list[Row]:
+    rows = [Row([], begins=True)]
+    now_s = 0.0
+    for piece in pieces:
+        now_s += _shown_after_s(piece)
+        for text in re.split(r"(\n)", piece.text):
+            if text == "\n":
+                rows.append(Row([], begins=True))
+                continue
+            for word in re.findall(r"\S+\s*|\s+", text):
+                if len(rows[-1].text) + len(word.rstrip()) > COLUMNS:
+                    rows.append(Row([], begins=False))
+                rows[-1].pieces.append((word, now_s))
+    return rows[:-1] if not rows[-1].pieces else rows
+
+
+def _shown_after_s(piece: Piece) -> float:
+    """Return how long after the piece before it a piece is shown: a person takes time to type."""
+    if piece.text.lstrip().startswith("$"):
+        return piece.wait_s
+    return (
+        TYPING_S
+        if piece.text.startswith((*SESSIONS, "quit"))
+        else min(piece.wait_s, LONGEST_WAIT_S)
+    )
+
+
+def _row(number: int, row: Row) -> str:
+    kind = "note" if row.text.startswith("[") else "typed" if row.text.startswith("$") else "said"
+    y = MARGIN_PX + (number + 1) * LINE_PX - 6
+    begins = "" if row.begins else ' data-goes-on=""'
+    spans: dict[float, str] = {}
+    for text, at_s in row.pieces:
+        spans[at_s] = spans.get(at_s, "") + text
+    shown = "".join(
+        f'<tspan style="animation-delay:{at_s:.2f}s">{escape(text, quote=False)}</tspan>'
+        for at_s, text in spans.items()
+    )
+    return f'<text class="{kind}" x="{MARGIN_PX}" y="{y}"{begins}>{shown}</text>'
+
+
+def main() -> None:
+    """Record, and write the picture."""
+    if any(name.startswith(("AFTERWORD_", "ANTHROPIC_", "MEM0_")) for name in os.environ):
+        sys.exit("take AFTERWORD_*, ANTHROPIC_* and MEM0_* out of the environment first")
+    with tempfile.TemporaryDirectory(prefix="afterword-recording-") as folder:
+        env = os.environ | {"AFTERWORD_DATA_DIR": folder}
+        pieces = record([str(ROOT / ".venv/bin/afterword"), "chat"], env)
+    PICTURE.parent.mkdir(exist_ok=True)
+    PICTURE.write_text(picture(pieces))
+
+
+if __name__ == "__main__":
+    main()
