@@ -71,9 +71,15 @@ def program(path: Path) -> str:
     return "\n".join(lines).rstrip()
 
 
-def examples(path: Path) -> list[Any]:
-    """Return what the JSON of a document shows."""
-    return [json.loads(block.text) for block in blocks(path) if block.language == "json"]
+def examples(path: Path) -> dict[str, Any]:
+    """Return what the JSON of a document shows, by the heading of its section."""
+    lines = path.read_text().splitlines()
+    shown: dict[str, Any] = {}
+    for block in (one for one in blocks(path) if one.language == "json"):
+        heading = next(line for line in lines[block.line :: -1] if line.startswith("## "))
+        assert heading not in shown, f"{block}: {heading} shows two examples"
+        shown[heading.removeprefix("## ")] = json.loads(block.text)
+    return shown
 
 
 def session(block: Block) -> list[tuple[str, str]]:

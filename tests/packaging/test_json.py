@@ -3,47 +3,58 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from afterword.producer import (
+    Account,
     AuditEntry,
     DeadLetter,
     DeadLetterFilter,
     DeadLetterKind,
     DiscardResult,
+    ErasureReceipt,
+    ErasureState,
+    Inconsistency,
+    JobState,
+    JobStatus,
+    MemoryUsed,
     ReplayPace,
     ReplayPlan,
     ReplayRun,
     ReplayState,
+    Reply,
+    TurnState,
+    Usage,
+    UsageSum,
 )
 from afterword.producer.admin.cost_estimate import Estimate
+from afterword.producer.cli.doctor import Finding
 from afterword.producer.cli.render import plain
+from afterword.producer.cli.status import summary
+from afterword.shared.contracts import Timings
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import DeadLetterRef
+from afterword.shared.ledger.records import (
+    AgendaCount,
+    Gate,
+    GateState,
+    Overview,
+    QuarantineNote,
+    UnrecognisedMessage,
+    WorkerSeen,
+)
 from tests.conftest import ROOT
 from tests.packaging.blocks import examples
 
-#: What holds names of its own in every record: reasons, outcomes, what was asked for.
-FREE = frozenset({"filter", "reasons", "outcomes", "details"})
+#: What has keys of its own in every record: codes, outcomes, states, what was asked for.
+FREE = frozenset({"filter", "reasons", "outcomes", "details", "quarantined"})
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 WANTED = DeadLetterFilter(code="rejected", fault=Fault.REQUEST)
-LETTER = DeadLetter(
-    "j", DeadLetterKind.MEMORY, "t", "u", NOW, NOW, NOW, "c", "request", 1, 0, 0, "v", None, 1, 9
-)
-PLAN = ReplayPlan(
-    WANTED,
-    ReplayPace(),
-    (DeadLetterRef("j", DeadLetterKind.MEMORY, 0),),
-    1,
-    0,
-    1,
-    {},
-    Estimate(1, 0, 0, 0, 0.0, 0.1, "list prices of 2026-11-22"),
-)
 RUN = ReplayRun(
     "r",
     "by",
@@ -56,32 +67,108 @@ RUN = ReplayRun(
     12,
     canary_passed=True,
 )
-DISCARDED = DiscardResult(ReplayState.DRY, 3)
-DEED = AuditEntry("1-0", NOW, "by", "replay", "r", {})
+PLAN = ReplayPlan(
+    WANTED,
+    ReplayPace(),
+    (DeadLetterRef("j", DeadLetterKind.MEMORY, 0),),
+    1,
+    0,
+    1,
+    {},
+    Estimate(1, 0, 0, 0, 0.0, 0.1, "list prices of 2026-11-22"),
+)
+OVERVIEW = Overview(
+    NOW,
+    1,
+    0,
+    (WorkerSeen("w", "replies", NOW),),
+    Counter(),
+    (AgendaCount("replies.3", 1, 0, 0, NOW, 1),),
+)
+GATE = Gate("claude/m", GateState.SHUT, "overloaded", Fault.PROVIDER, NOW, NOW)
+
+#: An instance of what each section of the page shows.
+RECORDS: dict[str, Any] = {
+    "Job id": {"job_id": "j"},
+    "Reply": Reply(
+        job_id="j",
+        user_id="u",
+        conversation_id=None,
+        text="Hi.",
+        stop_reason="end_turn",
+        model="m",
+        usage=Usage(),
+        memory="fresh",
+        memories=(MemoryUsed(id="m", text="t", score=1.0),),
+        attempts=1,
+        timings_ms=Timings(queued=0, recall=0, model=0, total=0),
+    ),
+    "Job": JobStatus(
+        job_id="j",
+        state=JobState.SUCCEEDED,
+        turn=TurnState.STORED,
+        attempts=1,
+        created_at=NOW,
+        deadline=NOW,
+    ),
+    "Status": summary([OVERVIEW])
+    | {"gates": [GATE], "newest_quarantined": None, "durability": "d1"},
+    "Check": Finding("redis", ok=True, detail="valkey"),
+    "Account": Account("t", {JobState.FAILED: 2}, {TurnState.STORED: 1}, 0, 0, 0.0),
+    "Usage": UsageSum(tenant="t"),
+    "Inconsistency": Inconsistency("j", "not_placed"),
+    "Erasure receipt": ErasureReceipt(
+        "u", "t", ErasureState.ASKED, "by", NOW, None, None, None, None, 0, 0, 0
+    ),
+    "Dead letter": DeadLetter(
+        "j",
+        DeadLetterKind.MEMORY,
+        "t",
+        "u",
+        NOW,
+        NOW,
+        NOW,
+        "c",
+        "request",
+        1,
+        0,
+        0,
+        "v",
+        None,
+        1,
+        9,
+    ),
+    "Replay run": RUN,
+    "Replay plan": PLAN,
+    "Discard": DiscardResult(ReplayState.DRY, 3),
+    "Audit entry": AuditEntry("1-0", NOW, "by", "replay", "r", {}),
+    "Quarantine note": QuarantineNote(NOW, UnrecognisedMessage("replies", "malformed", 1, "0")),
+}
+
+SHOWN = examples(ROOT / "docs/reference/json.md")
 
 
-def keys(value: Any) -> Any:
+def keys(section: str, value: Any) -> Any:
     """Return the keys of a value, and of all in it that has keys of ours."""
+    free = FREE | {"jobs", "turns"} if section == "Account" else FREE
     if isinstance(value, list):
-        return [keys(inner) for inner in value]
+        return [keys(section, inner) for inner in value]
     if isinstance(value, dict):
-        return {name: None if name in FREE else keys(inner) for name, inner in value.items()}
+        return {k: None if k in free else keys(section, inner) for k, inner in value.items()}
     return None
 
 
-@pytest.mark.parametrize(
-    ("place", "record"),
-    list(enumerate([LETTER, RUN, PLAN, DISCARDED, DEED])),
-    ids=["letter", "run", "plan", "discarded", "audit_entry"],
-)
-def test_a_record_has_the_keys_that_the_documents_show(place: int, record: object) -> None:
-    shown = examples(ROOT / "docs/reference/json.md")
-    assert len(shown) == 5
-    assert keys(json.loads(json.dumps(plain(record)))) == keys(shown[place])
+def test_the_page_shows_every_record() -> None:
+    assert list(SHOWN) == list(RECORDS)
+
+
+@pytest.mark.parametrize("section", RECORDS)
+def test_a_record_has_the_keys_that_the_documents_show(section: str) -> None:
+    printed = json.loads(json.dumps(plain(RECORDS[section])))
+    assert keys(section, printed) == keys(section, SHOWN[section])
 
 
 def test_a_filter_is_told_alike_wherever_it_stands() -> None:
     said = {"code": "rejected", "fault": "request"}
     assert plain(RUN)["filter"] == plain(PLAN)["filter"] == said
-    shown = examples(ROOT / "docs/reference/json.md")
-    assert [one["filter"] for one in shown if "filter" in one] == [said, said]
+    assert [one["filter"] for one in SHOWN.values() if "filter" in one] == [said, said]

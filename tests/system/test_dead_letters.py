@@ -24,7 +24,7 @@ from tests.packaging.blocks import examples
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
 SETTLED_S = 30
-LETTER, RUN, _, _, DEED = examples(ROOT / "docs/reference/json.md")
+SHOWN = examples(ROOT / "docs/reference/json.md")
 SLOW = ("--apply", "--canary", "0", "--rate", "0.4")
 
 
@@ -118,7 +118,7 @@ def test_letters_are_listed_and_exported_without_and_shown_with_their_content(
     whole = json.loads(fleet.afterword("dead", "show", found[0]["id"], "--json").stdout)
     unsaid = {"message": None, "reply": None}
     assert whole | unsaid == found[0]
-    assert whole.keys() == found[0].keys() == LETTER.keys()
+    assert whole.keys() == found[0].keys() == SHOWN["Dead letter"].keys()
     assert CANARY in whole["message"]
     assert CANARY in fleet.afterword("dead", "export", "--with-content", "--limit", "1").stdout
 
@@ -130,7 +130,7 @@ def test_every_command_takes_the_same_filters(fleet: Fleet, letters: list[Job]) 
     assert listed(fleet, "--tenant", "another") == []
     assert {row["fault"] for row in listed(fleet)} == {"request"}, "it is shown as it is asked for"
     plan = json.loads(fleet.afterword("dead", "replay", *one, "--json").stdout)
-    assert plan.keys() == {*RUN, "plan"}
+    assert plan.keys() == {*SHOWN["Replay run"], "plan"}
     assert (plan["state"], plan["left"], plan["filter"]["fault"]) == ("dry", 1, "request")
     assert (plan["plan"]["turns"], plan["plan"]["estimate"]["cost_usd"]) == (1, 0)
     dry = json.loads(fleet.afterword("dead", "discard", *one, "--json").stdout)
@@ -175,14 +175,14 @@ def test_a_run_stores_each_turn_once_and_the_audit_knows_who(
     assert replays(fleet, letters) == [0] * 5
     said = fleet.afterword("dead", "replay", "--all", "--apply", "--by", "olga", "--json").stdout
     run = json.loads(said)
-    assert run.keys() == {*RUN, "plan"}
+    assert run.keys() == {*SHOWN["Replay run"], "plan"}
     assert (run["state"], run["left"], run["outcomes"]) == ("done", 0, {"stored": 5})
     runs = json.loads(fleet.afterword("dead", "runs", "--json").stdout)
     assert {**runs[0], "plan": run["plan"]} == {**run, "updated_at": runs[0]["updated_at"]}
     assert [rows(fleet, job) for job in letters] == [1] * 5
     assert listed(fleet) == []
     audit_entries = json.loads(fleet.afterword("audit", "--json").stdout)[:2]
-    assert [one.keys() for one in audit_entries] == [DEED.keys()] * 2
+    assert [one.keys() for one in audit_entries] == [SHOWN["Audit entry"].keys()] * 2
     assert [(one["what"], one["by"], one["run"]) for one in audit_entries] == [
         ("done", "olga", run["id"]),
         ("replay", "olga", run["id"]),
@@ -228,7 +228,7 @@ def test_an_interrupted_operator_says_how_to_go_on(fleet: Fleet, letters: list[J
     assert stopped.returncode == 130, errors
     assert f"afterword dead resume {run_id}" in errors
     shown = json.loads(fleet.afterword("dead", "runs", run_id, "--json").stdout)
-    assert shown.keys() == {*RUN, "each"}
+    assert shown.keys() == {*SHOWN["Replay run"], "each"}
     assert (shown["state"], shown["reason"]) == ("aborted", "interrupted")
     assert len(listed(fleet)) == shown["left"] > 0, "what was not replayed is a dead letter"
     assert "done" in fleet.afterword("dead", "resume", run_id).stdout
