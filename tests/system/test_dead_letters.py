@@ -183,7 +183,7 @@ def test_a_run_stores_each_turn_once_and_the_audit_knows_who(
     assert listed(fleet) == []
     audit_entries = json.loads(fleet.afterword("audit", "--json").stdout)[:2]
     assert [one.keys() for one in audit_entries] == [SHOWN["Audit entry"].keys()] * 2
-    assert [(one["what"], one["by"], one["run"]) for one in audit_entries] == [
+    assert [(one["action"], one["by"], one["run_id"]) for one in audit_entries] == [
         ("done", "olga", run["id"]),
         ("replay", "olga", run["id"]),
     ]
