@@ -1,4 +1,7 @@
-"""The Python API against real workers: from threads, loops, forks and other processes."""
+"""The Python API against real workers: from threads, loops, forks and other processes.
+
+What every producer promises, the fakes too, is in `tests/contract/test_producers.py`.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,11 @@ from afterword.producer import (
     AsyncJob,
     AsyncProducer,
     Event,
-    InvalidRequest,
     Job,
     JobFailed,
-    JobNotFound,
     JobState,
     KeyReused,
     LedgerUnavailable,
-    NoReplyInTime,
     Producer,
     Settings,
     TurnState,
@@ -117,27 +117,6 @@ def _text(events: list[Event]) -> str:
     return "".join(event.text or "" for event in events)
 
 
-def test_a_job_is_followed_from_here(fleet: Fleet, producer: Producer) -> None:
-    fleet.claude.will_answer(ClaudeAnswer(text=TEXT, hold=True))
-    job = producer.submit(user_id="ann", message="hello", metadata={"page": 3})
-    assert job.status().state in (JobState.QUEUED, JobState.RUNNING)
-    with pytest.raises(NoReplyInTime, match=job.id):
-        job.wait(timeout=0.05)
-    wait_until(lambda: fleet.claude.held() == 1, "the answer is held")
-    fleet.claude.release()
-    events = list(job.stream())
-    assert [events[0].type, events[-1].type] == ["started", "final"]
-    reply = job.wait()
-    assert events[-1].reply == reply
-    assert _text(events) == reply.text == TEXT
-    assert (reply.memory, reply.memories) == ("off", ())
-    status = job.status()
-    assert (status.state, status.turn, status.attempts) == (
-        JobState.SUCCEEDED, TurnState.NONE, 1,
-    )  # fmt: skip
-    assert not job.cancel()
-
-
 def test_a_stream_goes_on_in_another_process_where_it_was_left(
     fleet: Fleet, producer: Producer
 ) -> None:
@@ -153,13 +132,6 @@ def test_a_stream_goes_on_in_another_process_where_it_was_left(
     assert _text(seen) + _text(rest) == reply == TEXT
     whole, _ = _parsed(fleet.python(ELSEWHERE, job.id, ""))
     assert whole == seen + rest == list(job.stream())
-
-
-def test_an_unknown_job_is_not_found(producer: Producer) -> None:
-    with pytest.raises(JobNotFound):
-        producer.job("nonsense")
-    with pytest.raises(JobNotFound):
-        producer.job("j00_" + "0" * 32).wait()
 
 
 def test_what_claude_refuses_fails_with_a_word(fleet: Fleet, producer: Producer) -> None:
@@ -198,23 +170,6 @@ def test_the_same_key_is_the_same_job_however_often_it_is_sent(
         producer.submit(user_id="ann", message="twice", idempotency_key="k1")
     other = producer.submit(user_id="ann", message="twice", idempotency_key="k1", tenant="b")
     assert other.wait().attempts == 1
-
-
-def test_bad_requests_among_a_thousand_stop_no_other(producer: Producer) -> None:
-    bad = {7: {"message": " "}, 500: {"priority": "urgent"}, 999: {"color": "blue"}}
-    asked = [
-        {"user_id": f"u{number}", "message": f"{number}"} | bad.get(number, {})
-        for number in range(1000)
-    ]
-    results = producer.submit_many(asked)
-    fields = {at: one.field for at, one in enumerate(results) if isinstance(one, InvalidRequest)}
-    assert fields == {7: "message", 500: "priority", 999: "color"}
-    jobs = [one for one in results if isinstance(one, Job)]
-    assert len({job.id for job in jobs}) == 997
-    for job in jobs[:10]:
-        assert job.wait().job_id == job.id
-    for job in jobs[10:]:
-        job.cancel()
 
 
 def test_fifty_threads_share_one_producer(fleet: Fleet) -> None:

@@ -1,26 +1,28 @@
-"""Every error of ours, drawn as a tree by what a caller would do.
+"""Every error of Afterword, as a tree by what the caller does about it.
 
     AfterwordError
     ├─ InvalidRequest(field)         fix the call
     ├─ Misconfigured(setting)        fix the environment
-    ├─ NotAccepted                   nothing was promised; send again, same idempotency key
+    ├─ NotAccepted                   send again, with the same idempotency key
     │  ├─ LedgerUnavailable          Redis is away, slow or not fit for use
-    │  ├─ NotReplicated              unknown: it may have been accepted, send it again
+    │  ├─ NotReplicated              too few replicas confirmed it; it may have been accepted
     │  ├─ QueueFull                  wait, then send again
     │  ├─ ConversationBusy           an earlier message of the conversation has no reply yet
-    │  └─ KeyReused                  the idempotency key belongs to another body
-    ├─ JobNotFound                   never existed, or its retention time is over
-    ├─ NewerRecord                   a newer version wrote it: ask again with that
-    ├─ NoReplyInTime                 the job goes on; ask again with its id
+    │  └─ KeyReused                  do not send again: the key belongs to a different request
+    ├─ JobNotFound                   it never existed, or its retention time is over
+    ├─ NewerRecord                   a newer version wrote it: read it with that version
+    ├─ NoReplyInTime                 the job goes on; wait for it again
     ├─ JobFailed(code)               the job has ended without a reply
-    ├─ LeaseLost                     someone newer owns it; write nothing, stop the call
-    ├─ IllegalStep                   a bug: a record was asked to do what it cannot
-    └─ ProviderError(blame)               Claude or mem0 did not give what was asked
-       ├─ Unavailable · RateLimited  provider: nobody's attempt is spent
+    ├─ LeaseLost                     somebody newer holds it; write nothing, stop the call
+    ├─ IllegalStep                   a bug: the record's state does not allow the step
+    └─ ProviderError(fault)          Claude or mem0 did not give what was asked for
+       ├─ Unavailable · RateLimited  provider: no attempt is spent
        ├─ AccessDenied               operator: key revoked, quota spent, bad configuration
-       └─ Rejected · BadAnswer       request: fail or bury it, let the next one go on
+       └─ Rejected · BadAnswer       request: fail or bury it, and go on with the next one
 
-No text of an error carries content: not a prompt, reply, memory or key (promise I11).
+A producer raises those above `LeaseLost`; an operator's calls raise `LeaseLost` as well. The
+others stay inside the workers. No message of an error holds content: no prompt, reply, memory or
+key (promise I11).
 """
 
 from __future__ import annotations
@@ -29,11 +31,17 @@ from enum import StrEnum
 
 
 class AfterwordError(Exception):
-    """Something Afterword was asked for did not happen."""
+    """The base of all errors of Afterword."""
 
 
 class InvalidRequest(AfterwordError):
-    """A request is refused before anything is written; `field` names the culprit."""
+    """An argument is not valid, and nothing was written. Fix the call; do not send it again as is.
+
+    Attributes:
+        field: the argument.
+        reason: what is wrong with it; never what it held.
+
+    """
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -42,7 +50,13 @@ class InvalidRequest(AfterwordError):
 
 
 class Misconfigured(AfterwordError):
-    """A setting cannot work; `setting` is its environment variable."""
+    """A setting cannot work. Fix the environment and start again.
+
+    Attributes:
+        setting: the environment variable, such as `AFTERWORD_REDIS_URL`.
+        reason: what is wrong with it; never a password or key.
+
+    """
 
     def __init__(self, setting: str, reason: str) -> None:
         super().__init__(f"{setting}: {reason}")
@@ -51,34 +65,65 @@ class Misconfigured(AfterwordError):
 
 
 class NotAccepted(AfterwordError):
-    """The job was not accepted; sending it again with the same key is always safe."""
+    """The request was not accepted, or nobody knows whether it was.
+
+    Sending it again is safe with the same idempotency key: the same request never makes a second
+    job.
+    """
+
+    _REASON = "the request was not accepted"
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(reason or self._REASON)
 
 
 class LedgerUnavailable(NotAccepted):
-    """Redis did not confirm the step in time."""
+    """Redis did not confirm in time, refused the connection, or refused the command.
+
+    The request may have been accepted all the same: send it again with the same idempotency key.
+    """
+
+    _REASON = "AFTERWORD_REDIS_URL: Redis did not confirm in time"
 
 
 class NotReplicated(NotAccepted):
-    """Redis has the job, but too few replicas confirmed it: it may have been accepted.
+    """Redis stored the request, but too few replicas confirmed it: it may be lost in a failover.
 
-    Sent again with the same idempotency key it gives the same job, once it is safe.
+    Raised with `AFTERWORD_DURABILITY=d3` only. Send it again with the same idempotency key: that
+    returns the same job as soon as enough replicas have it.
     """
+
+    _REASON = "too few replicas of Redis confirmed the request"
 
 
 class QueueFull(NotAccepted):
-    """The ledger holds as many open jobs as it may."""
+    """As many jobs are open as `AFTERWORD_MAX_QUEUED` allows. Wait, then send the request again."""
+
+    _REASON = "as many jobs are open as AFTERWORD_MAX_QUEUED allows; try again later"
 
 
 class ConversationBusy(NotAccepted):
-    """An earlier message of the conversation has no reply yet, and the request was not to wait."""
+    """An earlier message of the conversation has no reply yet, and `when_busy` is `reject`.
+
+    Also raised for `interrupt`, if only a newer version of Afterword may cancel the earlier one.
+    """
+
+    _REASON = "conversation_id: an earlier message has no reply yet"
 
 
 class KeyReused(NotAccepted):
-    """The idempotency key was used before with another request."""
+    """The idempotency key was used before with a different request. Use a new key."""
+
+    _REASON = "idempotency_key: it was used before with a different request"
 
 
 class JobNotFound(AfterwordError):
-    """No record of that job or run: it never existed, or its retention time is over."""
+    """There is no such job, dead letter or run: it never existed, or its retention time is over.
+
+    Attributes:
+        job_id: the id that was asked for.
+
+    """
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"{job_id} is not known: it never existed or its retention time is over")
@@ -86,7 +131,12 @@ class JobNotFound(AfterwordError):
 
 
 class NoReplyInTime(AfterwordError):
-    """The wait is over, the job is not: ask again with the same job id."""
+    """The job had no reply when the timeout was over. It goes on: wait for it again.
+
+    Attributes:
+        job_id: the job.
+
+    """
 
     def __init__(self, job_id: str, waited_s: float) -> None:
         super().__init__(f"job {job_id} has no reply after {waited_s:g} s; it goes on")
@@ -94,7 +144,14 @@ class NoReplyInTime(AfterwordError):
 
 
 class JobFailed(AfterwordError):
-    """The job ended without a reply; `code` says why, `state` how."""
+    """The job has ended without a reply. Submit a new one, or tell the user.
+
+    Attributes:
+        job_id: the job.
+        state: `failed`, `cancelled` or `expired`.
+        code: why, as a fixed word, such as `rejected`.
+
+    """
 
     def __init__(self, job_id: str, state: str, code: str) -> None:
         super().__init__(f"job {job_id} {state}: {code}")
@@ -104,23 +161,28 @@ class JobFailed(AfterwordError):
 
 
 class NewerRecord(AfterwordError):
-    """A newer version wrote the record: this one leaves it as it is, or cannot read it."""
+    """A newer version of Afterword wrote the job. This version leaves it as it is: upgrade.
+
+    Attributes:
+        job_id: the job.
+
+    """
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"job {job_id} was written by a newer version; ask again with that")
+        super().__init__(f"job {job_id} was written by a newer version of Afterword; upgrade")
         self.job_id = job_id
 
 
 class LeaseLost(AfterwordError):
-    """Someone newer owns this job or lane: write nothing more."""
+    """Somebody newer holds this job, lane or run. Write nothing more, and stop the call."""
 
 
 class IllegalStep(AfterwordError):
-    """A record was asked for a step its state does not allow."""
+    """The state of a record does not allow this step. In a run of Afterword this is a bug."""
 
 
 class Fault(StrEnum):
-    """Who has to act on a failure: the provider, the operator, or whoever made the request."""
+    """Whose failure it is, and so who has to act: provider, operator, or sender of the request."""
 
     PROVIDER = "provider"
     OPERATOR = "operator"
@@ -128,10 +190,14 @@ class Fault(StrEnum):
 
 
 class ProviderError(AfterwordError):
-    """Claude or mem0 did not give what was asked.
+    """Claude or mem0 did not give what was asked for.
 
-    `code` is a short fixed word for the ledger, `request_id` the provider's own, and
-    `unknown_outcome` is true when the call may have taken effect all the same.
+    Attributes:
+        code: a short fixed word, for the ledger.
+        request_id: the provider's own id of the request, if it gave one.
+        retry_after_s: how long the provider asks to be left alone, in seconds.
+        unknown_outcome: true if the call may have taken effect all the same.
+
     """
 
     fault = Fault.PROVIDER
@@ -152,30 +218,30 @@ class ProviderError(AfterwordError):
 
 
 class Unavailable(ProviderError):
-    """The provider is down, overloaded, unreachable or too slow."""
+    """The provider is down, overloaded, unreachable or too slow. No attempt is spent."""
 
 
 class RateLimited(ProviderError):
-    """The provider asked us to wait."""
+    """The provider asked to wait. No attempt is spent."""
 
 
 class AccessDenied(ProviderError):
-    """The provider refuses our key, our account or our configuration."""
+    """The provider refuses the key, the account or the configuration. An operator has to act."""
 
     fault = Fault.OPERATOR
 
 
 class Rejected(ProviderError):
-    """The provider refuses this one request; sending it again cannot help."""
+    """The provider refuses this one request. Sending it again cannot help."""
 
     fault = Fault.REQUEST
 
 
 class NoSuchModel(Rejected):
-    """The provider does not have the model: it is misspelt, retired or not for us."""
+    """The provider does not have the model: misspelt, retired, or not open to this account."""
 
 
 class BadAnswer(ProviderError):
-    """The provider's answer is cut short or not what it should be; again may help."""
+    """The provider's answer is cut short or malformed. Asking again may help."""
 
     fault = Fault.REQUEST

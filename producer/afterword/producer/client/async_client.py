@@ -72,7 +72,7 @@ class AsyncProducer(AsyncCloseable):
             when_busy: what happens while an earlier message of the conversation has no reply:
                 `enqueue` waits for it, `reject` raises `ConversationBusy`, `interrupt` cancels the
                 earlier ones.
-            idempotency_key: makes it safe to send the request again; belongs to the user.
+            idempotency_key: makes it safe to send the request again; unique within the tenant.
             tenant: separates users with the same id from each other.
             system: a system prompt for this request, instead of `AFTERWORD_SYSTEM_PROMPT`.
             model: the model that replies, instead of `AFTERWORD_MODEL`.
@@ -176,11 +176,16 @@ class AsyncJob:
 
         The last event is `final` or `failed`. A `restart` voids the text of all deltas before it.
         Once the stream's retention time (`AFTERWORD_STREAM_RETENTION_S`) is over, only the last
-        event is given. Raises `JobNotFound` or `NewerRecord`.
+        event is given.
 
         Args:
             after: the id of the last event that was seen, to continue after it; all events if
                 omitted. Any process can continue a stream.
+
+        Raises:
+            InvalidRequest: `after` does not have the form of an event id.
+            JobNotFound: there is no such job, or its retention time is over.
+            NewerRecord: only a newer version of Afterword can read it.
 
         """
         async with aclosing(self._service.stream(self.id, after)) as events:

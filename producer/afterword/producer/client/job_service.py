@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from afterword.shared.closing import AsyncCloseable
 from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, UsageSum
-from afterword.shared.errors import AfterwordError
+from afterword.shared.errors import AfterwordError, InvalidRequest
+from afterword.shared.names import memory_key, new_job_id, shard_of
+from afterword.shared.settings import Settings
+
+_EVENT_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 #: A request as it is given: the arguments of `submit` by their names, or a `ChatRequest`.
 RequestFields: TypeAlias = Mapping[str, Any] | ChatRequest
@@ -24,9 +29,18 @@ class Submission(NamedTuple):
 class JobService(AsyncCloseable):
     """Submits jobs and follows them by their ids. Both producers, and both fakes, stand on one."""
 
-    @abstractmethod
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
     def prepare(self, fields: RequestFields) -> Submission:
         """Validate a request and give it a job id; raise `InvalidRequest`. Nothing is written."""
+        request = ChatRequest.parse(
+            fields.model_dump() if isinstance(fields, ChatRequest) else fields,
+            max_bytes=self.settings.max_message_bytes,
+            max_tokens=self.settings.max_message_tokens,
+        )
+        owner = memory_key(request.tenant, request.user_id)
+        return Submission(new_job_id(shard_of(owner, self.settings.shards)), request)
 
     @abstractmethod
     def submit_blocking(self, submission: Submission) -> str | None:
@@ -65,3 +79,17 @@ class JobService(AsyncCloseable):
     @abstractmethod
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the tokens that the replies of a tenant or a user have used."""
+
+
+def event_order(event_id: str | None) -> tuple[int, int]:
+    """Return what event ids are ordered by; None comes before all of them."""
+    if event_id is None:
+        return -1, -1
+    first, _, second = event_id.partition("-")
+    return int(first), int(second)
+
+
+def check_event_id(event_id: str | None) -> None:
+    """Raise `InvalidRequest` unless this is None or has the form of an event id."""
+    if event_id is not None and not _EVENT_ID.fullmatch(event_id):
+        raise InvalidRequest("after", "must be the id of an event")

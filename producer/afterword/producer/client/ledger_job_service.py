@@ -10,8 +10,13 @@ from typing import Self, TypeAlias
 
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.client.follow import Follower
-from afterword.producer.client.job_service import JobService, RequestFields, Submission
-from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, UsageSum
+from afterword.producer.client.job_service import (
+    JobService,
+    RequestFields,
+    Submission,
+    check_event_id,
+)
+from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, NoReplyInTime
 from afterword.shared.ledger.records import SubmitResult
 from afterword.shared.settings import Settings
@@ -33,23 +38,14 @@ class LedgerJobService(JobService):
     """
 
     def __init__(self, checked: CheckedLedger) -> None:
+        super().__init__(checked.ledger.settings)
         self._checked = checked
         self._ledger = checked.ledger
-        self._settings = checked.ledger.settings
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """Open the ledger of some settings."""
         return cls(CheckedLedger.open(settings))
-
-    def prepare(self, fields: RequestFields) -> Submission:
-        """Validate a request and give it a job id; raise `InvalidRequest`. Nothing is written."""
-        request = ChatRequest.parse(
-            fields.model_dump() if isinstance(fields, ChatRequest) else fields,
-            max_bytes=self._settings.max_message_bytes,
-            max_tokens=self._settings.max_message_tokens,
-        )
-        return Submission(self._ledger.jobs.new_id(request), request)
 
     def submit_blocking(self, submission: Submission) -> str | None:
         """Try once to submit from the calling thread; None if `submit` has to be called."""
@@ -88,6 +84,7 @@ class LedgerJobService(JobService):
 
     async def stream(self, job_id: str, after: str | None) -> AsyncGenerator[Event, None]:
         """Yield the events of a job that follow an event id, until the last one."""
+        check_event_id(after)
         async with aclosing(Follower(self._ledger, job_id).events(after)) as events:
             async for event in events:
                 yield event
@@ -150,13 +147,13 @@ class LedgerJobService(JobService):
     ) -> list[_Result]:
         """Submit requests in one round trip; raise if Redis does not confirm them in time."""
         try:
-            async with asyncio.timeout(self._settings.submit_timeout_s - waited_s):
+            async with asyncio.timeout(self.settings.submit_timeout_s - waited_s):
                 ledger = await self._checked.get()
                 accepted = await ledger.jobs.submit_many(submissions)
         except TimeoutError:
             raise LedgerUnavailable(
                 "AFTERWORD_REDIS_URL: Redis did not confirm within "
-                f"{self._settings.submit_timeout_s:g} s; it may have accepted the request all the "
+                f"{self.settings.submit_timeout_s:g} s; it may have accepted the request all the "
                 "same: send it again with the same idempotency key (without one that may make a "
                 "second job)"
             ) from None

@@ -146,9 +146,9 @@ class Jobs:
             most = self._shards.settings.max_queued
             raise QueueFull(f"{most} jobs are open; try again later")
         if word == "reused":
-            raise KeyReused("idempotency_key: it was used before with another request")
+            raise KeyReused
         if word == "busy":
-            raise ConversationBusy("conversation_id: an earlier message has no reply yet")
+            raise ConversationBusy
 
     async def claim(self, job_id: str, token: str) -> Claim | None:
         """Take a job on, or return None if it is gone, ended, held, behind or someone else's.

@@ -1,0 +1,155 @@
+"""One job of a fake producer: the steps that its answer takes, and what they have made of it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from afterword.producer.testing.script import FakeFailure, FakeReply
+from afterword.shared.contracts import ChatRequest, Event, MemoryUsed, Reply, Timings, Usage
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.tokens import estimated_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that happens to a job, at so many seconds of the fake clock."""
+
+    at_s: float
+    type: Literal["started", "restart", "delta", "end", "turn"]
+    text: str = ""
+
+
+@dataclass(slots=True)
+class FakeJob:
+    """A job and the steps that are still to come. `remembers` is false if memory is off."""
+
+    id: str
+    request: ChatRequest
+    answer: FakeReply | FakeFailure
+    created_s: float
+    deadline_s: float
+    remembers: bool
+    state: JobState = JobState.QUEUED
+    turn: TurnState = field(init=False)
+    turn_code: str | None = None
+    attempts: int = 0
+    code: str | None = None
+    reply: Reply | None = None
+    started_s: float = math.inf
+    ended_s: float = math.inf
+    events: list[Event] = field(default_factory=list)
+    steps: deque[Step] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.turn = TurnState.AWAITED if self.remembers else TurnState.NONE
+
+    @property
+    def conversation(self) -> tuple[str, str, str] | None:
+        """What identifies the job's conversation."""
+        request = self.request
+        if request.conversation_id is None:
+            return None
+        return request.tenant, request.user_id, request.conversation_id
+
+    @property
+    def due_s(self) -> float:
+        """When the next thing happens to the job."""
+        at_s = self.steps[0].at_s if self.steps else math.inf
+        return at_s if self.state.terminal else min(at_s, self.deadline_s)
+
+    def start(self, at_s: float) -> None:
+        """Let a worker take the job on."""
+        self.started_s = at_s
+        self.steps.extend(_steps(self.answer, at_s))
+
+    def take_step(self) -> None:
+        """Let the next thing happen."""
+        if not self.steps or (not self.state.terminal and self.deadline_s < self.steps[0].at_s):
+            self.end_without_reply(self.deadline_s, JobState.EXPIRED, "deadline")
+            return
+        step = self.steps.popleft()
+        match step.type:
+            case "started" | "restart":
+                self.state, self.attempts = JobState.RUNNING, self.attempts + 1
+                self._publish(step.type)
+            case "delta":
+                self._publish("delta", text=step.text)
+            case "turn":
+                self._settle_turn()
+            case "end":
+                self._end(step.at_s)
+
+    def end_without_reply(self, at_s: float, state: JobState, code: str) -> None:
+        """End the job, and drop its turn."""
+        self.state, self.code, self.ended_s = state, code, at_s
+        self.turn = TurnState.NONE
+        self.steps.clear()
+        self._publish("failed", state=state, code=code)
+
+    def _end(self, at_s: float) -> None:
+        if isinstance(self.answer, FakeFailure):
+            self.end_without_reply(at_s, JobState.FAILED, self.answer.code)
+            return
+        self.state, self.ended_s = JobState.SUCCEEDED, at_s
+        self.reply = self._reply(self.answer)
+        self._publish("final", reply=self.reply)
+        if self.remembers:
+            self.turn = TurnState.PENDING
+            self.steps.append(Step(at_s + self.answer.turn_delay_s, "turn"))
+
+    def _settle_turn(self) -> None:
+        if isinstance(self.answer, FakeReply):
+            self.turn, self.turn_code = self.answer.turn, self.answer.turn_code
+
+    def _reply(self, answer: FakeReply) -> Reply:
+        queued, total = (
+            int(1000 * (until - self.created_s)) for until in (self.started_s, self.ended_s)
+        )
+        return Reply(
+            job_id=self.id,
+            user_id=self.request.user_id,
+            conversation_id=self.request.conversation_id,
+            text=answer.text,
+            stop_reason=answer.stop_reason,
+            model=answer.model or self.request.model or "fake-model",
+            usage=answer.usage
+            or Usage(
+                input=estimated_tokens(self.request.message), output=estimated_tokens(answer.text)
+            ),
+            memory=answer.memory or ("fresh" if self.remembers else "off"),
+            memories=tuple(_memories(answer)),
+            attempts=self.attempts,
+            timings_ms=Timings(queued=queued, recall=0, model=total - queued, total=total),
+        )
+
+    def _publish(self, event_type: str, **fields: object) -> None:
+        event = {"id": f"1-{len(self.events)}", "type": event_type, "attempt": self.attempts}
+        self.events.append(Event.model_validate(event | fields))
+
+
+def _steps(answer: FakeReply | FakeFailure, at_s: float) -> Iterator[Step]:
+    pieces = answer.pieces()
+    half = pieces[: len(pieces) // 2]
+    texts = [*(half for _ in range(answer.restarts)), pieces]
+    count = sum(map(len, texts)) + len(texts)
+    times = iter(at_s + answer.delay_s * number / count for number in range(1, count + 1))
+    if math.isinf(answer.delay_s):
+        yield Step(at_s, "started")
+        return
+    for attempt, deltas in enumerate(texts):
+        yield Step(at_s if attempt == 0 else next(times), "restart" if attempt else "started")
+        for text in deltas:
+            yield Step(next(times), "delta", text)
+    yield Step(at_s + answer.delay_s, "end")
+
+
+def _memories(answer: FakeReply) -> Iterator[MemoryUsed]:
+    for number, memory in enumerate(answer.memories, 1):
+        if isinstance(memory, str):
+            yield MemoryUsed(id=f"memory-{number}", text=memory, score=1.0)
+        else:
+            yield memory

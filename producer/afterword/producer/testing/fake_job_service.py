@@ -1,0 +1,251 @@
+"""Jobs that are kept in memory and answered by a script, on a clock of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import math
+import threading
+from collections.abc import AsyncGenerator, Iterable
+
+from afterword.producer.client.job_service import (
+    JobService,
+    RequestFields,
+    Submission,
+    check_event_id,
+    event_order,
+)
+from afterword.producer.testing.clock import FakeClock
+from afterword.producer.testing.fake_job import FakeJob
+from afterword.producer.testing.script import Script
+from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, Usage, UsageSum
+from afterword.shared.errors import (
+    AfterwordError,
+    ConversationBusy,
+    JobFailed,
+    JobNotFound,
+    KeyReused,
+    NoReplyInTime,
+    QueueFull,
+)
+from afterword.shared.lifecycle import JobState
+from afterword.shared.names import check_job_id
+from afterword.shared.settings import Settings
+
+
+class FakeJobService(JobService):
+    """Does to jobs in memory what the ledger and the workers do to theirs.
+
+    `lock` is held by whoever uses it from threads.
+    """
+
+    def __init__(self, settings: Settings, clock: FakeClock, script: Script) -> None:
+        super().__init__(settings)
+        self.lock = threading.RLock()
+        self.clock = clock
+        self.script = script
+        self.requests: list[ChatRequest] = []
+        self._jobs: dict[str, FakeJob] = {}
+        self._keys: dict[tuple[str, str], tuple[str, str, float]] = {}
+        self._agenda: list[tuple[float, int, FakeJob]] = []
+        self._numbers = itertools.count()
+
+    def submit_blocking(self, submission: Submission) -> str | None:
+        """Accept a request; this never needs a second try."""
+        with self.lock:
+            return self._accept(submission)
+
+    async def submit(self, submission: Submission, *, waited_s: float = 0.0) -> str:  # noqa: ARG002
+        """Accept a request, or raise what the script or the state of the jobs asks for."""
+        return self._accept(submission)
+
+    async def submit_many(self, requests: Iterable[RequestFields]) -> list[str | AfterwordError]:
+        """Accept many requests; return a job id or an error for each."""
+        results: list[str | AfterwordError] = []
+        for fields in requests:
+            try:
+                results.append(self._accept(self.prepare(fields)))
+            except AfterwordError as error:
+                results.append(error)
+        return results
+
+    async def wait(self, job_id: str, timeout: float) -> Reply:
+        """Return the reply of a job, letting time pass until it exists."""
+        limit_s = self.clock.elapsed_s + timeout
+        while True:
+            job = self._find(job_id)
+            if job.reply is not None:
+                return job.reply
+            if job.state.terminal:
+                raise JobFailed(job_id, job.state, job.code or job.state)
+            if not await self._let_time_pass(limit_s):
+                raise NoReplyInTime(job_id, timeout)
+
+    async def stream(self, job_id: str, after: str | None) -> AsyncGenerator[Event, None]:
+        """Yield the events of a job, letting time pass until each exists."""
+        check_event_id(after)
+        while True:
+            job = self._find(job_id)
+            if self.clock.elapsed_s > job.ended_s + self.settings.stream_retention_s:
+                yield job.events[-1].model_copy(update={"id": after or "0-0", "state": job.state})
+                return
+            events = [event for event in job.events if event_order(event.id) > event_order(after)]
+            if not events:
+                if job.state.terminal:
+                    return
+                await self._let_time_pass(math.inf)
+            for event in events:
+                after = event.id
+                yield event
+                if event.type in ("final", "failed"):
+                    return
+
+    async def status(self, job_id: str) -> JobStatus:
+        """Return the state of a job and of its turn."""
+        job = self._find(job_id)
+        return JobStatus(
+            job_id=job.id,
+            state=job.state,
+            turn=job.turn,
+            attempts=job.attempts,
+            created_at=self.clock.at(job.created_s),
+            deadline=self.clock.at(job.deadline_s),
+            code=job.code,
+            turn_code=job.turn_code,
+        )
+
+    async def cancel(self, job_id: str) -> bool:
+        """Cancel a job; return whether it is cancelled."""
+        job = self._find(job_id)
+        if not job.state.terminal:
+            self._stop(job, "cancelled")
+        return job.state is JobState.CANCELLED
+
+    async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
+        """Return the tokens that the replies of a tenant or a user have used."""
+        self._run_due()
+        replies = [
+            job.reply
+            for job in self._jobs.values()
+            if job.reply is not None
+            and job.request.tenant == tenant
+            and user_id in (None, job.request.user_id)
+        ]
+        sums = {
+            name: sum(getattr(reply.usage, name) for reply in replies)
+            for name in Usage.model_fields
+        }
+        return UsageSum(tenant=tenant, user_id=user_id, replies=len(replies), usage=Usage(**sums))
+
+    async def aclose(self) -> None:
+        """Do nothing: there is no connection to close."""
+
+    def _accept(self, submission: Submission) -> str:
+        job_id, request = submission
+        self._run_due()
+        if (refusal := self.script.refusal(request)) is not None:
+            raise refusal
+        if (known := self._known(request)) is not None:
+            return known
+        busy = self._open_in(request)
+        self._check_limits(request, busy)
+        now_s = self.clock.elapsed_s
+        job = FakeJob(
+            id=job_id,
+            request=request,
+            answer=self.script.answer(request),
+            created_s=now_s,
+            deadline_s=now_s + (request.expires_in or self.settings.job_ttl_s),
+            remembers=self.settings.backend != "off",
+        )
+        if request.when_busy == "interrupt":
+            for other in reversed(busy):
+                self._stop(other, "interrupted")
+            busy = []
+        self._jobs[job_id] = job
+        self.requests.append(request)
+        if request.idempotency_key is not None:
+            expires_s = now_s + self.settings.idempotency_s
+            key = request.tenant, request.idempotency_key
+            self._keys[key] = job_id, request.fingerprint(), expires_s
+        if not busy:
+            job.start(now_s)
+        self._schedule(job)
+        self._run_due()
+        return job_id
+
+    def _known(self, request: ChatRequest) -> str | None:
+        """Return the job that the idempotency key of a request belongs to; raise `KeyReused`."""
+        if request.idempotency_key is None:
+            return None
+        known = self._keys.get((request.tenant, request.idempotency_key))
+        if known is None or known[2] <= self.clock.elapsed_s:
+            return None
+        job_id, fingerprint, _ = known
+        if fingerprint != request.fingerprint():
+            raise KeyReused
+        return job_id
+
+    def _check_limits(self, request: ChatRequest, busy: list[FakeJob]) -> None:
+        count = sum(not job.state.terminal for job in self._jobs.values())
+        if count >= self.settings.max_queued:
+            raise QueueFull(f"{count} jobs are open; try again later")
+        if busy and request.when_busy == "reject":
+            raise ConversationBusy
+
+    def _open_in(self, request: ChatRequest) -> list[FakeJob]:
+        """Return the jobs of the request's conversation that have not ended, oldest first."""
+        if request.conversation_id is None:
+            return []
+        conversation = request.tenant, request.user_id, request.conversation_id
+        return [
+            job
+            for job in self._jobs.values()
+            if job.conversation == conversation and not job.state.terminal
+        ]
+
+    def _find(self, job_id: str) -> FakeJob:
+        self._run_due()
+        job = self._jobs.get(check_job_id(job_id))
+        if job is None or self.clock.elapsed_s > job.ended_s + self.settings.retention_s:
+            raise JobNotFound(job_id)
+        return job
+
+    def _stop(self, job: FakeJob, code: str) -> None:
+        job.end_without_reply(self.clock.elapsed_s, JobState.CANCELLED, code)
+        self._start_next(job)
+
+    def _start_next(self, ended: FakeJob) -> None:
+        """Start the job that waited for this one, if any."""
+        waiting = self._open_in(ended.request)
+        if waiting and math.isinf(waiting[0].started_s):
+            waiting[0].start(ended.ended_s)
+            self._schedule(waiting[0])
+
+    def _schedule(self, job: FakeJob) -> None:
+        if not math.isinf(job.due_s):
+            heapq.heappush(self._agenda, (job.due_s, next(self._numbers), job))
+
+    def _run_due(self) -> None:
+        """Let everything happen that is due by now, in the order of time."""
+        while self._agenda and self._agenda[0][0] <= self.clock.elapsed_s:
+            at_s, _, job = heapq.heappop(self._agenda)
+            if job.due_s != at_s:  # it was cancelled, or has been scheduled anew
+                continue
+            open_before = not job.state.terminal
+            job.take_step()
+            self._schedule(job)
+            if open_before and job.state.terminal:
+                self._start_next(job)
+
+    async def _let_time_pass(self, limit_s: float) -> bool:
+        """Wait until time has passed; return false if the limit was reached before."""
+        if self.clock.elapsed_s >= limit_s:
+            return False
+        if self.clock.auto_advance:
+            await asyncio.sleep(0)  # other tasks have their turn first
+            self.clock.advance_to(min(limit_s, self._agenda[0][0] if self._agenda else limit_s))
+        else:
+            await self.clock.moved()
+        return True

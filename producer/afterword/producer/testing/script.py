@@ -1,0 +1,142 @@
+"""What a fake producer answers: replies and failures, in order, by a function, or for one user."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import TypeAlias
+
+from afterword.shared.contracts import ChatRequest, MemoryStatus, MemoryUsed, Usage
+from afterword.shared.errors import NotAccepted
+from afterword.shared.lifecycle import TurnState
+
+
+@dataclass(frozen=True, slots=True)
+class FakeReply:
+    """A reply, and how it comes about.
+
+    Attributes:
+        text: the text of the reply.
+        deltas: the pieces that are streamed, which make up `text`; words if omitted.
+        delay_s: seconds on the fake clock from the start of the job to its end. The deltas are
+            spread over them. `math.inf` for a reply that never comes.
+        restarts: how many attempts fail in their middle before one succeeds. Each streams the
+            first half of the deltas and is followed by a `restart`.
+        memory: `Reply.memory`; `fresh`, or `off` if the settings switch memory off, if omitted.
+        memories: `Reply.memories`, as texts or whole.
+        stop_reason: `Reply.stop_reason`.
+        model: `Reply.model`; that of the request, or `fake-model`, if omitted.
+        usage: `Reply.usage`; about four bytes to a token if omitted.
+        turn: the state that the turn reaches; it is `pending` before.
+        turn_code: `JobStatus.turn_code` in that state.
+        turn_delay_s: seconds from the reply to that state.
+
+    """
+
+    text: str = "This is a fake reply."
+    _: KW_ONLY
+    deltas: Sequence[str] | None = None
+    delay_s: float = 0.0
+    restarts: int = 0
+    memory: MemoryStatus | None = None
+    memories: Sequence[str | MemoryUsed] = ()
+    stop_reason: str = "end_turn"
+    model: str | None = None
+    usage: Usage | None = None
+    turn: TurnState = TurnState.STORED
+    turn_code: str | None = None
+    turn_delay_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.deltas is not None and "".join(self.deltas) != self.text:
+            raise ValueError("deltas: must make up the text")
+
+    def pieces(self) -> Sequence[str]:
+        """Return the deltas: as given, or one for each word."""
+        return re.findall(r"\s*\S+\s*", self.text) if self.deltas is None else self.deltas
+
+
+@dataclass(frozen=True, slots=True)
+class FakeFailure:
+    """The end of a job without a reply: `wait` raises `JobFailed` with this code.
+
+    Attributes:
+        code: `JobFailed.code`.
+        deltas: pieces that are streamed before the failure.
+        delay_s: seconds on the fake clock from the start of the job to its end.
+        restarts: how many attempts fail before the last one, which fails as well.
+
+    """
+
+    code: str = "rejected"
+    _: KW_ONLY
+    deltas: Sequence[str] = ()
+    delay_s: float = 0.0
+    restarts: int = 0
+
+    def pieces(self) -> Sequence[str]:
+        """Return the deltas."""
+        return self.deltas
+
+
+#: What one request gets: a text for a plain reply, or a reply or a failure with its details.
+Answer: TypeAlias = str | FakeReply | FakeFailure
+
+#: One answer for every request, an answer for each request in turn, or a function of the request.
+Answers: TypeAlias = Answer | Sequence[Answer] | Callable[[ChatRequest], Answer]
+
+
+class Script:
+    """Chooses the answer to a request: the rule that was added last and fits it decides."""
+
+    def __init__(self) -> None:
+        self._rules: list[tuple[str | None, Callable[[ChatRequest], Answer]]] = []
+        self._refusals: list[tuple[str | None, NotAccepted]] = []
+        self.reply_with(_echo, user_id=None)
+
+    def reply_with(self, answers: Answers, *, user_id: str | None) -> None:
+        """Answer the requests of a user, or of every user, in this way."""
+        self._rules.append((user_id, _chooser(answers)))
+
+    def refuse_with(self, error: NotAccepted, *, times: int, user_id: str | None) -> None:
+        """Refuse so many requests of a user, or of every user."""
+        self._refusals += [(user_id, error)] * times
+
+    def refusal(self, request: ChatRequest) -> NotAccepted | None:
+        """Return the error that refuses a request, and use it up."""
+        for position, (user_id, error) in enumerate(self._refusals):
+            if user_id in (None, request.user_id):
+                del self._refusals[position]
+                return error
+        return None
+
+    def answer(self, request: ChatRequest) -> FakeReply | FakeFailure:
+        """Return the answer to a request."""
+        rules = reversed(self._rules)
+        choose = next(choose for user, choose in rules if user in (None, request.user_id))
+        answer = choose(request)
+        return FakeReply(text=answer) if isinstance(answer, str) else answer
+
+
+def _echo(request: ChatRequest) -> Answer:
+    return f"You said: {request.message}"
+
+
+def _chooser(answers: Answers) -> Callable[[ChatRequest], Answer]:
+    if callable(answers):
+        return answers
+    if isinstance(answers, (str, FakeReply, FakeFailure)):
+        return lambda _: answers
+    given = list(answers)
+    remaining: Iterator[Answer] = iter(given)
+
+    def choose(_: ChatRequest) -> Answer:
+        try:
+            return next(remaining)
+        except StopIteration:
+            raise AssertionError(
+                f"the fake producer was given {len(given)} answers and got one more request"
+            ) from None
+
+    return choose

@@ -1,0 +1,358 @@
+"""What every producer promises: the real ones before a real worker, and the fakes for tests."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from afterword.producer import (
+    AsyncProducer,
+    ChatRequest,
+    ConversationBusy,
+    Event,
+    InvalidRequest,
+    JobFailed,
+    JobNotFound,
+    JobState,
+    KeyReused,
+    NoReplyInTime,
+    Producer,
+    QueueFull,
+    TurnState,
+)
+from afterword.producer.testing import FakeAsyncProducer, FakeProducer
+from tests.kit.producers import FakeStage, JobFace, ProducerFace, RealStage, Stage
+from tests.kit.workers.fleet import Fleet
+
+TEXT = "A long answer, in many pieces, and each of them is a word or some more."
+UNKNOWN = "j00_" + "0" * 32
+
+_REAL = [pytest.mark.redis, pytest.mark.system]
+KINDS = [
+    pytest.param(Producer, marks=_REAL),
+    pytest.param(AsyncProducer, marks=_REAL),
+    FakeProducer,
+    FakeAsyncProducer,
+]
+
+INVALID: list[tuple[dict[str, Any], str, str]] = [
+    ({"user_id": ""}, "user_id", "string should have at least 1 character"),
+    ({"user_id": " ann"}, "user_id", "must not begin or end with a space"),
+    ({"message": " "}, "message", "must not be blank"),
+    ({"message": "a\x00b"}, "message", "must not hold NUL characters"),
+    ({"message": "x" * 70_000}, "message", "must not exceed 65536 bytes"),
+    ({"system": ""}, "system", "must not be blank"),
+    ({"max_tokens": 0}, "max_tokens", "input should be greater than or equal to 1"),
+    ({"metadata": {"a": {1, 2}}}, "metadata", "must be plain JSON"),
+    ({"metadata": "page 3"}, "metadata", "must be an object"),
+    ({"expires_in": float("nan")}, "expires_in", "must be a finite number"),
+    ({"when_busy": "reject"}, "when_busy", "needs a conversation_id"),
+    ({"priority": "urgent"}, "priority", "input should be 'high', 'normal' or 'low'"),
+]
+
+
+@pytest.fixture(scope="module")
+def fleets() -> Iterator[list[Fleet]]:
+    """Give a list that holds the fleet once a test of a real producer has needed it."""
+    started: list[Fleet] = []
+    yield started
+    for fleet in started:
+        fleet.__exit__()
+
+
+@pytest.fixture(params=KINDS)
+def stage(request: pytest.FixtureRequest, fleets: list[Fleet]) -> Iterator[Stage]:
+    stage: Stage
+    if issubclass(request.param, (FakeProducer, FakeAsyncProducer)):
+        stage = FakeStage(request.param)
+    else:
+        if not fleets:
+            fleets.append(Fleet(AFTERWORD_MEMORY="off").__enter__())
+            fleets[0].launch("responses", "--concurrency", "100").ready()
+        stage = RealStage(request.param, fleets[0])
+    stage.forget()
+    yield stage
+    stage.forget()
+
+
+@pytest.fixture
+async def producer(stage: Stage) -> AsyncIterator[ProducerFace]:
+    async with stage.open() as producer:
+        yield producer
+
+
+@pytest.fixture
+def tenant() -> str:
+    """Give a tenant that no other test has."""
+    return uuid.uuid4().hex
+
+
+def text_of(events: Sequence[Event]) -> str:
+    """Return the text of the deltas that no restart has made void."""
+    text = ""
+    for event in events:
+        text = "" if event.type == "restart" else text + (event.text or "")
+    return text
+
+
+async def test_a_job_is_followed_to_its_reply(stage: Stage, producer: ProducerFace) -> None:
+    stage.hold(TEXT)
+    job = await producer.submit(
+        user_id="ann", message="hello", metadata=MappingProxyType({"page": 3})
+    )
+    assert (await job.status()).state in (JobState.QUEUED, JobState.RUNNING)
+    with pytest.raises(NoReplyInTime, match=job.id):
+        await job.wait(timeout=0.05)
+    await stage.all_held(1)
+    assert (await job.status()).state is JobState.RUNNING
+
+    stage.release()
+    reply = await job.wait()
+
+    assert (reply.job_id, reply.user_id, reply.conversation_id) == (job.id, "ann", None)
+    assert (reply.text, reply.stop_reason, reply.attempts) == (TEXT, "end_turn", 1)
+    assert (reply.memory, reply.memories) == ("off", ())
+    assert reply.usage.output > 0
+    assert reply.timings_ms.total >= reply.timings_ms.queued + reply.timings_ms.model
+    status = await job.status()
+    assert (status.state, status.turn, status.attempts) == (JobState.SUCCEEDED, TurnState.NONE, 1)
+    assert (status.code, status.turn_code) == (None, None)
+    assert status.created_at < status.deadline
+    assert not await job.cancel()
+
+
+async def test_the_events_are_the_start_the_deltas_and_the_end(
+    stage: Stage, producer: ProducerFace
+) -> None:
+    stage.answer(TEXT)
+    job = await producer.submit(user_id="ann", message="hello")
+
+    events = await job.events()
+
+    assert {event.type for event in events[1:-1]} == {"delta"}
+    assert [events[0].type, events[-1].type] == ["started", "final"]
+    assert {event.attempt for event in events} == {1}
+    assert len({event.id for event in events}) == len(events)
+    assert text_of(events) == TEXT
+    assert events[-1].reply == await job.wait()
+
+
+async def test_a_stream_goes_on_after_any_event(stage: Stage, producer: ProducerFace) -> None:
+    stage.answer(TEXT)
+    job = await producer.submit(user_id="ann", message="hello")
+    events = await job.events()
+
+    for position, event in enumerate(events):
+        assert await producer.job(job.id).events(after=event.id) == events[position + 1 :]
+    async for first in job.stream():
+        assert first == events[0]
+        break
+
+
+@pytest.mark.parametrize("after", ["", "nonsense", "1-", "-1", "1-x", "(1-0", "+"])
+async def test_what_is_no_id_of_an_event_is_refused(producer: ProducerFace, after: str) -> None:
+    job = await producer.submit(user_id="ann", message="hello")
+    with pytest.raises(InvalidRequest) as refused:
+        await job.events(after)
+    assert refused.value.field == "after"
+    await job.wait()
+
+
+async def test_a_second_attempt_voids_the_text_of_the_first(
+    stage: Stage, producer: ProducerFace
+) -> None:
+    stage.restart(TEXT)
+    job = await producer.submit(user_id="ann", message="hello")
+
+    events = await job.events()
+
+    types = [event.type for event in events]
+    assert (types.count("started"), types.count("restart"), types[-1]) == (1, 1, "final")
+    restart = types.index("restart")
+    assert {event.attempt for event in events[:restart]} == {1}
+    assert {event.attempt for event in events[restart:]} == {2}
+    assert text_of(events) == TEXT
+    assert (await job.wait()).attempts == (await job.status()).attempts == 2
+
+
+async def test_an_unknown_job_is_not_found(producer: ProducerFace) -> None:
+    with pytest.raises(JobNotFound):
+        producer.job("nonsense")
+    job = producer.job(UNKNOWN)
+    for ask in (job.wait, job.status, job.cancel, job.events):
+        with pytest.raises(JobNotFound) as missing:
+            await ask()
+        assert missing.value.job_id == UNKNOWN
+
+
+async def test_what_the_provider_refuses_fails_with_a_code(
+    stage: Stage, producer: ProducerFace
+) -> None:
+    stage.fail()
+    job = await producer.submit(user_id="ann", message="hello")
+
+    with pytest.raises(JobFailed) as failure:
+        await job.wait()
+
+    assert (failure.value.job_id, failure.value.state) == (job.id, "failed")
+    last = (await job.events())[-1]
+    assert (last.type, last.state, last.code) == ("failed", JobState.FAILED, failure.value.code)
+    status = await job.status()
+    assert (status.state, status.turn, status.code) == (
+        JobState.FAILED, TurnState.NONE, failure.value.code,
+    )  # fmt: skip
+    assert not await job.cancel()
+
+
+async def test_a_job_out_of_time_expires_while_it_runs(
+    stage: Stage, producer: ProducerFace
+) -> None:
+    stage.hold()
+    job = await producer.submit(user_id="ann", message="hello", expires_in=1.0)
+    status = await job.status()
+    assert (status.deadline - status.created_at).total_seconds() == pytest.approx(1, abs=0.1)
+
+    with pytest.raises(JobFailed) as failure:
+        await job.wait()
+
+    assert (failure.value.state, failure.value.code) == ("expired", "deadline")
+    last = (await job.events())[-1]
+    assert (last.type, last.state, last.code) == ("failed", JobState.EXPIRED, "deadline")
+
+
+async def test_a_cancelled_job_has_ended(stage: Stage, producer: ProducerFace) -> None:
+    stage.hold()
+    job = await producer.submit(user_id="ann", message="hello")
+    await stage.all_held(1)
+
+    assert await job.cancel()
+
+    with pytest.raises(JobFailed) as failure:
+        await job.wait()
+    assert (failure.value.state, failure.value.code) == ("cancelled", "cancelled")
+    assert await job.cancel(), "it is cancelled, now as before"
+    last = (await job.events())[-1]
+    assert (last.type, last.state, last.attempt) == ("failed", JobState.CANCELLED, 1)
+    assert (await job.status()).turn is TurnState.NONE
+
+
+async def test_the_same_key_with_the_same_request_is_the_same_job(
+    producer: ProducerFace, tenant: str
+) -> None:
+    asked = {"tenant": tenant, "user_id": "ann", "message": "once", "idempotency_key": "k1"}
+    first = await producer.submit(**asked)
+    again, [many] = await producer.submit(**asked), await producer.submit_many([asked])
+    assert isinstance(many, JobFace)
+    assert first.id == again.id == many.id
+    await first.wait()
+    assert (await producer.submit(**asked)).id == first.id, "after its end as before"
+
+    with pytest.raises(KeyReused, match="idempotency_key"):
+        await producer.submit(**asked | {"message": "twice"})
+    other = await producer.submit(**asked | {"tenant": f"{tenant}-2"})
+    assert other.id != first.id
+    await other.wait()
+
+
+async def test_bad_requests_among_many_stop_no_other(producer: ProducerFace) -> None:
+    bad = {7: {"message": " "}, 50: {"priority": "urgent"}, 99: {"color": "blue"}}
+    asked = [
+        {"user_id": f"u{number}", "message": f"{number}"} | bad.get(number, {})
+        for number in range(100)
+    ]
+    results = await producer.submit_many(asked)
+    fields = {at: one.field for at, one in enumerate(results) if isinstance(one, InvalidRequest)}
+    assert fields == {7: "message", 50: "priority", 99: "color"}
+    jobs = [one for one in results if isinstance(one, JobFace)]
+    assert len({job.id for job in jobs}) == 97
+    assert [(await job.wait()).job_id for job in jobs] == [job.id for job in jobs]
+
+
+async def test_a_request_may_be_given_whole(producer: ProducerFace) -> None:
+    [job] = await producer.submit_many([ChatRequest(user_id="ann", message="hello")])
+    assert isinstance(job, JobFace)
+    assert (await job.wait()).user_id == "ann"
+    assert await producer.submit_many([]) == []
+
+
+@pytest.mark.parametrize(("fields", "field", "reason"), INVALID)
+async def test_an_invalid_request_is_refused_by_its_field(
+    producer: ProducerFace, fields: dict[str, Any], field: str, reason: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await producer.submit(**{"user_id": "ann", "message": "hello"} | fields)
+    assert (refused.value.field, refused.value.reason) == (field, reason)
+
+
+async def test_messages_of_a_conversation_are_answered_in_order(
+    stage: Stage, producer: ProducerFace, tenant: str
+) -> None:
+    stage.hold("first")
+    stage.answer("second")
+    asked = {"tenant": tenant, "user_id": "ann", "conversation_id": "c"}
+    first = await producer.submit(**asked, message="one")
+    second = await producer.submit(**asked, message="two")
+    await stage.all_held(1)
+    assert (await second.status()).state is JobState.QUEUED
+    with pytest.raises(ConversationBusy, match="conversation_id"):
+        await producer.submit(**asked, message="three", when_busy="reject")
+
+    stage.release()
+
+    assert [(await job.wait()).text for job in (first, second)] == ["first", "second"]
+    assert (await first.wait()).conversation_id == "c"
+    late = await producer.submit(**asked, message="three", when_busy="reject")
+    assert (await late.wait()).attempts == 1
+
+
+async def test_a_message_may_interrupt_those_before_it(
+    stage: Stage, producer: ProducerFace, tenant: str
+) -> None:
+    stage.hold("first")
+    asked = {"tenant": tenant, "user_id": "ann", "conversation_id": "c"}
+    first = await producer.submit(**asked, message="one")
+    await stage.all_held(1)
+    second = await producer.submit(**asked, message="two")
+    stage.answer("third")
+    third = await producer.submit(**asked, message="three", when_busy="interrupt")
+
+    assert (await third.wait()).text == "third"
+    for job in (first, second):
+        with pytest.raises(JobFailed) as failure:
+            await job.wait()
+        assert (failure.value.state, failure.value.code) == ("cancelled", "interrupted")
+
+
+async def test_a_full_queue_refuses_new_requests(stage: Stage) -> None:
+    stage.hold()
+    async with stage.open(max_queued=1) as producer:
+        job = await producer.submit(user_id="ann", message="hello")
+        await stage.all_held(1)
+        with pytest.raises(QueueFull):
+            await producer.submit(user_id="bob", message="hello")
+        assert await job.cancel()
+        stage.answer("hello bob")
+        assert (await (await producer.submit(user_id="bob", message="hello")).wait()).text
+
+
+async def test_what_replies_used_is_summed_up(producer: ProducerFace, tenant: str) -> None:
+    assert (await producer.usage(tenant=tenant)).replies == 0
+    replies = [
+        await (await producer.submit(tenant=tenant, user_id=user, message="hello")).wait()
+        for user in ("ann", "ann", "bob")
+    ]
+    whole, of_ann = (
+        await producer.usage(tenant=tenant),
+        await producer.usage(tenant=tenant, user_id="ann"),
+    )
+    assert (whole.replies, of_ann.replies, of_ann.user_id) == (3, 2, "ann")
+    assert whole.usage.output == sum(reply.usage.output for reply in replies)
+    assert of_ann.usage.input == sum(reply.usage.input for reply in replies[:2])
+
+
+async def test_a_handle_shows_its_id(producer: ProducerFace) -> None:
+    assert UNKNOWN in repr(producer.job(UNKNOWN))

@@ -1,0 +1,224 @@
+"""Every producer, real and fake, sync and async, behind one face for the contract suite."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from typing import Any, TypeAlias
+
+from afterword.producer import (
+    AfterwordError,
+    AsyncJob,
+    AsyncProducer,
+    ChatRequest,
+    Event,
+    Job,
+    JobStatus,
+    Producer,
+    Reply,
+    Settings,
+    UsageSum,
+)
+from afterword.producer.testing import FakeAsyncProducer, FakeFailure, FakeProducer, FakeReply
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
+from tests.kit.waiting import until
+from tests.kit.workers.fleet import Fleet
+
+#: Seconds on the fake clock after which a held answer would come by itself.
+_HELD_S = 600.0
+
+AnyProducer: TypeAlias = Producer | AsyncProducer
+AnyJob: TypeAlias = Job | AsyncJob
+
+
+class JobFace:
+    """A job of either kind, awaited."""
+
+    def __init__(self, job: AnyJob) -> None:
+        self._job = job
+        self.id = job.id
+
+    def __repr__(self) -> str:
+        return repr(self._job)
+
+    async def wait(self, timeout: float = 30.0) -> Reply:
+        if isinstance(self._job, AsyncJob):
+            return await self._job.wait(timeout)
+        return self._job.wait(timeout)
+
+    async def status(self) -> JobStatus:
+        return await self._job.status() if isinstance(self._job, AsyncJob) else self._job.status()
+
+    async def cancel(self) -> bool:
+        return await self._job.cancel() if isinstance(self._job, AsyncJob) else self._job.cancel()
+
+    async def stream(self, after: str | None = None) -> AsyncGenerator[Event, None]:
+        if isinstance(self._job, AsyncJob):
+            async with aclosing(self._job.stream(after)) as events:
+                async for event in events:
+                    yield event
+        else:
+            for event in self._job.stream(after):
+                yield event
+
+    async def events(self, after: str | None = None) -> list[Event]:
+        return [event async for event in self.stream(after)]
+
+
+class ProducerFace:
+    """A producer of either kind, awaited."""
+
+    def __init__(self, producer: AnyProducer) -> None:
+        self._producer = producer
+
+    async def submit(self, **fields: Any) -> JobFace:
+        if isinstance(self._producer, AsyncProducer):
+            return JobFace(await self._producer.submit(**fields))
+        return JobFace(self._producer.submit(**fields))
+
+    async def submit_many(
+        self, requests: Iterable[Mapping[str, Any] | ChatRequest]
+    ) -> list[JobFace | AfterwordError]:
+        results: Iterable[AnyJob | AfterwordError]
+        if isinstance(self._producer, AsyncProducer):
+            results = await self._producer.submit_many(requests)
+        else:
+            results = self._producer.submit_many(requests)
+        return [one if isinstance(one, AfterwordError) else JobFace(one) for one in results]
+
+    async def usage(self, **fields: Any) -> UsageSum:
+        if isinstance(self._producer, AsyncProducer):
+            return await self._producer.usage(**fields)
+        return self._producer.usage(**fields)
+
+    def job(self, job_id: str) -> JobFace:
+        return JobFace(self._producer.job(job_id))
+
+
+class Stage(ABC):
+    """Opens producers of one kind, and decides what their jobs are answered."""
+
+    settings: Settings
+
+    @abstractmethod
+    def open(self, **settings: Any) -> AbstractAsyncContextManager[ProducerFace]:
+        """Open a producer with some settings of its own."""
+
+    @abstractmethod
+    def answer(self, text: str) -> None:
+        """Let the next request get this text."""
+
+    @abstractmethod
+    def hold(self, text: str = "held") -> None:
+        """Let the next request get this text once `release` was called."""
+
+    @abstractmethod
+    def fail(self) -> None:
+        """Let the next request be refused by the provider."""
+
+    @abstractmethod
+    def restart(self, text: str) -> None:
+        """Let the next request get this text in its second attempt, and half of it in its first."""
+
+    @abstractmethod
+    async def all_held(self, count: int) -> None:
+        """Wait until so many answers are held."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Let what is held go on."""
+
+    @abstractmethod
+    def forget(self) -> None:
+        """Begin anew, for the next test."""
+
+
+class RealStage(Stage):
+    """Producers before a real Valkey, a real worker, and a Claude stand-in that is scripted."""
+
+    def __init__(self, kind: type[AnyProducer], fleet: Fleet) -> None:
+        self._kind = kind
+        self._fleet = fleet
+        self.settings = fleet.settings
+
+    @asynccontextmanager
+    async def open(self, **settings: Any) -> AsyncIterator[ProducerFace]:
+        producer = self._kind(self.settings.model_copy(update=settings))
+        try:
+            yield ProducerFace(producer)
+        finally:
+            if isinstance(producer, AsyncProducer):
+                await producer.aclose()
+            else:
+                producer.close()
+
+    def answer(self, text: str) -> None:
+        self._fleet.claude.will_answer(ClaudeAnswer(text=text))
+
+    def hold(self, text: str = "held") -> None:
+        self._fleet.claude.will_answer(ClaudeAnswer(text=text, hold=True))
+
+    def fail(self) -> None:
+        self._fleet.claude.will_answer(ClaudeAnswer(status=400))
+
+    def restart(self, text: str) -> None:
+        cut = ClaudeAnswer(text=text, fault=ServerFault.TRUNCATE, at=6)
+        self._fleet.claude.will_answer(cut, ClaudeAnswer(text=text))
+
+    async def all_held(self, count: int) -> None:
+        await until(lambda: self._fleet.claude.held() == count, f"{count} answers are held")
+
+    def release(self) -> None:
+        self._fleet.claude.release()
+
+    def forget(self) -> None:
+        self._fleet.claude.forget()
+        self._fleet.claude.release()
+
+
+class FakeStage(Stage):
+    """Fakes, with the same settings as the real ones but for a Redis."""
+
+    def __init__(self, kind: type[FakeProducer | FakeAsyncProducer]) -> None:
+        self._kind = kind
+        self.settings = Settings(memory="off")
+        self._answers: list[FakeReply | FakeFailure] = []
+        self._opened: list[FakeProducer | FakeAsyncProducer] = []
+
+    @asynccontextmanager
+    async def open(self, **settings: Any) -> AsyncIterator[ProducerFace]:
+        fake = self._kind(self._next, settings=self.settings.model_copy(update=settings))
+        self._opened.append(fake)
+        if isinstance(fake, AsyncProducer):
+            async with fake:
+                yield ProducerFace(fake)
+        else:
+            with fake:
+                yield ProducerFace(fake)
+
+    def answer(self, text: str) -> None:
+        self._answers.append(FakeReply(text))
+
+    def hold(self, text: str = "held") -> None:
+        self._answers.append(FakeReply(text, delay_s=_HELD_S))
+
+    def fail(self) -> None:
+        self._answers.append(FakeFailure("rejected"))
+
+    def restart(self, text: str) -> None:
+        self._answers.append(FakeReply(text, restarts=1))
+
+    async def all_held(self, count: int) -> None:
+        """Do nothing: on a clock that stands still, all are."""
+
+    def release(self) -> None:
+        for fake in self._opened:
+            fake.clock.advance(_HELD_S)
+
+    def forget(self) -> None:
+        self._answers.clear()
+        self._opened.clear()
+
+    def _next(self, request: ChatRequest) -> FakeReply | FakeFailure:
+        return self._answers.pop(0) if self._answers else FakeReply(f"You said: {request.message}")
