@@ -25,6 +25,14 @@ FOLDERS = ("benchmarks", "docs", "examples", "producer", "shared", "tests", "wor
 #: Commands that documents name to say that they are not there.
 NOT_YET = frozenset({"gateway"})
 
+#: The words that are ours: the glossary says what each is called elsewhere.
+KEPT_WORDS = frozenset(
+    {
+        "job", "turn", "ledger", "lane", "hint", "claim", "lease", "fence", "recall", "overlay",
+        "snooze", "retry", "bury", "replay", "sweep", "erase", "gate", "tenant",
+    }
+)  # fmt: skip
+
 Steps = Mapping[StrEnum, tuple[Collection[StrEnum], Collection[StrEnum]]]
 
 
@@ -123,6 +131,15 @@ def test_every_dotted_name_that_is_mentioned_exists(path: Path) -> None:
     dotted = r"(?<![\w./-])(?:afterword|benchmarks|tests)(?:\.[A-Za-z_]\w*)+"
     named = {name for text in words(path) for name in re.findall(dotted, text)}
     assert [name for name in sorted(named) if not exists(name)] == []
+
+
+def test_the_glossary_has_every_word_and_each_is_linked_from_a_page() -> None:
+    glossary = (ROOT / "docs/reference/glossary.md").read_text()
+    ours = glossary.partition("## Other words")[0]
+    words = re.findall(r'^\| <a id="([\w-]+)"></a>.* \| \S.* \| \S.* \|$', ours, re.MULTILINE)
+    assert set(words) >= KEPT_WORDS
+    pages = "".join(path.read_text() for path in DOCUMENTS)
+    assert [word for word in words if f"glossary.md#{word})" not in pages] == []
 
 
 def test_every_decision_is_listed() -> None:
