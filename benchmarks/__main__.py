@@ -1,8 +1,8 @@
-"""`python -m benchmarks`: every section, each figure beside its goal, in one report.
+"""Measure Afterword: CPU, rates, latencies and memory, each figure beside its goal.
 
-Who is measured has one core to itself; Redis, the stand-in of Claude and mem0, and who submits
-have another. CPU is the kernel's own accounting. Every run checks that each job sent was answered
-once and its turn recorded once.
+The measured process has one core to itself. Redis, the stand-in of Claude and mem0 and the
+submitter share another core. CPU is what the kernel accounts to a process. Each run checks that
+every job was answered once and its turn recorded once.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from benchmarks import (
     waiting,
     whole_jobs,
 )
-from benchmarks.report import keep, shown
-from benchmarks.sections import Section, finding_of, options, told
+from benchmarks.report import to_markdown, update_report
+from benchmarks.sections import Section, add_options, parse_options, run_section
 
 #: In the order of the report.
 SECTIONS: Mapping[str, Section] = {
@@ -49,21 +49,53 @@ SECTIONS: Mapping[str, Section] = {
     "observer": observer.section,
 }
 
+_EPILOG = """\
+sections, each with its module:
+"""
+
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, print, keep; return 1 if a job was lost or a step of the hot path has grown."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="*", choices=SECTIONS, default=list(SECTIONS))
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"))
-    options(parser)
+    """Measure sections, print them and update the report; return 1 if a section failed.
+
+    A section fails if a job is lost or a step of the hot path has grown, not if it misses a goal.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=_EPILOG + "\n".join(_described(name) for name in SECTIONS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        choices=SECTIONS,
+        default=list(SECTIONS),
+        metavar="SECTION",
+        help="measure only these sections, listed below; the report keeps the others",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("docs/benchmarks"),
+        metavar="FOLDER",
+        help="folder of the report (default: %(default)s)",
+    )
+    add_options(parser)
     parsed = parser.parse_args(arguments)
     failed = False
     for name in parsed.only:
-        finding = finding_of(SECTIONS[name], told(parsed))
-        print(shown(name, finding), flush=True)
-        keep(parsed.out, {name: finding}, SECTIONS)
+        finding = run_section(SECTIONS[name], parse_options(parsed))
+        print(to_markdown(name, finding), flush=True)
+        update_report(parsed.out, {name: finding}, SECTIONS)
         failed |= bool(finding.failures)
     return int(failed)
+
+
+def _described(name: str) -> str:
+    """Return a line of the help for a section: the first line of its module's docstring."""
+    section = SECTIONS[name]
+    summary = (sys.modules[section.__module__].__doc__ or "").partition("\n")[0]
+    return f"  {name:<13}{section.__module__.rpartition('.')[2]:<13}{summary}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The designs that are compared: how each is started, fed, watched and checked."""
+"""The designs that are compared: how each is started, given jobs, watched and checked."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from afterword.shared.names import Keys, shard_in
 from afterword.shared.settings import Settings
 from benchmarks.peers.jobs import ANSWERED, IN_FLIGHT, jobs, reply_key, turns_key
 from benchmarks.provider import MEMORIES
-from benchmarks.stage import Crew, Stage
+from benchmarks.testbed import MeasuredProcess, Testbed
 
 
 class Design(Protocol):
-    """One way to do the job."""
+    """One way to process the jobs."""
 
     name: str
-    crew: Crew
-    stage: Stage
+    process: MeasuredProcess
+    testbed: Testbed
 
     def submit(self, run: str, count: int) -> None:
-        """Queue `count` jobs; whoever does them stands still."""
+        """Queue `count` jobs; the process of the design is paused meanwhile."""
         ...
 
     def answered(self) -> int:
@@ -43,11 +43,11 @@ class Design(Protocol):
 
 
 class Peer:
-    """A program of `benchmarks.peers`, on a database of its own."""
+    """A program of `benchmarks.peers`, on its own Redis database."""
 
     def __init__(
         self,
-        stage: Stage,
+        testbed: Testbed,
         name: str,
         module: str,
         *arguments: str,
@@ -55,32 +55,31 @@ class Peer:
         python: str = sys.executable,
         in_flight: int = IN_FLIGHT,
     ) -> None:
-        """Start its worker."""
         self.name = name
-        self.stage = stage
+        self.testbed = testbed
         self._command = (python, "-m", f"benchmarks.peers.{module}")
         self._environ = {
-            "BENCH_REDIS": stage.redis(database),
-            "BENCH_PROVIDER": stage.provider,
+            "BENCH_REDIS": testbed.redis(database),
+            "BENCH_PROVIDER": testbed.provider,
             "BENCH_IN_FLIGHT": str(in_flight),
             "MEM0_TELEMETRY": "False",
-            "MEM0_DIR": str(stage.folder / "mem0"),
-            "PYTHONPATH": os.getcwd(),  # noqa: PTH109 where both environments find the programs
+            "MEM0_DIR": str(testbed.folder / "mem0"),
+            "PYTHONPATH": os.getcwd(),  # noqa: PTH109 both environments find the programs there
         }
-        self._redis: Any = Redis.from_url(stage.redis(database), decode_responses=True)
-        self.crew = stage.crew([*self._command, "work", *arguments], self._environ)
+        self._redis: Any = Redis.from_url(testbed.redis(database), decode_responses=True)
+        self.process = testbed.start([*self._command, "work", *arguments], self._environ)
 
     def submit(self, run: str, count: int) -> None:
-        """Queue jobs through the peer's own client."""
+        """Queue jobs through the client library of the peer."""
         argv = [*self._command, "submit", run, str(count)]
         subprocess.run(argv, env=os.environ | self._environ, check=True)  # noqa: S603 our own
 
     def answered(self) -> int:
-        """Return how many were recorded."""
+        """Return how many jobs were recorded."""
         return int(self._redis.get(ANSWERED) or 0)
 
     def check(self, run: str, count: int) -> None:
-        """Look at every reply and every turn, and remove them."""
+        """Check and delete every reply and every turn."""
         for job, user, message in jobs(run, count):
             reply, turns = (
                 self._redis.get(reply_key(job)),
@@ -91,52 +90,51 @@ class Peer:
             self._redis.delete(reply_key(job), turns_key(user))
 
 
-#: The least that a job can cost.
-FLOOR = "two bare SDK calls"
+#: The baseline: the least that a job can cost.
+BARE_CALLS = "two bare SDK calls"
 
 
-class Floor(Peer):
-    """The two SDK calls: they record nothing, so there is nothing to check but their number."""
+class BareCalls(Peer):
+    """Only the SDK calls of a job. They record nothing, so only their number can be checked."""
 
     def check(self, run: str, count: int) -> None:
-        """Trust the count: a call that fails ends the program."""
+        """Check nothing more: a call that fails ends the program."""
 
 
 class Afterword:
-    """A worker as it is deployed, on mem0's platform; of responses, if nothing else is said."""
+    """A worker as it is deployed, on mem0's platform; it replies unless `queue` is `memories`."""
 
     name = "Afterword"
 
     def __init__(
         self,
-        stage: Stage,
+        testbed: Testbed,
         database: int,
         in_flight: int = IN_FLIGHT,
         name: str = name,
         environ: Mapping[str, str] = MappingProxyType({}),
         queue: str = "replies",
     ) -> None:
-        """Start it, with further settings of its own, for that kind of work."""
         self.name = name
-        self.stage = stage
+        self.testbed = testbed
         self.environ = {
-            "AFTERWORD_REDIS_URL": stage.redis(database),
+            "AFTERWORD_REDIS_URL": testbed.redis(database),
             "AFTERWORD_MEMORY": "hosted",
             "AFTERWORD_CONCURRENCY": str(in_flight),
-            "AFTERWORD_RECALL_BUDGET_MS": "60000",  # every job is to be the whole job
+            "AFTERWORD_RECALL_BUDGET_MS": "60000",  # no job may go without its memories
             "AFTERWORD_SUBMIT_TIMEOUT_S": "30",  # a busy machine is slow, not broken
-            "AFTERWORD_DATA_DIR": str(stage.folder / "data"),
+            "AFTERWORD_DATA_DIR": str(testbed.folder / "data"),
             "ANTHROPIC_API_KEY": "test-key",
-            "ANTHROPIC_BASE_URL": stage.provider,
+            "ANTHROPIC_BASE_URL": testbed.provider,
             "MEM0_API_KEY": "test-key",
-            "MEM0_HOST": stage.provider,
+            "MEM0_HOST": testbed.provider,
             **environ,
         }
         self.settings = Settings.load(self.environ)
-        self._redis: Any = Redis.from_url(stage.redis(database), decode_responses=True)
+        self._redis: Any = Redis.from_url(testbed.redis(database), decode_responses=True)
         self._jobs: dict[str, list[AsyncJob]] = {}
         argv = [sys.executable, "-m", "celery", "-A", "afterword.workers.app:app", "worker"]
-        self.crew = stage.crew([*argv, "-Q", queue, "--loglevel", "ERROR"], self.environ)
+        self.process = testbed.start([*argv, "-Q", queue, "--loglevel", "ERROR"], self.environ)
 
     def submit(self, run: str, count: int) -> None:
         """Queue jobs through the producer."""
@@ -144,20 +142,20 @@ class Afterword:
 
     def answered(self) -> int:
         """Return how many jobs have succeeded."""
-        return self.counted("job:succeeded")
+        return self.count_in_ledger("job:succeeded")
 
-    def counted(self, what: str) -> int:
-        """Return how many jobs or turns the ledger counts in a state, `turn:stored` say."""
+    def count_in_ledger(self, what: str) -> int:
+        """Return how many jobs or turns the ledger counts in a state, such as `turn:stored`."""
         return int(self._redis.hget("afterword:{00}:counts", f"{what}:default") or 0)
 
     def check(self, run: str, count: int) -> None:
-        """Look at every job: its reply, that its memory was read, and its turn in the lane."""
+        """Check the reply, the memories and the lane of every job."""
         done = self._jobs.pop(run)
         assert len({job.id for job in done}) == count, "a job was accepted twice"
         self.check_each(job.id for job in done)
 
     def check_each(self, job_ids: Iterable[str]) -> None:
-        """Do the same for jobs that somebody else has submitted, each for a user of its own."""
+        """Do the same for jobs submitted elsewhere, each for a user of its own."""
         for job_id in job_ids:
             self._check(job_id)
 
@@ -183,24 +181,24 @@ class Afterword:
         return [one for one in results if isinstance(one, AsyncJob)]
 
 
-def local(stage: Stage) -> list[Design]:
-    """Return what needs nothing but this project's own environment."""
+def local(testbed: Testbed) -> list[Design]:
+    """Return the designs that run in the environment of this project."""
     return [
-        Afterword(stage, 0),
-        Floor(stage, FLOOR, "floor", database=1),
-        Peer(stage, "hand-written loop", "loop", database=2),
+        Afterword(testbed, 0),
+        BareCalls(testbed, BARE_CALLS, "bare_calls", database=1),
+        Peer(testbed, "hand-written loop", "loop", database=2),
         Peer(
-            stage, f"Celery, {IN_FLIGHT} threads", "celery_app",
+            testbed, f"Celery, {IN_FLIGHT} threads", "celery_app",
             "-P", "threads", "-c", str(IN_FLIGHT), database=3,
         ),
         Peer(
-            stage, "Celery prefork, 8", "celery_app",
+            testbed, "Celery prefork, 8", "celery_app",
             "-P", "prefork", "-c", "8", database=4,
         ),
     ]  # fmt: skip
 
 
-#: Engines that are installed for this only, see the group `bench-peers`.
+#: Engines of the dependency group `bench-peers`: program and arguments.
 _OTHERS: dict[str, tuple[str, ...]] = {
     "taskiq": ("taskiq_app",),
     "arq": ("arq_app",),
@@ -212,9 +210,9 @@ _OTHERS: dict[str, tuple[str, ...]] = {
 }
 
 
-def others(stage: Stage, python: str) -> list[Design]:
-    """Return the engines that live in the environment of another Python."""
+def others(testbed: Testbed, python: str) -> list[Design]:
+    """Return the engines that are installed for another Python."""
     return [
-        Peer(stage, name, *argv, database=number, python=python)
+        Peer(testbed, name, *argv, database=number, python=python)
         for number, (name, argv) in enumerate(_OTHERS.items(), start=5)
     ]

@@ -1,4 +1,4 @@
-"""Whole jobs with the embedded memory, then how fast what they said is stored."""
+"""Whole jobs with the embedded memory, and how fast their turns are stored."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import partial
 
 from afterword.producer import AsyncJob, AsyncProducer
 from afterword.shared.lifecycle import TurnState
-from benchmarks.sections import Finding, Row, Told
-from benchmarks.stage import cores
+from benchmarks.sections import Finding, Options, Row
+from benchmarks.testbed import cores
 from tests.kit.waiting import until
 from tests.kit.workers.fleet import Fleet
 
@@ -18,13 +18,13 @@ _IN_FLIGHT = 200
 _WRITERS = 50
 
 
-def section(told: Told) -> Finding:
-    """Measure how many jobs, and then how many turns, one worker does a second."""
+def section(options: Options) -> Finding:
+    """Measure how many jobs, then how many turns, one worker does per second."""
     with Fleet(AFTERWORD_LEASE_S="30", AFTERWORD_RECALL_BUDGET_MS="5000") as fleet:
         worker = fleet.launch("responses", "--concurrency", str(_IN_FLIGHT), "--loglevel", "ERROR")
         worker.ready()
         os.sched_setaffinity(worker.pid, {cores()[1]})
-        rates = asyncio.run(_embedded(fleet, told.jobs // 4))
+        rates = asyncio.run(_embedded(fleet, options.jobs // 4))
     return Finding(rows=[Row(name, rate, "a second") for name, rate in rates.items()])
 
 

@@ -1,4 +1,4 @@
-"""What a benchmark found, and how it is shown."""
+"""Measurements of designs, and the tables that compare them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """One run of one design: jobs a second, CPU of one job, memory.
+    """One run of one design: jobs per second, CPU per job, memory.
 
-    `other_core` is the share of a core that Redis and the provider took meanwhile.
+    `other_core` is the share of a core that Redis and the stand-in used meanwhile.
     """
 
     per_second: float
@@ -34,7 +34,7 @@ def medians(found: Found) -> dict[str, Figure]:
 
 
 def ratios(found: Found, ours: str) -> dict[str, dict[str, float]]:
-    """Return how we compare: our figure over theirs, run by run, and of those the median."""
+    """Return, for each other design, the median over runs of our figure divided by its."""
     return {
         name: {
             "cpu": _ratio(found[ours], figures, lambda one: one.cpu_ms),
@@ -46,7 +46,7 @@ def ratios(found: Found, ours: str) -> dict[str, dict[str, float]]:
 
 
 def table(found: Found, ours: str) -> str:
-    """Return medians as Markdown, with the smallest and the largest in brackets."""
+    """Return a Markdown table of medians, with the smallest and the largest in brackets."""
     rows = [
         "| design | jobs a second | CPU, ms a job | memory, MiB | ours: rate | ours: CPU |",
         "|---|---|---|---|---|---|",
@@ -64,19 +64,19 @@ def table(found: Found, ours: str) -> str:
 
 
 def rates(found: Mapping[str, Sequence[float]]) -> str:
-    """Return a Markdown table of rates alone."""
+    """Return a Markdown table of rates."""
     rows = [f"| {name} | {_spread(values, '{:.0f}')} |" for name, values in found.items()]
     return "\n".join(["| submit | a second |", "|---|---|", *rows])
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """Return the smallest value that so many of them do not exceed."""
+    """Return the smallest value that `percent` % of the values do not exceed."""
     ranked = sorted(values)
     return ranked[max(0, math.ceil(len(ranked) * percent / 100) - 1)]
 
 
 def as_json(found: Found) -> dict[str, Any]:
-    """Return every single run."""
+    """Return every run, as JSON."""
     return {name: [asdict(one) for one in figures] for name, figures in found.items()}
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.growth`: the same worker with ever more jobs queued, and longer ones."""
+"""Costs of one worker as the queue, or the messages, become longer."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import JobState
 from afterword.shared.names import Keys
 from afterword.shared.settings import Settings
-from benchmarks.alone import alone
 from benchmarks.designs import Afterword
 from benchmarks.peers.jobs import jobs
 from benchmarks.plots import curves
-from benchmarks.sections import Finding, Row, Told
-from benchmarks.stage import Stage
+from benchmarks.run_alone import run_alone
+from benchmarks.sections import Finding, Options, Row
+from benchmarks.testbed import Testbed
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 
@@ -33,7 +33,7 @@ _AT_ONCE = 1_000
 _WARM_JOBS = 200
 _MS = 1000
 _PATIENCE_S = 600.0
-#: Nothing is to become due while the worker stands still: a sweep has nothing to do.
+#: Nothing becomes due while the worker is paused, so a sweep has nothing to do.
 _ENVIRON = {
     "AFTERWORD_MAX_QUEUED": "2000000",
     "AFTERWORD_HINT_GRACE_S": "86400",
@@ -44,7 +44,7 @@ _ENVIRON = {
 
 @dataclass(frozen=True)
 class _Depth:
-    """What one depth of the queue costs: rates a second, times in ms, memory in bytes a job."""
+    """The costs at one queue depth: jobs per second, times in ms, memory in bytes a job."""
 
     queued: int
     per_second: float
@@ -56,18 +56,18 @@ class _Depth:
     scripts: float
 
 
-def section(told: Told) -> Finding:
-    """Queue jobs while nobody does them, then let a worker do the first of them."""
-    depths = (*_DEPTHS, _DEEP) if told.deep else _DEPTHS
-    count = min(told.jobs, _DEPTHS[0] // 2)
+def section(options: Options) -> Finding:
+    """Queue jobs while the worker is paused, then let it do the first of them."""
+    depths = (*_DEPTHS, _DEEP) if options.deep else _DEPTHS
+    count = min(options.jobs, _DEPTHS[0] // 2)
     found = [_measure(depth, count, _KB) for depth in depths]
     long = _measure(_DEPTHS[0], count, _LONG_KB * _KB)
     return Finding(
         rows=_rows(found, long),
         text=(
-            "Messages of 1 KB, a fresh Redis for each depth. A submit is alone on its way, in "
-            "turns with submits to a second Redis that has 1,000 queued, and while neither "
-            "rewrites its log; the time of a sweep is Redis' CPU of one that finds nothing due."
+            "Messages of 1 KB; a fresh Redis for each depth. Submits are made one at a time, in "
+            "turns with submits to a second Redis that has 1,000 jobs queued, while neither "
+            "rewrites its log. The time of a sweep is the CPU of Redis for one with nothing due."
         ),
         plots={"growth": curves(_series(found), "jobs queued", "share of that with 1,000")},
         runs=[asdict(one) for one in (*found, long)],
@@ -100,17 +100,17 @@ def _series(found: Sequence[_Depth]) -> dict[str, list[tuple[float, float]]]:
 
 
 def _measure(depth: int, count: int, size: int) -> _Depth:
-    with Stage() as stage, Valkey("--appendonly", "yes") as beside:
-        ours = Afterword(stage, 0, environ=_ENVIRON)
-        ours.crew.ready_s()
-        ours.crew.halt()
-        redis: Any = Redis.from_url(stage.redis(0), decode_responses=True)
+    with Testbed() as testbed, Valkey("--appendonly", "yes") as beside:
+        ours = Afterword(testbed, 0, environ=_ENVIRON)
+        ours.process.wait_until_ready()
+        ours.process.pause()
+        redis: Any = Redis.from_url(testbed.redis(0), decode_responses=True)
         empty = _memory(redis)
         job_ids = asyncio.run(_queue(ours.settings, depth, size))
         queued_bytes = (_memory(redis) - empty) / depth
         sweep_ms = asyncio.run(_sweep_ms(ours.settings, redis))
         per_second, cpu_ms, scripts = _work(ours, redis, count)
-        _check(ours, redis, job_ids)  # before others are behind them
+        _check(ours, redis, job_ids)  # before the submits below add turns to the same lanes
         shallow = ours.settings.model_copy(update={"redis_url": beside.url})
         asyncio.run(_queue(shallow, _DEPTHS[0], size))
         wait_until(lambda: not _rewrites(redis), "no log is rewritten", _PATIENCE_S)
@@ -125,17 +125,17 @@ async def _queue(settings: Settings, count: int, size: int) -> list[str]:
     )
     found: list[str] = []
     async with AsyncProducer(settings) as producer:
-        while group := list(islice(asked, _AT_ONCE * _KB // size)):  # a group of about 1 MB
-            told = await producer.submit_many(group)
-            found += [job.id for job in told if isinstance(job, AsyncJob)]
-            refused = next((one for one in told if isinstance(one, Exception)), None)
+        while group := list(islice(asked, _AT_ONCE * _KB // size)):  # about 1 MB
+            results = await producer.submit_many(group)
+            found += [job.id for job in results if isinstance(job, AsyncJob)]
+            refused = next((one for one in results if isinstance(one, Exception)), None)
             assert refused is None, f"refused: {refused}"
     assert len(set(found)) == count, "not all were accepted once"
     return found
 
 
 async def _submits_ms(deep: Settings, shallow: Settings, size: int) -> tuple[float, float]:
-    """Return the medians of submits to two ledgers, one after the other and in turns."""
+    """Return the median ms of a submit to each of two ledgers, measured in turns."""
     async with AsyncProducer(deep) as one, AsyncProducer(shallow) as other:
         found: dict[AsyncProducer, list[float]] = {one: [], other: []}
         for turn in range(_TURNS):
@@ -148,7 +148,7 @@ async def _submits_ms(deep: Settings, shallow: Settings, size: int) -> tuple[flo
 
 
 async def _sweep_ms(settings: Settings, redis: Any) -> float:
-    """Return the CPU of Redis that one sweep with nothing due takes."""
+    """Return the CPU of Redis, in ms, of one sweep with nothing due."""
     async with Ledger(settings, patience_s=_PATIENCE_S) as ledger:
         await ledger.maintenance.sweep()
         before = _script_us(redis)
@@ -158,32 +158,32 @@ async def _sweep_ms(settings: Settings, redis: Any) -> float:
 
 
 def _work(ours: Afterword, redis: Any, count: int) -> tuple[float, float, float]:
-    """Return jobs a second, CPU of one in ms, and scripts run for one, once it is warm."""
-    ours.crew.go()
+    """Return jobs per second, and CPU (ms) and scripts of a job, after a warm-up."""
+    ours.process.resume()
     _answered(ours, _WARM_JOBS)
-    before, scripts, cpu_s = ours.answered(), _scripts(redis), ours.crew.cpu_s
+    before, scripts, cpu_s = ours.answered(), _scripts(redis), ours.process.cpu_s
     start = time.perf_counter()
     _answered(ours, before + count)
     seconds, done = time.perf_counter() - start, ours.answered() - before
-    cpu_s, scripts = ours.crew.cpu_s - cpu_s, _scripts(redis) - scripts
-    ours.crew.halt()
+    cpu_s, scripts = ours.process.cpu_s - cpu_s, _scripts(redis) - scripts
+    ours.process.pause()
     return done / seconds, cpu_s / done * _MS, scripts / done
 
 
 def _answered(ours: Afterword, count: int) -> None:
     wait_until(lambda: ours.answered() >= count, f"{count} are answered", _PATIENCE_S)
-    ours.crew.check()
+    ours.process.assert_running()
 
 
 def _check(ours: Afterword, redis: Any, job_ids: Sequence[str]) -> None:
-    """Look at each that counts as answered: as many as were counted, and each of them whole."""
+    """Check that as many jobs are answered as were counted, and check each of them."""
     keys = Keys(ours.settings.namespace, 0)
     line = redis.pipeline(transaction=False)
     for job_id in job_ids:
         line.hget(keys.job(job_id), "state")
     states = zip(job_ids, line.execute(), strict=True)
     done = [job_id for job_id, state in states if state == JobState.SUCCEEDED]
-    assert len(done) == ours.answered(), "more or fewer are answered than were counted"
+    assert len(done) == ours.answered(), "another number of jobs is answered than was counted"
     ours.check_each(done)
 
 
@@ -204,4 +204,4 @@ def _script_us(redis: Any) -> float:
 
 
 if __name__ == "__main__":
-    alone(section)
+    run_alone(section)

@@ -1,8 +1,8 @@
-"""A guard for the hot path that a noisy machine cannot fool: it counts calls, not seconds.
+"""Function calls of each step of the hot path, compared with the last run.
 
-`python -m benchmarks.guard` counts the Python and C functions that one step calls, compares with
-the last entry of `docs/benchmarks/history.json` and fails if a step calls a tenth more of them;
-`--keep` adds an entry.
+`python -m benchmarks.guard` counts the Python and C functions that each step calls, which does not
+depend on the load of the machine. It fails if a step calls over 10 % more than in the last entry of
+`docs/benchmarks/history.json`; `--keep` adds an entry.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
 from afterword.workers.ports import Recall, Recalled
 from afterword.workers.replies import prompt
-from benchmarks.sections import Finding, Row, Told
+from benchmarks.sections import Finding, Options, Row
 from tests.kit.servers.valkey import Valkey
 
 HISTORY = Path("docs/benchmarks/history.json")
@@ -44,8 +44,8 @@ _RECALLED = Recall(
 )  # fmt: skip
 
 
-def counted(call: Callable[[], object]) -> int:
-    """Return how many functions, of Python and of C, a call calls."""
+def count_calls(call: Callable[[], object]) -> int:
+    """Return how many Python and C functions are called in a call."""
     calls = 0
 
     def note(_frame: FrameType, event: str, _argument: object) -> None:
@@ -60,8 +60,8 @@ def counted(call: Callable[[], object]) -> int:
     return calls
 
 
-async def _counted(step: Callable[[], Awaitable[object]]) -> int:
-    """Do the same for a coroutine, with all that the event loop does meanwhile."""
+async def count_calls_of(step: Callable[[], Awaitable[object]]) -> int:
+    """Do the same for a coroutine, including what the event loop does meanwhile."""
     calls = 0
 
     def note(_frame: FrameType, event: str, _argument: object) -> None:
@@ -76,41 +76,43 @@ async def _counted(step: Callable[[], Awaitable[object]]) -> int:
     return calls
 
 
-async def _life(ledger: Ledger) -> dict[str, int]:
-    """Take one job through its life; return what each step has called."""
+async def _count_steps(ledger: Ledger) -> dict[str, int]:
+    """Take one job through its life; return the calls of each step."""
     jobs, found = ledger.jobs, {}
     asked = {"user_id": _USER, "message": "What is a good temperature?"}
     request = ChatRequest.parse(asked, max_bytes=65_536, max_tokens=16_000)
     job_id = jobs.new_id(request)
-    found["submit"] = await _counted(lambda: jobs.submit(job_id, request))
+    found["submit"] = await count_calls_of(lambda: jobs.submit(job_id, request))
     claims = []
 
     async def claim() -> None:
         claims.append(await jobs.claim(job_id, "token"))
 
-    found["claim"] = await _counted(claim)
+    found["claim"] = await count_calls_of(claim)
     (held,) = claims
-    assert held is not None, "the job is not to be had"
-    found["prompt"] = counted(
+    assert held is not None, "the job cannot be claimed"
+    found["prompt"] = count_calls(
         lambda: prompt.build(
             request, _RECALLED, overlay=(), history=(), limits=_LIMITS, user_tag="tag"
         )
     )
-    found["delta"] = await _counted(lambda: jobs.append_delta(held, 1, "Twenty-one degrees. "))
+    found["delta"] = await count_calls_of(
+        lambda: jobs.append_delta(held, 1, "Twenty-one degrees. ")
+    )
     reply = Reply(
         job_id=job_id, user_id=_USER, conversation_id=None, text="21 °C", stop_reason="end_turn",
         model="m", usage=Usage(input=1, output=1), memory="fresh", attempts=1,
         timings_ms=Timings(queued=1, recall=1, model=1, total=3),
     )  # fmt: skip
-    found["finish"] = await _counted(lambda: jobs.finish(held, reply, skip="pleasantry"))
+    found["finish"] = await count_calls_of(lambda: jobs.finish(held, reply, skip="pleasantry"))
     return found
 
 
 async def _measured(url: str) -> dict[str, int]:
     settings = Settings(redis_url=url, durability="none", memory="hosted")
     async with Ledger(settings, patience_s=5.0) as ledger:
-        await _life(ledger)
-        lives = [await _life(ledger) for _ in range(_TIMES)]
+        await _count_steps(ledger)
+        lives = [await _count_steps(ledger) for _ in range(_TIMES)]
     return {step: int(statistics.median(life[step] for life in lives)) for step in lives[0]}
 
 
@@ -120,18 +122,18 @@ def measure() -> dict[str, int]:
         return asyncio.run(_measured(valkey.url))
 
 
-def grown(now: dict[str, int], before: dict[str, int]) -> list[str]:
-    """Return the steps that call a tenth more functions than before."""
+def grown_steps(now: dict[str, int], before: dict[str, int]) -> list[str]:
+    """Return the steps that call over 10 % more functions than before."""
     return [step for step in now if now[step] > before.get(step, now[step]) * _MOST_GROWTH]
 
 
 def history() -> list[dict[str, object]]:
-    """Return what was found before, oldest first."""
+    """Return the entries of earlier runs, oldest first."""
     kept: list[dict[str, object]] = json.loads(HISTORY.read_text()) if HISTORY.exists() else []
     return kept
 
 
-def keep(calls: dict[str, int]) -> None:
+def append_to_history(calls: dict[str, int]) -> None:
     """Add an entry to the history."""
     HISTORY.parent.mkdir(parents=True, exist_ok=True)
     entry = {"version": __version__, "calls": calls}
@@ -139,21 +141,21 @@ def keep(calls: dict[str, int]) -> None:
 
 
 def check(calls: dict[str, int]) -> list[str]:
-    """Return what is worse than in the last entry of the history, if there is one."""
+    """Return the steps that have grown since the last entry of the history."""
     last = history()[-1:]
-    return grown(calls, last[0]["calls"]) if last else []  # type: ignore[arg-type]
+    return grown_steps(calls, last[0]["calls"]) if last else []  # type: ignore[arg-type]
 
 
-def section(_told: Told) -> Finding:
-    """Count, compare; keep an entry unless a step has grown."""
+def section(_options: Options) -> Finding:
+    """Count and compare; add an entry to the history unless a step has grown."""
     calls = measure()
     worse = check(calls)
     if not worse:
-        keep(calls)
+        append_to_history(calls)
     return Finding(
         rows=[Row(f"calls of `{step}`", count) for step, count in calls.items()],
         failures=[
-            f"`{step}` calls a tenth more functions than in the last entry of {HISTORY}"
+            f"`{step}` calls over 10 % more functions than in the last entry of {HISTORY}"
             for step in worse
         ],
         runs=calls,
@@ -161,16 +163,20 @@ def section(_told: Told) -> Finding:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Count, print, compare; return 1 if a step has grown."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.guard", description=__doc__)
+    """Count, print and compare; return 1 if a step has grown."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.guard",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--keep", action="store_true", help="add an entry to the history")
-    told = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     calls = measure()
     worse = check(calls)
     for step, count in calls.items():
         print(f"{step:8} {count:5} calls{'  grown' if step in worse else ''}")
-    if told.keep:
-        keep(calls)
+    if options.keep:
+        append_to_history(calls)
     return 1 if worse else 0
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.latency`: what a job waits beyond the providers, at two loads."""
+"""Latency that Afterword adds to the time of the providers, at two loads."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from benchmarks.added import Added, open_loop
-from benchmarks.alone import alone
-from benchmarks.contest import contest
+from benchmarks.added_latency import LatencySamples, open_loop
+from benchmarks.comparison import measure_in_turns
 from benchmarks.designs import Afterword
 from benchmarks.figures import percentile
 from benchmarks.plots import Points, curves
-from benchmarks.provider import Pace
-from benchmarks.sections import Finding, Row, Told
-from benchmarks.stage import Stage, cores
+from benchmarks.provider import AnswerTiming
+from benchmarks.run_alone import run_alone
+from benchmarks.sections import Finding, Options, Row
+from benchmarks.testbed import Testbed, cores
 
-_PACE = Pace(model_ms=200, recall_ms=50)
+_TIMING = AnswerTiming(model_ms=200, recall_ms=50)
 _PER_SECOND = 100.0
 _SHARE = 0.7
 
-#: Answers of the provider a job; by how much its timers are late belongs to its own time.
-_BOTH = 2
+#: Answers of the stand-in a job. By how much its timers are late counts as the providers' time.
+_ANSWERS_OF_A_JOB = 2
 
-#: The goals in ms: the median and the 99th percentile at 100 a second, the latter near the limit.
+#: Goals in ms: p50 and p99 at 100 jobs per second, and p99 near saturation.
 _P50, _P99, _P99_NEAR = 6.0, 12.0, 60.0
 
 
-def section(told: Told) -> Finding:
-    """Find out how much a worker can do, then submit 100 a second, then 70 % of what it can."""
-    with Stage(_PACE) as stage:
-        ours = Afterword(stage, 0)
-        saturation = _saturation(ours, told)
-        steady = _runs(ours, "steady", _PER_SECOND, told)
-        near = _runs(ours, "near", saturation * _SHARE, told)
-        bare = _bare(stage, _PER_SECOND, told)
-        bare_near = _bare(stage, saturation * _SHARE, told)
+def section(options: Options) -> Finding:
+    """Find the saturation of a worker, then submit 100 jobs per second, then 70 % of saturation."""
+    with Testbed(_TIMING) as testbed:
+        ours = Afterword(testbed, 0)
+        saturation = _saturation(ours, options)
+        steady = _runs(ours, "steady", _PER_SECOND, options)
+        near = _runs(ours, "near", saturation * _SHARE, options)
+        bare = _bare(testbed, _PER_SECOND, options)
+        bare_near = _bare(testbed, saturation * _SHARE, options)
     rows = [
         Row("saturation", saturation, "jobs a second"),
         *_rows(f"{_PER_SECOND:g} a second", steady, _P50, _P99),
@@ -52,36 +52,36 @@ def section(told: Told) -> Finding:
 
 
 _TEXT = (
-    f"Recall takes {_PACE.recall_ms:g} ms and the model {_PACE.model_ms:g} ms, and by how much "
-    "their timers are late on average; what a job took beyond that, submit and all. Jobs come at "
-    "random moments; half of them are streamed, half waited for. Percentiles are medians over the "
-    "runs. `late` is how late the load itself was. The two bare SDK calls, as often and in a loop "
-    "of their own, are the least that can be added."
+    f"A recall takes {_TIMING.recall_ms:g} ms and the model {_TIMING.model_ms:g} ms. The figures "
+    "are the time of a job beyond that, submit included, less the average delay of the stand-in's "
+    "timers. Jobs are submitted at random moments; half of them are streamed, half waited for. "
+    "Percentiles are medians over the runs. `late` is by how much the load itself was late. The "
+    "two bare SDK calls at the same rate are the least that can be added."
 )
 
 
-def _saturation(ours: Afterword, told: Told) -> float:
-    found, left_out = contest([ours], 1, told.jobs)
+def _saturation(ours: Afterword, options: Options) -> float:
+    found, left_out = measure_in_turns([ours], 1, options.jobs)
     assert not left_out, left_out[ours.name]
     return found[ours.name][0].per_second
 
 
-def _runs(ours: Afterword, name: str, per_second: float, told: Told) -> list[Added]:
+def _runs(ours: Afterword, name: str, per_second: float, options: Options) -> list[LatencySamples]:
     return [
-        _run(ours, f"{name}{number}", per_second, max(told.jobs, round(per_second * 5)))
-        for number in range(told.rounds)
+        _run(ours, f"{name}{number}", per_second, max(options.jobs, round(per_second * 5)))
+        for number in range(options.rounds)
     ]
 
 
-def _run(ours: Afterword, run: str, per_second: float, count: int) -> Added:
-    ours.crew.go()
-    ours.stage.ask_provider("late")
-    found = asyncio.run(open_loop(ours.settings, _PACE, run, per_second, count))
-    ours.crew.halt()
+def _run(ours: Afterword, run: str, per_second: float, count: int) -> LatencySamples:
+    ours.process.resume()
+    ours.testbed.ask_provider("late")
+    found = asyncio.run(open_loop(ours.settings, _TIMING, run, per_second, count))
+    ours.process.pause()
     assert len(set(found.job_ids)) == count, "a job was accepted twice"
     assert len(found.first) + len(found.final) == count, "not every job was answered once"
     ours.check_each(found.job_ids)
-    late_ms = _BOTH * ours.stage.ask_provider("late")
+    late_ms = _ANSWERS_OF_A_JOB * ours.testbed.ask_provider("late")
     return replace(
         found,
         first=[added - late_ms for added in found.first],
@@ -89,7 +89,7 @@ def _run(ours: Afterword, run: str, per_second: float, count: int) -> Added:
     )
 
 
-def _rows(load: str, runs: Sequence[Added], p50: float | None, p99: float) -> list[Row]:
+def _rows(load: str, runs: Sequence[LatencySamples], p50: float | None, p99: float) -> list[Row]:
     rows = []
     for what, samples in (
         ("submit to first token", [run.first for run in runs]),
@@ -101,24 +101,24 @@ def _rows(load: str, runs: Sequence[Added], p50: float | None, p99: float) -> li
     return [*rows, Row(f"{load}: late, p99", late, "ms")]
 
 
-def _bare(stage: Stage, per_second: float, told: Told) -> list[list[float]]:
-    """Return what the two SDK calls of a job add by themselves, on the worker's core."""
+def _bare(testbed: Testbed, per_second: float, options: Options) -> list[list[float]]:
+    """Return the latency that the two SDK calls add by themselves, on the worker's core."""
     environ = {
-        "BENCH_PROVIDER": stage.provider,
-        "BENCH_REDIS": stage.redis(1),
+        "BENCH_PROVIDER": testbed.provider,
+        "BENCH_REDIS": testbed.redis(1),
         "MEM0_TELEMETRY": "False",
-        "MEM0_DIR": str(stage.folder / "mem0"),
+        "MEM0_DIR": str(testbed.folder / "mem0"),
     }
-    count = max(told.jobs, round(per_second * 5))
-    argv = [sys.executable, "-m", "benchmarks.peers.open_floor", str(cores()[1])]
-    argv += [str(per_second), str(count), _PACE.as_json()]
+    count = max(options.jobs, round(per_second * 5))
+    argv = [sys.executable, "-m", "benchmarks.peers.bare_calls_open_loop", str(cores()[1])]
+    argv += [str(per_second), str(count), _TIMING.as_json()]
     found = []
-    for _ in range(told.rounds):
-        stage.ask_provider("late")
+    for _ in range(options.rounds):
+        testbed.ask_provider("late")
         bare = subprocess.run(  # noqa: S603 our own program
             argv, env=os.environ | environ, check=True, stdout=subprocess.PIPE
         )
-        late_ms = _BOTH * stage.ask_provider("late")
+        late_ms = _ANSWERS_OF_A_JOB * testbed.ask_provider("late")
         found.append([added - late_ms for added in json.loads(bare.stdout)])
     return found
 
@@ -134,7 +134,7 @@ def _median(runs: Sequence[Sequence[float]], percent: float) -> float:
     return statistics.median(percentile(run, percent) for run in runs)
 
 
-def _plot(steady: Sequence[Added], near: Sequence[Added]) -> str:
+def _plot(steady: Sequence[LatencySamples], near: Sequence[LatencySamples]) -> str:
     named = {f"{_PER_SECOND:g} a second": steady, f"{_SHARE:.0%} of saturation": near}
     lines: dict[str, Points] = {}
     for load, runs in named.items():
@@ -147,7 +147,9 @@ def _shares(runs: Sequence[Sequence[float]]) -> Points:
     return [(percent, _median(runs, percent)) for percent in range(1, 100)]
 
 
-def _as_json(steady: Sequence[Added], near: Sequence[Added]) -> dict[str, list[dict[str, float]]]:
+def _as_json(
+    steady: Sequence[LatencySamples], near: Sequence[LatencySamples]
+) -> dict[str, list[dict[str, float]]]:
     return {
         name: [
             {f"{what}, p{percent}": percentile(getattr(run, what), percent)
@@ -159,4 +161,4 @@ def _as_json(steady: Sequence[Added], near: Sequence[Added]) -> dict[str, list[d
 
 
 if __name__ == "__main__":
-    alone(section)
+    run_alone(section)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.observer`: what it costs to report an event, heard or not."""
+"""Cost of reporting an event, with and without a subscriber."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from functools import partial
 
 from afterword.shared.events import ModelAnswered, RecallFinished
 from afterword.shared.observer import Observer
-from benchmarks.alone import alone
-from benchmarks.sections import Finding, Row, Told
+from benchmarks.run_alone import run_alone
+from benchmarks.sections import Finding, Options, Row
 
 _CALLS, _REPEATS = 20_000, 5
 #: The most that reporting an event may cost while nobody subscribes to its class, in nanoseconds.
 _MOST_NS = 1000
 
 
-def section(told: Told) -> Finding:
+def section(options: Options) -> Finding:
     """Report an event of four fields and one of nine, to nobody and to one subscriber."""
     silent, heard = Observer(), Observer()
     heard.subscribe(lambda _event, _context: None)
-    repeats = _REPEATS * told.rounds
+    repeats = _REPEATS * options.rounds
     rows = []
     for words, report in (("4 fields", _small), ("9 fields", _large)):
         unheard_ns = _nanoseconds(partial(report, silent), repeats)
@@ -29,7 +29,7 @@ def section(told: Told) -> Finding:
         rows.append(Row(f"event of {words}, one subscriber", heard_ns, "ns"))
     return Finding(
         rows=rows,
-        text="The least of many runs: what else the machine does makes the others slower. The "
+        text="The fastest of many runs: other load of the machine only makes runs slower. The "
         "subscriber does nothing.",
         runs={row.figure: row.value for row in rows},
     )
@@ -59,4 +59,4 @@ def _nanoseconds(report: Callable[[], None], repeats: int) -> float:
 
 
 if __name__ == "__main__":
-    alone(section)
+    run_alone(section)

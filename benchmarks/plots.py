@@ -1,4 +1,4 @@
-"""Plots as SVG: bars, and curves over one axis."""
+"""Plots as SVG: bars and curves."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def bars(values: Mapping[str, float], unit: str) -> str:
-    """Return one bar for each value, the smallest first."""
+    """Return a bar for each value, the smallest first."""
     scale = 360 / max(values.values())
     rows = [
         _text(190, y + 15, name, "end")
@@ -28,7 +28,7 @@ def bars(values: Mapping[str, float], unit: str) -> str:
 
 
 def curves(series: Mapping[str, Points], x: str, y: str) -> str:
-    """Return one line for each series of points, both axes from 0, under the names of the axes."""
+    """Return a line for each series; both axes start at 0, `x` and `y` are their names."""
     right = max(point[0] for points in series.values() for point in points) or 1.0
     high = max(point[1] for points in series.values() for point in points) or 1.0
     rows = [_text(_LEFT, 14, y), _text(_RIGHT, _BOTTOM + 36, x, "end"), *_grid(right, high)]

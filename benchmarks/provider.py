@@ -1,8 +1,8 @@
-"""Claude and mem0's platform as lean as can be, so that no design waits for them.
+"""A stand-in of Claude and mem0's platform that is as fast as possible.
 
-`python -m benchmarks.provider PORT_FILE PACE` serves both on one port; the pace is JSON. It checks
-nothing and remembers nothing: what it costs must not show in a figure. Tests use
-`tests.kit`, which are strict.
+`python -m benchmarks.provider PORT_FILE TIMING` serves both on one port; TIMING is JSON. It checks
+nothing and stores nothing, so that its own cost does not limit a design. The strict stand-ins of
+the tests are in `tests.kit`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 MEMORIES = 3
 _TEXT = "A comfortable room has about 21 °C, which you told me that you prefer. "
-#: What a self-hosted mem0 is told that a turn says.
+#: What the extraction model of a self-hosted mem0 answers.
 _FACTS = json.dumps({"memory": [{"id": "0", "text": "The user prefers degrees in Celsius"}]})
 _EXTRACTS = b"You are a Memory Extractor"
 _USAGE = {"input_tokens": 100, "output_tokens": 80}
@@ -25,11 +25,11 @@ _BACKLOG = 4096
 
 
 @dataclass(frozen=True)
-class Pace:
-    """How long recall takes, Claude until its first delta, and from one delta to the next.
+class AnswerTiming:
+    """How long the providers take: a recall, Claude's first delta, and the gap between deltas.
 
-    With `spread_ms` Claude takes up to that much longer, at random: jobs that began together do
-    not end together.
+    Claude takes up to `spread_ms` longer, at random, so that jobs that started together do not end
+    together.
     """
 
     model_ms: float = 0.0
@@ -40,12 +40,12 @@ class Pace:
 
     @property
     def first_ms(self) -> float:
-        """Return how long both take until the first delta."""
+        """Return the ms of a recall and of Claude until its first delta."""
         return self.recall_ms + self.model_ms
 
     @property
     def whole_ms(self) -> float:
-        """Return how long both take until the end of the answer."""
+        """Return the ms of a recall and of Claude until the end of its answer."""
         return self.first_ms + self.gap_ms * (self.deltas - 1)
 
     @property
@@ -54,7 +54,7 @@ class Pace:
         return _TEXT * self.deltas
 
     def as_json(self) -> str:
-        """Return it as the provider's process takes it."""
+        """Return it as the argument of this program."""
         return json.dumps(asdict(self))
 
 
@@ -67,25 +67,25 @@ def _message(**fields: object) -> dict[str, object]:
     return named | {"stop_sequence": None, "usage": _USAGE} | fields
 
 
-def _stream(text: str, pace: Pace) -> list[bytes]:
-    """Return the parts of a streamed answer: the first and the last delta bring what is around."""
+def _stream(text: str, timing: AnswerTiming) -> list[bytes]:
+    """Return the parts of a streamed answer, one a delta; the first and the last hold the rest."""
     start = _sse("message_start", message=_message(content=[], stop_reason=None))
     start += _sse("content_block_start", index=0, content_block={"type": "text", "text": ""})
     delta = {"type": "text_delta", "text": text}
-    parts = [_sse("content_block_delta", index=0, delta=delta)] * pace.deltas
+    parts = [_sse("content_block_delta", index=0, delta=delta)] * timing.deltas
     why = {"stop_reason": "end_turn", "stop_sequence": None}
     end = _sse("content_block_stop", index=0) + _sse("message_delta", delta=why, usage=_USAGE)
     end += _sse("message_stop")
     parts[0], parts[-1] = start + parts[0], parts[-1] + end
     whole = _answer("text/event-stream; charset=utf-8", "".join(parts))
-    if not pace.gap_ms:
+    if not timing.gap_ms:
         return [whole]
     sent = [part.encode() for part in parts]
     return [whole[: len(whole) - sum(map(len, sent[1:]))], *sent[1:]]
 
 
-def _whole(pace: Pace) -> bytes:
-    content = [{"type": "text", "text": pace.text}]
+def _whole(timing: AnswerTiming) -> bytes:
+    content = [{"type": "text", "text": timing.text}]
     return _answer(
         "application/json", json.dumps(_message(content=content, stop_reason="end_turn"))
     )
@@ -131,37 +131,37 @@ def _accepted(number: int) -> bytes:
 
 
 class _Answers:
-    """What Claude says, streamed or whole, and when: the same to everyone."""
+    """The answers of Claude, streamed and whole: the same for every request."""
 
-    def __init__(self, pace: Pace) -> None:
-        self.streamed, self.whole = _stream(_TEXT, pace), [_whole(pace)]
-        self.facts = _stream(_FACTS, replace(pace, deltas=1))
-        self.model_s, self.recall_s = pace.model_ms / 1000, pace.recall_ms / 1000
-        self.gap_s, self.spread_s = pace.gap_ms / 1000, pace.spread_ms / 1000
+    def __init__(self, timing: AnswerTiming) -> None:
+        self.streamed, self.whole = _stream(_TEXT, timing), [_whole(timing)]
+        self.facts = _stream(_FACTS, replace(timing, deltas=1))
+        self.model_s, self.recall_s = timing.model_ms / 1000, timing.recall_ms / 1000
+        self.gap_s, self.spread_s = timing.gap_ms / 1000, timing.spread_ms / 1000
         self.adds = 0
         self._late = _Late()
 
     def late_ms(self) -> float:
-        """Return by how much an answer was late on average since this was asked last."""
+        """Return by how many ms answers were late on average since the last call."""
         late, self._late = self._late, _Late()
         return late.total_s / max(late.answers, 1) * 1000
 
     def note(self, due: float) -> None:
-        """Take note of an answer that is said now and was due then."""
+        """Count an answer that is sent now and was due then."""
         self._late.total_s += asyncio.get_running_loop().time() - due
         self._late.answers += 1
 
 
 @dataclass
 class _Late:
-    """How late answers were together: timers are, by half a millisecond at least."""
+    """The sum of how late answers were: timers are late, by half a millisecond at least."""
 
     total_s: float = 0.0
     answers: int = 0
 
 
 class _Connection(asyncio.Protocol):
-    """One connection: requests come one after the other, each in full before its answer."""
+    """One connection: one request after the other."""
 
     def __init__(self, answers: _Answers) -> None:
         self._answers = answers
@@ -206,7 +206,7 @@ class _Connection(asyncio.Protocol):
             self._say([_PING], 0.0)
 
     def _say(self, parts: Sequence[bytes], after_s: float) -> None:
-        """Say each part at its own time, so that one that is late makes no later one late."""
+        """Send each part at its own time, so that a late one delays no other."""
         loop = asyncio.get_running_loop()
         first = loop.time() + after_s
         if not after_s:
@@ -227,16 +227,16 @@ class _Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_at(due, self._go_on, parts, number + 1, first)
 
 
-async def _serve(port_file: Path, pace: Pace) -> None:
-    answers = _Answers(pace)
+async def _serve(port_file: Path, timing: AnswerTiming) -> None:
+    answers = _Answers(timing)
     server = await asyncio.get_running_loop().create_server(
         lambda: _Connection(answers), "127.0.0.1", 0, backlog=_BACKLOG
     )
     draft = port_file.with_suffix(".draft")
     draft.write_text(str(server.sockets[0].getsockname()[1]))
-    draft.replace(port_file)  # so that nobody reads half a number
+    draft.replace(port_file)  # atomically: nobody reads half a number
     await server.serve_forever()
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1]), Pace(**json.loads(sys.argv[2]))))
+    asyncio.run(_serve(Path(sys.argv[1]), AnswerTiming(**json.loads(sys.argv[2]))))

@@ -1,4 +1,4 @@
-"""The report of the benchmarks: each section as it was found last."""
+"""The report of the benchmarks: the last run of each section, as Markdown, JSON and SVG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.sections import Finding, Row
 
 
 def goals(rows: Sequence[Row]) -> str:
-    """Return figures as Markdown, each beside its goal."""
+    """Return a Markdown table of figures and their goals."""
     lines = [
         f"| {row.figure} | {row.value:.4g} {row.unit} | {row.goal} "
         f"| {('met' if row.met else '**missed**') if row.goal else ''} |"
@@ -23,8 +23,8 @@ def goals(rows: Sequence[Row]) -> str:
     return "\n".join(["| figure | found | goal | |", "|---|---|---|---|", *lines])
 
 
-def shown(name: str, finding: Finding) -> str:
-    """Return a section as Markdown, but for its plots."""
+def to_markdown(name: str, finding: Finding) -> str:
+    """Return a section as Markdown, without its plots."""
     parts = [
         f"## {name}",
         finding.text,
@@ -34,14 +34,14 @@ def shown(name: str, finding: Finding) -> str:
     return "\n\n".join(filter(None, parts))
 
 
-def circumstances() -> str:
-    """Return what has to be known of the machine."""
+def machine() -> str:
+    """Return what a reader has to know of the machine."""
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     return f"Python {platform.python_version()}, {os.cpu_count()} cores, load at the end {load}."
 
 
-def keep(folder: Path, found: Mapping[str, Finding], order: Iterable[str]) -> None:
-    """Put findings beside those that are there of other sections, as Markdown, JSON and SVG."""
+def update_report(folder: Path, found: Mapping[str, Finding], order: Iterable[str]) -> None:
+    """Replace these sections in the report; `order` is that of all sections."""
     folder.mkdir(parents=True, exist_ok=True)
     for finding in found.values():
         for name, plot in finding.plots.items():
@@ -61,8 +61,8 @@ def _kept(folder: Path) -> dict[str, Any]:
 
 def _entry(name: str, finding: Finding) -> dict[str, Any]:
     return {
-        "circumstances": circumstances(),
-        "shown": shown(name, finding),
+        "machine": machine(),
+        "markdown": to_markdown(name, finding),
         "rows": [asdict(row) for row in finding.rows],
         "plots": list(finding.plots),
         "runs": finding.runs,
@@ -71,4 +71,4 @@ def _entry(name: str, finding: Finding) -> dict[str, Any]:
 
 def _section(entry: Mapping[str, Any]) -> str:
     plots = [f"![{name}]({name}.svg)" for name in entry["plots"]]
-    return "\n\n".join([entry["shown"], *plots, entry["circumstances"]])
+    return "\n\n".join([entry["markdown"], *plots, entry["machine"]])

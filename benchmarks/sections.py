@@ -1,4 +1,4 @@
-"""Sections of the benchmarks: what each is told, and what it gives back."""
+"""The sections of the benchmarks: their options, and what they return."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Told:
-    """How much is to be measured: `jobs` are of one run of one design, `peers` is a Python."""
+class Options:
+    """How much to measure.
+
+    Each design does `jobs` jobs in each of `rounds` rounds. `peers` is the Python of an environment
+    with the other engines, `designs` the names of those to compare with (empty: all), `deep` adds
+    the runs with a million queued jobs.
+    """
 
     rounds: int = 5
     jobs: int = 1000
@@ -32,14 +37,14 @@ class Row:
 
     @property
     def goal(self) -> str:
-        """Return the goal in words, "" without one."""
+        """Return the goal as text, empty without one."""
         if self.at_most is not None:
             return f"at most {self.at_most:g}"
         return "" if self.at_least is None else f"at least {self.at_least:g}"
 
     @property
     def met(self) -> bool:
-        """Return whether the goal is met; a figure without one has no way to miss it."""
+        """Return whether the goal is met, if there is one."""
         return (self.at_most is None or self.value <= self.at_most) and (
             self.at_least is None or self.value >= self.at_least
         )
@@ -47,9 +52,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a section has found: `text` is Markdown, `plots` are SVG by name, `runs` is JSON.
+    """The result of a section: `text` is Markdown, `plots` are SVG by name, `runs` is JSON.
 
-    `failures` are what must not be, on however slow a machine: a lost job, never a missed goal.
+    `failures` are what no machine excuses, such as a lost job; a missed goal is none.
     """
 
     rows: Sequence[Row] = ()
@@ -59,28 +64,52 @@ class Finding:
     failures: Sequence[str] = ()
 
 
-#: Starts what it needs, measures, ends it; raises if a job is lost.
-Section = Callable[[Told], Finding]
+#: Starts what it needs, measures and stops it; raises if a job is lost.
+Section = Callable[[Options], Finding]
 
 
-def finding_of(section: Section, told: Told) -> Finding:
-    """Return what a section finds; one that breaks off does not hide what the others found."""
+def run_section(section: Section, options: Options) -> Finding:
+    """Run a section; an exception becomes a failure, so that the other sections still run."""
     try:
-        return section(told)
-    except Exception as error:  # noqa: BLE001 whatever it was, it is what was found
+        return section(options)
+    except Exception as error:  # noqa: BLE001 the report shows it
         traceback.print_exc()
         return Finding(failures=[repr(error)])
 
 
-def options(parser: argparse.ArgumentParser) -> None:
-    """Let a command line say what a section is told."""
-    parser.add_argument("--rounds", type=int, default=Told.rounds)
-    parser.add_argument("--jobs", type=int, default=Told.jobs, help="of one run of one design")
-    parser.add_argument("--peers", metavar="PYTHON", help="has the group `bench-peers` installed")
-    parser.add_argument("--designs", nargs="*", default=(), help="by name, beside ours")
-    parser.add_argument("--deep", action="store_true", help="queue a million jobs as well")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of sections to a command line."""
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=Options.rounds,
+        metavar="N",
+        help="how often each design is measured (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=Options.jobs,
+        metavar="N",
+        help="jobs of one design in one round (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--peers",
+        metavar="PYTHON",
+        help="also measure the engines installed for this Python (group bench-peers)",
+    )
+    parser.add_argument(
+        "--designs",
+        nargs="*",
+        default=(),
+        metavar="NAME",
+        help="compare with these designs only (default: all)",
+    )
+    parser.add_argument(
+        "--deep", action="store_true", help="also measure with a million queued jobs"
+    )
 
 
-def told(parsed: argparse.Namespace) -> Told:
-    """Return what a command line said."""
-    return Told(parsed.rounds, parsed.jobs, parsed.peers, tuple(parsed.designs), parsed.deep)
+def parse_options(parsed: argparse.Namespace) -> Options:
+    """Return the options of a parsed command line."""
+    return Options(parsed.rounds, parsed.jobs, parsed.peers, tuple(parsed.designs), parsed.deep)

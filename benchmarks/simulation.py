@@ -1,6 +1,7 @@
-"""`python -m benchmarks.simulation`: print the table of docs/explanation/capacity.md.
+"""A simulation of queues that gives the table of docs/explanation/capacity.md.
 
-A queue in front of equal servers is played through, event by event: pure and seeded.
+`python -m benchmarks.simulation` prints the table. The simulation is an event-by-event run of a
+queue in front of equal servers, with a fixed seed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from benchmarks.figures import percentile
 
 @dataclass(frozen=True)
 class Costs:
-    """What one reply costs, measured: CPU of a worker and of Redis in ms, the answer in s."""
+    """Measured costs of a reply: CPU of a worker and of Redis in ms, the time to answer in s."""
 
     worker_ms: float
     redis_ms: float
@@ -24,7 +25,7 @@ class Costs:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a rate needs: `busy` is how much of a core may be used, so that queues stay short."""
+    """What a rate of replies needs."""
 
     per_second: float
     processes: int
@@ -34,7 +35,10 @@ class Plan:
 
 
 def plan(per_second: float, costs: Costs, busy: float) -> Plan:
-    """Return the least number of processes and shards; slots leave a quarter free."""
+    """Return the least number of processes and shards that leave each core at most `busy`.
+
+    A quarter of the slots stays free.
+    """
     processes = max(1, math.ceil(per_second * costs.worker_ms / 1000 / busy))
     shards = max(1, math.ceil(per_second * costs.redis_ms / 1000 / busy))
     in_flight = per_second * costs.answer_s
@@ -46,7 +50,7 @@ def waits(
 ) -> list[float]:
     """Return how long each arrival waits for a free server, in ms.
 
-    Arrivals are at random moments, service times exponential: more uneven than a step's real cost.
+    Arrivals are random (Poisson) and service times exponential, which is less even than real steps.
     """
     chance, free, now = random.Random(seed), [0.0] * servers, 0.0
     found: list[float] = []
@@ -58,13 +62,14 @@ def waits(
     return found
 
 
-#: A worker's CPU with 1,000 in flight (docs/benchmarks/latest.md); Redis' six steps and a reserve.
+#: CPU of a worker with 1,000 jobs in flight (docs/benchmarks/latest.md); six steps of Redis and a
+#: reserve.
 COSTS = Costs(worker_ms=1.88, redis_ms=0.25, answer_s=2.0)
 BUSY, _ARRIVALS, _EACH = 0.6, 200_000, (100, 1_000, 5_000, 10_000)
 
 
 def table(costs: Costs, busy: float) -> str:
-    """Return plans as Markdown, each with the waits that the simulation finds."""
+    """Return a Markdown table of plans, each with its simulated waits."""
     lines = [
         (
             "| replies/s | in flight | worker processes | slots each | Redis shards "
@@ -76,7 +81,7 @@ def table(costs: Costs, busy: float) -> str:
 
 
 def _line(found: Plan, costs: Costs) -> str:
-    """Return one row; a job cannot change its process or shard, so each is a queue of its own."""
+    """Return a row. A job cannot change its process or shard, so each has its own queue."""
     worker = waits(found.per_second / found.processes, 1, costs.worker_ms, _ARRIVALS)
     shard = waits(found.per_second / found.shards, 1, costs.redis_ms, _ARRIVALS)
     return (

@@ -1,9 +1,10 @@
-"""`python -m benchmarks.soak --minutes 5`: an open load and endless faults, with a report.
+"""A constant load with continuous faults, and a report of what became of every job.
 
-Users talk at a fixed rate, whatever happens. Meanwhile workers are killed and stopped in turn,
-Redis is killed, mem0 is away for a fifth of the time, one answer of Claude in twenty goes wrong,
-some turns are rejected and replayed, and some users are erased. In the end everything must be
-accounted for. Claude and mem0's platform are stand-ins; all else is as in production.
+`python -m benchmarks.soak --minutes 5` submits at a fixed rate, whatever happens. Meanwhile it
+kills and stops workers in turn, kills Redis, makes mem0 unavailable for a fifth of the time, spoils
+one answer of Claude in twenty, has some turns rejected and replayed, and erases some users. At the
+end every job must be accounted for. Claude and mem0's platform are stand-ins; the rest is as in
+production.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _SPAN_S = 300.0
 _DRAIN_S = 180.0
 _AT_ONCE = 200
 _SHOWN = 20
-WRONGS = tuple(one.name for one in fields(DeliveryReport) if one.name != "accepted")
+FAULT_KINDS = tuple(one.name for one in fields(DeliveryReport) if one.name != "accepted")
 _WRONG_SHARE = 0.05
 _WRONG_ANSWERS = (
     ClaudeAnswer(status=529), ClaudeAnswer(status=500),
@@ -71,8 +72,8 @@ _WRONG_ANSWERS = (
 
 
 @dataclass
-class Diary:
-    """What happened, for the report."""
+class SoakLog:
+    """What happened during the run, for the report."""
 
     jobs: dict[str, tuple[AsyncJob, str]] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
@@ -84,12 +85,12 @@ class Diary:
 
 
 class Soak:
-    """The stage: two workers of each kind, a Redis that keeps, and everything that goes wrong."""
+    """Two workers of each kind, a Redis with an append-only file, and the faults."""
 
     def __init__(self, minutes: float, rate: float, folder: Path) -> None:
         self.seconds = minutes * 60
         self.rate = rate
-        self.diary = Diary()
+        self.log = SoakLog()
         self._folder = folder
         self._valkey = Valkey("--appendonly", "yes", "--appendfsync", "everysec")
         self._providers = ProviderThread(extraction_s=0.3)
@@ -99,7 +100,7 @@ class Soak:
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Start everything, and end it."""
+        """Start everything, and stop it at the end."""
         with self._valkey, self._providers, self._fork_server:
             self._environ = {
                 "AFTERWORD_REDIS_URL": self._valkey.url,
@@ -117,7 +118,7 @@ class Soak:
                 "MEM0_API_KEY": KEY,
                 "MEM0_HOST": self._providers.mem0.url,
             }
-            self._providers.claude.whim = self._whim
+            self._providers.claude.whim = self._choose_answer
             self.settings = Settings.load(self._environ)
             for queue in ("replies", "replies", "memories", "memories"):
                 self._start(queue)
@@ -134,21 +135,21 @@ class Soak:
             ended = time.monotonic()
             await self._replay()
             await self._settled()
-            self.diary.drained_s = time.monotonic() - ended
+            self.log.drained_s = time.monotonic() - ended
             return await self._delivery_report()
 
     def _faults(self) -> Sequence[Callable[[], Coroutine[None, None, None]]]:
         return (
-            lambda: self._every(_KILL_EVERY_S, self._kill_one),
-            lambda: self._every(_STOP_EVERY_S, self._stop_one),
-            lambda: self._now_and_then(0.4, self._kill_redis),
-            lambda: self._now_and_then(0.5, self._take_mem0_away),
-            lambda: self._now_and_then(0.8, self._replay),
+            lambda: self._every(_KILL_EVERY_S, self._kill_worker),
+            lambda: self._every(_STOP_EVERY_S, self._stop_worker),
+            lambda: self._once_per_span(0.4, self._kill_redis),
+            lambda: self._once_per_span(0.5, self._stop_mem0),
+            lambda: self._once_per_span(0.8, self._replay),
             lambda: self._once(0.7, self._erase),
         )
 
     async def _load(self, producer: AsyncProducer) -> None:
-        """Submit at a fixed rate, whether or not what was submitted before was answered."""
+        """Submit at a fixed rate, whether or not earlier jobs were answered."""
         begin, number = time.monotonic(), 0
         async with asyncio.TaskGroup() as group:
             while (now := time.monotonic() - begin) < self.seconds:
@@ -158,7 +159,7 @@ class Soak:
                 await asyncio.sleep(0.5 / self.rate)
 
     async def _submit(self, producer: AsyncProducer, number: int) -> None:
-        """Submit once; what was refused is sent again under its key until it is accepted."""
+        """Submit one message, again with the same idempotency key until it is accepted."""
         if number % 200 == 0:
             reject = mem0_answers.Mem0Answer(verb="add", status=400)
             self._providers.do(lambda: self._providers.mem0.will_answer(reject))
@@ -174,16 +175,16 @@ class Soak:
                     idempotency_key=f"key-{number}",
                 )
             except AfterwordError:
-                self.diary.refused += 1
+                self.log.refused += 1
                 await asyncio.sleep(0.2)
                 continue
-            self.diary.submit_ms.append((time.monotonic() - begin) * 1000)
-            self.diary.jobs[job.id] = (job, user)
-            self.diary.said[message] = job.id
+            self.log.submit_ms.append((time.monotonic() - begin) * 1000)
+            self.log.jobs[job.id] = (job, user)
+            self.log.said[message] = job.id
             return
 
-    def _whim(self) -> ClaudeAnswer | None:
-        """Choose an answer at random: of requests, so that a canary's chance is everybody's."""
+    def _choose_answer(self) -> ClaudeAnswer | None:
+        """Choose a faulty answer for 5 % of the requests, canaries of gates included."""
         wrong = self._random.random() < _WRONG_SHARE
         return self._random.choice(_WRONG_ANSWERS) if wrong else None
 
@@ -197,8 +198,8 @@ class Soak:
             await asyncio.sleep(seconds)
             await act()
 
-    async def _now_and_then(self, share: float, act: Callable[[], Awaitable[None]]) -> None:
-        """Do it in every five minutes, or once in a run that is shorter."""
+    async def _once_per_span(self, share: float, act: Callable[[], Awaitable[None]]) -> None:
+        """Act once in every five minutes, or once in a shorter run."""
         span = min(self.seconds, _SPAN_S)
         await asyncio.sleep(span * share)
         while True:
@@ -208,14 +209,14 @@ class Soak:
         await asyncio.sleep(self.seconds * share)
         await act()
 
-    async def _kill_one(self) -> None:
+    async def _kill_worker(self) -> None:
         pid, queue = self._workers.pop(0)
         self._note("workers killed")
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         self._start(queue)
 
-    async def _stop_one(self) -> None:
+    async def _stop_worker(self) -> None:
         pid, _ = self._workers[-1]
         self._note("workers stopped for 3 s")
         with suppress(ProcessLookupError):
@@ -227,12 +228,12 @@ class Soak:
         self._note("Redis killed")
         await asyncio.to_thread(self._valkey.restart)
 
-    async def _take_mem0_away(self) -> None:
+    async def _stop_mem0(self) -> None:
         mem0 = self._providers.mem0
         there = mem0.answer
         self._providers.do(lambda: setattr(mem0, "answer", _away))
         seconds = min(60.0, self.seconds / 5)
-        self._note(f"mem0 away for {seconds:.0f} s")
+        self._note(f"mem0 unavailable for {seconds:.0f} s")
         await asyncio.sleep(seconds)
         self._providers.do(lambda: setattr(mem0, "answer", there))
 
@@ -248,14 +249,14 @@ class Soak:
                 DeadLetterFilter(kind=DeadLetterKind.MEMORY)
             ):
                 await ledger.dead_letters.replay(letter.ref, f"soak-{letter.replays}")
-                self.diary.replayed.add(letter.id)
+                self.log.replayed.add(letter.id)
                 self._note("dead letters replayed")
 
     def _lane(self, user: str) -> str:
         return lane_id(memory_key("default", user), 0)
 
     def _note(self, what: str) -> None:
-        self.diary.events[what] += 1
+        self.log.events[what] += 1
 
     def _start(self, queue: str) -> None:
         number = len(list(self._folder.glob("*.log")))
@@ -269,16 +270,16 @@ class Soak:
 
     async def _settled(self) -> None:
         try:
-            await self._all_is_settled()
+            await self._wait_until_settled()
         except (AssertionError, TimeoutError):
-            for job, user in self.diary.jobs.values():
-                if not await _is_over(job):
-                    print("not over:", user, await job.status())
+            for job, user in self.log.jobs.values():
+                if not await _is_settled(job):
+                    print("not settled:", user, await job.status())
             raise
 
-    async def _all_is_settled(self) -> None:
+    async def _wait_until_settled(self) -> None:
         async with asyncio.timeout(_DRAIN_S):
-            await _each(_ended, [job for job, _ in self.diary.jobs.values()])
+            await _each(_ended, [job for job, _ in self.log.jobs.values()])
             async with Ledger(self.settings, patience_s=30) as ledger:
                 for user in ERASED:
                     await until(partial(self._is_erased, ledger, user), "erased", _DRAIN_S)
@@ -291,28 +292,28 @@ class Soak:
         return receipt is not None and receipt.state is ErasureState.ERASED
 
     async def _delivery_report(self) -> DeliveryReport:
-        """Count all but the erased users, whose records must be empty instead."""
-        kept = [(job, user) for job, user in self.diary.jobs.values() if user not in ERASED]
+        """Count the jobs of all users but the erased ones, of whom nothing may be left."""
+        kept = [(job, user) for job, user in self.log.jobs.values() if user not in ERASED]
         ended = sorted(await _each(_outcome, kept), key=itemgetter(0))
         outcomes = [outcome for _, outcome in ended]
         stored = {one.job_id for one in outcomes if one.turn is TurnState.STORED}
         rows = self._providers.do(lambda: list(self._providers.mem0.rows))
         owners = {memory_key("default", user) for user in ERASED}
-        assert not [row for row in rows if row["user_id"] in owners], "memories of the erased"
-        self._nothing_left_of_the_erased()
-        # By what was said: facts of several turns that went in one add bear the id of the first.
-        turns = [self.diary.said.get(row["memory"], row["id"]) for row in rows]
-        known = [turn for turn in turns if turn in stored or turn not in self.diary.jobs]
+        assert not [row for row in rows if row["user_id"] in owners], "memories of erased users"
+        self._assert_erased_users_are_gone()
+        # By text: facts of several turns in one add carry the id of the first turn.
+        turns = [self.log.said.get(row["memory"], row["id"]) for row in rows]
+        known = [turn for turn in turns if turn in stored or turn not in self.log.jobs]
         found = delivery_report(outcomes, known)
-        # A replayed turn comes late on purpose; its own time says where it belongs.
-        return replace(found, out_of_order=found.out_of_order - self.diary.replayed)
+        # A replayed turn is stored late on purpose; its timestamp gives its place.
+        return replace(found, out_of_order=found.out_of_order - self.log.replayed)
 
-    def _nothing_left_of_the_erased(self) -> None:
+    def _assert_erased_users_are_gone(self) -> None:
         marks = [f"{CANARY} of {user}" for user in ERASED]
         with self._valkey.client() as redis:
             for key in redis.scan_iter(f"{Keys(self.settings.namespace, 0).root}*"):
                 text = repr(redis.dump(key))
-                assert not [mark for mark in marks if mark in text], "said by the erased"
+                assert not [mark for mark in marks if mark in text], "content of erased users"
         for log in self._folder.glob("*.log"):
             assert CANARY not in log.read_text(errors="replace"), "content in a log"
 
@@ -322,43 +323,43 @@ def _away(_: Request) -> Iterator[Step]:
 
 
 async def _each(act: Callable[[Any], Awaitable[Any]], items: list[Any]) -> list[Any]:
-    """Do something for each, a few at a time; return what came of it."""
+    """Act on each item, a limited number at a time; return the results."""
     groups = [items[at : at + _AT_ONCE] for at in range(0, len(items), _AT_ONCE)]
     return [one for group in groups for one in await asyncio.gather(*map(act, group))]
 
 
 async def _ended(job: AsyncJob) -> None:
-    await until(partial(_is_over, job), f"{job.id} is over", _DRAIN_S)
+    await until(partial(_is_settled, job), f"{job.id} has ended", _DRAIN_S)
 
 
 async def _outcome(whose: tuple[AsyncJob, str]) -> tuple[datetime, JobOutcome]:
-    """Return when the ledger accepted a job, which is its place, and what became of it."""
+    """Return when the ledger accepted a job, which gives its order, and its outcome."""
     job, user = whose
     status = await job.status()
     events = [event async for event in job.stream()]
     return status.created_at, JobOutcome(job.id, user, status.state, status.turn, events)
 
 
-async def _is_over(job: AsyncJob) -> bool:
+async def _is_settled(job: AsyncJob) -> bool:
     status = await job.status()
     return status.state.terminal and status.turn.settled
 
 
 def report(soak: Soak, found: DeliveryReport) -> str:
     """Return what happened and what was delivered, as Markdown."""
-    diary = soak.diary
-    submit = statistics.quantiles(diary.submit_ms, n=100)
-    happened = ", ".join(f"{count} x {what}" for what, count in sorted(diary.events.items()))
-    counts = {name: len(getattr(found, name)) for name in ("accepted", *WRONGS)}
+    log = soak.log
+    submit = statistics.quantiles(log.submit_ms, n=100)
+    happened = ", ".join(f"{count} x {what}" for what, count in sorted(log.events.items()))
+    counts = {name: len(getattr(found, name)) for name in ("accepted", *FAULT_KINDS)}
     rows = "\n".join(f"| {name.replace('_', ' ')} | {count} |" for name, count in counts.items())
     return f"""\
 # A soak of {soak.seconds / 60:g} minutes
 
-Two workers of each kind, {USERS} users, Redis with an append-only file, stand-ins of providers.
-At {soak.rate:g} jobs/s whatever happens, {_WRONG_SHARE:.0%} of Claude's answers wrong: {happened}.
+Two workers of each kind, {USERS} users, Redis with an append-only file, stand-ins of the providers.
+Load: {soak.rate:g} jobs/s. Faults: {_WRONG_SHARE:.0%} of Claude's answers faulty, {happened}.
 
-Submit took {submit[49]:.1f} ms (p50), {submit[98]:.1f} ms (p99); {diary.refused} were refused and
-sent again. All was settled {diary.drained_s:.0f} s after the load ended.
+Submit took {submit[49]:.1f} ms (p50), {submit[98]:.1f} ms (p99); {log.refused} were refused and
+sent again. Every job was settled {log.drained_s:.0f} s after the load ended.
 
 | turns | |
 |---|---|
@@ -366,21 +367,35 @@ sent again. All was settled {diary.drained_s:.0f} s after the load ended.
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Soak, print the report, and fail if anything is wrong."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--rate", type=float, default=20)
-    parser.add_argument("--out", type=Path, default=Path("docs/benchmarks"), help="a folder")
-    told = parser.parse_args(arguments)
+    """Run, print and write the report; exit with 1 if a job is not accounted for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=5, metavar="N", help="length (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=20, metavar="N", help="jobs per second (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("docs/benchmarks"),
+        metavar="FOLDER",
+        help="folder of the report (default: %(default)s)",
+    )
+    options = parser.parse_args(arguments)
     os.environ |= {"MEM0_TELEMETRY": "False"}
     with tempfile.TemporaryDirectory(prefix="afterword-soak-") as folder:
         os.environ["MEM0_DIR"] = folder
-        soak = Soak(told.minutes, told.rate, Path(folder))
+        soak = Soak(options.minutes, options.rate, Path(folder))
         with soak.open():
             found = asyncio.run(soak.run())
             text = report(soak, found)
     print(text)
-    (told.out / f"soak-{told.minutes:g}.md").write_text(text + "\n")
+    (options.out / f"soak-{options.minutes:g}.md").write_text(text + "\n")
     if found.wrong:
         shown = {name: sorted(ids)[:_SHOWN] for name, ids in found.wrong.items()}
         print(json.dumps(shown, indent=2))

@@ -1,6 +1,7 @@
-"""How many jobs a second one process can submit, in each of the ways there are.
+"""Submits per second of one process, with each way to submit.
 
-`python -m benchmarks.submits REDIS_URL ROUNDS COUNT` prints JSON; it submits and never waits.
+`python -m benchmarks.submits REDIS_URL ROUNDS COUNT` prints JSON; it submits without waiting for
+replies.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ from celery import Celery
 from afterword.producer import AsyncProducer, Producer
 from afterword.shared.settings import Settings
 from benchmarks.figures import rates
-from benchmarks.sections import Finding, Row, Told
-from benchmarks.stage import Stage, told_by
+from benchmarks.sections import Finding, Options, Row
+from benchmarks.testbed import Testbed, run_json
 
-#: What we are compared with, and by what factor we are to be faster.
+#: What submit_many is compared with, and by what factor it is to be faster.
 _CELERY = "Celery's `apply_async`"
 _TIMES_CELERY = 10
 _AT_ONCE = 100
 _THREADS = 16
 
 
-def section(told: Told) -> Finding:
-    """Measure the rates of each way, in a process on a core of its own."""
-    with Stage() as stage:
-        count = told.jobs * 5
-        found: dict[str, list[float]] = told_by(
-            "benchmarks.submits", stage.redis(0), str(told.rounds), str(count)
+def section(options: Options) -> Finding:
+    """Measure each way to submit, in a process on its own core."""
+    with Testbed() as testbed:
+        count = options.jobs * 5
+        found: dict[str, list[float]] = run_json(
+            "benchmarks.submits", testbed.redis(0), str(options.rounds), str(count)
         )
     return Finding(rows=_rows(found), text=rates(found), runs=found)
 
@@ -87,14 +88,14 @@ def _sync(settings: Settings, count: int, threads: int) -> float:
         return count / (time.perf_counter() - start)
 
 
-def _unasked(**request: Any) -> None:
-    """Stand for a task that nobody does."""
+def _never_run(**request: Any) -> None:
+    """Stand for a task that no worker runs."""
 
 
 def _celery(settings: Settings, count: int) -> float:
-    """Send as many tasks as Celery's own documentation has it, over one connection."""
+    """Send tasks as Celery's documentation shows it, over one connection."""
     app = Celery("peer", broker=settings.redis_url, task_ignore_result=True)
-    task = app.task(name="peer.job")(_unasked)
+    task = app.task(name="peer.job")(_never_run)
     with app.producer_or_acquire() as producer:
         start = time.perf_counter()
         for number in range(count):

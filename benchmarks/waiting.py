@@ -1,4 +1,4 @@
-"""`python -m benchmarks.waiting`: 10,000 jobs that one producer waits for at once."""
+"""Wake-up latency and connections with 10,000 jobs that one producer waits for."""
 
 from __future__ import annotations
 
@@ -14,39 +14,39 @@ from redis import Redis
 from afterword.producer import AsyncJob, AsyncProducer
 from afterword.shared.clock import utc_now
 from afterword.shared.names import Keys, shard_in
-from benchmarks.alone import alone
 from benchmarks.designs import Afterword
 from benchmarks.figures import percentile
 from benchmarks.peers.jobs import jobs
 from benchmarks.plots import curves
-from benchmarks.provider import Pace
-from benchmarks.sections import Finding, Row, Told
-from benchmarks.stage import Stage
+from benchmarks.provider import AnswerTiming
+from benchmarks.run_alone import run_alone
+from benchmarks.sections import Finding, Options, Row
+from benchmarks.testbed import Testbed
 from tests.kit.waiting import until
 
-#: Answers at random moments, and fewer than either core can do: a wake-up is to be no queue.
-_PACE, _IN_FLIGHT, _PER_SECOND = Pace(model_ms=10, spread_ms=980), 100, 200
+#: Answers at random moments and at a rate below what a core can do: wake-ups must not queue.
+_TIMING, _IN_FLIGHT, _PER_SECOND = AnswerTiming(model_ms=10, spread_ms=980), 100, 200
 _FEW, _WAITING = 100, 10_000
 _PATIENCE_S = 600.0
 _MOST_MS = 10.0
 
 
 @dataclass
-class _Heard:
-    """When each waiter had its reply, and how many connections there were with few and with all."""
+class _Waiters:
+    """When each waiter had its reply, and the connections with few and with all waiters."""
 
     jobs: list[AsyncJob]
     at_ms: dict[str, float] = field(default_factory=dict)
     connections: list[int] = field(default_factory=list)
 
 
-def section(_told: Told) -> Finding:
-    """Wait for all while the worker stands still, then let it answer."""
-    with Stage(_PACE) as stage:
-        ours = Afterword(stage, 0, _IN_FLIGHT)
-        ours.crew.ready_s()
-        ours.crew.halt()
-        redis: Any = Redis.from_url(stage.redis(0), decode_responses=True)
+def section(_options: Options) -> Finding:
+    """Wait for all jobs while the worker is paused, then let it answer."""
+    with Testbed(_TIMING) as testbed:
+        ours = Afterword(testbed, 0, _IN_FLIGHT)
+        ours.process.wait_until_ready()
+        ours.process.pause()
+        redis: Any = Redis.from_url(testbed.redis(0), decode_responses=True)
         heard = asyncio.run(_wait_for_all(ours, redis))
         ours.check_each(job.id for job in heard.jobs)
         late = [_late_ms(ours, redis, job.id, heard.at_ms[job.id]) for job in heard.jobs]
@@ -55,35 +55,40 @@ def section(_told: Told) -> Finding:
         rows=[
             Row("final to waiter, p50", percentile(late, 50), "ms"),
             Row("final to waiter, p99", percentile(late, 99), "ms", _MOST_MS),
-            Row(f"connections more with {_WAITING:,} waiting than with {_FEW}", many - few, "", 0),
+            Row(
+                f"additional connections with {_WAITING:,} waiting instead of {_FEW}",
+                many - few,
+                "",
+                0,
+            ),
             Row(f"connections, {_WAITING:,} waiting", many),
         ],
         text=(
-            "`final` is when Redis, by its own clock in whole ms, ended the job; the worker ends "
-            f"up to {_PER_SECOND} a second, at random moments."
+            "`final` is when the job ended, by the clock of Redis in whole ms. The worker ends up "
+            f"to {_PER_SECOND} jobs per second, at random moments."
         ),
         plots={"waiting": curves({"final to waiter": _shares(late)}, "share of jobs, %", "ms")},
         runs={f"p{percent}": percentile(late, percent) for percent in (50, 90, 99, 100)},
     )
 
 
-async def _wait_for_all(ours: Afterword, redis: Any) -> _Heard:
+async def _wait_for_all(ours: Afterword, redis: Any) -> _Waiters:
     async with AsyncProducer(ours.settings) as producer:
         asked = [{"user_id": user, "message": said} for _, user, said in jobs("wait", _WAITING)]
-        told = await producer.submit_many(asked)
-        heard = _Heard([job for job in told if isinstance(job, AsyncJob)])
+        results = await producer.submit_many(asked)
+        heard = _Waiters([job for job in results if isinstance(job, AsyncJob)])
         assert len({job.id for job in heard.jobs}) == _WAITING, "not all were accepted once"
         async with asyncio.TaskGroup() as group:
             for start, end in ((0, _FEW), (_FEW, _WAITING)):
                 for job in heard.jobs[start:end]:
                     group.create_task(_wait(job, heard))
-                await until(partial(_listen, redis, end), "all listen", _PATIENCE_S)
+                await until(partial(_listen, redis, end), "all waiters listen", _PATIENCE_S)
                 heard.connections.append(int(redis.info("clients")["connected_clients"]))
             gc.collect()
             gc.freeze()
-            ours.crew.go()
+            ours.process.resume()
     gc.unfreeze()
-    ours.crew.halt()
+    ours.process.pause()
     return heard
 
 
@@ -91,9 +96,9 @@ async def _listen(redis: Any, count: int) -> bool:
     return len(await asyncio.to_thread(redis.pubsub_channels, "*:wake:*")) >= count
 
 
-async def _wait(job: AsyncJob, heard: _Heard) -> None:
+async def _wait(job: AsyncJob, heard: _Waiters) -> None:
     reply = await job.wait(_PATIENCE_S)
-    assert reply.job_id == job.id, "a reply of somebody else"
+    assert reply.job_id == job.id, "the reply of another job"
     assert job.id not in heard.at_ms, "answered twice"
     heard.at_ms[job.id] = utc_now().timestamp() * 1000
 
@@ -108,4 +113,4 @@ def _shares(late: Sequence[float]) -> list[tuple[float, float]]:
 
 
 if __name__ == "__main__":
-    alone(section)
+    run_alone(section)

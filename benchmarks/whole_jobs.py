@@ -1,33 +1,35 @@
-"""Whole jobs through one worker, as fast as it can, beside other designs."""
+"""Rate and CPU of whole jobs, beside the bare SDK calls and other designs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.contest import contest
-from benchmarks.designs import FLOOR, Afterword, Design, local, others
+from benchmarks.comparison import measure_in_turns
+from benchmarks.designs import BARE_CALLS, Afterword, Design, local, others
 from benchmarks.figures import Found, as_json, medians, ratios, table
 from benchmarks.peers.jobs import IN_FLIGHT, STREAMED
 from benchmarks.plots import bars
-from benchmarks.sections import Finding, Row, Told
-from benchmarks.stage import Stage
+from benchmarks.sections import Finding, Options, Row
+from benchmarks.testbed import Testbed
 
 _BUSY = 0.9
 
-_MOST_OF_FLOOR = 1.4
+_MOST_OVER_BARE = 1.4
 _LEAST_RATES = {
     "hand-written loop": 0.85, "taskiq": 1.1, "Celery, 200 threads": 2.0, "Celery prefork, 8": 3.0,
 }  # fmt: skip
 
 
-def section(told: Told) -> Finding:
-    """Let designs take turns; say what each job costs."""
-    with Stage() as stage:
-        found, left_out = contest(_designs(stage, told.peers, told.designs), told.rounds, told.jobs)
+def section(options: Options) -> Finding:
+    """Measure the designs in turns."""
+    with Testbed() as testbed:
+        found, left_out = measure_in_turns(
+            _designs(testbed, options.peers, options.designs), options.rounds, options.jobs
+        )
     assert Afterword.name in found, left_out[Afterword.name]
     text = [
         _said(found),
-        *(f"{name}: {why}" for name, why in _too_slow(found).items()),
+        *(f"{name}: {why}" for name, why in _limited_by_the_other_core(found).items()),
         *(f"Left out: {name}: {why}" for name, why in left_out.items()),
         table(found, Afterword.name),
     ]
@@ -39,21 +41,21 @@ def section(told: Told) -> Finding:
     )
 
 
-def _designs(stage: Stage, peers: str | None, only: Sequence[str]) -> list[Design]:
-    designs = local(stage) + (others(stage, peers) if peers else [])
+def _designs(testbed: Testbed, peers: str | None, only: Sequence[str]) -> list[Design]:
+    designs = local(testbed) + (others(testbed, peers) if peers else [])
     chosen = [one for one in designs if not only or one.name == Afterword.name or one.name in only]
     for left_out in designs:
         if left_out not in chosen:
-            left_out.crew.end()
+            left_out.process.kill()
     return chosen
 
 
 def _rows(found: Found) -> list[Row]:
     against = ratios(found, Afterword.name)
     rows = [
-        Row("CPU of a job over that of its two bare SDK calls", each["cpu"], "x", _MOST_OF_FLOOR)
+        Row("CPU of a job over that of its two bare SDK calls", each["cpu"], "x", _MOST_OVER_BARE)
         for name, each in against.items()
-        if name == FLOOR
+        if name == BARE_CALLS
     ]
     rows += [
         Row(f"jobs a second over {name}", against[name]["per_second"], "x", at_least=least)
@@ -64,18 +66,18 @@ def _rows(found: Found) -> list[Row]:
 
 
 def _said(found: Found) -> str:
-    """Return what has to be known of a run."""
+    """Return how the runs were made."""
     how = "streamed" if STREAMED else "not streamed"
     return (
-        f"{IN_FLIGHT} jobs in flight, answers {how}, no time to answer; medians of "
-        f"{len(found[Afterword.name])} runs (smallest to largest); the two right columns are "
-        "medians of ratios, run by run."
+        f"{IN_FLIGHT} jobs in flight, answers {how}, providers answer at once. Medians of "
+        f"{len(found[Afterword.name])} runs (smallest to largest); the two columns on the right "
+        "are medians of the ratios of each run."
     )
 
 
-def _too_slow(found: Found) -> dict[str, str]:
+def _limited_by_the_other_core(found: Found) -> dict[str, str]:
     return {
-        name: f"the other core was {figure.other_core:.0%} busy: too slow."
+        name: f"Redis and the providers used {figure.other_core:.0%} of their core."
         for name, figure in medians(found).items()
         if figure.other_core > _BUSY
     }

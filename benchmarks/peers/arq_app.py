@@ -1,4 +1,4 @@
-"""arq as its documentation has it."""
+"""arq as its documentation shows it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def job(context: dict[str, Any], job_id: str, user: str, message: str) -> 
 
 
 async def _open(context: dict[str, Any]) -> None:
-    from benchmarks.peers.body import Clients
+    from benchmarks.peers.async_clients import Clients
 
     context["clients"] = Clients()
 

@@ -1,4 +1,4 @@
-"""Celery as its documentation has it, with late acknowledgement: prefork, threads or gevent."""
+"""Celery as its documentation shows it, with late acknowledgement: prefork, threads or gevent."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from celery import Celery, maybe_patch_concurrency
 
-maybe_patch_concurrency()  # as `celery worker -P gevent` does it: before everything else
+maybe_patch_concurrency()  # before all other imports, as `celery worker -P gevent` does
 
 from benchmarks.peers.jobs import REDIS, jobs  # noqa: E402
 
 if TYPE_CHECKING:
-    from benchmarks.peers.blocking import Clients
+    from benchmarks.peers.blocking_clients import Clients
 
 app = Celery("peer", broker=REDIS)
 app.conf.update(task_acks_late=True, task_ignore_result=True, worker_prefetch_multiplier=1)
@@ -21,7 +21,7 @@ app.conf.update(task_acks_late=True, task_ignore_result=True, worker_prefetch_mu
 
 @cache
 def _clients() -> Clients:
-    from benchmarks.peers.blocking import Clients
+    from benchmarks.peers.blocking_clients import Clients
 
     return Clients()
 
@@ -34,7 +34,7 @@ def job(job_id: str, user: str, message: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "work":
-        import benchmarks.peers.blocking  # noqa: F401 before the fork
+        import benchmarks.peers.blocking_clients  # noqa: F401 before the fork
 
         app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat",
                          "--loglevel", "ERROR", *sys.argv[2:]])  # fmt: skip

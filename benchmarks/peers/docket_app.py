@@ -1,4 +1,4 @@
-"""docket as its documentation has it."""
+"""docket as its documentation shows it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from docket import Docket, Worker
 
 from benchmarks.peers.jobs import IN_FLIGHT, REDIS, jobs
 
-#: As many connections as there are jobs at once: the client's own limit is 100.
+#: Enough connections for the jobs in flight: the client's own limit is 100.
 _REDIS = f"{REDIS}?max_connections={10 * IN_FLIGHT}"
 
 _clients: list[Any] = []
@@ -22,7 +22,7 @@ async def job(job_id: str, user: str, message: str) -> None:
 
 
 async def _work() -> None:
-    from benchmarks.peers.body import Clients
+    from benchmarks.peers.async_clients import Clients
 
     _clients.append(Clients())
     async with Docket(name="peer", url=_REDIS) as docket:

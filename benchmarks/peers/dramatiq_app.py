@@ -1,4 +1,4 @@
-"""dramatiq with its asyncio middleware: a thread waits for each job, one loop does them all."""
+"""dramatiq with its asyncio middleware: a thread waits for each job, one loop runs them all."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from dramatiq.middleware.asyncio import AsyncIO
 from benchmarks.peers.jobs import IN_FLIGHT, REDIS, jobs
 
 if TYPE_CHECKING:
-    from benchmarks.peers.body import Clients
+    from benchmarks.peers.async_clients import Clients
 
-# It may stand still for long while others are measured, and must not be taken for dead.
+# It is paused while others are measured and must not count as dead.
 broker = RedisBroker(url=REDIS, heartbeat_timeout=3_600_000)
 broker.add_middleware(AsyncIO())
 dramatiq.set_broker(broker)
@@ -24,7 +24,7 @@ dramatiq.set_broker(broker)
 
 @cache
 def _clients() -> Clients:
-    from benchmarks.peers.body import Clients
+    from benchmarks.peers.async_clients import Clients
 
     return Clients()
 

@@ -1,4 +1,4 @@
-"""What both sides of a queue agree on: where things are, and what the jobs of a run are called."""
+"""Settings, keys and jobs that submitters and workers of all peers share."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ ANSWERED = "bench:answered"
 
 
 def jobs(run: str, count: int) -> Iterator[tuple[str, str, str]]:
-    """Give the id, the user and the message of each job; every job has a user of its own."""
+    """Yield id, user and message of each job; every job has its own user."""
     for number in range(count):
         yield f"{run}-{number}", user_of(run, number), f"What is a good temperature? {number}"
 
 
 def user_of(run: str, number: int) -> str:
-    """Return who asks the job of that number."""
+    """Return the user of a job."""
     return f"{run}-user-{number}"
 
 
 def reply_key(job: str) -> str:
-    """Return the key of the reply to a job: a STRING, JSON."""
+    """Return the key of a reply: a STRING of JSON."""
     return f"bench:reply:{job}"
 
 
 def turns_key(user: str) -> str:
-    """Return the key of the turns of a user: a LIST of JSON."""
+    """Return the key of a user's turns: a LIST of JSON."""
     return f"bench:turns:{user}"

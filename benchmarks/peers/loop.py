@@ -1,4 +1,4 @@
-"""A hand-written asyncio loop over a Redis stream, its writes coalesced: the best that we know."""
+"""A hand-written asyncio loop over a Redis stream with coalesced writes."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from redis.exceptions import ResponseError
 from benchmarks.peers.jobs import IN_FLIGHT, REDIS, jobs
 
 if TYPE_CHECKING:
-    from benchmarks.peers.body import Clients
+    from benchmarks.peers.async_clients import Clients
 
 _STREAM, _GROUP = "bench:loop", "workers"
 _BATCH = 64
 
 
 class _Writes:
-    """Sends what many jobs write as few pipelines: while one is under way the next gathers."""
+    """Sends the writes of many jobs in few pipelines: one collects while another is under way."""
 
     def __init__(self, clients: Clients) -> None:
         self._clients = clients
         self._waiting: list[tuple[tuple[str, ...], bytes, asyncio.Future[None]]] = []
         self._sender: asyncio.Task[None] | None = None
 
-    async def keep(self, kept: tuple[str, ...], entry: bytes) -> None:
-        """Record a job and acknowledge its entry; return when Redis has it."""
+    async def record_job(self, kept: tuple[str, ...], entry: bytes) -> None:
+        """Record a job and acknowledge its entry; return once Redis has confirmed it."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((kept, entry, future))
         if self._sender is None or self._sender.done():
@@ -36,7 +36,7 @@ class _Writes:
         await future
 
     async def _send(self) -> None:
-        from benchmarks.peers.body import record
+        from benchmarks.peers.async_clients import record
 
         while self._waiting:
             batch, self._waiting = self._waiting, []
@@ -51,17 +51,17 @@ class _Writes:
 
 
 async def _work() -> None:
-    from benchmarks.peers.body import Clients
+    from benchmarks.peers.async_clients import Clients
 
     async with Clients() as clients:
-        with suppress(ResponseError):  # it is there
+        with suppress(ResponseError):  # it exists
             await clients.redis.xgroup_create(_STREAM, _GROUP, id="0", mkstream=True)
         slots, writes, running = asyncio.Semaphore(IN_FLIGHT), _Writes(clients), set()
 
         async def run(entry: bytes, fields: dict[bytes, bytes]) -> None:
             job, user, message = (fields[name].decode() for name in (b"job", b"user", b"message"))
             reply = await clients.ask(user, message)
-            await writes.keep((job, user, message, reply), entry)
+            await writes.record_job((job, user, message, reply), entry)
 
         def ended(task: asyncio.Task[Any]) -> None:
             running.discard(task)

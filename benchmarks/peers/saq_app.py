@@ -1,4 +1,4 @@
-"""SAQ as its documentation has it."""
+"""SAQ as its documentation shows it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from benchmarks.peers.jobs import IN_FLIGHT, REDIS, jobs
 
 
 def _queue() -> RedisQueue:
-    # As many connections as there are jobs at once: the client's own limit is 100. And no time
-    # limit: a worker that stands still while others are measured would lose what it is handed.
+    # Enough connections for the jobs in flight: the client's own limit is 100. No socket timeout:
+    # a worker that is paused while others are measured would lose what it receives.
     return RedisQueue(Redis.from_url(REDIS, max_connections=10 * IN_FLIGHT, socket_timeout=None))
 
 
@@ -25,7 +25,7 @@ async def job(context: dict[str, Any], *, job_id: str, user: str, message: str) 
 
 
 async def _open(context: dict[str, Any]) -> None:
-    from benchmarks.peers.body import Clients
+    from benchmarks.peers.async_clients import Clients
 
     context["clients"] = Clients()
 

@@ -1,4 +1,4 @@
-"""streaQ as its documentation has it."""
+"""streaQ as its documentation shows it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from streaq import Worker
 from benchmarks.peers.jobs import IN_FLIGHT, REDIS, jobs
 
 if TYPE_CHECKING:
-    from benchmarks.peers.body import Clients
+    from benchmarks.peers.async_clients import Clients
 
 
 @asynccontextmanager
 async def _open() -> AsyncIterator[Clients]:
-    from benchmarks.peers.body import Clients
+    from benchmarks.peers.async_clients import Clients
 
     async with Clients() as clients:
         yield clients
 
 
-#: It may stand still for long while others are measured, and must not be taken for dead.
+#: It is paused while others are measured and must not count as dead.
 _STILL_S = 3600
 
 worker = Worker(

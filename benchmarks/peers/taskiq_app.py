@@ -1,4 +1,4 @@
-"""taskiq on its Redis stream broker, which acknowledges what was run."""
+"""taskiq on its Redis stream broker, which acknowledges finished tasks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from taskiq_redis import RedisStreamBroker
 
 from benchmarks.peers.jobs import IN_FLIGHT, REDIS, jobs
 
-# Without a time limit: a worker that stands still while others are measured must not break.
+# No socket timeout: a worker that is paused while others are measured must not fail.
 broker = RedisStreamBroker(url=REDIS, consumer_id="0", socket_timeout=None)
 _NAME = "benchmarks.peers.taskiq_app:broker"
 
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def _open(state: TaskiqState) -> None:
-    from benchmarks.peers.body import Clients
+    from benchmarks.peers.async_clients import Clients
 
     state.clients = Clients()
 

@@ -8,12 +8,12 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks.added import added_ms
+from benchmarks.added_latency import added_ms
 from benchmarks.figures import percentile
 from benchmarks.plots import bars, curves
-from benchmarks.provider import Pace, _stream
-from benchmarks.report import goals, keep, shown
-from benchmarks.sections import Finding, Row, Told, finding_of
+from benchmarks.provider import AnswerTiming, _stream
+from benchmarks.report import goals, to_markdown, update_report
+from benchmarks.sections import Finding, Options, Row, run_section
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
@@ -36,10 +36,10 @@ def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(
 
 
 def test_added_latency_is_what_passed_less_the_providers_own_time() -> None:
-    pace = Pace(model_ms=200, recall_ms=50, deltas=11, gap_ms=20)
-    assert (pace.first_ms, pace.whole_ms) == (250, 450)
-    assert added_ms(10.0, 10.256, pace.first_ms) == pytest.approx(6)
-    assert added_ms(10.0, 10.456, pace.whole_ms) == pytest.approx(6)
+    timing = AnswerTiming(model_ms=200, recall_ms=50, deltas=11, gap_ms=20)
+    assert (timing.first_ms, timing.whole_ms) == (250, 450)
+    assert added_ms(10.0, 10.256, timing.first_ms) == pytest.approx(6)
+    assert added_ms(10.0, 10.456, timing.whole_ms) == pytest.approx(6)
 
 
 @pytest.mark.parametrize(
@@ -67,18 +67,20 @@ def test_each_figure_stands_beside_its_goal() -> None:
 
 
 def test_a_section_that_breaks_off_is_a_failure_and_says_why() -> None:
-    def lost(_told: Told) -> Finding:
+    def lost(_options: Options) -> Finding:
         raise AssertionError("job 7 is lost")
 
-    finding = finding_of(lost, Told())
+    finding = run_section(lost, Options())
     assert finding.failures == ["AssertionError('job 7 is lost')"]
-    assert "**Failed**: AssertionError('job 7 is lost')" in shown("latency", finding)
+    assert "**Failed**: AssertionError('job 7 is lost')" in to_markdown("latency", finding)
 
 
 def test_a_report_of_one_section_leaves_the_others_as_they_were(tmp_path: Path) -> None:
     order = ["one", "two"]
-    keep(tmp_path, {"two": Finding([Row("b", 2.0)], plots={"two": "<svg/>"}, runs=[2])}, order)
-    keep(tmp_path, {"one": Finding([Row("a", 1.0, at_most=2)])}, order)
+    update_report(
+        tmp_path, {"two": Finding([Row("b", 2.0)], plots={"two": "<svg/>"}, runs=[2])}, order
+    )
+    update_report(tmp_path, {"one": Finding([Row("a", 1.0, at_most=2)])}, order)
     kept = json.loads((tmp_path / "latest.json").read_text())["sections"]
     assert list(kept) == order
     assert kept["two"]["runs"] == [2]
@@ -110,7 +112,7 @@ def test_a_curve_of_nothing_but_zeros_can_be_drawn() -> None:
 
 
 def test_an_answer_in_parts_is_the_same_answer() -> None:
-    (at_once,) = _stream("text", Pace(deltas=3))
-    parts = _stream("text", Pace(deltas=3, gap_ms=5))
+    (at_once,) = _stream("text", AnswerTiming(deltas=3))
+    parts = _stream("text", AnswerTiming(deltas=3, gap_ms=5))
     assert len(parts) == 3
     assert b"".join(parts) == at_once

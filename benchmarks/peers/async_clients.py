@@ -1,6 +1,6 @@
 """The job that every peer does: recall, ask Claude, store the reply, record the turn.
 
-Nothing of what Afterword promises: no lease, no fence, no retry, no order, no reply stream.
+It has none of Afterword's guarantees: no lease, fence, retry, order or reply stream.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SYSTEM = (
 
 
 def prompt(message: str, rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return what Claude is asked, but for how it is to answer."""
+    """Return the request to Claude, without whether to stream."""
     known = "\n".join(f"- {row['memory']}" for row in rows)
     text = f"<memories>\n{known}\n</memories>\n\nMessage: {message}"
     return {
@@ -43,7 +43,7 @@ def prompt(message: str, rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def record(pipeline: Any, job: str, user: str, message: str, reply: str) -> None:
-    """Put into a pipeline what has to be kept of a job: the reply, the turn, and that it ended."""
+    """Add the writes of a job to a pipeline: reply, turn, and count of answered jobs."""
     turn = {"id": job, "user": message, "reply": reply}
     pipeline.set(reply_key(job), json.dumps({"job_id": job, "text": reply}), ex=KEPT_S)
     pipeline.rpush(turns_key(user), json.dumps(turn))
@@ -51,7 +51,7 @@ def record(pipeline: Any, job: str, user: str, message: str, reply: str) -> None
 
 
 class Clients:
-    """One client of each kind for a whole process, on aiohttp, as many connections as it likes."""
+    """One client of each kind per process, on aiohttp, without a limit of connections."""
 
     def __init__(self) -> None:
         limits = httpx2.Limits(max_connections=_MOST, max_keepalive_connections=_MOST)
@@ -84,13 +84,13 @@ class Clients:
         return "".join(pieces)
 
     async def remember(self, job: str, user: str, message: str) -> None:
-        """Hand a turn over, and look once what became of it."""
+        """Add a turn to mem0 and request its event once."""
         said = [{"role": "user", "content": message}, {"role": "assistant", "content": message}]
-        told = await self._mem0.add(
+        added = await self._mem0.add(
             said, user_id=user, metadata={"turn_id": job}, timestamp=1_790_000_000
         )
-        answer = await self._mem0.async_client.get(f"/v1/event/{told['event_id']}/")
-        assert answer.json()["status"] == "SUCCEEDED", "not stored"
+        answer = await self._mem0.async_client.get(f"/v1/event/{added['event_id']}/")
+        assert answer.json()["status"] == "SUCCEEDED", "the turn is not stored"
 
     async def job(self, job: str, user: str, message: str) -> None:
         """Do the whole job, the writes as one pipeline."""

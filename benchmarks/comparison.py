@@ -1,4 +1,4 @@
-"""Designs that take turns, so that a machine that grows slower is slower for all of them."""
+"""Measuring designs in turns, so that a machine that becomes slower is slower for all."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ _PATIENCE_S = 60.0
 _WARM_JOBS = 300
 
 
-def contest(
+def measure_in_turns(
     designs: Sequence[Design], rounds: int, count: int
 ) -> tuple[dict[str, list[Figure]], dict[str, str]]:
-    """Let each design do `count` jobs in turn, `rounds` times, after a run to warm up.
+    """Measure each design in turn, `rounds` times with `count` jobs, after a warm-up run.
 
-    Returns the figures, and why a design was left out: it did not finish, or lost a job.
+    Returns the figures by design, and the reasons of designs that were left out because they did
+    not finish or lost a job.
     """
     found: dict[str, list[Figure]] = {design.name: [] for design in designs}
     left_out: dict[str, str] = {}
@@ -27,7 +28,7 @@ def contest(
             try:
                 figure = _run(design, f"run{number}", count if number else _WARM_JOBS)
             except AssertionError as error:
-                design.crew.end()
+                design.process.kill()
                 left_out[design.name] = str(error)
                 del found[design.name]
                 continue
@@ -37,21 +38,23 @@ def contest(
 
 
 def _run(design: Design, run: str, count: int) -> Figure:
-    """Queue jobs while nobody does them, then let them be done, alone on the core."""
-    design.crew.halt()
+    """Queue jobs while the design is paused, then measure it doing them, alone on its core."""
+    design.process.pause()
     design.submit(run, count)
-    before, cpu_s, served_s = design.answered(), design.crew.cpu_s, design.stage.cpu_s
+    before, cpu_s, served_s = design.answered(), design.process.cpu_s, design.testbed.cpu_s
     start = time.perf_counter()
-    design.crew.go()
-    wait_until(lambda: _done(design, before + count), f"{design.name} is done", _PATIENCE_S)
+    design.process.resume()
+    wait_until(
+        lambda: _done(design, before + count), f"{design.name} has answered all jobs", _PATIENCE_S
+    )
     seconds = time.perf_counter() - start
-    cpu_s, served_s = design.crew.cpu_s - cpu_s, design.stage.cpu_s - served_s
-    memory_mib = design.crew.memory_mib
-    design.crew.halt()
+    cpu_s, served_s = design.process.cpu_s - cpu_s, design.testbed.cpu_s - served_s
+    memory_mib = design.process.memory_mib
+    design.process.pause()
     design.check(run, count)
     return Figure(count / seconds, cpu_s / count * 1000, memory_mib, served_s / seconds)
 
 
 def _done(design: Design, count: int) -> bool:
-    design.crew.check()
+    design.process.assert_running()
     return design.answered() >= count

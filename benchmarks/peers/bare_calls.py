@@ -1,6 +1,6 @@
-"""The floor: nothing but the SDK calls, as many at a time as the designs have slots.
+"""The baseline: only the SDK calls, as many at once as the designs have slots.
 
-`work` makes the two of a job, `work adds` the two of a turn.
+`work` makes the two calls of a job, `work adds` the two calls of a turn.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from redis import Redis as BlockingRedis
 from benchmarks.peers.jobs import ANSWERED, IN_FLIGHT, REDIS, jobs
 
 if TYPE_CHECKING:
-    from benchmarks.peers.body import Clients
+    from benchmarks.peers.async_clients import Clients
 
-_ORDERS = "bench:orders"
+_RUNS = "bench:runs"
 
 
 async def _work() -> None:
-    from benchmarks.peers.body import Clients
+    from benchmarks.peers.async_clients import Clients
 
     async with Clients() as clients:
         while True:
-            _, order = await clients.redis.blpop([_ORDERS])
-            run, _, count = order.decode().rpartition(":")
+            _, request = await clients.redis.blpop([_RUNS])
+            run, _, count = request.decode().rpartition(":")
             await _all(clients, run, int(count))
             await clients.redis.incrby(ANSWERED, int(count))
 
@@ -55,4 +55,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "work":
         asyncio.run(_work())
     else:
-        BlockingRedis.from_url(REDIS).rpush(_ORDERS, ":".join(sys.argv[2:4]))
+        BlockingRedis.from_url(REDIS).rpush(_RUNS, ":".join(sys.argv[2:4]))

@@ -1,7 +1,8 @@
-"""What a call of a mem0 of one's own spends where.
+"""Where a call of a self-hosted mem0 spends its time.
 
-`python -m benchmarks.parts COUNT` adds and searches so often, one call at a time, and prints JSON;
-its settings are in the environment. So all CPU of the process is of the part that runs.
+`python -m benchmarks.mem0_parts COUNT` makes COUNT adds and COUNT searches, one at a time, so that
+all CPU of the process belongs to the part that runs. It reads the settings from the environment and
+prints JSON.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _WARM_UP = 5
 _AT = datetime(2026, 10, 1, tzinfo=UTC)
 
 
-class Clock:
-    """Sums up what runs in its contexts; of those within each other, in the inner one alone."""
+class PartClock:
+    """Sums up time and CPU by part; nested parts count for the innermost one only."""
 
     def __init__(self) -> None:
         self._spent = {part: [0.0, 0.0] for part in PARTS}
@@ -40,46 +41,46 @@ class Clock:
         self._since = _now()
 
     @contextmanager
-    def of(self, part: str) -> Iterator[None]:
-        """Count what runs in the context to a part."""
+    def measure(self, part: str) -> Iterator[None]:
+        """Count what runs in the context for a part."""
         before = self._part
-        self._go_on_with(part)
+        self._switch_to(part)
         try:
             yield
         finally:
-            self._go_on_with(before)
+            self._switch_to(before)
 
-    def taken(self, calls: int) -> Spent:
-        """Return what each part has spent of one of so many calls."""
-        self._go_on_with(_REST)
+    def per_call(self, calls: int) -> Spent:
+        """Return the ms that each part spent per call."""
+        self._switch_to(_REST)
         return {
             part: (seconds / calls * 1000, cpu_s / calls * 1000)
             for part, (seconds, cpu_s) in self._spent.items()
         }
 
-    def _go_on_with(self, part: str) -> None:
+    def _switch_to(self, part: str) -> None:
         now = _now()
         for at in (0, 1):
             self._spent[self._part][at] += now[at] - self._since[at]
         self._part, self._since = part, now
 
 
-class Timed:
-    """Stands before an object; what its methods spend is counted to a part."""
+class TimedProxy:
+    """Wraps an object and counts what its methods spend for a part."""
 
-    def __init__(self, inner: Any, part: str, clock: Clock) -> None:
+    def __init__(self, inner: Any, part: str, clock: PartClock) -> None:
         self._inner = inner
         self._part = part
         self.clock = clock
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the object has, a method so that it is timed."""
+        """Return an attribute of the object; methods are timed."""
         value = getattr(self._inner, name)
         if not callable(value):
             return value
 
         def timed(*arguments: Any, **named: Any) -> Any:
-            with self.clock.of(self._part):
+            with self.clock.measure(self._part):
                 return value(*arguments, **named)
 
         return timed
@@ -114,16 +115,16 @@ async def _spent(
 ) -> Spent:
     for number in range(_WARM_UP):
         await call(-1 - number)
-    memory, clock = memories._memory, Clock()  # noqa: SLF001 what is measured is inside
+    memory, clock = memories._memory, PartClock()  # noqa: SLF001 the parts are measured inside
     parts = {"embedding_model": _EMBEDDER, "vector_store": _STORE, "llm": _MODEL}
     inner = {name: getattr(memory, name) for name in parts}
     for name, part in parts.items():
-        setattr(memory, name, Timed(inner[name], part, clock))
+        setattr(memory, name, TimedProxy(inner[name], part, clock))
     for number in range(count):
-        assert await call(number), "nothing was kept, or found"
+        assert await call(number), "nothing was stored or found"
     for name, one in inner.items():
         setattr(memory, name, one)
-    return clock.taken(count)
+    return clock.per_call(count)
 
 
 if __name__ == "__main__":

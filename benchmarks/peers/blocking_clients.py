@@ -1,4 +1,4 @@
-"""The same job for threads and processes: the SDKs' synchronous clients."""
+"""The same job for threads and processes, with the synchronous clients of the SDKs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import httpx2
 from mem0 import MemoryClient
 from redis import Redis
 
-from benchmarks.peers.body import prompt, record
+from benchmarks.peers.async_clients import prompt, record
 from benchmarks.peers.jobs import IN_FLIGHT, PROVIDER, REDIS, STREAMED
 
 
 class Clients:
-    """One client of each kind, shared by all threads of a process."""
+    """One client of each kind per process, shared by its threads."""
 
     def __init__(self) -> None:
         limits = httpx2.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=IN_FLIGHT)
