@@ -68,6 +68,7 @@ $(PEERS): pyproject.toml $(DEV)
 
 docs: $(DEV) ## build the site of the documents into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open site/index.html, or with a search box: $(BIN)/python -m http.server --directory site"
 
 reference: $(DEV) ## write the generated parts of docs/reference anew
 	$(BIN)/python docs/site/reference.py
