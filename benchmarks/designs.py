@@ -168,7 +168,7 @@ class Afterword:
         reply: dict[str, Any] = json.loads(text)
         assert reply["memory"] == "fresh", f"{job_id}: {reply['memory']}"
         assert len(reply["memories"]) == MEMORIES, f"{job_id}: memories are missing"
-        queued: list[str] = self._redis.zrange(f"{keys.root}:lane:{lane}", 0, -1)
+        queued: list[str] = self._redis.zrange(keys.lane(lane), 0, -1)
         assert queued == [job_id], f"{job_id}: not in its lane"
 
     async def _submit(self, run: str, count: int) -> list[AsyncJob]:

@@ -284,7 +284,7 @@ class Soak:
                 for user in ERASED:
                     await until(partial(self._is_erased, ledger, user), "erased", _DRAIN_S)
             with self._valkey.client() as redis:
-                repairs = f"{Keys(self.settings.namespace, 0).root}:repairs"
+                repairs = Keys(self.settings.namespace, 0).duplicate_checks
                 await until(lambda: not redis.zcard(repairs), "repaired", _DRAIN_S)
 
     async def _is_erased(self, ledger: Ledger, user: str) -> bool:

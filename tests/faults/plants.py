@@ -46,7 +46,7 @@ PLANTS = (
     ),
     Plant(
         "I1", "attempts without a cap", f"{LUA}/job/claim.lua",
-        "if tonumber(attempts) >= tonumber(ARGV[5]) then",
+        "if tonumber(attempts) >= max_attempts then",
         "if false then", "tests/ledger/test_claim.py",
     ),
     Plant(
@@ -56,23 +56,23 @@ PLANTS = (
     ),
     Plant(
         "I2", "a delta sent twice stands twice", f"{LUA}/job/delta.lua",
-        "if not last or last[1] ~= fence .. '-' .. ARGV[4] then",
+        "if not last or last[1] ~= event then",
         "if true then", "tests/ledger/test_events.py",
     ),
     Plant(
         "I3", "the turn is put into its lane outside the script", f"{LUA}/job/finish.lua",
-        "  set_turn(id, job[3], 'awaited', 'pending')\n",
+        "  set_turn_state(id, tenant, 'awaited', 'pending')\n",
         "", "tests/ledger/test_lanes.py",
     ),
     Plant(
         "I3", "a doubtful turn is not looked at again", f"{LUA}/turn/settle.lua",
-        "redis.call('ZADD', REPAIRS, now + ARGV[9], id)",
+        "redis.call('ZADD', DUPLICATE_CHECKS, now + check_after_ms, id)",
         "", "tests/usecase/test_deduplicator.py",
     ),
     Plant(
         "I3", "a gap goes unseen", f"{LUA}/maintenance/inconsistencies.lua",
-        "if not in_lane(job.lane, id) then\n    gap(id, 'not_in_lane'",
-        "if false then\n    gap(id, 'not_in_lane'", "tests/ledger/test_inconsistencies.py",
+        "if not in_lane(job.lane, id) then\n    report(id, 'not_in_lane'",
+        "if false then\n    report(id, 'not_in_lane'", "tests/ledger/test_inconsistencies.py",
     ),
     Plant(
         "I4", "no fence on a lane", f"{LUA}/_lib.lua",
@@ -81,7 +81,7 @@ PLANTS = (
     ),
     Plant(
         "I4", "a conversation runs two jobs at once", f"{LUA}/job/claim.lua",
-        "if state == 'queued' and steps_aside(id, agenda, job[14], job[12]) then",
+        "if state == 'queued' and set_aside(id, agenda, job[14], job[12]) then",
         "if false then", "tests/ledger/test_conversations.py",
     ),
     Plant(
@@ -125,12 +125,12 @@ PLANTS = (
     ),
     Plant(
         "I8", "no sweep", "shared/afterword/shared/ledger/maintenance.py",
-        "await asyncio.gather(*(self._sweep(keys, seen) for keys in self._shards.all))",
+        "await asyncio.gather(*(self._sweep(keys, worker) for keys in self._shards.all))",
         "[SweepCounts()]", "tests/ledger/test_sweep.py",
     ),
     Plant(
         "I9", "an idempotency key without a fingerprint", f"{LUA}/job/submit.lua",
-        "known[2] == ARGV[7] and 'same' or 'reused'",
+        "known[2] == fingerprint and 'same' or 'reused'",
         "'same'", "tests/ledger/test_submit.py",
     ),
     Plant(
@@ -141,7 +141,7 @@ PLANTS = (
     ),
     Plant(
         "I10", "a full queue takes more", f"{LUA}/job/submit.lua",
-        "if count_open() >= tonumber(ARGV[12]) then",
+        "if count_open() >= max_open then",
         "if false then", "tests/ledger/test_submit.py",
     ),
     Plant(
@@ -170,12 +170,13 @@ PLANTS = (
     ),
     Plant(
         "I13", "an older sweep expires a newer record", f"{LUA}/maintenance/sweep.lua",
-        "if newer(id, ARGV[7]) then return redis.call('ZADD', OPEN, now + HOLD, id) end",
+        "if newer_version(id, known_version) then "
+        "return redis.call('ZADD', OPEN, now + HOLD, id) end",
         "", "tests/ledger/test_versions.py",
     ),
     Plant(
         "I14", "two canaries at once", f"{LUA}/gate/ask.lua",
-        "(canary == token or lease <= now)",
+        "(canary == token or leased <= now)",
         "true", "tests/ledger/test_gates.py",
     ),
     Plant(

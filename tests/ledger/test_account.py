@@ -30,7 +30,7 @@ async def accounts(ledger: Ledger) -> dict[str, Account]:
 
 def age(inspector: LedgerInspector, tenant: str, lane: str, seconds: float) -> None:
     """Make the oldest turn of a lane older."""
-    inspector.redis.zincrby(f"{inspector.keys.root}:behind:{tenant}", -seconds * 1000, lane)
+    inspector.redis.zincrby(inspector.keys.behind(tenant), -seconds * 1000, lane)
 
 
 async def test_every_job_and_turn_is_counted_under_its_tenant_in_one_state(ledger: Ledger) -> None:

@@ -16,6 +16,7 @@ from afterword.producer.portal import Portal
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.settings import Settings
 from afterword.shared.transport.blocking import BlockingConnection
+from afterword.shared.transport.scripts import ScriptCall
 from tests.kit.ledger.builder import LedgerInspector
 from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.servers.valkey import Valkey
@@ -111,19 +112,19 @@ def test_the_answer_to_one_that_was_interrupted_is_not_that_of_the_next(
     with own.client() as client:
         monkeypatch.setattr(
             "afterword.shared.transport.scripts.script",
-            lambda text, many: SimpleNamespace(sha=client.script_load(text)),
+            lambda text, batched: SimpleNamespace(sha=client.script_load(text)),
         )
         with monkeypatch.context() as patch:
             patch.setattr(direct._connection, "read_response", interrupted)
             with pytest.raises(KeyboardInterrupt):
-                direct.run("return {'first'}", root)
+                direct.run_script(ScriptCall("return {'first'}", root, ()))
 
-        assert direct.run("return {'second'}", root) == ["second"]
+        assert direct.run_script(ScriptCall("return {'second'}", root, ())) == ["second"]
     direct.close()
 
 
 def test_while_one_thread_waits_another_is_not_held_up(own: Valkey) -> None:
     direct = BlockingConnection(own.url, timeout_s=5.0)
     with direct._in_use:
-        assert direct.run("job/submit", "afterword:{00}") is None
+        assert direct.run_script(ScriptCall("job/submit", "afterword:{00}", ())) is None
     direct.close()

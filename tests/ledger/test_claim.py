@@ -170,7 +170,7 @@ async def test_a_record_of_a_newer_version_is_held_untouched(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     job_id = await submit_job(ledger)
-    inspector.redis.hset(inspector.keys.job(job_id), "v", RECORD_VERSION + 1)
+    inspector.redis.hset(inspector.keys.job(job_id), "version", RECORD_VERSION + 1)
     before = inspector.job(job_id)
 
     assert await ledger.jobs.claim(job_id, "old worker") is None
@@ -184,7 +184,7 @@ async def test_a_newer_worker_is_not_robbed_by_an_older_one(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     held = await submit_and_claim(ledger)
-    inspector.redis.hset(inspector.keys.job(held.job_id), "v", RECORD_VERSION + 1)
+    inspector.redis.hset(inspector.keys.job(held.job_id), "version", RECORD_VERSION + 1)
 
     assert await ledger.jobs.claim(held.job_id, "old worker") is None
 

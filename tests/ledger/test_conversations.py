@@ -133,7 +133,7 @@ async def test_whatever_ends_the_earlier_message_brings_on_the_next(
     assert not await runs(ledger, third)
     await finish(ledger, second)
     await finish(ledger, third)
-    assert not list(inspector.redis.scan_iter(f"{inspector.keys.root}:line:*"))
+    assert not list(inspector.redis.scan_iter(inspector.keys.conversation_queue("*")))
 
 
 async def test_one_in_the_middle_that_ends_brings_on_nobody(
@@ -189,7 +189,7 @@ async def test_what_is_lost_from_redis_holds_up_nobody_for_ever(
     ledger: Ledger, inspector: LedgerInspector, lost: str
 ) -> None:
     first, second = await submit_job(ledger, **TALK), await submit_job(ledger, **TALK)
-    (line,) = inspector.redis.scan_iter(f"{inspector.keys.root}:line:*")
+    (line,) = inspector.redis.scan_iter(inspector.keys.conversation_queue("*"))
     inspector.redis.delete(line if lost == "line" else inspector.keys.job(first))
 
     inspector.make_due(second)
@@ -328,5 +328,5 @@ async def test_a_conversation_has_a_life_of_its_own(
     lasting = settings.model_copy(update={"conversation_s": 1000.0, "retention_s": 10.0})
     async with Ledger(lasting, patience_s=5.0) as ledger:
         await submit_and_answer(ledger, **TALK)
-    (talk,) = inspector.redis.scan_iter(f"{inspector.keys.root}:talk:*")
+    (talk,) = inspector.redis.scan_iter(inspector.keys.conversation("*"))
     assert 900 < inspector.redis.ttl(talk) <= 1000

@@ -226,7 +226,7 @@ async def test_a_turn_whose_writer_was_lost_may_be_stored_already(
     ledger: Ledger, inspector: LedgerInspector, given: Load
 ) -> None:
     given("writing")
-    assert await ledger.turns.claim_lane(lane_of(), "early", most_turns=20) is None
+    assert await ledger.turns.claim_lane(lane_of(), "early", max_turns=20) is None
     inspector.pass_time(PAST_LEASE_S)
 
     assert (await ledger.maintenance.sweep()).taken_back == 1
@@ -329,7 +329,7 @@ async def test_it_is_erased(
     inspector.make_due(lane_of())
     await ledger.maintenance.sweep()
 
-    held = await ledger.turns.claim_lane(lane_of(), "eraser", most_turns=20)
+    held = await ledger.turns.claim_lane(lane_of(), "eraser", max_turns=20)
     assert isinstance(held, EraseClaim)
     await ledger.erasures.remove_records(held)
     await ledger.erasures.advance(held, ErasureState.ERASED)

@@ -104,10 +104,12 @@ async def test_it_keeps_its_first_failure_its_snoozes_and_its_event(
             held, turn_id, 1, counted=counted, code=code, unknown_outcome=True
         )
         if code == "storing":
-            assert "t_first_failed" not in inspector.job(turn_id), "that is no failure"
+            assert "turn_first_failed" not in inspector.job(turn_id), "that is no failure"
         else:
-            first = inspector.job(turn_id)["t_first_failed"]
-            inspector.redis.hset(inspector.keys.job(turn_id), "t_first_failed", int(first) - 5000)
+            first = inspector.job(turn_id)["turn_first_failed"]
+            inspector.redis.hset(
+                inspector.keys.job(turn_id), "turn_first_failed", int(first) - 5000
+            )
         inspector.make_due(lane_of())
     await bury(ledger, turn_id)
 
@@ -180,10 +182,10 @@ async def test_a_failed_job_whose_time_is_over_is_listed_no_more(
 ) -> None:
     old = await failed(ledger)
     inspector.redis.delete(inspector.keys.job(old))
-    inspector.redis.zadd(inspector.keys.failed, {old: 0})
+    inspector.redis.zadd(inspector.keys.failed_jobs, {old: 0})
     new = await failed(ledger)
     assert await ids(ledger) == [new]
-    assert inspector.redis.zrange(inspector.keys.failed, 0, -1) == [new]
+    assert inspector.redis.zrange(inspector.keys.failed_jobs, 0, -1) == [new]
 
 
 async def test_the_lane_goes_on_after_a_burial(ledger: Ledger) -> None:
@@ -223,8 +225,8 @@ async def test_letters_are_given_oldest_burial_first_over_all_pages(
     await bury(ledger, *turns)
     jobs = sorted([await failed(ledger) for _ in range(3)])
     times = dict(zip(turns, (10, 20, 20, 20, 30), strict=True))
-    inspector.redis.zadd(inspector.keys.dead, times)
-    inspector.redis.zadd(inspector.keys.failed, dict(zip(jobs, (15, 25, 35), strict=True)))
+    inspector.redis.zadd(inspector.keys.dead_turns, times)
+    inspector.redis.zadd(inspector.keys.failed_jobs, dict(zip(jobs, (15, 25, 35), strict=True)))
 
     expected = [turns[0], jobs[0], *turns[1:4], jobs[1], turns[4], jobs[2]]
     assert await ids(ledger) == expected
@@ -240,7 +242,9 @@ async def test_letters_that_leave_meanwhile_hide_no_others(
     monkeypatch.setattr(dead_module, "_BATCH", 1)
     turns = [await submit_and_answer(ledger) for _ in range(8)]
     await bury(ledger, *turns)
-    inspector.redis.zadd(inspector.keys.dead, {turn: place for place, turn in enumerate(turns)})
+    inspector.redis.zadd(
+        inspector.keys.dead_turns, {turn: place for place, turn in enumerate(turns)}
+    )
     seen = []
     async for letter in ledger.dead_letters.select():
         seen.append(letter.id)

@@ -62,7 +62,7 @@ def eraser(ledger: Ledger, memories: FakeMemories) -> Eraser:
 
 async def take_erasure(ledger: Ledger) -> EraseClaim:
     """Claim Ann's lane, which is to be erased."""
-    found = await ledger.turns.claim_lane(LANE, "eraser", most_turns=20)
+    found = await ledger.turns.claim_lane(LANE, "eraser", max_turns=20)
     assert isinstance(found, EraseClaim)
     return found
 
@@ -77,7 +77,7 @@ async def erase(ledger: Ledger, inspector: LedgerInspector, eraser: Eraser) -> N
 
 def settle(inspector: LedgerInspector) -> None:
     """Let the time pass that a writer can have been on its way."""
-    inspector.redis.hset(f"{inspector.keys.root}:erasure:{LANE}", "due", 0)
+    inspector.redis.hset(inspector.keys.erasure(LANE), "due", 0)
     inspector.make_due(LANE)
 
 
@@ -143,7 +143,7 @@ async def test_all_that_a_user_said_is_gone_and_nothing_of_anybody_else(
     assert f"{CANARY} ann2" in left
     assert left.count(f"{CANARY} ann2") == others
     assert left.replace(f"{CANARY} ann2", "").count(CANARY) == 0
-    assert not inspector.redis.exists(f"{inspector.keys.root}:talk:{LANE}")
+    assert not inspector.redis.exists(inspector.keys.conversation(LANE))
     assert [row.owner for row in memories.rows] == ["default/ann2"]
     for name, job_id in (ann | {"running": running.job_id}).items():
         status = await ledger.queries.status(job_id)
@@ -165,7 +165,7 @@ async def test_the_receipt_says_what_was_done_and_for_whom(
     assert (receipt.jobs, receipt.ended, receipt.records) == (6, 1, 2)
     assert receipt.asked_at <= receipt.forgotten_at <= receipt.erased_at  # type: ignore[operator]
     assert not await ledger.erasures.in_progress()
-    assert inspector.redis.pttl(f"{inspector.keys.root}:erasure:{LANE}") > 0
+    assert inspector.redis.pttl(inspector.keys.erasure(LANE)) > 0
 
 
 async def test_the_tallies_agree_with_what_is_left(
@@ -218,7 +218,7 @@ async def test_a_write_that_was_on_its_way_is_removed_the_second_time(
     await eraser.erase(await take_erasure(ledger))
     await memories.add(ANN, Turn("late", "It arrives late.", "", AT))
 
-    assert await ledger.turns.claim_lane(LANE, "early", most_turns=1) is None, "held until then"
+    assert await ledger.turns.claim_lane(LANE, "early", max_turns=1) is None, "held until then"
     assert 0 < inspector.waits_s(LANE) <= SETTLE_S
     settle(inspector)
     await eraser.erase(await take_erasure(ledger))
@@ -241,7 +241,7 @@ async def test_what_is_said_after_the_asking_is_kept_and_stored_when_it_is_done(
     assert held.turns[0].user_text == "new"
 
 
-async def test_while_an_erasure_is_under_way_a_claim_holds_nothing_of_before(
+async def test_while_an_erasure_is_in_flight_a_claim_holds_nothing_of_before(
     ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
     for talk in ("old", None):
@@ -315,7 +315,7 @@ async def test_an_erasure_whose_worker_was_lost_is_taken_on_by_another(
     lost = await take_erasure(ledger)
     inspector.make_due(LANE)
     await ledger.maintenance.sweep()
-    again = await ledger.turns.claim_lane(LANE, "second", most_turns=1)
+    again = await ledger.turns.claim_lane(LANE, "second", max_turns=1)
     assert isinstance(again, EraseClaim)
 
     with pytest.raises(LeaseLost):
@@ -359,7 +359,7 @@ async def test_a_worker_that_is_told_to_stop_gives_the_erasure_back(
     erasing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await erasing
-    assert isinstance(await ledger.turns.claim_lane(LANE, "next", most_turns=1), EraseClaim)
+    assert isinstance(await ledger.turns.claim_lane(LANE, "next", max_turns=1), EraseClaim)
 
 
 async def test_a_lane_that_is_erased_is_listed(ledger: Ledger) -> None:

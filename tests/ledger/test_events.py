@@ -130,7 +130,7 @@ async def test_a_job_without_a_turn_gives_its_lane_free(
     second = await submit_and_claim(ledger, "second")
     await ledger.jobs.finish(second, reply_to(second))
     inspector.pop_hint("memories.0")
-    assert await ledger.turns.claim_lane(lane_of(), "too early", most_turns=20) is None
+    assert await ledger.turns.claim_lane(lane_of(), "too early", max_turns=20) is None
 
     await end(ledger, first, inspector)
 

@@ -34,13 +34,13 @@ _DELTAS = 20
 def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count the commands that only read."""
     counts: Counter[str] = Counter()
-    call = Pipeline.call
+    call = Pipeline.send_command
 
     async def counted(pipeline: Pipeline, *command: str | float) -> object:
         counts[str(command[0])] += 1
         return await call(pipeline, *command)
 
-    monkeypatch.setattr(Pipeline, "call", counted)
+    monkeypatch.setattr(Pipeline, "send_command", counted)
     return counts
 
 

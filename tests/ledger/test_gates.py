@@ -29,7 +29,7 @@ class Desk:
     def __init__(self, gates: Gates, inspector: LedgerInspector) -> None:
         self.gates = gates
         self._inspector = inspector
-        self._key = f"{inspector.keys.root}:gate:{GATE}"
+        self._key = inspector.keys.gate(GATE)
 
     async def ask(self, token: str | None = None) -> GateDecision:
         return await self.gates.request(GATE, token or next(_tokens), canary_s=CANARY_S)

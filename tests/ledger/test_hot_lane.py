@@ -23,9 +23,9 @@ def heat(inspector: LedgerInspector, turn_id: str, count: int) -> None:
     record = inspector.job(turn_id)
     pipeline: Any = inspector.redis.pipeline(transaction=False)
     for number in range(1, count):
-        name, seq = f"{turn_id}x{number}", float(record["seq"]) + number / count
-        pipeline.hset(inspector.keys.job(name), mapping=record | {"seq": seq})
-        pipeline.zadd(f"{inspector.keys.root}:lane:{record['lane']}", {name: seq})
+        name, seq = f"{turn_id}x{number}", float(record["sequence"]) + number / count
+        pipeline.hset(inspector.keys.job(name), mapping=record | {"sequence": seq})
+        pipeline.zadd(inspector.keys.lane(record["lane"]), {name: seq})
     pipeline.execute()
 
 

@@ -28,8 +28,7 @@ pytestmark = pytest.mark.redis
 
 async def gaps(ledger: Ledger, *, mend: bool = False) -> list[tuple[str, str]]:
     return [
-        (gap.job_id, gap.problem)
-        async for gap in ledger.maintenance.find_inconsistencies(mend=mend)
+        (gap.job_id, gap.problem) async for gap in ledger.maintenance.find_inconsistencies(fix=mend)
     ]
 
 
@@ -92,38 +91,44 @@ PLANTED: list[
     (
         "not_open",
         _queued,
-        lambda inspector, job: inspector.redis.zrem(f"{inspector.keys.root}:open", job),
+        lambda inspector, job: inspector.redis.zrem(inspector.keys.open, job),
     ),
     (
         "not_placed",
         _queued,
-        lambda inspector, job: inspector.redis.zrem(f"{inspector.keys.root}:hinted:replies.3", job),
+        lambda inspector, job: inspector.redis.zrem(
+            inspector.keys.place("hinted", "replies.3"), job
+        ),
     ),
     (
         "not_awaited",
         _queued,
-        lambda inspector, job: inspector.redis.zrem(f"{inspector.keys.root}:lane:{lane_of()}", job),
+        lambda inspector, job: inspector.redis.zrem(inspector.keys.lane(lane_of()), job),
     ),
     (
-        "not_in_line",
+        "not_in_conversation_queue",
         _in_line,
         lambda inspector, job: inspector.redis.zrem(
-            f"{inspector.keys.root}:line:{inspector.job(job)['talk']}", job
+            inspector.keys.conversation_queue(inspector.job(job)["conversation"]), job
         ),
     ),
     (
         "not_in_lane",
         _pending,
-        lambda inspector, job: inspector.redis.zrem(f"{inspector.keys.root}:lane:{lane_of()}", job),
+        lambda inspector, job: inspector.redis.zrem(inspector.keys.lane(lane_of()), job),
     ),
     (
         "lane_not_placed",
         _pending,
         lambda inspector, _: inspector.redis.zrem(
-            f"{inspector.keys.root}:hinted:memories.0", lane_of()
+            inspector.keys.place("hinted", "memories.0"), lane_of()
         ),
     ),
-    ("not_listed", _dead, lambda inspector, job: inspector.redis.zrem(inspector.keys.dead, job)),
+    (
+        "not_listed",
+        _dead,
+        lambda inspector, job: inspector.redis.zrem(inspector.keys.dead_turns, job),
+    ),
     (
         "never_came",
         _failed,
@@ -152,7 +157,7 @@ async def test_a_gap_is_found_by_its_name_and_mended(
 async def test_what_was_mended_goes_on(ledger: Ledger, inspector: LedgerInspector) -> None:
     job_id, turn = await submit_job(ledger, user_id="bob"), await submit_and_answer(ledger)
     inspector.redis.delete(
-        f"{inspector.keys.root}:hinted:replies.3", f"{inspector.keys.root}:hinted:memories.0"
+        inspector.keys.place("hinted", "replies.3"), inspector.keys.place("hinted", "memories.0")
     )
     inspector.drop_hints()
     await gaps(ledger, mend=True)
@@ -163,7 +168,7 @@ async def test_what_was_mended_goes_on(ledger: Ledger, inspector: LedgerInspecto
 
 async def test_a_line_is_mended_in_its_order(ledger: Ledger, inspector: LedgerInspector) -> None:
     first, second, third = [await submit_job(ledger, conversation_id="c") for _ in range(3)]
-    line = f"{inspector.keys.root}:line:{inspector.job(first)['talk']}"
+    line = inspector.keys.conversation_queue(inspector.job(first)["conversation"])
     inspector.redis.zrem(line, first, second)
     await gaps(ledger, mend=True)
     assert inspector.redis.zrange(line, 0, -1) == [first, second, third]
@@ -174,7 +179,7 @@ async def test_the_reconciler_says_so_without_a_word_of_content(
     ledger: Ledger, inspector: LedgerInspector, caplog: pytest.LogCaptureFixture
 ) -> None:
     job_id = await submit_and_answer(ledger, "canary")
-    inspector.redis.delete(f"{inspector.keys.root}:lane:{lane_of()}")
+    inspector.redis.delete(inspector.keys.lane(lane_of()))
     with caplog.at_level(logging.ERROR), observed(InconsistencyFixed) as found:
         await Reconciler(ledger.maintenance, 60).reconcile()
     assert "inconsistency fixed: not_in_lane" in caplog.text
@@ -194,6 +199,6 @@ async def test_a_record_of_a_newer_version_is_left_alone(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     job_id = await submit_job(ledger)
-    inspector.redis.hset(inspector.keys.job(job_id), "v", 99)
-    inspector.redis.zrem(f"{inspector.keys.root}:open", job_id)
+    inspector.redis.hset(inspector.keys.job(job_id), "version", 99)
+    inspector.redis.zrem(inspector.keys.open, job_id)
     assert await gaps(ledger) == []

@@ -36,7 +36,7 @@ async def test_a_lane_has_one_writer(ledger: Ledger) -> None:
     await submit_and_answer(ledger)
 
     claims = await asyncio.gather(
-        *(ledger.turns.claim_lane(lane_of(), f"t{n}", most_turns=5) for n in range(20))
+        *(ledger.turns.claim_lane(lane_of(), f"t{n}", max_turns=5) for n in range(20))
     )
 
     assert sum(one is not None for one in claims) == 1
@@ -45,7 +45,7 @@ async def test_a_lane_has_one_writer(ledger: Ledger) -> None:
 async def test_asking_again_with_the_same_token_is_granted_once(ledger: Ledger) -> None:
     await submit_and_answer(ledger)
 
-    first, again = [await ledger.turns.claim_lane(lane_of(), "t", most_turns=5) for _ in range(2)]
+    first, again = [await ledger.turns.claim_lane(lane_of(), "t", max_turns=5) for _ in range(2)]
 
     assert first is not None
     assert again == first
@@ -66,7 +66,7 @@ async def test_turns_come_in_submit_order_however_they_were_answered(ledger: Led
 async def test_a_writer_takes_no_more_than_it_asked_for(ledger: Ledger) -> None:
     ids = [await submit_and_answer(ledger) for _ in range(4)]
 
-    assert [turn.id for turn in (await claim_lane(ledger, most_turns=2)).turns] == ids[:2]
+    assert [turn.id for turn in (await claim_lane(ledger, max_turns=2)).turns] == ids[:2]
 
 
 async def test_a_turn_holds_what_memory_needs(ledger: Ledger) -> None:
@@ -90,7 +90,7 @@ async def test_an_unfinished_job_holds_back_all_behind_it(
     assert [turn.id for turn in held.turns] == [first]
     await _store_all(ledger, held)
 
-    assert await ledger.turns.claim_lane(lane_of(), "t", most_turns=5) is None
+    assert await ledger.turns.claim_lane(lane_of(), "t", max_turns=5) is None
     assert inspector.places(lane_of()) == []
 
     running = await claim_job(ledger, blocking)
@@ -112,7 +112,7 @@ async def test_a_lane_with_more_to_write_is_hinted_when_it_is_let_go(
 ) -> None:
     for _ in range(2):
         await submit_and_answer(ledger)
-    held = await claim_lane(ledger, most_turns=1)
+    held = await claim_lane(ledger, max_turns=1)
     inspector.drop_hints()
 
     await _store_all(ledger, held)
@@ -131,7 +131,7 @@ async def test_a_lane_that_is_let_go_for_a_while_waits(
 
     assert inspector.hinted("memories.0") == []
     assert inspector.waits_s(lane_of()) == pytest.approx(7, abs=0.5)
-    assert "t_attempts" not in inspector.job(turn_id)
+    assert "turn_attempts" not in inspector.job(turn_id)
     with pytest.raises(LeaseLost):
         await ledger.turns.release_lane(held)
 
@@ -147,7 +147,7 @@ async def test_a_lane_with_nothing_left_is_forgotten(
 
     assert inspector.hinted("memories.0") == []
     assert inspector.places(lane_of()) == []
-    assert list(inspector.redis.hgetall(f"{inspector.keys.root}:fences")) == []
+    assert list(inspector.redis.hgetall(inspector.keys.fences)) == []
 
 
 async def test_a_turn_that_comes_while_its_lane_is_written_is_not_lost(
@@ -316,14 +316,14 @@ async def test_a_turn_of_a_newer_version_is_held_and_so_is_what_stands_behind_it
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     newer, behind = await submit_and_answer(ledger), await submit_and_answer(ledger)
-    inspector.redis.hset(inspector.keys.job(newer), "v", RECORD_VERSION + 1)
+    inspector.redis.hset(inspector.keys.job(newer), "version", RECORD_VERSION + 1)
 
-    assert await ledger.turns.claim_lane(lane_of(), "t", most_turns=5) is None
+    assert await ledger.turns.claim_lane(lane_of(), "t", max_turns=5) is None
     assert inspector.places(lane_of()) == [("waiting", "memories.0")]
     assert (await claim_job(ledger, await submit_job(ledger, "next"))).overlay[-1].id == behind
     assert inspector.job(newer)["turn"] == TurnState.PENDING
 
-    inspector.redis.hset(inspector.keys.job(newer), "v", RECORD_VERSION)
+    inspector.redis.hset(inspector.keys.job(newer), "version", RECORD_VERSION)
     held = await claim_lane(ledger)
     assert [turn.id for turn in held.turns] == [newer, behind]
 
@@ -351,7 +351,7 @@ async def test_an_event_is_as_old_as_the_first_note_of_it(
     turn_id = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
     await ledger.turns.record_event(held, turn_id, "e1")
-    inspector.redis.hincrby(inspector.keys.job(turn_id), "t_event_at", -60_000)
+    inspector.redis.hincrby(inspector.keys.job(turn_id), "event_at", -60_000)
     await ledger.turns.record_event(held, turn_id, "e1")
     inspector.make_due(lane_of())
 
@@ -367,7 +367,7 @@ async def test_another_event_begins_anew_and_one_that_is_over_is_forgotten(
     turn_id = await submit_and_answer(ledger)
     held = await claim_lane(ledger)
     await ledger.turns.record_event(held, turn_id, "e1")
-    inspector.redis.hincrby(inspector.keys.job(turn_id), "t_event_at", -60_000)
+    inspector.redis.hincrby(inspector.keys.job(turn_id), "event_at", -60_000)
     await ledger.turns.record_event(held, turn_id, "e2")
     inspector.make_due(lane_of())
     held = await claim_lane(ledger)

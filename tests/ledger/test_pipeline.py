@@ -16,7 +16,7 @@ from afterword.shared.errors import LedgerUnavailable, Misconfigured, QueueFull
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from afterword.shared.transport.pipeline import Pipeline
-from afterword.shared.transport.scripts import script
+from afterword.shared.transport.scripts import ScriptCall, script
 from tests.kit.ledger.builder import LedgerInspector, chat_request, reply_to, submit_job
 from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.servers.valkey import Valkey
@@ -24,6 +24,8 @@ from tests.kit.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+OVERVIEW = ScriptCall("maintenance/overview", "afterword:{00}", ("",))
 
 pytestmark = [pytest.mark.redis, pytest.mark.faults]
 
@@ -62,7 +64,7 @@ async def test_a_thousand_calls_at_once_share_one_connection(
 ) -> None:
     before = {one["id"] for one in clients(own)}
 
-    answers = await asyncio.gather(*(pipeline.call("ECHO", str(n)) for n in range(1000)))
+    answers = await asyncio.gather(*(pipeline.send_command("ECHO", str(n)) for n in range(1000)))
 
     assert answers == [str(n) for n in range(1000)]
     assert len({one["id"] for one in clients(own)} - before) == 1
@@ -70,9 +72,11 @@ async def test_a_thousand_calls_at_once_share_one_connection(
 
 async def test_an_error_reaches_only_who_caused_it(pipeline: Pipeline) -> None:
     answers = await asyncio.gather(
-        pipeline.call("ECHO", "one"), pipeline.call("NONSENSE"), pipeline.call("ECHO", "two"),
+        pipeline.send_command("ECHO", "one"),
+        pipeline.send_command("NONSENSE"),
+        pipeline.send_command("ECHO", "two"),
         return_exceptions=True,
-    )  # fmt: skip
+    )
 
     assert (answers[0], answers[2]) == ("one", "two")
     assert isinstance(answers[1], ResponseError)
@@ -82,9 +86,9 @@ async def test_who_gives_up_waiting_disturbs_nobody(pipeline: Pipeline) -> None:
     async def gives_up() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
-                await pipeline.call("ECHO", "x")
+                await pipeline.send_command("ECHO", "x")
 
-    calls = [one for _ in range(10) for one in (gives_up(), pipeline.call("ECHO", "y"))]
+    calls = [one for _ in range(10) for one in (gives_up(), pipeline.send_command("ECHO", "y"))]
 
     assert [one for one in await asyncio.gather(*calls) if one] == ["y"] * 10
 
@@ -149,13 +153,13 @@ async def test_who_waits_for_a_redis_that_stands_still_is_let_go_when_the_door_c
     own: Valkey,
 ) -> None:
     pipeline = Pipeline(own.socket_url, patience_s=60.0)
-    await pipeline.call("PING")
+    await pipeline.send_command("PING")
     os.kill(own.pid, signal.SIGSTOP)
     try:
-        calls = [asyncio.create_task(pipeline.call("PING")) for _ in range(3)]
-        steps = pipeline.run_all("maintenance/overview", [("afterword:{00}", ("",))] * 3)
+        calls = [asyncio.create_task(pipeline.send_command("PING")) for _ in range(3)]
+        steps = pipeline.run_scripts([OVERVIEW] * 3)
         calls.append(asyncio.create_task(steps))
-        await until(lambda: pipeline._under_way and not pipeline._waiting, "they are under way")
+        await until(lambda: pipeline._in_flight and not pipeline._waiting, "they are under way")
         await pipeline.aclose()
         ended, waiting = await asyncio.wait(calls, timeout=5.0)
     finally:
@@ -233,7 +237,7 @@ async def test_a_passing_trouble_is_waited_for(pipeline: Pipeline, own: Valkey, 
         f"return redis.error_reply('{word}')"
     )
 
-    answer = await pipeline._patiently(lambda: pipeline._post(("EVAL", text, 1, root)))
+    answer = await pipeline._retry(lambda: pipeline._post(("EVAL", text, 1, root)))
 
     assert answer == "done"
 
@@ -291,7 +295,7 @@ async def test_many_calls_over_a_line_that_is_cut_are_all_answered(
     own: Valkey, line: FaultyProxy
 ) -> None:
     pipeline = Pipeline(line.url, patience_s=5.0)
-    calls = [asyncio.create_task(pipeline.call("ECHO", str(n))) for n in range(1000)]
+    calls = [asyncio.create_task(pipeline.send_command("ECHO", str(n))) for n in range(1000)]
     await until(lambda: line.connections, "the line is used")
     line.cut()
 

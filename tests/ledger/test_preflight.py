@@ -27,7 +27,7 @@ class Told:
         self._said = GOOD | said
         self._fsync = fsync
 
-    async def call(self, *command: str) -> Any:
+    async def send_command(self, *command: str) -> Any:
         if command == ("INFO",):
             return self._said
         assert command == ("CONFIG", "GET", "appendfsync")

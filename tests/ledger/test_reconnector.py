@@ -14,7 +14,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.transport.connection import Command, Reconnector
 from afterword.shared.transport.pipeline import BATCH, Pipeline
+from afterword.shared.transport.scripts import ScriptCall
 from tests.kit.servers.valkey import Valkey
+
+OVERVIEW = ScriptCall("maintenance/overview", "afterword:{00}", ("",))
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +116,7 @@ async def test_of_many_runs_only_those_that_were_not_confirmed_are_run_again(own
     with own.client() as client:
         client.script_flush()
 
-    answers = await pipeline.run_all(
-        "maintenance/overview", (("afterword:{00}", ("",)) for _ in range(2 * BATCH))
-    )
+    answers = await pipeline.run_scripts(OVERVIEW for _ in range(2 * BATCH))
 
     assert len(answers) == 2 * BATCH
     assert not [one for one in answers if isinstance(one, Exception)]
@@ -125,7 +126,7 @@ async def test_of_many_runs_only_those_that_were_not_confirmed_are_run_again(own
 async def test_many_runs_without_a_redis_are_each_refused(tmp_path: object) -> None:
     pipeline = Pipeline(f"unix://{tmp_path}/none.sock", patience_s=0.2)
 
-    answers = await pipeline.run_all("maintenance/overview", [("afterword:{00}", ("",))] * 3)
+    answers = await pipeline.run_scripts([OVERVIEW] * 3)
 
     assert {type(one) for one in answers} == {LedgerUnavailable}
     await pipeline.aclose()

@@ -378,7 +378,7 @@ async def test_what_was_replayed_and_not_noted_is_not_replayed_again(
     """The operator's process was killed right between the two."""
     plan = await operator.plan(None, FAST)
     run_id = await ledger.replay_runs.begin(
-        plan.dead_letters, by="late@ops", said={}, pace=FAST, token="of the killed one"
+        plan.dead_letters, by="late@ops", criteria={}, pace=FAST, token="of the killed one"
     )
     for letter in plan.dead_letters[:2]:
         await ledger.dead_letters.replay(letter, run_id)
@@ -488,9 +488,9 @@ async def test_a_run_of_a_newer_version_is_left_alone(
 ) -> None:
     plan = await operator.plan(None, FAST)
     run_id = await ledger.replay_runs.begin(
-        plan.dead_letters, by="x", said={}, pace=FAST, token="t"
+        plan.dead_letters, by="x", criteria={}, pace=FAST, token="t"
     )
-    inspector.redis.hset(f"{inspector.keys.root}:run:{run_id}", "v", 99)
+    inspector.redis.hset(inspector.keys.replay_run(run_id), "version", 99)
     with pytest.raises(IllegalStep, match="newer"):
         await operator.resume(run_id)
 
@@ -500,8 +500,8 @@ async def test_a_run_is_forgotten_after_the_retention_time(
 ) -> None:
     async with drainer:
         await operator.replay(await operator.plan(None, FAST), apply=True)
-    keys = [key for key in inspector.redis.scan_iter(f"{inspector.keys.root}:run*") if "run" in key]
-    lives = {key: inspector.redis.pttl(key) for key in keys if not key.endswith(":runs")}
+    keys = list(inspector.redis.scan_iter(f"{inspector.keys.root}:replay-*"))
+    lives = {key: inspector.redis.pttl(key) for key in keys if not key.endswith(":replay-runs")}
     assert lives
     assert all(0 < life <= 30 * 86_400_000 for life in lives.values()), lives
 

@@ -4,61 +4,147 @@ from __future__ import annotations
 
 import itertools
 import re
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import pytest
 
-from afterword.shared import ledger as package
 from afterword.shared.hints import TASK_OF, envelope
+from afterword.shared.ledger import steps
 from afterword.shared.names import MEMORIES, REPLIES, Keys, queue_key
-from afterword.shared.transport.scripts import script
+from afterword.shared.transport.scripts import call_of, script
+from afterword.shared.transport.signatures import (
+    declared_scripts,
+    declares,
+    lua_source,
+    parameters,
+    script_names,
+    taking,
+)
 from tests.kit.ledger.builder import LedgerInspector
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-LUA = Path(package.__file__).with_name("lua")
-SHARED, ALONE, TOGETHER = "_lib", "single", "batched"
-STEPS = sorted(str(path.relative_to(LUA).with_suffix("")) for path in LUA.glob("*/*.lua"))
-SOURCES = {path.stem: path.read_text() for path in LUA.parent.glob("*.py")}
+SHARED, SINGLE, BATCHED = "_lib", "single", "batched"
+STEPS = script_names()
 ROOT = "ns:{0a}"
 PRIORITIES = {"high": 0, "normal": 3, "low": 6}
+
+#: Every key and channel, as Lua and as Python spell it.
+KEYS: dict[str, Callable[[Keys], str]] = {
+    "OPEN": lambda keys: keys.open,
+    "DEAD_TURNS": lambda keys: keys.dead_turns,
+    "FAILED_JOBS": lambda keys: keys.failed_jobs,
+    "COUNTS": lambda keys: keys.counts,
+    "FENCES": lambda keys: keys.fences,
+    "FENCED": lambda keys: keys.fenced,
+    "DUPLICATE_CHECKS": lambda keys: keys.duplicate_checks,
+    "ERASURES": lambda keys: keys.erasures,
+    "WORKERS": lambda keys: keys.workers,
+    "QUARANTINE": lambda keys: keys.quarantine,
+    "NEWER_VERSION": lambda keys: keys.newer_version,
+    "SEQUENCE": lambda keys: keys.sequence,
+    "GATES": lambda keys: keys.gates,
+    "GATE_NEWS": lambda keys: keys.gate_news,
+    "REPLAY_RUNS": lambda keys: keys.replay_runs,
+    "AUDIT": lambda keys: keys.audit,
+    "job_key('x')": lambda keys: keys.job("x"),
+    "events_key('x')": lambda keys: keys.events("x"),
+    "wake_channel('x')": lambda keys: keys.wake("x"),
+    "idempotency_key('x')": lambda keys: keys.idempotency("x"),
+    "lane_key('x')": lambda keys: keys.lane("x"),
+    "erasure_key('x')": lambda keys: keys.erasure("x"),
+    "behind_key('x')": lambda keys: keys.behind("x"),
+    "conversation_key('x')": lambda keys: keys.conversation("x"),
+    "conversation_queue_key('x')": lambda keys: keys.conversation_queue("x"),
+    "usage_key('x')": lambda keys: keys.usage("x"),
+    "tenant_usage_key('x')": lambda keys: keys.tenant_usage("x"),
+    "place_key('held', 'x')": lambda keys: keys.place("held", "x"),
+    "gate_key('x')": lambda keys: keys.gate("x"),
+    "gate_failures_key('x')": lambda keys: keys.gate_failures("x"),
+    "run_key('x')": lambda keys: keys.replay_run("x"),
+    "todo_key('x')": lambda keys: keys.replay_todo("x"),
+    "outcomes_key('x')": lambda keys: keys.replay_outcomes("x"),
+}
+
+#: What only Python names.
+ONLY_PYTHON = {"root", "namespace", "shard", "reconciled"}
 
 
 def evaluate(
     inspector: LedgerInspector, body: str, *arguments: str | int, broker: str = "b:"
 ) -> Sequence[object]:
     """Run a few lines with what all scripts share in front; return what they return."""
-    text = (LUA / f"{SHARED}.lua").read_text() + body
-    return inspector.redis.eval(text, 1, f"{inspector.keys.root}", broker, *arguments)  # type: ignore[no-any-return]
+    text = lua_source(SHARED) + body
+    return inspector.redis.eval(text, 1, inspector.keys.root, broker, *arguments)  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("name", [SHARED, ALONE, TOGETHER, *STEPS])
-def test_every_script_begins_with_what_it_does_and_takes(name: str) -> None:
-    lines = (LUA / f"{name}.lua").read_text().splitlines()
+@pytest.mark.parametrize("name", [SHARED, SINGLE, BATCHED, *STEPS])
+def test_every_script_begins_with_what_it_does_takes_and_answers(name: str) -> None:
+    lines = lua_source(name).splitlines()
     head = list(itertools.takewhile(lambda line: line.startswith("--"), lines))
 
     assert re.match(r"-- [A-Z].+", head[0]), "a sentence first"
-    text = "\n".join(head)
     if name != SHARED:
-        used = {int(number) for number in re.findall(r"ARGV\[(\d+)\]", "\n".join(lines))}
-        told = {int(number) for number in re.findall(r"\[(\d+)\]", text)}
-        assert "Answers" in text
-        assert used <= told, f"ARGV {sorted(used - told)} are not explained"
+        assert "Answers" in "\n".join(head)
+    if name in STEPS:
+        body = "\n".join(lines[len(head) :])
+        assert "ARGV" not in body, "arguments have names"
+        for parameter in parameters(name):
+            assert re.search(rf"\b{parameter.name}\b", body), f"{parameter.name} is not used"
 
 
-@pytest.mark.parametrize("name", STEPS)
-def test_every_script_is_used_by_a_door(name: str) -> None:
-    callers = [module for module, text in SOURCES.items() if f'"{name}"' in text]
+def test_python_declares_the_arguments_of_every_script_once() -> None:
+    assert sorted(declared_scripts()) == list(STEPS)
 
-    assert callers, f"nobody runs {name}.lua"
+
+class Misnamed(NamedTuple):
+    lease: int
+    leases: Sequence[tuple[str, str]]
+
+
+class Mistyped(NamedTuple):
+    lease_ms: str
+    leases: Sequence[tuple[str, str]]
+
+
+class Misordered(NamedTuple):
+    leases: Sequence[tuple[str, str]]
+    lease_ms: int
+
+
+class Short(NamedTuple):
+    lease_ms: int
+
+
+@pytest.mark.parametrize("wrong", [Misnamed, Mistyped, Misordered, Short])
+def test_arguments_that_the_head_does_not_declare_are_refused_at_import(
+    wrong: type[tuple[object, ...]],
+) -> None:
+    with pytest.raises(TypeError, match=r"job/renew\.lua do not agree"):
+        declares("job/renew")(wrong)
+
+
+def test_arguments_are_sent_as_redis_takes_them() -> None:
+    held = steps.RenewLeases(lease_ms=5, leases=[("j", "1"), ("l", "2")])
+    snooze = steps.SnoozeJob(id="j", fence="1", delay_ms=0, counted=True, code="", tried=False)
+
+    assert call_of("r", "b", held).arguments == ("b", 5, "j", "1", "l", "2")
+    assert call_of("r", "b", snooze).arguments == ("b", "j", "1", 0, 1, "", 0)
+
+
+@pytest.mark.redis
+def test_arguments_arrive_under_their_names_and_types(inspector: LedgerInspector) -> None:
+    code = taking("job/renew") + "return { type(lease_ms), leases[2].id, leases[2].fence, #leases }"
+    found = inspector.redis.eval(code, 1, "k", "b:", 5, "j", "1", "l", "2")
+
+    assert found == ["number", "l", "2", 2]
+    code = taking("job/snooze") + "return { tostring(counted), tostring(tried), delay_ms + 1 }"
+    assert inspector.redis.eval(code, 1, "k", "b:", "j", "1", 7, 1, "", 0) == ["true", "false", 8]
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_every_way_out_of_a_script_carries_the_hints_left_to_send(name: str) -> None:
     """Every top-level `return` goes through `answer`, or hints to a broker elsewhere are lost."""
-    lines = (LUA / f"{name}.lua").read_text().splitlines()
+    lines = lua_source(name).splitlines()
     outside = _outside_functions(lines)
 
     assert lines[-1].startswith("return ")
@@ -80,13 +166,13 @@ def _outside_functions(lines: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "many"), [*((name, False) for name in STEPS), ("job/submit", True)], ids=str
+    ("name", "batched"), [*((name, False) for name in STEPS), ("job/submit", True)], ids=str
 )
 def test_a_script_carries_what_it_uses_of_the_shared_part_and_nothing_else(
-    name: str, *, many: bool
+    name: str, *, batched: bool
 ) -> None:
-    text = re.sub(r"--.*", "", script(name, many=many).text)
-    shared = (LUA / f"{SHARED}.lua").read_text()
+    text = re.sub(r"--.*", "", script(name, batched=batched).text)
+    shared = lua_source(SHARED)
     for line in re.findall(r"^local (?:function )?(\w+(?:, \w+)*)", shared, re.MULTILINE):
         names = line.split(", ")
         carried = re.search(rf"^local (?:function )?{re.escape(line)}\b", text, re.MULTILINE)
@@ -94,14 +180,19 @@ def test_a_script_carries_what_it_uses_of_the_shared_part_and_nothing_else(
 
 
 @pytest.mark.redis
-def test_the_keys_have_the_shapes_that_python_means(inspector: LedgerInspector) -> None:
-    keys = inspector.keys
-    lua = evaluate(
-        inspector,
-        "return { job_key('j'), events_key('j'), DEAD, root .. ':wake:j', root .. ':fenced' }",
-    )
+def test_lua_and_python_spell_the_same_keys(inspector: LedgerInspector) -> None:
+    lua = evaluate(inspector, f"return {{ {', '.join(KEYS)} }}")
 
-    assert lua == [keys.job("j"), keys.events("j"), keys.dead, keys.wake("j"), keys.fenced]
+    assert lua == [spelled(inspector.keys) for spelled in KEYS.values()]
+
+
+def test_every_key_is_spelled_in_the_shared_part_and_compared_with_python() -> None:
+    spelled = re.findall(r"^local (?:function )?(\w+).*root \.\.", lua_source(SHARED), re.MULTILINE)
+
+    assert sorted(spelled) == sorted(name.partition("(")[0] for name in KEYS)
+    assert not [name for name in STEPS if "root .." in lua_source(name)]
+    members = {name for name in vars(Keys) if not name.startswith("_")} - ONLY_PYTHON
+    assert len(members) == len(KEYS)
 
 
 @pytest.mark.redis
@@ -121,7 +212,7 @@ def test_the_queues_have_the_names_that_kombu_means(
 def test_the_message_is_the_same_byte_by_byte(
     inspector: LedgerInspector, queue: str, step: int, arg: str
 ) -> None:
-    text = evaluate(inspector, f"return envelope('{queue}', '{step}', ARGV[2], 7)", arg)
+    text = evaluate(inspector, f"return hint_message('{queue}', '{step}', ARGV[2], 7)", arg)
 
     assert text == envelope(TASK_OF[queue], arg, f"{arg}.7", step=step)
 

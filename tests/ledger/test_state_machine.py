@@ -265,7 +265,7 @@ class Lives(RuleBasedStateMachine):
 
     def _lapsed(self, job_id: str) -> bool:
         return any(
-            self.inspector.redis.zscore(f"{self.inspector.keys.root}:{place}:{agenda}", job_id) == 0
+            self.inspector.redis.zscore(self.inspector.keys.place(place, agenda), job_id) == 0
             for place, agenda in self.inspector.places(job_id)
         )
 
@@ -375,7 +375,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        expiring = self.inspector.redis.zrangebyscore(f"{self.inspector.keys.root}:open", "-inf", 1)
+        expiring = self.inspector.redis.zrangebyscore(self.inspector.keys.open, "-inf", 1)
         lapsed = [
             name
             for name, life in self.lives.items()
@@ -396,7 +396,7 @@ class Lives(RuleBasedStateMachine):
     def take_lane(self, user: str, most: int) -> None:
         lane = lane_id(memory_key("default", user), 0)
         held = lane in self.lanes and not self._lapsed(lane)
-        claim = self.run(self.ledger.turns.claim_lane(lane, uuid.uuid4().hex, most_turns=most))
+        claim = self.run(self.ledger.turns.claim_lane(lane, uuid.uuid4().hex, max_turns=most))
         if held:
             assert claim is None
             return
@@ -609,7 +609,7 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def nothing_erased_comes_back(self) -> None:
-        kept = {"v", "state", "turn", "tenant", "created", "ended", "deadline", "attempts"}
+        kept = {"version", "state", "turn", "tenant", "created", "ended", "deadline", "attempts"}
         for name, life in self.lives.items():
             if life.erased:
                 assert set(self.inspector.job(name)) <= kept | {"code", "agenda"}

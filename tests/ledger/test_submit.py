@@ -33,7 +33,7 @@ async def test_a_job_is_recorded_queued_and_hinted_at_once(
 
     record = inspector.job(job_id)
     assert (record["state"], record["turn"]) == (JobState.QUEUED, TurnState.AWAITED)
-    assert record["v"] == str(RECORD_VERSION)
+    assert record["version"] == str(RECORD_VERSION)
     assert int(record["deadline"]) - int(record["created"]) == 60_000
     assert inspector.lane(lane_of()) == [job_id]
     assert inspector.hinted("replies.3") == [job_id]
@@ -118,7 +118,7 @@ async def test_a_key_is_kept_as_a_hash_and_not_for_ever(
 ) -> None:
     await submit_job(ledger, idempotency_key=SECRET)
 
-    kept = list(inspector.redis.scan_iter(f"{inspector.keys.root}:idem:*"))
+    kept = list(inspector.redis.scan_iter(inspector.keys.idempotency("*")))
     assert len(kept) == 1
     assert SECRET not in kept[0]
     assert SECRET not in str(inspector.redis.hgetall(kept[0]))

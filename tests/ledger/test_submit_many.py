@@ -104,7 +104,7 @@ async def test_one_may_end_another_of_the_same_command(
 async def test_what_fails_for_one_fails_for_no_other(
     jobs: Jobs, inspector: LedgerInspector
 ) -> None:
-    inspector.redis.set(f"{inspector.keys.root}:idem:{_hashed('default', 'k')}", "not a hash")
+    inspector.redis.set(inspector.keys.idempotency(_hashed("default", "k")), "not a hash")
     requests = [chat_request(), chat_request(idempotency_key="k"), chat_request()]
     told = await asyncio.gather(
         *(jobs.submit(jobs.new_id(one), one) for one in requests), return_exceptions=True
@@ -169,7 +169,7 @@ async def test_those_whose_answer_is_lost_are_one_job_each(
         Ledger(settings.model_copy(update={"redis_url": line.url}), patience_s=5.0) as ledger,
     ):
         await ledger.jobs.submit(ledger.jobs.new_id(chat_request()), chat_request())
-        line.lose_answer_to(script("job/submit", many=True).sha.encode())
+        line.lose_answer_to(script("job/submit", batched=True).sha.encode())
         asked = [(ledger.jobs.new_id(one), one) for one in [chat_request()] * COUNT]
         told = await ledger.jobs.submit_many(asked)
 

@@ -242,7 +242,7 @@ async def test_two_sweepers_do_the_work_of_one(ledger: Ledger, inspector: Ledger
 
 async def test_a_held_record_is_looked_at_again(ledger: Ledger, inspector: LedgerInspector) -> None:
     job_id = await submit_job(ledger)
-    inspector.redis.hset(inspector.keys.job(job_id), "v", RECORD_VERSION + 1)
+    inspector.redis.hset(inspector.keys.job(job_id), "version", RECORD_VERSION + 1)
     await ledger.jobs.claim(job_id, "old worker")
     inspector.drop_hints()
 

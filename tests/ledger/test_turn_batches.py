@@ -121,7 +121,7 @@ async def test_a_batch_cannot_be_begun_with_other_turns(
     with pytest.raises(IllegalStep):
         await ledger.turns.begin(held, *ids[:count])
 
-    assert int(inspector.job(ids[0])["t_attempts"]) == 1
+    assert int(inspector.job(ids[0])["turn_attempts"]) == 1
 
 
 async def test_a_batch_comes_whole_however_few_turns_are_asked_for(
@@ -130,7 +130,7 @@ async def test_a_batch_comes_whole_however_few_turns_are_asked_for(
     _, ids = await begun(ledger)
     inspector.make_due(lane_of())
 
-    held = await claim_lane(ledger, most_turns=1)
+    held = await claim_lane(ledger, max_turns=1)
 
     assert [turn.id for turn in held.turns] == ids
 
@@ -204,18 +204,8 @@ async def test_a_batch_with_a_turn_of_a_newer_version_is_held_as_a_whole(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     _, ids = await begun(ledger)
-    inspector.redis.hset(inspector.keys.job(ids[1]), "v", RECORD_VERSION + 1)
+    inspector.redis.hset(inspector.keys.job(ids[1]), "version", RECORD_VERSION + 1)
     inspector.make_due(lane_of())
 
-    assert await ledger.turns.claim_lane(lane_of(), "t", most_turns=5) is None
+    assert await ledger.turns.claim_lane(lane_of(), "t", max_turns=5) is None
     assert inspector.places(lane_of()) == [("waiting", "memories.0")]
-
-
-async def test_what_was_begun_by_one_who_knew_no_batches_stays_alone(
-    ledger: Ledger, inspector: LedgerInspector
-) -> None:
-    _, (only,) = await begun(ledger, 1)
-    inspector.redis.hdel(inspector.keys.job(only), "batch")
-    await submit_and_answer(ledger)
-
-    assert [turn.batch for turn in (await again(ledger, inspector)).turns] == [(only,), ()]

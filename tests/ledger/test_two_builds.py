@@ -149,7 +149,7 @@ class Walk:
         return [name for name, _ in written]
 
     async def _write_mine(self, lane: str) -> list[str]:
-        found = await self.ledger.turns.claim_lane(lane, next(self.tokens), most_turns=20)
+        found = await self.ledger.turns.claim_lane(lane, next(self.tokens), max_turns=20)
         if found is None:
             return []
         assert isinstance(found, LaneClaim)
@@ -265,7 +265,7 @@ async def test_what_the_first_release_wrote_is_erased(
 
     with pytest.raises(Refused, match="LeaseLost"):
         older.do("begin", lane_of(), done)
-    mine = await ledger.turns.claim_lane(lane_of(), "eraser", most_turns=20)
+    mine = await ledger.turns.claim_lane(lane_of(), "eraser", max_turns=20)
     assert isinstance(mine, EraseClaim)
     await ledger.erasures.remove_records(mine)
     await ledger.erasures.advance(mine, ErasureState.ERASED)
@@ -275,4 +275,4 @@ async def test_what_the_first_release_wrote_is_erased(
     assert [inspector.job(name)["turn"] for name in (done, running)] == ["erased", "none"]
     for name in (done, running):
         assert not {"body", "reply"} & set(inspector.job(name))
-    assert not list(inspector.redis.scan_iter(f"{inspector.keys.root}:talk:*"))
+    assert not list(inspector.redis.scan_iter(inspector.keys.conversation("*")))

@@ -38,12 +38,12 @@ HOLD_S, LISTED_S, PAST_LEASE_S = 61.0, 301.0, 31.0
 def age(inspector: LedgerInspector, *job_ids: str) -> None:
     """Let a newer version have written these."""
     for job_id in job_ids:
-        inspector.redis.hset(inspector.keys.job(job_id), "v", NEWER)
+        inspector.redis.hset(inspector.keys.job(job_id), "version", NEWER)
 
 
 def renew(inspector: LedgerInspector, job_id: str) -> None:
     """Let whoever comes next know the version of this."""
-    inspector.redis.hset(inspector.keys.job(job_id), "v", RECORD_VERSION)
+    inspector.redis.hset(inspector.keys.job(job_id), "version", RECORD_VERSION)
 
 
 async def test_an_overdue_one_does_not_expire_and_keeps_its_deadline(
@@ -262,7 +262,7 @@ async def test_an_erasure_is_left_to_a_worker_that_knows_them(
     age(inspector, turn)
     before = inspector.job(turn)
     await ledger.erasures.begin(lane_of(), "an operator")
-    mine = await ledger.turns.claim_lane(lane_of(), "eraser", most_turns=20)
+    mine = await ledger.turns.claim_lane(lane_of(), "eraser", max_turns=20)
     assert isinstance(mine, EraseClaim)
 
     with pytest.raises(LeaseLost):
@@ -271,7 +271,7 @@ async def test_an_erasure_is_left_to_a_worker_that_knows_them(
     assert inspector.job(turn) == before
     assert 0 < inspector.waits_s(lane_of()) <= HOLD_S
     renew(inspector, turn)
-    theirs = await ledger.turns.claim_lane(lane_of(), "newer", most_turns=20)
+    theirs = await ledger.turns.claim_lane(lane_of(), "newer", max_turns=20)
     assert isinstance(theirs, EraseClaim)
     await ledger.erasures.remove_records(theirs)
     assert "reply" not in inspector.job(turn)
@@ -288,7 +288,7 @@ async def test_what_is_held_is_listed_until_it_goes_on(
     job_id, turn = await submit_job(ledger, user_id="bob"), await submit_and_answer(ledger)
     age(inspector, job_id, turn)
     await ledger.jobs.claim(job_id, "old worker")
-    assert await ledger.turns.claim_lane(lane_of(), "old worker", most_turns=20) is None
+    assert await ledger.turns.claim_lane(lane_of(), "old worker", max_turns=20) is None
     held = summary(await ledger.maintenance.overview())["held"]
     assert held == {"jobs": 1, "lanes": 1, "newest_version": NEWER}, "at the first look"
     inspector.pass_time(HOLD_S)
@@ -298,12 +298,12 @@ async def test_what_is_held_is_listed_until_it_goes_on(
     assert held == {"jobs": 1, "lanes": 1, "newest_version": NEWER}
 
     for agenda in LedgerInspector.AGENDAS:
-        for name in inspector.redis.zrange(key := f"{inspector.keys.root}:held:{agenda}", 0, -1):
+        for name in inspector.redis.zrange(key := inspector.keys.place("held", agenda), 0, -1):
             inspector.redis.zincrby(key, -LISTED_S * 1000, name)
     held = summary(await ledger.maintenance.overview())["held"]
     assert (held["jobs"], held["lanes"]) == (0, 0)
     await ledger.maintenance.sweep()
-    assert not list(inspector.redis.scan_iter(f"{inspector.keys.root}:held:*"))
+    assert not list(inspector.redis.scan_iter(inspector.keys.place("held", "*")))
 
 
 async def test_a_dead_letter_is_neither_replayed_nor_discarded(

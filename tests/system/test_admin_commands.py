@@ -62,7 +62,7 @@ def test_what_the_reconciler_finds_is_shown_and_mended(fleet: Fleet) -> None:
     assert "Fixed." in fleet.afterword("reconcile", "--fix", code=1).stdout
     assert fleet.afterword("reconcile").stdout == "no inconsistencies\n"
     inspector.redis.hset(inspector.keys.job(job.id), "turn", "stored")
-    inspector.redis.delete(inspector.keys.dead)
+    inspector.redis.delete(inspector.keys.dead_turns)
     inspector.redis.close()
 
 

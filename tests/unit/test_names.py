@@ -107,7 +107,7 @@ def test_no_text_breaks_the_check(text: str) -> None:
 def test_every_key_of_a_shard_carries_its_hash_tag() -> None:
     keys = Keys("ns", 10)
 
-    for key in (keys.job("j"), keys.events("j"), keys.wake("j"), keys.dead, keys.fenced):
+    for key in (keys.job("j"), keys.events("j"), keys.wake("j"), keys.dead_turns, keys.fenced):
         assert key.startswith("ns:{0a}:")
 
 

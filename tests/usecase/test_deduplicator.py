@@ -116,7 +116,7 @@ async def test_a_turn_with_one_writer_is_never_looked_at(shop: Shop) -> None:
 async def test_nothing_is_looked_at_before_its_time(shop: Shop, settings: Settings) -> None:
     await shop.stored()
     (waits,) = [score for _, score in shop.inspector.redis.zrange(
-        f"{shop.inspector.keys.root}:repairs", 0, -1, withscores=True
+        shop.inspector.keys.duplicate_checks, 0, -1, withscores=True
     )]  # fmt: skip
     now_s, _ = shop.inspector.redis.time()
     assert now_s + settings.repair_s - 10 <= waits / 1000 <= now_s + settings.repair_s + 10

@@ -50,7 +50,7 @@ def test_any_id_survives(name: str) -> None:
 def test_the_scripts_build_the_same_text(valkey: Valkey, namespace: str, agenda: str) -> None:
     queue, step = split_agenda(agenda)
     name = lane_id(memory_key("a/b", 'ü "quoted" \\'), 0)
-    script = LUA + "\nreturn envelope(ARGV[2], ARGV[3], ARGV[4], 1)"
+    script = LUA + "\nreturn hint_message(ARGV[2], ARGV[3], ARGV[4], 1)"
     with valkey.client() as client:
         theirs = client.eval(script, 1, f"{namespace}:{{00}}", "", queue, str(step), name)
     assert theirs == envelope(TASK_OF[queue], name, f"{name}.1", step=step)

@@ -192,7 +192,7 @@ async def test_three_hours_without_mem0_bury_nothing(
     await fleet.run("memories.0", for_s=HOURS_S)
     assert provider.calls <= 3 * JOBS + 190
     assert [letter async for letter in ledger.dead_letters.select()] == []
-    assert {inspector.job(turn).get("t_attempts", "0") for turn in turns} == {"0"}
+    assert {inspector.job(turn).get("turn_attempts", "0") for turn in turns} == {"0"}
 
     provider.error = None
     await fleet.run("memories.0", for_s=HOURS_S)

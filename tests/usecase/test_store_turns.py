@@ -261,7 +261,7 @@ async def test_an_add_that_is_pending_for_ever_is_counted_and_buried(
             await lane_writer.write()
 
     assert await turn_of(ledger, turn_id) is TurnState.DEAD
-    assert inspector.job(turn_id)["t_code"] == "pending_too_long"
+    assert inspector.job(turn_id)["turn_code"] == "pending_too_long"
     assert lane_writer.calls == ["add", "follow", "find", "add", "follow", "find", "add", "follow"]
 
 
@@ -442,7 +442,7 @@ async def test_before_a_shut_gate_a_lane_waits_and_no_attempt_begins(
     await lane_writer.write()
 
     assert lane_writer.calls == ["add"]
-    assert "t_attempts" not in inspector.job(turn_id)
+    assert "turn_attempts" not in inspector.job(turn_id)
     assert await turn_of(ledger, turn_id) is TurnState.PENDING
     assert 29 < inspector.waits_s(lane_of()) < 32
 

@@ -90,7 +90,7 @@ MAX_SHOWN = 64
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The Redis keys of one shard; `ledger/lua/_lib.lua` spells the same shapes.
+    """The Redis keys and channels of one shard; `ledger/lua/_lib.lua` spells the same.
 
     All hold the shard's hash tag, so that one script touches one slot of a cluster.
     """
@@ -108,54 +108,156 @@ class Keys:
         return f"{self.root}:job:{job_id}"
 
     def events(self, job_id: str) -> str:
-        """STREAM: the reply stream of one job."""
+        """STREAM: the events of one job's reply."""
         return f"{self.root}:events:{job_id}"
 
-    def usage(self, lane: str) -> str:
-        """HASH: what the replies of a lane's user have cost; it ends some time after the last.
+    def wake(self, job_id: str) -> str:
+        """CHANNEL: the type of each event that is appended to the stream of one job."""
+        return f"{self.root}:wake:{job_id}"
 
-        Like the history of a conversation, LIST `talk:<lane>/<hash>`, it bears its lane's id, so
-        that whoever erases the user finds it.
+    def idempotency(self, hashed: str) -> str:
+        """HASH: the job and the fingerprint of one idempotency key."""
+        return f"{self.root}:idempotency:{hashed}"
+
+    def lane(self, lane: str) -> str:
+        """ZSET: the job ids of one user's turns, by sequence."""
+        return f"{self.root}:lane:{lane}"
+
+    def conversation(self, conversation: str) -> str:
+        """LIST: the newest turns of one conversation, as JSON.
+
+        Its id begins with that of its user's lane, so that an erasure of the user finds it.
         """
+        return f"{self.root}:conversation:{conversation}"
+
+    def conversation_queue(self, conversation: str) -> str:
+        """ZSET: the open jobs of one conversation, by sequence."""
+        return f"{self.root}:conversation-queue:{conversation}"
+
+    def usage(self, lane: str) -> str:
+        """HASH: sums over the replies to one lane's user; it expires some time after the last."""
         return f"{self.root}:usage:{lane}"
 
     def tenant_usage(self, tenant: str) -> str:
-        """HASH: what the replies of a tenant have cost, since ever."""
+        """HASH: sums over all replies to one tenant."""
         return f"{self.root}:tenant-usage:{tenant}"
 
-    def wake(self, job_id: str) -> str:
-        """CHANNEL: a message here says that the reply stream grew, and by which type of event."""
-        return f"{self.root}:wake:{job_id}"
+    def behind(self, tenant: str) -> str:
+        """ZSET: the lanes of one tenant that have turns to store, by the oldest of them."""
+        return f"{self.root}:behind:{tenant}"
+
+    def place(self, place: str, agenda: str) -> str:
+        """ZSET: the ids of one agenda in one place: hinted, waiting, leased or held."""
+        return f"{self.root}:{place}:{agenda}"
+
+    @property
+    def open(self) -> str:
+        """ZSET: the ids of queued and running jobs, by deadline."""
+        return f"{self.root}:open"
+
+    @property
+    def dead_turns(self) -> str:
+        """ZSET: the job ids of turns that were buried, by when."""
+        return f"{self.root}:dead-turns"
+
+    @property
+    def failed_jobs(self) -> str:
+        """ZSET: the ids of failed jobs that were neither replayed nor discarded, by when."""
+        return f"{self.root}:failed-jobs"
+
+    @property
+    def counts(self) -> str:
+        """HASH: how many jobs and turns are in each state, per tenant."""
+        return f"{self.root}:counts"
+
+    @property
+    def fences(self) -> str:
+        """HASH: the fence of the writer that holds each lane."""
+        return f"{self.root}:fences"
+
+    @property
+    def fenced(self) -> str:
+        """CHANNEL: ids of jobs and lanes whose running attempt was overtaken or cancelled."""
+        return f"{self.root}:fenced"
+
+    @property
+    def duplicate_checks(self) -> str:
+        """ZSET: the job ids of turns that mem0 may hold twice, by when to look."""
+        return f"{self.root}:duplicate-checks"
 
     @property
     def sequence(self) -> str:
         """STRING: the counter that sequence numbers, fences and event ids come from."""
-        return f"{self.root}:seq"
+        return f"{self.root}:sequence"
 
     @property
-    def dead(self) -> str:
-        """ZSET: job ids of turns that were buried, by when."""
-        return f"{self.root}:dead"
+    def newer_version(self) -> str:
+        """STRING: the newest version of a record that an older build has met."""
+        return f"{self.root}:newer-version"
 
     @property
-    def failed(self) -> str:
-        """ZSET: ids of failed jobs that were neither replayed nor discarded, by when."""
-        return f"{self.root}:failed"
+    def workers(self) -> str:
+        """ZSET: '<queue> <worker>', by its last sweep."""
+        return f"{self.root}:workers"
 
     @property
     def quarantine(self) -> str:
-        """STREAM: notes of messages that were no hints; on the first shard."""
+        """STREAM: notes on queue messages that were no hints; on the first shard."""
         return f"{self.root}:quarantine"
 
     @property
-    def fenced(self) -> str:
-        """CHANNEL: job ids whose running attempt was just overtaken or cancelled."""
-        return f"{self.root}:fenced"
+    def reconciled(self) -> str:
+        """STRING: exists for a while after somebody began to look for inconsistencies."""
+        return f"{self.root}:reconciled"
+
+    @property
+    def erasures(self) -> str:
+        """ZSET: the lanes of users that are being erased, by when that was requested."""
+        return f"{self.root}:erasures"
+
+    def erasure(self, lane: str) -> str:
+        """HASH: how far the erasure of one lane's user has come; afterwards its receipt."""
+        return f"{self.root}:erasure:{lane}"
+
+    @property
+    def gates(self) -> str:
+        """SET: the gates that are not open; on the first shard."""
+        return f"{self.root}:gates"
 
     @property
     def gate_news(self) -> str:
         """CHANNEL: '<shut|doubted> <gate>', when that has just become so."""
         return f"{self.root}:gate-news"
+
+    def gate(self, name: str) -> str:
+        """HASH: one gate that is not open."""
+        return f"{self.root}:gate:{name}"
+
+    def gate_failures(self, name: str) -> str:
+        """SET: the failed calls since the last success at one gate."""
+        return f"{self.root}:gate-failures:{name}"
+
+    @property
+    def replay_runs(self) -> str:
+        """ZSET: the replay runs, by when they began; on the first shard."""
+        return f"{self.root}:replay-runs"
+
+    def replay_run(self, run: str) -> str:
+        """HASH: one replay run."""
+        return f"{self.root}:replay-run:{run}"
+
+    def replay_todo(self, run: str) -> str:
+        """ZSET: the dead letters that one run has not looked at yet, in order."""
+        return f"{self.root}:replay-todo:{run}"
+
+    def replay_outcomes(self, run: str) -> str:
+        """HASH: what became of each dead letter of one run."""
+        return f"{self.root}:replay-outcomes:{run}"
+
+    @property
+    def audit(self) -> str:
+        """STREAM: what operators did; on the first shard."""
+        return f"{self.root}:audit"
 
 
 def queue_key(queue: str, priority: Priority = "high") -> str:

@@ -91,7 +91,7 @@ class LoadRun:
                 "-Q", "replies,memories", "-n", f"{name}@{self._name}", "--loglevel", "INFO",
             )  # fmt: skip
             self.workers.append(pid)
-        seen = f"{self.inspector.keys.root}:workers"
+        seen = self.inspector.keys.workers
         wait_until(
             lambda: self.inspector.redis.zcard(seen) == len(self.workers),
             "workers sweep",
@@ -134,7 +134,7 @@ class LoadRun:
     def has_room(self) -> bool:
         """Return whether few enough jobs are open for one more."""
         with suppress(RedisError):
-            return int(self.inspector.redis.zcard(f"{self.inspector.keys.root}:open")) < AT_ONCE
+            return int(self.inspector.redis.zcard(self.inspector.keys.open)) < AT_ONCE
         return False
 
     def logs(self) -> str:

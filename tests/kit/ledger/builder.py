@@ -74,9 +74,9 @@ async def submit_and_answer(ledger: Ledger, message: str = "hello", **fields: ob
     return claimed.job_id
 
 
-async def claim_lane(ledger: Ledger, lane: str | None = None, *, most_turns: int = 20) -> LaneClaim:
+async def claim_lane(ledger: Ledger, lane: str | None = None, *, max_turns: int = 20) -> LaneClaim:
     """Claim a lane that can be claimed, Ann's unless another is named."""
-    taken = await ledger.turns.claim_lane(lane or lane_of(), next(_tokens), most_turns=most_turns)
+    taken = await ledger.turns.claim_lane(lane or lane_of(), next(_tokens), max_turns=max_turns)
     assert isinstance(taken, LaneClaim)
     return taken
 
@@ -106,7 +106,7 @@ class LedgerInspector:
 
     def lane(self, lane: str) -> list[str]:
         """Return the job ids in a lane, in order."""
-        names: list[str] = self.redis.zrange(f"{self.keys.root}:lane:{lane}", 0, -1)
+        names: list[str] = self.redis.zrange(self.keys.lane(lane), 0, -1)
         return names
 
     def places(self, name: str) -> list[tuple[str, str]]:
@@ -115,63 +115,62 @@ class LedgerInspector:
             (place, agenda)
             for place in self.PLACES
             for agenda in self.AGENDAS
-            if self.redis.zscore(f"{self.keys.root}:{place}:{agenda}", name) is not None
+            if self.redis.zscore(self.keys.place(place, agenda), name) is not None
         ]
 
     def waits_s(self, name: str) -> float:
         """Return how long a job or lane still has to wait, in seconds."""
         ((place, agenda),) = self.places(name)
         assert place == "waiting", place
-        until_ms: float = self.redis.zscore(f"{self.keys.root}:waiting:{agenda}", name)
+        until_ms: float = self.redis.zscore(self.keys.place("waiting", agenda), name)
         now_s, microseconds = self.redis.time()
         return until_ms / 1000 - float(now_s + microseconds / 1e6)
 
     def open_ends(self) -> set[str]:
         """Return every job or lane that is open, placed, held or not empty."""
-        root = self.keys.root
-        found = set(self.redis.zrange(f"{root}:open", 0, -1)) | set(
-            self.redis.hkeys(f"{root}:fences")
+        found = set(self.redis.zrange(self.keys.open, 0, -1)) | set(
+            self.redis.hkeys(self.keys.fences)
         )
         for agenda in self.AGENDAS:
             for place in self.PLACES:
-                found.update(self.redis.zrange(f"{root}:{place}:{agenda}", 0, -1))
-        return found | set(self.redis.scan_iter(f"{root}:lane:*"))
+                found.update(self.redis.zrange(self.keys.place(place, agenda), 0, -1))
+        return found | set(self.redis.scan_iter(self.keys.lane("*")))
 
     def make_due(self, name: str) -> None:
         """Let the time pass that a job's or lane's lease or pause still had."""
         for place, agenda in self.places(name):
-            self.redis.zadd(f"{self.keys.root}:{place}:{agenda}", {name: 0})
+            self.redis.zadd(self.keys.place(place, agenda), {name: 0})
 
     def end_pause(self, gate: str) -> None:
         """Let the time pass that a gate was to be shut; its canary, if any, is given up."""
-        key = f"{self.keys.root}:gate:{gate}"
+        key = self.keys.gate(gate)
         if self.redis.exists(key):
             self.redis.hset(key, "until", 0)
             self.redis.hdel(key, "canary", "lease", "next")
 
     def repairs(self) -> list[str]:
         """Return the turns that are to be looked at for doubles."""
-        names: list[str] = self.redis.zrange(f"{self.keys.root}:repairs", 0, -1)
+        names: list[str] = self.redis.zrange(self.keys.duplicate_checks, 0, -1)
         return names
 
     def make_repairs_due(self) -> None:
         """Let the time pass until every turn is looked at for doubles."""
         for name in self.repairs():
-            self.redis.zadd(f"{self.keys.root}:repairs", {name: 0})
+            self.redis.zadd(self.keys.duplicate_checks, {name: 0})
 
     def outlive(self, job_id: str) -> None:
         """Let the time pass until a job's deadline."""
-        self.redis.zadd(f"{self.keys.root}:open", {job_id: 0}, xx=True)
+        self.redis.zadd(self.keys.open, {job_id: 0}, xx=True)
         self.redis.hset(self.keys.job(job_id), "deadline", 0)
 
     def counts(self) -> dict[str, int]:
         """Return the tallies that are not zero."""
-        counts = self.redis.hgetall(f"{self.keys.root}:counts")
+        counts = self.redis.hgetall(self.keys.counts)
         return {name: int(value) for name, value in counts.items() if int(value)}
 
     def next_wake_s(self) -> float | None:
         """Return in how many seconds the first job or lane has waited long enough."""
-        waiting = [f"{self.keys.root}:waiting:{agenda}" for agenda in self.AGENDAS]
+        waiting = [self.keys.place("waiting", agenda) for agenda in self.AGENDAS]
         first = [
             score for key in waiting for _, score in self.redis.zrange(key, 0, 0, withscores=True)
         ]
@@ -182,14 +181,14 @@ class LedgerInspector:
         """Let time pass for all that is hinted, waiting, leased, open or a gate in this shard."""
         for agenda in self.AGENDAS:
             for place in self.PLACES:
-                self._set_back(f"{self.keys.root}:{place}:{agenda}", seconds)
+                self._set_back(self.keys.place(place, agenda), seconds)
             mark = f"{queue_prefix(self._namespace)}afterword:mark:{agenda}"
             if self.redis.exists(mark):
                 self.redis.decrby(mark, round(seconds * 1000))
-        for job_id in self._set_back(f"{self.keys.root}:open", seconds):
+        for job_id in self._set_back(self.keys.open, seconds):
             if self.redis.exists(self.keys.job(job_id)):
                 self.redis.hincrby(self.keys.job(job_id), "deadline", -round(seconds * 1000))
-        for gate in self.redis.scan_iter(f"{self.keys.root}:gate:*", count=1000):
+        for gate in self.redis.scan_iter(self.keys.gate("*"), count=1000):
             for moment in {"until", "opened", "next", "lease", "since"} & {*self.redis.hkeys(gate)}:
                 self.redis.hincrbyfloat(gate, moment, -seconds * 1000)
 

@@ -33,7 +33,7 @@ class LaneDrainer:
     async def write_all(self) -> None:
         """Write what there is now."""
         for lane in self._lanes:
-            claim = await self._ledger.turns.claim_lane(lane, next(_tokens), most_turns=20)
+            claim = await self._ledger.turns.claim_lane(lane, next(_tokens), max_turns=20)
             if isinstance(claim, LaneClaim):
                 for turn in claim.turns:
                     await self._write(claim, turn.id)

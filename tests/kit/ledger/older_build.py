@@ -61,7 +61,7 @@ async def sweep(ledger):
 
 
 async def take(ledger, lane, token):
-    found = await ledger.turns.claim_lane(lane, token, most_turns=20)
+    found = await ledger.turns.claim_lane(lane, token, max_turns=20)
     if found is None:
         return []
     lanes[lane] = found

@@ -132,7 +132,7 @@ class AsyncOperator(AsyncCloseable):
         run_id = await ledger.replay_runs.begin(
             plan.dead_letters,
             by=self._by,
-            said=plan.filter.to_dict(),
+            criteria=plan.filter.to_dict(),
             pace=plan.pace,
             token=token,
         )
@@ -148,7 +148,9 @@ class AsyncOperator(AsyncCloseable):
         """
         ledger = await self._checked.get()
         token = secrets.token_hex(16)
-        if not await ledger.replay_runs.take_over(run_id, by=self._by, token=token, to="resume"):
+        if not await ledger.replay_runs.take_over(
+            run_id, by=self._by, token=token, action="resume"
+        ):
             return await ledger.replay_runs.get(run_id)
         return await self._drive(run_id, token, on_progress)
 
@@ -159,7 +161,7 @@ class AsyncOperator(AsyncCloseable):
         """
         ledger = await self._checked.get()
         token = secrets.token_hex(16)
-        await ledger.replay_runs.take_over(run_id, by=self._by, token=token, to="abort")
+        await ledger.replay_runs.take_over(run_id, by=self._by, token=token, action="abort")
         return await ledger.replay_runs.get(run_id)
 
     async def replay_run(self, run_id: str) -> ReplayRun:
@@ -223,7 +225,7 @@ class AsyncOperator(AsyncCloseable):
         the Redis.
         """
         ledger = await self._checked.get()
-        async for inconsistency in ledger.maintenance.find_inconsistencies(mend=fix):
+        async for inconsistency in ledger.maintenance.find_inconsistencies(fix=fix):
             yield inconsistency
 
     async def audit(self, limit: int = 100) -> Sequence[AuditEntry]:

@@ -138,7 +138,7 @@ class ReplayDriver:
         *,
         passed: bool = False,
     ) -> None:
-        await self._runs.record_outcomes(self._run.id, self._token, outcomes, passed=passed)
+        await self._runs.record_outcomes(self._run.id, self._token, outcomes, canary_passed=passed)
         self._moved_s = self._clock()
         counts = dict(self._run.outcomes)
         for letter, _, outcome in outcomes:

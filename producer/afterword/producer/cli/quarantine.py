@@ -12,7 +12,7 @@ from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import json_option, limit_option
 from afterword.producer.cli.workers_seen import open_ledger
-from afterword.shared.ledger.quarantine import MOST_KEPT, Quarantine
+from afterword.shared.ledger.quarantine import MAX_KEPT, Quarantine
 
 Result = TypeVar("Result")
 
@@ -27,7 +27,7 @@ def quarantine() -> None:
 
 
 @command("list", examples=["afterword quarantine list --limit 10"])
-@limit_option(100, MOST_KEPT)
+@limit_option(100, MAX_KEPT)
 @json_option
 def list_(*, limit: int, as_json: bool) -> None:
     """List the notes of dropped messages, newest first.

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import Account, moment
-from afterword.shared.ledger.shard import Shards, milliseconds
+from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import Keys
 
@@ -17,7 +18,6 @@ class Accounts:
     """Counts by state, as the scripts tallied them."""
 
     def __init__(self, shards: Shards) -> None:
-        """Take the shards to account for."""
         self._shards = shards
 
     async def by_tenant(self, *, late_s: float) -> Sequence[Account]:
@@ -33,12 +33,10 @@ class Accounts:
         return [_sum(tenant, by_tenant[tenant]) for tenant in sorted(by_tenant)]
 
     async def _of(self, keys: Keys, late_s: float) -> list[Account]:
-        now, counts, tenants = await self._shards.run(
-            "maintenance/account", keys, milliseconds(late_s)
-        )
-        tallies = dict(zip(counts[::2], map(int, counts[1::2]), strict=True))
-        rows = [tenants[start : start + 4] for start in range(0, len(tenants), 4)]
-        return [_account(int(now), tallies, *row) for row in rows]
+        arguments = steps.ReadAccount(late_ms=milliseconds(late_s))
+        now, counts, tenants = await self._shards.run_script(keys, arguments)
+        tallies = {name: int(value) for name, value in fields_of(counts).items()}
+        return [_account(int(now), tallies, *row) for row in tenants]
 
 
 def total(accounts: Iterable[Account]) -> Account:

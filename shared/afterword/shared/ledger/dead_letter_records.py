@@ -249,7 +249,7 @@ def audit_entry(entry_id: str, fields: dict[str, str]) -> AuditEntry:
         id=entry_id,
         at=datetime.fromtimestamp(int(entry_id.partition("-")[0]) / 1000, UTC),
         by=fields["by"],
-        action=fields["what"],
+        action=fields["action"],
         run_id=fields.get("run", ""),
-        details=json.loads(fields.get("told") or "{}"),
+        details=json.loads(fields.get("details") or "{}"),
     )

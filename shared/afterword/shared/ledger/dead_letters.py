@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import Fault, JobNotFound
+from afterword.shared.ledger import steps
 from afterword.shared.ledger.dead_letter_records import (
     DeadLetter,
     DeadLetterFilter,
@@ -22,34 +23,33 @@ from afterword.shared.ledger.dead_letter_records import (
 )
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.records import moment
-from afterword.shared.ledger.shard import Shards, milliseconds
+from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.names import check_job_id, user_of
 
-#: Ids of one list that are read at once; letters whose records are.
+#: Ids of one list that are read at once; dead letters that are.
 _PAGE = 1000
 _BATCH = 200
 
 
 class DeadLetters:
-    """Give the letters that a filter lets through; replay or discard one as it was chosen."""
+    """Selects dead letters by a filter; replays or discards one as it was chosen."""
 
     def __init__(self, shards: Shards, jobs: Jobs) -> None:
-        """Take the shards to look at, and the way back for jobs."""
         self._shards = shards
         self._jobs = jobs
 
     async def redis_time(self) -> datetime:
-        """Return what time the ledger has: burials are told in it."""
-        seconds, microseconds = await self._shards.call("TIME")
+        """Return the time of Redis' clock, which burials are recorded in."""
+        seconds, microseconds = await self._shards.send_command("TIME")
         return moment(int(seconds) * 1000 + int(microseconds) // 1000)
 
     async def select(
         self, chosen: DeadLetterFilter | None = None, *, content: bool = False
     ) -> AsyncIterator[DeadLetter]:
-        """Give the letters that a filter lets through, oldest burial first.
+        """Yield the dead letters that a filter matches, oldest burial first.
 
-        Redis is asked for some hundred at a time, however many there are. Of ids that are no dead
-        letter nothing is given.
+        They are read from Redis 200 at a time, however many there are. Ids that are no dead letter
+        are left out.
         """
         chosen = chosen or DeadLetterFilter()
         now, given = await self.redis_time(), 0
@@ -62,59 +62,63 @@ class DeadLetters:
                     yield letter
 
     async def get(self, letter_id: str) -> DeadLetter:
-        """Give one letter with its content, or a job that was replayed; raise `JobNotFound`."""
+        """Return one dead letter with its content, or a job that was replayed.
+
+        Raises `JobNotFound`.
+        """
         found = await self._read([check_job_id(letter_id)], content=True)
         if not found:
             raise JobNotFound(letter_id)
         return found[0]
 
     async def replay(self, letter: DeadLetterRef, run: str) -> ReplayOutcome:
-        """Put a letter on its way again, once a run: `waiting`, or why it was not replayed.
+        """Replay a dead letter, once a run; return `WAITING`, or why it was not replayed.
 
-        A turn goes back to its place in its lane. A job has ended for good: a new one with the
-        same body is submitted, as of the time when the old one was.
+        A turn goes back to its place in its lane. A job has ended for good: a new job with the
+        same body is submitted, as said at the same time.
         """
         if letter.kind is DeadLetterKind.MEMORY:
-            chosen = (letter.id, run, letter.replays, RECORD_VERSION)
-            return ReplayOutcome(await self._shards.run_for("dead_letter/replay", *chosen))
+            arguments = steps.ReplayTurn(
+                id=letter.id, run=run, replays=letter.replays, known_version=RECORD_VERSION
+            )
+            return ReplayOutcome(await self._shards.run_for_word(arguments))
         key = self._shards.keys_of(letter.id).job(letter.id)
-        body = await self._shards.call("HGET", key, "body")
+        body = await self._shards.send_command("HGET", key, "body")
         if body is None:
             return (
                 ReplayOutcome.ERASED
-                if await self._shards.call("EXISTS", key)
+                if await self._shards.send_command("EXISTS", key)
                 else ReplayOutcome.GONE
             )
         try:
             return ReplayOutcome(await self._jobs.resubmit(letter.id, body, run))
-        except ValidationError:  # it failed for that, and would again
+        except ValidationError:  # it would fail again
             return ReplayOutcome.REFUSED
 
     async def discard(self, letter: DeadLetterRef) -> bool:
-        """Give a letter up for good; return false if it is no dead letter any more."""
-        retention_ms = milliseconds(self._shards.settings.retention_s)
-        word = await self._shards.run_for(
-            "dead_letter/discard",
-            letter.id,
-            letter.kind,
-            letter.replays,
-            retention_ms,
-            RECORD_VERSION,
+        """Give up a dead letter for good; return false if it is none any more."""
+        arguments = steps.DiscardDeadLetter(
+            id=letter.id,
+            kind=letter.kind,
+            replays=letter.replays,
+            known_version=RECORD_VERSION,
+            retention_ms=milliseconds(self._shards.settings.retention_s),
         )
-        return word == "discarded"
+        return await self._shards.run_for_word(arguments) == "discarded"
 
     async def replay_outcomes(
         self, letter_ids: Sequence[str], run: str
     ) -> dict[str, ReplayOutcome]:
-        """Return what became of letters that a run has replayed."""
+        """Return what became of dead letters that a run has replayed."""
         found: dict[str, ReplayOutcome] = {}
         for ids in self._by_shard(letter_ids):
-            words = await self._shards.run("run/outcomes", self._shards.keys_of(ids[0]), run, *ids)
+            arguments = steps.ReadOutcomes(run=run, ids=ids)
+            (words,) = await self._shards.run_script(self._shards.keys_of(ids[0]), arguments)
             found.update(zip(ids, map(ReplayOutcome, words), strict=True))
         return found
 
     async def _ids(self, chosen: DeadLetterFilter) -> AsyncIterator[str]:
-        """Give the ids of all dead letters, oldest burial first, or those that are named."""
+        """Yield the ids of all dead letters, oldest burial first, or those of the filter."""
         if chosen.ids:
             for name in dict.fromkeys(chosen.ids):
                 yield check_job_id(name)
@@ -133,22 +137,22 @@ class DeadLetters:
     def _lists(self, kind: DeadLetterKind | None) -> Iterable[str]:
         for keys in self._shards.all:
             if kind is not DeadLetterKind.REPLY:
-                yield keys.dead
+                yield keys.dead_turns
             if kind is not DeadLetterKind.MEMORY:
-                yield keys.failed
+                yield keys.failed_jobs
 
     async def _read(self, ids: Sequence[str], *, content: bool) -> list[DeadLetter]:
-        """Read the letters among these ids, in their order."""
+        """Return the dead letters among these ids, in their order."""
         parts = await asyncio.gather(
-            *(
-                self._shards.run(
-                    "dead_letter/read", self._shards.keys_of(part[0]), int(content), *part
-                )
-                for part in self._by_shard(ids)
-            )
+            *(self._read_of_shard(part, content=content) for part in self._by_shard(ids))
         )
-        found = {row[0]: _letter(*row) for rows in parts for row in rows}
+        found = {letter.id: letter for part in parts for letter in part}
         return [found[name] for name in ids if name in found]
+
+    async def _read_of_shard(self, ids: Sequence[str], *, content: bool) -> list[DeadLetter]:
+        arguments = steps.ReadDeadLetters(content=content, ids=ids)
+        (letters,) = await self._shards.run_script(self._shards.keys_of(ids[0]), arguments)
+        return [_letter(fields_of(letter)) for letter in letters]
 
     def _by_shard(self, ids: Sequence[str]) -> list[list[str]]:
         parts: dict[str, list[str]] = {}
@@ -162,7 +166,7 @@ class DeadLetters:
 
 
 class _List:
-    """One list of letters, read a page at a time; what leaves it meanwhile moves nothing."""
+    """One list of dead letters, read a page at a time; removals meanwhile skip none."""
 
     def __init__(self, shards: Shards, key: str) -> None:
         self._shards = shards
@@ -171,13 +175,13 @@ class _List:
         self._after = "-inf"
 
     async def next(self) -> tuple[float, str] | None:
-        """Return the next burial and id, None at the end."""
+        """Return the next burial and id, or None at the end."""
         if not self._page:
             self._page = (await self._read())[::-1]
         return self._page.pop() if self._page else None
 
     async def _read(self) -> list[tuple[float, str]]:
-        """Read a page, and all that were buried in the same millisecond as its last."""
+        """Return a page, and all that were buried in the same millisecond as its last."""
         page = await self._range(self._after, "+inf", "LIMIT", 0, _PAGE)
         if not page:
             return []
@@ -188,15 +192,15 @@ class _List:
 
     async def _range(self, *bounds: str | int) -> list[tuple[float, str]]:
         first, last, *limit = bounds
-        flat = await self._shards.call(
+        flat = await self._shards.send_command(
             "ZRANGEBYSCORE", self._key, first, last, "WITHSCORES", *limit
         )
         pairs = zip(flat[::2], flat[1::2], strict=True)
         return sorted((float(score), str(name)) for name, score in pairs)
 
 
-def _blame(word: str) -> str:
-    """Return whose failure it was; a word that only a newer version knows, as it is."""
+def _fault(word: str) -> str:
+    """Return whose failure it was; a word that only a newer version knows is kept."""
     try:
         return str(Fault(word))
     except ValueError:
@@ -204,7 +208,7 @@ def _blame(word: str) -> str:
 
 
 async def _batches(ids: AsyncIterator[str]) -> AsyncIterator[list[str]]:
-    """Give the ids some hundred at a time."""
+    """Yield the ids in batches."""
     batch: list[str] = []
     async for name in ids:
         batch.append(name)
@@ -215,37 +219,27 @@ async def _batches(ids: AsyncIterator[str]) -> AsyncIterator[list[str]]:
         yield batch
 
 
-def _letter(
-    name: str,
-    kind: str,
-    size: int,
-    of_both: Sequence[Any],
-    of_kind: Sequence[Any],
-    content: Sequence[Any] = (None, None),
-) -> DeadLetter:
-    _, lane, version, created, replayed_as = of_both
-    failed, buried, code, fault, attempts, snoozes, worker, *of_memory = of_kind
-    replays, event_id = of_memory or (None, None)
-    body, reply = content
-    tenant, user_id = user_of(lane)
+def _letter(record: dict[str, Any]) -> DeadLetter:
+    tenant, user_id = user_of(record["lane"])
+    body, reply = record.get("body"), record.get("reply")
     return DeadLetter(
-        id=name,
-        kind=DeadLetterKind(kind),
+        id=record["id"],
+        kind=DeadLetterKind(record["kind"]),
         tenant=tenant,
         user_id=user_id,
-        submitted_at=moment(created),
-        failed_at=moment(failed or buried),
-        buried_at=moment(buried),
-        code=code or "",
-        fault=_blame(fault or ""),
-        attempts=int(attempts or 0),
-        snoozes=int(snoozes or 0),
-        replays=int(replays or 0),
-        worker_version=worker or "",
-        event_id=event_id,
-        record_version=int(version),
-        size=int(size),
-        replayed_as=replayed_as,
+        submitted_at=moment(record["created"]),
+        failed_at=moment(record.get("failed") or record["buried"]),
+        buried_at=moment(record["buried"]),
+        code=record.get("code", ""),
+        fault=_fault(record.get("fault", "")),
+        attempts=int(record.get("attempts", 0)),
+        snoozes=int(record.get("snoozes", 0)),
+        replays=int(record.get("replays", 0)),
+        worker_version=record.get("worker", ""),
+        event_id=record.get("event"),
+        record_version=int(record["version"]),
+        size=int(record["size"]),
+        replayed_as=record.get("replayed_as"),
         message=json.loads(body)["message"] if body else None,
         reply=json.loads(reply)["text"] if reply else None,
     )

@@ -1,4 +1,4 @@
-"""The gates before the providers: one for the whole fleet each, asked and told by scripts."""
+"""The gates before the providers: circuit breakers that the whole fleet shares."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from afterword.shared.errors import Fault
+from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import CallReport, Gate, GateDecision, GateState, moment
 from afterword.shared.ledger.shard import Shards, milliseconds
 
@@ -25,10 +26,9 @@ class RecoveryPace:
 
 
 class Gates:
-    """Ask, report, list."""
+    """Requests permits, reports outcomes, lists gates; all gates are on the first shard."""
 
     def __init__(self, shards: Shards, pace: RecoveryPace | None = None) -> None:
-        """Take the shards; all gates stand on the first one."""
         self._shards = shards
         self._keys = shards.all[0]
         self._pace = pace or RecoveryPace()
@@ -39,44 +39,44 @@ class Gates:
         return self._keys.gate_news
 
     async def request(self, name: str, token: str, *, canary_s: float) -> GateDecision:
-        """Ask to pass; `token` names the asker, who holds the gate for so long if a canary.
+        """Ask whether a provider may be called; `token` names the caller.
 
-        While a gate is shut, one canary at a time passes once the pause is over.
+        While a gate is shut, one canary at a time passes once the pause is over, and holds the
+        gate for `canary_s` seconds.
         """
-        octave_ms = milliseconds(self._pace.octave_s)
-        answer = await self._shards.run(
-            "gate/ask", self._keys, name, token, milliseconds(canary_s), octave_ms
+        arguments = steps.AskGate(
+            gate=name,
+            token=token,
+            canary_ms=milliseconds(canary_s),
+            octave_ms=milliseconds(self._pace.octave_s),
         )
-        return _stand(*answer)
+        return _decision(*await self._shards.run_script(self._keys, arguments))
 
     async def report_outcome(self, name: str, token: str, report: CallReport) -> GateDecision:
-        """Say what came of asking; telling it twice under the same token counts once."""
+        """Report the outcome of a call; repeated with the same token, it counts once."""
         pace = self._pace
-        answer = await self._shards.run(
-            "gate/report",
-            self._keys,
-            name,
-            token,
-            report.outcome,
-            report.code,
-            report.fault,
-            milliseconds(report.pause_s) if report.pause_s > 0 else 0,
-            milliseconds(pace.first_s),
-            milliseconds(pace.longest_s),
-            milliseconds(pace.octave_s),
-            int(report.worked),
+        arguments = steps.ReportToGate(
+            gate=name,
+            token=token,
+            outcome=report.outcome,
+            code=report.code,
+            fault=report.fault,
+            pause_ms=milliseconds(report.pause_s) if report.pause_s > 0 else 0,
+            first_ms=milliseconds(pace.first_s),
+            longest_ms=milliseconds(pace.longest_s),
+            octave_ms=milliseconds(pace.octave_s),
+            worked=report.worked,
         )
-        return _stand(*answer)
+        return _decision(*await self._shards.run_script(self._keys, arguments))
 
     async def not_open(self) -> Sequence[Gate]:
         """Return the gates that are not open, by name."""
-        _, *rows = await self._shards.run(
-            "gate/list", self._keys, milliseconds(self._pace.octave_s)
-        )
+        arguments = steps.ListGates(octave_ms=milliseconds(self._pace.octave_s))
+        (rows,) = await self._shards.run_script(self._keys, arguments)
         return sorted((_gate(*row) for row in rows), key=lambda gate: gate.name)
 
 
-def _stand(word: str, comeback_ms: int = 0, code: str = "", news: int = 0) -> GateDecision:
+def _decision(word: str, retry_after_ms: int = 0, code: str = "", news: int = 0) -> GateDecision:
     match word:
         case "canary":
             return GateDecision(GateState.SHUT, canary=True)
@@ -84,7 +84,10 @@ def _stand(word: str, comeback_ms: int = 0, code: str = "", news: int = 0) -> Ga
             return GateDecision(GateState.OPENING)
         case "shut":
             return GateDecision(
-                GateState.SHUT, retry_after_s=max(1, comeback_ms) / 1000, code=code, news=bool(news)
+                GateState.SHUT,
+                retry_after_s=max(1, retry_after_ms) / 1000,
+                code=code,
+                news=bool(news),
             )
         case _:
             return GateDecision(GateState(word))

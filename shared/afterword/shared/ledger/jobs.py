@@ -1,15 +1,14 @@
-"""The steps of a job's life, each one script."""
+"""The steps of a job's life; each is one script."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from afterword.shared.contracts import RECORD_VERSION, ChatRequest, Reply, Usage, fingerprint_of
+from afterword.shared.contracts import RECORD_VERSION, ChatRequest, Reply, fingerprint_of
 from afterword.shared.errors import (
     AfterwordError,
     ConversationBusy,
@@ -19,8 +18,9 @@ from afterword.shared.errors import (
     NewerRecord,
     QueueFull,
 )
+from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import Claim, PastTurn, SubmitResult, moment
-from afterword.shared.ledger.shard import Shards, milliseconds
+from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import (
     PRIORITY_STEPS,
@@ -32,30 +32,31 @@ from afterword.shared.names import (
     shard_of,
 )
 from afterword.shared.transport.blocking import BlockingConnection
+from afterword.shared.transport.signatures import Arguments
 from afterword.shared.version import __version__
 
-#: How long a user's sums of usage are kept after their last reply.
+#: How long the sums of a user's usage are kept after the last reply.
 USAGE_S = 90 * 24 * 3600.0
 
 
 class Jobs:
-    """Submit, claim, renew, delta, finish, fail, snooze, cancel."""
+    """Submit, claim, renew, append, finish, fail, snooze, cancel.
+
+    `submits` are other ways to the same shards for submits; `blocking` serves `submit_blocking`.
+    """
 
     def __init__(
         self,
         shards: Shards,
         submits: Shards | None = None,
-        direct: BlockingConnection | None = None,
+        blocking: BlockingConnection | None = None,
     ) -> None:
-        """Take the shards that the jobs live on, and other ways to them for submits, if any."""
         self._shards = shards
         self._submits = submits or shards
-        self._direct = direct
+        self._blocking = blocking
         settings = shards.settings
-        self._kept = (
-            milliseconds(settings.retention_s),
-            milliseconds(settings.stream_retention_s),
-        )
+        self._retention_ms = milliseconds(settings.retention_s)
+        self._stream_ms = milliseconds(settings.stream_retention_s)
         self._failed_ms = milliseconds(settings.dead_retention_s)
         self._lease_ms = milliseconds(settings.lease_s)
 
@@ -65,67 +66,69 @@ class Jobs:
         return new_job_id(shard_of(owner, self._shards.settings.shards))
 
     async def submit(self, job_id: str, request: ChatRequest) -> SubmitResult:
-        """Accept a job under an id of `new_id`.
+        """Accept a job under an id from `new_id`.
 
-        Sending the same id, or the same idempotency key with the same body, again gives the
-        same job. Raises a `NotAccepted`: then nothing was written, unless it is `NotReplicated`.
+        The same id again, or the same idempotency key with the same body, gives the same job.
+        Raises a `NotAccepted`: then nothing was written, unless it is `NotReplicated`.
         """
         keys, arguments = self._submission(job_id, request)
-        return self._accepted(await self._submits.run("job/submit", keys, *arguments))
+        return self._accepted(await self._submits.run_script(keys, arguments))
 
     def submit_blocking(self, job_id: str, request: ChatRequest) -> SubmitResult | None:
-        """Accept a job as `submit` does, from a thread without a loop and with one try.
+        """Accept a job as `submit` does, from a thread without a loop and without retries.
 
-        Returns None if it is not known whether it was accepted: `submit` it then, with this id.
+        Returns None if it is not known whether it was accepted: then `submit` it with this id.
         """
-        if self._direct is None:
+        if self._blocking is None:
             return None
         keys, arguments = self._submission(job_id, request)
-        answer = self._shards.run_directly(self._direct, "job/submit", keys, *arguments)
+        answer = self._shards.run_script_blocking(self._blocking, keys, arguments)
         return None if answer is None else self._accepted(answer)
 
     async def submit_many(
-        self, asked: Iterable[tuple[str, ChatRequest]]
+        self, requests: Iterable[tuple[str, ChatRequest]]
     ) -> list[SubmitResult | AfterwordError]:
-        """Accept many jobs, as `submit` does; return for each what became of it."""
-        calls = (self._submission(job_id, request) for job_id, request in asked)
-        answers = await self._submits.run_all("job/submit", calls)
+        """Accept many jobs as `submit` does; return a result or an error for each, in order."""
+        calls = (self._submission(job_id, request) for job_id, request in requests)
+        answers = await self._submits.run_scripts(calls)
         return [self._accepted_or_error(answer) for answer in answers]
 
     async def resubmit(self, failed_id: str, body: str, run: str) -> str:
-        """Submit a failed job's body as a new job, as of then, once and for all.
+        """Submit a failed job's body as a new job that was said at the same time, once only.
 
-        Returns `waiting`, or why not: `refused`, `erased`, `gone`. It never ends other jobs of its
-        conversation, whatever it did at first.
+        Returns `waiting`, or why not: `refused`, `erased`, `gone`. It never interrupts other jobs
+        of its conversation, even if the failed job did.
         """
         request = ChatRequest.model_validate_json(body).model_copy(update={"when_busy": "enqueue"})
         keys, arguments = self._submission(self.new_id(request), request)
-        word, _ = await self._submits.run("job/submit", keys, *arguments, failed_id, run)
+        replay = arguments._replace(replay_of=failed_id, run=run)
+        word, _ = await self._submits.run_script(keys, replay)
         self._check_accepted(word)
         return "waiting" if word in ("new", "same") else str(word)
 
-    def _submission(self, job_id: str, request: ChatRequest) -> tuple[Keys, Sequence[str | float]]:
-        """Return where a job is to live, and what its script takes."""
+    def _submission(self, job_id: str, request: ChatRequest) -> tuple[Keys, steps.SubmitJob]:
+        """Return the shard of a job, and the arguments that submit it."""
         settings = self._shards.settings
         keys = self._shards.keys_of(job_id)
         lane = lane_id(memory_key(request.tenant, request.user_id), keys.shard)
         body = request.body()
-        return keys, (
-            job_id,
-            lane,
-            request.tenant,
-            body,
-            milliseconds(request.expires_in or settings.job_ttl_s),
-            fingerprint_of(body),
-            _hashed(request.tenant, request.idempotency_key),
-            milliseconds(settings.idempotency_s),
-            TurnState.NONE if settings.backend == "off" else TurnState.AWAITED,
-            f"{REPLIES}.{PRIORITY_STEPS[request.priority]}",
-            settings.max_queued,
-            RECORD_VERSION,
-            _talk(lane, request.conversation_id),
-            request.when_busy,
-            *self._kept,
+        return keys, steps.SubmitJob(
+            id=job_id,
+            lane=lane,
+            tenant=request.tenant,
+            version=RECORD_VERSION,
+            body=body,
+            fingerprint=fingerprint_of(body),
+            ttl_ms=milliseconds(request.expires_in or settings.job_ttl_s),
+            agenda=f"{REPLIES}.{PRIORITY_STEPS[request.priority]}",
+            turn=TurnState.NONE if settings.backend == "off" else TurnState.AWAITED,
+            max_open=settings.max_queued,
+            idempotency=_hashed(request.tenant, request.idempotency_key),
+            idempotency_ms=milliseconds(settings.idempotency_s),
+            conversation=_conversation(lane, request.conversation_id),
+            when_busy=request.when_busy,
+            retention_ms=self._retention_ms,
+            stream_ms=self._stream_ms,
         )
 
     def _accepted_or_error(self, answer: list[Any] | Exception) -> SubmitResult | AfterwordError:
@@ -151,105 +154,134 @@ class Jobs:
             raise ConversationBusy
 
     async def claim(self, job_id: str, token: str) -> Claim | None:
-        """Take a job on, or return None if it is gone, ended, held, behind or someone else's.
+        """Claim a job; return None if it is gone, ended, held, behind another or taken.
 
-        `token` names this claim: asking again with it after a lost answer gives the same claim.
+        `token` names this claim: a retry with it after a lost reply returns the same claim.
         """
         settings = self._shards.settings
-        answer = await self._shards.run(
-            "job/claim",
-            self._shards.keys_of(job_id),
-            job_id,
-            token,
-            self._lease_ms,
-            settings.max_attempts,
-            RECORD_VERSION,
-            settings.overlay_turns,
-            settings.history_turns,
-            *self._kept,
-            self._failed_ms,
+        arguments = steps.ClaimJob(
+            id=job_id,
+            token=token,
+            lease_ms=self._lease_ms,
+            max_attempts=settings.max_attempts,
+            known_version=RECORD_VERSION,
+            overlay_turns=settings.overlay_turns,
+            history_turns=settings.history_turns,
+            retention_ms=self._retention_ms,
+            stream_ms=self._stream_ms,
+            failed_ms=self._failed_ms,
         )
-        return _claim(job_id, answer) if answer[0] == "claimed" else None
+        answer = await self._shards.run_script(self._shards.keys_of(job_id), arguments)
+        match answer:
+            case ["claimed", record]:
+                return _claim(job_id, fields_of(record))
+        return None
 
     async def renew_leases(self, held: Sequence[tuple[str, str]]) -> list[str]:
-        """Extend the leases of (job or lane id, fence); return the ids no longer held."""
-        by_shard: dict[str, list[str]] = {}
+        """Extend the leases of (job or lane id, fence); return the ids that are no longer held."""
+        by_shard: dict[str, list[tuple[str, str]]] = {}
         for name, fence in held:
-            by_shard.setdefault(self._shards.keys_of(name).root, []).extend((name, fence))
-        lost = await asyncio.gather(*(self._renew(names) for names in by_shard.values()))
+            by_shard.setdefault(self._shards.keys_of(name).root, []).append((name, fence))
+        lost = await asyncio.gather(*(self._renew(leases) for leases in by_shard.values()))
         return [name for names in lost for name in names]
 
-    async def _renew(self, names: Sequence[str]) -> list[str]:
-        keys = self._shards.keys_of(names[0])
-        return await self._shards.run("job/renew", keys, self._lease_ms, *names)
+    async def _renew(self, leases: Sequence[tuple[str, str]]) -> list[str]:
+        keys = self._shards.keys_of(leases[0][0])
+        arguments = steps.RenewLeases(lease_ms=self._lease_ms, leases=leases)
+        (lost,) = await self._shards.run_script(keys, arguments)
+        return list(lost)
 
     async def append_delta(self, claim: Claim, number: int, text: str) -> None:
-        """Publish a piece of the reply, numbered from 1; raise `LeaseLost` if overtaken."""
-        _held(
-            await self._shards.run_for(
-                "job/delta", claim.job_id, claim.fence, number, claim.attempt, text
+        """Append a piece of the reply to the stream, numbered from 1; raises `LeaseLost`."""
+        await self._run_fenced(
+            steps.AppendDelta(
+                id=claim.job_id, fence=claim.fence, number=number, attempt=claim.attempt, text=text
             )
         )
 
     async def finish(
         self, claim: Claim, reply: Reply, *, last: tuple[int, str] = (0, ""), skip: str = ""
     ) -> None:
-        """Publish the reply and put the turn in its lane, in one step.
+        """Publish the reply and put the turn in its lane, in one step; raises `LeaseLost`.
 
-        `last` is the number and the text of what deltas have not published yet. `skip` says
-        why the turn is not to be remembered, if so. Raises `LeaseLost`.
+        `last` is the number and the text of what no delta has published yet. `skip` says why the
+        turn is not to be remembered, if so.
         """
-        request = json.loads(claim.body)
-        _held(
-            await self._shards.run_for(
-                "job/finish",
-                claim.job_id,
-                claim.fence,
-                reply.model_dump_json(),
-                TurnState.SKIPPED if skip else TurnState.PENDING,
-                skip,
-                _talk_turn(claim, request["message"], reply) if reply.conversation_id else "",
-                max(1, self._shards.settings.history_turns),
-                milliseconds(self._shards.settings.conversation_s),
-                *self._kept,
-                *last,
-                milliseconds(USAGE_S),
-                *_added(reply.usage),
+        settings = self._shards.settings
+        message = json.loads(claim.body)["message"]
+        await self._run_fenced(
+            steps.FinishJob(
+                id=claim.job_id,
+                fence=claim.fence,
+                reply=reply.model_dump_json(),
+                turn=TurnState.SKIPPED if skip else TurnState.PENDING,
+                turn_code=skip,
+                conversation_turn=_turn_json(claim, message, reply)
+                if reply.conversation_id
+                else "",
+                max_turns=max(1, settings.history_turns),
+                conversation_ms=milliseconds(settings.conversation_s),
+                retention_ms=self._retention_ms,
+                stream_ms=self._stream_ms,
+                delta=last[0],
+                text=last[1],
+                usage_ms=milliseconds(USAGE_S),
+                usage=[("replies", 1), *reply.usage],
             )
         )
 
     async def fail(self, claim: Claim, code: str, fault: Fault = Fault.REQUEST) -> None:
-        """End a job without a reply, as a dead letter; raise `LeaseLost` if overtaken."""
-        kept = self._failed_ms, self._kept[1]
-        _held(
-            await self._shards.run_for(
-                "job/fail", claim.job_id, claim.fence, code, *kept, fault, __version__
+        """End a job without a reply, as a dead letter; raises `LeaseLost`."""
+        await self._run_fenced(
+            steps.FailJob(
+                id=claim.job_id,
+                fence=claim.fence,
+                code=code,
+                fault=fault,
+                worker=__version__,
+                retention_ms=self._failed_ms,
+                stream_ms=self._stream_ms,
             )
         )
 
     async def snooze(
         self, claim: Claim, delay_s: float, *, counted: bool, tried: bool = True, code: str = ""
     ) -> None:
-        """Give a job back for later; only a `counted` one has spent its attempt.
+        """Give a job back for later; its attempt is spent only if `counted`.
 
-        One that was not even `tried` only waited: its pauses do not grow by that.
+        With `tried` false the provider was not called, and later pauses do not grow.
         """
-        delay_ms = milliseconds(delay_s) if delay_s > 0 else 0
-        _held(
-            await self._shards.run_for(
-                "job/snooze", claim.job_id, claim.fence, delay_ms, int(counted), code, int(tried)
+        await self._run_fenced(
+            steps.SnoozeJob(
+                id=claim.job_id,
+                fence=claim.fence,
+                delay_ms=milliseconds(delay_s) if delay_s > 0 else 0,
+                counted=counted,
+                code=code,
+                tried=tried,
             )
         )
 
     async def cancel(self, job_id: str) -> str:
-        """Cancel a job; return `cancelled`, `ended` (it was over) or `gone`.
+        """Cancel a job; return `cancelled`, `ended` (it had ended before) or `gone`.
 
         Raises `NewerRecord` if a newer version wrote it.
         """
-        word = await self._shards.run_for("job/cancel", job_id, *self._kept, RECORD_VERSION)
+        word = await self._shards.run_for_word(
+            steps.CancelJob(
+                id=job_id,
+                known_version=RECORD_VERSION,
+                retention_ms=self._retention_ms,
+                stream_ms=self._stream_ms,
+            )
+        )
         if word == "held":
             raise NewerRecord(job_id)
-        return str(word)
+        return word
+
+    async def _run_fenced(self, arguments: Arguments) -> None:
+        if await self._shards.run_for_word(arguments) == "lost":
+            raise LeaseLost("someone newer owns this job, or it has ended")
 
 
 def _hashed(tenant: str, key: str | None) -> str:
@@ -258,58 +290,41 @@ def _hashed(tenant: str, key: str | None) -> str:
     return hashlib.sha256(f"{len(tenant)}:{tenant}{key}".encode()).hexdigest()
 
 
-def _talk(lane: str, conversation_id: str | None) -> str:
+def _conversation(lane: str, conversation_id: str | None) -> str:
     if conversation_id is None:
         return ""
     return f"{lane}/{hashlib.sha256(conversation_id.encode()).hexdigest()}"
 
 
-def _talk_turn(claim: Claim, message: str, reply: Reply) -> str:
+def _turn_json(claim: Claim, message: str, reply: Reply) -> str:
     return json.dumps(
         {"id": claim.job_id, "at": claim.created_ms, "user": message, "reply": reply.text},
         ensure_ascii=False,
     )
 
 
-def _added(usage: Usage) -> Sequence[str | int]:
-    """Return what one reply adds to the sums: name, number, ..."""
-    return ["replies", 1, *itertools.chain.from_iterable(usage)]
-
-
-def _held(word: str) -> None:
-    if word == "lost":
-        raise LeaseLost("someone newer owns this job, or it has ended")
-
-
-def _claim(job_id: str, answer: Sequence[Any]) -> Claim:
-    _, fence, attempt, snoozes, now, created, deadline, body, lane, turn, *past = answer
-    overlay, history, erasing, queued = past
+def _claim(job_id: str, record: dict[str, Any]) -> Claim:
     return Claim(
         job_id=job_id,
-        fence=str(fence),
-        attempt=int(attempt),
-        snoozes=int(snoozes),
-        body=body,
-        lane=lane,
-        remembered=turn == TurnState.AWAITED,
-        created_ms=int(created),
-        queued_ms=int(queued),
-        claimed_ms=int(now),
-        deadline_ms=int(deadline),
-        overlay=_overlay(overlay),
-        history=tuple(_past(json.loads(entry)) for entry in history),
-        erasing=erasing == 1,
+        fence=str(record["fence"]),
+        attempt=int(record["attempt"]),
+        snoozes=int(record["snoozes"]),
+        body=record["body"],
+        lane=record["lane"],
+        remembered=record["turn"] == TurnState.AWAITED,
+        created_ms=int(record["created"]),
+        queued_ms=int(record["queued"]),
+        claimed_ms=int(record["claimed"]),
+        deadline_ms=int(record["deadline"]),
+        overlay=tuple(_overlay_turn(*turn) for turn in reversed(record["overlay"])),
+        history=tuple(_history_turn(json.loads(entry)) for entry in record["history"]),
+        erasing=record["erasing"] == 1,
     )
 
 
-def _overlay(fields: Sequence[str]) -> tuple[PastTurn, ...]:
-    """Read the flat list of (id, created, state, body, reply), newest first; give oldest first."""
-    rows = [fields[start : start + 5] for start in range(0, len(fields), 5)]
-    return tuple(
-        PastTurn(name, moment(created), json.loads(body)["message"], json.loads(reply)["text"])
-        for name, created, _, body, reply in reversed(rows)
-    )
+def _overlay_turn(name: str, created: str, body: str, reply: str) -> PastTurn:
+    return PastTurn(name, moment(created), json.loads(body)["message"], json.loads(reply)["text"])
 
 
-def _past(entry: dict[str, Any]) -> PastTurn:
+def _history_turn(entry: dict[str, Any]) -> PastTurn:
     return PastTurn(entry["id"], moment(entry["at"]), entry["user"], entry["reply"])

@@ -45,8 +45,8 @@ class Ledger(AsyncCloseable):
         self._submits = _door_for_submits(settings, self._pipeline, patience_s)
         send_hints = _hints_from_afar(settings)
         shards = Shards(settings, self._pipeline, send_hints)
-        self._direct = None if send_hints else _direct_line(settings, patience_s)
-        self.jobs = Jobs(shards, Shards(settings, self._submits, send_hints), self._direct)
+        self._blocking = None if send_hints else _blocking_connection(settings, patience_s)
+        self.jobs = Jobs(shards, Shards(settings, self._submits, send_hints), self._blocking)
         self.turns = Turns(shards)
         self.duplicate_checks = DuplicateChecks(shards)
         self.gates = Gates(shards)
@@ -82,8 +82,8 @@ class Ledger(AsyncCloseable):
 
     async def aclose(self) -> None:
         """Close the connections."""
-        if self._direct is not None:
-            self._direct.close()
+        if self._blocking is not None:
+            self._blocking.close()
         await self._pubsub.aclose()
         await self._submits.aclose()
         await self._pipeline.aclose()
@@ -101,7 +101,7 @@ def _door_for_submits(settings: Settings, pipeline: Pipeline, patience_s: float)
     )
 
 
-def _direct_line(settings: Settings, patience_s: float) -> BlockingConnection | None:
+def _blocking_connection(settings: Settings, patience_s: float) -> BlockingConnection | None:
     """Return a line for one try of a submit; none if it must wait for replicas too."""
     if settings.redis_url is None or settings.durability == "d3":
         return None

@@ -1,4 +1,4 @@
-"""What keeps the ledger going: the sweep and the overview."""
+"""What keeps the ledger in order: the sweep, the overview, the check for inconsistencies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import astuple
 from typing import Any
 
 from afterword.shared.contracts import RECORD_VERSION
+from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import (
     AgendaCount,
     Inconsistency,
@@ -16,91 +17,95 @@ from afterword.shared.ledger.records import (
     WorkerSeen,
     moment,
 )
-from afterword.shared.ledger.shard import Shards, milliseconds
+from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.names import Keys
 
-#: Records of each sort that one sweep of one shard touches at most: keeps a script short.
+#: Most records of each sort that one sweep of one shard touches: keeps the script short.
 SWEEP_LIMIT = 100
 
 
 class Maintenance:
-    """Sweep and count every shard."""
+    """Sweeps, counts and checks every shard."""
 
     def __init__(self, shards: Shards) -> None:
-        """Take the shards to look after."""
         self._shards = shards
 
-    async def sweep(self, seen: str = "") -> SweepCounts:
-        """Do what time has made due, everywhere; `seen` is the '<queue> <worker>' that sweeps."""
-        found = await asyncio.gather(*(self._sweep(keys, seen) for keys in self._shards.all))
+    async def sweep(self, worker: str = "") -> SweepCounts:
+        """Do what time has made due in every shard; `worker` is the '<queue> <worker>' that does.
+
+        Expires jobs past their deadline, wakes what waited, takes back leases that ran out, and
+        sends lost hints again.
+        """
+        found = await asyncio.gather(*(self._sweep(keys, worker) for keys in self._shards.all))
         return SweepCounts(*(sum(column) for column in zip(*map(astuple, found), strict=True)))
 
-    async def _sweep(self, keys: Keys, seen: str) -> SweepCounts:
+    async def _sweep(self, keys: Keys, worker: str) -> SweepCounts:
         settings = self._shards.settings
-        counts = await self._shards.run(
-            "maintenance/sweep",
-            keys,
-            SWEEP_LIMIT,
-            milliseconds(settings.hint_grace_s),
-            milliseconds(settings.retention_s),
-            milliseconds(settings.stream_retention_s),
-            seen,
-            RECORD_VERSION,
+        arguments = steps.Sweep(
+            limit=SWEEP_LIMIT,
+            grace_ms=milliseconds(settings.hint_grace_s),
+            retention_ms=milliseconds(settings.retention_s),
+            stream_ms=milliseconds(settings.stream_retention_s),
+            worker=worker,
+            known_version=RECORD_VERSION,
         )
-        return SweepCounts(*counts)
+        return SweepCounts(*await self._shards.run_script(keys, arguments))
 
     async def overview(self) -> Sequence[Overview]:
-        """Count what is open, late and dead, a row per shard."""
-        return [
-            _overview(await self._shards.run("maintenance/overview", keys))
-            for keys in self._shards.all
-        ]
+        """Count what is open, late and dead; one row per shard."""
+        return [await self._overview(keys) for keys in self._shards.all]
 
-    async def find_inconsistencies(self, *, mend: bool = False) -> AsyncIterator[Inconsistency]:
-        """Look at every record, a hundred in one moment; with `mend`, put back what is missing.
+    async def _overview(self, keys: Keys) -> Overview:
+        (record,) = await self._shards.run_script(keys, steps.ReadOverview())
+        return _overview(fields_of(record))
 
-        What is found is a bug, ours or of whoever wrote to the Redis: scripts leave no gap.
+    async def find_inconsistencies(self, *, fix: bool = False) -> AsyncIterator[Inconsistency]:
+        """Yield each record that is not where its state says; with `fix`, restore what is missing.
+
+        Reads every record, 100 at the same moment. An inconsistency is a bug, ours or of another
+        program that wrote to this Redis: no script leaves one.
         """
         for keys in self._shards.all:
-            async for gap in self._in(keys, mend=mend):
-                yield gap
+            async for inconsistency in self._inconsistencies(keys, fix=fix):
+                yield inconsistency
 
-    async def claim_reconciliation(self, every_ms: int) -> bool:
-        """Return true to one caller in so many milliseconds: one look is enough for a fleet."""
-        key = f"{self._shards.all[0].root}:reconciled"
-        return bool(await self._shards.call("SET", key, 1, "NX", "PX", every_ms))
-
-    async def _in(self, keys: Keys, *, mend: bool) -> AsyncIterator[Inconsistency]:
+    async def _inconsistencies(self, keys: Keys, *, fix: bool) -> AsyncIterator[Inconsistency]:
         prefix = keys.job("")
         async for page in self._shards.scan(f"{prefix}*"):
             ids = [key.removeprefix(prefix) for key in page]
-            (found,) = await self._shards.run(
-                "maintenance/inconsistencies", keys, int(mend), RECORD_VERSION, *ids
-            )
-            for job_id, what in zip(found[::2], found[1::2], strict=True):
-                yield Inconsistency(job_id, what)
+            arguments = steps.FindInconsistencies(fix=fix, known_version=RECORD_VERSION, ids=ids)
+            (found,) = await self._shards.run_script(keys, arguments)
+            for job_id, problem in found:
+                yield Inconsistency(job_id, problem)
+
+    async def claim_reconciliation(self, every_ms: int) -> bool:
+        """Return true to one caller in every `every_ms`: one check is enough for a fleet."""
+        key = self._shards.all[0].reconciled
+        return bool(await self._shards.send_command("SET", key, 1, "NX", "PX", every_ms))
 
     async def sequences(self) -> Mapping[Keys, int]:
-        """Return the newest number of each shard; it never falls while Redis keeps what it has."""
+        """Return the counter of each shard; it never falls while Redis keeps what it has."""
         shards = self._shards.all
-        found = await asyncio.gather(*(self._shards.call("GET", keys.sequence) for keys in shards))
+        found = await asyncio.gather(
+            *(self._shards.send_command("GET", keys.sequence) for keys in shards)
+        )
         return {keys: int(number or 0) for keys, number in zip(shards, found, strict=True)}
 
     async def skip_sequence(self, keys: Keys, count: int) -> int:
-        """Leave out so many numbers, or more, and return the newest: nobody will be given them."""
-        return int(await self._shards.call("INCRBY", keys.sequence, count))
+        """Add at least `count` to a shard's counter and return it; nobody gets those numbers."""
+        return int(await self._shards.send_command("INCRBY", keys.sequence, count))
 
 
-def _overview(answer: Sequence[Any]) -> Overview:
-    now, open_jobs, dead, workers, counts, newest, *agendas = answer
+def _overview(record: dict[str, Any]) -> Overview:
+    workers, counts = fields_of(record["workers"]), fields_of(record["counts"])
     return Overview(
-        at=moment(now),
-        open_jobs=open_jobs,
-        dead_letters=dead,
-        workers=tuple(_worker(*pair) for pair in zip(workers[::2], workers[1::2], strict=True)),
-        counts={name: int(value) for name, value in zip(counts[::2], counts[1::2], strict=True)},
-        agendas=tuple(_agenda(row) for row in agendas),
-        newest_version=int(newest),
+        at=moment(record["at"]),
+        open_jobs=record["open_jobs"],
+        dead_letters=record["dead_letters"],
+        workers=tuple(_worker(name, seen) for name, seen in workers.items()),
+        counts={name: int(value) for name, value in counts.items()},
+        agendas=tuple(_agenda(row) for row in record["agendas"]),
+        newest_version=int(record["newest_version"]),
     )
 
 

@@ -1,47 +1,48 @@
-"""The quarantine: notes of what was in a queue and was no hint."""
+"""The quarantine: notes on queue messages that were no hints."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
 
+from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import QuarantineNote, UnrecognisedMessage, moment
 from afterword.shared.ledger.shard import Shards
 
-#: The newest so many notes are kept; every message is counted.
-MOST_KEPT = 1000
+#: How many notes are kept, the newest; every message is counted.
+MAX_KEPT = 1000
 
 
 class Quarantine:
-    """Add, list, clear; a note says what a message was, and nothing that stood in it."""
+    """Adds, lists and clears notes; a note never holds the content of a message."""
 
     def __init__(self, shards: Shards) -> None:
-        """Take the shards; all notes stand on the first one."""
         self._shards = shards
         self._keys = shards.all[0]
 
     async def add(self, found: UnrecognisedMessage) -> None:
-        """Note a message once, however often Redis has to be asked."""
-        await self._shards.run(
-            "maintenance/quarantine",
-            self._keys,
-            uuid.uuid4().hex,
-            MOST_KEPT,
-            found.queue,
-            found.reason,
-            found.size,
-            found.sha256,
-            found.task,
+        """Add a note on a message, once."""
+        arguments = steps.AddQuarantineNote(
+            token=uuid.uuid4().hex,
+            keep=MAX_KEPT,
+            queue=found.queue,
+            reason=found.reason,
+            size=found.size,
+            sha256=found.sha256,
+            task=found.task,
         )
+        await self._shards.run_script(self._keys, arguments)
 
-    async def newest(self, limit: int = MOST_KEPT) -> Sequence[QuarantineNote]:
+    async def newest(self, limit: int = MAX_KEPT) -> Sequence[QuarantineNote]:
         """Return the newest notes, newest first."""
-        rows = await self._shards.call("XREVRANGE", self._keys.quarantine, "+", "-", "COUNT", limit)
+        rows = await self._shards.send_command(
+            "XREVRANGE", self._keys.quarantine, "+", "-", "COUNT", limit
+        )
         return [_noted(note_id, fields) for note_id, fields in rows]
 
     async def clear(self) -> int:
-        """Forget the notes, not the counts; return how many there were."""
-        return int(await self._shards.call("XTRIM", self._keys.quarantine, "MAXLEN", 0))
+        """Delete the notes but not the counts; return how many there were."""
+        return int(await self._shards.send_command("XTRIM", self._keys.quarantine, "MAXLEN", 0))
 
 
 def _noted(note_id: str, note: Mapping[str, str]) -> QuarantineNote:

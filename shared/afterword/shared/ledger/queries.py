@@ -17,14 +17,13 @@ from afterword.shared.names import check_job_id, lane_id, memory_key, shard_of
 #: Events that one look gives at most.
 PAGE = 500
 
-_STATUS = ("state", "turn", "attempts", "created", "deadline", "code", "t_code")
+_STATUS = ("state", "turn", "attempts", "created", "deadline", "code", "turn_code")
 
 
 class Queries:
     """Reads jobs; changes nothing. What only a newer version can read raises `NewerRecord`."""
 
     def __init__(self, shards: Shards) -> None:
-        """Take the shards to read."""
         self._shards = shards
 
     def wake_channel(self, job_id: str) -> str:
@@ -51,7 +50,7 @@ class Queries:
         """Return what the replies of a tenant, or of one of its users, have cost so far."""
         sums: Counter[str] = Counter()
         for key in self._usage_keys(tenant, user_id):
-            found = await self._shards.call("HGETALL", key)
+            found = await self._shards.send_command("HGETALL", key)
             sums.update({name: int(value) for name, value in found.items()})
         replies = sums.pop("replies", 0)
         return UsageSum(tenant=tenant, user_id=user_id, replies=replies, usage=Usage(**sums))
@@ -68,13 +67,13 @@ class Queries:
         """Return the next events of a job's stream after that event id, `PAGE` at most."""
         key = self._shards.keys_of(check_job_id(job_id)).events(job_id)
         start = f"({after}" if after else "-"
-        rows = await self._shards.call("XRANGE", key, start, "+", "COUNT", PAGE)
+        rows = await self._shards.send_command("XRANGE", key, start, "+", "COUNT", PAGE)
         return [await self._event(job_id, event_id, row) for event_id, row in rows]
 
     async def has_stream(self, job_id: str) -> bool:
         """Return whether the job's stream can still be read."""
         key = self._shards.keys_of(check_job_id(job_id)).events(job_id)
-        return bool(await self._shards.call("EXISTS", key))
+        return bool(await self._shards.send_command("EXISTS", key))
 
     async def _event(self, job_id: str, event_id: str, row: dict[str, str]) -> Event:
         reply = await self.reply(job_id) if row["type"] == "final" else None
@@ -83,7 +82,7 @@ class Queries:
 
     async def _fields(self, job_id: str, *names: str) -> list[Any]:
         key = self._shards.keys_of(check_job_id(job_id)).job(job_id)
-        values: list[Any] = await self._shards.call("HMGET", key, *names)
+        values: list[Any] = await self._shards.send_command("HMGET", key, *names)
         return values
 
 
@@ -101,7 +100,7 @@ def _status(job_id: str, values: Sequence[Any]) -> JobStatus:
         created_at=moment(record["created"]),
         deadline=moment(record["deadline"]),
         code=record["code"],
-        turn_code=record["t_code"] or None,
+        turn_code=record["turn_code"] or None,
     )
 
 

@@ -79,7 +79,7 @@ class WaitingTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class DueRepair:
+class DuplicateCheck:
     """A stored batch that more than one writer may have added; `memory_ids` are those on record."""
 
     turn_id: str
@@ -268,7 +268,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """How a gate stood for one asker; `comeback_s` is its own time to ask again, if refused."""
+    """How a gate stood for one asker; `retry_after_s` is its own time to retry, if refused."""
 
     state: GateState
     canary: bool = False

@@ -1,4 +1,4 @@
-"""The runs: replays of many letters, with what became of each, and the audit beside them."""
+"""Replay runs: replays of many dead letters, what became of each, and the audit of operators."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import IllegalStep, JobNotFound, LeaseLost
+from afterword.shared.ledger import steps
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
     DeadLetterRef,
@@ -21,22 +22,25 @@ from afterword.shared.ledger.dead_letter_records import (
 )
 from afterword.shared.ledger.records import moment
 from afterword.shared.ledger.shard import Shards, milliseconds
+from afterword.shared.transport.signatures import Arguments
 
 _BATCH = 500
 
-#: What was chosen for a run that never began is forgotten after this time.
+#: What was chosen for a run that never began expires after this time.
 _UNBEGUN_S = 3600.0
+
+#: What the field of a count begins with; the outcome follows.
+_COUNT = "count:"
 
 
 class ReplayRuns:
-    """Begin, take over, note, end; all on the first shard.
+    """Begins, takes over, records and ends replay runs; all are on the first shard.
 
-    A run has one driver, who shows its token with each step and is refused with `LeaseLost` once
-    someone else has taken the run over or aborted it.
+    A run has one driver, named by a token. A driver gets `LeaseLost` once someone else has taken
+    the run over or aborted it.
     """
 
     def __init__(self, shards: Shards) -> None:
-        """Take the shards; runs stand on the first one."""
         self._shards = shards
         self._keys = shards.all[0]
         self._lifetime_ms = milliseconds(shards.settings.dead_retention_s)
@@ -46,26 +50,52 @@ class ReplayRuns:
         letters: Sequence[DeadLetterRef],
         *,
         by: str,
-        said: dict[str, Any],
+        criteria: dict[str, Any],
         pace: ReplayPace,
         token: str,
     ) -> str:
-        """Keep what was chosen and begin a run over it; return its id. `said` is the filter."""
+        """Begin a run over the chosen dead letters; return its id.
+
+        `criteria` is the filter that chose them.
+        """
         run = f"r{uuid.uuid4().hex[:12]}"
         for start in range(0, len(letters), _BATCH):
-            places = enumerate(letters[start : start + _BATCH], start)
-            flat = [part for at, one in places for part in (at, str(one))]
-            await self._run("run/choose", run, milliseconds(_UNBEGUN_S), *flat)
-        kept = (json.dumps(said), json.dumps(asdict(pace)))
-        step = (run, RECORD_VERSION, by, *kept, token, self._lifetime_ms)
-        _driven(await self._run("run/begin", *step), by)
+            await self._run_for_word(
+                steps.ChooseDeadLetters(
+                    run=run,
+                    lifetime_ms=milliseconds(_UNBEGUN_S),
+                    letters=[
+                        (place, str(letter))
+                        for place, letter in enumerate(letters[start : start + _BATCH], start)
+                    ],
+                )
+            )
+        arguments = steps.BeginRun(
+            run=run,
+            version=RECORD_VERSION,
+            by=by,
+            filter=json.dumps(criteria),
+            pace=json.dumps(asdict(pace)),
+            token=token,
+            lifetime_ms=self._lifetime_ms,
+        )
+        _check_driver(await self._run_for_word(arguments), run)
         return run
 
-    async def take_over(self, run: str, *, by: str, token: str, to: str) -> bool:
-        """Take a run over to `resume` or `abort` it; return false if it is done already."""
-        word = await self._run(
-            "run/take_over", run, token, by, self._lifetime_ms, RECORD_VERSION, to
+    async def take_over(self, run: str, *, by: str, token: str, action: str) -> bool:
+        """Take a run over to `resume` or `abort` it; return false if it is done already.
+
+        Raises `JobNotFound`, and `IllegalStep` if a newer version began it.
+        """
+        arguments = steps.TakeOverRun(
+            run=run,
+            token=token,
+            by=by,
+            action=action,
+            known_version=RECORD_VERSION,
+            lifetime_ms=self._lifetime_ms,
         )
+        word = await self._run_for_word(arguments)
         if word == "gone":
             raise JobNotFound(run)
         if word == "held":
@@ -78,92 +108,112 @@ class ReplayRuns:
         token: str,
         outcomes: Iterable[tuple[DeadLetterRef | None, str, ReplayOutcome]],
         *,
-        passed: bool = False,
+        canary_passed: bool = False,
     ) -> None:
-        """Note what became of letters; with the letter itself when it was replayed just now."""
-        flat = [
-            part
-            for letter, name, outcome in outcomes
-            for part in (str(letter or ""), name, outcome)
-        ]
-        _driven(await self._run("run/record", run, token, int(passed), *flat), run)
+        """Record what became of dead letters: (the letter if it was just replayed, id, outcome)."""
+        arguments = steps.RecordOutcomes(
+            run=run,
+            token=token,
+            canary_passed=canary_passed,
+            outcomes=[(str(letter or ""), name, outcome) for letter, name, outcome in outcomes],
+        )
+        _check_driver(await self._run_for_word(arguments), run)
 
-    async def end(self, run: str, token: str, state: ReplayState, why: str, *, by: str) -> None:
-        """Say that a run is done, or why it stopped."""
-        _driven(await self._run("run/end", run, token, state, why, by, self._lifetime_ms), run)
+    async def end(self, run: str, token: str, state: ReplayState, reason: str, *, by: str) -> None:
+        """Record that a run is done, or why it stopped."""
+        arguments = steps.EndRun(
+            run=run,
+            token=token,
+            state=state,
+            reason=reason,
+            by=by,
+            lifetime_ms=self._lifetime_ms,
+        )
+        _check_driver(await self._run_for_word(arguments), run)
 
     async def next_letters(self, run: str) -> Sequence[DeadLetterRef]:
-        """Return the next letters that nobody has looked at, in order."""
-        key = f"{self._keys.root}:run-todo:{run}"
-        found = await self._shards.call("ZRANGE", key, 0, _BATCH - 1)
+        """Return the next dead letters of a run that were not looked at yet, in order."""
+        key = self._keys.replay_todo(run)
+        found = await self._shards.send_command("ZRANGE", key, 0, _BATCH - 1)
         return [DeadLetterRef.read(text) for text in found]
 
     async def waiting_letters(self, run: str) -> Sequence[str]:
-        """Return the letters that were replayed and had not settled when they were last seen."""
+        """Return the ids that were replayed and had not settled when they were last seen."""
         return [
             name async for name, outcome in self.outcomes(run) if outcome is ReplayOutcome.WAITING
         ]
 
     async def outcomes(self, run: str) -> AsyncIterator[tuple[str, ReplayOutcome]]:
-        """Give what is noted of each letter, in no order."""
-        key, cursor = f"{self._keys.root}:run-outcomes:{run}", "0"
+        """Yield what is recorded of each dead letter, in no order."""
+        key, cursor = self._keys.replay_outcomes(run), "0"
         while True:
-            cursor, found = await self._shards.call("HSCAN", key, cursor, "COUNT", _BATCH)
+            cursor, found = await self._shards.send_command("HSCAN", key, cursor, "COUNT", _BATCH)
             for name, outcome in found.items():
                 yield name, ReplayOutcome(outcome)
             if str(cursor) == "0":
                 return
 
     async def get(self, run: str) -> ReplayRun:
-        """Return a run; raise `JobNotFound`."""
-        fields = await self._shards.call("HGETALL", f"{self._keys.root}:run:{run}")
+        """Return a run; raises `JobNotFound`."""
+        fields = await self._shards.send_command("HGETALL", self._keys.replay_run(run))
         if not fields:
             raise JobNotFound(run)
         return _run(run, fields)
 
     async def newest(self, limit: int) -> Sequence[ReplayRun]:
         """Return the newest runs, newest first."""
-        names = await self._shards.call("ZRANGE", f"{self._keys.root}:runs", 0, limit - 1, "REV")
+        names = await self._shards.send_command(
+            "ZRANGE", self._keys.replay_runs, 0, limit - 1, "REV"
+        )
         found = []
         for name in names:
             try:
                 found.append(await self.get(name))
             except JobNotFound:
-                continue  # its time was over
+                continue  # it has expired
         return found
 
-    async def add_audit_entry(self, by: str, what: str, told: dict[str, Any], token: str) -> None:
-        """Note in the audit what an operator did; `token` names this note."""
-        await self._run("run/audit", token, by, what, json.dumps(told))
+    async def add_audit_entry(
+        self, by: str, action: str, details: dict[str, Any], token: str
+    ) -> None:
+        """Record in the audit what an operator did; a retry with the same token adds nothing."""
+        await self._run_for_word(
+            steps.AddAuditEntry(token=token, by=by, action=action, details=json.dumps(details))
+        )
 
     async def audit_entries(self, limit: int) -> Sequence[AuditEntry]:
         """Return the newest entries of the audit, newest first."""
-        key = f"{self._keys.root}:audit"
-        rows = await self._shards.call("XREVRANGE", key, "+", "-", "COUNT", limit)
+        rows = await self._shards.send_command(
+            "XREVRANGE", self._keys.audit, "+", "-", "COUNT", limit
+        )
         return [audit_entry(entry_id, fields) for entry_id, fields in rows]
 
-    async def _run(self, step: str, *arguments: str | float) -> str:
-        answer = await self._shards.run(step, self._keys, *arguments)
-        return str(answer[0])
+    async def _run_for_word(self, arguments: Arguments) -> str:
+        (word,) = await self._shards.run_script(self._keys, arguments)
+        return str(word)
 
 
-def _driven(word: str, run: str) -> None:
+def _check_driver(word: str, run: str) -> None:
     if word == "lost":
         raise LeaseLost(f"run {run} was taken over or aborted by someone else")
 
 
 def _run(name: str, fields: dict[str, str]) -> ReplayRun:
-    counts = {field[2:]: int(n) for field, n in fields.items() if field.startswith("n:")}
+    counts = {
+        field.removeprefix(_COUNT): int(n)
+        for field, n in fields.items()
+        if field.startswith(_COUNT)
+    }
     return ReplayRun(
         id=name,
         by=fields["by"],
-        started_at=moment(fields["at"]),
-        updated_at=moment(fields["seen"]),
+        started_at=moment(fields["started"]),
+        updated_at=moment(fields["updated"]),
         filter=json.loads(fields["filter"]),
         pace=ReplayPace(**json.loads(fields["pace"])),
         state=ReplayState(fields["state"]),
         reason=fields.get("reason", ""),
-        dead_letters=int(fields["letters"]),
-        canary_passed="passed" in fields,
+        dead_letters=int(fields["dead_letters"]),
+        canary_passed="canary_passed" in fields,
         outcomes={outcome: counts[outcome] for outcome in ReplayOutcome if counts.get(outcome)},
     )

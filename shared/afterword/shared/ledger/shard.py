@@ -1,4 +1,4 @@
-"""Where a job or a lane lives, and how a script is run there."""
+"""Runs scripts on the shard that holds a job or a lane."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from afterword.shared.names import Keys, queue_prefix, shard_in
 from afterword.shared.settings import Settings
 from afterword.shared.transport.blocking import BlockingConnection
 from afterword.shared.transport.pipeline import Pipeline
+from afterword.shared.transport.scripts import call_of
+from afterword.shared.transport.signatures import Arguments
 
 #: Sends the hints of a script whose Redis is not the broker: pairs of (agenda, id).
 SendHints = Callable[[Sequence[tuple[str, str]]], Awaitable[None]]
 
-#: What stands for "the broker is elsewhere" in a script's arguments.
+#: What scripts are given as the queues' prefix when the broker is another server.
 ELSEWHERE = "-"
 
 #: Keys that one step of a scan looks at, and that one script touches at most.
@@ -22,12 +24,14 @@ _BATCH = 100
 
 
 class Shards:
-    """Runs each script on the shard that its job or lane names."""
+    """Runs each script on the shard that its job or lane names.
+
+    `send_hints` is given if the broker is another server than the ledger's Redis.
+    """
 
     def __init__(
         self, settings: Settings, pipeline: Pipeline, send_hints: SendHints | None = None
     ) -> None:
-        """Take `send_hints` if the broker is another server than the ledger's Redis."""
         self.settings = settings
         self._pipeline = pipeline
         self._send_hints = send_hints
@@ -42,53 +46,64 @@ class Shards:
         """Return the keys of the shard that a job id or a lane id names."""
         return Keys(self.settings.namespace, shard_in(name))
 
-    async def call(self, *command: str | float) -> Any:
-        """Send one plain command."""
-        return await self._pipeline.call(*command)
+    async def send_command(self, *command: str | float) -> Any:
+        """Send one plain command and return its reply."""
+        return await self._pipeline.send_command(*command)
 
     async def scan(self, pattern: str) -> AsyncIterator[Sequence[str]]:
-        """Give every key of that pattern, in batches that a script can take."""
+        """Yield every key of that pattern, in batches that one script can take."""
         cursor = "0"
         while True:
-            cursor, keys = await self.call("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN)
+            cursor, keys = await self.send_command("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN)
             for start in range(0, len(keys), _BATCH):
                 yield keys[start : start + _BATCH]
             if str(cursor) == "0":
                 return
 
-    async def run(self, step: str, keys: Keys, *arguments: str | float) -> list[Any]:
-        """Run one script, send the hints it left to us, return its answer."""
-        told = await self._pipeline.run(step, keys.root, self._broker, *arguments)
-        return await self._heard(told)
+    async def run_script(self, keys: Keys, arguments: Arguments) -> list[Any]:
+        """Run one script, send the hints that it left to us, and return its answer."""
+        reply = await self._pipeline.run_script(call_of(keys.root, self._broker, arguments))
+        return await self._answer_in(reply)
 
-    def run_directly(
-        self, direct: BlockingConnection, step: str, keys: Keys, *arguments: str | float
-    ) -> list[Any] | None:
-        """Run one script from a thread without a loop, where hints are not sent by us; once."""
-        told = direct.run(step, keys.root, self._broker, *arguments)
-        return told and list(told[0])
-
-    async def run_all(
-        self, step: str, calls: Iterable[tuple[Keys, Sequence[str | float]]]
+    async def run_scripts(
+        self, calls: Iterable[tuple[Keys, Arguments]]
     ) -> list[list[Any] | Exception]:
-        """Run one script for each (keys, arguments); return an answer or an error for each."""
-        asked = ((keys.root, (self._broker, *arguments)) for keys, arguments in calls)
-        told = await self._pipeline.run_all(step, asked)
-        return [one if isinstance(one, Exception) else await self._heard(one) for one in told]
+        """Run a script for each (keys, arguments); return an answer or an error for each."""
+        replies = await self._pipeline.run_scripts(
+            call_of(keys.root, self._broker, arguments) for keys, arguments in calls
+        )
+        return [
+            one if isinstance(one, Exception) else await self._answer_in(one) for one in replies
+        ]
 
-    async def _heard(self, told: Sequence[Any]) -> list[Any]:
+    def run_script_blocking(
+        self, connection: BlockingConnection, keys: Keys, arguments: Arguments
+    ) -> list[Any] | None:
+        """Run one script once from a thread without a loop; None if there was no reply.
+
+        The broker must be the ledger's Redis: no hints are sent from here.
+        """
+        reply = connection.run_script(call_of(keys.root, self._broker, arguments))
+        return reply and list(reply[0])
+
+    async def run_for_word(self, arguments: Arguments) -> str:
+        """Run a script on the job or lane in its first argument; return the word it answers."""
+        (word,) = await self.run_script(self.keys_of(arguments[0]), arguments)
+        return str(word)
+
+    async def _answer_in(self, reply: Sequence[Any]) -> list[Any]:
         """Send the hints that a script left to us; return its answer."""
-        answer, unsent = told
+        answer, unsent = reply
         if unsent and self._send_hints:
-            await self._send_hints(list(zip(unsent[::2], unsent[1::2], strict=True)))
+            await self._send_hints([(agenda, name) for agenda, name in unsent])
         return list(answer)
-
-    async def run_for(self, step: str, name: str, *arguments: str | float) -> str:
-        """Run a script on one job or lane that answers with one word."""
-        answer = await self.run(step, self.keys_of(name), name, *arguments)
-        return str(answer[0])
 
 
 def milliseconds(seconds: float) -> int:
-    """Return seconds as the whole milliseconds that scripts take."""
+    """Return seconds as whole milliseconds, at least 1."""
     return max(1, round(seconds * 1000))
+
+
+def fields_of(pairs: Sequence[Any]) -> dict[str, Any]:
+    """Return a record that a script answers as {field, value, ...}."""
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))

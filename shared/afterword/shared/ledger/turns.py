@@ -1,4 +1,4 @@
-"""The steps of a turn's life in its user's lane, each one script."""
+"""The steps of a turn's life in its user's lane; each is one script."""
 
 from __future__ import annotations
 
@@ -8,76 +8,81 @@ from typing import Any
 
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import Fault, IllegalStep, LeaseLost
+from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import (
-    DueRepair,
+    DuplicateCheck,
     EraseClaim,
     ErasureState,
     LaneClaim,
     WaitingTurn,
     moment,
 )
-from afterword.shared.ledger.shard import Shards, milliseconds
+from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import Keys
+from afterword.shared.transport.signatures import Arguments
 
-#: Turns of one shard that are given out at a time.
-MOST_DUE = 20
+#: Most duplicate checks of one shard that are given out at a time.
+MAX_DUE = 20
 
 
 class Turns:
-    """Claim, begin, settle, retry or snooze, bury, release.
+    """Claim a lane; begin, settle, postpone or bury its turns; release it.
 
     Turns that are begun together are a batch from then on: every further step names the first of
-    them, and is one for all.
+    them and is done for all. Each step raises `LeaseLost` once someone newer holds the lane.
     """
 
     def __init__(self, shards: Shards) -> None:
-        """Take the shards that the lanes live on."""
         self._shards = shards
 
     async def claim_lane(
-        self, lane: str, token: str, *, most_turns: int
+        self, lane: str, token: str, *, max_turns: int
     ) -> LaneClaim | EraseClaim | None:
-        """Take a lane on with its oldest turns, or return None if there is nothing to do.
+        """Claim a lane with its oldest turns; return None if there is nothing to do.
 
         A batch that was begun comes whole, at the place of its first turn. An `EraseClaim` comes
-        before all turns: its user is to be erased.
-
-        `token` names this claim: asking again with it after a lost answer gives the same claim.
+        before all turns: its user is to be erased. `token` names this claim: a retry with it after
+        a lost reply returns the same claim.
         """
-        answer = await self._shards.run(
-            "turn/claim",
-            self._shards.keys_of(lane),
-            lane,
-            token,
-            milliseconds(self._shards.settings.lease_s),
-            most_turns,
-            RECORD_VERSION,
+        arguments = steps.ClaimLane(
+            lane=lane,
+            token=token,
+            lease_ms=milliseconds(self._shards.settings.lease_s),
+            max_turns=max_turns,
+            known_version=RECORD_VERSION,
         )
+        answer = await self._shards.run_script(self._shards.keys_of(lane), arguments)
         match answer:
             case ["claimed", fence, turns]:
-                return LaneClaim(lane, fence, _turns(turns))
+                return LaneClaim(lane, fence, tuple(_turn(fields_of(turn)) for turn in turns))
             case ["erase", fence, state]:
                 return EraseClaim(lane, fence, ErasureState(state))
         return None
 
     async def begin(self, claim: LaneClaim, turn_id: str, *others: str) -> bool:
-        """Record the intent to store a batch; return true if it may be stored already.
+        """Record the intent to store a batch; return whether it may be stored already.
 
         Raises `IllegalStep` if the first turn was begun before, with other turns.
         """
-        word = await self._step("turn/begin", claim, turn_id, *others)
+        word = await self._run_fenced(
+            steps.BeginBatch(lane=claim.lane, fence=claim.fence, ids=(turn_id, *others))
+        )
         if word == "regrouped":
             raise IllegalStep("a batch keeps its turns")
         return word == "unknown"
 
     async def record_event(self, claim: LaneClaim, turn_id: str, event_id: str) -> None:
-        """Keep mem0's event id of an add that is under way; the empty one says that it is over."""
-        await self._step("turn/note_event", claim, turn_id, event_id)
+        """Keep mem0's event id of an add in progress; an empty one says that it is over."""
+        await self._run_fenced(
+            steps.RecordEvent(lane=claim.lane, fence=claim.fence, id=turn_id, event=event_id)
+        )
 
     async def record_facts(self, claim: LaneClaim, turn_id: str, facts: str) -> None:
-        """Keep what was extracted from a turn until it is settled."""
-        await self._step("turn/note_facts", claim, turn_id, facts)
+        """Keep what was extracted from a batch until it is settled."""
+        await self._run_fenced(
+            steps.RecordFacts(lane=claim.lane, fence=claim.fence, id=turn_id, facts=facts)
+        )
 
     async def settle(
         self,
@@ -88,17 +93,19 @@ class Turns:
         memory_ids: Sequence[str] = (),
         why: str = "",
     ) -> None:
-        """Say that a batch is stored, had nothing to store, or was skipped."""
+        """Record that a batch is stored, had nothing to store, or was skipped."""
         settings = self._shards.settings
-        await self._step(
-            "turn/settle",
-            claim,
-            turn_id,
-            outcome,
-            why,
-            json.dumps(list(memory_ids)),
-            milliseconds(settings.retention_s),
-            milliseconds(settings.repair_s),
+        await self._run_fenced(
+            steps.SettleBatch(
+                lane=claim.lane,
+                fence=claim.fence,
+                id=turn_id,
+                state=outcome,
+                code=why,
+                memory_ids=json.dumps(list(memory_ids)),
+                retention_ms=milliseconds(settings.retention_s),
+                check_after_ms=milliseconds(settings.repair_s),
+            )
         )
 
     async def postpone(
@@ -111,98 +118,106 @@ class Turns:
         code: str,
         unknown_outcome: bool,
     ) -> None:
-        """Put a batch back and let go of its lane for now: a retry if counted, else a snooze."""
-        await self._step(
-            "turn/postpone",
-            claim,
-            turn_id,
-            milliseconds(delay_s),
-            int(counted),
-            code,
-            int(unknown_outcome),
-            0,
+        """Put a batch back and release its lane until later: a retry if counted, else a snooze."""
+        await self._run_fenced(
+            steps.PostponeBatch(
+                lane=claim.lane,
+                fence=claim.fence,
+                id=turn_id,
+                delay_ms=milliseconds(delay_s),
+                counted=counted,
+                code=code,
+                may_be_stored=unknown_outcome,
+                split=False,
+            )
         )
 
     async def split_batch(
         self, claim: LaneClaim, turn_id: str, delay_s: float, *, code: str, unknown_outcome: bool
     ) -> None:
-        """Put a batch back as ever, its turns to go one by one, with all attempts before them.
+        """Put a batch back so that its turns are stored one by one, each with all its attempts.
 
-        What it may have stored all the same is looked at when its first turn is stored.
+        If the batch may have been stored, duplicates are looked for once its first turn is stored.
         """
-        await self._step(
-            "turn/postpone", claim, turn_id, milliseconds(delay_s), 0, code, int(unknown_outcome), 1
+        await self._run_fenced(
+            steps.PostponeBatch(
+                lane=claim.lane,
+                fence=claim.fence,
+                id=turn_id,
+                delay_ms=milliseconds(delay_s),
+                counted=False,
+                code=code,
+                may_be_stored=unknown_outcome,
+                split=True,
+            )
         )
 
     async def bury(
         self, claim: LaneClaim, turn_id: str, code: str, fault: Fault, worker_version: str
     ) -> None:
         """Make a turn that is alone in its batch a dead letter."""
-        await self._step("dead_letter/bury", claim, turn_id, code, fault, worker_version)
+        await self._run_fenced(
+            steps.BuryTurn(
+                lane=claim.lane,
+                fence=claim.fence,
+                id=turn_id,
+                code=code,
+                fault=fault,
+                worker=worker_version,
+            )
+        )
 
     async def release_lane(self, claim: LaneClaim, delay_s: float = 0.0) -> None:
-        """Let go of a lane; if more can be written, it is hinted again after the delay."""
+        """Release a lane; if it holds more to store, it is hinted again after the delay."""
         delay_ms = milliseconds(delay_s) if delay_s > 0 else 0
-        _held(await self._shards.run_for("turn/release", claim.lane, claim.fence, delay_ms))
+        await self._run_fenced(
+            steps.ReleaseLane(lane=claim.lane, fence=claim.fence, delay_ms=delay_ms)
+        )
 
-    async def _step(
-        self, step: str, claim: LaneClaim, turn_id: str, *arguments: str | float
-    ) -> str:
-        """Run a fenced step on one turn; raise `LeaseLost` if the lane was overtaken."""
-        word = await self._shards.run_for(step, claim.lane, claim.fence, turn_id, *arguments)
-        return _held(word)
+    async def _run_fenced(self, arguments: Arguments) -> str:
+        word = await self._shards.run_for_word(arguments)
+        if word == "lost":
+            raise LeaseLost("someone newer owns this lane")
+        return word
 
 
 class DuplicateChecks:
-    """Gives out stored turns that more than one writer may have added."""
+    """Gives out stored turns that two writers may have added, to be checked for duplicates."""
 
     def __init__(self, shards: Shards) -> None:
-        """Take the shards that the turns live on."""
         self._shards = shards
 
-    async def due(self) -> Sequence[DueRepair]:
-        """Return turns that are due; each comes back later until it is `done`."""
-        return [repair for keys in self._shards.all for repair in await self._due(keys)]
+    async def due(self) -> Sequence[DuplicateCheck]:
+        """Return checks that are due; each comes back later until it is finished."""
+        return [check for keys in self._shards.all for check in await self._due(keys)]
 
-    async def _due(self, keys: Keys) -> Sequence[DueRepair]:
-        back_ms = milliseconds(self._shards.settings.repair_s)
-        rows = await self._shards.run(
-            "turn/due_duplicate_checks", keys, MOST_DUE, back_ms, RECORD_VERSION
+    async def _due(self, keys: Keys) -> Sequence[DuplicateCheck]:
+        arguments = steps.ListDueDuplicateChecks(
+            limit=MAX_DUE,
+            again_ms=milliseconds(self._shards.settings.repair_s),
+            known_version=RECORD_VERSION,
         )
-        turns = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
-        return [DueRepair(turn, lane, tuple(json.loads(ids))) for turn, lane, ids in turns]
+        (rows,) = await self._shards.run_script(keys, arguments)
+        return [DuplicateCheck(turn, lane, tuple(json.loads(ids))) for turn, lane, ids in rows]
 
     async def finish(self, turn_id: str, memory_ids: Sequence[str]) -> None:
-        """Say that a turn is stored once, as these memories."""
-        await self._shards.run_for(
-            "turn/finish_duplicate_check", turn_id, json.dumps(list(memory_ids))
-        )
+        """Record that mem0 holds a turn once, as these memories."""
+        arguments = steps.FinishDuplicateCheck(id=turn_id, memory_ids=json.dumps(list(memory_ids)))
+        await self._shards.run_for_word(arguments)
 
 
-def _held(word: str) -> str:
-    if word == "lost":
-        raise LeaseLost("someone newer owns this lane")
-    return word
-
-
-def _turns(fields: Sequence[Any]) -> tuple[WaitingTurn, ...]:
-    rows = [fields[start : start + 10] for start in range(0, len(fields), 10)]
-    return tuple(_turn(row) for row in rows)
-
-
-def _turn(row: Sequence[Any]) -> WaitingTurn:
-    name, created, attempts, snoozes, event, event_age_ms, body, reply, facts, batch = row
-    asked = json.loads(body)
+def _turn(record: dict[str, Any]) -> WaitingTurn:
+    request = json.loads(record["body"])
     return WaitingTurn(
-        id=name,
-        at=moment(created),
-        user_text=asked["message"],
-        reply_text=json.loads(reply)["text"],
-        conversation_id=asked.get("conversation_id"),
-        attempts=int(attempts),
-        snoozes=int(snoozes),
-        event_id=event or None,
-        event_age_s=float(event_age_ms) / 1000,
-        facts=facts,
-        batch=tuple(batch.split()),
+        id=record["id"],
+        at=moment(record["created"]),
+        user_text=request["message"],
+        reply_text=json.loads(record["reply"])["text"],
+        conversation_id=request.get("conversation_id"),
+        attempts=int(record["attempts"]),
+        snoozes=int(record["snoozes"]),
+        event_id=record["event"] or None,
+        event_age_s=float(record["event_age_ms"]) / 1000,
+        facts=record["facts"],
+        batch=tuple(record["batch"].split()),
     )

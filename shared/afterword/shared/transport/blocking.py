@@ -1,4 +1,4 @@
-"""A line to Redis for a thread that has no event loop."""
+"""A connection to Redis for a thread that has no event loop."""
 
 from __future__ import annotations
 
@@ -9,32 +9,30 @@ from hiredis import pack_command
 from redis import exceptions
 
 from afterword.shared.transport.connection import connect_blocking
-from afterword.shared.transport.scripts import Step, command_of
+from afterword.shared.transport.scripts import ScriptCall, command_of
 
 
 class BlockingConnection:
-    """ReplayRuns a script once, in the thread that calls.
+    """Runs a script once, in the calling thread, without retries.
 
-    It never insists: whoever gets no answer asks a `Door`, which is patient, tells what is wrong,
-    and sends what many threads ask at once as few pipelines.
+    A caller that gets no reply uses a `Pipeline` instead, which retries, says what is wrong, and
+    sends the commands of many threads in few round trips.
     """
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
-        """Take a redis-py address, and how long an answer may take."""
         pool: Any = connect_blocking(url, timeout_s=timeout_s).connection_pool
         self._connection: Any = pool.make_connection()  # redis-py does not annotate it
         self._in_use = threading.Lock()
 
-    def run(self, name: str, root: str, *arguments: str | float) -> list[Any] | None:
-        """Run one script on the shard with that root; None if that did not work at once.
+    def run_script(self, call: ScriptCall) -> list[Any] | None:
+        """Run one script and return its reply; None if there was none, though it may have run.
 
-        It may have been run all the same. While another thread waits for its answer nothing is
-        sent.
+        Returns None at once while another thread waits for a reply.
         """
         if not self._in_use.acquire(blocking=False):
             return None
         try:
-            return self._exchange(command_of([Step(name, root, arguments)]))
+            return self._exchange(command_of([call]))
         finally:
             self._in_use.release()
 
@@ -47,13 +45,13 @@ class BlockingConnection:
             self._connection.connect()
             packed = pack_command(command)  # type: ignore[arg-type]
             self._connection.send_packed_command([packed], check_health=False)
-            answer: list[Any] = self._connection.read_response()
+            reply: list[Any] = self._connection.read_response()
         except exceptions.NoScriptError:
             return None
         except (exceptions.RedisError, OSError):
             self._connection.disconnect()
             return None
-        except BaseException:  # an interrupt: its answer must not become that of the next
+        except BaseException:  # an interrupt: the next command must not read this one's reply
             self._connection.disconnect()
             raise
-        return answer
+        return reply

@@ -23,7 +23,7 @@ async def check(pipeline: Pipeline, settings: RedisSettings) -> dict[str, str]:
     Raises `Misconfigured` naming the setting if that Redis may lose what it accepted, and
     `LedgerUnavailable` if it cannot be asked, or has not the replicas that it needs.
     """
-    found = dict(await pipeline.call("INFO"))
+    found = dict(await pipeline.send_command("INFO"))
     server = "valkey" if "valkey_version" in found else "redis"
     version = str(found.get("valkey_version") or found["redis_version"])
     _check_version(server, version)
@@ -84,7 +84,7 @@ async def _check_replicas(pipeline: Pipeline, wanted: int, found: Mapping[str, A
 
 async def _configured(pipeline: Pipeline, name: str) -> Any:
     try:
-        answer = await pipeline.call("CONFIG", "GET", name)
+        answer = await pipeline.send_command("CONFIG", "GET", name)
     except ResponseError:
         return None
     return answer[1] if answer else None  # name and value, flat: redis-py shapes no raw command

@@ -1,4 +1,4 @@
-"""The steps of the ledger: a Lua file each, with what it uses of what they share in front."""
+"""The Lua scripts: the text of each, and the commands that run them."""
 
 from __future__ import annotations
 
@@ -7,79 +7,83 @@ import re
 from collections.abc import Sequence
 from functools import cache
 from itertools import chain
-from pathlib import Path
 from typing import NamedTuple
 
 from afterword.shared.transport.connection import Command
+from afterword.shared.transport.signatures import Arguments, lua_source, script_of, taking
 
-_LUA = Path(__file__).parents[1] / "ledger" / "lua"
-
-#: Steps that only add. A Redis at its `maxmemory` refuses their first write; all others may go on,
-#: or what is open could never end and nothing would ever be freed.
+#: Scripts that only add. A Redis at its `maxmemory` refuses their first write; all others may go
+#: on, or what is open could never end and nothing would ever be freed.
 _GROWING = frozenset({"job/submit", "dead_letter/replay"})
-_MAY_GO_ON = "#!lua flags=allow-oom\n"
+_ALLOW_OOM = "#!lua flags=allow-oom\n"
 
-#: Steps that one command can take many times: what stands in front of them says how they write.
-_TOGETHER = frozenset({"job/submit"})
-_PLACE = "--<< the step\n"
+#: Scripts that one command can run many times, see `batched.lua` and `single.lua`.
+_BATCHED = frozenset({"job/submit"})
+_PLACE = "--<< the script\n"
 
-#: A definition begins a line, what else it has does not, but for its end.
+#: Most runs of a script in one command: other commands wait that long for Redis.
+MAX_BATCH = 16
+
+#: A definition begins a line with `local`; its other lines do not.
 _DEFINITION = re.compile(r"^local .*\n(?:(?!local ).*\n)*", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
-#: Times of one command at most: others wait that long for Redis.
-MOST = 16
-
 
 class Script:
-    """The text of a step, for one call or for many, and the name by which Redis knows it."""
+    """The text of a script, for one run or for many, and the name by which Redis knows it."""
 
-    def __init__(self, name: str, *, many: bool = False) -> None:
-        head = "" if name in _GROWING else _MAY_GO_ON
-        shared, step = _definitions("_lib"), _lua(name)
-        if many:
-            step = _lua("batched").replace(_PLACE, step)
-        elif name in _TOGETHER:
+    def __init__(self, name: str, *, batched: bool = False) -> None:
+        head = "" if name in _GROWING else _ALLOW_OOM
+        shared, step = _definitions("_lib"), taking(name) + lua_source(name)
+        if batched:
+            step = lua_source("batched").replace(_PLACE, step)
+        elif name in _BATCHED:
             shared += _definitions("single")
         self.text = head + "".join(_used(shared, step)) + step
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 @cache
-def script(name: str, *, many: bool = False) -> Script:
+def script(name: str, *, batched: bool = False) -> Script:
     """Return the script of that name, read once."""
-    return Script(name, many=many)
+    return Script(name, batched=batched)
 
 
-class Step(NamedTuple):
-    """One call of a script, on the shard with that root.
+class ScriptCall(NamedTuple):
+    """One run of a script on the shard with that root.
 
-    With `whole` Redis is told its text, since it does not know the name.
+    With `with_text` Redis is sent the script's text, since it does not know its hash.
     """
 
     name: str
     root: str
     arguments: tuple[str | float, ...]
-    whole: bool = False
+    with_text: bool = False
 
     @property
-    def company(self) -> object:
-        """Return what is equal for those that can be one command; None if it goes alone."""
-        if self.name not in _TOGETHER:
+    def batch_key(self) -> object:
+        """Return what is equal for calls that can be one command; None if it cannot be batched."""
+        if self.name not in _BATCHED:
             return None
         # The first argument is the same for all, and all have as many.
-        return self.name, self.root, self.arguments[0], len(self.arguments), self.whole
+        return self.name, self.root, self.arguments[0], self.with_text
 
 
-def command_of(steps: Sequence[Step]) -> Command:
-    """Return the one command for steps that keep company."""
-    name, root, arguments, whole = steps[0]
-    step = script(name, many=len(steps) > 1)
-    call = ("EVAL", step.text) if whole else ("EVALSHA", step.sha)
-    if len(steps) == 1:
-        return (*call, 1, root, *arguments)
-    each = chain.from_iterable(one.arguments[1:] for one in steps)
-    return (*call, 1, root, arguments[0], len(steps), *each)
+def call_of(root: str, broker: str, arguments: Arguments) -> ScriptCall:
+    """Return the call of the script whose declared arguments these are."""
+    name, sent = script_of(arguments)
+    return ScriptCall(name, root, (broker, *sent))
+
+
+def command_of(calls: Sequence[ScriptCall]) -> Command:
+    """Return the one command for calls with the same `batch_key`."""
+    name, root, arguments, with_text = calls[0]
+    found = script(name, batched=len(calls) > 1)
+    head = ("EVAL", found.text) if with_text else ("EVALSHA", found.sha)
+    if len(calls) == 1:
+        return (*head, 1, root, *arguments)
+    each = chain.from_iterable(one.arguments[1:] for one in calls)
+    return (*head, 1, root, arguments[0], len(calls), *each)
 
 
 class _Definition(NamedTuple):
@@ -93,7 +97,7 @@ class _Definition(NamedTuple):
 @cache
 def _definitions(name: str) -> tuple[_Definition, ...]:
     """Return what a file defines for others, read once."""
-    return tuple(map(_defined, _DEFINITION.findall(_without_comments(_lua(name)))))
+    return tuple(map(_defined, _DEFINITION.findall(_without_comments(lua_source(name)))))
 
 
 def _defined(text: str) -> _Definition:
@@ -102,9 +106,9 @@ def _defined(text: str) -> _Definition:
 
 
 def _used(shared: Sequence[_Definition], step: str) -> Sequence[str]:
-    """Return those definitions that a step uses, and those that they use, in their order.
+    """Return the definitions that a script uses, and those that they use, in their order.
 
-    Redis makes all of them anew for each call: a third of the time of a short step.
+    Redis makes all of them anew for each call: a third of the time of a short script.
     """
     words, used = _words(_without_comments(step)), list[str]()
     for definition in reversed(shared):
@@ -120,7 +124,3 @@ def _words(text: str) -> frozenset[str]:
 
 def _without_comments(text: str) -> str:
     return re.sub(r"--.*", "", text)
-
-
-def _lua(name: str) -> str:
-    return (_LUA / f"{name}.lua").read_text()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from afterword.shared.errors import AfterwordError, ProviderError
 from afterword.shared.events import DuplicatesRemoved, PeriodicTaskFailed, RepairPostponed
-from afterword.shared.ledger.records import DueRepair
+from afterword.shared.ledger.records import DuplicateCheck
 from afterword.shared.ledger.turns import DuplicateChecks
 from afterword.shared.names import lane_tag, owner_of
 from afterword.shared.observer import bound, emit
@@ -43,14 +43,14 @@ class Repairer:
             with bound(job_id=turn.turn_id, lane=lane_tag(turn.lane)):
                 await self._repair_or_postpone(turn)
 
-    async def _repair_or_postpone(self, turn: DueRepair) -> None:
+    async def _repair_or_postpone(self, turn: DuplicateCheck) -> None:
         try:
             async with asyncio.timeout(self._settings.write_timeout_s):
                 await self._repair(turn)
         except (TimeoutError, ProviderError) as error:
             emit(RepairPostponed, code=getattr(error, "code", "write_timeout"))
 
-    async def _repair(self, turn: DueRepair) -> None:
+    async def _repair(self, turn: DuplicateCheck) -> None:
         owner = owner_of(turn.lane)
         copies = await self._memories.copies(owner, turn.turn_id)
         kept = _kept(copies, turn.memory_ids)

@@ -36,7 +36,7 @@ class Reconciler:
     async def reconcile(self) -> None:
         """Look once, at everything."""
         fixed = 0
-        async for gap in self._gaps.find_inconsistencies(mend=True):
+        async for gap in self._gaps.find_inconsistencies(fix=True):
             fixed += 1
             with bound(job_id=gap.job_id):
                 emit(InconsistencyFixed, kind=gap.problem)

@@ -36,7 +36,7 @@ class LaneKeeper:
     async def write(self, lane: str) -> None:
         """Do what is due for a lane, unless someone else holds it or there is nothing."""
         asked_at = self._leases.now()
-        claim = await self._lanes.claim_lane(lane, secrets.token_hex(8), most_turns=BATCH)
+        claim = await self._lanes.claim_lane(lane, secrets.token_hex(8), max_turns=BATCH)
         if claim is None:
             return
         with bound(lane=lane_tag(lane)):

@@ -1,22 +1,22 @@
--- Around a step that one command takes many times, each with its own arguments, at the same time by
--- the clock. What they all write to the same keys is kept back, and written with one command a key.
---   ARGV[2] how many times  then the arguments of each, as many for all
--- Answers as often as it is taken; what fails is the answer to that one, and the others go on.
-local times = tonumber(ARGV[2])
+-- Around a script that runs many times in one command, each time with its own arguments and at the
+-- same time of the clock. Writes to keys that all runs share are collected: one command per key.
+--   ARGV[2] number of runs, then the arguments of each run, equally many
+-- Answers a list: one reply per run. An error is the reply of its run; the others go on.
+local runs = tonumber(ARGV[2])
 
-local kept, keys_kept = {}, {}
-local function later(command, key, ...)
-  if not kept[key] then
-    kept[key] = { command, key }
-    keys_kept[#keys_kept + 1] = key
+local collected, collected_keys = {}, {}
+local function write_later(command, key, ...)
+  if not collected[key] then
+    collected[key] = { command, key }
+    collected_keys[#collected_keys + 1] = key
   end
-  for _, value in ipairs({ ... }) do table.insert(kept[key], value) end
+  for _, value in ipairs({ ... }) do table.insert(collected[key], value) end
 end
 
-local tallies, names = {}, {}
-local function tally_later(name)
-  if not tallies[name] then names[#names + 1] = name end
-  tallies[name] = (tallies[name] or 0) + 1
+local counts, count_names = {}, {}
+local function count_later(name)
+  if not counts[name] then count_names[#count_names + 1] = name end
+  counts[name] = (counts[name] or 0) + 1
 end
 
 local open
@@ -25,33 +25,33 @@ local function count_open()
   return open
 end
 
--- Whoever reads or changes more than the record of his own job must call it first.
-local function write_kept()
-  for _, key in ipairs(keys_kept) do redis.call(unpack(kept[key])) end
-  for _, name in ipairs(names) do redis.call('HINCRBY', COUNTS, name, tallies[name]) end
-  kept, keys_kept, tallies, names, open = {}, {}, {}, {}, nil
+-- A run that reads or changes more than the record of its own job must call this first.
+local function flush_writes()
+  for _, key in ipairs(collected_keys) do redis.call(unpack(collected[key])) end
+  for _, name in ipairs(count_names) do redis.call('HINCRBY', COUNTS, name, counts[name]) end
+  collected, collected_keys, counts, count_names, open = {}, {}, {}, {}, nil
 end
 
 local last, granted = 0, 0
-local function next_of_many()
+local function next_batch_sequence()
   if last == granted then
-    granted = redis.call('INCRBY', SEQUENCE, times)
-    last = granted - times
+    granted = redis.call('INCRBY', SEQUENCE, runs)
+    last = granted - runs
   end
   last = last + 1
   return last
 end
 
-local function once(ARGV)
-  --<< the step
+local function run_once(ARGV)
+  --<< the script
 end
 
-local answers, each = {}, (#ARGV - 2) / times
-for number = 1, times do
+local replies, each = {}, (#ARGV - 2) / runs
+for number = 1, runs do
   local first = 3 + (number - 1) * each
   unsent = {}
-  local done, told = pcall(once, { broker, unpack(ARGV, first, first + each - 1) })
-  answers[number] = done and told or { err = type(told) == 'table' and told.err or told }
+  local done, reply = pcall(run_once, { broker, unpack(ARGV, first, first + each - 1) })
+  replies[number] = done and reply or { err = type(reply) == 'table' and reply.err or reply }
 end
-write_kept()
-return answers
+flush_writes()
+return replies

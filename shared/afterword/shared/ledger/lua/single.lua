@@ -1,9 +1,9 @@
--- In front of a step that one command can take many times (batched.lua), where it is taken once:
--- everything is written at once. Answers what the step answers.
+-- In front of a script that can be batched (batched.lua) when it runs once: writes happen at once.
+-- Answers what the script answers.
 local open
 local function count_open()
   open = redis.call('ZCARD', OPEN)
   return open
 end
-local later, write_kept, next_of_many = redis.call, function() end, next_number
-local function tally_later(name) redis.call('HINCRBY', COUNTS, name, 1) end
+local write_later, flush_writes, next_batch_sequence = redis.call, function() end, next_sequence
+local function count_later(name) redis.call('HINCRBY', COUNTS, name, 1) end

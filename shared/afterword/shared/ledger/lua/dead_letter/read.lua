@@ -1,12 +1,14 @@
--- Read what is known of dead letters, without what was said unless it is asked for.
---   ARGV[2] 1 to read what was said, too  then job ids; those that are no dead letter are passed over
--- Answers {id, kind, size, field, ...}, ...: a letter's fields in the order given here.
-local BOTH = { 'tenant', 'lane', 'v', 'created', 'replayed_as' }
-local OF = {
-  memory = { 't_first_failed', 't_ended', 't_code', 't_fault', 't_attempts', 't_snoozes', 't_worker',
-    'replays', 'event' },
+-- Read dead letters; ids that are no dead letter are left out.
+---@param content boolean   whether to read the message and the reply, too
+---@param ids string[]      jobs
+-- Answers a list of dead letters, each {field, value, ...}; a field without a value is left out.
+local NAMES = { 'failed', 'buried', 'code', 'fault', 'attempts', 'snoozes', 'worker', 'replays', 'event' }
+local FIELDS = {
+  memory = { 'turn_first_failed', 'turn_ended', 'turn_code', 'turn_fault', 'turn_attempts', 'turn_snoozes',
+    'turn_worker', 'replays', 'event' },
   reply = { 'first_failed', 'ended', 'code', 'fault', 'attempts', 'snoozes', 'worker' },
 }
+local BOTH, CONTENT = { 'lane', 'version', 'created', 'replayed_as' }, { 'body', 'reply' }
 
 local function kind_of(id)
   local job = redis.call('HMGET', job_key(id), 'turn', 'state', 'discarded')
@@ -15,20 +17,25 @@ local function kind_of(id)
   return whole and 'reply' or nil
 end
 
-local function size(id)
-  return redis.call('HSTRLEN', job_key(id), 'body') + redis.call('HSTRLEN', job_key(id), 'reply')
-end
-
-local function letter(id, kind)
-  local found = { id, kind, size(id), redis.call('HMGET', job_key(id), unpack(BOTH)),
-    redis.call('HMGET', job_key(id), unpack(OF[kind])) }
-  if ARGV[2] == '1' then found[6] = redis.call('HMGET', job_key(id), 'body', 'reply') end
-  return found
+local function read(letter, id, names, fields)
+  for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(fields))) do
+    if value then
+      letter[#letter + 1] = names[i]
+      letter[#letter + 1] = value
+    end
+  end
 end
 
 local letters = {}
-for i = 3, #ARGV do
-  local kind = kind_of(ARGV[i])
-  if kind then letters[#letters + 1] = letter(ARGV[i], kind) end
+for _, id in ipairs(ids) do
+  local kind = kind_of(id)
+  if kind then
+    local size = redis.call('HSTRLEN', job_key(id), 'body') + redis.call('HSTRLEN', job_key(id), 'reply')
+    local letter = { 'id', id, 'kind', kind, 'size', size }
+    read(letter, id, BOTH, BOTH)
+    read(letter, id, NAMES, FIELDS[kind])
+    if content then read(letter, id, CONTENT, CONTENT) end
+    letters[#letters + 1] = letter
+  end
 end
-return answer(unpack(letters))
+return answer(letters)

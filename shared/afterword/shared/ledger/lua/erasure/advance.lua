@@ -1,21 +1,24 @@
--- Say how far an erasure has come, and let go of the lane: until it is due again, or for good.
---   ARGV[2] lane id  [3] fence  [4] state: asked | forgotten | erased  [5] delay, ms
---   [6] lifetime of the receipt, ms  [7] whether Redis' log is written anew, or ''
---   [8] what became of the memories, or ''
--- Answers ok | lost. Asked twice by the same worker, it is done once.
-local lane, fence, state = ARGV[2], ARGV[3], ARGV[4]
+-- Record how far an erasure has come, and release the lane: until it is due again, or for good.
+---@param lane string
+---@param fence string
+---@param state string         asked | forgotten | erased
+---@param delay_ms integer     until it is due again
+---@param receipt_ms integer   lifetime of the receipt
+---@param aof string           whether Redis rewrites its append-only file, or ''
+---@param memory string        what became of the memories, or ''
+-- Answers ok | lost. Repeated by the same worker, it is done once.
 if redis.call('HGET', erasure_key(lane), 'fence') == fence then return answer('ok') end
 if not holds_lane(lane, fence) then return answer('lost') end
-redis.call('HSET', erasure_key(lane), 'state', state, 'due', now + ARGV[5], 'fence', fence, state, now)
-if ARGV[7] ~= '' then redis.call('HSET', erasure_key(lane), 'log', ARGV[7]) end
-if ARGV[8] ~= '' then redis.call('HSET', erasure_key(lane), 'memory', ARGV[8]) end
+redis.call('HSET', erasure_key(lane), 'state', state, 'due', now + delay_ms, 'fence', fence, state, now)
+if aof ~= '' then redis.call('HSET', erasure_key(lane), 'aof', aof) end
+if memory ~= '' then redis.call('HSET', erasure_key(lane), 'memory', memory) end
 redis.call('HDEL', FENCES, lane)
 if state ~= 'erased' then
-  put('waiting', LANES, lane, now + ARGV[5])
+  move_to('waiting', LANES, lane, now + delay_ms)
   return answer('ok')
 end
 redis.call('ZREM', ERASURES, lane)
-redis.call('PEXPIRE', erasure_key(lane), ARGV[6])
-strike(LANES, lane)
-if redis.call('EXISTS', lane_key(lane)) == 1 then nudge(lane) end
+redis.call('PEXPIRE', erasure_key(lane), receipt_ms)
+remove_from_agenda(LANES, lane)
+if redis.call('EXISTS', lane_key(lane)) == 1 then hint_idle_lane(lane) end
 return answer('ok')

@@ -1,22 +1,24 @@
--- Empty the records of an erased user's jobs: what they were stays, what was said does not.
---   ARGV[2] lane id  [3] fence  [4] retention, ms  [5] newest version we know  then job ids; those
---   of others are passed over
--- Answers ok | lost: also if a record is newer than we know, then the lane is let go of, for a worker
--- that knows it. What was found is counted on the receipt.
-local lane, fence = ARGV[2], ARGV[3]
+-- Empty the records of an erased user's jobs: their states stay, their content does not.
+---@param lane string
+---@param fence string
+---@param retention_ms integer
+---@param known_version integer   newest version of records that the caller knows
+---@param ids string[]            jobs; those of other users are left alone
+-- Answers ok | lost. A record newer than the caller knows is lost, too: the lane is released for a worker
+--   that knows it. The receipt counts what was found.
 if not holds_lane(lane, fence) then return answer('lost') end
-local seq = tonumber(redis.call('HGET', erasure_key(lane), 'seq'))
-local KEPT = { v = 1, state = 1, turn = 1, tenant = 1, created = 1, ended = 1, deadline = 1,
+local erased_sequence = tonumber(redis.call('HGET', erasure_key(lane), 'sequence'))
+local KEPT = { version = 1, state = 1, turn = 1, tenant = 1, created = 1, ended = 1, deadline = 1,
   attempts = 1, code = 1, agenda = 1 }
 local function stop(id)
-  stop_job(id, 'erased', ARGV[4], 1)
+  stop_job(id, 'erased', retention_ms, 1)
   redis.call('HINCRBY', erasure_key(lane), 'ended', 1)
 end
 
 local function empty(id)
-  local job = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'idem')
-  if job[1] ~= 'none' then set_turn(id, job[2], job[1], 'erased') end
-  if job[3] then redis.call('UNLINK', root .. ':idem:' .. job[3]) end
+  local job = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'idempotency')
+  if job[1] ~= 'none' then set_turn_state(id, job[2], job[1], 'erased') end
+  if job[3] then redis.call('UNLINK', idempotency_key(job[3])) end
   local gone = {}
   for _, name in ipairs(redis.call('HKEYS', job_key(id))) do
     if not KEPT[name] then gone[#gone + 1] = name end
@@ -24,28 +26,27 @@ local function empty(id)
   redis.call('HDEL', job_key(id), unpack(gone))
   redis.call('UNLINK', events_key(id))
   leave_lane(lane, id, job[2])
-  redis.call('ZREM', DEAD, id)
-  redis.call('ZREM', FAILED, id)
-  redis.call('ZREM', REPAIRS, id)
-  retain(id, ARGV[4])
+  redis.call('ZREM', DEAD_TURNS, id)
+  redis.call('ZREM', FAILED_JOBS, id)
+  redis.call('ZREM', DUPLICATE_CHECKS, id)
+  retain(id, retention_ms)
   redis.call('HINCRBY', erasure_key(lane), 'jobs', 1)
 end
 
 local function is_theirs(id)
-  local job = redis.call('HMGET', job_key(id), 'lane', 'seq')
-  return job[1] == lane and tonumber(job[2]) <= seq
+  local job = redis.call('HMGET', job_key(id), 'lane', 'sequence')
+  return job[1] == lane and tonumber(job[2]) <= erased_sequence
 end
 
-for i = 6, #ARGV do
-  local version = newer(ARGV[i], ARGV[5])
-  if version and is_theirs(ARGV[i]) then
+for _, id in ipairs(ids) do
+  local version = newer_version(id, known_version)
+  if version and is_theirs(id) then
     redis.call('HDEL', FENCES, lane)
     hold(LANES, lane, version)
     return answer('lost')
   end
 end
-for i = 6, #ARGV do
-  local id = ARGV[i]
+for _, id in ipairs(ids) do
   if is_theirs(id) then
     if is_open(id) then stop(id) end
     empty(id)

@@ -1,9 +1,10 @@
--- Remove whole records of an erased user: conversations, sums.
---   ARGV[2] lane id  [3] fence  then keys
--- Answers ok | lost. What was found is counted on the receipt.
-local lane, fence = ARGV[2], ARGV[3]
+-- Delete whole records of an erased user: conversations, sums of usage.
+---@param lane string
+---@param fence string
+---@param keys string[]
+-- Answers ok | lost. The receipt counts what was found.
 if not holds_lane(lane, fence) then return answer('lost') end
-for i = 4, #ARGV do
-  redis.call('HINCRBY', erasure_key(lane), 'records', redis.call('UNLINK', ARGV[i]))
+for _, key in ipairs(keys) do
+  redis.call('HINCRBY', erasure_key(lane), 'records', redis.call('UNLINK', key))
 end
 return answer('ok')

@@ -1,21 +1,22 @@
--- Ask whether a provider may be asked now: one look at its gate.
---   ARGV[2] gate  [3] token of this asker: asked twice, it is one canary  [4] lease of a canary, ms
---   [5] octave, ms: permits double with each one while the gate opens
--- Answers open | pass | canary, or: shut, ms until the asker's own time to come back, code.
-local name, token, octave = ARGV[2], ARGV[3], tonumber(ARGV[5])
-end_slow_start(name, octave)
-local gate = redis.call('HMGET', gate_key(name), 'until', 'opened', 'canary', 'lease', 'granted', 'code')
-local shut_until, opened, canary, lease = gate[1], gate[2], gate[3], tonumber(gate[4] or 0)
+-- Ask whether a provider may be called now.
+---@param gate string
+---@param token string        names the caller: repeated with it, it is one canary
+---@param canary_ms integer   lease of a canary
+---@param octave_ms integer   permits double with each octave while the gate opens
+-- Answers open | pass | canary, or: shut, ms until the caller's own time to retry, code.
+end_slow_start(gate, octave_ms)
+local record = redis.call('HMGET', gate_key(gate), 'until', 'opened', 'canary', 'lease', 'granted', 'code')
+local shut_until, opened, canary, leased = record[1], record[2], record[3], tonumber(record[4] or 0)
 
 if not shut_until then return answer('open') end
 if opened then
-  local permits = 1 + (2 ^ ((now - opened) / octave) - 1) / math.log(2)
-  if tonumber(gate[5]) < permits then
-    redis.call('HINCRBY', gate_key(name), 'granted', 1)
+  local permits = 1 + (2 ^ ((now - opened) / octave_ms) - 1) / math.log(2)
+  if tonumber(record[5]) < permits then
+    redis.call('HINCRBY', gate_key(gate), 'granted', 1)
     return answer('pass')
   end
-elseif now >= tonumber(shut_until) and (canary == token or lease <= now) then
-  redis.call('HSET', gate_key(name), 'canary', token, 'lease', now + ARGV[4])
+elseif now >= tonumber(shut_until) and (canary == token or leased <= now) then
+  redis.call('HSET', gate_key(gate), 'canary', token, 'lease', now + canary_ms)
   return answer('canary')
 end
-return answer('shut', comeback(name, octave), gate[6])
+return answer('shut', retry_after_ms(gate, octave_ms), record[6])

@@ -1,11 +1,13 @@
--- Cancel a job that has not ended; whoever runs it is told to stop.
---   ARGV[2] job id  [3] retention, ms  [4] stream retention, ms  [5] newest version we know
+-- Cancel a job that has not ended; a worker that runs it is told to stop.
+---@param id string               job
+---@param known_version integer   newest version of records that the caller knows
+---@param retention_ms integer
+---@param stream_ms integer       retention of the stream
 -- Answers gone | held | ended | cancelled.
-local id = ARGV[2]
 local state = redis.call('HGET', job_key(id), 'state')
 if not state then return answer('gone') end
-if newer(id, ARGV[5]) then return answer('held') end
+if newer_version(id, known_version) then return answer('held') end
 if state == 'cancelled' then return answer('cancelled') end
 if state ~= 'queued' and state ~= 'running' then return answer('ended') end
-stop_job(id, 'cancelled', ARGV[3], ARGV[4])
+stop_job(id, 'cancelled', retention_ms, stream_ms)
 return answer('cancelled')

@@ -1,12 +1,16 @@
--- End a running job without a reply.
---   ARGV[2] job id  [3] fence  [4] code  [5] retention, ms  [6] stream retention, ms
---   [7] whose failure it was  [8] version of the worker
--- Answers ok | lost. Asked twice by the same attempt, it is done once.
-local id, fence = ARGV[2], ARGV[3]
+-- End a running job without a reply; it becomes a dead letter.
+---@param id string                job
+---@param fence string
+---@param code string
+---@param fault string             whose failure it was: provider | operator | request
+---@param worker string            version of the worker
+---@param retention_ms integer
+---@param stream_ms integer        retention of the stream
+-- Answers ok | lost. Repeated by the same attempt, it is done once.
 local job = redis.call('HMGET', job_key(id), 'state', 'fence')
 if job[1] == 'failed' and job[2] == fence then return answer('ok') end
 if not holds_job(id, fence) then return answer('lost') end
-redis.call('HSET', job_key(id), 'fault', ARGV[7], 'worker', ARGV[8])
+redis.call('HSET', job_key(id), 'fault', fault, 'worker', worker)
 redis.call('HSETNX', job_key(id), 'first_failed', now)
-end_job(id, 'failed', ARGV[4], ARGV[5], ARGV[6])
+end_job(id, 'failed', code, retention_ms, stream_ms)
 return answer('ok')

@@ -1,48 +1,57 @@
 -- Publish the reply and put the turn into its lane, in one step (I2, I3).
---   ARGV[2] job id  [3] fence  [4] reply, JSON  [5] what becomes of the turn: pending | skipped
---   [6] why, if skipped  [7] conversation turn, JSON, or ''  [8] turns a conversation keeps
---   [9] lifetime of a conversation, ms  [10] retention, ms  [11] stream retention, ms
---   [12] number of the last delta  [13] its text, or '' if all text was published before
---   [14] lifetime of a user's sums of usage, ms  then what is added: name, tokens, ...
--- Answers ok | lost. Asked twice by the same attempt, it is done once.
-local id, fence = ARGV[2], ARGV[3]
+---@param id string                  job
+---@param fence string
+---@param reply string               JSON
+---@param turn string                next state of the turn: pending | skipped
+---@param turn_code string           why it is skipped, or ''
+---@param conversation_turn string   what the conversation keeps of it, JSON, or ''
+---@param max_turns integer          most turns that a conversation keeps
+---@param conversation_ms integer    lifetime of a conversation
+---@param retention_ms integer
+---@param stream_ms integer          retention of the stream
+---@param delta integer              number of the last delta
+---@param text string                text of the last delta, or '' if all text was published before
+---@param usage_ms integer           lifetime of a user's sums of usage
+---@param usage {name: string, amount: string}[]   what this reply adds to them
+-- Answers ok | lost. Repeated by the same attempt, it is done once.
 local job = redis.call('HMGET', job_key(id), 'state', 'fence', 'tenant', 'agenda', 'lane', 'turn',
-  'attempts', 'talk', 'seq', 'created')
+  'attempts', 'conversation', 'sequence', 'created')
+local tenant, lane, conversation = job[3], job[5], job[8]
 if job[1] == 'succeeded' and job[2] == fence then return answer('ok') end
 if job[1] ~= 'running' or job[2] ~= fence then return answer('lost') end
 
-redis.call('HSET', job_key(id), 'reply', ARGV[4], 'ended', now)
+redis.call('HSET', job_key(id), 'reply', reply, 'ended', now)
 redis.call('HDEL', job_key(id), 'token', 'code')
-set_job(id, job[3], 'running', 'succeeded')
-if ARGV[13] ~= '' then
-  emit(id, fence .. '-' .. ARGV[12], 'type', 'delta', 'attempt', job[7], 'text', ARGV[13])
+set_job_state(id, tenant, 'running', 'succeeded')
+if text ~= '' then
+  emit(id, fence .. '-' .. delta, 'type', 'delta', 'attempt', job[7], 'text', text)
 end
 emit(id, fence .. '-*', 'type', 'final', 'attempt', job[7])
-close_job(id, job[4], job[8], ARGV[11])
+close_job(id, job[4], conversation, stream_ms)
 
-local remembered = job[6] == 'awaited' and ARGV[5] == 'pending'
+local remembered = job[6] == 'awaited' and turn == 'pending'
 if remembered then
-  set_turn(id, job[3], 'awaited', 'pending')
-  enter_lane(job[5], id, job[3], job[9], job[10])
-  nudge(job[5])
+  set_turn_state(id, tenant, 'awaited', 'pending')
+  enter_lane(lane, id, tenant, job[9], job[10])
+  hint_idle_lane(lane)
 else
   if job[6] == 'awaited' then
-    set_turn(id, job[3], 'awaited', 'skipped')
-    redis.call('HSET', job_key(id), 't_code', ARGV[6])
-    redis.call('ZREM', lane_key(job[5]), id)
-    if redis.call('EXISTS', lane_key(job[5])) == 1 then nudge(job[5]) end
+    set_turn_state(id, tenant, 'awaited', 'skipped')
+    redis.call('HSET', job_key(id), 'turn_code', turn_code)
+    redis.call('ZREM', lane_key(lane), id)
+    if redis.call('EXISTS', lane_key(lane)) == 1 then hint_idle_lane(lane) end
   end
-  retain(id, ARGV[10])
+  retain(id, retention_ms)
 end
 
-if job[8] and ARGV[7] ~= '' then
-  redis.call('RPUSH', talk_key(job[8]), ARGV[7])
-  redis.call('LTRIM', talk_key(job[8]), -ARGV[8], -1)
-  redis.call('PEXPIRE', talk_key(job[8]), ARGV[9])
+if conversation and conversation_turn ~= '' then
+  redis.call('RPUSH', conversation_key(conversation), conversation_turn)
+  redis.call('LTRIM', conversation_key(conversation), -max_turns, -1)
+  redis.call('PEXPIRE', conversation_key(conversation), conversation_ms)
 end
 
-for _, sums in ipairs({ tenant_usage_key(job[3]), usage_key(job[5]) }) do
-  for i = 15, #ARGV, 2 do redis.call('HINCRBY', sums, ARGV[i], ARGV[i + 1]) end
+for _, sums in ipairs({ tenant_usage_key(tenant), usage_key(lane) }) do
+  for _, added in ipairs(usage) do redis.call('HINCRBY', sums, added.name, added.amount) end
 end
-redis.call('PEXPIRE', usage_key(job[5]), ARGV[14])
+redis.call('PEXPIRE', usage_key(lane), usage_ms)
 return answer('ok')

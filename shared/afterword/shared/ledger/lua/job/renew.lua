@@ -1,20 +1,20 @@
--- Extend the leases a worker holds.
---   ARGV[2] lease, ms  then per lease: [n] job id or lane id  [n+1] fence
--- Answers the ids of those it holds no longer.
+-- Extend leases that a worker holds.
+---@param lease_ms integer
+---@param leases {id: string, fence: string}[]   job ids or lane ids
+-- Answers the ids that the worker no longer holds.
 local lost = {}
-for i = 3, #ARGV, 2 do
-  local id, fence = ARGV[i], ARGV[i + 1]
-  if string.sub(id, 1, 1) == 'l' then
-    if holds_lane(id, fence) then
-      redis.call('ZADD', place('leased', LANES), 'XX', now + ARGV[2], id)
+for _, held in ipairs(leases) do
+  if string.sub(held.id, 1, 1) == 'l' then
+    if holds_lane(held.id, held.fence) then
+      redis.call('ZADD', place_key('leased', LANES), 'XX', now + lease_ms, held.id)
     else
-      lost[#lost + 1] = id
+      lost[#lost + 1] = held.id
     end
-  elseif holds_job(id, fence) then
-    local agenda = redis.call('HGET', job_key(id), 'agenda')
-    redis.call('ZADD', place('leased', agenda), 'XX', now + ARGV[2], id)
+  elseif holds_job(held.id, held.fence) then
+    local agenda = redis.call('HGET', job_key(held.id), 'agenda')
+    redis.call('ZADD', place_key('leased', agenda), 'XX', now + lease_ms, held.id)
   else
-    lost[#lost + 1] = id
+    lost[#lost + 1] = held.id
   end
 end
-return answer(unpack(lost))
+return answer(lost)

@@ -1,6 +1,6 @@
 -- Account for every job and turn there was, and for the users whose memory lags behind.
---   ARGV[2] age in ms from which a user counts as late
--- Answers now, {count name, value, ...}, {tenant, users behind, users late, oldest turn or '', ...}
+---@param late_ms integer   a user is late once their oldest waiting turn is this old
+-- Answers now, {count name, value, ...}, {{tenant, users behind, users late, oldest turn or ''}, ...}.
 local counts, tenants = redis.call('HGETALL', COUNTS), {}
 local seen = {}
 for i = 1, #counts, 2 do
@@ -9,10 +9,8 @@ for i = 1, #counts, 2 do
     seen[tenant] = true
     local behind = behind_key(tenant)
     local oldest = redis.call('ZRANGE', behind, 0, 0, 'WITHSCORES')
-    for _, field in ipairs({ tenant, redis.call('ZCARD', behind),
-      redis.call('ZCOUNT', behind, '-inf', now - ARGV[2]), oldest[2] or '' }) do
-      tenants[#tenants + 1] = field
-    end
+    tenants[#tenants + 1] = { tenant, redis.call('ZCARD', behind),
+      redis.call('ZCOUNT', behind, '-inf', now - late_ms), oldest[2] or '' }
   end
 end
 return answer(now, counts, tenants)

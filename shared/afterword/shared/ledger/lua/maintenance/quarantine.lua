@@ -1,12 +1,17 @@
--- Note a message that was no hint; the newest ones are kept, all are counted.
---   ARGV[2] token of this note  [3] how many to keep  [4] queue  [5] reason
---       [6] size  [7] sha256  [8] name of the task, '' if it has none to be shown
--- Answers nothing.
-local AGAIN = 100                   -- notes looked through for one that was confirmed too late
-for _, note in ipairs(redis.call('XREVRANGE', QUARANTINE, '+', '-', 'COUNT', AGAIN)) do
-  if note[2][2] == ARGV[2] then return answer() end
+-- Note a queue message that was no hint. The newest notes are kept; every message is counted.
+---@param token string     names this note
+---@param keep integer     how many notes to keep
+---@param queue string
+---@param reason string
+---@param size integer     bytes
+---@param sha256 string
+---@param task string      name of the task, '' if it must not be shown or there is none
+-- Answers nothing. Repeated, it is done once.
+local RECENT = 100                  -- notes searched for one whose reply was lost
+for _, note in ipairs(redis.call('XREVRANGE', QUARANTINE, '+', '-', 'COUNT', RECENT)) do
+  if note[2][2] == token then return answer() end
 end
-redis.call('XADD', QUARANTINE, 'MAXLEN', ARGV[3], '*', 'token', ARGV[2], 'queue', ARGV[4],
-  'reason', ARGV[5], 'size', ARGV[6], 'sha256', ARGV[7], 'task', ARGV[8])
-redis.call('HINCRBY', COUNTS, 'quarantined:' .. ARGV[5] .. ':' .. ARGV[4], 1)
+redis.call('XADD', QUARANTINE, 'MAXLEN', keep, '*', 'token', token, 'queue', queue,
+  'reason', reason, 'size', size, 'sha256', sha256, 'task', task)
+redis.call('HINCRBY', COUNTS, 'quarantined:' .. reason .. ':' .. queue, 1)
 return answer()

@@ -1,23 +1,27 @@
--- Do what time has made due: expire, wake, take back, hint again. Bounded, safe to run anywhere.
---   ARGV[2] most of each sort  [3] grace, ms: how old a hint must be to count as lost
---   [4] retention, ms  [5] stream retention, ms  [6] '<queue> <worker>' that sweeps, or ''
---   [7] newest version we know
--- Answers expired, woken, taken back, hinted again.
-local limit, grace = ARGV[2], tonumber(ARGV[3])
-local expired, woken, taken, again = 0, 0, 0, 0
+-- Do what time has made due: expire jobs, wake what waited, take back leases that ran out, hint again
+-- what was lost. Bounded; any worker may run it at any time.
+---@param limit integer           most records of each sort
+---@param grace_ms integer        how old a hint must be to count as lost
+---@param retention_ms integer
+---@param stream_ms integer       retention of streams
+---@param worker string           '<queue> <worker>' that sweeps, or ''
+---@param known_version integer   newest version of records that the caller knows
+-- Answers how many were: expired, woken, taken back, hinted again.
+local expired, woken, taken_back, hinted_again = 0, 0, 0, 0
 
 local OVERDUE = 12                  -- graces
+local SEEN = 3600000                -- ms that a worker is remembered
 
 local function due(zset, bound, most)
   return redis.call('ZRANGEBYSCORE', zset, '-inf', bound, 'LIMIT', 0, most)
 end
 
 local function expire(id)
-  if newer(id, ARGV[7]) then return redis.call('ZADD', OPEN, now + HOLD, id) end
+  if newer_version(id, known_version) then return redis.call('ZADD', OPEN, now + HOLD, id) end
   local job = redis.call('HMGET', job_key(id), 'state', 'code')
   if not job[1] then return redis.call('ZREM', OPEN, id) end
-  end_job(id, 'expired', job[2] or 'deadline', ARGV[4], ARGV[5])
-  if job[1] == 'running' then redis.call('PUBLISH', root .. ':fenced', id) end
+  end_job(id, 'expired', job[2] or 'deadline', retention_ms, stream_ms)
+  if job[1] == 'running' then redis.call('PUBLISH', FENCED, id) end
   expired = expired + 1
 end
 
@@ -27,64 +31,66 @@ local function take_back(agenda, id)
   if agenda == LANES then
     redis.call('HDEL', FENCES, id)
   else
-    local version = newer(id, ARGV[7])
+    local version = newer_version(id, known_version)
     if version then return hold(agenda, id, version) end
     local tenant = redis.call('HGET', job_key(id), 'tenant')
-    if not tenant then return strike(agenda, id) end
-    set_job(id, tenant, 'running', 'queued')
+    if not tenant then return remove_from_agenda(agenda, id) end
+    set_job_state(id, tenant, 'running', 'queued')
   end
   hint(agenda, id)
 end
 
--- A record that is gone, whoever removed it, is not hinted for ever.
+-- A job whose record was deleted is not hinted again.
 local function hint_again(agenda, id)
-  if agenda ~= LANES and redis.call('EXISTS', job_key(id)) == 0 then return strike(agenda, id) end
+  if agenda ~= LANES and redis.call('EXISTS', job_key(id)) == 0 then
+    return remove_from_agenda(agenda, id)
+  end
   hint(agenda, id)
 end
 
--- Of a lane it is the oldest turn that may be held; whoever takes it on looks for themselves.
+-- A lane is held if its oldest turn is; whoever claims it checks again.
 local function is_held(agenda, id)
   local head = agenda ~= LANES and id or redis.call('ZRANGE', lane_key(id), 0, 0)[1]
-  local version = head and newer(head, ARGV[7])
+  local version = head and newer_version(head, known_version)
   if version then list_held(agenda, id, version) end
   return version
 end
 
 local function wake(agenda, id)
   if is_held(agenda, id) then return hint(agenda, id) end
-  local job = agenda ~= LANES and redis.call('HMGET', job_key(id), 'talk', 'seq')
-  if job and steps_aside(id, agenda, job[1], job[2]) then return end
+  local job = agenda ~= LANES and redis.call('HMGET', job_key(id), 'conversation', 'sequence')
+  if job and set_aside(id, agenda, job[1], job[2]) then return end
   hint_again(agenda, id)
 end
 
--- Hints that nobody will take up. A broker elsewhere cannot be looked into: there the oldest one
--- that is long overdue goes out again, and once it is taken up, it moves the mark past the rest.
+-- Returns hints that nobody will take up. A broker on another server cannot be looked into: there the
+-- oldest hint that is long overdue is sent again; once taken up, it moves the mark past the rest.
 local function lost(agenda)
-  local bound = tonumber(redis.call('GET', mark_key(agenda)) or 0) - grace
+  local bound = tonumber(redis.call('GET', mark_key(agenda)) or 0) - grace_ms
   if broker ~= '-' and redis.call('LLEN', (queue_key(agenda))) == 0 then bound = now end
-  local ids = due(place('hinted', agenda), math.min(bound, now - grace), limit)
+  local ids = due(place_key('hinted', agenda), math.min(bound, now - grace_ms), limit)
   if broker ~= '-' or #ids > 0 then return ids end
-  return due(place('hinted', agenda), now - OVERDUE * grace, 1)
+  return due(place_key('hinted', agenda), now - OVERDUE * grace_ms, 1)
 end
 
 for _, agenda in ipairs({ 'replies.0', 'replies.3', 'replies.6', LANES }) do
-  for _, id in ipairs(due(place('waiting', agenda), now, limit)) do
+  for _, id in ipairs(due(place_key('waiting', agenda), now, limit)) do
     wake(agenda, id)
     woken = woken + 1
   end
-  for _, id in ipairs(due(place('leased', agenda), now, limit)) do
+  for _, id in ipairs(due(place_key('leased', agenda), now, limit)) do
     take_back(agenda, id)
-    taken = taken + 1
+    taken_back = taken_back + 1
   end
   for _, id in ipairs(lost(agenda)) do
     hint_again(agenda, id)
-    again = again + 1
+    hinted_again = hinted_again + 1
   end
-  redis.call('ZREMRANGEBYSCORE', place('held', agenda), '-inf', now - LISTED)
+  redis.call('ZREMRANGEBYSCORE', place_key('held', agenda), '-inf', now - LISTED)
 end
 
-if ARGV[6] ~= '' then
-  redis.call('ZADD', WORKERS, now, ARGV[6])
-  redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - 3600000)
+if worker ~= '' then
+  redis.call('ZADD', WORKERS, now, worker)
+  redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - SEEN)
 end
-return answer(expired, woken, taken, again)
+return answer(expired, woken, taken_back, hinted_again)

@@ -1,9 +1,12 @@
--- Note what an operator did.
---   ARGV[2] token of this note  [3] who  [4] what  [5] more, JSON
--- Answers ok. Asked twice, it is noted once.
-local AGAIN = 100                   -- entries looked through for one that was confirmed too late
-for _, entry in ipairs(redis.call('XREVRANGE', AUDIT, '+', '-', 'COUNT', AGAIN)) do
-  if entry[2][6] == ARGV[2] then return answer('ok') end
+-- Add an entry to the audit of what operators did.
+---@param token string     names this entry, in place of a run
+---@param by string        operator
+---@param action string
+---@param details string   JSON
+-- Answers ok. Repeated, it is done once.
+local RECENT = 100                  -- entries searched for one whose reply was lost
+for _, entry in ipairs(redis.call('XREVRANGE', AUDIT, '+', '-', 'COUNT', RECENT)) do
+  if entry[2][6] == token then return answer('ok') end
 end
-note_audit_entry(ARGV[3], ARGV[4], ARGV[2], ARGV[5])
+add_audit_entry(by, action, token, details)
 return answer('ok')

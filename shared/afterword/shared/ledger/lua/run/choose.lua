@@ -1,6 +1,8 @@
--- Keep what a run is to replay, before there is a run; without one it is forgotten.
---   ARGV[2] run  [3] lifetime, ms  then place, letter, ...
+-- Keep which dead letters a run is to replay. They expire if the run does not begin.
+---@param run string
+---@param lifetime_ms integer
+---@param letters {place: string, letter: string}[]
 -- Answers ok.
-redis.call('ZADD', todo_key(ARGV[2]), unpack(ARGV, 4))
-redis.call('PEXPIRE', todo_key(ARGV[2]), ARGV[3])
+for _, chosen in ipairs(letters) do redis.call('ZADD', todo_key(run), chosen.place, chosen.letter) end
+redis.call('PEXPIRE', todo_key(run), lifetime_ms)
 return answer('ok')

@@ -1,17 +1,19 @@
--- Give out the turns that are due to be looked at for doubles; each comes back after a while,
--- until it is said to be repaired.
---   ARGV[2] most turns  [3] ms after which one comes back  [4] newest version we know
--- Answers turn id, lane id, memory ids (JSON), ...
+-- Give out stored turns that are due to be checked for duplicates in mem0. Each is given out again
+-- later, until its check is finished.
+---@param limit integer           most turns
+---@param again_ms integer        when a turn is given out again
+---@param known_version integer   newest version of records that the caller knows
+-- Answers {turn id, lane, memory ids (JSON)}, ...
 local due = {}
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', REPAIRS, '-inf', now, 'LIMIT', 0, ARGV[2])) do
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', DUPLICATE_CHECKS, '-inf', now, 'LIMIT', 0, limit)) do
   local turn = redis.call('HMGET', job_key(id), 'turn', 'lane', 'memory_ids')
-  if newer(id, ARGV[4]) then
-    redis.call('ZADD', REPAIRS, now + ARGV[3], id)
+  if newer_version(id, known_version) then
+    redis.call('ZADD', DUPLICATE_CHECKS, now + again_ms, id)
   elseif turn[1] == 'stored' then
-    redis.call('ZADD', REPAIRS, now + ARGV[3], id)
-    for _, field in ipairs({ id, turn[2], turn[3] }) do due[#due + 1] = field end
+    redis.call('ZADD', DUPLICATE_CHECKS, now + again_ms, id)
+    due[#due + 1] = { id, turn[2], turn[3] }
   else
-    redis.call('ZREM', REPAIRS, id) -- erased, or its record is gone
+    redis.call('ZREM', DUPLICATE_CHECKS, id) -- erased, or its record is gone
   end
 end
-return answer(unpack(due))
+return answer(due)

@@ -1,11 +1,11 @@
--- Say that a batch stands in mem0 once, and as which memories.
---   ARGV[2] first turn of the batch  [3] memory ids, JSON
+-- Record that mem0 holds a batch once, and as which memories.
+---@param id string           first turn of the batch
+---@param memory_ids string   JSON
 -- Answers ok.
-local id = ARGV[2]
-redis.call('ZREM', REPAIRS, id)
+redis.call('ZREM', DUPLICATE_CHECKS, id)
 for _, each in ipairs(batch_of(id)) do
   if redis.call('HEXISTS', job_key(each), 'memory_ids') == 1 then
-    redis.call('HSET', job_key(each), 'memory_ids', ARGV[3])
+    redis.call('HSET', job_key(each), 'memory_ids', memory_ids)
   end
 end
 return answer('ok')

@@ -1,30 +1,35 @@
--- Put a batch back to pending and let go of its lane until later.
---   ARGV[2] lane id  [3] fence  [4] first turn of the batch  [5] delay, ms
---   [6] 1 if the attempt counts (retry), 0 if not (snooze)  [7] code  [8] 1 if it may be stored
---   [9] 1 if each of its turns is a batch of its own from now on, with all attempts before it
--- Answers ok | lost. Asked twice by the same writer, it is done once.
-local lane, fence, id = ARGV[2], ARGV[3], ARGV[4]
-local turn = redis.call('HMGET', job_key(id), 'turn', 'tenant', 't_fence')
+-- Put a batch back to pending and release its lane until later.
+---@param lane string
+---@param fence string
+---@param id string               first turn of the batch
+---@param delay_ms integer
+---@param counted boolean         whether the attempt counts: a retry if so, otherwise a snooze
+---@param code string
+---@param may_be_stored boolean   whether mem0 may have stored it all the same
+---@param split boolean           whether each turn is a batch of its own from now on, with no attempts
+-- Answers ok | lost. Repeated by the same writer, it is done once.
+local turn = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'turn_fence')
 if turn[1] == 'pending' and turn[3] == fence then return answer('ok') end
 if not holds_lane(lane, fence) or turn[1] ~= 'writing' then return answer('lost') end
-local apart = ARGV[9] == '1'
-local failed = ARGV[7] ~= 'storing' and ARGV[7] ~= 'drained'
+local failed = code ~= 'storing' and code ~= 'drained'
 for _, each in ipairs(batch_of(id)) do
-  set_turn(each, turn[2], 'writing', 'pending')
-  redis.call('HSET', job_key(each), 't_code', ARGV[7])
-  if failed then redis.call('HSETNX', job_key(each), 't_first_failed', now) end
-  if apart then redis.call('HSET', job_key(each), 'batch', each) end
+  set_turn_state(each, turn[2], 'writing', 'pending')
+  redis.call('HSET', job_key(each), 'turn_code', code)
+  if failed then redis.call('HSETNX', job_key(each), 'turn_first_failed', now) end
+  if split then redis.call('HSET', job_key(each), 'batch', each) end
 end
-if ARGV[6] == '0' then
-  redis.call('HINCRBY', job_key(id), 't_attempts', -1)
-  if failed then redis.call('HINCRBY', job_key(id), 't_snoozes', 1) end
+if not counted then
+  redis.call('HINCRBY', job_key(id), 'turn_attempts', -1)
+  if failed then redis.call('HINCRBY', job_key(id), 'turn_snoozes', 1) end
 end
-if ARGV[8] ~= '1' or apart then redis.call('HDEL', job_key(id), 't_open', 'event', 't_event_at') end
-if apart then
-  redis.call('HSET', job_key(id), 't_attempts', 0)
+if not may_be_stored or split then
+  redis.call('HDEL', job_key(id), 'turn_intent', 'event', 'event_at')
+end
+if split then
+  redis.call('HSET', job_key(id), 'turn_attempts', 0)
   redis.call('HDEL', job_key(id), 'facts')
-  if ARGV[8] == '1' then redis.call('HSET', job_key(id), 't_doubt', '1') end
+  if may_be_stored then redis.call('HSET', job_key(id), 'turn_doubtful', 1) end
 end
 redis.call('HDEL', FENCES, lane)
-put('waiting', LANES, lane, now + ARGV[5])
+move_to('waiting', LANES, lane, now + delay_ms)
 return answer('ok')

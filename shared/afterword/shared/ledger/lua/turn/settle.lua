@@ -1,22 +1,25 @@
--- Say how a batch ended: mem0 has it, or had nothing to keep, or policy skipped it.
---   ARGV[2] lane id  [3] fence  [4] first turn of the batch  [5] stored | nothing | skipped
---   [6] why, or ''  [7] memory ids, JSON  [8] retention, ms  [9] ms after which a batch that more than
---   one writer may have added is looked at again
--- Answers ok | lost. Asked twice by the same writer, it is done once.
-local lane, fence, id = ARGV[2], ARGV[3], ARGV[4]
-local turn = redis.call('HMGET', job_key(id), 'turn', 'tenant', 't_fence', 't_doubt')
-if turn[1] == ARGV[5] and turn[3] == fence then return answer('ok') end
+-- End a batch: mem0 has stored it, found nothing to store, or policy skipped it.
+---@param lane string
+---@param fence string
+---@param id string                first turn of the batch
+---@param state string             stored | nothing | skipped
+---@param code string              why, or ''
+---@param memory_ids string        JSON
+---@param retention_ms integer
+---@param check_after_ms integer   a batch that two writers may have added is checked after this time
+-- Answers ok | lost. Repeated by the same writer, it is done once.
+local turn = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'turn_fence', 'turn_doubtful')
+if turn[1] == state and turn[3] == fence then return answer('ok') end
 if not holds_lane(lane, fence) or turn[1] ~= 'writing' then return answer('lost') end
-redis.call('HDEL', job_key(id), 't_open', 'event', 't_event_at', 't_doubt', 'facts')
-local retention = tonumber(ARGV[8])
-if turn[4] and ARGV[5] == 'stored' then
-  redis.call('ZADD', REPAIRS, now + ARGV[9], id)
-  retention = math.max(retention, 2 * ARGV[9])
+redis.call('HDEL', job_key(id), 'turn_intent', 'event', 'event_at', 'turn_doubtful', 'facts')
+if turn[4] and state == 'stored' then
+  redis.call('ZADD', DUPLICATE_CHECKS, now + check_after_ms, id)
+  retention_ms = math.max(retention_ms, 2 * check_after_ms)
 end
 for _, each in ipairs(batch_of(id)) do
-  set_turn(each, turn[2], 'writing', ARGV[5])
-  redis.call('HSET', job_key(each), 't_code', ARGV[6], 'memory_ids', ARGV[7], 't_ended', now)
+  set_turn_state(each, turn[2], 'writing', state)
+  redis.call('HSET', job_key(each), 'turn_code', code, 'memory_ids', memory_ids, 'turn_ended', now)
   leave_lane(lane, each, turn[2])
-  retain(each, retention)
+  retain(each, retention_ms)
 end
 return answer('ok')

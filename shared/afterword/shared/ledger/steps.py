@@ -1,0 +1,452 @@
+"""The arguments of every script of the ledger, as its Lua head declares them; see each file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from afterword.shared.transport.signatures import declares
+
+
+@declares("job/submit")
+class SubmitJob(NamedTuple):
+    """Accept a job."""
+
+    id: str
+    lane: str
+    tenant: str
+    version: int
+    body: str
+    fingerprint: str
+    ttl_ms: int
+    agenda: str
+    turn: str
+    max_open: int
+    idempotency: str
+    idempotency_ms: int
+    conversation: str
+    when_busy: str
+    retention_ms: int
+    stream_ms: int
+    replay_of: str = ""
+    run: str = ""
+
+
+@declares("job/claim")
+class ClaimJob(NamedTuple):
+    """Claim a job under a new fence."""
+
+    id: str
+    token: str
+    lease_ms: int
+    max_attempts: int
+    known_version: int
+    overlay_turns: int
+    history_turns: int
+    retention_ms: int
+    stream_ms: int
+    failed_ms: int
+
+
+@declares("job/renew")
+class RenewLeases(NamedTuple):
+    """Extend leases that a worker holds."""
+
+    lease_ms: int
+    leases: Sequence[tuple[str, str]]
+
+
+@declares("job/delta")
+class AppendDelta(NamedTuple):
+    """Append a piece of the reply to the job's stream."""
+
+    id: str
+    fence: str
+    number: int
+    attempt: int
+    text: str
+
+
+@declares("job/finish")
+class FinishJob(NamedTuple):
+    """Publish the reply and put the turn into its lane."""
+
+    id: str
+    fence: str
+    reply: str
+    turn: str
+    turn_code: str
+    conversation_turn: str
+    max_turns: int
+    conversation_ms: int
+    retention_ms: int
+    stream_ms: int
+    delta: int
+    text: str
+    usage_ms: int
+    usage: Sequence[tuple[str, int]]
+
+
+@declares("job/fail")
+class FailJob(NamedTuple):
+    """End a running job without a reply."""
+
+    id: str
+    fence: str
+    code: str
+    fault: str
+    worker: str
+    retention_ms: int
+    stream_ms: int
+
+
+@declares("job/snooze")
+class SnoozeJob(NamedTuple):
+    """Give a running job back."""
+
+    id: str
+    fence: str
+    delay_ms: int
+    counted: bool
+    code: str
+    tried: bool
+
+
+@declares("job/cancel")
+class CancelJob(NamedTuple):
+    """Cancel a job that has not ended."""
+
+    id: str
+    known_version: int
+    retention_ms: int
+    stream_ms: int
+
+
+@declares("turn/claim")
+class ClaimLane(NamedTuple):
+    """Claim a user's lane under a new fence."""
+
+    lane: str
+    token: str
+    lease_ms: int
+    max_turns: int
+    known_version: int
+
+
+@declares("turn/begin")
+class BeginBatch(NamedTuple):
+    """Record the intent to store a batch."""
+
+    lane: str
+    fence: str
+    ids: Sequence[str]
+
+
+@declares("turn/record_event")
+class RecordEvent(NamedTuple):
+    """Keep mem0's event id of a batch that is being stored."""
+
+    lane: str
+    fence: str
+    id: str
+    event: str
+
+
+@declares("turn/record_facts")
+class RecordFacts(NamedTuple):
+    """Keep what was extracted from a batch that is being stored."""
+
+    lane: str
+    fence: str
+    id: str
+    facts: str
+
+
+@declares("turn/settle")
+class SettleBatch(NamedTuple):
+    """End a batch."""
+
+    lane: str
+    fence: str
+    id: str
+    state: str
+    code: str
+    memory_ids: str
+    retention_ms: int
+    check_after_ms: int
+
+
+@declares("turn/postpone")
+class PostponeBatch(NamedTuple):
+    """Put a batch back to pending and release its lane until later."""
+
+    lane: str
+    fence: str
+    id: str
+    delay_ms: int
+    counted: bool
+    code: str
+    may_be_stored: bool
+    split: bool
+
+
+@declares("turn/release")
+class ReleaseLane(NamedTuple):
+    """Release a lane."""
+
+    lane: str
+    fence: str
+    delay_ms: int
+
+
+@declares("turn/due_duplicate_checks")
+class ListDueDuplicateChecks(NamedTuple):
+    """Give out stored turns that are due to be checked for duplicates in mem0."""
+
+    limit: int
+    again_ms: int
+    known_version: int
+
+
+@declares("turn/finish_duplicate_check")
+class FinishDuplicateCheck(NamedTuple):
+    """Record that mem0 holds a batch once."""
+
+    id: str
+    memory_ids: str
+
+
+@declares("dead_letter/bury")
+class BuryTurn(NamedTuple):
+    """Make a turn a dead letter."""
+
+    lane: str
+    fence: str
+    id: str
+    code: str
+    fault: str
+    worker: str
+
+
+@declares("dead_letter/read")
+class ReadDeadLetters(NamedTuple):
+    """Read dead letters."""
+
+    content: bool
+    ids: Sequence[str]
+
+
+@declares("dead_letter/replay")
+class ReplayTurn(NamedTuple):
+    """Put a dead turn back into its lane."""
+
+    id: str
+    run: str
+    replays: int
+    known_version: int
+
+
+@declares("dead_letter/discard")
+class DiscardDeadLetter(NamedTuple):
+    """Give up a dead letter for good."""
+
+    id: str
+    kind: str
+    replays: int
+    known_version: int
+    retention_ms: int
+
+
+@declares("run/choose")
+class ChooseDeadLetters(NamedTuple):
+    """Keep which dead letters a run is to replay."""
+
+    run: str
+    lifetime_ms: int
+    letters: Sequence[tuple[int, str]]
+
+
+@declares("run/begin")
+class BeginRun(NamedTuple):
+    """Begin a replay run over the dead letters that were chosen for it (run/choose.lua)."""
+
+    run: str
+    version: int
+    by: str
+    filter: str
+    pace: str
+    token: str
+    lifetime_ms: int
+
+
+@declares("run/take_over")
+class TakeOverRun(NamedTuple):
+    """Take a replay run over."""
+
+    run: str
+    token: str
+    by: str
+    action: str
+    known_version: int
+    lifetime_ms: int
+
+
+@declares("run/record")
+class RecordOutcomes(NamedTuple):
+    """Record what became of dead letters of a replay run."""
+
+    run: str
+    token: str
+    canary_passed: bool
+    outcomes: Sequence[tuple[str, str, str]]
+
+
+@declares("run/end")
+class EndRun(NamedTuple):
+    """Record that a replay run is done."""
+
+    run: str
+    token: str
+    state: str
+    reason: str
+    by: str
+    lifetime_ms: int
+
+
+@declares("run/outcomes")
+class ReadOutcomes(NamedTuple):
+    """Return what became of dead letters that a run has replayed."""
+
+    run: str
+    ids: Sequence[str]
+
+
+@declares("run/audit")
+class AddAuditEntry(NamedTuple):
+    """Add an entry to the audit of what operators did."""
+
+    token: str
+    by: str
+    action: str
+    details: str
+
+
+@declares("erasure/begin")
+class BeginErasure(NamedTuple):
+    """Begin to erase a user."""
+
+    lane: str
+    version: int
+    by: str
+
+
+@declares("erasure/empty_jobs")
+class EmptyJobs(NamedTuple):
+    """Empty the records of an erased user's jobs."""
+
+    lane: str
+    fence: str
+    retention_ms: int
+    known_version: int
+    ids: Sequence[str]
+
+
+@declares("erasure/remove_keys")
+class RemoveKeys(NamedTuple):
+    """Delete whole records of an erased user."""
+
+    lane: str
+    fence: str
+    keys: Sequence[str]
+
+
+@declares("erasure/advance")
+class AdvanceErasure(NamedTuple):
+    """Record how far an erasure has come."""
+
+    lane: str
+    fence: str
+    state: str
+    delay_ms: int
+    receipt_ms: int
+    aof: str
+    memory: str
+
+
+@declares("gate/ask")
+class AskGate(NamedTuple):
+    """Ask whether a provider may be called now."""
+
+    gate: str
+    token: str
+    canary_ms: int
+    octave_ms: int
+
+
+@declares("gate/report")
+class ReportToGate(NamedTuple):
+    """Report the outcome of calling a provider."""
+
+    gate: str
+    token: str
+    outcome: str
+    code: str
+    fault: str
+    pause_ms: int
+    first_ms: int
+    longest_ms: int
+    octave_ms: int
+    worked: bool
+
+
+@declares("gate/list")
+class ListGates(NamedTuple):
+    """List the gates that are not open."""
+
+    octave_ms: int
+
+
+@declares("maintenance/account")
+class ReadAccount(NamedTuple):
+    """Account for every job and turn there was."""
+
+    late_ms: int
+
+
+@declares("maintenance/overview")
+class ReadOverview(NamedTuple):
+    """Count what is open."""
+
+
+@declares("maintenance/inconsistencies")
+class FindInconsistencies(NamedTuple):
+    """Check that records are where their states say they must be."""
+
+    fix: bool
+    known_version: int
+    ids: Sequence[str]
+
+
+@declares("maintenance/quarantine")
+class AddQuarantineNote(NamedTuple):
+    """Note a queue message that was no hint."""
+
+    token: str
+    keep: int
+    queue: str
+    reason: str
+    size: int
+    sha256: str
+    task: str
+
+
+@declares("maintenance/sweep")
+class Sweep(NamedTuple):
+    """Do what time has made due."""
+
+    limit: int
+    grace_ms: int
+    retention_ms: int
+    stream_ms: int
+    worker: str
+    known_version: int
