@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
-from afterword.workers.local_stack.valkey import binary
+from afterword.workers.local_stack.valkey import find_binary
 from tests.kit.compose_file import document, environment, interpolated, seconds
 from tests.kit.servers.valkey import free_port
 from tests.kit.waiting import wait_until
@@ -113,7 +113,7 @@ class ComposeServices:
         for name, program in _PROGRAMS.items():
             (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} -c "{program}" "$@"\n')
             (programs / name).chmod(0o755)
-        (programs / "valkey-server").symlink_to(binary())
+        (programs / "valkey-server").symlink_to(find_binary())
         Path(self._folder.name, "data").mkdir()
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:

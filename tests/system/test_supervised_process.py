@@ -1,4 +1,4 @@
-"""A keeper and real processes that are late, deaf or short-lived."""
+"""A supervised process that is late, ignores signals or ends early."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import pytest
 
 from afterword.workers.local_stack import process as module
 from afterword.workers.local_stack.client_socket import StackFailed
-from afterword.workers.local_stack.data_dir import Folder
-from afterword.workers.local_stack.process import Part, SupervisedProcess
+from afterword.workers.local_stack.data_dir import DataDir
+from afterword.workers.local_stack.process import Service, SupervisedProcess
 from tests.kit.process_inspection import alive
 from tests.kit.waiting import until
 
@@ -34,7 +34,7 @@ async def never() -> None:
 
 
 class Watched:
-    """A keeper, the task that runs it, and what it told."""
+    """A supervised process, the task that runs it, and what it told."""
 
     def __init__(
         self,
@@ -45,25 +45,25 @@ class Watched:
         stop_within_s: float = 10.0,
     ) -> None:
         command = (sys.executable, "-S", "-c", program)
-        part = Part("part", command, dict(os.environ), ready, ready_within_s, stop_within_s)
+        service = Service("part", command, dict(os.environ), ready, ready_within_s, stop_within_s)
         self.told: list[tuple[str, str | None]] = []
-        self.keeper = SupervisedProcess(
-            part, Folder.open(root), lambda _, state, detail: self.told.append((state, detail))
+        self.process = SupervisedProcess(
+            service, DataDir.open(root), lambda _, state, detail: self.told.append((state, detail))
         )
 
     async def __aenter__(self) -> Self:
-        self.task = asyncio.create_task(self.keeper.keep())
+        self.task = asyncio.create_task(self.process.keep_running())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.task.cancel()
         await asyncio.wait((self.task,))
-        await self.keeper.stop()
+        await self.process.stop()
 
     async def pid(self) -> int:
-        await asyncio.wait_for(self.keeper.ready.wait(), 10)
-        assert self.keeper.pid is not None
-        return self.keeper.pid
+        await asyncio.wait_for(self.process.ready.wait(), 10)
+        assert self.process.pid is not None
+        return self.process.pid
 
 
 async def test_it_asks_a_part_to_end(tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ async def test_it_says_why_a_part_is_started_again(tmp_path: Path) -> None:
         pid = await watched.pid()
         os.kill(pid, signal.SIGKILL)
         await until(lambda: watched.told.count(("ready", None)) == 2, "it runs again")
-        assert watched.told[2] == ("starting", "was ended by SIGKILL")
-        assert watched.keeper.pid != pid
+        assert watched.told[2] == ("starting", "was killed by SIGKILL")
+        assert watched.process.pid != pid
 
 
 async def test_it_gives_up_a_part_that_is_never_ready(
@@ -103,7 +103,7 @@ async def test_it_gives_up_a_part_that_is_never_ready(
         with pytest.raises(StackFailed, match=r"part was not ready within 0\.1 s, 4 times"):
             await asyncio.wait_for(asyncio.shield(watched.task), 10)
     assert watched.told[-1] == ("failed", "was not ready within 0.1 s")
-    assert watched.keeper.pid is None or not alive(watched.keeper.pid)
+    assert watched.process.pid is None or not alive(watched.process.pid)
 
 
 async def test_a_long_life_is_forgiven_its_end(
@@ -112,8 +112,8 @@ async def test_a_long_life_is_forgiven_its_end(
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.0)
     monkeypatch.setattr(module, "STEADY_S", 0.0)
     async with Watched(tmp_path / "f", "pass") as watched:
-        starts = module.MAX_SHORT_LIVES * 2
-        await until(lambda: watched.told.count(("starting", "ended with code 0")) > starts, "more")
+        starts = module.MAX_FAILED_STARTS * 2
+        await until(lambda: watched.told.count(("starting", "exited with code 0")) > starts, "more")
         assert not watched.task.done()
 
 

@@ -1,4 +1,4 @@
-"""The lifeline, on real sockets within one process."""
+"""The client socket, on real sockets within one process."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ from typing import Any
 
 import pytest
 
-from afterword.workers.local_stack.client_socket import Lifeline
+from afterword.workers.local_stack.client_socket import ClientSocket
 from tests.kit.waiting import until
 
 
 class Place:
-    """A lifeline that listens, and whether it was found deserted."""
+    """A client socket that listens, and whether it was deserted."""
 
     def __init__(self, path: Path, grace_s: float) -> None:
         self.path = path
         self.deserted = asyncio.Event()
-        self.line = Lifeline(self.deserted.set, grace_s)
+        self.server = ClientSocket(self.deserted.set, grace_s)
 
     async def join(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        before = len(self.line._clients)
+        before = len(self.server._clients)
         joined = await asyncio.open_unix_connection(self.path)
-        await until(lambda: len(self.line._clients) > before, "it is counted")
+        await until(lambda: len(self.server._clients) > before, "it is counted")
         return joined
 
     async def leave(self, writer: asyncio.StreamWriter) -> None:
-        before = len(self.line._clients)
+        before = len(self.server._clients)
         writer.close()
-        await until(lambda: len(self.line._clients) < before, "it is no longer counted")
+        await until(lambda: len(self.server._clients) < before, "it is no longer counted")
 
 
 @pytest.fixture
 async def place(tmp_path: Path) -> AsyncIterator[Place]:
     place = Place(tmp_path / "s", grace_s=0.05)
-    await place.line.listen(place.path)
+    await place.server.listen(place.path)
     yield place
-    await place.line.close()
+    await place.server.close()
 
 
 async def heard(reader: asyncio.StreamReader) -> list[dict[str, Any]]:
@@ -49,19 +49,19 @@ async def heard(reader: asyncio.StreamReader) -> list[dict[str, Any]]:
 
 async def test_who_comes_late_hears_the_last_word_on_each_topic(place: Place) -> None:
     for topic, state in (("a", 1), ("b", 1), ("a", 2)):
-        place.line.say(topic, {topic: state})
+        place.server.broadcast(topic, {topic: state})
     reader, writer = await place.join()
-    place.line.say("b", {"b": 2})
-    await place.line.close()
+    place.server.broadcast("b", {"b": 2})
+    await place.server.close()
     assert await heard(reader) == [{"b": 1}, {"a": 2}, {"b": 2}]
     writer.close()
 
 
 async def test_nobody_is_taken_once_it_has_turned_away(place: Place) -> None:
-    place.line.say("ready", {"ready": True})
+    place.server.broadcast("ready", {"ready": True})
     with socket.socket(socket.AF_UNIX) as late:
         late.connect(str(place.path))  # the system took it, we did not yet
-        place.line.turn_away()
+        place.server.stop_accepting()
         late.settimeout(0)
         with pytest.raises(ConnectionResetError):
             await asyncio.get_running_loop().sock_recv(late, 100)
@@ -70,20 +70,20 @@ async def test_nobody_is_taken_once_it_has_turned_away(place: Place) -> None:
 
 
 async def test_who_was_just_taken_when_it_turned_away_is_told_nothing(place: Place) -> None:
-    place.line.say("ready", {"ready": True})
-    place.line.turn_away()
-    ours, theirs = socket.socketpair()
-    await place.line.adopt(theirs)
-    reader, writer = await asyncio.open_connection(sock=ours)
+    place.server.broadcast("ready", {"ready": True})
+    place.server.stop_accepting()
+    client_end, server_end = socket.socketpair()
+    await place.server.adopt(server_end)
+    reader, writer = await asyncio.open_connection(sock=client_end)
     assert await heard(reader) == []
     writer.close()
 
 
 async def test_who_is_there_hears_the_end_after_it_turned_away(place: Place) -> None:
     reader, writer = await place.join()
-    place.line.turn_away()
-    place.line.say("failed", {"failed": "why"})
-    await place.line.close()
+    place.server.stop_accepting()
+    place.server.broadcast("failed", {"failed": "why"})
+    await place.server.close()
     assert await heard(reader) == [{"failed": "why"}]
     writer.close()
 
@@ -103,22 +103,22 @@ async def test_it_is_not_deserted_while_one_is_left(place: Place) -> None:
 
 async def test_it_waits_for_one_who_comes_back(tmp_path: Path) -> None:
     place = Place(tmp_path / "s", grace_s=0.2)
-    await place.line.listen(place.path)
+    await place.server.listen(place.path)
     _, writer = await place.join()
     await place.leave(writer)
     _, writer = await place.join()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(place.deserted.wait(), 0.4)
     writer.close()
-    await place.line.close()
+    await place.server.close()
 
 
 def test_the_socket_is_ours_alone(tmp_path: Path) -> None:
     async def listen() -> int:
-        line = Lifeline(lambda: None)
-        await line.listen(tmp_path / "s")
+        server = ClientSocket(lambda: None)
+        await server.listen(tmp_path / "s")
         mode = (tmp_path / "s").stat().st_mode
-        await line.close()
+        await server.close()
         return mode
 
     assert asyncio.run(listen()) & 0o777 == 0o600
@@ -135,7 +135,7 @@ async def test_the_last_to_leave_is_held_until_the_end(place: Place) -> None:
     last_words = asyncio.create_task(stays_reader.read())
     await asyncio.wait((last_words,), timeout=0.05)
     assert not last_words.done(), "hung up before the end"
-    await place.line.close()
+    await place.server.close()
     assert await asyncio.wait_for(last_words, 5) == b""
     for writer in (first, stays):
         writer.close()
@@ -144,7 +144,7 @@ async def test_the_last_to_leave_is_held_until_the_end(place: Place) -> None:
 async def test_who_waits_for_the_end_may_go_when_another_comes(place: Place) -> None:
     reader, leaving = await place.join()
     leaving.write_eof()
-    await until(lambda: not place.line._clients, "it has left")
+    await until(lambda: not place.server._clients, "it has left")
     _, another = await place.join()
     assert await asyncio.wait_for(reader.read(), 5) == b""
     for writer in (leaving, another):

@@ -11,7 +11,7 @@ import afterword
 from afterword.shared.names import MEMORIES, REPLIES
 from afterword.shared.settings import Settings
 from afterword.workers.local_stack import environment
-from afterword.workers.local_stack.services import MODEL, VALKEY, names
+from afterword.workers.local_stack.services import MODEL, VALKEY, service_names
 
 EVERY_KIND = {
     "ANTHROPIC_API_KEY": "k-1",
@@ -30,7 +30,7 @@ EVERY_KIND = {
 
 def test_settings_go_through_an_environment_unchanged() -> None:
     settings = Settings.load(EVERY_KIND)
-    again = Settings.load(environment.of(settings))
+    again = Settings.load(environment.from_settings(settings))
     assert again == settings
     assert again.model_fields_set == settings.model_fields_set
 
@@ -45,23 +45,23 @@ def test_every_kind_of_setting_is_among_those() -> None:
 
 
 def test_what_is_set_to_nothing_stays_unset() -> None:
-    assert environment.of(Settings.load({"AFTERWORD_SYSTEM_PROMPT": " "})) == {}
+    assert environment.from_settings(Settings.load({"AFTERWORD_SYSTEM_PROMPT": " "})) == {}
 
 
-def test_no_setting_and_no_key_is_left_in_the_bare_environment(
+def test_no_setting_and_no_key_is_left_in_the_environment_without_settings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in EVERY_KIND.items():
         monkeypatch.setenv(name, value)
-    assert not EVERY_KIND.keys() & environment.bare().keys()
+    assert not EVERY_KIND.keys() & environment.without_settings().keys()
 
 
 def test_our_packages_are_found_from_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     roots = os.pathsep.join(str(Path(part).parent) for part in afterword.__path__)
     monkeypatch.delenv("PYTHONPATH")
-    assert environment.bare().get("PYTHONPATH") in (roots, None)
+    assert environment.without_settings().get("PYTHONPATH") in (roots, None)
     monkeypatch.setenv("PYTHONPATH", "one")
-    assert environment.bare()["PYTHONPATH"].split(os.pathsep)[-1] == "one"
+    assert environment.without_settings()["PYTHONPATH"].split(os.pathsep)[-1] == "one"
 
 
 @pytest.mark.parametrize(
@@ -78,4 +78,4 @@ def test_our_packages_are_found_from_anywhere(monkeypatch: pytest.MonkeyPatch) -
 def test_only_what_the_user_has_not_named_runs_here(
     environ: dict[str, str], needed: list[str]
 ) -> None:
-    assert names(Settings.load(environ)) == needed
+    assert service_names(Settings.load(environ)) == needed

@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from afterword.workers.local_stack.valkey import PACKED_BYTES, binary
+from afterword.workers.local_stack.valkey import PACKED_BYTES, find_binary
 from tests.kit.waiting import wait_until
 
 _PATIENCE_S = 10.0
@@ -59,7 +59,7 @@ class Valkey:
         """Start it, this once with more options, and wait until it answers."""
         assert self._server is None, "already started"
         command = [
-            binary(), "--port", self.port, "--bind", "127.0.0.1",
+            find_binary(), "--port", self.port, "--bind", "127.0.0.1",
             "--unixsocket", self.folder / "valkey.sock", "--dir", self.folder,
             "--save", "", "--appendonly", "no", "--hash-max-listpack-value", PACKED_BYTES,
             *self._options, *options,

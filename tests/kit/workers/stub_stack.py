@@ -14,8 +14,8 @@ from pathlib import Path
 
 from redis import Redis
 
-from afterword.workers.local_stack.sd_notify import say_ready
 from afterword.workers.local_stack.supervisor import main
+from afterword.workers.sd_notify import notify_ready
 
 SUPERVISOR = (sys.executable, "-P", "-m", "tests.kit.workers.stub_stack")
 
@@ -30,7 +30,7 @@ def _work(queue: str) -> None:
     if (folder / f"{queue}.broken").exists():
         sys.exit(3)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    say_ready()
+    notify_ready()
     signal.sigwait({signal.SIGTERM})
     (folder / f"{queue}.end").write_text(_ping())
 

@@ -10,7 +10,7 @@ from celery.signals import worker_ready
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import Misconfigured
 from afterword.workers.celery_runtime.host import worker_app
-from afterword.workers.local_stack.sd_notify import say_ready
+from afterword.workers.sd_notify import notify_ready
 from afterword.workers.wiring import runtime
 
 
@@ -29,4 +29,4 @@ except Misconfigured as error:
 @worker_ready.connect(weak=False)
 def _ready(**_: object) -> None:
     """Tell systemd, or the embedded stack, that this worker takes hints from now on."""
-    say_ready()
+    notify_ready()

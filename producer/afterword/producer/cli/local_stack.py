@@ -39,4 +39,4 @@ def require(*modules: str, extra: str) -> None:
 
 def _print_progress(progress: Mapping[str, Any]) -> None:
     detail = f": {progress['detail']}" if progress.get("detail") else ""
-    click.echo(f"[{progress['step']}] {progress['state']}{detail}", err=True)
+    click.echo(f"[{progress['service']}] {progress['state']}{detail}", err=True)

@@ -1,4 +1,4 @@
-"""The way to the embedded stack: join the one that runs, or start it, and hold on to it."""
+"""Attaches to the local stack: joins the one that is running, or starts it."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from afterword.shared.environment import variable
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
 from afterword.workers.local_stack import environment
-from afterword.workers.local_stack import services as parts
 from afterword.workers.local_stack.client_socket import STOPPED_WITHIN_S, StackFailed
-from afterword.workers.local_stack.data_dir import Folder
+from afterword.workers.local_stack.data_dir import DataDir
+from afterword.workers.local_stack.services import service_names
 
-#: Gets `{"step": ..., "state": "starting" | "ready" | "failed", "detail": ... or None}`.
+#: Called with `{"service": ..., "state": "starting" | "ready" | "failed", "detail": ... or None}`.
 OnProgress = Callable[[Mapping[str, Any]], None]
 
 SUPERVISOR = (sys.executable, "-P", "-m", "afterword.workers.local_stack.supervisor")
 
-#: Other clients start and stop the stack at the same time; nobody loses this often by chance.
+#: Other clients may start or stop the stack at the same time; then `attach` tries again.
 _MAX_TRIES = 5
 
 
 class Attached(Closeable):
-    """A hold on the running stack: it lives at least as long as this is open.
+    """An attachment to the running stack, which lives at least until this is closed.
 
-    `env` are the variables that lead to it, together with those of our own settings.
+    `env` holds the environment variables that lead to it, and those of the caller's settings.
     """
 
     def __init__(
         self,
         env: Mapping[str, str],
-        line: socket.socket,
-        words: Iterator[Mapping[str, Any]],
+        connection: socket.socket,
+        messages: Iterator[Mapping[str, Any]],
         held: ExitStack,
     ) -> None:
-        """Let go of what is `held` in the end; `words` is what the stack still has to say."""
+        """Read further `messages` of the stack, and close `held` at the end."""
         self.env = dict(env)
-        self._line = line
-        self._words = words
+        self._connection = connection
+        self._messages = messages
         self._held = held
 
     def wait(self) -> None:
-        """Return when the stack has ended; raise `StackFailed` if it broke."""
-        for _ in self._words:
+        """Wait until the stack has stopped; raise `StackFailed` if it failed."""
+        for _ in self._messages:
             pass
 
     def close(self) -> None:
-        """Let go; if nobody else holds the stack, return once it has stopped."""
+        """Leave the stack; if this was the last client, wait until the stack has stopped."""
         with self._held, suppress(OSError, StackFailed):
-            self._line.settimeout(STOPPED_WITHIN_S)
-            self._line.shutdown(socket.SHUT_WR)
+            self._connection.settimeout(STOPPED_WITHIN_S)
+            self._connection.shutdown(socket.SHUT_WR)
             self.wait()
 
 
@@ -67,23 +67,26 @@ def attach(
     *,
     supervisor: Sequence[str] = SUPERVISOR,
 ) -> Attached:
-    """Hold on to the stack of this data folder, started if need be; return once it is ready.
+    """Join the stack of this data directory, starting it if necessary; return when it is ready.
 
-    Raises `Misconfigured` if it cannot be run here, or runs for other settings than ours, and
-    `StackFailed` if it does not come up.
+    Raises `Misconfigured` if it cannot run here or runs with other settings than these, and
+    `StackFailed` if it does not start.
     """
-    folder = Folder.open(settings.data_dir)
+    data_dir = DataDir.open(settings.data_dir)
     for _ in range(_MAX_TRIES):
         with ExitStack() as held:
-            line = held.enter_context(_join(folder) or _start(folder, settings, supervisor))
-            words = _words(held.enter_context(line.makefile("rb")), on_progress)
-            served = next((word for word in words if "ready" in word), None)
-            if served is not None:
-                _check_same(served["parts"], settings)
-                env = environment.of(settings) | served["env"]
-                return Attached(env, line, words, held.pop_all())
-        # It was stopping, or it left the field to another one: look again.
-    raise StackFailed(f"the stack does not come up; see {folder.logs / 'stack.log'}")
+            connection = held.enter_context(
+                _join(data_dir) or _start(data_dir, settings, supervisor)
+            )
+            messages = _read_messages(held.enter_context(connection.makefile("rb")), on_progress)
+            ready = next((message for message in messages if "ready" in message), None)
+            if ready is not None:
+                _check_same_services(ready["services"], settings)
+                env = environment.from_settings(settings) | ready["env"]
+                return Attached(env, connection, messages, held.pop_all())
+        # That stack was stopping, or found that another one is running.
+    log = data_dir.logs / "stack.log"
+    raise StackFailed(f"the local stack did not start; the reason is at the end of {log}")
 
 
 def running(settings: Settings) -> dict[str, str] | None:
@@ -91,48 +94,49 @@ def running(settings: Settings) -> dict[str, str] | None:
     return running_stack(settings.data_dir)
 
 
-def _join(folder: Folder) -> socket.socket | None:
-    line = socket.socket(socket.AF_UNIX)
+def _join(data_dir: DataDir) -> socket.socket | None:
+    connection = socket.socket(socket.AF_UNIX)
     try:
-        line.connect(str(folder.lifeline))
+        connection.connect(str(data_dir.client_socket))
     except (FileNotFoundError, ConnectionRefusedError):
-        line.close()
+        connection.close()
         return None
-    return line
+    return connection
 
 
-def _start(folder: Folder, settings: Settings, supervisor: Sequence[str]) -> socket.socket:
-    """Start a supervisor in the background; return our end of its first client's line."""
-    told = environment.bare() | environment.of(settings) | {variable("data_dir"): str(folder.root)}
-    ours, theirs = socket.socketpair()
-    with theirs, folder.log("stack") as log:
-        number = theirs.fileno()
+def _start(data_dir: DataDir, settings: Settings, supervisor: Sequence[str]) -> socket.socket:
+    """Start a supervisor in the background; return a connection to it as its first client."""
+    env = environment.without_settings() | environment.from_settings(settings)
+    env[variable("data_dir")] = str(data_dir.root)
+    client_end, supervisor_end = socket.socketpair()
+    with supervisor_end, data_dir.open_log("stack") as log:
+        number = supervisor_end.fileno()
         subprocess.run(  # noqa: S603 - our own command line, no shell
             [*supervisor, "--client", str(number)],
-            check=False,  # a supervisor that fails hangs up, like one that has to
-            cwd=folder.run,
-            env=told,
+            check=False,  # a supervisor that fails closes its end of the connection
+            cwd=data_dir.run,
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             pass_fds=[number],
         )
-    return ours
+    return client_end
 
 
-def _words(lines: Iterator[bytes], on_progress: OnProgress) -> Iterator[Mapping[str, Any]]:
-    """Give each word of the stack until it hangs up; raise if it says that it failed."""
+def _read_messages(lines: Iterator[bytes], on_progress: OnProgress) -> Iterator[Mapping[str, Any]]:
+    """Yield the stack's messages until it closes the connection; raise if it reports failure."""
     for line in _until_reset(lines):
-        word = json.loads(line)
-        if "failed" in word:
-            raise _failure(word["failed"], word["setting"])
-        if "step" in word:
-            on_progress(word)
-        yield word
+        message = json.loads(line)
+        if "failed" in message:
+            raise _failure(message["failed"], message["setting"])
+        if "service" in message:
+            on_progress(message)
+        yield message
 
 
 def _until_reset(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """Give the lines; a supervisor that goes before it has taken us resets the line."""
+    """Yield lines; a supervisor that ends before it has accepted us resets the connection."""
     with suppress(ConnectionResetError):
         yield from lines
 
@@ -141,11 +145,12 @@ def _failure(reason: str, setting: str | None) -> Exception:
     return Misconfigured(setting, reason) if setting else StackFailed(reason)
 
 
-def _check_same(running_parts: Sequence[str], settings: Settings) -> None:
-    wanted = parts.names(settings)
-    if sorted(running_parts) != sorted(wanted):
+def _check_same_services(running_services: Sequence[str], settings: Settings) -> None:
+    needed = service_names(settings)
+    if sorted(running_services) != sorted(needed):
         raise Misconfigured(
             variable("data_dir"),
-            f"a stack runs there with {', '.join(running_parts)}, but these settings want "
-            f"{', '.join(wanted)}; stop it, or use another folder",
+            f"the local stack running there has {', '.join(running_services)}, but these settings "
+            f"need {', '.join(needed)}; end the commands that use that stack, or set another "
+            "directory",
         )

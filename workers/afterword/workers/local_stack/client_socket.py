@@ -1,7 +1,7 @@
-"""The lifeline: a socket whose clients keep the stack alive and hear how it is.
+"""The socket through which clients keep the stack alive and get its messages.
 
-A client leaves by shutting its sending side. If it was the last, its line stays open until the
-stack has stopped, so that it can wait for that.
+A client leaves by shutting down its sending side. The last client's connection stays open until
+the stack has stopped, so that it can wait for that.
 """
 
 from __future__ import annotations
@@ -16,104 +16,104 @@ from typing import Any
 
 from afterword.shared.errors import AfterwordError
 
-#: How long whoever waits for a stack to stop, its last client or the next stack, waits for that;
-#: the next stack lets the workers of the last one drain besides.
+#: How long the last client, or the next stack, waits for a stack to stop. The next stack also
+#: allows its workers the time to drain.
 STOPPED_WITHIN_S = 60.0
 
-#: How long the stack waits for the next client after the last has gone.
+#: How long the stack waits for another client after the last one has left.
 GRACE_S = 1.0
 
 
 class StackFailed(AfterwordError):
-    """The embedded stack did not come up, or one of its parts keeps dying."""
+    """The local stack did not start, or one of its services keeps failing."""
 
 
-class Lifeline:
-    """Holds the clients of one stack; tells each what is and what changes, a JSON line each."""
+class ClientSocket:
+    """Keeps the connections of the stack's clients and sends them messages, one JSON line each."""
 
     def __init__(self, on_deserted: Callable[[], None], grace_s: float = GRACE_S) -> None:
-        """Call `on_deserted` once nobody has been there for `grace_s`."""
+        """Call `on_deserted` after `grace_s` seconds without a client."""
         self._on_deserted = on_deserted
         self._grace_s = grace_s
         self._clients: dict[asyncio.StreamWriter, asyncio.Task[None]] = {}
-        self._departing: list[asyncio.StreamWriter] = []
-        self._said: dict[str, bytes] = {}
+        self._departed: list[asyncio.StreamWriter] = []
+        self._latest: dict[str, bytes] = {}
         self._server: asyncio.Server | None = None
-        self._leaving = False
-        self._lonely: asyncio.TimerHandle | None = None
+        self._closing = False
+        self._grace_timer: asyncio.TimerHandle | None = None
 
     async def listen(self, path: Path) -> None:
-        """Take clients at `path`, from now on."""
-        self._server = await asyncio.start_unix_server(self._greet, sock=_bound(path))
-        self._expect_clients()
+        """Accept clients at `path` from now on."""
+        self._server = await asyncio.start_unix_server(self._accept, sock=_bind(path))
+        self._restart_grace_timer()
 
     async def adopt(self, client: socket.socket) -> None:
-        """Take a client that is connected already."""
-        self._greet(*await asyncio.open_connection(sock=client))
+        """Accept a client that is connected already."""
+        self._accept(*await asyncio.open_connection(sock=client))
 
-    def say(self, topic: str, words: Mapping[str, Any]) -> None:
-        """Tell everyone; who comes later hears the last word on each topic."""
-        self._said.pop(topic, None)
-        self._said[topic] = json.dumps(words).encode() + b"\n"
+    def broadcast(self, topic: str, message: Mapping[str, Any]) -> None:
+        """Send a message to all clients. Later clients get the latest message of each topic."""
+        self._latest.pop(topic, None)
+        self._latest[topic] = json.dumps(message).encode() + b"\n"
         for client in self._clients:
-            client.write(self._said[topic])
+            client.write(self._latest[topic])
 
-    def turn_away(self) -> None:
-        """Take no more clients, from this moment on; who is there still hears the end."""
-        self._leaving = True
+    def stop_accepting(self) -> None:
+        """Accept no more clients. Those that are connected still get messages."""
+        self._closing = True
         if self._server is not None:
             self._server.close()
 
     async def close(self) -> None:
-        """Let go of everyone: to a client, this is the end of the stack."""
-        self.turn_away()
-        holds = list(self._clients.values())
+        """Close all connections, which tells the clients that the stack has stopped."""
+        self.stop_accepting()
+        serving = list(self._clients.values())
         for client in self._clients:
             client.close()
-        self._dismiss()
-        await asyncio.gather(*holds)
-        if self._lonely is not None:
-            self._lonely.cancel()
+        self._close_departed()
+        await asyncio.gather(*serving)
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
 
-    def _greet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._leaving:
-            writer.close()  # without a word: it will look for the next stack
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._closing:
+            writer.close()  # without a message: the client will look for the next stack
             return
-        writer.writelines(self._said.values())
-        self._clients[writer] = asyncio.create_task(self._hold(reader, writer))
-        self._dismiss()
+        writer.writelines(self._latest.values())
+        self._clients[writer] = asyncio.create_task(self._serve(reader, writer))
+        self._close_departed()
 
-    async def _hold(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):  # gone is gone, politely or not
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):  # a client that was killed has left, too
             while await reader.read(1024):
-                pass  # clients have nothing to say
+                pass  # clients send nothing
         del self._clients[writer]
-        self._departing.append(writer)
-        if self._clients or self._leaving:
-            self._dismiss()
-        self._expect_clients()
+        self._departed.append(writer)
+        if self._clients or self._closing:
+            self._close_departed()
+        self._restart_grace_timer()
 
-    def _dismiss(self) -> None:
-        """Hang up on those who want to leave: others stay, or the end has come."""
-        for writer in self._departing:
+    def _close_departed(self) -> None:
+        """Close the connections of clients that have left; one must stay open for the last."""
+        for writer in self._departed:
             writer.close()
-        self._departing.clear()
+        self._departed.clear()
 
-    def _expect_clients(self) -> None:
-        if self._lonely is not None:
-            self._lonely.cancel()
+    def _restart_grace_timer(self) -> None:
+        if self._grace_timer is not None:
+            self._grace_timer.cancel()
         loop = asyncio.get_running_loop()
-        self._lonely = loop.call_later(self._grace_s, self._leave_if_deserted)
+        self._grace_timer = loop.call_later(self._grace_s, self._check_deserted)
 
-    def _leave_if_deserted(self) -> None:
+    def _check_deserted(self) -> None:
         if not self._clients:
             self._on_deserted()
 
 
-def _bound(path: Path) -> socket.socket:
-    """Return a socket at `path` that is ours alone before anybody can connect."""
-    path.unlink(missing_ok=True)  # a killed supervisor left it: we hold its lock
-    pubsub = socket.socket(socket.AF_UNIX)
-    pubsub.bind(str(path))
+def _bind(path: Path) -> socket.socket:
+    """Return a socket bound to `path` that other users cannot connect to."""
+    path.unlink(missing_ok=True)  # left by a killed supervisor: we hold the lock now
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(path))
     path.chmod(0o600)
-    return pubsub
+    return server

@@ -1,4 +1,4 @@
-"""The data folder: where everything embedded lives, private to its owner."""
+"""The data directory: everything the local stack keeps, readable by its owner only."""
 
 from __future__ import annotations
 
@@ -13,36 +13,37 @@ from typing import Any, BinaryIO
 
 from afterword.shared.errors import Misconfigured
 
-#: The longest socket path: 104 bytes on macOS, 108 on Linux, less what our names may need.
+#: The longest socket path: 104 bytes on macOS, 108 on Linux, with a margin.
 MAX_SOCKET_PATH = 100
 
-#: A log longer than this is put aside when its part is started again.
+#: A longer log is renamed to `.old.log` when its service is started again.
 MAX_LOG_BYTES = 10 * 1024 * 1024
 
 _LONGEST_NAME = "memories.notify"
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
-# Not the TMPDIR of one shell: two shells of one user must find the same stack.
-_SHORT = Path("/tmp")  # noqa: S108 - what is made there is checked like the data folder itself
+# Not TMPDIR, which may differ between two shells of one user: both must find the same stack.
+_SHORT = Path("/tmp")  # noqa: S108 - directories made there are checked like the data directory
 
 
 @dataclass(frozen=True, slots=True)
-class Folder:
-    """The paths of one data folder; `Folder.open` makes them."""
+class DataDir:
+    """The paths in one data directory. `DataDir.open` creates them."""
 
     root: Path
 
     @classmethod
-    def open(cls, root: Path) -> Folder:
-        """Create what is missing of the folder, for our eyes only.
+    def open(cls, root: Path) -> DataDir:
+        """Create the directories that are missing, with access for the owner only.
 
-        Raises `Misconfigured` when it cannot be, is not ours, or others may write to it.
+        Raises `Misconfigured` if one cannot be created, belongs to another user, or is writable by
+        others.
         """
-        folder = cls(root.absolute())
-        for path in (folder.root, folder.valkey, folder.memory, folder.run, folder.logs):
-            _own(path)
-        _own(folder.sockets)
-        return folder
+        data_dir = cls(root.absolute())
+        for path in (data_dir.root, data_dir.valkey, data_dir.memory, data_dir.run, data_dir.logs):
+            _create_private(path)
+        _create_private(data_dir.sockets)
+        return data_dir
 
     @property
     def valkey(self) -> Path:
@@ -56,67 +57,67 @@ class Folder:
 
     @property
     def run(self) -> Path:
-        """What belongs to the running stack."""
+        """Locks, sockets and the record of the running stack."""
         return self.root / "run"
 
     @property
     def logs(self) -> Path:
-        """What the parts of the stack print, a file each."""
+        """The output of the services, one file each."""
         return self.root / "logs"
 
-    def log(self, name: str) -> BinaryIO:
-        """Open what one part prints, to append to; a log that is too long is put aside first."""
+    def open_log(self, name: str) -> BinaryIO:
+        """Open a service's log for appending; rename it first if it is too long."""
         path = self.logs / f"{name}.log"
         if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
             path.replace(path.with_suffix(".old.log"))
-        return open(path, "ab", opener=_for_our_eyes)
+        return open(path, "ab", opener=_open_private)
 
     @property
     def lock(self) -> Path:
-        """Held by the one supervisor of this folder, for as long as it lives."""
+        """Locked by the one supervisor of this directory for as long as it runs."""
         return self.run / "stack.lock"
 
     @property
     def record(self) -> Path:
-        """How to reach the running stack, as JSON; there only while it is ready."""
+        """How to reach the running stack, as JSON. Exists only while the stack is ready."""
         return self.run / "stack.json"
 
     def write_record(self, record: Mapping[str, Any]) -> None:
-        """Write `record` for clients to find: all of it at once, readable by us alone."""
+        """Replace the record in one step."""
         draft = self.record.with_suffix(".draft")
-        with open(draft, "w", opener=_for_our_eyes) as file:
+        with open(draft, "w", opener=_open_private) as file:
             json.dump(record, file)
         draft.replace(self.record)
 
     @property
     def sockets(self) -> Path:
-        """Where the sockets are: in `run`, or somewhere short if that path is too long."""
+        """Where the sockets are: in `run`, or in /tmp if that path is too long for a socket."""
         if len(os.fsencode(self.run / _LONGEST_NAME)) <= MAX_SOCKET_PATH:
             return self.run
         mark = hashlib.sha256(os.fsencode(self.root)).hexdigest()[:16]
         return _SHORT / f"afterword-{os.geteuid()}-{mark}"
 
     @property
-    def lifeline(self) -> Path:
-        """Socket of the supervisor; who is connected keeps the stack alive."""
+    def client_socket(self) -> Path:
+        """The supervisor's socket. A connection to it keeps the stack alive."""
         return self.sockets / "stack.sock"
 
 
-def _for_our_eyes(path: str, flags: int) -> int:
+def _open_private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _own(path: Path) -> None:
+def _create_private(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
     except OSError as error:
-        raise _refuse(path, f"cannot be used: {error.strerror}") from error
+        raise _refused(f"cannot use {path}: {error.strerror}") from error
     if found.st_uid != os.geteuid():
-        raise _refuse(path, "belongs to another user")
+        raise _refused(f"{path} belongs to another user; set a directory of your own")
     if found.st_mode & _WRITABLE_BY_OTHERS:
-        raise _refuse(path, "can be written to by others; chmod go-w it")
+        raise _refused(f"{path} is writable by other users; run: chmod go-w '{path}'")
 
 
-def _refuse(path: Path, reason: str) -> Misconfigured:
-    return Misconfigured("AFTERWORD_DATA_DIR", f"{path} {reason}")
+def _refused(reason: str) -> Misconfigured:
+    return Misconfigured("AFTERWORD_DATA_DIR", reason)

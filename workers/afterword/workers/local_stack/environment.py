@@ -1,4 +1,4 @@
-"""The environment of the stack's processes: only what each one needs to know."""
+"""The environment variables of the stack's processes: only what each one needs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import afterword
 from afterword.shared.environment import FOREIGN, PREFIX, variable
 from afterword.shared.settings import Settings
 
-#: The folders from which Python takes `afterword`: one if it is installed, three in a checkout.
+#: The directories that Python imports `afterword` from: one if installed, three in a checkout.
 _ROOTS = [str(Path(part).parent) for part in afterword.__path__]
 
 
-def bare() -> dict[str, str]:
-    """Return ours without any setting or key, in which our packages can be imported."""
-    plain = {name: value for name, value in os.environ.items() if not _is_setting(name)}
+def without_settings() -> dict[str, str]:
+    """Return this process's environment without settings and keys; `afterword` stays importable."""
+    env = {name: value for name, value in os.environ.items() if not _is_setting(name)}
     roots = [root for root in _ROOTS if root not in sysconfig.get_paths().values()]
     if roots:  # a checkout, not an installation
-        known = plain.get("PYTHONPATH", "").split(os.pathsep)
-        plain["PYTHONPATH"] = os.pathsep.join([*roots, *filter(None, known)])
-    return plain
+        known = env.get("PYTHONPATH", "").split(os.pathsep)
+        env["PYTHONPATH"] = os.pathsep.join([*roots, *filter(None, known)])
+    return env
 
 
-def of(settings: Settings) -> dict[str, str]:
-    """Return the variables that load as these settings; what is at its default stays out."""
+def from_settings(settings: Settings) -> dict[str, str]:
+    """Return the variables that load as these settings, without those at their defaults."""
     values = {name: getattr(settings, name) for name in settings.model_fields_set}
     return {variable(name): _text(value) for name, value in values.items() if value is not None}
 

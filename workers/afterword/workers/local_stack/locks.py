@@ -1,4 +1,4 @@
-"""Locks on files: held by open descriptors, so that the kernel frees them whatever happens."""
+"""File locks. The kernel releases them when the last descriptor is closed, even by a kill."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_LOOK_AGAIN_S = 0.05
+_RETRY_S = 0.05
 
 
-async def hold(path: Path, within_s: float, unless: Callable[[], bool]) -> int | None:
-    """Take the lock; return the descriptor that holds it.
+async def acquire(path: Path, within_s: float, unless: Callable[[], bool]) -> int | None:
+    """Wait for the lock; return the descriptor that holds it, None if it could not be acquired.
 
-    Whoever inherits the descriptor holds it too. None if it is not free within `within_s`, or
-    it is taken and `unless` is true.
+    Gives up after `within_s` seconds, or once the lock is taken and `unless` returns true. A
+    process that inherits the descriptor holds the lock, too.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     give_up = time.monotonic() + within_s
-    while not _taken(descriptor):
+    while not _try_lock(descriptor):
         if unless() or time.monotonic() > give_up:
             os.close(descriptor)
             return None
-        await asyncio.sleep(_LOOK_AGAIN_S)
+        await asyncio.sleep(_RETRY_S)
     return descriptor
 
 
-def _taken(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

