@@ -324,7 +324,7 @@ class BackendUnavailable(ObserverEvent):
     error: Code
 
 
-# Both
+# Replies and memories
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
