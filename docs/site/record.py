@@ -94,10 +94,13 @@ text { font: 14px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fill
        white-space: pre; animation: show 1ms both; }
 tspan { animation: show 1ms both; }
 .typed { font-weight: bold; fill: #ffffff; }
+.you { fill: #7fdbca; }
+.agent { fill: #c792ea; }
 .note { fill: #7f8ea3; }
 @keyframes show { from { fill-opacity: 0; } to { fill-opacity: 1; } }
 @media (prefers-reduced-motion) { text, tspan { animation: none; } }
 """
+SPEAKERS = {PROMPT: "you", "Agent: ": "agent"}
 LINE_PX = 20
 MARGIN_PX = 16
 CHARACTER_PX = 8.6
@@ -110,7 +113,7 @@ def picture(pieces: Sequence[Piece]) -> str:
     height = 2 * MARGIN_PX + len(rows) * LINE_PX
     size = f'viewBox="0 0 {width} {height}" width="{width}"'
     return "\n".join([
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" xml:space="preserve">',
         "<title>Two sessions of make chat: the second remembers what the first was told</title>",
         f"<style>{STYLE}</style>",
         f'<rect width="{width}" height="{height}" rx="8" fill="#011627"/>',
@@ -160,17 +163,25 @@ def _shown_after_s(piece: Piece) -> float:
 
 
 def _row(number: int, row: Row) -> str:
-    kind = "note" if row.text.startswith("[") else "typed" if row.text.startswith("$") else "said"
     y = MARGIN_PX + (number + 1) * LINE_PX - 6
     begins = "" if row.begins else ' data-goes-on=""'
-    spans: dict[float, str] = {}
+    spans: dict[tuple[float, str], str] = {}
     for text, at_s in row.pieces:
-        spans[at_s] = spans.get(at_s, "") + text
+        key = at_s, SPEAKERS.get(text, _kind(row.text))
+        spans[key] = spans.get(key, "") + text
     shown = "".join(
-        f'<tspan style="animation-delay:{at_s:.2f}s">{escape(text, quote=False)}</tspan>'
-        for at_s, text in spans.items()
+        f'<tspan class="{kind}" style="animation-delay:{at_s:.2f}s">'
+        f"{escape(text, quote=False)}</tspan>"
+        for (at_s, kind), text in spans.items()
     )
-    return f'<text class="{kind}" x="{MARGIN_PX}" y="{y}"{begins}>{shown}</text>'
+    return f'<text x="{MARGIN_PX}" y="{y}"{begins}>{shown}</text>'
+
+
+def _kind(line: str) -> str:
+    """Return what stands on a line: what a person typed, what the stack notes, what is said."""
+    if line.startswith(("$", PROMPT)):
+        return "typed"
+    return "note" if line.startswith("[") else "said"
 
 
 def main() -> None:
