@@ -44,7 +44,7 @@ def shape(shown: list[str]) -> list[str]:
 @pytest.mark.system
 @pytest.mark.redis
 def test_a_chat_still_looks_as_in_the_picture(recorder: ModuleType, fleet: Fleet) -> None:
-    pieces = recorder.record([*COMMAND, "chat"], os.environ | fleet.variables)
+    pieces = recorder.record([*COMMAND, "chat", "--user", "recorded"], os.environ | fleet.variables)
     shown = lines(recorder.PICTURE.read_text())
     assert shape(lines(recorder.picture(pieces))) == shape(shown)
     assert "[Retrieved 1 memories]" in shown
