@@ -44,36 +44,36 @@ _RECALLED = Recall(
 )  # fmt: skip
 
 
-def count_calls(call: Callable[[], object]) -> int:
-    """Return how many Python and C functions are called in a call."""
+class CallCounter:
+    """Counts calls of Python and C functions while it is the profiler of a thread."""
+
     calls = 0
 
-    def note(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
+    def __call__(self, _frame: FrameType, event: str, _argument: object) -> None:
+        """Count a call; this is the signature of a profiler."""
+        self.calls += event in ("call", "c_call")
 
-    sys.setprofile(note)
+
+def count_calls(call: Callable[[], object]) -> int:
+    """Return how many Python and C functions are called in a call."""
+    counter = CallCounter()
+    sys.setprofile(counter)
     try:
         call()
     finally:
         sys.setprofile(None)
-    return calls
+    return counter.calls
 
 
 async def count_calls_of(step: Callable[[], Awaitable[object]]) -> int:
     """Do the same for a coroutine, including what the event loop does meanwhile."""
-    calls = 0
-
-    def note(_frame: FrameType, event: str, _argument: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(note)
+    counter = CallCounter()
+    sys.setprofile(counter)
     try:
         await step()
     finally:
         sys.setprofile(None)
-    return calls
+    return counter.calls
 
 
 async def _count_steps(ledger: Ledger) -> dict[str, int]:

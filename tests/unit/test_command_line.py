@@ -83,8 +83,14 @@ def test_a_run_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert "state: stopped\n" in shown
     assert "pace: rate 5.0, canary 1, max_dead 10, stall_timeout_s 300.0\n" in shown
     assert "canary_passed: yes\n" in shown
+    assert "filter: code rejected\n" in shown
     assert shown.endswith("j1: stored\n")
     assert "<" not in shown
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 turns"), (1, "1 turn"), (1234, "1,234 turns")])
+def test_a_quantity_has_its_noun_in_the_right_number(count: int, text: str) -> None:
+    assert render.quantity(count, "turn") == text
 
 
 def test_a_run_is_json_all_through(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 
 import click
 
+from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.local_stack import attached
 from afterword.producer.cli.options import tenant_option
@@ -107,4 +108,5 @@ def _wait_until_stored(jobs: list[Job]) -> None:
         if jobs:
             time.sleep(_LOOK_AGAIN_S)  # noqa: TID251 nothing announces that a turn is stored
     if jobs:
-        click.echo(f"[{len(jobs)} turns are not in memory yet; memory workers will store them]")
+        left = render.quantity(len(jobs), "turn")
+        click.echo(f"[Not in memory yet: {left}; memory workers will store them]")

@@ -98,10 +98,10 @@ def discard(
     if as_json:
         render.json_record(found)
     elif found.state is ReplayState.DRY:
-        click.echo(f"would discard: {found.dead_letters} dead letters")
+        click.echo(f"would discard: {render.quantity(found.dead_letters, 'dead letter')}")
         click.echo("Nothing was changed. Add --apply to discard them for good.")
     else:
-        click.echo(f"discarded: {found.discarded} dead letters")
+        click.echo(f"discarded: {render.quantity(found.discarded, 'dead letter')}")
     if found.refused:
         click.echo(f"{found.refused} were no dead letters any more", err=True)
         raise click.exceptions.Exit(1)

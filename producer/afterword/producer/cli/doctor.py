@@ -14,7 +14,13 @@ from afterword.producer.cli.command import command
 from afterword.producer.cli.options import json_option
 from afterword.producer.cli.workers_seen import QUEUES, open_ledger, running
 from afterword.shared.discovery import settings_in_use
-from afterword.shared.errors import AccessDenied, AfterwordError, Fault, Misconfigured
+from afterword.shared.errors import (
+    AccessDenied,
+    AfterwordError,
+    Fault,
+    Misconfigured,
+    ProviderError,
+)
 from afterword.shared.ledger.records import GateState
 from afterword.shared.names import MEMORIES
 from afterword.shared.settings import Settings
@@ -118,6 +124,8 @@ async def _check(
     try:
         found = await look(settings)
         return found if isinstance(found, Finding) else Finding(check, ok=True, detail=found)
+    except ProviderError as error:
+        return Finding(check, ok=False, detail=f"call failed: {error}", remedy=remedy.of(error))
     except AfterwordError as error:
         return Finding(check, ok=False, detail=str(error), remedy=remedy.of(error))
 

@@ -60,6 +60,11 @@ def time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}Z"
 
 
+def quantity(count: int, noun: str) -> str:
+    """Return a number of things, with the noun in its singular or plural."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def counts(values: Mapping[Any, int]) -> str:
     """Return what was counted, without what there was none of."""
     return ", ".join(f"{count} {name}" for name, count in values.items() if count)
@@ -184,15 +189,16 @@ def plan(found: ReplayPlan, *, apply: bool) -> None:
     cost = "unknown price" if estimate.cost_usd is None else f"${estimate.cost_usd:,.4f}"
     rows = {
         "replaying" if apply else "would replay": (
-            f"{found.turns} turns and {found.jobs} jobs of {found.users} users"
+            f"{quantity(found.turns, 'turn')} and {quantity(found.jobs, 'job')} "
+            f"of {quantity(found.users, 'user')}"
         ),
         "codes": counts(found.reasons) or "-",
-        "mem0 calls": f"about {estimate.mem0_calls}",
-        "Claude calls": f"about {estimate.llm_calls} ({estimate.input_tokens} input tokens, "
-        f"{estimate.output_tokens} output tokens)",
+        "mem0 calls": f"about {estimate.mem0_calls:,}",
+        "Claude calls": f"about {estimate.llm_calls:,} ({estimate.input_tokens:,} input tokens, "
+        f"{estimate.output_tokens:,} output tokens)",
         "cost": f"about {cost}",
         "time": f"at least {estimate.minutes:.1f} min at {found.pace.rate:g} per second, "
-        f"after {found.pace.canary} as a canary",
+        f"{found.pace.canary} first as a canary",
     }
     for name, value in rows.items():
         click.echo(f"{name + ':':<14}{value}")
@@ -213,7 +219,7 @@ def quarantined(notes: Sequence[QuarantineNote]) -> None:
 
 def replay_run(run: ReplayRun, outcomes: Mapping[str, ReplayOutcome]) -> None:
     """Print a run, and the outcome of each of its dead letters that was looked at."""
-    record(run)
+    record(plain(run) | {"filter": run.filter or "all dead letters"})
     for dead_letter, outcome in sorted(outcomes.items()):
         click.echo(f"{dead_letter}: {outcome}")
 
