@@ -1,4 +1,4 @@
-"""Claude over the wire: what is sent, what counts as text, what becomes of the connections."""
+"""The Claude adapter over HTTP: requests, text, time limits and connections."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ async def whole(model: Claude, asked: Prompt | None = None) -> Answer:
     return items[-1]
 
 
-# --- what is sent
+# --- requests
 
 
 async def test_the_request_holds_the_prompt_and_nothing_else(
@@ -100,7 +100,7 @@ async def test_without_a_system_prompt_none_is_sent(claude: ClaudeStandIn, model
     assert "system" not in claude.requests[0].body
 
 
-async def test_the_environment_does_not_take_part(
+async def test_environment_variables_of_the_sdk_are_ignored(
     claude: ClaudeStandIn, model: Claude, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("API_KEY", "AUTH_TOKEN", "PROFILE", "BASE_URL"):
@@ -131,8 +131,8 @@ async def test_no_log_line_holds_the_prompt_or_the_key(
     assert KEY not in caplog.text
 
 
-def test_importing_it_opens_nothing() -> None:
-    """A client that exists before a fork gives users each other's answers."""
+def test_importing_the_client_opens_no_connection() -> None:
+    """A client that is shared across a fork gives users each other's answers."""
     program = (
         "import gc, afterword.workers.adapters.claude.client, anthropic, aiohttp;"
         "kinds = (anthropic.AsyncAnthropic, aiohttp.ClientSession);"
@@ -143,27 +143,29 @@ def test_importing_it_opens_nothing() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, env=os.environ)
 
 
-# --- what counts
+# --- text and usage
 
 
-async def test_thinking_is_no_text(claude: ClaudeStandIn, model: Claude) -> None:
+async def test_thinking_is_not_text(claude: ClaudeStandIn, model: Claude) -> None:
     claude.will_answer(ClaudeAnswer(thinking="let me see", text="Warm."))
     assert (await whole(model)).text == "Warm."
 
 
-async def test_pings_while_it_thinks_are_no_silence(claude: ClaudeStandIn, make: MakeModel) -> None:
-    """With its thinking not shown, pings are all that comes of a model at work."""
+async def test_pings_count_while_the_model_may_be_thinking(
+    claude: ClaudeStandIn, make: MakeModel
+) -> None:
+    """If its thinking is not shown, a working model sends only pings."""
     claude.will_answer(
         ClaudeAnswer(thinking="hm", text="Warm.", fault=ServerFault.PINGS_A_WHILE, at=3, gap_s=0.05)
     )
     assert (await whole(make(idle_s=0.4))).text == "Warm."
 
 
-# --- the budgets that come with an answer
+# --- rate-limit headers
 
 
 def budget(name: str, remaining: str, reset: str) -> dict[str, str]:
-    """Return headers of one budget; it is 12:00:00 for whoever answers."""
+    """Return the headers of one budget; the server's clock is at 12:00:00."""
     return {
         f"anthropic-ratelimit-{name}-remaining": remaining,
         f"anthropic-ratelimit-{name}-reset": reset,
@@ -197,7 +199,7 @@ async def test_a_budget_that_is_used_up_asks_for_a_pause(
     assert (await whole(model)).pause_s == pause_s
 
 
-# --- effort, and how long a model lives
+# --- effort and deprecation
 
 
 async def test_effort_is_sent_only_if_it_is_set(claude: ClaudeStandIn, make: MakeModel) -> None:
@@ -217,7 +219,7 @@ async def test_effort_is_sent_only_if_it_is_set(claude: ClaudeStandIn, make: Mak
         ("brand_new", ""),
     ],
 )
-async def test_a_model_near_its_end_is_warned_of(
+async def test_a_deprecated_model_gives_a_warning(
     claude: ClaudeStandIn, model: Claude, lifecycle: str, warning: str
 ) -> None:
     claude.lifecycles["claude-x"] = lifecycle
@@ -225,7 +227,7 @@ async def test_a_model_near_its_end_is_warned_of(
 
 
 @pytest.mark.parametrize("fault", [ServerFault.UNKNOWN_EVENT, ServerFault.UNKNOWN_BLOCK])
-async def test_what_is_new_is_passed_over(
+async def test_unknown_events_are_ignored(
     claude: ClaudeStandIn, model: Claude, fault: ServerFault
 ) -> None:
     claude.will_answer(ClaudeAnswer(text="Warm.", fault=fault))
@@ -242,10 +244,10 @@ async def test_an_answer_carries_the_providers_request_id(model: Claude) -> None
     assert (await whole(model)).request_id == "req_standin_1"
 
 
-# --- how long it may take
+# --- time limits
 
 
-async def test_pieces_come_as_they_are_said(claude: ClaudeStandIn, model: Claude) -> None:
+async def test_pieces_of_text_arrive_as_they_are_sent(claude: ClaudeStandIn, model: Claude) -> None:
     claude.will_answer(ClaudeAnswer(text="one two ", deltas=2, fault=ServerFault.PAUSE, at=4))
     answering = model.ask(prompt())
     assert await anext(answering) == "one "
@@ -273,7 +275,7 @@ async def test_events_keep_a_long_answer_alive(claude: ClaudeStandIn, make: Make
     assert len(answer.text) == 100
 
 
-async def test_a_body_that_does_not_end_holds_up_no_answer(
+async def test_a_body_that_does_not_end_delays_no_answer(
     claude: ClaudeStandIn, make: MakeModel
 ) -> None:
     claude.will_answer(ClaudeAnswer(text="one", deltas=1, fault=ServerFault.LINGER))
@@ -281,10 +283,10 @@ async def test_a_body_that_does_not_end_holds_up_no_answer(
     await until(lambda: claude.in_flight == 0, "the call has ended")
 
 
-# --- what becomes of the connections
+# --- connections
 
 
-async def test_one_connection_serves_one_answer_after_the_other(
+async def test_a_connection_is_reused_for_the_next_answer(
     claude: ClaudeStandIn, model: Claude
 ) -> None:
     claude.will_answer(ClaudeAnswer(deltas=1, fault=ServerFault.LINGER, gap_s=0.03, times=None))
@@ -292,11 +294,11 @@ async def test_one_connection_serves_one_answer_after_the_other(
         async with aclosing(model.ask(prompt())) as answering:
             async for item in answering:
                 if isinstance(item, Answer):
-                    break  # as a reader does that wants no more
+                    break  # the reader wants no more
     assert claude.accepted == 1
 
 
-async def test_what_is_no_stream_gives_its_connection_back(
+async def test_a_response_that_is_no_stream_returns_its_connection(
     claude: ClaudeStandIn, model: Claude
 ) -> None:
     claude.will_answer(
@@ -305,10 +307,12 @@ async def test_what_is_no_stream_gives_its_connection_back(
     with pytest.raises(BadAnswer, match="not_a_stream") as caught:
         await whole(model)
     await until(lambda: claude.in_flight == 0, "the call has ended")
-    assert caught.value.request_id  # it holds on to the call: nothing was freed by being forgotten
+    assert (
+        caught.value.request_id
+    )  # the reference keeps the call alive, so nothing was freed by garbage collection
 
 
-async def test_cancelled_and_closed_calls_give_their_connections_back(
+async def test_cancelled_and_closed_calls_return_their_connections(
     claude: ClaudeStandIn, model: Claude
 ) -> None:
     chance = random.Random(7)
@@ -340,7 +344,7 @@ async def test_cancelled_and_closed_calls_give_their_connections_back(
     await asyncio.gather(*answers)
 
 
-async def test_hundreds_are_answered_at_once(claude: ClaudeStandIn) -> None:
+async def test_hundreds_of_calls_run_at_once(claude: ClaudeStandIn) -> None:
     many = 300
     model = Claude(
         api_key=KEY, base_url=claude.url, connections=many,
@@ -355,7 +359,7 @@ async def test_hundreds_are_answered_at_once(claude: ClaudeStandIn) -> None:
     await model.aclose()
 
 
-async def test_a_closed_model_opens_again(claude: ClaudeStandIn, model: Claude) -> None:
+async def test_a_closed_client_can_be_used_again(claude: ClaudeStandIn, model: Claude) -> None:
     await whole(model)
     await model.aclose()
     await until(lambda: claude.connections == 0, "its connections are closed")

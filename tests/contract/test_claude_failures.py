@@ -1,4 +1,4 @@
-"""Every way in which a call to Claude fails, and what it is to us: one row each."""
+"""Every way in which a call to Claude can fail, and the error it becomes: one row each."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_failure(claude: ClaudeStandIn, row: FailureCase) -> None:
 
 
 @pytest.mark.parametrize("good", GOOD, ids=lambda good: good.name)
-async def test_an_answer_all_the_same(claude: ClaudeStandIn, good: GoodAnswer) -> None:
+async def test_an_answer_despite_an_oddity(claude: ClaudeStandIn, good: GoodAnswer) -> None:
     claude.will_answer(good.play)
     model = model_at(claude.url)
     items: list[str | Answer] = []
@@ -120,7 +120,7 @@ def test_the_documents_hold_every_row_and_no_other() -> None:
 
 
 def assert_silent(error: BaseException) -> None:
-    """Nothing of the prompt, the key or the provider's words is in an error, or behind it."""
+    """Fail if an error or its causes quote the prompt, the key or the provider's message."""
     assert error.__cause__ is None
     assert error.__context__ is None
     shown = f"{error!r} {''.join(traceback.format_exception(error))} {vars(error)}"
@@ -128,7 +128,7 @@ def assert_silent(error: BaseException) -> None:
     assert KEY not in shown
 
 
-async def test_no_one_listens() -> None:
+async def test_no_server_listens() -> None:
     async with ClaudeStandIn() as claude:
         url = claude.url
     error = await failure_of(model_at(url))
@@ -136,7 +136,7 @@ async def test_no_one_listens() -> None:
     assert_silent(error)
 
 
-async def test_a_prompt_that_is_no_unicode_is_this_ones(claude: ClaudeStandIn) -> None:
+async def test_a_prompt_that_is_not_unicode_is_rejected(claude: ClaudeStandIn) -> None:
     prompt = Prompt((), (Say("user", f"{SECRET} \ud800"),), "claude-sonnet-5-5", 100, "tag")
     error = await failure_of(model_at(claude.url), prompt)
     assert (type(error), error.code) == (Rejected, "not_unicode")

@@ -89,7 +89,7 @@ async def test_it_refuses_what_the_api_refuses(
     assert caught.value.request_id
 
 
-async def test_a_path_that_is_none_of_the_apis(claude: ClaudeStandIn) -> None:
+async def test_an_unknown_path_is_not_found(claude: ClaudeStandIn) -> None:
     async with sdk(f"{claude.url}/elsewhere") as client:
         with pytest.raises(anthropic.NotFoundError):
             await client.messages.create(**ASKED)

@@ -1,4 +1,4 @@
-"""Every way in which a call to mem0's platform fails, and what it is to us: one row each."""
+"""Every way in which a call to mem0's platform can fail, and the error it becomes: one row each."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ CHANGING = ("add", "event")
 
 @dataclass(frozen=True)
 class Row:
-    """One failure: what mem0 does, and the error of ours."""
+    """One failure: what mem0 does, and the error it becomes."""
 
     name: str
     play: Mem0Answer
@@ -166,7 +166,7 @@ async def failure_of(call: Awaitable[object]) -> ProviderError:
 
 
 def assert_silent(error: BaseException) -> None:
-    """Nothing of a turn, the key or the provider's words is in an error, or behind it."""
+    """Fail if an error or its causes quote a turn, the key or the provider's message."""
     assert error.__cause__ is None
     assert error.__context__ is None
     shown = f"{error!r} {''.join(traceback.format_exception(error))} {vars(error)}"
@@ -184,7 +184,7 @@ async def test_failure(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    # Twice: what only reads or deletes is sent once more if its connection was gone.
+    # Twice: the HTTP library repeats reads and deletes once if the connection was lost.
     mem0.will_answer(*[replace(row.play, verb=verb)] * 2)
     memories._call_s = row.call_s
     error = await failure_of(CALLS[verb](memories))
@@ -199,7 +199,7 @@ async def test_failure(
 
 
 @pytest.mark.parametrize("verb", ["search", "add", "get_all", "delete_all"])
-async def test_no_such_path_is_a_wrong_address(
+async def test_an_unknown_path_is_a_wrong_address(
     mem0: Mem0StandIn, memories: HostedMemories, verb: str
 ) -> None:
     mem0.will_answer(Mem0Answer(verb=verb, status=404))
@@ -208,17 +208,17 @@ async def test_no_such_path_is_a_wrong_address(
 
 
 @pytest.mark.parametrize("verb", ["search", "add"])
-async def test_no_failed_post_is_tried_twice(
+async def test_no_failed_post_is_repeated(
     mem0: Mem0StandIn, memories: HostedMemories, verb: str
 ) -> None:
-    await memories.search(ANA, "warm up", 1)  # on a connection that was used before, too
+    await memories.search(ANA, "warm up", 1)  # so that the next call reuses a connection
     mem0.requests.clear()
     mem0.will_answer(Mem0Answer(verb=verb, cue=Cue.RESET))
     await failure_of(CALLS[verb](memories))
     assert len(mem0.seen(verb)) == 1
 
 
-async def test_a_wrong_key_is_ours() -> None:
+async def test_a_wrong_key_is_the_fault_of_the_operator() -> None:
     async with Mem0StandIn() as mem0:
         memories = await opened_at(mem0.url, key="another")
         error = await failure_of(memories.search(ANA, "tea", 5))
@@ -226,13 +226,13 @@ async def test_a_wrong_key_is_ours() -> None:
     assert (type(error), error.code) == (AccessDenied, "key_refused")
 
 
-async def test_no_key_is_a_setting() -> None:
+async def test_a_missing_key_is_a_misconfiguration() -> None:
     with pytest.raises(Misconfigured) as caught:
         await open_memories(Settings(memory="hosted"))
     assert caught.value.setting == "MEM0_API_KEY"
 
 
-async def test_it_opens_while_nobody_listens() -> None:
+async def test_it_opens_without_a_server() -> None:
     async with Mem0StandIn() as mem0:
         url = mem0.url
     settings = Settings(mem0_api_key=SecretStr(KEY), mem0_host=url)
@@ -244,13 +244,13 @@ async def test_it_opens_while_nobody_listens() -> None:
     assert_silent(error)
 
 
-async def test_nothing_is_asked_to_open(mem0: Mem0StandIn, memories: HostedMemories) -> None:
+async def test_opening_makes_no_request(mem0: Mem0StandIn, memories: HostedMemories) -> None:
     assert isinstance(memories, HostedMemories)
     assert list(mem0.requests) == []
     assert "mem0" in sys.modules
 
 
-async def test_an_add_says_the_turn_and_nothing_else(
+async def test_an_add_sends_the_turn_and_nothing_else(
     mem0: Mem0StandIn, memories: HostedMemories
 ) -> None:
     await memories.add(ANA, TURN)
@@ -276,7 +276,7 @@ async def test_a_search_is_for_one_owner_and_not_too_long(
     assert len(seen.body["query"]) <= 2000
 
 
-async def test_a_look_is_for_one_turn_of_one_owner(
+async def test_a_lookup_is_for_one_turn_of_one_owner(
     mem0: Mem0StandIn, memories: HostedMemories
 ) -> None:
     await memories.find(ANA, "turn-1")
@@ -301,7 +301,7 @@ async def test_memories_of_the_same_attempt_are_one_copy(
 
 
 @pytest.mark.parametrize("memory_id", ["", "a/../b?user_id=c"])
-async def test_an_id_is_an_id_and_never_another_path(
+async def test_an_id_cannot_change_the_path(
     mem0: Mem0StandIn, memories: HostedMemories, memory_id: str
 ) -> None:
     if not memory_id:
@@ -311,7 +311,7 @@ async def test_an_id_is_an_id_and_never_another_path(
     assert [request.verb for request in mem0.requests] == ["delete"] * bool(memory_id)
 
 
-def test_mem0_tells_nobody_and_writes_nothing_home(tmp_path: Path) -> None:
+def test_mem0_sends_no_telemetry_and_writes_nothing_home(tmp_path: Path) -> None:
     script = """
 import asyncio
 from afterword.shared.settings import Settings
@@ -331,7 +331,7 @@ print(telemetry.MEM0_TELEMETRY)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_platform_costs_no_more_of_mem0_than_its_client() -> None:
+def test_the_platform_client_imports_only_what_it_needs() -> None:
     script = """
 import asyncio, sys
 from afterword.shared.settings import Settings
@@ -347,14 +347,16 @@ print(bool(mem0.__version__), mem0.AsyncMemory.__name__, "qdrant_client" in sys.
     assert ran.stdout.splitlines() == ["[]", "True AsyncMemory True"]
 
 
-async def test_a_search_for_nothing_is_not_made(
+async def test_an_empty_search_makes_no_request(
     mem0: Mem0StandIn, memories: HostedMemories
 ) -> None:
     assert list(await memories.search(ANA, " \n", 5)) == []
     assert list(mem0.requests) == []
 
 
-async def test_a_foreign_row_says_whose_it_is(mem0: Mem0StandIn, memories: HostedMemories) -> None:
+async def test_a_row_of_another_owner_keeps_its_owner(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
     mem0.plant(ANA, {"id": "m", "memory": "tea", "user_id": BEN, "score": 1, "metadata": None})
     mem0.plant(ANA, {"id": "n", "memory": "tea", "score": 0.5, "created_at": "2026-05-08T20:30:15"})
     found = await memories.search(ANA, "tea", 5)
@@ -363,7 +365,7 @@ async def test_a_foreign_row_says_whose_it_is(mem0: Mem0StandIn, memories: Hoste
 
 
 @pytest.mark.parametrize("filters_ignored", [("user_id", BEN), ("metadata", {"turn_id": "turn-2"})])
-async def test_what_is_not_of_this_turn_is_not_found(
+async def test_rows_of_other_turns_are_not_found(
     mem0: Mem0StandIn, memories: HostedMemories, filters_ignored: tuple[str, Any]
 ) -> None:
     row = {"id": "m", "memory": "tea", "user_id": ANA, "metadata": {"turn_id": "turn-1"}}
@@ -413,7 +415,7 @@ async def test_an_event_that_is_gone_may_be_added_again(memories: HostedMemories
 
 
 @pytest.mark.parametrize("verb", CHANGING)
-async def test_a_status_from_the_future_may_mean_stored(
+async def test_an_unknown_status_leaves_the_outcome_unknown(
     mem0: Mem0StandIn, memories: HostedMemories, verb: str
 ) -> None:
     mem0.will_answer(Mem0Answer(verb=verb, body='{"event_id": "event-1", "status": "PAUSED"}'))
@@ -430,7 +432,7 @@ async def test_a_status_from_the_future_may_mean_stored(
     ],
     ids=["504", "cut"],
 )
-async def test_done_but_never_answered_is_found_later(
+async def test_an_add_whose_answer_was_lost_is_found_later(
     mem0: Mem0StandIn, memories: HostedMemories, play: Mem0Answer
 ) -> None:
     mem0.will_answer(play)
@@ -460,7 +462,7 @@ async def test_forgetting_that_fails_is_an_error(
 
 
 @pytest.mark.parametrize("verb", ["search", "add", "find", "forget"])
-async def test_without_an_owner_nothing_is_asked(
+async def test_without_an_owner_no_request_is_made(
     mem0: Mem0StandIn, memories: HostedMemories, verb: str
 ) -> None:
     calls: dict[str, Callable[[], Awaitable[object]]] = {
@@ -474,7 +476,7 @@ async def test_without_an_owner_nothing_is_asked(
     assert list(mem0.requests) == []
 
 
-async def test_a_turn_that_is_no_unicode_is_this_ones(memories: HostedMemories) -> None:
+async def test_a_turn_that_is_not_unicode_is_rejected(memories: HostedMemories) -> None:
     turn = replace(TURN, user_text=f"{SECRET} \ud800")
     error = await failure_of(memories.add(ANA, turn))
     assert (type(error), error.code) == (Rejected, "not_unicode")

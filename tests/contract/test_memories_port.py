@@ -1,4 +1,4 @@
-"""What the workers may expect of any memory: the same suite for the fake and the real ones."""
+"""The contract of the memory port: one suite for the fake and the real adapters."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ async def test_what_was_added_is_found(memories: Memories) -> None:
     assert 0 <= found.score <= 1
 
 
-async def test_a_memory_bears_the_time_of_its_turn(memories: Memories) -> None:
+async def test_a_memory_has_the_time_of_its_turn(memories: Memories) -> None:
     late = datetime(2025, 12, 31, 23, 59, 59, 123456, timezone(timedelta(hours=-5)))
     await settled(memories, ANA, turn("I prefer Celsius.", at=late))
     (found,) = await memories.search(ANA, "Celsius", 5)
@@ -118,7 +118,7 @@ async def test_a_batch_is_stored_under_the_name_and_time_of_its_first_turn(
     assert len(added.memory_ids) == 3
 
 
-async def test_nobody_sees_the_memories_of_others(memories: Memories) -> None:
+async def test_no_owner_sees_the_memories_of_another(memories: Memories) -> None:
     await settled(memories, ANA, turn("I prefer Celsius."))
     await settled(memories, BEN, turn("I prefer Fahrenheit."))
     found = await memories.search(BEN, "I prefer Celsius.", 5)
@@ -137,7 +137,7 @@ async def test_nobody_sees_the_memories_of_others(memories: Memories) -> None:
         (("default", "50% \N{CJK UNIFIED IDEOGRAPH-7528}"), ("default", "50%25")),
     ],
 )
-async def test_like_names_are_other_people(
+async def test_similar_names_are_different_owners(
     memories: Memories, one: tuple[str, str], other: tuple[str, str]
 ) -> None:
     await settled(memories, memory_key(*one), turn("I prefer Celsius."))
@@ -163,7 +163,7 @@ async def test_a_turn_that_only_asks_leaves_nothing(memories: Memories) -> None:
     assert list(await memories.search(ANA, "What should I cook tonight?", 5)) == []
 
 
-async def test_what_is_removed_is_gone_and_nothing_else(memories: Memories) -> None:
+async def test_only_the_removed_memories_are_gone(memories: Memories) -> None:
     first = await settled(memories, ANA, turn("I prefer Celsius.", 1))
     await settled(memories, ANA, turn("My dog is called Rex.", 2))
     for _ in range(2):
@@ -172,7 +172,7 @@ async def test_what_is_removed_is_gone_and_nothing_else(memories: Memories) -> N
     assert len(await memories.find(ANA, "turn-2")) == 1
 
 
-async def test_what_two_attempts_stored_can_be_told_apart(memories: Memories) -> None:
+async def test_copies_of_two_attempts_can_be_told_apart(memories: Memories) -> None:
     said = turn("I prefer Celsius.")
     attempts = [await settled(memories, ANA, replace(said, attempt=name)) for name in "ab"]
     copies = {tuple(copy) for copy in await memories.copies(ANA, said.id)}
@@ -190,7 +190,7 @@ async def test_forgetting_removes_one_owner_and_no_other(memories: Memories) -> 
     assert len(await memories.search(BEN, "Fahrenheit", 5)) == 1
 
 
-async def test_forgetting_is_safe_to_repeat_and_to_live_on_after(memories: Memories) -> None:
+async def test_forgetting_can_be_repeated_and_the_owner_can_return(memories: Memories) -> None:
     await memories.forget(ANA)
     await settled(memories, ANA, turn("I prefer Celsius."))
     await memories.forget(ANA)
@@ -217,15 +217,13 @@ async def test_following_what_is_not_pending_is_an_error(memories: Memories) -> 
         "I " + "really " * 3000 + "like tea.",
     ],
 )
-async def test_any_text_comes_back_as_it_was_and_can_be_asked(
-    memories: Memories, text: str
-) -> None:
+async def test_any_text_is_stored_and_searched_unchanged(memories: Memories, text: str) -> None:
     await settled(memories, ANA, turn(text))
     (found,) = await memories.search(ANA, text, 5)
     assert found.text == text
 
 
-async def test_many_may_come_at_once(memories: Memories) -> None:
+async def test_many_calls_may_run_at_once(memories: Memories) -> None:
     owners = [memory_key("default", f"user-{number}") for number in range(6)]
     await asyncio.gather(
         *(

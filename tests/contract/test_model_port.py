@@ -1,4 +1,4 @@
-"""What every model promises: one suite, played by the fake and by Claude over the wire."""
+"""The contract of the model port: one suite for the fake and for Claude over HTTP."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class ClaudeStage:
     def _after(
         self, fault: ServerFault, pieces: tuple[str, ...], error_type: str | None = None
     ) -> ClaudeAnswer:
-        """Say the pieces, then let the fault happen before the rest."""
+        """Send the pieces, then let the fault happen before the rest."""
         return ClaudeAnswer(
             text="".join(pieces) + "rest",
             deltas=len(pieces) + 1,
@@ -137,7 +137,7 @@ def prompt(text: str = "What is warm?") -> Prompt:
 
 
 async def hear(model: Model, items: list[str | Answer], text: str = "What is warm?") -> None:
-    """Gather all that a model says, up to its end or its error."""
+    """Collect what a model yields until it ends or fails."""
     async with aclosing(model.ask(prompt(text))) as answering:
         async for item in answering:
             items.append(item)  # noqa: PERF401 what came before an error counts
@@ -157,7 +157,7 @@ async def whole(model: Model, text: str = "What is warm?") -> Answer:
 
 
 async def failure(model: Model) -> tuple[str, ProviderError]:
-    """Return what was said before the error, and the error."""
+    """Return what was yielded before the error, and the error."""
     items: list[str | Answer] = []
     with pytest.raises(ProviderError) as caught:
         await hear(model, items)
@@ -197,19 +197,19 @@ async def test_tokens_are_counted(stage: Stage) -> None:
     assert (await whole(stage.model)).usage == usage
 
 
-async def test_an_outage_before_the_first_piece_is_theirs(stage: Stage) -> None:
+async def test_an_outage_before_the_first_piece_is_the_fault_of_the_provider(stage: Stage) -> None:
     stage.goes_down()
     said, error = await failure(stage.model)
     assert (said, type(error), error.fault) == ("", Unavailable, Fault.PROVIDER)
 
 
-async def test_an_outage_in_the_middle_is_theirs(stage: Stage) -> None:
+async def test_an_outage_in_the_middle_is_the_fault_of_the_provider(stage: Stage) -> None:
     stage.goes_down("one ", "two ")
     said, error = await failure(stage.model)
     assert (said, type(error)) == ("one two ", Unavailable)
 
 
-async def test_a_truncated_answer_is_no_answer(stage: Stage) -> None:
+async def test_a_truncated_answer_is_an_error(stage: Stage) -> None:
     stage.breaks_off("one ", "two ")
     said, error = await failure(stage.model)
     assert (said, type(error), error.code) == ("one two ", BadAnswer, "truncated")
@@ -256,7 +256,7 @@ async def test_answers_side_by_side_do_not_mix(stage: Stage) -> None:
         assert sum(other in answer.text for other in texts) == 1
 
 
-async def test_closing_twice_is_once(stage: Stage) -> None:
+async def test_closing_twice_is_harmless(stage: Stage) -> None:
     await whole(stage.model)
     await stage.model.aclose()
     await stage.model.aclose()

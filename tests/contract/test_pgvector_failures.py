@@ -1,4 +1,4 @@
-"""Every way in which a self-hosted memory fails, and what it is to us: one row each."""
+"""Every way in which the selfhosted memory can fail, and the error it becomes: one row each."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def memories(claude: ClaudeStandIn, url: str) -> AsyncIterator[Memories]:
 
 @dataclass(frozen=True)
 class Row:
-    """One failure of the extraction: what Claude does, and the error of ours."""
+    """One failure of the extraction: what Claude does, and the error it becomes."""
 
     name: str
     play: ClaudeAnswer
@@ -159,7 +159,7 @@ async def test_an_extraction_that_fails_is_an_error_and_the_next_one_stores(
         memory_of("<think>tea</think>", "``` code ```", "a\0b"),
     ],
 )
-async def test_facts_are_found_in_what_surrounds_them(
+async def test_facts_are_found_among_prose(
     memories: Memories, claude: ClaudeStandIn, text: str
 ) -> None:
     claude.will_answer(ClaudeAnswer(text=text))
@@ -171,12 +171,14 @@ async def test_facts_are_found_in_what_surrounds_them(
     }  # fmt: skip
 
 
-async def test_nothing_to_keep_is_nothing(memories: Memories, claude: ClaudeStandIn) -> None:
+async def test_an_extraction_without_facts_stores_nothing(
+    memories: Memories, claude: ClaudeStandIn
+) -> None:
     claude.will_answer(ClaudeAnswer(text=memory_of()))
     assert (await memories.add(ANA, TURN)).kept is Kept.NOTHING
 
 
-async def test_only_what_the_user_said_is_told_and_kept(
+async def test_only_what_the_user_wrote_is_sent_and_stored(
     memories: Memories, claude: ClaudeStandIn
 ) -> None:
     await memories.add(BEN, replace(TURN, user_text="I like gin."))
@@ -195,7 +197,9 @@ async def test_only_what_the_user_said_is_told_and_kept(
     assert "I like gin" not in asked[1] + asked[2], "of no other user's turn in this process"
 
 
-async def test_what_is_asked(memories: Memories, claude: ClaudeStandIn) -> None:
+async def test_the_extraction_request_holds_the_turn_and_its_date(
+    memories: Memories, claude: ClaudeStandIn
+) -> None:
     await memories.add(ANA, TURN)
     (seen,) = claude.requests
     assert seen.body["model"] == "claude-haiku-5-5"
@@ -205,7 +209,7 @@ async def test_what_is_asked(memories: Memories, claude: ClaudeStandIn) -> None:
     assert not {"temperature", "top_p", "top_k"} & set(seen.body)
 
 
-async def test_facts_are_noted_once_and_not_paid_for_again(
+async def test_noted_facts_are_not_extracted_again(
     memories: Memories, claude: ClaudeStandIn, postgres: Postgres, url: str
 ) -> None:
     noted: list[str] = []
@@ -233,7 +237,7 @@ async def test_a_writer_that_lost_its_lane_stores_nothing(memories: Memories) ->
     assert list(await memories.find(ANA, TURN.id)) == []
 
 
-async def test_an_add_that_was_given_up_writes_nothing_any_more(
+async def test_a_cancelled_add_cannot_commit(
     memories: Memories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, released, over = threading.Event(), threading.Event(), threading.Event()
@@ -260,7 +264,7 @@ async def test_an_add_that_was_given_up_writes_nothing_any_more(
     assert list(await memories.find(ANA, TURN.id)) == []
 
 
-async def test_postgresql_writes_nothing_either_once_the_time_is_over(
+async def test_postgresql_commits_nothing_after_the_deadline(
     claude: ClaudeStandIn, url: str
 ) -> None:
     memories = await opened(settings_for(url, claude.url, write_timeout_s=2.0))
@@ -313,7 +317,7 @@ async def test_two_writers_of_the_same_facts_store_them_once(memories: Memories)
         asked.append(facts)
         if len(asked) == 2:
             both.set()
-        await both.wait()  # by now both have looked at what is there
+        await both.wait()  # both have read the existing rows by now
 
     writers = [replace(TURN, note_facts=note, attempt=name) for name in ("7.a", "8.b")]
     await asyncio.gather(*(memories.add(ANA, writer) for writer in writers))
@@ -329,7 +333,7 @@ CALLS: dict[str, Callable[[Memories], Awaitable[object]]] = {
 
 
 @pytest.mark.faults
-async def test_a_server_that_is_away_is_waited_for(claude: ClaudeStandIn) -> None:
+async def test_a_server_that_returns_is_used_again(claude: ClaudeStandIn) -> None:
     with Postgres() as server:
         memories = await opened(settings_for(server.new_database(), claude.url))
         try:
@@ -347,7 +351,7 @@ async def test_a_server_that_is_away_is_waited_for(claude: ClaudeStandIn) -> Non
 
 
 @pytest.mark.faults
-async def test_a_server_that_is_away_at_the_start_is_waited_for(claude: ClaudeStandIn) -> None:
+async def test_a_server_may_be_away_at_the_start(claude: ClaudeStandIn) -> None:
     with Postgres() as server:
         url = server.new_database()
         server.halt()
@@ -385,7 +389,7 @@ async def test_a_connection_cut_while_it_writes_leaves_the_outcome_unknown(
     assert (await memories.add(ANA, TURN)).kept is Kept.STORED
 
 
-async def test_a_server_that_only_reads_still_recalls(
+async def test_a_read_only_server_still_recalls(
     memories: Memories, postgres: Postgres, url: str, claude: ClaudeStandIn
 ) -> None:
     await memories.add(ANA, TURN)
@@ -407,7 +411,7 @@ async def refused(settings: Settings, variable: str, words: str) -> None:
     assert SECRET not in str(raised.value)
 
 
-async def test_a_wrong_password_is_said_at_the_start(
+async def test_a_wrong_password_is_reported_at_the_start(
     claude: ClaudeStandIn, postgres: Postgres, url: str
 ) -> None:
     postgres.tell(f"DROP ROLE IF EXISTS {STRANGER}")
@@ -418,7 +422,7 @@ async def test_a_wrong_password_is_said_at_the_start(
     postgres.tell(f"DROP ROLE {STRANGER}")
 
 
-async def test_a_missing_extension_is_said_at_the_start(
+async def test_a_missing_extension_is_reported_at_the_start(
     claude: ClaudeStandIn, postgres: Postgres, url: str
 ) -> None:
     role = url.partition("@/t_")[2].partition("?")[0]
@@ -444,7 +448,7 @@ STARTS: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("name", STARTS)
-async def test_what_cannot_work_is_said_at_the_start(
+async def test_a_misconfiguration_is_reported_at_the_start(
     claude: ClaudeStandIn, url: str, name: str
 ) -> None:
     change, variable, words = STARTS[name]
@@ -469,7 +473,7 @@ with psycopg.connect(sys.argv[1], autocommit=True) as connection:
 """
 
 
-def test_several_processes_may_make_the_table_at_once(url: str, postgres: Postgres) -> None:
+def test_several_processes_may_create_the_table_at_once(url: str, postgres: Postgres) -> None:
     command = [sys.executable, "-c", _ENSURE, url]
     connected = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
     with ExitStack() as held:
@@ -485,7 +489,7 @@ def test_several_processes_may_make_the_table_at_once(url: str, postgres: Postgr
     assert postgres.tell(indices, url) == [(3,)]
 
 
-async def test_all_of_a_users_memories_are_looked_at(
+async def test_a_search_reads_all_memories_of_a_user(
     memories: Memories, postgres: Postgres, url: str
 ) -> None:
     rows = f"""INSERT INTO {TABLE} SELECT gen_random_uuid(),

@@ -63,7 +63,7 @@ def total(usage: Usage) -> int:
 
 
 def share(usages: list[Usage]) -> float:
-    """Return which share of the input was read from the cache."""
+    """Return the share of the input that was read from the cache."""
     return sum(usage.cache_read for usage in usages) / sum(map(total, usages))
 
 

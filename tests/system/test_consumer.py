@@ -1,4 +1,4 @@
-"""What a worker finds in its queue, and what happens to its broker, costs no job but that one."""
+"""Messages that are not hints, and failures of the broker, harm no other job."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def worker() -> Iterator[ProbeWorker]:
 
 
 @pytest.mark.parametrize("what", [*NO_MESSAGES, *NO_HINTS])
-def test_a_wrong_message_costs_itself_alone(worker: ProbeWorker, what: str) -> None:
-    # More than there are slots, so that one slot lost to each would show.
+def test_a_wrong_message_harms_no_other(worker: ProbeWorker, what: str) -> None:
+    # More than there are slots, so that the test fails if each one takes a slot for good.
     for _ in range(3):
         worker.redis.lpush(REPLIES, (NO_MESSAGES | NO_HINTS)[what])
     good = f"noop:{what}"
@@ -102,7 +102,7 @@ def test_a_wrong_message_costs_itself_alone(worker: ProbeWorker, what: str) -> N
     assert "Connection to broker lost" not in worker.log
 
 
-def test_what_is_no_message_costs_none_of_those_taken_with_it(worker: ProbeWorker) -> None:
+def test_bytes_that_are_no_message_harm_none_taken_with_them(worker: ProbeWorker) -> None:
     names = [f"noop:beside {number}" for number in range(len(NO_MESSAGES))]
     good = [envelope(RUN_TASK, name, f"hint of {name}") for name in names]
     mixed = [wire for both in zip(good, NO_MESSAGES.values(), strict=True) for wire in both]

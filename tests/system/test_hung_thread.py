@@ -1,4 +1,4 @@
-"""A thread that hangs in mem0 does not keep its worker from ending, and loses no turn."""
+"""A thread that hangs in mem0 does not keep its worker from exiting, and loses no turn."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.redis,
     pytest.mark.faults,
     pytest.mark.slow,
-    pytest.mark.timeout(180),  # what they wait for takes its time, more of it on a busy machine
+    pytest.mark.timeout(180),  # the waits are long, and longer on a busy machine
 ]
 
 DRAIN_S = 1.0
@@ -35,7 +35,7 @@ def fleet() -> Iterator[Fleet]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGQUIT])
-def test_a_worker_whose_thread_hangs_ends_and_another_stores_the_turn(
+def test_a_worker_with_a_hung_thread_exits_and_another_stores_the_turn(
     fleet: Fleet, how: signal.Signals
 ) -> None:
     _, hung = fleet.start("responses", "memories", app=MEMORY_FAULT_APP)

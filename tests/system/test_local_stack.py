@@ -1,4 +1,4 @@
-"""The embedded stack: real supervisor, real Valkey, real model; the workers are stand-ins."""
+"""The local stack: the real supervisor, Valkey and model, with stubs as workers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from afterword.shared.discovery import running_stack
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
 from afterword.workers.local_stack import client as stack_client
-from afterword.workers.local_stack.client import Attached, OnProgress, running
+from afterword.workers.local_stack.client import Attached, OnProgress
 from afterword.workers.local_stack.client_socket import StackFailed
 from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.local_stack.services import StackPlanner
@@ -70,14 +71,14 @@ class Machine:
 def machine(tmp_path: Path) -> Iterator[Machine]:
     machine = Machine(tmp_path / "data", **ELSEWHERE)
     yield machine
-    if machine.data_dir.record.exists():  # a test that failed half-way
+    if machine.data_dir.record.exists():  # the test failed before its end
         pids = machine.pids()
         for pid in filter(alive, pids):
             os.kill(pid, signal.SIGKILL)
         pytest.fail(f"left behind: {sorted(pids)}")
 
 
-def test_attaching_starts_it_and_says_what_happens(machine: Machine) -> None:
+def test_attaching_starts_the_stack_and_reports_progress(machine: Machine) -> None:
     progress: list[Mapping[str, Any]] = []
     with machine.attach(progress.append) as stack:
         steps = [(message["service"], message["state"]) for message in progress]
@@ -91,7 +92,7 @@ def test_attaching_starts_it_and_says_what_happens(machine: Machine) -> None:
     machine.assert_gone(pids)
 
 
-def test_the_way_to_it_is_complete(machine: Machine) -> None:
+def test_the_environment_of_an_attachment_is_complete(machine: Machine) -> None:
     with machine.attach() as stack:
         settings = Settings.load(stack.env)
         assert settings.backend == "embedded"
@@ -101,15 +102,15 @@ def test_the_way_to_it_is_complete(machine: Machine) -> None:
     machine.assert_gone(pids)
 
 
-def test_it_is_found_while_it_runs_and_not_after(machine: Machine) -> None:
-    assert running(machine.settings) is None
+def test_the_stack_is_found_only_while_it_runs(machine: Machine) -> None:
+    assert running_stack(machine.settings.data_dir) is None
     with machine.attach() as stack:
-        found = running(machine.settings)
+        found = running_stack(machine.settings.data_dir)
         assert found is not None
         assert found["AFTERWORD_REDIS_URL"] == stack.env["AFTERWORD_REDIS_URL"]
         pids = machine.pids()
     machine.assert_gone(pids)
-    assert running(machine.settings) is None
+    assert running_stack(machine.settings.data_dir) is None
 
 
 def test_no_key_of_the_user_is_written_down(machine: Machine) -> None:
@@ -169,8 +170,10 @@ def test_a_killed_supervisor_leaves_nothing_running(machine: Machine) -> None:
         os.kill(machine.record()["pid"], signal.SIGKILL)
         stack.wait()
         wait_until(lambda: not any(alive(pid) for pid in pids), "everything has ended")
-    # The last thread of a killed process lets go of its sockets a moment after the first has ended.
-    wait_until(lambda: running(machine.settings) is None, "nobody answers for the stack")
+    # A killed process releases its sockets a moment after its main thread has ended.
+    wait_until(
+        lambda: running_stack(machine.settings.data_dir) is None, "nobody answers for the stack"
+    )
 
     with machine.attach():
         with machine.redis() as client:
@@ -261,17 +264,17 @@ def _is_supervisor(pid: int) -> bool:
 
 
 @pytest.mark.faults
-def test_a_client_that_comes_while_it_stops_gets_the_next_one(machine: Machine) -> None:
+def test_a_client_that_comes_during_a_stop_gets_a_new_stack(machine: Machine) -> None:
     with machine.attach(), ThreadPoolExecutor() as threads:
         first = machine.pids()
-        os.kill(machine.pid("replies"), signal.SIGSTOP)  # it will not stop when it is asked to
+        os.kill(machine.pid("replies"), signal.SIGSTOP)  # so that it does not stop on SIGTERM
         slow, supervisor = machine.pid("replies"), machine.record()["pid"]
         os.kill(supervisor, signal.SIGTERM)
         wait_until(lambda: not machine.data_dir.client_socket.exists(), "it stops")
         later = threads.submit(machine.attach)
         wait_until(lambda: _supervisors() - {supervisor}, "the next one is there")
         with pytest.raises(TimeoutError):
-            later.result(timeout=3)  # it waits, and does not try again and again
+            later.result(timeout=3)  # it waits instead of retrying in a loop
         assert alive(supervisor)
         os.kill(slow, signal.SIGCONT)
         with later.result():
@@ -282,7 +285,7 @@ def test_a_client_that_comes_while_it_stops_gets_the_next_one(machine: Machine) 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("part", ["replies", "valkey"])
-def test_a_part_that_dies_is_started_again(machine: Machine, part: str) -> None:
+def test_a_service_that_dies_is_restarted(machine: Machine, part: str) -> None:
     with machine.attach():
         with machine.redis() as client:
             client.set("kept", "yes")
@@ -298,13 +301,13 @@ def test_a_part_that_dies_is_started_again(machine: Machine, part: str) -> None:
 
 
 @pytest.mark.faults
-def test_a_part_that_keeps_dying_ends_it_with_a_clear_word(machine: Machine) -> None:
+def test_a_service_that_keeps_failing_stops_the_stack_with_its_log(machine: Machine) -> None:
     (machine.data_dir.root / "replies.broken").touch()
     with pytest.raises(StackFailed, match=r"replies exited with code 3, 4 times.*replies\.log"):
         machine.attach()
     wait_until(lambda: not machine.data_dir.client_socket.exists(), "it has stopped to listen")
     with pytest.raises(StackFailed):
-        machine.attach()  # what it held is free again
+        machine.attach()  # its locks are free again
     wait_until(lambda: _left(machine) == {"stack.lock"}, "everything is cleared away")
 
 
@@ -313,7 +316,7 @@ def _left(machine: Machine) -> set[str]:
 
 
 @pytest.mark.faults
-def test_a_break_reaches_those_who_wait(machine: Machine) -> None:
+def test_a_failure_reaches_waiting_clients(machine: Machine) -> None:
     with machine.attach() as stack:
         pids = machine.pids()
         (machine.data_dir.root / "memories.broken").touch()
@@ -334,7 +337,7 @@ def test_a_stack_of_other_services_is_not_joined(machine: Machine) -> None:
     machine.assert_gone(pids)
 
 
-def test_what_is_not_installed_is_said_to_the_client(
+def test_a_missing_package_is_reported_to_the_client(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hidden = tmp_path / "hidden"
@@ -349,7 +352,7 @@ def test_what_is_not_installed_is_said_to_the_client(
     wait_until(lambda: _left(machine) == {"stack.lock"}, "everything is cleared away")
 
 
-def test_a_folder_that_another_valkey_uses_is_left_alone(machine: Machine) -> None:
+def test_a_directory_used_by_another_valkey_is_refused(machine: Machine) -> None:
     import fcntl
 
     with (machine.data_dir.valkey / "lock").open("w") as lock:
@@ -359,7 +362,7 @@ def test_a_folder_that_another_valkey_uses_is_left_alone(machine: Machine) -> No
     wait_until(lambda: _left(machine) == {"stack.lock"}, "everything is cleared away")
 
 
-def test_a_valkey_holds_its_folder_even_without_its_supervisor(machine: Machine) -> None:
+def test_a_valkey_holds_its_lock_without_its_supervisor(machine: Machine) -> None:
     import fcntl
 
     with machine.attach():
@@ -373,7 +376,7 @@ def test_a_valkey_holds_its_folder_even_without_its_supervisor(machine: Machine)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_a_client_that_is_hung_up_on_looks_again(machine: Machine) -> None:
+def test_a_client_that_is_disconnected_tries_again(machine: Machine) -> None:
     with ThreadPoolExecutor() as threads:
         with socket.socket(socket.AF_UNIX) as going:
             going.bind(str(machine.data_dir.client_socket))
@@ -386,13 +389,13 @@ def test_a_client_that_is_hung_up_on_looks_again(machine: Machine) -> None:
     machine.assert_gone(pids)
 
 
-def test_a_supervisor_that_cannot_start_is_not_tried_for_ever(machine: Machine) -> None:
+def test_a_supervisor_that_cannot_start_is_an_error(machine: Machine) -> None:
     with pytest.raises(StackFailed, match=r"did not start; .* end of .*stack\.log"):
         stack_client.attach(machine.settings, supervisor=(sys.executable, "-c", "1/0"))
     assert b"ZeroDivisionError" in (machine.data_dir.logs / "stack.log").read_bytes()
 
 
-def test_only_the_models_port_is_open_and_it_wants_the_key(tmp_path: Path) -> None:
+def test_only_the_port_of_the_model_is_open_and_needs_the_key(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "data")
     with machine.attach() as stack:
         pids = machine.pids()
@@ -418,7 +421,7 @@ def _status(url: str, key: str) -> int:
 
 
 @pytest.mark.faults
-def test_a_model_that_dies_comes_back_at_its_address(tmp_path: Path) -> None:
+def test_a_restarted_model_has_the_same_address(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "data")
     with machine.attach() as stack:
         pids = machine.pids()

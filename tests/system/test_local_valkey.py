@@ -1,4 +1,4 @@
-"""The embedded Valkey, the real one."""
+"""The local Valkey."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Server = asyncio.subprocess.Process
 
 @pytest.fixture(params=["short", "with space %41 ?#", "d" * MAX_SOCKET_PATH])
 def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[DataDir]:
-    """DataDirs whose path is plain, odd, or too long for a socket."""
+    """Data directories with a plain path, special characters, or a path too long for a socket."""
     folder = DataDir.open(tmp_path / request.param)
     yield folder
     if folder.sockets != folder.run:
@@ -64,7 +64,7 @@ async def test_it_is_reached_by_its_url(folder: DataDir) -> None:
             assert client.ping()
 
 
-async def test_it_listens_on_no_port_and_its_socket_is_ours_alone(folder: DataDir) -> None:
+async def test_it_listens_on_a_private_socket_and_no_port(folder: DataDir) -> None:
     async with server(folder) as process:
         assert listening(process.pid) == set()
         assert stat.S_IMODE(valkey.socket_path(folder).stat().st_mode) == 0o700
@@ -73,7 +73,7 @@ async def test_it_listens_on_no_port_and_its_socket_is_ours_alone(folder: DataDi
 @pytest.mark.parametrize(
     ("durability", "fsync"), [("none", "everysec"), ("d1", "everysec"), ("d2", "always")]
 )
-async def test_it_keeps_what_the_durability_says_and_evicts_nothing(
+async def test_its_durability_is_as_set_and_it_evicts_nothing(
     tmp_path: Path, durability: Durability, fsync: str
 ) -> None:
     folder = DataDir.open(tmp_path / "f")
@@ -84,14 +84,14 @@ async def test_it_keeps_what_the_durability_says_and_evicts_nothing(
         assert config(folder, "hash-max-listpack-value") == str(valkey.PACKED_BYTES)
 
 
-def test_it_has_no_replicas_to_promise(folder: DataDir) -> None:
+def test_a_durability_with_replicas_is_refused(folder: DataDir) -> None:
     with pytest.raises(Misconfigured, match="d3 needs replicas") as refused:
         valkey.command(folder, "d3")
 
     assert refused.value.setting == "AFTERWORD_DURABILITY"
 
 
-async def test_what_it_acknowledged_survives_a_kill(folder: DataDir) -> None:
+async def test_acknowledged_writes_survive_a_kill(folder: DataDir) -> None:
     async with server(folder) as process:
         with Redis.from_url(valkey.url(folder)) as client:
             client.set("kept", "yes")
@@ -102,7 +102,7 @@ async def test_what_it_acknowledged_survives_a_kill(folder: DataDir) -> None:
             assert client.get("kept") == b"yes"
 
 
-async def test_it_does_not_answer_before_it_is_there(tmp_path: Path) -> None:
+async def test_it_is_not_ready_before_it_listens(tmp_path: Path) -> None:
     assert not await valkey.is_ready(tmp_path / "none.sock")
 
 
@@ -114,9 +114,7 @@ async def test_it_does_not_answer_before_it_is_there(tmp_path: Path) -> None:
         (b"", False),
     ],
 )
-async def test_it_does_not_answer_while_it_is_loading(
-    tmp_path: Path, says: bytes, ready: bool
-) -> None:
+async def test_it_is_not_ready_while_it_loads(tmp_path: Path, says: bytes, ready: bool) -> None:
     async def say(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(says)
         writer.close()
@@ -143,7 +141,7 @@ def broken(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [unreadable, broken])
-def test_a_server_that_does_not_run_here_is_named(
+def test_a_server_that_does_not_run_here_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], Any]
 ) -> None:
     target = os.path.relpath(valkey.find_binary(), _package())
@@ -154,7 +152,7 @@ def test_a_server_that_does_not_run_here_is_named(
         valkey.find_binary()
 
 
-def test_a_machine_it_was_not_built_for_is_named(
+def test_a_machine_without_a_server_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_package(monkeypatch, tmp_path)
@@ -162,7 +160,7 @@ def test_a_machine_it_was_not_built_for_is_named(
         valkey.find_binary()
 
 
-def test_what_to_install_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_package(monkeypatch, None)
     with pytest.raises(
         Misconfigured, match=r"AFTERWORD_REDIS_URL: is not set.*afterword\[embedded\]"
@@ -177,7 +175,7 @@ def _package() -> str:
     return spec.submodule_search_locations[0]
 
 
-def test_an_odd_path_survives_the_url(tmp_path: Path) -> None:
+def test_special_characters_in_the_path_survive_the_url(tmp_path: Path) -> None:
     folder = DataDir(tmp_path / "with space %41 ?#")
     path = parse_url(valkey.url(folder))["path"]  # type: ignore[no-untyped-call]
     assert path == str(valkey.socket_path(folder))

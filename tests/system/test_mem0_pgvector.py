@@ -1,4 +1,4 @@
-"""The main job on a self-hosted memory: extracted by Claude, kept in PostgreSQL, recalled."""
+"""Real workers on the selfhosted memory: facts are extracted, kept in PostgreSQL, recalled."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAID = "I prefer all temperatures in Celsius."
 QUESTION = "What is a comfortable room temperature?"
 
 
-def test_a_preference_is_stored_recalled_and_paid_for_once(postgres: Postgres) -> None:
+def test_a_preference_is_extracted_once_stored_and_recalled(postgres: Postgres) -> None:
     url = postgres.new_database()
     with Fleet(AFTERWORD_MEMORY="selfhosted", AFTERWORD_POSTGRES_URL=url) as fleet:
         fleet.start("responses", "memories")
@@ -41,7 +41,7 @@ def test_a_preference_is_stored_recalled_and_paid_for_once(postgres: Postgres) -
     assert len([text for text in extractions if SAID in text.partition("## New")[2]]) == 1
 
 
-def test_a_refused_extraction_is_tried_again(postgres: Postgres) -> None:
+def test_a_refused_extraction_is_retried(postgres: Postgres) -> None:
     url = postgres.new_database()
     with Fleet(AFTERWORD_MEMORY="selfhosted", AFTERWORD_POSTGRES_URL=url) as fleet:
         fleet.start("responses", "memories")
@@ -54,7 +54,7 @@ def test_a_refused_extraction_is_tried_again(postgres: Postgres) -> None:
         assert "extraction_malformed" in _logs(fleet)
 
 
-def test_what_an_erased_user_said_is_in_no_table_and_not_on_the_disk_after_a_vacuum(
+def test_an_erased_user_is_in_no_table_and_after_a_vacuum_not_on_disk(
     postgres: Postgres,
 ) -> None:
     url, mark = postgres.new_database(), "canary-5c1e"

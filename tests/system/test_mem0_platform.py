@@ -1,4 +1,4 @@
-"""Real workers on mem0's platform: what was said is recalled, and stored once whatever happens."""
+"""Real workers on mem0's platform: turns are recalled, and stored once under all failures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUESTION = "What is a comfortable room temperature, in Celsius?"
 
 
 class Town:
-    """A fleet on the platform, a producer, and what tests look at in all of them."""
+    """A fleet on the platform, a producer, and what the tests check in both."""
 
     def __init__(self, fleet: Fleet, mem0: Mem0Process, producer: Producer) -> None:
         self.fleet = fleet
@@ -32,17 +32,17 @@ class Town:
         self.producer = producer
 
     def say(self, user: str, message: str) -> tuple[Job, Reply]:
-        """Say something and wait for the reply."""
+        """Submit a message and wait for the reply."""
         job = self.producer.submit(user_id=user, message=message)
         return job, job.wait(timeout=30)
 
     def settled(self, job: Job) -> TurnState:
-        """Wait until nothing is left to do about a turn, and return how it ended."""
+        """Wait until a turn has ended, and return how."""
         wait_until(lambda: job.status().turn.settled, "the turn is settled", 40)
         return job.status().turn
 
     def last_prompt(self) -> str:
-        """Return all that Claude was told last."""
+        """Return the text of Claude's last request."""
         return "\n".join(told(self.fleet.claude.requests()[-1]["body"]))
 
     def writer(self) -> WorkerProcess:
@@ -51,7 +51,7 @@ class Town:
         return writer
 
     def waits_for(self, verb: str, count: int = 1) -> None:
-        """Wait until an answer is held, and it is one to a request of that kind."""
+        """Wait until an answer to this kind of request is being held back."""
         wait_until(lambda: self.mem0.held == count, f"a held {verb}", 30)
 
     def stored_once(self, job: Job) -> None:
@@ -95,7 +95,7 @@ def lane_of(user: str) -> str:
     return lane_id(memory_key("default", user), 0)
 
 
-def test_what_was_said_is_recalled_once_mem0_has_worked_it_off(town: Town) -> None:
+def test_a_memory_is_recalled_after_mem0_has_processed_it(town: Town) -> None:
     job, _ = town.say("ann", "I prefer Celsius.")
     town.stored_once(job)
     assert town.mem0.seen("event"), "an add is only accepted, and asked after then"
@@ -138,7 +138,7 @@ def test_an_event_that_mem0_forgot_is_looked_for(town: Town) -> None:
     assert len(town.mem0.adds(job.id)) == 1
 
 
-def test_an_event_that_takes_for_ever_is_given_up(town: Town) -> None:
+def test_an_event_that_never_ends_is_given_up(town: Town) -> None:
     town.mem0.order(works_s=3600)
     job, _ = town.say("dan", f"I like hills, {CANARY}.")
     wait_until(lambda: town.mem0.adds(job.id), "it is added", 20)
@@ -155,7 +155,7 @@ def test_an_event_that_takes_for_ever_is_given_up(town: Town) -> None:
     ],
     ids=["504", "cut"],
 )
-def test_an_add_that_was_done_and_never_answered_is_found(town: Town, play: Mem0Answer) -> None:
+def test_an_add_whose_answer_was_lost_is_found(town: Town, play: Mem0Answer) -> None:
     town.mem0.will_answer(play)
     job, _ = town.say(f"eve-{play.status}", f"I like rain, {CANARY}.")
     town.stored_once(job)
@@ -175,7 +175,7 @@ def test_a_writer_killed_after_mem0_accepted_leaves_an_event_to_follow(
     assert len(town.mem0.adds(job.id)) == 1
 
 
-def test_while_mem0_is_down_replies_go_on_and_the_lane_drains_afterwards(
+def test_replies_go_on_while_mem0_is_down_and_the_lane_drains_later(
     town: Town, inspector: LedgerInspector
 ) -> None:
     town.mem0.will_answer(Mem0Answer(status=503, times=None))
@@ -191,7 +191,7 @@ def test_while_mem0_is_down_replies_go_on_and_the_lane_drains_afterwards(
     assert [job.status().attempts for job, _ in said] == [1, 1, 1]
 
 
-def test_a_memory_of_someone_else_never_reaches_claude(town: Town) -> None:
+def test_a_memory_of_another_user_never_reaches_claude(town: Town) -> None:
     foreign = f"Zed hides gold under the stairs, {CANARY}."
     row = {"id": "z", "memory": foreign, "user_id": memory_key("default", "zed"), "score": 1.0}
     job, _ = town.say("hal", "I prefer Kelvin.")
@@ -206,9 +206,7 @@ def test_a_memory_of_someone_else_never_reaches_claude(town: Town) -> None:
     assert all("ERROR" in line for line in alarms)
 
 
-def test_a_writer_paused_between_its_look_and_its_add_doubles_nothing_for_long(
-    town: Town, inspector: LedgerInspector
-) -> None:
+def test_a_duplicate_of_a_paused_writer_is_removed(town: Town, inspector: LedgerInspector) -> None:
     town.mem0.will_answer(
         Mem0Answer(verb="add", status=504), Mem0Answer(verb="get_all", cue=Cue.HOLD, done=True)
     )

@@ -19,7 +19,7 @@ from tests.kit.workers.probe_worker import ProbeWorker
 pytestmark = [pytest.mark.system, pytest.mark.redis]
 
 
-def test_hints_pushed_by_hand_are_run_from_every_list(server: Valkey) -> None:
+def test_hints_pushed_to_any_list_are_run(server: Valkey) -> None:
     with ProbeWorker(server) as worker:
         worker.redis.lpush(queue_key(REPLIES), envelope(RUN_TASK, "noop:1", "h1"))
         worker.redis.lpush(queue_key(REPLIES, "normal"), envelope(RUN_TASK, "noop:2", "h2", step=3))
@@ -27,7 +27,7 @@ def test_hints_pushed_by_hand_are_run_from_every_list(server: Valkey) -> None:
         worker.wait_for("ended noop:1", "ended noop:2", "wrote lane")
 
 
-def test_a_hint_that_is_taken_leaves_no_copy_behind(server: Valkey) -> None:
+def test_a_hint_that_is_taken_leaves_no_copy(server: Valkey) -> None:
     with Valkey() as broker, ProbeWorker(server, broker=broker) as worker:
         worker.hint("noop:1")
         worker.wait_for("ended noop:1")
@@ -94,7 +94,7 @@ def test_no_more_jobs_leave_the_queue_than_there_are_slots(server: Valkey) -> No
         worker.wait_for(*[f"ended hold:{number}" for number in range(5)])
 
 
-def test_hints_that_wait_are_taken_together(server: Valkey) -> None:
+def test_waiting_hints_are_taken_with_one_command(server: Valkey) -> None:
     with ProbeWorker(server, "-c", "100") as worker:
         jobs = [f"noop:{number}" for number in range(100)]
         worker.redis.config_resetstat()
@@ -105,12 +105,12 @@ def test_hints_that_wait_are_taken_together(server: Valkey) -> None:
 
 
 def _push(worker: ProbeWorker, *names: str) -> None:
-    """Push hints at once, the first of them to be taken first."""
+    """Push hints with one command, in the order in which they are to be taken."""
     hints = [envelope(RUN_TASK, name, f"hint of {name}") for name in names]
     worker.redis.lpush(queue_key(REPLIES), *hints)
 
 
-def test_a_slot_is_filled_as_soon_as_it_is_free_by_who_waits_longest(server: Valkey) -> None:
+def test_a_free_slot_goes_to_the_oldest_waiting_hint(server: Valkey) -> None:
     with ProbeWorker(server, "-c", "1") as worker:
         started = time.monotonic()
         _push(worker, *[f"noop:{number}" for number in range(20)])
@@ -150,7 +150,7 @@ def test_inspect_shows_what_runs(server: Valkey) -> None:
         wait_until(lambda: worker.ask("active") == [], "nothing runs any more")
 
 
-def test_a_job_that_fails_costs_itself_alone_and_says_nothing_of_content(server: Valkey) -> None:
+def test_a_failing_job_harms_no_other_and_logs_no_content(server: Valkey) -> None:
     with ProbeWorker(server, PROBE_SIGNALS="1") as worker:
         worker.hint("fail:1")
         worker.hint("exit:1")
@@ -161,7 +161,7 @@ def test_a_job_that_fails_costs_itself_alone_and_says_nothing_of_content(server:
         assert "my secret" not in worker.log
 
 
-def test_celery_s_signals_are_sent_as_its_own_tracer_sends_them(server: Valkey) -> None:
+def test_the_tracer_sends_the_signals_of_celery(server: Valkey) -> None:
     with ProbeWorker(server, PROBE_SIGNALS="1") as worker:
         worker.hint("noop:1")
         worker.wait_for(
@@ -201,7 +201,7 @@ def test_a_synchronous_task_is_refused_at_the_start(server: Valkey) -> None:
         assert "Traceback" not in worker.log
 
 
-def test_a_runtime_that_is_misconfigured_is_one_line_and_an_exit_code(server: Valkey) -> None:
+def test_a_misconfigured_worker_logs_one_line_and_exits(server: Valkey) -> None:
     with ProbeWorker(server, PROBE_FLAW="misconfigured").launch() as worker:
         assert worker.exit_code() == 1
         assert "cannot start: AFTERWORD_MODEL: does not exist" in worker.log

@@ -52,7 +52,7 @@ def test_a_job_that_ignores_its_limits_keeps_its_slot_and_is_counted(server: Val
         assert "task probe.both[stubborn:1] ignores its cancellation" in worker.log
         pool = worker.ask("stats")["pool"]
         assert (pool["running"], pool["stuck"]) == (1, 1)
-        # Celery has closed the job; what it fetches must still fit into the slots that are left.
+        # For Celery the job has ended; it must not take more hints than there are free slots.
         worker.hint("hold:2")
         worker.hint("hold:3")
         worker.wait_for("began hold:2")
@@ -76,7 +76,7 @@ def test_revoking_a_running_job_cancels_its_coroutine(server: Valkey) -> None:
         wait_until(lambda: worker.ask("active") == [], "nothing runs any more")
 
 
-def test_a_warm_stop_lets_jobs_end(server: Valkey) -> None:
+def test_a_warm_stop_waits_for_jobs(server: Valkey) -> None:
     with ProbeWorker(server) as worker:
         worker.hint("hold:1")
         worker.wait_for("began hold:1")
@@ -99,7 +99,7 @@ def test_timers_go_on_while_a_warm_stop_waits(server: Valkey) -> None:
         assert worker.exit_code() == 0
 
 
-def test_a_warm_stop_cancels_what_goes_on_beyond_its_grace(server: Valkey) -> None:
+def test_a_warm_stop_cancels_jobs_after_the_grace_period(server: Valkey) -> None:
     with ProbeWorker(server, AFTERWORD_DRAIN_S="0.5") as worker:
         worker.hint("hold:1")
         worker.wait_for("began hold:1")

@@ -26,7 +26,7 @@ DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {FOR_EVER
 
 
 async def at_once() -> None:
-    """Be ready."""
+    """Be ready at once."""
 
 
 async def never() -> None:
@@ -34,7 +34,7 @@ async def never() -> None:
 
 
 class Watched:
-    """A supervised process, the task that runs it, and what it told."""
+    """A supervised process, the task that runs it, and the states it reported."""
 
     def __init__(
         self,
@@ -45,10 +45,14 @@ class Watched:
         stop_within_s: float = 10.0,
     ) -> None:
         command = (sys.executable, "-S", "-c", program)
-        service = Service("part", command, dict(os.environ), ready, ready_within_s, stop_within_s)
-        self.told: list[tuple[str, str | None]] = []
+        service = Service(
+            "service", command, dict(os.environ), ready, ready_within_s, stop_within_s
+        )
+        self.states: list[tuple[str, str | None]] = []
         self.process = SupervisedProcess(
-            service, DataDir.open(root), lambda _, state, detail: self.told.append((state, detail))
+            service,
+            DataDir.open(root),
+            lambda _, state, detail: self.states.append((state, detail)),
         )
 
     async def __aenter__(self) -> Self:
@@ -66,14 +70,14 @@ class Watched:
         return self.process.pid
 
 
-async def test_it_asks_a_part_to_end(tmp_path: Path) -> None:
+async def test_stop_terminates_the_process(tmp_path: Path) -> None:
     async with Watched(tmp_path / "f", FOR_EVER) as watched:
         pid = await watched.pid()
     assert not alive(pid)
-    assert watched.told == [("starting", None), ("ready", None)]
+    assert watched.states == [("starting", None), ("ready", None)]
 
 
-async def test_it_kills_a_part_that_does_not_listen(tmp_path: Path) -> None:
+async def test_stop_kills_a_process_that_ignores_sigterm(tmp_path: Path) -> None:
     async with Watched(tmp_path / "f", DEAF, stop_within_s=0.2) as watched:
         pid = await watched.pid()
         await until(lambda: _ignores_sigterm(pid), "it is deaf")
@@ -86,38 +90,40 @@ def _ignores_sigterm(pid: int) -> bool:
     return bool(int(mask.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
-async def test_it_says_why_a_part_is_started_again(tmp_path: Path) -> None:
+async def test_a_restart_is_reported_with_its_reason(tmp_path: Path) -> None:
     async with Watched(tmp_path / "f", FOR_EVER) as watched:
         pid = await watched.pid()
         os.kill(pid, signal.SIGKILL)
-        await until(lambda: watched.told.count(("ready", None)) == 2, "it runs again")
-        assert watched.told[2] == ("starting", "was killed by SIGKILL")
+        await until(lambda: watched.states.count(("ready", None)) == 2, "it runs again")
+        assert watched.states[2] == ("restarting", "was killed by SIGKILL")
         assert watched.process.pid != pid
 
 
-async def test_it_gives_up_a_part_that_is_never_ready(
+async def test_a_process_that_is_never_ready_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.0)
     async with Watched(tmp_path / "f", FOR_EVER, never, ready_within_s=0.1) as watched:
-        with pytest.raises(StackFailed, match=r"part was not ready within 0\.1 s, 4 times"):
+        with pytest.raises(StackFailed, match=r"service was not ready within 0\.1 s, 4 times"):
             await asyncio.wait_for(asyncio.shield(watched.task), 10)
-    assert watched.told[-1] == ("failed", "was not ready within 0.1 s")
+    assert watched.states[-1] == ("failed", "was not ready within 0.1 s")
     assert watched.process.pid is None or not alive(watched.process.pid)
 
 
-async def test_a_long_life_is_forgiven_its_end(
+async def test_a_long_run_resets_the_count_of_failures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.0)
     monkeypatch.setattr(module, "STEADY_S", 0.0)
     async with Watched(tmp_path / "f", "pass") as watched:
         starts = module.MAX_FAILED_STARTS * 2
-        await until(lambda: watched.told.count(("starting", "exited with code 0")) > starts, "more")
+        await until(
+            lambda: watched.states.count(("restarting", "exited with code 0")) > starts, "more"
+        )
         assert not watched.task.done()
 
 
-async def test_what_a_part_prints_is_in_its_log(tmp_path: Path) -> None:
+async def test_the_output_of_a_process_is_in_its_log(tmp_path: Path) -> None:
     async with Watched(tmp_path / "f", f"print('a word', flush=True); {FOR_EVER}"):
-        log = tmp_path / "f" / "logs" / "part.log"
+        log = tmp_path / "f" / "logs" / "service.log"
         await until(lambda: log.exists() and log.read_text() == "a word\n", "it is there")

@@ -1,4 +1,4 @@
-"""Events of Claude, however their bytes are cut."""
+"""Claude's events, however their bytes are split into chunks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def dump(event: dict[str, Any]) -> bytes:
 
 
 @given(texts, st.data(), st.sampled_from([b"\n", b"\r\n"]))
-def test_where_the_bytes_are_cut_does_not_matter(
+def test_events_may_be_split_over_chunks_anywhere(
     said: list[str], drawn: st.DataObject, newline: bytes
 ) -> None:
     events = [delta(text) for text in said]
@@ -65,7 +65,7 @@ def test_where_the_bytes_are_cut_does_not_matter(
 
 
 @given(st.binary(max_size=60))
-def test_garbage_is_a_bad_answer_and_nothing_else(garbage: bytes) -> None:
+def test_garbage_raises_bad_answer(garbage: bytes) -> None:
     with suppress(BadAnswer):
         list(EventParser().feed(b"data: " + garbage + b"\n"))
 
@@ -83,12 +83,12 @@ def test_garbage_is_a_bad_answer_and_nothing_else(garbage: bytes) -> None:
     ],
     ids=["half a surrogate pair", "depth", "type", "no type", "list", "nothing", "text"],
 )
-def test_what_is_no_event_is_refused(line: bytes) -> None:
+def test_lines_that_are_not_events_are_refused(line: bytes) -> None:
     with pytest.raises(BadAnswer, match="bad_event"):
         list(EventParser().feed(b"data: " + line + b"\n"))
 
 
-def test_a_line_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_never_ends_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claude_events, "MAX_EVENT_BYTES", 100)
     parser = EventParser()
     list(parser.feed(b"x" * 100))
@@ -122,7 +122,7 @@ def test_events_of_any_shape_are_read_or_refused(events: list[dict[str, Any]]) -
         transcript.answer()
 
 
-def test_a_total_that_is_left_out_stays_as_it_was() -> None:
+def test_a_missing_total_keeps_its_last_value() -> None:
     transcript = Transcript("asked", {})
     counted = {"input_tokens": 9, "output_tokens": 1, "cache_read_input_tokens": 7}
     last = {"output_tokens": 50, "input_tokens": None}
@@ -132,7 +132,7 @@ def test_a_total_that_is_left_out_stays_as_it_was() -> None:
     assert (usage.input, usage.output, usage.cache_read, usage.cache_write) == (9, 50, 7, 0)
 
 
-def test_text_may_stand_in_the_start_of_a_block() -> None:
+def test_text_in_the_start_of_a_block_counts() -> None:
     transcript = Transcript("asked", {})
     opening = {"type": "content_block_start", "content_block": {"type": "text", "text": "Wa"}}
     said = [transcript.add(event) for event in [opening, delta("rm."), *end("end_turn", None)]]
@@ -140,7 +140,7 @@ def test_text_may_stand_in_the_start_of_a_block() -> None:
     assert transcript.answer().text == "Warm."
 
 
-def test_a_delta_without_its_text_is_not_passed_over() -> None:
+def test_a_text_delta_without_text_is_refused() -> None:
     event = {"type": "content_block_delta", "delta": {"type": "text_delta"}}
     with pytest.raises(BadAnswer, match="bad_event"):
         Transcript("m", {}).add(event)

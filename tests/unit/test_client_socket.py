@@ -16,7 +16,7 @@ from tests.kit.waiting import until
 
 
 class Place:
-    """A client socket that listens, and whether it was deserted."""
+    """A listening client socket, and whether it was reported as deserted."""
 
     def __init__(self, path: Path, grace_s: float) -> None:
         self.path = path
@@ -47,7 +47,7 @@ async def heard(reader: asyncio.StreamReader) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (await reader.read()).splitlines()]
 
 
-async def test_who_comes_late_hears_the_last_word_on_each_topic(place: Place) -> None:
+async def test_a_late_client_gets_the_latest_message_of_each_topic(place: Place) -> None:
     for topic, state in (("a", 1), ("b", 1), ("a", 2)):
         place.server.broadcast(topic, {topic: state})
     reader, writer = await place.join()
@@ -57,10 +57,10 @@ async def test_who_comes_late_hears_the_last_word_on_each_topic(place: Place) ->
     writer.close()
 
 
-async def test_nobody_is_taken_once_it_has_turned_away(place: Place) -> None:
+async def test_no_client_is_accepted_after_stop_accepting(place: Place) -> None:
     place.server.broadcast("ready", {"ready": True})
     with socket.socket(socket.AF_UNIX) as late:
-        late.connect(str(place.path))  # the system took it, we did not yet
+        late.connect(str(place.path))  # accepted by the kernel, not by us yet
         place.server.stop_accepting()
         late.settimeout(0)
         with pytest.raises(ConnectionResetError):
@@ -69,7 +69,7 @@ async def test_nobody_is_taken_once_it_has_turned_away(place: Place) -> None:
         await asyncio.open_unix_connection(place.path)
 
 
-async def test_who_was_just_taken_when_it_turned_away_is_told_nothing(place: Place) -> None:
+async def test_a_client_accepted_too_late_gets_no_message(place: Place) -> None:
     place.server.broadcast("ready", {"ready": True})
     place.server.stop_accepting()
     client_end, server_end = socket.socketpair()
@@ -79,7 +79,7 @@ async def test_who_was_just_taken_when_it_turned_away_is_told_nothing(place: Pla
     writer.close()
 
 
-async def test_who_is_there_hears_the_end_after_it_turned_away(place: Place) -> None:
+async def test_clients_get_messages_after_stop_accepting(place: Place) -> None:
     reader, writer = await place.join()
     place.server.stop_accepting()
     place.server.broadcast("failed", {"failed": "why"})
@@ -88,7 +88,7 @@ async def test_who_is_there_hears_the_end_after_it_turned_away(place: Place) -> 
     writer.close()
 
 
-async def test_it_is_deserted_when_nobody_comes_at_all(place: Place) -> None:
+async def test_it_is_deserted_if_no_client_ever_comes(place: Place) -> None:
     await asyncio.wait_for(place.deserted.wait(), 10)
 
 
@@ -101,7 +101,7 @@ async def test_it_is_not_deserted_while_one_is_left(place: Place) -> None:
     await asyncio.wait_for(place.deserted.wait(), 10)
 
 
-async def test_it_waits_for_one_who_comes_back(tmp_path: Path) -> None:
+async def test_a_client_that_returns_in_time_keeps_it(tmp_path: Path) -> None:
     place = Place(tmp_path / "s", grace_s=0.2)
     await place.server.listen(place.path)
     _, writer = await place.join()
@@ -113,7 +113,7 @@ async def test_it_waits_for_one_who_comes_back(tmp_path: Path) -> None:
     await place.server.close()
 
 
-def test_the_socket_is_ours_alone(tmp_path: Path) -> None:
+def test_the_socket_is_private(tmp_path: Path) -> None:
     async def listen() -> int:
         server = ClientSocket(lambda: None)
         await server.listen(tmp_path / "s")
@@ -124,24 +124,26 @@ def test_the_socket_is_ours_alone(tmp_path: Path) -> None:
     assert asyncio.run(listen()) & 0o777 == 0o600
 
 
-async def test_the_last_to_leave_is_held_until_the_end(place: Place) -> None:
+async def test_the_last_client_stays_connected_until_the_end(place: Place) -> None:
     stays_reader, stays = await place.join()
     first_reader, first = await place.join()
     first.write_eof()
-    assert await asyncio.wait_for(first_reader.read(), 5) == b""  # someone stays: it may go
+    assert (
+        await asyncio.wait_for(first_reader.read(), 5) == b""
+    )  # another client stays, so it is released
 
     stays.write_eof()
     await asyncio.wait_for(place.deserted.wait(), 5)
-    last_words = asyncio.create_task(stays_reader.read())
-    await asyncio.wait((last_words,), timeout=0.05)
-    assert not last_words.done(), "hung up before the end"
+    last_messages = asyncio.create_task(stays_reader.read())
+    await asyncio.wait((last_messages,), timeout=0.05)
+    assert not last_messages.done(), "hung up before the end"
     await place.server.close()
-    assert await asyncio.wait_for(last_words, 5) == b""
+    assert await asyncio.wait_for(last_messages, 5) == b""
     for writer in (first, stays):
         writer.close()
 
 
-async def test_who_waits_for_the_end_may_go_when_another_comes(place: Place) -> None:
+async def test_a_departed_client_is_released_when_another_comes(place: Place) -> None:
     reader, leaving = await place.join()
     leaving.write_eof()
     await until(lambda: not place.server._clients, "it has left")

@@ -31,7 +31,7 @@ def deep(tmp_path: Path) -> Iterator[DataDir]:
     shutil.rmtree(data_dir.sockets, ignore_errors=True)
 
 
-def test_everything_is_made_for_our_eyes_only(tmp_path: Path) -> None:
+def test_everything_is_private_to_its_owner(tmp_path: Path) -> None:
     data_dir = DataDir.open(tmp_path / "far" / "away")
     for path in (data_dir.root, data_dir.valkey, data_dir.memory, data_dir.run, data_dir.logs):
         assert mode(path) == 0o700
@@ -42,9 +42,7 @@ def test_opening_again_changes_nothing(tmp_path: Path) -> None:
     assert (DataDir.open(tmp_path / "f").valkey / "kept").exists()
 
 
-def test_a_relative_directory_stays_where_it_was_meant(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert DataDir.open(Path("here")).root == tmp_path / "here"
 
@@ -75,11 +73,11 @@ def test_a_file_in_its_place_is_refused(tmp_path: Path) -> None:
         DataDir.open(tmp_path / "f")
 
 
-def test_sockets_are_inside_if_their_path_is_short_enough() -> None:
+def test_sockets_are_in_the_directory_if_their_path_is_short_enough() -> None:
     assert DataDir(Path("/home/ana/afterword")).sockets == Path("/home/ana/afterword/run")
 
 
-def test_sockets_of_a_long_path_are_somewhere_short_and_private(deep: DataDir) -> None:
+def test_sockets_of_a_long_path_are_in_a_short_private_one(deep: DataDir) -> None:
     data_dir = DataDir.open(deep.root)
     assert data_dir.sockets != data_dir.run
     assert mode(data_dir.sockets) == 0o700
@@ -90,7 +88,7 @@ def test_two_long_paths_share_no_sockets(deep: DataDir) -> None:
     assert DataDir(deep.root.with_name("e" * MAX_SOCKET_PATH)).sockets != deep.sockets
 
 
-def test_a_place_for_sockets_that_others_may_write_to_is_refused(deep: DataDir) -> None:
+def test_a_socket_directory_that_others_may_write_to_is_refused(deep: DataDir) -> None:
     deep.sockets.mkdir()
     deep.sockets.chmod(0o777)
     with pytest.raises(Misconfigured, match=re.escape(str(deep.sockets))):
@@ -106,9 +104,7 @@ def test_a_log_is_appended_to_and_private(tmp_path: Path) -> None:
     assert mode(data_dir.logs / "part.log") == 0o600
 
 
-def test_a_log_that_is_too_long_is_put_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_that_is_too_long_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_LOG_BYTES", 3)
     data_dir = DataDir.open(tmp_path / "f")
     for word in (b"long", b"new"):

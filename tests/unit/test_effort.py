@@ -1,4 +1,4 @@
-"""How hard a model is told to think: low by itself, and never told to one that would refuse it."""
+"""The effort requested from a model: low by default, and none from a model that refuses it."""
 
 from __future__ import annotations
 

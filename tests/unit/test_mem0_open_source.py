@@ -1,4 +1,4 @@
-"""How mem0's open-source class is spoken to: threads, translation, what is shown of a row."""
+"""The port on mem0's open-source class: threads, translated errors, the fields of a row."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TURN = Turn("turn-1", f"I like {SECRET}", "Good.", datetime(2026, 5, 8, tzinfo=U
 
 
 class Mem0:
-    """Stands in for mem0's `Memory`: rows in a list, an error or a gate to order."""
+    """Stands in for mem0's `Memory`: rows from a list, and on demand an error or a wait."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -40,18 +40,18 @@ class Mem0:
         self.threads: set[str] = set()
         self.searches = 0
 
-    def search(self, query: str, **asked: Any) -> dict[str, Any]:
+    def search(self, query: str, **options: Any) -> dict[str, Any]:
         self.searches += 1
         self._enter()
-        return {"results": self.rows[: asked["top_k"]]}
+        return {"results": self.rows[: options["top_k"]]}
 
-    def add(self, **told: Any) -> dict[str, Any]:
+    def add(self, **arguments: Any) -> dict[str, Any]:
         self.gate.wait(20)
         self._enter()
-        self.added.append(told)
+        self.added.append(arguments)
         return {"results": [{"id": "an id that mem0 wished for"}]}
 
-    def get_all(self, **asked: Any) -> dict[str, Any]:
+    def get_all(self, **options: Any) -> dict[str, Any]:
         self._enter()
         return {"results": self.rows}
 
@@ -62,7 +62,7 @@ class Mem0:
 
 
 class Plain:
-    """A recipe with nothing to it."""
+    """A minimal recipe."""
 
     takes_batches = False
 
@@ -115,13 +115,15 @@ def row(**more: Any) -> dict[str, Any]:
     return {key: value for key, value in (whole | more).items() if value is not None}
 
 
-async def test_whose_a_memory_is_the_row_says(memories: OpenSourceMemories, mem0: Mem0) -> None:
+async def test_the_owner_of_a_memory_is_read_from_its_row(
+    memories: OpenSourceMemories, mem0: Mem0
+) -> None:
     mem0.rows = [row(user_id="ben"), row(user_id=None)]
     found = await memories.search("ana", "tea", 5)
     assert [memory.owner for memory in found] == ["ben", ""]
 
 
-async def test_a_row_is_shown_as_the_recipe_has_it(
+async def test_the_recipe_decides_the_text_of_a_memory(
     memories: OpenSourceMemories, mem0: Mem0
 ) -> None:
     mem0.rows = [row()]
@@ -151,7 +153,9 @@ async def test_a_turn_is_stamped_with_its_id_and_time(
     assert told["metadata"] == {"turn_id": "turn-1", "created_at": "2026-05-08T00:00:00+00:00"}
 
 
-async def test_a_turn_that_left_no_row_was_nothing(memories: OpenSourceMemories) -> None:
+async def test_a_turn_without_a_row_afterwards_counts_as_nothing_to_store(
+    memories: OpenSourceMemories,
+) -> None:
     assert (await memories.add("ana", TURN)).kept is Kept.NOTHING
 
 
@@ -181,7 +185,7 @@ async def test_mem0_never_runs_on_the_event_loop(memories: OpenSourceMemories, m
     assert all(name.startswith("memory-") for name in mem0.threads)
 
 
-async def test_a_search_given_up_in_line_is_never_made(
+async def test_a_search_cancelled_before_a_thread_takes_it_never_runs(
     memories: OpenSourceMemories, mem0: Mem0
 ) -> None:
     held = threading.Event()
@@ -197,7 +201,7 @@ async def test_a_search_given_up_in_line_is_never_made(
     assert mem0.searches == 0
 
 
-async def test_closing_waits_for_what_was_asked_for(mem0: Mem0) -> None:
+async def test_closing_waits_for_the_calls_in_progress(mem0: Mem0) -> None:
     recipe = Plain(mem0)
     memories = await OpenSourceMemories.open(recipe, threads=1, write_s=60)
     mem0.gate.clear()
@@ -212,12 +216,12 @@ async def test_closing_waits_for_what_was_asked_for(mem0: Mem0) -> None:
     assert recipe.closed
 
 
-async def test_there_is_nothing_to_follow(memories: OpenSourceMemories) -> None:
+async def test_following_an_add_is_an_error(memories: OpenSourceMemories) -> None:
     with pytest.raises(IllegalStep):
         await memories.follow("ana", "event-1")
 
 
-async def test_erasing_is_the_recipes_business(mem0: Mem0) -> None:
+async def test_the_recipe_erases_an_owner(mem0: Mem0) -> None:
     recipe = Plain(mem0)
     memories = await OpenSourceMemories.open(recipe, threads=1, write_s=60)
     await memories.forget("ana")
@@ -250,7 +254,7 @@ FAILURES: list[tuple[Exception, type[ProviderError], str]] = [
 
 
 @pytest.mark.parametrize(("error", "kind", "code"), FAILURES, ids=lambda value: repr(value)[:40])
-async def test_every_failure_is_one_of_ours_and_repeats_nothing(
+async def test_every_error_is_translated_and_quotes_nothing(
     memories: OpenSourceMemories,
     mem0: Mem0,
     caplog: pytest.LogCaptureFixture,
@@ -273,7 +277,7 @@ async def test_every_failure_is_one_of_ours_and_repeats_nothing(
 
 
 @pytest.mark.parametrize("error", [Misconfigured("AFTERWORD_DATA_DIR", "no"), Unavailable("busy")])
-async def test_our_own_errors_pass_as_they_are(
+async def test_our_own_errors_pass_unchanged(
     memories: OpenSourceMemories, mem0: Mem0, error: Exception
 ) -> None:
     mem0.error = error

@@ -1,4 +1,4 @@
-"""The pool keeps its slots and its word, whatever happens in between."""
+"""The pool: slots, acceptance, limits, revocation and stopping, without a worker around it."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from tests.kit.waiting import wait_until
 Start = Callable[..., TaskPool]
 
 
-class Asked:
-    """Stands for Celery's request: hands a job to the pool, and notes what it is told of it."""
+class FakeRequest:
+    """Does what Celery's `Request` does: gives a job to the pool and records the callbacks."""
 
     def __init__(self, pool: TaskPool, name: str, *args: object, **limits: float) -> None:
-        self.told: list[Any] = []
+        self.callbacks: list[Any] = []
         request = {"args": list(args), "kwargs": {}}
         self.job = pool.apply_async(
             None,
             (name, name, request, b"", "application/json", "utf-8"),
-            accept_callback=lambda number, _at: self.told.append(("accepted", number)),
-            callback=self.told.append,
-            timeout_callback=lambda soft, limit: self.told.append(("limit", soft, limit)),
+            accept_callback=lambda number, _at: self.callbacks.append(("accepted", number)),
+            callback=self.callbacks.append,
+            timeout_callback=lambda soft, limit: self.callbacks.append(("limit", soft, limit)),
             **limits,
         )
 
     @property
     def accepted(self) -> bool:
-        return bool(self.told) and self.told[0][0] == "accepted"
+        return bool(self.callbacks) and self.callbacks[0][0] == "accepted"
 
     @property
     def failure(self) -> Any:
-        failed, failure, _runtime = self.told[-1]
+        failed, failure, _runtime = self.callbacks[-1]
         assert failed
         return failure.exception.exc
 
@@ -119,142 +119,147 @@ def settle(pool: TaskPool, fact: Callable[[], object], what: str) -> None:
     wait_until(is_true, what)
 
 
-def test_a_job_runs_on_the_loop_s_thread_and_its_end_is_told(start: Start) -> None:
-    asked = Asked(pool := start(), "noop")
-    settle(pool, lambda: len(asked.told) == 2, "the end is told")
-    accepted, (failed, result, runtime) = asked.told
+def test_a_job_runs_on_the_loop_thread_and_its_outcome_is_reported(start: Start) -> None:
+    request = FakeRequest(pool := start(), "noop")
+    settle(pool, lambda: len(request.callbacks) == 2, "the outcome is reported")
+    accepted, (failed, result, runtime) = request.callbacks
     assert (accepted, failed, result) == (("accepted", 1), False, None)
     assert runtime >= 0
 
 
-def test_what_has_no_slot_waits_unaccepted_and_starts_in_order(start: Start) -> None:
+def test_jobs_without_a_slot_wait_unaccepted_and_start_in_order(start: Start) -> None:
     pool = start(limit=2)
-    held, opening = Asked(pool, "hold"), Asked(pool, "hold")
-    waiting, last = Asked(pool, "open"), Asked(pool, "noop")
-    assert (held.accepted, opening.accepted, waiting.told, last.told) == (True, True, [], [])
+    held, opening = FakeRequest(pool, "hold"), FakeRequest(pool, "hold")
+    waiting, last = FakeRequest(pool, "open"), FakeRequest(pool, "noop")
+    assert (held.accepted, opening.accepted, waiting.callbacks, last.callbacks) == (
+        True,
+        True,
+        [],
+        [],
+    )
     assert (pool.info["running"], pool.info["waiting"]) == (2, 2)
     held.job.terminate(None)
-    settle(pool, lambda: len(last.told) == 2, "the last has ended")
-    assert len(waiting.told) == 2
+    settle(pool, lambda: len(last.callbacks) == 2, "the last has ended")
+    assert len(waiting.callbacks) == 2
 
 
-def test_growing_starts_what_waits(start: Start) -> None:
+def test_growing_the_pool_starts_waiting_jobs(start: Start) -> None:
     pool = start(limit=1)
-    Asked(pool, "hold")
-    waiting = Asked(pool, "noop")
+    FakeRequest(pool, "hold")
+    waiting = FakeRequest(pool, "noop")
     pool.grow(1)
     assert waiting.accepted
 
 
-def test_shrinking_lets_jobs_run_and_admits_fewer(start: Start) -> None:
+def test_shrinking_the_pool_lets_running_jobs_finish(start: Start) -> None:
     pool = start(limit=2)
-    Asked(pool, "hold")
+    FakeRequest(pool, "hold")
     pool.shrink(1)
-    assert (Asked(pool, "noop").told, pool.num_processes) == ([], 1)
+    assert (FakeRequest(pool, "noop").callbacks, pool.num_processes) == ([], 1)
     with pytest.raises(ValueError, match="one slot"):
         pool.shrink(1)
 
 
-def test_a_job_that_waits_and_is_revoked_is_accepted_and_never_runs(start: Start) -> None:
-    # Only what was accepted does Celery announce as revoked, and acknowledge.
+def test_a_waiting_job_that_is_revoked_is_accepted_and_never_runs(start: Start) -> None:
+    # Celery announces and acknowledges a revoked job only once it was accepted.
     pool = start()
-    held = Asked(pool, "hold")
-    waiting = Asked(pool, "open")
+    held = FakeRequest(pool, "hold")
+    waiting = FakeRequest(pool, "open")
     waiting.job.terminate("TERM")
     waiting.job.terminate("TERM")
-    assert waiting.told == [("accepted", 2)]
+    assert waiting.callbacks == [("accepted", 2)]
     assert (pool.info["running"], pool.info["waiting"]) == (1, 0)
-    assert len(held.told) == 1
+    assert len(held.callbacks) == 1
 
 
-def test_a_terminated_job_is_cancelled_and_heard_of_no_more(start: Start) -> None:
+def test_a_terminated_job_is_cancelled_and_not_reported_again(start: Start) -> None:
     pool = start()
-    held = Asked(pool, "hold")
-    pool.terminate_job(held.told[0][1], 15)
+    held = FakeRequest(pool, "hold")
+    pool.terminate_job(held.callbacks[0][1], 15)
     held.job.terminate(15)
     settle(pool, lambda: pool.info["running"] == 0, "the slot is free")
-    assert len(held.told) == 1
-    pool.terminate_job(held.told[0][1], 15)
+    assert len(held.callbacks) == 1
+    pool.terminate_job(held.callbacks[0][1], 15)
 
 
 def test_a_job_that_is_cancelled_before_it_begins_frees_its_slot(start: Start) -> None:
     pool = start(limit=2)
     go = threading.Event()
-    Asked(pool, "block", go)
-    asked = Asked(pool, "noop")
-    asked.job.terminate(None)
-    go.set()  # the start and the end of the second job reach the loop in one turn of it
+    FakeRequest(pool, "block", go)
+    request = FakeRequest(pool, "noop")
+    request.job.terminate(None)
+    go.set()  # the second job is started and cancelled in one iteration of the loop
     settle(pool, lambda: pool.info["running"] == 0, "both slots are free")
-    assert len(asked.told) == 1
+    assert len(request.callbacks) == 1
 
 
-def test_limits_are_told_and_end_the_job_once(start: Start) -> None:
+def test_a_time_limit_is_reported_and_ends_the_job_once(start: Start) -> None:
     pool = start(timeout=0.05)
-    held = Asked(pool, "hold")
+    held = FakeRequest(pool, "hold")
     settle(pool, lambda: pool.info["running"] == 0, "the slot is free")
-    assert held.told[1:] == [("limit", False, 0.05)]
+    assert held.callbacks[1:] == [("limit", False, 0.05)]
 
 
-def test_a_job_s_own_limit_comes_before_the_pool_s(start: Start) -> None:
+def test_the_limit_of_a_job_overrides_the_limit_of_the_pool(start: Start) -> None:
     pool = start(soft_timeout=100.0)
-    held = Asked(pool, "hold", soft_timeout=0.05)
+    held = FakeRequest(pool, "hold", soft_timeout=0.05)
     settle(pool, lambda: pool.info["running"] == 0, "the slot is free")
-    assert held.told[1] == ("limit", True, 0.05)
+    assert held.callbacks[1] == ("limit", True, 0.05)
     assert type(held.failure).__name__ == "SoftTimeLimitExceeded"
 
 
-def test_a_limit_after_a_revocation_is_not_told(start: Start) -> None:
+def test_a_limit_after_a_revocation_is_not_reported(start: Start) -> None:
     pool = start()
-    stubborn = Asked(pool, "stubborn", begun := threading.Event(), timeout=0.2)
+    stubborn = FakeRequest(pool, "stubborn", begun := threading.Event(), timeout=0.2)
     assert begun.wait(5)
     stubborn.job.terminate(None)
     settle(pool, lambda: isinstance(stubborn.job.cause, TimeLimitExceeded), "the limit is reached")
     pool._handoff.drain()
-    assert len(stubborn.told) == 1
+    assert len(stubborn.callbacks) == 1
     pool.grow(1)
-    Asked(pool, "open")
+    FakeRequest(pool, "open")
     settle(pool, lambda: pool.info["running"] == 0, "all have ended")
 
 
 def test_a_job_the_tracer_cannot_run_fails_and_frees_its_slot(start: Start) -> None:
     pool = start()
-    asked = Asked(pool, "noop", "one argument too many")
-    settle(pool, lambda: len(asked.told) == 2, "the end is told")
-    assert isinstance(asked.failure, TypeError)
-    asked = Asked(pool, "celery.backend_cleanup")
-    settle(pool, lambda: len(asked.told) == 2, "the end is told")
-    assert isinstance(asked.failure, NotACoroutineFunction)
-    asked = Asked(pool, "unknown")
-    settle(pool, lambda: len(asked.told) == 2, "the end is told")
+    request = FakeRequest(pool, "noop", "one argument too many")
+    settle(pool, lambda: len(request.callbacks) == 2, "the outcome is reported")
+    assert isinstance(request.failure, TypeError)
+    request = FakeRequest(pool, "celery.backend_cleanup")
+    settle(pool, lambda: len(request.callbacks) == 2, "the outcome is reported")
+    assert isinstance(request.failure, NotACoroutineFunction)
+    request = FakeRequest(pool, "unknown")
+    settle(pool, lambda: len(request.callbacks) == 2, "the outcome is reported")
     assert pool.info["running"] == 0
 
 
-def test_what_waits_does_not_start_while_the_pool_stops(start: Start) -> None:
+def test_waiting_jobs_do_not_start_while_the_pool_stops(start: Start) -> None:
     pool = start()
-    Asked(pool, "hold")
-    waiting = Asked(pool, "noop")
+    FakeRequest(pool, "hold")
+    waiting = FakeRequest(pool, "noop")
     pool.stop()
-    assert waiting.told == []
+    assert waiting.callbacks == []
 
 
-def test_stopping_may_come_while_stopping(start: Start) -> None:
+def test_a_second_stop_during_a_stop_is_harmless(start: Start) -> None:
     pool = start()
-    held = Asked(pool, "hold")
+    held = FakeRequest(pool, "hold")
     pool._handoff.post(pool.stop)  # as a second signal does
     pool.stop()
     pool.terminate()
     assert not pool._running
-    assert Asked(pool, "noop").told == []
-    assert len(held.told) == 1
+    assert FakeRequest(pool, "noop").callbacks == []
+    assert len(held.callbacks) == 1
 
 
-def test_a_pool_needs_celery_s_event_loop(app: Celery) -> None:
+def test_the_pool_needs_the_event_loop_of_celery(app: Celery) -> None:
     with pytest.raises(WorkerShutdown):
         TaskPool(1, app=app).start()
 
 
 @pytest.mark.parametrize("error", [Misconfigured("AFTERWORD_X", "no"), RuntimeError("broken")])
-def test_a_lifespan_that_does_not_open_keeps_the_pool_from_starting(
+def test_the_pool_does_not_start_if_its_lifespan_cannot_open(
     start: Start, error: Exception
 ) -> None:
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""The embedded memory: real mem0, our store, our embedder, one folder."""
+"""The embedded memory: the real mem0 with our store and our embedder in one directory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def holding(folder: Path, mark: bytes) -> list[str]:
     return [path.name for path in files if mark in path.read_bytes()]
 
 
-async def test_a_turn_delivered_again_is_stored_once(memories: Memories) -> None:
+async def test_a_turn_added_twice_is_stored_once(memories: Memories) -> None:
     first = await memories.add("ana", turn("I prefer Celsius."))
     again = await asyncio.gather(
         *(memories.add("ana", turn("I prefer Celsius.")) for _ in range(5))
@@ -67,7 +67,7 @@ async def test_memories_outlive_the_process_that_wrote_them(options: Settings) -
     assert (found.text, found.created_at) == ("I prefer Celsius.", AT)
 
 
-async def test_a_question_about_a_day_finds_what_was_said_then(memories: Memories) -> None:
+async def test_a_question_about_a_date_finds_what_was_said_that_day(memories: Memories) -> None:
     for month in range(8):
         said = turn("We went for a long walk.", month, AT + timedelta(days=31 * month))
         await memories.add("ana", said)
@@ -103,7 +103,7 @@ async def test_erasing_leaves_nothing_on_disk(memories: Memories, tmp_path: Path
     assert holding(tmp_path, b"marmalade") == []
 
 
-async def test_a_locked_file_is_an_outage_and_nobodys_fault(
+async def test_a_locked_file_counts_as_an_outage(
     options: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "BUSY_S", 0.05)
@@ -118,7 +118,7 @@ async def test_a_locked_file_is_an_outage_and_nobodys_fault(
     await memories.aclose()
 
 
-async def test_an_add_that_was_given_up_writes_nothing_any_more(
+async def test_a_cancelled_add_cannot_commit(
     memories: Memories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, released, over = threading.Event(), threading.Event(), threading.Event()
@@ -145,7 +145,7 @@ async def test_an_add_that_was_given_up_writes_nothing_any_more(
     assert list(await memories.find("ana", "turn-1")) == []
 
 
-async def test_an_add_that_takes_too_long_writes_nothing_any_more(tmp_path: Path) -> None:
+async def test_an_add_cannot_commit_after_its_deadline(tmp_path: Path) -> None:
     memories = await open_embedded(Settings(data_dir=tmp_path, write_timeout_s=1e-6))
     with pytest.raises(Unavailable, match="write_timeout"):
         await memories.add("ana", turn("I like marmalade."))
@@ -153,7 +153,7 @@ async def test_an_add_that_takes_too_long_writes_nothing_any_more(tmp_path: Path
     await memories.aclose()
 
 
-async def test_a_file_that_is_no_database_is_refused_by_name(options: Settings) -> None:
+async def test_a_file_that_is_not_a_database_is_refused(options: Settings) -> None:
     folder = options.data_dir / "memory"
     folder.mkdir(parents=True)
     (folder / "memories.sqlite").write_bytes(b"no database at all" * 100)
@@ -171,7 +171,7 @@ async def test_a_missing_package_is_named(
     assert refused.value.setting == "AFTERWORD_MEMORY"
 
 
-async def test_mem0_reports_to_nobody_and_logs_no_memory(
+async def test_mem0_sends_no_telemetry_and_logs_no_memory(
     memories: Memories, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -200,7 +200,7 @@ def test_a_second_collection_is_refused(tmp_path: Path) -> None:
         )
 
 
-def test_no_model_is_ever_asked() -> None:
+def test_the_embedded_memory_never_calls_a_model() -> None:
     with pytest.raises(IllegalStep):
         NoModel(None).generate_response(messages=[])
 
@@ -231,7 +231,7 @@ def test_the_embedder_runs_on_one_core() -> None:
     assert os.environ["OMP_NUM_THREADS"] == "1"
 
 
-async def test_mem0_leaves_the_scores_of_our_store_as_they_are(options: Settings) -> None:
+async def test_mem0_does_not_change_the_scores_of_our_store(options: Settings) -> None:
     memories = await open_embedded(options)
     for number, fact in enumerate(("I prefer Celsius.", "My dog is called Rex.", "I like tea.")):
         await memories.add("ana", turn(fact, number))

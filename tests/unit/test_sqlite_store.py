@@ -59,7 +59,7 @@ def test_one_owner_never_sees_the_rows_of_another(store: SqliteStore) -> None:
 
 
 @pytest.mark.parametrize("filters", [None, {}, {"run_id": "r"}, {"user_id": ""}, {"user_id": 7}])
-def test_a_look_without_an_owner_is_refused(store: SqliteStore, filters: Any) -> None:
+def test_a_search_without_an_owner_is_refused(store: SqliteStore, filters: Any) -> None:
     put(store, "ana", "tea")
     with pytest.raises(ValueError, match="user_id"):
         store.search("tea", vector("tea"), 5, filters)
@@ -81,7 +81,7 @@ def test_a_look_without_an_owner_is_refused(store: SqliteStore, filters: Any) ->
         {"turn_id": {"in": ["t"]}},
     ],
 )
-def test_a_filter_that_is_not_bare_equality_is_refused(store: SqliteStore, more: Any) -> None:
+def test_filters_other_than_equality_are_refused(store: SqliteStore, more: Any) -> None:
     with pytest.raises(ValueError, match="equality"):
         store.search("tea", vector("tea"), 5, {"user_id": "ana", **more})
     with pytest.raises(ValueError, match="equality"):
@@ -89,7 +89,7 @@ def test_a_filter_that_is_not_bare_equality_is_refused(store: SqliteStore, more:
 
 
 @pytest.mark.parametrize("key", ["turn_id", "mood", "a'b", 'a"b', "$.mood", "a.b", "[0]"])
-def test_a_filter_picks_by_equality_whatever_its_key(store: SqliteStore, key: str) -> None:
+def test_a_filter_selects_by_equality_of_any_key(store: SqliteStore, key: str) -> None:
     for mood in ("good", "bad", 3):
         payload = {"user_id": "ana", "data": f"tea {mood}", key: mood}
         store.insert([vector("tea")], [payload], [f"id-{mood}"])
@@ -98,7 +98,7 @@ def test_a_filter_picks_by_equality_whatever_its_key(store: SqliteStore, key: st
     assert [row.id for row in store.list(filters)[0]] == ["id-bad"]
 
 
-def test_the_same_turn_again_is_no_second_memory(store: SqliteStore) -> None:
+def test_storing_the_same_turn_again_adds_no_memory(store: SqliteStore) -> None:
     put(store, "ana", "I prefer Celsius", "turn-1")
     put(store, "ana", "I prefer Celsius", "turn-1")
     assert texts(store, "ana") == ["I prefer Celsius"]
@@ -136,7 +136,7 @@ def test_a_vector_of_another_shape_is_refused(store: SqliteStore, bad: Any) -> N
     assert texts(store, "ana") == []
 
 
-def test_a_vector_of_nothing_is_a_memory_all_the_same(store: SqliteStore) -> None:
+def test_a_zero_vector_can_be_stored(store: SqliteStore) -> None:
     store.insert([[0.0] * DIMS], [{"user_id": "ana", "data": "tea"}], ["id"])
     assert found(store, "ana", "tea") == ["tea"]
 
@@ -158,7 +158,7 @@ def test_a_memory_can_be_changed_and_deleted(store: SqliteStore) -> None:
     assert found(store, "ana", "Kelvin") == ["my dog is called Rex"]
 
 
-def test_what_is_not_given_to_an_update_stays(store: SqliteStore) -> None:
+def test_an_update_keeps_what_it_is_not_given(store: SqliteStore) -> None:
     memory_id = put(store, "ana", "I prefer Celsius")
     before = store.search("Celsius", vector("Celsius"), 1, {"user_id": "ana"})
     store.update(memory_id)
@@ -210,9 +210,7 @@ def test_a_file_of_another_embedder_is_refused(
         SqliteStore(tmp_path / "memories.sqlite", embedder=embedder, dims=dims, scale=Scale())
 
 
-def test_what_is_kept_in_memory_is_bounded(
-    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_vector_cache_is_bounded(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = VectorCache(DIMS, max_memories=10)
     monkeypatch.setattr(store, "_cache", cache)
     for number in range(8):
@@ -223,7 +221,7 @@ def test_what_is_kept_in_memory_is_bounded(
     assert [len(found(store, f"user-{number}", "tea")) for number in range(8)] == [3] * 8
 
 
-def test_what_another_process_deletes_or_changes_takes_no_place(
+def test_rows_changed_by_another_process_leave_the_cache(
     open_store: Callable[[], SqliteStore],
 ) -> None:
     one, other = open_store(), open_store()
@@ -277,7 +275,7 @@ WORDS = st.sampled_from(["tea", "dog", "lisbon", "cello", "celsius"])
 
 
 class TwoHandles(RuleBasedStateMachine):
-    """The store through two handles, as two processes have it, beside a plain dict."""
+    """Compares a store that is open twice, as in two processes, with a dict."""
 
     ids = Bundle("ids")
 

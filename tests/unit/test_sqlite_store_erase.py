@@ -35,7 +35,7 @@ def canary(owner: str) -> str:
 
 
 def left(folder: Path, mark: str) -> dict[str, int]:
-    """Return in which files the mark stands, and how often."""
+    """Return how often the mark occurs in each file."""
     counts = {path.name: path.read_bytes().count(mark.encode()) for path in folder.iterdir()}
     return {name: count for name, count in counts.items() if count}
 
@@ -61,7 +61,7 @@ def test_nothing_of_an_erased_owner_is_left_on_disk(
     assert all(texts(store, owner) for owner in kept)
 
 
-def test_words_and_names_stand_in_the_memory_itself_and_in_no_index(
+def test_words_and_names_are_in_the_memory_and_in_no_index(
     tmp_path: Path, store: SqliteStore
 ) -> None:
     put(store, "somebody", "marmalade")
@@ -76,7 +76,7 @@ def test_a_deleted_memory_leaves_no_word_behind(tmp_path: Path, store: SqliteSto
         assert sql.execute("SELECT count(*) FROM postings").fetchone() == (0,)
 
 
-def test_the_erased_can_come_back_as_if_new(open_store: Callable[[], SqliteStore]) -> None:
+def test_an_erased_owner_can_return_as_a_new_one(open_store: Callable[[], SqliteStore]) -> None:
     store, other = open_store(), open_store()
     put(store, "ana", "I prefer Celsius", "turn-1")
     assert found(other, "ana", "Celsius") == ["I prefer Celsius"]
@@ -86,7 +86,7 @@ def test_the_erased_can_come_back_as_if_new(open_store: Callable[[], SqliteStore
     assert found(other, "ana", "Celsius") == ["I prefer Kelvin"]
 
 
-def test_an_erase_that_cannot_reach_the_log_says_so_and_can_be_repeated(
+def test_an_erase_that_cannot_empty_the_log_fails_and_can_be_repeated(
     tmp_path: Path, open_store: Callable[[], SqliteStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "BUSY_S", 0.05)

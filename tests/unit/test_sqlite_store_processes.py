@@ -1,4 +1,4 @@
-"""The embedded store under several processes, and across a fork."""
+"""The embedded store in several processes, and across a fork."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def test_processes_may_make_and_fill_one_file_at_once(
         assert sorted(found(reader, owner, "memory", most + 1)) == sorted(texts(reader, owner))
 
 
-def test_a_new_file_that_another_is_making_is_waited_for(
+def test_a_file_that_another_process_is_creating_is_waited_for(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
 
     class Waits(sqlite3.Connection):
-        """Lets the other end where it is to be waited for."""
+        """Pauses the other process where the test waits for it."""
 
         def execute(self, statement: str, *parameters: Any) -> sqlite3.Cursor:
             if statement == "BEGIN IMMEDIATE":

@@ -1,4 +1,4 @@
-"""Words, BM25 and how it is combined with cosines."""
+"""The tokenizer, BM25, and its combination with cosines."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ SCALES = st.builds(Scale, st.floats(-1, 0.9), st.floats(0.1, 2), st.floats(0, 2)
 
 
 @given(st.lists(st.tuples(FLOATS, st.floats(0, 40, width=32))), SCALES)
-def test_a_fused_score_lies_between_0_and_1_and_grows_with_both(
+def test_a_combined_score_is_between_0_and_1_and_grows_with_both(
     pairs: list[tuple[float, float]], scale: Scale
 ) -> None:
     cosines, matches = (np.array([pair[side] for pair in pairs], np.float32) for side in (0, 1))
@@ -95,7 +95,7 @@ def test_the_best_match_by_words_adds_its_whole_weight_and_others_their_share() 
     assert fused == pytest.approx([0.5 / 1.5, 0.75 / 1.5, 1 / 1.5])
 
 
-def test_the_best_are_first_and_of_equals_the_later() -> None:
+def test_the_best_come_first_and_of_equals_the_newer() -> None:
     values = np.array([0.1, 0.9, 0.5, 0.9], np.float32)
     assert best_first(values, 3).tolist() == [3, 1, 2]
     assert best_first(values, 0).tolist() == []

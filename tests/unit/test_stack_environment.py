@@ -1,4 +1,4 @@
-"""The environment of the stack's processes: the settings and nothing else of ours."""
+"""The environment of the stack's services: the settings that each needs and no others."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_every_kind_of_setting_is_among_those() -> None:
     assert {kind for kind in kinds - tried if "Literal" not in kind} == set()
 
 
-def test_what_is_set_to_nothing_stays_unset() -> None:
+def test_an_empty_setting_stays_unset() -> None:
     assert environment.from_settings(Settings.load({"AFTERWORD_SYSTEM_PROMPT": " "})) == {}
 
 
@@ -56,7 +56,7 @@ def test_no_setting_and_no_key_is_left_in_the_environment_without_settings(
     assert not EVERY_KIND.keys() & environment.without_settings().keys()
 
 
-def test_our_packages_are_found_from_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_packages_can_be_imported_from_any_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     roots = os.pathsep.join(str(Path(part).parent) for part in afterword.__path__)
     monkeypatch.delenv("PYTHONPATH")
     assert environment.without_settings().get("PYTHONPATH") in (roots, None)
@@ -75,7 +75,7 @@ def test_our_packages_are_found_from_anywhere(monkeypatch: pytest.MonkeyPatch) -
         ({"AFTERWORD_MEMORY": "off"}, [VALKEY, MODEL, REPLIES]),
     ],
 )
-def test_only_what_the_user_has_not_named_runs_here(
+def test_only_services_the_user_has_not_configured_run_here(
     environ: dict[str, str], needed: list[str]
 ) -> None:
     assert service_names(Settings.load(environ)) == needed

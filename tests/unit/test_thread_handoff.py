@@ -33,7 +33,7 @@ def test_calls_are_made_in_order_for_one_wake_up() -> None:
 
 
 def test_a_call_may_drain_what_comes_after_it() -> None:
-    # As the handler of a signal does that arrives during a drain.
+    # As a signal handler does that interrupts a drain.
     made: list[int] = []
     handoff = ThreadHandoff(lambda _drain: None)
     for step in (partial(made.append, 0), handoff.drain, partial(made.append, 1)):
@@ -93,7 +93,7 @@ def test_no_wake_up_is_lost_between_two_threads() -> None:
     thread.start()
 
     def drained() -> bool:
-        # Once per wake-up and never otherwise, so a lost one would leave calls behind.
+        # Drains once per wake-up only, so a lost wake-up would leave calls behind.
         if woken.acquire(timeout=1.0):
             handoff.drain()
         return len(made) == count
@@ -103,7 +103,7 @@ def test_no_wake_up_is_lost_between_two_threads() -> None:
     assert made == list(range(count))
 
 
-async def test_the_first_wake_up_is_at_once_and_the_next_one_not_before_its_time() -> None:
+async def test_the_first_wake_up_is_immediate_and_the_next_one_is_delayed() -> None:
     woken: list[float] = []
 
     def wake(_function: Callable[[], None]) -> None:
@@ -118,7 +118,7 @@ async def test_the_first_wake_up_is_at_once_and_the_next_one_not_before_its_time
     assert woken[1] - woken[0] >= INTERVAL_S
 
 
-async def test_what_is_to_be_called_is_handed_on() -> None:
+async def test_the_throttle_passes_every_function_on() -> None:
     made: list[str] = []
     throttle = WakeThrottle(lambda function: function(), INTERVAL_S)
     throttle(lambda: made.append("at once"))

@@ -11,7 +11,6 @@ from contextlib import ExitStack, suppress
 from typing import Any
 
 from afterword.shared.closing import Closeable
-from afterword.shared.discovery import running_stack
 from afterword.shared.environment import variable
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
@@ -20,7 +19,7 @@ from afterword.workers.local_stack.client_socket import STOPPED_WITHIN_S, StackF
 from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.local_stack.services import service_names
 
-#: Called with `{"service": ..., "state": "starting" | "ready" | "failed", "detail": ... or None}`.
+#: Called with `{"service": ..., "state": ..., "detail": ... or None}`, see `process.OnState`.
 OnProgress = Callable[[Mapping[str, Any]], None]
 
 SUPERVISOR = (sys.executable, "-P", "-m", "afterword.workers.local_stack.supervisor")
@@ -87,11 +86,6 @@ def attach(
         # That stack was stopping, or found that another one is running.
     log = data_dir.logs / "stack.log"
     raise StackFailed(f"the local stack did not start; the reason is at the end of {log}")
-
-
-def running(settings: Settings) -> dict[str, str] | None:
-    """Return the variables that lead to the running stack, None if none is ready."""
-    return running_stack(settings.data_dir)
 
 
 def _join(data_dir: DataDir) -> socket.socket | None:

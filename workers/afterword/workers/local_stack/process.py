@@ -23,7 +23,8 @@ STEADY_S = 30.0
 MAX_FAILED_STARTS = 4
 FIRST_PAUSE_S = 0.2
 
-#: Called with a service's name, its state ("starting", "ready", "failed") and a detail or None.
+#: Called with a service's name, its state and a detail or None. States: "starting", "ready",
+#: "restarting" and "failed"; the detail of the last two says how the process ended.
 OnState = Callable[[str, str, str | None], None]
 
 
@@ -61,11 +62,12 @@ class SupervisedProcess:
 
         Raises `StackFailed` after `MAX_FAILED_STARTS` failed starts in a row.
         """
-        failed_starts, how_it_ended = 0, None
+        failed_starts, how_it_ended = 0, ""
         while failed_starts < MAX_FAILED_STARTS:
             if failed_starts:
                 await asyncio.sleep(FIRST_PAUSE_S * 2**failed_starts)
-            self._on_state(self.service.name, "starting", how_it_ended)
+            state = "restarting" if how_it_ended else "starting"
+            self._on_state(self.service.name, state, how_it_ended or None)
             began = time.monotonic()
             how_it_ended = await self._run_once()
             logger.warning("%s %s", self.service.name, how_it_ended)
