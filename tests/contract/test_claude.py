@@ -307,9 +307,8 @@ async def test_a_response_that_is_no_stream_returns_its_connection(
     with pytest.raises(BadAnswer, match="not_a_stream") as caught:
         await whole(model)
     await until(lambda: claude.in_flight == 0, "the call has ended")
-    assert (
-        caught.value.request_id
-    )  # the reference keeps the call alive, so nothing was freed by garbage collection
+    # The reference keeps the call alive, so garbage collection has freed nothing.
+    assert caught.value.request_id
 
 
 async def test_cancelled_and_closed_calls_return_their_connections(

@@ -128,9 +128,8 @@ async def test_the_last_client_stays_connected_until_the_end(place: Place) -> No
     stays_reader, stays = await place.join()
     first_reader, first = await place.join()
     first.write_eof()
-    assert (
-        await asyncio.wait_for(first_reader.read(), 5) == b""
-    )  # another client stays, so it is released
+    # Another client stays, so this one is released.
+    assert await asyncio.wait_for(first_reader.read(), 5) == b""
 
     stays.write_eof()
     await asyncio.wait_for(place.deserted.wait(), 5)
