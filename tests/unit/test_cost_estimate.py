@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import pytest
 
-from afterword.producer.admin.cost_estimate import Estimate, MemoryBackend, estimated
+from afterword.producer.admin.cost_estimate import Estimate, MemoryBackend, estimate_replay
 from afterword.shared.ledger.dead_letter_records import DeadLetterKind
 
 #: Two turns of 300 and 600 bytes, and a job of 30 bytes.
@@ -22,7 +22,7 @@ def estimate(
     **models: str,
 ) -> Estimate:
     known = {"model": SONNET, "memory_model": HAIKU} | models
-    return estimated(letters, backend=backend, rate=0.5, own_prices=own_prices, **known)
+    return estimate_replay(letters, backend=backend, rate=0.5, own_prices=own_prices, **known)
 
 
 def test_an_embedded_memory_asks_no_model_for_a_turn() -> None:

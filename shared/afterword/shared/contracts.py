@@ -1,4 +1,4 @@
-"""What crosses a process border: requests, replies, events, states; validated and frozen."""
+"""The records that processes exchange: requests, replies, events and states."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -26,7 +27,7 @@ from afterword.shared.errors import InvalidRequest
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.tokens import estimated_tokens
 
-#: The version that every record carries; a record of a newer one is held, not guessed (I13).
+#: The version that every stored record carries. A worker leaves records of a newer one alone (I13).
 RECORD_VERSION = 1
 
 MAX_ID_CHARACTERS = 128
@@ -37,12 +38,26 @@ MAX_EXPIRES_IN_S = 7 * 24 * 3600.0
 MAX_OUTPUT_TOKENS = 128_000
 
 Priority = Literal["high", "normal", "low"]
+"""Which jobs are answered first; within a priority, those submitted first."""
+
 WhenBusy = Literal["enqueue", "reject", "interrupt"]
+"""What happens to a message while an earlier one of its conversation has no reply.
+
+`enqueue` lets it wait, `reject` refuses it with `ConversationBusy`, and `interrupt` cancels the
+earlier ones with the code `interrupted`.
+"""
+
 MemoryStatus = Literal["fresh", "overlay", "degraded", "off"]
+"""How complete the memories of a reply were.
+
+`fresh`: mem0 was searched, and every earlier turn was stored there. `overlay`: mem0 was searched,
+and turns that were not stored yet were added. `degraded`: the search failed, was too slow, or gave
+something unusable. `off`: memory is switched off.
+"""
 
 
 def _refuse(reason: str) -> PydanticCustomError:
-    """Build an error of a fixed wording: what was sent never becomes part of it (I11)."""
+    """Build an error with fixed words: what was sent never becomes part of it (I11)."""
     return PydanticCustomError("afterword", "{reason}", {"reason": reason})
 
 
@@ -92,7 +107,7 @@ def _clean_metadata(value: object) -> object:
 
 
 def _inside(item: object) -> list[Any]:
-    """Return what a container holds; check what is none."""
+    """Return what a container holds; check a value that is no container."""
     if isinstance(item, dict):
         if not all(isinstance(name, str) for name in item):
             raise _refuse("must be plain JSON with text keys")
@@ -130,34 +145,64 @@ Metadata = Annotated[dict[str, Any], BeforeValidator(_clean_metadata)]
 
 
 class Contract(BaseModel):
-    """A frozen record that keeps its content out of errors, and ignores what a newer one adds."""
+    """A frozen record, whose errors hide its content. Fields of newer versions are dropped."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
 class ChatRequest(Contract):
-    """What a backend asks for: one message of one user, to be answered with memory.
+    """One message of a user, to be answered with what is remembered of them.
 
-    `when_busy` says what becomes of it while an earlier message of its conversation has no reply
-    yet: it waits its turn, is refused, or ends the earlier ones. Unknown fields are refused.
+    These are the arguments of `submit`, and the items of `submit_many`. Ids have 1 to 128 printable
+    characters and neither begin nor end with a space. Fields that are not listed here are refused.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     user_id: Id
+    """Whose memories are recalled, and who the turn is stored for."""
+
     message: Text
+    """What the user said: not blank, no NUL, at most `AFTERWORD_MAX_MESSAGE_BYTES` bytes (65,536)
+    and `AFTERWORD_MAX_MESSAGE_TOKENS` estimated tokens (16,000)."""
+
     conversation_id: Id | None = None
+    """The conversation, if any. Its messages are answered in the order of their submission, each
+    with the last `AFTERWORD_HISTORY_TURNS` turns in its prompt."""
+
     when_busy: WhenBusy = "enqueue"
+    """What happens while an earlier message of the conversation has no reply. Anything but
+    `enqueue` requires a `conversation_id`."""
+
     idempotency_key: Id | None = None
+    """Makes it safe to send the request again: for `AFTERWORD_IDEMPOTENCY_S` seconds (a day) the
+    same key with the same request returns the same job, and with a different request raises
+    `KeyReused`. It is unique within the tenant."""
+
     tenant: Id = "default"
+    """Separates users who have the same id. Every user belongs to one tenant."""
+
     system: Text | None = None
+    """Text that follows `AFTERWORD_SYSTEM_PROMPT` in the system prompt; limited as `message` is."""
+
     model: Id | None = None
+    """The Claude model that replies; `AFTERWORD_MODEL` if omitted."""
+
     max_tokens: Annotated[int, Field(strict=True, ge=1, le=MAX_OUTPUT_TOKENS)] | None = None
+    """The longest reply, in tokens: 1 to 128,000; `AFTERWORD_MAX_TOKENS` if omitted."""
+
     metadata: Metadata | None = None
+    """A JSON object that is kept with the job and sent to no provider: at most 16 KiB as JSON,
+    nested at most 16 deep, without NaN and infinity."""
+
     priority: Priority = "normal"
+    """Which jobs are answered first."""
+
     expires_in: (
         Annotated[float, AfterValidator(_finite), Field(gt=0, le=MAX_EXPIRES_IN_S)] | None
     ) = None
+    """Seconds after which the job expires if it has no reply: up to 604,800 (7 days);
+    `AFTERWORD_JOB_TTL_S` (an hour) if omitted."""
 
     @field_validator("when_busy")
     @classmethod
@@ -170,7 +215,7 @@ class ChatRequest(Contract):
     def parse(cls, values: Mapping[str, Any], *, max_bytes: int, max_tokens: int) -> Self:
         """Validate one request.
 
-        `max_bytes` and `max_tokens` (estimated) cap the message and the system text. Raises
+        `max_bytes` and `max_tokens` (estimated) limit the message and the system text. Raises
         `InvalidRequest`, which names the field and never repeats what it held.
         """
         try:
@@ -182,18 +227,18 @@ class ChatRequest(Contract):
         return request
 
     def body(self) -> str:
-        """Return the canonical JSON of what is asked, without the idempotency key.
+        """Return the canonical JSON of the request, without the idempotency key.
 
-        What came after version 1 is left out where it says what version 1 did, so that older
-        workers can read it and its fingerprint stays.
+        A field that was added after version 1 is left out while it has its default, so that older
+        workers can read the request and its fingerprint does not change.
         """
-        asked = self.model_dump(exclude={"idempotency_key"}, exclude_none=True)
+        fields = self.model_dump(exclude={"idempotency_key"}, exclude_none=True)
         if self.when_busy == "enqueue":
-            del asked["when_busy"]
-        return _CANONICAL.encode(asked)
+            del fields["when_busy"]
+        return _CANONICAL.encode(fields)
 
     def fingerprint(self) -> str:
-        """Return the SHA-256 of the body: two requests are the same if these are."""
+        """Return the SHA-256 of the body: requests with the same fingerprint are the same."""
         return fingerprint_of(self.body())
 
 
@@ -206,11 +251,27 @@ def fingerprint_of(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()
 
 
+def id_or_error(field: str, value: str) -> str:
+    """Return an id; raise `InvalidRequest` with the field if no request could hold it."""
+    try:
+        return _ID.validate_python(value)
+    except ValidationError as error:
+        raise InvalidRequest(field, _reason(error)) from None
+
+
+_ID: TypeAdapter[str] = TypeAdapter(Id)
+
+
 def _invalid(error: ValidationError) -> InvalidRequest:
+    location = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
+    return InvalidRequest(str(location[0]) if location else "request", _reason(error))
+
+
+def _reason(error: ValidationError) -> str:
+    """Return what is wrong in the first place that is, without what stood there."""
     first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    field = str(first["loc"][0]) if first["loc"] else "request"
     reason = "unknown field" if first["type"] == "extra_forbidden" else first["msg"]
-    return InvalidRequest(field, reason[:1].lower() + reason[1:])
+    return reason[:1].lower() + reason[1:]
 
 
 def _check_size(field: str, text: str | None, max_bytes: int, max_tokens: int) -> None:
@@ -223,85 +284,163 @@ def _check_size(field: str, text: str | None, max_bytes: int, max_tokens: int) -
 
 
 class Usage(Contract):
-    """Tokens as the provider counted them; cache reads and writes come on top of `input`."""
+    """Tokens of one or more replies, as Claude counted them."""
 
     input: int = 0
+    """Input tokens that were neither read from the prompt cache nor written to it."""
+
     output: int = 0
+    """Output tokens."""
+
     cache_read: int = 0
+    """Input tokens that were read from the prompt cache."""
+
     cache_write: int = 0
+    """Input tokens that were written to the prompt cache."""
 
 
 class UsageSum(Contract):
-    """What the replies of a tenant, or of one of its users, have cost so far."""
+    """What the replies of a tenant, or of one of its users, have used so far."""
 
     tenant: str
+    """The tenant."""
+
     user_id: str | None = None
+    """The user; None for the whole tenant."""
+
     replies: int = 0
+    """How many replies there were."""
+
     usage: Usage = Usage()
+    """Their tokens."""
 
 
 class MemoryUsed(Contract):
-    """One memory that was given to the model for this reply."""
+    """A memory that was in the prompt of a reply."""
 
     id: str
+    """Its id in mem0."""
+
     text: str
+    """Its text, as the model read it."""
+
     score: float
+    """How well it fits the message, by the memory backend's own measure; higher is better."""
+
     created_at: datetime | None = None
+    """When it was created, if the memory backend says so."""
 
 
 class Timings(Contract):
-    """Where the time went, in milliseconds."""
+    """How long the stages of a reply took, in milliseconds."""
 
     queued: int
+    """From the submission to the attempt that succeeded."""
+
     recall: int
+    """The search for memories."""
+
     model: int
+    """The call of Claude, to its last token."""
+
     total: int
+    """The sum."""
 
 
 class Reply(Contract):
-    """The answer to one job, with how its memory was and what it cost."""
+    """The reply to one job."""
 
     job_id: str
+    """The job."""
+
     user_id: str
+    """The user who is answered."""
+
     conversation_id: str | None
+    """The conversation of the message, if any."""
+
     text: str
+    """The whole text."""
+
     stop_reason: str
+    """Why the model stopped, in Claude's words: `end_turn`, `max_tokens`, `refusal`, ..."""
+
     model: str
+    """The model that replied."""
+
     usage: Usage
+    """The tokens of the attempt that succeeded."""
+
     memory: MemoryStatus
+    """How complete the memories were."""
+
     memories: tuple[MemoryUsed, ...] = ()
+    """The memories of mem0 that were in the prompt."""
+
     attempts: int
+    """How many attempts there were, this one included."""
+
     timings_ms: Timings
+    """How long it took."""
 
 
 EventType = Literal["started", "delta", "restart", "final", "failed"]
+"""What an event says. Every stream ends with one `final` or one `failed`."""
 
 
 class Event(Contract):
-    """One event of a reply stream.
+    """One event of a reply, as `stream` yields it.
 
-    `id` resumes the stream after this event. `text` stands on a `delta`, `reply` on the
-    `final`, `code` and `state` on a `failed`. Deltas carry their attempt; `restart` says that
-    all deltas so far are void.
+    `started` comes first, then `delta`s with pieces of the text. A `restart` begins another attempt
+    and voids the text of all deltas before it. `final` or `failed` is the last event. Both may come
+    without a `started`, for a job that ended in the queue.
     """
 
     id: str
+    """Resumes the stream after this event: `stream(after=event.id)`, in any process."""
+
     type: EventType
+    """What happened."""
+
     attempt: int = 0
+    """The attempt, from 1; 0 for a job that ended before its first attempt."""
+
     text: str | None = None
+    """The next piece of the text, of a `delta`."""
+
     reply: Reply | None = None
+    """The whole reply, of a `final`."""
+
     code: str | None = None
+    """Why there is no reply, of a `failed`: a fixed word."""
+
     state: JobState | None = None
+    """How the job ended, of a `failed`: `failed`, `cancelled` or `expired`."""
 
 
 class JobStatus(Contract):
-    """Where a job is, and where its turn is on its way into memory."""
+    """The state of a job, and of its turn on its way to memory."""
 
     job_id: str
+    """The job."""
+
     state: JobState
+    """The state of the job."""
+
     turn: TurnState
+    """The state of its turn; `none` if memory is off or the job ended without a reply."""
+
     attempts: int
+    """How many attempts have begun."""
+
     created_at: datetime
+    """When it was submitted, by the clock of Redis, in UTC."""
+
     deadline: datetime
+    """When it expires if it has no reply by then."""
+
     code: str | None = None
+    """Why the job failed or was delayed last: a fixed word, if any."""
+
     turn_code: str | None = None
+    """Why the turn was not stored or was delayed last: a fixed word, if any."""

@@ -35,20 +35,19 @@ from afterword.shared.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class DiscardResult:
-    """How many dead letters a filter matched, and how many of them were discarded.
-
-    Attributes:
-        state: `dry` if nothing was changed, else `done`.
-        dead_letters: how many the filter matched.
-        discarded: how many are gone for good.
-        refused: how many were replayed or discarded by somebody else meanwhile.
-
-    """
+    """How many dead letters a filter matched, and how many of them were discarded."""
 
     state: ReplayState
+    """`dry` if nothing was changed, else `done`."""
+
     dead_letters: int
+    """How many the filter matched."""
+
     discarded: int = 0
+    """How many are gone for good."""
+
     refused: int = 0
+    """How many were replayed or discarded by somebody else meanwhile."""
 
 
 class AsyncOperator(AsyncCloseable):

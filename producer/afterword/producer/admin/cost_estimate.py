@@ -1,4 +1,4 @@
-"""What a replay would ask of mem0 and of Claude, and what that would cost: a rough sum."""
+"""A rough estimate of the calls that a replay makes, and of what they cost."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ LIST_PRICES: Mapping[str, tuple[float, float]] = {
 LIST_PRICES_OF = "list prices of 2026-11-22"
 OWN_PRICES = variable("model_prices")
 
-#: mem0's prompt for extraction was measured; what it adds of the past, and the answers, is assumed.
+#: Tokens of one extraction by mem0: its prompt was measured, the context and output are assumed.
 EXTRACTION_TOKENS = 8_000
 EXTRACTION_PAST_TOKENS = 2_000
 EXTRACTION_OUTPUT_TOKENS = 200
 
-#: A whole prompt of the model that replies, beside the message, and its reply: assumed.
+#: Tokens of one reply: the prompt without the message, and the text. Both are assumed.
 PROMPT_TOKENS = 3_000
 REPLY_TOKENS = 300
 
-#: A turn that was begun before is looked for, then added. The platform's adds are followed.
+#: Calls of mem0 for one turn: a search for what an earlier attempt stored, then the add. The hosted
+#: platform is polled until it has finished the add. A reply takes a search.
 LOOK_AND_ADD = 2
 POLLS = 3
 SEARCH = 1
@@ -38,21 +39,31 @@ MemoryBackend = Literal["hosted", "selfhosted", "embedded", "off"]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """About how much there is to do; `cost_usd` is None if the price of a model is not known.
-
-    `prices` says where the prices come from.
-    """
+    """About what a replay takes. All numbers are rough."""
 
     mem0_calls: int
+    """Calls of mem0."""
+
     llm_calls: int
+    """Calls of Claude: for replies, and for the extraction of facts by a self-hosted mem0."""
+
     input_tokens: int
+    """Tokens that these calls send to Claude."""
+
     output_tokens: int
+    """Tokens that these calls get from Claude."""
+
     cost_usd: float | None
+    """What the tokens cost, in US dollars; None if the price of a model is not known."""
+
     minutes: float
+    """How long the replay takes at least, at its pace."""
+
     prices: str
+    """Where the prices come from: the list prices with their date, or the setting."""
 
 
-def estimated(
+def estimate_replay(
     letters: Iterable[tuple[DeadLetterKind, int]],
     *,
     backend: MemoryBackend,
@@ -61,9 +72,9 @@ def estimated(
     rate: float,
     own_prices: Mapping[str, tuple[float, float]],
 ) -> Estimate:
-    """Return about what replaying letters of these kinds and bytes takes, at so many a second.
+    """Return about what it takes to replay dead letters of these kinds and sizes in bytes.
 
-    `own_prices` come before the list prices.
+    `rate` is how many are replayed in a second. `own_prices` take precedence over list prices.
     """
     sizes: dict[DeadLetterKind, list[int]] = {DeadLetterKind.MEMORY: [], DeadLetterKind.REPLY: []}
     for kind, size in letters:
@@ -91,7 +102,7 @@ def estimated(
 
 @dataclass(frozen=True, slots=True)
 class _Calls:
-    """So many calls of one model: tokens in, all together, and out, each."""
+    """Calls of one model: the input tokens of all of them, the output tokens of each."""
 
     model: str
     number: int
@@ -103,12 +114,12 @@ class _Calls:
         return self.number * self.output_each
 
     def price_of(self, prices: Mapping[str, tuple[float, float]]) -> tuple[float, float] | None:
-        """Return the price of the model, the one with the longest prefix of its name."""
+        """Return the price whose name is the longest prefix of the model's name."""
         found = max((name for name in prices if self.model.startswith(name)), key=len, default=None)
         return None if found is None else prices[found]
 
     def cost_usd(self, prices: Mapping[str, tuple[float, float]]) -> float | None:
-        """Return the cost in US dollars, None if the price is not known."""
+        """Return the cost in US dollars, or None if the price is not known."""
         price = self.price_of(prices)
         if price is None:
             return None

@@ -1,4 +1,4 @@
-"""Erasing a user, as an operator asks for it and sees it."""
+"""Erasing a user: the request, and its receipt."""
 
 from __future__ import annotations
 
@@ -6,73 +6,77 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-
-from afterword.shared.contracts import Id
-from afterword.shared.errors import InvalidRequest
+from afterword.shared.contracts import id_or_error
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import AofRewrite, Erasure, ErasureState, MemoryErasure
 from afterword.shared.names import lane_id, memory_key, shard_of
 
-_ID: TypeAdapter[str] = TypeAdapter(Id)
-
 
 @dataclass(frozen=True, slots=True)
 class ErasureReceipt:
-    """How far the erasure of a user has come; once it is `erased`, the receipt of it.
-
-    `forgotten_at` is when everything was removed, `erased_at` when that was done once more, after
-    whatever was on its way to mem0 must have arrived. `memory` says whether mem0 forgot them; `off`
-    means that memory is off, so that only the ledger was emptied, in one pass. `log` says whether
-    Redis then began to write its append-only file anew: if it `refused`, that is left to whoever
-    runs it. `jobs` are the records that were emptied, `ended` those of them that had to be ended
-    first, `records` conversations and the like.
-    """
+    """How far the erasure of a user is and, once its state is `erased`, the proof of it."""
 
     user_id: str
+    """The user."""
+
     tenant: str
+    """The tenant of the user."""
+
     state: ErasureState
+    """`asked`, then `forgotten` after the first pass, then `erased` after the second."""
+
     asked_by: str
+    """Who requested it, as the audit names them."""
+
     asked_at: datetime
+    """When it was requested."""
+
     forgotten_at: datetime | None
+    """When the first pass was over: everything that was stored is removed."""
+
     erased_at: datetime | None
+    """When the second pass was over. It removes what was still on its way to mem0 during the
+    first."""
+
     memory: MemoryErasure | None
+    """`forgotten` once mem0 has deleted the memories; `off` if memory is off, so that mem0 was not
+    asked and one pass was enough."""
+
     log: AofRewrite | None
+    """Whether Redis rewrites its append-only file, which still holds what was erased: `begun`,
+    `busy` (a rewrite was under way), or `refused` (run `BGREWRITEAOF` yourself)."""
+
     jobs: int
+    """How many job records were emptied."""
+
     ended: int
+    """How many of those jobs were still open and had to be cancelled first."""
+
     records: int
+    """How many other records were removed: conversations, idempotency keys, sums of usage."""
 
 
 async def forget(ledger: Ledger, user_id: str, tenant: str, by: str) -> ErasureReceipt:
-    """Ask for a user to be erased, or return the erasure that is under way."""
+    """Request the erasure of a user, or return the one that is under way."""
     lane = _lane(ledger, user_id, tenant)
-    return _shown(await ledger.erasures.begin(lane, by), user_id, tenant)
+    return _receipt(await ledger.erasures.begin(lane, by), user_id, tenant)
 
 
 async def erasure(ledger: Ledger, user_id: str, tenant: str) -> ErasureReceipt | None:
-    """Return the newest erasure of a user, None if nobody asked for one."""
+    """Return the newest erasure of a user, or None if none was requested."""
     found = await ledger.erasures.receipt(_lane(ledger, user_id, tenant))
-    return None if found is None else _shown(found, user_id, tenant)
+    return None if found is None else _receipt(found, user_id, tenant)
 
 
 def _lane(ledger: Ledger, user_id: str, tenant: str) -> str:
-    owner = memory_key(_checked("tenant", tenant), _checked("user_id", user_id))
+    owner = memory_key(id_or_error("tenant", tenant), id_or_error("user_id", user_id))
     return lane_id(owner, shard_of(owner, ledger.settings.shards))
 
 
-def _checked(field: str, value: str) -> str:
-    """Return an id; raise `InvalidRequest` if no job could ever have had it."""
-    try:
-        return _ID.validate_python(value)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise InvalidRequest(field, first["msg"][:1].lower() + first["msg"][1:]) from None
-
-
-def _shown(found: Erasure, user_id: str, tenant: str) -> ErasureReceipt:
-    told: dict[str, Any] = {
+def _receipt(found: Erasure, user_id: str, tenant: str) -> ErasureReceipt:
+    fields: dict[str, Any] = {
         name: getattr(found, name)
         for name in ErasureReceipt.__dataclass_fields__
         if name not in ("user_id", "tenant")
     }
-    return ErasureReceipt(user_id, tenant, **told)
+    return ErasureReceipt(user_id, tenant, **fields)

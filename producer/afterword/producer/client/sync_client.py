@@ -74,10 +74,10 @@ class Producer(Closeable):
                 earlier ones.
             idempotency_key: makes it safe to send the request again; unique within the tenant.
             tenant: separates users with the same id from each other.
-            system: a system prompt for this request, instead of `AFTERWORD_SYSTEM_PROMPT`.
+            system: text that follows `AFTERWORD_SYSTEM_PROMPT` in the system prompt.
             model: the model that replies, instead of `AFTERWORD_MODEL`.
             max_tokens: the longest reply, in tokens, instead of `AFTERWORD_MAX_TOKENS`.
-            metadata: JSON that is kept with the job.
+            metadata: a JSON object that is kept with the job and sent to no provider.
             priority: `high` is answered before `normal`, `normal` before `low`.
             expires_in: seconds after which the job expires if it has no reply;
                 `AFTERWORD_JOB_TTL_S` if omitted.

@@ -27,7 +27,7 @@ class FakeReply:
         memories: `Reply.memories`, as texts or whole.
         stop_reason: `Reply.stop_reason`.
         model: `Reply.model`; that of the request, or `fake-model`, if omitted.
-        usage: `Reply.usage`; about four bytes to a token if omitted.
+        usage: `Reply.usage`; estimated from the message and the text if omitted.
         turn: the state that the turn reaches; it is `pending` before.
         turn_code: `JobStatus.turn_code` in that state.
         turn_delay_s: seconds from the reply to that state.
