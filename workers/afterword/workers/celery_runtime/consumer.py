@@ -65,7 +65,7 @@ class Channel(redis.Channel):
     _flush_brpop_reauth: Callable[[], None]
 
     def _queue_bind(self, *binding: Any) -> None:
-        """Bind a queue; if Redis refuses the write, log that and go on.
+        """Bind a queue; if Redis refuses the write, report that and go on.
 
         Hints use the direct exchange and need no binding. Only remote control uses bindings.
         """
@@ -95,7 +95,7 @@ class Channel(redis.Channel):
 
     def _brpop_read(self, **options: Any) -> bool:
         try:
-            answer = self._answer(options)
+            answer = self._read_answer(options)
             CONSUMER_HEARTBEAT.beat()
             if not answer:
                 raise Empty
@@ -105,7 +105,7 @@ class Channel(redis.Channel):
             self._flush_brpop_reauth()
         return True
 
-    def _answer(self, options: dict[str, Any]) -> Any:
+    def _read_answer(self, options: dict[str, Any]) -> Any:
         try:
             return self.client.parse_response(self.client.connection, "BLMPOP", **options)
         except self.connection_errors:

@@ -112,7 +112,7 @@ def _create_private(path: Path) -> None:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = path.stat()
     except OSError as error:
-        raise _refused(f"cannot use {path}: {error.strerror}") from error
+        raise _refused(f"cannot use {path} as a directory: {error.strerror}") from error
     if found.st_uid != os.geteuid():
         raise _refused(f"{path} belongs to another user; set a directory of your own")
     if found.st_mode & _WRITABLE_BY_OTHERS:

@@ -47,7 +47,7 @@ class EmbeddedRecipe:
             reason = f"embedded needs {error.name}: pip install 'afterword[embedded]'"
             raise Misconfigured("AFTERWORD_MEMORY", reason) from error
         except sqlite3.Error as error:
-            reason = f"its memories cannot be opened: {error}"
+            reason = f"its memory file cannot be opened: {error}"
             raise Misconfigured("AFTERWORD_DATA_DIR", reason) from error
 
     def reason_to_skip(self, turn: Turn) -> str | None:

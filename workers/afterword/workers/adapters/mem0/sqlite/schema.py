@@ -59,7 +59,7 @@ def create_or_check(sql: sqlite3.Connection, embedder: str, dims: int) -> None:
     if version == 0:
         _create(sql, embedder, dims)
     elif version != VERSION:
-        raise _refuse(f"its memory file has version {version}, this worker supports {VERSION}")
+        raise _refuse(f"its memory file has version {version}, this release supports {VERSION}")
     elif sql.execute("SELECT embedder, dims FROM about").fetchone() != (embedder, dims):
         raise _refuse("its memories were embedded by another model")
 
@@ -72,4 +72,5 @@ def _create(sql: sqlite3.Connection, embedder: str, dims: int) -> None:
 
 
 def _refuse(reason: str) -> Misconfigured:
-    return Misconfigured("AFTERWORD_DATA_DIR", reason)
+    remedy = "install the release that wrote it, or set another directory"
+    return Misconfigured("AFTERWORD_DATA_DIR", f"{reason}: {remedy}")
