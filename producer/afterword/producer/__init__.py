@@ -1,8 +1,13 @@
-"""Submit chat requests and get their replies: waited for, streamed, or fetched later."""
+"""The Python API: submit chat requests, follow their replies, and operate what failed.
+
+Everything that a program needs is imported from here, except for the fakes for its tests, which
+are in `afterword.producer.testing`.
+"""
 
 from __future__ import annotations
 
 from afterword.producer.admin.async_admin import AsyncOperator, DiscardResult
+from afterword.producer.admin.cost_estimate import Estimate
 from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.sync_admin import Operator
@@ -11,9 +16,13 @@ from afterword.producer.client.sync_client import Job, Producer
 from afterword.shared.contracts import (
     ChatRequest,
     Event,
+    EventType,
     JobStatus,
+    MemoryStatus,
     MemoryUsed,
+    Priority,
     Reply,
+    Timings,
     Usage,
     UsageSum,
     WhenBusy,
@@ -63,7 +72,9 @@ __all__ = [
     "DiscardResult",
     "ErasureReceipt",
     "ErasureState",
+    "Estimate",
     "Event",
+    "EventType",
     "Fault",
     "Inconsistency",
     "InvalidRequest",
@@ -74,6 +85,7 @@ __all__ = [
     "JobStatus",
     "KeyReused",
     "LedgerUnavailable",
+    "MemoryStatus",
     "MemoryUsed",
     "Misconfigured",
     "NewerRecord",
@@ -81,6 +93,7 @@ __all__ = [
     "NotAccepted",
     "NotReplicated",
     "Operator",
+    "Priority",
     "Producer",
     "QueueFull",
     "ReplayOutcome",
@@ -90,6 +103,7 @@ __all__ = [
     "ReplayState",
     "Reply",
     "Settings",
+    "Timings",
     "TurnState",
     "Usage",
     "UsageSum",

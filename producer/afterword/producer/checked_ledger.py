@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Self
 
-from afterword.shared.closing import AsyncCloseable
+from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.logs import log_events
 from afterword.shared.settings import Settings

@@ -17,7 +17,7 @@ from afterword.producer.admin.plan import ReplayPlan, build_plan
 from afterword.producer.admin.replay_driver import ProgressCallback, ReplayDriver
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.shared.clock import utc_now
-from afterword.shared.closing import AsyncCloseable
+from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.dead_letter_records import (

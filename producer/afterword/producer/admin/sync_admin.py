@@ -9,7 +9,7 @@ from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.replay_driver import ProgressCallback
 from afterword.producer.portal import Portal
-from afterword.shared.closing import Closeable
+from afterword.shared.closeable import Closeable
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,

@@ -8,7 +8,7 @@ from typing import Any
 
 from afterword.producer.client.job_service import JobService
 from afterword.producer.client.ledger_job_service import LedgerJobService
-from afterword.shared.closing import AsyncCloseable
+from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.contracts import (
     ChatRequest,
     Event,

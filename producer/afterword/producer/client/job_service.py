@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from afterword.shared.closing import AsyncCloseable
+from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError, InvalidRequest
 from afterword.shared.names import memory_key, new_job_id, shard_of

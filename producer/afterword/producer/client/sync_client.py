@@ -7,7 +7,7 @@ from typing import Any
 
 from afterword.producer.client.blocking import BlockingJobService
 from afterword.producer.client.ledger_job_service import LedgerJobService
-from afterword.shared.closing import Closeable
+from afterword.shared.closeable import Closeable
 from afterword.shared.contracts import (
     ChatRequest,
     Event,

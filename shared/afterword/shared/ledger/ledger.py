@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
-from afterword.shared.closing import AsyncCloseable
+from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.errors import Misconfigured
 from afterword.shared.ledger.account import Accounts
 from afterword.shared.ledger.dead_letters import DeadLetters

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any
 
-from afterword.shared.closing import Closeable
+from afterword.shared.closeable import Closeable
 from afterword.shared.environment import variable
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings

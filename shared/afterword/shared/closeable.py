@@ -1,4 +1,4 @@
-"""What is closed at the end of a `with`."""
+"""Objects that hold connections or threads, and are context managers that close them."""
 
 from __future__ import annotations
 
@@ -7,32 +7,28 @@ from typing import Self
 
 
 class Closeable(ABC):
-    """Closes itself at the end of a `with`."""
+    """A context manager that closes itself."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of all that is held."""
+        """Release everything that is held."""
 
     def __enter__(self) -> Self:
-        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close."""
         self.close()
 
 
 class AsyncCloseable(ABC):
-    """Closes itself at the end of an `async with`."""
+    """An asynchronous context manager that closes itself."""
 
     @abstractmethod
     async def aclose(self) -> None:
-        """Let go of all that is held."""
+        """Release everything that is held."""
 
     async def __aenter__(self) -> Self:
-        """Return itself."""
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Close."""
         await self.aclose()
