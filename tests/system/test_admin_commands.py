@@ -51,7 +51,7 @@ def test_the_account_of_a_tenant_that_is_not_there_is_empty(fleet: Fleet) -> Non
     assert found["tenants"] == []
 
 
-def test_what_the_reconciler_finds_is_shown_and_mended(fleet: Fleet) -> None:
+def test_what_the_reconciler_finds_is_shown_and_fixed(fleet: Fleet) -> None:
     assert fleet.afterword("reconcile").stdout == "no inconsistencies\n"
     with Producer(fleet.settings) as producer:
         job = producer.submit(user_id="cy", tenant="t", message=f"I like {CANARY} cocoa.")

@@ -190,7 +190,7 @@ def test_doctor_finds_everything_well(fleet: Fleet) -> None:
 
 
 #: What is wrong, and which checks find it, with a word that their lines must hold.
-AILMENTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+PROBLEMS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "an unknown setting": ({"AFTERWORD_FOO": "1"}, {"settings": "AFTERWORD_FOO"}),
     "no ledger": ({"AFTERWORD_REDIS_URL": ""}, {"settings": "afterword up"}),
     "nothing there": (
@@ -216,10 +216,10 @@ AILMENTS: dict[str, tuple[dict[str, str], dict[str, str]]] = {
 }
 
 
-@pytest.mark.parametrize("ailment", AILMENTS)
-def test_doctor_says_what_is_wrong_and_what_to_do(fleet: Fleet, ailment: str) -> None:
-    environ, words = AILMENTS[ailment]
-    found = _ailments(fleet, environ)
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_doctor_says_what_is_wrong_and_what_to_do(fleet: Fleet, problem: str) -> None:
+    environ, words = PROBLEMS[problem]
+    found = _problems(fleet, environ)
     assert found.keys() == words.keys()
     for check, word in words.items():
         assert word in found[check]
@@ -228,12 +228,12 @@ def test_doctor_says_what_is_wrong_and_what_to_do(fleet: Fleet, ailment: str) ->
 def test_doctor_names_the_key_that_mem0_refuses(fleet: Fleet) -> None:
     with Mem0Process() as mem0:
         environ = {"AFTERWORD_MEMORY": "hosted", "MEM0_API_KEY": "wrong", "MEM0_HOST": mem0.url}
-        assert "Check MEM0_API_KEY" in _ailments(fleet, environ)["memory"]
+        assert "Check MEM0_API_KEY" in _problems(fleet, environ)["memory"]
 
 
 def test_doctor_asks_for_no_memory_worker_without_memory(fleet: Fleet) -> None:
     environ = {"AFTERWORD_NAMESPACE": "other", "AFTERWORD_MEMORY": "off"}
-    assert _ailments(fleet, environ).keys() == {"workers for responses"}
+    assert _problems(fleet, environ).keys() == {"workers for responses"}
 
 
 def test_doctor_warns_of_a_model_near_its_end(fleet: Fleet) -> None:
@@ -245,10 +245,10 @@ def test_doctor_warns_of_a_model_near_its_end(fleet: Fleet) -> None:
 def test_doctor_does_not_trust_a_redis_without_a_file(fleet: Fleet) -> None:
     with Valkey() as forgetful:
         environ = {"AFTERWORD_REDIS_URL": forgetful.url, "AFTERWORD_MEMORY": "off"}
-        assert "appendonly yes" in _ailments(fleet, environ)["redis"]
+        assert "appendonly yes" in _problems(fleet, environ)["redis"]
 
 
-def _ailments(fleet: Fleet, environ: dict[str, str]) -> dict[str, str]:
+def _problems(fleet: Fleet, environ: dict[str, str]) -> dict[str, str]:
     """Return what doctor finds wrong: check, and what it says of it and what to do."""
     shown = fleet.afterword("doctor", code=1, **environ).stdout
     found = re.findall(r"^FAIL  (.+?): (.+\n      -> .+)$", shown, re.MULTILINE)

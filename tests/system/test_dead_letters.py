@@ -228,7 +228,7 @@ def test_an_interrupted_operator_says_how_to_go_on(fleet: Fleet, letters: list[J
     assert stopped.returncode == 130, errors
     assert f"afterword dead resume {run_id}" in errors
     shown = json.loads(fleet.afterword("dead", "runs", run_id, "--json").stdout)
-    assert shown.keys() == {*SHOWN["Replay run"], "each"}
+    assert shown.keys() == {*SHOWN["Replay run"], "outcomes_by_id"}
     assert (shown["state"], shown["reason"]) == ("aborted", "interrupted")
     assert len(listed(fleet)) == shown["left"] > 0, "what was not replayed is a dead letter"
     assert "done" in fleet.afterword("dead", "resume", run_id).stdout

@@ -94,8 +94,8 @@ def test_a_quantity_has_its_noun_in_the_right_number(count: int, text: str) -> N
 
 
 def test_a_run_is_json_all_through(capsys: pytest.CaptureFixture[str]) -> None:
-    render.json_record({"run": RUN, "each": {"j1": ReplayOutcome.STORED}})
+    render.json_record({"run": RUN, "outcomes_by_id": {"j1": ReplayOutcome.STORED}})
     shown = json.loads(capsys.readouterr().out)
     assert shown["run"]["outcomes"] == {"stored": 2}
     assert shown["run"]["started_at"] == "2026-11-22T10:00:00+00:00"
-    assert shown["each"] == {"j1": "stored"}
+    assert shown["outcomes_by_id"] == {"j1": "stored"}

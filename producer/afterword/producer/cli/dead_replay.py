@@ -169,7 +169,7 @@ def runs(*, run_id: str | None, limit: int, as_json: bool) -> None:
         return render.json_record(found) if as_json else render.replay_runs(found)
     run, outcomes = asyncio.run(_run(run_id))
     if as_json:
-        return render.json_record({**render.plain(run), "each": outcomes})
+        return render.json_record({**render.plain(run), "outcomes_by_id": outcomes})
     return render.replay_run(run, outcomes)
 
 
