@@ -101,7 +101,9 @@ def test_poison_is_noted_counted_and_costs_nothing_else(load_run: LoadRun) -> No
     assert counted["unknown_task"] == 2
     assert "2 unknown_task" in run(load_run, "status")
     assert "afterword.gone" in run(load_run, "quarantine", "list")
-    assert run(load_run, "quarantine", "clear") == f"cleared: {2 * len(POISON)}\n"
+    assert "Add --apply" in run(load_run, "quarantine", "clear")
+    assert notes(load_run), "it was dry"
+    assert run(load_run, "quarantine", "clear", "--apply") == f"deleted: {2 * len(POISON)} notes\n"
     assert notes(load_run) == []
     assert json.loads(run(load_run, "status", "--json"))["quarantined"] == counted
     everything = "".join(

@@ -27,9 +27,10 @@ from afterword.shared.ledger.records import Account
 )
 @json_option
 def account(*, tenant: str | None, late_s: float, as_json: bool) -> None:
-    """Count turns by state, and users whose memory lags behind, per tenant.
+    """Count the turns and the late users of each tenant.
 
-    A user is behind while a turn of theirs waits to be stored. Nothing is changed.
+    Turns are counted by state. A user is behind while a turn of theirs waits to be stored, and
+    late once that turn is older than --late. Nothing is changed.
     """
     found = asyncio.run(_accounts(late_s))
     chosen = [one for one in found if tenant in (None, one.tenant)]

@@ -36,7 +36,7 @@ def dead() -> None:
 @dead_filter
 @json_option
 def list_(*, chosen: DeadLetterFilter, as_json: bool) -> None:
-    """List dead letters, those buried first first, without their content.
+    """List dead letters without their content, oldest burial first.
 
     Without --limit, the table ends after 100; --json prints all. Nothing is changed.
     """

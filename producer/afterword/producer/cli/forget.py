@@ -44,7 +44,7 @@ _LOOK_EVERY_S = 0.5
 def forget(
     *, user_id: str, tenant: str, apply: bool, wait_s: float, by: str | None, as_json: bool
 ) -> None:
-    """Erase a user everywhere, for good, or show how far that is.
+    """Erase a user everywhere, or show how far that is.
 
     With --apply, a memory worker deletes the user's jobs, replies, conversations, dead letters and
     memories, and does so once more when no write to memory can still be under way. It cannot be

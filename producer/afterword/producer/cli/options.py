@@ -134,7 +134,7 @@ _FILTER_OPTIONS = (
     ),
     click.option("--code", metavar="TEXT", help="Error code contains this text (any case)."),
     click.option("--worker-version", metavar="VERSION", help="Buried by a worker of this version."),
-    click.option("--limit", type=int, metavar="N", help="At most this many, those buried first."),
+    click.option("--limit", type=int, metavar="N", help="At most this many, oldest burial first."),
 )
 
 

@@ -10,8 +10,9 @@ import click
 
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
-from afterword.producer.cli.options import json_option, limit_option
+from afterword.producer.cli.options import apply_option, json_option, limit_option
 from afterword.producer.cli.workers_seen import open_ledger
+from afterword.shared.ledger.dead_letter_records import ReplayState
 from afterword.shared.ledger.quarantine import MAX_KEPT, Quarantine
 
 Result = TypeVar("Result")
@@ -19,10 +20,10 @@ Result = TypeVar("Result")
 
 @click.group()
 def quarantine() -> None:
-    """List and clear the notes of messages that workers could not read.
+    """List and clear notes of dropped messages.
 
-    Workers drop a message in their queues that is not one of ours, and note its size, its hash and
-    a reason, never its content.
+    Workers drop a message in their queues that they cannot read, and note its size, its hash and a
+    reason, never its content.
     """
 
 
@@ -41,18 +42,32 @@ def list_(*, limit: int, as_json: bool) -> None:
         render.quarantined(notes)
 
 
-@command(examples=["afterword quarantine clear"])
+@command(examples=["afterword quarantine clear", "afterword quarantine clear --apply"])
+@apply_option
 @json_option
-def clear(*, as_json: bool) -> None:
+def clear(*, apply: bool, as_json: bool) -> None:
     """Delete all notes of dropped messages.
 
-    The counts by reason in `afterword status` stay.
+    The counts by reason in `afterword status` stay. Without --apply, only the number of notes is
+    shown.
     """
-    cleared = _with_quarantine(lambda notes: notes.clear())
+    count = _with_quarantine(_clear if apply else _count)
     if as_json:
-        render.json_record({"cleared": cleared})
+        state = ReplayState.DONE if apply else ReplayState.DRY
+        render.json_record({"state": state, "notes": count})
+    elif apply:
+        click.echo(f"deleted: {render.quantity(count, 'note')}")
     else:
-        click.echo(f"cleared: {cleared}")
+        click.echo(f"would delete: {render.quantity(count, 'note')}")
+        click.echo("Nothing was changed. Add --apply to delete them.")
+
+
+async def _clear(notes: Quarantine) -> int:
+    return await notes.clear()
+
+
+async def _count(notes: Quarantine) -> int:
+    return len(await notes.newest())
 
 
 def _with_quarantine(work: Callable[[Quarantine], Awaitable[Result]]) -> Result:

@@ -27,7 +27,7 @@ _QUARANTINED = "quarantined:"
 @click.argument("job_id", required=False)
 @json_option
 def status(*, job_id: str | None, as_json: bool) -> None:
-    """Show what is queued, running, paused and dead, or the state of one job.
+    """Show queues, workers and gates, or the state of one job.
 
     Queues: "ready" waits for a worker, "delayed" for a later time, "running" is held by a worker.
     Gates: providers that are not called at the moment. Nothing is changed.

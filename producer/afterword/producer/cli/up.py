@@ -13,10 +13,11 @@ from afterword.producer.cli.local_stack import attached
     examples=["afterword up", "AFTERWORD_DATA_DIR=/srv/afterword afterword up"],
 )
 def up() -> None:
-    """Run Redis, a model, memory and both kinds of workers until interrupted.
+    """Run all of Afterword in the foreground.
 
-    What is configured (AFTERWORD_REDIS_URL, ANTHROPIC_API_KEY, MEM0_API_KEY) is used; the rest runs
-    on this machine and keeps its data in AFTERWORD_DATA_DIR.
+    That is Redis, a model, memory and both kinds of workers. What is configured
+    (AFTERWORD_REDIS_URL, ANTHROPIC_API_KEY, MEM0_API_KEY) is used instead of a local part; local
+    parts keep their data in AFTERWORD_DATA_DIR. Ctrl-C stops everything.
     """
     with attached() as stack:
         click.echo("Afterword is running. Press Ctrl-C to stop it.")
