@@ -46,7 +46,8 @@ def shape(shown: list[str]) -> list[str]:
 def test_a_chat_still_looks_as_in_the_picture(recorder: ModuleType, fleet: Fleet) -> None:
     pieces = recorder.record([*COMMAND, "chat", "--user", "recorded"], os.environ | fleet.variables)
     shown = lines(recorder.PICTURE.read_text())
-    assert shape(lines(recorder.picture(pieces))) == shape(shown)
+    anew = "a chat looks otherwise now: python docs/site/record.py"
+    assert shape(lines(recorder.picture(pieces))) == shape(shown), anew
     assert "[Retrieved 1 memories]" in shown
 
 
