@@ -125,7 +125,7 @@ PLANTS = (
     ),
     Plant(
         "I8", "no sweep", "shared/afterword/shared/ledger/maintenance.py",
-        "await asyncio.gather(*(self._sweep(keys, worker) for keys in self._shards.all))",
+        "await asyncio.gather(*map(self._sweep, self._shards.all))",
         "[SweepCounts()]", "tests/ledger/test_sweep.py",
     ),
     Plant(

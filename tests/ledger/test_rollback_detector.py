@@ -35,38 +35,38 @@ def _critical(caplog: pytest.LogCaptureFixture) -> list[str]:
 async def test_an_older_file_put_back_is_noticed(
     ledger: Ledger, own: Valkey, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rollback_detector = RollbackDetector(ledger.maintenance, 1.0)
+    rollback_detector = RollbackDetector(ledger.maintenance)
     first = await submit_job(ledger, user_id="ann")
     own.kill()
     shutil.copytree(own.folder / "appendonlydir", own.folder / "older")
     own.start()
     given = await claim_job(ledger, first)
     await submit_job(ledger, user_id="bob")
-    await rollback_detector.look()
+    await rollback_detector.check()
 
     own.kill()
     shutil.rmtree(own.folder / "appendonlydir")
     (own.folder / "older").rename(own.folder / "appendonlydir")
     own.start()
-    await rollback_detector.look()
+    await rollback_detector.check()
     again = await claim_job(ledger, first)
 
     [alarm] = _critical(caplog)
     assert "went back" in alarm
     assert int(again.fence) > int(given.fence), "no fence is given twice"
-    await rollback_detector.look()
+    await rollback_detector.check()
     assert len(_critical(caplog)) == 1
 
 
 async def test_a_ledger_that_goes_on_is_no_alarm(
     ledger: Ledger, own: Valkey, inspector: LedgerInspector, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rollback_detector = RollbackDetector(ledger.maintenance, 1.0)
-    await rollback_detector.look()
+    rollback_detector = RollbackDetector(ledger.maintenance)
+    await rollback_detector.check()
     for _ in range(3):
         await submit_job(ledger)
-        await rollback_detector.look()
+        await rollback_detector.check()
     own.restart()
-    await rollback_detector.look()
+    await rollback_detector.check()
 
     assert not _critical(caplog)

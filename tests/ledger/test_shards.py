@@ -70,7 +70,7 @@ async def test_every_key_carries_its_shard_as_a_hash_tag(
     ledger: Ledger, jobs: dict[str, str], settings: Settings, inspector: LedgerInspector
 ) -> None:
     await submit_and_answer(ledger, user_id=USERS[0], conversation_id="c", idempotency_key="k")
-    await ledger.maintenance.sweep("replies w")
+    await ledger.maintenance.sweep()
 
     roots = tuple(Keys(settings.namespace, shard).root + ":" for shard in range(SHARDS))
     keys = set(inspector.redis.scan_iter(f"{settings.namespace}:*"))
@@ -125,10 +125,10 @@ async def test_hints_lost_in_every_shard_come_back(
         inspector.pass_time(6)
 
     # The first shard finds the queue empty; the others learn from what is taken up then.
-    assert (await ledger.maintenance.sweep("replies w")).hinted_again >= 1
+    assert (await ledger.maintenance.sweep()).hinted_again >= 1
     found = [first.pop_hint("replies.3")]
     await claim_job(ledger, found[0])
-    assert await ledger.maintenance.sweep("replies w") != SweepCounts()
+    assert await ledger.maintenance.sweep() != SweepCounts()
 
     assert sorted(found + first.hinted("replies.3")) == sorted(jobs.values())
 

@@ -382,7 +382,7 @@ class Lives(RuleBasedStateMachine):
             if life.state is JobState.RUNNING and self._lapsed(name) and name not in expiring
         ]
         lost_lanes = [lane for lane in self.lanes if self._lapsed(lane)]
-        self.run(self.ledger.maintenance.sweep("replies w"))
+        self.run(self.ledger.maintenance.sweep())
         for name in expiring:
             self.lives[name].go(JobStep.EXPIRE, JobState.EXPIRED)
         for name in lapsed:

@@ -11,7 +11,7 @@ from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.maintenance import SWEEP_LIMIT, Maintenance
-from afterword.shared.ledger.records import SweepCounts
+from afterword.shared.ledger.records import SweepCounts, TaskHealth
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState
 from afterword.shared.settings import Settings
@@ -34,7 +34,7 @@ PAST_LEASE_S = 31.0
 
 
 async def test_a_fresh_ledger_has_nothing_to_sweep(ledger: Ledger) -> None:
-    assert await ledger.maintenance.sweep("replies w") == SweepCounts()
+    assert await ledger.maintenance.sweep() == SweepCounts()
 
 
 async def test_lost_hints_are_hinted_again_after_the_grace(
@@ -235,7 +235,7 @@ async def test_two_sweepers_do_the_work_of_one(ledger: Ledger, inspector: Ledger
     inspector.drop_hints()
     inspector.pass_time(PAST_GRACE_S)
 
-    await asyncio.gather(*(ledger.maintenance.sweep(f"replies w{n}") for n in range(5)))
+    await asyncio.gather(*(ledger.maintenance.sweep() for _ in range(5)))
 
     assert inspector.hinted("replies.3") == [job_id]
 
@@ -252,15 +252,40 @@ async def test_a_held_record_is_looked_at_again(ledger: Ledger, inspector: Ledge
     assert inspector.hinted("replies.3") == [job_id]
 
 
-async def test_who_sweeps_is_seen(ledger: Ledger) -> None:
-    await ledger.maintenance.sweep("replies host:1")
-    await ledger.maintenance.sweep("memories host:2")
+async def test_a_worker_is_seen_by_its_heartbeat(ledger: Ledger) -> None:
+    await ledger.maintenance.record_heartbeat("replies", "host:1", [])
+    await ledger.maintenance.record_heartbeat("memories", "host:2", [])
 
     (seen,) = await ledger.maintenance.overview()
-    assert {(one.queue, one.name) for one in seen.workers} == {
-        ("replies", "host:1"),
-        ("memories", "host:2"),
+    assert {(one.queue, one.name, one.tasks) for one in seen.workers} == {
+        ("replies", "host:1", ()),
+        ("memories", "host:2", ()),
     }
+
+
+async def test_a_heartbeat_says_which_periodic_tasks_fail_until_none_does(ledger: Ledger) -> None:
+    failing = TaskHealth("sweep", "failing", 3, 0.2, None)
+    await ledger.maintenance.record_heartbeat("replies", "host:1", [failing])
+    await ledger.maintenance.record_heartbeat("replies", "host:2", [])
+
+    (seen,) = await ledger.maintenance.overview()
+    assert {one.name: one.tasks for one in seen.workers} == {"host:1": (failing,), "host:2": ()}
+
+    await ledger.maintenance.record_heartbeat("replies", "host:1", [])
+
+    (seen,) = await ledger.maintenance.overview()
+    assert {one.name: one.tasks for one in seen.workers} == {"host:1": (), "host:2": ()}
+
+
+@pytest.mark.parametrize("told", ["{", "[1]", '[{"name": "sweep", "state": "unheard of"}]'])
+async def test_what_a_newer_worker_says_of_its_tasks_in_another_way_is_left_out(
+    ledger: Ledger, inspector: LedgerInspector, told: str
+) -> None:
+    await ledger.maintenance.record_heartbeat("replies", "host:1", [])
+    inspector.redis.hset(inspector.keys.worker_tasks, "replies host:1", told)
+
+    (seen,) = await ledger.maintenance.overview()
+    assert [one.tasks for one in seen.workers] == [()]
 
 
 async def test_the_overview_counts_what_is_open_late_and_dead(ledger: Ledger) -> None:

@@ -191,7 +191,7 @@ class Walk:
 
     async def sweep(self) -> None:
         if self.mine():
-            await self.ledger.maintenance.sweep("replies newer")
+            await self.ledger.maintenance.sweep()
         else:
             self.older.do("sweep")
 

@@ -44,6 +44,7 @@ from afterword.shared.ledger.records import (
     GateState,
     Overview,
     QuarantineNote,
+    TaskHealth,
     UnrecognisedMessage,
     WorkerSeen,
 )
@@ -81,7 +82,7 @@ OVERVIEW = Overview(
     NOW,
     1,
     0,
-    (WorkerSeen("w", "replies", NOW),),
+    (WorkerSeen("w", "replies", NOW, (TaskHealth("sweep", "failing", 3, 0.2, None),)),),
     Counter(),
     (AgendaCount("replies.3", 1, 0, 0, NOW, 1),),
 )

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from afterword.producer import Producer, TurnState
-from afterword.workers.background.watchdog import LOOKS
+from afterword.workers.background.watchdog import CHECKS
 from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
 from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.waiting import until, wait_until
@@ -53,7 +53,7 @@ def test_a_worker_that_asks_for_no_hints_any_more_ends_and_is_not_alive(fleet: F
     code, took_s = _end(deaf)
 
     assert code != 0
-    assert took_s > STALL_S * (LOOKS - 1) / LOOKS - 1  # up to a second for the last answer
+    assert took_s > STALL_S * (CHECKS - 1) / CHECKS - 1  # up to a second for the last answer
     assert "no hint taken" in deaf.log
     wait_until(lambda: _dead(fleet), "nobody is alive", 30)
 

@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from afterword.workers.background.watchdog import LOOKS, LOOKS_TO_RETURN, Watchdog
+from afterword.workers.background.periodic import STEADY, PeriodicTask, PeriodicTasks
+from afterword.workers.background.watchdog import CHECKS, CHECKS_TO_RECONNECT, Watchdog
 from afterword.workers.celery_runtime.heartbeat import ConsumerHeartbeat
 from tests.kit.waiting import until
 
-STALL_S = 0.01 * LOOKS
+STALL_S = 0.01 * CHECKS
 
 
 class Kennel:
@@ -25,7 +26,8 @@ class Kennel:
         self.asked = 0
         self.stops = 0
         self.dog = Watchdog(self.heartbeat, STALL_S, self._answers, self._stop)
-        self.watching = asyncio.create_task(self.dog.watch())
+        check = PeriodicTask("watchdog", self.dog.check, self.dog.interval_s, STEADY)
+        self.runner = PeriodicTasks([check])
 
     async def _answers(self) -> bool:
         self.asked += 1
@@ -38,9 +40,8 @@ class Kennel:
 @pytest.fixture
 async def kennel() -> AsyncIterator[Kennel]:
     opened = Kennel()
-    yield opened
-    opened.watching.cancel()
-    await asyncio.gather(opened.watching, return_exceptions=True)
+    async with opened.runner.running():
+        yield opened
 
 
 async def looks(kennel: Kennel, count: int, *, beat: bool = False) -> None:
@@ -48,7 +49,7 @@ async def looks(kennel: Kennel, count: int, *, beat: bool = False) -> None:
     for _ in range(count):
         if beat:
             kennel.heartbeat.beat()
-        await asyncio.sleep(STALL_S / LOOKS)  # noqa: TID251 it is time that this is about
+        await asyncio.sleep(STALL_S / CHECKS)  # noqa: TID251 it is time that this is about
 
 
 async def test_a_worker_without_a_pulse_is_stopped_once(
@@ -58,7 +59,8 @@ async def test_a_worker_without_a_pulse_is_stopped_once(
 
     await until(lambda: kennel.stops, "it is stopped")
 
-    assert kennel.watching.done()
+    await looks(kennel, 2 * CHECKS)
+    assert kennel.stops == 1
     assert not kennel.dog.consuming
     assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
 
@@ -66,14 +68,14 @@ async def test_a_worker_without_a_pulse_is_stopped_once(
 async def test_one_with_a_pulse_goes_on(kennel: Kennel) -> None:
     kennel.heartbeat.expect()
 
-    await looks(kennel, 4 * LOOKS, beat=True)
+    await looks(kennel, 4 * CHECKS, beat=True)
 
     assert kennel.dog.consuming
     assert not kennel.stops
 
 
 async def test_without_a_consumer_that_can_give_signs_none_are_missed(kennel: Kennel) -> None:
-    await looks(kennel, 2 * LOOKS)
+    await looks(kennel, 2 * CHECKS)
 
     assert kennel.dog.consuming
     assert not kennel.asked
@@ -83,7 +85,7 @@ async def test_a_worker_that_stops_owes_no_signs(kennel: Kennel) -> None:
     kennel.heartbeat.expect()
     kennel.heartbeat.end()
 
-    await looks(kennel, 2 * LOOKS)
+    await looks(kennel, 2 * CHECKS)
 
     assert not kennel.asked
 
@@ -101,7 +103,7 @@ async def test_while_the_broker_is_away_it_is_not_seen_and_not_stopped(kennel: K
     kennel.answers = False
     kennel.heartbeat.expect()
 
-    await until(lambda: kennel.asked > LOOKS_TO_RETURN + LOOKS, "it was asked for long")
+    await until(lambda: kennel.asked > CHECKS_TO_RECONNECT + CHECKS, "it was asked for long")
 
     assert not kennel.dog.consuming
     assert not kennel.stops
@@ -118,14 +120,14 @@ async def test_celery_has_time_to_come_back_to_a_broker(kennel: Kennel) -> None:
 
     await until(lambda: kennel.stops, "it is stopped all the same")
 
-    assert kennel.asked - before >= LOOKS_TO_RETURN - 1
+    assert kennel.asked - before >= CHECKS_TO_RECONNECT - 1
 
 
 async def test_one_long_pause_of_the_process_is_one_look(kennel: Kennel) -> None:
     kennel.heartbeat.expect()
     await looks(kennel, 2)
 
-    kennel.watching.get_loop().call_soon(_pause, STALL_S * 3)
+    asyncio.get_running_loop().call_soon(_pause, STALL_S * 3)
     await looks(kennel, 2)
 
     assert kennel.dog.consuming

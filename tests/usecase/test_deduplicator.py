@@ -13,7 +13,7 @@ from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
-from afterword.workers.background.deduplicator import Repairer
+from afterword.workers.background.deduplicator import Deduplicator
 from afterword.workers.ports import Turn
 from tests.kit.fakes.memory import FakeMemories
 from tests.kit.ledger.builder import LedgerInspector, claim_lane, lane_of, submit_and_answer
@@ -25,13 +25,15 @@ AT = datetime(2026, 5, 8, tzinfo=UTC)
 
 
 class Shop:
-    """A repairer before a fake memory, on a real ledger."""
+    """A deduplicator before a fake memory, on a real ledger."""
 
     def __init__(self, settings: Settings, ledger: Ledger, inspector: LedgerInspector) -> None:
         self.memories = FakeMemories()
         self.ledger = ledger
         self.inspector = inspector
-        self._repairer = Repairer(settings, ledger.duplicate_checks, self.memories)
+        self._deduplicator = Deduplicator(
+            ledger.duplicate_checks, self.memories, settings.write_timeout_s
+        )
 
     async def add(self, turn_id: str, attempt: str) -> Sequence[str]:
         """Store a turn as one attempt does."""
@@ -57,7 +59,7 @@ class Shop:
     async def repair(self) -> None:
         """Let all that will ever be due be due, and repair it."""
         self.inspector.make_repairs_due()
-        await self._repairer.repair_due()
+        await self._deduplicator.check_due_turns()
 
 
 @pytest.fixture

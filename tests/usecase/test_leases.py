@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from afterword.shared.errors import LeaseLost, LedgerUnavailable, Misconfigured
-from afterword.workers.leases import Leases
+from afterword.workers.background.periodic import STEADY, PeriodicTask, PeriodicTasks
+from afterword.workers.leases import RENEWALS, Leases
 from tests.kit.waiting import until
 
 LEASE_S = 0.03
@@ -45,13 +46,10 @@ def leases(ledger: Ledger) -> Leases:
 
 
 @asynccontextmanager
-async def kept(leases: Leases) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(leases.keep())
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+async def kept(leases: Leases) -> AsyncIterator[None]:
+    renewal = PeriodicTask("lease_renewal", leases.renew_all, LEASE_S / RENEWALS, STEADY)
+    async with PeriodicTasks([renewal]).running():
+        yield
 
 
 async def work(leases: Leases, name: str = "j1") -> str:
@@ -72,7 +70,7 @@ async def test_all_that_is_held_is_renewed_in_one_call(leases: Leases, ledger: L
 
 
 async def test_nothing_held_is_nothing_asked(leases: Leases, ledger: Ledger) -> None:
-    await leases._renew_all()
+    await leases.renew_all()
 
     assert ledger.asked == []
 
@@ -84,7 +82,7 @@ async def test_whoever_lost_a_lease_is_stopped_and_nobody_else(
     await until(lambda: len(leases) == 2, "both are held")
     ledger.lost = ["j1"]
 
-    await leases._renew_all()
+    await leases.renew_all()
 
     assert await one == "lost"
     assert not two.done()
@@ -93,13 +91,14 @@ async def test_whoever_lost_a_lease_is_stopped_and_nobody_else(
 
 
 @pytest.mark.parametrize(
-    "error", [LedgerUnavailable("away"), Misconfigured("AFTERWORD_REDIS_URL", "refused")]
+    "error",
+    [LedgerUnavailable("away"), Misconfigured("AFTERWORD_REDIS_URL", "refused"), KeyError("bug")],
 )
-async def test_what_cannot_be_renewed_is_given_up_and_the_keeper_goes_on(
+async def test_what_cannot_be_renewed_is_given_up_and_the_renewal_goes_on(
     leases: Leases, ledger: Ledger, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger.error = error
-    async with kept(leases) as keeper:
+    async with kept(leases):
         task = asyncio.create_task(work(leases))
         assert await task == "lost"
         assert "not renewed" in caplog.text
@@ -107,7 +106,6 @@ async def test_what_cannot_be_renewed_is_given_up_and_the_keeper_goes_on(
         async with leases.holding("j2", "2"):
             asked = len(ledger.asked)
             await until(lambda: len(ledger.asked) > asked, "the next one is renewed")
-        assert not keeper.done()
 
 
 async def test_a_ledger_that_hangs_does_not_hold_a_lapsed_lease(
@@ -201,7 +199,7 @@ async def test_a_renewal_counts_from_when_it_was_asked_for(clock: Clock) -> None
     leases = Leases(renew, 30.0, clock)
     async with leases.holding("l1", "1"):
         clock.time = 10.0
-        await leases._renew_all()
+        await leases.renew_all()
         with pytest.raises(LeaseLost):
             leases.assure("l1")
         clock.time = 30.0
@@ -216,7 +214,7 @@ async def test_what_could_not_be_renewed_is_not_sure_any_more(
     await until(lambda: len(timed) == 1, "it is held")
     async with timed.holding("l1", "1"):
         clock.time = 10.0
-        await timed._renew_all()
+        await timed.renew_all()
         clock.time = 25.0
         timed.assure("l1")
         with pytest.raises(LeaseLost):

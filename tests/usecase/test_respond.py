@@ -705,7 +705,7 @@ async def test_whoever_loses_the_lease_stops_asking_at_once(
     inspector.make_due(job_id)
     newer = await claim_job(ledger, job_id)
 
-    await desk.leases._renew_all()
+    await desk.leases.renew_all()
     await work
 
     assert desk.model.open_calls == 0

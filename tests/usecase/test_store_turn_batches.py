@@ -13,7 +13,7 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
-from afterword.workers.background.deduplicator import Repairer
+from afterword.workers.background.deduplicator import Deduplicator
 from afterword.workers.gate import REMEMBER
 from afterword.workers.ports import Added, Exchange, Turn
 from tests.kit.ledger.builder import LedgerInspector, claim_lane, lane_of, submit_and_answer
@@ -380,7 +380,9 @@ async def test_a_writer_that_was_paused_and_adds_a_batch_late_leaves_no_double(
     assert sorted(texts(lane_writer)) == ["a", "a", "b", "b"]
 
     inspector.make_repairs_due()
-    await Repairer(settings, ledger.duplicate_checks, lane_writer.memories).repair_due()
+    timeout_s = settings.write_timeout_s
+    deduplicator = Deduplicator(ledger.duplicate_checks, lane_writer.memories, timeout_s)
+    await deduplicator.check_due_turns()
 
     assert texts(lane_writer) == ["a", "b"]
     assert lane_writer.memories.turns(ANN) == ids

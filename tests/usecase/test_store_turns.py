@@ -629,7 +629,7 @@ async def test_whoever_loses_the_lane_stops_at_once_and_settles_nothing(
     inspector.make_due(lane_of())
     newer = await claim_lane(ledger)
 
-    await lane_writer.leases._renew_all()
+    await lane_writer.leases.renew_all()
     await asyncio.wait_for(work, 5)
 
     assert await ledger.turns.begin(newer, turn_id)

@@ -135,7 +135,10 @@ LINES: dict[type[ObserverEvent], Line] = {
         CRITICAL, "worker ends: no hint taken for {waited_s:.0f} s, though the broker answers"
     ),
     events.PeriodicTaskFailed: Line(
-        WARNING, "periodic task {task} failed {failures} times in a row: {error}"
+        DEBUG,
+        "periodic task {task} failed {failures} times in a row: {error}",
+        raised=WARNING,
+        matters=lambda event: event.failures.bit_count() == 1,  # once, twice, four times, ...
     ),
     events.PeriodicTaskLate: Line(ERROR, "periodic task {task} has run for {running_s:.0f} s"),
     events.PeriodicTaskRecovered: Line(INFO, "periodic task {task} works again"),

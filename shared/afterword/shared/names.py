@@ -197,8 +197,13 @@ class Keys:
 
     @property
     def workers(self) -> str:
-        """ZSET: '<queue> <worker>', by its last sweep."""
+        """ZSET: '<queue> <worker>', by its last heartbeat."""
         return f"{self.root}:workers"
+
+    @property
+    def worker_tasks(self) -> str:
+        """HASH: '<queue> <worker>' to JSON, its periodic tasks that fail or are late."""
+        return f"{self.root}:worker-tasks"
 
     @property
     def quarantine(self) -> str:

@@ -57,7 +57,7 @@ async def cancel(ledger, job_id):
 
 
 async def sweep(ledger):
-    await ledger.maintenance.sweep("replies older")
+    await ledger.maintenance.sweep()
 
 
 async def take(ledger, lane, token):

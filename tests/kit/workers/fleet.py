@@ -34,6 +34,7 @@ REAL_APP = "afterword.workers.app:app"
 MEMORY_FAULT_APP = "tests.kit.workers.memory_fault_app:app"
 
 #: Those, and they do not wait a minute for what an operator has to mend.
+BROKEN_SWEEP_APP = "tests.kit.workers.broken_sweep_app:app"
 FAST_REPAIR_APP = "tests.kit.workers.fast_repair_app:app"
 
 _QUEUE_OF = {"responses": REPLIES, "memories": MEMORIES}

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from afterword.shared.errors import AfterwordError, LeaseLost
+from afterword.shared.errors import LeaseLost, LedgerUnavailable
 from afterword.shared.events import LeasesNotRenewed
-from afterword.shared.observer import emit, emit_internal_error
+from afterword.shared.observer import emit
 
 #: Renews leases of (id, fence) and returns the ids that are no longer held.
 Renew = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[str]]]
@@ -89,13 +89,11 @@ class Leases:
             held.lost = True
             held.task.cancel()
 
-    async def keep(self) -> None:
-        """Renew all leases for ever; run this as a task."""
-        while True:
-            await asyncio.sleep(self._lease_s / RENEWALS)
-            await self._renew_all()
+    async def renew_all(self) -> None:
+        """Renew all leases; to be called `RENEWALS` times while a lease lasts.
 
-    async def _renew_all(self) -> None:
+        Work whose lease cannot be renewed is cancelled. Raises what the renewal raised.
+        """
         renewed = dict(self._held)
         held = [(name, one.fence) for name, one in renewed.items()]
         if not held:
@@ -104,12 +102,19 @@ class Leases:
         try:
             async with asyncio.timeout(self._lease_s * (1 - 1 / RENEWALS)):
                 lost = await self._renew(held)
-        except Exception as error:  # noqa: BLE001 what cannot prove its lease must stop
-            if not isinstance(error, (TimeoutError, AfterwordError)):
-                emit_internal_error(error)
-            emit(LeasesNotRenewed, count=len(held), error=type(error).__name__)
-            lost = [name for name, _ in held]
+        except TimeoutError:
+            self._give_up_all(held, "TimeoutError")
+            raise LedgerUnavailable("Redis did not renew leases in time") from None
+        except Exception as error:
+            self._give_up_all(held, type(error).__name__)
+            raise
         for name in renewed.keys() - set(lost):
             renewed[name].confirmed = asked_at
         for name in lost:
+            self.lose(name)
+
+    def _give_up_all(self, held: Sequence[tuple[str, str]], error: str) -> None:
+        """Cancel all work: what cannot prove its lease must stop."""
+        emit(LeasesNotRenewed, count=len(held), error=error)
+        for name, _ in held:
             self.lose(name)

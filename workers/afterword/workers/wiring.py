@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import socket
@@ -15,20 +14,21 @@ from afterword.shared.errors import Misconfigured
 from afterword.shared.events import WorkerReady, WorkerStopping
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import MEMORIES, REPLIES
-from afterword.shared.observer import emit
+from afterword.shared.observer import bound, emit
 from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
-from afterword.workers.background.deduplicator import Repairer
-from afterword.workers.background.quarantine import Quarantiner
+from afterword.workers.background.deduplicator import Deduplicator
+from afterword.workers.background.periodic import STEADY, PeriodicTask, PeriodicTasks
+from afterword.workers.background.quarantine import QuarantineRecorder
 from afterword.workers.background.reconciler import Reconciler
 from afterword.workers.background.rollback_detector import RollbackDetector
-from afterword.workers.background.sweeper import Sweeper
+from afterword.workers.background.sweeper import sweep
 from afterword.workers.background.watchdog import Watchdog, broker_answers
 from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
 from afterword.workers.celery_runtime.loop import force_exit_after, stop_worker
 from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
 from afterword.workers.gate import GateClient
-from afterword.workers.leases import Leases
+from afterword.workers.leases import RENEWALS, Leases
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.lane import LaneKeeper
 from afterword.workers.memories.store_turns import Rememberer
@@ -43,6 +43,15 @@ PATIENCE_S = 60.0
 #: More connections to Claude, and to mem0's platform, than a worker has slots: those are the bound,
 #: may be set on Celery's command line, and change while it runs. No job must wait for a connection.
 MOST_CONNECTIONS = 100_000
+
+#: How often a worker tells the fleet that it is alive, and how its periodic tasks are.
+HEARTBEAT_S = 1.0
+
+#: How often notes of dropped messages are written.
+QUARANTINE_S = 0.25
+
+#: A search of all records for inconsistencies takes no longer, unless it hangs.
+RECONCILIATION_LIMIT_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +81,7 @@ async def runtime(
     """
     consumed = frozenset(queues()) & {REPLIES, MEMORIES}
     async with AsyncExitStack() as stack:
+        stack.enter_context(bound(worker=worker_name()))
         ledger = await stack.enter_async_context(Ledger(settings, patience_s=PATIENCE_S))
         found = await ledger.check()
         memories = await open_memories(settings)
@@ -186,6 +196,11 @@ def _keeper(
     return LaneKeeper(ledger.turns, leases, rememberer, Eraser(ledger.erasures, memories, settle_s))
 
 
+def worker_name() -> str:
+    """Return what this worker process is called in `status` and in logs: `host:pid`."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 def _tag_key(settings: Settings) -> bytes:
     """Return the secret that user tags are made with: without it they cannot be guessed."""
     secret = settings.anthropic_api_key
@@ -209,30 +224,58 @@ async def _background(
     leases: Leases,
     consumed: Collection[str],
 ) -> AsyncIterator[None]:
-    """Renew leases, sweep, repair, and hear of cancelled jobs, as long as the context is open."""
-    seen = f"{'+'.join(sorted(consumed))} {socket.gethostname()}:{os.getpid()}"
+    """Run the periodic tasks, and cancel jobs that others took over, while the context is open."""
+    recorder = QuarantineRecorder(ledger.quarantine)
     watchdog = _watchdog(settings)
-    sweeper = Sweeper(
-        ledger.maintenance,
-        every_s=settings.sweep_s,
-        seen=lambda: seen if watchdog.consuming else "",
-    )
-    async with (
-        ledger.listen_to_fences(lambda job_id: leases.lose(job_id) if job_id else None),
-        asyncio.TaskGroup() as group,  # if one of them breaks, the worker stops and says so
-    ):
-        reconciler = Reconciler(ledger.maintenance, settings.reconcile_s)
-        chores = [leases.keep(), sweeper.sweep_for_ever(), reconciler.reconcile_for_ever()]
-        chores += [
-            watchdog.watch(),
-            RollbackDetector(ledger.maintenance, settings.sweep_s).look_for_ever(),
-        ]
-        chores.append(Quarantiner(ledger.quarantine).note_for_ever())
-        if memories is not None and MEMORIES in consumed:
-            chores.append(Repairer(settings, ledger.duplicate_checks, memories).repair_for_ever())
-        tasks = [group.create_task(chore) for chore in chores]
-        try:
-            yield
-        finally:
-            for task in tasks:
-                task.cancel()
+    tasks = _periodic_tasks(settings, ledger, leases, watchdog)
+    tasks.append(PeriodicTask("quarantine", recorder.record, QUARANTINE_S))
+    if memories is not None and MEMORIES in consumed:
+        timeout_s = settings.write_timeout_s
+        deduplicator = Deduplicator(ledger.duplicate_checks, memories, timeout_s)
+        check = deduplicator.check_due_turns
+        tasks.append(PeriodicTask("deduplication", check, settings.sweep_s, limit_s=2 * timeout_s))
+    queues = "+".join(sorted(consumed))
+
+    async def beat() -> None:
+        if watchdog.consuming:
+            troubled = [one for one in runner.health() if one.state != "ok"]
+            await ledger.maintenance.record_heartbeat(queues, worker_name(), troubled)
+
+    tasks.append(PeriodicTask("heartbeat", beat, HEARTBEAT_S))
+    runner = PeriodicTasks(tasks)
+    async with ledger.listen_to_fences(lambda job_id: leases.lose(job_id) if job_id else None):
+        with recorder.listening():
+            async with runner.running():
+                yield
+            await recorder.record()
+
+
+def _periodic_tasks(
+    settings: Settings, ledger: Ledger, leases: Leases, watchdog: Watchdog
+) -> list[PeriodicTask]:
+    """Return the periodic tasks that every worker has."""
+    maintenance = ledger.maintenance
+    reconciler = Reconciler(maintenance, settings.reconcile_s)
+    rollback_detector = RollbackDetector(maintenance)
+    return [
+        PeriodicTask(
+            "lease_renewal",
+            leases.renew_all,
+            settings.lease_s / RENEWALS,
+            jitter=STEADY,
+            waits_first=True,
+        ),
+        PeriodicTask("sweep", partial(sweep, maintenance), settings.sweep_s),
+        PeriodicTask(
+            "reconciliation",
+            reconciler.reconcile_if_due,
+            settings.reconcile_s,
+            jitter=(0.5, 1.0),
+            limit_s=RECONCILIATION_LIMIT_S,
+            waits_first=True,
+        ),
+        PeriodicTask(
+            "watchdog", watchdog.check, watchdog.interval_s, jitter=STEADY, waits_first=True
+        ),
+        PeriodicTask("rollback_detection", rollback_detector.check, settings.sweep_s, STEADY),
+    ]

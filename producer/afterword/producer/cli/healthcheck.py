@@ -12,19 +12,19 @@ from afterword.producer.cli.workers_seen import GONE_S, QUEUES, open_ledger, run
 
 
 @command(
-    exit_1="no worker of this kind on this host has swept in the last 15 seconds",
+    exit_1="no worker of this kind on this host sent a heartbeat in the last 15 seconds",
     examples=["afterword healthcheck responses"],
 )
 @click.argument("kind", type=click.Choice(list(QUEUES)))
 def healthcheck(*, kind: str) -> None:
     """Check that a worker of this KIND runs on this host.
 
-    A worker counts as running if it swept the ledger in the last 15 seconds. A worker whose event
-    loop is stuck, that has lost Redis or that takes no messages does not sweep. Nothing is changed.
+    A worker counts as running if it sent a heartbeat in the last 15 seconds. A worker whose event
+    loop is stuck, that has lost Redis or that takes no messages sends none. Nothing is changed.
     """
     if not asyncio.run(_runs_here(kind)):
         click.echo(
-            f"afterword: no worker for {kind} on {socket.gethostname()} has swept the ledger in "
+            f"afterword: no worker for {kind} on {socket.gethostname()} has sent a heartbeat in "
             f"the last {GONE_S:g} s",
             err=True,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -101,16 +102,21 @@ def _queue(queue: str, shards: Sequence[Overview], at: datetime) -> dict[str, An
 
 
 def _workers(shards: Sequence[Overview], at: datetime) -> list[dict[str, Any]]:
-    seen = {
-        (worker.queue, worker.name): (at - worker.seen_at).total_seconds()
-        for shard in shards
-        for worker in shard.workers
-    }
-    return [
-        {"queue": queue, "name": name, "seen_s": round(ago, 1)}
-        for (queue, name), ago in sorted(seen.items())
-        if ago < GONE_S
+    rows: list[dict[str, Any]] = [
+        {
+            "queue": worker.queue,
+            "name": worker.name,
+            "seen_s": round((at - worker.seen_at).total_seconds(), 1),
+            "periodic_tasks": [asdict(task) for task in worker.tasks],
+        }
+        for worker in sorted(shards[0].workers, key=lambda one: (one.queue, one.name))
     ]
+    return [row for row in rows if row["seen_s"] < GONE_S]
+
+
+def _troubles(row: dict[str, Any]) -> str:
+    """Return in words which periodic tasks of a worker fail or are late."""
+    return ", ".join(f"{task['name']} {task['state']}" for task in row["periodic_tasks"]) or "ok"
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -125,9 +131,9 @@ def _print(found: dict[str, Any]) -> None:
     click.echo()
     if found["workers"]:
         render.table(
-            ("worker", "queue", "last seen"),
+            ("worker", "queue", "last seen", "periodic tasks"),
             [
-                (row["name"], row["queue"], render.duration(row["seen_s"]) + " ago")
+                (row["name"], row["queue"], render.duration(row["seen_s"]) + " ago", _troubles(row))
                 for row in found["workers"]
             ],
         )

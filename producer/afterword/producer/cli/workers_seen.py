@@ -1,4 +1,4 @@
-"""The kinds of workers, and which of them swept the ledger a moment ago."""
+"""The kinds of workers, and which of them were heard of a moment ago."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from afterword.shared.settings import Settings
 #: The queue of each kind of worker.
 QUEUES = {"responses": REPLIES, "memories": MEMORIES}
 
-#: A worker that has not swept for this many seconds does not count as running.
+#: A worker whose last heartbeat is older than this many seconds does not count as running.
 GONE_S = 15.0
 
 
@@ -27,7 +27,7 @@ async def open_ledger(settings: Settings | None = None) -> AsyncIterator[Ledger]
 
 
 def running(shards: Sequence[Overview], kind: str) -> list[WorkerSeen]:
-    """Return the workers of a kind that swept a moment ago: every worker sweeps all shards."""
+    """Return the workers of a kind whose heartbeat came a moment ago, to the first shard."""
     first = shards[0]
     return [
         worker

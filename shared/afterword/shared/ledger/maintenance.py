@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.ledger import steps
@@ -14,6 +17,7 @@ from afterword.shared.ledger.records import (
     Inconsistency,
     Overview,
     SweepCounts,
+    TaskHealth,
     WorkerSeen,
     moment,
 )
@@ -23,6 +27,8 @@ from afterword.shared.names import Keys
 #: Most records of each sort that one sweep of one shard touches: keeps the script short.
 SWEEP_LIMIT = 100
 
+_TASKS = TypeAdapter(tuple[TaskHealth, ...])
+
 
 class Maintenance:
     """Sweeps, counts and checks every shard."""
@@ -30,23 +36,28 @@ class Maintenance:
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
 
-    async def sweep(self, worker: str = "") -> SweepCounts:
-        """Do what time has made due in every shard; `worker` is the '<queue> <worker>' that does.
+    async def record_heartbeat(self, queues: str, worker: str, tasks: Sequence[TaskHealth]) -> None:
+        """Record that a worker of these queues is alive, and which of its periodic tasks fail."""
+        told = json.dumps([asdict(one) for one in tasks]) if tasks else ""
+        step = steps.RecordHeartbeat(worker=f"{queues} {worker}", tasks=told)
+        await self._shards.run_script(self._shards.all[0], step)
+
+    async def sweep(self) -> SweepCounts:
+        """Do what time has made due in every shard.
 
         Expires jobs past their deadline, wakes what waited, takes back leases that ran out, and
         sends lost hints again.
         """
-        found = await asyncio.gather(*(self._sweep(keys, worker) for keys in self._shards.all))
+        found = await asyncio.gather(*map(self._sweep, self._shards.all))
         return SweepCounts(*(sum(column) for column in zip(*map(astuple, found), strict=True)))
 
-    async def _sweep(self, keys: Keys, worker: str) -> SweepCounts:
+    async def _sweep(self, keys: Keys) -> SweepCounts:
         settings = self._shards.settings
         arguments = steps.Sweep(
             limit=SWEEP_LIMIT,
             grace_ms=milliseconds(settings.hint_grace_s),
             retention_ms=milliseconds(settings.retention_s),
             stream_ms=milliseconds(settings.stream_retention_s),
-            worker=worker,
             known_version=RECORD_VERSION,
         )
         return SweepCounts(*await self._shards.run_script(keys, arguments))
@@ -98,20 +109,29 @@ class Maintenance:
 
 def _overview(record: dict[str, Any]) -> Overview:
     workers, counts = fields_of(record["workers"]), fields_of(record["counts"])
+    tasks = fields_of(record["worker_tasks"])
     return Overview(
         at=moment(record["at"]),
         open_jobs=record["open_jobs"],
         dead_letters=record["dead_letters"],
-        workers=tuple(_worker(name, seen) for name, seen in workers.items()),
+        workers=tuple(_worker(name, at, tasks.get(name, "")) for name, at in workers.items()),
         counts={name: int(value) for name, value in counts.items()},
         agendas=tuple(_agenda(row) for row in record["agendas"]),
         newest_version=int(record["newest_version"]),
     )
 
 
-def _worker(name: str, seen: str) -> WorkerSeen:
+def _worker(name: str, seen: str, tasks: str) -> WorkerSeen:
     queue, _, worker = name.partition(" ")
-    return WorkerSeen(worker, queue, moment(float(seen)))
+    return WorkerSeen(worker, queue, moment(float(seen)), _tasks(tasks))
+
+
+def _tasks(told: str) -> tuple[TaskHealth, ...]:
+    """Read what a worker says of its periodic tasks; nothing if a newer one says it otherwise."""
+    try:
+        return _TASKS.validate_json(told) if told else ()
+    except ValidationError:
+        return ()
 
 
 def _agenda(row: Sequence[Any]) -> AgendaCount:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Literal
 
 from afterword.shared.errors import Fault
 from afterword.shared.lifecycle import JobState, TurnState
@@ -221,12 +222,28 @@ class AgendaCount:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskHealth:
+    """How a periodic task of a worker is, with the failures in a row since its last success.
+
+    `last_run_s` and `last_success_s` are how long ago its last run, and its last good one, ended;
+    None if there was none. It is `late` while one run takes longer than it may.
+    """
+
+    name: str
+    state: Literal["ok", "failing", "late"]
+    failures: int
+    last_run_s: float | None
+    last_success_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSeen:
-    """A worker and when it last swept."""
+    """A worker, its last heartbeat, and those of its periodic tasks that fail or are late."""
 
     name: str
     queue: str
     seen_at: datetime
+    tasks: tuple[TaskHealth, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -440,6 +440,14 @@ class AddQuarantineNote(NamedTuple):
     task: str
 
 
+@declares("maintenance/heartbeat")
+class RecordHeartbeat(NamedTuple):
+    """Record that a worker is alive."""
+
+    worker: str
+    tasks: str
+
+
 @declares("maintenance/sweep")
 class Sweep(NamedTuple):
     """Do what time has made due."""
@@ -448,5 +456,4 @@ class Sweep(NamedTuple):
     grace_ms: int
     retention_ms: int
     stream_ms: int
-    worker: str
     known_version: int

@@ -1,1 +1,1 @@
-"""What a worker does beside its jobs, each on a timer."""
+"""What a worker does beside its jobs: periodic tasks, all run by `periodic.PeriodicTasks`."""

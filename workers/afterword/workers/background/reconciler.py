@@ -1,43 +1,29 @@
-"""The reconciler: now and then one worker of the fleet looks for turns that fell through."""
+"""The reconciler: finds jobs and turns that are not where their state says, and fixes them."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-
-from afterword.shared.errors import AfterwordError
-from afterword.shared.events import (
-    InconsistencyFixed,
-    PeriodicTaskFailed,
-    ReconciliationFinished,
-)
+from afterword.shared.events import InconsistencyFixed, ReconciliationFinished
 from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.observer import bound, emit
 
 
 class Reconciler:
-    """Alarms on every gap, and mends it; runs in every worker, at work in one of them."""
+    """Runs in every worker; one search of the whole fleet in `interval_s` seconds is enough."""
 
-    def __init__(self, gaps: Maintenance, every_s: float) -> None:
-        """Take how often the fleet looks."""
-        self._gaps = gaps
-        self._every_s = every_s
+    def __init__(self, maintenance: Maintenance, interval_s: float) -> None:
+        self._maintenance = maintenance
+        self._interval_s = interval_s
 
-    async def reconcile_for_ever(self) -> None:
-        """Look whenever it is this worker's turn."""
-        while True:
-            await asyncio.sleep(self._every_s * random.uniform(0.5, 1))  # noqa: S311 no secret
-            try:
-                if await self._gaps.claim_reconciliation(round(self._every_s * 1000)):
-                    await self.reconcile()
-            except AfterwordError as error:
-                emit(PeriodicTaskFailed, task="reconcile", error=type(error).__name__, failures=1)
+    async def reconcile_if_due(self) -> None:
+        """Search all records, unless a worker of the fleet did so within the interval."""
+        if await self._maintenance.claim_reconciliation(round(self._interval_s * 1000)):
+            await self.reconcile()
 
     async def reconcile(self) -> None:
-        """Look once, at everything."""
+        """Search all records, and report and fix each that is inconsistent."""
         fixed = 0
-        async for gap in self._gaps.find_inconsistencies(fix=True):
+        async for found in self._maintenance.find_inconsistencies(fix=True):
             fixed += 1
-            with bound(job_id=gap.job_id):
-                emit(InconsistencyFixed, kind=gap.problem)
+            with bound(job_id=found.job_id):
+                emit(InconsistencyFixed, kind=found.problem)
         emit(ReconciliationFinished, fixed=fixed)

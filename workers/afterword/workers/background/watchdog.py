@@ -1,4 +1,4 @@
-"""The watchdog: a worker that has stopped taking hints is stopped, so that it starts anew."""
+"""The watchdog: stops a worker that no longer takes hints, so that it is started anew."""
 
 from __future__ import annotations
 
@@ -13,16 +13,21 @@ from afterword.shared.observer import emit
 from afterword.shared.settings import Settings
 from afterword.workers.celery_runtime.heartbeat import ConsumerHeartbeat
 
-#: So many looks in a row without a sign are a stall. Counted, not timed: a process that was
-#: stopped for a minute missed one look, not all of them.
-LOOKS = 10
+#: This many checks in a row without a heartbeat are a stall. They are counted, not timed: a process
+#: that was suspended for a minute missed one check, not all of them.
+CHECKS = 10
 
-#: More looks for Celery to come back to a broker that was away: it tries every 30 s at last.
-LOOKS_TO_RETURN = 20
+#: More checks for Celery to reconnect to a broker that was away: at worst it tries every 30 s.
+CHECKS_TO_RECONNECT = 20
 
 
 class Watchdog:
-    """Looks for the pulse of this worker, and ends what has none while the broker answers."""
+    """Checks the heartbeat of the consumer, and stops the worker if only a restart can help.
+
+    `check` is to be called `CHECKS` times in `stall_s` seconds. While the broker is away, a new
+    process would fare no better: this one stops counting as consuming, goes on with what it has,
+    and recovers when the broker is back.
+    """
 
     def __init__(
         self,
@@ -31,50 +36,45 @@ class Watchdog:
         broker_answers: Callable[[], Awaitable[bool]],
         stop: Callable[[], object],
     ) -> None:
-        """Take how long a worker may be without a sign, and how to stop it."""
         self._heartbeat = heartbeat
-        self._stall_s = stall_s
         self._broker_answers = broker_answers
         self._stop = stop
         self._missed = 0
-        self._allowed = LOOKS
+        self._allowed = CHECKS
+        self._stopped = False
+        self.interval_s = stall_s / CHECKS
 
     @property
     def consuming(self) -> bool:
-        """Return whether this worker takes hints, as far as can be known."""
-        return self._missed < LOOKS
+        """Whether this worker takes hints, as far as can be known."""
+        return self._missed < CHECKS
 
-    async def watch(self) -> None:
-        """Look until the worker has to be stopped; run this as a task.
-
-        While the broker is away no new process would fare better: this one is not seen as alive,
-        goes on with what it has, and is well again when the broker is back.
-        """
-        while True:
-            await asyncio.sleep(self._stall_s / LOOKS)
-            if not self._heartbeat.missed():
-                self._missed, self._allowed = 0, LOOKS
-                continue
-            self._missed += 1
-            if not self.consuming and await self._is_stalled():
-                waited_s = self._missed / LOOKS * self._stall_s
-                emit(WorkerStalled, waited_s=waited_s)
-                self._stop()
-                return
+    async def check(self) -> None:
+        """Look for a heartbeat since the last check; stop the worker, once, if it is stalled."""
+        if self._stopped:
+            return
+        if not self._heartbeat.missed():
+            self._missed, self._allowed = 0, CHECKS
+            return
+        self._missed += 1
+        if not self.consuming and await self._is_stalled():
+            emit(WorkerStalled, waited_s=self._missed * self.interval_s)
+            self._stopped = True
+            self._stop()
 
     async def _is_stalled(self) -> bool:
-        """Return whether there is still no sign, and the broker is no reason for that."""
+        """Return whether there is still no heartbeat, and the broker is not the reason."""
         if not await self._broker_answers():
-            self._allowed = self._missed + LOOKS_TO_RETURN
+            self._allowed = self._missed + CHECKS_TO_RECONNECT
         return self._missed >= self._allowed and self._heartbeat.missed()
 
 
 async def broker_answers(settings: Settings) -> bool:
     """Return whether the broker answers over a new connection."""
-    return await asyncio.to_thread(_answers, settings)
+    return await asyncio.to_thread(_connects, settings)
 
 
-def _answers(settings: Settings) -> bool:
+def _connects(settings: Settings) -> bool:
     with make_app(settings).connection_for_read() as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)

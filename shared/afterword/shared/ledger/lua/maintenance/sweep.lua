@@ -4,13 +4,11 @@
 ---@param grace_ms integer        how old a hint must be to count as lost
 ---@param retention_ms integer
 ---@param stream_ms integer       retention of streams
----@param worker string           '<queue> <worker>' that sweeps, or ''
 ---@param known_version integer   newest version of records that the caller knows
 -- Answers how many were: expired, woken, taken back, hinted again.
 local expired, woken, taken_back, hinted_again = 0, 0, 0, 0
 
 local OVERDUE = 12                  -- graces
-local SEEN = 3600000                -- ms that a worker is remembered
 
 local function due(zset, bound, most)
   return redis.call('ZRANGEBYSCORE', zset, '-inf', bound, 'LIMIT', 0, most)
@@ -89,8 +87,4 @@ for _, agenda in ipairs({ 'replies.0', 'replies.3', 'replies.6', LANES }) do
   redis.call('ZREMRANGEBYSCORE', place_key('held', agenda), '-inf', now - LISTED)
 end
 
-if worker ~= '' then
-  redis.call('ZADD', WORKERS, now, worker)
-  redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - SEEN)
-end
 return answer(expired, woken, taken_back, hinted_again)
