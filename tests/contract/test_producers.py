@@ -309,6 +309,18 @@ async def test_messages_of_a_conversation_are_answered_in_order(
     assert (await late.wait()).attempts == 1
 
 
+async def test_many_messages_of_a_conversation_keep_their_order(
+    stage: Stage, producer: ProducerFace, tenant: str
+) -> None:
+    texts = ["first", "second", "third"]
+    for text in texts:
+        stage.answer(text)
+    asked = {"tenant": tenant, "user_id": "ann", "conversation_id": "c"}
+    jobs = await producer.submit_many([asked | {"message": text} for text in texts])
+    replies = [await job.wait() for job in jobs if isinstance(job, JobFace)]
+    assert [reply.text for reply in replies] == texts
+
+
 async def test_a_message_may_interrupt_those_before_it(
     stage: Stage, producer: ProducerFace, tenant: str
 ) -> None:

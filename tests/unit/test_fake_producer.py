@@ -158,6 +158,12 @@ def test_deltas_must_make_up_the_text() -> None:
         FakeReply("Hi you", deltas=["Hi"])
 
 
+@pytest.mark.parametrize("text", ["", " ", "  two words\n", "héllo\n\nworld"])
+def test_the_deltas_of_any_text_make_it_up(text: str) -> None:
+    job = FakeProducer(FakeReply(text)).submit(**HELLO)
+    assert "".join(event.text or "" for event in job.stream()) == job.wait().text == text
+
+
 def test_a_failure_may_come_in_the_middle_of_the_text() -> None:
     job = FakeProducer(FakeFailure("overloaded", deltas=["Hi", " y"], restarts=1)).submit(**HELLO)
     types = [event.type for event in job.stream()]

@@ -14,39 +14,47 @@ from afterword.shared.lifecycle import TurnState
 
 @dataclass(frozen=True, slots=True)
 class FakeReply:
-    """A reply, and how it comes about.
-
-    Attributes:
-        text: the text of the reply.
-        deltas: the pieces that are streamed, which make up `text`; words if omitted.
-        delay_s: seconds on the fake clock from the start of the job to its end. The deltas are
-            spread over them. `math.inf` for a reply that never comes.
-        restarts: how many attempts fail in their middle before one succeeds. Each streams the
-            first half of the deltas and is followed by a `restart`.
-        memory: `Reply.memory`; `fresh`, or `off` if the settings switch memory off, if omitted.
-        memories: `Reply.memories`, as texts or whole.
-        stop_reason: `Reply.stop_reason`.
-        model: `Reply.model`; that of the request, or `fake-model`, if omitted.
-        usage: `Reply.usage`; estimated from the message and the text if omitted.
-        turn: the state that the turn reaches; it is `pending` before.
-        turn_code: `JobStatus.turn_code` in that state.
-        turn_delay_s: seconds from the reply to that state.
-
-    """
+    """A reply, and how it comes about."""
 
     text: str = "This is a fake reply."
+    """The text of the reply."""
+
     _: KW_ONLY
+
     deltas: Sequence[str] | None = None
+    """The pieces that are streamed, which make up `text`; one for each word if omitted."""
+
     delay_s: float = 0.0
+    """Seconds on the fake clock from the start of the job to its end. The deltas are spread over
+    them. `math.inf` for a reply that never comes."""
+
     restarts: int = 0
+    """How many attempts fail in their middle before one succeeds. Each streams the first half of
+    the deltas and is followed by a `restart`."""
+
     memory: MemoryStatus | None = None
+    """`Reply.memory`; `fresh`, or `off` if the settings switch memory off, if omitted."""
+
     memories: Sequence[str | MemoryUsed] = ()
+    """`Reply.memories`, as texts or whole."""
+
     stop_reason: str = "end_turn"
+    """`Reply.stop_reason`."""
+
     model: str | None = None
+    """`Reply.model`; that of the request, or `fake-model`, if omitted."""
+
     usage: Usage | None = None
+    """`Reply.usage`; estimated from the message and the text if omitted."""
+
     turn: TurnState = TurnState.STORED
+    """The state that the turn reaches after the reply; it is `pending` before."""
+
     turn_code: str | None = None
+    """`JobStatus.turn_code` in that state."""
+
     turn_delay_s: float = 0.0
+    """Seconds from the reply to that state."""
 
     def __post_init__(self) -> None:
         if self.deltas is not None and "".join(self.deltas) != self.text:
@@ -54,26 +62,26 @@ class FakeReply:
 
     def pieces(self) -> Sequence[str]:
         """Return the deltas: as given, or one for each word."""
-        return re.findall(r"\s*\S+\s*", self.text) if self.deltas is None else self.deltas
+        return re.findall(r"\s*\S+\s*|\s+", self.text) if self.deltas is None else self.deltas
 
 
 @dataclass(frozen=True, slots=True)
 class FakeFailure:
-    """The end of a job without a reply: `wait` raises `JobFailed` with this code.
-
-    Attributes:
-        code: `JobFailed.code`.
-        deltas: pieces that are streamed before the failure.
-        delay_s: seconds on the fake clock from the start of the job to its end.
-        restarts: how many attempts fail before the last one, which fails as well.
-
-    """
+    """The end of a job without a reply: `wait` raises `JobFailed` with this code."""
 
     code: str = "rejected"
+    """`JobFailed.code`."""
+
     _: KW_ONLY
+
     deltas: Sequence[str] = ()
+    """Pieces that are streamed before the failure."""
+
     delay_s: float = 0.0
+    """Seconds on the fake clock from the start of the job to its end."""
+
     restarts: int = 0
+    """How many attempts fail before the last one, which fails as well."""
 
     def pieces(self) -> Sequence[str]:
         """Return the deltas."""
