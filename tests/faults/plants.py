@@ -45,7 +45,7 @@ PLANTS = (
         "", "tests/ledger/test_sweep.py",
     ),
     Plant(
-        "I1", "attempts without a cap", f"{LUA}/job/claim.lua",
+        "I1", "attempts are not limited", f"{LUA}/job/claim.lua",
         "if tonumber(attempts) >= max_attempts then",
         "if false then", "tests/ledger/test_claim.py",
     ),
@@ -55,7 +55,7 @@ PLANTS = (
         "return job[1] == 'running'", "tests/ledger/test_claim.py",
     ),
     Plant(
-        "I2", "a delta sent twice stands twice", f"{LUA}/job/delta.lua",
+        "I2", "a delta that is sent twice appears twice", f"{LUA}/job/delta.lua",
         "if not last or last[1] ~= event then",
         "if true then", "tests/ledger/test_events.py",
     ),
@@ -65,12 +65,12 @@ PLANTS = (
         "", "tests/ledger/test_lanes.py",
     ),
     Plant(
-        "I3", "a doubtful turn is not looked at again", f"{LUA}/turn/settle.lua",
+        "I3", "a turn that may be stored twice is not checked again", f"{LUA}/turn/settle.lua",
         "redis.call('ZADD', DUPLICATE_CHECKS, now + check_after_ms, id)",
         "", "tests/usecase/test_deduplicator.py",
     ),
     Plant(
-        "I3", "a gap goes unseen", f"{LUA}/maintenance/inconsistencies.lua",
+        "I3", "an inconsistency is not found", f"{LUA}/maintenance/inconsistencies.lua",
         "if not in_lane(job.lane, id) then\n    report(id, 'not_in_lane'",
         "if false then\n    report(id, 'not_in_lane'", "tests/ledger/test_inconsistencies.py",
     ),
@@ -85,29 +85,29 @@ PLANTS = (
         "if false then", "tests/ledger/test_conversations.py",
     ),
     Plant(
-        "I3", "settling a batch settles one turn", f"{LUA}/turn/settle.lua",
+        "I3", "settling a batch settles only one turn", f"{LUA}/turn/settle.lua",
         "for _, each in ipairs(batch_of(id)) do",
         "for _, each in ipairs({ id }) do", "tests/ledger/test_turn_batches.py",
     ),
     Plant(
-        "I3", "a batch is begun anew with other turns", f"{LUA}/turn/begin.lua",
+        "I3", "a batch that was begun is regrouped", f"{LUA}/turn/begin.lua",
         "if turn[5] and turn[5] ~= batch then return answer('regrouped') end",
         "", "tests/ledger/test_turn_batches.py",
     ),
     Plant(
-        "I3", "a batch is taken apart while mem0 may have it",
+        "I3", "a batch is split while mem0 may have it",
         "workers/afterword/workers/memories/store_turns.py",
         "counts and (crashed or not unknown)",
         "counts", "tests/usecase/test_store_turn_batches.py",
     ),
     Plant(
-        "I3", "no look before a turn is added again",
+        "I3", "no lookup before a turn is added again",
         "workers/afterword/workers/memories/store_turns.py",
         "earlier = await self._earlier(claim, batch) if unknown else None",
         "earlier = None", "tests/usecase/test_store_turns.py",
     ),
     Plant(
-        "I3", "a turn ends its writer for ever",
+        "I3", "a turn that kills its writer is retried without limit",
         "workers/afterword/workers/memories/store_turns.py",
         "if batch[0].attempts >= self._settings.max_write_attempts:",
         "if False:", "tests/usecase/test_store_turns.py",
@@ -118,7 +118,7 @@ PLANTS = (
         "pass", "tests/usecase/test_store_turns.py",
     ),
     Plant(
-        "I5", "no check of whose memory it is", "workers/afterword/workers/replies/recall.py",
+        "I5", "the owner of a memory is not checked", "workers/afterword/workers/replies/recall.py",
         "tuple(row for row in rows if row.owner == owner and row.score >= self._least_score)",
         "tuple(row for row in rows if row.score >= self._least_score)",
         "tests/unit/test_recall.py",
@@ -140,26 +140,26 @@ PLANTS = (
         "if True:", "tests/ledger/test_replicas.py",
     ),
     Plant(
-        "I10", "a full queue takes more", f"{LUA}/job/submit.lua",
+        "I10", "a full queue accepts more", f"{LUA}/job/submit.lua",
         "if count_open() >= max_open then",
         "if false then", "tests/ledger/test_submit.py",
     ),
     Plant(
-        "I12", "erased once, not twice", "workers/afterword/workers/memories/erase.py",
+        "I12", "a user is erased once, not twice", "workers/afterword/workers/memories/erase.py",
         "if claim.state is ErasureState.ASKED and self._memories is not None:",
         "if False:", "tests/ledger/test_erasures.py",
     ),
     Plant(
-        "I12", "a claim hands out what is to be erased", f"{LUA}/job/claim.lua",
+        "I12", "a claim returns what is to be erased", f"{LUA}/job/claim.lua",
         "and not erasing and", "and", "tests/ledger/test_erasures.py",
     ),
     Plant(
-        "I12", "a thread writes after it was given up",
+        "I12", "an abandoned write commits",
         "workers/afterword/workers/adapters/mem0/open_source.py",
         "with deadline.observed():", "if True:", "tests/unit/test_sqlite_memory.py",
     ),
     Plant(
-        "I12", "an erasure fences nobody", f"{LUA}/erasure/begin.lua",
+        "I12", "an erasure fences no writer", f"{LUA}/erasure/begin.lua",
         "redis.call('HDEL', FENCES, lane)\n",
         "", "tests/ledger/test_erasures.py",
     ),
