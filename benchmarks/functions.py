@@ -1,9 +1,9 @@
 """Whether Redis Functions would be faster than scripts: `FCALL` beside `EVALSHA`.
 
 `python -m benchmarks.functions [ROUNDS] [COUNT]` runs a claim, and sixteen submits in one command,
-COUNT times a round in each of three ways, in turns, on an embedded Valkey of its own. It prints
-medians of the CPU that Redis spent on one call, of the time that it says the call took
-(`usec_per_call`), and of what one call takes a client that waits.
+COUNT times a round in each of three ways, in turns of a few calls each, on an embedded Valkey of
+its own. It prints the median turn's time of one call as Redis measures it, and as a client that
+waits for each reply does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from redis import Redis
@@ -24,6 +25,9 @@ from afterword.shared.transport.signatures import lua_source, taking
 from tests.kit.servers.valkey import Valkey
 
 ROOT, BROKER = "bench:{00}", "bench:"
+
+#: Calls of one way before the next one has its turn.
+_TURN = 15
 _DAY_MS = 86_400_000
 
 #: Definitions that hold for every call, and those that are made anew for each.
@@ -39,9 +43,8 @@ class Way(NamedTuple):
 
 
 class Figure(NamedTuple):
-    """Microseconds of one call: CPU of Redis, its own clock, and a client that waits."""
+    """Microseconds of one call: by Redis' own clock, and for a client that waits."""
 
-    cpu: float
     redis: float
     client: float
 
@@ -139,45 +142,46 @@ def _claims(redis: Redis, count: int) -> Iterator[Sequence[Any]]:
     return (command_of([call_of(ROOT, BROKER, _claim(number))])[2:] for number in range(count))
 
 
-def _measure(redis: Redis, way: Way, commands: Iterator[Sequence[Any]]) -> Figure:
-    prepared = list(commands)
+def _measure(redis: Redis, way: Way, commands: Sequence[Sequence[Any]]) -> Figure:
     send: Any = redis.execute_command  # redis-py does not annotate it
-    redis.config_resetstat()
-    cpu, start = _cpu_us(redis), time.perf_counter()
-    for one in prepared:
+    before, start = _spent_us(redis, way), time.perf_counter()
+    for one in commands:
         send(way.command, way.target, *one)
-    client = (time.perf_counter() - start) / len(prepared) * 1e6
-    cpu = (_cpu_us(redis) - cpu) / len(prepared)
-    spent = redis.info("commandstats")[f"cmdstat_{way.command.lower()}"]
-    return Figure(cpu, float(spent["usec_per_call"]), client)
+    client = time.perf_counter() - start
+    spent = _spent_us(redis, way) - before
+    return Figure(spent / len(commands), client / len(commands) * 1e6)
 
 
-def _cpu_us(redis: Redis) -> float:
-    found = redis.info("cpu")
-    seconds = found["used_cpu_user_main_thread"] + found["used_cpu_sys_main_thread"]
-    return float(seconds) * 1e6
+def _spent_us(redis: Redis, way: Way) -> float:
+    found = redis.info("commandstats").get(f"cmdstat_{way.command.lower()}", {})
+    return float(found.get("usec", 0))
 
 
 def _rounds(
-    redis: Redis, ways: Sequence[Way], rounds: int, commands: Callable[[], Iterator[Sequence[Any]]]
+    redis: Redis, ways: Sequence[Way], rounds: int, prepare: Callable[[], Iterator[Sequence[Any]]]
 ) -> dict[str, list[Figure]]:
-    """Measure each way once a round, in turns."""
+    """Let each way have its turn again and again; the first round warms up."""
     found: dict[str, list[Figure]] = {way.name: [] for way in ways}
     for number in range(rounds + 1):
-        for way in (*ways[number % len(ways) :], *ways[: number % len(ways)]):
-            redis.flushdb()
-            figure = _measure(redis, way, commands())
-            if number:  # the first round warms up
-                found[way.name].append(figure)
+        redis.flushdb()
+        commands = prepare()
+        while turn := [list(islice(commands, _TURN)) for _ in ways]:
+            if not all(len(one) == _TURN for one in turn):
+                break
+            for way, some in zip(ways, turn, strict=True):
+                figure = _measure(redis, way, some)
+                if number:
+                    found[way.name].append(figure)
+            ways = (*ways[1:], ways[0])
     return found
 
 
 def _print(title: str, found: dict[str, list[Figure]]) -> None:
-    print(f"\n{title}\n\n| way | CPU of Redis, us | usec_per_call | client, us |")
-    print("| --- | ---: | ---: | ---: |")
+    print(f"\n{title}: median (quartiles)\n\n| way | in Redis, us | for the client, us |")
+    print("| --- | ---: | ---: |")
     for name, figures in found.items():
         cells = [
-            f"{statistics.median(of):.1f} ({min(of):.1f} to {max(of):.1f})"
+            "{1:.1f} ({0:.1f} to {2:.1f})".format(*statistics.quantiles(of, n=4))
             for of in zip(*figures, strict=True)
         ]
         print(f"| {name} | {' | '.join(cells)} |")
@@ -189,11 +193,11 @@ def main() -> None:
     with Valkey() as valkey:
         redis = Redis(unix_socket_path=str(valkey.folder / "valkey.sock"))
         claim = _ways(redis, "job/claim", batched=False)
-        _print("a claim", _rounds(redis, claim, rounds, lambda: _claims(redis, count)))
+        _print("a claim", _rounds(redis, claim, rounds, lambda: _claims(redis, 3 * count)))
         submits = _ways(redis, "job/submit", batched=True)
-        each = count // MAX_BATCH
-        commands = lambda: (_submits(number * MAX_BATCH) for number in range(each))  # noqa: E731
-        _print("sixteen submits in one command", _rounds(redis, submits, rounds, commands))
+        commands = range(0, 3 * count, MAX_BATCH)
+        found = _rounds(redis, submits, rounds, lambda: map(_submits, commands))
+        _print(f"{MAX_BATCH} submits in one command", found)
 
 
 if __name__ == "__main__":

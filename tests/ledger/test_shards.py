@@ -23,6 +23,7 @@ from tests.kit.ledger.builder import (
     submit_and_answer,
     submit_and_claim,
     submit_job,
+    submit_request,
 )
 from tests.kit.waiting import until
 
@@ -182,7 +183,7 @@ async def test_cancelled_jobs_of_every_shard_are_heard_of(ledger: Ledger) -> Non
 async def test_one_key_of_one_tenant_may_be_used_by_each_user(ledger: Ledger) -> None:
     """A user's shard keeps the keys; users of one tenant may share a shard, or not."""
     request = chat_request(user_id=USERS[0], idempotency_key="k")
-    first = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
-    again = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
+    first = await submit_request(ledger.jobs, ledger.jobs.new_id(request), request)
+    again = await submit_request(ledger.jobs, ledger.jobs.new_id(request), request)
 
     assert again.job_id == first.job_id

@@ -24,17 +24,11 @@ from afterword.shared.errors import ConversationBusy, Fault, IllegalStep, LeaseL
 from afterword.shared.ledger.dead_letter_records import DeadLetterKind, DeadLetterRef, ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import EraseClaim, ErasureState
-from afterword.shared.lifecycle import (
-    JobState,
-    JobStep,
-    TurnState,
-    TurnStep,
-    check_job_step,
-    check_turn_step,
-)
+from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import lane_id, memory_key
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import LedgerInspector, chat_request, reply_to
+from tests.kit.ledger.builder import LedgerInspector, chat_request, reply_to, submit_request
+from tests.kit.ledger.transitions import JobStep, TurnStep, check_job_step, check_turn_step
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -141,7 +135,7 @@ class Lives(RuleBasedStateMachine):
             return
         request = chat_request(user_id=user, conversation_id=talk, when_busy="reject")
         with pytest.raises(ConversationBusy):
-            self.run(self.ledger.jobs.submit(self.ledger.jobs.new_id(request), request))
+            self.run(submit_request(self.ledger.jobs, self.ledger.jobs.new_id(request), request))
 
     def _open_in(self, lane: str, talk: str | None) -> list[str]:
         """Return the open jobs of a conversation, in the order of their submission."""
@@ -160,8 +154,8 @@ class Lives(RuleBasedStateMachine):
     ) -> str:
         request = chat_request(user_id=user, priority=priority, conversation_id=talk, **fields)
         job_id = self.ledger.jobs.new_id(request)
-        first = self.run(self.ledger.jobs.submit(job_id, request))
-        again = self.run(self.ledger.jobs.submit(job_id, request))
+        first = self.run(submit_request(self.ledger.jobs, job_id, request))
+        again = self.run(submit_request(self.ledger.jobs, job_id, request))
         assert first.new
         assert not again.new
         lane = lane_id(memory_key("default", user), 0)

@@ -19,6 +19,7 @@ from tests.kit.ledger.builder import (
     lane_of,
     submit_and_answer,
     submit_job,
+    submit_request,
 )
 
 pytestmark = pytest.mark.redis
@@ -59,8 +60,8 @@ async def test_the_same_id_is_the_same_job(ledger: Ledger, inspector: LedgerInsp
     request = chat_request()
     job_id = ledger.jobs.new_id(request)
 
-    first = await ledger.jobs.submit(job_id, request)
-    again = await ledger.jobs.submit(job_id, request)
+    first = await submit_request(ledger.jobs, job_id, request)
+    again = await submit_request(ledger.jobs, job_id, request)
 
     assert (first.new, again.new) == (True, False)
     assert inspector.hinted("replies.3") == [job_id]
@@ -73,7 +74,7 @@ async def test_fifty_submits_with_one_key_are_one_job(
     request = chat_request(idempotency_key="order-7")
 
     accepted = await asyncio.gather(
-        *(ledger.jobs.submit(ledger.jobs.new_id(request), request) for _ in range(50))
+        *(submit_request(ledger.jobs, ledger.jobs.new_id(request), request) for _ in range(50))
     )
 
     assert len({one.job_id for one in accepted}) == 1
@@ -178,7 +179,7 @@ async def test_the_body_comes_back_as_it_was_sent(ledger: Ledger) -> None:
         "Wie geht's, «Ünï» 🦜?\n\t\"]}", metadata={"a": [1, None, 0.5, {"ß": True}]}
     )
     job_id = ledger.jobs.new_id(told)
-    await ledger.jobs.submit(job_id, told)
+    await submit_request(ledger.jobs, job_id, told)
 
     claimed = await claim_job(ledger, job_id)
 

@@ -16,7 +16,7 @@ from afterword.shared.ledger.shard import Shards
 from afterword.shared.settings import Settings
 from afterword.shared.transport.pipeline import Pipeline
 from afterword.shared.transport.scripts import script
-from tests.kit.ledger.builder import LedgerInspector, chat_request, lane_of
+from tests.kit.ledger.builder import LedgerInspector, chat_request, lane_of, submit_request
 from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.servers.valkey import Valkey
 
@@ -107,7 +107,7 @@ async def test_what_fails_for_one_fails_for_no_other(
     inspector.redis.set(inspector.keys.idempotency(_hashed("default", "k")), "not a hash")
     requests = [chat_request(), chat_request(idempotency_key="k"), chat_request()]
     told = await asyncio.gather(
-        *(jobs.submit(jobs.new_id(one), one) for one in requests), return_exceptions=True
+        *(submit_request(jobs, jobs.new_id(one), one) for one in requests), return_exceptions=True
     )
 
     assert [type(one) for one in told] == [SubmitResult, ResponseError, SubmitResult]
@@ -120,9 +120,9 @@ async def test_a_replay_among_them_is_a_command_of_its_own(
 ) -> None:
     request = chat_request()
     told = await asyncio.gather(
-        jobs.submit(jobs.new_id(request), request),
+        submit_request(jobs, jobs.new_id(request), request),
         jobs.resubmit(f"j00_{7:032x}", request.body(), "run"),
-        jobs.submit(jobs.new_id(request), request),
+        submit_request(jobs, jobs.new_id(request), request),
     )
 
     assert told[1] == "gone"
@@ -133,12 +133,12 @@ async def test_those_who_ask_at_the_same_time_are_few_commands(
     jobs: Jobs, valkey: Valkey, inspector: LedgerInspector
 ) -> None:
     await asyncio.gather(
-        *(jobs.submit(jobs.new_id(chat_request()), chat_request()) for _ in range(32))
+        *(submit_request(jobs, jobs.new_id(chat_request()), chat_request()) for _ in range(32))
     )
     with valkey.client() as client:
         client.config_resetstat()
         told = await asyncio.gather(
-            *(jobs.submit(jobs.new_id(chat_request()), chat_request()) for _ in range(32))
+            *(submit_request(jobs, jobs.new_id(chat_request()), chat_request()) for _ in range(32))
         )
         calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
 
@@ -168,7 +168,7 @@ async def test_those_whose_answer_is_lost_are_one_job_each(
         FaultyProxy(valkey.port) as line,
         Ledger(settings.model_copy(update={"redis_url": line.url}), patience_s=5.0) as ledger,
     ):
-        await ledger.jobs.submit(ledger.jobs.new_id(chat_request()), chat_request())
+        await submit_request(ledger.jobs, ledger.jobs.new_id(chat_request()), chat_request())
         line.lose_answer_to(script("job/submit", batched=True).sha.encode())
         asked = [(ledger.jobs.new_id(one), one) for one in [chat_request()] * COUNT]
         told = await ledger.jobs.submit_many(asked)

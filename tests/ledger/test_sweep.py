@@ -25,6 +25,7 @@ from tests.kit.ledger.builder import (
     submit_and_answer,
     submit_and_claim,
     submit_job,
+    submit_request,
 )
 
 pytestmark = pytest.mark.redis
@@ -103,7 +104,7 @@ async def test_hints_for_a_broker_elsewhere_are_sent_by_the_caller(
     broker, jobs, _ = far
     job_id = jobs.new_id(chat_request())
 
-    await jobs.submit(job_id, chat_request())
+    await submit_request(jobs, job_id, chat_request())
 
     assert broker.sent == [("replies.3", job_id)]
     assert inspector.hinted("replies.3") == []
@@ -115,7 +116,7 @@ async def test_a_hint_lost_elsewhere_is_sent_again_though_nothing_else_happens(
     broker, jobs, upkeep = far
     ids = [jobs.new_id(chat_request()) for _ in range(3)]
     for job_id in ids:
-        await jobs.submit(job_id, chat_request())
+        await submit_request(jobs, job_id, chat_request())
         inspector.pass_time(1)
     broker.sent.clear()
 

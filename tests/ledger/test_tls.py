@@ -13,7 +13,7 @@ import pytest
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import LedgerInspector, chat_request, submit_job
+from tests.kit.ledger.builder import LedgerInspector, chat_request, is_broken, submit_job
 from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import until
@@ -62,7 +62,7 @@ async def test_jobs_are_accepted_over_tls_and_over_the_next_line_too(
         message = "a" * 50_000  # more than one record of TLS
         before = await submit_job(ledger, message)
         line.cut()
-        await until(lambda: ledger._pipeline._reconnector.broken, "the line is cut")
+        await until(lambda: is_broken(ledger._pipeline._reconnector), "the line is cut")
         after = await submit_job(ledger, message)
         request = chat_request()
         told = await ledger.jobs.submit_many((ledger.jobs.new_id(request), request) for _ in "abc")

@@ -15,7 +15,13 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim, EraseClaim, ErasureState, LaneClaim
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import LedgerInspector, chat_request, lane_of, reply_to
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    chat_request,
+    lane_of,
+    reply_to,
+    submit_request,
+)
 from tests.kit.ledger.builder import claim_job as claim_it
 from tests.kit.ledger.older_build import OlderBuild, Refused
 
@@ -75,7 +81,9 @@ class Walk:
         user = self.random.choice(USERS)
         if self.mine():
             request = chat_request(user_id=user)
-            found = await self.ledger.jobs.submit(self.ledger.jobs.new_id(request), request)
+            found = await submit_request(
+                self.ledger.jobs, self.ledger.jobs.new_id(request), request
+            )
             self.jobs[found.job_id] = user
         else:
             self.jobs[self.older.do("submit", {"user_id": user, "message": "hello"})] = user
@@ -237,7 +245,7 @@ async def test_what_the_first_release_wrote_is_read_and_gone_on_with(
     assert older.do("claim", job_id, "older")
     older.do("delta", job_id, 1, "half")
     request = chat_request(conversation_id="c", idempotency_key="k")
-    again = await ledger.jobs.submit(ledger.jobs.new_id(request), request)
+    again = await submit_request(ledger.jobs, ledger.jobs.new_id(request), request)
     assert (again.job_id, again.new) == (job_id, False)
 
     inspector.make_due(job_id)

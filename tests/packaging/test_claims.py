@@ -13,10 +13,10 @@ import pytest
 from afterword import producer
 from afterword.producer.cli.main import cli
 from afterword.shared.environment import variable
-from afterword.shared.lifecycle import JOB_STEPS, TURN_STEPS
 from afterword.shared.settings import Settings
 from docs.site import reference
 from tests.conftest import ROOT, ROOTS
+from tests.kit.ledger.transitions import JOB_STEPS, TURN_STEPS
 from tests.packaging.blocks import blocks
 
 DOCUMENTS = [*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/**/*.md"))]

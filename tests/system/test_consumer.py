@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from afterword.shared.hints import envelope
 from afterword.shared.names import REPLIES, RUN_TASK
+from tests.kit.ledger.hint_messages import hint_message
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 from tests.kit.workers.probe_worker import ProbeWorker
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.system, pytest.mark.redis]
 
 
 def _hint() -> dict[str, Any]:
-    hint: dict[str, Any] = json.loads(envelope(RUN_TASK, "my secret", "h1"))
+    hint: dict[str, Any] = json.loads(hint_message(RUN_TASK, "my secret", "h1"))
     return hint
 
 
@@ -104,7 +104,7 @@ def test_a_wrong_message_harms_no_other(worker: ProbeWorker, what: str) -> None:
 
 def test_bytes_that_are_no_message_harm_none_taken_with_them(worker: ProbeWorker) -> None:
     names = [f"noop:beside {number}" for number in range(len(NO_MESSAGES))]
-    good = [envelope(RUN_TASK, name, f"hint of {name}") for name in names]
+    good = [hint_message(RUN_TASK, name, f"hint of {name}") for name in names]
     mixed = [wire for both in zip(good, NO_MESSAGES.values(), strict=True) for wire in both]
     worker.redis.lpush(REPLIES, *mixed)
     worker.wait_for(*[f"ended {name}" for name in names])

@@ -9,9 +9,9 @@ import pytest
 from kombu.exceptions import OperationalError
 
 from afterword.shared.broker import make_app, send_hints
-from afterword.shared.hints import envelope
 from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, WRITE_TASK, queue_key
 from afterword.shared.settings import Settings
+from tests.kit.ledger.hint_messages import hint_message
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 from tests.kit.workers.probe_worker import ProbeWorker
@@ -21,9 +21,11 @@ pytestmark = [pytest.mark.system, pytest.mark.redis]
 
 def test_hints_pushed_to_any_list_are_run(server: Valkey) -> None:
     with ProbeWorker(server) as worker:
-        worker.redis.lpush(queue_key(REPLIES), envelope(RUN_TASK, "noop:1", "h1"))
-        worker.redis.lpush(queue_key(REPLIES, "normal"), envelope(RUN_TASK, "noop:2", "h2", step=3))
-        worker.redis.lpush(queue_key(MEMORIES), envelope(WRITE_TASK, "lane", "h3"))
+        worker.redis.lpush(queue_key(REPLIES), hint_message(RUN_TASK, "noop:1", "h1"))
+        worker.redis.lpush(
+            queue_key(REPLIES, "normal"), hint_message(RUN_TASK, "noop:2", "h2", step=3)
+        )
+        worker.redis.lpush(queue_key(MEMORIES), hint_message(WRITE_TASK, "lane", "h3"))
         worker.wait_for("ended noop:1", "ended noop:2", "wrote lane")
 
 
@@ -66,7 +68,7 @@ def test_sending_hints_to_a_broker_that_is_away_fails_at_once() -> None:
 
 def test_a_worker_takes_only_the_queue_it_is_given(server: Valkey) -> None:
     with ProbeWorker(server, "-Q", REPLIES) as worker:
-        worker.redis.lpush(queue_key(MEMORIES), envelope(WRITE_TASK, "lane", "h1"))
+        worker.redis.lpush(queue_key(MEMORIES), hint_message(WRITE_TASK, "lane", "h1"))
         worker.hint("noop:1")
         worker.wait_for("ended noop:1")
         assert worker.redis.llen(queue_key(MEMORIES)) == 1
@@ -106,7 +108,7 @@ def test_waiting_hints_are_taken_with_one_command(server: Valkey) -> None:
 
 def _push(worker: ProbeWorker, *names: str) -> None:
     """Push hints with one command, in the order in which they are to be taken."""
-    hints = [envelope(RUN_TASK, name, f"hint of {name}") for name in names]
+    hints = [hint_message(RUN_TASK, name, f"hint of {name}") for name in names]
     worker.redis.lpush(queue_key(REPLIES), *hints)
 
 

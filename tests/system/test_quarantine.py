@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 
 from afterword.producer.cli.main import cli
-from afterword.shared.hints import envelope
 from afterword.shared.ledger.quarantine import MAX_KEPT
 from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, queue_prefix
 from tests.kit.fault_runs.crash_run import SharedServers, shared_servers
 from tests.kit.fault_runs.load_run import PATIENCE_S, LoadRun
+from tests.kit.ledger.hint_messages import hint_message
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 
@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.timeout(180),
 ]  # fmt: skip
 
-HINT = json.loads(envelope(RUN_TASK, "canary", "h1"))
+HINT = json.loads(hint_message(RUN_TASK, "canary", "h1"))
 
 #: What is put into each queue, and what it is called afterwards.
 POISON: dict[str, tuple[str | bytes, str]] = {
@@ -31,7 +31,7 @@ POISON: dict[str, tuple[str | bytes, str]] = {
     "NUL": (b"\0\0\0", "no_message"),
     "a list": ("[1]", "no_message"),
     "huge": (b"x" * 10_500_000, "too_large"),
-    "a huge hint": (envelope(RUN_TASK, "canary" * 2_000_000, "h2"), "too_large"),
+    "a huge hint": (hint_message(RUN_TASK, "canary" * 2_000_000, "h2"), "too_large"),
     "no headers": (json.dumps(HINT | {"headers": {}}), "no_task"),
     "unknown task": (
         json.dumps(HINT | {"headers": HINT["headers"] | {"task": "afterword.gone"}}),

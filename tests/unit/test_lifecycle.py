@@ -7,12 +7,11 @@ import itertools
 import pytest
 
 from afterword.shared.errors import IllegalStep
-from afterword.shared.lifecycle import (
+from afterword.shared.lifecycle import JobState, TurnState
+from tests.kit.ledger.transitions import (
     JOB_STEPS,
     TURN_STEPS,
-    JobState,
     JobStep,
-    TurnState,
     TurnStep,
     check_job_step,
     check_turn_step,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afterword.shared import ledger
-from afterword.shared.hints import TASK_OF, envelope, split_agenda
+from afterword.shared.hints import TASK_OF, split_agenda
 from afterword.shared.names import (
     MEMORIES,
     PRIORITY_STEPS,
@@ -20,13 +20,14 @@ from afterword.shared.names import (
     lane_id,
     memory_key,
 )
+from tests.kit.ledger.hint_messages import hint_message
 from tests.kit.servers.valkey import Valkey
 
 LUA = (Path(ledger.__file__).with_name("lua") / "_lib.lua").read_text()
 
 
 def test_a_hint_says_what_to_run_with_nothing_but_an_id() -> None:
-    hint = json.loads(envelope(RUN_TASK, "j00_1", "j00_1.7", step=3))
+    hint = json.loads(hint_message(RUN_TASK, "j00_1", "j00_1.7", step=3))
     assert json.loads(hint["body"]) == [["j00_1"], {}, {}]
     assert (hint["headers"]["task"], hint["headers"]["id"]) == (RUN_TASK, "j00_1.7")
     properties = hint["properties"]
@@ -35,13 +36,13 @@ def test_a_hint_says_what_to_run_with_nothing_but_an_id() -> None:
 
 
 def test_a_hint_goes_back_to_the_queue_of_its_task() -> None:
-    hint = json.loads(envelope(WRITE_TASK, "l00_x/y", "1"))
+    hint = json.loads(hint_message(WRITE_TASK, "l00_x/y", "1"))
     assert hint["properties"]["delivery_info"]["routing_key"] == MEMORIES
 
 
 @given(st.text(max_size=20))
 def test_any_id_survives(name: str) -> None:
-    hint = json.loads(envelope(RUN_TASK, name, name))
+    hint = json.loads(hint_message(RUN_TASK, name, name))
     assert json.loads(hint["body"])[0] == [name]
 
 
@@ -53,7 +54,7 @@ def test_the_scripts_build_the_same_text(valkey: Valkey, namespace: str, agenda:
     script = LUA + "\nreturn hint_message(ARGV[2], ARGV[3], ARGV[4], 1)"
     with valkey.client() as client:
         theirs = client.eval(script, 1, f"{namespace}:{{00}}", "", queue, str(step), name)
-    assert theirs == envelope(TASK_OF[queue], name, f"{name}.1", step=step)
+    assert theirs == hint_message(TASK_OF[queue], name, f"{name}.1", step=step)
 
 
 def test_an_agenda_names_its_queue_and_step() -> None:

@@ -11,10 +11,12 @@ import redis
 from afterword.shared.contracts import ChatRequest, Reply, Timings, Usage
 from afterword.shared.hints import split_agenda
 from afterword.shared.ledger.dead_letter_records import ReplayOutcome
+from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Claim, LaneClaim
+from afterword.shared.ledger.records import Claim, LaneClaim, SubmitResult
 from afterword.shared.names import Keys, lane_id, memory_key, queue_key, queue_prefix
 from afterword.shared.settings import Settings
+from afterword.shared.transport.connection import Reconnector
 
 FAR_AWAY_MS = 10**15
 
@@ -49,10 +51,23 @@ def lane_of(user_id: str = "ann", tenant: str = "default") -> str:
     return lane_id(memory_key(tenant, user_id), 0)
 
 
+async def submit_request(jobs: Jobs, job_id: str, request: ChatRequest) -> SubmitResult:
+    """Submit one job under this id; raise what refuses it."""
+    (result,) = await jobs.submit_many([(job_id, request)])
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def is_broken(reconnector: Reconnector) -> bool:
+    """Return whether there is no connection right now."""
+    return reconnector._redis is None or not reconnector._redis.open
+
+
 async def submit_job(ledger: Ledger, message: str = "hello", **fields: object) -> str:
     """Submit a job and return its id."""
     request = chat_request(message, **fields)
-    return (await ledger.jobs.submit(ledger.jobs.new_id(request), request)).job_id
+    return (await submit_request(ledger.jobs, ledger.jobs.new_id(request), request)).job_id
 
 
 async def claim_job(ledger: Ledger, job_id: str) -> Claim:

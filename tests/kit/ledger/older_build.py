@@ -26,7 +26,11 @@ claims, lanes = {}, {}
 
 async def submit(ledger, fields, job_id=None):
     request = ChatRequest.model_validate(fields)
-    return (await ledger.jobs.submit(job_id or ledger.jobs.new_id(request), request)).job_id
+    named = (job_id or ledger.jobs.new_id(request), request)
+    (accepted,) = await ledger.jobs.submit_many([named])
+    if isinstance(accepted, Exception):
+        raise accepted
+    return accepted.job_id
 
 
 async def claim(ledger, job_id, token):

@@ -15,9 +15,9 @@ from celery import Celery
 from redis import Redis
 
 from afterword.shared.broker import make_app
-from afterword.shared.hints import envelope
 from afterword.shared.names import REPLIES, RUN_TASK, queue_key
 from afterword.shared.settings import Settings
+from tests.kit.ledger.hint_messages import hint_message
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 
@@ -92,7 +92,7 @@ class ProbeWorker:
 
     def hint(self, job_id: str, *, task: str = RUN_TASK) -> None:
         """Send a hint of a job that will have the same id in Celery."""
-        message = envelope(RUN_TASK, job_id, job_id).replace(RUN_TASK, task)
+        message = hint_message(RUN_TASK, job_id, job_id).replace(RUN_TASK, task)
         with self._broker.client() as client:
             client.lpush(queue_key(REPLIES), message)
 

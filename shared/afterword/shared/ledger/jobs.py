@@ -65,19 +65,10 @@ class Jobs:
         owner = memory_key(request.tenant, request.user_id)
         return new_job_id(shard_of(owner, self._shards.settings.shards))
 
-    async def submit(self, job_id: str, request: ChatRequest) -> SubmitResult:
-        """Accept a job under an id from `new_id`.
-
-        The same id again, or the same idempotency key with the same body, gives the same job.
-        Raises a `NotAccepted`: then nothing was written, unless it is `NotReplicated`.
-        """
-        keys, arguments = self._submission(job_id, request)
-        return self._accepted(await self._submits.run_script(keys, arguments))
-
     def submit_blocking(self, job_id: str, request: ChatRequest) -> SubmitResult | None:
-        """Accept a job as `submit` does, from a thread without a loop and without retries.
+        """Accept a job as `submit_many` does, from a thread without a loop and without retries.
 
-        Returns None if it is not known whether it was accepted: then `submit` it with this id.
+        Returns None if it is not known whether it was accepted: then `submit_many` it with this id.
         """
         if self._blocking is None:
             return None
@@ -88,7 +79,11 @@ class Jobs:
     async def submit_many(
         self, requests: Iterable[tuple[str, ChatRequest]]
     ) -> list[SubmitResult | AfterwordError]:
-        """Accept many jobs as `submit` does; return a result or an error for each, in order."""
+        """Accept jobs under ids from `new_id`; return a result or an error for each, in order.
+
+        The same id again, or the same idempotency key with the same body, gives the same job.
+        The errors are `NotAccepted`: then nothing was written, unless it is `NotReplicated`.
+        """
         calls = (self._submission(job_id, request) for job_id, request in requests)
         answers = await self._submits.run_scripts(calls)
         return [self._accepted_or_error(answer) for answer in answers]

@@ -175,11 +175,6 @@ class Reconnector:
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect())
 
-    @property
-    def broken(self) -> bool:
-        """Return whether there is no connection right now."""
-        return self._redis is None or not self._redis.open
-
     async def aclose(self) -> None:
         """Close the connection; what is under way is not answered."""
         if self._connecting is not None:

@@ -51,7 +51,7 @@ class Pipeline:
 
         A command that writes may run twice. Raises `LedgerUnavailable` after `patience_s`.
         """
-        return await self._retry(lambda: self._post(command))
+        return await self._retry(lambda: self._post(command), self._deadline())
 
     async def run_script(self, call: ScriptCall) -> list[Any]:
         """Run one script and return its reply; retry until there is one.
@@ -59,13 +59,14 @@ class Pipeline:
         Scripts are idempotent for the same caller, so a retry after a lost reply is safe. Raises
         `LedgerUnavailable` after `patience_s`, and `QueueFull` at once if Redis is out of memory.
         """
-        reply: list[Any] = await self._retry(lambda: self._post(call))
+        reply: list[Any] = await self._retry(lambda: self._post(call), self._deadline())
         return reply
 
     async def run_scripts(self, calls: Iterable[ScriptCall]) -> list[Any]:
         """Run many scripts and return a reply or an error for each, in order.
 
-        Calls with the same `batch_key` share commands; what gets no reply is retried by itself.
+        Calls with the same `batch_key` share commands; what gets no reply is retried by itself,
+        until `patience_s` after the last was sent.
         """
         posted, futures = list[ScriptCall](), list[asyncio.Future[Any]]()
         remaining = iter(calls)
@@ -73,19 +74,20 @@ class Pipeline:
             posted += part
             futures += [self._post(call) for call in part]
             await asyncio.sleep(0)  # Redis can begin
+        deadline = self._deadline()
         replies = await asyncio.gather(*futures, return_exceptions=True)
         return [
-            await self._retry_failed(call, reply)
+            await self._retry_failed(call, reply, deadline)
             for call, reply in zip(posted, replies, strict=True)
         ]
 
-    async def _retry_failed(self, call: ScriptCall, reply: Any) -> Any:
+    async def _retry_failed(self, call: ScriptCall, reply: Any, deadline: float) -> Any:
         if isinstance(reply, asyncio.CancelledError):
             raise reply  # the pipeline was closed
         if not isinstance(reply, Exception):
             return reply
         try:
-            return await self.run_script(call)
+            return await self._retry(lambda: self._post(call), deadline)
         except (AfterwordError, exceptions.RedisError) as error:
             return error
 
@@ -96,11 +98,14 @@ class Pipeline:
             future.cancel()
         await self._reconnector.aclose()
 
-    async def _retry(self, attempt: Callable[[], Awaitable[Any]]) -> Any:
-        """Retry until it works or the patience is over; the error then names the last cause."""
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._patience_s
+
+    async def _retry(self, attempt: Callable[[], Awaitable[Any]], deadline: float) -> Any:
+        """Retry until it works or the deadline has passed; the error then names the last cause."""
         causes = ["it gave no reply"]
         try:
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout_at(deadline):
                 return await _retry_unavailable(attempt, causes)
         except TimeoutError:
             waited = f"{self._patience_s:g} s: {causes[-1]}"
