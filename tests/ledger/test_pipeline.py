@@ -244,7 +244,9 @@ async def test_a_passing_trouble_is_waited_for(pipeline: Pipeline, own: Valkey, 
         f"return redis.error_reply('{word}')"
     )
 
-    answer = await pipeline._retry(lambda: pipeline._post(("EVAL", text, 1, root)))
+    answer = await pipeline._retry(
+        lambda: pipeline._post(("EVAL", text, 1, root)), pipeline._deadline()
+    )
 
     assert answer == "done"
 
