@@ -1,4 +1,4 @@
-"""Dead letters, how they are chosen, and what becomes of those that are replayed."""
+"""Dead letters, the filter that selects them, and the runs that replay them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from afterword.shared.lifecycle import TurnState
 
 
 class DeadLetterKind(StrEnum):
-    """What was given up: the memory of a turn that was answered, or the reply to a job."""
+    """What was given up.
+
+    `memory`: a turn that has its reply and could not be stored. `reply`: a job that failed.
+    """
 
     MEMORY = "memory"
     REPLY = "reply"
@@ -21,80 +24,134 @@ class DeadLetterKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterRef:
-    """A letter as it was chosen: replayed only if it has been replayed no more often since."""
+    """A dead letter as it was at one moment.
+
+    It is replayed or discarded only if it has not been replayed since.
+    """
 
     id: str
     kind: DeadLetterKind
     replays: int
 
     def __str__(self) -> str:
-        """Return what a run keeps of it."""
+        """Return the form in which a run stores it."""
         return f"{self.id} {self.kind} {self.replays}"
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Return what a run has kept."""
+        """Read the form in which a run stores it."""
         letter_id, kind, replays = text.split(" ")
         return cls(letter_id, DeadLetterKind(kind), int(replays))
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A turn or a job that was given up, with all that is known of why.
-
-    A job that was replayed says as which one. `size` is that of the
-    message and the reply, in bytes; both are given only when content is asked for.
-    """
+    """A turn that could not be stored, or a job that failed, with the reason."""
 
     id: str
+    """The id of the job."""
+
     kind: DeadLetterKind
+    """Which of the two it is."""
+
     tenant: str
+    """The tenant of the user."""
+
     user_id: str
+    """The user."""
+
     submitted_at: datetime
+    """When the message was submitted."""
+
     failed_at: datetime
+    """When the last attempt failed."""
+
     buried_at: datetime
+    """When it was given up."""
+
     code: str
+    """Why: the error code of the last attempt, a fixed word."""
+
     fault: str
+    """Whose failure it was: `provider`, `operator` or `request`."""
+
     attempts: int
+    """How many attempts were made."""
+
     snoozes: int
+    """How often it waited for a provider, which spends no attempt."""
+
     replays: int
+    """How often it was replayed before."""
+
     worker_version: str
+    """The version of the worker that gave it up."""
+
     event_id: str | None
+    """The id of the add at hosted mem0, if there was one."""
+
     record_version: int
+    """The version of the stored record."""
+
     size: int
+    """The bytes of the message and the reply."""
+
     replayed_as: str | None = None
+    """The job that took its place, if a failed job was replayed."""
+
     message: str | None = None
+    """What the user said; only if content was requested."""
+
     reply: str | None = None
+    """What was replied; only if content was requested."""
 
     @property
     def ref(self) -> DeadLetterRef:
-        """Return what is needed to replay or discard it as it is now."""
+        """Return the reference that `replay` and `discard` take."""
         return DeadLetterRef(self.id, self.kind, self.replays)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters: those that all fields agree to; one that is not given agrees to all.
+    """Selects the dead letters that match every given field; without a field, all of them.
 
-    `since` and `until` are times of the burial, the second not included; `code` is a text in the
-    error code, whatever its case; `older_than_s` is the age since the burial. `limit` is the most
-    letters, oldest burial first. Raises `InvalidRequest` naming the field.
+    Raises `InvalidRequest` if a field is empty, a time has no time zone, or a number is too small.
     """
 
     ids: tuple[str, ...] = ()
+    """Their ids."""
+
     kind: DeadLetterKind | None = None
+    """Turns or jobs."""
+
     tenant: str | None = None
+    """The tenant, exactly."""
+
     user_id: str | None = None
+    """The user id, exactly."""
+
     since: datetime | None = None
+    """Buried at this time or later."""
+
     until: datetime | None = None
+    """Buried before this time."""
+
     fault: Fault | None = None
+    """Whose failure it was."""
+
     code: str | None = None
+    """Text that the error code contains, in upper or lower case."""
+
     older_than_s: float = 0.0
+    """Buried at least this many seconds ago."""
+
     worker_version: str | None = None
+    """Given up by this version of the worker, exactly."""
+
     limit: int | None = None
+    """How many at most; those buried first are taken."""
 
     def __post_init__(self) -> None:
-        """Refuse what can only be a slip."""
         for name in ("tenant", "user_id", "code", "worker_version"):
             if getattr(self, name) == "":
                 raise InvalidRequest(name, "must not be empty")
@@ -109,11 +166,11 @@ class DeadLetterFilter:
 
     @property
     def matches_all(self) -> bool:
-        """Return whether nothing at all is said of which letters."""
+        """Return whether no field is given, so that every dead letter matches."""
         return not self.to_dict()
 
     def matches(self, letter: DeadLetter, now: datetime) -> bool:
-        """Return whether the letter is one of them, its number aside."""
+        """Return whether a dead letter matches, apart from `limit`; `now` is the ledger's time."""
         asked = (
             (self.kind, letter.kind),
             (self.tenant, letter.tenant),
@@ -136,7 +193,7 @@ class DeadLetterFilter:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is asked for, without what is not, as JSON can hold it."""
+        """Return the given fields as JSON values."""
         return {
             name: value.isoformat() if isinstance(value, datetime) else value
             for name, value in asdict(self).items()
@@ -146,14 +203,16 @@ class DeadLetterFilter:
 
 def _check_aware(name: str, value: datetime | None) -> None:
     if value is not None and value.utcoffset() is None:
-        raise InvalidRequest(name, "must say its time zone")
+        raise InvalidRequest(name, "must have a time zone")
 
 
 class ReplayOutcome(StrEnum):
-    """What became of a letter that a run was to replay.
+    """What became of a dead letter that a run was to replay.
 
-    `waiting` was replayed and is on its way. `dead` was buried, or has failed, again. The last
-    three were not replayed: it was no dead letter any more, its user was erased, its record gone.
+    `waiting`: it was replayed and has not settled. `stored`, `nothing`, `skipped`: the turn settled
+    in this state. `answered`: the new job has its reply. `cancelled`: the new job was cancelled.
+    `dead`: it is a dead letter again. `refused`: it was no dead letter any more. `erased`: its user
+    was erased. `gone`: its retention time was over. The last three were not replayed.
     """
 
     WAITING = "waiting"
@@ -169,7 +228,12 @@ class ReplayOutcome(StrEnum):
 
 
 class ReplayState(StrEnum):
-    """Where a run is: `stopped` and `aborted` ones can be resumed."""
+    """The state of a run.
+
+    `dry`: it was not applied. `running`: its operator drives it, or was killed. `stopped`: it
+    stopped by itself, for its `reason`. `aborted`: somebody stopped it. `done`: everything has
+    settled. All but `dry` and `done` runs can be resumed.
+    """
 
     DRY = "dry"
     RUNNING = "running"
@@ -180,18 +244,21 @@ class ReplayState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReplayPace:
-    """How a run goes: so many letters first, then so many a second.
-
-    It stops once `max_dead` were buried again, or once nothing has settled for `stall_timeout_s`.
-    """
+    """How fast a run goes, and when it stops by itself. Each number may be up to 1,000,000."""
 
     rate: float = 5.0
+    """Dead letters to replay in a second, at least 0.001."""
+
     canary: int = 1
+    """How many are replayed first; the rest waits until they have settled."""
+
     max_dead: int = 10
+    """The run stops once so many were buried again."""
+
     stall_timeout_s: float = 300.0
+    """The run stops once nothing has settled for so many seconds."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot go."""
         for name, least in (
             ("rate", 0.001),
             ("canary", 0),
@@ -207,40 +274,69 @@ _MOST = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class ReplayRun:
-    """A replay as the ledger knows it: who pressed it, for what, and how far it has come.
-
-    `reason` says why it stopped. `updated_at` is when its operator last took a step. `left` counts
-    the letters that were not looked at yet.
-    """
+    """A replay: who started it, what it takes, and how far it is."""
 
     id: str
+    """The id of the run; empty if it was not applied."""
+
     by: str
+    """Who started it."""
+
     started_at: datetime
+    """When it was started."""
+
     updated_at: datetime
+    """When its operator last recorded a step."""
+
     filter: dict[str, Any]
+    """The filter of its plan, as JSON values."""
+
     pace: ReplayPace
+    """How fast it goes, and when it stops."""
+
     state: ReplayState
+    """The state of the run."""
+
     reason: str
+    """Why it stopped: a fixed word, or who aborted it."""
+
     dead_letters: int
+    """How many dead letters it takes."""
+
     canary_passed: bool
+    """Whether the canary has settled well."""
+
     left: int = field(init=False)
+    """How many were not replayed yet."""
+
     outcomes: dict[ReplayOutcome, int] = field(default_factory=dict)
+    """How many dead letters have which outcome."""
 
     def __post_init__(self) -> None:
-        """Count what is left."""
         object.__setattr__(self, "left", self.dead_letters - sum(self.outcomes.values()))
 
 
 @dataclass(frozen=True, slots=True)
 class AuditEntry:
-    """An entry of the audit: what an operator did, with what came of it once it has ended."""
+    """An entry of the audit: something that an operator did, or the result of it."""
 
     id: str
+    """The id of the entry."""
+
     at: datetime
+    """When it was recorded."""
+
     by: str
+    """Who did it."""
+
     action: str
+    """What was done, such as `replay`, `discard` or `forget`."""
+
     run_id: str
+    """The run, or the token of the action that it belongs to."""
+
     details: dict[str, Any]
+    """The filter and the counts, as JSON values."""
 
 
 def audit_entry(entry_id: str, fields: dict[str, str]) -> AuditEntry:
