@@ -142,10 +142,11 @@ def test_the_glossary_has_every_word_and_each_is_linked_from_a_page() -> None:
     assert [word for word in words if f"glossary.md#{word})" not in pages] == []
 
 
-def test_every_decision_is_listed() -> None:
+def test_every_decision_is_listed_under_a_number_of_its_own() -> None:
     folder = ROOT / "docs/decisions"
     listed = re.findall(r"\]\((\d{4}-[\w-]+\.md)\)", (folder / "README.md").read_text())
     assert listed == sorted(path.name for path in folder.glob("[0-9]*.md"))
+    assert [name[:4] for name in listed] == [f"{n:04}" for n in range(1, len(listed) + 1)]
 
 
 def test_every_command_that_is_mentioned_exists() -> None:
