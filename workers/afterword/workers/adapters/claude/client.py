@@ -83,7 +83,7 @@ class Claude:
             async for event in events:
                 if text := transcript.add(event):
                     yield text
-                limits.pings_count = transcript.may_think
+                limits.pings_keep_alive = transcript.may_think
             yield transcript.answer()
 
     async def check(self, model: str) -> Checked:
@@ -99,7 +99,7 @@ class Claude:
             await client.close()
 
     async def _open(self, prompt: Prompt) -> Stream:
-        client = self._connected()
+        client = self._get_client()
         # Like `messages.create`, but without its pass over the body for features not used here.
         return await client.post(
             "/v1/messages",
@@ -110,14 +110,14 @@ class Claude:
         )
 
     async def _count_tokens(self, model: str) -> None:
-        client = self._connected()
+        client = self._get_client()
         await client.messages.count_tokens(
             model=model, messages=[{"role": "user", "content": "hello"}]
         )
 
     async def _deprecation(self, model: str) -> str:
         """Return a warning if the model is deprecated or retired, else ""."""
-        client = self._connected()
+        client = self._get_client()
         try:
             found = await _CallLimits(*self._limits).wait_for(client.models.retrieve(model))
         except ProviderError:
@@ -127,11 +127,11 @@ class Claude:
         ends = found.retires_at
         return f"{model} is {found.lifecycle}" + (f" and ends on {ends:%Y-%m-%d}" if ends else "")
 
-    def _connected(self) -> anthropic.AsyncAnthropic:
-        self._client = self._client or self._connect()
+    def _get_client(self) -> anthropic.AsyncAnthropic:
+        self._client = self._client or self._build_client()
         return self._client
 
-    def _connect(self) -> anthropic.AsyncAnthropic:
+    def _build_client(self) -> anthropic.AsyncAnthropic:
         """Build the SDK's client. Call it on the running loop, never before a fork."""
         for name in ("anthropic", "httpx2"):  # at DEBUG they log prompts
             logging.getLogger(name).setLevel(logging.WARNING)
@@ -182,21 +182,21 @@ def _system(texts: Sequence[str]) -> list[TextBlockParam]:
     return blocks
 
 
-def _messages(says: Sequence[Say]) -> list[MessageParam]:
+def _messages(messages: Sequence[Say]) -> list[MessageParam]:
     """Return the messages with a cache breakpoint at the end of the history.
 
     Never at the last message: the next request repeats it without the memories it holds now, so
     a cache entry that includes them would never be read.
     """
-    end_of_history = len(says) - 2
-    return [_message(say, marked=at == end_of_history) for at, say in enumerate(says)]
+    end_of_history = len(messages) - 2
+    return [_message(each, cached=at == end_of_history) for at, each in enumerate(messages)]
 
 
-def _message(say: Say, *, marked: bool) -> MessageParam:
-    content: list[TextBlockParam] | str = say.text
-    if marked:
-        content = [{"type": "text", "text": say.text, "cache_control": _CACHED}]
-    if say.role == "user":
+def _message(message: Say, *, cached: bool) -> MessageParam:
+    content: list[TextBlockParam] | str = message.text
+    if cached:
+        content = [{"type": "text", "text": message.text, "cache_control": _CACHED}]
+    if message.role == "user":
         return {"role": "user", "content": content}
     return {"role": "assistant", "content": content}
 
@@ -213,7 +213,7 @@ async def _events(response: httpx2.Response, limits: _CallLimits) -> AsyncGenera
             if event["type"] != "ping":
                 yield event
                 limits.restart_idle()
-            elif limits.pings_count:
+            elif limits.pings_keep_alive:
                 limits.restart_idle()
             if event["type"] == "message_stop":
                 await _read_to_end(chunks)
@@ -238,7 +238,7 @@ class _CallLimits:
         self._next = self._now() + first_event_s
         self._timeout_code = "no_first_event"
         #: Whether a ping restarts the idle limit.
-        self.pings_count = False
+        self.pings_keep_alive = False
         self.request_id: str | None = None
 
     def restart_idle(self) -> None:
