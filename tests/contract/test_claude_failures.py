@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -32,6 +31,7 @@ from tests.kit.claude_api.failure_cases import (
 )
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
+from tests.kit.secrecy import assert_quotes_nothing
 
 KEY = "sk-canary-key"
 LONG_S = 20.0
@@ -90,7 +90,7 @@ async def test_failure(claude: ClaudeStandIn, row: FailureCase) -> None:
     )
     assert error.fault is BLAMES[row.error]
     assert len(claude.requests) == 1, "nothing is tried twice"
-    assert_silent(error)
+    assert_quotes_nothing(error, SECRET, KEY)
 
 
 @pytest.mark.parametrize("good", GOOD, ids=lambda good: good.name)
@@ -119,28 +119,19 @@ def test_the_documents_hold_every_row_and_no_other() -> None:
     assert lines == listed
 
 
-def assert_silent(error: BaseException) -> None:
-    """Fail if an error or its causes quote the prompt, the key or the provider's message."""
-    assert error.__cause__ is None
-    assert error.__context__ is None
-    shown = f"{error!r} {''.join(traceback.format_exception(error))} {vars(error)}"
-    assert SECRET not in shown
-    assert KEY not in shown
-
-
 async def test_no_server_listens() -> None:
     async with ClaudeStandIn() as claude:
         url = claude.url
     error = await failure_of(model_at(url))
     assert (type(error), error.code) == (Unavailable, "unreachable")
-    assert_silent(error)
+    assert_quotes_nothing(error, SECRET, KEY)
 
 
 async def test_a_prompt_that_is_not_unicode_is_rejected(claude: ClaudeStandIn) -> None:
     prompt = Prompt((), (Say("user", f"{SECRET} \ud800"),), "claude-sonnet-5-5", 100, "tag")
     error = await failure_of(model_at(claude.url), prompt)
     assert (type(error), error.code) == (Rejected, "not_unicode")
-    assert_silent(error)
+    assert_quotes_nothing(error, SECRET, KEY)
 
 
 @pytest.mark.parametrize(

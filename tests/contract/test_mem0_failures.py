@@ -6,7 +6,6 @@ import logging
 import os
 import subprocess
 import sys
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from afterword.workers.ports import Added, Kept, Turn
 from afterword.workers.wiring import open_memories
 from tests.kit.mem0_api.scripted_answers import HTML, Mem0Answer
 from tests.kit.mem0_api.server import KEY, Mem0StandIn
+from tests.kit.secrecy import assert_quotes_nothing
 from tests.kit.servers.scripted_http_server import Cue
 
 ANA = "owner-ana"
@@ -165,15 +165,6 @@ async def failure_of(call: Awaitable[object]) -> ProviderError:
     return caught.value
 
 
-def assert_silent(error: BaseException) -> None:
-    """Fail if an error or its causes quote a turn, the key or the provider's message."""
-    assert error.__cause__ is None
-    assert error.__context__ is None
-    shown = f"{error!r} {''.join(traceback.format_exception(error))} {vars(error)}"
-    assert SECRET not in shown
-    assert KEY not in shown
-
-
 @pytest.mark.parametrize("verb", CALLS)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 async def test_failure(
@@ -192,7 +183,7 @@ async def test_failure(
     assert error.retry_after_s == row.retry_after_s
     may_be_stored = verb in CHANGING and row.error in (Unavailable, BadAnswer)
     assert error.unknown_outcome is may_be_stored
-    assert_silent(error)
+    assert_quotes_nothing(error, SECRET, KEY)
     assert SECRET not in caplog.text
     assert KEY not in caplog.text
     assert ANA not in caplog.text
@@ -241,7 +232,7 @@ async def test_it_opens_without_a_server() -> None:
     error = await failure_of(memories.add(ANA, TURN))
     await memories.aclose()
     assert (type(error), error.code) == (Unavailable, "unreachable")
-    assert_silent(error)
+    assert_quotes_nothing(error, SECRET, KEY)
 
 
 async def test_opening_makes_no_request(mem0: Mem0StandIn, memories: HostedMemories) -> None:
@@ -480,4 +471,4 @@ async def test_a_turn_that_is_not_unicode_is_rejected(memories: HostedMemories) 
     turn = replace(TURN, user_text=f"{SECRET} \ud800")
     error = await failure_of(memories.add(ANA, turn))
     assert (type(error), error.code) == (Rejected, "not_unicode")
-    assert_silent(error)
+    assert_quotes_nothing(error, SECRET, KEY)
