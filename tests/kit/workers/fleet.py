@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from afterword.shared.settings import Settings
 from tests.kit.claude_api.process import ClaudeProcess
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
+from tests.kit.workers.fork_server import REAL_APP, ForkedProcess, shared_fork_server
 
 Kind = Literal["responses", "memories"]
 Ran = subprocess.CompletedProcess[str]
@@ -30,7 +31,6 @@ Ran = subprocess.CompletedProcess[str]
 CANARY = "canary"
 
 #: The workers as they are, and those whose memory a test can hold up or break.
-REAL_APP = "afterword.workers.app:app"
 MEMORY_FAULT_APP = "tests.kit.workers.memory_fault_app:app"
 
 #: Those, and they do not wait a minute for what an operator has to mend.
@@ -38,7 +38,7 @@ BROKEN_SWEEP_APP = "tests.kit.workers.broken_sweep_app:app"
 FAST_REPAIR_APP = "tests.kit.workers.fast_repair_app:app"
 
 _QUEUE_OF = {"responses": REPLIES, "memories": MEMORIES}
-_PATIENCE_S = 30.0
+_PATIENCE_S = 60.0
 
 #: Our command, as a program is started.
 COMMAND = (sys.executable, "-P", "-c", "from afterword.producer.cli.main import main; main()")
@@ -52,20 +52,38 @@ _SHORT_TIMES = {
 }
 
 
+Process = subprocess.Popen[bytes] | ForkedProcess
+
+
+def as_a_program(argv: Sequence[str], env: dict[str, str], log_file: Path) -> Process:
+    """Start a command line."""
+    with log_file.open("wb") as log:
+        return subprocess.Popen(argv, env=env, stdout=log, stderr=log)
+
+
+def as_a_fork(argv: Sequence[str], env: dict[str, str], log_file: Path) -> Process:
+    """Start `celery worker` with these arguments, without the seconds that its imports take."""
+    return shared_fork_server().fork(env, log_file, argv)
+
+
 class WorkerProcess:
     """One worker process; it says by itself when it is ready."""
 
-    def __init__(self, kind: Kind, argv: Sequence[str], env: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        argv: Sequence[str],
+        env: dict[str, str],
+        folder: Path,
+        start: Callable[[Sequence[str], dict[str, str], Path], Process] = as_a_program,
+    ) -> None:
         self.kind = kind
         self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         notify = Path(tempfile.mkdtemp(dir=folder), "notify")
         self._ear.bind(str(notify))
         self._ear.setblocking(False)
         self.log_file = notify.with_name("log")
-        with self.log_file.open("wb") as log:
-            self.process = subprocess.Popen(
-                argv, env=env | {"NOTIFY_SOCKET": str(notify)}, stdout=log, stderr=log
-            )
+        self.process = start(argv, env | {"NOTIFY_SOCKET": str(notify)}, self.log_file)
 
     @property
     def pid(self) -> int:
@@ -168,12 +186,13 @@ class Fleet:
     ) -> WorkerProcess:
         """Start a worker, which says all it can, and do not wait; by our command without `app`."""
         if app is None:
-            argv = [*COMMAND, "worker", kind, *arguments]
+            start, argv = as_a_program, [*COMMAND, "worker", kind, *arguments]
         else:
             name = f"{kind}{len(self.workers)}@localhost"
-            celery = [sys.executable, "-m", "celery", "-A", app, "worker"]
-            argv = [*celery, "-Q", _QUEUE_OF[kind], "-n", name, "--loglevel", "DEBUG", *arguments]
-        worker = WorkerProcess(kind, argv, os.environ | self.variables | environ, self.folder)
+            options = ["-Q", _QUEUE_OF[kind], "-n", name, "--loglevel", "DEBUG"]
+            start, argv = as_a_fork, ["-A", app, "worker", *options, *arguments]
+        env = os.environ | self.variables | environ
+        worker = WorkerProcess(kind, argv, env, self.folder, start)
         self.workers.append(worker)
         return worker
 
