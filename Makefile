@@ -1,4 +1,4 @@
-# Everything that is done with this tree; `make help` lists it.
+# Tasks of this repository; `make help` lists them.
 
 PYTHON ?= python3
 VENV   := .venv
@@ -12,12 +12,12 @@ PROJECT  := $(VENV)/.project
 DEV      := $(VENV)/.dev
 
 # What an install says goes to standard error, and it reads nothing: `make -s chat` stays a pipe.
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet install
 INSTALL := $(PIP) --no-deps --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help chat test shuffle lint types imports format faults soak bench bench-peers docs reference lock wheel clean
+.PHONY: help chat test quick shuffle lint types imports format faults soak bench bench-peers docs reference lock wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,12 +25,19 @@ help: ## list the targets
 chat: $(PROJECT) ## talk to it; USER_ID=someone_else
 	@$(BIN)/afterword chat $(if $(USER_ID),--user "$$USER_ID") $(ARGS)
 
-# A gate says the same of the same tree: one order, one seed, the same examples. `shuffle` hunts.
-test: lint types imports ## check everything and run the tests; ARGS='-k lane'
-	$(BIN)/pytest --randomly-dont-reorganize --randomly-seed=1 $(ARGS)
+# Most tests wait for a process or for a timeout, so four run at once even on two cores.
+WORKERS ?= 4
+PYTEST  := $(BIN)/pytest --numprocesses $(WORKERS)
 
-shuffle: $(DEV) ## run the tests in random order on random examples; ARGS=--randomly-seed=N
-	$(BIN)/pytest --hypothesis-profile=hunt $(ARGS)
+# Repeatable: one order, one seed, the same examples. `shuffle` draws new ones.
+test: lint types imports ## run all checks and tests; ARGS='-k lane'
+	$(PYTEST) --randomly-dont-reorganize --randomly-seed=1 $(ARGS)
+
+quick: lint types imports ## run all checks and the tests that need no server, in a minute
+	$(PYTEST) --randomly-dont-reorganize --randomly-seed=1 -m 'not slow' tests/unit tests/shape $(ARGS)
+
+shuffle: $(DEV) ## run the tests in random order on new random examples; ARGS=--randomly-seed=N
+	$(PYTEST) --hypothesis-profile=hunt $(ARGS)
 
 lint: $(DEV) ## check style and format
 	$(BIN)/ruff check .
@@ -115,7 +122,7 @@ $(PACKAGES): requirements.lock $(BIN)/python
 
 $(PROJECT): pyproject.toml $(PACKAGES)
 	@echo >&2 "Installing afterword itself."
-	@$(PIP) --quiet --no-deps --no-build-isolation --editable . < /dev/null >&2
+	@$(PIP) --no-deps --no-build-isolation --editable . < /dev/null >&2
 	@touch $@
 
 $(DEV): requirements-dev.lock $(PROJECT)

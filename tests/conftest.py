@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -16,8 +17,12 @@ from hypothesis import HealthCheck, settings
 
 from afterword.shared.logs import log_events
 from tests.kit.network_guard import sitecustomize as offline
+from tests.kit.order import arrange
 
 if TYPE_CHECKING:
+    from xdist.remote import Producer
+
+    from tests.kit.scheduler import Scheduler
     from tests.kit.servers.postgres import Postgres
     from tests.kit.servers.valkey import Valkey
 
@@ -28,6 +33,8 @@ ROOTS = [ROOT / "shared", ROOT / "producer", ROOT / "workers"]
 _FOREIGN = ("AFTERWORD_", "ANTHROPIC_", "CELERY_", "MEM0_", "OPENAI_", "XDG_")
 #: What `make test` passes on; a `make` that a test runs must not take it for its own.
 _FROM_MAKE = ("ARGS", "MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "USER_ID")
+#: With it every process that a test starts would compile every module anew.
+_SLOWS_DOWN = ("PYTHONDONTWRITEBYTECODE",)
 _HOME = tempfile.TemporaryDirectory(prefix="afterword-tests-")
 
 
@@ -35,7 +42,7 @@ def _seal(environ: os._Environ[str]) -> None:
     """Take out what a developer's machine has set; give every process we start the guard."""
     for name in list(environ):
         foreign = name.startswith(_FOREIGN) or name.lower().endswith("_proxy")
-        if foreign or name in _FROM_MAKE:
+        if foreign or name in _FROM_MAKE + _SLOWS_DOWN:
             del environ[name]
     environ.update(
         HOME=_HOME.name,
@@ -53,6 +60,7 @@ settings.load_profile("gate")
 
 # At import, not in a fixture: mem0 reads its variables when it is imported.
 _seal(os.environ)
+sys.dont_write_bytecode = False
 
 # As workers and producers do, so that tests can read what is logged.
 log_events(logging.DEBUG)
@@ -61,6 +69,19 @@ log_events(logging.DEBUG)
 # a test starts and then interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    arrange(items)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduler:
+    from tests.kit.scheduler import Scheduler
+
+    config.option.loadscopereorder = False
+    return Scheduler(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -39,7 +39,6 @@ def _environ(valkey: Valkey, providers: ProviderThread, folder: Path) -> dict[st
     }
 
 
-@pytest.mark.timeout(120)
 def test_a_job_that_kills_its_worker_fails_after_so_many_starts_and_good_jobs_go_on(
     tmp_path: Path,
 ) -> None:
@@ -74,7 +73,6 @@ def test_a_job_that_kills_its_worker_fails_after_so_many_starts_and_good_jobs_go
             assert sum(POISON in body for body in asked) == STARTS
 
 
-@pytest.mark.timeout(120)
 def test_a_turn_that_kills_its_writer_is_buried_after_so_many_starts_and_the_next_is_stored(
     tmp_path: Path,
 ) -> None:

@@ -219,7 +219,6 @@ class Walk:
         assert self.inspector.counts() == dict(expected)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("seed", range(3))
 async def test_they_keep_one_ledger_in_order(
     ledger: Ledger, older: OlderBuild, inspector: LedgerInspector, seed: int

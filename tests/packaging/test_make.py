@@ -132,6 +132,10 @@ def test_the_tests_have_the_last_word(tree: Tree) -> None:
     assert ended.stdout.endswith("--randomly-seed=1 -k lane\n")
 
 
+def test_the_quick_loop_starts_no_server(tree: Tree) -> None:
+    assert tree.make("quick").stdout.endswith("-m not slow tests/unit tests/shape\n")
+
+
 def test_help_names_every_target(tree: Tree) -> None:
     (declared,) = (
         line.split()[1:]

@@ -75,7 +75,6 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         yield Town(valkey, providers, fork_server, folder)
 
 
-@pytest.mark.timeout(120)
 def test_what_an_erased_user_said_is_found_nowhere_and_what_others_said_is(town: Town) -> None:
     with Producer(town.settings) as producer, Operator(town.settings) as operator:
         for user, mark in (("ann", ANN), ("bob", BOB)):

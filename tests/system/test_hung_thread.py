@@ -21,7 +21,6 @@ pytestmark = [
     pytest.mark.redis,
     pytest.mark.faults,
     pytest.mark.slow,
-    pytest.mark.timeout(180),  # the waits are long, and longer on a busy machine
 ]
 
 DRAIN_S = 1.0

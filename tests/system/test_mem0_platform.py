@@ -18,7 +18,7 @@ from tests.kit.servers.scripted_http_server import Cue
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import CANARY, Fleet, WorkerProcess
 
-pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
 QUESTION = "What is a comfortable room temperature, in Celsius?"
 

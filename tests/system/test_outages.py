@@ -16,7 +16,7 @@ from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import CANARY, FAST_REPAIR_APP, Fleet, WorkerProcess
 from tests.kit.workers.memory_faults import calls_find_nobody
 
-pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
 MANY = 40
 PREFERRED = "preferred"

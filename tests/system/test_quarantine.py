@@ -20,7 +20,6 @@ from tests.kit.waiting import wait_until
 
 pytestmark = [
     pytest.mark.system, pytest.mark.redis, pytest.mark.faults, pytest.mark.slow,
-    pytest.mark.timeout(180),
 ]  # fmt: skip
 
 HINT = json.loads(hint_message(RUN_TASK, "canary", "h1"))

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.redis,
     pytest.mark.faults,
     pytest.mark.slow,
-    pytest.mark.timeout(180),  # what they wait for takes its time, more of it on a busy machine
+    pytest.mark.spread,
 ]
 
 STALL_S = 3.0

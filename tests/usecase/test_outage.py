@@ -129,7 +129,6 @@ def responders(settings: Settings, ledger: Ledger, claude: Claude) -> list[Respo
     ]
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("error", "most_calls"),
     [
@@ -168,7 +167,6 @@ async def test_three_hours_without_claude_fail_nothing(
     assert {(one.state, one.attempts) for one in states} == {(JobState.SUCCEEDED, 1)}
 
 
-@pytest.mark.timeout(120)
 async def test_three_hours_without_mem0_bury_nothing(
     settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:

@@ -25,7 +25,7 @@ from tests.kit.waiting import wait_until
 SEEN = "probe:seen"
 RELEASE = "probe:release"
 
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 
 
 class ProbeWorker:
