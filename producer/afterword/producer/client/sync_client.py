@@ -89,6 +89,9 @@ class Producer(Closeable):
             KeyReused: the idempotency key was used with a different request.
             LedgerUnavailable: Redis did not confirm in time. The job may exist: send the request
                 again with the same idempotency key.
+            NotReplicated: too few replicas confirmed (`AFTERWORD_DURABILITY=d3`). The job may
+                exist: send the request again with the same idempotency key.
+            Misconfigured: Redis is not fit to hold the ledger.
 
         """
         job_id = self._service.submit(
