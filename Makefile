@@ -39,9 +39,11 @@ quick: lint types imports ## run all checks and the tests that need no server, i
 shuffle: $(DEV) ## run the tests in random order on new random examples; ARGS=--randomly-seed=N
 	$(PYTEST) --hypothesis-profile=hunt $(ARGS)
 
-lint: $(DEV) ## check style and format
+lint: $(DEV) ## check style and format, and look for unused code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/vulture
+	$(BIN)/vulture producer shared workers examples
 
 types: $(DEV) ## check types
 	$(BIN)/mypy

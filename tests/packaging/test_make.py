@@ -22,7 +22,7 @@ case "$*" in
     *) echo collecting; cat; exit "${BROKEN:-0}" ;;
 esac
 rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python
-for name in afterword ruff mypy lint-imports pytest; do
+for name in afterword ruff vulture mypy lint-imports pytest; do
     printf '#!/bin/sh\\necho "%s $*"\\ncat\\n' $name > .venv/bin/$name
 done
 chmod +x .venv/bin/*
@@ -128,7 +128,7 @@ def test_an_old_python_is_told_so(tree: Tree) -> None:
 def test_the_tests_have_the_last_word(tree: Tree) -> None:
     ended = tree.make("test", "ARGS=-k lane")
     said = [line.split()[0] for line in ended.stdout.splitlines()]
-    assert said == ["ruff", "ruff", "mypy", "lint-imports", "pytest"]
+    assert said == ["ruff", "ruff", "vulture", "vulture", "mypy", "lint-imports", "pytest"]
     assert ended.stdout.endswith("--randomly-seed=1 -k lane\n")
 
 

@@ -264,8 +264,9 @@ def test_the_pool_does_not_start_if_its_lifespan_cannot_open(
 ) -> None:
     @asynccontextmanager
     async def broken() -> AsyncIterator[None]:
+        for _ in ():
+            yield
         raise error
-        yield
 
     with pytest.raises(WorkerShutdown if isinstance(error, Misconfigured) else RuntimeError):
         start(lifespan=broken)

@@ -32,7 +32,6 @@ from afterword.shared import environment
 
 Backend = Literal["auto", "hosted", "selfhosted", "embedded", "off"]
 Durability = Literal["none", "d1", "d2", "d3"]
-LogFormat = Literal["text", "json"]
 
 
 def _url(value: str, *schemes: str) -> SplitResult:

@@ -18,8 +18,6 @@ from afterword.shared.names import Keys, lane_id, memory_key, queue_key, queue_p
 from afterword.shared.settings import Settings
 from afterword.shared.transport.connection import Reconnector
 
-FAR_AWAY_MS = 10**15
-
 
 def chat_request(message: str = "hello", **fields: object) -> ChatRequest:
     """Return a valid request."""
