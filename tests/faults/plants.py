@@ -185,6 +185,44 @@ PLANTS = (
         "return Verdict(Decision.RETRY, error.code, error.fault, delay_s)",
         "tests/unit/test_retry_policy.py",
     ),
+    Plant(
+        "I14", "a bug of ours is the request's fault",
+        "workers/afterword/workers/rules/retry_policy.py",
+        'return _retried("internal_error", Fault.OPERATOR,',
+        'return _retried("internal_error", Fault.REQUEST,',
+        "tests/unit/test_retry_policy.py",
+    ),
+    Plant(
+        "I11", "a bug does not say where it is", "shared/afterword/shared/observer.py",
+        "place=error_location(error))", 'place="")', "tests/usecase/test_respond.py",
+    ),
+    Plant(
+        "I5", "an alarm names no job", "workers/afterword/workers/replies/respond.py",
+        "with bound(job_id=job_id, lane=lane_tag(claim.lane), attempt=claim.attempt):",
+        "with bound():", "tests/usecase/test_respond.py",
+    ),
+    Plant(
+        "I1", "a subscriber's error ends the work", "shared/afterword/shared/observer.py",
+        "except Exception as error:  # noqa: BLE001 whoever observes",
+        "except KeyError as error:  # noqa: BLE001 whoever observes",
+        "tests/unit/test_observer.py",
+    ),
+    Plant(
+        "I8", "a bug in one periodic task ends it",
+        "workers/afterword/workers/background/periodic.py",
+        "except Exception as error:  # noqa: BLE001 whatever it is",
+        "except AfterwordError as error:  # noqa: BLE001 whatever it is",
+        "tests/unit/test_periodic.py",
+    ),
+    Plant(
+        "I8", "a periodic task that fails looks well",
+        "workers/afterword/workers/background/periodic.py",
+        "self._failures += 1", "pass", "tests/unit/test_periodic.py",
+    ),
+    Plant(
+        "I8", "a heartbeat keeps failures to itself", "workers/afterword/workers/wiring.py",
+        'if one.state != "ok"]', "if False]", "tests/system/test_periodic_tasks.py",
+    ),
 )  # fmt: skip
 
 

@@ -69,6 +69,12 @@ def test_an_error_that_nobody_knows_gives_away_nothing() -> None:
     assert judged(RuntimeError("marmalade")).code == "internal_error"
 
 
+@pytest.mark.parametrize("attempt", [1, 3])
+def test_a_bug_of_ours_is_the_operators_fault_and_never_the_requests(attempt: int) -> None:
+    assert judged(KeyError("bug"), attempt).fault is Fault.OPERATOR
+    assert judged(BadAnswer("cut_short"), attempt).fault is Fault.REQUEST
+
+
 @pytest.mark.parametrize(
     ("asked_s", "least_s"), [(30.0, 30.0), (0.0, 0.0), (None, 0.0), (10**9, LONGEST_SNOOZE_S)]
 )

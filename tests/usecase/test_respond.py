@@ -14,6 +14,7 @@ from afterword.shared.contracts import Reply, Usage
 from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
+    Fault,
     LedgerUnavailable,
     NoSuchModel,
     ProviderError,
@@ -21,10 +22,16 @@ from afterword.shared.errors import (
     Rejected,
     Unavailable,
 )
+from afterword.shared.events import (
+    ForeignMemoriesDropped,
+    InternalError,
+    JobGivenUp,
+    JobRetried,
+)
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import GateDecision, GateState
 from afterword.shared.lifecycle import JobState, TurnState
-from afterword.shared.names import memory_key
+from afterword.shared.names import lane_tag, memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.gate import RECALL, GateClient, gate_of
 from afterword.workers.leases import Leases
@@ -45,6 +52,7 @@ from tests.kit.ledger.builder import (
     submit_job,
 )
 from tests.kit.waiting import until
+from tests.kit.workers.observed import observed
 
 pytestmark = pytest.mark.redis
 
@@ -262,7 +270,8 @@ async def test_a_memory_of_another_user_never_reaches_the_model(
     await memories.add(ANN, Turn("t1", "hello from ann", "", AT))
     job_id = await submit_job(ledger, "hello")
 
-    await desk.respond(job_id)
+    with observed(ForeignMemoriesDropped) as seen:
+        await desk.respond(job_id)
 
     reply = await reply_of(ledger, job_id)
     assert [memory.text for memory in reply.memories] == ["hello from ann"]
@@ -270,6 +279,8 @@ async def test_a_memory_of_another_user_never_reaches_the_model(
     assert [record.levelno for record in caplog.records if "another user" in record.message] == [
         logging.ERROR
     ]
+    (alarm,) = seen.contexts(ForeignMemoriesDropped)
+    assert (alarm.job_id, alarm.lane) == (job_id, lane_tag(lane_of()))
     assert SECRET not in caplog.text
 
 
@@ -635,6 +646,47 @@ async def test_a_bug_is_an_internal_error_without_content(
     assert (status.state, status.code) == (JobState.FAILED, "internal_error")
     assert "RuntimeError" in caplog.text
     assert SECRET not in caplog.text
+
+
+async def test_a_bug_is_reported_with_its_place_and_job_and_is_the_operators_fault(
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    desk.responder._asker._model = Broken()
+    job_id = await submit_job(ledger)
+    with observed(InternalError, JobRetried, JobGivenUp) as seen:
+        for _ in range(3):
+            await desk.respond(job_id)
+            inspector.make_due(job_id)
+
+    assert seen.names() == ["InternalError", "JobRetried"] * 2 + ["InternalError", "JobGivenUp"]
+    assert all(
+        bug.error == "RuntimeError"
+        and bug.place.startswith("afterword/workers/replies/model_call.py:")
+        for bug in seen.of(InternalError)
+    )
+    assert [one.fault for one in seen.of(JobRetried)] == [Fault.OPERATOR] * 2
+    assert [one.fault for one in seen.of(JobGivenUp)] == [Fault.OPERATOR]
+    assert [(one.job_id, one.attempt) for one in seen.contexts(InternalError)] == [
+        (job_id, attempt) for attempt in (1, 2, 3)
+    ]
+    assert (await ledger.dead_letters.get(job_id)).fault == Fault.OPERATOR
+
+
+async def test_a_job_is_told_of_from_its_claim_to_its_reply(desk: Desk, ledger: Ledger) -> None:
+    job_id = await submit_job(ledger)
+    with observed() as seen:
+        await desk.respond(job_id)
+
+    assert seen.names() == [
+        "JobClaimed",
+        "RecallFinished",
+        "ModelCalled",
+        "ModelAnswered",
+        "ReplyPublished",
+    ]
+    assert {(one.job_id, one.lane, one.attempt) for _, one in seen.all} == {
+        (job_id, lane_tag(lane_of()), 1)
+    }
 
 
 async def test_a_body_that_cannot_be_read_fails_and_stops_nobody(

@@ -17,10 +17,11 @@ from afterword.shared.errors import (
     Rejected,
     Unavailable,
 )
+from afterword.shared.events import InternalError, TurnBuried, TurnPostponed, TurnSettled
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import GateState
 from afterword.shared.lifecycle import TurnState
-from afterword.shared.names import memory_key
+from afterword.shared.names import lane_tag, memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER
 from afterword.workers.memories import lane
@@ -37,6 +38,7 @@ from tests.kit.ledger.builder import (
 )
 from tests.kit.ledger.lane_writer import VERSION, FailingMemories, LaneWriter
 from tests.kit.waiting import until
+from tests.kit.workers.observed import observed
 
 pytestmark = pytest.mark.redis
 
@@ -549,6 +551,47 @@ async def test_the_lane_goes_on_after_a_burial_in_order(
     assert lane_writer.memories.turns(ANN) == [first, last]
     assert (await ledger.dead_letters.get(poison)).code == "too_large"
     assert await turn_of(ledger, last) is TurnState.STORED
+
+
+async def test_a_bug_buries_a_turn_as_the_operators_fault_and_names_its_place(
+    lane_writer: LaneWriter,
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def broken(*_: object) -> Added:
+        raise KeyError("my secret")
+
+    monkeypatch.setattr(lane_writer.memories, "add", broken)
+    turn = await submit_and_answer(ledger, "a fact")
+    with observed(InternalError, TurnPostponed, TurnBuried) as seen:
+        for _ in range(8):
+            await lane_writer.write()
+            inspector.make_due(lane_of())
+
+    assert seen.names() == ["InternalError", "TurnPostponed"] * 7 + ["InternalError", "TurnBuried"]
+    bug = seen.of(InternalError)[0]
+    assert (bug.error, bug.place.partition(":")[0]) == (
+        "KeyError",
+        "afterword/workers/memories/store_turns.py",
+    )
+    assert all(one.counted for one in seen.of(TurnPostponed))
+    assert {(one.job_id, one.lane) for _, one in seen.all} == {(turn, lane_tag(lane_of()))}
+    assert (await ledger.dead_letters.get(turn)).fault == Fault.OPERATOR
+
+
+async def test_a_turn_is_told_of_from_its_lane_to_its_end(
+    lane_writer: LaneWriter, ledger: Ledger
+) -> None:
+    turn = await submit_and_answer(ledger, "a fact")
+    with observed() as seen:
+        await lane_writer.write()
+
+    assert seen.names() == ["LaneClaimed", "TurnBegun", "TurnSettled"]
+    assert seen.of(TurnSettled) == [
+        TurnSettled(outcome=TurnState.STORED, turns=1, memories=1, reason="")
+    ]
+    assert [one.job_id for one in seen.contexts(TurnSettled)] == [turn]
 
 
 async def test_nothing_overtakes_a_turn_that_waits(
