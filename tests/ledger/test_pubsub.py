@@ -140,7 +140,7 @@ async def test_a_quiet_connection_that_lives_is_kept(
     async with pubsub.subscribed("c", heard.append):
         first = subscribers(own)[0]["id"]
         await until(lambda: subscribers(own)[0]["cmd"] == "ping", "a sign of life is asked for")
-        await until(lambda: not pubsub._asked, "the sign is given")
+        await until(lambda: not pubsub._pinged, "the sign is given")
         assert subscribers(own)[0]["id"] == first
     assert heard == []
 
@@ -210,7 +210,7 @@ async def test_a_confirmation_is_never_taken_for_that_of_a_later_subscription(
         entering = asyncio.create_task(again.__aenter__())
         go_on.set()
         await asyncio.wait([entering], timeout=0.5)
-        assert not (entering.done() and pubsub._orders), "entered, and yet to be left"
+        assert not (entering.done() and pubsub._queued), "entered, and yet to be left"
     await entering
     publish(own, "c", "now")
     await until(lambda: "now" in heard, "it is heard")

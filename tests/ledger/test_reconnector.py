@@ -38,7 +38,7 @@ async def wire(own: Valkey) -> AsyncIterator[Reconnector]:
 def asked(wire: Reconnector, *commands: Command) -> asyncio.Future[list[Any]]:
     """Ask, and return what will be the replies."""
     replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-    wire.exchange(commands, replies.set_result)
+    wire.send(commands, replies.set_result)
     return replies
 
 

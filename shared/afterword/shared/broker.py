@@ -1,4 +1,4 @@
-"""The Celery app that both sides speak through: settings, queues, and hints sent from afar."""
+"""The Celery app of producers and workers: its settings, its queues, and how it sends hints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _REDIS_SCHEMES = ("redis", "rediss", "unix")
 
 
 def make_app(settings: Settings) -> Celery:
-    """Build the Celery app of these settings; it opens nothing and takes nobody's place.
+    """Build the Celery app of these settings, without connecting or becoming the current app.
 
     Raises `Misconfigured` if there is no broker.
     """
@@ -43,7 +43,7 @@ def make_app(settings: Settings) -> Celery:
 
 
 def send_hints(app: Celery, hints: Iterable[tuple[str, str]]) -> None:
-    """Publish hints, each an agenda and an id, to a broker that no script reaches.
+    """Publish hints, each an agenda and an id, to a broker on another server.
 
     Blocks. Raises kombu's `OperationalError` at once if the broker is away: the sweep sends
     them again.
@@ -63,10 +63,13 @@ def send_hints(app: Celery, hints: Iterable[tuple[str, str]]) -> None:
             )
 
 
-def hints_from_afar(
+def hint_sender(
     settings: Settings,
 ) -> Callable[[Iterable[tuple[str, str]]], Awaitable[None]]:
-    """Return how to send hints without blocking; one that is lost, the sweep sends again."""
+    """Return what sends hints to another server than the ledger's Redis, without blocking.
+
+    Hints that could not be sent are sent again by the sweep.
+    """
     app = make_app(settings)
 
     async def send(hints: Iterable[tuple[str, str]]) -> None:
@@ -79,7 +82,7 @@ def hints_from_afar(
 
 
 def broker_address(settings: RedisSettings) -> str:
-    """Return the broker's address as kombu takes it, which is not always as redis-py does."""
+    """Return the broker's address in kombu's form, which differs from redis-py's for some."""
     url = settings.broker_url or settings.redis_url
     if url is None:
         raise Misconfigured("AFTERWORD_REDIS_URL", "must be set: there is no broker without it")
@@ -108,20 +111,20 @@ def _tcp_address(parts: SplitResult, options: dict[str, str]) -> str:
     return parts._replace(path=f"/{database}", query=urlencode(tls)).geturl()
 
 
-#: The same for everyone. A hint is acknowledged when it starts and never fetched in advance:
-#: the ledger's lease does what late acknowledgement only pretends to.
+#: The same for every app. A hint is acknowledged when it starts and never prefetched: the lease in
+#: the ledger guarantees what late acknowledgement does not.
 _POLICY: dict[str, Any] = {
     "accept_content": ["json"],
     "broker_connection_max_retries": None,
     "broker_connection_retry_on_startup": True,
     "task_acks_late": False,
     "task_create_missing_queues": False,
-    "task_default_exchange": "",  # the direct one: it needs no bindings, so none can be evicted
+    "task_default_exchange": "",  # the direct one: it needs no bindings in Redis
     "task_default_queue": REPLIES,
     "task_ignore_result": True,
     "task_send_sent_event": False,
     "task_serializer": "json",
-    # Without meaning for a task that is acknowledged early; false costs a warning each time.
+    # No effect on tasks that are acknowledged early; false would log a warning each time.
     "worker_cancel_long_running_tasks_on_connection_loss": True,
     "worker_disable_prefetch": True,
     "worker_enable_prefetch_count_reduction": False,
@@ -142,14 +145,14 @@ def _transport_options(settings: RedisSettings, address: str) -> dict[str, Any]:
         "max_connections": 20,
         "priority_steps": sorted(PRIORITY_STEPS.values()),
         "queue_order_strategy": "round_robin",
-        # Without time-outs a connection whose other end vanished hangs for ever.
+        # Without timeouts a connection whose other end has vanished hangs for ever.
         "health_check_interval": 3,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
         "socket_timeout": 3,
         "retry_on_timeout": False,  # an LPUSH that timed out may have happened
-        "max_retries": 0,  # who sends does not wait until the broker is back; workers do
-        # A hint is taken off its list and that is all: no second copy while it runs, which would
-        # cost two thirds of the time a hint takes, only to come back when nobody needs it.
+        "max_retries": 0,  # a sender does not wait until the broker is back; workers do
+        # A hint is popped, and no copy is kept while it runs: a copy takes two thirds of the time
+        # of a hint, and would come back when it is not needed any more.
         "ack_emulation": False,
     }

@@ -1,4 +1,4 @@
-"""Every name that two processes must agree on: ids, shards, keys, queues, channels."""
+"""The names that all processes share: ids, shards, Redis keys, queues, channels."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MEMORIES = "memories"
 RUN_TASK = "afterword.run"
 WRITE_TASK = "afterword.write"
 
-#: Celery's own priority steps on Redis, each a list of its own, drained in this order.
+#: Celery's priority steps on Redis: each is a list of its own, and they are drained in this order.
 PRIORITY_STEPS: dict[Priority, int] = {"high": 0, "normal": 3, "low": 6}
 
 _SHARD_DIGITS = 2
 MAX_SHARDS = 16**_SHARD_DIGITS
-#: What percent-encoding leaves as it is; to see that is a tenth of the work of encoding it.
+#: What percent-encoding leaves unchanged: this check takes a tenth of the time of encoding.
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 _JOB_ID = re.compile(rf"j[0-9a-f]{{{_SHARD_DIGITS}}}_[0-9a-f]{{32}}")
 
 
 def memory_key(tenant: str, user_id: str) -> str:
-    """Return the owner name of a user's memories: injective in (tenant, user) (promise I5).
+    """Return the owner of a user's memories in mem0; no two users have the same (promise I5).
 
     Both parts are percent-encoded, so that neither can hold the slash between them, nor white
     space, which mem0 refuses or trims.
@@ -41,7 +41,7 @@ def _encoded(part: str) -> str:
 
 
 def shard_of(owner: str, shards: int) -> int:
-    """Return the shard where everything of this owner lives."""
+    """Return the shard that holds everything of this owner."""
     return int.from_bytes(hashlib.sha256(owner.encode()).digest()[:4]) % shards
 
 
@@ -73,18 +73,18 @@ def lane_tag(lane: str) -> str:
 
 
 def shard_in(name: str) -> int:
-    """Return the shard that a job id or a lane id names; raise `ValueError` if it is neither."""
+    """Return the shard that a job id or a lane id names; raises `ValueError` for anything else."""
     return int(name[1 : 1 + _SHARD_DIGITS], 16)
 
 
 def check_job_id(job_id: str) -> str:
-    """Return the id if it has the form of one of ours, else raise `JobNotFound`."""
+    """Return a job id; raises `JobNotFound` if it does not have the form of one."""
     if not _JOB_ID.fullmatch(str(job_id)):
         raise JobNotFound(str(job_id)[:MAX_SHOWN])
     return job_id
 
 
-#: How much of a foreign id an error repeats.
+#: Most characters of a malformed id that an error repeats.
 MAX_SHOWN = 64
 
 
@@ -266,13 +266,13 @@ class Keys:
 
 
 def queue_key(queue: str, priority: Priority = "high") -> str:
-    """Return the Redis list that kombu keeps a queue's messages of one priority in."""
+    """Return the Redis list of a queue's messages of one priority, as kombu names it."""
     step = PRIORITY_STEPS[priority]
     return f"{queue}\x06\x16{step}" if step else queue
 
 
 def queue_prefix(namespace: str) -> str:
-    """Return what the queues of a namespace begin with in Redis: nothing for the default one.
+    """Return the prefix of a namespace's queues in Redis: none for the default namespace.
 
     So `replies` and `memories` are the lists that everyone expects, and a second fleet on the
     same Redis, under another namespace, has its own.

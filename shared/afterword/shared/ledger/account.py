@@ -1,4 +1,4 @@
-"""The account of every turn, per tenant: what there was, what became of it, who lags behind."""
+"""Accounts for every job and turn, per tenant, and for users whose memory lags behind."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from afterword.shared.names import Keys
 
 
 class Accounts:
-    """Counts by state, as the scripts tallied them."""
+    """Reads the counts by state that the scripts keep."""
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
 
     async def by_tenant(self, *, late_s: float) -> Sequence[Account]:
-        """Return one account a tenant, by name.
+        """Return one account per tenant, by name.
 
         A user is behind while a turn of theirs waits to be stored, and late once the oldest of
         them is older than `late_s` seconds.

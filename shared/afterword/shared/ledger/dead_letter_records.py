@@ -64,7 +64,7 @@ class DeadLetter:
     """When the message was submitted."""
 
     failed_at: datetime
-    """When the last attempt failed."""
+    """When it failed for the first time."""
 
     buried_at: datetime
     """When it was given up."""
@@ -171,7 +171,7 @@ class DeadLetterFilter:
 
     def matches(self, letter: DeadLetter, now: datetime) -> bool:
         """Return whether a dead letter matches, apart from `limit`; `now` is the ledger's time."""
-        asked = (
+        pairs = (
             (self.kind, letter.kind),
             (self.tenant, letter.tenant),
             (self.user_id, letter.user_id),
@@ -179,7 +179,7 @@ class DeadLetterFilter:
             (self.worker_version, letter.worker_version),
         )
         return (
-            all(wanted is None or wanted == found for wanted, found in asked)
+            all(wanted is None or wanted == found for wanted, found in pairs)
             and (not self.ids or letter.id in self.ids)
             and (self.code or "").lower() in letter.code.lower()
             and self._in_time(letter.buried_at, now)

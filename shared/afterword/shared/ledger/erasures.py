@@ -1,8 +1,6 @@
-"""The steps of erasing a user: whatever was said leaves the ledger, and nothing brings it back."""
+"""The steps of erasing a user: all content leaves the ledger, and nothing brings it back."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from redis.exceptions import ResponseError
 
@@ -21,7 +19,7 @@ from afterword.shared.ledger.shard import Shards, milliseconds
 from afterword.shared.names import Keys
 from afterword.shared.transport.signatures import Arguments
 
-#: How long a receipt can be shown.
+#: How long a receipt is kept.
 RECEIPT_S = 90 * 24 * 3600.0
 
 #: Keys of a user, beside the jobs, that hold or count what was said.
@@ -29,13 +27,13 @@ _OWNED = (Keys.conversation, Keys.usage)
 
 
 class Erasures:
-    """Ask for an erasure, carry it out, show its receipt."""
+    """Begins an erasure, carries it out, reads its receipt."""
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
 
     async def begin(self, lane: str, by: str) -> Erasure:
-        """Begin to erase the user of a lane, or return the erasure that is under way."""
+        """Begin to erase the user of a lane; return the erasure, which may have begun before."""
         await self._shards.run_for_word(
             steps.BeginErasure(lane=lane, version=RECORD_VERSION, by=by)
         )
@@ -44,7 +42,7 @@ class Erasures:
         return found
 
     async def receipt(self, lane: str) -> Erasure | None:
-        """Return the newest erasure of that user, if there is one."""
+        """Return the newest erasure of a lane's user, or None."""
         names = ("state", "by", "asked", "forgotten", "erased", "memory", "aof")
         counted = ("jobs", "ended", "records")
         key = self._shards.keys_of(lane).erasure(lane)
@@ -64,14 +62,6 @@ class Erasures:
             AofRewrite(log) if log else None,
             *(int(count or 0) for count in counts),
         )
-
-    async def in_progress(self) -> Sequence[Erasure]:
-        """Return every erasure that is not done, the oldest first in each shard."""
-        lanes: list[str] = []
-        for keys in self._shards.all:
-            lanes += await self._shards.send_command("ZRANGE", keys.erasures, 0, -1)
-        found = [await self.receipt(lane) for lane in lanes]
-        return [erasure for erasure in found if erasure is not None]
 
     async def remove_records(self, claim: EraseClaim) -> None:
         """Remove what the user said from the ledger; raises `LeaseLost`.
@@ -101,13 +91,13 @@ class Erasures:
                 )
 
     async def rewrite_aof(self) -> AofRewrite:
-        """Ask Redis to write its append-only file anew, without what was taken out."""
+        """Have Redis rewrite its append-only file, without what was removed."""
         try:
             await self._shards.send_command("BGREWRITEAOF")
         except Misconfigured:
             return AofRewrite.REFUSED
         except ResponseError as error:
-            # One that began before what was taken out still writes it down.
+            # A rewrite that began earlier still writes what was removed.
             busy = "in progress" in str(error) or "scheduled" in str(error)
             return AofRewrite.BUSY if busy else AofRewrite.REFUSED
         return AofRewrite.BEGUN

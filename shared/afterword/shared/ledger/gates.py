@@ -16,8 +16,8 @@ from afterword.shared.ledger.shard import Shards, milliseconds
 class RecoveryPace:
     """How long gates wait: pauses double from `first_s` to `longest_s` while nothing works.
 
-    A gate that opens lets twice as many through in each `octave_s`, ten octaves long; then
-    everyone.
+    A gate that opens lets twice as many calls through in each `octave_s`, for ten octaves; then
+    all of them.
     """
 
     first_s: float = 1.0

@@ -1,4 +1,4 @@
-"""The ledger as its users see it: one object, a few connections, opened and closed."""
+"""The ledger: one object that holds its parts and their connections to Redis."""
 
 from __future__ import annotations
 
@@ -25,25 +25,24 @@ from afterword.shared.transport.preflight import check
 from afterword.shared.transport.pubsub import OnMessage, PubSub
 from afterword.shared.transport.replication import ReplicatedPipeline
 
-#: Of the patience, so that there is time for asking again at the door.
+#: The share of `patience_s` that a blocking submit may take: the rest is for a retry.
 _SHARE_OF_ONE_TRY = 0.5
 
 
 class Ledger(AsyncCloseable):
     """The record of all jobs and turns.
 
-    Bound to the event loop that first uses it. Every step is confirmed by Redis or raises
-    `LedgerUnavailable`; asking again is always safe.
+    Bound to the event loop that first uses it. Every step is confirmed by Redis within
+    `patience_s`, or raises `LedgerUnavailable`; repeating it is always safe.
     """
 
     def __init__(self, settings: Settings, *, patience_s: float) -> None:
-        """Take how long a step may take in all."""
         if settings.redis_url is None:
             raise Misconfigured("AFTERWORD_REDIS_URL", "must be set: there is no ledger without it")
         self.settings = settings
         self._pipeline = Pipeline(settings.redis_url, patience_s=patience_s)
-        self._submits = _door_for_submits(settings, self._pipeline, patience_s)
-        send_hints = _hints_from_afar(settings)
+        self._submits = _pipeline_for_submits(settings, self._pipeline, patience_s)
+        send_hints = _hint_sender(settings)
         shards = Shards(settings, self._pipeline, send_hints)
         self._blocking = None if send_hints else _blocking_connection(settings, patience_s)
         self.jobs = Jobs(shards, Shards(settings, self._submits, send_hints), self._blocking)
@@ -61,24 +60,26 @@ class Ledger(AsyncCloseable):
         self._roots = shards.all
 
     async def check(self) -> dict[str, str]:
-        """Refuse a Redis that is unfit, see `afterword.shared.transport.preflight.check`."""
+        """Refuse a Redis that cannot hold the ledger; see `transport.preflight.check`."""
         return await check(self._pipeline, self.settings)
 
-    def listen_to_job(self, job_id: str, hear: OnMessage) -> AbstractAsyncContextManager[None]:
-        """Call `hear` with the type of each event of a job, while the context is open."""
-        return self._pubsub.subscribed(self.queries.wake_channel(job_id), hear)
+    def listen_to_job(
+        self, job_id: str, on_message: OnMessage
+    ) -> AbstractAsyncContextManager[None]:
+        """Call `on_message` with the type of each event of a job while the context is open."""
+        return self._pubsub.subscribed(self.queries.wake_channel(job_id), on_message)
 
     @asynccontextmanager
-    async def listen_to_fences(self, hear: OnMessage) -> AsyncIterator[None]:
-        """Call `hear` with the id of each running job that was cancelled or expired."""
+    async def listen_to_fences(self, on_message: OnMessage) -> AsyncIterator[None]:
+        """Call `on_message` with each job or lane id whose running attempt was overtaken."""
         async with AsyncExitStack() as stack:
             for keys in self._roots:
-                await stack.enter_async_context(self._pubsub.subscribed(keys.fenced, hear))
+                await stack.enter_async_context(self._pubsub.subscribed(keys.fenced, on_message))
             yield
 
-    def listen_to_gates(self, hear: OnMessage) -> AbstractAsyncContextManager[None]:
-        """Call `hear` with '<shut|doubted> <gate>' when a gate has just become so."""
-        return self._pubsub.subscribed(self.gates.channel, hear)
+    def listen_to_gates(self, on_message: OnMessage) -> AbstractAsyncContextManager[None]:
+        """Call `on_message` with '<shut|doubted> <gate>' when a gate has just become so."""
+        return self._pubsub.subscribed(self.gates.channel, on_message)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -89,8 +90,8 @@ class Ledger(AsyncCloseable):
         await self._pipeline.aclose()
 
 
-def _door_for_submits(settings: Settings, pipeline: Pipeline, patience_s: float) -> Pipeline:
-    """Return the door itself, unless submits wait for replicas: the others must not wait too."""
+def _pipeline_for_submits(settings: Settings, pipeline: Pipeline, patience_s: float) -> Pipeline:
+    """Return the same pipeline, or one of its own if submits wait for replicas."""
     if settings.durability != "d3" or settings.redis_url is None:
         return pipeline
     return ReplicatedPipeline(
@@ -102,18 +103,16 @@ def _door_for_submits(settings: Settings, pipeline: Pipeline, patience_s: float)
 
 
 def _blocking_connection(settings: Settings, patience_s: float) -> BlockingConnection | None:
-    """Return a line for one try of a submit; none if it must wait for replicas too."""
+    """Return a connection for blocking submits; None if they must wait for replicas."""
     if settings.redis_url is None or settings.durability == "d3":
         return None
     return BlockingConnection(settings.redis_url, timeout_s=patience_s * _SHARE_OF_ONE_TRY)
 
 
-def _hints_from_afar(settings: Settings) -> SendHints | None:
-    """Return how to send hints to a broker that is another server than the ledger's Redis."""
+def _hint_sender(settings: Settings) -> SendHints | None:
+    """Return what sends hints to a broker that is another server; None if Redis is the broker."""
     if settings.broker_url is None or settings.broker_url == settings.redis_url:
         return None
-    from afterword.shared.broker import (
-        hints_from_afar,  # Celery: only those pay for it that need it
-    )
+    from afterword.shared.broker import hint_sender  # imports Celery: only for those that need it
 
-    return hints_from_afar(settings)
+    return hint_sender(settings)

@@ -38,8 +38,8 @@ class Maintenance:
 
     async def record_heartbeat(self, queues: str, worker: str, tasks: Sequence[TaskHealth]) -> None:
         """Record that a worker of these queues is alive, and which of its periodic tasks fail."""
-        told = json.dumps([asdict(one) for one in tasks]) if tasks else ""
-        step = steps.RecordHeartbeat(worker=f"{queues} {worker}", tasks=told)
+        encoded = json.dumps([asdict(one) for one in tasks]) if tasks else ""
+        step = steps.RecordHeartbeat(worker=f"{queues} {worker}", tasks=encoded)
         await self._shards.run_script(self._shards.all[0], step)
 
     async def sweep(self) -> SweepCounts:
@@ -126,10 +126,10 @@ def _worker(name: str, seen: str, tasks: str) -> WorkerSeen:
     return WorkerSeen(worker, queue, moment(float(seen)), _tasks(tasks))
 
 
-def _tasks(told: str) -> tuple[TaskHealth, ...]:
+def _tasks(encoded: str) -> tuple[TaskHealth, ...]:
     """Read what a worker says of its periodic tasks; nothing if a newer one says it otherwise."""
     try:
-        return _TASKS.validate_json(told) if told else ()
+        return _TASKS.validate_json(encoded) if encoded else ()
     except ValidationError:
         return ()
 

@@ -1,4 +1,4 @@
-"""What a submitter may read of a job: its state, its reply, its stream."""
+"""Reads a job for its submitter: its status, its reply, its events."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import check_job_id, lane_id, memory_key, shard_of
 
-#: Events that one look gives at most.
+#: Most events that one call returns.
 PAGE = 500
 
 _STATUS = ("state", "turn", "attempts", "created", "deadline", "code", "turn_code")
 
 
 class Queries:
-    """Reads jobs; changes nothing. What only a newer version can read raises `NewerRecord`."""
+    """Reads jobs, and changes nothing. A record of a newer version raises `NewerRecord`."""
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
 
     def wake_channel(self, job_id: str) -> str:
-        """Return the channel that says that a job's stream grew."""
+        """Return the channel that has a message for each new event of a job."""
         return self._shards.keys_of(check_job_id(job_id)).wake(job_id)
 
     async def status(self, job_id: str) -> JobStatus:
-        """Return where a job is; raise `JobNotFound`."""
+        """Return the status of a job; raises `JobNotFound`."""
         return _status(job_id, await self._fields(job_id, *_STATUS))
 
     async def reply(self, job_id: str) -> Reply | None:
-        """Return the reply of a job that succeeded, None of one that did not; `JobNotFound`."""
+        """Return the reply of a job, None unless it succeeded; raises `JobNotFound`."""
         state, reply = await self._fields(job_id, "state", "reply")
         if state is None:
             raise JobNotFound(job_id)
         return _reply(job_id, reply)
 
     async def status_and_reply(self, job_id: str) -> tuple[JobStatus, Reply | None]:
-        """Return where a job is and its reply if there is one, in one look; `JobNotFound`."""
+        """Return the status of a job and its reply, of one moment; raises `JobNotFound`."""
         *values, reply = await self._fields(job_id, *_STATUS, "reply")
         return _status(job_id, values), _reply(job_id, reply)
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
-        """Return what the replies of a tenant, or of one of its users, have cost so far."""
+        """Return the usage of all replies to a tenant, or to one of its users."""
         sums: Counter[str] = Counter()
         for key in self._usage_keys(tenant, user_id):
             found = await self._shards.send_command("HGETALL", key)
@@ -64,14 +64,14 @@ class Queries:
         return [keys.usage(lane_id(owner, keys.shard))]
 
     async def events(self, job_id: str, after: str | None) -> Sequence[Event]:
-        """Return the next events of a job's stream after that event id, `PAGE` at most."""
+        """Return the events of a job after that event id, at most `PAGE`."""
         key = self._shards.keys_of(check_job_id(job_id)).events(job_id)
         start = f"({after}" if after else "-"
         rows = await self._shards.send_command("XRANGE", key, start, "+", "COUNT", PAGE)
         return [await self._event(job_id, event_id, row) for event_id, row in rows]
 
     async def has_stream(self, job_id: str) -> bool:
-        """Return whether the job's stream can still be read."""
+        """Return whether the events of a job can still be read."""
         key = self._shards.keys_of(check_job_id(job_id)).events(job_id)
         return bool(await self._shards.send_command("EXISTS", key))
 
@@ -111,7 +111,7 @@ def _reply(job_id: str, reply: str | None) -> Reply | None:
 
 @contextmanager
 def _known(job_id: str) -> Iterator[None]:
-    """Say of what does not read that a newer version wrote it: no older one writes such a thing."""
+    """Raise `NewerRecord` for a value that does not parse: no older version writes one."""
     try:
         yield
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the ledger gives back, as frozen values."""
+"""What the ledger returns, as frozen values."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from afterword.shared.lifecycle import JobState, TurnState
 
 
 def moment(milliseconds: str | float) -> datetime:
-    """Return Redis' milliseconds as an aware UTC time."""
+    """Return milliseconds since the epoch as an aware UTC time."""
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
-    """What became of one submit: `new` is false if the same request was accepted before."""
+    """The result of a submit; `new` is false if the same request was accepted before."""
 
     job_id: str
     new: bool
@@ -26,7 +26,7 @@ class SubmitResult:
 
 @dataclass(frozen=True, slots=True)
 class PastTurn:
-    """A turn that was answered before: from the conversation, or not yet in memory."""
+    """An earlier turn: of the conversation, or not yet in memory."""
 
     id: str
     at: datetime
@@ -38,8 +38,8 @@ class PastTurn:
 class Claim:
     """The right to answer one job, until its lease runs out or a newer fence exists.
 
-    With `erasing`, its user is being erased: nothing is to be recalled, it may be to be erased.
-    A replayed job is `created` when the failed one was, and `queued` when it was replayed.
+    With `erasing`, its user is being erased: nothing may be recalled, since it may be erased. A
+    replayed job is `created` when the failed one was, and `queued` when it was replayed.
     """
 
     job_id: str
@@ -60,10 +60,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class WaitingTurn:
-    """A turn in its lane, to be stored; `attempts` counts those begun before.
+    """A turn in its lane that is to be stored; `attempts` counts those begun before.
 
-    `batch` is what it was begun with before, itself among them, empty if it never was; the first
-    of them has the attempts, the snoozes, the event and the facts of all.
+    `batch` lists the turns it was begun with before, itself included; it is empty if it never was.
+    The first turn of a batch has the attempts, snoozes, event and facts of all.
     """
 
     id: str
@@ -81,7 +81,7 @@ class WaitingTurn:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateCheck:
-    """A stored batch that more than one writer may have added; `memory_ids` are those on record."""
+    """A stored batch that two writers may have added; `memory_ids` are those on record."""
 
     turn_id: str
     lane: str
@@ -118,7 +118,7 @@ class Inconsistency:
 
 
 class ErasureState(StrEnum):
-    """How far the erasure of a user has come."""
+    """How far the erasure of a user is."""
 
     ASKED = "asked"
     FORGOTTEN = "forgotten"
@@ -126,7 +126,7 @@ class ErasureState(StrEnum):
 
 
 class AofRewrite(StrEnum):
-    """Whether Redis writes its append-only file anew, so that nothing erased is left in it."""
+    """Whether Redis rewrites its append-only file, so that nothing erased is left in it."""
 
     BEGUN = "begun"
     BUSY = "busy"
@@ -134,7 +134,7 @@ class AofRewrite(StrEnum):
 
 
 class MemoryErasure(StrEnum):
-    """What became of an erased user's memories; with memory off, nobody asked mem0."""
+    """What became of an erased user's memories; with memory off, mem0 was not asked."""
 
     FORGOTTEN = "forgotten"
     OFF = "off"
@@ -142,7 +142,7 @@ class MemoryErasure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EraseClaim:
-    """The right to erase one user, as far as that has come."""
+    """The right to erase one user; `state` says how far that is."""
 
     lane: str
     fence: str
@@ -153,11 +153,11 @@ class EraseClaim:
 class Erasure:
     """The receipt of an erasure, kept after its end for `RECEIPT_S` seconds.
 
-    `forgotten_at` is when everything was removed, `erased_at` when that was done once more, after
-    the time that a writer can have been on its way. `memory` says whether mem0 forgot them, or was
-    not asked because memory is off. `log` says whether Redis then began to write its append-only
-    file anew; if it refused, that is left to whoever runs it. `jobs` are the records that were
-    emptied, `ended` those of them that had to be ended first, `records` conversations and the like.
+    `forgotten_at` is when everything was removed; `erased_at` when it was removed once more, after
+    the longest time that a writer can take. `memory` says whether mem0 forgot them, or was not
+    asked because memory is off. `log` says whether Redis then began to rewrite its append-only
+    file; if it refused, its operator has to. `jobs` counts the job records that were emptied,
+    `ended` those of them that had to be ended first, `records` conversations and sums of usage.
     """
 
     lane: str
@@ -175,9 +175,9 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class UnrecognisedMessage:
-    """What was in a queue and is no hint: its size in bytes and its hash, never what it says.
+    """A queue message that is no hint: its size in bytes and its hash, never its content.
 
-    `reason` is a fixed word; `task` is the name of a task nobody knows, '' otherwise.
+    `reason` is a fixed word; `task` is the name of an unknown task, '' otherwise.
     """
 
     queue: str
@@ -189,7 +189,7 @@ class UnrecognisedMessage:
 
 @dataclass(frozen=True, slots=True)
 class QuarantineNote:
-    """A note of a foreign message."""
+    """A note on an unrecognised message."""
 
     at: datetime
     found: UnrecognisedMessage
@@ -197,7 +197,7 @@ class QuarantineNote:
 
 @dataclass(frozen=True, slots=True)
 class SweepCounts:
-    """What one sweep found due."""
+    """How many records one sweep found due."""
 
     expired: int = 0
     woken: int = 0
@@ -207,9 +207,10 @@ class SweepCounts:
 
 @dataclass(frozen=True, slots=True)
 class AgendaCount:
-    """How many ids of one agenda are where; `messages` is -1 if the broker is elsewhere.
+    """How many ids of one agenda are in which place.
 
-    `held` are those left to a newer version within the last minutes.
+    `messages` counts those in the queue; it is -1 if the broker is another server. `held`
+    were left to a newer version within the last minutes.
     """
 
     name: str
@@ -263,7 +264,7 @@ class Overview:
 
 
 class GateState(StrEnum):
-    """How a gate stands; `doubted` is open, but who asks next should say how it went."""
+    """The state of a gate; `doubted` is open, but the next caller should report its outcome."""
 
     OPEN = "open"
     DOUBTED = "doubted"
@@ -285,7 +286,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class GateDecision:
-    """How a gate stood for one asker; `retry_after_s` is its own time to retry, if refused."""
+    """A gate's answer to one caller; if refused, `retry_after_s` is its own time to retry."""
 
     state: GateState
     canary: bool = False
@@ -295,7 +296,7 @@ class GateDecision:
 
 
 class CallOutcome(StrEnum):
-    """What came of asking a provider, as its gate sees it."""
+    """The outcome of calling a provider, as its gate counts it."""
 
     WORKED = "worked"
     FAILED = "failed"
@@ -305,9 +306,9 @@ class CallOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CallReport:
-    """What one asker tells a gate; `pause_s` is how long the provider asks to be left alone.
+    """What one caller reports to a gate; `pause_s` is the pause that the provider asks for.
 
-    `worked` says that other calls of this process worked since its last report.
+    `worked` says whether other calls of this process worked since its last report.
     """
 
     outcome: CallOutcome

@@ -1,4 +1,4 @@
-"""The connection to one Redis: made by redis-py, made again when it breaks, read by us."""
+"""The connection to one Redis: opened by redis-py, read by us, reopened when it breaks."""
 
 from __future__ import annotations
 
@@ -19,48 +19,48 @@ from redis.retry import Retry as BlockingRetry
 
 Command: TypeAlias = tuple[str | float, ...]
 
-#: Gets a reply for each command, in their order; an error of Redis among them is a value.
-Answered: TypeAlias = Callable[[list[Any]], None]
+#: Called with a reply for each command, in their order; an error of Redis is a reply, too.
+OnReplies: TypeAlias = Callable[[list[Any]], None]
 
 _NOT_YET = object()
 
 
 @dataclass(slots=True)
 class CommandBatch:
-    """Commands that go out together, and who is told of all their replies."""
+    """Commands that are sent together, and the callback for all their replies."""
 
     commands: Sequence[Command]
-    answered: Answered
+    on_replies: OnReplies
     replies: list[Any] = field(default_factory=list)
 
-    def refuse(self, error: Exception) -> None:
-        """Say that there is no reply to any of them."""
-        self.answered([error] * len(self.commands))
+    def fail(self, error: Exception) -> None:
+        """Give every command this error as its reply."""
+        self.on_replies([error] * len(self.commands))
 
     def packed(self) -> bytes:
-        """Return what Redis is sent."""
+        """Return the bytes to send."""
         return b"".join([hiredis.pack_command(one) for one in self.commands])  # type: ignore[arg-type]
 
 
 class RedisConnection(asyncio.Protocol):
-    """Sends batches, and takes their replies from the socket without a task in between.
+    """Sends batches and reads their replies from the socket, without a task in between.
 
-    What breaks it is the reply to all that is under way, and so is a silence of `timeout_s` while
-    replies are due.
+    If it breaks, or is silent for `timeout_s` while replies are due, that error is the reply to
+    every command in flight. Takes over the socket of a redis-py connection that is connected and
+    idle.
     """
 
     def __init__(self, client: Redis, connection: Any, timeout_s: float) -> None:
-        """Take over what a connection of this client hears; it must be connected and idle."""
         callbacks: Any = client.response_callbacks
         self._callbacks: dict[str, Callable[[Any], Any]] = dict(callbacks)
-        self._connection = connection  # redis-py closes one that nobody holds
-        # redis-py gives it to nobody, and to read through it takes two tasks a reply.
+        self._connection = connection  # redis-py closes one that nothing refers to
+        # There is no public way to it, and reading through redis-py takes two tasks a reply.
         self._transport: asyncio.Transport = connection._writer.transport  # noqa: SLF001
         self._transport.set_protocol(self)
         self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
-        self._heard = 0.0
-        self._watch: asyncio.TimerHandle | None = None
+        self._last_data = 0.0
+        self._silence_timer: asyncio.TimerHandle | None = None
         self._sent: deque[CommandBatch] = deque()
         self._reader = hiredis.Reader(
             protocolError=exceptions.InvalidResponse,
@@ -71,40 +71,42 @@ class RedisConnection(asyncio.Protocol):
         self.open = True
 
     def send(self, batch: CommandBatch) -> None:
-        """Send a batch behind those that are under way; it need not be read yet to send more."""
+        """Send a batch behind those in flight, without waiting for their replies."""
         try:
             packed = batch.packed()
-        except Exception as error:  # noqa: BLE001 who waits must be told, whatever it is
-            batch.refuse(error)
+        except Exception as error:  # noqa: BLE001 callers must get it, whatever it is
+            batch.fail(error)
             return
         if not self._sent:
-            self._heard = self._loop.time()
+            self._last_data = self._loop.time()
         self._sent.append(batch)
         self._transport.write(packed)
-        if self._watch is None:
-            self._watch = self._loop.call_at(self._heard + self._timeout_s, self._look)
+        if self._silence_timer is None:
+            self._silence_timer = self._loop.call_at(
+                self._last_data + self._timeout_s, self._check_silence
+            )
 
     def close(self) -> None:
-        """Close it; what is under way is not answered."""
+        """Close it; commands in flight get no reply."""
         self.open = False
         self._sent.clear()
-        if self._watch is not None:
-            self._watch.cancel()
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
         self._transport.abort()
-        self._connection._close()  # noqa: SLF001 its other ways wait for what it does not hear
+        self._connection._close()  # noqa: SLF001 its public ways wait for data that it no longer gets
 
     def data_received(self, data: bytes) -> None:
-        """Take replies; a batch is answered once all of its own are there."""
-        self._heard = self._loop.time()
+        """Read replies; the callback of a batch is called once all of its own are there."""
+        self._last_data = self._loop.time()
         try:
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not _NOT_YET:
                 self._take(reply)
-        except Exception as error:  # noqa: BLE001 ditto
+        except Exception as error:  # noqa: BLE001 callers must get it, whatever it is
             self._break(error)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Tell who waits that there will be no reply."""
+        """Fail all commands in flight."""
         self._break(exceptions.ConnectionError(type(error).__name__ if error else "closed"))
 
     def _take(self, reply: Any) -> None:
@@ -116,58 +118,57 @@ class RedisConnection(asyncio.Protocol):
         batch.replies.append(reply)
         if len(batch.replies) == len(batch.commands):
             self._sent.popleft()
-            batch.answered(batch.replies)
+            batch.on_replies(batch.replies)
 
-    def _look(self) -> None:
-        """Give it up if it is silent while replies are due."""
-        self._watch = None
-        end = self._heard + self._timeout_s
+    def _check_silence(self) -> None:
+        """Break the connection if it is silent while replies are due."""
+        self._silence_timer = None
+        end = self._last_data + self._timeout_s
         if self._sent and self._loop.time() >= end:
             self._break(TimeoutError())
         elif self._sent:
-            self._watch = self._loop.call_at(end, self._look)
+            self._silence_timer = self._loop.call_at(end, self._check_silence)
 
     def _break(self, error: Exception) -> None:
-        under_way = taken(self._sent)
+        in_flight = emptied(self._sent)
         self.close()
-        refuse(under_way, error)
+        fail_all(in_flight, error)
 
 
-def taken(batches: deque[CommandBatch]) -> Sequence[CommandBatch]:
-    """Empty it, so that what is asked from now on is not among what was."""
+def emptied(batches: deque[CommandBatch]) -> Sequence[CommandBatch]:
+    """Empty a queue of batches and return them: what is added meanwhile is not among them."""
     all_of_them = list(batches)
     batches.clear()
     return all_of_them
 
 
-def refuse(batches: Iterable[CommandBatch], error: Exception) -> None:
-    """Tell all of them the same."""
+def fail_all(batches: Iterable[CommandBatch], error: Exception) -> None:
+    """Fail every command of these batches."""
     for batch in batches:
-        batch.refuse(error)
+        batch.fail(error)
 
 
 class Reconnector:
-    """Exchanges commands for replies; the next ones may go out while replies are awaited.
+    """Sends commands over one connection, and opens a new one when it has broken.
 
-    A pipeline of redis-py does the same for several times the CPU. Bound to the event loop that
+    A pipeline of redis-py does the same with several times the CPU. Bound to the event loop that
     first uses it.
     """
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
-        """Take a redis-py address, and for how long a connection may be silent."""
         self._timeout_s = timeout_s
         self._client = connect(url)
         self._redis: RedisConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._unsent: deque[CommandBatch] = deque()
 
-    def exchange(self, commands: Sequence[Command], answered: Answered) -> None:
-        """Send commands, and have `answered` called when all replies are there; never wait.
+    def send(self, commands: Sequence[Command], on_replies: OnReplies) -> None:
+        """Send commands without waiting; call `on_replies` once all their replies are there.
 
-        What breaks the connection is the reply to all that is under way, and nothing is sent
-        again; the next exchange makes a new one.
+        If the connection breaks, every command in flight gets that error; none is sent again. The
+        next `send` opens a new connection.
         """
-        batch = CommandBatch(commands, answered)
+        batch = CommandBatch(commands, on_replies)
         if self._redis is not None and self._redis.open:
             self._redis.send(batch)
             return
@@ -176,7 +177,7 @@ class Reconnector:
             self._connecting = asyncio.create_task(self._connect())
 
     async def aclose(self) -> None:
-        """Close the connection; what is under way is not answered."""
+        """Close the connection; commands in flight get no reply."""
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait([self._connecting])
@@ -185,16 +186,16 @@ class Reconnector:
         await self._client.aclose()
 
     async def _connect(self) -> None:
-        """Make a connection, and send what waits for it."""
+        """Open a connection and send what waits for it."""
         try:
             async with asyncio.timeout(self._timeout_s):
                 connection = self._redis = await self._opened()
-        except Exception as error:  # noqa: BLE001 each caller gets it, none waits for ever
-            self._connecting = None  # whoever is refused may ask again at once
-            refuse(taken(self._unsent), error)
+        except Exception as error:  # noqa: BLE001 every caller gets it, none waits for ever
+            self._connecting = None  # a caller that failed may send again at once
+            fail_all(emptied(self._unsent), error)
         else:
             self._connecting = None
-            for batch in taken(self._unsent):
+            for batch in emptied(self._unsent):
                 connection.send(batch)
 
     async def _opened(self) -> RedisConnection:
@@ -209,12 +210,12 @@ class Reconnector:
 
 
 def connect(url: str, *, timeout_s: float | None = None) -> Redis:
-    """Return a client that never retries by itself; without a time limit its user has one."""
+    """Return a client that never retries by itself; without `timeout_s` it waits for ever."""
     return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(url, timeout_s))
 
 
 def connect_blocking(url: str, *, timeout_s: float) -> BlockingRedis:
-    """Return the same for code without an event loop."""
+    """Return the same client for code without an event loop."""
     return BlockingRedis.from_url(
         url, retry=BlockingRetry(NoBackoff(), 0), **_options(url, timeout_s)
     )

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from redis import exceptions
 
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, Misconfigured, QueueFull
-from afterword.shared.transport.connection import Answered, Command, Reconnector
+from afterword.shared.transport.connection import Command, OnReplies, Reconnector
 from afterword.shared.transport.scripts import MAX_BATCH, ScriptCall, command_of
 
 #: Most commands sent at once: bounds how long one reply waits for the others.
@@ -84,8 +84,8 @@ class Pipeline:
     async def _retry_failed(self, call: ScriptCall, reply: Any, deadline: float) -> Any:
         if isinstance(reply, asyncio.CancelledError):
             raise reply  # the pipeline was closed
-        if not isinstance(reply, Exception):
-            return reply
+        if not isinstance(reply, (LedgerUnavailable, exceptions.RedisError)):
+            return reply  # an answer, or an error that a retry would repeat
         try:
             return await self._retry(lambda: self._post(call), deadline)
         except (AfterwordError, exceptions.RedisError) as error:
@@ -112,11 +112,11 @@ class Pipeline:
             reason = f"AFTERWORD_REDIS_URL: Redis did not confirm within {waited}"
             raise LedgerUnavailable(reason) from None
 
-    def _post(self, asked: Command | ScriptCall) -> asyncio.Future[Any]:
+    def _post(self, request: Command | ScriptCall) -> asyncio.Future[Any]:
         """Queue a command, schedule a flush, and return the future of its reply."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append((asked, future))
+        self._waiting.append((request, future))
         if not self._flush_scheduled:
             self._flush_scheduled = True
             loop.call_soon(self._flush)  # not at once: others queue in this turn of the loop, too
@@ -130,9 +130,7 @@ class Pipeline:
             batch = _as_commands(self._waiting.popleft() for _ in range(count))
             if batch:
                 self._in_flight.append(batch)
-                self._exchange(
-                    [_command_of(one) for one in batch], partial(self._on_replies, batch)
-                )
+                self._send([_command_of(one) for one in batch], partial(self._on_replies, batch))
 
     def _on_replies(self, batch: list[list[Request]], replies: Sequence[Any]) -> None:
         self._in_flight.remove(batch)
@@ -153,26 +151,26 @@ class Pipeline:
             for (_, future), each in zip(requests, reply, strict=True):
                 _resolve(future, each)
 
-    def _exchange(self, commands: Sequence[Command], answered: Answered) -> None:
-        """Send commands at once; `answered` gets their replies."""
-        self._reconnector.exchange(commands, answered)
+    def _send(self, commands: Sequence[Command], on_replies: OnReplies) -> None:
+        """Send commands at once; `on_replies` gets their replies."""
+        self._reconnector.send(commands, on_replies)
 
 
 def _as_commands(requests: Iterable[Request]) -> list[list[Request]]:
     """Group requests that can share a command; drop those that nobody waits for any more."""
     commands: list[list[Request]] = []
     open_batches: dict[object, list[Request]] = {}
-    for asked, future in requests:
+    for request, future in requests:
         if future.done():
             continue
-        key = asked.batch_key if isinstance(asked, ScriptCall) else None
+        key = request.batch_key if isinstance(request, ScriptCall) else None
         batch = open_batches.get(key) if key else None
         if batch is None or len(batch) == MAX_BATCH:
             batch = []
             commands.append(batch)
             if key:
                 open_batches[key] = batch
-        batch.append((asked, future))
+        batch.append((request, future))
     return commands
 
 

@@ -1,4 +1,4 @@
-"""Checks that a Redis is fit to be the ledger, before anything is written to it."""
+"""Checks that a Redis can hold the ledger, before anything is written to it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from afterword.shared.errors import LedgerUnavailable, Misconfigured
 from afterword.shared.settings import Durability, RedisSettings
 from afterword.shared.transport.pipeline import Pipeline
 
-#: Streams take '<ms>-*' ids and scripts replicate by effects since this version.
+#: The first version with stream ids `<ms>-*` and with scripts that are replicated by effects.
 OLDEST_REDIS = (7, 0)
 
 _NAME = "AFTERWORD_REDIS_URL"
 
 
 async def check(pipeline: Pipeline, settings: RedisSettings) -> dict[str, str]:
-    """Return what was found: server, version, policy, durability.
+    """Check a Redis; return its server and version, its eviction policy and the durability.
 
-    Raises `Misconfigured` naming the setting if that Redis may lose what it accepted, and
-    `LedgerUnavailable` if it cannot be asked, or has not the replicas that it needs.
+    Raises `Misconfigured` naming the setting if it could lose what it accepted, and
+    `LedgerUnavailable` if it gives no answer or has fewer replicas than set.
     """
     found = dict(await pipeline.send_command("INFO"))
     server = "valkey" if "valkey_version" in found else "redis"
@@ -70,7 +70,7 @@ async def _check_durability(pipeline: Pipeline, wanted: Durability, *, aof: bool
 
 
 async def _check_replicas(pipeline: Pipeline, wanted: int, found: Mapping[str, Any]) -> None:
-    """Refuse a Redis that goes on alone when it has lost its replicas, or has too few now."""
+    """Refuse a Redis that accepts writes without replicas, or has too few of them now."""
     if int(await _configured(pipeline, "min-replicas-to-write") or 0) < 1:
         raise Misconfigured(
             "AFTERWORD_DURABILITY",
@@ -87,4 +87,4 @@ async def _configured(pipeline: Pipeline, name: str) -> Any:
         answer = await pipeline.send_command("CONFIG", "GET", name)
     except ResponseError:
         return None
-    return answer[1] if answer else None  # name and value, flat: redis-py shapes no raw command
+    return answer[1] if answer else None  # [name, value]: redis-py converts no raw command

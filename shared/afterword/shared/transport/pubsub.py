@@ -1,4 +1,4 @@
-"""One connection on which a whole process hears of what changed."""
+"""One connection on which a process receives the messages of many channels."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from afterword.shared.events import ListenerFailed
 from afterword.shared.observer import emit
 from afterword.shared.transport.connection import connect
 
-#: A quiet connection is asked for a sign of life this often, and given up without one.
+#: A quiet connection is pinged this often, and closed if it does not answer.
 QUIET_S = 5.0
 _PAUSE_S = 0.2
 
-#: What a listener calls with each message; "" says that messages may have been missed.
+#: Called with each message of a channel; "" says that messages may have been missed.
 OnMessage = Callable[[str], None]
 
 
 class PubSub:
     """Subscribes to many channels over one connection and survives its loss.
 
-    A message is only a wake-up: whoever hears it reads the ledger. After a reconnect everyone
-    hears "" and reads again, so that nothing is missed. Bound to the loop that first uses it.
+    A message is only a wake-up: its receiver reads the ledger. After a reconnect every receiver
+    gets "" and reads again, so that nothing is missed. Bound to the loop that first uses it.
     """
 
     def __init__(self, url: str) -> None:
-        """Take a redis-py address."""
         self._client = connect(url, timeout_s=QUIET_S)
         self._pubsub: Any = self._client.pubsub()  # redis-py does not annotate it
-        self._hearers: dict[str, set[OnMessage]] = {}
+        self._receivers: dict[str, set[OnMessage]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
-        self._orders: deque[tuple[str, str]] = deque()
+        self._queued: deque[tuple[str, str]] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
-        self._asked = False
+        self._pinged = False
 
     @asynccontextmanager
-    async def subscribed(self, channel: str, hear: OnMessage) -> AsyncIterator[None]:
-        """Call `hear` with every message of a channel while the context is open.
+    async def subscribed(self, channel: str, on_message: OnMessage) -> AsyncIterator[None]:
+        """Call `on_message` with every message of a channel while the context is open.
 
-        Entering returns once Redis has confirmed it: nothing published later is missed.
+        Entering waits until Redis has confirmed the subscription: nothing published later is
+        missed. Raises `LedgerUnavailable` if it does not within `QUIET_S`.
         """
-        hearers = self._hearers.setdefault(channel, set())
-        hearers.add(hear)
+        receivers = self._receivers.setdefault(channel, set())
+        receivers.add(on_message)
         try:
-            await self._subscribed(channel)
+            await self._wait_for_subscription(channel)
             yield
         finally:
-            hearers.discard(hear)
-            if not hearers:
-                del self._hearers[channel]
+            receivers.discard(on_message)
+            if not receivers:
+                del self._receivers[channel]
                 self._unsubscribe(channel)
 
     async def aclose(self) -> None:
@@ -68,11 +68,11 @@ class PubSub:
         await self._pubsub.aclose()
         await self._client.aclose()
 
-    async def _subscribed(self, channel: str) -> None:
+    async def _wait_for_subscription(self, channel: str) -> None:
         event = self._confirmed.get(channel)
         if event is None:
             event = self._confirmed[channel] = asyncio.Event()
-            self._order("subscribe", channel)
+            self._queue("subscribe", channel)
         try:
             async with asyncio.timeout(QUIET_S):
                 await event.wait()
@@ -80,37 +80,37 @@ class PubSub:
             raise LedgerUnavailable("Redis did not confirm a subscription") from None
 
     def _unsubscribe(self, channel: str) -> None:
-        """Leave a channel once it is confirmed: one that is on its way serves who comes next.
+        """Unsubscribe if the subscription was confirmed; one that was not serves the next receiver.
 
         So no confirmation can be taken for that of a later subscription.
         """
         if self._confirmed[channel].is_set():
             del self._confirmed[channel]
-            self._order("unsubscribe", channel)
+            self._queue("unsubscribe", channel)
 
-    def _order(self, verb: str, channel: str) -> None:
-        self._orders.append((verb, channel))
+    def _queue(self, verb: str, channel: str) -> None:
+        self._queued.append((verb, channel))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write())
 
     async def _write(self) -> None:
-        """Send what was ordered, many channels at a time; nobody else writes meanwhile."""
-        while self._orders:
+        """Send what is queued, many channels at a time; nothing else is written meanwhile."""
+        while self._queued:
             async with self._connecting:
                 await self._write_some()
             if self._reader is None:
                 self._reader = asyncio.create_task(self._read())
 
     async def _write_some(self) -> None:
-        verb, channels = self._orders[0][0] if self._orders else "", []
-        while self._orders and self._orders[0][0] == verb:
-            channels.append(self._orders.popleft()[1])
+        verb, channels = self._queued[0][0] if self._queued else "", []
+        while self._queued and self._queued[0][0] == verb:
+            channels.append(self._queued.popleft()[1])
         if channels:
-            with suppress(RedisError, OSError):  # the reader reconnects and speaks for all
+            with suppress(RedisError, OSError):  # the reader reconnects and subscribes to all
                 await getattr(self._pubsub, verb)(*channels)
 
     async def _read(self) -> None:
-        while not _told_to_end():
+        while not _is_cancelled():
             try:
                 await self._read_one()
             except (RedisError, OSError):
@@ -121,56 +121,56 @@ class PubSub:
             raise ConnectionError("not connected")
         message = await self._pubsub.get_message(timeout=QUIET_S)
         if message is None:
-            await self._ask_for_a_sign()
+            await self._ping()
             return
-        self._asked = False
+        self._pinged = False
         channel = str(message["channel"])
         if message["type"] == "subscribe" and channel in self._confirmed:
             self._confirm(channel)
         elif message["type"] == "message":
-            self._tell(channel, str(message["data"]))
+            self._deliver(channel, str(message["data"]))
 
     def _confirm(self, channel: str) -> None:
         self._confirmed[channel].set()
-        if channel not in self._hearers:
+        if channel not in self._receivers:
             self._unsubscribe(channel)
 
-    async def _ask_for_a_sign(self) -> None:
-        if not self._hearers:
-            return  # without a subscription redis-py reads no answer
-        if self._asked:
-            raise ConnectionError("no sign of life")
-        self._asked = True
+    async def _ping(self) -> None:
+        if not self._receivers:
+            return  # without a subscription redis-py reads no reply
+        if self._pinged:
+            raise ConnectionError("no answer to a ping")
+        self._pinged = True
         await self._pubsub.ping()
 
     async def _reconnect(self) -> None:
-        """Begin anew until it works, then let everyone read what they may have missed."""
-        self._asked = False
-        while not _told_to_end():
+        """Reconnect until it works, then send "" to every receiver."""
+        self._pinged = False
+        while not _is_cancelled():
             try:
                 async with self._connecting:
-                    await self._begin_anew()
+                    await self._resubscribe()
                 break
             except (RedisError, OSError):
                 await asyncio.sleep(_PAUSE_S)
-        for channel in list(self._hearers):
-            self._tell(channel, "")
+        for channel in list(self._receivers):
+            self._deliver(channel, "")
 
-    async def _begin_anew(self) -> None:
+    async def _resubscribe(self) -> None:
         await self._pubsub.aclose()
         self._pubsub = self._client.pubsub()
         await self._pubsub.connect()
-        self._orders.clear()  # whatever was to be done, this does it
-        for channel in self._confirmed.keys() - self._hearers.keys():
+        self._queued.clear()  # this does whatever was queued
+        for channel in self._confirmed.keys() - self._receivers.keys():
             del self._confirmed[channel]
-        if self._hearers:
-            await self._pubsub.subscribe(*self._hearers)
+        if self._receivers:
+            await self._pubsub.subscribe(*self._receivers)
 
-    def _tell(self, channel: str, message: str) -> None:
-        for hear in list(self._hearers.get(channel, ())):
+    def _deliver(self, channel: str, message: str) -> None:
+        for receive in list(self._receivers.get(channel, ())):
             try:
-                hear(message)
-            except Exception as error:  # noqa: BLE001 the others, and all channels, go on
+                receive(message)
+            except Exception as error:  # noqa: BLE001 other receivers and channels go on
                 emit(
                     ListenerFailed,
                     error=type(error).__name__,
@@ -178,10 +178,11 @@ class PubSub:
                 )
 
 
-def _told_to_end() -> bool:
-    """Return whether this task was cancelled: `wait_for`, which redis-py uses, may swallow that.
+def _is_cancelled() -> bool:
+    """Return whether this task was cancelled.
 
-    It does in Python 3.11, if what it waited for came at the same moment.
+    `wait_for`, which redis-py uses, swallows a cancellation in Python 3.11 if what it waited for
+    came at the same moment.
     """
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

@@ -1,4 +1,4 @@
-"""A door whose answers count only once replicas have what was written."""
+"""A pipeline whose replies count only once replicas have what was written."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from collections.abc import Sequence
 from typing import Any
 
 from afterword.shared.errors import NotReplicated
-from afterword.shared.transport.connection import Answered, Command
+from afterword.shared.transport.connection import Command, OnReplies
 from afterword.shared.transport.pipeline import Pipeline
 
-#: Of the patience: there is time for two, since a call may come while the pipeline before it waits,
-#: or before Redis knows the script.
+#: The share of `patience_s` that one `WAIT` may take: there must be time for two, since a command
+#: may come while the one before it waits, or before Redis knows the script.
 _SHARE = 0.4
 
 
 class ReplicatedPipeline(Pipeline):
-    """Ends each pipeline with one `WAIT`, so that many submits wait for their replicas together.
+    """Ends each round trip with one `WAIT`, so that many submits wait for their replicas together.
 
-    Raises `NotReplicated` for what Redis did but too few replicas have confirmed in time.
+    Raises `NotReplicated` for what Redis did but fewer than `replicas` have confirmed in time.
+    `channel` is a channel that nobody subscribes to.
     """
 
     def __init__(self, url: str, *, patience_s: float, replicas: int, channel: str) -> None:
-        """Take how many replicas must confirm, and a channel that nobody listens to."""
         super().__init__(url, patience_s=patience_s)
         self._replicas = replicas
-        # `WAIT` counts from this connection's own last write, and a step that finds everything
-        # done writes nothing. A message is replicated like a write, and leaves nothing behind.
+        # `WAIT` counts from this connection's own last write, and a script that finds its work done
+        # writes nothing. A message is replicated like a write, and leaves nothing behind.
         self._write = ("PUBLISH", channel, "")
         self._wait = ("WAIT", replicas, round(patience_s * _SHARE * 1000))
 
-    def _exchange(self, commands: Sequence[Command], answered: Answered) -> None:
-        asked = [*commands, self._write, self._wait]
-        super()._exchange(asked, lambda replies: answered(self._confirmed(replies)))
+    def _send(self, commands: Sequence[Command], on_replies: OnReplies) -> None:
+        all_commands = [*commands, self._write, self._wait]
+        super()._send(all_commands, lambda replies: on_replies(self._confirmed(replies)))
 
     def _confirmed(self, replies: Sequence[Any]) -> list[Any]:
         *replies, _, confirmed = replies
-        if isinstance(confirmed, Exception):  # by its end the pipeline was broken
+        if isinstance(confirmed, Exception):  # the connection broke before its end
             return [confirmed] * len(replies)
         if confirmed >= self._replicas:
             return replies
