@@ -102,42 +102,69 @@ class Account:
     """Every job and turn of one tenant by state, and its users whose memory lags behind."""
 
     tenant: str
+    """The tenant; empty for the sum of all."""
+
     jobs: dict[JobState, int]
+    """How many jobs are in which state."""
+
     turns: dict[TurnState, int]
+    """How many turns are in which state."""
+
     users_behind: int
+    """How many users have a turn that waits to be stored."""
+
     users_late: int
+    """How many of them have one that waits for longer than the limit."""
+
     oldest_s: float
+    """How long the oldest of these turns has waited, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inconsistency:
-    """A job or turn that was not where its state says; `problem` is a short fixed word."""
+    """A job or turn that is missing from a queue or an index in which its state requires it."""
 
     job_id: str
+    """The job."""
+
     problem: str
+    """What is wrong, in a few fixed words."""
 
 
 class ErasureState(StrEnum):
     """How far the erasure of a user is."""
 
     ASKED = "asked"
+    """It was requested, and is being carried out."""
+
     FORGOTTEN = "forgotten"
+    """Everything stored is removed; the second pass is still to come."""
+
     ERASED = "erased"
+    """The second pass is over: nothing is left, and nothing can come back."""
 
 
 class AofRewrite(StrEnum):
     """Whether Redis rewrites its append-only file, so that nothing erased is left in it."""
 
     BEGUN = "begun"
+    """The rewrite has begun."""
+
     BUSY = "busy"
+    """One was under way already."""
+
     REFUSED = "refused"
+    """Redis refused it: run `BGREWRITEAOF` yourself."""
 
 
 class MemoryErasure(StrEnum):
     """What became of an erased user's memories; with memory off, mem0 was not asked."""
 
     FORGOTTEN = "forgotten"
+    """mem0 has deleted them."""
+
     OFF = "off"
+    """Memory is off: mem0 was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
