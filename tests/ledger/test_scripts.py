@@ -40,7 +40,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "DUPLICATE_CHECKS": lambda keys: keys.duplicate_checks,
     "ERASURES": lambda keys: keys.erasures,
     "WORKERS": lambda keys: keys.workers,
-    "WORKER_TASKS": lambda keys: keys.worker_tasks,
+    "WORKER_STATUS": lambda keys: keys.worker_status,
     "QUARANTINE": lambda keys: keys.quarantine,
     "NEWER_VERSION": lambda keys: keys.newer_version,
     "SEQUENCE": lambda keys: keys.sequence,

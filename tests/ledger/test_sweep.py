@@ -16,6 +16,7 @@ from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState
 from afterword.shared.settings import Settings
 from afterword.shared.transport.pipeline import Pipeline
+from afterword.shared.version import __version__
 from tests.kit.ledger.builder import (
     LedgerInspector,
     chat_request,
@@ -258,10 +259,23 @@ async def test_a_worker_is_seen_by_its_heartbeat(ledger: Ledger) -> None:
     await ledger.maintenance.record_heartbeat("memories", "host:2", [])
 
     (seen,) = await ledger.maintenance.overview()
-    assert {(one.queue, one.name, one.tasks) for one in seen.workers} == {
-        ("replies", "host:1", ()),
-        ("memories", "host:2", ()),
+    assert {(one.queue, one.name, one.version, one.tasks) for one in seen.workers} == {
+        ("replies", "host:1", __version__, ()),
+        ("memories", "host:2", __version__, ()),
     }
+
+
+async def test_a_worker_without_a_heartbeat_for_an_hour_is_forgotten(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    await ledger.maintenance.record_heartbeat("replies", "host:1", [])
+    inspector.redis.zincrby(inspector.keys.workers, -3_600_001, "replies host:1")
+
+    await ledger.maintenance.record_heartbeat("replies", "host:2", [])
+
+    (seen,) = await ledger.maintenance.overview()
+    assert [one.name for one in seen.workers] == ["host:2"]
+    assert inspector.redis.hkeys(inspector.keys.worker_status) == ["replies host:2"]
 
 
 async def test_a_heartbeat_says_which_periodic_tasks_fail_until_none_does(ledger: Ledger) -> None:
@@ -278,12 +292,14 @@ async def test_a_heartbeat_says_which_periodic_tasks_fail_until_none_does(ledger
     assert {one.name: one.tasks for one in seen.workers} == {"host:1": (), "host:2": ()}
 
 
-@pytest.mark.parametrize("told", ["{", "[1]", '[{"name": "sweep", "state": "unheard of"}]'])
+@pytest.mark.parametrize(
+    "told", ["{", "[1]", '{"tasks": [{"name": "sweep", "state": "unheard of"}]}']
+)
 async def test_what_a_newer_worker_says_of_its_tasks_in_another_way_is_left_out(
     ledger: Ledger, inspector: LedgerInspector, told: str
 ) -> None:
     await ledger.maintenance.record_heartbeat("replies", "host:1", [])
-    inspector.redis.hset(inspector.keys.worker_tasks, "replies host:1", told)
+    inspector.redis.hset(inspector.keys.worker_status, "replies host:1", told)
 
     (seen,) = await ledger.maintenance.overview()
     assert [one.tasks for one in seen.workers] == [()]

@@ -82,7 +82,7 @@ OVERVIEW = Overview(
     NOW,
     1,
     0,
-    (WorkerSeen("w", "replies", NOW, (TaskHealth("sweep", "failing", 3, 0.2, None),)),),
+    (WorkerSeen("w", "replies", NOW, "0.1.0", (TaskHealth("sweep", "failing", 3, 0.2, None),)),),
     Counter(),
     (AgendaCount("replies.3", 1, 0, 0, NOW, 1),),
 )

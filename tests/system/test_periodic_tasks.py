@@ -30,7 +30,7 @@ def test_a_sweep_that_fails_is_shown_until_it_works_again() -> None:
         wait_until(lambda: tasks(fleet), "it is shown", 30)
         (task,) = tasks(fleet)
         assert (task["name"], task["state"]) == ("sweep", "failing")
-        assert "sweep failing" in fleet.afterword("status").stdout
+        assert "sweep failing, never ok" in fleet.afterword("status").stdout
         fleet.afterword("healthcheck", "memories")
         alarms = [line for line in worker.log.splitlines() if "internal error: KeyError" in line]
         assert alarms

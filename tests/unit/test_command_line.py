@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,12 +11,13 @@ import click
 import pytest
 
 from afterword.producer import ReplayPace, ReplayRun, ReplayState
-from afterword.producer.cli import render
+from afterword.producer.cli import render, status
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import Duration, PointInTime
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.dead_letter_records import ReplayOutcome
+from afterword.shared.ledger.records import Overview, TaskHealth, WorkerSeen
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 RUN = ReplayRun(
@@ -86,6 +88,42 @@ def test_a_run_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert "filter: code rejected\n" in shown
     assert shown.endswith("j1: stored\n")
     assert "<" not in shown
+
+
+@pytest.mark.parametrize(
+    ("tasks", "shown"),
+    [
+        ((), "ok"),
+        ((TaskHealth("sweep", "failing", 3, 0.2, None),), "sweep failing, never ok"),
+        (
+            (
+                TaskHealth("sweep", "failing", 3, 0.2, 90),
+                TaskHealth("deduplicate", "late", 0, 600, 600),
+            ),
+            "sweep failing, last ok 1.5 min ago, deduplicate late, last ok 10.0 min ago",
+        ),
+    ],
+)
+def test_the_status_shows_periodic_tasks_that_fail_or_are_late(
+    tasks: tuple[TaskHealth, ...], shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = WorkerSeen("host:1", "replies", NOW, "0.1.0", tasks)
+    gone = WorkerSeen("host:2", "replies", NOW - timedelta(seconds=16), "0.1.0")
+    found = status.summary([Overview(NOW, 0, 0, (seen, gone), {}, ())])
+    assert found["workers"] == [
+        {
+            "queue": "replies",
+            "name": "host:1",
+            "version": "0.1.0",
+            "seen_s": 0.0,
+            "periodic_tasks": [asdict(task) for task in tasks],
+        }
+    ]
+    render.workers(found["workers"])
+    assert capsys.readouterr().out.splitlines() == [
+        "worker  queue    version  last seen  periodic tasks",
+        f"host:1  replies  0.1.0    0.0 s ago  {shown}",
+    ]
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 turns"), (1, "1 turn"), (1234, "1,234 turns")])

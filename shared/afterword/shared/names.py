@@ -201,9 +201,9 @@ class Keys:
         return f"{self.root}:workers"
 
     @property
-    def worker_tasks(self) -> str:
-        """HASH: '<queue> <worker>' to JSON, its periodic tasks that fail or are late."""
-        return f"{self.root}:worker-tasks"
+    def worker_status(self) -> str:
+        """HASH: '<queue> <worker>' to JSON: version, periodic tasks that fail or are late."""
+        return f"{self.root}:worker-status"
 
     @property
     def quarantine(self) -> str:

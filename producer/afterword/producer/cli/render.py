@@ -254,3 +254,21 @@ def usage(found: UsageSum) -> None:
         ("replies", "input", "output", "cache read", "cache write"),
         [(found.replies, *(tokens for _, tokens in found.usage))],
     )
+
+
+def workers(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print a worker a row, with its periodic tasks that fail or are late."""
+    table(
+        ("worker", "queue", "version", "last seen", "periodic tasks"),
+        [
+            (row["name"], row["queue"], row["version"] or "-", f"{duration(row['seen_s'])} ago",
+             ", ".join(map(_task_health, row["periodic_tasks"])) or "ok")
+            for row in rows
+        ],
+    )  # fmt: skip
+
+
+def _task_health(task: Mapping[str, Any]) -> str:
+    since = task["last_success_s"]
+    last = "never ok" if since is None else f"last ok {duration(since)} ago"
+    return f"{task['name']} {task['state']}, {last}"

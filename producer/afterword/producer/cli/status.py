@@ -106,17 +106,13 @@ def _workers(shards: Sequence[Overview], at: datetime) -> list[dict[str, Any]]:
         {
             "queue": worker.queue,
             "name": worker.name,
+            "version": worker.version,
             "seen_s": round((at - worker.seen_at).total_seconds(), 1),
             "periodic_tasks": [asdict(task) for task in worker.tasks],
         }
         for worker in sorted(shards[0].workers, key=lambda one: (one.queue, one.name))
     ]
     return [row for row in rows if row["seen_s"] < GONE_S]
-
-
-def _troubles(row: dict[str, Any]) -> str:
-    """Return in words which periodic tasks of a worker fail or are late."""
-    return ", ".join(f"{task['name']} {task['state']}" for task in row["periodic_tasks"]) or "ok"
 
 
 def _print(found: dict[str, Any]) -> None:
@@ -130,13 +126,7 @@ def _print(found: dict[str, Any]) -> None:
     )  # fmt: skip
     click.echo()
     if found["workers"]:
-        render.table(
-            ("worker", "queue", "last seen", "periodic tasks"),
-            [
-                (row["name"], row["queue"], render.duration(row["seen_s"]) + " ago", _troubles(row))
-                for row in found["workers"]
-            ],
-        )
+        render.workers(found["workers"])
     else:
         click.echo("no workers: start some with `afterword worker responses|memories`")
     click.echo()

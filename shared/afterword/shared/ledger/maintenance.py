@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,11 +23,21 @@ from afterword.shared.ledger.records import (
 )
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.names import Keys
+from afterword.shared.version import __version__
 
 #: Most records of each sort that one sweep of one shard touches: keeps the script short.
 SWEEP_LIMIT = 100
 
-_TASKS = TypeAdapter(tuple[TaskHealth, ...])
+
+@dataclass(frozen=True, slots=True)
+class _WorkerStatus:
+    """What a worker says of itself with each heartbeat."""
+
+    version: str = ""
+    tasks: tuple[TaskHealth, ...] = ()
+
+
+_STATUS = TypeAdapter(_WorkerStatus)
 
 
 class Maintenance:
@@ -38,8 +48,8 @@ class Maintenance:
 
     async def record_heartbeat(self, queues: str, worker: str, tasks: Sequence[TaskHealth]) -> None:
         """Record that a worker of these queues is alive, and which of its periodic tasks fail."""
-        encoded = json.dumps([asdict(one) for one in tasks]) if tasks else ""
-        step = steps.RecordHeartbeat(worker=f"{queues} {worker}", tasks=encoded)
+        status = json.dumps(asdict(_WorkerStatus(__version__, tuple(tasks))))
+        step = steps.RecordHeartbeat(worker=f"{queues} {worker}", status=status)
         await self._shards.run_script(self._shards.all[0], step)
 
     async def sweep(self) -> SweepCounts:
@@ -109,29 +119,30 @@ class Maintenance:
 
 def _overview(record: dict[str, Any]) -> Overview:
     workers, counts = fields_of(record["workers"]), fields_of(record["counts"])
-    tasks = fields_of(record["worker_tasks"])
+    status = fields_of(record["worker_status"])
     return Overview(
         at=moment(record["at"]),
         open_jobs=record["open_jobs"],
         dead_letters=record["dead_letters"],
-        workers=tuple(_worker(name, at, tasks.get(name, "")) for name, at in workers.items()),
+        workers=tuple(_worker(name, at, status.get(name, "{}")) for name, at in workers.items()),
         counts={name: int(value) for name, value in counts.items()},
         agendas=tuple(_agenda(row) for row in record["agendas"]),
         newest_version=int(record["newest_version"]),
     )
 
 
-def _worker(name: str, seen: str, tasks: str) -> WorkerSeen:
+def _worker(name: str, seen: str, status: str) -> WorkerSeen:
     queue, _, worker = name.partition(" ")
-    return WorkerSeen(worker, queue, moment(float(seen)), _tasks(tasks))
+    found = _status(status)
+    return WorkerSeen(worker, queue, moment(float(seen)), found.version, found.tasks)
 
 
-def _tasks(encoded: str) -> tuple[TaskHealth, ...]:
-    """Read what a worker says of its periodic tasks; nothing if a newer one says it otherwise."""
+def _status(text: str) -> _WorkerStatus:
+    """Read what a worker says of itself; nothing if a newer one says it in another way."""
     try:
-        return _TASKS.validate_json(encoded) if encoded else ()
+        return _STATUS.validate_json(text)
     except ValidationError:
-        return ()
+        return _WorkerStatus()
 
 
 def _agenda(row: Sequence[Any]) -> AgendaCount:

@@ -266,11 +266,15 @@ class TaskHealth:
 
 @dataclass(frozen=True, slots=True)
 class WorkerSeen:
-    """A worker, its last heartbeat, and those of its periodic tasks that fail or are late."""
+    """A worker, its last heartbeat, and those of its periodic tasks that fail or are late.
+
+    `version` is the version of Afterword that it runs, empty if it did not say.
+    """
 
     name: str
     queue: str
     seen_at: datetime
+    version: str = ""
     tasks: tuple[TaskHealth, ...] = ()
 
 

@@ -445,7 +445,7 @@ class RecordHeartbeat(NamedTuple):
     """Record that a worker is alive."""
 
     worker: str
-    tasks: str
+    status: str
 
 
 @declares("maintenance/sweep")

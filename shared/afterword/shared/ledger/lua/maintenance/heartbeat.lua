@@ -1,14 +1,14 @@
--- Record that a worker is alive, and which of its periodic tasks fail or are late.
+-- Record that a worker is alive, its version, and its periodic tasks that fail or are late.
 ---@param worker string   '<queue> <worker>'
----@param tasks string    those tasks as JSON, or '' if all is well
+---@param status string   its version and those tasks as JSON
 -- Answers ok.
 local SEEN = 3600000                -- ms that a worker is remembered
+local GONE = 100                    -- most workers that one heartbeat forgets
 redis.call('ZADD', WORKERS, now, worker)
-redis.call('ZREMRANGEBYSCORE', WORKERS, '-inf', now - SEEN)
-if tasks == '' then
-  redis.call('HDEL', WORKER_TASKS, worker)
-else
-  redis.call('HSET', WORKER_TASKS, worker, tasks)
-  redis.call('PEXPIRE', WORKER_TASKS, SEEN)
+redis.call('HSET', WORKER_STATUS, worker, status)
+local gone = redis.call('ZRANGEBYSCORE', WORKERS, '-inf', now - SEEN, 'LIMIT', 0, GONE)
+for _, name in ipairs(gone) do
+  redis.call('ZREM', WORKERS, name)
+  redis.call('HDEL', WORKER_STATUS, name)
 end
 return answer('ok')

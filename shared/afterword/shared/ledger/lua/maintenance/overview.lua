@@ -1,6 +1,6 @@
 -- Count what is open, late and dead.
 -- Answers {field, value, ...}. Its counts are {name, value, ...}; its workers {'<queue> <worker>', last
---   heartbeat, ...}; its worker_tasks {'<queue> <worker>', JSON, ...}; its agendas {{name, hinted, waiting, leased, oldest hint, messages, held}, ...}, where
+--   heartbeat, ...}; its worker_status {'<queue> <worker>', JSON, ...}; its agendas {{name, hinted, waiting, leased, oldest hint, messages, held}, ...}, where
 --   messages is -1 if the broker is another server.
 local agendas = {}
 for _, agenda in ipairs({ 'replies.0', 'replies.3', 'replies.6', LANES }) do
@@ -13,7 +13,7 @@ end
 local found = { 'at', now, 'open_jobs', redis.call('ZCARD', OPEN),
   'dead_letters', redis.call('ZCARD', DEAD_TURNS),
   'workers', redis.call('ZRANGE', WORKERS, 0, -1, 'WITHSCORES'),
-  'worker_tasks', redis.call('HGETALL', WORKER_TASKS),
+  'worker_status', redis.call('HGETALL', WORKER_STATUS),
   'counts', redis.call('HGETALL', COUNTS), 'agendas', agendas,
   'newest_version', redis.call('GET', NEWER_VERSION) or 0 }
 return answer(found)
