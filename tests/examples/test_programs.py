@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
-import tempfile
 
 import pytest
 
 from afterword.producer import Job, Producer, TurnState
 from tests.conftest import ROOT
 from tests.examples.conftest import load
+from tests.examples.terminal import lines, shape
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fleet import CANARY, Fleet, Ran
+from tests.kit.workers.fleet import CANARY, COMMAND, Fleet, Ran
 from tests.kit.workers.memory_faults import calls_are_rejected
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
@@ -23,7 +24,8 @@ LOCKED = 75
 
 def run(fleet: Fleet, name: str, *arguments: str, code: int = 0, **environ: str) -> Ran:
     program = str(ROOT / "examples" / f"{name}.py")
-    return fleet.run(sys.executable, program, *arguments, code=code, **environ)
+    own = {"TMPDIR": str(fleet.folder)}  # its lock is not that of another test run
+    return fleet.run(sys.executable, program, *arguments, code=code, **own | environ)
 
 
 @pytest.fixture
@@ -90,11 +92,20 @@ def test_the_cron_job_tells_cron_that_letters_died_again_and_then_leaves_them_al
 
 def test_the_cron_job_leaves_the_work_to_one_that_still_runs(fleet: Fleet) -> None:
     module = load("replay_cron")
-    assert str(module.LOCK).startswith(tempfile.gettempdir())
-    with module.only_one(module.LOCK):
+    with module.only_one(fleet.folder / module.LOCK.name):
         assert "still runs" in run(fleet, "replay_cron", code=LOCKED).stderr
 
 
 def test_the_cron_job_names_a_wrong_setting(fleet: Fleet) -> None:
     ran = run(fleet, "replay_cron", code=2, AFTERWORD_SHARDS="none")
     assert "AFTERWORD_SHARDS" in ran.stderr
+
+
+def test_a_chat_still_looks_as_in_the_picture_of_the_readme(fleet: Fleet) -> None:
+    recorder = load("record", ROOT / "docs/site")
+    command = [*COMMAND, "chat", "--user", "recorded"]
+    pieces = recorder.record(command, os.environ | fleet.variables)
+    shown = lines(recorder.PICTURE.read_text())
+    anew = "a chat looks otherwise now: python docs/site/record.py"
+    assert shape(lines(recorder.picture(pieces))) == shape(shown), anew
+    assert "[Retrieved 1 memories]" in shown

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,6 +25,7 @@ from tests.examples.browsers import (
 from tests.examples.conftest import load
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.workers.fleet import CANARY, Fleet
+from tests.packaging.blocks import blocks
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
@@ -184,3 +186,20 @@ def test_the_page_names_a_user_and_is_there_again_for_the_same(fastapi_url: str)
         first, again = client.get("/").text, client.get("/").text
     assert first == again != httpx.get(f"{fastapi_url}/").text
     assert "EventSource" in first
+
+
+def test_the_tutorials_page_streams_a_reply_and_remembers(fleet: Fleet, tmp_path: Path) -> None:
+    (page,) = [b.text for b in blocks(ROOT / "docs/tutorial.md") if "app = FastAPI" in b.text]
+    (tmp_path / "page.py").write_text(page)
+    options = ["--app-dir", str(tmp_path), "--log-level", "warning"]
+    with uvicorn(fleet, *options, "page:app") as url, httpx.Client(base_url=url) as client:
+        assert "EventSource" in client.get("/").text
+        browser = FastApiBrowser(client)
+        replies = []
+        for text in ("I play the cello.", "Which instrument do I play?"):
+            job_id = client.post("/messages", params={"text": text}).json()["job_id"]
+            status, found = browser.stream(f"/replies/{job_id}")
+            assert status == httpx.codes.OK
+            assert [event.type for event in found][-2:] == ["delta", "final"]
+            replies.append(found[-1].data["reply"])
+    assert [reply["memory"] in {"fresh", "overlay"} for reply in replies] == [True, True]
