@@ -143,7 +143,7 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.PeriodicTaskLate: Line(ERROR, "periodic task {task} has run for {running_s:.0f} s"),
     events.PeriodicTaskRecovered: Line(INFO, "periodic task {task} works again"),
     events.EventLoopBlocked: Line(
-        WARNING, "the event loop is blocked for {lag_s:.1f} s now, at {place}"
+        WARNING, "the event loop has been blocked for {lag_s:.1f} s, now at {place}"
     ),
     events.TaskStuck: Line(
         CRITICAL, "task {task}[{task_id}] ignores its cancellation and keeps its slot until it ends"
