@@ -58,7 +58,7 @@ def prompt(text: str = "What is warm?", system: tuple[str, ...] = ()) -> Prompt:
 
 
 async def whole(model: Claude, asked: Prompt | None = None) -> Answer:
-    items = [item async for item in model.ask(asked or prompt())]
+    items = [item async for item in model.stream_answer(asked or prompt())]
     assert isinstance(items[-1], Answer)
     return items[-1]
 
@@ -249,7 +249,7 @@ async def test_an_answer_carries_the_providers_request_id(model: Claude) -> None
 
 async def test_pieces_of_text_arrive_as_they_are_sent(claude: ClaudeStandIn, model: Claude) -> None:
     claude.will_answer(ClaudeAnswer(text="one two ", deltas=2, fault=ServerFault.PAUSE, at=4))
-    answering = model.ask(prompt())
+    answering = model.stream_answer(prompt())
     assert await anext(answering) == "one "
     assert claude.held == 1
     claude.release()
@@ -259,7 +259,7 @@ async def test_pieces_of_text_arrive_as_they_are_sent(claude: ClaudeStandIn, mod
 
 async def test_a_slow_reader_is_not_a_silent_model(claude: ClaudeStandIn, make: MakeModel) -> None:
     claude.will_answer(ClaudeAnswer(text="one two ", deltas=2, fault=ServerFault.PAUSE, at=4))
-    answering = make(idle_s=0.2).ask(prompt())
+    answering = make(idle_s=0.2).stream_answer(prompt())
     await anext(answering)
     now = asyncio.get_running_loop().time
     much_later = now() + 0.4
@@ -291,7 +291,7 @@ async def test_a_connection_is_reused_for_the_next_answer(
 ) -> None:
     claude.will_answer(ClaudeAnswer(deltas=1, fault=ServerFault.LINGER, gap_s=0.03, times=None))
     for _ in range(5):
-        async with aclosing(model.ask(prompt())) as answering:
+        async with aclosing(model.stream_answer(prompt())) as answering:
             async for item in answering:
                 if isinstance(item, Answer):
                     break  # the reader wants no more
@@ -323,7 +323,7 @@ async def test_cancelled_and_closed_calls_return_their_connections(
         with suppress(TimeoutError):
             async with (
                 asyncio.timeout(chance.uniform(0, 0.06)),
-                aclosing(model.ask(prompt())) as answering,
+                aclosing(model.stream_answer(prompt())) as answering,
             ):
                 async for _ in answering:
                     if chance.random() < 0.05:

@@ -68,7 +68,7 @@ def model_at(url: str, **limits: float) -> Claude:
 async def failure_of(model: Claude, prompt: Prompt = PROMPT) -> ProviderError:
     items: list[str | Answer] = []
     with pytest.raises(ProviderError) as caught:
-        await collect(model.ask(prompt), items)
+        await collect(model.stream_answer(prompt), items)
     assert not any(isinstance(item, Answer) for item in items), "a failed call has no answer"
     await model.aclose()
     return caught.value
@@ -98,7 +98,7 @@ async def test_an_answer_despite_an_oddity(claude: ClaudeStandIn, good: GoodAnsw
     claude.will_answer(good.play)
     model = model_at(claude.url)
     items: list[str | Answer] = []
-    await collect(model.ask(PROMPT), items)
+    await collect(model.stream_answer(PROMPT), items)
     await model.aclose()
     *pieces, answer = items
     assert isinstance(answer, Answer)

@@ -27,7 +27,7 @@ from afterword.shared.errors import (
 )
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import HostedMemories, open_hosted
-from afterword.workers.ports import Added, Kept, Turn
+from afterword.workers.ports import AddOutcome, AddResult, Turn
 from afterword.workers.wiring import open_memories
 from tests.kit.mem0_api.scripted_answers import HTML, Mem0Answer
 from tests.kit.mem0_api.server import KEY, Mem0StandIn
@@ -365,7 +365,7 @@ async def test_rows_of_other_turns_are_not_found(
     assert list(await memories.find(ANA, "turn-1")) == ["ours"]
 
 
-async def followed(memories: HostedMemories, added: Added) -> Added:
+async def followed(memories: HostedMemories, added: AddResult) -> AddResult:
     assert added.event_id is not None
     return await memories.follow(ANA, added.event_id)
 
@@ -378,15 +378,15 @@ async def test_an_add_is_followed_one_step_at_a_time(
     for _ in range(2):
         pending = await followed(memories, pending)
         assert pending == added
-        assert pending.kept is Kept.PENDING
+        assert pending.kept is AddOutcome.PENDING
     stored = await followed(memories, pending)
-    assert (stored.kept, stored.memory_ids) == (Kept.STORED, (mem0.rows[0]["id"],))
+    assert (stored.kept, stored.memory_ids) == (AddOutcome.STORED, (mem0.rows[0]["id"],))
     assert len(mem0.seen("event")) == 3
 
 
 async def test_an_extraction_may_find_nothing(mem0: Mem0StandIn, memories: HostedMemories) -> None:
     mem0.extract = lambda _: []
-    assert await followed(memories, await memories.add(ANA, TURN)) == Added(Kept.NOTHING)
+    assert await followed(memories, await memories.add(ANA, TURN)) == AddResult(AddOutcome.NOTHING)
 
 
 async def test_a_failed_event_may_be_added_again(
@@ -396,7 +396,7 @@ async def test_a_failed_event_may_be_added_again(
     error = await failure_of(followed(memories, await memories.add(ANA, TURN)))
     assert (type(error), error.code) == (BadAnswer, "event_failed")
     assert not error.unknown_outcome
-    assert (await followed(memories, await memories.add(ANA, TURN))).kept is Kept.STORED
+    assert (await followed(memories, await memories.add(ANA, TURN))).kept is AddOutcome.STORED
 
 
 async def test_an_event_that_is_gone_may_be_added_again(memories: HostedMemories) -> None:

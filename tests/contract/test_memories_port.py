@@ -17,7 +17,7 @@ from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import open_hosted
 from afterword.workers.adapters.mem0.sqlite.recipe import open_embedded
-from afterword.workers.ports import Added, Exchange, Kept, Memories, Turn
+from afterword.workers.ports import AddOutcome, AddResult, Exchange, Memories, Turn
 from afterword.workers.wiring import open_memories
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.fakes.memory import FakeMemories
@@ -66,9 +66,9 @@ def turn(text: str, number: int = 1, at: datetime = AT) -> Turn:
     return Turn(f"turn-{number}", text, "All right.", at, "conversation-1")
 
 
-async def settled(memories: Memories, owner: str, said: Turn) -> Added:
+async def settled(memories: Memories, owner: str, said: Turn) -> AddResult:
     added = await memories.add(owner, said)
-    while added.kept is Kept.PENDING:
+    while added.kept is AddOutcome.PENDING:
         assert added.event_id is not None
         added = await memories.follow(owner, added.event_id)
     return added
@@ -82,7 +82,7 @@ async def test_an_unknown_owner_has_no_memories(memories: Memories) -> None:
 async def test_what_was_added_is_found(memories: Memories) -> None:
     added = await settled(memories, ANA, turn("I prefer Celsius."))
     (found,) = await memories.search(ANA, "Which temperature do I prefer?", 5)
-    assert added.kept is Kept.STORED
+    assert added.kept is AddOutcome.STORED
     assert found.id in added.memory_ids
     assert found.owner == ANA
     assert "Celsius" in found.text
@@ -158,8 +158,8 @@ async def test_the_best_come_first_and_no_more_than_asked_for(memories: Memories
 
 async def test_a_turn_that_only_asks_leaves_nothing(memories: Memories) -> None:
     added = await settled(memories, ANA, turn("What should I cook tonight?"))
-    assert added.kept in (Kept.SKIPPED, Kept.NOTHING)
-    assert (added.reason is not None) == (added.kept is Kept.SKIPPED)
+    assert added.kept in (AddOutcome.SKIPPED, AddOutcome.NOTHING)
+    assert (added.reason is not None) == (added.kept is AddOutcome.SKIPPED)
     assert list(await memories.search(ANA, "What should I cook tonight?", 5)) == []
 
 

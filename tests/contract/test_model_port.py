@@ -138,7 +138,7 @@ def prompt(text: str = "What is warm?") -> Prompt:
 
 async def hear(model: Model, items: list[str | Answer], text: str = "What is warm?") -> None:
     """Collect what a model yields until it ends or fails."""
-    async with aclosing(model.ask(prompt(text))) as answering:
+    async with aclosing(model.stream_answer(prompt(text))) as answering:
         async for item in answering:
             items.append(item)  # noqa: PERF401 what came before an error counts
 
@@ -224,7 +224,7 @@ async def test_after_a_failure_the_next_one_goes_on(stage: Stage) -> None:
 
 async def test_closing_the_generator_ends_the_call(stage: Stage) -> None:
     stage.hangs("one ")
-    answering = stage.model.ask(prompt())
+    answering = stage.model.stream_answer(prompt())
     assert await anext(answering) == "one "
     assert stage.open_calls() == 1
     await answering.aclose()
@@ -236,7 +236,7 @@ async def test_cancelling_the_reader_ends_the_call(stage: Stage) -> None:
     heard = asyncio.Event()
 
     async def read() -> None:
-        async with aclosing(stage.model.ask(prompt())) as answering:
+        async with aclosing(stage.model.stream_answer(prompt())) as answering:
             async for _ in answering:
                 heard.set()
 

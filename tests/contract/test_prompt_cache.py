@@ -52,7 +52,7 @@ class Conversation:
             user_tag="tag",
         )
         self._claude.will_answer(ClaudeAnswer(text=REPLY))
-        answer = [item async for item in self._model.ask(built.prompt)][-1]
+        answer = [item async for item in self._model.stream_answer(built.prompt)][-1]
         assert isinstance(answer, Answer)
         self.usages.append(answer.usage)
         self._turns.append(PastTurn(f"j0_{number:032x}", at, said, REPLY))

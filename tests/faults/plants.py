@@ -114,7 +114,7 @@ PLANTS = (
     ),
     Plant(
         "I3", "no lease margin before an add", "workers/afterword/workers/memories/store_turns.py",
-        "self._leases.assure(claim.lane)",
+        "self._leases.require(claim.lane)",
         "pass", "tests/usecase/test_store_turns.py",
     ),
     Plant(

@@ -114,7 +114,7 @@ async def test_a_worker_gets_several_answers_in_a_row(
     )
     try:
         for _ in range(12):
-            assert [piece async for piece in claude.ask(prompt)]
+            assert [piece async for piece in claude.stream_answer(prompt)]
     finally:
         await claude.aclose()
 

@@ -109,7 +109,7 @@ def test_the_lane_drains_when_a_memory_worker_comes_back(lane: Lane, outage: Out
     assert [lane.settled(job) for job in outage.jobs] == [TurnState.STORED] * 3
     assert [lane.rows(job) for job in outage.jobs] == [1, 1, 1]
     assert lane.settled(outage.question) is TurnState.SKIPPED
-    assert outage.question.status().turn_code == "only_asks"
+    assert outage.question.status().turn_code == "question_only"
     assert lane.rows(outage.question) == 0
 
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from afterword.shared.errors import LeaseLost
-from afterword.workers.replies.delta_buffer import Deltas
+from afterword.workers.replies.delta_buffer import DeltaBuffer
 from tests.kit.waiting import until
 
 NEVER_S = 3600.0
@@ -39,7 +39,7 @@ def stream() -> Stream:
 
 
 async def test_the_first_piece_goes_at_once(stream: Stream) -> None:
-    deltas = Deltas(stream.publish, NEVER_S)
+    deltas = DeltaBuffer(stream.publish, NEVER_S)
     deltas.push("Hel")
 
     await until(lambda: stream.published == [(1, "Hel")], "it is published")
@@ -47,29 +47,29 @@ async def test_the_first_piece_goes_at_once(stream: Stream) -> None:
 
 
 async def test_what_follows_is_gathered(stream: Stream) -> None:
-    deltas = Deltas(stream.publish, NEVER_S)
+    deltas = DeltaBuffer(stream.publish, NEVER_S)
     deltas.push("Hel")
     await until(lambda: stream.published, "the first is published")
     for piece in ("lo", ", ", "Ann"):
         deltas.push(piece)
 
-    assert await deltas.rest() == (2, "lo, Ann")
+    assert await deltas.take_unpublished() == (2, "lo, Ann")
     assert stream.published == [(1, "Hel")]
 
 
 async def test_what_is_gathered_goes_out_in_its_time(stream: Stream) -> None:
-    deltas = Deltas(stream.publish, 0.01)
+    deltas = DeltaBuffer(stream.publish, 0.01)
     deltas.push("Hel")
     await until(lambda: stream.published, "the first is published")
     deltas.push("lo")
 
     await until(lambda: stream.published == [(1, "Hel"), (2, "lo")], "so is the second")
-    assert await deltas.rest() == (3, "")
+    assert await deltas.take_unpublished() == (3, "")
 
 
 async def test_a_slow_stream_gathers_more_and_keeps_the_order(stream: Stream) -> None:
     stream.open.clear()
-    deltas = Deltas(stream.publish, 0.001)
+    deltas = DeltaBuffer(stream.publish, 0.001)
     loop = asyncio.get_running_loop()
     for number in range(5):
         deltas.push(f"{number} ")
@@ -78,21 +78,21 @@ async def test_a_slow_stream_gathers_more_and_keeps_the_order(stream: Stream) ->
     assert stream.at_once == 1
     stream.open.set()
 
-    number, text = await deltas.rest()
+    number, text = await deltas.take_unpublished()
     told = "".join(piece for _, piece in stream.published) + text
     assert told == "".join(f"{n} " for n in range(5))
     assert [n for n, _ in stream.published] == list(range(1, number))
 
 
 async def test_without_any_piece_the_rest_is_the_first(stream: Stream) -> None:
-    assert await Deltas(stream.publish, NEVER_S).rest() == (1, "")
+    assert await DeltaBuffer(stream.publish, NEVER_S).take_unpublished() == (1, "")
 
 
 async def test_a_short_answer_is_one_piece(stream: Stream) -> None:
-    deltas = Deltas(stream.publish, NEVER_S)
+    deltas = DeltaBuffer(stream.publish, NEVER_S)
     deltas.push("Yes.")
 
-    assert await deltas.rest() == (1, "Yes.")
+    assert await deltas.take_unpublished() == (1, "Yes.")
     assert stream.published == []
 
 
@@ -100,32 +100,32 @@ async def test_whoever_lost_the_right_to_publish_hears_it_at_the_next_piece(
     stream: Stream,
 ) -> None:
     stream.error = LeaseLost("overtaken")
-    deltas = Deltas(stream.publish, NEVER_S)
+    deltas = DeltaBuffer(stream.publish, NEVER_S)
     deltas.push("Hel")
     await until(lambda: deltas._failed is not None, "it was refused")
 
     with pytest.raises(LeaseLost):
         deltas.push("lo")
     with pytest.raises(LeaseLost):
-        await deltas.rest()
+        await deltas.take_unpublished()
 
 
 async def test_a_refusal_at_the_very_end_is_heard_too(stream: Stream) -> None:
     stream.open.clear()
     stream.error = LeaseLost("overtaken")
-    deltas = Deltas(stream.publish, NEVER_S)
+    deltas = DeltaBuffer(stream.publish, NEVER_S)
     deltas.push("Hel")
     await until(lambda: stream.at_once, "it is being published")
     stream.open.set()
 
     with pytest.raises(LeaseLost):
-        await deltas.rest()
+        await deltas.take_unpublished()
 
 
 async def test_after_a_stop_nothing_more_goes_out(stream: Stream) -> None:
-    deltas = Deltas(stream.publish, 0.001)
+    deltas = DeltaBuffer(stream.publish, 0.001)
     deltas.push("Hel")
     deltas.stop()
 
-    assert await deltas.rest() == (1, "Hel")
+    assert await deltas.take_unpublished() == (1, "Hel")
     assert stream.published == []

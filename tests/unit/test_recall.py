@@ -14,7 +14,13 @@ from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState
 from afterword.workers.gate import LOOK_S, GateClient
 from afterword.workers.ports import Recalled
-from afterword.workers.replies.recall import OFF, QUERY_CHARACTERS, UNAVAILABLE, Recaller, as_used
+from afterword.workers.replies.recall import (
+    OFF,
+    QUERY_CHARACTERS,
+    UNAVAILABLE,
+    Recaller,
+    memory_used,
+)
 from tests.kit.fakes.gates import FakeGates
 from tests.kit.fakes.memory import FakeMemories
 
@@ -137,7 +143,7 @@ async def test_a_memory_behind_a_shut_gate_is_not_asked_and_costs_nothing(
     memories.fail("search", Unavailable("down"), times=5)
     for _ in range(5):
         assert await names(asked) is None
-        await asked._gates.settle()
+        await asked._gates.flush()
     gates.asked.clear()
     for _ in range(100):
         assert await names(asked) is None
@@ -147,7 +153,7 @@ async def test_a_memory_behind_a_shut_gate_is_not_asked_and_costs_nothing(
     clock.now += LOOK_S
     gates.stand = GateDecision(GateState.SHUT, canary=True)
     assert await names(asked) == []
-    await asked._gates.settle()
+    await asked._gates.flush()
     assert gates.told[-1].outcome is CallOutcome.WORKED
     assert await names(asked) == []
 
@@ -158,7 +164,7 @@ async def test_a_memory_that_hangs_is_a_failure_of_its_gate(memories: FakeMemori
     memories.hang("search")
 
     assert await names(asked) is None
-    await asked._gates.settle()
+    await asked._gates.flush()
     assert [report.outcome for report in gates.told] == [CallOutcome.FAILED]
 
 
@@ -168,7 +174,7 @@ async def test_what_memory_refuses_says_nothing_of_its_gate(memories: FakeMemori
     memories.fail("search", Rejected("bad"), times=10)
     for _ in range(10):
         assert await names(asked) is None
-    await asked._gates.settle()
+    await asked._gates.flush()
 
     assert gates.told == []
 
@@ -180,7 +186,7 @@ async def test_a_gate_that_hangs_costs_the_budget_and_no_more(memories: FakeMemo
             raise AssertionError
 
     asked = recaller(memories, gates=Hanging(), budget_s=0.02)
-    asked._gates.hear("shut recall")
+    asked._gates.receive("shut recall")
     async with asyncio.timeout(5):
         assert await names(asked) is None
 
@@ -192,7 +198,7 @@ async def test_a_long_query_is_cut(memories: FakeMemories) -> None:
 
 
 def test_a_reply_lists_a_memory_without_its_owner() -> None:
-    used = as_used(row("m1", score=0.123456))
+    used = memory_used(row("m1", score=0.123456))
 
     assert (used.id, used.text, used.score, used.created_at) == ("m1", SECRET, 0.1235, AT)
     assert "ann" not in used.model_dump_json()

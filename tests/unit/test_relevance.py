@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afterword.workers.rules.relevance import only_asks, only_pleasant
+from afterword.workers.rules.relevance import is_pleasantry_only, is_question_only
 
 STATES = [
     "I'm allergic to peanuts, what can I cook?",
@@ -80,33 +80,33 @@ ONLY_ASKS = [
 
 @pytest.mark.parametrize("text", STATES)
 def test_what_states_something_is_kept(text: str) -> None:
-    assert not only_asks(text)
+    assert not is_question_only(text)
 
 
 @pytest.mark.parametrize("text", ONLY_ASKS)
 def test_what_only_asks_is_not(text: str) -> None:
-    assert only_asks(text)
+    assert is_question_only(text)
 
 
 @given(st.sampled_from(ONLY_ASKS), st.sampled_from(STATES[:8]), st.sampled_from(["first", "last"]))
 def test_one_statement_is_enough_wherever_it_stands(asks: str, states: str, order: str) -> None:
     both = (states, asks) if order == "first" else (asks, states)
-    assert not only_asks("\n".join(both))
+    assert not is_question_only("\n".join(both))
 
 
 @given(st.lists(st.sampled_from(ONLY_ASKS), min_size=1))
 def test_questions_stay_questions_in_any_number(asked: list[str]) -> None:
-    assert only_asks("\n".join(asked))
+    assert is_question_only("\n".join(asked))
 
 
 @given(st.text())
 def test_without_a_question_mark_everything_is_kept(text: str) -> None:
-    assert not only_asks(text.translate(str.maketrans("", "", "?？؟")))  # noqa: RUF001
+    assert not is_question_only(text.translate(str.maketrans("", "", "?？؟")))  # noqa: RUF001
 
 
 @given(st.text(alphabet=string.ascii_letters + " ?.!,'¿？\n\U0001f914"))  # noqa: RUF001
 def test_any_text_can_be_judged(text: str) -> None:
-    only_asks(text)
+    is_question_only(text)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def _cpu_s(part: str, length: int) -> float:
 
     def once() -> float:
         began = time.process_time()
-        only_asks(part * (length // len(part)) + "?")
+        is_question_only(part * (length // len(part)) + "?")
         return time.process_time() - began
 
     return min(once() for _ in range(5))
@@ -163,15 +163,15 @@ TELLING = [
 
 @pytest.mark.parametrize("text", PLEASANT)
 def test_a_pleasantry_says_nothing(text: str) -> None:
-    assert only_pleasant(text)
+    assert is_pleasantry_only(text)
 
 
 @pytest.mark.parametrize("text", TELLING)
 def test_whatever_says_more_is_no_pleasantry(text: str) -> None:
-    assert not only_pleasant(text)
+    assert not is_pleasantry_only(text)
 
 
 @given(st.text(alphabet=string.ascii_letters + string.digits, min_size=8, max_size=30))
 def test_no_single_unknown_word_is_a_pleasantry(word: str) -> None:
     known = {"afternoon", "excellent", "thankyou", "understood", "wonderful"}
-    assert only_pleasant(word) <= (word.lower() in known)
+    assert is_pleasantry_only(word) <= (word.lower() in known)

@@ -51,14 +51,14 @@ class Harness:
         self.house = GateClient(cast("Gates", self.gates), self.clock)
 
     async def ask(self, canary_s: float = 1.0) -> Permit:
-        return await self.house.ask(NAME, canary_s=canary_s)
+        return await self.house.enter(NAME, canary_s=canary_s)
 
     async def look(self) -> Permit:
-        return await self.house.look(NAME, canary_s=1.0)
+        return await self.house.try_enter(NAME, canary_s=1.0)
 
     async def canary(self, canary_s: float = 1.0) -> Permit:
         """Be the canary before a gate that was heard to be shut."""
-        self.house.hear(f"shut {NAME}")
+        self.house.receive(f"shut {NAME}")
         self.gates.stand = GateDecision(GateState.SHUT, canary=True)
         return await self.ask(canary_s)
 
@@ -81,7 +81,7 @@ async def test_an_open_gate_costs_no_command(harness: Harness) -> None:
         permit.worked()
         permit.left()
         (await harness.look()).worked()
-    await harness.house.settle()
+    await harness.house.flush()
 
     assert (harness.gates.asked, harness.gates.told) == ([], [])
 
@@ -95,10 +95,10 @@ async def test_a_failure_tells_of_the_successes_before_it_once(harness: Harness)
 
 
 async def test_who_works_in_spite_of_a_doubt_says_so_once(harness: Harness) -> None:
-    harness.house.hear(f"doubted {NAME}")
+    harness.house.receive(f"doubted {NAME}")
     for _ in range(3):
         (await harness.ask()).worked()
-        await harness.house.settle()
+        await harness.house.flush()
 
     assert (harness.gates.asked, harness.told) == ([], [CallOutcome.WORKED])
 
@@ -109,7 +109,7 @@ async def test_who_works_in_spite_of_a_doubt_says_so_once(harness: Harness) -> N
 async def test_a_gate_that_was_heard_to_be_shut_is_asked(harness: Harness) -> None:
     harness.gates.stand = GateDecision(GateState.SHUT, retry_after_s=7.0, code="overloaded")
     await harness.ask()
-    harness.house.hear(f"shut {NAME}")
+    harness.house.receive(f"shut {NAME}")
 
     with pytest.raises(GateShut) as refused:
         await harness.ask()
@@ -119,14 +119,14 @@ async def test_a_gate_that_was_heard_to_be_shut_is_asked(harness: Harness) -> No
 async def test_a_doubt_does_not_open_what_is_shut(harness: Harness) -> None:
     harness.gates.stand = GateDecision(GateState.SHUT, retry_after_s=7.0)
     for message in (f"shut {NAME}", f"doubted {NAME}", ""):
-        harness.house.hear(message)
+        harness.house.receive(message)
 
     with pytest.raises(GateShut):
         await harness.ask()
 
 
 async def test_once_it_is_open_again_nobody_asks_any_more(harness: Harness) -> None:
-    harness.house.hear(f"shut {NAME}")
+    harness.house.receive(f"shut {NAME}")
     for _ in range(10):
         await harness.ask()
 
@@ -134,7 +134,7 @@ async def test_once_it_is_open_again_nobody_asks_any_more(harness: Harness) -> N
 
 
 async def test_while_it_opens_everyone_asks(harness: Harness) -> None:
-    harness.house.hear(f"shut {NAME}")
+    harness.house.receive(f"shut {NAME}")
     harness.gates.stand = GateDecision(GateState.OPENING)
     for _ in range(5):
         await harness.ask()
@@ -144,7 +144,7 @@ async def test_while_it_opens_everyone_asks(harness: Harness) -> None:
 
 
 async def test_whoever_only_looks_in_asks_once_a_second(harness: Harness) -> None:
-    harness.house.hear(f"shut {NAME}")
+    harness.house.receive(f"shut {NAME}")
     harness.gates.stand = GateDecision(GateState.SHUT, retry_after_s=7.0)
     for second in range(3):
         harness.clock.now = second * LOOK_S
@@ -200,7 +200,7 @@ async def test_a_canary_says_how_it_went(
     permit = await harness.canary()
     await permit.failed(error)
     permit.left()
-    await harness.house.settle()
+    await harness.house.flush()
 
     assert harness.told == [outcome]
 
@@ -212,7 +212,7 @@ async def test_a_canary_keeps_its_gate_until_it_has_sung(
     permit = await harness.canary(canary_s=60.0)
     await until(lambda: len(harness.gates.asked) > 3, "it goes on saying that it is there")
     permit.worked()
-    await harness.house.settle()
+    await harness.house.flush()
 
     assert set(harness.gates.leases) == {0.03}
     assert len(asyncio.all_tasks()) == 1, "nothing goes on"
@@ -225,7 +225,7 @@ async def test_a_canary_keeps_its_gate_no_longer_than_it_may_take(
     permit = await harness.canary(canary_s=0.1)
     await until(lambda: len(asyncio.all_tasks()) == 1, "it is taken for lost")
     permit.left()
-    await harness.house.settle()
+    await harness.house.flush()
 
 
 async def test_a_canary_sings_once(harness: Harness) -> None:
@@ -233,7 +233,7 @@ async def test_a_canary_sings_once(harness: Harness) -> None:
     for _ in range(3):
         permit.worked()
     permit.left()
-    await harness.house.settle()
+    await harness.house.flush()
 
     assert harness.told == [CallOutcome.WORKED]
 
@@ -242,14 +242,14 @@ async def test_a_canary_that_comes_to_nothing_makes_way(harness: Harness) -> Non
     permit = await harness.canary()
     permit.left()
     permit.left()
-    await harness.house.settle()
+    await harness.house.flush()
 
     assert harness.told == [CallOutcome.LEFT]
 
 
 async def test_a_budget_that_is_used_up_shuts_without_a_failure(harness: Harness) -> None:
     (await harness.ask()).worked(12.0)
-    await harness.house.settle()
+    await harness.house.flush()
 
     [report] = harness.gates.told
     assert (report.outcome, report.code, report.pause_s) == (CallOutcome.SHUT, BUDGET, 12.0)
@@ -282,13 +282,13 @@ async def test_a_shutting_is_said_once_and_what_is_ours_aloud(
 async def test_without_redis_every_gate_is_open(
     harness: Harness, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    harness.house.hear(f"shut {NAME}")
+    harness.house.receive(f"shut {NAME}")
     harness.gates.trouble = error
 
     permit = await harness.ask()
     assert await permit.failed(DOWN) is None
     (await harness.look()).worked(3.0)
-    await harness.house.settle()
+    await harness.house.flush()
     assert "taken for open" in caplog.text
 
 
@@ -296,7 +296,7 @@ async def test_a_redis_that_hangs_is_waited_for_a_moment(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate, "PATIENCE_S", 0.02)
-    harness.house.hear(f"shut {NAME}")
+    harness.house.receive(f"shut {NAME}")
     harness.gates.hangs = True
     async with asyncio.timeout(5):
         permit = await harness.ask()
@@ -312,28 +312,28 @@ async def test_what_one_process_finds_out_all_know_at_once(
 ) -> None:
     houses = [GateClient(ledger.gates) for _ in range(3)]
     async with (
-        ledger.listen_to_gates(houses[0].hear),
-        ledger.listen_to_gates(houses[1].hear),
+        ledger.listen_to_gates(houses[0].receive),
+        ledger.listen_to_gates(houses[1].receive),
         Ledger(settings, patience_s=5.0) as elsewhere,
-        elsewhere.listen_to_gates(houses[2].hear),
+        elsewhere.listen_to_gates(houses[2].receive),
     ):
         for _ in range(5):
-            await (await houses[0].ask(NAME, canary_s=1)).failed(DOWN)
+            await (await houses[0].enter(NAME, canary_s=1)).failed(DOWN)
         for house in houses:
             await until(partial(house._views.get, NAME), "it has heard")
             with pytest.raises(GateShut):
-                await house.ask(NAME, canary_s=1)
+                await house.enter(NAME, canary_s=1)
 
 
 @pytest.mark.redis
 async def test_a_success_elsewhere_keeps_a_gate_open(ledger: Ledger) -> None:
     unlucky, lucky = GateClient(ledger.gates), GateClient(ledger.gates)
-    async with ledger.listen_to_gates(lucky.hear):
+    async with ledger.listen_to_gates(lucky.receive):
         for _ in range(4):
             for _ in range(3):
-                await (await unlucky.ask(NAME, canary_s=1)).failed(DOWN)
+                await (await unlucky.enter(NAME, canary_s=1)).failed(DOWN)
             await until(lambda: NAME in lucky._views, "the doubt is heard")
-            (await lucky.ask(NAME, canary_s=1)).worked()
-            await lucky.settle()
+            (await lucky.enter(NAME, canary_s=1)).worked()
+            await lucky.flush()
 
     assert await ledger.gates.not_open() == []

@@ -177,10 +177,10 @@ def timed(ledger: Ledger, clock: Clock) -> Leases:
 async def test_a_lease_is_sure_only_in_its_first_part(timed: Leases, clock: Clock) -> None:
     async with timed.holding("l1", "1"):
         clock.time = 20.0
-        timed.assure("l1")
+        timed.require("l1")
         clock.time = 20.1
         with pytest.raises(LeaseLost):
-            timed.assure("l1")
+            timed.require("l1")
 
 
 async def test_a_lease_begins_when_it_was_asked_for(timed: Leases, clock: Clock) -> None:
@@ -188,7 +188,7 @@ async def test_a_lease_begins_when_it_was_asked_for(timed: Leases, clock: Clock)
     clock.time = 25.0
     async with timed.holding("l1", "1", asked_at=0.0):
         with pytest.raises(LeaseLost):
-            timed.assure("l1")
+            timed.require("l1")
 
 
 async def test_a_renewal_counts_from_when_it_was_asked_for(clock: Clock) -> None:
@@ -201,9 +201,9 @@ async def test_a_renewal_counts_from_when_it_was_asked_for(clock: Clock) -> None
         clock.time = 10.0
         await leases.renew_all()
         with pytest.raises(LeaseLost):
-            leases.assure("l1")
+            leases.require("l1")
         clock.time = 30.0
-        leases.assure("l1")
+        leases.require("l1")
 
 
 async def test_what_could_not_be_renewed_is_not_sure_any_more(
@@ -216,12 +216,12 @@ async def test_what_could_not_be_renewed_is_not_sure_any_more(
         clock.time = 10.0
         await timed.renew_all()
         clock.time = 25.0
-        timed.assure("l1")
+        timed.require("l1")
         with pytest.raises(LeaseLost):
-            timed.assure("l2")
+            timed.require("l2")
     assert await holder == "lost"
 
 
 async def test_what_is_not_held_is_not_sure(timed: Leases) -> None:
     with pytest.raises(LeaseLost):
-        timed.assure("l1")
+        timed.require("l1")

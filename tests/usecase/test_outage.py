@@ -15,10 +15,10 @@ from afterword.shared.settings import Settings
 from afterword.workers.gate import GateClient
 from afterword.workers.leases import Leases
 from afterword.workers.memories.erase import Eraser
-from afterword.workers.memories.lane import LaneKeeper
-from afterword.workers.memories.store_turns import Rememberer
-from afterword.workers.ports import Added, Answer, Checked, Kept, Prompt, Turn
-from afterword.workers.replies.model_call import Asker
+from afterword.workers.memories.lane import LaneProcessor
+from afterword.workers.memories.store_turns import TurnWriter
+from afterword.workers.ports import AddOutcome, AddResult, Answer, ModelCheck, Prompt, Turn
+from afterword.workers.replies.model_call import ModelCaller
 from afterword.workers.replies.recall import Recaller
 from afterword.workers.replies.respond import Responder
 from tests.kit.fakes.memory import FakeMemories
@@ -53,12 +53,12 @@ class Claude:
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
 
-    async def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+    async def stream_answer(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
         self._provider.asked()
         yield Answer("hello", "end_turn", prompt.model, Usage())
 
-    async def check(self, model: str) -> Checked:
-        return Checked(model)
+    async def check(self, model: str) -> ModelCheck:
+        return ModelCheck(model)
 
     async def aclose(self) -> None:
         """Nothing is open."""
@@ -71,9 +71,9 @@ class Mem0(FakeMemories):
         super().__init__()
         self._provider = provider
 
-    async def add(self, owner: str, turn: Turn) -> Added:
+    async def add(self, owner: str, turn: Turn) -> AddResult:
         self._provider.asked()
-        return Added(Kept.STORED)
+        return AddResult(AddOutcome.STORED)
 
 
 class Fleet:
@@ -120,7 +120,7 @@ def responders(settings: Settings, ledger: Ledger, claude: Claude) -> list[Respo
         Responder(
             settings,
             ledger.jobs,
-            Asker(settings, claude, gates),
+            ModelCaller(settings, claude, gates),
             Recaller(None, gates, budget_s=1, limit=1, least_score=0),
             leases,
             b"tag key",
@@ -174,15 +174,15 @@ async def test_three_hours_without_mem0_bury_nothing(
     leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
     memories, eraser = Mem0(provider), Eraser(ledger.erasures, None, 0)
     writers = [
-        LaneKeeper(
+        LaneProcessor(
             ledger.turns,
             leases,
-            Rememberer(settings, ledger.turns, memories, leases, "1", house(ledger)),
+            TurnWriter(settings, ledger.turns, memories, leases, "1", house(ledger)),
             eraser,
         )
         for _ in range(3)
     ]
-    fleet = Fleet(ledger, inspector, [writer.write for writer in writers])
+    fleet = Fleet(ledger, inspector, [writer.process for writer in writers])
     turns = [
         await submit_and_answer(ledger, "I like tea.", user_id=f"user-{n}") for n in range(JOBS)
     ]

@@ -37,7 +37,7 @@ from afterword.workers.gate import RECALL, GateClient, gate_of
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Answer, Memories, Prompt, Recalled, Turn
 from afterword.workers.replies import prompt as prompts
-from afterword.workers.replies.model_call import Asker
+from afterword.workers.replies.model_call import ModelCaller
 from afterword.workers.replies.recall import Recaller
 from afterword.workers.replies.respond import Responder
 from afterword.workers.rules.retry_policy import OPERATOR_PAUSE_S
@@ -72,8 +72,10 @@ class Desk:
         budget_s = recall.get("budget_s", 5.0)
         self.gates = GateClient(ledger.gates)
         recaller = Recaller(memories, self.gates, budget_s=budget_s, limit=5, least_score=0.0)
-        asker = Asker(settings, self.model, self.gates)
-        self.responder = Responder(settings, ledger.jobs, asker, recaller, self.leases, b"tag key")
+        model_caller = ModelCaller(settings, self.model, self.gates)
+        self.responder = Responder(
+            settings, ledger.jobs, model_caller, recaller, self.leases, b"tag key"
+        )
         self.respond = self.responder.respond
 
     @property
@@ -543,7 +545,7 @@ async def test_a_canary_opens_the_gate_with_its_first_word(
     work = asyncio.create_task(desk.respond(job_id))
     await until(lambda: desk.model.held, "the canary has said something")
 
-    await desk.gates.settle()
+    await desk.gates.flush()
     assert [gate.state for gate in await ledger.gates.not_open()] == [GateState.OPENING]
     desk.model.release()
     await work
@@ -562,7 +564,7 @@ async def test_a_canary_that_is_stopped_makes_way(
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    await desk.gates.settle()
+    await desk.gates.flush()
 
     await desk.respond(job_id)
 
@@ -572,18 +574,18 @@ async def test_a_canary_that_is_stopped_makes_way(
 class Spent(FakeModel):
     """A model whose answers use the budget up."""
 
-    async def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
-        async for piece in super().ask(prompt):
+    async def stream_answer(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+        async for piece in super().stream_answer(prompt):
             yield replace(piece, pause_s=20.0) if isinstance(piece, Answer) else piece
 
 
 async def test_an_answer_that_uses_the_budget_up_is_the_last_for_a_while(
     desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    desk.responder._asker._model = desk.model = Spent()
+    desk.responder._model_caller._model = desk.model = Spent()
     first, second = await submit_job(ledger), await submit_job(ledger)
     await desk.respond(first)
-    await desk.gates.settle()
+    await desk.gates.flush()
     await desk.respond(second)
 
     assert (await reply_of(ledger, first)).attempts == 1
@@ -600,7 +602,7 @@ async def test_without_word_from_the_gates_replies_go_on(
     monkeypatch.setattr(ledger.gates, "request", broken)
     monkeypatch.setattr(ledger.gates, "report_outcome", broken)
     for name in (RECALL, gate_of(settings.model)):
-        desk.gates.hear(f"shut {name}")
+        desk.gates.receive(f"shut {name}")
     job_id = await submit_job(ledger)
 
     await desk.respond(job_id)
@@ -628,7 +630,7 @@ async def test_a_refusal_is_a_reply_but_nothing_to_remember(
 class Broken(FakeModel):
     """A model with a bug, whose message holds what nobody may read."""
 
-    def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+    def stream_answer(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
         raise RuntimeError(f"cannot work with {prompt.messages[-1].text}")
 
 
@@ -636,7 +638,7 @@ async def test_a_bug_is_an_internal_error_without_content(
     desk: Desk, ledger: Ledger, inspector: LedgerInspector, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    desk.responder._asker._model = Broken()
+    desk.responder._model_caller._model = Broken()
     job_id = await submit_job(ledger, SECRET)
     for _ in range(3):
         await desk.respond(job_id)
@@ -651,7 +653,7 @@ async def test_a_bug_is_an_internal_error_without_content(
 async def test_a_bug_is_reported_with_its_place_and_job_and_is_the_operators_fault(
     desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    desk.responder._asker._model = Broken()
+    desk.responder._model_caller._model = Broken()
     job_id = await submit_job(ledger)
     with observed(InternalError, JobRetried, JobGivenUp) as seen:
         for _ in range(3):

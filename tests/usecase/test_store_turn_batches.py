@@ -15,7 +15,7 @@ from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.background.deduplicator import Deduplicator
 from afterword.workers.gate import REMEMBER
-from afterword.workers.ports import Added, Exchange, Turn
+from afterword.workers.ports import AddResult, Exchange, Turn
 from tests.kit.ledger.builder import LedgerInspector, claim_lane, lane_of, submit_and_answer
 from tests.kit.ledger.lane_writer import FailingMemories, LaneWriter
 
@@ -33,7 +33,7 @@ class Picky(FailingMemories):
         super().__init__(polls=polls, takes_batches=True)
         self._error = error
 
-    async def add(self, owner: str, turn: Turn) -> Added:
+    async def add(self, owner: str, turn: Turn) -> AddResult:
         if any(POISON in each.user_text for each in turn.exchanges):
             self.fail("add", self._error)
         return await super().add(owner, turn)
@@ -121,7 +121,7 @@ async def test_turns_of_several_conversations_bear_the_name_of_none(
     seen: list[Turn] = []
     real = lane_writer.memories.add
 
-    async def add(owner: str, turn: Turn) -> Added:
+    async def add(owner: str, turn: Turn) -> AddResult:
         seen.append(turn)
         return await real(owner, turn)
 
@@ -349,7 +349,7 @@ async def test_facts_of_a_batch_are_not_taken_for_those_of_one_of_its_turns(
     pinned: list[str] = []
     real = lane_writer.memories.add
 
-    async def add(owner: str, turn: Turn) -> Added:
+    async def add(owner: str, turn: Turn) -> AddResult:
         pinned.append(turn.facts)
         assert turn.note_facts is not None
         await turn.note_facts(",".join(each.user_text for each in turn.exchanges))

@@ -25,7 +25,7 @@ from afterword.shared.names import lane_tag, memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER
 from afterword.workers.memories import lane
-from afterword.workers.ports import Added, Kept, Recalled, Turn
+from afterword.workers.ports import AddOutcome, AddResult, Recalled, Turn
 from afterword.workers.rules.retry_policy import FOLLOW_S, LONGEST_PAUSE_S, OPERATOR_PAUSE_S
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -118,10 +118,11 @@ async def test_a_first_attempt_looks_for_nothing(lane_writer: LaneWriter, ledger
 
 
 @pytest.mark.parametrize(
-    ("kept", "state"), [(Kept.NOTHING, TurnState.NOTHING), (Kept.STORED, TurnState.STORED)]
+    ("kept", "state"),
+    [(AddOutcome.NOTHING, TurnState.NOTHING), (AddOutcome.STORED, TurnState.STORED)],
 )
 async def test_a_turn_ends_as_memory_says(
-    settings: Settings, ledger: Ledger, kept: Kept, state: TurnState
+    settings: Settings, ledger: Ledger, kept: AddOutcome, state: TurnState
 ) -> None:
     lane_writer = LaneWriter(settings, ledger, FailingMemories(outcome=kept))
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
@@ -137,7 +138,7 @@ async def test_a_skipped_turn_says_why(lane_writer: LaneWriter, ledger: Ledger) 
     await lane_writer.write()
 
     status = await ledger.queries.status(turn_id)
-    assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "only_asks")
+    assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "question_only")
 
 
 async def test_a_lane_with_nothing_to_do_is_left_alone(
@@ -417,7 +418,7 @@ async def test_an_unknown_error_is_taken_for_an_unknown_outcome(
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
     stored_then_broke = lane_writer.memories.add
 
-    async def add(owner: str, turn: Turn) -> Added:
+    async def add(owner: str, turn: Turn) -> AddResult:
         await stored_then_broke(owner, turn)
         raise RuntimeError(turn.user_text)
 
@@ -481,7 +482,7 @@ async def test_a_writer_that_is_stopped_as_the_canary_makes_way(
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
-    await lane_writer.gates.settle()
+    await lane_writer.gates.flush()
 
     await lane_writer.write()
 
@@ -559,7 +560,7 @@ async def test_a_bug_buries_a_turn_as_the_operators_fault_and_names_its_place(
     inspector: LedgerInspector,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def broken(*_: object) -> Added:
+    async def broken(*_: object) -> AddResult:
         raise KeyError("my secret")
 
     monkeypatch.setattr(lane_writer.memories, "add", broken)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from afterword.workers.rules.relevance import only_asks
+from afterword.workers.rules.relevance import is_question_only
 from tests.kit.claude_api import wire_format as wire
 
 _MARK = "You are a Memory Extractor"
@@ -21,7 +21,7 @@ def asks_to_extract(body: wire.Json) -> bool:
 def extracted(body: wire.Json) -> str:
     """Return the facts of a batch, as the model is told to: none in a message that only asks."""
     said = wire.told(body)[-1].partition(_BEFORE)[2].rpartition(_AFTER)[0].split(_BETWEEN)
-    return memory_of(*(text for text in said if not only_asks(text)))
+    return memory_of(*(text for text in said if not is_question_only(text)))
 
 
 def memory_of(*facts: str) -> str:

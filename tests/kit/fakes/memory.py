@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from afterword.shared.errors import IllegalStep, ProviderError
-from afterword.workers.ports import Added, Kept, Recalled, Turn
-from afterword.workers.rules.relevance import only_asks
+from afterword.workers.ports import AddOutcome, AddResult, Recalled, Turn
+from afterword.workers.rules.relevance import is_question_only
 
 Verb = Literal["search", "add", "find", "follow", "copies", "remove", "forget"]
 
@@ -57,7 +57,11 @@ class FakeMemories:
     """
 
     def __init__(
-        self, *, polls: int = 0, outcome: Kept = Kept.STORED, takes_batches: bool = False
+        self,
+        *,
+        polls: int = 0,
+        outcome: AddOutcome = AddOutcome.STORED,
+        takes_batches: bool = False,
     ) -> None:
         self.rows: list[Recalled] = []
         self.calls: list[Call] = []
@@ -102,22 +106,22 @@ class FakeMemories:
             best_first = sorted(newest_first, key=lambda row: -row.score)
             return [*self._strays[owner], *best_first][:limit]
 
-    async def add(self, owner: str, turn: Turn) -> Added:
+    async def add(self, owner: str, turn: Turn) -> AddResult:
         self.added.append(tuple(each.user_text for each in turn.exchanges))
         async with self._call("add", owner, turn.id):
-            if only_asks(turn.user_text):
-                return Added(Kept.SKIPPED, reason="only_asks")
+            if is_question_only(turn.user_text):
+                return AddResult(AddOutcome.SKIPPED, reason="question_only")
             if not self.polls:
                 return self._settle(owner, turn)
             event_id = f"event-{next(self._numbers)}"
             self._pending[event_id] = (owner, turn, self.polls)
-            return Added(Kept.PENDING, event_id=event_id)
+            return AddResult(AddOutcome.PENDING, event_id=event_id)
 
     async def find(self, owner: str, turn_id: str) -> Sequence[str]:
         async with self._call("find", owner, turn_id):
             return [row.id for row in self.rows if (row.owner, row.turn_id) == (owner, turn_id)]
 
-    async def follow(self, owner: str, event_id: str) -> Added:
+    async def follow(self, owner: str, event_id: str) -> AddResult:
         async with self._call("follow", owner, event_id):
             if event_id not in self._pending:
                 raise IllegalStep("no add answered pending with this event")
@@ -125,7 +129,7 @@ class FakeMemories:
             assert asked_by == owner, "followed by someone else"
             if left > 1:
                 self._pending[event_id] = (owner, turn, left - 1)
-                return Added(Kept.PENDING, event_id=event_id)
+                return AddResult(AddOutcome.PENDING, event_id=event_id)
             return self._settle(owner, turn)
 
     async def copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
@@ -147,12 +151,12 @@ class FakeMemories:
     async def aclose(self) -> None:
         self.closed = True
 
-    def _settle(self, owner: str, turn: Turn) -> Added:
-        if self.outcome is not Kept.STORED:
-            return Added(self.outcome)
+    def _settle(self, owner: str, turn: Turn) -> AddResult:
+        if self.outcome is not AddOutcome.STORED:
+            return AddResult(self.outcome)
         new = [self._row(owner, turn, each.user_text) for each in turn.exchanges]
         self.rows += new
-        return Added(Kept.STORED, tuple(row.id for row in new))
+        return AddResult(AddOutcome.STORED, tuple(row.id for row in new))
 
     def _row(self, owner: str, turn: Turn, text: str) -> Recalled:
         row_id = f"memory-{next(self._numbers)}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from afterword.shared.contracts import Usage
 from afterword.shared.errors import ProviderError
-from afterword.workers.ports import Answer, Checked, Prompt
+from afterword.workers.ports import Answer, ModelCheck, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class FakeModel:
         """Let all answers that hold go on, now and later."""
         self._released.set()
 
-    async def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+    async def stream_answer(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
         """Play the next take."""
         self.prompts.append(prompt)
         take = self._takes.popleft() if self._takes else _echo(prompt)
@@ -73,9 +73,9 @@ class FakeModel:
         if take.error is not None:
             raise take.error
 
-    async def check(self, model: str) -> Checked:
+    async def check(self, model: str) -> ModelCheck:
         """Answer for every model."""
-        return Checked(f"a fake answers for {model}")
+        return ModelCheck(f"a fake answers for {model}")
 
     async def aclose(self) -> None:
         """Take note that it was closed."""

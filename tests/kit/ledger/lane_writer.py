@@ -8,8 +8,8 @@ from afterword.shared.settings import Settings
 from afterword.workers.gate import GateClient
 from afterword.workers.leases import Leases
 from afterword.workers.memories.erase import Eraser
-from afterword.workers.memories.lane import LaneKeeper
-from afterword.workers.memories.store_turns import Rememberer
+from afterword.workers.memories.lane import LaneProcessor
+from afterword.workers.memories.store_turns import TurnWriter
 from tests.kit.fakes.memory import FakeMemories, Verb
 from tests.kit.ledger.builder import lane_of
 
@@ -31,12 +31,12 @@ class LaneWriter:
         self.memories = memories
         self.leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
         self.gates = GateClient(ledger.gates)
-        rememberer = Rememberer(settings, ledger.turns, memories, self.leases, VERSION, self.gates)
+        turn_writer = TurnWriter(settings, ledger.turns, memories, self.leases, VERSION, self.gates)
         eraser = Eraser(ledger.erasures, memories, 30)
-        self._keeper = LaneKeeper(ledger.turns, self.leases, rememberer, eraser)
+        self._processor = LaneProcessor(ledger.turns, self.leases, turn_writer, eraser)
 
     async def write(self, lane: str | None = None) -> None:
-        await self._keeper.write(lane or lane_of())
+        await self._processor.process(lane or lane_of())
 
     @property
     def calls(self) -> list[Verb]:

@@ -40,7 +40,7 @@ def gate_of(model: str) -> str:
 
 
 class GateShut(Exception):
-    """A provider is not to be asked; `comeback_s` is this asker's own time to come back."""
+    """A provider is not to be asked; `comeback_s` is this caller's own time to come back."""
 
     def __init__(self, name: str, retry_after_s: float, code: str) -> None:
         super().__init__(f"the gate {name} is shut: {code}")
@@ -66,47 +66,47 @@ class GateClient:
         self._clock = clock
         self._views: dict[str, _View] = {}
         self._worked: set[str] = set()
-        self._telling: set[asyncio.Task[object]] = set()
+        self._reporting: set[asyncio.Task[object]] = set()
 
-    async def ask(self, name: str, *, canary_s: float) -> Permit:
+    async def enter(self, name: str, *, canary_s: float) -> Permit:
         """Let pass, or raise `GateShut`; a canary has `canary_s` to say how it went."""
         token = secrets.token_hex(8)
         view = self._views.get(name)
         if view is None or view.state is GateState.DOUBTED:
             return Permit(self, name, token)
         lease_s = min(canary_s, LEASE_S)
-        stand = await self._stand(name, self._gates.request(name, token, canary_s=lease_s))
-        if stand is not None and stand.canary:
+        decision = await self._decision_of(name, self._gates.request(name, token, canary_s=lease_s))
+        if decision is not None and decision.canary:
             emit(GateCanarySent, gate=name)
-            return Permit(self, name, token, self._keep(name, token, canary_s))
-        if stand is None or stand.state is not GateState.SHUT:
+            return Permit(self, name, token, self._renew_canary(name, token, canary_s))
+        if decision is None or decision.state is not GateState.SHUT:
             return Permit(self, name, token)
         view.look_at = self._clock() + LOOK_S
-        raise GateShut(name, stand.retry_after_s, stand.code)
+        raise GateShut(name, decision.retry_after_s, decision.code)
 
-    async def look(self, name: str, *, canary_s: float) -> Permit:
+    async def try_enter(self, name: str, *, canary_s: float) -> Permit:
         """Do the same for someone who does not come back, mostly without asking Redis."""
         view = self._views.get(name)
         if view is not None and self._clock() < view.look_at:
             raise GateShut(name, 0.0, view.state)
         if view is not None and view.state is GateState.SHUT:
             view.look_at = self._clock() + LOOK_S  # one looks for all of this process
-        return await self.ask(name, canary_s=canary_s)
+        return await self.enter(name, canary_s=canary_s)
 
-    def hear(self, message: str) -> None:
+    def receive(self, message: str) -> None:
         """Take '<shut|doubted> <gate>'; what was missed costs one call that fails."""
         word, _, name = message.partition(" ")
         known = word in (GateState.SHUT, GateState.DOUBTED)  # a newer build may say more
         if name and known and (word == GateState.SHUT or name not in self._views):
             self._see(name, GateState(word))
 
-    def takes_note(self, name: str) -> bool:
+    def note_success(self, name: str) -> bool:
         """Take note that a call worked; return true if the fleet has to know."""
         self._worked.add(name)
         view = self._views.get(name)
         return view is not None and view.state is GateState.DOUBTED
 
-    async def tell(
+    async def report(
         self, name: str, token: str, report: CallReport, *, canary: bool
     ) -> GateShut | None:
         """Report to a gate; return when to come back if it is shut now."""
@@ -114,47 +114,47 @@ class GateClient:
         if worked:
             self._worked.discard(name)
         full = replace(report, worked=worked)
-        stand = await self._stand(name, self._gates.report_outcome(name, token, full))
-        if stand is None or stand.state is not GateState.SHUT:
-            if canary and stand is not None and report.outcome is CallOutcome.WORKED:
+        decision = await self._decision_of(name, self._gates.report_outcome(name, token, full))
+        if decision is None or decision.state is not GateState.SHUT:
+            if canary and decision is not None and report.outcome is CallOutcome.WORKED:
                 emit(GateOpened, gate=name)
             return None
-        if stand.news:
+        if decision.news:
             emit(GateClosed, gate=name, code=full.code, fault=full.fault)
-        return GateShut(name, stand.retry_after_s, stand.code)
+        return GateShut(name, decision.retry_after_s, decision.code)
 
-    def spawn(self, telling: Coroutine[object, object, object]) -> None:
-        """Let a report go its way while its asker goes on."""
-        task = asyncio.create_task(telling)
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+    def report_later(self, reporting: Coroutine[object, object, object]) -> None:
+        """Let a report go its way while its caller goes on."""
+        task = asyncio.create_task(reporting)
+        self._reporting.add(task)
+        task.add_done_callback(self._reporting.discard)
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Wait until all reports have arrived."""
-        await asyncio.gather(*self._telling)
+        await asyncio.gather(*self._reporting)
 
-    async def _keep(self, name: str, token: str, canary_s: float) -> None:
+    async def _renew_canary(self, name: str, token: str, canary_s: float) -> None:
         """Renew the lease of a canary, for as long as it may take."""
         with suppress(TimeoutError):
             async with asyncio.timeout(canary_s):
                 still = True
                 while still:
                     await asyncio.sleep(LEASE_S / 3)
-                    stand = await self._stand(
+                    decision = await self._decision_of(
                         name, self._gates.request(name, token, canary_s=LEASE_S)
                     )
-                    still = stand is None or stand.canary
+                    still = decision is None or decision.canary
 
-    async def _stand(self, name: str, asked: Awaitable[GateDecision]) -> GateDecision | None:
+    async def _decision_of(self, name: str, asked: Awaitable[GateDecision]) -> GateDecision | None:
         """Return how a gate stands; None, and nothing learnt, if that cannot be told in time."""
         try:
             async with asyncio.timeout(PATIENCE_S):
-                stand = await asked
+                decision = await asked
         except Exception as error:  # noqa: BLE001 whatever a gate has, the work goes on
             emit(GateUnknown, gate=name, error=type(error).__name__)
             return None
-        self._see(name, stand.state)
-        return stand
+        self._see(name, decision.state)
+        return decision
 
     def _see(self, name: str, state: GateState) -> None:
         if state is GateState.OPEN:
@@ -174,34 +174,34 @@ class Permit:
         gate_client: GateClient,
         name: str,
         token: str,
-        keeping: Coroutine[object, object, None] | None = None,
+        renewal: Coroutine[object, object, None] | None = None,
     ) -> None:
         """Take what keeps the gate meanwhile, if this is for the canary."""
         self._gate_client = gate_client
         self._name = name
         self._token = token
-        self._keeping = asyncio.create_task(keeping) if keeping else None
+        self._renewal = asyncio.create_task(renewal) if renewal else None
 
     def worked(self, pause_s: float = 0.0) -> None:
         """Say that the provider answers, and for how long it asks to be left alone now."""
-        wanted = self._gate_client.takes_note(self._name) or self.canary
+        wanted = self._gate_client.note_success(self._name) or self.canary
         if pause_s > 0:
-            self._spawn(CallReport(CallOutcome.SHUT, BUDGET, pause_s=_capped(pause_s)))
+            self._report_later(CallReport(CallOutcome.SHUT, BUDGET, pause_s=_capped(pause_s)))
         elif wanted:
-            self._spawn(CallReport(CallOutcome.WORKED))
+            self._report_later(CallReport(CallOutcome.WORKED))
 
     async def failed(self, error: ProviderError) -> GateShut | None:
         """Say what went wrong; return when to come back if the gate is shut now."""
-        report = self._judged(error)
-        return await self._told(report, canary=self._sing()) if report else None
+        report = self._report_of(error)
+        return await self._report(report, canary=self._end_canary()) if report else None
 
     def left(self, error: ProviderError | None = None) -> None:
         """Say what went wrong, if anything, and do not wait; another one may be the canary."""
-        report = self._judged(error) if error else CallReport(CallOutcome.LEFT)
+        report = self._report_of(error) if error else CallReport(CallOutcome.LEFT)
         if report and (error or self.canary):
-            self._spawn(report)
+            self._report_later(report)
 
-    def _judged(self, error: ProviderError) -> CallReport | None:
+    def _report_of(self, error: ProviderError) -> CallReport | None:
         """Return what a failure says of the provider; None if nothing that concerns its gate."""
         match error:
             case BadAnswer():
@@ -224,20 +224,20 @@ class Permit:
     @property
     def canary(self) -> bool:
         """Return whether this call decides if the gate opens."""
-        return self._keeping is not None
+        return self._renewal is not None
 
-    def _sing(self) -> bool:
+    def _end_canary(self) -> bool:
         """Be the canary no more; return whether this was it."""
-        keeping, self._keeping = self._keeping, None
-        if keeping is not None:
-            keeping.cancel()
-        return keeping is not None
+        renewal, self._renewal = self._renewal, None
+        if renewal is not None:
+            renewal.cancel()
+        return renewal is not None
 
-    def _spawn(self, report: CallReport) -> None:
-        self._gate_client.spawn(self._told(report, canary=self._sing()))
+    def _report_later(self, report: CallReport) -> None:
+        self._gate_client.report_later(self._report(report, canary=self._end_canary()))
 
-    async def _told(self, report: CallReport, *, canary: bool) -> GateShut | None:
-        return await self._gate_client.tell(self._name, self._token, report, canary=canary)
+    async def _report(self, report: CallReport, *, canary: bool) -> GateShut | None:
+        return await self._gate_client.report(self._name, self._token, report, canary=canary)
 
 
 def _capped(asked_s: float | None) -> float:

@@ -72,7 +72,7 @@ class Leases:
         """Return true if the lease on a job or lane is gone, so that nothing may be given back."""
         return name not in self._held
 
-    def assure(self, name: str) -> None:
+    def require(self, name: str) -> None:
         """Raise `LeaseLost` unless a job or lane is surely held, and for a while yet.
 
         A process that was stopped may have lost its lease without knowing: nothing is asked here

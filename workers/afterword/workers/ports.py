@@ -54,7 +54,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class ModelCheck:
     """What answers for a model; `warning` is what there is to say against using it any longer."""
 
     found: str
@@ -64,7 +64,7 @@ class Checked:
 class Model(Protocol):
     """Answers prompts."""
 
-    def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+    def stream_answer(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
         """Stream one answer: its text in pieces, then the `Answer`, then nothing.
 
         Only a complete answer yields an `Answer`, with `text` the pieces joined. Everything
@@ -72,7 +72,7 @@ class Model(Protocol):
         """
         ...
 
-    async def check(self, model: str) -> Checked:
+    async def check(self, model: str) -> ModelCheck:
         """Return what answers for that model, at no cost; else raise a `ProviderError`."""
         ...
 
@@ -138,7 +138,7 @@ class Turn:
         return (Exchange(self.user_text, self.reply_text), *self.followed_by)
 
 
-class Kept(StrEnum):
+class AddOutcome(StrEnum):
     """How an add ended."""
 
     STORED = "stored"
@@ -148,10 +148,10 @@ class Kept(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
+class AddResult:
     """What became of one turn: `event_id` only while `PENDING`, `reason` only if `SKIPPED`."""
 
-    kept: Kept
+    kept: AddOutcome
     memory_ids: tuple[str, ...] = field(default=())
     event_id: str | None = None
     reason: str | None = None
@@ -172,7 +172,7 @@ class Memories(Protocol):
         """Return at most `limit` memories of `owner`, best first."""
         ...
 
-    async def add(self, owner: str, turn: Turn) -> Added:
+    async def add(self, owner: str, turn: Turn) -> AddResult:
         """Store one turn, stamped with its id and its own time.
 
         An error with `unknown_outcome` means that it may be stored all the same. Adding a turn
@@ -184,7 +184,7 @@ class Memories(Protocol):
         """Return the ids of the memories that came from this turn."""
         ...
 
-    async def follow(self, owner: str, event_id: str) -> Added:
+    async def follow(self, owner: str, event_id: str) -> AddResult:
         """Ask what became of an add that answered `PENDING`.
 
         An error that is this one's, without `unknown_outcome`, says that there is no more to

@@ -30,10 +30,10 @@ from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
 from afterword.workers.gate import GateClient
 from afterword.workers.leases import RENEWALS, Leases
 from afterword.workers.memories.erase import Eraser
-from afterword.workers.memories.lane import LaneKeeper
-from afterword.workers.memories.store_turns import Rememberer
+from afterword.workers.memories.lane import LaneProcessor
+from afterword.workers.memories.store_turns import TurnWriter
 from afterword.workers.ports import Memories, Model
-from afterword.workers.replies.model_call import Asker
+from afterword.workers.replies.model_call import ModelCaller
 from afterword.workers.replies.recall import Recaller
 from afterword.workers.replies.respond import Responder
 
@@ -59,7 +59,7 @@ class Runtime:
     """What a worker process can do, as `afterword.workers.celery_runtime.tasks.Runtime` says."""
 
     responder: Responder | None
-    keeper: LaneKeeper
+    lane_processor: LaneProcessor
 
     async def respond(self, job_id: str) -> None:
         """Answer a job."""
@@ -68,7 +68,7 @@ class Runtime:
 
     async def write(self, lane_id: str) -> None:
         """Store the turns of a lane."""
-        await self.keeper.write(lane_id)
+        await self.lane_processor.process(lane_id)
 
 
 @asynccontextmanager
@@ -103,7 +103,7 @@ async def runtime(
             memory=settings.backend,
         )
         try:
-            yield Runtime(responder, _keeper(settings, ledger, memories, leases, gates))
+            yield Runtime(responder, _lane_processor(settings, ledger, memories, leases, gates))
         finally:
             emit(WorkerStopping)
 
@@ -152,11 +152,11 @@ def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
 async def _gate_client(ledger: Ledger) -> AsyncIterator[GateClient]:
     """Hear of the gates as long as the context is open; in the end all reports have gone out."""
     gates = GateClient(ledger.gates)
-    async with ledger.listen_to_gates(gates.hear):
+    async with ledger.listen_to_gates(gates.receive):
         try:
             yield gates
         finally:
-            await gates.settle()
+            await gates.flush()
 
 
 def _responder(
@@ -174,26 +174,28 @@ def _responder(
         limit=settings.recall_top_k,
         least_score=settings.recall_min_score,
     )
-    asker = Asker(settings, model, gates)
-    return Responder(settings, ledger.jobs, asker, recaller, leases, _tag_key(settings))
+    model_caller = ModelCaller(settings, model, gates)
+    return Responder(settings, ledger.jobs, model_caller, recaller, leases, _tag_key(settings))
 
 
-def _keeper(
+def _lane_processor(
     settings: Settings,
     ledger: Ledger,
     memories: Memories | None,
     leases: Leases,
     gates: GateClient,
-) -> LaneKeeper:
-    rememberer = None
+) -> LaneProcessor:
+    turn_writer = None
     if memories is not None:
-        rememberer = Rememberer(settings, ledger.turns, memories, leases, __version__, gates)
+        turn_writer = TurnWriter(settings, ledger.turns, memories, leases, __version__, gates)
     # By then whoever was writing when it was asked for has answered, or lost its lease; and mem0's
     # platform, which works on what it accepted by itself, is done with that.
     settle_s = settings.write_timeout_s + settings.lease_s
     if settings.backend == "hosted":
         settle_s += settings.pending_s
-    return LaneKeeper(ledger.turns, leases, rememberer, Eraser(ledger.erasures, memories, settle_s))
+    return LaneProcessor(
+        ledger.turns, leases, turn_writer, Eraser(ledger.erasures, memories, settle_s)
+    )
 
 
 def worker_name() -> str:

@@ -12,7 +12,7 @@ from afterword.shared.names import lane_tag
 from afterword.shared.observer import bound, emit
 from afterword.workers.leases import Leases
 from afterword.workers.memories.erase import Eraser
-from afterword.workers.memories.store_turns import Rememberer
+from afterword.workers.memories.store_turns import TurnWriter
 
 #: Turns that one hint stores at most; then another lane has its go.
 BATCH = 20
@@ -21,19 +21,19 @@ BATCH = 20
 OFF_S = 60.0
 
 
-class LaneKeeper:
+class LaneProcessor:
     """Takes lanes on, one claim at a time, and does what is due for them."""
 
     def __init__(
-        self, lanes: Turns, leases: Leases, rememberer: Rememberer | None, eraser: Eraser
+        self, lanes: Turns, leases: Leases, turn_writer: TurnWriter | None, eraser: Eraser
     ) -> None:
         """Take who writes, nobody if memory is off, and who erases."""
         self._lanes = lanes
         self._leases = leases
-        self._rememberer = rememberer
+        self._turn_writer = turn_writer
         self._eraser = eraser
 
-    async def write(self, lane: str) -> None:
+    async def process(self, lane: str) -> None:
         """Do what is due for a lane, unless someone else holds it or there is nothing."""
         asked_at = self._leases.now()
         claim = await self._lanes.claim_lane(lane, secrets.token_hex(8), max_turns=BATCH)
@@ -51,8 +51,8 @@ class LaneKeeper:
     async def _work(self, claim: LaneClaim | EraseClaim) -> None:
         if isinstance(claim, EraseClaim):
             await self._eraser.erase(claim)
-        elif self._rememberer is not None:
-            await self._rememberer.store_all(claim)
+        elif self._turn_writer is not None:
+            await self._turn_writer.store_all(claim)
         else:
             await self._lanes.release_lane(claim, OFF_S)
             emit(LaneReleased, code="memory_off", delay_s=OFF_S)

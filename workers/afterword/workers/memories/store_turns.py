@@ -34,19 +34,19 @@ from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
 from afterword.workers.leases import Leases
-from afterword.workers.ports import Added, Exchange, Kept, Memories, Turn
+from afterword.workers.ports import AddOutcome, AddResult, Exchange, Memories, Turn
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.batching import Batch, Bounds, batches
 from afterword.workers.rules.retry_policy import Verdict
 
 _OUTCOMES = {
-    Kept.STORED: TurnState.STORED,
-    Kept.NOTHING: TurnState.NOTHING,
-    Kept.SKIPPED: TurnState.SKIPPED,
+    AddOutcome.STORED: TurnState.STORED,
+    AddOutcome.NOTHING: TurnState.NOTHING,
+    AddOutcome.SKIPPED: TurnState.SKIPPED,
 }
 
 
-class Rememberer:
+class TurnWriter:
     """Stores the turns of one lane at a time, oldest first; every failure ends in the ledger."""
 
     def __init__(
@@ -78,7 +78,7 @@ class Rememberer:
     async def _pass_and_store(self, claim: LaneClaim, batch: Batch) -> bool:
         """Store one batch if the gate lets pass; return false if the lane was let go."""
         try:
-            permit = await self._gates.ask(REMEMBER, canary_s=self._settings.write_timeout_s + 1)
+            permit = await self._gates.enter(REMEMBER, canary_s=self._settings.write_timeout_s + 1)
         except GateShut as shut:
             await self._lanes.release_lane(claim, shut.retry_after_s)
             emit(LaneReleased, code=shut.code, delay_s=shut.retry_after_s)
@@ -110,7 +110,7 @@ class Rememberer:
         permit.worked()
         return await self._settle(claim, batch, added)
 
-    async def _added(self, claim: LaneClaim, batch: Batch, *, unknown: bool) -> Added:
+    async def _added(self, claim: LaneClaim, batch: Batch, *, unknown: bool) -> AddResult:
         """Add a batch, unless an earlier attempt did or is still doing so.
 
         A batch that spent an attempt is not added again: one of its turns may be to blame.
@@ -122,12 +122,12 @@ class Rememberer:
                     return earlier
                 if len(batch) > 1 and batch[0].attempts:
                     raise Rejected("batch_failed")
-                self._leases.assure(claim.lane)
+                self._leases.require(claim.lane)
                 return await self._memories.add(owner_of(claim.lane), self._turn(claim, batch))
         except TimeoutError:
             raise Unavailable("write_timeout", unknown_outcome=True) from None
 
-    async def _earlier(self, claim: LaneClaim, batch: Batch) -> Added | None:
+    async def _earlier(self, claim: LaneClaim, batch: Batch) -> AddResult | None:
         """Return what became of an earlier attempt, None if nothing of it can be found.
 
         When that cannot be told, it stays unknown.
@@ -140,9 +140,9 @@ class Rememberer:
         except ProviderError as error:
             error.unknown_outcome = True
             raise
-        return Added(Kept.STORED, tuple(ids)) if ids else None
+        return AddResult(AddOutcome.STORED, tuple(ids)) if ids else None
 
-    async def _followed(self, claim: LaneClaim, batch: Batch, event_id: str) -> Added:
+    async def _followed(self, claim: LaneClaim, batch: Batch, event_id: str) -> AddResult:
         """Return what became of an add that mem0 works on by itself.
 
         An event that failed, is forgotten or takes for ever may have stored all the same: it is
@@ -151,7 +151,7 @@ class Rememberer:
         turn = batch[0]
         try:
             added = await self._memories.follow(owner_of(claim.lane), event_id)
-            if added.kept is Kept.PENDING and turn.event_age_s >= self._settings.pending_s:
+            if added.kept is AddOutcome.PENDING and turn.event_age_s >= self._settings.pending_s:
                 raise BadAnswer("pending_too_long")
         except ProviderError as error:
             if error.fault is Fault.REQUEST and not error.unknown_outcome:
@@ -159,8 +159,8 @@ class Rememberer:
             raise
         return added
 
-    async def _settle(self, claim: LaneClaim, batch: Batch, added: Added) -> bool:
-        if added.kept is Kept.PENDING:
+    async def _settle(self, claim: LaneClaim, batch: Batch, added: AddResult) -> bool:
+        if added.kept is AddOutcome.PENDING:
             if added.event_id:
                 await self._lanes.record_event(claim, batch[0].id, added.event_id)
             pause_s = policy.follow_pause_s(batch[0].event_age_s)

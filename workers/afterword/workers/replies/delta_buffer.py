@@ -11,7 +11,7 @@ from afterword.shared.errors import AfterwordError
 Publish = Callable[[int, str], Awaitable[None]]
 
 
-class Deltas:
+class DeltaBuffer:
     """Gathers text and publishes it at most once per `every_s`; the first piece goes at once."""
 
     def __init__(self, publish: Publish, every_s: float) -> None:
@@ -32,7 +32,7 @@ class Deltas:
             pause_s = self._every_s if self._number else 0.0
             self._timer = asyncio.get_running_loop().call_later(pause_s, self._start)
 
-    async def rest(self) -> tuple[int, str]:
+    async def take_unpublished(self) -> tuple[int, str]:
         """End the gathering; return the number and text of what was not published."""
         self.stop()
         if self._publishing is not None:

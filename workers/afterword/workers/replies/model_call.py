@@ -15,7 +15,7 @@ from afterword.workers.gate import GateClient, GateShut, Permit, gate_of
 from afterword.workers.ports import Answer, Model, Prompt
 
 
-class Asker:
+class ModelCaller:
     """Puts questions to the models of the settings, or to the one that a job names."""
 
     def __init__(self, settings: ReplySettings, model: Model, gates: GateClient) -> None:
@@ -27,21 +27,21 @@ class Asker:
         self._canary_s = settings.first_token_timeout_s + settings.recall_budget_ms / 1000 + 1
 
     @asynccontextmanager
-    async def question(self, named: str | None) -> AsyncIterator[Question]:
+    async def admitted(self, named: str | None) -> AsyncIterator[ModelCall]:
         """Pass the gate of the first model that may be asked, and give way in the end.
 
         Raises the `GateShut` with the soonest time to come back if no gate lets pass.
         """
         models = self._models if named is None else (named,)
-        question = Question(self._model, self._gates, models, self._canary_s)
-        await question.pass_a_gate()
+        call = ModelCall(self._model, self._gates, models, self._canary_s)
+        await call.pass_a_gate()
         try:
-            yield question
+            yield call
         finally:
-            question.give_way()
+            call.give_way()
 
 
-class Question:
+class ModelCall:
     """A question on its way: which models are left for it, and why the others were not."""
 
     def __init__(
@@ -61,23 +61,23 @@ class Question:
         """Let another one be the canary, if this one has nothing to say of its model."""
         self._permit.left()
 
-    async def ask(self, told: Prompt, push: Callable[[str], None]) -> Answer:
+    async def stream(self, told: Prompt, push: Callable[[str], None]) -> Answer:
         """Ask, and push the answer in pieces; before the first one, the next model may step in.
 
         Raises an `ProviderError`, or `GateShut` if no gate lets pass any more.
         """
         while True:
             try:
-                return await self._ask(replace(told, model=self._asked), push)
+                return await self._stream_one(replace(told, model=self._asked), push)
             except ProviderError as said:
                 error = self._counted(said)
                 await self._go_on(error, await self._permit.failed(error))
 
-    async def _ask(self, told: Prompt, push: Callable[[str], None]) -> Answer:
+    async def _stream_one(self, told: Prompt, push: Callable[[str], None]) -> Answer:
         emit(ModelCalled, model=told.model, canary=self._permit.canary)
         started = time.monotonic()
         first_text_s = 0.0
-        async with aclosing(self._model.ask(told)) as pieces:
+        async with aclosing(self._model.stream_answer(told)) as pieces:
             async for piece in pieces:
                 self._note(piece)
                 elapsed_s = time.monotonic() - started
@@ -125,7 +125,7 @@ class Question:
         while self._left:
             self._asked = self._left.pop(0)
             try:
-                self._permit: Permit = await self._gates.ask(
+                self._permit: Permit = await self._gates.enter(
                     gate_of(self._asked), canary_s=self._canary_s
                 )
             except GateShut as refusal:

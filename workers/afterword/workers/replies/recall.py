@@ -46,7 +46,7 @@ class Recaller:
         permit = None
         try:
             async with asyncio.timeout(self._budget_s):
-                permit = await self._gates.look(RECALL, canary_s=self._budget_s + 1)
+                permit = await self._gates.try_enter(RECALL, canary_s=self._budget_s + 1)
                 rows = await self._memories.search(owner, query[:QUERY_CHARACTERS], self._limit)
             permit.worked()
             return Recall(self._checked(owner, rows), found=len(rows))
@@ -63,7 +63,7 @@ class Recaller:
             if permit is not None:
                 permit.left()
 
-    def forgo(self) -> Recall:
+    def skip(self) -> Recall:
         """Return what a reply learns of a user who is being erased: mem0 is not asked."""
         return OFF if self._memories is None else UNAVAILABLE
 
@@ -83,7 +83,7 @@ def _unavailable(permit: Permit | None, error: ProviderError) -> Recall:
     return UNAVAILABLE
 
 
-def as_used(memory: Recalled) -> MemoryUsed:
+def memory_used(memory: Recalled) -> MemoryUsed:
     """Return a memory as the reply lists it."""
     return MemoryUsed(
         id=memory.id, text=memory.text, score=round(memory.score, 4), created_at=memory.created_at

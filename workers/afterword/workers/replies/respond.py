@@ -34,18 +34,18 @@ from afterword.workers.gate import GateShut
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Answer
 from afterword.workers.replies import prompt
-from afterword.workers.replies.delta_buffer import Deltas
-from afterword.workers.replies.model_call import Asker, Question
-from afterword.workers.replies.recall import Recaller, as_used
+from afterword.workers.replies.delta_buffer import DeltaBuffer
+from afterword.workers.replies.model_call import ModelCall, ModelCaller
+from afterword.workers.replies.recall import Recaller, memory_used
 from afterword.workers.rules import retry_policy as policy
-from afterword.workers.rules.relevance import only_pleasant
+from afterword.workers.rules.relevance import is_pleasantry_only
 
 #: Answers that leave nothing to remember: the model did not take part in the conversation.
 NOT_REMEMBERED = frozenset({"refusal"})
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _Prepared:
     """What one attempt has found out on its way to a reply."""
 
     claim: Claim
@@ -61,7 +61,7 @@ class Responder:
         self,
         settings: Settings,
         jobs: Jobs,
-        asker: Asker,
+        model_caller: ModelCaller,
         recaller: Recaller,
         leases: Leases,
         tag_key: bytes,
@@ -69,7 +69,7 @@ class Responder:
         """Take what a reply needs; `tag_key` turns user ids into opaque tags."""
         self._settings = settings
         self._jobs = jobs
-        self._asker = asker
+        self._model_caller = model_caller
         self._recaller = recaller
         self._leases = leases
         self._tag_key = tag_key
@@ -136,24 +136,24 @@ class Responder:
         except ValidationError:
             await self._fail(claim, "undecodable", Fault.REQUEST)
             return
-        async with self._asker.question(request.model) as question:
-            await self._put(question, await self._prepare(claim, request))
+        async with self._model_caller.admitted(request.model) as call:
+            await self._answer_with(call, await self._prepare(claim, request))
 
-    async def _put(self, question: Question, asked: _Asked) -> None:
-        claim = asked.claim
+    async def _answer_with(self, call: ModelCall, prepared: _Prepared) -> None:
+        claim = prepared.claim
         started = time.monotonic()
-        deltas = Deltas(
+        deltas = DeltaBuffer(
             lambda number, text: self._jobs.append_delta(claim, number, text),
             self._settings.delta_ms / 1000,
         )
         try:
-            answer = await question.ask(asked.built.prompt, deltas.push)
-            last = await deltas.rest()
+            answer = await call.stream(prepared.built.prompt, deltas.push)
+            last = await deltas.take_unpublished()
         finally:
             deltas.stop()
         model_ms = _since(started)
-        skip = self._reason_to_skip(asked.request, answer)
-        reply = _reply(asked, answer, model_ms)
+        skip = self._reason_to_skip(prepared.request, answer)
+        reply = _reply(prepared, answer, model_ms)
         await self._jobs.finish(claim, reply, last=last, skip=skip)
         emit(ReplyPublished, total_s=reply.timings_ms.total / 1000, not_remembered=skip)
 
@@ -163,14 +163,14 @@ class Responder:
             return "memory_off"
         if answer.stop_reason in NOT_REMEMBERED:
             return answer.stop_reason
-        pleasant = self._settings.skip_pleasantries and only_pleasant(request.message)
+        pleasant = self._settings.skip_pleasantries and is_pleasantry_only(request.message)
         return "pleasantry" if pleasant else ""
 
-    async def _prepare(self, claim: Claim, request: ChatRequest) -> _Asked:
+    async def _prepare(self, claim: Claim, request: ChatRequest) -> _Prepared:
         owner = owner_of(claim.lane)
         started = time.monotonic()
         if claim.erasing:
-            recall = self._recaller.forgo()
+            recall = self._recaller.skip()
         else:
             recall = await self._recaller.recall(owner, request.message)
         recall_s = time.monotonic() - started
@@ -190,7 +190,7 @@ class Responder:
             dropped=recall.found - kept,
             duration_s=recall_s,
         )
-        return _Asked(claim, request, built, round(recall_s * 1000))
+        return _Prepared(claim, request, built, round(recall_s * 1000))
 
     def _limits(self) -> prompt.Limits:
         settings = self._settings
@@ -207,24 +207,24 @@ class Responder:
         return hmac.new(self._tag_key, owner.encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def _reply(asked: _Asked, answer: Answer, model_ms: int) -> Reply:
-    queued_ms = asked.claim.claimed_ms - asked.claim.queued_ms
+def _reply(prepared: _Prepared, answer: Answer, model_ms: int) -> Reply:
+    queued_ms = prepared.claim.claimed_ms - prepared.claim.queued_ms
     return Reply(
-        job_id=asked.claim.job_id,
-        user_id=asked.request.user_id,
-        conversation_id=asked.request.conversation_id,
+        job_id=prepared.claim.job_id,
+        user_id=prepared.request.user_id,
+        conversation_id=prepared.request.conversation_id,
         text=answer.text,
         stop_reason=answer.stop_reason,
         model=answer.model,
         usage=answer.usage,
-        memory=asked.built.status,
-        memories=tuple(as_used(memory) for memory in asked.built.memories),
-        attempts=asked.claim.attempt,
+        memory=prepared.built.status,
+        memories=tuple(memory_used(memory) for memory in prepared.built.memories),
+        attempts=prepared.claim.attempt,
         timings_ms=Timings(
             queued=queued_ms,
-            recall=asked.recall_ms,
+            recall=prepared.recall_ms,
             model=model_ms,
-            total=queued_ms + asked.recall_ms + model_ms,
+            total=queued_ms + prepared.recall_ms + model_ms,
         ),
     )
 

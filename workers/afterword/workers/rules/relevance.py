@@ -58,14 +58,14 @@ _REACH = 4
 _I = re.compile(r"(i|we)('(m|re|ve|d|ll))?")
 
 
-def only_asks(text: str) -> bool:
+def is_question_only(text: str) -> bool:
     """Return whether a message is made of questions only, none of which states a fact."""
     plain = text.replace("’", "'")  # noqa: RUF001
     sentences = [part for part in _SENTENCE_END.split(plain) if part and _WORD.search(part)]
     return bool(sentences) and all(_asks(part) and not _states(part) for part in sentences)
 
 
-def only_pleasant(text: str) -> bool:
+def is_pleasantry_only(text: str) -> bool:
     """Return whether a message is a greeting, a thank you, an okay, and nothing besides."""
     words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text.lower())  # noqa: RUF001
     if not words:

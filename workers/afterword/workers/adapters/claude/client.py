@@ -23,7 +23,7 @@ from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from afterword.shared.errors import BadAnswer, ProviderError, Rejected, Unavailable
 from afterword.workers.adapters.claude.errors import api_error
 from afterword.workers.adapters.claude.events import Event, EventParser, Transcript
-from afterword.workers.ports import Answer, Checked, Prompt, Say
+from afterword.workers.ports import Answer, ModelCheck, Prompt, Say
 
 T = TypeVar("T")
 Stream = anthropic.AsyncStream[RawMessageStreamEvent]
@@ -72,7 +72,7 @@ class Claude:
         self._effort = effort
         self._client: anthropic.AsyncAnthropic | None = None
 
-    async def ask(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+    async def stream_answer(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
         """Stream one answer; see `afterword.workers.ports.Model`."""
         limits = _CallLimits(*self._limits)
         async with (
@@ -86,11 +86,11 @@ class Claude:
                 limits.pings_keep_alive = transcript.may_think
             yield transcript.answer()
 
-    async def check(self, model: str) -> Checked:
+    async def check(self, model: str) -> ModelCheck:
         """Check a model with a free token count; see `afterword.workers.ports.Model`."""
         limits = _CallLimits(*self._limits)
         await limits.wait_for(self._count_tokens(model))
-        return Checked(f"{self._base_url} answers for {model}", await self._deprecation(model))
+        return ModelCheck(f"{self._base_url} answers for {model}", await self._deprecation(model))
 
     async def aclose(self) -> None:
         """Close the connections."""

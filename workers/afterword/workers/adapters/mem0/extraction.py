@@ -51,7 +51,9 @@ class Extractor:
         asyncio.run_coroutine_threadsafe(self._model.aclose(), self._loop).result()
 
     async def _extract(self, prompt: Prompt, turn: Turn) -> str:
-        answers = [part async for part in self._model.ask(prompt) if isinstance(part, Answer)]
+        answers = [
+            part async for part in self._model.stream_answer(prompt) if isinstance(part, Answer)
+        ]
         facts = parse_facts(answers[-1])
         if turn.note_facts is not None:
             await turn.note_facts(facts)

@@ -27,7 +27,7 @@ from afterword.workers.adapters.mem0.memory_rows import (
     parse_time,
     turn_id_of,
 )
-from afterword.workers.ports import Added, Exchange, Kept, Memories, Recalled, Turn
+from afterword.workers.ports import AddOutcome, AddResult, Exchange, Memories, Recalled, Turn
 
 if TYPE_CHECKING:
     from afterword.workers.adapters.mem0.platform_client import PlatformClient
@@ -94,7 +94,7 @@ class HostedMemories:
         call = self._client.search(text, filters=_owner_filter(owner), top_k=limit, threshold=0.0)
         return await self._call(call, _all_recalled)
 
-    async def add(self, owner: str, turn: Turn) -> Added:
+    async def add(self, owner: str, turn: Turn) -> AddResult:
         """Send the turn's messages, never the memories recalled for it; often returns `PENDING`."""
         call = self._client.add(
             [message for each in turn.exchanges for message in _messages(each)],
@@ -125,7 +125,7 @@ class HostedMemories:
                 self._client.delete_memory(memory_id), lambda answer: answer["message"]
             )
 
-    async def follow(self, owner: str, event_id: str) -> Added:  # noqa: ARG002 - the port's signature
+    async def follow(self, owner: str, event_id: str) -> AddResult:  # noqa: ARG002 - the port's signature
         """Ask once how an add ended; raise `BadAnswer` if it failed or mem0 has forgotten it."""
         return await self._call(self._client.get_event(event_id), _added, changes=True)
 
@@ -218,12 +218,12 @@ def _source(row: Mapping[str, Any]) -> tuple[str, str | None]:
     return owner_of(row), turn_id_of(row)
 
 
-def _added(answer: Any) -> Added:
+def _added(answer: Any) -> AddResult:
     """Return how an add ended. mem0 may have found nothing worth keeping in it."""
     if _status(answer) in _IN_PROGRESS:
-        return Added(Kept.PENDING, event_id=answer.get("event_id") or answer["id"])
+        return AddResult(AddOutcome.PENDING, event_id=answer.get("event_id") or answer["id"])
     ids = tuple(row["id"] for row in answer["results"])
-    return Added(Kept.STORED, ids) if ids else Added(Kept.NOTHING)
+    return AddResult(AddOutcome.STORED, ids) if ids else AddResult(AddOutcome.NOTHING)
 
 
 def _status(answer: Any) -> str:

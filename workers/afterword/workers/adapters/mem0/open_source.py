@@ -17,7 +17,7 @@ from afterword.workers.adapters.mem0.memory_rows import (
     parse_time,
     turn_id_of,
 )
-from afterword.workers.ports import Added, Kept, Recalled, Turn
+from afterword.workers.ports import AddOutcome, AddResult, Recalled, Turn
 from afterword.workers.rules.write_deadline import Deadline
 
 T = TypeVar("T")
@@ -93,11 +93,11 @@ class OpenSourceMemories:
         """Return at most `limit` memories of `owner`, best first."""
         return await _run_on(self._searching, partial(self._search, owner, query, limit))
 
-    async def add(self, owner: str, turn: Turn) -> Added:
+    async def add(self, owner: str, turn: Turn) -> AddResult:
         """Store one turn, unless the recipe has a reason to skip it."""
         reason = self._recipe.reason_to_skip(turn)
         if reason is not None:
-            return Added(Kept.SKIPPED, reason=reason)
+            return AddResult(AddOutcome.SKIPPED, reason=reason)
         deadline = Deadline(self._write_s)
         try:
             return await _run_on(self._writing, partial(self._add, owner, turn, deadline))
@@ -109,7 +109,7 @@ class OpenSourceMemories:
         """Return the ids of the memories that came from this turn."""
         return await _run_on(self._writing, partial(self._find, owner, turn_id))
 
-    async def follow(self, owner: str, event_id: str) -> Added:  # noqa: ARG002 - the port's signature
+    async def follow(self, owner: str, event_id: str) -> AddResult:  # noqa: ARG002 - the port's signature
         """Raise `IllegalStep`: here an add has ended when it returns."""
         raise IllegalStep("this memory backend never answers `pending`, so nothing can be followed")
 
@@ -146,13 +146,13 @@ class OpenSourceMemories:
             turn_id=turn_id_of(row),
         )
 
-    def _add(self, owner: str, turn: Turn, deadline: Deadline) -> Added:
+    def _add(self, owner: str, turn: Turn, deadline: Deadline) -> AddResult:
         arguments = self._recipe.add_arguments(turn)
         with deadline.observed():
             self._memory.add(user_id=owner, metadata=_metadata(turn), **arguments)
         # Not the ids that mem0 returns: a turn that was stored before keeps the ids it had.
         ids = self._find(owner, turn.id)
-        return Added(Kept.STORED, ids) if ids else Added(Kept.NOTHING)
+        return AddResult(AddOutcome.STORED, ids) if ids else AddResult(AddOutcome.NOTHING)
 
     def _find(self, owner: str, turn_id: str) -> tuple[str, ...]:
         return tuple(row["id"] for row in self._rows(owner, turn_id))
