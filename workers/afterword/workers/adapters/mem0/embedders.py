@@ -39,7 +39,7 @@ def open_embedder(name: str, config: Mapping[str, Any]) -> tuple[Embedder, int]:
         embedder = Embedder(_create(name, config))
         return embedder, config.get("embedding_dims") or embedder.dims()
     except ImportError as error:
-        extra = "; install afterword[selfhosted]" if name == OFFLINE else ""
+        extra = "; run: pip install 'afterword[selfhosted]'" if name == OFFLINE else ""
         missing = error.name or "a package that is not installed"
         raise Misconfigured("AFTERWORD_EMBEDDER", f"{name} needs {missing}{extra}") from error
     except ProviderError as error:

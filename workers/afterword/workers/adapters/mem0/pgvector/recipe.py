@@ -52,7 +52,7 @@ class PgVectorRecipe:
             try:
                 return _build(self._settings, self._extractor)
             except ImportError as error:
-                reason = f"selfhosted needs {error.name}: pip install 'afterword[selfhosted]'"
+                reason = f"selfhosted needs {error.name}; run: pip install 'afterword[selfhosted]'"
                 raise Misconfigured("AFTERWORD_MEMORY", reason) from error
 
     def reason_to_skip(self, turn: Turn) -> str | None:  # noqa: ARG002 - the protocol's signature

@@ -52,7 +52,7 @@ class Database:
             sql.execute("BEGIN IMMEDIATE")
             yield sql
 
-    def empty_log(self) -> None:
+    def truncate_wal(self) -> None:
         """Checkpoint and truncate the write-ahead log, which still holds old pages.
 
         Raises `Unavailable` if a long transaction of another connection prevents it.

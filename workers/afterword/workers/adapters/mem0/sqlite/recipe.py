@@ -44,7 +44,7 @@ class EmbeddedRecipe:
         try:
             return _build(self._folder / "memories.sqlite")
         except ImportError as error:
-            reason = f"embedded needs {error.name}: pip install 'afterword[embedded]'"
+            reason = f"embedded needs {error.name}; run: pip install 'afterword[embedded]'"
             raise Misconfigured("AFTERWORD_MEMORY", reason) from error
         except sqlite3.Error as error:
             reason = f"its memory file cannot be opened: {error}"

@@ -130,7 +130,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             if found is not None:
                 erase_owner(sql, found.n)
                 self._cache.drop(found.n)
-        self._database.empty_log()
+        self._database.truncate_wal()
 
     def close(self) -> None:
         """Close the file, after the transactions in progress have ended."""
@@ -155,7 +155,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         """Erase every owner."""
         with self._database.writing() as sql:
             erase_all_owners(sql)
-        self._database.empty_log()
+        self._database.truncate_wal()
 
     def reset(self) -> None:
         """Erase every owner."""
