@@ -43,8 +43,8 @@ class ErasureReceipt:
     asked and one pass was enough."""
 
     log: AofRewrite | None
-    """Whether Redis rewrites its append-only file, which still holds what was erased: `begun`,
-    `busy` (a rewrite was under way), or `refused` (run `BGREWRITEAOF` yourself)."""
+    """Whether Redis has begun to rewrite its append-only file, which still held what was erased:
+    `begun`, or `refused` (run `BGREWRITEAOF` yourself)."""
 
     jobs: int
     """How many job records were emptied."""

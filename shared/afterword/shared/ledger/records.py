@@ -151,7 +151,7 @@ class AofRewrite(StrEnum):
     """The rewrite has begun."""
 
     BUSY = "busy"
-    """One was under way already."""
+    """An earlier rewrite is under way: the erasure waits, and asks again."""
 
     REFUSED = "refused"
     """Redis refused it: run `BGREWRITEAOF` yourself."""
