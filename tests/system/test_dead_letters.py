@@ -277,8 +277,11 @@ def test_an_old_preference_that_is_replayed_does_not_overrule_a_newer_one(
     with calls_hang(fleet.data_dir, "add"):
         go = ("dead", "replay", celsius.id, "--apply", "--stall-timeout", "1s")
         assert "canary_not_settled" in fleet.afterword(*go, code=1).stdout
-        assert asked(fleet, producer, old, new).memory == "overlay", "it is on its way"
+        reply = asked(fleet, producer, old, new)
+        assert reply.memory == "overlay", "it is on its way"
     becomes(celsius, TurnState.STORED)
+    question = producer.job(reply.job_id)
+    wait_until(lambda: question.status().turn.settled, "the question waits no more", SETTLED_S)
 
     reply = asked(fleet, producer, old, new)
     assert reply.memory == "fresh"
