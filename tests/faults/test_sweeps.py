@@ -23,7 +23,7 @@ AT_ONCE = 8
 #: What the life of a job and of its turn is made of; nothing else is trapped.
 LIFE = (
     HINT, "job/claim", "search", "claude", END_OF_ANSWER, "job/delta", "job/finish",
-    "turn/claim", "turn/begin", "add", "turn/note_event", "event", "turn/settle", "turn/release",
+    "turn/claim", "turn/begin", "add", "turn/record_event", "event", "turn/settle", "turn/release",
 )  # fmt: skip
 LANE = LIFE[LIFE.index("turn/claim") :]
 

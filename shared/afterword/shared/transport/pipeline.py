@@ -78,18 +78,20 @@ class Pipeline:
         replies = await asyncio.gather(*futures, return_exceptions=True)
         return [
             await self._retry_failed(call, reply, deadline)
+            if isinstance(reply, BaseException)
+            else reply
             for call, reply in zip(posted, replies, strict=True)
         ]
 
-    async def _retry_failed(self, call: ScriptCall, reply: Any, deadline: float) -> Any:
-        if isinstance(reply, asyncio.CancelledError):
-            raise reply  # the pipeline was closed
-        if not isinstance(reply, (LedgerUnavailable, exceptions.RedisError)):
-            return reply  # an answer, or an error that a retry would repeat
+    async def _retry_failed(self, call: ScriptCall, error: BaseException, deadline: float) -> Any:
+        if isinstance(error, asyncio.CancelledError):
+            raise error  # the pipeline was closed
+        if not isinstance(error, (LedgerUnavailable, exceptions.RedisError)):
+            return error  # a retry would repeat it
         try:
             return await self._retry(lambda: self._post(call), deadline)
-        except (AfterwordError, exceptions.RedisError) as error:
-            return error
+        except (AfterwordError, exceptions.RedisError) as repeated:
+            return repeated
 
     async def aclose(self) -> None:
         """Close the connection; commands that wait or are in flight are cancelled."""

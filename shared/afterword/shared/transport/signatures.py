@@ -9,8 +9,9 @@ order that the head does not have; mypy then checks each call.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
@@ -93,10 +94,11 @@ def taking(name: str) -> str:
 
 
 class _Declaration(NamedTuple):
-    """What is known of a class of arguments: its script, and whether they are sent as they are."""
+    """What is known of a class of arguments: its script, and what is converted to send them."""
 
     script: str
-    plain: bool
+    has_flags: bool
+    list_type: str
 
 
 _DECLARATIONS: dict[type, _Declaration] = {}
@@ -115,8 +117,9 @@ def declares(name: str) -> Callable[[type[_Declared]], type[_Declared]]:
         if given != taken:
             wrong = sorted(set(given) ^ set(taken)) or "their order"
             raise TypeError(f"{arguments.__name__} and {name}.lua do not agree: {wrong}")
-        plain = all(kind in ("str", "int") for _, kind in given)
-        _DECLARATIONS[arguments] = _Declaration(name, plain)
+        kinds = [kind for _, kind in given]
+        list_type = kinds[-1] if kinds and kinds[-1].startswith("list") else ""
+        _DECLARATIONS[arguments] = _Declaration(name, "bool" in kinds, list_type)
         return arguments
 
     return declare
@@ -148,19 +151,15 @@ def _python_name(parameter: Parameter) -> str:
 
 def script_of(arguments: Arguments) -> tuple[str, Iterable[str | float]]:
     """Return the script whose declared arguments these are, and what it is sent for them."""
-    name, plain = _DECLARATIONS[type(arguments)]
-    return name, arguments if plain else _sent(arguments)
-
-
-def _sent(arguments: Arguments) -> Iterator[str | float]:
-    for value in arguments:
-        if isinstance(value, bool):
-            yield int(value)
-        elif isinstance(value, (str, int, float)):
-            yield value
-        else:
-            for one in value:
-                yield from one if isinstance(one, tuple) else (one,)
+    name, has_flags, list_type = _DECLARATIONS[type(arguments)]
+    sent: Sequence[Any] = arguments[:-1] if list_type else arguments
+    if has_flags:
+        sent = [int(value) if isinstance(value, bool) else value for value in sent]
+    if list_type == "list":
+        sent = (*sent, *arguments[-1])
+    elif list_type:
+        sent = (*sent, *chain.from_iterable(arguments[-1]))
+    return name, sent
 
 
 @cache
