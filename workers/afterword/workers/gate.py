@@ -1,4 +1,4 @@
-"""The gates as this worker process sees them: who may ask a provider, and what came of it."""
+"""The gates as this process sees them: a permit for each call to a provider, and its outcome."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from afterword.workers.rules import retry_policy as policy
 RECALL = "recall"
 REMEMBER = "remember"
 
-#: A gate that Redis does not speak for within this time is taken for open: gates never hold a
-#: reply up for longer, and never fail one.
+#: If Redis does not say within this time how a gate stands, it counts as open: a gate never delays
+#: a reply for longer, and never fails one.
 PATIENCE_S = 1.0
 
-#: Who only looks in at a shut gate asks Redis once in so long, for the whole process.
+#: While a gate is shut, `try_enter` asks Redis once in this time, for the whole process.
 LOOK_S = 1.0
 
-#: A canary holds its gate for no longer, unless it goes on saying that it is there: so nobody waits
-#: long for one whose process is gone.
+#: A canary holds its gate for this long and renews that while it lives: so nobody waits long for
+#: the canary of a process that is gone.
 LEASE_S = 10.0
 
-#: The code of a gate that is shut because a provider said that our budget is used up.
+#: The code of a gate that is shut because the provider said that our rate limit is used up.
 BUDGET = "budget_used_up"
 
 
@@ -40,7 +40,7 @@ def gate_of(model: str) -> str:
 
 
 class GateShut(Exception):
-    """A provider is not to be asked; `comeback_s` is this caller's own time to come back."""
+    """A provider must not be called; this caller should retry after `retry_after_s` seconds."""
 
     def __init__(self, name: str, retry_after_s: float, code: str) -> None:
         super().__init__(f"the gate {name} is shut: {code}")
@@ -51,17 +51,16 @@ class GateShut(Exception):
 
 @dataclass(slots=True)
 class _View:
-    """What this process knows of a gate that is more than open."""
+    """What this process knows of a gate that is not simply open."""
 
     state: GateState
     look_at: float = 0.0
 
 
 class GateClient:
-    """Asks at the gates and remembers how they stood: one that is open costs no command."""
+    """Hands out permits; it remembers how gates stood, so that an open one costs no command."""
 
     def __init__(self, gates: Gates, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take the gates of the fleet; the clock is this process's own, in seconds."""
         self._gates = gates
         self._clock = clock
         self._views: dict[str, _View] = {}
@@ -69,7 +68,10 @@ class GateClient:
         self._reporting: set[asyncio.Task[object]] = set()
 
     async def enter(self, name: str, *, canary_s: float) -> Permit:
-        """Let pass, or raise `GateShut`; a canary has `canary_s` to say how it went."""
+        """Return a permit, or raise `GateShut`.
+
+        If the permit is a canary's, its gate waits up to `canary_s` seconds for the outcome.
+        """
         token = secrets.token_hex(8)
         view = self._views.get(name)
         if view is None or view.state is GateState.DOUBTED:
@@ -85,23 +87,23 @@ class GateClient:
         raise GateShut(name, decision.retry_after_s, decision.code)
 
     async def try_enter(self, name: str, *, canary_s: float) -> Permit:
-        """Do the same for someone who does not come back, mostly without asking Redis."""
+        """Do as `enter` does, for a caller that will not retry; mostly without asking Redis."""
         view = self._views.get(name)
         if view is not None and self._clock() < view.look_at:
             raise GateShut(name, 0.0, view.state)
         if view is not None and view.state is GateState.SHUT:
-            view.look_at = self._clock() + LOOK_S  # one looks for all of this process
+            view.look_at = self._clock() + LOOK_S  # one call asks for the whole process
         return await self.enter(name, canary_s=canary_s)
 
     def receive(self, message: str) -> None:
-        """Take '<shut|doubted> <gate>'; what was missed costs one call that fails."""
+        """Process '<shut|doubted> <gate>'; a message that was missed costs one failing call."""
         word, _, name = message.partition(" ")
         known = word in (GateState.SHUT, GateState.DOUBTED)  # a newer build may say more
         if name and known and (word == GateState.SHUT or name not in self._views):
             self._see(name, GateState(word))
 
     def note_success(self, name: str) -> bool:
-        """Take note that a call worked; return true if the fleet has to know."""
+        """Remember that a call succeeded; return true if the fleet must be told."""
         self._worked.add(name)
         view = self._views.get(name)
         return view is not None and view.state is GateState.DOUBTED
@@ -109,7 +111,7 @@ class GateClient:
     async def report(
         self, name: str, token: str, report: CallReport, *, canary: bool
     ) -> GateShut | None:
-        """Report to a gate; return when to come back if it is shut now."""
+        """Report the outcome of a call; return a `GateShut` if the gate is shut now."""
         worked = name in self._worked and report.outcome is not CallOutcome.LEFT
         if worked:
             self._worked.discard(name)
@@ -124,17 +126,17 @@ class GateClient:
         return GateShut(name, decision.retry_after_s, decision.code)
 
     def report_later(self, reporting: Coroutine[object, object, object]) -> None:
-        """Let a report go its way while its caller goes on."""
+        """Send a report in the background."""
         task = asyncio.create_task(reporting)
         self._reporting.add(task)
         task.add_done_callback(self._reporting.discard)
 
     async def flush(self) -> None:
-        """Wait until all reports have arrived."""
+        """Wait until all reports were sent."""
         await asyncio.gather(*self._reporting)
 
     async def _renew_canary(self, name: str, token: str, canary_s: float) -> None:
-        """Renew the lease of a canary, for as long as it may take."""
+        """Renew a canary's lease for up to `canary_s` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(canary_s):
                 still = True
@@ -146,11 +148,11 @@ class GateClient:
                     still = decision is None or decision.canary
 
     async def _decision_of(self, name: str, asked: Awaitable[GateDecision]) -> GateDecision | None:
-        """Return how a gate stands; None, and nothing learnt, if that cannot be told in time."""
+        """Return how a gate stands; None if Redis does not say in time."""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 decision = await asked
-        except Exception as error:  # noqa: BLE001 whatever a gate has, the work goes on
+        except Exception as error:  # noqa: BLE001 the work goes on without the gate
             emit(GateUnknown, gate=name, error=type(error).__name__)
             return None
         self._see(name, decision.state)
@@ -167,7 +169,7 @@ class GateClient:
 
 
 class Permit:
-    """The right to ask a provider once; its holder says what came of it."""
+    """The right to call a provider once. Its holder reports the outcome."""
 
     def __init__(
         self,
@@ -176,14 +178,13 @@ class Permit:
         token: str,
         renewal: Coroutine[object, object, None] | None = None,
     ) -> None:
-        """Take what keeps the gate meanwhile, if this is for the canary."""
         self._gate_client = gate_client
         self._name = name
         self._token = token
         self._renewal = asyncio.create_task(renewal) if renewal else None
 
     def worked(self, pause_s: float = 0.0) -> None:
-        """Say that the provider answers, and for how long it asks to be left alone now."""
+        """Report that the provider answers, and for how many seconds it asks us to pause."""
         wanted = self._gate_client.note_success(self._name) or self.canary
         if pause_s > 0:
             self._report_later(CallReport(CallOutcome.SHUT, BUDGET, pause_s=_capped(pause_s)))
@@ -191,18 +192,18 @@ class Permit:
             self._report_later(CallReport(CallOutcome.WORKED))
 
     async def failed(self, error: ProviderError) -> GateShut | None:
-        """Say what went wrong; return when to come back if the gate is shut now."""
+        """Report a failure; return a `GateShut` if the gate is shut now."""
         report = self._report_of(error)
         return await self._report(report, canary=self._end_canary()) if report else None
 
     def left(self, error: ProviderError | None = None) -> None:
-        """Say what went wrong, if anything, and do not wait; another one may be the canary."""
+        """Report a failure, or no outcome, in the background: another call may be the canary."""
         report = self._report_of(error) if error else CallReport(CallOutcome.LEFT)
         if report and (error or self.canary):
             self._report_later(report)
 
     def _report_of(self, error: ProviderError) -> CallReport | None:
-        """Return what a failure says of the provider; None if nothing that concerns its gate."""
+        """Return what a failure tells the gate; None if it says nothing about the provider."""
         match error:
             case BadAnswer():
                 return CallReport(CallOutcome.FAILED, error.code) if self.canary else None
@@ -218,16 +219,16 @@ class Permit:
                 return CallReport(
                     CallOutcome.FAILED, error.code, pause_s=_capped(error.retry_after_s)
                 )
-            case _:  # it answers: it has refused this one request
+            case _:  # the provider answers: it refused this one request
                 return CallReport(CallOutcome.WORKED) if self.canary else None
 
     @property
     def canary(self) -> bool:
-        """Return whether this call decides if the gate opens."""
+        """Whether this call decides if the gate opens."""
         return self._renewal is not None
 
     def _end_canary(self) -> bool:
-        """Be the canary no more; return whether this was it."""
+        """Stop being the canary; return whether this was it."""
         renewal, self._renewal = self._renewal, None
         if renewal is not None:
             renewal.cancel()

@@ -1,4 +1,4 @@
-"""The leases a worker process holds, renewed together; who loses one is stopped at once."""
+"""The leases of a worker process: renewed together; work that loses its lease is cancelled."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Renew = Callable[[Sequence[tuple[str, str]]], Awaitable[Sequence[str]]]
 #: A lease is renewed this many times before it would run out.
 RENEWALS = 3
 
-#: What cannot be taken back is begun only in the first part of a lease: the rest is for doing it.
+#: Writes that cannot be undone begin only in this share of a lease; the rest is for doing them.
 SAFE_SHARE = 2 / 3
 
 
@@ -31,28 +31,28 @@ class _Held:
 
 
 class Leases:
-    """Keeps what this process works on, and cancels the work whose lease is gone."""
+    """Keeps the leases of the work in progress, and cancels work whose lease is lost."""
 
     def __init__(
         self, renew: Renew, lease_s: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Take how to renew, how long a lease lasts, and a clock that never goes back."""
         self._renew = renew
         self._lease_s = lease_s
         self.now = clock
         self._held: dict[str, _Held] = {}
 
     def __len__(self) -> int:
-        """Return how many leases are held."""
+        """Return the number of leases held."""
         return len(self._held)
 
     @asynccontextmanager
     async def holding(
         self, name: str, fence: str, asked_at: float | None = None
     ) -> AsyncIterator[None]:
-        """Keep a job or lane leased while the context is open; it was asked for at `asked_at`.
+        """Hold the lease of a job or lane while the context is open.
 
-        Raises `LeaseLost` inside the context, at its next await, once someone newer owns it.
+        `asked_at` is when the claim was sent, on the clock `now`. Once another worker owns it,
+        `LeaseLost` is raised inside the context, at its next await.
         """
         task = asyncio.current_task()
         assert task is not None
@@ -62,28 +62,28 @@ class Leases:
             yield
         except asyncio.CancelledError:
             if held.lost and task.uncancel() == 0:
-                raise LeaseLost(f"{name} is someone else's now") from None
+                raise LeaseLost(f"another worker holds {name} now") from None
             raise
         finally:
             if self._held.get(name) is held:
                 del self._held[name]
 
     def lost_by(self, name: str) -> bool:
-        """Return true if the lease on a job or lane is gone, so that nothing may be given back."""
+        """Return whether the lease of a job or lane is lost, so that nothing may be given back."""
         return name not in self._held
 
     def require(self, name: str) -> None:
-        """Raise `LeaseLost` unless a job or lane is surely held, and for a while yet.
+        """Raise `LeaseLost` unless the lease is certain to last for a while.
 
-        A process that was stopped may have lost its lease without knowing: nothing is asked here
-        but the time since Redis was last asked and said yes.
+        A process that was suspended may have lost its lease without knowing. What counts is the
+        time since Redis last confirmed it.
         """
         held = self._held.get(name)
         if held is None or self.now() - held.confirmed > self._lease_s * SAFE_SHARE:
-            raise LeaseLost(f"{name} may be someone else's by now")
+            raise LeaseLost(f"another worker may hold {name} by now")
 
     def lose(self, name: str) -> None:
-        """Cancel the work on a job or lane; nothing happens if it is not held here."""
+        """Cancel the work on a job or lane; does nothing if it is not held here."""
         held = self._held.pop(name, None)
         if held is not None:
             held.lost = True

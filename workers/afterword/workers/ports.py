@@ -1,7 +1,7 @@
-"""What the workers need from the outside: a model that answers and a memory that keeps.
+"""The ports of the workers: a model that answers, and memories that are searched and stored.
 
-Adapters give it (`afterword.workers.adapters`); the tests run one contract suite per port on the
-real adapters and on the fakes alike.
+`afterword.workers.adapters` implements them. The tests run one contract suite per port, against the
+real adapters and against the fakes.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """All that the model is told; `system` is stable over a conversation, `messages` is not.
+    """What is sent to the model; `system` stays the same in a conversation, `messages` grows.
 
-    `user_tag` is an opaque name for the end user, never an id of theirs.
+    `user_tag` is an opaque name for the end user, never their id.
     """
 
     system: tuple[str, ...]
@@ -39,10 +39,10 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer: the model said that it is done and why.
+    """A complete answer: the model ended it and said why.
 
-    `pause_s` is for how many seconds the provider is to be left alone now, because it said with
-    the answer that its budget is used up.
+    `pause_s` is how many seconds not to call the provider now, because it said with the answer
+    that our rate limit is used up.
     """
 
     text: str
@@ -55,7 +55,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ModelCheck:
-    """What answers for a model; `warning` is what there is to say against using it any longer."""
+    """The model that answers under a name; `warning` says why it should not be used any longer."""
 
     found: str
     warning: str = ""
@@ -83,7 +83,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """One memory as mem0 gave it back; `owner` is whose it says it is, not whose we asked for."""
+    """One memory as mem0 returned it; `owner` is the one that mem0 says it has."""
 
     id: str
     owner: str
@@ -95,7 +95,7 @@ class Recalled:
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """What a reply learns of its user: `memories` is None when memory could not be asked.
+    """The memories for one reply; `memories` is None if mem0 could not be searched.
 
     `found` is how many rows mem0 returned, those that were dropped among them.
     """
@@ -139,7 +139,7 @@ class Turn:
 
 
 class AddOutcome(StrEnum):
-    """How an add ended."""
+    """What became of an add."""
 
     STORED = "stored"
     NOTHING = "nothing"
@@ -149,7 +149,7 @@ class AddOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
-    """What became of one turn: `event_id` only while `PENDING`, `reason` only if `SKIPPED`."""
+    """The result of an add: `event_id` only while `PENDING`, `reason` only if `SKIPPED`."""
 
     kept: AddOutcome
     memory_ids: tuple[str, ...] = field(default=())
@@ -158,14 +158,14 @@ class AddResult:
 
 
 class Memories(Protocol):
-    """Keeps memories per owner; every error is one of `afterword.shared.errors.ProviderError`.
+    """Stores memories per owner; every error is one of `afterword.shared.errors.ProviderError`.
 
     `owner` is the memory key of one (tenant, user), see `afterword.shared.names.memory_key`.
     """
 
     @property
     def takes_batches(self) -> bool:
-        """True if an add takes more than one exchange, and that is worth while."""
+        """True if one add can take several exchanges, and should."""
         ...
 
     async def search(self, owner: str, query: str, limit: int) -> Sequence[Recalled]:
@@ -185,10 +185,10 @@ class Memories(Protocol):
         ...
 
     async def follow(self, owner: str, event_id: str) -> AddResult:
-        """Ask what became of an add that answered `PENDING`.
+        """Return the result of an add that returned `PENDING`.
 
-        An error that is this one's, without `unknown_outcome`, says that there is no more to
-        ask: that event failed or is forgotten. Look for the turn before it is added again.
+        An error whose fault is the request, without `unknown_outcome`, means that the event failed
+        or is not known any more. Search for the turn before adding it again.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""Puts a worker together: the only place that knows which adapter stands behind which port."""
+"""Builds a worker: the only module that knows which adapter implements which port."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from afterword.workers.replies.model_call import ModelCaller
 from afterword.workers.replies.recall import Recaller
 from afterword.workers.replies.respond import Responder
 
-#: A step of the ledger is asked for this long: a reply that was paid for is worth waiting.
+#: How long a step of the ledger is retried: a reply that was paid for is worth the wait.
 PATIENCE_S = 60.0
 
-#: More connections to Claude, and to mem0's platform, than a worker has slots: those are the bound,
-#: may be set on Celery's command line, and change while it runs. No job must wait for a connection.
+#: Connections to Claude and to mem0's platform are not limited here, but by the worker's slots,
+#: which can change while it runs: no job waits for a connection.
 MOST_CONNECTIONS = 100_000
 
 #: How often a worker tells the fleet that it is alive, and how its periodic tasks are.
@@ -56,7 +56,7 @@ RECONCILIATION_LIMIT_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What a worker process can do, as `afterword.workers.celery_runtime.tasks.Runtime` says."""
+    """What the Celery tasks call: implements `afterword.workers.celery_runtime.tasks.Runtime`."""
 
     responder: Responder | None
     lane_processor: LaneProcessor
@@ -75,9 +75,9 @@ class Runtime:
 async def runtime(
     settings: Settings, queues: Callable[[], Collection[str]]
 ) -> AsyncIterator[Runtime]:
-    """Open all that a worker of those queues needs, and close it in the end.
+    """Open what a worker of those queues needs, and close it at the end.
 
-    Raises `Misconfigured` or `LedgerUnavailable` if it cannot work.
+    Raises `Misconfigured` or `LedgerUnavailable` if the worker could not work.
     """
     consumed = frozenset(queues()) & {REPLIES, MEMORIES}
     async with AsyncExitStack() as stack:
@@ -131,7 +131,7 @@ async def open_memories(settings: Settings) -> Memories | None:
 def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
     """Return the model behind Claude's API; raise `Misconfigured` without a key.
 
-    One answer takes at most `total_s` seconds, as long as a reply may unless it is given.
+    `total_s` limits one answer, in seconds; by default `AFTERWORD_REPLY_TIMEOUT_S`.
     """
     from afterword.workers.adapters.claude.client import Claude
 
@@ -150,7 +150,7 @@ def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
 
 @asynccontextmanager
 async def _gate_client(ledger: Ledger) -> AsyncIterator[GateClient]:
-    """Hear of the gates as long as the context is open; in the end all reports have gone out."""
+    """Subscribe to changes of gates while the context is open; at its end, send all reports."""
     gates = GateClient(ledger.gates)
     async with ledger.listen_to_gates(gates.receive):
         try:
@@ -188,8 +188,8 @@ def _lane_processor(
     turn_writer = None
     if memories is not None:
         turn_writer = TurnWriter(settings, ledger.turns, memories, leases, __version__, gates)
-    # By then whoever was writing when it was asked for has answered, or lost its lease; and mem0's
-    # platform, which works on what it accepted by itself, is done with that.
+    # By then a writer that was at work when the erasure was requested has ended or lost its lease,
+    # and mem0's platform has processed what it had accepted.
     settle_s = settings.write_timeout_s + settings.lease_s
     if settings.backend == "hosted":
         settle_s += settings.pending_s
@@ -204,7 +204,7 @@ def worker_name() -> str:
 
 
 def _tag_key(settings: Settings) -> bytes:
-    """Return the secret that user tags are made with: without it they cannot be guessed."""
+    """Return the secret for user tags, so that nobody can compute the tag of a user id."""
     secret = settings.anthropic_api_key
     return hashlib.sha256(secret.get_secret_value().encode() if secret else b"").digest()
 

@@ -1,4 +1,4 @@
-"""The erasure of a user, carried out by whoever holds their lane."""
+"""The erasure of a user, carried out by the worker that holds their lane."""
 
 from __future__ import annotations
 
@@ -12,25 +12,24 @@ from afterword.shared.names import owner_of
 from afterword.shared.observer import emit
 from afterword.workers.ports import Memories
 
-#: How long until an erasure that mem0 could not carry out is tried again.
+#: Seconds until an erasure that mem0 could not carry out is tried again.
 AGAIN_S = 30.0
 
 
 class Eraser:
-    """Empties the ledger and mem0 of one user, twice.
+    """Removes a user from the ledger and from mem0, twice.
 
     What was under way when it was asked for may still reach mem0. So the user's lane is held
     until that must have ended, `settle_s` later; then it is done again, and for good.
     """
 
     def __init__(self, erasures: Erasures, memories: Memories | None, settle_s: float) -> None:
-        """Take no memories if memory is off: then only the ledger has to be emptied."""
         self._erasures = erasures
         self._memories = memories
         self._settle_s = settle_s
 
     async def erase(self, claim: EraseClaim) -> None:
-        """Take the next step of an erasure; raise `LeaseLost` if overtaken."""
+        """Carry out the next step of an erasure; raise `LeaseLost` if another worker took over."""
         await self._erasures.remove_records(claim)
         try:
             if self._memories is not None:

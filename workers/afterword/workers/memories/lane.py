@@ -1,4 +1,4 @@
-"""One lane in a memory worker: taken on, then written for, or erased."""
+"""One lane in a memory worker: claim it, then store its turns or erase its user."""
 
 from __future__ import annotations
 
@@ -14,27 +14,26 @@ from afterword.workers.leases import Leases
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.store_turns import TurnWriter
 
-#: Turns that one hint stores at most; then another lane has its go.
+#: Most turns that one hint stores; then other lanes get their turn.
 BATCH = 20
 
-#: How long a lane with turns waits while this worker's memory is off.
+#: Seconds that a lane with turns waits while this worker's memory is off.
 OFF_S = 60.0
 
 
 class LaneProcessor:
-    """Takes lanes on, one claim at a time, and does what is due for them."""
+    """Claims lanes and does what is due: stores turns (if memory is on), or erases the user."""
 
     def __init__(
         self, lanes: Turns, leases: Leases, turn_writer: TurnWriter | None, eraser: Eraser
     ) -> None:
-        """Take who writes, nobody if memory is off, and who erases."""
         self._lanes = lanes
         self._leases = leases
         self._turn_writer = turn_writer
         self._eraser = eraser
 
     async def process(self, lane: str) -> None:
-        """Do what is due for a lane, unless someone else holds it or there is nothing."""
+        """Do what is due for a lane, unless another worker holds it or nothing is due."""
         asked_at = self._leases.now()
         claim = await self._lanes.claim_lane(lane, secrets.token_hex(8), max_turns=BATCH)
         if claim is None:

@@ -1,4 +1,4 @@
-"""The life of a batch of turns in a memory worker: store, settle, or try again."""
+"""Storing the turns of a lane in mem0, batch by batch: add, settle, or retry later."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _OUTCOMES = {
 
 
 class TurnWriter:
-    """Stores the turns of one lane at a time, oldest first; every failure ends in the ledger."""
+    """Stores the turns of a lane, oldest first; every outcome is recorded in the ledger."""
 
     def __init__(
         self,
@@ -58,7 +58,6 @@ class TurnWriter:
         worker_version: str,
         gates: GateClient,
     ) -> None:
-        """Take what a write needs."""
         self._settings = settings
         self._lanes = lanes
         self._memories = memories
@@ -68,7 +67,7 @@ class TurnWriter:
         self._bounds = Bounds(settings.coalesce_turns if memories.takes_batches else 1)
 
     async def store_all(self, claim: LaneClaim) -> None:
-        """Store the turns of a lane that is held; raise `LeaseLost` if overtaken."""
+        """Store the turns of a claimed lane; raise `LeaseLost` if another worker took over."""
         for batch in batches(claim.turns, self._bounds):
             with bound(job_id=batch[0].id, attempt=batch[0].attempts + 1):
                 if not await self._pass_and_store(claim, batch):
@@ -76,7 +75,7 @@ class TurnWriter:
         await self._lanes.release_lane(claim)
 
     async def _pass_and_store(self, claim: LaneClaim, batch: Batch) -> bool:
-        """Store one batch if the gate lets pass; return false if the lane was let go."""
+        """Store one batch unless mem0's gate is shut; return false if the lane was released."""
         try:
             permit = await self._gates.enter(REMEMBER, canary_s=self._settings.write_timeout_s + 1)
         except GateShut as shut:
@@ -89,7 +88,7 @@ class TurnWriter:
             permit.left()
 
     async def _store(self, claim: LaneClaim, batch: Batch, permit: Permit) -> bool:
-        """Store one batch; return false if the lane was let go because it has to wait."""
+        """Store one batch; return false if the lane was released because it has to wait."""
         unknown = await self._lanes.begin(claim, *(turn.id for turn in batch))
         emit(TurnBegun, turns=len(batch), unknown_outcome=unknown)
         if batch[0].attempts >= self._settings.max_write_attempts:  # the last had no end (I3)
@@ -104,16 +103,16 @@ class TurnWriter:
             raise
         except (LeaseLost, LedgerUnavailable):
             raise
-        except Exception as error:  # noqa: BLE001 judged and recorded, whatever it is
+        except Exception as error:  # noqa: BLE001 every error is judged and recorded
             shut = await permit.failed(error) if isinstance(error, ProviderError) else None
             return await self._judge(claim, batch, error, shut)
         permit.worked()
         return await self._settle(claim, batch, added)
 
     async def _added(self, claim: LaneClaim, batch: Batch, *, unknown: bool) -> AddResult:
-        """Add a batch, unless an earlier attempt did or is still doing so.
+        """Add a batch, unless an earlier attempt has added it or is still being processed.
 
-        A batch that spent an attempt is not added again: one of its turns may be to blame.
+        A batch whose attempt failed is not added again as a batch: one of its turns may be why.
         """
         try:
             async with asyncio.timeout(self._settings.write_timeout_s):
@@ -128,9 +127,9 @@ class TurnWriter:
             raise Unavailable("write_timeout", unknown_outcome=True) from None
 
     async def _earlier(self, claim: LaneClaim, batch: Batch) -> AddResult | None:
-        """Return what became of an earlier attempt, None if nothing of it can be found.
+        """Return the result of an earlier attempt, or None if mem0 has nothing of it.
 
-        When that cannot be told, it stays unknown.
+        If mem0 cannot say, the outcome stays unknown.
         """
         turn = batch[0]
         try:
@@ -143,10 +142,10 @@ class TurnWriter:
         return AddResult(AddOutcome.STORED, tuple(ids)) if ids else None
 
     async def _followed(self, claim: LaneClaim, batch: Batch, event_id: str) -> AddResult:
-        """Return what became of an add that mem0 works on by itself.
+        """Return the result of an add that mem0 processes in the background.
 
-        An event that failed, is forgotten or takes for ever may have stored all the same: it is
-        followed no more, and the next attempt looks for the batch before it adds anything.
+        If the event failed, is unknown or takes too long, the add may have been stored all the
+        same: it is not followed any more, and the next attempt searches before it adds.
         """
         turn = batch[0]
         try:
@@ -198,8 +197,8 @@ class TurnWriter:
         if unknown:
             verdict = replace(verdict, delay_s=max(verdict.delay_s, self._settings.visible_s))
         counts = verdict.decision is not policy.Decision.SNOOZE
-        # While mem0 may have it, a batch is whole: taken apart, it would be stored a second time.
-        # If its writers died of asking, too, one of its turns must be to blame all the same.
+        # While mem0 may have stored a batch, it stays whole: its turns would be stored twice. But
+        # if every attempt crashed before it could tell, one of its turns must be why.
         crashed = batch[0].attempts >= self._settings.max_write_attempts
         if not single and counts and (crashed or not unknown):
             await self._split(claim, batch, verdict, unknown_outcome=unknown)
@@ -242,7 +241,7 @@ class TurnWriter:
         counted: bool,
         unknown_outcome: bool,
     ) -> None:
-        """Put a batch back for later; its lane waits with it, so that order is kept (I4)."""
+        """Put a batch back for later; its lane waits too, so that order is kept (I4)."""
         await self._lanes.postpone(
             claim,
             batch[0].id,
@@ -261,7 +260,7 @@ class TurnWriter:
         )
 
     async def _give_back(self, claim: LaneClaim, batch: Batch, delay_s: float, code: str) -> None:
-        """Put a batch back for which nothing went wrong, so that no attempt is spent."""
+        """Put a batch back without a failure: no attempt is spent."""
         await self._lanes.postpone(
             claim, batch[0].id, delay_s, counted=False, code=code, unknown_outcome=True
         )

@@ -1,4 +1,4 @@
-"""The pieces of a reply, gathered for a moment before they go into its stream."""
+"""Collects the pieces of a reply for a moment before they go into its stream."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ Publish = Callable[[int, str], Awaitable[None]]
 
 
 class DeltaBuffer:
-    """Gathers text and publishes it at most once per `every_s`; the first piece goes at once."""
+    """Collects text and publishes it at most once in `every_s` seconds, the first piece at once."""
 
     def __init__(self, publish: Publish, every_s: float) -> None:
-        """Take how to publish one delta."""
         self._publish = publish
         self._every_s = every_s
         self._gathered: list[str] = []
@@ -25,7 +24,7 @@ class DeltaBuffer:
         self._failed: AfterwordError | None = None
 
     def push(self, text: str) -> None:
-        """Take a piece; raise what went wrong when an earlier one was published."""
+        """Add a piece; raise the error if publishing an earlier one failed."""
         self._raise_what_failed()
         self._gathered.append(text)
         if self._timer is None:
@@ -33,7 +32,7 @@ class DeltaBuffer:
             self._timer = asyncio.get_running_loop().call_later(pause_s, self._start)
 
     async def take_unpublished(self) -> tuple[int, str]:
-        """End the gathering; return the number and text of what was not published."""
+        """Stop publishing; return the number and text of the piece that was not published yet."""
         self.stop()
         if self._publishing is not None:
             await self._publishing
@@ -41,7 +40,7 @@ class DeltaBuffer:
         return self._number + 1, "".join(self._gathered)
 
     def stop(self) -> None:
-        """Publish nothing more."""
+        """Stop publishing."""
         if self._timer is not None:
             self._timer.cancel()
 

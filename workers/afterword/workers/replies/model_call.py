@@ -1,4 +1,4 @@
-"""One question to a model: to the first whose gate lets pass, and to the next if that fails."""
+"""A call to a model: the first one whose gate is open, then the next if that one fails."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from afterword.workers.ports import Answer, Model, Prompt
 
 
 class ModelCaller:
-    """Puts questions to the models of the settings, or to the one that a job names."""
+    """Calls the models of the settings in their order, or only the model that a job names."""
 
     def __init__(self, settings: ReplySettings, model: Model, gates: GateClient) -> None:
-        """Take who speaks for all models, and the gates before each of them."""
         self._model = model
         self._gates = gates
         self._models = (settings.model, *settings.fallback_models)
-        # Until its first word, a canary recalls and waits for the model.
+        # A canary reports with its first text: until then it recalls, and waits for the model.
         self._canary_s = settings.first_token_timeout_s + settings.recall_budget_ms / 1000 + 1
 
     @asynccontextmanager
     async def admitted(self, named: str | None) -> AsyncIterator[ModelCall]:
-        """Pass the gate of the first model that may be asked, and give way in the end.
+        """Enter the gate of the first model that is not shut; yield the call; leave at the end.
 
-        Raises the `GateShut` with the soonest time to come back if no gate lets pass.
+        If all gates are shut, raises the `GateShut` with the shortest time to retry.
         """
         models = self._models if named is None else (named,)
         call = ModelCall(self._model, self._gates, models, self._canary_s)
@@ -42,12 +41,11 @@ class ModelCaller:
 
 
 class ModelCall:
-    """A question on its way: which models are left for it, and why the others were not."""
+    """A call in progress: the models that are left for it, and why others could not answer."""
 
     def __init__(
         self, model: Model, gates: GateClient, models: Sequence[str], canary_s: float
     ) -> None:
-        """Take the models, the best come first, and how long a canary needs for a first word."""
         self._model = model
         self._gates = gates
         self._left = list(models)
@@ -58,13 +56,14 @@ class ModelCall:
         self._pushed = False
 
     def give_way(self) -> None:
-        """Let another one be the canary, if this one has nothing to say of its model."""
+        """Leave the gate, so that another call can be the canary if this one had no outcome."""
         self._permit.left()
 
     async def stream(self, told: Prompt, push: Callable[[str], None]) -> Answer:
-        """Ask, and push the answer in pieces; before the first one, the next model may step in.
+        """Send the prompt and push the answer in pieces; return it whole.
 
-        Raises an `ProviderError`, or `GateShut` if no gate lets pass any more.
+        A model that fails before its first piece is replaced by the next one. Raises a
+        `ProviderError`, or `GateShut` if no model is left that may be called.
         """
         while True:
             try:
@@ -89,7 +88,7 @@ class ModelCall:
         raise AssertionError("a model ended without an answer and without an error")
 
     def _note(self, piece: str | Answer) -> None:
-        """Tell the gate that the model answers, with its first word, and what its budget is."""
+        """Tell the gate at the first piece that the model answers, at the end whether to pause."""
         if not self._pushed:
             self._permit.worked()
         if not isinstance(piece, Answer):
@@ -98,16 +97,16 @@ class ModelCall:
             self._permit.worked(piece.pause_s)
 
     def _counted(self, error: ProviderError) -> ProviderError:
-        """Return what a failure counts as: a model that is gone is no request's fault.
+        """Return the error to act on: a missing model is the operator's fault, not the request's.
 
-        Not if nobody can stand in: then there is no use in waiting for it.
+        Without a fallback model it stays the request's: waiting would not help.
         """
         if self._replaceable and isinstance(error, NoSuchModel):
             return AccessDenied(error.code, request_id=error.request_id)
         return error
 
     async def _go_on(self, error: ProviderError, refusal: GateShut | None) -> None:
-        """Turn to the next model; raise what went wrong if that is not to be, or there is none."""
+        """Enter the gate of the next model; raise the error if there is none, or it is too late."""
         if error.fault is Fault.REQUEST:
             raise error
         if refusal is None:
@@ -121,7 +120,7 @@ class ModelCall:
         emit(ModelReplaced, model=failed, code=error.code, replacement=self._asked)
 
     async def pass_a_gate(self) -> None:
-        """Choose the next model whose gate lets pass; raise what speaks against all of them."""
+        """Enter the gate of the next model that is not shut; raise why if there is none."""
         while self._left:
             self._asked = self._left.pop(0)
             try:
@@ -132,7 +131,7 @@ class ModelCall:
                 self._refusals.append(refusal)
             else:
                 return
-        if self._failures:  # of a model whose gate is open still: how long to wait is its matter
+        if self._failures:  # its gate is still open, so the error decides how long to wait
             raise self._failures[0]
         raise min(self._refusals, key=lambda refusal: refusal.retry_after_s)
 

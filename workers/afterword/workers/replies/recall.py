@@ -1,4 +1,4 @@
-"""Recall: what mem0 knows of a user, within a budget, checked, never in the way of a reply."""
+"""Recall: search mem0 for a user's memories, within a time budget, and check whose they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from afterword.shared.observer import emit, emit_internal_error
 from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
 from afterword.workers.ports import Memories, Recall, Recalled
 
-#: A query longer than this is cut: mem0 embeds its beginning in any case.
+#: Longer queries are cut to this length: mem0 embeds only the beginning.
 QUERY_CHARACTERS = 2000
 
 
@@ -21,7 +21,10 @@ UNAVAILABLE = Recall(None)
 
 
 class Recaller:
-    """Asks mem0 for the memories of one user and drops every row that is not theirs."""
+    """Searches mem0 for the memories of one user and drops every row of another.
+
+    Without `memories`, memory is off. A reply waits at most `budget_s` seconds (promise I6).
+    """
 
     def __init__(
         self,
@@ -32,7 +35,6 @@ class Recaller:
         limit: int,
         least_score: float,
     ) -> None:
-        """Take no `memories` when memory is off; `budget_s` bounds what a reply waits for it."""
         self._memories = memories
         self._gates = gates
         self._budget_s = budget_s
@@ -40,7 +42,7 @@ class Recaller:
         self._least_score = least_score
 
     async def recall(self, owner: str, query: str) -> Recall:
-        """Return the owner's memories that fit the query, best first; never raise for mem0."""
+        """Return the owner's memories for a query, best first; failures of mem0 are not raised."""
         if self._memories is None:
             return OFF
         permit = None
@@ -64,7 +66,7 @@ class Recaller:
                 permit.left()
 
     def skip(self) -> Recall:
-        """Return what a reply learns of a user who is being erased: mem0 is not asked."""
+        """Return the recall for a user who is being erased: mem0 is not searched."""
         return OFF if self._memories is None else UNAVAILABLE
 
     def _checked(self, owner: str, rows: Sequence[Recalled]) -> tuple[Recalled, ...]:
@@ -84,7 +86,7 @@ def _unavailable(permit: Permit | None, error: ProviderError) -> Recall:
 
 
 def memory_used(memory: Recalled) -> MemoryUsed:
-    """Return a memory as the reply lists it."""
+    """Return a memory in the form that `Reply.memories` lists."""
     return MemoryUsed(
         id=memory.id, text=memory.text, score=round(memory.score, 4), created_at=memory.created_at
     )

@@ -1,4 +1,4 @@
-"""The life of a job in a response worker: claim, recall, ask, finish."""
+"""One job in a response worker: claim, recall, model call, reply."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ from afterword.workers.replies.recall import Recaller, memory_used
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.relevance import is_pleasantry_only
 
-#: Answers that leave nothing to remember: the model did not take part in the conversation.
+#: Stop reasons whose turn is not remembered: the model did not answer the message.
 NOT_REMEMBERED = frozenset({"refusal"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What one attempt has found out on its way to a reply."""
+    """A claimed job with its prompt, ready for the model call."""
 
     claim: Claim
     request: ChatRequest
@@ -55,7 +55,10 @@ class _Prepared:
 
 
 class Responder:
-    """Answers jobs, each at most once per claim; whatever goes wrong ends in the ledger."""
+    """Answers jobs, each at most once per claim; every outcome is recorded in the ledger.
+
+    `tag_key` is the secret that turns user ids into opaque tags for the provider.
+    """
 
     def __init__(
         self,
@@ -66,7 +69,6 @@ class Responder:
         leases: Leases,
         tag_key: bytes,
     ) -> None:
-        """Take what a reply needs; `tag_key` turns user ids into opaque tags."""
         self._settings = settings
         self._jobs = jobs
         self._model_caller = model_caller
@@ -75,7 +77,7 @@ class Responder:
         self._tag_key = tag_key
 
     async def respond(self, job_id: str) -> None:
-        """Answer one job, unless it is someone else's, held, ended or gone."""
+        """Answer one job, unless it is another worker's, held for a newer version, or ended."""
         claim = await self._jobs.claim(job_id, secrets.token_hex(8))
         if claim is None:
             return
@@ -89,7 +91,7 @@ class Responder:
                 emit(JobOvertaken)
 
     async def _attempt(self, claim: Claim) -> None:
-        """Answer; a failure is judged, a stop gives the job back uncounted."""
+        """Answer the job; record a failure, or give the job back uncounted if this worker stops."""
         try:
             await self._answer(claim)
         except asyncio.CancelledError:
@@ -104,7 +106,7 @@ class Responder:
                 claim, shut.retry_after_s, counted=False, tried=False, code=shut.code
             )
             emit(JobReleased, code=shut.code, delay_s=shut.retry_after_s)
-        except Exception as error:  # noqa: BLE001 judged and recorded, whatever it is
+        except Exception as error:  # noqa: BLE001 every error is judged and recorded
             await self._judge(claim, error)
 
     async def _judge(self, claim: Claim, error: Exception) -> None:
@@ -158,8 +160,8 @@ class Responder:
         emit(ReplyPublished, total_s=reply.timings_ms.total / 1000, not_remembered=skip)
 
     def _reason_to_skip(self, request: ChatRequest, answer: Answer) -> str:
-        """Return why a turn leaves nothing to remember, '' if it may."""
-        if self._settings.backend == "off":  # a producer that thinks otherwise is not waited for
+        """Return why the turn is not to be remembered, '' if it is."""
+        if self._settings.backend == "off":  # even if the producer was configured otherwise
             return "memory_off"
         if answer.stop_reason in NOT_REMEMBERED:
             return answer.stop_reason
@@ -203,7 +205,7 @@ class Responder:
         )
 
     def _tag(self, owner: str) -> str:
-        """Return an opaque name of a user for the provider: never an id that means something."""
+        """Return an opaque name of the user for the provider, never their id."""
         return hmac.new(self._tag_key, owner.encode(), hashlib.sha256).hexdigest()[:32]
 
 

@@ -13,7 +13,7 @@ Batch = tuple[WaitingTurn, ...]
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a batch may hold: turns, estimated tokens, seconds from its first turn to its last."""
+    """Limits of a batch: turns, estimated tokens, seconds between its first and its last turn."""
 
     turns: int
     tokens: int = 4_000
@@ -21,10 +21,11 @@ class Bounds:
 
 
 def batches(turns: Sequence[WaitingTurn], bounds: Bounds) -> list[Batch]:
-    """Return all turns in their order, those that go together side by side.
+    """Group turns into batches, in their order.
 
-    A batch that was begun stays what it was. All others are within the bounds, unless a single
-    turn is too long, and of one day in UTC: an add has one date, and "yesterday" is read by it.
+    A batch that was begun before stays as it was. Others keep within the bounds, except for a
+    single turn that is too long, and have turns of one UTC day: an add has one date, which
+    "yesterday" refers to.
     """
     found: list[Batch] = []
     for turn in turns:

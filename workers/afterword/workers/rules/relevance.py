@@ -1,7 +1,7 @@
-"""Which messages are worth keeping: not pleasantries; without extraction, not bare questions.
+"""Which messages are worth remembering: no pleasantries and, without extraction, no questions.
 
-A stored question is the nearest neighbour of the next one like it and pushes the answer out.
-What is not understood is kept: the words are English, with a glance at Chinese and Japanese.
+A stored question would be the best match of the next question like it, ahead of its answer. When in
+doubt, a message counts as worth remembering. The rules know English, and some Chinese and Japanese.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ _I = re.compile(r"(i|we)('(m|re|ve|d|ll))?")
 
 
 def is_question_only(text: str) -> bool:
-    """Return whether a message is made of questions only, none of which states a fact."""
+    """Return whether a message consists of questions only, none of which states a fact."""
     plain = text.replace("’", "'")  # noqa: RUF001
     sentences = [part for part in _SENTENCE_END.split(plain) if part and _WORD.search(part)]
     return bool(sentences) and all(_asks(part) and not _states(part) for part in sentences)
 
 
 def is_pleasantry_only(text: str) -> bool:
-    """Return whether a message is a greeting, a thank you, an okay, and nothing besides."""
+    """Return whether a message is only a greeting, thanks, an okay or the like."""
     words = re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text.lower())  # noqa: RUF001
     if not words:
         return not _DIGIT_OR_LETTER.search(text)

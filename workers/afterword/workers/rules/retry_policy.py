@@ -1,4 +1,4 @@
-"""What to do about a failure: one pure rule over our own error classes."""
+"""What to do after a failure: one pure function of our own error classes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from afterword.shared.errors import BadAnswer, Fault, ProviderError
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
 
-#: However long a provider asks us to wait, we look again after this time.
+#: However long a provider asks us to wait, we try again after this time.
 LONGEST_SNOOZE_S = 900.0
 
-#: How long work waits for a person to mend what is ours: a key, an account, a setting.
+#: How long work waits for an operator to fix a key, an account or a setting.
 OPERATOR_PAUSE_S = 60.0
 
-#: How long an add that mem0 works on by itself is left alone: at first, and at most.
+#: Seconds until the outcome of an add that mem0 processes is asked for: at first, and at most.
 FOLLOW_S = 0.5
 LONGEST_FOLLOW_S = 10.0
 
 
 class Decision(StrEnum):
-    """The three things that can be done about a failure."""
+    """What is done after a failure: wait and not count it, retry, or end."""
 
     SNOOZE = "snooze"
     RETRY = "retry"
@@ -32,7 +32,7 @@ class Decision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do: `delay_s` until the next try, `code` for the ledger."""
+    """What to do after a failure; the next attempt is due after `delay_s` seconds."""
 
     decision: Decision
     code: str
@@ -43,13 +43,15 @@ class Verdict:
 def judge(
     error: Exception, *, attempt: int, most_attempts: int, tries: int, jitter: float
 ) -> Verdict:
-    """Decide about the failure of an attempt, from 1.
+    """Decide what to do after a failed attempt; attempts count from 1.
 
     `tries` are the attempts and the snoozes so far; pauses grow with them. `jitter` is a random
     number in [0, 1).
 
-    Theirs and ours are snoozed: they spend no attempt and bury nothing (promise I14). This
-    one's is retried while that may help, then given up, and the next one goes on.
+    Failures of a provider, and what an operator has to configure, are snoozed: they spend no
+    attempt and end nothing (promise I14). A bad answer is retried, then given up; so is a bug of
+    ours, whose fault is the operator's, since it may concern this one request alone. A refused
+    request is given up at once.
     """
     if not isinstance(error, ProviderError):
         pause = pause_s(tries, jitter)
@@ -68,13 +70,13 @@ def judge(
 
 
 def pause_s(tries: int, jitter: float) -> float:
-    """Return the pause after so many tries: exponential, bounded, spread over its upper half."""
+    """Return the pause after `tries` tries: exponential, capped, with jitter in its upper half."""
     longest = min(FIRST_PAUSE_S * 2.0 ** min(tries - 1, 20), LONGEST_PAUSE_S)
     return longest * (0.5 + jitter / 2)
 
 
 def follow_pause_s(age_s: float) -> float:
-    """Return when to ask again after an event of that age: once it has taken twice as long."""
+    """Return when to ask about an event of that age again: once it is twice as old."""
     return min(max(age_s, FOLLOW_S), LONGEST_FOLLOW_S)
 
 

@@ -1,4 +1,4 @@
-"""The end of a write on a thread, which nobody can stop, and which must not come too late."""
+"""Deadlines for writes on threads: a thread cannot be stopped, but must not write too late."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from afterword.shared.errors import Unavailable
 
 
 class Deadline:
-    """When a write is over; whoever gives it up brings that forward."""
+    """Until when a write may commit; `give_up` ends that at once."""
 
     def __init__(self, seconds: float) -> None:
-        """Let a write take so long from now on."""
         self._at = time.monotonic() + seconds
 
     def give_up(self) -> None:
-        """Let nothing more be written."""
+        """Forbid the write to commit from now on."""
         self._at = -math.inf
 
     @property
     def seconds_left(self) -> float:
-        """Return how long the write may still take."""
+        """How long the write may still take."""
         return self._at - time.monotonic()
 
     @contextmanager
     def observed(self) -> Iterator[None]:
-        """Let what this thread writes in the context observe the deadline."""
+        """Apply the deadline to what this thread writes in the context."""
         token = _current.set(self)
         try:
             yield
@@ -41,7 +40,7 @@ _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 def seconds_left() -> float | None:
-    """Return how long this thread's write may take, None if it is not limited.
+    """Return how long this thread's write may still take, or None if it has no deadline.
 
     Raises `Unavailable` if it is over: a store asks right before it writes.
     """
