@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from afterword.shared.logs import log_events
+from afterword.workers.adapters.mem0.import_guard import make_mem0_import_lazy
 from tests.kit.network_guard import sitecustomize as offline
 from tests.kit.order import arrange
 
@@ -61,6 +62,7 @@ settings.load_profile("gate")
 # At import, not in a fixture: mem0 reads its variables when it is imported.
 _seal(os.environ)
 sys.dont_write_bytecode = False
+make_mem0_import_lazy()  # as workers do; all of mem0 would be a third of the time of collection
 
 # As workers and producers do, so that tests can read what is logged.
 log_events(logging.DEBUG)
