@@ -1,4 +1,4 @@
-"""The door: one connection for everyone, and an answer or a clear no, whatever Redis does."""
+"""The pipeline: one connection for all, and a reply or a clear error, whatever Redis does."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ async def test_who_gives_up_waiting_disturbs_nobody(pipeline: Pipeline) -> None:
     assert [one for one in await asyncio.gather(*calls) if one] == ["y"] * 10
 
 
-async def test_what_was_accepted_and_the_door_survive_a_crash_of_redis(
+async def test_accepted_jobs_and_the_pipeline_survive_a_crash_of_redis(
     ledger: Ledger, own: Valkey
 ) -> None:
     job_id = await submit_job(ledger)
@@ -156,7 +156,7 @@ async def test_submit_answers_in_time_while_redis_stands_still(
         await submit_job(ledger)
 
 
-async def test_who_waits_for_a_redis_that_stands_still_is_let_go_when_the_door_closes(
+async def test_closing_the_pipeline_ends_commands_that_wait_for_a_stopped_redis(
     own: Valkey,
 ) -> None:
     pipeline = Pipeline(own.socket_url, patience_s=60.0)

@@ -21,7 +21,7 @@ GOOD = {"redis_version": "7.4.0", "maxmemory_policy": "noeviction", "aof_enabled
 
 
 class Told:
-    """A door behind which a Redis says what the test told it to."""
+    """A pipeline to a Redis that replies what a test says."""
 
     def __init__(self, fsync: str | Exception = "everysec", **said: str) -> None:
         self._said = GOOD | said

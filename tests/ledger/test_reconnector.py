@@ -1,4 +1,4 @@
-"""The wire: everyone reads their own replies, whatever happens to the others."""
+"""The reconnector: every command gets its own reply, whatever happens to the others."""
 
 from __future__ import annotations
 
@@ -29,54 +29,58 @@ def own() -> Iterator[Valkey]:
 
 
 @pytest.fixture
-async def wire(own: Valkey) -> AsyncIterator[Reconnector]:
+async def reconnector(own: Valkey) -> AsyncIterator[Reconnector]:
     opened = Reconnector(own.socket_url, timeout_s=5.0)
     yield opened
     await opened.aclose()
 
 
-def asked(wire: Reconnector, *commands: Command) -> asyncio.Future[list[Any]]:
-    """Ask, and return what will be the replies."""
+def replies_to(reconnector: Reconnector, *commands: Command) -> asyncio.Future[list[Any]]:
+    """Send commands; return the future of their replies."""
     replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-    wire.send(commands, replies.set_result)
+    reconnector.send(commands, replies.set_result)
     return replies
 
 
-async def test_exchanges_at_the_same_time_get_their_own_replies(wire: Reconnector) -> None:
+async def test_exchanges_at_the_same_time_get_their_own_replies(reconnector: Reconnector) -> None:
     commands = [[("ECHO", f"{name}-{number}") for number in range(300)] for name in range(5)]
 
-    replies = await asyncio.gather(*(asked(wire, *some) for some in commands))
+    replies = await asyncio.gather(*(replies_to(reconnector, *some) for some in commands))
 
     assert replies == [[text for _, text in some] for some in commands]
 
 
-async def test_an_error_is_the_reply_of_its_own_command(wire: Reconnector) -> None:
-    first, wrong, last = await asked(wire, ("ECHO", "a"), ("NO_SUCH",), ("ECHO", "b"))
+async def test_an_error_is_the_reply_of_its_own_command(reconnector: Reconnector) -> None:
+    first, wrong, last = await replies_to(reconnector, ("ECHO", "a"), ("NO_SUCH",), ("ECHO", "b"))
 
     assert (first, last) == ("a", "b")
     assert isinstance(wrong, Exception)
 
 
-async def test_what_cannot_be_sent_is_refused_and_the_next_is_answered(wire: Reconnector) -> None:
-    await asked(wire, ("PING",))
+async def test_what_cannot_be_sent_is_refused_and_the_next_is_answered(
+    reconnector: Reconnector,
+) -> None:
+    await replies_to(reconnector, ("PING",))
 
-    (refused,) = await asked(wire, ("ECHO", "\ud800"))
+    (refused,) = await replies_to(reconnector, ("ECHO", "\ud800"))
 
     assert isinstance(refused, UnicodeEncodeError)
-    assert await asked(wire, ("ECHO", "new")) == ["new"]
+    assert await replies_to(reconnector, ("ECHO", "new")) == ["new"]
 
 
-async def test_a_reply_may_come_in_any_pieces(wire: Reconnector) -> None:
+async def test_a_reply_may_come_in_any_pieces(reconnector: Reconnector) -> None:
     text = "ä€" * 1_000_000  # more than a socket gives at a time, and cut within characters
 
-    assert await asked(wire, ("ECHO", text), ("ECHO", "b")) == [text, "b"]
+    assert await replies_to(reconnector, ("ECHO", text), ("ECHO", "b")) == [text, "b"]
 
 
-async def test_a_wire_that_is_cut_says_so_to_all_who_wait(wire: Reconnector, own: Valkey) -> None:
-    await asked(wire, ("PING",))
+async def test_a_connection_that_is_cut_fails_every_command_in_flight(
+    reconnector: Reconnector, own: Valkey
+) -> None:
+    await replies_to(reconnector, ("PING",))
     waiting = [
-        asked(wire, ("BLPOP", "no-such-list", 60), ("ECHO", "a")),
-        asked(wire, ("ECHO", "b")),
+        replies_to(reconnector, ("BLPOP", "no-such-list", 60), ("ECHO", "a")),
+        replies_to(reconnector, ("ECHO", "b")),
     ]
     own.kill()
     await asyncio.to_thread(own.start)
@@ -84,35 +88,35 @@ async def test_a_wire_that_is_cut_says_so_to_all_who_wait(wire: Reconnector, own
     replies = [reply for one in waiting for reply in await one]
 
     assert [type(reply) for reply in replies] == [RedisConnectionError] * 3
-    assert await asked(wire, ("ECHO", "new")) == ["new"]
+    assert await replies_to(reconnector, ("ECHO", "new")) == ["new"]
 
 
-async def test_a_wire_that_stays_silent_is_given_up(own: Valkey) -> None:
-    wire = Reconnector(own.socket_url, timeout_s=0.2)
-    await asked(wire, ("PING",))
+async def test_a_connection_that_stays_silent_is_closed(own: Valkey) -> None:
+    reconnector = Reconnector(own.socket_url, timeout_s=0.2)
+    await replies_to(reconnector, ("PING",))
     os.kill(own.pid, signal.SIGSTOP)
     try:
-        (refused,) = await asked(wire, ("PING",))
+        (refused,) = await replies_to(reconnector, ("PING",))
         assert isinstance(refused, TimeoutError)
-        assert is_broken(wire)
-        (refused,) = await asked(wire, ("PING",))  # nor does it answer a new connection
+        assert is_broken(reconnector)
+        (refused,) = await replies_to(reconnector, ("PING",))  # nor does it answer a new connection
         assert isinstance(refused, TimeoutError)
     finally:
         os.kill(own.pid, signal.SIGCONT)
 
-    assert await asked(wire, ("ECHO", "again")) == ["again"]
-    await wire.aclose()
+    assert await replies_to(reconnector, ("ECHO", "again")) == ["again"]
+    await reconnector.aclose()
 
 
-async def test_a_wire_that_goes_on_answering_is_not_given_up(own: Valkey) -> None:
-    wire = Reconnector(own.socket_url, timeout_s=0.5)
+async def test_a_connection_that_goes_on_answering_is_not_given_up(own: Valkey) -> None:
+    reconnector = Reconnector(own.socket_url, timeout_s=0.5)
     slow: Command = ("BLPOP", "no-such-list", 0.1)
 
-    assert await asked(wire, *[slow] * 8) == [None] * 8
-    await wire.aclose()
+    assert await replies_to(reconnector, *[slow] * 8) == [None] * 8
+    await reconnector.aclose()
 
 
-async def test_of_many_runs_only_those_that_were_not_confirmed_are_run_again(own: Valkey) -> None:
+async def test_of_many_scripts_only_those_without_a_reply_are_run_again(own: Valkey) -> None:
     pipeline = Pipeline(own.socket_url, patience_s=5.0)
     with own.client() as client:
         client.script_flush()
@@ -124,7 +128,7 @@ async def test_of_many_runs_only_those_that_were_not_confirmed_are_run_again(own
     await pipeline.aclose()
 
 
-async def test_many_runs_without_a_redis_are_each_refused(tmp_path: object) -> None:
+async def test_many_scripts_without_a_redis_each_get_an_error(tmp_path: object) -> None:
     pipeline = Pipeline(f"unix://{tmp_path}/none.sock", patience_s=0.2)
 
     answers = await pipeline.run_scripts([OVERVIEW] * 3)

@@ -1,4 +1,4 @@
-"""What tests of the ledger write and read beside its doors."""
+"""Builds what tests of the ledger need, and inspects its keys in Redis."""
 
 from __future__ import annotations
 
