@@ -19,6 +19,7 @@ from itertools import chain
 from pathlib import Path
 
 from afterword.shared.errors import AfterwordError, Misconfigured
+from afterword.shared.logs import formatter
 from afterword.shared.settings import Settings
 from afterword.workers.local_stack import locks
 from afterword.workers.local_stack.client_socket import STOPPED_WITHIN_S, ClientSocket
@@ -184,6 +185,13 @@ def _daemonize() -> None:
     os.umask(0o077)
 
 
+def _set_up_logging(settings: Settings) -> None:
+    """Log to standard error, in the format of the workers."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(formatter(settings.log_format))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 def main(worker: WorkerCommand = celery_worker) -> None:
     """Run in the background the stack that the settings in the environment ask for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -192,7 +200,7 @@ def main(worker: WorkerCommand = celery_worker) -> None:
     settings = Settings.load()
     data_dir = DataDir.open(settings.data_dir)
     _daemonize()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    _set_up_logging(settings)
     try:
         asyncio.run(Stack(settings, data_dir, worker).run(client))
     except AfterwordError as error:

@@ -1,0 +1,33 @@
+"""The lines that a worker logs, ours and Celery's, in the format of the settings."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.kit.workers.fleet import Fleet
+from tests.kit.workers.fork_server import REAL_APP
+
+pytestmark = [pytest.mark.system, pytest.mark.redis]
+
+
+@pytest.mark.parametrize("app", [REAL_APP, None], ids=["celery", "afterword"])
+def test_each_line_is_one_json_object_if_so_set(app: str | None) -> None:
+    with Fleet(AFTERWORD_LOG_FORMAT="json") as fleet:
+        (worker,) = fleet.start("memories", app=app)
+
+        entries = [json.loads(line) for line in worker.log.splitlines() if line.startswith("{")]
+        (ready,) = [entry for entry in entries if entry.get("event") == "WorkerReady"]
+        assert ready["level"] == "info"
+        assert ready["queues"] == "memories"
+        assert ready["worker"].endswith(f":{worker.process.pid}")
+        assert "celery.apps.worker" in {entry["logger"] for entry in entries}
+
+
+def test_text_is_the_default() -> None:
+    with Fleet() as fleet:
+        (worker,) = fleet.start("memories")
+
+        (ready,) = [line for line in worker.log.splitlines() if " INFO ready: memories, " in line]
+        assert ready.startswith("20")
