@@ -133,6 +133,7 @@ class Soak:
                 for fault in faults:
                     fault.cancel()
             ended = time.monotonic()
+            await self._settled()  # a turn may be rejected after the load has ended
             await self._replay()
             await self._settled()
             self.log.drained_s = time.monotonic() - ended
