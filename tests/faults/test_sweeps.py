@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.system, pytest.mark.redis, pytest.
 #: All steps, or one of each sort.
 WHOLE = os.environ.get("FAULTS") == "whole"
 
-#: ReplayRuns at the same time: most of a run is waiting for a lease to run out.
+#: Runs at the same time: most of a run is waiting for a lease to run out.
 AT_ONCE = 8
 
 #: What the life of a job and of its turn is made of; nothing else is trapped.

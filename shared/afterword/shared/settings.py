@@ -196,6 +196,9 @@ class ReplySettings(_Record):
     delta_ms: PositiveInt = Field(
         40, description="milliseconds for which text is collected before it is published as a delta"
     )
+    max_attempts: PositiveInt = Field(
+        3, description="attempts at a job before it fails with `crashed_too_often`"
+    )
     reply_timeout_s: PositiveSeconds = Field(
         120.0, description="longest time for one answer of the model, in seconds"
     )
@@ -270,6 +273,9 @@ class MemorySettings(_Record):
         le=20,
         description="waiting turns of one user in one add, at most, on backends that extract facts",
     )
+    max_write_attempts: PositiveInt = Field(
+        8, description="attempts to store a turn before it becomes a dead letter"
+    )
     write_timeout_s: PositiveSeconds = Field(
         60.0, description="longest time to store one turn, in seconds"
     )
@@ -310,12 +316,6 @@ class WorkerSettings(_Record):
     concurrency: PositiveInt = Field(200, description="jobs in flight in one worker process")
     lease_s: PositiveSeconds = Field(
         30.0, description="a worker that is silent for this many seconds loses its jobs and lanes"
-    )
-    max_attempts: PositiveInt = Field(
-        3, description="attempts at a job before it fails with `crashed_too_often`"
-    )
-    max_write_attempts: PositiveInt = Field(
-        8, description="attempts to store a turn before it becomes a dead letter"
     )
     drain_s: PositiveSeconds = Field(
         20.0,

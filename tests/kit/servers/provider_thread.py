@@ -31,7 +31,7 @@ class DelayedMem0(Mem0StandIn):
 
 
 class ProviderThread:
-    """ReplayRuns both; read what they saw when nothing is under way."""
+    """Runs both; read what they saw when nothing is under way."""
 
     def __init__(self, *, extraction_s: float = 0.1) -> None:
         self.claude = ClaudeStandIn()

@@ -31,7 +31,7 @@ from afterword.shared.ledger.turns import Turns
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import owner_of
 from afterword.shared.observer import bound, emit, emit_internal_error
-from afterword.shared.settings import Settings
+from afterword.shared.settings import MemorySettings
 from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
 from afterword.workers.leases import Leases
 from afterword.workers.ports import AddOutcome, AddResult, Exchange, Memories, Turn
@@ -51,7 +51,7 @@ class TurnWriter:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: MemorySettings,
         lanes: Turns,
         memories: Memories,
         leases: Leases,
