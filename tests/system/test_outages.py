@@ -113,10 +113,10 @@ def test_a_revoked_key_pauses_all_says_so_once_and_goes_on_when_mended(duty: Dut
     duty.fleet.claude.will_answer(ClaudeAnswer(status=401, times=None))
     jobs = duty.submit(MANY)
     wait_until(lambda: all(job.status().code == "key_refused" for job in jobs), "all wait", 30)
-    assert len(duty.lines(f"gate {GATE} is shut: key_refused (ours)")) == 1
+    assert len(duty.lines(f"gate {GATE} is shut: key_refused (operator)")) == 1
     examined = duty.fleet.afterword("doctor", code=1).stdout
     assert f"FAIL  gate {GATE}: shut since" in examined
-    assert "key_refused (ours)" in duty.fleet.afterword("status").stdout
+    assert "key_refused (operator)" in duty.fleet.afterword("status").stdout
     assert {job.status().state for job in jobs} == {"queued"}
 
     duty.fleet.claude.forget()
