@@ -1,8 +1,8 @@
-"""The prompt: a pure function of what was asked, what is remembered and what was said.
+"""Builds the prompt: a pure function of the request, the memories and the conversation.
 
-What stays the same over a conversation comes first and is cached by the provider: the
-operator's text, the rules for memories, the history. What changes comes last, in the final user
-message, inside a delimited block that its content cannot close.
+The parts that stay the same within a conversation come first, so that the provider caches them: the
+operator's text, the rules for memories, the history. Memories change with each message and come
+last, in the final user message, inside a delimited block that no memory can close.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ RULES = (
 LABEL = "The user's preferences and facts:"
 UNAVAILABLE = "Memory cannot be read right now. Do not claim that nothing is remembered."
 
-#: Memories and overlay together may fill this share of the prompt's token budget.
+#: Largest share of the prompt's token budget for memories and overlay together.
 MEMORY_SHARE = 0.25
 LONGEST_LINE = 1000
 _CUT = "…"
-#: The end of an id, which is random from end to end, tells a user's turns apart.
+#: Characters of a turn's id in its line: ids are random, so the last ones tell turns apart.
 _SHORT_ID = 8
-#: All characters that are an angle bracket once they are normalised, and what stands for them.
+#: Replaces every character that Unicode normalisation turns into an angle bracket.
 _NO_DELIMITER = str.maketrans(
     dict.fromkeys("<\ufe64\uff1c\u226e", "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}")
     | dict.fromkeys(">\ufe65\uff1e\u226f", "\N{SINGLE RIGHT-POINTING ANGLE QUOTATION MARK}")
@@ -45,15 +45,15 @@ _NO_DELIMITER = str.maketrans(
 _AMPERSANDS = dict.fromkeys(map(ord, "&\ufe60\uff06"), "& ")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-#: A line of the block, and when what it tells was said.
+#: Seconds since the epoch at which something was said, and the line that states it.
 _Line: TypeAlias = tuple[float, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a prompt: estimated tokens in all, the reply's longest length, the model.
+    """Defaults and upper bounds of a prompt; tokens are estimated.
 
-    With `history_turns` turns of history, older ones may have been dropped.
+    A history of `history_turns` turns is taken to be the end of a longer one.
     """
 
     prompt_tokens: int
@@ -65,7 +65,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A prompt, the memories that went into it, and how its memory was."""
+    """A prompt, the memories in it, and the memory status of its reply."""
 
     prompt: Prompt
     memories: tuple[Recalled, ...]
@@ -81,7 +81,11 @@ def build(
     limits: Limits,
     user_tag: str,
 ) -> Built:
-    """Return the prompt for one request; the oldest history gives way first."""
+    """Build the prompt for one request.
+
+    What exceeds `limits.prompt_tokens` is dropped: the oldest history first. Overlay and memories
+    have a budget of their own, `MEMORY_SHARE`.
+    """
     unwritten = {turn.id for turn in overlay}
     known = [_remembered(one) for one in recall.memories or () if one.turn_id not in unwritten]
     unread = [(turn.id, _said(turn)) for turn in overlay]
@@ -99,7 +103,7 @@ def build(
         dropped = said.difference(turn.id for turn in recent)
         if dropped.isdisjoint(unwritten):
             break
-        said -= dropped  # what the history has no room for is told with the overlay
+        said -= dropped  # turns that the history has no room for move to the overlay
     messages = (*_messages(recent), Say("user", final))
     prompt = Prompt(
         system=system,
@@ -131,7 +135,7 @@ def _said(turn: PastTurn) -> _Line:
 def _fitting(
     known: Iterable[tuple[Recalled, _Line]], fresh: Sequence[_Line], room: int
 ) -> tuple[list[Recalled], list[_Line]]:
-    """Keep the newest turns, then the best memories, while they fit; return the lines of both."""
+    """Keep the newest turns, then the best memories, while they fit; return those and all lines."""
     said: list[_Line] = []
     for line in reversed(fresh):
         room -= estimated_tokens(line[1])
@@ -148,7 +152,7 @@ def _fitting(
 
 
 def _block(lines: Iterable[_Line], *, unavailable: bool) -> str | None:
-    """Return the delimited block: one line a fact, oldest first, each with its origin."""
+    """Return the delimited block, one line for each fact, oldest first; None if it is empty."""
     facts = [line for _, line in sorted(lines, key=itemgetter(0))]
     inside = [LABEL, *facts] if facts else []
     if unavailable:
@@ -161,7 +165,7 @@ def _final(message: str, block: str | None) -> str:
 
 
 def _line(at: datetime | None, turn_id: str | None, text: str) -> str:
-    """Return a fact and, in brackets, where it is from: what is known of its day and its turn."""
+    """Return the line of a fact, followed by its day and turn in brackets where known."""
     day = [f"{at.day:02} {_MONTHS[at.month - 1]} {at.year}"] if at else []
     turn = [f"turn {as_line(turn_id[-_SHORT_ID:])}"] if turn_id else []
     origin = f" [{', '.join(day + turn)}]" if day or turn else ""
@@ -169,7 +173,11 @@ def _line(at: datetime | None, turn_id: str | None, text: str) -> str:
 
 
 def as_line(text: str) -> str:
-    """Return a text as one harmless line: no delimiter, no control or bidi character, bounded."""
+    """Return a text as one line that cannot close the block.
+
+    Delimiters, control and bidirectional characters are removed or replaced; a text longer than
+    `LONGEST_LINE` characters is cut.
+    """
     visible = text if text.isascii() and text.isprintable() else _visible(text)
     line = " ".join(_without_entities(visible).split()).translate(_NO_DELIMITER)
     return line if len(line) <= LONGEST_LINE else line[: LONGEST_LINE - 1] + _CUT
@@ -184,7 +192,7 @@ def _visible(text: str) -> str:
 
 
 def _without_entities(text: str) -> str:
-    """Break up what HTML reads as a character: `&lt;`, `&#60;`, and `&amp;lt;`, once it is read."""
+    """Break up HTML entities such as `&lt;`, `&#60;` and `&amp;lt;`, so that they stay text."""
     if text.isascii() and "&" not in text:
         return text
     read = unicodedata.normalize("NFKD", text)
@@ -192,11 +200,11 @@ def _without_entities(text: str) -> str:
 
 
 def _recent(history: Sequence[PastTurn], room: int, most_turns: int) -> list[PastTurn]:
-    """Keep the newest whole turns that fit into the room; all, or at least half of what would.
+    """Keep the newest whole turns that fit into `room` tokens: all, or at least half of that.
 
-    The provider's cache holds the beginning of a conversation, so that must move seldom. Of all
-    the turns to begin with, it is the one with the least hash: the same for every worker, and
-    for every message until it does not fit any more.
+    The provider caches a conversation from its beginning, so the first turn kept should rarely
+    change. Of the turns that leave between half and all of the room filled, the one with the
+    smallest hash comes first: every worker chooses the same, until that turn no longer fits.
     """
     sizes = _sizes_from(history)
     fitting = [start for start, size in enumerate(sizes) if size <= room]
@@ -207,7 +215,7 @@ def _recent(history: Sequence[PastTurn], room: int, most_turns: int) -> list[Pas
 
 
 def _sizes_from(history: Sequence[PastTurn]) -> list[int]:
-    """Return for each turn how large the history is from there on."""
+    """Return, for each turn, the estimated tokens of the history from there to its end."""
     sizes = [
         estimated_tokens(turn.user_text) + estimated_tokens(turn.reply_text) for turn in history
     ]
