@@ -46,4 +46,9 @@ def _guard(event: str, args: tuple[object, ...]) -> None:
         raise LeftTheMachineError(refused[-1])
 
 
-sys.addaudithook(_guard)
+_loaded_at_start = sys.modules.get("sitecustomize")
+if __name__ != "sitecustomize" and hasattr(_loaded_at_start, "LeftTheMachineError"):
+    # This process was started by a test run, as those of pytest-xdist are: one guard is enough.
+    sys.modules[__name__] = _loaded_at_start  # type: ignore[assignment]
+else:
+    sys.addaudithook(_guard)
