@@ -21,6 +21,8 @@ from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.waiting import until
 
+pytestmark = pytest.mark.serial  # limits of a fifth of a second, and a thousand connections
+
 KEY = "sk-canary-key"
 CONNECTIONS = 5
 MANY_S = 20.0

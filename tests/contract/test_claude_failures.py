@@ -33,6 +33,8 @@ from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.secrecy import assert_quotes_nothing
 
+pytestmark = pytest.mark.serial  # limits of a fifth of a second, and a thousand connections
+
 KEY = "sk-canary-key"
 LONG_S = 20.0
 

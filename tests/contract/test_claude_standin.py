@@ -15,6 +15,8 @@ from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.waiting import until, wait_until
 
+pytestmark = pytest.mark.serial  # limits of a fifth of a second, and a thousand connections
+
 ASKED: dict[str, Any] = {
     "model": "claude-sonnet-5-5",
     "max_tokens": 100,
