@@ -26,9 +26,12 @@ def fleet() -> Iterator[Fleet]:
         yield fleet
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def environment(fleet: Fleet) -> Iterator[None]:
-    """Give this process the settings of the fleet, for examples that are imported."""
+    """Give this process the settings of the fleet, for examples that are imported.
+
+    For a module and no longer: other tests run in this process afterwards.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for name, value in fleet.variables.items():
             patch.setitem(os.environ, name, value)
