@@ -1,7 +1,7 @@
 """Logging, the first subscriber of the Observer port: which event makes which line.
 
 Lines go to the logger `afterword`. A program that embeds a producer configures logging as it likes;
-a worker writes them as `LOG_FORMAT` says, with the ids of the job at hand.
+a worker writes them as `AFTERWORD_LOG_FORMAT` says, with the ids of the job at hand.
 """
 
 from __future__ import annotations

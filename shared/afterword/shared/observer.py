@@ -1,12 +1,14 @@
 """The Observer port: code reports events with `emit`, and whoever subscribed receives them.
 
-from afterword.shared.observer import subscribe
+For example:
 
-def count(event: ObserverEvent, context: Context) -> None:
-COUNTERS[type(event).__name__] += 1
+    from afterword.shared.observer import subscribe
 
-subscribe(count)                      # all events
-subscribe(on_gate, GateClosed)        # some
+    def count(event: ObserverEvent, context: Context) -> None:
+        COUNTERS[type(event).__name__] += 1
+
+    subscribe(count)                      # all events
+    subscribe(on_gate, GateClosed)        # some
 """
 
 from __future__ import annotations
