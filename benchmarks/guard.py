@@ -21,7 +21,7 @@ from afterword.shared.contracts import ChatRequest, Reply, Timings, Usage
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
-from afterword.workers.ports import Recall, Recalled
+from afterword.workers.ports import Recall, RecalledMemory
 from afterword.workers.replies import prompt
 from benchmarks.sections import Finding, Options, Row
 from tests.kit.servers.valkey import Valkey
@@ -35,7 +35,7 @@ _LIMITS = prompt.Limits(prompt_tokens=32_000, max_tokens=4096, model="m", system
 _AT = datetime(2026, 10, 1, tzinfo=UTC)
 _RECALLED = Recall(
     tuple(
-        Recalled(
+        RecalledMemory(
             id=f"m{n}", owner="default/user-1", text="The user prefers Celsius",
             score=0.5, created_at=_AT, turn_id=f"j00_{n:032x}",
         )

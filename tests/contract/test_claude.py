@@ -16,7 +16,7 @@ import pytest
 
 from afterword.shared.errors import AccessDenied, BadAnswer, ProviderError
 from afterword.workers.adapters.claude.client import Claude
-from afterword.workers.ports import Answer, Prompt, Say
+from afterword.workers.ports import Answer, ChatMessage, Prompt
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.waiting import until
@@ -56,7 +56,7 @@ def model(make: MakeModel) -> Claude:
 
 
 def prompt(text: str = "What is warm?", system: tuple[str, ...] = ()) -> Prompt:
-    return Prompt(system, (Say("user", text),), "claude-sonnet-5-5", 100, "tag")
+    return Prompt(system, (ChatMessage("user", text),), "claude-sonnet-5-5", 100, "tag")
 
 
 async def whole(model: Claude, asked: Prompt | None = None) -> Answer:
@@ -71,7 +71,11 @@ async def whole(model: Claude, asked: Prompt | None = None) -> Answer:
 async def test_the_request_holds_the_prompt_and_nothing_else(
     claude: ClaudeStandIn, model: Claude
 ) -> None:
-    messages = (Say("user", "Hi"), Say("assistant", "Hello"), Say("user", "Warm?"))
+    messages = (
+        ChatMessage("user", "Hi"),
+        ChatMessage("assistant", "Hello"),
+        ChatMessage("user", "Warm?"),
+    )
     await whole(model, Prompt(("Rules.", "Manners."), messages, "claude-haiku-5-5", 77, "tag-1"))
     (request,) = claude.requests
     assert request.path == "/v1/messages"

@@ -18,7 +18,7 @@ from afterword.shared.errors import (
     Unavailable,
 )
 from afterword.workers.adapters.claude.client import Claude
-from afterword.workers.ports import Answer, Prompt, Say
+from afterword.workers.ports import Answer, ChatMessage, Prompt
 from tests.conftest import ROOT
 from tests.kit.claude_api.failure_cases import (
     FAILURES,
@@ -40,7 +40,7 @@ LONG_S = 20.0
 
 PROMPT = Prompt(
     system=(f"system {SECRET}",),
-    messages=(Say("user", f"message {SECRET}"),),
+    messages=(ChatMessage("user", f"message {SECRET}"),),
     model="claude-sonnet-5-5",
     max_tokens=100,
     user_tag="tag",
@@ -130,7 +130,7 @@ async def test_no_server_listens() -> None:
 
 
 async def test_a_prompt_that_is_not_unicode_is_rejected(claude: ClaudeStandIn) -> None:
-    prompt = Prompt((), (Say("user", f"{SECRET} \ud800"),), "claude-sonnet-5-5", 100, "tag")
+    prompt = Prompt((), (ChatMessage("user", f"{SECRET} \ud800"),), "claude-sonnet-5-5", 100, "tag")
     error = await failure_of(model_at(claude.url), prompt)
     assert (type(error), error.code) == (Rejected, "not_unicode")
     assert_quotes_nothing(error, SECRET, KEY)

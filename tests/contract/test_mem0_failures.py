@@ -283,12 +283,12 @@ async def test_memories_of_the_same_attempt_are_one_copy(
     for attempt in ("7.a", "9.b"):
         await followed(memories, await memories.add(ANA, replace(TURN, attempt=attempt)))
     ids = [row["id"] for row in mem0.rows]
-    assert await memories.copies(ANA, TURN.id) == [ids[:2], ids[2:]]
+    assert await memories.find_copies(ANA, TURN.id) == [ids[:2], ids[2:]]
     await memories.remove(ANA, ids[2:])
     assert [request.path for request in mem0.seen("delete")] == [
         f"/v1/memories/{memory_id}/" for memory_id in ids[2:]
     ]
-    assert await memories.copies(ANA, TURN.id) == [ids[:2]]
+    assert await memories.find_copies(ANA, TURN.id) == [ids[:2]]
 
 
 @pytest.mark.parametrize("memory_id", ["", "a/../b?user_id=c"])
@@ -378,9 +378,9 @@ async def test_an_add_is_followed_one_step_at_a_time(
     for _ in range(2):
         pending = await followed(memories, pending)
         assert pending == added
-        assert pending.kept is AddOutcome.PENDING
+        assert pending.outcome is AddOutcome.PENDING
     stored = await followed(memories, pending)
-    assert (stored.kept, stored.memory_ids) == (AddOutcome.STORED, (mem0.rows[0]["id"],))
+    assert (stored.outcome, stored.memory_ids) == (AddOutcome.STORED, (mem0.rows[0]["id"],))
     assert len(mem0.seen("event")) == 3
 
 
@@ -396,7 +396,7 @@ async def test_a_failed_event_may_be_added_again(
     error = await failure_of(followed(memories, await memories.add(ANA, TURN)))
     assert (type(error), error.code) == (BadAnswer, "event_failed")
     assert not error.unknown_outcome
-    assert (await followed(memories, await memories.add(ANA, TURN))).kept is AddOutcome.STORED
+    assert (await followed(memories, await memories.add(ANA, TURN))).outcome is AddOutcome.STORED
 
 
 async def test_an_event_that_is_gone_may_be_added_again(memories: HostedMemories) -> None:

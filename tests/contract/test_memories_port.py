@@ -68,7 +68,7 @@ def turn(text: str, number: int = 1, at: datetime = AT) -> Turn:
 
 async def settled(memories: Memories, owner: str, said: Turn) -> AddResult:
     added = await memories.add(owner, said)
-    while added.kept is AddOutcome.PENDING:
+    while added.outcome is AddOutcome.PENDING:
         assert added.event_id is not None
         added = await memories.follow(owner, added.event_id)
     return added
@@ -82,7 +82,7 @@ async def test_an_unknown_owner_has_no_memories(memories: Memories) -> None:
 async def test_what_was_added_is_found(memories: Memories) -> None:
     added = await settled(memories, ANA, turn("I prefer Celsius."))
     (found,) = await memories.search(ANA, "Which temperature do I prefer?", 5)
-    assert added.kept is AddOutcome.STORED
+    assert added.outcome is AddOutcome.STORED
     assert found.id in added.memory_ids
     assert found.owner == ANA
     assert "Celsius" in found.text
@@ -158,8 +158,8 @@ async def test_the_best_come_first_and_no_more_than_asked_for(memories: Memories
 
 async def test_a_turn_that_only_asks_leaves_nothing(memories: Memories) -> None:
     added = await settled(memories, ANA, turn("What should I cook tonight?"))
-    assert added.kept in (AddOutcome.SKIPPED, AddOutcome.NOTHING)
-    assert (added.reason is not None) == (added.kept is AddOutcome.SKIPPED)
+    assert added.outcome in (AddOutcome.SKIPPED, AddOutcome.NOTHING)
+    assert (added.reason is not None) == (added.outcome is AddOutcome.SKIPPED)
     assert list(await memories.search(ANA, "What should I cook tonight?", 5)) == []
 
 
@@ -175,10 +175,10 @@ async def test_only_the_removed_memories_are_gone(memories: Memories) -> None:
 async def test_copies_of_two_attempts_can_be_told_apart(memories: Memories) -> None:
     said = turn("I prefer Celsius.")
     attempts = [await settled(memories, ANA, replace(said, attempt=name)) for name in "ab"]
-    copies = {tuple(copy) for copy in await memories.copies(ANA, said.id)}
+    copies = {tuple(copy) for copy in await memories.find_copies(ANA, said.id)}
     assert copies == {one.memory_ids for one in attempts}, "one, or each by itself"
     assert sorted(await memories.find(ANA, said.id)) == sorted(chain.from_iterable(copies))
-    assert list(await memories.copies(BEN, said.id)) == []
+    assert list(await memories.find_copies(BEN, said.id)) == []
 
 
 async def test_forgetting_removes_one_owner_and_no_other(memories: Memories) -> None:

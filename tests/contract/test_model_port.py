@@ -12,7 +12,7 @@ import pytest
 from afterword.shared.contracts import Usage
 from afterword.shared.errors import BadAnswer, Fault, ProviderError, Unavailable
 from afterword.workers.adapters.claude.client import Claude
-from afterword.workers.ports import Answer, Model, Prompt, Say
+from afterword.workers.ports import Answer, ChatMessage, Model, Prompt
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.fakes.model import FakeModel
@@ -129,7 +129,11 @@ async def stage(request: pytest.FixtureRequest) -> AsyncIterator[Stage]:
 def prompt(text: str = "What is warm?") -> Prompt:
     return Prompt(
         system=("Be brief.", "The user prefers Celsius."),
-        messages=(Say("user", "Hi"), Say("assistant", "Hello"), Say("user", text)),
+        messages=(
+            ChatMessage("user", "Hi"),
+            ChatMessage("assistant", "Hello"),
+            ChatMessage("user", text),
+        ),
         model="claude-sonnet-5-5",
         max_tokens=100,
         user_tag="tag",

@@ -147,7 +147,7 @@ async def test_an_extraction_that_fails_is_an_error_and_the_next_one_stores(
     assert error.retry_after_s == row.retry_after_s
     assert len(claude.requests) == 1, "nothing is tried twice behind our back"
     assert SECRET not in caplog.text + str(error)
-    assert (await memories.add(ANA, TURN)).kept is AddOutcome.STORED
+    assert (await memories.add(ANA, TURN)).outcome is AddOutcome.STORED
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ async def test_facts_are_found_among_prose(
     claude.will_answer(ClaudeAnswer(text=text))
     added = await memories.add(ANA, TURN)
     found = [row.text for row in await memories.search(ANA, "tea", 9)]
-    assert added.kept is AddOutcome.STORED
+    assert added.outcome is AddOutcome.STORED
     assert found == [f"The user likes {SECRET}."] or set(found) == {
         "<think>tea</think>", "``` code ```", "ab"
     }  # fmt: skip
@@ -175,7 +175,7 @@ async def test_an_extraction_without_facts_stores_nothing(
     memories: Memories, claude: ClaudeStandIn
 ) -> None:
     claude.will_answer(ClaudeAnswer(text=memory_of()))
-    assert (await memories.add(ANA, TURN)).kept is AddOutcome.NOTHING
+    assert (await memories.add(ANA, TURN)).outcome is AddOutcome.NOTHING
 
 
 async def test_only_what_the_user_wrote_is_sent_and_stored(
@@ -186,7 +186,7 @@ async def test_only_what_the_user_wrote_is_sent_and_stored(
     fact = {"text": "likes rum", "attributed_to": "assistant"}
     claude.will_answer(ClaudeAnswer(text=json.dumps({"memory": [fact]})))
     second = replace(TURN, id="turn-2", user_text="What do I like?", reply_text="You like rum.")
-    assert (await memories.add(ANA, second)).kept is AddOutcome.NOTHING
+    assert (await memories.add(ANA, second)).outcome is AddOutcome.NOTHING
     asked = [told(seen.body)[-1] for seen in claude.requests]
     assert not [text for text in asked if "You like rum" in text]
     assert [SECRET in text.partition("## New Messages")[0] for text in asked] == [
@@ -222,8 +222,8 @@ async def test_noted_facts_are_not_extracted_again(
         await memories.add(ANA, replace(TURN, note_facts=note))
     postgres.tell(f"ALTER TABLE {TABLE} DROP CONSTRAINT no", url)
     again = replace(TURN, facts=noted[0], note_facts=note, attempt="8.b")
-    assert (await memories.add(ANA, again)).kept is AddOutcome.STORED
-    assert (await memories.add(ANA, again)).kept is AddOutcome.STORED
+    assert (await memories.add(ANA, again)).outcome is AddOutcome.STORED
+    assert (await memories.add(ANA, again)).outcome is AddOutcome.STORED
     assert len(claude.requests) == len(noted) == 1
     assert len(await memories.find(ANA, TURN.id)) == 1
 
@@ -276,7 +276,7 @@ async def test_postgresql_commits_nothing_after_the_deadline(
                 with pytest.raises(Unavailable, match="store_unavailable"):
                     await memories.add(ANA, TURN)
         assert list(await memories.find(ANA, TURN.id)) == []
-        assert (await memories.add(ANA, TURN)).kept is AddOutcome.STORED, (
+        assert (await memories.add(ANA, TURN)).outcome is AddOutcome.STORED, (
             "the limit was for one write"
         )
     finally:
@@ -362,7 +362,7 @@ async def test_a_server_may_be_away_at_the_start(claude: ClaudeStandIn) -> None:
             with pytest.raises(Unavailable):
                 await memories.add(ANA, TURN)
             server.start()
-            assert (await memories.add(ANA, TURN)).kept is AddOutcome.STORED
+            assert (await memories.add(ANA, TURN)).outcome is AddOutcome.STORED
         finally:
             await memories.aclose()
 
@@ -388,7 +388,7 @@ async def test_a_connection_cut_while_it_writes_leaves_the_outcome_unknown(
     assert raised.value.unknown_outcome
     await cutting
     assert list(await memories.find(ANA, TURN.id)) == []
-    assert (await memories.add(ANA, TURN)).kept is AddOutcome.STORED
+    assert (await memories.add(ANA, TURN)).outcome is AddOutcome.STORED
 
 
 async def test_a_read_only_server_still_recalls(

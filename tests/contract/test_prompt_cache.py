@@ -10,7 +10,7 @@ import pytest
 from afterword.shared.contracts import ChatRequest, Usage
 from afterword.shared.ledger.records import PastTurn
 from afterword.workers.adapters.claude.client import Claude
-from afterword.workers.ports import Answer, Recall, Recalled
+from afterword.workers.ports import Answer, Recall, RecalledMemory
 from afterword.workers.replies import prompt
 from tests.kit.claude_api.prompt_cache import MOST_MARKERS, markers
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
@@ -38,7 +38,7 @@ class Conversation:
         at = START + timedelta(minutes=number)
         said = f"And what of room number {number}, how warm should I keep that one in winter?"
         memories = [
-            Recalled(
+            RecalledMemory(
                 f"m{n}", "o", f"Turn {number} recalls fact {n} of this user.", 0.5, at, f"t{n}"
             )
             for n in range(5)

@@ -19,7 +19,7 @@ from anthropic.types import Message
 from afterword.shared.errors import Misconfigured
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.local_stack import model_server as model
-from afterword.workers.ports import Prompt, Say
+from afterword.workers.ports import ChatMessage, Prompt
 from tests.kit.process_inspection import listening
 
 pytestmark = pytest.mark.system
@@ -108,7 +108,7 @@ async def test_a_worker_gets_several_answers_in_a_row(
 ) -> None:
     for name, value in model.CLIENT_ENV.items():  # without it every second call fails
         monkeypatch.setenv(name, value)
-    prompt = Prompt((), (Say("user", QUESTION),), "any", max_tokens=2, user_tag="u")
+    prompt = Prompt((), (ChatMessage("user", QUESTION),), "any", max_tokens=2, user_tag="u")
     claude = Claude(
         api_key=KEY, base_url=served.url, connections=4, total_s=30, first_event_s=30, idle_s=30
     )

@@ -147,7 +147,7 @@ async def test_a_turn_is_stamped_with_its_id_and_time(
 ) -> None:
     mem0.rows = [row()]
     added = await memories.add("ana", TURN)
-    assert (added.kept, added.memory_ids) == (AddOutcome.STORED, ("m1",))
+    assert (added.outcome, added.memory_ids) == (AddOutcome.STORED, ("m1",))
     (told,) = mem0.added
     assert told["user_id"] == "ana"
     assert told["metadata"] == {"turn_id": "turn-1", "created_at": "2026-05-08T00:00:00+00:00"}
@@ -156,14 +156,14 @@ async def test_a_turn_is_stamped_with_its_id_and_time(
 async def test_a_turn_without_a_row_afterwards_counts_as_nothing_to_store(
     memories: OpenSourceMemories,
 ) -> None:
-    assert (await memories.add("ana", TURN)).kept is AddOutcome.NOTHING
+    assert (await memories.add("ana", TURN)).outcome is AddOutcome.NOTHING
 
 
 async def test_a_turn_with_a_reason_to_skip_is_not_added(
     memories: OpenSourceMemories, mem0: Mem0
 ) -> None:
     added = await memories.add("ana", Turn("turn-2", "dull", "", TURN.at))
-    assert (added.kept, added.reason, mem0.added) == (AddOutcome.SKIPPED, "too dull", [])
+    assert (added.outcome, added.reason, mem0.added) == (AddOutcome.SKIPPED, "too dull", [])
 
 
 async def test_a_search_does_not_wait_behind_adds(memories: OpenSourceMemories, mem0: Mem0) -> None:
@@ -211,7 +211,7 @@ async def test_closing_waits_for_the_calls_in_progress(mem0: Mem0) -> None:
     assert not closing.done()
     assert not recipe.closed
     mem0.gate.set()
-    assert (await add).kept is AddOutcome.NOTHING
+    assert (await add).outcome is AddOutcome.NOTHING
     await closing
     assert recipe.closed
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from afterword.shared.contracts import ChatRequest
 from afterword.shared.ledger.records import PastTurn
 from afterword.shared.tokens import estimated_tokens
-from afterword.workers.ports import Prompt, Recall, Recalled
+from afterword.workers.ports import Prompt, Recall, RecalledMemory
 from afterword.workers.replies.prompt import (
     LONGEST_LINE,
     MEMORY_SHARE,
@@ -52,8 +52,8 @@ def at(day: int) -> datetime:
     return START + timedelta(days=day)
 
 
-def memory(name: str, text: str, day: int = 0, turn_id: str | None = None) -> Recalled:
-    return Recalled(name, "default/ann", text, 0.5, at(day), turn_id)
+def memory(name: str, text: str, day: int = 0, turn_id: str | None = None) -> RecalledMemory:
+    return RecalledMemory(name, "default/ann", text, 0.5, at(day), turn_id)
 
 
 def turn(name: str, user: str, reply: str = "ok", day: int = 0) -> PastTurn:
@@ -90,7 +90,7 @@ def read_charitably(text: str) -> str:
 
 
 def told(
-    memories: Sequence[Recalled] | None = (),
+    memories: Sequence[RecalledMemory] | None = (),
     *,
     message: str = "hello",
     overlay: Sequence[PastTurn] = (),
@@ -256,7 +256,7 @@ def test_each_fact_shows_its_date() -> None:
 
 
 def test_a_fact_without_a_date_is_told_all_the_same() -> None:
-    prompt = told([Recalled("m", "default/ann", "I like tea.", 0.5, None)])
+    prompt = told([RecalledMemory("m", "default/ann", "I like tea.", 0.5, None)])
 
     assert any("I like tea." in line for line in lines(prompt))
 

@@ -13,7 +13,7 @@ from afterword.shared.errors import AccessDenied, ProviderError, Rejected, Unava
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState
 from afterword.workers.gate import LOOK_S, GateClient
-from afterword.workers.ports import Recalled
+from afterword.workers.ports import RecalledMemory
 from afterword.workers.replies.recall import (
     OFF,
     QUERY_CHARACTERS,
@@ -38,8 +38,8 @@ class Clock:
         return self.now
 
 
-def row(name: str, owner: str = "a/ann", score: float = 0.5) -> Recalled:
-    return Recalled(name, owner, SECRET, score, AT, None)
+def row(name: str, owner: str = "a/ann", score: float = 0.5) -> RecalledMemory:
+    return RecalledMemory(name, owner, SECRET, score, AT, None)
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ async def test_rows_below_the_least_score_are_left_out(memories: FakeMemories) -
 
 async def test_no_more_rows_than_asked_for_are_taken(memories: FakeMemories) -> None:
     class Generous(FakeMemories):
-        async def search(self, owner: str, query: str, limit: int) -> list[Recalled]:
+        async def search(self, owner: str, query: str, limit: int) -> list[RecalledMemory]:
             return [row(f"m{n}") for n in range(limit * 3)]
 
     assert await names(recaller(Generous(), limit=2)) == ["m0", "m1"]

@@ -114,7 +114,7 @@ async def test_a_locked_file_counts_as_an_outage(
             await memories.add("ana", turn("I prefer Celsius."))
         assert list(await memories.search("ana", "Celsius", 5)) == []
     assert (raised.value.code, raised.value.unknown_outcome) == ("store_busy", False)
-    assert (await memories.add("ana", turn("I prefer Celsius."))).kept is AddOutcome.STORED
+    assert (await memories.add("ana", turn("I prefer Celsius."))).outcome is AddOutcome.STORED
     await memories.aclose()
 
 
@@ -190,7 +190,7 @@ async def test_mem0_keeps_no_history_of_texts(
 
     monkeypatch.setattr("mem0.memory.storage.SQLiteManager.add_history", refuse)
     added = await memories.add("ana", turn("I like marmalade."))
-    assert added.kept is AddOutcome.STORED
+    assert added.outcome is AddOutcome.STORED
 
 
 def test_a_second_collection_is_refused(tmp_path: Path) -> None:

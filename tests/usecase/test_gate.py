@@ -78,18 +78,18 @@ def harness() -> Harness:
 async def test_an_open_gate_costs_no_command(harness: Harness) -> None:
     for _ in range(100):
         permit = await harness.ask()
-        permit.worked()
-        permit.left()
-        (await harness.look()).worked()
+        permit.report_success()
+        permit.release()
+        (await harness.look()).report_success()
     await harness.house.flush()
 
     assert (harness.gates.asked, harness.gates.told) == ([], [])
 
 
 async def test_a_failure_tells_of_the_successes_before_it_once(harness: Harness) -> None:
-    (await harness.ask()).worked()
+    (await harness.ask()).report_success()
     for _ in range(2):
-        await (await harness.ask()).failed(DOWN)
+        await (await harness.ask()).report_failure(DOWN)
 
     assert [report.worked for report in harness.gates.told] == [True, False]
 
@@ -97,7 +97,7 @@ async def test_a_failure_tells_of_the_successes_before_it_once(harness: Harness)
 async def test_who_works_in_spite_of_a_doubt_says_so_once(harness: Harness) -> None:
     harness.house.receive(f"doubted {NAME}")
     for _ in range(3):
-        (await harness.ask()).worked()
+        (await harness.ask()).report_success()
         await harness.house.flush()
 
     assert (harness.gates.asked, harness.told) == ([], [CallOutcome.WORKED])
@@ -172,7 +172,7 @@ async def test_whoever_only_looks_in_asks_once_a_second(harness: Harness) -> Non
 async def test_a_failure_is_told_as_what_it_is(
     harness: Harness, error: ProviderError, outcome: CallOutcome, pause_s: float
 ) -> None:
-    await (await harness.ask()).failed(error)
+    await (await harness.ask()).report_failure(error)
 
     expected = CallReport(outcome, error.code, error.fault, pause_s)
     assert harness.gates.told == [expected]
@@ -182,7 +182,7 @@ async def test_a_failure_is_told_as_what_it_is(
 async def test_what_is_this_ones_says_nothing_of_the_provider(
     harness: Harness, error: ProviderError
 ) -> None:
-    assert await (await harness.ask()).failed(error) is None
+    assert await (await harness.ask()).report_failure(error) is None
     assert harness.gates.told == []
 
 
@@ -198,8 +198,8 @@ async def test_a_canary_says_how_it_went(
     harness: Harness, error: ProviderError, outcome: CallOutcome
 ) -> None:
     permit = await harness.canary()
-    await permit.failed(error)
-    permit.left()
+    await permit.report_failure(error)
+    permit.release()
     await harness.house.flush()
 
     assert harness.told == [outcome]
@@ -211,7 +211,7 @@ async def test_a_canary_keeps_its_gate_until_it_has_sung(
     monkeypatch.setattr(gate, "LEASE_S", 0.03)
     permit = await harness.canary(canary_s=60.0)
     await until(lambda: len(harness.gates.asked) > 3, "it goes on saying that it is there")
-    permit.worked()
+    permit.report_success()
     await harness.house.flush()
 
     assert set(harness.gates.leases) == {0.03}
@@ -224,15 +224,15 @@ async def test_a_canary_keeps_its_gate_no_longer_than_it_may_take(
     monkeypatch.setattr(gate, "LEASE_S", 0.03)
     permit = await harness.canary(canary_s=0.1)
     await until(lambda: len(asyncio.all_tasks()) == 1, "it is taken for lost")
-    permit.left()
+    permit.release()
     await harness.house.flush()
 
 
 async def test_a_canary_sings_once(harness: Harness) -> None:
     permit = await harness.canary()
     for _ in range(3):
-        permit.worked()
-    permit.left()
+        permit.report_success()
+    permit.release()
     await harness.house.flush()
 
     assert harness.told == [CallOutcome.WORKED]
@@ -240,15 +240,15 @@ async def test_a_canary_sings_once(harness: Harness) -> None:
 
 async def test_a_canary_that_comes_to_nothing_makes_way(harness: Harness) -> None:
     permit = await harness.canary()
-    permit.left()
-    permit.left()
+    permit.release()
+    permit.release()
     await harness.house.flush()
 
     assert harness.told == [CallOutcome.LEFT]
 
 
 async def test_a_budget_that_is_used_up_shuts_without_a_failure(harness: Harness) -> None:
-    (await harness.ask()).worked(12.0)
+    (await harness.ask()).report_success(12.0)
     await harness.house.flush()
 
     [report] = harness.gates.told
@@ -266,9 +266,9 @@ async def test_a_shutting_is_said_once_and_what_is_ours_aloud(
         GateState.SHUT, retry_after_s=1.0, code=error.code, news=True
     )
     harness.gates.fixed = True
-    await permit.failed(error)
+    await permit.report_failure(error)
     harness.gates.stand = GateDecision(GateState.SHUT, retry_after_s=1.0, code=error.code)
-    await permit.failed(error)
+    await permit.report_failure(error)
 
     assert [(record.levelno, error.code in record.message) for record in caplog.records] == [
         (level, True)
@@ -286,8 +286,8 @@ async def test_without_redis_every_gate_is_open(
     harness.gates.trouble = error
 
     permit = await harness.ask()
-    assert await permit.failed(DOWN) is None
-    (await harness.look()).worked(3.0)
+    assert await permit.report_failure(DOWN) is None
+    (await harness.look()).report_success(3.0)
     await harness.house.flush()
     assert "taken for open" in caplog.text
 
@@ -300,7 +300,7 @@ async def test_a_redis_that_hangs_is_waited_for_a_moment(
     harness.gates.hangs = True
     async with asyncio.timeout(5):
         permit = await harness.ask()
-        assert await permit.failed(DOWN) is None
+        assert await permit.report_failure(DOWN) is None
 
 
 # -- several processes
@@ -318,7 +318,7 @@ async def test_what_one_process_finds_out_all_know_at_once(
         elsewhere.listen_to_gates(houses[2].receive),
     ):
         for _ in range(5):
-            await (await houses[0].enter(NAME, canary_s=1)).failed(DOWN)
+            await (await houses[0].enter(NAME, canary_s=1)).report_failure(DOWN)
         for house in houses:
             await until(partial(house._views.get, NAME), "it has heard")
             with pytest.raises(GateShut):
@@ -331,9 +331,9 @@ async def test_a_success_elsewhere_keeps_a_gate_open(ledger: Ledger) -> None:
     async with ledger.listen_to_gates(lucky.receive):
         for _ in range(4):
             for _ in range(3):
-                await (await unlucky.enter(NAME, canary_s=1)).failed(DOWN)
+                await (await unlucky.enter(NAME, canary_s=1)).report_failure(DOWN)
             await until(lambda: NAME in lucky._views, "the doubt is heard")
-            (await lucky.enter(NAME, canary_s=1)).worked()
+            (await lucky.enter(NAME, canary_s=1)).report_success()
             await lucky.flush()
 
     assert await ledger.gates.not_open() == []

@@ -35,7 +35,7 @@ from afterword.shared.names import lane_tag, memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.gate import RECALL, GateClient, gate_of
 from afterword.workers.leases import Leases
-from afterword.workers.ports import Answer, Memories, Prompt, Recalled, Turn
+from afterword.workers.ports import Answer, Memories, Prompt, RecalledMemory, Turn
 from afterword.workers.replies import prompt as prompts
 from afterword.workers.replies.model_call import ModelCaller
 from afterword.workers.replies.recall import Recaller
@@ -267,7 +267,7 @@ async def test_a_recall_that_hangs_holds_up_no_reply(
 async def test_a_memory_of_another_user_never_reaches_the_model(
     desk: Desk, ledger: Ledger, memories: FakeMemories, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bobs = Recalled("m1", memory_key("default", "bob"), SECRET, 0.9, AT)
+    bobs = RecalledMemory("m1", memory_key("default", "bob"), SECRET, 0.9, AT)
     memories.plant(ANN, bobs)
     await memories.add(ANN, Turn("t1", "hello from ann", "", AT))
     job_id = await submit_job(ledger, "hello")

@@ -25,7 +25,7 @@ from afterword.shared.names import lane_tag, memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER
 from afterword.workers.memories import lane
-from afterword.workers.ports import AddOutcome, AddResult, Recalled, Turn
+from afterword.workers.ports import AddOutcome, AddResult, RecalledMemory, Turn
 from afterword.workers.rules.retry_policy import FOLLOW_S, LONGEST_PAUSE_S, OPERATOR_PAUSE_S
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -292,7 +292,7 @@ async def test_each_attempt_signs_what_it_adds(
         await lane_writer.write()
     lane_writer.memories.rows += rows
 
-    assert len(await lane_writer.memories.copies(ANN, turn_id)) == 2
+    assert len(await lane_writer.memories.find_copies(ANN, turn_id)) == 2
     assert inspector.repairs() == [turn_id]
 
 
@@ -700,7 +700,7 @@ async def test_rows_of_others_are_never_taken_for_stored(
     lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
-    lane_writer.memories.rows.append(Recalled("m", "default/bob", "x", 0.0, AT, turn_id))
+    lane_writer.memories.rows.append(RecalledMemory("m", "default/bob", "x", 0.0, AT, turn_id))
     lane_writer.memories.fail("add", Unavailable("cut", unknown_outcome=True))
     await lane_writer.write()
     inspector.make_due(lane_of())

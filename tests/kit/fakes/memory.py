@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from afterword.shared.errors import IllegalStep, ProviderError
-from afterword.workers.ports import AddOutcome, AddResult, Recalled, Turn
+from afterword.workers.ports import AddOutcome, AddResult, RecalledMemory, Turn
 from afterword.workers.rules.relevance import is_question_only
 
 Verb = Literal["search", "add", "find", "follow", "copies", "remove", "forget"]
@@ -63,7 +63,7 @@ class FakeMemories:
         outcome: AddOutcome = AddOutcome.STORED,
         takes_batches: bool = False,
     ) -> None:
-        self.rows: list[Recalled] = []
+        self.rows: list[RecalledMemory] = []
         self.calls: list[Call] = []
         self.closed = False
         self.polls = polls
@@ -71,7 +71,7 @@ class FakeMemories:
         self.takes_batches = takes_batches
         self.added: list[tuple[str, ...]] = []
         self._attempts: dict[str, str] = {}
-        self._strays: dict[str, list[Recalled]] = defaultdict(list)
+        self._strays: dict[str, list[RecalledMemory]] = defaultdict(list)
         self._pending: dict[str, tuple[str, Turn, int]] = {}
         self._before: dict[Verb, deque[Hang | Failure]] = defaultdict(deque)
         self._after: dict[Verb, deque[Hang | Failure]] = defaultdict(deque)
@@ -91,7 +91,7 @@ class FakeMemories:
         self._before[verb].append(hang)
         return hang
 
-    def plant(self, asked: str, row: Recalled) -> None:
+    def plant(self, asked: str, row: RecalledMemory) -> None:
         """Let this memory come back, first, whenever `asked` is searched, whoever owns it."""
         self._strays[asked].append(row)
 
@@ -99,7 +99,7 @@ class FakeMemories:
         """Return the turns that the owner's memories came from, oldest first."""
         return [row.turn_id for row in self.rows if row.owner == owner]
 
-    async def search(self, owner: str, query: str, limit: int) -> Sequence[Recalled]:
+    async def search(self, owner: str, query: str, limit: int) -> Sequence[RecalledMemory]:
         async with self._call("search", owner, query):
             own = [_scored(row, query) for row in self.rows if row.owner == owner]
             newest_first = own[::-1]
@@ -132,7 +132,7 @@ class FakeMemories:
                 return AddResult(AddOutcome.PENDING, event_id=event_id)
             return self._settle(owner, turn)
 
-    async def copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
+    async def find_copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
         async with self._call("copies", owner, turn_id):
             attempts: dict[str, list[str]] = {}
             for row in self.rows:
@@ -158,10 +158,10 @@ class FakeMemories:
         self.rows += new
         return AddResult(AddOutcome.STORED, tuple(row.id for row in new))
 
-    def _row(self, owner: str, turn: Turn, text: str) -> Recalled:
+    def _row(self, owner: str, turn: Turn, text: str) -> RecalledMemory:
         row_id = f"memory-{next(self._numbers)}"
         self._attempts[row_id] = turn.attempt
-        return Recalled(row_id, owner, text, 0.0, turn.at, turn.id)
+        return RecalledMemory(row_id, owner, text, 0.0, turn.at, turn.id)
 
     @asynccontextmanager
     async def _call(self, verb: Verb, owner: str, about: str = "") -> AsyncIterator[None]:
@@ -173,7 +173,7 @@ class FakeMemories:
             await self._after[verb].popleft().strike()
 
 
-def _scored(row: Recalled, query: str) -> Recalled:
+def _scored(row: RecalledMemory, query: str) -> RecalledMemory:
     asked, held = _words(query), _words(row.text)
     return replace(row, score=len(asked & held) / max(len(asked | held), 1))
 

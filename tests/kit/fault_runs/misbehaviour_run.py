@@ -186,7 +186,7 @@ async def working(settings: Settings) -> AsyncIterator[None]:
 async def _take_hints(settings: Settings, worker: Runtime) -> None:
     assert settings.redis_url is not None
     inspector = LedgerInspector(settings)
-    lists: dict[str, Work] = {inspector.list_of(MEMORIES): worker.write}
+    lists: dict[str, Work] = {inspector.list_of(MEMORIES): worker.store_turns}
     lists |= dict.fromkeys((inspector.list_of(REPLIES, step) for step in (0, 3, 6)), worker.respond)
     slots = asyncio.Semaphore(SLOTS)
     async with (

@@ -53,7 +53,7 @@ class Probe:
             raise
         await self.note(f"ended {job_id}")
 
-    async def write(self, lane_id: str) -> None:
+    async def store_turns(self, lane_id: str) -> None:
         """Note the lane."""
         await self.note(f"wrote {lane_id}")
 

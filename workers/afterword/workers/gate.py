@@ -183,7 +183,7 @@ class Permit:
         self._token = token
         self._renewal = asyncio.create_task(renewal) if renewal else None
 
-    def worked(self, pause_s: float = 0.0) -> None:
+    def report_success(self, pause_s: float = 0.0) -> None:
         """Report that the provider answers, and for how many seconds it asks us to pause."""
         wanted = self._gate_client.note_success(self._name) or self.canary
         if pause_s > 0:
@@ -191,12 +191,12 @@ class Permit:
         elif wanted:
             self._report_later(CallReport(CallOutcome.WORKED))
 
-    async def failed(self, error: ProviderError) -> GateShut | None:
+    async def report_failure(self, error: ProviderError) -> GateShut | None:
         """Report a failure; return a `GateShut` if the gate is shut now."""
         report = self._report_of(error)
         return await self._report(report, canary=self._end_canary()) if report else None
 
-    def left(self, error: ProviderError | None = None) -> None:
+    def release(self, error: ProviderError | None = None) -> None:
         """Report a failure, or no outcome, in the background: another call may be the canary."""
         report = self._report_of(error) if error else CallReport(CallOutcome.LEFT)
         if report and (error or self.canary):

@@ -16,7 +16,7 @@ from afterword.shared.contracts import Usage
 
 
 @dataclass(frozen=True, slots=True)
-class Say:
+class ChatMessage:
     """One message of a conversation."""
 
     role: Literal["user", "assistant"]
@@ -31,7 +31,7 @@ class Prompt:
     """
 
     system: tuple[str, ...]
-    messages: tuple[Say, ...]
+    messages: tuple[ChatMessage, ...]
     model: str
     max_tokens: int
     user_tag: str
@@ -82,7 +82,7 @@ class Model(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Recalled:
+class RecalledMemory:
     """One memory as mem0 returned it; `owner` is the one that mem0 says it has."""
 
     id: str
@@ -100,7 +100,7 @@ class Recall:
     `found` is how many rows mem0 returned, those that were dropped among them.
     """
 
-    memories: tuple[Recalled, ...] | None
+    memories: tuple[RecalledMemory, ...] | None
     enabled: bool = True
     found: int = 0
 
@@ -151,7 +151,7 @@ class AddOutcome(StrEnum):
 class AddResult:
     """The result of an add: `event_id` only while `PENDING`, `reason` only if `SKIPPED`."""
 
-    kept: AddOutcome
+    outcome: AddOutcome
     memory_ids: tuple[str, ...] = field(default=())
     event_id: str | None = None
     reason: str | None = None
@@ -168,7 +168,7 @@ class Memories(Protocol):
         """True if one add can take several exchanges, and should."""
         ...
 
-    async def search(self, owner: str, query: str, limit: int) -> Sequence[Recalled]:
+    async def search(self, owner: str, query: str, limit: int) -> Sequence[RecalledMemory]:
         """Return at most `limit` memories of `owner`, best first."""
         ...
 
@@ -192,7 +192,7 @@ class Memories(Protocol):
         """
         ...
 
-    async def copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
+    async def find_copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
         """Return the same ids as `find`, those of each attempt that added the turn by itself."""
         ...
 

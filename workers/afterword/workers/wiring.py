@@ -66,7 +66,7 @@ class Runtime:
         assert self.responder is not None, "this worker consumes no replies"
         await self.responder.respond(job_id)
 
-    async def write(self, lane_id: str) -> None:
+    async def store_turns(self, lane_id: str) -> None:
         """Store the turns of a lane."""
         await self.lane_processor.process(lane_id)
 

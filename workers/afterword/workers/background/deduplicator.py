@@ -40,7 +40,7 @@ class Deduplicator:
 
     async def _check(self, turn: DuplicateCheck) -> None:
         owner = owner_of(turn.lane)
-        copies = await self._memories.copies(owner, turn.turn_id)
+        copies = await self._memories.find_copies(owner, turn.turn_id)
         kept = _recorded_copy(copies, turn.memory_ids)
         extra = [memory_id for copy in copies if copy is not kept for memory_id in copy]
         if extra:

@@ -17,7 +17,7 @@ class Runtime(Protocol):
         """Run a job, unless another worker runs it or it has ended."""
         ...
 
-    async def write(self, lane_id: str) -> None:
+    async def store_turns(self, lane_id: str) -> None:
         """Store the pending turns of a lane, unless another worker does or there are none."""
         ...
 
@@ -35,4 +35,4 @@ async def _run(job_id: str) -> None:
 
 async def _write(lane_id: str) -> None:
     runtime: Runtime = RUNTIME.get()
-    await runtime.write(lane_id)
+    await runtime.store_turns(lane_id)

@@ -85,7 +85,7 @@ class TurnWriter:
         try:
             return await self._store(claim, batch, permit)
         finally:
-            permit.left()
+            permit.release()
 
     async def _store(self, claim: LaneClaim, batch: Batch, permit: Permit) -> bool:
         """Store one batch; return false if the lane was released because it has to wait."""
@@ -104,9 +104,9 @@ class TurnWriter:
         except (LeaseLost, LedgerUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 every error is judged and recorded
-            shut = await permit.failed(error) if isinstance(error, ProviderError) else None
+            shut = await permit.report_failure(error) if isinstance(error, ProviderError) else None
             return await self._judge(claim, batch, error, shut)
-        permit.worked()
+        permit.report_success()
         return await self._settle(claim, batch, added)
 
     async def _added(self, claim: LaneClaim, batch: Batch, *, unknown: bool) -> AddResult:
@@ -150,7 +150,7 @@ class TurnWriter:
         turn = batch[0]
         try:
             added = await self._memories.follow(owner_of(claim.lane), event_id)
-            if added.kept is AddOutcome.PENDING and turn.event_age_s >= self._settings.pending_s:
+            if added.outcome is AddOutcome.PENDING and turn.event_age_s >= self._settings.pending_s:
                 raise BadAnswer("pending_too_long")
         except ProviderError as error:
             if error.fault is Fault.REQUEST and not error.unknown_outcome:
@@ -159,7 +159,7 @@ class TurnWriter:
         return added
 
     async def _settle(self, claim: LaneClaim, batch: Batch, added: AddResult) -> bool:
-        if added.kept is AddOutcome.PENDING:
+        if added.outcome is AddOutcome.PENDING:
             if added.event_id:
                 await self._lanes.record_event(claim, batch[0].id, added.event_id)
             pause_s = policy.follow_pause_s(batch[0].event_age_s)
@@ -169,13 +169,13 @@ class TurnWriter:
         await self._lanes.settle(
             claim,
             batch[0].id,
-            _OUTCOMES[added.kept],
+            _OUTCOMES[added.outcome],
             memory_ids=added.memory_ids,
             why=added.reason or "",
         )
         emit(
             TurnSettled,
-            outcome=_OUTCOMES[added.kept],
+            outcome=_OUTCOMES[added.outcome],
             turns=len(batch),
             memories=len(added.memory_ids),
             reason=added.reason or "",

@@ -57,7 +57,7 @@ class ModelCall:
 
     def give_way(self) -> None:
         """Leave the gate, so that another call can be the canary if this one had no outcome."""
-        self._permit.left()
+        self._permit.release()
 
     async def stream(self, told: Prompt, push: Callable[[str], None]) -> Answer:
         """Send the prompt and push the answer in pieces; return it whole.
@@ -70,7 +70,7 @@ class ModelCall:
                 return await self._stream_one(replace(told, model=self._asked), push)
             except ProviderError as said:
                 error = self._counted(said)
-                await self._go_on(error, await self._permit.failed(error))
+                await self._go_on(error, await self._permit.report_failure(error))
 
     async def _stream_one(self, told: Prompt, push: Callable[[str], None]) -> Answer:
         emit(ModelCalled, model=told.model, canary=self._permit.canary)
@@ -90,11 +90,11 @@ class ModelCall:
     def _note(self, piece: str | Answer) -> None:
         """Tell the gate at the first piece that the model answers, at the end whether to pause."""
         if not self._pushed:
-            self._permit.worked()
+            self._permit.report_success()
         if not isinstance(piece, Answer):
             self._pushed = True
         elif piece.pause_s > 0:
-            self._permit.worked(piece.pause_s)
+            self._permit.report_success(piece.pause_s)
 
     def _counted(self, error: ProviderError) -> ProviderError:
         """Return the error to act on: a missing model is the operator's fault, not the request's.

@@ -20,7 +20,7 @@ from typing import TypeAlias
 from afterword.shared.contracts import ChatRequest, MemoryStatus
 from afterword.shared.ledger.records import PastTurn
 from afterword.shared.tokens import estimated_tokens
-from afterword.workers.ports import Prompt, Recall, Recalled, Say
+from afterword.workers.ports import ChatMessage, Prompt, Recall, RecalledMemory
 
 RULES = (
     "You are a helpful assistant. A message may begin with a <memories> block: what this user said "
@@ -68,7 +68,7 @@ class Built:
     """A prompt, the memories in it, and the memory status of its reply."""
 
     prompt: Prompt
-    memories: tuple[Recalled, ...]
+    memories: tuple[RecalledMemory, ...]
     status: MemoryStatus
 
 
@@ -104,7 +104,7 @@ def build(
         if dropped.isdisjoint(unwritten):
             break
         said -= dropped  # turns that the history has no room for move to the overlay
-    messages = (*_messages(recent), Say("user", final))
+    messages = (*_messages(recent), ChatMessage("user", final))
     prompt = Prompt(
         system=system,
         messages=messages,
@@ -123,7 +123,7 @@ def _status(recall: Recall, overlay: Sequence[PastTurn]) -> MemoryStatus:
     return "overlay" if overlay else "fresh"
 
 
-def _remembered(memory: Recalled) -> tuple[Recalled, _Line]:
+def _remembered(memory: RecalledMemory) -> tuple[RecalledMemory, _Line]:
     at = memory.created_at
     return memory, (at.timestamp() if at else 0.0, _line(at, memory.turn_id, memory.text))
 
@@ -133,8 +133,8 @@ def _said(turn: PastTurn) -> _Line:
 
 
 def _fitting(
-    known: Iterable[tuple[Recalled, _Line]], fresh: Sequence[_Line], room: int
-) -> tuple[list[Recalled], list[_Line]]:
+    known: Iterable[tuple[RecalledMemory, _Line]], fresh: Sequence[_Line], room: int
+) -> tuple[list[RecalledMemory], list[_Line]]:
     """Keep the newest turns, then the best memories, while they fit; return those and all lines."""
     said: list[_Line] = []
     for line in reversed(fresh):
@@ -142,7 +142,7 @@ def _fitting(
         if room < 0:
             break
         said.insert(0, line)
-    kept: list[tuple[Recalled, _Line]] = []
+    kept: list[tuple[RecalledMemory, _Line]] = []
     for memory, line in known:
         room -= estimated_tokens(line[1])
         if room < 0:
@@ -226,8 +226,8 @@ def _hash(turn: PastTurn) -> bytes:
     return hashlib.blake2b(turn.id.encode()).digest()
 
 
-def _messages(history: Iterable[PastTurn]) -> Iterable[Say]:
+def _messages(history: Iterable[PastTurn]) -> Iterable[ChatMessage]:
     for turn in history:
         if turn.reply_text.strip():
-            yield Say("user", turn.user_text)
-            yield Say("assistant", turn.reply_text)
+            yield ChatMessage("user", turn.user_text)
+            yield ChatMessage("assistant", turn.reply_text)

@@ -10,7 +10,7 @@ from afterword.shared.errors import ProviderError, Unavailable
 from afterword.shared.events import ForeignMemoriesDropped, RecallFailed
 from afterword.shared.observer import emit, emit_internal_error
 from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
-from afterword.workers.ports import Memories, Recall, Recalled
+from afterword.workers.ports import Memories, Recall, RecalledMemory
 
 #: Longer queries are cut to this length: mem0 embeds only the beginning.
 QUERY_CHARACTERS = 2000
@@ -50,7 +50,7 @@ class Recaller:
             async with asyncio.timeout(self._budget_s):
                 permit = await self._gates.try_enter(RECALL, canary_s=self._budget_s + 1)
                 rows = await self._memories.search(owner, query[:QUERY_CHARACTERS], self._limit)
-            permit.worked()
+            permit.report_success()
             return Recall(self._checked(owner, rows), found=len(rows))
         except GateShut:
             return UNAVAILABLE
@@ -63,13 +63,13 @@ class Recaller:
             return _unavailable(permit, Unavailable("internal_error"))
         finally:
             if permit is not None:
-                permit.left()
+                permit.release()
 
     def skip(self) -> Recall:
         """Return the recall for a user who is being erased: mem0 is not searched."""
         return OFF if self._memories is None else UNAVAILABLE
 
-    def _checked(self, owner: str, rows: Sequence[Recalled]) -> tuple[Recalled, ...]:
+    def _checked(self, owner: str, rows: Sequence[RecalledMemory]) -> tuple[RecalledMemory, ...]:
         foreign = sum(row.owner != owner for row in rows)
         if foreign:
             emit(ForeignMemoriesDropped, count=foreign)
@@ -81,11 +81,11 @@ class Recaller:
 def _unavailable(permit: Permit | None, error: ProviderError) -> Recall:
     emit(RecallFailed, code=error.code)
     if permit is not None:
-        permit.left(error)
+        permit.release(error)
     return UNAVAILABLE
 
 
-def memory_used(memory: Recalled) -> MemoryUsed:
+def memory_used(memory: RecalledMemory) -> MemoryUsed:
     """Return a memory in the form that `Reply.memories` lists."""
     return MemoryUsed(
         id=memory.id, text=memory.text, score=round(memory.score, 4), created_at=memory.created_at

@@ -23,7 +23,7 @@ from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from afterword.shared.errors import BadAnswer, ProviderError, Rejected, Unavailable
 from afterword.workers.adapters.claude.errors import api_error
 from afterword.workers.adapters.claude.events import Event, EventParser, Transcript
-from afterword.workers.ports import Answer, ModelCheck, Prompt, Say
+from afterword.workers.ports import Answer, ChatMessage, ModelCheck, Prompt
 
 T = TypeVar("T")
 Stream = anthropic.AsyncStream[RawMessageStreamEvent]
@@ -182,7 +182,7 @@ def _system(texts: Sequence[str]) -> list[TextBlockParam]:
     return blocks
 
 
-def _messages(messages: Sequence[Say]) -> list[MessageParam]:
+def _messages(messages: Sequence[ChatMessage]) -> list[MessageParam]:
     """Return the messages with a cache breakpoint at the end of the history.
 
     Never at the last message: the next request repeats it without the memories it holds now, so
@@ -192,7 +192,7 @@ def _messages(messages: Sequence[Say]) -> list[MessageParam]:
     return [_message(each, cached=at == end_of_history) for at, each in enumerate(messages)]
 
 
-def _message(message: Say, *, cached: bool) -> MessageParam:
+def _message(message: ChatMessage, *, cached: bool) -> MessageParam:
     content: list[TextBlockParam] | str = message.text
     if cached:
         content = [{"type": "text", "text": message.text, "cache_control": _CACHED}]

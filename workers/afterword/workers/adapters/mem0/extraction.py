@@ -12,7 +12,7 @@ from typing import Any
 
 from afterword.shared.errors import BadAnswer
 from afterword.workers.adapters.mem0.add_context import AddContext, add_step, current_add
-from afterword.workers.ports import Answer, Model, Prompt, Say, Turn
+from afterword.workers.ports import Answer, ChatMessage, Model, Prompt, Turn
 
 #: The most output tokens: the facts of one turn and the thinking before them.
 MAX_TOKENS = 8192
@@ -64,7 +64,7 @@ class Extractor:
         tag = hmac.new(self._tag_key, context.owner.encode(), hashlib.sha256).hexdigest()[:32]
         return Prompt(
             system=tuple(text for role, text in texts if role == "system"),
-            messages=tuple(Say("user", text) for role, text in texts if role != "system"),
+            messages=tuple(ChatMessage("user", text) for role, text in texts if role != "system"),
             model=self._name,
             max_tokens=MAX_TOKENS,
             user_tag=tag,

@@ -27,7 +27,7 @@ from afterword.workers.adapters.mem0.memory_rows import (
     parse_time,
     turn_id_of,
 )
-from afterword.workers.ports import AddOutcome, AddResult, Exchange, Memories, Recalled, Turn
+from afterword.workers.ports import AddOutcome, AddResult, Exchange, Memories, RecalledMemory, Turn
 
 if TYPE_CHECKING:
     from afterword.workers.adapters.mem0.platform_client import PlatformClient
@@ -85,7 +85,7 @@ class HostedMemories:
         self._client = client
         self._call_s = call_s
 
-    async def search(self, owner: str, query: str, limit: int) -> Sequence[Recalled]:
+    async def search(self, owner: str, query: str, limit: int) -> Sequence[RecalledMemory]:
         """Return at most `limit` memories that fit the query, best first."""
         text = query[:MAX_QUERY_CHARACTERS].strip()
         if not text:
@@ -110,9 +110,9 @@ class HostedMemories:
 
     async def find(self, owner: str, turn_id: str) -> Sequence[str]:
         """Return the ids of the memories that came from this turn, without pending ones."""
-        return [memory_id for ids in await self.copies(owner, turn_id) for memory_id in ids]
+        return [memory_id for ids in await self.find_copies(owner, turn_id) for memory_id in ids]
 
-    async def copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
+    async def find_copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
         """Return the same ids, grouped by the attempt that added them."""
         filters = {"AND": [_owner_filter(owner), {"metadata": {"turn_id": turn_id}}]}
         call = self._client.get_all(filters=filters, page=1, page_size=MAX_ROWS_PER_TURN)
@@ -191,7 +191,7 @@ def _rows(answer: Any) -> list[Mapping[str, Any]]:
     return rows
 
 
-def _all_recalled(answer: Any) -> list[Recalled]:
+def _all_recalled(answer: Any) -> list[RecalledMemory]:
     return [_recalled(row) for row in _rows(answer)]
 
 
@@ -201,10 +201,10 @@ def _copies(wanted: tuple[str, str], answer: Any) -> list[list[str]]:
     return [attempts[attempt] for attempt in sorted(attempts)]
 
 
-def _recalled(row: Mapping[str, Any]) -> Recalled:
+def _recalled(row: Mapping[str, Any]) -> RecalledMemory:
     # mem0 keeps whole seconds, so the metadata holds the turn's exact time.
     at = metadata_of(row).get("said_at") or row.get("created_at")
-    return Recalled(
+    return RecalledMemory(
         id=row["id"],
         owner=owner_of(row),
         text=row["memory"],

@@ -17,7 +17,7 @@ from afterword.workers.adapters.mem0.memory_rows import (
     parse_time,
     turn_id_of,
 )
-from afterword.workers.ports import AddOutcome, AddResult, Recalled, Turn
+from afterword.workers.ports import AddOutcome, AddResult, RecalledMemory, Turn
 from afterword.workers.rules.write_deadline import Deadline
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ class OpenSourceMemories:
         """Build mem0's `Memory` off the event loop: the import alone takes a second or more."""
         return cls(await asyncio.to_thread(recipe.build_memory), recipe, threads, write_s)
 
-    async def search(self, owner: str, query: str, limit: int) -> Sequence[Recalled]:
+    async def search(self, owner: str, query: str, limit: int) -> Sequence[RecalledMemory]:
         """Return at most `limit` memories of `owner`, best first."""
         return await _run_on(self._searching, partial(self._search, owner, query, limit))
 
@@ -113,7 +113,7 @@ class OpenSourceMemories:
         """Raise `IllegalStep`: here an add has ended when it returns."""
         raise IllegalStep("this memory backend never answers `pending`, so nothing can be followed")
 
-    async def copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
+    async def find_copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
         """Return the same ids as `find`, grouped by the attempt that added them."""
         return await _run_on(self._writing, partial(self._copies, owner, turn_id))
 
@@ -129,15 +129,15 @@ class OpenSourceMemories:
         """Finish the calls in progress, then close connections and files."""
         await asyncio.to_thread(self._close)
 
-    def _search(self, owner: str, query: str, limit: int) -> list[Recalled]:
+    def _search(self, owner: str, query: str, limit: int) -> list[RecalledMemory]:
         # mem0's threshold cuts on the bare cosine, whose scale depends on the embedder.
         found = self._memory.search(query, filters={"user_id": owner}, top_k=limit, threshold=0.0)
         return [self._recalled(row) for row in found["results"]]
 
-    def _recalled(self, row: Mapping[str, Any]) -> Recalled:
+    def _recalled(self, row: Mapping[str, Any]) -> RecalledMemory:
         created_at = row.get("created_at")
         at = None if created_at is None else parse_time(created_at)
-        return Recalled(
+        return RecalledMemory(
             id=row["id"],
             owner=owner_of(row),
             text=self._recipe.prompt_text(row["memory"], at),
