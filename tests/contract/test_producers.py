@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import UserDict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -52,6 +53,39 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"expires_in": float("nan")}, "expires_in", "must be a finite number"),
     ({"when_busy": "reject"}, "when_busy", "needs a conversation_id"),
     ({"priority": "urgent"}, "priority", "input should be 'high', 'normal' or 'low'"),
+]
+
+
+SECRET = "marmalade"
+
+
+class _Unreadable(UserDict[str, Any]):
+    """A mapping that cannot be read."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise RuntimeError(SECRET)
+
+
+#: What is no valid request, and would raise something else than `InvalidRequest` if it were let.
+HOSTILE: list[Any] = [
+    SECRET,
+    None,
+    5,
+    b"bytes",
+    [],
+    [("user_id", "ann"), ("message", SECRET)],
+    object(),
+    {},
+    {"user_id": "ann", "message": "hello", f"my {SECRET}": 1},
+    {1: 2, "user_id": "ann", "message": "hello"},
+    _Unreadable(user_id="ann", message="hello"),
+    ChatRequest.model_construct(user_id="", message="hello"),
+    {"user_id": "ann", "message": "x" * 70_000},
+    {"user_id": "ann", "message": "hello", "metadata": {"a": 10**5000}},
+    {"user_id": "ann", "message": "hello", "expires_in": 10**5000},
+    {"user_id": "ann", "message": "hello", "max_tokens": 10**5000},
+    {"user_id": "\ud800", "message": "hello"},
+    {"user_id": "ann", "message": "\ud800"},
 ]
 
 
@@ -270,6 +304,47 @@ async def test_bad_requests_among_many_stop_no_other(producer: ProducerFace) -> 
     jobs = [one for one in results if isinstance(one, JobFace)]
     assert len({job.id for job in jobs}) == 97
     assert [(await job.wait()).job_id for job in jobs] == [job.id for job in jobs]
+
+
+@pytest.mark.finding(12)
+async def test_whatever_is_among_many_its_error_takes_its_place(producer: ProducerFace) -> None:
+    good = {"user_id": "ann", "message": "hello"}
+    asked: list[Any] = [good]
+    for bad in HOSTILE:
+        asked += [bad, good]
+    results = await producer.submit_many(asked)
+
+    assert len(results) == len(asked)
+    assert {type(one) for one in results[1::2]} == {InvalidRequest}
+    jobs = [one for one in results[::2] if isinstance(one, JobFace)]
+    assert len({job.id for job in jobs}) == len(HOSTILE) + 1
+    assert not any(SECRET in str(one) for one in results[1::2])
+    for job in jobs:
+        await job.cancel()
+
+
+@pytest.mark.finding(12)
+async def test_an_iterable_that_raises_midway_loses_no_job(producer: ProducerFace) -> None:
+    def requests() -> Iterator[dict[str, str]]:
+        yield {"user_id": "ann", "message": "one"}
+        yield {"user_id": "ann", "message": "two"}
+        raise OSError(SECRET)
+
+    first, second, broken = await producer.submit_many(requests())
+
+    assert isinstance(first, JobFace)
+    assert isinstance(second, JobFace)
+    assert isinstance(broken, InvalidRequest)
+    assert str(broken) == "requests: iterating raised OSError"
+    assert isinstance(broken.__cause__, OSError)
+    for job in (first, second):
+        assert (await job.wait()).job_id == job.id
+
+
+@pytest.mark.finding(12)
+async def test_what_is_no_iterable_is_refused(producer: ProducerFace) -> None:
+    with pytest.raises(InvalidRequest, match="requests: must be an iterable"):
+        await producer.submit_many(5)  # type: ignore[arg-type]
 
 
 async def test_a_request_may_be_given_whole(producer: ProducerFace) -> None:

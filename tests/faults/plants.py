@@ -134,6 +134,12 @@ PLANTS = (
         "'same'", "tests/ledger/test_submit.py",
     ),
     Plant(
+        "I9", "one bad request hides the jobs of the others",
+        "producer/afterword/producer/client/job_service.py",
+        "        except InvalidRequest as error:\n            return error\n",
+        "        except KeyError:\n            raise\n", "tests/ledger/test_submit_many.py",
+    ),
+    Plant(
         "I9", "a submit does not wait for its replicas",
         "shared/afterword/shared/transport/replication.py",
         "if confirmed >= self._replicas:",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
-from redis.exceptions import ResponseError
 
-from afterword.shared.errors import KeyReused, QueueFull
+from afterword.producer import AsyncJob, AsyncProducer
+from afterword.shared.contracts import ChatRequest
+from afterword.shared.errors import InvalidRequest, KeyReused, LedgerUnavailable, QueueFull
 from afterword.shared.ledger.jobs import Jobs, _hashed
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import SubmitResult
@@ -27,7 +29,7 @@ COUNT = 300  # more than one pipeline
 
 @pytest.fixture
 def settings(valkey: Valkey, namespace: str) -> Settings:
-    return Settings(redis_url=valkey.url, namespace=namespace, memory="embedded")
+    return Settings(redis_url=valkey.url, namespace=namespace, durability="none")
 
 
 @pytest.fixture
@@ -70,6 +72,46 @@ async def test_those_beyond_the_limit_are_refused_and_no_others(
     assert len(inspector.hinted("replies.3")) == 20
 
 
+@pytest.mark.finding(12)
+async def test_a_bad_one_late_among_many_costs_only_itself(
+    settings: Settings, inspector: LedgerInspector
+) -> None:
+    asked: list[Any] = [{"user_id": "ann", "message": "hello"}] * 2500
+    asked[2400] = "oops"
+    async with AsyncProducer(settings) as producer:
+        told = await producer.submit_many(asked)
+
+    jobs = [one.id for one in told if isinstance(one, AsyncJob)]
+    assert [type(one) for one in told if not isinstance(one, AsyncJob)] == [InvalidRequest]
+    assert isinstance(told[2400], InvalidRequest)
+    assert inspector.hinted("replies.3") == jobs
+
+
+@pytest.mark.finding(12)
+async def test_a_bug_in_a_later_group_hides_no_job_of_an_earlier_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of one conversation: each is a wave of its own."""
+    accept = Jobs.submit_many
+
+    async def break_once(jobs: Jobs, requests: list[tuple[str, ChatRequest]]) -> object:
+        if requests[0][1].message == "broken":
+            raise ZeroDivisionError
+        return await accept(jobs, requests)
+
+    monkeypatch.setattr(Jobs, "submit_many", break_once)
+    asked = [
+        {"user_id": "ann", "message": text, "conversation_id": "c"}
+        for text in ("one", "broken", "three")
+    ]
+    async with AsyncProducer(settings) as producer:
+        first, broken, third = await producer.submit_many(asked)
+
+    assert isinstance(first, AsyncJob)
+    assert isinstance(third, AsyncJob)
+    assert isinstance(broken, LedgerUnavailable)
+
+
 async def test_one_key_among_them_is_one_job(jobs: Jobs, inspector: LedgerInspector) -> None:
     same = chat_request(idempotency_key="k")
     told = await jobs.submit_many(
@@ -110,7 +152,7 @@ async def test_what_fails_for_one_fails_for_no_other(
         *(submit_request(jobs, jobs.new_id(one), one) for one in requests), return_exceptions=True
     )
 
-    assert [type(one) for one in told] == [SubmitResult, ResponseError, SubmitResult]
+    assert [type(one) for one in told] == [SubmitResult, LedgerUnavailable, SubmitResult]
     assert inspector.hinted("replies.3") == accepted(told)
     assert inspector.counts()["job:queued:default"] == 2
 

@@ -41,6 +41,37 @@ def refused(field: str, **fields: Any) -> str:
     return str(caught.value)
 
 
+#: What Python has and JSON has not, inside and outside of containers.
+_ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())
+    | st.binary()
+    | st.builds(object),
+    lambda inner: (
+        st.lists(inner)
+        | st.dictionaries(st.text() | st.integers(), inner)
+        | st.dictionaries(st.sampled_from(list(ChatRequest.model_fields)), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.mark.finding(12)
+@given(_ANYTHING, st.sampled_from(["request", *ChatRequest.model_fields]))
+def test_whatever_is_given_is_a_request_or_an_invalid_one(value: object, field: str) -> None:
+    given: object = value
+    if field != "request":
+        given = {"user_id": "ann", "message": "hello", field: value}
+    try:
+        request = ChatRequest.parse(given, max_bytes=MAX_BYTES, max_tokens=MAX_TOKENS)
+    except InvalidRequest:
+        return
+    assert json.loads(request.body().encode())["message"] == request.message
+
+
 def _only(field: str, value: object) -> dict[str, Any]:
     return {field: value}
 

@@ -212,16 +212,20 @@ class ChatRequest(Contract):
         return value
 
     @classmethod
-    def parse(cls, values: Mapping[str, Any], *, max_bytes: int, max_tokens: int) -> Self:
-        """Validate one request.
+    def parse(cls, values: object, *, max_bytes: int, max_tokens: int) -> Self:
+        """Validate one request: a mapping of its fields, or a `ChatRequest`.
 
         `max_bytes` and `max_tokens` (estimated) limit the message and the system text. Raises
-        `InvalidRequest`, which names the field and never repeats what it held.
+        `InvalidRequest` for anything else, which names the field and never repeats what it held.
         """
+        if not isinstance(values, (Mapping, ChatRequest)):
+            raise InvalidRequest("request", "must be a mapping or a ChatRequest")
         try:
             request = cls.model_validate(dict(values))
         except ValidationError as error:
             raise _invalid(error) from None
+        except Exception as error:  # a mapping of the caller's own may raise anything
+            raise InvalidRequest("request", f"reading it raised {type(error).__name__}") from error
         for field in ("message", "system"):
             _check_size(field, getattr(request, field), max_bytes, max_tokens)
         return request
@@ -264,7 +268,10 @@ _ID: TypeAdapter[str] = TypeAdapter(Id)
 
 def _invalid(error: ValidationError) -> InvalidRequest:
     location = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
-    return InvalidRequest(str(location[0]) if location else "request", _reason(error))
+    field = str(location[0]) if location else ""
+    # What is no name may be content: it is not repeated.
+    named = field.isidentifier() and len(field) <= MAX_ID_CHARACTERS
+    return InvalidRequest(field if named else "request", _reason(error))
 
 
 def _reason(error: ValidationError) -> str:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from typing import Any
 
-from afterword.producer.client.job_service import JobService
+from afterword.producer.client.job_service import JobService, collect
 from afterword.producer.client.ledger_job_service import LedgerJobService
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.contracts import (
@@ -117,11 +117,13 @@ class AsyncProducer(AsyncCloseable):
     ) -> list[AsyncJob | AfterwordError]:
         """Submit many requests, and return a job or an error for each, in their order.
 
-        Each request is a `ChatRequest`, or a mapping with the arguments of `submit`. A request
-        that is not accepted yields its error and stops no other. Requests of one conversation are
+        Each request is a `ChatRequest`, or a mapping with the arguments of `submit`. Whatever is
+        wrong with one, its error takes its place and stops no other: `InvalidRequest` if it is no
+        request, else what `submit` would raise. If iterating over `requests` raises, an error is
+        the last of the list; its `__cause__` is what was raised. Requests of one conversation are
         accepted in the order in which they are given. Up to 1,000 share a round trip.
         """
-        results = await self._service.submit_many(requests)
+        results = await self._service.submit_many(collect(requests))
         return [AsyncJob(self._service, one) if isinstance(one, str) else one for one in results]
 
     async def usage(self, *, tenant: str = "default", user_id: str | None = None) -> UsageSum:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable
 
-from afterword.producer.client.job_service import JobService, RequestFields
+from afterword.producer.client.job_service import JobService, RequestFields, collect
 from afterword.producer.portal import Portal, Runner
 from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError
@@ -42,8 +42,9 @@ class BlockingJobService:
 
     def submit_many(self, requests: Iterable[RequestFields]) -> list[str | AfterwordError]:
         """Submit many requests; return a job id or an error for each."""
+        items = collect(requests)  # not on the loop: an iterable may block, or submit itself
         runner, service = self._open()
-        return runner.call(service.submit_many(requests))
+        return runner.call(service.submit_many(items))
 
     def wait(self, job_id: str, timeout: float) -> Reply:
         """Return the reply of a job as soon as it exists."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from afterword.shared.closeable import AsyncCloseable
@@ -17,6 +17,9 @@ _EVENT_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 #: A request as it is given: the arguments of `submit` by their names, or a `ChatRequest`.
 RequestFields: TypeAlias = Mapping[str, Any] | ChatRequest
+
+#: A request of many, or the error that takes its place.
+Item: TypeAlias = RequestFields | InvalidRequest
 
 
 class Submission(NamedTuple):
@@ -35,12 +38,21 @@ class JobService(AsyncCloseable):
     def prepare(self, fields: RequestFields) -> Submission:
         """Validate a request and give it a job id; raise `InvalidRequest`. Nothing is written."""
         request = ChatRequest.parse(
-            fields.model_dump() if isinstance(fields, ChatRequest) else fields,
+            fields,
             max_bytes=self.settings.max_message_bytes,
             max_tokens=self.settings.max_message_tokens,
         )
         owner = memory_key(request.tenant, request.user_id)
         return Submission(new_job_id(shard_of(owner, self.settings.shards)), request)
+
+    def prepare_or_error(self, item: Item) -> Submission | InvalidRequest:
+        """Validate a request of many; return its error instead of raising it."""
+        if isinstance(item, InvalidRequest):
+            return item
+        try:
+            return self.prepare(item)
+        except InvalidRequest as error:
+            return error
 
     @abstractmethod
     def submit_blocking(self, submission: Submission) -> str | None:
@@ -57,8 +69,8 @@ class JobService(AsyncCloseable):
         """
 
     @abstractmethod
-    async def submit_many(self, requests: Iterable[RequestFields]) -> list[str | AfterwordError]:
-        """Submit many requests; return a job id or an error for each."""
+    async def submit_many(self, items: Sequence[Item]) -> list[str | AfterwordError]:
+        """Submit what `collect` returned; return a job id or an error for each, whatever it is."""
 
     @abstractmethod
     async def wait(self, job_id: str, timeout: float) -> Reply:
@@ -79,6 +91,25 @@ class JobService(AsyncCloseable):
     @abstractmethod
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the tokens that the replies of a tenant or a user have used."""
+
+
+def collect(requests: Iterable[RequestFields]) -> list[Item]:
+    """Return all requests, on the caller's thread and before anything is submitted.
+
+    If iterating raises, an error takes the place of the next request, and there are no more. Raises
+    `InvalidRequest` for what is no iterable at all.
+    """
+    if not isinstance(requests, Iterable):
+        raise InvalidRequest("requests", "must be an iterable of requests")
+    items: list[Item] = []
+    try:
+        for request in requests:
+            items.append(request)  # noqa: PERF402 those before the error are kept
+    except Exception as error:  # noqa: BLE001 an iterable of the caller's own may raise anything
+        broken = InvalidRequest("requests", f"iterating raised {type(error).__name__}")
+        broken.__cause__ = error
+        items.append(broken)
+    return items
 
 
 def event_order(event_id: str | None) -> tuple[int, int]:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Self, TypeAlias
 
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.client.follow import Follower
 from afterword.producer.client.job_service import (
+    Item,
     JobService,
-    RequestFields,
     Submission,
     check_event_id,
 )
 from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, NoReplyInTime
 from afterword.shared.ledger.records import SubmitResult
+from afterword.shared.observer import emit_internal_error
 from afterword.shared.settings import Settings
 
 #: Requests of one `submit_many` that are sent to Redis together, at most.
@@ -61,10 +62,9 @@ class LedgerJobService(JobService):
             raise result
         return result
 
-    async def submit_many(self, requests: Iterable[RequestFields]) -> list[_Result]:
+    async def submit_many(self, items: Sequence[Item]) -> list[_Result]:
         """Submit many requests; one group is validated while Redis works on the one before."""
-        given = list(requests)
-        groups = [given[start : start + GROUP] for start in range(0, len(given), GROUP)]
+        groups = [items[start : start + GROUP] for start in range(0, len(items), GROUP)]
         results: list[_Result] = []
         prepared: list[Submission | AfterwordError] = []
         for group in [*groups, []]:
@@ -109,15 +109,10 @@ class LedgerJobService(JobService):
         """Close the connections."""
         await self._checked.aclose()
 
-    async def _prepare_group(
-        self, group: Sequence[RequestFields]
-    ) -> list[Submission | AfterwordError]:
+    async def _prepare_group(self, group: Sequence[Item]) -> list[Submission | AfterwordError]:
         prepared: list[Submission | AfterwordError] = []
-        for fields in group:
-            try:
-                prepared.append(self.prepare(fields))
-            except AfterwordError as error:
-                prepared.append(error)
+        for item in group:
+            prepared.append(self.prepare_or_error(item))
             if len(prepared) % _VALIDATED_AT_ONCE == 0:
                 await asyncio.sleep(0)
         return prepared
@@ -141,6 +136,10 @@ class LedgerJobService(JobService):
             return await self._submit_together(submissions)
         except AfterwordError as error:
             return [error] * len(submissions)
+        except Exception as error:  # noqa: BLE001 the ids of earlier groups must reach the caller
+            emit_internal_error(error)
+            broken = LedgerUnavailable(f"{type(error).__name__} inside of Afterword, a bug")
+            return [broken] * len(submissions)
 
     async def _submit_together(
         self, submissions: Sequence[Submission], *, waited_s: float = 0.0

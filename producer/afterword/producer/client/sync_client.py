@@ -117,8 +117,10 @@ class Producer(Closeable):
     ) -> list[Job | AfterwordError]:
         """Submit many requests, and return a job or an error for each, in their order.
 
-        Each request is a `ChatRequest`, or a mapping with the arguments of `submit`. A request
-        that is not accepted yields its error and stops no other. Requests of one conversation are
+        Each request is a `ChatRequest`, or a mapping with the arguments of `submit`. Whatever is
+        wrong with one, its error takes its place and stops no other: `InvalidRequest` if it is no
+        request, else what `submit` would raise. If iterating over `requests` raises, an error is
+        the last of the list; its `__cause__` is what was raised. Requests of one conversation are
         accepted in the order in which they are given. Up to 1,000 share a round trip.
         """
         results = self._service.submit_many(requests)

@@ -7,11 +7,11 @@ import heapq
 import itertools
 import math
 import threading
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Sequence
 
 from afterword.producer.client.job_service import (
+    Item,
     JobService,
-    RequestFields,
     Submission,
     check_event_id,
     event_order,
@@ -60,15 +60,12 @@ class FakeJobService(JobService):
         """Accept a request, or raise what the script or the state of the jobs asks for."""
         return self._accept(submission)
 
-    async def submit_many(self, requests: Iterable[RequestFields]) -> list[str | AfterwordError]:
+    async def submit_many(self, items: Sequence[Item]) -> list[str | AfterwordError]:
         """Accept many requests; return a job id or an error for each."""
-        results: list[str | AfterwordError] = []
-        for fields in requests:
-            try:
-                results.append(self._accept(self.prepare(fields)))
-            except AfterwordError as error:
-                results.append(error)
-        return results
+        prepared = [self.prepare_or_error(item) for item in items]
+        return [
+            self._accept_or_error(one) if isinstance(one, Submission) else one for one in prepared
+        ]
 
     async def wait(self, job_id: str, timeout: float) -> Reply:
         """Return the reply of a job, letting time pass until it exists."""
@@ -140,6 +137,12 @@ class FakeJobService(JobService):
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection to close."""
+
+    def _accept_or_error(self, submission: Submission) -> str | AfterwordError:
+        try:
+            return self._accept(submission)
+        except AfterwordError as error:
+            return error
 
     def _accept(self, submission: Submission) -> str:
         job_id, request = submission

@@ -15,6 +15,7 @@ from afterword.shared.errors import (
     Fault,
     KeyReused,
     LeaseLost,
+    LedgerUnavailable,
     NewerRecord,
     QueueFull,
 )
@@ -133,8 +134,11 @@ class Jobs:
             return error
 
     def _accepted(self, answer: list[Any] | Exception) -> SubmitResult:
-        if isinstance(answer, Exception):
+        if isinstance(answer, AfterwordError):
             raise answer
+        if isinstance(answer, Exception):  # Redis refused: a key of another program, for example
+            reason = f"AFTERWORD_REDIS_URL: Redis answered {type(answer).__name__}"
+            raise LedgerUnavailable(reason) from answer
         word, accepted = answer
         self._check_accepted(word)
         return SubmitResult(accepted, new=word == "new")
