@@ -79,8 +79,9 @@ docs: $(DEV) ## build the site of the documents into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Open site/index.html, or with a search box: $(BIN)/python -m http.server --directory site"
 
-reference: $(DEV) ## write the generated parts of docs/reference anew
+reference: $(DEV) ## write the generated parts of the documents anew
 	$(BIN)/python docs/site/reference.py
+	$(BIN)/python -m tests.kit.failures.page
 
 wheel: $(DEV) ## build the distribution into dist/
 	$(BIN)/python -m build --no-isolation

@@ -19,7 +19,6 @@ from afterword.shared.errors import (
 )
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, ChatMessage, Prompt
-from tests.conftest import ROOT
 from tests.kit.claude_api.failure_cases import (
     FAILURES,
     GOOD,
@@ -27,7 +26,6 @@ from tests.kit.claude_api.failure_cases import (
     SHORT_S,
     FailureCase,
     GoodAnswer,
-    tables,
 )
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
@@ -111,14 +109,6 @@ async def test_an_answer_despite_an_oddity(claude: ClaudeStandIn, good: GoodAnsw
 def test_names_tell_rows_apart() -> None:
     names = [row.name for row in FAILURES]
     assert [name for name in names if names.count(name) > 1] == []
-
-
-def test_the_documents_hold_every_row_and_no_other() -> None:
-    written = (ROOT / "docs/explanation/failures.md").read_text().splitlines()
-    listed = [line for line in tables() if line]
-    begun = written.index(listed[0])
-    lines = [line for line in written[begun:] if line.startswith("|")]
-    assert lines == listed
 
 
 async def test_no_server_listens() -> None:

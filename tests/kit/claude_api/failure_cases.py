@@ -1,19 +1,13 @@
-"""Every way in which a call to Claude ends that is no plain answer, and what it is to us.
-
-`python -m tests.kit.claude_api.failure_cases` prints the tables of `docs/explanation/failures.md`.
-"""
+"""Every way in which a call to Claude ends that is no plain answer, and what it is to us."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
-    Fault,
     NoSuchModel,
     ProviderError,
     RateLimited,
@@ -21,9 +15,8 @@ from afterword.shared.errors import (
     Unavailable,
 )
 from afterword.workers.adapters.claude.rate_limits import BUDGETS
-from afterword.workers.rules import retry_policy as policy
-from afterword.workers.rules.retry_policy import Decision
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
+from tests.kit.failures.row import judged
 
 SECRET = "canary-secret"
 SHORT_S = 0.2
@@ -366,46 +359,26 @@ GOOD = [
     GoodAnswer("body that does not end", ClaudeAnswer(text="Warm.", fault=ServerFault.LINGER)),
 ]
 
-_DOES = {
-    (Fault.PROVIDER, Decision.SNOOZE): "waits, with growing pauses",
-    (Fault.OPERATOR, Decision.SNOOZE): f"waits {policy.OPERATOR_PAUSE_S:g} s at a time",
-    (Fault.REQUEST, Decision.RETRY): "is retried",
-    (Fault.REQUEST, Decision.GIVE_UP): "fails at once",
-}
-_SEES = {
-    Decision.SNOOZE: "the reply, late",
-    Decision.RETRY: "a `restart` and the reply, or `failed`: `{code}`",
-    Decision.GIVE_UP: "`failed`: `{code}`",
-}
+#: The test that plays every row of `FAILURES`.
+_TEST = "tests/contract/test_claude_failures.py::test_failure"
+
+#: The rows of the page. Rows that differ only in when they happen are one there.
+CLAUDE_ROWS = [
+    judged(case.case, case.error(case.code, retry_after_s=case.retry_after_s), test=_TEST)
+    for case in FAILURES
+]
 
 
-def failure_line(row: FailureCase) -> str:
-    """Return the line of a failure in the documents."""
-    verdict = policy.judge(row.error(row.code), attempt=1, most_attempts=3, tries=1, jitter=0)
-    does = _DOES[verdict.fault, verdict.decision]
-    if row.retry_after_s:
-        does += f"; at least {min(row.retry_after_s, policy.LONGEST_SNOOZE_S):g} s"
-    sees = _SEES[verdict.decision].format(code=verdict.code)
-    return f"| {row.case} | `{row.code}` | {verdict.fault} | {does} | {sees} |"
+def answer_table() -> list[str]:
+    """Return the table of answers that count for all their looks."""
+    return [
+        "| what Claude does | the reply | remembered |",
+        "|---|---|---|",
+        *(_answer_line(good) for good in GOOD),
+    ]
 
 
-def answer_line(good: GoodAnswer) -> str:
-    """Return the line of an answer in the documents."""
+def _answer_line(good: GoodAnswer) -> str:
     text = "the text" if good.text else "an empty text"
     kept = "no" if good.stop_reason == "refusal" else "yes"
     return f"| {good.name} | {text}, `{good.stop_reason}` | {kept} |"
-
-
-def tables() -> Iterable[str]:
-    """Return both tables, a line each."""
-    yield "| what Claude does | code | fault | the job | the user sees |"
-    yield "|---|---|---|---|---|"
-    yield from dict.fromkeys(failure_line(row) for row in FAILURES)
-    yield ""
-    yield "| what Claude does | the reply | remembered |"
-    yield "|---|---|---|"
-    yield from (answer_line(good) for good in GOOD)
-
-
-if __name__ == "__main__":
-    sys.stdout.write("\n".join(tables()) + "\n")
