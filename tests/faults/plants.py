@@ -203,6 +203,15 @@ PLANTS = (
         "place=error_location(error))", 'place="")', "tests/usecase/test_respond.py",
     ),
     Plant(
+        "I11", "a URL is read by a lenient parser", "shared/afterword/shared/settings.py",
+        "        urls.parse_url(", "        id(", "tests/unit/test_urls.py",
+    ),
+    Plant(
+        "I11", "a key that no header can carry is sent", "shared/afterword/shared/settings.py",
+        'if not re.fullmatch("[!-~]+", value.get_secret_value()):', "if False:",
+        "tests/unit/test_urls.py",
+    ),
+    Plant(
         "I5", "an alarm names no job", "workers/afterword/workers/replies/respond.py",
         "with bound(job_id=job_id, lane=lane_tag(claim.lane), attempt=claim.attempt):",
         "with bound():", "tests/usecase/test_respond.py",

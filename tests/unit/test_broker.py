@@ -15,7 +15,7 @@ ADDRESSES = {
     "redis://localhost": "redis://localhost/0",
     "redis://:p%40w@host:6380/3": "redis://:p%40w@host:6380/3",
     "redis://host/1?db=4": "redis://host/4",
-    "redis://[::1]:6380/2?socket_timeout=1": "redis://[::1]:6380/2",
+    "redis://[::1]:6380/2": "redis://[::1]:6380/2",
     "rediss://host/2": "rediss://host/2?ssl_cert_reqs=required",
     "rediss://host?ssl_cert_reqs=none": "rediss://host/0?ssl_cert_reqs=none",
     "rediss://host?ssl_ca_certs=%2Fca.pem": (

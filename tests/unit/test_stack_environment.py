@@ -16,10 +16,12 @@ from afterword.workers.local_stack.services import MODEL, VALKEY, service_names
 EVERY_KIND = {
     "ANTHROPIC_API_KEY": "k-1",
     "ANTHROPIC_BASE_URL": "http://127.0.0.1:1",
+    "AFTERWORD_BROKER_URL": "amqp://rabbit//",
     "AFTERWORD_DATA_DIR": "/somewhere/else",
     "AFTERWORD_EMBEDDER_CONFIG": '{"model": "m"}',
     "AFTERWORD_FALLBACK_MODELS": "first, second",
     "AFTERWORD_MODEL_PRICES": '{"first": [1, 2.5]}',
+    "AFTERWORD_POSTGRES_URL": "postgresql://u:p%2Fw@db/memories",
     "AFTERWORD_PIN_EXTRACTION": "false",
     "AFTERWORD_RECALL_MIN_SCORE": "0.25",
     "AFTERWORD_REDIS_URL": "redis://127.0.0.1:1/0",

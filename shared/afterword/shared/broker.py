@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from celery import Celery
 from kombu import Queue
@@ -17,8 +17,7 @@ from afterword.shared.hints import TASK_OF, split_agenda
 from afterword.shared.names import MEMORIES, PRIORITY_STEPS, REPLIES, queue_prefix
 from afterword.shared.observer import emit
 from afterword.shared.settings import RedisSettings, Settings
-
-_REDIS_SCHEMES = ("redis", "rediss", "unix")
+from afterword.shared.urls import BROKER, REDIS, Url, parse_url
 
 
 def make_app(settings: Settings) -> Celery:
@@ -86,29 +85,32 @@ def broker_address(settings: RedisSettings) -> str:
     url = settings.broker_url or settings.redis_url
     if url is None:
         raise Misconfigured("AFTERWORD_REDIS_URL", "must be set: there is no broker without it")
-    parts = urlsplit(url)
-    if parts.scheme not in _REDIS_SCHEMES:
+    parts = parse_url(url, BROKER)
+    if parts.scheme not in REDIS:
         return url
-    options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-    if parts.scheme == "unix":
-        return _socket_address(parts, options)
-    return _tcp_address(parts, options)
+    return _socket_address(parts) if parts.scheme == "unix" else _tcp_address(parts)
 
 
-def _socket_address(parts: SplitResult, options: dict[str, str]) -> str:
-    user = quote(options.get("username", ""), safe="")
-    password = quote(options.get("password", ""), safe="")
-    login = f"{user}:{password}@" if user or password else ""
-    place = f"{login}{parts.netloc}{parts.path}"
-    return f"redis+socket://{place}?virtual_host={options.get('db', '0')}"
+def _socket_address(parts: Url) -> str:
+    login = _login(
+        parts.options.get("username", parts.username), parts.options.get("password", parts.password)
+    )
+    database = parts.options.get("db", "0")
+    return f"redis+socket://{login}{quote(parts.path)}?virtual_host={database}"
 
 
-def _tcp_address(parts: SplitResult, options: dict[str, str]) -> str:
-    tls = {name: value for name, value in options.items() if name.startswith("ssl_")}
+def _tcp_address(parts: Url) -> str:
+    tls = {name: value for name, value in parts.options.items() if name != "db"}
     if parts.scheme == "rediss":
         tls.setdefault("ssl_cert_reqs", "required")  # as redis-py; kombu would trust anyone
-    database = options.get("db") or parts.path.strip("/") or "0"
-    return parts._replace(path=f"/{database}", query=urlencode(tls)).geturl()
+    database = parts.options.get("db") or parts.path.strip("/") or "0"
+    address = f"{parts.scheme}://{_login(parts.username, parts.password)}{parts.host}/{database}"
+    return f"{address}?{urlencode(tls)}" if tls else address
+
+
+def _login(username: str, password: str) -> str:
+    named = f"{quote(username, safe='')}:{quote(password, safe='')}@"
+    return named if username or password else ""
 
 
 #: The same for every app. A hint is acknowledged when it starts and never prefetched: the lease in

@@ -13,6 +13,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from afterword.shared.errors import Misconfigured
+from afterword.shared.urls import PROXY, parse_url
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -21,6 +22,9 @@ PREFIX = "AFTERWORD_"
 #: Read under the names that the providers' own SDKs use.
 FOREIGN = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "MEM0_API_KEY", "MEM0_HOST")
 
+#: Read by the HTTP clients of the providers, in lower or upper case.
+_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
+
 
 def read(settings: type[T], env: Mapping[str, str]) -> T:
     """Return the settings that the variables set; raise `Misconfigured` naming the variable."""
@@ -28,10 +32,17 @@ def read(settings: type[T], env: Mapping[str, str]) -> T:
     for name in env:
         if name.startswith(PREFIX):
             values[_field(settings, name)] = env[name]
-    try:
-        return settings.model_validate(values)
-    except ValidationError as error:
-        raise _misconfigured(error) from None
+    return settings.model_validate(values)
+
+
+def check_proxies(env: Mapping[str, str]) -> None:
+    """Raise `Misconfigured` naming a proxy variable that an HTTP client could not use."""
+    for name, value in env.items():
+        if name.lower() in _PROXIES and value:
+            try:
+                parse_url(value if "://" in value else f"http://{value}", PROXY)
+            except ValueError as error:
+                raise Misconfigured(name, str(error)) from None
 
 
 def variable(field: str) -> str:
@@ -60,7 +71,9 @@ def _field(settings: type[BaseModel], name: str) -> str:
     return field
 
 
-def _misconfigured(error: ValidationError) -> Misconfigured:
+def misconfigured(error: ValidationError) -> Misconfigured:
+    """Return the error for the first variable that is not valid; it never repeats a value."""
     first = error.errors(include_input=False, include_url=False)[0]
     reason = first["msg"].removeprefix("Value error, ")
-    return Misconfigured(variable(str(first["loc"][0])), reason[:1].lower() + reason[1:])
+    name = variable(str(first["loc"][0])) if first["loc"] else "settings"
+    return Misconfigured(name, reason[:1].lower() + reason[1:])

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     SecretStr,
     TypeAdapter,
     ValidationError,
@@ -26,34 +27,39 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
+    model_validator,
 )
 
-from afterword.shared import environment
+from afterword.shared import environment, urls
 
 Backend = Literal["auto", "hosted", "selfhosted", "embedded", "off"]
 Durability = Literal["none", "d1", "d2", "d3"]
 
 
-def _url(value: str, *schemes: str) -> SplitResult:
-    """Split a URL of one of these schemes; no error repeats it, it may hold a password."""
-    try:
-        parts = urlsplit(value)
-    except ValueError:
-        raise ValueError("must be a URL") from None
-    if parts.scheme not in schemes:
-        named = [f"{scheme}://" for scheme in schemes]
-        raise ValueError(f"must begin with {', '.join(named[:-1])} or {named[-1]}")
-    return parts
+def _url_of(forms: urls.Forms) -> AfterValidator:
+    """Refuse what is not a URL of these forms; no error repeats it, it may hold a password."""
+
+    def check(value: Any) -> Any:
+        urls.parse_url(value.get_secret_value() if isinstance(value, SecretStr) else value, forms)
+        return value
+
+    return AfterValidator(check)
 
 
-def _http_url(value: str) -> str:
-    if not _url(value, "http", "https").hostname:
-        raise ValueError("must name a host")
+def _without_slash(value: str) -> str:
     return value.rstrip("/")
 
 
-def _redis_url(value: str) -> str:
-    _url(value, "redis", "rediss", "unix")
+def _header_safe(value: SecretStr) -> SecretStr:
+    """Refuse what an HTTP header cannot carry: whoever sends it would repeat it in the error."""
+    if not re.fullmatch("[!-~]+", value.get_secret_value()):
+        raise ValueError("must hold printable ASCII characters only: no space, no line end")
+    return value
+
+
+def _named_path(value: Path) -> Path:
+    if not value.name or not str(value).isprintable():
+        raise ValueError("must be the path of a folder")
     return value
 
 
@@ -91,10 +97,15 @@ def _prices(value: object, validate: ValidatorFunctionWrapHandler) -> object:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_unique)]
 JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+RedisUrl = Annotated[str, _url_of(urls.REDIS)]
+BrokerUrl = Annotated[str, _url_of(urls.BROKER)]
+PostgresUrl = Annotated[SecretStr, _url_of(urls.POSTGRES)]
+HttpUrl = Annotated[str, _url_of(urls.HTTP), AfterValidator(_without_slash)]
+ApiKey = Annotated[SecretStr, AfterValidator(_header_safe)]
+Folder = Annotated[Path, AfterValidator(_named_path)]
+#: The bounds keep sums of them in what Redis, Lua and `datetime` can count.
+PositiveInt = Annotated[int, Field(gt=0, le=1_000_000_000)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=100 * 365 * 86_400, allow_inf_nan=False)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 #: By a prefix of a model's name: US dollars for a million input tokens, and for a million output.
 Prices = Annotated[dict[str, tuple[Price, Price]], WrapValidator(_prices)]
@@ -103,6 +114,15 @@ Prices = Annotated[dict[str, tuple[Price, Price]], WrapValidator(_prices)]
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _named_in_errors(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Raise `Misconfigured` with the name of the variable, in code as from the environment."""
+        try:
+            return validate(values)
+        except ValidationError as error:
+            raise environment.misconfigured(error) from None
+
 
 class RedisSettings(_Record):
     """Which Redis holds the ledger, and what it must guarantee. Every process needs these."""
@@ -110,7 +130,7 @@ class RedisSettings(_Record):
     redis_url: RedisUrl | None = Field(
         None, repr=False, description="the ledger's Redis; unset: the local stack of this machine"
     )
-    broker_url: str | None = Field(
+    broker_url: BrokerUrl | None = Field(
         None, repr=False, description="Celery's broker; unset: the ledger's Redis"
     )
     namespace: str = Field(
@@ -238,9 +258,9 @@ class MemorySettings(_Record):
         "auto",
         description="memory backend; `auto`: `hosted` if MEM0_API_KEY is set, else `embedded`",
     )
-    mem0_api_key: SecretStr | None = Field(None, description="API key of mem0's platform")
+    mem0_api_key: ApiKey | None = Field(None, description="API key of mem0's platform")
     mem0_host: HttpUrl = Field("https://api.mem0.ai", description="URL of mem0's platform")
-    postgres_url: SecretStr | None = Field(
+    postgres_url: PostgresUrl | None = Field(
         None, description="PostgreSQL with pgvector that holds the memories of `selfhosted`"
     )
     embedder: str = Field(
@@ -349,7 +369,7 @@ class WorkerSettings(_Record):
 class ClaudeSettings(_Record):
     """How to reach Claude, and what its tokens cost."""
 
-    anthropic_api_key: SecretStr | None = Field(None, description="API key of Claude")
+    anthropic_api_key: ApiKey | None = Field(None, description="API key of Claude")
     anthropic_base_url: HttpUrl = Field(
         "https://api.anthropic.com", description="URL of Claude's Messages API"
     )
@@ -369,7 +389,7 @@ def _default_data_dir() -> Path:
 class LocalSettings(_Record):
     """Where the local stack keeps its data."""
 
-    data_dir: Path = Field(
+    data_dir: Folder = Field(
         default_factory=_default_data_dir,
         description="folder of the local stack; unset: `afterword` in the user's data folder",
     )

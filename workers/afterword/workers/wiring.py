@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from afterword.shared.environment import check_proxies
 from afterword.shared.errors import Misconfigured
 from afterword.shared.events import WorkerReady, WorkerStopping
 from afterword.shared.ledger.ledger import Ledger
@@ -120,6 +121,7 @@ async def open_memories(settings: Settings) -> Memories | None:
         case "hosted":
             from afterword.workers.adapters.mem0.hosted import open_hosted
 
+            check_proxies(os.environ)
             return await open_hosted(settings, MOST_CONNECTIONS)
         case "selfhosted":
             from afterword.workers.adapters.mem0.pgvector.recipe import open_selfhosted
@@ -137,6 +139,7 @@ def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
 
     if settings.anthropic_api_key is None:
         raise Misconfigured("ANTHROPIC_API_KEY", "must be set: no reply comes without it")
+    check_proxies(os.environ)
     return Claude(
         api_key=settings.anthropic_api_key.get_secret_value(),
         base_url=settings.anthropic_base_url,

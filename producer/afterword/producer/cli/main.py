@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 import click
@@ -47,11 +48,11 @@ for _command in (
     cli.add_command(_command)
 
 
-def main() -> NoReturn:
+def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; every error of ours is one line on standard error."""
     try:
         # Outside its standalone mode, click returns the exit code that a command raised.
-        code = cli.main(prog_name="afterword", standalone_mode=False)
+        code = cli.main(args, prog_name="afterword", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
