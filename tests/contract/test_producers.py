@@ -287,9 +287,17 @@ async def test_the_same_key_with_the_same_request_is_the_same_job(
 
     with pytest.raises(KeyReused, match="idempotency_key"):
         await producer.submit(**asked | {"message": "twice"})
-    other = await producer.submit(**asked | {"tenant": f"{tenant}-2"})
-    assert other.id != first.id
-    await other.wait()
+
+
+@pytest.mark.finding(19)
+async def test_a_key_belongs_to_its_user(producer: ProducerFace, tenant: str) -> None:
+    asked = {"tenant": tenant, "user_id": "ann", "message": "once", "idempotency_key": "k1"}
+    others = [{"user_id": "bob"}, {"tenant": f"{tenant}-2"}, {"user_id": "a", "message": "else"}]
+    jobs = [await producer.submit(**asked | other) for other in [{}, *others]]
+
+    assert len({job.id for job in jobs}) == len(jobs)
+    for job in jobs:
+        await job.wait()
 
 
 async def test_bad_requests_among_many_stop_no_other(producer: ProducerFace) -> None:

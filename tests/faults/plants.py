@@ -134,6 +134,10 @@ PLANTS = (
         "'same'", "tests/ledger/test_submit.py",
     ),
     Plant(
+        "I9", "users share their idempotency keys", "shared/afterword/shared/ledger/jobs.py",
+        'f"{owner} {key}"', "key", "tests/ledger/test_submit.py",
+    ),
+    Plant(
         "I9", "one bad request hides the jobs of the others",
         "producer/afterword/producer/client/job_service.py",
         "        except InvalidRequest as error:\n            return error\n",

@@ -68,6 +68,18 @@ async def test_the_same_id_is_the_same_job(ledger: Ledger, inspector: LedgerInsp
     assert inspector.counts() == {"job:queued:default": 1, "turn:awaited:default": 1}
 
 
+@pytest.mark.finding(19)
+async def test_a_key_belongs_to_its_tenant_and_user(ledger: Ledger) -> None:
+    owners = [("default", "ann"), ("default", "bob"), ("acme", "ann"), ("default/a", "nn")]
+    jobs = [
+        await submit_job(ledger, text, tenant=tenant, user_id=user_id, idempotency_key="msg-1")
+        for (tenant, user_id), text in zip(owners, "abcd", strict=True)
+    ]
+
+    assert len(set(jobs)) == len(owners)
+    assert await submit_job(ledger, "b", user_id="bob", idempotency_key="msg-1") == jobs[1]
+
+
 async def test_fifty_submits_with_one_key_are_one_job(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:

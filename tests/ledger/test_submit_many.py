@@ -146,7 +146,7 @@ async def test_one_may_end_another_of_the_same_command(
 async def test_what_fails_for_one_fails_for_no_other(
     jobs: Jobs, inspector: LedgerInspector
 ) -> None:
-    inspector.redis.set(inspector.keys.idempotency(_hashed("default", "k")), "not a hash")
+    inspector.redis.set(inspector.keys.idempotency(_hashed("default/ann", "k")), "not a hash")
     requests = [chat_request(), chat_request(idempotency_key="k"), chat_request()]
     told = await asyncio.gather(
         *(submit_request(jobs, jobs.new_id(one), one) for one in requests), return_exceptions=True

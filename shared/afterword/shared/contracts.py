@@ -177,7 +177,7 @@ class ChatRequest(Contract):
     idempotency_key: Id | None = None
     """Makes it safe to send the request again: for `AFTERWORD_IDEMPOTENCY_S` seconds (a day) the
     same key with the same request returns the same job, and with a different request raises
-    `KeyReused`. It is unique within the tenant."""
+    `KeyReused`. It belongs to the user: other users, of the same tenant too, may use the same."""
 
     tenant: Id = "default"
     """Separates users who have the same id. Every user belongs to one tenant."""

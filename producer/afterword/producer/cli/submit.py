@@ -37,7 +37,8 @@ _REPLY_OPTIONS = (
     click.option(
         "--idempotency-key",
         metavar="KEY",
-        help="Submitting the same message with the same key again gives the same job.",
+        help="Submitting the same message of the same user with the same key again gives the "
+        "same job.",
     ),
     click.option("--system", metavar="TEXT", help="System prompt of this reply."),
     click.option("--model", metavar="NAME", help="Model of this reply. Default: AFTERWORD_MODEL."),

@@ -72,7 +72,7 @@ class AsyncProducer(AsyncCloseable):
             when_busy: what happens while an earlier message of the conversation has no reply:
                 `enqueue` waits for it, `reject` raises `ConversationBusy`, `interrupt` cancels the
                 earlier ones.
-            idempotency_key: makes it safe to send the request again; unique within the tenant.
+            idempotency_key: makes it safe to send the request again; unique for the user.
             tenant: separates users with the same id from each other.
             system: text that follows `AFTERWORD_SYSTEM_PROMPT` in the system prompt.
             model: the model that replies, instead of `AFTERWORD_MODEL`.

@@ -47,7 +47,7 @@ class FakeJobService(JobService):
         self.script = script
         self.requests: list[ChatRequest] = []
         self._jobs: dict[str, FakeJob] = {}
-        self._keys: dict[tuple[str, str], tuple[str, str, float]] = {}
+        self._keys: dict[tuple[str, str, str], tuple[str, str, float]] = {}
         self._agenda: list[tuple[float, int, FakeJob]] = []
         self._numbers = itertools.count()
 
@@ -170,7 +170,7 @@ class FakeJobService(JobService):
         self.requests.append(request)
         if request.idempotency_key is not None:
             expires_s = now_s + self.settings.idempotency_s
-            key = request.tenant, request.idempotency_key
+            key = request.tenant, request.user_id, request.idempotency_key
             self._keys[key] = job_id, request.fingerprint(), expires_s
         if not busy:
             job.start(now_s)
@@ -182,7 +182,8 @@ class FakeJobService(JobService):
         """Return the job that the idempotency key of a request belongs to; raise `KeyReused`."""
         if request.idempotency_key is None:
             return None
-        known = self._keys.get((request.tenant, request.idempotency_key))
+        key = request.tenant, request.user_id, request.idempotency_key
+        known = self._keys.get(key)
         if known is None or known[2] <= self.clock.elapsed_s:
             return None
         job_id, fingerprint, _ = known

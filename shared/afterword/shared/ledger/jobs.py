@@ -106,7 +106,8 @@ class Jobs:
         """Return the shard of a job, and the arguments that submit it."""
         settings = self._shards.settings
         keys = self._shards.keys_of(job_id)
-        lane = lane_id(memory_key(request.tenant, request.user_id), keys.shard)
+        owner = memory_key(request.tenant, request.user_id)
+        lane = lane_id(owner, keys.shard)
         body = request.body()
         return keys, steps.SubmitJob(
             id=job_id,
@@ -119,7 +120,7 @@ class Jobs:
             agenda=f"{REPLIES}.{PRIORITY_STEPS[request.priority]}",
             turn=TurnState.NONE if settings.backend == "off" else TurnState.AWAITED,
             max_open=settings.max_queued,
-            idempotency=_hashed(request.tenant, request.idempotency_key),
+            idempotency=_hashed(owner, request.idempotency_key),
             idempotency_ms=milliseconds(settings.idempotency_s),
             conversation=_conversation(lane, request.conversation_id),
             when_busy=request.when_busy,
@@ -283,10 +284,9 @@ class Jobs:
             raise LeaseLost("someone newer owns this job, or it has ended")
 
 
-def _hashed(tenant: str, key: str | None) -> str:
-    if key is None:
-        return ""
-    return hashlib.sha256(f"{len(tenant)}:{tenant}{key}".encode()).hexdigest()
+def _hashed(owner: str, key: str | None) -> str:
+    """Return the name of a user's idempotency key; an owner holds no space, so it is injective."""
+    return "" if key is None else hashlib.sha256(f"{owner} {key}".encode()).hexdigest()
 
 
 def _conversation(lane: str, conversation_id: str | None) -> str:
