@@ -17,7 +17,7 @@ INSTALL := $(PIP) --no-deps --require-hashes --only-binary :all: --requirement
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help chat test quick shuffle lint types imports format faults soak bench bench-peers docs reference lock wheel clean
+.PHONY: help chat test quick shuffle lint types imports format faults fuzz soak bench bench-peers docs reference lock wheel clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,15 @@ format: $(DEV) ## put the code into its format
 faults: $(DEV) ## kill, stop and mislead at every step, the long way
 	FAULTS=whole MISBEHAVIOURS=10000 $(BIN)/pytest --hypothesis-profile=hunt -s tests/faults tests/system/test_misbehaviour.py $(ARGS)
 
+# atheris guides the inputs, where it has a wheel; without it Hypothesis goes on by itself.
+FUZZ := .venv-fuzz
+
+fuzz: $(DEV) ## try the doors to the outside with ever new inputs; DOOR='job ids' MINUTES=60
+	@[ -d $(FUZZ) ] || $(BIN)/uv pip install --quiet --python $(BIN)/python \
+		--only-binary :all: --target $(FUZZ) --group fuzz || echo >&2 "No atheris here."
+	@PYTHONPATH=$(FUZZ) $(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),10) \
+		$(if $(DOOR),--door "$(DOOR)") $(ARGS)
+
 soak: $(DEV) ## load and faults for five minutes; MINUTES=60
 	$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),5) $(ARGS)
 
@@ -88,7 +97,7 @@ wheel: $(DEV) ## build the distribution into dist/
 	$(BIN)/check-wheel-contents dist
 
 clean: ## remove everything that can be made again
-	rm -rf $(VENV) .venv-peers build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-fuzz .venv-peers build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Resolves for every supported Python and platform at once, to wheels only, and names no host.

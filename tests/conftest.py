@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 
 from afterword.shared.logs import log_events
 from afterword.workers.adapters.mem0.import_guard import make_mem0_import_lazy
+from tests.kit.fuzz import doors
 from tests.kit.network_guard import sitecustomize as offline
 from tests.kit.order import arrange
 
@@ -76,6 +77,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     arrange(items)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(doors)  # which counts the inputs of the fuzzers
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -32,10 +32,11 @@ def pins(lock: str) -> Iterator[tuple[Requirement, str]]:
 def asked_for() -> Iterator[Requirement]:
     """Give all that is installed from a lock; other engines have an environment of their own."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = project["dependency-groups"]
     lists = [
         project["project"]["dependencies"],
         *project["project"]["optional-dependencies"].values(),
-        *(lines for name, lines in project["dependency-groups"].items() if name != "bench-peers"),
+        *(lines for name, lines in groups.items() if name not in ("bench-peers", "fuzz")),
     ]
     for requirement in map(Requirement, (line for lines in lists for line in lines)):
         if requirement.name != "afterword":

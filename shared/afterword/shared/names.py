@@ -79,8 +79,10 @@ def shard_in(name: str) -> int:
 
 def check_job_id(job_id: str) -> str:
     """Return a job id; raises `JobNotFound` if it does not have the form of one."""
-    if not _JOB_ID.fullmatch(str(job_id)):
-        raise JobNotFound(str(job_id)[:MAX_SHOWN])
+    if not isinstance(job_id, str):
+        raise JobNotFound(f"a value of type {type(job_id).__name__}")
+    if not _JOB_ID.fullmatch(job_id):
+        raise JobNotFound(job_id[:MAX_SHOWN])
     return job_id
 
 
