@@ -37,13 +37,16 @@ EXTREMES: tuple[Any, ...] = (
 OBJECT_EXTREMES: tuple[Any, ...] = (10**5000, b"", b"\xff", (), {1}, object(), {1: 2}, 1j)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Broken:
     """A valid example after one change, and what the change was."""
 
     value: Any
     where: Path
     how: str
+
+    def __repr__(self) -> str:
+        return f"Broken({_shown(self.value)}, {self.where}, {self.how!r})"
 
 
 def broken(example: Any, *, objects: bool = False) -> st.SearchStrategy[Broken]:
@@ -154,7 +157,14 @@ def _near(part: Any) -> list[Any]:
 
 def _differs(example: Any, change: _Change) -> bool:
     """Return whether a change changes anything; `1` and `True` differ."""
-    return repr(_at(example, change.at)) != repr(change.part)
+    return _shown(_at(example, change.at)) != _shown(change.part)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # an int of more than 4,300 digits
+        return f"<{type(value).__name__} that cannot be shown>"
 
 
 def _at(value: Any, where: Path) -> Any:
