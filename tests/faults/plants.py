@@ -190,6 +190,23 @@ PLANTS = (
         "true", "tests/ledger/test_gates.py",
     ),
     Plant(
+        "I14", "a worker starts without knowing what is shut", "workers/afterword/workers/gate.py",
+        "        for gate in found:\n            self._see(gate.name, gate.state)\n",
+        "        for gate in found:\n", "tests/usecase/test_gate.py",
+    ),
+    Plant(
+        "I14", "a success cannot open a gate that was not known to be shut",
+        f"{LUA}/gate/report.lua",
+        "if is_shut and not is_canary and not is_witness then",
+        "if is_shut and not is_canary then", "tests/ledger/test_gates.py",
+    ),
+    Plant(
+        "I14", "nobody tests a gate without work",
+        "workers/afterword/workers/background/probes.py",
+        "idle = gate.state is GateState.SHUT and gate.untested_s >= IDLE_S",
+        "idle = False", "tests/usecase/test_probes.py",
+    ),
+    Plant(
         "I14", "an outage spends attempts", "workers/afterword/workers/rules/retry_policy.py",
         "return Verdict(Decision.SNOOZE, error.code, error.fault, delay_s)",
         "return Verdict(Decision.RETRY, error.code, error.fault, delay_s)",

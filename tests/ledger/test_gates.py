@@ -41,8 +41,9 @@ class Desk:
         *,
         pause_s: float = 0.0,
         worked: bool = False,
+        age_s: float = 60.0,
     ) -> GateDecision:
-        report = CallReport(outcome, "overloaded", pause_s=pause_s, worked=worked)
+        report = CallReport(outcome, "overloaded", pause_s=pause_s, worked=worked, age_s=age_s)
         return await self.gates.report_outcome(GATE, token or next(_tokens), report)
 
     async def fail(self, times: int = FAILURES) -> GateDecision:
@@ -236,6 +237,17 @@ async def test_who_was_asked_before_the_shutting_opens_nothing(desk: Desk) -> No
     assert (await desk.tell(CallOutcome.WORKED)).state is GateState.SHUT
 
 
+@pytest.mark.finding(23)
+@pytest.mark.parametrize(("age_s", "state"), [(5.0, GateState.SHUT), (3.0, GateState.OPENING)])
+async def test_what_works_in_spite_of_a_shut_gate_opens_it_if_it_began_later(
+    desk: Desk, age_s: float, state: GateState
+) -> None:
+    await desk.fail()
+    desk.set_back("shut", 5.5)
+
+    assert (await desk.tell(CallOutcome.WORKED, age_s=age_s)).state is state
+
+
 # -- opening
 
 
@@ -343,5 +355,18 @@ async def test_a_gate_says_why_it_is_shut_and_since_when(desk: Desk) -> None:
     assert (first.name, first.state, first.code) == (GATE, GateState.SHUT, "overloaded")
     assert first.fault is Fault.PROVIDER
     assert first.since == second.since == third.since < first.until < second.until
+    assert (first.untested_s, third.untested_s) == (0, 0)
     assert third.state is GateState.OPENING
     assert (third.until - third.since).total_seconds() == pytest.approx(10, abs=1)
+
+
+@pytest.mark.finding(23)
+async def test_a_gate_says_for_how_long_nobody_has_tested_it(desk: Desk) -> None:
+    await desk.fail()
+    desk.set_back("until", 61)
+    [gate] = await desk.gates.not_open()
+    assert gate.untested_s == pytest.approx(60, abs=1)
+
+    assert (await desk.ask()).canary
+    [gate] = await desk.gates.not_open()
+    assert gate.untested_s == 0

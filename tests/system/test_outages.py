@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from afterword.producer import Job, Producer, Reply, TurnState
+from afterword.shared.clock import utc_now
+from afterword.shared.errors import Fault
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Gate
+from afterword.shared.ledger.records import CallOutcome, CallReport, Gate, GateState
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import CANARY, FAST_REPAIR_APP, Fleet, WorkerProcess
@@ -22,6 +24,7 @@ MANY = 40
 PREFERRED = "preferred"
 STAND_IN = "stand-in"
 GATE = f"claude/{PREFERRED}"
+OPEN = Gate(GATE, GateState.OPEN, "", Fault.PROVIDER, utc_now(), utc_now())
 
 
 class Duty:
@@ -53,6 +56,12 @@ class Duty:
     async def _gates(self) -> Sequence[Gate]:
         async with Ledger(self.fleet.settings, patience_s=5.0) as ledger:
             return await ledger.gates.not_open()
+
+    async def shut(self, name: str, code: str) -> None:
+        """Shut a gate for a second, as a worker that met an error of the operator's."""
+        report = CallReport(CallOutcome.SHUT, code, Fault.OPERATOR, pause_s=1)
+        async with Ledger(self.fleet.settings, patience_s=5.0) as ledger:
+            await ledger.gates.report_outcome(name, "gone", report)
 
     def shut_s(self, name: str) -> float:
         """Return for how long a gate has been and is to be shut."""
@@ -152,6 +161,21 @@ def test_recall_is_not_asked_once_its_gate_is_shut(duty: Duty) -> None:
         return reply.memory in ("fresh", "overlay")
 
     wait_until(fresh, "memory is back", 40)
+
+
+@pytest.mark.finding(23)
+def test_a_gate_that_was_shut_before_the_workers_started_opens_without_a_job(duty: Duty) -> None:
+    for worker in duty.responders():
+        worker.kill()
+    asyncio.run(duty.shut(GATE, "key_refused"))
+    assert f"FAIL  gate {GATE}" in duty.fleet.afterword("doctor", code=1).stdout
+    duty.fleet.start("responses", "responses", app=FAST_REPAIR_APP)
+    wait_until(lambda: duty.gates().get(GATE, OPEN).state != "shut", "an idle worker asked", 40)
+
+    assert duty.lines(f"gate {GATE} opens")
+    assert "FAIL  gate" not in duty.fleet.afterword("doctor").stdout
+    [reply] = duty.drained(duty.submit(1))
+    assert reply.attempts == 1
 
 
 def test_turns_wait_for_mem0_and_none_is_buried(duty: Duty) -> None:

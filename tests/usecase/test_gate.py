@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from functools import partial
 from typing import cast
 
@@ -12,6 +13,7 @@ import pytest
 from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
+    Fault,
     LedgerUnavailable,
     ProviderError,
     RateLimited,
@@ -20,7 +22,7 @@ from afterword.shared.errors import (
 )
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import CallOutcome, CallReport, GateDecision, GateState
+from afterword.shared.ledger.records import CallOutcome, CallReport, Gate, GateDecision, GateState
 from afterword.shared.settings import Settings
 from afterword.workers import gate
 from afterword.workers.gate import BUDGET, LOOK_S, GateClient, GateShut, Permit
@@ -153,6 +155,72 @@ async def test_whoever_only_looks_in_asks_once_a_second(harness: Harness) -> Non
                 await harness.look()
 
     assert len(harness.gates.asked) == 3
+
+
+# -- what was not announced
+
+SHUT = GateDecision(GateState.SHUT, retry_after_s=7.0, code="overloaded")
+
+
+def listed(state: GateState = GateState.SHUT) -> Gate:
+    at = datetime(2026, 11, 30, tzinfo=UTC)
+    return Gate(NAME, state, "overloaded", Fault.PROVIDER, at, at)
+
+
+@pytest.mark.finding(23)
+async def test_a_process_that_starts_learns_what_is_shut(harness: Harness) -> None:
+    harness.gates.stand, harness.gates.listed = SHUT, [listed()]
+    await harness.house.refresh()
+
+    with pytest.raises(GateShut):
+        await harness.ask()
+
+
+@pytest.mark.finding(23)
+async def test_whoever_may_have_missed_news_asks_again(harness: Harness) -> None:
+    harness.gates.stand, harness.gates.listed = SHUT, [listed()]
+    harness.house.receive("")
+    await harness.house.flush()
+
+    with pytest.raises(GateShut):
+        await harness.ask()
+
+
+async def test_a_redis_that_is_away_again_is_no_error_of_the_listener(harness: Harness) -> None:
+    harness.gates.trouble = LedgerUnavailable("away")
+    harness.house.receive("")
+    await harness.house.flush()
+
+
+async def test_what_has_opened_is_known_to_be_open(harness: Harness) -> None:
+    harness.house.receive(f"shut {NAME}")
+    harness.clock.now = 5.0
+    await harness.house.refresh()
+    await harness.ask()
+
+    assert harness.gates.asked == []
+
+
+async def test_news_that_come_during_the_look_are_not_lost(harness: Harness) -> None:
+    harness.house.receive(f"shut {NAME}")
+    harness.clock.now = 5.0
+    look = asyncio.create_task(harness.house.refresh())
+    harness.house.receive(f"shut {NAME}")
+    await look
+    await harness.ask()
+
+    assert harness.gates.asked == [NAME]
+
+
+@pytest.mark.finding(23)
+async def test_a_success_tells_a_gate_that_is_shut_in_spite_of_it_once(harness: Harness) -> None:
+    (await harness.ask()).report_success()
+    harness.gates.listed = [listed()]
+    harness.clock.now = 4.0
+    await harness.house.refresh()
+    await harness.house.refresh()
+
+    assert [(one.outcome, one.age_s) for one in harness.gates.told] == [(CallOutcome.WORKED, 4.0)]
 
 
 # -- what is told

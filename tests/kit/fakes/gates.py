@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from afterword.shared.ledger.records import CallOutcome, CallReport, GateDecision, GateState
+from afterword.shared.ledger.records import CallOutcome, CallReport, Gate, GateDecision, GateState
 
 
 class FakeGates:
@@ -18,6 +18,8 @@ class FakeGates:
         self.asked: list[str] = []
         self.leases: list[float] = []
         self.told: list[CallReport] = []
+        self.listed: list[Gate] = []
+        self.lists = 0
         self.fixed = False
         self.hangs = False
         self.trouble: Exception | None = None
@@ -41,6 +43,12 @@ class FakeGates:
         if not self.fixed:
             self._follow(report)
         return self.stand
+
+    async def not_open(self) -> list[Gate]:
+        """Give the gates that the test says are not open."""
+        await self._answer()
+        self.lists += 1
+        return self.listed
 
     def _follow(self, report: CallReport) -> None:
         self._failures = self._failures + 1 if report.outcome is CallOutcome.FAILED else 0

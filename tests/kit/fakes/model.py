@@ -31,6 +31,8 @@ class FakeModel:
         self.open_calls = 0
         self.held = 0
         self.closed = False
+        self.checked: list[str] = []
+        self._check_error: ProviderError | None = None
         self._takes: deque[Take] = deque()
         self._released = asyncio.Event()
 
@@ -47,6 +49,10 @@ class FakeModel:
     def fails(self, error: ProviderError, *pieces: str) -> None:
         """Script an error, after some pieces."""
         self._takes.append(Take(pieces, error=error))
+
+    def fails_checks(self, error: ProviderError) -> None:
+        """Fail every check from now on."""
+        self._check_error = error
 
     def release(self) -> None:
         """Let all answers that hold go on, now and later."""
@@ -74,7 +80,10 @@ class FakeModel:
             raise take.error
 
     async def check(self, model: str) -> ModelCheck:
-        """Answer for every model."""
+        """Answer for every model, unless checks are to fail."""
+        self.checked.append(model)
+        if self._check_error is not None:
+            raise self._check_error
         return ModelCheck(f"a fake answers for {model}")
 
     async def aclose(self) -> None:

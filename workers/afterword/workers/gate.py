@@ -5,17 +5,25 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from afterword.shared.errors import AccessDenied, BadAnswer, Fault, ProviderError, RateLimited
+from afterword.shared.errors import (
+    AccessDenied,
+    BadAnswer,
+    Fault,
+    LedgerUnavailable,
+    ProviderError,
+    RateLimited,
+)
 from afterword.shared.events import GateCanarySent, GateClosed, GateOpened, GateUnknown
 from afterword.shared.ledger.gates import Gates
-from afterword.shared.ledger.records import CallOutcome, CallReport, GateDecision, GateState
+from afterword.shared.ledger.records import CallOutcome, CallReport, Gate, GateDecision, GateState
 from afterword.shared.observer import emit
 from afterword.workers.rules import retry_policy as policy
 
+_MODELS = "claude/"
 RECALL = "recall"
 REMEMBER = "remember"
 
@@ -36,7 +44,12 @@ BUDGET = "budget_used_up"
 
 def gate_of(model: str) -> str:
     """Return the name of the gate before a model."""
-    return f"claude/{model}"
+    return f"{_MODELS}{model}"
+
+
+def model_of(name: str) -> str | None:
+    """Return the model behind a gate, None if it is not a model's."""
+    return name.removeprefix(_MODELS) if name.startswith(_MODELS) else None
 
 
 class GateShut(Exception):
@@ -54,6 +67,7 @@ class _View:
     """What this process knows of a gate that is not simply open."""
 
     state: GateState
+    seen_at: float
     look_at: float = 0.0
 
 
@@ -64,7 +78,7 @@ class GateClient:
         self._gates = gates
         self._clock = clock
         self._views: dict[str, _View] = {}
-        self._worked: set[str] = set()
+        self._worked: dict[str, float] = {}  # when the newest call that succeeded began
         self._reporting: set[asyncio.Task[object]] = set()
 
     async def enter(self, name: str, *, canary_s: float) -> Permit:
@@ -95,27 +109,53 @@ class GateClient:
             view.look_at = self._clock() + LOOK_S  # one call asks for the whole process
         return await self.enter(name, canary_s=canary_s)
 
+    def now(self) -> float:
+        """Return the time by the clock of this process."""
+        return self._clock()
+
     def receive(self, message: str) -> None:
-        """Process '<shut|doubted> <gate>'; a message that was missed costs one failing call."""
+        """Process '<shut|doubted> <gate>'; "" says that messages may have been missed."""
         word, _, name = message.partition(" ")
+        if not message:
+            self.report_later(self._refresh_again())
+            return
         known = word in (GateState.SHUT, GateState.DOUBTED)  # a newer build may say more
         if name and known and (word == GateState.SHUT or name not in self._views):
             self._see(name, GateState(word))
 
-    def note_success(self, name: str) -> bool:
-        """Remember that a call succeeded; return true if the fleet must be told."""
-        self._worked.add(name)
+    async def refresh(self) -> Sequence[Gate]:
+        """Learn how all gates stand, and return those that are not open.
+
+        A process does so before its first call: what was shut before it started was not announced
+        to it. A gate that is shut although calls succeed is told so.
+        """
+        asked_at = self._clock()
+        found = await self._gates.not_open()
+        listed = {gate.name for gate in found}
+        for name, view in list(self._views.items()):
+            stale = view.seen_at < asked_at and view.state is not GateState.DOUBTED
+            if stale and name not in listed:
+                del self._views[name]
+        for gate in found:
+            self._see(gate.name, gate.state)
+            if gate.state is GateState.SHUT and gate.name in self._worked:
+                await self._report_success(gate.name)
+        return found
+
+    def note_success(self, name: str, began: float) -> bool:
+        """Remember that a call that began then succeeded; return true if the fleet must be told."""
+        self._worked[name] = max(began, self._worked.get(name, began))
         view = self._views.get(name)
         return view is not None and view.state is GateState.DOUBTED
 
     async def report(
-        self, name: str, token: str, report: CallReport, *, canary: bool
+        self, name: str, token: str, report: CallReport, *, began: float, canary: bool
     ) -> GateShut | None:
         """Report the outcome of a call; return a `GateShut` if the gate is shut now."""
         worked = name in self._worked and report.outcome is not CallOutcome.LEFT
         if worked:
-            self._worked.discard(name)
-        full = replace(report, worked=worked)
+            del self._worked[name]
+        full = replace(report, worked=worked, age_s=self._clock() - began)
         decision = await self._decision_of(name, self._gates.report_outcome(name, token, full))
         if decision is None or decision.state is not GateState.SHUT:
             if canary and decision is not None and report.outcome is CallOutcome.WORKED:
@@ -134,6 +174,15 @@ class GateClient:
     async def flush(self) -> None:
         """Wait until all reports were sent."""
         await asyncio.gather(*self._reporting)
+
+    async def _refresh_again(self) -> None:
+        with suppress(LedgerUnavailable):  # it is refreshed now and then in any case
+            await self.refresh()
+
+    async def _report_success(self, name: str) -> None:
+        """Report that a call worked while this process did not know that the gate was shut."""
+        report, began = CallReport(CallOutcome.WORKED), self._worked[name]
+        await self.report(name, secrets.token_hex(8), report, began=began, canary=True)
 
     async def _renew_canary(self, name: str, token: str, canary_s: float) -> None:
         """Renew a canary's lease for up to `canary_s` seconds."""
@@ -162,10 +211,10 @@ class GateClient:
         if state is GateState.OPEN:
             self._views.pop(name, None)
             return
-        view = self._views.setdefault(name, _View(state))
+        view = self._views.setdefault(name, _View(state, 0.0))
         if state is not GateState.SHUT:
             view.look_at = 0.0
-        view.state = state
+        view.state, view.seen_at = state, self._clock()
 
 
 class Permit:
@@ -181,11 +230,12 @@ class Permit:
         self._gate_client = gate_client
         self._name = name
         self._token = token
+        self._began = gate_client.now()
         self._renewal = asyncio.create_task(renewal) if renewal else None
 
     def report_success(self, pause_s: float = 0.0) -> None:
         """Report that the provider answers, and for how many seconds it asks us to pause."""
-        wanted = self._gate_client.note_success(self._name) or self.canary
+        wanted = self._gate_client.note_success(self._name, self._began) or self.canary
         if pause_s > 0:
             self._report_later(CallReport(CallOutcome.SHUT, BUDGET, pause_s=_capped(pause_s)))
         elif wanted:
@@ -238,7 +288,9 @@ class Permit:
         self._gate_client.report_later(self._report(report, canary=self._end_canary()))
 
     async def _report(self, report: CallReport, *, canary: bool) -> GateShut | None:
-        return await self._gate_client.report(self._name, self._token, report, canary=canary)
+        return await self._gate_client.report(
+            self._name, self._token, report, began=self._began, canary=canary
+        )
 
 
 def _capped(asked_s: float | None) -> float:

@@ -20,6 +20,7 @@ from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
 from afterword.workers.background.deduplicator import Deduplicator
 from afterword.workers.background.periodic import STEADY, PeriodicTask, PeriodicTasks
+from afterword.workers.background.probes import Probes
 from afterword.workers.background.quarantine import QuarantineRecorder
 from afterword.workers.background.reconciler import Reconciler
 from afterword.workers.background.rollback_detector import RollbackDetector
@@ -50,6 +51,9 @@ HEARTBEAT_S = 1.0
 
 #: How often notes of dropped messages are written.
 QUARANTINE_S = 0.25
+
+#: How often a worker asks how the gates stand, whatever it was told.
+GATES_S = 5.0
 
 #: A search of all records for inconsistencies takes no longer, unless it hangs.
 RECONCILIATION_LIMIT_S = 3600.0
@@ -90,12 +94,14 @@ async def runtime(
             stack.push_async_callback(memories.aclose)
         leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
         gates = await stack.enter_async_context(_gate_client(ledger))
-        responder = None
+        responder, model = None, None
         if REPLIES in consumed:
             model = open_model(settings)
             stack.push_async_callback(model.aclose)
             responder = _responder(settings, ledger, model, memories, leases, gates)
-        await stack.enter_async_context(_background(settings, ledger, memories, leases, consumed))
+        probes = Probes(gates, model, memories, writes=MEMORIES in consumed)
+        background = _background(settings, ledger, memories, leases, probes, consumed)
+        await stack.enter_async_context(background)
         emit(
             WorkerReady,
             queues="+".join(sorted(consumed)),
@@ -153,9 +159,10 @@ def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
 
 @asynccontextmanager
 async def _gate_client(ledger: Ledger) -> AsyncIterator[GateClient]:
-    """Subscribe to changes of gates while the context is open; at its end, send all reports."""
+    """Know how the gates stand while the context is open; at its end, send all reports."""
     gates = GateClient(ledger.gates)
     async with ledger.listen_to_gates(gates.receive):
+        await gates.refresh()
         try:
             yield gates
         finally:
@@ -227,6 +234,7 @@ async def _background(
     ledger: Ledger,
     memories: Memories | None,
     leases: Leases,
+    probes: Probes,
     consumed: Collection[str],
 ) -> AsyncIterator[None]:
     """Run the periodic tasks, and cancel jobs that others took over, while the context is open."""
@@ -234,6 +242,7 @@ async def _background(
     watchdog = _watchdog(settings)
     tasks = _periodic_tasks(settings, ledger, leases, watchdog)
     tasks.append(PeriodicTask("quarantine", recorder.record, QUARANTINE_S))
+    tasks.append(PeriodicTask("gates", probes.refresh_and_test, GATES_S, waits_first=True))
     if memories is not None and MEMORIES in consumed:
         timeout_s = settings.write_timeout_s
         deduplicator = Deduplicator(ledger.duplicate_checks, memories, timeout_s)

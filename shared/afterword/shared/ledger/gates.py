@@ -66,6 +66,7 @@ class Gates:
             longest_ms=milliseconds(pace.longest_s),
             octave_ms=milliseconds(pace.octave_s),
             worked=report.worked,
+            age_ms=round(report.age_s * 1000),
         )
         return _decision(*await self._shards.run_script(self._keys, arguments))
 
@@ -73,7 +74,7 @@ class Gates:
         """Return the gates that are not open, by name."""
         arguments = steps.ListGates(octave_ms=milliseconds(self._pace.octave_s))
         (rows,) = await self._shards.run_script(self._keys, arguments)
-        return sorted((_gate(*row) for row in rows), key=lambda gate: gate.name)
+        return sorted((_gate(row) for row in rows), key=lambda gate: gate.name)
 
 
 def _decision(word: str, retry_after_ms: int = 0, code: str = "", news: int = 0) -> GateDecision:
@@ -93,5 +94,14 @@ def _decision(word: str, retry_after_ms: int = 0, code: str = "", news: int = 0)
             return GateDecision(GateState(word))
 
 
-def _gate(name: str, state: str, code: str, fault: str, since: Any, until: Any) -> Gate:
-    return Gate(name, GateState(state), code, Fault(fault), moment(since), moment(float(until)))
+def _gate(row: Sequence[Any]) -> Gate:
+    name, state, code, fault, since, until, untested = row
+    return Gate(
+        name,
+        GateState(state),
+        code,
+        Fault(fault),
+        since=moment(since),
+        until=moment(float(until)),
+        untested_s=float(untested) / 1000,
+    )

@@ -305,7 +305,10 @@ class GateState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A gate that is not open: why, since when, and until when at least."""
+    """A gate that is not open: why, since when, and until when at least.
+
+    `untested_s` is for how many seconds a call could have tested the provider, and none did.
+    """
 
     name: str
     state: GateState
@@ -313,6 +316,7 @@ class Gate:
     fault: Fault
     since: datetime
     until: datetime
+    untested_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,7 +343,8 @@ class CallOutcome(StrEnum):
 class CallReport:
     """What one caller reports to a gate; `pause_s` is the pause that the provider asks for.
 
-    `worked` says whether other calls of this process worked since its last report.
+    `worked` says whether other calls of this process worked since its last report. The call began
+    `age_s` seconds ago.
     """
 
     outcome: CallOutcome
@@ -347,3 +352,4 @@ class CallReport:
     fault: Fault = Fault.PROVIDER
     pause_s: float = 0.0
     worked: bool = False
+    age_s: float = 0.0

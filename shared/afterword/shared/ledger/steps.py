@@ -397,6 +397,7 @@ class ReportToGate(NamedTuple):
     longest_ms: int
     octave_ms: int
     worked: bool
+    age_ms: int
 
 
 @declares("gate/list")

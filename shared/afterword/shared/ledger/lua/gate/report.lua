@@ -9,12 +9,16 @@
 ---@param longest_ms integer   our longest pause
 ---@param octave_ms integer
 ---@param worked boolean       whether other calls of this process worked since its last report
+---@param age_ms integer       how long ago this call began
 -- Answers open | doubted | opening, or: shut, ms until to retry, code, 1 if that is news.
 -- Repeated with the same token, it counts once.
 end_slow_start(gate, octave_ms)
-local record = redis.call('HMGET', gate_key(gate), 'until', 'opened', 'canary', 'pause', 'fault', 'code')
+local record = redis.call('HMGET', gate_key(gate), 'until', 'opened', 'canary', 'pause', 'fault', 'code', 'shut')
 local shut_until, opened, is_canary = tonumber(record[1] or 0), record[2], record[3] == token
 local is_shut = record[1] and not opened
+-- What works although it began after the gate was shut has tested the provider, too: its process did
+-- not know. The second is for the way from there to Redis.
+local is_witness = is_shut and outcome == 'worked' and now - age_ms - 1000 > tonumber(record[7] or 0)
 
 local function decision()
   if is_shut then return 'shut', retry_after_ms(gate, octave_ms), record[6], 0 end
@@ -25,7 +29,7 @@ local function shut()
   local pause = math.min(record[4] and record[4] * 2 or first_ms, longest_ms)
   if pause_ms == 0 then redis.call('HSET', gate_key(gate), 'pause', pause) end
   local bound = math.max(shut_until, now + (pause_ms > 0 and pause_ms or pause))
-  redis.call('HSET', gate_key(gate), 'until', bound, 'code', code, 'fault', fault)
+  redis.call('HSET', gate_key(gate), 'until', bound, 'code', code, 'fault', fault, 'shut', now)
   redis.call('HSETNX', gate_key(gate), 'since', now)
   redis.call('HDEL', gate_key(gate), 'opened', 'canary', 'lease')
   redis.call('PEXPIRE', gate_key(gate), GATE_LIFE)
@@ -66,7 +70,7 @@ local function too_late()
   return decision()
 end
 
-if is_shut and not is_canary then return answer(too_late()) end
+if is_shut and not is_canary and not is_witness then return answer(too_late()) end
 if outcome == 'worked' then return answer(on_success()) end
 if outcome == 'left' then return answer(on_leaving()) end
 if outcome == 'shut' or is_canary then return answer(shut()) end
