@@ -48,7 +48,7 @@ BLAMES: dict[type[ProviderError], Fault] = {
     Unavailable: Fault.PROVIDER,
     RateLimited: Fault.PROVIDER,
     AccessDenied: Fault.OPERATOR,
-    NoSuchModel: Fault.REQUEST,
+    NoSuchModel: Fault.OPERATOR,
     Rejected: Fault.REQUEST,
     BadAnswer: Fault.REQUEST,
 }

@@ -213,6 +213,12 @@ PLANTS = (
         "tests/unit/test_retry_policy.py",
     ),
     Plant(
+        "I14", "a missing model is the request's fault",
+        "workers/afterword/workers/replies/model_call.py",
+        "isinstance(error, NoSuchModel) and not self._configured", "isinstance(error, NoSuchModel)",
+        "tests/usecase/test_respond.py",
+    ),
+    Plant(
         "I14", "a bug of ours is the request's fault",
         "workers/afterword/workers/rules/retry_policy.py",
         'return _retried("internal_error", Fault.OPERATOR,',

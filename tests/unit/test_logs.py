@@ -78,6 +78,7 @@ def test_a_line_of_json_has_the_event_its_fields_and_the_ids(as_json: Lines) -> 
         "gate": "recall",
         "code": "http_401",
         "fault": "operator",
+        "setting": "",
     }
 
 

@@ -429,28 +429,53 @@ async def test_the_next_model_answers_within_the_same_attempt(
     assert (reply.model, reply.attempts) == ("third", 1)
 
 
-async def test_a_model_that_is_gone_is_ours_to_mend_if_others_can_answer(
+@pytest.mark.finding(2)
+async def test_without_the_model_of_the_settings_others_answer_or_the_job_waits(
     relay: Desk, ledger: Ledger, inspector: LedgerInspector, caplog: pytest.LogCaptureFixture
 ) -> None:
-    relay.model.fails(NoSuchModel("not_found"))
+    relay.model.fails(NoSuchModel("model_not_found"))
     for _ in range(2):
         assert (await replied(relay, ledger)).model == "second"
     assert asked(relay) == ["first", "second", "second"], "it is not asked for each job"
     (shut,) = [line for line in caplog.records if line.levelno == logging.ERROR]
-    assert shut.getMessage() == "gate claude/first is shut: not_found (operator)"
+    assert shut.getMessage() == (
+        "gate claude/first is shut: model_not_found (operator) "
+        "AFTERWORD_MODEL or AFTERWORD_FALLBACK_MODELS"
+    )
 
     for _ in range(2):
-        relay.model.fails(NoSuchModel("not_found"))
+        relay.model.fails(NoSuchModel("model_not_found"))
     job_id = await submit_job(ledger)
     await relay.respond(job_id)
+    await waits_for_a_model(ledger, job_id)
+
+
+async def waits_for_a_model(ledger: Ledger, job_id: str) -> None:
     status = await ledger.queries.status(job_id)
-    assert (status.state, status.attempts, status.code) == (JobState.QUEUED, 0, "not_found")
+    assert (status.state, status.attempts, status.code) == (JobState.QUEUED, 0, "model_not_found")
 
 
-async def test_a_model_that_is_gone_and_has_no_other_fails_the_job(
+@pytest.mark.finding(2)
+@pytest.mark.parametrize("named", [None, "claude-sonnet-5-5"])
+async def test_without_its_only_model_the_job_waits_also_if_it_names_it(
+    desk: Desk, ledger: Ledger, settings: Settings, named: str | None
+) -> None:
+    """Else a job that names it, sent as the canary, would open the gate for all the others."""
+    assert settings.model == "claude-sonnet-5-5"
+    desk.model.fails(NoSuchModel("model_not_found"))
+    job_id = await submit_job(ledger, model=named)
+
+    await desk.respond(job_id)
+
+    await waits_for_a_model(ledger, job_id)
+    (gate,) = await ledger.gates.not_open()
+    assert (gate.name, gate.state) == (gate_of(settings.model), GateState.SHUT)
+
+
+async def test_a_model_that_only_the_job_names_fails_the_job(
     relay: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    relay.model.fails(NoSuchModel("not_found"))
+    relay.model.fails(NoSuchModel("model_not_found"))
     job_id = await submit_job(ledger, model="misspelt")
 
     await relay.respond(job_id)

@@ -12,6 +12,7 @@ from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
     Fault,
+    NoSuchModel,
     ProviderError,
     RateLimited,
     Rejected,
@@ -511,15 +512,21 @@ async def test_outages_bury_nothing_however_long_they_last(
     assert [letter async for letter in ledger.dead_letters.select()] == []
 
 
+@pytest.mark.finding(2)
+@pytest.mark.parametrize(
+    "error", [AccessDenied("key_revoked"), NoSuchModel("memory_model_not_found")]
+)
 async def test_what_is_ours_pauses_the_lane_and_spends_nothing(
-    lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector
+    lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector, error: ProviderError
 ) -> None:
     await submit_and_answer(ledger, "I prefer Celsius.")
-    lane_writer.memories.fail("add", AccessDenied("key_revoked"))
+    lane_writer.memories.fail("add", error)
 
     await lane_writer.write()
 
     assert inspector.waits_s(lane_of()) == pytest.approx(OPERATOR_PAUSE_S * 1.05, rel=0.06)
+    (gate,) = await ledger.gates.not_open()
+    assert (gate.name, gate.state, gate.code) == (REMEMBER, GateState.SHUT, error.code)
     inspector.make_due(lane_of())
     assert (await claim_lane(ledger)).turns[0].attempts == 0
 

@@ -231,17 +231,27 @@ class AccessDenied(ProviderError):
     fault = Fault.OPERATOR
 
 
+class NoSuchModel(AccessDenied):
+    """The provider does not have the model of a setting: misspelt, retired, or not open to us.
+
+    For a model that a request names itself, `Rejected` is raised in its place.
+    """
+
+
 class Rejected(ProviderError):
     """The provider refuses this one request. Sending it again cannot help."""
 
     fault = Fault.REQUEST
 
 
-class NoSuchModel(Rejected):
-    """The provider does not have the model: misspelt, retired, or not open to this account."""
-
-
 class BadAnswer(ProviderError):
     """The provider's answer is cut short or malformed. Asking again may help."""
 
     fault = Fault.REQUEST
+
+
+#: The setting to correct, by the code of a failure that only an operator can end.
+SETTING_OF = {
+    "model_not_found": "AFTERWORD_MODEL or AFTERWORD_FALLBACK_MODELS",
+    "memory_model_not_found": "AFTERWORD_MEMORY_MODEL",
+}

@@ -340,11 +340,15 @@ class InternalError(ObserverEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateClosed(ObserverEvent):
-    """A provider is not called any more, by the whole fleet; reported by who saw it happen."""
+    """A provider is not called any more, by the whole fleet; reported by who saw it happen.
+
+    `setting` is what the operator has to correct, '' if that is not known.
+    """
 
     gate: Name
     code: Code
     fault: Fault
+    setting: Name = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

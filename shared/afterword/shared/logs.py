@@ -93,7 +93,7 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.InternalError: Line(ERROR, "internal error: {error} at {place}"),
     events.GateClosed: Line(
         WARNING,
-        "gate {gate} is shut: {code} ({fault})",
+        "gate {gate} is shut: {code} ({fault}) {setting}",
         raised=ERROR,
         matters=lambda event: event.fault is Fault.OPERATOR,
     ),

@@ -124,7 +124,7 @@ REFUSALS = [
     refusal(402, AccessDenied, "billing"),
     refusal(402, AccessDenied, "spend_limit", error_code="linked_organization_spend_limit_reached"),
     refusal(403, AccessDenied, "not_permitted"),
-    refusal(404, NoSuchModel, "not_found", "unknown model"),
+    refusal(404, NoSuchModel, "model_not_found", "unknown or retired model"),
     refusal(408, Unavailable, "provider_timeout"),
     refusal(409, Unavailable, "conflict"),
     refusal(412, Rejected, "http_412", error_type="brand_new_error"),
@@ -227,7 +227,7 @@ STREAM_ERRORS = [
         in_stream(at, "conflict_error", Unavailable, "conflict"),
         in_stream(at, "permission_error", AccessDenied, "not_permitted"),
         in_stream(at, "billing_error", AccessDenied, "billing"),
-        in_stream(at, "not_found_error", NoSuchModel, "not_found"),
+        in_stream(at, "not_found_error", NoSuchModel, "model_not_found"),
         in_stream(at, "request_too_large", Rejected, "too_large"),
         in_stream(at, "authentication_error", AccessDenied, "key_refused"),
         in_stream(at, "invalid_request_error", Rejected, "invalid_request"),
@@ -364,8 +364,15 @@ _TEST = "tests/contract/test_claude_failures.py::test_failure"
 
 #: The rows of the page. Rows that differ only in when they happen are one there.
 CLAUDE_ROWS = [
-    judged(case.case, case.error(case.code, retry_after_s=case.retry_after_s), test=_TEST)
-    for case in FAILURES
+    *(
+        judged(case.case, case.error(case.code, retry_after_s=case.retry_after_s), test=_TEST)
+        for case in FAILURES
+    ),
+    judged(
+        "404 unknown model, which only the request names",
+        Rejected("not_found"),
+        test="tests/usecase/test_respond.py::test_a_model_that_only_the_job_names_fails_the_job",
+    ),
 ]
 
 

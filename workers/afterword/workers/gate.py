@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from afterword.shared.errors import (
+    SETTING_OF,
     AccessDenied,
     BadAnswer,
     Fault,
@@ -162,7 +163,8 @@ class GateClient:
                 emit(GateOpened, gate=name)
             return None
         if decision.news:
-            emit(GateClosed, gate=name, code=full.code, fault=full.fault)
+            setting = SETTING_OF.get(full.code, "")
+            emit(GateClosed, gate=name, code=full.code, fault=full.fault, setting=setting)
         return GateShut(name, decision.retry_after_s, decision.code)
 
     def report_later(self, reporting: Coroutine[object, object, object]) -> None:

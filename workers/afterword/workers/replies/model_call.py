@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
-from afterword.shared.errors import AccessDenied, Fault, NoSuchModel, ProviderError
+from afterword.shared.errors import Fault, NoSuchModel, ProviderError, Rejected
 from afterword.shared.events import ModelAnswered, ModelCalled, ModelReplaced
 from afterword.shared.observer import emit
 from afterword.shared.settings import ReplySettings
@@ -32,7 +32,8 @@ class ModelCaller:
         If all gates are shut, raises the `GateShut` with the shortest time to retry.
         """
         models = self._models if named is None else (named,)
-        call = ModelCall(self._model, self._gates, models, self._canary_s)
+        configured = models[0] in self._models
+        call = ModelCall(self._model, self._gates, models, self._canary_s, configured=configured)
         await call.pass_a_gate()
         try:
             yield call
@@ -44,12 +45,18 @@ class ModelCall:
     """A call in progress: the models that are left for it, and why others could not answer."""
 
     def __init__(
-        self, model: Model, gates: GateClient, models: Sequence[str], canary_s: float
+        self,
+        model: Model,
+        gates: GateClient,
+        models: Sequence[str],
+        canary_s: float,
+        *,
+        configured: bool,
     ) -> None:
         self._model = model
         self._gates = gates
         self._left = list(models)
-        self._replaceable = len(models) > 1
+        self._configured = configured
         self._canary_s = canary_s
         self._refusals: list[GateShut] = []
         self._failures: list[ProviderError] = []
@@ -69,7 +76,7 @@ class ModelCall:
             try:
                 return await self._stream_one(replace(told, model=self._asked), push)
             except ProviderError as said:
-                error = self._counted(said)
+                error = self._judged(said)
                 await self._go_on(error, await self._permit.report_failure(error))
 
     async def _stream_one(self, told: Prompt, push: Callable[[str], None]) -> Answer:
@@ -96,13 +103,13 @@ class ModelCall:
         elif piece.pause_s > 0:
             self._permit.report_success(piece.pause_s)
 
-    def _counted(self, error: ProviderError) -> ProviderError:
-        """Return the error to act on: a missing model is the operator's fault, not the request's.
+    def _judged(self, error: ProviderError) -> ProviderError:
+        """Return the error to act on: a model that only the request names is the request's fault.
 
-        Without a fallback model it stays the request's: waiting would not help.
+        No operator could mend that, and waiting would not help.
         """
-        if self._replaceable and isinstance(error, NoSuchModel):
-            return AccessDenied(error.code, request_id=error.request_id)
+        if isinstance(error, NoSuchModel) and not self._configured:
+            return Rejected("not_found", request_id=error.request_id)
         return error
 
     async def _go_on(self, error: ProviderError, refusal: GateShut | None) -> None:

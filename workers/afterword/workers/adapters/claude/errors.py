@@ -40,7 +40,7 @@ _BY_TYPE: dict[str, Verdict] = {
     "permission_error": (AccessDenied, "not_permitted"),
     "billing_error": (AccessDenied, "billing"),
     "invalid_request_error": (Rejected, "invalid_request"),
-    "not_found_error": (NoSuchModel, "not_found"),
+    "not_found_error": (NoSuchModel, "model_not_found"),
     "request_too_large": (Rejected, "too_large"),
 }
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC
 from typing import Any
 
-from afterword.shared.errors import BadAnswer
+from afterword.shared.errors import BadAnswer, NoSuchModel
 from afterword.workers.adapters.mem0.add_context import AddContext, add_step, current_add
 from afterword.workers.ports import Answer, ChatMessage, Model, Prompt, Turn
 
@@ -51,13 +51,21 @@ class Extractor:
         asyncio.run_coroutine_threadsafe(self._model.aclose(), self._loop).result()
 
     async def _extract(self, prompt: Prompt, turn: Turn) -> str:
-        answers = [
-            part async for part in self._model.stream_answer(prompt) if isinstance(part, Answer)
-        ]
-        facts = parse_facts(answers[-1])
+        facts = parse_facts(await self._answer(prompt))
         if turn.note_facts is not None:
             await turn.note_facts(facts)
         return facts
+
+    async def _answer(self, prompt: Prompt) -> Answer:
+        try:
+            parts = [part async for part in self._model.stream_answer(prompt)]
+        except NoSuchModel as error:
+            missing = NoSuchModel("memory_model_not_found", request_id=error.request_id)
+        else:
+            answer = parts[-1]
+            assert isinstance(answer, Answer), "the last part is the answer"
+            return answer
+        raise missing
 
     def _prompt(self, context: AddContext, messages: Sequence[Mapping[str, str]]) -> Prompt:
         texts = [(message["role"], message["content"]) for message in messages]
