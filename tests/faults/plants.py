@@ -155,6 +155,10 @@ PLANTS = (
         "if false then", "tests/ledger/test_submit.py",
     ),
     Plant(
+        "I1", "another number of shards is accepted", "shared/afterword/shared/ledger/identity.py",
+        "if found.shards != shards:", "if False:", "tests/ledger/test_identity.py",
+    ),
+    Plant(
         "I12", "a user is erased once, not twice", "workers/afterword/workers/memories/erase.py",
         "if claim.state is ErasureState.ASKED and self._memories is not None:",
         "if False:", "tests/ledger/test_erasures.py",

@@ -43,6 +43,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "WORKER_STATUS": lambda keys: keys.worker_status,
     "QUARANTINE": lambda keys: keys.quarantine,
     "NEWER_VERSION": lambda keys: keys.newer_version,
+    "IDENTITY": lambda keys: keys.identity,
     "SEQUENCE": lambda keys: keys.sequence,
     "GATES": lambda keys: keys.gates,
     "GATE_NEWS": lambda keys: keys.gate_news,

@@ -21,15 +21,19 @@ class CheckedLedger(AsyncCloseable):
 
     """
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, *, founds: bool = False) -> None:
         self.ledger = ledger
+        self._founds = founds
         self._check: asyncio.Task[dict[str, str]] | None = None
 
     @classmethod
-    def open(cls, settings: Settings) -> Self:
-        """Open the ledger of some settings, with the time limit of a submit for each step."""
+    def open(cls, settings: Settings, *, founds: bool = False) -> Self:
+        """Open the ledger of some settings, with the time limit of a submit for each step.
+
+        With `founds`, a new ledger gets the number of shards of these settings.
+        """
         log_events()
-        return cls(Ledger(settings, patience_s=settings.submit_timeout_s))
+        return cls(Ledger(settings, patience_s=settings.submit_timeout_s), founds=founds)
 
     @property
     def checked(self) -> bool:
@@ -44,7 +48,7 @@ class CheckedLedger(AsyncCloseable):
         call. Raises `Misconfigured` or `LedgerUnavailable`.
         """
         if self._check is None or (self._check.done() and self._check.exception()):
-            self._check = asyncio.create_task(self.ledger.check())
+            self._check = asyncio.create_task(self.ledger.check(founds=self._founds))
         if not self._check.done():
             await asyncio.shield(self._check)
         self._check.result()

@@ -20,6 +20,9 @@ WRITE_TASK = "afterword.write"
 #: Celery's priority steps on Redis: each is a list of its own, and they are drained in this order.
 PRIORITY_STEPS: dict[Priority, int] = {"high": 0, "normal": 3, "low": 6}
 
+#: The version of the keys below. A ledger whose keys have another one is refused.
+LAYOUT_VERSION = 1
+
 _SHARD_DIGITS = 2
 MAX_SHARDS = 16**_SHARD_DIGITS
 #: What percent-encoding leaves unchanged: this check takes a tenth of the time of encoding.
@@ -191,6 +194,11 @@ class Keys:
     def sequence(self) -> str:
         """STRING: the counter that sequence numbers, fences and event ids come from."""
         return f"{self.root}:sequence"
+
+    @property
+    def identity(self) -> str:
+        """HASH: how many shards the ledger has, and by which version; on the first shard."""
+        return f"{self.root}:identity"
 
     @property
     def newer_version(self) -> str:

@@ -137,7 +137,11 @@ class RedisSettings(_Record):
         "afterword", pattern=r"^[a-z0-9-]{1,32}$", description="prefix of all Redis keys"
     )
     shards: int = Field(
-        1, ge=1, le=256, description="number of hash slots of the ledger; fixed once in use"
+        1,
+        ge=1,
+        le=256,
+        description="number of hash slots of the ledger; stands in the ledger, and a process with "
+        "another number is refused",
     )
     durability: Durability = Field(
         "d1",

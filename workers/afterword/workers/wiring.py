@@ -88,7 +88,7 @@ async def runtime(
     async with AsyncExitStack() as stack:
         stack.enter_context(bound(worker=worker_name()))
         ledger = await stack.enter_async_context(Ledger(settings, patience_s=PATIENCE_S))
-        found = await ledger.check()
+        found = await ledger.check(founds=True)
         memories = await open_memories(settings)
         if memories is not None:
             stack.push_async_callback(memories.aclose)

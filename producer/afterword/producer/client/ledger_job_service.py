@@ -46,7 +46,7 @@ class LedgerJobService(JobService):
     @classmethod
     def open(cls, settings: Settings) -> Self:
         """Open the ledger of some settings."""
-        return cls(CheckedLedger.open(settings))
+        return cls(CheckedLedger.open(settings, founds=True))
 
     def submit_blocking(self, submission: Submission) -> str | None:
         """Try once to submit from the calling thread; None if `submit` has to be called."""

@@ -11,6 +11,7 @@ from afterword.shared.ledger.account import Accounts
 from afterword.shared.ledger.dead_letters import DeadLetters
 from afterword.shared.ledger.erasures import Erasures
 from afterword.shared.ledger.gates import Gates
+from afterword.shared.ledger.identity import Identities
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.ledger.quarantine import Quarantine
@@ -56,12 +57,19 @@ class Ledger(AsyncCloseable):
         self.accounts = Accounts(shards)
         self.quarantine = Quarantine(shards)
         self.queries = Queries(shards)
+        self.identities = Identities(shards)
         self._pubsub = PubSub(settings.redis_url)
         self._roots = shards.all
 
-    async def check(self) -> dict[str, str]:
-        """Refuse a Redis that cannot hold the ledger; see `transport.preflight.check`."""
-        return await check(self._pipeline, self.settings)
+    async def check(self, *, founds: bool = False) -> dict[str, str]:
+        """Refuse a Redis that cannot hold the ledger, and a ledger that these settings do not fit.
+
+        See `transport.preflight.check` and `Identities.check`. `founds` is for those that fill the
+        ledger: producers and workers.
+        """
+        found = await check(self._pipeline, self.settings)
+        await self.identities.check(founds=founds)
+        return found
 
     def listen_to_job(
         self, job_id: str, on_message: OnMessage

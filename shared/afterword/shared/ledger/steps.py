@@ -414,6 +414,17 @@ class ReadAccount(NamedTuple):
     late_ms: int
 
 
+@declares("maintenance/identify")
+class Identify(NamedTuple):
+    """Read what this ledger is; write it, if the ledger is new."""
+
+    layout: int
+    shards: int
+    records: int
+    name: str
+    found: bool
+
+
 @declares("maintenance/overview")
 class ReadOverview(NamedTuple):
     """Count what is open."""

@@ -18,6 +18,7 @@ local WORKERS = root .. ':workers'  -- ZSET   '<queue> <worker>' -> its last hea
 local WORKER_STATUS = root .. ':worker-status' -- HASH '<queue> <worker>' -> JSON: version, periodic tasks
 local QUARANTINE = root .. ':quarantine' -- STREAM of notes on queue messages that were no hints
 local NEWER_VERSION = root .. ':newer-version' -- STRING the newest version that records were held for
+local IDENTITY = root .. ':identity' -- HASH   layout, shards, records, name; on the first shard
 local SEQUENCE = root .. ':sequence' -- STRING the counter
 local FENCED = root .. ':fenced'    -- CHANNEL job or lane ids whose running attempt was overtaken
 local LANES = 'memories.0'          -- the agenda of lanes
