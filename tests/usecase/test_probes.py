@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from afterword.shared.errors import AccessDenied, NoSuchModel, ProviderError, Unavailable
+from afterword.shared.errors import AccessDenied, NoSuchModel, ProviderError, Rejected, Unavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import CallOutcome, CallReport, GateState
 from afterword.workers.background.probes import IDLE_S, Probes
@@ -67,7 +67,7 @@ async def test_work_that_waits_comes_first(quiet: Quiet) -> None:
     assert quiet.model.checked == []
 
 
-@pytest.mark.parametrize("code", ["billing", "spend_limit", "store_full"])
+@pytest.mark.parametrize("code", ["billing", "spend_limit", "store_full", "memory_model_not_found"])
 async def test_what_a_free_call_cannot_see_waits_for_work(quiet: Quiet, code: str) -> None:
     await quiet.shut(CLAUDE, code)
     await quiet.probe()
@@ -94,7 +94,7 @@ async def test_each_kind_of_worker_tests_what_it_calls(quiet: Quiet) -> None:
 @pytest.mark.parametrize(
     ("error", "untested"),
     [(Unavailable("overloaded"), False), (AccessDenied("key_refused"), False),
-     (NoSuchModel("not_found"), True)],
+     (NoSuchModel("model_not_found"), False), (Rejected("http_418"), True)],
 )  # fmt: skip
 async def test_a_probe_that_fails_lengthens_the_pause_and_a_refused_one_says_nothing(
     quiet: Quiet, ledger: Ledger, error: ProviderError, untested: bool
