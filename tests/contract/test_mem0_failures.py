@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
+    Fault,
     IllegalStep,
     Misconfigured,
     ProviderError,
@@ -25,14 +26,16 @@ from afterword.shared.errors import (
     Rejected,
     Unavailable,
 )
+from afterword.shared.events import MalformedMemoriesDropped
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import HostedMemories, open_hosted
-from afterword.workers.ports import AddOutcome, AddResult, Turn
+from afterword.workers.ports import AddOutcome, AddResult, EventGone, Turn
 from afterword.workers.wiring import open_memories
 from tests.kit.mem0_api.scripted_answers import HTML, Mem0Answer
 from tests.kit.mem0_api.server import KEY, Mem0StandIn
 from tests.kit.secrecy import assert_quotes_nothing
 from tests.kit.servers.scripted_http_server import Cue
+from tests.kit.workers.observed import observed
 
 ANA = "owner-ana"
 BEN = "owner-ben"
@@ -305,6 +308,7 @@ async def test_an_id_cannot_change_the_path(
 def test_mem0_sends_no_telemetry_and_writes_nothing_home(tmp_path: Path) -> None:
     script = """
 import asyncio
+from afterword.shared.events import MalformedMemoriesDropped
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import open_hosted
 settings = Settings(mem0_api_key="key", mem0_host="http://127.0.0.1:9")
@@ -325,6 +329,7 @@ print(telemetry.MEM0_TELEMETRY)
 def test_the_platform_client_imports_only_what_it_needs() -> None:
     script = """
 import asyncio, sys
+from afterword.shared.events import MalformedMemoriesDropped
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import open_hosted
 settings = Settings(mem0_api_key="key", mem0_host="http://127.0.0.1:9")
@@ -341,18 +346,52 @@ print(bool(mem0.__version__), mem0.AsyncMemory.__name__, "qdrant_client" in sys.
 async def test_an_empty_search_makes_no_request(
     mem0: Mem0StandIn, memories: HostedMemories
 ) -> None:
-    assert list(await memories.search(ANA, " \n", 5)) == []
+    assert list((await memories.search(ANA, " \n", 5)).memories) == []
     assert list(mem0.requests) == []
 
 
-async def test_a_row_of_another_owner_keeps_its_owner(
+@pytest.mark.finding(1)
+async def test_a_row_has_the_owner_that_it_says_or_who_was_asked_for(
     mem0: Mem0StandIn, memories: HostedMemories
 ) -> None:
     mem0.plant(ANA, {"id": "m", "memory": "tea", "user_id": BEN, "score": 1, "metadata": None})
     mem0.plant(ANA, {"id": "n", "memory": "tea", "score": 0.5, "created_at": "2026-05-08T20:30:15"})
-    found = await memories.search(ANA, "tea", 5)
-    assert [(row.owner, row.turn_id) for row in found] == [(BEN, None), ("", None)]
+    found = (await memories.search(ANA, "tea", 5)).memories
+    assert [(row.owner, row.turn_id) for row in found] == [(BEN, None), (ANA, None)]
     assert found[1].created_at == AT.replace(microsecond=0)
+
+
+@pytest.mark.finding(1)
+async def test_a_row_that_names_no_owner_and_has_no_score_is_a_memory_and_is_looked_up(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
+    await followed(memories, await memories.add(ANA, TURN))
+    mem0.row_fields = {"user_id": None, "score": None}
+    found = await memories.search(ANA, SECRET, 5)
+    ids = [mem0.rows[0]["id"]]
+    assert [(row.id, row.owner, row.score) for row in found.memories] == [(ids[0], ANA, None)]
+    assert (found.malformed, await memories.find(ANA, TURN.id)) == (0, ids)
+
+
+@pytest.mark.finding(11)
+async def test_a_malformed_row_is_dropped_and_counted(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
+    await followed(memories, await memories.add(ANA, TURN))
+    mem0.plant(ANA, {"id": "m", "memory": None})
+    mem0.plant(ANA, {"id": 7, "memory": SECRET})
+    with observed(MalformedMemoriesDropped) as seen:
+        found = await memories.search(ANA, SECRET, 5)
+    assert ([row.text for row in found.memories], found.malformed) == ([TURN.user_text], 2)
+    assert [event.count for event in seen.of(MalformedMemoriesDropped)] == [2]
+
+
+async def test_a_lookup_whose_rows_cannot_be_read_says_that_mem0_is_out(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
+    mem0.will_answer(Mem0Answer(verb="get_all", body='{"results": [{"memory": "tea"}]}'))
+    error = await failure_of(memories.find(ANA, TURN.id))
+    assert (type(error), error.code) == (Unavailable, "malformed_rows")
 
 
 @pytest.mark.parametrize("filters_ignored", [("user_id", BEN), ("metadata", {"turn_id": "turn-2"})])
@@ -399,20 +438,29 @@ async def test_a_failed_event_may_be_added_again(
     assert (await followed(memories, await memories.add(ANA, TURN))).outcome is AddOutcome.STORED
 
 
-async def test_an_event_that_is_gone_may_be_added_again(memories: HostedMemories) -> None:
+async def test_an_event_that_is_gone_is_no_failure_of_its_add(memories: HostedMemories) -> None:
     error = await failure_of(memories.follow(ANA, "no-such-event"))
-    assert (type(error), error.code) == (BadAnswer, "event_gone")
-    assert not error.unknown_outcome
+    assert (type(error), error.code) == (EventGone, "event_gone")
+    assert error.fault is Fault.PROVIDER
 
 
+@pytest.mark.parametrize("status", ['"PAUSED"', '""'])
 @pytest.mark.parametrize("verb", CHANGING)
-async def test_an_unknown_status_leaves_the_outcome_unknown(
-    mem0: Mem0StandIn, memories: HostedMemories, verb: str
+async def test_a_status_that_is_new_is_one_in_progress(
+    mem0: Mem0StandIn, memories: HostedMemories, verb: str, status: str
 ) -> None:
-    mem0.will_answer(Mem0Answer(verb=verb, body='{"event_id": "event-1", "status": "PAUSED"}'))
-    error = await failure_of(CALLS[verb](memories))
-    assert (type(error), error.code) == (BadAnswer, "unknown_status")
-    assert error.unknown_outcome
+    mem0.will_answer(Mem0Answer(verb=verb, body=f'{{"event_id": "event-1", "status": {status}}}'))
+    added = cast(AddResult, await CALLS[verb](memories))
+    assert (added.outcome, added.event_id) == (AddOutcome.PENDING, "event-1")
+
+
+@pytest.mark.parametrize("results", ["null", '[{"id": null}]'])
+async def test_an_add_that_does_not_say_what_it_stored_has_no_ids(
+    mem0: Mem0StandIn, memories: HostedMemories, results: str
+) -> None:
+    body = f'{{"id": "event-1", "status": "SUCCEEDED", "results": {results}}}'
+    mem0.will_answer(Mem0Answer(verb="event", body=body))
+    assert await memories.follow(ANA, "event-1") == AddResult(AddOutcome.STORED)
 
 
 @pytest.mark.parametrize(
@@ -442,6 +490,26 @@ async def test_forgetting_waits_until_it_is_done(
     mem0.polls = 2
     await memories.forget(ANA)
     assert mem0.rows == []
+
+
+@pytest.mark.finding(6)
+async def test_an_erasure_that_mem0_no_longer_knows_ends_if_nothing_is_left(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
+    await followed(memories, await memories.add(ANA, TURN))
+    mem0.will_answer(Mem0Answer(verb="event", status=404, times=2))
+    assert (await failure_of(memories.forget(ANA))).code == "not_erased"
+    mem0.rows.clear()
+    await memories.forget(ANA)
+
+
+async def test_an_erasure_that_left_something_is_not_done(
+    mem0: Mem0StandIn, memories: HostedMemories
+) -> None:
+    await followed(memories, await memories.add(ANA, TURN))
+    mem0.will_answer(Mem0Answer(verb="delete_all", body='{"message": "done"}'))
+    error = await failure_of(memories.forget(ANA))
+    assert (type(error), error.code) == (Unavailable, "not_erased")
 
 
 async def test_forgetting_that_fails_is_an_error(

@@ -75,25 +75,26 @@ async def settled(memories: Memories, owner: str, said: Turn) -> AddResult:
 
 
 async def test_an_unknown_owner_has_no_memories(memories: Memories) -> None:
-    assert list(await memories.search(ANA, "What do I prefer?", 5)) == []
+    assert list((await memories.search(ANA, "What do I prefer?", 5)).memories) == []
     assert list(await memories.find(ANA, "turn-1")) == []
 
 
 async def test_what_was_added_is_found(memories: Memories) -> None:
     added = await settled(memories, ANA, turn("I prefer Celsius."))
-    (found,) = await memories.search(ANA, "Which temperature do I prefer?", 5)
+    (found,) = (await memories.search(ANA, "Which temperature do I prefer?", 5)).memories
     assert added.outcome is AddOutcome.STORED
     assert found.id in added.memory_ids
     assert found.owner == ANA
     assert "Celsius" in found.text
     assert found.turn_id == "turn-1"
+    assert found.score is not None
     assert 0 <= found.score <= 1
 
 
 async def test_a_memory_has_the_time_of_its_turn(memories: Memories) -> None:
     late = datetime(2025, 12, 31, 23, 59, 59, 123456, timezone(timedelta(hours=-5)))
     await settled(memories, ANA, turn("I prefer Celsius.", at=late))
-    (found,) = await memories.search(ANA, "Celsius", 5)
+    (found,) = (await memories.search(ANA, "Celsius", 5)).memories
     assert (found.created_at, found.text) == (late, "I prefer Celsius.")
 
 
@@ -111,7 +112,9 @@ async def test_a_batch_is_stored_under_the_name_and_time_of_its_first_turn(
         pytest.skip("it is given one turn at a time")
     said = (Exchange("My dog is called Rex.", "Noted."), Exchange("I play cello.", "Nice."))
     added = await settled(memories, ANA, replace(turn("I prefer Celsius."), followed_by=said))
-    found = await memories.search(ANA, "I prefer Celsius, my dog is called Rex, I play cello.", 9)
+    found = (
+        await memories.search(ANA, "I prefer Celsius, my dog is called Rex, I play cello.", 9)
+    ).memories
     assert {row.text for row in found} == {"I prefer Celsius.", *(each.user_text for each in said)}
     assert {(row.turn_id, row.created_at) for row in found} == {("turn-1", AT)}
     assert {*added.memory_ids} == {*await memories.find(ANA, "turn-1")}
@@ -121,7 +124,7 @@ async def test_a_batch_is_stored_under_the_name_and_time_of_its_first_turn(
 async def test_no_owner_sees_the_memories_of_another(memories: Memories) -> None:
     await settled(memories, ANA, turn("I prefer Celsius."))
     await settled(memories, BEN, turn("I prefer Fahrenheit."))
-    found = await memories.search(BEN, "I prefer Celsius.", 5)
+    found = (await memories.search(BEN, "I prefer Celsius.", 5)).memories
     assert [(row.owner, "Fahrenheit" in row.text) for row in found] == [(BEN, True)]
     assert not set(await memories.find(BEN, "turn-1")) & set(await memories.find(ANA, "turn-1"))
 
@@ -141,8 +144,8 @@ async def test_similar_names_are_different_owners(
     memories: Memories, one: tuple[str, str], other: tuple[str, str]
 ) -> None:
     await settled(memories, memory_key(*one), turn("I prefer Celsius."))
-    assert list(await memories.search(memory_key(*other), "Celsius", 5)) == []
-    (found,) = await memories.search(memory_key(*one), "Celsius", 5)
+    assert list((await memories.search(memory_key(*other), "Celsius", 5)).memories) == []
+    (found,) = (await memories.search(memory_key(*one), "Celsius", 5)).memories
     assert found.owner == memory_key(*one)
 
 
@@ -150,17 +153,17 @@ async def test_the_best_come_first_and_no_more_than_asked_for(memories: Memories
     said = ["My dog is called Rex.", "I prefer Celsius.", "We moved to Lisbon.", "I play cello."]
     for number, text in enumerate(said):
         await settled(memories, ANA, turn(text, number))
-    found = await memories.search(ANA, "What is my dog called?", 2)
+    found = (await memories.search(ANA, "What is my dog called?", 2)).memories
     assert len(found) == 2
     assert found[0].text == said[0]
-    assert found[0].score >= found[1].score
+    assert (found[0].score or 0) >= (found[1].score or 0)
 
 
 async def test_a_turn_that_only_asks_leaves_nothing(memories: Memories) -> None:
     added = await settled(memories, ANA, turn("What should I cook tonight?"))
     assert added.outcome in (AddOutcome.SKIPPED, AddOutcome.NOTHING)
     assert (added.reason is not None) == (added.outcome is AddOutcome.SKIPPED)
-    assert list(await memories.search(ANA, "What should I cook tonight?", 5)) == []
+    assert list((await memories.search(ANA, "What should I cook tonight?", 5)).memories) == []
 
 
 async def test_only_the_removed_memories_are_gone(memories: Memories) -> None:
@@ -185,9 +188,9 @@ async def test_forgetting_removes_one_owner_and_no_other(memories: Memories) -> 
     await settled(memories, ANA, turn("I prefer Celsius."))
     await settled(memories, BEN, turn("I prefer Fahrenheit."))
     await memories.forget(ANA)
-    assert list(await memories.search(ANA, "Celsius", 5)) == []
+    assert list((await memories.search(ANA, "Celsius", 5)).memories) == []
     assert list(await memories.find(ANA, "turn-1")) == []
-    assert len(await memories.search(BEN, "Fahrenheit", 5)) == 1
+    assert len((await memories.search(BEN, "Fahrenheit", 5)).memories) == 1
 
 
 async def test_forgetting_can_be_repeated_and_the_owner_can_return(memories: Memories) -> None:
@@ -196,7 +199,7 @@ async def test_forgetting_can_be_repeated_and_the_owner_can_return(memories: Mem
     await memories.forget(ANA)
     await memories.forget(ANA)
     await settled(memories, ANA, turn("I prefer Kelvin."))
-    found = await memories.search(ANA, "What do I prefer?", 5)
+    found = (await memories.search(ANA, "What do I prefer?", 5)).memories
     assert ["Kelvin" in row.text for row in found] == [True]
 
 
@@ -219,7 +222,7 @@ async def test_following_what_is_not_pending_is_an_error(memories: Memories) -> 
 )
 async def test_any_text_is_stored_and_searched_unchanged(memories: Memories, text: str) -> None:
     await settled(memories, ANA, turn(text))
-    (found,) = await memories.search(ANA, text, 5)
+    (found,) = (await memories.search(ANA, text, 5)).memories
     assert found.text == text
 
 
@@ -233,6 +236,6 @@ async def test_many_calls_may_run_at_once(memories: Memories) -> None:
         )
     )
     found = await asyncio.gather(*(memories.search(owner, "cats", 9) for owner in owners))
-    for owner, rows in zip(owners, found, strict=True):
-        assert {row.owner for row in rows} == {owner}
-        assert {row.turn_id for row in rows} == {"turn-0", "turn-1", "turn-2"}
+    for owner, result in zip(owners, found, strict=True):
+        assert {row.owner for row in result.memories} == {owner}
+        assert {row.turn_id for row in result.memories} == {"turn-0", "turn-1", "turn-2"}

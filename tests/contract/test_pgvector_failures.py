@@ -166,7 +166,7 @@ async def test_facts_are_found_among_prose(
 ) -> None:
     claude.will_answer(ClaudeAnswer(text=text))
     added = await memories.add(ANA, TURN)
-    found = [row.text for row in await memories.search(ANA, "tea", 9)]
+    found = [row.text for row in (await memories.search(ANA, "tea", 9)).memories]
     assert added.outcome is AddOutcome.STORED
     assert found == [f"The user likes {SECRET}."] or set(found) == {
         "<think>tea</think>", "``` code ```", "ab"
@@ -343,13 +343,15 @@ async def test_a_server_that_returns_is_used_again(claude: ClaudeStandIn) -> Non
         try:
             await memories.add(ANA, TURN)
             server.restart()
-            assert len(await memories.search(ANA, "tea", 5)) == 1, "no call is lost to a restart"
+            assert len((await memories.search(ANA, "tea", 5)).memories) == 1, (
+                "no call is lost to a restart"
+            )
             server.halt()
             for call in CALLS.values():
                 with pytest.raises(Unavailable, match="store_unavailable"):
                     await call(memories)
             server.start()
-            assert len(await memories.search(ANA, "tea", 5)) == 1
+            assert len((await memories.search(ANA, "tea", 5)).memories) == 1
         finally:
             await memories.aclose()
 
@@ -401,7 +403,7 @@ async def test_a_read_only_server_still_recalls(
     postgres.tell(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     other = await opened(settings_for(url, claude.url))
     try:
-        assert len(await other.search(ANA, "tea", 5)) == 1
+        assert len((await other.search(ANA, "tea", 5)).memories) == 1
         with pytest.raises(Unavailable, match="store_read_only"):
             await other.add(ANA, replace(TURN, id="turn-2", user_text="I play cello."))
     finally:
@@ -501,7 +503,7 @@ async def test_a_search_reads_all_memories_of_a_user(
         jsonb_build_object('user_id', 'user-' || n % 40, 'data', 'fact ' || n, 'turn_id', n)
         FROM generate_series(1, 2000) n"""
     postgres.tell(rows, url)
-    found = await memories.search("user-7", "fact", 50)
+    found = (await memories.search("user-7", "fact", 50)).memories
     assert len(found) == 50
     assert {row.owner for row in found} == {"user-7"}
 

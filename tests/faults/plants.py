@@ -119,9 +119,21 @@ PLANTS = (
     ),
     Plant(
         "I5", "the owner of a memory is not checked", "workers/afterword/workers/replies/recall.py",
-        "tuple(row for row in rows if row.owner == owner and row.score >= self._least_score)",
-        "tuple(row for row in rows if row.score >= self._least_score)",
+        "[row for row in found.memories if row.owner == owner]",
+        "list(found.memories)",
         "tests/unit/test_recall.py",
+    ),
+    Plant(
+        "I6", "a score that is no number reaches a reply",
+        "workers/afterword/workers/adapters/mem0/answers.py",
+        "allow_inf_nan=False",
+        "allow_inf_nan=True", "tests/fuzz/test_mem0_rows.py",
+    ),
+    Plant(
+        "I12", "nobody looks whether an erasure left something",
+        "workers/afterword/workers/adapters/mem0/hosted.py",
+        "        if left:\n",
+        "        if False:\n", "tests/contract/test_mem0_failures.py",
     ),
     Plant(
         "I8", "no sweep", "shared/afterword/shared/ledger/maintenance.py",

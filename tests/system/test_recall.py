@@ -85,7 +85,7 @@ def test_the_reply_lists_the_memory_and_says_how_it_was(story: Story) -> None:
     [memory] = story.again.memories
     assert memory.text == SAID
     assert memory.created_at is not None
-    assert 0 < memory.score <= 1
+    assert 0 < (memory.score or 0) <= 1
 
 
 def test_only_the_last_message_of_a_prompt_tells_of_memories(story: Story) -> None:

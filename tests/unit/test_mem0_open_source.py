@@ -119,15 +119,15 @@ async def test_the_owner_of_a_memory_is_read_from_its_row(
     memories: OpenSourceMemories, mem0: Mem0
 ) -> None:
     mem0.rows = [row(user_id="ben"), row(user_id=None)]
-    found = await memories.search("ana", "tea", 5)
-    assert [memory.owner for memory in found] == ["ben", ""]
+    found = (await memories.search("ana", "tea", 5)).memories
+    assert [memory.owner for memory in found] == ["ben", "ana"]
 
 
 async def test_the_recipe_decides_the_text_of_a_memory(
     memories: OpenSourceMemories, mem0: Mem0
 ) -> None:
     mem0.rows = [row()]
-    (found,) = await memories.search("ana", "tea", 5)
+    (found,) = (await memories.search("ana", "tea", 5)).memories
     assert (found.id, found.text, found.score) == ("m1", "TEA", 0.5)
     assert (found.turn_id, found.created_at) == ("turn-1", TURN.at)
 
@@ -137,7 +137,7 @@ async def test_a_row_without_time_or_turn_is_a_memory(
 ) -> None:
     naive = row(created_at="2026-05-08T00:00:00", metadata=None)
     mem0.rows = [row(created_at=None, metadata=None), naive]
-    found = await memories.search("ana", "tea", 5)
+    found = (await memories.search("ana", "tea", 5)).memories
     assert [memory.turn_id for memory in found] == [None, None]
     assert [memory.created_at for memory in found] == [None, TURN.at]
 
@@ -171,7 +171,7 @@ async def test_a_search_does_not_wait_behind_adds(memories: OpenSourceMemories, 
     mem0.gate.clear()
     adds = [asyncio.create_task(memories.add("ana", TURN)) for _ in range(10)]
     found = await asyncio.wait_for(memories.search("ana", "tea", 5), 5)
-    assert len(found) == 1
+    assert len(found.memories) == 1
     assert not any(add.done() for add in adds)
     mem0.gate.set()
     await asyncio.gather(*adds)

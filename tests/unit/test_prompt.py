@@ -313,12 +313,23 @@ def test_a_memory_that_cannot_be_asked_is_said_to_be_so() -> None:
     assert UNAVAILABLE not in final(told())
 
 
+@pytest.mark.finding(11)
+def test_where_memories_were_dropped_the_model_is_not_told_that_there_are_none() -> None:
+    request = ChatRequest(user_id="ann", message="hi")
+    for memories, unavailable in (((), True), ((memory("m", "I like tea."),), False)):
+        recall = Recall(memories, lost=1)
+        built = build(request, recall, overlay=(), history=(), limits=limits(), user_tag="t")
+        assert (UNAVAILABLE in built.prompt.messages[-1].text) == unavailable
+        assert built.status == "degraded"
+
+
 @pytest.mark.parametrize(
     ("recall", "overlay", "status"),
     [
         (Recall(()), (), "fresh"),
         (Recall(()), (turn("t", "x"),), "overlay"),
         (Recall(None), (turn("t", "x"),), "degraded"),
+        (Recall((), lost=1), (turn("t", "x"),), "degraded"),
         (Recall((), enabled=False), (), "off"),
     ],
 )

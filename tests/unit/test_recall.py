@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -13,7 +14,7 @@ from afterword.shared.errors import AccessDenied, ProviderError, Rejected, Unava
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState
 from afterword.workers.gate import LOOK_S, GateClient
-from afterword.workers.ports import RecalledMemory
+from afterword.workers.ports import RecalledMemory, SearchResult
 from afterword.workers.replies.recall import (
     OFF,
     QUERY_CHARACTERS,
@@ -93,6 +94,25 @@ async def test_rows_of_another_owner_are_dropped_and_reported(
     assert "bob" not in caplog.text
 
 
+@pytest.mark.finding(1)
+@pytest.mark.finding(11)
+async def test_dropped_rows_are_counted_as_lost(memories: FakeMemories) -> None:
+    memories.plant("a/ann", row("m1"))
+    memories.plant("a/ann", row("m2", "a/bob"))
+    memories.malformed = 3
+
+    recall = await recaller(memories).recall("a/ann", "query")
+
+    assert (recall.found, recall.lost) == (5, 4)
+
+
+async def test_a_row_without_a_score_is_as_good_as_mem0_says(memories: FakeMemories) -> None:
+    memories.plant("a/ann", replace(row("m"), score=None))
+
+    assert await names(recaller(memories, least_score=0.5)) == ["m"]
+    assert memory_used(replace(row("m"), score=None)).score is None
+
+
 async def test_rows_below_the_least_score_are_left_out(memories: FakeMemories) -> None:
     memories.plant("a/ann", row("good", score=0.5))
     memories.plant("a/ann", row("bad", score=0.49))
@@ -102,8 +122,8 @@ async def test_rows_below_the_least_score_are_left_out(memories: FakeMemories) -
 
 async def test_no_more_rows_than_asked_for_are_taken(memories: FakeMemories) -> None:
     class Generous(FakeMemories):
-        async def search(self, owner: str, query: str, limit: int) -> list[RecalledMemory]:
-            return [row(f"m{n}") for n in range(limit * 3)]
+        async def search(self, owner: str, query: str, limit: int) -> SearchResult:
+            return SearchResult(tuple(row(f"m{n}") for n in range(limit * 3)))
 
     assert await names(recaller(Generous(), limit=2)) == ["m0", "m1"]
 

@@ -54,7 +54,7 @@ async def test_a_turn_added_twice_is_stored_once(memories: Memories) -> None:
         *(memories.add("ana", turn("I prefer Celsius.")) for _ in range(5))
     )
     assert set(again) == {first}
-    assert len(await memories.search("ana", "Celsius", 5)) == 1
+    assert len((await memories.search("ana", "Celsius", 5)).memories) == 1
 
 
 async def test_memories_outlive_the_process_that_wrote_them(options: Settings) -> None:
@@ -62,7 +62,7 @@ async def test_memories_outlive_the_process_that_wrote_them(options: Settings) -
     await first.add("ana", turn("I prefer Celsius."))
     await first.aclose()
     second = await open_embedded(options)
-    (found,) = await second.search("ana", "Which unit do I prefer?", 5)
+    (found,) = (await second.search("ana", "Which unit do I prefer?", 5)).memories
     await second.aclose()
     assert (found.text, found.created_at) == ("I prefer Celsius.", AT)
 
@@ -71,7 +71,7 @@ async def test_a_question_about_a_date_finds_what_was_said_that_day(memories: Me
     for month in range(8):
         said = turn("We went for a long walk.", month, AT + timedelta(days=31 * month))
         await memories.add("ana", said)
-    found = await memories.search("ana", "What did we do in September?", 1)
+    found = (await memories.search("ana", "What did we do in September?", 1)).memories
     assert [row.turn_id for row in found] == ["turn-4"]
 
 
@@ -92,7 +92,7 @@ async def test_the_right_fact_is_recalled_among_others(memories: Memories) -> No
         "my sister's city",
         "car",
     ]
-    best = [(await memories.search("ana", query, 1))[0].text for query in asked]
+    best = [((await memories.search("ana", query, 1)).memories)[0].text for query in asked]
     assert best == facts
 
 
@@ -112,7 +112,7 @@ async def test_a_locked_file_counts_as_an_outage(
     with closing(database.Database(path)) as file, file.writing():
         with pytest.raises(Unavailable) as raised:
             await memories.add("ana", turn("I prefer Celsius."))
-        assert list(await memories.search("ana", "Celsius", 5)) == []
+        assert list((await memories.search("ana", "Celsius", 5)).memories) == []
     assert (raised.value.code, raised.value.unknown_outcome) == ("store_busy", False)
     assert (await memories.add("ana", turn("I prefer Celsius."))).outcome is AddOutcome.STORED
     await memories.aclose()
@@ -238,7 +238,7 @@ async def test_mem0_does_not_change_the_scores_of_our_store(options: Settings) -
     mem0 = cast(OpenSourceMemories, memories)._memory
     near = mem0.embedding_model.embed("my dog", "search")
     rows = mem0.vector_store.search("my dog", near, 60, {"user_id": "ana"})
-    found = await memories.search("ana", "my dog", 5)
+    found = (await memories.search("ana", "my dog", 5)).memories
     assert [(row.id, row.score) for row in rows] == [(row.id, row.score) for row in found]
     assert len(found) == 3
     await memories.aclose()

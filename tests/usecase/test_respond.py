@@ -277,6 +277,7 @@ async def test_a_memory_of_another_user_never_reaches_the_model(
 
     reply = await reply_of(ledger, job_id)
     assert [memory.text for memory in reply.memories] == ["hello from ann"]
+    assert reply.memory == "degraded"
     assert SECRET not in str(desk.model.prompts)
     assert [record.levelno for record in caplog.records if "another user" in record.message] == [
         logging.ERROR

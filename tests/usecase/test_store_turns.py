@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from datetime import UTC, datetime
 
@@ -26,7 +27,7 @@ from afterword.shared.names import lane_tag, memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER
 from afterword.workers.memories import lane
-from afterword.workers.ports import AddOutcome, AddResult, RecalledMemory, Turn
+from afterword.workers.ports import AddOutcome, AddResult, EventGone, RecalledMemory, Turn
 from afterword.workers.rules.retry_policy import FOLLOW_S, LONGEST_PAUSE_S, OPERATOR_PAUSE_S
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -222,14 +223,14 @@ async def test_an_add_that_came_to_nothing_is_made_again(
 # -- unknown outcomes
 
 
-@pytest.mark.parametrize("code", ["event_failed", "event_gone"])
+@pytest.mark.parametrize("error", [BadAnswer("event_failed"), EventGone()])
 async def test_what_a_lost_event_stored_all_the_same_is_found(
-    settings: Settings, ledger: Ledger, inspector: LedgerInspector, code: str
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector, error: ProviderError
 ) -> None:
     lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=1))
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
     await lane_writer.write()
-    lane_writer.memories.fail_after("follow", BadAnswer(code))
+    lane_writer.memories.fail_after("follow", error)
     for _ in range(2):
         inspector.make_due(lane_of())
         await lane_writer.write()
@@ -237,6 +238,24 @@ async def test_what_a_lost_event_stored_all_the_same_is_found(
     assert lane_writer.calls == ["add", "follow", "find"]
     assert await turn_of(ledger, turn_id) is TurnState.STORED
     assert "event" not in inspector.job(turn_id)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+async def test_an_add_that_does_not_say_what_it_stored_is_looked_up(
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector, *, stored: bool
+) -> None:
+    lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=1))
+    turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
+    await lane_writer.write()
+    lane_writer.memories.silent = True
+    lane_writer.memories.outcome = AddOutcome.STORED if stored else AddOutcome.NOTHING
+    inspector.make_due(lane_of())
+    await lane_writer.write()
+
+    assert lane_writer.calls == ["add", "follow", "find"]
+    assert await turn_of(ledger, turn_id) is (TurnState.STORED if stored else TurnState.NOTHING)
+    ids = [row.id for row in lane_writer.memories.rows]
+    assert json.loads(inspector.job(turn_id).get("memory_ids", "[]")) == ids
 
 
 async def test_an_answer_that_cannot_be_read_does_not_lose_the_event(

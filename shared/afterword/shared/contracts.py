@@ -51,8 +51,9 @@ MemoryStatus = Literal["fresh", "overlay", "degraded", "off"]
 """How complete the memories of a reply were.
 
 `fresh`: mem0 was searched, and every earlier turn was stored there. `overlay`: mem0 was searched,
-and turns that were not stored yet were added. `degraded`: the search failed, was too slow, or gave
-something unusable. `off`: memory is switched off.
+and turns that were not stored yet were added. `degraded`: the search failed, was too slow, or
+returned memories that had to be dropped: they could not be read, or were another user's. `off`:
+memory is switched off.
 """
 
 
@@ -331,8 +332,9 @@ class MemoryUsed(Contract):
     text: str
     """Its text, as the model read it."""
 
-    score: float
-    """How well it fits the message, by the memory backend's own measure; higher is better."""
+    score: Annotated[float, Field(allow_inf_nan=False)] | None
+    """How well it fits the message, by the memory backend's own measure, if it gives one; higher
+    is better."""
 
     created_at: datetime | None = None
     """When it was created, if the memory backend says so."""

@@ -93,6 +93,13 @@ class ForeignMemoriesDropped(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MalformedMemoriesDropped(ObserverEvent):
+    """mem0 returned memories that cannot be read; they were dropped."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCalled(ObserverEvent):
     """A prompt was sent to a model; `canary` if this call decides whether its gate opens."""
 

@@ -56,6 +56,9 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.ForeignMemoriesDropped: Line(
         ERROR, "mem0 gave {count} memories of another user; dropped"
     ),
+    events.MalformedMemoriesDropped: Line(
+        WARNING, "mem0 gave {count} memories that cannot be read; dropped"
+    ),
     events.ModelCalled: Line(DEBUG, "calling {model}"),
     events.ModelAnswered: Line(
         DEBUG, "{model} answered in {duration_s:.3f} s, {output_tokens} tokens ({stop_reason})"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from afterword.shared.errors import IllegalStep, ProviderError
-from afterword.workers.ports import AddOutcome, AddResult, RecalledMemory, Turn
+from afterword.workers.ports import AddOutcome, AddResult, RecalledMemory, SearchResult, Turn
 from afterword.workers.rules.relevance import is_question_only
 
 Verb = Literal["search", "add", "find", "follow", "copies", "remove", "forget"]
@@ -53,7 +53,8 @@ class FakeMemories:
     """Keeps memories in a list; adding a turn twice makes two of it, as it may with mem0.
 
     With `polls`, an add answers `PENDING` and is there only after it was followed so many times;
-    it then ends as `outcome`.
+    it then ends as `outcome`. Each search drops `malformed` rows.
+    While `silent`, it does not say what an add stored that was followed.
     """
 
     def __init__(
@@ -66,6 +67,8 @@ class FakeMemories:
         self.rows: list[RecalledMemory] = []
         self.calls: list[Call] = []
         self.closed = False
+        self.malformed = 0
+        self.silent = False
         self.polls = polls
         self.outcome = outcome
         self.takes_batches = takes_batches
@@ -99,12 +102,13 @@ class FakeMemories:
         """Return the turns that the owner's memories came from, oldest first."""
         return [row.turn_id for row in self.rows if row.owner == owner]
 
-    async def search(self, owner: str, query: str, limit: int) -> Sequence[RecalledMemory]:
+    async def search(self, owner: str, query: str, limit: int) -> SearchResult:
         async with self._call("search", owner, query):
             own = [_scored(row, query) for row in self.rows if row.owner == owner]
             newest_first = own[::-1]
-            best_first = sorted(newest_first, key=lambda row: -row.score)
-            return [*self._strays[owner], *best_first][:limit]
+            best_first = sorted(newest_first, key=lambda row: -(row.score or 0.0))
+            found = tuple([*self._strays[owner], *best_first][:limit])
+            return SearchResult(found, self.malformed)
 
     async def add(self, owner: str, turn: Turn) -> AddResult:
         self.added.append(tuple(each.user_text for each in turn.exchanges))
@@ -130,7 +134,8 @@ class FakeMemories:
             if left > 1:
                 self._pending[event_id] = (owner, turn, left - 1)
                 return AddResult(AddOutcome.PENDING, event_id=event_id)
-            return self._settle(owner, turn)
+            settled = self._settle(owner, turn)
+            return AddResult(AddOutcome.STORED) if self.silent else settled
 
     async def find_copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
         async with self._call("copies", owner, turn_id):

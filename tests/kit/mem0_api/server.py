@@ -54,7 +54,8 @@ class Mem0StandIn(ScriptedHttpServer):
     """Plays mem0's platform; an event ends once it was asked after `polls` times.
 
     With `works_s` it ends by itself so many seconds after its request. `extract` makes memories
-    of the messages of an add. `failing` adds end as `FAILED`, `half` of them after they stored.
+    of the messages of an add. `row_fields` are what every row says instead of what it holds.
+    `failing` adds end as `FAILED`, `half` of them after they stored.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Mem0StandIn(ScriptedHttpServer):
         self.failing = 0
         self.half = False
         self.works_s: float | None = None
+        self.row_fields: Json = {}
         self.rows: list[Json] = []
         self.events: dict[str, Event] = {}
         self.requests: deque[Mem0Request] = deque(maxlen=20_000)
@@ -189,11 +191,13 @@ class Mem0StandIn(ScriptedHttpServer):
     def _search(self, body: Json) -> Json:
         owner = mem0_filters.owner(body["filters"])
         found = mem0_filters.search(self._rows_of(owner), body)
-        return {"results": [row for asked, row in self._strays if asked == owner] + found}
+        strays = [row for asked, row in self._strays if asked == owner]
+        return {"results": strays + [row | self.row_fields for row in found]}
 
     def _get_all(self, body: Json) -> Json:
         mine = self._rows_of(mem0_filters.owner(body["filters"]))
-        rows = [row for row in mine if mem0_filters.matches(row, body["filters"])]
+        found = [row for row in mine if mem0_filters.matches(row, body["filters"])]
+        rows = [row | self.row_fields for row in found]
         return {"count": len(rows), "next": None, "previous": None, "results": rows}
 
     def _rows_of(self, owner: str) -> list[Json]:

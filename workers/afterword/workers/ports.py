@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from afterword.shared.contracts import Usage
+from afterword.shared.errors import Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +84,40 @@ class Model(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecalledMemory:
-    """One memory as mem0 returned it; `owner` is the one that mem0 says it has."""
+    """One memory as mem0 returned it.
+
+    `owner` is the one that mem0 says it has, or who was asked for if it says none. `score` is None
+    if mem0 gives none.
+    """
 
     id: str
     owner: str
     text: str
-    score: float
+    score: float | None
     created_at: datetime | None
     turn_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """What a search found, best first; `malformed` rows could not be read and were dropped."""
+
+    memories: tuple[RecalledMemory, ...]
+    malformed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Recall:
     """The memories for one reply; `memories` is None if mem0 could not be searched.
 
-    `found` is how many rows mem0 returned, those that were dropped among them.
+    `found` is how many rows mem0 returned, those that were dropped among them. `lost` were dropped
+    because they could not be read, or were another user's.
     """
 
     memories: tuple[RecalledMemory, ...] | None
     enabled: bool = True
     found: int = 0
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +153,13 @@ class Turn:
         return (Exchange(self.user_text, self.reply_text), *self.followed_by)
 
 
+class EventGone(Unavailable):
+    """mem0 no longer knows an add that it accepted. What became of it has to be looked up."""
+
+    def __init__(self) -> None:
+        super().__init__("event_gone")
+
+
 class AddOutcome(StrEnum):
     """What became of an add."""
 
@@ -149,7 +171,10 @@ class AddOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
-    """The result of an add: `event_id` only while `PENDING`, `reason` only if `SKIPPED`."""
+    """The result of an add: `event_id` only while `PENDING`, `reason` only if `SKIPPED`.
+
+    `STORED` without `memory_ids`: what was stored has to be looked up.
+    """
 
     outcome: AddOutcome
     memory_ids: tuple[str, ...] = field(default=())
@@ -168,8 +193,8 @@ class Memories(Protocol):
         """True if one add can take several exchanges, and should."""
         ...
 
-    async def search(self, owner: str, query: str, limit: int) -> Sequence[RecalledMemory]:
-        """Return at most `limit` memories of `owner`, best first."""
+    async def search(self, owner: str, query: str, limit: int) -> SearchResult:
+        """Search for at most `limit` memories of `owner`; no row of mem0 makes it raise."""
         ...
 
     async def add(self, owner: str, turn: Turn) -> AddResult:
@@ -185,10 +210,10 @@ class Memories(Protocol):
         ...
 
     async def follow(self, owner: str, event_id: str) -> AddResult:
-        """Return the result of an add that returned `PENDING`.
+        """Return the result of an add that returned `PENDING`; raise `EventGone` if it is unknown.
 
-        An error whose fault is the request, without `unknown_outcome`, means that the event failed
-        or is not known any more. Search for the turn before adding it again.
+        An error whose fault is the request, without `unknown_outcome`, means that the event failed.
+        In both cases, search for the turn before adding it again.
         """
         ...
 

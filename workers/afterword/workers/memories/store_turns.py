@@ -34,7 +34,7 @@ from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.settings import MemorySettings
 from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
 from afterword.workers.leases import Leases
-from afterword.workers.ports import AddOutcome, AddResult, Exchange, Memories, Turn
+from afterword.workers.ports import AddOutcome, AddResult, EventGone, Exchange, Memories, Turn
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.batching import Batch, Bounds, batches
 from afterword.workers.rules.retry_policy import Verdict
@@ -135,11 +135,10 @@ class TurnWriter:
         try:
             if turn.event_id is not None:
                 return await self._followed(claim, batch, turn.event_id)
-            ids = await self._memories.find(owner_of(claim.lane), turn.id)
+            return await self._found(claim, turn)
         except ProviderError as error:
             error.unknown_outcome = True
             raise
-        return AddResult(AddOutcome.STORED, tuple(ids)) if ids else None
 
     async def _followed(self, claim: LaneClaim, batch: Batch, event_id: str) -> AddResult:
         """Return the result of an add that mem0 processes in the background.
@@ -153,10 +152,18 @@ class TurnWriter:
             if added.outcome is AddOutcome.PENDING and turn.event_age_s >= self._settings.pending_s:
                 raise BadAnswer("pending_too_long")
         except ProviderError as error:
-            if error.fault is Fault.REQUEST and not error.unknown_outcome:
+            failed = error.fault is Fault.REQUEST and not error.unknown_outcome
+            if failed or isinstance(error, EventGone):
                 await self._lanes.record_event(claim, turn.id, "")
             raise
+        if added.outcome is AddOutcome.STORED and not added.memory_ids:
+            return await self._found(claim, turn) or AddResult(AddOutcome.NOTHING)
         return added
+
+    async def _found(self, claim: LaneClaim, turn: WaitingTurn) -> AddResult | None:
+        """Return what mem0 holds of a turn, None if it holds nothing."""
+        ids = await self._memories.find(owner_of(claim.lane), turn.id)
+        return AddResult(AddOutcome.STORED, tuple(ids)) if ids else None
 
     async def _settle(self, claim: LaneClaim, batch: Batch, added: AddResult) -> bool:
         if added.outcome is AddOutcome.PENDING:

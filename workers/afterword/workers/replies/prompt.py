@@ -94,10 +94,11 @@ def build(
     memory_room = int(limits.prompt_tokens * MEMORY_SHARE)
     kept_free = memory_room + estimated_tokens(request.message)
     said = {turn.id for turn in history}
+    degraded = _status(recall, overlay) == "degraded"
     while True:
         fresh = [line for turn_id, line in unread if turn_id not in said]
         kept, lines = _fitting(known, fresh, memory_room)
-        final = _final(request.message, _block(lines, unavailable=recall.memories is None))
+        final = _final(request.message, _block(lines, unavailable=not recall.memories and degraded))
         free = max(kept_free, estimated_tokens(final))
         recent = _recent(history, room - free, limits.history_turns)
         dropped = said.difference(turn.id for turn in recent)
@@ -118,7 +119,7 @@ def build(
 def _status(recall: Recall, overlay: Sequence[PastTurn]) -> MemoryStatus:
     if not recall.enabled:
         return "off"
-    if recall.memories is None:
+    if recall.memories is None or recall.lost:
         return "degraded"
     return "overlay" if overlay else "fresh"
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 from afterword.shared.contracts import MemoryUsed
 from afterword.shared.errors import ProviderError, Unavailable
 from afterword.shared.events import ForeignMemoriesDropped, RecallFailed
 from afterword.shared.observer import emit, emit_internal_error
 from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
-from afterword.workers.ports import Memories, Recall, RecalledMemory
+from afterword.workers.ports import Memories, Recall, RecalledMemory, SearchResult
 
 #: Longer queries are cut to this length: mem0 embeds only the beginning.
 QUERY_CHARACTERS = 2000
@@ -49,9 +48,9 @@ class Recaller:
         try:
             async with asyncio.timeout(self._budget_s):
                 permit = await self._gates.try_enter(RECALL, canary_s=self._budget_s + 1)
-                rows = await self._memories.search(owner, query[:QUERY_CHARACTERS], self._limit)
+                found = await self._memories.search(owner, query[:QUERY_CHARACTERS], self._limit)
             permit.report_success()
-            return Recall(self._checked(owner, rows), found=len(rows))
+            return self._checked(owner, found)
         except GateShut:
             return UNAVAILABLE
         except TimeoutError:
@@ -69,13 +68,17 @@ class Recaller:
         """Return the recall for a user who is being erased: mem0 is not searched."""
         return OFF if self._memories is None else UNAVAILABLE
 
-    def _checked(self, owner: str, rows: Sequence[RecalledMemory]) -> tuple[RecalledMemory, ...]:
-        foreign = sum(row.owner != owner for row in rows)
+    def _checked(self, owner: str, found: SearchResult) -> Recall:
+        own = [row for row in found.memories if row.owner == owner]
+        foreign = len(found.memories) - len(own)
         if foreign:
             emit(ForeignMemoriesDropped, count=foreign)
-        return tuple(row for row in rows if row.owner == owner and row.score >= self._least_score)[
-            : self._limit
-        ]
+        good = [row for row in own if row.score is None or row.score >= self._least_score]
+        return Recall(
+            tuple(good[: self._limit]),
+            found=len(found.memories) + found.malformed,
+            lost=foreign + found.malformed,
+        )
 
 
 def _unavailable(permit: Permit | None, error: ProviderError) -> Recall:
@@ -87,6 +90,5 @@ def _unavailable(permit: Permit | None, error: ProviderError) -> Recall:
 
 def memory_used(memory: RecalledMemory) -> MemoryUsed:
     """Return a memory in the form that `Reply.memories` lists."""
-    return MemoryUsed(
-        id=memory.id, text=memory.text, score=round(memory.score, 4), created_at=memory.created_at
-    )
+    score = None if memory.score is None else round(memory.score, 4)
+    return MemoryUsed(id=memory.id, text=memory.text, score=score, created_at=memory.created_at)

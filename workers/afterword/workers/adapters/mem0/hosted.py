@@ -6,6 +6,7 @@ import asyncio
 import logging
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,16 +19,27 @@ from afterword.shared.errors import (
     Unavailable,
 )
 from afterword.shared.settings import MemorySettings
+from afterword.workers.adapters.mem0.answers import (
+    AddedRow,
+    Deleted,
+    Event,
+    MemoryRow,
+    StoredRow,
+    ids_by_attempt,
+    read_rows,
+)
 from afterword.workers.adapters.mem0.errors import platform_error
 from afterword.workers.adapters.mem0.import_guard import make_mem0_import_lazy, prepare_mem0_import
-from afterword.workers.adapters.mem0.memory_rows import (
-    ids_by_attempt,
-    metadata_of,
-    owner_of,
-    parse_time,
-    turn_id_of,
+from afterword.workers.ports import (
+    AddOutcome,
+    AddResult,
+    EventGone,
+    Exchange,
+    Memories,
+    RecalledMemory,
+    SearchResult,
+    Turn,
 )
-from afterword.workers.ports import AddOutcome, AddResult, Exchange, Memories, RecalledMemory, Turn
 
 if TYPE_CHECKING:
     from afterword.workers.adapters.mem0.platform_client import PlatformClient
@@ -46,8 +58,6 @@ MAX_ROWS_PER_TURN = 200
 #: mem0 queues an erasure: how often its state is polled, and for how long.
 ERASE_POLL_S = 0.5
 ERASE_S = 60.0
-
-_IN_PROGRESS = ("PENDING", "RUNNING")
 
 
 async def open_hosted(settings: MemorySettings, connections: int) -> Memories:
@@ -85,14 +95,14 @@ class HostedMemories:
         self._client = client
         self._call_s = call_s
 
-    async def search(self, owner: str, query: str, limit: int) -> Sequence[RecalledMemory]:
-        """Return at most `limit` memories that fit the query, best first."""
+    async def search(self, owner: str, query: str, limit: int) -> SearchResult:
+        """Search for at most `limit` memories that fit the query."""
         text = query[:MAX_QUERY_CHARACTERS].strip()
         if not text:
-            return ()  # mem0 refuses an empty query
+            return SearchResult(())  # mem0 refuses an empty query
         # No threshold: the caller decides which scores are too low.
         call = self._client.search(text, filters=_owner_filter(owner), top_k=limit, threshold=0.0)
-        return await self._call(call, _all_recalled)
+        return await self._call(call, partial(_found, owner))
 
     async def add(self, owner: str, turn: Turn) -> AddResult:
         """Send the turn's messages, never the memories recalled for it; often returns `PENDING`."""
@@ -106,7 +116,7 @@ class HostedMemories:
             },
             timestamp=int(turn.at.timestamp()),
         )
-        return await self._call(call, _added, changes=True)
+        return await self._call(call, partial(_added, None), changes=True)
 
     async def find(self, owner: str, turn_id: str) -> Sequence[str]:
         """Return the ids of the memories that came from this turn, without pending ones."""
@@ -115,33 +125,45 @@ class HostedMemories:
     async def find_copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
         """Return the same ids, grouped by the attempt that added them."""
         filters = {"AND": [_owner_filter(owner), {"metadata": {"turn_id": turn_id}}]}
-        call = self._client.get_all(filters=filters, page=1, page_size=MAX_ROWS_PER_TURN)
-        return await self._call(call, partial(_copies, (owner, turn_id)))
+        return await self._call(self._page(filters), partial(_copies, owner, turn_id))
 
     async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:  # noqa: ARG002 - the port's signature
         """Delete single memories, one call each."""
         for memory_id in memory_ids:
-            await self._call(
-                self._client.delete_memory(memory_id), lambda answer: answer["message"]
-            )
+            await self._call(self._client.delete_memory(memory_id), Deleted.model_validate)
 
     async def follow(self, owner: str, event_id: str) -> AddResult:  # noqa: ARG002 - the port's signature
-        """Ask once how an add ended; raise `BadAnswer` if it failed or mem0 has forgotten it."""
-        return await self._call(self._client.get_event(event_id), _added, changes=True)
+        """Ask once how an add ended."""
+        call = self._client.get_event(event_id)
+        return await self._call(call, partial(_added, event_id), changes=True)
 
     async def forget(self, owner: str) -> None:
-        """Delete everything of this owner, and wait until mem0 has done so."""
+        """Delete everything of this owner, wait until mem0 has done so, and look.
+
+        mem0 may forget the event of a deletion before anybody has asked for it.
+        """
         call = self._client.delete_all(user_id=_checked(owner))
-        event_id = await self._call(call, lambda answer: answer["event_id"])
-        await self._wait_until_erased(event_id)
+        event = await self._call(call, Event.model_validate)
+        if event.name is not None:
+            with suppress(EventGone):
+                await self._wait_until_erased(event.name)
+        left = await self._call(self._page(_owner_filter(owner)), partial(_is_left, owner))
+        if left:
+            raise Unavailable("not_erased")
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
 
+    def _page(self, filters: Mapping[str, Any]) -> Awaitable[Any]:
+        call: Awaitable[Any] = self._client.get_all(
+            filters=filters, page=1, page_size=MAX_ROWS_PER_TURN
+        )
+        return call
+
     async def _wait_until_erased(self, event_id: str) -> None:
         end = asyncio.get_running_loop().time() + ERASE_S
-        while await self._call(self._client.get_event(event_id), _status) in _IN_PROGRESS:
+        while not await self._call(self._client.get_event(event_id), _has_ended):
             if asyncio.get_running_loop().time() >= end:
                 raise Unavailable("too_slow")
             await asyncio.sleep(ERASE_POLL_S)
@@ -186,54 +208,64 @@ def _messages(exchange: Exchange) -> list[dict[str, str]]:
     ]
 
 
-def _rows(answer: Any) -> list[Mapping[str, Any]]:
-    rows: list[Mapping[str, Any]] = answer["results"]
-    return rows
+def _found(owner: str, answer: Any) -> SearchResult:
+    rows, malformed = read_rows(answer["results"], MemoryRow)
+    return SearchResult(tuple(_recalled(row, owner) for row in rows), malformed)
 
 
-def _all_recalled(answer: Any) -> list[RecalledMemory]:
-    return [_recalled(row) for row in _rows(answer)]
-
-
-def _copies(wanted: tuple[str, str], answer: Any) -> list[list[str]]:
-    """Return the ids of one owner's memories of one turn, grouped by attempt."""
-    attempts = ids_by_attempt(row for row in _rows(answer) if _source(row) == wanted)
-    return [attempts[attempt] for attempt in sorted(attempts)]
-
-
-def _recalled(row: Mapping[str, Any]) -> RecalledMemory:
-    # mem0 keeps whole seconds, so the metadata holds the turn's exact time.
-    at = metadata_of(row).get("said_at") or row.get("created_at")
+def _recalled(row: MemoryRow, asked: str) -> RecalledMemory:
     return RecalledMemory(
-        id=row["id"],
-        owner=owner_of(row),
-        text=row["memory"],
-        score=float(row["score"]),
-        created_at=parse_time(at) if at else None,
-        turn_id=turn_id_of(row),
+        id=row.id,
+        owner=row.owner(asked),
+        text=row.memory,
+        score=row.score,
+        created_at=row.at,
+        turn_id=row.metadata.turn_id,
     )
 
 
-def _source(row: Mapping[str, Any]) -> tuple[str, str | None]:
-    return owner_of(row), turn_id_of(row)
+def _copies(owner: str, turn_id: str, answer: Any) -> list[list[str]]:
+    """Return the ids of one owner's memories of one turn, grouped by attempt.
+
+    If none can be read, nobody knows whether there are any: mem0 is taken to be out, so that
+    nothing is added again.
+    """
+    rows, malformed = read_rows(answer["results"], StoredRow)
+    wanted = (owner, turn_id)
+    attempts = ids_by_attempt(
+        row for row in rows if (row.owner(owner), row.metadata.turn_id) == wanted
+    )
+    if malformed and not attempts:
+        raise Unavailable("malformed_rows")
+    return [attempts[attempt] for attempt in sorted(attempts)]
 
 
-def _added(answer: Any) -> AddResult:
-    """Return how an add ended. mem0 may have found nothing worth keeping in it."""
-    if _status(answer) in _IN_PROGRESS:
-        return AddResult(AddOutcome.PENDING, event_id=answer.get("event_id") or answer["id"])
-    ids = tuple(row["id"] for row in answer["results"])
-    return AddResult(AddOutcome.STORED, ids) if ids else AddResult(AddOutcome.NOTHING)
+def _is_left(owner: str, answer: Any) -> bool:
+    rows, malformed = read_rows(answer["results"], StoredRow)
+    return malformed > 0 or any(row.owner(owner) == owner for row in rows)
 
 
-def _status(answer: Any) -> str:
-    """Return the status of a queued request; raise `BadAnswer` if it failed."""
-    match answer["status"]:
-        case "FAILED":
-            raise BadAnswer("event_failed")
-        case "GONE":
-            raise BadAnswer("event_gone")
-        case "PENDING" | "RUNNING" | "SUCCEEDED" as status:
-            return str(status)
-        case _:
-            raise BadAnswer("unknown_status", unknown_outcome=True)
+def _added(event_id: str | None, answer: Any) -> AddResult:
+    """Return how an add ended.
+
+    mem0 may have found nothing worth keeping in it. Without ids, it has to be looked up what was
+    stored.
+    """
+    event = Event.model_validate(answer)
+    if not _has_ended(answer):
+        return AddResult(AddOutcome.PENDING, event_id=event_id or event.required_name)
+    if event.results == []:
+        return AddResult(AddOutcome.NOTHING)
+    rows, _ = read_rows(event.results or [], AddedRow)
+    return AddResult(AddOutcome.STORED, tuple(row.id for row in rows))
+
+
+def _has_ended(answer: Any) -> bool:
+    """Return whether a queued request is done; raise `BadAnswer` if it failed.
+
+    A status that is unknown here counts as one in progress.
+    """
+    status = Event.model_validate(answer).status
+    if status == "FAILED":
+        raise BadAnswer("event_failed")
+    return status == "SUCCEEDED"

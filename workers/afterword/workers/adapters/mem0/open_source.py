@@ -9,15 +9,15 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from afterword.shared.errors import IllegalStep
-from afterword.workers.adapters.mem0.errors import translate_errors
-from afterword.workers.adapters.mem0.memory_rows import (
+from afterword.shared.errors import IllegalStep, Unavailable
+from afterword.workers.adapters.mem0.answers import (
+    MemoryRow,
+    StoredRow,
     ids_by_attempt,
-    owner_of,
-    parse_time,
-    turn_id_of,
+    read_rows,
 )
-from afterword.workers.ports import AddOutcome, AddResult, RecalledMemory, Turn
+from afterword.workers.adapters.mem0.errors import translate_errors
+from afterword.workers.ports import AddOutcome, AddResult, RecalledMemory, SearchResult, Turn
 from afterword.workers.rules.write_deadline import Deadline
 
 T = TypeVar("T")
@@ -89,8 +89,8 @@ class OpenSourceMemories:
         """Build mem0's `Memory` off the event loop: the import alone takes a second or more."""
         return cls(await asyncio.to_thread(recipe.build_memory), recipe, threads, write_s)
 
-    async def search(self, owner: str, query: str, limit: int) -> Sequence[RecalledMemory]:
-        """Return at most `limit` memories of `owner`, best first."""
+    async def search(self, owner: str, query: str, limit: int) -> SearchResult:
+        """Search for at most `limit` memories of `owner`."""
         return await _run_on(self._searching, partial(self._search, owner, query, limit))
 
     async def add(self, owner: str, turn: Turn) -> AddResult:
@@ -129,21 +129,20 @@ class OpenSourceMemories:
         """Finish the calls in progress, then close connections and files."""
         await asyncio.to_thread(self._close)
 
-    def _search(self, owner: str, query: str, limit: int) -> list[RecalledMemory]:
+    def _search(self, owner: str, query: str, limit: int) -> SearchResult:
         # mem0's threshold cuts on the bare cosine, whose scale depends on the embedder.
         found = self._memory.search(query, filters={"user_id": owner}, top_k=limit, threshold=0.0)
-        return [self._recalled(row) for row in found["results"]]
+        rows, malformed = read_rows(found["results"], MemoryRow)
+        return SearchResult(tuple(self._recalled(row, owner) for row in rows), malformed)
 
-    def _recalled(self, row: Mapping[str, Any]) -> RecalledMemory:
-        created_at = row.get("created_at")
-        at = None if created_at is None else parse_time(created_at)
+    def _recalled(self, row: MemoryRow, asked: str) -> RecalledMemory:
         return RecalledMemory(
-            id=row["id"],
-            owner=owner_of(row),
-            text=self._recipe.prompt_text(row["memory"], at),
-            score=row["score"],
-            created_at=at,
-            turn_id=turn_id_of(row),
+            id=row.id,
+            owner=row.owner(asked),
+            text=self._recipe.prompt_text(row.memory, row.created_at),
+            score=row.score,
+            created_at=row.created_at,
+            turn_id=row.metadata.turn_id,
         )
 
     def _add(self, owner: str, turn: Turn, deadline: Deadline) -> AddResult:
@@ -155,21 +154,23 @@ class OpenSourceMemories:
         return AddResult(AddOutcome.STORED, ids) if ids else AddResult(AddOutcome.NOTHING)
 
     def _find(self, owner: str, turn_id: str) -> tuple[str, ...]:
-        return tuple(row["id"] for row in self._rows(owner, turn_id))
+        return tuple(row.id for row in self._rows(owner, turn_id))
 
     def _copies(self, owner: str, turn_id: str) -> list[list[str]]:
         return list(ids_by_attempt(self._rows(owner, turn_id)).values())
 
-    def _rows(self, owner: str, turn_id: str) -> Sequence[Mapping[str, Any]]:
+    def _rows(self, owner: str, turn_id: str) -> Sequence[StoredRow]:
         filters = {"user_id": owner, "turn_id": turn_id}
         found = self._memory.get_all(filters=filters, top_k=MAX_ROWS_PER_TURN)
-        rows: Sequence[Mapping[str, Any]] = found["results"]
+        rows, malformed = read_rows(found["results"], StoredRow)
+        if malformed and not rows:
+            raise Unavailable("malformed_rows")
         return rows
 
     def _remove(self, owner: str, memory_ids: Sequence[str]) -> None:
         for memory_id in memory_ids:
             row = self._memory.get(memory_id)
-            if row is not None and owner_of(row) == owner:
+            if row is not None and row.get("user_id") == owner:
                 self._memory.delete(memory_id)
 
     def _close(self) -> None:

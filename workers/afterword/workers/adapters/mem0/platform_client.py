@@ -13,11 +13,10 @@ import httpx
 from httpx_aiohttp import HttpxAiohttpClient
 from mem0.client.main import AsyncMemoryClient
 
+from afterword.workers.ports import EventGone
+
 CONNECT_S = 3.0
 KEEPALIVE_S = 30.0
-
-#: The status of an event, or the message about a memory, that the platform does not know.
-GONE = "GONE"
 
 
 class PlatformClient(AsyncMemoryClient):  # type: ignore[misc]
@@ -34,10 +33,10 @@ class PlatformClient(AsyncMemoryClient):  # type: ignore[misc]
         self.org_id = self.project_id = "unused"
 
     async def get_event(self, event_id: str) -> Any:
-        """Return the state of a queued request."""
+        """Return the state of a queued request; raise `EventGone` if mem0 knows it no more."""
         response = await self.async_client.get(f"/v1/event/{quote(event_id, safe='')}/")
         if response.status_code == httpx.codes.NOT_FOUND:
-            return {"status": GONE}
+            raise EventGone
         response.raise_for_status()
         return response.json()
 
@@ -47,7 +46,7 @@ class PlatformClient(AsyncMemoryClient):  # type: ignore[misc]
             raise ValueError("a memory id is required")
         response = await self.async_client.delete(f"/v1/memories/{quote(memory_id, safe='')}/")
         if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.NO_CONTENT):
-            return {"message": GONE}
+            return {"message": "gone"}
         response.raise_for_status()
         return response.json()
 

@@ -15,6 +15,7 @@ from mem0.vector_stores.pgvector import PGVector
 from psycopg import sql
 
 from afterword.workers.adapters.mem0.add_context import add_step
+from afterword.workers.adapters.mem0.answers import readable_payload
 from afterword.workers.adapters.mem0.pgvector.database import (
     ensure_table,
     translate_postgres_errors,
@@ -64,6 +65,14 @@ class PgVectorStore(PGVector):  # type: ignore[misc]
                 cursor.execute(_SET_TIMEOUT, [f"{math.ceil(left_s * 1000)}ms"])
             cursor.executemany(sql.SQL(_INSERT).format(self._col()), rows)
 
+    def search(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """Search as mem0's store does; rows that mem0 could not read come as unreadable ones."""
+        return [_readable(row) for row in super().search(*args, **kwargs)]
+
+    def list(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """List as mem0's store does, inside one more list."""
+        return [[_readable(row) for row in rows] for rows in super().list(*args, **kwargs)]
+
     def erase_owner(self, owner: str) -> None:
         """Delete every row of an owner."""
         self._ensure_collection()
@@ -82,6 +91,11 @@ class PgVectorStore(PGVector):  # type: ignore[misc]
     def _get_cursor(self, commit: bool = False) -> Iterator[psycopg.Cursor]:  # noqa: FBT001, FBT002
         with _errors(writing=commit), super()._get_cursor(commit) as cursor:
             yield cursor
+
+
+def _readable(row: Any) -> Any:
+    row.payload = dict(readable_payload(row.payload))
+    return row
 
 
 @contextmanager

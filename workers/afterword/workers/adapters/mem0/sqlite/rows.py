@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from afterword.workers.adapters.mem0.answers import readable_payload
 from afterword.workers.adapters.mem0.sqlite.filters import Filters
 from afterword.workers.adapters.mem0.sqlite.owners import Owner, bump_epoch, ensure_owner
 from afterword.workers.adapters.mem0.sqlite.ranking import Positions
@@ -28,8 +29,17 @@ class Row:
     """A memory as mem0 reads it from a vector store."""
 
     id: str
-    payload: dict[str, Any]
+    payload: Mapping[str, Any]
     score: float | None = None
+
+    @classmethod
+    def read(cls, memory_id: str, payload: str, score: float | None = None) -> Row:
+        """Read the row of a memory, whatever was written into the file."""
+        try:
+            found = json.loads(payload)
+        except (ValueError, RecursionError):
+            found = None
+        return cls(memory_id, readable_payload(found), score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ def get_row(sql: sqlite3.Connection, memory_id: str) -> tuple[Row, bytes] | None
     """Return one memory and its vector, None if it does not exist."""
     select = "SELECT id, payload, vector FROM memories WHERE id = ?"
     row = sql.execute(select, (memory_id,)).fetchone()
-    return (Row(row[0], json.loads(row[1])), row[2]) if row else None
+    return (Row.read(*row[:2]), row[2]) if row else None
 
 
 def list_rows(
@@ -112,11 +122,7 @@ def read_rows(sql: sqlite3.Connection, scores: dict[int, float]) -> list[Row]:
     """
     select = "SELECT n, id, payload FROM memories WHERE n IN (SELECT value FROM json_each(?))"
     found = {n: rest for n, *rest in sql.execute(select, (json.dumps(list(scores)),))}
-    return [
-        Row(found[n][0], json.loads(found[n][1]), score)
-        for n, score in scores.items()
-        if n in found
-    ]
+    return [Row.read(found[n][0], found[n][1], score) for n, score in scores.items() if n in found]
 
 
 def _selected(sql: sqlite3.Connection, owner: Owner, filters: Filters) -> Iterator[tuple[int, Row]]:
@@ -125,6 +131,6 @@ def _selected(sql: sqlite3.Connection, owner: Owner, filters: Filters) -> Iterat
     else:
         found = sql.execute(_OF_TURN, (owner.n, filters.turn_id))
     for n, memory_id, payload in found:
-        row = Row(memory_id, json.loads(payload))
+        row = Row.read(memory_id, payload)
         if filters.match(row.payload):
             yield n, row
