@@ -246,6 +246,11 @@ PLANTS = (
         "place=error_location(error))", 'place="")', "tests/usecase/test_respond.py",
     ),
     Plant(
+        "I10", "an argument is not checked", "shared/afterword/shared/arguments.py",
+        "model().model_validate(given)", "model().model_construct(**given)",
+        "tests/fuzz/test_public_api.py",
+    ),
+    Plant(
         "I11", "a URL is read by a lenient parser", "shared/afterword/shared/settings.py",
         "        urls.parse_url(", "        id(", "tests/unit/test_urls.py",
     ),

@@ -21,6 +21,7 @@ from afterword.producer import (
     AsyncOperator,
     AsyncProducer,
     ChatRequest,
+    InvalidRequest,
     Job,
     JobFailed,
     JobNotFound,
@@ -154,7 +155,7 @@ def test_a_reply_says_what_the_script_says() -> None:
 def test_deltas_must_make_up_the_text() -> None:
     job = FakeProducer(FakeReply("Hi you", deltas=["Hi", " you"])).submit(**HELLO)
     assert [event.text for event in job.stream() if event.type == "delta"] == ["Hi", " you"]
-    with pytest.raises(ValueError, match="deltas"):
+    with pytest.raises(InvalidRequest, match="deltas"):
         FakeReply("Hi you", deltas=["Hi"])
 
 

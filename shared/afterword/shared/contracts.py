@@ -16,7 +16,6 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -57,32 +56,32 @@ memory is switched off.
 """
 
 
-def _refuse(reason: str) -> PydanticCustomError:
+def refuse(reason: str) -> PydanticCustomError:
     """Build an error with fixed words: what was sent never becomes part of it (I11)."""
     return PydanticCustomError("afterword", "{reason}", {"reason": reason})
 
 
 def _clean_id(value: str) -> str:
     if value != value.strip():
-        raise _refuse("must not begin or end with a space")
+        raise refuse("must not begin or end with a space")
     if not value.isprintable():
-        raise _refuse("must hold printable characters only")
+        raise refuse("must hold printable characters only")
     return value
 
 
 def _clean_text(value: str) -> str:
     if "\x00" in value:
-        raise _refuse("must not hold NUL characters")
+        raise refuse("must not hold NUL characters")
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise _refuse("must be valid Unicode, it holds a lone surrogate") from None
+        raise refuse("must be valid Unicode, it holds a lone surrogate") from None
     return value
 
 
 def _not_blank(value: str) -> str:
     if not value.strip():
-        raise _refuse("must not be blank")
+        raise refuse("must not be blank")
     return value
 
 
@@ -91,19 +90,19 @@ def _clean_metadata(value: object) -> object:
     if isinstance(value, Mapping):
         value = dict(value)
     if not isinstance(value, dict):
-        raise _refuse("must be an object")
+        raise refuse("must be an object")
     todo: list[tuple[Any, int]] = [(value, 1)]
     seen = 0
     while todo:
         item, depth = todo.pop()
         seen += 1
         if depth > MAX_METADATA_DEPTH:
-            raise _refuse(f"must not nest deeper than {MAX_METADATA_DEPTH}")
+            raise refuse(f"must not nest deeper than {MAX_METADATA_DEPTH}")
         if seen > MAX_METADATA_BYTES:  # each is a byte at least; a list may hold one many times
-            raise _refuse(_TOO_LARGE)
+            raise refuse(_TOO_LARGE)
         todo.extend((inner, depth + 1) for inner in _inside(item))
     if len(json.dumps(value).encode()) > MAX_METADATA_BYTES:
-        raise _refuse(_TOO_LARGE)
+        raise refuse(_TOO_LARGE)
     return value
 
 
@@ -111,7 +110,7 @@ def _inside(item: object) -> list[Any]:
     """Return what a container holds; check a value that is no container."""
     if isinstance(item, dict):
         if not all(isinstance(name, str) for name in item):
-            raise _refuse("must be plain JSON with text keys")
+            raise refuse("must be plain JSON with text keys")
         return [*item, *item.values()]
     if isinstance(item, list):
         return item
@@ -123,14 +122,14 @@ def _check_metadata_leaf(item: object) -> None:
     if isinstance(item, str):
         _clean_text(item)
     elif isinstance(item, float) and not math.isfinite(item):
-        raise _refuse("must not hold NaN or infinity")
+        raise refuse("must not hold NaN or infinity")
     elif item is not None and not isinstance(item, (int, float)):
-        raise _refuse("must be plain JSON")
+        raise refuse("must be plain JSON")
 
 
 def _finite(value: float) -> float:
     if not math.isfinite(value):
-        raise _refuse("must be a finite number")
+        raise refuse("must be a finite number")
     return value
 
 
@@ -200,7 +199,8 @@ class ChatRequest(Contract):
     """Which jobs are answered first."""
 
     expires_in: (
-        Annotated[float, AfterValidator(_finite), Field(gt=0, le=MAX_EXPIRES_IN_S)] | None
+        Annotated[float, AfterValidator(_finite), Field(strict=True, gt=0, le=MAX_EXPIRES_IN_S)]
+        | None
     ) = None
     """Seconds after which the job expires if it has no reply: up to 604,800 (7 days);
     `AFTERWORD_JOB_TTL_S` (an hour) if omitted."""
@@ -209,7 +209,7 @@ class ChatRequest(Contract):
     @classmethod
     def _of_a_conversation(cls, value: WhenBusy, read: ValidationInfo) -> WhenBusy:
         if value != "enqueue" and read.data.get("conversation_id") is None:
-            raise _refuse("needs a conversation_id")
+            raise refuse("needs a conversation_id")
         return value
 
     @classmethod
@@ -224,7 +224,7 @@ class ChatRequest(Contract):
         try:
             request = cls.model_validate(dict(values))
         except ValidationError as error:
-            raise _invalid(error) from None
+            raise invalid_request(error) from None
         except Exception as error:  # a mapping of the caller's own may raise anything
             raise InvalidRequest("request", f"reading it raised {type(error).__name__}") from error
         for field in ("message", "system"):
@@ -256,18 +256,8 @@ def fingerprint_of(body: str) -> str:
     return hashlib.sha256(body.encode()).hexdigest()
 
 
-def id_or_error(field: str, value: str) -> str:
-    """Return an id; raise `InvalidRequest` with the field if no request could hold it."""
-    try:
-        return _ID.validate_python(value)
-    except ValidationError as error:
-        raise InvalidRequest(field, _reason(error)) from None
-
-
-_ID: TypeAdapter[str] = TypeAdapter(Id)
-
-
-def _invalid(error: ValidationError) -> InvalidRequest:
+def invalid_request(error: ValidationError) -> InvalidRequest:
+    """Return the error that names the first field that is not valid, without what it held."""
     location = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
     field = str(location[0]) if location else ""
     # What is no name may be content: it is not repeated.

@@ -118,6 +118,8 @@ class _Record(BaseModel):
     @classmethod
     def _named_in_errors(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
         """Raise `Misconfigured` with the name of the variable, in code as from the environment."""
+        if not isinstance(values, dict):
+            return validate(values)  # an argument of a call, which names it
         try:
             return validate(values)
         except ValidationError as error:

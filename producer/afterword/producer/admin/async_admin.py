@@ -16,8 +16,10 @@ from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.plan import ReplayPlan, build_plan
 from afterword.producer.admin.replay_driver import ProgressCallback, ReplayDriver
 from afterword.producer.checked_ledger import CheckedLedger
+from afterword.shared.arguments import AnyId, Id, Limit, Seconds, checked
 from afterword.shared.clock import utc_now
 from afterword.shared.closeable import AsyncCloseable
+from afterword.shared.contracts import MAX_ID_CHARACTERS
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.dead_letter_records import (
@@ -57,8 +59,9 @@ class AsyncOperator(AsyncCloseable):
     operators may work at once: each dead letter is replayed once.
 
     An `AsyncOperator` belongs to the event loop that first uses it. Use it as an async context
-    manager, or call `aclose`. Every method raises `LedgerUnavailable` if Redis does not answer in
-    time, and `Misconfigured` if Redis is not fit to hold the ledger.
+    manager, or call `aclose`. Every method raises `InvalidRequest` naming an argument that is not
+    valid, `LedgerUnavailable` if Redis does not answer in time, and `Misconfigured` if Redis is
+    not fit to hold the ledger.
 
     Args:
         settings: where the ledger is; read from the environment if omitted.
@@ -66,12 +69,14 @@ class AsyncOperator(AsyncCloseable):
 
     """
 
-    def __init__(self, settings: Settings | None = None, *, by: str | None = None) -> None:
+    @checked
+    def __init__(self, settings: Settings | None = None, *, by: Id | None = None) -> None:
         self._settings = settings or settings_in_use()
         self._checked = CheckedLedger.open(self._settings)
-        self._by = by or f"{_current_user()}@{socket.gethostname()}"
+        self._by = by or _user_and_host()
         self._drives: set[asyncio.Task[Any]] = set()
 
+    @checked
     async def dead_letters(
         self, criteria: DeadLetterFilter | None = None, *, content: bool = False
     ) -> AsyncGenerator[DeadLetter, None]:
@@ -86,13 +91,15 @@ class AsyncOperator(AsyncCloseable):
         async for letter in ledger.dead_letters.select(criteria, content=content):
             yield letter
 
-    async def dead_letter(self, letter_id: str) -> DeadLetter:
+    @checked
+    async def dead_letter(self, letter_id: AnyId) -> DeadLetter:
         """Return one dead letter with its content.
 
         Raises `JobNotFound` if there is no dead letter with this id.
         """
         return await (await self._checked.get()).dead_letters.get(letter_id)
 
+    @checked
     async def plan(
         self, criteria: DeadLetterFilter | None = None, pace: ReplayPace | None = None
     ) -> ReplayPlan:
@@ -106,6 +113,7 @@ class AsyncOperator(AsyncCloseable):
         letters = self.dead_letters(criteria)
         return await build_plan(letters, criteria, pace or ReplayPace(), self._settings)
 
+    @checked
     async def replay(
         self, plan: ReplayPlan, *, apply: bool = False, on_progress: ProgressCallback | None = None
     ) -> ReplayRun:
@@ -137,9 +145,8 @@ class AsyncOperator(AsyncCloseable):
         )
         return await self._drive(run_id, token, on_progress)
 
-    async def resume(
-        self, run_id: str, *, on_progress: ProgressCallback | None = None
-    ) -> ReplayRun:
+    @checked
+    async def resume(self, run_id: Id, *, on_progress: ProgressCallback | None = None) -> ReplayRun:
         """Continue a run that was stopped, aborted or killed, and return it when it has ended.
 
         Anyone may resume a run; whoever still drives it is stopped by that and gets `LeaseLost`.
@@ -153,7 +160,8 @@ class AsyncOperator(AsyncCloseable):
             return await ledger.replay_runs.get(run_id)
         return await self._drive(run_id, token, on_progress)
 
-    async def abort(self, run_id: str) -> ReplayRun:
+    @checked
+    async def abort(self, run_id: Id) -> ReplayRun:
         """Stop a run, whoever drives it, and return it.
 
         What was not replayed yet stays a dead letter. Raises `JobNotFound`.
@@ -163,19 +171,23 @@ class AsyncOperator(AsyncCloseable):
         await ledger.replay_runs.take_over(run_id, by=self._by, token=token, action="abort")
         return await ledger.replay_runs.get(run_id)
 
-    async def replay_run(self, run_id: str) -> ReplayRun:
+    @checked
+    async def replay_run(self, run_id: Id) -> ReplayRun:
         """Return a run as it is now; raise `JobNotFound` if there is none."""
         return await (await self._checked.get()).replay_runs.get(run_id)
 
-    async def replay_runs(self, limit: int = 20) -> Sequence[ReplayRun]:
+    @checked
+    async def replay_runs(self, limit: Limit = 20) -> Sequence[ReplayRun]:
         """Return up to `limit` runs, the newest first."""
         return await (await self._checked.get()).replay_runs.newest(limit)
 
-    async def replay_outcomes(self, run_id: str) -> dict[str, ReplayOutcome]:
+    @checked
+    async def replay_outcomes(self, run_id: Id) -> dict[str, ReplayOutcome]:
         """Return what became of each dead letter that a run has handled so far, by its id."""
         ledger = await self._checked.get()
         return {name: outcome async for name, outcome in ledger.replay_runs.outcomes(run_id)}
 
+    @checked
     async def discard(self, criteria: DeadLetterFilter, *, apply: bool = False) -> DiscardResult:
         """Give up the dead letters that match, for good.
 
@@ -192,7 +204,8 @@ class AsyncOperator(AsyncCloseable):
         await ledger.replay_runs.add_audit_entry(self._by, "discarded", counts, f"{token}-done")
         return DiscardResult(ReplayState.DONE, dead_letters=len(done), **counts)
 
-    async def forget(self, user_id: str, *, tenant: str = "default") -> ErasureReceipt:
+    @checked
+    async def forget(self, user_id: Id, *, tenant: Id = "default") -> ErasureReceipt:
         """Request that everything a user said is erased: jobs, replies, memories, dead letters.
 
         A memory worker carries it out; `erasure` returns how far it is. If an erasure of this
@@ -205,11 +218,13 @@ class AsyncOperator(AsyncCloseable):
         await ledger.replay_runs.add_audit_entry(self._by, "forget", {"tenant": tenant}, token)
         return receipt
 
-    async def erasure(self, user_id: str, *, tenant: str = "default") -> ErasureReceipt | None:
+    @checked
+    async def erasure(self, user_id: Id, *, tenant: Id = "default") -> ErasureReceipt | None:
         """Return how far the newest erasure of a user is, or None if none was requested."""
         return await erasures.erasure(await self._checked.get(), user_id, tenant)
 
-    async def accounts(self, *, late_s: float = 300.0) -> Sequence[Account]:
+    @checked
+    async def accounts(self, *, late_s: Seconds = 300.0) -> Sequence[Account]:
         """Return how many jobs and turns of each tenant are in which state.
 
         A user counts as late once their oldest turn that waits to be stored is older than
@@ -217,6 +232,7 @@ class AsyncOperator(AsyncCloseable):
         """
         return await (await self._checked.get()).accounts.by_tenant(late_s=late_s)
 
+    @checked
     async def inconsistencies(self, *, fix: bool = False) -> AsyncGenerator[Inconsistency, None]:
         """Yield the jobs and turns that no queue leads to although their state requires it.
 
@@ -227,7 +243,8 @@ class AsyncOperator(AsyncCloseable):
         async for inconsistency in ledger.maintenance.find_inconsistencies(fix=fix):
             yield inconsistency
 
-    async def audit(self, limit: int = 100) -> Sequence[AuditEntry]:
+    @checked
+    async def audit(self, limit: Limit = 100) -> Sequence[AuditEntry]:
         """Return up to `limit` entries of what operators did, the newest first."""
         return await (await self._checked.get()).replay_runs.audit_entries(limit)
 
@@ -280,9 +297,11 @@ class AsyncOperator(AsyncCloseable):
                     raise InvalidRequest("ids", f"{name} is no dead letter")
 
 
-def _current_user() -> str:
-    """Return the user's name, or the number if it has no name, as in a container."""
+def _user_and_host() -> str:
+    """Return who runs this where, from an environment that may hold anything."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid{os.getuid()}"
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in a container
+        user = f"uid{os.getuid()}"
+    named = f"{user}@{socket.gethostname()}"[:MAX_ID_CHARACTERS]
+    return "".join(one if one.isprintable() else "?" for one in named)

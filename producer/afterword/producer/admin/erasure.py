@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from afterword.shared.contracts import id_or_error
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import AofRewrite, Erasure, ErasureState, MemoryErasure
 from afterword.shared.names import lane_id, memory_key, shard_of
@@ -69,7 +68,7 @@ async def erasure(ledger: Ledger, user_id: str, tenant: str) -> ErasureReceipt |
 
 
 def _lane(ledger: Ledger, user_id: str, tenant: str) -> str:
-    owner = memory_key(id_or_error("tenant", tenant), id_or_error("user_id", user_id))
+    owner = memory_key(tenant, user_id)
     return lane_id(owner, shard_of(owner, ledger.settings.shards))
 
 

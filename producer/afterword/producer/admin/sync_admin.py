@@ -9,6 +9,7 @@ from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.replay_driver import ProgressCallback
 from afterword.producer.portal import Portal
+from afterword.shared.arguments import AnyId, Id, Limit, Seconds, checked
 from afterword.shared.closeable import Closeable
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.ledger.dead_letter_records import (
@@ -30,8 +31,9 @@ class Operator(Closeable):
     operators may work at once: each dead letter is replayed once.
 
     An `Operator` has a background thread, which does not survive a fork: make one in each
-    process. Use it as a context manager, or call `close`. Every method raises `LedgerUnavailable`
-    if Redis does not answer in time, and `Misconfigured` if Redis is not fit to hold the ledger.
+    process. Use it as a context manager, or call `close`. Every method raises `InvalidRequest`
+    naming an argument that is not valid, `LedgerUnavailable` if Redis does not answer in time, and
+    `Misconfigured` if Redis is not fit to hold the ledger.
 
     Args:
         settings: where the ledger is; read from the environment if omitted.
@@ -39,7 +41,8 @@ class Operator(Closeable):
 
     """
 
-    def __init__(self, settings: Settings | None = None, *, by: str | None = None) -> None:
+    @checked
+    def __init__(self, settings: Settings | None = None, *, by: Id | None = None) -> None:
         known = settings or settings_in_use()
         self._portal = Portal()
         self._operator = self._portal.make(lambda: AsyncOperator(known, by=by))
@@ -56,7 +59,7 @@ class Operator(Closeable):
         """
         return self._portal.iterate(self._operator.dead_letters(criteria, content=content))
 
-    def dead_letter(self, letter_id: str) -> DeadLetter:
+    def dead_letter(self, letter_id: AnyId) -> DeadLetter:
         """Return one dead letter with its content.
 
         Raises `JobNotFound` if there is no dead letter with this id.
@@ -93,7 +96,7 @@ class Operator(Closeable):
         """
         return self._portal.call(self._operator.replay(plan, apply=apply, on_progress=on_progress))
 
-    def resume(self, run_id: str, *, on_progress: ProgressCallback | None = None) -> ReplayRun:
+    def resume(self, run_id: Id, *, on_progress: ProgressCallback | None = None) -> ReplayRun:
         """Continue a run that was stopped, aborted or killed, and return it when it has ended.
 
         Anyone may resume a run; whoever still drives it is stopped by that and gets `LeaseLost`.
@@ -101,22 +104,22 @@ class Operator(Closeable):
         """
         return self._portal.call(self._operator.resume(run_id, on_progress=on_progress))
 
-    def abort(self, run_id: str) -> ReplayRun:
+    def abort(self, run_id: Id) -> ReplayRun:
         """Stop a run, whoever drives it, and return it.
 
         What was not replayed yet stays a dead letter. Raises `JobNotFound`.
         """
         return self._portal.call(self._operator.abort(run_id))
 
-    def replay_run(self, run_id: str) -> ReplayRun:
+    def replay_run(self, run_id: Id) -> ReplayRun:
         """Return a run as it is now; raise `JobNotFound` if there is none."""
         return self._portal.call(self._operator.replay_run(run_id))
 
-    def replay_runs(self, limit: int = 20) -> Sequence[ReplayRun]:
+    def replay_runs(self, limit: Limit = 20) -> Sequence[ReplayRun]:
         """Return up to `limit` runs, the newest first."""
         return self._portal.call(self._operator.replay_runs(limit))
 
-    def replay_outcomes(self, run_id: str) -> dict[str, ReplayOutcome]:
+    def replay_outcomes(self, run_id: Id) -> dict[str, ReplayOutcome]:
         """Return what became of each dead letter that a run has handled so far, by its id."""
         return self._portal.call(self._operator.replay_outcomes(run_id))
 
@@ -127,7 +130,7 @@ class Operator(Closeable):
         """
         return self._portal.call(self._operator.discard(criteria, apply=apply))
 
-    def forget(self, user_id: str, *, tenant: str = "default") -> ErasureReceipt:
+    def forget(self, user_id: Id, *, tenant: Id = "default") -> ErasureReceipt:
         """Request that everything a user said is erased: jobs, replies, memories, dead letters.
 
         A memory worker carries it out; `erasure` returns how far it is. If an erasure of this
@@ -136,11 +139,11 @@ class Operator(Closeable):
         """
         return self._portal.call(self._operator.forget(user_id, tenant=tenant))
 
-    def erasure(self, user_id: str, *, tenant: str = "default") -> ErasureReceipt | None:
+    def erasure(self, user_id: Id, *, tenant: Id = "default") -> ErasureReceipt | None:
         """Return how far the newest erasure of a user is, or None if none was requested."""
         return self._portal.call(self._operator.erasure(user_id, tenant=tenant))
 
-    def accounts(self, *, late_s: float = 300.0) -> Sequence[Account]:
+    def accounts(self, *, late_s: Seconds = 300.0) -> Sequence[Account]:
         """Return how many jobs and turns of each tenant are in which state.
 
         A user counts as late once their oldest turn that waits to be stored is older than
@@ -156,7 +159,7 @@ class Operator(Closeable):
         """
         return self._portal.iterate(self._operator.inconsistencies(fix=fix))
 
-    def audit(self, limit: int = 100) -> Sequence[AuditEntry]:
+    def audit(self, limit: Limit = 100) -> Sequence[AuditEntry]:
         """Return up to `limit` entries of what operators did, the newest first."""
         return self._portal.call(self._operator.audit(limit))
 

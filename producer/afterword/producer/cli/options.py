@@ -144,11 +144,7 @@ def dead_filter(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def with_filter(**options: Any) -> None:
         names = [name for name in DeadLetterFilter.__dataclass_fields__ if name in options]
-        given = {name: value for name in names if (value := options.pop(name)) is not None}
-        if "kind" in given:
-            given["kind"] = DeadLetterKind(given["kind"])
-        if "fault" in given:
-            given["fault"] = Fault(given["fault"])
+        given = {name: value for name in names if (value := options.pop(name)) not in (None, ())}
         function(chosen=DeadLetterFilter(**given), **options)
 
     decorated: Callable[..., None] = with_options(*_FILTER_OPTIONS)(with_filter)

@@ -8,6 +8,7 @@ from typing import Any
 
 from afterword.producer.client.job_service import JobService, collect
 from afterword.producer.client.ledger_job_service import LedgerJobService
+from afterword.shared.arguments import AnyId, EventId, Id, Seconds, checked
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.contracts import (
     ChatRequest,
@@ -39,6 +40,7 @@ class AsyncProducer(AsyncCloseable):
 
     """
 
+    @checked
     def __init__(self, settings: Settings | None = None) -> None:
         self._service: JobService = LedgerJobService.open(settings or settings_in_use())
 
@@ -126,14 +128,17 @@ class AsyncProducer(AsyncCloseable):
         results = await self._service.submit_many(collect(requests))
         return [AsyncJob(self._service, one) if isinstance(one, str) else one for one in results]
 
-    async def usage(self, *, tenant: str = "default", user_id: str | None = None) -> UsageSum:
+    @checked
+    async def usage(self, *, tenant: Id = "default", user_id: Id | None = None) -> UsageSum:
         """Return the tokens that the replies of a tenant, or of one of its users, have used.
 
-        A tenant's sum is kept for ever, a user's for 90 days after their last reply.
+        A tenant's sum is kept for ever, a user's for 90 days after their last reply. Raises
+        `InvalidRequest` if no job could have had this tenant or user id.
         """
         return await self._service.usage(tenant, user_id)
 
-    def job(self, job_id: str) -> AsyncJob:
+    @checked
+    def job(self, job_id: AnyId) -> AsyncJob:
         """Return a handle on a job that any process has submitted.
 
         Nothing is read yet: whether the job exists shows with the first call on the handle.
@@ -161,13 +166,15 @@ class AsyncJob:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r})"
 
-    async def wait(self, timeout: float = 60.0) -> Reply:
+    @checked
+    async def wait(self, timeout: Seconds = 60.0) -> Reply:
         """Return the reply as soon as it exists.
 
         Args:
-            timeout: how long to wait, in seconds.
+            timeout: how long to wait, in seconds, up to a hundred years.
 
         Raises:
+            InvalidRequest: `timeout` is negative, not finite or not a number.
             NoReplyInTime: the time is over; the job goes on, and can be waited for again.
             JobFailed: the job ended without a reply; `code` says why.
             JobNotFound: there is no such job, or its retention time is over.
@@ -176,7 +183,8 @@ class AsyncJob:
         """
         return await self._service.wait(self.id, timeout)
 
-    async def stream(self, after: str | None = None) -> AsyncGenerator[Event, None]:
+    @checked
+    async def stream(self, after: EventId | None = None) -> AsyncGenerator[Event, None]:
         """Yield the events of the reply as they are published, the last one being its end.
 
         The last event is `final` or `failed`. A `restart` voids the text of all deltas before it.

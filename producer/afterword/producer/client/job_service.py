@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -12,8 +11,6 @@ from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, Usa
 from afterword.shared.errors import AfterwordError, InvalidRequest
 from afterword.shared.names import memory_key, new_job_id, shard_of
 from afterword.shared.settings import Settings
-
-_EVENT_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 #: A request as it is given: the arguments of `submit` by their names, or a `ChatRequest`.
 RequestFields: TypeAlias = Mapping[str, Any] | ChatRequest
@@ -118,9 +115,3 @@ def event_order(event_id: str | None) -> tuple[int, int]:
         return -1, -1
     first, _, second = event_id.partition("-")
     return int(first), int(second)
-
-
-def check_event_id(event_id: str | None) -> None:
-    """Raise `InvalidRequest` unless this is None or has the form of an event id."""
-    if event_id is not None and not _EVENT_ID.fullmatch(event_id):
-        raise InvalidRequest("after", "must be the id of an event")

@@ -14,7 +14,6 @@ from afterword.producer.client.job_service import (
     Item,
     JobService,
     Submission,
-    check_event_id,
 )
 from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, NoReplyInTime
@@ -84,7 +83,6 @@ class LedgerJobService(JobService):
 
     async def stream(self, job_id: str, after: str | None) -> AsyncGenerator[Event, None]:
         """Yield the events of a job that follow an event id, until the last one."""
-        check_event_id(after)
         async with aclosing(Follower(self._ledger, job_id).events(after)) as events:
             async for event in events:
                 yield event

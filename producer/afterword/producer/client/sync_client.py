@@ -7,6 +7,7 @@ from typing import Any
 
 from afterword.producer.client.blocking import BlockingJobService
 from afterword.producer.client.ledger_job_service import LedgerJobService
+from afterword.shared.arguments import AnyId, EventId, Id, Seconds, checked
 from afterword.shared.closeable import Closeable
 from afterword.shared.contracts import (
     ChatRequest,
@@ -38,6 +39,7 @@ class Producer(Closeable):
 
     """
 
+    @checked
     def __init__(self, settings: Settings | None = None) -> None:
         known = settings or settings_in_use()
         self._service = BlockingJobService(lambda: LedgerJobService.open(known))
@@ -126,14 +128,17 @@ class Producer(Closeable):
         results = self._service.submit_many(requests)
         return [Job(self._service, one) if isinstance(one, str) else one for one in results]
 
-    def usage(self, *, tenant: str = "default", user_id: str | None = None) -> UsageSum:
+    @checked
+    def usage(self, *, tenant: Id = "default", user_id: Id | None = None) -> UsageSum:
         """Return the tokens that the replies of a tenant, or of one of its users, have used.
 
-        A tenant's sum is kept for ever, a user's for 90 days after their last reply.
+        A tenant's sum is kept for ever, a user's for 90 days after their last reply. Raises
+        `InvalidRequest` if no job could have had this tenant or user id.
         """
         return self._service.usage(tenant, user_id)
 
-    def job(self, job_id: str) -> Job:
+    @checked
+    def job(self, job_id: AnyId) -> Job:
         """Return a handle on a job that any process has submitted.
 
         Nothing is read yet: whether the job exists shows with the first call on the handle.
@@ -161,13 +166,15 @@ class Job:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.id!r})"
 
-    def wait(self, timeout: float = 60.0) -> Reply:
+    @checked
+    def wait(self, timeout: Seconds = 60.0) -> Reply:
         """Return the reply as soon as it exists.
 
         Args:
-            timeout: how long to wait, in seconds.
+            timeout: how long to wait, in seconds, up to a hundred years.
 
         Raises:
+            InvalidRequest: `timeout` is negative, not finite or not a number.
             NoReplyInTime: the time is over; the job goes on, and can be waited for again.
             JobFailed: the job ended without a reply; `code` says why.
             JobNotFound: there is no such job, or its retention time is over.
@@ -176,7 +183,8 @@ class Job:
         """
         return self._service.wait(self.id, timeout)
 
-    def stream(self, after: str | None = None) -> Generator[Event, None, None]:
+    @checked
+    def stream(self, after: EventId | None = None) -> Generator[Event, None, None]:
         """Yield the events of the reply as they are published, the last one being its end.
 
         The last event is `final` or `failed`. A `restart` voids the text of all deltas before it.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+from afterword.shared.arguments import Moment, Seconds, checked
+
 #: Why a synchronous caller cannot wait on a clock without `auto_advance`.
 STANDS_STILL = (
     "the fake clock does not move by itself (auto_advance=False): "
@@ -25,7 +27,8 @@ class FakeClock:
 
     """
 
-    def __init__(self, start: datetime = _START, *, auto_advance: bool = True) -> None:
+    @checked
+    def __init__(self, start: Moment = _START, *, auto_advance: bool = True) -> None:
         self.auto_advance = auto_advance
         self._start = start
         self._elapsed_s = 0.0
@@ -44,7 +47,8 @@ class FakeClock:
         """Return the time at so many seconds since the start."""
         return self._start + timedelta(seconds=elapsed_s)
 
-    def advance(self, seconds: float) -> None:
+    @checked
+    def advance(self, seconds: Seconds) -> None:
         """Move the clock forward, and wake the asynchronous callers that wait."""
         self.advance_to(self._elapsed_s + seconds)
 

@@ -12,6 +12,7 @@ from afterword.producer.portal import Runner
 from afterword.producer.testing.clock import STANDS_STILL, FakeClock
 from afterword.producer.testing.fake_job_service import FakeJobService
 from afterword.producer.testing.script import Answers, Script
+from afterword.shared.arguments import Id, Limit, checked
 from afterword.shared.contracts import ChatRequest
 from afterword.shared.errors import NotAccepted
 from afterword.shared.settings import Settings
@@ -34,7 +35,8 @@ class _Scripted:
         """The requests that were accepted, in order; one for each job."""
         return list(self._fake.requests)
 
-    def reply_with(self, answers: Answers, *, user_id: str | None = None) -> None:
+    @checked
+    def reply_with(self, answers: Answers, *, user_id: Id | None = None) -> None:
         """Answer the requests that follow in this way, instead of as before.
 
         Args:
@@ -46,8 +48,9 @@ class _Scripted:
         """
         self._fake.script.reply_with(answers, user_id=user_id)
 
+    @checked
     def refuse_with(
-        self, error: NotAccepted, *, times: int = 1, user_id: str | None = None
+        self, error: NotAccepted, *, times: Limit = 1, user_id: Id | None = None
     ) -> None:
         """Raise an error from the next `times` submits, of one user or of everybody.
 
@@ -82,6 +85,7 @@ class FakeProducer(_Scripted, Producer):
 
     """
 
+    @checked
     def __init__(
         self,
         answers: Answers | None = None,
@@ -106,6 +110,7 @@ class FakeAsyncProducer(_Scripted, AsyncProducer):
 
     """
 
+    @checked
     def __init__(
         self,
         answers: Answers | None = None,

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
-from typing import TypeAlias
+from dataclasses import KW_ONLY
+from typing import Annotated, TypeAlias
 
-from afterword.shared.contracts import ChatRequest, MemoryStatus, MemoryUsed, Usage
-from afterword.shared.errors import NotAccepted
+from pydantic import AfterValidator, Field
+
+from afterword.shared.arguments import Seconds, checked_record
+from afterword.shared.contracts import ChatRequest, MemoryStatus, MemoryUsed, Usage, refuse
+from afterword.shared.errors import InvalidRequest, NotAccepted
 from afterword.shared.lifecycle import TurnState
 
 
-@dataclass(frozen=True, slots=True)
+def _delay(value: float) -> float:
+    if not value >= 0:
+        raise refuse("must be a number of seconds, or math.inf")
+    return value
+
+
+@checked_record
 class FakeReply:
     """A reply, and how it comes about."""
 
@@ -24,11 +33,11 @@ class FakeReply:
     deltas: Sequence[str] | None = None
     """The pieces that are streamed, which make up `text`; one for each word if omitted."""
 
-    delay_s: float = 0.0
+    delay_s: Annotated[float, AfterValidator(_delay)] = 0.0
     """Seconds on the fake clock from the start of the job to its end. The deltas are spread over
     them. `math.inf` for a reply that never comes."""
 
-    restarts: int = 0
+    restarts: Annotated[int, Field(ge=0, le=1000)] = 0
     """How many attempts fail in their middle before one succeeds. Each streams the first half of
     the deltas and is followed by a `restart`."""
 
@@ -53,19 +62,19 @@ class FakeReply:
     turn_code: str | None = None
     """`JobStatus.turn_code` in that state."""
 
-    turn_delay_s: float = 0.0
+    turn_delay_s: Seconds = 0.0
     """Seconds from the reply to that state."""
 
     def __post_init__(self) -> None:
         if self.deltas is not None and "".join(self.deltas) != self.text:
-            raise ValueError("deltas: must make up the text")
+            raise InvalidRequest("deltas", "must make up the text")
 
     def pieces(self) -> Sequence[str]:
         """Return the deltas: as given, or one for each word."""
         return re.findall(r"\s*\S+\s*|\s+", self.text) if self.deltas is None else self.deltas
 
 
-@dataclass(frozen=True, slots=True)
+@checked_record
 class FakeFailure:
     """The end of a job without a reply: `wait` raises `JobFailed` with this code."""
 
@@ -77,10 +86,10 @@ class FakeFailure:
     deltas: Sequence[str] = ()
     """Pieces that are streamed before the failure."""
 
-    delay_s: float = 0.0
+    delay_s: Annotated[float, AfterValidator(_delay)] = 0.0
     """Seconds on the fake clock from the start of the job to its end."""
 
-    restarts: int = 0
+    restarts: Annotated[int, Field(ge=0, le=1000)] = 0
     """How many attempts fail before the last one, which fails as well."""
 
     def pieces(self) -> Sequence[str]:

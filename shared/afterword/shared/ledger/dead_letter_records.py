@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+from pydantic import Field
+
+from afterword.shared.arguments import Id, Limit, Moment, Seconds, checked_record
 from afterword.shared.errors import Fault, InvalidRequest
 from afterword.shared.lifecycle import TurnState
+
+_MOST = 1_000_000
 
 
 class DeadLetterKind(StrEnum):
@@ -111,58 +116,49 @@ class DeadLetter:
         return DeadLetterRef(self.id, self.kind, self.replays)
 
 
-@dataclass(frozen=True, slots=True)
+@checked_record
 class DeadLetterFilter:
     """Selects the dead letters that match every given field; without a field, all of them.
 
-    Raises `InvalidRequest` if a field is empty, a time has no time zone, or a number is too small.
+    Raises `InvalidRequest` naming a field that is empty, of another type or out of its range.
     """
 
-    ids: tuple[str, ...] = ()
+    ids: Annotated[tuple[Id, ...], Field(strict=False, min_length=1)] | None = None
     """Their ids."""
 
-    kind: DeadLetterKind | None = None
+    kind: Annotated[DeadLetterKind, Field(strict=False)] | None = None
     """Turns or jobs."""
 
-    tenant: str | None = None
+    tenant: Id | None = None
     """The tenant, exactly."""
 
-    user_id: str | None = None
+    user_id: Id | None = None
     """The user id, exactly."""
 
-    since: datetime | None = None
+    since: Moment | None = None
     """Buried at this time or later."""
 
-    until: datetime | None = None
+    until: Moment | None = None
     """Buried before this time."""
 
-    fault: Fault | None = None
+    fault: Annotated[Fault, Field(strict=False)] | None = None
     """Whose failure it was."""
 
-    code: str | None = None
+    code: Id | None = None
     """Text that the error code contains, in upper or lower case."""
 
-    older_than_s: float = 0.0
+    older_than_s: Seconds = 0.0
     """Buried at least this many seconds ago."""
 
-    worker_version: str | None = None
+    worker_version: Id | None = None
     """Given up by this version of the worker, exactly."""
 
-    limit: int | None = None
+    limit: Limit | None = None
     """How many at most; those buried first are taken."""
 
     def __post_init__(self) -> None:
-        for name in ("tenant", "user_id", "code", "worker_version"):
-            if getattr(self, name) == "":
-                raise InvalidRequest(name, "must not be empty")
-        for name in ("since", "until"):
-            _check_aware(name, getattr(self, name))
         if self.since and self.until and self.since >= self.until:
             raise InvalidRequest("since", "must be before until")
-        if not 0 <= self.older_than_s < timedelta.max.total_seconds():
-            raise InvalidRequest("older_than_s", "must be a number of seconds, not below 0")
-        if self.limit is not None and self.limit < 1:
-            raise InvalidRequest("limit", "must be at least 1")
 
     @property
     def matches_all(self) -> bool:
@@ -180,7 +176,7 @@ class DeadLetterFilter:
         )
         return (
             all(wanted is None or wanted == found for wanted, found in pairs)
-            and (not self.ids or letter.id in self.ids)
+            and (self.ids is None or letter.id in self.ids)
             and (self.code or "").lower() in letter.code.lower()
             and self._in_time(letter.buried_at, now)
         )
@@ -199,11 +195,6 @@ class DeadLetterFilter:
             for name, value in asdict(self).items()
             if value
         }
-
-
-def _check_aware(name: str, value: datetime | None) -> None:
-    if value is not None and value.utcoffset() is None:
-        raise InvalidRequest(name, "must have a time zone")
 
 
 class ReplayOutcome(StrEnum):
@@ -242,34 +233,21 @@ class ReplayState(StrEnum):
     DONE = "done"
 
 
-@dataclass(frozen=True, slots=True)
+@checked_record
 class ReplayPace:
     """How fast a run goes, and when it stops by itself. Each number may be up to 1,000,000."""
 
-    rate: float = 5.0
+    rate: Annotated[float, Field(ge=0.001, le=_MOST, allow_inf_nan=False)] = 5.0
     """Dead letters to replay in a second, at least 0.001."""
 
-    canary: int = 1
+    canary: Annotated[int, Field(ge=0, le=_MOST)] = 1
     """How many are replayed first; the rest waits until they have settled."""
 
-    max_dead: int = 10
+    max_dead: Annotated[int, Field(ge=1, le=_MOST)] = 10
     """The run stops once so many were buried again."""
 
-    stall_timeout_s: float = 300.0
+    stall_timeout_s: Annotated[float, Field(ge=1, le=_MOST, allow_inf_nan=False)] = 300.0
     """The run stops once nothing has settled for so many seconds."""
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("rate", 0.001),
-            ("canary", 0),
-            ("max_dead", 1),
-            ("stall_timeout_s", 1),
-        ):
-            if not least <= getattr(self, name) <= _MOST:
-                raise InvalidRequest(name, f"must be from {least} to {_MOST}")
-
-
-_MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
