@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from afterword.shared.contracts import Usage
+from afterword.shared.contracts import StopDetails, Usage
 from afterword.shared.errors import BadAnswer, Fault, ProviderError, Unavailable
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, ChatMessage, Model, Prompt
@@ -31,7 +31,9 @@ class Stage(Protocol):
     @property
     def model(self) -> Model: ...
 
-    def answers(self, *pieces: str, stop_reason: str = "end_turn") -> None: ...
+    def answers(
+        self, *pieces: str, stop_reason: str = "end_turn", stop_details: StopDetails | None = None
+    ) -> None: ...
 
     def counts(self, usage: Usage) -> None: ...
 
@@ -48,8 +50,10 @@ class FakeStage:
     def __init__(self) -> None:
         self.model = FakeModel()
 
-    def answers(self, *pieces: str, stop_reason: str = "end_turn") -> None:
-        self.model.answers(*pieces, stop_reason=stop_reason)
+    def answers(
+        self, *pieces: str, stop_reason: str = "end_turn", stop_details: StopDetails | None = None
+    ) -> None:
+        self.model.answers(*pieces, stop_reason=stop_reason, stop_details=stop_details)
 
     def counts(self, usage: Usage) -> None:
         self.model.answers("ok", usage=usage)
@@ -72,9 +76,17 @@ class ClaudeStage:
         self._claude = claude
         self.model = model
 
-    def answers(self, *pieces: str, stop_reason: str = "end_turn") -> None:
+    def answers(
+        self, *pieces: str, stop_reason: str = "end_turn", stop_details: StopDetails | None = None
+    ) -> None:
+        details = stop_details and {"type": stop_reason, **stop_details.model_dump()}
         self._claude.will_answer(
-            ClaudeAnswer(text="".join(pieces), deltas=len(pieces), stop_reason=stop_reason)
+            ClaudeAnswer(
+                text="".join(pieces),
+                deltas=len(pieces),
+                stop_reason=stop_reason,
+                stop_details=details,
+            )
         )
 
     def counts(self, usage: Usage) -> None:
@@ -193,6 +205,13 @@ async def test_a_refusal_may_be_empty(stage: Stage) -> None:
     stage.answers(stop_reason="refusal")
     pieces, answer = await told(stage.model)
     assert (pieces, answer.text, answer.stop_reason) == ([], "", "refusal")
+
+
+@pytest.mark.finding(3)
+async def test_a_refusal_says_why(stage: Stage) -> None:
+    details = StopDetails(category="bio", explanation="It could do harm.")
+    stage.answers("some text", stop_reason="refusal", stop_details=details)
+    assert (await whole(stage.model)).stop_details == details
 
 
 async def test_tokens_are_counted(stage: Stage) -> None:

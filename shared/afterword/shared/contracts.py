@@ -330,6 +330,16 @@ class MemoryUsed(Contract):
     """When it was created, if the memory backend says so."""
 
 
+class StopDetails(Contract):
+    """Why the model refused, if the provider says more than that it did."""
+
+    category: str | None = None
+    """The kind of harm, in the provider's words: `cyber`, `bio`, ...; None if it names none."""
+
+    explanation: str | None = None
+    """The provider's own explanation, at most 1,000 characters. Its wording may change any time."""
+
+
 class Timings(Contract):
     """How long the stages of a reply took, in milliseconds."""
 
@@ -363,6 +373,9 @@ class Reply(Contract):
 
     stop_reason: str
     """Why the model stopped, in Claude's words: `end_turn`, `max_tokens`, `refusal`, ..."""
+
+    stop_details: StopDetails | None = None
+    """More about a refusal, if the provider gave any."""
 
     model: str
     """The model that replied."""

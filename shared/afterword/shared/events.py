@@ -127,6 +127,17 @@ class ModelAnswered(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerFieldsDropped(ObserverEvent):
+    """An answer had fields that cannot be read; its reply goes on without them.
+
+    `fields` names them, such as `output_tokens`, separated by spaces.
+    """
+
+    model: Name
+    fields: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReplaced(ObserverEvent):
     """A model failed with `code`, and the next of `AFTERWORD_FALLBACK_MODELS` is called."""
 

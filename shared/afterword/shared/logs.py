@@ -63,6 +63,7 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.ModelAnswered: Line(
         DEBUG, "{model} answered in {duration_s:.3f} s, {output_tokens} tokens ({stop_reason})"
     ),
+    events.AnswerFieldsDropped: Line(WARNING, "{model} answered with unreadable fields: {fields}"),
     events.ModelReplaced: Line(WARNING, "{model} failed: {code}; calling {replacement} instead"),
     events.ReplyPublished: Line(DEBUG, "reply published after {total_s:.3f} s"),
     events.JobReleased: Line(DEBUG, "job waits {delay_s:.1f} s: {code}"),

@@ -349,6 +349,36 @@ GOOD = [
         "refusal with text", ClaudeAnswer(text="Warm.", stop_reason="refusal"), "Warm.", "refusal"
     ),
     GoodAnswer("refusal without text", ClaudeAnswer(text="", stop_reason="refusal"), "", "refusal"),
+    GoodAnswer(
+        "refusal with a reason",
+        ClaudeAnswer(
+            text="Warm.",
+            stop_reason="refusal",
+            stop_details={"type": "refusal", "category": "bio", "explanation": "no"},
+        ),
+        stop_reason="refusal",
+    ),
+    GoodAnswer(
+        "stop reason that is none", ClaudeAnswer(text="Warm.", stop_reason=7), "Warm.", "unknown"
+    ),
+    GoodAnswer("no usage", ClaudeAnswer(text="Warm.", usage=None)),
+    GoodAnswer(
+        "usage that is none",
+        ClaudeAnswer(
+            text="Warm.",
+            usage={
+                "input_tokens": -7,
+                "output_tokens": 10**30,
+                "cache_read_input_tokens": 1.5,
+                "cache_creation_input_tokens": "12",
+            },
+        ),
+    ),
+    GoodAnswer(
+        "surrogate pair cut in two",
+        ClaudeAnswer(text="Warm.", fault=ServerFault.HALVES),
+        "\U0001f321Warm.",
+    ),
     GoodAnswer("thinking before text", ClaudeAnswer(text="Warm.", thinking="hm")),
     GoodAnswer(
         "event of an unknown type", ClaudeAnswer(text="Warm.", fault=ServerFault.UNKNOWN_EVENT)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import chain, repeat
+from typing import Any
 
 from tests.kit.claude_api import wire_format as wire
 from tests.kit.servers.scripted_http_server import LAST_CHUNK, Cue, Step, chunk, head
@@ -42,6 +43,7 @@ class ServerFault(StrEnum):
     BAD_JSON = "bad_json"
     BAD_UTF8 = "bad_utf8"
     NO_OBJECT = "no_object"
+    HALVES = "halves"
     UNKNOWN_EVENT = "unknown_event"
     UNKNOWN_BLOCK = "unknown_block"
     LINGER = "linger"
@@ -52,14 +54,16 @@ class ClaudeAnswer:
     """One answer, or the same one `times` times (`None`: for ever).
 
     `match` restricts it to requests whose body holds that text. `text=None` leaves the text to
-    the stand-in's `reply` function; an empty one means a message without a text block. With
+    the stand-in's `reply` function; an empty one means a message without a text block. `usage`
+    overwrites the counts; with `usage=None` there are none. With
     `hold` the answer waits until the test releases it, with `ServerFault.PAUSE` in its middle.
     """
 
     text: str | None = None
     thinking: str | None = None
-    stop_reason: str | None = "end_turn"
-    usage: dict[str, int] = field(default_factory=dict)
+    stop_reason: Any = "end_turn"
+    stop_details: Any = None
+    usage: dict[str, Any] | None = field(default_factory=dict)
     deltas: int = 8
 
     status: int = 200
@@ -166,7 +170,7 @@ def events(play: ClaudeAnswer, call: Call) -> Iterator[Step]:
         first, *rest = wire.block_events(index, kind, pieces)
         yield first
         yield from chain.from_iterable((play.gap_s, event) for event in rest)
-    yield from wire.message_end(play.stop_reason, usage)
+    yield from wire.message_end(play.stop_reason, play.stop_details, usage)
     if play.fault is ServerFault.LINGER:
         yield play.gap_s or math.inf
 
@@ -181,10 +185,13 @@ def whole_message(play: ClaudeAnswer, call: Call) -> wire.Json:
         usage,
         content=content,
         stop_reason=play.stop_reason,
+        stop_details=play.stop_details,
     )
 
 
-def _usage(play: ClaudeAnswer, call: Call) -> wire.Json:
+def _usage(play: ClaudeAnswer, call: Call) -> wire.Json | None:
+    if play.usage is None:
+        return None
     return wire.usage_of(call.counted, (play.thinking or "") + call.text) | play.usage
 
 
@@ -230,6 +237,13 @@ class _Moment:
         return chain.from_iterable(repeat((event, self.play.gap_s or DRIP_S)))
 
 
+def _escaped_delta(escapes: str) -> bytes:
+    """Return a piece of text that is half a surrogate pair, which no encoder would write."""
+    delta = {"type": "text_delta", "text": "?"}
+    event = {"type": "content_block_delta", "index": 0, "delta": delta}
+    return wire.sse("content_block_delta", event).replace(b"?", escapes.encode())
+
+
 #: What is sent from the moment of a fault on.
 _LATE: dict[ServerFault | None, Callable[[_Moment], Iterable[Step]]] = {
     ServerFault.TRUNCATE: lambda _: (),
@@ -250,6 +264,7 @@ _LATE: dict[ServerFault | None, Callable[[_Moment], Iterable[Step]]] = {
         b'event: content_block_delta\ndata: "\xff\xfe"\n\n'
     ),
     ServerFault.NO_OBJECT: lambda now: now.after(b"event: content_block_delta\ndata: [1, 2]\n\n"),
+    ServerFault.HALVES: lambda now: now.after(*map(_escaped_delta, ("\\ud83c", "\\udf21"))),
     ServerFault.UNKNOWN_EVENT: lambda now: now.after(wire.sse("weather", {"type": "weather"})),
 }
 

@@ -142,7 +142,7 @@ def _block_event(what: str, index: int, **fields: object) -> bytes:
     return sse(name, {"type": name, "index": index, **fields})
 
 
-def message(message_id: str, model: str, usage: Json, **fields: object) -> Json:
+def message(message_id: str, model: str, usage: Json | None, **fields: object) -> Json:
     """Return a message; `fields` are its content and how it stopped."""
     return {
         "id": message_id,
@@ -169,15 +169,17 @@ def model_listing(model: str, lifecycle: str) -> Json:
     }
 
 
-def message_start(message_id: str, model: str, usage: Json) -> bytes:
+def message_start(message_id: str, model: str, usage: Json | None) -> bytes:
     """Return the first event, with the input counted and hardly any output."""
-    begun = message(message_id, model, {**usage, "output_tokens": 1})
+    begun = message(message_id, model, usage and {**usage, "output_tokens": 1})
     return sse("message_start", {"type": "message_start", "message": begun})
 
 
-def message_end(stop_reason: str | None, usage: Json) -> tuple[bytes, bytes]:
+def message_end(
+    stop_reason: object, stop_details: object, usage: Json | None
+) -> tuple[bytes, bytes]:
     """Return the last two events: why it stopped with the totals, then the stop itself."""
-    delta = {"stop_reason": stop_reason, "stop_sequence": None}
+    delta = {"stop_reason": stop_reason, "stop_sequence": None, "stop_details": stop_details}
     return (
         sse("message_delta", {"type": "message_delta", "delta": delta, "usage": usage}),
         sse("message_stop", {"type": "message_stop"}),

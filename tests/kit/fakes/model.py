@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from afterword.shared.contracts import Usage
+from afterword.shared.contracts import StopDetails, Usage
 from afterword.shared.errors import ProviderError
 from afterword.workers.ports import Answer, ModelCheck, Prompt
 
@@ -18,6 +18,7 @@ class Take:
 
     pieces: tuple[str, ...]
     stop_reason: str = "end_turn"
+    stop_details: StopDetails | None = None
     usage: Usage = field(default_factory=Usage)
     error: ProviderError | None = None
     holds: bool = False
@@ -40,11 +41,12 @@ class FakeModel:
         self,
         *pieces: str,
         stop_reason: str = "end_turn",
+        stop_details: StopDetails | None = None,
         usage: Usage | None = None,
         holds: bool = False,
     ) -> None:
         """Script a whole answer; with `holds` it ends only after `release`."""
-        self._takes.append(Take(pieces, stop_reason, usage or Usage(), holds=holds))
+        self._takes.append(Take(pieces, stop_reason, stop_details, usage or Usage(), holds=holds))
 
     def fails(self, error: ProviderError, *pieces: str) -> None:
         """Script an error, after some pieces."""
@@ -68,7 +70,8 @@ class FakeModel:
                 await asyncio.sleep(0)  # noqa: TID251 others get their turn, as with a real call
                 yield piece
             await self._end(take)
-            yield Answer("".join(take.pieces), take.stop_reason, prompt.model, take.usage)
+            text, usage = "".join(take.pieces), take.usage
+            yield Answer(text, take.stop_reason, prompt.model, usage, take.stop_details)
         finally:
             self.open_calls -= 1
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, Protocol
 
-from afterword.shared.contracts import Usage
+from afterword.shared.contracts import StopDetails, Usage
 from afterword.shared.errors import Unavailable
 
 
@@ -43,15 +43,17 @@ class Answer:
     """A complete answer: the model ended it and said why.
 
     `pause_s` is how many seconds not to call the provider now, because it said with the answer
-    that our rate limit is used up.
+    that our rate limit is used up. `dropped` names fields that could not be read.
     """
 
     text: str
     stop_reason: str
     model: str
     usage: Usage
+    stop_details: StopDetails | None = None
     request_id: str | None = None
     pause_s: float = 0.0
+    dropped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

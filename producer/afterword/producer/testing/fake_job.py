@@ -115,6 +115,7 @@ class FakeJob:
             conversation_id=self.request.conversation_id,
             text=answer.text,
             stop_reason=answer.stop_reason,
+            stop_details=answer.stop_details,
             model=answer.model or self.request.model or "fake-model",
             usage=answer.usage
             or Usage(

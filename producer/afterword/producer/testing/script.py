@@ -10,7 +10,14 @@ from typing import Annotated, TypeAlias
 from pydantic import AfterValidator, Field
 
 from afterword.shared.arguments import Seconds, checked_record
-from afterword.shared.contracts import ChatRequest, MemoryStatus, MemoryUsed, Usage, refuse
+from afterword.shared.contracts import (
+    ChatRequest,
+    MemoryStatus,
+    MemoryUsed,
+    StopDetails,
+    Usage,
+    refuse,
+)
 from afterword.shared.errors import InvalidRequest, NotAccepted
 from afterword.shared.lifecycle import TurnState
 
@@ -49,6 +56,9 @@ class FakeReply:
 
     stop_reason: str = "end_turn"
     """`Reply.stop_reason`."""
+
+    stop_details: StopDetails | None = None
+    """`Reply.stop_details`."""
 
     model: str | None = None
     """`Reply.model`; that of the request, or `fake-model`, if omitted."""

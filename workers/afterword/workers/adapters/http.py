@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeAlias
@@ -17,6 +18,8 @@ from afterword.shared.errors import (
 
 #: The class of an error, and its code.
 Verdict: TypeAlias = tuple[type[ProviderError], str]
+
+_REQUEST_ID = re.compile(r"[\w.:/=+-]{1,128}", re.ASCII)
 
 _BY_STATUS: dict[int, Verdict] = {
     400: (Rejected, "invalid_request"),
@@ -51,6 +54,12 @@ def _verdict_of_class(status: int) -> Verdict:
             return Unavailable, "provider_error"
 
 
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """Return the provider's id of a call; `None` for what is none, since it goes into logs."""
+    found = headers.get("request-id", "")
+    return found if _REQUEST_ID.fullmatch(found) else None
+
+
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     """Return how long the provider asks us to wait, uncapped; `None` if it does not say.
 
@@ -74,6 +83,6 @@ def _number(text: Any) -> float | None:
 def _seconds_between(start: str | None, end: str | None) -> float | None:
     try:
         between = parsedate_to_datetime(end or "") - parsedate_to_datetime(start or "")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, between.total_seconds())

@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 from afterword.shared.errors import Fault, NoSuchModel, ProviderError, Rejected
-from afterword.shared.events import ModelAnswered, ModelCalled, ModelReplaced
+from afterword.shared.events import AnswerFieldsDropped, ModelAnswered, ModelCalled, ModelReplaced
 from afterword.shared.observer import emit
 from afterword.shared.settings import ReplySettings
 from afterword.workers.gate import GateClient, GateShut, Permit, gate_of
@@ -145,6 +145,8 @@ class ModelCall:
 
 def _report(answer: Answer, first_text_s: float, duration_s: float) -> None:
     usage = answer.usage
+    if answer.dropped:
+        emit(AnswerFieldsDropped, model=answer.model, fields=" ".join(answer.dropped))
     emit(
         ModelAnswered,
         model=answer.model,

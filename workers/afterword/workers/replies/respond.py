@@ -217,6 +217,7 @@ def _reply(prepared: _Prepared, answer: Answer, model_ms: int) -> Reply:
         conversation_id=prepared.request.conversation_id,
         text=answer.text,
         stop_reason=answer.stop_reason,
+        stop_details=answer.stop_details,
         model=answer.model,
         usage=answer.usage,
         memory=prepared.built.status,

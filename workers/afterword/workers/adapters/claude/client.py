@@ -23,6 +23,7 @@ from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from afterword.shared.errors import BadAnswer, ProviderError, Rejected, Unavailable
 from afterword.workers.adapters.claude.errors import api_error
 from afterword.workers.adapters.claude.events import Event, EventParser, Transcript
+from afterword.workers.adapters.http import request_id_of
 from afterword.workers.ports import Answer, ChatMessage, ModelCheck, Prompt
 
 T = TypeVar("T")
@@ -203,7 +204,7 @@ def _message(message: ChatMessage, *, cached: bool) -> MessageParam:
 
 async def _events(response: httpx2.Response, limits: _CallLimits) -> AsyncGenerator[Event, None]:
     """Yield the events of a stream, without pings, up to `message_stop`."""
-    limits.request_id = request_id = response.headers.get("request-id")
+    limits.request_id = request_id = request_id_of(response.headers)
     if not response.headers.get("content-type", "").startswith("text/event-stream"):
         raise BadAnswer("not_a_stream", request_id=request_id)
     chunks = response.aiter_bytes()

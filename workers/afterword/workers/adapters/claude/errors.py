@@ -13,7 +13,12 @@ from afterword.shared.errors import (
     Unavailable,
 )
 from afterword.workers.adapters.claude.rate_limits import reset_seconds
-from afterword.workers.adapters.http import Verdict, retry_after_seconds, verdict_of_status
+from afterword.workers.adapters.http import (
+    Verdict,
+    request_id_of,
+    retry_after_seconds,
+    verdict_of_status,
+)
 
 #: By `error.details.error_code`, which tells causes apart that share a status and a type.
 _BY_CODE: dict[str, Verdict] = {
@@ -61,7 +66,7 @@ def api_error(status: int, headers: Mapping[str, str], body: object) -> Provider
     wait_s = retry_after_seconds(headers)
     if wait_s is None and kind is RateLimited:
         wait_s = reset_seconds(headers)
-    return kind(code, request_id=headers.get("request-id"), retry_after_s=wait_s)
+    return kind(code, request_id=request_id_of(headers), retry_after_s=wait_s)
 
 
 def _verdict(status: int, body: object) -> Verdict:

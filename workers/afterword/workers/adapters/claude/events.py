@@ -1,16 +1,22 @@
-"""Reads one streamed answer of Claude: bytes to events, events to the complete answer."""
+"""Reads one streamed answer of Claude: bytes to events, events to the complete answer.
+
+The text must be read exactly or not at all: an event that holds text and is not what it should be
+is a `BadAnswer`. Unknown events, blocks and fields are ignored, as the API may add some.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic_core import from_json
 
-from afterword.shared.contracts import Usage
 from afterword.shared.errors import BadAnswer, Rejected
 from afterword.workers.adapters.claude.errors import api_error
 from afterword.workers.adapters.claude.rate_limits import pause_seconds
+from afterword.workers.adapters.claude.reported import Reported
+from afterword.workers.adapters.http import request_id_of
 from afterword.workers.ports import Answer
 
 Event = dict[str, Any]
@@ -18,15 +24,11 @@ Event = dict[str, Any]
 #: A longer line is an error, so that an endless line cannot fill the memory.
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 
+#: A longer text is an error: no model can say so much, and the ledger would have to hold it.
+MAX_TEXT_CHARACTERS = 4_000_000
+
 #: Stop reasons that can leave no room for text: the same request would end the same way again.
 _OUT_OF_ROOM = ("max_tokens", "model_context_window_exceeded")
-
-_USAGE_FIELDS = {
-    "input_tokens": "input",
-    "output_tokens": "output",
-    "cache_read_input_tokens": "cache_read",
-    "cache_creation_input_tokens": "cache_write",
-}
 
 
 class EventParser:
@@ -53,25 +55,35 @@ class EventParser:
 
 
 def _parsed(line: bytes) -> object:
-    """Parse JSON strictly: half a surrogate pair could not be stored in the ledger."""
+    """Parse JSON; None if it is none. No error quotes it.
+
+    The fast parser refuses half a surrogate pair, which may continue in the next event, and deep
+    nesting, which may be in a field that nobody needs.
+    """
     try:
         return from_json(line)
     except ValueError:
-        return None  # the parser's error would quote the answer
+        pass
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 class Transcript:
-    """The text, usage and end of one answer, collected from its events."""
+    """The text and the end of one answer, collected from its events."""
 
     def __init__(self, model: str, headers: Mapping[str, str]) -> None:
-        self._model = model
         self._headers = headers
+        self._reported = Reported(model)
         self._pieces: list[str] = []
-        self._usage: dict[str, int] = {}
-        self._stop_reason: str | None = None
+        self._characters = 0
+        self._half = ""
         self._stopped = False
         #: True while no text block is open: the model may be thinking and send only pings.
         self.may_think = False
+        #: The id that the provider gave this call.
+        self.request_id = request_id_of(headers)
 
     def add(self, event: Event) -> str:
         """Record one event and return the text it adds, often "".
@@ -79,8 +91,13 @@ class Transcript:
         Unknown types of events and blocks are ignored. Thinking is not text.
         """
         text = self._text_of(event)
+        if not text.isascii() or self._half:
+            text = self._joined(text)
         if text:
             self._pieces.append(text)
+            self._characters += len(text)
+            if self._characters > MAX_TEXT_CHARACTERS:
+                raise self._bad("too_long")
         return text
 
     def _text_of(self, event: Event) -> str:
@@ -90,44 +107,53 @@ class Transcript:
                 "delta": {"type": "text_delta", "text": str(text)},
             }:
                 return text
-            case {
-                "type": "content_block_start",
-                "content_block": {"type": "text", "text": str(text)},
-            }:
+            case {"type": "content_block_delta", "delta": {"type": str(kind), **delta}} if (
+                kind != "text_delta" and "text" not in delta
+            ):
+                return ""  # thinking, a signature, a citation, ...
+            case {"type": "content_block_delta"} | {"delta": {"text": _}}:
+                raise self._bad("bad_event")
+            case {"type": "content_block_start", "content_block": {"type": "text"}}:
                 self.may_think = False
-                return text
-            case {"type": "content_block_delta", "delta": {"type": "text_delta"}}:
-                raise BadAnswer("bad_event", request_id=self.request_id)
+                return self._opening(event["content_block"])
             case {"type": "error"}:
                 raise api_error(200, self._headers, event)
             case _:
                 self._record(event)
                 return ""
 
+    def _opening(self, block: Event) -> str:
+        """Return the text with which a block begins: mostly "", and it may be missing."""
+        match block.get("text"):
+            case str(text):
+                return text
+            case None:
+                return ""
+            case _:
+                raise self._bad("bad_event")
+
     def _record(self, event: Event) -> None:
-        match event:
-            case {"type": "content_block_stop"}:
+        match event.get("type"):
+            case "content_block_stop":
                 self.may_think = True
-            case {"type": "message_start", "message": {"model": str(model), **message}}:
-                self._model = model
+            case "message_start":
                 self.may_think = True
-                self._set_usage(message.get("usage"))
-            case {"type": "message_delta", "delta": {"stop_reason": reason}}:
-                self._stop_reason = reason
-                self._set_usage(event.get("usage"))
-            case {"type": "message_stop"}:
+                self._reported.begin(event)
+            case "message_delta":
+                self._reported.end(event)
+            case "message_stop":
                 self._stopped = True
 
-    def _set_usage(self, usage: object) -> None:
-        """Overwrite the usage so far: the API sends totals, not differences."""
-        if isinstance(usage, dict):
-            counted = {field: usage.get(key) for key, field in _USAGE_FIELDS.items()}
-            self._usage |= {name: count for name, count in counted.items() if type(count) is int}
+    def _joined(self, text: str) -> str:
+        """Join a surrogate pair that was cut between two events; a half of none becomes U+FFFD."""
+        text = self._half + text
+        goes_on = "\ud800" <= text[-1:] <= "\udbff" and not self._stopped
+        self._half = text[-1] if goes_on else ""
+        whole = text[:-1] if goes_on else text
+        return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
-    @property
-    def request_id(self) -> str | None:
-        """The id that the provider gave this call."""
-        return self._headers.get("request-id")
+    def _bad(self, code: str) -> BadAnswer:
+        return BadAnswer(code, request_id=self.request_id)
 
     def answer(self) -> Answer:
         """Return the complete answer.
@@ -136,18 +162,21 @@ class Transcript:
         without text is valid only as a refusal; otherwise raises `Rejected` if the model had run
         out of room for text, else `BadAnswer`.
         """
-        if not self._stopped or not isinstance(self._stop_reason, str):
-            raise BadAnswer("truncated", request_id=self.request_id)
+        reported = self._reported
+        if not self._stopped or reported.stop_reason is None:
+            raise self._bad("truncated")
         text = "".join(self._pieces)
-        if not text.strip() and self._stop_reason != "refusal":
-            kind = Rejected if self._stop_reason in _OUT_OF_ROOM else BadAnswer
-            code = "no_room_for_text" if kind is Rejected else "no_text"
-            raise kind(code, request_id=self.request_id)
+        if not text.strip() and reported.stop_reason != "refusal":
+            if reported.stop_reason in _OUT_OF_ROOM:
+                raise Rejected("no_room_for_text", request_id=self.request_id)
+            raise self._bad("no_text")
         return Answer(
             text=text,
-            stop_reason=self._stop_reason,
-            model=self._model,
-            usage=Usage(**self._usage),
+            stop_reason=reported.stop_reason,
+            model=reported.model,
+            usage=reported.usage,
+            stop_details=reported.stop_details,
             request_id=self.request_id,
             pause_s=pause_seconds(self._headers),
+            dropped=tuple(reported.dropped),
         )

@@ -41,6 +41,6 @@ def _waits(headers: Mapping[str, str], *, spent: bool) -> list[float]:
 def _seconds_until(reset: str | None, date: str | None) -> float | None:
     try:
         wait: timedelta = datetime.fromisoformat(reset or "") - parsedate_to_datetime(date or "")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, wait.total_seconds())
