@@ -27,7 +27,13 @@ from afterword.shared.ledger.records import EraseClaim, ErasureState
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import lane_id, memory_key
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import LedgerInspector, chat_request, reply_to, submit_request
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    Records,
+    chat_request,
+    reply_to,
+    submit_request,
+)
 from tests.kit.ledger.transitions import JobStep, TurnStep, check_job_step, check_turn_step
 
 if TYPE_CHECKING:
@@ -602,25 +608,33 @@ class Lives(RuleBasedStateMachine):
     # -- what must always hold
 
     @invariant()
-    def nothing_erased_comes_back(self) -> None:
+    def records_agree(self) -> None:
+        """Everything that is said about records holds, as of one look at them."""
+        records = self.inspector.look([*self.lives])
+        self._nothing_erased_comes_back(records)
+        self._states_agree(records)
+        self._nothing_is_forgotten(records)
+        self._conversations_keep_their_order(records)
+        self._lanes_agree(records)
+        self._one_final(records)
+
+    def _nothing_erased_comes_back(self, records: Records) -> None:
         kept = {"version", "state", "turn", "tenant", "created", "ended", "deadline", "attempts"}
         for name, life in self.lives.items():
             if life.erased:
-                assert set(self.inspector.job(name)) <= kept | {"code", "agenda"}
+                assert set(records.jobs[name]) <= kept | {"code", "agenda"}
 
-    @invariant()
-    def states_agree(self) -> None:
+    def _states_agree(self, records: Records) -> None:
         for name, life in self.lives.items():
-            record = self.inspector.job(name)
+            record = records.jobs[name]
             assert record["state"] == life.state, name
             assert record["turn"] == life.turn, name
             assert int(record["attempts"]) == life.attempts
 
-    @invariant()
-    def nothing_is_forgotten(self) -> None:
+    def _nothing_is_forgotten(self, records: Records) -> None:
         """Whatever is open stands in just one place where a sweep will find it (I1, I8)."""
         for name, life in self.lives.items():
-            places = [place for place, _ in self.inspector.places(name)]
+            places = records.places.get(name, [])
             if life.state is JobState.QUEUED:
                 assert places in (["hinted"], ["waiting"])
             elif life.state is JobState.RUNNING:
@@ -628,23 +642,21 @@ class Lives(RuleBasedStateMachine):
             else:
                 assert places == []
 
-    @invariant()
-    def conversations_keep_their_order(self) -> None:
+    def _conversations_keep_their_order(self, records: Records) -> None:
         """Only the oldest open job of a conversation runs, and it does not stand aside."""
         for user, talk in itertools.product(USERS, TALKS[1:]):
             names = self._open_in(lane_id(memory_key("default", user), 0), talk)
             for name in names[1:]:
                 assert self.lives[name].state is JobState.QUEUED
-                assert [place for place, _ in self.inspector.places(name)] == ["waiting"]
+                assert records.places.get(name) == ["waiting"]
             if names:
-                assert "aside" not in self.inspector.job(names[0])
+                assert "aside" not in records.jobs[names[0]]
 
-    @invariant()
-    def lanes_agree(self) -> None:
+    def _lanes_agree(self, records: Records) -> None:
         for user in USERS:
             lane = lane_id(memory_key("default", user), 0)
             assert self.inspector.lane(lane) == self._lane(lane)
-            places = [place for place, _ in self.inspector.places(lane)]
+            places = records.places.get(lane, [])
             assert len(places) <= 1
             if self._writable(lane):
                 assert places, "a lane with work that nobody will ever look at"
@@ -664,12 +676,10 @@ class Lives(RuleBasedStateMachine):
                 expected[name] = expected.get(name, 0) + 1
         assert self.inspector.counts() == expected
 
-    @invariant()
-    def one_final(self) -> None:
+    def _one_final(self, records: Records) -> None:
         """A job has at most one final event, nothing behind it (I2)."""
         for name, life in self.lives.items():
-            rows = self.inspector.redis.xrange(self.inspector.keys.events(name))
-            kinds = [row["type"] for _, row in rows]
+            kinds = records.events[name]
             assert kinds.count("final") == life.finals
             ends = [kind for kind in kinds if kind in ("final", "failed")]
             assert len(ends) == int(life.state.terminal and not life.erased)

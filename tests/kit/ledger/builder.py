@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -100,6 +102,15 @@ async def replay_one(ledger: Ledger, turn_id: str) -> ReplayOutcome:
     return await ledger.dead_letters.replay(letter.ref, next(_tokens))
 
 
+@dataclass(frozen=True, slots=True)
+class Records:
+    """What stands in one shard: records of jobs, types of their events, and who is where."""
+
+    jobs: dict[str, dict[str, str]]
+    events: dict[str, list[str]]
+    places: dict[str, list[str]]
+
+
 class LedgerInspector:
     """Looks at the keys of one shard as they are, and makes time pass where a test says so."""
 
@@ -124,12 +135,39 @@ class LedgerInspector:
 
     def places(self, name: str) -> list[tuple[str, str]]:
         """Return every (place, agenda) that a job or lane stands in."""
-        return [
-            (place, agenda)
-            for place in self.PLACES
-            for agenda in self.AGENDAS
-            if self.redis.zscore(self.keys.place(place, agenda), name) is not None
-        ]
+        spots = list(itertools.product(self.PLACES, self.AGENDAS))
+        scores = self._all([("ZSCORE", self.keys.place(*spot), name) for spot in spots])
+        return [spot for spot, score in zip(spots, scores, strict=True) if score is not None]
+
+    def look(self, job_ids: Sequence[str]) -> Records:
+        """Return the records of jobs, and where everything stands, as of one moment."""
+        spots = list(itertools.product(self.PLACES, self.AGENDAS))
+        count = len(job_ids)
+        found = self._all(
+            [("HGETALL", self.keys.job(name)) for name in job_ids]
+            + [("XRANGE", self.keys.events(name), "-", "+") for name in job_ids]
+            + [("ZRANGE", self.keys.place(*spot), 0, -1) for spot in spots]
+        )
+        places: dict[str, list[str]] = {}
+        for (place, _), names in zip(spots, found[2 * count :], strict=True):
+            for name in names:
+                places.setdefault(name, []).append(place)
+        return Records(
+            jobs=dict(zip(job_ids, found[:count], strict=True)),
+            events={
+                name: [row["type"] for _, row in rows]
+                for name, rows in zip(job_ids, found[count : 2 * count], strict=True)
+            },
+            places=places,
+        )
+
+    def _all(self, commands: Iterable[Sequence[Any]]) -> list[Any]:
+        """Execute commands in one transaction and return their answers."""
+        with self.redis.pipeline() as batch:
+            for command in commands:
+                batch.execute_command(*command)
+            answers: list[Any] = batch.execute()
+        return answers
 
     def waits_s(self, name: str) -> float:
         """Return how long a job or lane still has to wait, in seconds."""
@@ -207,8 +245,7 @@ class LedgerInspector:
 
     def _set_back(self, zset: str, seconds: float) -> list[str]:
         names: list[str] = self.redis.zrange(zset, 0, -1)
-        for name in names:
-            self.redis.zincrby(zset, -seconds * 1000, name)
+        self._all(("ZINCRBY", zset, -seconds * 1000, name) for name in names)
         return names
 
     def hinted(self, agenda: str) -> list[str]:
