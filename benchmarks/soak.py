@@ -45,7 +45,7 @@ from tests.kit.servers.provider_thread import ProviderThread
 from tests.kit.servers.scripted_http_server import Request, Step, whole
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import until
-from tests.kit.workers.fork_server import WorkerForkServer
+from tests.kit.workers.forked_workers import ForkedWorkers
 
 USERS = 40
 ERASED = ("erased-0", "erased-1")
@@ -94,14 +94,14 @@ class Soak:
         self._folder = folder
         self._valkey = Valkey("--appendonly", "yes", "--appendfsync", "everysec")
         self._providers = ProviderThread(extraction_s=0.3)
-        self._fork_server = WorkerForkServer()
+        self._forked = ForkedWorkers()
         self._workers: list[tuple[int, str]] = []
         self._random = random.Random(4711)
 
     @contextmanager
     def open(self) -> Iterator[None]:
         """Start everything, and stop it at the end."""
-        with self._valkey, self._providers, self._fork_server:
+        with self._valkey, self._providers, self._forked:
             self._environ = {
                 "AFTERWORD_REDIS_URL": self._valkey.url,
                 "AFTERWORD_MEMORY": "hosted",
@@ -262,7 +262,7 @@ class Soak:
     def _start(self, queue: str) -> None:
         number = len(list(self._folder.glob("*.log")))
         log = self._folder / f"{number}.log"
-        pid = self._fork_server.start(
+        pid = self._forked.start(
             self._environ, log,
             "-Q", queue, "-n", f"{queue}{number}@soak", "--loglevel", "INFO",
         )  # fmt: skip

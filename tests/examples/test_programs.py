@@ -12,8 +12,9 @@ from tests.conftest import ROOT
 from tests.examples.conftest import load
 from tests.examples.terminal import lines, shape
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
+from tests.kit.servers.fork_server import COMMAND
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fleet import CANARY, COMMAND, Fleet, Ran
+from tests.kit.workers.fleet import CANARY, Fleet, Ran
 from tests.kit.workers.memory_faults import calls_are_rejected
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]

@@ -18,7 +18,7 @@ from tests.kit.servers.provider_thread import ProviderThread
 from tests.kit.servers.scripted_http_server import Cue
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fork_server import WorkerForkServer
+from tests.kit.workers.forked_workers import ForkedWorkers
 
 pytestmark = [pytest.mark.faults, pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
@@ -42,7 +42,7 @@ def _environ(valkey: Valkey, providers: ProviderThread, folder: Path) -> dict[st
 def test_a_job_that_kills_its_worker_fails_after_so_many_starts_and_good_jobs_go_on(
     tmp_path: Path,
 ) -> None:
-    with Valkey() as valkey, ProviderThread() as providers, WorkerForkServer() as fork_server:
+    with Valkey() as valkey, ProviderThread() as providers, ForkedWorkers() as workers:
         environ = _environ(valkey, providers, tmp_path) | {
             "AFTERWORD_MEMORY": "off",
             "AFTERWORD_MAX_ATTEMPTS": str(STARTS),
@@ -53,7 +53,7 @@ def test_a_job_that_kills_its_worker_fails_after_so_many_starts_and_good_jobs_go
 
         def start(number: int) -> int:
             log = tmp_path / f"{number}.log"
-            return fork_server.start(environ, log, "-Q", "replies", "-n", f"w{number}@crash")
+            return workers.start(environ, log, "-Q", "replies", "-n", f"w{number}@crash")
 
         with Producer(Settings.load(environ)) as producer:
             worker = start(0)
@@ -76,7 +76,7 @@ def test_a_job_that_kills_its_worker_fails_after_so_many_starts_and_good_jobs_go
 def test_a_turn_that_kills_its_writer_is_buried_after_so_many_starts_and_the_next_is_stored(
     tmp_path: Path,
 ) -> None:
-    with Valkey() as valkey, ProviderThread() as providers, WorkerForkServer() as fork_server:
+    with Valkey() as valkey, ProviderThread() as providers, ForkedWorkers() as workers:
         environ = _environ(valkey, providers, tmp_path) | {
             "AFTERWORD_MAX_WRITE_ATTEMPTS": str(STARTS),
             "AFTERWORD_COALESCE_TURNS": "1",  # a batch would be taken apart first
@@ -88,9 +88,7 @@ def test_a_turn_that_kills_its_writer_is_buried_after_so_many_starts_and_the_nex
 
         def start(number: int) -> int:
             log = tmp_path / f"{number}.log"
-            return fork_server.start(
-                environ, log, "-Q", "replies,memories", "-n", f"w{number}@crash"
-            )
+            return workers.start(environ, log, "-Q", "replies,memories", "-n", f"w{number}@crash")
 
         with Producer(Settings.load(environ)) as producer:
             worker = start(0)

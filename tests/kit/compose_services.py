@@ -17,20 +17,23 @@ from typing import Any, Self
 
 from afterword.workers.local_stack.valkey import find_binary
 from tests.kit.compose_file import document, environment, interpolated, seconds
+from tests.kit.servers.fork_server import COMMAND, ForkedProcess, shared_fork_server
 from tests.kit.servers.valkey import free_port
 from tests.kit.waiting import wait_until
 
 _PATIENCE_S = 60.0
 
-#: `afterword` as an image has it, and the one command of `valkey-cli` that a health check uses.
+#: The one command of `valkey-cli` that a health check uses.
 _PROGRAMS = {
-    "afterword": "from afterword.producer.cli.main import main; main()",
     "valkey-cli": (
         "import os, sys, redis; assert sys.argv[1:] == ['ping']; "
         "answer = redis.Redis(port=int(os.environ['TEST_PORT']), "
         "password=os.environ['REDISCLI_AUTH']).ping(); print('PONG' if answer else answer)"
     ),
 }
+
+
+Process = subprocess.Popen[bytes] | ForkedProcess
 
 
 class ComposeServices:
@@ -42,7 +45,7 @@ class ComposeServices:
         self._folder = tempfile.TemporaryDirectory(prefix="afterword-composed-")
         self._port = free_port()
         self._file: dict[str, Any] = interpolated(document(), given)
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: list[Process] = []
         self._equip()
 
     @property
@@ -56,7 +59,7 @@ class ComposeServices:
         here = f"@127.0.0.1:{self._port}"
         return {key: value.replace("@redis:6379", here) for key, value in told.items()}
 
-    def up(self, name: str, *, scale: int = 1) -> list[subprocess.Popen[bytes]]:
+    def up(self, name: str, *, scale: int = 1) -> list[Process]:
         """Start some more of a service, with the file's own command."""
         started = [self._start(name) for _ in range(scale)]
         self._running += started
@@ -65,15 +68,16 @@ class ComposeServices:
     def healthy(self, name: str) -> bool:
         """Run a service's own health check once."""
         how, *test = self._file["services"][name]["healthcheck"]["test"]
+        if test[0] == "afterword":
+            return self._afterword(name, *test[1:]).returncode == 0
         argv = test if how == "CMD" else ["sh", "-c", *test]
         env = self._environment(name)
         return subprocess.run(argv, env=env, capture_output=True, check=False).returncode == 0
 
     def sweeping(self) -> list[str]:
         """Return the queues of the workers that sweep, one for each worker, sorted."""
-        asked = [f"{self._folder.name}/bin/afterword", "status", "--json"]
-        env = self._environment("responses")
-        ended = subprocess.run(asked, env=env, capture_output=True, check=True)
+        ended = self._afterword("responses", "status", "--json")
+        ended.check_returncode()
         return sorted(worker["queue"] for worker in json.loads(ended.stdout)["workers"])
 
     def wait_healthy(self, name: str) -> None:
@@ -85,7 +89,7 @@ class ComposeServices:
 
         wait_until(check, f"{name} is healthy", _PATIENCE_S)
 
-    def down(self, name: str, *processes: subprocess.Popen[bytes]) -> list[int]:
+    def down(self, name: str, *processes: Process) -> list[int]:
         """Stop processes by the file's signal; fail if its grace period is not enough."""
         service = self._file["services"][name]
         for process in processes:
@@ -116,16 +120,21 @@ class ComposeServices:
         (programs / "valkey-server").symlink_to(find_binary())
         Path(self._folder.name, "data").mkdir()
 
-    def _start(self, name: str) -> subprocess.Popen[bytes]:
+    def _start(self, name: str) -> Process:
         command = list(self._file["services"][name]["command"])
         if name == "redis":
             command = [part.replace("/data", f"{self._folder.name}/data") for part in command]
             command += ["--port", str(self._port), "--bind", "127.0.0.1"]
-        else:
-            command.insert(0, "afterword")  # the image's entry point
+        env = self._environment(name)
         with Path(self._folder.name, "log").open("ab") as log:
-            env = self._environment(name)
-            return subprocess.Popen(command, env=env, stdout=log, stderr=log)
+            if name == "redis":
+                return subprocess.Popen(command, env=env, stdout=log, stderr=log)
+            # The image's entry point is `afterword`.
+            return shared_fork_server().fork([*COMMAND, *command], env, stdout=log, stderr=log)
+
+    def _afterword(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        argv = [*COMMAND, *arguments]
+        return shared_fork_server().run(argv, self._environment(name), None, _PATIENCE_S)
 
     def _environment(self, name: str) -> dict[str, str]:
         path = f"{self._folder.name}/bin{os.pathsep}{os.environ['PATH']}"

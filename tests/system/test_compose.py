@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +12,7 @@ from afterword.producer import Job, Producer
 from afterword.shared.settings import Settings
 from tests.kit.claude_api.process import ClaudeProcess
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
-from tests.kit.compose_services import ComposeServices
+from tests.kit.compose_services import ComposeServices, Process
 from tests.kit.mem0_api.process import Mem0Process
 from tests.kit.mem0_api.server import KEY
 from tests.kit.waiting import wait_until
@@ -45,7 +44,7 @@ def site() -> Iterator[Site]:
         yield composed, claude
 
 
-def up(composed: ComposeServices, name: str, *, scale: int = 1) -> list[subprocess.Popen[bytes]]:
+def up(composed: ComposeServices, name: str, *, scale: int = 1) -> list[Process]:
     started = composed.up(name, scale=scale)
     composed.wait_healthy(name)
     return started

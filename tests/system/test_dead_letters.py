@@ -16,8 +16,9 @@ from tests.conftest import ROOT
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.claude_api.wire_format import told
 from tests.kit.ledger.builder import LedgerInspector
+from tests.kit.servers.fork_server import COMMAND
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fleet import CANARY, COMMAND, MEMORY_FAULT_APP, Fleet
+from tests.kit.workers.fleet import CANARY, MEMORY_FAULT_APP, Fleet
 from tests.kit.workers.memory_faults import calls_are_rejected, calls_hang
 from tests.packaging.blocks import examples
 

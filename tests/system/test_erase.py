@@ -14,7 +14,7 @@ from tests.kit.mem0_api.server import KEY
 from tests.kit.servers.provider_thread import ProviderThread
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fork_server import WorkerForkServer
+from tests.kit.workers.forked_workers import ForkedWorkers
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
@@ -25,7 +25,7 @@ class Town:
     """Two workers on a Redis that writes everything down."""
 
     def __init__(
-        self, valkey: Valkey, providers: ProviderThread, fork_server: WorkerForkServer, folder: Path
+        self, valkey: Valkey, providers: ProviderThread, workers: ForkedWorkers, folder: Path
     ) -> None:
         self.valkey = valkey
         self.providers = providers
@@ -45,7 +45,7 @@ class Town:
         self.settings = Settings.load(self.environ)
         self.logs = [folder / f"{queue}.log" for queue in ("replies", "memories")]
         for log in self.logs:
-            fork_server.start(self.environ, log, "-Q", log.stem, "-n", f"{log.stem}@town")
+            workers.start(self.environ, log, "-Q", log.stem, "-n", f"{log.stem}@town")
 
     def said(self, job: Job) -> None:
         """Wait until a turn is stored."""
@@ -70,9 +70,9 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     with (
         Valkey(*options) as valkey,
         ProviderThread() as providers,
-        WorkerForkServer() as fork_server,
+        ForkedWorkers() as workers,
     ):
-        yield Town(valkey, providers, fork_server, folder)
+        yield Town(valkey, providers, workers, folder)
 
 
 def test_what_an_erased_user_said_is_found_nowhere_and_what_others_said_is(town: Town) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import Fleet
-from tests.kit.workers.fork_server import REAL_APP
+from tests.kit.workers.forked_workers import REAL_APP
 
 pytestmark = [pytest.mark.system, pytest.mark.redis]
 

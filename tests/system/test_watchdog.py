@@ -13,8 +13,9 @@ from afterword.producer import Producer, TurnState
 from afterword.workers.background.watchdog import CHECKS
 from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
 from tests.kit.servers.faulty_proxy import FaultyProxy
+from tests.kit.servers.fork_server import COMMAND
 from tests.kit.waiting import until, wait_until
-from tests.kit.workers.fleet import CANARY, COMMAND, MEMORY_FAULT_APP, Fleet, WorkerProcess
+from tests.kit.workers.fleet import CANARY, MEMORY_FAULT_APP, Fleet, WorkerProcess
 from tests.kit.workers.memory_faults import calls_hang
 
 pytestmark = [

@@ -25,7 +25,7 @@ from tests.kit.servers.provider_thread import ProviderThread
 from tests.kit.servers.step_proxy import StepProxy, TrapPoint
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fork_server import WorkerForkServer
+from tests.kit.workers.forked_workers import ForkedWorkers
 
 WorkerFault = Literal["kill", "stop", "none"]
 
@@ -63,15 +63,15 @@ class SharedServers:
 
     valkey: Valkey
     providers: ProviderThread
-    fork_server: WorkerForkServer
+    workers: ForkedWorkers
     folder: Path
 
 
 @contextmanager
 def shared_servers(folder: Path) -> Iterator[SharedServers]:
     """Start everything that outlives a single run."""
-    with Valkey() as valkey, ProviderThread() as providers, WorkerForkServer() as fork_server:
-        yield SharedServers(valkey, providers, fork_server, folder)
+    with Valkey() as valkey, ProviderThread() as providers, ForkedWorkers() as workers:
+        yield SharedServers(valkey, providers, workers, folder)
 
 
 class CrashRun:
@@ -126,7 +126,7 @@ class CrashRun:
             yield
         finally:
             for pid in self._workers:
-                self._servers.fork_server.kill(pid)
+                self._servers.workers.kill(pid)
 
     def _comes_to(self, point: TrapPoint) -> bool:
         """Wait for the step; return false if all was over without it: the rarer ones vary."""
@@ -152,7 +152,7 @@ class CrashRun:
         }
 
     def _start(self, name: str, environ: dict[str, str]) -> int:
-        pid = self._servers.fork_server.start(
+        pid = self._servers.workers.start(
             self._environ | environ, self.log_of(name),
             "-Q", "replies,memories", "-n", f"{name}@{self._name}", "--loglevel", "INFO",
         )  # fmt: skip

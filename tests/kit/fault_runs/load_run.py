@@ -85,7 +85,7 @@ class LoadRun:
         """Start more workers and wait until they sweep."""
         for _ in range(count):
             name = f"w{len(self.workers)}"
-            pid = self._servers.fork_server.start(
+            pid = self._servers.workers.start(
                 self._environ | {"AFTERWORD_REDIS_URL": self._line},
                 self._servers.folder / f"{self._name}-{name}.log",
                 "-Q", "replies,memories", "-n", f"{name}@{self._name}", "--loglevel", "INFO",
@@ -148,7 +148,7 @@ class LoadRun:
 
     def __exit__(self, *_: object) -> None:
         self.producer.close()
-        self._servers.fork_server.kill_all()
+        self._servers.workers.kill_all()
 
     def _open_ends(self) -> set[str]:
         with suppress(RedisError):

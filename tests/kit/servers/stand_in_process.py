@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
+import os
 import sys
 import tempfile
 import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
+from tests.kit.servers.fork_server import ForkedProcess, shared_fork_server
 from tests.kit.servers.scripted_http_server import ScriptedHttpServer
 from tests.kit.waiting import wait_until
 
@@ -23,13 +24,14 @@ class StandInProcess:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="afterword-standin-")
-        self._server: subprocess.Popen[bytes] | None = None
+        self._server: ForkedProcess | None = None
         self.url = ""
 
     def __enter__(self) -> Self:
         port_file = Path(self._folder.name, "port")
         command = [sys.executable, "-m", self.module, "--port-file", str(port_file)]
-        self._server = subprocess.Popen(command)
+        with Path(self._folder.name, "log").open("wb") as log:
+            self._server = shared_fork_server().fork(command, os.environ, stdout=log, stderr=log)
         wait_until(port_file.exists, f"{self.module} listens")
         self.url = f"http://127.0.0.1:{port_file.read_text()}"
         return self

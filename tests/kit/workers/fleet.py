@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +20,10 @@ from afterword.shared.broker import make_app
 from afterword.shared.names import MEMORIES, REPLIES
 from afterword.shared.settings import Settings
 from tests.kit.claude_api.process import ClaudeProcess
+from tests.kit.servers.fork_server import COMMAND, shared_fork_server
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
-from tests.kit.workers.fork_server import REAL_APP, ForkedProcess, shared_fork_server
+from tests.kit.workers.forked_workers import REAL_APP, worker_command
 
 Kind = Literal["responses", "memories"]
 Ran = subprocess.CompletedProcess[str]
@@ -40,9 +41,6 @@ FAST_REPAIR_APP = "tests.kit.workers.fast_repair_app:app"
 _QUEUE_OF = {"responses": REPLIES, "memories": MEMORIES}
 _PATIENCE_S = 60.0
 
-#: Our command, as a program is started.
-COMMAND = (sys.executable, "-P", "-c", "from afterword.producer.cli.main import main; main()")
-
 #: Times that make a test wait less than an operator would.
 _SHORT_TIMES = {
     "AFTERWORD_SWEEP_S": "0.2",
@@ -50,20 +48,6 @@ _SHORT_TIMES = {
     "AFTERWORD_HINT_GRACE_S": "1",
     "AFTERWORD_LOG_LEVEL": "debug",
 }
-
-
-Process = subprocess.Popen[bytes] | ForkedProcess
-
-
-def as_a_program(argv: Sequence[str], env: dict[str, str], log_file: Path) -> Process:
-    """Start a command line."""
-    with log_file.open("wb") as log:
-        return subprocess.Popen(argv, env=env, stdout=log, stderr=log)
-
-
-def as_a_fork(argv: Sequence[str], env: dict[str, str], log_file: Path) -> Process:
-    """Start `celery worker` with these arguments, without the seconds that its imports take."""
-    return shared_fork_server().fork(env, log_file, argv)
 
 
 class WorkerProcess:
@@ -75,7 +59,6 @@ class WorkerProcess:
         argv: Sequence[str],
         env: dict[str, str],
         folder: Path,
-        start: Callable[[Sequence[str], dict[str, str], Path], Process] = as_a_program,
     ) -> None:
         self.kind = kind
         self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -83,7 +66,9 @@ class WorkerProcess:
         self._ear.bind(str(notify))
         self._ear.setblocking(False)
         self.log_file = notify.with_name("log")
-        self.process = start(argv, env | {"NOTIFY_SOCKET": str(notify)}, self.log_file)
+        env = env | {"NOTIFY_SOCKET": str(notify)}
+        with self.log_file.open("wb") as log:
+            self.process = shared_fork_server().fork(argv, env, stdout=log, stderr=log)
 
     @property
     def pid(self) -> int:
@@ -186,13 +171,13 @@ class Fleet:
     ) -> WorkerProcess:
         """Start a worker, which says all it can, and do not wait; by our command without `app`."""
         if app is None:
-            start, argv = as_a_program, [*COMMAND, "worker", kind, *arguments]
+            argv = [*COMMAND, "worker", kind, *arguments]
         else:
             name = f"{kind}{len(self.workers)}@localhost"
             options = ["-Q", _QUEUE_OF[kind], "-n", name, "--loglevel", "DEBUG"]
-            start, argv = as_a_fork, ["-A", app, "worker", *options, *arguments]
+            argv = worker_command(app, *options, *arguments)
         env = os.environ | self.variables | environ
-        worker = WorkerProcess(kind, argv, env, self.folder, start)
+        worker = WorkerProcess(kind, argv, env, self.folder)
         self.workers.append(worker)
         return worker
 
@@ -223,28 +208,32 @@ class Fleet:
 
     def python(self, script: str, *arguments: str) -> str:
         """Run a script in a process of its own and return what it printed, quietly."""
-        ran = self.run(sys.executable, "-W", "error", "-c", script, *arguments)
+        argv = (sys.executable, "-W", "error", "-c", script, *arguments)
+        running = self.popen(*argv)
+        out, err = running.communicate(timeout=_PATIENCE_S)
+        ran = _checked(Ran(argv, running.returncode, out, err), 0)
         assert not ran.stderr, ran.stderr
         return ran.stdout
 
     def run(self, *argv: str, said: str | None = None, code: int = 0, **environ: str) -> Ran:
-        """Run a program that reads `said`; fail unless it exits with `code`."""
-        running = self.popen(*argv, **environ)
-        out, err = running.communicate(said, timeout=_PATIENCE_S)
-        assert running.returncode == code, f"exit code {running.returncode}: {out}{err}"
-        return Ran(argv, code, out, err)
+        """Run a Python program that reads `said`; fail unless it exits with `code`."""
+        env = self._environment(environ)
+        return _checked(shared_fork_server().run(argv, env, said, _PATIENCE_S), code)
 
     def popen(self, *argv: str, **environ: str) -> subprocess.Popen[str]:
         """Start a process that knows the settings; an empty one is taken away."""
-        env = os.environ | self.variables | environ
         return subprocess.Popen(
             argv,
-            env={name: value for name, value in env.items() if value},
+            env=self._environment(environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def _environment(self, environ: dict[str, str]) -> dict[str, str]:
+        env = os.environ | self.variables | environ
+        return {name: value for name, value in env.items() if value}
 
     def ask(self, command: str, **arguments: Any) -> list[Any]:
         """Return what each worker answers to a command of Celery's remote control."""
@@ -277,3 +266,8 @@ class Fleet:
             self.assert_silent()
         finally:
             self._folder.cleanup()
+
+
+def _checked(ran: Ran, code: int) -> Ran:
+    assert ran.returncode == code, f"exit code {ran.returncode}: {ran.stdout}{ran.stderr}"
+    return ran

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +16,10 @@ from afterword.shared.broker import make_app
 from afterword.shared.names import REPLIES, RUN_TASK, queue_key
 from afterword.shared.settings import Settings
 from tests.kit.ledger.hint_messages import hint_message
+from tests.kit.servers.fork_server import ForkedProcess, shared_fork_server
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
+from tests.kit.workers.forked_workers import worker_command
 
 #: The list that jobs note in, and the one whose first element releases those that are held.
 SEEN = "probe:seen"
@@ -43,7 +43,7 @@ class ProbeWorker:
             **environ,
         }
         self._log = Path(tempfile.mkstemp(prefix="afterword-worker-")[1])
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ForkedProcess | None = None
         self.redis: Redis = server.client()
 
     def start(self) -> Self:
@@ -54,18 +54,16 @@ class ProbeWorker:
 
     def launch(self) -> Self:
         """Start it and do not wait."""
-        celery = [sys.executable, "-m", "celery", "-A", "tests.kit.workers.probe_app:app"]
+        argv = worker_command(
+            "tests.kit.workers.probe_app:app", "--loglevel", "INFO", *self._arguments
+        )
+        env = os.environ | self._environ
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                [*celery, "worker", "--loglevel", "INFO", *self._arguments],
-                env=os.environ | self._environ,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
+            self._process = shared_fork_server().fork(argv, env, stdout=log, stderr=log)
         return self
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
+    def process(self) -> ForkedProcess:
         """Return the process."""
         assert self._process is not None, "not started"
         return self._process
