@@ -80,7 +80,7 @@ async def test_a_thousand_calls_at_once_share_one_connection(
 async def test_an_error_reaches_only_who_caused_it(pipeline: Pipeline) -> None:
     answers = await asyncio.gather(
         pipeline.send_command("ECHO", "one"),
-        pipeline.send_command("NONSENSE"),
+        pipeline.send_command("ECHO", "too", "many"),
         pipeline.send_command("ECHO", "two"),
         return_exceptions=True,
     )

@@ -12,7 +12,7 @@ from afterword.shared.errors import Misconfigured
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from afterword.shared.transport.pipeline import Pipeline
-from afterword.shared.transport.preflight import check
+from afterword.shared.transport.preflight import Preflight, check
 from tests.kit.servers.valkey import Valkey
 
 pytestmark = pytest.mark.redis
@@ -36,7 +36,7 @@ class Told:
         return ["appendfsync", self._fsync] if self._fsync else []
 
 
-async def checked(told: Told, **settings: Any) -> dict[str, str]:
+async def checked(told: Told, **settings: Any) -> Preflight:
     return await check(cast(Pipeline, told), Settings(**settings))
 
 
@@ -47,17 +47,13 @@ async def refused(told: Told, **settings: Any) -> Misconfigured:
 
 
 async def test_a_fit_redis_is_described() -> None:
-    assert await checked(Told()) == {
-        "server": "redis 7.4.0",
-        "policy": "noeviction",
-        "durability": "d1",
-    }
+    assert await checked(Told()) == Preflight("redis 7.4.0", "noeviction", "d1", ())
 
 
 async def test_a_valkey_is_judged_by_its_own_version() -> None:
     found = await checked(Told(redis_version="7.2.4", valkey_version="8.0.1"))
 
-    assert found["server"] == "valkey 8.0.1"
+    assert found.server == "valkey 8.0.1"
 
 
 @pytest.mark.parametrize("version", ["6.2.14", "5.0", "6.9.9"])
@@ -87,7 +83,7 @@ async def test_without_an_append_only_file_it_takes_consent(durability: str) -> 
 
 
 async def test_consent_is_taken_at_its_word() -> None:
-    assert (await checked(Told(aof_enabled="0"), durability="none"))["durability"] == "none"
+    assert (await checked(Told(aof_enabled="0"), durability="none")).durability == "none"
 
 
 @pytest.mark.parametrize("fsync", ["everysec", "no", "", ResponseError("unknown command CONFIG")])
@@ -99,7 +95,7 @@ async def test_d2_needs_to_see_that_every_write_is_kept(fsync: str | Exception) 
 
 
 async def test_d2_is_content_with_always() -> None:
-    assert (await checked(Told("always"), durability="d2"))["durability"] == "d2"
+    assert (await checked(Told("always"), durability="d2")).durability == "d2"
 
 
 @pytest.fixture(scope="module")
@@ -124,5 +120,5 @@ async def test_a_real_valkey_is_read_as_it_is(own: Valkey) -> None:
     async with Ledger(Settings(redis_url=own.url, durability="d2"), patience_s=5.0) as ledger:
         found = await ledger.check()
 
-    assert found["server"].startswith("valkey ")
-    assert found["durability"] == "d2"
+    assert found.server.startswith("valkey ")
+    assert found.durability == "d2"

@@ -12,7 +12,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from afterword.shared.errors import LedgerUnavailable
-from afterword.shared.transport.connection import Command, Reconnector
+from afterword.shared.transport.connection import Command, NotConnected, Reconnector
 from afterword.shared.transport.pipeline import BATCH, Pipeline
 from afterword.shared.transport.scripts import ScriptCall
 from tests.kit.ledger.builder import is_broken
@@ -100,7 +100,8 @@ async def test_a_connection_that_stays_silent_is_closed(own: Valkey) -> None:
         assert isinstance(refused, TimeoutError)
         assert is_broken(reconnector)
         (refused,) = await replies_to(reconnector, ("PING",))  # nor does it answer a new connection
-        assert isinstance(refused, TimeoutError)
+        assert isinstance(refused, NotConnected)
+        assert isinstance(refused.__cause__, TimeoutError)
     finally:
         os.kill(own.pid, signal.SIGCONT)
 

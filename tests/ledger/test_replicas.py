@@ -81,7 +81,7 @@ async def ledger(settings: Settings) -> AsyncIterator[Ledger]:
 
 
 async def test_a_submit_is_answered_when_the_replica_has_it(ledger: Ledger, pair: Pair) -> None:
-    assert (await ledger.check())["durability"] == "d3"
+    assert (await ledger.check()).durability == "d3"
 
     job_id = await submit_job(ledger)
 

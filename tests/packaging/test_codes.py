@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 
+from afterword.shared.transport.causes import WORDS
 from tests.conftest import ROOT
 from tests.kit.claude_api.failure_cases import FAILURES
 
@@ -58,3 +59,9 @@ def test_every_listed_code_is_in_the_code() -> None:
 def test_a_new_code_would_be_seen() -> None:
     source = 'raise Rejected("new", unknown_outcome=True)\nTABLE = {1: (Unavailable, "newer")}'
     assert list(codes_of(source)) == ["new", "newer"]
+
+
+def test_every_cause_of_an_unavailable_ledger_is_listed() -> None:
+    page = (ROOT / "docs/reference/errors.md").read_text()
+    section = page.partition("## Why Redis is unavailable")[2].partition("\n## ")[0]
+    assert dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)) == WORDS

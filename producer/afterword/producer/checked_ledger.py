@@ -1,4 +1,4 @@
-"""A ledger whose Redis is checked before its first use."""
+"""A ledger whose Redis is checked before anything is written to it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import asyncio
 from typing import Self
 
 from afterword.shared.closeable import AsyncCloseable
+from afterword.shared.events import LedgerUnfit
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.logs import log_events
+from afterword.shared.observer import emit
 from afterword.shared.settings import Settings
+from afterword.shared.transport.preflight import Preflight
+
+#: The share of `AFTERWORD_SUBMIT_TIMEOUT_S` in which one step of the ledger must be confirmed.
+_SHARE = 0.95
 
 
 class CheckedLedger(AsyncCloseable):
-    """Checks once that the Redis of a ledger is fit to hold it.
+    """Checks once that the Redis of a ledger is fit to hold it, for whoever writes to it.
 
     Bound to the event loop that first uses it.
 
@@ -24,16 +30,19 @@ class CheckedLedger(AsyncCloseable):
     def __init__(self, ledger: Ledger, *, founds: bool = False) -> None:
         self.ledger = ledger
         self._founds = founds
-        self._check: asyncio.Task[dict[str, str]] | None = None
+        self._warned = False
+        self._check: asyncio.Task[Preflight] | None = None
 
     @classmethod
     def open(cls, settings: Settings, *, founds: bool = False) -> Self:
-        """Open the ledger of some settings, with the time limit of a submit for each step.
+        """Open the ledger of some settings, with nearly the time limit of a submit for each step.
 
-        With `founds`, a new ledger gets the number of shards of these settings.
+        So the ledger's own error, which names the cause, comes before that time is over. With
+        `founds`, a new ledger gets the number of shards of these settings.
         """
         log_events()
-        return cls(Ledger(settings, patience_s=settings.submit_timeout_s), founds=founds)
+        ledger = Ledger(settings, patience_s=settings.submit_timeout_s * _SHARE)
+        return cls(ledger, founds=founds)
 
     @property
     def checked(self) -> bool:
@@ -52,6 +61,17 @@ class CheckedLedger(AsyncCloseable):
         if not self._check.done():
             await asyncio.shield(self._check)
         self._check.result()
+        return self.ledger
+
+    async def for_reading(self) -> Ledger:
+        """Return the ledger, however unfit its Redis is: what is there can be read all the same.
+
+        The first call warns (`LedgerUnfit`) of whatever `get` would refuse.
+        """
+        if self._check is None and not self._warned:
+            self._warned = True
+            for problem in (await self.ledger.examine()).problems:
+                emit(LedgerUnfit, problem=str(problem))
         return self.ledger
 
     async def aclose(self) -> None:

@@ -81,9 +81,18 @@ class LedgerUnavailable(NotAccepted):
     """Redis did not confirm in time, refused the connection, or refused the command.
 
     The request may have been accepted all the same: send it again with the same idempotency key.
+
+    Attributes:
+        cause: why, as a fixed word such as `refused`, `no_such_host`, `untrusted_certificate` or
+            `silent`; empty if nobody knows.
+
     """
 
     _REASON = "AFTERWORD_REDIS_URL: Redis did not confirm in time"
+
+    def __init__(self, reason: str | None = None, *, cause: str = "") -> None:
+        super().__init__(reason)
+        self.cause = cause
 
 
 class NotReplicated(NotAccepted):

@@ -431,6 +431,13 @@ class ReconciliationFinished(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerUnfit(ObserverEvent):
+    """The ledger's Redis can be read, but `problem` makes it unfit: nothing is written to it."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRolledBack(ObserverEvent):
     """Redis lost what was written last: its counter went back. Used numbers are skipped."""
 

@@ -103,6 +103,7 @@ LINES: dict[type[ObserverEvent], Line] = {
     ),
     events.GateCanarySent: Line(DEBUG, "gate {gate} lets one call pass"),
     events.GateOpened: Line(INFO, "gate {gate} opens"),
+    events.LedgerUnfit: Line(WARNING, "nothing will be accepted: {problem}"),
     events.GateUnknown: Line(WARNING, "gate {gate} taken for open, Redis did not say: {error}"),
     events.LeasesNotRenewed: Line(ERROR, "{count} leases not renewed, work given up: {error}"),
     events.SweepFinished: Line(

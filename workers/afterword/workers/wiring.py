@@ -105,8 +105,8 @@ async def runtime(
         emit(
             WorkerReady,
             queues="+".join(sorted(consumed)),
-            server=found["server"],
-            durability=found["durability"],
+            server=found.server,
+            durability=found.durability,
             memory=settings.backend,
         )
         try:

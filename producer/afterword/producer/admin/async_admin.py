@@ -60,8 +60,9 @@ class AsyncOperator(AsyncCloseable):
 
     An `AsyncOperator` belongs to the event loop that first uses it. Use it as an async context
     manager, or call `aclose`. Every method raises `InvalidRequest` naming an argument that is not
-    valid, `LedgerUnavailable` if Redis does not answer in time, and `Misconfigured` if Redis is
-    not fit to hold the ledger.
+    valid, and `LedgerUnavailable` if Redis does not answer in time. A method that changes
+    something raises `Misconfigured` if Redis is not fit to hold the ledger; one that reads logs a
+    warning and returns what there is.
 
     Args:
         settings: where the ledger is; read from the environment if omitted.
@@ -87,7 +88,7 @@ class AsyncOperator(AsyncCloseable):
             content: whether to read the message and the reply as well.
 
         """
-        ledger = await self._checked.get()
+        ledger = await self._checked.for_reading()
         async for letter in ledger.dead_letters.select(criteria, content=content):
             yield letter
 
@@ -97,7 +98,7 @@ class AsyncOperator(AsyncCloseable):
 
         Raises `JobNotFound` if there is no dead letter with this id.
         """
-        return await (await self._checked.get()).dead_letters.get(letter_id)
+        return await (await self._checked.for_reading()).dead_letters.get(letter_id)
 
     @checked
     async def plan(
@@ -174,17 +175,17 @@ class AsyncOperator(AsyncCloseable):
     @checked
     async def replay_run(self, run_id: Id) -> ReplayRun:
         """Return a run as it is now; raise `JobNotFound` if there is none."""
-        return await (await self._checked.get()).replay_runs.get(run_id)
+        return await (await self._checked.for_reading()).replay_runs.get(run_id)
 
     @checked
     async def replay_runs(self, limit: Limit = 20) -> Sequence[ReplayRun]:
         """Return up to `limit` runs, the newest first."""
-        return await (await self._checked.get()).replay_runs.newest(limit)
+        return await (await self._checked.for_reading()).replay_runs.newest(limit)
 
     @checked
     async def replay_outcomes(self, run_id: Id) -> dict[str, ReplayOutcome]:
         """Return what became of each dead letter that a run has handled so far, by its id."""
-        ledger = await self._checked.get()
+        ledger = await self._checked.for_reading()
         return {name: outcome async for name, outcome in ledger.replay_runs.outcomes(run_id)}
 
     @checked
@@ -221,7 +222,7 @@ class AsyncOperator(AsyncCloseable):
     @checked
     async def erasure(self, user_id: Id, *, tenant: Id = "default") -> ErasureReceipt | None:
         """Return how far the newest erasure of a user is, or None if none was requested."""
-        return await erasures.erasure(await self._checked.get(), user_id, tenant)
+        return await erasures.erasure(await self._checked.for_reading(), user_id, tenant)
 
     @checked
     async def accounts(self, *, late_s: Seconds = 300.0) -> Sequence[Account]:
@@ -230,7 +231,7 @@ class AsyncOperator(AsyncCloseable):
         A user counts as late once their oldest turn that waits to be stored is older than
         `late_s` seconds.
         """
-        return await (await self._checked.get()).accounts.by_tenant(late_s=late_s)
+        return await (await self._checked.for_reading()).accounts.by_tenant(late_s=late_s)
 
     @checked
     async def inconsistencies(self, *, fix: bool = False) -> AsyncGenerator[Inconsistency, None]:
@@ -239,14 +240,14 @@ class AsyncOperator(AsyncCloseable):
         With `fix=True` each is put back. Any that is found is a bug, or somebody else wrote to
         the Redis.
         """
-        ledger = await self._checked.get()
+        ledger = await (self._checked.get() if fix else self._checked.for_reading())
         async for inconsistency in ledger.maintenance.find_inconsistencies(fix=fix):
             yield inconsistency
 
     @checked
     async def audit(self, limit: Limit = 100) -> Sequence[AuditEntry]:
         """Return up to `limit` entries of what operators did, the newest first."""
-        return await (await self._checked.get()).replay_runs.audit_entries(limit)
+        return await (await self._checked.for_reading()).replay_runs.audit_entries(limit)
 
     async def aclose(self) -> None:
         """Abort the runs that this operator drives, and close its connections."""

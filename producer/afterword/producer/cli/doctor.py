@@ -131,9 +131,9 @@ async def _check(
 
 
 async def _redis(settings: Settings) -> str:
-    async with open_ledger(settings) as ledger:
-        found = await ledger.check()
-    return f"{found['server']}, policy {found['policy']}, durability {found['durability']}"
+    async with open_ledger(settings) as checked:
+        found = await checked.ledger.check()
+    return f"{found.server}, policy {found.policy}, durability {found.durability}"
 
 
 async def _claude(settings: Settings) -> str | Finding:
@@ -168,8 +168,8 @@ async def _memory(settings: Settings) -> str:
 
 async def _gates(settings: Settings) -> list[Finding]:
     """Return a finding for each gate that is shut; one that is opening needs no one."""
-    async with open_ledger(settings) as ledger:
-        gates = await ledger.gates.not_open()
+    async with open_ledger(settings) as checked:
+        gates = await checked.ledger.gates.not_open()
     return [
         Finding(
             f"gate {gate.name}",
@@ -183,8 +183,8 @@ async def _gates(settings: Settings) -> list[Finding]:
 
 
 async def _workers(settings: Settings) -> list[Finding]:
-    async with open_ledger(settings) as ledger:
-        shards = await ledger.maintenance.overview()
+    async with open_ledger(settings) as checked:
+        shards = await checked.ledger.maintenance.overview()
     return [
         _counted(kind, len(running(shards, kind)))
         for kind, queue in QUEUES.items()

@@ -32,6 +32,6 @@ def healthcheck(*, kind: str) -> None:
 
 
 async def _runs_here(kind: str) -> bool:
-    async with open_ledger() as ledger:
-        found = running(await ledger.maintenance.overview(), kind)
+    async with open_ledger() as checked:
+        found = running(await checked.ledger.maintenance.overview(), kind)
     return any(worker.name.rpartition(":")[0] == socket.gethostname() for worker in found)

@@ -51,7 +51,7 @@ def clear(*, apply: bool, as_json: bool) -> None:
     The counts by reason in `afterword status` stay. Without --apply, only the number of notes is
     shown.
     """
-    count = _with_quarantine(_clear if apply else _count)
+    count = _with_quarantine(_clear if apply else _count, writes=apply)
     if as_json:
         state = ReplayState.DONE if apply else ReplayState.DRY
         render.json_record({"state": state, "notes": count})
@@ -70,10 +70,12 @@ async def _count(notes: Quarantine) -> int:
     return len(await notes.newest())
 
 
-def _with_quarantine(work: Callable[[Quarantine], Awaitable[Result]]) -> Result:
+def _with_quarantine(
+    work: Callable[[Quarantine], Awaitable[Result]], *, writes: bool = False
+) -> Result:
     async def run() -> Result:
-        async with open_ledger() as ledger:
-            await ledger.check()
+        async with open_ledger() as checked:
+            ledger = await (checked.get() if writes else checked.for_reading())
             return await work(ledger.quarantine)
 
     return asyncio.run(run())

@@ -44,12 +44,12 @@ def status(*, job_id: str | None, as_json: bool) -> None:
 
 
 async def _found() -> dict[str, Any]:
-    async with open_ledger() as ledger:
-        redis = await ledger.check()
+    async with open_ledger() as checked:
+        ledger = await checked.for_reading()
         found = summary(await ledger.maintenance.overview())
         found["gates"] = await ledger.gates.not_open()
         found["newest_quarantined"] = next(iter(await ledger.quarantine.newest(1)), None)
-        return found | {"durability": redis["durability"]}
+        return found | {"durability": ledger.settings.durability}
 
 
 def summary(shards: Sequence[Overview]) -> dict[str, Any]:

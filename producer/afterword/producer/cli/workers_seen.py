@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from afterword.producer.checked_ledger import CheckedLedger
 from afterword.shared.discovery import settings_in_use
-from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Overview, WorkerSeen
 from afterword.shared.names import MEMORIES, REPLIES
 from afterword.shared.settings import Settings
@@ -19,11 +19,10 @@ GONE_S = 15.0
 
 
 @asynccontextmanager
-async def open_ledger(settings: Settings | None = None) -> AsyncIterator[Ledger]:
+async def open_ledger(settings: Settings | None = None) -> AsyncIterator[CheckedLedger]:
     """Open the ledger of these settings, or of the environment, for a command's patience."""
-    known = settings or settings_in_use()
-    async with Ledger(known, patience_s=known.submit_timeout_s) as ledger:
-        yield ledger
+    async with CheckedLedger.open(settings or settings_in_use()) as checked:
+        yield checked
 
 
 def running(shards: Sequence[Overview], kind: str) -> list[WorkerSeen]:

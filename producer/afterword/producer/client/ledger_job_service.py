@@ -100,7 +100,7 @@ class LedgerJobService(JobService):
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the tokens that the replies of a tenant or a user have used."""
-        ledger = await self._checked.get()
+        ledger = await self._checked.for_reading()
         return await ledger.queries.usage(tenant, user_id)
 
     async def aclose(self) -> None:
@@ -147,14 +147,25 @@ class LedgerJobService(JobService):
             async with asyncio.timeout(self.settings.submit_timeout_s - waited_s):
                 ledger = await self._checked.get()
                 accepted = await ledger.jobs.submit_many(submissions)
-        except TimeoutError:
-            raise LedgerUnavailable(
-                "AFTERWORD_REDIS_URL: Redis did not confirm within "
-                f"{self.settings.submit_timeout_s:g} s; it may have accepted the request all the "
-                "same: send it again with the same idempotency key (without one that may make a "
-                "second job)"
-            ) from None
-        return [one.job_id if isinstance(one, SubmitResult) else one for one in accepted]
+        except (TimeoutError, LedgerUnavailable) as error:
+            raise _with_advice(error, self.settings.submit_timeout_s) from None
+        return [self._result_of(one) for one in accepted]
+
+    def _result_of(self, accepted: SubmitResult | AfterwordError) -> _Result:
+        if isinstance(accepted, LedgerUnavailable):
+            return _with_advice(accepted, self.settings.submit_timeout_s)
+        return accepted.job_id if isinstance(accepted, SubmitResult) else accepted
+
+
+def _with_advice(error: Exception, limit_s: float) -> LedgerUnavailable:
+    """Return the error of a submit that Redis did not confirm, with what its caller has to do."""
+    cause = error.cause if isinstance(error, LedgerUnavailable) else "silent"
+    reason = str(error) or f"AFTERWORD_REDIS_URL: Redis did not confirm within {limit_s:g} s"
+    return LedgerUnavailable(
+        f"{reason}; it may have accepted the request all the same: send it again with the same "
+        "idempotency key (without one that may make a second job)",
+        cause=cause,
+    )
 
 
 def waves(submissions: Mapping[int, Submission]) -> list[dict[int, Submission]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from afterword.shared.contracts import RECORD_VERSION
@@ -38,17 +39,9 @@ class Identities:
         other keys. Records of another version are no reason to refuse: those are held (I13).
         """
         shards = self._shards.settings.shards
-        arguments = steps.Identify(
-            layout=LAYOUT_VERSION,
-            shards=shards,
-            records=RECORD_VERSION,
-            name=secrets.token_hex(8),
-            found=founds,
-        )
-        (record,) = await self._shards.run_script(self._shards.all[0], arguments)
-        if not record:
+        fields = await (self._written() if founds else self._read())
+        if not fields:
             return None
-        fields = fields_of(record)
         found = Identity(
             int(fields["layout"]), int(fields["shards"]), int(fields["records"]), fields["name"]
         )
@@ -65,3 +58,18 @@ class Identities:
                 "in every process",
             )
         return found
+
+    async def _read(self) -> Mapping[str, str]:
+        keys = self._shards.all[0]
+        fields: dict[str, str] = await self._shards.send_command("HGETALL", keys.identity)
+        return fields
+
+    async def _written(self) -> Mapping[str, str]:
+        arguments = steps.Identify(
+            layout=LAYOUT_VERSION,
+            shards=self._shards.settings.shards,
+            records=RECORD_VERSION,
+            name=secrets.token_hex(8),
+        )
+        (record,) = await self._shards.run_script(self._shards.all[0], arguments)
+        return fields_of(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.errors import Misconfigured
@@ -20,9 +21,10 @@ from afterword.shared.ledger.replay_runs import ReplayRuns
 from afterword.shared.ledger.shard import SendHints, Shards
 from afterword.shared.ledger.turns import DuplicateChecks, Turns
 from afterword.shared.settings import Settings
+from afterword.shared.transport import preflight
 from afterword.shared.transport.blocking import BlockingConnection
 from afterword.shared.transport.pipeline import Pipeline
-from afterword.shared.transport.preflight import check
+from afterword.shared.transport.preflight import Preflight
 from afterword.shared.transport.pubsub import OnMessage, PubSub
 from afterword.shared.transport.replication import ReplicatedPipeline
 
@@ -61,14 +63,26 @@ class Ledger(AsyncCloseable):
         self._pubsub = PubSub(settings.redis_url)
         self._roots = shards.all
 
-    async def check(self, *, founds: bool = False) -> dict[str, str]:
+    async def check(self, *, founds: bool = False) -> Preflight:
         """Refuse a Redis that cannot hold the ledger, and a ledger that these settings do not fit.
 
         See `transport.preflight.check` and `Identities.check`. `founds` is for those that fill the
         ledger: producers and workers.
         """
-        found = await check(self._pipeline, self.settings)
+        found = await preflight.check(self._pipeline, self.settings)
         await self.identities.check(founds=founds)
+        return found
+
+    async def examine(self) -> Preflight:
+        """Return whatever `check` refuses, without refusing it.
+
+        Raises `LedgerUnavailable` if Redis gives no answer.
+        """
+        found = await preflight.examine(self._pipeline, self.settings)
+        try:
+            await self.identities.check(founds=False)
+        except Misconfigured as error:
+            return replace(found, problems=(*found.problems, error))
         return found
 
     def listen_to_job(

@@ -422,7 +422,6 @@ class Identify(NamedTuple):
     shards: int
     records: int
     name: str
-    found: bool
 
 
 @declares("maintenance/overview")

@@ -24,6 +24,10 @@ OnReplies: TypeAlias = Callable[[list[Any]], None]
 
 _NOT_YET = object()
 
+#: The share of a connection's time limit in which it must be open: so a caller that has no more
+#: patience than that learns that it never was.
+_CONNECT_SHARE = 0.8
+
 
 @dataclass(slots=True)
 class CommandBatch:
@@ -40,6 +44,14 @@ class CommandBatch:
     def packed(self) -> bytes:
         """Return the bytes to send."""
         return b"".join([hiredis.pack_command(one) for one in self.commands])  # type: ignore[arg-type]
+
+
+class NotConnected(exceptions.ConnectionError):
+    """There is no connection; its cause says why, and `tls` whether it was to be encrypted."""
+
+    def __init__(self, *, tls: bool) -> None:
+        super().__init__("not connected")
+        self.tls = tls
 
 
 class RedisConnection(asyncio.Protocol):
@@ -157,6 +169,8 @@ class Reconnector:
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self._connect_s = timeout_s * _CONNECT_SHARE
+        self._tls = url.startswith("rediss:")
         self._client = connect(url)
         self._redis: RedisConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -188,8 +202,7 @@ class Reconnector:
     async def _connect(self) -> None:
         """Open a connection and send what waits for it."""
         try:
-            async with asyncio.timeout(self._timeout_s):
-                connection = self._redis = await self._opened()
+            connection = self._redis = await self._opened()
         except Exception as error:  # noqa: BLE001 every caller gets it, none waits for ever
             self._connecting = None  # a caller that failed may send again at once
             fail_all(emptied(self._unsent), error)
@@ -202,7 +215,14 @@ class Reconnector:
         pool: Any = self._client.connection_pool  # redis-py does not annotate it
         connection = pool.make_connection()
         try:
-            await connection.connect()
+            async with asyncio.timeout(self._connect_s):
+                await connection.connect()
+        except (exceptions.AuthenticationError, exceptions.BusyLoadingError):
+            await connection.disconnect(nowait=True)
+            raise  # it is connected, and answers
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            await connection.disconnect(nowait=True)
+            raise NotConnected(tls=self._tls) from error
         except BaseException:
             await connection.disconnect(nowait=True)
             raise

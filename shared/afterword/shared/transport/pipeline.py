@@ -12,7 +12,8 @@ from typing import Any, TypeAlias
 
 from redis import exceptions
 
-from afterword.shared.errors import AfterwordError, LedgerUnavailable, Misconfigured, QueueFull
+from afterword.shared.errors import AfterwordError, LedgerUnavailable
+from afterword.shared.transport.causes import translated
 from afterword.shared.transport.connection import Command, OnReplies, Reconnector
 from afterword.shared.transport.scripts import MAX_BATCH, ScriptCall, command_of
 
@@ -105,14 +106,14 @@ class Pipeline:
 
     async def _retry(self, attempt: Callable[[], Awaitable[Any]], deadline: float) -> Any:
         """Retry until it works or the deadline has passed; the error then names the last cause."""
-        causes = ["it gave no reply"]
+        errors = [translated(TimeoutError())]
         try:
             async with asyncio.timeout_at(deadline):
-                return await _retry_unavailable(attempt, causes)
+                return await _retry_unavailable(attempt, errors)
         except TimeoutError:
-            waited = f"{self._patience_s:g} s: {causes[-1]}"
-            reason = f"AFTERWORD_REDIS_URL: Redis did not confirm within {waited}"
-            raise LedgerUnavailable(reason) from None
+            reason = f"{errors[-1]} (tried for {self._patience_s:.2g} s)"
+            cause = getattr(errors[-1], "cause", "")
+            raise LedgerUnavailable(reason, cause=cause) from None
 
     def _post(self, request: Command | ScriptCall) -> asyncio.Future[Any]:
         """Queue a command, schedule a flush, and return the future of its reply."""
@@ -183,13 +184,13 @@ def _command_of(requests: list[Request]) -> Command:
     return command_of([call for call, _ in requests if isinstance(call, ScriptCall)])
 
 
-async def _retry_unavailable(attempt: Callable[[], Awaitable[Any]], causes: list[str]) -> Any:
+async def _retry_unavailable(attempt: Callable[[], Awaitable[Any]], errors: list[Exception]) -> Any:
     pause_s = _FIRST_PAUSE_S
     while True:
         try:
             return await attempt()
         except LedgerUnavailable as error:
-            causes.append(str(error))
+            errors.append(error)
         await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 no secret
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
@@ -198,30 +199,6 @@ def _resolve(future: asyncio.Future[Any], reply: Any) -> None:
     if future.done():
         return
     if isinstance(reply, Exception):
-        future.set_exception(_translated(reply))
+        future.set_exception(translated(reply))
     else:
         future.set_result(reply)
-
-
-#: Errors that mean "not now" and not "never".
-_TRANSIENT_ERRORS = (
-    exceptions.ConnectionError,
-    exceptions.TimeoutError,
-    exceptions.ReadOnlyError,
-    exceptions.MasterDownError,
-    exceptions.ClusterDownError,
-    exceptions.TryAgainError,
-    OSError,
-)
-_TRANSIENT_CODES = ("BUSY", "MISCONF", "NOREPLICAS")
-
-
-def _translated(error: Exception) -> Exception:
-    """Return our error for one of Redis; a missing script or a bug is returned unchanged."""
-    if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
-        return Misconfigured("AFTERWORD_REDIS_URL", f"Redis refuses us: {type(error).__name__}")
-    if isinstance(error, exceptions.OutOfMemoryError) or str(error).startswith("OOM"):
-        return QueueFull("Redis is at its maxmemory; try again later")
-    if isinstance(error, _TRANSIENT_ERRORS) or str(error).startswith(_TRANSIENT_CODES):
-        return LedgerUnavailable(type(error).__name__)
-    return error

@@ -2,89 +2,164 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from redis.exceptions import ResponseError
 
-from afterword.shared.errors import LedgerUnavailable, Misconfigured
-from afterword.shared.settings import Durability, RedisSettings
+from afterword.shared.errors import AfterwordError, LedgerUnavailable, Misconfigured
+from afterword.shared.settings import RedisSettings
+from afterword.shared.transport.causes import CLUSTER
 from afterword.shared.transport.pipeline import Pipeline
 
 #: The first version with stream ids `<ms>-*` and with scripts that are replicated by effects.
 OLDEST_REDIS = (7, 0)
 
-_NAME = "AFTERWORD_REDIS_URL"
+_URL, _DURABILITY = "AFTERWORD_REDIS_URL", "AFTERWORD_DURABILITY"
 
 
-async def check(pipeline: Pipeline, settings: RedisSettings) -> dict[str, str]:
-    """Check a Redis; return its server and version, its eviction policy and the durability.
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """What a Redis says of itself, and what makes it unfit to hold the ledger."""
+
+    server: str
+    """Its name and version."""
+
+    policy: str
+    """Its eviction policy."""
+
+    durability: str
+    """The durability that is set; it is kept only if there are no problems."""
+
+    problems: tuple[AfterwordError, ...]
+    """What is wrong, as the errors that `check` raises: `Misconfigured` or `LedgerUnavailable`."""
+
+
+class _Info(BaseModel):
+    """What Afterword reads of the answer to INFO; servers differ in the rest."""
+
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+
+    valkey_version: str = ""
+    redis_version: str = ""
+    mode: str = Field("standalone", validation_alias=AliasChoices("server_mode", "redis_mode"))
+    maxmemory_policy: str = ""
+    aof: int = Field(0, validation_alias="aof_enabled")
+    cluster_enabled: int = 0
+    connected_slaves: int = 0
+
+    @property
+    def server(self) -> str:
+        """Return the name and the version."""
+        name = "valkey" if self.valkey_version else "redis"
+        return f"{name} {self.valkey_version or self.redis_version}"
+
+
+async def check(pipeline: Pipeline, settings: RedisSettings) -> Preflight:
+    """Check a Redis; return what it says of itself.
 
     Raises `Misconfigured` naming the setting if it could lose what it accepted, and
     `LedgerUnavailable` if it gives no answer or has fewer replicas than set.
     """
-    found = dict(await pipeline.send_command("INFO"))
-    server = "valkey" if "valkey_version" in found else "redis"
-    version = str(found.get("valkey_version") or found["redis_version"])
-    _check_version(server, version)
-    _check_policy(str(found["maxmemory_policy"]))
-    await _check_durability(pipeline, settings.durability, aof=int(found["aof_enabled"]) == 1)
+    found = await examine(pipeline, settings)
+    for problem in found.problems:
+        raise problem
+    return found
+
+
+async def examine(pipeline: Pipeline, settings: RedisSettings) -> Preflight:
+    """Return what a Redis says of itself, and everything that makes it unfit, worst first.
+
+    `server` and `policy` are empty if it does not say. Raises `LedgerUnavailable` if it gives no
+    answer.
+    """
+    try:
+        return await _read(pipeline, settings)
+    except Misconfigured as error:
+        return Preflight("", "", settings.durability, (error,))
+
+
+async def _read(pipeline: Pipeline, settings: RedisSettings) -> Preflight:
+    answer = dict(await pipeline.send_command("INFO"))
+    info = _parsed(answer)
+    problems = [*_server_problems(info), *await _durability_problems(pipeline, settings, info)]
     if settings.durability == "d3":
-        await _check_replicas(pipeline, settings.replicas, found)
-    return {
-        "server": f"{server} {version}",
-        "policy": "noeviction",
-        "durability": settings.durability,
-    }
+        problems += await _replica_problems(pipeline, settings.replicas, info, answer)
+    return Preflight(info.server, info.maxmemory_policy, settings.durability, tuple(problems))
 
 
-def _check_version(server: str, version: str) -> None:
-    numbers = tuple(int(part) for part in version.split(".")[:2])
+def _parsed(answer: Mapping[str, Any]) -> _Info:
+    """Read the answer to INFO; refuse what is no single Redis, and what cannot be understood."""
+    try:
+        info = _Info.model_validate(answer)
+    except ValidationError as error:
+        name = error.errors(include_input=False, include_url=False)[0]["loc"][0]
+        raise Misconfigured(_URL, f"its INFO has no usable {name}: no Redis we know") from None
+    if info.mode == "sentinel":
+        raise Misconfigured(_URL, "it is a Sentinel; name the Redis that it watches over")
+    if info.mode == "cluster" or info.cluster_enabled:
+        raise Misconfigured(_URL, CLUSTER)
+    if not info.maxmemory_policy or not (info.valkey_version or info.redis_version):
+        raise Misconfigured(_URL, "its INFO names no version or maxmemory_policy: no Redis we know")
+    return info
+
+
+def _server_problems(info: _Info) -> list[AfterwordError]:
+    problems: list[AfterwordError] = []
+    numbers = tuple(map(int, re.findall(r"\d+", info.server)[:2]))
     if numbers < OLDEST_REDIS:
         oldest = ".".join(map(str, OLDEST_REDIS))
-        raise Misconfigured(_NAME, f"{server} {version} is too old, at least {oldest} is needed")
-
-
-def _check_policy(policy: str) -> None:
-    if policy != "noeviction":
-        raise Misconfigured(
-            _NAME,
-            f"its maxmemory-policy is {policy}, which drops jobs when memory is short; "
-            "set it to noeviction",
+        reason = f"{info.server} is too old, at least {oldest} is needed"
+        problems.append(Misconfigured(_URL, reason))
+    if info.maxmemory_policy != "noeviction":
+        reason = (
+            f"its maxmemory-policy is {info.maxmemory_policy}, which drops jobs when memory is "
+            "short; set it to noeviction"
         )
+        problems.append(Misconfigured(_URL, reason))
+    return problems
 
 
-async def _check_durability(pipeline: Pipeline, wanted: Durability, *, aof: bool) -> None:
-    if wanted == "none":
-        return
-    if not aof:
-        raise Misconfigured(
-            _NAME,
+async def _durability_problems(
+    pipeline: Pipeline, settings: RedisSettings, info: _Info
+) -> list[AfterwordError]:
+    if settings.durability == "none":
+        return []
+    if not info.aof:
+        reason = (
             "its append-only file is off, so a restart loses every job; set appendonly yes, "
-            "or say AFTERWORD_DURABILITY=none to accept that",
+            "or say AFTERWORD_DURABILITY=none to accept that"
         )
-    if wanted == "d2" and await _configured(pipeline, "appendfsync") != "always":
-        raise Misconfigured(
-            "AFTERWORD_DURABILITY", "d2 needs a Redis with appendfsync always that lets us see it"
-        )
+        return [Misconfigured(_URL, reason)]
+    if settings.durability == "d2" and await _configured(pipeline, "appendfsync") != "always":
+        reason = "d2 needs a Redis with appendfsync always that lets us see it"
+        return [Misconfigured(_DURABILITY, reason)]
+    return []
 
 
-async def _check_replicas(pipeline: Pipeline, wanted: int, found: Mapping[str, Any]) -> None:
-    """Refuse a Redis that accepts writes without replicas, or has too few of them now."""
-    if int(await _configured(pipeline, "min-replicas-to-write") or 0) < 1:
-        raise Misconfigured(
-            "AFTERWORD_DURABILITY",
-            "d3 needs a Redis with min-replicas-to-write of at least 1 that lets us see it",
-        )
-    known = (found.get(f"slave{number}", {}) for number in range(int(found["connected_slaves"])))
-    online = sum(replica.get("state") == "online" for replica in known)
+async def _replica_problems(
+    pipeline: Pipeline, wanted: int, info: _Info, answer: Mapping[str, Any]
+) -> list[AfterwordError]:
+    """Object to a Redis that accepts writes without replicas, or has too few of them now."""
+    problems: list[AfterwordError] = []
+    least = await _configured(pipeline, "min-replicas-to-write")
+    if not str(least or 0).isdecimal() or int(least or 0) < 1:
+        reason = "d3 needs a Redis with min-replicas-to-write of at least 1 that lets us see it"
+        problems.append(Misconfigured(_DURABILITY, reason))
+    known = (answer.get(f"slave{number}", {}) for number in range(info.connected_slaves))
+    online = sum(isinstance(one, Mapping) and one.get("state") == "online" for one in known)
     if online < wanted:
-        raise LedgerUnavailable(f"AFTERWORD_REPLICAS: {online} of {wanted} replicas are connected")
+        reason = f"AFTERWORD_REPLICAS: {online} of {wanted} replicas are connected"
+        problems.append(LedgerUnavailable(reason, cause="too_few_replicas"))
+    return problems
 
 
 async def _configured(pipeline: Pipeline, name: str) -> Any:
     try:
         answer = await pipeline.send_command("CONFIG", "GET", name)
-    except ResponseError:
+    except (ResponseError, Misconfigured):  # it has no such command, or not for us
         return None
     return answer[1] if answer else None  # [name, value]: redis-py converts no raw command

@@ -17,6 +17,19 @@ from afterword.shared.transport.signatures import Arguments, lua_source, script_
 _GROWING = frozenset({"job/submit", "dead_letter/replay"})
 _ALLOW_OOM = "#!lua flags=allow-oom\n"
 
+#: Scripts that only read. They run wherever something can be read: on a replica, on a Redis that
+#: has lost its replicas or its disk, or at its `maxmemory`.
+_READING = frozenset(
+    {
+        "dead_letter/read",
+        "gate/list",
+        "maintenance/account",
+        "maintenance/overview",
+        "run/outcomes",
+    }
+)
+_NO_WRITES = "#!lua flags=no-writes\n"
+
 #: Scripts that one command can run many times, see `batched.lua` and `single.lua`.
 _BATCHED = frozenset({"job/submit"})
 _PLACE = "--<< the script\n"
@@ -33,7 +46,7 @@ class Script:
     """The text of a script, for one run or for many, and the name by which Redis knows it."""
 
     def __init__(self, name: str, *, batched: bool = False) -> None:
-        head = "" if name in _GROWING else _ALLOW_OOM
+        head = "" if name in _GROWING else _NO_WRITES if name in _READING else _ALLOW_OOM
         shared, step = _definitions("_lib"), taking(name) + lua_source(name)
         if batched:
             step = lua_source("batched").replace(_PLACE, step)

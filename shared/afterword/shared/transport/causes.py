@@ -1,0 +1,154 @@
+"""What an error of Redis, or on the way to it, means: one of our errors that names the cause.
+
+No text of a server or a library is repeated: it may hold what was sent, a password included.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+
+from redis import exceptions
+
+from afterword.shared.errors import LedgerUnavailable, Misconfigured, QueueFull
+from afterword.shared.transport.connection import NotConnected
+
+_SETTING = "AFTERWORD_REDIS_URL"
+
+#: What may end by itself, so that a retry can help: the cause, and what it means in words.
+WORDS: dict[str, str] = {
+    "refused": "nothing listens at its address (connection refused)",
+    "no_such_host": "its host name is unknown",
+    "no_such_file": "a file that its URL names does not exist: the socket, or a certificate",
+    "unreachable": "the network does not reach its host",
+    "untrusted_certificate": "its certificate is not trusted",
+    "no_tls": "it does not speak TLS; for a Redis without TLS the URL begins with redis://",
+    "silent": "it gives no answer",
+    "closed": "it closed the connection",
+    "closed_at_once": "it closes the connection at once; if it wants TLS, the URL begins with "
+    "rediss://",
+    "loading": "it is still loading its data",
+    "busy": "a script of another client blocks it; SCRIPT KILL ends that",
+    "read_only": "it is a replica and takes no writes; name the primary",
+    "primary_down": "it is a replica that has lost its primary",
+    "cannot_persist": "it cannot write to its disk",
+    "too_few_replicas": "it takes no writes while too few replicas are connected",
+    "too_many_clients": "it has as many clients as its maxclients allows",
+}
+
+#: By how an answer of the server begins: redis-py has no class of its own for these.
+_TRANSIENT_TEXTS = {
+    "BUSY": "busy",
+    "MISCONF": "cannot_persist",
+    "NOREPLICAS": "too_few_replicas",
+    "max number of clients": "too_many_clients",
+}
+_TRANSIENT_TYPES: tuple[tuple[type[Exception], str], ...] = (
+    (exceptions.BusyLoadingError, "loading"),
+    (exceptions.ReadOnlyError, "read_only"),
+    (exceptions.MasterDownError, "primary_down"),
+    (ssl.SSLCertVerificationError, "untrusted_certificate"),
+    (ssl.SSLError, "no_tls"),
+    (socket.gaierror, "no_such_host"),
+    (ConnectionRefusedError, "refused"),
+    (FileNotFoundError, "no_such_file"),
+    (exceptions.TimeoutError, "silent"),
+    (TimeoutError, "silent"),
+    (ConnectionError, "closed"),
+    (OSError, "unreachable"),
+    (exceptions.ConnectionError, "closed"),
+)
+
+CLUSTER = "it is a node of a Redis Cluster, which is not supported; name a single Redis"
+
+#: What no retry can help, by what an answer of the server says.
+_MISCONFIGURED_TEXTS = {
+    "Authentication required": "it asks for a password, and the URL has none",
+    "without any password configured": "the URL has a password, and the server has none",
+    "invalid username-password": "it refuses the user name or the password",
+    "DB index is out of range": "it has no database of the number that the URL names",
+    "SELECT is not allowed in cluster mode": CLUSTER,
+    "unknown command": "it does not know a command that the ledger needs; is it a Sentinel?",
+    "access a key": "its user may not use the keys that begin with AFTERWORD_NAMESPACE",
+    "access a channel": "its user may not use the channels that begin with AFTERWORD_NAMESPACE",
+    "one of the keys": "its user may not use the keys that begin with AFTERWORD_NAMESPACE",
+    "one of the channels": "its user may not use the channels that begin with AFTERWORD_NAMESPACE",
+}
+_MISCONFIGURED_TYPES: tuple[tuple[type[Exception], str], ...] = (
+    (exceptions.AuthenticationError, "it refuses the user name or the password"),
+    (exceptions.NoPermissionError, "its user lacks a permission that the ledger needs"),
+    (exceptions.ClusterError, CLUSTER),
+    (exceptions.ClusterCrossSlotError, CLUSTER),
+    (exceptions.AskError, CLUSTER),
+    (exceptions.TryAgainError, CLUSTER),
+    (exceptions.InvalidResponse, "what answers at its address is no Redis"),
+)
+
+#: The command that a user of an ACL may not run; nothing else of the text is used.
+_FORBIDDEN = re.compile(r"permissions to run the '([a-z|]{1,40})' command")
+
+
+def translated(error: Exception) -> Exception:
+    """Return our error for one of Redis; a missing script or a bug is returned unchanged."""
+    text = str(error)
+    if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
+        return QueueFull("Redis is at its maxmemory; try again later")
+    if reason := _misconfigured(error, text):
+        return Misconfigured(_SETTING, reason)
+    cause, details = _transient(error, text)
+    if cause:
+        return LedgerUnavailable(f"{_SETTING}: {WORDS[cause]}{details}", cause=cause)
+    return error
+
+
+def _misconfigured(error: Exception, text: str) -> str:
+    """Return why no retry can help; empty if one can."""
+    if isinstance(error, exceptions.MasterDownError):
+        return ""  # for redis-py it is an error of a cluster
+    if found := _FORBIDDEN.search(text):
+        return f"its user may not run {found[1].upper()}, which Afterword needs"
+    if isinstance(error, exceptions.ResponseError | exceptions.AuthenticationError):
+        for part, reason in _MISCONFIGURED_TEXTS.items():
+            if part in text:
+                return reason
+    return next((words for kind, words in _MISCONFIGURED_TYPES if isinstance(error, kind)), "")
+
+
+def _transient(error: Exception, text: str) -> tuple[str, str]:
+    """Return the cause, if it may end by itself, and details of it; else nothing."""
+    for beginning, cause in _TRANSIENT_TEXTS.items():
+        if text.startswith(beginning):
+            return cause, ""
+    known = [(cause, each) for each in _chain(error) if (cause := _cause_of(each))]
+    if not known:
+        return "", ""
+    if not isinstance(error, NotConnected):
+        return known[0][0], ""
+    cause, root = known[-1]  # the errors before it say only that there is no connection
+    if cause == "silent" and error.tls:
+        return "no_tls", ""
+    if cause == "closed" and not error.tls:
+        return "closed_at_once", ""
+    return cause, _details(root)
+
+
+def _cause_of(error: BaseException) -> str:
+    return next((cause for kind, cause in _TRANSIENT_TYPES if isinstance(error, kind)), "")
+
+
+def _details(error: BaseException) -> str:
+    """Return what the system says of an error; it never saw a user or a password."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f" ({error.verify_message.rstrip('.')})"
+    name = errno.errorcode.get(error.errno or 0) if type(error) is OSError else None
+    return f" ({name})" if name else ""
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

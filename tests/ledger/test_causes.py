@@ -1,0 +1,264 @@
+"""Whatever keeps a Redis from us is named in one line, with what to do, and without a secret."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from afterword.shared.errors import LedgerUnavailable, Misconfigured, NotAccepted
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.settings import Settings
+from afterword.shared.transport.causes import WORDS, translated
+from afterword.shared.transport.connection import NotConnected
+from afterword.workers.local_stack.valkey import find_binary
+from tests.kit.ledger.builder import submit_job
+from tests.kit.servers.faulty_proxy import FaultyProxy
+from tests.kit.servers.valkey import Valkey, free_port
+from tests.kit.waiting import wait_until
+
+pytestmark = [pytest.mark.redis, pytest.mark.finding(5), pytest.mark.finding(8)]
+
+SECRET = "s3cr3t"
+_CERTIFICATE = (
+    "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test "
+    "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
+)
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Valkey]:
+    """Give a Valkey that these tests may configure."""
+    with Valkey("--appendonly", "yes") as server:
+        yield server
+
+
+@pytest.fixture
+def redis(own: Valkey) -> Iterator[Redis]:
+    with own.client() as client:
+        yield client
+
+
+async def said(url: str, *, patience_s: float = 0.3) -> Exception:
+    """Return what the check of a Redis raises, which is also what a submit raises."""
+    async with Ledger(Settings(redis_url=url), patience_s=patience_s) as ledger:
+        raised = []
+        for step in (ledger.check, lambda: submit_job(ledger)):
+            with pytest.raises((Misconfigured, NotAccepted)) as caught:
+                await step()
+            raised.append(caught.value)
+        checked, submitted = raised
+    assert type(checked) is type(submitted)
+    for error in raised:
+        assert str(error).startswith("AFTERWORD_REDIS_URL: ")
+        assert SECRET not in str(error)
+        assert "\n" not in str(error)
+    return checked
+
+
+async def cause_of(url: str, *, patience_s: float = 0.3) -> str:
+    error = await said(url, patience_s=patience_s)
+    assert isinstance(error, LedgerUnavailable)
+    assert WORDS[error.cause] in str(error)
+    return error.cause
+
+
+async def refusal_of(url: str) -> str:
+    error = await said(url)
+    assert isinstance(error, Misconfigured), error
+    return error.reason
+
+
+# --- no connection
+
+
+async def test_a_port_where_nothing_listens_is_named() -> None:
+    assert await cause_of(f"redis://:{SECRET}@127.0.0.1:{free_port()}/0") == "refused"
+
+
+def test_a_host_that_is_unknown_is_named() -> None:
+    error = NotConnected(tls=False)  # as redis-py raises it: no test may ask for a name
+    error.__cause__ = RedisConnectionError("Error -2 connecting")
+    error.__cause__.__cause__ = socket.gaierror(-2, "Name or service not known")
+
+    found = translated(error)
+
+    assert isinstance(found, LedgerUnavailable)
+    assert found.cause == "no_such_host"
+
+
+async def test_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:
+    assert await cause_of(f"unix://{tmp_path}/none.sock?password={SECRET}") == "no_such_file"
+
+
+async def test_a_server_that_hangs_up_is_named() -> None:
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        assert await cause_of(f"redis://127.0.0.1:{port}/0") == "closed_at_once"
+
+
+async def test_a_server_that_is_no_redis_is_named() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(f"HTTP/1.1 400 {SECRET}\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert "no Redis" in await refusal_of(f"redis://127.0.0.1:{port}/0")
+
+
+async def test_a_server_that_never_answers_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody_accepts:
+        port = nobody_accepts.getsockname()[1]
+        assert await cause_of(f"redis://127.0.0.1:{port}/0") == "silent"
+
+
+# --- TLS
+
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="makes a certificate with openssl"
+)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(_CERTIFICATE.split(), cwd=folder, check=True, capture_output=True)
+    return folder / "cert.pem"
+
+
+@pytest.fixture
+async def tls(own: Valkey, certificate: Path) -> AsyncIterator[FaultyProxy]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    async with FaultyProxy(own.port, context) as opened:
+        yield opened
+
+
+@needs_openssl
+async def test_a_certificate_that_is_not_trusted_is_named(tls: FaultyProxy) -> None:
+    error = await said(tls.url, patience_s=1.0)
+
+    assert "self-signed certificate" in str(error)
+    assert isinstance(error, LedgerUnavailable)
+    assert error.cause == "untrusted_certificate"
+
+
+@needs_openssl
+async def test_a_server_that_wants_tls_is_told_from_one_that_does_not(
+    tls: FaultyProxy, own: Valkey
+) -> None:
+    plain = tls.url.replace("rediss:", "redis:")
+    encrypted = own.url.replace("redis:", "rediss:")
+
+    assert await cause_of(plain, patience_s=1.0) == "closed_at_once"
+    assert await cause_of(encrypted, patience_s=1.0) == "no_tls"
+
+
+@needs_openssl
+async def test_a_certificate_file_that_is_not_there_is_named(tls: FaultyProxy) -> None:
+    assert await cause_of(f"{tls.url}?ssl_ca_certs=/nowhere.pem") == "no_such_file"
+
+
+# --- it answers, but not us
+
+
+def with_login(own: Valkey, login: str, database: int = 0) -> str:
+    return f"redis://{login}@127.0.0.1:{own.port}/{database}"
+
+
+async def test_a_wrong_password_is_named(own: Valkey, redis: Redis) -> None:
+    redis.acl_setuser("ann", enabled=True, passwords=["+right"], commands=["+@all"], keys=["*"])
+
+    assert "user name or the password" in await refusal_of(with_login(own, f"ann:{SECRET}"))
+    assert "user name or the password" in await refusal_of(with_login(own, f"bob:{SECRET}"))
+
+
+async def test_a_password_that_nobody_wants_is_named(own: Valkey) -> None:
+    assert "the server has none" in await refusal_of(with_login(own, f":{SECRET}"))
+
+
+async def test_a_missing_password_is_named(own: Valkey, redis: Redis) -> None:
+    redis.config_set("requirepass", SECRET)
+    try:
+        assert "the URL has none" in await refusal_of(own.url)
+    finally:
+        redis.config_set("requirepass", "")
+
+
+async def test_a_database_that_is_not_there_is_named(own: Valkey) -> None:
+    assert "no database" in await refusal_of(f"redis://127.0.0.1:{own.port}/99")
+
+
+@pytest.mark.parametrize(
+    ("rights", "named"),
+    [
+        (["+@all", "-info", "-evalsha", "-eval"], ["INFO", "EVALSHA"]),
+        (["+@all", "-@scripting", "-info"], ["INFO", "EVALSHA"]),
+    ],
+)
+async def test_a_command_that_a_user_may_not_run_is_named(
+    own: Valkey, redis: Redis, rights: list[str], named: list[str]
+) -> None:
+    redis.acl_setuser("eve", reset=True, enabled=True, nopass=True, commands=rights, keys=["*"])
+    url = with_login(own, f"eve:{SECRET}")
+
+    async with Ledger(Settings(redis_url=url), patience_s=0.3) as ledger:
+        with pytest.raises(Misconfigured, match=f"may not run {named[0]},"):
+            await ledger.check()
+        with pytest.raises(Misconfigured, match=f"may not run {named[1]},"):
+            await submit_job(ledger)
+
+
+async def test_keys_that_a_user_may_not_use_are_named(own: Valkey, redis: Redis) -> None:
+    redis.acl_setuser(
+        "kim", reset=True, enabled=True, nopass=True, commands=["+@all"], keys=["x:*"]
+    )
+
+    async with Ledger(Settings(redis_url=with_login(own, "kim:x")), patience_s=0.3) as ledger:
+        with pytest.raises(Misconfigured, match="AFTERWORD_NAMESPACE"):
+            await submit_job(ledger)
+
+
+# --- another kind of server
+
+
+async def test_a_node_of_a_cluster_is_named() -> None:
+    with Valkey("--cluster-enabled", "yes") as node, node.client() as client:
+        assert "Redis Cluster" in await refusal_of(node.url)  # it has no slots
+        client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8000)
+        wait_until(lambda: client.cluster("info")["cluster_slots_assigned"] == "8001", "slots", 5)
+        assert "Redis Cluster" in await refusal_of(node.url)
+
+
+@pytest.fixture
+def sentinel(tmp_path: Path) -> Iterator[str]:
+    port, file = free_port(), tmp_path / "sentinel.conf"
+    file.write_text(f"port {port}\nbind 127.0.0.1\n")
+    command = [str(find_binary()), str(file), "--sentinel"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        with Redis(port=port) as client:
+            wait_until(lambda: answers(client), "the Sentinel answers", 10)
+        yield f"redis://127.0.0.1:{port}/0"
+        process.kill()
+
+
+def answers(client: Redis) -> bool:
+    with suppress(RedisConnectionError):
+        return bool(client.ping())
+    return False
+
+
+async def test_a_sentinel_is_named(sentinel: str) -> None:
+    assert "Sentinel" in await refusal_of(sentinel)
