@@ -136,6 +136,18 @@ PLANTS = (
         "        if False:\n", "tests/contract/test_mem0_failures.py",
     ),
     Plant(
+        "I14", "an add that mem0 never finishes is the fault of its turn",
+        "workers/afterword/workers/memories/store_turns.py",
+        "raise Unavailable(TOO_LONG, unknown_outcome=True)",
+        "raise Rejected(TOO_LONG)", "tests/usecase/test_store_turns.py",
+    ),
+    Plant(
+        "I14", "an add that was accepted counts as a success",
+        "workers/afterword/workers/memories/store_turns.py",
+        "if added.outcome is not AddOutcome.PENDING:",
+        "if True:", "tests/usecase/test_store_turns.py",
+    ),
+    Plant(
         "I8", "no sweep", "shared/afterword/shared/ledger/maintenance.py",
         "await asyncio.gather(*map(self._sweep, self._shards.all))",
         "[SweepCounts()]", "tests/ledger/test_sweep.py",

@@ -138,11 +138,13 @@ def test_an_event_that_mem0_forgot_is_looked_for(town: Town) -> None:
     assert len(town.mem0.adds(job.id)) == 1
 
 
-def test_an_event_that_never_ends_is_given_up(town: Town) -> None:
+@pytest.mark.finding(24)
+def test_an_event_that_never_ends_is_waited_for_until_mem0_forgets_it(town: Town) -> None:
     town.mem0.order(works_s=3600)
     job, _ = town.say("dan", f"I like hills, {CANARY}.")
-    wait_until(lambda: town.mem0.adds(job.id), "it is added", 20)
-    town.mem0.order(works_s=0.05)
+    wait_until(lambda: job.status().turn_code == "pending_too_long", "mem0 counts as out", 40)
+    assert len(town.mem0.adds(job.id)) == 1
+    town.mem0.order(works_s=0.05, forget_events=True)
     town.stored_once(job)
     assert len(town.mem0.adds(job.id)) == 2
 

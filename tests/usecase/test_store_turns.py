@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -28,6 +29,7 @@ from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER
 from afterword.workers.memories import lane
 from afterword.workers.ports import AddOutcome, AddResult, EventGone, RecalledMemory, Turn
+from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.retry_policy import FOLLOW_S, LONGEST_PAUSE_S, OPERATOR_PAUSE_S
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -272,20 +274,124 @@ async def test_an_answer_that_cannot_be_read_does_not_lose_the_event(
     assert lane_writer.calls == ["add", "follow", "follow"]
 
 
-async def test_an_add_that_is_pending_for_ever_is_counted_and_buried(
-    settings: Settings, ledger: Ledger, inspector: LedgerInspector
-) -> None:
-    brief = settings.model_copy(update={"pending_s": 0.001, "max_write_attempts": 3})
-    lane_writer = LaneWriter(brief, ledger, FailingMemories(polls=1000))
-    turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
-    for _ in range(12):
-        if inspector.places(lane_of()):
-            inspector.make_due(lane_of())
-            await lane_writer.write()
+@pytest.fixture
+def impatient(settings: Settings) -> Settings:
+    """Settings under which an add is late at once, and a canary waits a moment."""
+    quick = {"pending_s": 0.001, "write_timeout_s": 0.05, "max_write_attempts": 3}
+    return settings.model_copy(update=quick)
 
-    assert await turn_of(ledger, turn_id) is TurnState.DEAD
-    assert inspector.job(turn_id)["turn_code"] == "pending_too_long"
-    assert lane_writer.calls == ["add", "follow", "find", "add", "follow", "find", "add", "follow"]
+
+async def write_again_and_again(
+    lane_writer: LaneWriter, inspector: LedgerInspector, users: Sequence[str], times: int
+) -> None:
+    for _ in range(times):
+        for user in users:
+            inspector.make_due(lane_of(user))
+            inspector.end_pause(REMEMBER)
+            await lane_writer.write(lane_of(user))
+    await lane_writer.gates.flush()
+
+
+@pytest.mark.finding(24)
+async def test_an_add_that_is_pending_for_ever_is_an_outage_of_mem0(
+    impatient: Settings,
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(policy, "FOLLOW_S", 0.001)
+    lane_writer = LaneWriter(impatient, ledger, FailingMemories(polls=100_000))
+    users = ("ann", "bob", "eve")
+    turns = [await submit_and_answer(ledger, "I like tea.", user_id=user) for user in users]
+
+    await write_again_and_again(lane_writer, inspector, users, times=12)
+
+    (gate,) = await ledger.gates.not_open()
+    assert (gate.name, gate.code, gate.fault) == (REMEMBER, "pending_too_long", Fault.PROVIDER)
+    assert lane_writer.calls.count("add") == len(users), "nothing is added again"
+    for turn in turns:
+        status = await ledger.queries.status(turn)
+        assert (status.turn, status.turn_code) == (TurnState.PENDING, "pending_too_long")
+        assert inspector.job(turn)["turn_attempts"] == "0"
+
+    lane_writer.memories.finish()
+    await write_again_and_again(lane_writer, inspector, users, times=2)
+
+    assert [gate.state for gate in await ledger.gates.not_open()] == [GateState.OPENING]
+    assert {await turn_of(ledger, turn) for turn in turns} == {TurnState.STORED}
+    assert lane_writer.calls.count("add") == len(users)
+
+
+@pytest.mark.finding(24)
+@pytest.mark.parametrize(
+    ("polls", "shut"), [(0, []), (100_000, [REMEMBER])], ids=["others end", "others are accepted"]
+)
+async def test_adds_that_hang_shut_the_gate_unless_others_end(
+    impatient: Settings, ledger: Ledger, inspector: LedgerInspector, polls: int, shut: list[str]
+) -> None:
+    lane_writer = LaneWriter(impatient, ledger, FailingMemories(polls=100_000))
+    stuck = await submit_and_answer(ledger, "I like tea.")
+    await lane_writer.write()
+    lane_writer.memories.polls = polls
+    for number in range(5):
+        await submit_and_answer(ledger, "I like tea.", user_id=f"user-{number}")
+        await lane_writer.write(lane_of(f"user-{number}"))
+        inspector.make_due(lane_of())
+        await lane_writer.write()
+
+    assert [gate.name for gate in await ledger.gates.not_open()] == shut
+    assert await turn_of(ledger, stuck) is TurnState.PENDING
+
+
+@pytest.mark.finding(24)
+async def test_an_add_whose_event_hangs_is_found_if_it_was_stored(
+    impatient: Settings, ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    lane_writer = LaneWriter(impatient, ledger, FailingMemories(polls=100_000))
+    turn_id = await submit_and_answer(ledger, "I like tea.")
+    await lane_writer.write()
+    lane_writer.memories.rows.append(RecalledMemory("m", ANN, "I like tea.", 0.0, AT, turn_id))
+    inspector.make_due(lane_of())
+    await lane_writer.write()
+
+    assert await turn_of(ledger, turn_id) is TurnState.STORED
+    assert lane_writer.calls == ["add", "follow", "find"]
+
+
+async def test_a_canary_waits_until_mem0_has_processed_its_add(
+    settings: Settings,
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(policy, "FOLLOW_S", 0.001)
+    lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=3))
+    turn_id = await submit_and_answer(ledger, "I like tea.")
+    lane_writer.memories.fail("add", AccessDenied("key_refused"))
+    await write_again_and_again(lane_writer, inspector, ("ann", "ann"), times=1)
+
+    assert lane_writer.calls == ["add", "add", "follow", "follow", "follow"]
+    assert await turn_of(ledger, turn_id) is TurnState.STORED
+    assert [gate.state for gate in await ledger.gates.not_open()] == [GateState.OPENING]
+
+
+async def test_an_event_that_mem0_forgets_each_time_is_an_outage(
+    settings: Settings,
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(policy, "FOLLOW_S", 0.001)
+    lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=1))
+    lane_writer.memories.fail("follow", EventGone(), times=100)
+    turn_id = await submit_and_answer(ledger, "I like tea.")
+
+    await write_again_and_again(lane_writer, inspector, ("ann",), times=2 * 8)
+
+    (gate,) = await ledger.gates.not_open()
+    assert (gate.name, gate.code) == (REMEMBER, "event_gone")
+    assert await turn_of(ledger, turn_id) is TurnState.PENDING
+    assert inspector.job(turn_id)["turn_attempts"] == "0"
 
 
 async def test_what_may_be_stored_is_not_looked_for_at_once(

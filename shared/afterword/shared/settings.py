@@ -307,8 +307,8 @@ class MemorySettings(_Record):
     )
     pending_s: PositiveSeconds = Field(
         900.0,
-        description="seconds after which an add that mem0 accepted and has not finished is looked "
-        "for, and made again if nothing is found",
+        description="seconds after which an add that mem0 accepted and has not finished counts as "
+        "an outage of mem0: nothing is added again until it has an end",
     )
     visible_s: PositiveSeconds = Field(
         10.0,

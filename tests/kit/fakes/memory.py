@@ -98,6 +98,12 @@ class FakeMemories:
         """Let this memory come back, first, whenever `asked` is searched, whoever owns it."""
         self._strays[asked].append(row)
 
+    def finish(self) -> None:
+        """Let every pending add end when it is followed next."""
+        self._pending = {
+            event: (owner, turn, 1) for event, (owner, turn, _) in self._pending.items()
+        }
+
     def turns(self, owner: str) -> list[str | None]:
         """Return the turns that the owner's memories came from, oldest first."""
         return [row.turn_id for row in self.rows if row.owner == owner]

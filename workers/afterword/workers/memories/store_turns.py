@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 
 from afterword.shared.errors import (
-    BadAnswer,
     Fault,
     LeaseLost,
     LedgerUnavailable,
@@ -38,6 +37,9 @@ from afterword.workers.ports import AddOutcome, AddResult, EventGone, Exchange, 
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.batching import Batch, Bounds, batches
 from afterword.workers.rules.retry_policy import Verdict
+
+#: The code of an add that mem0 accepted and does not finish.
+TOO_LONG = "pending_too_long"
 
 _OUTCOMES = {
     AddOutcome.STORED: TurnState.STORED,
@@ -95,7 +97,7 @@ class TurnWriter:
             lost = Rejected("crashed_too_often", unknown_outcome=unknown)
             return await self._judge(claim, batch, lost, None)
         try:
-            added = await self._added(claim, batch, unknown=unknown)
+            added = await self._added(claim, batch, unknown=unknown, canary=permit.canary)
         except asyncio.CancelledError:
             if not self._leases.lost_by(claim.lane):
                 await asyncio.shield(self._give_back(claim, batch, 0, "drained"))
@@ -106,25 +108,43 @@ class TurnWriter:
         except Exception as error:  # noqa: BLE001 every error is judged and recorded
             shut = await permit.report_failure(error) if isinstance(error, ProviderError) else None
             return await self._judge(claim, batch, error, shut)
-        permit.report_success()
+        if added.outcome is not AddOutcome.PENDING:  # to accept an add is no success yet
+            permit.report_success()
         return await self._settle(claim, batch, added)
 
-    async def _added(self, claim: LaneClaim, batch: Batch, *, unknown: bool) -> AddResult:
+    async def _added(
+        self, claim: LaneClaim, batch: Batch, *, unknown: bool, canary: bool
+    ) -> AddResult:
         """Add a batch, unless an earlier attempt has added it or is still being processed.
 
-        A batch whose attempt failed is not added again as a batch: one of its turns may be why.
+        A canary waits until mem0 has processed what it accepted: only that opens the gate.
         """
+        accepted = False
         try:
             async with asyncio.timeout(self._settings.write_timeout_s):
-                earlier = await self._earlier(claim, batch) if unknown else None
-                if earlier is not None:
-                    return earlier
-                if len(batch) > 1 and batch[0].attempts:
-                    raise Rejected("batch_failed")
-                self._leases.require(claim.lane)
-                return await self._memories.add(owner_of(claim.lane), self._turn(claim, batch))
+                added = await self._earlier(claim, batch) if unknown else None
+                if added is None:
+                    added = await self._add(claim, batch)
+                accepted = added.outcome is AddOutcome.PENDING
+                return await self._ended(claim, batch, added) if canary else added
         except TimeoutError:
-            raise Unavailable("write_timeout", unknown_outcome=True) from None
+            code = TOO_LONG if accepted else "write_timeout"
+            raise Unavailable(code, unknown_outcome=True) from None
+
+    async def _add(self, claim: LaneClaim, batch: Batch) -> AddResult:
+        """Add a batch; one that has failed as a batch is not added as one again."""
+        if len(batch) > 1 and batch[0].attempts:
+            raise Rejected("batch_failed")
+        self._leases.require(claim.lane)
+        return await self._memories.add(owner_of(claim.lane), self._turn(claim, batch))
+
+    async def _ended(self, claim: LaneClaim, batch: Batch, added: AddResult) -> AddResult:
+        """Return the result of an add once mem0 has processed it."""
+        while added.outcome is AddOutcome.PENDING and added.event_id:
+            await self._lanes.record_event(claim, batch[0].id, added.event_id)
+            await asyncio.sleep(policy.FOLLOW_S)
+            added = await self._followed(claim, batch, added.event_id)
+        return added
 
     async def _earlier(self, claim: LaneClaim, batch: Batch) -> AddResult | None:
         """Return the result of an earlier attempt, or None if mem0 has nothing of it.
@@ -132,37 +152,42 @@ class TurnWriter:
         If mem0 cannot say, the outcome stays unknown.
         """
         turn = batch[0]
-        try:
-            if turn.event_id is not None:
-                return await self._followed(claim, batch, turn.event_id)
-            return await self._found(claim, turn)
-        except ProviderError as error:
-            error.unknown_outcome = True
-            raise
+        if turn.event_id is not None:
+            return await self._followed(claim, batch, turn.event_id)
+        return await self._found(claim, turn)
 
     async def _followed(self, claim: LaneClaim, batch: Batch, event_id: str) -> AddResult:
         """Return the result of an add that mem0 processes in the background.
 
-        If the event failed, is unknown or takes too long, the add may have been stored all the
-        same: it is not followed any more, and the next attempt searches before it adds.
+        If the event failed or mem0 no longer knows it, the add may have been stored all the same:
+        it is not followed any more, and the next attempt searches before it adds. An event that
+        takes too long is an outage of mem0, and stays open: nothing is added again.
         """
         turn = batch[0]
         try:
             added = await self._memories.follow(owner_of(claim.lane), event_id)
-            if added.outcome is AddOutcome.PENDING and turn.event_age_s >= self._settings.pending_s:
-                raise BadAnswer("pending_too_long")
         except ProviderError as error:
             failed = error.fault is Fault.REQUEST and not error.unknown_outcome
             if failed or isinstance(error, EventGone):
                 await self._lanes.record_event(claim, turn.id, "")
+            error.unknown_outcome = True
             raise
         if added.outcome is AddOutcome.STORED and not added.memory_ids:
             return await self._found(claim, turn) or AddResult(AddOutcome.NOTHING)
+        if added.outcome is AddOutcome.PENDING and turn.event_age_s >= self._settings.pending_s:
+            found = await self._found(claim, turn)  # the state of its event may be wrong
+            if found is None:
+                raise Unavailable(TOO_LONG, unknown_outcome=True)
+            return found
         return added
 
     async def _found(self, claim: LaneClaim, turn: WaitingTurn) -> AddResult | None:
         """Return what mem0 holds of a turn, None if it holds nothing."""
-        ids = await self._memories.find(owner_of(claim.lane), turn.id)
+        try:
+            ids = await self._memories.find(owner_of(claim.lane), turn.id)
+        except ProviderError as error:
+            error.unknown_outcome = True
+            raise
         return AddResult(AddOutcome.STORED, tuple(ids)) if ids else None
 
     async def _settle(self, claim: LaneClaim, batch: Batch, added: AddResult) -> bool:
