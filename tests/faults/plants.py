@@ -263,6 +263,11 @@ PLANTS = (
         "tests/fuzz/test_public_api.py",
     ),
     Plant(
+        "I11", "a text acts on the terminal", "producer/afterword/producer/cli/terminal.py",
+        "click.echo(visible(str(text)), err=err, nl=nl)", "click.echo(text, err=err, nl=nl)",
+        "tests/ledger/test_terminal.py",
+    ),
+    Plant(
         "I11", "a URL is read by a lenient parser", "shared/afterword/shared/settings.py",
         "        urls.parse_url(", "        id(", "tests/unit/test_urls.py",
     ),

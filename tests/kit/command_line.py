@@ -25,8 +25,10 @@ class Printed(NamedTuple):
         return self.stdout + self.stderr
 
 
-def afterword(*argv: str, env: Mapping[str, str] | None = None, said: str | bytes = "") -> Printed:
-    """Run one command with settings and standard input; an error that it lets through is raised."""
+def afterword(
+    *argv: str, env: Mapping[str, str] | None = None, said: str | bytes = "", bug: bool = False
+) -> Printed:
+    """Run one command with settings and standard input; fail if it reports a bug of ours."""
     stdin = said.encode() if isinstance(said, str) else said
     streams = {
         "stdin": io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"),
@@ -40,7 +42,9 @@ def afterword(*argv: str, env: Mapping[str, str] | None = None, said: str | byte
             patch.setattr(sys, name, stream)
         with pytest.raises(SystemExit) as ended:
             main(argv)
-    return Printed(int(ended.value.code or 0), *map(_text, [streams["stdout"], streams["stderr"]]))
+    stdout, stderr = _text(streams["stdout"]), _text(streams["stderr"])
+    assert ("this is a bug" in stderr) is bug, stderr
+    return Printed(int(ended.value.code or 0), stdout, stderr)
 
 
 def _text(stream: io.TextIOWrapper) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,11 +15,13 @@ import pytest
 from afterword.producer import ReplayPace, ReplayRun, ReplayState
 from afterword.producer.cli import render, status
 from afterword.producer.cli.command import command
+from afterword.producer.cli.main import cli, main
 from afterword.producer.cli.options import Duration, PointInTime
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.dead_letter_records import ReplayOutcome
 from afterword.shared.ledger.records import Overview, TaskHealth, WorkerSeen
+from tests.kit.command_line import afterword
 
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 RUN = ReplayRun(
@@ -137,3 +141,26 @@ def test_a_run_is_json_all_through(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown["run"]["outcomes"] == {"stored": 2}
     assert shown["run"]["started_at"] == "2026-11-22T10:00:00+00:00"
     assert shown["outcomes_by_id"] == {"j1": "stored"}
+
+
+@pytest.mark.finding(20)
+def test_a_bug_is_one_line_without_content(monkeypatch: pytest.MonkeyPatch) -> None:
+    @command(examples=[])
+    def crash() -> None:
+        raise ZeroDivisionError("marmalade")
+
+    monkeypatch.setitem(cli.commands, "crash", crash)
+    printed = afterword("crash", bug=True)
+    assert printed.code == 1
+    (line,) = printed.stderr.splitlines()
+    assert "ZeroDivisionError at afterword/producer/cli/command.py:" in line
+    assert "marmalade" not in line
+
+
+def test_a_terminal_without_a_character_gets_an_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(data, encoding="latin-1"))
+    with pytest.raises(SystemExit):
+        main(["usage", "--Zo\u00eb\u0142"])
+    sys.stderr.flush()
+    assert b"No such option '--Zo\xeb\\u0142'" in data.getvalue()

@@ -14,6 +14,7 @@ from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.local_stack import attached
 from afterword.producer.cli.options import tenant_option
+from afterword.producer.cli.terminal import echo, one_line
 from afterword.producer.client.sync_client import Job, Producer
 from afterword.shared.contracts import Reply
 from afterword.shared.errors import AfterwordError
@@ -57,7 +58,7 @@ def _converse(producer: Producer, speaker: dict[str, str]) -> None:
         try:
             jobs.append(_turn(producer, speaker, line))
         except AfterwordError as error:
-            click.echo(f"[{error}]")
+            echo(f"[{one_line(str(error))}]")
     _wait_until_stored(jobs)
 
 
@@ -65,10 +66,10 @@ def _lines() -> Iterator[str]:
     """Yield each line that the user enters; echo it if it comes through a pipe."""
     piped = not sys.stdin.isatty()
     while True:
-        click.echo("You: ", nl=False)
+        echo("You: ", nl=False)
         line = sys.stdin.readline()
         if piped or not line:
-            click.echo(line.rstrip("\n"))
+            echo(line.rstrip("\n"))
         if not line or line.strip().lower() in _FAREWELLS:
             return
         if line.strip():
@@ -78,26 +79,26 @@ def _lines() -> Iterator[str]:
 def _turn(producer: Producer, speaker: dict[str, str], line: str) -> Job:
     job = producer.submit(message=line, user_id=speaker["user_id"], tenant=speaker["tenant"],
                           conversation_id=speaker["conversation_id"])  # fmt: skip
-    click.echo("Agent: ", nl=False)
+    echo("Agent: ", nl=False)
     for event in job.stream():
         if event.type == "delta":
-            click.echo(event.text, nl=False)
+            echo(event.text or "", nl=False)
         elif event.type == "restart":
-            click.echo("\n[Reply restarted]\nAgent: ", nl=False)
+            echo("\n[Reply restarted]\nAgent: ", nl=False)
         elif event.type == "failed":
-            click.echo(f"[No reply: {event.code}]")
+            echo(f"[No reply: {event.code}]")
         elif event.reply is not None:
-            click.echo()
+            echo()
             _print_memory(event.reply, job.status().turn)
     return job
 
 
 def _print_memory(reply: Reply, turn: TurnState) -> None:
-    click.echo(f"[Retrieved {len(reply.memories)} memories]")
+    echo(f"[Retrieved {len(reply.memories)} memories]")
     if reply.memory == "degraded":
-        click.echo("[Memory could not be read for this reply]")
+        echo("[Memory could not be read for this reply]")
     if reply.memory != "off":
-        click.echo(f"[Memory {'skipped' if turn is TurnState.SKIPPED else 'queued'}]")
+        echo(f"[Memory {'skipped' if turn is TurnState.SKIPPED else 'queued'}]")
 
 
 def _wait_until_stored(jobs: list[Job]) -> None:
@@ -109,4 +110,4 @@ def _wait_until_stored(jobs: list[Job]) -> None:
             time.sleep(_LOOK_AGAIN_S)  # noqa: TID251 nothing announces that a turn is stored
     if jobs:
         left = render.quantity(len(jobs), "turn")
-        click.echo(f"[Not in memory yet: {left}; memory workers will store them]")
+        echo(f"[Not in memory yet: {left}; memory workers will store them]")

@@ -18,6 +18,7 @@ from afterword.producer.cli.options import (
     ids_argument,
     json_option,
 )
+from afterword.producer.cli.terminal import echo
 from afterword.shared.ledger.dead_letter_records import DeadLetter, DeadLetterFilter, ReplayState
 
 _MOST_SHOWN = 100
@@ -46,7 +47,7 @@ def list_(*, chosen: DeadLetterFilter, as_json: bool) -> None:
         return
     render.dead_letters(found[: chosen.limit or _MOST_SHOWN])
     if not chosen.limit and len(found) > _MOST_SHOWN:
-        click.echo(f"Only the first {_MOST_SHOWN} are shown. Add --limit or a filter.", err=True)
+        echo(f"Only the first {_MOST_SHOWN} are shown. Add --limit or a filter.", err=True)
 
 
 @command(examples=["afterword dead show JOB_ID"])
@@ -98,12 +99,12 @@ def discard(
     if as_json:
         render.json_record(found)
     elif found.state is ReplayState.DRY:
-        click.echo(f"would discard: {render.quantity(found.dead_letters, 'dead letter')}")
-        click.echo("Nothing was changed. Add --apply to discard them for good.")
+        echo(f"would discard: {render.quantity(found.dead_letters, 'dead letter')}")
+        echo("Nothing was changed. Add --apply to discard them for good.")
     else:
-        click.echo(f"discarded: {render.quantity(found.discarded, 'dead letter')}")
+        echo(f"discarded: {render.quantity(found.discarded, 'dead letter')}")
     if found.refused:
-        click.echo(f"{found.refused} were no dead letters any more", err=True)
+        echo(f"{found.refused} were no dead letters any more", err=True)
         raise click.exceptions.Exit(1)
 
 

@@ -24,6 +24,7 @@ from afterword.producer.cli.options import (
     with_options,
 )
 from afterword.producer.cli.replay_progress import progress_of
+from afterword.producer.cli.terminal import echo
 from afterword.shared.ledger.dead_letter_records import (
     DeadLetterFilter,
     ReplayOutcome,
@@ -119,7 +120,7 @@ def replay(
         render.json_record({**render.plain(run), "plan": plan})
     elif run.state is ReplayState.DRY:
         render.plan(plan, apply=False)
-        click.echo("Nothing was changed. Add --apply to replay them.")
+        echo("Nothing was changed. Add --apply to replay them.")
     _finish(run, quiet=as_json)
 
 
@@ -152,7 +153,7 @@ def abort(*, run_id: str, by: str | None, as_json: bool) -> None:
     if as_json:
         render.json_record(run)
     else:
-        click.echo(f"run {run.id}: {render.replay_state(run)}, {render.replay_progress(run)}")
+        echo(f"run {run.id}: {render.replay_state(run)}, {render.replay_progress(run)}")
 
 
 @command(examples=["afterword dead runs", "afterword dead runs RUN_ID"])
@@ -214,9 +215,9 @@ def _finish(run: ReplayRun, *, quiet: bool) -> None:
         return
     if not quiet:
         line = f"run {run.id}: {render.replay_state(run)}, {render.replay_progress(run)}"
-        click.echo(line if run.id else "nothing to replay")
+        echo(line if run.id else "nothing to replay")
     if run.state is not ReplayState.DONE:
-        click.echo(_REASONS.get(run.reason, run.reason), err=True)
-        click.echo(f"To continue: afterword dead resume {run.id}", err=True)
+        echo(_REASONS.get(run.reason, run.reason), err=True)
+        echo(f"To continue: afterword dead resume {run.id}", err=True)
     if run.state is not ReplayState.DONE or run.outcomes.get(ReplayOutcome.DEAD):
         raise click.exceptions.Exit(1)

@@ -12,6 +12,7 @@ import click
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import json_option
+from afterword.producer.cli.terminal import echo
 from afterword.producer.cli.workers_seen import QUEUES, open_ledger, running
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import (
@@ -83,9 +84,9 @@ def doctor(*, as_json: bool) -> None:
         render.json_record(findings)
     else:
         for finding in findings:
-            click.echo(f"{_mark(finding)}  {finding.check}: {finding.detail}")
+            echo(f"{_mark(finding)}  {finding.check}: {finding.detail}")
             if finding.remedy:
-                click.echo(f"      -> {finding.remedy}")
+                echo(f"      -> {finding.remedy}")
     if not all(finding.ok for finding in findings):
         raise click.exceptions.Exit(1)
 

@@ -17,6 +17,7 @@ from afterword.producer.cli.options import (
     json_option,
     tenant_option,
 )
+from afterword.producer.cli.terminal import echo
 from afterword.shared.ledger.records import ErasureState
 
 _LOOK_EVERY_S = 0.5
@@ -55,8 +56,8 @@ def forget(
     if as_json:
         render.json_record(found)
     elif found is None:
-        click.echo(f"Nobody asked to forget user {user_id} of tenant {tenant}.")
-        click.echo("Nothing was changed. Add --apply to erase this user.")
+        echo(f"Nobody asked to forget user {user_id} of tenant {tenant}.")
+        echo("Nothing was changed. Add --apply to erase this user.")
     else:
         render.record(found)
     if found is None or (wait_s and found.state is not ErasureState.ERASED):

@@ -8,6 +8,7 @@ import socket
 import click
 
 from afterword.producer.cli.command import command
+from afterword.producer.cli.terminal import echo
 from afterword.producer.cli.workers_seen import GONE_S, QUEUES, open_ledger, running
 
 
@@ -23,7 +24,7 @@ def healthcheck(*, kind: str) -> None:
     loop is stuck, that has lost Redis or that takes no messages sends none. Nothing is changed.
     """
     if not asyncio.run(_runs_here(kind)):
-        click.echo(
+        echo(
             f"afterword: no worker for {kind} on {socket.gethostname()} has sent a heartbeat in "
             f"the last {GONE_S:g} s",
             err=True,

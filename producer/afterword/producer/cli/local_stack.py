@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from afterword.producer.cli.terminal import echo
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
 
@@ -39,4 +38,4 @@ def require(*modules: str, extra: str) -> None:
 
 def _print_progress(progress: Mapping[str, Any]) -> None:
     detail = f": {progress['detail']}" if progress.get("detail") else ""
-    click.echo(f"[{progress['service']}] {progress['state']}{detail}", err=True)
+    echo(f"[{progress['service']}] {progress['state']}{detail}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -19,9 +20,11 @@ from afterword.producer.cli.quarantine import quarantine
 from afterword.producer.cli.reconcile import reconcile
 from afterword.producer.cli.status import status
 from afterword.producer.cli.submit import submit
+from afterword.producer.cli.terminal import echo, one_line
 from afterword.producer.cli.up import up
 from afterword.producer.cli.usage import usage
 from afterword.producer.cli.worker import worker
+from afterword.shared.error_location import error_location, error_name
 from afterword.shared.errors import AfterwordError, InvalidRequest, JobNotFound, Misconfigured
 from afterword.shared.version import __version__
 
@@ -49,16 +52,34 @@ for _command in (
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line; every error of ours is one line on standard error."""
+    """Run the command line; every error is one line on standard error, without a traceback."""
+    _read_and_write_any_text()
     try:
         # Outside its standalone mode, click returns the exit code that a command raised.
         code = cli.main(args, prog_name="afterword", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        echo(shown.getvalue(), err=True, nl=False)
         sys.exit(2)
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except AfterwordError as error:
-        click.echo(f"afterword: {error}", err=True)
+        echo(f"afterword: {one_line(str(error))}", err=True)
         sys.exit(2 if isinstance(error, _USAGE) else 1)
+    except Exception as error:  # noqa: BLE001 a traceback could show what users said
+        place = f"{error_name(error)} at {error_location(error)}"
+        echo(f"afterword: {place}: this is a bug, please report this line", err=True)
+        sys.exit(1)
     sys.exit(code)
+
+
+def _read_and_write_any_text() -> None:
+    """Let bytes that are no text in this locale be refused or escaped, and end no command."""
+    for stream, errors in (
+        (sys.stdin, "surrogateescape"),
+        (sys.stdout, "backslashreplace"),
+        (sys.stderr, "backslashreplace"),
+    ):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)

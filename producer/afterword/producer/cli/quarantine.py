@@ -11,6 +11,7 @@ import click
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import apply_option, json_option, limit_option
+from afterword.producer.cli.terminal import echo
 from afterword.producer.cli.workers_seen import open_ledger
 from afterword.shared.ledger.dead_letter_records import ReplayState
 from afterword.shared.ledger.quarantine import MAX_KEPT, Quarantine
@@ -56,10 +57,10 @@ def clear(*, apply: bool, as_json: bool) -> None:
         state = ReplayState.DONE if apply else ReplayState.DRY
         render.json_record({"state": state, "notes": count})
     elif apply:
-        click.echo(f"deleted: {render.quantity(count, 'note')}")
+        echo(f"deleted: {render.quantity(count, 'note')}")
     else:
-        click.echo(f"would delete: {render.quantity(count, 'note')}")
-        click.echo("Nothing was changed. Add --apply to delete them.")
+        echo(f"would delete: {render.quantity(count, 'note')}")
+        echo("Nothing was changed. Add --apply to delete them.")
 
 
 async def _clear(notes: Quarantine) -> int:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
-import click
 from pydantic import BaseModel
 
 from afterword.producer.admin.plan import ReplayPlan
+from afterword.producer.cli.terminal import echo, echo_json, indented, one_line
 from afterword.shared.clock import utc_now
 from afterword.shared.contracts import UsageSum
 from afterword.shared.ledger.dead_letter_records import (
@@ -67,7 +66,7 @@ def quantity(count: int, noun: str) -> str:
 
 def counts(values: Mapping[Any, int]) -> str:
     """Return what was counted, without what there was none of."""
-    return ", ".join(f"{count} {name}" for name, count in values.items() if count)
+    return ", ".join(f"{count} {one_line(str(name))}" for name, count in values.items() if count)
 
 
 def cause(gate: Gate) -> str:
@@ -95,28 +94,28 @@ def _text(value: Any) -> str:
 
 def json_record(value: Any) -> None:
     """Print a value as JSON."""
-    click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2))
+    echo_json(plain(value), indent=2)
 
 
 def json_line(value: Any) -> None:
     """Print a value as one line of JSON."""
-    click.echo(json.dumps(plain(value), ensure_ascii=False))
+    echo_json(plain(value))
 
 
 def record(value: Any) -> None:
     """Print each field of a record on a line of its own, those without a value left out."""
     for name, inner in plain(value).items():
         if inner is not None:
-            click.echo(f"{name}: {_text(inner)}")
+            echo(f"{name}: {indented(_text(inner))}")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows in columns under a head."""
-    cells = [list(head), *([str(cell) for cell in row] for row in rows)]
+    cells = [list(head), *([one_line(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for row in cells:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(line.rstrip())
+        echo(line.rstrip())
 
 
 # --- records
@@ -177,10 +176,10 @@ def gates(found: Sequence[Gate]) -> None:
 def inconsistencies(found: Sequence[Inconsistency], *, fixed: bool) -> None:
     """Print what is not where it must be, and what was done about it."""
     if not found:
-        click.echo("no inconsistencies")
+        echo("no inconsistencies")
         return
     table(("job", "inconsistency"), [(one.job_id, one.problem) for one in found])
-    click.echo("Fixed." if fixed else "Nothing was changed. Add --fix to fix them.")
+    echo("Fixed." if fixed else "Nothing was changed. Add --fix to fix them.")
 
 
 def plan(found: ReplayPlan, *, apply: bool) -> None:
@@ -201,7 +200,7 @@ def plan(found: ReplayPlan, *, apply: bool) -> None:
         f"{found.pace.canary} first as a canary",
     }
     for name, value in rows.items():
-        click.echo(f"{name + ':':<14}{value}")
+        echo(f"{name + ':':<14}{value}")
 
 
 def quarantined(notes: Sequence[QuarantineNote]) -> None:
@@ -221,7 +220,7 @@ def replay_run(run: ReplayRun, outcomes: Mapping[str, ReplayOutcome]) -> None:
     """Print a run, and the outcome of each of its dead letters that was looked at."""
     record(plain(run) | {"filter": run.filter or "all dead letters"})
     for dead_letter, outcome in sorted(outcomes.items()):
-        click.echo(f"{dead_letter}: {outcome}")
+        echo(f"{dead_letter}: {outcome}")
 
 
 def replay_runs(found: Sequence[ReplayRun]) -> None:

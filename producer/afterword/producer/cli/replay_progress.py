@@ -12,6 +12,7 @@ import click
 
 from afterword.producer.admin.replay_driver import ProgressCallback
 from afterword.producer.cli import render
+from afterword.producer.cli.terminal import echo, one_line
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.ledger.dead_letter_records import ReplayOutcome, ReplayRun
 
@@ -28,9 +29,9 @@ class _Lines:
     def __call__(self, run: ReplayRun) -> None:
         now_s = asyncio.get_running_loop().time()
         if not self.run:
-            click.echo(f"run {run.id}: started; press Ctrl-C to abort it", err=True)
+            echo(f"run {run.id}: started; press Ctrl-C to abort it", err=True)
         if now_s - self._printed_s >= _LINE_EVERY_S:
-            click.echo(f"run {run.id}: {render.replay_progress(run)}", err=True)
+            echo(f"run {run.id}: {render.replay_progress(run)}", err=True)
             self._printed_s = now_s
         self.run = run.id
 
@@ -44,7 +45,9 @@ class _Bar(_Lines):
 
     def __call__(self, run: ReplayRun) -> None:
         if self._bar is None:
-            self._bar = click.progressbar(length=run.dead_letters, label=run.id, file=sys.stderr)
+            self._bar = click.progressbar(
+                length=run.dead_letters, label=one_line(run.id), file=sys.stderr
+            )
         self.run = run.id
         done = run.dead_letters - run.left - run.outcomes.get(ReplayOutcome.WAITING, 0)
         self._bar.update(done - self._bar.pos, render.counts(run.outcomes))
@@ -63,7 +66,7 @@ def progress_of(*, quiet: bool) -> Iterator[ProgressCallback]:
         yield lines
     except (asyncio.CancelledError, LedgerUnavailable):
         if lines.run:
-            click.echo(f"To continue: afterword dead resume {lines.run}", err=True)
+            echo(f"To continue: afterword dead resume {lines.run}", err=True)
         raise
     finally:
         if isinstance(lines, _Bar):

@@ -14,6 +14,7 @@ import click
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import json_option
+from afterword.producer.cli.terminal import echo
 from afterword.producer.cli.workers_seen import GONE_S, open_ledger
 from afterword.producer.client.sync_client import Producer
 from afterword.shared.ledger.records import Overview
@@ -124,17 +125,17 @@ def _print(found: dict[str, Any]) -> None:
             for name, row in found["queues"].items()
         ],
     )  # fmt: skip
-    click.echo()
+    echo()
     if found["workers"]:
         render.workers(found["workers"])
     else:
-        click.echo("no workers: start some with `afterword worker responses|memories`")
-    click.echo()
+        echo("no workers: start some with `afterword worker responses|memories`")
+    echo()
     if found["gates"]:
         render.gates(found["gates"])
-        click.echo()
+        echo()
     for name, value in _lines(found).items():
-        click.echo(f"{name}: {value}")
+        echo(f"{name}: {value}")
 
 
 def _lines(found: dict[str, Any]) -> dict[str, object]:

@@ -11,6 +11,7 @@ import click
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import Duration, json_option, tenant_option, with_options
+from afterword.producer.cli.terminal import echo
 from afterword.producer.client.sync_client import Job, Producer
 from afterword.shared.errors import InvalidRequest, JobFailed
 
@@ -88,7 +89,7 @@ def submit(
     """
     if stream and wait_s is not None:
         raise click.UsageError("--stream waits until the reply ends: leave out --wait")
-    text = sys.stdin.read() if message == "-" else message
+    text = _standard_input() if message == "-" else message
     fields["metadata"] = _metadata(fields["metadata"])
     with Producer() as producer:
         job = producer.submit(message=text, **fields)
@@ -99,7 +100,12 @@ def submit(
         elif as_json:
             render.json_record({"job_id": job.id})
         else:
-            click.echo(job.id)
+            echo(job.id)
+
+
+def _standard_input() -> str:
+    """Read the message byte by byte as it is; bytes that are no text are refused with it."""
+    return sys.stdin.buffer.read().decode(errors="surrogateescape")
 
 
 def _metadata(text: str | None) -> Any:
@@ -116,18 +122,18 @@ def _print_reply(job: Job, wait_s: float, *, as_json: bool) -> None:
     if as_json:
         render.json_record(reply)
     else:
-        click.echo(reply.text)
+        echo(reply.text)
 
 
 def _print_stream(job: Job, *, as_json: bool) -> None:
     for event in job.stream():
         if as_json:
-            click.echo(event.model_dump_json())
+            render.json_line(event)
         elif event.type == "delta":
-            click.echo(event.text, nl=False)
+            echo(event.text or "", nl=False)
         elif event.type == "restart":
-            click.echo("\n[Reply restarted]")
+            echo("\n[Reply restarted]")
         elif event.type == "final":
-            click.echo()
+            echo()
         if event.type == "failed":
             raise JobFailed(job.id, str(event.state), str(event.code))

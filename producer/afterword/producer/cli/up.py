@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import click
-
 from afterword.producer.cli.command import command
 from afterword.producer.cli.local_stack import attached
+from afterword.producer.cli.terminal import echo
 
 
 @command(
@@ -20,5 +19,5 @@ def up() -> None:
     parts keep their data in AFTERWORD_DATA_DIR. Ctrl-C stops everything.
     """
     with attached() as stack:
-        click.echo("Afterword is running. Press Ctrl-C to stop it.")
+        echo("Afterword is running. Press Ctrl-C to stop it.")
         stack.wait()

@@ -1,0 +1,61 @@
+"""What reaches a terminal: text whose every character can be seen.
+
+Texts of users and models may hold escape sequences, which move the cursor, forge lines or set the
+window's title, and characters that reverse or hide what follows. Every command prints through
+`echo` or `echo_json`, to a terminal, a file or a pipe alike.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+#: Kept although `str.isprintable` says no: line breaks, tabs, and what joins letters and emoji.
+_KEPT = frozenset("\t\u200c\u200d")
+
+
+def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
+    """Print a text of one or more lines."""
+    click.echo(visible(str(text)), err=err, nl=nl)  # noqa: TID251 the one place
+
+
+def echo_json(value: Any, *, indent: int | None = None) -> None:
+    """Print plain values as JSON; characters that cannot be seen are escaped as JSON does it."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    click.echo(_replaced(text, lambda one: json.dumps(one)[1:-1]))  # noqa: TID251 the one place
+
+
+def visible(text: str) -> str:
+    r"""Return a text with what cannot be seen as `\x1b` or `\u202e`; lines and tabs stay."""
+    return _replaced(text, _escaped)
+
+
+def one_line(text: str) -> str:
+    r"""Return the same for a text that must not begin another line: line breaks become `\n`."""
+    return visible(text).replace("\n", r"\n").replace("\t", r"\t")
+
+
+def indented(text: str) -> str:
+    """Return the same with its lines below the first indented, so that none looks like a field."""
+    return visible(text).replace("\n", "\n    ")
+
+
+def _replaced(text: str, escaped: Callable[[str], str]) -> str:
+    return "\n".join(
+        line
+        if line.isprintable()
+        else "".join(one if _can_be_seen(one) else escaped(one) for one in line)
+        for line in text.split("\n")
+    )
+
+
+def _can_be_seen(one: str) -> bool:
+    return one.isprintable() or one in _KEPT or unicodedata.category(one) == "Zs"
+
+
+def _escaped(one: str) -> str:
+    return one.encode("unicode_escape", "surrogatepass").decode("ascii")

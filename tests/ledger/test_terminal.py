@@ -1,0 +1,186 @@
+"""No command lets a text of a user, a model or a stranger act on the terminal that shows it."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import unicodedata
+from collections.abc import Iterator
+
+import pytest
+
+from afterword.producer.cli import render
+from afterword.producer.cli.chat import _converse
+from afterword.producer.cli.terminal import indented, one_line, visible
+from afterword.producer.testing import FakeFailure, FakeProducer, FakeReply
+from afterword.shared.errors import Fault
+from afterword.shared.ledger.dead_letter_records import ReplayPace, ReplayState
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Gate, GateState, UnrecognisedMessage, moment
+from afterword.shared.names import REPLIES
+from afterword.shared.settings import Settings
+from tests.kit.command_line import Printed, afterword
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    claim_lane,
+    reply_to,
+    submit_and_answer,
+    submit_and_claim,
+)
+
+#: Sets the title, clears the screen, returns to the line's start, colours, reverses, hides, forges.
+HOSTILE = (
+    "hi\x1b]0;pwned\x07\x1b[2J\rstate: stored\nuser_id: bob\x9b31m\x85\u202egnp.exe\u2066"
+    "\u2028code: ok\u2029\x7f\x00\u200b\ufeff\U000e0041 \u200dfamily \ue000"
+).replace("\x00", "")
+KEY = "k"
+
+
+def acts(text: str) -> set[str]:
+    """Return what a terminal may act on, or a person cannot see, in a printed text."""
+    seen = set(text) - set("\n\t\u200c\u200d")
+    return {one for one in seen if unicodedata.category(one)[0] == "C"} | seen & {
+        "\u2028",
+        "\u2029",
+    }
+
+
+@pytest.mark.finding(17)
+def test_what_cannot_be_seen_is_made_visible() -> None:
+    plain = "Zoë\tsaid \u201c\u0647\u0627\u200c\u0647\u0627\u201d:\n\U0001f469\u200d\U0001f680\xa0"
+    assert visible(plain) == plain
+    assert visible("\x1b[2J\x9b\r\u202e\u2028\ud800") == r"\x1b[2J\x9b\r\u202e\u2028\ud800"
+    assert one_line("a\nb: c\td") == r"a\nb: c\td"
+    assert indented("a\nb: c") == "a\n    b: c"
+    for code in range(0x110000):
+        if code not in (0x09, 0x0A):
+            assert not acts(visible(chr(code)))
+
+
+@pytest.fixture
+def env(settings: Settings) -> dict[str, str]:
+    return {
+        "AFTERWORD_REDIS_URL": str(settings.redis_url),
+        "AFTERWORD_NAMESPACE": settings.namespace,
+        "AFTERWORD_DURABILITY": "none",
+    }
+
+
+class Stored:
+    """What stands in a ledger whose every text is hostile."""
+
+    def __init__(self) -> None:
+        self.turn = self.job = self.answered = self.run = ""
+
+
+async def _fill(settings: Settings, inspector: LedgerInspector) -> Stored:
+    stored = Stored()
+    async with Ledger(settings, patience_s=5.0) as ledger:
+        claimed = await submit_and_claim(ledger, HOSTILE, idempotency_key=KEY)
+        await ledger.jobs.append_delta(claimed, 1, HOSTILE)
+        await ledger.jobs.finish(claimed, reply_to(claimed, HOSTILE))
+        stored.answered = claimed.job_id
+        stored.turn = await submit_and_answer(ledger, HOSTILE, user_id="eve")
+        lane = inspector.job(stored.turn)["lane"]
+        held = await claim_lane(ledger, lane)
+        await ledger.turns.begin(held, stored.turn)
+        await ledger.turns.bury(held, stored.turn, HOSTILE, Fault.REQUEST, HOSTILE)
+        failed = await submit_and_claim(ledger, HOSTILE, user_id="mal")
+        await ledger.jobs.fail(failed, HOSTILE)
+        stored.job = failed.job_id
+        letters = [letter.ref async for letter in ledger.dead_letters.select()]
+        stored.run = await ledger.replay_runs.begin(
+            letters, by=HOSTILE, criteria={"code": HOSTILE}, pace=ReplayPace(), token="t"
+        )
+        await ledger.replay_runs.end(stored.run, "t", ReplayState.STOPPED, HOSTILE, by=HOSTILE)
+        await ledger.replay_runs.add_audit_entry(HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, "x")
+        await ledger.quarantine.add(UnrecognisedMessage(HOSTILE, HOSTILE, 1, HOSTILE, HOSTILE))
+    now_ms = 1000 * inspector.redis.time()[0]
+    inspector.redis.zadd(inspector.keys.workers, {f"{REPLIES} {HOSTILE}": now_ms})
+    inspector.redis.hset(inspector.keys.counts, f"turn:stored:{HOSTILE}", 1)
+    inspector.redis.zadd(inspector.keys.behind(HOSTILE), {"lane": 1})
+    return stored
+
+
+@pytest.fixture
+def stored(settings: Settings, inspector: LedgerInspector) -> Iterator[Stored]:
+    yield asyncio.run(_fill(settings, inspector))
+    inspector.redis.delete(inspector.keys.behind(HOSTILE))
+
+
+def run(argv: list[str], env: dict[str, str]) -> Printed:
+    return afterword(*argv, env=env, said=HOSTILE)
+
+
+@pytest.mark.finding(17)
+def test_no_command_prints_what_acts_on_a_terminal(env: dict[str, str], stored: Stored) -> None:
+    again = ["submit", "-", "--user", "ann", "--idempotency-key", KEY]
+    for argv in (
+        ["account"], ["audit"], ["dead", "list"], ["dead", "show", stored.turn],
+        ["dead", "show", stored.job], ["dead", "runs"], ["dead", "runs", stored.run],
+        ["dead", "replay", "--all"], ["dead", "discard", "--all"], ["quarantine", "list"],
+        ["quarantine", "clear"], ["reconcile"], ["status"], ["status", stored.answered],
+        ["status", stored.job], ["usage"], [*again, "--wait", "5s"], [*again, "--stream"],
+    ):  # fmt: skip
+        text = run(argv, env)
+        assert acts(text.everything) == set(), argv
+        if "--stream" not in argv:
+            whole = run([*argv, "--json"], env)
+            assert acts(whole.everything) == set(), argv
+            json.loads(whole.stdout)
+    for argv in (["dead", "export", "--with-content"], [*again, "--stream", "--json"]):
+        lines = run(argv, env).stdout.splitlines()
+        assert acts("".join(lines)) == set(), argv
+        assert any(HOSTILE in json.loads(line).values() for line in lines), argv
+
+
+@pytest.mark.finding(17)
+def test_a_message_forges_no_field(env: dict[str, str], stored: Stored) -> None:
+    shown = run(["dead", "show", stored.turn], env).stdout.splitlines()
+    names = [line.partition(":")[0] for line in shown if not line.startswith(" ")]
+    assert len(names) == len(set(names)), "one line a field"
+    assert "    user_id: bob" in [line[:16] for line in shown]
+
+
+@pytest.mark.finding(17)
+def test_json_holds_exactly_what_was_said(env: dict[str, str], stored: Stored) -> None:
+    shown = json.loads(run(["dead", "show", stored.turn, "--json"], env).stdout)
+    assert (shown["message"], shown["code"]) == (HOSTILE, HOSTILE)
+
+
+@pytest.mark.finding(17)
+def test_a_chat_shows_what_a_model_wrote(capsys: pytest.CaptureFixture[str]) -> None:
+    def converse(producer: FakeProducer) -> str:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("sys.stdin", io.StringIO(HOSTILE.replace("\n", " ") + "\n"))
+            _converse(producer, {"user_id": "ann", "tenant": "t"})
+        return capsys.readouterr().out
+
+    for answer in (FakeReply(HOSTILE, restarts=1), FakeFailure(HOSTILE, deltas=[HOSTILE])):
+        shown = converse(FakeProducer(answer))
+        assert r"\x1b[2J" in shown
+        assert acts(shown) == set()
+
+
+@pytest.mark.finding(17)
+def test_an_error_and_a_wrong_option_are_one_visible_line() -> None:
+    for argv in (
+        ["status", HOSTILE], ["dead", "list", "--since", HOSTILE], [HOSTILE], [f"--{HOSTILE}"],
+        ["dead", "runs", HOSTILE], ["usage", "--tenant", HOSTILE], ["account", "--late", HOSTILE],
+        ["dead", "list", "--kind", HOSTILE], ["submit", "x", "--user", "a", "--metadata", HOSTILE],
+    ):  # fmt: skip
+        printed = afterword(*argv, env={"AFTERWORD_REDIS_URL": "redis://127.0.0.1:1"})
+        assert printed.code == 2, argv
+        assert acts(printed.everything) == set(), argv
+    printed = afterword("status", env={f"AFTERWORD_{HOSTILE}": "1"})
+    assert printed.code == 2
+    assert acts(printed.everything) == set()
+    assert len(printed.stderr.splitlines()) == 1
+
+
+@pytest.mark.finding(17)
+def test_a_gate_s_cause_is_visible(capsys: pytest.CaptureFixture[str]) -> None:
+    at = moment(0)
+    render.gates([Gate(HOSTILE, GateState.SHUT, HOSTILE, Fault.PROVIDER, at, at)])
+    assert acts(capsys.readouterr().out) == set()
