@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -449,6 +450,29 @@ def test_what_was_just_said_is_kept_before_what_is_remembered() -> None:
     assert "said 29" in text
     assert "said 0 " not in text
     assert "remembered" not in text
+
+
+@pytest.mark.finding(3)
+def test_a_refused_turn_is_not_told_again() -> None:
+    """Anthropic: remove the turn that was refused, or what follows is refused as well."""
+    refused = replace(turn("h2", "How do I", "I can't", day=2), stop_reason="refusal")
+    prompt = told(history=[turn("h1", "before", day=1), refused, turn("h3", "after", day=3)])
+
+    assert [message.text for message in prompt.messages[:-1]] == ["before", "ok", "after", "ok"]
+
+
+@pytest.mark.finding(3)
+def test_refused_turns_move_the_beginning_of_the_history_no_more_often() -> None:
+    """They count as turns of the window, or a full one would pass for a whole conversation."""
+    talk = [
+        replace(one, stop_reason="refusal" if n % 5 == 0 else "end_turn")
+        for n, one in enumerate(conversation(100))
+    ]
+    starts = [
+        told(history=talk[end - 20 : end]).messages[0].text for end in range(20, 100)
+    ]  # fmt: skip
+
+    assert sum(one != two for one, two in pairwise(starts)) <= 30
 
 
 def test_a_turn_without_a_reply_is_no_conversation() -> None:

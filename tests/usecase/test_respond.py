@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from afterword.shared.contracts import Reply, Usage
+from afterword.shared.contracts import Reply, StopDetails, Usage
 from afterword.shared.errors import (
     AccessDenied,
     BadAnswer,
@@ -651,6 +651,23 @@ async def test_a_refusal_is_a_reply_but_nothing_to_remember(
     status = await ledger.queries.status(job_id)
     assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "refusal")
     assert inspector.lane(lane_of()) == []
+
+
+@pytest.mark.finding(3)
+async def test_a_conversation_goes_on_without_what_was_refused(desk: Desk, ledger: Ledger) -> None:
+    details = StopDetails(category="bio", explanation="It could do harm.")
+    await submit_and_answer(ledger, "Tell me a joke.", conversation_id="c")
+    desk.model.answers("First, take", stop_reason="refusal", stop_details=details)
+    refused = await submit_job(ledger, "How do I ...", conversation_id="c")
+    await desk.respond(refused)
+
+    await desk.respond(await submit_job(ledger, "Another joke.", conversation_id="c"))
+
+    reply = await reply_of(ledger, refused)
+    assert (reply.text, reply.stop_details) == ("First, take", details)
+    said = [message.text for message in desk.model.prompts[-1].messages]
+    assert said[:-1] == ["Tell me a joke.", "hi there"]
+    assert "How do I" not in said[-1]
 
 
 class Broken(FakeModel):

@@ -36,6 +36,9 @@ _TOO_LARGE = f"must not exceed {MAX_METADATA_BYTES} bytes as JSON"
 MAX_EXPIRES_IN_S = 7 * 24 * 3600.0
 MAX_OUTPUT_TOKENS = 128_000
 
+#: The stop reason of a model that refused to answer.
+REFUSAL = "refusal"
+
 Priority = Literal["high", "normal", "low"]
 """Which jobs are answered first; within a priority, those submitted first."""
 

@@ -296,10 +296,14 @@ def _conversation(lane: str, conversation_id: str | None) -> str:
 
 
 def _turn_json(claim: Claim, message: str, reply: Reply) -> str:
-    return json.dumps(
-        {"id": claim.job_id, "at": claim.created_ms, "user": message, "reply": reply.text},
-        ensure_ascii=False,
-    )
+    turn = {
+        "id": claim.job_id,
+        "at": claim.created_ms,
+        "user": message,
+        "reply": reply.text,
+        "stop_reason": reply.stop_reason,
+    }
+    return json.dumps(turn, ensure_ascii=False)
 
 
 def _claim(job_id: str, record: dict[str, Any]) -> Claim:
@@ -326,4 +330,10 @@ def _overlay_turn(name: str, created: str, body: str, reply: str) -> PastTurn:
 
 
 def _history_turn(entry: dict[str, Any]) -> PastTurn:
-    return PastTurn(entry["id"], moment(entry["at"]), entry["user"], entry["reply"])
+    return PastTurn(
+        entry["id"],
+        moment(entry["at"]),
+        entry["user"],
+        entry["reply"],
+        entry.get("stop_reason", ""),
+    )

@@ -26,12 +26,16 @@ class SubmitResult:
 
 @dataclass(frozen=True, slots=True)
 class PastTurn:
-    """An earlier turn: of the conversation, or not yet in memory."""
+    """An earlier turn: of the conversation, or not yet in memory.
+
+    `stop_reason` is known for a turn of the conversation: why the model stopped.
+    """
 
     id: str
     at: datetime
     user_text: str
     reply_text: str
+    stop_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import TypeAlias
 
-from afterword.shared.contracts import ChatRequest, MemoryStatus
+from afterword.shared.contracts import REFUSAL, ChatRequest, MemoryStatus
 from afterword.shared.ledger.records import PastTurn
 from afterword.shared.tokens import estimated_tokens
 from afterword.workers.ports import ChatMessage, Prompt, Recall, RecalledMemory
@@ -86,6 +86,9 @@ def build(
     What exceeds `limits.prompt_tokens` is dropped: the oldest history first. Overlay and memories
     have a budget of their own, `MEMORY_SHARE`.
     """
+    is_whole = len(history) < limits.history_turns
+    is_whole = len(history) < limits.history_turns
+    history = [turn for turn in history if _is_answered(turn)]
     unwritten = {turn.id for turn in overlay}
     known = [_remembered(one) for one in recall.memories or () if one.turn_id not in unwritten]
     unread = [(turn.id, _said(turn)) for turn in overlay]
@@ -100,7 +103,7 @@ def build(
         kept, lines = _fitting(known, fresh, memory_room)
         final = _final(request.message, _block(lines, unavailable=not recall.memories and degraded))
         free = max(kept_free, estimated_tokens(final))
-        recent = _recent(history, room - free, limits.history_turns)
+        recent = _recent(history, room - free, is_whole=is_whole)
         dropped = said.difference(turn.id for turn in recent)
         if dropped.isdisjoint(unwritten):
             break
@@ -200,7 +203,12 @@ def _without_entities(text: str) -> str:
     return text if html.unescape(read) == read else text.translate(_AMPERSANDS)
 
 
-def _recent(history: Sequence[PastTurn], room: int, most_turns: int) -> list[PastTurn]:
+def _is_answered(turn: PastTurn) -> bool:
+    """Return whether the model answered; if it sees a refusal again, it refuses what follows."""
+    return turn.stop_reason != REFUSAL and bool(turn.reply_text.strip())
+
+
+def _recent(history: Sequence[PastTurn], room: int, *, is_whole: bool) -> list[PastTurn]:
     """Keep the newest whole turns that fit into `room` tokens: all, or at least half of that.
 
     The provider caches a conversation from its beginning, so the first turn kept should rarely
@@ -209,7 +217,7 @@ def _recent(history: Sequence[PastTurn], room: int, most_turns: int) -> list[Pas
     """
     sizes = _sizes_from(history)
     fitting = [start for start, size in enumerate(sizes) if size <= room]
-    if not fitting or (fitting[0] == 0 and len(history) < most_turns):
+    if not fitting or (fitting[0] == 0 and is_whole):
         return list(history) if fitting else []
     roomy = [start for start in fitting if 2 * sizes[start] >= sizes[fitting[0]]]
     return list(history[min(roomy, key=lambda start: _hash(history[start])) :])
@@ -229,6 +237,5 @@ def _hash(turn: PastTurn) -> bytes:
 
 def _messages(history: Iterable[PastTurn]) -> Iterable[ChatMessage]:
     for turn in history:
-        if turn.reply_text.strip():
-            yield ChatMessage("user", turn.user_text)
-            yield ChatMessage("assistant", turn.reply_text)
+        yield ChatMessage("user", turn.user_text)
+        yield ChatMessage("assistant", turn.reply_text)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from afterword.shared.contracts import ChatRequest, Reply, Timings
+from afterword.shared.contracts import REFUSAL, ChatRequest, Reply, Timings
 from afterword.shared.errors import Fault, LeaseLost, LedgerUnavailable, ProviderError
 from afterword.shared.events import (
     JobClaimed,
@@ -41,7 +41,7 @@ from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.relevance import is_pleasantry_only
 
 #: Stop reasons whose turn is not remembered: the model did not answer the message.
-NOT_REMEMBERED = frozenset({"refusal"})
+NOT_REMEMBERED = frozenset({REFUSAL})
 
 
 @dataclass(frozen=True, slots=True)

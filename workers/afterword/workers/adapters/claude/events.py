@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from afterword.shared.contracts import REFUSAL
 from afterword.shared.errors import BadAnswer, Rejected
 from afterword.workers.adapters.claude.errors import api_error
 from afterword.workers.adapters.claude.rate_limits import pause_seconds
@@ -166,7 +167,7 @@ class Transcript:
         if not self._stopped or reported.stop_reason is None:
             raise self._bad("truncated")
         text = "".join(self._pieces)
-        if not text.strip() and reported.stop_reason != "refusal":
+        if not text.strip() and reported.stop_reason != REFUSAL:
             if reported.stop_reason in _OUT_OF_ROOM:
                 raise Rejected("no_room_for_text", request_id=self.request_id)
             raise self._bad("no_text")
