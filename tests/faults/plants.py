@@ -235,6 +235,14 @@ PLANTS = (
         "idle = False", "tests/usecase/test_probes.py",
     ),
     Plant(
+        "I14", "one answer stops the fleet for as long as it asks", f"{LUA}/gate/report.lua",
+        "return math.min(pause_ms, cap_ms)", "return pause_ms", "tests/ledger/test_gates.py",
+    ),
+    Plant(
+        "I14", "a call opens a gate that was shut by hand", f"{LUA}/gate/report.lua",
+        "if is_shut_by_hand(record) then", "if false then", "tests/ledger/test_gates.py",
+    ),
+    Plant(
         "I14", "an outage spends attempts", "workers/afterword/workers/rules/retry_policy.py",
         "return Verdict(Decision.SNOOZE, error.code, error.fault, delay_s)",
         "return Verdict(Decision.RETRY, error.code, error.fault, delay_s)",

@@ -120,10 +120,12 @@ _NEEDED: dict[str, dict[str, Any]] = {
     "discard": {"criteria": DeadLetterFilter()},
     "erasure": {"user_id": "ann"},
     "forget": {"user_id": "ann"},
+    "open_gate": {"name": "recall"},
     "refuse_with": {"error": LedgerUnavailable()},
     "replay": {"plan": _PLAN},
     "reply_with": {"answers": "Hi."},
     "resume": {"run_id": "r1"},
+    "shut_gate": {"name": "recall"},
     "submit": HELLO,
 }
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
+from typing import Any
 
 import pytest
 
-from afterword.shared.errors import Fault
+from afterword.producer import AsyncOperator
+from afterword.shared.errors import Fault, InvalidRequest
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import CallOutcome, CallReport, GateDecision, GateState
+from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import LedgerInspector
 from tests.kit.waiting import until
 
@@ -130,12 +133,43 @@ async def test_a_failure_told_twice_counts_once(desk: Desk) -> None:
     assert (await desk.ask()).state is GateState.OPEN
 
 
-@pytest.mark.parametrize("asked_s", [30.0, 900.0])
-async def test_who_asks_for_a_pause_gets_it_at_once(desk: Desk, asked_s: float) -> None:
-    shut = await desk.tell(CallOutcome.SHUT, pause_s=asked_s)
+async def test_who_asks_for_a_pause_gets_it_at_once(desk: Desk) -> None:
+    shut = await desk.tell(CallOutcome.SHUT, pause_s=30)
 
-    assert shut.retry_after_s == pytest.approx(asked_s, abs=0.5)
-    assert desk.pause_s() == pytest.approx(asked_s, abs=0.5)
+    assert shut.retry_after_s == pytest.approx(30, abs=0.5)
+    assert desk.pause_s() == pytest.approx(30, abs=0.5)
+
+
+@pytest.mark.finding(32)
+async def test_one_answer_imposes_no_more_than_the_cap_until_a_later_one_confirms_it(
+    desk: Desk,
+) -> None:
+    for _ in range(3):
+        await desk.tell(CallOutcome.SHUT, pause_s=900)
+        assert desk.pause_s() == pytest.approx(60, abs=0.5)
+
+    shut = await desk.tell(CallOutcome.SHUT, await desk.canary(), pause_s=900)
+    assert desk.pause_s() == pytest.approx(900, abs=0.5)
+    assert shut.retry_after_s < 65, "who waits looks again each minute: it may be opened by hand"
+
+
+@pytest.mark.finding(32)
+async def test_a_canary_that_is_the_first_to_ask_for_a_long_pause_confirms_nothing(
+    desk: Desk,
+) -> None:
+    await desk.fail()
+    await desk.tell(CallOutcome.SHUT, await desk.canary(), pause_s=900)
+
+    assert desk.pause_s() == pytest.approx(60, abs=0.5)
+
+
+@pytest.mark.finding(32)
+async def test_an_answer_after_a_success_is_the_first_one_again(desk: Desk) -> None:
+    await desk.tell(CallOutcome.SHUT, pause_s=900)
+    await desk.reopen()
+    await desk.tell(CallOutcome.SHUT, pause_s=900)
+
+    assert desk.pause_s() == pytest.approx(60, abs=0.5)
 
 
 async def test_what_comes_in_late_can_make_a_pause_longer_but_not_double_it(desk: Desk) -> None:
@@ -354,6 +388,7 @@ async def test_a_gate_says_why_it_is_shut_and_since_when(desk: Desk) -> None:
 
     assert (first.name, first.state, first.code) == (GATE, GateState.SHUT, "overloaded")
     assert first.fault is Fault.PROVIDER
+    assert first.until and second.until and third.until  # noqa: PT018 for the type checker
     assert first.since == second.since == third.since < first.until < second.until
     assert (first.untested_s, third.untested_s) == (0, 0)
     assert third.state is GateState.OPENING
@@ -370,3 +405,108 @@ async def test_a_gate_says_for_how_long_nobody_has_tested_it(desk: Desk) -> None
     assert (await desk.ask()).canary
     [gate] = await desk.gates.not_open()
     assert gate.untested_s == 0
+
+
+# -- by hand
+
+
+@pytest.mark.finding(32)
+async def test_a_gate_shut_by_hand_stays_shut_whatever_the_calls_say(
+    desk: Desk, ledger: Ledger
+) -> None:
+    heard: list[str] = []
+    async with ledger.listen_to_gates(heard.append):
+        await desk.gates.shut(GATE, by="ann", reason="they migrate", for_s=3600)
+        await until(lambda: heard == [f"shut {GATE}"], "all processes hear of it")
+    before = desk.pause_s()
+    desk.set_back("shut", 5)
+    for outcome in CallOutcome:
+        told = await desk.tell(outcome, pause_s=9000 if outcome is CallOutcome.SHUT else 0, age_s=0)
+        assert (told.state, told.code) == (GateState.SHUT, "shut_by_hand")
+    asked = await desk.ask()
+
+    assert (asked.state, asked.canary) == (GateState.SHUT, False)
+    assert asked.retry_after_s < 70
+    assert desk.pause_s() == pytest.approx(before, abs=1)
+    [gate] = await desk.gates.not_open()
+    assert (gate.by, gate.reason, gate.fault) == ("ann", "they migrate", Fault.OPERATOR)
+
+
+@pytest.mark.finding(32)
+async def test_a_canary_under_way_does_not_open_what_is_shut_by_hand(desk: Desk) -> None:
+    await desk.fail()
+    token = await desk.canary()
+    await desk.gates.shut(GATE, by="ann")
+
+    assert (await desk.tell(CallOutcome.WORKED, token)).state is GateState.SHUT
+
+
+@pytest.mark.finding(32)
+async def test_after_its_time_a_canary_tests_it(desk: Desk) -> None:
+    await desk.gates.shut(GATE, by="ann", for_s=60)
+    token = await desk.canary()
+    await desk.tell(CallOutcome.FAILED, token)
+    [gate] = await desk.gates.not_open()
+    assert (gate.by, gate.code) == ("", "overloaded")
+
+    await desk.gates.shut(GATE, by="ann", for_s=60)
+    await desk.reopen()
+    assert [one.state for one in await desk.gates.not_open()] == [GateState.OPENING]
+
+
+@pytest.mark.finding(32)
+async def test_without_a_time_it_has_no_end_but_an_operator(
+    desk: Desk, inspector: LedgerInspector
+) -> None:
+    await desk.fail()
+    await desk.gates.shut(GATE, by="ann")
+    [gate] = await desk.gates.not_open()
+    assert gate.until is None
+    assert inspector.redis.ttl(inspector.keys.gate(GATE)) == -1, "it is not forgotten"
+
+    assert await desk.gates.open(GATE, by="bob")
+    assert not await desk.gates.open(GATE, by="bob")
+    assert (await desk.ask()).state is GateState.OPENING
+    await desk.fail()
+    assert desk.pause_s() <= 2.1, "the next outage is an ordinary one"
+
+
+@pytest.mark.finding(32)
+async def test_what_is_done_by_hand_is_audited(desk: Desk, ledger: Ledger) -> None:
+    await desk.gates.open(GATE, by="bob")
+    await desk.gates.shut(GATE, by="ann", reason="they migrate", for_s=60)
+    await desk.gates.open(GATE, by="bob")
+
+    audited = [
+        (one.by, one.action, one.details) for one in await ledger.replay_runs.audit_entries(9)
+    ]
+    assert audited == [
+        ("bob", "gate_open", {"gate": GATE}),
+        ("ann", "gate_shut", {"gate": GATE, "reason": "they migrate", "for_s": 60}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("name", {"name": "claude"}),
+        ("name", {"name": "claude/"}),
+        ("name", {"name": "claude/m\x1b[2J"}),
+        ("name", {"name": "claude/m\n"}),
+        ("reason", {"reason": "x" * 201}),
+        ("reason", {"reason": "two\nlines"}),
+        ("for_s", {"for_s": 0.0}),
+        ("for_s", {"for_s": math.inf}),
+        ("for_s", {"for_s": math.nan}),
+    ],
+)
+async def test_what_cannot_be_shut_is_refused(
+    desk: Desk, settings: Settings, field: str, told: dict[str, object]
+) -> None:
+    arguments: dict[str, Any] = {"name": "recall"} | told
+    async with AsyncOperator(settings) as operator:
+        with pytest.raises(InvalidRequest) as refused:
+            await operator.shut_gate(**arguments)
+
+    assert refused.value.field == field
+    assert await desk.gates.not_open() == []

@@ -116,6 +116,7 @@ RECORDS: dict[str, Any] = {
     | {"gates": [GATE], "newest_quarantined": None, "durability": "d1"},
     "Check": Finding("redis", ok=True, detail="valkey"),
     "Account": Account("t", {JobState.FAILED: 2}, {TurnState.STORED: 1}, 0, 0, 0.0),
+    "Opened gate": {"name": "claude/m", "was_shut": True},
     "Usage": UsageSum(tenant="t"),
     "Inconsistency": Inconsistency("j", "not_placed"),
     "Erasure receipt": ErasureReceipt(

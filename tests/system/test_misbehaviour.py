@@ -69,7 +69,6 @@ def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gates, "RecoveryPace", lambda: pace)
     monkeypatch.setattr(policy, "FIRST_PAUSE_S", 0.01)
     monkeypatch.setattr(policy, "LONGEST_PAUSE_S", 0.1)
-    monkeypatch.setattr(policy, "LONGEST_SNOOZE_S", 0.1)
     monkeypatch.setattr(policy, "OPERATOR_PAUSE_S", 0.05)
     monkeypatch.setattr(gate, "LOOK_S", 0.02)
     monkeypatch.setattr(policy, "FOLLOW_S", 0.03)

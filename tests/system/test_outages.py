@@ -66,7 +66,7 @@ class Duty:
     def shut_s(self, name: str) -> float:
         """Return for how long a gate has been and is to be shut."""
         gate = self.gates().get(name)
-        return (gate.until - gate.since).total_seconds() if gate else 0.0
+        return (gate.until - gate.since).total_seconds() if gate and gate.until else 0.0
 
     def responders(self) -> list[WorkerProcess]:
         """Return the response workers that run."""

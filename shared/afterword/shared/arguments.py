@@ -38,6 +38,7 @@ STRICT = ConfigDict(strict=True, arbitrary_types_allowed=True, hide_input_in_err
 
 _EVENT_ID = re.compile(r"([0-9]{1,20})-([0-9]{1,20})")
 _LARGEST_PART = 2**64 - 1
+_GATE = re.compile(r"recall|remember|claude/.{1,200}")
 
 
 def _clean_event_id(value: str) -> str:
@@ -50,6 +51,18 @@ def _clean_event_id(value: str) -> str:
 def _clean_time(value: datetime) -> datetime:
     if value.utcoffset() is None:
         raise refuse("must have a time zone")
+    return value
+
+
+def _clean_gate(value: str) -> str:
+    if not _GATE.fullmatch(value) or not value.isprintable():
+        raise refuse("must be recall, remember or claude/<model>")
+    return value
+
+
+def _clean_line(value: str) -> str:
+    if not value.isprintable():
+        raise refuse("must be one line of visible text")
     return value
 
 
@@ -68,7 +81,28 @@ AnyId = Annotated[str, StringConstraints(strict=True)]
 #: A point in time with its time zone.
 Moment = Annotated[datetime, AfterValidator(_clean_time)]
 
-__all__ = ["AnyId", "EventId", "Id", "Limit", "Moment", "Seconds", "checked", "checked_record"]
+#: The name of a gate before a provider.
+GateName = Annotated[str, AfterValidator(_clean_gate)]
+
+#: A remark of one line.
+Line = Annotated[str, Field(max_length=200), AfterValidator(_clean_line)]
+
+#: For how long a gate is shut by hand.
+ShutSeconds = Annotated[float, Field(ge=1, le=LONGEST_S, allow_inf_nan=False)]
+
+__all__ = [
+    "AnyId",
+    "EventId",
+    "GateName",
+    "Id",
+    "Limit",
+    "Line",
+    "Moment",
+    "Seconds",
+    "ShutSeconds",
+    "checked",
+    "checked_record",
+]
 
 
 @dataclass_transform(frozen_default=True)

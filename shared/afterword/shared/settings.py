@@ -357,6 +357,11 @@ class WorkerSettings(_Record):
     reconcile_s: PositiveSeconds = Field(
         600.0, description="seconds between two searches of the fleet for inconsistent records"
     )
+    pause_cap_s: PositiveSeconds = Field(
+        60.0,
+        description="longest pause that one answer of a provider can impose, in seconds; if a call "
+        "after it asks for more again, up to 15 minutes are believed",
+    )
     stall_s: float = Field(
         30.0,
         ge=2,

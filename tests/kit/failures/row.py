@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from afterword.shared.errors import AccessDenied, Fault, ProviderError, RateLimited
+from afterword.shared.settings import WorkerSettings
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.retry_policy import Decision
 
 Work = Literal["job", "turn"]
 
 _NO_GATE = "none"
+_CAP_S = WorkerSettings().pause_cap_s
 _COLUMNS = ("code", "fault", "gate", "attempts spent", "the operator sees", "how it ends")
 
 #: What the operator sees, by whose fault it is.
@@ -78,10 +80,10 @@ def judged(
 
     `work` is what waits or fails for it; `gated` is false if no gate stands before that call.
     """
-    verdict = policy.judge(error, attempt=1, most_attempts=3, tries=1, jitter=0)
+    verdict = policy.judge(error, attempt=1, most_attempts=3, tries=1, jitter=0, pause_cap_s=_CAP_S)
     ends = _ENDS[work, verdict.fault, verdict.decision]
     if error.retry_after_s and verdict.decision is Decision.SNOOZE:
-        ends += f", {min(error.retry_after_s, policy.LONGEST_SNOOZE_S):g} s at least"
+        ends += f", {min(error.retry_after_s, _CAP_S):g} s at least"
     return FailureRow(
         what=what,
         code=verdict.code,

@@ -16,7 +16,16 @@ from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.plan import ReplayPlan, build_plan
 from afterword.producer.admin.replay_driver import ProgressCallback, ReplayDriver
 from afterword.producer.checked_ledger import CheckedLedger
-from afterword.shared.arguments import AnyId, Id, Limit, Seconds, checked
+from afterword.shared.arguments import (
+    AnyId,
+    GateName,
+    Id,
+    Limit,
+    Line,
+    Seconds,
+    ShutSeconds,
+    checked,
+)
 from afterword.shared.clock import utc_now
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.contracts import MAX_ID_CHARACTERS
@@ -31,7 +40,7 @@ from afterword.shared.ledger.dead_letter_records import (
     ReplayRun,
     ReplayState,
 )
-from afterword.shared.ledger.records import Account, Inconsistency
+from afterword.shared.ledger.records import Account, Gate, Inconsistency
 from afterword.shared.settings import Settings
 
 
@@ -53,9 +62,9 @@ class DiscardResult:
 
 
 class AsyncOperator(AsyncCloseable):
-    """Lists dead letters, replays or discards them, erases users and reads the account.
+    """Lists dead letters, replays or discards them, erases users, opens and shuts gates.
 
-    Whatever changes something does nothing until it is called with `apply=True`. Several
+    Replays and discards do nothing until they are called with `apply=True`. Several
     operators may work at once: each dead letter is replayed once.
 
     An `AsyncOperator` belongs to the event loop that first uses it. Use it as an async context
@@ -243,6 +252,37 @@ class AsyncOperator(AsyncCloseable):
         ledger = await (self._checked.get() if fix else self._checked.for_reading())
         async for inconsistency in ledger.maintenance.find_inconsistencies(fix=fix):
             yield inconsistency
+
+    async def gates(self) -> Sequence[Gate]:
+        """Return the gates that are not open: the providers that are not called now, and why."""
+        return await (await self._checked.get()).gates.not_open()
+
+    @checked
+    async def shut_gate(
+        self, name: GateName, *, reason: Line = "", for_s: ShutSeconds | None = None
+    ) -> None:
+        """Stop all calls to a provider at once, for `for_s` seconds or until it is opened again.
+
+        Work waits and spends no attempt. No worker opens the gate before that time; then one call
+        tests the provider. Raises `InvalidRequest`.
+
+        Args:
+            name: `claude/<model>`, `recall` (searches in mem0) or `remember` (writes to it).
+            reason: one line for those who see that it is shut.
+            for_s: seconds until calls may begin again; without it, until `open_gate`.
+
+        """
+        ledger = await self._checked.get()
+        await ledger.gates.shut(name, by=self._by, reason=reason, for_s=for_s)
+
+    @checked
+    async def open_gate(self, name: GateName) -> bool:
+        """Let a provider be called again, whoever shut its gate; return whether it was shut.
+
+        Calls begin slowly, and waiting work comes back within a minute. If the provider still
+        fails, the gate shuts again. Raises `InvalidRequest`.
+        """
+        return await (await self._checked.get()).gates.open(name, by=self._by)
 
     @checked
     async def audit(self, limit: Limit = 100) -> Sequence[AuditEntry]:

@@ -9,7 +9,16 @@ from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.replay_driver import ProgressCallback
 from afterword.producer.portal import Portal
-from afterword.shared.arguments import AnyId, Id, Limit, Seconds, checked
+from afterword.shared.arguments import (
+    AnyId,
+    GateName,
+    Id,
+    Limit,
+    Line,
+    Seconds,
+    ShutSeconds,
+    checked,
+)
 from afterword.shared.closeable import Closeable
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.ledger.dead_letter_records import (
@@ -20,14 +29,14 @@ from afterword.shared.ledger.dead_letter_records import (
     ReplayPace,
     ReplayRun,
 )
-from afterword.shared.ledger.records import Account, Inconsistency
+from afterword.shared.ledger.records import Account, Gate, Inconsistency
 from afterword.shared.settings import Settings
 
 
 class Operator(Closeable):
-    """Lists dead letters, replays or discards them, erases users and reads the account.
+    """Lists dead letters, replays or discards them, erases users, opens and shuts gates.
 
-    Whatever changes something does nothing until it is called with `apply=True`. Several
+    Replays and discards do nothing until they are called with `apply=True`. Several
     operators may work at once: each dead letter is replayed once.
 
     An `Operator` has a background thread, which does not survive a fork: make one in each
@@ -158,6 +167,34 @@ class Operator(Closeable):
         the Redis.
         """
         return self._portal.iterate(self._operator.inconsistencies(fix=fix))
+
+    def gates(self) -> Sequence[Gate]:
+        """Return the gates that are not open: the providers that are not called now, and why."""
+        return self._portal.call(self._operator.gates())
+
+    def shut_gate(
+        self, name: GateName, *, reason: Line = "", for_s: ShutSeconds | None = None
+    ) -> None:
+        """Stop all calls to a provider at once, for `for_s` seconds or until it is opened again.
+
+        Work waits and spends no attempt. No worker opens the gate before that time; then one call
+        tests the provider. Raises `InvalidRequest`.
+
+        Args:
+            name: `claude/<model>`, `recall` (searches in mem0) or `remember` (writes to it).
+            reason: one line for those who see that it is shut.
+            for_s: seconds until calls may begin again; without it, until `open_gate`.
+
+        """
+        self._portal.call(self._operator.shut_gate(name, reason=reason, for_s=for_s))
+
+    def open_gate(self, name: GateName) -> bool:
+        """Let a provider be called again, whoever shut its gate; return whether it was shut.
+
+        Calls begin slowly, and waiting work comes back within a minute. If the provider still
+        fails, the gate shuts again. Raises `InvalidRequest`.
+        """
+        return self._portal.call(self._operator.open_gate(name))
 
     def audit(self, limit: Limit = 100) -> Sequence[AuditEntry]:
         """Return up to `limit` entries of what operators did, the newest first."""

@@ -22,7 +22,7 @@ from afterword.shared.errors import (
     Misconfigured,
     ProviderError,
 )
-from afterword.shared.ledger.records import GateState
+from afterword.shared.ledger.records import Gate, GateState
 from afterword.shared.names import MEMORIES
 from afterword.shared.settings import Settings
 
@@ -176,11 +176,17 @@ async def _gates(settings: Settings) -> list[Finding]:
             f"gate {gate.name}",
             ok=False,
             detail=f"shut since {render.time(gate.since)}: {render.cause(gate)}",
-            remedy=_GATE_REMEDIES.get(gate.fault, ""),
+            remedy=_gate_remedy(gate),
         )
         for gate in gates
         if gate.state is GateState.SHUT
     ]
+
+
+def _gate_remedy(gate: Gate) -> str:
+    if gate.by:
+        return f"Open it if the reason is gone: afterword gate open {gate.name}"
+    return _GATE_REMEDIES.get(gate.fault, "")
 
 
 async def _workers(settings: Settings) -> list[Finding]:

@@ -15,6 +15,7 @@ from afterword.producer.cli.chat import chat
 from afterword.producer.cli.dead import dead
 from afterword.producer.cli.doctor import doctor
 from afterword.producer.cli.forget import forget
+from afterword.producer.cli.gate import gate
 from afterword.producer.cli.healthcheck import healthcheck
 from afterword.producer.cli.quarantine import quarantine
 from afterword.producer.cli.reconcile import reconcile
@@ -45,8 +46,8 @@ def cli() -> None:
 
 
 for _command in (
-    account, audit, chat, dead, doctor, forget, healthcheck, quarantine, reconcile, status, submit,
-    up, usage, worker,
+    account, audit, chat, dead, doctor, forget, gate, healthcheck, quarantine, reconcile, status,
+    submit, up, usage, worker,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -70,8 +70,15 @@ def counts(values: Mapping[Any, int]) -> str:
 
 
 def cause(gate: Gate) -> str:
-    """Return why a gate is not open, and whose failure that was."""
+    """Return why a gate is not open, and whose failure that was; or who shut it, and why."""
+    if gate.by:
+        return f"shut by {gate.by}" + (f": {gate.reason}" if gate.reason else "")
     return f"{gate.code} ({gate.fault})"
+
+
+def end_of(gate: Gate) -> str:
+    """Return until when a gate is shut, or is opening."""
+    return time(gate.until) if gate.until else "opened by hand"
 
 
 def _ago(moment: datetime, now: datetime) -> str:
@@ -169,7 +176,7 @@ def gates(found: Sequence[Gate]) -> None:
     """Print a gate that is not open a row."""
     table(
         ("gate", "state", "cause", "since", "until"),
-        [(one.name, one.state, cause(one), time(one.since), time(one.until)) for one in found],
+        [(one.name, one.state, cause(one), time(one.since), end_of(one)) for one in found],
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +64,7 @@ class Gates:
             code=report.code,
             fault=report.fault,
             pause_ms=milliseconds(report.pause_s) if report.pause_s > 0 else 0,
+            cap_ms=milliseconds(self._shards.settings.pause_cap_s),
             first_ms=milliseconds(pace.first_s),
             longest_ms=milliseconds(pace.longest_s),
             octave_ms=milliseconds(pace.octave_s),
@@ -69,6 +72,32 @@ class Gates:
             age_ms=round(report.age_s * 1000),
         )
         return _decision(*await self._shards.run_script(self._keys, arguments))
+
+    async def shut(
+        self, name: str, *, by: str, reason: str = "", for_s: float | None = None
+    ) -> None:
+        """Shut a gate by hand, for `for_s` seconds or until somebody opens it; audited.
+
+        No outcome of a call opens it before that time.
+        """
+        details = {"gate": name, "reason": reason, "for_s": for_s}
+        arguments = steps.ShutGate(
+            gate=name,
+            by=by,
+            reason=reason,
+            for_ms=milliseconds(for_s) if for_s else 0,
+            token=secrets.token_hex(8),
+            details=json.dumps({key: value for key, value in details.items() if value}),
+        )
+        await self._shards.run_script(self._keys, arguments)
+
+    async def open(self, name: str, *, by: str) -> bool:
+        """Open a gate by hand, slowly; return whether it was shut. Audited if it was."""
+        arguments = steps.OpenGate(
+            gate=name, by=by, token=secrets.token_hex(8), details=json.dumps({"gate": name})
+        )
+        (was_shut,) = await self._shards.run_script(self._keys, arguments)
+        return bool(was_shut)
 
     async def not_open(self) -> Sequence[Gate]:
         """Return the gates that are not open, by name."""
@@ -95,13 +124,15 @@ def _decision(word: str, retry_after_ms: int = 0, code: str = "", news: int = 0)
 
 
 def _gate(row: Sequence[Any]) -> Gate:
-    name, state, code, fault, since, until, untested = row
+    name, state, code, fault, since, until, untested, by, reason = row
     return Gate(
         name,
         GateState(state),
         code,
         Fault(fault),
         since=moment(since),
-        until=moment(float(until)),
+        until=moment(float(until)) if until else None,
         untested_s=float(untested) / 1000,
+        by=by,
+        reason=reason,
     )

@@ -311,7 +311,9 @@ class GateState(StrEnum):
 class Gate:
     """A gate that is not open: why, since when, and until when at least.
 
-    `untested_s` is for how many seconds a call could have tested the provider, and none did.
+    `untested_s` is for how many seconds a call could have tested the provider, and none did. A gate
+    that an operator shut says who that was, `by`, and why; `until` is None if it stays shut until
+    somebody opens it.
     """
 
     name: str
@@ -319,8 +321,10 @@ class Gate:
     code: str
     fault: Fault
     since: datetime
-    until: datetime
+    until: datetime | None
     untested_s: float = 0.0
+    by: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

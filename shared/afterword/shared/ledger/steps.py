@@ -393,11 +393,34 @@ class ReportToGate(NamedTuple):
     code: str
     fault: str
     pause_ms: int
+    cap_ms: int
     first_ms: int
     longest_ms: int
     octave_ms: int
     worked: bool
     age_ms: int
+
+
+@declares("gate/shut")
+class ShutGate(NamedTuple):
+    """Shut a gate by hand."""
+
+    gate: str
+    by: str
+    reason: str
+    for_ms: int
+    token: str
+    details: str
+
+
+@declares("gate/open")
+class OpenGate(NamedTuple):
+    """Open a gate by hand."""
+
+    gate: str
+    by: str
+    token: str
+    details: str
 
 
 @declares("gate/list")

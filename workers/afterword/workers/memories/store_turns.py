@@ -30,7 +30,7 @@ from afterword.shared.ledger.turns import Turns
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import owner_of
 from afterword.shared.observer import bound, emit, emit_internal_error
-from afterword.shared.settings import MemorySettings
+from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
 from afterword.workers.leases import Leases
 from afterword.workers.ports import AddOutcome, AddResult, EventGone, Exchange, Memories, Turn
@@ -53,7 +53,7 @@ class TurnWriter:
 
     def __init__(
         self,
-        settings: MemorySettings,
+        settings: Settings,
         lanes: Turns,
         memories: Memories,
         leases: Leases,
@@ -247,6 +247,7 @@ class TurnWriter:
             most_attempts=self._settings.max_write_attempts,
             tries=attempt + turn.snoozes,
             jitter=random.random(),  # noqa: S311 no secret
+            pause_cap_s=self._settings.pause_cap_s,
         )
         return verdict if shut is None else replace(verdict, delay_s=shut.retry_after_s)
 

@@ -119,6 +119,7 @@ class Responder:
             most_attempts=self._settings.max_attempts,
             tries=tries,
             jitter=random.random(),  # noqa: S311 no secret
+            pause_cap_s=self._settings.pause_cap_s,
         )
         code, fault, delay_s = verdict.code, verdict.fault, verdict.delay_s
         if verdict.decision is policy.Decision.GIVE_UP:

@@ -11,7 +11,7 @@ from afterword.shared.errors import BadAnswer, Fault, ProviderError
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
 
-#: However long a provider asks us to wait, we try again after this time.
+#: However long a provider asks us to wait, and however often, we try again after this time.
 LONGEST_SNOOZE_S = 900.0
 
 #: How long work waits for an operator to fix a key, an account or a setting.
@@ -41,12 +41,18 @@ class Verdict:
 
 
 def judge(
-    error: Exception, *, attempt: int, most_attempts: int, tries: int, jitter: float
+    error: Exception,
+    *,
+    attempt: int,
+    most_attempts: int,
+    tries: int,
+    jitter: float,
+    pause_cap_s: float,
 ) -> Verdict:
     """Decide what to do after a failed attempt; attempts count from 1.
 
     `tries` are the attempts and the snoozes so far; pauses grow with them. `jitter` is a random
-    number in [0, 1).
+    number in [0, 1). A provider can ask for a pause of up to `pause_cap_s` seconds.
 
     Failures of a provider, and what an operator has to configure, are snoozed: they spend no
     attempt and end nothing (promise I14). A bad answer is retried, then given up; so is a bug of
@@ -57,7 +63,7 @@ def judge(
         pause = pause_s(tries, jitter)
         return _retried("internal_error", Fault.OPERATOR, attempt, most_attempts, pause)
     if error.fault is Fault.PROVIDER:
-        asked = min(error.retry_after_s or 0.0, LONGEST_SNOOZE_S)
+        asked = min(error.retry_after_s or 0.0, pause_cap_s)
         delay_s = max(asked, pause_s(tries, jitter))
         return Verdict(Decision.SNOOZE, error.code, error.fault, delay_s)
     if error.fault is Fault.OPERATOR:

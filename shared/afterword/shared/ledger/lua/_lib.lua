@@ -271,11 +271,14 @@ end
 local function holds_lane(lane, fence) return redis.call('HGET', FENCES, lane) == fence end
 
 -- A gate is a circuit breaker before a provider, shared by the whole fleet. Its HASH exists while it
--- is not open: 'until' when it is shut, 'opened' since when it opens slowly, 'next' free retry time.
+-- is not open: 'until' when it is shut, 'opened' since when it opens slowly, 'next' free retry time,
+-- 'by' which operator shut it by hand.
 local GATES = root .. ':gates'      -- SET of the gates that are not open
 local GATE_NEWS = root .. ':gate-news' -- CHANNEL '<shut|doubted> <gate>'
 local GATE_LIFE = 86400000          -- ms; a gate that nobody asks about is forgotten
 local MAX_FAILURES, DOUBT = 5, 3    -- without a success in between
+local FOREVER = 2 ^ 53              -- 'until' of a gate that is shut until it is opened by hand
+local LONGEST_WAIT = 60000          -- ms
 local OCTAVES, FASTEST = 10, 8      -- of a slow start; of retries
 local function gate_key(name) return root .. ':gate:' .. name end              -- HASH
 local function gate_failures_key(name) return root .. ':gate-failures:' .. name end -- SET of tokens
@@ -285,6 +288,29 @@ local function open_gate(name)
   redis.call('SREM', GATES, name)
 end
 
+local function gate_record(name)
+  local record, fields = {}, redis.call('HGETALL', gate_key(name))
+  for i = 1, #fields, 2 do record[fields[i]] = fields[i + 1] end
+  return record
+end
+
+local function is_shut_by_hand(record)
+  return record.by and not record.opened and now < tonumber(record['until'])
+end
+
+local function shut_gate(name, fields)
+  redis.call('HDEL', gate_key(name), 'opened', 'canary', 'lease', 'by', 'reason')
+  redis.call('HSET', gate_key(name), 'shut', now, unpack(fields))
+  redis.call('DEL', gate_failures_key(name))
+  redis.call('SADD', GATES, name)
+end
+
+local function begin_slow_start(name)
+  redis.call('HSET', gate_key(name), 'opened', now, 'granted', 0, 'until', now)
+  redis.call('HDEL', gate_key(name), 'canary', 'lease', 'next', 'asked', 'by', 'reason')
+  redis.call('PEXPIRE', gate_key(name), GATE_LIFE)
+end
+
 local function end_slow_start(name, octave_ms)
   local opened = redis.call('HGET', gate_key(name), 'opened')
   if opened and now - opened >= OCTAVES * octave_ms then open_gate(name) end
@@ -292,10 +318,11 @@ end
 
 -- Returns when a refused caller should retry: each gets a time of its own, from when the gate may
 -- open on, 1, 2, 4 ... 256 callers an octave. The schedule continues where it ended, however often
--- the gate shuts again, so that 100,000 waiting callers cost at most 256 requests an octave.
+-- the gate shuts again, so that 100,000 waiting callers cost at most 256 requests an octave. Nobody
+-- is told to wait for more than LONGEST_WAIT: the gate may be opened by hand.
 local function retry_after_ms(name, octave_ms)
   local gate = redis.call('HMGET', gate_key(name), 'until', 'opened', 'next')
-  local base = tonumber(gate[2] or gate[1])
+  local base = math.min(tonumber(gate[2] or gate[1]), now + LONGEST_WAIT)
   local slot = math.max(tonumber(gate[3] or 0), base, now + octave_ms / 4)
   local rate = 2 ^ math.min((slot - base) / octave_ms, FASTEST)
   redis.call('HSET', gate_key(name), 'next', slot + octave_ms / rate)
@@ -327,6 +354,14 @@ end
 local function add_audit_entry(by, action, run, details)
   redis.call('XADD', AUDIT, 'MAXLEN', '~', MAX_AUDIT_ENTRIES, '*', 'by', by, 'action', action,
     'run', run, 'details', details)
+end
+
+local RECENT = 100                  -- entries searched for one whose reply was lost
+local function audit_once(token, by, action, details)
+  for _, entry in ipairs(redis.call('XREVRANGE', AUDIT, '+', '-', 'COUNT', RECENT)) do
+    if entry[2][6] == token then return end
+  end
+  add_audit_entry(by, action, token, details)
 end
 
 local function end_run(run, state, reason, by)

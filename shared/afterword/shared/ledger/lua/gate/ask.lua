@@ -5,18 +5,18 @@
 ---@param octave_ms integer   permits double with each octave while the gate opens
 -- Answers open | pass | canary, or: shut, ms until the caller's own time to retry, code.
 end_slow_start(gate, octave_ms)
-local record = redis.call('HMGET', gate_key(gate), 'until', 'opened', 'canary', 'lease', 'granted', 'code')
-local shut_until, opened, canary, leased = record[1], record[2], record[3], tonumber(record[4] or 0)
+local record = gate_record(gate)
+local canary, leased = record.canary, tonumber(record.lease or 0)
 
-if not shut_until then return answer('open') end
-if opened then
-  local permits = 1 + (2 ^ ((now - opened) / octave_ms) - 1) / math.log(2)
-  if tonumber(record[5]) < permits then
+if not record['until'] then return answer('open') end
+if record.opened then
+  local permits = 1 + (2 ^ ((now - record.opened) / octave_ms) - 1) / math.log(2)
+  if tonumber(record.granted) < permits then
     redis.call('HINCRBY', gate_key(gate), 'granted', 1)
     return answer('pass')
   end
-elseif now >= tonumber(shut_until) and (canary == token or leased <= now) then
+elseif now >= tonumber(record['until']) and (canary == token or leased <= now) then
   redis.call('HSET', gate_key(gate), 'canary', token, 'lease', now + canary_ms)
   return answer('canary')
 end
-return answer('shut', retry_after_ms(gate, octave_ms), record[6])
+return answer('shut', retry_after_ms(gate, octave_ms), record.code)

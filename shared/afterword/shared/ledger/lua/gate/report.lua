@@ -5,6 +5,7 @@
 ---@param code string
 ---@param fault string         whose failure it was: provider | operator | request
 ---@param pause_ms integer     pause that the provider asks for, or 0
+---@param cap_ms integer       longest pause that one answer can impose
 ---@param first_ms integer     our shortest pause
 ---@param longest_ms integer   our longest pause
 ---@param octave_ms integer
@@ -13,38 +14,44 @@
 -- Answers open | doubted | opening, or: shut, ms until to retry, code, 1 if that is news.
 -- Repeated with the same token, it counts once.
 end_slow_start(gate, octave_ms)
-local record = redis.call('HMGET', gate_key(gate), 'until', 'opened', 'canary', 'pause', 'fault', 'code', 'shut')
-local shut_until, opened, is_canary = tonumber(record[1] or 0), record[2], record[3] == token
-local is_shut = record[1] and not opened
+local record = gate_record(gate)
+local is_canary = record.canary == token
+local is_shut = record['until'] and not record.opened
 -- What works although it began after the gate was shut has tested the provider, too: its process did
 -- not know. The second is for the way from there to Redis.
-local is_witness = is_shut and outcome == 'worked' and now - age_ms - 1000 > tonumber(record[7] or 0)
+local is_witness = is_shut and outcome == 'worked' and now - age_ms - 1000 > tonumber(record.shut or 0)
 
 local function decision()
-  if is_shut then return 'shut', retry_after_ms(gate, octave_ms), record[6], 0 end
-  return opened and 'opening' or 'open'
+  if is_shut then return 'shut', retry_after_ms(gate, octave_ms), record.code, 0 end
+  return record.opened and 'opening' or 'open'
+end
+
+-- A provider that asks for a long pause is asked again after the cap: one answer may be wrong, and
+-- would stop the whole fleet. What the canary then asks for is believed.
+local function believed_pause()
+  local asked_before = tonumber(record.asked or 0)
+  if fault == 'operator' or (is_canary and asked_before > cap_ms) then return pause_ms end
+  return math.min(pause_ms, cap_ms)
 end
 
 local function shut()
-  local pause = math.min(record[4] and record[4] * 2 or first_ms, longest_ms)
+  local pause = math.min(record.pause and record.pause * 2 or first_ms, longest_ms)
   if pause_ms == 0 then redis.call('HSET', gate_key(gate), 'pause', pause) end
-  local bound = math.max(shut_until, now + (pause_ms > 0 and pause_ms or pause))
-  redis.call('HSET', gate_key(gate), 'until', bound, 'code', code, 'fault', fault, 'shut', now)
+  if pause_ms > 0 then pause = believed_pause() end
+  local bound = math.max(tonumber(record['until'] or 0), now + pause)
+  shut_gate(gate, { 'until', bound, 'code', code, 'fault', fault, 'asked', pause_ms })
   redis.call('HSETNX', gate_key(gate), 'since', now)
-  redis.call('HDEL', gate_key(gate), 'opened', 'canary', 'lease')
   redis.call('PEXPIRE', gate_key(gate), GATE_LIFE)
-  redis.call('DEL', gate_failures_key(gate))
-  redis.call('SADD', GATES, gate)
   if not is_shut then redis.call('PUBLISH', GATE_NEWS, 'shut ' .. gate) end
-  local news = not record[1] or (fault == 'operator' and record[5] ~= fault)
+  local known = record['until'] and not record.by
+  local news = not known or (fault == 'operator' and record.fault ~= fault)
   return 'shut', retry_after_ms(gate, octave_ms), code, news and 1 or 0
 end
 
 local function on_success()
   redis.call('DEL', gate_failures_key(gate))
   if not is_shut then return decision() end
-  redis.call('HSET', gate_key(gate), 'opened', now, 'granted', 0)
-  redis.call('HDEL', gate_key(gate), 'canary', 'lease', 'next')
+  begin_slow_start(gate)
   return 'opening'
 end
 
@@ -60,16 +67,18 @@ local function on_failure()
   local failures = redis.call('SCARD', gate_failures_key(gate))
   if failures >= MAX_FAILURES then return shut() end
   if failures == DOUBT then redis.call('PUBLISH', GATE_NEWS, 'doubted ' .. gate) end
-  return opened and 'opening' or 'doubted'
+  return record.opened and 'opening' or 'doubted'
 end
 
 -- A call that began before the gate was shut can lengthen its pause, but not open it.
 local function too_late()
-  local worse = fault == 'operator' and record[5] ~= fault or now + pause_ms > shut_until
+  local longer = now + believed_pause() > tonumber(record['until'])
+  local worse = fault == 'operator' and record.fault ~= fault or longer
   if outcome == 'shut' and pause_ms > 0 and worse then return shut() end
   return decision()
 end
 
+if is_shut_by_hand(record) then return answer(decision()) end
 if is_shut and not is_canary and not is_witness then return answer(too_late()) end
 if outcome == 'worked' then return answer(on_success()) end
 if outcome == 'left' then return answer(on_leaving()) end
