@@ -15,7 +15,6 @@ import argparse
 import fcntl
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -33,7 +32,8 @@ from afterword.producer import (
     ReplayState,
 )
 
-LOCK = Path(tempfile.gettempdir()) / "afterword-replay.lock"
+#: This file: no one else can replace it, as they could a file in the shared temporary folder.
+LOCK = Path(__file__)
 
 #: Three letters go first. Nothing else moves until they are stored.
 PACE = ReplayPace(rate=5, canary=3, max_dead=10)
@@ -67,7 +67,7 @@ def parse() -> argparse.Namespace:
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
     """Hold a lock that ends with this process; raise `BlockingIOError` if another holds it."""
-    with path.open("w") as file:
+    with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
 

@@ -93,7 +93,7 @@ def test_the_cron_job_tells_cron_that_letters_died_again_and_then_leaves_them_al
 
 def test_the_cron_job_leaves_the_work_to_one_that_still_runs(fleet: Fleet) -> None:
     module = load("replay_cron")
-    with module.only_one(fleet.folder / module.LOCK.name):
+    with module.only_one(module.LOCK):
         assert "still runs" in run(fleet, "replay_cron", code=LOCKED).stderr
 
 

@@ -276,6 +276,12 @@ PLANTS = (
         "tests/ledger/test_terminal.py",
     ),
     Plant(
+        "I11", "a foreign link leads to the sockets",
+        "workers/afterword/workers/local_stack/data_dir.py",
+        "if path.is_symlink():", "if path.is_symlink() and not shared_parent:",
+        "tests/unit/test_data_dir.py",
+    ),
+    Plant(
         "I11", "a URL is read by a lenient parser", "shared/afterword/shared/settings.py",
         "        urls.parse_url(", "        id(", "tests/unit/test_urls.py",
     ),

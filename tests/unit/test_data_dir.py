@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import pytest
 
 from afterword.shared.errors import Misconfigured
 from afterword.workers.local_stack import data_dir as module
+from afterword.workers.local_stack import locks
 from afterword.workers.local_stack.data_dir import MAX_SOCKET_PATH, DataDir
 
 REFUSED = "^AFTERWORD_DATA_DIR: .*"
@@ -93,6 +95,65 @@ def test_a_socket_directory_that_others_may_write_to_is_refused(deep: DataDir) -
     deep.sockets.chmod(0o777)
     with pytest.raises(Misconfigured, match=re.escape(str(deep.sockets))):
         DataDir.open(deep.root)
+
+
+@pytest.mark.finding(18)
+def test_a_link_in_the_place_of_the_socket_directory_is_refused(
+    deep: DataDir, tmp_path: Path
+) -> None:
+    target = tmp_path / "theirs"
+    target.mkdir(mode=0o700)
+    deep.sockets.symlink_to(target)
+    try:
+        with pytest.raises(Misconfigured, match=REFUSED + "is a symbolic link"):
+            DataDir.open(deep.root)
+        assert list(target.iterdir()) == []
+    finally:
+        deep.sockets.unlink()
+
+
+@pytest.mark.finding(18)
+@pytest.mark.parametrize("part", ["", "valkey", "memory", "run", "logs"])
+def test_a_link_of_someone_else_is_refused_and_one_of_ours_is_followed(
+    tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data_dir, target = DataDir.open(tmp_path / "f"), tmp_path / "disk"
+    (data_dir.root / part).rename(target)
+    (data_dir.root / part).symlink_to(target)
+    DataDir.open(data_dir.root)
+
+    theirs = os.stat_result([stat.S_IFLNK, 0, 0, 1, os.geteuid() + 1, 0, 0, 0, 0, 0])
+    lstat = Path.lstat
+    monkeypatch.setattr(
+        Path, "lstat", lambda path: theirs if path == data_dir.root / part else lstat(path)
+    )
+    with pytest.raises(Misconfigured, match=REFUSED + "is a symbolic link"):
+        DataDir.open(data_dir.root)
+
+
+@pytest.mark.finding(18)
+def test_a_link_to_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
+    target = tmp_path / "open"
+    target.mkdir()
+    target.chmod(0o777)
+    (tmp_path / "f").symlink_to(target)
+    with pytest.raises(Misconfigured, match=REFUSED + "writable by other users"):
+        DataDir.open(tmp_path / "f")
+
+
+@pytest.mark.finding(18)
+def test_no_link_is_followed_inside(tmp_path: Path) -> None:
+    data_dir, target = DataDir.open(tmp_path / "f"), tmp_path / "kept"
+    target.write_text("kept")
+    for path in (data_dir.logs / "part.log", data_dir.record.with_suffix(".draft"), data_dir.lock):
+        path.symlink_to(target)
+    with pytest.raises(OSError, match="symbolic links"):
+        data_dir.open_log("part")
+    with pytest.raises(OSError, match="symbolic links"):
+        data_dir.write_record({})
+    with pytest.raises(OSError, match="symbolic links"):
+        asyncio.run(locks.acquire(data_dir.lock, 0.0, unless=lambda: True))
+    assert target.read_text() == "kept"
 
 
 def test_a_log_is_appended_to_and_private(tmp_path: Path) -> None:

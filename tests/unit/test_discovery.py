@@ -11,6 +11,8 @@ import pytest
 
 from afterword.shared.discovery import RECORD, SOCKET, running_stack, settings_in_use
 from afterword.shared.errors import Misconfigured
+from tests.kit.fuzz.broken import Broken, broken
+from tests.kit.fuzz.doors import door
 
 SERVED = {"AFTERWORD_REDIS_URL": "unix:///run/valkey.sock", "ANTHROPIC_API_KEY": "local"}
 
@@ -65,6 +67,34 @@ def test_a_record_that_is_no_json_is_a_wrong_folder(folder: Path) -> None:
     with pytest.raises(Misconfigured) as caught:
         running_stack(folder)
     assert caught.value.setting == "AFTERWORD_DATA_DIR"
+
+
+@pytest.mark.finding(18)
+def test_a_record_of_someone_else_is_refused(stack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (stack / RECORD).chmod(0o666)
+    with pytest.raises(Misconfigured, match="belongs to someone else"):
+        running_stack(stack)
+    (stack / RECORD).rename(stack / "theirs")
+    (stack / RECORD).symlink_to(stack / "theirs")
+    with pytest.raises(Misconfigured, match="AFTERWORD_DATA_DIR"):
+        running_stack(stack)
+
+
+EXAMPLE = {"env": SERVED, "socket": "/run/stack.sock", "pid": 1, "services": {"valkey": 2}}
+
+
+@door("records of a stack", record=broken(EXAMPLE))
+def test_a_malformed_record_is_a_wrong_folder(
+    tmp_path_factory: pytest.TempPathFactory, record: Broken
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    (folder / RECORD).parent.mkdir(exist_ok=True)
+    (folder / RECORD).write_text(json.dumps(record.value))
+    (folder / RECORD).chmod(0o600)
+    try:
+        assert running_stack(folder) is None
+    except Misconfigured as error:
+        assert error.setting == "AFTERWORD_DATA_DIR"  # noqa: PT017 both are fine
 
 
 def test_a_ledger_that_is_named_is_used_whatever_runs(stack: Path) -> None:

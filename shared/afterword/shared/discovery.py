@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from stat import S_IWGRP, S_IWOTH
+
+from pydantic import BaseModel
 
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
@@ -15,16 +17,41 @@ from afterword.shared.settings import Settings
 SOCKET = Path("run") / "stack.sock"
 RECORD = Path("run") / "stack.json"
 
+_MOST_BYTES = 1_000_000
+
+
+class _Record(BaseModel):
+    """What the supervisor writes for those who look for its stack."""
+
+    env: dict[str, str]
+    socket: str | None = None
+
 
 def running_stack(data_dir: Path) -> dict[str, str] | None:
-    """Return the environment that a running embedded stack serves, None if there is none."""
+    """Return the environment that a running embedded stack serves, None if there is none.
+
+    Raises `Misconfigured` if its record belongs to someone else or is malformed.
+    """
     try:
-        record = json.loads((data_dir / RECORD).read_text())
+        record = _Record.model_validate_json(_read_own(data_dir / RECORD))
     except (FileNotFoundError, PermissionError):
         return None
-    except ValueError:
-        raise Misconfigured("AFTERWORD_DATA_DIR", f"{RECORD} is no JSON") from None
-    return dict(record["env"]) if _answers(record.get("socket")) else None
+    except (OSError, ValueError):
+        raise Misconfigured("AFTERWORD_DATA_DIR", f"{RECORD} in it is malformed") from None
+    return record.env if _answers(record.socket) else None
+
+
+def _read_own(path: Path) -> bytes:
+    """Read a file of this user or of root: what it says decides where messages are sent."""
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        found = os.fstat(file.fileno())
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & (S_IWGRP | S_IWOTH):
+            raise Misconfigured("AFTERWORD_DATA_DIR", f"{RECORD} in it belongs to someone else")
+        return file.read(_MOST_BYTES)
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def settings_in_use(environ: Mapping[str, str] | None = None) -> Settings:
@@ -51,6 +78,6 @@ def _answers(address: str | None) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(address)
-        except OSError:
+        except (OSError, ValueError):
             return False
     return True

@@ -42,7 +42,8 @@ class DataDir:
         data_dir = cls(root.absolute())
         for path in (data_dir.root, data_dir.valkey, data_dir.memory, data_dir.run, data_dir.logs):
             _create_private(path)
-        _create_private(data_dir.sockets)
+        if data_dir.sockets != data_dir.run:
+            _create_private(data_dir.sockets, shared_parent=True)
         return data_dir
 
     @property
@@ -104,15 +105,34 @@ class DataDir:
 
 
 def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
-def _create_private(path: Path) -> None:
+def _create_private(path: Path, *, shared_parent: bool = False) -> None:
+    """Create a directory, or check the one that is there; what was checked is what was opened.
+
+    A link of the user's own may lead to it, but none where others can put links.
+    """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = path.stat()
+        if path.is_symlink():
+            _check_link(path, shared_parent=shared_parent)
+            path = path.resolve(strict=True)
+        place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
         raise _refused(f"cannot use {path} as a directory: {error.strerror}") from error
+    try:
+        _check_private(path, os.fstat(place))
+    finally:
+        os.close(place)
+
+
+def _check_link(path: Path, *, shared_parent: bool) -> None:
+    if shared_parent or path.lstat().st_uid != os.geteuid():
+        raise _refused(f"{path} is a symbolic link that someone else may have made; remove it")
+
+
+def _check_private(path: Path, found: os.stat_result) -> None:
     if found.st_uid != os.geteuid():
         raise _refused(f"{path} belongs to another user; set a directory of your own")
     if found.st_mode & _WRITABLE_BY_OTHERS:

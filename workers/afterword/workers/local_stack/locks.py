@@ -18,7 +18,7 @@ async def acquire(path: Path, within_s: float, unless: Callable[[], bool]) -> in
     Gives up after `within_s` seconds, or once the lock is taken and `unless` returns true. A
     process that inherits the descriptor holds the lock, too.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     give_up = time.monotonic() + within_s
     while not _try_lock(descriptor):
         if unless() or time.monotonic() > give_up:
