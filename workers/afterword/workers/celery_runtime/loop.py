@@ -90,6 +90,7 @@ class LoopThread:
             self._on_lost()
 
     async def _run_lifespan(self) -> None:
+        gc.disable()  # opening imports the providers, with millions of objects that all stay
         self._loop = asyncio.get_running_loop()
         self._stop_requested = asyncio.Event()
         async with self._lifespan() as runtime:
@@ -130,4 +131,5 @@ def _relax_garbage_collector() -> None:
     """Exclude everything allocated so far, mostly imported code, from collection; collect less."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(_COLLECT_AFTER, *gc.get_threshold()[1:])
