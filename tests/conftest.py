@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -60,6 +61,9 @@ settings.register_profile("gate", derandomize=True, deadline=None, suppress_heal
 settings.register_profile("hunt", deadline=None, suppress_health_check=_SLOW)
 settings.load_profile("gate")
 
+# Two fifths of the CPU of a collection of tests went into looking for garbage, and there is none.
+gc.disable()
+
 # At import, not in a fixture: mem0 reads its variables when it is imported.
 _seal(os.environ)
 sys.dont_write_bytecode = False
@@ -77,6 +81,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     arrange(items)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but not among the tests and all that they have imported."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -165,13 +165,14 @@ def shared_fork_server() -> ForkServer:
 
 def _serve(orders: socket.socket, folder: Path) -> None:
     """Fork a program for every order, until there are no more."""
+    gc.disable()
     make_mem0_import_lazy()
     for module in _IMPORTED_BY_MOST:
         importlib.import_module(module)
     assert threading.active_count() == 1, "a fork would leave threads behind"
     # Garbage collection in a fork, and its end, would otherwise go through all of that.
-    gc.collect()
     gc.freeze()
+    gc.enable()
     numbers: dict[int, int] = {}
     signal.signal(signal.SIGCHLD, functools.partial(_note_exits, folder, numbers))
     for number in range(sys.maxsize):
