@@ -87,7 +87,7 @@ class ComposeServices:
             assert all(one.poll() is None for one in self._running), self.log
             return self.healthy(name)
 
-        wait_until(check, f"{name} is healthy", _PATIENCE_S)
+        wait_until(check, f"{name} is healthy", _PATIENCE_S, every_s=0.2)
 
     def down(self, name: str, *processes: Process) -> list[int]:
         """Stop processes by the file's signal; fail if its grace period is not enough."""

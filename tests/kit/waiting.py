@@ -16,15 +16,21 @@ _EVERY_S = 0.01
 _BUSY = 3
 
 
-def wait_until(predicate: Callable[[], T], description: str, timeout: float = 10.0) -> T:
+def wait_until(
+    predicate: Callable[[], T],
+    description: str,
+    timeout: float = 10.0,
+    every_s: float = _EVERY_S,
+) -> T:
     """Return the first true value of `predicate`; fail the test if none comes.
 
-    `timeout` is how many seconds it may take on an idle machine.
+    `timeout` is how many seconds it may take on an idle machine. Ask rarely, with `every_s`, for
+    what takes a process to find out.
     """
     deadline = time.monotonic() + timeout * _BUSY
     while not (value := predicate()):
         _check(deadline, description, timeout)
-        time.sleep(_EVERY_S)  # noqa: TID251 - others wait here, so that they need not sleep
+        time.sleep(every_s)  # noqa: TID251 - others wait here, so that they need not sleep
     return value
 
 

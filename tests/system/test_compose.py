@@ -63,7 +63,7 @@ def test_a_job_outlives_every_stop(site: Site) -> None:
     composed, claude = site
     redis = up(composed, "redis")
     responses, memories = up(composed, "responses", scale=2), up(composed, "memories")
-    wait_until(lambda: composed.sweeping() == FLEET, "two and one worker are there", 60)
+    wait_until(lambda: composed.sweeping() == FLEET, "two and one worker are there", 60, 0.2)
 
     with Producer(Settings.load(composed.variables("responses"))) as producer:
         first = ask(producer, "I prefer Celsius.")
@@ -107,7 +107,7 @@ def test_a_worker_that_is_stuck_is_not_healthy(site: Site) -> None:
     up(composed, "redis")
     [worker] = up(composed, "responses")
     worker.send_signal(signal.SIGSTOP)
-    wait_until(lambda: not composed.healthy("responses"), "it is seen to be stuck", 60)
+    wait_until(lambda: not composed.healthy("responses"), "it is seen to be stuck", 60, 0.2)
     worker.send_signal(signal.SIGCONT)
     composed.wait_healthy("responses")
     assert not composed.healthy("memories")

@@ -13,7 +13,6 @@ from afterword.producer import Producer, TurnState
 from afterword.workers.background.watchdog import CHECKS
 from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
 from tests.kit.servers.faulty_proxy import FaultyProxy
-from tests.kit.servers.fork_server import COMMAND
 from tests.kit.waiting import until, wait_until
 from tests.kit.workers.fleet import CANARY, MEMORY_FAULT_APP, Fleet, WorkerProcess
 from tests.kit.workers.memory_faults import calls_hang
@@ -56,7 +55,7 @@ def test_a_worker_that_asks_for_no_hints_any_more_ends_and_is_not_alive(fleet: F
     assert code != 0
     assert took_s > STALL_S * (CHECKS - 1) / CHECKS - 1  # up to a second for the last answer
     assert "no hint taken" in deaf.log
-    wait_until(lambda: _dead(fleet), "nobody is alive", 30)
+    wait_until(lambda: _dead(fleet), "nobody is alive", 30, 0.3)
 
 
 def test_a_worker_whose_consumer_hangs_is_ended_by_force(fleet: Fleet) -> None:
@@ -87,10 +86,10 @@ async def test_a_worker_whose_broker_is_away_is_not_alive_and_comes_back(fleet: 
         await asyncio.to_thread(worker.ready)
         line.close()
         await until(lambda: "the broker does not answer" in worker.log, "it is noticed", 20)
-        await asyncio.to_thread(wait_until, lambda: _dead(fleet), "it is not alive", 40)
+        await asyncio.to_thread(wait_until, lambda: _dead(fleet), "it is not alive", 40, 0.3)
         assert worker.runs
         await line.open()
-        await asyncio.to_thread(wait_until, lambda: _alive(fleet), "it is alive again", 60)
+        await asyncio.to_thread(wait_until, lambda: _alive(fleet), "it is alive again", 60, 0.3)
 
     assert worker.runs
 
@@ -135,9 +134,7 @@ def test_a_worker_that_lets_its_jobs_end_is_left_in_peace(fleet: Fleet) -> None:
 
 def _alive(fleet: Fleet) -> bool:
     """Return whether a health check finds a worker for replies well."""
-    asking = fleet.popen(*COMMAND, "healthcheck", "responses")
-    asking.communicate(timeout=30)
-    return asking.returncode == 0
+    return fleet.exit_code("healthcheck", "responses") == 0
 
 
 def _dead(fleet: Fleet) -> bool:

@@ -20,7 +20,7 @@ from afterword.shared.broker import make_app
 from afterword.shared.names import MEMORIES, REPLIES
 from afterword.shared.settings import Settings
 from tests.kit.claude_api.process import ClaudeProcess
-from tests.kit.servers.fork_server import COMMAND, shared_fork_server
+from tests.kit.servers.fork_server import COMMAND, ForkedProcess, shared_fork_server
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 from tests.kit.workers.forked_workers import REAL_APP, worker_command
@@ -50,8 +50,11 @@ _SHORT_TIMES = {
 }
 
 
+Process = subprocess.Popen[bytes] | ForkedProcess
+
+
 class WorkerProcess:
-    """One worker process; it says by itself when it is ready."""
+    """One worker process; it says by itself when it is ready. That of another Python is no fork."""
 
     def __init__(
         self,
@@ -68,7 +71,8 @@ class WorkerProcess:
         self.log_file = notify.with_name("log")
         env = env | {"NOTIFY_SOCKET": str(notify)}
         with self.log_file.open("wb") as log:
-            self.process = shared_fork_server().fork(argv, env, stdout=log, stderr=log)
+            start = shared_fork_server().fork if argv[0] == sys.executable else subprocess.Popen
+            self.process: Process = start(argv, env=env, stdout=log, stderr=log)
 
     @property
     def pid(self) -> int:
@@ -217,8 +221,15 @@ class Fleet:
 
     def run(self, *argv: str, said: str | None = None, code: int = 0, **environ: str) -> Ran:
         """Run a Python program that reads `said`; fail unless it exits with `code`."""
+        return _checked(self._run(argv, environ, said), code)
+
+    def exit_code(self, *arguments: str) -> int:
+        """Run the command `afterword` and return its exit code."""
+        return self._run((*COMMAND, *arguments), {}, None).returncode
+
+    def _run(self, argv: Sequence[str], environ: dict[str, str], said: str | None) -> Ran:
         env = self._environment(environ)
-        return _checked(shared_fork_server().run(argv, env, said, _PATIENCE_S), code)
+        return shared_fork_server().run(argv, env, said, _PATIENCE_S)
 
     def popen(self, *argv: str, **environ: str) -> subprocess.Popen[str]:
         """Start a process that knows the settings; an empty one is taken away."""
