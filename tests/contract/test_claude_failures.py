@@ -111,14 +111,6 @@ def test_names_tell_rows_apart() -> None:
     assert [name for name in names if names.count(name) > 1] == []
 
 
-async def test_no_server_listens() -> None:
-    async with ClaudeStandIn() as claude:
-        url = claude.url
-    error = await failure_of(model_at(url))
-    assert (type(error), error.code) == (Unavailable, "unreachable")
-    assert_quotes_nothing(error, SECRET, KEY)
-
-
 async def test_a_prompt_that_is_not_unicode_is_rejected(claude: ClaudeStandIn) -> None:
     prompt = Prompt((), (ChatMessage("user", f"{SECRET} \ud800"),), "claude-sonnet-5-5", 100, "tag")
     error = await failure_of(model_at(claude.url), prompt)

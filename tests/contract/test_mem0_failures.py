@@ -234,7 +234,7 @@ async def test_it_opens_without_a_server() -> None:
     assert memories is not None
     error = await failure_of(memories.add(ANA, TURN))
     await memories.aclose()
-    assert (type(error), error.code) == (Unavailable, "unreachable")
+    assert (type(error), error.code) == (Unavailable, "connection_refused")
     assert_quotes_nothing(error, SECRET, KEY)
 
 

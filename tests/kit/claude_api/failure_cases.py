@@ -389,6 +389,24 @@ GOOD = [
     GoodAnswer("body that does not end", ClaudeAnswer(text="Warm.", fault=ServerFault.LINGER)),
 ]
 
+#: Why there may be no connection, and the error of each.
+CONNECTIONS: dict[str, tuple[type[ProviderError], str]] = {
+    "nothing listens at the address": (Unavailable, "connection_refused"),
+    "the host name is unknown": (Unavailable, "no_such_host"),
+    "the certificate is not trusted": (AccessDenied, "untrusted_certificate"),
+    "it does not speak TLS": (AccessDenied, "no_tls"),
+    "a proxy cannot be reached": (AccessDenied, "proxy_failed"),
+    "a proxy refuses us": (AccessDenied, "proxy_refused"),
+}
+_CONNECTION_TESTS = {
+    "nothing listens at the address": "test_no_server_listens",
+    "the host name is unknown": "test_no_such_host",
+    "the certificate is not trusted": "test_an_untrusted_certificate",
+    "it does not speak TLS": "test_a_server_without_tls",
+    "a proxy cannot be reached": "test_a_proxy_that_is_not_there",
+    "a proxy refuses us": "test_a_proxy_that_refuses_us",
+}
+
 #: The test that plays every row of `FAILURES`.
 _TEST = "tests/contract/test_claude_failures.py::test_failure"
 
@@ -397,6 +415,14 @@ CLAUDE_ROWS = [
     *(
         judged(case.case, case.error(case.code, retry_after_s=case.retry_after_s), test=_TEST)
         for case in FAILURES
+    ),
+    *(
+        judged(
+            f"no connection: {case}",
+            error(code),
+            test=f"tests/contract/test_claude_connections.py::{_CONNECTION_TESTS[case]}",
+        )
+        for case, (error, code) in CONNECTIONS.items()
     ),
     judged(
         "404 unknown model, which only the request names",

@@ -1,11 +1,14 @@
-"""What an HTTP error means, for Claude's API and mem0's platform alike."""
+"""What a failed HTTP call means, for Claude's API and mem0's platform alike."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import Any, TypeAlias
 
 from afterword.shared.errors import (
@@ -18,6 +21,17 @@ from afterword.shared.errors import (
 
 #: The class of an error, and its code.
 Verdict: TypeAlias = tuple[type[ProviderError], str]
+
+#: Why there is no connection, by the class of the error that it comes from.
+_NO_CONNECTION: dict[type[BaseException], Verdict] = {
+    ssl.SSLCertVerificationError: (AccessDenied, "untrusted_certificate"),
+    ssl.SSLError: (AccessDenied, "no_tls"),
+    socket.gaierror: (Unavailable, "no_such_host"),
+    ConnectionRefusedError: (Unavailable, "connection_refused"),
+}
+
+#: The errors of aiohttp and httpx about a proxy; for them, its refused port is not the provider's.
+_OF_A_PROXY = {"ClientProxyConnectionError", "ClientHttpProxyError", "ProxyError"}
 
 _REQUEST_ID = re.compile(r"[\w.:/=+-]{1,128}", re.ASCII)
 
@@ -52,6 +66,31 @@ def _verdict_of_class(status: int) -> Verdict:
             return Rejected, f"http_{status}"
         case _:
             return Unavailable, "provider_error"
+
+
+def verdict_of_connection(error: BaseException) -> Verdict:
+    """Return why a call got no answer; no text of an error is used, it may hold a URL."""
+    causes = list(_causes(error))
+    if any(type(each).__name__ in _OF_A_PROXY for each in causes):
+        refused = any(
+            getattr(each, "status", 0) == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+            for each in causes
+        )
+        return AccessDenied, "proxy_refused" if refused else "proxy_failed"
+    known = (verdict for each in causes if (verdict := _verdict_of_cause(each)))
+    return next(known, (Unavailable, "unreachable"))
+
+
+def _verdict_of_cause(error: BaseException) -> Verdict | None:
+    found = (verdict for kind, verdict in _NO_CONNECTION.items() if isinstance(error, kind))
+    return next(found, None)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that it comes from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def request_id_of(headers: Mapping[str, str]) -> str | None:

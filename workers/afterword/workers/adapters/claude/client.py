@@ -23,7 +23,7 @@ from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from afterword.shared.errors import BadAnswer, ProviderError, Rejected, Unavailable
 from afterword.workers.adapters.claude.errors import api_error
 from afterword.workers.adapters.claude.events import Event, EventParser, Transcript
-from afterword.workers.adapters.http import request_id_of
+from afterword.workers.adapters.http import request_id_of, verdict_of_connection
 from afterword.workers.ports import Answer, ChatMessage, ModelCheck, Prompt
 
 T = TypeVar("T")
@@ -279,7 +279,8 @@ def _translate(sdk_error: Exception, request_id: str | None) -> ProviderError:
         case anthropic.APIStatusError():
             return api_error(sdk_error.status_code, sdk_error.response.headers, sdk_error.body)
         case anthropic.APIConnectionError():
-            return Unavailable("unreachable")
+            kind, code = verdict_of_connection(sdk_error)
+            return kind(code)
         case httpx2.TransportError():
             return Unavailable("cut", request_id=request_id)
         case UnicodeEncodeError():

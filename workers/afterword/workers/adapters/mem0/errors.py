@@ -23,7 +23,12 @@ from afterword.shared.errors import (
 )
 from afterword.shared.events import Mem0Failed
 from afterword.shared.observer import emit
-from afterword.workers.adapters.http import Verdict, retry_after_seconds, verdict_of_status
+from afterword.workers.adapters.http import (
+    Verdict,
+    retry_after_seconds,
+    verdict_of_connection,
+    verdict_of_status,
+)
 
 _SQLITE_UNAVAILABLE = {
     sqlite3.SQLITE_BUSY: "store_busy",
@@ -68,7 +73,8 @@ def platform_error(error: Exception) -> ProviderError:
             case httpx.HTTPStatusError():
                 return _status_error(cause.response)
             case httpx.TransportError():
-                return Unavailable("unreachable")
+                kind, code = verdict_of_connection(cause)
+                return kind(code)
             case json.JSONDecodeError():
                 return BadAnswer("bad_json")
             case UnicodeEncodeError():
