@@ -51,6 +51,8 @@ class _NoLedger:
     async def get(self) -> Any:
         raise LedgerUnavailable
 
+    for_reading = get
+
     async def aclose(self) -> None:
         pass
 

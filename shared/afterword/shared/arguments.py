@@ -43,7 +43,9 @@ _GATE = re.compile(r"recall|remember|claude/.{1,200}")
 
 def _clean_event_id(value: str) -> str:
     found = _EVENT_ID.fullmatch(value)
-    if found is None or any(int(part) > _LARGEST_PART for part in found.groups()):
+    parts = [int(part) for part in found.groups()] if found else []
+    # Nothing can follow the largest id: Redis refuses to look for it.
+    if not parts or max(parts) > _LARGEST_PART or min(parts) == _LARGEST_PART:
         raise refuse("must be the id of an event")
     return value
 

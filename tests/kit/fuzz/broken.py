@@ -98,6 +98,9 @@ class _Change(NamedTuple):
     at: Path
     part: Any
 
+    def __repr__(self) -> str:
+        return f"_Change({self.where}, {self.how!r}, {self.at}, {_shown(self.part)})"
+
 
 def _paths(value: Any, where: Path = ()) -> Iterator[Path]:
     """Yield the place of a value and of everything in it."""

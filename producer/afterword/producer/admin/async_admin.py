@@ -234,13 +234,16 @@ class AsyncOperator(AsyncCloseable):
         return await erasures.erasure(await self._checked.for_reading(), user_id, tenant)
 
     @checked
-    async def accounts(self, *, late_s: Seconds = 300.0) -> Sequence[Account]:
-        """Return how many jobs and turns of each tenant are in which state.
+    async def accounts(
+        self, *, late_s: Seconds = 300.0, tenant: Id | None = None
+    ) -> Sequence[Account]:
+        """Return how many jobs and turns of each tenant, or of one, are in which state.
 
         A user counts as late once their oldest turn that waits to be stored is older than
         `late_s` seconds.
         """
-        return await (await self._checked.for_reading()).accounts.by_tenant(late_s=late_s)
+        found = await (await self._checked.for_reading()).accounts.by_tenant(late_s=late_s)
+        return [account for account in found if tenant in (None, account.tenant)]
 
     @checked
     async def inconsistencies(self, *, fix: bool = False) -> AsyncGenerator[Inconsistency, None]:

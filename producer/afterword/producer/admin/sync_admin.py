@@ -152,13 +152,13 @@ class Operator(Closeable):
         """Return how far the newest erasure of a user is, or None if none was requested."""
         return self._portal.call(self._operator.erasure(user_id, tenant=tenant))
 
-    def accounts(self, *, late_s: Seconds = 300.0) -> Sequence[Account]:
-        """Return how many jobs and turns of each tenant are in which state.
+    def accounts(self, *, late_s: Seconds = 300.0, tenant: Id | None = None) -> Sequence[Account]:
+        """Return how many jobs and turns of each tenant, or of one, are in which state.
 
         A user counts as late once their oldest turn that waits to be stored is older than
         `late_s` seconds.
         """
-        return self._portal.call(self._operator.accounts(late_s=late_s))
+        return self._portal.call(self._operator.accounts(late_s=late_s, tenant=tenant))
 
     def inconsistencies(self, *, fix: bool = False) -> Generator[Inconsistency, None, None]:
         """Yield the jobs and turns that no queue leads to although their state requires it.

@@ -32,8 +32,7 @@ def account(*, tenant: str | None, late_s: float, as_json: bool) -> None:
     Turns are counted by state. A user is behind while a turn of theirs waits to be stored, and
     late once that turn is older than --late. Nothing is changed.
     """
-    found = asyncio.run(_accounts(late_s))
-    chosen = [one for one in found if tenant in (None, one.tenant)]
+    chosen = asyncio.run(_accounts(late_s, tenant))
     if as_json:
         render.json_record({"total": total(chosen), "tenants": chosen})
     else:
@@ -41,6 +40,6 @@ def account(*, tenant: str | None, late_s: float, as_json: bool) -> None:
         render.accounts(chosen if alone else [*chosen, total(chosen)], late_s)
 
 
-async def _accounts(late_s: float) -> Sequence[Account]:
+async def _accounts(late_s: float, tenant: str | None) -> Sequence[Account]:
     async with AsyncOperator() as operator:
-        return await operator.accounts(late_s=late_s)
+        return await operator.accounts(late_s=late_s, tenant=tenant)
