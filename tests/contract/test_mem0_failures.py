@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,6 @@ from afterword.shared.errors import (
     IllegalStep,
     Misconfigured,
     ProviderError,
-    RateLimited,
     Rejected,
     Unavailable,
 )
@@ -31,7 +30,8 @@ from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import HostedMemories, open_hosted
 from afterword.workers.ports import AddOutcome, AddResult, EventGone, Turn
 from afterword.workers.wiring import open_memories
-from tests.kit.mem0_api.scripted_answers import HTML, Mem0Answer
+from tests.kit.mem0_api.failure_cases import CASES, SECRET, Mem0Case
+from tests.kit.mem0_api.scripted_answers import Mem0Answer
 from tests.kit.mem0_api.server import KEY, Mem0StandIn
 from tests.kit.secrecy import assert_quotes_nothing
 from tests.kit.servers.scripted_http_server import Cue
@@ -39,8 +39,6 @@ from tests.kit.workers.observed import observed
 
 ANA = "owner-ana"
 BEN = "owner-ben"
-SECRET = "canary-secret"
-SHORT_S = 0.2
 AT = datetime(2026, 5, 8, 20, 30, 15, 250_000, tzinfo=UTC)
 TURN = Turn("turn-1", f"I like {SECRET}.", f"Noted, {SECRET}.", AT, "conversation-1", "7.a")
 
@@ -55,91 +53,6 @@ CALLS: dict[str, Callable[[HostedMemories], Awaitable[object]]] = {
 
 #: Calls after which something may have changed, or may still come.
 CHANGING = ("add", "event")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One failure: what mem0 does, and the error it becomes."""
-
-    name: str
-    play: Mem0Answer
-    error: type[ProviderError]
-    code: str
-    retry_after_s: float | None = None
-    call_s: float = 10.0
-
-
-def status(number: int, error: type[ProviderError], code: str, **play: Any) -> Row:
-    body = f'{{"detail": "about {SECRET}"}}'
-    told: dict[str, Any] = {"status": number, "body": body} | play
-    return Row(f"{number} {code}", Mem0Answer(**told), error, code)
-
-
-def waits(name: str, header: str | None, seconds: float | None) -> Row:
-    headers = {"retry-after": header} if header is not None else {}
-    play = Mem0Answer(status=429, body=SECRET, headers=headers)
-    return Row(f"429 retry-after {name}", play, RateLimited, "rate_limited", seconds)
-
-
-STATUSES = [
-    status(302, AccessDenied, "wrong_address", headers={"location": "http://127.0.0.1:9/"}),
-    status(400, Rejected, "invalid_request"),
-    status(401, AccessDenied, "key_refused"),
-    status(402, AccessDenied, "billing"),
-    status(403, AccessDenied, "not_permitted"),
-    status(405, AccessDenied, "wrong_address"),
-    status(407, AccessDenied, "proxy_refused"),
-    status(408, Unavailable, "provider_timeout"),
-    status(409, Rejected, "conflict"),
-    status(413, Rejected, "too_large"),
-    status(418, Rejected, "http_418"),
-    status(422, Rejected, "invalid_request"),
-    status(425, Unavailable, "too_early"),
-    status(500, Unavailable, "provider_error"),
-    status(501, Unavailable, "provider_error"),
-    status(502, Unavailable, "provider_error", body=HTML),
-    status(503, Unavailable, "overloaded"),
-    status(504, Unavailable, "provider_timeout"),
-    status(520, Unavailable, "provider_error", body=HTML),
-    status(529, Unavailable, "overloaded"),
-]
-
-WAITS = [
-    waits("none", None, None),
-    waits("7", "7", 7.0),
-    waits("0", "0", 0.0),
-    waits("2.5", "2.5", 2.5),
-    waits("date", "Thu, 01 Oct 2026 12:00:30 GMT", 30.0),
-    waits("years", "4294967", 4294967.0),
-    waits("nonsense", "later", None),
-]
-
-BROKEN = [
-    Row("200 html", Mem0Answer(body=HTML), BadAnswer, "bad_json"),
-    Row(
-        "200 half a JSON",
-        Mem0Answer(body='{"results": [{"memory": "' + SECRET),
-        BadAnswer,
-        "bad_json",
-    ),
-    Row("200 nothing", Mem0Answer(body=" "), BadAnswer, "bad_json"),
-    Row("200 a list", Mem0Answer(body=f'["{SECRET}"]'), BadAnswer, "unexpected_answer"),
-    Row("200 null", Mem0Answer(body="null"), BadAnswer, "unexpected_answer"),
-    Row(
-        "200 results that are none",
-        Mem0Answer(body='{"results": 7}'),
-        BadAnswer,
-        "unexpected_answer",
-    ),
-    Row("closed before the answer", Mem0Answer(cue=Cue.CLOSE), Unavailable, "unreachable"),
-    Row("reset before the answer", Mem0Answer(cue=Cue.RESET), Unavailable, "unreachable"),
-    Row("closed in the answer", Mem0Answer(half=True, cue=Cue.CLOSE), Unavailable, "unreachable"),
-    Row("reset in the answer", Mem0Answer(half=True, cue=Cue.RESET), Unavailable, "unreachable"),
-    Row("silence", Mem0Answer(silent=True), Unavailable, "too_slow", call_s=SHORT_S),
-    Row("stalled", Mem0Answer(half=True, cue=Cue.HOLD), Unavailable, "too_slow", call_s=SHORT_S),
-]
-
-ROWS = [*STATUSES, *WAITS, *BROKEN]
 
 
 @pytest.fixture
@@ -169,22 +82,22 @@ async def failure_of(call: Awaitable[object]) -> ProviderError:
 
 
 @pytest.mark.parametrize("verb", CALLS)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_failure(
     mem0: Mem0StandIn,
     memories: HostedMemories,
-    row: Row,
+    case: Mem0Case,
     verb: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     # Twice: the HTTP library repeats reads and deletes once if the connection was lost.
-    mem0.will_answer(*[replace(row.play, verb=verb)] * 2)
-    memories._call_s = row.call_s
+    mem0.will_answer(*[replace(case.play, verb=verb)] * 2)
+    memories._call_s = case.call_s
     error = await failure_of(CALLS[verb](memories))
-    assert (type(error), error.code) == (row.error, row.code)
-    assert error.retry_after_s == row.retry_after_s
-    may_be_stored = verb in CHANGING and row.error in (Unavailable, BadAnswer)
+    assert (type(error), error.code) == (case.error, case.code)
+    assert error.retry_after_s == case.retry_after_s
+    may_be_stored = verb in CHANGING and case.error in (Unavailable, BadAnswer)
     assert error.unknown_outcome is may_be_stored
     assert_quotes_nothing(error, SECRET, KEY)
     assert SECRET not in caplog.text

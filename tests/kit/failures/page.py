@@ -9,12 +9,22 @@ from functools import partial
 from tests.conftest import ROOT
 from tests.kit.claude_api.failure_cases import CLAUDE_ROWS, answer_table
 from tests.kit.failures.row import FailureRow, table
+from tests.kit.mem0_api.failure_cases import (
+    ANY_ROWS,
+    EMBEDDED_ROWS,
+    HOSTED_ROWS,
+    SELFHOSTED_ROWS,
+)
 
 PAGE = ROOT / "docs/explanation/failures.md"
 
 #: The rows of each failure table: what fails, then what happens to it.
 ROWS: dict[str, tuple[str, Sequence[FailureRow]]] = {
     "claude": ("Claude", CLAUDE_ROWS),
+    "memory": ("memory", ANY_ROWS),
+    "hosted": ("mem0's platform", HOSTED_ROWS),
+    "selfhosted": ("PostgreSQL or the model", SELFHOSTED_ROWS),
+    "embedded": ("the file", EMBEDDED_ROWS),
 }
 
 #: Every generated table of the page, by its name.

@@ -88,6 +88,11 @@ class FakeMemories:
         """Let the next calls fail after they did it all."""
         self._after[verb].extend(Failure(error) for _ in range(times))
 
+    def recover(self) -> None:
+        """Fail no more calls."""
+        self._before.clear()
+        self._after.clear()
+
     def hang(self, verb: Verb) -> Hang:
         """Let the next call hang before it does anything."""
         hang = Hang()

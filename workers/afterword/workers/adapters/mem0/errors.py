@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -49,6 +50,13 @@ _PLATFORM_STATUS: dict[int, Verdict] = {
 }
 
 
+#: A request of at least so many bytes may be refused as too large by a server that gives no reason.
+LARGE_BYTES = 512 * 1024
+
+#: How much of a refusal is read for its reason.
+MAX_SAID = 2000
+
+
 @contextmanager
 def translate_errors() -> Iterator[None]:
     """Replace what mem0's open-source class and its store raise with our errors, and report it."""
@@ -67,26 +75,43 @@ def translate_errors() -> Iterator[None]:
 
 
 def platform_error(error: Exception) -> ProviderError:
-    """Return our error for one of the platform's client, or of reading the platform's answer."""
+    """Return our error for one of the platform's client, or of reading the platform's answer.
+
+    Whoever gives answers that are not the API's is out, whatever was asked: a page that asks to
+    log in, for example.
+    """
     for cause in (error, error.__context__):  # mem0's own errors drop the headers, httpx's do not
         match cause:
             case httpx.HTTPStatusError():
                 return _status_error(cause.response)
-            case httpx.TransportError():
+            case httpx.TransportError() | ssl.SSLError():
                 kind, code = verdict_of_connection(cause)
                 return kind(code)
             case json.JSONDecodeError():
-                return BadAnswer("bad_json")
+                return Unavailable("bad_json")
             case UnicodeEncodeError():
                 return Rejected("not_unicode")
             case AttributeError() | KeyError() | TypeError() | ValueError():
-                return BadAnswer("unexpected_answer")  # JSON, but not of the expected shape
+                return Unavailable("unexpected_answer")  # JSON, but not of the expected shape
     return BadAnswer(f"unexpected_{type(error).__name__}")
 
 
 def _status_error(response: httpx.Response) -> ProviderError:
     kind, code = verdict_of_status(response.status_code, _PLATFORM_STATUS)
+    if code == "too_large" and not _is_too_large(response):
+        kind, code = AccessDenied, "quota_spent"
     return kind(code, retry_after_s=retry_after_seconds(response.headers))
+
+
+def _is_too_large(response: httpx.Response) -> bool:
+    """Return whether a 413 is about the size of the request.
+
+    mem0's own is about the plan (`MemoryQuotaExceededError` in its package). A proxy's says that
+    the request is too large.
+    """
+    sent = int(response.request.headers.get("content-length", 0))
+    said = response.text[:MAX_SAID].lower()
+    return "quota" not in said and ("too large" in said or sent > LARGE_BYTES)
 
 
 def _sqlite_error(error: sqlite3.Error) -> ProviderError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, TypeAlias
 
 import psycopg
 from psycopg import errors, sql
-from psycopg_pool import ConnectionPool
+from psycopg_pool import ConnectionPool, PoolTimeout
 
 from afterword.shared.errors import (
     AccessDenied,
@@ -38,13 +39,36 @@ _CREATE = (
 )
 _DIMS = "SELECT atttypmod FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = 'vector'"
 
-#: How a server's messages refuse a login. Before there is a session, errors have no SQLSTATE.
-_LOGIN_REFUSALS = (
-    "authentication failed", "no password supplied", "pg_hba.conf", "does not exist",
-)  # fmt: skip
+Verdict: TypeAlias = tuple[type[ProviderError], str]
+
+#: Why there is no session, by the first of these words in the message. It has no SQLSTATE.
+_BY_MESSAGE: tuple[tuple[str, Verdict], ...] = (
+    ("authentication failed", (AccessDenied, "store_refused")),
+    ("no password supplied", (AccessDenied, "store_refused")),
+    ("no encryption", (AccessDenied, "store_wants_tls")),
+    ("pg_hba.conf", (AccessDenied, "store_refused")),
+    ("does not support SSL", (AccessDenied, "no_tls")),
+    ("certificate", (AccessDenied, "untrusted_certificate")),
+    ("does not exist", (AccessDenied, "store_missing")),
+    ("onnection refused", (Unavailable, "connection_refused")),
+    ("resolve host", (Unavailable, "no_such_host")),
+    ("could not translate host name", (Unavailable, "no_such_host")),
+    ("too many clients", (Unavailable, "store_full")),
+    ("connection slots", (Unavailable, "store_full")),
+)
+
+#: The same in words, where a worker that starts can say them.
+_REASONS = {
+    "store_refused": "the server refuses this user or password",
+    "store_wants_tls": "the server takes no connection without TLS: remove sslmode=disable",
+    "store_missing": "the server has no such database or user",
+    "no_tls": "the server speaks no TLS, which its sslmode asks for",
+    "untrusted_certificate": "the certificate of the server is not trusted, or the file that "
+    "sslrootcert names is missing",
+}
 
 #: By SQLSTATE: a whole code wins over its class, the first two characters.
-_BY_SQLSTATE: dict[str, tuple[type[ProviderError], str]] = {
+_BY_SQLSTATE: dict[str, Verdict] = {
     "25006": (Unavailable, "store_read_only"),  # a standby, until it is promoted
     "3D000": (AccessDenied, "store_missing"),
     "42501": (AccessDenied, "store_refused"),
@@ -62,9 +86,29 @@ _BY_SQLSTATE: dict[str, tuple[type[ProviderError], str]] = {
 }
 
 
-def connection_pool(url: str, connections: int) -> ConnectionPool:
+class NotingPool(ConnectionPool):
+    """A pool that remembers why it has no connection: an error only says that there was none."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        self.failure: Verdict | None = None
+
+        class Connection(psycopg.Connection[Any]):
+            @classmethod
+            def connect(cls, *args: Any, **kwargs: Any) -> Any:
+                try:
+                    connection = super().connect(*args, **kwargs)
+                except psycopg.OperationalError as error:
+                    self.failure = verdict_of_login(error)
+                    raise
+                self.failure = None
+                return connection
+
+        super().__init__(url, connection_class=Connection, **options)
+
+
+def connection_pool(url: str, connections: int) -> NotingPool:
     """Return a pool, not open yet, that checks each connection before it lends it."""
-    return ConnectionPool(
+    return NotingPool(
         url,
         kwargs={
             "connect_timeout": CONNECT_S,
@@ -84,19 +128,33 @@ def connection_pool(url: str, connections: int) -> ConnectionPool:
 
 
 def check_login(url: str) -> None:
-    """Log in once; raise `Misconfigured` if the URL is invalid or the server refuses the login.
+    """Log in once; raise `Misconfigured` if the URL is invalid or no retry can help.
 
-    A pool only retries such errors and does not report them. A server that does not answer is no
-    error here, because it may come back.
+    A pool only retries such errors and does not report them. A server that does not answer is
+    `Unavailable`, because it may come back.
     """
+    failure = _login_failure(url)  # raised here: what libpq says must not become its context
+    if failure is not None:
+        raise failure
+
+
+def _login_failure(url: str) -> Misconfigured | ProviderError | None:
     try:
         psycopg.connect(url, connect_timeout=CONNECT_S).close()
     except psycopg.ProgrammingError:
-        raise Misconfigured("AFTERWORD_POSTGRES_URL", "is not a PostgreSQL URL") from None
+        return Misconfigured("AFTERWORD_POSTGRES_URL", "is not a PostgreSQL URL")
     except psycopg.OperationalError as error:
-        if any(refusal in str(error) for refusal in _LOGIN_REFUSALS):
-            reason = "the server refuses this user, password or database"
-            raise Misconfigured("AFTERWORD_POSTGRES_URL", reason) from None
+        kind, code = verdict_of_login(error)
+        reason = _REASONS.get(code)
+        return Misconfigured("AFTERWORD_POSTGRES_URL", reason) if reason else kind(code)
+    return None
+
+
+def verdict_of_login(error: psycopg.OperationalError) -> Verdict:
+    """Return why the server gave no session."""
+    said = str(error)
+    unknown: Verdict = (Unavailable, "store_unavailable")
+    return next((verdict for words, verdict in _BY_MESSAGE if words in said), unknown)
 
 
 def ensure_table(connection: psycopg.Connection, dims: int) -> None:
@@ -139,7 +197,7 @@ def _table_dims(connection: psycopg.Connection) -> int | None:
 
 
 @contextmanager
-def translate_postgres_errors(*, writing: bool) -> Iterator[None]:
+def translate_postgres_errors(pool: NotingPool, *, writing: bool) -> Iterator[None]:
     """Replace PostgreSQL's errors, whose messages may quote a memory, with our own.
 
     If the connection is lost while `writing`, the transaction may have been committed.
@@ -147,12 +205,14 @@ def translate_postgres_errors(*, writing: bool) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        kind, code = _verdict(error)
+        kind, code = _verdict(error, pool)
         lost = isinstance(error, psycopg.OperationalError) and kind is Unavailable
         raise kind(code, unknown_outcome=writing and lost) from None
 
 
-def _verdict(error: psycopg.Error) -> tuple[type[ProviderError], str]:
+def _verdict(error: psycopg.Error, pool: NotingPool) -> Verdict:
+    if isinstance(error, PoolTimeout) and pool.failure is not None:
+        return pool.failure
     state = error.sqlstate or ""
     found = _BY_SQLSTATE.get(state) or _BY_SQLSTATE.get(state[:2])
     if found is not None:

@@ -144,8 +144,8 @@ def _warm_up(memory: Any, url: str) -> Any:
     except (Unavailable, RateLimited) as error:
         emit(BackendUnavailable, backend="the embedder", error=error.code)
     try:
-        check_login(url)
         memory.vector_store.connection_pool.open()
+        check_login(url)
         memory.vector_store.ensure()
     except Unavailable as error:
         emit(BackendUnavailable, backend="PostgreSQL", error=error.code)

@@ -38,7 +38,7 @@ class PgVectorStore(PGVector):  # type: ignore[misc]
 
     def ensure(self) -> None:
         """Create the table if it is missing; see `database.ensure_table`."""
-        with self._ensuring, _errors(writing=False):
+        with self._ensuring, self._errors(writing=False):
             if not self._collection_ensured:
                 with self.connection_pool.connection() as connection:
                     ensure_table(connection, self.embedding_model_dims)
@@ -89,19 +89,18 @@ class PgVectorStore(PGVector):  # type: ignore[misc]
 
     @contextmanager
     def _get_cursor(self, commit: bool = False) -> Iterator[psycopg.Cursor]:  # noqa: FBT001, FBT002
-        with _errors(writing=commit), super()._get_cursor(commit) as cursor:
+        with self._errors(writing=commit), super()._get_cursor(commit) as cursor:
             yield cursor
+
+    @contextmanager
+    def _errors(self, *, writing: bool) -> Iterator[None]:
+        with add_step(), translate_postgres_errors(self.connection_pool, writing=writing):
+            yield
 
 
 def _readable(row: Any) -> Any:
     row.payload = dict(readable_payload(row.payload))
     return row
-
-
-@contextmanager
-def _errors(*, writing: bool) -> Iterator[None]:
-    with add_step(), translate_postgres_errors(writing=writing):
-        yield
 
 
 def _row_id(payload: Mapping[str, Any]) -> uuid.UUID:
