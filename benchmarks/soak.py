@@ -4,7 +4,7 @@
 kills and stops workers in turn, kills Redis, makes mem0 unavailable for a fifth of the time, spoils
 one answer of Claude in twenty, has some turns rejected and replayed, and erases some users. At the
 end every job must be accounted for. Claude and mem0's platform are stand-ins; the rest is as in
-production.
+production. With `--hostile` it is attacked as well: see `benchmarks/attacks.py`.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from pathlib import Path
 from typing import Any
 
 from afterword.producer import AsyncJob, AsyncProducer
-from afterword.shared.errors import AfterwordError
+from afterword.shared.errors import AfterwordError, LedgerUnavailable
 from afterword.shared.ledger.dead_letter_records import DeadLetterFilter, DeadLetterKind
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import ErasureState
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import Keys, lane_id, memory_key
 from afterword.shared.settings import Settings
+from benchmarks.attacks import TENANT, Attacks
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.fault_runs.delivery_report import DeliveryReport, JobOutcome, delivery_report
 from tests.kit.mem0_api import scripted_answers as mem0_answers
@@ -54,6 +55,7 @@ CANARY = "canary-4711"
 _KILL_EVERY_S = 10.0
 _STOP_EVERY_S = 30.0
 _STOPPED_S = 3.0
+_BACK_S = 5.0
 _SPAN_S = 300.0
 _DRAIN_S = 180.0
 _AT_ONCE = 200
@@ -87,8 +89,9 @@ class SoakLog:
 class Soak:
     """Two workers of each kind, a Redis with an append-only file, and the faults."""
 
-    def __init__(self, minutes: float, rate: float, folder: Path) -> None:
+    def __init__(self, minutes: float, rate: float, folder: Path, *, hostile: bool) -> None:
         self.seconds = minutes * 60
+        self.hostile = hostile
         self.rate = rate
         self.log = SoakLog()
         self._folder = folder
@@ -97,6 +100,7 @@ class Soak:
         self._forked = ForkedWorkers()
         self._workers: list[tuple[int, str]] = []
         self._random = random.Random(4711)
+        self._redis_is_there = True
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -120,6 +124,9 @@ class Soak:
             }
             self._providers.claude.whim = self._choose_answer
             self.settings = Settings.load(self._environ)
+            self.attacks = Attacks(self.settings, self._valkey, self._providers)
+            if self.hostile:
+                self.attacks.begin(self._environ, [f"user-{number}" for number in range(USERS)])
             for queue in ("replies", "replies", "memories", "memories"):
                 self._start(queue)
             yield
@@ -128,7 +135,9 @@ class Soak:
         """Let it all happen, wait until all is settled, and report what was delivered."""
         async with AsyncProducer(self.settings) as producer:
             async with asyncio.TaskGroup() as group:
+                ways = self.attacks.ways() if self.hostile else ()
                 faults = [group.create_task(fault()) for fault in self._faults()]
+                faults += [group.create_task(way) for way in ways]
                 await self._load(producer)
                 for fault in faults:
                     fault.cancel()
@@ -175,11 +184,14 @@ class Soak:
                     conversation_id=f"talk-{user}" if number % 3 == 0 else None,
                     idempotency_key=f"key-{number}",
                 )
-            except AfterwordError:
+            except AfterwordError as error:
                 self.log.refused += 1
+                self.attacks.refused(user, error)
                 await asyncio.sleep(0.2)
                 continue
-            self.log.submit_ms.append((time.monotonic() - begin) * 1000)
+            took = time.monotonic() - begin
+            self.log.submit_ms.append(took * 1000)
+            self.attacks.submitted(user, took, redis_is_there=self._redis_is_there)
             self.log.jobs[job.id] = (job, user)
             self.log.said[message] = job.id
             return
@@ -227,7 +239,10 @@ class Soak:
 
     async def _kill_redis(self) -> None:
         self._note("Redis killed")
+        self._redis_is_there = False
         await asyncio.to_thread(self._valkey.restart)
+        await asyncio.sleep(_BACK_S)
+        self._redis_is_there = True
 
     async def _stop_mem0(self) -> None:
         mem0 = self._providers.mem0
@@ -298,16 +313,17 @@ class Soak:
         ended = sorted(await _each(_outcome, kept), key=itemgetter(0))
         outcomes = [outcome for _, outcome in ended]
         stored = {one.job_id for one in outcomes if one.turn is TurnState.STORED}
-        rows = self._providers.do(lambda: list(self._providers.mem0.rows))
+        found = self._providers.do(lambda: list(self._providers.mem0.rows))
+        rows = [row for row in found if not row["user_id"].startswith(f"{TENANT}/")]
         owners = {memory_key("default", user) for user in ERASED}
         assert not [row for row in rows if row["user_id"] in owners], "memories of erased users"
         self._assert_erased_users_are_gone()
         # By text: facts of several turns in one add carry the id of the first turn.
         turns = [self.log.said.get(row["memory"], row["id"]) for row in rows]
         known = [turn for turn in turns if turn in stored or turn not in self.log.jobs]
-        found = delivery_report(outcomes, known)
+        delivered = delivery_report(outcomes, known)
         # A replayed turn is stored late on purpose; its timestamp gives its place.
-        return replace(found, out_of_order=found.out_of_order - self.log.replayed)
+        return replace(delivered, out_of_order=delivered.out_of_order - self.log.replayed)
 
     def _assert_erased_users_are_gone(self) -> None:
         marks = [f"{CANARY} of {user}" for user in ERASED]
@@ -342,7 +358,10 @@ async def _outcome(whose: tuple[AsyncJob, str]) -> tuple[datetime, JobOutcome]:
 
 
 async def _is_settled(job: AsyncJob) -> bool:
-    status = await job.status()
+    try:
+        status = await job.status()
+    except LedgerUnavailable:  # asked again: a drain is not about how long one read takes
+        return False
     return status.state.terminal and status.turn.settled
 
 
@@ -350,8 +369,11 @@ def report(soak: Soak, found: DeliveryReport) -> str:
     """Return what happened and what was delivered, as Markdown."""
     log = soak.log
     submit = statistics.quantiles(log.submit_ms, n=100)
-    happened = ", ".join(f"{count} x {what}" for what, count in sorted(log.events.items()))
+    all_of_it = sorted((log.events + soak.attacks.done).items())
+    happened = ", ".join(f"{count} x {what}" for what, count in all_of_it)
     counts = {name: len(getattr(found, name)) for name in ("accepted", *FAULT_KINDS)}
+    if soak.hostile:
+        counts |= {name: len(book) for name, book in soak.attacks.books.items()}
     rows = "\n".join(f"| {name.replace('_', ' ')} | {count} |" for name, count in counts.items())
     return f"""\
 # A soak of {soak.seconds / 60:g} minutes
@@ -380,6 +402,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--rate", type=float, default=20, metavar="N", help="jobs per second (default: %(default)s)"
     )
+    parser.add_argument("--hostile", action="store_true", help="attack it as well")
     parser.add_argument(
         "--out",
         type=Path,
@@ -391,14 +414,16 @@ def main(arguments: Sequence[str]) -> None:
     os.environ |= {"MEM0_TELEMETRY": "False"}
     with tempfile.TemporaryDirectory(prefix="afterword-soak-") as folder:
         os.environ["MEM0_DIR"] = folder
-        soak = Soak(options.minutes, options.rate, Path(folder))
+        soak = Soak(options.minutes, options.rate, Path(folder), hostile=options.hostile)
         with soak.open():
             found = asyncio.run(soak.run())
             text = report(soak, found)
     print(text)
-    (options.out / f"soak-{options.minutes:g}.md").write_text(text + "\n")
-    if found.wrong:
-        shown = {name: sorted(ids)[:_SHOWN] for name, ids in found.wrong.items()}
+    kind = "soak-hostile" if options.hostile else "soak"
+    (options.out / f"{kind}-{options.minutes:g}.md").write_text(text + "\n")
+    wrong = found.wrong | {name: book for name, book in soak.attacks.books.items() if book}
+    if wrong:
+        shown = {name: sorted(ids)[:_SHOWN] for name, ids in wrong.items()}
         print(json.dumps(shown, indent=2))
         sys.exit(1)
 

@@ -21,12 +21,12 @@ class DelayedMem0(Mem0StandIn):
 
     def __init__(self, after_s: float) -> None:
         super().__init__(polls=1_000_000)
-        self._after_s = after_s
+        self.after_s = after_s
 
     def _queued(self, work: Callable[[], list[Json]]) -> Json:
         answer = super()._queued(work)
         event = self.events[answer["event_id"]]
-        asyncio.get_running_loop().call_later(self._after_s, finish, event)
+        asyncio.get_running_loop().call_later(self.after_s, finish, event)
         return answer
 
 
