@@ -21,6 +21,7 @@ from benchmarks import (
     latency,
     memory_lane,
     observer,
+    offline_model,
     selfhosted,
     start,
     submits,
@@ -47,6 +48,7 @@ SECTIONS: Mapping[str, Section] = {
     "calls": guard.section,
     "embedded": embedded.section,
     "observer": observer.section,
+    "offline model": offline_model.section,
 }
 
 _EPILOG = """\

@@ -3,63 +3,39 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-import os
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import anthropic
 import pytest
 from anthropic.types import Message
 
 from afterword.shared.errors import Misconfigured
-from afterword.workers.adapters.claude.client import Claude
+from afterword.shared.settings import Settings
 from afterword.workers.local_stack import model_server as model
 from afterword.workers.ports import ChatMessage, Prompt
+from afterword.workers.wiring import open_memories
+from tests.kit.offline_model.exam import Conversation
+from tests.kit.offline_model.served import COMMAND, ServedModel
 from tests.kit.process_inspection import listening
 
 pytestmark = pytest.mark.system
 
-KEY = "a-key-of-this-test"
 QUESTION = "What is the capital of France?"
-COMMAND = (sys.executable, "-P", "-m", "afterword.workers.local_stack.model_server")
-
-
-class Served:
-    """One process that serves the model."""
-
-    def __init__(self, *options: str) -> None:
-        environ = os.environ | {"ANTHROPIC_API_KEY": KEY}
-        self.process = subprocess.Popen([*COMMAND, *options], env=environ, stdout=subprocess.PIPE)
-        assert self.process.stdout is not None
-        self.url = str(json.loads(self.process.stdout.readline())["url"])
-
-    def client(self, key: str = KEY) -> anthropic.AsyncAnthropic:
-        client = anthropic.AsyncAnthropic(api_key=key, base_url=self.url, max_retries=0)
-        (header,) = model.CLIENT_ENV.values()
-        name, value = header.split(": ")
-        return client.with_options(default_headers={name: value})
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        self.process.communicate()
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    with Served() as served:
+def served() -> Iterator[ServedModel]:
+    with ServedModel() as served:
         yield served
 
 
 @pytest.fixture
-async def claude(served: Served) -> AsyncIterator[anthropic.AsyncAnthropic]:
+async def claude(served: ServedModel) -> AsyncIterator[anthropic.AsyncAnthropic]:
     async with served.client() as client:
         yield client
 
@@ -104,19 +80,52 @@ async def test_it_streams_and_accepts_our_requests(
 
 
 async def test_a_worker_gets_several_answers_in_a_row(
-    served: Served, monkeypatch: pytest.MonkeyPatch
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in model.CLIENT_ENV.items():  # without it every second call fails
         monkeypatch.setenv(name, value)
     prompt = Prompt((), (ChatMessage("user", QUESTION),), "any", max_tokens=2, user_tag="u")
-    claude = Claude(
-        api_key=KEY, base_url=served.url, connections=4, total_s=30, first_event_s=30, idle_s=30
-    )
-    try:
+    async with served.adapter() as claude:
         for _ in range(12):
             assert [piece async for piece in claude.stream_answer(prompt)]
-    finally:
-        await claude.aclose()
+
+
+#: What the user says before a restart, and asks after it; in the reply must stand the word.
+SAID = (
+    "I prefer temperatures in Celsius.", "I live in Ghent.", "I'm allergic to walnuts.",
+    "My cat is called Muffin.", "I work as a florist.",
+)  # fmt: skip
+ASKED = (
+    ("How warm should a bedroom be?", "Celsius"), ("Where do I live?", "Ghent"),
+    ("What am I allergic to?", "walnut"), ("What is my cat called?", "Muffin"),
+    ("What is my job?", "florist"), ("What is my cat's name?", "Muffin"),
+)  # fmt: skip
+
+
+@pytest.mark.slow
+async def test_a_conversation_comes_back_after_a_restart_and_no_reply_repeats_an_earlier_one(
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in model.CLIENT_ENV.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(memory="embedded", data_dir=tmp_path)
+    replies: list[str] = []
+    right = 0
+    for part in (SAID, ASKED):
+        memories = await open_memories(settings)
+        assert memories is not None
+        async with served.adapter() as claude:
+            talk = Conversation("ann", memories, claude)
+            for one in part:
+                if isinstance(one, tuple):
+                    right += one[1] in await talk.say(one[0])
+                else:
+                    await talk.say(one)
+                    await talk.remember(one)
+            replies += talk.replies
+        await memories.aclose()
+    assert right >= 5, replies
+    assert len(set(replies)) == len(replies), replies
 
 
 async def test_a_truncated_reply_has_its_stop_reason(claude: anthropic.AsyncAnthropic) -> None:
@@ -150,13 +159,13 @@ async def test_a_longer_prompt_is_refused(claude: anthropic.AsyncAnthropic) -> N
         await claude.messages.create(**asking("word " * 5000))
 
 
-async def test_a_wrong_key_is_refused(served: Served) -> None:
+async def test_a_wrong_key_is_refused(served: ServedModel) -> None:
     async with served.client("another-key") as client:
         with pytest.raises(anthropic.AuthenticationError):
             await client.messages.create(**asking(QUESTION))
 
 
-def test_it_listens_on_loopback_only(served: Served) -> None:
+def test_it_listens_on_loopback_only(served: ServedModel) -> None:
     port = int(served.url.rpartition(":")[2])
     assert listening(served.process.pid) == {("127.0.0.1", port)}
 
@@ -166,7 +175,7 @@ def test_it_starts_on_a_port_that_its_parent_has_bound() -> None:
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind((model.HOST, 0))
         port = kept.getsockname()[1]
-        with Served("--port", str(port)) as served:
+        with ServedModel("--port", str(port)) as served:
             assert served.url == model.url(port)
 
 

@@ -1,7 +1,8 @@
 """Serves a small language model on loopback, through the Messages API.
 
 The model is SmolLM2-135M-Instruct from a wheel, run by llama.cpp. It shows that memories reach the
-reply; its answers are not Claude's. It answers requests for any model name.
+reply; its answers are not Claude's. It answers requests for any model name. What it makes of
+memories is measured by `python -m benchmarks --only "offline model"`.
 """
 
 from __future__ import annotations
@@ -24,9 +25,16 @@ HOST = "127.0.0.1"
 #: The model name in its answers.
 NAME = "smollm2-135m-instruct"
 
-#: Settings of the workers that use it, unless the user has set them: half of a slot for the
-#: prompt, and as much output as a person waits for.
-LIMITS = {"prompt_tokens": 2000, "max_tokens": 512}
+#: Settings of the workers that use it, unless the user has set them: half of a slot for the prompt,
+#: one sentence, and few memories that surely belong to the question: others confuse it. It is told
+#: no history, so a turn that is not in memory yet has to come as one.
+LIMITS = {
+    "prompt_tokens": 2000,
+    "max_tokens": 48,
+    "history_turns": 0,
+    "recall_top_k": 2,
+    "recall_min_score": 0.24,
+}
 
 #: For the anthropic SDK: the server closes the connection after a streamed answer without
 #: announcing it, and the next call on that connection would fail.
