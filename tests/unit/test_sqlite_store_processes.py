@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -14,6 +13,7 @@ import pytest
 
 from afterword.workers.adapters.mem0.sqlite.database import Database
 from afterword.workers.adapters.mem0.sqlite.store import SqliteStore
+from tests.kit.servers.fork_server import TalkingProcess, shared_fork_server
 from tests.kit.sqlite_store.store import found, opener, texts
 from tests.kit.waiting import wait_until
 
@@ -33,16 +33,11 @@ EACH = 25
 WRITERS = ("ana", "ana", "ben")
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def start(*arguments: str) -> TalkingProcess:
+    return shared_fork_server().talk([sys.executable, "-m", *arguments])
 
 
-def writer(path: Path, owner: str) -> subprocess.Popen[str]:
+def writer(path: Path, owner: str) -> TalkingProcess:
     return start("tests.kit.sqlite_store.store", str(path), owner, str(EACH))
 
 
@@ -52,17 +47,13 @@ def test_processes_may_make_and_fill_one_file_at_once(
 ) -> None:
     processes = [writer(path, owner) for owner in WRITERS]
     for process in processes:
-        assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
     reader = open_store()
     assert found(reader, "ana", "memory") == []
     for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
+        process.say("go")
     for process in processes:
-        process.communicate(timeout=50)
-        assert process.returncode == 0
+        assert process.rest(timeout=50) == (0, "")
     for owner in ("ana", "ben"):
         most = EACH * WRITERS.count(owner)
         assert len(texts(reader, owner)) == most
@@ -95,15 +86,12 @@ def test_a_writer_that_is_killed_leaves_whole_memories_only(
     path: Path, open_store: Callable[[], SqliteStore]
 ) -> None:
     process = writer(path, "ana")
-    assert process.stdin is not None
-    assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     reader = open_store()
-    process.stdin.write("go\n")
-    process.stdin.flush()
+    process.say("go")
     wait_until(lambda: texts(reader, "ana"), "the writer wrote a memory", timeout=20)
-    process.kill()
-    process.communicate(timeout=20)
+    process.process.kill()
+    process.rest(timeout=20)
     there = texts(reader, "ana")
     assert there == [f"memory {number} of ana" for number in range(len(there))]
     assert sorted(found(reader, "ana", "memory of ana")) == sorted(there)
@@ -112,5 +100,4 @@ def test_a_writer_that_is_killed_leaves_whole_memories_only(
 @pytest.mark.slow
 def test_no_commit_is_lost_by_a_fork(path: Path) -> None:
     process = start("tests.kit.sqlite_store.fork", str(path))
-    out, _ = process.communicate(timeout=50)
-    assert (process.returncode, out) == (0, "3 3 0\n")
+    assert process.rest(timeout=50) == (0, "3 3 0\n")

@@ -96,6 +96,25 @@ class ForkedProcess:
         self.send_signal(signal.SIGKILL)
 
 
+class TalkingProcess:
+    """A program, and our ends of its standard input and output."""
+
+    def __init__(self, process: ForkedProcess, stdin: IO[str], stdout: IO[str]) -> None:
+        self.process = process
+        self.stdin = stdin
+        self.stdout = stdout
+
+    def say(self, line: str) -> None:
+        """Write a line to it."""
+        print(line, file=self.stdin, flush=True)
+
+    def rest(self, timeout: float) -> tuple[int, str]:
+        """Write no more; return its exit code, and what it wrote that was not read."""
+        self.stdin.close()
+        with self.stdout:
+            return self.process.wait(timeout), self.stdout.read()
+
+
 class ForkServer:
     """Starts programs, each in a process of its own."""
 
@@ -140,6 +159,14 @@ class ForkServer:
             socket.send_fds(self._orders, [order], streams)
             pid, number = self._orders.recv(100).decode().split()
         return ForkedProcess(int(pid), Path(self._folder.name, number))
+
+    def talk(self, argv: Sequence[str]) -> TalkingProcess:
+        """Start a program that reads what we write and writes what we read."""
+        their_in, our_out = os.pipe()
+        our_in, their_out = os.pipe()
+        with open(their_in) as stdin, open(their_out, "w") as stdout:  # noqa: PTH123 descriptors
+            process = self.fork(argv, os.environ, stdin=stdin, stdout=stdout, stderr=sys.stderr)
+        return TalkingProcess(process, open(our_out, "w"), open(our_in))  # noqa: PTH123
 
     def run(
         self, argv: Sequence[str], env: Mapping[str, str], said: str | None, timeout: float
