@@ -2,63 +2,35 @@
 
 A worker that is started as a program spends seconds of CPU importing mem0 and the Anthropic SDK, a
 command of ours half a second. The tests start hundreds of each. What is forked takes the arguments
-of a program, has its environment and its streams, and imports the rest by itself.
+of a program, has its environment and its streams, and imports the rest by itself. All processes of
+a test run share the process that is forked, see `tests.kit.servers.warm_process`.
 """
 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import functools
-import gc
-import importlib
 import json
 import os
-import runpy
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import ModuleType
-from typing import IO, Any, NoReturn, Self
+from typing import IO, Any, Self
 
-from afterword.workers.adapters.mem0.import_guard import make_mem0_import_lazy
+from tests.kit.servers import warm_process
+from tests.kit.servers.warm_process import ORDER_BYTES
 from tests.kit.waiting import wait_until
-
-#: Larger than the arguments and the environment of any program that a test starts.
-_ORDER_BYTES = 1 << 17
 
 #: Our command, as a program is started.
 COMMAND = (sys.executable, "-P", "-c", "from afterword.producer.cli.main import main; main()")
-
-#: What workers, commands and stand-ins import, also those parts that they import late.
-_IMPORTED_BY_MOST = (
-    "celery.apps.worker",
-    "celery.bin.celery",
-    "celery.worker.autoscale",
-    "celery.worker.components",
-    "celery.worker.strategy",
-    "celery.app.control",
-    "celery.backends.base",
-    "afterword.producer.cli.main",
-    "afterword.workers.adapters.claude.client",
-    "afterword.workers.adapters.mem0.hosted",
-    "afterword.workers.adapters.mem0.platform_client",
-    "afterword.workers.adapters.mem0.sqlite.recipe",
-    "afterword.workers.adapters.mem0.sqlite.embedder",
-    "afterword.workers.adapters.mem0.sqlite.store",
-    "afterword.workers.celery_runtime.host",
-    "afterword.workers.wiring",
-    "httpcore2",
-    "mem0.memory.main",
-    "tests.kit.claude_api.scripted_answers",
-    "tests.kit.mem0_api.server",
-    "tests.kit.servers.stand_in_process",
-)
 
 
 class ForkedProcess:
@@ -116,28 +88,20 @@ class TalkingProcess:
 
 
 class ForkServer:
-    """Starts programs, each in a process of its own."""
+    """Starts programs, each in a process of its own; a context manager that is open meanwhile."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._orders = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._folder = tempfile.TemporaryDirectory(prefix="afterword-forks-")
-        self._orders, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        ours = self._theirs.fileno()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(ours), self._folder.name],
-            stdin=subprocess.DEVNULL,
-            pass_fds=[ours],
-        )
-        self._theirs.close()
+        _connect(self._orders)
+        self._orders.send(self._folder.name.encode())
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._process is not None
         self._orders.close()
-        self._process.wait(timeout=60)
         self._folder.cleanup()
 
     def fork(
@@ -153,7 +117,7 @@ class ForkServer:
         interpreter, *arguments = argv
         assert interpreter == sys.executable, "only Python can be forked"
         order = json.dumps({"arguments": arguments, "env": dict(env)}).encode()
-        assert len(order) < _ORDER_BYTES, "too long for one message"
+        assert len(order) < ORDER_BYTES, "too long for one message"
         with open(os.devnull) as nothing, self._lock:  # noqa: PTH123 a descriptor is wanted
             streams = [(stdin or nothing).fileno(), stdout.fileno(), stderr.fileno()]
             socket.send_fds(self._orders, [order], streams)
@@ -190,86 +154,16 @@ def shared_fork_server() -> ForkServer:
     return server
 
 
-def _serve(orders: socket.socket, folder: Path) -> None:
-    """Fork a program for every order, until there are no more."""
-    gc.disable()
-    make_mem0_import_lazy()
-    for module in _IMPORTED_BY_MOST:
-        importlib.import_module(module)
-    assert threading.active_count() == 1, "a fork would leave threads behind"
-    # Garbage collection in a fork, and its end, would otherwise go through all of that.
-    gc.freeze()
-    gc.enable()
-    numbers: dict[int, int] = {}
-    signal.signal(signal.SIGCHLD, functools.partial(_note_exits, folder, numbers))
-    for number in range(sys.maxsize):
-        order, streams, _, _ = socket.recv_fds(orders, _ORDER_BYTES, 3)
-        if not order:
-            return
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
-        pid = os.fork()
-        if pid == 0:
-            orders.close()
-            _become(json.loads(order), streams)
-        numbers[pid] = number
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
-        for stream in streams:
-            os.close(stream)
-        orders.send(f"{pid} {number}".encode())
-
-
-def _become(order: dict[str, Any], streams: Sequence[int]) -> None:
-    """Become the program: have its streams and its environment, run it and end."""
-    for ours, stream in enumerate(streams):
-        os.dup2(stream, ours)
-        os.close(stream)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
-    os.execve = _go_on_as  # type: ignore[assignment]
-    _go_on_as(sys.executable, [sys.executable, *order["arguments"]], order["env"])
-
-
-def _go_on_as(path: str, argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
-    """Do as `os.execve` does, without importing everything anew."""
-    assert path == argv[0] == sys.executable, "only Python can be forked"
-    whole = dict(env)  # which may be what is cleared
-    os.environ.clear()
-    os.environ.update(whole)
-    arguments = argv[2:] if argv[1] == "-P" else argv[1:]
-    _run(arguments)
-    sys.exit()
-
-
-def _run(arguments: Sequence[str]) -> None:
-    """Run a program as the interpreter would that was started with these arguments."""
-    match arguments:
-        case ["-m", module, *rest]:
-            sys.argv = [module, *rest]
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        case ["-c", script, *rest]:
-            sys.argv = ["-c", *rest]
-            program = sys.modules["__main__"] = ModuleType("__main__")
-            exec(script, vars(program))
-        case [path, *_]:
-            sys.argv = list(arguments)
-            sys.path.insert(0, str(Path(path).parent))
-            runpy.run_path(path, run_name="__main__")
-
-
-def _note_exits(folder: Path, numbers: dict[int, int], *_: object) -> None:
-    """Write down the exit code of every child that has ended, in a file named by its number."""
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-        number = numbers.pop(pid)
-        noted = folder / f"{number}.new"
-        noted.write_text(str(os.waitstatus_to_exitcode(status)))
-        noted.rename(folder / str(number))
-
-
-if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])), Path(sys.argv[2]))
+def _connect(client: socket.socket) -> None:
+    """Connect to the process that has imported everything; start it if no test process has."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+    folder = Path(tempfile.gettempdir(), f"afterword-warm-{run}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    address = str(folder / "socket")
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not Path(address).exists():
+            command = [sys.executable, "-m", warm_process.__name__, str(folder)]
+            os.posix_spawn(sys.executable, command, os.environ)
+            wait_until(Path(address).exists, "what programs need is imported", 60)
+    client.connect(address)
