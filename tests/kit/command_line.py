@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -40,6 +41,7 @@ def afterword(
             patch.setenv(name, value)
         for name, stream in streams.items():
             patch.setattr(sys, name, stream)
+        patch.setattr(os, "_exit", sys.exit)  # doctor's last resort would end the test run
         with pytest.raises(SystemExit) as ended:
             main(argv)
     stdout, stderr = _text(streams["stdout"]), _text(streams["stderr"])

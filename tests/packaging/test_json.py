@@ -32,7 +32,7 @@ from afterword.producer import (
     UsageSum,
 )
 from afterword.producer.admin.cost_estimate import Estimate
-from afterword.producer.cli.doctor import Finding
+from afterword.producer.cli.checks.finding import ok
 from afterword.producer.cli.render import plain
 from afterword.producer.cli.status import summary
 from afterword.shared.contracts import Timings
@@ -82,6 +82,8 @@ OVERVIEW = Overview(
     NOW,
     1,
     0,
+    0,
+    0,
     (WorkerSeen("w", "replies", NOW, "0.1.0", (TaskHealth("sweep", "failing", 3, 0.2, None),)),),
     Counter(),
     (AgendaCount("replies.3", 1, 0, 0, NOW, 1),),
@@ -114,7 +116,7 @@ RECORDS: dict[str, Any] = {
     ),
     "Status": summary([OVERVIEW])
     | {"gates": [GATE], "newest_quarantined": None, "durability": "d1"},
-    "Check": Finding("redis", ok=True, detail="valkey"),
+    "Check": ok("redis", "valkey"),
     "Account": Account("t", {JobState.FAILED: 2}, {TurnState.STORED: 1}, 0, 0, 0.0),
     "Opened gate": {"name": "claude/m", "was_shut": True},
     "Usage": UsageSum(tenant="t"),

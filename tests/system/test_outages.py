@@ -124,7 +124,7 @@ def test_a_revoked_key_pauses_all_says_so_once_and_goes_on_when_mended(duty: Dut
     wait_until(lambda: all(job.status().code == "key_refused" for job in jobs), "all wait", 30)
     assert len(duty.lines(f"gate {GATE} is shut: key_refused (operator)")) == 1
     examined = duty.fleet.afterword("doctor", code=1).stdout
-    assert f"FAIL  gate {GATE}: shut since" in examined
+    assert f"FAIL  gates: {GATE} is shut since" in examined
     assert "key_refused (operator)" in duty.fleet.afterword("status").stdout
     assert {job.status().state for job in jobs} == {"queued"}
 
@@ -168,12 +168,12 @@ def test_a_gate_that_was_shut_before_the_workers_started_opens_without_a_job(dut
     for worker in duty.responders():
         worker.kill()
     asyncio.run(duty.shut(GATE, "key_refused"))
-    assert f"FAIL  gate {GATE}" in duty.fleet.afterword("doctor", code=1).stdout
+    assert f"FAIL  gates: {GATE}" in duty.fleet.afterword("doctor", code=1).stdout
     duty.fleet.start("responses", "responses", app=FAST_REPAIR_APP)
     wait_until(lambda: duty.gates().get(GATE, OPEN).state != "shut", "an idle worker asked", 40)
 
     assert duty.lines(f"gate {GATE} opens")
-    assert "FAIL  gate" not in duty.fleet.afterword("doctor").stdout
+    assert "FAIL  gates" not in duty.fleet.afterword("doctor").stdout
     [reply] = duty.drained(duty.submit(1))
     assert reply.attempts == 1
 

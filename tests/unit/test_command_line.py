@@ -113,7 +113,7 @@ def test_the_status_shows_periodic_tasks_that_fail_or_are_late(
 ) -> None:
     seen = WorkerSeen("host:1", "replies", NOW, "0.1.0", tasks)
     gone = WorkerSeen("host:2", "replies", NOW - timedelta(seconds=16), "0.1.0")
-    found = status.summary([Overview(NOW, 0, 0, (seen, gone), {}, ())])
+    found = status.summary([Overview(NOW, 0, 0, 0, 0, (seen, gone), {}, ())])
     assert found["workers"] == [
         {
             "queue": "replies",

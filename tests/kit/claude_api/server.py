@@ -56,6 +56,8 @@ class ClaudeStandIn(ScriptedHttpServer):
         self.requests: deque[ClaudeRequest] = deque(maxlen=KEPT_REQUESTS)
         #: Asked at each request; what it returns goes before the script.
         self.whim: Callable[[], ClaudeAnswer | None] = lambda: None
+        #: What a token count is answered with, if not the truth.
+        self.count_answer: ClaudeAnswer | None = None
         self._script: list[tuple[ClaudeAnswer, int | None]] = []
         self._count = 0
 
@@ -94,6 +96,9 @@ class ClaudeStandIn(ScriptedHttpServer):
             case "/v1/messages":
                 return self._message(request, body)
             case "/v1/messages/count_tokens":
+                play = self.count_answer
+                if play and (play.match is None or play.match.encode() in request.body):
+                    return steps(play, Call(body, "", self._request_id, {}))
                 return [_json({"input_tokens": wire.tokens(*wire.told(body))})]
             case _:
                 return [_refusal(404, "no such path", self._request_id)]

@@ -65,7 +65,10 @@ def summary(shards: Sequence[Overview]) -> dict[str, Any]:
         "workers": _workers(shards, at),
         "jobs": {str(state): counts[f"job:{state}"] for state in JobState},
         "turns": {str(state): counts[f"turn:{state}"] for state in TurnState},
-        "dead_letters": sum(shard.dead_letters for shard in shards),
+        "dead_letters": {
+            "turns": sum(shard.dead_turns for shard in shards),
+            "jobs": sum(shard.failed_jobs for shard in shards),
+        },
         "held": _held(shards),
         "quarantined": {
             name.removeprefix(_QUARANTINED): count
@@ -143,7 +146,7 @@ def _lines(found: dict[str, Any]) -> dict[str, object]:
     lines: dict[str, object] = {
         "jobs": render.counts(found["jobs"]) or "none yet",
         "turns": render.counts(found["turns"]) or "none yet",
-        "dead letters": found["dead_letters"],
+        "dead letters": render.counts(found["dead_letters"]) or "none",
     }
     if version := (held := found["held"])["newest_version"]:
         lines[f"held for version {version}"] = f"{held['jobs']} jobs, {held['lanes']} lanes"

@@ -89,6 +89,10 @@ class Jobs:
         answers = await self._submits.run_scripts(calls)
         return [self._accepted_or_error(answer) for answer in answers]
 
+    async def try_write(self) -> None:
+        """Write and delete a key; raise whatever a submit would raise because of Redis."""
+        await self._submits.run_script(self._submits.all[0], steps.TryWrite())
+
     async def resubmit(self, failed_id: str, body: str, run: str) -> str:
         """Submit a failed job's body as a new job that was said at the same time, once only.
 

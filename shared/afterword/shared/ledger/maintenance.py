@@ -28,6 +28,9 @@ from afterword.shared.version import __version__
 #: Most records of each sort that one sweep of one shard touches: keeps the script short.
 SWEEP_LIMIT = 100
 
+#: For how long a dead letter counts as recent, in milliseconds.
+RECENT_MS = 3_600_000
+
 
 @dataclass(frozen=True, slots=True)
 class _WorkerStatus:
@@ -77,7 +80,9 @@ class Maintenance:
         return [await self._overview(keys) for keys in self._shards.all]
 
     async def _overview(self, keys: Keys) -> Overview:
-        (record,) = await self._shards.run_script(keys, steps.ReadOverview())
+        retention_ms = milliseconds(self._shards.settings.dead_retention_s)
+        arguments = steps.ReadOverview(retention_ms=retention_ms, recent_ms=RECENT_MS)
+        (record,) = await self._shards.run_script(keys, arguments)
         return _overview(fields_of(record))
 
     async def find_inconsistencies(self, *, fix: bool = False) -> AsyncIterator[Inconsistency]:
@@ -123,7 +128,9 @@ def _overview(record: dict[str, Any]) -> Overview:
     return Overview(
         at=moment(record["at"]),
         open_jobs=record["open_jobs"],
-        dead_letters=record["dead_letters"],
+        dead_turns=record["dead_turns"],
+        failed_jobs=record["failed_jobs"],
+        recent_dead_letters=record["recent_dead_letters"],
         workers=tuple(_worker(name, at, status.get(name, "{}")) for name, at in workers.items()),
         counts={name: int(value) for name, value in counts.items()},
         agendas=tuple(_agenda(row) for row in record["agendas"]),

@@ -286,12 +286,16 @@ class WorkerSeen:
 class Overview:
     """What is open, late and dead in one shard.
 
-    `newest_version` is the newest that records were held for within the last minutes, or 0.
+    `dead_turns` and `failed_jobs` are its dead letters; `recent_dead_letters` counts those of the
+    last hour. `newest_version` is the newest that records were held for within the last minutes,
+    or 0.
     """
 
     at: datetime
     open_jobs: int
-    dead_letters: int
+    dead_turns: int
+    failed_jobs: int
+    recent_dead_letters: int
     workers: tuple[WorkerSeen, ...]
     counts: dict[str, int]
     agendas: tuple[AgendaCount, ...]

@@ -449,7 +449,15 @@ class Identify(NamedTuple):
 
 @declares("maintenance/overview")
 class ReadOverview(NamedTuple):
-    """Count what is open."""
+    """Count what is open, late and dead."""
+
+    retention_ms: int
+    recent_ms: int
+
+
+@declares("maintenance/try_write")
+class TryWrite(NamedTuple):
+    """Write and delete a key, as far as a submit may write."""
 
 
 @declares("maintenance/inconsistencies")

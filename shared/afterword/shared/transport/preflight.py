@@ -37,6 +37,9 @@ class Preflight:
     problems: tuple[AfterwordError, ...]
     """What is wrong, as the errors that `check` raises: `Misconfigured` or `LedgerUnavailable`."""
 
+    memory_used: float = 0.0
+    """Which share of its `maxmemory` it uses; 0 if it has none."""
+
 
 class _Info(BaseModel):
     """What Afterword reads of the answer to INFO; servers differ in the rest."""
@@ -50,6 +53,8 @@ class _Info(BaseModel):
     aof: int = Field(0, validation_alias="aof_enabled")
     cluster_enabled: int = 0
     connected_slaves: int = 0
+    used_memory: int = 0
+    maxmemory: int = 0
 
     @property
     def server(self) -> str:
@@ -88,7 +93,13 @@ async def _read(pipeline: Pipeline, settings: RedisSettings) -> Preflight:
     problems = [*_server_problems(info), *await _durability_problems(pipeline, settings, info)]
     if settings.durability == "d3":
         problems += await _replica_problems(pipeline, settings.replicas, info, answer)
-    return Preflight(info.server, info.maxmemory_policy, settings.durability, tuple(problems))
+    return Preflight(
+        info.server,
+        info.maxmemory_policy,
+        settings.durability,
+        tuple(problems),
+        info.used_memory / info.maxmemory if info.maxmemory else 0.0,
+    )
 
 
 def _parsed(answer: Mapping[str, Any]) -> _Info:

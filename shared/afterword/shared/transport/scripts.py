@@ -14,7 +14,7 @@ from afterword.shared.transport.signatures import Arguments, lua_source, script_
 
 #: Scripts that only add. A Redis at its `maxmemory` refuses their first write; all others may go
 #: on, or what is open could never end and nothing would ever be freed.
-_GROWING = frozenset({"job/submit", "dead_letter/replay"})
+_GROWING = frozenset({"job/submit", "dead_letter/replay", "maintenance/try_write"})
 _ALLOW_OOM = "#!lua flags=allow-oom\n"
 
 #: Scripts that only read. They run wherever something can be read: on a replica, on a Redis that

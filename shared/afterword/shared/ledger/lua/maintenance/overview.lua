@@ -1,4 +1,6 @@
 -- Count what is open, late and dead.
+---@param retention_ms integer   for how long a failed job can be replayed
+---@param recent_ms integer      for how long a dead letter counts as recent
 -- Answers {field, value, ...}. Its counts are {name, value, ...}; its workers {'<queue> <worker>', last
 --   heartbeat, ...}; its worker_status {'<queue> <worker>', JSON, ...}; its agendas {{name, hinted, waiting, leased, oldest hint, messages, held}, ...}, where
 --   messages is -1 if the broker is another server.
@@ -11,7 +13,10 @@ for _, agenda in ipairs({ 'replies.0', 'replies.3', 'replies.6', LANES }) do
     oldest[2] or '', messages, redis.call('ZCOUNT', place_key('held', agenda), now - LISTED, '+inf') }
 end
 local found = { 'at', now, 'open_jobs', redis.call('ZCARD', OPEN),
-  'dead_letters', redis.call('ZCARD', DEAD_TURNS),
+  'dead_turns', redis.call('ZCARD', DEAD_TURNS),
+  'failed_jobs', redis.call('ZCOUNT', FAILED_JOBS, now - retention_ms, '+inf'),
+  'recent_dead_letters', redis.call('ZCOUNT', DEAD_TURNS, now - recent_ms, '+inf')
+    + redis.call('ZCOUNT', FAILED_JOBS, now - recent_ms, '+inf'),
   'workers', redis.call('ZRANGE', WORKERS, 0, -1, 'WITHSCORES'),
   'worker_status', redis.call('HGETALL', WORKER_STATUS),
   'counts', redis.call('HGETALL', COUNTS), 'agendas', agendas,

@@ -1,0 +1,54 @@
+"""Asks the ledger: whether it takes a job, and how its workers, queues, gates and turns are."""
+
+from __future__ import annotations
+
+from afterword.producer.cli.checks import judgement
+from afterword.producer.cli.checks.finding import Finding, fail, ok
+from afterword.producer.cli.workers_seen import open_ledger
+from afterword.shared.clock import utc_now
+from afterword.shared.errors import AfterwordError, LedgerUnavailable, QueueFull
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.settings import Settings
+
+_REDIS = "Check AFTERWORD_REDIS_URL, and that Redis runs."
+
+
+async def look_at_ledger(settings: Settings) -> list[Finding]:
+    """Return the findings of all checks that Redis can answer."""
+    async with open_ledger(settings) as checked:
+        ledger = checked.ledger
+        try:
+            found = await ledger.examine()
+        except LedgerUnavailable as error:
+            return [fail("redis", str(error), _REDIS)]
+        findings = judgement.of_redis(found)
+        findings.append(await _write(ledger))
+        try:
+            return findings + await _state(ledger)
+        except AfterwordError as error:  # a permission to read may be missing
+            return [*findings, fail("queues", str(error), _REDIS)]
+
+
+async def _write(ledger: Ledger) -> Finding:
+    try:
+        await ledger.jobs.try_write()
+    except QueueFull as error:
+        remedy = "Give Redis more memory (maxmemory), or lower AFTERWORD_RETENTION_S."
+        return fail("write", str(error), remedy)
+    except AfterwordError as error:
+        return fail("write", str(error), _REDIS)
+    return ok("write", "taken")
+
+
+async def _state(ledger: Ledger) -> list[Finding]:
+    shards = await ledger.maintenance.overview()
+    return [
+        judgement.of_room(shards, ledger.settings),
+        judgement.of_clock(shards[0].at, utc_now()),
+        *judgement.of_workers(shards, ledger.settings),
+        *judgement.of_queues(shards),
+        *judgement.of_gates(await ledger.gates.not_open()),
+        judgement.of_turns(await ledger.accounts.by_tenant(late_s=300.0)),
+        judgement.of_dead_letters(shards),
+        judgement.of_held(shards),
+    ]

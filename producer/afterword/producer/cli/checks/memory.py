@@ -1,0 +1,92 @@
+"""Asks the memory backend: what is stored must be found again, and by its owner only."""
+
+from __future__ import annotations
+
+import importlib.util
+import secrets
+from typing import TYPE_CHECKING
+
+from afterword.producer.cli.checks.finding import Finding, fail, ok
+from afterword.shared.clock import utc_now
+from afterword.shared.errors import AccessDenied, AfterwordError, Misconfigured
+from afterword.shared.settings import Settings
+
+if TYPE_CHECKING:
+    from afterword.workers.ports import Memories, SearchResult
+
+_KEYS = {"hosted": "MEM0_API_KEY and its account"}
+_PLACES = {
+    "hosted": "MEM0_HOST and the network",
+    "selfhosted": "AFTERWORD_POSTGRES_URL and AFTERWORD_EMBEDDER",
+    "embedded": "AFTERWORD_DATA_DIR",
+}
+
+#: Stored, found and deleted again; the facts are given, so no model is asked for them.
+_SAID = "I like my tea with lemon."
+_FACTS = '{"memory": [{"text": "Likes tea with lemon", "attributed_to": "user"}]}'
+
+
+async def look_at_memory(settings: Settings) -> list[Finding]:
+    """Return what is found of the memory backend.
+
+    On mem0's platform an add costs money and takes a while: there it is only searched.
+    """
+    if importlib.util.find_spec("mem0") is None:
+        return [ok("memory", "not installed, and not needed by a producer")]
+    from afterword.workers.wiring import open_memories
+
+    try:
+        memories = await open_memories(settings)
+        if memories is None:
+            return [ok("memory", "off")]
+        try:
+            return [await _look(memories, settings.backend)]
+        finally:
+            await memories.aclose()
+    except AfterwordError as error:
+        return [fail("memory", _detail(error), _remedy(error, settings.backend))]
+
+
+async def _look(memories: Memories, backend: str) -> Finding:
+    # Owners that no user has: a user's memory key holds one slash.
+    owner, other = (f"afterword/doctor/{secrets.token_hex(8)}" for _ in range(2))
+    if backend == "hosted":
+        return _of_nobody(await memories.search(other, _SAID, 5)) or ok("memory", "hosted answers")
+    try:
+        kept = ok("memory", f"{backend} stores, finds and deletes")
+        return await _round_trip(memories, owner, other) or kept
+    finally:
+        await memories.forget(owner)
+
+
+async def _round_trip(memories: Memories, owner: str, other: str) -> Finding | None:
+    """Store a memory and look for it; None if all is well."""
+    from afterword.workers.ports import Turn
+
+    turn = Turn(secrets.token_hex(8), _SAID, "Noted.", utc_now(), attempt="doctor", facts=_FACTS)
+    await memories.add(owner, turn)
+    found = await memories.search(owner, _SAID, 5)
+    if not found.memories:
+        remedy = "Look at the log of the memory workers; report it if that says nothing."
+        return fail("memory", "what was stored is not found again", remedy)
+    return _of_nobody(await memories.search(other, _SAID, 5))
+
+
+def _of_nobody(found: SearchResult) -> Finding | None:
+    """Object to memories that were found for somebody who has none."""
+    if not found.memories and not found.malformed:
+        return None
+    rows = len(found.memories) + found.malformed
+    remedy = "Nobody is shown them, but recall finds the wrong ones: update what serves memory."
+    return fail("memory", f"{rows} memories of others are found for a user who has none", remedy)
+
+
+def _detail(error: AfterwordError) -> str:
+    return str(error) if isinstance(error, Misconfigured) else f"call failed: {error}"
+
+
+def _remedy(error: AfterwordError, backend: str) -> str:
+    if isinstance(error, Misconfigured):
+        return f"Check {error.setting}."
+    place = _PLACES.get(backend, _PLACES["embedded"])
+    return f"Check {_KEYS.get(backend, place) if isinstance(error, AccessDenied) else place}."
