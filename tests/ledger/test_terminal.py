@@ -15,26 +15,18 @@ from afterword.producer.cli.chat import _converse
 from afterword.producer.cli.terminal import indented, one_line, visible
 from afterword.producer.testing import FakeFailure, FakeProducer, FakeReply
 from afterword.shared.errors import Fault
-from afterword.shared.ledger.dead_letter_records import ReplayPace, ReplayState
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Gate, GateState, UnrecognisedMessage, moment
-from afterword.shared.names import REPLIES
+from afterword.shared.ledger.records import Gate, GateState, moment
 from afterword.shared.settings import Settings
 from tests.kit.command_line import Printed, afterword
-from tests.kit.ledger.builder import (
-    LedgerInspector,
-    claim_lane,
-    reply_to,
-    submit_and_answer,
-    submit_and_claim,
-)
+from tests.kit.ledger.builder import LedgerInspector
+from tests.kit.ledger.full_ledger import KEY, Stored, fill
 
 #: Sets the title, clears the screen, returns to the line's start, colours, reverses, hides, forges.
 HOSTILE = (
     "hi\x1b]0;pwned\x07\x1b[2J\rstate: stored\nuser_id: bob\x9b31m\x85\u202egnp.exe\u2066"
     "\u2028code: ok\u2029\x7f\x00\u200b\ufeff\U000e0041 \u200dfamily \ue000"
 ).replace("\x00", "")
-KEY = "k"
 
 
 def acts(text: str) -> set[str]:
@@ -53,7 +45,12 @@ def test_what_cannot_be_seen_is_made_visible() -> None:
     assert visible("\x1b[2J\x9b\r\u202e\u2028\ud800") == r"\x1b[2J\x9b\r\u202e\u2028\ud800"
     assert one_line("a\nb: c\td") == r"a\nb: c\td"
     assert indented("a\nb: c") == "a\n    b: c"
-    for code in range(0x110000):
+    for code in (
+        *range(0x3000),
+        *range(0xD7FE, 0xE010),
+        *range(0xFDFE, 0x10100),
+        *range(0xE0000, 0xE0100),
+    ):
         if code not in (0x09, 0x0A):
             assert not acts(visible(chr(code)))
 
@@ -67,45 +64,13 @@ def env(settings: Settings) -> dict[str, str]:
     }
 
 
-class Stored:
-    """What stands in a ledger whose every text is hostile."""
-
-    def __init__(self) -> None:
-        self.turn = self.job = self.answered = self.run = ""
-
-
-async def _fill(settings: Settings, inspector: LedgerInspector) -> Stored:
-    stored = Stored()
-    async with Ledger(settings, patience_s=5.0) as ledger:
-        claimed = await submit_and_claim(ledger, HOSTILE, idempotency_key=KEY)
-        await ledger.jobs.append_delta(claimed, 1, HOSTILE)
-        await ledger.jobs.finish(claimed, reply_to(claimed, HOSTILE))
-        stored.answered = claimed.job_id
-        stored.turn = await submit_and_answer(ledger, HOSTILE, user_id="eve")
-        lane = inspector.job(stored.turn)["lane"]
-        held = await claim_lane(ledger, lane)
-        await ledger.turns.begin(held, stored.turn)
-        await ledger.turns.bury(held, stored.turn, HOSTILE, Fault.REQUEST, HOSTILE)
-        failed = await submit_and_claim(ledger, HOSTILE, user_id="mal")
-        await ledger.jobs.fail(failed, HOSTILE)
-        stored.job = failed.job_id
-        letters = [letter.ref async for letter in ledger.dead_letters.select()]
-        stored.run = await ledger.replay_runs.begin(
-            letters, by=HOSTILE, criteria={"code": HOSTILE}, pace=ReplayPace(), token="t"
-        )
-        await ledger.replay_runs.end(stored.run, "t", ReplayState.STOPPED, HOSTILE, by=HOSTILE)
-        await ledger.replay_runs.add_audit_entry(HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, "x")
-        await ledger.quarantine.add(UnrecognisedMessage(HOSTILE, HOSTILE, 1, HOSTILE, HOSTILE))
-    now_ms = 1000 * inspector.redis.time()[0]
-    inspector.redis.zadd(inspector.keys.workers, {f"{REPLIES} {HOSTILE}": now_ms})
-    inspector.redis.hset(inspector.keys.counts, f"turn:stored:{HOSTILE}", 1)
-    inspector.redis.zadd(inspector.keys.behind(HOSTILE), {"lane": 1})
-    return stored
-
-
 @pytest.fixture
 def stored(settings: Settings, inspector: LedgerInspector) -> Iterator[Stored]:
-    yield asyncio.run(_fill(settings, inspector))
+    async def filled() -> Stored:
+        async with Ledger(settings, patience_s=5.0) as ledger:
+            return await fill(ledger, inspector, HOSTILE)
+
+    yield asyncio.run(filled())
     inspector.redis.delete(inspector.keys.behind(HOSTILE))
 
 
