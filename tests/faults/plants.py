@@ -103,8 +103,8 @@ PLANTS = (
     Plant(
         "I3", "no lookup before a turn is added again",
         "workers/afterword/workers/memories/store_turns.py",
-        "earlier = await self._earlier(claim, batch) if unknown else None",
-        "earlier = None", "tests/usecase/test_store_turns.py",
+        "added = await self._earlier(claim, batch) if unknown else None",
+        "added = None", "tests/usecase/test_store_turns.py",
     ),
     Plant(
         "I3", "a turn that kills its writer is retried without limit",
