@@ -180,9 +180,11 @@ class RealStage(Stage):
 class FakeStage(Stage):
     """Fakes, with the same settings as the real ones but for a Redis."""
 
-    def __init__(self, kind: type[FakeProducer | FakeAsyncProducer]) -> None:
+    def __init__(
+        self, kind: type[FakeProducer | FakeAsyncProducer], settings: Settings | None = None
+    ) -> None:
         self._kind = kind
-        self.settings = Settings(memory="off")
+        self.settings = settings or Settings(memory="off")
         self._answers: list[FakeReply | FakeFailure] = []
         self._opened: list[FakeProducer | FakeAsyncProducer] = []
 

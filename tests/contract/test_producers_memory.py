@@ -1,0 +1,98 @@
+"""What every producer says of turns when memory is on: the real ones and the fakes for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from afterword.producer import (
+    AsyncProducer,
+    JobFailed,
+    JobState,
+    JobStatus,
+    Producer,
+    Settings,
+    TurnState,
+)
+from afterword.producer.testing import FakeAsyncProducer, FakeProducer
+from tests.kit.producers import FakeStage, JobFace, RealStage, Stage
+from tests.kit.waiting import until
+from tests.kit.workers.fleet import Fleet
+
+_REAL = [pytest.mark.redis, pytest.mark.system]
+KINDS = [
+    pytest.param(Producer, marks=_REAL),
+    pytest.param(AsyncProducer, marks=_REAL),
+    FakeProducer,
+    FakeAsyncProducer,
+]
+
+
+@pytest.fixture(scope="module")
+def fleets() -> Iterator[list[Fleet]]:
+    """Give a list that holds the fleet once a test of a real producer has needed it."""
+    started: list[Fleet] = []
+    yield started
+    for fleet in started:
+        fleet.__exit__()
+
+
+@pytest.fixture(params=KINDS)
+def stage(request: pytest.FixtureRequest, fleets: list[Fleet]) -> Iterator[Stage]:
+    stage: Stage
+    if issubclass(request.param, (FakeProducer, FakeAsyncProducer)):
+        stage = FakeStage(request.param, Settings(memory="embedded"))
+    else:
+        if not fleets:
+            fleets.append(Fleet(AFTERWORD_MEMORY="embedded").__enter__())
+            fleets[0].start("responses", "memories")
+        stage = RealStage(request.param, fleets[0])
+    stage.forget()
+    yield stage
+    stage.forget()
+
+
+async def settled(job: JobFace) -> JobStatus:
+    """Return the status of a job whose turn has come to its end."""
+
+    async def look() -> JobStatus | None:
+        status = await job.status()
+        return status if status.turn.settled else None
+
+    status = await until(look, "the turn is settled", 30)
+    assert status is not None
+    return status
+
+
+async def test_a_turn_is_awaited_and_then_stored(stage: Stage) -> None:
+    async with stage.open() as producer:
+        stage.hold("I will remember.")
+        job = await producer.submit(user_id="ann", message="I keep two birds.")
+        assert (await job.status()).turn is TurnState.AWAITED
+        await stage.all_held(1)
+        stage.release()
+
+        reply = await job.wait()
+
+        assert reply.memory == "fresh"
+        status = await settled(job)
+        assert (status.state, status.turn) == (JobState.SUCCEEDED, TurnState.STORED)
+        assert status.turn_code is None
+
+
+async def test_the_turn_of_a_job_that_failed_is_dropped(stage: Stage) -> None:
+    async with stage.open() as producer:
+        stage.fail()
+        job = await producer.submit(user_id="ben", message="I keep three birds.")
+        with pytest.raises(JobFailed):
+            await job.wait()
+        assert (await job.status()).turn is TurnState.NONE
+
+
+async def test_the_turn_of_a_cancelled_job_is_dropped(stage: Stage) -> None:
+    async with stage.open() as producer:
+        stage.hold()
+        job = await producer.submit(user_id="eve", message="I keep four birds.")
+        assert await job.cancel()
+        assert (await job.status()).turn is TurnState.NONE
