@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 import pytest
 
-from afterword.producer import ReplayPace, ReplayRun, ReplayState
+from afterword.producer import (
+    DeadLetterFilter,
+    Estimate,
+    ReplayPace,
+    ReplayPlan,
+    ReplayRun,
+    ReplayState,
+)
 from afterword.producer.cli import render, status
 from afterword.producer.cli.command import command
 from afterword.producer.cli.main import cli, main
@@ -51,6 +60,7 @@ def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
         read(Duration(), text)
 
 
+@pytest.mark.finding(36)
 def test_a_point_in_time_is_iso_8601_or_a_duration_before_now() -> None:
     assert read(PointInTime(), "2026-11-22T10:00") == NOW
     assert read(PointInTime(), "2026-11-22T12:00+02:00") == NOW
@@ -59,6 +69,7 @@ def test_a_point_in_time_is_iso_8601_or_a_duration_before_now() -> None:
     assert timedelta(minutes=10) <= utc_now() - moment < timedelta(minutes=11)
 
 
+@pytest.mark.finding(20)
 @pytest.mark.parametrize("text", ["yesterday", "10", "2026-13-01", "9" * 12 + "d"])
 def test_what_is_no_point_in_time_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(click.BadParameter, match="2026-11-22T10:00, or a duration before now"):
@@ -82,6 +93,7 @@ def test_a_field_that_is_refused_is_called_as_the_command_line_calls_it() -> Non
     assert said == ["--user", "JOB_ID", "other"]
 
 
+@pytest.mark.finding(36)
 def test_a_run_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     render.replay_run(RUN, {"j1": ReplayOutcome.STORED})
     shown = capsys.readouterr().out
@@ -92,6 +104,48 @@ def test_a_run_is_shown_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert "filter: code rejected\n" in shown
     assert shown.endswith("j1: stored\n")
     assert "<" not in shown
+
+
+@pytest.mark.finding(36)
+def test_a_run_that_should_be_running_shows_its_last_sign_of_life(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    killed = replace(
+        RUN, state=ReplayState.RUNNING, reason="", updated_at=utc_now() - timedelta(minutes=4)
+    )
+    render.replay_runs([killed])
+    render.replay_run(killed, {})
+    shown = capsys.readouterr().out
+    assert shown.count("running, last step 4.0 min ago") == 2
+
+
+@pytest.mark.finding(36)
+@pytest.mark.parametrize("apply", [False, True])
+def test_a_plan_says_whether_it_is_carried_out(
+    apply: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    estimate = Estimate(0, 0, 0, 0, None, 0.0, "")
+    plan = ReplayPlan(DeadLetterFilter(), ReplayPace(), (), 1, 0, 1, {}, estimate)
+    render.plan(plan, apply=apply)
+    assert capsys.readouterr().out.startswith("replaying: " if apply else "would replay: ")
+
+
+@pytest.mark.finding(36)
+def test_a_list_of_any_length_is_printed_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    printed: list[str] = []
+
+    async def values(count: int) -> AsyncIterator[dict[str, str]]:
+        for number in range(count):
+            printed.append(capsys.readouterr().out)
+            yield {"id": f"{number}\x1b"}
+
+    for count in (0, 1, 3):
+        printed.clear()
+        asyncio.run(render.json_array(values(count)))
+        printed.append(capsys.readouterr().out)
+        found = [{"id": f"{number}\x1b"} for number in range(count)]
+        assert "".join(printed) == json.dumps(found, indent=2) + "\n"
+        assert all(printed[1:]), "each is printed before the next is read"
 
 
 @pytest.mark.parametrize(

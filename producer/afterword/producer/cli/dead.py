@@ -41,10 +41,10 @@ def list_(*, chosen: DeadLetterFilter, as_json: bool) -> None:
 
     Without --limit, the table ends after 100; --json prints all. Nothing is changed.
     """
-    found = asyncio.run(_list(chosen, None if as_json or chosen.limit else _MOST_SHOWN + 1))
     if as_json:
-        render.json_record(found)
+        asyncio.run(_print_json(chosen))
         return
+    found = asyncio.run(_list(chosen, None if chosen.limit else _MOST_SHOWN + 1))
     render.dead_letters(found[: chosen.limit or _MOST_SHOWN])
     if not chosen.limit and len(found) > _MOST_SHOWN:
         echo(f"Only the first {_MOST_SHOWN} are shown. Add --limit or a filter.", err=True)
@@ -116,6 +116,11 @@ async def _list(chosen: DeadLetterFilter, most: int | None) -> list[DeadLetter]:
             if len(found) == most:
                 break
     return found
+
+
+async def _print_json(chosen: DeadLetterFilter) -> None:
+    async with AsyncOperator() as operator:
+        await render.json_array(operator.dead_letters(chosen))
 
 
 async def _show(job_id: str) -> DeadLetter:

@@ -163,7 +163,8 @@ def abort(*, run_id: str, by: str | None, as_json: bool) -> None:
 def runs(*, run_id: str | None, limit: int, as_json: bool) -> None:
     """List replay runs, newest first, or show one with each outcome.
 
-    A run that is "running" and was last seen minutes ago was killed: resume it. Nothing is changed.
+    A run that is "running" and took its last step minutes ago was killed: resume it. Nothing is
+    changed.
     """
     if run_id is None:
         found = asyncio.run(_runs(limit))

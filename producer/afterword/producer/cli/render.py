@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from afterword.producer.admin.plan import ReplayPlan
-from afterword.producer.cli.terminal import echo, echo_json, indented, one_line
+from afterword.producer.cli.terminal import echo, indented, json_text, one_line
 from afterword.shared.clock import utc_now
 from afterword.shared.contracts import UsageSum
 from afterword.shared.ledger.dead_letter_records import (
@@ -20,6 +21,7 @@ from afterword.shared.ledger.dead_letter_records import (
     DeadLetterFilter,
     ReplayOutcome,
     ReplayRun,
+    ReplayState,
 )
 from afterword.shared.ledger.records import Account, Gate, Inconsistency, QuarantineNote
 from afterword.shared.lifecycle import TurnState
@@ -101,12 +103,21 @@ def _text(value: Any) -> str:
 
 def json_record(value: Any) -> None:
     """Print a value as JSON."""
-    echo_json(plain(value), indent=2)
+    echo(json_text(plain(value), indent=2))
 
 
 def json_line(value: Any) -> None:
     """Print a value as one line of JSON."""
-    echo_json(plain(value))
+    echo(json_text(plain(value)))
+
+
+async def json_array(values: AsyncIterator[Any]) -> None:
+    """Print values as one JSON array, each as it comes: there may be any number of them."""
+    before = "["
+    async for value in values:
+        echo(f"{before}\n{textwrap.indent(json_text(plain(value), indent=2), '  ')}", nl=False)
+        before = ","
+    echo("[]" if before == "[" else "\n]")
 
 
 def record(value: Any) -> None:
@@ -225,7 +236,10 @@ def quarantined(notes: Sequence[QuarantineNote]) -> None:
 
 def replay_run(run: ReplayRun, outcomes: Mapping[str, ReplayOutcome]) -> None:
     """Print a run, and the outcome of each of its dead letters that was looked at."""
-    record(plain(run) | {"filter": run.filter or "all dead letters"})
+    shown = plain(run) | {"filter": run.filter or "all dead letters"}
+    if run.state is ReplayState.RUNNING:
+        shown["state"] = replay_state(run)
+    record(shown)
     for dead_letter, outcome in sorted(outcomes.items()):
         echo(f"{dead_letter}: {outcome}")
 
@@ -244,7 +258,9 @@ def replay_runs(found: Sequence[ReplayRun]) -> None:
 
 
 def replay_state(run: ReplayRun) -> str:
-    """Return the state of a run, with the reason if it stopped."""
+    """Return the state of a run; why, if it stopped; its last sign of life, if it should run."""
+    if run.state is ReplayState.RUNNING:
+        return f"running, last step {_ago(run.updated_at, utc_now())}"
     return f"{run.state} ({run.reason})" if run.reason else str(run.state)
 
 

@@ -2,7 +2,7 @@
 
 Texts of users and models may hold escape sequences, which move the cursor, forge lines or set the
 window's title, and characters that reverse or hide what follows. Every command prints through
-`echo` or `echo_json`, to a terminal, a file or a pipe alike.
+`echo`, to a terminal, a file or a pipe alike.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
     click.echo(visible(str(text)), err=err, nl=nl)  # noqa: TID251 the one place
 
 
-def echo_json(value: Any, *, indent: int | None = None) -> None:
-    """Print plain values as JSON; characters that cannot be seen are escaped as JSON does it."""
+def json_text(value: Any, *, indent: int | None = None) -> str:
+    """Return plain values as JSON; characters that cannot be seen are escaped as JSON does it."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
-    click.echo(_replaced(text, lambda one: json.dumps(one)[1:-1]))  # noqa: TID251 the one place
+    return _replaced(text, lambda one: json.dumps(one)[1:-1])
 
 
 def visible(text: str) -> str:
