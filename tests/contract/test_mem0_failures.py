@@ -26,6 +26,7 @@ from afterword.shared.errors import (
     Unavailable,
 )
 from afterword.shared.events import MalformedMemoriesDropped
+from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import HostedMemories, open_hosted
 from afterword.workers.ports import AddOutcome, AddResult, EventGone, Turn
@@ -222,6 +223,7 @@ def test_mem0_sends_no_telemetry_and_writes_nothing_home(tmp_path: Path) -> None
     script = """
 import asyncio
 from afterword.shared.events import MalformedMemoriesDropped
+from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import open_hosted
 settings = Settings(mem0_api_key="key", mem0_host="http://127.0.0.1:9")
@@ -243,6 +245,7 @@ def test_the_platform_client_imports_only_what_it_needs() -> None:
     script = """
 import asyncio, sys
 from afterword.shared.events import MalformedMemoriesDropped
+from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import open_hosted
 settings = Settings(mem0_api_key="key", mem0_host="http://127.0.0.1:9")
@@ -394,6 +397,29 @@ async def test_an_add_whose_answer_was_lost_is_found_later(
     assert list(await memories.find(ANA, TURN.id)) == []
     await memories.follow(ANA, event_id)
     assert list(await memories.find(ANA, TURN.id)) == [mem0.rows[0]["id"]]
+
+
+@pytest.mark.finding(9)
+async def test_memories_that_others_have_stored_under_a_bare_user_id_are_recalled_and_erased(
+    mem0: Mem0StandIn,
+) -> None:
+    settings = Settings(
+        memory="hosted", memory_owner="user", mem0_api_key=SecretStr(KEY), mem0_host=mem0.url
+    )
+    memories = await open_memories(settings)
+    assert memories is not None
+    owner = memory_key("default", "ann@example.org")
+    told = {"metadata": {"source": "crm", "turn_id": 7}, "categories": None}
+    mem0.rows = [
+        {"id": "m1", "memory": "I like tea.", "user_id": "ann@example.org"} | told,
+        {"id": "m2", "memory": "I like tea.", "user_id": owner} | told,
+    ]
+    mem0.plant("ann@example.org", mem0.rows[1] | {"score": 1.0})
+    found = await memories.search(owner, "tea", 5)
+    await memories.forget(owner)
+    await memories.aclose()
+    assert [(row.id, row.owner) for row in found.memories] == [("m2", ""), ("m1", owner)]
+    assert [row["id"] for row in mem0.rows] == ["m2"]
 
 
 async def test_forgetting_waits_until_it_is_done(

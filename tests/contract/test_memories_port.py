@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from afterword.shared.errors import IllegalStep, ProviderError
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
+from afterword.workers.adapters.mem0.bare_owners import BareOwners
 from afterword.workers.adapters.mem0.hosted import open_hosted
 from afterword.workers.adapters.mem0.sqlite.recipe import open_embedded
 from afterword.workers.ports import AddOutcome, AddResult, Exchange, Memories, Turn
@@ -29,7 +30,10 @@ BEN = memory_key("default", "ben")
 AT = datetime(2026, 5, 8, 20, 30, 15, tzinfo=UTC)
 
 
-@pytest.fixture(params=["fake", "fake, asynchronous", "embedded", "hosted", "selfhosted"])
+BACKENDS = ["fake", "fake, asynchronous", "embedded", "hosted", "hosted, bare owners", "selfhosted"]
+
+
+@pytest.fixture(params=BACKENDS)
 async def memories(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Memories]:
     async with Mem0StandIn(polls=2) as mem0, ClaudeStandIn() as claude:
         if request.param == "selfhosted":
@@ -59,6 +63,9 @@ async def _open(kind: str, folder: Path, mem0_host: str) -> Memories:
         case "hosted":
             settings = Settings(mem0_api_key=SecretStr(KEY), mem0_host=mem0_host)
             return await open_hosted(settings, connections=10)
+        case "hosted, bare owners":
+            settings = Settings(mem0_api_key=SecretStr(KEY), mem0_host=mem0_host)
+            return BareOwners(await open_hosted(settings, connections=10))
     return FakeMemories(polls=2 if "asynchronous" in kind else 0, takes_batches=True)
 
 

@@ -148,6 +148,11 @@ PLANTS = (
         "if True:", "tests/usecase/test_store_turns.py",
     ),
     Plant(
+        "I5", "a bare key may be that of another user", "shared/afterword/shared/names.py",
+        "if _UNSAFE.search(bare) or not bare.isprintable() else bare",
+        "if not bare.isprintable() else bare", "tests/unit/test_names.py",
+    ),
+    Plant(
         "I8", "no sweep", "shared/afterword/shared/ledger/maintenance.py",
         "await asyncio.gather(*map(self._sweep, self._shards.all))",
         "[SweepCounts()]", "tests/ledger/test_sweep.py",

@@ -10,6 +10,7 @@ from afterword.shared.errors import JobNotFound
 from afterword.shared.names import (
     MAX_SHARDS,
     Keys,
+    bare_memory_key,
     check_job_id,
     lane_id,
     memory_key,
@@ -32,6 +33,26 @@ SHARDS = st.integers(0, MAX_SHARDS - 1)
 @example("a ", "b", "a", " b")
 def test_no_two_users_share_a_memory_key(t1: str, u1: str, t2: str, u2: str) -> None:
     assert (memory_key(t1, u1) == memory_key(t2, u2)) == ((t1, u1) == (t2, u2))
+
+
+@pytest.mark.finding(9)
+@given(PARTS | st.just("default"), PARTS, PARTS | st.just("default"), PARTS)
+@example("default", "a%2Fb", "default", "a/b")
+@example("default", "a/b", "a", "b")
+@example("default", "a b", "default", "a%20b")
+@example("default", " a", "default", "a")
+@example("default", "default/a", "default", "a")
+def test_no_two_users_share_a_bare_memory_key(t1: str, u1: str, t2: str, u2: str) -> None:
+    keys = [bare_memory_key(memory_key(tenant, user)) for tenant, user in ((t1, u1), (t2, u2))]
+    assert (keys[0] == keys[1]) == ((t1, u1) == (t2, u2))
+    assert keys[0] == "".join(keys[0].split()), "mem0 takes it as it is"
+
+
+@pytest.mark.finding(9)
+@pytest.mark.parametrize("user_id", ["ann", "ann@example.org", "auth0|5f", "é", "a+b"])
+def test_a_bare_memory_key_is_the_id_as_it_was_passed(user_id: str) -> None:
+    assert bare_memory_key(memory_key("default", user_id)) == user_id
+    assert bare_memory_key(memory_key("acme", user_id)) == memory_key("acme", user_id)
 
 
 @given(PARTS, PARTS)

@@ -29,6 +29,7 @@ from afterword.shared.tokens import estimated_tokens
 #: The version that every stored record carries. A worker leaves records of a newer one alone (I13).
 RECORD_VERSION = 1
 
+DEFAULT_TENANT = "default"
 MAX_ID_CHARACTERS = 128
 MAX_METADATA_BYTES = 16 * 1024
 MAX_METADATA_DEPTH = 16
@@ -182,7 +183,7 @@ class ChatRequest(Contract):
     same key with the same request returns the same job, and with a different request raises
     `KeyReused`. It belongs to the user: other users, of the same tenant too, may use the same."""
 
-    tenant: Id = "default"
+    tenant: Id = DEFAULT_TENANT
     """Separates users who have the same id. Every user belongs to one tenant."""
 
     system: Text | None = None

@@ -8,7 +8,7 @@ import secrets
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
-from afterword.shared.contracts import Priority
+from afterword.shared.contracts import DEFAULT_TENANT, Priority
 from afterword.shared.errors import JobNotFound
 
 REPLIES = "replies"
@@ -27,6 +27,8 @@ _SHARD_DIGITS = 2
 MAX_SHARDS = 16**_SHARD_DIGITS
 #: What percent-encoding leaves unchanged: this check takes a tenth of the time of encoding.
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
+#: What no bare memory key holds: mem0 refuses white space, and other keys are made of the rest.
+_UNSAFE = re.compile(r"[\s/%]")
 _JOB_ID = re.compile(rf"j[0-9a-f]{{{_SHARD_DIGITS}}}_[0-9a-f]{{32}}")
 
 
@@ -37,6 +39,20 @@ def memory_key(tenant: str, user_id: str) -> str:
     space, which mem0 refuses or trims.
     """
     return f"{_encoded(tenant)}/{_encoded(user_id)}"
+
+
+def bare_memory_key(owner: str) -> str:
+    """Return the key of a user of the default tenant without the tenant, any other unchanged.
+
+    It is the id as the backend passed it, as programs that use mem0 by themselves have it. Only an
+    id that mem0 refuses or trims, or that could be taken for another key, is percent-encoded. So
+    again no two users have the same (promise I5).
+    """
+    tenant, _, user_id = owner.partition("/")
+    bare = unquote(user_id)
+    if tenant != DEFAULT_TENANT:
+        return owner
+    return user_id if _UNSAFE.search(bare) or not bare.isprintable() else bare
 
 
 def _encoded(part: str) -> str:

@@ -264,6 +264,11 @@ class MemorySettings(_Record):
         "auto",
         description="memory backend; `auto`: `hosted` if MEM0_API_KEY is set, else `embedded`",
     )
+    memory_owner: Literal["tenant/user", "user"] = Field(
+        "tenant/user",
+        description="the `user_id` of memories in mem0; with `user`, it is the bare user id in the "
+        "tenant `default`, under which other programs may have memories already",
+    )
     mem0_api_key: ApiKey | None = Field(None, description="API key of mem0's platform")
     mem0_host: HttpUrl = Field("https://api.mem0.ai", description="URL of mem0's platform")
     postgres_url: PostgresUrl | None = Field(

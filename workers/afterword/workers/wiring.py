@@ -117,6 +117,15 @@ async def runtime(
 
 async def open_memories(settings: Settings) -> Memories | None:
     """Open the memory backend that the settings name; None if memory is off."""
+    from afterword.workers.adapters.mem0.bare_owners import BareOwners
+
+    memories = await _open_backend(settings)
+    if memories is None or settings.memory_owner != "user":
+        return memories
+    return BareOwners(memories)
+
+
+async def _open_backend(settings: Settings) -> Memories | None:
     match settings.backend:
         case "off":
             return None
