@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from afterword.shared.errors import AccessDenied, BadAnswer, ProviderError
+from afterword.shared.errors import AccessDenied, BadAnswer, NoSuchModel, ProviderError
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, ChatMessage, Prompt
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
+from tests.kit.servers.scripted_http_server import whole as whole_answer
 from tests.kit.waiting import until
 
 pytestmark = pytest.mark.serial  # limits of a fifth of a second, and a thousand connections
@@ -230,6 +231,26 @@ async def test_a_deprecated_model_gives_a_warning(
 ) -> None:
     claude.lifecycles["claude-x"] = lifecycle
     assert (await model.check("claude-x")).warning == warning
+
+
+@pytest.mark.finding(8)
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(404, b'{"type":"error","error":{"type":"not_found_error"}}'), (404, b"<html>"), (405, b"no"),
+     (501, b"no"), (200, b"<html>"), (200, b"{"), (200, b'{"input_tokens":"7"}'), (200, b"[]")],
+)  # fmt: skip
+async def test_a_server_that_counts_no_tokens_is_asked_for_one(
+    claude: ClaudeStandIn, model: Claude, status: int, body: bytes
+) -> None:
+    claude.token_count = whole_answer(status, {"content-type": "application/json"}, body)
+    assert (await model.check("claude-x")).found == f"{claude.url} answers for claude-x"
+    claude.will_answer(ClaudeAnswer(thinking="hm", text="", stop_reason="max_tokens"))
+    await model.check("claude-x")
+    assert claude.requests[-1].body["max_tokens"] == 1
+
+    claude.will_answer(ClaudeAnswer(status=404))
+    with pytest.raises(NoSuchModel):
+        await model.check("claude-y")
 
 
 @pytest.mark.parametrize("fault", [ServerFault.UNKNOWN_EVENT, ServerFault.UNKNOWN_BLOCK])

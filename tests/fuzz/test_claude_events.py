@@ -18,7 +18,11 @@ from afterword.workers.adapters.claude.rate_limits import (
     pause_seconds,
     reset_seconds,
 )
-from afterword.workers.adapters.claude.reported import MOST_TOKENS
+from afterword.workers.adapters.claude.reported import (
+    MOST_TOKENS,
+    deprecation,
+    is_token_count,
+)
 from afterword.workers.ports import Answer
 from tests.kit.fuzz.broken import Broken, broken
 from tests.kit.fuzz.doors import door
@@ -137,6 +141,28 @@ def test_one_broken_field_costs_no_reply_that_does_not_need_it(events: Broken) -
 def is_needed(events: Broken) -> bool:
     """Return whether the change is where the text or the end of the answer stands, or above it."""
     return events.where in [(), *NEEDED] and events.how != "added"
+
+
+LISTING = {
+    "type": "model",
+    "id": "claude-x",
+    "lifecycle": "retired",
+    "retires_at": "2026-11-30T00:00:00Z",
+}
+
+
+@door("Claude's list of models", inputs=500, listed=broken(LISTING))
+def test_a_broken_listing_is_a_short_warning_or_none(listed: Broken) -> None:
+    warning = deprecation("claude-x", listed.value)
+    assert warning == "" or warning.startswith("claude-x is ")
+    assert len(warning) < 60
+
+
+@door("Claude's count of tokens", inputs=500, counted=broken({"input_tokens": 7}))
+def test_a_broken_count_is_none(counted: Broken) -> None:
+    value = counted.value
+    number = value.get("input_tokens") if isinstance(value, dict) else None
+    assert is_token_count(value) == (type(number) is int and 0 <= number <= MOST_TOKENS)
 
 
 HEADERS = {

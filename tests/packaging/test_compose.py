@@ -330,3 +330,12 @@ def test_a_flaw_is_found(check: Callable[[File], list[str]], old: str, new: str)
     text = COMPOSE_FILE.read_text()
     assert old in text
     assert check(yaml.safe_load(text.replace(old, new))) != []
+
+
+@pytest.mark.finding(10)
+def test_the_version_of_compose_that_the_file_takes_is_told() -> None:
+    """By what the file uses: `required` came with 2.20, and `start_interval` with 2.20.2."""
+    file, page = COMPOSE_FILE.read_text(), (ROOT / "docs/how-to/compose.md").read_text()
+    assert "required: false" in file
+    assert "start_interval" not in file
+    assert "Docker Compose 2.20 or newer" in page

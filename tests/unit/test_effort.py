@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import get_args, get_type_hints
 
+import pytest
+from anthropic.types import OutputConfigParam
+
+from afterword.shared.settings import ReplySettings
 from afterword.workers.adapters.claude.client import Effort, EffortSetting, effort_for
 
 
@@ -20,9 +24,19 @@ from afterword.workers.adapters.claude.client import Effort, EffortSetting, effo
         ("auto", "a-model-of-ours", None),
         ("none", "claude-sonnet-5-5", None),
         ("high", "claude-haiku-4-5", "high"),
+        ("xhigh", "claude-opus-5-5", "xhigh"),
+        ("max", "claude-opus-5-5", "max"),
     ],
 )
 def test_effort_by_setting_and_model(
     setting: EffortSetting, model: str, effort: Effort | None
 ) -> None:
     assert effort_for(setting, model) == effort
+
+
+@pytest.mark.finding(10)
+def test_every_effort_that_the_sdk_knows_can_be_set() -> None:
+    known = set(get_args(get_args(get_type_hints(OutputConfigParam)["effort"])[0]))
+    assert known == set(get_args(Effort))
+    offered = set(get_args(ReplySettings.model_fields["effort"].annotation))
+    assert offered == set(get_args(EffortSetting)) == known | {"auto", "none"}

@@ -202,7 +202,7 @@ class ReplySettings(_Record):
     max_tokens: int = Field(
         4096, ge=1, le=128_000, description="longest reply, in tokens, unless a job says otherwise"
     )
-    effort: Literal["auto", "none", "low", "medium", "high"] = Field(
+    effort: Literal["auto", "none", "low", "medium", "high", "xhigh", "max"] = Field(
         "auto",
         description="how much the model thinks before it replies; `auto`: `low` for models that "
         "are known to support it; `none`: the model's own default",

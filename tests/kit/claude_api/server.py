@@ -54,6 +54,8 @@ class ClaudeStandIn(ScriptedHttpServer):
         self.cache = PromptCache()
         self.lifecycles = {"claude-sonnet-4-5": "deprecated"}
         self.requests: deque[ClaudeRequest] = deque(maxlen=KEPT_REQUESTS)
+        #: What is answered to a request to count tokens, if not their number.
+        self.token_count: bytes | None = None
         #: Asked at each request; what it returns goes before the script.
         self.whim: Callable[[], ClaudeAnswer | None] = lambda: None
         #: What a token count is answered with, if not the truth.
@@ -95,6 +97,8 @@ class ClaudeStandIn(ScriptedHttpServer):
         match request.path.partition("?")[0]:
             case "/v1/messages":
                 return self._message(request, body)
+            case "/v1/messages/count_tokens" if self.token_count is not None:
+                return [self.token_count]
             case "/v1/messages/count_tokens":
                 play = self.count_answer
                 if play and (play.match is None or play.match.encode() in request.body):

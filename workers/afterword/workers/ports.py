@@ -76,7 +76,10 @@ class Model(Protocol):
         ...
 
     async def check(self, model: str) -> ModelCheck:
-        """Return what answers for that model, at no cost; else raise a `ProviderError`."""
+        """Return what answers for that model; else raise a `ProviderError`.
+
+        It costs nothing, or an answer of one token where the provider has no call that is free.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import aclosing, suppress
 from typing import Literal, TypeVar
+from urllib.parse import quote
 
 import anthropic
 import httpx2
@@ -23,6 +24,7 @@ from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from afterword.shared.errors import BadAnswer, ProviderError, Rejected, Unavailable
 from afterword.workers.adapters.claude.errors import api_error
 from afterword.workers.adapters.claude.events import Event, EventParser, Transcript
+from afterword.workers.adapters.claude.reported import deprecation, is_token_count
 from afterword.workers.adapters.http import request_id_of, verdict_of_connection
 from afterword.workers.ports import Answer, ChatMessage, ModelCheck, Prompt
 
@@ -30,8 +32,8 @@ T = TypeVar("T")
 Stream = anthropic.AsyncStream[RawMessageStreamEvent]
 
 #: How hard a model thinks before it replies, and the setting that chooses it.
-Effort = Literal["low", "medium", "high"]
-EffortSetting = Literal["auto", "none", "low", "medium", "high"]
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+EffortSetting = Literal["auto", "none", "low", "medium", "high", "xhigh", "max"]
 
 #: A cache entry lasts five minutes from its last use.
 _CACHED: CacheControlEphemeralParam = {"type": "ephemeral"}
@@ -41,6 +43,12 @@ KEEPALIVE_S = 60.0
 
 #: How long to wait for the end of the HTTP body after the answer, to reuse the connection.
 BODY_END_S = 0.25
+
+#: How a server answers a call that it does not know. Anthropic's says 404 for a missing model too.
+_UNKNOWN_CALL = (404, 405, 501)
+
+#: What becomes of an answer that has no room for text: the model has answered all the same.
+_ANSWERED_WITHOUT_TEXT = ("no_text", "no_room_for_text")
 
 #: Model families that accept `effort` in all their versions; earlier ones refuse it.
 _TAKES_EFFORT = re.compile(r"claude-[a-z]+-(?:[5-9]|\d{2,})(?:-|$)")
@@ -88,9 +96,12 @@ class Claude:
             yield transcript.answer()
 
     async def check(self, model: str) -> ModelCheck:
-        """Check a model with a free token count; see `afterword.workers.ports.Model`."""
-        limits = _CallLimits(*self._limits)
-        await limits.wait_for(self._count_tokens(model))
+        """Check a model with a token count, which is free; see `afterword.workers.ports.Model`.
+
+        Servers of other vendors may have no such call. They are asked for an answer of one token.
+        """
+        if not await _CallLimits(*self._limits).wait_for(self._counts_tokens(model)):
+            await self._answer_briefly(model)
         return ModelCheck(f"{self._base_url} answers for {model}", await self._deprecation(model))
 
     async def aclose(self) -> None:
@@ -110,23 +121,38 @@ class Claude:
             stream_cls=Stream,
         )
 
-    async def _count_tokens(self, model: str) -> None:
-        client = self._get_client()
-        await client.messages.count_tokens(
-            model=model, messages=[{"role": "user", "content": "hello"}]
-        )
+    async def _counts_tokens(self, model: str) -> bool:
+        """Return whether the server counts tokens for a model; if not, a reply may still come."""
+        body = {"model": model, "messages": [{"role": "user", "content": "hello"}]}
+        try:
+            counted = await self._get_client().post(
+                "/v1/messages/count_tokens", body=body, cast_to=object
+            )
+        except anthropic.APIStatusError as error:
+            if error.status_code in _UNKNOWN_CALL:
+                return False
+            raise
+        except ValueError:  # no JSON
+            return False
+        return is_token_count(counted)
+
+    async def _answer_briefly(self, model: str) -> None:
+        prompt = Prompt((), (ChatMessage("user", "hello"),), model, max_tokens=1, user_tag="check")
+        try:
+            async for _ in self.stream_answer(prompt):
+                pass
+        except ProviderError as error:
+            if error.code not in _ANSWERED_WITHOUT_TEXT:
+                raise
 
     async def _deprecation(self, model: str) -> str:
         """Return a warning if the model is deprecated or retired, else ""."""
-        client = self._get_client()
+        path = f"/v1/models/{quote(model, safe='')}"
+        listed = self._get_client().get(path, cast_to=object)
         try:
-            found = await _CallLimits(*self._limits).wait_for(client.models.retrieve(model))
+            return deprecation(model, await _CallLimits(*self._limits).wait_for(listed))
         except ProviderError:
             return ""  # it answers; servers of other vendors do not list their models
-        if getattr(found, "lifecycle", "active") not in ("deprecated", "retired"):
-            return ""
-        ends = found.retires_at
-        return f"{model} is {found.lifecycle}" + (f" and ends on {ends:%Y-%m-%d}" if ends else "")
 
     def _get_client(self) -> anthropic.AsyncAnthropic:
         self._client = self._client or self._build_client()

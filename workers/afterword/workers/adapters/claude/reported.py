@@ -1,4 +1,4 @@
-"""What Claude reports with an answer beside its text: model, tokens, why it stopped.
+"""What Claude reports beside the text of an answer: model, tokens, why it stopped, its lifecycle.
 
 No reply depends on it. So each field is checked by itself, and one that is not what it should be
 counts as absent and is named in `dropped`: it never costs a reply that was paid for.
@@ -6,7 +6,8 @@ counts as absent and is named in `dropped`: it never costs a reply that was paid
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -85,6 +86,32 @@ class _Start(_Reported):
 class _End(_Reported):
     delta: Annotated[_Delta | None, _Drop] = None
     usage: Annotated[_Tokens | None, _Drop] = None
+
+
+class _Listing(_Reported):
+    lifecycle: Literal["active", "deprecated", "retired"]
+    retires_at: Annotated[datetime | None, Field(strict=False)] = None
+
+
+def deprecation(model: str, listed: object) -> str:
+    """Return a warning if the entry of a model says that it ends; "" if it cannot be read."""
+    try:
+        found = _Listing.model_validate(listed)
+    except ValidationError:
+        return ""
+    if found.lifecycle == "active":
+        return ""
+    ends = f" and ends on {found.retires_at:%Y-%m-%d}" if found.retires_at else ""
+    return f"{model} is {found.lifecycle}{ends}"
+
+
+def is_token_count(counted: object) -> bool:
+    """Return whether an answer is a count of tokens."""
+    dropped: list[str] = []
+    try:
+        return _Tokens.model_validate(counted, context=dropped).input is not None
+    except ValidationError:
+        return False
 
 
 class Reported:
