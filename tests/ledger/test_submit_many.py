@@ -191,7 +191,7 @@ async def test_those_who_ask_at_the_same_time_are_few_commands(
 async def test_each_hint_is_handed_out_once_if_the_broker_is_elsewhere(settings: Settings) -> None:
     sent: list[str] = []
 
-    async def send(hints: Sequence[tuple[str, str]]) -> None:
+    def send(hints: Sequence[tuple[str, str]]) -> None:
         sent.extend(name for _, name in hints)
 
     pipeline = Pipeline(str(settings.redis_url), patience_s=5.0)

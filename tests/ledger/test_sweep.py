@@ -87,7 +87,7 @@ class Elsewhere:
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
 
-    async def send(self, hints: Sequence[tuple[str, str]]) -> None:
+    def send(self, hints: Sequence[tuple[str, str]]) -> None:
         self.sent.extend(hints)
 
 

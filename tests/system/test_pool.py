@@ -6,11 +6,9 @@ import re
 import time
 
 import pytest
-from kombu.exceptions import OperationalError
 
-from afterword.shared.broker import make_app, send_hints
 from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, WRITE_TASK, queue_key
-from afterword.shared.settings import Settings
+from afterword.shared.transport.hint_sender import HintSender
 from tests.kit.ledger.hint_messages import hint_message
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
@@ -39,10 +37,11 @@ def test_a_hint_that_is_taken_leaves_no_copy(server: Valkey) -> None:
         assert "cmdstat_hset" not in done
 
 
-def test_hints_sent_through_celery_are_run_like_those_of_the_scripts(server: Valkey) -> None:
+async def test_hints_of_a_sender_are_run_like_those_of_the_scripts(server: Valkey) -> None:
     with ProbeWorker(server) as worker:
-        send_hints(worker.app, [("replies.0", "noop:1"), ("replies.6", "noop:2")])
-        send_hints(worker.app, [("memories.0", "lane")])
+        sender = HintSender(server.url, "afterword")
+        sender.send([("replies.0", "noop:1"), ("replies.6", "noop:2"), ("memories.0", "lane")])
+        await sender.aclose()
         worker.wait_for("ended noop:1", "ended noop:2", "wrote lane")
 
 
@@ -50,20 +49,6 @@ def test_the_broker_may_be_on_a_unix_socket(server: Valkey) -> None:
     with ProbeWorker(server, AFTERWORD_BROKER_URL=server.socket_url) as worker:
         worker.hint("noop:1")
         worker.wait_for("ended noop:1")
-        send_hints(worker.app, [("replies.3", "noop:2")])
-        worker.wait_for("ended noop:2")
-
-
-def test_sending_hints_to_a_broker_that_is_away_fails_at_once() -> None:
-    with Valkey() as server:
-        app = make_app(Settings(redis_url=server.url))
-        server.kill()
-        started = time.monotonic()
-        with pytest.raises(OperationalError):
-            send_hints(app, [("replies.0", "noop:1")])
-        assert time.monotonic() - started < 2
-        server.start()
-        send_hints(app, [("replies.0", "noop:1")])
 
 
 def test_a_worker_takes_only_the_queue_it_is_given(server: Valkey) -> None:

@@ -36,10 +36,9 @@ def test_redis_py_s_addresses_become_kombu_s(ours: str, theirs: str) -> None:
     Connection(theirs)
 
 
-def test_a_broker_of_its_own_wins_and_may_be_of_another_kind() -> None:
-    settings = Settings(redis_url="redis://ledger", broker_url="amqp://rabbit//")
-    assert broker_address(settings) == "amqp://rabbit//"
-    assert make_app(settings).conf.broker_transport_options == {}
+def test_a_broker_of_its_own_wins() -> None:
+    settings = Settings(redis_url="redis://ledger", broker_url="redis://hints/1")
+    assert broker_address(settings) == "redis://hints/1"
 
 
 def test_no_broker_is_a_misconfiguration() -> None:

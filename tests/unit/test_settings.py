@@ -135,7 +135,7 @@ def test_secrets_never_show() -> None:
         ANTHROPIC_API_KEY=SECRET,
         MEM0_API_KEY=SECRET,
         AFTERWORD_REDIS_URL=f"redis://user:{SECRET}@h/0",
-        AFTERWORD_BROKER_URL=f"amqp://user:{SECRET}@h/0",
+        AFTERWORD_BROKER_URL=f"rediss://user:{SECRET}@h/0",
     )
 
     assert SECRET not in repr(settings)

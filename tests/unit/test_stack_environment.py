@@ -16,7 +16,7 @@ from afterword.workers.local_stack.services import MODEL, VALKEY, service_names
 EVERY_KIND = {
     "ANTHROPIC_API_KEY": "k-1",
     "ANTHROPIC_BASE_URL": "http://127.0.0.1:1",
-    "AFTERWORD_BROKER_URL": "amqp://rabbit//",
+    "AFTERWORD_BROKER_URL": "redis://elsewhere",
     "AFTERWORD_DATA_DIR": "/somewhere/else",
     "AFTERWORD_EMBEDDER_CONFIG": '{"model": "m"}',
     "AFTERWORD_FALLBACK_MODELS": "first, second",

@@ -16,13 +16,13 @@ from afterword.shared.broker import broker_address, make_app
 from afterword.shared.environment import check_proxies
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
-from afterword.shared.urls import BROKER, HTTP, POSTGRES, PROXY, REDIS, Forms, parse_url
+from afterword.shared.urls import HTTP, POSTGRES, PROXY, REDIS, Forms, parse_url
 from tests.kit.command_line import afterword
 
 CANARY = "marmalade"
 FORMS = {
     "AFTERWORD_REDIS_URL": REDIS,
-    "AFTERWORD_BROKER_URL": BROKER,
+    "AFTERWORD_BROKER_URL": REDIS,
     "AFTERWORD_POSTGRES_URL": POSTGRES,
     "ANTHROPIC_BASE_URL": HTTP,
     "MEM0_HOST": HTTP,
@@ -105,7 +105,7 @@ def test_no_command_prints_the_password_of_a_server_that_is_away(argv: tuple[str
     login = f"user:{CANARY}@127.0.0.1:1"
     env = {
         "AFTERWORD_REDIS_URL": f"redis://{login}/0",
-        "AFTERWORD_BROKER_URL": f"amqp://{login}//",
+        "AFTERWORD_BROKER_URL": f"redis://{login}",
         "AFTERWORD_POSTGRES_URL": f"postgresql://{login}/db",
         "AFTERWORD_SUBMIT_TIMEOUT_S": "0.2",
         "AFTERWORD_MEMORY": "off",
@@ -149,7 +149,7 @@ def test_what_must_be_quoted_in_a_password_is_said(bad: str) -> None:
         (REDIS, "redis://a,b", "percent-encode"),
         (REDIS, "unix://run/redis.sock", "percent-encode"),
         (REDIS, "unix://", "path does not fit"),
-        (BROKER, "sqs://host", "must begin with"),
+        (REDIS, "sqs://host", "must begin with"), (REDIS, "amqp://rabbit//", "must begin with"),
         (POSTGRES, "host=db password=x", "must begin with postgresql:// or postgres://"),
         (POSTGRES, "postgresql://db/m?sslmode=on", "option sslmode has a value"),
         (POSTGRES, "postgresql://db/m?ssl=1", "unknown option ssl"),
@@ -169,7 +169,6 @@ def test_a_url_that_does_not_fit_is_refused(forms: Forms, url: str, reason: str)
         (REDIS, "redis://my_host.local:1"), (REDIS, "redis://:p%40%2F%3F%23%25@host/1?db=2"),
         (REDIS, "redis://user:p:w@host"), (REDIS, "rediss://h?ssl_ca_certs=/ca.pem"),
         (REDIS, "unix:///run/v.sock?db=2&username=u&password=p%2Fw"),
-        (BROKER, "amqp://rabbit//"), (BROKER, "amqps://u:p@rabbit:5671/v?heartbeat=10"),
         (POSTGRES, "postgresql://u@/db?host=%2Ftmp%2Fpg"), (POSTGRES, "postgres://a:1,b:2/db"),
         (POSTGRES, "postgresql:///db?sslmode=verify-full&target_session_attrs=read-write"),
         (HTTP, "http://h:1/v1/"), (PROXY, "http://u:p%40@proxy:3128/"),
@@ -210,7 +209,7 @@ def test_whatever_passes_is_read_by_redis_and_the_broker(text: str) -> None:
 
 def test_celery_does_not_show_the_password() -> None:
     for url in (
-        f"redis://:{CANARY}@host", f"unix:///run/v.sock?password={CANARY}", f"amqp://u:{CANARY}@h"
+        f"redis://:{CANARY}@host", f"unix:///run/v.sock?password={CANARY}", f"redis://u:{CANARY}@h"
     ):  # fmt: skip
         app = make_app(Settings(redis_url="redis://ledger", broker_url=url))
         shown = f"{app!r} {app.connection_for_read().as_uri()} {app.connection_for_read()!r}"

@@ -1,23 +1,17 @@
-"""The Celery app of producers and workers: its settings, its queues, and how it sends hints."""
+"""The Celery app through which workers take hints and operators inspect them: its settings."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from celery import Celery
 from kombu import Queue
-from kombu.exceptions import OperationalError
 
 from afterword.shared.errors import Misconfigured
-from afterword.shared.events import HintsNotSent
-from afterword.shared.hints import TASK_OF, split_agenda
 from afterword.shared.names import MEMORIES, PRIORITY_STEPS, REPLIES, queue_prefix
-from afterword.shared.observer import emit
 from afterword.shared.settings import RedisSettings, Settings
-from afterword.shared.urls import BROKER, REDIS, Url, parse_url
+from afterword.shared.urls import REDIS, Url, parse_url
 
 
 def make_app(settings: Settings) -> Celery:
@@ -34,50 +28,11 @@ def make_app(settings: Settings) -> Celery:
         # These two win over CELERY_BROKER_URL.
         broker_read_url=address,
         broker_write_url=address,
-        broker_transport_options=_transport_options(settings, address),
+        broker_transport_options=_transport_options(settings),
         task_queues=[Queue(name, routing_key=name) for name in (REPLIES, MEMORIES)],
         worker_concurrency=settings.concurrency,
     )
     return app
-
-
-def send_hints(app: Celery, hints: Iterable[tuple[str, str]]) -> None:
-    """Publish hints, each an agenda and an id, to a broker on another server.
-
-    Blocks. Raises kombu's `OperationalError` at once if the broker is away: the sweep sends
-    them again.
-    """
-    with app.producer_or_acquire() as producer:
-        for agenda, name in hints:
-            queue, step = split_agenda(agenda)
-            app.send_task(
-                TASK_OF[queue],
-                args=[name],
-                producer=producer,
-                queue=queue,
-                priority=step,
-                retry=False,
-                argsrepr="",
-                kwargsrepr="",
-            )
-
-
-def hint_sender(
-    settings: Settings,
-) -> Callable[[Iterable[tuple[str, str]]], Awaitable[None]]:
-    """Return what sends hints to another server than the ledger's Redis, without blocking.
-
-    Hints that could not be sent are sent again by the sweep.
-    """
-    app = make_app(settings)
-
-    async def send(hints: Iterable[tuple[str, str]]) -> None:
-        try:
-            await asyncio.to_thread(send_hints, app, hints)
-        except OperationalError as error:
-            emit(HintsNotSent, error=type(error).__name__)
-
-    return send
 
 
 def broker_address(settings: RedisSettings) -> str:
@@ -85,9 +40,7 @@ def broker_address(settings: RedisSettings) -> str:
     url = settings.broker_url or settings.redis_url
     if url is None:
         raise Misconfigured("AFTERWORD_REDIS_URL", "must be set: there is no broker without it")
-    parts = parse_url(url, BROKER)
-    if parts.scheme not in REDIS:
-        return url
+    parts = parse_url(url, REDIS)
     return _socket_address(parts) if parts.scheme == "unix" else _tcp_address(parts)
 
 
@@ -138,9 +91,7 @@ _POLICY: dict[str, Any] = {
 }
 
 
-def _transport_options(settings: RedisSettings, address: str) -> dict[str, Any]:
-    if not address.startswith("redis"):
-        return {}
+def _transport_options(settings: RedisSettings) -> dict[str, Any]:
     return {
         "client_name": "afterword",
         "global_keyprefix": queue_prefix(settings.namespace),

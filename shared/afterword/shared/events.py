@@ -458,16 +458,24 @@ class ListenerFailed(ObserverEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HintsNotSent(ObserverEvent):
-    """The broker did not take hints; the sweep sends them again."""
+    """The broker takes no hints; they wait, or the sweep sends them again. Once an outage."""
 
     error: Code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MessageDropped(ObserverEvent):
-    """A queue held a message that is no hint; it was dropped and is noted in the quarantine.
+class HintsSentAgain(ObserverEvent):
+    """The broker takes hints again; so many of those that waited are still to be sent."""
 
-    `task` is the name of a task that nobody knows, '' otherwise.
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageDropped(ObserverEvent):
+    """A queue held something else than a hint, or the control channel than a command.
+
+    It was dropped and is noted in the quarantine; for the channel, `queue` is `control`. `task` is
+    the name of a task that nobody knows, '' otherwise.
     """
 
     queue: Name

@@ -125,7 +125,8 @@ LINES: dict[type[ObserverEvent], Line] = {
         "lagged; what was accepted in between is lost",
     ),
     events.ListenerFailed: Line(ERROR, "event listener failed: {error} at {place}"),
-    events.HintsNotSent: Line(WARNING, "hints not sent, the sweep sends them again: {error}"),
+    events.HintsNotSent: Line(WARNING, "hints not sent, the broker does not take them: {error}"),
+    events.HintsSentAgain: Line(INFO, "hints sent again, {waiting} are still waiting"),
     events.MessageDropped: Line(
         ERROR, "message dropped from {queue}: {reason}, {size_bytes} bytes, sha256 {sha256} {task}"
     ),

@@ -293,7 +293,11 @@ class Keys:
 
 def queue_key(queue: str, priority: Priority = "high") -> str:
     """Return the Redis list of a queue's messages of one priority, as kombu names it."""
-    step = PRIORITY_STEPS[priority]
+    return queue_list(queue, PRIORITY_STEPS[priority])
+
+
+def queue_list(queue: str, step: int) -> str:
+    """Return the Redis list of a queue's messages of one priority step."""
     return f"{queue}\x06\x16{step}" if step else queue
 
 

@@ -98,7 +98,6 @@ def _prices(value: object, validate: ValidatorFunctionWrapHandler) -> object:
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_unique)]
 JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
 RedisUrl = Annotated[str, _url_of(urls.REDIS)]
-BrokerUrl = Annotated[str, _url_of(urls.BROKER)]
 PostgresUrl = Annotated[SecretStr, _url_of(urls.POSTGRES)]
 HttpUrl = Annotated[str, _url_of(urls.HTTP), AfterValidator(_without_slash)]
 ApiKey = Annotated[SecretStr, AfterValidator(_header_safe)]
@@ -132,8 +131,8 @@ class RedisSettings(_Record):
     redis_url: RedisUrl | None = Field(
         None, repr=False, description="the ledger's Redis; unset: the local stack of this machine"
     )
-    broker_url: BrokerUrl | None = Field(
-        None, repr=False, description="Celery's broker; unset: the ledger's Redis"
+    broker_url: RedisUrl | None = Field(
+        None, repr=False, description="the Redis with Celery's queues; unset: the ledger's Redis"
     )
     namespace: str = Field(
         "afterword", pattern=r"^[a-z0-9-]{1,32}$", description="prefix of all Redis keys"

@@ -171,15 +171,6 @@ REDIS: Forms = {
     ),
 }
 
-_AMQP = {"heartbeat": "[0-9]{1,6}", "login_method": "[A-Z0-9-]+"}
-
-#: Where kombu finds the queues: the ledger's kinds of Redis, or AMQP.
-BROKER: Forms = {
-    **REDIS,
-    "amqp": UrlForm("amqp://user:password@host:5672/vhost", options=_AMQP),
-    "amqps": UrlForm("amqps://user:password@host:5671/vhost", options={**_AMQP, **_TLS}),
-}
-
 _NUMBER = "[0-9]{1,9}"
 _SWITCH = "[01]"
 _POSTGRES_OPTIONS = {

@@ -18,11 +18,12 @@ from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.ledger.quarantine import Quarantine
 from afterword.shared.ledger.queries import Queries
 from afterword.shared.ledger.replay_runs import ReplayRuns
-from afterword.shared.ledger.shard import SendHints, Shards
+from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.turns import DuplicateChecks, Turns
 from afterword.shared.settings import Settings
 from afterword.shared.transport import preflight
 from afterword.shared.transport.blocking import BlockingConnection
+from afterword.shared.transport.hint_sender import HintSender
 from afterword.shared.transport.pipeline import Pipeline
 from afterword.shared.transport.preflight import Preflight
 from afterword.shared.transport.pubsub import OnMessage, PubSub
@@ -45,7 +46,8 @@ class Ledger(AsyncCloseable):
         self.settings = settings
         self._pipeline = Pipeline(settings.redis_url, patience_s=patience_s)
         self._submits = _pipeline_for_submits(settings, self._pipeline, patience_s)
-        send_hints = _hint_sender(settings)
+        self._hint_sender = _hint_sender(settings)
+        send_hints = self._hint_sender.send if self._hint_sender else None
         shards = Shards(settings, self._pipeline, send_hints)
         self._blocking = None if send_hints else _blocking_connection(settings, patience_s)
         self.jobs = Jobs(shards, Shards(settings, self._submits, send_hints), self._blocking)
@@ -107,6 +109,8 @@ class Ledger(AsyncCloseable):
         """Close the connections."""
         if self._blocking is not None:
             self._blocking.close()
+        if self._hint_sender is not None:
+            await self._hint_sender.aclose()
         await self._pubsub.aclose()
         await self._submits.aclose()
         await self._pipeline.aclose()
@@ -131,10 +135,8 @@ def _blocking_connection(settings: Settings, patience_s: float) -> BlockingConne
     return BlockingConnection(settings.redis_url, timeout_s=patience_s * _SHARE_OF_ONE_TRY)
 
 
-def _hint_sender(settings: Settings) -> SendHints | None:
+def _hint_sender(settings: Settings) -> HintSender | None:
     """Return what sends hints to a broker that is another server; None if Redis is the broker."""
     if settings.broker_url is None or settings.broker_url == settings.redis_url:
         return None
-    from afterword.shared.broker import hint_sender  # imports Celery: only for those that need it
-
-    return hint_sender(settings)
+    return HintSender(settings.broker_url, settings.namespace)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
 from afterword.shared.names import Keys, queue_prefix, shard_in
@@ -13,7 +13,7 @@ from afterword.shared.transport.scripts import call_of
 from afterword.shared.transport.signatures import Arguments
 
 #: Sends the hints of a script whose Redis is not the broker: pairs of (agenda, id).
-SendHints = Callable[[Sequence[tuple[str, str]]], Awaitable[None]]
+SendHints = Callable[[Sequence[tuple[str, str]]], None]
 
 #: What scripts are given as the queues' prefix when the broker is another server.
 ELSEWHERE = "-"
@@ -63,7 +63,7 @@ class Shards:
     async def run_script(self, keys: Keys, arguments: Arguments) -> list[Any]:
         """Run one script, send the hints that it left to us, and return its answer."""
         reply = await self._pipeline.run_script(call_of(keys.root, self._broker, arguments))
-        return await self._answer_in(reply)
+        return self._answer_in(reply)
 
     async def run_scripts(
         self, calls: Iterable[tuple[Keys, Arguments]]
@@ -72,9 +72,7 @@ class Shards:
         replies = await self._pipeline.run_scripts(
             call_of(keys.root, self._broker, arguments) for keys, arguments in calls
         )
-        return [
-            one if isinstance(one, Exception) else await self._answer_in(one) for one in replies
-        ]
+        return [one if isinstance(one, Exception) else self._answer_in(one) for one in replies]
 
     def run_script_blocking(
         self, connection: BlockingConnection, keys: Keys, arguments: Arguments
@@ -91,11 +89,11 @@ class Shards:
         (word,) = await self.run_script(self.keys_of(arguments[0]), arguments)
         return str(word)
 
-    async def _answer_in(self, reply: Sequence[Any]) -> list[Any]:
+    def _answer_in(self, reply: Sequence[Any]) -> list[Any]:
         """Send the hints that a script left to us; return its answer."""
         answer, unsent = reply
         if unsent and self._send_hints:
-            await self._send_hints([(agenda, name) for agenda, name in unsent])
+            self._send_hints([(agenda, name) for agenda, name in unsent])
         return list(answer)
 
 
