@@ -322,6 +322,37 @@ PLANTS = (
         "I8", "a heartbeat keeps failures to itself", "workers/afterword/workers/wiring.py",
         'if one.state != "ok"]', "if False]", "tests/system/test_periodic_tasks.py",
     ),
+    Plant(
+        "I10", "a queue's message is decoded, whatever it is", "shared/afterword/shared/hints.py",
+        'if hint is None:\n        raise NotAHint("not_a_hint")',
+        "if hint is None:\n        return dict(json.loads(raw))", "tests/fuzz/test_hints.py",
+    ),
+    Plant(
+        "I10", "any command of the control channel is followed",
+        "workers/afterword/workers/celery_runtime/control.py",
+        "if command.method not in COMMANDS:", "if False:", "tests/fuzz/test_control.py",
+    ),
+    Plant(
+        "I8", "kombu puts a hint back in a form of its own",
+        "workers/afterword/workers/celery_runtime/consumer.py",
+        "if queue not in self.connection._callbacks:", "if False:",
+        "tests/system/test_consumer.py",
+    ),
+    Plant(
+        "I8", "a worker starts with a pool that runs no job",
+        "workers/afterword/workers/celery_runtime/consumer.py",
+        "if not isinstance(self.pool, TaskPool):", "if False:", "tests/unit/test_pool.py",
+    ),
+    Plant(
+        "I8", "a worker without queues counts as stalled",
+        "workers/afterword/workers/celery_runtime/pool.py",
+        "if full or not self.app.amqp.queues.consume_from:", "if full:", "tests/unit/test_pool.py",
+    ),
+    Plant(
+        "I9", "a hint that is not sent is forgotten",
+        "shared/afterword/shared/transport/hint_sender.py",
+        "                continue\n", "", "tests/ledger/test_broker_failures.py",
+    ),
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from afterword.shared.broker import broker_address
 from afterword.shared.environment import PREFIX, variable
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
-from afterword.shared.urls import BROKER, HTTP, POSTGRES, REDIS
+from afterword.shared.urls import HTTP, POSTGRES, REDIS
 from afterword.workers.local_stack import environment
 from tests.kit.fuzz.broken import EXTREMES, Broken, broken
 from tests.kit.fuzz.doors import door
@@ -21,7 +21,7 @@ CANARY = "marmalade"
 
 #: A valid value of every setting.
 VALID = {variable(name): "1" for name in Settings.model_fields} | {
-    "AFTERWORD_BROKER_URL": f"amqp://u:{CANARY}@h:5672//",
+    "AFTERWORD_BROKER_URL": f"redis://u:{CANARY}@h:5672/1",
     "AFTERWORD_DATA_DIR": "/data",
     "AFTERWORD_DURABILITY": "d1",
     "AFTERWORD_EFFORT": "auto",
@@ -95,7 +95,7 @@ def test_a_name_is_known_or_refused(environ: Broken) -> None:
     "URLs",
     inputs=1000,
     forms=st.sampled_from([
-        ("AFTERWORD_REDIS_URL", REDIS), ("AFTERWORD_BROKER_URL", BROKER),
+        ("AFTERWORD_REDIS_URL", REDIS), ("AFTERWORD_BROKER_URL", REDIS),
         ("AFTERWORD_POSTGRES_URL", POSTGRES), ("ANTHROPIC_BASE_URL", HTTP),
     ]),
     parts=st.lists(

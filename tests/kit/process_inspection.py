@@ -52,3 +52,9 @@ def children(pid: int) -> set[int]:
     """Return the processes that this one has started and that still run."""
     listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return {int(child) for child in listed if alive(int(child))}
+
+
+def peak_mb(pid: int) -> float:
+    """Return the most memory that a process ever held, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024

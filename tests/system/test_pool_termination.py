@@ -63,19 +63,6 @@ def test_a_job_that_ignores_its_limits_keeps_its_slot_and_is_counted(server: Val
         wait_until(lambda: worker.ask("stats")["pool"]["stuck"] == 0, "it is not stuck any more")
 
 
-def test_revoking_a_running_job_cancels_its_coroutine(server: Valkey) -> None:
-    with ProbeWorker(server, PROBE_SIGNALS="1") as worker:
-        worker.hint("hold:1")
-        worker.wait_for("began hold:1")
-        worker.app.control.revoke("hold:1", terminate=True)
-        worker.wait_for("cancelled hold:1")
-        wait_until(lambda: _signals(worker, "postrun"), "the job's end is told")
-        assert "state=REVOKED" in _signals(worker, "postrun")[0]
-        assert len(_signals(worker, "revoked")) == 1
-        assert _signals(worker, "failure") == []
-        wait_until(lambda: worker.ask("active") == [], "nothing runs any more")
-
-
 def test_a_warm_stop_waits_for_jobs(server: Valkey) -> None:
     with ProbeWorker(server) as worker:
         worker.hint("hold:1")

@@ -26,28 +26,13 @@ HINT = json.loads(hint_message(RUN_TASK, "canary", "h1"))
 
 #: What is put into each queue, and what it is called afterwards.
 POISON: dict[str, tuple[str | bytes, str]] = {
-    "no JSON": ("canary", "no_message"),
-    "NUL": (b"\0\0\0", "no_message"),
-    "a list": ("[1]", "no_message"),
+    "no JSON": ("canary", "not_a_hint"),
     "huge": (b"x" * 10_500_000, "too_large"),
-    "a huge hint": (hint_message(RUN_TASK, "canary" * 2_000_000, "h2"), "too_large"),
-    "no headers": (json.dumps(HINT | {"headers": {}}), "no_task"),
+    "no headers": (json.dumps(HINT | {"headers": {}}), "not_a_hint"),
     "unknown task": (
-        json.dumps(HINT | {"headers": HINT["headers"] | {"task": "afterword.gone"}}),
-        "unknown_task",
+        hint_message(RUN_TASK, "canary", "h1").replace(RUN_TASK, "afterword.gone"), "unknown_task",
     ),
-    "unknown content type": (json.dumps(HINT | {"content-type": "canary/x"}), "undecodable"),
-    "pickle": (
-        json.dumps(HINT | {"content-type": "application/x-python-serialize"}), "undecodable",
-    ),
-    "unknown encoding": (
-        json.dumps(HINT | {"properties": HINT["properties"] | {"body_encoding": "morse"}}),
-        "no_message",
-    ),
-    "no JSON inside": (json.dumps(HINT | {"body": "{canary"}), "undecodable"),
-    "a body of a number": (json.dumps(HINT | {"body": "1"}), "malformed"),
-    "an id that is a number": (json.dumps(HINT | {"body": "[[1],{},{}]"}), "malformed"),
-    "too many ids": (json.dumps(HINT | {"body": '[["canary","b"],{},{}]'}), "malformed"),
+    "too many ids": (json.dumps(HINT | {"body": '[["canary","b"],{},{}]'}), "not_a_hint"),
 }  # fmt: skip
 
 
@@ -119,7 +104,7 @@ def test_no_more_notes_are_kept_than_the_newest(load_run: LoadRun) -> None:
     for number in range(many):
         push(load_run, f"canary {number}", REPLIES)
     wait_until(
-        lambda: load_run.inspector.counts().get("quarantined:no_message:replies") == many,
+        lambda: load_run.inspector.counts().get("quarantined:not_a_hint:replies") == many,
         "all is counted", PATIENCE_S,
     )  # fmt: skip
     assert load_run.inspector.redis.xlen(load_run.inspector.keys.quarantine) == MAX_KEPT

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from afterword.producer import Producer, TurnState
+from afterword.shared.names import REPLIES
 from afterword.workers.background.watchdog import CHECKS
 from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
 from tests.kit.servers.faulty_proxy import FaultyProxy
@@ -103,6 +104,21 @@ def test_an_idle_worker_stays_alive(fleet: Fleet) -> None:
     fleet.afterword("healthcheck", "responses")
     assert idle.runs
     assert idle.stop() == 0
+
+
+@pytest.mark.finding(34)
+def test_a_worker_that_was_told_to_take_no_more_is_left_in_peace(fleet: Fleet) -> None:
+    [drained] = fleet.start("responses")
+    fleet.ask("cancel_consumer", queue=REPLIES)
+    started = time.monotonic()
+
+    wait_until(lambda: time.monotonic() - started > 2 * STALL_S, "some periods", 3 * STALL_S)
+
+    assert drained.runs
+    wait_until(lambda: _dead(fleet), "nobody takes jobs, and that is told", 40)
+    fleet.ask("add_consumer", queue=REPLIES)
+    wait_until(lambda: _alive(fleet), "it is back", 40)
+    assert "no hint taken" not in drained.log
 
 
 def test_a_busy_worker_stays_alive(fleet: Fleet) -> None:

@@ -6,16 +6,22 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from celery import Celery
 from celery.exceptions import TimeLimitExceeded, WorkerShutdown
+from celery.worker import WorkController
+from kombu import Queue
 from kombu.asynchronous import Hub, set_event_loop
 
 from afterword.shared.errors import Misconfigured
+from afterword.shared.names import REPLIES
+from afterword.shared.settings import Settings
+from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
+from afterword.workers.celery_runtime.host import worker_app
 from afterword.workers.celery_runtime.loop import RUNTIME
-from afterword.workers.celery_runtime.pool import TaskPool, pool_class
+from afterword.workers.celery_runtime.pool import MAX_SLOTS, TaskPool, pool_class
 from afterword.workers.celery_runtime.tracer import NotACoroutineFunction
 from tests.kit.waiting import wait_until
 
@@ -251,6 +257,41 @@ def test_a_second_stop_during_a_stop_is_harmless(start: Start) -> None:
     assert not pool._running
     assert FakeRequest(pool, "noop").callbacks == []
     assert len(held.callbacks) == 1
+
+
+@pytest.mark.finding(34)
+def test_a_worker_that_was_told_to_leave_its_queues_owes_no_heartbeat(
+    start: Start, app: Celery
+) -> None:
+    app.conf.update(task_queues=[Queue(REPLIES)])
+    pool = start()
+    CONSUMER_HEARTBEAT.expect()
+    CONSUMER_HEARTBEAT.missed()
+    pool._watch()
+    assert CONSUMER_HEARTBEAT.missed(), "it has a queue, and was not heard of"
+
+    app.amqp.queues.deselect([REPLIES])  # as `celery control cancel_consumer` does
+
+    pool._watch()
+    assert not CONSUMER_HEARTBEAT.missed()
+
+
+def test_the_pool_grows_to_no_more_slots_than_it_can_feed(start: Start) -> None:
+    pool = start()
+    with pytest.raises(ValueError, match="at most"):
+        pool.grow(MAX_SLOTS)
+
+
+@pytest.mark.finding(4)
+@pytest.mark.usefixtures("hub")
+@pytest.mark.parametrize("name", ["solo", "threads", "prefork"])
+def test_workers_refuse_every_other_pool(name: str) -> None:
+    def never(_: Settings) -> NoReturn:
+        raise AssertionError("nothing is opened")
+
+    workers = worker_app(Settings(redis_url="redis://127.0.0.1:1"), never)
+    with pytest.raises(SystemExit, match="cannot start: only the workers' own pool runs jobs"):
+        WorkController(app=workers, pool_cls=name)
 
 
 def test_the_pool_needs_the_event_loop_of_celery(app: Celery) -> None:

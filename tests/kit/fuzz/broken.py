@@ -70,8 +70,8 @@ def broken(example: Any, *, objects: bool = False) -> st.SearchStrategy[Broken]:
     replaced = st.tuples(places, junk(objects=objects)).map(
         lambda drawn: drawn[0]._replace(part=drawn[1])
     )
-    changes = st.sampled_from(list(_changes(example, objects=objects))) | replaced
-    return changes.filter(lambda change: _differs(example, change)).map(
+    drawn = st.sampled_from(list(changes(example, objects=objects))) | replaced
+    return drawn.filter(lambda change: _differs(example, change)).map(
         lambda change: Broken(_put(example, change.at, change.part), change.where, change.how)
     )
 
@@ -112,7 +112,7 @@ def _paths(value: Any, where: Path = ()) -> Iterator[Path]:
             yield from _paths(part, (*where, name))
 
 
-def _changes(example: Any, *, objects: bool) -> Iterator[_Change]:
+def changes(example: Any, *, objects: bool = False) -> Iterator[_Change]:
     """Yield every change that needs no drawing."""
     extremes = EXTREMES + OBJECT_EXTREMES * objects
     for where in _paths(example):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from redis import Redis as BlockingRedis
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from afterword.shared.errors import Misconfigured
+from afterword.shared.hints import NAME_OF
 from afterword.shared.settings import Settings
 from afterword.workers.celery_runtime import executor, pool
 from afterword.workers.celery_runtime.host import worker_app
@@ -139,6 +141,7 @@ _VARIANTS: dict[str, dict[str, Any]] = {
     "probe.hard": {"time_limit": 0.3},
     "probe.both": {"soft_time_limit": 0.2, "time_limit": 0.4},
 }
+NAME_OF.update(dict.fromkeys([*NAME_OF, *_VARIANTS], re.compile(".+")))  # the probe's own names
 for _name, _options in _VARIANTS.items():
     _task: Any = app.task(name=_name, shared=False, **_options)
     _task(_respond)

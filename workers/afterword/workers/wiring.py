@@ -100,7 +100,7 @@ async def runtime(
             stack.push_async_callback(model.aclose)
             responder = _responder(settings, ledger, model, memories, leases, gates)
         probes = Probes(gates, model, memories, writes=MEMORIES in consumed)
-        background = _background(settings, ledger, memories, leases, probes, consumed)
+        background = _background(settings, ledger, memories, leases, probes, queues)
         await stack.enter_async_context(background)
         emit(
             WorkerReady,
@@ -244,7 +244,7 @@ async def _background(
     memories: Memories | None,
     leases: Leases,
     probes: Probes,
-    consumed: Collection[str],
+    queues: Callable[[], Collection[str]],
 ) -> AsyncIterator[None]:
     """Run the periodic tasks, and cancel jobs that others took over, while the context is open."""
     recorder = QuarantineRecorder(ledger.quarantine)
@@ -252,17 +252,17 @@ async def _background(
     tasks = _periodic_tasks(settings, ledger, leases, watchdog)
     tasks.append(PeriodicTask("quarantine", recorder.record, QUARANTINE_S))
     tasks.append(PeriodicTask("gates", probes.refresh_and_test, GATES_S, waits_first=True))
-    if memories is not None and MEMORIES in consumed:
+    if memories is not None and MEMORIES in queues():
         timeout_s = settings.write_timeout_s
         deduplicator = Deduplicator(ledger.duplicate_checks, memories, timeout_s)
         check = deduplicator.check_due_turns
         tasks.append(PeriodicTask("deduplication", check, settings.sweep_s, limit_s=2 * timeout_s))
-    queues = "+".join(sorted(consumed))
 
     async def beat() -> None:
-        if watchdog.consuming:
+        consumed = "+".join(sorted(queues()))  # less what `cancel_consumer` took from it
+        if consumed and watchdog.consuming:
             troubled = [one for one in runner.health() if one.state != "ok"]
-            await ledger.maintenance.record_heartbeat(queues, worker_name(), troubled)
+            await ledger.maintenance.record_heartbeat(consumed, worker_name(), troubled)
 
     tasks.append(PeriodicTask("heartbeat", beat, HEARTBEAT_S))
     runner = PeriodicTasks(tasks)

@@ -43,6 +43,9 @@ EXIT_TIMEOUT_S = 3.0
 #: How much longer than its grace period a stop may take.
 STOP_OVERHEAD_S = 2 * CANCEL_TIMEOUT_S + EXIT_TIMEOUT_S
 
+#: How far a pool may grow: each slot is a hint in memory.
+MAX_SLOTS = 10_000
+
 #: When the event loop has been blocked for longer than this, the blocking line is logged.
 LAG_LIMIT_S = 1.0
 
@@ -125,6 +128,8 @@ class TaskPool(BasePool):
 
     def grow(self, n: int = 1) -> None:
         """Add `n` slots."""
+        if self.limit + n > MAX_SLOTS:
+            raise ValueError(f"a pool has at most {MAX_SLOTS} slots")
         self.limit += n
         self._admit()
 
@@ -195,8 +200,9 @@ class TaskPool(BasePool):
             job.on_ended(outcome)
 
     def _watch(self) -> None:
-        if len(state.reserved_requests) >= self.num_processes:
-            CONSUMER_HEARTBEAT.beat()  # without a free slot, Celery asks for no hints
+        full = len(state.reserved_requests) >= self.num_processes
+        if full or not self.app.amqp.queues.consume_from:
+            CONSUMER_HEARTBEAT.beat()  # without a free slot or a queue, Celery asks for no hints
         if self._loop and self._loop.lag_s > LAG_LIMIT_S:
             emit(EventLoopBlocked, lag_s=self._loop.lag_s, place=self._loop.current_line)
 
