@@ -66,6 +66,43 @@ def test_a_name_like_no_other_is_refused_all_the_same() -> None:
     assert "did you mean" not in refused("AFTERWORD_XXXXXXXXXXXXXXXXXXXXXXXXX", "1")
 
 
+#: What Kubernetes 1.31 sets for a Service `afterword-redis` with one named port, and for one that
+#: is called as the prefix alone.
+SERVICE_LINKS = {
+    "AFTERWORD_REDIS_SERVICE_HOST": "10.0.0.11",
+    "AFTERWORD_REDIS_SERVICE_PORT": "6379",
+    "AFTERWORD_REDIS_SERVICE_PORT_REDIS": "6379",
+    "AFTERWORD_REDIS_PORT": "tcp://10.0.0.11:6379",
+    "AFTERWORD_REDIS_PORT_6379_TCP": "tcp://10.0.0.11:6379",
+    "AFTERWORD_REDIS_PORT_6379_TCP_PROTO": "tcp",
+    "AFTERWORD_REDIS_PORT_6379_TCP_PORT": "6379",
+    "AFTERWORD_REDIS_PORT_6379_TCP_ADDR": "10.0.0.11",
+    "AFTERWORD_PORT": "tcp://10.0.0.12:80",
+    "AFTERWORD_SERVICE_HOST": "10.0.0.12",
+    "AFTERWORD_DNS_PORT_53_UDP_ADDR": "10.0.0.13",
+}
+
+
+def test_what_kubernetes_sets_for_a_service_is_no_setting(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "afterword")
+    assert load(**SERVICE_LINKS, AFTERWORD_RECALL_TOP_K="7") == load(AFTERWORD_RECALL_TOP_K="7")
+    assert {record.levelname for record in caplog.records} == {"DEBUG"}
+    assert all(name in caplog.text for name in SERVICE_LINKS)
+    assert "10.0.0.1" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AFTERWORD_REDIS_SERVICE", "AFTERWORD_REDIS_HOST", "AFTERWORD_REDIS_PORTS",
+        "AFTERWORD_REDIS_PORT_6379", "AFTERWORD_REDIS_PORT_X_TCP",
+        "AFTERWORD_REDIS_PORT_6379_TCP_NAME", "AFTERWORD_redis_SERVICE_HOSTS",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_a_service_is_refused(name: str) -> None:
+    refused(name, "1")
+
+
 def test_fallback_models_are_separated_by_commas() -> None:
     assert load().fallback_models == load(AFTERWORD_FALLBACK_MODELS="").fallback_models == ()
     assert load(AFTERWORD_FALLBACK_MODELS=" a, b ").fallback_models == ("a", "b")

@@ -1,12 +1,14 @@
 """Reads settings from environment variables.
 
 Our variables begin with `AFTERWORD_`. An unknown one is refused: a misspelt setting would
-otherwise be ignored.
+otherwise be ignored. Those that Kubernetes adds for a Service are no settings, and are left out.
 """
 
 from __future__ import annotations
 
 import difflib
+import logging
+import re
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -17,10 +19,19 @@ from afterword.shared.urls import PROXY, parse_url
 
 T = TypeVar("T", bound=BaseModel)
 
+_log = logging.getLogger(__name__)
+
 PREFIX = "AFTERWORD_"
 
 #: Read under the names that the providers' own SDKs use.
 FOREIGN = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "MEM0_API_KEY", "MEM0_HOST")
+
+#: What Kubernetes sets in each pod for a Service called `afterword` or `afterword-...`, in the
+#: manner of Docker's links; see "Accessing the Service" in its documentation.
+_SERVICE_LINK = re.compile(
+    r"AFTERWORD_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?"
+    r"|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)"
+)
 
 #: Read by the HTTP clients of the providers, in lower or upper case.
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy"})
@@ -30,9 +41,18 @@ def read(settings: type[T], env: Mapping[str, str]) -> T:
     """Return the settings that the variables set; raise `Misconfigured` naming the variable."""
     values = {name.lower(): env[name] for name in FOREIGN if env.get(name)}
     for name in env:
-        if name.startswith(PREFIX):
+        if name.startswith(PREFIX) and not _is_service_link(settings, name):
             values[_field(settings, name)] = env[name]
     return settings.model_validate(values)
+
+
+def _is_service_link(settings: type[BaseModel], name: str) -> bool:
+    """Return whether Kubernetes has set a variable, unless it is a setting after all."""
+    known = name.removeprefix(PREFIX).lower() in settings.model_fields
+    found = not known and _SERVICE_LINK.fullmatch(name) is not None
+    if found:
+        _log.debug("%s is no setting: Kubernetes sets it for a Service", name)
+    return found
 
 
 def check_proxies(env: Mapping[str, str]) -> None:
