@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import uuid
+import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -157,7 +158,8 @@ def shared_fork_server() -> ForkServer:
 def _connect(client: socket.socket) -> None:
     """Connect to the process that has imported everything; start it if no test process has."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
-    folder = Path(tempfile.gettempdir(), f"afterword-warm-{run}")
+    tree = zlib.crc32(__file__.encode())  # a test may test another tree
+    folder = Path(tempfile.gettempdir(), f"afterword-warm-{run}-{tree:x}")
     folder.mkdir(mode=0o700, exist_ok=True)
     address = str(folder / "socket")
     with (folder / "lock").open("w") as lock:
