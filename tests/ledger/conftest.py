@@ -1,4 +1,4 @@
-"""What every test of the ledger asks for."""
+"""Fixtures that every test of the ledger uses."""
 
 from __future__ import annotations
 

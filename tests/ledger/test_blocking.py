@@ -1,4 +1,4 @@
-"""A submit from a thread without a loop: one try of its own, and whatever happens one job."""
+"""A submit from a thread without an event loop: one attempt, and one job whatever happens."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def settings(own: Valkey, namespace: str) -> Settings:
 
 @pytest.fixture
 def producer(settings: Settings) -> Iterator[Producer]:
-    """Give one that has made its checks: from now on it submits directly."""
+    """Give a producer that has checked Redis: from now on it submits directly."""
     with Producer(settings) as opened:
         opened.submit(user_id="bob", message="warm up")
         yield opened
@@ -50,7 +50,7 @@ def ask(producer: Producer) -> str:
     return producer.submit(user_id="ann", message="hello").id
 
 
-def test_it_goes_out_from_the_thread_that_asks(
+def test_it_is_sent_from_the_calling_thread(
     producer: Producer, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -69,7 +69,7 @@ def test_a_script_that_redis_forgot_is_sent_again(
     assert inspector.job(ask(producer))["state"] == "queued"
 
 
-async def test_one_whose_answer_is_lost_is_one_job(
+async def test_a_submit_whose_answer_is_lost_creates_one_job(
     settings: Settings, own: Valkey, inspector: LedgerInspector
 ) -> None:
     def submitted() -> str:
@@ -123,7 +123,7 @@ def test_the_answer_to_one_that_was_interrupted_is_not_that_of_the_next(
     direct.close()
 
 
-def test_while_one_thread_waits_another_is_not_held_up(own: Valkey) -> None:
+def test_a_waiting_thread_does_not_block_another(own: Valkey) -> None:
     direct = BlockingConnection(own.url, timeout_s=5.0)
     with direct._in_use:
         assert direct.run_script(ScriptCall("job/submit", "afterword:{00}", ())) is None

@@ -1,4 +1,4 @@
-"""Taking a job on: one at a time, under a growing fence, not too often, not too late."""
+"""Claiming a job: one worker at a time, with a growing fence, within its attempts and deadline."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.kit.ledger.builder import (
 pytestmark = pytest.mark.redis
 
 
-async def test_a_claim_holds_all_that_a_reply_needs(ledger: Ledger) -> None:
+async def test_a_claim_contains_everything_a_reply_needs(ledger: Ledger) -> None:
     claimed = await submit_and_claim(ledger, "what do I like?")
 
     assert (claimed.attempt, claimed.snoozes) == (1, 0)
@@ -45,7 +45,7 @@ async def test_asking_again_with_the_same_token_is_granted_once(ledger: Ledger) 
     assert (again.fence, again.attempt) == (first.fence, first.attempt)
 
 
-async def test_of_many_at_once_one_gets_it(ledger: Ledger) -> None:
+async def test_of_many_concurrent_claims_one_succeeds(ledger: Ledger) -> None:
     job_id = await submit_job(ledger)
 
     claims = await asyncio.gather(*(ledger.jobs.claim(job_id, f"t{n}") for n in range(20)))
@@ -67,7 +67,7 @@ async def test_a_leased_job_is_refused_and_a_lapsed_one_taken_over(
     assert [row["type"] for row in inspector.events(first.job_id)] == ["started", "restart"]
 
 
-async def test_who_was_overtaken_can_do_nothing_more(
+async def test_a_worker_that_lost_its_lease_can_change_nothing(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     old = await submit_and_claim(ledger)
@@ -95,7 +95,7 @@ async def test_renewing_keeps_the_lease(ledger: Ledger, inspector: LedgerInspect
     assert await ledger.jobs.claim(held.job_id, "other") is None
 
 
-async def test_a_job_that_kills_its_workers_is_given_up(
+async def test_a_job_that_kills_its_workers_fails(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     job_id = await submit_job(ledger)
@@ -180,7 +180,7 @@ async def test_a_record_of_a_newer_version_is_held_untouched(
     assert inspector.places(job_id) == [("waiting", "replies.3")]
 
 
-async def test_a_newer_worker_is_not_robbed_by_an_older_one(
+async def test_an_older_worker_does_not_take_a_job_from_a_newer_one(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     held = await submit_and_claim(ledger)
@@ -191,7 +191,7 @@ async def test_a_newer_worker_is_not_robbed_by_an_older_one(
     assert inspector.places(held.job_id) == [("leased", "replies.3")]
 
 
-async def test_the_overlay_is_what_was_said_before_and_is_not_yet_in_memory(
+async def test_the_overlay_holds_earlier_turns_that_are_not_yet_in_memory(
     ledger: Ledger,
 ) -> None:
     for message in ("one", "two"):

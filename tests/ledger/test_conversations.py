@@ -1,4 +1,4 @@
-"""Conversations: answered in the order of submission, whatever becomes of the earlier messages."""
+"""Conversations: messages are answered in the order of submission, however earlier ones end."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ AGENDA = "replies.3"
 
 
 async def runs(ledger: Ledger, job_id: str) -> bool:
-    """Say whether a job can be taken on; if it can, it is."""
+    """Claim a job; return whether that succeeded."""
     return await ledger.jobs.claim(job_id, f"token-{job_id}") is not None
 
 
@@ -102,7 +102,7 @@ async def test_a_later_message_waits_without_a_hint_until_the_earlier_one_has_it
 
 
 @pytest.mark.parametrize("earlier", ["queued", "running", "snoozed"])
-async def test_no_hint_brings_a_later_message_on_too_early(
+async def test_no_hint_starts_a_later_message_too_early(
     ledger: Ledger, inspector: LedgerInspector, earlier: str
 ) -> None:
     first, second = await submit_job(ledger, **TALK), await submit_job(ledger, **TALK)
@@ -119,7 +119,7 @@ async def test_no_hint_brings_a_later_message_on_too_early(
 
 
 @pytest.mark.parametrize("end", ENDS)
-async def test_whatever_ends_the_earlier_message_brings_on_the_next(
+async def test_any_end_of_the_earlier_message_starts_the_next(
     ledger: Ledger,
     inspector: LedgerInspector,
     end: Callable[[Ledger, LedgerInspector, str], Awaitable[None]],
@@ -135,7 +135,7 @@ async def test_whatever_ends_the_earlier_message_brings_on_the_next(
     assert not list(inspector.redis.scan_iter(inspector.keys.conversation_queue("*")))
 
 
-async def test_one_in_the_middle_that_ends_brings_on_nobody(
+async def test_a_message_that_ends_in_the_middle_starts_none(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     first, second, third = [await submit_job(ledger, **TALK) for _ in range(3)]
@@ -149,7 +149,7 @@ async def test_one_in_the_middle_that_ends_brings_on_nobody(
     assert await runs(ledger, third)
 
 
-async def test_given_back_a_message_keeps_its_place(
+async def test_a_message_that_is_released_keeps_its_place(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     first, second = await submit_job(ledger, **TALK), await submit_job(ledger, **TALK)
@@ -175,7 +175,7 @@ async def test_conversations_and_users_do_not_wait_for_each_other(ledger: Ledger
     assert await runs(ledger, await submit_job(ledger))
 
 
-async def test_a_high_priority_overtakes_nobody_in_its_conversation(ledger: Ledger) -> None:
+async def test_a_high_priority_does_not_reorder_its_conversation(ledger: Ledger) -> None:
     first = await submit_job(ledger, priority="low", **TALK)
     second = await submit_job(ledger, priority="high", **TALK)
     assert not await runs(ledger, second)
@@ -184,7 +184,7 @@ async def test_a_high_priority_overtakes_nobody_in_its_conversation(ledger: Ledg
 
 
 @pytest.mark.parametrize("lost", ["line", "record"])
-async def test_what_is_lost_from_redis_holds_up_nobody_for_ever(
+async def test_a_lost_record_does_not_block_its_conversation(
     ledger: Ledger, inspector: LedgerInspector, lost: str
 ) -> None:
     first, second = await submit_job(ledger, **TALK), await submit_job(ledger, **TALK)
@@ -218,7 +218,7 @@ async def test_a_message_may_be_refused_while_another_is_open(
 
 
 @pytest.mark.parametrize("when_busy", ["reject", "interrupt"])
-async def test_sent_again_a_message_is_itself_and_not_in_its_own_way(
+async def test_a_message_submitted_again_is_not_busy_with_itself(
     ledger: Ledger, when_busy: str
 ) -> None:
     asked = chat_request(when_busy=when_busy, idempotency_key="k", **TALK)
@@ -282,7 +282,7 @@ async def test_an_interruption_ends_nothing_of_others(ledger: Ledger) -> None:
         await ledger.jobs.finish(other, reply_to(other))
 
 
-async def test_who_waits_for_an_interrupted_message_is_told_why(settings: Settings) -> None:
+async def test_a_wait_for_an_interrupted_message_ends_with_the_reason(settings: Settings) -> None:
     async with AsyncProducer(settings) as producer:
         job = await producer.submit(user_id="ann", message="one", **TALK)
         await producer.submit(user_id="ann", message="two", when_busy="interrupt", **TALK)
@@ -313,7 +313,7 @@ async def test_a_batch_keeps_the_order_of_each_conversation(
 # -- how long
 
 
-async def test_a_conversation_has_a_life_of_its_own(
+async def test_a_conversation_has_a_retention_time_of_its_own(
     settings: Settings, inspector: LedgerInspector
 ) -> None:
     lasting = settings.model_copy(update={"conversation_s": 1000.0, "retention_s": 10.0})

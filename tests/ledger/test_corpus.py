@@ -1,4 +1,4 @@
-"""The corpus: this build reads and goes on with every state that the first release wrote."""
+"""The corpus: this build reads every state that the first release wrote, and continues from it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ READ: dict[str, tuple[str, str, int, list[str]]] = {
 
 @pytest.fixture
 def given(inspector: LedgerInspector) -> Load:
-    """Put a dump into the shard."""
+    """Load a dump into the shard."""
     return lambda name: load(inspector.redis, inspector.keys.root, FOLDER / f"v1-{name}.json")
 
 
@@ -65,7 +65,7 @@ async def finish(ledger: Ledger, held: Claim) -> list[Event]:
 
 
 async def store(ledger: Ledger, *, unknown: bool) -> None:
-    """Store the one turn that waits, and see that nothing is left to do."""
+    """Store the one pending turn, and check that nothing is left to do."""
     held = await claim_lane(ledger)
     assert [turn.id for turn in held.turns] == [JOB]
     assert held.turns[0].user_text == REQUEST["message"]
@@ -78,7 +78,7 @@ async def store(ledger: Ledger, *, unknown: bool) -> None:
 
 
 def tallied(inspector: LedgerInspector, state: str, turn: str) -> bool:
-    """Return whether the tallies say this of the job, and that the earlier one was stored."""
+    """Return whether the tallies hold this state of the job, and the earlier turn as stored."""
     states = ("job:succeeded", f"job:{state}", "turn:stored", f"turn:{turn}")
     return inspector.counts() == Counter(f"{name}:default" for name in states)
 

@@ -1,4 +1,4 @@
-"""Dead letters: everything kept, the lane goes on, and a way back, once."""
+"""Dead letters: nothing is lost, the lane continues, and each can be replayed once."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DAY_MS = 86_400_000
 
 
 async def bury(ledger: Ledger, *turn_ids: str, user: str = "ann", code: str = "rejected") -> None:
-    """Bury turns of a user, oldest first, and let go of the lane."""
+    """Bury turns of a user, oldest first, and release the lane."""
     held = await claim_lane(ledger, lane_of(user))
     for turn_id in turn_ids:
         await ledger.turns.begin(held, turn_id)
@@ -196,7 +196,7 @@ async def test_the_lane_goes_on_after_a_burial(ledger: Ledger) -> None:
     assert [turn.id for turn in (await claim_lane(ledger)).turns] == [next_one]
 
 
-async def test_what_never_was_is_not_found(ledger: Ledger) -> None:
+async def test_an_unknown_letter_is_not_found(ledger: Ledger) -> None:
     unknown = f"j00_{0:032x}"
     for name in (unknown, await submit_and_answer(ledger), "nonsense"):
         with pytest.raises(JobNotFound):
@@ -235,7 +235,7 @@ async def test_letters_are_given_oldest_burial_first_over_all_pages(
     assert await ids(ledger, limit=3) == expected[:3]
 
 
-async def test_letters_that_leave_meanwhile_hide_no_others(
+async def test_letters_that_are_removed_meanwhile_hide_no_others(
     ledger: Ledger, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_module, "_PAGE", 2)
@@ -288,7 +288,7 @@ STOPPED = [
 
 
 @pytest.mark.parametrize("these", LET_THROUGH)
-def test_a_filter_lets_through_what_all_its_fields_agree_to(these: DeadLetterFilter) -> None:
+def test_a_filter_selects_what_matches_all_its_fields(these: DeadLetterFilter) -> None:
     assert these.matches(LETTER, NOW)
 
 
@@ -297,7 +297,7 @@ def test_a_burial_that_a_clock_set_back_puts_into_the_future_is_not_hidden() -> 
 
 
 @pytest.mark.parametrize("these", STOPPED)
-def test_one_field_is_enough_to_stop_a_letter(these: DeadLetterFilter) -> None:
+def test_one_field_that_does_not_match_excludes_a_letter(these: DeadLetterFilter) -> None:
     assert not these.matches(LETTER, NOW)
 
 
@@ -309,7 +309,7 @@ def test_one_field_is_enough_to_stop_a_letter(these: DeadLetterFilter) -> None:
         ("older_than_s", float("nan")),
     ],
 )  # fmt: skip
-def test_a_filter_that_can_only_be_a_slip_is_refused_by_name(field: str, value: object) -> None:
+def test_a_filter_that_can_match_nothing_is_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(InvalidRequest) as refused:
         DeadLetterFilter(**{field: value})  # type: ignore[arg-type]
     assert refused.value.field == field
@@ -373,7 +373,7 @@ async def test_one_run_replays_a_letter_once_even_if_it_is_buried_again(ledger: 
     }
 
 
-async def test_of_two_runs_that_chose_a_letter_one_replays_it(ledger: Ledger) -> None:
+async def test_of_two_runs_that_selected_a_letter_one_replays_it(ledger: Ledger) -> None:
     turn_id = await buried(ledger)
     letter = await chosen(ledger, turn_id)
     found = await asyncio.gather(

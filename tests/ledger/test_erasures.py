@@ -1,4 +1,4 @@
-"""Erasing a user: what was said is gone, what was under way is fenced, nobody else is hurt."""
+"""Erasing a user: their content is removed, running work is fenced, other users keep everything."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ REWRITE_LOG = Erasures.rewrite_aof
 
 @pytest.fixture(autouse=True)
 def _log_is_written_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare the Valkey that all tests share."""
+    """Do not rewrite the append-only file of the Valkey that all tests share."""
 
     async def begun(_: Erasures) -> AofRewrite:
         return AofRewrite.BEGUN
@@ -93,7 +93,7 @@ async def erase(ledger: Ledger, inspector: LedgerInspector, eraser: Eraser) -> N
 
 
 def settle(inspector: LedgerInspector) -> None:
-    """Let the time pass that a writer can have been on its way."""
+    """Let the time pass within which a write could still arrive."""
     inspector.redis.hset(inspector.keys.erasure(LANE), "due", 0)
     inspector.make_due(LANE)
 
@@ -144,7 +144,7 @@ async def in_every_state(ledger: Ledger, user: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-async def test_all_that_a_user_said_is_gone_and_nothing_of_anybody_else(
+async def test_all_content_of_the_user_is_removed_and_none_of_others(
     ledger: Ledger, inspector: LedgerInspector, eraser: Eraser, memories: FakeMemories
 ) -> None:
     ann = await in_every_state(ledger, "ann")
@@ -201,7 +201,7 @@ async def test_the_tallies_agree_with_what_is_left(
     assert not inspector.open_ends()
 
 
-async def test_whoever_answers_or_writes_for_the_user_is_fenced_and_told(
+async def test_running_workers_of_the_user_are_fenced_and_notified(
     ledger: Ledger, eraser: Eraser
 ) -> None:
     turn = await submit_and_answer(ledger, "fact")
@@ -342,7 +342,7 @@ async def test_an_erasure_whose_worker_was_lost_is_taken_on_by_another(
     assert CANARY not in everything(inspector)
 
 
-async def test_asking_twice_is_asking_once_until_it_is_done(
+async def test_a_second_request_is_the_same_erasure_until_it_is_done(
     ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
     first = await ledger.erasures.begin(LANE, "op")

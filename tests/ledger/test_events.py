@@ -1,4 +1,4 @@
-"""The reply stream: what is published, in which order, and what never follows the end."""
+"""The reply stream: which events are published, in which order, and none after the last."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.kit.ledger.builder import (
 pytestmark = pytest.mark.redis
 
 
-async def test_a_delta_that_is_sent_twice_stands_once(
+async def test_a_delta_sent_twice_is_stored_once(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     held = await submit_and_claim(ledger)
@@ -61,7 +61,7 @@ async def test_without_a_last_text_the_final_stands_alone(
     assert [row["type"] for row in inspector.events(held.job_id)] == ["started", "delta", "final"]
 
 
-async def test_finishing_twice_is_finishing_once(
+async def test_finishing_twice_has_the_effect_of_once(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     held = await submit_and_claim(ledger, conversation_id="c")

@@ -1,4 +1,4 @@
-"""What it costs Redis that somebody follows a job, and that cheap looks miss nothing."""
+"""What following a job costs Redis, and that reading rarely misses no event."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counts
 
 
-async def test_who_waits_for_the_reply_does_not_look_at_each_delta(
+async def test_waiting_for_the_reply_does_not_read_each_delta(
     ledger: Ledger, asked: Counter[str]
 ) -> None:
     held = await submit_and_claim(ledger)
@@ -62,9 +62,7 @@ async def test_who_waits_for_the_reply_does_not_look_at_each_delta(
     assert asked["HMGET"] == 2
 
 
-async def test_who_waits_hears_at_once_that_there_will_be_no_reply(
-    ledger: Ledger, asked: Counter[str]
-) -> None:
+async def test_a_wait_ends_at_once_when_the_job_fails(ledger: Ledger, asked: Counter[str]) -> None:
     held = await submit_and_claim(ledger)
     waiter = asyncio.create_task(handle(ledger, held).wait())
     await until(lambda: asked["HMGET"] == 1, "the waiter has looked")
@@ -73,7 +71,7 @@ async def test_who_waits_hears_at_once_that_there_will_be_no_reply(
         await asyncio.wait_for(waiter, 5)
 
 
-async def test_who_is_never_woken_looks_for_himself(
+async def test_a_wait_without_notifications_polls(
     ledger: Ledger, asked: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(following, "_look_again_after_s", lambda: 0.05)
@@ -83,7 +81,7 @@ async def test_who_is_never_woken_looks_for_himself(
     waiter.cancel()
 
 
-def test_those_who_began_together_do_not_look_together() -> None:
+def test_waits_that_began_together_poll_at_different_times() -> None:
     pauses = [following._look_again_after_s() for _ in range(1000)]
     least, most = following.LOOK_AGAIN_S / 2, following.LOOK_AGAIN_S
     tenths = Counter(int(10 * (pause - least) / (most - least)) for pause in pauses)

@@ -1,4 +1,4 @@
-"""The gates: who passes, who is the canary, when a gate is shut, and how it opens again."""
+"""The gates: which calls pass, which is the canary, when a gate shuts and how it opens again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _tokens = (f"t{number}" for number in itertools.count())
 
 
 class Desk:
-    """The gates of a fleet, whose askers are told apart by a fresh token each."""
+    """The gates of a fleet; each call has a token of its own."""
 
     def __init__(self, gates: Gates, inspector: LedgerInspector) -> None:
         self.gates = gates
@@ -67,21 +67,21 @@ class Desk:
         await self.tell(CallOutcome.WORKED, await self.canary())
 
     def end_pause(self) -> None:
-        """Let the pause end; whoever is the canary stays it."""
+        """Let the pause end; the canary remains the canary."""
         self._inspector.redis.hset(self._key, "until", 0)
 
     def set_back(self, field: str, seconds: float) -> None:
-        """Let time pass for one moment that a gate remembers."""
+        """Let time pass for one of the times in a gate's record."""
         self._inspector.redis.hincrby(self._key, field, -round(seconds * 1000))
 
     def ago_s(self, field: str) -> float:
-        """Return how long ago a moment was that a gate remembers, in seconds."""
+        """Return how many seconds ago one of the times in a gate's record was."""
         now_s, microseconds = self._inspector.redis.time()
         moment_ms = float(self._inspector.redis.hget(self._key, field))
         return float(now_s + microseconds / 1e6) - moment_ms / 1000
 
     def place_s(self) -> float:
-        """Return how long after the gate may open the next one is told to come back."""
+        """Return how many seconds after the gate may open the next call is told to come back."""
         until_ms, next_ms = self._inspector.redis.hmget(self._key, "until", "next")
         return (float(next_ms) - float(until_ms)) / 1000
 
@@ -98,7 +98,7 @@ def desk(ledger: Ledger, inspector: LedgerInspector) -> Desk:
 # -- shutting
 
 
-async def test_a_gate_that_nobody_complained_at_is_open(desk: Desk) -> None:
+async def test_a_gate_without_reports_is_open(desk: Desk) -> None:
     assert await desk.ask() == GateDecision(GateState.OPEN)
     assert await desk.gates.not_open() == []
 
@@ -126,14 +126,14 @@ async def test_a_success_anywhere_begins_the_count_anew(desk: Desk) -> None:
     assert (await desk.ask()).state is GateState.SHUT
 
 
-async def test_a_failure_told_twice_counts_once(desk: Desk) -> None:
+async def test_a_failure_reported_twice_counts_once(desk: Desk) -> None:
     for _ in range(FAILURES * 2):
         await desk.tell(CallOutcome.FAILED, "the same")
 
     assert (await desk.ask()).state is GateState.OPEN
 
 
-async def test_who_asks_for_a_pause_gets_it_at_once(desk: Desk) -> None:
+async def test_a_pause_that_the_provider_asks_for_begins_at_once(desk: Desk) -> None:
     shut = await desk.tell(CallOutcome.SHUT, pause_s=30)
 
     assert shut.retry_after_s == pytest.approx(30, abs=0.5)
@@ -195,7 +195,7 @@ async def test_what_is_ours_is_news_even_while_the_gate_is_shut(desk: Desk) -> N
     assert not (await desk.deny(token=await desk.canary())).news
 
 
-async def test_gates_do_not_know_each_other(desk: Desk) -> None:
+async def test_gates_are_independent(desk: Desk) -> None:
     await desk.fail()
 
     assert (await desk.gates.request("recall", "t", canary_s=1)).state is GateState.OPEN
@@ -255,7 +255,7 @@ async def test_a_lost_canary_that_comes_back_decides_nothing(desk: Desk) -> None
     assert not (await desk.ask()).canary
 
 
-async def test_a_canary_that_leaves_makes_way(desk: Desk) -> None:
+async def test_a_canary_that_gives_up_makes_way_for_another(desk: Desk) -> None:
     await desk.fail()
     token = await desk.canary()
     await desk.tell(CallOutcome.LEFT)
@@ -307,9 +307,7 @@ async def test_a_gate_opens_slowly(desk: Desk) -> None:
     assert await desk.gates.not_open() == []
 
 
-async def test_once_open_nothing_is_left_of_what_was(
-    desk: Desk, inspector: LedgerInspector
-) -> None:
+async def test_an_open_gate_leaves_no_record(desk: Desk, inspector: LedgerInspector) -> None:
     for _ in range(3):
         await desk.fail()
         await desk.tell(CallOutcome.FAILED, await desk.canary())
@@ -332,8 +330,8 @@ async def test_failures_while_it_opens_shut_it_for_longer(desk: Desk) -> None:
     assert desk.pause_s() == pytest.approx(2, abs=0.2)
 
 
-async def test_a_hundred_thousand_do_not_come_back_at_one_time(desk: Desk) -> None:
-    """The times handed out are one line: 1, 2, 4 ... up to 256 in a second."""
+async def test_a_hundred_thousand_jobs_do_not_come_back_at_one_time(desk: Desk) -> None:
+    """The return times rise one after another: 1, 2, 4 ... up to 256 in a second."""
     await desk.tell(CallOutcome.SHUT, pause_s=60)
     places = []
     for _ in range(2000):
@@ -347,7 +345,7 @@ async def test_a_hundred_thousand_do_not_come_back_at_one_time(desk: Desk) -> No
     assert max(places) > 10
 
 
-async def test_who_comes_back_to_a_gate_shut_anew_goes_to_the_end_of_the_line(desk: Desk) -> None:
+async def test_a_job_that_meets_a_gate_shut_again_gets_the_last_return_time(desk: Desk) -> None:
     await desk.fail()
     last = [(await desk.ask()).retry_after_s for _ in range(1000)][-1]
     await desk.tell(CallOutcome.FAILED, await desk.canary())

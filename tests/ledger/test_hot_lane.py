@@ -1,4 +1,4 @@
-"""A lane with ten thousand turns: it costs what any other does, and holds up nobody."""
+"""A lane with ten thousand turns: a claim costs what any other does, and others do not wait."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OTHERS = 40
 
 
 def heat(inspector: LedgerInspector, turn_id: str, count: int) -> None:
-    """Put so many turns like this one behind it."""
+    """Put so many copies of this turn behind it."""
     record = inspector.job(turn_id)
     pipeline: Any = inspector.redis.pipeline(transaction=False)
     for number in range(1, count):
@@ -30,7 +30,7 @@ def heat(inspector: LedgerInspector, turn_id: str, count: int) -> None:
 
 
 def commands(inspector: LedgerInspector) -> int:
-    """Return how many commands the server has carried out, those of scripts among them."""
+    """Return how many commands the server has executed, including those in scripts."""
     stats = inspector.redis.info("commandstats")
     return sum(int(one["calls"]) for one in stats.values())
 
@@ -44,7 +44,7 @@ def settings(settings: Settings) -> Settings:
 async def test_others_are_stored_while_a_hot_lane_has_thousands_left(
     settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    """One worker that takes one hint at a time; the hot lane was there first."""
+    """One worker takes one hint at a time; the hot lane's came first."""
     desk = LaneWriter(settings, ledger, FailingMemories(takes_batches=True))
     heat(inspector, await submit_and_answer(ledger, "I talk a lot."), HOT)
     for number in range(OTHERS):
@@ -71,7 +71,7 @@ async def test_a_claim_and_a_batch_cost_the_same_however_long_the_lane_is(
 
 
 async def cost(ledger: Ledger, inspector: LedgerInspector, user: str, count: int) -> int:
-    """Return what it costs to take on a lane of so many turns and to settle a batch of it."""
+    """Return the cost of claiming a lane of so many turns and settling one batch."""
     heat(inspector, await submit_and_answer(ledger, "I talk a lot.", user_id=user), count)
     before = commands(inspector)
     held = await claim_lane(ledger, lane_of(user))

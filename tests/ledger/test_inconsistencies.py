@@ -1,4 +1,4 @@
-"""The reconciler: it finds each gap that is planted, mends it, and sees none elsewhere."""
+"""The reconciler: it finds and fixes each planted inconsistency, and reports no other."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def bury(ledger: Ledger, turn: str) -> None:
     await ledger.turns.release_lane(held)
 
 
-async def test_in_every_state_that_the_scripts_lead_to_there_is_no_gap(ledger: Ledger) -> None:
+async def test_no_state_that_the_scripts_lead_to_is_inconsistent(ledger: Ledger) -> None:
     await bury(ledger, await submit_and_answer(ledger, "dead"))
     stored = await submit_and_answer(ledger, "stored")
     held = await claim_lane(ledger)
@@ -138,7 +138,7 @@ PLANTED: list[
 
 
 @pytest.mark.parametrize(("what", "make", "plant"), PLANTED, ids=[row[0] for row in PLANTED])
-async def test_a_gap_is_found_by_its_name_and_mended(
+async def test_an_inconsistency_is_named_and_fixed(
     ledger: Ledger,
     inspector: LedgerInspector,
     what: str,
@@ -154,7 +154,7 @@ async def test_a_gap_is_found_by_its_name_and_mended(
     assert await gaps(ledger) == []
 
 
-async def test_what_was_mended_goes_on(ledger: Ledger, inspector: LedgerInspector) -> None:
+async def test_what_was_fixed_is_processed(ledger: Ledger, inspector: LedgerInspector) -> None:
     job_id, turn = await submit_job(ledger, user_id="bob"), await submit_and_answer(ledger)
     inspector.redis.delete(
         inspector.keys.place("hinted", "replies.3"), inspector.keys.place("hinted", "memories.0")
@@ -166,7 +166,9 @@ async def test_what_was_mended_goes_on(ledger: Ledger, inspector: LedgerInspecto
     assert (await claim_lane(ledger)).turns[0].id == turn
 
 
-async def test_a_line_is_mended_in_its_order(ledger: Ledger, inspector: LedgerInspector) -> None:
+async def test_a_conversation_queue_is_fixed_in_its_order(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
     first, second, third = [await submit_job(ledger, conversation_id="c") for _ in range(3)]
     line = inspector.keys.conversation_queue(inspector.job(first)["conversation"])
     inspector.redis.zrem(line, first, second)
@@ -175,7 +177,7 @@ async def test_a_line_is_mended_in_its_order(ledger: Ledger, inspector: LedgerIn
     assert await ledger.jobs.claim(second, "too early") is None
 
 
-async def test_the_reconciler_says_so_without_a_word_of_content(
+async def test_the_reconciler_logs_no_content(
     ledger: Ledger, inspector: LedgerInspector, caplog: pytest.LogCaptureFixture
 ) -> None:
     job_id = await submit_and_answer(ledger, "canary")
@@ -187,7 +189,7 @@ async def test_the_reconciler_says_so_without_a_word_of_content(
     assert "canary" not in caplog.text
 
 
-async def test_one_of_a_fleet_looks(ledger: Ledger) -> None:
+async def test_one_worker_of_a_fleet_reconciles(ledger: Ledger) -> None:
     assert [await ledger.maintenance.claim_reconciliation(60_000) for _ in range(3)] == [
         True,
         False,

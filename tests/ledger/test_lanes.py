@@ -1,4 +1,4 @@
-"""One user's lane: one writer, in submit order, and what a crash leaves to the next."""
+"""One user's lane: one writer at a time, in submit order, and what a crash leaves to the next."""
 
 from __future__ import annotations
 
@@ -223,7 +223,9 @@ async def test_a_retry_spends_an_attempt_and_a_snooze_does_not(
     assert (turn.attempts, turn.snoozes) == (attempts, snoozes)
 
 
-async def test_to_wait_for_mem0_is_no_try(ledger: Ledger, inspector: LedgerInspector) -> None:
+async def test_waiting_for_mem0_spends_no_attempt(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
     turn_id = await submit_and_answer(ledger)
     for code in ("storing", "overloaded", "drained"):
         held = await claim_lane(ledger)
@@ -271,7 +273,7 @@ async def test_a_settled_turn_leaves_its_lane_and_may_be_forgotten(
     assert 0 < inspector.redis.pttl(inspector.keys.job(turn_id)) <= 86_400_000
 
 
-async def test_who_lost_the_lane_can_do_nothing_more(
+async def test_a_writer_that_lost_the_lane_can_change_nothing(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     turn_id = await submit_and_answer(ledger)

@@ -1,4 +1,4 @@
-"""The pipeline: one connection for all, and a reply or a clear error, whatever Redis does."""
+"""The pipeline: one shared connection, and a reply or a typed error whatever Redis does."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ async def test_a_thousand_calls_at_once_share_one_connection(
     assert len({one["id"] for one in clients(own)} - before) == 1
 
 
-async def test_an_error_reaches_only_who_caused_it(pipeline: Pipeline) -> None:
+async def test_an_error_reaches_only_its_caller(pipeline: Pipeline) -> None:
     answers = await asyncio.gather(
         pipeline.send_command("ECHO", "one"),
         pipeline.send_command("ECHO", "too", "many"),
@@ -89,7 +89,7 @@ async def test_an_error_reaches_only_who_caused_it(pipeline: Pipeline) -> None:
     assert isinstance(answers[1], ResponseError)
 
 
-async def test_who_gives_up_waiting_disturbs_nobody(pipeline: Pipeline) -> None:
+async def test_a_cancelled_call_disturbs_no_other(pipeline: Pipeline) -> None:
     async def gives_up() -> None:
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
@@ -236,8 +236,8 @@ async def test_a_wrong_password_is_a_wrong_setting_at_once(settings: Settings, o
     "word",
     ["BUSY Redis is busy", "MISCONF Redis is configured", "LOADING it"],
 )
-async def test_a_passing_trouble_is_waited_for(pipeline: Pipeline, own: Valkey, word: str) -> None:
-    """Redis says so itself: a script that answers with the error until a key is there."""
+async def test_a_temporary_error_is_waited_out(pipeline: Pipeline, own: Valkey, word: str) -> None:
+    """Redis reports the trouble itself: a script returns the error until a key exists."""
     root = f"passing-{word.partition(' ')[0]}"
     text = (
         "if redis.call('INCR', KEYS[1]) > 2 then return 'done' end "
@@ -278,7 +278,7 @@ async def test_a_submit_whose_answer_is_lost_is_one_job(
 async def test_steps_whose_answers_are_lost_are_taken_once(
     settings: Settings, line: FaultyProxy, inspector: LedgerInspector
 ) -> None:
-    """The whole way of a job and its turn, every answer lost the first time."""
+    """Every step of a job and its turn, with the first answer to each lost."""
     bad_line = settings.model_copy(update={"redis_url": line.url})
     async with Ledger(bad_line, patience_s=5.0) as ledger:
         job_id = await submit_job(ledger)

@@ -75,14 +75,14 @@ async def test_a_redis_that_evicts_is_refused(policy: str) -> None:
 
 
 @pytest.mark.parametrize("durability", ["d1", "d2"])
-async def test_without_an_append_only_file_it_takes_consent(durability: str) -> None:
+async def test_a_redis_without_a_file_is_refused(durability: str) -> None:
     error = await refused(Told("always", aof_enabled="0"), durability=durability)
 
     assert error.setting == "AFTERWORD_REDIS_URL"
     assert "AFTERWORD_DURABILITY=none" in str(error)
 
 
-async def test_consent_is_taken_at_its_word() -> None:
+async def test_durability_none_accepts_a_redis_without_a_file() -> None:
     assert (await checked(Told(aof_enabled="0"), durability="none")).durability == "none"
 
 

@@ -1,4 +1,4 @@
-"""The listener: one connection for all channels, and nothing missed when it is lost."""
+"""PubSub: one connection for all channels, and no message is missed when it is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.faults]
 
 @pytest.fixture
 def restless(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a quiet connection be doubted soon."""
+    """Check a quiet connection after a short time."""
     monkeypatch.setattr(module, "QUIET_S", 0.3)
 
 
@@ -81,7 +81,7 @@ async def test_everyone_on_a_channel_hears_until_they_leave(own: Valkey, pubsub:
     await until(lambda: publish(own, "c", "c") == 0, "nobody is subscribed any more")
 
 
-async def test_who_fails_to_hear_keeps_nobody_from_hearing(
+async def test_a_failing_listener_does_not_stop_others(
     own: Valkey, pubsub: PubSub, caplog: pytest.LogCaptureFixture
 ) -> None:
     heard: list[str] = []
@@ -168,7 +168,7 @@ async def test_a_redis_that_never_confirms_is_reported(own: Valkey, restless: No
         await pubsub.aclose()
 
 
-async def test_subscriptions_made_while_redis_is_away_are_made_up_for(own: Valkey) -> None:
+async def test_subscriptions_made_while_redis_is_away_are_made_later(own: Valkey) -> None:
     heard: list[str] = []
     pubsub = PubSub(own.url)
     async with pubsub.subscribed("c", heard.append):
@@ -218,7 +218,7 @@ async def test_a_confirmation_is_never_taken_for_that_of_a_later_subscription(
     await until(lambda: publish(own, "c", "late") == 0, "nobody is subscribed any more")
 
 
-async def test_who_left_before_the_confirmation_is_subscribed_to_nothing(
+async def test_leaving_before_the_confirmation_unsubscribes(
     own: Valkey, pubsub: PubSub, go_on: asyncio.Event
 ) -> None:
     leaving = asyncio.create_task(pubsub.subscribed("c", lambda _: None).__aenter__())
@@ -251,7 +251,7 @@ async def test_who_runs_a_cancelled_job_is_told(ledger: Ledger) -> None:
 
 
 class _Swallowing:
-    """Has heard something just when it was told to stop, as redis-py has at times."""
+    """Receives a message at the moment of its cancellation, as redis-py sometimes does."""
 
     def __init__(self) -> None:
         self.connection = self

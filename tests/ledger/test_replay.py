@@ -1,4 +1,4 @@
-"""Replay that is safe to press: dry, a canary first, paced, abortable, resumable, once."""
+"""Replay: a dry run first, then a canary, at a set rate; it can be aborted and resumed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def drainer(ledger: Ledger) -> LaneDrainer:
 
 @pytest.fixture
 async def letters(ledger: Ledger) -> list[str]:
-    """Give twelve dead letters of three users, oldest first."""
+    """Create twelve dead letters of three users, oldest first."""
     turns = [await submit_and_answer(ledger, user_id=USERS[number % 3]) for number in range(12)]
     gravedigger = LaneDrainer(ledger, [lane(ledger, user) for user in USERS], lambda _: True)
     await gravedigger.write_all()
@@ -90,7 +90,7 @@ def whole(inspector: LedgerInspector) -> dict[str, bytes]:
 
 
 def after(outcomes: int, do: Callable[[], object]) -> ProgressCallback:
-    """Return a watch that does something once so many letters were looked at."""
+    """Return a callback that does something once so many letters were checked."""
     done: list[bool] = []
 
     def watch(run: ReplayRun) -> None:
@@ -375,7 +375,7 @@ async def test_a_cancelled_run_is_aborted_and_goes_on_when_it_is_resumed(
 async def test_what_was_replayed_and_not_noted_is_not_replayed_again(
     ledger: Ledger, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
-    """The operator's process was killed right between the two."""
+    """The operator's process was killed between the replay and the note."""
     plan = await operator.plan(None, FAST)
     run_id = await ledger.replay_runs.begin(
         plan.dead_letters, by="late@ops", criteria={}, pace=FAST, token="of the killed one"
@@ -394,7 +394,7 @@ async def test_what_was_replayed_and_not_noted_is_not_replayed_again(
     assert await dead(ledger) == {letters[0]}
 
 
-async def test_who_resumes_a_run_stops_whoever_drives_it(
+async def test_resuming_a_run_stops_its_previous_driver(
     settings: Settings, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
     plan = await operator.plan(None, ReplayPace(rate=100))

@@ -1,4 +1,4 @@
-"""Data back in time: who has seen more than Redis shows says so; no fence is given twice."""
+"""An older file restored: a process that saw newer data reports it; no fence is issued twice."""
 
 from __future__ import annotations
 

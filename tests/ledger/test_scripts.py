@@ -1,4 +1,4 @@
-"""The scripts as texts: each explained, each used, all speaking of the keys that Python means."""
+"""The text of the scripts: each is documented and used, and spells keys as Python does."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ ONLY_PYTHON = {"root", "namespace", "shard", "reconciled"}
 def evaluate(
     inspector: LedgerInspector, body: str, *arguments: str | int, broker: str = "b:"
 ) -> Sequence[object]:
-    """Run a few lines with what all scripts share in front; return what they return."""
+    """Run a few lines after the shared part of all scripts; return what they return."""
     text = lua_source(SHARED) + body
     return inspector.redis.eval(text, 1, inspector.keys.root, broker, *arguments)  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""Several shards: everything of one user in one of them, and every step finds it."""
+"""Several shards: all data of one user is in one of them, and every step finds it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two lives, walked at random on the real scripts and on a model of them side by side."""
+"""Jobs and turns take random steps, in the real scripts and in a model beside them."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Life:
 
 
 class Lives(RuleBasedStateMachine):
-    """Random steps, some by those who lost their right to them."""
+    """Random steps, some by holders of a lost lease."""
 
     url: str
     jobs = Bundle("jobs")
@@ -170,7 +170,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(target=jobs, user=st.sampled_from(USERS))
     def running(self, user: str) -> str:
-        """Go straight to where most steps can be taken."""
+        """Submit and claim in one step: most other steps need a running job."""
         return self._running(user)
 
     def _running(self, user: str) -> str:
@@ -209,7 +209,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from(USERS))
     def abandoned(self, user: str) -> None:
-        """A writer begins a turn and is overtaken before it says how that ended."""
+        """A writer begins a turn and loses the lane before it reports the outcome."""
         self.take_lane(user, most=4)
         lane = lane_id(memory_key("default", user), 0)
         claim = self.lanes.get(lane)
@@ -344,7 +344,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(job_id=jobs)
     def zombie(self, job_id: str) -> None:
-        """An attempt that was overtaken can do nothing any more."""
+        """An attempt that has lost its lease can change nothing."""
         life = self.lives[job_id]
         for claim in life.stale:
             self._refused(self.ledger.jobs.append_delta(claim, 1, "late"))
@@ -356,12 +356,12 @@ class Lives(RuleBasedStateMachine):
 
     @rule(job_id=jobs)
     def lapse(self, job_id: str) -> None:
-        """The time of a lease or a pause runs out."""
+        """A lease or a pause expires."""
         self.inspector.make_due(job_id)
 
     @rule(job_id=jobs)
     def outlive(self, job_id: str) -> None:
-        """The time of a job runs out."""
+        """A job passes its deadline."""
         life = self.lives[job_id]
         self.inspector.outlive(job_id)
         self.sweep()
@@ -514,7 +514,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from(USERS))
     def lose_lane(self, user: str) -> None:
-        """A writer is silent for too long."""
+        """A writer lets its lease expire."""
         self.inspector.make_due(lane_id(memory_key("default", user), 0))
 
     @rule()
@@ -563,7 +563,7 @@ class Lives(RuleBasedStateMachine):
 
     @rule(user=st.sampled_from(USERS))
     def ask_to_erase(self, user: str) -> None:
-        """Whoever writes is fenced; what is said from now on is kept."""
+        """Request an erasure: writers are fenced, and later turns are kept."""
         lane = lane_id(memory_key("default", user), 0)
         self.run(self.ledger.erasures.begin(lane, "test"))
         if lane in self.erasing:
@@ -609,7 +609,7 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def records_agree(self) -> None:
-        """Everything that is said about records holds, as of one look at them."""
+        """Records and model agree, read at one moment."""
         records = self.inspector.look([*self.lives])
         self._nothing_erased_comes_back(records)
         self._states_agree(records)
@@ -632,7 +632,7 @@ class Lives(RuleBasedStateMachine):
             assert int(record["attempts"]) == life.attempts
 
     def _nothing_is_forgotten(self, records: Records) -> None:
-        """Whatever is open stands in just one place where a sweep will find it (I1, I8)."""
+        """Each open job is in exactly one place where a sweep finds it (I1, I8)."""
         for name, life in self.lives.items():
             places = records.places.get(name, [])
             if life.state is JobState.QUEUED:
@@ -643,7 +643,7 @@ class Lives(RuleBasedStateMachine):
                 assert places == []
 
     def _conversations_keep_their_order(self, records: Records) -> None:
-        """Only the oldest open job of a conversation runs, and it does not stand aside."""
+        """Only the oldest open job of a conversation runs, and it is not set aside."""
         for user, talk in itertools.product(USERS, TALKS[1:]):
             names = self._open_in(lane_id(memory_key("default", user), 0), talk)
             for name in names[1:]:
@@ -677,7 +677,7 @@ class Lives(RuleBasedStateMachine):
         assert self.inspector.counts() == expected
 
     def _one_final(self, records: Records) -> None:
-        """A job has at most one final event, nothing behind it (I2)."""
+        """A job has at most one final event, and none after it (I2)."""
         for name, life in self.lives.items():
             kinds = records.events[name]
             assert kinds.count("final") == life.finals

@@ -1,4 +1,4 @@
-"""Many submits that are one command to Redis: each is accepted or refused for itself."""
+"""Many submits in one command to Redis: each is accepted or refused on its own."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ async def test_one_key_among_them_is_one_job(jobs: Jobs, inspector: LedgerInspec
 async def test_one_may_end_another_of_the_same_command(
     jobs: Jobs, inspector: LedgerInspector
 ) -> None:
-    """What is kept back for the first is not written after the second has ended it."""
+    """The deferred hint of the first is not written once the second has ended it."""
     talk = chat_request(conversation_id="c", when_busy="interrupt")
     asked = [(jobs.new_id(one), one) for one in [chat_request(), talk, talk, chat_request()]]
 
@@ -171,7 +171,7 @@ async def test_a_replay_among_them_is_a_command_of_its_own(
     assert inspector.hinted("replies.3") == accepted(told)
 
 
-async def test_those_who_ask_at_the_same_time_are_few_commands(
+async def test_concurrent_submits_are_few_commands(
     jobs: Jobs, valkey: Valkey, inspector: LedgerInspector
 ) -> None:
     await asyncio.gather(
@@ -203,7 +203,7 @@ async def test_each_hint_is_handed_out_once_if_the_broker_is_elsewhere(settings:
     assert len(sent) == COUNT
 
 
-async def test_those_whose_answer_is_lost_are_one_job_each(
+async def test_submits_whose_answers_are_lost_create_one_job_each(
     settings: Settings, valkey: Valkey, inspector: LedgerInspector
 ) -> None:
     async with (

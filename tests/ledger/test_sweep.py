@@ -1,4 +1,4 @@
-"""The sweep: whatever was lost or has become due is hinted again, and nothing else is."""
+"""The sweep: lost or due work gets a hint again, and nothing else does."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_a_single_lost_hint_is_found_behind_those_taken_up(
 
 
 class Elsewhere:
-    """A broker that no script reaches, and what was sent to it."""
+    """A broker on another server, and the messages sent to it."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []

@@ -71,9 +71,7 @@ async def test_jobs_are_accepted_over_tls_and_over_the_next_line_too(
     assert inspector.hinted("replies.3") == [before, after, *ids]
 
 
-async def test_a_certificate_that_nobody_vouches_for_is_refused(
-    settings: Settings, line: FaultyProxy
-) -> None:
+async def test_an_untrusted_certificate_is_refused(settings: Settings, line: FaultyProxy) -> None:
     strange = settings.model_copy(update={"redis_url": line.url})
     async with Ledger(strange, patience_s=0.5) as ledger:
         with pytest.raises(LedgerUnavailable, match=r"0\.5 s"):

@@ -1,4 +1,4 @@
-"""A batch in the ledger: its turns take every step together, and keep together."""
+"""A batch in the ledger: its turns take every step together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def begun(ledger: Ledger, count: int = 3) -> tuple[LaneClaim, list[str]]:
 
 
 async def again(ledger: Ledger, inspector: LedgerInspector) -> LaneClaim:
-    """Take the lane on once more, whoever held it."""
+    """Claim the lane again, whoever held it."""
     inspector.make_due(lane_of())
     return await claim_lane(ledger)
 

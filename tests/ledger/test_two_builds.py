@@ -1,4 +1,4 @@
-"""Two builds on one ledger: the first that was released, and this one, taking turns at random."""
+"""Two builds on one ledger: the first release and this one take steps in random order."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Walk:
         return self.random.random() < 0.5
 
     def job(self) -> str:
-        """Pick one of the newest, so that both builds want the same ones."""
+        """Pick one of the newest jobs, so that both builds compete for the same ones."""
         return self.random.choice([*self.jobs][-AT_ONCE:])
 
     async def submit(self) -> None:
@@ -99,7 +99,7 @@ class Walk:
             self.claims[job_id] = found
 
     async def end(self) -> None:
-        """End a job as whoever holds it, or held it once: then it is refused."""
+        """End a job as its holder, or as a former one, which is refused."""
         job_id, how = self.job(), self.random.choice(("finish", "finish", "finish", "snooze"))
         if self.random.random() < 0.1:
             await self._cancel(job_id)
@@ -142,7 +142,7 @@ class Walk:
         self.refused += 1
 
     async def write(self) -> None:
-        """Store what a lane holds, in the order of the questions."""
+        """Store the turns of a lane in the order of the messages."""
         lane = lane_of(self.random.choice(USERS))
         expected = self._writable(lane)
         if self.mine():
@@ -183,7 +183,7 @@ class Walk:
         self.claims.pop(job_id, None)
 
     async def settle_all(self) -> None:
-        """Answer and store whatever is left, each by one of the two; then the older is late."""
+        """Answer and store what is left, each by one of the builds; the older is too late then."""
         for job_id in [*self.jobs]:
             self.inspector.make_due(job_id)
             await self.sweep()
@@ -204,7 +204,7 @@ class Walk:
             self.older.do("sweep")
 
     async def check(self) -> None:
-        """Whatever is open stands in one place, tallies are right, and a job ends once."""
+        """Each open job is in one place, tallies are right, and a job ends once."""
         assert [gap async for gap in self.ledger.maintenance.find_inconsistencies()] == []
         expected: Counter[str] = Counter()
         for job_id in self.jobs:

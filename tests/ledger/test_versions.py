@@ -1,4 +1,4 @@
-"""Records of a newer version: who does not know it holds them, the next who does goes on."""
+"""Records of a newer version: a build that does not know it holds them for one that does."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ HOLD_S, LISTED_S, PAST_LEASE_S = 61.0, 301.0, 31.0
 
 
 def age(inspector: LedgerInspector, *job_ids: str) -> None:
-    """Let a newer version have written these."""
+    """Mark these as written by a newer version."""
     for job_id in job_ids:
         inspector.redis.hset(inspector.keys.job(job_id), "version", NEWER)
 
 
 def renew(inspector: LedgerInspector, job_id: str) -> None:
-    """Let whoever comes next know the version of this."""
+    """Mark this as of a version that the next worker knows."""
     inspector.redis.hset(inspector.keys.job(job_id), "version", RECORD_VERSION)
 
 
@@ -102,9 +102,7 @@ async def test_a_lapsed_lease_is_left_to_a_worker_that_knows_it(
         await ledger.jobs.finish(old, reply_to(old))
 
 
-async def test_one_that_is_being_answered_is_not_touched(
-    ledger: Ledger, inspector: LedgerInspector
-) -> None:
+async def test_a_running_job_is_not_touched(ledger: Ledger, inspector: LedgerInspector) -> None:
     running = await submit_and_claim(ledger)
     age(inspector, running.job_id)
 
@@ -113,7 +111,7 @@ async def test_one_that_is_being_answered_is_not_touched(
     assert inspector.places(running.job_id) == [("leased", "replies.3")]
 
 
-async def test_its_hint_that_was_taken_up_does_not_leave_it_to_nobody(
+async def test_a_record_that_an_older_worker_could_not_claim_is_held_again(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     old = await submit_and_claim(ledger)

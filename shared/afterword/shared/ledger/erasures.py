@@ -126,4 +126,4 @@ class Erasures:
 
     async def _run_fenced(self, arguments: Arguments) -> None:
         if await self._shards.run_for_word(arguments) == "lost":
-            raise LeaseLost("someone newer owns this lane")
+            raise LeaseLost("another worker holds this lane now")

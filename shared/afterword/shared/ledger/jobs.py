@@ -285,7 +285,7 @@ class Jobs:
 
     async def _run_fenced(self, arguments: Arguments) -> None:
         if await self._shards.run_for_word(arguments) == "lost":
-            raise LeaseLost("someone newer owns this job, or it has ended")
+            raise LeaseLost("another worker holds this job now, or it has ended")
 
 
 def _hashed(owner: str, key: str | None) -> str:

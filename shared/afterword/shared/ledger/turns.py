@@ -177,7 +177,7 @@ class Turns:
     async def _run_fenced(self, arguments: Arguments) -> str:
         word = await self._shards.run_for_word(arguments)
         if word == "lost":
-            raise LeaseLost("someone newer owns this lane")
+            raise LeaseLost("another worker holds this lane now")
         return word
 
 
