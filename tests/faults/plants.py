@@ -353,6 +353,33 @@ PLANTS = (
         "shared/afterword/shared/transport/hint_sender.py",
         "                continue\n", "", "tests/ledger/test_broker_failures.py",
     ),
+    Plant(
+        "I9", "an unfit Redis is written to", "producer/afterword/producer/checked_ledger.py",
+        "self._check.result()\n        return self.ledger",
+        "return self.ledger", "tests/ledger/test_reading.py",
+    ),
+    Plant(
+        "I9", "a command that reads is refused", "producer/afterword/producer/checked_ledger.py",
+        "emit(LedgerUnfit, problem=str(problem))",
+        "raise problem", "tests/ledger/test_reading.py",
+    ),
+    Plant(
+        "I9", "doctor tries no write", "producer/afterword/producer/cli/checks/ledger.py",
+        "await ledger.jobs.try_write()",
+        "pass", "tests/usecase/test_doctor.py",
+    ),
+    Plant(
+        "I9", "doctor waits for a check that hangs",
+        "producer/afterword/producer/cli/checks/finding.py",
+        "outcome.result(max(0.0, end - monotonic()))",
+        "outcome.result(9)", "tests/usecase/test_doctor.py",
+    ),
+    Plant(
+        "I11", "an error of Redis is repeated in its own words",
+        "shared/afterword/shared/transport/causes.py",
+        "return Misconfigured(_SETTING, reason)",
+        "return Misconfigured(_SETTING, text)", "tests/ledger/test_causes.py",
+    ),
 )  # fmt: skip
 
 

@@ -124,6 +124,14 @@ async def test_a_server_that_never_answers_is_named() -> None:
         assert await cause_of(f"redis://127.0.0.1:{port}/0") == "silent"
 
 
+async def test_a_redis_that_pauses_is_waited_for(own: Valkey, redis: Redis) -> None:
+    async with Ledger(Settings(redis_url=own.url), patience_s=5.0) as ledger:
+        await ledger.check()
+        redis.client_pause(300)
+
+        assert await submit_job(ledger)
+
+
 # --- TLS
 
 needs_openssl = pytest.mark.skipif(

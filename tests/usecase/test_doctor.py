@@ -9,12 +9,14 @@ import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import RedisError
 
 from afterword.producer.cli.checks.finding import CHECKS, Finding, Level, ok, run_all
 from afterword.shared.errors import Fault
@@ -28,6 +30,7 @@ from tests.kit.ledger.builder import LedgerInspector, submit_and_answer, submit_
 from tests.kit.mem0_api.server import KEY
 from tests.kit.servers.provider_thread import ProviderThread
 from tests.kit.servers.valkey import Valkey, free_port
+from tests.kit.waiting import wait_until
 from tests.ledger.test_dead_letters import failed
 
 pytestmark = [pytest.mark.redis, pytest.mark.finding(25)]
@@ -149,7 +152,12 @@ def configured(check: str, cure: str, **values: str) -> Staged:
         for name, value in values.items():
             place.redis.config_set(name.replace("_", "-"), value)
 
-    normal = {"maxmemory": "0", "maxmemory_policy": "noeviction", "appendonly": "yes"}
+    normal = {
+        "maxmemory": "0",
+        "maxmemory_policy": "noeviction",
+        "appendonly": "yes",
+        "min_replicas_to_write": "0",
+    }
 
     def end(place: Place) -> None:
         for name in values:
@@ -160,6 +168,30 @@ def configured(check: str, cure: str, **values: str) -> Staged:
 
 def sent(how: signal.Signals) -> Act:
     return lambda place: os.kill(place.valkey.pid, how)
+
+
+def block(place: Place) -> None:
+    place.redis.config_set("busy-reply-threshold", "50")
+    threading.Thread(target=_run_for_ever, args=(place.redis,), daemon=True).start()
+    wait_until(lambda: _is_blocked(place), "Redis is busy", 5)
+
+
+def _run_for_ever(redis: Redis) -> None:
+    with suppress(RedisError):  # it is killed
+        redis.eval("while true do end", 0)
+
+
+def _is_blocked(place: Place) -> bool:
+    try:
+        place.redis.ping()
+    except RedisError:
+        return True
+    return False
+
+
+def unblock(place: Place) -> None:
+    place.redis.script_kill()
+    wait_until(lambda: not _is_blocked(place), "Redis answers", 5)
 
 
 def fill_queue(place: Place) -> None:
@@ -260,6 +292,10 @@ STAGED = {
     ),
     "Redis is stopped": Staged(
         "redis", "AFTERWORD_REDIS_URL", begin=sent(signal.SIGSTOP), end=sent(signal.SIGCONT)
+    ),
+    "a script blocks Redis": Staged("redis", "AFTERWORD_REDIS_URL", {}, block, unblock),
+    "Redis lost its replicas": configured(
+        "write", "AFTERWORD_REDIS_URL", min_replicas_to_write="1"
     ),
     "another eviction policy": configured(
         "redis", "AFTERWORD_REDIS_URL", maxmemory_policy="allkeys-lru"

@@ -9,6 +9,7 @@ from functools import partial
 from tests.conftest import ROOT
 from tests.kit.claude_api.failure_cases import CLAUDE_ROWS, answer_table
 from tests.kit.failures.broker_rows import BROKER_ROWS
+from tests.kit.failures.redis_rows import REDIS_ROWS
 from tests.kit.failures.row import FailureRow, table
 from tests.kit.mem0_api.failure_cases import (
     ANY_ROWS,
@@ -27,6 +28,7 @@ ROWS: dict[str, tuple[str, Sequence[FailureRow]]] = {
     "selfhosted": ("PostgreSQL or the model", SELFHOSTED_ROWS),
     "embedded": ("the file", EMBEDDED_ROWS),
     "broker": ("the broker", BROKER_ROWS),
+    "redis": ("Redis", REDIS_ROWS),
 }
 
 #: Every generated table of the page, by its name.
