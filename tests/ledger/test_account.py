@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from afterword.producer.cli.status import summary
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Account
+from afterword.shared.ledger.records import Account, UnrecognisedMessage
 from afterword.shared.lifecycle import JobState, TurnState
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -49,6 +50,21 @@ async def test_a_tenant_whose_name_holds_colons_is_told_from_others(ledger: Ledg
     found = await accounts(ledger)
     assert found.keys() == {"a:b", "b"}
     assert [one.users_behind for one in found.values()] == [1, 1]
+
+
+@pytest.mark.finding(28)
+async def test_nothing_but_a_tenant_has_an_account(ledger: Ledger) -> None:
+    await submit_job(ledger, tenant="a")
+    for queue in ("replies", "memories", "control", "a:b"):
+        await ledger.quarantine.add(UnrecognisedMessage(queue, "not_a_hint", 1, "0" * 64))
+    assert (await accounts(ledger)).keys() == {"a"}
+    assert await ledger.quarantine.counts() == {"not_a_hint": 4}
+
+
+async def test_status_counts_the_jobs_of_every_tenant(ledger: Ledger) -> None:
+    for tenant in ("a", "a:b", "job:queued:c"):
+        await submit_job(ledger, tenant=tenant)
+    assert summary(await ledger.maintenance.overview())["jobs"]["queued"] == 3
 
 
 async def test_a_user_is_behind_until_the_last_turn_is_settled(ledger: Ledger) -> None:

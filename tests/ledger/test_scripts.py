@@ -42,6 +42,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "WORKERS": lambda keys: keys.workers,
     "WORKER_STATUS": lambda keys: keys.worker_status,
     "QUARANTINE": lambda keys: keys.quarantine,
+    "QUARANTINED": lambda keys: keys.quarantined,
     "NEWER_VERSION": lambda keys: keys.newer_version,
     "IDENTITY": lambda keys: keys.identity,
     "SEQUENCE": lambda keys: keys.sequence,

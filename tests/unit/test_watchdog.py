@@ -25,13 +25,13 @@ class Kennel:
         self.answers = True
         self.asked = 0
         self.stops = 0
-        self.dog = Watchdog(self.heartbeat, STALL_S, self._answers, self._stop)
+        self.dog = Watchdog(self.heartbeat, STALL_S, self._error, self._stop)
         check = PeriodicTask("watchdog", self.dog.check, self.dog.interval_s, STEADY)
         self.runner = PeriodicTasks([check])
 
-    async def _answers(self) -> bool:
+    async def _error(self) -> str:
         self.asked += 1
-        return self.answers
+        return "" if self.answers else "OperationalError"
 
     def _stop(self) -> None:
         self.stops += 1
@@ -99,7 +99,9 @@ async def test_asking_the_broker_again_is_no_sign(kennel: Kennel) -> None:
     assert not kennel.dog.consuming
 
 
-async def test_while_the_broker_is_away_it_is_not_seen_and_not_stopped(kennel: Kennel) -> None:
+async def test_while_the_broker_is_away_it_is_not_seen_and_not_stopped(
+    kennel: Kennel, caplog: pytest.LogCaptureFixture
+) -> None:
     kennel.answers = False
     kennel.heartbeat.expect()
 
@@ -107,6 +109,7 @@ async def test_while_the_broker_is_away_it_is_not_seen_and_not_stopped(kennel: K
 
     assert not kennel.dog.consuming
     assert not kennel.stops
+    assert [record.levelno for record in caplog.records] == [logging.ERROR], "once an outage"
     kennel.heartbeat.beat()
     await until(lambda: kennel.dog.consuming, "it is well again")
 

@@ -237,6 +237,11 @@ class Keys:
         return f"{self.root}:quarantine"
 
     @property
+    def quarantined(self) -> str:
+        """HASH: how many queue messages that were no hints there ever were, by reason."""
+        return f"{self.root}:quarantined"
+
+    @property
     def reconciled(self) -> str:
         """STRING: exists for a while after somebody began to look for inconsistencies."""
         return f"{self.root}:reconciled"

@@ -25,7 +25,7 @@ from afterword.workers.background.quarantine import QuarantineRecorder
 from afterword.workers.background.reconciler import Reconciler
 from afterword.workers.background.rollback_detector import RollbackDetector
 from afterword.workers.background.sweeper import sweep
-from afterword.workers.background.watchdog import Watchdog, broker_answers
+from afterword.workers.background.watchdog import Watchdog, broker_error
 from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
 from afterword.workers.celery_runtime.loop import force_exit_after, stop_worker
 from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
@@ -234,7 +234,7 @@ def _watchdog(settings: Settings) -> Watchdog:
         # A worker that takes no hints may not act on the stop either.
         force_exit_after(settings.drain_s + STOP_OVERHEAD_S)
 
-    return Watchdog(CONSUMER_HEARTBEAT, settings.stall_s, partial(broker_answers, settings), stop)
+    return Watchdog(CONSUMER_HEARTBEAT, settings.stall_s, partial(broker_error, settings), stop)
 
 
 @asynccontextmanager

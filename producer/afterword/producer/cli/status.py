@@ -22,7 +22,6 @@ from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import MEMORIES, REPLIES
 
 #: What the counts of dropped messages begin with; the reason follows.
-_QUARANTINED = "quarantined:"
 
 
 @command(examples=["afterword status", "afterword status --json", "afterword status JOB_ID"])
@@ -49,6 +48,7 @@ async def _found() -> dict[str, Any]:
         ledger = await checked.for_reading()
         found = summary(await ledger.maintenance.overview())
         found["gates"] = await ledger.gates.not_open()
+        found["quarantined"] = await ledger.quarantine.counts()
         found["newest_quarantined"] = next(iter(await ledger.quarantine.newest(1)), None)
         return found | {"durability": ledger.settings.durability}
 
@@ -59,7 +59,8 @@ def summary(shards: Sequence[Overview]) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     for shard in shards:
         for name, value in shard.counts.items():
-            counts[name.rpartition(":")[0]] += value
+            what, state, _tenant = name.split(":", 2)  # a tenant may hold colons
+            counts[f"{what}:{state}"] += value
     return {
         "queues": {queue: _queue(queue, shards, at) for queue in (REPLIES, MEMORIES)},
         "workers": _workers(shards, at),
@@ -70,11 +71,6 @@ def summary(shards: Sequence[Overview]) -> dict[str, Any]:
             "jobs": sum(shard.failed_jobs for shard in shards),
         },
         "held": _held(shards),
-        "quarantined": {
-            name.removeprefix(_QUARANTINED): count
-            for name, count in sorted(counts.items())
-            if name.startswith(_QUARANTINED)
-        },
     }
 
 

@@ -40,6 +40,11 @@ class Quarantine:
         )
         return [_noted(note_id, fields) for note_id, fields in rows]
 
+    async def counts(self) -> dict[str, int]:
+        """Return how many messages were ever noted, by reason."""
+        counted = await self._shards.send_command("HGETALL", self._keys.quarantined)
+        return {reason: int(count) for reason, count in sorted(counted.items())}
+
     async def clear(self) -> int:
         """Delete the notes but not the counts; return how many there were."""
         return int(await self._shards.send_command("XTRIM", self._keys.quarantine, "MAXLEN", 0))

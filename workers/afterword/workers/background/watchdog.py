@@ -33,11 +33,12 @@ class Watchdog:
         self,
         heartbeat: ConsumerHeartbeat,
         stall_s: float,
-        broker_answers: Callable[[], Awaitable[bool]],
+        broker_error: Callable[[], Awaitable[str]],
         stop: Callable[[], object],
     ) -> None:
         self._heartbeat = heartbeat
-        self._broker_answers = broker_answers
+        self._broker_error = broker_error
+        self._away = False
         self._stop = stop
         self._missed = 0
         self._allowed = CHECKS
@@ -54,7 +55,7 @@ class Watchdog:
         if self._stopped:
             return
         if not self._heartbeat.missed():
-            self._missed, self._allowed = 0, CHECKS
+            self._missed, self._allowed, self._away = 0, CHECKS, False
             return
         self._missed += 1
         if not self.consuming and await self._is_stalled():
@@ -64,21 +65,24 @@ class Watchdog:
 
     async def _is_stalled(self) -> bool:
         """Return whether there is still no heartbeat, and the broker is not the reason."""
-        if not await self._broker_answers():
+        error = await self._broker_error()
+        if error:
+            if not self._away:
+                emit(BrokerUnavailable, error=error)
             self._allowed = self._missed + CHECKS_TO_RECONNECT
+        self._away = bool(error)
         return self._missed >= self._allowed and self._heartbeat.missed()
 
 
-async def broker_answers(settings: Settings) -> bool:
-    """Return whether the broker answers over a new connection."""
-    return await asyncio.to_thread(_connects, settings)
+async def broker_error(settings: Settings) -> str:
+    """Return "" if the broker answers over a new connection, or the name of the error."""
+    return await asyncio.to_thread(_error_of_connecting, settings)
 
 
-def _connects(settings: Settings) -> bool:
+def _error_of_connecting(settings: Settings) -> str:
     with make_app(settings).connection_for_read() as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
         except OperationalError as error:
-            emit(BrokerUnavailable, error=type(error).__name__)
-            return False
-    return True
+            return type(error).__name__
+    return ""

@@ -17,6 +17,7 @@ local ERASURES = root .. ':erasures' -- ZSET  lane id -> when its erasure was re
 local WORKERS = root .. ':workers'  -- ZSET   '<queue> <worker>' -> its last heartbeat
 local WORKER_STATUS = root .. ':worker-status' -- HASH '<queue> <worker>' -> JSON: version, periodic tasks
 local QUARANTINE = root .. ':quarantine' -- STREAM of notes on queue messages that were no hints
+local QUARANTINED = root .. ':quarantined' -- HASH '<reason>' -> how many there ever were
 local NEWER_VERSION = root .. ':newer-version' -- STRING the newest version that records were held for
 local IDENTITY = root .. ':identity' -- HASH   layout, shards, records, name; on the first shard
 local SEQUENCE = root .. ':sequence' -- STRING the counter

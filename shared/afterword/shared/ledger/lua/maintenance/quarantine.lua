@@ -13,5 +13,5 @@ for _, note in ipairs(redis.call('XREVRANGE', QUARANTINE, '+', '-', 'COUNT', REC
 end
 redis.call('XADD', QUARANTINE, 'MAXLEN', keep, '*', 'token', token, 'queue', queue,
   'reason', reason, 'size', size, 'sha256', sha256, 'task', task)
-redis.call('HINCRBY', COUNTS, 'quarantined:' .. reason .. ':' .. queue, 1)
+redis.call('HINCRBY', QUARANTINED, reason, 1)
 return answer()
