@@ -22,6 +22,8 @@ NEEDS = {
     "healthcheck": "responses",
     "forget": "ann",
     "worker": "responses",
+    "gate open": "recall",
+    "gate shut": "recall",
     "dead show": NO_JOB,
     "dead replay": "--all",
     "dead discard": "--all",
