@@ -29,6 +29,7 @@ ROOT, BROKER = "bench:{00}", "bench:"
 #: Calls of one way before the next one has its turn.
 _TURN = 15
 _DAY_MS = 86_400_000
+CAPS_OFF = "0 0 0 0 0 0 0"
 
 #: Definitions that hold for every call, and those that are made anew for each.
 _FUNCTION = re.compile(r"^local function ")
@@ -104,6 +105,7 @@ def _submit(number: int) -> steps.SubmitJob:
         agenda="replies.3",
         turn="awaited",
         max_open=10**9,
+        caps=CAPS_OFF,
         idempotency="",
         idempotency_ms=_DAY_MS,
         conversation="",
@@ -122,6 +124,7 @@ def _claim(number: int) -> steps.ClaimJob:
         known_version=1,
         overlay_turns=5,
         history_turns=20,
+        most_bytes=10**6,
         retention_ms=_DAY_MS,
         stream_ms=_DAY_MS,
         failed_ms=_DAY_MS,

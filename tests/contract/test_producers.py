@@ -434,6 +434,33 @@ async def test_a_full_queue_refuses_new_requests(stage: Stage) -> None:
         assert (await (await producer.submit(user_id="bob", message="hello")).wait()).text
 
 
+@pytest.mark.finding(13)
+@pytest.mark.parametrize(
+    ("setting", "fields", "scope"),
+    [
+        ("max_open_per_conversation", {"conversation_id": "c"}, "conversation"),
+        ("max_bytes_per_user", {"message": "x" * 100}, "user"),
+        ("max_open_per_tenant", {}, "tenant"),
+        ("max_high_per_tenant", {"priority": "high"}, "tenant"),
+    ],
+)
+async def test_a_full_tenant_is_not_anothers(
+    stage: Stage, tenant: str, setting: str, fields: dict[str, Any], scope: str
+) -> None:
+    asked = {"user_id": "ann", "message": "hello", "tenant": tenant} | fields
+    stage.hold()
+    async with stage.open(**{setting: 300 if "bytes" in setting else 1}) as producer:
+        job = await producer.submit(**asked)
+        await stage.all_held(1)
+        with pytest.raises(QueueFull) as full:
+            await producer.submit(**asked)
+        assert (full.value.scope, full.value.setting) == (scope, f"AFTERWORD_{setting.upper()}")
+        other = await producer.submit(**asked | {"tenant": f"{tenant}-2"})
+        assert await job.cancel()
+        await (await producer.submit(**asked)).wait()
+        await other.wait()
+
+
 async def test_what_replies_used_is_summed_up(producer: ProducerFace, tenant: str) -> None:
     assert (await producer.usage(tenant=tenant)).replies == 0
     replies = [

@@ -41,7 +41,7 @@ class Plant:
 PLANTS = (
     Plant(
         "I1", "no deadline in the sweep", f"{LUA}/maintenance/sweep.lua",
-        "for _, id in ipairs(due(OPEN, now, limit)) do expire(id) end",
+        "for _, id in ipairs(due(OPEN, now)) do expire(id) end",
         "", "tests/ledger/test_sweep.py",
     ),
     Plant(
@@ -86,7 +86,7 @@ PLANTS = (
     ),
     Plant(
         "I3", "settling a batch settles only one turn", f"{LUA}/turn/settle.lua",
-        "for _, each in ipairs(batch_of(id)) do",
+        "for _, each in ipairs(batch) do",
         "for _, each in ipairs({ id }) do", "tests/ledger/test_turn_batches.py",
     ),
     Plant(
@@ -188,13 +188,42 @@ PLANTS = (
         "if found.shards != shards:", "if False:", "tests/ledger/test_identity.py",
     ),
     Plant(
+        "I10", "one tenant may fill the queue of all", f"{LUA}/job/submit.lua",
+        "if most_jobs > 0 and jobs >= most_jobs then",
+        "if false then", "tests/ledger/test_caps.py",
+    ),
+    Plant(
+        "I10", "whoever likes may ask for the priority high", f"{LUA}/job/submit.lua",
+        "if agenda == HIGH and limits[7] > 0 and high >= limits[7] then",
+        "if false then", "tests/ledger/test_caps.py",
+    ),
+    Plant(
+        "I10", "a job that ended is still counted as open", f"{LUA}/_lib.lua",
+        "if redis.call('ZREM', OPEN, id) == 1 then count_open_job(id, -1, agenda, owners) end",
+        "redis.call('ZREM', OPEN, id)", "tests/ledger/test_caps.py",
+    ),
+    Plant(
+        "I10", "one script interrupts any number of jobs", f"{LUA}/_lib.lua",
+        "local MAX_INTERRUPTED, interrupted = 25, 0",
+        "local MAX_INTERRUPTED, interrupted = 100000, 0", "tests/ledger/test_bounded_scripts.py",
+    ),
+    Plant(
+        "I10", "one sweep does all that is due", "shared/afterword/shared/ledger/maintenance.py",
+        "limit=SWEEP_LIMIT,", "limit=10**6,", "tests/ledger/test_bounded_scripts.py",
+    ),
+    Plant(
+        "I10", "one script empties all jobs of a user", f"{LUA}/erasure/empty_jobs.lua",
+        "if #theirs == MOST then break end",
+        "", "tests/ledger/test_bounded_scripts.py",
+    ),
+    Plant(
         "I12", "a user is erased once, not twice", "workers/afterword/workers/memories/erase.py",
         "if claim.state is ErasureState.ASKED and self._memories is not None:",
         "if False:", "tests/ledger/test_erasures.py",
     ),
     Plant(
         "I12", "a claim returns what is to be erased", f"{LUA}/job/claim.lua",
-        "and not erasing and", "and", "tests/ledger/test_erasures.py",
+        "if job[14] and not erasing then", "if job[14] then", "tests/ledger/test_erasures.py",
     ),
     Plant(
         "I12", "an abandoned write commits",

@@ -168,7 +168,9 @@ async def test_a_queued_one_is_answered_with_what_was_said_before(
     held = await claim_job(ledger, JOB)
 
     (before,) = held.history
-    assert before == PastTurn(EARLIER, before.at, "canary asked", "canary replied")
+    assert before == PastTurn(
+        EARLIER, before.at, "canary asked", "canary replied", stop_reason="end_turn"
+    )
     assert (held.attempt, held.remembered, held.body) == (1, True, chat_request(**REQUEST).body())
     assert [event.type for event in await finish(ledger, held)] == ["started", "final"]
     await store(ledger, unknown=False)

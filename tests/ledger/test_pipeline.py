@@ -32,7 +32,7 @@ from tests.kit.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
-OVERVIEW = ScriptCall("maintenance/overview", "afterword:{00}", ("",))
+OVERVIEW = ScriptCall("maintenance/overview", "afterword:{00}", ("", 1, 1, 10))
 
 pytestmark = [pytest.mark.redis, pytest.mark.faults]
 

@@ -18,7 +18,7 @@ from afterword.shared.transport.scripts import ScriptCall
 from tests.kit.ledger.builder import is_broken
 from tests.kit.servers.valkey import Valkey
 
-OVERVIEW = ScriptCall("maintenance/overview", "afterword:{00}", ("", 1, 1))
+OVERVIEW = ScriptCall("maintenance/overview", "afterword:{00}", ("", 1, 1, 10))
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "OPEN": lambda keys: keys.open,
     "DEAD_TURNS": lambda keys: keys.dead_turns,
     "FAILED_JOBS": lambda keys: keys.failed_jobs,
+    "OPEN_COUNTS": lambda keys: keys.open_counts,
     "COUNTS": lambda keys: keys.counts,
     "FENCES": lambda keys: keys.fences,
     "FENCED": lambda keys: keys.fenced,

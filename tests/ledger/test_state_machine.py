@@ -675,6 +675,7 @@ class Lives(RuleBasedStateMachine):
             for name in (f"job:{life.state}:default", f"turn:{life.turn}:default"):
                 expected[name] = expected.get(name, 0) + 1
         assert self.inspector.counts() == expected
+        assert self.inspector.open_counts() == self.inspector.expected_open_counts()
 
     def _one_final(self, records: Records) -> None:
         """A job has at most one final event, and none after it (I2)."""

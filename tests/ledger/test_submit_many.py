@@ -76,7 +76,7 @@ async def test_those_beyond_the_limit_are_refused_and_no_others(
 async def test_a_bad_one_late_among_many_costs_only_itself(
     settings: Settings, inspector: LedgerInspector
 ) -> None:
-    asked: list[Any] = [{"user_id": "ann", "message": "hello"}] * 2500
+    asked: list[Any] = [{"user_id": f"u{at}", "message": "hello"} for at in range(2500)]
     asked[2400] = "oops"
     async with AsyncProducer(settings) as producer:
         told = await producer.submit_many(asked)

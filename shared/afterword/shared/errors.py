@@ -106,9 +106,27 @@ class NotReplicated(NotAccepted):
 
 
 class QueueFull(NotAccepted):
-    """As many jobs are open as `AFTERWORD_MAX_QUEUED` allows. Wait, then send the request again."""
+    """As much is open as a setting allows. Wait until some of it has ended, then send again.
 
-    _REASON = "as many jobs are open as AFTERWORD_MAX_QUEUED allows; try again later"
+    Attributes:
+        scope: whose cap it is: `conversation`, `user`, `tenant`, or `ledger` for everybody's. A cap
+            of one tenant, user or conversation does not concern the others.
+        setting: the environment variable that sets the cap.
+
+    """
+
+    _REASON = "AFTERWORD_MAX_QUEUED: the ledger holds as many open jobs as it may; try again later"
+
+    def __init__(
+        self,
+        reason: str | None = None,
+        *,
+        scope: str = "ledger",
+        setting: str = "AFTERWORD_MAX_QUEUED",
+    ) -> None:
+        super().__init__(reason)
+        self.scope = scope
+        self.setting = setting
 
 
 class ConversationBusy(NotAccepted):

@@ -187,6 +187,11 @@ class Keys:
         return f"{self.root}:failed-jobs"
 
     @property
+    def open_counts(self) -> str:
+        """HASH: conversation, lane or ':' and tenant, to its open jobs, bytes and `high` jobs."""
+        return f"{self.root}:open-counts"
+
+    @property
     def counts(self) -> str:
         """HASH: how many jobs and turns are in each state, per tenant."""
         return f"{self.root}:counts"

@@ -104,6 +104,8 @@ ApiKey = Annotated[SecretStr, AfterValidator(_header_safe)]
 Folder = Annotated[Path, AfterValidator(_named_path)]
 #: The bounds keep sums of them in what Redis, Lua and `datetime` can count.
 PositiveInt = Annotated[int, Field(gt=0, le=1_000_000_000)]
+#: A number of jobs or bytes; 0 for no cap.
+Cap = Annotated[int, Field(ge=0, le=10**12)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=100 * 365 * 86_400, allow_inf_nan=False)]
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 #: By a prefix of a model's name: US dollars for a million input tokens, and for a million output.
@@ -162,6 +164,31 @@ class LedgerSettings(_Record):
 
     max_queued: PositiveInt = Field(
         100_000, description="open jobs in a shard before it refuses new ones (`QueueFull`)"
+    )
+    max_open_per_conversation: Cap = Field(
+        100, description="open jobs of one conversation before it refuses new ones; 0: no cap"
+    )
+    max_open_per_user: Cap = Field(
+        1000, description="open jobs of one user before it refuses new ones; 0: no cap"
+    )
+    max_open_per_tenant: Cap = Field(
+        50_000,
+        description="open jobs of one tenant in a shard before it refuses new ones, so that no "
+        "tenant fills the queue of all; 0: no cap",
+    )
+    max_high_per_tenant: Cap = Field(
+        1000,
+        description="open jobs of one tenant in a shard with the priority `high` before it refuses "
+        "new ones; 0: no cap",
+    )
+    max_bytes_per_conversation: Cap = Field(
+        8_388_608, description="bytes of the open requests of one conversation; 0: no cap"
+    )
+    max_bytes_per_user: Cap = Field(
+        33_554_432, description="bytes of the open requests of one user; 0: no cap"
+    )
+    max_bytes_per_tenant: Cap = Field(
+        536_870_912, description="bytes of the open requests of one tenant in a shard; 0: no cap"
     )
     max_message_bytes: PositiveInt = Field(65_536, description="longest message, in bytes")
     max_message_tokens: PositiveInt = Field(

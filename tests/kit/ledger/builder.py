@@ -219,6 +219,23 @@ class LedgerInspector:
         counts = self.redis.hgetall(self.keys.counts)
         return {name: int(value) for name, value in counts.items() if int(value)}
 
+    def open_counts(self) -> dict[str, str]:
+        """Return how much is open, by conversation, lane and ':' and tenant."""
+        found: dict[str, str] = self.redis.hgetall(self.keys.open_counts)
+        return found
+
+    def expected_open_counts(self) -> dict[str, str]:
+        """Return the same, as the records of the open jobs say it."""
+        sums: dict[str, list[int]] = {}
+        for job_id in self.redis.zrange(self.keys.open, 0, -1):
+            job = self.job(job_id)
+            owners = [f":{job['tenant']}", job["lane"]]
+            owners += [job["conversation"]] if "conversation" in job else []
+            added = (1, len(job["body"].encode()), int(job["agenda"] == "replies.0"))
+            for owner in owners:
+                sums[owner] = [*map(sum, zip(sums.get(owner, [0, 0, 0]), added, strict=True))]
+        return {owner: " ".join(map(str, found)) for owner, found in sums.items()}
+
     def next_wake_s(self) -> float | None:
         """Return in how many seconds the first job or lane has waited long enough."""
         waiting = [self.keys.place("waiting", agenda) for agenda in self.AGENDAS]

@@ -86,7 +86,7 @@ class Producer(Closeable):
 
         Raises:
             InvalidRequest: a field is not valid; `field` names it.
-            QueueFull: the ledger holds as many open jobs as it may.
+            QueueFull: as much is open as a cap allows; `scope` says whose cap it is.
             ConversationBusy: `when_busy` is `reject`, and the conversation is busy.
             KeyReused: the idempotency key was used with a different request.
             LedgerUnavailable: Redis did not confirm in time. The job may exist: send the request

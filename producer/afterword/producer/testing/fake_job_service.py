@@ -18,6 +18,7 @@ from afterword.producer.client.job_service import (
 from afterword.producer.testing.clock import FakeClock
 from afterword.producer.testing.fake_job import FakeJob
 from afterword.producer.testing.script import Script
+from afterword.shared.caps import cap_reached, queue_full
 from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, Usage, UsageSum
 from afterword.shared.errors import (
     AfterwordError,
@@ -26,7 +27,6 @@ from afterword.shared.errors import (
     JobNotFound,
     KeyReused,
     NoReplyInTime,
-    QueueFull,
 )
 from afterword.shared.lifecycle import JobState
 from afterword.shared.names import check_job_id
@@ -190,9 +190,11 @@ class FakeJobService(JobService):
         return job_id
 
     def _check_limits(self, request: ChatRequest, busy: list[FakeJob]) -> None:
-        count = sum(not job.state.terminal for job in self._jobs.values())
-        if count >= self.settings.max_queued:
-            raise QueueFull(f"{count} jobs are open; try again later")
+        opened = [job.request for job in self._jobs.values() if not job.state.terminal]
+        interrupts = bool(busy) and request.when_busy == "interrupt"
+        cap = cap_reached(request, opened, self.settings, interrupts=interrupts)
+        if cap is not None:
+            raise queue_full(cap, self.settings)
         if busy and request.when_busy == "reject":
             raise ConversationBusy
 

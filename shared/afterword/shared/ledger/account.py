@@ -9,13 +9,22 @@ from typing import Any
 
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import Account, moment
-from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
+from afterword.shared.ledger.shard import Shards, milliseconds
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import Keys
 
+#: Most tenants that one script looks at.
+_TENANTS = 100
+
+#: What the names of counts by tenant begin with.
+_COUNTED = ("job:", "turn:")
+
 
 class Accounts:
-    """Reads the counts by state that the scripts keep."""
+    """Reads the counts by state that the scripts keep, a part at a time.
+
+    While jobs go on, the counts of one account are not of the same moment.
+    """
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
@@ -33,10 +42,15 @@ class Accounts:
         return [_sum(tenant, by_tenant[tenant]) for tenant in sorted(by_tenant)]
 
     async def _of(self, keys: Keys, late_s: float) -> list[Account]:
-        arguments = steps.ReadAccount(late_ms=milliseconds(late_s))
-        now, counts, tenants = await self._shards.run_script(keys, arguments)
-        tallies = {name: int(value) for name, value in fields_of(counts).items()}
-        return [_account(int(now), tallies, *row) for row in tenants]
+        tallies = await self._shards.counts(keys)
+        names = sorted({name.split(":", 2)[2] for name in tallies if name.startswith(_COUNTED)})
+        found: list[Account] = []
+        for start in range(0, len(names), _TENANTS):
+            tenants = names[start : start + _TENANTS]
+            arguments = steps.ReadAccount(late_ms=milliseconds(late_s), tenants=tenants)
+            now, rows = await self._shards.run_script(keys, arguments)
+            found += [_account(int(now), tallies, *row) for row in rows]
+        return found
 
 
 def total(accounts: Iterable[Account]) -> Account:

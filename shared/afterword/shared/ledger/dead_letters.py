@@ -28,7 +28,10 @@ from afterword.shared.names import check_job_id, user_of
 
 #: Ids of one list that are read at once; dead letters that are.
 _PAGE = 1000
-_BATCH = 200
+_BATCH = 100
+
+#: Of those that are read with their content, which may be long.
+_WHOLE = 5
 
 
 class DeadLetters:
@@ -48,7 +51,7 @@ class DeadLetters:
     ) -> AsyncIterator[DeadLetter]:
         """Yield the dead letters that a filter matches, oldest burial first.
 
-        They are read from Redis 200 at a time, however many there are. Ids that are no dead letter
+        They are read from Redis 100 at a time, however many there are. Ids that are no dead letter
         are left out.
         """
         chosen = chosen or DeadLetterFilter()
@@ -143,8 +146,9 @@ class DeadLetters:
 
     async def _read(self, ids: Sequence[str], *, content: bool) -> list[DeadLetter]:
         """Return the dead letters among these ids, in their order."""
+        most = _WHOLE if content else _BATCH
         parts = await asyncio.gather(
-            *(self._read_of_shard(part, content=content) for part in self._by_shard(ids))
+            *(self._read_of_shard(part, content=content) for part in self._by_shard(ids, most))
         )
         found = {letter.id: letter for part in parts for letter in part}
         return [found[name] for name in ids if name in found]
@@ -154,14 +158,14 @@ class DeadLetters:
         (letters,) = await self._shards.run_script(self._shards.keys_of(ids[0]), arguments)
         return [_letter(fields_of(letter)) for letter in letters]
 
-    def _by_shard(self, ids: Sequence[str]) -> list[list[str]]:
+    def _by_shard(self, ids: Sequence[str], most: int = _BATCH) -> list[list[str]]:
         parts: dict[str, list[str]] = {}
         for name in ids:
             parts.setdefault(self._shards.keys_of(name).root, []).append(name)
         return [
-            part[start : start + _BATCH]
+            part[start : start + most]
             for part in parts.values()
-            for start in range(0, len(part), _BATCH)
+            for start in range(0, len(part), most)
         ]
 
 

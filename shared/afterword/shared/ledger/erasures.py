@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from redis.exceptions import ResponseError
 
 from afterword.shared.contracts import RECORD_VERSION
@@ -72,15 +75,18 @@ class Erasures:
         retention_ms = milliseconds(self._shards.settings.retention_s)
         prefix = shard.job("")
         async for keys in self._shards.scan(f"{prefix}*"):
-            await self._run_fenced(
-                steps.EmptyJobs(
-                    lane=claim.lane,
-                    fence=claim.fence,
-                    retention_ms=retention_ms,
-                    known_version=RECORD_VERSION,
-                    ids=[key.removeprefix(prefix) for key in keys],
+            ids = [key.removeprefix(prefix) for key in keys]
+            while ids:
+                (seen,) = await self._run_fenced(
+                    steps.EmptyJobs(
+                        lane=claim.lane,
+                        fence=claim.fence,
+                        retention_ms=retention_ms,
+                        known_version=RECORD_VERSION,
+                        ids=ids,
+                    )
                 )
-            )
+                ids = ids[seen:]
         for key_of in _OWNED:
             # An owner is percent-encoded: it holds no slash but its own, and no wildcard.
             whole = key_of(shard, claim.lane)
@@ -124,6 +130,10 @@ class Erasures:
             )
         )
 
-    async def _run_fenced(self, arguments: Arguments) -> None:
-        if await self._shards.run_for_word(arguments) == "lost":
+    async def _run_fenced(self, arguments: Arguments) -> Sequence[Any]:
+        """Run a script on the lane in its first argument; return what it answers after its word."""
+        keys = self._shards.keys_of(arguments[0])
+        word, *rest = await self._shards.run_script(keys, arguments)
+        if word == "lost":
             raise LeaseLost("another worker holds this lane now")
+        return rest

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from afterword.shared.caps import caps_argument, queue_full
 from afterword.shared.contracts import RECORD_VERSION, ChatRequest, Reply, fingerprint_of
 from afterword.shared.errors import (
     AfterwordError,
@@ -17,7 +18,6 @@ from afterword.shared.errors import (
     LeaseLost,
     LedgerUnavailable,
     NewerRecord,
-    QueueFull,
 )
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import Claim, PastTurn, SubmitResult, moment
@@ -35,6 +35,12 @@ from afterword.shared.names import (
 from afterword.shared.transport.blocking import BlockingConnection
 from afterword.shared.transport.signatures import Arguments
 from afterword.shared.version import __version__
+
+#: Most leases that one script renews.
+RENEWED_AT_ONCE = 200
+
+#: Bytes of records for each token of the longest prompt: more would be cut from it anyway.
+_BYTES_A_TOKEN = 16
 
 #: How long the sums of a user's usage are kept after the last reply.
 USAGE_S = 90 * 24 * 3600.0
@@ -56,6 +62,7 @@ class Jobs:
         self._submits = submits or shards
         self._blocking = blocking
         settings = shards.settings
+        self._caps = caps_argument(settings)
         self._retention_ms = milliseconds(settings.retention_s)
         self._stream_ms = milliseconds(settings.stream_retention_s)
         self._failed_ms = milliseconds(settings.dead_retention_s)
@@ -75,7 +82,9 @@ class Jobs:
             return None
         keys, arguments = self._submission(job_id, request)
         answer = self._shards.run_script_blocking(self._blocking, keys, arguments)
-        return None if answer is None else self._accepted(answer)
+        if answer is None or _interrupts_more(answer):
+            return None
+        return self._accepted(answer)
 
     async def submit_many(
         self, requests: Iterable[tuple[str, ChatRequest]]
@@ -85,8 +94,12 @@ class Jobs:
         The same id again, or the same idempotency key with the same body, gives the same job.
         The errors are `NotAccepted`: then nothing was written, unless it is `NotReplicated`.
         """
-        calls = (self._submission(job_id, request) for job_id, request in requests)
+        calls = [self._submission(job_id, request) for job_id, request in requests]
         answers = await self._submits.run_scripts(calls)
+        while unfinished := [at for at, answer in enumerate(answers) if _interrupts_more(answer)]:
+            again = await self._submits.run_scripts(calls[at] for at in unfinished)
+            for at, answer in zip(unfinished, again, strict=True):
+                answers[at] = answer
         return [self._accepted_or_error(answer) for answer in answers]
 
     async def try_write(self) -> None:
@@ -102,8 +115,8 @@ class Jobs:
         request = ChatRequest.model_validate_json(body).model_copy(update={"when_busy": "enqueue"})
         keys, arguments = self._submission(self.new_id(request), request)
         replay = arguments._replace(replay_of=failed_id, run=run)
-        word, _ = await self._submits.run_script(keys, replay)
-        self._check_accepted(word)
+        word, told = await self._submits.run_script(keys, replay)
+        self._check_accepted(word, told)
         return "waiting" if word in ("new", "same") else str(word)
 
     def _submission(self, job_id: str, request: ChatRequest) -> tuple[Keys, steps.SubmitJob]:
@@ -124,6 +137,7 @@ class Jobs:
             agenda=f"{REPLIES}.{PRIORITY_STEPS[request.priority]}",
             turn=TurnState.NONE if settings.backend == "off" else TurnState.AWAITED,
             max_open=settings.max_queued,
+            caps=self._caps,
             idempotency=_hashed(owner, request.idempotency_key),
             idempotency_ms=milliseconds(settings.idempotency_s),
             conversation=_conversation(lane, request.conversation_id),
@@ -144,14 +158,13 @@ class Jobs:
         if isinstance(answer, Exception):  # Redis refused: a key of another program, for example
             reason = f"AFTERWORD_REDIS_URL: Redis answered {type(answer).__name__}"
             raise LedgerUnavailable(reason) from answer
-        word, accepted = answer
-        self._check_accepted(word)
-        return SubmitResult(accepted, new=word == "new")
+        word, told = answer
+        self._check_accepted(word, told)
+        return SubmitResult(told, new=word == "new")
 
-    def _check_accepted(self, word: str) -> None:
+    def _check_accepted(self, word: str, told: str) -> None:
         if word == "full":
-            most = self._shards.settings.max_queued
-            raise QueueFull(f"{most} jobs are open; try again later")
+            raise queue_full(told, self._shards.settings)
         if word == "reused":
             raise KeyReused
         if word == "busy":
@@ -171,6 +184,7 @@ class Jobs:
             known_version=RECORD_VERSION,
             overlay_turns=settings.overlay_turns,
             history_turns=settings.history_turns,
+            most_bytes=settings.prompt_tokens * _BYTES_A_TOKEN,
             retention_ms=self._retention_ms,
             stream_ms=self._stream_ms,
             failed_ms=self._failed_ms,
@@ -186,7 +200,12 @@ class Jobs:
         by_shard: dict[str, list[tuple[str, str]]] = {}
         for name, fence in held:
             by_shard.setdefault(self._shards.keys_of(name).root, []).append((name, fence))
-        lost = await asyncio.gather(*(self._renew(leases) for leases in by_shard.values()))
+        slices = (
+            leases[start : start + RENEWED_AT_ONCE]
+            for leases in by_shard.values()
+            for start in range(0, len(leases), RENEWED_AT_ONCE)
+        )
+        lost = await asyncio.gather(*map(self._renew, slices))
         return [name for names in lost for name in names]
 
     async def _renew(self, leases: Sequence[tuple[str, str]]) -> list[str]:
@@ -288,6 +307,11 @@ class Jobs:
             raise LeaseLost("another worker holds this job now, or it has ended")
 
 
+def _interrupts_more(answer: list[Any] | Exception) -> bool:
+    """Return whether a submit has ended some of the jobs that it interrupts, and must go on."""
+    return not isinstance(answer, Exception) and answer[0] == "more"
+
+
 def _hashed(owner: str, key: str | None) -> str:
     """Return the name of a user's idempotency key; an owner holds no space, so it is injective."""
     return "" if key is None else hashlib.sha256(f"{owner} {key}".encode()).hexdigest()
@@ -324,7 +348,7 @@ def _claim(job_id: str, record: dict[str, Any]) -> Claim:
         claimed_ms=int(record["claimed"]),
         deadline_ms=int(record["deadline"]),
         overlay=tuple(_overlay_turn(*turn) for turn in reversed(record["overlay"])),
-        history=tuple(_history_turn(json.loads(entry)) for entry in record["history"]),
+        history=tuple(_history_turn(json.loads(one)) for one in reversed(record["history"])),
         erasing=record["erasing"] == 1,
     )
 

@@ -25,8 +25,11 @@ from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.names import Keys
 from afterword.shared.version import __version__
 
-#: Most records of each sort that one sweep of one shard touches: keeps the script short.
-SWEEP_LIMIT = 100
+#: Most records that one sweep of one shard touches: keeps the script short.
+SWEEP_LIMIT = 40
+
+#: Most workers that an overview shows, those that were seen last.
+_WORKERS = 1000
 
 #: For how long a dead letter counts as recent, in milliseconds.
 RECENT_MS = 3_600_000
@@ -81,9 +84,11 @@ class Maintenance:
 
     async def _overview(self, keys: Keys) -> Overview:
         retention_ms = milliseconds(self._shards.settings.dead_retention_s)
-        arguments = steps.ReadOverview(retention_ms=retention_ms, recent_ms=RECENT_MS)
+        arguments = steps.ReadOverview(
+            retention_ms=retention_ms, recent_ms=RECENT_MS, limit=_WORKERS
+        )
         (record,) = await self._shards.run_script(keys, arguments)
-        return _overview(fields_of(record))
+        return _overview(fields_of(record), await self._shards.counts(keys))
 
     async def find_inconsistencies(self, *, fix: bool = False) -> AsyncIterator[Inconsistency]:
         """Yield each record that is not where its state says; with `fix`, restore what is missing.
@@ -122,8 +127,8 @@ class Maintenance:
         return int(await self._shards.send_command("INCRBY", keys.sequence, count))
 
 
-def _overview(record: dict[str, Any]) -> Overview:
-    workers, counts = fields_of(record["workers"]), fields_of(record["counts"])
+def _overview(record: dict[str, Any], counts: dict[str, int]) -> Overview:
+    workers = fields_of(record["workers"])
     status = fields_of(record["worker_status"])
     return Overview(
         at=moment(record["at"]),
@@ -132,7 +137,7 @@ def _overview(record: dict[str, Any]) -> Overview:
         failed_jobs=record["failed_jobs"],
         recent_dead_letters=record["recent_dead_letters"],
         workers=tuple(_worker(name, at, status.get(name, "{}")) for name, at in workers.items()),
-        counts={name: int(value) for name, value in counts.items()},
+        counts=counts,
         agendas=tuple(_agenda(row) for row in record["agendas"]),
         newest_version=int(record["newest_version"]),
     )

@@ -26,6 +26,9 @@ from afterword.shared.transport.signatures import Arguments
 
 _BATCH = 500
 
+#: Most outcomes that one script records.
+_RECORDED = 200
+
 #: What was chosen for a run that never began expires after this time.
 _UNBEGUN_S = 3600.0
 
@@ -111,13 +114,15 @@ class ReplayRuns:
         canary_passed: bool = False,
     ) -> None:
         """Record what became of dead letters: (the letter if it was just replayed, id, outcome)."""
-        arguments = steps.RecordOutcomes(
-            run=run,
-            token=token,
-            canary_passed=canary_passed,
-            outcomes=[(str(letter or ""), name, outcome) for letter, name, outcome in outcomes],
-        )
-        _check_driver(await self._run_for_word(arguments), run)
+        rows = [(str(letter or ""), name, outcome) for letter, name, outcome in outcomes]
+        for start in range(0, max(len(rows), 1), _RECORDED):
+            arguments = steps.RecordOutcomes(
+                run=run,
+                token=token,
+                canary_passed=canary_passed,
+                outcomes=rows[start : start + _RECORDED],
+            )
+            _check_driver(await self._run_for_word(arguments), run)
 
     async def end(self, run: str, token: str, state: ReplayState, reason: str, *, by: str) -> None:
         """Record that a run is done, or why it stopped."""

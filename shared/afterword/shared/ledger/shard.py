@@ -60,6 +60,16 @@ class Shards:
             if str(cursor) == "0":
                 return
 
+    async def counts(self, keys: Keys) -> dict[str, int]:
+        """Return how many jobs and turns of each tenant are in each state, read part by part."""
+        found: dict[str, int] = {}
+        cursor = "0"
+        while True:
+            cursor, part = await self.send_command("HSCAN", keys.counts, cursor, "COUNT", _SCAN)
+            found.update((name, int(value)) for name, value in part.items())
+            if str(cursor) == "0":
+                return found
+
     async def run_script(self, keys: Keys, arguments: Arguments) -> list[Any]:
         """Run one script, send the hints that it left to us, and return its answer."""
         reply = await self._pipeline.run_script(call_of(keys.root, self._broker, arguments))

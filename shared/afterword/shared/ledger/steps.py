@@ -22,6 +22,7 @@ class SubmitJob(NamedTuple):
     agenda: str
     turn: str
     max_open: int
+    caps: str
     idempotency: str
     idempotency_ms: int
     conversation: str
@@ -43,6 +44,7 @@ class ClaimJob(NamedTuple):
     known_version: int
     overlay_turns: int
     history_turns: int
+    most_bytes: int
     retention_ms: int
     stream_ms: int
     failed_ms: int
@@ -432,9 +434,10 @@ class ListGates(NamedTuple):
 
 @declares("maintenance/account")
 class ReadAccount(NamedTuple):
-    """Account for every job and turn there was."""
+    """Count the users of some tenants whose memory lags behind."""
 
     late_ms: int
+    tenants: Sequence[str]
 
 
 @declares("maintenance/identify")
@@ -453,6 +456,7 @@ class ReadOverview(NamedTuple):
 
     retention_ms: int
     recent_ms: int
+    limit: int
 
 
 @declares("maintenance/try_write")

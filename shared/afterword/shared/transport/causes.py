@@ -95,7 +95,9 @@ def translated(error: Exception) -> Exception:
     """Return our error for one of Redis; a missing script or a bug is returned unchanged."""
     text = str(error)
     if isinstance(error, exceptions.OutOfMemoryError) or text.startswith("OOM"):
-        return QueueFull("Redis is at its maxmemory; try again later")
+        return QueueFull(
+            "Redis is at its maxmemory; try again later", setting="AFTERWORD_REDIS_URL"
+        )
     if reason := _misconfigured(error, text):
         return Misconfigured(_SETTING, reason)
     cause, details = _transient(error, text)

@@ -20,5 +20,4 @@ async def sweep(maintenance: Maintenance) -> bool:
         taken_back=found.taken_back,
         hinted_again=found.hinted_again,
     )
-    most = max(found.expired, found.woken, found.taken_back, found.hinted_again)
-    return most >= SWEEP_LIMIT
+    return found.expired + found.woken + found.taken_back + found.hinted_again >= SWEEP_LIMIT

@@ -10,6 +10,7 @@ local root, broker = KEYS[1], ARGV[1]
 local OPEN = root .. ':open'        -- ZSET   job id -> deadline, of all queued and running jobs
 local DEAD_TURNS = root .. ':dead-turns'   -- ZSET   job id -> when its turn was buried
 local FAILED_JOBS = root .. ':failed-jobs' -- ZSET   job id -> when it failed, unless replayed or discarded
+local OPEN_COUNTS = root .. ':open-counts' -- HASH conversation, lane or ':'tenant -> see `added_up`
 local COUNTS = root .. ':counts'    -- HASH   'job|turn:<state>:<tenant>' -> how many
 local FENCES = root .. ':fences'    -- HASH   lane id -> fence of the writer that holds it
 local DUPLICATE_CHECKS = root .. ':duplicate-checks' -- ZSET  job id -> when to look for duplicates in mem0
@@ -151,10 +152,10 @@ local function set_turn_state(id, tenant, from, to)
   count_state('turn', tenant, from, to)
 end
 
--- Takes a turn out of its lane. The lane is then as late as the oldest turn still to be stored.
+-- Takes turns out of their lane. The lane is then as late as the oldest turn still to be stored.
 local MAX_AHEAD = 50
-local function leave_lane(lane, id, tenant)
-  redis.call('ZREM', lane_key(lane), id)
+local function leave_lane(lane, ids, tenant)
+  redis.call('ZREM', lane_key(lane), unpack(ids))
   for _, other in ipairs(redis.call('ZRANGE', lane_key(lane), 0, MAX_AHEAD - 1)) do
     local turn = redis.call('HMGET', job_key(other), 'turn', 'created')
     if turn[1] == 'pending' or turn[1] == 'writing' then
@@ -184,6 +185,12 @@ end
 local function emit(id, event, name, kind, ...)
   redis.call('XADD', events_key(id), event, name, kind, ...)
   redis.call('PUBLISH', wake_channel(id), kind)
+end
+
+-- Takes some of what is older than a time out of a list: whoever adds one removes more than one.
+local function forget_older(zset, bound)
+  local older = redis.call('ZRANGEBYSCORE', zset, '-inf', bound, 'LIMIT', 0, 10)
+  if #older > 0 then redis.call('ZREM', zset, unpack(older)) end
 end
 
 local function retain(id, retention_ms) redis.call('PEXPIRE', job_key(id), retention_ms) end
@@ -228,11 +235,59 @@ local function leave_conversation_queue(id, conversation)
   hint(job[2], first)
 end
 
+-- The open jobs of a conversation, a user and a tenant are counted, with the bytes of their requests
+-- and how many of them are of the priority `high`: '<jobs> <bytes> <high>'. A job is counted while it
+-- stands in OPEN: whoever puts it there or takes it out of there counts it.
+local HIGH = 'replies.0'
+local function owners_of(lane, tenant, conversation) return { ':' .. tenant, lane, conversation or nil } end
+
+local function parse_count(text)
+  local jobs, bytes, high = string.match(text or '', '^(%d+) (%d+) (%d+)$')
+  return tonumber(jobs or 0), tonumber(bytes or 0), tonumber(high or 0)
+end
+
+local caps_text, caps_read
+local function read_caps(text)
+  if text ~= caps_text then
+    caps_text, caps_read = text, {}
+    for each in string.gmatch(text, '%d+') do caps_read[#caps_read + 1] = tonumber(each) end
+  end
+  return caps_read
+end
+
+-- Most jobs that one command interrupts, however many submits it runs.
+local MAX_INTERRUPTED, interrupted = 25, 0
+
+-- Returns the arguments of the HSET that counts a job once more or once less, and those of the HDEL.
+local function added_up(owners, counts, sign, bytes, agenda)
+  local updates, ended = {}, {}
+  for i, owner in ipairs(owners) do
+    local jobs, sum, high = parse_count(counts[i])
+    jobs, sum = jobs + sign, sum + sign * bytes
+    if agenda == HIGH then high = high + sign end
+    if jobs > 0 then
+      updates[#updates + 1] = owner
+      updates[#updates + 1] = string.format('%d %d %d', jobs, math.max(sum, 0), math.max(high, 0))
+    else
+      ended[#ended + 1] = owner
+    end
+  end
+  return updates, ended
+end
+
+local function count_open_job(id, sign, agenda, owners)
+  local counts = redis.call('HMGET', OPEN_COUNTS, unpack(owners))
+  local bytes = redis.call('HSTRLEN', job_key(id), 'body')
+  local updates, ended = added_up(owners, counts, sign, bytes, agenda)
+  if #updates > 0 then redis.call('HSET', OPEN_COUNTS, unpack(updates)) end
+  if #ended > 0 then redis.call('HDEL', OPEN_COUNTS, unpack(ended)) end
+end
+
 -- What every end of a job does: it is no longer open, leased or hinted.
-local function close_job(id, agenda, conversation, stream_ms)
+local function close_job(id, agenda, owners, stream_ms)
   remove_from_agenda(agenda, id)
-  if conversation then leave_conversation_queue(id, conversation) end
-  redis.call('ZREM', OPEN, id)
+  if owners[3] then leave_conversation_queue(id, owners[3]) end
+  if redis.call('ZREM', OPEN, id) == 1 then count_open_job(id, -1, agenda, owners) end
   redis.call('PEXPIRE', events_key(id), stream_ms)
 end
 
@@ -248,10 +303,10 @@ local function end_job(id, state, code, retention_ms, stream_ms)
     redis.call('ZREM', lane_key(job[4]), id)
     if redis.call('EXISTS', lane_key(job[4])) == 1 then hint_idle_lane(job[4]) end
   end
-  close_job(id, job[3], job[7], stream_ms)
+  close_job(id, job[3], owners_of(job[4], job[2], job[7]), stream_ms)
   retain(id, retention_ms)
   if state == 'failed' then
-    redis.call('ZREMRANGEBYSCORE', FAILED_JOBS, '-inf', now - retention_ms)
+    forget_older(FAILED_JOBS, now - retention_ms)
     redis.call('ZADD', FAILED_JOBS, now, id)
   end
 end

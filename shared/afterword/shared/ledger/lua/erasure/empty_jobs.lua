@@ -4,7 +4,7 @@
 ---@param retention_ms integer
 ---@param known_version integer   newest version of records that the caller knows
 ---@param ids string[]            jobs; those of other users are left alone
--- Answers ok | lost. A record newer than the caller knows is lost, too: the lane is released for a worker
+-- Answers ok, how many ids were looked at: call again with the rest; or lost. A record newer than the caller knows is lost, too: the lane is released for a worker
 --   that knows it. The receipt counts what was found.
 if not holds_lane(lane, fence) then return answer('lost') end
 local erased_sequence = tonumber(redis.call('HGET', erasure_key(lane), 'sequence'))
@@ -25,7 +25,6 @@ local function empty(id)
   end
   redis.call('HDEL', job_key(id), unpack(gone))
   redis.call('UNLINK', events_key(id))
-  leave_lane(lane, id, job[2])
   redis.call('ZREM', DEAD_TURNS, id)
   redis.call('ZREM', FAILED_JOBS, id)
   redis.call('ZREM', DUPLICATE_CHECKS, id)
@@ -38,18 +37,24 @@ local function is_theirs(id)
   return job[1] == lane and tonumber(job[2]) <= erased_sequence
 end
 
+local MOST = 20                     -- jobs that one call empties
+local theirs, seen = {}, 0
 for _, id in ipairs(ids) do
+  if #theirs == MOST then break end
+  seen = seen + 1
+  if is_theirs(id) then theirs[#theirs + 1] = id end
+end
+for _, id in ipairs(theirs) do
   local version = newer_version(id, known_version)
-  if version and is_theirs(id) then
+  if version then
     redis.call('HDEL', FENCES, lane)
     hold(LANES, lane, version)
     return answer('lost')
   end
 end
-for _, id in ipairs(ids) do
-  if is_theirs(id) then
-    if is_open(id) then stop(id) end
-    empty(id)
-  end
+for _, id in ipairs(theirs) do
+  if is_open(id) then stop(id) end
+  empty(id)
 end
-return answer('ok')
+if #theirs > 0 then leave_lane(lane, theirs, redis.call('HGET', job_key(theirs[1]), 'tenant')) end
+return answer('ok', seen)

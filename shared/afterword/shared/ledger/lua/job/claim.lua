@@ -6,6 +6,7 @@
 ---@param known_version integer   newest version of records that the caller knows
 ---@param overlay_turns integer   most turns of the overlay
 ---@param history_turns integer   most turns of the conversation
+---@param most_bytes integer      of each of the two: once so much is read, the rest is left out
 ---@param retention_ms integer
 ---@param stream_ms integer       retention of the stream
 ---@param failed_ms integer       retention of a failed job
@@ -20,7 +21,7 @@ local version, state, agenda, attempts, deadline = job[1], job[2], job[3], job[4
 
 -- The user's turns before this one that are not in memory yet, newest first.
 local function overlay(lane, sequence, erasing)
-  local turns = {}
+  local turns, bytes = {}, 0
   local since = erasing and '(' .. redis.call('HGET', erasure_key(lane), 'sequence') or '-inf'
   local ids = redis.call('ZREVRANGEBYSCORE', lane_key(lane), '(' .. sequence, since, 'LIMIT', 0,
     overlay_turns * 2)
@@ -29,16 +30,33 @@ local function overlay(lane, sequence, erasing)
     local known = turn[5] and tonumber(turn[5]) <= known_version
     if known and (turn[2] == 'pending' or turn[2] == 'writing') and #turns < overlay_turns then
       turns[#turns + 1] = { each, turn[1], turn[3], turn[4] }
+      bytes = bytes + #turn[3] + #turn[4]
     end
+    if bytes > most_bytes then break end
+  end
+  return turns
+end
+
+-- The newest turns of the conversation, newest first, read a few at a time: each may be long.
+local AT_ONCE = 4
+local function newest_history(conversation)
+  local turns, bytes, left = {}, 0, history_turns
+  while left > 0 and bytes <= most_bytes do
+    local last = #turns + 1
+    local few = redis.call('LRANGE', conversation_key(conversation), -#turns - math.min(AT_ONCE, left),
+      -last)
+    for i = #few, 1, -1 do
+      turns[#turns + 1] = few[i]
+      bytes = bytes + #few[i]
+    end
+    left = #few < AT_ONCE and 0 or left - #few
   end
   return turns
 end
 
 local function granted(fence, attempt)
   local history, erasing = {}, is_being_erased(job[10])
-  if job[14] and not erasing and history_turns > 0 then
-    history = redis.call('LRANGE', conversation_key(job[14]), -history_turns, -1)
-  end
+  if job[14] and not erasing then history = newest_history(job[14]) end
   return answer('claimed', { 'fence', fence, 'attempt', attempt, 'snoozes', job[15] or 0, 'claimed', now,
     'created', job[8], 'queued', job[16] or job[8], 'deadline', deadline, 'body', job[9],
     'lane', job[10], 'turn', job[11], 'erasing', erasing and 1 or 0,

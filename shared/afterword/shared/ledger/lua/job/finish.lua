@@ -27,7 +27,7 @@ if text ~= '' then
   emit(id, fence .. '-' .. delta, 'type', 'delta', 'attempt', job[7], 'text', text)
 end
 emit(id, fence .. '-*', 'type', 'final', 'attempt', job[7])
-close_job(id, job[4], conversation, stream_ms)
+close_job(id, job[4], owners_of(lane, tenant, conversation), stream_ms)
 
 local remembered = job[6] == 'awaited' and turn == 'pending'
 if remembered then

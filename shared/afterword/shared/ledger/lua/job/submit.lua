@@ -10,6 +10,8 @@
 ---@param agenda string
 ---@param turn string              first state of its turn: awaited | none
 ---@param max_open integer         most jobs that may be open in this shard
+---@param caps string              most open jobs and bytes of a tenant, a user and a conversation, and
+--   most jobs of a tenant with the priority `high`; seven numbers, 0 for no cap
 ---@param idempotency string       hash of the idempotency key, or ''
 ---@param idempotency_ms integer   lifetime of that key
 ---@param conversation string      conversation it belongs to, or ''
@@ -18,8 +20,9 @@
 ---@param stream_ms integer        retention of their streams
 ---@param replay_of string         the failed job that this one replays, or ''
 ---@param run string               the run that replays it, or ''
--- Answers status, job id. The status is new | same | reused | full | busy; for a replay also gone |
---   erased (or about to be) | refused (the failed job is no longer a dead letter).
+-- Answers status, job id. The status is new | same | reused | busy | more (some of the jobs that it
+--   interrupts are ended, call again) | full, with whose cap in place of the id; for a replay also
+--   gone | erased (or about to be) | refused (the failed job is no longer a dead letter).
 local conversation = conversation ~= '' and conversation or nil
 local replayed = replay_of ~= ''
 
@@ -40,19 +43,44 @@ if idempotency ~= '' then
   local known = redis.call('HMGET', idempotency_key(idempotency), 'job', 'fingerprint')
   if known[1] then return answer(known[2] == fingerprint and 'same' or 'reused', known[1]) end
 end
-if count_open() >= max_open then return answer('full', id) end
-if conversation and when_busy == 'reject' and first_in_conversation(conversation, 'inf') then
-  return answer('busy', id)
+
+local CAPPED = { 'tenant', 'user', 'conversation' }
+local owners = owners_of(lane, tenant, conversation)
+local function whose_cap(counts, interrupts)
+  local limits = read_caps(caps)
+  local _, _, high = parse_count(counts[1])
+  if agenda == HIGH and limits[7] > 0 and high >= limits[7] then return 'tenant_high' end
+  if interrupts then return end     -- it ends at least as many as it begins
+  for i = #owners, 1, -1 do
+    local jobs, bytes = parse_count(counts[i])
+    local most_jobs, most_bytes = limits[2 * i - 1], limits[2 * i]
+    if most_jobs > 0 and jobs >= most_jobs then return CAPPED[i] .. '_jobs' end
+    if most_bytes > 0 and bytes + #body > most_bytes then return CAPPED[i] .. '_bytes' end
+  end
+  if count_open() >= max_open then return 'shard_jobs' end
 end
-if conversation and when_busy == 'interrupt' then
+
+local first = conversation and when_busy ~= 'enqueue' and first_in_conversation(conversation, 'inf')
+local counted = open_counts_of(owners)
+local full = whose_cap(counted, first and when_busy == 'interrupt')
+if full then return answer('full', full) end
+if first and when_busy == 'reject' then return answer('busy', id) end
+if first then
   local queue = conversation_queue_key(conversation)
-  for _, other in ipairs(redis.call('ZRANGE', queue, 0, -1)) do
+  if interrupted == MAX_INTERRUPTED then return answer('more', id) end
+  -- Newest first: otherwise ending one would hint the next, which is ended too.
+  local others = redis.call('ZREVRANGE', queue, 0, MAX_INTERRUPTED - interrupted - 1)
+  for _, other in ipairs(others) do
     if is_open(other) and newer_version(other, version) then return answer('busy', id) end
   end
-  -- Newest first: otherwise ending one would hint the next, which is ended too.
-  for _, other in ipairs(redis.call('ZREVRANGE', queue, 0, -1)) do
+  for _, other in ipairs(others) do
     if is_open(other) then stop_job(other, 'interrupted', retention_ms, stream_ms) end
+    redis.call('ZREM', queue, other)
+    interrupted = interrupted + 1
   end
+  if redis.call('EXISTS', queue) == 1 then return answer('more', id) end
+  flush_writes()                    -- the counts that were read have changed
+  counted = open_counts_of(owners)
 end
 
 local sequence, deadline = next_batch_sequence(), now + ttl_ms
@@ -60,7 +88,8 @@ redis.call('HSET', job_key(id), 'version', version, 'state', 'queued', 'turn', t
   'lane', lane, 'agenda', agenda, 'body', body, 'sequence', sequence, 'created', created,
   'deadline', deadline, 'attempts', 0)
 write_later('ZADD', OPEN, deadline, id)
-open = open + 1
+open = (open or count_open()) + 1
+set_open_counts(added_up(owners, counted, 1, #body, agenda))
 if conversation then
   redis.call('HSET', job_key(id), 'conversation', conversation)
   redis.call('ZADD', conversation_queue_key(conversation), sequence, id)

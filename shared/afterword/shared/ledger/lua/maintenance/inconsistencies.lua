@@ -24,7 +24,10 @@ local function check_open_job(id, job)
     end)
   end
   if not redis.call('ZSCORE', OPEN, id) then
-    report(id, 'not_open', function() redis.call('ZADD', OPEN, job.deadline, id) end)
+    report(id, 'not_open', function()
+      redis.call('ZADD', OPEN, job.deadline, id)
+      count_open_job(id, 1, job.agenda, owners_of(job.lane, job.tenant, job.conversation))
+    end)
   end
   if not is_placed(job.agenda, id) then
     report(id, 'not_placed', function() hint(job.agenda, id) end)

@@ -1,6 +1,6 @@
 -- Do what time has made due: expire jobs, wake what waited, take back leases that ran out, hint again
 -- what was lost. Bounded; any worker may run it at any time.
----@param limit integer           most records of each sort
+---@param limit integer           most records of all sorts together
 ---@param grace_ms integer        how old a hint must be to count as lost
 ---@param retention_ms integer
 ---@param stream_ms integer       retention of streams
@@ -10,8 +10,11 @@ local expired, woken, taken_back, hinted_again = 0, 0, 0, 0
 
 local OVERDUE = 12                  -- graces
 
+local left = limit
 local function due(zset, bound, most)
-  return redis.call('ZRANGEBYSCORE', zset, '-inf', bound, 'LIMIT', 0, most)
+  local ids = redis.call('ZRANGEBYSCORE', zset, '-inf', bound, 'LIMIT', 0, math.min(left, most or left))
+  left = left - #ids
+  return ids
 end
 
 local function expire(id)
@@ -23,7 +26,9 @@ local function expire(id)
   expired = expired + 1
 end
 
-for _, id in ipairs(due(OPEN, now, limit)) do expire(id) end
+local function expire_due()
+  for _, id in ipairs(due(OPEN, now)) do expire(id) end
+end
 
 local function take_back(agenda, id)
   if agenda == LANES then
@@ -66,25 +71,44 @@ end
 local function lost(agenda)
   local bound = tonumber(redis.call('GET', mark_key(agenda)) or 0) - grace_ms
   if broker ~= '-' and redis.call('LLEN', (queue_key(agenda))) == 0 then bound = now end
-  local ids = due(place_key('hinted', agenda), math.min(bound, now - grace_ms), limit)
+  local ids = due(place_key('hinted', agenda), math.min(bound, now - grace_ms))
   if broker ~= '-' or #ids > 0 then return ids end
   return due(place_key('hinted', agenda), now - OVERDUE * grace_ms, 1)
 end
 
-for _, agenda in ipairs({ 'replies.0', 'replies.3', 'replies.6', LANES }) do
-  for _, id in ipairs(due(place_key('waiting', agenda), now, limit)) do
+local function wake_due(agenda)
+  for _, id in ipairs(due(place_key('waiting', agenda), now)) do
     wake(agenda, id)
     woken = woken + 1
   end
-  for _, id in ipairs(due(place_key('leased', agenda), now, limit)) do
+end
+
+local function take_back_due(agenda)
+  for _, id in ipairs(due(place_key('leased', agenda), now)) do
     take_back(agenda, id)
     taken_back = taken_back + 1
   end
+end
+
+local function hint_lost(agenda)
   for _, id in ipairs(lost(agenda)) do
     hint_again(agenda, id)
     hinted_again = hinted_again + 1
   end
-  redis.call('ZREMRANGEBYSCORE', place_key('held', agenda), '-inf', now - LISTED)
 end
+
+-- A flood of one sort does not keep the others waiting: each sweep begins with another sort.
+local sorts = { { expire_due } }
+for _, agenda in ipairs({ 'replies.0', 'replies.3', 'replies.6', LANES }) do
+  for _, sort in ipairs({ wake_due, take_back_due, hint_lost }) do sorts[#sorts + 1] = { sort, agenda } end
+  forget_older(place_key('held', agenda), now - LISTED)
+end
+for turn = now, now + #sorts - 1 do
+  local sort = sorts[turn % #sorts + 1]
+  if left > 0 then sort[1](sort[2]) end
+end
+
+-- A count can be wrong only if another program deleted a record: it is right again when all is over.
+if redis.call('EXISTS', OPEN) == 0 then redis.call('DEL', OPEN_COUNTS) end
 
 return answer(expired, woken, taken_back, hinted_again)

@@ -31,7 +31,8 @@ if erasure[1] and erasure[1] ~= 'erased' then
   return answer('erase', fence, erasure[1])
 end
 
-local turns, given, held = {}, {}, false
+local turns, given, held, bytes = {}, {}, false, 0
+local MOST_BYTES = 1000000          -- once so much is given, the rest comes with the next claim
 
 -- Returns true if this caller may store a turn now. One whose record is gone is dropped.
 local function is_ready(id)
@@ -50,6 +51,7 @@ local function give(id)
   given[id] = true
   local turn = redis.call('HMGET', job_key(id), 'created', 'turn_attempts', 'turn_snoozes', 'event',
     'event_at', 'body', 'reply', 'facts', 'batch')
+  bytes = bytes + #(turn[6] or '') + #(turn[7] or '')
   turns[#turns + 1] = { 'id', id, 'created', turn[1], 'attempts', turn[2] or 0, 'snoozes', turn[3] or 0,
     'event', turn[4] or '', 'event_age_ms', now - (turn[5] or now), 'body', turn[6], 'reply', turn[7],
     'facts', turn[8] or '', 'batch', turn[9] or '' }
@@ -65,6 +67,7 @@ local function give_batch(id)
 end
 
 for _, id in ipairs(redis.call('ZRANGE', lane_key(lane), 0, max_turns - 1)) do
+  if bytes > MOST_BYTES then break end
   if not given[id] and not give_batch(id) then break end
 end
 if #turns == 0 then

@@ -16,10 +16,11 @@ if turn[4] and state == 'stored' then
   redis.call('ZADD', DUPLICATE_CHECKS, now + check_after_ms, id)
   retention_ms = math.max(retention_ms, 2 * check_after_ms)
 end
-for _, each in ipairs(batch_of(id)) do
+local batch = batch_of(id)
+for _, each in ipairs(batch) do
   set_turn_state(each, turn[2], 'writing', state)
   redis.call('HSET', job_key(each), 'turn_code', code, 'memory_ids', memory_ids, 'turn_ended', now)
-  leave_lane(lane, each, turn[2])
   retain(each, retention_ms)
 end
+leave_lane(lane, batch, turn[2])
 return answer('ok')
