@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import subprocess
 import sys
 import threading
@@ -308,6 +309,21 @@ async def test_facts_that_cannot_be_embedded_are_an_error(memories: Memories) ->
         return works(texts, action)
 
     embedder.embed_batch = fail
+    with pytest.raises(Unavailable, match="embedder_failed"):
+        await memories.add(ANA, TURN)
+    assert list(await memories.find(ANA, TURN.id)) == []
+
+
+@pytest.mark.parametrize(
+    "vector",
+    [[math.nan] * 384, [0.5] * 383, ["a"] * 384, None, [[0.5]] * 384],
+    ids=["not a number", "too short", "texts", "none", "lists"],
+)
+async def test_vectors_that_cannot_be_used_are_an_outage_of_the_embedder(
+    memories: Memories, vector: Any
+) -> None:
+    embedder = memories._memory.embedding_model._embedder  # type: ignore[attr-defined]
+    embedder.embed_batch = lambda texts, _: [vector for _ in texts]
     with pytest.raises(Unavailable, match="embedder_failed"):
         await memories.add(ANA, TURN)
     assert list(await memories.find(ANA, TURN.id)) == []

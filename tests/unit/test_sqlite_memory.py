@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sqlite3
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -242,3 +243,63 @@ async def test_mem0_does_not_change_the_scores_of_our_store(options: Settings) -
     assert [(row.id, row.score) for row in rows] == [(row.id, row.score) for row in found]
     assert len(found) == 3
     await memories.aclose()
+
+
+async def test_a_file_that_another_process_holds_is_busy(
+    options: Settings, memories: Memories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await memories.aclose()
+    monkeypatch.setattr(database, "BUSY_S", 0.05)
+    memories = await open_embedded(options)
+    with closing(sqlite3.connect(file_of(options), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="store_busy"):
+            await memories.add("ana", turn("I like tea."))
+        assert (await memories.search("ana", "tea", 5)).memories == (), "reading goes on"
+    assert (await memories.add("ana", turn("I like tea."))).outcome is AddOutcome.STORED
+    await memories.aclose()
+
+
+async def test_a_full_disk_is_not_the_fault_of_a_turn(
+    options: Settings, memories: Memories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await memories.add("ana", turn("I like tea."))).outcome is AddOutcome.STORED
+    await memories.aclose()
+    full = "PRAGMA max_page_count = 1"  # SQLite takes as many as there are already
+    monkeypatch.setattr(database, "_PRAGMAS", (*database._PRAGMAS, full))
+    memories = await open_embedded(options)
+
+    async def fill() -> None:
+        for number in range(2, 50):
+            await memories.add("ana", turn(f"I like the number {number}.", number))
+
+    with pytest.raises(Unavailable, match="store_full"):
+        await fill()
+    assert len((await memories.search("ana", "tea", 1)).memories) == 1, "reading goes on"
+    await memories.aclose()
+
+
+async def test_a_damaged_file_is_the_operators(options: Settings, memories: Memories) -> None:
+    await memories.add("ana", turn("I like tea."))
+    await memories.aclose()
+    file_of(options).write_bytes(b"no database, " * 1000)
+    with pytest.raises(Misconfigured, match="memory file"):
+        await open_embedded(options)
+
+
+@pytest.mark.finding(11)
+async def test_a_payload_that_cannot_be_read_hides_no_other_memory(
+    options: Settings, memories: Memories
+) -> None:
+    for number, text in enumerate(("I like tea.", "I like rice.", "I like rain.")):
+        await memories.add("ana", turn(text, number))
+    with closing(sqlite3.connect(file_of(options), isolation_level=None)) as other:
+        for n, payload in ((1, '{"data": 7, "user_id": "ana"}'), (2, '["tea"]')):
+            other.execute("UPDATE memories SET payload = ? WHERE n = ?", (payload, n))
+    found = await memories.search("ana", "What do I like?", 5)
+    assert ([row.text for row in found.memories], found.malformed) == (["I like rain."], 2)
+
+
+def file_of(options: Settings) -> Path:
+    [found] = options.data_dir.rglob("memories.sqlite")
+    return found

@@ -342,21 +342,39 @@ SELFHOSTED_ROWS = [
         "test_an_extraction_that_fails_is_an_error_and_the_next_one_stores",
     ),
     _postgres(
-        "the embedder gives no vectors",
-        BadAnswer("embedder_failed"),
+        "the embedder is away",
+        Unavailable("embedder_failed"),
         "test_facts_that_cannot_be_embedded_are_an_error",
+    ),
+    _postgres(
+        "the embedder gives vectors that cannot be used",
+        Unavailable("embedder_failed"),
+        "test_vectors_that_cannot_be_used_are_an_outage_of_the_embedder",
     ),
 ]
 
+_FILE = "tests/unit/test_sqlite_memory.py"
+
 #: What the SQLite file of the embedded memory does.
 EMBEDDED_ROWS = [
-    turn(what, error, f"{_SQLITE}::test_every_error_is_translated_and_quotes_nothing")
-    for what, error in (
-        ("is locked by another process for ten seconds", Unavailable("store_busy")),
-        ("is on a full disk", Unavailable("store_full")),
-        ("cannot be opened, read or written", Unavailable("store_unavailable")),
-        ("is damaged", AccessDenied("store_broken")),
-        ("gives another error", BadAnswer("mem0_failed")),
-        ("does not accept a turn", Rejected("not_accepted")),
-    )
+    turn(
+        "is locked by another process for ten seconds; searches work",
+        Unavailable("store_busy"),
+        f"{_FILE}::test_a_file_that_another_process_holds_is_busy",
+    ),
+    turn(
+        "is on a full disk; searches work",
+        Unavailable("store_full"),
+        f"{_FILE}::test_a_full_disk_is_not_the_fault_of_a_turn",
+    ),
+    _no_start("is damaged, when a worker starts", f"{_FILE}::test_a_damaged_file_is_the_operators"),
+    *(
+        turn(what, error, f"{_SQLITE}::test_every_error_is_translated_and_quotes_nothing")
+        for what, error in (
+            ("is damaged while a worker runs", AccessDenied("store_broken")),
+            ("cannot be opened, read or written", Unavailable("store_unavailable")),
+            ("gives another error", BadAnswer("mem0_failed")),
+            ("does not accept a turn", Rejected("not_accepted")),
+        )
+    ),
 ]

