@@ -383,9 +383,9 @@ PLANTS = (
         "                continue\n", "", "tests/ledger/test_broker_failures.py",
     ),
     Plant(
-        "I9", "an unfit Redis is written to", "producer/afterword/producer/checked_ledger.py",
-        "self._check.result()\n        return self.ledger",
-        "return self.ledger", "tests/ledger/test_reading.py",
+        "I9", "an unfit Redis is written to", "shared/afterword/shared/transport/preflight.py",
+        "    for problem in found.problems:\n        raise problem\n",
+        "", "tests/ledger/test_reading.py",
     ),
     Plant(
         "I9", "a command that reads is refused", "producer/afterword/producer/checked_ledger.py",
@@ -401,7 +401,7 @@ PLANTS = (
         "I9", "doctor waits for a check that hangs",
         "producer/afterword/producer/cli/checks/finding.py",
         "outcome.result(max(0.0, end - monotonic()))",
-        "outcome.result(9)", "tests/usecase/test_doctor.py",
+        "outcome.result()", "tests/usecase/test_doctor.py",
     ),
     Plant(
         "I11", "an error of Redis is repeated in its own words",

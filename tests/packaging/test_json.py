@@ -113,7 +113,22 @@ RECORDS: dict[str, Any] = {
         attempts=1,
         created_at=NOW,
         deadline=NOW,
-    ),
+    ).model_dump()
+    | dict.fromkeys(
+        (
+            "tenant",
+            "user_id",
+            "lane",
+            "priority",
+            "waits_for",
+            "waits_until",
+            "ended_at",
+            "worker",
+            "replay_of",
+            "replayed_as",
+        )
+    )  # what `tests/ledger/test_details.py` finds
+    | {"timings_ms": Timings(queued=0, recall=0, model=0, total=0)},
     "Status": summary([OVERVIEW])
     | {"gates": [GATE], "newest_quarantined": None, "durability": "d1"},
     "Check": ok("redis", "valkey"),

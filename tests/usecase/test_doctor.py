@@ -464,7 +464,7 @@ def test_a_check_that_hangs_neither_delays_nor_hides_another() -> None:
     release = threading.Event()
 
     async def hangs() -> list[Finding]:
-        release.wait()  # nobody can cancel this
+        release.wait(5)  # nobody can cancel this
         return []
 
     async def bug() -> list[Finding]:

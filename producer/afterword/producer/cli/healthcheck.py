@@ -14,16 +14,19 @@ from afterword.producer.cli.workers_seen import GONE_S, QUEUES, open_ledger, run
 
 @command(
     exit_1="no worker of this kind on this host sent a heartbeat in the last 15 seconds",
-    examples=["afterword healthcheck responses"],
+    examples=["afterword healthcheck responses", "afterword healthcheck memories --pid 4711"],
 )
 @click.argument("kind", type=click.Choice(list(QUEUES)))
-def healthcheck(*, kind: str) -> None:
+@click.option("--pid", type=int, metavar="PID", help="Only this process: not another on this host.")
+def healthcheck(*, kind: str, pid: int | None) -> None:
     """Check that a worker of this KIND runs on this host.
+
+    Where several run, as outside of containers, name the process.
 
     A worker counts as running if it sent a heartbeat in the last 15 seconds. A worker whose event
     loop is stuck, that has lost Redis or that takes no messages sends none. Nothing is changed.
     """
-    if not asyncio.run(_runs_here(kind)):
+    if not asyncio.run(_runs_here(kind, pid)):
         echo(
             f"afterword: no worker for {kind} on {socket.gethostname()} has sent a heartbeat in "
             f"the last {GONE_S:g} s",
@@ -32,7 +35,11 @@ def healthcheck(*, kind: str) -> None:
         raise click.exceptions.Exit(1)
 
 
-async def _runs_here(kind: str) -> bool:
+async def _runs_here(kind: str, pid: int | None) -> bool:
     async with open_ledger() as checked:
         found = running(await checked.ledger.maintenance.overview(), kind)
-    return any(worker.name.rpartition(":")[0] == socket.gethostname() for worker in found)
+    here = [worker.name.rpartition(":") for worker in found]
+    return any(
+        host == socket.gethostname() and (pid is None or number == str(pid))
+        for host, _, number in here
+    )

@@ -16,7 +16,6 @@ from afterword.producer.cli.command import command
 from afterword.producer.cli.options import json_option
 from afterword.producer.cli.terminal import echo
 from afterword.producer.cli.workers_seen import GONE_S, open_ledger
-from afterword.producer.client.sync_client import Producer
 from afterword.shared.ledger.records import Overview
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import MEMORIES, REPLIES
@@ -153,9 +152,13 @@ def _lines(found: dict[str, Any]) -> dict[str, object]:
     return lines | {"durability": found["durability"]}
 
 
+async def _job(job_id: str) -> dict[str, Any]:
+    async with open_ledger() as checked:
+        return await (await checked.for_reading()).queries.details(job_id)
+
+
 def _show_job(job_id: str, *, as_json: bool) -> None:
-    with Producer() as producer:
-        found = producer.job(job_id).status()
+    found = asyncio.run(_job(job_id))
     if as_json:
         render.json_record(found)
     else:

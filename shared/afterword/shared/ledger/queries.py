@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from afterword.shared.contracts import Event, JobStatus, Reply, Usage, UsageSum
@@ -12,10 +13,34 @@ from afterword.shared.errors import JobNotFound, NewerRecord
 from afterword.shared.ledger.records import moment
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState, TurnState
-from afterword.shared.names import check_job_id, lane_id, memory_key, shard_of
+from afterword.shared.names import (
+    MEMORIES,
+    PRIORITY_STEPS,
+    check_job_id,
+    lane_id,
+    memory_key,
+    shard_of,
+    user_of,
+)
 
 #: Most events that one call returns.
 PAGE = 500
+
+#: What a job, or the lane of its turn, waits for, by the place in which it is.
+_JOB_WAITS = {
+    "hinted": "a response worker",
+    "waiting": "{code}",
+    "leased": "its reply, which a worker is getting",
+    "nowhere": "an earlier message of its conversation",
+}
+_TURN_WAITS = {
+    "hinted": "a memory worker",
+    "waiting": "{code}",
+    "leased": "a memory worker that stores turns of its user",
+    "nowhere": "an earlier job of its user",
+}
+_LANES = f"{MEMORIES}.0"
+_PRIORITIES = {str(step): name for name, step in PRIORITY_STEPS.items()}
 
 _STATUS = ("state", "turn", "attempts", "created", "deadline", "code", "turn_code")
 
@@ -45,6 +70,50 @@ class Queries:
         """Return the status of a job and its reply, of one moment; raises `JobNotFound`."""
         *values, reply = await self._fields(job_id, *_STATUS, "reply")
         return _status(job_id, values), _reply(job_id, reply)
+
+    async def details(self, job_id: str) -> dict[str, Any]:
+        """Return the status of a job and, for operators, whose it is and what it waits for.
+
+        Plain reads only: they work on any Redis, and the moments of two may differ. Raises
+        `JobNotFound` and `NewerRecord`.
+        """
+        status, reply = await self.status_and_reply(job_id)
+        names = ("lane", "agenda", "ended", "worker", "replay_of", "replayed_as")
+        record = dict(zip(names, await self._fields(job_id, *names), strict=True))
+        tenant, user_id = user_of(record["lane"]) if record["lane"] else (None, None)
+        waits_for, until = await self._waits(job_id, status, record)
+        return {
+            **status.model_dump(),
+            "tenant": tenant,
+            "user_id": user_id,
+            "lane": record["lane"],
+            "priority": _PRIORITIES.get((record["agenda"] or "").rpartition(".")[2]),
+            "waits_for": waits_for,
+            "waits_until": until,
+            "ended_at": moment(record["ended"]) if record["ended"] else None,
+            "worker": record["worker"],
+            "timings_ms": reply.timings_ms if reply else None,
+            "replay_of": record["replay_of"],
+            "replayed_as": record["replayed_as"],
+        }
+
+    async def _waits(
+        self, job_id: str, status: JobStatus, record: Mapping[str, Any]
+    ) -> tuple[str | None, datetime | None]:
+        """Return what a job, or then its turn, waits for, and until when if that is known."""
+        if status.state in (JobState.QUEUED, JobState.RUNNING):
+            words, agenda, name, code = _JOB_WAITS, record["agenda"], job_id, status.code
+        elif status.turn in (TurnState.PENDING, TurnState.WRITING):
+            words, agenda, name, code = _TURN_WAITS, _LANES, record["lane"], status.turn_code
+        else:
+            return None, None
+        keys = self._shards.keys_of(job_id)
+        for place in ("hinted", "waiting", "leased"):
+            score = await self._shards.send_command("ZSCORE", keys.place(place, agenda), name)
+            if score is not None:
+                until = moment(float(score)) if place != "hinted" else None
+                return words[place].format(code=code or "its time"), until
+        return words["nowhere"], None
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the usage of all replies to a tenant, or to one of its users."""
