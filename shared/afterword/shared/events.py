@@ -19,7 +19,7 @@ from afterword.shared.lifecycle import TurnState
 class Text:
     """Marks a text field and names what it holds; a test refuses text fields without it."""
 
-    kind: Literal["id", "code", "name", "place"]
+    kind: Literal["id", "code", "name", "place", "message"]
 
 
 #: An id that a machine made: a provider's request id, a digest, a Celery task id.
@@ -33,6 +33,9 @@ Name: TypeAlias = Annotated[str, Text("name")]
 
 #: A file of the code and a line in it, `afterword/workers/gate.py:42`.
 Place: TypeAlias = Annotated[str, Text("place")]
+
+#: A sentence that the code has written about the configuration; it quotes no secret.
+Message: TypeAlias = Annotated[str, Text("message")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,7 +437,7 @@ class ReconciliationFinished(ObserverEvent):
 class LedgerUnfit(ObserverEvent):
     """The ledger's Redis can be read, but `problem` makes it unfit: nothing is written to it."""
 
-    problem: str
+    problem: Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
