@@ -30,6 +30,8 @@ from afterword.producer import (
     ReplayPlan,
     Settings,
 )
+from afterword.producer.admin.async_admin import _Desk
+from afterword.producer.per_loop import PerLoop
 from afterword.producer.testing import (
     FakeAsyncProducer,
     FakeClock,
@@ -65,7 +67,8 @@ class Face:
         self.producer = FakeProducer(settings=Settings(max_queued=1_000_000_000))
         self.async_producer = FakeAsyncProducer()
         operator, async_operator = Operator(NOWHERE), AsyncOperator(NOWHERE)
-        operator._operator._checked = async_operator._checked = _NoLedger()  # type: ignore[assignment]
+        for one in (operator._operator, async_operator):
+            one._desks = PerLoop(lambda: _Desk(_NoLedger()))  # type: ignore[arg-type]
         self._objects: dict[str, Any] = {
             "producer": self.producer,
             "async_producer": self.async_producer,

@@ -16,6 +16,7 @@ from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.plan import ReplayPlan, build_plan
 from afterword.producer.admin.replay_driver import ProgressCallback, ReplayDriver
 from afterword.producer.checked_ledger import CheckedLedger
+from afterword.producer.per_loop import PerLoop
 from afterword.shared.arguments import (
     AnyId,
     GateName,
@@ -61,17 +62,31 @@ class DiscardResult:
     """How many were replayed or discarded by somebody else meanwhile."""
 
 
+class _Desk(AsyncCloseable):
+    """What belongs to one event loop: the ledger's connections, and the runs that are driven."""
+
+    def __init__(self, ledger: CheckedLedger) -> None:
+        self.checked = ledger
+        self.drives: set[asyncio.Task[Any]] = set()
+
+    async def aclose(self) -> None:
+        for task in self.drives:
+            task.cancel()
+        await asyncio.gather(*self.drives, return_exceptions=True)
+        await self.checked.aclose()
+
+
 class AsyncOperator(AsyncCloseable):
     """Lists dead letters, replays or discards them, erases users, opens and shuts gates.
 
     Replays and discards do nothing until they are called with `apply=True`. Several
     operators may work at once: each dead letter is replayed once.
 
-    An `AsyncOperator` belongs to the event loop that first uses it. Use it as an async context
-    manager, or call `aclose`. Every method raises `InvalidRequest` naming an argument that is not
-    valid, and `LedgerUnavailable` if Redis does not answer in time. A method that changes
-    something raises `Misconfigured` if Redis is not fit to hold the ledger; one that reads logs a
-    warning and returns what there is.
+    It may be used from several event loops. Use it as an async context manager, or call `aclose`.
+    Every method raises `InvalidRequest` naming an argument that is not valid, and
+    `LedgerUnavailable` if Redis does not answer in time. A method that changes something raises
+    `Misconfigured` if Redis is not fit to hold the ledger; one that reads logs a warning and
+    returns what there is.
 
     Args:
         settings: where the ledger is; read from the environment if omitted.
@@ -82,9 +97,8 @@ class AsyncOperator(AsyncCloseable):
     @checked
     def __init__(self, settings: Settings | None = None, *, by: Id | None = None) -> None:
         self._settings = settings or settings_in_use()
-        self._checked = CheckedLedger.open(self._settings)
+        self._desks = PerLoop(lambda: _Desk(CheckedLedger.open(self._settings)))
         self._by = by or _user_and_host()
-        self._drives: set[asyncio.Task[Any]] = set()
 
     @checked
     async def dead_letters(
@@ -294,10 +308,11 @@ class AsyncOperator(AsyncCloseable):
 
     async def aclose(self) -> None:
         """Abort the runs that this operator drives, and close its connections."""
-        for task in self._drives:
-            task.cancel()
-        await asyncio.gather(*self._drives, return_exceptions=True)
-        await self._checked.aclose()
+        await self._desks.aclose()
+
+    @property
+    def _checked(self) -> CheckedLedger:
+        return self._desks.here().checked
 
     def _unchanged(self, plan: ReplayPlan, state: ReplayState) -> ReplayRun:
         return ReplayRun(
@@ -322,7 +337,8 @@ class AsyncOperator(AsyncCloseable):
             ledger.dead_letters, ledger.replay_runs, run, token, self._by, on_progress
         )
         task = asyncio.ensure_future(driver.drive())
-        self._drives.add(task)
+        drives = self._desks.here().drives
+        drives.add(task)
         try:
             return await task
         except asyncio.CancelledError:
@@ -330,7 +346,7 @@ class AsyncOperator(AsyncCloseable):
             await asyncio.wait([task])
             raise
         finally:
-            self._drives.discard(task)
+            drives.discard(task)
 
     async def _check_ids(self, criteria: DeadLetterFilter) -> None:
         if criteria.ids:

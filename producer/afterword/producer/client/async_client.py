@@ -8,6 +8,7 @@ from typing import Any
 
 from afterword.producer.client.job_service import JobService, collect
 from afterword.producer.client.ledger_job_service import LedgerJobService
+from afterword.producer.client.per_loop_job_service import PerLoopJobService
 from afterword.shared.arguments import AnyId, EventId, Id, Seconds, checked
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.contracts import (
@@ -28,10 +29,10 @@ from afterword.shared.settings import Settings
 class AsyncProducer(AsyncCloseable):
     """Submits chat requests and follows their jobs, from code that runs on an event loop.
 
-    Make one for each process: it holds two Redis connections, however many jobs are waited for.
-    It belongs to the event loop that first uses it. Use it as an async context manager, or call
-    `aclose`. The first submit checks that Redis is fit to hold the ledger and raises
-    `Misconfigured` if it is not.
+    Make one for each process: it holds two Redis connections, however many jobs are waited for, and
+    two more for each further event loop that uses it. A handle on a job works on every loop. Use it
+    as an async context manager, or call `aclose`. The first submit checks that Redis is fit to hold
+    the ledger and raises `Misconfigured` if it is not.
 
     Args:
         settings: where the ledger is, and its limits; read from the environment if omitted.
@@ -42,7 +43,8 @@ class AsyncProducer(AsyncCloseable):
 
     @checked
     def __init__(self, settings: Settings | None = None) -> None:
-        self._service: JobService = LedgerJobService.open(settings or settings_in_use())
+        known = settings or settings_in_use()
+        self._service: JobService = PerLoopJobService(known, lambda: LedgerJobService.open(known))
 
     async def submit(  # noqa: PLR0913 the fields of a request, all by name
         self,
