@@ -275,11 +275,19 @@ def store_turn(place: Place) -> None:
     place.redis.delete(f"{place.inspector.keys.root}:behind:default")
 
 
-def counts_with(answer: ClaudeAnswer | None) -> Act:
+def says(answer: ClaudeAnswer) -> Act:
+    """Let Claude answer so, when it counts tokens and when it is asked for one."""
+
     def begin(place: Place) -> None:
         place.providers.claude.count_answer = answer
+        place.providers.claude.interject(answer)
 
     return begin
+
+
+def says_what_is_true(place: Place) -> None:
+    place.providers.claude.count_answer = None
+    place.providers.claude.forget()
 
 
 NOWHERE = f"127.0.0.1:{free_port()}"
@@ -354,22 +362,22 @@ STAGED = {
         "claude",
         "ANTHROPIC_API_KEY",
         {},
-        counts_with(ClaudeAnswer(status=401, times=None)),
-        counts_with(None),
+        says(ClaudeAnswer(status=401, times=None)),
+        says_what_is_true,
     ),
     "Claude has no such model": Staged(
         "claude",
         "AFTERWORD_MODEL",
         {},
-        counts_with(ClaudeAnswer(status=404, times=None)),
-        counts_with(None),
+        says(ClaudeAnswer(status=404, times=None)),
+        says_what_is_true,
     ),
     "Claude has no such fallback": Staged(
         "claude",
         "AFTERWORD_FALLBACK_MODELS",
         {"AFTERWORD_FALLBACK_MODELS": "claude-x"},
-        counts_with(ClaudeAnswer(status=404, match="claude-x", times=None)),
-        counts_with(None),
+        says(ClaudeAnswer(status=404, match="claude-x", times=None)),
+        says_what_is_true,
         level="warn",
     ),
     "Claude is not there": Staged(
