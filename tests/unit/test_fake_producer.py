@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import subprocess
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +44,7 @@ from afterword.producer.testing import (
     FakeReply,
 )
 from tests.conftest import ROOT
+from tests.kit.servers.fork_server import shared_fork_server
 from tests.packaging.blocks import program
 
 #: What only a fake can do.
@@ -318,9 +319,8 @@ def test_a_fake_starts_no_thread_and_opens_no_connection(build: Callable[[], Any
 def test_the_tests_of_the_how_to_page_pass(tmp_path: Path) -> None:
     page = tmp_path / "test_page.py"
     page.write_text(program(ROOT / "docs/how-to/testing-your-code.md"))
-    ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", page],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stdout
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly", str(page))
+    argv = [sys.executable, "-m", "pytest", *options]
+    ran = shared_fork_server().run(argv, os.environ, None, 60)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
     assert " passed" in ran.stdout

@@ -166,6 +166,10 @@ def _connect(client: socket.socket) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not Path(address).exists():
             command = [sys.executable, "-m", warm_process.__name__, str(folder)]
-            os.posix_spawn(sys.executable, command, os.environ)
-            wait_until(Path(address).exists, "what programs need is imported", 60)
+            pid = os.posix_spawn(sys.executable, command, os.environ)
+            wait_until(
+                lambda: Path(address).exists() or os.waitpid(pid, os.WNOHANG)[0],
+                "what programs need is imported",
+                60,
+            )
     client.connect(address)
