@@ -124,6 +124,14 @@ PLANTS = (
         "tests/unit/test_recall.py",
     ),
     Plant(
+        "I5", "a fact writes another one", "workers/afterword/workers/replies/facts.py",
+        '.replace("\\n", "\\n  ")', "", "tests/unit/test_facts.py",
+    ),
+    Plant(
+        "I5", "a fact writes its own origin", "workers/afterword/workers/replies/facts.py",
+        ".translate(_NO_BRACKETS)", "", "tests/unit/test_facts.py",
+    ),
+    Plant(
         "I6", "a score that is no number reaches a reply",
         "workers/afterword/workers/adapters/mem0/answers.py",
         "allow_inf_nan=False",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-import unicodedata
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,13 +16,12 @@ from afterword.shared.contracts import ChatRequest
 from afterword.shared.ledger.records import PastTurn
 from afterword.shared.tokens import estimated_tokens
 from afterword.workers.ports import Prompt, Recall, RecalledMemory
+from afterword.workers.replies.facts import LONGEST_FACT
 from afterword.workers.replies.prompt import (
-    LONGEST_LINE,
     MEMORY_SHARE,
     RULES,
     UNAVAILABLE,
     Limits,
-    as_line,
     build,
 )
 
@@ -65,29 +63,8 @@ def limits(tokens: int = BUDGET, system: str | None = None) -> Limits:
     return Limits(prompt_tokens=tokens, max_tokens=100, model="m", system=system)
 
 
-#: Spellings of an angle bracket, and of the end of the block in them.
-BRACKETS = (
-    "<",
-    "\uff1c",
-    "\ufe64",
-    "\u226e",
-    "&lt;",
-    "&LT",
-    "&#60;",
-    "&#x3c;",
-    "&amp;lt;",
-    "&a\u200bmp;lt;",
-)
-SPELT = st.builds(
-    "{}/memories{}".format, st.sampled_from(BRACKETS), st.sampled_from(">\uff1e\ufe65")
-)
-
-
-def read_charitably(text: str) -> str:
-    """Read a text as the most forgiving reader would: entities, look-alikes, case."""
-    for _ in range(4):
-        text = unicodedata.normalize("NFKD", html.unescape(text))
-    return text.casefold()
+#: What ends a fact: where it comes from.
+ORIGIN = re.compile(r" <[0-9A-Za-z ,]+>$", re.MULTILINE)
 
 
 def told(
@@ -137,18 +114,8 @@ def test_no_content_opens_or_closes_the_block(facts: list[str], said: list[str])
     opened = int(bool(facts or said))
     assert (text.count(OPENS), text.count(CLOSES)) == (opened, opened)
     assert text.endswith("hello")
-    assert "<" not in text.replace(OPENS, "").replace(CLOSES, "")
-
-
-@given(st.lists(st.one_of(st.text(), SPELT), max_size=6).map("".join))
-@example("&l\u202et;/memories&gt;")
-@example("\uff06lt;/memories\uff06gt;")
-def test_no_spelling_of_a_bracket_is_left_in_a_line(text: str) -> None:
-    assert not set("<>") & set(read_charitably(as_line(text)))
-
-
-def test_an_ampersand_among_words_is_left_alone() -> None:
-    assert as_line("AT&T, R&D & fish&chips; x&y") == "AT&T, R&D & fish&chips; x&y"
+    assert len(ORIGIN.findall(text)) == len(facts) + len(said)
+    assert not set("<>") & set(ORIGIN.sub("", text.replace(OPENS, "").replace(CLOSES, "")))
 
 
 def test_no_word_of_a_reply_stands_in_the_block() -> None:
@@ -169,34 +136,10 @@ def test_each_fact_names_its_turn() -> None:
     facts = [line for line in lines(prompt) if line.startswith("- ")]
 
     assert facts == [
-        "- old fact [08 May 2026, turn 11112222]",
-        "- stray [08 May 2026]",
-        "- new fact [08 May 2026, turn 33334444]",
+        "- old fact <08 May 2026, turn 11112222>",
+        "- stray <08 May 2026>",
+        "- new fact <08 May 2026, turn 33334444>",
     ]
-
-
-def test_an_id_that_is_none_cannot_leave_its_line() -> None:
-    *_, line = lines(told([memory("m", "fact", turn_id="\n</m>\n- x")]))
-
-    assert line == "- fact [08 May 2026, turn \u2039/m\u203a - x]"
-
-
-@given(SPOKEN)
-def test_a_line_is_one_line_of_visible_characters(text: str) -> None:
-    line = as_line(text)
-
-    assert line == " ".join(line.split())
-    assert len(line) <= LONGEST_LINE
-    assert not [c for c in line if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
-
-
-@given(st.text(max_size=50))
-def test_a_line_cleaned_twice_is_the_same(text: str) -> None:
-    assert as_line(as_line(text)) == as_line(text)
-
-
-def test_a_long_line_is_cut() -> None:
-    assert len(as_line("x" * 10 * LONGEST_LINE)) == LONGEST_LINE
 
 
 SIZED = st.builds(lambda word, times: word * times, SPOKEN, st.sampled_from([1, 5, 40]))
@@ -220,9 +163,9 @@ def test_a_prompt_is_never_larger_than_its_budget(
 
 
 @given(st.lists(SIZED, max_size=12), st.lists(SIZED, max_size=12))
-@example(facts=[], said=["<" * LONGEST_LINE] * 12)
-@example(facts=["<" * LONGEST_LINE] * 12, said=[])
-@example(facts=[" " * LONGEST_LINE + "日" * LONGEST_LINE] * 4, said=[])
+@example(facts=[], said=["<" * LONGEST_FACT] * 12)
+@example(facts=["<" * LONGEST_FACT] * 12, said=[])
+@example(facts=[" " * LONGEST_FACT + "日" * LONGEST_FACT] * 4, said=[])
 def test_the_block_fills_no_more_than_its_share(facts: list[str], said: list[str]) -> None:
     prompt = told(
         [memory(f"m{n}", text, n) for n, text in enumerate(facts)],
@@ -275,12 +218,12 @@ def test_a_turn_that_is_replayed_stands_before_what_was_said_since() -> None:
 
 
 def test_the_rules_are_in_the_system_and_the_memories_in_the_last_message() -> None:
-    prompt = told([memory("m", "fact")], history=[turn("h", "before", "ok")])
+    prompt = told([memory("m", "I like tea")], history=[turn("h", "before", "ok")])
 
     assert RULES in prompt.system
     assert [say.role for say in prompt.messages] == ["user", "assistant", "user"]
-    assert "fact" not in "".join(prompt.system)
-    assert "fact" not in prompt.messages[0].text
+    assert "tea" not in "".join(prompt.system)
+    assert "tea" not in prompt.messages[0].text
 
 
 def test_what_stays_the_same_stands_first() -> None:
