@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import unicodedata
 from typing import Any
 
 import pytest
@@ -131,6 +132,26 @@ def test_ids_are_short_plain_and_visible(field: str, bad: object) -> None:
 def test_ids_may_be_anything_that_can_be_seen(field: str) -> None:
     for good in ("a", "a" * MAX_ID_CHARACTERS, "jürgen@例え.jp", "a b/c:{d}%"):
         assert getattr(parse(**_only(field, good)), field) == good
+
+
+@given(st.text(st.characters(categories=["L", "M", "N"]), min_size=1, max_size=40))
+def test_every_unicode_form_of_an_id_is_the_same_user(name: str) -> None:
+    forms = {
+        parse(user_id=unicodedata.normalize(form, name), message="m").user_id
+        for form in ("NFC", "NFD")
+    }
+    assert len(forms) == 1
+    assert unicodedata.is_normalized("NFC", forms.pop())
+
+
+def test_letters_that_only_look_alike_are_different_users() -> None:
+    names = ("ann", "Ann", "аnn", "\ufb01n", "fin")  # noqa: RUF001 the third begins in Cyrillic
+    assert len({parse(user_id=name, message="m").user_id for name in names}) == len(names)
+
+
+def test_an_id_that_grows_in_its_unicode_form_is_still_bounded() -> None:
+    grows = "\ufb2c"  # one character, three in NFC
+    assert "128 characters" in refused("user_id", user_id=grows * 43)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, MAX_OUTPUT_TOKENS + 1, 1.0, "7", True, math.inf])

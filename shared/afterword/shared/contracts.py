@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -66,6 +67,10 @@ def refuse(reason: str) -> PydanticCustomError:
 
 
 def _clean_id(value: str) -> str:
+    if not value.isascii():  # "é" is one character or two, and the same user either way
+        value = unicodedata.normalize("NFC", value)
+        if len(value) > MAX_ID_CHARACTERS:
+            raise refuse(f"must not exceed {MAX_ID_CHARACTERS} characters in the form NFC")
     if value != value.strip():
         raise refuse("must not begin or end with a space")
     if not value.isprintable():
@@ -158,7 +163,9 @@ class ChatRequest(Contract):
     """One message of a user, to be answered with what is remembered of them.
 
     These are the arguments of `submit`, and the items of `submit_many`. Ids have 1 to 128 printable
-    characters and neither begin nor end with a space. Fields that are not listed here are refused.
+    characters and neither begin nor end with a space. They are kept in the Unicode form NFC, so
+    that the same letters are the same id, however they were typed; ids that only look alike, such
+    as "ann" and "Ann", are two. Fields that are not listed here are refused.
     """
 
     model_config = ConfigDict(extra="forbid")
