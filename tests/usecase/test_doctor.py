@@ -321,6 +321,13 @@ STAGED = {
     "the queue is full": Staged(
         "room", "AFTERWORD_MAX_QUEUED", {"AFTERWORD_MAX_QUEUED": "1"}, fill_queue, empty_queue
     ),
+    "the tenant may submit no more": Staged(
+        "room",
+        "AFTERWORD_MAX_OPEN_PER_TENANT",
+        {"AFTERWORD_MAX_OPEN_PER_TENANT": "1"},
+        fill_queue,
+        empty_queue,
+    ),
     "the queue is nearly full": Staged(
         "room",
         "AFTERWORD_MAX_QUEUED",

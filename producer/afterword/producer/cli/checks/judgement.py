@@ -9,7 +9,9 @@ from afterword.producer.cli import render
 from afterword.producer.cli.checks.finding import Finding, fail, ok, warn
 from afterword.producer.cli.workers_seen import QUEUES, running
 from afterword.shared.errors import AfterwordError, Fault, Misconfigured
+from afterword.shared.ledger.account import total
 from afterword.shared.ledger.records import Account, AgendaCount, Gate, GateState, Overview
+from afterword.shared.lifecycle import JobState
 from afterword.shared.names import MEMORIES
 from afterword.shared.settings import Settings
 from afterword.shared.transport.preflight import Preflight
@@ -32,6 +34,8 @@ _MANY_DEAD = 10
 
 #: Settings that are not about Redis but about the ledger in it.
 _LAYOUT = frozenset({"AFTERWORD_SHARDS", "AFTERWORD_NAMESPACE"})
+
+_OPEN = (JobState.QUEUED, JobState.RUNNING)
 
 _GATE_REMEDIES = {
     Fault.OPERATOR: "Fix the key, the account, the model or the address. Work resumes within a "
@@ -72,6 +76,19 @@ def of_room(shards: Sequence[Overview], settings: Settings) -> Finding:
     if most >= settings.max_queued * _NEARLY_FULL:
         return warn("room", detail, remedy)
     return ok("room", detail)
+
+
+def of_tenants(accounts: Sequence[Account], settings: Settings) -> list[Finding]:
+    """Judge which tenants may submit no more; that of the only one is everybody's failure."""
+    most = settings.max_open_per_tenant * settings.shards
+    opened = {one.tenant: sum(one.jobs[state] for state in _OPEN) for one in accounts}
+    full = [tenant for tenant, count in opened.items() if most and count >= most]
+    if not full:
+        return []
+    named = ", ".join(full[:3]) + (" and others" if full[3:] else "")
+    detail = f"{named}: {most:,} jobs are open, new ones are refused (QueueFull)"
+    remedy = "Start response workers, or raise AFTERWORD_MAX_OPEN_PER_TENANT."
+    return [(fail if len(accounts) == len(full) else warn)("room", detail, remedy)]
 
 
 def of_clock(redis_time: datetime, here: datetime) -> Finding:
@@ -158,9 +175,9 @@ def _gate_remedy(gate: Gate) -> str:
 
 def of_turns(accounts: Sequence[Account]) -> Finding:
     """Judge how long the oldest turn waits to be stored."""
-    oldest_s = max((account.oldest_s for account in accounts), default=0.0)
-    behind = max((account.users_behind for account in accounts), default=0)
-    detail = f"{render.quantity(behind, 'user')} behind, the oldest by {render.duration(oldest_s)}"
+    everybody = total(accounts)
+    oldest_s, behind = everybody.oldest_s, render.quantity(everybody.users_behind, "user")
+    detail = f"{behind} behind, the oldest by {render.duration(oldest_s)}"
     remedy = "Look at `afterword status` for gates and memory workers, then `afterword account`."
     if oldest_s >= _TURN_FAIL_S:
         return fail("turns", detail, remedy)

@@ -10,6 +10,9 @@ from afterword.shared.errors import AfterwordError, LedgerUnavailable, QueueFull
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 
+#: Not used here: whose turns are late is judged by the oldest one.
+_LATE_S = 300.0
+
 _REDIS = "Check AFTERWORD_REDIS_URL, and that Redis runs."
 
 
@@ -42,13 +45,15 @@ async def _write(ledger: Ledger) -> Finding:
 
 async def _state(ledger: Ledger) -> list[Finding]:
     shards = await ledger.maintenance.overview()
+    accounts = await ledger.accounts.by_tenant(late_s=_LATE_S)
     return [
         judgement.of_room(shards, ledger.settings),
+        *judgement.of_tenants(accounts, ledger.settings),
         judgement.of_clock(shards[0].at, utc_now()),
         *judgement.of_workers(shards, ledger.settings),
         *judgement.of_queues(shards),
         *judgement.of_gates(await ledger.gates.not_open()),
-        judgement.of_turns(await ledger.accounts.by_tenant(late_s=300.0)),
+        judgement.of_turns(accounts),
         judgement.of_dead_letters(shards),
         judgement.of_held(shards),
     ]
