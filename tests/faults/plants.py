@@ -161,6 +161,47 @@ PLANTS = (
         "if not bare.isprintable() else bare", "tests/unit/test_names.py",
     ),
     Plant(
+        "I6", "who has waited gets no more time for memory",
+        "workers/afterword/workers/replies/recall.py",
+        "return self.budget_s + min(self.patience_s, self.patience * max(0.0, waited_s))",
+        "return self.budget_s", "tests/unit/test_recall.py",
+    ),
+    Plant(
+        "I6", "the reply that can wait the longest is next",
+        "workers/afterword/workers/replies/recall_queue.py",
+        "heapq.heappush(self._line, (deadline,",
+        "heapq.heappush(self._line, (-deadline,", "tests/unit/test_recall.py",
+    ),
+    Plant(
+        "I6", "a backlog is claimed faster than it is recalled",
+        "workers/afterword/workers/replies/recall_queue.py",
+        "if not self._is_full() or not self._paces():", "if True:", "tests/unit/test_recall.py",
+    ),
+    Plant(
+        "I6", "an overload is paced without end",
+        "workers/afterword/workers/replies/recall_queue.py",
+        "return not self.is_overloaded()", "return True", "tests/unit/test_recall.py",
+    ),
+    Plant(
+        "I6", "a busy machine shuts the gate of recall",
+        "workers/afterword/workers/replies/recall.py",
+        "busy = self._succeeded_at > asyncio.get_running_loop().time() - BUSY_S", "busy = False",
+        "tests/unit/test_recall.py",
+    ),
+    Plant(
+        "I6", "writes do not yield to recall", "workers/afterword/workers/memories/store_turns.py",
+        "await self._gates.yield_to_recall()", "pass", "tests/usecase/test_store_turns.py",
+    ),
+    Plant(
+        "I6", "adds compete with searches for the CPU",
+        "workers/afterword/workers/adapters/mem0/open_source.py",
+        ", initializer=_yield_the_cpu", "", "tests/unit/test_mem0_open_source.py",
+    ),
+    Plant(
+        "I6", "replies without memory are not counted", f"{LUA}/job/finish.lua",
+        "if memory == 'degraded' then", "if false then", "tests/ledger/test_account.py",
+    ),
+    Plant(
         "I8", "no sweep", "shared/afterword/shared/ledger/maintenance.py",
         "await asyncio.gather(*map(self._sweep, self._shards.all))",
         "[SweepCounts()]", "tests/ledger/test_sweep.py",

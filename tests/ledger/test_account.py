@@ -15,6 +15,7 @@ from tests.kit.ledger.builder import (
     claim_lane,
     lane_of,
     replay_one,
+    reply_to,
     submit_and_answer,
     submit_and_claim,
     submit_job,
@@ -42,6 +43,19 @@ async def test_every_job_and_turn_is_counted_under_its_tenant_in_one_state(ledge
     assert found["a"].jobs == dict.fromkeys(JobState, 0) | {JobState.QUEUED: 1, JobState.RUNNING: 1}
     assert found["a"].turns == dict.fromkeys(TurnState, 0) | {TurnState.AWAITED: 2}
     assert found["b"].jobs[JobState.SUCCEEDED] == found["b"].turns[TurnState.PENDING] == 1
+
+
+@pytest.mark.finding(33)
+async def test_replies_without_memory_are_counted(ledger: Ledger) -> None:
+    for memory in ("degraded", "fresh", "overlay", "degraded", "off"):
+        claim = await submit_and_claim(ledger, tenant="a:b")
+        for _ in range(2):
+            reply = reply_to(claim).model_copy(update={"memory": memory})
+            await ledger.jobs.finish(claim, reply)
+    found = await accounts(ledger)
+
+    assert found["a:b"].degraded_replies == total(found.values()).degraded_replies == 2
+    assert summary(await ledger.maintenance.overview())["degraded_replies"] == 2
 
 
 async def test_a_tenant_whose_name_holds_colons_is_told_from_others(ledger: Ledger) -> None:

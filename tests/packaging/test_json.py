@@ -130,7 +130,7 @@ RECORDS: dict[str, Any] = {
     )  # what `tests/ledger/test_details.py` finds
     | {"timings_ms": Timings(queued=0, recall=0, model=0, total=0)},
     "Status": summary([OVERVIEW])
-    | {"gates": [GATE], "newest_quarantined": None, "durability": "d1"},
+    | {"gates": [GATE], "quarantined": {}, "newest_quarantined": None, "durability": "d1"},
     "Check": ok("redis", "valkey"),
     "Account": Account("t", {JobState.FAILED: 2}, {TurnState.STORED: 1}, 0, 0, 0.0),
     "Opened gate": {"name": "claude/m", "was_shut": True},

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -19,11 +19,19 @@ from afterword.workers.replies.recall import (
     OFF,
     QUERY_CHARACTERS,
     UNAVAILABLE,
+    RecallBudget,
     Recaller,
     memory_used,
 )
+from afterword.workers.replies.recall_queue import (
+    BACKLOG_S,
+    CALM_S,
+    LONGEST_PACE_S,
+    RecallQueue,
+)
 from tests.kit.fakes.gates import FakeGates
 from tests.kit.fakes.memory import FakeMemories
+from tests.kit.waiting import until
 
 AT = datetime(2026, 5, 8, tzinfo=UTC)
 SECRET = "marmalade"
@@ -50,21 +58,15 @@ def memories() -> FakeMemories:
 
 def recaller(
     memories: FakeMemories | None,
+    budget: RecallBudget | None = None,
     *,
-    budget_s: float = 5.0,
-    limit: int = 5,
-    least_score: float = 0.0,
     clock: Clock | None = None,
     gates: FakeGates | None = None,
+    **options: Any,
 ) -> Recaller:
     house = GateClient(cast("Gates", gates or FakeGates()), clock or Clock())
-    return Recaller(
-        memories,
-        house,
-        budget_s=budget_s,
-        limit=limit,
-        least_score=least_score,
-    )
+    options = {"limit": 5, "least_score": 0.0} | options
+    return Recaller(memories, house, budget=budget or RecallBudget(5.0), **options)
 
 
 async def names(asked: Recaller) -> list[str] | None:
@@ -142,7 +144,7 @@ async def test_a_memory_that_fails_is_unavailable_and_raises_nothing(
 async def test_a_memory_that_hangs_costs_the_budget_and_no_more(memories: FakeMemories) -> None:
     memories.hang("search")
     async with asyncio.timeout(5):
-        assert await names(recaller(memories, budget_s=0.02)) is None
+        assert await names(recaller(memories, budget=RecallBudget(0.02))) is None
 
 
 async def test_who_stops_waiting_stops_recall(memories: FakeMemories) -> None:
@@ -180,12 +182,187 @@ async def test_a_memory_behind_a_shut_gate_is_not_asked_and_costs_nothing(
 
 async def test_a_memory_that_hangs_is_a_failure_of_its_gate(memories: FakeMemories) -> None:
     gates = FakeGates()
-    asked = recaller(memories, gates=gates, budget_s=0.02)
+    asked = recaller(memories, gates=gates, budget=RecallBudget(0.02))
     memories.hang("search")
 
     assert await names(asked) is None
     await asked._gates.flush()
     assert [report.outcome for report in gates.told] == [CallOutcome.FAILED]
+
+
+# -- a backlog
+
+
+@pytest.mark.finding(33)
+@pytest.mark.parametrize(
+    ("waited_s", "budget_s"), [(-1.0, 0.4), (0.0, 0.4), (10.0, 1.4), (60.0, 6.4), (9e9, 15.4)]
+)
+def test_who_has_waited_may_wait_longer_for_memory(waited_s: float, budget_s: float) -> None:
+    assert RecallBudget(0.4, 0.1, 15.0).of(waited_s) == pytest.approx(budget_s)
+
+
+@pytest.mark.finding(33)
+async def test_a_job_that_has_waited_gets_its_memory_late_and_all_others_hear_of_it(
+    memories: FakeMemories,
+) -> None:
+    gates = FakeGates()
+    asked = recaller(memories, gates=gates, budget=RecallBudget(0.01, 1.0, 60.0))
+    hang, loop = memories.hang("search"), asyncio.get_running_loop()
+    memories.plant("a/ann", row("m1"))
+    began = loop.time()
+    work = asyncio.create_task(asked.recall("a/ann", "query", waited_s=60.0))
+    await until(lambda: loop.time() > began + 0.02, "more than the budget is over")
+    hang.released.set()
+
+    assert [memory.id for memory in (await work).memories or ()] == ["m1"]
+    await asked._gates.flush()
+    assert (gates.late, gates.told) == (["recall"], [])
+
+
+@pytest.mark.finding(33)
+async def test_a_search_that_misses_while_others_work_is_no_failure_of_memory(
+    memories: FakeMemories,
+) -> None:
+    gates = FakeGates()
+    asked = recaller(memories, gates=gates, budget=RecallBudget(0.05))
+    hang = memories.hang("search")
+    late = asyncio.create_task(asked.recall("a/ann", "query"))
+    await hang.reached.wait()
+    assert await names(asked) == []
+
+    assert await late == UNAVAILABLE
+    await asked._gates.flush()
+    assert gates.told == []
+
+
+@pytest.mark.finding(33)
+async def test_a_search_that_gets_no_turn_in_time_is_not_begun(
+    memories: FakeMemories, caplog: pytest.LogCaptureFixture
+) -> None:
+    gates = FakeGates()
+    asked = recaller(memories, gates=gates, budget=RecallBudget(0.02, 1.0, 60.0), at_once=1)
+    hang = memories.hang("search")
+    first = asyncio.create_task(asked.recall("a/ann", "query", waited_s=60.0))
+    await hang.reached.wait()
+
+    assert await names(asked) is None
+    assert len(memories.calls) == 1
+    assert "recall_queue" in caplog.text
+    hang.released.set()
+    await first
+    await asked._gates.flush()
+    assert gates.told == []
+
+
+class Line:
+    """A queue for one search at a time, and who got a turn in which order."""
+
+    def __init__(self, size: int | None = 1) -> None:
+        self.clock = Clock()
+        self.queue = RecallQueue(size, self.clock)
+        self.taken: list[str] = []
+        self.over = asyncio.Event()
+        self.works: list[asyncio.Task[None]] = []
+
+    def come(self, name: str, deadline: float = 0.0, waited_s: float = 60.0) -> None:
+        """Let a job come, be admitted, and hold its turn until all is over."""
+        self.works.append(asyncio.create_task(self._come(name, deadline, waited_s)))
+
+    async def _come(self, name: str, deadline: float, waited_s: float) -> None:
+        await self.queue.admit(name)
+        later = asyncio.get_running_loop().time() + 20
+        async with self.queue.turn(name, waited_s, deadline=deadline, give_up_at=later):
+            self.taken.append(name)
+            await self.over.wait()
+
+    async def see(self, running: int, waiting: int, outside: int) -> None:
+        """Wait until so many search, wait for a turn, and are not admitted."""
+        queue = self.queue
+        await until(
+            lambda: (
+                (queue._running, queue._waiting, len(queue._outside)) == (running, waiting, outside)
+            ),
+            "they have taken their places",
+        )
+
+    async def finish(self) -> list[str]:
+        """Let all go on, and return who had a turn, in order."""
+        self.over.set()
+        await asyncio.gather(*self.works, return_exceptions=True)
+        assert (self.queue._running, self.queue._waiting, self.queue._admitted) == (0, 0, set())
+        return self.taken
+
+
+@pytest.mark.finding(33)
+async def test_whoever_can_wait_the_least_is_next() -> None:
+    line = Line()
+    for place, deadline in enumerate((1.0, 9.0, 3.0, 5.0)):
+        line.come(f"{deadline}", deadline, waited_s=0)
+        await line.see(1, place, 0)
+
+    assert await line.finish() == ["1.0", "3.0", "5.0", "9.0"]
+
+
+@pytest.mark.finding(33)
+async def test_a_backlog_is_claimed_no_faster_than_it_is_recalled() -> None:
+    line = Line(2)
+    for name in "abcdefgh":
+        line.come(name)
+    await line.see(2, 2, 4)
+    line.works[0].cancel()
+    await line.see(2, 2, 3)
+    line.works[6].cancel()  # not admitted yet
+    line.works[2].cancel()  # waits for its turn, or has it now
+
+    assert set(await line.finish()) >= set("bdefh")
+
+
+@pytest.mark.finding(33)
+@pytest.mark.parametrize("size", [1, None])
+async def test_jobs_that_have_just_come_are_not_held_back(size: int | None) -> None:
+    line = Line(size)
+    for name in "abcdefgh":
+        line.come(name, waited_s=BACKLOG_S - 1)
+    await until(lambda: not line.queue._admitted, "all recall")
+
+    assert len(line.queue._outside) == 0
+    assert len(await line.finish()) == 8
+
+
+@pytest.mark.finding(33)
+async def test_a_backlog_that_never_ends_is_held_back_for_a_time_only() -> None:
+    line = Line()
+    for name in "abc":
+        line.come(name)
+    await line.see(1, 1, 1)
+    for _ in range(int(LONGEST_PACE_S / CALM_S) + 2):
+        assert not line.queue.is_overloaded()
+        line.clock.now += CALM_S - 1
+        line.come("more")
+        await until(lambda: line.queue._paced_at == line.clock.now, "it has come")
+        if line.queue.is_overloaded():
+            break
+    assert line.queue.is_overloaded()
+    outside = len(line.queue._outside)
+    line.come("now")
+    await line.see(1, 2, outside)
+    line.clock.now += CALM_S
+    assert not line.queue.is_overloaded()
+    await line.finish()
+
+
+@pytest.mark.finding(33)
+async def test_a_job_that_does_not_recall_makes_way_for_the_next() -> None:
+    line = Line()
+    line.come("a")
+    await line.see(1, 0, 0)
+    await line.queue.admit("gone")
+    line.come("b")
+    await line.see(1, 0, 1)
+    line.queue.leave("gone")
+    await line.see(1, 1, 0)
+
+    assert await line.finish() == ["a", "b"]
 
 
 async def test_what_memory_refuses_says_nothing_of_its_gate(memories: FakeMemories) -> None:
@@ -205,7 +382,7 @@ async def test_a_gate_that_hangs_costs_the_budget_and_no_more(memories: FakeMemo
             await asyncio.Event().wait()
             raise AssertionError
 
-    asked = recaller(memories, gates=Hanging(), budget_s=0.02)
+    asked = recaller(memories, gates=Hanging(), budget=RecallBudget(0.02))
     asked._gates.receive("shut recall")
     async with asyncio.timeout(5):
         assert await names(asked) is None

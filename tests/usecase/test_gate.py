@@ -25,7 +25,7 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import CallOutcome, CallReport, Gate, GateDecision, GateState
 from afterword.shared.settings import Settings
 from afterword.workers import gate
-from afterword.workers.gate import BUDGET, LOOK_S, GateClient, GateShut, Permit
+from afterword.workers.gate import ANNOUNCE_S, BUDGET, LATE_S, LOOK_S, GateClient, GateShut, Permit
 from afterword.workers.rules.retry_policy import LONGEST_SNOOZE_S, OPERATOR_PAUSE_S
 from tests.kit.fakes.gates import FakeGates
 from tests.kit.ledger.builder import LedgerInspector
@@ -221,6 +221,44 @@ async def test_a_success_tells_a_gate_that_is_shut_in_spite_of_it_once(harness: 
     await harness.house.refresh()
 
     assert [(one.outcome, one.age_s) for one in harness.gates.told] == [(CallOutcome.WORKED, 4.0)]
+
+
+# -- what is late
+
+
+@pytest.mark.finding(33)
+async def test_while_recall_is_late_writes_go_one_after_another(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("asyncio.sleep", pause)
+    await harness.house.yield_to_recall()
+    assert pauses == []
+
+    harness.house.receive("late recall")
+    for _ in range(3):
+        await harness.house.yield_to_recall()
+    harness.clock.now = LATE_S
+    await harness.house.yield_to_recall()
+    assert pauses == [LATE_S] * 3
+
+
+async def test_that_recall_is_late_is_told_twice_a_second_at_most(harness: Harness) -> None:
+    for _ in range(10):
+        harness.house.announce_late("recall")
+    harness.clock.now = ANNOUNCE_S
+    harness.house.announce_late("recall")
+    await harness.house.flush()
+    assert harness.gates.late == ["recall"] * 2
+
+    harness.gates.trouble = LedgerUnavailable("away")
+    harness.clock.now = 2 * ANNOUNCE_S
+    harness.house.announce_late("recall")
+    await harness.house.flush()
 
 
 # -- what is told

@@ -19,7 +19,7 @@ from afterword.workers.memories.lane import LaneProcessor
 from afterword.workers.memories.store_turns import TurnWriter
 from afterword.workers.ports import AddOutcome, AddResult, Answer, ModelCheck, Prompt, Turn
 from afterword.workers.replies.model_call import ModelCaller
-from afterword.workers.replies.recall import Recaller
+from afterword.workers.replies.recall import RecallBudget, Recaller
 from afterword.workers.replies.respond import Responder
 from tests.kit.fakes.memory import FakeMemories
 from tests.kit.ledger.builder import LedgerInspector, lane_of, submit_and_answer, submit_job
@@ -121,7 +121,7 @@ def responders(settings: Settings, ledger: Ledger, claude: Claude) -> list[Respo
             settings,
             ledger.jobs,
             ModelCaller(settings, claude, gates),
-            Recaller(None, gates, budget_s=1, limit=1, least_score=0),
+            Recaller(None, gates, budget=RecallBudget(1), limit=1, least_score=0),
             leases,
             b"tag key",
         )

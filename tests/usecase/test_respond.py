@@ -38,7 +38,7 @@ from afterword.workers.leases import Leases
 from afterword.workers.ports import Answer, Memories, Prompt, RecalledMemory, Turn
 from afterword.workers.replies import prompt as prompts
 from afterword.workers.replies.model_call import ModelCaller
-from afterword.workers.replies.recall import Recaller
+from afterword.workers.replies.recall import RecallBudget, Recaller
 from afterword.workers.replies.respond import Responder
 from afterword.workers.rules.retry_policy import OPERATOR_PAUSE_S
 from tests.kit.fakes.memory import FakeMemories
@@ -69,9 +69,9 @@ class Desk:
     ) -> None:
         self.model = FakeModel()
         self.leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
-        budget_s = recall.get("budget_s", 5.0)
+        budget = RecallBudget(recall.get("budget_s", 5.0), recall.get("patience", 0.0), 60.0)
         self.gates = GateClient(ledger.gates)
-        recaller = Recaller(memories, self.gates, budget_s=budget_s, limit=5, least_score=0.0)
+        recaller = Recaller(memories, self.gates, budget=budget, limit=5, least_score=0.0)
         model_caller = ModelCaller(settings, self.model, self.gates)
         self.responder = Responder(
             settings, ledger.jobs, model_caller, recaller, self.leases, b"tag key"
@@ -262,6 +262,24 @@ async def test_a_recall_that_hangs_holds_up_no_reply(
     assert reply.memory == "degraded"
     assert reply.timings_ms.recall < 1000
     assert prompts.UNAVAILABLE in desk.told
+
+
+@pytest.mark.finding(33)
+async def test_a_job_that_has_waited_a_minute_waits_for_its_memory(
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector, memories: FakeMemories
+) -> None:
+    desk = Desk(settings, ledger, memories, budget_s=0.01, patience=1.0)
+    hang, loop = memories.hang("search"), asyncio.get_running_loop()
+    job_id = await submit_job(ledger)
+    inspector.redis.hincrby(inspector.keys.job(job_id), "created", -60_000)
+    work = asyncio.create_task(desk.respond(job_id))
+    await hang.reached.wait()
+    began = loop.time()
+    await until(lambda: loop.time() > began + 0.02, "more than the budget is over")
+    hang.released.set()
+    await work
+
+    assert (await reply_of(ledger, job_id)).memory == "fresh"
 
 
 async def test_a_memory_of_another_user_never_reaches_the_model(

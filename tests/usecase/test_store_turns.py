@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
@@ -26,6 +27,7 @@ from afterword.shared.ledger.records import GateState
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import lane_tag, memory_key
 from afterword.shared.settings import Settings
+from afterword.workers import gate
 from afterword.workers.gate import REMEMBER
 from afterword.workers.memories import lane
 from afterword.workers.ports import AddOutcome, AddResult, EventGone, RecalledMemory, Turn
@@ -63,6 +65,22 @@ def lane_writer(settings: Settings, ledger: Ledger, memories: FailingMemories) -
 
 async def turn_of(ledger: Ledger, turn_id: str) -> TurnState:
     return (await ledger.queries.status(turn_id)).turn
+
+
+@pytest.mark.finding(33)
+async def test_a_turn_waits_while_recall_is_late(
+    lane_writer: LaneWriter, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "LATE_S", 1000.0)
+    await submit_and_answer(ledger, "I prefer Celsius.")
+    lane_writer.gates.receive("late recall")
+    work = asyncio.create_task(lane_writer.write())
+    await until(lane_writer.gates._yielding.locked, "it yields")
+    work.cancel()
+    with suppress(asyncio.CancelledError):
+        await work
+
+    assert lane_writer.calls == []
 
 
 # -- the straight way

@@ -265,6 +265,16 @@ class ReplySettings(_Record):
     recall_budget_ms: PositiveInt = Field(
         400, description="longest time that recall may delay a reply, in milliseconds"
     )
+    recall_patience: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="share of the time that a job has waited for a worker by which recall may take "
+        "longer: a job that waited a minute may wait 3 s more for its memories; 0: never longer",
+    )
+    recall_patience_s: PositiveSeconds = Field(
+        5.0, description="longest time by which `AFTERWORD_RECALL_PATIENCE` lengthens recall"
+    )
     recall_top_k: int = Field(5, ge=1, le=100, description="memories in a prompt, at most")
     recall_min_score: float = Field(
         0.0, ge=0, le=1, description="memories with a lower score are left out"

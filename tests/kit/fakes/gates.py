@@ -20,6 +20,7 @@ class FakeGates:
         self.told: list[CallReport] = []
         self.listed: list[Gate] = []
         self.lists = 0
+        self.late: list[str] = []
         self.fixed = False
         self.hangs = False
         self.trouble: Exception | None = None
@@ -49,6 +50,11 @@ class FakeGates:
         await self._answer()
         self.lists += 1
         return self.listed
+
+    async def announce_late(self, name: str) -> None:
+        """Take note that calls behind this gate are late."""
+        await self._answer()
+        self.late.append(name)
 
     def _follow(self, report: CallReport) -> None:
         self._failures = self._failures + 1 if report.outcome is CallOutcome.FAILED else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -38,6 +39,10 @@ LOOK_S = 1.0
 #: A canary holds its gate for this long and renews that while it lives: so nobody waits long for
 #: the canary of a process that is gone.
 LEASE_S = 10.0
+
+#: How often a process says that recall is late, and for how long a write yields to it.
+ANNOUNCE_S = 0.5
+LATE_S = 1.0
 
 #: The code of a gate that is shut because the provider said that our rate limit is used up.
 BUDGET = "budget_used_up"
@@ -80,6 +85,8 @@ class GateClient:
         self._clock = clock
         self._views: dict[str, _View] = {}
         self._worked: dict[str, float] = {}  # when the newest call that succeeded began
+        self._announce_at = self._late_until = -math.inf
+        self._yielding = asyncio.Lock()
         self._reporting: set[asyncio.Task[object]] = set()
 
     async def enter(self, name: str, *, canary_s: float) -> Permit:
@@ -115,14 +122,33 @@ class GateClient:
         return self._clock()
 
     def receive(self, message: str) -> None:
-        """Process '<shut|doubted> <gate>'; "" says that messages may have been missed."""
+        """Process '<shut|doubted|late> <gate>'; "" says that messages may have been missed."""
         word, _, name = message.partition(" ")
         if not message:
             self.report_later(self._refresh_again())
             return
+        if word == "late" and name == RECALL:
+            self._late_until = self._clock() + LATE_S
         known = word in (GateState.SHUT, GateState.DOUBTED)  # a newer build may say more
         if name and known and (word == GateState.SHUT or name not in self._views):
             self._see(name, GateState(word))
+
+    def announce_late(self, name: str) -> None:
+        """Tell all workers, once a second at most, that calls behind this gate are late."""
+        if self._clock() >= self._announce_at:
+            self._announce_at = self._clock() + ANNOUNCE_S
+            self.report_later(self._announce_late(name))
+
+    async def yield_to_recall(self) -> None:
+        """Wait while recall is late anywhere in the fleet, for `LATE_S` seconds at most.
+
+        Writes of this process pass one after another then: a reply waits for recall, and nobody
+        for a write.
+        """
+        async with self._yielding:
+            left_s = min(LATE_S, self._late_until - self._clock())
+            if left_s > 0:
+                await asyncio.sleep(left_s)
 
     async def refresh(self) -> Sequence[Gate]:
         """Learn how all gates stand, and return those that are not open.
@@ -180,6 +206,10 @@ class GateClient:
     async def _refresh_again(self) -> None:
         with suppress(LedgerUnavailable):  # it is refreshed now and then in any case
             await self.refresh()
+
+    async def _announce_late(self, name: str) -> None:
+        with suppress(LedgerUnavailable):  # then nobody yields
+            await self._gates.announce_late(name)
 
     async def _report_success(self, name: str) -> None:
         """Report that a call worked while this process did not know that the gate was shut."""

@@ -36,7 +36,7 @@ from afterword.workers.memories.lane import LaneProcessor
 from afterword.workers.memories.store_turns import TurnWriter
 from afterword.workers.ports import Memories, Model
 from afterword.workers.replies.model_call import ModelCaller
-from afterword.workers.replies.recall import Recaller
+from afterword.workers.replies.recall import RecallBudget, Recaller
 from afterword.workers.replies.respond import Responder
 
 #: How long a step of the ledger is retried: a reply that was paid for is worth the wait.
@@ -189,9 +189,12 @@ def _responder(
     recaller = Recaller(
         memories,
         gates,
-        budget_s=settings.recall_budget_ms / 1000,
+        budget=RecallBudget(
+            settings.recall_budget_ms / 1000, settings.recall_patience, settings.recall_patience_s
+        ),
         limit=settings.recall_top_k,
         least_score=settings.recall_min_score,
+        at_once=None if settings.backend == "hosted" else settings.memory_threads,
     )
     model_caller = ModelCaller(settings, model, gates)
     return Responder(settings, ledger.jobs, model_caller, recaller, leases, _tag_key(settings))

@@ -142,7 +142,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 def accounts(found: Sequence[Account], late_s: float) -> None:
     """Print an account a row; the one without a tenant is the sum."""
     states = [state for state in TurnState if any(one.turns[state] for one in found)]
-    head = ("tenant", *states, "users behind", f"over {duration(late_s)}", "oldest")
+    late = f"over {duration(late_s)}"
+    head = ("tenant", *states, "users behind", late, "oldest", "degraded replies")
     table(
         head,
         [
@@ -152,6 +153,7 @@ def accounts(found: Sequence[Account], late_s: float) -> None:
                 one.users_behind,
                 one.users_late,
                 duration(one.oldest_s) if one.users_behind else "-",
+                one.degraded_replies,
             )
             for one in found
         ],

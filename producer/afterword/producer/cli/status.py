@@ -65,6 +65,7 @@ def summary(shards: Sequence[Overview]) -> dict[str, Any]:
         "workers": _workers(shards, at),
         "jobs": {str(state): counts[f"job:{state}"] for state in JobState},
         "turns": {str(state): counts[f"turn:{state}"] for state in TurnState},
+        "degraded_replies": counts["reply:degraded"],
         "dead_letters": {
             "turns": sum(shard.dead_turns for shard in shards),
             "jobs": sum(shard.failed_jobs for shard in shards),
@@ -143,6 +144,8 @@ def _lines(found: dict[str, Any]) -> dict[str, object]:
         "turns": render.counts(found["turns"]) or "none yet",
         "dead letters": render.counts(found["dead_letters"]) or "none",
     }
+    if found["degraded_replies"]:
+        lines["replies without memory"] = found["degraded_replies"]
     if version := (held := found["held"])["newest_version"]:
         lines[f"held for version {version}"] = f"{held['jobs']} jobs, {held['lanes']} lanes"
     if found["quarantined"]:

@@ -68,6 +68,7 @@ def _account(
         users_behind=behind,
         users_late=late,
         oldest_s=(moment(now) - moment(float(oldest))).total_seconds() if oldest else 0.0,
+        degraded_replies=tallies.get(f"reply:degraded:{tenant}", 0),
     )
 
 
@@ -79,6 +80,7 @@ def _sum(tenant: str, accounts: Sequence[Account]) -> Account:
         users_behind=sum(account.users_behind for account in accounts),
         users_late=sum(account.users_late for account in accounts),
         oldest_s=max((account.oldest_s for account in accounts), default=0.0),
+        degraded_replies=sum(account.degraded_replies for account in accounts),
     )
 
 

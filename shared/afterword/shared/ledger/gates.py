@@ -37,7 +37,7 @@ class Gates:
 
     @property
     def channel(self) -> str:
-        """Return the channel that says which gate was just shut or is doubted."""
+        """Return the channel that says which gate was just shut, or is doubted or late."""
         return self._keys.gate_news
 
     async def request(self, name: str, token: str, *, canary_s: float) -> GateDecision:
@@ -98,6 +98,10 @@ class Gates:
         )
         (was_shut,) = await self._shards.run_script(self._keys, arguments)
         return bool(was_shut)
+
+    async def announce_late(self, name: str) -> None:
+        """Tell all workers that calls behind this gate are late, so that others yield to them."""
+        await self._shards.send_command("PUBLISH", self.channel, f"late {name}")
 
     async def not_open(self) -> Sequence[Gate]:
         """Return the gates that are not open, by name."""

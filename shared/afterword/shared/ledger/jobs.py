@@ -248,6 +248,7 @@ class Jobs:
                 stream_ms=self._stream_ms,
                 delta=last[0],
                 text=last[1],
+                memory=reply.memory,
                 usage_ms=milliseconds(USAGE_S),
                 usage=[("replies", 1), *reply.usage],
             )

@@ -123,6 +123,9 @@ class Account:
     oldest_s: float
     """How long the oldest of these turns has waited, in seconds."""
 
+    degraded_replies: int = 0
+    """How many replies there were without what memory knows, because it could not be searched."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inconsistency:

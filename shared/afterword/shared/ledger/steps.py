@@ -85,6 +85,7 @@ class FinishJob(NamedTuple):
     stream_ms: int
     delta: int
     text: str
+    memory: str
     usage_ms: int
     usage: Sequence[tuple[str, int]]
 

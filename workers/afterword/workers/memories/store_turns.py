@@ -78,6 +78,7 @@ class TurnWriter:
 
     async def _pass_and_store(self, claim: LaneClaim, batch: Batch) -> bool:
         """Store one batch unless mem0's gate is shut; return false if the lane was released."""
+        await self._gates.yield_to_recall()
         try:
             permit = await self._gates.enter(REMEMBER, canary_s=self._settings.write_timeout_s + 1)
         except GateShut as shut:

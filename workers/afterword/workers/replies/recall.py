@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from afterword.shared.contracts import MemoryUsed
 from afterword.shared.errors import ProviderError, Unavailable
@@ -10,19 +15,40 @@ from afterword.shared.events import ForeignMemoriesDropped, RecallFailed
 from afterword.shared.observer import emit, emit_internal_error
 from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
 from afterword.workers.ports import Memories, Recall, RecalledMemory, SearchResult
+from afterword.workers.replies.recall_queue import RecallQueue
 
 #: Longer queries are cut to this length: mem0 embeds only the beginning.
 QUERY_CHARACTERS = 2000
 
 
+#: A search that is late says nothing about memory for this long after another one succeeded.
+BUSY_S = 5.0
+
 OFF = Recall((), enabled=False)
 UNAVAILABLE = Recall(None)
+
+
+@dataclass(frozen=True, slots=True)
+class RecallBudget:
+    """How long a reply may wait for memory (promise I6), in seconds.
+
+    That is `budget_s`, and `patience` of the time that the job has already waited for a worker, but
+    at most `patience_s`: who waited a minute for a reply would rather have one that remembers.
+    """
+
+    budget_s: float
+    patience: float = 0.0
+    patience_s: float = 0.0
+
+    def of(self, waited_s: float) -> float:
+        """Return the budget of a job that has waited for so many seconds."""
+        return self.budget_s + min(self.patience_s, self.patience * max(0.0, waited_s))
 
 
 class Recaller:
     """Searches mem0 for the memories of one user and drops every row of another.
 
-    Without `memories`, memory is off. A reply waits at most `budget_s` seconds (promise I6).
+    Without `memories`, memory is off. At most `at_once` searches run at the same time.
     """
 
     def __init__(
@@ -30,31 +56,70 @@ class Recaller:
         memories: Memories | None,
         gates: GateClient,
         *,
-        budget_s: float,
+        budget: RecallBudget,
         limit: int,
         least_score: float,
+        at_once: int | None = None,
     ) -> None:
         self._memories = memories
         self._gates = gates
-        self._budget_s = budget_s
+        self._budget = budget
+        self._queue = RecallQueue(at_once, time.monotonic)
+        self._succeeded_at = -math.inf
         self._limit = limit
         self._least_score = least_score
 
-    async def recall(self, owner: str, query: str) -> Recall:
-        """Return the owner's memories for a query, best first; failures of mem0 are not raised."""
+    @asynccontextmanager
+    async def admitted(self, job_id: str) -> AsyncIterator[None]:
+        """Wait until a job may be claimed: a backlog is taken up as fast as it can be recalled."""
+        if self._memories is not None:
+            await self._queue.admit(job_id)
+        try:
+            yield
+        finally:
+            self._queue.leave(job_id)
+
+    async def recall(
+        self, owner: str, query: str, *, job_id: str = "", waited_s: float = 0.0
+    ) -> Recall:
+        """Return the owner's memories for a query, best first; failures of mem0 are not raised.
+
+        `waited_s` is how long the job has waited for a worker.
+        """
         if self._memories is None:
             return OFF
-        permit = None
+        now, budget_s = asyncio.get_running_loop().time, self._budget.budget_s
+        began = now()
+        longest_s = budget_s if self._queue.is_overloaded() else self._budget.of(waited_s)
+        deadline = began + longest_s
+        # A search that begins when its time is nearly over is in vain.
+        give_up_at = deadline - min(budget_s, longest_s / 2)
+        turn = self._queue.turn(job_id, waited_s, deadline=deadline, give_up_at=give_up_at)
         try:
-            async with asyncio.timeout(self._budget_s):
-                permit = await self._gates.try_enter(RECALL, canary_s=self._budget_s + 1)
-                found = await self._memories.search(owner, query[:QUERY_CHARACTERS], self._limit)
+            async with turn:
+                return await self._search(owner, query[:QUERY_CHARACTERS], deadline)
+        except TimeoutError:
+            return _unavailable(None, Unavailable("recall_queue"))
+        finally:
+            if now() - began > budget_s:
+                self._gates.announce_late(RECALL)
+
+    async def _search(self, owner: str, query: str, deadline: float) -> Recall:
+        permit, began = None, asyncio.get_running_loop().time()
+        assert self._memories is not None
+        try:
+            async with asyncio.timeout_at(deadline):
+                permit = await self._gates.try_enter(RECALL, canary_s=deadline - began + 1)
+                found = await self._memories.search(owner, query, self._limit)
+            self._succeeded_at = asyncio.get_running_loop().time()
             permit.report_success()
             return self._checked(owner, found)
         except GateShut:
             return UNAVAILABLE
         except TimeoutError:
-            return _unavailable(permit, Unavailable("over_budget"))
+            # If others worked just now, memory is there, and it or this machine is busy.
+            busy = self._succeeded_at > asyncio.get_running_loop().time() - BUSY_S
+            return _unavailable(None if busy else permit, Unavailable("over_budget"))
         except ProviderError as error:
             return _unavailable(permit, error)
         except Exception as error:  # noqa: BLE001 whatever memory does, the reply goes on (I6)

@@ -78,11 +78,15 @@ class Responder:
 
     async def respond(self, job_id: str) -> None:
         """Answer one job, unless it is another worker's, held for a newer version, or ended."""
+        async with self._recaller.admitted(job_id):
+            await self._respond(job_id)
+
+    async def _respond(self, job_id: str) -> None:
         claim = await self._jobs.claim(job_id, secrets.token_hex(8))
         if claim is None:
             return
         with bound(job_id=job_id, lane=lane_tag(claim.lane), attempt=claim.attempt):
-            queued_s = (claim.claimed_ms - claim.queued_ms) / 1000
+            queued_s = _queued_s(claim)
             emit(JobClaimed, queued_s=queued_s, snoozes=claim.snoozes)
             try:
                 async with self._leases.holding(claim.job_id, claim.fence):
@@ -175,7 +179,9 @@ class Responder:
         if claim.erasing:
             recall = self._recaller.skip()
         else:
-            recall = await self._recaller.recall(owner, request.message)
+            recall = await self._recaller.recall(
+                owner, request.message, job_id=claim.job_id, waited_s=_queued_s(claim)
+            )
         recall_s = time.monotonic() - started
         built = prompt.build(
             request,
@@ -231,6 +237,11 @@ def _reply(prepared: _Prepared, answer: Answer, model_ms: int) -> Reply:
             total=queued_ms + prepared.recall_ms + model_ms,
         ),
     )
+
+
+def _queued_s(claim: Claim) -> float:
+    """Return how long the job has waited for a worker, in seconds."""
+    return (claim.claimed_ms - claim.queued_ms) / 1000
 
 
 def _since(started: float) -> int:

@@ -11,6 +11,7 @@
 ---@param stream_ms integer          retention of the stream
 ---@param delta integer              number of the last delta
 ---@param text string                text of the last delta, or '' if all text was published before
+---@param memory string              how memory was: fresh | overlay | degraded | off
 ---@param usage_ms integer           lifetime of a user's sums of usage
 ---@param usage {name: string, amount: string}[]   what this reply adds to them
 -- Answers ok | lost. Repeated by the same attempt, it is done once.
@@ -23,6 +24,7 @@ if job[1] ~= 'running' or job[2] ~= fence then return answer('lost') end
 redis.call('HSET', job_key(id), 'reply', reply, 'ended', now)
 redis.call('HDEL', job_key(id), 'token', 'code')
 set_job_state(id, tenant, 'running', 'succeeded')
+if memory == 'degraded' then redis.call('HINCRBY', COUNTS, 'reply:degraded:' .. tenant, 1) end
 if text ~= '' then
   emit(id, fence .. '-' .. delta, 'type', 'delta', 'attempt', job[7], 'text', text)
 end
