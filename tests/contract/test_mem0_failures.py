@@ -29,7 +29,7 @@ from afterword.shared.events import MalformedMemoriesDropped
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import HostedMemories, open_hosted
-from afterword.workers.ports import AddOutcome, AddResult, EventGone, Turn
+from afterword.workers.ports import AddOutcome, AddResult, EventFailed, EventGone, Turn
 from afterword.workers.wiring import open_memories
 from tests.kit.mem0_api.failure_cases import CASES, SECRET, Mem0Case
 from tests.kit.mem0_api.scripted_answers import Mem0Answer
@@ -349,7 +349,7 @@ async def test_a_failed_event_may_be_added_again(
 ) -> None:
     mem0.failing = 1
     error = await failure_of(followed(memories, await memories.add(ANA, TURN)))
-    assert (type(error), error.code) == (BadAnswer, "event_failed")
+    assert (type(error), error.code) == (EventFailed, "event_failed")
     assert not error.unknown_outcome
     assert (await followed(memories, await memories.add(ANA, TURN))).outcome is AddOutcome.STORED
 

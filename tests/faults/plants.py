@@ -150,6 +150,11 @@ PLANTS = (
         "raise Rejected(TOO_LONG)", "tests/usecase/test_store_turns.py",
     ),
     Plant(
+        "I14", "adds that mem0 cannot process shut no gate", "workers/afterword/workers/gate.py",
+        "case EventFailed():",
+        "case EventFailed() if self.canary:", "tests/usecase/test_store_turns.py",
+    ),
+    Plant(
         "I14", "an add that was accepted counts as a success",
         "workers/afterword/workers/memories/store_turns.py",
         "if added.outcome is not AddOutcome.PENDING:",

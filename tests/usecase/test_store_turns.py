@@ -30,7 +30,14 @@ from afterword.shared.settings import Settings
 from afterword.workers import gate
 from afterword.workers.gate import REMEMBER
 from afterword.workers.memories import lane
-from afterword.workers.ports import AddOutcome, AddResult, EventGone, RecalledMemory, Turn
+from afterword.workers.ports import (
+    AddOutcome,
+    AddResult,
+    EventFailed,
+    EventGone,
+    RecalledMemory,
+    Turn,
+)
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.retry_policy import FOLLOW_S, LONGEST_PAUSE_S, OPERATOR_PAUSE_S
 from tests.kit.ledger.builder import (
@@ -243,7 +250,7 @@ async def test_an_add_that_came_to_nothing_is_made_again(
 # -- unknown outcomes
 
 
-@pytest.mark.parametrize("error", [BadAnswer("event_failed"), EventGone()])
+@pytest.mark.parametrize("error", [EventFailed(), EventGone()])
 async def test_what_a_lost_event_stored_all_the_same_is_found(
     settings: Settings, ledger: Ledger, inspector: LedgerInspector, error: ProviderError
 ) -> None:
@@ -391,6 +398,25 @@ async def test_a_canary_waits_until_mem0_has_processed_its_add(
     assert lane_writer.calls == ["add", "add", "follow", "follow", "follow"]
     assert await turn_of(ledger, turn_id) is TurnState.STORED
     assert [gate.state for gate in await ledger.gates.not_open()] == [GateState.OPENING]
+
+
+async def test_adds_that_mem0_cannot_process_shut_the_gate(
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=1))
+    users = [f"user-{number}" for number in range(8)]
+    turns = [await submit_and_answer(ledger, "I like tea.", user_id=user) for user in users]
+    for user in users:
+        await lane_writer.write(lane_of(user))
+    lane_writer.memories.fail("follow", EventFailed(), times=100)
+    for user in users:
+        inspector.make_due(lane_of(user))
+        await lane_writer.write(lane_of(user))
+
+    (gate,) = await ledger.gates.not_open()
+    assert (gate.name, gate.code) == (REMEMBER, "event_failed")
+    spent = [int(inspector.job(turn)["turn_attempts"]) for turn in turns]
+    assert spent == [1] * 5 + [0] * 3, "those behind the gate spend nothing"
 
 
 async def test_an_event_that_mem0_forgets_each_time_is_an_outage(

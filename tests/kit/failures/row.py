@@ -19,6 +19,7 @@ from typing import Literal
 
 from afterword.shared.errors import AccessDenied, Fault, ProviderError, RateLimited
 from afterword.shared.settings import WorkerSettings
+from afterword.workers.ports import EventFailed
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.retry_policy import Decision
 
@@ -99,7 +100,8 @@ def judged(
 def _gate(error: ProviderError) -> str:
     if isinstance(error, AccessDenied | RateLimited):
         return "shuts"
-    return "shuts after five" if error.fault is Fault.PROVIDER else "stays open"
+    counts = error.fault is Fault.PROVIDER or isinstance(error, EventFailed)
+    return "shuts after five" if counts else "stays open"
 
 
 def table(subject: str, rows: Iterable[FailureRow]) -> list[str]:

@@ -17,6 +17,7 @@ from afterword.shared.errors import (
     Rejected,
     Unavailable,
 )
+from afterword.workers.ports import EventFailed
 from tests.kit.failures.row import FailureRow, judged
 from tests.kit.mem0_api.scripted_answers import HTML, Mem0Answer
 from tests.kit.servers.scripted_http_server import Cue
@@ -211,8 +212,8 @@ HOSTED_ROWS = [
     ),
     turn(
         "accepts an add and fails to process it",
-        BadAnswer("event_failed"),
-        f"{_TURNS}::test_an_add_that_came_to_nothing_is_made_again",
+        EventFailed(),
+        f"{_TURNS}::test_adds_that_mem0_cannot_process_shut_the_gate",
     ),
     good(
         "stores an add and loses the answer",

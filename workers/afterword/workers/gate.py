@@ -23,6 +23,7 @@ from afterword.shared.events import GateCanarySent, GateClosed, GateOpened, Gate
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.records import CallOutcome, CallReport, Gate, GateDecision, GateState
 from afterword.shared.observer import emit
+from afterword.workers.ports import EventFailed
 from afterword.workers.rules import retry_policy as policy
 
 _MODELS = "claude/"
@@ -287,6 +288,8 @@ class Permit:
     def _report_of(self, error: ProviderError) -> CallReport | None:
         """Return what a failure tells the gate; None if it says nothing about the provider."""
         match error:
+            case EventFailed():  # the provider's or the turn's: that of others will tell
+                return CallReport(CallOutcome.FAILED, error.code)
             case BadAnswer():
                 return CallReport(CallOutcome.FAILED, error.code) if self.canary else None
             case AccessDenied():

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from afterword.shared.contracts import StopDetails, Usage
-from afterword.shared.errors import Unavailable
+from afterword.shared.errors import BadAnswer, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +156,13 @@ class Turn:
     def exchanges(self) -> tuple[Exchange, ...]:
         """Return all that is to be stored, oldest first."""
         return (Exchange(self.user_text, self.reply_text), *self.followed_by)
+
+
+class EventFailed(BadAnswer):
+    """mem0 could not process an add that it had accepted: because of the turn, or of itself."""
+
+    def __init__(self) -> None:
+        super().__init__("event_failed")
 
 
 class EventGone(Unavailable):

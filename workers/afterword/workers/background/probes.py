@@ -21,7 +21,7 @@ PROBE_S = 10.0
 #: What only the real call shows to be over: a free call succeeds all the same.
 UNSEEN = frozenset(
     {"billing", "spend_limit", "organization_on_hold", "store_full", "store_read_only"}
-    | {"pending_too_long", "event_gone", "quota_spent", "memory_model_not_found"}
+    | {"pending_too_long", "event_gone", "event_failed", "quota_spent", "memory_model_not_found"}
 )
 
 #: No user has this memory key.

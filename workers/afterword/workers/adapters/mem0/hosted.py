@@ -33,6 +33,7 @@ from afterword.workers.adapters.mem0.import_guard import make_mem0_import_lazy, 
 from afterword.workers.ports import (
     AddOutcome,
     AddResult,
+    EventFailed,
     EventGone,
     Exchange,
     Memories,
@@ -261,11 +262,11 @@ def _added(event_id: str | None, answer: Any) -> AddResult:
 
 
 def _has_ended(answer: Any) -> bool:
-    """Return whether a queued request is done; raise `BadAnswer` if it failed.
+    """Return whether a queued request is done; raise `EventFailed` if it failed.
 
     A status that is unknown here counts as one in progress.
     """
     status = Event.model_validate(answer).status
     if status == "FAILED":
-        raise BadAnswer("event_failed")
+        raise EventFailed
     return status == "SUCCEEDED"
