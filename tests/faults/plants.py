@@ -271,6 +271,11 @@ PLANTS = (
         "", "tests/ledger/test_bounded_scripts.py",
     ),
     Plant(
+        "I12", "an erasure leaves the slow commands", "workers/afterword/workers/memories/erase.py",
+        "command_log = await self._erasures.reset_command_log()",
+        "command_log = None", "tests/ledger/test_erasures.py",
+    ),
+    Plant(
         "I12", "a user is erased once, not twice", "workers/afterword/workers/memories/erase.py",
         "if claim.state is ErasureState.ASKED and self._memories is not None:",
         "if False:", "tests/ledger/test_erasures.py",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from afterword.shared.errors import Fault, LeaseLost, Unavailable
 from afterword.shared.ledger.dead_letter_records import ReplayOutcome
@@ -13,11 +15,13 @@ from afterword.shared.ledger.erasures import Erasures
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import (
     AofRewrite,
+    CommandLogReset,
     EraseClaim,
     Erasure,
     ErasureState,
     MemoryErasure,
 )
+from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
@@ -44,6 +48,7 @@ AT = datetime(2026, 5, 8, tzinfo=UTC)
 
 
 REWRITE_LOG = Erasures.rewrite_aof
+SECRET = "marmalade"
 
 
 @pytest.fixture(autouse=True)
@@ -401,10 +406,53 @@ async def test_an_erasure_ends_when_redis_begins_to_write_its_log_anew(
         settle(inspector)
         await eraser.erase(await take_erasure(ledger))
         found.append(await ledger.erasures.receipt(LANE))
-    assert [(one.state, one.log) for one in found if one] == [
-        (ErasureState.FORGOTTEN, None),
-        (ErasureState.ERASED, AofRewrite.REFUSED),
+    assert [(one.state, one.log, one.command_log) for one in found if one] == [
+        (ErasureState.FORGOTTEN, None, None),
+        (ErasureState.ERASED, AofRewrite.REFUSED, CommandLogReset.RESET),
     ]
+
+
+@pytest.mark.finding(16)
+async def test_redis_forgets_what_was_said_in_slow_and_large_commands() -> None:
+    with Valkey() as server, server.client() as redis:
+        settings = Settings(redis_url=server.url, durability="none", memory="embedded")
+        redis.config_set("commandlog-execution-slower-than", 0)
+        redis.config_set("commandlog-request-larger-than", 1000)
+        async with Ledger(settings, patience_s=5.0) as ledger:
+            await submit_job(ledger, f"{SECRET} " + "x" * 2000)
+            assert SECRET in _logged(redis)
+            redis.config_set("commandlog-execution-slower-than", -1)
+
+            assert await ledger.erasures.reset_command_log() is CommandLogReset.RESET
+            assert SECRET not in _logged(redis)
+
+            redis.execute_command("ACL", "SETUSER", "default", "-commandlog", "-slowlog")
+            assert await ledger.erasures.reset_command_log() is CommandLogReset.REFUSED
+
+
+def _logged(redis: Any) -> str:
+    return "".join(
+        str(redis.execute_command("COMMANDLOG", "GET", -1, kind))
+        for kind in ("slow", "large-request", "large-reply")
+    )
+
+
+@pytest.mark.finding(16)
+async def test_a_redis_without_a_command_log_has_a_slow_log(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[object, ...]] = []
+
+    async def answered(_: object, *command: object) -> str:
+        sent.append(command)
+        if command[0] == "COMMANDLOG":
+            raise ResponseError("unknown command 'COMMANDLOG'")
+        return "OK"
+
+    monkeypatch.setattr(Shards, "send_command", answered)
+
+    assert await ledger.erasures.reset_command_log() is CommandLogReset.RESET
+    assert sent[-1] == ("SLOWLOG", "RESET")
 
 
 async def test_redis_is_asked_to_write_its_log_anew() -> None:

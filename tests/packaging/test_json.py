@@ -137,7 +137,7 @@ RECORDS: dict[str, Any] = {
     "Usage": UsageSum(tenant="t"),
     "Inconsistency": Inconsistency("j", "not_placed"),
     "Erasure receipt": ErasureReceipt(
-        "u", "t", ErasureState.ASKED, "by", NOW, None, None, None, None, 0, 0, 0
+        "u", "t", ErasureState.ASKED, "by", NOW, None, None, None, None, None, 0, 0, 0
     ),
     "Dead letter": DeadLetter(
         "j",

@@ -323,10 +323,11 @@ class ErasurePostponed(ObserverEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserErased(ObserverEvent):
-    """An erasure is complete; `log` is what became of Redis' append-only file."""
+    """An erasure is complete; `log` and `command_log` say what Redis did with its logs."""
 
     memory: Code
     log: Code
+    command_log: Code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

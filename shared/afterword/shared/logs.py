@@ -91,7 +91,10 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.RepairPostponed: Line(WARNING, "turn could not be checked for duplicates: {code}"),
     events.UserForgotten: Line(INFO, "memories erased; again in {delay_s:.0f} s, for good"),
     events.ErasurePostponed: Line(WARNING, "erasure waits {delay_s:.0f} s: {code}"),
-    events.UserErased: Line(INFO, "user erased; memories {memory}, rewrite of the log {log}"),
+    events.UserErased: Line(
+        INFO,
+        "user erased; memories {memory}, log rewrite {log}, slow log {command_log}",
+    ),
     events.Mem0Failed: Line(WARNING, "mem0 failed: {error} at {place}"),
     events.BackendUnavailable: Line(WARNING, "{backend} cannot be used yet: {error}"),
     events.InternalError: Line(ERROR, "internal error: {error} at {place}"),

@@ -7,7 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import AofRewrite, Erasure, ErasureState, MemoryErasure
+from afterword.shared.ledger.records import (
+    AofRewrite,
+    CommandLogReset,
+    Erasure,
+    ErasureState,
+    MemoryErasure,
+)
 from afterword.shared.names import lane_id, memory_key, shard_of
 
 
@@ -44,6 +50,10 @@ class ErasureReceipt:
     log: AofRewrite | None
     """Whether Redis has begun to rewrite its append-only file, which still held what was erased:
     `begun`, or `refused` (run `BGREWRITEAOF` yourself)."""
+
+    command_log: CommandLogReset | None
+    """Whether Redis has forgotten the beginnings of slow and large commands, which may hold what
+    was said: `reset`, or `refused` (run `COMMANDLOG RESET` or `SLOWLOG RESET` yourself)."""
 
     jobs: int
     """How many job records were emptied."""

@@ -12,6 +12,7 @@ from afterword.shared.errors import LeaseLost, Misconfigured
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import (
     AofRewrite,
+    CommandLogReset,
     EraseClaim,
     Erasure,
     ErasureState,
@@ -46,12 +47,11 @@ class Erasures:
 
     async def receipt(self, lane: str) -> Erasure | None:
         """Return the newest erasure of a lane's user, or None."""
-        names = ("state", "by", "asked", "forgotten", "erased", "memory", "aof")
+        names = ("state", "by", "asked", "forgotten", "erased", "memory", "aof", "command_log")
         counted = ("jobs", "ended", "records")
         key = self._shards.keys_of(lane).erasure(lane)
-        state, by, asked, forgotten, erased, memory, log, *counts = await self._shards.send_command(
-            "HMGET", key, *names, *counted
-        )
+        found = await self._shards.send_command("HMGET", key, *names, *counted)
+        state, by, asked, forgotten, erased, memory, log, command_log, *counts = found
         if state is None:
             return None
         return Erasure(
@@ -63,6 +63,7 @@ class Erasures:
             moment(erased) if erased else None,
             MemoryErasure(memory) if memory else None,
             AofRewrite(log) if log else None,
+            CommandLogReset(command_log) if command_log else None,
             *(int(count or 0) for count in counts),
         )
 
@@ -108,6 +109,18 @@ class Erasures:
             return AofRewrite.BUSY if busy else AofRewrite.REFUSED
         return AofRewrite.BEGUN
 
+    async def reset_command_log(self) -> CommandLogReset:
+        """Have Redis forget the slow and large commands that it logged with their arguments."""
+        try:
+            try:
+                for kind in ("slow", "large-request", "large-reply"):
+                    await self._shards.send_command("COMMANDLOG", "RESET", kind)
+            except ResponseError:  # Redis, and Valkey before 8.1, have the slow log only
+                await self._shards.send_command("SLOWLOG", "RESET")
+        except (Misconfigured, ResponseError):
+            return CommandLogReset.REFUSED
+        return CommandLogReset.RESET
+
     async def advance(
         self,
         claim: EraseClaim,
@@ -116,6 +129,7 @@ class Erasures:
         *,
         memory: MemoryErasure | None = None,
         log: AofRewrite | None = None,
+        command_log: CommandLogReset | None = None,
     ) -> None:
         """Record how far it has come; release the lane until it is due again, or for good."""
         await self._run_fenced(
@@ -127,6 +141,7 @@ class Erasures:
                 receipt_ms=milliseconds(RECEIPT_S),
                 aof=log or "",
                 memory=memory or "",
+                command_log=command_log or "",
             )
         )
 

@@ -164,6 +164,16 @@ class AofRewrite(StrEnum):
     """Redis refused it: run `BGREWRITEAOF` yourself."""
 
 
+class CommandLogReset(StrEnum):
+    """Whether Redis forgot the beginnings of slow and large commands, which hold what was said."""
+
+    RESET = "reset"
+    """They are forgotten."""
+
+    REFUSED = "refused"
+    """Redis refused it: run `COMMANDLOG RESET` or `SLOWLOG RESET` yourself."""
+
+
 class MemoryErasure(StrEnum):
     """What became of an erased user's memories; with memory off, mem0 was not asked."""
 
@@ -190,7 +200,8 @@ class Erasure:
     `forgotten_at` is when everything was removed; `erased_at` when it was removed once more, after
     the longest time that a writer can take. `memory` says whether mem0 forgot them, or was not
     asked because memory is off. `log` says whether Redis then began to rewrite its append-only
-    file; if it refused, its operator has to. `jobs` counts the job records that were emptied,
+    file, and `command_log` whether it forgot the beginnings of slow commands; if it refused, its
+    operator has to. `jobs` counts the job records that were emptied,
     `ended` those of them that had to be ended first, `records` conversations and sums of usage.
     """
 
@@ -202,6 +213,7 @@ class Erasure:
     erased_at: datetime | None
     memory: MemoryErasure | None
     log: AofRewrite | None
+    command_log: CommandLogReset | None
     jobs: int
     ended: int
     records: int

@@ -374,6 +374,7 @@ class AdvanceErasure(NamedTuple):
     receipt_ms: int
     aof: str
     memory: str
+    command_log: str
 
 
 @declares("gate/ask")

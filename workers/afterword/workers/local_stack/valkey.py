@@ -21,6 +21,13 @@ _MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 #: Records whose values are no longer than this are stored packed, which saves a third of memory.
 PACKED_BYTES = 4096
 
+#: Valkey's logs of slow and large commands, with their arguments; -1 turns each off.
+COMMAND_LOGS = (
+    "commandlog-execution-slower-than",
+    "commandlog-request-larger-than",
+    "commandlog-reply-larger-than",
+)
+
 _FSYNC: dict[Durability, str] = {"none": "everysec", "d1": "everysec", "d2": "always"}
 
 
@@ -82,6 +89,8 @@ def command(data_dir: DataDir, durability: Durability) -> tuple[str, ...]:
         "save": "",
         "maxmemory-policy": "noeviction",
         "hash-max-listpack-value": str(PACKED_BYTES),
+        # No log of slow or large commands: it would keep the beginnings of messages.
+        **dict.fromkeys(COMMAND_LOGS, "-1"),
         "daemonize": "no",
     }
     flags = (part for name, value in options.items() for part in (f"--{name}", value))

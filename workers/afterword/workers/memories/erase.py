@@ -52,8 +52,11 @@ class Eraser:
         if log is AofRewrite.BUSY:
             await self._postpone(claim, "log_rewrite_busy")
             return
-        await self._erasures.advance(claim, ErasureState.ERASED, memory=memory, log=log)
-        emit(UserErased, memory=memory, log=log)
+        command_log = await self._erasures.reset_command_log()
+        await self._erasures.advance(
+            claim, ErasureState.ERASED, memory=memory, log=log, command_log=command_log
+        )
+        emit(UserErased, memory=memory, log=log, command_log=command_log)
 
     async def _postpone(self, claim: EraseClaim, code: str) -> None:
         await self._erasures.advance(claim, claim.state, AGAIN_S)
