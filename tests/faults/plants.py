@@ -60,6 +60,17 @@ PLANTS = (
         "if true then", "tests/ledger/test_events.py",
     ),
     Plant(
+        "I2", "a broken count costs a reply that was paid for",
+        "workers/afterword/workers/adapters/claude/reported.py",
+        "        info.context.append(str(info.field_name))\n        return None", "        raise",
+        "tests/fuzz/test_claude_events.py",
+    ),
+    Plant(
+        "I2", "a pair that is cut between two deltas is refused",
+        "workers/afterword/workers/adapters/claude/events.py",
+        "return json.loads(line)", "return None", "tests/unit/test_claude_events.py",
+    ),
+    Plant(
         "I3", "the turn is put into its lane outside the script", f"{LUA}/job/finish.lua",
         "  set_turn_state(id, tenant, 'awaited', 'pending')\n",
         "", "tests/ledger/test_lanes.py",
