@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from redis import Redis
-
-from afterword.workers.local_stack.supervisor import main
 from afterword.workers.sd_notify import notify_ready
 
 SUPERVISOR = (sys.executable, "-P", "-m", "tests.kit.workers.stub_stack")
@@ -39,12 +38,17 @@ def _ping() -> str:
     url = os.environ.get("AFTERWORD_REDIS_URL")
     if url is None:
         return "no Valkey"
-    with Redis.from_url(url) as client:
-        return "Valkey answers" if client.ping() else "Valkey is gone"
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(unquote(urlsplit(url).path))
+        client.sendall(b"PING\r\n")
+        return "Valkey answers" if client.recv(100) == b"+PONG\r\n" else "Valkey is gone"
 
 
 if __name__ == "__main__":
     if "--queue" in sys.argv:
         _work(sys.argv[-1])
     else:
+        # Not imported by the stand-ins, of which the tests start dozens.
+        from afterword.workers.local_stack.supervisor import main
+
         main(standin)
