@@ -27,7 +27,9 @@ from tests.conftest import ROOT
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.command_line import Printed, afterword
 from tests.kit.ledger.builder import LedgerInspector, submit_and_answer, submit_job
+from tests.kit.mem0_api.scripted_answers import Mem0Answer
 from tests.kit.mem0_api.server import KEY
+from tests.kit.servers.postgres import Postgres
 from tests.kit.servers.provider_thread import ProviderThread
 from tests.kit.servers.valkey import Valkey, free_port
 from tests.kit.waiting import wait_until
@@ -291,6 +293,7 @@ def says_what_is_true(place: Place) -> None:
 
 
 NOWHERE = f"127.0.0.1:{free_port()}"
+FOREIGN = {"id": "m", "memory": "I like tea.", "user_id": "default/bob", "score": 0.9}
 HOSTED = {"AFTERWORD_MEMORY": "hosted", "MEM0_API_KEY": KEY}
 
 STAGED = {
@@ -399,6 +402,15 @@ STAGED = {
     ),
     "mem0 refuses the key": Staged("memory", "MEM0_API_KEY", {"MEM0_API_KEY": "wrong"}),
     "mem0 is not there": Staged("memory", "MEM0_HOST", HOSTED | {"MEM0_HOST": f"http://{NOWHERE}"}),
+    "mem0 finds the memories of others": Staged(
+        "memory",
+        "update what serves memory",
+        HOSTED,
+        lambda place: place.providers.mem0.will_answer(
+            Mem0Answer(verb="search", body=json.dumps({"results": [FOREIGN]}), times=None)
+        ),
+        lambda place: place.providers.mem0._script.clear(),
+    ),
     "no folder for memories": Staged(
         "memory", "AFTERWORD_DATA_DIR", {"AFTERWORD_DATA_DIR": "/dev/null"}
     ),
@@ -441,6 +453,7 @@ def test_a_wrong_password_is_named_and_not_shown(place: Place) -> None:
     assert "s3cr3t" not in printed.everything
 
 
+@pytest.mark.slow
 def test_a_silent_broker_hides_nothing(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as nobody_accepts:
         url = f"redis://127.0.0.1:{nobody_accepts.getsockname()[1]}/0"
@@ -463,6 +476,24 @@ def test_nothing_stays_in_memory(place: Place, tmp_path: Path) -> None:
     assert not [
         file for file in tmp_path.rglob("*") if file.is_file() and b"lemon" in file.read_bytes()
     ]
+
+
+@pytest.mark.slow
+def test_a_memory_in_postgresql_is_tried_without_asking_a_model(
+    place: Place, postgres: Postgres
+) -> None:
+    env = {"AFTERWORD_MEMORY": "selfhosted", "AFTERWORD_POSTGRES_URL": postgres.new_database()}
+    place.providers.claude.requests.clear()
+
+    assert place.findings(**env) == []
+    assert {one.path.partition("?")[0] for one in place.providers.claude.requests} == {
+        "/v1/messages/count_tokens"
+    }
+
+    wrong = env | {"AFTERWORD_POSTGRES_URL": f"postgresql://ann:s3cr3t@{NOWHERE}/x"}
+    printed = place.doctor(**wrong)
+    assert "-> Check AFTERWORD_POSTGRES_URL" in printed.stdout
+    assert "s3cr3t" not in printed.everything
 
 
 def test_warnings_count_if_asked(place: Place) -> None:

@@ -53,6 +53,15 @@ CHECKS: dict[str, str] = {
 }
 
 
+#: The settings that say where each part is that is asked.
+_ADDRESSES = {
+    "redis": "AFTERWORD_REDIS_URL",
+    "broker": "AFTERWORD_BROKER_URL",
+    "claude": "ANTHROPIC_BASE_URL",
+    "memory": "MEM0_HOST, AFTERWORD_POSTGRES_URL or AFTERWORD_DATA_DIR",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What one check found: `remedy` names the setting or the command that cures it."""
@@ -96,7 +105,8 @@ def run_all(looks: Mapping[str, Look], limit_s: float = LIMIT_S) -> tuple[list[F
             findings += outcome.result(max(0.0, end - monotonic()))
         except NotYet:
             hangs = True
-            remedy = "See whether it is overloaded, and whether something drops its packets."
+            where = _ADDRESSES.get(check, "the network")
+            remedy = f"Check {where}: whether it is overloaded, or something drops its packets."
             findings.append(fail(check, f"gave no answer within {limit_s:g} s", remedy))
         except AfterwordError as error:
             findings.append(fail(check, str(error), "Fix this and run the command again."))
