@@ -104,7 +104,7 @@ REDIS_ROWS = (
     _unfit("evicts keys", f"{_READING}::test_every_verb_reads_and_warns"),
     _unfit(
         "has no append-only file",
-        f"{_PREFLIGHT}::test_without_an_append_only_file_it_takes_consent",
+        f"{_PREFLIGHT}::test_a_redis_without_a_file_is_refused",
     ),
     _unfit(
         "goes on without replicas (`d3`)",
