@@ -282,6 +282,15 @@ PLANTS = (
         "", "tests/ledger/test_bounded_scripts.py",
     ),
     Plant(
+        "I3", "a turn of an older ledger is added without a lookup", f"{LUA}/turn/begin.lua",
+        "or may_be_stored_since(turn[6])", "", "tests/ledger/test_rollback_detector.py",
+    ),
+    Plant(
+        "I8", "a worker that starts on an older ledger does not notice",
+        "workers/afterword/workers/background/rollback_detector.py",
+        "self._seen = file.load()", "self._seen = Seen()", "tests/ledger/test_rollback_detector.py",
+    ),
+    Plant(
         "I12", "an erasure leaves the slow commands", "workers/afterword/workers/memories/erase.py",
         "command_log = await self._erasures.reset_command_log()",
         "command_log = None", "tests/ledger/test_erasures.py",

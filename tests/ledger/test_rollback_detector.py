@@ -5,13 +5,20 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
-from afterword.workers.background.rollback_detector import RollbackDetector
-from tests.kit.ledger.builder import LedgerInspector, claim_job, submit_job
+from afterword.workers.background.rollback_detector import RollbackDetector, SeenFile
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    claim_job,
+    claim_lane,
+    submit_and_answer,
+    submit_job,
+)
 from tests.kit.servers.valkey import Valkey
 
 pytestmark = [pytest.mark.redis, pytest.mark.faults]
@@ -28,14 +35,19 @@ def settings(own: Valkey, namespace: str) -> Settings:
     return Settings(redis_url=own.url, namespace=namespace, memory="embedded")
 
 
+@pytest.fixture
+def file(tmp_path: Path) -> SeenFile:
+    return SeenFile(tmp_path / "state", "name")
+
+
 def _critical(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [one.message for one in caplog.records if one.levelno == logging.CRITICAL]
 
 
 async def test_an_older_file_put_back_is_noticed(
-    ledger: Ledger, own: Valkey, caplog: pytest.LogCaptureFixture
+    ledger: Ledger, own: Valkey, file: SeenFile, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rollback_detector = RollbackDetector(ledger.maintenance)
+    rollback_detector = RollbackDetector(ledger.maintenance, file)
     first = await submit_job(ledger, user_id="ann")
     own.kill()
     shutil.copytree(own.folder / "appendonlydir", own.folder / "older")
@@ -59,14 +71,107 @@ async def test_an_older_file_put_back_is_noticed(
 
 
 async def test_a_ledger_that_goes_on_is_no_alarm(
-    ledger: Ledger, own: Valkey, inspector: LedgerInspector, caplog: pytest.LogCaptureFixture
+    ledger: Ledger,
+    own: Valkey,
+    inspector: LedgerInspector,
+    file: SeenFile,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    rollback_detector = RollbackDetector(ledger.maintenance)
+    rollback_detector = RollbackDetector(ledger.maintenance, file)
     await rollback_detector.check()
     for _ in range(3):
         await submit_job(ledger)
         await rollback_detector.check()
     own.restart()
     await rollback_detector.check()
+
+    assert not _critical(caplog)
+
+
+def _set_back(inspector: LedgerInspector, number: int) -> None:
+    """Let the ledger be what it was when its counter stood there."""
+    inspector.redis.set(inspector.keys.sequence, number)
+    inspector.redis.zremrangebyscore(inspector.keys.witnesses, number + 1, "+inf")
+
+
+@pytest.mark.finding(35)
+async def test_who_starts_on_an_older_ledger_than_the_machine_saw_says_so(
+    ledger: Ledger, inspector: LedgerInspector, file: SeenFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    await RollbackDetector(ledger.maintenance, file).check()
+    for _ in range(3):
+        await submit_job(ledger)
+    await RollbackDetector(ledger.maintenance, file).check()
+    _set_back(inspector, 1)
+
+    await RollbackDetector(ledger.maintenance, file).check()
+    await RollbackDetector(ledger.maintenance, file).check()
+
+    [alarm] = _critical(caplog)
+    assert "from number 3 to 1," in alarm
+    assert inspector.redis.get(inspector.keys.put_back) == "1"
+    assert int(inspector.redis.get(inspector.keys.sequence)) > 3
+
+
+@pytest.mark.finding(35)
+async def test_an_older_ledger_that_producers_went_on_filling_is_noticed_all_the_same(
+    ledger: Ledger, inspector: LedgerInspector, file: SeenFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    await submit_job(ledger)
+    await RollbackDetector(ledger.maintenance, file).check()
+    await submit_job(ledger)
+    await RollbackDetector(ledger.maintenance, file).check()
+    _set_back(inspector, 1)
+    for _ in range(5):
+        await submit_job(ledger)
+
+    await RollbackDetector(ledger.maintenance, file).check()
+
+    assert len(_critical(caplog)) == 1
+    assert inspector.redis.get(inspector.keys.put_back) == "6"
+
+
+@pytest.mark.finding(35)
+async def test_a_turn_of_an_older_ledger_is_looked_for_before_it_is_added(
+    ledger: Ledger, inspector: LedgerInspector, file: SeenFile
+) -> None:
+    old = [await submit_and_answer(ledger) for _ in range(2)]
+    await RollbackDetector(ledger.maintenance, file).check()
+    number = int(inspector.redis.get(inspector.keys.sequence))
+    await submit_job(ledger, user_id="bob")
+    await RollbackDetector(ledger.maintenance, file).check()
+    _set_back(inspector, number)
+    await RollbackDetector(ledger.maintenance, file).check()
+    new = await submit_and_answer(ledger)
+
+    claim = await claim_lane(ledger)
+
+    assert [(turn.id, turn.batch) for turn in claim.turns] == [
+        *((turn, (turn,)) for turn in old),
+        (new, ()),
+    ]
+    assert [await ledger.turns.begin(claim, turn.id) for turn in claim.turns] == [True, True, False]
+
+
+@pytest.mark.finding(35)
+async def test_a_folder_that_cannot_be_written_is_reported_once(
+    ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "state").write_text("no folder")
+    detector = RollbackDetector(ledger.maintenance, SeenFile(tmp_path / "state", "name"))
+    for _ in range(2):
+        await submit_job(ledger)
+        await detector.check()
+
+    assert [one.levelname for one in caplog.records].count("WARNING") == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"numbers": {"a": 1}}', '{"witness": ""}'])
+async def test_a_file_that_cannot_be_read_says_nothing(
+    ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    (tmp_path / "ledger-name.json").write_text(text)
+
+    await RollbackDetector(ledger.maintenance, SeenFile(tmp_path, "name")).check()
 
     assert not _critical(caplog)

@@ -45,6 +45,8 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "QUARANTINE": lambda keys: keys.quarantine,
     "QUARANTINED": lambda keys: keys.quarantined,
     "NEWER_VERSION": lambda keys: keys.newer_version,
+    "WITNESSES": lambda keys: keys.witnesses,
+    "PUT_BACK": lambda keys: keys.put_back,
     "IDENTITY": lambda keys: keys.identity,
     "SEQUENCE": lambda keys: keys.sequence,
     "GATES": lambda keys: keys.gates,

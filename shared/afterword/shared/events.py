@@ -442,6 +442,13 @@ class LedgerUnfit(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerStateNotKept(ObserverEvent):
+    """What was seen of the ledger cannot be kept in `AFTERWORD_STATE_DIR`; the worker goes on."""
+
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRolledBack(ObserverEvent):
     """Redis lost what was written last: its counter went back. Used numbers are skipped."""
 

@@ -122,10 +122,15 @@ LINES: dict[type[ObserverEvent], Line] = {
         raised=ERROR,
         matters=lambda event: event.fixed,
     ),
+    events.LedgerStateNotKept: Line(
+        WARNING,
+        "AFTERWORD_STATE_DIR cannot be written: {error}; after a restart an older ledger "
+        "is not noticed",
+    ),
     events.LedgerRolledBack: Line(
         CRITICAL,
         "the ledger went back from number {seen} to {found}, to an older file or a replica that "
-        "lagged; what was accepted in between is lost",
+        "lagged; what was accepted in between is lost, and mem0 is asked before a turn is added",
     ),
     events.ListenerFailed: Line(ERROR, "event listener failed: {error} at {place}"),
     events.HintsNotSent: Line(WARNING, "hints not sent, the broker does not take them: {error}"),

@@ -212,6 +212,16 @@ class Keys:
         return f"{self.root}:duplicate-checks"
 
     @property
+    def witnesses(self) -> str:
+        """ZSET: machines that watch the ledger, by the newest number that each has seen."""
+        return f"{self.root}:witnesses"
+
+    @property
+    def put_back(self) -> str:
+        """STRING: the newest number of an older ledger that was put back."""
+        return f"{self.root}:put-back"
+
+    @property
     def sequence(self) -> str:
         """STRING: the counter that sequence numbers, fences and event ids come from."""
         return f"{self.root}:sequence"

@@ -377,6 +377,11 @@ class MemorySettings(_Record):
         return options
 
 
+def _default_state_dir() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "afterword"
+
+
 class WorkerSettings(_Record):
     """How a worker process runs: its slots, leases, timers and logs."""
 
@@ -412,6 +417,11 @@ class WorkerSettings(_Record):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least severe level that workers log; content is never logged"
+    )
+    state_dir: Folder = Field(
+        default_factory=_default_state_dir,
+        description="folder in which a worker remembers how far it saw the ledger, to notice when "
+        "it starts on an older one; unset: `afterword` in the user's state folder",
     )
     log_format: Literal["text", "json"] = Field(
         "text", description="form of a worker's log lines: text, or one JSON object a line"

@@ -23,7 +23,7 @@ from afterword.workers.background.periodic import STEADY, PeriodicTask, Periodic
 from afterword.workers.background.probes import Probes
 from afterword.workers.background.quarantine import QuarantineRecorder
 from afterword.workers.background.reconciler import Reconciler
-from afterword.workers.background.rollback_detector import RollbackDetector
+from afterword.workers.background.rollback_detector import RollbackDetector, SeenFile
 from afterword.workers.background.sweeper import sweep
 from afterword.workers.background.watchdog import Watchdog, broker_error
 from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
@@ -231,6 +231,15 @@ def _tag_key(settings: Settings) -> bytes:
     return hashlib.sha256(secret.get_secret_value().encode() if secret else b"").digest()
 
 
+async def _rollback_detector(settings: Settings, ledger: Ledger) -> RollbackDetector:
+    """Return a detector that has looked at the ledger: before, nothing is taken from it."""
+    identity = await ledger.identities.check(founds=True)
+    assert identity is not None, "it was founded by the check before"
+    detector = RollbackDetector(ledger.maintenance, SeenFile(settings.state_dir, identity.name))
+    await detector.check()
+    return detector
+
+
 def _watchdog(settings: Settings) -> Watchdog:
     def stop() -> None:
         stop_worker()
@@ -252,7 +261,8 @@ async def _background(
     """Run the periodic tasks, and cancel jobs that others took over, while the context is open."""
     recorder = QuarantineRecorder(ledger.quarantine)
     watchdog = _watchdog(settings)
-    tasks = _periodic_tasks(settings, ledger, leases, watchdog)
+    rollback_detector = await _rollback_detector(settings, ledger)
+    tasks = _periodic_tasks(settings, ledger, leases, watchdog, rollback_detector)
     tasks.append(PeriodicTask("quarantine", recorder.record, QUARANTINE_S))
     tasks.append(PeriodicTask("gates", probes.refresh_and_test, GATES_S, waits_first=True))
     if memories is not None and MEMORIES in queues():
@@ -277,12 +287,15 @@ async def _background(
 
 
 def _periodic_tasks(
-    settings: Settings, ledger: Ledger, leases: Leases, watchdog: Watchdog
+    settings: Settings,
+    ledger: Ledger,
+    leases: Leases,
+    watchdog: Watchdog,
+    rollback_detector: RollbackDetector,
 ) -> list[PeriodicTask]:
     """Return the periodic tasks that every worker has."""
     maintenance = ledger.maintenance
     reconciler = Reconciler(maintenance, settings.reconcile_s)
-    rollback_detector = RollbackDetector(maintenance)
     return [
         PeriodicTask(
             "lease_renewal",

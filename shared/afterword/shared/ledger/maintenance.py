@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from afterword.shared.ledger.records import (
     Overview,
     SweepCounts,
     TaskHealth,
+    Witnessed,
     WorkerSeen,
     moment,
 )
@@ -114,17 +115,20 @@ class Maintenance:
         key = self._shards.all[0].reconciled
         return bool(await self._shards.send_command("SET", key, 1, "NX", "PX", every_ms))
 
-    async def sequences(self) -> Mapping[Keys, int]:
-        """Return the counter of each shard; it never falls while Redis keeps what it has."""
-        shards = self._shards.all
-        found = await asyncio.gather(
-            *(self._shards.send_command("GET", keys.sequence) for keys in shards)
-        )
-        return {keys: int(number or 0) for keys, number in zip(shards, found, strict=True)}
+    @property
+    def shards(self) -> Sequence[Keys]:
+        """Return the keys of every shard."""
+        return self._shards.all
 
-    async def skip_sequence(self, keys: Keys, count: int) -> int:
-        """Add at least `count` to a shard's counter and return it; nobody gets those numbers."""
-        return int(await self._shards.send_command("INCRBY", keys.sequence, count))
+    async def witness(self, keys: Keys, witness: str, seen: int, margin: int) -> Witnessed:
+        """Compare a shard's counter with what a machine saw of it; it never falls by itself.
+
+        If the ledger is older than that, at least `margin` numbers are skipped, which nobody gets,
+        and the turns that stand in it are looked for in mem0 before they are added.
+        """
+        arguments = steps.WitnessSequence(witness=witness, seen=seen, margin=margin)
+        found, newest, older = await self._shards.run_script(keys, arguments)
+        return Witnessed(int(found), int(newest), older == 1)
 
 
 def _overview(record: dict[str, Any], counts: dict[str, int]) -> Overview:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from afterword.shared.errors import Fault
 from afterword.shared.lifecycle import JobState, TurnState
@@ -315,6 +315,14 @@ class Overview:
     counts: dict[str, int]
     agendas: tuple[AgendaCount, ...]
     newest_version: int = 0
+
+
+class Witnessed(NamedTuple):
+    """A shard's counter as it was found and as it is now; `older` if it had been higher before."""
+
+    found: int
+    newest: int
+    older: bool
 
 
 class GateState(StrEnum):

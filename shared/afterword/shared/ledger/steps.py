@@ -452,6 +452,15 @@ class Identify(NamedTuple):
     name: str
 
 
+@declares("maintenance/witness")
+class WitnessSequence(NamedTuple):
+    """Compare the ledger with what a witness saw of it."""
+
+    witness: str
+    seen: int
+    margin: int
+
+
 @declares("maintenance/overview")
 class ReadOverview(NamedTuple):
     """Count what is open, late and dead."""

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from afterword.shared.events import LedgerRolledBack
+import json
+import os
+import secrets
+from pathlib import Path
+
+from pydantic import BaseModel, Field, ValidationError
+
+from afterword.shared.events import LedgerRolledBack, LedgerStateNotKept
 from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.names import Keys
 from afterword.shared.observer import emit
@@ -11,24 +18,68 @@ from afterword.shared.observer import emit
 MARGIN = 1_000_000
 
 
+class Seen(BaseModel):
+    """What a machine has seen of one ledger: the newest number of each shard."""
+
+    witness: str = Field(default_factory=lambda: secrets.token_hex(8), min_length=1, max_length=64)
+    numbers: dict[int, int] = Field(default_factory=dict)
+
+
+class SeenFile:
+    """Keeps what was seen of a ledger outside of its Redis, for the workers that start later.
+
+    Workers of one machine may share a file: whatever stands in it was written to the ledger before.
+    """
+
+    def __init__(self, folder: Path, ledger: str) -> None:
+        self._path = folder / f"ledger-{ledger}.json"
+        self._failed = False
+
+    def load(self) -> Seen:
+        """Return what was seen; a file that is missing or cannot be read says nothing."""
+        try:
+            return Seen.model_validate_json(self._path.read_bytes())
+        except (OSError, ValidationError):
+            return Seen()
+
+    def save(self, seen: Seen) -> None:
+        """Replace the file as a whole; report once if that fails, and go on without."""
+        draft = self._path.with_name(f"{self._path.name}.{os.getpid()}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            draft.write_text(json.dumps(seen.model_dump()))
+            draft.replace(self._path)
+        except OSError as error:
+            if not self._failed:
+                emit(LedgerStateNotKept, error=type(error).__name__)
+            self._failed = True
+
+
 class RollbackDetector:
     """Remembers the newest sequence number of each shard, which never falls by itself.
 
     It falls when Redis starts from an older file, or a replica that lagged takes over.
     """
 
-    def __init__(self, maintenance: Maintenance) -> None:
+    def __init__(self, maintenance: Maintenance, file: SeenFile) -> None:
         self._maintenance = maintenance
-        self._seen: dict[Keys, int] = {}
+        self._file = file
+        self._seen = file.load()
 
     async def check(self) -> None:
         """Compare each shard with what was seen before; skip the numbers of one that went back.
 
         Otherwise a fence would be given out twice, and the writer that held it first could write.
+        Turns in an older ledger may be in mem0 by now: it is asked before they are added.
         """
-        for keys, newest in (await self._maintenance.sequences()).items():
-            seen = self._seen.get(keys, 0)
-            if newest < seen:
-                emit(LedgerRolledBack, seen=seen, found=newest)
-                newest = await self._maintenance.skip_sequence(keys, seen - newest + MARGIN)  # noqa: PLW2901
-            self._seen[keys] = newest
+        before = dict(self._seen.numbers)
+        for keys in self._maintenance.shards:
+            self._seen.numbers[keys.shard] = await self._newest(keys, before.get(keys.shard, 0))
+        if self._seen.numbers != before:
+            self._file.save(self._seen)
+
+    async def _newest(self, keys: Keys, seen: int) -> int:
+        checked = await self._maintenance.witness(keys, self._seen.witness, seen, MARGIN)
+        if checked.older:
+            emit(LedgerRolledBack, seen=seen, found=checked.found)
+        return checked.newest

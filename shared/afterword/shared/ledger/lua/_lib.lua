@@ -21,6 +21,9 @@ local QUARANTINE = root .. ':quarantine' -- STREAM of notes on queue messages th
 local QUARANTINED = root .. ':quarantined' -- HASH '<reason>' -> how many there ever were
 local NEWER_VERSION = root .. ':newer-version' -- STRING the newest version that records were held for
 local IDENTITY = root .. ':identity' -- HASH   layout, shards, records, name; on the first shard
+local WITNESSES = root .. ':witnesses' -- ZSET machine -> the newest number that it saw
+local MOST_WITNESSES = 1000
+local PUT_BACK = root .. ':put-back' -- STRING the newest number of the older ledger that was put back
 local SEQUENCE = root .. ':sequence' -- STRING the counter
 local FENCED = root .. ':fenced'    -- CHANNEL job or lane ids whose running attempt was overtaken
 local LANES = 'memories.0'          -- the agenda of lanes
@@ -173,6 +176,11 @@ local function batch_of(id)
   local ids = {}
   for each in string.gmatch(batch, '%S+') do ids[#ids + 1] = each end
   return ids
+end
+
+-- Returns true for a turn of an older ledger that was put back: it may have been stored since.
+local function may_be_stored_since(sequence)
+  return tonumber(sequence or 0) <= tonumber(redis.call('GET', PUT_BACK) or 0)
 end
 
 local function enter_lane(lane, id, tenant, sequence, created)

@@ -6,12 +6,13 @@
 --   may have stored it).
 if not holds_lane(lane, fence) then return answer('lost') end
 local id, batch = ids[1], table.concat(ids, ' ')
-local turn = redis.call('HMGET', job_key(id), 'turn', 'turn_fence', 'turn_intent', 'event', 'batch')
+local turn = redis.call('HMGET', job_key(id), 'turn', 'turn_fence', 'turn_intent', 'event', 'batch',
+  'sequence')
 if turn[5] and turn[5] ~= batch then return answer('regrouped') end
 if turn[2] == fence and turn[1] == 'writing' then
   return answer(turn[3] == 'repeated' and 'unknown' or 'clear')
 end
-local unknown = turn[3] == 'first' or turn[3] == 'repeated'
+local unknown = turn[3] == 'first' or turn[3] == 'repeated' or may_be_stored_since(turn[6])
 redis.call('HINCRBY', job_key(id), 'turn_attempts', 1)
 redis.call('HSET', job_key(id), 'turn_fence', fence, 'turn_intent', unknown and 'repeated' or 'first',
   'batch', batch)
