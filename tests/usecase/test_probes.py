@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 
 from afterword.shared.errors import AccessDenied, NoSuchModel, ProviderError, Rejected, Unavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import CallOutcome, CallReport, GateState
-from afterword.workers.background.probes import IDLE_S, Probes
+from afterword.workers.background.probes import IDLE_S, UNSEEN, Probes
 from afterword.workers.gate import RECALL, REMEMBER, GateClient
+from tests.conftest import ROOT
 from tests.kit.fakes.memory import FakeMemories
 from tests.kit.fakes.model import FakeModel
 from tests.kit.ledger.builder import LedgerInspector
@@ -74,6 +76,13 @@ async def test_what_a_free_call_cannot_see_waits_for_work(quiet: Quiet, code: st
 
     assert quiet.model.checked == []
     assert await quiet.states() == {CLAUDE: GateState.SHUT}
+
+
+def test_the_documents_name_what_a_free_call_cannot_see() -> None:
+    page = (ROOT / "docs/how-to/troubleshoot.md").read_text()
+    told = page[page.index("It does not after") : page.index("which such a call cannot see")]
+
+    assert set(re.findall(r"`(\w+)`", told)) == UNSEEN
 
 
 async def test_each_kind_of_worker_tests_what_it_calls(quiet: Quiet) -> None:
