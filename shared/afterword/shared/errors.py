@@ -188,15 +188,17 @@ class JobFailed(AfterwordError):
 
 
 class NewerRecord(AfterwordError):
-    """A newer version of Afterword wrote the job. This version leaves it as it is: upgrade.
+    """A newer version of Afterword wrote the record. This version leaves it as it is: upgrade.
 
     Attributes:
-        job_id: the job.
+        job_id: the job, the run, or what else was to be read.
 
     """
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"job {job_id} was written by a newer version of Afterword; upgrade")
+        super().__init__(
+            f"{job_id} was written by a newer version of Afterword, or by another program; upgrade"
+        )
         self.job_id = job_id
 
 

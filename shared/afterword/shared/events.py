@@ -467,6 +467,25 @@ class ListenerFailed(ObserverEvent):
 # Broker
 
 
+#: What a list holds of which some may not be readable.
+RecordKind = Literal[
+    "audit entry",
+    "dead letter",
+    "gate",
+    "quarantine note",
+    "replay outcome",
+    "replay run",
+    "worker",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordNotRead(ObserverEvent):
+    """A record of a list is left out: a newer version wrote it, or another program."""
+
+    kind: RecordKind
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HintsNotSent(ObserverEvent):
     """The broker takes no hints; they wait, or the sweep sends them again. Once an outage."""

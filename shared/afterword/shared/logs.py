@@ -133,6 +133,9 @@ LINES: dict[type[ObserverEvent], Line] = {
         "lagged; what was accepted in between is lost, and mem0 is asked before a turn is added",
     ),
     events.ListenerFailed: Line(ERROR, "event listener failed: {error} at {place}"),
+    events.RecordNotRead: Line(
+        WARNING, "a {kind} was left out: a newer version or another program wrote it"
+    ),
     events.HintsNotSent: Line(WARNING, "hints not sent, the broker does not take them: {error}"),
     events.HintsSentAgain: Line(INFO, "hints sent again, {waiting} are still waiting"),
     events.MessageDropped: Line(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from afterword.shared.ledger import steps
-from afterword.shared.ledger.records import Account, moment
+from afterword.shared.ledger.records import Account, moment, reading
 from afterword.shared.ledger.shard import Shards, milliseconds
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import Keys
@@ -49,7 +49,8 @@ class Accounts:
             tenants = names[start : start + _TENANTS]
             arguments = steps.ReadAccount(late_ms=milliseconds(late_s), tenants=tenants)
             now, rows = await self._shards.run_script(keys, arguments)
-            found += [_account(int(now), tallies, *row) for row in rows]
+            with reading("account"):
+                found += [_account(int(now), tallies, *row) for row in rows]
         return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -12,6 +11,7 @@ from pydantic import Field
 
 from afterword.shared.arguments import Id, Limit, Moment, Seconds, checked_record
 from afterword.shared.errors import Fault, InvalidRequest
+from afterword.shared.ledger.records import json_object
 from afterword.shared.lifecycle import TurnState
 
 _MOST = 1_000_000
@@ -325,5 +325,5 @@ def audit_entry(entry_id: str, fields: dict[str, str]) -> AuditEntry:
         by=fields["by"],
         action=fields["action"],
         run_id=fields.get("run", ""),
-        details=json.loads(fields.get("details") or "{}"),
+        details=json_object(fields.get("details") or "{}"),
     )

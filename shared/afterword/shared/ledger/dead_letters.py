@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -22,7 +21,7 @@ from afterword.shared.ledger.dead_letter_records import (
     ReplayOutcome,
 )
 from afterword.shared.ledger.jobs import Jobs
-from afterword.shared.ledger.records import moment
+from afterword.shared.ledger.records import json_object, moment, readable, reading
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.names import check_job_id, user_of
 
@@ -69,10 +68,11 @@ class DeadLetters:
 
         Raises `JobNotFound`.
         """
-        found = await self._read([check_job_id(letter_id)], content=True)
+        found = await self._records([check_job_id(letter_id)], content=True)
         if not found:
             raise JobNotFound(letter_id)
-        return found[0]
+        with reading(letter_id):
+            return _letter(found[0])
 
     async def replay(self, letter: DeadLetterRef, run: str) -> ReplayOutcome:
         """Replay a dead letter, once a run; return `WAITING`, or why it was not replayed.
@@ -154,9 +154,13 @@ class DeadLetters:
         return [found[name] for name in ids if name in found]
 
     async def _read_of_shard(self, ids: Sequence[str], *, content: bool) -> list[DeadLetter]:
+        records = await self._records(ids, content=content)
+        return list(readable(_letter, ((one,) for one in records), "dead letter"))
+
+    async def _records(self, ids: Sequence[str], *, content: bool) -> list[dict[str, Any]]:
         arguments = steps.ReadDeadLetters(content=content, ids=ids)
         (letters,) = await self._shards.run_script(self._shards.keys_of(ids[0]), arguments)
-        return [_letter(fields_of(letter)) for letter in letters]
+        return [fields_of(letter) for letter in letters]
 
     def _by_shard(self, ids: Sequence[str], most: int = _BATCH) -> list[list[str]]:
         parts: dict[str, list[str]] = {}
@@ -244,6 +248,6 @@ def _letter(record: dict[str, Any]) -> DeadLetter:
         record_version=int(record["version"]),
         size=int(record["size"]),
         replayed_as=record.get("replayed_as"),
-        message=json.loads(body)["message"] if body else None,
-        reply=json.loads(reply)["text"] if reply else None,
+        message=json_object(body)["message"] if body else None,
+        reply=json_object(reply)["text"] if reply else None,
     )

@@ -18,6 +18,7 @@ from afterword.shared.ledger.records import (
     ErasureState,
     MemoryErasure,
     moment,
+    reading,
 )
 from afterword.shared.ledger.shard import Shards, milliseconds
 from afterword.shared.names import Keys
@@ -54,18 +55,19 @@ class Erasures:
         state, by, asked, forgotten, erased, memory, log, command_log, *counts = found
         if state is None:
             return None
-        return Erasure(
-            lane,
-            ErasureState(state),
-            by,
-            moment(asked),
-            moment(forgotten) if forgotten else None,
-            moment(erased) if erased else None,
-            MemoryErasure(memory) if memory else None,
-            AofRewrite(log) if log else None,
-            CommandLogReset(command_log) if command_log else None,
-            *(int(count or 0) for count in counts),
-        )
+        with reading("erasure"):
+            return Erasure(
+                lane,
+                ErasureState(state),
+                by,
+                moment(asked),
+                moment(forgotten) if forgotten else None,
+                moment(erased) if erased else None,
+                MemoryErasure(memory) if memory else None,
+                AofRewrite(log) if log else None,
+                CommandLogReset(command_log) if command_log else None,
+                *(int(count or 0) for count in counts),
+            )
 
     async def remove_records(self, claim: EraseClaim) -> None:
         """Remove what the user said from the ledger; raises `LeaseLost`.

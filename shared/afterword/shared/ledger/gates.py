@@ -10,7 +10,14 @@ from typing import Any
 
 from afterword.shared.errors import Fault
 from afterword.shared.ledger import steps
-from afterword.shared.ledger.records import CallReport, Gate, GateDecision, GateState, moment
+from afterword.shared.ledger.records import (
+    CallReport,
+    Gate,
+    GateDecision,
+    GateState,
+    moment,
+    readable,
+)
 from afterword.shared.ledger.shard import Shards, milliseconds
 
 
@@ -107,7 +114,8 @@ class Gates:
         """Return the gates that are not open, by name."""
         arguments = steps.ListGates(octave_ms=milliseconds(self._pace.octave_s))
         (rows,) = await self._shards.run_script(self._keys, arguments)
-        return sorted((_gate(row) for row in rows), key=lambda gate: gate.name)
+        gates = readable(_gate, ((row,) for row in rows), "gate")
+        return sorted(gates, key=lambda gate: gate.name)
 
 
 def _decision(word: str, retry_after_ms: int = 0, code: str = "", news: int = 0) -> GateDecision:

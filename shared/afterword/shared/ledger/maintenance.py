@@ -21,6 +21,8 @@ from afterword.shared.ledger.records import (
     Witnessed,
     WorkerSeen,
     moment,
+    readable,
+    reading,
 )
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.names import Keys
@@ -89,7 +91,9 @@ class Maintenance:
             retention_ms=retention_ms, recent_ms=RECENT_MS, limit=_WORKERS
         )
         (record,) = await self._shards.run_script(keys, arguments)
-        return _overview(fields_of(record), await self._shards.counts(keys))
+        counts = await self._shards.counts(keys)
+        with reading("overview"):
+            return _overview(fields_of(record), counts)
 
     async def find_inconsistencies(self, *, fix: bool = False) -> AsyncIterator[Inconsistency]:
         """Yield each record that is not where its state says; with `fix`, restore what is missing.
@@ -140,7 +144,13 @@ def _overview(record: dict[str, Any], counts: dict[str, int]) -> Overview:
         dead_turns=record["dead_turns"],
         failed_jobs=record["failed_jobs"],
         recent_dead_letters=record["recent_dead_letters"],
-        workers=tuple(_worker(name, at, status.get(name, "{}")) for name, at in workers.items()),
+        workers=tuple(
+            readable(
+                _worker,
+                ((name, at, status.get(name, "{}")) for name, at in workers.items()),
+                "worker",
+            )
+        ),
         counts=counts,
         agendas=tuple(_agenda(row) for row in record["agendas"]),
         newest_version=int(record["newest_version"]),

@@ -6,7 +6,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from afterword.shared.ledger import steps
-from afterword.shared.ledger.records import QuarantineNote, UnrecognisedMessage, moment
+from afterword.shared.ledger.records import (
+    QuarantineNote,
+    UnrecognisedMessage,
+    moment,
+    readable,
+    reading,
+)
 from afterword.shared.ledger.shard import Shards
 
 #: How many notes are kept, the newest; every message is counted.
@@ -38,12 +44,13 @@ class Quarantine:
         rows = await self._shards.send_command(
             "XREVRANGE", self._keys.quarantine, "+", "-", "COUNT", limit
         )
-        return [_noted(note_id, fields) for note_id, fields in rows]
+        return list(readable(_noted, rows, "quarantine note"))
 
     async def counts(self) -> dict[str, int]:
         """Return how many messages were ever noted, by reason."""
         counted = await self._shards.send_command("HGETALL", self._keys.quarantined)
-        return {reason: int(count) for reason, count in sorted(counted.items())}
+        with reading("quarantined"):
+            return {reason: int(count) for reason, count in sorted(counted.items())}
 
     async def clear(self) -> int:
         """Delete the notes but not the counts; return how many there were."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from afterword.shared.contracts import Event, JobStatus, Reply, Usage, UsageSum
-from afterword.shared.errors import JobNotFound, NewerRecord
-from afterword.shared.ledger.records import moment
+from afterword.shared.errors import JobNotFound
+from afterword.shared.ledger.records import moment, reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import (
@@ -82,6 +81,8 @@ class Queries:
         record = dict(zip(names, await self._fields(job_id, *names), strict=True))
         tenant, user_id = user_of(record["lane"]) if record["lane"] else (None, None)
         waits_for, until = await self._waits(job_id, status, record)
+        with reading(job_id):
+            ended_at = moment(record["ended"]) if record["ended"] else None
         return {
             **status.model_dump(),
             "tenant": tenant,
@@ -90,7 +91,7 @@ class Queries:
             "priority": _PRIORITIES.get((record["agenda"] or "").rpartition(".")[2]),
             "waits_for": waits_for,
             "waits_until": until,
-            "ended_at": moment(record["ended"]) if record["ended"] else None,
+            "ended_at": ended_at,
             "worker": record["worker"],
             "timings_ms": reply.timings_ms if reply else None,
             "replay_of": record["replay_of"],
@@ -120,9 +121,11 @@ class Queries:
         sums: Counter[str] = Counter()
         for key in self._usage_keys(tenant, user_id):
             found = await self._shards.send_command("HGETALL", key)
-            sums.update({name: int(value) for name, value in found.items()})
+            with reading("usage"):
+                sums.update({name: int(value) for name, value in found.items()})
         replies = sums.pop("replies", 0)
-        return UsageSum(tenant=tenant, user_id=user_id, replies=replies, usage=Usage(**sums))
+        with reading("usage"):
+            return UsageSum(tenant=tenant, user_id=user_id, replies=replies, usage=Usage(**sums))
 
     def _usage_keys(self, tenant: str, user_id: str | None) -> Sequence[str]:
         shards = self._shards.all
@@ -145,8 +148,8 @@ class Queries:
         return bool(await self._shards.send_command("EXISTS", key))
 
     async def _event(self, job_id: str, event_id: str, row: dict[str, str]) -> Event:
-        reply = await self.reply(job_id) if row["type"] == "final" else None
-        with _known(job_id):
+        reply = await self.reply(job_id) if row.get("type") == "final" else None
+        with reading(job_id):
             return Event.model_validate({"id": event_id, "reply": reply} | row)
 
     async def _fields(self, job_id: str, *names: str) -> list[Any]:
@@ -159,29 +162,19 @@ def _status(job_id: str, values: Sequence[Any]) -> JobStatus:
     record = dict(zip(_STATUS, values, strict=True))
     if record["state"] is None:
         raise JobNotFound(job_id)
-    with _known(job_id):
-        state, turn = JobState(record["state"]), TurnState(record["turn"])
-    return JobStatus(
-        job_id=job_id,
-        state=state,
-        turn=turn,
-        attempts=int(record["attempts"]),
-        created_at=moment(record["created"]),
-        deadline=moment(record["deadline"]),
-        code=record["code"],
-        turn_code=record["turn_code"] or None,
-    )
+    with reading(job_id):
+        return JobStatus(
+            job_id=job_id,
+            state=JobState(record["state"]),
+            turn=TurnState(record["turn"]),
+            attempts=int(record["attempts"]),
+            created_at=moment(record["created"]),
+            deadline=moment(record["deadline"]),
+            code=record["code"],
+            turn_code=record["turn_code"] or None,
+        )
 
 
 def _reply(job_id: str, reply: str | None) -> Reply | None:
-    with _known(job_id):
+    with reading(job_id):
         return Reply.model_validate_json(reply) if reply else None
-
-
-@contextmanager
-def _known(job_id: str) -> Iterator[None]:
-    """Raise `NewerRecord` for a value that does not parse: no older version writes one."""
-    try:
-        yield
-    except ValueError:
-        raise NewerRecord(job_id) from None

@@ -2,18 +2,62 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
-from afterword.shared.errors import Fault
+from afterword.shared.errors import Fault, InvalidRequest, NewerRecord
+from afterword.shared.events import RecordKind, RecordNotRead
 from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.observer import emit
+
+Parsed = TypeVar("Parsed")
+
+
+#: What parsing raises on a text that no version so far has written.
+_UNREADABLE = (
+    ArithmeticError, AttributeError, InvalidRequest, LookupError, OSError, RecursionError,
+    TypeError, ValueError,
+)  # fmt: skip
 
 
 def moment(milliseconds: str | float) -> datetime:
     """Return milliseconds since the epoch as an aware UTC time."""
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Return a JSON object that is stored; raise `TypeError` for other JSON."""
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise TypeError("must be an object")
+    return found
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Raise `NewerRecord` for a record that does not parse: no version up to this one wrote it."""
+    try:
+        yield
+    except _UNREADABLE:
+        raise NewerRecord(name) from None
+
+
+def readable(
+    parse: Callable[..., Parsed], rows: Iterable[Sequence[Any]], kind: RecordKind
+) -> Iterator[Parsed]:
+    """Yield what rows of a list parse to; one that does not is reported, and hides no other."""
+    for row in rows:
+        try:
+            parsed = parse(*row)
+        except _UNREADABLE:
+            emit(RecordNotRead, kind=kind)
+        else:
+            yield parsed
 
 
 @dataclass(frozen=True, slots=True)

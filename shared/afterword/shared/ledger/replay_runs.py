@@ -9,7 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from afterword.shared.contracts import RECORD_VERSION
-from afterword.shared.errors import IllegalStep, JobNotFound, LeaseLost
+from afterword.shared.errors import IllegalStep, JobNotFound, LeaseLost, NewerRecord
+from afterword.shared.events import RecordNotRead
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
@@ -20,8 +21,9 @@ from afterword.shared.ledger.dead_letter_records import (
     ReplayState,
     audit_entry,
 )
-from afterword.shared.ledger.records import moment
+from afterword.shared.ledger.records import json_object, moment, readable, reading
 from afterword.shared.ledger.shard import Shards, milliseconds
+from afterword.shared.observer import emit
 from afterword.shared.transport.signatures import Arguments
 
 _BATCH = 500
@@ -153,8 +155,8 @@ class ReplayRuns:
         key, cursor = self._keys.replay_outcomes(run), "0"
         while True:
             cursor, found = await self._shards.send_command("HSCAN", key, cursor, "COUNT", _BATCH)
-            for name, outcome in found.items():
-                yield name, ReplayOutcome(outcome)
+            for known in readable(_outcome, found.items(), "replay outcome"):
+                yield known
             if str(cursor) == "0":
                 return
 
@@ -163,7 +165,8 @@ class ReplayRuns:
         fields = await self._shards.send_command("HGETALL", self._keys.replay_run(run))
         if not fields:
             raise JobNotFound(run)
-        return _run(run, fields)
+        with reading(run):
+            return _run(run, fields)
 
     async def newest(self, limit: int) -> Sequence[ReplayRun]:
         """Return the newest runs, newest first."""
@@ -176,6 +179,8 @@ class ReplayRuns:
                 found.append(await self.get(name))
             except JobNotFound:
                 continue  # it has expired
+            except NewerRecord:
+                emit(RecordNotRead, kind="replay run")
         return found
 
     async def add_audit_entry(
@@ -191,11 +196,15 @@ class ReplayRuns:
         rows = await self._shards.send_command(
             "XREVRANGE", self._keys.audit, "+", "-", "COUNT", limit
         )
-        return [audit_entry(entry_id, fields) for entry_id, fields in rows]
+        return list(readable(audit_entry, rows, "audit entry"))
 
     async def _run_for_word(self, arguments: Arguments) -> str:
         (word,) = await self._shards.run_script(self._keys, arguments)
         return str(word)
+
+
+def _outcome(name: str, outcome: str) -> tuple[str, ReplayOutcome]:
+    return name, ReplayOutcome(outcome)
 
 
 def _check_driver(word: str, run: str) -> None:
@@ -214,8 +223,8 @@ def _run(name: str, fields: dict[str, str]) -> ReplayRun:
         by=fields["by"],
         started_at=moment(fields["started"]),
         updated_at=moment(fields["updated"]),
-        filter=json.loads(fields["filter"]),
-        pace=ReplayPace(**json.loads(fields["pace"])),
+        filter=json_object(fields["filter"]),
+        pace=ReplayPace(**json_object(fields["pace"])),
         state=ReplayState(fields["state"]),
         reason=fields.get("reason", ""),
         dead_letters=int(fields["dead_letters"]),

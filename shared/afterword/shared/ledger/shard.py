@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
 
+from afterword.shared.ledger.records import reading
 from afterword.shared.names import Keys, queue_prefix, shard_in
 from afterword.shared.settings import Settings
 from afterword.shared.transport.blocking import BlockingConnection
@@ -66,7 +67,8 @@ class Shards:
         cursor = "0"
         while True:
             cursor, part = await self.send_command("HSCAN", keys.counts, cursor, "COUNT", _SCAN)
-            found.update((name, int(value)) for name, value in part.items())
+            with reading("counts"):
+                found.update((name, int(value)) for name, value in part.items())
             if str(cursor) == "0":
                 return found
 
