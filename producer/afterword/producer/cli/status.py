@@ -18,7 +18,7 @@ from afterword.producer.cli.terminal import echo
 from afterword.producer.cli.workers_seen import GONE_S, open_ledger
 from afterword.shared.ledger.records import Overview
 from afterword.shared.lifecycle import JobState, TurnState
-from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.names import MEMORIES, REPLIES, check_job_id
 
 #: What the counts of dropped messages begin with; the reason follows.
 
@@ -161,7 +161,7 @@ async def _job(job_id: str) -> dict[str, Any]:
 
 
 def _show_job(job_id: str, *, as_json: bool) -> None:
-    found = asyncio.run(_job(job_id))
+    found = asyncio.run(_job(check_job_id(job_id)))
     if as_json:
         render.json_record(found)
     else:
