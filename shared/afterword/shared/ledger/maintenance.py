@@ -98,7 +98,7 @@ class Maintenance:
     async def find_inconsistencies(self, *, fix: bool = False) -> AsyncIterator[Inconsistency]:
         """Yield each record that is not where its state says; with `fix`, restore what is missing.
 
-        Reads every record, 100 at the same moment. An inconsistency is a bug, ours or of another
+        Reads every record, 50 at the same moment. An inconsistency is a bug, ours or of another
         program that wrote to this Redis: no script leaves one.
         """
         for keys in self._shards.all:

@@ -26,7 +26,7 @@ from afterword.shared.ledger.shard import Shards, milliseconds
 from afterword.shared.observer import emit
 from afterword.shared.transport.signatures import Arguments
 
-_BATCH = 500
+_BATCH = 200
 
 #: Most outcomes that one script records.
 _RECORDED = 200

@@ -21,7 +21,7 @@ ELSEWHERE = "-"
 
 #: Keys that one step of a scan looks at, and that one script touches at most.
 _SCAN = 1000
-_BATCH = 100
+_BATCH = 50
 
 
 class Shards:
