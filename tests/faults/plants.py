@@ -259,7 +259,7 @@ PLANTS = (
     ),
     Plant(
         "I10", "whoever likes may ask for the priority high", f"{LUA}/job/submit.lua",
-        "if agenda == HIGH and limits[7] > 0 and high >= limits[7] then",
+        "if agenda == HIGH and limits[7] > 0 and counts[1][3] >= limits[7] then",
         "if false then", "tests/ledger/test_caps.py",
     ),
     Plant(

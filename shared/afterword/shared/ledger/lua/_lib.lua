@@ -10,7 +10,7 @@ local root, broker = KEYS[1], ARGV[1]
 local OPEN = root .. ':open'        -- ZSET   job id -> deadline, of all queued and running jobs
 local DEAD_TURNS = root .. ':dead-turns'   -- ZSET   job id -> when its turn was buried
 local FAILED_JOBS = root .. ':failed-jobs' -- ZSET   job id -> when it failed, unless replayed or discarded
-local OPEN_COUNTS = root .. ':open-counts' -- HASH conversation, lane or ':'tenant -> see `added_up`
+local OPEN_COUNTS = root .. ':open-counts' -- HASH conversation, lane or ':'tenant -> see `owners_of`
 local COUNTS = root .. ':counts'    -- HASH   'job|turn:<state>:<tenant>', 'reply:degraded:<tenant>' -> how many
 local FENCES = root .. ':fences'    -- HASH   lane id -> fence of the writer that holds it
 local DUPLICATE_CHECKS = root .. ':duplicate-checks' -- ZSET  job id -> when to look for duplicates in mem0
@@ -251,7 +251,15 @@ local function owners_of(lane, tenant, conversation) return { ':' .. tenant, lan
 
 local function parse_count(text)
   local jobs, bytes, high = string.match(text or '', '^(%d+) (%d+) (%d+)$')
-  return tonumber(jobs or 0), tonumber(bytes or 0), tonumber(high or 0)
+  return { tonumber(jobs or 0), tonumber(bytes or 0), tonumber(high or 0) }
+end
+local function count_text(count) return string.format('%d %d %d', count[1], count[2], count[3]) end
+
+local function add_to_counts(counts, sign, bytes, agenda)
+  for _, count in ipairs(counts) do
+    count[1], count[2] = count[1] + sign, math.max(count[2] + sign * bytes, 0)
+    if agenda == HIGH then count[3] = math.max(count[3] + sign, 0) end
+  end
 end
 
 local caps_text, caps_read
@@ -266,29 +274,19 @@ end
 -- Most jobs that one command interrupts, however many submits it runs.
 local MAX_INTERRUPTED, interrupted = 25, 0
 
--- Returns the arguments of the HSET that counts a job once more or once less, and those of the HDEL.
-local function added_up(owners, counts, sign, bytes, agenda)
-  local updates, ended = {}, {}
-  for i, owner in ipairs(owners) do
-    local jobs, sum, high = parse_count(counts[i])
-    jobs, sum = jobs + sign, sum + sign * bytes
-    if agenda == HIGH then high = high + sign end
-    if jobs > 0 then
-      updates[#updates + 1] = owner
-      updates[#updates + 1] = string.format('%d %d %d', jobs, math.max(sum, 0), math.max(high, 0))
+local function count_open_job(id, sign, agenda, owners)
+  local counts, updates = {}, {}
+  for i, text in ipairs(redis.call('HMGET', OPEN_COUNTS, unpack(owners))) do counts[i] = parse_count(text) end
+  add_to_counts(counts, sign, redis.call('HSTRLEN', job_key(id), 'body'), agenda)
+  for i, count in ipairs(counts) do
+    if count[1] > 0 then
+      updates[#updates + 1] = owners[i]
+      updates[#updates + 1] = count_text(count)
     else
-      ended[#ended + 1] = owner
+      redis.call('HDEL', OPEN_COUNTS, owners[i])
     end
   end
-  return updates, ended
-end
-
-local function count_open_job(id, sign, agenda, owners)
-  local counts = redis.call('HMGET', OPEN_COUNTS, unpack(owners))
-  local bytes = redis.call('HSTRLEN', job_key(id), 'body')
-  local updates, ended = added_up(owners, counts, sign, bytes, agenda)
   if #updates > 0 then redis.call('HSET', OPEN_COUNTS, unpack(updates)) end
-  if #ended > 0 then redis.call('HDEL', OPEN_COUNTS, unpack(ended)) end
 end
 
 -- What every end of a job does: it is no longer open, leased or hinted.

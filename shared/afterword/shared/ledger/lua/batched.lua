@@ -33,24 +33,25 @@ local function open_counts_of(owners)
   end
   if #unknown > 0 then
     for i, text in ipairs(redis.call('HMGET', OPEN_COUNTS, unpack(unknown))) do
-      open_counts[unknown[i]] = text or ''
+      open_counts[unknown[i]] = parse_count(text)
     end
   end
   for i, owner in ipairs(owners) do found[i] = open_counts[owner] end
   return found
 end
 
-local function set_open_counts(updates)
-  for i = 1, #updates, 2 do
-    if not changed_counts[updates[i]] then changed_counts[#changed_counts + 1] = updates[i] end
-    changed_counts[updates[i]] = true
-    open_counts[updates[i]] = updates[i + 1]
+local function write_open_counts(owners)
+  for _, owner in ipairs(owners) do
+    if not changed_counts[owner] then changed_counts[#changed_counts + 1] = owner end
+    changed_counts[owner] = true
   end
 end
 
 -- A run that reads or changes more than the record of its own job must call this first.
 local function flush_writes()
-  for _, owner in ipairs(changed_counts) do write_later('HSET', OPEN_COUNTS, owner, open_counts[owner]) end
+  for _, owner in ipairs(changed_counts) do 
+    write_later('HSET', OPEN_COUNTS, owner, count_text(open_counts[owner]))
+  end
   for _, key in ipairs(collected_keys) do redis.call(unpack(collected[key])) end
   for _, name in ipairs(count_names) do redis.call('HINCRBY', COUNTS, name, counts[name]) end
   collected, collected_keys, counts, count_names, open = {}, {}, {}, {}, nil

@@ -7,9 +7,13 @@ local function count_open()
 end
 local write_later, flush_writes, next_batch_sequence = redis.call, function() end, next_sequence
 local function open_counts_of(owners)
-  return redis.call('HMGET', OPEN_COUNTS, unpack(owners))
+  local counts = redis.call('HMGET', OPEN_COUNTS, unpack(owners))
+  for i, text in ipairs(counts) do counts[i] = parse_count(text) end
+  return counts
 end
-local function set_open_counts(updates)
+local function write_open_counts(owners, counts)
+  local updates = {}
+  for i, owner in ipairs(owners) do updates[2 * i - 1], updates[2 * i] = owner, count_text(counts[i]) end
   redis.call('HSET', OPEN_COUNTS, unpack(updates))
 end
 local function count_later(name) redis.call('HINCRBY', COUNTS, name, 1) end

@@ -48,11 +48,10 @@ local CAPPED = { 'tenant', 'user', 'conversation' }
 local owners = owners_of(lane, tenant, conversation)
 local function whose_cap(counts, interrupts)
   local limits = read_caps(caps)
-  local _, _, high = parse_count(counts[1])
-  if agenda == HIGH and limits[7] > 0 and high >= limits[7] then return 'tenant_high' end
+  if agenda == HIGH and limits[7] > 0 and counts[1][3] >= limits[7] then return 'tenant_high' end
   if interrupts then return end     -- it ends at least as many as it begins
   for i = #owners, 1, -1 do
-    local jobs, bytes = parse_count(counts[i])
+    local jobs, bytes = counts[i][1], counts[i][2]
     local most_jobs, most_bytes = limits[2 * i - 1], limits[2 * i]
     if most_jobs > 0 and jobs >= most_jobs then return CAPPED[i] .. '_jobs' end
     if most_bytes > 0 and bytes + #body > most_bytes then return CAPPED[i] .. '_bytes' end
@@ -89,7 +88,8 @@ redis.call('HSET', job_key(id), 'version', version, 'state', 'queued', 'turn', t
   'deadline', deadline, 'attempts', 0)
 write_later('ZADD', OPEN, deadline, id)
 open = (open or count_open()) + 1
-set_open_counts(added_up(owners, counted, 1, #body, agenda))
+add_to_counts(counted, 1, #body, agenda)
+write_open_counts(owners, counted)
 if conversation then
   redis.call('HSET', job_key(id), 'conversation', conversation)
   redis.call('ZADD', conversation_queue_key(conversation), sequence, id)
