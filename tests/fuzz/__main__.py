@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -46,12 +48,15 @@ def main() -> int:
 def _fuzz(test: str, environ: dict[str, str]) -> int:
     """Try one door in a process of its own, which atheris takes over."""
     pytest_ = [sys.executable, "-m", "pytest", "-p", "tests.kit.fuzz.long_run"]
-    ran = subprocess.run(
+    with subprocess.Popen(
         [*pytest_, "-q", "-s", "--timeout=0", *_PLAIN[:-1], test],
         env=environ,
-        check=False,
-    )
-    return int(ran.returncode != 0)
+        start_new_session=True,
+    ) as running:
+        code = running.wait()
+        with suppress(ProcessLookupError):  # what its fixtures started outlives such an end
+            os.killpg(running.pid, signal.SIGKILL)
+    return int(code != 0)
 
 
 if __name__ == "__main__":
