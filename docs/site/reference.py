@@ -1,4 +1,4 @@
-"""`python docs/site/reference.py`: write the generated parts of the reference anew.
+"""`python docs/site/reference.py`: write the generated parts of the documents anew.
 
 A generated part stands between `<!-- generated: NAME -->` and `<!-- end -->`. A test compares each
 with the code, so that none is forgotten.
@@ -20,12 +20,13 @@ from afterword.shared import events as event_classes
 from afterword.shared.logs import LINES
 from afterword.shared.settings import table as settings
 
-REFERENCE = Path(__file__).parents[1] / "reference"
+DOCS = Path(__file__).parents[1]
+TESTS = DOCS.parent / "tests"
 
 #: How wide the help of a command is printed.
 WIDTH = 90
 
-_PART = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_FINDING = re.compile(r"mark\.finding\((\d+)\)")
 
 
 def commands() -> str:
@@ -75,12 +76,25 @@ def _event_row(kind: type[event_classes.ObserverEvent]) -> str:
     return f"| `{kind.__name__}` | {when} | {named} | {levels} |"
 
 
+def findings() -> str:
+    """Return a table of the tests by the number of the fault that each would have found."""
+    named: dict[int, list[str]] = {}
+    for path in sorted(TESTS.rglob("test_*.py")):
+        for number in sorted({int(found) for found in _FINDING.findall(path.read_text())}):
+            named.setdefault(number, []).append(f"`{path.relative_to(DOCS.parent)}`")
+    rows = (f"| {number} | {', '.join(named[number])} |" for number in sorted(named))
+    return "\n".join(["| | tests |", "|---|---|", *rows])
+
+
 #: What is generated, by its name.
 PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "events": events,
+    "findings": findings,
     "settings": settings,
 }
+
+_PART = re.compile(rf"(<!-- generated: ({'|'.join(PARTS)}) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def current(text: str) -> str:
@@ -89,8 +103,9 @@ def current(text: str) -> str:
 
 
 def pages() -> list[Path]:
-    """Return the pages of the reference that have generated parts."""
-    return [path for path in sorted(REFERENCE.rglob("*.md")) if _PART.search(path.read_text())]
+    """Return the pages that have generated parts."""
+    return [path for path in sorted(DOCS.rglob("*.md")) if _PART.search(path.read_text())]
+
 
 
 if __name__ == "__main__":

@@ -188,6 +188,19 @@ async def test_a_failed_job_whose_time_is_over_is_listed_no_more(
     assert inspector.redis.zrange(inspector.keys.failed_jobs, 0, -1) == [new]
 
 
+@pytest.mark.finding(31)
+async def test_the_overview_counts_failed_jobs_and_dead_turns_apart(ledger: Ledger) -> None:
+    async def counted() -> tuple[int, int]:
+        (row,) = await ledger.maintenance.overview()
+        return row.failed_jobs, row.dead_turns
+
+    lost = [await failed(ledger) for _ in range(3)]
+    await buried(ledger)
+    assert await counted() == (3, 1)
+    await replay_one(ledger, lost[0])
+    assert await counted() == (2, 1)
+
+
 async def test_the_lane_goes_on_after_a_burial(ledger: Ledger) -> None:
     poison, next_one = await submit_and_answer(ledger), await submit_and_answer(ledger)
 
