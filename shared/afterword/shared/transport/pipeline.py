@@ -106,14 +106,14 @@ class Pipeline:
 
     async def _retry(self, attempt: Callable[[], Awaitable[Any]], deadline: float) -> Any:
         """Retry until it works or the deadline has passed; the error then names the last cause."""
-        errors = [translated(TimeoutError())]
+        errors: list[Exception] = []
         try:
             async with asyncio.timeout_at(deadline):
                 return await _retry_unavailable(attempt, errors)
         except TimeoutError:
-            reason = f"{errors[-1]} (tried for {self._patience_s:.2g} s)"
-            cause = getattr(errors[-1], "cause", "")
-            raise LedgerUnavailable(reason, cause=cause) from None
+            last = errors[-1] if errors else translated(TimeoutError())
+            reason = f"{last} (tried for {self._patience_s:.2g} s)"
+            raise LedgerUnavailable(reason, cause=getattr(last, "cause", "")) from None
 
     def _post(self, request: Command | ScriptCall) -> asyncio.Future[Any]:
         """Queue a command, schedule a flush, and return the future of its reply."""
