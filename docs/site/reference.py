@@ -107,7 +107,6 @@ def pages() -> list[Path]:
     return [path for path in sorted(DOCS.rglob("*.md")) if _PART.search(path.read_text())]
 
 
-
 if __name__ == "__main__":
     for page in pages():
         page.write_text(current(page.read_text()))
