@@ -143,7 +143,8 @@ def test_a_search_that_hangs_costs_a_reply_its_budget_and_no_more(lane: Lane) ->
         assert (hung.memory, hung.memories) == ("degraded", ())
         assert prompt.UNAVAILABLE in lane.last_prompt()
         assert BUDGET_MS <= hung.timings_ms.recall < BUDGET_MS + 300
-        later = [lane.say("dan", QUESTION)[1] for _ in range(5)]
+        # Misses soon after a success of the same worker do not count; five others shut the gate.
+        later = [lane.say("dan", QUESTION)[1] for _ in range(8)]
         assert {reply.memory for reply in later} == {"degraded"}
         assert later[-1].timings_ms.recall < BUDGET_MS / 2, "nobody waits for it any more"
     wait_until(lambda: lane.say("dan", "What do I eat?")[1].memory == "fresh", "memory is back", 20)

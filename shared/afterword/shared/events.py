@@ -445,7 +445,7 @@ class LedgerUnfit(ObserverEvent):
 class LedgerStateNotKept(ObserverEvent):
     """What was seen of the ledger cannot be kept in `AFTERWORD_STATE_DIR`; the worker goes on."""
 
-    error: str
+    error: Code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

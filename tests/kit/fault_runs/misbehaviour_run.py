@@ -54,7 +54,7 @@ def short_waits(redis_url: str, namespace: str, claude_url: str, mem0_url: str) 
         recall_budget_ms=50, delta_ms=10,
         reply_timeout_s=0.3, first_token_timeout_s=0.15, idle_timeout_s=0.1,
         write_timeout_s=0.3, pending_s=0.5, visible_s=0.03, repair_s=0.5,
-        lease_s=1.0, sweep_s=0.05, hint_grace_s=0.3, job_ttl_s=20.0,
+        lease_s=1.0, sweep_s=0.05, hint_grace_s=0.3, job_ttl_s=20.0, pause_cap_s=0.1,
     )  # fmt: skip
 
 
@@ -196,7 +196,9 @@ async def _take_hints(settings: Settings, worker: Runtime) -> None:
         with _closing(inspector):
             while True:
                 await slots.acquire()
-                taken: Any = await redis.blpop(list(lists))
+                taken: Any = None
+                while taken is None:  # a longer wait would exceed the client's own time limit
+                    taken = await redis.blpop(list(lists), timeout=1)
                 task = group.create_task(lists[taken[0]](_named_in(taken[1])))
                 task.add_done_callback(lambda _: slots.release())
 
