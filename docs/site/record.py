@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "images" / "chat.svg"
 
 SESSIONS = (
-    "I prefer all temperatures in Celsius, never Fahrenheit.",
+    "I prefer all temperatures in Celsius.",
     "What's a comfortable room temperature?",
 )
 PROMPT = "You: "
