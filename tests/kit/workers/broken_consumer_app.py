@@ -7,6 +7,7 @@ from typing import Any
 
 from afterword.shared.discovery import settings_in_use
 from afterword.workers.celery_runtime.consumer import Channel
+from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
 from tests.kit.workers.memory_fault_app import app
 
 __all__ = ["app"]
@@ -16,6 +17,7 @@ _start = Channel._brpop_start
 
 
 def _start_unless_told_not_to(channel: Any, timeout: float | None = None) -> None:
+    CONSUMER_HEARTBEAT.expect()  # as the real one does first: it may be the first request of all
     if (_FOLDER / "stuck").exists():
         threading.Event().wait()
     if not (_FOLDER / "deaf").exists():
