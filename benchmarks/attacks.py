@@ -154,9 +154,11 @@ class Attacks:
     async def _half_fail(self) -> None:
         """Let mem0 and Claude do half of what they should, in turns."""
         mem0, claude = self._providers.mem0, self._providers.claude
+        # A spent plan is the operator's to mend: each canary that hears of it waits a minute.
+        spent = Mem0Answer(verb="add", status=413)
+        self._providers.do(lambda: mem0.will_answer(spent))
         plays = (
             lambda: mem0.will_answer(Mem0Answer(verb="event", status=404, times=5)),
-            lambda: mem0.will_answer(Mem0Answer(verb="add", status=413, times=2)),
             lambda: mem0.will_answer(Mem0Answer(verb="search", delay_s=2.0, times=20)),
             lambda: claude.interject(ClaudeAnswer(first_s=2.0, times=5)),
         )
