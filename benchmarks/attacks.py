@@ -174,9 +174,11 @@ class Attacks:
         mem0 = self._providers.mem0
         before = mem0.after_s
         self._providers.do(lambda: setattr(mem0, "after_s", 25.0))
-        await asyncio.sleep(20)
-        self._providers.do(lambda: setattr(mem0, "after_s", before))
         self.done["times mem0 did not finish"] += 1
+        try:
+            await asyncio.sleep(20)
+        finally:  # also if the load ends meanwhile: what drains afterwards is not attacked
+            self._providers.do(lambda: setattr(mem0, "after_s", before))
 
     async def _look(self) -> None:
         """Ask the command line how things are, as an operator does."""
