@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from afterword.shared.contracts import ChatRequest
+from afterword.shared.environment import variable
 from afterword.shared.errors import QueueFull
 from afterword.shared.settings import LedgerSettings
 
@@ -48,7 +49,7 @@ def caps_argument(settings: LedgerSettings) -> str:
 def queue_full(name: str, settings: LedgerSettings) -> QueueFull:
     """Return the error of a cap that is reached."""
     cap = CAPS[name]
-    setting = f"AFTERWORD_{cap.setting.upper()}"
+    setting = variable(cap.setting)
     most = getattr(settings, cap.setting)
     reason = f"{setting}: the {cap.scope} may have {most} {cap.counts}; try again later"
     return QueueFull(reason, scope=cap.scope, setting=setting)
