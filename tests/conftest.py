@@ -120,6 +120,14 @@ def valkey() -> Iterator[Valkey]:
 
 
 @pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a certificate that no client trusts by itself; its tests are marked `needs_openssl`."""
+    from tests.kit.servers.certificate import make_certificate
+
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     """Give the one PostgreSQL that all tests share; make yourself a database in it."""
     from tests.kit.servers.postgres import Postgres

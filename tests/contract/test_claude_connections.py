@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
-import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,6 +17,7 @@ from afterword.workers.ports import ChatMessage, Prompt
 from tests.kit.claude_api.failure_cases import CONNECTIONS, SECRET
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.secrecy import assert_quotes_nothing
+from tests.kit.servers.certificate import needs_openssl, server_context
 from tests.kit.servers.faulty_proxy import FaultyProxy
 
 pytestmark = [
@@ -29,11 +27,6 @@ pytestmark = [
 
 KEY = "sk-canary-key"
 NOBODY = "127.0.0.1:1"
-
-_CERTIFICATE = (
-    "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test "
-    "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
-)
 
 
 @pytest.fixture
@@ -68,12 +61,9 @@ async def test_no_such_host(monkeypatch: pytest.MonkeyPatch) -> None:
     await assert_fails_as("the host name is unknown", "http://nowhere.test:1")
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
-async def test_an_untrusted_certificate(claude: ClaudeStandIn, tmp_path: Path) -> None:
-    subprocess.run(_CERTIFICATE.split(), cwd=tmp_path, check=True, capture_output=True)  # noqa: ASYNC221 a moment
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    async with FaultyProxy(claude.port, context) as front:
+@needs_openssl
+async def test_an_untrusted_certificate(claude: ClaudeStandIn, certificate: Path) -> None:
+    async with FaultyProxy(claude.port, server_context(certificate)) as front:
         await assert_fails_as(
             "the certificate is not trusted", f"{front.url[:-2]}".replace("rediss", "https")
         )

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
-import ssl
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -22,6 +20,7 @@ from afterword.shared.transport.causes import WORDS, translated
 from afterword.shared.transport.connection import NotConnected
 from afterword.workers.local_stack.valkey import find_binary
 from tests.kit.ledger.builder import submit_job
+from tests.kit.servers.certificate import needs_openssl, server_context
 from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.servers.valkey import Valkey, free_port
 from tests.kit.waiting import wait_until
@@ -29,10 +28,6 @@ from tests.kit.waiting import wait_until
 pytestmark = [pytest.mark.redis, pytest.mark.finding(5), pytest.mark.finding(8)]
 
 SECRET = "s3cr3t"
-_CERTIFICATE = (
-    "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test "
-    "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
-)
 
 
 @pytest.fixture(scope="module")
@@ -134,23 +129,10 @@ async def test_a_redis_that_pauses_is_waited_for(own: Valkey, redis: Redis) -> N
 
 # --- TLS
 
-needs_openssl = pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="makes a certificate with openssl"
-)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(_CERTIFICATE.split(), cwd=folder, check=True, capture_output=True)
-    return folder / "cert.pem"
-
 
 @pytest.fixture
 async def tls(own: Valkey, certificate: Path) -> AsyncIterator[FaultyProxy]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
-    async with FaultyProxy(own.port, context) as opened:
+    async with FaultyProxy(own.port, server_context(certificate)) as opened:
         yield opened
 
 

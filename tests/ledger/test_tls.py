@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,33 +11,17 @@ from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import LedgerInspector, chat_request, is_broken, submit_job
+from tests.kit.servers.certificate import needs_openssl, server_context
 from tests.kit.servers.faulty_proxy import FaultyProxy
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import until
 
-pytestmark = [
-    pytest.mark.redis,
-    pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl"),
-]
-
-_CERTIFICATE = (
-    "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test "
-    "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
-)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(_CERTIFICATE.split(), cwd=folder, check=True, capture_output=True)
-    return folder / "cert.pem"
+pytestmark = [pytest.mark.redis, needs_openssl]
 
 
 @pytest.fixture
 async def line(valkey: Valkey, certificate: Path) -> AsyncIterator[FaultyProxy]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
-    async with FaultyProxy(valkey.port, context) as opened:
+    async with FaultyProxy(valkey.port, server_context(certificate)) as opened:
         yield opened
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,6 +29,7 @@ from afterword.workers.adapters.mem0.pgvector.database import (
     verdict_of_login,
 )
 from tests.kit.secrecy import assert_quotes_nothing
+from tests.kit.servers.certificate import needs_openssl, server_context
 
 pytestmark = pytest.mark.finding(8)
 
@@ -81,19 +80,9 @@ async def test_a_server_that_hangs_up_is_unreachable() -> None:
     assert (type(error), error.code) == (Unavailable, "unreachable")
 
 
-@pytest.fixture
-def tls(tmp_path: Path) -> ssl.SSLContext:
-    made = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=test"
-    files = ["-keyout", "key.pem", "-out", "cert.pem"]
-    subprocess.run([*made.split(), *files], cwd=tmp_path, check=True, capture_output=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    return context
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
-async def test_a_certificate_that_is_not_trusted_is_named(tls: ssl.SSLContext) -> None:
-    async with served(hang_up, tls) as port:
+@needs_openssl
+async def test_a_certificate_that_is_not_trusted_is_named(certificate: Path) -> None:
+    async with served(hang_up, server_context(certificate)) as port:
         error = await failure_at(f"https://127.0.0.1:{port}")
     assert (type(error), error.code) == (AccessDenied, "untrusted_certificate")
 
