@@ -29,15 +29,6 @@ KINDS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def fleets() -> Iterator[list[Fleet]]:
-    """Give a list that holds the fleet once a test of a real producer has needed it."""
-    started: list[Fleet] = []
-    yield started
-    for fleet in started:
-        fleet.__exit__()
-
-
 @pytest.fixture(params=KINDS)
 def stage(request: pytest.FixtureRequest, fleets: list[Fleet]) -> Iterator[Stage]:
     stage: Stage
