@@ -47,8 +47,9 @@ class Probe:
     async def respond(self, job_id: str) -> None:
         """Play the instrument that the job is named after, and note how it began and ended."""
         instrument: Callable[[], Awaitable[None]] = getattr(self, "_" + job_id.partition(":")[0])
-        await self.note(f"began {job_id}")
         try:
+            # A test that has read this may cancel the job before the answer of Redis is here.
+            await self.note(f"began {job_id}")
             await instrument()
         except asyncio.CancelledError:
             await self.note(f"cancelled {job_id}")
@@ -78,6 +79,7 @@ class Probe:
     async def _tidy(self) -> None:
         """Hold, and take a while to clean up."""
         try:
+            await self.note("tidying")
             await self.released.wait()
         finally:
             await asyncio.sleep(0.3)  # noqa: TID251 nothing comes of it but time
