@@ -86,7 +86,7 @@ async def test_an_unknown_owner_has_no_memories(memories: Memories) -> None:
     assert list(await memories.find(ANA, "turn-1")) == []
 
 
-async def test_what_was_added_is_found(memories: Memories) -> None:
+async def test_an_added_turn_is_found(memories: Memories) -> None:
     added = await settled(memories, ANA, turn("I prefer Celsius."))
     (found,) = (await memories.search(ANA, "Which temperature do I prefer?", 5)).memories
     assert added.outcome is AddOutcome.STORED

@@ -179,7 +179,7 @@ async def test_a_stream_goes_on_after_any_event(stage: Stage, producer: Producer
 
 
 @pytest.mark.parametrize("after", ["", "nonsense", "1-", "-1", "1-x", "(1-0", "+"])
-async def test_what_is_no_id_of_an_event_is_refused(producer: ProducerFace, after: str) -> None:
+async def test_a_malformed_event_id_is_refused(producer: ProducerFace, after: str) -> None:
     job = await producer.submit(user_id="ann", message="hello")
     with pytest.raises(InvalidRequest) as refused:
         await job.events(after)
@@ -214,7 +214,7 @@ async def test_an_unknown_job_is_not_found(producer: ProducerFace) -> None:
         assert missing.value.job_id == UNKNOWN
 
 
-async def test_what_the_provider_refuses_fails_with_a_code(
+async def test_a_job_that_the_provider_refuses_fails_with_a_code(
     stage: Stage, producer: ProducerFace
 ) -> None:
     stage.fail()
@@ -306,7 +306,9 @@ async def test_bad_requests_among_many_stop_no_other(producer: ProducerFace) -> 
 
 
 @pytest.mark.finding(12)
-async def test_whatever_is_among_many_its_error_takes_its_place(producer: ProducerFace) -> None:
+async def test_each_invalid_request_of_many_gets_its_error_in_its_place(
+    producer: ProducerFace,
+) -> None:
     good = {"user_id": "ann", "message": "hello"}
     asked: list[Any] = [good]
     for bad in HOSTILE:
@@ -341,7 +343,7 @@ async def test_an_iterable_that_raises_midway_loses_no_job(producer: ProducerFac
 
 
 @pytest.mark.finding(12)
-async def test_what_is_no_iterable_is_refused(producer: ProducerFace) -> None:
+async def test_submit_many_refuses_what_cannot_be_iterated(producer: ProducerFace) -> None:
     with pytest.raises(InvalidRequest, match="requests: must be an iterable"):
         await producer.submit_many(5)  # type: ignore[arg-type]
 
@@ -452,7 +454,7 @@ async def test_a_full_tenant_is_not_anothers(
         await other.wait()
 
 
-async def test_what_replies_used_is_summed_up(producer: ProducerFace, tenant: str) -> None:
+async def test_usage_sums_up_the_tokens_of_all_replies(producer: ProducerFace, tenant: str) -> None:
     assert (await producer.usage(tenant=tenant)).replies == 0
     replies = [
         await (await producer.submit(tenant=tenant, user_id=user, message="hello")).wait()

@@ -209,7 +209,7 @@ def _refuses(run: LoadRun) -> None:
 @pytest.mark.parametrize(
     "fault", [_forgets_scripts, _read_only, _misconfigured, _busy, _loading, _stopped]
 )
-def test_what_redis_refuses_for_a_while_is_done_later(
+def test_a_command_that_redis_refuses_for_a_while_is_repeated(
     run: LoadRun, fault: Callable[[LoadRun], None]
 ) -> None:
     took = _after_each(run, lambda: fault(run), times=1)

@@ -50,7 +50,7 @@ def test_a_run_without_a_fault_takes_every_step(steps: Sequence[tuple[str, int]]
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", ["kill", "stop"])
-def test_whatever_happens_at_any_step_every_turn_is_answered_and_stored_once(
+def test_a_fault_at_any_step_leaves_every_turn_answered_and_stored_once(
     on: SharedServers, steps: Sequence[tuple[str, int]], fault: WorkerFault
 ) -> None:
     chosen = [(name, nth) for name, nth in steps if WHOLE or nth == _chosen(name, steps)]

@@ -76,7 +76,7 @@ def test_a_command_in_a_broken_envelope_is_not_followed(envelope: Broken) -> Non
 
 
 @door("arguments of commands", method=st.sampled_from(sorted(COMMANDS)), given=broken({"n": 2}))
-def test_what_a_worker_is_told_to_do_is_bounded(method: str, given: Broken) -> None:
+def test_the_arguments_of_an_accepted_command_are_bounded(method: str, given: Broken) -> None:
     if refusal(said(COMMAND | {"method": method, "arguments": given.value})):
         return
     slots = given.value.get("n", 1) if method.startswith("pool_") else 1
@@ -89,7 +89,7 @@ def test_what_a_worker_is_told_to_do_is_bounded(method: str, given: Broken) -> N
     "raw",
     [b"[1]", b"5", b'"a"', b"{}", b"null", b"", b"\xff", b"NaN", b"[" * 60_000, b'{"body":' * 7000],
 )
-def test_what_is_no_command_at_all_is_not_followed(raw: bytes) -> None:
+def test_a_message_that_is_no_command_is_not_followed(raw: bytes) -> None:
     assert refusal(raw) == "not_a_command"
 
 

@@ -14,7 +14,7 @@ from tests.kit.fuzz.doors import door
 
 
 @door("job ids", thing=broken(new_job_id(0), objects=True))
-def test_what_has_not_the_form_of_an_id_is_not_found(thing: Broken) -> None:
+def test_a_malformed_job_id_is_not_found(thing: Broken) -> None:
     value: Any = thing.value
     if isinstance(value, str) and re.fullmatch(r"j[0-9a-f]{2}_[0-9a-f]{32}", value):
         assert check_job_id(value) == value

@@ -231,7 +231,7 @@ def test_settings_are_settings(make: Callable[..., Any], value: Any) -> None:
     ],
     ids=lambda one: f"{one.call}-{one.name}" if isinstance(one, Argument) else "",
 )
-def test_what_was_let_through_or_crashed_is_refused(
+def test_arguments_that_once_passed_or_crashed_are_refused(
     face: Face, argument: Argument, values: list[Any]
 ) -> None:
     for value in values:

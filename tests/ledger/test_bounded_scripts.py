@@ -89,7 +89,7 @@ async def test_an_interrupt_ends_the_jobs_before_it_in_slices(
     assert inspector.open_counts() == inspector.expected_open_counts()
 
 
-async def test_those_of_one_command_share_what_it_may_end(
+async def test_the_scripts_of_one_command_share_its_limit_of_ended_jobs(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     for conversation in "abcdef":

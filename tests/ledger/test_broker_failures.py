@@ -99,7 +99,7 @@ async def test_jobs_are_accepted_and_their_hints_follow(
     assert [type(one) for one in told] == [HintsNotSent, HintsSentAgain], "once an outage"
 
 
-async def test_nobody_waits_for_a_slow_broker(
+async def test_a_slow_broker_delays_no_submit(
     ledger: Ledger, broker: Valkey, settings: Settings, told: list[ObserverEvent]
 ) -> None:
     await submit(ledger)
@@ -123,7 +123,9 @@ async def test_a_database_that_does_not_exist_is_told_once(
     assert told == [HintsNotSent(error="refused")]
 
 
-async def test_what_waits_goes_out_before_the_end(broker: Valkey, settings: Settings) -> None:
+async def test_waiting_hints_are_sent_before_the_sender_closes(
+    broker: Valkey, settings: Settings
+) -> None:
     sender = HintSender(broker.url, settings.namespace)
     sender.send([("replies.3", "j00_" + "0" * 32)])
 

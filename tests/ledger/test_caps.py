@@ -104,7 +104,7 @@ async def test_zero_is_no_cap(opened: Opened) -> None:
         await submit_job(ledger, "x" * 1000, conversation_id="c", priority="high")
 
 
-async def test_those_of_one_command_are_counted_one_after_the_other(
+async def test_submits_of_one_command_are_counted_in_order(
     opened: Opened, inspector: LedgerInspector
 ) -> None:
     ledger = await opened(max_open_per_user=3)
@@ -206,7 +206,7 @@ async def test_a_job_that_is_found_open_again_is_counted(
     assert inspector.open_counts() == whole
 
 
-async def test_what_another_program_deleted_counts_until_all_is_over(
+async def test_a_job_that_another_program_deleted_counts_until_it_would_have_ended(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     job_id = await submit_job(ledger)

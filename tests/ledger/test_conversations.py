@@ -234,7 +234,7 @@ async def test_a_message_submitted_again_is_not_busy_with_itself(
     await ledger.jobs.finish(held, reply_to(held))
 
 
-async def test_what_to_do_when_busy_is_part_of_the_request(ledger: Ledger) -> None:
+async def test_the_same_key_with_another_when_busy_is_reused(ledger: Ledger) -> None:
     await submit_job(ledger, idempotency_key="k", **TALK)
     with pytest.raises(KeyReused):
         await submit_job(ledger, idempotency_key="k", when_busy="interrupt", **TALK)

@@ -89,7 +89,7 @@ def test_it_holds_every_state_and_no_other_file() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_it_is_read_as_it_was_meant(
+async def test_each_stored_record_is_read_as_it_was_written(
     ledger: Ledger, inspector: LedgerInspector, given: Load, name: str
 ) -> None:
     given(name)
@@ -322,7 +322,7 @@ async def test_a_failed_job_is_replayed_as_a_new_one(ledger: Ledger, given: Load
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_it_is_erased(
+async def test_each_stored_record_is_erased(
     ledger: Ledger, inspector: LedgerInspector, given: Load, tmp_path: Path, name: str
 ) -> None:
     given(name)

@@ -209,7 +209,7 @@ async def test_the_lane_goes_on_after_a_burial(ledger: Ledger) -> None:
     assert [turn.id for turn in (await claim_lane(ledger)).turns] == [next_one]
 
 
-async def test_an_unknown_letter_is_not_found(ledger: Ledger) -> None:
+async def test_an_unknown_dead_letter_is_not_found(ledger: Ledger) -> None:
     unknown = f"j00_{0:032x}"
     for name in (unknown, await submit_and_answer(ledger), "nonsense"):
         with pytest.raises(JobNotFound):
@@ -229,7 +229,7 @@ async def test_an_unknown_letter_is_not_found(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("page", [1, 2, 3, 1000])
-async def test_letters_are_given_oldest_burial_first_over_all_pages(
+async def test_dead_letters_are_listed_oldest_burial_first_over_all_pages(
     ledger: Ledger, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch, page: int
 ) -> None:
     monkeypatch.setattr(dead_module, "_PAGE", page)
@@ -248,7 +248,7 @@ async def test_letters_are_given_oldest_burial_first_over_all_pages(
     assert await ids(ledger, limit=3) == expected[:3]
 
 
-async def test_letters_that_are_removed_meanwhile_hide_no_others(
+async def test_dead_letters_removed_meanwhile_hide_no_others(
     ledger: Ledger, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dead_module, "_PAGE", 2)
@@ -386,7 +386,7 @@ async def test_one_run_replays_a_letter_once_even_if_it_is_buried_again(ledger: 
     }
 
 
-async def test_of_two_runs_that_selected_a_letter_one_replays_it(ledger: Ledger) -> None:
+async def test_only_one_of_two_runs_replays_a_dead_letter(ledger: Ledger) -> None:
     turn_id = await buried(ledger)
     letter = await chosen(ledger, turn_id)
     found = await asyncio.gather(
@@ -505,7 +505,7 @@ async def test_a_job_that_cannot_be_read_is_refused(
 
 
 @pytest.mark.parametrize("kind", [DeadLetterKind.MEMORY, DeadLetterKind.REPLY])
-async def test_a_discarded_letter_is_gone_for_good(
+async def test_a_discarded_dead_letter_is_gone_for_good(
     ledger: Ledger, inspector: LedgerInspector, kind: DeadLetterKind
 ) -> None:
     letter_id = await (buried(ledger) if kind is DeadLetterKind.MEMORY else failed(ledger))
@@ -524,7 +524,7 @@ async def test_a_discarded_letter_is_gone_for_good(
         assert (status.state, status.code) == (JobState.FAILED, "too_large")
 
 
-async def test_a_letter_that_was_replayed_since_is_not_discarded(ledger: Ledger) -> None:
+async def test_a_dead_letter_replayed_meanwhile_is_not_discarded(ledger: Ledger) -> None:
     turn_id = await buried(ledger)
     letter = await chosen(ledger, turn_id)
     await replay_one(ledger, turn_id)

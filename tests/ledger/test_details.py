@@ -27,7 +27,7 @@ async def test_all_is_said_of_a_job_that_was_answered(ledger: Ledger) -> None:
     assert found["timings_ms"] is not None
 
 
-async def test_what_a_job_waits_for_is_said(ledger: Ledger) -> None:
+async def test_the_status_says_what_a_job_waits_for(ledger: Ledger) -> None:
     ready = await submit_job(ledger)
     assert (await _waits(ledger, ready)) == ("a response worker", False)
 
@@ -38,7 +38,7 @@ async def test_what_a_job_waits_for_is_said(ledger: Ledger) -> None:
     assert (await _waits(ledger, ready)) == ("overloaded", True)
 
 
-async def test_what_a_turn_waits_for_is_said(ledger: Ledger) -> None:
+async def test_the_status_says_what_a_turn_waits_for(ledger: Ledger) -> None:
     answered = await submit_and_answer(ledger)
     assert (await _waits(ledger, answered)) == ("a memory worker", False)
 

@@ -248,7 +248,7 @@ async def test_a_write_that_was_on_its_way_is_removed_the_second_time(
     assert memories.rows == []
 
 
-async def test_what_is_said_after_the_asking_is_kept_and_stored_when_it_is_done(
+async def test_a_turn_submitted_after_an_erasure_began_is_kept_and_stored_after_it(
     ledger: Ledger, inspector: LedgerInspector, eraser: Eraser
 ) -> None:
     await submit_and_answer(ledger, "old")

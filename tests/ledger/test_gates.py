@@ -172,7 +172,7 @@ async def test_an_answer_after_a_success_is_the_first_one_again(desk: Desk) -> N
     assert desk.pause_s() == pytest.approx(60, abs=0.5)
 
 
-async def test_what_comes_in_late_can_make_a_pause_longer_but_not_double_it(desk: Desk) -> None:
+async def test_a_late_report_can_extend_a_pause_but_not_double_it(desk: Desk) -> None:
     await desk.fail()
     await desk.fail(50)
     await desk.tell(CallOutcome.SHUT)
@@ -184,7 +184,7 @@ async def test_what_comes_in_late_can_make_a_pause_longer_but_not_double_it(desk
     assert desk.pause_s() == pytest.approx(30, abs=0.5)
 
 
-async def test_what_is_ours_is_news_even_while_the_gate_is_shut(desk: Desk) -> None:
+async def test_an_operators_fault_is_reported_even_while_the_gate_is_shut(desk: Desk) -> None:
     await desk.fail()
 
     assert (await desk.deny()).news
@@ -265,7 +265,7 @@ async def test_a_canary_that_gives_up_makes_way_for_another(desk: Desk) -> None:
     assert (await desk.ask()).canary
 
 
-async def test_who_was_asked_before_the_shutting_opens_nothing(desk: Desk) -> None:
+async def test_a_call_that_began_before_the_gate_shut_does_not_open_it(desk: Desk) -> None:
     await desk.fail()
 
     assert (await desk.tell(CallOutcome.WORKED)).state is GateState.SHUT
@@ -273,7 +273,7 @@ async def test_who_was_asked_before_the_shutting_opens_nothing(desk: Desk) -> No
 
 @pytest.mark.finding(23)
 @pytest.mark.parametrize(("age_s", "state"), [(5.0, GateState.SHUT), (3.0, GateState.OPENING)])
-async def test_what_works_in_spite_of_a_shut_gate_opens_it_if_it_began_later(
+async def test_a_call_that_began_after_the_gate_shut_and_worked_opens_it(
     desk: Desk, age_s: float, state: GateState
 ) -> None:
     await desk.fail()
@@ -353,7 +353,7 @@ async def test_a_job_that_meets_a_gate_shut_again_gets_the_last_return_time(desk
     assert (await desk.ask()).retry_after_s > last - 1
 
 
-async def test_nobody_is_told_to_come_back_at_once(desk: Desk) -> None:
+async def test_the_time_to_retry_after_is_never_zero(desk: Desk) -> None:
     await desk.fail()
     await desk.reopen()
     times = [stand.retry_after_s for stand in [await desk.ask() for _ in range(50)] if stand.code]
@@ -453,7 +453,7 @@ async def test_after_its_time_a_canary_tests_it(desk: Desk) -> None:
 
 
 @pytest.mark.finding(32)
-async def test_without_a_time_it_has_no_end_but_an_operator(
+async def test_a_gate_shut_without_a_time_stays_shut_until_an_operator_opens_it(
     desk: Desk, inspector: LedgerInspector
 ) -> None:
     await desk.fail()
@@ -470,7 +470,7 @@ async def test_without_a_time_it_has_no_end_but_an_operator(
 
 
 @pytest.mark.finding(32)
-async def test_what_is_done_by_hand_is_audited(desk: Desk, ledger: Ledger) -> None:
+async def test_opening_and_shutting_by_hand_is_audited(desk: Desk, ledger: Ledger) -> None:
     await desk.gates.open(GATE, by="bob")
     await desk.gates.shut(GATE, by="ann", reason="they migrate", for_s=60)
     await desk.gates.open(GATE, by="bob")
@@ -498,7 +498,7 @@ async def test_what_is_done_by_hand_is_audited(desk: Desk, ledger: Ledger) -> No
         ("for_s", {"for_s": math.nan}),
     ],
 )
-async def test_what_cannot_be_shut_is_refused(
+async def test_shutting_an_unknown_gate_or_for_a_bad_time_is_refused(
     desk: Desk, settings: Settings, field: str, told: dict[str, object]
 ) -> None:
     arguments: dict[str, Any] = {"name": "recall"} | told

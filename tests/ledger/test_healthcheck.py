@@ -28,7 +28,7 @@ async def _beat(ledger: Ledger) -> None:
         (["memories"], 1),
     ],
 )
-async def test_only_the_process_that_is_named_counts(
+async def test_only_the_named_process_counts(
     ledger: Ledger, settings: Settings, arguments: list[str], code: int
 ) -> None:
     await _beat(ledger)

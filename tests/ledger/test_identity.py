@@ -76,7 +76,9 @@ async def test_the_newest_version_of_records_stands_there_and_refuses_nobody(
     assert inspector.redis.hget(inspector.keys.identity, "records") == str(then)
 
 
-async def test_who_only_reads_founds_nothing(ledger: Ledger, inspector: LedgerInspector) -> None:
+async def test_a_read_only_check_does_not_create_the_identity(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
     await ledger.check()
 
     assert not inspector.redis.exists(inspector.keys.identity)

@@ -154,7 +154,9 @@ async def test_an_inconsistency_is_named_and_fixed(
     assert await gaps(ledger) == []
 
 
-async def test_what_was_fixed_is_processed(ledger: Ledger, inspector: LedgerInspector) -> None:
+async def test_a_job_whose_inconsistency_was_fixed_is_processed(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
     job_id, turn = await submit_job(ledger, user_id="bob"), await submit_and_answer(ledger)
     inspector.redis.delete(
         inspector.keys.place("hinted", "replies.3"), inspector.keys.place("hinted", "memories.0")

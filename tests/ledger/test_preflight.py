@@ -94,7 +94,7 @@ async def test_d2_needs_to_see_that_every_write_is_kept(fsync: str | Exception) 
     assert "appendfsync always" in str(error)
 
 
-async def test_d2_is_content_with_always() -> None:
+async def test_d2_accepts_appendfsync_always() -> None:
     assert (await checked(Told("always"), durability="d2")).durability == "d2"
 
 

@@ -50,7 +50,7 @@ def subscribers(server: Valkey) -> list[dict[str, str]]:
         return list(client.client_list(_type="pubsub"))
 
 
-async def test_what_is_published_after_entering_is_heard(own: Valkey, pubsub: PubSub) -> None:
+async def test_a_message_published_after_subscribing_is_heard(own: Valkey, pubsub: PubSub) -> None:
     heard: list[str] = []
     async with pubsub.subscribed("c", heard.append):
         assert publish(own, "c", "one") == 1
@@ -241,7 +241,7 @@ async def test_a_job_wakes_whoever_follows_it(ledger: Ledger) -> None:
         await until(lambda: len(woken) == 3, "the end is heard")
 
 
-async def test_who_runs_a_cancelled_job_is_told(ledger: Ledger) -> None:
+async def test_only_the_worker_that_runs_a_cancelled_job_is_told(ledger: Ledger) -> None:
     fenced: list[str] = []
     running, queued = await submit_and_claim(ledger), await submit_job(ledger)
     async with ledger.listen_to_fences(fenced.append):

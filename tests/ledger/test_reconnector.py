@@ -57,7 +57,7 @@ async def test_an_error_is_the_reply_of_its_own_command(reconnector: Reconnector
     assert isinstance(wrong, Exception)
 
 
-async def test_what_cannot_be_sent_is_refused_and_the_next_is_answered(
+async def test_a_command_that_cannot_be_encoded_is_refused_and_the_next_is_answered(
     reconnector: Reconnector,
 ) -> None:
     await replies_to(reconnector, ("PING",))

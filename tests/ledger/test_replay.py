@@ -149,7 +149,7 @@ async def test_a_plan_counts_and_holds_what_it_saw(
     assert later in await dead(ledger), "it was not in the plan"
 
 
-async def test_a_letter_that_is_named_must_be_one(
+async def test_a_named_dead_letter_must_exist(
     operator: AsyncOperator, letters: list[str], ledger: Ledger
 ) -> None:
     await replay_one(ledger, letters[0])
@@ -220,7 +220,7 @@ async def test_a_note_in_the_audit_is_made_once(ledger: Ledger, operator: AsyncO
     assert [audit_entry.action for audit_entry in await operator.audit()] == ["erase"]
 
 
-async def test_discarded_letters_are_never_stored(
+async def test_discarded_turns_are_never_stored(
     ledger: Ledger, operator: AsyncOperator, letters: list[str]
 ) -> None:
     found = await operator.discard(DeadLetterFilter(user_id="bob"), apply=True)
@@ -318,7 +318,7 @@ async def test_a_run_that_nobody_writes_for_gives_up_waiting_and_can_be_resumed(
     assert drainer.added == Counter(letters)
 
 
-async def test_letters_of_erased_users_are_refused_and_told(
+async def test_dead_letters_of_erased_users_are_refused_and_counted(
     operator: AsyncOperator, letters: list[str], settings: Settings, drainer: LaneDrainer
 ) -> None:
     plan = await operator.plan(None, FAST)
@@ -372,7 +372,7 @@ async def test_a_cancelled_run_is_aborted_and_goes_on_when_it_is_resumed(
     assert whats == ["replay", "aborted", "resume", "done"]
 
 
-async def test_what_was_replayed_and_not_noted_is_not_replayed_again(
+async def test_a_replay_that_was_not_recorded_is_not_repeated(
     ledger: Ledger, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
     """The operator's process was killed between the replay and the note."""
@@ -459,7 +459,7 @@ async def test_two_operators_at_once_replay_each_letter_once_and_account_for_it(
     assert sum(run.outcomes.get(ReplayOutcome.REFUSED, 0) for run in runs) == 12
 
 
-async def test_a_letter_buried_again_is_not_taken_from_an_older_plan(
+async def test_a_dead_letter_buried_again_is_not_replayed_by_an_older_plan(
     ledger: Ledger, operator: AsyncOperator, letters: list[str], drainer: LaneDrainer
 ) -> None:
     plan = await operator.plan(DeadLetterFilter(ids=(letters[0],)), SOON)

@@ -89,7 +89,7 @@ async def test_a_submit_is_answered_when_the_replica_has_it(ledger: Ledger, pair
         assert client.exists(f"{ledger.settings.namespace}:{{00}}:job:{job_id}")
 
 
-async def test_without_the_replica_it_is_unknown_and_safe_to_send_again(
+async def test_without_the_replica_a_submit_has_an_unknown_outcome_and_can_be_repeated(
     settings: Settings, pair: Pair
 ) -> None:
     async with AsyncProducer(settings) as producer:
@@ -108,7 +108,7 @@ async def test_without_the_replica_it_is_unknown_and_safe_to_send_again(
         assert await send() == await send()
 
 
-async def test_what_is_known_already_waits_even_on_a_connection_that_wrote_nothing(
+async def test_a_repeated_submit_waits_for_the_replica_even_on_a_new_connection(
     settings: Settings, pair: Pair
 ) -> None:
     async with Ledger(settings, patience_s=PATIENCE_S) as first:
@@ -170,7 +170,7 @@ async def test_nothing_that_was_answered_is_lost_with_the_primary(
     assert len(refused) >= 100
 
 
-async def test_what_was_not_replicated_would_have_been_lost(settings: Settings, pair: Pair) -> None:
+async def test_an_unreplicated_job_would_have_been_lost(settings: Settings, pair: Pair) -> None:
     """The fault is real: at d1 the same cut loses what was answered."""
     with pair.primary.client() as primary, pair.replica.client() as replica:
         primary.config_set("min-replicas-to-write", 0)

@@ -95,7 +95,7 @@ def _set_back(inspector: LedgerInspector, number: int) -> None:
 
 
 @pytest.mark.finding(35)
-async def test_who_starts_on_an_older_ledger_than_the_machine_saw_says_so(
+async def test_a_worker_that_starts_on_an_older_ledger_than_it_last_saw_says_so(
     ledger: Ledger, inspector: LedgerInspector, file: SeenFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     await RollbackDetector(ledger.maintenance, file).check()

@@ -42,7 +42,7 @@ def accepted(told: Sequence[object]) -> list[str]:
     return [one.job_id for one in told if isinstance(one, SubmitResult)]
 
 
-async def test_they_are_few_commands(
+async def test_a_batch_of_submits_takes_few_commands(
     jobs: Jobs, valkey: Valkey, inspector: LedgerInspector
 ) -> None:
     asked = [(jobs.new_id(one), one) for one in [chat_request()] * COUNT]
@@ -59,7 +59,7 @@ async def test_they_are_few_commands(
     assert sorted(inspector.hinted("replies.3")) == sorted(job_id for job_id, _ in asked + again)
 
 
-async def test_those_beyond_the_limit_are_refused_and_no_others(
+async def test_only_the_submits_beyond_the_limit_are_refused(
     settings: Settings, inspector: LedgerInspector
 ) -> None:
     small = settings.model_copy(update={"max_queued": 20})
@@ -143,7 +143,7 @@ async def test_one_may_end_another_of_the_same_command(
         assert sorted(held) == sorted([alone, last, other])
 
 
-async def test_what_fails_for_one_fails_for_no_other(
+async def test_one_failing_request_of_a_batch_fails_no_other(
     jobs: Jobs, inspector: LedgerInspector
 ) -> None:
     inspector.redis.set(inspector.keys.idempotency(_hashed("default/ann", "k")), "not a hash")

@@ -130,7 +130,7 @@ async def test_a_hint_lost_elsewhere_is_sent_again_though_nothing_else_happens(
     assert (await upkeep.sweep()).hinted_again == 2
 
 
-async def test_what_waits_is_hinted_when_it_is_due(
+async def test_a_snoozed_job_is_hinted_when_it_is_due(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     held = await submit_and_claim(ledger)
@@ -295,7 +295,7 @@ async def test_a_heartbeat_says_which_periodic_tasks_fail_until_none_does(ledger
 @pytest.mark.parametrize(
     "told", ["{", "[1]", '{"tasks": [{"name": "sweep", "state": "unheard of"}]}']
 )
-async def test_what_a_newer_worker_says_of_its_tasks_in_another_way_is_left_out(
+async def test_a_heartbeat_in_a_newer_form_is_left_out(
     ledger: Ledger, inspector: LedgerInspector, told: str
 ) -> None:
     await ledger.maintenance.record_heartbeat("replies", "host:1", [])

@@ -39,7 +39,7 @@ def acts(text: str) -> set[str]:
 
 
 @pytest.mark.finding(17)
-def test_what_cannot_be_seen_is_made_visible() -> None:
+def test_invisible_characters_are_escaped() -> None:
     plain = "Zoë\tsaid \u201c\u0647\u0627\u200c\u0647\u0627\u201d:\n\U0001f469\u200d\U0001f680\xa0"
     assert visible(plain) == plain
     assert visible("\x1b[2J\x9b\r\u202e\u2028\ud800") == r"\x1b[2J\x9b\r\u202e\u2028\ud800"

@@ -220,7 +220,7 @@ class Walk:
 
 
 @pytest.mark.parametrize("seed", range(3))
-async def test_they_keep_one_ledger_in_order(
+async def test_two_builds_keep_one_ledger_consistent(
     ledger: Ledger, older: OlderBuild, inspector: LedgerInspector, seed: int
 ) -> None:
     walk = Walk(ledger, older, inspector, seed)
@@ -236,7 +236,7 @@ async def test_they_keep_one_ledger_in_order(
     assert inspector.counts()["turn:stored:default"] == over["succeeded"] > 0
 
 
-async def test_what_the_first_release_wrote_is_read_and_gone_on_with(
+async def test_records_of_the_first_release_are_read_and_processed(
     ledger: Ledger, older: OlderBuild, inspector: LedgerInspector
 ) -> None:
     asked = {"user_id": "ann", "message": "hello", "conversation_id": "c", "idempotency_key": "k"}
@@ -259,7 +259,7 @@ async def test_what_the_first_release_wrote_is_read_and_gone_on_with(
     assert older.do("take", lane_of(), "older") == [job_id]
 
 
-async def test_what_the_first_release_wrote_is_erased(
+async def test_records_of_the_first_release_are_erased(
     ledger: Ledger, older: OlderBuild, inspector: LedgerInspector
 ) -> None:
     done = older.do("submit", {"user_id": "ann", "message": "canary", "conversation_id": "c"})

@@ -63,7 +63,7 @@ async def test_an_overdue_one_does_not_expire_and_keeps_its_deadline(
     assert (await ledger.maintenance.sweep()).expired == 1
 
 
-async def test_they_do_not_keep_the_sweep_from_others(
+async def test_newer_records_do_not_stop_the_sweep(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     many = (submit_job(ledger, user_id=f"u{n}", expires_in=5) for n in range(SWEEP_LIMIT + 5))
@@ -126,7 +126,9 @@ async def test_a_record_that_an_older_worker_could_not_claim_is_held_again(
     assert 0 < inspector.waits_s(old.job_id) <= HOLD_S
 
 
-async def test_to_cancel_it_is_refused(ledger: Ledger, inspector: LedgerInspector) -> None:
+async def test_cancelling_a_newer_job_is_refused(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
     job_id = await submit_job(ledger)
     age(inspector, job_id)
 
@@ -136,7 +138,9 @@ async def test_to_cancel_it_is_refused(ledger: Ledger, inspector: LedgerInspecto
     assert inspector.job(job_id)["state"] == "queued"
 
 
-async def test_what_is_known_of_it_is_read(ledger: Ledger, inspector: LedgerInspector) -> None:
+async def test_the_status_and_reply_of_a_newer_record_are_read(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
     job_id = await submit_and_answer(ledger)
     age(inspector, job_id)
 
@@ -148,7 +152,7 @@ async def test_what_is_known_of_it_is_read(ledger: Ledger, inspector: LedgerInsp
 
 
 @pytest.mark.parametrize("field", ["state", "turn"])
-async def test_to_read_a_state_that_nobody_knows_is_refused(
+async def test_reading_an_unknown_state_is_refused(
     ledger: Ledger, inspector: LedgerInspector, field: str
 ) -> None:
     job_id = await submit_and_answer(ledger)
@@ -162,7 +166,7 @@ async def test_to_read_a_state_that_nobody_knows_is_refused(
         assert refused.value.job_id == job_id
 
 
-async def test_what_a_newer_worker_adds_to_a_reply_or_an_event_is_ignored(
+async def test_unknown_fields_of_a_newer_reply_or_event_are_ignored(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     job_id = await submit_and_answer(ledger)
@@ -181,7 +185,7 @@ async def test_what_a_newer_worker_adds_to_a_reply_or_an_event_is_ignored(
     assert events[-1].text == "x"
 
 
-async def test_to_read_a_reply_that_nobody_knows_is_refused(
+async def test_reading_an_unknown_form_of_reply_is_refused(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     job_id = await submit_and_answer(ledger)
@@ -200,7 +204,7 @@ async def test_to_read_a_reply_that_nobody_knows_is_refused(
         assert "canary" not in str(refused.value)
 
 
-async def test_to_read_an_event_that_nobody_knows_is_refused(
+async def test_reading_an_unknown_event_is_refused(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     job_id = (await submit_and_claim(ledger)).job_id
@@ -210,7 +214,7 @@ async def test_to_read_an_event_that_nobody_knows_is_refused(
         await ledger.queries.events(job_id, None)
 
 
-async def test_to_interrupt_it_is_refused_and_ends_nothing(
+async def test_interrupting_a_newer_job_is_refused_and_ends_nothing(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     first, second = [await submit_job(ledger, conversation_id="c") for _ in range(2)]
@@ -275,7 +279,7 @@ async def test_an_erasure_is_left_to_a_worker_that_knows_them(
     assert "reply" not in inspector.job(turn)
 
 
-async def test_what_is_held_is_listed_until_it_goes_on(
+async def test_held_records_are_listed_until_they_are_processed(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     assert summary(await ledger.maintenance.overview())["held"] == {

@@ -256,7 +256,7 @@ def test_workers_find_settings_that_they_understand() -> None:
         assert settings.backend == "hosted"
 
 
-def test_what_is_not_set_is_not_passed_on_and_what_is_set_is() -> None:
+def test_only_variables_that_are_set_are_passed_on() -> None:
     worker = document()["services"]["responses"]
     assert "MEM0_API_KEY" not in environment(worker, GIVEN)
     assert environment(worker, GIVEN | {"MEM0_API_KEY": "m0"})["MEM0_API_KEY"] == "m0"

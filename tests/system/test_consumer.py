@@ -109,7 +109,7 @@ def worker() -> Iterator[ProbeWorker]:
 
 
 @pytest.mark.finding(14)
-def test_what_is_no_hint_harms_no_other_and_is_reported(worker: ProbeWorker) -> None:
+def test_a_message_that_is_no_hint_is_reported_and_delays_no_hint(worker: ProbeWorker) -> None:
     names = [f"noop:beside {number}" for number in range(len(NO_HINTS))]
     good = [hint_message(RUN_TASK, name, f"hint of {name}") for name in names]
     wrong = [raw for raw, _ in NO_HINTS.values()]
@@ -131,7 +131,7 @@ def test_what_is_no_hint_harms_no_other_and_is_reported(worker: ProbeWorker) -> 
 
 
 @pytest.mark.finding(14)
-def test_what_is_no_command_is_dropped_and_commands_are_followed(worker: ProbeWorker) -> None:
+def test_broken_commands_are_dropped_and_valid_ones_are_followed(worker: ProbeWorker) -> None:
     for said in NO_COMMANDS.values():
         worker.redis.publish("/0.celery.pidbox", said)
     worker.app.control.shutdown()

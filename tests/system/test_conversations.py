@@ -125,7 +125,7 @@ def test_an_interruption_cuts_the_call_and_is_answered(fleet: Fleet, producer: P
     assert first.cancel(), "it is cancelled already"
 
 
-def test_what_replies_cost_is_summed_and_shown(fleet: Fleet, producer: Producer) -> None:
+def test_the_cost_of_replies_is_summed_and_shown(fleet: Fleet, producer: Producer) -> None:
     jobs = [producer.submit(user_id="bob", tenant="paying", message=text) for text in SAID]
     spent = [job.wait(PATIENCE_S).usage for job in jobs]
     found = producer.usage(tenant="paying", user_id="bob")

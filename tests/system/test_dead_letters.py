@@ -158,7 +158,7 @@ def test_bad_input_names_the_field(crew: Fleet, command: str, field: str) -> Non
     assert field in crew.afterword("dead", *command.split(), code=2).stderr
 
 
-def test_what_is_not_there_is_told_by_the_exit_code(crew: Fleet) -> None:
+def test_an_unknown_id_gives_exit_code_2(crew: Fleet) -> None:
     for command in ("resume", "abort", "runs"):
         assert "r0" in crew.afterword("dead", command, "r0", code=2).stderr
     for command in ("dead show", "dead replay", "dead discard", "status"):
@@ -236,7 +236,7 @@ def test_an_interrupted_operator_says_how_to_go_on(fleet: Fleet, letters: list[J
     assert replays(fleet, letters) == [1] * 5
 
 
-def test_a_discarded_letter_is_never_stored(fleet: Fleet, letters: list[Job]) -> None:
+def test_a_discarded_turn_is_never_stored(fleet: Fleet, letters: list[Job]) -> None:
     letter = letters[0]
     fleet.afterword("dead", "discard", letter.id, "--apply")
     assert letter.status().turn is TurnState.SKIPPED

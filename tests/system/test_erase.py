@@ -75,7 +75,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         yield Town(valkey, providers, workers, folder)
 
 
-def test_what_an_erased_user_said_is_found_nowhere_and_what_others_said_is(town: Town) -> None:
+def test_the_text_of_an_erased_user_is_gone_and_that_of_others_is_kept(town: Town) -> None:
     with Producer(town.settings) as producer, Operator(town.settings) as operator:
         for user, mark in (("ann", ANN), ("bob", BOB)):
             for number in range(2):

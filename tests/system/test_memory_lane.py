@@ -113,7 +113,7 @@ def test_the_lane_drains_when_a_memory_worker_comes_back(lane: Lane, outage: Out
     assert lane.rows(outage.question) == 0
 
 
-def test_what_was_an_overlay_is_a_memory_then(lane: Lane, outage: Outage) -> None:
+def test_an_overlay_becomes_a_memory_once_it_is_stored(lane: Lane, outage: Outage) -> None:
     for job in (*outage.jobs, outage.question):
         lane.settled(job)
     _, reply = lane.say("ann", "What is my dog called?")

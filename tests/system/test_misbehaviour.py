@@ -77,7 +77,7 @@ def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("_brisk")
-def test_whatever_the_two_do_every_job_and_every_turn_comes_to_one_end(valkey: Valkey) -> None:
+def test_every_job_and_turn_ends_once_however_both_providers_misbehave(valkey: Valkey) -> None:
     played: Counter[str] = Counter()
     ends: Counter[str] = Counter()
 

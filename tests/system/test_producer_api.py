@@ -134,7 +134,9 @@ def test_a_stream_goes_on_in_another_process_where_it_was_left(
     assert whole == seen + rest == list(job.stream())
 
 
-def test_what_claude_refuses_fails_with_a_word(fleet: Fleet, producer: Producer) -> None:
+def test_a_job_that_claude_refuses_fails_with_a_code_and_no_content(
+    fleet: Fleet, producer: Producer
+) -> None:
     fleet.claude.will_answer(ClaudeAnswer(status=400, error_message=f"no {CANARY}s"))
     job = producer.submit(user_id="ann", message="hello")
     with pytest.raises(JobFailed) as failure:

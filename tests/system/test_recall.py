@@ -93,7 +93,7 @@ def test_only_the_last_message_of_a_prompt_tells_of_memories(story: Story) -> No
 
 
 @pytest.mark.parametrize("who", ["stranger", "namesake"])
-def test_nobody_else_has_that_memory(story: Story, who: str) -> None:
+def test_another_user_does_not_get_the_memory(story: Story, who: str) -> None:
     reply: Reply = getattr(story, who)
     assert (reply.memory, reply.memories) == ("fresh", ())
     assert not [text for text in story.prompt(reply) if SECRET in text]

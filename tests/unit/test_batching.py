@@ -32,15 +32,15 @@ def grouped(turns: list[WaitingTurn], bounds: Bounds = BOUNDS) -> list[str]:
     return ["".join(each.id for each in batch) for batch in batches(turns, bounds)]
 
 
-def test_what_waits_together_goes_together_in_its_order() -> None:
+def test_waiting_turns_are_batched_in_order() -> None:
     assert grouped([turn(name) for name in "abcdefgh"]) == ["abc", "def", "gh"]
 
 
-def test_nothing_goes_together_if_a_batch_is_one_turn() -> None:
+def test_a_batch_size_of_one_batches_nothing() -> None:
     assert grouped([turn(name) for name in "abc"], replace(BOUNDS, turns=1)) == ["a", "b", "c"]
 
 
-def test_of_nothing_there_is_no_batch() -> None:
+def test_no_turns_make_no_batch() -> None:
     assert batches([], BOUNDS) == []
 
 
@@ -71,7 +71,7 @@ def test_a_batch_does_not_go_over_midnight() -> None:
 
 
 @pytest.mark.parametrize("names", ["a", "ab", "abcde"])
-def test_what_was_begun_stays_what_it_was_whatever_the_bounds(names: str) -> None:
+def test_a_batch_that_was_begun_keeps_its_turns_whatever_the_bounds(names: str) -> None:
     turns = [*begun(*names), turn("x"), turn("y")]
 
     assert grouped(turns) == [names, "xy"]

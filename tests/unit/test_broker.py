@@ -46,7 +46,7 @@ def test_no_broker_is_a_misconfiguration() -> None:
         make_app(Settings())
 
 
-def test_what_another_celery_app_left_in_the_environment_means_nothing(
+def test_celery_variables_of_another_app_are_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://theirs/9")
@@ -57,7 +57,7 @@ def test_what_another_celery_app_left_in_the_environment_means_nothing(
     assert app.backend.as_uri() == "disabled://"
 
 
-def test_an_app_takes_nobody_s_place() -> None:
+def test_a_second_app_does_not_become_the_default() -> None:
     app = make_app(Settings(redis_url="redis://ours"))
     assert current_app.main != app.main
 

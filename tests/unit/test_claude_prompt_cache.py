@@ -50,7 +50,7 @@ def counts(cache: PromptCache, asked: dict[str, Any]) -> tuple[int, int, int]:
     )
 
 
-def test_what_was_written_is_read_by_the_next(cache: PromptCache) -> None:
+def test_a_prefix_written_to_the_cache_is_read_by_the_next_request(cache: PromptCache) -> None:
     assert counts(cache, body()) == (0, 2501, 1)
     assert counts(cache, body()) == (2501, 0, 1)
 
@@ -65,7 +65,7 @@ def test_another_beginning_is_another_prefix(cache: PromptCache, other: dict[str
     assert counts(cache, other)[0] == 0
 
 
-def test_what_is_not_marked_is_not_kept(cache: PromptCache) -> None:
+def test_a_prefix_without_cache_control_is_not_cached(cache: PromptCache) -> None:
     for _ in range(2):
         assert counts(cache, {"model": "m", "messages": [{"role": "user", "content": LONG}]}) == (
             0, 0, 2501,

@@ -55,7 +55,7 @@ def test_a_duration_is_read(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     "text", ["", "soon", "-1", "-1s", "nan", "inf", "1e400", "10M", "2 days", "9" * 12 + "d", "m"]
 )
-def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(click.BadParameter, match="such as 90s, 10m, 2h or 3d"):
         read(Duration(), text)
 
@@ -71,7 +71,7 @@ def test_a_point_in_time_is_iso_8601_or_a_duration_before_now() -> None:
 
 @pytest.mark.finding(20)
 @pytest.mark.parametrize("text", ["yesterday", "10", "2026-13-01", "9" * 12 + "d"])
-def test_what_is_no_point_in_time_is_refused_with_an_example(text: str) -> None:
+def test_an_invalid_point_in_time_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(click.BadParameter, match="2026-11-22T10:00, or a duration before now"):
         read(PointInTime(), text)
 

@@ -62,7 +62,7 @@ _ANYTHING = st.recursive(
 
 @pytest.mark.finding(12)
 @given(_ANYTHING, st.sampled_from(["request", *ChatRequest.model_fields]))
-def test_whatever_is_given_is_a_request_or_an_invalid_one(value: object, field: str) -> None:
+def test_any_value_of_a_field_is_accepted_or_refused_as_invalid(value: object, field: str) -> None:
     given: object = value
     if field != "request":
         given = {"user_id": "ann", "message": "hello", field: value}

@@ -53,7 +53,7 @@ def test_nothing_is_wrong_if_all_is_answered_and_stored_once_in_order() -> None:
         (replace(A, events=(WHOLE[1], *WHOLE)), ["a"], "torn_replies"),
     ],
 )
-def test_each_wrong_is_on_the_bill_under_its_name(
+def test_each_kind_of_wrong_delivery_is_reported_by_name(
     outcome: JobOutcome, rows: list[str], what: str
 ) -> None:
     assert list(delivery_report([outcome], rows).wrong) == [what]
@@ -73,7 +73,7 @@ def test_a_new_attempt_voids_the_deltas_before_it() -> None:
     assert not delivery_report([replace(A, events=second)], ["a"]).wrong
 
 
-def test_what_is_left_open_is_wrong() -> None:
+def test_a_lane_left_open_is_reported_as_wrong() -> None:
     assert delivery_report([A], ["a"], ["l00_x"]).wrong == {"left_open": {"l00_x"}}
 
 

@@ -46,7 +46,7 @@ async def test_the_first_piece_goes_at_once(stream: Stream) -> None:
     deltas.stop()
 
 
-async def test_what_follows_is_gathered(stream: Stream) -> None:
+async def test_deltas_after_the_first_are_gathered(stream: Stream) -> None:
     deltas = DeltaBuffer(stream.publish, NEVER_S)
     deltas.push("Hel")
     await until(lambda: stream.published, "the first is published")
@@ -57,7 +57,7 @@ async def test_what_follows_is_gathered(stream: Stream) -> None:
     assert stream.published == [(1, "Hel")]
 
 
-async def test_what_is_gathered_goes_out_in_its_time(stream: Stream) -> None:
+async def test_gathered_deltas_are_published_after_the_interval(stream: Stream) -> None:
     deltas = DeltaBuffer(stream.publish, 0.01)
     deltas.push("Hel")
     await until(lambda: stream.published, "the first is published")
@@ -84,7 +84,7 @@ async def test_a_slow_stream_gathers_more_and_keeps_the_order(stream: Stream) ->
     assert [n for n, _ in stream.published] == list(range(1, number))
 
 
-async def test_without_any_piece_the_rest_is_the_first(stream: Stream) -> None:
+async def test_without_published_deltas_the_rest_is_the_first_delta(stream: Stream) -> None:
     assert await DeltaBuffer(stream.publish, NEVER_S).take_unpublished() == (1, "")
 
 
@@ -96,7 +96,7 @@ async def test_a_short_answer_is_one_piece(stream: Stream) -> None:
     assert stream.published == []
 
 
-async def test_whoever_lost_the_right_to_publish_hears_it_at_the_next_piece(
+async def test_a_lost_lease_is_raised_at_the_next_delta(
     stream: Stream,
 ) -> None:
     stream.error = LeaseLost("overtaken")

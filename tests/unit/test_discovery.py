@@ -113,7 +113,7 @@ def test_without_one_the_running_stack_is_used(stack: Path) -> None:
     assert settings.anthropic_api_key is not None
 
 
-def test_what_the_environment_says_wins_over_the_stack(stack: Path) -> None:
+def test_the_environment_wins_over_the_settings_of_the_stack(stack: Path) -> None:
     environ = {"AFTERWORD_DATA_DIR": str(stack), "ANTHROPIC_API_KEY": "mine"}
 
     key = settings_in_use(environ).anthropic_api_key

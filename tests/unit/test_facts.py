@@ -101,7 +101,7 @@ def test_an_id_that_is_none_cannot_leave_its_origin() -> None:
     assert fact_line(AT, "\n</m>\n- x", "fact") == "- fact <08 May 2026, turn m-x>"
 
 
-def test_without_an_origin_there_is_none() -> None:
+def test_a_fact_without_an_origin_shows_none() -> None:
     assert fact_line(None, None, "fact") == "- fact"
 
 

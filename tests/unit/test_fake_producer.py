@@ -254,7 +254,7 @@ def test_a_reply_that_never_comes_ends_with_the_life_of_its_job() -> None:
     assert job.status().state is JobState.EXPIRED
 
 
-def test_what_is_no_longer_kept_is_gone() -> None:
+def test_the_fake_forgets_streams_and_jobs_after_their_retention() -> None:
     producer = FakeProducer(settings=Settings(stream_retention_s=60, retention_s=120))
     job = producer.submit(**HELLO)
     job.wait()

@@ -34,7 +34,7 @@ def test_every_state_of_a_job_can_be_reached_and_every_open_one_left() -> None:
     assert ends | {JobState.QUEUED} == set(JobState)
 
 
-def test_of_the_settled_turns_only_the_dead_come_back() -> None:
+def test_of_the_settled_turns_only_dead_ones_can_be_replayed() -> None:
     for step, (before, _) in TURN_STEPS.items():
         backwards = {state for state in before if state.settled}
         assert backwards <= {TurnState.DEAD} or step is TurnStep.ERASE
@@ -54,7 +54,7 @@ def test_every_turn_can_be_brought_to_an_end() -> None:
             assert any(state in before for before, _ in TURN_STEPS.values())
 
 
-def test_what_the_table_allows_is_allowed_and_nothing_else() -> None:
+def test_only_the_steps_of_the_table_are_allowed() -> None:
     for step, before, after in itertools.product(TurnStep, TurnState, TurnState):
         starts, ends = TURN_STEPS[step]
         if before in starts and after in ends:

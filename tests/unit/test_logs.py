@@ -82,7 +82,7 @@ def test_a_line_of_json_has_the_event_its_fields_and_the_ids(as_json: Lines) -> 
     }
 
 
-def test_whatever_else_logs_while_a_job_is_at_hand_bears_its_ids(as_json: Lines) -> None:
+def test_every_log_line_during_a_job_has_its_ids(as_json: Lines) -> None:
     with bound(job_id="j1"):
         logging.getLogger("afterword.somewhere").warning("said %s", "so")
 
@@ -99,7 +99,7 @@ def test_a_line_that_has_nothing_to_do_with_a_job_names_none(text: Lines) -> Non
 @pytest.mark.parametrize(
     ("fault", "level"), [(Fault.OPERATOR, logging.ERROR), (Fault.PROVIDER, logging.WARNING)]
 )
-def test_what_an_operator_must_fix_is_an_error(
+def test_a_gate_shut_by_the_operators_fault_is_logged_as_an_error(
     fault: Fault, level: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     log_event(GateClosed(gate="recall", code="x", fault=fault), Context())

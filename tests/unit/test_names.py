@@ -112,7 +112,7 @@ GOOD = "j03_446cc239c6ed2dfea851a9a29125ffa0"
         None, 7, b"j03_" + b"0" * 32,
     ],
 )  # fmt: skip
-def test_what_is_no_job_id_is_not_found(bad: object) -> None:
+def test_an_invalid_job_id_is_not_found(bad: object) -> None:
     with pytest.raises(JobNotFound):
         check_job_id(bad)  # type: ignore[arg-type]
 

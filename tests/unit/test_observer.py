@@ -124,7 +124,7 @@ def test_a_subscriber_that_fails_stops_neither_the_work_nor_the_others() -> None
     assert failing.failures == 4, "once for each event, and for the report of its own failure"
 
 
-async def test_what_is_bound_is_heard_with_each_event_and_by_the_tasks_of_the_work() -> None:
+async def test_bound_context_comes_with_each_event_and_in_child_tasks() -> None:
     observer, heard = Observer(), list[Context]()
     observer.subscribe(lambda _, context: heard.append(context))
 
@@ -165,7 +165,7 @@ def _broken(_: object) -> None:
     raise ValueError("must name a host")
 
 
-def test_of_a_group_it_is_that_of_its_first_error() -> None:
+def test_the_place_of_an_exception_group_is_that_of_its_first_error() -> None:
     with pytest.raises(ValueError, match="host") as caught:
         _broken(None)
     group = ExceptionGroup("all", [ExceptionGroup("some", [caught.value]), KeyError()])

@@ -205,7 +205,7 @@ def test_a_fact_without_a_date_is_told_all_the_same() -> None:
     assert any("I like tea." in line for line in lines(prompt))
 
 
-def test_what_was_just_said_stands_after_what_is_remembered() -> None:
+def test_the_overlay_stands_after_the_memories() -> None:
     text = final(told([memory("m", "old fact", 5)], overlay=[turn("t", "new fact", day=6)]))
 
     assert text.index("old fact") < text.index("new fact") < text.index("hello")
@@ -226,7 +226,7 @@ def test_the_rules_are_in_the_system_and_the_memories_in_the_last_message() -> N
     assert "tea" not in prompt.messages[0].text
 
 
-def test_what_stays_the_same_stands_first() -> None:
+def test_system_and_history_do_not_change_with_the_memories() -> None:
     """The provider's cache lives on it: another memory changes nothing before the last message."""
     history = [turn("h", "before", "ok")]
     one = told([memory("m1", "a fact")], history=history)
@@ -385,7 +385,7 @@ def test_of_too_many_memories_the_best_are_kept() -> None:
     assert list(built.memories) == many[: len(built.memories)]
 
 
-def test_what_was_just_said_is_kept_before_what_is_remembered() -> None:
+def test_the_overlay_is_kept_in_preference_to_memories() -> None:
     said = [turn(f"t{n}", f"said {n} " + "x" * 300) for n in range(30)]
 
     text = final(told([memory("m", "remembered " + "x" * 300)], overlay=said))

@@ -147,7 +147,7 @@ async def test_a_memory_that_hangs_costs_the_budget_and_no_more(memories: FakeMe
         assert await names(recaller(memories, budget=RecallBudget(0.02))) is None
 
 
-async def test_who_stops_waiting_stops_recall(memories: FakeMemories) -> None:
+async def test_cancelling_the_caller_cancels_recall(memories: FakeMemories) -> None:
     hang = memories.hang("search")
     work = asyncio.create_task(recaller(memories).recall("a/ann", "query"))
     await hang.reached.wait()
@@ -197,7 +197,9 @@ async def test_a_memory_that_hangs_is_a_failure_of_its_gate(memories: FakeMemori
 @pytest.mark.parametrize(
     ("waited_s", "budget_s"), [(-1.0, 0.4), (0.0, 0.4), (10.0, 1.4), (60.0, 6.4), (9e9, 15.4)]
 )
-def test_who_has_waited_may_wait_longer_for_memory(waited_s: float, budget_s: float) -> None:
+def test_the_recall_budget_grows_with_the_time_a_job_has_waited(
+    waited_s: float, budget_s: float
+) -> None:
     assert RecallBudget(0.4, 0.1, 15.0).of(waited_s) == pytest.approx(budget_s)
 
 
@@ -294,7 +296,7 @@ class Line:
 
 
 @pytest.mark.finding(33)
-async def test_whoever_can_wait_the_least_is_next() -> None:
+async def test_the_job_with_the_earliest_deadline_is_next() -> None:
     line = Line()
     for place, deadline in enumerate((1.0, 9.0, 3.0, 5.0)):
         line.come(f"{deadline}", deadline, waited_s=0)
@@ -365,7 +367,7 @@ async def test_a_job_that_does_not_recall_makes_way_for_the_next() -> None:
     assert await line.finish() == ["a", "b"]
 
 
-async def test_what_memory_refuses_says_nothing_of_its_gate(memories: FakeMemories) -> None:
+async def test_a_rejected_search_is_not_reported_to_the_gate(memories: FakeMemories) -> None:
     gates = FakeGates()
     asked = recaller(memories, gates=gates)
     memories.fail("search", Rejected("bad"), times=10)

@@ -79,12 +79,12 @@ ONLY_ASKS = [
 
 
 @pytest.mark.parametrize("text", STATES)
-def test_what_states_something_is_kept(text: str) -> None:
+def test_a_statement_is_kept(text: str) -> None:
     assert not is_question_only(text)
 
 
 @pytest.mark.parametrize("text", ONLY_ASKS)
-def test_what_only_asks_is_not(text: str) -> None:
+def test_a_question_is_not_kept(text: str) -> None:
     assert is_question_only(text)
 
 
@@ -167,7 +167,7 @@ def test_a_pleasantry_says_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", TELLING)
-def test_whatever_says_more_is_no_pleasantry(text: str) -> None:
+def test_a_pleasantry_with_anything_more_is_kept(text: str) -> None:
     assert not is_pleasantry_only(text)
 
 

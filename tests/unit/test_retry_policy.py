@@ -43,7 +43,7 @@ def judged(error: Exception, attempt: int = 1, most: int = 3, tries: int = 1) ->
     tries=TRIES,
     jitter=JITTER,
 )
-def test_theirs_and_ours_are_snoozed_for_ever(
+def test_faults_of_the_provider_and_the_operator_are_snoozed_for_ever(
     error: ProviderError, attempt: int, tries: int, jitter: float
 ) -> None:
     """I14: outages are nobody's fault."""
@@ -57,13 +57,13 @@ def test_theirs_and_ours_are_snoozed_for_ever(
 
 
 @pytest.mark.parametrize("error", [BadAnswer("cut_short"), RuntimeError("bug"), KeyError("x")])
-def test_what_another_try_may_mend_is_retried_and_then_given_up(error: Exception) -> None:
+def test_a_transient_error_is_retried_and_then_given_up(error: Exception) -> None:
     decisions = [judged(error, attempt).decision for attempt in (1, 2, 3, 4)]
 
     assert decisions == [Decision.RETRY, Decision.RETRY, Decision.GIVE_UP, Decision.GIVE_UP]
 
 
-def test_what_no_try_can_mend_is_given_up_at_once() -> None:
+def test_a_permanent_error_is_given_up_at_once() -> None:
     verdict = judged(Rejected("too_large"))
 
     assert verdict == Verdict(Decision.GIVE_UP, "too_large", Fault.REQUEST)
@@ -91,7 +91,7 @@ def test_a_provider_is_given_the_time_it_asks_for_within_reason(
 
 
 @given(jitter=JITTER)
-def test_what_is_ours_waits_for_a_person(jitter: float) -> None:
+def test_an_operators_fault_pauses_for_the_operators_time(jitter: float) -> None:
     error = AccessDenied("revoked")
     verdict = judge(error, attempt=1, most_attempts=3, tries=1, jitter=jitter, pause_cap_s=CAP_S)
 

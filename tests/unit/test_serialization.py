@@ -89,7 +89,7 @@ def test_an_event_of_another_kind_is_not_guessed(change: dict[str, Any]) -> None
         Event.model_validate({"id": "7-1", "type": "delta", "text": "x"} | change)
 
 
-def test_what_fails_to_be_read_is_not_shown() -> None:
+def test_a_validation_error_does_not_show_the_input() -> None:
     with pytest.raises(ValidationError) as caught:
         ChatRequest.model_validate_json('{"user_id": "ann", "message": 7, "odd": "marmalade"}')
 

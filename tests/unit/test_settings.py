@@ -83,7 +83,7 @@ SERVICE_LINKS = {
 }
 
 
-def test_what_kubernetes_sets_for_a_service_is_no_setting(caplog: pytest.LogCaptureFixture) -> None:
+def test_service_links_of_kubernetes_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG", "afterword")
     assert load(**SERVICE_LINKS, AFTERWORD_RECALL_TOP_K="7") == load(AFTERWORD_RECALL_TOP_K="7")
     assert {record.levelname for record in caplog.records} == {"DEBUG"}
@@ -99,7 +99,7 @@ def test_what_kubernetes_sets_for_a_service_is_no_setting(caplog: pytest.LogCapt
         "AFTERWORD_REDIS_PORT_6379_TCP_NAME", "AFTERWORD_redis_SERVICE_HOSTS",
     ],
 )  # fmt: skip
-def test_what_only_looks_like_a_service_is_refused(name: str) -> None:
+def test_a_name_that_only_resembles_a_service_link_is_refused(name: str) -> None:
     refused(name, "1")
 
 

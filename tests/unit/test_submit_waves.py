@@ -27,5 +27,5 @@ def test_requests_of_one_conversation_go_out_in_turn() -> None:
     assert waves == [[0, 1], [2], [3]]
 
 
-def test_nothing_is_no_wave() -> None:
+def test_no_submits_make_no_wave() -> None:
     assert numbers() == []

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from afterword.shared.tokens import BYTES_PER_TOKEN, estimated_tokens
 
 
-def test_nothing_is_no_token() -> None:
+def test_an_empty_text_has_no_tokens() -> None:
     assert estimated_tokens("") == 0
 
 

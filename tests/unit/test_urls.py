@@ -121,7 +121,7 @@ def test_no_command_prints_the_password_of_a_server_that_is_away(argv: tuple[str
 
 @pytest.mark.finding(15)
 @pytest.mark.parametrize("bad", ["/", "?", "#", "@"])
-def test_what_must_be_quoted_in_a_password_is_said(bad: str) -> None:
+def test_a_refusal_says_which_character_of_a_password_to_quote(bad: str) -> None:
     said = refusal(REDIS, f"redis://:pass{bad}word@host:6379/0")
     assert "percent-encode" in said
     assert quote(bad, safe="") in said
@@ -200,7 +200,7 @@ def test_any_password_that_is_quoted_reaches_redis_and_the_broker(
 
 
 @given(text=st.text(alphabet=string.printable + "é\x80\ud800", max_size=40))
-def test_whatever_passes_is_read_by_redis_and_the_broker(text: str) -> None:
+def test_every_accepted_url_is_read_by_redis_py_and_kombu(text: str) -> None:
     for scheme in REDIS:
         if error("AFTERWORD_REDIS_URL", url := f"{scheme}://{text}") is None:
             assert Redis.from_url(url) is not None

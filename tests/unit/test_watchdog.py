@@ -52,7 +52,7 @@ async def looks(kennel: Kennel, count: int, *, beat: bool = False) -> None:
         await asyncio.sleep(STALL_S / CHECKS)  # noqa: TID251 it is time that this is about
 
 
-async def test_a_worker_without_a_pulse_is_stopped_once(
+async def test_a_worker_without_a_heartbeat_is_stopped_once(
     kennel: Kennel, caplog: pytest.LogCaptureFixture
 ) -> None:
     kennel.heartbeat.expect()
@@ -65,7 +65,7 @@ async def test_a_worker_without_a_pulse_is_stopped_once(
     assert [record.levelno for record in caplog.records] == [logging.CRITICAL]
 
 
-async def test_one_with_a_pulse_goes_on(kennel: Kennel) -> None:
+async def test_a_worker_with_a_heartbeat_goes_on(kennel: Kennel) -> None:
     kennel.heartbeat.expect()
 
     await looks(kennel, 4 * CHECKS, beat=True)
@@ -81,7 +81,7 @@ async def test_without_a_consumer_that_can_give_signs_none_are_missed(kennel: Ke
     assert not kennel.asked
 
 
-async def test_a_worker_that_stops_owes_no_signs(kennel: Kennel) -> None:
+async def test_a_stopping_worker_owes_no_heartbeat(kennel: Kennel) -> None:
     kennel.heartbeat.expect()
     kennel.heartbeat.end()
 
@@ -90,7 +90,7 @@ async def test_a_worker_that_stops_owes_no_signs(kennel: Kennel) -> None:
     assert not kennel.asked
 
 
-async def test_asking_the_broker_again_is_no_sign(kennel: Kennel) -> None:
+async def test_asking_the_broker_again_is_no_heartbeat(kennel: Kennel) -> None:
     """It is how a consumer looks whose answers never come: kombu asks on a new connection."""
     while not kennel.stops:
         kennel.heartbeat.expect()

@@ -101,7 +101,7 @@ async def test_copies_that_nobody_recorded_are_one_in_the_end_and_on_record(shop
     assert shop.inspector.job(turn_id)["memory_ids"] == f'["{row.id}"]'
 
 
-async def test_what_is_gone_is_left_gone(shop: Shop) -> None:
+async def test_a_deleted_memory_is_not_restored(shop: Shop) -> None:
     turn_id = await shop.stored(ids=["memory-1"])
 
     await shop.repair()

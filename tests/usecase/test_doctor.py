@@ -117,7 +117,7 @@ def place(
 
 
 @pytest.mark.parametrize("backend", ["embedded", "hosted"])
-def test_where_all_is_well_all_is_green(place: Place, backend: str) -> None:
+def test_a_healthy_stack_has_no_findings(place: Place, backend: str) -> None:
     env = {"AFTERWORD_MEMORY": backend}
     if backend == "hosted":
         env |= {"MEM0_API_KEY": KEY, "MEM0_HOST": place.providers.mem0.url}
@@ -470,7 +470,7 @@ def test_a_broker_of_its_own_takes_a_message_and_keeps_none(place: Place) -> Non
         assert broker.dbsize() == 0
 
 
-def test_nothing_stays_in_memory(place: Place, tmp_path: Path) -> None:
+def test_the_memory_check_leaves_no_memory_behind(place: Place, tmp_path: Path) -> None:
     place.doctor(AFTERWORD_DATA_DIR=str(tmp_path))
 
     assert not [

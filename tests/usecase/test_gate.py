@@ -96,7 +96,7 @@ async def test_a_failure_tells_of_the_successes_before_it_once(harness: Harness)
     assert [report.worked for report in harness.gates.told] == [True, False]
 
 
-async def test_who_works_in_spite_of_a_doubt_says_so_once(harness: Harness) -> None:
+async def test_a_success_under_suspicion_is_reported_once(harness: Harness) -> None:
     harness.house.receive(f"doubted {NAME}")
     for _ in range(3):
         (await harness.ask()).report_success()
@@ -145,7 +145,7 @@ async def test_while_it_opens_everyone_asks(harness: Harness) -> None:
     assert len(harness.gates.asked) == 10
 
 
-async def test_whoever_only_looks_in_asks_once_a_second(harness: Harness) -> None:
+async def test_peeking_at_a_shut_gate_asks_at_most_once_a_second(harness: Harness) -> None:
     harness.house.receive(f"shut {NAME}")
     harness.gates.stand = GateDecision(GateState.SHUT, retry_after_s=7.0)
     for second in range(3):
@@ -177,7 +177,7 @@ async def test_a_process_that_starts_learns_what_is_shut(harness: Harness) -> No
 
 
 @pytest.mark.finding(23)
-async def test_whoever_may_have_missed_news_asks_again(harness: Harness) -> None:
+async def test_a_client_that_may_have_missed_messages_asks_again(harness: Harness) -> None:
     harness.gates.stand, harness.gates.listed = SHUT, [listed()]
     harness.house.receive("")
     await harness.house.flush()
@@ -192,7 +192,7 @@ async def test_a_redis_that_is_away_again_is_no_error_of_the_listener(harness: H
     await harness.house.flush()
 
 
-async def test_what_has_opened_is_known_to_be_open(harness: Harness) -> None:
+async def test_a_gate_that_has_opened_is_not_asked_again(harness: Harness) -> None:
     harness.house.receive(f"shut {NAME}")
     harness.clock.now = 5.0
     await harness.house.refresh()
@@ -285,7 +285,7 @@ async def test_a_failure_is_told_as_what_it_is(
 
 
 @pytest.mark.parametrize("error", [BadAnswer("truncated"), Rejected("too_large")])
-async def test_what_is_this_ones_says_nothing_of_the_provider(
+async def test_a_fault_of_the_request_is_not_reported_to_the_gate(
     harness: Harness, error: ProviderError
 ) -> None:
     assert await (await harness.ask()).report_failure(error) is None
@@ -311,7 +311,7 @@ async def test_a_canary_says_how_it_went(
     assert harness.told == [outcome]
 
 
-async def test_a_canary_keeps_its_gate_until_it_has_sung(
+async def test_a_canary_keeps_its_gate_until_it_reports(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gate, "LEASE_S", 0.03)
@@ -334,7 +334,7 @@ async def test_a_canary_keeps_its_gate_no_longer_than_it_may_take(
     await harness.house.flush()
 
 
-async def test_a_canary_sings_once(harness: Harness) -> None:
+async def test_a_canary_reports_once(harness: Harness) -> None:
     permit = await harness.canary()
     for _ in range(3):
         permit.report_success()
@@ -413,7 +413,7 @@ async def test_a_redis_that_hangs_is_waited_for_a_moment(
 
 
 @pytest.mark.redis
-async def test_what_one_process_finds_out_all_know_at_once(
+async def test_a_gate_shut_by_one_process_is_shut_for_all(
     settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     houses = [GateClient(ledger.gates) for _ in range(3)]

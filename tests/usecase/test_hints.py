@@ -57,6 +57,6 @@ def test_the_scripts_build_the_same_text(valkey: Valkey, namespace: str, agenda:
     assert theirs == hint_message(TASK_OF[queue], name, f"{name}.1", step=step)
 
 
-def test_an_agenda_names_its_queue_and_step() -> None:
+def test_a_hint_place_names_its_queue_and_step() -> None:
     for step in PRIORITY_STEPS.values():
         assert split_agenda(f"{REPLIES}.{step}") == (REPLIES, step)

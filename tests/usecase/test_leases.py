@@ -69,15 +69,13 @@ async def test_all_that_is_held_is_renewed_in_one_call(leases: Leases, ledger: L
     assert len(leases) == 0
 
 
-async def test_nothing_held_is_nothing_asked(leases: Leases, ledger: Ledger) -> None:
+async def test_without_leases_nothing_is_renewed(leases: Leases, ledger: Ledger) -> None:
     await leases.renew_all()
 
     assert ledger.asked == []
 
 
-async def test_whoever_lost_a_lease_is_stopped_and_nobody_else(
-    leases: Leases, ledger: Ledger
-) -> None:
+async def test_only_the_holder_of_a_lost_lease_is_stopped(leases: Leases, ledger: Ledger) -> None:
     one, two = [asyncio.create_task(work(leases, name)) for name in ("j1", "j2")]
     await until(lambda: len(leases) == 2, "both are held")
     ledger.lost = ["j1"]
@@ -94,7 +92,7 @@ async def test_whoever_lost_a_lease_is_stopped_and_nobody_else(
     "error",
     [LedgerUnavailable("away"), Misconfigured("AFTERWORD_REDIS_URL", "refused"), KeyError("bug")],
 )
-async def test_what_cannot_be_renewed_is_given_up_and_the_renewal_goes_on(
+async def test_a_lease_that_cannot_be_renewed_is_given_up_and_renewal_goes_on(
     leases: Leases, ledger: Ledger, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger.error = error
@@ -206,7 +204,7 @@ async def test_a_renewal_counts_from_when_it_was_asked_for(clock: Clock) -> None
         leases.require("l1")
 
 
-async def test_what_could_not_be_renewed_is_not_sure_any_more(
+async def test_a_lease_that_was_not_renewed_cannot_be_required(
     timed: Leases, ledger: Ledger, clock: Clock
 ) -> None:
     ledger.lost = ["l2"]
@@ -222,6 +220,6 @@ async def test_what_could_not_be_renewed_is_not_sure_any_more(
     assert await holder == "lost"
 
 
-async def test_what_is_not_held_is_not_sure(timed: Leases) -> None:
+async def test_a_lease_that_is_not_held_cannot_be_required(timed: Leases) -> None:
     with pytest.raises(LeaseLost):
         timed.require("l1")

@@ -70,7 +70,7 @@ async def test_work_that_waits_comes_first(quiet: Quiet) -> None:
 
 
 @pytest.mark.parametrize("code", ["billing", "spend_limit", "store_full", "memory_model_not_found"])
-async def test_what_a_free_call_cannot_see_waits_for_work(quiet: Quiet, code: str) -> None:
+async def test_a_probe_does_not_test_what_a_free_call_cannot_see(quiet: Quiet, code: str) -> None:
     await quiet.shut(CLAUDE, code)
     await quiet.probe()
 

@@ -196,7 +196,7 @@ async def test_with_memory_off_nothing_is_said_of_it(settings: Settings, ledger:
     assert desk.told == "hello"
 
 
-async def test_what_cannot_be_claimed_is_left_alone(desk: Desk, ledger: Ledger) -> None:
+async def test_a_job_that_cannot_be_claimed_is_left_alone(desk: Desk, ledger: Ledger) -> None:
     ended = await submit_and_answer(ledger)
     taken = await submit_job(ledger)
     await claim_job(ledger, taken)
@@ -316,7 +316,7 @@ async def test_a_memory_of_another_user_never_reaches_the_model(
         (AccessDenied("key_revoked"), OPERATOR_PAUSE_S - 1, OPERATOR_PAUSE_S * 1.1 + 1),
     ],
 )
-async def test_theirs_and_ours_wait_and_spend_no_attempt(
+async def test_faults_of_the_provider_and_the_operator_spend_no_attempt(
     desk: Desk,
     ledger: Ledger,
     inspector: LedgerInspector,
@@ -371,7 +371,7 @@ async def test_an_answer_cut_short_once_is_made_good(
     assert (reply.text, reply.attempts) == ("A whole answer.", 2)
 
 
-async def test_what_the_provider_rejects_fails_at_once(desk: Desk, ledger: Ledger) -> None:
+async def test_a_rejected_request_fails_at_once(desk: Desk, ledger: Ledger) -> None:
     desk.model.fails(Rejected("too_large"))
     job_id = await submit_job(ledger)
 
@@ -545,7 +545,9 @@ async def test_with_a_gate_still_open_the_usual_pause_counts(
     assert (await ledger.queries.status(job_id)).attempts == 0
 
 
-async def test_nobody_stands_in_once_something_was_said(relay: Desk, ledger: Ledger) -> None:
+async def test_no_fallback_model_is_asked_once_text_was_streamed(
+    relay: Desk, ledger: Ledger
+) -> None:
     relay.model.fails(Unavailable("cut"), "half an ans")
     job_id = await submit_job(ledger)
 
@@ -556,7 +558,7 @@ async def test_nobody_stands_in_once_something_was_said(relay: Desk, ledger: Led
 
 
 @pytest.mark.parametrize("error", [Rejected("too_large"), BadAnswer("truncated")])
-async def test_nobody_stands_in_for_what_is_this_ones(
+async def test_no_fallback_model_is_asked_for_a_fault_of_the_request(
     relay: Desk, ledger: Ledger, error: ProviderError
 ) -> None:
     relay.model.fails(error)
@@ -578,7 +580,7 @@ async def test_a_job_that_names_its_model_wants_no_other(
     assert inspector.waits_s(job_id) > 29
 
 
-async def test_a_canary_opens_the_gate_with_its_first_word(
+async def test_a_canary_opens_the_gate_with_its_first_text(
     desk: Desk, ledger: Ledger, inspector: LedgerInspector, settings: Settings
 ) -> None:
     desk.model.fails(RateLimited("rate_limited", retry_after_s=30))
@@ -637,7 +639,7 @@ async def test_an_answer_that_uses_the_budget_up_is_the_last_for_a_while(
     assert 19 < inspector.waits_s(second) < 22
 
 
-async def test_without_word_from_the_gates_replies_go_on(
+async def test_replies_go_on_while_the_gates_cannot_be_asked(
     desk: Desk, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     async def broken(*_: object, **__: object) -> GateDecision:
@@ -810,7 +812,7 @@ async def test_a_stop_gives_the_job_back_uncounted(
     assert len(desk.leases) == 0
 
 
-async def test_whoever_loses_the_lease_stops_asking_at_once(
+async def test_a_lost_lease_stops_the_model_call_at_once(
     desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     desk.model.answers("never said", holds=True)
@@ -829,7 +831,7 @@ async def test_whoever_loses_the_lease_stops_asking_at_once(
     assert (status.state, status.attempts) == (JobState.RUNNING, 2)
 
 
-async def test_what_could_not_be_renewed_is_left_to_the_sweep(
+async def test_a_lease_that_could_not_be_renewed_is_left_to_the_sweep(
     desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     """Giving it back would ask a ledger that does not answer, and may rob who is newer."""
@@ -862,7 +864,7 @@ async def test_a_cancelled_job_is_not_given_back(
     assert inspector.hinted("replies.3") == []
 
 
-async def test_whoever_was_overtaken_unknowingly_publishes_nothing(
+async def test_a_worker_that_was_overtaken_publishes_nothing(
     desk: Desk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     desk.model.answers("late", holds=True)

@@ -78,7 +78,7 @@ def texts(lane_writer: LaneWriter) -> list[str]:
     return [row.text for row in lane_writer.memories.rows]
 
 
-async def test_what_waits_together_is_added_once_under_the_name_and_time_of_the_oldest(
+async def test_a_batch_is_added_once_under_the_id_and_time_of_its_oldest_turn(
     lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     ids = await say(ledger, "a", "b", "c")
@@ -257,7 +257,7 @@ async def test_a_batch_whose_event_failed_is_looked_for_and_taken_apart(
     assert await states(ledger, ids) == [TurnState.STORED] * 2
 
 
-async def test_what_a_failed_event_stored_all_the_same_is_found_for_all(
+async def test_memories_that_a_failed_event_stored_are_found_for_the_whole_batch(
     settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=1, takes_batches=True))

@@ -251,7 +251,7 @@ async def test_an_add_that_came_to_nothing_is_made_again(
 
 
 @pytest.mark.parametrize("error", [EventFailed(), EventGone()])
-async def test_what_a_lost_event_stored_all_the_same_is_found(
+async def test_memories_that_a_lost_event_stored_are_found(
     settings: Settings, ledger: Ledger, inspector: LedgerInspector, error: ProviderError
 ) -> None:
     lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=1))
@@ -438,7 +438,7 @@ async def test_an_event_that_mem0_forgets_each_time_is_an_outage(
     assert inspector.job(turn_id)["turn_attempts"] == "0"
 
 
-async def test_what_may_be_stored_is_not_looked_for_at_once(
+async def test_a_turn_that_may_be_stored_is_not_looked_for_at_once(
     lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector, settings: Settings
 ) -> None:
     await submit_and_answer(ledger, "I prefer Celsius.")
@@ -466,7 +466,7 @@ async def test_each_attempt_signs_what_it_adds(
     assert inspector.repairs() == [turn_id]
 
 
-async def test_what_may_be_stored_is_looked_for_before_it_is_added(
+async def test_a_turn_that_may_be_stored_is_looked_for_before_it_is_added(
     lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
@@ -482,7 +482,7 @@ async def test_what_may_be_stored_is_looked_for_before_it_is_added(
     assert inspector.job(turn_id)["memory_ids"] == f'["{lane_writer.memories.rows[0].id}"]'
 
 
-async def test_what_was_not_stored_after_all_is_added(
+async def test_a_turn_that_was_not_stored_after_all_is_added(
     lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
@@ -685,7 +685,7 @@ async def test_outages_bury_nothing_however_long_they_last(
 @pytest.mark.parametrize(
     "error", [AccessDenied("key_revoked"), NoSuchModel("memory_model_not_found")]
 )
-async def test_what_is_ours_pauses_the_lane_and_spends_nothing(
+async def test_an_operators_fault_pauses_the_lane_and_spends_no_attempt(
     lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector, error: ProviderError
 ) -> None:
     await submit_and_answer(ledger, "I prefer Celsius.")
@@ -839,7 +839,7 @@ async def test_a_stop_gives_the_turn_back_uncounted(
     assert await ledger.turns.begin(held, turn_id), "it may have been stored all the same"
 
 
-async def test_whoever_loses_the_lane_stops_at_once_and_settles_nothing(
+async def test_a_lost_lane_stops_the_write_at_once_and_settles_nothing(
     lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
@@ -857,7 +857,7 @@ async def test_whoever_loses_the_lane_stops_at_once_and_settles_nothing(
     await until(lambda: len(lane_writer.leases) == 0, "nothing is held")
 
 
-async def test_what_could_not_be_renewed_is_left_to_the_sweep(
+async def test_a_lease_that_could_not_be_renewed_is_left_to_the_sweep(
     lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")

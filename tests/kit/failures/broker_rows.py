@@ -99,7 +99,7 @@ BROKER_ROWS = [
     FailureRow(
         what="is slow", code="", fault=Fault.PROVIDER, operator="nothing",
         ends="every job is accepted at once; its hint comes late",
-        test=f"{_TEST}test_nobody_waits_for_a_slow_broker",
+        test=f"{_TEST}test_a_slow_broker_delays_no_submit",
     ),
     FailureRow(
         what="has no database of that number", code="refused", fault=Fault.OPERATOR,
@@ -123,13 +123,13 @@ BROKER_ROWS = [
         what="holds messages that are no hints", code="not_a_hint", fault=Fault.OPERATOR,
         operator="an error and a note in the quarantine for each",
         ends="they are dropped undecoded; no job is touched",
-        test="tests/system/test_consumer.py::test_what_is_no_hint_harms_no_other_and_is_reported",
+        test="tests/system/test_consumer.py::test_a_message_that_is_no_hint_is_reported_and_delays_no_hint",
     ),
     FailureRow(
         what="says what is no command on the control channel", code="not_a_command",
         fault=Fault.OPERATOR, operator="the same", ends="the same",
         test="tests/system/test_consumer.py::"
-        "test_what_is_no_command_is_dropped_and_commands_are_followed",
+        "test_broken_commands_are_dropped_and_valid_ones_are_followed",
     ),
     FailureRow(
         what="answers nobody's requests for hints, but new connections", code="",

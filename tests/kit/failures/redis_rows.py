@@ -10,7 +10,7 @@ _CAUSES = "tests/ledger/test_causes.py"
 _PREFLIGHT = "tests/ledger/test_preflight.py"
 _REPLICAS = "tests/ledger/test_replicas.py"
 _READING = "tests/ledger/test_reading.py"
-_FOR_A_WHILE = f"{_FAULTS}::test_what_redis_refuses_for_a_while_is_done_later"
+_FOR_A_WHILE = f"{_FAULTS}::test_a_command_that_redis_refuses_for_a_while_is_repeated"
 
 _WAITS = "`doctor` fails with the cause; a submit raises `LedgerUnavailable`"
 _NAMED = "every command and every process names it in one line (`Misconfigured`)"
@@ -91,7 +91,7 @@ REDIS_ROWS = (
         fault=Fault.PROVIDER,
         operator="a submit raises `NotReplicated`",
         ends="sent again with its key: the same job",
-        test=f"{_REPLICAS}::test_without_the_replica_it_is_unknown_and_safe_to_send_again",
+        test=f"{_REPLICAS}::test_without_the_replica_a_submit_has_an_unknown_outcome_and_can_be_repeated",
     ),
     FailureRow(
         what="comes back with an older file, or empty",

@@ -217,7 +217,7 @@ HOSTED_ROWS = [
     ),
     good(
         "stores an add and loses the answer",
-        f"{_TURNS}::test_what_may_be_stored_is_looked_for_before_it_is_added",
+        f"{_TURNS}::test_a_turn_that_may_be_stored_is_looked_for_before_it_is_added",
         "found by its turn, stored once",
     ),
     good(
