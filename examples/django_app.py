@@ -34,15 +34,7 @@ from django.http import (
 from django.urls import path
 from django.views.decorators.http import require_http_methods, require_POST
 
-from afterword.producer import (
-    AfterwordError,
-    ConversationBusy,
-    InvalidRequest,
-    Job,
-    JobNotFound,
-    KeyReused,
-    Producer,
-)
+from afterword.producer import AfterwordError, Job, Producer
 
 # --- settings.py: what this file needs; your project has its own, with CsrfViewMiddleware
 
@@ -60,11 +52,6 @@ settings.configure(
 django.setup()
 
 # --- views.py
-
-#: Every other error means "not now": the client may send the same request again.
-STATUS_OF = {InvalidRequest: 422, KeyReused: 422, ConversationBusy: 409, JobNotFound: 404}
-NOT_NOW = 503
-RETRY = {"Retry-After": "1"}
 
 
 @functools.cache
@@ -90,9 +77,8 @@ class RefusePolitely:
         """Turn an error of Afterword's into a response; leave all others to Django."""
         if not isinstance(error, AfterwordError):
             return None
-        status = STATUS_OF.get(type(error), NOT_NOW)
-        headers = RETRY if status == NOT_NOW else None
-        return JsonResponse({"detail": str(error)}, status=status, headers=headers)
+        body, headers = {"detail": str(error)}, error.http_headers
+        return JsonResponse(body, status=error.http_status, headers=headers)
 
 
 def current_user(request: HttpRequest) -> str:
@@ -142,9 +128,19 @@ def server_sent(job: Job, after: str | None) -> Iterator[str]:
         yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n"
 
 
+def ready(_: HttpRequest) -> HttpResponse:
+    """Tell a load balancer whether messages can be accepted now: 200, or 503 and why."""
+    producer().ping()
+    return JsonResponse({"ready": True})
+
+
 # --- urls.py, wsgi.py, manage.py
 
-urlpatterns = [path("messages", send), path("replies/<str:ticket>", reply)]
+urlpatterns = [
+    path("messages", send),
+    path("replies/<str:ticket>", reply),
+    path("ready", ready),
+]
 
 application = get_wsgi_application()
 

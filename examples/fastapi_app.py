@@ -21,22 +21,9 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel
 from starlette.middleware.sessions import SessionMiddleware
 
-from afterword.producer import (
-    AfterwordError,
-    AsyncJob,
-    AsyncProducer,
-    ConversationBusy,
-    InvalidRequest,
-    JobNotFound,
-    KeyReused,
-)
+from afterword.producer import AfterwordError, AsyncJob, AsyncProducer
 
 SECRET_KEY = os.environ["SECRET_KEY"]
-
-#: Every other error means "not now": the client may send the same request again.
-STATUS_OF = {InvalidRequest: 422, KeyReused: 422, ConversationBusy: 409, JobNotFound: 404}
-NOT_NOW = 503
-RETRY = {"Retry-After": "1"}
 
 
 @asynccontextmanager
@@ -123,9 +110,14 @@ async def stop(job: Annotated[AsyncJob, Depends(own_job)]) -> dict[str, bool]:
 @app.exception_handler(AfterwordError)
 async def refuse(_: Request, error: AfterwordError) -> JSONResponse:
     """Answer with the error's text, which never repeats what the user wrote."""
-    status = STATUS_OF.get(type(error), NOT_NOW)
-    headers = RETRY if status == NOT_NOW else None
-    return JSONResponse({"detail": str(error)}, status, headers)
+    return JSONResponse({"detail": str(error)}, error.http_status, error.http_headers)
+
+
+@app.get("/ready")
+async def ready(producer: Producer) -> dict[str, bool]:
+    """Tell a load balancer whether messages can be accepted now: 200, or 503 and why."""
+    await producer.ping()
+    return {"ready": True}
 
 
 @app.get("/", response_class=HTMLResponse)

@@ -21,22 +21,9 @@ from flask import Flask, Response, abort, jsonify, request, session
 from flask.typing import ResponseReturnValue
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from afterword.producer import (
-    AfterwordError,
-    ConversationBusy,
-    InvalidRequest,
-    Job,
-    JobNotFound,
-    KeyReused,
-    Producer,
-)
+from afterword.producer import AfterwordError, Job, Producer
 
 SECRET_KEY = os.environ["SECRET_KEY"]
-
-#: Every other error means "not now": the client may send the same request again.
-STATUS_OF = {InvalidRequest: 422, KeyReused: 422, ConversationBusy: 409, JobNotFound: 404}
-NOT_NOW = 503
-RETRY = {"Retry-After": "1"}
 
 app = Flask(__name__)
 app.config.update(SECRET_KEY=SECRET_KEY, SESSION_COOKIE_SAMESITE="Lax")
@@ -98,8 +85,14 @@ def stop(ticket: str) -> ResponseReturnValue:
 @app.errorhandler(AfterwordError)
 def refuse(error: AfterwordError) -> ResponseReturnValue:
     """Answer with the error's text, which never repeats what the user wrote."""
-    status = STATUS_OF.get(type(error), NOT_NOW)
-    return jsonify(detail=str(error)), status, RETRY if status == NOT_NOW else {}
+    return jsonify(detail=str(error)), error.http_status, error.http_headers
+
+
+@app.get("/ready")
+def ready() -> ResponseReturnValue:
+    """Tell a load balancer whether messages can be accepted now: 200, or 503 and why."""
+    producer().ping()
+    return {"ready": True}
 
 
 def server_sent(job: Job, after: str | None) -> Iterator[str]:

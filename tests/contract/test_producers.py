@@ -20,6 +20,7 @@ from afterword.producer import (
     JobNotFound,
     JobState,
     KeyReused,
+    LedgerUnavailable,
     NoReplyInTime,
     Producer,
     QueueFull,
@@ -467,6 +468,17 @@ async def test_usage_sums_up_the_tokens_of_all_replies(producer: ProducerFace, t
     assert (whole.replies, of_ann.replies, of_ann.user_id) == (3, 2, "ann")
     assert whole.usage.output == sum(reply.usage.output for reply in replies)
     assert of_ann.usage.input == sum(reply.usage.input for reply in replies[:2])
+
+
+async def test_a_ping_finds_what_a_submit_would(stage: Stage, producer: ProducerFace) -> None:
+    await producer.ping()
+    async with stage.no_redis() as away:
+        for ask in (away.ping, lambda: away.submit(user_id="ann", message="hello"), away.ping):
+            with pytest.raises(LedgerUnavailable) as unavailable:
+                await ask()
+            error = unavailable.value
+            assert (error.cause, error.http_status) == ("refused", 503)
+            assert error.http_headers == {"Retry-After": "1"}
 
 
 async def test_a_handle_shows_its_id(producer: ProducerFace) -> None:

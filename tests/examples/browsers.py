@@ -41,6 +41,9 @@ class Browser(Protocol):
     def delete(self, path: str) -> tuple[int, dict[str, Any]]:
         """Cancel a reply; return the status and the JSON of the answer."""
 
+    def ready(self) -> tuple[int, dict[str, Any]]:
+        """Ask whether messages can be accepted, as a load balancer does."""
+
 
 def events(lines: Iterable[str]) -> Iterator[Event]:
     """Read the wire format of server-sent events."""
@@ -79,6 +82,10 @@ class FastApiBrowser:
         answer = self.client.delete(path)
         return answer.status_code, answer.json()
 
+    def ready(self) -> tuple[int, dict[str, Any]]:
+        answer = self.client.get("/ready")
+        return answer.status_code, answer.json()
+
 
 class FlaskBrowser:
     """Flask's own test client."""
@@ -99,6 +106,10 @@ class FlaskBrowser:
     def delete(self, path: str) -> tuple[int, dict[str, Any]]:
         answer = self.client.delete(path)
         return answer.status_code, answer.get_json() or {}
+
+    def ready(self) -> tuple[int, dict[str, Any]]:
+        answer = self.client.get("/ready")
+        return answer.status_code, answer.get_json()
 
 
 class DjangoBrowser:
@@ -122,6 +133,10 @@ class DjangoBrowser:
     def delete(self, path: str) -> tuple[int, dict[str, Any]]:
         answer = self.client.delete(path)
         return answer.status_code, answer.json() if answer.status_code == OK else {}
+
+    def ready(self) -> tuple[int, dict[str, Any]]:
+        answer = self.client.get("/ready")
+        return answer.status_code, answer.json()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -155,6 +156,25 @@ def test_a_reply_can_be_cancelled(browser: Browser, fleet: Fleet) -> None:
     assert browser.delete(path) == (HTTPStatus.OK, {"cancelled": True})
     *_, last = read(browser, path)
     assert (last.type, last.data["code"]) == ("failed", "cancelled")
+
+
+def test_an_app_is_ready_once_redis_takes_requests(browser: Browser) -> None:
+    assert browser.ready() == (HTTPStatus.OK, {"ready": True})
+
+
+@pytest.mark.parametrize("name", ["flask_app", "django_app"])
+def test_an_app_without_a_redis_is_not_ready(
+    name: str, environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFTERWORD_REDIS_URL", "unix:///no/such/socket")
+    module = sys.modules.get(name) or load(name)
+    module.producer.cache_clear()
+    browser = FlaskBrowser(module) if name == "flask_app" else DjangoBrowser()
+    with module.producer():
+        status, body = browser.ready()
+    module.producer.cache_clear()
+    assert status == HTTPStatus.SERVICE_UNAVAILABLE
+    assert body["detail"].startswith("AFTERWORD_REDIS_URL: a file that its URL names")
 
 
 # --- what only a real connection shows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
@@ -15,6 +16,7 @@ from afterword.producer import (
     Event,
     Job,
     JobStatus,
+    LedgerUnavailable,
     Producer,
     Reply,
     Settings,
@@ -87,6 +89,12 @@ class ProducerFace:
             results = self._producer.submit_many(requests)
         return [one if isinstance(one, AfterwordError) else JobFace(one) for one in results]
 
+    async def ping(self) -> None:
+        if isinstance(self._producer, AsyncProducer):
+            await self._producer.ping()
+        else:
+            self._producer.ping()
+
     async def usage(self, **fields: Any) -> UsageSum:
         if isinstance(self._producer, AsyncProducer):
             return await self._producer.usage(**fields)
@@ -120,6 +128,10 @@ class Stage(ABC):
     @abstractmethod
     def restart(self, text: str) -> None:
         """Let the next request get this text in its second attempt, and half of it in its first."""
+
+    @abstractmethod
+    def no_redis(self) -> AbstractAsyncContextManager[ProducerFace]:
+        """Open a producer whose Redis is away."""
 
     @abstractmethod
     async def all_held(self, count: int) -> None:
@@ -166,6 +178,14 @@ class RealStage(Stage):
         cut = ClaudeAnswer(text=text, fault=ServerFault.TRUNCATE, at=6)
         self._fleet.claude.will_answer(cut, ClaudeAnswer(text=text))
 
+    @asynccontextmanager
+    async def no_redis(self) -> AsyncIterator[ProducerFace]:
+        with socket.socket() as deaf:
+            deaf.bind(("127.0.0.1", 0))  # and does not listen
+            url = f"redis://127.0.0.1:{deaf.getsockname()[1]}"
+            async with self.open(redis_url=url, submit_timeout_s=0.5) as producer:
+                yield producer
+
     async def all_held(self, count: int) -> None:
         await until(lambda: self._fleet.claude.held() == count, f"{count} answers are held")
 
@@ -210,6 +230,13 @@ class FakeStage(Stage):
 
     def restart(self, text: str) -> None:
         self._answers.append(FakeReply(text, restarts=1))
+
+    @asynccontextmanager
+    async def no_redis(self) -> AsyncIterator[ProducerFace]:
+        async with self.open() as producer:
+            error = LedgerUnavailable("AFTERWORD_REDIS_URL: refused", cause="refused")
+            self._opened[-1].refuse_with(error, times=2)
+            yield producer
 
     async def all_held(self, count: int) -> None:
         """Do nothing: on a clock that stands still, all are."""

@@ -84,17 +84,6 @@ def test_the_reference_has_every_public_name_once() -> None:
     assert sorted(shown) == sorted(producer.__all__)
 
 
-def test_the_table_of_errors_has_every_error_with_a_status() -> None:
-    page = (ROOT / "docs/reference/errors.md").read_text()
-    rows = re.findall(r"^\| `([A-Z]\w+)` \|.*\| (.+?) \|$", page, re.MULTILINE)
-    public = [getattr(producer, name) for name in producer.__all__]
-    errors = [
-        one.__name__ for one in public if isinstance(one, type) and issubclass(one, Exception)
-    ]
-    assert sorted(name for name, _ in rows) == sorted(errors)
-    assert [name for name, status in rows if not re.match(r"\d{3}\b|see below", status)] == []
-
-
 def test_every_setting_that_is_mentioned_exists() -> None:
     known = {variable(field) for field in Settings.model_fields}
     said = {(p.name, n) for p in DOCUMENTS for n in re.findall(r"AFTERWORD_\w+\b", p.read_text())}

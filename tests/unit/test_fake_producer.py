@@ -186,6 +186,18 @@ def test_a_submit_is_refused_as_often_as_is_said(error: Exception) -> None:
     assert producer.assert_submitted(user_id="ann").message == "hello"
 
 
+def test_a_redis_that_is_away_for_everybody_answers_no_ping() -> None:
+    producer = FakeProducer()
+    producer.refuse_with(QueueFull())
+    producer.refuse_with(LedgerUnavailable(), user_id="ann")
+    producer.ping()
+    producer.refuse_with(away := LedgerUnavailable())
+    for _ in range(2):
+        with pytest.raises(LedgerUnavailable) as raised:
+            producer.ping()
+        assert raised.value is away
+
+
 def test_a_refusal_of_one_user_is_none_of_another() -> None:
     producer = FakeProducer()
     producer.refuse_with(QueueFull(), user_id="ann")

@@ -28,10 +28,37 @@ key (promise I11).
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import ClassVar
+
+#: The `Retry-After` of what may be sent again: Redis is usually back within seconds.
+_RETRY_AFTER_S = 1
+
+#: The HTTP statuses of a job without a reply, by the code of its end or else by its state.
+_STATUS_OF_END = {
+    "erased": 410,
+    "internal_error": 500,
+    "undecodable": 500,
+    "cancelled": 409,
+    "expired": 504,
+    "failed": 502,
+}
 
 
 class AfterwordError(Exception):
-    """The base of all errors of Afterword."""
+    """The base of all errors of Afterword.
+
+    Attributes:
+        http_status: the status with which a web backend answers; the table above lists them.
+
+    """
+
+    http_status: int = 500
+    _may_be_sent_again: ClassVar[bool] = False
+
+    @property
+    def http_headers(self) -> dict[str, str]:
+        """The headers that belong to `http_status`: `Retry-After`, or none."""
+        return {"Retry-After": str(_RETRY_AFTER_S)} if self._may_be_sent_again else {}
 
 
 class InvalidRequest(AfterwordError):
@@ -42,6 +69,8 @@ class InvalidRequest(AfterwordError):
         reason: what is wrong with it; never what it held.
 
     """
+
+    http_status = 422
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}")
@@ -71,6 +100,8 @@ class NotAccepted(AfterwordError):
     job.
     """
 
+    http_status = 503
+    _may_be_sent_again = True
     _REASON = "the request was not accepted"
 
     def __init__(self, reason: str | None = None) -> None:
@@ -127,6 +158,7 @@ class QueueFull(NotAccepted):
         super().__init__(reason)
         self.scope = scope
         self.setting = setting
+        self.http_status = 503 if scope == "ledger" else 429
 
 
 class ConversationBusy(NotAccepted):
@@ -135,12 +167,16 @@ class ConversationBusy(NotAccepted):
     Also raised for `interrupt`, if only a newer version of Afterword may cancel the earlier one.
     """
 
+    http_status = 409
+    _may_be_sent_again = False
     _REASON = "conversation_id: an earlier message has no reply yet"
 
 
 class KeyReused(NotAccepted):
     """The idempotency key was used before with a different request. Use a new key."""
 
+    http_status = 422
+    _may_be_sent_again = False
     _REASON = "idempotency_key: it was used before with a different request"
 
 
@@ -151,6 +187,8 @@ class JobNotFound(AfterwordError):
         job_id: the id that was asked for.
 
     """
+
+    http_status = 404
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"{job_id} is not known: it never existed or its retention time is over")
@@ -164,6 +202,8 @@ class NoReplyInTime(AfterwordError):
         job_id: the job.
 
     """
+
+    http_status = 202
 
     def __init__(self, job_id: str, waited_s: float) -> None:
         super().__init__(f"job {job_id} has no reply after {waited_s:g} s; it goes on")
@@ -185,6 +225,7 @@ class JobFailed(AfterwordError):
         self.job_id = job_id
         self.state = state
         self.code = code
+        self.http_status = _STATUS_OF_END.get(code) or _STATUS_OF_END.get(state, 502)
 
 
 class NewerRecord(AfterwordError):
@@ -195,6 +236,8 @@ class NewerRecord(AfterwordError):
 
     """
 
+    http_status = 503
+
     def __init__(self, job_id: str) -> None:
         super().__init__(
             f"{job_id} was written by a newer version of Afterword, or by another program; upgrade"
@@ -204,6 +247,8 @@ class NewerRecord(AfterwordError):
 
 class LeaseLost(AfterwordError):
     """Somebody newer holds this job, lane or run. Write nothing more, and stop the call."""
+
+    http_status = 409
 
 
 class IllegalStep(AfterwordError):

@@ -130,6 +130,22 @@ class AsyncProducer(AsyncCloseable):
         results = await self._service.submit_many(collect(requests))
         return [AsyncJob(self._service, one) if isinstance(one, str) else one for one in results]
 
+    async def ping(self) -> None:
+        """Check that a request would be accepted now: for the readiness probe of a backend.
+
+        Connects to Redis, checks once that it is fit to hold the ledger, and writes and deletes a
+        key. Nothing is said about workers, nor about the caps of a user. Returns or raises within
+        `AFTERWORD_SUBMIT_TIMEOUT_S`; the error's `http_status` is what the probe answers.
+
+        Raises:
+            LedgerUnavailable: Redis does not answer or takes no writes; `cause` says why.
+            QueueFull: Redis is at its `maxmemory`.
+            NotReplicated: too few replicas confirmed (`AFTERWORD_DURABILITY=d3`).
+            Misconfigured: Redis is not fit to hold the ledger.
+
+        """
+        await self._service.ping()
+
     @checked
     async def usage(self, *, tenant: Id = "default", user_id: Id | None = None) -> UsageSum:
         """Return the tokens that the replies of a tenant, or of one of its users, have used.

@@ -30,6 +30,11 @@ class BlockingJobService:
         self._lock = threading.Lock()
         self._opened: tuple[Runner, JobService] | None = None
 
+    def ping(self) -> None:
+        """Raise whatever would keep a submit from being accepted; return if nothing would."""
+        runner, service = self._open()
+        runner.call(service.ping())
+
     def submit(self, fields: RequestFields) -> str:
         """Submit from the calling thread if that works at once, else on the runner."""
         runner, service = self._open()

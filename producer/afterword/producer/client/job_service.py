@@ -52,6 +52,10 @@ class JobService(AsyncCloseable):
             return error
 
     @abstractmethod
+    async def ping(self) -> None:
+        """Raise whatever would keep a submit from being accepted; return if nothing would."""
+
+    @abstractmethod
     def submit_blocking(self, submission: Submission) -> str | None:
         """Try once to submit from the calling thread, without the event loop.
 

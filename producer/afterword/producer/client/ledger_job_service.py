@@ -47,6 +47,16 @@ class LedgerJobService(JobService):
         """Open the ledger of some settings."""
         return cls(CheckedLedger.open(settings, founds=True))
 
+    async def ping(self) -> None:
+        """Raise whatever would keep a submit from being accepted; return if nothing would."""
+        limit_s = self.settings.submit_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                ledger = await self._checked.get()
+                await ledger.jobs.try_write()
+        except TimeoutError:
+            raise LedgerUnavailable(_silent(limit_s), cause="silent") from None
+
     def submit_blocking(self, submission: Submission) -> str | None:
         """Try once to submit from the calling thread; None if `submit` has to be called."""
         if not self._checked.checked:
@@ -157,10 +167,14 @@ class LedgerJobService(JobService):
         return accepted.job_id if isinstance(accepted, SubmitResult) else accepted
 
 
+def _silent(limit_s: float) -> str:
+    return f"AFTERWORD_REDIS_URL: Redis did not confirm within {limit_s:g} s"
+
+
 def _with_advice(error: Exception, limit_s: float) -> LedgerUnavailable:
     """Return the error of a submit that Redis did not confirm, with what its caller has to do."""
     cause = error.cause if isinstance(error, LedgerUnavailable) else "silent"
-    reason = str(error) or f"AFTERWORD_REDIS_URL: Redis did not confirm within {limit_s:g} s"
+    reason = str(error) or _silent(limit_s)
     return LedgerUnavailable(
         f"{reason}; it may have accepted the request all the same: send it again with the same "
         "idempotency key (without one that may make a second job)",

@@ -19,6 +19,10 @@ class PerLoopJobService(JobService):
         super().__init__(settings)
         self._services = PerLoop(open_one)
 
+    async def ping(self) -> None:
+        """Raise whatever would keep a submit from being accepted; return if nothing would."""
+        await self._services.here().ping()
+
     def submit_blocking(self, submission: Submission) -> str | None:
         """Return None: only a producer without an event loop submits from its own thread."""
         del submission

@@ -50,6 +50,11 @@ class FakeJobService(JobService):
         self._agenda: list[tuple[float, int, FakeJob]] = []
         self._numbers = itertools.count()
 
+    async def ping(self) -> None:
+        """Raise what the script says of everybody's requests, if Redis is said to be away."""
+        if (error := self.script.outage()) is not None:
+            raise error
+
     def submit_blocking(self, submission: Submission) -> str | None:
         """Accept a request; this never needs a second try."""
         with self.lock:

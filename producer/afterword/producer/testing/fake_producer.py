@@ -55,7 +55,7 @@ class _Scripted:
         """Raise an error from the next `times` submits, of one user or of everybody.
 
         Nothing is accepted then, as if the queue were full (`QueueFull`) or Redis were away
-        (`LedgerUnavailable`).
+        (`LedgerUnavailable`). While Redis is away for everybody, `ping` raises the error as well.
         """
         self._fake.script.refuse_with(error, times=times, user_id=user_id)
 

@@ -18,7 +18,12 @@ from afterword.shared.contracts import (
     Usage,
     refuse,
 )
-from afterword.shared.errors import InvalidRequest, NotAccepted
+from afterword.shared.errors import (
+    InvalidRequest,
+    LedgerUnavailable,
+    NotAccepted,
+    NotReplicated,
+)
 from afterword.shared.lifecycle import TurnState
 
 
@@ -137,6 +142,17 @@ class Script:
                 del self._refusals[position]
                 return error
         return None
+
+    def outage(self) -> NotAccepted | None:
+        """Return the error that refuses everybody because Redis is away, and do not use it up."""
+        return next(
+            (
+                error
+                for user_id, error in self._refusals
+                if user_id is None and isinstance(error, (LedgerUnavailable, NotReplicated))
+            ),
+            None,
+        )
 
     def answer(self, request: ChatRequest) -> FakeReply | FakeFailure:
         """Return the answer to a request."""
