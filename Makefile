@@ -12,8 +12,18 @@ PROJECT  := $(VENV)/.project
 DEV      := $(VENV)/.dev
 
 # What an install says goes to standard error, and it reads nothing: `make -s chat` stays a pipe.
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet install
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --progress-bar off
 INSTALL := $(PIP) --no-deps --require-hashes --only-binary :all: --requirement
+COUNT := grep -c '^[a-z0-9].*=='
+
+# Installs a lock: a line for each 20 packages instead of pip's many; its errors are all shown.
+FETCH = { $(INSTALL) $< < /dev/null || echo failed; } | { fetched=0; while read -r line; do \
+	case "$$line" in \
+		Collecting*|"Requirement already"*) fetched=$$((fetched + 1)); \
+			[ $$((fetched % 20)) -ne 0 ] || echo "  $$fetched fetched";; \
+		Installing*) echo "  unpacking them";; \
+		failed) exit 1;; \
+	esac; done; } >&2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -127,17 +137,17 @@ $(PACKAGES): requirements.lock $(BIN)/python
 		"Python 3.11 or newer is needed, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo >&2 \
 		"$(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@echo >&2 "Making $(VENV): about 80 packages, 600 MB, once. Half a minute on a fast line."
+	@echo >&2 "Installing $$($(COUNT) $<) packages, 600 MB, into $(VENV): once, a minute on a fast line."
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(INSTALL) requirements.lock < /dev/null >&2
+	@$(FETCH)
 	@touch $@
 
 $(PROJECT): pyproject.toml $(PACKAGES)
 	@echo >&2 "Installing afterword itself."
-	@$(PIP) --no-deps --no-build-isolation --editable . < /dev/null >&2
+	@$(PIP) --quiet --no-deps --no-build-isolation --editable . < /dev/null >&2
 	@touch $@
 
 $(DEV): requirements-dev.lock $(PROJECT)
-	@echo >&2 "Installing what tests and checks need."
-	@$(INSTALL) requirements-dev.lock < /dev/null >&2
+	@echo >&2 "Installing $$($(COUNT) $<) more packages, which tests and checks need."
+	@$(FETCH)
 	@touch $@
