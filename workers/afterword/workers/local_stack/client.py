@@ -14,7 +14,7 @@ from afterword.shared.closeable import Closeable
 from afterword.shared.environment import variable
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
-from afterword.workers.local_stack import environment
+from afterword.workers.local_stack import environment, fingerprints
 from afterword.workers.local_stack.client_socket import STOPPED_WITHIN_S, StackFailed
 from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.local_stack.services import service_names
@@ -31,18 +31,21 @@ _MAX_TRIES = 5
 class Attached(Closeable):
     """An attachment to the running stack, which lives at least until this is closed.
 
-    `env` holds the environment variables that lead to it, and those of the caller's settings.
+    `env` holds the environment variables that lead to it, and those of the caller's settings;
+    `differing` names those that are not what the stack was started with: it goes on without them.
     """
 
     def __init__(
         self,
         env: Mapping[str, str],
+        differing: Sequence[str],
         connection: socket.socket,
         messages: Iterator[Mapping[str, Any]],
         held: ExitStack,
     ) -> None:
         """Read further `messages` of the stack, and close `held` at the end."""
         self.env = dict(env)
+        self.differing = tuple(differing)
         self._connection = connection
         self._messages = messages
         self._held = held
@@ -80,9 +83,10 @@ def attach(
             messages = _read_messages(held.enter_context(connection.makefile("rb")), on_progress)
             ready = next((message for message in messages if "ready" in message), None)
             if ready is not None:
-                _check_same_services(ready["services"], settings)
+                differing = fingerprints.differing(ready["settings"], settings)
+                _check_same_services(ready["services"], settings, differing)
                 env = environment.from_settings(settings) | ready["env"]
-                return Attached(env, connection, messages, held.pop_all())
+                return Attached(env, differing, connection, messages, held.pop_all())
         # That stack was stopping, or found that another one is running.
     log = data_dir.logs / "stack.log"
     raise StackFailed(f"the local stack did not start; the reason is at the end of {log}")
@@ -139,12 +143,14 @@ def _failure(reason: str, setting: str | None) -> Exception:
     return Misconfigured(setting, reason) if setting else StackFailed(reason)
 
 
-def _check_same_services(running_services: Sequence[str], settings: Settings) -> None:
+def _check_same_services(
+    running_services: Sequence[str], settings: Settings, differing: Sequence[str]
+) -> None:
     needed = service_names(settings)
     if sorted(running_services) != sorted(needed):
         raise Misconfigured(
             variable("data_dir"),
-            f"the local stack running there has {', '.join(running_services)}, but these settings "
-            f"need {', '.join(needed)}; end the commands that use that stack, or set another "
-            "directory",
+            f"the local stack running there was started with another {', '.join(differing)}: it "
+            f"has {', '.join(running_services)}, but these settings need {', '.join(needed)}; end "
+            "the commands that use that stack, or set another directory",
         )

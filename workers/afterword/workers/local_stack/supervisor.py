@@ -21,7 +21,7 @@ from pathlib import Path
 from afterword.shared.errors import AfterwordError, Misconfigured
 from afterword.shared.logs import formatter
 from afterword.shared.settings import Settings
-from afterword.workers.local_stack import locks
+from afterword.workers.local_stack import fingerprints, locks
 from afterword.workers.local_stack.client_socket import STOPPED_WITHIN_S, ClientSocket
 from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.local_stack.process import SupervisedProcess
@@ -133,7 +133,9 @@ class Stack:
         self._env = dict(env)
         self._write_record(self._env)
         names = service_names(self._settings)
-        self._clients.broadcast("ready", {"ready": True, "env": self._env, "services": names})
+        ready = {"ready": True, "env": self._env, "services": names}
+        settings = fingerprints.of_settings(self._settings)
+        self._clients.broadcast("ready", ready | {"settings": settings})
 
     def _on_state(self, service: str, state: str, detail: str | None) -> None:
         logger.info("%s %s %s", service, state, detail or "")
