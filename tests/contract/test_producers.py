@@ -151,6 +151,57 @@ async def test_a_job_is_followed_to_its_reply(stage: Stage, producer: ProducerFa
     assert not await job.cancel()
 
 
+async def test_the_status_gives_back_what_a_request_said(
+    stage: Stage, producer: ProducerFace, tenant: str
+) -> None:
+    metadata = {"page": 3, "tags": ["a", None], "nested": {"é": 1.5}}
+    stage.hold()
+    job = await producer.submit(
+        user_id="ann", tenant=tenant, conversation_id="c", message="hello", metadata=metadata
+    )
+    await stage.all_held(1)
+    status = await job.status()
+    assert (status.tenant, status.user_id, status.conversation_id) == (tenant, "ann", "c")
+    assert status.metadata == metadata
+    await job.cancel()
+    assert (await job.status()).metadata == metadata
+
+    plain = await producer.submit(user_id="bob", message="hello")
+    status = await plain.status()
+    assert (status.tenant, status.user_id, status.conversation_id) == ("default", "bob", None)
+    assert status.metadata is None
+    await plain.wait()
+
+
+async def test_the_status_says_when_what_happened(
+    stage: Stage, producer: ProducerFace, tenant: str
+) -> None:
+    stage.hold(TEXT)
+    asked = {"user_id": "ann", "tenant": tenant, "conversation_id": "c"}
+    job = await producer.submit(**asked, message="one")
+    behind = await producer.submit(**asked, message="two")
+    await stage.all_held(1)
+    running, waiting = await job.status(), await behind.status()
+    assert running.started_at is not None
+    assert running.created_at <= running.started_at
+    assert (running.first_text_at, running.ended_at) == (None, None)
+    assert (waiting.started_at, waiting.first_text_at, waiting.ended_at) == (None, None, None)
+    assert await behind.cancel()
+    assert (await behind.status()).ended_at is not None
+
+    stage.release()
+    reply = await job.wait()
+
+    status = await job.status()
+    assert status.started_at == running.started_at
+    assert status.first_text_at is not None
+    assert status.ended_at is not None
+    assert status.started_at <= status.first_text_at
+    first_text_ms = (status.first_text_at - status.created_at).total_seconds() * 1000
+    assert first_text_ms == pytest.approx(reply.timings_ms.first_text, abs=1)
+    assert status.snoozes == 0
+
+
 async def test_the_events_are_the_start_the_deltas_and_the_end(
     stage: Stage, producer: ProducerFace
 ) -> None:

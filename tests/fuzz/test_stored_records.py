@@ -36,7 +36,7 @@ def reads(ledger: Ledger, stored: Stored) -> dict[str, Read]:
         "details of a failed job": lambda: queries.details(stored.job),
         "status of a failed job": lambda: queries.status(stored.job),
         "reply": lambda: queries.reply(stored.answered),
-        "status and reply": lambda: queries.status_and_reply(stored.answered),
+        "progress and reply": lambda: queries.progress_and_reply(stored.answered),
         "events": lambda: queries.events(stored.answered, None),
         "usage": lambda: queries.usage("default", "ann"),
         "usage of a tenant": lambda: queries.usage("default", None),

@@ -95,7 +95,7 @@ async def test_each_stored_record_is_read_as_it_was_written(
     given(name)
     state, turn, attempts, kinds = READ[name]
 
-    status, said = await ledger.queries.status_and_reply(JOB)
+    status, said = await ledger.queries.status(JOB), await ledger.queries.reply(JOB)
 
     assert (status.state, status.turn, status.attempts) == (state, turn, attempts)
     assert said == (reply() if state == "succeeded" else None)
@@ -338,7 +338,7 @@ async def test_each_stored_record_is_erased(
     await ledger.erasures.advance(held, ErasureState.ERASED)
 
     ended = "cancelled" if name in NOT_ENDED else state
-    status, said = await ledger.queries.status_and_reply(JOB)
+    status, said = await ledger.queries.status(JOB), await ledger.queries.reply(JOB)
     turn = TurnState.ERASED if state == "succeeded" else TurnState.NONE
     assert (status.state, status.turn, said) == (ended, turn, None)
     dump(inspector.redis, inspector.keys.root, left)

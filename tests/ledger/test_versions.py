@@ -144,26 +144,38 @@ async def test_the_status_and_reply_of_a_newer_record_are_read(
     job_id = await submit_and_answer(ledger)
     age(inspector, job_id)
 
-    status, reply = await ledger.queries.status_and_reply(job_id)
+    progress, reply = await ledger.queries.progress_and_reply(job_id)
 
-    assert status.state is JobState.SUCCEEDED
+    assert progress.state is (await ledger.queries.status(job_id)).state is JobState.SUCCEEDED
     assert reply == await ledger.queries.reply(job_id)
     assert reply is not None
 
 
-@pytest.mark.parametrize("field", ["state", "turn"])
 async def test_reading_an_unknown_state_is_refused(
-    ledger: Ledger, inspector: LedgerInspector, field: str
+    ledger: Ledger, inspector: LedgerInspector
 ) -> None:
     job_id = await submit_and_answer(ledger)
     age(inspector, job_id)
-    inspector.redis.hset(inspector.keys.job(job_id), field, "pondered")
+    inspector.redis.hset(inspector.keys.job(job_id), "state", "pondered")
     job = AsyncJob(LedgerJobService(CheckedLedger(ledger)), job_id)
 
-    for read in (job.status(), job.wait(), ledger.queries.status_and_reply(job_id)):
+    for read in (job.status(), job.wait(), ledger.queries.progress_and_reply(job_id)):
         with pytest.raises(NewerRecord) as refused:
             await read
         assert refused.value.job_id == job_id
+
+
+async def test_an_unknown_state_of_the_turn_hides_the_status_and_no_reply(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    job_id = await submit_and_answer(ledger)
+    age(inspector, job_id)
+    inspector.redis.hset(inspector.keys.job(job_id), "turn", "pondered")
+    job = AsyncJob(LedgerJobService(CheckedLedger(ledger)), job_id)
+
+    with pytest.raises(NewerRecord, match=job_id):
+        await job.status()
+    assert (await job.wait()).job_id == job_id
 
 
 async def test_unknown_fields_of_a_newer_reply_or_event_are_ignored(
@@ -179,7 +191,7 @@ async def test_unknown_fields_of_a_newer_reply_or_event_are_ignored(
     )
 
     assert await ledger.queries.reply(job_id) == known
-    assert (await ledger.queries.status_and_reply(job_id))[1] == known
+    assert (await ledger.queries.progress_and_reply(job_id))[1] == known
     events = await ledger.queries.events(job_id, None)
     assert [event.reply for event in events if event.type == "final"] == [known]
     assert events[-1].text == "x"
@@ -196,7 +208,7 @@ async def test_reading_an_unknown_form_of_reply_is_refused(
     reading = ledger.queries
     for read in (
         reading.reply(job_id),
-        reading.status_and_reply(job_id),
+        reading.progress_and_reply(job_id),
         reading.events(job_id, None),
     ):
         with pytest.raises(NewerRecord, match=job_id) as refused:

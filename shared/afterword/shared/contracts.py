@@ -364,7 +364,10 @@ class Timings(Contract):
     """The call of Claude, to its last token."""
 
     total: int
-    """The sum."""
+    """The sum of the three."""
+
+    first_text: int | None = None
+    """From the submission to the first piece of the text; None if there is no text."""
 
 
 class Reply(Contract):
@@ -467,3 +470,28 @@ class JobStatus(Contract):
 
     turn_code: str | None = None
     """Why the turn was not stored or was delayed last: a fixed word, if any."""
+
+    tenant: str = DEFAULT_TENANT
+    """The tenant of the request."""
+
+    user_id: str | None = None
+    """The user of the request; None once the user was erased, as are the next two."""
+
+    conversation_id: str | None = None
+    """The conversation of the request, if any."""
+
+    metadata: dict[str, Any] | None = None
+    """The metadata of the request, if any."""
+
+    snoozes: int = 0
+    """How often it was given back because its provider was away or asked for a pause; no attempt
+    is spent by that."""
+
+    started_at: datetime | None = None
+    """When its first attempt began; None before."""
+
+    first_text_at: datetime | None = None
+    """When the first piece of the reply's text came from the model; known once there is a reply."""
+
+    ended_at: datetime | None = None
+    """When it reached its end; None before."""

@@ -7,10 +7,10 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
-from afterword.shared.contracts import Event, JobStatus, Reply
+from afterword.shared.contracts import Event, Reply
 from afterword.shared.errors import JobFailed
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.queries import PAGE
+from afterword.shared.ledger.queries import PAGE, Progress
 from afterword.shared.lifecycle import JobState
 
 #: Seconds after which a follower that heard nothing reads the job anyway: notifications may be
@@ -33,11 +33,11 @@ class Follower:
         """Return the reply once it exists; raise `JobFailed` if the job ends without one."""
         async with aclosing(self._changes(_NOT_THE_END)) as changes:
             async for _ in changes:
-                status, reply = await self._reading.status_and_reply(self._job_id)
+                job, reply = await self._reading.progress_and_reply(self._job_id)
                 if reply is not None:
                     return reply
-                if status.state.terminal:
-                    raise JobFailed(self._job_id, status.state, status.code or status.state)
+                if job.state.terminal:
+                    raise JobFailed(self._job_id, job.state, job.code or job.state)
         raise AssertionError("changes go on until their reader stops")
 
     async def events(self, after: str | None) -> AsyncGenerator[Event, None]:
@@ -53,22 +53,22 @@ class Follower:
         known = False
         async for _ in changes:
             events = await self._reading.events(self._job_id, after) if known else ()
-            status, known = None if events else await self._reading.status(self._job_id), True
-            async for event in self._events(status, events, after):
+            job, known = None if events else await self._reading.progress(self._job_id), True
+            async for event in self._events(job, events, after):
                 after = event.id
                 yield event
                 if event.type in ("final", "failed"):
                     return
-            if status is not None and status.state.terminal:
+            if job is not None and job.state.terminal:
                 return
 
     async def _events(
-        self, status: JobStatus | None, events: Sequence[Event], after: str | None
+        self, job: Progress | None, events: Sequence[Event], after: str | None
     ) -> AsyncIterator[Event]:
         """Yield events and all that follow them; if the stream has expired, only the end."""
-        if status is not None:
-            if status.state.terminal and not await self._reading.has_stream(self._job_id):
-                yield await self._end(status, after)
+        if job is not None:
+            if job.state.terminal and not await self._reading.has_stream(self._job_id):
+                yield await self._end(job, after)
                 return
             events = await self._reading.events(self._job_id, after)
         while events:
@@ -77,14 +77,14 @@ class Follower:
             more = len(events) == PAGE
             events = await self._reading.events(self._job_id, events[-1].id) if more else ()
 
-    async def _end(self, status: JobStatus, after: str | None) -> Event:
+    async def _end(self, job: Progress, after: str | None) -> Event:
         return Event(
             id=after or "0-0",
-            type="final" if status.state is JobState.SUCCEEDED else "failed",
-            attempt=status.attempts,
+            type="final" if job.state is JobState.SUCCEEDED else "failed",
+            attempt=job.attempts,
             reply=await self._reading.reply(self._job_id),
-            code=status.code,
-            state=status.state,
+            code=job.code,
+            state=job.state,
         )
 
     async def _changes(self, ignored: frozenset[str] = frozenset()) -> AsyncGenerator[None, None]:

@@ -40,6 +40,7 @@ class FakeJob:
     code: str | None = None
     reply: Reply | None = None
     started_s: float = math.inf
+    first_text_s: float = math.inf
     ended_s: float = math.inf
     events: list[Event] = field(default_factory=list)
     steps: deque[Step] = field(default_factory=deque)
@@ -75,8 +76,10 @@ class FakeJob:
         match step.type:
             case "started" | "restart":
                 self.state, self.attempts = JobState.RUNNING, self.attempts + 1
+                self.first_text_s = math.inf
                 self._publish(step.type)
             case "delta":
+                self.first_text_s = min(self.first_text_s, step.at_s)
                 self._publish("delta", text=step.text)
             case "turn":
                 self._settle_turn()
@@ -106,9 +109,9 @@ class FakeJob:
             self.turn, self.turn_code = self.answer.turn, self.answer.turn_code
 
     def _reply(self, answer: FakeReply) -> Reply:
-        queued, total = (
-            int(1000 * (until - self.created_s)) for until in (self.started_s, self.ended_s)
-        )
+        queued, total = self._since_ms(self.started_s), self._since_ms(self.ended_s)
+        no_text = math.isinf(self.first_text_s)
+        first_text = None if no_text else self._since_ms(self.first_text_s)
         return Reply(
             job_id=self.id,
             user_id=self.request.user_id,
@@ -124,8 +127,13 @@ class FakeJob:
             memory=answer.memory or ("fresh" if self.remembers else "off"),
             memories=tuple(_memories(answer)),
             attempts=self.attempts,
-            timings_ms=Timings(queued=queued, recall=0, model=total - queued, total=total),
+            timings_ms=Timings(
+                queued=queued, recall=0, model=total - queued, total=total, first_text=first_text
+            ),
         )
+
+    def _since_ms(self, at_s: float) -> int:
+        return int(1000 * (at_s - self.created_s))
 
     def _publish(self, event_type: str, **fields: object) -> None:
         event = {"id": f"1-{len(self.events)}", "type": event_type, "attempt": self.attempts}

@@ -8,6 +8,7 @@ import itertools
 import math
 import threading
 from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
 
 from afterword.producer.client.job_service import (
     Item,
@@ -113,6 +114,13 @@ class FakeJobService(JobService):
             deadline=self.clock.at(job.deadline_s),
             code=job.code,
             turn_code=job.turn_code,
+            tenant=job.request.tenant,
+            user_id=job.request.user_id,
+            conversation_id=job.request.conversation_id,
+            metadata=job.request.metadata,
+            started_at=self._at(job.started_s),
+            first_text_at=self._at(job.first_text_s if job.reply else math.inf),
+            ended_at=self._at(job.ended_s),
         )
 
     async def cancel(self, job_id: str) -> bool:
@@ -140,6 +148,9 @@ class FakeJobService(JobService):
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection to close."""
+
+    def _at(self, at_s: float) -> datetime | None:
+        return None if math.isinf(at_s) else self.clock.at(at_s)
 
     def _accept_or_error(self, submission: Submission) -> str | AfterwordError:
         try:

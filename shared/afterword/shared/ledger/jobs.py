@@ -249,6 +249,7 @@ class Jobs:
                 delta=last[0],
                 text=last[1],
                 memory=reply.memory,
+                first_text=_first_text_ms(claim, reply),
                 usage_ms=milliseconds(USAGE_S),
                 usage=[("replies", 1), *reply.usage],
             )
@@ -333,6 +334,12 @@ def _turn_json(claim: Claim, message: str, reply: Reply) -> str:
         "stop_reason": reply.stop_reason,
     }
     return json.dumps(turn, ensure_ascii=False)
+
+
+def _first_text_ms(claim: Claim, reply: Reply) -> int:
+    """Return when the first piece of the text came, by the clock of Redis; 0 if there was none."""
+    after_ms = reply.timings_ms.first_text
+    return 0 if after_ms is None else claim.queued_ms + after_ms
 
 
 def _claim(job_id: str, record: dict[str, Any]) -> Claim:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from afterword.shared.contracts import Event, JobStatus, Reply, Usage, UsageSum
 from afterword.shared.errors import JobNotFound
-from afterword.shared.ledger.records import moment, reading
+from afterword.shared.ledger.records import json_object, moment, reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import (
@@ -41,7 +41,19 @@ _TURN_WAITS = {
 _LANES = f"{MEMORIES}.0"
 _PRIORITIES = {str(step): name for name, step in PRIORITY_STEPS.items()}
 
-_STATUS = ("state", "turn", "attempts", "created", "deadline", "code", "turn_code")
+_PROGRESS = ("state", "attempts", "code")
+_STATUS = (
+    *("state", "turn", "attempts", "created", "deadline", "code", "turn_code", "tenant", "lane"),
+    *("body", "snoozes", "started", "first_text", "ended"),
+)
+
+
+class Progress(NamedTuple):
+    """How far a job is: all that a follower has to know, without reading the request."""
+
+    state: JobState
+    attempts: int
+    code: str | None
 
 
 class Queries:
@@ -58,6 +70,15 @@ class Queries:
         """Return the status of a job; raises `JobNotFound`."""
         return _status(job_id, await self._fields(job_id, *_STATUS))
 
+    async def progress(self, job_id: str) -> Progress:
+        """Return how far a job is; raises `JobNotFound`."""
+        return _progress(job_id, await self._fields(job_id, *_PROGRESS))
+
+    async def progress_and_reply(self, job_id: str) -> tuple[Progress, Reply | None]:
+        """Return how far a job is and its reply, of one moment; raises `JobNotFound`."""
+        *values, reply = await self._fields(job_id, *_PROGRESS, "reply")
+        return _progress(job_id, values), _reply(job_id, reply)
+
     async def reply(self, job_id: str) -> Reply | None:
         """Return the reply of a job, None unless it succeeded; raises `JobNotFound`."""
         state, reply = await self._fields(job_id, "state", "reply")
@@ -65,33 +86,22 @@ class Queries:
             raise JobNotFound(job_id)
         return _reply(job_id, reply)
 
-    async def status_and_reply(self, job_id: str) -> tuple[JobStatus, Reply | None]:
-        """Return the status of a job and its reply, of one moment; raises `JobNotFound`."""
-        *values, reply = await self._fields(job_id, *_STATUS, "reply")
-        return _status(job_id, values), _reply(job_id, reply)
-
     async def details(self, job_id: str) -> dict[str, Any]:
-        """Return the status of a job and, for operators, whose it is and what it waits for.
+        """Return the status of a job and, for operators, what it waits for.
 
-        Plain reads only: they work on any Redis, and the moments of two may differ. Raises
-        `JobNotFound` and `NewerRecord`.
+        Its metadata, which may hold anything, is left out. Plain reads only: they work on any
+        Redis, and the moments of two may differ. Raises `JobNotFound` and `NewerRecord`.
         """
-        status, reply = await self.status_and_reply(job_id)
-        names = ("lane", "agenda", "ended", "worker", "replay_of", "replayed_as")
+        status, reply = await self.status(job_id), await self.reply(job_id)
+        names = ("lane", "agenda", "worker", "replay_of", "replayed_as")
         record = dict(zip(names, await self._fields(job_id, *names), strict=True))
-        tenant, user_id = user_of(record["lane"]) if record["lane"] else (None, None)
         waits_for, until = await self._waits(job_id, status, record)
-        with reading(job_id):
-            ended_at = moment(record["ended"]) if record["ended"] else None
         return {
-            **status.model_dump(),
-            "tenant": tenant,
-            "user_id": user_id,
+            **status.model_dump(exclude={"metadata"}),
             "lane": record["lane"],
             "priority": _PRIORITIES.get((record["agenda"] or "").rpartition(".")[2]),
             "waits_for": waits_for,
             "waits_until": until,
-            "ended_at": ended_at,
             "worker": record["worker"],
             "timings_ms": reply.timings_ms if reply else None,
             "replay_of": record["replay_of"],
@@ -163,6 +173,7 @@ def _status(job_id: str, values: Sequence[Any]) -> JobStatus:
     if record["state"] is None:
         raise JobNotFound(job_id)
     with reading(job_id):
+        body = json_object(record["body"]) if record["body"] else {}
         return JobStatus(
             job_id=job_id,
             state=JobState(record["state"]),
@@ -172,7 +183,27 @@ def _status(job_id: str, values: Sequence[Any]) -> JobStatus:
             deadline=moment(record["deadline"]),
             code=record["code"],
             turn_code=record["turn_code"] or None,
+            tenant=record["tenant"],
+            user_id=user_of(record["lane"])[1] if record["lane"] else None,
+            conversation_id=body.get("conversation_id"),
+            metadata=body.get("metadata"),
+            snoozes=int(record["snoozes"] or 0),
+            started_at=_moment_or_none(record["started"]),
+            first_text_at=_moment_or_none(record["first_text"]),
+            ended_at=_moment_or_none(record["ended"]),
         )
+
+
+def _moment_or_none(milliseconds: str | None) -> datetime | None:
+    return moment(milliseconds) if milliseconds and milliseconds != "0" else None
+
+
+def _progress(job_id: str, values: Sequence[Any]) -> Progress:
+    state, attempts, code = values
+    if state is None:
+        raise JobNotFound(job_id)
+    with reading(job_id):
+        return Progress(JobState(state), int(attempts), code)
 
 
 def _reply(job_id: str, reply: str | None) -> Reply | None:

@@ -86,6 +86,7 @@ class FinishJob(NamedTuple):
     delta: int
     text: str
     memory: str
+    first_text: int
     usage_ms: int
     usage: Sequence[tuple[str, int]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from afterword.shared.errors import AfterwordError
@@ -12,7 +13,12 @@ Publish = Callable[[int, str], Awaitable[None]]
 
 
 class DeltaBuffer:
-    """Collects text and publishes it at most once in `every_s` seconds, the first piece at once."""
+    """Collects text and publishes it at most once in `every_s` seconds, the first piece at once.
+
+    Attributes:
+        began: when the first piece came, by the monotonic clock; None before.
+
+    """
 
     def __init__(self, publish: Publish, every_s: float) -> None:
         self._publish = publish
@@ -22,10 +28,13 @@ class DeltaBuffer:
         self._timer: asyncio.TimerHandle | None = None
         self._publishing: asyncio.Task[None] | None = None
         self._failed: AfterwordError | None = None
+        self.began: float | None = None
 
     def push(self, text: str) -> None:
         """Add a piece; raise the error if publishing an earlier one failed."""
         self._raise_what_failed()
+        if self.began is None:
+            self.began = time.monotonic()
         self._gathered.append(text)
         if self._timer is None:
             pause_s = self._every_s if self._number else 0.0

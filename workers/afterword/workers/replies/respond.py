@@ -158,9 +158,9 @@ class Responder:
             last = await deltas.take_unpublished()
         finally:
             deltas.stop()
-        model_ms = _since(started)
+        timings = _timings(prepared, _since(started), deltas.began and deltas.began - started)
         skip = self._reason_to_skip(prepared.request, answer)
-        reply = _reply(prepared, answer, model_ms)
+        reply = _reply(prepared, answer, timings)
         await self._jobs.finish(claim, reply, last=last, skip=skip)
         emit(ReplyPublished, total_s=reply.timings_ms.total / 1000, not_remembered=skip)
 
@@ -216,8 +216,20 @@ class Responder:
         return hmac.new(self._tag_key, owner.encode(), hashlib.sha256).hexdigest()[:32]
 
 
-def _reply(prepared: _Prepared, answer: Answer, model_ms: int) -> Reply:
+def _timings(prepared: _Prepared, model_ms: int, first_text_s: float | None) -> Timings:
+    """Return how long a reply took; `first_text_s` is what the model took to its first text."""
     queued_ms = prepared.claim.claimed_ms - prepared.claim.queued_ms
+    before_ms = queued_ms + prepared.recall_ms
+    return Timings(
+        queued=queued_ms,
+        recall=prepared.recall_ms,
+        model=model_ms,
+        total=before_ms + model_ms,
+        first_text=None if first_text_s is None else before_ms + round(first_text_s * 1000),
+    )
+
+
+def _reply(prepared: _Prepared, answer: Answer, timings: Timings) -> Reply:
     return Reply(
         job_id=prepared.claim.job_id,
         user_id=prepared.request.user_id,
@@ -230,12 +242,7 @@ def _reply(prepared: _Prepared, answer: Answer, model_ms: int) -> Reply:
         memory=prepared.built.status,
         memories=tuple(memory_used(memory) for memory in prepared.built.memories),
         attempts=prepared.claim.attempt,
-        timings_ms=Timings(
-            queued=queued_ms,
-            recall=prepared.recall_ms,
-            model=model_ms,
-            total=queued_ms + prepared.recall_ms + model_ms,
-        ),
+        timings_ms=timings,
     )
 
 

@@ -16,7 +16,7 @@
 --   and 'queued' when it was replayed.
 local job = redis.call('HMGET', job_key(id), 'version', 'state', 'agenda', 'attempts', 'deadline', 'token',
   'fence', 'created', 'body', 'lane', 'turn', 'sequence', 'tenant', 'conversation', 'snoozes',
-  'queued')
+  'queued', 'started')
 local version, state, agenda, attempts, deadline = job[1], job[2], job[3], job[4], job[5]
 
 -- The user's turns before this one that are not in memory yet, newest first.
@@ -87,7 +87,8 @@ end
 if state == 'queued' and set_aside(id, agenda, job[14], job[12]) then return answer('behind') end
 
 local fence, attempt = next_sequence(), attempts + 1
-redis.call('HSET', job_key(id), 'fence', fence, 'attempts', attempt, 'token', token)
+redis.call('HSET', job_key(id), 'fence', fence, 'attempts', attempt, 'token', token,
+  'started', job[17] or now)
 redis.call('HDEL', job_key(id), 'aside')
 if state == 'queued' then set_job_state(id, job[13], 'queued', 'running') end
 lease(agenda, id, lease_ms)

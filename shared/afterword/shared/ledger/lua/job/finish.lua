@@ -12,6 +12,7 @@
 ---@param delta integer              number of the last delta
 ---@param text string                text of the last delta, or '' if all text was published before
 ---@param memory string              how memory was: fresh | overlay | degraded | off
+---@param first_text integer        when the first piece of the text came, ms since the epoch; 0 if none did
 ---@param usage_ms integer           lifetime of a user's sums of usage
 ---@param usage {name: string, amount: string}[]   what this reply adds to them
 -- Answers ok | lost. Repeated by the same attempt, it is done once.
@@ -21,7 +22,7 @@ local tenant, lane, conversation = job[3], job[5], job[8]
 if job[1] == 'succeeded' and job[2] == fence then return answer('ok') end
 if job[1] ~= 'running' or job[2] ~= fence then return answer('lost') end
 
-redis.call('HSET', job_key(id), 'reply', reply, 'ended', now)
+redis.call('HSET', job_key(id), 'reply', reply, 'ended', now, 'first_text', first_text)
 redis.call('HDEL', job_key(id), 'token', 'code')
 set_job_state(id, tenant, 'running', 'succeeded')
 if memory == 'degraded' then redis.call('HINCRBY', COUNTS, 'reply:degraded:' .. tenant, 1) end
