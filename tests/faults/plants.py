@@ -166,6 +166,12 @@ PLANTS = (
         "case EventFailed() if self.canary:", "tests/usecase/test_store_turns.py",
     ),
     Plant(
+        "I14", "each event that was lost in an outage prolongs it",
+        "workers/afterword/workers/memories/store_turns.py",
+        "return None if lost and permit.canary else await", "return await",
+        "tests/usecase/test_store_turns.py",
+    ),
+    Plant(
         "I14", "an add that was accepted counts as a success",
         "workers/afterword/workers/memories/store_turns.py",
         "if added.outcome is not AddOutcome.PENDING:",

@@ -438,6 +438,37 @@ async def test_an_event_that_mem0_forgets_each_time_is_an_outage(
     assert inspector.job(turn_id)["turn_attempts"] == "0"
 
 
+@pytest.mark.parametrize("error", [EventGone(), EventFailed()])
+async def test_events_that_were_lost_in_an_outage_do_not_prolong_it(
+    settings: Settings,
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    monkeypatch: pytest.MonkeyPatch,
+    error: ProviderError,
+) -> None:
+    """Else each of the lanes that had one would shut the gate again, for up to a minute."""
+    monkeypatch.setattr(policy, "FOLLOW_S", 0.001)
+    lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=1))
+    users = [f"user-{number}" for number in range(8)]
+    for user in users:
+        await submit_and_answer(ledger, "I like tea.", user_id=user)
+        await lane_writer.write(lane_of(user))
+    lane_writer.memories.fail("add", AccessDenied("key_refused"))
+    turn = await submit_and_answer(ledger, "I like tea.")
+    await lane_writer.write()
+
+    lane_writer.memories.fail("follow", error, times=len(users))
+    inspector.end_pause(REMEMBER)
+    for user in (*users, "ann"):
+        inspector.make_due(lane_of(user))
+        await lane_writer.write(lane_of(user))
+        await lane_writer.gates.flush()
+
+    assert lane_writer.calls[-2:] == ["add", "follow"]
+    assert await turn_of(ledger, turn) is TurnState.STORED
+    assert [gate.state for gate in await ledger.gates.not_open()] == [GateState.OPENING]
+
+
 async def test_a_turn_that_may_be_stored_is_not_looked_for_at_once(
     lane_writer: LaneWriter, ledger: Ledger, inspector: LedgerInspector, settings: Settings
 ) -> None:

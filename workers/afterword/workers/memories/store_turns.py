@@ -33,7 +33,15 @@ from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
 from afterword.workers.leases import Leases
-from afterword.workers.ports import AddOutcome, AddResult, EventGone, Exchange, Memories, Turn
+from afterword.workers.ports import (
+    AddOutcome,
+    AddResult,
+    EventFailed,
+    EventGone,
+    Exchange,
+    Memories,
+    Turn,
+)
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.batching import Batch, Bounds, batches
 from afterword.workers.rules.retry_policy import Verdict
@@ -107,11 +115,22 @@ class TurnWriter:
         except (LeaseLost, LedgerUnavailable):
             raise
         except Exception as error:  # noqa: BLE001 every error is judged and recorded
-            shut = await permit.report_failure(error) if isinstance(error, ProviderError) else None
+            shut = await self._report(permit, batch, error)
             return await self._judge(claim, batch, error, shut)
         if added.outcome is not AddOutcome.PENDING:  # to accept an add is no success yet
             permit.report_success()
         return await self._settle(claim, batch, added)
+
+    async def _report(self, permit: Permit, batch: Batch, error: Exception) -> GateShut | None:
+        """Report a failure to mem0's gate; return a `GateShut` if it is shut now.
+
+        What became of an event of an earlier attempt does not tell a canary how mem0 is now. If an
+        outage cost thousands of events, each of them would keep the gate shut for another pause.
+        """
+        if not isinstance(error, ProviderError):
+            return None
+        lost = isinstance(error, (EventGone, EventFailed)) and batch[0].event_id is not None
+        return None if lost and permit.canary else await permit.report_failure(error)
 
     async def _added(
         self, claim: LaneClaim, batch: Batch, *, unknown: bool, canary: bool
