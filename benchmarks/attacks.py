@@ -57,6 +57,13 @@ _POISON: tuple[str | bytes, ...] = (
 )  # fmt: skip
 _CONTROL = ("[1]", "5", '"a"', "{}", b"\xff", '{"method": "shutdown"}', "null")
 
+#: What mem0 does by halves, and for how long each time.
+_PLAYS = (
+    Mem0Answer(verb="event", status=404, times=None),
+    Mem0Answer(verb="search", delay_s=2.0, times=None),
+)
+_PLAYED_S = 5.0
+
 #: Rows that a search of some users returns as well.
 _ROWS: tuple[dict[str, Any], ...] = (
     {"memory": None}, {"memory": 7}, {"memory": {"text": "x"}}, {"memory": "a \ud800"},
@@ -157,17 +164,28 @@ class Attacks:
         # A spent plan is the operator's to mend: each canary that hears of it waits a minute.
         spent = Mem0Answer(verb="add", status=413)
         self._providers.do(lambda: mem0.will_answer(spent))
-        plays = (
-            lambda: mem0.will_answer(Mem0Answer(verb="event", status=404, times=5)),
-            lambda: mem0.will_answer(Mem0Answer(verb="search", delay_s=2.0, times=20)),
-            lambda: claude.interject(ClaudeAnswer(first_s=2.0, times=5)),
-        )
         while True:
-            for play in plays:
+            for play in _PLAYS:
                 await asyncio.sleep(10)
-                self._providers.do(play)
-                self.done["half failures"] += 1
+                await self._play(play)
+            await asyncio.sleep(10)
+            self._providers.do(lambda: claude.interject(ClaudeAnswer(first_s=2.0, times=5)))
+            self.done["half failures"] += 1
             await self._pend()
+
+    async def _play(self, play: Mem0Answer) -> None:
+        """Let mem0 answer so for some seconds.
+
+        Counted in calls, it would last the longer the fewer calls are made: behind a shut gate that
+        is one a minute, and five lost events would be an outage of five minutes.
+        """
+        mem0 = self._providers.mem0
+        self.done["half failures"] += 1
+        self._providers.do(lambda: mem0.will_answer(play))
+        try:
+            await asyncio.sleep(_PLAYED_S)
+        finally:  # also if the load ends meanwhile: what drains afterwards is not attacked
+            self._providers.do(lambda: mem0.withdraw(play))
 
     async def _pend(self) -> None:
         """Let mem0 accept for 20 s, and process later than anybody waits."""
@@ -177,7 +195,7 @@ class Attacks:
         self.done["times mem0 did not finish"] += 1
         try:
             await asyncio.sleep(20)
-        finally:  # also if the load ends meanwhile: what drains afterwards is not attacked
+        finally:  # as above
             self._providers.do(lambda: setattr(mem0, "after_s", before))
 
     async def _look(self) -> None:

@@ -38,6 +38,7 @@ from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import Keys, lane_id, memory_key
 from afterword.shared.settings import Settings
 from benchmarks.attacks import TENANT, Attacks
+from benchmarks.soak_state import explanation
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.fault_runs.delivery_report import DeliveryReport, JobOutcome, delivery_report
 from tests.kit.mem0_api import scripted_answers as mem0_answers
@@ -98,7 +99,7 @@ class Soak:
         self._valkey = Valkey("--appendonly", "yes", "--appendfsync", "everysec")
         self._providers = ProviderThread(extraction_s=0.3)
         self._forked = ForkedWorkers()
-        self._workers: list[tuple[int, str]] = []
+        self._workers: list[tuple[int, str, Path]] = []
         self._random = random.Random(4711)
         self._redis_is_there = True
 
@@ -223,14 +224,14 @@ class Soak:
         await act()
 
     async def _kill_worker(self) -> None:
-        pid, queue = self._workers.pop(0)
+        pid, queue, _ = self._workers.pop(0)
         self._note("workers killed")
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         self._start(queue)
 
     async def _stop_worker(self) -> None:
-        pid, _ = self._workers[-1]
+        pid, _, _ = self._workers[-1]
         self._note("workers stopped for 3 s")
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
@@ -282,16 +283,30 @@ class Soak:
             "-Q", queue, "-n", f"{queue}{number}@soak", "--loglevel", "INFO",
         )  # fmt: skip
         log.touch()
-        self._workers.append((pid, queue))
+        self._workers.append((pid, queue, log))
 
     async def _settled(self) -> None:
         try:
             await self._wait_until_settled()
         except (AssertionError, TimeoutError):
-            for job, user in self.log.jobs.values():
-                if not await _is_settled(job):
-                    print("not settled:", user, await job.status())
+            print(await self._explanation())
             raise
+
+    async def _explanation(self) -> str:
+        """Return why jobs are not settled, as far as it can be seen from outside."""
+        jobs = list(self.log.jobs.values())
+        settled = await _each(_is_settled, [job for job, _ in jobs])
+        ended = zip(jobs, settled, strict=True)
+        with self._valkey.client() as redis:
+            return await asyncio.to_thread(
+                explanation,
+                self._environ,
+                redis,
+                Keys(self.settings.namespace, 0),
+                unsettled=[f"{job.id} of {user}" for (job, user), over in ended if not over],
+                script=self._providers.do(lambda: self._providers.mem0.left),
+                logs=[log for _, _, log in self._workers],
+            )
 
     async def _wait_until_settled(self) -> None:
         async with asyncio.timeout(_DRAIN_S):

@@ -79,6 +79,10 @@ class Mem0StandIn(ScriptedHttpServer):
         """Add to the script; each request takes the first play that is for it."""
         self._script += [(play, play.times) for play in answers]
 
+    def withdraw(self, answer: Mem0Answer) -> None:
+        """Take an answer out of the script."""
+        self._script = [(play, left) for play, left in self._script if play is not answer]
+
     @property
     def left(self) -> list[Mem0Answer]:
         """Return what is still to be played."""
