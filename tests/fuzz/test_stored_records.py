@@ -138,6 +138,16 @@ def test_a_broken_field_gives_an_error_of_ours(
         redis.hset(field.key, field.name, field.text)
 
 
+def test_no_field_is_missed_without_an_error_of_ours(store: Store) -> None:
+    redis = store.inspector.redis
+    for field in store.fields:
+        redis.hdel(field.key, field.name)
+        try:
+            store.check_reads()
+        finally:
+            redis.hset(field.key, field.name, field.text)
+
+
 @door(
     "stored entries",
     inputs=120,

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from afterword.shared.contracts import Event, JobStatus, Reply, Usage, UsageSum
-from afterword.shared.errors import JobNotFound
+from afterword.shared.errors import JobNotFound, NewerRecord
 from afterword.shared.ledger.records import json_object, moment, reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState, TurnState
@@ -118,6 +118,8 @@ class Queries:
             words, agenda, name, code = _TURN_WAITS, _LANES, record["lane"], status.turn_code
         else:
             return None, None
+        if agenda is None or name is None:
+            raise NewerRecord(job_id)  # no version up to this one leaves them out
         keys = self._shards.keys_of(job_id)
         for place in ("hinted", "waiting", "leased"):
             score = await self._shards.send_command("ZSCORE", keys.place(place, agenda), name)
