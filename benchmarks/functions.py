@@ -99,6 +99,7 @@ def _submit(number: int) -> steps.SubmitJob:
         lane=f"l00_default/user-{number % 1000}",
         tenant="default",
         version=1,
+        known_version=1,
         body='{"user_id":"user","message":"What is a good temperature?"}',
         fingerprint="f" * 64,
         ttl_ms=_DAY_MS,

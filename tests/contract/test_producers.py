@@ -53,6 +53,10 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"metadata": "page 3"}, "metadata", "must be an object"),
     ({"expires_in": float("nan")}, "expires_in", "must be a finite number"),
     ({"when_busy": "reject"}, "when_busy", "needs a conversation_id"),
+    ({"remember": None}, "remember", "input should be a valid boolean"),
+    ({"at": "2026-05-08"}, "at", "must have a time zone or an offset from UTC"),
+    ({"at": "2999-01-01T00:00:00Z"}, "at", "must not be in the future"),
+    ({"timezone": "Berlin"}, "timezone", "must be an IANA time zone that this machine knows"),
     ({"priority": "urgent"}, "priority", "input should be 'high', 'normal' or 'low'"),
 ]
 
@@ -85,6 +89,8 @@ HOSTILE: list[Any] = [
     {"user_id": "ann", "message": "hello", "metadata": {"a": 10**5000}},
     {"user_id": "ann", "message": "hello", "expires_in": 10**5000},
     {"user_id": "ann", "message": "hello", "max_tokens": 10**5000},
+    {"user_id": "ann", "message": "hello", "at": 10**5000},
+    {"user_id": "ann", "message": "hello", "timezone": "../" * 40},
     {"user_id": "\ud800", "message": "hello"},
     {"user_id": "ann", "message": "\ud800"},
 ]

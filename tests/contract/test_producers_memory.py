@@ -72,6 +72,20 @@ async def test_a_turn_is_awaited_and_then_stored(stage: Stage) -> None:
         assert status.turn_code is None
 
 
+async def test_a_message_that_is_not_to_be_remembered_is_answered_and_has_no_turn(
+    stage: Stage,
+) -> None:
+    async with stage.open() as producer:
+        stage.answer("I will forget.")
+        job = await producer.submit(user_id="ida", message="I keep no bird.", remember=False)
+        assert (await job.status()).turn is TurnState.NONE
+
+        reply = await job.wait()
+
+        assert (reply.text, reply.memory) == ("I will forget.", "fresh")
+        assert (await job.status()).turn is TurnState.NONE
+
+
 async def test_the_turn_of_a_job_that_failed_is_dropped(stage: Stage) -> None:
     async with stage.open() as producer:
         stage.fail()

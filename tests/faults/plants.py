@@ -55,6 +55,16 @@ PLANTS = (
         "return job[1] == 'running'", "tests/ledger/test_claim.py",
     ),
     Plant(
+        "I3", "what is not to be remembered is stored", "shared/afterword/shared/ledger/jobs.py",
+        "return request.remember and ",
+        "return ", "tests/ledger/test_submit.py",
+    ),
+    Plant(
+        "I13", "an older worker takes what it cannot read", "shared/afterword/shared/contracts.py",
+        "return RECORD_VERSION if is_newer else OLDEST_VERSION",
+        "return OLDEST_VERSION", "tests/ledger/test_two_builds.py",
+    ),
+    Plant(
         "I2", "a delta that is sent twice appears twice", f"{LUA}/job/delta.lua",
         "if not last or last[1] ~= event then",
         "if true then", "tests/ledger/test_events.py",

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 
 import pytest
 
-from afterword.shared.contracts import RECORD_VERSION
+from afterword.shared.contracts import OLDEST_VERSION, RECORD_VERSION
 from afterword.shared.errors import KeyReused, QueueFull
 from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import moment
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import (
     LedgerInspector,
     chat_request,
     claim_job,
+    claim_lane,
     lane_of,
+    reply_to,
     submit_and_answer,
+    submit_and_claim,
     submit_job,
     submit_request,
 )
@@ -34,11 +39,55 @@ async def test_a_job_is_recorded_queued_and_hinted_at_once(
 
     record = inspector.job(job_id)
     assert (record["state"], record["turn"]) == (JobState.QUEUED, TurnState.AWAITED)
-    assert record["version"] == str(RECORD_VERSION)
+    assert record["version"] == str(OLDEST_VERSION)
     assert int(record["deadline"]) - int(record["created"]) == 60_000
     assert inspector.lane(lane_of()) == [job_id]
     assert inspector.hinted("replies.3") == [job_id]
     assert inspector.places(job_id) == [("hinted", "replies.3")]
+
+
+async def test_a_job_that_says_something_newer_is_left_to_workers_that_know_it(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    for fields in ({"remember": False}, {"at": "2026-05-08T08:00:00Z"}, {"timezone": "UTC"}):
+        job_id = await submit_job(ledger, **fields)
+        assert inspector.job(job_id)["version"] == str(RECORD_VERSION), fields
+
+
+async def test_what_is_not_to_be_remembered_waits_in_no_lane(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    quiet = await submit_and_claim(ledger, "one", conversation_id="c", remember=False)
+    later = await submit_and_answer(ledger, "two")
+    assert inspector.lane(lane_of()) == [later]
+    assert [turn.id for turn in (await claim_lane(ledger)).turns] == [later], "nobody waits for it"
+
+    await ledger.jobs.finish(quiet, reply_to(quiet))
+
+    assert inspector.job(quiet.job_id)["turn"] == TurnState.NONE
+    assert inspector.lane(lane_of()) == [later]
+    held = await submit_and_claim(ledger, "three", conversation_id="c")
+    assert [turn.id for turn in held.overlay] == [later]
+    assert [turn.user_text for turn in held.history] == ["one"], "a conversation keeps it"
+
+
+async def test_a_message_has_the_time_at_which_it_was_said(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    said = datetime(2021, 5, 8, 8, 0, 0, 250_000, tzinfo=UTC)
+    job_id = await submit_and_answer(ledger, conversation_id="c", at=said)
+
+    (waiting,) = (await claim_lane(ledger)).turns
+    later = await submit_and_claim(ledger, conversation_id="c")
+
+    assert [waiting.at, later.overlay[0].at, later.history[0].at] == [said] * 3
+    created_s = int(inspector.job(job_id)["created"]) / 1000
+    assert later.said_at.timestamp() >= created_s > said.timestamp() + 1e8, "it is new all the same"
+
+
+async def test_nobody_can_have_said_a_message_after_it_was_accepted(ledger: Ledger) -> None:
+    held = await submit_and_claim(ledger, at="2999-01-01T00:00:00Z")
+    assert held.said_at == moment(held.created_ms)
 
 
 @pytest.mark.parametrize(("priority", "step"), [("high", 0), ("normal", 3), ("low", 6)])

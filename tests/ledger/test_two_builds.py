@@ -283,3 +283,19 @@ async def test_records_of_the_first_release_are_erased(
     for name in (done, running):
         assert not {"body", "reply"} & set(inspector.job(name))
     assert not list(inspector.redis.scan_iter(inspector.keys.conversation("*")))
+
+
+async def test_the_first_release_leaves_a_request_that_it_would_refuse(
+    ledger: Ledger, older: OlderBuild, inspector: LedgerInspector
+) -> None:
+    request = chat_request(remember=False, timezone="Europe/Berlin")
+    job_id = ledger.jobs.new_id(request)
+    await submit_request(ledger.jobs, job_id, request)
+
+    assert older.do("claim", job_id, "older") is None
+    inspector.outlive(job_id)
+    older.do("sweep")
+
+    assert inspector.job(job_id)["state"] == "queued", "it is held, not failed and not expired"
+    inspector.redis.hset(inspector.keys.job(job_id), "deadline", 10**13)
+    assert (await claim_it(ledger, job_id)).body == request.body()

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 
@@ -177,3 +178,19 @@ def test_a_turn_is_stored_once_though_its_writer_slept_through_its_lease(lane: L
     wait_until(lambda: "lane lost" in sleeper.log, "the sleeper finds out", 20)
     assert (lane.rows(job), job.status().turn) == (1, TurnState.STORED)
     assert sleeper.stop() == 0
+
+
+def test_a_message_is_remembered_with_the_time_at_which_it_was_said(lane: Lane) -> None:
+    said = datetime(2021, 5, 8, 8, 0, tzinfo=UTC)
+    job = lane.producer.submit(
+        user_id="kim", message=f"My bike is red, {CANARY}.", tenant="t", at=said
+    )
+    assert lane.settled(job) is TurnState.STORED
+
+    reply = lane.producer.submit(
+        user_id="kim", message="Which bike do I have?", tenant="t", timezone="Asia/Tokyo"
+    ).wait(timeout=20)
+
+    assert [memory.created_at for memory in reply.memories] == [said]
+    assert "<08 May 2021, turn" in lane.last_prompt()
+    assert "Today is " in lane.last_prompt()

@@ -57,6 +57,17 @@ def test_replies_count_as_well() -> None:
     assert grouped(turns) == ["a", "b"]
 
 
+def test_a_batch_is_of_one_day_in_the_time_zone_of_its_user() -> None:
+    bounds, midnight_in_berlin = replace(BOUNDS, span_s=600), 10 * 3600
+    around = [turn("a", midnight_in_berlin - 60), turn("b", midnight_in_berlin + 60)]
+    assert grouped(around, bounds) == ["ab"]
+
+    in_berlin = [replace(one, timezone="Europe/Berlin") for one in around]
+
+    assert grouped(in_berlin, bounds) == ["a", "b"]
+    assert grouped([in_berlin[0], around[0]], bounds) == ["a", "a"], "another day, or none"
+
+
 def test_a_batch_is_of_one_time() -> None:
     assert grouped([turn("a"), turn("b", 60), turn("c", 61)]) == ["ab", "c"]
 

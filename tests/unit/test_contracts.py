@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from afterword.shared.contracts import (
     MAX_METADATA_BYTES,
     MAX_METADATA_DEPTH,
     MAX_OUTPUT_TOKENS,
+    RECORD_VERSION,
     ChatRequest,
 )
 from afterword.shared.errors import InvalidRequest
@@ -27,6 +30,7 @@ MAX_BYTES = 1000
 MAX_TOKENS = 300
 
 ID_FIELDS = ("user_id", "tenant", "conversation_id", "idempotency_key", "model")
+BERLIN = "Europe/Berlin"
 
 
 def parse(max_bytes: int = MAX_BYTES, max_tokens: int = MAX_TOKENS, **fields: Any) -> ChatRequest:
@@ -254,6 +258,7 @@ def test_the_fingerprint_covers_all_but_the_key() -> None:
         {"user_id": "bob"}, {"tenant": "b"}, {"conversation_id": "c"}, {"system": "s"},
         {"model": "m"}, {"max_tokens": 3}, {"metadata": {"k": 1}}, {"priority": "low"},
         {"expires_in": 5}, {"conversation_id": "c", "when_busy": "interrupt"},
+        {"remember": False}, {"at": "2026-05-08T08:00:00Z"}, {"timezone": "UTC"},
     ):  # fmt: skip
         asked: dict[str, Any] = {"user_id": "ann", "message": "hello"} | other
         request = ChatRequest.parse(asked, max_bytes=99, max_tokens=99)
@@ -282,6 +287,60 @@ def test_there_are_three_ways_and_no_other() -> None:
     assert refused.value.field == "when_busy"
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        7, True, 1.5e9, "", "yesterday", "2026-13-01T10:00:00Z", "2026-05-08",
+        "2026-05-08T10:00:00",
+        datetime(2026, 5, 8),  # noqa: DTZ001 without a time zone, as it is refused
+        datetime(1969, 12, 31, 23, 59, tzinfo=UTC), "1969-12-31T23:59:59Z",
+        datetime.max.replace(tzinfo=timezone(timedelta(hours=-1))), ["2026-05-08T10:00:00Z"],
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_at_is_a_moment_since_1970(wrong: object) -> None:
+    refused("at", at=wrong)
+
+
+def test_at_is_the_same_moment_however_it_is_written() -> None:
+    berlin = datetime(2026, 5, 8, 10, tzinfo=ZoneInfo(BERLIN))
+    forms: tuple[object, ...] = (
+        "2026-05-08T08:00:00Z", "2026-05-08T10:00:00+02:00", berlin, berlin.astimezone(UTC),
+    )  # fmt: skip
+    asked = [parse(at=form) for form in forms]
+    assert {one.at for one in asked} == {berlin}
+    assert len({one.fingerprint() for one in asked}) == 1
+    assert ChatRequest.model_validate_json(asked[0].body()).at == berlin
+
+
+@pytest.mark.parametrize("wrong", [0, 1, "false", "", None])
+def test_remember_is_yes_or_no(wrong: object) -> None:
+    refused("remember", remember=wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "Berlin", "Europe", "+02:00", "../UTC", "/etc/passwd", "Europe/Berlin\x00", 2, b"UTC"],
+)
+def test_a_time_zone_is_one_that_iana_lists(wrong: object) -> None:
+    refused("timezone", timezone=wrong)
+
+
+def test_a_worker_reads_a_time_zone_that_its_machine_does_not_know() -> None:
+    body = parse(timezone=BERLIN).body().replace(BERLIN, "Moon/Tranquility")
+    assert ChatRequest.model_validate_json(body).timezone == "Moon/Tranquility"
+
+
+def test_only_what_is_newer_than_version_1_makes_a_newer_record() -> None:
+    plain = parse(conversation_id="c", when_busy="interrupt", system="s", metadata={"k": 1})
+    assert plain.record_version == 1
+    newer: list[dict[str, Any]] = [
+        {"remember": False}, {"at": "2026-05-08T08:00:00Z"}, {"timezone": "UTC"},
+    ]  # fmt: skip
+    for fields in newer:
+        assert parse(**fields).record_version == RECORD_VERSION == 2, fields
+
+
 def test_the_order_of_fields_does_not_matter() -> None:
     one = parse(metadata={"a": 1, "b": 2})
     two = parse(metadata={"b": 2, "a": 1})
@@ -290,7 +349,7 @@ def test_the_order_of_fields_does_not_matter() -> None:
 
 
 def test_a_body_that_says_nothing_new_is_that_of_version_1() -> None:
-    asked = ChatRequest(user_id="ann", message="hi", conversation_id="c")
+    asked = ChatRequest(user_id="ann", message="hi", conversation_id="c", remember=True)
     assert json.loads(asked.body()) == {
         "user_id": "ann",
         "message": "hi",

@@ -59,6 +59,10 @@ def turn(name: str, user: str, reply: str = "ok", day: int = 0) -> PastTurn:
     return PastTurn(name, at(day), user, reply)
 
 
+def asked(**fields: object) -> ChatRequest:
+    return ChatRequest.model_validate({"user_id": "ann", "message": "hello"} | fields)
+
+
 def limits(tokens: int = BUDGET, system: str | None = None) -> Limits:
     return Limits(prompt_tokens=tokens, max_tokens=100, model="m", system=system)
 
@@ -422,3 +426,36 @@ def test_a_turn_without_a_reply_is_no_conversation() -> None:
     prompt = told(history=[turn("h1", "before", " "), turn("h2", "again", "ok")])
 
     assert [say.text for say in prompt.messages[:-1]] == ["again", "ok"]
+
+
+def test_the_day_of_the_user_stands_before_the_facts_in_the_last_message() -> None:
+    recall = Recall((memory("m", "I like tea"),))
+    built = build(
+        asked(), recall, overlay=(), history=(), limits=limits(), user_tag="t", today="Today is X."
+    )
+    *_, last = built.prompt.messages
+    assert last.text.startswith(f"{OPENS}\nToday is X.\n")
+    assert last.text.endswith(f"{CLOSES}\n\nMessage: hello")
+    assert "Today" not in "".join(built.prompt.system)
+
+
+def test_without_facts_the_day_stands_alone() -> None:
+    built = build(
+        asked(), Recall(()), overlay=(), history=(), limits=limits(), user_tag="t", today="Today."
+    )
+    assert built.prompt.messages[-1].text == f"{OPENS}\nToday.\n{CLOSES}\n\nMessage: hello"
+
+
+def test_facts_have_the_date_of_the_users_time_zone_and_keep_their_order() -> None:
+    late = START + timedelta(hours=23)  # 8 May in UTC, and the 9th in Tokyo
+    recall = Recall((RecalledMemory("m", "default/ann", "I like tea", 0.5, late, "t1"),))
+    overlay = (PastTurn("t2", late + timedelta(minutes=1), "I like rice", ""),)
+    for zone, day in (("Asia/Tokyo", "09 May 2026"), (None, "08 May 2026"), ("No/Zone", "08 May")):
+        request = asked(timezone=zone)
+        built = build(request, recall, overlay=overlay, history=(), limits=limits(), user_tag="t")
+        tea, rice = [
+            line for line in built.prompt.messages[-1].text.split("\n") if "I like" in line
+        ]
+        assert "tea" in tea
+        assert day in tea
+        assert day in rice

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -27,6 +28,7 @@ from afterword.shared.events import (
     InternalError,
     JobGivenUp,
     JobRetried,
+    ReplyPublished,
 )
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import GateDecision, GateState
@@ -101,6 +103,36 @@ async def reply_of(ledger: Ledger, job_id: str) -> Reply:
 
 
 # -- the straight way
+
+
+async def test_the_model_is_told_what_day_it_is_for_the_user(
+    desk: Desk, ledger: Ledger, memories: FakeMemories
+) -> None:
+    await memories.add(ANN, Turn("t1", "Celsius is good.", "Noted.", AT - timedelta(hours=1)))
+    for fields in ({"timezone": "UTC"}, {"timezone": "UTC", "at": AT}, {}):
+        await desk.respond(await submit_job(ledger, "How warm is it? Celsius?", **fields))
+    now, before, unknown = [prompt.messages[-1].text for prompt in desk.model.prompts]
+
+    assert re.search(r"\nToday is \w+day, \d+ \w+ \d{4}\.\n", now)
+    assert "The message was sent on Friday, 8 May 2026." in before
+    assert "Today is Friday, 8 May 2026" not in before
+    assert "Today" not in unknown
+    assert "<07 May 2026" in unknown
+
+
+async def test_a_message_that_is_not_to_be_remembered_is_answered_with_what_is(
+    desk: Desk, ledger: Ledger, memories: FakeMemories, inspector: LedgerInspector
+) -> None:
+    await memories.add(ANN, Turn("t1", "I prefer Celsius.", "Noted.", AT))
+    job_id = await submit_job(ledger, "How warm is it? Celsius?", remember=False)
+
+    with observed(ReplyPublished) as seen:
+        await desk.respond(job_id)
+
+    assert "I prefer Celsius." in desk.told
+    assert (await ledger.queries.status(job_id)).turn is TurnState.NONE
+    assert inspector.lane(lane_of()) == []
+    assert [event.not_remembered for event in seen.of(ReplyPublished)] == ["opted_out"]
 
 
 async def test_a_job_is_answered_with_what_is_remembered(

@@ -7,7 +7,7 @@ import json
 import math
 import unicodedata
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -25,10 +25,15 @@ from pydantic_core import PydanticCustomError
 
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.local_time import is_known_zone
 from afterword.shared.tokens import estimated_tokens
 
-#: The version that every stored record carries. A worker leaves records of a newer one alone (I13).
-RECORD_VERSION = 1
+#: The newest version of a stored record that this build knows. A worker leaves records of a newer
+#: one alone (I13).
+RECORD_VERSION = 2
+
+#: The version of a record in which nothing is newer: also older workers may take it.
+OLDEST_VERSION = 1
 
 DEFAULT_TENANT = "default"
 MAX_ID_CHARACTERS = 128
@@ -142,6 +147,26 @@ def _finite(value: float) -> float:
     return value
 
 
+def _clean_time(value: object) -> datetime:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise refuse("must be a datetime, or a text in the format ISO 8601") from None
+    if not isinstance(value, datetime):
+        raise refuse("must be a datetime, or a text in the format ISO 8601")
+    if value.utcoffset() is None:
+        raise refuse("must have a time zone or an offset from UTC")
+    if value < _FIRST_MOMENT:
+        raise refuse("must not be before 1970")
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise refuse("must be before the year 10000") from None
+
+
+_FIRST_MOMENT = datetime(1970, 1, 1, tzinfo=UTC)
+
 Id = Annotated[
     str,
     StringConstraints(strict=True, min_length=1, max_length=MAX_ID_CHARACTERS),
@@ -151,6 +176,7 @@ Text = Annotated[
     str, StringConstraints(strict=True), AfterValidator(_not_blank), AfterValidator(_clean_text)
 ]
 Metadata = Annotated[dict[str, Any], BeforeValidator(_clean_metadata)]
+Moment = Annotated[datetime, BeforeValidator(_clean_time)]
 
 
 class Contract(BaseModel):
@@ -216,6 +242,19 @@ class ChatRequest(Contract):
     """Seconds after which the job expires if it has no reply: up to 604,800 (7 days);
     `AFTERWORD_JOB_TTL_S` (an hour) if omitted."""
 
+    remember: Annotated[bool, Field(strict=True)] = True
+    """Whether the turn is stored in memory. If not, the message is still answered with what memory
+    knows, and still becomes part of its conversation's history."""
+
+    at: Moment | None = None
+    """When the message was said, if not now: a datetime with a time zone, or a text in the format
+    ISO 8601 with an offset. It is the date of the memory and the day that "yesterday" refers to; it
+    must not be in the future, and changes no order: turns are stored as they are submitted."""
+
+    timezone: Id | None = None
+    """The user's time zone, as IANA names it: `Europe/Berlin`. The model is told what day it is
+    there, and sees the dates of memories as they are there; in UTC if omitted."""
+
     @field_validator("when_busy")
     @classmethod
     def _of_a_conversation(cls, value: WhenBusy, read: ValidationInfo) -> WhenBusy:
@@ -240,6 +279,8 @@ class ChatRequest(Contract):
             raise InvalidRequest("request", f"reading it raised {type(error).__name__}") from error
         for field in ("message", "system"):
             _check_size(field, getattr(request, field), max_bytes, max_tokens)
+        if request.timezone is not None and not is_known_zone(request.timezone):
+            raise InvalidRequest("timezone", "must be an IANA time zone that this machine knows")
         return request
 
     def body(self) -> str:
@@ -251,7 +292,17 @@ class ChatRequest(Contract):
         fields = self.model_dump(exclude={"idempotency_key"}, exclude_none=True)
         if self.when_busy == "enqueue":
             del fields["when_busy"]
+        if self.remember:
+            del fields["remember"]
+        if self.at is not None:
+            fields["at"] = self.at.isoformat()
         return _CANONICAL.encode(fields)
+
+    @property
+    def record_version(self) -> int:
+        """The version of a record that holds this request: the oldest that can read it."""
+        is_newer = not self.remember or self.at is not None or self.timezone is not None
+        return RECORD_VERSION if is_newer else OLDEST_VERSION
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of the body: requests with the same fingerprint are the same."""
@@ -454,7 +505,8 @@ class JobStatus(Contract):
     """The state of the job."""
 
     turn: TurnState
-    """The state of its turn; `none` if memory is off or the job ended without a reply."""
+    """The state of its turn; `none` if memory is off, the request said `remember=False`, or the job
+    ended without a reply."""
 
     attempts: int
     """How many attempts have begun."""

@@ -63,7 +63,7 @@ class TurnState(StrEnum):
     """Its user was erased."""
 
     NONE = "none"
-    """There is no turn: memory is off, or the job ended without a reply."""
+    """There is no turn: memory is off, it was not to be remembered, or there is no reply."""
 
     @property
     def settled(self) -> bool:

@@ -140,6 +140,7 @@ class Turn:
     `followed_by` is what was said next, to be stored with it in one add, under its id and time.
     `attempt` names the one that adds it: what two adds left behind is told apart by it. `facts`
     is what an earlier attempt extracted and had noted by `note_facts`, for a memory that does so.
+    `timezone` is the user's, if known: "yesterday" means the day before theirs.
     """
 
     id: str
@@ -151,6 +152,7 @@ class Turn:
     facts: str = ""
     note_facts: Callable[[str], Awaitable[None]] | None = None
     followed_by: tuple[Exchange, ...] = ()
+    timezone: str | None = None
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:

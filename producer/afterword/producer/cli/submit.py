@@ -10,7 +10,13 @@ import click
 
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
-from afterword.producer.cli.options import Duration, json_option, tenant_option, with_options
+from afterword.producer.cli.options import (
+    Duration,
+    PointInTime,
+    json_option,
+    tenant_option,
+    with_options,
+)
 from afterword.producer.cli.terminal import echo
 from afterword.producer.client.sync_client import Job, Producer
 from afterword.shared.errors import InvalidRequest, JobFailed
@@ -52,6 +58,20 @@ _REPLY_OPTIONS = (
         show_default=True,
         help="Jobs of a higher priority run first.",
     ),
+    click.option(
+        "--no-remember",
+        "remember",
+        flag_value=False,
+        default=True,
+        help="Answer with what memory knows, and store nothing of this message.",
+    ),
+    click.option(
+        "--at",
+        type=PointInTime(),
+        help="When the message was said, if not now: ISO 8601 (UTC unless it has an offset), or a "
+        "duration before now such as 10m, 2h or 3d.",
+    ),
+    click.option("--timezone", metavar="ZONE", help="Time zone of the user, as Europe/Berlin."),
     click.option(
         "--expires-in", type=Duration(), help="Give the job up after this long, such as 30s or 5m."
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any
 
 from afterword.producer.client.job_service import JobService, collect
@@ -61,6 +62,9 @@ class AsyncProducer(AsyncCloseable):
         metadata: Mapping[str, Any] | None = None,
         priority: Priority = "normal",
         expires_in: float | None = None,
+        remember: bool = True,
+        at: datetime | str | None = None,
+        timezone: str | None = None,
     ) -> AsyncJob:
         """Submit one message, and return its job as soon as it is stored in the ledger.
 
@@ -85,6 +89,9 @@ class AsyncProducer(AsyncCloseable):
             priority: `high` is answered before `normal`, `normal` before `low`.
             expires_in: seconds after which the job expires if it has no reply;
                 `AFTERWORD_JOB_TTL_S` if omitted.
+            remember: whether the turn is stored in memory; without, it is only answered.
+            at: when the message was said, if not now, with a time zone; not in the future.
+            timezone: the user's IANA time zone, in which days and dates are told to the model.
 
         Raises:
             InvalidRequest: a field is not valid; `field` names it.
@@ -112,6 +119,9 @@ class AsyncProducer(AsyncCloseable):
                 "metadata": metadata,
                 "priority": priority,
                 "expires_in": expires_in,
+                "remember": remember,
+                "at": at,
+                "timezone": timezone,
             }
         )
         return AsyncJob(self._service, await self._service.submit(submission))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
+from afterword.shared.clock import utc_now
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError, InvalidRequest
@@ -14,6 +16,9 @@ from afterword.shared.settings import Settings
 
 #: A request as it is given: the arguments of `submit` by their names, or a `ChatRequest`.
 RequestFields: TypeAlias = Mapping[str, Any] | ChatRequest
+
+#: How far the clock of whoever says when a message was said may be ahead of ours.
+CLOCK_SKEW = timedelta(minutes=5)
 
 #: A request of many, or the error that takes its place.
 Item: TypeAlias = RequestFields | InvalidRequest
@@ -39,8 +44,14 @@ class JobService(AsyncCloseable):
             max_bytes=self.settings.max_message_bytes,
             max_tokens=self.settings.max_message_tokens,
         )
+        if request.at is not None and request.at > self.now() + CLOCK_SKEW:
+            raise InvalidRequest("at", "must not be in the future")
         owner = memory_key(request.tenant, request.user_id)
         return Submission(new_job_id(shard_of(owner, self.settings.shards)), request)
+
+    def now(self) -> datetime:
+        """Return the time that no message can have been said after."""
+        return utc_now()
 
     def prepare_or_error(self, item: Item) -> Submission | InvalidRequest:
         """Validate a request of many; return its error instead of raising it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from afterword.producer.client.blocking import BlockingJobService
@@ -59,6 +60,9 @@ class Producer(Closeable):
         metadata: Mapping[str, Any] | None = None,
         priority: Priority = "normal",
         expires_in: float | None = None,
+        remember: bool = True,
+        at: datetime | str | None = None,
+        timezone: str | None = None,
     ) -> Job:
         """Submit one message, and return its job as soon as it is stored in the ledger.
 
@@ -83,6 +87,9 @@ class Producer(Closeable):
             priority: `high` is answered before `normal`, `normal` before `low`.
             expires_in: seconds after which the job expires if it has no reply;
                 `AFTERWORD_JOB_TTL_S` if omitted.
+            remember: whether the turn is stored in memory; without, it is only answered.
+            at: when the message was said, if not now, with a time zone; not in the future.
+            timezone: the user's IANA time zone, in which days and dates are told to the model.
 
         Raises:
             InvalidRequest: a field is not valid; `field` names it.
@@ -110,6 +117,9 @@ class Producer(Closeable):
                 "metadata": metadata,
                 "priority": priority,
                 "expires_in": expires_in,
+                "remember": remember,
+                "at": at,
+                "timezone": timezone,
             }
         )
         return Job(self._service, job_id)

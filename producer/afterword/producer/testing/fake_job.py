@@ -25,14 +25,14 @@ class Step:
 
 @dataclass(slots=True)
 class FakeJob:
-    """A job and the steps that are still to come. `remembers` is false if memory is off."""
+    """A job and the steps that are still to come. `recalls` is false if memory is off."""
 
     id: str
     request: ChatRequest
     answer: FakeReply | FakeFailure
     created_s: float
     deadline_s: float
-    remembers: bool
+    recalls: bool
     state: JobState = JobState.QUEUED
     turn: TurnState = field(init=False)
     turn_code: str | None = None
@@ -47,6 +47,11 @@ class FakeJob:
 
     def __post_init__(self) -> None:
         self.turn = TurnState.AWAITED if self.remembers else TurnState.NONE
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the turn goes into memory once there is a reply."""
+        return self.recalls and self.request.remember
 
     @property
     def conversation(self) -> tuple[str, str, str] | None:
@@ -124,7 +129,7 @@ class FakeJob:
             or Usage(
                 input=estimated_tokens(self.request.message), output=estimated_tokens(answer.text)
             ),
-            memory=answer.memory or ("fresh" if self.remembers else "off"),
+            memory=answer.memory or ("fresh" if self.recalls else "off"),
             memories=tuple(_memories(answer)),
             attempts=self.attempts,
             timings_ms=Timings(

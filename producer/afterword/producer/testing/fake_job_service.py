@@ -56,6 +56,10 @@ class FakeJobService(JobService):
         if (error := self.script.outage()) is not None:
             raise error
 
+    def now(self) -> datetime:
+        """Return the time on the fake clock."""
+        return self.clock.now()
+
     def submit_blocking(self, submission: Submission) -> str | None:
         """Accept a request; this never needs a second try."""
         with self.lock:
@@ -174,7 +178,7 @@ class FakeJobService(JobService):
             answer=self.script.answer(request),
             created_s=now_s,
             deadline_s=now_s + (request.expires_in or self.settings.job_ttl_s),
-            remembers=self.settings.backend != "off",
+            recalls=self.settings.backend != "off",
         )
         if request.when_busy == "interrupt":
             for other in reversed(busy):

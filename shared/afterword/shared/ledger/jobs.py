@@ -20,7 +20,7 @@ from afterword.shared.errors import (
     NewerRecord,
 )
 from afterword.shared.ledger import steps
-from afterword.shared.ledger.records import Claim, PastTurn, SubmitResult, moment
+from afterword.shared.ledger.records import Claim, PastTurn, SubmitResult, moment, said_at
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import (
@@ -130,12 +130,13 @@ class Jobs:
             id=job_id,
             lane=lane,
             tenant=request.tenant,
-            version=RECORD_VERSION,
+            version=request.record_version,
+            known_version=RECORD_VERSION,
             body=body,
             fingerprint=fingerprint_of(body),
             ttl_ms=milliseconds(request.expires_in or settings.job_ttl_s),
             agenda=f"{REPLIES}.{PRIORITY_STEPS[request.priority]}",
-            turn=TurnState.NONE if settings.backend == "off" else TurnState.AWAITED,
+            turn=TurnState.AWAITED if self._is_remembered(request) else TurnState.NONE,
             max_open=settings.max_queued,
             caps=self._caps,
             idempotency=_hashed(owner, request.idempotency_key),
@@ -145,6 +146,9 @@ class Jobs:
             retention_ms=self._retention_ms,
             stream_ms=self._stream_ms,
         )
+
+    def _is_remembered(self, request: ChatRequest) -> bool:
+        return request.remember and self._shards.settings.backend != "off"
 
     def _accepted_or_error(self, answer: list[Any] | Exception) -> SubmitResult | AfterwordError:
         try:
@@ -231,7 +235,6 @@ class Jobs:
         turn is not to be remembered, if so.
         """
         settings = self._shards.settings
-        message = json.loads(claim.body)["message"]
         await self._run_fenced(
             steps.FinishJob(
                 id=claim.job_id,
@@ -239,9 +242,7 @@ class Jobs:
                 reply=reply.model_dump_json(),
                 turn=TurnState.SKIPPED if skip else TurnState.PENDING,
                 turn_code=skip,
-                conversation_turn=_turn_json(claim, message, reply)
-                if reply.conversation_id
-                else "",
+                conversation_turn=_turn_json(claim, reply) if reply.conversation_id else "",
                 max_turns=max(1, settings.history_turns),
                 conversation_ms=milliseconds(settings.conversation_s),
                 retention_ms=self._retention_ms,
@@ -325,11 +326,11 @@ def _conversation(lane: str, conversation_id: str | None) -> str:
     return f"{lane}/{hashlib.sha256(conversation_id.encode()).hexdigest()}"
 
 
-def _turn_json(claim: Claim, message: str, reply: Reply) -> str:
+def _turn_json(claim: Claim, reply: Reply) -> str:
     turn = {
         "id": claim.job_id,
-        "at": claim.created_ms,
-        "user": message,
+        "at": round(claim.said_at.timestamp() * 1000),
+        "user": json.loads(claim.body)["message"],
         "reply": reply.text,
         "stop_reason": reply.stop_reason,
     }
@@ -362,7 +363,9 @@ def _claim(job_id: str, record: dict[str, Any]) -> Claim:
 
 
 def _overlay_turn(name: str, created: str, body: str, reply: str) -> PastTurn:
-    return PastTurn(name, moment(created), json.loads(body)["message"], json.loads(reply)["text"])
+    request = json.loads(body)
+    at = said_at(request, created)
+    return PastTurn(name, at, request["message"], json.loads(reply)["text"])
 
 
 def _history_turn(entry: dict[str, Any]) -> PastTurn:

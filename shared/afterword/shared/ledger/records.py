@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from afterword.shared.errors import Fault, InvalidRequest, NewerRecord
 from afterword.shared.events import RecordKind, RecordNotRead
 from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.local_time import local
 from afterword.shared.observer import emit
 
 Parsed = TypeVar("Parsed")
@@ -28,6 +29,12 @@ _UNREADABLE = (
 def moment(milliseconds: str | float) -> datetime:
     """Return milliseconds since the epoch as an aware UTC time."""
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
+def said_at(request: Mapping[str, Any], created_ms: str | float) -> datetime:
+    """Return when a message was said: `at` of its request, but not after it was accepted."""
+    accepted, said = moment(created_ms), request.get("at")
+    return min(datetime.fromisoformat(said), accepted) if said else accepted
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -105,6 +112,11 @@ class Claim:
     history: tuple[PastTurn, ...] = ()
     erasing: bool = False
 
+    @property
+    def said_at(self) -> datetime:
+        """When the message was said: when it was submitted, unless its request says otherwise."""
+        return said_at(json.loads(self.body), self.created_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingTurn:
@@ -125,6 +137,12 @@ class WaitingTurn:
     event_age_s: float = 0.0
     facts: str = ""
     batch: tuple[str, ...] = ()
+    timezone: str | None = None
+
+    @property
+    def day(self) -> tuple[str | None, date]:
+        """The user's time zone, and what day it was there."""
+        return self.timezone, local(self.at, self.timezone).date()
 
 
 @dataclass(frozen=True, slots=True)

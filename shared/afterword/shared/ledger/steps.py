@@ -16,6 +16,7 @@ class SubmitJob(NamedTuple):
     lane: str
     tenant: str
     version: int
+    known_version: int
     body: str
     fingerprint: str
     ttl_ms: int

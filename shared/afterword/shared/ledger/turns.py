@@ -15,7 +15,7 @@ from afterword.shared.ledger.records import (
     ErasureState,
     LaneClaim,
     WaitingTurn,
-    moment,
+    said_at,
 )
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.lifecycle import TurnState
@@ -210,7 +210,7 @@ def _turn(record: dict[str, Any]) -> WaitingTurn:
     request = json.loads(record["body"])
     return WaitingTurn(
         id=record["id"],
-        at=moment(record["created"]),
+        at=said_at(request, record["created"]),
         user_text=request["message"],
         reply_text=json.loads(record["reply"])["text"],
         conversation_id=request.get("conversation_id"),
@@ -220,4 +220,5 @@ def _turn(record: dict[str, Any]) -> WaitingTurn:
         event_age_s=float(record["event_age_ms"]) / 1000,
         facts=record["facts"],
         batch=tuple(record["batch"].split()),
+        timezone=request.get("timezone"),
     )

@@ -328,6 +328,7 @@ class TurnWriter:
             reply_text=turn.reply_text,
             at=turn.at,
             conversation_id=turn.conversation_id if alike else None,
+            timezone=turn.timezone,
             attempt=claim.fence,
             facts=turn.facts if pins else "",
             note_facts=partial(self._lanes.record_facts, claim, turn.id) if pins else None,

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import accumulate
 from operator import itemgetter
 from typing import TypeAlias
 
 from afterword.shared.contracts import REFUSAL, ChatRequest, MemoryStatus
 from afterword.shared.ledger.records import PastTurn
+from afterword.shared.local_time import local
 from afterword.shared.tokens import estimated_tokens
 from afterword.workers.ports import ChatMessage, Prompt, Recall, RecalledMemory
 from afterword.workers.replies.facts import fact_line
@@ -59,7 +61,7 @@ class Built:
     status: MemoryStatus
 
 
-def build(
+def build(  # noqa: PLR0913 each is another part of the prompt
     request: ChatRequest,
     recall: Recall,
     *,
@@ -67,28 +69,30 @@ def build(
     history: Sequence[PastTurn],
     limits: Limits,
     user_tag: str,
+    today: str = "",
 ) -> Built:
-    """Build the prompt for one request.
+    """Build the prompt for one request; `today` says what day it is for the user, if known.
 
     What exceeds `limits.prompt_tokens` is dropped: the oldest history first. Overlay and memories
     have a budget of their own, `MEMORY_SHARE`.
     """
     is_whole = len(history) < limits.history_turns
-    is_whole = len(history) < limits.history_turns
     history = [turn for turn in history if _is_answered(turn)]
     unwritten = {turn.id for turn in overlay}
-    known = [_remembered(one) for one in recall.memories or () if one.turn_id not in unwritten]
-    unread = [(turn.id, _said(turn)) for turn in overlay]
+    zone = request.timezone
+    memories = [one for one in recall.memories or () if one.turn_id not in unwritten]
+    known = [(one, _fact(one.created_at, one.turn_id, one.text, zone)) for one in memories]
+    unread = [(turn.id, _fact(turn.at, turn.id, turn.user_text, zone)) for turn in overlay]
     system = tuple(text for text in (limits.system, request.system, RULES) if text)
     room = limits.prompt_tokens - estimated_tokens("".join(system))
     memory_room = int(limits.prompt_tokens * MEMORY_SHARE)
     kept_free = memory_room + estimated_tokens(request.message)
     said = {turn.id for turn in history}
-    degraded = _status(recall, overlay) == "degraded"
+    unavailable = not recall.memories and _status(recall, overlay) == "degraded"
     while True:
         fresh = [line for turn_id, line in unread if turn_id not in said]
         kept, lines = _fitting(known, fresh, memory_room)
-        final = _final(request.message, _block(lines, unavailable=not recall.memories and degraded))
+        final = _final(request.message, _block(lines, today, unavailable=unavailable))
         free = max(kept_free, estimated_tokens(final))
         recent = _recent(history, room - free, is_whole=is_whole)
         dropped = said.difference(turn.id for turn in recent)
@@ -114,13 +118,9 @@ def _status(recall: Recall, overlay: Sequence[PastTurn]) -> MemoryStatus:
     return "overlay" if overlay else "fresh"
 
 
-def _remembered(memory: RecalledMemory) -> tuple[RecalledMemory, _Line]:
-    at = memory.created_at
-    return memory, (at.timestamp() if at else 0.0, fact_line(at, memory.turn_id, memory.text))
-
-
-def _said(turn: PastTurn) -> _Line:
-    return turn.at.timestamp(), fact_line(turn.at, turn.id, turn.user_text)
+def _fact(at: datetime | None, turn_id: str | None, text: str, zone: str | None) -> _Line:
+    day = local(at, zone) if at else None
+    return at.timestamp() if at else 0.0, fact_line(day, turn_id, text)
 
 
 def _fitting(
@@ -142,10 +142,10 @@ def _fitting(
     return [memory for memory, _ in kept], [*(line for _, line in kept), *said]
 
 
-def _block(lines: Iterable[_Line], *, unavailable: bool) -> str | None:
+def _block(lines: Iterable[_Line], today: str, *, unavailable: bool) -> str | None:
     """Return the delimited block, one entry for each fact, oldest first; None if it is empty."""
     facts = [line for _, line in sorted(lines, key=itemgetter(0))]
-    inside = [LABEL, *facts] if facts else []
+    inside = [*([today] if today else []), *([LABEL, *facts] if facts else [])]
     if unavailable:
         inside.append(UNAVAILABLE)
     return "\n".join(["<memories>", *inside, "</memories>"]) if inside else None

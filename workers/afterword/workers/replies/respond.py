@@ -26,7 +26,8 @@ from afterword.shared.events import (
     ReplyPublished,
 )
 from afterword.shared.ledger.jobs import Jobs
-from afterword.shared.ledger.records import Claim
+from afterword.shared.ledger.records import Claim, moment
+from afterword.shared.local_time import today_line
 from afterword.shared.names import lane_tag, owner_of
 from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.settings import Settings
@@ -168,6 +169,8 @@ class Responder:
         """Return why the turn is not to be remembered, '' if it is."""
         if self._settings.backend == "off":  # even if the producer was configured otherwise
             return "memory_off"
+        if not request.remember:
+            return "opted_out"
         if answer.stop_reason in NOT_REMEMBERED:
             return answer.stop_reason
         pleasant = self._settings.skip_pleasantries and is_pleasantry_only(request.message)
@@ -190,6 +193,7 @@ class Responder:
             history=claim.history,
             limits=self._limits(),
             user_tag=self._tag(owner),
+            today=today_line(moment(claim.claimed_ms), claim.said_at, request.timezone),
         )
         kept = len(built.memories)
         emit(

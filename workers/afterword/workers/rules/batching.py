@@ -24,8 +24,8 @@ def batches(turns: Sequence[WaitingTurn], bounds: Bounds) -> list[Batch]:
     """Group turns into batches, in their order.
 
     A batch that was begun before stays as it was. Others keep within the bounds, except for a
-    single turn that is too long, and have turns of one UTC day: an add has one date, which
-    "yesterday" refers to.
+    single turn that is too long, and have turns of one day in the user's time zone: an add has one
+    date, which "yesterday" refers to.
     """
     found: list[Batch] = []
     for turn in turns:
@@ -44,7 +44,7 @@ def _goes_with(turn: WaitingTurn, batch: Batch, bounds: Bounds) -> bool:
         len(batch) < bounds.turns
         and sum(map(_tokens, (*batch, turn))) <= bounds.tokens
         and abs((turn.at - first.at).total_seconds()) <= bounds.span_s
-        and turn.at.date() == first.at.date()
+        and turn.day == first.day
     )
 
 

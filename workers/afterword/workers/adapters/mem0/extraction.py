@@ -7,10 +7,10 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC
 from typing import Any
 
 from afterword.shared.errors import BadAnswer, NoSuchModel
+from afterword.shared.local_time import local
 from afterword.workers.adapters.mem0.add_context import AddContext, add_step, current_add
 from afterword.workers.ports import Answer, ChatMessage, Model, Prompt, Turn
 
@@ -81,7 +81,7 @@ class Extractor:
 
 def date_instructions(turn: Turn) -> str:
     """Return extra instructions for mem0's prompt: when the turn was written."""
-    day = turn.at.astimezone(UTC).date().isoformat()
+    day = local(turn.at, turn.timezone).date().isoformat()
     return (
         f"These messages were written on {day}, which is their observation date and current date "
         "whatever is said above. Resolve relative dates against it."

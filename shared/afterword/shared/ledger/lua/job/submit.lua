@@ -4,6 +4,7 @@
 ---@param lane string
 ---@param tenant string
 ---@param version integer          version of the record
+---@param known_version integer    newest version of records that the caller knows
 ---@param body string              the request, JSON
 ---@param fingerprint string       hash of the body
 ---@param ttl_ms integer           the job expires after this time
@@ -33,7 +34,7 @@ if replayed then
   local failed = redis.call('HMGET', job_key(replay_of), 'state', 'body', 'created', 'replayed_as', 'run',
     'discarded')
   if not failed[1] then return answer('gone', id) end
-  if newer_version(replay_of, version) then return answer('refused', id) end
+  if newer_version(replay_of, known_version) then return answer('refused', id) end
   if failed[4] then return answer(failed[5] == run and 'same' or 'refused', failed[4]) end
   if failed[1] ~= 'failed' or failed[6] then return answer('refused', id) end
   if not failed[2] or is_being_erased(lane) then return answer('erased', id) end
@@ -70,7 +71,7 @@ if first then
   -- Newest first: otherwise ending one would hint the next, which is ended too.
   local others = redis.call('ZREVRANGE', queue, 0, MAX_INTERRUPTED - interrupted - 1)
   for _, other in ipairs(others) do
-    if is_open(other) and newer_version(other, version) then return answer('busy', id) end
+    if is_open(other) and newer_version(other, known_version) then return answer('busy', id) end
   end
   for _, other in ipairs(others) do
     if is_open(other) then stop_job(other, 'interrupted', retention_ms, stream_ms) end
