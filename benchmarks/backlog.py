@@ -3,7 +3,7 @@
 `python -m benchmarks.backlog` starts workers on the embedded memory, submits 3,000 jobs while
 Claude (a stand-in) is overloaded, ends the outage, and counts how many of the replies were
 `degraded`: answered without what memory knows. Meanwhile the turns of the replies are stored, on
-the same cores.
+the same cores, and another user sends a message every few seconds.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import threading
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from afterword.producer import ChatRequest, Job, Producer
@@ -23,6 +26,7 @@ from tests.kit.workers.fleet import Fleet
 _TEXT = "I moved to the {0}th floor, my cat is called Number {0}, and I prefer tea with {0} herbs."
 _AT_ONCE = 500
 _LONGEST_S = 900.0
+_NEWCOMER_EVERY_S = 3.0
 _REAL_TIMES = {
     "AFTERWORD_SWEEP_S": "1",
     "AFTERWORD_LEASE_S": "30",
@@ -45,7 +49,38 @@ def measure(jobs: int, outage_s: float, responders: int) -> dict[str, Any]:
         waiting = _submit(producer, jobs)
         wait_until(lambda: time.monotonic() - began > outage_s, "the outage", outage_s + 10)
         fleet.claude.forget()
-        return {"jobs": jobs, "outage_s": outage_s} | _drain(fleet, waiting)
+        with _newcomers(producer) as newcomers:
+            drained = _drain(fleet, waiting)
+        return {"jobs": jobs, "outage_s": outage_s} | drained | _waits_of(newcomers)
+
+
+@contextmanager
+def _newcomers(producer: Producer) -> Iterator[list[Job]]:
+    """Send a message of another user every few seconds; yield the jobs."""
+    jobs: list[Job] = []
+    over = threading.Event()
+
+    def send() -> None:
+        while not over.wait(_NEWCOMER_EVERY_S):
+            text = _TEXT.format(len(jobs))
+            jobs.append(producer.submit(user_id=f"newcomer-{len(jobs)}", message=text))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield jobs
+    finally:
+        over.set()
+        thread.join()
+
+
+def _waits_of(newcomers: Sequence[Job]) -> dict[str, Any]:
+    """Return how long those waited who came during the drain, until their reply had ended."""
+    replies = [job.wait(timeout=_LONGEST_S) for job in newcomers]
+    waits = sorted(round(reply.timings_ms.total / 1000, 1) for reply in replies)
+    degraded = sum(reply.memory == "degraded" for reply in replies)
+    shown = {"p50": waits[len(waits) // 2], "longest": waits[-1]} if waits else {}
+    return {"newcomers": len(waits), "newcomers_degraded": degraded, "newcomers_waited_s": shown}
 
 
 def _submit(producer: Producer, jobs: int) -> list[Job]:

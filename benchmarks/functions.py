@@ -129,6 +129,7 @@ def _claim(number: int) -> steps.ClaimJob:
         retention_ms=_DAY_MS,
         stream_ms=_DAY_MS,
         failed_ms=_DAY_MS,
+        ahead=False,
     )
 
 

@@ -215,6 +215,23 @@ PLANTS = (
         "return not self.is_overloaded()", "return True", "tests/unit/test_recall.py",
     ),
     Plant(
+        "I6", "the newest hints wait behind a backlog",
+        "workers/afterword/workers/celery_runtime/consumer.py",
+        'end = "LEFT" if self._takes_newest else "RIGHT"', 'end = "RIGHT"',
+        "tests/system/test_consumer.py",
+    ),
+    Plant(
+        "I6", "what came after a backlog is admitted after it",
+        "workers/afterword/workers/replies/recall_queue.py",
+        "return one or other", "return self._outside or self._outside_ahead",
+        "tests/unit/test_recall.py",
+    ),
+    Plant(
+        "I8", "hints that a newer one overtook count as lost",
+        "shared/afterword/shared/ledger/lua/_lib.lua",
+        "if not ahead and hinted", "if hinted", "tests/ledger/test_sweep.py",
+    ),
+    Plant(
         "I6", "a busy machine shuts the gate of recall",
         "workers/afterword/workers/replies/recall.py",
         "busy = self._succeeded_at > asyncio.get_running_loop().time() - BUSY_S", "busy = False",

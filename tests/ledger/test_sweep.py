@@ -81,6 +81,18 @@ async def test_a_single_lost_hint_is_found_behind_those_taken_up(
     assert inspector.hinted("replies.3") == [later[1], lost]
 
 
+async def test_a_hint_that_was_taken_before_older_ones_makes_none_of_them_lost(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    for _ in range(2):
+        await submit_job(ledger)
+    inspector.pass_time(PAST_GRACE_S)
+    newest = await submit_job(ledger)
+
+    assert await ledger.jobs.claim(newest, "token", ahead=True)
+    assert await ledger.maintenance.sweep() == SweepCounts()
+
+
 class Elsewhere:
     """A broker on another server, and the messages sent to it."""
 

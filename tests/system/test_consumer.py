@@ -190,6 +190,23 @@ def test_a_warm_stop_leaves_every_hint_as_it_was() -> None:
         assert "dropped" not in stopping.log
 
 
+def test_a_worker_that_holds_a_backlog_back_takes_the_oldest_and_the_newest_by_turns() -> None:
+    with Valkey() as server, ProbeWorker(server, "-c", "1", PROBE_HOLDS_BACK="1") as worker:
+        worker.hint("hold:0")
+        wait_until(lambda: any("hold:0" in line for line in worker.seen), "the first runs")
+        for number in range(1, 6):
+            worker.hint(f"noop:{number}")
+        worker.release()
+        worker.wait_for(*[f"ended noop:{number}" for number in range(1, 6)])
+        seen = worker.seen
+
+    began = [line.removeprefix("began noop:") for line in seen if "began noop" in line]
+    assert began in (
+        ["5 ahead", "1", "4 ahead", "2", "3 ahead"],
+        ["1", "5 ahead", "2", "4 ahead", "3"],
+    )
+
+
 def _polls(server: Valkey) -> int:
     """Return how many requests for hints the server has answered; each takes up to a second."""
     with server.client() as client:

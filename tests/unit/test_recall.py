@@ -266,16 +266,19 @@ class Line:
         self.over = asyncio.Event()
         self.works: list[asyncio.Task[None]] = []
 
-    def come(self, name: str, deadline: float = 0.0, waited_s: float = 60.0) -> None:
+    def come(
+        self, name: str, deadline: float = 0.0, waited_s: float = 60.0, *, ahead: bool = False
+    ) -> None:
         """Let a job come, be admitted, and hold its turn until all is over."""
-        self.works.append(asyncio.create_task(self._come(name, deadline, waited_s)))
+        self.works.append(asyncio.create_task(self._come(name, deadline, waited_s, ahead=ahead)))
 
-    async def _come(self, name: str, deadline: float, waited_s: float) -> None:
-        await self.queue.admit(name)
+    async def _come(self, name: str, deadline: float, waited_s: float, *, ahead: bool) -> None:
+        await self.queue.admit(name, ahead=ahead)
         later = asyncio.get_running_loop().time() + 20
         async with self.queue.turn(name, waited_s, deadline=deadline, give_up_at=later):
             self.taken.append(name)
             await self.over.wait()
+        self.queue.leave(name)
 
     async def see(self, running: int, waiting: int, outside: int) -> None:
         """Wait until so many search, wait for a turn, and are not admitted."""
@@ -317,6 +320,35 @@ async def test_a_backlog_is_claimed_no_faster_than_it_is_recalled() -> None:
     line.works[2].cancel()  # waits for its turn, or has it now
 
     assert set(await line.finish()) >= set("bdefh")
+
+
+@pytest.mark.finding(33)
+async def test_what_comes_after_a_backlog_is_admitted_by_turns_with_it() -> None:
+    line = Line()
+    for name in "abcd":
+        line.come(name)
+    await line.see(1, 1, 2)
+    for name in "xy":
+        line.come(name, waited_s=0, ahead=True)
+    await until(lambda: len(line.queue._outside_ahead) == 2, "both have come")
+    assert line.queue.holds_back()
+
+    assert await line.finish() == ["a", "b", "x", "c", "y", "d"]
+    assert not line.queue.holds_back()
+
+
+@pytest.mark.finding(33)
+async def test_what_was_taken_ahead_does_not_let_the_backlog_in() -> None:
+    line = Line()
+    line.come("a")
+    await line.see(1, 0, 0)
+    line.come("x", waited_s=0, ahead=True)
+    await line.see(1, 1, 0)
+    for name in "bc":
+        line.come(name)
+
+    await line.see(1, 1, 2)
+    assert await line.finish() == ["a", "x", "b", "c"]
 
 
 @pytest.mark.finding(33)

@@ -21,6 +21,7 @@ from afterword.shared.errors import Misconfigured
 from afterword.shared.hints import NAME_OF
 from afterword.shared.settings import Settings
 from afterword.workers.celery_runtime import executor, pool
+from afterword.workers.celery_runtime.hint_order import HINT_ORDER
 from afterword.workers.celery_runtime.host import worker_app
 from afterword.workers.celery_runtime.loop import RUNTIME
 from tests.kit.workers.probe_worker import RELEASE, SEEN
@@ -31,6 +32,9 @@ URL = SETTINGS.redis_url or ""
 #: What is wrong on purpose, as told by the test that starts the worker.
 FLAW = os.environ.get("PROBE_FLAW", "")
 SENDS_SIGNALS = "PROBE_SIGNALS" in os.environ
+
+if "PROBE_HOLDS_BACK" in os.environ:
+    HINT_ORDER.watch(lambda: True)
 
 # So that no test has to wait as long as an operator would.
 executor.STUCK_AFTER_S = 0.3
@@ -44,12 +48,12 @@ class Probe:
         self._redis = redis
         self.released = asyncio.Event()
 
-    async def respond(self, job_id: str) -> None:
+    async def respond(self, job_id: str, *, ahead: bool = False) -> None:
         """Play the instrument that the job is named after, and note how it began and ended."""
         instrument: Callable[[], Awaitable[None]] = getattr(self, "_" + job_id.partition(":")[0])
         try:
             # A test that has read this may cancel the job before the answer of Redis is here.
-            await self.note(f"began {job_id}")
+            await self.note(f"began {job_id}" + " ahead" * ahead)
             await instrument()
         except asyncio.CancelledError:
             await self.note(f"cancelled {job_id}")

@@ -27,6 +27,7 @@ from afterword.workers.background.rollback_detector import RollbackDetector, See
 from afterword.workers.background.sweeper import sweep
 from afterword.workers.background.watchdog import Watchdog, broker_error
 from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
+from afterword.workers.celery_runtime.hint_order import HINT_ORDER
 from afterword.workers.celery_runtime.loop import force_exit_after, stop_worker
 from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
 from afterword.workers.gate import GateClient
@@ -66,10 +67,10 @@ class Runtime:
     responder: Responder | None
     lane_processor: LaneProcessor
 
-    async def respond(self, job_id: str) -> None:
+    async def respond(self, job_id: str, *, ahead: bool = False) -> None:
         """Answer a job."""
         assert self.responder is not None, "this worker consumes no replies"
-        await self.responder.respond(job_id)
+        await self.responder.respond(job_id, ahead=ahead)
 
     async def store_turns(self, lane_id: str) -> None:
         """Store the turns of a lane."""
@@ -196,6 +197,7 @@ def _responder(
         least_score=settings.recall_min_score,
         at_once=None if settings.backend == "hosted" else settings.memory_threads,
     )
+    HINT_ORDER.watch(recaller.holds_back)
     model_caller = ModelCaller(settings, model, gates)
     return Responder(settings, ledger.jobs, model_caller, recaller, leases, _tag_key(settings))
 

@@ -174,10 +174,11 @@ class Jobs:
         if word == "busy":
             raise ConversationBusy
 
-    async def claim(self, job_id: str, token: str) -> Claim | None:
+    async def claim(self, job_id: str, token: str, *, ahead: bool = False) -> Claim | None:
         """Claim a job; return None if it is gone, ended, held, behind another or taken.
 
         `token` names this claim: a retry with it after a lost reply returns the same claim.
+        `ahead` says that its hint was taken before older ones, so that those do not count as lost.
         """
         settings = self._shards.settings
         arguments = steps.ClaimJob(
@@ -192,6 +193,7 @@ class Jobs:
             retention_ms=self._retention_ms,
             stream_ms=self._stream_ms,
             failed_ms=self._failed_ms,
+            ahead=ahead,
         )
         answer = await self._shards.run_script(self._shards.keys_of(job_id), arguments)
         match answer:

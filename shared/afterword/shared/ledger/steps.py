@@ -49,6 +49,7 @@ class ClaimJob(NamedTuple):
     retention_ms: int
     stream_ms: int
     failed_ms: int
+    ahead: bool
 
 
 @declares("job/renew")

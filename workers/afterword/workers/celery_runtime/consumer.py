@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,9 +18,11 @@ from redis.exceptions import ResponseError
 
 from afterword.shared.events import MessageDropped, RemoteControlUnavailable
 from afterword.shared.hints import NotAHint, read_hint
+from afterword.shared.names import REPLIES
 from afterword.shared.observer import emit, emit_internal_error
 from afterword.workers.celery_runtime import control
 from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
+from afterword.workers.celery_runtime.hint_order import HINT_ORDER
 from afterword.workers.celery_runtime.pool import TaskPool
 
 #: The most hints taken with one command, so that one worker does not take a whole burst.
@@ -44,6 +47,9 @@ class Channel(redis.Channel):
     #: How many messages may be taken now. Set by the consumer.
     free_slots: Callable[[], int] = staticmethod(lambda: 1)
 
+    #: Whether the request under way is for the newest hints, not for the oldest.
+    _takes_newest = False
+
     client: Any
     connection: Any
     connection_errors: tuple[type[Exception], ...]
@@ -64,11 +70,17 @@ class Channel(redis.Channel):
             emit(RemoteControlUnavailable, error=type(error).__name__)
 
     def _brpop_start(self, timeout: float | None = None) -> None:
-        """Request several messages from one list with `BLMPOP`; kombu's `BRPOP` takes only one."""
+        """Request several messages from one list with `BLMPOP`; kombu's `BRPOP` takes only one.
+
+        Only replies may be taken newest first: turns wait in the lanes of their users.
+        """
         CONSUMER_HEARTBEAT.expect()
         queues = self._queue_cycle.consume(len(self.active_queues))
         if not queues:
             return
+        self._takes_newest = REPLIES in queues and HINT_ORDER.takes_newest()
+        if self._takes_newest:
+            queues = [REPLIES]
         lists = [
             self.global_keyprefix + self._q_for_pri(queue, step)
             for step in self.priority_steps
@@ -78,8 +90,9 @@ class Channel(redis.Channel):
         self._brpop_sent_at = time.monotonic()
         wait_s = self.brpop_timeout if timeout is None else timeout
         most = max(1, min(self.free_slots(), MAX_HINTS_PER_POLL))
+        end = "LEFT" if self._takes_newest else "RIGHT"
         self.client.connection.send_command(
-            "BLMPOP", wait_s, len(lists), *lists, "RIGHT", "COUNT", most
+            "BLMPOP", wait_s, len(lists), *lists, end, "COUNT", most
         )
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -120,12 +133,16 @@ class Channel(redis.Channel):
         request. kombu would put such a message back in another form, in which it is no hint.
         """
         with self.conn_or_acquire() as client:
-            client.rpush(key, *reversed(messages))
+            push = client.lpush if self._takes_newest else client.rpush
+            push(key, *reversed(messages))
 
     def _deliver_one(self, queue: str, raw: bytes) -> Exception | None:
         """Deliver a hint, or drop what is none; return an error of the broker."""
         try:
-            self.connection._deliver(read_hint(raw, queue), queue)  # noqa: SLF001 as kombu does
+            hint = read_hint(raw, queue)
+            if self._takes_newest:
+                hint = _ahead(hint)
+            self.connection._deliver(hint, queue)  # noqa: SLF001 as kombu does
         except NotAHint as error:
             _drop(queue, raw, error.reason, error.task)
         except Exception as error:  # noqa: BLE001 no message may kill the worker
@@ -203,6 +220,12 @@ class Consumer(CeleryConsumer):
 
     def _free_slots(self) -> int:
         return int(self.pool.num_processes) - len(state.reserved_requests)
+
+
+def _ahead(hint: dict[str, Any]) -> dict[str, Any]:
+    """Return a hint that tells its task that it was taken before older ones."""
+    arguments, _, embed = json.loads(hint["body"])
+    return hint | {"body": json.dumps([arguments, {"ahead": True}, embed])}
 
 
 def _drop(queue: str, raw: bytes, reason: str, task: str = "") -> None:

@@ -13,8 +13,11 @@ from afterword.workers.celery_runtime.loop import RUNTIME
 class Runtime(Protocol):
     """What a worker process can do. The pool's lifespan creates it."""
 
-    async def respond(self, job_id: str) -> None:
-        """Run a job, unless another worker runs it or it has ended."""
+    async def respond(self, job_id: str, *, ahead: bool = False) -> None:
+        """Run a job, unless another worker runs it or it has ended.
+
+        `ahead` says that its hint was taken before older ones.
+        """
         ...
 
     async def store_turns(self, lane_id: str) -> None:
@@ -28,9 +31,9 @@ def register(app: Celery) -> None:
     app.task(name=WRITE_TASK, shared=False)(_write)
 
 
-async def _run(job_id: str) -> None:
+async def _run(job_id: str, *, ahead: bool = False) -> None:
     runtime: Runtime = RUNTIME.get()
-    await runtime.respond(job_id)
+    await runtime.respond(job_id, ahead=ahead)
 
 
 async def _write(lane_id: str) -> None:

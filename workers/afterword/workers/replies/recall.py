@@ -70,14 +70,21 @@ class Recaller:
         self._least_score = least_score
 
     @asynccontextmanager
-    async def admitted(self, job_id: str) -> AsyncIterator[None]:
-        """Wait until a job may be claimed: a backlog is taken up as fast as it can be recalled."""
+    async def admitted(self, job_id: str, *, ahead: bool = False) -> AsyncIterator[None]:
+        """Wait until a job may be claimed: a backlog is taken up as fast as it can be recalled.
+
+        A job that was taken `ahead` of a backlog does not wait behind it.
+        """
         if self._memories is not None:
-            await self._queue.admit(job_id)
+            await self._queue.admit(job_id, ahead=ahead)
         try:
             yield
         finally:
             self._queue.leave(job_id)
+
+    def holds_back(self) -> bool:
+        """Return whether jobs of a backlog wait to be admitted."""
+        return self._queue.holds_back()
 
     async def recall(
         self, owner: str, query: str, *, job_id: str = "", waited_s: float = 0.0

@@ -26,8 +26,9 @@ class RecallQueue:
     """Lets at most `size` searches run at once; more would only make each of them late.
 
     Of those that wait, the one whose reply can wait the least is next. While `size` of them wait,
-    jobs of a backlog are not admitted, that is, not claimed. Without a `size` nobody waits: a
-    memory that runs elsewhere has limits of its own.
+    jobs of a backlog are not admitted, that is, not claimed. Jobs that were taken ahead of it are
+    admitted by turns with it. Without a `size` nobody waits: a memory that runs elsewhere has
+    limits of its own.
     """
 
     def __init__(self, size: int | None, clock: Callable[[], float]) -> None:
@@ -38,16 +39,24 @@ class RecallQueue:
         self._numbers = itertools.count()
         self._admitted: set[str] = set()
         self._outside: deque[tuple[str, Granted]] = deque()
+        self._outside_ahead: deque[tuple[str, Granted]] = deque()
+        self._by_turns = (self._outside_ahead, self._outside)
+        self._ahead: set[str] = set()
         self._waited_s = 0.0
         self._paced_since = self._paced_at = -math.inf
 
-    async def admit(self, job_id: str) -> None:
-        """Wait until a job may be claimed. It counts as waiting until its `turn`, or `leave`."""
+    async def admit(self, job_id: str, *, ahead: bool = False) -> None:
+        """Wait until a job may be claimed. It counts as waiting until its `turn`, or `leave`.
+
+        `ahead` says that it came after jobs of the backlog which are still to come.
+        """
+        if ahead:
+            self._ahead.add(job_id)
         if not self._is_full() or not self._paces():
             self._admitted.add(job_id)
             return
         granted: Granted = asyncio.get_running_loop().create_future()
-        self._outside.append((job_id, granted))
+        (self._outside_ahead if ahead else self._outside).append((job_id, granted))
         try:
             await granted
         except asyncio.CancelledError:
@@ -57,7 +66,12 @@ class RecallQueue:
     def leave(self, job_id: str) -> None:
         """Forget a job that was admitted: it does not recall, or has done so."""
         self._admitted.discard(job_id)
+        self._ahead.discard(job_id)
         self._admit_next()
+
+    def holds_back(self) -> bool:
+        """Return whether jobs of a backlog wait to be admitted; any thread may ask."""
+        return bool(self._outside)
 
     def is_overloaded(self) -> bool:
         """Return whether recall could not keep up for so long that nobody is to wait for it."""
@@ -73,7 +87,8 @@ class RecallQueue:
         `waited_s` is how long the job has waited for a worker. Raises `TimeoutError` if no turn has
         come at `give_up_at`, by the clock of the event loop.
         """
-        self._waited_s = waited_s
+        if job_id not in self._ahead:  # it says nothing of how old the backlog is
+            self._waited_s = waited_s
         self._admitted.discard(job_id)
         if self._size is None:
             yield
@@ -126,8 +141,14 @@ class RecallQueue:
         return not self.is_overloaded()
 
     def _admit_next(self) -> None:
-        while self._outside and not self._is_full():
-            job_id, granted = self._outside.popleft()
+        while any(self._by_turns) and not self._is_full():
+            job_id, granted = self._next_line().popleft()
             if not granted.done():
                 self._admitted.add(job_id)
                 granted.set_result(None)
+
+    def _next_line(self) -> deque[tuple[str, Granted]]:
+        """Return the line from which a job is admitted next; the two take turns."""
+        one, other = self._by_turns
+        self._by_turns = (other, one)
+        return one or other

@@ -77,13 +77,16 @@ class Responder:
         self._leases = leases
         self._tag_key = tag_key
 
-    async def respond(self, job_id: str) -> None:
-        """Answer one job, unless it is another worker's, held for a newer version, or ended."""
-        async with self._recaller.admitted(job_id):
-            await self._respond(job_id)
+    async def respond(self, job_id: str, *, ahead: bool = False) -> None:
+        """Answer one job, unless it is another worker's, held for a newer version, or ended.
 
-    async def _respond(self, job_id: str) -> None:
-        claim = await self._jobs.claim(job_id, secrets.token_hex(8))
+        `ahead` says that its hint was taken before older ones.
+        """
+        async with self._recaller.admitted(job_id, ahead=ahead):
+            await self._respond(job_id, ahead=ahead)
+
+    async def _respond(self, job_id: str, *, ahead: bool) -> None:
+        claim = await self._jobs.claim(job_id, secrets.token_hex(8), ahead=ahead)
         if claim is None:
             return
         with bound(job_id=job_id, lane=lane_tag(claim.lane), attempt=claim.attempt):

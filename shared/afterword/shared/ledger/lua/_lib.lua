@@ -50,7 +50,8 @@ local function next_sequence() return redis.call('INCR', SEQUENCE) end
 
 -- An agenda ('replies.0', 'replies.3', 'replies.6', 'memories.0') holds each id in one of three
 -- places: hinted (since), waiting (until), leased (until). Its mark is the newest hint taken up:
--- a queue is first in, first out, so an older hint that was not taken up is lost.
+-- a queue is first in, first out, so an older hint that was not taken up is lost. One that was taken
+-- ahead of older ones moves no mark.
 local PLACES = { 'hinted', 'waiting', 'leased' }
 local function place_key(place, agenda) return root .. ':' .. place .. ':' .. agenda end
 
@@ -128,10 +129,10 @@ local function hint(agenda, id)
   push_hint(agenda, id, next_sequence(), redis.call)
 end
 
-local function lease(agenda, id, lease_ms)
+local function lease(agenda, id, lease_ms, ahead)
   local hinted = tonumber(redis.call('ZSCORE', place_key('hinted', agenda), id) or 0)
   local mark = mark_key(agenda)
-  if hinted > tonumber(redis.call('GET', mark) or 0) then redis.call('SET', mark, hinted) end
+  if not ahead and hinted > tonumber(redis.call('GET', mark) or 0) then redis.call('SET', mark, hinted) end
   move_to('leased', agenda, id, now + lease_ms)
 end
 

@@ -10,6 +10,7 @@
 ---@param retention_ms integer
 ---@param stream_ms integer       retention of the stream
 ---@param failed_ms integer       retention of a failed job
+---@param ahead boolean           whether its hint was taken before older ones, which are not lost
 -- Answers a status: gone | held | taken | ended | behind (its conversation has an older open job), or
 --   'claimed', {field, value, ...}. While the user is being erased ('erasing' is 1), nothing said before
 --   the erasure was requested is given out (I12). A replayed job was 'created' when the failed job was,
@@ -91,7 +92,7 @@ redis.call('HSET', job_key(id), 'fence', fence, 'attempts', attempt, 'token', to
   'started', job[17] or now)
 redis.call('HDEL', job_key(id), 'aside')
 if state == 'queued' then set_job_state(id, job[13], 'queued', 'running') end
-lease(agenda, id, lease_ms)
+lease(agenda, id, lease_ms, ahead)
 local again = redis.call('EXISTS', events_key(id)) == 1
 emit(id, fence .. '-0', 'type', again and 'restart' or 'started', 'attempt', attempt)
 return granted(fence, attempt)
