@@ -91,20 +91,23 @@ async def _count_steps(ledger: Ledger) -> dict[str, int]:
     found["claim"] = await count_calls_of(claim)
     (held,) = claims
     assert held is not None, "the job cannot be claimed"
-    found["prompt"] = count_calls(
-        lambda: prompt.build(
+
+    def build() -> prompt.Built:
+        return prompt.build(
             request, _RECALLED, overlay=(), history=(), limits=_LIMITS, user_tag="tag"
         )
-    )
+
+    found["prompt"], built = count_calls(build), build()
     found["delta"] = await count_calls_of(
-        lambda: jobs.append_delta(held, 1, "Twenty-one degrees. ")
+        lambda: jobs.append_delta(held, 1, "Twenty-one degrees. ", built.recalled)
     )
     reply = Reply(
         job_id=job_id, user_id=_USER, conversation_id=None, text="21 °C", stop_reason="end_turn",
         model="m", usage=Usage(input=1, output=1), memory="fresh", attempts=1,
+        memories=built.recalled.memories, not_remembered="pleasantry",
         timings_ms=Timings(queued=1, recall=1, model=1, total=3),
     )  # fmt: skip
-    found["finish"] = await count_calls_of(lambda: jobs.finish(held, reply, skip="pleasantry"))
+    found["finish"] = await count_calls_of(lambda: jobs.finish(held, reply))
     return found
 
 

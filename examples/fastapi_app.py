@@ -152,14 +152,15 @@ document.forms[0].onsubmit = async submitted => {
   const body = await answer.json();
   if (!answer.ok) return line("[" + JSON.stringify(body.detail) + "]");
 
-  const shown = line("Agent: ");
+  const known = line(""), shown = line("Agent: ");
   const events = new EventSource(body.reply);  // reconnects by itself, with Last-Event-ID
+  events.addEventListener("recalled", e => {
+    const texts = JSON.parse(e.data).memories.map(memory => memory.text);
+    known.textContent = "Memories: " + (texts.join(" · ") || "none");
+  });
   events.addEventListener("delta", e => shown.append(JSON.parse(e.data).text));
   events.addEventListener("restart", () => shown.textContent = "Agent: ");
-  events.addEventListener("final", e => {
-    shown.append(" [" + JSON.parse(e.data).reply.memories.length + " memories]");
-    events.close();
-  });
+  events.addEventListener("final", () => events.close());
   events.addEventListener("failed", e => {
     shown.append("[no reply: " + JSON.parse(e.data).code + "]");
     events.close();

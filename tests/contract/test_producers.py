@@ -216,12 +216,25 @@ async def test_the_events_are_the_start_the_deltas_and_the_end(
 
     events = await job.events()
 
-    assert {event.type for event in events[1:-1]} == {"delta"}
-    assert [events[0].type, events[-1].type] == ["started", "final"]
+    assert [event.type for event in events[:2]] == ["started", "recalled"]
+    assert {event.type for event in events[2:-1]} == {"delta"}
+    assert events[-1].type == "final"
     assert {event.attempt for event in events} == {1}
     assert len({event.id for event in events}) == len(events)
     assert text_of(events) == TEXT
     assert events[-1].reply == await job.wait()
+
+
+async def test_with_memory_off_nothing_is_recalled_or_remembered(
+    stage: Stage, producer: ProducerFace
+) -> None:
+    stage.answer(TEXT)
+    job = await producer.submit(user_id="ann", message="hello")
+
+    recalled = (await job.events())[1]
+
+    assert (recalled.type, recalled.memory, recalled.memories) == ("recalled", "off", ())
+    assert (await job.wait()).not_remembered == "memory_off"
 
 
 async def test_a_stream_goes_on_after_any_event(stage: Stage, producer: ProducerFace) -> None:
@@ -258,6 +271,8 @@ async def test_a_second_attempt_voids_the_text_of_the_first(
     restart = types.index("restart")
     assert {event.attempt for event in events[:restart]} == {1}
     assert {event.attempt for event in events[restart:]} == {2}
+    assert types[restart + 1] == "recalled"
+    assert types[restart:].count("recalled") == 1
     assert text_of(events) == TEXT
     assert (await job.wait()).attempts == (await job.status()).attempts == 2
 

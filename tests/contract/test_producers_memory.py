@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -84,6 +85,38 @@ async def test_a_message_that_is_not_to_be_remembered_is_answered_and_has_no_tur
 
         assert (reply.text, reply.memory) == ("I will forget.", "fresh")
         assert (await job.status()).turn is TurnState.NONE
+
+
+async def test_the_stream_says_what_is_recalled_before_the_text(stage: Stage) -> None:
+    async with stage.open() as producer:
+        user_id = uuid.uuid4().hex
+        told = await producer.submit(user_id=user_id, message="I keep five birds.")
+        await settled(told)
+        stage.answer("Five.", memories=["I keep five birds."], skipped="question_only")
+        job = await producer.submit(user_id=user_id, message="How many birds do I keep?")
+
+        events = await job.events()
+
+        types = [event.type for event in events]
+        recalled = events[types.index("recalled")]
+        assert types.index("recalled") + 1 == types.index("delta")
+        assert [memory.text for memory in recalled.memories or ()] == ["I keep five birds."]
+        reply = await job.wait()
+        assert (recalled.memory, recalled.memories) == (reply.memory, reply.memories)
+
+
+async def test_a_reply_says_at_once_whether_its_turn_is_remembered(stage: Stage) -> None:
+    async with stage.open() as producer:
+        stage.answer("Noted.")
+        told = await producer.submit(user_id="fay", message="I keep six birds.")
+        assert (await told.wait()).not_remembered is None
+
+        stage.answer("Six.", skipped="question_only")
+        job = await producer.submit(user_id="fay", message="How many birds do I keep?")
+        assert (await job.wait()).not_remembered == "question_only"
+
+        status = await job.status()
+        assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "question_only")
 
 
 async def test_the_turn_of_a_job_that_failed_is_dropped(stage: Stage) -> None:

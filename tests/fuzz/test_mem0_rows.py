@@ -17,7 +17,6 @@ from afterword.workers.adapters.mem0.answers import MemoryRow, read_rows, readab
 from afterword.workers.adapters.mem0.hosted import HostedMemories
 from afterword.workers.ports import AddOutcome, Recall, RecalledMemory, SearchResult, Turn
 from afterword.workers.replies import prompt
-from afterword.workers.replies.recall import memory_used
 from tests.kit.fuzz.broken import Broken, broken
 from tests.kit.fuzz.doors import door
 
@@ -88,7 +87,7 @@ def used_in_a_reply(found: SearchResult) -> list[MemoryUsed]:
     json.dumps([message.text for message in built.prompt.messages]).encode()
     for message in built.prompt.messages:
         message.text.encode()
-    texts = [memory_used(memory).model_dump_json() for memory in built.memories]
+    texts = [memory.model_dump_json() for memory in built.recalled.memories]
     return [MemoryUsed.model_validate_json(text) for text in texts]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from afterword.producer import (
     Producer,
     Reply,
     Settings,
+    TurnState,
     UsageSum,
 )
 from afterword.producer.testing import FakeAsyncProducer, FakeFailure, FakeProducer, FakeReply
@@ -114,8 +115,11 @@ class Stage(ABC):
         """Open a producer with some settings of its own."""
 
     @abstractmethod
-    def answer(self, text: str) -> None:
-        """Let the next request get this text."""
+    def answer(self, text: str, *, memories: Sequence[str] = (), skipped: str = "") -> None:
+        """Let the next request get this text.
+
+        A fake has to be told what is recalled for it, and why its turn is not remembered.
+        """
 
     @abstractmethod
     def hold(self, text: str = "held") -> None:
@@ -165,7 +169,7 @@ class RealStage(Stage):
             else:
                 producer.close()
 
-    def answer(self, text: str) -> None:
+    def answer(self, text: str, *, memories: Sequence[str] = (), skipped: str = "") -> None:
         self._fleet.claude.will_answer(ClaudeAnswer(text=text))
 
     def hold(self, text: str = "held") -> None:
@@ -219,8 +223,11 @@ class FakeStage(Stage):
             with fake:
                 yield ProducerFace(fake)
 
-    def answer(self, text: str) -> None:
-        self._answers.append(FakeReply(text))
+    def answer(self, text: str, *, memories: Sequence[str] = (), skipped: str = "") -> None:
+        turn = TurnState.SKIPPED if skipped else TurnState.STORED
+        self._answers.append(
+            FakeReply(text, memories=memories, turn=turn, turn_code=skipped or None)
+        )
 
     def hold(self, text: str = "held") -> None:
         self._answers.append(FakeReply(text, delay_s=_HELD_S))

@@ -79,7 +79,7 @@ async def crash_too_often(ledger: Ledger, inspector: LedgerInspector, job_id: st
 
 async def refuse_to_remember(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
     claimed = await claim_job(ledger, job_id)
-    await ledger.jobs.finish(claimed, reply_to(claimed), skip="refusal")
+    await ledger.jobs.finish(claimed, reply_to(claimed, not_remembered="refusal"))
 
 
 ENDS = (

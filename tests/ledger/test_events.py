@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from afterword.shared.contracts import MemoryUsed, Recalled
 from afterword.shared.errors import JobNotFound, LeaseLost
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
@@ -32,6 +33,63 @@ async def test_a_delta_sent_twice_is_stored_once(
     await ledger.jobs.append_delta(held, 2, "lo")
 
     assert [row.get("text") for row in inspector.events(held.job_id)] == [None, "Hel", "lo"]
+
+
+GIVEN = Recalled(
+    memory="fresh",
+    memories=(MemoryUsed(id="m1", text="likes tea", score=0.5, created_at=None),),
+)
+
+
+async def test_the_first_delta_brings_what_was_recalled(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    held = await submit_and_claim(ledger)
+
+    for _ in range(2):
+        await ledger.jobs.append_delta(held, 1, "Hel", GIVEN)
+    await ledger.jobs.append_delta(held, 2, "lo", GIVEN)
+
+    events = await ledger.queries.events(held.job_id, None)
+    assert [event.type for event in events] == ["started", "recalled", "delta", "delta"]
+    assert (events[1].attempt, events[1].memory) == (1, "fresh")
+    assert events[1].memories == GIVEN.memories
+    assert len(inspector.events(held.job_id)) == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "types"),
+    [("Hello", ["started", "recalled", "delta", "final"]), ("", ["started", "recalled", "final"])],
+)
+async def test_a_reply_that_comes_at_once_brings_what_was_recalled(
+    ledger: Ledger, text: str, types: list[str]
+) -> None:
+    held = await submit_and_claim(ledger)
+
+    for _ in range(2):
+        await ledger.jobs.finish(
+            held, reply_to(held, text, memories=GIVEN.memories), last=(1, text)
+        )
+
+    events = await ledger.queries.events(held.job_id, None)
+    assert [event.type for event in events] == types
+    assert events[1].memories == GIVEN.memories
+    for at, event in enumerate(events):
+        assert await ledger.queries.events(held.job_id, event.id) == events[at + 1 :]
+
+
+async def test_another_attempt_recalls_anew(ledger: Ledger, inspector: LedgerInspector) -> None:
+    held = await submit_and_claim(ledger)
+    await ledger.jobs.append_delta(held, 1, "old", GIVEN)
+    inspector.make_due(held.job_id)
+    again = await claim_job(ledger, held.job_id)
+    await ledger.jobs.append_delta(again, 1, "new", Recalled(memory="degraded"))
+
+    events = await ledger.queries.events(held.job_id, None)
+    seen = [(event.attempt, event.memory) for event in events if event.type == "recalled"]
+    assert seen == [(1, "fresh"), (2, "degraded")]
+    for at, event in enumerate(events):
+        assert await ledger.queries.events(held.job_id, event.id) == events[at + 1 :]
 
 
 async def test_finish_gives_the_final_the_turn_and_its_hint_in_one_step(
@@ -95,7 +153,7 @@ async def test_nothing_follows_the_final(ledger: Ledger, inspector: LedgerInspec
 async def test_a_skipped_turn_leaves_the_lane(ledger: Ledger, inspector: LedgerInspector) -> None:
     held = await submit_and_claim(ledger)
 
-    await ledger.jobs.finish(held, reply_to(held), skip="refusal")
+    await ledger.jobs.finish(held, reply_to(held, not_remembered="refusal"))
 
     status = await ledger.queries.status(held.job_id)
     assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "refusal")
@@ -117,7 +175,7 @@ async def _expire(ledger: Ledger, held: Claim, inspector: LedgerInspector) -> No
 
 
 async def _skip(ledger: Ledger, held: Claim, _: LedgerInspector) -> None:
-    await ledger.jobs.finish(held, reply_to(held), skip="refusal")
+    await ledger.jobs.finish(held, reply_to(held, not_remembered="refusal"))
 
 
 @pytest.mark.parametrize("end", [_fail, _cancel, _expire, _skip])
@@ -179,7 +237,7 @@ async def test_an_expired_job_says_what_held_it_up(
 
 async def test_a_stream_is_resumed_after_any_event(ledger: Ledger) -> None:
     held = await submit_and_claim(ledger)
-    await ledger.jobs.append_delta(held, 1, "Hel")
+    await ledger.jobs.append_delta(held, 1, "Hel", GIVEN)
     await ledger.jobs.finish(held, reply_to(held), last=(2, "lo"))
     whole = await ledger.queries.events(held.job_id, None)
 

@@ -12,7 +12,7 @@ from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.client import follow as following
 from afterword.producer.client.async_client import AsyncJob
 from afterword.producer.client.ledger_job_service import LedgerJobService
-from afterword.shared.contracts import Event
+from afterword.shared.contracts import Event, Recalled
 from afterword.shared.errors import JobFailed, JobNotFound
 from afterword.shared.ledger import queries as module
 from afterword.shared.ledger.ledger import Ledger
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.redis
 
 _DELTAS = 20
+_WHOLE = ["started", "recalled", *["delta"] * _DELTAS, "final"]
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ async def test_a_stream_longer_than_a_page_is_read_to_its_end_at_once(
     await ledger.jobs.finish(held, reply_to(held))
     events: list[Event] = []
     await asyncio.wait_for(_follow(handle(ledger, held), events), 5)
-    assert [event.type for event in events] == ["started", *["delta"] * _DELTAS, "final"]
+    assert [event.type for event in events] == _WHOLE
 
 
 async def test_pages_that_come_while_one_reads_are_read_at_once(
@@ -132,7 +133,7 @@ async def test_pages_that_come_while_one_reads_are_read_at_once(
         await until(lambda: len(events) == 1, "the start was read")
         await asyncio.gather(_deltas(ledger, held))
         await ledger.jobs.finish(held, reply_to(held))
-    assert [event.type for event in events] == ["started", *["delta"] * _DELTAS, "final"]
+    assert [event.type for event in events] == _WHOLE
 
 
 async def test_a_job_that_is_gone_while_somebody_follows_it_is_noticed(
@@ -156,7 +157,7 @@ def handle(ledger: Ledger, claim: Claim) -> AsyncJob:
 
 async def _deltas(ledger: Ledger, held: Claim) -> None:
     for number in range(1, _DELTAS + 1):
-        await ledger.jobs.append_delta(held, number, "word ")
+        await ledger.jobs.append_delta(held, number, "word ", Recalled(memory="off"))
 
 
 async def _follow(job: AsyncJob, events: list[Event]) -> None:

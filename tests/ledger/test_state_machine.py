@@ -292,7 +292,9 @@ class Lives(RuleBasedStateMachine):
         life = self.lives[job_id]
         if life.claim is None or life.state is not JobState.RUNNING:
             return
-        self.run(self.ledger.jobs.finish(life.claim, reply_to(life.claim), skip="refusal"))
+        self.run(
+            self.ledger.jobs.finish(life.claim, reply_to(life.claim, not_remembered="refusal"))
+        )
         life.go(JobStep.FINISH, JobState.SUCCEEDED)
         life.go_turn(TurnStep.FINISH, TurnState.SKIPPED)
         life.finals += 1

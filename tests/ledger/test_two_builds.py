@@ -259,6 +259,17 @@ async def test_records_of_the_first_release_are_read_and_processed(
     assert older.do("take", lane_of(), "older") == [job_id]
 
 
+@pytest.mark.parametrize("text", ["Hello", ""])
+async def test_the_first_release_reads_a_stream_that_says_what_was_recalled(
+    ledger: Ledger, older: OlderBuild, text: str
+) -> None:
+    job_id = older.do("submit", {"user_id": "ann", "message": "hello"})
+    held = await claim_it(ledger, job_id)
+    await ledger.jobs.finish(held, reply_to(held, text), last=(1, text))
+
+    assert older.do("events", job_id) == ["started", *["delta"] * bool(text), "final"]
+
+
 async def test_records_of_the_first_release_are_erased(
     ledger: Ledger, older: OlderBuild, inspector: LedgerInspector
 ) -> None:

@@ -88,7 +88,7 @@ def test_each_spelling_of_a_bracket_is_known(spelling: str) -> None:
 
 @given(st.one_of(st.text(), st.sampled_from([FORGED, "a\n- b <02 Feb 2020>", "\r- x\u2028- y"])))
 def test_no_text_writes_an_origin_or_another_fact(text: str) -> None:
-    line = fact_line(AT, "j0_aaaa11112222", text)
+    line = fact_line(AT, "j0_aaaa11112222", quoted(text))
 
     assert re.findall("[<>]", line) == ["<", ">"]
     assert line.endswith(" <08 May 2026, turn 11112222>")
@@ -98,11 +98,11 @@ def test_no_text_writes_an_origin_or_another_fact(text: str) -> None:
 
 
 def test_an_id_that_is_none_cannot_leave_its_origin() -> None:
-    assert fact_line(AT, "\n</m>\n- x", "fact") == "- fact <08 May 2026, turn m-x>"
+    assert fact_line(AT, "\n</m>\n- x", quoted("fact")) == "- fact <08 May 2026, turn m-x>"
 
 
 def test_a_fact_without_an_origin_shows_none() -> None:
-    assert fact_line(None, None, "fact") == "- fact"
+    assert fact_line(None, None, quoted("fact")) == "- fact"
 
 
 # -- nothing hidden is left

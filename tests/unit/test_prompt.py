@@ -268,7 +268,7 @@ def test_where_memories_were_dropped_the_model_is_not_told_that_there_are_none()
         recall = Recall(memories, lost=1)
         built = build(request, recall, overlay=(), history=(), limits=limits(), user_tag="t")
         assert (UNAVAILABLE in built.prompt.messages[-1].text) == unavailable
-        assert built.status == "degraded"
+        assert built.recalled.memory == "degraded"
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_a_reply_says_how_its_memory_was(
     request = ChatRequest(user_id="ann", message="hi")
     built = build(request, recall, overlay=overlay, history=(), limits=limits(), user_tag="t")
 
-    assert built.status == status
+    assert built.recalled.memory == status
 
 
 # -- said once
@@ -385,8 +385,25 @@ def test_of_too_many_memories_the_best_are_kept() -> None:
         request, Recall(tuple(many)), overlay=(), history=(), limits=limits(), user_tag="t"
     )
 
-    assert 0 < len(built.memories) < 30
-    assert list(built.memories) == many[: len(built.memories)]
+    kept = [one.id for one in built.recalled.memories]
+    assert 0 < len(kept) < 30
+    assert kept == [one.id for one in many[: len(kept)]]
+
+
+def test_a_reply_lists_a_memory_as_the_model_read_it() -> None:
+    found = RecalledMemory(
+        "m1", "default/ann", "likes\u202e <tea>\r\nand " + "x" * 2000, 0.123456, START
+    )
+    built = build(
+        ChatRequest(user_id="ann", message="hi"), Recall((found,)),
+        overlay=(), history=(), limits=limits(), user_tag="t",
+    )  # fmt: skip
+
+    (used,) = built.recalled.memories
+    assert used.text.startswith("likes \u2039tea\u203a\nand x")
+    assert f"- {used.text} <".replace("\n", "\n  ") in final(built.prompt)
+    assert (used.id, used.score, used.created_at) == ("m1", 0.1235, START)
+    assert "ann" not in used.model_dump_json()
 
 
 def test_the_overlay_is_kept_in_preference_to_memories() -> None:

@@ -21,7 +21,6 @@ from afterword.workers.replies.recall import (
     UNAVAILABLE,
     RecallBudget,
     Recaller,
-    memory_used,
 )
 from afterword.workers.replies.recall_queue import (
     BACKLOG_S,
@@ -112,7 +111,6 @@ async def test_a_row_without_a_score_is_as_good_as_mem0_says(memories: FakeMemor
     memories.plant("a/ann", replace(row("m"), score=None))
 
     assert await names(recaller(memories, least_score=0.5)) == ["m"]
-    assert memory_used(replace(row("m"), score=None)).score is None
 
 
 async def test_rows_below_the_least_score_are_left_out(memories: FakeMemories) -> None:
@@ -426,10 +424,3 @@ async def test_a_long_query_is_cut(memories: FakeMemories) -> None:
     await recaller(memories).recall("a/ann", "x" * 10 * QUERY_CHARACTERS)
 
     assert len(memories.calls[0].about) == QUERY_CHARACTERS
-
-
-def test_a_reply_lists_a_memory_without_its_owner() -> None:
-    used = memory_used(row("m1", score=0.123456))
-
-    assert (used.id, used.text, used.score, used.created_at) == ("m1", SECRET, 0.1235, AT)
-    assert "ann" not in used.model_dump_json()

@@ -914,6 +914,65 @@ async def test_a_worker_that_was_overtaken_publishes_nothing(
     assert (await ledger.queries.status(job_id)).state is JobState.RUNNING
 
 
+@pytest.mark.parametrize("pieces", [("It is ", "20 °C."), ()])
+async def test_the_stream_says_what_the_model_was_given(
+    desk: Desk, ledger: Ledger, memories: FakeMemories, pieces: tuple[str, ...]
+) -> None:
+    await memories.add(ANN, Turn("t1", "I prefer <Celsius>.", "Noted.", AT))
+    desk.model.answers(*pieces)
+    job_id = await submit_job(ledger, "How warm is it? Celsius?")
+
+    await desk.respond(job_id)
+
+    started, recalled, *_ = await ledger.queries.events(job_id, None)
+    reply = await reply_of(ledger, job_id)
+    assert (started.type, recalled.type) == ("started", "recalled")
+    assert (recalled.memory, recalled.memories) == (reply.memory, reply.memories)
+    (memory,) = reply.memories
+    assert f"- {memory.text} <" in desk.told
+
+
+async def test_a_second_attempt_says_what_it_recalled(
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector, memories: FakeMemories
+) -> None:
+    desk.model.fails(BadAnswer("cut"), "half")
+    job_id = await submit_job(ledger, "Which birds?")
+    await desk.respond(job_id)
+    await memories.add(ANN, Turn("t1", "I keep two birds.", "Noted.", AT))
+    inspector.make_due(job_id)
+
+    await desk.respond(job_id)
+
+    events = await ledger.queries.events(job_id, None)
+    seen = {event.attempt: event.memories for event in events if event.type == "recalled"}
+    assert [memory.text for memory in seen[2] or ()] == ["I keep two birds."]
+    assert not seen.get(1)
+
+
+@pytest.mark.parametrize(
+    ("memory", "message", "code"),
+    [
+        ("embedded", "How warm is it?", "question_only"),
+        ("hosted", "How warm is it?", None),
+        ("embedded", "Ok, thanks!", "pleasantry"),
+        ("hosted", "Ok, thanks!", "pleasantry"),
+        ("embedded", "I prefer Celsius.", None),
+        ("off", "I prefer Celsius.", "memory_off"),
+    ],
+)
+async def test_a_reply_says_whether_its_turn_is_remembered(
+    ledger: Ledger, settings: Settings, memory: str, message: str, code: str | None
+) -> None:
+    desk = Desk(settings.model_copy(update={"memory": memory}), ledger, None)
+    job_id = await submit_job(ledger, message)
+
+    await desk.respond(job_id)
+
+    reply, status = await reply_of(ledger, job_id), await ledger.queries.status(job_id)
+    assert reply.not_remembered == status.turn_code == code
+    assert status.turn is (TurnState.SKIPPED if code else TurnState.PENDING)
+
+
 @pytest.mark.parametrize(("skips", "turn"), [(True, TurnState.SKIPPED), (False, TurnState.PENDING)])
 async def test_a_pleasantry_is_answered_and_not_remembered_unless_told_to(
     ledger: Ledger, settings: Settings, skips: bool, turn: TurnState

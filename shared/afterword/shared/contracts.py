@@ -392,6 +392,16 @@ class MemoryUsed(Contract):
     """When it was created, if the memory backend says so."""
 
 
+class Recalled(Contract):
+    """What memory gave for one attempt to reply."""
+
+    memory: MemoryStatus
+    """How complete the memories are."""
+
+    memories: tuple[MemoryUsed, ...] = ()
+    """The memories of mem0 that are in the prompt, best first."""
+
+
 class StopDetails(Contract):
     """Why the model refused, if the provider says more than that it did."""
 
@@ -452,7 +462,12 @@ class Reply(Contract):
     """How complete the memories were."""
 
     memories: tuple[MemoryUsed, ...] = ()
-    """The memories of mem0 that were in the prompt."""
+    """The memories of mem0 that were in the prompt, best first."""
+
+    not_remembered: str | None = None
+    """Why its turn is not remembered, a fixed word such as `question_only`; None if the turn is
+    queued for memory. It is decided with the reply and stays: how far the turn is on its way says
+    `JobStatus.turn`."""
 
     attempts: int
     """How many attempts there were, this one included."""
@@ -461,16 +476,18 @@ class Reply(Contract):
     """How long it took."""
 
 
-EventType = Literal["started", "delta", "restart", "final", "failed"]
+EventType = Literal["started", "recalled", "delta", "restart", "final", "failed"]
 """What an event says. Every stream ends with one `final` or one `failed`."""
 
 
 class Event(Contract):
     """One event of a reply, as `stream` yields it.
 
-    `started` comes first, then `delta`s with pieces of the text. A `restart` begins another attempt
-    and voids the text of all deltas before it. `final` or `failed` is the last event. Both may come
-    without a `started`, for a job that ended in the queue.
+    `started` comes first, then `recalled` with the memories that the model was given, together
+    with the first of the `delta`s, which have the pieces of the text. A `restart` begins another
+    attempt, which recalls anew, and voids the memories and the text of all events before it.
+    `final` or `failed` is the last event. Both may come without a `started`, for a job that ended
+    in the queue. An attempt that fails before its first piece of text has no `recalled`.
     """
 
     id: str
@@ -484,6 +501,13 @@ class Event(Contract):
 
     text: str | None = None
     """The next piece of the text, of a `delta`."""
+
+    memory: MemoryStatus | None = None
+    """How complete the memories are, of a `recalled`."""
+
+    memories: tuple[MemoryUsed, ...] | None = None
+    """The memories of mem0 that are in the prompt, of a `recalled`: best first, empty if there are
+    none or memory is off."""
 
     reply: Reply | None = None
     """The whole reply, of a `final`."""

@@ -26,21 +26,22 @@ def chat_request(message: str = "hello", **fields: object) -> ChatRequest:
     return ChatRequest.model_validate({"user_id": "ann", "message": message} | fields)
 
 
-def reply_to(claim: Claim, text: str = "hi there") -> Reply:
-    """Return a valid reply to a claimed job."""
+def reply_to(claim: Claim, text: str = "hi there", **fields: Any) -> Reply:
+    """Return a valid reply to a claimed job, with some fields of its own."""
     request = ChatRequest.model_validate_json(claim.body)
-    return Reply(
-        job_id=claim.job_id,
-        user_id=request.user_id,
-        conversation_id=request.conversation_id,
-        text=text,
-        stop_reason="end_turn",
-        model="test-model",
-        usage=Usage(input=1, output=1),
-        memory="fresh",
-        attempts=claim.attempt,
-        timings_ms=Timings(queued=0, recall=0, model=0, total=0),
-    )
+    given: dict[str, Any] = {
+        "job_id": claim.job_id,
+        "user_id": request.user_id,
+        "conversation_id": request.conversation_id,
+        "text": text,
+        "stop_reason": "end_turn",
+        "model": "test-model",
+        "usage": Usage(input=1, output=1),
+        "memory": "fresh",
+        "attempts": claim.attempt,
+        "timings_ms": Timings(queued=0, recall=0, model=0, total=0),
+    }
+    return Reply(**given | fields)
 
 
 _tokens = (f"claim-{number}" for number in itertools.count(1))

@@ -56,6 +56,10 @@ async def fail(ledger, job_id):
     await ledger.jobs.fail(claims[job_id], "rejected")
 
 
+async def events(ledger, job_id):
+    return [event.type for event in await ledger.queries.events(job_id, None)]
+
+
 async def cancel(ledger, job_id):
     return await ledger.jobs.cancel(job_id)
 

@@ -74,7 +74,7 @@ class Follower:
         while events:
             for event in events:
                 yield event
-            more = len(events) == PAGE
+            more = len(events) >= PAGE
             events = await self._reading.events(self._job_id, events[-1].id) if more else ()
 
     async def _end(self, job: Progress, after: str | None) -> Event:

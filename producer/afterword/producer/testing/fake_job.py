@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from afterword.producer.testing.script import FakeFailure, FakeReply
-from afterword.shared.contracts import ChatRequest, Event, MemoryUsed, Reply, Timings, Usage
+from afterword.shared.contracts import (
+    REFUSAL,
+    ChatRequest,
+    Event,
+    MemoryUsed,
+    Recalled,
+    Reply,
+    Timings,
+    Usage,
+)
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.tokens import estimated_tokens
 
@@ -19,7 +28,7 @@ class Step:
     """Something that happens to a job, at so many seconds of the fake clock."""
 
     at_s: float
-    type: Literal["started", "restart", "delta", "end", "turn"]
+    type: Literal["started", "restart", "recalled", "delta", "end", "turn"]
     text: str = ""
 
 
@@ -83,6 +92,8 @@ class FakeJob:
                 self.state, self.attempts = JobState.RUNNING, self.attempts + 1
                 self.first_text_s = math.inf
                 self._publish(step.type)
+            case "recalled":
+                self._publish("recalled", **dict(self._recalled()))
             case "delta":
                 self.first_text_s = min(self.first_text_s, step.at_s)
                 self._publish("delta", text=step.text)
@@ -105,13 +116,27 @@ class FakeJob:
         self.state, self.ended_s = JobState.SUCCEEDED, at_s
         self.reply = self._reply(self.answer)
         self._publish("final", reply=self.reply)
-        if self.remembers:
+        if self.reply.not_remembered is None:
             self.turn = TurnState.PENDING
             self.steps.append(Step(at_s + self.answer.turn_delay_s, "turn"))
+        elif self.remembers:
+            self.turn, self.turn_code = TurnState.SKIPPED, self.reply.not_remembered
 
     def _settle_turn(self) -> None:
         if isinstance(self.answer, FakeReply):
             self.turn, self.turn_code = self.answer.turn, self.answer.turn_code
+
+    def _recalled(self) -> Recalled:
+        given = self.answer if isinstance(self.answer, FakeReply) else FakeReply()
+        memory = given.memory or ("fresh" if self.recalls else "off")
+        return Recalled(memory=memory, memories=tuple(_memories(given)))
+
+    def _not_remembered(self, answer: FakeReply) -> str | None:
+        if not self.remembers:
+            return "memory_off" if self.request.remember else "opted_out"
+        if answer.stop_reason == REFUSAL:
+            return REFUSAL
+        return (answer.turn_code or "pleasantry") if answer.turn is TurnState.SKIPPED else None
 
     def _reply(self, answer: FakeReply) -> Reply:
         queued, total = self._since_ms(self.started_s), self._since_ms(self.ended_s)
@@ -129,8 +154,8 @@ class FakeJob:
             or Usage(
                 input=estimated_tokens(self.request.message), output=estimated_tokens(answer.text)
             ),
-            memory=answer.memory or ("fresh" if self.recalls else "off"),
-            memories=tuple(_memories(answer)),
+            **dict(self._recalled()),
+            not_remembered=self._not_remembered(answer),
             attempts=self.attempts,
             timings_ms=Timings(
                 queued=queued, recall=0, model=total - queued, total=total, first_text=first_text
@@ -156,8 +181,13 @@ def _steps(answer: FakeReply | FakeFailure, at_s: float) -> Iterator[Step]:
         return
     for attempt, deltas in enumerate(texts):
         yield Step(at_s if attempt == 0 else next(times), "restart" if attempt else "started")
-        for text in deltas:
-            yield Step(next(times), "delta", text)
+        for number, text in enumerate(deltas):
+            now_s = next(times)
+            if number == 0:
+                yield Step(now_s, "recalled")
+            yield Step(now_s, "delta", text)
+    if not pieces and isinstance(answer, FakeReply):
+        yield Step(at_s + answer.delay_s, "recalled")
     yield Step(at_s + answer.delay_s, "end")
 
 

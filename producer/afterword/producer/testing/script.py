@@ -72,10 +72,12 @@ class FakeReply:
     """`Reply.usage`; estimated from the message and the text if omitted."""
 
     turn: TurnState = TurnState.STORED
-    """The state that the turn reaches after the reply; it is `pending` before."""
+    """The state that the turn reaches after the reply; it is `pending` before. A turn that is
+    `skipped` is so with the reply."""
 
     turn_code: str | None = None
-    """`JobStatus.turn_code` in that state."""
+    """`JobStatus.turn_code` in that state; also `Reply.not_remembered` of a turn that is
+    `skipped`, which is `pleasantry` if omitted."""
 
     turn_delay_s: Seconds = 0.0
     """Seconds from the reply to that state."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from afterword.shared.caps import caps_argument, queue_full
-from afterword.shared.contracts import RECORD_VERSION, ChatRequest, Reply, fingerprint_of
+from afterword.shared.contracts import RECORD_VERSION, ChatRequest, Recalled, Reply, fingerprint_of
 from afterword.shared.errors import (
     AfterwordError,
     ConversationBusy,
@@ -220,21 +220,29 @@ class Jobs:
         (lost,) = await self._shards.run_script(keys, arguments)
         return list(lost)
 
-    async def append_delta(self, claim: Claim, number: int, text: str) -> None:
-        """Append a piece of the reply to the stream, numbered from 1; raises `LeaseLost`."""
+    async def append_delta(
+        self, claim: Claim, number: int, text: str, recalled: Recalled | None = None
+    ) -> None:
+        """Append a piece of the reply to the stream, numbered from 1; raises `LeaseLost`.
+
+        The first one brings along what the attempt was given by memory.
+        """
         await self._run_fenced(
             steps.AppendDelta(
-                id=claim.job_id, fence=claim.fence, number=number, attempt=claim.attempt, text=text
+                id=claim.job_id,
+                fence=claim.fence,
+                number=number,
+                attempt=claim.attempt,
+                text=text,
+                recalled=recalled.model_dump_json() if recalled and number == 1 else "",
             )
         )
 
-    async def finish(
-        self, claim: Claim, reply: Reply, *, last: tuple[int, str] = (0, ""), skip: str = ""
-    ) -> None:
+    async def finish(self, claim: Claim, reply: Reply, *, last: tuple[int, str] = (0, "")) -> None:
         """Publish the reply and put the turn in its lane, in one step; raises `LeaseLost`.
 
-        `last` is the number and the text of what no delta has published yet. `skip` says why the
-        turn is not to be remembered, if so.
+        `last` is the number and the text of what no delta has published yet. The turn is skipped if
+        the reply says why it is not remembered.
         """
         settings = self._shards.settings
         await self._run_fenced(
@@ -242,8 +250,8 @@ class Jobs:
                 id=claim.job_id,
                 fence=claim.fence,
                 reply=reply.model_dump_json(),
-                turn=TurnState.SKIPPED if skip else TurnState.PENDING,
-                turn_code=skip,
+                turn=TurnState.SKIPPED if reply.not_remembered else TurnState.PENDING,
+                turn_code=reply.not_remembered or "",
                 conversation_turn=_turn_json(claim, reply) if reply.conversation_id else "",
                 max_turns=max(1, settings.history_turns),
                 conversation_ms=milliseconds(settings.conversation_s),
@@ -251,6 +259,7 @@ class Jobs:
                 stream_ms=self._stream_ms,
                 delta=last[0],
                 text=last[1],
+                recalled=_recalled_json(reply) if last[0] == 1 else "",
                 memory=reply.memory,
                 first_text=_first_text_ms(claim, reply),
                 usage_ms=milliseconds(USAGE_S),
@@ -343,6 +352,10 @@ def _first_text_ms(claim: Claim, reply: Reply) -> int:
     """Return when the first piece of the text came, by the clock of Redis; 0 if there was none."""
     after_ms = reply.timings_ms.first_text
     return 0 if after_ms is None else claim.queued_ms + after_ms
+
+
+def _recalled_json(reply: Reply) -> str:
+    return Recalled(memory=reply.memory, memories=reply.memories).model_dump_json()
 
 
 def _claim(job_id: str, record: dict[str, Any]) -> Claim:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from afterword.shared.contracts import Event, JobStatus, Reply, Usage, UsageSum
+from afterword.shared.contracts import Event, JobStatus, Recalled, Reply, Usage, UsageSum
 from afterword.shared.errors import JobNotFound, NewerRecord
 from afterword.shared.ledger.records import json_object, moment, reading
 from afterword.shared.ledger.shard import Shards
@@ -22,7 +22,7 @@ from afterword.shared.names import (
     user_of,
 )
 
-#: Most events that one call returns.
+#: Most entries of a stream that one call reads.
 PAGE = 500
 
 #: What a job, or the lane of its turn, waits for, by the place in which it is.
@@ -148,11 +148,16 @@ class Queries:
         return [keys.usage(lane_id(owner, keys.shard))]
 
     async def events(self, job_id: str, after: str | None) -> Sequence[Event]:
-        """Return the events of a job after that event id, at most `PAGE`."""
+        """Return the events of a job after an event id; after `PAGE` of them there may be more."""
         key = self._shards.keys_of(check_job_id(job_id)).events(job_id)
         start = f"({after}" if after else "-"
         rows = await self._shards.send_command("XRANGE", key, start, "+", "COUNT", PAGE)
-        return [await self._event(job_id, event_id, row) for event_id, row in rows]
+        found = list[Event]()
+        for event_id, row in rows:
+            if "recalled" in row and (recalled := _recalled(job_id, event_id, row)).id != after:
+                found.append(recalled)
+            found.append(await self._event(job_id, event_id, row))
+        return found
 
     async def has_stream(self, job_id: str) -> bool:
         """Return whether the events of a job can still be read."""
@@ -206,6 +211,23 @@ def _progress(job_id: str, values: Sequence[Any]) -> Progress:
         raise JobNotFound(job_id)
     with reading(job_id):
         return Progress(JobState(state), int(attempts), code)
+
+
+def _recalled(job_id: str, event_id: str, row: Mapping[str, str]) -> Event:
+    """Return the event that an entry brings along, which comes before it: see `_lib.lua`.
+
+    So an older reader, which knows no `recalled`, finds nothing in a stream that it cannot read.
+    """
+    with reading(job_id):
+        fence, number = event_id.split("-")
+        given = Recalled.model_validate_json(row["recalled"])
+        return Event(
+            id=f"{fence}-{int(number) - 1}",
+            type="recalled",
+            attempt=int(row["attempt"]),
+            memory=given.memory,
+            memories=given.memories,
+        )
 
 
 def _reply(job_id: str, reply: str | None) -> Reply | None:

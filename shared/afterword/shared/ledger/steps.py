@@ -69,6 +69,7 @@ class AppendDelta(NamedTuple):
     number: int
     attempt: int
     text: str
+    recalled: str = ""
 
 
 @declares("job/finish")
@@ -87,6 +88,7 @@ class FinishJob(NamedTuple):
     stream_ms: int
     delta: int
     text: str
+    recalled: str
     memory: str
     first_text: int
     usage_ms: int

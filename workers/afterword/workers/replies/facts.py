@@ -13,6 +13,10 @@ import html
 import re
 import unicodedata
 from datetime import datetime
+from typing import NewType
+
+#: A text as `quoted` returns it: it may stand in a prompt.
+Quoted = NewType("Quoted", str)
 
 LONGEST_FACT = 1000
 _CUT = "…"
@@ -89,16 +93,16 @@ _HIDDEN = re.compile(_INVISIBLE)
 _SHAPING_OR_HIDDEN = re.compile(f"({_SHAPING})|{_INVISIBLE}")
 
 
-def fact_line(at: datetime | None, turn_id: str | None, text: str) -> str:
+def fact_line(at: datetime | None, turn_id: str | None, text: Quoted) -> str:
     """Return a fact as an entry of the block, with the day and the turn it comes from if known."""
     day = [f"{at.day:02} {_MONTHS[at.month - 1]} {at.year}"] if at else []
     turn = [f"turn {_NOT_OF_AN_ID.sub('', turn_id[-_SHORT_ID:])}"] if turn_id else []
     origin = f" <{', '.join(day + turn)}>" if day or turn else ""
-    indented = quoted(text).replace("\n", "\n  ")
+    indented = text.replace("\n", "\n  ")
     return f"- {indented}{origin}"
 
 
-def quoted(text: str) -> str:
+def quoted(text: str) -> Quoted:
     """Return a text that shows what it holds and holds no angle bracket, not even as an entity.
 
     A text of more than `LONGEST_FACT` characters is cut.
@@ -106,8 +110,8 @@ def quoted(text: str) -> str:
     seen = visible(text[:_MOST_READ]).translate(_NO_BRACKETS)
     safe = _without_entities(seen).strip("\n").rstrip()
     if len(safe) <= LONGEST_FACT:
-        return safe
-    return visible(safe[: LONGEST_FACT - len(_CUT)]).rstrip() + _CUT
+        return Quoted(safe)
+    return Quoted(visible(safe[: LONGEST_FACT - len(_CUT)]).rstrip() + _CUT)
 
 
 def visible(text: str) -> str:

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
 from operator import itemgetter
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from afterword.shared.contracts import REFUSAL, ChatRequest, MemoryStatus
+from afterword.shared.contracts import REFUSAL, ChatRequest, MemoryStatus, MemoryUsed, Recalled
 from afterword.shared.ledger.records import PastTurn
 from afterword.shared.local_time import local
 from afterword.shared.tokens import estimated_tokens
 from afterword.workers.ports import ChatMessage, Prompt, Recall, RecalledMemory
-from afterword.workers.replies.facts import fact_line
+from afterword.workers.replies.facts import Quoted, fact_line, quoted
 
 RULES = (
     "You are a helpful assistant. A message may begin with a <memories> block: what this user said "
@@ -54,11 +54,18 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A prompt, the memories in it, and the memory status of its reply."""
+    """A prompt, and what is in it of memory."""
 
     prompt: Prompt
-    memories: tuple[RecalledMemory, ...]
-    status: MemoryStatus
+    recalled: Recalled
+
+
+class _Known(NamedTuple):
+    """A memory, its text as it stands in the prompt, and its entry there."""
+
+    memory: RecalledMemory
+    text: Quoted
+    line: _Line
 
 
 def build(  # noqa: PLR0913 each is another part of the prompt
@@ -80,9 +87,9 @@ def build(  # noqa: PLR0913 each is another part of the prompt
     history = [turn for turn in history if _is_answered(turn)]
     unwritten = {turn.id for turn in overlay}
     zone = request.timezone
-    memories = [one for one in recall.memories or () if one.turn_id not in unwritten]
-    known = [(one, _fact(one.created_at, one.turn_id, one.text, zone)) for one in memories]
-    unread = [(turn.id, _fact(turn.at, turn.id, turn.user_text, zone)) for turn in overlay]
+    stored = (one for one in recall.memories or () if one.turn_id not in unwritten)
+    known = [_remembered(one, zone) for one in stored]
+    unread = [(turn.id, _fact(turn.at, turn.id, quoted(turn.user_text), zone)) for turn in overlay]
     system = tuple(text for text in (limits.system, request.system, RULES) if text)
     room = limits.prompt_tokens - estimated_tokens("".join(system))
     memory_room = int(limits.prompt_tokens * MEMORY_SHARE)
@@ -107,7 +114,8 @@ def build(  # noqa: PLR0913 each is another part of the prompt
         max_tokens=request.max_tokens or limits.max_tokens,
         user_tag=user_tag,
     )
-    return Built(prompt, tuple(kept), _status(recall, overlay))
+    memories = tuple(_used(one.memory, one.text) for one in kept)
+    return Built(prompt, Recalled(memory=_status(recall, overlay), memories=memories))
 
 
 def _status(recall: Recall, overlay: Sequence[PastTurn]) -> MemoryStatus:
@@ -118,14 +126,24 @@ def _status(recall: Recall, overlay: Sequence[PastTurn]) -> MemoryStatus:
     return "overlay" if overlay else "fresh"
 
 
-def _fact(at: datetime | None, turn_id: str | None, text: str, zone: str | None) -> _Line:
+def _remembered(memory: RecalledMemory, zone: str | None) -> _Known:
+    text = quoted(memory.text)
+    return _Known(memory, text, _fact(memory.created_at, memory.turn_id, text, zone))
+
+
+def _used(memory: RecalledMemory, text: Quoted) -> MemoryUsed:
+    score = None if memory.score is None else round(memory.score, 4)
+    return MemoryUsed(id=memory.id, text=text, score=score, created_at=memory.created_at)
+
+
+def _fact(at: datetime | None, turn_id: str | None, text: Quoted, zone: str | None) -> _Line:
     day = local(at, zone) if at else None
     return at.timestamp() if at else 0.0, fact_line(day, turn_id, text)
 
 
 def _fitting(
-    known: Iterable[tuple[RecalledMemory, _Line]], fresh: Sequence[_Line], room: int
-) -> tuple[list[RecalledMemory], list[_Line]]:
+    known: Iterable[_Known], fresh: Sequence[_Line], room: int
+) -> tuple[list[_Known], list[_Line]]:
     """Keep the newest turns, then the best memories, while they fit; return those and all lines."""
     said: list[_Line] = []
     for line in reversed(fresh):
@@ -133,13 +151,13 @@ def _fitting(
         if room < 0:
             break
         said.insert(0, line)
-    kept: list[tuple[RecalledMemory, _Line]] = []
-    for memory, line in known:
-        room -= estimated_tokens(line[1])
+    kept: list[_Known] = []
+    for one in known:
+        room -= estimated_tokens(one.line[1])
         if room < 0:
             break
-        kept.append((memory, line))
-    return [memory for memory, _ in kept], [*(line for _, line in kept), *said]
+        kept.append(one)
+    return kept, [*(one.line for one in kept), *said]
 
 
 def _block(lines: Iterable[_Line], today: str, *, unavailable: bool) -> str | None:

@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from afterword.shared.contracts import MemoryUsed
 from afterword.shared.errors import ProviderError, Unavailable
 from afterword.shared.events import ForeignMemoriesDropped, RecallFailed
 from afterword.shared.observer import emit, emit_internal_error
 from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
-from afterword.workers.ports import Memories, Recall, RecalledMemory, SearchResult
+from afterword.workers.ports import Memories, Recall, SearchResult
 from afterword.workers.replies.recall_queue import RecallQueue
 
 #: Longer queries are cut to this length: mem0 embeds only the beginning.
@@ -158,9 +157,3 @@ def _unavailable(permit: Permit | None, error: ProviderError) -> Recall:
     if permit is not None:
         permit.release(error)
     return UNAVAILABLE
-
-
-def memory_used(memory: RecalledMemory) -> MemoryUsed:
-    """Return a memory in the form that `Reply.memories` lists."""
-    score = None if memory.score is None else round(memory.score, 4)
-    return MemoryUsed(id=memory.id, text=memory.text, score=score, created_at=memory.created_at)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from afterword.shared.contracts import REFUSAL, ChatRequest, Reply, Timings
+from afterword.shared.contracts import ChatRequest, Reply, Timings
 from afterword.shared.errors import Fault, LeaseLost, LedgerUnavailable, ProviderError
 from afterword.shared.events import (
     JobClaimed,
@@ -37,12 +37,9 @@ from afterword.workers.ports import Answer
 from afterword.workers.replies import prompt
 from afterword.workers.replies.delta_buffer import DeltaBuffer
 from afterword.workers.replies.model_call import ModelCall, ModelCaller
-from afterword.workers.replies.recall import Recaller, memory_used
+from afterword.workers.replies.recall import Recaller
 from afterword.workers.rules import retry_policy as policy
-from afterword.workers.rules.relevance import is_pleasantry_only
-
-#: Stop reasons whose turn is not remembered: the model did not answer the message.
-NOT_REMEMBERED = frozenset({REFUSAL})
+from afterword.workers.rules.remembering import reason_to_skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +151,9 @@ class Responder:
         claim = prepared.claim
         started = time.monotonic()
         deltas = DeltaBuffer(
-            lambda number, text: self._jobs.append_delta(claim, number, text),
+            lambda number, text: self._jobs.append_delta(
+                claim, number, text, prepared.built.recalled
+            ),
             self._settings.delta_ms / 1000,
         )
         try:
@@ -163,21 +162,19 @@ class Responder:
         finally:
             deltas.stop()
         timings = _timings(prepared, _since(started), deltas.began and deltas.began - started)
-        skip = self._reason_to_skip(prepared.request, answer)
-        reply = _reply(prepared, answer, timings)
-        await self._jobs.finish(claim, reply, last=last, skip=skip)
-        emit(ReplyPublished, total_s=reply.timings_ms.total / 1000, not_remembered=skip)
+        skip = self._reason_to_skip(prepared, answer)
+        reply = _reply(prepared, answer, timings, skip)
+        await self._jobs.finish(claim, reply, last=last)
+        emit(ReplyPublished, total_s=reply.timings_ms.total / 1000, not_remembered=skip or "")
 
-    def _reason_to_skip(self, request: ChatRequest, answer: Answer) -> str:
-        """Return why the turn is not to be remembered, '' if it is."""
-        if self._settings.backend == "off":  # even if the producer was configured otherwise
-            return "memory_off"
-        if not request.remember:
-            return "opted_out"
-        if answer.stop_reason in NOT_REMEMBERED:
-            return answer.stop_reason
-        pleasant = self._settings.skip_pleasantries and is_pleasantry_only(request.message)
-        return "pleasantry" if pleasant else ""
+    def _reason_to_skip(self, prepared: _Prepared, answer: Answer) -> str | None:
+        return reason_to_skip(
+            prepared.request,
+            answer.stop_reason,
+            memory=prepared.claim.remembered and self._settings.backend != "off",
+            pleasantries=not self._settings.skip_pleasantries,
+            questions=self._settings.extracts_facts,
+        )
 
     async def _prepare(self, claim: Claim, request: ChatRequest) -> _Prepared:
         owner = owner_of(claim.lane)
@@ -198,10 +195,10 @@ class Responder:
             user_tag=self._tag(owner),
             today=today_line(moment(claim.claimed_ms), claim.said_at, request.timezone),
         )
-        kept = len(built.memories)
+        kept = len(built.recalled.memories)
         emit(
             RecallFinished,
-            status=built.status,
+            status=built.recalled.memory,
             kept=kept,
             dropped=recall.found - kept,
             duration_s=recall_s,
@@ -236,7 +233,9 @@ def _timings(prepared: _Prepared, model_ms: int, first_text_s: float | None) -> 
     )
 
 
-def _reply(prepared: _Prepared, answer: Answer, timings: Timings) -> Reply:
+def _reply(
+    prepared: _Prepared, answer: Answer, timings: Timings, not_remembered: str | None
+) -> Reply:
     return Reply(
         job_id=prepared.claim.job_id,
         user_id=prepared.request.user_id,
@@ -246,8 +245,9 @@ def _reply(prepared: _Prepared, answer: Answer, timings: Timings) -> Reply:
         stop_details=answer.stop_details,
         model=answer.model,
         usage=answer.usage,
-        memory=prepared.built.status,
-        memories=tuple(memory_used(memory) for memory in prepared.built.memories),
+        memory=prepared.built.recalled.memory,
+        memories=prepared.built.recalled.memories,
+        not_remembered=not_remembered,
         attempts=prepared.claim.attempt,
         timings_ms=timings,
     )

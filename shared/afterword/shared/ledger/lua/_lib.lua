@@ -196,6 +196,14 @@ local function emit(id, event, name, kind, ...)
   redis.call('PUBLISH', wake_channel(id), kind)
 end
 
+-- The first entry of an attempt after its start brings what was recalled along, in the field
+-- 'recalled'. Readers see that as an event of its own, with the number 1; so deltas begin at 2.
+local function after_recall(fence, number) return fence .. '-' .. (number + 1) end
+local function with_recalled(recalled, ...)
+  if recalled == '' then return ... end
+  return 'recalled', recalled, ...
+end
+
 -- Takes some of what is older than a time out of a list: whoever adds one removes more than one.
 local function forget_older(zset, bound)
   local older = redis.call('ZRANGEBYSCORE', zset, '-inf', bound, 'LIMIT', 0, 10)

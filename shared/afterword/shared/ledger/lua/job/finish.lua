@@ -11,6 +11,7 @@
 ---@param stream_ms integer          retention of the stream
 ---@param delta integer              number of the last delta
 ---@param text string                text of the last delta, or '' if all text was published before
+---@param recalled string            what the attempt was given by memory, JSON, or '' if a delta brought it
 ---@param memory string              how memory was: fresh | overlay | degraded | off
 ---@param first_text integer        when the first piece of the text came, ms since the epoch; 0 if none did
 ---@param usage_ms integer           lifetime of a user's sums of usage
@@ -27,9 +28,12 @@ redis.call('HDEL', job_key(id), 'token', 'code')
 set_job_state(id, tenant, 'running', 'succeeded')
 if memory == 'degraded' then redis.call('HINCRBY', COUNTS, 'reply:degraded:' .. tenant, 1) end
 if text ~= '' then
-  emit(id, fence .. '-' .. delta, 'type', 'delta', 'attempt', job[7], 'text', text)
+  emit(id, after_recall(fence, delta), 'type', 'delta',
+    with_recalled(recalled, 'attempt', job[7], 'text', text))
+  recalled = ''
 end
-emit(id, fence .. '-*', 'type', 'final', 'attempt', job[7])
+local last = recalled == '' and fence .. '-*' or after_recall(fence, 1)
+emit(id, last, 'type', 'final', with_recalled(recalled, 'attempt', job[7]))
 close_job(id, job[4], owners_of(lane, tenant, conversation), stream_ms)
 
 local remembered = job[6] == 'awaited' and turn == 'pending'
