@@ -19,14 +19,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import chain
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "images" / "chat.svg"
 
 SESSIONS = (
-    "I prefer all temperatures in Celsius.",
-    "What's a comfortable room temperature?",
+    ("I prefer all temperatures in Celsius.", "My dog is called Otto."),
+    ("What's a comfortable room temperature?", "What is my dog called?"),
 )
 PROMPT = "You: "
 PATIENCE_S = 120.0
@@ -45,14 +46,14 @@ class Piece:
     wait_s: float
 
 
-def play(command: Sequence[str], env: Mapping[str, str], message: str) -> list[Piece]:
-    """Run one session: say the message at the first prompt and `quit` at the second."""
+def play(command: Sequence[str], env: Mapping[str, str], messages: Sequence[str]) -> list[Piece]:
+    """Run one session: say a message at each prompt and `quit` at the last."""
     ours, theirs = pty.openpty()
     running = subprocess.Popen(  # noqa: S603 ours
         command, cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    to_say = [message, "quit"]
+    to_say = [*messages, "quit"]
     pieces: list[Piece] = []
     for piece in _read(ours):
         pieces.append(piece)
@@ -81,9 +82,9 @@ def _read(terminal: int) -> Iterator[Piece]:
 def record(command: Sequence[str], env: Mapping[str, str]) -> list[Piece]:
     """Play all sessions, each under the line that a user types."""
     pieces: list[Piece] = []
-    for message in SESSIONS:
+    for messages in SESSIONS:
         pieces.append(Piece("\n$ make chat\n" if pieces else "$ make chat\n", BETWEEN_SESSIONS_S))
-        pieces += play(command, env, message)
+        pieces += play(command, env, messages)
     return pieces
 
 
@@ -157,7 +158,7 @@ def _shown_after_s(piece: Piece) -> float:
         return piece.wait_s
     return (
         TYPING_S
-        if piece.text.startswith((*SESSIONS, "quit"))
+        if piece.text.startswith((*chain(*SESSIONS), "quit"))
         else min(piece.wait_s, LONGEST_WAIT_S)
     )
 
@@ -181,7 +182,7 @@ def _kind(line: str) -> str:
     """Return what stands on a line: what a person typed, what the stack notes, what is said."""
     if line.startswith(("$", PROMPT)):
         return "typed"
-    return "note" if line.startswith("[") else "said"
+    return "note" if line.startswith(("[", "  - ")) else "said"
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from afterword.workers.local_stack.model_server import LIMITS
 from tests.conftest import ROOT
 from tests.kit.workers.fleet import MEMORY_FAULT_APP, Fleet
 
@@ -20,8 +21,12 @@ SECRET_KEY = "a secret of these tests"
 
 @pytest.fixture(scope="session")
 def fleet() -> Iterator[Fleet]:
-    """Give real workers of both kinds, shared by all tests of examples."""
-    with Fleet(SECRET_KEY=SECRET_KEY) as fleet:
+    """Give real workers of both kinds, shared by all tests of examples.
+
+    They recall as those of the local stack do, so that a chat looks as there.
+    """
+    least = str(LIMITS["recall_min_score"])
+    with Fleet(SECRET_KEY=SECRET_KEY, AFTERWORD_RECALL_MIN_SCORE=least) as fleet:
         fleet.start("responses", "memories", app=MEMORY_FAULT_APP)
         yield fleet
 

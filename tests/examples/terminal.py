@@ -17,10 +17,13 @@ def lines(svg: str) -> list[str]:
             found.append(text)
         else:
             found[-1] += text
-    return [line.strip() for line in found if line and not re.match(r"\[\w+\] \w+", line)]
+    return [line.rstrip() for line in found if line.strip() and not re.match(r"\[\w+\] \w+", line)]
 
 
 def shape(shown: list[str]) -> list[str]:
-    """Return the lines without what a model said, and how fast memory was."""
+    """Return the lines without what a model said, and without those whose place is luck.
+
+    Whether a turn is stored before the next message or after it depends on the machine.
+    """
     told = ["Agent: ..." if line.startswith("Agent: ") else line for line in shown]
-    return [re.sub(r"^\[Memory (queued|skipped)\]$", "[Memory ...]", line) for line in told]
+    return [line for line in told if line != "[Memories updated]"]

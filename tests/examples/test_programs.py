@@ -109,4 +109,4 @@ def test_a_chat_still_looks_as_in_the_picture_of_the_readme(fleet: Fleet) -> Non
     shown = lines(recorder.PICTURE.read_text())
     anew = "a chat looks otherwise now: python docs/site/record.py"
     assert shape(lines(recorder.picture(pieces))) == shape(shown), anew
-    assert "[Retrieved 1 memories]" in shown
+    assert "[Retrieved 1 memory]" in shown

@@ -209,8 +209,19 @@ def test_doctor_ends_although_a_check_hangs(fleet: Fleet) -> None:
 # --- chat
 
 
-@pytest.mark.parametrize(("said", "word"), [("I keep two birds.", "queued"), ("ok", "skipped")])
-def test_chat_says_what_becomes_of_the_turn(fleet: Fleet, said: str, word: str) -> None:
-    shown = fleet.afterword("chat", "--user", "cleo", said=f"{said}\nquit\n").stdout
-    assert f"[Memory {word}]" in shown
-    assert shown.count("[Memory ") == 1
+def test_chat_says_what_is_retrieved_said_and_remembered(fleet: Fleet) -> None:
+    shown = fleet.afterword(
+        "chat", "--user", "cleo", said="I keep two birds.\nHow many birds?\nok\nquit\n"
+    ).stdout
+    notes = [line for line in shown.splitlines() if re.match(r"\[(Mem|Noth)", line)]
+    assert notes.count("[Memories updated]") == 1  # after whichever message or at the end
+    notes.remove("[Memories updated]")
+    assert notes == [
+        "[Memory queued]",
+        "[Nothing to remember: only a question]",
+        "[Nothing to remember: only a pleasantry]",
+    ]
+    assert shown.count("[Retrieved ") == 3
+
+    later = fleet.afterword("chat", "--user", "cleo", said="How many birds?\nquit\n").stdout
+    assert "You: How many birds?\n[Retrieved 1 memory]\n  - I keep two birds.\nAgent: " in later

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import secrets
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 
 import click
 
-from afterword.producer.cli import render
+from afterword.producer.cli.chat_memory import QueuedTurns
+from afterword.producer.cli.chat_output import print_turn
 from afterword.producer.cli.command import command
 from afterword.producer.cli.local_stack import attached
 from afterword.producer.cli.options import tenant_option
 from afterword.producer.cli.terminal import echo, one_line
 from afterword.producer.client.sync_client import Job, Producer
-from afterword.shared.contracts import Reply
 from afterword.shared.errors import AfterwordError
-from afterword.shared.lifecycle import TurnState
 from afterword.shared.settings import Settings
 
 _FAREWELLS = frozenset({"quit", "exit"})
 
 #: How long the end of a conversation waits for its last turns to be stored.
 _STORED_S = 10.0
-_LOOK_AGAIN_S = 0.1
 
 
 @command(
@@ -40,9 +37,9 @@ def chat(*, user_id: str, tenant: str) -> None:
     """Talk to a model that remembers you.
 
     Each line you type, or of a pipe, is a message; "quit" or the end of the input ends the chat.
-    After each reply, lines in brackets say how many memories it was given and whether the turn
-    goes to memory. Without AFTERWORD_REDIS_URL, this uses the local stack and starts it if it is
-    not running.
+    Lines in brackets say which memories a reply was given, whether its turn goes to memory, and
+    once that has happened. Without AFTERWORD_REDIS_URL, this uses the local stack and starts it if
+    it is not running.
     """
     settings = Settings.load()
     with nullcontext() if settings.redis_url else attached() as stack:
@@ -53,13 +50,16 @@ def chat(*, user_id: str, tenant: str) -> None:
 
 def _converse(producer: Producer, speaker: dict[str, str]) -> None:
     speaker = speaker | {"conversation_id": f"chat-{secrets.token_hex(8)}"}
-    jobs: list[Job] = []
+    queued = QueuedTurns()
     for line in _lines():
         try:
-            jobs.append(_turn(producer, speaker, line))
+            queued.print_settled()
+            job = _submit(producer, speaker, line)
+            if print_turn(job):
+                queued.add(job)
         except AfterwordError as error:
             echo(f"[{one_line(str(error))}]")
-    _wait_until_stored(jobs)
+    queued.wait(_STORED_S)
 
 
 def _lines() -> Iterator[str]:
@@ -76,38 +76,6 @@ def _lines() -> Iterator[str]:
             yield line.strip()
 
 
-def _turn(producer: Producer, speaker: dict[str, str], line: str) -> Job:
-    job = producer.submit(message=line, user_id=speaker["user_id"], tenant=speaker["tenant"],
-                          conversation_id=speaker["conversation_id"])  # fmt: skip
-    echo("Agent: ", nl=False)
-    for event in job.stream():
-        if event.type == "delta":
-            echo(event.text or "", nl=False)
-        elif event.type == "restart":
-            echo("\n[Reply restarted]\nAgent: ", nl=False)
-        elif event.type == "failed":
-            echo(f"[No reply: {event.code}]")
-        elif event.reply is not None:
-            echo()
-            _print_memory(event.reply, job.status().turn)
-    return job
-
-
-def _print_memory(reply: Reply, turn: TurnState) -> None:
-    echo(f"[Retrieved {len(reply.memories)} memories]")
-    if reply.memory == "degraded":
-        echo("[Memory could not be read for this reply]")
-    if reply.memory != "off":
-        echo(f"[Memory {'skipped' if turn is TurnState.SKIPPED else 'queued'}]")
-
-
-def _wait_until_stored(jobs: list[Job]) -> None:
-    """Give the memory workers a moment, so that the next chat finds these turns in memory."""
-    give_up = time.monotonic() + _STORED_S
-    while jobs and time.monotonic() < give_up:
-        jobs = [job for job in jobs if not job.status().turn.settled]
-        if jobs:
-            time.sleep(_LOOK_AGAIN_S)  # noqa: TID251 nothing announces that a turn is stored
-    if jobs:
-        left = render.quantity(len(jobs), "turn")
-        echo(f"[Not in memory yet: {left}; memory workers will store them]")
+def _submit(producer: Producer, speaker: dict[str, str], line: str) -> Job:
+    return producer.submit(message=line, user_id=speaker["user_id"], tenant=speaker["tenant"],
+                           conversation_id=speaker["conversation_id"])  # fmt: skip

@@ -1,0 +1,63 @@
+"""What a chat prints of one turn: the memories, the reply, and what becomes of the turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from afterword.producer.cli.terminal import echo, one_line, visible
+from afterword.producer.client.sync_client import Job
+from afterword.shared.contracts import Event, MemoryUsed, Reply
+
+#: Why a turn is not remembered, in words; another code is printed as it is.
+_NOT_REMEMBERED = {
+    "memory_off": "memory is off",
+    "opted_out": "as you asked",
+    "pleasantry": "only a pleasantry",
+    "question_only": "only a question",
+    "refusal": "the model refused to answer",
+}
+
+
+def print_turn(job: Job) -> bool:
+    """Print what is retrieved, said and remembered, each once it is known.
+
+    Return whether the turn is queued for memory.
+    """
+    speaking = queued = False
+    for event in job.stream():
+        if event.type in ("delta", "final", "failed") and not speaking:
+            echo("Agent: ", nl=False)
+            speaking = True
+        elif event.type == "restart":
+            echo("\n[Reply restarted]" if speaking else "[Reply restarted]")
+            speaking = False
+        _print_event(event)
+        queued = event.reply is not None and event.reply.not_remembered is None
+    return queued
+
+
+def _print_event(event: Event) -> None:
+    if event.type == "recalled":
+        _print_memories(event.memories or ())
+        if event.memory == "degraded":
+            echo("[Memory could not be read for this reply]")
+    elif event.type == "delta":
+        echo(event.text or "", nl=False)
+    elif event.type == "failed":
+        echo(f"[No reply: {event.code}]")
+    elif event.reply is not None:
+        echo(f"\n[{_became_of_turn(event.reply)}]")
+
+
+def _print_memories(memories: Sequence[MemoryUsed]) -> None:
+    noun = "memory" if len(memories) == 1 else "memories"
+    echo(f"[Retrieved {len(memories)} {noun}]")
+    for memory in memories:
+        echo("  - " + visible(memory.text).replace("\n", "\n    "))
+
+
+def _became_of_turn(reply: Reply) -> str:
+    code = reply.not_remembered
+    if code is None:
+        return "Memory queued"
+    return f"Nothing to remember: {_NOT_REMEMBERED.get(code, one_line(code))}"
