@@ -331,8 +331,8 @@ class MemorySettings(_Record):
     )
     skip_pleasantries: bool = Field(
         default=True,
-        description="do not remember turns whose message only greets, thanks or agrees (`ok`, "
-        "`thanks`; `yes` and `no` are remembered)",
+        description="do not remember turns whose message only greets, thanks, agrees or asks to go "
+        "on (`ok`, `danke`, `go on`; `yes` and `no` are remembered)",
     )
     coalesce_turns: int = Field(
         8,

@@ -1,0 +1,139 @@
+"""What a question looks like in each language, and when it tells something about who asks.
+
+A question tells something if it speaks of the user, unless that is all of a form which only asks
+(«can I», «what is my dog's name»), or if it gives a reason or a circumstance. A clause that does
+not begin as a question is a statement.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import dropwhile
+
+from afterword.workers.rules.languages import folded
+from afterword.workers.rules.lexicons import Lexicon, lexicons
+from afterword.workers.rules.pleasantries import is_pleasantry
+
+_CLAUSE_END = re.compile("[,;:\u2013\u2014()\uff0c\u3001\uff1b\uff1a\u060c\u061b]| - ")
+_QUESTION_MARKS = "?\uff1f\u061f"
+_LETTER = re.compile(r"[^\W_]")
+_NOT_LETTERS = re.compile(r"[\W_]+")
+_SIGNS = "\u0900-\u0903\u093a-\u094f"  # the vowel signs of Hindi, which are no `\w`
+_WORD = re.compile(f"(?:[^\\W_]|[{_SIGNS}])(?:[^\\W_]|[{_SIGNS}]|['\u2019-](?=[^\\W_]))*")
+_NUMBER = re.compile(r"(?<![^ ])_\S*\d")
+
+#: A clause of fewer words is no statement.
+_FEWEST_WORDS = 3
+
+#: What the patterns of a lexicon are spelled with.
+_PLACES = {"WORD": "[^ _\\d][^ ]*", "NAME": "_[^ ]+", "ANY": "[^ ]+", "~": " "}
+_NEVER = "(?!)"
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """How questions of one language are told apart: see the README of the lexicons."""
+
+    asks: re.Pattern[str]
+    personal: re.Pattern[str]
+    harmless: re.Pattern[str]
+    tells: re.Pattern[str]
+    unmarked: re.Pattern[str]
+    openers: frozenset[str]
+    inverts: bool
+    spaced: bool
+    capital_nouns: bool
+
+    def only_asks(self, sentence: str) -> bool:
+        """Return whether a sentence is a question and tells nothing."""
+        clauses = list(self._clauses(sentence))
+        unmarked = len(clauses) == 1 and self.unmarked.search(clauses[0])
+        return bool(unmarked or is_marked(sentence)) and not any(self._statements(clauses))
+
+    def _statements(self, clauses: Sequence[str]) -> Iterator[bool]:
+        """Return for each clause whether it tells something.
+
+        «Ana hates fish, what can I cook?» tells before it asks; «pasta or rice» does not after.
+        """
+        asked = False
+        for at, clause in enumerate(clauses):
+            rest = self.harmless.sub(" ", clause)
+            yield bool(self.personal.search(rest) or self.tells.search(clause))
+            # «What laptop can I get for 600 euros?»
+            yield bool(_NUMBER.search(rest) and self.personal.search(clause))
+            asked = asked or bool(self.asks.search(clause))
+            if not asked and (self.inverts or at < len(clauses) - 1):
+                yield not self.spaced or clause.count(" ") + 1 >= _FEWEST_WORDS
+
+    def _clauses(self, sentence: str) -> Iterator[str]:
+        """Return the clauses that are no pleasantries, as the patterns expect them."""
+        parts = [part for part in _CLAUSE_END.split(sentence) if _LETTER.search(part)]
+        telling = [part for part in parts if not is_pleasantry(part)]
+        for at, part in enumerate(telling):
+            if self.spaced:
+                words = self._words(part, is_first=at == 0)
+                yield " ".join(dropwhile(self.openers.__contains__, words))
+            else:
+                yield _NOT_LETTERS.sub("", folded(part))
+
+    def _words(self, clause: str, *, is_first: bool) -> Iterator[str]:
+        """Return the folded words; names, and what holds digits, begin with `_`.
+
+        A capital makes a name inside a sentence; where nouns have one, only after another.
+        """
+        after_capital = False
+        for at, word in enumerate(_WORD.findall(clause)):
+            capital = _is_capitalised(word)
+            named = capital and (after_capital if self.capital_nouns else at > 0 or not is_first)
+            name = named or (not word.isalpha() and any(map(str.isdigit, word)))
+            yield f"_{folded(word)}" if name else folded(word)
+            after_capital = capital and at > 0
+
+
+def is_marked(sentence: str) -> bool:
+    """Return whether a question mark follows the last word."""
+    mark = max(map(sentence.rfind, _QUESTION_MARKS))
+    return mark >= 0 and not _LETTER.search(sentence, mark)
+
+
+def _is_capitalised(word: str) -> bool:
+    return word[0].isupper() and word[1:].islower() and word[1] not in "'\u2019"
+
+
+@cache
+def grammar_of(language: str) -> Grammar | None:
+    """Return the grammar of a language, None if its questions are not known here."""
+    lexicon = lexicons()[language]
+    return _compiled(lexicon) if "questions" in lexicon else None
+
+
+def _compiled(lexicon: Lexicon) -> Grammar:
+    questions = lexicon["questions"]
+    spaced: bool = questions.get("spaced", True)
+
+    def pattern(key: str) -> re.Pattern[str]:
+        lines = [line for line in questions.get(key, "").splitlines() if line]
+        return _pattern("|".join(lines), whole_words=spaced)
+
+    begins, asks = (questions.get(key, "").split() for key in ("begins", "asks"))
+    return Grammar(
+        asks=_pattern("|".join([f"^(?:{word})" for word in begins] + asks), whole_words=spaced),
+        personal=pattern("personal"),
+        harmless=pattern("harmless"),
+        tells=pattern("tells"),
+        unmarked=pattern("unmarked"),
+        openers=frozenset(lexicon.get("openers", "").split()),
+        inverts=questions.get("inverts", False),
+        spaced=spaced,
+        capital_nouns=questions.get("capital_nouns", False),
+    )
+
+
+def _pattern(text: str, *, whole_words: bool) -> re.Pattern[str]:
+    for place, pattern in _PLACES.items():
+        text = text.replace(place, pattern)
+    text = folded(text) or _NEVER
+    return re.compile(f"(?<![^ ])(?:{text})(?![^ ])" if whole_words else text)
