@@ -288,6 +288,10 @@ class Line:
             "they have taken their places",
         )
 
+    async def see_ahead(self, count: int) -> None:
+        """Wait until so many that were taken ahead are not admitted."""
+        await until(lambda: len(self.queue._outside_ahead) == count, "they have come")
+
     async def finish(self) -> list[str]:
         """Let all go on, and return who had a turn, in order."""
         self.over.set()
@@ -326,12 +330,12 @@ async def test_what_comes_after_a_backlog_is_admitted_by_turns_with_it() -> None
     for name in "abcd":
         line.come(name)
     await line.see(1, 1, 2)
-    for name in "xy":
+    for place, name in enumerate("xyz", 1):
         line.come(name, waited_s=0, ahead=True)
-    await until(lambda: len(line.queue._outside_ahead) == 2, "both have come")
+        await line.see_ahead(place)
     assert line.queue.holds_back()
 
-    assert await line.finish() == ["a", "b", "x", "c", "y", "d"]
+    assert await line.finish() == ["a", "b", "z", "c", "y", "d", "x"]
     assert not line.queue.holds_back()
 
 

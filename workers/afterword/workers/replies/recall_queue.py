@@ -27,8 +27,8 @@ class RecallQueue:
 
     Of those that wait, the one whose reply can wait the least is next. While `size` of them wait,
     jobs of a backlog are not admitted, that is, not claimed. Jobs that were taken ahead of it are
-    admitted by turns with it. Without a `size` nobody waits: a memory that runs elsewhere has
-    limits of its own.
+    admitted by turns with it, the newest first: many of them are of the backlog, too. Without a
+    `size` nobody waits: a memory that runs elsewhere has limits of its own.
     """
 
     def __init__(self, size: int | None, clock: Callable[[], float]) -> None:
@@ -56,7 +56,10 @@ class RecallQueue:
             self._admitted.add(job_id)
             return
         granted: Granted = asyncio.get_running_loop().create_future()
-        (self._outside_ahead if ahead else self._outside).append((job_id, granted))
+        if ahead:
+            self._outside_ahead.appendleft((job_id, granted))
+        else:
+            self._outside.append((job_id, granted))
         try:
             await granted
         except asyncio.CancelledError:

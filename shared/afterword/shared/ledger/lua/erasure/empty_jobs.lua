@@ -37,7 +37,7 @@ local function is_theirs(id)
   return job[1] == lane and tonumber(job[2]) <= erased_sequence
 end
 
-local MOST = 10                     -- jobs that one call empties
+local MOST = 5                      -- jobs that one call empties
 local theirs, seen = {}, 0
 for _, id in ipairs(ids) do
   if #theirs == MOST then break end
