@@ -381,6 +381,11 @@ PLANTS = (
         "idle = False", "tests/usecase/test_probes.py",
     ),
     Plant(
+        "I14", "a moment of failures after an outage is another outage",
+        "shared/afterword/shared/ledger/lua/gate/report.lua",
+        "record.pause * 2 / 2 ^ octaves", "record.pause * 2", "tests/ledger/test_gates.py",
+    ),
+    Plant(
         "I14", "one answer stops the fleet for as long as it asks", f"{LUA}/gate/report.lua",
         "return math.min(pause_ms, cap_ms)", "return pause_ms", "tests/ledger/test_gates.py",
     ),

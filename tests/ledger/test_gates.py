@@ -330,6 +330,19 @@ async def test_failures_while_it_opens_shut_it_for_longer(desk: Desk) -> None:
     assert desk.pause_s() == pytest.approx(2, abs=0.2)
 
 
+async def test_the_longer_a_gate_has_been_opening_the_shorter_it_is_shut_again(desk: Desk) -> None:
+    """Else a moment of failures, soon after a long outage, would be another minute without calls."""
+    await desk.fail()
+    for _ in range(6):
+        await desk.tell(CallOutcome.FAILED, await desk.canary())
+    assert desk.pause_s() > 32
+    await desk.reopen()
+    desk.set_back("opened", 4)
+    await desk.fail()
+
+    assert desk.pause_s() <= 60 * 2 / 2**4
+
+
 async def test_a_hundred_thousand_jobs_do_not_come_back_at_one_time(desk: Desk) -> None:
     """The return times rise one after another: 1, 2, 4 ... up to 256 in a second."""
     await desk.tell(CallOutcome.SHUT, pause_s=60)

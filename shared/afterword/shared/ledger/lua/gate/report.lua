@@ -34,8 +34,16 @@ local function believed_pause()
   return math.min(pause_ms, cap_ms)
 end
 
+-- Pauses double while nothing works. Each octave for which the gate has been opening takes one doubling
+-- back: what fails in a moment of its own is not an outage that goes on.
+local function next_pause()
+  if not record.pause then return first_ms end
+  local octaves = record.opened and math.floor((now - record.opened) / octave_ms) or 0
+  return math.max(first_ms, math.min(record.pause * 2 / 2 ^ octaves, longest_ms))
+end
+
 local function shut()
-  local pause = math.min(record.pause and record.pause * 2 or first_ms, longest_ms)
+  local pause = next_pause()
   if pause_ms == 0 then redis.call('HSET', gate_key(gate), 'pause', pause) end
   if pause_ms > 0 then pause = believed_pause() end
   local bound = math.max(tonumber(record['until'] or 0), now + pause)
