@@ -23,7 +23,7 @@ from redis.exceptions import RedisError
 from afterword.producer import AsyncProducer
 from afterword.producer.cli.main import cli
 from afterword.shared.errors import AfterwordError, QueueFull
-from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, memory_key, queue_prefix
+from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, memory_key, queue_list
 from afterword.shared.settings import Settings
 from tests.kit.claude_api import wire_format as wire
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
@@ -145,13 +145,14 @@ class Attacks:
 
     async def _poison(self) -> None:
         """Write into the queues and onto the control channel what no producer sends."""
-        prefix = queue_prefix(self._settings.namespace)
+        namespace = self._settings.namespace
         with self._valkey.client() as redis:
             while True:
                 await asyncio.sleep(0.5)
                 try:
                     queue = self._random.choice((REPLIES, MEMORIES))
-                    redis.lpush(prefix + queue, self._random.choice(_POISON))
+                    key = queue_list(namespace, queue, 0)
+                    redis.lpush(key, self._random.choice(_POISON))
                     for channel in redis.pubsub_channels("*pidbox*"):
                         redis.publish(channel, self._random.choice(_CONTROL))
                 except (OSError, RedisError):

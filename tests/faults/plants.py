@@ -485,6 +485,16 @@ PLANTS = (
         "tests/system/test_consumer.py",
     ),
     Plant(
+        "I8", "another Celery app hears and purges what is ours",
+        "shared/afterword/shared/names.py",
+        'return f"{namespace}:"', 'return ""', "tests/unit/test_names.py",
+    ),
+    Plant(
+        "I8", "a user of Redis may not hear the control channel by a pattern",
+        "workers/afterword/workers/celery_runtime/consumer.py",
+        "self.subclient.subscribe(", "self.subclient.psubscribe(", "tests/system/test_acl_user.py",
+    ),
+    Plant(
         "I8", "a worker starts with a pool that runs no job",
         "workers/afterword/workers/celery_runtime/consumer.py",
         "if not isinstance(self.pool, TaskPool):", "if False:", "tests/unit/test_pool.py",

@@ -12,10 +12,10 @@ from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK
 from tests.fuzz.test_control import COMMAND, ENVELOPE
 from tests.kit.fuzz.broken import Broken, broken
 from tests.kit.fuzz.doors import door
-from tests.kit.ledger.hint_messages import hint_message
+from tests.kit.ledger.hint_messages import hint_list, hint_message
 from tests.kit.process_inspection import peak_mb
 from tests.kit.servers.valkey import Valkey
-from tests.kit.workers.probe_worker import ProbeWorker
+from tests.kit.workers.probe_worker import CONTROL_CHANNEL, ProbeWorker
 
 pytestmark = [
     pytest.mark.system, pytest.mark.redis, pytest.mark.slow, pytest.mark.finding(14),
@@ -40,12 +40,12 @@ class Battered:
         """Put something into both queues."""
         raw = json.dumps(message, separators=(",", ":"))
         for queue in (REPLIES, MEMORIES):
-            self._worker.redis.lpush(queue, raw)
+            self._worker.redis.lpush(hint_list(queue), raw)
         self._check()
 
     def say(self, message: object) -> None:
         """Say something on the control channel."""
-        self._worker.redis.publish("/0.celery.pidbox", json.dumps(message))
+        self._worker.redis.publish(CONTROL_CHANNEL, json.dumps(message))
         self._check()
 
     def _check(self) -> None:

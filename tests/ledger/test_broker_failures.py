@@ -11,13 +11,14 @@ import pytest
 from afterword.shared.events import Context, HintsNotSent, HintsSentAgain, ObserverEvent
 from afterword.shared.hints import read_hint
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.names import REPLIES, queue_key, queue_prefix
+from afterword.shared.names import REPLIES
 from afterword.shared.observer import subscribe, unsubscribe
 from afterword.shared.settings import Settings
 from afterword.shared.transport import hint_sender
 from afterword.shared.transport.hint_sender import HintSender
 from tests.kit.failures.broker_rows import BROKER_FAILURES, BrokerFailure
 from tests.kit.ledger.builder import chat_request, submit_request
+from tests.kit.ledger.hint_messages import hint_list
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import until
 
@@ -57,7 +58,7 @@ async def ledger(settings: Settings, broker: Valkey) -> AsyncIterator[Ledger]:
 
 def hinted(broker: Valkey, settings: Settings) -> list[str]:
     """Return the jobs that the broker's queue has hints of, oldest first."""
-    key = queue_prefix(settings.namespace) + queue_key(REPLIES, "normal")
+    key = hint_list(REPLIES, "normal", settings.namespace)
     with broker.client() as client:
         found = [read_hint(raw.encode(), REPLIES) for raw in client.lrange(key, 0, -1)]
     return [json.loads(hint["body"])[0][0] for hint in reversed(found)]

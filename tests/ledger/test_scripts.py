@@ -11,7 +11,7 @@ import pytest
 
 from afterword.shared.hints import TASK_OF
 from afterword.shared.ledger import steps
-from afterword.shared.names import MEMORIES, REPLIES, Keys, queue_key
+from afterword.shared.names import MEMORIES, REPLIES, Keys, queue_list
 from afterword.shared.transport.scripts import call_of, script
 from afterword.shared.transport.signatures import (
     declared_scripts,
@@ -203,13 +203,11 @@ def test_every_key_is_spelled_in_the_shared_part_and_compared_with_python() -> N
 
 
 @pytest.mark.redis
-@pytest.mark.parametrize(("priority", "step"), PRIORITIES.items())
-def test_the_queues_have_the_names_that_kombu_means(
-    inspector: LedgerInspector, priority: str, step: int
-) -> None:
+@pytest.mark.parametrize("step", PRIORITIES.values())
+def test_the_queues_have_the_names_that_kombu_means(inspector: LedgerInspector, step: int) -> None:
     (name, queue, told) = evaluate(inspector, f"return {{ queue_key('replies.{step}') }}")
 
-    assert name == "b:" + queue_key(REPLIES, priority)  # type: ignore[arg-type]
+    assert name == queue_list("b", REPLIES, step)
     assert (queue, told) == (REPLIES, str(step))
 
 

@@ -78,7 +78,7 @@ async def test_every_key_carries_its_shard_as_a_hash_tag(
     assert {key for key in keys if not key.startswith(roots)} == {
         inspector.list_of("replies", 3),
         inspector.list_of("memories"),
-        f"{settings.namespace}:afterword:mark:replies.3",
+        f"{settings.namespace}:mark:replies.3",
     }
     for user, job_id in jobs.items():
         root = Keys(settings.namespace, shard_in(lane(user))).root

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from afterword.shared.names import REPLIES, RUN_TASK, WRITE_TASK
-from tests.kit.ledger.hint_messages import hint_message
+from tests.kit.ledger.hint_messages import hint_list, hint_message
 from tests.kit.process_inspection import peak_mb
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
-from tests.kit.workers.probe_worker import ProbeWorker
+from tests.kit.workers.probe_worker import CONTROL_CHANNEL, ProbeWorker
 
 pytestmark = [pytest.mark.system, pytest.mark.redis]
 
@@ -115,12 +115,12 @@ def test_a_message_that_is_no_hint_is_reported_and_delays_no_hint(worker: ProbeW
     wrong = [raw for raw, _ in NO_HINTS.values()]
     mixed = [wire for both in zip(good, wrong, strict=True) for wire in both]
     # More than there are slots, so that the test fails if each one takes a slot for good.
-    worker.redis.lpush(REPLIES, *mixed, *wrong, *wrong)
+    worker.redis.lpush(hint_list(REPLIES), *mixed, *wrong, *wrong)
     worker.hint("noop:last")
 
     worker.wait_for("ended noop:last", *[f"ended {name}" for name in names])
 
-    wait_until(lambda: not worker.redis.exists(REPLIES), "the queue is empty")
+    wait_until(lambda: not worker.redis.exists(hint_list(REPLIES)), "the queue is empty")
     assert worker.ask("reserved") == []
     assert peak_mb(worker.process.pid) < 500
     for raw, reason in NO_HINTS.values():
@@ -133,7 +133,7 @@ def test_a_message_that_is_no_hint_is_reported_and_delays_no_hint(worker: ProbeW
 @pytest.mark.finding(14)
 def test_broken_commands_are_dropped_and_valid_ones_are_followed(worker: ProbeWorker) -> None:
     for said in NO_COMMANDS.values():
-        worker.redis.publish("/0.celery.pidbox", said)
+        worker.redis.publish(CONTROL_CHANNEL, said)
     worker.app.control.shutdown()
     worker.app.control.revoke("noop:after", terminate=True)
 
@@ -159,10 +159,12 @@ def test_a_hint_that_comes_after_its_consumer_was_cancelled_is_put_back_as_it_wa
     assert worker.ask("cancel_consumer", queue=REPLIES)
     hints = [hint_message(RUN_TASK, f"noop:kept {number}", str(number)) for number in range(3)]
 
-    worker.redis.lpush(REPLIES, *hints)
+    worker.redis.lpush(hint_list(REPLIES), *hints)
 
     wait_until(lambda: worker.ask("ping"), "it has read the answer")
-    wait_until(lambda: worker.redis.lrange(REPLIES, 0, -1) == hints[::-1], "all are back")
+    wait_until(
+        lambda: worker.redis.lrange(hint_list(REPLIES), 0, -1) == hints[::-1], "all are back"
+    )
     assert worker.ask("add_consumer", queue=REPLIES)
     worker.wait_for(*[f"ended noop:kept {number}" for number in range(3)])
     assert worker.log.count("message dropped") == dropped
@@ -180,13 +182,15 @@ def test_a_warm_stop_leaves_every_hint_as_it_was() -> None:
         stopping.process.send_signal(signal.SIGTERM)
         stopping.wait_for_log("Warm shutdown")
         stopping.app.control.broadcast("ping")  # Celery looks at the signal when something comes
-        wait_until(lambda: stopping.redis.pubsub_numpat() == 0, "it consumes no more")
-        stopping.redis.lpush(REPLIES, *hints)
+        wait_until(
+            lambda: stopping.redis.pubsub_channels(CONTROL_CHANNEL) == [], "it consumes no more"
+        )
+        stopping.redis.lpush(hint_list(REPLIES), *hints)
         stopping.release()
 
         assert stopping.exit_code() == 0
 
-        assert stopping.redis.lrange(REPLIES, 0, -1) == hints[::-1]
+        assert stopping.redis.lrange(hint_list(REPLIES), 0, -1) == hints[::-1]
         assert "dropped" not in stopping.log
 
 

@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, WRITE_TASK, queue_key
+from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, WRITE_TASK
 from afterword.shared.transport.hint_sender import HintSender
-from tests.kit.ledger.hint_messages import hint_message
+from tests.kit.ledger.hint_messages import hint_list, hint_message
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 from tests.kit.workers.probe_worker import ProbeWorker
@@ -19,11 +19,11 @@ pytestmark = [pytest.mark.system, pytest.mark.redis]
 
 def test_hints_pushed_to_any_list_are_run(server: Valkey) -> None:
     with ProbeWorker(server) as worker:
-        worker.redis.lpush(queue_key(REPLIES), hint_message(RUN_TASK, "noop:1", "h1"))
+        worker.redis.lpush(hint_list(REPLIES), hint_message(RUN_TASK, "noop:1", "h1"))
         worker.redis.lpush(
-            queue_key(REPLIES, "normal"), hint_message(RUN_TASK, "noop:2", "h2", step=3)
+            hint_list(REPLIES, "normal"), hint_message(RUN_TASK, "noop:2", "h2", step=3)
         )
-        worker.redis.lpush(queue_key(MEMORIES), hint_message(WRITE_TASK, "lane", "h3"))
+        worker.redis.lpush(hint_list(MEMORIES), hint_message(WRITE_TASK, "lane", "h3"))
         worker.wait_for("ended noop:1", "ended noop:2", "wrote lane")
 
 
@@ -53,10 +53,10 @@ def test_the_broker_may_be_on_a_unix_socket(server: Valkey) -> None:
 
 def test_a_worker_takes_only_the_queue_it_is_given(server: Valkey) -> None:
     with ProbeWorker(server, "-Q", REPLIES) as worker:
-        worker.redis.lpush(queue_key(MEMORIES), hint_message(WRITE_TASK, "lane", "h1"))
+        worker.redis.lpush(hint_list(MEMORIES), hint_message(WRITE_TASK, "lane", "h1"))
         worker.hint("noop:1")
         worker.wait_for("ended noop:1")
-        assert worker.redis.llen(queue_key(MEMORIES)) == 1
+        assert worker.redis.llen(hint_list(MEMORIES)) == 1
 
 
 def test_a_thousand_jobs_are_in_flight_on_one_thread(server: Valkey) -> None:
@@ -76,7 +76,7 @@ def test_no_more_jobs_leave_the_queue_than_there_are_slots(server: Valkey) -> No
         _push(worker, *[f"hold:{number}" for number in range(5)])
         worker.wait_for("began hold:0", "began hold:1")
         assert worker.ask("stats")["pool"]["running"] == 2
-        assert worker.redis.llen(queue_key(REPLIES)) == 3
+        assert worker.redis.llen(hint_list(REPLIES)) == 3
         worker.release()
         worker.wait_for(*[f"ended hold:{number}" for number in range(5)])
 
@@ -94,7 +94,7 @@ def test_waiting_hints_are_taken_with_one_command(server: Valkey) -> None:
 def _push(worker: ProbeWorker, *names: str) -> None:
     """Push hints with one command, in the order in which they are to be taken."""
     hints = [hint_message(RUN_TASK, name, f"hint of {name}") for name in names]
-    worker.redis.lpush(queue_key(REPLIES), *hints)
+    worker.redis.lpush(hint_list(REPLIES), *hints)
 
 
 def test_a_free_slot_goes_to_the_oldest_waiting_hint(server: Valkey) -> None:

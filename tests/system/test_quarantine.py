@@ -11,10 +11,10 @@ from click.testing import CliRunner
 
 from afterword.producer.cli.main import cli
 from afterword.shared.ledger.quarantine import MAX_KEPT
-from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, queue_prefix
+from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK
 from tests.kit.fault_runs.crash_run import SharedServers, shared_servers
 from tests.kit.fault_runs.load_run import PATIENCE_S, LoadRun
-from tests.kit.ledger.hint_messages import hint_message
+from tests.kit.ledger.hint_messages import hint_list, hint_message
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 
@@ -58,7 +58,7 @@ def run(load_run: LoadRun, *arguments: str) -> str:
 
 def push(load_run: LoadRun, wire: str | bytes, queue: str) -> None:
     """Put something into a queue of the load_run's workers."""
-    load_run.valkey.client().lpush(queue_prefix(load_run.settings.namespace) + queue, wire)
+    load_run.valkey.client().lpush(hint_list(queue, namespace=load_run.settings.namespace), wire)
 
 
 def notes(load_run: LoadRun) -> list[dict[str, object]]:

@@ -12,8 +12,9 @@ import pytest
 
 from afterword.producer import AsyncJob, AsyncProducer, Event, Job, JobFailed, JobState, Producer
 from afterword.shared.contracts import Priority
-from afterword.shared.names import REPLIES, RUN_TASK, queue_key
+from afterword.shared.names import REPLIES, RUN_TASK
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
+from tests.kit.ledger.hint_messages import hint_list
 from tests.kit.waiting import until, wait_until
 from tests.kit.workers.fleet import CANARY, Fleet, WorkerProcess
 
@@ -119,7 +120,7 @@ def test_nothing_on_the_way_to_a_worker_tells_what_was_said(watch: Watch) -> Non
     try:
         jobs = [watch.submit() for _ in range(3)]
         with watch.fleet.valkey.client() as client:
-            hints = client.lrange(queue_key(REPLIES, "normal"), 0, -1)
+            hints = client.lrange(hint_list(REPLIES, "normal"), 0, -1)
     finally:
         watch.on_duty.send(signal.SIGCONT)
     assert hints

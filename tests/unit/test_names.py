@@ -16,8 +16,7 @@ from afterword.shared.names import (
     memory_key,
     new_job_id,
     owner_of,
-    queue_key,
-    queue_prefix,
+    queue_list,
     shard_in,
     shard_of,
 )
@@ -135,11 +134,11 @@ def test_every_key_of_a_shard_carries_its_hash_tag() -> None:
 def test_queues_are_named_as_kombu_names_them() -> None:
     from kombu.transport.redis import Channel
 
-    for priority, step in (("high", 0), ("normal", 3), ("low", 6)):
-        kombus = f"replies{Channel.sep}{step}" if step else "replies"
-        assert queue_key("replies", priority) == kombus  # type: ignore[arg-type]
+    for step in (0, 3, 6):
+        kombus = f"ns:replies{Channel.sep}{step}" if step else "ns:replies"
+        assert queue_list("ns", "replies", step) == kombus
 
 
-def test_the_default_namespace_has_the_queues_that_everyone_expects() -> None:
-    assert queue_prefix("afterword") == ""
-    assert queue_prefix("other") == "other:"
+def test_every_namespace_has_lists_of_its_own() -> None:
+    assert queue_list("afterword", "replies", 0) == "afterword:replies"
+    assert queue_list("other", "replies", 0) == "other:replies"

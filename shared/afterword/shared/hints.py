@@ -1,8 +1,9 @@
 """The message that tells a worker of one job or lane, as Celery expects it on a Redis list.
 
-A worker that consumes `replies` runs what `LPUSH replies <message>` puts there; kombu keeps each
-priority in a list of its own, see `afterword.shared.names.queue_key`. The Lua scripts build the
-message, by joining strings (`hint_message` in `ledger/lua/_lib.lua`).
+A worker that consumes `replies` runs what `LPUSH afterword:replies <message>` puts there, where
+`afterword` is the namespace; kombu keeps each priority in a list of its own, see
+`afterword.shared.names.queue_list`. The Lua scripts build the message, by joining strings
+(`hint_message` in `ledger/lua/_lib.lua`).
 
 It has what Celery 5.7 does not run a message without, and no more, for it is kept in memory while
 its job is queued:

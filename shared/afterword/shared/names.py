@@ -311,20 +311,15 @@ class Keys:
         return f"{self.root}:audit"
 
 
-def queue_key(queue: str, priority: Priority = "high") -> str:
-    """Return the Redis list of a queue's messages of one priority, as kombu names it."""
-    return queue_list(queue, PRIORITY_STEPS[priority])
-
-
-def queue_list(queue: str, step: int) -> str:
-    """Return the Redis list of a queue's messages of one priority step."""
-    return f"{queue}\x06\x16{step}" if step else queue
+def queue_list(namespace: str, queue: str, step: int) -> str:
+    """Return the Redis list of a queue's hints of one priority step, as kombu names it."""
+    return f"{queue_prefix(namespace)}{queue}" + (f"\x06\x16{step}" if step else "")
 
 
 def queue_prefix(namespace: str) -> str:
-    """Return the prefix of a namespace's queues in Redis: none for the default namespace.
+    """Return what everything of a namespace that Celery keeps in Redis begins with.
 
-    So `replies` and `memories` are the lists that everyone expects, and a second fleet on the
-    same Redis, under another namespace, has its own.
+    These are lists of hints, bindings, replies to remote control, and channels. No other Celery app
+    on the same Redis and database meets any of them, whatever its queues are called.
     """
-    return "" if namespace == "afterword" else f"{namespace}:"
+    return f"{namespace}:"

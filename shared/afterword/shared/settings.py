@@ -137,7 +137,9 @@ class RedisSettings(_Record):
         None, repr=False, description="the Redis with Celery's queues; unset: the ledger's Redis"
     )
     namespace: str = Field(
-        "afterword", pattern=r"^[a-z0-9-]{1,32}$", description="prefix of all Redis keys"
+        "afterword",
+        pattern=r"^[a-z0-9-]{1,32}$",
+        description="what all Redis keys, queues and channels begin with",
     )
     shards: int = Field(
         1,

@@ -16,7 +16,7 @@ from afterword.shared.ledger.dead_letter_records import ReplayOutcome
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim, LaneClaim, SubmitResult
-from afterword.shared.names import Keys, lane_id, memory_key, queue_key, queue_prefix
+from afterword.shared.names import Keys, lane_id, memory_key, queue_list, queue_prefix
 from afterword.shared.settings import Settings
 from afterword.shared.transport.connection import Reconnector
 
@@ -251,7 +251,7 @@ class LedgerInspector:
         for agenda in self.AGENDAS:
             for place in self.PLACES:
                 self._set_back(self.keys.place(place, agenda), seconds)
-            mark = f"{queue_prefix(self._namespace)}afterword:mark:{agenda}"
+            mark = f"{queue_prefix(self._namespace)}mark:{agenda}"
             if self.redis.exists(mark):
                 self.redis.decrby(mark, round(seconds * 1000))
         for job_id in self._set_back(self.keys.open, seconds):
@@ -273,8 +273,7 @@ class LedgerInspector:
 
     def list_of(self, queue: str, step: int = 0) -> str:
         """Return the Redis list that a queue's messages of one priority step are in."""
-        priority = {0: "high", 3: "normal", 6: "low"}[step]
-        return queue_prefix(self._namespace) + queue_key(queue, priority)  # type: ignore[arg-type]
+        return queue_list(self._namespace, queue, step)
 
     def pop_hint(self, agenda: str) -> str:
         """Take the oldest message out of an agenda's queue, as a worker does; return its id."""

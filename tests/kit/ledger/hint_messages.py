@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+from afterword.shared.contracts import Priority
 from afterword.shared.hints import TASK_OF
+from afterword.shared.names import PRIORITY_STEPS, queue_list
 
 _QUEUE_OF = {task: queue for queue, task in TASK_OF.items()}
 
@@ -22,6 +24,11 @@ def hint_message(task: str, arg: str, hint_id: str, *, step: int = 0) -> str:
         },
     }
     return _json(message)
+
+
+def hint_list(queue: str, priority: Priority = "high", namespace: str = "afterword") -> str:
+    """Return the Redis list that a queue's hints of one priority are in."""
+    return queue_list(namespace, queue, PRIORITY_STEPS[priority])
 
 
 def _json(value: object) -> str:

@@ -13,9 +13,9 @@ from celery import Celery
 from redis import Redis
 
 from afterword.shared.broker import make_app
-from afterword.shared.names import REPLIES, RUN_TASK, queue_key
+from afterword.shared.names import REPLIES, RUN_TASK
 from afterword.shared.settings import Settings
-from tests.kit.ledger.hint_messages import hint_message
+from tests.kit.ledger.hint_messages import hint_list, hint_message
 from tests.kit.servers.fork_server import ForkedProcess, shared_fork_server
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
@@ -24,6 +24,9 @@ from tests.kit.workers.forked_workers import worker_command
 #: The list that jobs note in, and the one whose first element releases those that are held.
 SEEN = "probe:seen"
 RELEASE = "probe:release"
+
+#: The channel on which it hears commands of Celery's remote control.
+CONTROL_CHANNEL = "afterword:/0.celery.pidbox"
 
 _PATIENCE_S = 60.0
 
@@ -92,7 +95,7 @@ class ProbeWorker:
         """Send a hint of a job that will have the same id in Celery."""
         message = hint_message(RUN_TASK, job_id, job_id).replace(RUN_TASK, task)
         with self._broker.client() as client:
-            client.lpush(queue_key(REPLIES), message)
+            client.lpush(hint_list(REPLIES), message)
 
     def release(self) -> None:
         """Let the jobs end that are held."""

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError, ResponseError
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, Misconfigured, QueueFull
 from afterword.shared.events import HintsNotSent, HintsSentAgain
 from afterword.shared.hints import hint_message, split_agenda
-from afterword.shared.names import queue_list, queue_prefix
+from afterword.shared.names import queue_list
 from afterword.shared.observer import emit
 from afterword.shared.transport.pipeline import BATCH, Pipeline
 
@@ -43,7 +43,7 @@ class HintSender:
 
     def __init__(self, url: str, namespace: str) -> None:
         self._pipeline = Pipeline(url, patience_s=PATIENCE_S)
-        self._prefix = queue_prefix(namespace)
+        self._namespace = namespace
         self._waiting: dict[tuple[str, str], None] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -85,7 +85,8 @@ class HintSender:
         lists: dict[str, list[str]] = {}
         for agenda, name in batch:
             message = hint_message(agenda, name, secrets.randbits(48))
-            lists.setdefault(self._prefix + queue_list(*split_agenda(agenda)), []).append(message)
+            key = queue_list(self._namespace, *split_agenda(agenda))
+            lists.setdefault(key, []).append(message)
         try:
             for key, messages in lists.items():
                 await self._pipeline.send_command("LPUSH", key, *messages)

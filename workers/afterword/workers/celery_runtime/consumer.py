@@ -14,7 +14,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES, redis
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
 from afterword.shared.events import MessageDropped, RemoteControlUnavailable
 from afterword.shared.hints import NotAHint, read_hint
@@ -55,7 +55,11 @@ class Channel(redis.Channel):
     connection_errors: tuple[type[Exception], ...]
     global_keyprefix: str
     sep: str
+    active_fanout_queues: set[str]
+    subclient: Any
+    _in_listen: Any
     _queue_cycle: Any
+    _get_subscribe_topics: Callable[[str], list[str]]
     _q_for_pri: Callable[[str, int], str]
     _flush_brpop_reauth: Callable[[], None]
 
@@ -68,6 +72,32 @@ class Channel(redis.Channel):
             super()._queue_bind(*binding)  # type: ignore[misc]
         except ResponseError as error:
             emit(RemoteControlUnavailable, error=type(error).__name__)
+
+    def _subscribe(self) -> None:
+        """Subscribe to the control channel by its name; kombu does it by a pattern.
+
+        Redis lets a user subscribe to a pattern only if that very pattern is among those the user
+        was given: `&afterword:*` covers any channel with that prefix, and no pattern.
+        """
+        topics = [
+            t for queue in self.active_fanout_queues for t in self._get_subscribe_topics(queue)
+        ]
+        if topics:
+            self._in_listen = self.subclient.connection
+            self.subclient.subscribe(*topics)
+
+    def _unsubscribe_from(self, queue: str) -> None:
+        if self.subclient.connection:
+            self.subclient.unsubscribe(*self._get_subscribe_topics(queue))
+
+    def _receive_one(self, client: Any) -> Any:
+        """Take what comes over the control channel; go on without it if Redis denies it."""
+        try:
+            return super()._receive_one(client)  # type: ignore[misc]
+        except NoPermissionError as error:
+            self.active_fanout_queues.clear()  # not asked for again on this connection
+            emit(RemoteControlUnavailable, error=type(error).__name__)
+            return None
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         """Request several messages from one list with `BLMPOP`; kombu's `BRPOP` takes only one.

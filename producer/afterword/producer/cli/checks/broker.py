@@ -61,13 +61,13 @@ def _takes_a_message(connection: Connection) -> bool:
 
 
 def _waiting(connection: Connection, queue: str) -> int:
-    """Return how many messages a queue holds; 0 if no worker has made it yet."""
+    """Return how many messages a queue holds.
+
+    A passive declaration would look for a list without the prefix that ours have.
+    """
     channel: Any = connection.channel()
     with channel:
-        try:
-            return int(channel.queue_declare(queue=queue, passive=True).message_count)
-        except connection.channel_errors:
-            return 0
+        return int(channel.queue_declare(queue=queue).message_count)
 
 
 def _words(error: Exception) -> str:

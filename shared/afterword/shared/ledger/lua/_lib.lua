@@ -58,7 +58,7 @@ local function place_key(place, agenda) return root .. ':' .. place .. ':' .. ag
 -- All shards hint through the same queue. If one Redis holds both, they share one mark.
 local function mark_key(agenda)
   if broker == '-' then return place_key('mark', agenda) end
-  return broker .. 'afterword:mark:' .. agenda
+  return broker .. 'mark:' .. agenda
 end
 
 local function move_to(place, agenda, id, score)
