@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from celery import signals
+from celery import Celery, signals
 from redis import Redis as BlockingRedis
 from redis.asyncio import BlockingConnectionPool, Redis
 
@@ -152,6 +152,12 @@ for _name, _options in _VARIANTS.items():
     _task: Any = app.task(name=_name, shared=False, **_options)
     _task(_respond)
 
+
+def _theirs() -> None:
+    """Be a task of another app, which Celery shares with every app of the process."""
+
+
+Celery("theirs", set_as_current=False).task(name="theirs.synchronous")(_theirs)
 
 if FLAW == "synchronous":
 

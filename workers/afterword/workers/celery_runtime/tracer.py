@@ -21,8 +21,6 @@ from afterword.workers.celery_runtime.request import TaskRequest
 #: What Celery's `Request.on_success` expects: whether it failed, the failure, seconds it took.
 TaskOutcome: TypeAlias = tuple[bool, ExceptionInfo | None, float]
 
-_BUILT_IN = "celery."
-
 
 class NotACoroutineFunction(TypeError):
     """The task is a plain function, which would block the event loop; it was not run."""
@@ -42,9 +40,13 @@ class Tracer:
 
     @property
     def refused(self) -> list[str]:
-        """The names of the app's own tasks that are not coroutine functions."""
-        own = {name for name in self._tasks if not name.startswith(_BUILT_IN)}
-        return sorted(own - self._coroutines)
+        """The names of the app's own tasks that are not coroutine functions.
+
+        Celery also registers what other apps of the process share, which is the default; no hint
+        names such a task.
+        """
+        everyones = Celery(set_as_current=False, fixups=[]).tasks
+        return sorted(self._tasks.keys() - everyones.keys() - self._coroutines)
 
     async def trace(self, job: TaskRequest) -> TaskOutcome:
         """Run the task of a job to its end; an error of the task is part of the outcome."""
