@@ -23,7 +23,7 @@ def make_environment(folder: Path, wheel: Path, *extras: str) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(packages)
     for required in _closure(next(packages.glob("afterword-*.dist-info")), set(extras)):
-        _link(required, packages)
+        link(required, packages)
     return folder / "bin" / "python"
 
 
@@ -47,7 +47,8 @@ def _required(dist: Distribution, extras: set[str]) -> Iterator[Requirement]:
             yield requirement
 
 
-def _link(dist: Distribution, packages: Path) -> None:
+def link(dist: Distribution, packages: Path) -> None:
+    """Put a distribution into an environment, by links."""
     for top in {path.parts[0] for path in dist.files or ()} - {"..", "__pycache__"}:
         target = Path(str(dist.locate_file(top)))
         if not (packages / top).exists():

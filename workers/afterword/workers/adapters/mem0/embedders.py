@@ -16,6 +16,7 @@ from afterword.shared.errors import (
     Rejected,
     Unavailable,
 )
+from afterword.shared.installation import install_command
 from afterword.workers.adapters.mem0.add_context import add_step
 
 T = TypeVar("T")
@@ -43,7 +44,7 @@ def open_embedder(name: str, config: Mapping[str, Any]) -> tuple[Embedder, int]:
         embedder = Embedder(_create(name, config))
         return embedder, config.get("embedding_dims") or embedder.dims()
     except ImportError as error:
-        extra = "; run: pip install 'afterword[selfhosted]'" if name == OFFLINE else ""
+        extra = f"; run: {install_command('selfhosted')}" if name == OFFLINE else ""
         missing = error.name or "a package that is not installed"
         raise Misconfigured("AFTERWORD_EMBEDDER", f"{name} needs {missing}{extra}") from error
     except ProviderError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from afterword.shared.errors import Misconfigured, RateLimited, Unavailable
 from afterword.shared.events import BackendUnavailable
+from afterword.shared.installation import install_command
 from afterword.shared.observer import emit
 from afterword.shared.settings import MemorySettings
 from afterword.workers.adapters.mem0.add_context import add_context
@@ -52,7 +53,7 @@ class PgVectorRecipe:
             try:
                 return _build(self._settings, self._extractor)
             except ImportError as error:
-                reason = f"selfhosted needs {error.name}; run: pip install 'afterword[selfhosted]'"
+                reason = f"selfhosted needs {error.name}; run: {install_command('selfhosted')}"
                 raise Misconfigured("AFTERWORD_MEMORY", reason) from error
 
     def reason_to_skip(self, turn: Turn) -> str | None:  # noqa: ARG002 - the protocol's signature

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from afterword.shared.errors import IllegalStep, Misconfigured
+from afterword.shared.installation import install_command
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.import_guard import prepare_mem0_import
 from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMemories
@@ -44,7 +45,7 @@ class EmbeddedRecipe:
         try:
             return _build(self._folder / "memories.sqlite")
         except ImportError as error:
-            reason = f"embedded needs {error.name}; run: pip install 'afterword[embedded]'"
+            reason = f"embedded needs {error.name}; run: {install_command('embedded')}"
             raise Misconfigured("AFTERWORD_MEMORY", reason) from error
         except sqlite3.Error as error:
             reason = f"its memory file cannot be opened: {error}"
