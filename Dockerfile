@@ -6,7 +6,7 @@
 
 FROM python:3.11.14-slim-trixie AS build
 WORKDIR /src
-RUN python -m venv /opt/afterword
+RUN python -m venv /opt/afterword && mkdir /state
 COPY requirements-workers.lock ./
 RUN /opt/afterword/bin/pip install --no-cache-dir --no-deps --require-hashes --only-binary :all: \
     --requirement requirements-workers.lock
@@ -26,6 +26,8 @@ FROM python:3.11.14-slim-trixie
 # mem0 writes a folder of its own at import; the root file system may be read-only.
 ENV PATH=/opt/afterword/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY --from=build /opt/afterword /opt/afterword
+# A volume that is mounted here begins with this folder's owner. See AFTERWORD_STATE_DIR.
+COPY --from=build --chown=10001:10001 /state /var/lib/afterword
 WORKDIR /tmp
 USER 10001:10001
 STOPSIGNAL SIGTERM

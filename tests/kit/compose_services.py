@@ -57,7 +57,10 @@ class ComposeServices:
         """Return what a service is told, with hosts of this machine."""
         told = environment(self._file["services"][name], self._given)
         here = f"@127.0.0.1:{self._port}"
-        return {key: value.replace("@redis:6379", here) for key, value in told.items()}
+        found = {key: value.replace("@redis:6379", here) for key, value in told.items()}
+        if "AFTERWORD_STATE_DIR" in found:
+            found["AFTERWORD_STATE_DIR"] = f"{self._folder.name}/state"
+        return found
 
     def up(self, name: str, *, scale: int = 1) -> list[Process]:
         """Start some more of a service, with the file's own command."""

@@ -212,10 +212,22 @@ def forgetful(file: File) -> list[str]:
     return kept + sorted(named - places) + ["--maxmemory"] * ("--maxmemory" not in options)
 
 
+def stateless(file: File) -> list[str]:
+    """Find workers that forget with each start how far they saw the ledger."""
+    found = []
+    for kind in ("responses", "memories"):
+        worker = file["services"][kind]
+        place = worker["environment"].get("AFTERWORD_STATE_DIR")
+        mounts = [mount.split(":") for mount in worker.get("volumes", ())]
+        kept = [name for name, at in mounts if at == place and name in file["volumes"]]
+        found += [kind] * (not kept)
+    return found
+
+
 CHECKS = [
     unrequired_secrets, written_secrets, without_password, open_ports, open_networks, unhardened,
     run_by_root, unpinned, unbounded, unwatched, cut_short, unscalable, unknown_settings, forgetful,
-    left_ended, forgotten_settings,
+    left_ended, forgotten_settings, stateless,
 ]  # fmt: skip
 
 
@@ -263,7 +275,7 @@ def test_only_variables_that_are_set_are_passed_on() -> None:
     every = dict.fromkeys(KNOWN, "x") | GIVEN
     reached = environment(worker, every)
     assert {name for name in KNOWN if reached.get(name) == every[name]} == KNOWN - {
-        *KEPT_BACK, "AFTERWORD_REDIS_URL", "AFTERWORD_POSTGRES_URL",
+        *KEPT_BACK, "AFTERWORD_REDIS_URL", "AFTERWORD_POSTGRES_URL", "AFTERWORD_STATE_DIR",
     }  # fmt: skip
 
 
@@ -321,6 +333,13 @@ def test_the_example_asks_for_what_is_required_and_gives_no_secret() -> None:
         (forgotten_settings, "    AFTERWORD_EFFORT:\n", ""),
         (forgotten_settings, "    ANTHROPIC_BASE_URL:\n", ""),
         (unknown_settings, "AFTERWORD_MODEL:", "AFTERWORD_MODELL:"),
+        (stateless, 'volumes: ["state:/var/lib/afterword"]', "volumes: []"),
+        (
+            stateless,
+            'volumes: ["state:/var/lib/afterword"]',
+            'volumes: ["/srv:/var/lib/afterword"]',
+        ),
+        (stateless, "AFTERWORD_STATE_DIR: /var/lib/afterword", "AFTERWORD_STATE_DIR: /tmp/state"),
         (forgetful, "noeviction", "allkeys-lru"),
         (forgetful, '- "yes"', '- "no"'),
         (forgetful, 'volumes: ["redis:/data"]', "volumes: []"),

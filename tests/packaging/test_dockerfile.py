@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import ROOT
+from tests.kit.compose_file import document
 from tests.packaging.dockerfile import Instruction, instructions
 
 TEXT = (ROOT / "Dockerfile").read_text()
@@ -71,9 +72,17 @@ def built_unlocked(recipe: Recipe) -> list[str]:
     return [run for run in wheels if "--no-build-isolation" not in run]
 
 
+def stateless(recipe: Recipe) -> list[str]:
+    """Find that a volume for the state would belong to root, who alone could write to it."""
+    (user,) = having(recipe, "USER")
+    place = document()["services"]["memories"]["environment"]["AFTERWORD_STATE_DIR"]
+    owned = f"--chown={user} /state {place}"
+    return [] if any(one.endswith(owned) for one in having(recipe, "COPY")) else [place]
+
+
 CHECKS = [
     unpinned, run_by_root, fetched, secrets, copied_from_nowhere, installed_unchecked,
-    built_unlocked,
+    built_unlocked, stateless,
 ]  # fmt: skip
 
 
@@ -105,6 +114,8 @@ def test_the_command_is_the_entry_point_and_the_build_stays_behind() -> None:
         (installed_unchecked, "--require-hashes ", ""),
         (installed_unchecked, "--no-index", ""),
         (built_unlocked, "--no-build-isolation ", ""),
+        (stateless, "--chown=10001:10001 ", ""),
+        (stateless, "/var/lib/afterword", "/state"),
     ],
 )
 def test_a_flaw_is_found(check: Callable[[Recipe], list[str]], old: str, new: str) -> None:
