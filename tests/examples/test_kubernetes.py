@@ -17,11 +17,11 @@ MANIFESTS: list[dict[str, Any]] = [
     for path in sorted((ROOT / "examples/kubernetes").glob("*.yaml"))
     for one in yaml.safe_load_all(path.read_text())
 ]
-DEPLOYMENTS = [one for one in MANIFESTS if one["kind"] == "Deployment"]
+WORKERS = [one for one in MANIFESTS if one["kind"] in {"Deployment", "StatefulSet"}]
 
 
-def container(deployment: dict[str, Any]) -> dict[str, Any]:
-    (only,) = deployment["spec"]["template"]["spec"]["containers"]
+def container(worker: dict[str, Any]) -> dict[str, Any]:
+    (only,) = worker["spec"]["template"]["spec"]["containers"]
     assert isinstance(only, dict)
     return only
 
@@ -31,26 +31,45 @@ def test_a_manifest_is_valid_and_has_no_unknown_field(manifest: dict[str, Any]) 
     kubernetes_validate.validate(manifest, kubernetes_validate.latest_version(), strict=True)
 
 
-def test_there_is_a_deployment_of_each_kind_of_worker() -> None:
-    assert [container(one)["args"][:2] for one in DEPLOYMENTS] == [
+def test_there_is_a_manifest_of_each_kind_of_worker() -> None:
+    assert [container(one)["args"][:2] for one in WORKERS] == [
         ["worker", "responses"],
         ["worker", "memories"],
     ]
 
 
-@pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda one: one["metadata"]["name"])
-def test_a_pod_asks_for_the_health_of_its_own_kind_and_may_drain(
-    deployment: dict[str, Any],
-) -> None:
-    kind = container(deployment)["args"][1]
-    command = container(deployment)["livenessProbe"]["exec"]["command"]
+@pytest.mark.parametrize("worker", WORKERS, ids=lambda one: one["metadata"]["name"])
+def test_a_pod_asks_for_the_health_of_its_own_kind_and_may_drain(worker: dict[str, Any]) -> None:
+    kind = container(worker)["args"][1]
+    command = container(worker)["livenessProbe"]["exec"]["command"]
     assert command == ["afterword", "healthcheck", kind]
     assert command[1] in cli.commands
-    pod = deployment["spec"]["template"]["spec"]
+    pod = worker["spec"]["template"]["spec"]
     assert pod["terminationGracePeriodSeconds"] > 2 * Settings.load({}).drain_s
-    assert deployment["spec"]["selector"]["matchLabels"].items() <= (
-        deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert worker["spec"]["selector"]["matchLabels"].items() <= (
+        worker["spec"]["template"]["metadata"]["labels"].items()
     )
+
+
+@pytest.mark.parametrize("worker", WORKERS, ids=lambda one: one["metadata"]["name"])
+def test_a_pod_can_write_where_it_keeps_what_it_saw_of_the_ledger(worker: dict[str, Any]) -> None:
+    (config,) = (one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap")
+    mounts = {one["mountPath"]: one["name"] for one in container(worker)["volumeMounts"]}
+    volume = mounts[config["AFTERWORD_STATE_DIR"]]
+    own = {one["name"] for one in worker["spec"]["template"]["spec"]["volumes"]}
+    claimed = {one["metadata"]["name"] for one in worker["spec"].get("volumeClaimTemplates", ())}
+    assert volume in own | claimed
+
+
+def test_what_memory_workers_saw_outlives_their_pods() -> None:
+    """Those that start on an older ledger make the whole fleet ask mem0 before a turn is added."""
+    (memories,) = (one for one in WORKERS if container(one)["args"][1] == "memories")
+    (config,) = (one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap")
+    (claim,) = memories["spec"]["volumeClaimTemplates"]
+    mounts = {one["name"]: one["mountPath"] for one in container(memories)["volumeMounts"]}
+    assert mounts[claim["metadata"]["name"]] == config["AFTERWORD_STATE_DIR"]
+    security = memories["spec"]["template"]["spec"]["securityContext"]
+    assert security["fsGroup"] == security["runAsUser"]
 
 
 def test_the_settings_are_accepted_together() -> None:
