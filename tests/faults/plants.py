@@ -495,6 +495,12 @@ PLANTS = (
         "self.subclient.subscribe(", "self.subclient.psubscribe(", "tests/system/test_acl_user.py",
     ),
     Plant(
+        "I8", "an empty Redis in the place of a ledger is not told",
+        "workers/afterword/workers/background/rollback_detector.py",
+        "(known := self._file.replaces())", "(known := 0)",
+        "tests/ledger/test_rollback_detector.py",
+    ),
+    Plant(
         "I8", "a worker starts with a pool that runs no job",
         "workers/afterword/workers/celery_runtime/consumer.py",
         "if not isinstance(self.pool, TaskPool):", "if False:", "tests/unit/test_pool.py",

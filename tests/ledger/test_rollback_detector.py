@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.settings import Settings
-from afterword.workers.background.rollback_detector import RollbackDetector, SeenFile
+from afterword.shared.settings import RedisSettings, Settings
+from afterword.workers.background.rollback_detector import RollbackDetector, SeenFile, place_of
 from tests.kit.ledger.builder import (
     LedgerInspector,
     claim_job,
@@ -37,7 +37,7 @@ def settings(own: Valkey, namespace: str) -> Settings:
 
 @pytest.fixture
 def file(tmp_path: Path) -> SeenFile:
-    return SeenFile(tmp_path / "state", "name")
+    return SeenFile(tmp_path / "state", "name", "here")
 
 
 def _critical(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -158,7 +158,7 @@ async def test_a_folder_that_cannot_be_written_is_reported_once(
     ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "state").write_text("no folder")
-    detector = RollbackDetector(ledger.maintenance, SeenFile(tmp_path / "state", "name"))
+    detector = RollbackDetector(ledger.maintenance, SeenFile(tmp_path / "state", "name", "here"))
     for _ in range(2):
         await submit_job(ledger)
         await detector.check()
@@ -172,6 +172,60 @@ async def test_a_file_that_cannot_be_read_says_nothing(
 ) -> None:
     (tmp_path / "ledger-name.json").write_text(text)
 
-    await RollbackDetector(ledger.maintenance, SeenFile(tmp_path, "name")).check()
+    await RollbackDetector(ledger.maintenance, SeenFile(tmp_path, "name", "here")).check()
 
     assert not _critical(caplog)
+
+
+async def _start_worker(settings: Settings, folder: Path) -> None:
+    """Do what a worker does that starts: found the ledger, and compare it with what was seen."""
+    async with Ledger(settings, patience_s=5.0) as ledger:
+        await ledger.check(founds=True)
+        assert ledger.identity is not None
+        await submit_job(ledger)
+        file = SeenFile(folder, ledger.identity.name, place_of(settings))
+        await RollbackDetector(ledger.maintenance, file).check()
+
+
+async def test_an_empty_redis_in_the_place_of_a_ledger_is_told_once(
+    settings: Settings, own: Valkey, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await _start_worker(settings, tmp_path)
+    await _start_worker(settings, tmp_path)
+    assert not _critical(caplog)
+    with own.client() as redis:
+        redis.flushall()
+
+    await _start_worker(settings, tmp_path)
+    await _start_worker(settings, tmp_path)
+
+    [alarm] = _critical(caplog)
+    assert alarm.startswith("the ledger is new, and another one was in its place, up to number 2")
+
+
+@pytest.mark.parametrize("change", [{"namespace": "other"}, {"redis_url": "/1"}])
+async def test_a_ledger_in_another_place_replaces_none(
+    settings: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, str]
+) -> None:
+    await _start_worker(settings, tmp_path)
+    if "redis_url" in change:
+        change = {"redis_url": str(settings.redis_url).replace("/0", change["redis_url"])}
+
+    await _start_worker(settings.model_copy(update=change), tmp_path)
+
+    assert not _critical(caplog)
+
+
+async def test_a_folder_that_knows_nothing_makes_no_alarm(
+    settings: Settings, own: Valkey, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await _start_worker(settings, tmp_path / "lost")
+    with own.client() as redis:
+        redis.flushall()
+    await _start_worker(settings, tmp_path / "new")
+    assert not _critical(caplog)
+
+
+def test_a_place_has_the_same_name_for_every_user_and_password() -> None:
+    urls = ["redis://h:1/0", "redis://:secret@h:1/0", "redis://u:other@h:1/0"]
+    assert len({place_of(RedisSettings(redis_url=url)) for url in urls}) == 1

@@ -449,6 +449,13 @@ class LedgerStateNotKept(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerReplaced(ObserverEvent):
+    """Redis holds a new ledger where this machine saw another one, up to the number `seen`."""
+
+    seen: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerRolledBack(ObserverEvent):
     """Redis lost what was written last: its counter went back. Used numbers are skipped."""
 

@@ -127,6 +127,11 @@ LINES: dict[type[ObserverEvent], Line] = {
         "AFTERWORD_STATE_DIR cannot be written: {error}; after a restart an older ledger "
         "is not noticed",
     ),
+    events.LedgerReplaced: Line(
+        CRITICAL,
+        "the ledger is new, and another one was in its place, up to number {seen}: what that one "
+        "held is not in this Redis",
+    ),
     events.LedgerRolledBack: Line(
         CRITICAL,
         "the ledger went back from number {seen} to {found}, to an older file or a replica that "

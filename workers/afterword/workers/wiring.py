@@ -23,7 +23,7 @@ from afterword.workers.background.periodic import STEADY, PeriodicTask, Periodic
 from afterword.workers.background.probes import Probes
 from afterword.workers.background.quarantine import QuarantineRecorder
 from afterword.workers.background.reconciler import Reconciler
-from afterword.workers.background.rollback_detector import RollbackDetector, SeenFile
+from afterword.workers.background.rollback_detector import RollbackDetector, SeenFile, place_of
 from afterword.workers.background.sweeper import sweep
 from afterword.workers.background.watchdog import Watchdog, broker_error
 from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
@@ -235,9 +235,9 @@ def _tag_key(settings: Settings) -> bytes:
 
 async def _rollback_detector(settings: Settings, ledger: Ledger) -> RollbackDetector:
     """Return a detector that has looked at the ledger: before, nothing is taken from it."""
-    identity = await ledger.identities.check(founds=True)
-    assert identity is not None, "it was founded by the check before"
-    detector = RollbackDetector(ledger.maintenance, SeenFile(settings.state_dir, identity.name))
+    assert ledger.identity is not None, "the check founded it, if it was new"
+    file = SeenFile(settings.state_dir, ledger.identity.name, place_of(settings))
+    detector = RollbackDetector(ledger.maintenance, file)
     await detector.check()
     return detector
 

@@ -12,7 +12,7 @@ from afterword.shared.ledger.account import Accounts
 from afterword.shared.ledger.dead_letters import DeadLetters
 from afterword.shared.ledger.erasures import Erasures
 from afterword.shared.ledger.gates import Gates
-from afterword.shared.ledger.identity import Identities
+from afterword.shared.ledger.identity import Identities, Identity
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.ledger.quarantine import Quarantine
@@ -39,6 +39,9 @@ class Ledger(AsyncCloseable):
     Bound to the event loop that first uses it. Every step is confirmed by Redis within
     `patience_s`, or raises `LedgerUnavailable`; repeating it is always safe.
     """
+
+    #: What the ledger is, as `check` found it; None before, and if it is new and was not founded.
+    identity: Identity | None = None
 
     def __init__(self, settings: Settings, *, patience_s: float) -> None:
         if settings.redis_url is None:
@@ -68,11 +71,11 @@ class Ledger(AsyncCloseable):
     async def check(self, *, founds: bool = False) -> Preflight:
         """Refuse a Redis that cannot hold the ledger, and a ledger that these settings do not fit.
 
-        See `transport.preflight.check` and `Identities.check`. `founds` is for those that fill the
-        ledger: producers and workers.
+        See `transport.preflight.check` and `Identities.check`, whose answer is `identity` from then
+        on. `founds` is for those that fill the ledger: producers and workers.
         """
         found = await preflight.check(self._pipeline, self.settings)
-        await self.identities.check(founds=founds)
+        self.identity = await self.identities.check(founds=founds)
         return found
 
     async def examine(self) -> Preflight:
