@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Protocol
 
 import pytest
@@ -39,7 +40,7 @@ class Stage(Protocol):
 
     def goes_down(self, *pieces: str) -> None: ...
 
-    def breaks_off(self, *pieces: str) -> None: ...
+    def breaks_off(self, *pieces: str, usage: Usage | None = None) -> None: ...
 
     def hangs(self, *pieces: str) -> None: ...
 
@@ -61,14 +62,24 @@ class FakeStage:
     def goes_down(self, *pieces: str) -> None:
         self.model.fails(Unavailable("overloaded"), *pieces)
 
-    def breaks_off(self, *pieces: str) -> None:
-        self.model.fails(BadAnswer("truncated"), *pieces)
+    def breaks_off(self, *pieces: str, usage: Usage | None = None) -> None:
+        self.model.fails(BadAnswer("truncated"), *pieces, usage=usage)
 
     def hangs(self, *pieces: str) -> None:
         self.model.answers(*pieces, holds=True)
 
     def open_calls(self) -> int:
         return self.model.open_calls
+
+
+def on_the_wire(usage: Usage) -> dict[str, int]:
+    """Return tokens as Claude tells them."""
+    return {
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cache_read_input_tokens": usage.cache_read,
+        "cache_creation_input_tokens": usage.cache_write,
+    }
 
 
 class ClaudeStage:
@@ -90,20 +101,15 @@ class ClaudeStage:
         )
 
     def counts(self, usage: Usage) -> None:
-        counted = {
-            "input_tokens": usage.input,
-            "output_tokens": usage.output,
-            "cache_read_input_tokens": usage.cache_read,
-            "cache_creation_input_tokens": usage.cache_write,
-        }
-        self._claude.will_answer(ClaudeAnswer(usage=counted))
+        self._claude.will_answer(ClaudeAnswer(usage=on_the_wire(usage)))
 
     def goes_down(self, *pieces: str) -> None:
         midway = self._after(ServerFault.ERROR_EVENT, pieces, error_type="overloaded_error")
         self._claude.will_answer(midway if pieces else ClaudeAnswer(status=529))
 
-    def breaks_off(self, *pieces: str) -> None:
-        self._claude.will_answer(self._after(ServerFault.TRUNCATE, pieces))
+    def breaks_off(self, *pieces: str, usage: Usage | None = None) -> None:
+        cut = self._after(ServerFault.TRUNCATE, pieces)
+        self._claude.will_answer(replace(cut, usage=on_the_wire(usage or Usage())))
 
     def hangs(self, *pieces: str) -> None:
         self._claude.will_answer(self._after(ServerFault.STALL, pieces))
@@ -180,6 +186,16 @@ async def failure(model: Model) -> tuple[str, ProviderError]:
     return "".join(piece for piece in items if isinstance(piece, str)), caught.value
 
 
+async def tokens_told(model: Model) -> list[Usage]:
+    """Return what is told of an answer's tokens, whether it ends or fails."""
+    told: list[Usage] = []
+    with suppress(ProviderError):
+        async with aclosing(model.stream_answer(prompt(), told.append)) as answering:
+            async for _ in answering:
+                pass
+    return told
+
+
 async def test_an_answer_is_its_pieces_joined_and_comes_last(stage: Stage) -> None:
     stage.answers(*PIECES)
     pieces, answer = await told(stage.model)
@@ -218,6 +234,20 @@ async def test_tokens_are_counted(stage: Stage) -> None:
     usage = Usage(input=11, output=22, cache_read=33, cache_write=44)
     stage.counts(usage)
     assert (await whole(stage.model)).usage == usage
+
+
+async def test_tokens_are_told_before_the_answer_is_whole(stage: Stage) -> None:
+    usage = Usage(input=11, output=22, cache_read=33, cache_write=44)
+    stage.counts(usage)
+    told = await tokens_told(stage.model)
+    assert told[0] == usage.model_copy(update={"output": told[0].output})
+    assert told[0].output <= told[-1].output
+    assert told[-1] == usage
+
+
+async def test_what_a_cut_answer_used_is_told(stage: Stage) -> None:
+    stage.breaks_off("one ", "two ", usage=Usage(input=11))
+    assert (await tokens_told(stage.model))[-1].input == 11
 
 
 async def test_an_outage_before_the_first_piece_is_the_fault_of_the_provider(stage: Stage) -> None:

@@ -28,6 +28,7 @@ from afterword.producer import (
 )
 from afterword.producer.testing import FakeAsyncProducer, FakeProducer
 from tests.kit.producers import FakeStage, JobFace, ProducerFace, RealStage, Stage
+from tests.kit.waiting import until
 from tests.kit.workers.fleet import Fleet
 
 TEXT = "A long answer, in many pieces, and each of them is a word or some more."
@@ -394,7 +395,7 @@ async def test_each_invalid_request_of_many_gets_its_error_in_its_place(
     assert len({job.id for job in jobs}) == len(HOSTILE) + 1
     assert not any(SECRET in str(one) for one in results[1::2])
     for job in jobs:
-        await job.cancel()
+        await job.wait()  # a cancelled one might still take the answer of the next test
 
 
 @pytest.mark.finding(12)
@@ -551,6 +552,28 @@ async def test_a_ping_finds_what_a_submit_would(stage: Stage, producer: Producer
             error = unavailable.value
             assert (error.cause, error.http_status) == ("refused", 503)
             assert error.http_headers == {"Retry-After": "1"}
+
+
+async def test_what_an_attempt_without_a_reply_used_is_summed_up_as_well(
+    stage: Stage, producer: ProducerFace, tenant: str
+) -> None:
+    stage.restart(TEXT)
+    job = await producer.submit(tenant=tenant, user_id="ann", message="hello")
+    reply = await job.wait()
+    stage.fail()
+    failed = await producer.submit(tenant=tenant, user_id="ann", message="hello")
+    with pytest.raises(JobFailed):
+        await failed.wait()
+
+    async def counted() -> bool:  # a worker counts them when the job has ended
+        return (await job.status()).usage.input == 2 * reply.usage.input
+
+    await until(counted, "both attempts are counted")
+    used = (await job.status()).usage
+    assert used.output >= reply.usage.output
+    whole = await producer.usage(tenant=tenant)
+    assert (whole.replies, whole.usage) == (1, used)
+    assert (await producer.usage(tenant=tenant, user_id="ann")).usage == used
 
 
 async def test_a_handle_shows_its_id(producer: ProducerFace) -> None:

@@ -7,10 +7,11 @@ import pytest
 from afterword.shared.contracts import Usage, UsageSum
 from afterword.shared.errors import LeaseLost
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Claim
+from afterword.shared.ledger.records import Claim, EraseClaim
 from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import (
     LedgerInspector,
+    claim_job,
     lane_of,
     reply_to,
     submit_and_answer,
@@ -56,10 +57,68 @@ async def test_a_reply_given_twice_counts_once_and_one_that_comes_too_late_not_a
     assert (await ledger.queries.usage("default", "ann")).usage == COST
 
 
-async def test_without_a_reply_nothing_was_spent(ledger: Ledger) -> None:
+async def test_without_a_reply_and_without_a_count_nothing_was_spent(ledger: Ledger) -> None:
     await ledger.jobs.cancel(await submit_job(ledger))
     await ledger.jobs.fail(await submit_and_claim(ledger), "broken")
     assert await ledger.queries.usage("default", None) == UsageSum(tenant="default")
+
+
+async def test_an_attempt_without_a_reply_counts_once(ledger: Ledger) -> None:
+    held = await submit_and_claim(ledger)
+    for _ in range(2):
+        await ledger.jobs.count_usage(held, COST)
+    await ledger.jobs.snooze(held, 0, counted=True)
+
+    again = await claim_job(ledger, held.job_id)
+    await finish(ledger, again)
+    await ledger.jobs.count_usage(again, COST)  # its reply has counted them
+
+    for user in (None, "ann"):
+        found = await ledger.queries.usage("default", user)
+        assert (found.replies, found.usage) == (1, COST + COST)
+    assert (await ledger.queries.status(held.job_id)).usage == COST + COST
+
+
+async def test_what_earlier_models_of_an_attempt_used_counts_with_its_reply(ledger: Ledger) -> None:
+    held = await submit_and_claim(ledger)
+    reply = reply_to(held).model_copy(update={"usage": COST})
+    await ledger.jobs.finish(held, reply, wasted=COST)
+
+    assert (await ledger.queries.usage("default", None)).usage == COST + COST
+    assert (await ledger.queries.status(held.job_id)).usage == COST + COST
+    assert await ledger.queries.reply(held.job_id) == reply
+
+
+async def test_a_cancelled_job_keeps_its_count_as_long_as_its_record(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    held = await submit_and_claim(ledger)
+    await ledger.jobs.cancel(held.job_id)
+    await ledger.jobs.count_usage(held, COST)
+    assert (await ledger.queries.status(held.job_id)).usage == COST
+    assert inspector.redis.ttl(inspector.keys.job(held.job_id)) > 0
+    assert 0 < inspector.redis.ttl(inspector.keys.usage(lane_of())) <= 90 * 24 * 3600
+
+    inspector.redis.delete(inspector.keys.job(held.job_id))
+    await ledger.jobs.count_usage(held, COST)
+    assert not inspector.redis.exists(inspector.keys.job(held.job_id))
+    assert (await ledger.queries.usage("default", None)).usage == COST
+
+
+async def test_what_an_erased_user_used_counts_for_the_tenant_only(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    first, second = await submit_and_claim(ledger), await submit_and_claim(ledger)
+    await ledger.erasures.begin(lane_of(), "an operator")
+    await ledger.jobs.count_usage(first, COST)
+    assert not inspector.redis.exists(inspector.keys.usage(lane_of()))
+    held = await ledger.turns.claim_lane(lane_of(), "eraser", max_turns=20)
+    assert isinstance(held, EraseClaim)
+    await ledger.erasures.remove_records(held)
+    await ledger.jobs.count_usage(second, COST)
+
+    assert (await ledger.queries.usage("default", None)).usage == COST + COST
+    assert not inspector.redis.exists(inspector.keys.usage(lane_of()))
 
 
 async def test_a_tenant_named_like_a_lane_is_no_user(ledger: Ledger) -> None:

@@ -37,7 +37,14 @@ from afterword.shared.names import lane_tag, memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.gate import RECALL, GateClient, gate_of
 from afterword.workers.leases import Leases
-from afterword.workers.ports import Answer, Memories, Prompt, RecalledMemory, Turn
+from afterword.workers.ports import (
+    Answer,
+    Memories,
+    OnUsage,
+    Prompt,
+    RecalledMemory,
+    Turn,
+)
 from afterword.workers.replies import prompt as prompts
 from afterword.workers.replies.model_call import ModelCaller
 from afterword.workers.replies.recall import RecallBudget, Recaller
@@ -652,8 +659,10 @@ async def test_a_canary_that_is_stopped_makes_way(
 class Spent(FakeModel):
     """A model whose answers use the budget up."""
 
-    async def stream_answer(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
-        async for piece in super().stream_answer(prompt):
+    async def stream_answer(
+        self, prompt: Prompt, on_usage: OnUsage | None = None
+    ) -> AsyncGenerator[str | Answer, None]:
+        async for piece in super().stream_answer(prompt, on_usage):
             yield replace(piece, pause_s=20.0) if isinstance(piece, Answer) else piece
 
 
@@ -725,7 +734,10 @@ async def test_a_conversation_goes_on_without_what_was_refused(desk: Desk, ledge
 class Broken(FakeModel):
     """A model with a bug, whose message holds what nobody may read."""
 
-    def stream_answer(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+    def stream_answer(
+        self, prompt: Prompt, on_usage: OnUsage | None = None
+    ) -> AsyncGenerator[str | Answer, None]:
+        del on_usage
         raise RuntimeError(f"cannot work with {prompt.messages[-1].text}")
 
 

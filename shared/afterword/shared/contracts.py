@@ -358,9 +358,13 @@ class Usage(Contract):
     cache_write: int = 0
     """Input tokens that were written to the prompt cache."""
 
+    def __add__(self, other: Usage) -> Usage:
+        """Return the sum of both."""
+        return Usage(**{name: count + getattr(other, name) for name, count in self})
+
 
 class UsageSum(Contract):
-    """What the replies of a tenant, or of one of its users, have used so far."""
+    """What the jobs of a tenant, or of one of its users, have used so far."""
 
     tenant: str
     """The tenant."""
@@ -372,7 +376,8 @@ class UsageSum(Contract):
     """How many replies there were."""
 
     usage: Usage = Usage()
-    """Their tokens."""
+    """The tokens of these replies, and of all attempts that gave none: cancelled, timed out, cut
+    off, retried. Those count as far as Claude had told their tokens."""
 
 
 class MemoryUsed(Contract):
@@ -456,7 +461,7 @@ class Reply(Contract):
     """The model that replied."""
 
     usage: Usage
-    """The tokens of the attempt that succeeded."""
+    """The tokens of the call that gave this reply; `JobStatus.usage` has those of all attempts."""
 
     memory: MemoryStatus
     """How complete the memories were."""
@@ -571,3 +576,6 @@ class JobStatus(Contract):
 
     ended_at: datetime | None = None
     """When it reached its end; None before."""
+
+    usage: Usage = Usage()
+    """The tokens of all its attempts so far, those without a reply among them."""

@@ -130,6 +130,20 @@ class ModelAnswered(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokensWithoutReply(ObserverEvent):
+    """An attempt gave no reply, but the provider had told tokens of it: they count all the same.
+
+    `counted` is false if Redis was away when they were to be added to the sums of usage.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    counted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerFieldsDropped(ObserverEvent):
     """An answer had fields that cannot be read; its reply goes on without them.
 

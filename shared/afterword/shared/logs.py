@@ -63,6 +63,13 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.ModelAnswered: Line(
         DEBUG, "{model} answered in {duration_s:.3f} s, {output_tokens} tokens ({stop_reason})"
     ),
+    events.TokensWithoutReply: Line(
+        DEBUG,
+        "attempt without a reply: {input_tokens} input and {output_tokens} output tokens, "
+        "counted: {counted}",
+        raised=WARNING,
+        matters=lambda event: not event.counted,
+    ),
     events.AnswerFieldsDropped: Line(WARNING, "{model} answered with unreadable fields: {fields}"),
     events.ModelReplaced: Line(WARNING, "{model} failed: {code}; calling {replacement} instead"),
     events.ReplyPublished: Line(DEBUG, "reply published after {total_s:.3f} s"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from afterword.shared.contracts import StopDetails, Usage
 from afterword.shared.errors import ProviderError
-from afterword.workers.ports import Answer, ModelCheck, Prompt
+from afterword.workers.ports import Answer, ModelCheck, OnUsage, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ class FakeModel:
         """Script a whole answer; with `holds` it ends only after `release`."""
         self._takes.append(Take(pieces, stop_reason, stop_details, usage or Usage(), holds=holds))
 
-    def fails(self, error: ProviderError, *pieces: str) -> None:
-        """Script an error, after some pieces."""
-        self._takes.append(Take(pieces, error=error))
+    def fails(self, error: ProviderError, *pieces: str, usage: Usage | None = None) -> None:
+        """Script an error, after some pieces; only its input tokens are told."""
+        self._takes.append(Take(pieces, usage=usage or Usage(), error=error))
 
     def fails_checks(self, error: ProviderError) -> None:
         """Fail every check from now on."""
@@ -60,17 +60,22 @@ class FakeModel:
         """Let all answers that hold go on, now and later."""
         self._released.set()
 
-    async def stream_answer(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+    async def stream_answer(
+        self, prompt: Prompt, on_usage: OnUsage | None = None
+    ) -> AsyncGenerator[str | Answer, None]:
         """Play the next take."""
         self.prompts.append(prompt)
         take = self._takes.popleft() if self._takes else _echo(prompt)
         self.open_calls += 1
+        tell = on_usage or _unheard
         try:
+            tell(take.usage.model_copy(update={"output": 0}))
             for piece in take.pieces:
                 await asyncio.sleep(0)  # noqa: TID251 others get their turn, as with a real call
                 yield piece
             await self._end(take)
             text, usage = "".join(take.pieces), take.usage
+            tell(usage)
             yield Answer(text, take.stop_reason, prompt.model, usage, take.stop_details)
         finally:
             self.open_calls -= 1
@@ -92,6 +97,10 @@ class FakeModel:
     async def aclose(self) -> None:
         """Take note that it was closed."""
         self.closed = True
+
+
+def _unheard(_: Usage) -> None:
+    """Nobody counts the tokens."""
 
 
 def _echo(prompt: Prompt) -> Take:

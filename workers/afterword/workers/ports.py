@@ -64,14 +64,21 @@ class ModelCheck:
     warning: str = ""
 
 
+#: Called with the tokens that a call has used, as far as the provider has told them.
+OnUsage = Callable[[Usage], None]
+
+
 class Model(Protocol):
     """Answers prompts."""
 
-    def stream_answer(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+    def stream_answer(
+        self, prompt: Prompt, on_usage: OnUsage | None = None
+    ) -> AsyncGenerator[str | Answer, None]:
         """Stream one answer: its text in pieces, then the `Answer`, then nothing.
 
         Only a complete answer yields an `Answer`, with `text` the pieces joined. Everything
-        else raises a `ProviderError`. Closing the generator ends the call.
+        else raises a `ProviderError`. Closing the generator ends the call. `on_usage` is called
+        with the tokens of the call whenever the provider tells them, each time with all so far.
         """
         ...
 

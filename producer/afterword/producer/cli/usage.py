@@ -15,9 +15,10 @@ from afterword.producer.client.sync_client import Producer
 @click.option("--user", "user_id", metavar="USER_ID", help="Only this user of the tenant.")
 @json_option
 def usage(*, tenant: str, user_id: str | None, as_json: bool) -> None:
-    """Show how many replies a tenant got and the tokens they took.
+    """Show how many replies a tenant got and the tokens its jobs took.
 
-    Counts every reply since the tenant's first one. Nothing is changed.
+    Counts every reply since the tenant's first one, and the tokens of attempts that gave none, as
+    far as Claude had told them. Nothing is changed.
     """
     with Producer() as producer:
         found = producer.usage(tenant=tenant, user_id=user_id)

@@ -72,7 +72,7 @@ class BlockingJobService:
         return runner.call(service.cancel(job_id))
 
     def usage(self, tenant: str, user_id: str | None) -> UsageSum:
-        """Return the tokens that the replies of a tenant or a user have used."""
+        """Return the tokens that the jobs of a tenant or a user have used."""
         runner, service = self._open()
         return runner.call(service.usage(tenant, user_id))
 

@@ -102,7 +102,7 @@ class JobService(AsyncCloseable):
 
     @abstractmethod
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
-        """Return the tokens that the replies of a tenant or a user have used."""
+        """Return the tokens that the jobs of a tenant or a user have used."""
 
 
 def collect(requests: Iterable[RequestFields]) -> list[Item]:

@@ -109,7 +109,7 @@ class LedgerJobService(JobService):
         return answer == "cancelled"
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
-        """Return the tokens that the replies of a tenant or a user have used."""
+        """Return the tokens that the jobs of a tenant or a user have used."""
         ledger = await self._checked.for_reading()
         return await ledger.queries.usage(tenant, user_id)
 

@@ -55,7 +55,7 @@ class PerLoopJobService(JobService):
         return await self._services.here().cancel(job_id)
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
-        """Return the tokens that the replies of a tenant or a user have used."""
+        """Return the tokens that the jobs of a tenant or a user have used."""
         return await self._services.here().usage(tenant, user_id)
 
     async def aclose(self) -> None:

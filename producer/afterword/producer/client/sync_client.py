@@ -156,9 +156,11 @@ class Producer(Closeable):
 
     @checked
     def usage(self, *, tenant: Id = "default", user_id: Id | None = None) -> UsageSum:
-        """Return the tokens that the replies of a tenant, or of one of its users, have used.
+        """Return the tokens that the jobs of a tenant, or of one of its users, have used.
 
-        A tenant's sum is kept for ever, a user's for 90 days after their last reply. Raises
+        Attempts without a reply (cancelled, timed out, cut off, retried) count as far as Claude had
+        told their tokens: the input when it begins to stream, the output only at its end. A
+        tenant's sum is kept for ever, a user's for 90 days after it last grew. Raises
         `InvalidRequest` if no job could have had this tenant or user id.
         """
         return self._service.usage(tenant, user_id)

@@ -48,6 +48,7 @@ class FakeJob:
     attempts: int = 0
     code: str | None = None
     reply: Reply | None = None
+    usage: Usage = field(default_factory=Usage)
     started_s: float = math.inf
     first_text_s: float = math.inf
     ended_s: float = math.inf
@@ -90,6 +91,7 @@ class FakeJob:
         match step.type:
             case "started" | "restart":
                 self.state, self.attempts = JobState.RUNNING, self.attempts + 1
+                self._count_attempt_without_reply()
                 self.first_text_s = math.inf
                 self._publish(step.type)
             case "recalled":
@@ -104,6 +106,7 @@ class FakeJob:
 
     def end_without_reply(self, at_s: float, state: JobState, code: str) -> None:
         """End the job, and drop its turn."""
+        self._count_attempt_without_reply()
         self.state, self.code, self.ended_s = state, code, at_s
         self.turn = TurnState.NONE
         self.steps.clear()
@@ -115,6 +118,7 @@ class FakeJob:
             return
         self.state, self.ended_s = JobState.SUCCEEDED, at_s
         self.reply = self._reply(self.answer)
+        self.usage += self.reply.usage
         self._publish("final", reply=self.reply)
         if self.reply.not_remembered is None:
             self.turn = TurnState.PENDING
@@ -151,9 +155,7 @@ class FakeJob:
             stop_details=answer.stop_details,
             model=answer.model or self.request.model or "fake-model",
             usage=answer.usage
-            or Usage(
-                input=estimated_tokens(self.request.message), output=estimated_tokens(answer.text)
-            ),
+            or Usage(input=self._input_tokens, output=estimated_tokens(answer.text)),
             **dict(self._recalled()),
             not_remembered=self._not_remembered(answer),
             attempts=self.attempts,
@@ -161,6 +163,15 @@ class FakeJob:
                 queued=queued, recall=0, model=total - queued, total=total, first_text=first_text
             ),
         )
+
+    @property
+    def _input_tokens(self) -> int:
+        return estimated_tokens(self.request.message)
+
+    def _count_attempt_without_reply(self) -> None:
+        """Count what a model tells before its first text; it tells its output at the end only."""
+        if not math.isinf(self.first_text_s):
+            self.usage += Usage(input=self._input_tokens)
 
     def _since_ms(self, at_s: float) -> int:
         return int(1000 * (at_s - self.created_s))

@@ -125,6 +125,7 @@ class FakeJobService(JobService):
             started_at=self._at(job.started_s),
             first_text_at=self._at(job.first_text_s if job.reply else math.inf),
             ended_at=self._at(job.ended_s),
+            usage=job.usage,
         )
 
     async def cancel(self, job_id: str) -> bool:
@@ -135,20 +136,16 @@ class FakeJobService(JobService):
         return job.state is JobState.CANCELLED
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
-        """Return the tokens that the replies of a tenant or a user have used."""
+        """Return the tokens that the jobs of a tenant or a user have used."""
         self._run_due()
-        replies = [
-            job.reply
+        jobs = [
+            job
             for job in self._jobs.values()
-            if job.reply is not None
-            and job.request.tenant == tenant
-            and user_id in (None, job.request.user_id)
+            if job.request.tenant == tenant and user_id in (None, job.request.user_id)
         ]
-        sums = {
-            name: sum(getattr(reply.usage, name) for reply in replies)
-            for name in Usage.model_fields
-        }
-        return UsageSum(tenant=tenant, user_id=user_id, replies=len(replies), usage=Usage(**sums))
+        used = sum((job.usage for job in jobs), Usage())
+        replies = sum(job.reply is not None for job in jobs)
+        return UsageSum(tenant=tenant, user_id=user_id, replies=replies, usage=used)
 
     async def aclose(self) -> None:
         """Do nothing: there is no connection to close."""

@@ -9,7 +9,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from afterword.shared.caps import caps_argument, queue_full
-from afterword.shared.contracts import RECORD_VERSION, ChatRequest, Recalled, Reply, fingerprint_of
+from afterword.shared.contracts import (
+    RECORD_VERSION,
+    ChatRequest,
+    Recalled,
+    Reply,
+    Usage,
+    fingerprint_of,
+)
 from afterword.shared.errors import (
     AfterwordError,
     ConversationBusy,
@@ -31,6 +38,7 @@ from afterword.shared.names import (
     memory_key,
     new_job_id,
     shard_of,
+    user_of,
 )
 from afterword.shared.transport.blocking import BlockingConnection
 from afterword.shared.transport.signatures import Arguments
@@ -238,13 +246,22 @@ class Jobs:
             )
         )
 
-    async def finish(self, claim: Claim, reply: Reply, *, last: tuple[int, str] = (0, "")) -> None:
+    async def finish(
+        self,
+        claim: Claim,
+        reply: Reply,
+        *,
+        last: tuple[int, str] = (0, ""),
+        wasted: Usage | None = None,
+    ) -> None:
         """Publish the reply and put the turn in its lane, in one step; raises `LeaseLost`.
 
         `last` is the number and the text of what no delta has published yet. The turn is skipped if
-        the reply says why it is not remembered.
+        the reply says why it is not remembered. `wasted` are tokens of this attempt that are not in
+        the reply's own usage.
         """
         settings = self._shards.settings
+        used = reply.usage if wasted is None else reply.usage + wasted
         await self._run_fenced(
             steps.FinishJob(
                 id=claim.job_id,
@@ -262,8 +279,21 @@ class Jobs:
                 recalled=_recalled_json(reply) if last[0] == 1 else "",
                 memory=reply.memory,
                 first_text=_first_text_ms(claim, reply),
+                tokens=used.model_dump_json(),
                 usage_ms=milliseconds(USAGE_S),
-                usage=[("replies", 1), *reply.usage],
+                usage=[("replies", 1), *used],
+            )
+        )
+
+    async def count_usage(self, claim: Claim, usage: Usage) -> None:
+        """Count the tokens of an attempt that gave no reply, once, whoever holds the job now."""
+        await self._shards.run_for_word(
+            steps.CountUsage(
+                id=claim.job_id,
+                fence=claim.fence,
+                tenant=user_of(claim.lane)[0],
+                usage_ms=milliseconds(USAGE_S),
+                usage=list(usage),
             )
         )
 

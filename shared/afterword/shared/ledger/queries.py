@@ -44,8 +44,11 @@ _PRIORITIES = {str(step): name for name, step in PRIORITY_STEPS.items()}
 _PROGRESS = ("state", "attempts", "code")
 _STATUS = (
     *("state", "turn", "attempts", "created", "deadline", "code", "turn_code", "tenant", "lane"),
-    *("body", "snoozes", "started", "first_text", "ended"),
+    *("body", "snoozes", "started", "first_text", "ended", "tokens"),
 )
+
+#: The fields in which a job's attempts without a reply are summed up.
+_USED = tuple(f"used:{name}" for name in Usage.model_fields)
 
 
 class Progress(NamedTuple):
@@ -68,7 +71,8 @@ class Queries:
 
     async def status(self, job_id: str) -> JobStatus:
         """Return the status of a job; raises `JobNotFound`."""
-        return _status(job_id, await self._fields(job_id, *_STATUS))
+        values = await self._fields(job_id, *_STATUS, *_USED)
+        return _status(job_id, values[: len(_STATUS)], values[len(_STATUS) :])
 
     async def progress(self, job_id: str) -> Progress:
         """Return how far a job is; raises `JobNotFound`."""
@@ -175,7 +179,7 @@ class Queries:
         return values
 
 
-def _status(job_id: str, values: Sequence[Any]) -> JobStatus:
+def _status(job_id: str, values: Sequence[Any], used: Sequence[str | None]) -> JobStatus:
     record = dict(zip(_STATUS, values, strict=True))
     if record["state"] is None:
         raise JobNotFound(job_id)
@@ -198,7 +202,15 @@ def _status(job_id: str, values: Sequence[Any]) -> JobStatus:
             started_at=_moment_or_none(record["started"]),
             first_text_at=_moment_or_none(record["first_text"]),
             ended_at=_moment_or_none(record["ended"]),
+            usage=_usage(record["tokens"], used),
         )
+
+
+def _usage(tokens: str | None, used: Sequence[str | None]) -> Usage:
+    """Return the tokens of the attempt with the reply, if any, and of those without one."""
+    counts = zip(Usage.model_fields, used, strict=True)
+    unanswered = Usage(**{name: int(count or 0) for name, count in counts})
+    return unanswered + Usage.model_validate_json(tokens) if tokens else unanswered
 
 
 def _moment_or_none(milliseconds: str | None) -> datetime | None:

@@ -91,6 +91,18 @@ class FinishJob(NamedTuple):
     recalled: str
     memory: str
     first_text: int
+    tokens: str
+    usage_ms: int
+    usage: Sequence[tuple[str, int]]
+
+
+@declares("job/count_usage")
+class CountUsage(NamedTuple):
+    """Count the tokens of an attempt that gave no reply."""
+
+    id: str
+    fence: str
+    tenant: str
     usage_ms: int
     usage: Sequence[tuple[str, int]]
 

@@ -13,6 +13,7 @@ from afterword.shared.observer import emit
 from afterword.shared.settings import ReplySettings
 from afterword.workers.gate import GateClient, GateShut, Permit, gate_of
 from afterword.workers.ports import Answer, Model, Prompt
+from afterword.workers.replies.token_meter import TokenMeter
 
 
 class ModelCaller:
@@ -66,24 +67,28 @@ class ModelCall:
         """Leave the gate, so that another call can be the canary if this one had no outcome."""
         self._permit.release()
 
-    async def stream(self, told: Prompt, push: Callable[[str], None]) -> Answer:
+    async def stream(self, told: Prompt, push: Callable[[str], None], meter: TokenMeter) -> Answer:
         """Send the prompt and push the answer in pieces; return it whole.
 
-        A model that fails before its first piece is replaced by the next one. Raises a
-        `ProviderError`, or `GateShut` if no model is left that may be called.
+        `meter` counts the tokens of every call. A model that fails before its first piece is
+        replaced by the next one. Raises a `ProviderError`, or `GateShut` if no model is left that
+        may be called.
         """
         while True:
             try:
-                return await self._stream_one(replace(told, model=self._asked), push)
+                return await self._stream_one(replace(told, model=self._asked), push, meter)
             except ProviderError as said:
                 error = self._judged(said)
                 await self._go_on(error, await self._permit.report_failure(error))
 
-    async def _stream_one(self, told: Prompt, push: Callable[[str], None]) -> Answer:
+    async def _stream_one(
+        self, told: Prompt, push: Callable[[str], None], meter: TokenMeter
+    ) -> Answer:
+        meter.begin()
         emit(ModelCalled, model=told.model, canary=self._permit.canary)
         started = time.monotonic()
         first_text_s = 0.0
-        async with aclosing(self._model.stream_answer(told)) as pieces:
+        async with aclosing(self._model.stream_answer(told, meter.tell)) as pieces:
             async for piece in pieces:
                 self._note(piece)
                 elapsed_s = time.monotonic() - started

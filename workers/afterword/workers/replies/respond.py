@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from afterword.shared.contracts import ChatRequest, Reply, Timings
+from afterword.shared.contracts import ChatRequest, Reply, Timings, Usage
 from afterword.shared.errors import Fault, LeaseLost, LedgerUnavailable, ProviderError
 from afterword.shared.events import (
     JobClaimed,
@@ -24,6 +24,7 @@ from afterword.shared.events import (
     JobSnoozed,
     RecallFinished,
     ReplyPublished,
+    TokensWithoutReply,
 )
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.records import Claim, moment
@@ -38,6 +39,7 @@ from afterword.workers.replies import prompt
 from afterword.workers.replies.delta_buffer import DeltaBuffer
 from afterword.workers.replies.model_call import ModelCall, ModelCaller
 from afterword.workers.replies.recall import Recaller
+from afterword.workers.replies.token_meter import NOTHING, TokenMeter
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.remembering import reason_to_skip
 
@@ -89,16 +91,36 @@ class Responder:
         with bound(job_id=job_id, lane=lane_tag(claim.lane), attempt=claim.attempt):
             queued_s = _queued_s(claim)
             emit(JobClaimed, queued_s=queued_s, snoozes=claim.snoozes)
+            meter = TokenMeter()
             try:
                 async with self._leases.holding(claim.job_id, claim.fence):
-                    await self._attempt(claim)
+                    await self._attempt(claim, meter)
             except LeaseLost:
                 emit(JobOvertaken)
+            finally:
+                if meter.unanswered != NOTHING:
+                    await asyncio.shield(self._count(claim, meter.unanswered))
 
-    async def _attempt(self, claim: Claim) -> None:
+    async def _count(self, claim: Claim, usage: Usage) -> None:
+        """Count the tokens of an attempt that gave no reply, however it ended."""
+        try:
+            await self._jobs.count_usage(claim, usage)
+            counted = True
+        except LedgerUnavailable:
+            counted = False
+        emit(
+            TokensWithoutReply,
+            input_tokens=usage.input,
+            output_tokens=usage.output,
+            cache_read_tokens=usage.cache_read,
+            cache_write_tokens=usage.cache_write,
+            counted=counted,
+        )
+
+    async def _attempt(self, claim: Claim, meter: TokenMeter) -> None:
         """Answer the job; record a failure, or give the job back uncounted if this worker stops."""
         try:
-            await self._answer(claim)
+            await self._answer(claim, meter)
         except asyncio.CancelledError:
             if not self._leases.lost_by(claim.job_id):
                 await asyncio.shield(self._jobs.snooze(claim, 0, counted=False, tried=False))
@@ -138,16 +160,16 @@ class Responder:
         await self._jobs.fail(claim, code, fault)
         emit(JobGivenUp, code=code, fault=fault)
 
-    async def _answer(self, claim: Claim) -> None:
+    async def _answer(self, claim: Claim, meter: TokenMeter) -> None:
         try:
             request = ChatRequest.model_validate_json(claim.body)
         except ValidationError:
             await self._fail(claim, "undecodable", Fault.REQUEST)
             return
         async with self._model_caller.admitted(request.model) as call:
-            await self._answer_with(call, await self._prepare(claim, request))
+            await self._answer_with(call, await self._prepare(claim, request), meter)
 
-    async def _answer_with(self, call: ModelCall, prepared: _Prepared) -> None:
+    async def _answer_with(self, call: ModelCall, prepared: _Prepared, meter: TokenMeter) -> None:
         claim = prepared.claim
         started = time.monotonic()
         deltas = DeltaBuffer(
@@ -157,14 +179,15 @@ class Responder:
             self._settings.delta_ms / 1000,
         )
         try:
-            answer = await call.stream(prepared.built.prompt, deltas.push)
+            answer = await call.stream(prepared.built.prompt, deltas.push, meter)
             last = await deltas.take_unpublished()
         finally:
             deltas.stop()
         timings = _timings(prepared, _since(started), deltas.began and deltas.began - started)
         skip = self._reason_to_skip(prepared, answer)
         reply = _reply(prepared, answer, timings, skip)
-        await self._jobs.finish(claim, reply, last=last)
+        await self._jobs.finish(claim, reply, last=last, wasted=meter.earlier)
+        meter.settle()
         emit(ReplyPublished, total_s=reply.timings_ms.total / 1000, not_remembered=skip or "")
 
     def _reason_to_skip(self, prepared: _Prepared, answer: Answer) -> str | None:

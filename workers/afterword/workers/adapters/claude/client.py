@@ -26,7 +26,7 @@ from afterword.workers.adapters.claude.errors import api_error
 from afterword.workers.adapters.claude.events import Event, EventParser, Transcript
 from afterword.workers.adapters.claude.reported import deprecation, is_token_count
 from afterword.workers.adapters.http import request_id_of, verdict_of_connection
-from afterword.workers.ports import Answer, ChatMessage, ModelCheck, Prompt
+from afterword.workers.ports import Answer, ChatMessage, ModelCheck, OnUsage, Prompt
 
 T = TypeVar("T")
 Stream = anthropic.AsyncStream[RawMessageStreamEvent]
@@ -43,6 +43,9 @@ KEEPALIVE_S = 60.0
 
 #: How long to wait for the end of the HTTP body after the answer, to reuse the connection.
 BODY_END_S = 0.25
+
+#: Events that tell how many tokens the call has used so far.
+_TELLS_TOKENS = ("message_start", "message_delta")
 
 #: How a server answers a call that it does not know. Anthropic's says 404 for a missing model too.
 _UNKNOWN_CALL = (404, 405, 501)
@@ -81,7 +84,9 @@ class Claude:
         self._effort = effort
         self._client: anthropic.AsyncAnthropic | None = None
 
-    async def stream_answer(self, prompt: Prompt) -> AsyncGenerator[str | Answer, None]:
+    async def stream_answer(
+        self, prompt: Prompt, on_usage: OnUsage | None = None
+    ) -> AsyncGenerator[str | Answer, None]:
         """Stream one answer; see `afterword.workers.ports.Model`."""
         limits = _CallLimits(*self._limits)
         async with (
@@ -92,6 +97,8 @@ class Claude:
             async for event in events:
                 if text := transcript.add(event):
                     yield text
+                elif on_usage is not None and event["type"] in _TELLS_TOKENS:
+                    on_usage(transcript.usage)
                 limits.pings_keep_alive = transcript.may_think
             yield transcript.answer()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from afterword.shared.contracts import REFUSAL
+from afterword.shared.contracts import REFUSAL, Usage
 from afterword.shared.errors import BadAnswer, Rejected
 from afterword.workers.adapters.claude.errors import api_error
 from afterword.workers.adapters.claude.rate_limits import pause_seconds
@@ -85,6 +85,11 @@ class Transcript:
         self.may_think = False
         #: The id that the provider gave this call.
         self.request_id = request_id_of(headers)
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens that were told so far."""
+        return self._reported.usage
 
     def add(self, event: Event) -> str:
         """Record one event and return the text it adds, often "".

@@ -14,8 +14,9 @@
 ---@param recalled string            what the attempt was given by memory, JSON, or '' if a delta brought it
 ---@param memory string              how memory was: fresh | overlay | degraded | off
 ---@param first_text integer        when the first piece of the text came, ms since the epoch; 0 if none did
+---@param tokens string             what this attempt used, JSON
 ---@param usage_ms integer           lifetime of a user's sums of usage
----@param usage {name: string, amount: string}[]   what this reply adds to them
+---@param usage {name: string, amount: string}[]   what this attempt adds to them
 -- Answers ok | lost. Repeated by the same attempt, it is done once.
 local job = redis.call('HMGET', job_key(id), 'state', 'fence', 'tenant', 'agenda', 'lane', 'turn',
   'attempts', 'conversation', 'sequence', 'created')
@@ -23,7 +24,8 @@ local tenant, lane, conversation = job[3], job[5], job[8]
 if job[1] == 'succeeded' and job[2] == fence then return answer('ok') end
 if job[1] ~= 'running' or job[2] ~= fence then return answer('lost') end
 
-redis.call('HSET', job_key(id), 'reply', reply, 'ended', now, 'first_text', first_text)
+redis.call('HSET', job_key(id), 'reply', reply, 'ended', now, 'first_text', first_text,
+  'tokens', tokens)
 redis.call('HDEL', job_key(id), 'token', 'code')
 set_job_state(id, tenant, 'running', 'succeeded')
 if memory == 'degraded' then redis.call('HINCRBY', COUNTS, 'reply:degraded:' .. tenant, 1) end

@@ -1,0 +1,169 @@
+"""What an attempt used is counted, however it ends: as far as the provider had told it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from afterword.shared.contracts import Usage
+from afterword.shared.errors import BadAnswer, LedgerUnavailable, Rejected, Unavailable
+from afterword.shared.events import TokensWithoutReply
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Claim
+from afterword.shared.lifecycle import JobState
+from afterword.shared.settings import Settings
+from tests.kit.ledger.builder import LedgerInspector, claim_job, submit_job
+from tests.kit.waiting import until
+from tests.kit.workers.observed import observed
+from tests.usecase.test_respond import Desk
+
+pytestmark = pytest.mark.redis
+
+TOLD = Usage(input=100, output=7, cache_read=30, cache_write=4)
+CUT = TOLD.model_copy(update={"output": 0})  # the output is told at the end
+
+
+@pytest.fixture
+def desk(settings: Settings, ledger: Ledger) -> Desk:
+    return Desk(settings, ledger, None)
+
+
+async def used(ledger: Ledger, job_id: str) -> Usage:
+    """Return what a job has used, which is also what its user and its tenant have."""
+    status = await ledger.queries.status(job_id)
+    for user in (None, "ann"):
+        assert (await ledger.queries.usage("default", user)).usage == status.usage
+    return status.usage
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (Unavailable("stalled"), JobState.QUEUED),
+        (BadAnswer("truncated"), JobState.QUEUED),
+        (BadAnswer("too_slow"), JobState.QUEUED),
+        (Rejected("no_room_for_text"), JobState.FAILED),
+    ],
+)
+async def test_a_failed_attempt_counts_and_so_does_the_next(
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector, error: Exception, state: JobState
+) -> None:
+    assert isinstance(error, (Unavailable, BadAnswer, Rejected))
+    desk.model.fails(error, "half a", usage=TOLD)
+    desk.model.answers("whole", usage=TOLD)
+    job_id = await submit_job(ledger)
+    with observed(TokensWithoutReply) as seen:
+        await desk.respond(job_id)
+    assert (await ledger.queries.status(job_id)).state is state
+    assert await used(ledger, job_id) == CUT
+    assert seen.of(TokensWithoutReply) == [
+        TokensWithoutReply(
+            input_tokens=100, output_tokens=0, cache_read_tokens=30, cache_write_tokens=4,
+            counted=True,
+        )
+    ]  # fmt: skip
+    if state is JobState.FAILED:
+        return
+
+    inspector.make_due(job_id)
+    await desk.gates.flush()
+    await desk.respond(job_id)
+
+    assert await used(ledger, job_id) == CUT + TOLD
+    reply = await ledger.queries.reply(job_id)
+    assert reply is not None
+    assert reply.usage == TOLD
+    assert (await ledger.queries.usage("default", None)).replies == 1
+
+
+async def held_call(desk: Desk, ledger: Ledger) -> tuple[str, asyncio.Task[None]]:
+    """Begin to answer a job whose model has told its tokens, and holds."""
+    desk.model.answers("half a", usage=TOLD, holds=True)
+    job_id = await submit_job(ledger)
+    work = asyncio.create_task(desk.respond(job_id))
+    await until(lambda: desk.model.held, "the model is asked")
+    return job_id, work
+
+
+async def test_a_cancelled_job_counts(desk: Desk, ledger: Ledger) -> None:
+    job_id, work = await held_call(desk, ledger)
+    async with ledger.listen_to_fences(desk.leases.lose):
+        await ledger.jobs.cancel(job_id)
+        await work
+    assert await used(ledger, job_id) == CUT
+
+
+async def test_a_job_of_a_worker_that_stops_counts(desk: Desk, ledger: Ledger) -> None:
+    job_id, work = await held_call(desk, ledger)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert (await ledger.queries.status(job_id)).state is JobState.QUEUED
+    assert await used(ledger, job_id) == CUT
+
+
+async def test_an_answer_that_comes_too_late_counts_whole(
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    job_id, work = await held_call(desk, ledger)
+    inspector.make_due(job_id)
+    newer = await claim_job(ledger, job_id)
+    desk.model.release()
+    await work
+    assert await used(ledger, job_id) == TOLD
+
+    await ledger.jobs.count_usage(newer, TOLD)
+    assert await used(ledger, job_id) == TOLD + TOLD
+
+
+async def test_a_model_that_was_replaced_counts(settings: Settings, ledger: Ledger) -> None:
+    models = {"model": "first", "fallback_models": ("second",)}
+    relay = Desk(settings.model_copy(update=models), ledger, None)
+    relay.model.fails(Unavailable("overloaded"), usage=TOLD)
+    relay.model.answers("from the second", usage=TOLD)
+    job_id = await submit_job(ledger)
+    with observed(TokensWithoutReply) as seen:
+        await relay.respond(job_id)
+    assert await used(ledger, job_id) == CUT + TOLD
+    assert seen.of(TokensWithoutReply) == []
+
+
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda desk: desk.model.answers("whole"),
+        lambda desk: desk.model.fails(Unavailable("overloaded")),
+    ],
+)
+async def test_without_tokens_nothing_is_sent_to_redis_for_them(
+    desk: Desk,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    arrange: Callable[[Desk], None],
+) -> None:
+    asked: list[Claim] = []
+
+    async def count_usage(claim: Claim, _: Usage) -> None:
+        asked.append(claim)
+
+    monkeypatch.setattr(ledger.jobs, "count_usage", count_usage)
+    arrange(desk)
+    await desk.respond(await submit_job(ledger))
+    assert asked == []
+
+
+async def test_tokens_that_redis_did_not_take_are_told(
+    desk: Desk, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def count_usage(_: Claim, __: Usage) -> None:
+        raise LedgerUnavailable("away")
+
+    monkeypatch.setattr(ledger.jobs, "count_usage", count_usage)
+    desk.model.fails(BadAnswer("truncated"), "half a", usage=TOLD)
+    job_id = await submit_job(ledger)
+    with observed(TokensWithoutReply) as seen:
+        await desk.respond(job_id)
+    assert [one.counted for one in seen.of(TokensWithoutReply)] == [False]
+    assert (await ledger.queries.status(job_id)).attempts == 1
