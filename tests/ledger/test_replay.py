@@ -153,8 +153,23 @@ async def test_a_named_dead_letter_must_exist(
     operator: AsyncOperator, letters: list[str], ledger: Ledger
 ) -> None:
     await replay_one(ledger, letters[0])
-    with pytest.raises(InvalidRequest, match=letters[0]):
-        await operator.plan(DeadLetterFilter(ids=(letters[1], letters[0])))
+    gone = letters[0]
+    for name in (gone, f"j00_{0:032x}", "banana", "x" * 100):
+        named = DeadLetterFilter(ids=(letters[1], name))
+        for ask in (
+            lambda named=named: operator.plan(named),
+            lambda named=named: operator.discard(named, apply=True),
+            lambda named=named: anext(operator.dead_letters(named)),
+        ):
+            with pytest.raises(InvalidRequest, match=name[:64]) as refused:
+                await ask()
+            assert refused.value.field == "ids"
+    assert [letter.id async for letter in operator.dead_letters(only(letters[1]))] == [letters[1]]
+    assert letters[1] in await dead(ledger)
+
+
+def only(letter_id: str) -> DeadLetterFilter:
+    return DeadLetterFilter(ids=(letter_id,))
 
 
 async def test_nothing_to_replay_begins_no_run(operator: AsyncOperator) -> None:
@@ -517,9 +532,8 @@ def test_the_plain_operator_offers_the_same(settings: Settings, valkey: object) 
         assert operator.discard(DeadLetterFilter(user_id="ann")).dead_letters == 0
         assert (operator.replay_runs(), operator.audit()) == ([], [])
         for ask in (operator.resume, operator.abort, operator.replay_run, operator.replay_outcomes):
-            if ask != operator.replay_outcomes:
-                with pytest.raises(JobNotFound):
-                    ask("r000000000000")
+            with pytest.raises(JobNotFound):
+                ask("r000000000000")
         with pytest.raises(JobNotFound):
             operator.dead_letter(f"j00_{0:032x}")
 

@@ -31,7 +31,7 @@ from afterword.shared.clock import utc_now
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.contracts import MAX_ID_CHARACTERS
 from afterword.shared.discovery import settings_in_use
-from afterword.shared.errors import InvalidRequest
+from afterword.shared.errors import InvalidRequest, JobNotFound
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
     DeadLetter,
@@ -41,7 +41,9 @@ from afterword.shared.ledger.dead_letter_records import (
     ReplayRun,
     ReplayState,
 )
+from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Account, Gate, Inconsistency
+from afterword.shared.names import MAX_SHOWN
 from afterword.shared.settings import Settings
 
 
@@ -110,8 +112,12 @@ class AsyncOperator(AsyncCloseable):
             criteria: which ones; all of them if omitted.
             content: whether to read the message and the reply as well.
 
+        Raises:
+            InvalidRequest: one of `criteria.ids` is no dead letter; it is named, and none is given.
+
         """
         ledger = await self._checked.for_reading()
+        await _check_ids(ledger, criteria)
         async for letter in ledger.dead_letters.select(criteria, content=content):
             yield letter
 
@@ -133,7 +139,6 @@ class AsyncOperator(AsyncCloseable):
         dead letter.
         """
         criteria = criteria or DeadLetterFilter()
-        await self._check_ids(criteria)
         letters = self.dead_letters(criteria)
         return await build_plan(letters, criteria, pace or ReplayPace(), self._settings)
 
@@ -207,8 +212,12 @@ class AsyncOperator(AsyncCloseable):
 
     @checked
     async def replay_outcomes(self, run_id: Id) -> dict[str, ReplayOutcome]:
-        """Return what became of each dead letter that a run has handled so far, by its id."""
+        """Return what became of each dead letter that a run has handled so far, by its id.
+
+        Raises `JobNotFound` if there is no such run.
+        """
         ledger = await self._checked.for_reading()
+        await ledger.replay_runs.get(run_id)
         return {name: outcome async for name, outcome in ledger.replay_runs.outcomes(run_id)}
 
     @checked
@@ -348,13 +357,19 @@ class AsyncOperator(AsyncCloseable):
         finally:
             drives.discard(task)
 
-    async def _check_ids(self, criteria: DeadLetterFilter) -> None:
-        if criteria.ids:
-            only_ids = DeadLetterFilter(ids=criteria.ids)
-            found = {letter.id async for letter in self.dead_letters(only_ids)}
-            for name in criteria.ids:
-                if name not in found:
-                    raise InvalidRequest("ids", f"{name} is no dead letter")
+
+async def _check_ids(ledger: Ledger, criteria: DeadLetterFilter | None) -> None:
+    """Refuse a filter that names what is no dead letter: nobody would notice that it is missing."""
+    if criteria is None or not criteria.ids:
+        return
+    only_ids = DeadLetterFilter(ids=criteria.ids)
+    try:
+        found = {letter.id async for letter in ledger.dead_letters.select(only_ids)}
+    except JobNotFound as malformed:
+        raise InvalidRequest("ids", f"{malformed.job_id} is no dead letter") from None
+    for name in criteria.ids:
+        if name not in found:
+            raise InvalidRequest("ids", f"{name[:MAX_SHOWN]} is no dead letter")
 
 
 def _user_and_host() -> str:

@@ -65,6 +65,9 @@ class Operator(Closeable):
             criteria: which ones; all of them if omitted.
             content: whether to read the message and the reply as well.
 
+        Raises:
+            InvalidRequest: one of `criteria.ids` is no dead letter; it is named, and none is given.
+
         """
         return self._portal.iterate(self._operator.dead_letters(criteria, content=content))
 
@@ -129,7 +132,10 @@ class Operator(Closeable):
         return self._portal.call(self._operator.replay_runs(limit))
 
     def replay_outcomes(self, run_id: Id) -> dict[str, ReplayOutcome]:
-        """Return what became of each dead letter that a run has handled so far, by its id."""
+        """Return what became of each dead letter that a run has handled so far, by its id.
+
+        Raises `JobNotFound` if there is no such run.
+        """
         return self._portal.call(self._operator.replay_outcomes(run_id))
 
     def discard(self, criteria: DeadLetterFilter, *, apply: bool = False) -> DiscardResult:
