@@ -12,8 +12,8 @@ ticket and `server_sent` are about Afterword. Each open stream holds a thread of
 from __future__ import annotations
 
 import functools
+import json
 import os
-import re
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ from django.http import (
 from django.urls import path
 from django.views.decorators.http import require_http_methods, require_POST
 
-from afterword.producer import AfterwordError, Job, Producer
+from afterword.producer import AfterwordError, Event, Job, Producer
 
 # --- settings.py: what this file needs; your project has its own, with CsrfViewMiddleware
 
@@ -115,17 +115,20 @@ def reply(request: HttpRequest, ticket: str) -> HttpResponseBase:
     job = own_job(request, ticket)
     if request.method == "DELETE":
         return JsonResponse({"cancelled": job.cancel()})
-    after = request.headers.get("Last-Event-ID")
-    if after is not None and not re.fullmatch(r"\d+-\d+", after):
-        return JsonResponse({"detail": "Last-Event-ID: not an event id"}, status=422)
-    return StreamingHttpResponse(server_sent(job, after), content_type="text/event-stream")
+    events = job.stream(after=request.headers.get("Last-Event-ID"))
+    return StreamingHttpResponse(server_sent(events), content_type="text/event-stream")
 
 
-def server_sent(job: Job, after: str | None) -> Iterator[str]:
+def server_sent(events: Iterator[Event]) -> Iterator[str]:
     """Give the events of a reply in the wire format of server-sent events."""
-    for event in job.stream(after=after):
-        data = event.model_dump_json(exclude_none=True)
-        yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n"
+    try:
+        for event in events:
+            data = event.model_dump_json(exclude_none=True)
+            yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n"
+    except AfterwordError as error:
+        if error.http_headers:  # Redis is away: the browser will ask again
+            raise
+        yield f"event: failed\ndata: {json.dumps({'code': str(error)})}\n\n"
 
 
 def ready(_: HttpRequest) -> HttpResponse:

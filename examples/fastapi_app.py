@@ -21,7 +21,7 @@ from itsdangerous import BadSignature, URLSafeSerializer
 from pydantic import BaseModel
 from starlette.middleware.sessions import SessionMiddleware
 
-from afterword.producer import AfterwordError, AsyncJob, AsyncProducer
+from afterword.producer import AfterwordError, AsyncJob, AsyncProducer, Event
 
 SECRET_KEY = os.environ["SECRET_KEY"]
 
@@ -90,15 +90,27 @@ async def send(
     return {"reply": f"/replies/{tickets(user_id).dumps(job.id)}"}
 
 
+def events_of(
+    job: Annotated[AsyncJob, Depends(own_job)],
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> AsyncIterator[Event]:
+    """Return the events of a reply that follow the last one that the browser has."""
+    return job.stream(after=last_event_id)
+
+
 @app.get("/replies/{ticket}", response_class=EventSourceResponse)
 async def reply(
-    job: Annotated[AsyncJob, Depends(own_job)],
-    last_event_id: Annotated[str | None, Header(pattern=r"^\d+-\d+$")] = None,
+    events: Annotated[AsyncIterator[Event], Depends(events_of)],
 ) -> AsyncIterator[ServerSentEvent]:
     """Stream the reply. A browser that lost its connection sends the id of the last event."""
-    async for event in job.stream(after=last_event_id):
-        data = event.model_dump(mode="json", exclude_none=True)
-        yield ServerSentEvent(id=event.id, event=event.type, data=data)
+    try:
+        async for event in events:
+            data = event.model_dump(mode="json", exclude_none=True)
+            yield ServerSentEvent(id=event.id, event=event.type, data=data)
+    except AfterwordError as error:
+        if error.http_headers:  # Redis is away: the browser will ask again
+            raise
+        yield ServerSentEvent(event="failed", data={"code": str(error)})
 
 
 @app.delete("/replies/{ticket}")

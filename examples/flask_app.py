@@ -12,8 +12,8 @@ Each open stream holds a thread of the server. Give it enough of them, for examp
 from __future__ import annotations
 
 import functools
+import json
 import os
-import re
 import uuid
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ from flask import Flask, Response, abort, jsonify, request, session
 from flask.typing import ResponseReturnValue
 from itsdangerous import BadSignature, URLSafeSerializer
 
-from afterword.producer import AfterwordError, Job, Producer
+from afterword.producer import AfterwordError, Event, Job, Producer
 
 SECRET_KEY = os.environ["SECRET_KEY"]
 
@@ -70,10 +70,8 @@ def send() -> ResponseReturnValue:
 @app.get("/replies/<ticket>")
 def reply(ticket: str) -> ResponseReturnValue:
     """Stream the reply. A browser that lost its connection sends the id of the last event."""
-    after = request.headers.get("Last-Event-ID")
-    if after is not None and not re.fullmatch(r"\d+-\d+", after):
-        abort(422)
-    return Response(server_sent(own_job(ticket), after), mimetype="text/event-stream")
+    events = own_job(ticket).stream(after=request.headers.get("Last-Event-ID"))
+    return Response(server_sent(events), mimetype="text/event-stream")
 
 
 @app.delete("/replies/<ticket>")
@@ -95,8 +93,13 @@ def ready() -> ResponseReturnValue:
     return {"ready": True}
 
 
-def server_sent(job: Job, after: str | None) -> Iterator[str]:
+def server_sent(events: Iterator[Event]) -> Iterator[str]:
     """Give the events of a reply in the wire format of server-sent events."""
-    for event in job.stream(after=after):
-        data = event.model_dump_json(exclude_none=True)
-        yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n"
+    try:
+        for event in events:
+            data = event.model_dump_json(exclude_none=True)
+            yield f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n"
+    except AfterwordError as error:
+        if error.http_headers:  # Redis is away: the browser will ask again
+            raise
+        yield f"event: failed\ndata: {json.dumps({'code': str(error)})}\n\n"

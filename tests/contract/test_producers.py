@@ -259,6 +259,46 @@ async def test_a_malformed_event_id_is_refused(producer: ProducerFace, after: st
     await job.wait()
 
 
+async def test_an_event_of_no_job_or_of_another_is_refused(
+    stage: Stage, producer: ProducerFace
+) -> None:
+    stage.hold(TEXT)
+    running = await producer.submit(user_id="ann", message="hello")
+    await stage.all_held(1)
+    stage.answer("another")
+    other = await producer.submit(user_id="bob", message="hello")
+    stage.release()
+    await running.wait()
+    events = await running.events()
+    foreign = [event.id for event in await other.events() if event not in events]
+    for after in ("18446744073709551614-1", "9-9", *foreign[-1:]):
+        for job in (running, producer.job(running.id)):
+            with pytest.raises(InvalidRequest) as refused:
+                await job.events(after)
+            assert (refused.value.field, refused.value.reason) == (
+                "after", "must be the id of an event of this job",
+            )  # fmt: skip
+    assert await running.events("0-0") == events
+    assert await running.events(f"00{events[0].id}") == events[1:]
+    assert await running.events(events[-1].id) == []
+
+
+async def test_a_job_that_has_not_begun_has_no_event_to_go_on_after(
+    stage: Stage, producer: ProducerFace, tenant: str
+) -> None:
+    stage.hold()
+    asked = {"tenant": tenant, "user_id": "ann", "conversation_id": "c"}
+    first = await producer.submit(**asked, message="one")
+    await stage.all_held(1)
+    behind = await producer.submit(**asked, message="two")
+    with pytest.raises(InvalidRequest, match="after: must be the id of an event of this job"):
+        await behind.events("1-0")
+    with pytest.raises(JobNotFound):
+        await producer.job(UNKNOWN).events("1-0")
+    assert await behind.cancel()
+    assert await first.cancel()
+
+
 async def test_a_second_attempt_voids_the_text_of_the_first(
     stage: Stage, producer: ProducerFace
 ) -> None:

@@ -53,7 +53,7 @@ def events(lines: Iterable[str]) -> Iterator[Event]:
         if name:
             fields[name] = value
         elif fields:
-            yield Event(fields["id"], fields["event"], json.loads(fields["data"]))
+            yield Event(fields.get("id", ""), fields["event"], json.loads(fields["data"]))
             fields = {}
 
 

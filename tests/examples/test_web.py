@@ -147,7 +147,18 @@ def test_a_blank_message_and_a_made_up_event_id_are_refused(browser: Browser) ->
     status, body = browser.send("   ")
     assert (status, body) == (UNPROCESSABLE, {"detail": "message: must not be blank"})
     path = sent(browser, "Hello")
-    assert browser.stream(path, after="yesterday") == (UNPROCESSABLE, [])
+    for after in ("yesterday", "$", "+", "-1", "1-", f"{2**64}-0"):
+        assert browser.stream(path, after) == (UNPROCESSABLE, []), after
+
+
+def test_an_event_of_another_reply_ends_the_stream_with_what_is_wrong(browser: Browser) -> None:
+    path, other = sent(browser, "Hello"), sent(browser, "Hello again")
+    read(browser, path)
+    for after in (read(browser, other)[0].id, "999999999999-0"):
+        (only,) = read(browser, path, after)
+        assert (only.type, only.data["code"]) == (
+            "failed", "after: must be the id of an event of this job",
+        )  # fmt: skip
 
 
 def test_a_reply_can_be_cancelled(browser: Browser, fleet: Fleet) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from afterword.producer.client.follow import Follower
 from afterword.shared.contracts import MemoryUsed, Recalled
 from afterword.shared.errors import JobNotFound, LeaseLost
 from afterword.shared.ledger.ledger import Ledger
@@ -270,8 +271,12 @@ async def test_an_ended_job_is_kept_for_its_retention_only(
     assert 0 < inspector.redis.pttl(inspector.keys.job(held.job_id)) <= 86_400_000
     assert 0 < inspector.redis.pttl(inspector.keys.events(held.job_id)) <= 900_000
     assert await ledger.queries.has_stream(held.job_id)
-    inspector.redis.delete(inspector.keys.events(held.job_id), inspector.keys.job(held.job_id))
+    inspector.redis.delete(inspector.keys.events(held.job_id))
     assert not await ledger.queries.has_stream(held.job_id)
+    for after in (None, "0-0", "9-9"):  # nobody knows any more which events there were
+        (last,) = [event async for event in Follower(ledger, held.job_id).events(after)]
+        assert (last.type, last.state) == ("failed", JobState.CANCELLED)
+    inspector.redis.delete(inspector.keys.job(held.job_id))
     for read in (ledger.queries.status, ledger.queries.reply):
         with pytest.raises(JobNotFound):
             await read(held.job_id)

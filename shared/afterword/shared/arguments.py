@@ -47,7 +47,7 @@ def _clean_event_id(value: str) -> str:
     # Nothing can follow the largest id: Redis refuses to look for it.
     if not parts or max(parts) > _LARGEST_PART or min(parts) == _LARGEST_PART:
         raise refuse("must be the id of an event")
-    return value
+    return "-".join(map(str, parts))  # without leading zeros: the same id is the same text
 
 
 def _clean_time(value: datetime) -> datetime:

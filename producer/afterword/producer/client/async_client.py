@@ -223,10 +223,12 @@ class AsyncJob:
 
         Args:
             after: the id of the last event that was seen, to continue after it; all events if
-                omitted. Any process can continue a stream.
+                omitted, or if it is `0-0`. Any process can continue a stream.
 
         Raises:
-            InvalidRequest: `after` does not have the form of an event id.
+            InvalidRequest: `after` is not the id of an event of this job: at once if it does not
+                have the form of one, else with the first event. After the retention time of the
+                stream any id will do.
             JobNotFound: there is no such job, or its retention time is over.
             NewerRecord: only a newer version of Afterword can read it.
 

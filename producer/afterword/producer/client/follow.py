@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 
+from afterword.producer.client.cursor import is_beginning, not_of_this_job
 from afterword.shared.contracts import Event, Reply
 from afterword.shared.errors import JobFailed
 from afterword.shared.ledger.ledger import Ledger
@@ -42,9 +43,23 @@ class Follower:
 
     async def events(self, after: str | None) -> AsyncGenerator[Event, None]:
         """Yield the events that follow an event id, until the last one."""
+        await self._check(after)
         async with aclosing(self._changes()) as changes:
             async for event in self._events_over(changes, after):
                 yield event
+
+    async def _check(self, after: str | None) -> None:
+        """Refuse what is no event of the job: nothing could follow it, or too much.
+
+        Once the stream has expired, nobody knows any more, and its end is given to everybody.
+        """
+        if after is None or is_beginning(after):
+            return
+        if await self._reading.has_event(self._job_id, after):
+            return
+        job = await self._reading.progress(self._job_id)
+        if await self._reading.has_stream(self._job_id) or not job.state.terminal:
+            raise not_of_this_job()
 
     async def _events_over(
         self, changes: AsyncIterator[None], after: str | None

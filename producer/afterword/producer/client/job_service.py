@@ -122,11 +122,3 @@ def collect(requests: Iterable[RequestFields]) -> list[Item]:
         broken.__cause__ = error
         items.append(broken)
     return items
-
-
-def event_order(event_id: str | None) -> tuple[int, int]:
-    """Return what event ids are ordered by; None comes before all of them."""
-    if event_id is None:
-        return -1, -1
-    first, _, second = event_id.partition("-")
-    return int(first), int(second)

@@ -34,9 +34,13 @@ class Step:
 
 @dataclass(slots=True)
 class FakeJob:
-    """A job and the steps that are still to come. `recalls` is false if memory is off."""
+    """A job and the steps that are still to come. `recalls` is false if memory is off.
+
+    `number` begins the ids of its events: no other job of the fake has the same.
+    """
 
     id: str
+    number: int
     request: ChatRequest
     answer: FakeReply | FakeFailure
     created_s: float
@@ -177,7 +181,11 @@ class FakeJob:
         return int(1000 * (at_s - self.created_s))
 
     def _publish(self, event_type: str, **fields: object) -> None:
-        event = {"id": f"1-{len(self.events)}", "type": event_type, "attempt": self.attempts}
+        event = {
+            "id": f"{self.number}-{len(self.events)}",
+            "type": event_type,
+            "attempt": self.attempts,
+        }
         self.events.append(Event.model_validate(event | fields))
 
 

@@ -10,12 +10,8 @@ import threading
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
 
-from afterword.producer.client.job_service import (
-    Item,
-    JobService,
-    Submission,
-    event_order,
-)
+from afterword.producer.client.cursor import event_order, is_beginning, not_of_this_job
+from afterword.producer.client.job_service import Item, JobService, Submission
 from afterword.producer.testing.clock import FakeClock
 from afterword.producer.testing.fake_job import FakeJob
 from afterword.producer.testing.script import Script
@@ -90,9 +86,10 @@ class FakeJobService(JobService):
 
     async def stream(self, job_id: str, after: str | None) -> AsyncGenerator[Event, None]:
         """Yield the events of a job, letting time pass until each exists."""
+        self._check_event(self._find(job_id), after)
         while True:
             job = self._find(job_id)
-            if self.clock.elapsed_s > job.ended_s + self.settings.stream_retention_s:
+            if self._has_no_stream(job):
                 yield job.events[-1].model_copy(update={"id": after or "0-0", "state": job.state})
                 return
             events = [event for event in job.events if event_order(event.id) > event_order(after)]
@@ -150,6 +147,16 @@ class FakeJobService(JobService):
     async def aclose(self) -> None:
         """Do nothing: there is no connection to close."""
 
+    def _check_event(self, job: FakeJob, after: str | None) -> None:
+        if after is None or is_beginning(after) or self._has_no_stream(job):
+            return
+        if event_order(after) not in {event_order(event.id) for event in job.events}:
+            raise not_of_this_job()
+
+    def _has_no_stream(self, job: FakeJob) -> bool:
+        """Return whether the events of a job are forgotten, all but the last one."""
+        return self.clock.elapsed_s > job.ended_s + self.settings.stream_retention_s
+
     def _at(self, at_s: float) -> datetime | None:
         return None if math.isinf(at_s) else self.clock.at(at_s)
 
@@ -171,6 +178,7 @@ class FakeJobService(JobService):
         now_s = self.clock.elapsed_s
         job = FakeJob(
             id=job_id,
+            number=len(self._jobs) + 1,
             request=request,
             answer=self.script.answer(request),
             created_s=now_s,

@@ -163,6 +163,14 @@ class Queries:
             found.append(await self._event(job_id, event_id, row))
         return found
 
+    async def has_event(self, job_id: str, event_id: str) -> bool:
+        """Return whether a job has an event with this id."""
+        key = self._shards.keys_of(check_job_id(job_id)).events(job_id)
+        rows = await self._shards.send_command("XRANGE", key, event_id, "+", "COUNT", 1)
+        ids = [entry_id for entry_id, _ in rows]
+        ids += [_recalled(job_id, *entry).id for entry in rows if "recalled" in entry[1]]
+        return event_id in ids
+
     async def has_stream(self, job_id: str) -> bool:
         """Return whether the events of a job can still be read."""
         key = self._shards.keys_of(check_job_id(job_id)).events(job_id)
