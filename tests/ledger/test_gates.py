@@ -331,7 +331,7 @@ async def test_failures_while_it_opens_shut_it_for_longer(desk: Desk) -> None:
 
 
 async def test_the_longer_a_gate_has_been_opening_the_shorter_it_is_shut_again(desk: Desk) -> None:
-    """Else a moment of failures, soon after a long outage, would be another minute without calls."""
+    """Else a moment of failures after a long outage would be another minute without calls."""
     await desk.fail()
     for _ in range(6):
         await desk.tell(CallOutcome.FAILED, await desk.canary())

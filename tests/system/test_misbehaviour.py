@@ -75,7 +75,7 @@ def _brisk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "LONGEST_FOLLOW_S", 0.03)
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(900 * max(1, WANTED / 1000))
 @pytest.mark.usefixtures("_brisk")
 def test_every_job_and_turn_ends_once_however_both_providers_misbehave(valkey: Valkey) -> None:
     played: Counter[str] = Counter()

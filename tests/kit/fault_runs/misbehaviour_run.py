@@ -199,8 +199,16 @@ async def _take_hints(settings: Settings, worker: Runtime) -> None:
                 taken: Any = None
                 while taken is None:  # a longer wait would exceed the client's own time limit
                     taken = await redis.blpop(list(lists), timeout=1)
+                    _end_if_cancelled()
                 task = group.create_task(lists[taken[0]](_named_in(taken[1])))
                 task.add_done_callback(lambda _: slots.release())
+
+
+def _end_if_cancelled() -> None:
+    """Raise a cancellation that was lost: one that comes with an answer, to `wait_for`, in 3.11."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _named_in(message: str) -> str:
