@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
 from operator import itemgetter
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from afterword.shared.contracts import REFUSAL, ChatRequest, MemoryStatus, MemoryUsed, Recalled
 from afterword.shared.ledger.records import PastTurn
@@ -36,6 +36,9 @@ MEMORY_SHARE = 0.25
 
 #: Seconds since the epoch at which something was said, and the entry that states it.
 _Line: TypeAlias = tuple[float, str]
+
+#: A memory, its text as it stands in the prompt, and its entry there.
+_Known: TypeAlias = tuple[RecalledMemory, Quoted, _Line]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +63,6 @@ class Built:
     recalled: Recalled
 
 
-class _Known(NamedTuple):
-    """A memory, its text as it stands in the prompt, and its entry there."""
-
-    memory: RecalledMemory
-    text: Quoted
-    line: _Line
-
-
 def build(  # noqa: PLR0913 each is another part of the prompt
     request: ChatRequest,
     recall: Recall,
@@ -87,8 +82,9 @@ def build(  # noqa: PLR0913 each is another part of the prompt
     history = [turn for turn in history if _is_answered(turn)]
     unwritten = {turn.id for turn in overlay}
     zone = request.timezone
-    stored = (one for one in recall.memories or () if one.turn_id not in unwritten)
-    known = [_remembered(one, zone) for one in stored]
+    known = [
+        _remembered(one, zone) for one in recall.memories or () if one.turn_id not in unwritten
+    ]
     unread = [(turn.id, _fact(turn.at, turn.id, quoted(turn.user_text), zone)) for turn in overlay]
     system = tuple(text for text in (limits.system, request.system, RULES) if text)
     room = limits.prompt_tokens - estimated_tokens("".join(system))
@@ -114,8 +110,8 @@ def build(  # noqa: PLR0913 each is another part of the prompt
         max_tokens=request.max_tokens or limits.max_tokens,
         user_tag=user_tag,
     )
-    memories = tuple(_used(one.memory, one.text) for one in kept)
-    return Built(prompt, Recalled(memory=_status(recall, overlay), memories=memories))
+    memories = [_used(memory, text) for memory, text, _ in kept]
+    return Built(prompt, Recalled(memory=_status(recall, overlay), memories=tuple(memories)))
 
 
 def _status(recall: Recall, overlay: Sequence[PastTurn]) -> MemoryStatus:
@@ -128,7 +124,7 @@ def _status(recall: Recall, overlay: Sequence[PastTurn]) -> MemoryStatus:
 
 def _remembered(memory: RecalledMemory, zone: str | None) -> _Known:
     text = quoted(memory.text)
-    return _Known(memory, text, _fact(memory.created_at, memory.turn_id, text, zone))
+    return memory, text, _fact(memory.created_at, memory.turn_id, text, zone)
 
 
 def _used(memory: RecalledMemory, text: Quoted) -> MemoryUsed:
@@ -153,11 +149,11 @@ def _fitting(
         said.insert(0, line)
     kept: list[_Known] = []
     for one in known:
-        room -= estimated_tokens(one.line[1])
+        room -= estimated_tokens(one[2][1])
         if room < 0:
             break
         kept.append(one)
-    return kept, [*(one.line for one in kept), *said]
+    return kept, [line for _, _, line in kept] + said
 
 
 def _block(lines: Iterable[_Line], today: str, *, unavailable: bool) -> str | None:
