@@ -183,12 +183,12 @@ def test_a_turn_is_stored_once_though_its_writer_slept_through_its_lease(lane: L
 def test_a_message_is_remembered_with_the_time_at_which_it_was_said(lane: Lane) -> None:
     said = datetime(2021, 5, 8, 8, 0, tzinfo=UTC)
     job = lane.producer.submit(
-        user_id="kim", message=f"My bike is red, {CANARY}.", tenant="t", at=said
+        user_id="joy", message=f"My bike is red, {CANARY}.", tenant="t", at=said
     )
     assert lane.settled(job) is TurnState.STORED
 
     reply = lane.producer.submit(
-        user_id="kim", message="Which bike do I have?", tenant="t", timezone="Asia/Tokyo"
+        user_id="joy", message="Which bike do I have?", tenant="t", timezone="Asia/Tokyo"
     ).wait(timeout=20)
 
     assert [memory.created_at for memory in reply.memories] == [said]
