@@ -70,6 +70,17 @@ PLANTS = (
         "if true then", "tests/ledger/test_events.py",
     ),
     Plant(
+        "I2", "a stream does not say what was recalled", f"{LUA}/_lib.lua",
+        "if recalled == '' then return ... end",
+        "if true then return ... end", "tests/ledger/test_events.py",
+    ),
+    Plant(
+        "I2", "a stream that is resumed says again what was recalled",
+        "shared/afterword/shared/ledger/queries.py",
+        " and (recalled := _recalled(job_id, event_id, row)).id != after:",
+        " and (recalled := _recalled(job_id, event_id, row)):", "tests/ledger/test_events.py",
+    ),
+    Plant(
         "I2", "a broken count costs a reply that was paid for",
         "workers/afterword/workers/adapters/claude/reported.py",
         "        info.context.append(str(info.field_name))\n        return None", "        raise",
@@ -79,6 +90,18 @@ PLANTS = (
         "I2", "a pair that is cut between two deltas is refused",
         "workers/afterword/workers/adapters/claude/events.py",
         "return json.loads(line)", "return None", "tests/unit/test_claude_events.py",
+    ),
+    Plant(
+        "I3", "a reply says that its turn is queued, and it has none",
+        "workers/afterword/workers/replies/respond.py",
+        "memory=prepared.claim.remembered and ",
+        "memory=", "tests/usecase/test_respond.py",
+    ),
+    Plant(
+        "I3", "a question is stored where no facts are extracted",
+        "workers/afterword/workers/replies/respond.py",
+        "questions=self._settings.extracts_facts",
+        "questions=True", "tests/usecase/test_respond.py",
     ),
     Plant(
         "I3", "the turn is put into its lane outside the script", f"{LUA}/job/finish.lua",

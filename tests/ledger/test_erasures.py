@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
+from afterword.shared.contracts import MemoryUsed, Recalled
 from afterword.shared.errors import Fault, LeaseLost, Unavailable
 from afterword.shared.ledger.dead_letter_records import ReplayOutcome
 from afterword.shared.ledger.erasures import Erasures
@@ -155,6 +156,9 @@ async def test_all_content_of_the_user_is_removed_and_none_of_others(
     ann = await in_every_state(ledger, "ann")
     await in_every_state(ledger, "ann2")
     running = await submit_and_claim(ledger, f"running {CANARY} ann")
+    used = MemoryUsed(id="m", text=f"recalled {CANARY} ann", score=None)
+    recalled = Recalled(memory="fresh", memories=(used,))
+    await ledger.jobs.append_delta(running, 1, "half", recalled)
     await memories.add(ANN, Turn("t", "I said so.", "", AT))
     await memories.add(memory_key("default", "ann2"), Turn("u", "So did I.", "", AT))
     others = everything(inspector).count(f"{CANARY} ann2")

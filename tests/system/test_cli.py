@@ -89,7 +89,7 @@ def test_submit_streams_events_as_json(fleet: Fleet) -> None:
     asked = ("submit", "hello", "--user", "ann", "--stream", "--json")
     lines = fleet.afterword(*asked).stdout.splitlines()
     events = [Event.model_validate_json(line) for line in lines]
-    assert {event.type for event in events} >= {"started", "delta", "final"}
+    assert {event.type for event in events} == {"started", "recalled", "delta", "final"}
     assert "".join(event.text or "" for event in events) == TEXT
     assert events[-1].reply is not None
     assert events[-1].reply.text == TEXT

@@ -985,6 +985,18 @@ async def test_a_reply_says_whether_its_turn_is_remembered(
     assert status.turn is (TurnState.SKIPPED if code else TurnState.PENDING)
 
 
+async def test_where_the_producer_has_memory_off_no_turn_is_said_to_be_queued(
+    desk: Desk, settings: Settings, ledger: Ledger
+) -> None:
+    async with Ledger(settings.model_copy(update={"memory": "off"}), patience_s=5.0) as producing:
+        job_id = await submit_job(producing, "I prefer Celsius.")
+
+    await desk.respond(job_id)
+
+    assert (await reply_of(ledger, job_id)).not_remembered == "memory_off"
+    assert (await ledger.queries.status(job_id)).turn is TurnState.NONE
+
+
 @pytest.mark.parametrize(("skips", "turn"), [(True, TurnState.SKIPPED), (False, TurnState.PENDING)])
 async def test_a_pleasantry_is_answered_and_not_remembered_unless_told_to(
     ledger: Ledger, settings: Settings, skips: bool, turn: TurnState
