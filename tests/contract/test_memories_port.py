@@ -166,13 +166,6 @@ async def test_the_best_come_first_and_no_more_than_asked_for(memories: Memories
     assert (found[0].score or 0) >= (found[1].score or 0)
 
 
-async def test_a_turn_that_only_asks_leaves_nothing(memories: Memories) -> None:
-    added = await settled(memories, ANA, turn("What should I cook tonight?"))
-    assert added.outcome in (AddOutcome.SKIPPED, AddOutcome.NOTHING)
-    assert (added.reason is not None) == (added.outcome is AddOutcome.SKIPPED)
-    assert list((await memories.search(ANA, "What should I cook tonight?", 5)).memories) == []
-
-
 async def test_only_the_removed_memories_are_gone(memories: Memories) -> None:
     first = await settled(memories, ANA, turn("I prefer Celsius.", 1))
     await settled(memories, ANA, turn("My dog is called Rex.", 2))

@@ -414,7 +414,7 @@ async def test_a_turn_of_an_erased_user_is_refused(
     assert await ids(ledger) == []
 
 
-@pytest.mark.parametrize("end", [TurnState.STORED, TurnState.NOTHING, TurnState.SKIPPED])
+@pytest.mark.parametrize("end", [TurnState.STORED, TurnState.NOTHING])
 async def test_the_outcome_of_a_replay_is_told(ledger: Ledger, end: TurnState) -> None:
     turn_id = await buried(ledger)
     await ledger.dead_letters.replay(await chosen(ledger, turn_id), "r")

@@ -80,9 +80,6 @@ class Plain:
     def build_memory(self) -> Any:
         return self.mem0
 
-    def reason_to_skip(self, turn: Turn) -> str | None:
-        return "too dull" if turn.user_text == "dull" else None
-
     def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
         return {"messages": turn.user_text, "infer": False}
 
@@ -175,13 +172,6 @@ async def test_a_turn_without_a_row_afterwards_counts_as_nothing_to_store(
     memories: OpenSourceMemories,
 ) -> None:
     assert (await memories.add("ana", TURN)).outcome is AddOutcome.NOTHING
-
-
-async def test_a_turn_with_a_reason_to_skip_is_not_added(
-    memories: OpenSourceMemories, mem0: Mem0
-) -> None:
-    added = await memories.add("ana", Turn("turn-2", "dull", "", TURN.at))
-    assert (added.outcome, added.reason, mem0.added) == (AddOutcome.SKIPPED, "too dull", [])
 
 
 async def test_a_search_does_not_wait_behind_adds(memories: OpenSourceMemories, mem0: Mem0) -> None:

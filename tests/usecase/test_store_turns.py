@@ -161,15 +161,6 @@ async def test_a_turn_ends_as_memory_says(
     assert await turn_of(ledger, turn_id) is state
 
 
-async def test_a_skipped_turn_says_why(lane_writer: LaneWriter, ledger: Ledger) -> None:
-    turn_id = await submit_and_answer(ledger, "What time is it?")
-
-    await lane_writer.write()
-
-    status = await ledger.queries.status(turn_id)
-    assert (status.turn, status.turn_code) == (TurnState.SKIPPED, "question_only")
-
-
 async def test_a_lane_with_nothing_to_do_is_left_alone(
     lane_writer: LaneWriter, ledger: Ledger
 ) -> None:
@@ -796,9 +787,7 @@ async def test_a_turn_is_told_of_from_its_lane_to_its_end(
         await lane_writer.write()
 
     assert seen.names() == ["LaneClaimed", "TurnBegun", "TurnSettled"]
-    assert seen.of(TurnSettled) == [
-        TurnSettled(outcome=TurnState.STORED, turns=1, memories=1, reason="")
-    ]
+    assert seen.of(TurnSettled) == [TurnSettled(outcome=TurnState.STORED, turns=1, memories=1)]
     assert [one.job_id for one in seen.contexts(TurnSettled)] == [turn]
 
 

@@ -251,12 +251,11 @@ class TurnBegun(ObserverEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSettled(ObserverEvent):
-    """A turn, and those added with it, has ended: stored, nothing to store, or skipped (policy)."""
+    """A turn, and those added with it, has ended: stored, or mem0 found nothing to store."""
 
     outcome: TurnState
     turns: int
     memories: int
-    reason: Code
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,6 @@ from typing import Literal
 
 from afterword.shared.errors import IllegalStep, ProviderError
 from afterword.workers.ports import AddOutcome, AddResult, RecalledMemory, SearchResult, Turn
-from afterword.workers.rules.relevance import is_question_only
 
 Verb = Literal["search", "add", "find", "follow", "copies", "remove", "forget"]
 
@@ -124,8 +123,6 @@ class FakeMemories:
     async def add(self, owner: str, turn: Turn) -> AddResult:
         self.added.append(tuple(each.user_text for each in turn.exchanges))
         async with self._call("add", owner, turn.id):
-            if is_question_only(turn.user_text):
-                return AddResult(AddOutcome.SKIPPED, reason="question_only")
             if not self.polls:
                 return self._settle(owner, turn)
             event_id = f"event-{next(self._numbers)}"

@@ -68,10 +68,7 @@ TURN_STEPS: dict[TurnStep, tuple[frozenset[TurnState], frozenset[TurnState]]] = 
         frozenset({TurnState.PENDING, TurnState.WRITING}),  # writing: its writer was lost
         _WRITING,
     ),
-    TurnStep.SETTLE: (
-        _WRITING,
-        frozenset({TurnState.STORED, TurnState.NOTHING, TurnState.SKIPPED}),
-    ),
+    TurnStep.SETTLE: (_WRITING, frozenset({TurnState.STORED, TurnState.NOTHING})),
     TurnStep.SNOOZE: (_WRITING, frozenset({TurnState.PENDING})),
     TurnStep.RETRY: (_WRITING, frozenset({TurnState.PENDING})),
     TurnStep.BURY: (_WRITING, frozenset({TurnState.DEAD})),

@@ -186,13 +186,12 @@ class AddOutcome(StrEnum):
 
     STORED = "stored"
     NOTHING = "nothing"
-    SKIPPED = "skipped"
     PENDING = "pending"
 
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
-    """The result of an add: `event_id` only while `PENDING`, `reason` only if `SKIPPED`.
+    """The result of an add: `event_id` only while `PENDING`.
 
     `STORED` without `memory_ids`: what was stored has to be looked up.
     """
@@ -200,7 +199,6 @@ class AddResult:
     outcome: AddOutcome
     memory_ids: tuple[str, ...] = field(default=())
     event_id: str | None = None
-    reason: str | None = None
 
 
 class Memories(Protocol):

@@ -190,7 +190,6 @@ class SettleBatch(NamedTuple):
     fence: str
     id: str
     state: str
-    code: str
     memory_ids: str
     retention_ms: int
     check_after_ms: int

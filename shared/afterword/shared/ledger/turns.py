@@ -91,9 +91,8 @@ class Turns:
         outcome: TurnState,
         *,
         memory_ids: Sequence[str] = (),
-        why: str = "",
     ) -> None:
-        """Record that a batch is stored, had nothing to store, or was skipped."""
+        """Record that a batch is stored, or that mem0 found nothing to store in it."""
         settings = self._shards.settings
         await self._run_fenced(
             steps.SettleBatch(
@@ -101,7 +100,6 @@ class Turns:
                 fence=claim.fence,
                 id=turn_id,
                 state=outcome,
-                code=why,
                 memory_ids=json.dumps(list(memory_ids)),
                 retention_ms=milliseconds(settings.retention_s),
                 check_after_ms=milliseconds(settings.repair_s),

@@ -52,7 +52,6 @@ TOO_LONG = "pending_too_long"
 _OUTCOMES = {
     AddOutcome.STORED: TurnState.STORED,
     AddOutcome.NOTHING: TurnState.NOTHING,
-    AddOutcome.SKIPPED: TurnState.SKIPPED,
 }
 
 
@@ -218,19 +217,13 @@ class TurnWriter:
             await self._give_back(claim, batch, pause_s, "storing")
             emit(TurnAccepted, turns=len(batch), delay_s=pause_s)
             return False
-        await self._lanes.settle(
-            claim,
-            batch[0].id,
-            _OUTCOMES[added.outcome],
-            memory_ids=added.memory_ids,
-            why=added.reason or "",
-        )
+        outcome = _OUTCOMES[added.outcome]
+        await self._lanes.settle(claim, batch[0].id, outcome, memory_ids=added.memory_ids)
         emit(
             TurnSettled,
-            outcome=_OUTCOMES[added.outcome],
+            outcome=outcome,
             turns=len(batch),
             memories=len(added.memory_ids),
-            reason=added.reason or "",
         )
         return True
 

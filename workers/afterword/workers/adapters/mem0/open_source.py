@@ -47,10 +47,6 @@ class Recipe(Protocol):
         """Import mem0 and build its `Memory`."""
         ...
 
-    def reason_to_skip(self, turn: Turn) -> str | None:
-        """Return why this turn must not be stored, None if it must."""
-        ...
-
     def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
         """Return the arguments of `Memory.add` for a turn, without owner and metadata."""
         ...
@@ -100,10 +96,7 @@ class OpenSourceMemories:
         return await _run_on(self._searching, partial(self._search, owner, query, limit))
 
     async def add(self, owner: str, turn: Turn) -> AddResult:
-        """Store one turn, unless the recipe has a reason to skip it."""
-        reason = self._recipe.reason_to_skip(turn)
-        if reason is not None:
-            return AddResult(AddOutcome.SKIPPED, reason=reason)
+        """Store one turn."""
         deadline = Deadline(self._write_s)
         try:
             return await _run_on(self._writing, partial(self._add, owner, turn, deadline))

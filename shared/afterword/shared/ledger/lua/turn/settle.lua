@@ -1,9 +1,8 @@
--- End a batch: mem0 has stored it, found nothing to store, or policy skipped it.
+-- End a batch: mem0 has stored it, or found nothing to store.
 ---@param lane string
 ---@param fence string
 ---@param id string                first turn of the batch
----@param state string             stored | nothing | skipped
----@param code string              why, or ''
+---@param state string             stored | nothing
 ---@param memory_ids string        JSON
 ---@param retention_ms integer
 ---@param check_after_ms integer   a batch that two writers may have added is checked after this time
@@ -19,7 +18,7 @@ end
 local batch = batch_of(id)
 for _, each in ipairs(batch) do
   set_turn_state(each, turn[2], 'writing', state)
-  redis.call('HSET', job_key(each), 'turn_code', code, 'memory_ids', memory_ids, 'turn_ended', now)
+  redis.call('HSET', job_key(each), 'turn_code', '', 'memory_ids', memory_ids, 'turn_ended', now)
   retain(each, retention_ms)
 end
 leave_lane(lane, batch, turn[2])

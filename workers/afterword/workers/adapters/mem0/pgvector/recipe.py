@@ -56,10 +56,6 @@ class PgVectorRecipe:
                 reason = f"selfhosted needs {error.name}; run: {install_command('selfhosted')}"
                 raise Misconfigured("AFTERWORD_MEMORY", reason) from error
 
-    def reason_to_skip(self, turn: Turn) -> str | None:  # noqa: ARG002 - the protocol's signature
-        """Return None: a question may contain facts, which the model can find."""
-        return None
-
     def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
         """Return what the user wrote, the instructions about its date, and the turn."""
         messages = [{"role": "user", "content": each.user_text} for each in turn.exchanges]

@@ -15,7 +15,6 @@ from afterword.workers.adapters.mem0.import_guard import prepare_mem0_import
 from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMemories
 from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.ports import Memories, Turn
-from afterword.workers.rules.relevance import is_question_only
 
 _YEAR = "January February March April May June July August September October November December"
 _MONTHS = _YEAR.split()
@@ -50,10 +49,6 @@ class EmbeddedRecipe:
         except sqlite3.Error as error:
             reason = f"its memory file cannot be opened: {error}"
             raise Misconfigured("AFTERWORD_DATA_DIR", reason) from error
-
-    def reason_to_skip(self, turn: Turn) -> str | None:
-        """Return `question_only` for a turn that consists of questions only."""
-        return "question_only" if is_question_only(turn.user_text) else None
 
     def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
         """Return the user's text after its date, which improves answers to "when" (measured)."""
