@@ -29,6 +29,9 @@ SESSIONS = (
     ("I prefer all temperatures in Celsius.", "My dog is called Otto."),
     ("What's a comfortable room temperature?", "What is my dog called?"),
 )
+#: A terminal on which no line is edited: what it shows is what a user reads, in this order.
+PLAIN = {"TERM": "dumb"}
+
 PROMPT = "You: "
 PATIENCE_S = 120.0
 
@@ -50,7 +53,7 @@ def play(command: Sequence[str], env: Mapping[str, str], messages: Sequence[str]
     """Run one session: say a message at each prompt and `quit` at the last."""
     ours, theirs = pty.openpty()
     running = subprocess.Popen(  # noqa: S603 ours
-        command, cwd=ROOT, env=env, stdin=theirs, stdout=theirs, stderr=theirs
+        command, cwd=ROOT, env={**env, **PLAIN}, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
     to_say = [*messages, "quit"]
