@@ -53,6 +53,7 @@ async def said(url: str, *, patience_s: float = 0.3) -> Exception:
             raised.append(caught.value)
         checked, submitted = raised
     assert type(checked) is type(submitted)
+    assert not getattr(submitted, "may_be_accepted", False), "there was no connection"
     for error in raised:
         assert str(error).startswith("AFTERWORD_REDIS_URL: ")
         assert SECRET not in str(error)
@@ -64,6 +65,7 @@ async def cause_of(url: str, *, patience_s: float = 0.3) -> str:
     error = await said(url, patience_s=patience_s)
     assert isinstance(error, LedgerUnavailable)
     assert WORDS[error.cause] in str(error)
+    assert not error.may_be_accepted, "there was no connection"
     return error.cause
 
 

@@ -31,14 +31,25 @@ def own() -> Iterator[Valkey]:
 @pytest.fixture
 async def reconnector(own: Valkey) -> AsyncIterator[Reconnector]:
     opened = Reconnector(own.socket_url, timeout_s=5.0)
+    await replies_to(opened, ("PING",))  # it is connected
     yield opened
     await opened.aclose()
 
 
 def replies_to(reconnector: Reconnector, *commands: Command) -> asyncio.Future[list[Any]]:
-    """Send commands; return the future of their replies."""
+    """Send commands, over a new connection if there is none; return the future of their replies."""
     replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-    reconnector.send(commands, replies.set_result)
+
+    def send(error: Exception | None = None) -> None:
+        if error is None:
+            reconnector.send(commands, replies.set_result)
+        else:
+            replies.set_result([error] * len(commands))
+
+    if reconnector.connected:
+        send()
+    else:
+        reconnector.connect(send)
     return replies
 
 

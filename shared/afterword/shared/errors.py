@@ -98,9 +98,15 @@ class NotAccepted(AfterwordError):
 
     Sending it again is safe with the same idempotency key: the same request never makes a second
     job.
+
+    Attributes:
+        may_be_accepted: whether there may be a job all the same. If not, sending the request again
+            is safe without an idempotency key, too.
+
     """
 
     http_status = 503
+    may_be_accepted: bool = False
     _may_be_sent_again = True
     _REASON = "the request was not accepted"
 
@@ -111,19 +117,23 @@ class NotAccepted(AfterwordError):
 class LedgerUnavailable(NotAccepted):
     """Redis did not confirm in time, refused the connection, or refused the command.
 
-    The request may have been accepted all the same: send it again with the same idempotency key.
-
     Attributes:
         cause: why, as a fixed word such as `refused`, `no_such_host`, `untrusted_certificate` or
             `silent`; empty if nobody knows.
+        may_be_accepted: true if the request was sent and Redis did not answer: there may be a job,
+            so send it again with the same idempotency key. False if it is certain that there is
+            none, since nothing was sent or Redis refused it.
 
     """
 
     _REASON = "AFTERWORD_REDIS_URL: Redis did not confirm in time"
 
-    def __init__(self, reason: str | None = None, *, cause: str = "") -> None:
+    def __init__(
+        self, reason: str | None = None, *, cause: str = "", may_be_accepted: bool = True
+    ) -> None:
         super().__init__(reason)
         self.cause = cause
+        self.may_be_accepted = may_be_accepted
 
 
 class NotReplicated(NotAccepted):
@@ -133,6 +143,7 @@ class NotReplicated(NotAccepted):
     returns the same job as soon as enough replicas have it.
     """
 
+    may_be_accepted = True
     _REASON = "too few replicas of Redis confirmed the request"
 
 

@@ -23,7 +23,7 @@ class FaultyProxy:
         self._open: set[_Connection] = set()
         self._port = 0
         self.connections = 0
-        self.lost_answers = 0
+        self.lost_answers = self.swallowed = 0
 
     @property
     def url(self) -> str:
@@ -91,6 +91,7 @@ class FaultyProxy:
             self._word, line.doomed = None, True
         if self._swallowed is not None and self._swallowed in chunk:
             line.dumb = True
+            self.swallowed += 1
         line.forth.write(chunk)
         await line.forth.drain()
 

@@ -31,7 +31,8 @@ class AsyncProducer(AsyncCloseable):
     """Submits chat requests and follows their jobs, from code that runs on an event loop.
 
     Make one for each process: it holds two Redis connections, however many jobs are waited for, and
-    two more for each further event loop that uses it. A handle on a job works on every loop. Use it
+    two more for each further event loop that uses it. A handle on a job works on every loop. It
+    survives a fork, if no event loop runs meanwhile: the child opens connections of its own. Use it
     as an async context manager, or call `aclose`. The first submit checks that Redis is fit to hold
     the ledger and raises `Misconfigured` if it is not.
 
@@ -98,8 +99,9 @@ class AsyncProducer(AsyncCloseable):
             QueueFull: as much is open as a cap allows; `scope` says whose cap it is.
             ConversationBusy: `when_busy` is `reject`, and the conversation is busy.
             KeyReused: the idempotency key was used with a different request.
-            LedgerUnavailable: Redis did not confirm in time. The job may exist: send the request
-                again with the same idempotency key.
+            LedgerUnavailable: Redis did not confirm in time; `cause` says why. If its
+                `may_be_accepted` is true, the job may exist: send the request again with the same
+                idempotency key.
             NotReplicated: too few replicas confirmed (`AFTERWORD_DURABILITY=d3`). The job may
                 exist: send the request again with the same idempotency key.
             Misconfigured: Redis is not fit to hold the ledger.
@@ -177,7 +179,7 @@ class AsyncProducer(AsyncCloseable):
         return AsyncJob(self._service, check_job_id(job_id))
 
     async def aclose(self) -> None:
-        """Close the connections. SubmitResult jobs go on."""
+        """Close the connections. Submitted jobs go on."""
         await self._service.aclose()
 
 

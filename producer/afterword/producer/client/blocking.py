@@ -11,6 +11,7 @@ from afterword.producer.client.job_service import JobService, RequestFields, col
 from afterword.producer.portal import Portal, Runner
 from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError
+from afterword.shared.transport.blocking import Unconfirmed
 
 
 class BlockingJobService:
@@ -38,11 +39,14 @@ class BlockingJobService:
     def submit(self, fields: RequestFields) -> str:
         """Submit from the calling thread if that works at once, else on the runner."""
         runner, service = self._open()
-        submission, began = service.prepare(fields), time.monotonic()
-        job_id = service.submit_blocking(submission)
+        submission, began, unsure = service.prepare(fields), time.monotonic(), False
+        try:
+            job_id = service.submit_blocking(submission)
+        except Unconfirmed:
+            job_id, unsure = None, True
         if job_id is None:
             waited_s = time.monotonic() - began
-            job_id = runner.call(service.submit(submission, waited_s=waited_s))
+            job_id = runner.call(service.submit(submission, waited_s=waited_s, unsure=unsure))
         return job_id
 
     def submit_many(self, requests: Iterable[RequestFields]) -> list[str | AfterwordError]:

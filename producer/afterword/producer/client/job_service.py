@@ -70,14 +70,18 @@ class JobService(AsyncCloseable):
     def submit_blocking(self, submission: Submission) -> str | None:
         """Try once to submit from the calling thread, without the event loop.
 
-        Returns the id of the job, or None if `submit` has to find out whether it was accepted.
+        Returns the id of the job, or None if it was not sent, or refused: then `submit` it. Raises
+        `Unconfirmed` if `submit` has to find out whether it was accepted.
         """
 
     @abstractmethod
-    async def submit(self, submission: Submission, *, waited_s: float = 0.0) -> str:
+    async def submit(
+        self, submission: Submission, *, waited_s: float = 0.0, unsure: bool = False
+    ) -> str:
         """Submit a request and return the id of its job; raise `NotAccepted`.
 
-        `waited_s` seconds of the time limit are already spent.
+        `waited_s` seconds of the time limit are already spent. `unsure` if it may have been
+        accepted before.
         """
 
     @abstractmethod

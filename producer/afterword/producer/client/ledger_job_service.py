@@ -49,24 +49,29 @@ class LedgerJobService(JobService):
 
     async def ping(self) -> None:
         """Raise whatever would keep a submit from being accepted; return if nothing would."""
-        limit_s = self.settings.submit_timeout_s
+        limit_s, began = self.settings.submit_timeout_s, asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit_s):
                 ledger = await self._checked.get()
                 await ledger.jobs.try_write()
         except TimeoutError:
-            raise LedgerUnavailable(_silent(limit_s), cause="silent") from None
+            raise self._too_late(began) from None
 
     def submit_blocking(self, submission: Submission) -> str | None:
-        """Try once to submit from the calling thread; None if `submit` has to be called."""
+        """Try once to submit from the calling thread; None if `submit` has to be called.
+
+        Raises `Unconfirmed` if `submit` has to find out whether it was accepted.
+        """
         if not self._checked.checked:
             return None
         accepted = self._ledger.jobs.submit_blocking(*submission)
         return None if accepted is None else accepted.job_id
 
-    async def submit(self, submission: Submission, *, waited_s: float = 0.0) -> str:
+    async def submit(
+        self, submission: Submission, *, waited_s: float = 0.0, unsure: bool = False
+    ) -> str:
         """Submit a request and return the id of its job; raise `NotAccepted`."""
-        (result,) = await self._submit_together([submission], waited_s=waited_s)
+        (result,) = await self._submit_together([submission], waited_s=waited_s, unsure=unsure)
         if isinstance(result, AfterwordError):
             raise result
         return result
@@ -150,36 +155,52 @@ class LedgerJobService(JobService):
             return [broken] * len(submissions)
 
     async def _submit_together(
-        self, submissions: Sequence[Submission], *, waited_s: float = 0.0
+        self, submissions: Sequence[Submission], *, waited_s: float = 0.0, unsure: bool = False
     ) -> list[_Result]:
         """Submit requests in one round trip; raise if Redis does not confirm them in time."""
+        began, sent = asyncio.get_running_loop().time(), unsure
         try:
             async with asyncio.timeout(self.settings.submit_timeout_s - waited_s):
                 ledger = await self._checked.get()
+                sent = True
                 accepted = await ledger.jobs.submit_many(submissions)
-        except (TimeoutError, LedgerUnavailable) as error:
-            raise _with_advice(error, self.settings.submit_timeout_s) from None
-        return [self._result_of(one) for one in accepted]
+        except TimeoutError:
+            late = self._too_late(began)
+            sent = unsure or (sent and late.may_be_accepted)
+            raise _with_advice(late, sent=sent) from None
+        except LedgerUnavailable as error:
+            raise _with_advice(error, sent=sent) from None
+        return [_result_of(one, unsure=unsure) for one in accepted]
 
-    def _result_of(self, accepted: SubmitResult | AfterwordError) -> _Result:
-        if isinstance(accepted, LedgerUnavailable):
-            return _with_advice(accepted, self.settings.submit_timeout_s)
-        return accepted.job_id if isinstance(accepted, SubmitResult) else accepted
+    def _too_late(self, began: float) -> LedgerUnavailable:
+        """Return the error of a call that began at a moment and took too long."""
+        limit_s = self.settings.submit_timeout_s
+        known = self._ledger.trouble_since(began)
+        if known is None:
+            reason = f"AFTERWORD_REDIS_URL: Redis did not confirm within {limit_s:g} s"
+            return LedgerUnavailable(reason, cause="silent")
+        reason = f"{known} (tried for {limit_s:g} s)"
+        return LedgerUnavailable(reason, cause=known.cause, may_be_accepted=known.may_be_accepted)
 
 
-def _silent(limit_s: float) -> str:
-    return f"AFTERWORD_REDIS_URL: Redis did not confirm within {limit_s:g} s"
+def _result_of(accepted: SubmitResult | AfterwordError, *, unsure: bool) -> _Result:
+    if isinstance(accepted, LedgerUnavailable):
+        return _with_advice(accepted, sent=unsure or accepted.may_be_accepted)
+    return accepted.job_id if isinstance(accepted, SubmitResult) else accepted
 
 
-def _with_advice(error: Exception, limit_s: float) -> LedgerUnavailable:
-    """Return the error of a submit that Redis did not confirm, with what its caller has to do."""
-    cause = error.cause if isinstance(error, LedgerUnavailable) else "silent"
-    reason = str(error) or _silent(limit_s)
-    return LedgerUnavailable(
-        f"{reason}; it may have accepted the request all the same: send it again with the same "
-        "idempotency key (without one that may make a second job)",
-        cause=cause,
+def _with_advice(error: LedgerUnavailable, *, sent: bool) -> LedgerUnavailable:
+    """Return the error of a submit that Redis did not confirm, with what its caller has to do.
+
+    With `sent` false it is certain that there is no job.
+    """
+    advice = (
+        "it may have accepted the request all the same: send it again with the same idempotency "
+        "key (without one that may make a second job)"
+        if sent
+        else "it has not accepted the request: send it again"
     )
+    return LedgerUnavailable(f"{error}; {advice}", cause=error.cause, may_be_accepted=sent)
 
 
 def waves(submissions: Mapping[int, Submission]) -> list[dict[int, Submission]]:

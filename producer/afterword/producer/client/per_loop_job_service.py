@@ -28,9 +28,12 @@ class PerLoopJobService(JobService):
         del submission
         return None
 
-    async def submit(self, submission: Submission, *, waited_s: float = 0.0) -> str:
+    async def submit(
+        self, submission: Submission, *, waited_s: float = 0.0, unsure: bool = False
+    ) -> str:
         """Submit a request and return the id of its job; raise `NotAccepted`."""
-        return await self._services.here().submit(submission, waited_s=waited_s)
+        service = self._services.here()
+        return await service.submit(submission, waited_s=waited_s, unsure=unsure)
 
     async def submit_many(self, items: Sequence[Item]) -> list[str | AfterwordError]:
         """Submit many requests; return a job id or an error for each."""

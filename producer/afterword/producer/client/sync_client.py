@@ -96,8 +96,9 @@ class Producer(Closeable):
             QueueFull: as much is open as a cap allows; `scope` says whose cap it is.
             ConversationBusy: `when_busy` is `reject`, and the conversation is busy.
             KeyReused: the idempotency key was used with a different request.
-            LedgerUnavailable: Redis did not confirm in time. The job may exist: send the request
-                again with the same idempotency key.
+            LedgerUnavailable: Redis did not confirm in time; `cause` says why. If its
+                `may_be_accepted` is true, the job may exist: send the request again with the same
+                idempotency key.
             NotReplicated: too few replicas confirmed (`AFTERWORD_DURABILITY=d3`). The job may
                 exist: send the request again with the same idempotency key.
             Misconfigured: Redis is not fit to hold the ledger.

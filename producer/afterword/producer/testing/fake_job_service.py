@@ -61,7 +61,13 @@ class FakeJobService(JobService):
         with self.lock:
             return self._accept(submission)
 
-    async def submit(self, submission: Submission, *, waited_s: float = 0.0) -> str:  # noqa: ARG002
+    async def submit(
+        self,
+        submission: Submission,
+        *,
+        waited_s: float = 0.0,  # noqa: ARG002
+        unsure: bool = False,  # noqa: ARG002
+    ) -> str:
         """Accept a request, or raise what the script or the state of the jobs asks for."""
         return self._accept(submission)
 

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import replace
 
 from afterword.shared.closeable import AsyncCloseable
-from afterword.shared.errors import Misconfigured
+from afterword.shared.errors import LedgerUnavailable, Misconfigured
 from afterword.shared.ledger.account import Accounts
 from afterword.shared.ledger.dead_letters import DeadLetters
 from afterword.shared.ledger.erasures import Erasures
@@ -107,6 +107,10 @@ class Ledger(AsyncCloseable):
     def listen_to_gates(self, on_message: OnMessage) -> AbstractAsyncContextManager[None]:
         """Call `on_message` with '<shut|doubted> <gate>' when a gate has just become so."""
         return self._pubsub.subscribed(self.gates.channel, on_message)
+
+    def trouble_since(self, moment: float) -> LedgerUnavailable | None:
+        """Return why Redis was last unavailable, if it was since a moment of the loop's clock."""
+        return self._submits.trouble_since(moment) or self._pipeline.trouble_since(moment)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -39,6 +39,14 @@ WORDS: dict[str, str] = {
     "too_many_clients": "it has as many clients as its maxclients allows",
 }
 
+#: What Redis says itself in place of doing what it was sent.
+_REFUSALS = frozenset(
+    {
+        "loading", "busy", "read_only", "primary_down", "cannot_persist", "too_few_replicas",
+        "too_many_clients",
+    }
+)  # fmt: skip
+
 #: By how an answer of the server begins: redis-py has no class of its own for these.
 _TRANSIENT_TEXTS = {
     "BUSY": "busy",
@@ -102,7 +110,9 @@ def translated(error: Exception) -> Exception:
         return Misconfigured(_SETTING, reason)
     cause, details = _transient(error, text)
     if cause:
-        return LedgerUnavailable(f"{_SETTING}: {WORDS[cause]}{details}", cause=cause)
+        sent = not isinstance(error, NotConnected) and cause not in _REFUSALS
+        reason = f"{_SETTING}: {WORDS[cause]}{details}"
+        return LedgerUnavailable(reason, cause=cause, may_be_accepted=sent)
     return error
 
 

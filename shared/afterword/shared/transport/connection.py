@@ -22,6 +22,9 @@ Command: TypeAlias = tuple[str | float, ...]
 #: Called with a reply for each command, in their order; an error of Redis is a reply, too.
 OnReplies: TypeAlias = Callable[[list[Any]], None]
 
+#: Called at the end of an attempt to connect: with None, or with the error.
+OnConnected: TypeAlias = Callable[[Exception | None], None]
+
 _NOT_YET = object()
 
 #: The share of a connection's time limit in which it must be open: so a caller that has no more
@@ -174,21 +177,28 @@ class Reconnector:
         self._client = connect(url)
         self._redis: RedisConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._unsent: deque[CommandBatch] = deque()
+
+    @property
+    def connected(self) -> bool:
+        """True while commands can be sent."""
+        return self._redis is not None and self._redis.open
+
+    def connect(self, on_end: OnConnected) -> None:
+        """Open a connection without waiting, unless one is being opened already.
+
+        At its end `on_end` is called: with None, or with why there is no connection.
+        """
+        if self._connecting is None:
+            self._connecting = asyncio.create_task(self._connect(on_end))
 
     def send(self, commands: Sequence[Command], on_replies: OnReplies) -> None:
         """Send commands without waiting; call `on_replies` once all their replies are there.
 
-        If the connection breaks, every command in flight gets that error; none is sent again. The
-        next `send` opens a new connection.
+        Only while it is `connected`. If the connection breaks, every command in flight gets that
+        error; none is sent again.
         """
-        batch = CommandBatch(commands, on_replies)
-        if self._redis is not None and self._redis.open:
-            self._redis.send(batch)
-            return
-        self._unsent.append(batch)
-        if self._connecting is None:
-            self._connecting = asyncio.create_task(self._connect())
+        assert self._redis is not None, "there is no connection"
+        self._redis.send(CommandBatch(commands, on_replies))
 
     async def aclose(self) -> None:
         """Close the connection; commands in flight get no reply."""
@@ -199,17 +209,14 @@ class Reconnector:
             self._redis.close()
         await self._client.aclose()
 
-    async def _connect(self) -> None:
-        """Open a connection and send what waits for it."""
+    async def _connect(self, on_end: OnConnected) -> None:
+        failed: Exception | None = None
         try:
-            connection = self._redis = await self._opened()
+            self._redis = await self._opened()
         except Exception as error:  # noqa: BLE001 every caller gets it, none waits for ever
-            self._connecting = None  # a caller that failed may send again at once
-            fail_all(emptied(self._unsent), error)
-        else:
-            self._connecting = None
-            for batch in emptied(self._unsent):
-                connection.send(batch)
+            failed = error
+        self._connecting = None  # a caller that failed may connect again at once
+        on_end(failed)
 
     async def _opened(self) -> RedisConnection:
         pool: Any = self._client.connection_pool  # redis-py does not annotate it

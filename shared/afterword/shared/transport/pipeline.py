@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
 from typing import Any, TypeAlias
@@ -38,6 +39,19 @@ _MAX_IN_FLIGHT = 2
 Request: TypeAlias = tuple[Command | ScriptCall, asyncio.Future[Any]]
 
 
+@dataclass(slots=True)
+class Tries:
+    """What became of the attempts at one request, and whether another is going on."""
+
+    errors: list[Exception]
+    going_on: bool = False
+
+    @property
+    def may_be_done(self) -> bool:
+        """True if an attempt failed after its request was sent, and nobody knows what it did."""
+        return any(getattr(error, "may_be_accepted", True) for error in self.errors)
+
+
 class Pipeline:
     """Sends the commands of many coroutines in few round trips over one connection.
 
@@ -51,6 +65,8 @@ class Pipeline:
         self._waiting: deque[Request] = deque()
         self._in_flight: list[list[list[Request]]] = []
         self._flush_scheduled = False
+        self._trouble: tuple[float, LedgerUnavailable | None] = (0.0, None)
+        self._doubted_at = 0.0
 
     async def send_command(self, *command: str | float) -> Any:
         """Send one command and return its reply; retry until there is one.
@@ -76,10 +92,15 @@ class Pipeline:
         """
         posted, futures = list[ScriptCall](), list[asyncio.Future[Any]]()
         remaining = iter(calls)
-        while part := list(islice(remaining, BATCH)):
-            posted += part
-            futures += [self._post(call) for call in part]
-            await asyncio.sleep(0)  # Redis can begin
+        try:
+            while part := list(islice(remaining, BATCH)):
+                posted += part
+                futures += [self._post(call) for call in part]
+                await asyncio.sleep(0)  # Redis can begin
+        except asyncio.CancelledError:
+            for future in futures:  # nobody will ever read what becomes of them
+                future.cancel()
+            raise
         deadline = self._deadline()
         replies = await asyncio.gather(*futures, return_exceptions=True)
         return [
@@ -94,8 +115,10 @@ class Pipeline:
             raise error  # the pipeline was closed
         if not isinstance(error, (LedgerUnavailable, exceptions.RedisError)):
             return error  # a retry would repeat it
+        if isinstance(error, LedgerUnavailable):
+            self._note(error)
         try:
-            return await self._retry(lambda: self._post(call), deadline)
+            return await self._retry(lambda: self._post(call), deadline, error)
         except (AfterwordError, exceptions.RedisError) as repeated:
             return repeated
 
@@ -109,16 +132,57 @@ class Pipeline:
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._patience_s
 
-    async def _retry(self, attempt: Callable[[], Awaitable[Any]], deadline: float) -> Any:
-        """Retry until it works or the deadline has passed; the error then names the last cause."""
-        errors: list[Exception] = []
+    async def _retry(
+        self,
+        attempt: Callable[[], Awaitable[Any]],
+        deadline: float,
+        before: Exception | None = None,
+    ) -> Any:
+        """Retry until it works or the deadline has passed; the error then names the last cause.
+
+        `before` is how an earlier attempt failed. The request may have been done if any attempt
+        ended, or the last one was going on, with the request sent and no answer.
+        """
+        tries = Tries([] if before is None else [before])
         try:
             async with asyncio.timeout_at(deadline):
-                return await _retry_unavailable(attempt, errors)
+                return await self._retry_unavailable(attempt, tries)
         except TimeoutError:
-            last = errors[-1] if errors else translated(TimeoutError())
+            sent = tries.may_be_done or (tries.going_on and self._reconnector.connected)
+            last = tries.errors[-1] if tries.errors else translated(TimeoutError())
+            cause = getattr(last, "cause", "")
             reason = f"{last} (tried for {self._patience_s:.2g} s)"
-            raise LedgerUnavailable(reason, cause=getattr(last, "cause", "")) from None
+            raise LedgerUnavailable(reason, cause=cause, may_be_accepted=sent) from None
+
+    async def _retry_unavailable(self, attempt: Callable[[], Awaitable[Any]], tries: Tries) -> Any:
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            tries.going_on = True
+            try:
+                return await attempt()
+            except LedgerUnavailable as error:
+                tries.errors.append(error)
+                self._note(error)
+            tries.going_on = False
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 no secret
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    def _note(self, error: LedgerUnavailable) -> None:
+        now = asyncio.get_running_loop().time()
+        self._trouble = now, error
+        if error.may_be_accepted:
+            self._doubted_at = now
+
+    def trouble_since(self, moment: float) -> LedgerUnavailable | None:
+        """Return the last error of any request, for one that began at a moment and was given up.
+
+        It may be accepted if any request since may be, or waits for its answer.
+        """
+        at, error = self._trouble
+        if error is None or at < moment:
+            return None
+        doubted = self._doubted_at >= moment or bool(self._in_flight)
+        return LedgerUnavailable(str(error), cause=error.cause, may_be_accepted=doubted)
 
     def _post(self, request: Command | ScriptCall) -> asyncio.Future[Any]:
         """Queue a command, schedule a flush, and return the future of its reply."""
@@ -131,14 +195,30 @@ class Pipeline:
         return future
 
     def _flush(self) -> None:
-        """Send what waits, unless enough is in flight."""
+        """Send what waits, unless enough is in flight; without a connection, open one first.
+
+        Until then requests wait here, where those that nobody waits for any more are dropped: what
+        was given up is not sent later.
+        """
         self._flush_scheduled = False
+        if not self._reconnector.connected:
+            if self._waiting:
+                self._reconnector.connect(self._on_connected)
+            return
         while self._waiting and len(self._in_flight) < _MAX_IN_FLIGHT:
             count = min(BATCH, len(self._waiting))
             batch = _as_commands(self._waiting.popleft() for _ in range(count))
             if batch:
                 self._in_flight.append(batch)
                 self._send([_command_of(one) for one in batch], partial(self._on_replies, batch))
+
+    def _on_connected(self, error: Exception | None) -> None:
+        if error is None:
+            self._flush()
+            return
+        waiting, self._waiting = self._waiting, deque()
+        for _, future in waiting:
+            _resolve(future, error)
 
     def _on_replies(self, batch: list[list[Request]], replies: Sequence[Any]) -> None:
         self._in_flight.remove(batch)
@@ -190,17 +270,6 @@ def _command_of(requests: list[Request]) -> Command:
     if not isinstance(first, ScriptCall):
         return first
     return command_of([call for call, _ in requests if isinstance(call, ScriptCall)])
-
-
-async def _retry_unavailable(attempt: Callable[[], Awaitable[Any]], errors: list[Exception]) -> Any:
-    pause_s = _FIRST_PAUSE_S
-    while True:
-        try:
-            return await attempt()
-        except LedgerUnavailable as error:
-            errors.append(error)
-        await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 no secret
-        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
 
 def _resolve(future: asyncio.Future[Any], reply: Any) -> None:
