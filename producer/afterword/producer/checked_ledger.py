@@ -17,6 +17,12 @@ from afterword.shared.transport.preflight import Preflight
 _SHARE = 0.95
 
 
+def _noticed(check: asyncio.Task[Preflight]) -> None:
+    """Read how a check failed: otherwise asyncio would say that nobody ever did."""
+    if not check.cancelled():
+        check.exception()
+
+
 class CheckedLedger(AsyncCloseable):
     """Checks once that the Redis of a ledger is fit to hold it, for whoever writes to it.
 
@@ -58,6 +64,7 @@ class CheckedLedger(AsyncCloseable):
         """
         if self._check is None or (self._check.done() and self._check.exception()):
             self._check = asyncio.create_task(self.ledger.check(founds=self._founds))
+            self._check.add_done_callback(_noticed)  # callers may have given up before its end
         if not self._check.done():
             await asyncio.shield(self._check)
         self._check.result()
