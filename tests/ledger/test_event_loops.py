@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -114,3 +116,23 @@ def test_each_is_closed_on_its_own_loop_at_the_latest_when_that_ends() -> None:
 
     assert len(opened) == 3
     assert [one.closed_on for one in opened] == [one.loop for one in opened]
+
+
+def test_a_producer_works_on_both_sides_of_a_fork(producer: AsyncProducer) -> None:
+    job = asyncio.run(submitted(producer))
+    child = os.fork()
+    if child == 0:  # no assertion may leave it: it would run the rest of the tests again
+        with suppress(BaseException):
+            state = asyncio.run(_state_of(producer, job.id))
+            os._exit(7 if state is JobState.QUEUED else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert asyncio.run(_state_of(producer, job.id)) is JobState.QUEUED
+
+
+async def _state_of(producer: AsyncProducer, job_id: str) -> JobState:
+    """Return the state of a job, once another was submitted and everything is closed."""
+    await submitted(producer)
+    status = await producer.job(job_id).status()
+    await producer.aclose()
+    return status.state

@@ -339,3 +339,18 @@ def test_the_tests_of_the_how_to_page_pass(tmp_path: Path) -> None:
     ran = shared_fork_server().run(argv, os.environ, None, 60)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert " passed" in ran.stdout
+
+
+#: What differs on purpose: how a call is stopped, and on which thread a callback is called.
+_OWN_WORDS = {"close", "replay"}
+
+
+@pytest.mark.parametrize(
+    ("plain", "asynchronous"),
+    [(Producer, AsyncProducer), (Job, AsyncJob), (Operator, AsyncOperator)],
+)
+def test_the_documentation_of_plain_methods_is_as_whole_as_that_of_asynchronous_ones(
+    plain: type[Any], asynchronous: type[Any]
+) -> None:
+    for name in set(surface(plain)) - _OWN_WORDS:
+        assert inspect.getdoc(getattr(plain, name)) == inspect.getdoc(getattr(asynchronous, name))

@@ -41,8 +41,9 @@ class Operator(Closeable):
 
     An `Operator` has a background thread, which does not survive a fork: make one in each
     process. Use it as a context manager, or call `close`. Every method raises `InvalidRequest`
-    naming an argument that is not valid, `LedgerUnavailable` if Redis does not answer in time, and
-    `Misconfigured` if Redis is not fit to hold the ledger.
+    naming an argument that is not valid, and `LedgerUnavailable` if Redis does not answer in time.
+    A method that changes something raises `Misconfigured` if Redis is not fit to hold the ledger;
+    one that reads logs a warning and returns what there is.
 
     Args:
         settings: where the ledger is; read from the environment if omitted.
