@@ -89,20 +89,6 @@ async def test_an_interrupt_ends_the_jobs_before_it_in_slices(
     assert inspector.open_counts() == inspector.expected_open_counts()
 
 
-@pytest.mark.parametrize(("characters", "commands"), [(10, 2), (60_000, 32)])
-async def test_long_messages_share_no_command(
-    ledger: Ledger, inspector: LedgerInspector, characters: int, commands: int
-) -> None:
-    requests = [chat_request(message="x" * characters) for _ in range(32)]
-    await submit_job(ledger)  # Redis knows the script from now on
-    await asyncio.gather(submit_job(ledger), submit_job(ledger))
-    inspector.redis.config_resetstat()
-
-    await ledger.jobs.submit_many((ledger.jobs.new_id(one), one) for one in requests)
-
-    assert inspector.redis.info("commandstats")["cmdstat_evalsha"]["calls"] == commands
-
-
 async def test_the_scripts_of_one_command_share_its_limit_of_ended_jobs(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:

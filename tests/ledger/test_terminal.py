@@ -12,6 +12,8 @@ import pytest
 
 from afterword.producer.cli import render
 from afterword.producer.cli.chat import _converse
+from afterword.producer.cli.chat_input import Pipe
+from afterword.producer.cli.chat_session import ChatSession
 from afterword.producer.cli.terminal import indented, one_line, visible
 from afterword.producer.testing import FakeFailure, FakeProducer, FakeReply
 from afterword.shared.errors import Fault
@@ -118,8 +120,11 @@ def test_json_holds_exactly_what_was_said(env: dict[str, str], stored: Stored) -
 def test_a_chat_shows_what_a_model_wrote(capsys: pytest.CaptureFixture[str]) -> None:
     def converse(producer: FakeProducer) -> str:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("sys.stdin", io.StringIO(HOSTILE.replace("\n", " ") + "\n"))
-            _converse(producer, {"user_id": "ann", "tenant": "t"})
+            said = (HOSTILE.replace("\n", " ") + "\n").encode()
+            patch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(said)))
+            session = ChatSession(producer, Settings.load({}), Pipe(), "t")
+            session.speak_as("ann")
+            _converse(session)
         return capsys.readouterr().out
 
     for answer in (FakeReply(HOSTILE, restarts=1), FakeFailure(HOSTILE, deltas=[HOSTILE])):

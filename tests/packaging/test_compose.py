@@ -48,6 +48,7 @@ KNOWN = {variable(field) for field in Settings.model_fields}
 #: Settings that the file does not pass on, and why.
 KEPT_BACK = {
     "AFTERWORD_DRAIN_S": "the grace period of the containers is fixed, and longer than its default",
+    "AFTERWORD_CHAT_HISTORY": "nobody chats in a worker",
     "AFTERWORD_DATA_DIR": "only the embedded memory writes there, and it is not used here",
 }
 

@@ -44,10 +44,15 @@ def rows(heading: str) -> list[list[str]]:
 ROWS = {row[0].strip("`"): row for heading in reversed(SECTIONS) for row in rows(heading)}
 
 
+def licence_file(name: str) -> str:
+    (found,) = (file for file in files(name) or () if file.name.startswith("LICENSE"))
+    return found.read_text()
+
+
 def licence(said: PackageMetadata) -> str:
     if "License-Expression" in said:
         return said["License-Expression"]
-    text = said["License"]
+    text = said["License"] or licence_file(said["Name"])
     return "BSD-3-Clause" if "Redistribution and use" in text else text
 
 

@@ -20,8 +20,8 @@ def printed(
     """Return what is printed of one turn, and whether it is queued."""
     chosen = Settings.model_validate({"memory": "embedded"} | settings)
     with FakeProducer(answer, settings=chosen) as producer:
-        queued = print_turn(producer.submit(user_id="ann", message="hello"))
-    return capsys.readouterr().out, queued
+        reply = print_turn(producer.submit(user_id="ann", message="hello").stream())
+    return capsys.readouterr().out, reply is not None and reply.not_remembered is None
 
 
 def test_memories_come_before_the_reply_and_what_becomes_of_the_turn_after_it(
@@ -95,7 +95,7 @@ def test_another_attempt_begins_anew(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_an_attempt_that_said_nothing_leaves_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     shown, _ = printed(capsys, FakeReply("one", restarts=1))
-    assert shown == "[Reply restarted]\n[Retrieved 0 memories]\nAgent: one\n[Memory queued]\n"
+    assert shown == "[Retrieved 0 memories]\nAgent: one\n[Memory queued]\n"
 
 
 def test_a_reply_without_text_is_an_empty_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -430,8 +430,8 @@ class WorkerSettings(_Record):
     )
     state_dir: Folder = Field(
         default_factory=_default_state_dir,
-        description="folder in which a worker remembers how far it saw the ledger, to notice when "
-        "it starts on an older one; unset: `afterword` in the user's state folder",
+        description="folder in which a worker remembers how far it saw the ledger, to notice an "
+        "older one, and a chat what was typed; unset: `afterword` in the user's state folder",
     )
     log_format: Literal["text", "json"] = Field(
         "text", description="form of a worker's log lines: text, or one JSON object a line"
@@ -459,11 +459,14 @@ def _default_data_dir() -> Path:
 
 
 class LocalSettings(_Record):
-    """Where the local stack keeps its data."""
+    """What is kept on the machine of a local stack, or of a chat."""
 
     data_dir: Folder = Field(
         default_factory=_default_data_dir,
         description="folder of the local stack; unset: `afterword` in the user's data folder",
+    )
+    chat_history: bool = Field(
+        default=True, description="keep what is typed into a chat, in `AFTERWORD_STATE_DIR`"
     )
 
 

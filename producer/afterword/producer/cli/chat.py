@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import secrets
-import sys
-from collections.abc import Iterator
 from contextlib import nullcontext
 
 import click
 
-from afterword.producer.cli.chat_memory import QueuedTurns
+from afterword.producer.cli.chat_commands import run_command
+from afterword.producer.cli.chat_input import open_input
 from afterword.producer.cli.chat_output import print_turn
+from afterword.producer.cli.chat_session import ChatSession, interrupt_deferred
 from afterword.producer.cli.command import command
-from afterword.producer.cli.local_stack import attached
+from afterword.producer.cli.local_stack import attached, left_at_once
 from afterword.producer.cli.options import tenant_option
 from afterword.producer.cli.terminal import echo, one_line
 from afterword.producer.client.sync_client import Job, Producer
-from afterword.shared.errors import AfterwordError
+from afterword.shared.errors import AfterwordError, InvalidRequest
 from afterword.shared.settings import Settings
 
 _FAREWELLS = frozenset({"quit", "exit"})
+_ENDS = "Ctrl-C again, or Ctrl-D, ends the chat"
 
 #: How long the end of a conversation waits for its last turns to be stored.
 _STORED_S = 10.0
@@ -36,46 +36,80 @@ _STORED_S = 10.0
 def chat(*, user_id: str, tenant: str) -> None:
     """Talk to a model that remembers you.
 
-    Each line you type, or of a pipe, is a message; "quit" or the end of the input ends the chat.
-    Lines in brackets say which memories a reply was given, whether its turn goes to memory, and
-    once that has happened. Without AFTERWORD_REDIS_URL, this uses the local stack and starts it if
-    it is not running.
+    Each line you type, or of a pipe, is a message; "quit" or the end of the input ends the chat. On
+    a terminal, /help lists commands, and Ctrl-C stops a reply. Lines in brackets say which memories
+    a reply was given, whether its turn goes to memory, and once that has happened. Without
+    AFTERWORD_REDIS_URL, this uses the local stack and starts it if it is not running.
     """
     settings = Settings.load()
     with nullcontext() if settings.redis_url else attached() as stack:
         served = Settings.load(stack.env) if stack else settings
-        with Producer(served) as producer:
-            _converse(producer, {"user_id": user_id, "tenant": tenant})
+        with Producer(served) as producer, left_at_once(stack):
+            session = ChatSession(producer, served, open_input(), tenant)
+            session.speak_as(user_id)
+            _converse(session)
 
 
-def _converse(producer: Producer, speaker: dict[str, str]) -> None:
-    speaker = speaker | {"conversation_id": f"chat-{secrets.token_hex(8)}"}
-    queued = QueuedTurns()
-    for line in _lines():
-        try:
-            queued.print_settled()
-            job = _submit(producer, speaker, line)
-            if print_turn(job):
-                queued.add(job)
-        except AfterwordError as error:
-            echo(f"[{one_line(str(error))}]")
-    queued.wait(_STORED_S)
-
-
-def _lines() -> Iterator[str]:
-    """Yield each line that the user enters; echo it if it comes through a pipe."""
-    piped = not sys.stdin.isatty()
+def _converse(session: ChatSession) -> None:
     while True:
-        echo("You: ", nl=False)
-        line = sys.stdin.readline()
-        if piped or not line:
-            echo(line.rstrip("\n"))
-        if not line or line.strip().lower() in _FAREWELLS:
-            return
-        if line.strip():
-            yield line.strip()
+        try:
+            line = session.source.read()
+            if line is None or _is_farewell(session, line):
+                break
+            session.interrupted = False
+            _answer(session, line.strip())
+        except KeyboardInterrupt:
+            if session.interrupted or not session.source.interactive:
+                raise
+            session.interrupted = True
+            echo(f"[{_ENDS}]")
+        except InvalidRequest as error:
+            if not session.source.interactive:
+                raise
+            _print_error(error)
+    if not session.interrupted:
+        session.queued.wait(_STORED_S)
 
 
-def _submit(producer: Producer, speaker: dict[str, str], line: str) -> Job:
-    return producer.submit(message=line, user_id=speaker["user_id"], tenant=speaker["tenant"],
-                           conversation_id=speaker["conversation_id"])  # fmt: skip
+def _is_farewell(session: ChatSession, line: str) -> bool:
+    said = line.strip().lower()
+    return (said.removeprefix("/") if session.source.interactive else said) in _FAREWELLS
+
+
+def _answer(session: ChatSession, line: str) -> None:
+    commanded = session.source.interactive and line.startswith("/")
+    try:
+        if commanded and not line.startswith("//"):
+            run_command(session, line)
+        elif line:
+            _turn(session, line[1:] if commanded else line)
+    except AfterwordError as error:
+        _print_error(error)
+
+
+def _print_error(error: AfterwordError) -> None:
+    echo(f"[{one_line(str(error))}]")
+
+
+def _turn(session: ChatSession, message: str) -> None:
+    job = None
+    session.queued.print_settled()
+    try:
+        with interrupt_deferred():
+            job = session.submit(message)
+        session.last_reply = print_turn(job.stream())
+        if session.last_reply and session.last_reply.not_remembered is None:
+            session.queued.add(job)
+    except KeyboardInterrupt:
+        if job is None:
+            raise
+        _stop(session, job)
+
+
+def _stop(session: ChatSession, job: Job) -> None:
+    """Cancel a job, so that it costs nothing more; another Ctrl-C meanwhile ends the chat."""
+    session.interrupted = True
+    stopped = job.cancel()
+    if not session.source.interactive:
+        raise KeyboardInterrupt
+    echo(f"[{'Stopped' if stopped else 'It was complete already'}. {_ENDS}]")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from afterword.producer.cli.terminal import echo, one_line, visible
-from afterword.producer.client.sync_client import Job
 from afterword.shared.contracts import Event, MemoryUsed, Reply
 
 #: Why a turn is not remembered, in words; another code is printed as it is.
@@ -18,22 +17,24 @@ _NOT_REMEMBERED = {
 }
 
 
-def print_turn(job: Job) -> bool:
-    """Print what is retrieved, said and remembered, each once it is known.
-
-    Return whether the turn is queued for memory.
-    """
-    speaking = queued = False
-    for event in job.stream():
-        if event.type in ("delta", "final", "failed") and not speaking:
-            echo("Agent: ", nl=False)
-            speaking = True
-        elif event.type == "restart":
-            echo("\n[Reply restarted]" if speaking else "[Reply restarted]")
-            speaking = False
-        _print_event(event)
-        queued = event.reply is not None and event.reply.not_remembered is None
-    return queued
+def print_turn(events: Iterable[Event]) -> Reply | None:
+    """Print what is retrieved, said and remembered, each once it is known; return the reply."""
+    speaking, reply = False, None
+    try:
+        for event in events:
+            if event.type in ("delta", "final", "failed") and not speaking:
+                echo("Agent: ", nl=False)
+                speaking = True
+            elif event.type == "restart" and speaking:
+                echo("\n[Reply restarted]")
+                speaking = False
+            _print_event(event)
+            reply = event.reply
+    except KeyboardInterrupt:
+        if speaking:
+            echo()
+        raise
+    return reply
 
 
 def _print_event(event: Event) -> None:

@@ -37,6 +37,17 @@ def attached() -> Iterator[Attached]:
         yield stack
 
 
+@contextmanager
+def left_at_once(stack: Attached | None) -> Iterator[None]:
+    """Do not wait for the end of the stack after Ctrl-C: it stops in the background."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if stack:
+            stack.leave()
+        raise
+
+
 def require(*modules: str, extra: str) -> None:
     """Raise `Misconfigured` with the command that installs what is missing, if anything is."""
     if any(importlib.util.find_spec(name) is None for name in modules):

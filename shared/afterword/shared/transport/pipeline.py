@@ -16,12 +16,7 @@ from redis import exceptions
 from afterword.shared.errors import AfterwordError, LedgerUnavailable
 from afterword.shared.transport.causes import translated
 from afterword.shared.transport.connection import Command, OnReplies, Reconnector
-from afterword.shared.transport.scripts import (
-    MAX_BATCH,
-    MAX_BATCH_CHARACTERS,
-    ScriptCall,
-    command_of,
-)
+from afterword.shared.transport.scripts import MAX_BATCH, ScriptCall, command_of
 
 #: Most commands sent at once: bounds how long one reply waits for the others.
 BATCH = 256
@@ -248,20 +243,17 @@ def _as_commands(requests: Iterable[Request]) -> list[list[Request]]:
     """Group requests that can share a command; drop those that nobody waits for any more."""
     commands: list[list[Request]] = []
     open_batches: dict[object, list[Request]] = {}
-    room: dict[object, int] = {}
     for request, future in requests:
         if future.done():
             continue
         key = request.batch_key if isinstance(request, ScriptCall) else None
-        if not isinstance(request, ScriptCall) or key is None:
-            commands.append([(request, future)])
-            continue
-        size = request.characters
-        if size > room.get(key, 0) or len(open_batches[key]) == MAX_BATCH:
-            open_batches[key], room[key] = [], MAX_BATCH_CHARACTERS
-            commands.append(open_batches[key])
-        open_batches[key].append((request, future))
-        room[key] -= size
+        batch = open_batches.get(key) if key else None
+        if batch is None or len(batch) == MAX_BATCH:
+            batch = []
+            commands.append(batch)
+            if key:
+                open_batches[key] = batch
+        batch.append((request, future))
     return commands
 
 

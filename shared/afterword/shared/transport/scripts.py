@@ -37,10 +37,6 @@ _PLACE = "--<< the script\n"
 #: Most runs of a script in one command: other commands wait that long for Redis.
 MAX_BATCH = 16
 
-#: Most characters of arguments in it, unless it is one run: sixteen of the longest messages would
-#: take Redis longer than any other script does.
-MAX_BATCH_CHARACTERS = 100_000
-
 #: A definition begins a line with `local`; its other lines do not.
 _DEFINITION = re.compile(r"^local .*\n(?:(?!local ).*\n)*", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -76,11 +72,6 @@ class ScriptCall(NamedTuple):
     root: str
     arguments: tuple[str | float, ...]
     with_text: bool = False
-
-    @property
-    def characters(self) -> int:
-        """Return how long its arguments are, all together."""
-        return len("".join(map(str, self.arguments)))  # the cheapest way for most
 
     @property
     def batch_key(self) -> object:

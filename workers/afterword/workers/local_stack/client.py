@@ -55,6 +55,10 @@ class Attached(Closeable):
         for _ in self._messages:
             pass
 
+    def leave(self) -> None:
+        """Leave the stack at once; if this was the last client, it stops in the background."""
+        self._held.close()
+
     def close(self) -> None:
         """Leave the stack; if this was the last client, wait until the stack has stopped."""
         with self._held, suppress(OSError, StackFailed):

@@ -14,8 +14,9 @@ from afterword.shared.environment import variable
 from afterword.shared.settings import Settings
 from afterword.workers.local_stack import environment, model_server
 
-#: Clients of one stack agree on it already, however each of them writes it.
-_SAME = {variable("data_dir")}
+#: Clients of one stack agree on the first, however each of them writes it; no worker reads the
+#: second.
+_NOT_COMPARED = {variable("data_dir"), variable("chat_history")}
 
 
 def of_settings(settings: Settings) -> dict[str, str]:
@@ -36,7 +37,7 @@ def _fingerprints(settings: Settings, key: str) -> dict[str, str]:
     return {
         name: hmac.digest(key.encode(), value.encode(), "sha256").hex()
         for name, value in values.items()
-        if name not in _SAME | _without_effect(settings)
+        if name not in _NOT_COMPARED | _without_effect(settings)
     }
 
 

@@ -1,0 +1,99 @@
+"""The commands of a chat on a terminal: lines that begin with a slash."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from afterword.producer.admin.erasure import ErasureReceipt
+from afterword.producer.admin.sync_admin import Operator
+from afterword.producer.cli.chat_memory import QueuedTurns
+from afterword.producer.cli.chat_session import ChatSession
+from afterword.producer.cli.terminal import echo, indented, one_line
+from afterword.shared.ledger.records import ErasureState
+
+#: How long `/forget` waits for the first pass of the erasure, which takes a moment.
+_FORGOTTEN_S = 10.0
+_LOOK_AGAIN_S = 0.1
+
+
+class ChatCommand(NamedTuple):
+    """One command: its argument, what it does, and the function that does it."""
+
+    argument: str
+    meaning: str
+    run: Callable[[ChatSession, str], None]
+
+
+def run_command(session: ChatSession, line: str) -> None:
+    """Run the command on a line; say so if there is none of this name."""
+    name, _, argument = line[1:].partition(" ")
+    found = COMMANDS.get(name.lower())
+    if found is None:
+        echo(f"[There is no command /{one_line(name)}; see /help. To say this, begin with //]")
+    elif bool(argument.strip()) is not bool(found.argument):
+        echo(f"[Type: /{name} {found.argument}".rstrip() + "]")
+    else:
+        found.run(session, argument.strip())
+
+
+def _help(_session: ChatSession, _argument: str) -> None:
+    for name, (argument, meaning, _) in COMMANDS.items():
+        echo(f"{f'/{name} {argument}':<12}{meaning}")
+    echo(
+        "Enter sends; Alt-Enter begins another line; what is pasted is one message.\n"
+        'Ctrl-C stops a reply, and a second one ends the chat, as Ctrl-D and "quit" do.'
+    )
+
+
+def _memories(session: ChatSession, _argument: str) -> None:
+    if session.last_reply is None:
+        echo("[No reply in this conversation yet: this shows the memories that the last one had]")
+        return
+    memories = session.last_reply.memories
+    echo(f"[The last reply was given {len(memories)} of the memories of {session.user_id}]")
+    for memory in memories:
+        score = "" if memory.score is None else f" (score {memory.score:.2f})"
+        echo(f"  - {indented(memory.text)}{score}")
+
+
+def _user(session: ChatSession, user_id: str) -> None:
+    session.speak_as(user_id)
+    echo(f"[You are {one_line(user_id)} now, in a new conversation]")
+
+
+def _forget(session: ChatSession, _argument: str) -> None:
+    echo(
+        f"[This erases all that user {one_line(session.user_id)} of tenant {session.tenant} has "
+        "said, in Redis and in memory. It cannot be undone]"
+    )
+    if (session.source.ask("Type the user id to erase it: ") or "").strip() != session.user_id:
+        echo("[Nothing was erased]")
+        return
+    receipt = _erase(session)
+    session.queued = QueuedTurns()  # the others are gone
+    session.forget_history()
+    session.speak_as(session.user_id)
+    if receipt.state is ErasureState.ASKED:
+        echo("[The erasure waits for a memory worker; see how far it is: afterword forget]")
+    else:
+        echo("[Erased; a second pass follows by itself. See: afterword forget]")
+
+
+def _erase(session: ChatSession) -> ErasureReceipt:
+    with Operator(session.settings) as operator:
+        receipt = operator.forget(session.user_id, tenant=session.tenant)
+        give_up = time.monotonic() + _FORGOTTEN_S
+        while receipt.state is ErasureState.ASKED and time.monotonic() < give_up:
+            time.sleep(_LOOK_AGAIN_S)  # noqa: TID251 nothing announces how far an erasure is
+            receipt = operator.erasure(session.user_id, tenant=session.tenant) or receipt
+    return receipt
+
+
+COMMANDS = {
+    "help": ChatCommand("", "show this", _help),
+    "memories": ChatCommand("", "show the memories that the last reply was given", _memories),
+    "forget": ChatCommand("", "erase all that you have said, after a question", _forget),
+    "user": ChatCommand("NAME", "speak as another user, in a new conversation", _user),
+}
