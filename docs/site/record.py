@@ -35,6 +35,9 @@ PLAIN = {"TERM": "dumb"}
 PROMPT = "You: "
 PATIENCE_S = 120.0
 
+#: On a terminal without cursor keys a chat prints what it says, and nothing that edits a line.
+PLAIN = {"TERM": "dumb"}
+
 COLUMNS = 88
 LONGEST_WAIT_S = 0.5
 BETWEEN_SESSIONS_S = 1.5
