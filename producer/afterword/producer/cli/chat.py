@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 
 import click
 
@@ -10,6 +11,7 @@ from afterword.producer.cli.chat_commands import run_command
 from afterword.producer.cli.chat_input import open_input
 from afterword.producer.cli.chat_output import print_turn
 from afterword.producer.cli.chat_session import ChatSession, interrupt_deferred
+from afterword.producer.cli.chat_wait import explained, look
 from afterword.producer.cli.command import command
 from afterword.producer.cli.local_stack import attached, left_at_once
 from afterword.producer.cli.options import tenant_option
@@ -20,6 +22,11 @@ from afterword.shared.settings import Settings
 
 _FAREWELLS = frozenset({"quit", "exit"})
 _ENDS = "Ctrl-C again, or Ctrl-D, ends the chat"
+
+_SMALL_MODEL = """\
+[model] ANTHROPIC_API_KEY is not set: SmolLM2 answers, a tiny model on this machine.
+[model] Tell it a fact, quit, come back and ask. Do not trust its numbers, or what it adds.
+[model] To talk to Claude: export ANTHROPIC_API_KEY=..., then start again."""
 
 #: How long the end of a conversation waits for its last turns to be stored.
 _STORED_S = 10.0
@@ -47,6 +54,8 @@ def chat(*, user_id: str, tenant: str) -> None:
         with Producer(served) as producer, left_at_once(stack):
             session = ChatSession(producer, served, open_input(), tenant)
             session.speak_as(user_id)
+            if stack and stack.has_small_model:
+                echo(_SMALL_MODEL, err=True)
             _converse(session)
 
 
@@ -97,7 +106,8 @@ def _turn(session: ChatSession, message: str) -> None:
     try:
         with interrupt_deferred():
             job = session.submit(message)
-        session.last_reply = print_turn(job.stream())
+        why = partial(look, job, session.settings)
+        session.last_reply = print_turn(explained(job.stream(), why))
         if session.last_reply and session.last_reply.not_remembered is None:
             session.queued.add(job)
     except KeyboardInterrupt:

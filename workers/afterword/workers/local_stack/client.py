@@ -17,7 +17,7 @@ from afterword.shared.settings import Settings
 from afterword.workers.local_stack import environment, fingerprints
 from afterword.workers.local_stack.client_socket import STOPPED_WITHIN_S, StackFailed
 from afterword.workers.local_stack.data_dir import DataDir
-from afterword.workers.local_stack.services import service_names
+from afterword.workers.local_stack.services import MODEL, service_names
 
 #: Called with `{"service": ..., "state": ..., "detail": ... or None}`, see `process.OnState`.
 OnProgress = Callable[[Mapping[str, Any]], None]
@@ -33,12 +33,14 @@ class Attached(Closeable):
 
     `env` holds the environment variables that lead to it, and those of the caller's settings;
     `differing` names those that are not what the stack was started with: it goes on without them.
+    With `has_small_model`, replies come from the small model and not from Claude.
     """
 
     def __init__(
         self,
         env: Mapping[str, str],
         differing: Sequence[str],
+        services: Sequence[str],
         connection: socket.socket,
         messages: Iterator[Mapping[str, Any]],
         held: ExitStack,
@@ -46,6 +48,7 @@ class Attached(Closeable):
         """Read further `messages` of the stack, and close `held` at the end."""
         self.env = dict(env)
         self.differing = tuple(differing)
+        self.has_small_model = MODEL in services
         self._connection = connection
         self._messages = messages
         self._held = held
@@ -90,7 +93,9 @@ def attach(
                 differing = fingerprints.differing(ready["settings"], settings)
                 _check_same_services(ready["services"], settings, differing)
                 env = environment.from_settings(settings) | ready["env"]
-                return Attached(env, differing, connection, messages, held.pop_all())
+                return Attached(
+                    env, differing, ready["services"], connection, messages, held.pop_all()
+                )
         # That stack was stopping, or found that another one is running.
     log = data_dir.logs / "stack.log"
     raise StackFailed(f"the local stack did not start; the reason is at the end of {log}")

@@ -1,0 +1,74 @@
+"""Says why a chat waits: while no text comes, one line that names what is wrong and its cure."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from queue import Empty, SimpleQueue
+
+from afterword.producer.cli.remedies import Trouble, trouble
+from afterword.producer.cli.terminal import echo, one_line
+from afterword.producer.cli.workers_seen import open_ledger
+from afterword.producer.client.sync_client import Job
+from afterword.shared.contracts import Event
+from afterword.shared.errors import AfterwordError
+from afterword.shared.ledger.records import Gate, Overview
+from afterword.shared.settings import Settings
+
+#: How long nothing happens before somebody looks why, and between two looks.
+LOOK_S = 1.0
+
+_Incoming = SimpleQueue[Event | BaseException | None]
+
+
+def explained(
+    events: Iterable[Event], find: Callable[[], Trouble | None], look_s: float = LOOK_S
+) -> Iterator[Event]:
+    """Yield events as they come; while there is no text and none comes, print what `find` says.
+
+    The same trouble is printed once, on standard error: what follows it in a pipe is a reply.
+    """
+    incoming: _Incoming = SimpleQueue()
+    threading.Thread(target=_pump, args=(events, incoming), daemon=True).start()
+    speaking, told = False, ""
+    while True:
+        try:
+            event = incoming.get(timeout=None if speaking else look_s)
+        except Empty:
+            found = find()
+            if found is not None and found.code != told:
+                echo(f"[Waiting: {one_line(found.text)}]", err=True)
+                told = found.code
+            continue
+        if not isinstance(event, Event):
+            if event is not None:
+                raise event
+            return
+        speaking = event.type == "delta" or (speaking and event.type != "restart")
+        yield event
+
+
+def _pump(events: Iterable[Event], incoming: _Incoming) -> None:
+    try:
+        for event in events:
+            incoming.put(event)
+    except BaseException as error:  # noqa: BLE001 whoever reads the events raises it
+        incoming.put(error)
+    else:
+        incoming.put(None)
+
+
+def look(job: Job, settings: Settings) -> Trouble | None:
+    """Return what keeps a job from its reply, None if that is only time."""
+    try:
+        gates, shards = asyncio.run(_look(settings))
+        return trouble(job.status(), gates, shards, settings.model)
+    except AfterwordError as error:  # Redis is away, or does not let this user read so much
+        return Trouble("unknown", str(error))
+
+
+async def _look(settings: Settings) -> tuple[Sequence[Gate], Sequence[Overview]]:
+    async with open_ledger(settings) as checked:
+        ledger = checked.ledger
+        return await ledger.gates.not_open(), await ledger.maintenance.overview()

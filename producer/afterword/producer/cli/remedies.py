@@ -1,0 +1,116 @@
+"""What keeps a job from its reply, in words, and what to do about it. Pure rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from afterword.producer.cli import render
+from afterword.producer.cli.workers_seen import running
+from afterword.shared.contracts import JobStatus
+from afterword.shared.errors import Fault
+from afterword.shared.ledger.records import Gate, GateState, Overview
+from afterword.shared.lifecycle import JobState
+
+#: The gates before the models begin so.
+_MODELS = "claude/"
+
+_NOTHING = "Nothing to do: it is tried again by itself"
+_KEY = "Set ANTHROPIC_API_KEY to a valid one and restart the workers"
+_ACCOUNT = "Look at the account with Anthropic; work goes on within a minute"
+_ADDRESS = "Check ANTHROPIC_BASE_URL and restart the workers"
+_PROXY = "Fix HTTPS_PROXY or the proxy, and restart the workers"
+
+#: What a code of a model says, and what to do; see docs/reference/codes.md.
+_OF_A_MODEL = {
+    "key_refused": ("Claude refuses the API key", _KEY),
+    "not_permitted": ("the API key lacks a right", _KEY),
+    "billing": ("the account has no credit", _ACCOUNT),
+    "spend_limit": ("a spend limit of the account is reached", _ACCOUNT),
+    "organization_on_hold": ("the account is on hold", _ACCOUNT),
+    "encryption_key_disabled": ("the account's encryption key is off", _ACCOUNT),
+    "model_not_found": (
+        "the model does not exist or is not open to the account",
+        "Set AFTERWORD_MODEL to another one and restart the workers",
+    ),
+    "wrong_address": ("this is not the address of Claude", _ADDRESS),
+    "connection_refused": ("nothing listens at the address of Claude", _ADDRESS),
+    "no_such_host": ("the host name of Claude is unknown", _ADDRESS),
+    "untrusted_certificate": ("the certificate is not trusted", _ADDRESS),
+    "no_tls": ("the address does not speak TLS", _ADDRESS),
+    "proxy_failed": ("the proxy cannot be reached", _PROXY),
+    "proxy_refused": ("the proxy refuses", _PROXY),
+    "unreachable": ("Claude cannot be reached", "Check the network"),
+    "overloaded": ("Claude is overloaded", _NOTHING),
+    "provider_error": ("Claude has an error of its own", _NOTHING),
+    "provider_timeout": ("Claude took too long", _NOTHING),
+    "no_first_event": ("Claude does not begin to answer", _NOTHING),
+    "rate_limited": ("Claude limits the requests or tokens of the account", _NOTHING),
+    "ramp_limit": ("Claude limits how fast requests may grow", _NOTHING),
+}
+
+_BY_FAULT = {
+    Fault.OPERATOR: "Fix the key, the account, the model or the address, and restart the workers",
+    Fault.PROVIDER: _NOTHING,
+}
+
+#: So long may a job be ready, or without a first word, before that is worth a line.
+_BUSY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What keeps a job: a word that tells it from others, and a line for a person."""
+
+    code: str
+    text: str
+
+
+def trouble(
+    status: JobStatus, gates: Sequence[Gate], shards: Sequence[Overview], model: str
+) -> Trouble | None:
+    """Return what keeps a job from its reply, None if that is only time."""
+    now = shards[0].at
+    if not running(shards, "responses"):
+        cure = "Start one: afterword worker responses"
+        return _waits("no_worker", "no response worker is running", cure, status, now)
+    if gate := _shut_gate(gates, model):
+        return _of_gate(gate, status, now)
+    waited_s = (now - status.created_at).total_seconds()
+    if status.state is JobState.QUEUED and status.code in _OF_A_MODEL:
+        return _of_code(status.code, *_OF_A_MODEL[status.code], status, now)
+    if waited_s < _BUSY_S:
+        return None
+    if status.state is JobState.QUEUED:
+        cure = "Start another one (afterword worker responses), or wait"
+        return _waits("busy", "the response workers are busy", cure, status, now)
+    return _waits("silent", "Claude has not begun to answer", _NOTHING, status, now)
+
+
+def _shut_gate(gates: Sequence[Gate], model: str) -> Gate | None:
+    """Return the gate that is shut before this model, or before another one if that is not."""
+    shut = [
+        gate for gate in gates if gate.state is GateState.SHUT and gate.name.startswith(_MODELS)
+    ]
+    return min(shut, key=lambda gate: gate.name != _MODELS + model, default=None)
+
+
+def _of_gate(gate: Gate, status: JobStatus, now: datetime) -> Trouble:
+    if gate.by:
+        cure = f"Open it if the reason is gone: afterword gate open {gate.name}"
+        return _waits("by_hand", f"{gate.name} is {render.cause(gate)}", cure, status, now)
+    known = _OF_A_MODEL.get(gate.code, ("Claude cannot be asked", _BY_FAULT.get(gate.fault, "")))
+    return _of_code(gate.code, *known, status, now, since=gate.since)
+
+
+def _of_code(
+    code: str, what: str, cure: str, status: JobStatus, now: datetime, since: datetime | None = None
+) -> Trouble:
+    lasts = f" for {render.duration((now - since).total_seconds())}" if since else ""
+    return _waits(code, f"{what} ({code}){lasts}", cure, status, now)
+
+
+def _waits(code: str, what: str, cure: str, status: JobStatus, now: datetime) -> Trouble:
+    left = render.duration((status.deadline - now).total_seconds())
+    return Trouble(code, f"{what}. {cure}. Your message waits for up to {left}")
