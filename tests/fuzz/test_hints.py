@@ -8,7 +8,16 @@ import pytest
 from hypothesis import strategies as st
 
 from afterword.shared.hints import MAX_HINT_BYTES, NotAHint, read_hint
-from afterword.shared.names import REPLIES, RUN_TASK, new_job_id
+from afterword.shared.names import (
+    MEMORIES,
+    REPLIES,
+    RUN_TASK,
+    WRITE_TASK,
+    lane_id,
+    lane_tag,
+    memory_key,
+    new_job_id,
+)
 from tests.kit.fuzz.broken import Broken, broken
 from tests.kit.fuzz.doors import door
 from tests.kit.ledger.hint_messages import hint_message
@@ -46,6 +55,18 @@ def test_a_hint_with_some_bytes_changed_is_no_other_message(raw: bytes, at: int)
         step=read["properties"]["priority"],
     )
     assert again.encode() == changed
+
+
+def test_the_id_of_a_lane_s_hint_names_no_user() -> None:
+    lane = lane_id(memory_key("acme", "ann@example.org"), 3)
+    hints = [hint_message(WRITE_TASK, lane, f"{lane}.{number}").encode() for number in (7, 8)]
+
+    read = [read_hint(hint, MEMORIES) for hint in hints]
+
+    assert [json.loads(one["body"])[0] for one in read] == [[lane], [lane]]
+    shown = [one["headers"]["id"] for one in read]
+    assert shown == [f"{lane_tag(lane)}.7", f"{lane_tag(lane)}.8"]
+    assert shown == [one["properties"]["delivery_tag"] for one in read]
 
 
 def test_no_message_is_read_that_is_longer_than_any_hint() -> None:

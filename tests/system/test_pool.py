@@ -125,7 +125,7 @@ def test_inspect_shows_what_runs(server: Valkey) -> None:
         worker.hint("hold:1")
         worker.wait_for("began hold:1")
         [active] = worker.ask("active")
-        assert (active["id"], active["name"], active["args"]) == ("hold:1", RUN_TASK, ["hold:1"])
+        assert (active["id"], active["name"], active["args"]) == ("hold:1", RUN_TASK, "")
         assert active["acknowledged"]
         assert active["time_start"]
         pool = worker.ask("stats")["pool"]

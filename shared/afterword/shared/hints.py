@@ -28,7 +28,7 @@ import json
 import re
 from typing import Any
 
-from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, WRITE_TASK
+from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, WRITE_TASK, lane_tag
 
 #: The task that the hints of each queue run.
 TASK_OF = {REPLIES: RUN_TASK, MEMORIES: WRITE_TASK}
@@ -83,7 +83,8 @@ def hint_message(agenda: str, name: str, number: int) -> str:
 def read_hint(raw: bytes, queue: str) -> dict[str, Any]:
     """Return the message that a queue held, parsed; raise `NotAHint` unless it is a hint of ours.
 
-    Nothing of the message is interpreted before all its bytes are known to be a hint's.
+    Nothing of the message is interpreted before all its bytes are known to be a hint's. The id of a
+    lane's hint becomes one that does not repeat the user's: Celery shows and logs ids.
     """
     if len(raw) > MAX_HINT_BYTES:
         raise NotAHint("too_large")
@@ -95,6 +96,9 @@ def read_hint(raw: bytes, queue: str) -> dict[str, Any]:
     if hint["queue"] != queue or not NAME_OF[hint["task"]].fullmatch(hint["name"]):
         raise NotAHint("not_a_hint")
     message: dict[str, Any] = json.loads(raw)
+    if hint["task"] == WRITE_TASK:
+        shown = f"{lane_tag(hint['name'])}.{hint['id'].rpartition('.')[2]}"
+        message["headers"]["id"] = message["properties"]["delivery_tag"] = shown
     return message
 
 

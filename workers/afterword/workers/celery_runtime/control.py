@@ -35,7 +35,7 @@ class _Nothing(_Exact):
 
 
 class _Active(_Exact):
-    safe: None = None
+    safe: Literal[True] | None = None
 
 
 class _Registered(_Exact):

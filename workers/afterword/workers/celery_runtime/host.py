@@ -50,5 +50,6 @@ def _set_up_logging(settings: Settings) -> None:
 
     after_setup_logger.connect(format_lines, weak=False)
     after_setup_task_logger.connect(format_lines, weak=False)
-    # At INFO, Celery logs one line for every hint.
+    # At INFO, Celery logs one line for every hint; at DEBUG, its pool logs what the hint says.
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+    logging.getLogger("celery.pool").setLevel(logging.INFO)

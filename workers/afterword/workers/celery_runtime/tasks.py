@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from celery import Celery
+from celery.worker.request import Request
 
 from afterword.shared.names import RUN_TASK, WRITE_TASK
 from afterword.workers.celery_runtime.loop import RUNTIME
@@ -25,10 +26,18 @@ class Runtime(Protocol):
         ...
 
 
+class HintRequest(Request):
+    """A hint as Celery keeps it while it runs; remote control shows its id, not its arguments."""
+
+    def info(self, safe: bool = False) -> Any:  # noqa: ARG002, FBT001, FBT002 as Celery calls it
+        """Return what `inspect active` and Flower show: the argument would name a lane's user."""
+        return super().info(safe=True)
+
+
 def register(app: Celery) -> None:
     """Add the two tasks to this app only, not to other apps of the process."""
-    app.task(name=RUN_TASK, shared=False)(_run)
-    app.task(name=WRITE_TASK, shared=False)(_write)
+    app.task(name=RUN_TASK, shared=False, Request=HintRequest)(_run)
+    app.task(name=WRITE_TASK, shared=False, Request=HintRequest)(_write)
 
 
 async def _run(job_id: str, *, ahead: bool = False) -> None:
