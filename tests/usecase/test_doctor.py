@@ -16,12 +16,19 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.client import PubSub
 from redis.exceptions import RedisError
 
 from afterword.producer.cli.checks.finding import CHECKS, Finding, Level, ok, run_all
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import CallOutcome, CallReport, TaskHealth
+from afterword.shared.ledger.records import (
+    CallOutcome,
+    CallReport,
+    TaskHealth,
+    UnrecognisedMessage,
+)
+from afterword.shared.names import control_channel
 from afterword.shared.settings import Settings
 from tests.conftest import ROOT
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
@@ -213,6 +220,29 @@ def be_replica(place: Place) -> None:
     place.redis.replicaof("127.0.0.1", str(free_port()))
 
 
+ELSEWHERE: list[PubSub] = []
+
+
+def listen_elsewhere(place: Place) -> None:
+    """Hear commands as the workers of a fleet do that has another database."""
+    ELSEWHERE.append(PubSub(place.redis.connection_pool))
+    ELSEWHERE[-1].subscribe(control_channel(place.env["AFTERWORD_NAMESPACE"], "3"))
+    ELSEWHERE[-1].get_message(timeout=5)
+
+
+def stop_listening(_: Place) -> None:
+    ELSEWHERE.pop().close()
+
+
+def note_a_message(place: Place) -> None:
+    found = UnrecognisedMessage("replies", "not_a_hint", 7, "0" * 64, "")
+    place.do(lambda ledger: ledger.quarantine.add(found))
+
+
+def forget_notes(place: Place) -> None:
+    place.do(lambda ledger: ledger.quarantine.clear())
+
+
 def fail_jobs(place: Place) -> None:
     async def fail_many(ledger: Ledger) -> None:
         for number in range(10):
@@ -321,6 +351,12 @@ STAGED = {
         end=lambda place: place.redis.replicaof("NO", "ONE"),
     ),
     "another number of shards": Staged("layout", "AFTERWORD_SHARDS", {"AFTERWORD_SHARDS": "2"}),
+    "the same namespace in another database": Staged(
+        "neighbours", "AFTERWORD_NAMESPACE", {}, listen_elsewhere, stop_listening, level="warn"
+    ),
+    "messages of others": Staged(
+        "neighbours", "afterword quarantine list", {}, note_a_message, forget_notes, level="warn"
+    ),
     "the queue is full": Staged(
         "room", "AFTERWORD_MAX_QUEUED", {"AFTERWORD_MAX_QUEUED": "1"}, fill_queue, empty_queue
     ),

@@ -48,16 +48,15 @@ def _socket_address(parts: Url) -> str:
     login = _login(
         parts.options.get("username", parts.username), parts.options.get("password", parts.password)
     )
-    database = parts.options.get("db", "0")
-    return f"redis+socket://{login}{quote(parts.path)}?virtual_host={database}"
+    return f"redis+socket://{login}{quote(parts.path)}?virtual_host={parts.database}"
 
 
 def _tcp_address(parts: Url) -> str:
     tls = {name: value for name, value in parts.options.items() if name != "db"}
     if parts.scheme == "rediss":
         tls.setdefault("ssl_cert_reqs", "required")  # as redis-py; kombu would trust anyone
-    database = parts.options.get("db") or parts.path.strip("/") or "0"
-    address = f"{parts.scheme}://{_login(parts.username, parts.password)}{parts.host}/{database}"
+    login = _login(parts.username, parts.password)
+    address = f"{parts.scheme}://{login}{parts.host}/{parts.database}"
     return f"{address}?{urlencode(tls)}" if tls else address
 
 

@@ -316,6 +316,11 @@ def queue_list(namespace: str, queue: str, step: int) -> str:
     return f"{queue_prefix(namespace)}{queue}" + (f"\x06\x16{step}" if step else "")
 
 
+def control_channel(namespace: str, database: str) -> str:
+    """CHANNEL: commands to the workers of one database, as kombu names it."""
+    return f"{queue_prefix(namespace)}/{database}.celery.pidbox"
+
+
 def queue_prefix(namespace: str) -> str:
     """Return what everything of a namespace that Celery keeps in Redis begins with.
 

@@ -61,6 +61,12 @@ class Url(NamedTuple):
     path: str
     options: dict[str, str]
 
+    @property
+    def database(self) -> str:
+        """Return the number of the database that a Redis URL names."""
+        named = "" if self.scheme == "unix" else self.path.strip("/")
+        return self.options.get("db") or named or "0"
+
 
 def parse_url(text: str, forms: Forms) -> Url:
     """Return the parts of a URL; raise `ValueError` without repeating it, it may hold a password.

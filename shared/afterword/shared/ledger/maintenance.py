@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from afterword.shared.contracts import RECORD_VERSION
+from afterword.shared.errors import Misconfigured
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import (
     AgendaCount,
@@ -25,7 +26,8 @@ from afterword.shared.ledger.records import (
     reading,
 )
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
-from afterword.shared.names import Keys
+from afterword.shared.names import Keys, control_channel
+from afterword.shared.urls import REDIS, parse_url
 from afterword.shared.version import __version__
 
 #: Most records that one sweep of one shard touches: keeps the script short.
@@ -54,6 +56,23 @@ class Maintenance:
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
+
+    async def other_databases(self) -> Sequence[str]:
+        """Return the other databases of this Redis where workers of the same namespace listen.
+
+        Channels belong to no database: what such a fleet announces of lanes and gates reaches ours.
+        Nothing is known if this user of Redis may not list channels.
+        """
+        settings = self._shards.settings
+        assert settings.redis_url is not None, "there is no ledger without it"
+        own = parse_url(settings.redis_url, REDIS).database
+        before, after = control_channel(settings.namespace, "*").split("*")
+        try:
+            heard = await self._shards.send_command("PUBSUB", "CHANNELS", f"{before}*{after}")
+        except Misconfigured:
+            return []
+        found = {name.removeprefix(before).removesuffix(after) for name in heard}
+        return sorted(found - {own})
 
     async def record_heartbeat(self, queues: str, worker: str, tasks: Sequence[TaskHealth]) -> None:
         """Record that a worker of these queues is alive, and which of its periodic tasks fail."""

@@ -79,7 +79,8 @@ def place_of(settings: RedisSettings) -> str:
     """Return a name for the server, the database and the namespace of a ledger."""
     assert settings.redis_url is not None, "there is no ledger without it"
     url = parse_url(settings.redis_url, REDIS)
-    where = (url.host, url.path, url.options.get("db", ""), settings.namespace)
+    server = url.path if url.scheme == "unix" else url.host
+    where = (server, url.database, settings.namespace)
     return hashlib.sha256(" ".join(where).encode()).hexdigest()[:16]
 
 

@@ -47,6 +47,7 @@ CHECKS: dict[str, str] = {
     "turns": "Are turns stored soon after their replies?",
     "dead letters": "Do jobs and turns end well?",
     "held": "Does this version know all records?",
+    "neighbours": "Do others on this Redis stay out of what is ours?",
     "broker": "Does a broker that is another server take a message, and give it back?",
     "claude": "Does Claude take our key, and have each model?",
     "memory": "Is a memory that is stored found again, and only by its owner?",

@@ -10,7 +10,14 @@ from afterword.producer.cli.checks.finding import Finding, fail, ok, warn
 from afterword.producer.cli.workers_seen import QUEUES, running
 from afterword.shared.errors import AfterwordError, Fault, Misconfigured
 from afterword.shared.ledger.account import total
-from afterword.shared.ledger.records import Account, AgendaCount, Gate, GateState, Overview
+from afterword.shared.ledger.records import (
+    Account,
+    AgendaCount,
+    Gate,
+    GateState,
+    Overview,
+    QuarantineNote,
+)
 from afterword.shared.lifecycle import JobState
 from afterword.shared.names import MEMORIES
 from afterword.shared.settings import Settings
@@ -28,6 +35,9 @@ _READY_WARN_S, _READY_FAIL_S = 10.0, 60.0
 
 #: The same for a turn that is not stored yet.
 _TURN_WARN_S, _TURN_FAIL_S = 300.0, 3600.0
+
+#: For how long messages of others are a warning.
+_RECENT_S = 3600.0
 
 #: So many dead letters within the last hour are no single bad request any more.
 _MANY_DEAD = 10
@@ -197,6 +207,27 @@ def of_dead_letters(shards: Sequence[Overview]) -> Finding:
     detail = f"{counted}, {recent:,} of the last hour"
     remedy = "`afterword dead list` says why; then `afterword dead replay` or `dead discard`."
     return (fail if recent >= _MANY_DEAD else warn)("dead letters", detail, remedy)
+
+
+def of_neighbours(
+    databases: Sequence[str], notes: Sequence[QuarantineNote], at: datetime
+) -> Finding:
+    """Judge whether others write to our queues, or run a fleet under our name."""
+    if databases:
+        where = f"database {', '.join(databases)} of this Redis"
+        detail = (
+            f"workers of the same namespace run in {where}: each hears what the other announces"
+        )
+        return warn("neighbours", detail, "Give one fleet an AFTERWORD_NAMESPACE of its own.")
+    recent = [note.found for note in notes if (at - note.at).total_seconds() < _RECENT_S]
+    if recent:
+        last = recent[0]
+        detail = (
+            f"{len(recent):,} messages in the last hour were not ours, the newest in {last.queue} "
+            f"({last.reason})"
+        )
+        return warn("neighbours", detail, "See `afterword quarantine list` for what they were.")
+    return ok("neighbours", "nobody else writes to our queues")
 
 
 def of_held(shards: Sequence[Overview]) -> Finding:

@@ -56,4 +56,9 @@ async def _state(ledger: Ledger) -> list[Finding]:
         judgement.of_turns(accounts),
         judgement.of_dead_letters(shards),
         judgement.of_held(shards),
+        judgement.of_neighbours(
+            await ledger.maintenance.other_databases(),
+            await ledger.quarantine.newest(),
+            shards[0].at,
+        ),
     ]
