@@ -17,6 +17,7 @@ from afterword.shared.broker import make_app
 from afterword.shared.names import REPLIES
 from afterword.shared.settings import Settings
 from tests.kit.ledger.hint_messages import hint_list
+from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import Fleet
 from tests.kit.workers.plain_app import ADD, QUEUES, make_plain_app
@@ -217,3 +218,26 @@ def test_our_namespaces_do_not_meet_either(fleet: Fleet) -> None:
         wait_until(lambda: queues(apps["chat"], 1) == [["replies"]], "it consumes again")
         for app in apps.values():
             app.close()
+
+
+def test_on_a_broker_of_theirs_it_is_the_same() -> None:
+    """Wake-up messages and remote control go over the broker of the other app."""
+    with (
+        Valkey() as broker,
+        PlainWorker(broker.url) as theirs,
+        Fleet(AFTERWORD_MEMORY="off", AFTERWORD_BROKER_URL=broker.url) as fleet,
+    ):
+        fleet.start("responses")
+        assert names(fleet.app, 1) == {"responses0@localhost"}
+        assert names(theirs.app, 1) == {NODE}
+        assert answered(fleet.settings)
+        fleet.app.control.shutdown()
+        wait_until(lambda: dropped(fleet) == 1, "ours has heard and refused it")
+        assert theirs.add(REPLIES) == 3
+
+        theirs.app.control.shutdown()
+
+        assert theirs.process.wait(60) == 0
+        assert theirs.app.control.purge() == 0
+        assert answered(fleet.settings)
+        assert dropped(fleet) == 1
