@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from redis import Redis
+from redis.exceptions import NoPermissionError
 
 from afterword.producer import Producer
 from tests.conftest import ROOT
@@ -17,6 +18,7 @@ from tests.kit.workers.plain_worker import PlainWorker
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
+URL = "AFTERWORD_REDIS_URL"
 PAGE = (ROOT / "docs/how-to/beside-celery.md").read_text()
 
 #: Every command that reads, and one that erases.
@@ -40,7 +42,7 @@ def fleet() -> Iterator[Fleet]:
         with fleet.valkey.client() as redis:
             redis.execute_command(*documented())
         url = fleet.valkey.url.replace("//", "//afterword:PASSWORD@")
-        fleet.variables["AFTERWORD_REDIS_URL"] = url
+        fleet.variables[URL] = url
         yield fleet
 
 
@@ -79,8 +81,25 @@ def test_without_the_control_channel_only_remote_control_is_missing(fleet: Fleet
     assert "Connection to broker lost" not in worker.log
 
 
+def test_what_more_takes_is_what_the_page_adds(fleet: Fleet) -> None:
+    table = PAGE.partition("| for | add |")[2].partition("\n\n")[0].replace("\\|", "|")
+    more = re.findall(r"\+[a-z|]+", table)
+    wanted: list[tuple[str, ...]] = [
+        ("CONFIG", "GET", "appendfsync"), ("BGREWRITEAOF",), ("SLOWLOG", "RESET"),
+        ("COMMANDLOG", "RESET", "slow"),
+    ]  # fmt: skip
+    with fleet.valkey.client() as redis, Redis.from_url(fleet.variables[URL]) as user:
+        for command in wanted:
+            with pytest.raises(NoPermissionError):
+                user.execute_command(*command)
+        redis.execute_command("ACL", "SETUSER", "afterword", *more)
+        for command in wanted:
+            user.execute_command(*command)
+        assert len(more) == len(wanted)
+
+
 def test_the_user_reaches_nothing_else(fleet: Fleet) -> None:
-    with Redis.from_url(fleet.variables["AFTERWORD_REDIS_URL"], decode_responses=True) as user:
+    with Redis.from_url(fleet.variables[URL]) as user:
         for command in (("GET", "celery"), ("PUBLISH", "/0.celery.pidbox", "x"), ("FLUSHALL",)):
-            with pytest.raises(Exception, match="permissions"):
+            with pytest.raises(NoPermissionError):
                 user.execute_command(*command)
