@@ -200,15 +200,16 @@ def test_another_worker_takes_over_from_a_killed_one_and_the_stream_begins_anew(
         ClaudeAnswer(text=TEXT),
     )
     stream = job.stream()
-    events = [next(stream), next(stream)]
+    events = [next(stream), next(stream), next(stream)]
     victim.kill()
     watch.on_duty.send(signal.SIGCONT)
     events += stream
     kinds = [event.type for event in events]
     restart = kinds.index("restart")
-    assert kinds[:2] == ["started", "delta"]
-    assert set(kinds[1:restart]) == {"delta"}
-    assert set(kinds[restart + 1 : -1]) == {"delta"}
+    assert kinds[:2] == ["started", "recalled"]
+    assert set(kinds[2:restart]) == {"delta"}
+    assert kinds[restart + 1] == "recalled"
+    assert set(kinds[restart + 2 : -1]) == {"delta"}
     assert {event.attempt for event in events[:restart]} == {1}
     assert {event.attempt for event in events[restart:-1]} == {2}
     final = events[-1].reply
