@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import pytest
@@ -46,8 +46,10 @@ class Clock:
         return self.now
 
 
-def row(name: str, owner: str = "a/ann", score: float = 0.5) -> RecalledMemory:
-    return RecalledMemory(name, owner, SECRET, score, AT, None)
+def row(
+    name: str, owner: str = "a/ann", score: float = 0.5, text: str = SECRET, at: datetime = AT
+) -> RecalledMemory:
+    return RecalledMemory(name, owner, text, score, at, None)
 
 
 @pytest.fixture
@@ -123,9 +125,21 @@ async def test_rows_below_the_least_score_are_left_out(memories: FakeMemories) -
 async def test_no_more_rows_than_asked_for_are_taken(memories: FakeMemories) -> None:
     class Generous(FakeMemories):
         async def search(self, owner: str, query: str, limit: int) -> SearchResult:
-            return SearchResult(tuple(row(f"m{n}") for n in range(limit * 3)))
+            return SearchResult(tuple(row(f"m{n}", text=str(n)) for n in range(limit * 3)))
 
     assert await names(recaller(Generous(), limit=2)) == ["m0", "m1"]
+
+
+async def test_repeats_and_what_equals_the_message_leave_their_places(
+    memories: FakeMemories,
+) -> None:
+    class Echoing(FakeMemories):
+        async def search(self, owner: str, query: str, limit: int) -> SearchResult:
+            said = ("QUERY ", " I like  tea", "i LIKE tea", "I like tea.")
+            found = (row(f"m{n}", text=text, at=AT + timedelta(n)) for n, text in enumerate(said))
+            return SearchResult(tuple(found)[:limit])
+
+    assert await names(recaller(Echoing(), limit=2)) == ["m2", "m3"]
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), AccessDenied("revoked"), Rejected("bad")])

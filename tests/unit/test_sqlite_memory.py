@@ -70,7 +70,8 @@ async def test_memories_outlive_the_process_that_wrote_them(options: Settings) -
 
 async def test_a_question_about_a_date_finds_what_was_said_that_day(memories: Memories) -> None:
     for month in range(8):
-        said = turn("We went for a long walk.", month, AT + timedelta(days=31 * month))
+        # Not the same text each time: what is said again replaces what was said before.
+        said = turn(f"We went for long walk {month}.", month, AT + timedelta(days=31 * month))
         await memories.add("ana", said)
     found = (await memories.search("ana", "What did we do in September?", 1)).memories
     assert [row.turn_id for row in found] == ["turn-4"]
@@ -95,6 +96,26 @@ async def test_the_right_fact_is_recalled_among_others(memories: Memories) -> No
     ]
     best = [((await memories.search("ana", query, 1)).memories)[0].text for query in asked]
     assert best == facts
+
+
+async def test_a_language_does_not_decide_what_is_found(memories: Memories) -> None:
+    said = [
+        "Notre perroquet s'appelle Capitaine.",
+        "My uncle is called Peter.",
+        "My boss is called Henrik.",
+        "I drive an old red Volvo.",
+        "Compare cats and dogs in general.",
+        "I like my job in a bank.",
+    ]
+    for number, text in enumerate(said):
+        await memories.add("ana", turn(text, number))
+    (best, *_) = (await memories.search("ana", "What is our pet called?", 5)).memories
+    assert best.text == said[0]
+
+
+def test_the_directions_of_languages_are_orthonormal() -> None:
+    product = embedder.LANGUAGES @ embedder.LANGUAGES.T
+    assert product == pytest.approx(np.eye(12), abs=1e-5)
 
 
 async def test_erasing_leaves_nothing_on_disk(memories: Memories, tmp_path: Path) -> None:

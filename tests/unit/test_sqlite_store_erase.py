@@ -73,7 +73,7 @@ def test_words_and_names_are_in_the_memory_and_in_no_index(
 def test_a_deleted_memory_leaves_no_word_behind(tmp_path: Path, store: SqliteStore) -> None:
     store.delete(put(store, "ana", "marmalade on toast"))
     with closing(Database(tmp_path / "memories.sqlite")) as file, file.reading() as sql:
-        assert sql.execute("SELECT count(*) FROM postings").fetchone() == (0,)
+        assert sql.execute("SELECT count(*) FROM tokens").fetchone() == (0,)
 
 
 def test_an_erased_owner_can_return_as_a_new_one(open_store: Callable[[], SqliteStore]) -> None:

@@ -57,7 +57,8 @@ def test_processes_may_make_and_fill_one_file_at_once(
     for owner in ("ana", "ben"):
         most = EACH * WRITERS.count(owner)
         assert len(texts(reader, owner)) == most
-        assert sorted(found(reader, owner, "memory", most + 1)) == sorted(texts(reader, owner))
+        once = sorted(set(texts(reader, owner)))  # two writers say the same
+        assert sorted(found(reader, owner, "memory", most + 1)) == once
 
 
 def test_a_file_that_another_process_is_creating_is_waited_for(

@@ -1,4 +1,4 @@
-"""The tokenizer, BM25, and its combination with cosines."""
+"""How memories are ranked: what words are worth, what neighbours lend, who yields to whom."""
 
 from __future__ import annotations
 
@@ -9,94 +9,144 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from afterword.workers.adapters.mem0.sqlite import ranking
 from afterword.workers.adapters.mem0.sqlite.ranking import (
+    LEND_S,
+    LENT,
+    Floats,
     Positions,
     Scale,
     best_first,
-    bm25,
     combine,
+    lend,
+    word_points,
+    yield_to_newer,
 )
-from afterword.workers.adapters.mem0.sqlite.tokenizer import tokenize
-
-
-def scores(query: str, *texts: str) -> list[float]:
-    held = [tokenize(text) for text in texts]
-    found: list[Positions] = [
-        np.array([place for place, text in enumerate(held) if word in text], np.intp)
-        for word in dict.fromkeys(tokenize(query))
-    ]
-    lengths = np.array([len(text) for text in held], np.float32)
-    return [float(score) for score in bm25((places for places in found if len(places)), lengths)]
-
-
-@pytest.mark.parametrize(
-    ("text", "stems"),
-    [
-        ("I went RUNNING, my dogs ran!", ["went", "run", "dog", "ran"]),
-        ("[8 May 2026] Café 7", ["8", "may", "2026", "cafe", "7"]),
-        ("Straße, ﬁne, ＡＢＣ", ["strass", "fine", "abc"]),  # noqa: RUF001
-        ("red ring", ["red", "ring"]),
-        ("snake_case", ["snake", "case"]),
-        ("It is what it is", ["it", "is", "what", "it", "is"]),
-        ("我喜欢 iPhone手机", ["我喜", "喜欢", "iphon", "手机"]),
-        ("我", ["我"]),
-        ("... !?", []),
-    ],
+from afterword.workers.adapters.mem0.sqlite.tokenizer import (
+    index_text,
+    query_words,
 )
-def test_words_are_stems_without_case_accents_and_stop_words(text: str, stems: list[str]) -> None:
-    assert tokenize(text) == stems
+
+
+def points(query: str, *texts: str) -> list[float]:
+    """Return what the words of each text are worth for a query."""
+    held = [index_text(text).tokens for text in texts]
+
+    def positions(token: str) -> Positions:
+        return np.array([place for place, text in enumerate(held) if token in text], np.intp)
+
+    words = [[(positions(token), share) for token, share in word] for word in query_words(query)]
+    lengths = np.array([index_text(text).length for text in texts], np.float32)
+    return [float(one) for one in word_points(words, lengths)]
+
+
+def floats(*values: float) -> Floats:
+    return np.array(values, np.float32)
+
+
+def numbers(*values: int) -> ranking.Numbers:
+    return np.array(values, np.int64)
 
 
 def test_a_rare_word_weighs_more_than_a_common_one() -> None:
-    rare, common, _ = scores("cello tea", "I play cello", "I like tea", "I make tea")
+    rare, common, _ = points("cello tea", "I play cello", "I like tea", "I make tea")
     assert rare > common > 0
 
 
-def test_a_long_text_weighs_less_than_a_short_one() -> None:
-    short, long, none = scores("cello", "cello lesson", "cello " + "thing " * 30, "tea")
-    assert short > long > none == 0
+def test_a_word_is_worth_the_same_whatever_else_matches() -> None:
+    texts = ["I like tea", "I play cello", *(f"thing {number}" for number in range(98))]
+    alone, _, *_ = points("tea", *texts)
+    beside, _, *_ = points("tea cello", *texts)
+    assert alone == beside
+
+
+def test_the_best_of_a_bad_lot_gains_little() -> None:
+    chatter = [f"we use thing {number}" for number in range(50)]
+    *_, common, rare = points("use marmalade", *chatter, "we use this", "I like marmalade")
+    assert common < 0.01
+    assert rare > 0.05
+
+
+def test_function_words_weigh_little_by_their_own_statistics() -> None:
+    # Polish: not one of the languages whose function words are known.
+    texts = [f"ja nie lubię rzeczy {number}, ale to nie jest źle" for number in range(50)]
+    *_, common, rare = points("nie mandolina", *texts, "nie wiem", "gram: mandolina")
+    assert common < 0.01
+    assert rare > 0.05
+
+
+def test_a_long_text_weighs_little_less_than_a_short_one() -> None:
+    short, long, none = points("cello", "cello lesson", "cello " + "thing " * 30, "tea")
+    assert short > long > short / 2 > none == 0
 
 
 def test_more_words_weigh_more() -> None:
-    both, one = scores("Celsius thermometer", "Celsius thermometer", "Celsius barometer")
+    both, one = points("Celsius thermometer", "Celsius thermometer", "Celsius barometer")
     assert both > one > 0
 
 
-def test_no_texts_have_no_scores() -> None:
-    assert scores("cello") == []
+def test_a_word_that_begins_alike_weighs_less_than_the_word() -> None:
+    word, other, none = points("Marmalade", "marmalade", "marmaladenbrot", "jam")
+    assert word > other > none == 0
 
 
-FLOATS = st.floats(-1, 1, width=32)
-SCALES = st.builds(Scale, st.floats(-1, 0.9), st.floats(0.1, 2), st.floats(0, 2))
+def test_no_texts_have_no_points() -> None:
+    assert points("cello") == []
 
 
-@given(st.lists(st.tuples(FLOATS, st.floats(0, 40, width=32))), SCALES)
-def test_a_combined_score_is_between_0_and_1_and_grows_with_both(
-    pairs: list[tuple[float, float]], scale: Scale
-) -> None:
-    cosines, matches = (np.array([pair[side] for pair in pairs], np.float32) for side in (0, 1))
-    fused = combine(cosines, matches, scale)
-    assert ((fused >= 0) & (fused <= 1.0001)).all()
+FLOATS = st.floats(0, 1, width=32)
+
+
+@given(st.lists(st.tuples(FLOATS, st.floats(0, 40, width=32))))
+def test_a_score_is_between_0_and_1_and_grows_with_both(pairs: list[tuple[float, float]]) -> None:
+    similarity, words = (floats(*(pair[side] for pair in pairs)) for side in (0, 1))
+    scores = combine(similarity, words)
+    assert ((scores >= 0) & (scores <= 1)).all()
     for one, better in pairwise(pairs):
         if one[0] <= better[0] and one[1] <= better[1]:
-            assert fused[pairs.index(one)] <= fused[pairs.index(better)]
+            assert scores[pairs.index(one)] <= scores[pairs.index(better)]
 
 
-def test_the_scale_of_e5_is_spread_over_the_whole_range() -> None:
-    e5 = Scale(floor=0.7, span=0.3, word_weight=0.3)
-    none = np.zeros(3, np.float32)
-    fused = combine(np.array([0.6, 0.85, 1.0], np.float32), none, e5)
-    assert fused == pytest.approx([0, 0.5 / 1.3, 1 / 1.3])
+def test_similarity_is_spread_over_the_whole_range() -> None:
+    found = Scale(floor=0.7, span=0.3).similarity(floats(0.6, 0.85, 1.0))
+    assert found == pytest.approx([0, 0.5, 1])
 
 
-def test_the_best_match_by_words_adds_its_whole_weight_and_others_their_share() -> None:
-    equal = np.full(3, 0.5, np.float32)
-    fused = combine(equal, np.array([0, 2, 4], np.float32), Scale(word_weight=0.5))
-    assert fused == pytest.approx([0.5 / 1.5, 0.75 / 1.5, 1 / 1.5])
+def test_directions_that_mean_nothing_are_taken_out() -> None:
+    scale = Scale(ignored=floats(1, 0, 0).reshape(1, 3))
+    vectors = floats(0.8, 0.6, 0, 0.8, 0, 0.6).reshape(2, 3)
+    assert scale.reduced(vectors) == pytest.approx(floats(0, 1, 0, 0, 0, 1).reshape(2, 3))
+    assert Scale().reduced(floats(0, 0, 0)) == pytest.approx([0, 0, 0])
+
+
+def test_neighbours_of_a_conversation_lend_their_words() -> None:
+    one, two = LENT
+    lent = lend(floats(0, 0, 0, 1, 0), numbers(1, 1, 1, 1, 1), numbers(0, 60, 120, 180, 240))
+    assert lent == pytest.approx([0, two, one, 1, one])
+
+
+def test_another_conversation_or_a_later_day_lends_nothing() -> None:
+    lent = lend(floats(0, 1, 0), numbers(1, 2, 1), numbers(0, 1, 2))
+    assert lent == pytest.approx([0, 1, 0])
+    lent = lend(floats(0, 1, 0), numbers(1, 1, 1), numbers(0, LEND_S, 2 * LEND_S + 1))
+    assert lent == pytest.approx([LENT[0], 1, 0])
+    assert lend(floats(), numbers(), numbers()).tolist() == []
+
+
+def test_the_older_of_two_that_say_nearly_the_same_yields() -> None:
+    vectors = floats(1, 0, 0.99, 0.14, 0, 1).reshape(3, 2)
+    lowered = yield_to_newer(floats(0.52, 0.5, 0.4), vectors, numbers(1, 2, 3))
+    assert lowered[0] < lowered[2] < lowered[1]
+    assert lowered[1:] == pytest.approx([0.5, 0.4])
+
+
+def test_nothing_yields_to_a_newer_one_that_is_much_worse() -> None:
+    vectors = floats(1, 0, 1, 0).reshape(2, 2)
+    assert yield_to_newer(floats(0.9, 0.1), vectors, numbers(1, 2)) == pytest.approx([0.9, 0.1])
 
 
 def test_the_best_come_first_and_of_equals_the_newer() -> None:
-    values = np.array([0.1, 0.9, 0.5, 0.9], np.float32)
+    values = floats(0.1, 0.9, 0.5, 0.9)
     assert best_first(values, 3).tolist() == [3, 1, 2]
     assert best_first(values, 0).tolist() == []
     assert best_first(values[:0], 3).tolist() == []

@@ -34,7 +34,7 @@ LIMITS = {
     "max_tokens": 48,
     "history_turns": 0,
     "recall_top_k": 2,
-    "recall_min_score": 0.24,
+    "recall_min_score": 0.12,
 }
 
 #: For the anthropic SDK: the server closes the connection after a streamed answer without

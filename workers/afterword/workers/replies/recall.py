@@ -1,4 +1,7 @@
-"""Recall: search mem0 for a user's memories, within a time budget, and check whose they are."""
+"""Recall: search mem0 for a user's memories, within a time budget, and drop what must not be used.
+
+That is what belongs to another user, scores too low, repeats a newer memory or equals the message.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,13 @@ from afterword.shared.observer import emit, emit_internal_error
 from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
 from afterword.workers.ports import Memories, Recall, SearchResult
 from afterword.workers.replies.recall_queue import RecallQueue
+from afterword.workers.rules.repeats import without_repeats
 
 #: Longer queries are cut to this length: mem0 embeds only the beginning.
 QUERY_CHARACTERS = 2000
 
+#: So many rows are asked for, for each memory that a prompt has room for: repeats leave places.
+ROWS_PER_PLACE = 2
 
 #: A search that is late says nothing about memory for this long after another one succeeded.
 BUSY_S = 5.0
@@ -116,10 +122,11 @@ class Recaller:
         try:
             async with asyncio.timeout_at(deadline):
                 permit = await self._gates.try_enter(RECALL, canary_s=deadline - began + 1)
-                found = await self._memories.search(owner, query, self._limit)
+                rows = ROWS_PER_PLACE * self._limit
+                found = await self._memories.search(owner, query, rows)
             self._succeeded_at = asyncio.get_running_loop().time()
             permit.report_success()
-            return self._checked(owner, found)
+            return self._checked(owner, query, found)
         except GateShut:
             return UNAVAILABLE
         except TimeoutError:
@@ -139,14 +146,14 @@ class Recaller:
         """Return the recall for a user who is being erased: mem0 is not searched."""
         return OFF if self._memories is None else UNAVAILABLE
 
-    def _checked(self, owner: str, found: SearchResult) -> Recall:
+    def _checked(self, owner: str, query: str, found: SearchResult) -> Recall:
         own = [row for row in found.memories if row.owner == owner]
         foreign = len(found.memories) - len(own)
         if foreign:
             emit(ForeignMemoriesDropped, count=foreign)
         good = [row for row in own if row.score is None or row.score >= self._least_score]
         return Recall(
-            tuple(good[: self._limit]),
+            tuple(without_repeats(good, query)[: self._limit]),
             found=len(found.memories) + found.malformed,
             lost=foreign + found.malformed,
         )

@@ -46,10 +46,13 @@ class Database:
             yield sql
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection inside the only write transaction; an exception rolls it back."""
+    def writing(self, patience_s: float = 0.0) -> Iterator[sqlite3.Connection]:
+        """Lend a connection inside the only write transaction; an exception rolls it back.
+
+        It waits for others for `BUSY_S`, or for `patience_s` if that is longer.
+        """
         with self._connection() as sql, sql:
-            sql.execute("BEGIN IMMEDIATE")
+            _begin_writing(sql, time.monotonic() + patience_s)
             yield sql
 
     def truncate_wal(self) -> None:
@@ -118,6 +121,16 @@ def _prepare(sql: sqlite3.Connection) -> None:
         )
     for pragma in _PRAGMAS:
         sql.execute(pragma)
+
+
+def _begin_writing(sql: sqlite3.Connection, give_up: float) -> None:
+    while True:
+        try:
+            sql.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
 
 
 def _to_wal(sql: sqlite3.Connection) -> str:

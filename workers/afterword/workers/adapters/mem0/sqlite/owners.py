@@ -45,14 +45,14 @@ def bump_epoch(sql: sqlite3.Connection, n: int) -> None:
 
 def erase_owner(sql: sqlite3.Connection, n: int) -> None:
     """Delete an owner with all memories; needs a write transaction."""
-    sql.execute("DELETE FROM postings WHERE owner = ?", (n,))
+    sql.execute("DELETE FROM tokens WHERE owner = ?", (n,))
     sql.execute("DELETE FROM memories WHERE owner = ?", (n,))
     sql.execute("DELETE FROM owners WHERE n = ?", (n,))
 
 
 def erase_all_owners(sql: sqlite3.Connection) -> None:
     """Delete all owners with all memories; needs a write transaction."""
-    for delete in ("DELETE FROM postings", "DELETE FROM memories", "DELETE FROM owners"):
+    for delete in ("DELETE FROM tokens", "DELETE FROM memories", "DELETE FROM owners"):
         sql.execute(delete)
 
 

@@ -1,60 +1,114 @@
-"""How memories are ranked: cosine similarity and BM25, combined into one score."""
+"""How memories are ranked: what their meaning and their words have in common with a query."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Numbers = NDArray[np.int64]
 
 #: Indexes into the arrays of an owner's memories.
 Positions = NDArray[np.intp]
 
-#: BM25's usual constants: how soon repeated words stop counting, and the penalty of long texts.
+#: BM25's usual constant for how soon more of a word stops counting, and a light penalty of texts
+#: that are longer than the owner's others: the usual 0.75 hides what is said in a long message.
 K1 = 1.2
-B = 0.75
+B = 0.25
+
+#: What a word that is in one of 600 memories adds, in similarity, is 0.2. This times the square of
+#: how rare it is: a word that is in every tenth memory adds 0.03.
+WORD_WEIGHT = 0.006
+
+#: How much of its words a memory lends to the one before and after it, and to those beside them,
+#: if they are of the same conversation and at most so many seconds apart.
+LENT = (0.3, 0.15)
+LEND_S = 3600
+
+#: Memories that mean the same to this degree are nearly the same; the older one then loses up to
+#: this much of its score, if the newer one is about as good.
+_NEARLY, _LOSS, _AS_GOOD = 0.75, 0.5, 0.75
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How the cosines of one embedder become scores.
+    """How the vectors of one embedder become similarities from 0 to 1.
 
-    Cosines from `floor` to `floor + span` are mapped to 0 to 1, and the best match by words adds
-    `word_weight` to that. The defaults suit an embedder whose cosines use the whole range.
+    `ignored` are directions that say nothing about meaning, such as those of languages, as
+    orthonormal rows. Without them, cosines from `floor` to `floor + span` are mapped to 0 to 1.
     """
 
     floor: float = 0.0
     span: float = 1.0
-    word_weight: float = 0.5
+    ignored: Floats | None = None
+
+    def reduced(self, vectors: Floats) -> Floats:
+        """Return the vectors without the ignored directions, of length 1."""
+        kept = vectors
+        if self.ignored is not None:
+            kept = (vectors - (vectors @ self.ignored.T) @ self.ignored).astype(np.float32)
+        lengths = np.linalg.norm(kept, axis=-1, keepdims=True)
+        return (kept / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+    def similarity(self, cosines: Floats) -> Floats:
+        """Return similarities for cosines of reduced vectors."""
+        similarity: Floats = np.clip((cosines - self.floor) / self.span, 0, 1)
+        return similarity
 
 
-def bm25(matches: Iterable[Positions], lengths: Floats) -> Floats:
-    """Return the BM25 score of each text for a query, 0 for no match.
+def word_points(words: Iterable[Sequence[tuple[Positions, float]]], lengths: Floats) -> Floats:
+    """Return what each text's words are worth for a query: BM25 with the square of rarity.
 
-    `matches` holds, for each word of the query, the positions of the texts with that word;
-    `lengths` the number of words of each text. Repeats of a word in a text do not count.
+    `words` holds, for each word of the query, the positions of the texts in which a token matches
+    it, and the share that such a match counts: the best one counts. `lengths` is the number of
+    words of each text. A word is worth the same whatever else matches, and repeats do not count.
     """
-    scores = np.zeros(len(lengths), np.float32)
+    points = np.zeros(len(lengths), np.float32)
     if not len(lengths):
-        return scores
+        return points
     relative = lengths / max(float(lengths.mean()), 1.0)
     credit = (K1 + 1) / (1 + K1 * (1 - B + B * relative))
-    for positions in matches:
-        rarity = np.log1p((len(lengths) - len(positions) + 0.5) / (len(positions) + 0.5))
-        scores[positions] += np.float32(rarity) * credit[positions]
-    return scores
+    for matches in words:
+        best = np.zeros(len(lengths), np.float32)
+        for positions, share in matches:
+            rarity = np.log1p((len(lengths) - len(positions) + 0.5) / (len(positions) + 0.5))
+            worth = np.float32(share * rarity * rarity)
+            best[positions] = np.maximum(best[positions], worth)
+        points += best * credit
+    return (points * WORD_WEIGHT).astype(np.float32)
 
 
-def combine(cosines: Floats, word_scores: Floats, scale: Scale) -> Floats:
-    """Return one score from 0 to 1 for each text, from its cosine and its BM25 score."""
-    similarity = np.clip((cosines - scale.floor) / scale.span, 0, 1)
-    best = float(word_scores.max(initial=0.0))
-    share = word_scores / best if best else word_scores
-    score: Floats = (similarity + scale.word_weight * share) / (1 + scale.word_weight)
-    return score
+def lend(points: Floats, conversations: Numbers, times: Numbers) -> Floats:
+    """Return the points with what neighbours in the same conversation lend to each other.
+
+    The arrays are in the order in which the texts were stored.
+    """
+    lent = points.copy()
+    for distance, share in enumerate(LENT, start=1):
+        earlier, later = slice(None, -distance), slice(distance, None)
+        near = np.abs(times[later] - times[earlier]) <= LEND_S
+        near &= conversations[later] == conversations[earlier]
+        lent[later] += np.float32(share) * near * points[earlier]
+        lent[earlier] += np.float32(share) * near * points[later]
+    return lent
+
+
+def combine(similarity: Floats, points: Floats) -> Floats:
+    """Return one score from 0 to 1 for each text: the mean of both, points levelling off at 1."""
+    return ((similarity - np.expm1(-points)) / 2).astype(np.float32)
+
+
+def yield_to_newer(scores: Floats, vectors: Floats, rows: Numbers) -> Floats:
+    """Return the scores of candidates, lowered for those that a newer one nearly repeats."""
+    alike = np.clip((vectors @ vectors.T - _NEARLY) / (1 - _NEARLY), 0, 1)
+    newer = rows[None, :] > rows[:, None]
+    as_good = scores[None, :] >= _AS_GOOD * scores[:, None]
+    repeated = np.where(newer & as_good, alike, 0).max(axis=1, initial=0)
+    lowered: Floats = (scores * (1 - _LOSS * repeated)).astype(np.float32)
+    return lowered
 
 
 def best_first(scores: Floats, count: int) -> Positions:

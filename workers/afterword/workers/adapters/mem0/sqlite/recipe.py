@@ -67,6 +67,14 @@ class EmbeddedRecipe:
         memory.vector_store.close()
 
 
+def _bare_text(payload: Mapping[str, Any]) -> str:
+    text, at = str(payload.get("data", "")), payload.get("created_at")
+    try:
+        return text.removeprefix(_date_mark(datetime.fromisoformat(str(at))))
+    except (ValueError, OverflowError):
+        return text
+
+
 def _date_mark(at: datetime) -> str:
     day = at.astimezone(UTC)
     return f"[{day.day} {_MONTHS[day.month - 1]} {day.year}] "
@@ -110,7 +118,8 @@ def build_store(*, path: str, collection_name: str, embedding_model_dims: int, *
 
     if collection_name != COLLECTION:
         raise ValueError(f"the embedded store has one collection, {COLLECTION}")
-    return SqliteStore(Path(path), embedder=NAME, dims=embedding_model_dims, scale=SCALE)
+    dims = embedding_model_dims
+    return SqliteStore(Path(path), embedder=NAME, dims=dims, scale=SCALE, bare=_bare_text)
 
 
 def build_embedder(config: Any) -> Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,7 +16,12 @@ from afterword.workers.adapters.mem0.answers import readable_payload
 from afterword.workers.adapters.mem0.sqlite.filters import Filters
 from afterword.workers.adapters.mem0.sqlite.owners import Owner, bump_epoch, ensure_owner
 from afterword.workers.adapters.mem0.sqlite.ranking import Positions
+from afterword.workers.adapters.mem0.sqlite.tokenizer import QueryWord, index_text
 from afterword.workers.adapters.mem0.sqlite.vector_cache import OwnerVectors
+from afterword.workers.rules.repeats import folded
+
+#: The key of a payload that says how often a memory was said, if more than once. Never stored.
+TIMES_SAID = "times_said"
 
 _OF_OWNER = "SELECT n, id, payload FROM memories WHERE owner = ? ORDER BY n"
 _OF_TURN = """
@@ -33,13 +39,59 @@ class Row:
     score: float | None = None
 
     @classmethod
-    def read(cls, memory_id: str, payload: str, score: float | None = None) -> Row:
-        """Read the row of a memory, whatever was written into the file."""
+    def read(cls, memory_id: str, payload: str, score: float | None = None, count: int = 1) -> Row:
+        """Read the row of a memory, whatever was written into the file.
+
+        A `count` of more than one is added to its payload, as `times_said`.
+        """
         try:
             found = json.loads(payload)
         except (ValueError, RecursionError):
             found = None
-        return cls(memory_id, readable_payload(found), score)
+        repeated = {TIMES_SAID: count} if count > 1 else {}
+        return cls(memory_id, {**readable_payload(found), **repeated}, score)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A memory that a search found: its row number, its score and how often it was said."""
+
+    n: int
+    score: float
+    count: int
+
+
+#: Returns the text of a payload as it was said: without what a backend has put before it.
+BareText: TypeAlias = Callable[[Mapping[str, Any]], str]
+
+
+def stored_text(payload: Mapping[str, Any]) -> str:
+    """Return the text of a payload as it is stored."""
+    return str(payload.get("data", ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What is stored of a text so that it is found: see the columns of the same names."""
+
+    folded: str
+    conversation: str
+    said_at: int
+    length: int
+    tokens: Sequence[str]
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any], bare: BareText) -> Indexed:
+        """Index the text of a payload."""
+        length, tokens = index_text(stored_text(payload))
+        conversation, said_at = payload.get("conversation_id"), payload.get("created_at")
+        return cls(
+            folded(bare(payload)),
+            conversation if isinstance(conversation, str) else "",
+            _seconds(said_at),
+            length,
+            tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +102,7 @@ class Entry:
     text: str
     payload: str
     vector: bytes
-    tokens: tuple[str, ...]
+    indexed: Indexed
 
 
 def insert_row(sql: sqlite3.Connection, memory_id: str, entry: Entry) -> None:
@@ -58,22 +110,45 @@ def insert_row(sql: sqlite3.Connection, memory_id: str, entry: Entry) -> None:
     owner = ensure_owner(sql, entry.owner)
     insert = """
         INSERT INTO memories (id, owner, payload, digest, vector, length)
-        VALUES (?, ?, ?, ?, ?, ?)
+        VALUES (?, ?, ?, ?, ?, 0)
         ON CONFLICT (owner, turn_id, digest) WHERE turn_id IS NOT NULL DO NOTHING
     """
-    digest, length = owner.digest(entry.text), len(entry.tokens)
-    written = sql.execute(insert, (memory_id, owner.n, entry.payload, digest, entry.vector, length))
-    if written.rowcount:
-        words = {owner.digest(token) for token in entry.tokens}
-        postings = [(owner.n, word, written.lastrowid) for word in words]
-        sql.executemany("INSERT INTO postings VALUES (?, ?, ?)", postings)
+    digest = owner.digest(entry.text)
+    written = sql.execute(insert, (memory_id, owner.n, entry.payload, digest, entry.vector))
+    if written.rowcount and written.lastrowid is not None:
+        index_row(sql, owner, written.lastrowid, entry.indexed)
+
+
+def index_row(sql: sqlite3.Connection, owner: Owner, n: int, indexed: Indexed) -> None:
+    """Write what a row that is not indexed yet is found by."""
+    sql.execute(
+        "UPDATE memories SET length = ?, folded = ?, conversation = ?, said_at = ? WHERE n = ?",
+        (
+            indexed.length,
+            owner.digest(indexed.folded),
+            owner.digest(indexed.conversation),
+            indexed.said_at,
+            n,
+        ),
+    )
+    tokens = [(owner.n, owner.digest(token), n) for token in indexed.tokens]
+    sql.executemany("INSERT OR IGNORE INTO tokens VALUES (?, ?, ?)", tokens)
+
+
+def _seconds(value: object) -> int:
+    """Return a time of a payload in seconds since 1970, 0 if it is none."""
+    try:
+        at = datetime.fromisoformat(str(value))
+        return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+    except (ValueError, OverflowError):
+        return 0
 
 
 def delete_row(sql: sqlite3.Connection, memory_id: str) -> None:
     """Delete a memory, if it exists, and invalidate the caches of all processes."""
     row = sql.execute("SELECT n, owner FROM memories WHERE id = ?", (memory_id,)).fetchone()
     if row is not None:
-        sql.execute("DELETE FROM postings WHERE memory = ? AND owner = ?", row)
+        sql.execute("DELETE FROM tokens WHERE memory = ? AND owner = ?", row)
         sql.execute("DELETE FROM memories WHERE n = ?", row[:1])
         bump_epoch(sql, row[1])
 
@@ -103,26 +178,33 @@ def find_positions(
 
 
 def find_matches(
-    sql: sqlite3.Connection, owner: Owner, tokens: Sequence[str], cached: OwnerVectors
-) -> Iterator[Positions]:
-    """Yield, for each token that occurs, the positions of the memories with that token."""
+    sql: sqlite3.Connection, owner: Owner, words: Sequence[QueryWord], cached: OwnerVectors
+) -> Iterator[list[tuple[Positions, float]]]:
+    """Yield, for each word of a query, where its tokens occur and what such a match counts."""
     # One string of numbers: fetching a row for each costs ten times as much in Python.
-    select = "SELECT group_concat(memory) FROM postings WHERE owner = ? AND word = ?"
-    for token in tokens:
-        (numbers,) = sql.execute(select, (owner.n, owner.digest(token))).fetchone()
-        if numbers:
-            yield cached.positions(np.fromstring(numbers, np.int64, sep=","))
+    select = "SELECT group_concat(memory) FROM tokens WHERE owner = ? AND token = ?"
+    for word in words:
+        matches = []
+        for token, share in word:
+            (numbers,) = sql.execute(select, (owner.n, owner.digest(token))).fetchone()
+            if numbers:
+                positions = cached.positions(np.fromstring(numbers, np.int64, sep=","))
+                matches.append((positions, share))
+        if matches:
+            yield matches
 
 
-def read_rows(sql: sqlite3.Connection, scores: dict[int, float]) -> list[Row]:
-    """Return the memories of these row numbers in the same order, each with its score.
+def read_rows(sql: sqlite3.Connection, found: Sequence[Found]) -> list[Row]:
+    """Return the memories that were found, in the same order.
 
     Leaves out rows that are newer than this snapshot: another thread's search may have added them
     to the cache.
     """
     select = "SELECT n, id, payload FROM memories WHERE n IN (SELECT value FROM json_each(?))"
-    found = {n: rest for n, *rest in sql.execute(select, (json.dumps(list(scores)),))}
-    return [Row.read(found[n][0], found[n][1], score) for n, score in scores.items() if n in found]
+    numbers = json.dumps([one.n for one in found])
+    stored = {n: rest for n, *rest in sql.execute(select, (numbers,))}
+    there = [one for one in found if one.n in stored]
+    return [Row.read(stored[one.n][0], stored[one.n][1], one.score, one.count) for one in there]
 
 
 def _selected(sql: sqlite3.Connection, owner: Owner, filters: Filters) -> Iterator[tuple[int, Row]]:

@@ -6,12 +6,21 @@ import sqlite3
 
 from afterword.shared.errors import Misconfigured
 
-#: Grows with every change of the tables. Files of another version are refused (promise I13).
-VERSION = 1
+#: Grows with every change of the tables. Files of an older version are upgraded when they are
+#: opened, those of a newer one are refused (promise I13).
+VERSION = 2
 
 # SQLite overwrites deleted data, but not the copies that an index leaves in the unused space of
 # its pages when it moves entries (measured). So no index holds a word, a text or a user's name,
 # only digests; those of words and texts are salted, and the salt is erased with the owner.
+_TOKENS = """
+    CREATE TABLE tokens (
+        owner INTEGER NOT NULL,
+        token INTEGER NOT NULL,               -- digest of a stem, a part of a word or a code
+        memory INTEGER NOT NULL,
+        PRIMARY KEY (owner, token, memory)
+    ) WITHOUT ROWID
+"""
 _TABLES = (
     """
     CREATE TABLE owners (
@@ -30,7 +39,10 @@ _TABLES = (
         turn_id TEXT GENERATED ALWAYS AS (json_extract(payload, '$.turn_id')) VIRTUAL,
         digest INTEGER NOT NULL,              -- of the text
         vector BLOB NOT NULL,                 -- float16, normalised
-        length INTEGER NOT NULL               -- in words
+        length INTEGER NOT NULL,              -- in words
+        folded INTEGER NOT NULL DEFAULT 0,    -- digest of the text without case and spacing
+        conversation INTEGER NOT NULL DEFAULT 0,  -- digest of its id
+        said_at INTEGER NOT NULL DEFAULT 0    -- in seconds since 1970
     )
     """,
     "CREATE INDEX memories_of_owner ON memories (owner, n)",
@@ -38,30 +50,35 @@ _TABLES = (
     CREATE UNIQUE INDEX memories_of_turn ON memories (owner, turn_id, digest)
     WHERE turn_id IS NOT NULL
     """,
-    """
-    CREATE TABLE postings (
-        owner INTEGER NOT NULL,
-        word INTEGER NOT NULL,                -- digest of the stem
-        memory INTEGER NOT NULL,
-        PRIMARY KEY (owner, word, memory)
-    ) WITHOUT ROWID
-    """,
+    _TOKENS,
     "CREATE TABLE about (embedder TEXT NOT NULL, dims INTEGER NOT NULL)",
 )
 
 
-def create_or_check(sql: sqlite3.Connection, embedder: str, dims: int) -> None:
+def create_or_check(sql: sqlite3.Connection, embedder: str, dims: int) -> int:
     """Create the tables in an empty file, else check the file; needs a write transaction.
 
-    Raises `Misconfigured` for a file of another version or with vectors of another embedder.
+    Returns the version that the file had: one older than `VERSION` has to be upgraded. Raises
+    `Misconfigured` for a file of a newer version or with vectors of another embedder.
     """
     (version,) = sql.execute("PRAGMA user_version").fetchone()
     if version == 0:
         _create(sql, embedder, dims)
-    elif version != VERSION:
+        return VERSION
+    if version > VERSION:
         raise _refuse(f"its memory file has version {version}, this release supports {VERSION}")
-    elif sql.execute("SELECT embedder, dims FROM about").fetchone() != (embedder, dims):
+    if sql.execute("SELECT embedder, dims FROM about").fetchone() != (embedder, dims):
         raise _refuse("its memories were embedded by another model")
+    return int(version)
+
+
+def replace_tables_of_version_1(sql: sqlite3.Connection) -> None:
+    """Add what version 2 added: the columns, still empty, and an empty index of tokens."""
+    for column in ("folded", "conversation", "said_at"):
+        sql.execute(f"ALTER TABLE memories ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0")
+    sql.execute("DROP TABLE postings")
+    sql.execute(_TOKENS)
+    sql.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _create(sql: sqlite3.Connection, embedder: str, dims: int) -> None:

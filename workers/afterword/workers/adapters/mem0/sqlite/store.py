@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,28 @@ from mem0.vector_stores.base import VectorStoreBase
 
 from afterword.workers.adapters.mem0.sqlite.database import Database
 from afterword.workers.adapters.mem0.sqlite.filters import Filters, required_owner
-from afterword.workers.adapters.mem0.sqlite.owners import erase_all_owners, erase_owner, find_owner
-from afterword.workers.adapters.mem0.sqlite.ranking import Floats, Scale, best_first, bm25, combine
+from afterword.workers.adapters.mem0.sqlite.owners import (
+    Owner,
+    erase_all_owners,
+    erase_owner,
+    find_owner,
+)
+from afterword.workers.adapters.mem0.sqlite.ranking import (
+    Floats,
+    Positions,
+    Scale,
+    best_first,
+    combine,
+    lend,
+    word_points,
+    yield_to_newer,
+)
 from afterword.workers.adapters.mem0.sqlite.rows import (
+    TIMES_SAID,
+    BareText,
     Entry,
+    Found,
+    Indexed,
     Row,
     delete_row,
     find_matches,
@@ -24,19 +43,28 @@ from afterword.workers.adapters.mem0.sqlite.rows import (
     insert_row,
     list_rows,
     read_rows,
+    stored_text,
 )
-from afterword.workers.adapters.mem0.sqlite.schema import create_or_check
-from afterword.workers.adapters.mem0.sqlite.tokenizer import tokenize
-from afterword.workers.adapters.mem0.sqlite.vector_cache import VectorCache
+from afterword.workers.adapters.mem0.sqlite.schema import VERSION, create_or_check
+from afterword.workers.adapters.mem0.sqlite.tokenizer import QueryWord, query_words
+from afterword.workers.adapters.mem0.sqlite.upgrade import upgrade
+from afterword.workers.adapters.mem0.sqlite.vector_cache import OwnerVectors, VectorCache
 from afterword.workers.rules.write_deadline import seconds_left
 
-#: The most distinct tokens of a query that are looked up. More add little.
-MAX_QUERY_TOKENS = 48
+#: The most distinct words of a query that are looked up. More add little.
+MAX_QUERY_WORDS = 48
 
-#: A copy of the text for stores that build their own word index. Not stored.
-_UNUSED_COPY = "text_lemmatized"
+#: How much better than others a memory must be not to yield to a newer one: it competes with these.
+_RIVALS = 40
+
+#: What is not stored: a copy of the text for stores that build their own word index, and what a
+#: search adds.
+_NOT_STORED = frozenset({"text_lemmatized", TIMES_SAID})
 
 COLLECTION = "memories"
+
+#: How long a process waits for another one that upgrades the file.
+UPGRADE_S = 600.0
 
 Vector = Sequence[float] | Floats
 Rows = list[Row]
@@ -47,15 +75,22 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
 
     Threads and processes may use one file at once. Writing the same text with the same `turn_id`
     again adds no row and is no error. What a method has written survives a power cut.
+
+    What was said several times, in whatever case and spacing, is found once: its newest memory,
+    whose payload then has `times_said`. `bare` returns the text of a payload as it was said.
     """
 
-    def __init__(self, path: Path, *, embedder: str, dims: int, scale: Scale) -> None:
+    def __init__(
+        self, path: Path, *, embedder: str, dims: int, scale: Scale, bare: BareText = stored_text
+    ) -> None:
         self._database = Database(path)
-        self._cache = VectorCache(dims)
+        self._cache = VectorCache(dims, scale)
         self._dims = dims
         self._scale = scale
-        with self._database.writing() as sql:
-            create_or_check(sql, embedder, dims)
+        self._bare = bare
+        with self._database.writing(UPGRADE_S) as sql:
+            if create_or_check(sql, embedder, dims) < VERSION:
+                upgrade(sql, bare)
 
     def insert(
         self,
@@ -78,19 +113,16 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         filters: Mapping[str, Any] | None = None,
     ) -> Rows:
         """Return the owner's best memories for a query and its vector, with scores from 0 to 1."""
-        wanted, vector = Filters.parse(filters), self._unit(vectors)
-        tokens = list(dict.fromkeys(tokenize(query)))[:MAX_QUERY_TOKENS]
+        wanted, vector = Filters.parse(filters), self._scale.reduced(self._unit(vectors))
+        words = query_words(query)[:MAX_QUERY_WORDS]
         with self._database.reading() as sql:
             owner = find_owner(sql, wanted.owner)
             if owner is None:
                 return []
             cached = self._cache.get(sql, owner)
-            word_scores = bm25(find_matches(sql, owner, tokens, cached), cached.lengths)
-            scores = combine(cached.vectors @ vector, word_scores, self._scale)
             positions = find_positions(sql, owner, wanted, cached)
-            best = positions[best_first(scores[positions], top_k)]
-            numbers, values = cached.rows[best].tolist(), scores[best].tolist()
-            return read_rows(sql, dict(zip(numbers, values, strict=True)))
+            scores = self._scores(sql, owner, words, vector, cached)[positions]
+            return read_rows(sql, _best(scores, positions, top_k, cached))
 
     def get(self, vector_id: str) -> Row | None:
         """Return one memory, None if it does not exist."""
@@ -170,15 +202,26 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             owner = find_owner(sql, wanted.owner)
             return [list_rows(sql, owner, wanted, top_k) if owner else []]
 
+    def _scores(
+        self,
+        sql: sqlite3.Connection,
+        owner: Owner,
+        words: Sequence[QueryWord],
+        vector: Floats,
+        cached: OwnerVectors,
+    ) -> Floats:
+        points = word_points(find_matches(sql, owner, words, cached), cached.lengths)
+        points = lend(points, cached.conversations, cached.times)
+        return combine(self._scale.similarity(cached.vectors @ vector), points)
+
     def _entry(self, vector: Vector, payload: Mapping[str, Any]) -> Entry:
-        kept = {key: value for key, value in payload.items() if key != _UNUSED_COPY}
-        text = str(kept.get("data", ""))
+        kept = {key: value for key, value in payload.items() if key not in _NOT_STORED}
         return Entry(
             required_owner(kept),
-            text,
+            stored_text(kept),
             json.dumps(kept, ensure_ascii=False, separators=(",", ":")),
             self._unit(vector).astype("<f2").tobytes(),
-            tuple(tokenize(text)),
+            Indexed.of(kept, self._bare),
         )
 
     def _unit(self, vector: Vector) -> Floats:
@@ -187,3 +230,15 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             raise ValueError(f"a vector must be {self._dims} finite numbers")
         unit: Floats = floats / (float(np.linalg.norm(floats)) or 1.0)
         return unit
+
+
+def _best(
+    scores: Floats, positions: Positions, count: int, cached: OwnerVectors
+) -> Sequence[Found]:
+    """Return the best of the memories at these positions, after the older of rivals has yielded."""
+    rivals = best_first(scores, max(count, _RIVALS))
+    places = positions[rivals]
+    lowered = yield_to_newer(scores[rivals], cached.vectors[places], cached.rows[places])
+    best = np.argsort(-lowered, kind="stable")[:count]
+    columns = (cached.rows[places[best]], lowered[best], cached.counts[places[best]])
+    return [Found(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]

@@ -7,30 +7,43 @@ import threading
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from afterword.workers.adapters.mem0.sqlite.owners import Owner
-from afterword.workers.adapters.mem0.sqlite.ranking import Floats, Positions
-
-Numbers = NDArray[np.int64]
+from afterword.workers.adapters.mem0.sqlite.ranking import (
+    Floats,
+    Numbers,
+    Positions,
+    Scale,
+)
 
 #: Memories cached over all owners, about 1.5 KB each at 384 dimensions.
 MAX_MEMORIES = 50_000
 
 
+_SELECT = """
+    SELECT n, vector, length, folded, conversation, said_at
+    FROM memories WHERE owner = ? AND n > ? ORDER BY n
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class OwnerVectors:
-    """One owner's memories in the order of their rows: row numbers, unit vectors, word counts."""
+    """One owner's memories in the order of their rows, without those that were said again later.
+
+    `rows` are row numbers, `vectors` reduced vectors, `lengths` word counts; `folded` and
+    `conversations` are digests, `times` seconds, `counts` how often a memory was said. `last_row`
+    is the newest row number, 0 if there is none.
+    """
 
     epoch: int
+    last_row: int
     rows: Numbers
     vectors: Floats
     lengths: Floats
-
-    @property
-    def last_row(self) -> int:
-        """The newest row number, 0 if there is none."""
-        return int(self.rows[-1]) if len(self.rows) else 0
+    folded: Numbers
+    conversations: Numbers
+    times: Numbers
+    counts: Numbers
 
     @property
     def cost(self) -> int:
@@ -39,11 +52,20 @@ class OwnerVectors:
 
     def extended_by(self, newer: OwnerVectors) -> OwnerVectors:
         """Return these memories followed by the newer ones."""
+        kept = ~np.isin(self.folded, newer.folded)
+        counts = newer.counts.copy()
+        for before in np.flatnonzero(~kept):
+            counts[newer.folded == self.folded[before]] += self.counts[before]
         return OwnerVectors(
             newer.epoch,
-            np.concatenate([self.rows, newer.rows]),
-            np.concatenate([self.vectors, newer.vectors]),
-            np.concatenate([self.lengths, newer.lengths]),
+            newer.last_row,
+            np.concatenate([self.rows[kept], newer.rows]),
+            np.concatenate([self.vectors if kept.all() else self.vectors[kept], newer.vectors]),
+            np.concatenate([self.lengths[kept], newer.lengths]),
+            np.concatenate([self.folded[kept], newer.folded]),
+            np.concatenate([self.conversations[kept], newer.conversations]),
+            np.concatenate([self.times[kept], newer.times]),
+            np.concatenate([self.counts[kept], counts]),
         )
 
     def positions(self, rows: Numbers) -> Positions:
@@ -62,8 +84,9 @@ class VectorCache:
     one have to be read. Use it inside transactions only: then its lock is free at any fork.
     """
 
-    def __init__(self, dims: int, max_memories: int = MAX_MEMORIES) -> None:
+    def __init__(self, dims: int, scale: Scale, max_memories: int = MAX_MEMORIES) -> None:
         self._dims = dims
+        self._scale = scale
         self._max = max_memories
         self._entries: dict[int, OwnerVectors] = {}  # least recently used first
         self._cost = 0
@@ -76,7 +99,7 @@ class VectorCache:
             entry = self._read(sql, owner, after=0)
         else:
             newer = self._read(sql, owner, after=entry.last_row)
-            entry = entry.extended_by(newer) if len(newer.rows) else entry
+            entry = entry.extended_by(newer) if newer.last_row else entry
         self._store(owner.n, entry)
         return entry
 
@@ -86,15 +109,24 @@ class VectorCache:
             self._remove(owner_n)
 
     def _read(self, sql: sqlite3.Connection, owner: Owner, *, after: int) -> OwnerVectors:
-        select = "SELECT n, vector, length FROM memories WHERE owner = ? AND n > ? ORDER BY n"
-        found = sql.execute(select, (owner.n, after)).fetchall()
-        rows, vectors, lengths = zip(*found, strict=True) if found else ((), (), ())
+        found = sql.execute(_SELECT, (owner.n, after)).fetchall()
+        columns = tuple(zip(*found, strict=True)) if found else ((),) * 6
+        rows, vectors, lengths, folded, conversations, times = columns
+        digests = np.array(folded, np.int64)
+        _, last, counts = np.unique(digests[::-1], return_index=True, return_counts=True)
+        order = np.argsort(-last)
+        newest = len(found) - 1 - last[order]
         halves = np.frombuffer(b"".join(vectors), "<f2").reshape(-1, self._dims)
         return OwnerVectors(
             owner.epoch,
-            np.array(rows, np.int64),
-            halves.astype(np.float32),
-            np.array(lengths, np.float32),
+            rows[-1] if rows else 0,
+            np.array(rows, np.int64)[newest],
+            self._scale.reduced(halves[newest].astype(np.float32)),
+            np.array(lengths, np.float32)[newest],
+            digests[newest],
+            np.array(conversations, np.int64)[newest],
+            np.array(times, np.int64)[newest],
+            counts[order].astype(np.int64),
         )
 
     def _store(self, owner_n: int, entry: OwnerVectors) -> None:

@@ -1,0 +1,1 @@
+"""How well memory finds what was said: data sets, the probe, and how they are measured."""
