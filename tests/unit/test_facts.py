@@ -103,6 +103,7 @@ def test_an_id_that_is_none_cannot_leave_its_origin() -> None:
 
 def test_a_fact_without_an_origin_shows_none() -> None:
     assert fact_line(None, None, quoted("fact")) == "- fact"
+    assert fact_line(AT, None, quoted("fact"), 3) == "- fact <08 May 2026, said 3 times>"
 
 
 # -- nothing hidden is left

@@ -139,7 +139,9 @@ async def test_repeats_and_what_equals_the_message_leave_their_places(
             found = (row(f"m{n}", text=text, at=AT + timedelta(n)) for n, text in enumerate(said))
             return SearchResult(tuple(found)[:limit])
 
-    assert await names(recaller(Echoing(), limit=2)) == ["m2", "m3"]
+    found = (await recaller(Echoing(), limit=2).recall("a/ann", "query")).memories
+    assert found is not None
+    assert [(memory.id, memory.times_said) for memory in found] == [("m2", 2), ("m3", 1)]
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), AccessDenied("revoked"), Rejected("bad")])

@@ -98,6 +98,17 @@ async def test_the_right_fact_is_recalled_among_others(memories: Memories) -> No
     assert best == facts
 
 
+async def test_what_was_said_on_several_days_is_one_memory_with_a_count(memories: Memories) -> None:
+    for number in range(3):
+        at = AT + timedelta(days=number)
+        await memories.add("ana", turn("I like  TEA." if number else "I like tea.", number, at))
+    await memories.add("ana", turn("I live in Ghent.", 3))
+    found = (await memories.search("ana", "What do I drink?", 5)).memories
+    assert [(memory.turn_id, memory.times_said) for memory in found] == [
+        ("turn-2", 3), ("turn-3", 1),
+    ]  # fmt: skip
+
+
 async def test_a_language_does_not_decide_what_is_found(memories: Memories) -> None:
     said = [
         "Notre perroquet s'appelle Capitaine.",

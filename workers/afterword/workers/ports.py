@@ -99,7 +99,7 @@ class RecalledMemory:
     """One memory as mem0 returned it.
 
     `owner` is the one that mem0 says it has, or who was asked for if it says none. `score` is None
-    if mem0 gives none.
+    if mem0 gives none. `times_said` counts the memories with this text, of which it is the newest.
     """
 
     id: str
@@ -108,6 +108,7 @@ class RecalledMemory:
     score: float | None
     created_at: datetime | None
     turn_id: str | None = None
+    times_said: int = 1
 
 
 @dataclass(frozen=True, slots=True)

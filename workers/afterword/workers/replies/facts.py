@@ -93,11 +93,15 @@ _HIDDEN = re.compile(_INVISIBLE)
 _SHAPING_OR_HIDDEN = re.compile(f"({_SHAPING})|{_INVISIBLE}")
 
 
-def fact_line(at: datetime | None, turn_id: str | None, text: Quoted) -> str:
-    """Return a fact as an entry of the block, with the day and the turn it comes from if known."""
+def fact_line(at: datetime | None, turn_id: str | None, text: Quoted, times_said: int = 1) -> str:
+    """Return a fact as an entry of the block, with the day and the turn it comes from if known.
+
+    If it was said several times, it says so.
+    """
     day = [f"{at.day:02} {_MONTHS[at.month - 1]} {at.year}"] if at else []
     turn = [f"turn {_NOT_OF_AN_ID.sub('', turn_id[-_SHORT_ID:])}"] if turn_id else []
-    origin = f" <{', '.join(day + turn)}>" if day or turn else ""
+    times = [f"said {times_said} times"] if times_said > 1 else []
+    origin = f" <{', '.join(day + turn + times)}>" if day or turn or times else ""
     indented = text.replace("\n", "\n  ")
     return f"- {indented}{origin}"
 

@@ -124,7 +124,7 @@ def _status(recall: Recall, overlay: Sequence[PastTurn]) -> MemoryStatus:
 
 def _remembered(memory: RecalledMemory, zone: str | None) -> _Known:
     text = quoted(memory.text)
-    return memory, text, _fact(memory.created_at, memory.turn_id, text, zone)
+    return memory, text, _fact(memory.created_at, memory.turn_id, text, zone, memory.times_said)
 
 
 def _used(memory: RecalledMemory, text: Quoted) -> MemoryUsed:
@@ -132,9 +132,11 @@ def _used(memory: RecalledMemory, text: Quoted) -> MemoryUsed:
     return MemoryUsed(id=memory.id, text=text, score=score, created_at=memory.created_at)
 
 
-def _fact(at: datetime | None, turn_id: str | None, text: Quoted, zone: str | None) -> _Line:
+def _fact(
+    at: datetime | None, turn_id: str | None, text: Quoted, zone: str | None, times_said: int = 1
+) -> _Line:
     day = local(at, zone) if at else None
-    return at.timestamp() if at else 0.0, fact_line(day, turn_id, text)
+    return at.timestamp() if at else 0.0, fact_line(day, turn_id, text, times_said)
 
 
 def _fitting(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from afterword.workers.ports import RecalledMemory
 
@@ -16,16 +17,22 @@ def folded(text: str) -> str:
 def without_repeats(memories: Iterable[RecalledMemory], query: str) -> Sequence[RecalledMemory]:
     """Return the memories, best first, without repeats and without what equals the query.
 
-    Of several that say the same, the newest stays, at the place of the best.
+    Of several that say the same, the newest stays, at the place of the best, and counts them.
     """
     asked = folded(query)
     newest: dict[str, RecalledMemory] = {}
     for memory in memories:
         text = folded(memory.text)
-        kept = newest.get(text)
-        if text != asked and (kept is None or _is_newer(memory, kept)):
-            newest[text] = memory  # an assignment to a known key keeps its place
+        if text != asked:
+            newest[text] = _merged(newest.get(text), memory)  # a known key keeps its place
     return list(newest.values())
+
+
+def _merged(kept: RecalledMemory | None, other: RecalledMemory) -> RecalledMemory:
+    if kept is None:
+        return other
+    latest = other if _is_newer(other, kept) else kept
+    return replace(latest, times_said=kept.times_said + other.times_said)
 
 
 def _is_newer(one: RecalledMemory, other: RecalledMemory) -> bool:

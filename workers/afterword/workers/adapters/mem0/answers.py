@@ -68,6 +68,7 @@ _OurName = Annotated[
     WrapValidator(_ours_or_none),
 ]
 _OurTime = Annotated[_Time, WrapValidator(_ours_or_none)]
+_OurCount = Annotated[Annotated[int, Field(strict=True, ge=1)] | None, WrapValidator(_ours_or_none)]
 
 
 class _Answer(BaseModel):
@@ -80,6 +81,7 @@ class _Metadata(_Answer):
     turn_id: _OurName = None
     attempt: _OurName = None
     said_at: _OurTime = None
+    times_said: _OurCount = None
 
 
 class StoredRow(_Answer):

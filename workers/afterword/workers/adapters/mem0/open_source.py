@@ -142,6 +142,7 @@ class OpenSourceMemories:
             score=row.score,
             created_at=row.created_at,
             turn_id=row.metadata.turn_id,
+            times_said=row.metadata.times_said or 1,
         )
 
     def _add(self, owner: str, turn: Turn, deadline: Deadline) -> AddResult:
