@@ -277,13 +277,7 @@ class ReplySettings(_Record):
     recall_patience_s: PositiveSeconds = Field(
         5.0, description="longest time by which `AFTERWORD_RECALL_PATIENCE` lengthens recall"
     )
-    recall_top_k: int = Field(
-        10,
-        ge=1,
-        le=100,
-        description="memories in a prompt, at most; ten short ones are about 340 tokens more than "
-        "five, and in long dialogues one answer in eight is among them",
-    )
+    recall_top_k: int = Field(10, ge=1, le=100, description="memories in a prompt, at most")
     recall_min_score: float = Field(
         0.0, ge=0, le=1, description="memories with a lower score are left out"
     )

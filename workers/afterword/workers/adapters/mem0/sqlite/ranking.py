@@ -47,11 +47,12 @@ class Scale:
 
     def reduced(self, vectors: Floats) -> Floats:
         """Return the vectors without the ignored directions, of length 1."""
-        kept = vectors
+        kept = vectors.astype(np.float32)  # a copy, changed in place: there may be many
         if self.ignored is not None:
-            kept = (vectors - (vectors @ self.ignored.T) @ self.ignored).astype(np.float32)
+            kept -= (kept @ self.ignored.T) @ self.ignored
         lengths = np.linalg.norm(kept, axis=-1, keepdims=True)
-        return (kept / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+        kept /= np.where(lengths > 0, lengths, np.float32(1))
+        return kept
 
     def similarity(self, cosines: Floats) -> Floats:
         """Return similarities for cosines of reduced vectors."""

@@ -121,7 +121,7 @@ class VectorCache:
             owner.epoch,
             rows[-1] if rows else 0,
             np.array(rows, np.int64)[newest],
-            self._scale.reduced(halves[newest].astype(np.float32)),
+            self._scale.reduced(halves[newest]),
             np.array(lengths, np.float32)[newest],
             digests[newest],
             np.array(conversations, np.int64)[newest],
