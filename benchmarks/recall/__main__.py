@@ -1,0 +1,80 @@
+"""Measure how often memory finds what was said: `python -m benchmarks.recall [PATH ...]`.
+
+Without a path, the probe of short facts is measured. The embedded memory is used as workers use it:
+the same store, embedder, rule of what is worth remembering, and recall.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from benchmarks.recall import dataset, short_facts
+from benchmarks.recall.measure import DEPTH, Asked, Measured, Share, measure
+
+_FIRST = DEPTH // 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure data sets and print a table of each; return 2 if one cannot be read."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.recall", description=__doc__)
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a data set, as JSON")
+    parser.add_argument(
+        "--language",
+        nargs="*",
+        choices=short_facts.languages(),
+        default=[],
+        help="measure only these languages of the probe",
+    )
+    parser.add_argument("--misses", action="store_true", help="list what was not found")
+    parsed = parser.parse_args(arguments)
+    try:
+        read = {str(path): dataset.read(path) for path in parsed.paths}
+    except (OSError, ValidationError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    for name, one in (read or {"probe": short_facts.build(*parsed.language)}).items():
+        measured = asyncio.run(measure(one))
+        print(table(name, measured), flush=True)
+        if parsed.misses:
+            print(*_misses(measured.asked), sep="\n")
+    return 0
+
+
+def table(name: str, measured: Measured) -> str:
+    """Return the shares of each group of questions, and of each user in it, as Markdown."""
+    lines = [
+        f"{name}: {measured.skipped} turns were not worth storing",
+        "",
+        f"| questions | user | n | found among {_FIRST} | 95 % | among {DEPTH} | 95 % |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    ordered = sorted(measured.asked, key=lambda one: (one.question.group, one.user))
+    for group, found in groupby(ordered, key=lambda one: one.question.group):
+        asked = list(found)
+        lines.append(_row(f"**{group}**", "all", asked))
+        for user, own in groupby(asked, key=lambda one: one.user):
+            lines.append(_row(group, user, own))
+    return "\n".join([*lines, ""])
+
+
+def _row(group: str, user: str, asked: Iterable[Asked]) -> str:
+    listed = list(asked)
+    shares = (Share.within(depth, listed) for depth in (_FIRST, DEPTH))
+    cells = (f"{one.percent:.0f} | {one.interval[0]:.0f}–{one.interval[1]:.0f}" for one in shares)  # noqa: RUF001
+    return f"| {group} | {user} | {len(listed)} | {' | '.join(cells)} |"
+
+
+def _misses(asked: Iterable[Asked]) -> Sequence[str]:
+    missed = [one for one in asked if one.place is None or one.place >= _FIRST]
+    return [f"{one.user}, {one.question.group}, {one.place}: {one.question.text}" for one in missed]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,115 @@
+"""The benchmark of recall: its data sets, its probe, its figures, and a part of it as a test."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from benchmarks.recall import __main__ as command
+from benchmarks.recall import dataset, short_facts
+from benchmarks.recall.dataset import Dataset, Question
+from benchmarks.recall.measure import Asked, Measured, Share, measure
+
+TWELVE = ["ar", "de", "en", "es", "fr", "hi", "it", "ja", "pt", "ru", "tr", "zh"]
+KINDS = {
+    *("people", "places", "food", "health", "units", "dates"),
+    *("numbers", "names", "preferences", "negations"),
+}
+
+
+def example() -> dict[str, Any]:
+    said = {"id": "1", "at": "2026-05-08T20:00:00Z", "speaker": "ann", "text": "I live in Ghent."}
+    asked = {"text": "Where is my home?", "evidence": ["1"]}
+    return {"users": [{"name": "ann", "turns": [said], "questions": [asked]}]}
+
+
+def test_a_data_set_is_read_from_its_documented_form(tmp_path: Path) -> None:
+    path = tmp_path / "set.json"
+    path.write_text(json.dumps(example()))
+    (user,) = dataset.read(path).users
+    assert (user.turns[0].text, user.questions[0].group) == ("I live in Ghent.", "all")
+
+
+@pytest.mark.parametrize(
+    ("user", "named"),
+    [
+        ({"turns": [{"id": "1", "speaker": "ann", "text": "x"}]}, "at"),
+        ({"turns": [{"id": "1", "at": "2026-05-08", "speaker": "a", "text": "x"}]}, "at"),
+        ({"mood": "good"}, "mood"),
+        ({"questions": [{"text": "?", "evidence": ["2"]}]}, "evidence '2'"),
+        ({"questions": [{"text": "?", "evidence": []}]}, "evidence"),
+        ({"turns": [*example()["users"][0]["turns"] * 2]}, "several turns with the id '1'"),
+    ],
+)
+def test_what_is_wrong_in_a_data_set_is_named(user: dict[str, Any], named: str) -> None:
+    broken = {"users": [example()["users"][0] | user]}
+    with pytest.raises(ValidationError, match=named):
+        Dataset.model_validate_json(json.dumps(broken))
+
+
+def test_a_reply_is_no_evidence() -> None:
+    broken = example()
+    broken["users"][0]["turns"][0]["speaker"] = dataset.ASSISTANT
+    with pytest.raises(ValidationError, match="no turn of a user"):
+        Dataset.model_validate_json(json.dumps(broken))
+
+
+def test_a_file_that_cannot_be_read_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command.main([str(tmp_path / "missing.json")]) == 2
+    assert "missing.json" in capsys.readouterr().err
+
+
+def test_the_probe_has_enough_of_everything() -> None:
+    assert short_facts.languages() == TWELVE
+    texts = [short_facts.source(language) for language in TWELVE]
+    assert all(len(one["facts"]) >= 25 and len(one["changed"]) >= 3 for one in texts)
+    assert all({fact["kind"] for fact in one["facts"]} == KINDS for one in texts)
+    assert sum(len(one["facts"]) for one in texts) >= 300
+    assert sum(len(one["chatter"]) for one in texts) >= 1000
+    for one in texts:
+        said = [*one["chatter"], *(fact["said"] for fact in one["facts"])]
+        assert not [text for text, count in Counter(said).items() if count > 1]
+
+
+def test_the_probe_is_always_the_same_and_tells_a_change_after_what_it_changes() -> None:
+    built = short_facts.build()
+    assert built == short_facts.build()
+    for user in built.users:
+        ids = [turn.id for turn in user.turns]
+        assert all(ids.index(f"before-{n}") < ids.index(f"after-{n}") for n in range(3))
+        assert [turn.at for turn in user.turns] == sorted(turn.at for turn in user.turns)
+
+
+def asked(place: int | None, user: str = "ann") -> Asked:
+    return Asked(user, Question(text="?", evidence=("1",), group="facts"), place)
+
+
+def test_shares_count_what_was_found_within_a_depth() -> None:
+    found = [asked(0), asked(4), asked(5), asked(None)]
+    assert (Share.within(5, found).percent, Share.within(10, found).percent) == (50, 75)
+
+
+def test_the_interval_is_wilsons() -> None:
+    assert Share(50, 100).interval == pytest.approx((40.4, 59.6), abs=0.1)
+    assert Share(10, 10).interval == pytest.approx((72.2, 100), abs=0.1)
+
+
+def test_a_table_has_a_row_for_each_group_and_user() -> None:
+    shown = command.table("x", Measured((asked(0), asked(7), asked(None, "ben")), skipped=2))
+    assert "x: 2 turns" in shown
+    assert "| **facts** | all | 3 | 33 | 6–79 | 67 |" in shown  # noqa: RUF001
+    assert "| facts | ben | 1 | 0 |" in shown
+
+
+@pytest.mark.slow
+async def test_short_facts_are_found_among_chatter() -> None:
+    found = (await measure(short_facts.build("en", "ja"))).asked
+    facts = [one for one in found if one.question.group.startswith("facts")]
+    assert Share.within(5, facts).percent >= 85, [one for one in facts if one.place is None]
