@@ -110,14 +110,18 @@ def test_a_reply_is_streamed_to_its_end(browser: Browser, fleet: Fleet) -> None:
 
 def test_a_user_is_remembered(browser: Browser) -> None:
     read(browser, sent(browser, "I keep seven canary birds."))
-    reply = reply_of(read(browser, sent(browser, "How many birds do I keep?")))
+    found = read(browser, sent(browser, "How many birds do I keep?"))
+    reply, (started, recalled, *_) = reply_of(found), found
     assert reply["memory"] in {"fresh", "overlay"}
+    assert [started.type, recalled.type] == ["started", "recalled"]
+    assert recalled.data["memories"] == reply["memories"]
 
 
 def test_a_stream_goes_on_after_the_last_event_that_came(browser: Browser) -> None:
     path = sent(browser, "Hello")
-    first, *rest = read(browser, path)
-    assert read(browser, path, after=first.id) == rest
+    whole = read(browser, path)
+    for at, event in enumerate(whole[:3]):
+        assert read(browser, path, after=event.id) == whole[at + 1 :]
 
 
 def test_another_user_reaches_neither_the_reply_nor_its_cancellation(
