@@ -113,6 +113,8 @@ def _submit(number: int) -> steps.SubmitJob:
         when_busy="enqueue",
         retention_ms=_DAY_MS,
         stream_ms=_DAY_MS,
+        max_turns=20,
+        conversation_ms=_DAY_MS,
     )
 
 

@@ -105,6 +105,14 @@ async def test_a_memory_has_the_time_of_its_turn(memories: Memories) -> None:
     assert (found.created_at, found.text) == (late, "I prefer Celsius.")
 
 
+async def test_a_message_that_had_no_reply_is_stored_as_any_other(memories: Memories) -> None:
+    stopped = replace(turn("I prefer Celsius."), reply_text="")
+    added = await settled(memories, ANA, stopped)
+    assert added.outcome is AddOutcome.STORED
+    (found,) = (await memories.search(ANA, "Celsius", 5)).memories
+    assert found.text == "I prefer Celsius."
+
+
 async def test_a_turn_leads_to_its_memories(memories: Memories) -> None:
     first = await settled(memories, ANA, turn("I prefer Celsius.", 1))
     await settled(memories, ANA, turn("My dog is called Rex.", 2))

@@ -128,9 +128,18 @@ async def test_the_turn_of_a_job_that_failed_is_dropped(stage: Stage) -> None:
         assert (await job.status()).turn is TurnState.NONE
 
 
-async def test_the_turn_of_a_cancelled_job_is_dropped(stage: Stage) -> None:
+async def test_what_was_said_in_a_cancelled_job_is_stored(stage: Stage) -> None:
     async with stage.open() as producer:
         stage.hold()
         job = await producer.submit(user_id="eve", message="I keep four birds.")
+        assert await job.cancel()
+        status = await settled(job)
+        assert (status.state, status.turn) == (JobState.CANCELLED, TurnState.STORED)
+
+
+async def test_what_was_not_to_be_remembered_is_not_stored_if_it_is_cancelled(stage: Stage) -> None:
+    async with stage.open() as producer:
+        stage.hold()
+        job = await producer.submit(user_id="eve", message="I keep no bird.", remember=False)
         assert await job.cancel()
         assert (await job.status()).turn is TurnState.NONE

@@ -60,6 +60,22 @@ PLANTS = (
         "return ", "tests/ledger/test_submit.py",
     ),
     Plant(
+        "I3", "what a stopped job said expires before it is stored", f"{LUA}/_lib.lua",
+        "if job[5] ~= 'pending' then retain(id, retention_ms) end",
+        "retain(id, retention_ms)", "tests/ledger/test_events.py",
+    ),
+    Plant(
+        "I4", "a history has the order in which jobs ended",
+        "shared/afterword/shared/ledger/jobs.py",
+        "sorted(placed, key=itemgetter(0))",
+        "placed", "tests/ledger/test_conversations.py",
+    ),
+    Plant(
+        "I13", "an older worker takes a turn without a reply", f"{LUA}/_lib.lua",
+        "redis.call('HSET', job_key(id), 'version', math.max(job[8], UNANSWERED_VERSION))",
+        "", "tests/ledger/test_two_builds.py",
+    ),
+    Plant(
         "I13", "an older worker takes what it cannot read", "shared/afterword/shared/contracts.py",
         "return RECORD_VERSION if is_newer else OLDEST_VERSION",
         "return OLDEST_VERSION", "tests/ledger/test_two_builds.py",

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from afterword.producer import AsyncJob, AsyncProducer, ConversationBusy, JobFailed
-from afterword.shared.errors import KeyReused, LeaseLost
+from afterword.shared.contracts import UNANSWERED
+from afterword.shared.errors import Fault, KeyReused, LeaseLost
+from afterword.shared.ledger.dead_letter_records import ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import SubmitResult
+from afterword.shared.ledger.records import PastTurn, SubmitResult
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import (
     LedgerInspector,
     chat_request,
     claim_job,
+    claim_lane,
     lane_of,
+    replay_one,
     reply_to,
     submit_and_answer,
     submit_and_claim,
@@ -257,7 +263,7 @@ async def test_an_interruption_ends_all_that_is_open_and_runs_next(
     for job_id in (held.job_id, waiting):
         status = await ledger.queries.status(job_id)
         assert (status.state, status.code) == (JobState.CANCELLED, "interrupted")
-        assert status.turn is TurnState.NONE
+        assert status.turn is TurnState.PENDING, "it was said all the same"
     for late in (
         ledger.jobs.append_delta(held, 1, "late"),
         ledger.jobs.finish(held, reply_to(held)),
@@ -267,8 +273,96 @@ async def test_an_interruption_ends_all_that_is_open_and_runs_next(
             await late
     assert inspector.hinted(AGENDA)[-1] == new
     assert waiting not in inspector.hinted(AGENDA)
-    assert [turn.id for turn in (await claim_job(ledger, new)).history] == [answered]
-    assert inspector.lane(lane_of()) == [answered, new]
+    history = (await claim_job(ledger, new)).history
+    assert [turn.id for turn in history] == [answered, held.job_id, waiting]
+    assert [turn.stop_reason for turn in history] == ["end_turn", UNANSWERED, UNANSWERED]
+    assert inspector.lane(lane_of()) == [answered, held.job_id, waiting, new]
+
+
+#: What a text can hold that a record must not take for its own.
+NASTY = (
+    'He said "no".',
+    "C:\\\\new\\", "two\nlines\ttab", 'x","message":"y', "\\", '\\"', "é 漢 \u2028 🙂",
+    '{"message":"nested"}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NASTY)
+@pytest.mark.parametrize("how", [cancel_queued, cancel_running])
+async def test_a_message_that_was_stopped_is_kept_to_the_character(
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    how: Callable[[Ledger, LedgerInspector, str], Awaitable[None]],
+    text: str,
+) -> None:
+    talk: dict[str, Any] = {"conversation_id": 'c "message":"x'}
+    fields: dict[str, Any] = {"system": text, "metadata": {"message": text, text: [text]}}
+    said = datetime(2026, 5, 8, 8, tzinfo=UTC)
+    job_id = await submit_job(ledger, text, at=said, **talk, **fields)
+
+    await how(ledger, inspector, job_id)
+
+    held = await submit_and_claim(ledger, **talk)
+    assert held.history == (PastTurn(job_id, said, text, "", UNANSWERED),)
+    (waiting,) = held.overlay
+    assert (waiting.user_text, waiting.reply_text, waiting.at) == (text, "", said)
+
+
+async def test_a_message_that_is_not_to_be_remembered_stays_in_its_conversation_if_it_is_stopped(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    job_id = await submit_job(ledger, "hush", remember=False, **TALK)
+    await ledger.jobs.cancel(job_id)
+
+    held = await submit_and_claim(ledger, **TALK)
+
+    assert [turn.user_text for turn in held.history] == ["hush"]
+    assert held.overlay == ()
+    assert inspector.lane(lane_of()) == [held.job_id]
+
+
+async def test_the_history_has_the_order_of_submission_whatever_ended_first(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    first, second, third = [await submit_job(ledger, text, **TALK) for text in ("a", "b", "c")]
+    held = await claim_job(ledger, first)
+    await ledger.jobs.cancel(second)
+    await ledger.jobs.finish(held, reply_to(held))
+    assert [turn.user_text for turn in (await claim_job(ledger, third)).history] == ["a", "b"]
+
+    (key,) = inspector.redis.scan_iter(inspector.keys.conversation("*"))
+    of_version_1 = {"id": "old", "at": 1, "user": "v1", "reply": "x"}
+    inspector.redis.rpush(key, json.dumps(of_version_1))
+    await ledger.jobs.cancel(third)
+    history = (await submit_and_claim(ledger, **TALK)).history
+    assert [turn.user_text for turn in history] == ["a", "b", "v1", "c"], "it keeps its place"
+
+
+async def test_an_interruption_in_slices_keeps_the_newest_in_order(ledger: Ledger) -> None:
+    texts = [f"message {number}" for number in range(60)]
+    for text in texts:
+        await submit_job(ledger, text, **TALK)
+
+    new = await submit_job(ledger, when_busy="interrupt", **TALK)
+
+    history = (await claim_job(ledger, new)).history
+    assert [turn.user_text for turn in history] == texts[-len(history) :]
+    assert len(history) == 20
+
+
+async def test_a_stopped_message_can_be_buried_and_replayed(ledger: Ledger) -> None:
+    job_id = await submit_job(ledger, "I prefer Celsius.")
+    await ledger.jobs.cancel(job_id)
+    lane = await claim_lane(ledger)
+    await ledger.turns.begin(lane, job_id)
+    await ledger.turns.bury(lane, job_id, "rejected", Fault.REQUEST, "test")
+    await ledger.turns.release_lane(lane)
+
+    letter = await ledger.dead_letters.get(job_id)
+
+    assert (letter.message, letter.reply) == ("I prefer Celsius.", None)
+    assert await replay_one(ledger, job_id) is ReplayOutcome.WAITING
+    assert [turn.user_text for turn in (await claim_lane(ledger)).turns] == ["I prefer Celsius."]
 
 
 async def test_an_interruption_ends_nothing_of_others(ledger: Ledger) -> None:

@@ -141,7 +141,7 @@ async def test_it_is_cancelled_unless_it_has_ended(
     word = await ledger.jobs.cancel(JOB)
 
     assert word == ("cancelled" if name in (*NOT_ENDED, "cancelled") else "ended")
-    assert tallied(inspector, *(("cancelled", "none") if name in NOT_ENDED else (state, turn)))
+    assert tallied(inspector, *(("cancelled", "pending") if name in NOT_ENDED else (state, turn)))
     assert await gaps(ledger) == []
 
 

@@ -278,9 +278,11 @@ async def test_while_an_erasure_is_in_flight_a_claim_holds_nothing_of_before(
     await ledger.erasures.begin(LANE, "op")
     await submit_and_answer(ledger, "since", conversation_id="old")
 
+    since = ["since"]
     for _ in range(2):  # asked, forgotten
-        claimed = await submit_and_claim(ledger, conversation_id="old")
-        assert [turn.user_text for turn in claimed.overlay] == ["since"]
+        claimed = await submit_and_claim(ledger, "stopped", conversation_id="old")
+        assert [turn.user_text for turn in claimed.overlay] == since
+        since.append("stopped")
         assert (claimed.history, claimed.erasing) == ((), True)
         await ledger.jobs.cancel(claimed.job_id)
         await eraser.erase(await take_erasure(ledger))

@@ -15,6 +15,7 @@ from afterword.shared.lifecycle import JobState, TurnState
 from tests.kit.ledger.builder import (
     LedgerInspector,
     claim_job,
+    claim_lane,
     lane_of,
     reply_to,
     submit_and_claim,
@@ -179,7 +180,7 @@ async def _skip(ledger: Ledger, held: Claim, _: LedgerInspector) -> None:
     await ledger.jobs.finish(held, reply_to(held, not_remembered="refusal"))
 
 
-@pytest.mark.parametrize("end", [_fail, _cancel, _expire, _skip])
+@pytest.mark.parametrize("end", [_fail, _expire, _skip])
 async def test_a_job_without_a_turn_gives_its_lane_free(
     ledger: Ledger,
     inspector: LedgerInspector,
@@ -265,7 +266,7 @@ async def test_event_ids_grow_over_attempts(ledger: Ledger, inspector: LedgerIns
 async def test_an_ended_job_is_kept_for_its_retention_only(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    held = await submit_and_claim(ledger)
+    held = await submit_and_claim(ledger, remember=False)
     await ledger.jobs.cancel(held.job_id)
 
     assert 0 < inspector.redis.pttl(inspector.keys.job(held.job_id)) <= 86_400_000
@@ -282,13 +283,21 @@ async def test_an_ended_job_is_kept_for_its_retention_only(
             await read(held.job_id)
 
 
+@pytest.mark.parametrize("stopped", [False, True])
 async def test_a_turn_on_its_way_into_memory_never_expires(
-    ledger: Ledger, inspector: LedgerInspector
+    ledger: Ledger, inspector: LedgerInspector, stopped: bool
 ) -> None:
     held = await submit_and_claim(ledger)
-    await ledger.jobs.finish(held, reply_to(held))
+    if stopped:
+        await ledger.jobs.cancel(held.job_id)
+    else:
+        await ledger.jobs.finish(held, reply_to(held))
 
     assert inspector.redis.pttl(inspector.keys.job(held.job_id)) == -1
+    held_lane = await claim_lane(ledger)
+    await ledger.turns.begin(held_lane, held.job_id)
+    await ledger.turns.settle(held_lane, held.job_id, TurnState.STORED)
+    assert 0 < inspector.redis.pttl(inspector.keys.job(held.job_id)) <= 86_400_000
 
 
 async def test_cancelling_nothing_says_so(ledger: Ledger) -> None:

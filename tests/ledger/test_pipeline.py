@@ -206,7 +206,7 @@ async def test_a_full_redis_refuses_new_jobs_and_lets_the_open_ones_end(
 
     counts = inspector.counts()
     assert (counts["job:succeeded:default"], counts["job:cancelled:default"]) == (1, 1)
-    assert counts["turn:pending:default"] == 1
+    assert counts["turn:pending:default"] == 2
 
 
 async def test_scripts_that_redis_forgot_are_sent_again(ledger: Ledger, own: Valkey) -> None:

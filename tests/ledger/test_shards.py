@@ -90,9 +90,10 @@ async def test_a_job_lives_its_life_on_any_shard(ledger: Ledger, jobs: dict[str,
         turn_id = await submit_and_answer(ledger, user_id=user)
         await ledger.jobs.cancel(first)
         held = await claim_lane(ledger, lane(user))
-        assert [turn.id for turn in held.turns] == [turn_id]
-        await ledger.turns.begin(held, turn_id)
-        await ledger.turns.settle(held, turn_id, TurnState.STORED)
+        assert [turn.id for turn in held.turns] == [first, turn_id]
+        for turn in held.turns:
+            await ledger.turns.begin(held, turn.id)
+            await ledger.turns.settle(held, turn.id, TurnState.STORED)
         await ledger.turns.release_lane(held)
         status = await ledger.queries.status(turn_id)
         assert (status.state, status.turn) == (JobState.SUCCEEDED, TurnState.STORED)

@@ -68,8 +68,14 @@ class Life:
         """Take a step of the job, if it is one of those allowed."""
         check_job_step(step, self.state, to)
         self.state = to
-        if to in (JobState.FAILED, JobState.CANCELLED, JobState.EXPIRED):
+        if to in (JobState.FAILED, JobState.EXPIRED):
             self.go_turn(TurnStep.DROP, TurnState.NONE)
+
+    def stop(self) -> None:
+        """Cancel the job: what was said is kept, in the conversation and for memory."""
+        self.go(JobStep.CANCEL, JobState.CANCELLED)
+        self.go_turn(TurnStep.KEEP, TurnState.PENDING)
+        self.told = True
 
     def go_turn(self, step: TurnStep, to: TurnState) -> None:
         """Take a step of the turn, if it is one of those allowed."""
@@ -131,7 +137,7 @@ class Lives(RuleBasedStateMachine):
         ended = self._open_in(lane_id(memory_key("default", user), 0), talk)
         job_id = self._submit(user, "high", talk, when_busy="interrupt")
         for name in ended:
-            self.lives[name].go(JobStep.CANCEL, JobState.CANCELLED)
+            self.lives[name].stop()
             assert self.inspector.job(name)["code"] == "interrupted"
         return job_id
 
@@ -342,7 +348,7 @@ class Lives(RuleBasedStateMachine):
             assert word == "ended"
         else:
             assert word == "cancelled"
-            life.go(JobStep.CANCEL, JobState.CANCELLED)
+            life.stop()
 
     @rule(job_id=jobs)
     def zombie(self, job_id: str) -> None:
@@ -599,6 +605,7 @@ class Lives(RuleBasedStateMachine):
         life = self.lives[name]
         if not life.state.terminal:
             life.go(JobStep.CANCEL, JobState.CANCELLED)
+            life.go_turn(TurnStep.DROP, TurnState.NONE)
         if life.turn is not TurnState.NONE:
             life.go_turn(TurnStep.ERASE, TurnState.ERASED)
         if life.claim is not None:

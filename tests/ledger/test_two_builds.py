@@ -146,15 +146,19 @@ class Walk:
         lane = lane_of(self.random.choice(USERS))
         expected = self._writable(lane)
         if self.mine():
-            found = await self._write_mine(lane)
+            assert await self._write_mine(lane) == expected
         else:
-            found = self._write_theirs(lane)
-        assert found == expected
+            assert self._write_theirs(lane) == expected[: self._known_to_the_older(expected)]
 
     def _writable(self, lane: str) -> list[str]:
         states = ((name, self.inspector.job(name)["turn"]) for name in self.inspector.lane(lane))
         written = itertools.takewhile(lambda one: one[1] in ("pending", "writing"), states)
         return [name for name, _ in written]
+
+    def _known_to_the_older(self, names: list[str]) -> int:
+        """Return how many come before a turn that this build has kept without a reply."""
+        versions = (self.inspector.job(name)["version"] for name in names)
+        return sum(1 for _ in itertools.takewhile("1".__eq__, versions))
 
     async def _write_mine(self, lane: str) -> list[str]:
         found = await self.ledger.turns.claim_lane(lane, next(self.tokens), max_turns=20)
@@ -191,9 +195,11 @@ class Walk:
                 await self.ledger.jobs.finish(held, reply_to(held))
         for lane in map(lane_of, USERS):
             self.inspector.make_due(lane)
-            written = await self._write_mine(lane) if self.mine() else self._write_theirs(lane)
+            written = self._write_theirs(lane)
             while written and self._writable(lane):
-                written = self._write_theirs(lane)
+                written = await self._write_mine(lane)
+            while self._writable(lane):
+                await self._write_mine(lane)
         for job_id in self.theirs:
             self._end_theirs(job_id, "finish")
 
@@ -233,7 +239,11 @@ async def test_two_builds_keep_one_ledger_consistent(
     assert walk.refused > 0
     over = Counter(inspector.job(job_id)["state"] for job_id in walk.jobs)
     assert not {"queued", "running"} & set(over)
-    assert inspector.counts()["turn:stored:default"] == over["succeeded"] > 0
+    turns = Counter(inspector.job(job_id)["turn"] for job_id in walk.jobs)
+    kept = turns["stored"] - over["succeeded"]
+    assert 0 <= kept == over["cancelled"] - turns["none"], (
+        "the older drops them, this build does not"
+    )
 
 
 async def test_records_of_the_first_release_are_read_and_processed(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from afterword.producer import ConversationBusy, InvalidRequest, Job, JobFailed, Producer, Usage
+from afterword.workers.replies.prompt import STOPPED
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.claude_api.wire_format import told
 from tests.kit.waiting import wait_until
@@ -123,6 +124,10 @@ def test_an_interruption_cuts_the_call_and_is_answered(fleet: Fleet, producer: P
     with pytest.raises(JobFailed, match="cancelled: interrupted"):
         first.wait()
     assert first.cancel(), "it is cancelled already"
+    *_, stopped, asked = told(fleet.claude.requests()[-1]["body"])
+    assert stopped.startswith(SAID[0])
+    assert stopped.endswith(STOPPED)
+    assert SAID[1] in asked
 
 
 def test_the_cost_of_replies_is_summed_and_shown(fleet: Fleet, producer: Producer) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from afterword.shared.contracts import ChatRequest
+from afterword.shared.contracts import REFUSAL, UNANSWERED, ChatRequest
 from afterword.shared.ledger.records import PastTurn
 from afterword.shared.tokens import estimated_tokens
 from afterword.workers.ports import Prompt, Recall, RecalledMemory
@@ -20,6 +20,7 @@ from afterword.workers.replies.facts import LONGEST_FACT
 from afterword.workers.replies.prompt import (
     MEMORY_SHARE,
     RULES,
+    STOPPED,
     UNAVAILABLE,
     Limits,
     build,
@@ -476,3 +477,18 @@ def test_facts_have_the_date_of_the_users_time_zone_and_keep_their_order() -> No
         assert "tea" in tea
         assert day in tea
         assert day in rice
+
+
+def test_a_message_that_was_stopped_is_told_and_marked_as_such() -> None:
+    history = (
+        turn("t1", "one", "first"),
+        replace(turn("t2", "Book Paris.", ""), stop_reason=UNANSWERED),
+        replace(turn("t3", "refused", ""), stop_reason=REFUSAL),
+    )
+    messages = told(message="No, Rome.", history=history).messages
+    assert [(said.role, said.text) for said in messages] == [
+        ("user", "one"),
+        ("assistant", "first"),
+        ("user", f"Book Paris.\n\n{STOPPED}"),
+        ("user", "No, Rome."),
+    ]

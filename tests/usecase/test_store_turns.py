@@ -109,6 +109,21 @@ async def test_a_turn_is_stored_with_its_own_time_and_name(
     assert len(lane_writer.leases) == 0
 
 
+async def test_what_was_said_in_a_job_that_was_stopped_is_stored_if_it_says_anything(
+    lane_writer: LaneWriter, ledger: Ledger
+) -> None:
+    texts = ("I prefer Celsius.", "stop, I am ill", "Thank you!", "How warm is it?")
+    stopped = [await submit_job(ledger, text) for text in texts]
+    for job_id in stopped:
+        await ledger.jobs.cancel(job_id)
+
+    await lane_writer.write()
+
+    assert [row.text for row in lane_writer.memories.rows] == list(texts[:2])
+    turns = [await turn_of(ledger, one) for one in stopped]
+    assert turns == [TurnState.STORED] * 2 + [TurnState.NOTHING] * 2
+
+
 async def test_all_waiting_turns_are_stored_in_submit_order(
     lane_writer: LaneWriter, ledger: Ledger
 ) -> None:

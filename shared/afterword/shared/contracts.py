@@ -46,6 +46,9 @@ MAX_OUTPUT_TOKENS = 128_000
 #: The stop reason of a model that refused to answer.
 REFUSAL = "refusal"
 
+#: What stands in its place, in a conversation's history, for a message that was stopped.
+UNANSWERED = "unanswered"
+
 Priority = Literal["high", "normal", "low"]
 """Which jobs are answered first; within a priority, those submitted first."""
 
@@ -53,7 +56,8 @@ WhenBusy = Literal["enqueue", "reject", "interrupt"]
 """What happens to a message while an earlier one of its conversation has no reply.
 
 `enqueue` lets it wait, `reject` refuses it with `ConversationBusy`, and `interrupt` cancels the
-earlier ones with the code `interrupted`.
+earlier ones with the code `interrupted`. What those said stays in the conversation and is
+remembered.
 """
 
 MemoryStatus = Literal["fresh", "overlay", "degraded", "off"]
@@ -535,7 +539,7 @@ class JobStatus(Contract):
 
     turn: TurnState
     """The state of its turn; `none` if memory is off, the request said `remember=False`, or the job
-    ended without a reply."""
+    failed or expired."""
 
     attempts: int
     """How many attempts have begun."""

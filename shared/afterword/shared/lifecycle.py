@@ -63,7 +63,7 @@ class TurnState(StrEnum):
     """Its user was erased."""
 
     NONE = "none"
-    """There is no turn: memory is off, it was not to be remembered, or there is no reply."""
+    """There is no turn: memory is off, none was to be made, or the job failed or expired."""
 
     @property
     def settled(self) -> bool:

@@ -24,6 +24,7 @@ class TurnStep(StrEnum):
     """What can be done with a turn."""
 
     FINISH = "finish"
+    KEEP = "keep"
     DROP = "drop"
     BEGIN = "begin"
     SETTLE = "settle"
@@ -63,6 +64,7 @@ TURN_STEPS: dict[TurnStep, tuple[frozenset[TurnState], frozenset[TurnState]]] = 
         frozenset({TurnState.AWAITED}),
         frozenset({TurnState.PENDING, TurnState.SKIPPED}),
     ),
+    TurnStep.KEEP: (frozenset({TurnState.AWAITED}), frozenset({TurnState.PENDING})),
     TurnStep.DROP: (frozenset({TurnState.AWAITED}), frozenset({TurnState.NONE})),
     TurnStep.BEGIN: (
         frozenset({TurnState.PENDING, TurnState.WRITING}),  # writing: its writer was lost

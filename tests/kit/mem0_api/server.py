@@ -156,6 +156,8 @@ class Mem0StandIn(ScriptedHttpServer):
     def _add(self, body: Json) -> Json:
         if not body.get("user_id"):
             raise Refused(400, "one of user_id, agent_id, app_id or run_id is required")
+        if not all(message["content"].strip() for message in body["messages"]):
+            raise Refused(400, "a message without content")
         # Its fate is sealed now: an order is for the adds that follow it, not for events still due.
         fails = self.failing > 0
         self.failing -= fails

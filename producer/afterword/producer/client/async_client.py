@@ -249,7 +249,8 @@ class AsyncJob:
     async def cancel(self) -> bool:
         """Cancel the job unless it has ended; return whether it is cancelled, now or before.
 
-        A reply that is being generated is stopped. Raises `JobNotFound`, or `NewerRecord` if only
+        A reply that is being generated is stopped. What the user said stays in the conversation
+        and is remembered. Raises `JobNotFound`, or `NewerRecord` if only
         a newer version of Afterword may cancel it.
         """
         return await self._service.cancel(self.id)

@@ -109,11 +109,13 @@ class FakeJob:
                 self._end(step.at_s)
 
     def end_without_reply(self, at_s: float, state: JobState, code: str) -> None:
-        """End the job, and drop its turn."""
+        """End the job, and drop its turn; what was said in a cancelled one is remembered."""
         self._count_attempt_without_reply()
         self.state, self.code, self.ended_s = state, code, at_s
         self.turn = TurnState.NONE
         self.steps.clear()
+        if state is JobState.CANCELLED:
+            self._remember(at_s)
         self._publish("failed", state=state, code=code)
 
     def _end(self, at_s: float) -> None:
@@ -125,14 +127,19 @@ class FakeJob:
         self.usage += self.reply.usage
         self._publish("final", reply=self.reply)
         if self.reply.not_remembered is None:
-            self.turn = TurnState.PENDING
-            self.steps.append(Step(at_s + self.answer.turn_delay_s, "turn"))
+            self._remember(at_s)
         elif self.remembers:
             self.turn, self.turn_code = TurnState.SKIPPED, self.reply.not_remembered
 
+    def _remember(self, at_s: float) -> None:
+        if self.remembers:
+            self.turn = TurnState.PENDING
+            delay_s = self.answer.turn_delay_s if isinstance(self.answer, FakeReply) else 0.0
+            self.steps.append(Step(at_s + delay_s, "turn"))
+
     def _settle_turn(self) -> None:
-        if isinstance(self.answer, FakeReply):
-            self.turn, self.turn_code = self.answer.turn, self.answer.turn_code
+        answer = self.answer if isinstance(self.answer, FakeReply) else FakeReply()
+        self.turn, self.turn_code = answer.turn, answer.turn_code
 
     def _recalled(self) -> Recalled:
         given = self.answer if isinstance(self.answer, FakeReply) else FakeReply()

@@ -249,6 +249,7 @@ class FakeJobService(JobService):
 
     def _stop(self, job: FakeJob, code: str) -> None:
         job.end_without_reply(self.clock.elapsed_s, JobState.CANCELLED, code)
+        self._schedule(job)
         self._start_next(job)
 
     def _start_next(self, ended: FakeJob) -> None:

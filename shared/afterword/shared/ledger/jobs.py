@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any
 
 from afterword.shared.caps import caps_argument, queue_full
@@ -27,7 +28,7 @@ from afterword.shared.errors import (
     NewerRecord,
 )
 from afterword.shared.ledger import steps
-from afterword.shared.ledger.records import Claim, PastTurn, SubmitResult, moment, said_at
+from afterword.shared.ledger.records import Claim, PastTurn, SubmitResult, said_at, text_of
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import (
@@ -75,6 +76,8 @@ class Jobs:
         self._stream_ms = milliseconds(settings.stream_retention_s)
         self._failed_ms = milliseconds(settings.dead_retention_s)
         self._lease_ms = milliseconds(settings.lease_s)
+        self._max_turns = max(1, settings.history_turns)
+        self._conversation_ms = milliseconds(settings.conversation_s)
 
     def new_id(self, request: ChatRequest) -> str:
         """Return a fresh id on the shard of the request's user."""
@@ -153,6 +156,8 @@ class Jobs:
             when_busy=request.when_busy,
             retention_ms=self._retention_ms,
             stream_ms=self._stream_ms,
+            max_turns=self._max_turns,
+            conversation_ms=self._conversation_ms,
         )
 
     def _is_remembered(self, request: ChatRequest) -> bool:
@@ -260,7 +265,6 @@ class Jobs:
         the reply says why it is not remembered. `wasted` are tokens of this attempt that are not in
         the reply's own usage.
         """
-        settings = self._shards.settings
         used = reply.usage if wasted is None else reply.usage + wasted
         await self._run_fenced(
             steps.FinishJob(
@@ -270,8 +274,8 @@ class Jobs:
                 turn=TurnState.SKIPPED if reply.not_remembered else TurnState.PENDING,
                 turn_code=reply.not_remembered or "",
                 conversation_turn=_turn_json(claim, reply) if reply.conversation_id else "",
-                max_turns=max(1, settings.history_turns),
-                conversation_ms=milliseconds(settings.conversation_s),
+                max_turns=self._max_turns,
+                conversation_ms=self._conversation_ms,
                 retention_ms=self._retention_ms,
                 stream_ms=self._stream_ms,
                 delta=last[0],
@@ -340,6 +344,8 @@ class Jobs:
                 known_version=RECORD_VERSION,
                 retention_ms=self._retention_ms,
                 stream_ms=self._stream_ms,
+                max_turns=self._max_turns,
+                conversation_ms=self._conversation_ms,
             )
         )
         if word == "held":
@@ -370,6 +376,7 @@ def _conversation(lane: str, conversation_id: str | None) -> str:
 def _turn_json(claim: Claim, reply: Reply) -> str:
     turn = {
         "id": claim.job_id,
+        "sequence": claim.sequence,
         "at": round(claim.said_at.timestamp() * 1000),
         "user": json.loads(claim.body)["message"],
         "reply": reply.text,
@@ -402,21 +409,35 @@ def _claim(job_id: str, record: dict[str, Any]) -> Claim:
         claimed_ms=int(record["claimed"]),
         deadline_ms=int(record["deadline"]),
         overlay=tuple(_overlay_turn(*turn) for turn in reversed(record["overlay"])),
-        history=tuple(_history_turn(json.loads(one)) for one in reversed(record["history"])),
+        history=tuple(_history([json.loads(one) for one in reversed(record["history"])])),
+        sequence=int(record["sequence"]),
         erasing=record["erasing"] == 1,
     )
 
 
 def _overlay_turn(name: str, created: str, body: str, reply: str) -> PastTurn:
     request = json.loads(body)
-    at = said_at(request, created)
-    return PastTurn(name, at, request["message"], json.loads(reply)["text"])
+    return PastTurn(name, said_at(request, created), request["message"], text_of(reply))
+
+
+def _history(entries: Sequence[dict[str, Any]]) -> Iterator[PastTurn]:
+    """Yield the turns in the order of their submission.
+
+    They were written as they ended: a message that was stopped may stand before an earlier one,
+    which had its reply later. An entry of version 1 keeps its place.
+    """
+    newest, placed = 0, []
+    for entry in entries:
+        placed.append((entry.get("sequence", newest), entry))
+        newest = max(newest, placed[-1][0])
+    for _, entry in sorted(placed, key=itemgetter(0)):
+        yield _history_turn(entry)
 
 
 def _history_turn(entry: dict[str, Any]) -> PastTurn:
     return PastTurn(
         entry["id"],
-        moment(entry["at"]),
+        said_at({"at": entry.get("said")}, entry["at"]),
         entry["user"],
         entry["reply"],
         entry.get("stop_reason", ""),

@@ -37,6 +37,11 @@ def said_at(request: Mapping[str, Any], created_ms: str | float) -> datetime:
     return min(datetime.fromisoformat(said), accepted) if said else accepted
 
 
+def text_of(reply: str) -> str:
+    """Return the text of a stored reply; of no reply, since the job was stopped, it is empty."""
+    return str(json.loads(reply)["text"]) if reply else ""
+
+
 def json_object(text: str) -> dict[str, Any]:
     """Return a JSON object that is stored; raise `TypeError` for other JSON."""
     found = json.loads(text)
@@ -79,7 +84,7 @@ class SubmitResult:
 class PastTurn:
     """An earlier turn: of the conversation, or not yet in memory.
 
-    `stop_reason` is known for a turn of the conversation: why the model stopped.
+    `stop_reason` is known for a turn of the conversation: why the model stopped, or `UNANSWERED`.
     """
 
     id: str
@@ -111,6 +116,7 @@ class Claim:
     overlay: tuple[PastTurn, ...] = ()
     history: tuple[PastTurn, ...] = ()
     erasing: bool = False
+    sequence: int = 0
 
     @property
     def said_at(self) -> datetime:
@@ -121,6 +127,8 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class WaitingTurn:
     """A turn in its lane that is to be stored; `attempts` counts those begun before.
+
+    `reply_text` is empty if its job was stopped.
 
     `batch` lists the turns it was begun with before, itself included; it is empty if it never was.
     The first turn of a batch has the attempts, snoozes, event and facts of all.

@@ -30,6 +30,8 @@ class SubmitJob(NamedTuple):
     when_busy: str
     retention_ms: int
     stream_ms: int
+    max_turns: int
+    conversation_ms: int
     replay_of: str = ""
     run: str = ""
 
@@ -140,6 +142,8 @@ class CancelJob(NamedTuple):
     known_version: int
     retention_ms: int
     stream_ms: int
+    max_turns: int
+    conversation_ms: int
 
 
 @declares("turn/claim")

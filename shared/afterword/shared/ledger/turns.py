@@ -16,6 +16,7 @@ from afterword.shared.ledger.records import (
     LaneClaim,
     WaitingTurn,
     said_at,
+    text_of,
 )
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.lifecycle import TurnState
@@ -210,7 +211,7 @@ def _turn(record: dict[str, Any]) -> WaitingTurn:
         id=record["id"],
         at=said_at(request, record["created"]),
         user_text=request["message"],
-        reply_text=json.loads(record["reply"])["text"],
+        reply_text=text_of(record["reply"]),
         conversation_id=request.get("conversation_id"),
         attempts=int(record["attempts"]),
         snoozes=int(record["snoozes"]),

@@ -44,6 +44,7 @@ from afterword.workers.ports import (
 )
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.batching import Batch, Bounds, batches
+from afterword.workers.rules.remembering import reason_in
 from afterword.workers.rules.retry_policy import Verdict
 
 #: The code of an add that mem0 accepted and does not finish.
@@ -154,8 +155,21 @@ class TurnWriter:
         """Add a batch; one that has failed as a batch is not added as one again."""
         if len(batch) > 1 and batch[0].attempts:
             raise Rejected("batch_failed")
+        if self._says_nothing(batch):
+            return AddResult(AddOutcome.NOTHING)
         self._leases.require(claim.lane)
         return await self._memories.add(owner_of(claim.lane), self._turn(claim, batch))
+
+    def _says_nothing(self, batch: Batch) -> bool:
+        """Return whether a batch is a message without a reply in which is nothing to remember."""
+        turn, *others = batch
+        return not (others or turn.reply_text) and bool(
+            reason_in(
+                turn.user_text,
+                pleasantries=not self._settings.skip_pleasantries,
+                questions=self._settings.extracts_facts,
+            )
+        )
 
     async def _ended(self, claim: LaneClaim, batch: Batch, added: AddResult) -> AddResult:
         """Return the result of an add once mem0 has processed it."""

@@ -15,7 +15,14 @@ from itertools import accumulate
 from operator import itemgetter
 from typing import TypeAlias
 
-from afterword.shared.contracts import REFUSAL, ChatRequest, MemoryStatus, MemoryUsed, Recalled
+from afterword.shared.contracts import (
+    REFUSAL,
+    UNANSWERED,
+    ChatRequest,
+    MemoryStatus,
+    MemoryUsed,
+    Recalled,
+)
 from afterword.shared.ledger.records import PastTurn
 from afterword.shared.local_time import local
 from afterword.shared.tokens import estimated_tokens
@@ -30,6 +37,9 @@ RULES = (
 )
 LABEL = "The user's preferences and facts:"
 UNAVAILABLE = "Memory cannot be read right now. Do not claim that nothing is remembered."
+
+#: What follows a message that was stopped: two messages in a row are one turn to the provider.
+STOPPED = "(The user stopped this message before it had a reply.)"
 
 #: Largest share of the prompt's token budget for memories and overlay together.
 MEMORY_SHARE = 0.25
@@ -79,7 +89,7 @@ def build(  # noqa: PLR0913 each is another part of the prompt
     have a budget of their own, `MEMORY_SHARE`.
     """
     is_whole = len(history) < limits.history_turns
-    history = [turn for turn in history if _is_answered(turn)]
+    history = [turn for turn in history if _is_shown(turn)]
     unwritten = {turn.id for turn in overlay}
     zone = request.timezone
     known = [
@@ -171,8 +181,10 @@ def _final(message: str, block: str | None) -> str:
     return message if block is None else f"{block}\n\nMessage: {message}"
 
 
-def _is_answered(turn: PastTurn) -> bool:
-    """Return whether the model answered; if it sees a refusal again, it refuses what follows."""
+def _is_shown(turn: PastTurn) -> bool:
+    """Return whether the model sees a turn; if it sees a refusal again, it refuses what follows."""
+    if turn.stop_reason == UNANSWERED:
+        return True
     return turn.stop_reason != REFUSAL and bool(turn.reply_text.strip())
 
 
@@ -193,9 +205,7 @@ def _recent(history: Sequence[PastTurn], room: int, *, is_whole: bool) -> list[P
 
 def _sizes_from(history: Sequence[PastTurn]) -> list[int]:
     """Return, for each turn, the estimated tokens of the history from there to its end."""
-    sizes = [
-        estimated_tokens(turn.user_text) + estimated_tokens(turn.reply_text) for turn in history
-    ]
+    sizes = [sum(estimated_tokens(said.text) for said in _messages([turn])) for turn in history]
     return list(accumulate(reversed(sizes)))[::-1]
 
 
@@ -205,5 +215,8 @@ def _hash(turn: PastTurn) -> bytes:
 
 def _messages(history: Iterable[PastTurn]) -> Iterable[ChatMessage]:
     for turn in history:
-        yield ChatMessage("user", turn.user_text)
-        yield ChatMessage("assistant", turn.reply_text)
+        if turn.stop_reason == UNANSWERED:
+            yield ChatMessage("user", f"{turn.user_text}\n\n{STOPPED}")
+        else:
+            yield ChatMessage("user", turn.user_text)
+            yield ChatMessage("assistant", turn.reply_text)

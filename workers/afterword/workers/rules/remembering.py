@@ -1,4 +1,7 @@
-"""Which turns are remembered: decided once, with the reply, which says so."""
+"""Which turns are remembered: decided once, with the reply, which says so.
+
+Only a message whose job was stopped has none. It is judged when it is to be stored.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,16 @@ def reason_to_skip(
         return "memory_off"
     if stop_reason == REFUSAL:  # the model did not answer the message
         return REFUSAL
-    if not pleasantries and is_pleasantry_only(request.message):
+    return reason_in(request.message, pleasantries=pleasantries, questions=questions)
+
+
+def reason_in(message: str, *, pleasantries: bool, questions: bool) -> str | None:
+    """Return why a message itself is not remembered: all there is to judge if its job was stopped.
+
+    The arguments mean what they mean above.
+    """
+    if not pleasantries and is_pleasantry_only(message):
         return "pleasantry"
-    if not questions and is_question_only(request.message):
+    if not questions and is_question_only(message):
         return "question_only"
     return None

@@ -319,7 +319,7 @@ local function end_job(id, state, code, retention_ms, stream_ms)
     if redis.call('EXISTS', lane_key(job[4])) == 1 then hint_idle_lane(job[4]) end
   end
   close_job(id, job[3], owners_of(job[4], job[2], job[7]), stream_ms)
-  retain(id, retention_ms)
+  if job[5] ~= 'pending' then retain(id, retention_ms) end
   if state == 'failed' then
     forget_older(FAILED_JOBS, now - retention_ms)
     redis.call('ZADD', FAILED_JOBS, now, id)
@@ -331,6 +331,44 @@ local function stop_job(id, code, retention_ms, stream_ms)
   local running = redis.call('HGET', job_key(id), 'state') == 'running'
   end_job(id, 'cancelled', code, retention_ms, stream_ms)
   if running then redis.call('PUBLISH', FENCED, id) end
+end
+
+-- Bodies are canonical JSON: keys in order, a quote in a text always behind a backslash. So the first
+-- '"message":"' is the message, since only plain values come before it. Returns where its text stands.
+local function message_in(body)
+  local _, before = string.find(body, '"message":"', 1, true)
+  local at = before
+  while at do
+    at = string.find(body, '["\\]', at + 1)
+    if at and string.byte(body, at) == 34 then return before + 1, at - 1 end
+    at = at and at + 1              -- past what the backslash escapes
+  end
+end
+
+local function add_to_history(conversation, turn, max_turns, conversation_ms)
+  redis.call('RPUSH', conversation_key(conversation), turn)
+  redis.call('LTRIM', conversation_key(conversation), -max_turns, -1)
+  redis.call('PEXPIRE', conversation_key(conversation), conversation_ms)
+end
+
+-- Keeps what the user said in a job that is to be stopped: for memory, unless it has no turn, and in the
+-- history of its conversation. Workers of version 1 expect a reply in each turn.
+local UNANSWERED_VERSION = 2
+local function keep_what_was_said(id, max_turns, conversation_ms)
+  local job = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'lane', 'sequence', 'created',
+    'conversation', 'body', 'version')
+  if job[1] == 'awaited' then
+    redis.call('HSET', job_key(id), 'version', math.max(job[8], UNANSWERED_VERSION))
+    set_turn_state(id, job[2], 'awaited', 'pending')
+    enter_lane(job[3], id, job[2], job[4], job[5])
+    hint_idle_lane(job[3])
+  end
+  local from, to = message_in(job[7])
+  if not job[6] or not from then return end
+  local said = string.match(job[7], '^{"at":("[^"]*")')
+  add_to_history(job[6], '{"id":"' .. id .. '","sequence":' .. job[4] .. ',"at":' .. job[5]
+    .. (said and ',"said":' .. said or '') .. ',"user":"' .. string.sub(job[7], from, to)
+    .. '","reply":"","stop_reason":"unanswered"}', max_turns, conversation_ms)
 end
 
 -- Returns true while no newer attempt exists.

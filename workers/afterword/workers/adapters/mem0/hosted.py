@@ -203,10 +203,10 @@ def _owner_filter(owner: str) -> dict[str, str]:
 
 
 def _messages(exchange: Exchange) -> list[dict[str, str]]:
-    return [
-        {"role": "user", "content": exchange.user_text},
-        {"role": "assistant", "content": exchange.reply_text},
-    ]
+    said = {"role": "user", "content": exchange.user_text}
+    if not exchange.reply_text.strip():  # its job was stopped; mem0 may refuse an empty message
+        return [said]
+    return [said, {"role": "assistant", "content": exchange.reply_text}]
 
 
 def _found(owner: str, answer: Any) -> SearchResult:

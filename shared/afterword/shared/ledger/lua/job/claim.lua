@@ -30,8 +30,9 @@ local function overlay(lane, sequence, erasing)
     local turn = redis.call('HMGET', job_key(each), 'created', 'turn', 'body', 'reply', 'version')
     local known = turn[5] and tonumber(turn[5]) <= known_version
     if known and (turn[2] == 'pending' or turn[2] == 'writing') and #turns < overlay_turns then
-      turns[#turns + 1] = { each, turn[1], turn[3], turn[4] }
-      bytes = bytes + #turn[3] + #turn[4]
+      local reply = turn[4] or ''   -- its job was stopped
+      turns[#turns + 1] = { each, turn[1], turn[3], reply }
+      bytes = bytes + #turn[3] + #reply
     end
     if bytes > most_bytes then break end
   end
@@ -60,7 +61,7 @@ local function granted(fence, attempt)
   if job[14] and not erasing then history = newest_history(job[14]) end
   return answer('claimed', { 'fence', fence, 'attempt', attempt, 'snoozes', job[15] or 0, 'claimed', now,
     'created', job[8], 'queued', job[16] or job[8], 'deadline', deadline, 'body', job[9],
-    'lane', job[10], 'turn', job[11], 'erasing', erasing and 1 or 0,
+    'lane', job[10], 'turn', job[11], 'sequence', job[12], 'erasing', erasing and 1 or 0,
     'overlay', overlay(job[10], job[12], erasing), 'history', history })
 end
 

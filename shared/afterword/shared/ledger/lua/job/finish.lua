@@ -54,9 +54,7 @@ else
 end
 
 if conversation and conversation_turn ~= '' then
-  redis.call('RPUSH', conversation_key(conversation), conversation_turn)
-  redis.call('LTRIM', conversation_key(conversation), -max_turns, -1)
-  redis.call('PEXPIRE', conversation_key(conversation), conversation_ms)
+  add_to_history(conversation, conversation_turn, max_turns, conversation_ms)
 end
 
 for _, sums in ipairs({ tenant_usage_key(tenant), usage_key(lane) }) do

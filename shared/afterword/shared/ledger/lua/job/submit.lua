@@ -19,6 +19,8 @@
 ---@param when_busy string         if that has open jobs: enqueue | reject | interrupt
 ---@param retention_ms integer     of jobs that are interrupted
 ---@param stream_ms integer        retention of their streams
+---@param max_turns integer        most turns that a conversation keeps: what they said is kept
+---@param conversation_ms integer  lifetime of a conversation
 ---@param replay_of string         the failed job that this one replays, or ''
 ---@param run string               the run that replays it, or ''
 -- Answers status, job id. The status is new | same | reused | busy | more (some of the jobs that it
@@ -68,14 +70,17 @@ if first and when_busy == 'reject' then return answer('busy', id) end
 if first then
   local queue = conversation_queue_key(conversation)
   if interrupted == MAX_INTERRUPTED then return answer('more', id) end
-  -- Newest first: otherwise ending one would hint the next, which is ended too.
-  local others = redis.call('ZREVRANGE', queue, 0, MAX_INTERRUPTED - interrupted - 1)
+  local others = redis.call('ZRANGE', queue, 0, MAX_INTERRUPTED - interrupted - 1)
   for _, other in ipairs(others) do
     if is_open(other) and newer_version(other, known_version) then return answer('busy', id) end
   end
+  -- All leave the queue first: otherwise ending one would hint the next, which is ended too.
+  redis.call('ZREM', queue, unpack(others))
   for _, other in ipairs(others) do
-    if is_open(other) then stop_job(other, 'interrupted', retention_ms, stream_ms) end
-    redis.call('ZREM', queue, other)
+    if is_open(other) then
+      keep_what_was_said(other, max_turns, conversation_ms)
+      stop_job(other, 'interrupted', retention_ms, stream_ms)
+    end
     interrupted = interrupted + 1
   end
   if redis.call('EXISTS', queue) == 1 then return answer('more', id) end
