@@ -111,6 +111,7 @@ def _submit(number: int) -> steps.SubmitJob:
         idempotency_ms=_DAY_MS,
         conversation="",
         when_busy="enqueue",
+        max_message_bytes=65536,
         retention_ms=_DAY_MS,
         stream_ms=_DAY_MS,
         max_turns=20,

@@ -529,6 +529,41 @@ async def test_a_message_may_interrupt_those_before_it(
         assert (failure.value.state, failure.value.code) == ("cancelled", "interrupted")
 
 
+async def test_a_burst_of_messages_gets_one_reply(
+    stage: Stage, producer: ProducerFace, tenant: str
+) -> None:
+    stage.hold("to one alone")
+    asked = {"tenant": tenant, "user_id": "ann", "conversation_id": "c", "when_busy": "merge"}
+    first = await producer.submit(**asked, message="one")
+    await stage.all_held(1)
+    stage.answer("to both")
+    second = await producer.submit(**asked, message="two", idempotency_key="k")
+    again = await producer.submit(**asked, message="two", idempotency_key="k")
+
+    assert second.id == again.id == first.id
+    assert (await first.wait()).text == "to both"
+    kinds = [event.type for event in await first.events()]
+    assert kinds[:2] == ["started", "restart"]
+    assert (await first.status()).attempts == 1
+    third = await producer.submit(**asked, message="three")
+    assert third.id != first.id, "it has its reply"
+    assert (await third.wait()).text
+
+
+async def test_another_request_does_not_join_a_burst(
+    stage: Stage, producer: ProducerFace, tenant: str
+) -> None:
+    stage.hold("one")
+    asked = {"tenant": tenant, "user_id": "ann", "conversation_id": "c", "when_busy": "merge"}
+    first = await producer.submit(**asked, message="one")
+    await stage.all_held(1)
+    second = await producer.submit(**asked, message="two", system="Be brief.")
+    assert second.id != first.id
+    stage.release()
+    assert (await first.wait()).text == "one"
+    assert (await second.wait()).text
+
+
 async def test_a_full_queue_refuses_new_requests(stage: Stage) -> None:
     stage.hold()
     async with stage.open(max_queued=1) as producer:

@@ -65,6 +65,21 @@ PLANTS = (
         "retain(id, retention_ms)", "tests/ledger/test_events.py",
     ),
     Plant(
+        "I9", "a message of a burst that is sent again is joined again", f"{LUA}/job/submit.lua",
+        "if joined then return answer('same', joined) end",
+        "", "tests/ledger/test_conversations.py",
+    ),
+    Plant(
+        "I2", "a message joins a reply that can be read", f"{LUA}/job/submit.lua",
+        "return last and last[2][2] ~= 'delta'",
+        "return true", "tests/ledger/test_conversations.py",
+    ),
+    Plant(
+        "I1", "news of an earlier attempt end a later one", "workers/afterword/workers/leases.py",
+        'if held is not None and fence in ("", held.fence):',
+        "if held is not None:", "tests/usecase/test_leases.py",
+    ),
+    Plant(
         "I4", "a history has the order in which jobs ended",
         "shared/afterword/shared/ledger/jobs.py",
         "sorted(placed, key=itemgetter(0))",

@@ -11,10 +11,10 @@ import pytest
 
 from afterword.producer import AsyncJob, AsyncProducer, ConversationBusy, JobFailed
 from afterword.shared.contracts import UNANSWERED
-from afterword.shared.errors import Fault, KeyReused, LeaseLost
+from afterword.shared.errors import Fault, KeyReused, LeaseLost, QueueFull
 from afterword.shared.ledger.dead_letter_records import ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import PastTurn, SubmitResult
+from afterword.shared.ledger.records import EraseClaim, PastTurn, SubmitResult
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import (
@@ -363,6 +363,146 @@ async def test_a_stopped_message_can_be_buried_and_replayed(ledger: Ledger) -> N
     assert (letter.message, letter.reply) == ("I prefer Celsius.", None)
     assert await replay_one(ledger, job_id) is ReplayOutcome.WAITING
     assert [turn.user_text for turn in (await claim_lane(ledger)).turns] == ["I prefer Celsius."]
+
+
+MERGE: dict[str, Any] = TALK | {"when_busy": "merge"}
+
+
+async def said(ledger: Ledger, job_id: str) -> str:
+    """Claim a job; return its message."""
+    message: str = json.loads((await claim_job(ledger, job_id)).body)["message"]
+    return message
+
+
+@pytest.mark.parametrize("text", NASTY)
+async def test_a_burst_becomes_one_job_in_its_order(
+    ledger: Ledger, inspector: LedgerInspector, text: str
+) -> None:
+    first = await submit_job(ledger, text, metadata={"a": [1.5, {}, []]}, **TALK)
+    more = {"metadata": {"a": [1.5, {}, []]}}
+
+    joined = [await submit_job(ledger, again, **more, **MERGE) for again in ("two", text)]
+
+    assert joined == [first, first]
+    assert inspector.counts() == {"job:queued:default": 1, "turn:awaited:default": 1}
+    assert inspector.open_counts() == inspector.expected_open_counts()
+    assert inspector.lane(lane_of()) == [first]
+    held = await claim_job(ledger, first)
+    assert json.loads(held.body)["message"] == f"{text}\ntwo\n{text}"
+    assert json.loads(held.body)["metadata"] == more["metadata"]
+    await ledger.jobs.finish(held, reply_to(held))
+    (turn,) = (await claim_lane(ledger)).turns
+    assert turn.user_text == f"{text}\ntwo\n{text}"
+
+
+async def test_a_message_joins_one_that_runs_until_its_text_begins(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    fenced: list[str] = []
+    held = await submit_and_claim(ledger, "one", **MERGE)
+    async with ledger.listen_to_fences(fenced.append):
+        assert await submit_job(ledger, "two", **MERGE) == held.job_id
+        await until(
+            lambda: fenced == [f"{held.job_id} {held.fence}"], "who runs it is told at once"
+        )
+    with pytest.raises(LeaseLost):
+        await ledger.jobs.finish(held, reply_to(held))
+
+    assert inspector.hinted(AGENDA)[-1] == held.job_id
+    anew = await claim_job(ledger, held.job_id)
+    assert (json.loads(anew.body)["message"], anew.attempt) == ("one\ntwo", 1), (
+        "no attempt is spent"
+    )
+    await ledger.jobs.append_delta(anew, 1, "Hel")
+    third = await submit_job(ledger, "three", **MERGE)
+    assert third != held.job_id, "its reply has begun"
+    assert await submit_job(ledger, "four", **MERGE) == third
+    await ledger.jobs.finish(anew, reply_to(anew))
+    events = [event["type"] for event in inspector.events(held.job_id)]
+    assert events == ["started", "restart", "delta", "final"]
+    assert await said(ledger, third) == "three\nfour"
+    assert inspector.open_counts() == inspector.expected_open_counts()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"system": "Be brief."},
+        {"metadata": {"page": 2}},
+        {"remember": False},
+        {"priority": "high"},
+        {"max_tokens": 5},
+        {"expires_in": 60.0},
+        {"at": "2026-05-08T08:00:00Z"},
+    ],
+    ids=str,
+)
+async def test_only_what_is_the_same_but_for_its_message_is_joined(
+    ledger: Ledger, other: dict[str, Any]
+) -> None:
+    first = await submit_job(ledger, "one", **MERGE)
+    second = await submit_job(ledger, "two", **MERGE, **other)
+    third = await submit_job(ledger, "three", **MERGE, **other)
+    assert second != first
+    assert third == second, "order is kept: it joins the newest"
+
+
+async def test_what_was_joined_is_not_joined_again(ledger: Ledger, settings: Settings) -> None:
+    first = await submit_job(ledger, "one", **MERGE)
+    request = chat_request("two", idempotency_key="k", **MERGE)
+    job_id = ledger.jobs.new_id(request)
+    results = [await submit_request(ledger.jobs, job_id, request) for _ in range(2)]
+    results.append(await submit_request(ledger.jobs, ledger.jobs.new_id(request), request))
+    assert results == [SubmitResult(first, new=False)] * 3
+    with pytest.raises(KeyReused):
+        await submit_job(ledger, "another", idempotency_key="k", **MERGE)
+
+    assert await said(ledger, first) == "one\ntwo"
+    held_id = await submit_job(ledger, "three", **MERGE)
+    assert held_id == first, "it had no text yet"
+    again = await submit_request(ledger.jobs, job_id, request)
+    assert again == SubmitResult(first, new=False), "also once it runs"
+
+
+async def test_nothing_joins_what_has_ended_or_what_would_be_too_long(
+    settings: Settings, ledger: Ledger
+) -> None:
+    first = await submit_job(ledger, "one", **MERGE)
+    await finish(ledger, first)
+    second = await submit_job(ledger, "two", **MERGE)
+    assert second != first
+    async with Ledger(settings.model_copy(update={"max_message_bytes": 10}), patience_s=5) as small:
+        assert await submit_job(small, "x" * 5, **MERGE) == second, "ten, as JSON"
+        assert await submit_job(small, "y", **MERGE) != second
+
+
+async def test_what_is_joined_counts_for_the_caps_on_bytes_alone(
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    first = await submit_job(ledger, "one", **MERGE)
+    size = int(inspector.open_counts()[":default"].split()[1])
+    caps = {"max_open_per_conversation": 1, "max_bytes_per_conversation": size + 10}
+    async with Ledger(settings.model_copy(update=caps), patience_s=5) as capped:
+        assert await submit_job(capped, "123", **MERGE) == first
+        with pytest.raises(QueueFull) as full:
+            await submit_job(capped, "x" * 20, **MERGE)
+    assert (full.value.scope, full.value.setting) == (
+        "conversation",
+        "AFTERWORD_MAX_BYTES_PER_CONVERSATION",
+    )
+    assert await said(ledger, first) == "one\n123"
+
+
+async def test_an_erasure_removes_every_key_of_a_burst(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    await submit_job(ledger, "one", idempotency_key="a", **MERGE)
+    await submit_job(ledger, "two", idempotency_key="b", **MERGE)
+    await ledger.erasures.begin(lane_of(), "test")
+    held = await ledger.turns.claim_lane(lane_of(), "eraser", max_turns=1)
+    assert isinstance(held, EraseClaim)
+    await ledger.erasures.remove_records(held)
+    assert list(inspector.redis.scan_iter(inspector.keys.idempotency("*"))) == []
 
 
 async def test_an_interruption_ends_nothing_of_others(ledger: Ledger) -> None:

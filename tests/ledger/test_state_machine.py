@@ -141,6 +141,23 @@ class Lives(RuleBasedStateMachine):
             assert self.inspector.job(name)["code"] == "interrupted"
         return job_id
 
+    @rule(target=jobs, user=st.sampled_from(USERS), talk=st.sampled_from(TALKS[1:]))
+    def merge(self, user: str, talk: str) -> str:
+        """A message joins the newest open job of its conversation: nothing of a reply is out."""
+        *_, newest = self._open_in(lane_id(memory_key("default", user), 0), talk) or [""]
+        if not newest or self.inspector.job(newest)["agenda"] != "replies.3":  # another priority
+            return self._submit(user, "normal", talk, when_busy="merge")
+        request = chat_request(user_id=user, conversation_id=talk, when_busy="merge")
+        job_id = self.ledger.jobs.new_id(request)
+        for _ in range(2):
+            result = self.run(submit_request(self.ledger.jobs, job_id, request))
+            assert (result.job_id, result.new) == (newest, False)
+        life = self.lives[newest]
+        if life.state is JobState.RUNNING:
+            life.go(JobStep.SNOOZE, JobState.QUEUED)
+            life.attempts -= 1
+        return newest
+
     @rule(user=st.sampled_from(USERS), talk=st.sampled_from(TALKS[1:]))
     def refused_if_busy(self, user: str, talk: str) -> None:
         if not self._open_in(lane_id(memory_key("default", user), 0), talk):

@@ -130,6 +130,26 @@ def test_an_interruption_cuts_the_call_and_is_answered(fleet: Fleet, producer: P
     assert SAID[1] in asked
 
 
+def test_a_burst_is_one_message_to_the_model(fleet: Fleet, producer: Producer) -> None:
+    before = fleet.claude.abandoned()
+    fleet.claude.will_answer(
+        ClaudeAnswer(text=REPLIES[0], hold=True), ClaudeAnswer(text=REPLIES[1])
+    )
+    first = producer.submit(
+        user_id="ann", message=SAID[0], conversation_id="burst", when_busy="merge"
+    )
+    held(fleet)
+
+    second = producer.submit(
+        user_id="ann", message=SAID[1], conversation_id="burst", when_busy="merge"
+    )
+
+    assert second.id == first.id
+    assert first.wait(PATIENCE_S).text == REPLIES[1]
+    assert told(fleet.claude.requests()[-1]["body"])[-1] == f"{SAID[0]}\n{SAID[1]}"
+    wait_until(lambda: fleet.claude.abandoned() == before + 1, "the call is cut", PATIENCE_S)
+
+
 def test_the_cost_of_replies_is_summed_and_shown(fleet: Fleet, producer: Producer) -> None:
     jobs = [producer.submit(user_id="bob", tenant="paying", message=text) for text in SAID]
     spent = [job.wait(PATIENCE_S).usage for job in jobs]

@@ -266,14 +266,14 @@ def test_the_fingerprint_covers_all_but_the_key() -> None:
 
 
 def test_each_way_of_a_busy_conversation_is_another_request() -> None:
-    ways = ("enqueue", "reject", "interrupt")
+    ways = ("enqueue", "reject", "interrupt", "merge")
     asked = [parse(conversation_id="c", when_busy=way) for way in ways]
     assert [one.when_busy for one in asked] == list(ways)
-    assert len({one.fingerprint() for one in asked}) == 3
+    assert len({one.fingerprint() for one in asked}) == 4
     assert parse(conversation_id="c").fingerprint() == asked[0].fingerprint()
 
 
-@pytest.mark.parametrize("when_busy", ["reject", "interrupt"])
+@pytest.mark.parametrize("when_busy", ["reject", "interrupt", "merge"])
 def test_only_a_conversation_can_be_busy(when_busy: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse(when_busy=when_busy)
@@ -281,7 +281,7 @@ def test_only_a_conversation_can_be_busy(when_busy: str) -> None:
     assert parse(when_busy="enqueue").conversation_id is None
 
 
-def test_there_are_three_ways_and_no_other() -> None:
+def test_there_are_four_ways_and_no_other() -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse(conversation_id="c", when_busy="shout")
     assert refused.value.field == "when_busy"
@@ -336,6 +336,7 @@ def test_only_what_is_newer_than_version_1_makes_a_newer_record() -> None:
     assert plain.record_version == 1
     newer: list[dict[str, Any]] = [
         {"remember": False}, {"at": "2026-05-08T08:00:00Z"}, {"timezone": "UTC"},
+        {"conversation_id": "c", "when_busy": "merge"},
     ]  # fmt: skip
     for fields in newer:
         assert parse(**fields).record_version == RECORD_VERSION == 2, fields

@@ -144,6 +144,19 @@ async def test_losing_what_is_not_held_does_nothing(leases: Leases) -> None:
     assert leases.lost_by("j1")
 
 
+@pytest.mark.parametrize("told", ["j1", "j1 fence-j1"])
+async def test_news_of_an_earlier_attempt_do_not_end_a_later_one(leases: Leases, told: str) -> None:
+    task = asyncio.create_task(work(leases, "j1"))
+    await until(lambda: len(leases) == 1, "it is held")
+    for news in ("j1 fence-0", "j2", "j2 fence-j1", None):
+        leases.hear(news)
+    assert not leases.lost_by("j1")
+
+    leases.hear(told)
+
+    assert await task == "lost"
+
+
 async def test_a_lease_taken_again_outlives_the_end_of_the_first(leases: Leases) -> None:
     first = leases.holding("j1", "1")
     await first.__aenter__()

@@ -9,6 +9,7 @@ from afterword.shared.contracts import ChatRequest
 from afterword.shared.environment import variable
 from afterword.shared.errors import QueueFull
 from afterword.shared.settings import LedgerSettings
+from afterword.shared.tokens import BYTES_PER_TOKEN
 
 
 class Cap(NamedTuple):
@@ -41,6 +42,11 @@ _ORDER = (
 )
 
 
+def longest_joined(settings: LedgerSettings) -> int:
+    """Return the most bytes, as JSON, of a message that others were joined to."""
+    return min(settings.max_message_bytes, settings.max_message_tokens * BYTES_PER_TOKEN)
+
+
 def caps_argument(settings: LedgerSettings) -> str:
     """Return the caps as `job/submit.lua` takes them."""
     return " ".join(str(getattr(settings, cap.setting)) for cap in _TAKEN)
@@ -60,11 +66,13 @@ def cap_reached(
     opened: Sequence[ChatRequest],
     settings: LedgerSettings,
     *,
-    interrupts: bool,
+    interrupts: bool = False,
+    joins: bool = False,
 ) -> str | None:
     """Return the name of the cap that `job/submit.lua` would refuse a request for, if any.
 
-    One that `interrupts` ends at least as many jobs as it begins: only its priority is capped.
+    One that `interrupts` ends at least as many jobs as it begins: only its priority is capped. One
+    that `joins` takes the place of an open job: only its bytes are.
     """
     of_tenant = [one for one in opened if one.tenant == request.tenant]
     of_user = [one for one in of_tenant if one.user_id == request.user_id]
@@ -74,6 +82,8 @@ def cap_reached(
     for name in _ORDER:
         cap = CAPS[name]
         most = getattr(settings, cap.setting)
+        if joins and cap.counts != _BYTES:
+            continue
         if most and _reached(cap, most, request, of_scope[cap.scope], interrupts=interrupts):
             return name
     return None

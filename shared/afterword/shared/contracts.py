@@ -52,12 +52,13 @@ UNANSWERED = "unanswered"
 Priority = Literal["high", "normal", "low"]
 """Which jobs are answered first; within a priority, those submitted first."""
 
-WhenBusy = Literal["enqueue", "reject", "interrupt"]
+WhenBusy = Literal["enqueue", "reject", "interrupt", "merge"]
 """What happens to a message while an earlier one of its conversation has no reply.
 
 `enqueue` lets it wait, `reject` refuses it with `ConversationBusy`, and `interrupt` cancels the
 earlier ones with the code `interrupted`. What those said stays in the conversation and is
-remembered.
+remembered. `merge` joins the message to the newest of them, on a line of its own, if nothing of the
+reply to that was published yet and the requests are the same but for the message; else it waits.
 """
 
 MemoryStatus = Literal["fresh", "overlay", "degraded", "off"]
@@ -305,7 +306,12 @@ class ChatRequest(Contract):
     @property
     def record_version(self) -> int:
         """The version of a record that holds this request: the oldest that can read it."""
-        is_newer = not self.remember or self.at is not None or self.timezone is not None
+        is_newer = (
+            not self.remember
+            or self.at is not None
+            or self.timezone is not None
+            or self.when_busy == "merge"
+        )
         return RECORD_VERSION if is_newer else OLDEST_VERSION
 
     def fingerprint(self) -> str:

@@ -82,12 +82,19 @@ class Leases:
         if held is None or self.now() - held.confirmed > self._lease_s * SAFE_SHARE:
             raise LeaseLost(f"another worker may hold {name} by now")
 
-    def lose(self, name: str) -> None:
-        """Cancel the work on a job or lane; does nothing if it is not held here."""
-        held = self._held.pop(name, None)
-        if held is not None:
+    def lose(self, name: str, fence: str = "") -> None:
+        """Cancel the work on a job or lane; does nothing if it is not held here, or anew."""
+        held = self._held.get(name)
+        if held is not None and fence in ("", held.fence):
+            del self._held[name]
             held.lost = True
             held.task.cancel()
+
+    def hear(self, message: str | None) -> None:
+        """Cancel the work that the ledger announces as overtaken: `<id>`, or `<id> <fence>`."""
+        if message:
+            name, _, fence = message.partition(" ")
+            self.lose(name, fence)
 
     async def renew_all(self) -> None:
         """Renew all leases; to be called `RENEWALS` times while a lease lasts.

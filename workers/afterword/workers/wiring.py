@@ -281,7 +281,7 @@ async def _background(
 
     tasks.append(PeriodicTask("heartbeat", beat, HEARTBEAT_S))
     runner = PeriodicTasks(tasks)
-    async with ledger.listen_to_fences(lambda job_id: leases.lose(job_id) if job_id else None):
+    async with ledger.listen_to_fences(leases.hear):
         with recorder.listening():
             async with runner.running():
                 yield

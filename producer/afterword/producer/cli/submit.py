@@ -32,11 +32,12 @@ _USER_OPTIONS = (
     ),
     click.option(
         "--when-busy",
-        type=click.Choice(["enqueue", "reject", "interrupt"]),
+        type=click.Choice(["enqueue", "reject", "interrupt", "merge"]),
         default="enqueue",
         show_default=True,
         help="What to do while an earlier message of the conversation has no reply: wait for it, "
-        "refuse this message, or cancel the earlier ones.",
+        "refuse this message, cancel the earlier ones, or join the newest if its reply has not "
+        "begun.",
     ),
 )
 

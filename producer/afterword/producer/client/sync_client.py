@@ -77,7 +77,8 @@ class Producer(Closeable):
                 submission, each with the earlier ones in its prompt.
             when_busy: what happens while an earlier message of the conversation has no reply:
                 `enqueue` waits for it, `reject` raises `ConversationBusy`, `interrupt` cancels the
-                earlier ones.
+                earlier ones, `merge` joins the newest of them if its reply has not begun: then
+                the job is the same.
             idempotency_key: makes it safe to send the request again; unique for the user.
             tenant: separates users with the same id from each other.
             system: text that follows `AFTERWORD_SYSTEM_PROMPT` in the system prompt.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from afterword.producer.testing.script import FakeFailure, FakeReply
@@ -85,6 +85,20 @@ class FakeJob:
         """Let a worker take the job on."""
         self.started_s = at_s
         self.steps.extend(_steps(self.answer, at_s))
+
+    @property
+    def has_no_text(self) -> bool:
+        """Whether nothing of the reply has been published in this attempt."""
+        return not (self.events and self.events[-1].type in ("delta", "recalled"))
+
+    def join(self, request: ChatRequest, answer: FakeReply | FakeFailure, at_s: float) -> None:
+        """Let the job answer a longer message; if it runs, its attempt begins anew."""
+        self.request, self.answer = request, answer
+        if self.state is JobState.RUNNING:
+            self.steps.clear()
+            self.attempts -= 1
+            first, *others = _steps(answer, at_s)
+            self.steps.extend([replace(first, type="restart"), *others])
 
     def take_step(self) -> None:
         """Let the next thing happen."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import json
 import math
 import threading
 from collections.abc import AsyncGenerator, Sequence
@@ -15,7 +16,7 @@ from afterword.producer.client.job_service import Item, JobService, Submission
 from afterword.producer.testing.clock import FakeClock
 from afterword.producer.testing.fake_job import FakeJob
 from afterword.producer.testing.script import Script
-from afterword.shared.caps import cap_reached, queue_full
+from afterword.shared.caps import cap_reached, longest_joined, queue_full
 from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, Usage, UsageSum
 from afterword.shared.errors import (
     AfterwordError,
@@ -180,6 +181,8 @@ class FakeJobService(JobService):
         if (known := self._known(request)) is not None:
             return known
         busy = self._open_in(request)
+        if (joined := self._join(request, busy)) is not None:
+            return joined
         self._check_limits(request, busy)
         now_s = self.clock.elapsed_s
         job = FakeJob(
@@ -197,15 +200,38 @@ class FakeJobService(JobService):
             busy = []
         self._jobs[job_id] = job
         self.requests.append(request)
-        if request.idempotency_key is not None:
-            expires_s = now_s + self.settings.idempotency_s
-            key = request.tenant, request.user_id, request.idempotency_key
-            self._keys[key] = job_id, request.fingerprint(), expires_s
+        self._keep_key(request, job_id)
         if not busy:
             job.start(now_s)
         self._schedule(job)
         self._run_due()
         return job_id
+
+    def _keep_key(self, request: ChatRequest, job_id: str) -> None:
+        if request.idempotency_key is not None:
+            expires_s = self.clock.elapsed_s + self.settings.idempotency_s
+            key = request.tenant, request.user_id, request.idempotency_key
+            self._keys[key] = job_id, request.fingerprint(), expires_s
+
+    def _join(self, request: ChatRequest, busy: list[FakeJob]) -> str | None:
+        """Join a message to the newest open job if it may be; return the id of that."""
+        if request.when_busy != "merge" or not busy or not busy[-1].has_no_text:
+            return None
+        job = busy[-1]
+        joined = _joined(job.request, request, longest_joined(self.settings))
+        if joined is None:
+            return None
+        others = [one.request for one in self._jobs.values() if not one.state.terminal]
+        others = [one for one in others if one is not job.request]
+        if (cap := cap_reached(joined, others, self.settings, joins=True)) is not None:
+            raise queue_full(cap, self.settings)
+        place = next(at for at, one in enumerate(self.requests) if one is job.request)
+        self.requests[place] = joined
+        job.join(joined, self.script.answer(joined), self.clock.elapsed_s)
+        self._keep_key(request, job.id)
+        self._schedule(job)
+        self._run_due()
+        return job.id
 
     def _known(self, request: ChatRequest) -> str | None:
         """Return the job that the idempotency key of a request belongs to; raise `KeyReused`."""
@@ -285,3 +311,13 @@ class FakeJobService(JobService):
         else:
             await self.clock.moved()
         return True
+
+
+def _joined(first: ChatRequest, then: ChatRequest, most_bytes: int) -> ChatRequest | None:
+    """Return a request with the messages of both; None if anything else of them differs."""
+    message = f"{first.message}\n{then.message}"
+    joined = first.model_copy(update={"message": message})
+    but_for = {"message": message, "when_busy": first.when_busy, "idempotency_key": None}
+    is_same = then.model_copy(update=but_for).body() == joined.body()
+    size = len(json.dumps(message, ensure_ascii=False).encode()) - len('""')
+    return joined if is_same and size <= most_bytes else None

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
-from afterword.shared.caps import caps_argument, queue_full
+from afterword.shared.caps import caps_argument, longest_joined, queue_full
 from afterword.shared.contracts import (
     RECORD_VERSION,
     ChatRequest,
@@ -154,6 +154,7 @@ class Jobs:
             idempotency_ms=milliseconds(settings.idempotency_s),
             conversation=_conversation(lane, request.conversation_id),
             when_busy=request.when_busy,
+            max_message_bytes=longest_joined(settings),
             retention_ms=self._retention_ms,
             stream_ms=self._stream_ms,
             max_turns=self._max_turns,

@@ -28,6 +28,7 @@ class SubmitJob(NamedTuple):
     idempotency_ms: int
     conversation: str
     when_busy: str
+    max_message_bytes: int
     retention_ms: int
     stream_ms: int
     max_turns: int

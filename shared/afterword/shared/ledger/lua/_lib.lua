@@ -25,7 +25,7 @@ local WITNESSES = root .. ':witnesses' -- ZSET machine -> the newest number that
 local MOST_WITNESSES = 1000
 local PUT_BACK = root .. ':put-back' -- STRING the newest number of the older ledger that was put back
 local SEQUENCE = root .. ':sequence' -- STRING the counter
-local FENCED = root .. ':fenced'    -- CHANNEL job or lane ids whose running attempt was overtaken
+local FENCED = root .. ':fenced'    -- CHANNEL job or lane ids whose running attempt was overtaken, also '<id> <fence>' of it
 local LANES = 'memories.0'          -- the agenda of lanes
 
 local function job_key(id) return root .. ':job:' .. id end        -- HASH

@@ -18,7 +18,7 @@ end
 local function empty(id)
   local job = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'idempotency')
   if job[1] ~= 'none' then set_turn_state(id, job[2], job[1], 'erased') end
-  if job[3] then redis.call('UNLINK', idempotency_key(job[3])) end
+  for key in string.gmatch(job[3] or '', '%S+') do redis.call('UNLINK', idempotency_key(key)) end
   local gone = {}
   for _, name in ipairs(redis.call('HKEYS', job_key(id))) do
     if not KEPT[name] then gone[#gone + 1] = name end

@@ -16,20 +16,25 @@
 ---@param idempotency string       hash of the idempotency key, or ''
 ---@param idempotency_ms integer   lifetime of that key
 ---@param conversation string      conversation it belongs to, or ''
----@param when_busy string         if that has open jobs: enqueue | reject | interrupt
+---@param when_busy string         if that has open jobs: enqueue | reject | interrupt | merge
+---@param max_message_bytes integer  most bytes of a message that others were joined to, as JSON
 ---@param retention_ms integer     of jobs that are interrupted
 ---@param stream_ms integer        retention of their streams
 ---@param max_turns integer        most turns that a conversation keeps: what they said is kept
 ---@param conversation_ms integer  lifetime of a conversation
 ---@param replay_of string         the failed job that this one replays, or ''
 ---@param run string               the run that replays it, or ''
--- Answers status, job id. The status is new | same | reused | busy | more (some of the jobs that it
---   interrupts are ended, call again) | full, with whose cap in place of the id; for a replay also
+-- Answers status, job id. The status is new | joined (to that job) | same | reused | busy | more (some of
+--   the jobs that it interrupts are ended, call again) | full, with whose cap in place of the id; for a replay also
 --   gone | erased (or about to be) | refused (the failed job is no longer a dead letter).
 local conversation = conversation ~= '' and conversation or nil
 local replayed = replay_of ~= ''
 
 if redis.call('EXISTS', job_key(id)) == 1 then return answer('same', id) end
+if when_busy == 'merge' then        -- a message that was joined has left its id like a key
+  local joined = redis.call('HGET', idempotency_key(id), 'job')
+  if joined then return answer('same', joined) end
+end
 if conversation or replayed then flush_writes() end
 local created = now
 if replayed then
@@ -49,6 +54,14 @@ end
 
 local CAPPED = { 'tenant', 'user', 'conversation' }
 local owners = owners_of(lane, tenant, conversation)
+local function whose_bytes(counts, added)
+  local limits = read_caps(caps)
+  for i = #owners, 1, -1 do
+    local most = limits[2 * i]
+    if most > 0 and counts[i][2] + added > most then return CAPPED[i] .. '_bytes' end
+  end
+end
+
 local function whose_cap(counts, interrupts)
   local limits = read_caps(caps)
   if agenda == HIGH and limits[7] > 0 and counts[1][3] >= limits[7] then return 'tenant_high' end
@@ -62,12 +75,74 @@ local function whose_cap(counts, interrupts)
   if count_open() >= max_open then return 'shard_jobs' end
 end
 
+-- Returns the body of a job with this message behind its own, if all else of the two is the same.
+local function with_this_message(other)
+  local from, to = message_in(other)
+  local own_from, own_to = message_in(body)
+  local function rest(text, start)
+    return (string.gsub(string.sub(text, start), ',"when_busy":"%a+"}$', '}'))
+  end
+  if not from or string.sub(other, 1, from - 1) ~= string.sub(body, 1, own_from - 1) then return end
+  if rest(other, to + 1) ~= rest(body, own_to + 1) then return end
+  local message = string.sub(other, from, to) .. '\\n' .. string.sub(body, own_from, own_to)
+  if #message > max_message_bytes then return end
+  return string.sub(other, 1, from - 1) .. message .. string.sub(other, to + 1)
+end
+
+-- Returns true while nothing of the reply to an open job can have been read.
+local function has_no_text(other, state)
+  if state == 'queued' then return true end
+  local last = redis.call('XREVRANGE', events_key(other), '+', '-', 'COUNT', 1)[1]
+  return last and last[2][2] ~= 'delta'
+end
+
+-- Takes a job from the worker that runs it, which is told the fence that it had: another attempt, even of
+-- the same worker, may begin at once.
+local function begin_anew(other, job)
+  set_job_state(other, tenant, 'running', 'queued')
+  redis.call('HDEL', job_key(other), 'token')
+  redis.call('HINCRBY', job_key(other), 'attempts', -1)
+  redis.call('PUBLISH', FENCED, other .. ' ' .. job[4])
+  hint(job[3], other)
+end
+
+-- Joins this message to the newest open job of its conversation, if the reply to that has not begun.
+-- Returns 'joined' and that job, or 'full' and whose cap; nothing if the message needs a job of its own.
+local function join(counts)
+  local other = redis.call('ZREVRANGE', conversation_queue_key(conversation), 0, 0)[1]
+  if not is_open(other) or newer_version(other, known_version) then return end
+  local job = redis.call('HMGET', job_key(other), 'state', 'body', 'agenda', 'fence', 'version',
+    'idempotency')
+  local joined = has_no_text(other, job[1]) and with_this_message(job[2])
+  if not joined then return end
+  local added = #joined - #job[2]
+  local full = whose_bytes(counts, added)
+  if full then return 'full', full end
+  for _, key in ipairs({ id, idempotency }) do
+    if key ~= '' then
+      redis.call('HSET', idempotency_key(key), 'job', other, 'fingerprint', fingerprint)
+      redis.call('PEXPIRE', idempotency_key(key), idempotency_ms)
+    end
+  end
+  local known = (job[6] and job[6] .. ' ' or '') .. id .. (idempotency ~= '' and ' ' .. idempotency or '')
+  redis.call('HSET', job_key(other), 'body', joined, 'idempotency', known,
+    'version', math.max(job[5], version))
+  for _, count in ipairs(counts) do count[2] = count[2] + added end
+  write_open_counts(owners, counts)
+  if job[1] == 'running' then begin_anew(other, job) end
+  return 'joined', other
+end
+
 local first = conversation and when_busy ~= 'enqueue' and first_in_conversation(conversation, 'inf')
 local counted = open_counts_of(owners)
+if first and when_busy == 'merge' then
+  local status, about = join(counted)
+  if status then return answer(status, about) end
+end
 local full = whose_cap(counted, first and when_busy == 'interrupt')
 if full then return answer('full', full) end
 if first and when_busy == 'reject' then return answer('busy', id) end
-if first then
+if first and when_busy == 'interrupt' then
   local queue = conversation_queue_key(conversation)
   if interrupted == MAX_INTERRUPTED then return answer('more', id) end
   local others = redis.call('ZRANGE', queue, 0, MAX_INTERRUPTED - interrupted - 1)
