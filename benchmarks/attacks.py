@@ -17,12 +17,13 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from redis.exceptions import RedisError
 
 from afterword.producer import AsyncProducer
 from afterword.producer.cli.main import cli
-from afterword.shared.errors import AfterwordError, QueueFull
+from afterword.shared.error_location import error_location, error_name
+from afterword.shared.errors import AfterwordError, LedgerUnavailable, QueueFull
 from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK, memory_key, queue_list
 from afterword.shared.settings import Settings
 from tests.kit.claude_api import wire_format as wire
@@ -206,10 +207,20 @@ class Attacks:
                 await asyncio.sleep(4)
                 ran = await asyncio.to_thread(self._run, arguments)
                 self.done["looks of an operator"] += 1
-                crashed = ran.exception and not isinstance(ran.exception, SystemExit)
-                if crashed or ran.exit_code not in (0, 1):
-                    said = f"{arguments[0]}: exit {ran.exit_code} {ran.stderr.strip()[:200]}"
-                    self.books["blind"].append(said)
+                if blind := why_blind(ran):
+                    self.books["blind"].append(f"{arguments[0]}: {blind}")
 
-    def _run(self, arguments: Sequence[str]) -> Any:
+    def _run(self, arguments: Sequence[str]) -> Result:
         return CliRunner(env=self._environ).invoke(cli, arguments)
+
+
+def why_blind(ran: Result) -> str:
+    """Return why a command could not say how things are, '' if it could or said what is wrong.
+
+    That Redis cannot be reached is one line and an exit code, as `afterword` shows it.
+    """
+    if isinstance(ran.exception, LedgerUnavailable):
+        return ""
+    if ran.exception is not None and not isinstance(ran.exception, SystemExit):
+        return f"{error_name(ran.exception)} at {error_location(ran.exception)}"
+    return "" if ran.exit_code in (0, 1) else f"exit {ran.exit_code} {ran.stderr.strip()[:200]}"

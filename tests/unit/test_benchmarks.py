@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from afterword.shared.errors import LedgerUnavailable
 from benchmarks.added_latency import added_ms
+from benchmarks.attacks import why_blind
 from benchmarks.figures import percentile
 from benchmarks.plots import bars, curves
 from benchmarks.provider import AnswerTiming, _stream
@@ -116,3 +120,27 @@ def test_an_answer_in_parts_is_the_same_answer() -> None:
     parts = _stream("text", AnswerTiming(deltas=3, gap_ms=5))
     assert len(parts) == 3
     assert b"".join(parts) == at_once
+
+
+@pytest.mark.parametrize(
+    ("raised", "why"),
+    [
+        (None, ""),
+        (LedgerUnavailable(), ""),
+        (SystemExit(1), ""),
+        (SystemExit(3), "exit 3"),
+        (KeyError("secret"), "KeyError at "),
+    ],
+)
+def test_only_a_command_that_breaks_leaves_an_operator_blind(
+    raised: BaseException | None, why: str
+) -> None:
+    @click.command
+    def look() -> None:
+        if raised is not None:
+            raise raised
+
+    found = why_blind(CliRunner().invoke(look))
+    assert found.startswith(why)
+    assert bool(found) == bool(why)
+    assert "secret" not in found
