@@ -1,4 +1,4 @@
-"""Why a soak does not settle: gates, lanes, gates' calls and the workers' last words.
+"""Why a soak does not settle: gates, lanes and the workers' last words.
 
 A soak whose jobs do not end says so with this, while all its servers still run.
 """
@@ -46,7 +46,7 @@ def _lanes(redis: Any, keys: Keys) -> list[str]:
         for key in redis.scan_iter(f"{keys.behind('*')}")
         for lane, oldest in redis.zrange(key, 0, _SHOWN - 1, withscores=True)
     ]
-    return [_lane(redis, keys, lane.decode()) for _, lane in sorted(waiting)[:_SHOWN]]
+    return [_lane(redis, keys, lane) for _, lane in sorted(waiting)[:_SHOWN]]
 
 
 def _lane(redis: Any, keys: Keys, lane: str) -> str:
@@ -58,9 +58,9 @@ def _lane(redis: Any, keys: Keys, lane: str) -> str:
         for place in ("hinted", "waiting", "leased")
         if (score := redis.zscore(keys.place(place, _LANES), lane)) is not None
     }
-    oldest = [job.decode() for job in redis.zrange(keys.lane(lane), 0, 0)]
+    oldest = redis.zrange(keys.lane(lane), 0, 0)
     turn = redis.hmget(keys.job(oldest[0]), _TURN) if oldest else []
-    said = {name: value.decode() for name, value in zip(_TURN, turn, strict=False) if value}
+    said = {name: value for name, value in zip(_TURN, turn, strict=False) if value}
     return f"{lane}: {redis.zcard(keys.lane(lane))} turns, {places or 'nowhere'}, oldest {said}"
 
 
