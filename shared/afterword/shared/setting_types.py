@@ -1,0 +1,100 @@
+"""The kinds of values that settings have, each with what it refuses.
+
+No refusal repeats a value: it may hold a password or a key.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from afterword.shared import urls
+
+
+def _url_of(forms: urls.Forms) -> AfterValidator:
+    """Refuse what is not a URL of these forms; no error repeats it, it may hold a password."""
+
+    def check(value: Any) -> Any:
+        urls.parse_url(value.get_secret_value() if isinstance(value, SecretStr) else value, forms)
+        return value
+
+    return AfterValidator(check)
+
+
+def _without_slash(value: str) -> str:
+    return value.rstrip("/")
+
+
+def _header_safe(value: SecretStr) -> SecretStr:
+    """Refuse what an HTTP header cannot carry: whoever sends it would repeat it in the error."""
+    if not re.fullmatch("[!-~]+", value.get_secret_value()):
+        raise ValueError("must hold printable ASCII characters only: no space, no line end")
+    return value
+
+
+def _named_path(value: Path) -> Path:
+    if not value.name or not str(value).isprintable():
+        raise ValueError("must be the path of a folder")
+    return value
+
+
+def _split(value: object) -> object:
+    """Split a comma-separated text."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",")) if value.strip() else ()
+
+
+def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names) or "" in names:
+        raise ValueError("must be names separated by commas, each of them once")
+    return names
+
+
+def _json_object(value: SecretStr) -> SecretStr:
+    """Refuse what is not a JSON object; no error repeats it, it may hold a key."""
+    try:
+        TypeAdapter(dict[str, Any]).validate_json(value.get_secret_value())
+    except ValidationError:
+        raise ValueError("must be a JSON object") from None
+    return value
+
+
+def _prices(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Parse a JSON text of prices; one message covers whatever is wrong with it."""
+    try:
+        return validate(json.loads(value or "{}") if isinstance(value, str) else value)
+    except ValueError:
+        raise ValueError(
+            "must be a JSON object of models and their [input, output] prices"
+        ) from None
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_unique)]
+JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
+RedisUrl = Annotated[str, _url_of(urls.REDIS)]
+PostgresUrl = Annotated[SecretStr, _url_of(urls.POSTGRES)]
+HttpUrl = Annotated[str, _url_of(urls.HTTP), AfterValidator(_without_slash)]
+ApiKey = Annotated[SecretStr, AfterValidator(_header_safe)]
+Folder = Annotated[Path, AfterValidator(_named_path)]
+#: The bounds keep sums of them in what Redis, Lua and `datetime` can count.
+PositiveInt = Annotated[int, Field(gt=0, le=1_000_000_000)]
+#: A number of jobs or bytes; 0 for no cap.
+Cap = Annotated[int, Field(ge=0, le=10**12)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=100 * 365 * 86_400, allow_inf_nan=False)]
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+#: By a prefix of a model's name: US dollars for a million input tokens, and for a million output.
+Prices = Annotated[dict[str, tuple[Price, Price]], WrapValidator(_prices)]
