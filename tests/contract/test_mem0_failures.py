@@ -177,11 +177,12 @@ async def test_an_add_sends_the_turn_and_nothing_else(
 async def test_a_search_is_for_one_owner_and_not_too_long(
     mem0: Mem0StandIn, memories: HostedMemories
 ) -> None:
-    await memories.search(ANA, "tea " * 10_000, 7)
+    await memories.search(ANA, "tea " * 10_000 + "with milk?", 7)
     (seen,) = mem0.seen("search")
     assert seen.body["filters"] == {"user_id": ANA}
     assert seen.body["top_k"] == 7
     assert len(seen.body["query"]) <= 2000
+    assert seen.body["query"].endswith("milk?")
 
 
 async def test_a_lookup_is_for_one_turn_of_one_owner(

@@ -155,18 +155,53 @@ def test_texts_that_are_seen_arrive_together_as_they_were_written(
     assert quoted(text) == text
 
 
+#: All that shows something, but for ampersands, angle brackets, and what is made of them.
 SEEN = st.characters(
-    categories=["L", "N", "P", "Sc"], exclude_characters=f"&\ufe60\uff06{IGNORABLE}"
+    categories=["L", "M", "N", "P", "S", "Zs"],
+    exclude_characters=f"<>\u226e\u226f\ufe64\ufe65\uff1c\uff1e&\ufe60\uff06\U0001d159{IGNORABLE}",
 )
 
 
 @given(st.text(SEEN))
-def test_letters_and_signs_arrive_as_they_were_written(text: str) -> None:
-    assert quoted(text) == text
+def test_letters_marks_and_signs_arrive_as_they_were_written(text: str) -> None:
+    assert quoted(text) == text.rstrip()
+
+
+@pytest.mark.parametrize("flag", ["🇩🇪", "e\u0301", "क\u094d\u200dष\u093f", "👍🏿", "1\ufe0f\u20e3"])
+@pytest.mark.parametrize("before", range(8))
+def test_a_cut_leaves_no_half_of_a_letter_or_of_a_flag(flag: str, before: int) -> None:
+    told = quoted("x" * before + flag * 40, longest=40)
+
+    whole = re.sub(re.escape(flag), "", told.strip("x…"))
+    assert whole == ""
 
 
 def test_brackets_are_shown_as_others() -> None:
     assert quoted("if a < b: List<int>") == "if a \u2039 b: List\u2039int\u203a"
+
+
+def test_of_a_long_text_the_part_that_fits_is_shown_and_what_was_cut_off_is_marked() -> None:
+    filler, fact = "Nobody read the report. " * 100, "My locker is 4481 (see <b>)."
+    about = "Which locker do I have?"
+
+    told = quoted(filler + fact + " " + filler, about)
+
+    assert "My locker is 4481 (see \u2039b\u203a)." in told
+    assert told.startswith("…Nobody")
+    assert told.endswith(("report.…", " the…", " read…", "Nobody…"))
+    assert len(told) <= LONGEST_FACT
+    assert quoted(fact + filler, about).startswith("My locker")
+    assert quoted(filler + fact, about).endswith("\u203a).")
+    assert quoted(3 * filler + fact, about).endswith("\u203a).")
+
+
+@given(st.text(max_size=40), st.integers(20, 60), st.lists(st.sampled_from(WHOLE), max_size=40))
+def test_a_text_of_any_length_is_shown_within_its_limit(
+    message: str, longest: int, texts: list[str]
+) -> None:
+    told = quoted(" ".join(texts), message, longest)
+    assert len(told) <= longest
+    assert visible(told) == told
 
 
 def test_a_long_text_is_cut_between_what_belongs_together() -> None:

@@ -407,6 +407,26 @@ def test_a_reply_lists_a_memory_as_the_model_read_it() -> None:
     assert "ann" not in used.model_dump_json()
 
 
+@pytest.mark.parametrize("ask", ["{}", "{}\n\n" + "The minutes were long. " * 100])
+def test_of_a_long_memory_the_reply_lists_the_part_that_the_model_read(ask: str) -> None:
+    minutes, fact = "Nobody said much. " * 100, "The code of the cellar is 4481."
+    found = RecalledMemory("m1", "default/ann", minutes + fact + minutes, 0.5, START)
+    request = ChatRequest(user_id="ann", message=ask.format("What opens the cellar?"))
+    short = replace(limits(), fact_characters=120)
+
+    built = build(request, Recall((found,)), overlay=(), history=(), limits=short, user_tag="t")
+
+    (used,) = built.recalled.memories
+    assert fact in used.text
+    assert len(used.text) <= 120
+    assert f"- {used.text} <" in final(built.prompt)
+
+
+def test_of_a_long_turn_that_is_not_stored_yet_the_part_that_fits_is_shown() -> None:
+    said = turn("t1", "Nobody said much. " * 100 + "The code of the cellar is 4481.")
+    assert "4481" in final(told(message="What opens the cellar?", overlay=[said]))
+
+
 def test_the_overlay_is_kept_in_preference_to_memories() -> None:
     said = [turn(f"t{n}", f"said {n} " + "x" * 300) for n in range(30)]
 

@@ -440,7 +440,51 @@ async def test_a_gate_that_hangs_costs_the_budget_and_no_more(memories: FakeMemo
         assert await names(asked) is None
 
 
-async def test_a_long_query_is_cut(memories: FakeMemories) -> None:
-    await recaller(memories).recall("a/ann", "x" * 10 * QUERY_CHARACTERS)
+# -- long messages
 
-    assert len(memories.calls[0].about) == QUERY_CHARACTERS
+PASTE = "The minutes of the meeting were long. " * 200
+
+
+@pytest.mark.parametrize("message", [f"{PASTE}\n\nIs it Otto?", f"Is it Otto?\n{PASTE}"])
+async def test_of_a_long_message_both_ends_are_searched_for(
+    memories: FakeMemories, message: str
+) -> None:
+    await recaller(memories, query_characters=200).recall("a/ann", message)
+
+    asked = [call.about for call in memories.calls]
+    assert len(asked) == 2
+    assert all(len(about) <= 100 for about in asked)
+    assert any("Is it Otto?" in about for about in asked)
+
+
+async def test_a_short_message_is_one_search(memories: FakeMemories) -> None:
+    await recaller(memories).recall("a/ann", "x" * QUERY_CHARACTERS)
+
+    assert [len(call.about) for call in memories.calls] == [QUERY_CHARACTERS]
+
+
+async def test_the_two_ends_take_turns_and_a_memory_of_both_has_its_best_score() -> None:
+    class Ends(FakeMemories):
+        async def search(self, owner: str, query: str, limit: int) -> SearchResult:
+            scores = {"a": 0.3, "e": 0.2} if "end" in query else {"s": 0.9, "t": 0.8, "a": 0.1}
+            found = (replace(row(name, score=scores[name]), text=name) for name in scores)
+            return SearchResult(tuple(found), malformed=1)
+
+    found = await recaller(Ends(), query_characters=100).recall("a/ann", "x " * 100 + "end")
+
+    best = [(one.id, one.score) for one in found.memories or ()]
+    assert best == [("s", 0.9), ("a", 0.3), ("t", 0.8), ("e", 0.2)]
+    assert (found.found, found.lost) == (6, 2)
+
+
+async def test_if_one_end_cannot_be_searched_the_other_is_given_up(memories: FakeMemories) -> None:
+    memories.hang("search")
+    memories.fail("search", Unavailable("down"))
+
+    async with asyncio.timeout(5):
+        assert await recaller(memories).recall("a/ann", PASTE) == UNAVAILABLE
+    await until(lambda: not others(), "nothing is left of the search that hung")
+
+
+def others() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}

@@ -211,6 +211,20 @@ class ReplySettings(_Record):
     recall_min_score: float = Field(
         0.0, ge=0, le=1, description="memories with a lower score are left out"
     )
+    recall_query_characters: int = Field(
+        400,
+        ge=100,
+        le=4000,
+        description="longest text that one search of recall is for; of a longer message, its "
+        "beginning and its end are searched for, each with half of that",
+    )
+    recall_memory_characters: int = Field(
+        1000,
+        ge=100,
+        le=65_536,
+        description="longest text of a memory in a prompt; of a longer one, the prompt has the "
+        "part that fits the message best",
+    )
 
     @field_validator("system_prompt")
     @classmethod

@@ -195,6 +195,7 @@ def _responder(
         ),
         limit=settings.recall_top_k,
         least_score=settings.recall_min_score,
+        query_characters=settings.recall_query_characters,
         at_once=None if settings.backend == "hosted" else settings.memory_threads,
     )
     HINT_ORDER.watch(recaller.holds_back)

@@ -15,14 +15,22 @@ import unicodedata
 from datetime import datetime
 from typing import NewType
 
+from afterword.workers.rules.excerpts import best_window, both_ends, words_of
+
 #: A text as `quoted` returns it: it may stand in a prompt.
 Quoted = NewType("Quoted", str)
 
 LONGEST_FACT = 1000
 _CUT = "…"
 
-#: No more is looked at of a text, so that a long one that shows little costs little.
-_MOST_READ = 4 * LONGEST_FACT
+#: So many times as much as may be shown of a text is looked at, so that a long one that shows
+#: little costs little.
+_MOST_READ = 4
+
+_WHOLE = slice(0, None)
+
+#: So much of a message is compared with a long text: half of it at each end.
+_MOST_COMPARED = 1000
 
 #: Characters of a turn's id in an origin: ids are random, so the last ones tell turns apart.
 _SHORT_ID = 8
@@ -106,16 +114,30 @@ def fact_line(at: datetime | None, turn_id: str | None, text: Quoted, times_said
     return f"- {indented}{origin}"
 
 
-def quoted(text: str) -> Quoted:
+def quoted(text: str, about: str = "", longest: int = LONGEST_FACT) -> Quoted:
     """Return a text that shows what it holds and holds no angle bracket, not even as an entity.
 
-    A text of more than `LONGEST_FACT` characters is cut.
+    Of a text of more than `longest` characters, it is the part with most words of what the text is
+    quoted about, else its beginning; a mark stands where something was cut off.
     """
-    seen = visible(text[:_MOST_READ]).translate(_NO_BRACKETS)
+    is_read_whole = len(text) <= _MOST_READ * longest
+    read = _WHOLE if is_read_whole else _window(text, about, _MOST_READ * longest)
+    seen = visible(text[read]).translate(_NO_BRACKETS)
     safe = _without_entities(seen).strip("\n").rstrip()
-    if len(safe) <= LONGEST_FACT:
+    if is_read_whole and len(safe) <= longest:
         return Quoted(safe)
-    return Quoted(visible(safe[: LONGEST_FACT - len(_CUT)]).rstrip() + _CUT)
+    shown = _window(safe, about, longest - len(_CUT))
+    if read.start or shown.start:
+        shown = _window(safe, about, longest - 2 * len(_CUT))
+    part = visible(safe[shown]).strip("\n").rstrip()
+    before = _CUT if read.start or shown.start else ""
+    ends = shown.stop == len(safe) and (is_read_whole or read.stop == len(text))
+    after = "" if ends else _CUT
+    return Quoted(f"{before}{part}{after}" if part else "")
+
+
+def _window(text: str, about: str, longest: int) -> slice:
+    return best_window(text, words_of(" ".join(both_ends(about, _MOST_COMPARED))), longest)
 
 
 def visible(text: str) -> str:

@@ -27,7 +27,7 @@ from afterword.shared.ledger.records import PastTurn
 from afterword.shared.local_time import local
 from afterword.shared.tokens import estimated_tokens
 from afterword.workers.ports import ChatMessage, Prompt, Recall, RecalledMemory
-from afterword.workers.replies.facts import Quoted, fact_line, quoted
+from afterword.workers.replies.facts import LONGEST_FACT, Quoted, fact_line, quoted
 
 RULES = (
     "You are a helpful assistant. A message may begin with a <memories> block: what this user said "
@@ -55,7 +55,8 @@ _Known: TypeAlias = tuple[RecalledMemory, Quoted, _Line]
 class Limits:
     """Defaults and upper bounds of a prompt; tokens are estimated.
 
-    A history of `history_turns` turns is taken to be the end of a longer one.
+    A history of `history_turns` turns is taken to be the end of a longer one. `fact_characters` is
+    the longest text of a memory.
     """
 
     prompt_tokens: int
@@ -63,6 +64,7 @@ class Limits:
     model: str
     system: str | None
     history_turns: int = 20
+    fact_characters: int = LONGEST_FACT
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +94,10 @@ def build(  # noqa: PLR0913 each is another part of the prompt
     history = [turn for turn in history if _is_shown(turn)]
     unwritten = {turn.id for turn in overlay}
     zone = request.timezone
-    known = [
-        _remembered(one, zone) for one in recall.memories or () if one.turn_id not in unwritten
-    ]
-    unread = [(turn.id, _fact(turn.at, turn.id, quoted(turn.user_text), zone)) for turn in overlay]
+    about, longest = request.message, limits.fact_characters
+    stored = [one for one in recall.memories or () if one.turn_id not in unwritten]
+    known = [_remembered(one, quoted(one.text, about, longest), zone) for one in stored]
+    unread = [(turn.id, _said(turn, about, longest, zone)) for turn in overlay]
     system = tuple(text for text in (limits.system, request.system, RULES) if text)
     room = limits.prompt_tokens - estimated_tokens("".join(system))
     memory_room = int(limits.prompt_tokens * MEMORY_SHARE)
@@ -132,9 +134,12 @@ def _status(recall: Recall, overlay: Sequence[PastTurn]) -> MemoryStatus:
     return "overlay" if overlay else "fresh"
 
 
-def _remembered(memory: RecalledMemory, zone: str | None) -> _Known:
-    text = quoted(memory.text)
+def _remembered(memory: RecalledMemory, text: Quoted, zone: str | None) -> _Known:
     return memory, text, _fact(memory.created_at, memory.turn_id, text, zone, memory.times_said)
+
+
+def _said(turn: PastTurn, about: str, longest: int, zone: str | None) -> _Line:
+    return _fact(turn.at, turn.id, quoted(turn.user_text, about, longest), zone)
 
 
 def _used(memory: RecalledMemory, text: Quoted) -> MemoryUsed:

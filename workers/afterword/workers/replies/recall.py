@@ -16,12 +16,13 @@ from afterword.shared.errors import ProviderError, Unavailable
 from afterword.shared.events import ForeignMemoriesDropped, RecallFailed
 from afterword.shared.observer import emit, emit_internal_error
 from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
-from afterword.workers.ports import Memories, Recall, SearchResult
+from afterword.workers.ports import Recall, SearchResult
+from afterword.workers.replies.both_ends import BothEnds, Searchable
 from afterword.workers.replies.recall_queue import RecallQueue
 from afterword.workers.rules.repeats import without_repeats
 
-#: Longer queries are cut to this length: mem0 embeds only the beginning.
-QUERY_CHARACTERS = 2000
+#: Of a longer message, its ends are searched for: an embedding of all of it says little of either.
+QUERY_CHARACTERS = 400
 
 #: So many rows are asked for, for each memory that a prompt has room for: repeats leave places.
 ROWS_PER_PLACE = 2
@@ -56,17 +57,18 @@ class Recaller:
     Without `memories`, memory is off. At most `at_once` searches run at the same time.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 each is another setting
         self,
-        memories: Memories | None,
+        memories: Searchable | None,
         gates: GateClient,
         *,
         budget: RecallBudget,
         limit: int,
         least_score: float,
         at_once: int | None = None,
+        query_characters: int = QUERY_CHARACTERS,
     ) -> None:
-        self._memories = memories
+        self._memories = memories and BothEnds(memories, query_characters)
         self._gates = gates
         self._budget = budget
         self._queue = RecallQueue(at_once, time.monotonic)
@@ -109,7 +111,7 @@ class Recaller:
         turn = self._queue.turn(job_id, waited_s, deadline=deadline, give_up_at=give_up_at)
         try:
             async with turn:
-                return await self._search(owner, query[:QUERY_CHARACTERS], deadline)
+                return await self._search(owner, query, deadline)
         except TimeoutError:
             return _unavailable(None, Unavailable("recall_queue"))
         finally:

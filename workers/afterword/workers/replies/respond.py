@@ -236,6 +236,7 @@ class Responder:
             model=settings.model,
             system=settings.system_prompt,
             history_turns=settings.history_turns,
+            fact_characters=settings.recall_memory_characters,
         )
 
     def _tag(self, owner: str) -> str:

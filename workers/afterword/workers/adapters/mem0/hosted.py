@@ -41,6 +41,7 @@ from afterword.workers.ports import (
     SearchResult,
     Turn,
 )
+from afterword.workers.rules.excerpts import both_ends
 
 if TYPE_CHECKING:
     from afterword.workers.adapters.mem0.platform_client import PlatformClient
@@ -50,7 +51,7 @@ T = TypeVar("T")
 #: The time limit of one call. An add only has to be accepted within it.
 CALL_S = 10.0
 
-#: Longer queries are cut. mem0 documents no limit; more text than this finds nothing more.
+#: Of a longer query both ends are searched for. mem0 documents no limit.
 MAX_QUERY_CHARACTERS = 2000
 
 #: The most memories of one turn that are looked up: mem0's largest page.
@@ -98,7 +99,7 @@ class HostedMemories:
 
     async def search(self, owner: str, query: str, limit: int) -> SearchResult:
         """Search for at most `limit` memories that fit the query."""
-        text = query[:MAX_QUERY_CHARACTERS].strip()
+        text = " ".join(both_ends(query, MAX_QUERY_CHARACTERS))
         if not text:
             return SearchResult(())  # mem0 refuses an empty query
         # No threshold: the caller decides which scores are too low.
