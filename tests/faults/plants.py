@@ -487,11 +487,11 @@ PLANTS = (
         "tests/unit/test_data_dir.py",
     ),
     Plant(
-        "I11", "a URL is read by a lenient parser", "shared/afterword/shared/settings.py",
+        "I11", "a URL is read by a lenient parser", "shared/afterword/shared/setting_types.py",
         "        urls.parse_url(", "        id(", "tests/unit/test_urls.py",
     ),
     Plant(
-        "I11", "a key that no header can carry is sent", "shared/afterword/shared/settings.py",
+        "I11", "a key that no header can carry is sent", "shared/afterword/shared/setting_types.py",
         'if not re.fullmatch("[!-~]+", value.get_secret_value()):', "if False:",
         "tests/unit/test_urls.py",
     ),
