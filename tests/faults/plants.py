@@ -593,8 +593,8 @@ PLANTS = (
     Plant(
         "I11", "an error of Redis is repeated in its own words",
         "shared/afterword/shared/transport/causes.py",
-        "return Misconfigured(_SETTING, reason)",
-        "return Misconfigured(_SETTING, text)", "tests/ledger/test_causes.py",
+        "_misconfigured_words(cause, text), cause=cause)",
+        "text, cause=cause)", "tests/ledger/test_causes.py",
     ),
 )  # fmt: skip
 

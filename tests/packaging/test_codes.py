@@ -6,7 +6,9 @@ import ast
 import re
 from collections.abc import Iterator
 
-from afterword.shared.transport.causes import WORDS
+import pytest
+
+from afterword.shared.transport.causes import MISCONFIGURED_WORDS, WORDS
 from tests.conftest import ROOT
 from tests.kit.claude_api.failure_cases import FAILURES
 
@@ -61,7 +63,11 @@ def test_a_new_code_would_be_seen() -> None:
     assert list(codes_of(source)) == ["new", "newer"]
 
 
-def test_every_cause_of_an_unavailable_ledger_is_listed() -> None:
+@pytest.mark.parametrize(
+    ("heading", "words"),
+    [("Why Redis is unavailable", WORDS), ("Why a Redis cannot be used", MISCONFIGURED_WORDS)],
+)
+def test_every_cause_is_listed(heading: str, words: dict[str, str]) -> None:
     page = (ROOT / "docs/reference/errors.md").read_text()
-    section = page.partition("## Why Redis is unavailable")[2].partition("\n## ")[0]
-    assert dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)) == WORDS
+    section = page.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    assert dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", section, re.MULTILINE)) == words

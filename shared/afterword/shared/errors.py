@@ -84,13 +84,16 @@ class Misconfigured(AfterwordError):
     Attributes:
         setting: the environment variable, such as `AFTERWORD_REDIS_URL`.
         reason: what is wrong with it; never a password or key.
+        cause: for a Redis that answers, and cannot be used: why, as a fixed word such as
+            `wrong_password` or `no_such_database`; empty otherwise.
 
     """
 
-    def __init__(self, setting: str, reason: str) -> None:
+    def __init__(self, setting: str, reason: str, *, cause: str = "") -> None:
         super().__init__(f"{setting}: {reason}")
         self.setting = setting
         self.reason = reason
+        self.cause = cause
 
 
 class NotAccepted(AfterwordError):

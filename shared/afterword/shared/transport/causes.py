@@ -70,29 +70,43 @@ _TRANSIENT_TYPES: tuple[tuple[type[Exception], str], ...] = (
     (exceptions.ConnectionError, "closed"),
 )
 
-CLUSTER = "it is a node of a Redis Cluster, which is not supported; name a single Redis"
+#: What no retry can help: the cause, and what it means in words.
+MISCONFIGURED_WORDS: dict[str, str] = {
+    "no_password": "it asks for a password, and the URL has none",
+    "unwanted_password": "the URL has a password, and the server has none",
+    "wrong_password": "it refuses the user name or the password",
+    "no_such_database": "it has no database of the number that the URL names",
+    "forbidden_command": "its user may not run a command that Afterword needs",
+    "forbidden_keys": "its user may not use the keys that begin with AFTERWORD_NAMESPACE",
+    "forbidden_channels": "its user may not use the channels that begin with AFTERWORD_NAMESPACE",
+    "forbidden": "its user lacks a permission that the ledger needs",
+    "cluster": "it is a node of a Redis Cluster, which is not supported; name a single Redis",
+    "sentinel": "it is a Sentinel; name the Redis that it watches over",
+    "unknown_command": "it does not know a command that the ledger needs; is it a Sentinel?",
+    "no_redis": "what answers at its address is no Redis",
+}
 
-#: What no retry can help, by what an answer of the server says.
+#: By what an answer of the server says.
 _MISCONFIGURED_TEXTS = {
-    "Authentication required": "it asks for a password, and the URL has none",
-    "without any password configured": "the URL has a password, and the server has none",
-    "invalid username-password": "it refuses the user name or the password",
-    "DB index is out of range": "it has no database of the number that the URL names",
-    "SELECT is not allowed in cluster mode": CLUSTER,
-    "unknown command": "it does not know a command that the ledger needs; is it a Sentinel?",
-    "access a key": "its user may not use the keys that begin with AFTERWORD_NAMESPACE",
-    "access a channel": "its user may not use the channels that begin with AFTERWORD_NAMESPACE",
-    "one of the keys": "its user may not use the keys that begin with AFTERWORD_NAMESPACE",
-    "one of the channels": "its user may not use the channels that begin with AFTERWORD_NAMESPACE",
+    "Authentication required": "no_password",
+    "without any password configured": "unwanted_password",
+    "invalid username-password": "wrong_password",
+    "DB index is out of range": "no_such_database",
+    "SELECT is not allowed in cluster mode": "cluster",
+    "unknown command": "unknown_command",
+    "access a key": "forbidden_keys",
+    "access a channel": "forbidden_channels",
+    "one of the keys": "forbidden_keys",
+    "one of the channels": "forbidden_channels",
 }
 _MISCONFIGURED_TYPES: tuple[tuple[type[Exception], str], ...] = (
-    (exceptions.AuthenticationError, "it refuses the user name or the password"),
-    (exceptions.NoPermissionError, "its user lacks a permission that the ledger needs"),
-    (exceptions.ClusterError, CLUSTER),
-    (exceptions.ClusterCrossSlotError, CLUSTER),
-    (exceptions.AskError, CLUSTER),
-    (exceptions.TryAgainError, CLUSTER),
-    (exceptions.InvalidResponse, "what answers at its address is no Redis"),
+    (exceptions.AuthenticationError, "wrong_password"),
+    (exceptions.NoPermissionError, "forbidden"),
+    (exceptions.ClusterError, "cluster"),
+    (exceptions.ClusterCrossSlotError, "cluster"),
+    (exceptions.AskError, "cluster"),
+    (exceptions.TryAgainError, "cluster"),
+    (exceptions.InvalidResponse, "no_redis"),
 )
 
 #: The command that a user of an ACL may not run; nothing else of the text is used.
@@ -106,8 +120,8 @@ def translated(error: Exception) -> Exception:
         return QueueFull(
             "Redis is at its maxmemory; try again later", setting="AFTERWORD_REDIS_URL"
         )
-    if reason := _misconfigured(error, text):
-        return Misconfigured(_SETTING, reason)
+    if cause := _misconfigured(error, text):
+        return Misconfigured(_SETTING, _misconfigured_words(cause, text), cause=cause)
     cause, details = _transient(error, text)
     if cause:
         sent = not isinstance(error, NotConnected) and cause not in _REFUSALS
@@ -117,16 +131,28 @@ def translated(error: Exception) -> Exception:
 
 
 def _misconfigured(error: Exception, text: str) -> str:
-    """Return why no retry can help; empty if one can."""
+    """Return the cause that no retry can help; empty if one can."""
     if isinstance(error, exceptions.MasterDownError):
         return ""  # for redis-py it is an error of a cluster
-    if found := _FORBIDDEN.search(text):
-        return f"its user may not run {found[1].upper()}, which Afterword needs"
+    if _FORBIDDEN.search(text):
+        return "forbidden_command"
     if isinstance(error, exceptions.ResponseError | exceptions.AuthenticationError):
-        for part, reason in _MISCONFIGURED_TEXTS.items():
+        for part, cause in _MISCONFIGURED_TEXTS.items():
             if part in text:
-                return reason
-    return next((words for kind, words in _MISCONFIGURED_TYPES if isinstance(error, kind)), "")
+                return cause
+    return next((cause for kind, cause in _MISCONFIGURED_TYPES if isinstance(error, kind)), "")
+
+
+def misconfigured(cause: str) -> Misconfigured:
+    """Return the error of a cause that no retry can help."""
+    return Misconfigured(_SETTING, MISCONFIGURED_WORDS[cause], cause=cause)
+
+
+def _misconfigured_words(cause: str, text: str) -> str:
+    """Return what a cause means; a command that is forbidden is named."""
+    if cause == "forbidden_command" and (found := _FORBIDDEN.search(text)):
+        return f"its user may not run {found[1].upper()}, which Afterword needs"
+    return MISCONFIGURED_WORDS[cause]
 
 
 def _transient(error: Exception, text: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, Misconfigured
 from afterword.shared.settings import RedisSettings
-from afterword.shared.transport.causes import CLUSTER
+from afterword.shared.transport.causes import misconfigured
 from afterword.shared.transport.pipeline import Pipeline
 
 #: The first version with stream ids `<ms>-*` and with scripts that are replicated by effects.
@@ -108,13 +108,15 @@ def _parsed(answer: Mapping[str, Any]) -> _Info:
         info = _Info.model_validate(answer)
     except ValidationError as error:
         name = error.errors(include_input=False, include_url=False)[0]["loc"][0]
-        raise Misconfigured(_URL, f"its INFO has no usable {name}: no Redis we know") from None
+        reason = f"its INFO has no usable {name}: no Redis we know"
+        raise Misconfigured(_URL, reason, cause="no_redis") from None
     if info.mode == "sentinel":
-        raise Misconfigured(_URL, "it is a Sentinel; name the Redis that it watches over")
+        raise misconfigured("sentinel")
     if info.mode == "cluster" or info.cluster_enabled:
-        raise Misconfigured(_URL, CLUSTER)
+        raise misconfigured("cluster")
     if not info.maxmemory_policy or not (info.valkey_version or info.redis_version):
-        raise Misconfigured(_URL, "its INFO names no version or maxmemory_policy: no Redis we know")
+        reason = "its INFO names no version or maxmemory_policy: no Redis we know"
+        raise Misconfigured(_URL, reason, cause="no_redis")
     return info
 
 
