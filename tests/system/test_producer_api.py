@@ -123,8 +123,8 @@ def test_a_stream_goes_on_in_another_process_where_it_was_left(
     fleet.claude.will_answer(ClaudeAnswer(text=TEXT, fault=ServerFault.PAUSE, at=6))
     job = producer.submit(user_id="ann", message="hello")
     stream = job.stream()
-    seen = [next(stream), next(stream)]
-    assert [event.type for event in seen] == ["started", "delta"]
+    seen = [next(stream) for _ in range(3)]
+    assert [event.type for event in seen] == ["started", "recalled", "delta"]
     wait_until(lambda: fleet.claude.held() == 1, "the answer stands still")
     fleet.claude.release()
     rest, reply = _parsed(fleet.python(ELSEWHERE, job.id, seen[-1].id))
