@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from afterword.shared.contracts import Usage
-from afterword.shared.errors import BadAnswer, LedgerUnavailable, Rejected, Unavailable
+from afterword.shared.errors import BadAnswer, LedgerUnavailable, QueueFull, Rejected, Unavailable
 from afterword.shared.events import TokensWithoutReply
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
@@ -154,11 +154,12 @@ async def test_without_tokens_nothing_is_sent_to_redis_for_them(
     assert asked == []
 
 
+@pytest.mark.parametrize("error", [LedgerUnavailable("away"), QueueFull("at its maxmemory")])
 async def test_tokens_that_redis_did_not_take_are_told(
-    desk: Desk, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     async def count_usage(_: Claim, __: Usage) -> None:
-        raise LedgerUnavailable("away")
+        raise error
 
     monkeypatch.setattr(ledger.jobs, "count_usage", count_usage)
     desk.model.fails(BadAnswer("truncated"), "half a", usage=TOLD)

@@ -133,7 +133,7 @@ class ModelAnswered(ObserverEvent):
 class TokensWithoutReply(ObserverEvent):
     """An attempt gave no reply, but the provider had told tokens of it: they count all the same.
 
-    `counted` is false if Redis was away when they were to be added to the sums of usage.
+    `counted` is false if Redis was away or full when they were to be added to the sums of usage.
     """
 
     input_tokens: int

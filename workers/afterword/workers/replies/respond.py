@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from afterword.shared.contracts import ChatRequest, Reply, Timings, Usage
-from afterword.shared.errors import Fault, LeaseLost, LedgerUnavailable, ProviderError
+from afterword.shared.errors import (
+    AfterwordError,
+    Fault,
+    LeaseLost,
+    LedgerUnavailable,
+    ProviderError,
+)
 from afterword.shared.events import (
     JobClaimed,
     JobGivenUp,
@@ -106,7 +112,7 @@ class Responder:
         try:
             await self._jobs.count_usage(claim, usage)
             counted = True
-        except LedgerUnavailable:
+        except AfterwordError:  # Redis is away or full: how the attempt ended must not be lost
             counted = False
         emit(
             TokensWithoutReply,
