@@ -109,6 +109,32 @@ async def test_what_was_said_on_several_days_is_one_memory_with_a_count(memories
     ]  # fmt: skip
 
 
+async def test_a_short_answer_is_found_by_the_reply_that_it_answers(memories: Memories) -> None:
+    async def score(user: str, reply: str) -> float:
+        said = [
+            "I feel slow.",
+            "Yeah, a few times a week.",
+            "The bus was late.",
+            "It is loud here.",
+        ]
+        for number, text in enumerate(said):
+            at = AT + timedelta(minutes=number)
+            await memories.add(user, Turn(f"turn-{number}", text, reply, at, "talk"))
+            reply = "I see."
+        found = (await memories.search(user, "How often does she go swimming?", 4)).memories
+        assert "swimming" not in repr(found)
+        (answer,) = (memory for memory in found if memory.turn_id == "turn-1")
+        return answer.score or 0
+
+    asked = await score("ana", "That happens. Do you still go swimming?")
+    assert asked > await score("ben", "That happens.")
+
+
+async def test_a_reply_is_not_stored(memories: Memories, tmp_path: Path) -> None:
+    await memories.add("ana", Turn("turn-1", "I like tea.", "Then try marmalade.", AT))
+    assert holding(tmp_path, b"marmalade") == []
+
+
 async def test_a_language_does_not_decide_what_is_found(memories: Memories) -> None:
     said = [
         "Notre perroquet s'appelle Capitaine.",

@@ -13,12 +13,14 @@ from afterword.workers.adapters.mem0.sqlite import ranking
 from afterword.workers.adapters.mem0.sqlite.ranking import (
     LEND_S,
     LENT,
+    REPLY_LENT,
     Floats,
     Positions,
     Scale,
     best_first,
     combine,
     lend,
+    lend_replies,
     word_points,
     yield_to_newer,
 )
@@ -131,6 +133,15 @@ def test_another_conversation_or_a_later_day_lends_nothing() -> None:
     lent = lend(floats(0, 1, 0), numbers(1, 1, 1), numbers(0, LEND_S, 2 * LEND_S + 1))
     assert lent == pytest.approx([LENT[0], 1, 0])
     assert lend(floats(), numbers(), numbers()).tolist() == []
+
+
+def test_a_short_answer_gains_by_the_reply_that_it_answers() -> None:
+    worth, lengths = floats(1, 1, 0, 1), floats(9, 5, 40, 5)
+    gained = lend_replies(worth, lengths, numbers(1, 1, 1, 2), numbers(0, 60, 120, 180))
+    assert gained == pytest.approx([0, REPLY_LENT, 0, 0])
+    gained = lend_replies(floats(1, 0), floats(5, 5), numbers(1, 1), numbers(0, LEND_S + 1))
+    assert gained.tolist() == [0, 0]
+    assert lend_replies(floats(), floats(), numbers(), numbers()).tolist() == []
 
 
 def test_the_older_of_two_that_say_nearly_the_same_yields() -> None:

@@ -48,7 +48,10 @@ class Recipe(Protocol):
         ...
 
     def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
-        """Return the arguments of `Memory.add` for a turn, without owner and metadata."""
+        """Return the arguments of `Memory.add` for a turn, without the owner.
+
+        What it has as `metadata` is added to that of every backend.
+        """
         ...
 
     def prompt_text(self, text: str, at: datetime | None) -> str:
@@ -146,9 +149,10 @@ class OpenSourceMemories:
         )
 
     def _add(self, owner: str, turn: Turn, deadline: Deadline) -> AddResult:
-        arguments = self._recipe.add_arguments(turn)
+        arguments = dict(self._recipe.add_arguments(turn))
+        metadata = arguments.pop("metadata", {}) | _metadata(turn)
         with deadline.observed():
-            self._memory.add(user_id=owner, metadata=_metadata(turn), **arguments)
+            self._memory.add(user_id=owner, metadata=metadata, **arguments)
         # Not the ids that mem0 returns: a turn that was stored before keeps the ids it had.
         ids = self._find(owner, turn.id)
         return AddResult(AddOutcome.STORED, ids) if ids else AddResult(AddOutcome.NOTHING)

@@ -28,6 +28,10 @@ WORD_WEIGHT = 0.006
 LENT = (0.3, 0.15)
 LEND_S = 3600
 
+#: How much of its words the end of a reply lends to the next memory, if that is a short answer.
+REPLY_LENT = 0.5
+_SHORT_ANSWER = 12
+
 #: Memories that mean the same to this degree are nearly the same; the older one then loses up to
 #: this much of its score, if the newer one is about as good.
 _NEARLY, _LOSS, _AS_GOOD = 0.75, 0.5, 0.75
@@ -95,6 +99,19 @@ def lend(points: Floats, conversations: Numbers, times: Numbers) -> Floats:
         lent[later] += np.float32(share) * near * points[earlier]
         lent[earlier] += np.float32(share) * near * points[later]
     return lent
+
+
+def lend_replies(points: Floats, lengths: Floats, conversations: Numbers, times: Numbers) -> Floats:
+    """Return what each text gains by the reply before it, which it may answer.
+
+    `points` is what the reply to each text is worth by its words. A short answer alone says little:
+    "Do you still swim?" - "Yes, twice a week."
+    """
+    gained = np.zeros_like(points)
+    near = np.abs(times[1:] - times[:-1]) <= LEND_S
+    near &= (conversations[1:] == conversations[:-1]) & (lengths[1:] <= _SHORT_ANSWER)
+    gained[1:] = np.float32(REPLY_LENT) * near * points[:-1]
+    return gained
 
 
 def combine(similarity: Floats, points: Floats) -> Floats:

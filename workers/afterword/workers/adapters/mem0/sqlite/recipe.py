@@ -16,6 +16,9 @@ from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMem
 from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.ports import Memories, Turn
 
+#: A reply asks at its end, if it does.
+REPLY_CHARACTERS = 200
+
 _YEAR = "January February March April May June July August September October November December"
 _MONTHS = _YEAR.split()
 
@@ -51,8 +54,13 @@ class EmbeddedRecipe:
             raise Misconfigured("AFTERWORD_DATA_DIR", reason) from error
 
     def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
-        """Return the user's text after its date, which improves answers to "when" (measured)."""
-        return {"messages": _date_mark(turn.at) + turn.user_text, "infer": False}
+        """Return the user's text after its date, which improves answers to "when" (measured).
+
+        The end of the reply is indexed for what the user may answer to it, and not stored.
+        """
+        text = _date_mark(turn.at) + turn.user_text
+        reply_end = turn.reply_text[-REPLY_CHARACTERS:]
+        return {"messages": text, "infer": False, "metadata": {"reply_end": reply_end}}
 
     def prompt_text(self, text: str, at: datetime | None) -> str:
         """Return the user's text without the date: the prompt shows that anyway."""

@@ -20,6 +20,12 @@ from afterword.workers.adapters.mem0.sqlite.tokenizer import QueryWord, index_te
 from afterword.workers.adapters.mem0.sqlite.vector_cache import OwnerVectors
 from afterword.workers.rules.repeats import folded
 
+#: The key of a payload with the end of the reply to the turn. Only its words are indexed.
+REPLY_END = "reply_end"
+
+#: Sets the words of a reply apart from those of a memory: no token has a space.
+_OF_REPLY = "reply "
+
 #: The key of a payload that says how often a memory was said, if more than once. Never stored.
 TIMES_SAID = "times_said"
 
@@ -79,6 +85,7 @@ class Indexed:
     said_at: int
     length: int
     tokens: Sequence[str]
+    reply_tokens: Sequence[str] = ()
 
     @classmethod
     def of(cls, payload: Mapping[str, Any], bare: BareText) -> Indexed:
@@ -91,6 +98,7 @@ class Indexed:
             _seconds(said_at),
             length,
             tokens,
+            index_text(str(payload.get(REPLY_END, ""))).tokens,
         )
 
 
@@ -131,7 +139,8 @@ def index_row(sql: sqlite3.Connection, owner: Owner, n: int, indexed: Indexed) -
             n,
         ),
     )
-    tokens = [(owner.n, owner.digest(token), n) for token in indexed.tokens]
+    words = [*indexed.tokens, *(_OF_REPLY + token for token in indexed.reply_tokens)]
+    tokens = [(owner.n, owner.digest(word), n) for word in words]
     sql.executemany("INSERT OR IGNORE INTO tokens VALUES (?, ?, ?)", tokens)
 
 
@@ -178,15 +187,24 @@ def find_positions(
 
 
 def find_matches(
-    sql: sqlite3.Connection, owner: Owner, words: Sequence[QueryWord], cached: OwnerVectors
+    sql: sqlite3.Connection,
+    owner: Owner,
+    words: Sequence[QueryWord],
+    cached: OwnerVectors,
+    *,
+    in_replies: bool = False,
 ) -> Iterator[list[tuple[Positions, float]]]:
-    """Yield, for each word of a query, where its tokens occur and what such a match counts."""
+    """Yield, for each word of a query, where its tokens occur and what such a match counts.
+
+    They are looked up in the memories, or in the replies to them.
+    """
+    kind = _OF_REPLY if in_replies else ""
     # One string of numbers: fetching a row for each costs ten times as much in Python.
     select = "SELECT group_concat(memory) FROM tokens WHERE owner = ? AND token = ?"
     for word in words:
         matches = []
         for token, share in word:
-            (numbers,) = sql.execute(select, (owner.n, owner.digest(token))).fetchone()
+            (numbers,) = sql.execute(select, (owner.n, owner.digest(kind + token))).fetchone()
             if numbers:
                 positions = cached.positions(np.fromstring(numbers, np.int64, sep=","))
                 matches.append((positions, share))

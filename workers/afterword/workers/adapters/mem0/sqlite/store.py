@@ -26,10 +26,12 @@ from afterword.workers.adapters.mem0.sqlite.ranking import (
     best_first,
     combine,
     lend,
+    lend_replies,
     word_points,
     yield_to_newer,
 )
 from afterword.workers.adapters.mem0.sqlite.rows import (
+    REPLY_END,
     TIMES_SAID,
     BareText,
     Entry,
@@ -57,9 +59,9 @@ MAX_QUERY_WORDS = 48
 #: How much better than others a memory must be not to yield to a newer one: it competes with these.
 _RIVALS = 40
 
-#: What is not stored: a copy of the text for stores that build their own word index, and what a
-#: search adds.
-_NOT_STORED = frozenset({"text_lemmatized", TIMES_SAID})
+#: What is not stored: a copy of the text for stores that build their own word index, the end of the
+#: reply, and what a search adds.
+_NOT_STORED = frozenset({"text_lemmatized", TIMES_SAID, REPLY_END})
 
 COLLECTION = "memories"
 
@@ -212,6 +214,10 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
     ) -> Floats:
         points = word_points(find_matches(sql, owner, words, cached), cached.lengths)
         points = lend(points, cached.conversations, cached.times)
+        replies = word_points(
+            find_matches(sql, owner, words, cached, in_replies=True), cached.lengths
+        )
+        points += lend_replies(replies, cached.lengths, cached.conversations, cached.times)
         return combine(self._scale.similarity(cached.vectors @ vector), points)
 
     def _entry(self, vector: Vector, payload: Mapping[str, Any]) -> Entry:
@@ -221,7 +227,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             stored_text(kept),
             json.dumps(kept, ensure_ascii=False, separators=(",", ":")),
             self._unit(vector).astype("<f2").tobytes(),
-            Indexed.of(kept, self._bare),
+            Indexed.of(payload, self._bare),
         )
 
     def _unit(self, vector: Vector) -> Floats:
