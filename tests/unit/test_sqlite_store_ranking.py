@@ -161,3 +161,9 @@ def test_the_best_come_first_and_of_equals_the_newer() -> None:
     assert best_first(values, 3).tolist() == [3, 1, 2]
     assert best_first(values, 0).tolist() == []
     assert best_first(values[:0], 3).tolist() == []
+
+
+@given(st.lists(st.sampled_from([0.1, 0.2, 0.3])), st.integers(0, 9))
+def test_the_best_of_many_are_those_of_a_full_sort(values: list[float], count: int) -> None:
+    places = sorted(range(len(values)), key=lambda place: (values[place], place), reverse=True)
+    assert best_first(floats(*values), count).tolist() == places[:count]

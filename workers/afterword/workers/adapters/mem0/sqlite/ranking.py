@@ -131,5 +131,8 @@ def yield_to_newer(scores: Floats, vectors: Floats, rows: Numbers) -> Floats:
 
 def best_first(scores: Floats, count: int) -> Positions:
     """Return the positions of the `count` highest scores, best first; of equals the newer first."""
-    ascending = np.argsort(scores, kind="stable")
+    some = np.arange(len(scores))
+    if 0 < count < len(scores):  # sorting all of many is most of the work
+        some = np.flatnonzero(scores >= np.partition(scores, -count)[-count])
+    ascending = some[np.argsort(scores[some], kind="stable")]
     return ascending[::-1][:count]
