@@ -228,6 +228,13 @@ def test_data_survives_a_restart(machine: Machine) -> None:
         machine.assert_gone(pids)
 
 
+def test_a_client_that_leaves_at_once_leaves_nothing_running(machine: Machine) -> None:
+    with machine.attach() as stack:
+        pids = machine.pids()
+        stack.leave()
+    machine.assert_gone(pids)
+
+
 def test_two_clients_share_it_and_the_last_one_ends_it(machine: Machine) -> None:
     with machine.attach():
         pids = machine.pids()

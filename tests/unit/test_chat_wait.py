@@ -158,7 +158,7 @@ def test_an_attempt_that_failed_is_told_while_no_gate_is_shut() -> None:
 def test_only_time_is_no_trouble_until_it_is_long() -> None:
     assert found(status()) == ""
     assert "workers are busy" in found(status(age_s=11))
-    assert "has not begun to answer" in found(status(JobState.RUNNING, age_s=11))
+    assert "the model has not begun to answer" in found(status(JobState.RUNNING, age_s=11))
 
 
 def test_every_code_that_has_words_is_in_the_reference() -> None:

@@ -85,7 +85,7 @@ def trouble(
     if status.state is JobState.QUEUED:
         cure = "Start another one (afterword worker responses), or wait"
         return _waits("busy", "the response workers are busy", cure, status, now)
-    return _waits("silent", "Claude has not begun to answer", _NOTHING, status, now)
+    return _waits("silent", "the model has not begun to answer", "Nothing to do", status, now)
 
 
 def _shut_gate(gates: Sequence[Gate], model: str) -> Gate | None:
