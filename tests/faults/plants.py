@@ -80,6 +80,21 @@ PLANTS = (
         "if held is not None:", "tests/usecase/test_leases.py",
     ),
     Plant(
+        "I9", "a past turn is imported twice", f"{LUA}/turn/import.lua",
+        "redis.call('SISMEMBER', imported_key(lane), key) == 1",
+        "false", "tests/ledger/test_imports.py",
+    ),
+    Plant(
+        "I10", "an import fills the lanes", f"{LUA}/turn/import.lua",
+        "if (waiting[1] or 0) + (waiting[2] or 0) >= limit then",
+        "if false then", "tests/ledger/test_imports.py",
+    ),
+    Plant(
+        "I12", "an erasure leaves what was imported", "shared/afterword/shared/ledger/erasures.py",
+        "(Keys.conversation, Keys.usage, Keys.imported)",
+        "(Keys.conversation, Keys.usage)", "tests/ledger/test_imports.py",
+    ),
+    Plant(
         "I4", "a history has the order in which jobs ended",
         "shared/afterword/shared/ledger/jobs.py",
         "sorted(placed, key=itemgetter(0))",

@@ -125,6 +125,7 @@ _NEEDED: dict[str, dict[str, Any]] = {
     "discard": {"criteria": DeadLetterFilter()},
     "erasure": {"user_id": "ann"},
     "forget": {"user_id": "ann"},
+    "import_history": {"path": "/dev/null"},
     "open_gate": {"name": "recall"},
     "refuse_with": {"error": LedgerUnavailable()},
     "replay": {"plan": _PLAN},

@@ -64,6 +64,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "conversation_queue_key('x')": lambda keys: keys.conversation_queue("x"),
     "usage_key('x')": lambda keys: keys.usage("x"),
     "tenant_usage_key('x')": lambda keys: keys.tenant_usage("x"),
+    "imported_key('x')": lambda keys: keys.imported("x"),
     "place_key('held', 'x')": lambda keys: keys.place("held", "x"),
     "gate_key('x')": lambda keys: keys.gate("x"),
     "gate_failures_key('x')": lambda keys: keys.gate_failures("x"),

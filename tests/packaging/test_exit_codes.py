@@ -27,6 +27,7 @@ NEEDS = {
     "dead show": NO_JOB,
     "dead replay": "--all",
     "dead discard": "--all",
+    "import": "/dev/null",
     "dead resume": "r0",
     "dead abort": "r0",
 }

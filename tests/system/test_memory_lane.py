@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -194,3 +196,28 @@ def test_a_message_is_remembered_with_the_time_at_which_it_was_said(lane: Lane) 
     assert [memory.created_at for memory in reply.memories] == [said]
     assert "<08 May 2021, turn" in lane.last_prompt()
     assert "Today is " in lane.last_prompt()
+
+
+def test_past_conversations_are_imported_and_known(lane: Lane, tmp_path: Path) -> None:
+    said = {"user_id": "lea", "tenant": "t", "at": "2021-05-08T08:00:00Z", "reply": "Nice."}
+    texts = (f"My boat is blue, {CANARY}.", "Thanks!", "What is a boat?")
+    file = tmp_path / "history.jsonl"
+    file.write_text("".join(f"{json.dumps(said | {'message': text})}\n" for text in texts))
+
+    for counts in ({"imported": 3, "known": 0}, {"imported": 0, "known": 3}):
+        done = lane.fleet.afterword("import", str(file), "--json")
+        assert json.loads(done.stdout) == counts | {"erased": 0}
+        assert "3 turns" in done.stderr
+        assert CANARY not in done.stdout + done.stderr
+
+    def settled() -> bool:
+        counts = lane.fleet.afterword("account", "--tenant", "t", "--json").stdout
+        turns = json.loads(counts)["total"]["turns"]
+        return not turns.get("pending", 0) and not turns.get("writing", 0)
+
+    wait_until(settled, "all is stored", 30, every_s=0.5)
+    reply = lane.producer.submit(
+        user_id="lea", message="Which colour is my boat?", tenant="t"
+    ).wait(timeout=20)
+    assert [memory.text for memory in reply.memories] == [texts[0]], "the others say nothing"
+    assert [str(memory.created_at) for memory in reply.memories] == ["2021-05-08 08:00:00+00:00"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from afterword.producer.admin.async_admin import AsyncOperator, DiscardResult
 from afterword.producer.admin.cost_estimate import Estimate
 from afterword.producer.admin.erasure import ErasureReceipt
+from afterword.producer.admin.history import ImportCounts
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.sync_admin import Operator
 from afterword.producer.client.async_client import AsyncJob, AsyncProducer
@@ -45,6 +46,7 @@ from afterword.shared.errors import (
     NotReplicated,
     QueueFull,
 )
+from afterword.shared.history import HistoryTurn
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
     DeadLetter,
@@ -78,6 +80,8 @@ __all__ = [
     "Event",
     "EventType",
     "Fault",
+    "HistoryTurn",
+    "ImportCounts",
     "Inconsistency",
     "InvalidRequest",
     "Job",

@@ -159,6 +159,10 @@ class Keys:
         """HASH: sums over the replies to one lane's user; it expires some time after the last."""
         return f"{self.root}:usage:{lane}"
 
+    def imported(self, lane: str) -> str:
+        """SET: the keys of one user's past turns that were imported; it expires after the last."""
+        return f"{self.root}:imported:{lane}"
+
     def tenant_usage(self, tenant: str) -> str:
         """HASH: sums over all replies to one tenant."""
         return f"{self.root}:tenant-usage:{tenant}"

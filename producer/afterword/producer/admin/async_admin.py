@@ -9,10 +9,18 @@ import secrets
 import socket
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from afterword.producer.admin import erasure as erasures
 from afterword.producer.admin.erasure import ErasureReceipt
+from afterword.producer.admin.history import (
+    ImportCounts,
+    ImportProgress,
+    check_history,
+    import_turns,
+    read_history,
+)
 from afterword.producer.admin.plan import ReplayPlan, build_plan
 from afterword.producer.admin.replay_driver import ProgressCallback, ReplayDriver
 from afterword.producer.checked_ledger import CheckedLedger
@@ -238,6 +246,37 @@ class AsyncOperator(AsyncCloseable):
         return DiscardResult(ReplayState.DONE, dead_letters=len(done), **counts)
 
     @checked
+    async def import_history(
+        self, path: str | Path, progress: ImportProgress | None = None
+    ) -> ImportCounts:
+        """Import past turns from a file of JSON lines: each goes to memory, none is answered.
+
+        Every line is checked before anything is written. Turns are stored by the memory workers,
+        in the order of the file, and the import waits while many are to be stored. A turn that was
+        imported before, in the last 90 days, is not imported again: an import that was interrupted
+        is resumed by repeating it. `HistoryTurn` lists the fields of a line.
+
+        Args:
+            path: the file.
+            progress: called after each turn, with the counts so far and the number of turns in all.
+
+        Raises:
+            InvalidRequest: the file cannot be read, or a line is not valid; `field` names the file,
+                the line and the field.
+
+        """
+        where = Path(path)
+        total = await asyncio.to_thread(check_history, where, self._settings)
+        ledger = await self._checked.get()
+        turns = read_history(where, self._settings)
+        counts = await import_turns(ledger.imports, turns, total, progress or _no_progress)
+        details = {"imported": counts.imported, "known": counts.known, "erased": counts.erased}
+        await ledger.replay_runs.add_audit_entry(
+            self._by, "import", details, f"import-{secrets.token_hex(8)}"
+        )
+        return counts
+
+    @checked
     async def forget(self, user_id: Id, *, tenant: Id = "default") -> ErasureReceipt:
         """Request that everything a user said is erased: jobs, replies, memories, dead letters.
 
@@ -380,3 +419,7 @@ def _user_and_host() -> str:
         user = f"uid{os.getuid()}"
     named = f"{user}@{socket.gethostname()}"[:MAX_ID_CHARACTERS]
     return "".join(one if one.isprintable() else "?" for one in named)
+
+
+def _no_progress(_counts: ImportCounts, _total: int) -> None:
+    """Tell nobody how far an import is."""

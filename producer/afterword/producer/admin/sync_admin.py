@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from pathlib import Path
 
 from afterword.producer.admin.async_admin import AsyncOperator, DiscardResult
 from afterword.producer.admin.erasure import ErasureReceipt
+from afterword.producer.admin.history import ImportCounts, ImportProgress
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.replay_driver import ProgressCallback
 from afterword.producer.portal import Portal
@@ -145,6 +147,27 @@ class Operator(Closeable):
         Without `apply=True` they are only counted. Raises `InvalidRequest` as `plan` does.
         """
         return self._portal.call(self._operator.discard(criteria, apply=apply))
+
+    def import_history(
+        self, path: str | Path, progress: ImportProgress | None = None
+    ) -> ImportCounts:
+        """Import past turns from a file of JSON lines: each goes to memory, none is answered.
+
+        Every line is checked before anything is written. Turns are stored by the memory workers,
+        in the order of the file, and the import waits while many are to be stored. A turn that was
+        imported before, in the last 90 days, is not imported again: an import that was interrupted
+        is resumed by repeating it. `HistoryTurn` lists the fields of a line.
+
+        Args:
+            path: the file.
+            progress: called after each turn, with the counts so far and the number of turns in all.
+
+        Raises:
+            InvalidRequest: the file cannot be read, or a line is not valid; `field` names the file,
+                the line and the field.
+
+        """
+        return self._portal.call(self._operator.import_history(path, progress))
 
     def forget(self, user_id: Id, *, tenant: Id = "default") -> ErasureReceipt:
         """Request that everything a user said is erased: jobs, replies, memories, dead letters.

@@ -17,6 +17,7 @@ from afterword.producer.cli.doctor import doctor
 from afterword.producer.cli.forget import forget
 from afterword.producer.cli.gate import gate
 from afterword.producer.cli.healthcheck import healthcheck
+from afterword.producer.cli.import_history import import_history
 from afterword.producer.cli.quarantine import quarantine
 from afterword.producer.cli.reconcile import reconcile
 from afterword.producer.cli.status import status
@@ -46,8 +47,8 @@ def cli() -> None:
 
 
 for _command in (
-    account, audit, chat, dead, doctor, forget, gate, healthcheck, quarantine, reconcile, status,
-    submit, up, usage, worker,
+    account, audit, chat, dead, doctor, forget, gate, healthcheck, import_history, quarantine,
+    reconcile, status, submit, up, usage, worker,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -13,6 +13,7 @@ from afterword.shared.ledger.dead_letters import DeadLetters
 from afterword.shared.ledger.erasures import Erasures
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.identity import Identities, Identity
+from afterword.shared.ledger.imports import Imports
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.ledger.quarantine import Quarantine
@@ -61,6 +62,7 @@ class Ledger(AsyncCloseable):
         self.dead_letters = DeadLetters(shards, self.jobs)
         self.replay_runs = ReplayRuns(shards)
         self.erasures = Erasures(shards)
+        self.imports = Imports(shards)
         self.accounts = Accounts(shards)
         self.quarantine = Quarantine(shards)
         self.queries = Queries(shards)

@@ -145,6 +145,7 @@ class WaitingTurn:
     event_age_s: float = 0.0
     facts: str = ""
     batch: tuple[str, ...] = ()
+    imported: bool = False
     timezone: str | None = None
 
     @property

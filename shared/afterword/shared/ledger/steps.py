@@ -158,6 +158,21 @@ class ClaimLane(NamedTuple):
     known_version: int
 
 
+@declares("turn/import")
+class ImportTurn(NamedTuple):
+    """Put a past turn into its user's lane."""
+
+    id: str
+    lane: str
+    tenant: str
+    version: int
+    body: str
+    reply: str
+    key: str
+    key_ms: int
+    limit: int
+
+
 @declares("turn/begin")
 class BeginBatch(NamedTuple):
     """Record the intent to store a batch."""

@@ -219,5 +219,6 @@ def _turn(record: dict[str, Any]) -> WaitingTurn:
         event_age_s=float(record["event_age_ms"]) / 1000,
         facts=record["facts"],
         batch=tuple(record["batch"].split()),
+        imported=int(record["imported"]) == 1,
         timezone=request.get("timezone"),
     )

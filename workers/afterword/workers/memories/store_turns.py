@@ -161,9 +161,10 @@ class TurnWriter:
         return await self._memories.add(owner_of(claim.lane), self._turn(claim, batch))
 
     def _says_nothing(self, batch: Batch) -> bool:
-        """Return whether a batch is a message without a reply in which is nothing to remember."""
+        """Return whether a batch is one message that no worker has judged, and says nothing."""
         turn, *others = batch
-        return not (others or turn.reply_text) and bool(
+        judged = turn.reply_text and not turn.imported
+        return not (others or judged) and bool(
             reason_in(
                 turn.user_text,
                 pleasantries=not self._settings.skip_pleasantries,

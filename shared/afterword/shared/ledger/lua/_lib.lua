@@ -38,6 +38,7 @@ local function behind_key(tenant) return root .. ':behind:' .. tenant end -- ZSE
 local function conversation_key(id) return root .. ':conversation:' .. id end -- LIST of JSON, one a turn
 local function conversation_queue_key(id) return root .. ':conversation-queue:' .. id end -- ZSET job id -> sequence
 local function usage_key(id) return root .. ':usage:' .. id end    -- HASH of a lane: sums over its replies
+local function imported_key(id) return root .. ':imported:' .. id end -- SET of a lane: keys of past turns
 local function tenant_usage_key(tenant) return root .. ':tenant-usage:' .. tenant end -- HASH
 
 local function now_ms()
