@@ -457,8 +457,9 @@ async def test_events_that_were_lost_in_an_outage_do_not_prolong_it(
     lane_writer = LaneWriter(settings, ledger, FailingMemories(polls=1))
     users = [f"user-{number}" for number in range(8)]
     for user in users:
-        await submit_and_answer(ledger, "I like tea.", user_id=user)
+        lost = await submit_and_answer(ledger, "I like tea.", user_id=user)
         await lane_writer.write(lane_of(user))
+        inspector.redis.hset(inspector.keys.job(lost), "turn_snoozes", 20)  # a long outage
     lane_writer.memories.fail("add", AccessDenied("key_refused"))
     turn = await submit_and_answer(ledger, "I like tea.")
     await lane_writer.write()
@@ -471,6 +472,7 @@ async def test_events_that_were_lost_in_an_outage_do_not_prolong_it(
         await lane_writer.gates.flush()
 
     assert lane_writer.calls[-2:] == ["add", "follow"]
+    assert all(inspector.waits_s(lane_of(user)) <= settings.visible_s for user in users)
     assert await turn_of(ledger, turn) is TurnState.STORED
     assert [gate.state for gate in await ledger.gates.not_open()] == [GateState.OPENING]
 

@@ -126,11 +126,14 @@ class TurnWriter:
 
         What became of an event of an earlier attempt does not tell a canary how mem0 is now. If an
         outage cost thousands of events, each of them would keep the gate shut for another pause.
+        Its lane is back soon: the gate waits for nothing but the next canary.
         """
         if not isinstance(error, ProviderError):
             return None
         lost = isinstance(error, (EventGone, EventFailed)) and batch[0].event_id is not None
-        return None if lost and permit.canary else await permit.report_failure(error)
+        if lost and permit.canary:
+            return GateShut(REMEMBER, policy.FIRST_PAUSE_S, error.code)
+        return await permit.report_failure(error)
 
     async def _added(
         self, claim: LaneClaim, batch: Batch, *, unknown: bool, canary: bool
