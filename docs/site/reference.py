@@ -9,16 +9,25 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
+from prometheus_client import CollectorRegistry
 
+from afterword.producer.cli.fleet_metrics import FleetCollector, FleetState
 from afterword.producer.cli.main import cli
+from afterword.producer.cli.status import summary
 from afterword.shared import events as event_classes
+from afterword.shared.clock import utc_now
+from afterword.shared.errors import Fault
+from afterword.shared.ledger.account import total
+from afterword.shared.ledger.records import Gate, GateState, Overview
 from afterword.shared.logs import LINES
 from afterword.shared.settings import table as settings
+from afterword.workers.metrics import counting, describe_worker
 
 DOCS = Path(__file__).parents[1]
 TESTS = DOCS.parent / "tests"
@@ -86,12 +95,50 @@ def findings() -> str:
     return "\n".join(["| | tests |", "|---|---|", *rows])
 
 
+def worker_metrics() -> str:
+    """Return a table of what workers serve."""
+    registry = CollectorRegistry()
+    with counting(registry):
+        describe_worker(registry, "")
+        instruments: list[Any] = list(registry._collector_to_names)  # noqa: SLF001
+    return _metrics_table(  # a family without samples does not say which labels it has
+        (family.name, family.type, instrument._labelnames, family.documentation)  # noqa: SLF001
+        for instrument in instruments
+        for family in instrument.collect()
+    )
+
+
+def fleet_metrics() -> str:
+    """Return a table of what `afterword metrics` gives of a fleet."""
+    now = utc_now()
+    empty = Overview(now, 0, 0, 0, 0, workers=(), counts={}, agendas=())
+    gate = Gate("recall", GateState.SHUT, "overloaded", Fault.PROVIDER, now, None)
+    status = summary([empty]) | {"quarantined": {"not_a_hint": 1}}
+    collector = FleetCollector()
+    collector.state = FleetState(status, (gate,), total([]), late_s=300.0, problems=0)
+    return _metrics_table(
+        (one.name, one.type, sorted({name for row in one.samples for name in row.labels}),
+         one.documentation)
+        for one in collector.collect()
+    )  # fmt: skip
+
+
+def _metrics_table(rows: Iterable[tuple[str, str, Iterable[str], str]]) -> str:
+    lines = ["| name | type | labels | what |", "|---|---|---|---|"]
+    for name, kind, labels, text in rows:
+        shown = f"{name}_total" if kind == "counter" else name
+        lines.append(f"| `{shown}` | {kind} | {', '.join(f'`{one}`' for one in labels)} | {text} |")
+    return "\n".join(lines)
+
+
 #: What is generated, by its name.
 PARTS: dict[str, Callable[[], str]] = {
     "commands": commands,
     "events": events,
     "findings": findings,
+    "fleet metrics": fleet_metrics,
     "settings": settings,
+    "worker metrics": worker_metrics,
 }
 
 _PART = re.compile(rf"(<!-- generated: ({'|'.join(PARTS)}) -->\n).*?(<!-- end -->)", re.DOTALL)

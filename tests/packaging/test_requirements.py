@@ -16,8 +16,11 @@ from tests.conftest import ROOT
 from tests.shape.measure import Source, sources
 
 OURS = {"afterword"}
-#: Parts of the workers that are imported only if the settings ask for them.
+#: What is imported only if a setting or an option asks for it.
 LAZY = (
+    "afterword.producer.cli.fleet_metrics",
+    "afterword.producer.cli.metrics",
+    "afterword.shared.metrics_server",
     "afterword.workers.local_stack",
     "afterword.workers.adapters.mem0.sqlite",
     "afterword.workers.adapters.mem0.pgvector",
@@ -27,7 +30,10 @@ LAZY = (
 def asked_for(*extras: str) -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lists = [project["dependencies"], *(project["optional-dependencies"][e] for e in extras)]
-    return {canonicalize_name(Requirement(line).name) for lines in lists for line in lines}
+    requirements = [Requirement(line) for lines in lists for line in lines]
+    own = {extra for one in requirements if one.name == "afterword" for extra in one.extras}
+    included = asked_for(*own) if own else set()
+    return {canonicalize_name(one.name) for one in requirements} | included
 
 
 def imported(source: Source) -> Iterator[str]:
@@ -42,7 +48,10 @@ def imported(source: Source) -> Iterator[str]:
     ("part", "extras"),
     [
         ("afterword.producer", ()),
+        ("afterword.producer.cli.fleet_metrics", ("metrics",)),
+        ("afterword.producer.cli.metrics", ("metrics",)),
         ("afterword.shared", ()),
+        ("afterword.shared.metrics_server", ("metrics",)),
         ("afterword.workers", ("workers",)),
         ("afterword.workers.local_stack", ("workers", "embedded")),
         ("afterword.workers.adapters.mem0.sqlite", ("workers", "embedded")),
@@ -54,8 +63,7 @@ def test_each_part_asks_for_what_it_imports(part: str, extras: tuple[str, ...]) 
     strangers = {
         (source.name, name)
         for source in sources()
-        if source.name.startswith(part)
-        and (part != "afterword.workers" or not source.name.startswith(LAZY))
+        if source.name.startswith(part) and (part in LAZY or not source.name.startswith(LAZY))
         for name in set(imported(source)) - OURS - sys.stdlib_module_names
         if not {canonicalize_name(owner) for owner in owners.get(name, [])} & asked_for(*extras)
     }

@@ -20,6 +20,7 @@ EVERY_KIND = {
     "AFTERWORD_DATA_DIR": "/somewhere/else",
     "AFTERWORD_EMBEDDER_CONFIG": '{"model": "m"}',
     "AFTERWORD_FALLBACK_MODELS": "first, second",
+    "AFTERWORD_METRICS_LISTEN": "[::1]:9464",
     "AFTERWORD_MODEL_PRICES": '{"first": [1, 2.5]}',
     "AFTERWORD_POSTGRES_URL": "postgresql://u:p%2Fw@db/memories",
     "AFTERWORD_PIN_EXTRACTION": "false",

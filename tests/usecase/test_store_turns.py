@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -804,7 +805,11 @@ async def test_a_turn_is_told_of_from_its_lane_to_its_end(
         await lane_writer.write()
 
     assert seen.names() == ["LaneClaimed", "TurnBegun", "TurnSettled"]
-    assert seen.of(TurnSettled) == [TurnSettled(outcome=TurnState.STORED, turns=1, memories=1)]
+    (settled,) = seen.of(TurnSettled)
+    assert 0 <= settled.age_s < 60
+    assert replace(settled, age_s=0) == TurnSettled(
+        outcome=TurnState.STORED, turns=1, memories=1, age_s=0
+    )
     assert [one.job_id for one in seen.contexts(TurnSettled)] == [turn]
 
 

@@ -251,11 +251,15 @@ class TurnBegun(ObserverEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSettled(ObserverEvent):
-    """A turn, and those added with it, has ended: stored, or mem0 found nothing to store."""
+    """A turn, and those added with it, has ended: stored, or mem0 found nothing to store.
+
+    `age_s` is how old the oldest of them was when its lane was claimed, in seconds.
+    """
 
     outcome: TurnState
     turns: int
     memories: int
+    age_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -569,6 +573,13 @@ class WorkerReady(ObserverEvent):
     server: Name
     durability: Code
     memory: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsServed(ObserverEvent):
+    """A worker serves its metrics at this address, `host:port`."""
+
+    address: Name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -159,6 +159,7 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.WorkerReady: Line(
         INFO, "ready: {queues}, ledger {server}, durability {durability}, memory {memory}"
     ),
+    events.MetricsServed: Line(INFO, "metrics at http://{address}/metrics"),
     events.WorkerStopping: Line(INFO, "stopping"),
     events.WorkerStalled: Line(
         CRITICAL, "worker ends: no hint taken for {waited_s:.0f} s, though the broker answers"

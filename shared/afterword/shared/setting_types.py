@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from afterword.shared import urls
+from afterword.shared.listen_address import ListenAddress
 
 
 def _url_of(forms: urls.Forms) -> AfterValidator:
@@ -42,6 +43,11 @@ def _header_safe(value: SecretStr) -> SecretStr:
     """Refuse what an HTTP header cannot carry: whoever sends it would repeat it in the error."""
     if not re.fullmatch("[!-~]+", value.get_secret_value()):
         raise ValueError("must hold printable ASCII characters only: no space, no line end")
+    return value
+
+
+def _listen_address(value: str) -> str:
+    ListenAddress.parse(value)
     return value
 
 
@@ -87,6 +93,7 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_uniq
 JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
 RedisUrl = Annotated[str, _url_of(urls.REDIS)]
 PostgresUrl = Annotated[SecretStr, _url_of(urls.POSTGRES)]
+Listen = Annotated[str, AfterValidator(_listen_address)]
 HttpUrl = Annotated[str, _url_of(urls.HTTP), AfterValidator(_without_slash)]
 ApiKey = Annotated[SecretStr, AfterValidator(_header_safe)]
 Folder = Annotated[Path, AfterValidator(_named_path)]

@@ -30,6 +30,7 @@ from afterword.shared.setting_types import (
     Folder,
     HttpUrl,
     JsonObject,
+    Listen,
     Names,
     PositiveInt,
     PositiveSeconds,
@@ -379,6 +380,16 @@ class WorkerSettings(_Record):
     )
     log_format: Literal["text", "json"] = Field(
         "text", description="form of a worker's log lines: text, or one JSON object a line"
+    )
+    metrics_listen: Listen | None = Field(
+        None,
+        description="host and port at which a worker serves metrics to Prometheus, such as "
+        "`127.0.0.1:9464`, port 0 for any; unset: it serves none",
+    )
+    metrics_token: ApiKey | None = Field(
+        None,
+        description="what a scrape must bear (`Authorization: Bearer ...`); required unless only "
+        "this machine can connect",
     )
 
 

@@ -35,6 +35,7 @@ from afterword.workers.leases import RENEWALS, Leases
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.lane import LaneProcessor
 from afterword.workers.memories.store_turns import TurnWriter
+from afterword.workers.metrics import metrics
 from afterword.workers.ports import Memories, Model
 from afterword.workers.replies.model_call import ModelCaller
 from afterword.workers.replies.recall import RecallBudget, Recaller
@@ -90,6 +91,7 @@ async def runtime(
         stack.enter_context(bound(worker=worker_name()))
         ledger = await stack.enter_async_context(Ledger(settings, patience_s=PATIENCE_S))
         found = await ledger.check(founds=True)
+        await stack.enter_async_context(metrics(settings, "+".join(sorted(consumed))))
         memories = await open_memories(settings)
         if memories is not None:
             stack.push_async_callback(memories.aclose)

@@ -18,6 +18,7 @@ from afterword.producer.cli.forget import forget
 from afterword.producer.cli.gate import gate
 from afterword.producer.cli.healthcheck import healthcheck
 from afterword.producer.cli.import_history import import_history
+from afterword.producer.cli.metrics import metrics
 from afterword.producer.cli.quarantine import quarantine
 from afterword.producer.cli.reconcile import reconcile
 from afterword.producer.cli.status import status
@@ -47,8 +48,8 @@ def cli() -> None:
 
 
 for _command in (
-    account, audit, chat, dead, doctor, forget, gate, healthcheck, import_history, quarantine,
-    reconcile, status, submit, up, usage, worker,
+    account, audit, chat, dead, doctor, forget, gate, healthcheck, import_history, metrics,
+    quarantine, reconcile, status, submit, up, usage, worker,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -16,6 +16,7 @@ from afterword.producer.cli.command import command
 from afterword.producer.cli.options import json_option
 from afterword.producer.cli.terminal import echo
 from afterword.producer.cli.workers_seen import GONE_S, open_ledger
+from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Overview
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import MEMORIES, REPLIES, check_job_id
@@ -44,12 +45,16 @@ def status(*, job_id: str | None, as_json: bool) -> None:
 
 async def _found() -> dict[str, Any]:
     async with open_ledger() as checked:
-        ledger = await checked.for_reading()
-        found = summary(await ledger.maintenance.overview())
-        found["gates"] = await ledger.gates.not_open()
-        found["quarantined"] = await ledger.quarantine.counts()
-        found["newest_quarantined"] = next(iter(await ledger.quarantine.newest(1)), None)
-        return found | {"durability": ledger.settings.durability}
+        return await found_in(await checked.for_reading())
+
+
+async def found_in(ledger: Ledger) -> dict[str, Any]:
+    """Return what `afterword status --json` prints of a ledger."""
+    found = summary(await ledger.maintenance.overview())
+    found["gates"] = await ledger.gates.not_open()
+    found["quarantined"] = await ledger.quarantine.counts()
+    found["newest_quarantined"] = next(iter(await ledger.quarantine.newest(1)), None)
+    return found | {"durability": ledger.settings.durability}
 
 
 def summary(shards: Sequence[Overview]) -> dict[str, Any]:

@@ -131,7 +131,8 @@ class WaitingTurn:
     `reply_text` is empty if its job was stopped.
 
     `batch` lists the turns it was begun with before, itself included; it is empty if it never was.
-    The first turn of a batch has the attempts, snoozes, event and facts of all.
+    The first turn of a batch has the attempts, snoozes, event and facts of all. `age_s` is the time
+    between its submit and the claim, in seconds.
     """
 
     id: str
@@ -143,6 +144,7 @@ class WaitingTurn:
     snoozes: int
     event_id: str | None
     event_age_s: float = 0.0
+    age_s: float = 0.0
     facts: str = ""
     batch: tuple[str, ...] = ()
     imported: bool = False

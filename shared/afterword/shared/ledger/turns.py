@@ -217,6 +217,7 @@ def _turn(record: dict[str, Any]) -> WaitingTurn:
         snoozes=int(record["snoozes"]),
         event_id=record["event"] or None,
         event_age_s=float(record["event_age_ms"]) / 1000,
+        age_s=float(record["age_ms"]) / 1000,
         facts=record["facts"],
         batch=tuple(record["batch"].split()),
         imported=int(record["imported"]) == 1,

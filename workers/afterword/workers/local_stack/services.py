@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from afterword.shared.environment import variable
 from afterword.shared.errors import Misconfigured
+from afterword.shared.listen_address import ListenAddress
 from afterword.shared.names import MEMORIES, REPLIES
 from afterword.shared.settings import Settings
 from afterword.workers import sd_notify
@@ -87,7 +88,9 @@ class StackPlanner:
         if self._settings.backend == "embedded":
             self._env[variable("memory")] = "embedded"
         queues = [name for name in (REPLIES, MEMORIES) if name in needed]
-        workers = tuple(self._worker(queue, worker(queue)) for queue in queues)
+        workers = tuple(
+            self._worker(queue, worker(queue), number) for number, queue in enumerate(queues)
+        )
         return StackPlan((ledger, model, workers), self._env)
 
     async def _valkey(self) -> Service:
@@ -134,8 +137,10 @@ class StackPlanner:
         command = _python("-m", "afterword.workers.local_stack.model_server", "--port", str(port))
         return self._python_service(MODEL, command, {model_server.SETTING: key}, _STOP_WITHIN_S)
 
-    def _worker(self, queue: str, command: Sequence[str]) -> Service:
+    def _worker(self, queue: str, command: Sequence[str], number: int) -> Service:
         env = environment.from_settings(self._settings) | self._env
+        if listen := self._settings.metrics_listen:
+            env[variable("metrics_listen")] = _own_address(listen, number)
         stop_within_s = self._settings.drain_s + _STOP_WITHIN_S
         return self._python_service(queue, command, env, stop_within_s)
 
@@ -146,3 +151,11 @@ class StackPlanner:
         listener = self._held.enter_context(closing(sd_notify.ReadyListener(path)))
         env = environment.without_settings() | dict(env) | {sd_notify.VARIABLE: str(path)}
         return Service(name, tuple(command), env, listener.wait, _START_WITHIN_S, stop_within_s)
+
+
+def _own_address(listen: str, number: int) -> str:
+    """Return where the worker of a number serves metrics: two workers cannot share one port."""
+    try:
+        return str(ListenAddress.parse(listen).shifted(number))
+    except ValueError as error:
+        raise Misconfigured(variable("metrics_listen"), str(error)) from None

@@ -242,6 +242,7 @@ class TurnWriter:
             outcome=outcome,
             turns=len(batch),
             memories=len(added.memory_ids),
+            age_s=max(turn.age_s for turn in batch),
         )
         return True
 

@@ -54,7 +54,8 @@ local function give(id)
   -- What else was in its batch, if it had one, is not known: each is looked for by itself.
   local batch = turn[9] or (may_be_stored_since(turn[10]) and id) or ''
   bytes = bytes + #(turn[6] or '') + #(turn[7] or '')
-  turns[#turns + 1] = { 'id', id, 'created', turn[1], 'attempts', turn[2] or 0, 'snoozes', turn[3] or 0,
+  turns[#turns + 1] = { 'id', id, 'created', turn[1], 'age_ms', now - turn[1],
+    'attempts', turn[2] or 0, 'snoozes', turn[3] or 0,
     'event', turn[4] or '', 'event_age_ms', now - (turn[5] or now), 'body', turn[6], 'reply', turn[7] or '',
     'facts', turn[8] or '', 'batch', batch,
     'imported', turn[11] or 0 }

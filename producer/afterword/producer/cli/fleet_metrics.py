@@ -1,0 +1,154 @@
+"""What the ledger says of the whole fleet, as metrics for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from afterword.shared.ledger.records import Account, Gate, GateState
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+
+#: A value for each tuple of label values.
+Rows: TypeAlias = Mapping[Any, float]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """What one look at the ledger found."""
+
+    status: dict[str, Any]
+    """What `afterword status --json` prints."""
+
+    gates: tuple[Gate, ...]
+    """The gates that are not open."""
+
+    account: Account
+    """The sum of all tenants' accounts."""
+
+    late_s: float
+    """From which age of their oldest waiting turn on a user counts as late, in seconds."""
+
+    problems: int
+    """How many problems make Redis unfit: nothing is accepted while there is one."""
+
+
+class FleetCollector:
+    """Gives Prometheus the last state that was found, or that there is none.
+
+    Attributes:
+        state: what the last look found; None while the ledger cannot be read, so that no figure
+            outlives what it says.
+
+    """
+
+    def __init__(self) -> None:
+        self.state: FleetState | None = None
+
+    def describe(self) -> Iterator[Metric]:
+        """Return nothing: a registry asks this in place of a first look."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics."""
+        yield _one(
+            "ledger_up", "1 if the last look at the ledger succeeded.", self.state is not None
+        )
+        if self.state is not None:
+            yield from _queues(self.state.status)
+            yield from _workers(self.state.status)
+            yield from _counts(self.state.status)
+            yield from _gates(self.state.gates)
+            yield from _memory(self.state)
+
+
+def _queues(status: dict[str, Any]) -> Iterator[Metric]:
+    for figure, text in {
+        "ready": "Jobs or lanes that no worker has taken yet.",
+        "delayed": "Jobs or lanes that wait for a later time.",
+        "running": "Jobs or lanes that a worker holds.",
+    }.items():
+        rows = {(queue,): row[figure] for queue, row in status["queues"].items()}
+        yield _gauge(f"queue_{figure}", text, ("queue",), rows)
+    oldest = {(queue,): row["oldest_ready_s"] for queue, row in status["queues"].items()}
+    text = "How long the oldest of those that no worker has taken has waited."
+    yield _gauge("queue_oldest_ready_seconds", text, ("queue",), oldest)
+
+
+def _workers(status: dict[str, Any]) -> Iterator[Metric]:
+    seen: dict[tuple[str, ...], float] = {(queue, ""): 0.0 for queue in status["queues"]}
+    troubled = 0
+    for worker in status["workers"]:
+        for queue in worker["queue"].split("+"):
+            seen.pop((queue, ""), None)
+            key = (queue, worker["version"])
+            seen[key] = seen.get(key, 0) + 1
+        troubled += sum(task["state"] != "ok" for task in worker["periodic_tasks"])
+    text = "Workers heard of in the last seconds, by the queue they take hints from."
+    yield _gauge("workers", text, ("queue", "version"), seen)
+    text = "Periodic tasks of workers that fail or are late."
+    yield _one("periodic_tasks_troubled", text, troubled)
+
+
+def _counts(status: dict[str, Any]) -> Iterator[Metric]:
+    for what, text in {
+        "jobs": "Jobs in the ledger, by state.",
+        "turns": "Turns in the ledger, by what became of them.",
+    }.items():
+        rows = {(state,): count for state, count in status[what].items()}
+        yield _gauge(what, text, ("state",), rows)
+    rows = {(kind,): count for kind, count in status["dead_letters"].items()}
+    yield _gauge(
+        "dead_letters", "Failed jobs, and turns that could not be stored.", ("kind",), rows
+    )
+    held = {(kind,): status["held"][kind] for kind in ("jobs", "lanes")}
+    yield _gauge("held", "Jobs and lanes held for workers of a newer version.", ("kind",), held)
+    text = "Messages in the queues that were no hints and were dropped, by reason."
+    dropped = {(reason,): count for reason, count in status["quarantined"].items()}
+    yield _counter("quarantined", text, ("reason",), dropped)
+    text = "Replies without what memory knows, because it could not be searched in time."
+    yield _counter("degraded_replies", text, (), {(): status["degraded_replies"]})
+
+
+def _gates(gates: tuple[Gate, ...]) -> Iterator[Metric]:
+    shut = sum(gate.state is GateState.SHUT for gate in gates)
+    yield _one("gates_shut", "Gates that stop all calls to a provider.", shut)
+    rows = {(gate.name, gate.state, gate.code, gate.fault): 1.0 for gate in gates}
+    text = "1 for each gate that is not open, with why and by whose fault; absent once it is open."
+    yield _gauge("gate", text, ("gate", "state", "code", "fault"), rows)
+
+
+def _memory(state: FleetState) -> Iterator[Metric]:
+    account = state.account
+    yield _one("users_behind", "Users with a turn that waits to be stored.", account.users_behind)
+    text = "Users whose oldest waiting turn is older than the limit."
+    yield _one("users_late", text, account.users_late)
+    yield _one("users_late_limit_seconds", "The limit above which a user is late.", state.late_s)
+    yield _one("oldest_turn_seconds", "Age of the oldest turn that waits.", account.oldest_s)
+    text = "Problems that make Redis unfit: while there are any, nothing is accepted."
+    yield _one("ledger_problems", text, state.problems)
+
+
+def _one(name: str, text: str, value: float) -> Metric:
+    return _gauge(name, text, (), {(): value})
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...], rows: Rows) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(f"afterword_{name}", text, labels=labels)
+    for values, value in rows.items():
+        family.add_metric(values, value)
+    return family
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...], rows: Rows) -> Metric:
+    from prometheus_client.core import CounterMetricFamily
+
+    family = CounterMetricFamily(f"afterword_{name}", text, labels=labels)
+    for values, value in rows.items():
+        family.add_metric(values, value)
+    return family

@@ -1,0 +1,141 @@
+"""What a worker counts for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from afterword.shared import events
+from afterword.shared.contracts import MemoryStatus
+from afterword.shared.errors import Fault
+from afterword.shared.events import EVENTS, ObserverEvent, SubscriberFailed
+from afterword.shared.lifecycle import TurnState
+from afterword.shared.observer import bound, emit
+from afterword.workers.metrics import MOST_NAMES, OTHER, counting
+
+#: A value of each type that a field of an event has.
+VALUES: dict[Any, Any] = {
+    int: 3, float: 0.5, bool: True, Fault: Fault.PROVIDER,
+    TurnState: TurnState.STORED, MemoryStatus: "fresh", events.RecordKind: "worker",
+}  # fmt: skip
+
+
+@pytest.fixture
+def registry() -> Iterator[CollectorRegistry]:
+    found = CollectorRegistry()
+    with counting(found):
+        yield found
+
+
+def report(kind: type[ObserverEvent], text: str = "word") -> None:
+    """Report an event of a class, with the values above and this text."""
+    values, hints = VALUES | {str: text}, get_type_hints(kind)
+    emit(kind, **{one.name: values[hints[one.name]] for one in fields(kind)})
+
+
+def counted(registry: CollectorRegistry) -> dict[str, float]:
+    """Return what was counted, by the name and the labels, without times of creation."""
+    return {
+        sample.name + "".join(f" {value}" for value in sample.labels.values()): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if not sample.name.endswith(("_created", "_bucket")) and sample.value
+    }
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+def test_every_event_is_counted(registry: CollectorRegistry, kind: type[ObserverEvent]) -> None:
+    report(kind)
+
+    found = counted(registry)
+    assert found
+    assert ("afterword_events_total SubscriberFailed" in found) is (kind is SubscriberFailed)
+
+
+def test_a_reply_is_counted_and_timed(registry: CollectorRegistry) -> None:
+    emit(events.JobClaimed, queued_s=2.0, snoozes=0)
+    emit(events.RecallFinished, status="fresh", kept=4, dropped=1, duration_s=0.25)
+    emit(events.ModelCalled, model="claude", canary=False)
+    emit(
+        events.ModelAnswered, model="claude", stop_reason="end_turn", input_tokens=100,
+        output_tokens=20, cache_read_tokens=50, cache_write_tokens=10, first_text_s=0.5,
+        duration_s=1.5, request_id="req_1",
+    )  # fmt: skip
+    emit(events.ReplyPublished, total_s=4.0, not_remembered="")
+
+    assert counted(registry) == {
+        "afterword_job_queue_wait_seconds_count": 1,
+        "afterword_job_queue_wait_seconds_sum": 2.0,
+        "afterword_recall_seconds_count fresh": 1,
+        "afterword_recall_seconds_sum fresh": 0.25,
+        "afterword_memories_total yes": 4,
+        "afterword_memories_total no": 1,
+        "afterword_model_calls_total claude": 1,
+        "afterword_model_first_text_seconds_count claude": 1,
+        "afterword_model_first_text_seconds_sum claude": 0.5,
+        "afterword_model_seconds_count claude": 1,
+        "afterword_model_seconds_sum claude": 1.5,
+        "afterword_tokens_total claude input": 100,
+        "afterword_tokens_total claude cache_read": 50,
+        "afterword_tokens_total claude cache_write": 10,
+        "afterword_tokens_total claude output": 20,
+        "afterword_replies_total no": 1,
+        "afterword_reply_seconds_count": 1,
+        "afterword_reply_seconds_sum": 4.0,
+    }
+
+
+def test_turns_are_counted_by_how_they_ended(registry: CollectorRegistry) -> None:
+    emit(
+        events.TurnSettled, outcome=TurnState.STORED, turns=3, memories=2, age_s=7.0
+    )  # fmt: skip
+    emit(
+        events.TurnPostponed, turns=2, code="unreachable", fault=Fault.PROVIDER, delay_s=1.0,
+        counted=False,
+    )  # fmt: skip
+    emit(events.TurnBuried, code="event_failed", fault=Fault.REQUEST)
+
+    assert counted(registry) == {
+        "afterword_turns_settled_total stored": 3,
+        "afterword_memories_stored_total": 2,
+        "afterword_turn_age_seconds_count": 1,
+        "afterword_turn_age_seconds_sum": 7.0,
+        "afterword_turn_attempts_total postponed unreachable provider": 2,
+        "afterword_turn_attempts_total buried event_failed request": 1,
+    }
+
+
+def test_only_so_many_models_get_a_label(registry: CollectorRegistry) -> None:
+    for number in range(2 * MOST_NAMES):
+        emit(events.ModelCalled, model=f"model-{number}", canary=False)
+
+    found = counted(registry)
+    assert len(found) == MOST_NAMES + 1
+    assert found[f"afterword_model_calls_total {OTHER}"] == MOST_NAMES
+
+
+def test_no_label_holds_an_id_of_a_job_a_user_or_a_request(registry: CollectorRegistry) -> None:
+    with bound(job_id="canary-job", lane="canary-lane", worker="canary-worker"):
+        for kind in EVENTS:
+            report(kind)
+
+    samples = [sample for family in registry.collect() for sample in family.samples]
+    assert "canary" not in generate_latest(registry).decode()
+    assert {label for sample in samples for label in sample.labels} == {
+        "status", "given", "model", "kind", "not_remembered", "outcome", "code", "fault",
+        "gate", "change", "what", "event", "le",
+    }  # fmt: skip
+
+
+def test_nothing_is_counted_after_the_end() -> None:
+    found = CollectorRegistry()
+    with counting(found):
+        pass
+
+    emit(events.JobClaimed, queued_s=2.0, snoozes=0)
+
+    assert counted(found) == {}
