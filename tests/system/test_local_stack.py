@@ -366,6 +366,23 @@ def test_a_second_command_is_told_which_of_its_settings_are_not_used(machine: Ma
     assert "k2" not in told
 
 
+def test_a_chat_without_a_key_says_which_model_answers(machine: Machine, tmp_path: Path) -> None:
+    bare = Machine(tmp_path / "bare")
+    with bare.attach():
+        pids = bare.pids()
+        env = {"AFTERWORD_DATA_DIR": str(bare.data_dir.root)}
+        told = afterword("chat", env=env, said="quit\n").stderr
+    bare.assert_gone(pids)
+    assert "[model] ANTHROPIC_API_KEY is not set: SmolLM2 answers" in told
+    assert "To talk to Claude: export ANTHROPIC_API_KEY=" in told
+
+    with machine.attach():
+        pids = machine.pids()
+        keyed = ELSEWHERE | {"AFTERWORD_DATA_DIR": str(machine.data_dir.root)}
+        assert "[model]" not in afterword("chat", env=keyed, said="quit\n").stderr
+    machine.assert_gone(pids)
+
+
 def test_a_missing_package_is_reported_to_the_client(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

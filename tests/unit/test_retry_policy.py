@@ -17,6 +17,7 @@ from afterword.shared.errors import (
 )
 from afterword.workers.rules.retry_policy import (
     FIRST_PAUSE_S,
+    LONGEST_OUTAGE_PAUSE_S,
     LONGEST_PAUSE_S,
     OPERATOR_PAUSE_S,
     Decision,
@@ -53,7 +54,13 @@ def test_faults_of_the_provider_and_the_operator_are_snoozed_for_ever(
 
     assert (verdict.decision, verdict.code) == (Decision.SNOOZE, error.code)
     assert verdict.fault is error.fault
-    assert 0 < verdict.delay_s <= LONGEST_PAUSE_S
+    longest = LONGEST_OUTAGE_PAUSE_S if error.fault is Fault.PROVIDER else OPERATOR_PAUSE_S * 1.1
+    assert 0 < verdict.delay_s <= longest
+
+
+def test_after_a_long_outage_work_comes_back_within_a_minute() -> None:
+    assert judged(Unavailable("down"), tries=100).delay_s <= LONGEST_OUTAGE_PAUSE_S
+    assert judged(RuntimeError("bug"), tries=100).delay_s > LONGEST_OUTAGE_PAUSE_S
 
 
 @pytest.mark.parametrize("error", [BadAnswer("cut_short"), RuntimeError("bug"), KeyError("x")])

@@ -40,7 +40,7 @@ from afterword.workers.ports import (
     Turn,
 )
 from afterword.workers.rules import retry_policy as policy
-from afterword.workers.rules.retry_policy import FOLLOW_S, LONGEST_PAUSE_S, OPERATOR_PAUSE_S
+from afterword.workers.rules.retry_policy import FOLLOW_S, LONGEST_OUTAGE_PAUSE_S, OPERATOR_PAUSE_S
 from tests.kit.ledger.builder import (
     LedgerInspector,
     claim_job,
@@ -711,7 +711,7 @@ async def test_outages_bury_nothing_however_long_they_last(
     lane_writer.memories.fail("add", RateLimited("rate_limited", retry_after_s=5), times=50)
     for _ in range(100):
         await lane_writer.write()
-        assert inspector.waits_s(lane_of()) <= LONGEST_PAUSE_S
+        assert inspector.waits_s(lane_of()) <= LONGEST_OUTAGE_PAUSE_S
         inspector.make_due(lane_of())
         inspector.end_pause(REMEMBER)
 

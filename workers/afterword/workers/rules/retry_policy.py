@@ -11,6 +11,10 @@ from afterword.shared.errors import BadAnswer, Fault, ProviderError
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 300.0
 
+#: The longest pause for a fault of the provider: its gate paces the calls while it is away, and
+#: opens again about once a minute, so whoever slept longer would be late for nothing.
+LONGEST_OUTAGE_PAUSE_S = 60.0
+
 #: However long a provider asks us to wait, and however often, we try again after this time.
 LONGEST_SNOOZE_S = 900.0
 
@@ -64,7 +68,7 @@ def judge(
         return _retried("internal_error", Fault.OPERATOR, attempt, most_attempts, pause)
     if error.fault is Fault.PROVIDER:
         asked = min(error.retry_after_s or 0.0, pause_cap_s)
-        delay_s = max(asked, pause_s(tries, jitter))
+        delay_s = max(asked, pause_s(tries, jitter, LONGEST_OUTAGE_PAUSE_S))
         return Verdict(Decision.SNOOZE, error.code, error.fault, delay_s)
     if error.fault is Fault.OPERATOR:
         return Verdict(
@@ -75,10 +79,10 @@ def judge(
     return Verdict(Decision.GIVE_UP, error.code, error.fault)
 
 
-def pause_s(tries: int, jitter: float) -> float:
+def pause_s(tries: int, jitter: float, longest_s: float = LONGEST_PAUSE_S) -> float:
     """Return the pause after `tries` tries: exponential, capped, with jitter in its upper half."""
-    longest = min(FIRST_PAUSE_S * 2.0 ** min(tries - 1, 20), LONGEST_PAUSE_S)
-    return longest * (0.5 + jitter / 2)
+    doubled = min(FIRST_PAUSE_S * 2.0 ** min(tries - 1, 20), longest_s)
+    return doubled * (0.5 + jitter / 2)
 
 
 def follow_pause_s(age_s: float) -> float:
