@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from textwrap import dedent
 
 import pytest
@@ -26,17 +27,21 @@ COMMANDS = [block for block in BLOCKS if block.runs and block.language != "pytho
 
 
 def run(command: list[str], stack: dict[str, str], says: str = "") -> str:
+    """Run a command where it finds this checkout, and where what it writes is thrown away."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ended = subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **stack, "PATH": path},
-        input=says,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    with TemporaryDirectory() as folder:
+        for entry in ROOT.iterdir():
+            Path(folder, entry.name).symlink_to(entry)
+        ended = subprocess.run(
+            command,
+            cwd=folder,
+            env={**os.environ, **stack, "PATH": path},
+            input=says,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
     assert ended.returncode == 0, ended.stdout
     return ended.stdout
 
