@@ -8,7 +8,8 @@ from afterword.producer import TurnState
 from afterword.producer.cli.chat_memory import QueuedTurns
 from afterword.producer.cli.chat_output import print_turn
 from afterword.producer.testing import Answer, FakeClock, FakeFailure, FakeProducer, FakeReply
-from afterword.shared.contracts import MemoryStatus
+from afterword.shared.contracts import JobStatus, MemoryStatus
+from afterword.shared.errors import JobNotFound, LedgerUnavailable
 from afterword.shared.settings import Settings
 
 SKIPPED = TurnState.SKIPPED
@@ -103,9 +104,19 @@ def test_a_reply_without_text_is_an_empty_line(capsys: pytest.CaptureFixture[str
     assert shown == "[Retrieved 0 memories]\nAgent: \n[Memory queued]\n"
 
 
-def test_no_reply_has_a_code(capsys: pytest.CaptureFixture[str]) -> None:
-    shown, queued = printed(capsys, FakeFailure("rejected"))
-    assert shown == "Agent: [No reply: rejected]\n"
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("too_large", "the message is too long for the model (too_large). Send a shorter one"),
+        ("model_not_found", "the model does not exist or is not open to the account (model_not_fo"),
+        ("new_one", "the request failed (new_one). The log of the response workers says more"),
+    ],
+)
+def test_no_reply_says_why_and_what_to_do(
+    capsys: pytest.CaptureFixture[str], code: str, text: str
+) -> None:
+    shown, queued = printed(capsys, FakeFailure(code))
+    assert shown.startswith(f"Agent: [No reply: {text}")
     assert not queued
 
 
@@ -132,6 +143,32 @@ def test_stored_turns_are_told_once_and_not_waited_for(capsys: pytest.CaptureFix
         assert capsys.readouterr().out == "[Memories updated]\n"
         queued.print_settled()
         assert capsys.readouterr().out == ""
+
+
+class _Followed:
+    """A job whose status cannot be had."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.asked = 0
+
+    def status(self) -> JobStatus:
+        self.asked += 1
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"), [(JobNotFound("j"), 1), (LedgerUnavailable("redis is away"), 2)]
+)
+def test_a_turn_that_cannot_be_looked_at_stops_no_chat(error: Exception, asked: int) -> None:
+    job = _Followed(error)
+    queued = QueuedTurns()
+    queued.add(job)  # type: ignore[arg-type]
+
+    queued.print_settled()
+    queued.print_settled()
+
+    assert job.asked == asked
 
 
 def test_the_end_of_a_chat_says_what_is_not_stored_yet(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,9 +7,14 @@ import time
 from afterword.producer.cli import render
 from afterword.producer.cli.terminal import echo
 from afterword.producer.client.sync_client import Job
+from afterword.shared.contracts import JobStatus
+from afterword.shared.errors import JobNotFound, LedgerUnavailable
 from afterword.shared.lifecycle import TurnState
 
 _LOOK_AGAIN_S = 0.1
+
+#: How long the end of a chat may wait without a word.
+_SILENT_S = 1.0
 
 
 class QueuedTurns:
@@ -24,22 +29,44 @@ class QueuedTurns:
 
     def print_settled(self) -> None:
         """Look once, and say whether memory has changed since the last look."""
-        seen = [(job, job.status()) for job in self._jobs]
-        self._jobs = [job for job, status in seen if not status.turn.settled]
-        if any(status.turn is TurnState.STORED for _, status in seen):
+        seen = self._look()
+        if any(status.turn is TurnState.STORED for status in seen):
             echo("[Memories updated]")
-        for _, status in seen:
+        for status in seen:
             if status.turn is TurnState.DEAD:
                 echo(f"[Not stored: {status.turn_code}; it is kept as a dead letter]")
 
+    def _look(self) -> list[JobStatus]:
+        """Return the status of each turn that is settled, and follow only the others.
+
+        One whose job is gone is followed no more; while Redis is away, all are.
+        """
+        followed, self._jobs, settled = self._jobs, [], []
+        for job in followed:
+            try:
+                status = job.status()
+            except JobNotFound:
+                continue
+            except LedgerUnavailable:
+                self._jobs.append(job)
+                continue
+            if status.turn.settled:
+                settled.append(status)
+            else:
+                self._jobs.append(job)
+        return settled
+
     def wait(self, seconds: float) -> None:
         """Give the memory workers so much time, so that the next chat finds these turns."""
-        give_up = time.monotonic() + seconds
-        while any(not job.status().turn.settled for job in self._jobs):
-            if time.monotonic() > give_up:
-                break
-            time.sleep(_LOOK_AGAIN_S)  # noqa: TID251 nothing announces that a turn is stored
+        began = time.monotonic()
+        told = False
         self.print_settled()
+        while self._jobs and time.monotonic() < began + seconds:
+            if not told and time.monotonic() > began + _SILENT_S:
+                echo("[Storing what you said; Ctrl-C does not wait for it]", err=True)
+                told = True
+            time.sleep(_LOOK_AGAIN_S)  # noqa: TID251 nothing announces that a turn is stored
+            self.print_settled()
         if self._jobs:
             left = render.quantity(len(self._jobs), "turn")
             echo(f"[Not in memory yet: {left}; memory workers will store them]")

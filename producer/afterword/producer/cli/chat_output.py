@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from afterword.producer.cli.remedies import failure
 from afterword.producer.cli.terminal import echo, one_line, visible
 from afterword.shared.contracts import Event, MemoryUsed, Reply
 
@@ -45,7 +46,7 @@ def _print_event(event: Event) -> None:
     elif event.type == "delta":
         echo(event.text or "", nl=False)
     elif event.type == "failed":
-        echo(f"[No reply: {event.code}]")
+        echo(f"[No reply: {one_line(failure(event.code or ''))}]")
     elif event.reply is not None:
         echo(f"\n[{_became_of_turn(event.reply)}]")
 

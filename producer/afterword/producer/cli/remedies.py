@@ -50,6 +50,21 @@ _OF_A_MODEL = {
     "ramp_limit": ("Claude limits how fast requests may grow", _NOTHING),
 }
 
+_LOG = "The log of the response workers says more"
+
+#: What a code of a job that failed says, and what to do; see docs/reference/codes.md.
+_OF_A_FAILED_JOB = {
+    "invalid_request": ("Claude refuses this request", "Say it in another way"),
+    "too_large": ("the message is too long for the model", "Send a shorter one"),
+    "not_found": ("the model that the message asks for does not exist", "Name another one"),
+    "no_room_for_text": ("the model had no room to answer", "Raise AFTERWORD_MAX_TOKENS"),
+    "too_slow": ("the model took too long", "Send it again, or raise AFTERWORD_REPLY_TIMEOUT_S"),
+    "crashed_too_often": ("each worker that tried was lost", "Look for what kills workers"),
+    "internal_error": ("a bug of Afterword", f"{_LOG}: please report it"),
+    "deadline": ("no reply came in time", "Send it again"),
+    "erased": ("this user is being erased", "Send it again once that is done"),
+}
+
 _BY_FAULT = {
     Fault.OPERATOR: "Fix the key, the account, the model or the address, and restart the workers",
     Fault.PROVIDER: _NOTHING,
@@ -65,6 +80,13 @@ class Trouble:
 
     code: str
     text: str
+
+
+def failure(code: str) -> str:
+    """Return why a job failed, and what to do, for a person."""
+    known = {**_OF_A_MODEL, **_OF_A_FAILED_JOB}
+    what, cure = known.get(code, ("the request failed", _LOG))
+    return f"{what} ({code}). {cure}"
 
 
 def trouble(
