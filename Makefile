@@ -16,13 +16,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --pro
 INSTALL := $(PIP) --no-deps --require-hashes --only-binary :all: --requirement
 COUNT := grep -c '^[a-z0-9].*=='
 
-# Installs a lock: a line for each 20 packages instead of pip's many; its errors are all shown.
-FETCH = { $(INSTALL) $< < /dev/null || echo failed; } | { fetched=0; while read -r line; do \
+# Installs a lock: a line for each 20 packages instead of pip's many. All else that pip says is
+# shown, but that a folder of its configuration is not there, which it would repeat for each package.
+FETCH = { $(INSTALL) $< < /dev/null 2>&1 || echo failed; } | { fetched=0; while read -r line; do \
 	case "$$line" in \
 		Collecting*|"Requirement already"*) fetched=$$((fetched + 1)); \
 			[ $$((fetched % 20)) -ne 0 ] || echo "  $$fetched fetched";; \
 		Installing*) echo "  unpacking them";; \
 		failed) exit 1;; \
+		Looking*|Downloading*|"Using cached"*|Processing*|Successfully*|"WARNING: Location"*) ;; \
+		*) echo "$$line";; \
 	esac; done; } >&2
 
 .DEFAULT_GOAL := help

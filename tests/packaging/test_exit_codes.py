@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -93,7 +94,11 @@ def test_the_help_says_what_the_documents_say(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", listed())
-def test_the_help_shows_command_lines_that_are_understood(command: str) -> None:
+def test_the_help_shows_command_lines_that_are_understood(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "history.jsonl").touch()
     assert found(command).examples
     for example in found(command).examples:
         words = shlex.split(example)

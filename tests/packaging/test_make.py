@@ -21,7 +21,9 @@ case "$*" in
     *ensurepip*) exit "${BARE:-0}" ;;
     "-m venv"*) ;;
     *--quiet*) exit ;;
-    *) for n in $(seq 45); do echo "Collecting package-$n"; done
+    *) for n in $(seq 45); do echo "Collecting package-$n"; echo "  Downloading package-$n"
+            echo "WARNING: Location 'file:///gone/$n' is ignored: it is no directory." >&2; done
+        [ -z "$BROKEN" ] || echo "ERROR: $BROKEN: no matching distribution" >&2
         echo "Installing collected packages: package-1"; cat; exit "${BROKEN:-0}" ;;
 esac
 rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python
@@ -98,7 +100,9 @@ def test_chat_takes_a_user_as_one_word(tree: Tree, user: str) -> None:
 
 
 def test_an_install_that_failed_is_done_again(tree: Tree) -> None:
-    assert tree.make("chat", BROKEN="1").returncode != 0
+    broken = tree.make("chat", BROKEN="1")
+    assert broken.returncode != 0
+    assert "ERROR: 1: no matching distribution" in broken.stderr
     assert tree.make("chat").stdout == "afterword chat\n"
     assert tree.installs() == 2
 
