@@ -24,7 +24,7 @@ FETCH = { $(INSTALL) $< < /dev/null 2>&1 || echo failed; } | { fetched=0; while 
 			[ $$((fetched % 20)) -ne 0 ] || echo "  $$fetched fetched";; \
 		Installing*) echo "  unpacking them";; \
 		failed) exit 1;; \
-		Looking*|Downloading*|"Using cached"*|Processing*|Successfully*|"WARNING: Location"*) ;; \
+		Ignoring*|Looking*|Downloading*|"Using cached"*|Processing*|Successfully*|"WARNING: Location"*) ;; \
 		*) echo "$$line";; \
 	esac; done; } >&2
 

@@ -22,6 +22,7 @@ case "$*" in
     "-m venv"*) ;;
     *--quiet*) exit ;;
     *) for n in $(seq 45); do echo "Collecting package-$n"; echo "  Downloading package-$n"
+            echo "Ignoring package-$n: markers don't match your environment"
             echo "WARNING: Location 'file:///gone/$n' is ignored: it is no directory." >&2; done
         [ -z "$BROKEN" ] || echo "ERROR: $BROKEN: no matching distribution" >&2
         echo "Installing collected packages: package-1"; cat; exit "${BROKEN:-0}" ;;

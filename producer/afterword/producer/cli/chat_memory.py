@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from afterword.producer.cli import render
 from afterword.producer.cli.terminal import echo
@@ -29,7 +30,9 @@ class QueuedTurns:
 
     def print_settled(self) -> None:
         """Look once, and say whether memory has changed since the last look."""
-        seen = self._look()
+        self._print(self._look())
+
+    def _print(self, seen: Sequence[JobStatus]) -> None:
         if any(status.turn is TurnState.STORED for status in seen):
             echo("[Memories updated]")
         for status in seen:
@@ -59,14 +62,14 @@ class QueuedTurns:
     def wait(self, seconds: float) -> None:
         """Give the memory workers so much time, so that the next chat finds these turns."""
         began = time.monotonic()
-        told = False
-        self.print_settled()
+        told, seen = False, self._look()
         while self._jobs and time.monotonic() < began + seconds:
             if not told and time.monotonic() > began + _SILENT_S:
                 echo("[Storing what you said; Ctrl-C does not wait for it]", err=True)
                 told = True
             time.sleep(_LOOK_AGAIN_S)  # noqa: TID251 nothing announces that a turn is stored
-            self.print_settled()
+            seen += self._look()
+        self._print(seen)
         if self._jobs:
             left = render.quantity(len(self._jobs), "turn")
             echo(f"[Not in memory yet: {left}; memory workers will store them]")
