@@ -29,8 +29,6 @@ SESSIONS = (
     ("I prefer all temperatures in Celsius.", "My dog is called Otto."),
     ("What's a comfortable room temperature?", "What is my dog called?"),
 )
-#: A terminal on which no line is edited: what it shows is what a user reads, in this order.
-PLAIN = {"TERM": "dumb"}
 
 PROMPT = "You: "
 PATIENCE_S = 120.0
