@@ -143,7 +143,7 @@ async def test_any_model_name_is_answered_under_its_real_name(
 
 
 async def test_the_same_question_gets_the_same_answer(claude: anthropic.AsyncAnthropic) -> None:
-    answers = [await claude.messages.create(**asking("Tell me of the sea.")) for _ in range(3)]
+    answers = [await claude.messages.create(**asking("I prefer Celsius.")) for _ in range(3)]
     assert len({text_of(answer) for answer in answers}) == 1
 
 

@@ -85,6 +85,7 @@ async def test_a_worker_whose_broker_is_away_is_not_alive_and_comes_back(fleet: 
     async with FaultyProxy(fleet.valkey.port) as line:
         worker = fleet.launch("responses", AFTERWORD_BROKER_URL=line.url)
         await asyncio.to_thread(worker.ready)
+        await asyncio.to_thread(fleet.ask, "ping")  # it has asked the broker for hints by now
         line.close()
         await until(lambda: "the broker does not answer" in worker.log, "it is noticed", 20)
         await asyncio.to_thread(wait_until, lambda: _dead(fleet), "it is not alive", 40, 0.3)
