@@ -113,9 +113,9 @@ def fleet_metrics() -> str:
     now = utc_now()
     empty = Overview(now, 0, 0, 0, 0, workers=(), counts={}, agendas=())
     gate = Gate("recall", GateState.SHUT, "overloaded", Fault.PROVIDER, now, None)
-    status = summary([empty]) | {"quarantined": {"not_a_hint": 1}}
+    status = summary([empty]) | {"quarantined": {"not_a_hint": 1}, "gates": [gate]}
     collector = FleetCollector()
-    collector.state = FleetState(status, (gate,), total([]), late_s=300.0, problems=0)
+    collector.state = FleetState(status, total([]), late_s=300.0, problems=0)
     return _metrics_table(
         (one.name, one.type, sorted({name for row in one.samples for name in row.labels}),
          one.documentation)

@@ -10,21 +10,14 @@ import click
 from afterword.producer.admin.async_admin import AsyncOperator
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
-from afterword.producer.cli.options import Duration, json_option
+from afterword.producer.cli.options import json_option, late_option
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.records import Account
 
 
 @command(examples=["afterword account", "afterword account --tenant acme --late 10m"])
 @click.option("--tenant", help="Only this tenant. Default: all tenants and their sum.")
-@click.option(
-    "--late",
-    "late_s",
-    type=Duration(),
-    default="5m",
-    show_default=True,
-    help="Count a user as late once their oldest unstored turn is older than this.",
-)
+@late_option
 @json_option
 def account(*, tenant: str | None, late_s: float, as_json: bool) -> None:
     """Count the turns and the late users of each tenant.

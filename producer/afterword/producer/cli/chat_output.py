@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from afterword.producer.cli.remedies import failure
-from afterword.producer.cli.terminal import echo, one_line, visible
+from afterword.producer.cli.terminal import echo, indented, one_line
 from afterword.shared.contracts import Event, MemoryUsed, Reply
 
 #: Why a turn is not remembered, in words; another code is printed as it is.
@@ -55,7 +55,7 @@ def _print_memories(memories: Sequence[MemoryUsed]) -> None:
     noun = "memory" if len(memories) == 1 else "memories"
     echo(f"[Retrieved {len(memories)} {noun}]")
     for memory in memories:
-        echo("  - " + visible(memory.text).replace("\n", "\n    "))
+        echo(f"  - {indented(memory.text)}")
 
 
 def _became_of_turn(reply: Reply) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,9 +22,6 @@ class FleetState:
 
     status: dict[str, Any]
     """What `afterword status --json` prints."""
-
-    gates: tuple[Gate, ...]
-    """The gates that are not open."""
 
     account: Account
     """The sum of all tenants' accounts."""
@@ -61,7 +58,7 @@ class FleetCollector:
             yield from _queues(self.state.status)
             yield from _workers(self.state.status)
             yield from _counts(self.state.status)
-            yield from _gates(self.state.gates)
+            yield from _gates(self.state.status["gates"])
             yield from _memory(self.state)
 
 
@@ -113,7 +110,7 @@ def _counts(status: dict[str, Any]) -> Iterator[Metric]:
     yield _counter("degraded_replies", text, (), {(): status["degraded_replies"]})
 
 
-def _gates(gates: tuple[Gate, ...]) -> Iterator[Metric]:
+def _gates(gates: Sequence[Gate]) -> Iterator[Metric]:
     shut = sum(gate.state is GateState.SHUT for gate in gates)
     yield _one("gates_shut", "Gates that stop all calls to a provider.", shut)
     rows = {(gate.name, gate.state, gate.code, gate.fault): 1.0 for gate in gates}

@@ -11,7 +11,7 @@ import click
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.cli.command import command
 from afterword.producer.cli.fleet_metrics import FleetCollector, FleetState
-from afterword.producer.cli.options import Duration
+from afterword.producer.cli.options import Duration, late_option
 from afterword.producer.cli.status import found_in
 from afterword.producer.cli.terminal import echo, one_line
 from afterword.producer.cli.workers_seen import open_ledger
@@ -31,14 +31,7 @@ from afterword.shared.metrics_server import PATH, new_registry, serving
     metavar="HOST:PORT",
     help=f"Serve them at http://HOST:PORT{PATH} until stopped. Default: print them once.",
 )
-@click.option(
-    "--late",
-    "late_s",
-    type=Duration(),
-    default="5m",
-    show_default=True,
-    help="Count a user as late once their oldest unstored turn is older than this.",
-)
+@late_option
 @click.option(
     "--every",
     "every_s",
@@ -83,7 +76,7 @@ async def _look(checked: CheckedLedger, late_s: float) -> FleetState:
     status = await found_in(ledger)
     accounts = await ledger.accounts.by_tenant(late_s=late_s)
     problems = len((await ledger.examine()).problems)
-    return FleetState(status, tuple(status["gates"]), total(accounts), late_s, problems)
+    return FleetState(status, total(accounts), late_s, problems)
 
 
 async def _keep_current(collector: FleetCollector, late_s: float, every_s: float) -> None:

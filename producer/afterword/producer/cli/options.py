@@ -89,6 +89,14 @@ tenant_option = click.option(
 by_option = click.option(
     "--by", metavar="NAME", help="Name for the audit log. Default: your user name and this host."
 )
+late_option = click.option(
+    "--late",
+    "late_s",
+    type=Duration(),
+    default="5m",
+    show_default=True,
+    help="Count a user as late once their oldest unstored turn is older than this.",
+)
 apply_option = click.option(
     "--apply", is_flag=True, help="Make the change. Without it, nothing is changed."
 )
