@@ -87,11 +87,12 @@ async def runtime(
     Raises `Misconfigured` or `LedgerUnavailable` if the worker could not work.
     """
     consumed = frozenset(queues()) & {REPLIES, MEMORIES}
+    named = "+".join(sorted(consumed))
     async with AsyncExitStack() as stack:
         stack.enter_context(bound(worker=worker_name()))
         ledger = await stack.enter_async_context(Ledger(settings, patience_s=PATIENCE_S))
         found = await ledger.check(founds=True)
-        await stack.enter_async_context(metrics(settings, "+".join(sorted(consumed))))
+        await stack.enter_async_context(metrics(settings, named))
         memories = await open_memories(settings)
         if memories is not None:
             stack.push_async_callback(memories.aclose)
@@ -107,7 +108,7 @@ async def runtime(
         await stack.enter_async_context(background)
         emit(
             WorkerReady,
-            queues="+".join(sorted(consumed)),
+            queues=named,
             server=found.server,
             durability=found.durability,
             memory=settings.backend,
