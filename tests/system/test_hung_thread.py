@@ -39,9 +39,9 @@ def test_a_worker_with_a_hung_thread_exits_and_another_stores_the_turn(
 ) -> None:
     _, hung = fleet.start("responses", "memories", app=MEMORY_FAULT_APP)
     with Producer(fleet.settings) as producer:
-        with calls_hang(fleet.data_dir, "add"):
+        with calls_hang(fleet.data_dir, "add") as hangs:
             job = producer.submit(user_id="ann", message=f"I live in Lisbon, {CANARY}.")
-            wait_until(lambda: job.status().turn is TurnState.WRITING, "it is being written", 20)
+            wait_until(hangs, "it is being written", 20)
             started = time.monotonic()
             code = hung.stop(how)
             took_s = time.monotonic() - started

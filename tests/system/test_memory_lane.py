@@ -170,9 +170,9 @@ def test_a_turn_is_stored_once_though_its_writer_was_killed_before_it_could_say_
 def test_a_turn_is_stored_once_though_its_writer_slept_through_its_lease(lane: Lane) -> None:
     [sleeper] = lane.writers()
     second = lane.fleet.launch("memories", app=MEMORY_FAULT_APP)
-    with calls_hang(lane.fleet.data_dir, "add"):
+    with calls_hang(lane.fleet.data_dir, "add") as hangs:
         job, _ = lane.say("lee", f"I speak Welsh, {CANARY}.")
-        wait_until(lambda: job.status().turn is TurnState.WRITING, "it is being written", 20)
+        wait_until(hangs, "it is being written", 20)
         sleeper.send(signal.SIGSTOP)
     second.ready()
     assert lane.settled(job) is TurnState.STORED

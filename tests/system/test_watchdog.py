@@ -125,9 +125,9 @@ def test_a_worker_that_was_told_to_take_no_more_is_left_in_peace(fleet: Fleet) -
 def test_a_busy_worker_stays_alive(fleet: Fleet) -> None:
     fleet.start("responses")
     busy = fleet.launch("memories", "-c", "1", app=MEMORY_FAULT_APP).ready()
-    with Producer(fleet.settings) as producer, calls_hang(fleet.data_dir, "add"):
+    with Producer(fleet.settings) as producer, calls_hang(fleet.data_dir, "add") as hangs:
         job = producer.submit(user_id="ann", message=f"I live in Lisbon, {CANARY}.")
-        wait_until(lambda: job.status().turn is TurnState.WRITING, "its slot is taken", 20)
+        wait_until(hangs, "its slot is taken", 20)
         started = time.monotonic()
         wait_until(lambda: time.monotonic() - started > 3 * STALL_S, "some periods", 4 * STALL_S)
         fleet.afterword("healthcheck", "memories")
@@ -138,9 +138,9 @@ def test_a_busy_worker_stays_alive(fleet: Fleet) -> None:
 def test_a_worker_that_lets_its_jobs_end_is_left_in_peace(fleet: Fleet) -> None:
     fleet.start("responses")
     [writer] = fleet.start("memories", app=MEMORY_FAULT_APP, AFTERWORD_DRAIN_S="20")
-    with Producer(fleet.settings) as producer, calls_hang(fleet.data_dir, "add"):
-        job = producer.submit(user_id="ann", message=f"I live in Lisbon, {CANARY}.")
-        wait_until(lambda: job.status().turn is TurnState.WRITING, "it is being written", 20)
+    with Producer(fleet.settings) as producer, calls_hang(fleet.data_dir, "add") as hangs:
+        producer.submit(user_id="ann", message=f"I live in Lisbon, {CANARY}.")
+        wait_until(hangs, "it is being written", 20)
         writer.send(signal.SIGTERM)
         started = time.monotonic()
         wait_until(lambda: time.monotonic() - started > 2 * STALL_S, "it drains", 3 * STALL_S)

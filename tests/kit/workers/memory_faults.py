@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,11 +11,17 @@ from afterword.shared.errors import Rejected, Unavailable
 
 
 @contextmanager
-def calls_hang(folder: Path, verb: str) -> Iterator[None]:
-    """Let every call of that verb hang while the context is open."""
+def calls_hang(folder: Path, verb: str) -> Iterator[Callable[[], bool]]:
+    """Let every call of that verb hang while the context is open.
+
+    Yields a function that says whether a call hangs already: a turn that is being written may be
+    some way before it, and a worker that is stopped there ends as if mem0 were well.
+    """
+    reached = folder / f"{verb}.reached"
     with (folder / f"{verb}.held").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        reached.unlink(missing_ok=True)
+        yield reached.exists
 
 
 @contextmanager
@@ -45,6 +51,7 @@ def suffer(folder: Path, verb: str) -> None:
     hold = folder / f"{verb}.held"
     if hold.exists():
         with hold.open() as file:
+            (folder / f"{verb}.reached").touch()
             fcntl.flock(file, fcntl.LOCK_SH)
     if (folder / f"{verb}.rejected").exists():
         raise Rejected("rejected_by_test")
