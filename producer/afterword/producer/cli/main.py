@@ -24,6 +24,7 @@ from afterword.producer.cli.reconcile import reconcile
 from afterword.producer.cli.status import status
 from afterword.producer.cli.submit import submit
 from afterword.producer.cli.terminal import echo, one_line
+from afterword.producer.cli.top import top
 from afterword.producer.cli.up import up
 from afterword.producer.cli.usage import usage
 from afterword.producer.cli.worker import worker
@@ -49,7 +50,7 @@ def cli() -> None:
 
 for _command in (
     account, audit, chat, dead, doctor, forget, gate, healthcheck, import_history, metrics,
-    quarantine, reconcile, status, submit, up, usage, worker,
+    quarantine, reconcile, status, submit, top, up, usage, worker,
 ):  # fmt: skip
     cli.add_command(_command)
 

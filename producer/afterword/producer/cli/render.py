@@ -129,11 +129,18 @@ def record(value: Any) -> None:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows in columns under a head."""
+    for line in table_lines(head, rows):
+        echo(line)
+
+
+def table_lines(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return a line for the head and one for each row, in columns."""
     cells = [list(head), *([one_line(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        echo(line.rstrip())
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
 
 
 # --- records
@@ -286,13 +293,14 @@ def workers(rows: Sequence[Mapping[str, Any]]) -> None:
         ("worker", "queue", "version", "last seen", "periodic tasks"),
         [
             (row["name"], row["queue"], row["version"] or "-", f"{duration(row['seen_s'])} ago",
-             ", ".join(map(_task_health, row["periodic_tasks"])) or "ok")
+             ", ".join(map(task_health, row["periodic_tasks"])) or "ok")
             for row in rows
         ],
     )  # fmt: skip
 
 
-def _task_health(task: Mapping[str, Any]) -> str:
+def task_health(task: Mapping[str, Any]) -> str:
+    """Return how a periodic task is, and when it last succeeded."""
     since = task["last_success_s"]
     last = "never ok" if since is None else f"last ok {duration(since)} ago"
     return f"{task['name']} {task['state']}, {last}"

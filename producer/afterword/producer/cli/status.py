@@ -15,37 +15,59 @@ from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import json_option
 from afterword.producer.cli.terminal import echo
+from afterword.producer.cli.watch import checked_interval, watch, watch_option
 from afterword.producer.cli.workers_seen import GONE_S, open_ledger
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Overview
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import MEMORIES, REPLIES, check_job_id
 
-#: What the counts of dropped messages begin with; the reason follows.
 
-
-@command(examples=["afterword status", "afterword status --json", "afterword status JOB_ID"])
+@command(
+    examples=[
+        "afterword status",
+        "afterword status --json",
+        "afterword status JOB_ID",
+        "afterword status --watch 5s",
+    ]
+)
 @click.argument("job_id", required=False)
+@watch_option
 @json_option
-def status(*, job_id: str | None, as_json: bool) -> None:
+def status(*, job_id: str | None, every_s: float | None, as_json: bool) -> None:
     """Show queues, workers and gates, or the state of one job.
 
     Queues: "ready" waits for a worker, "delayed" for a later time, "running" is held by a worker.
-    Gates: providers that are not called at the moment. Nothing is changed.
+    Gates: providers that are not called at the moment. With --watch, --json prints one line for
+    each look, and a job is looked at until it and its turn are settled. Nothing is changed.
     """
     if job_id is not None:
-        _show_job(job_id, as_json=as_json)
-        return
-    found = asyncio.run(_found())
-    if as_json:
-        render.json_record(found)
-    else:
-        _print(found)
+        check_job_id(job_id)
+    if every_s is not None:
+        checked_interval(every_s)
+    asyncio.run(_status(job_id, every_s, as_json=as_json))
 
 
-async def _found() -> dict[str, Any]:
+async def _status(job_id: str | None, every_s: float | None, *, as_json: bool) -> None:
     async with open_ledger() as checked:
-        return await found_in(await checked.for_reading())
+
+        async def look() -> dict[str, Any]:
+            ledger = await checked.for_reading()
+            return await (ledger.queries.details(job_id) if job_id else found_in(ledger))
+
+        show = render.record if job_id else print_status
+        if every_s is not None:
+            show = render.json_line if as_json else show
+            await watch(look, show, every_s, until=_is_settled, head=not as_json)
+        elif as_json:
+            render.json_record(await look())
+        else:
+            show(await look())
+
+
+def _is_settled(found: dict[str, Any]) -> bool:
+    """Return whether nothing will change any more; never of a fleet."""
+    return "job_id" in found and found["state"].terminal and found["turn"].settled
 
 
 async def found_in(ledger: Ledger) -> dict[str, Any]:
@@ -120,7 +142,8 @@ def _workers(shards: Sequence[Overview], at: datetime) -> list[dict[str, Any]]:
     return [row for row in rows if row["seen_s"] < GONE_S]
 
 
-def _print(found: dict[str, Any]) -> None:
+def print_status(found: dict[str, Any]) -> None:
+    """Print what `found_in` returned, as tables and lines."""
     render.table(
         ("queue", "ready", "delayed", "running", "oldest ready"),
         [
@@ -158,16 +181,3 @@ def _lines(found: dict[str, Any]) -> dict[str, object]:
         last = f"; last at {render.time(newest.at)}" if newest else ""
         lines["quarantined"] = render.counts(found["quarantined"]) + last
     return lines | {"durability": found["durability"]}
-
-
-async def _job(job_id: str) -> dict[str, Any]:
-    async with open_ledger() as checked:
-        return await (await checked.for_reading()).queries.details(job_id)
-
-
-def _show_job(job_id: str, *, as_json: bool) -> None:
-    found = asyncio.run(_job(check_job_id(job_id)))
-    if as_json:
-        render.json_record(found)
-    else:
-        render.record(found)
