@@ -84,7 +84,7 @@ def _job(observer: Observer) -> None:
     observer.emit(LaneClaimed, turns=1)
     observer.emit(TurnBegun, turns=1, unknown_outcome=False)
     observer.emit(
-        TurnSettled, outcome=TurnState.STORED, turns=1, memories=1, age_s=3.0
+        TurnSettled, outcome=TurnState.STORED, code="", turns=1, memories=1, age_s=3.0
     )  # fmt: skip
 
 

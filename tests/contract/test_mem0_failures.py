@@ -29,7 +29,7 @@ from afterword.shared.events import MalformedMemoriesDropped
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import HostedMemories, open_hosted
-from afterword.workers.ports import AddOutcome, AddResult, EventFailed, EventGone, Turn
+from afterword.workers.ports import NO_FACT, AddOutcome, AddResult, EventFailed, EventGone, Turn
 from afterword.workers.wiring import open_memories
 from tests.kit.mem0_api.failure_cases import CASES, SECRET, Mem0Case
 from tests.kit.mem0_api.scripted_answers import Mem0Answer
@@ -342,7 +342,7 @@ async def test_an_add_is_followed_one_step_at_a_time(
 
 async def test_an_extraction_may_find_nothing(mem0: Mem0StandIn, memories: HostedMemories) -> None:
     mem0.extract = lambda _: []
-    assert await followed(memories, await memories.add(ANA, TURN)) == AddResult(AddOutcome.NOTHING)
+    assert await followed(memories, await memories.add(ANA, TURN)) is NO_FACT
 
 
 async def test_a_failed_event_may_be_added_again(

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,7 +32,7 @@ from afterword.shared.errors import (
 )
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.pgvector.database import TABLE
-from afterword.workers.ports import AddOutcome, Memories, Turn
+from afterword.workers.ports import KNOWN_FACTS, NO_FACT, AddOutcome, Memories, Turn
 from afterword.workers.wiring import open_memories
 from tests.kit.claude_api.extraction import memory_of
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
@@ -54,8 +54,6 @@ def settings_for(url: str, claude_url: str, **more: Any) -> Settings:
         postgres_url=SecretStr(url),
         anthropic_api_key=SecretStr("test-key"),
         anthropic_base_url=claude_url,
-        first_token_timeout_s=0.5,
-        idle_timeout_s=0.5,
         **more,
     )
 
@@ -93,6 +91,7 @@ class Row:
     error: type[ProviderError]
     code: str
     retry_after_s: float | None = None
+    patience: dict[str, float] = field(default_factory=dict)
 
 
 def says(name: str, text: str, code: str, **more: Any) -> Row:
@@ -129,8 +128,20 @@ EXTRACTIONS = [
     Row("404", ClaudeAnswer(status=404), NoSuchModel, "memory_model_not_found"),
     Row("500", ClaudeAnswer(status=500), Unavailable, "provider_error"),
     Row("529", ClaudeAnswer(status=529), Unavailable, "overloaded"),
-    Row("silence", ClaudeAnswer(fault=ServerFault.SILENCE), Unavailable, "no_first_event"),
-    Row("stall", ClaudeAnswer(fault=ServerFault.STALL), Unavailable, "stalled"),
+    Row(
+        "silence",
+        ClaudeAnswer(fault=ServerFault.SILENCE),
+        Unavailable,
+        "no_first_event",
+        patience={"first_token_timeout_s": 0.5},
+    ),
+    Row(
+        "stall",
+        ClaudeAnswer(fault=ServerFault.STALL),
+        Unavailable,
+        "stalled",
+        patience={"idle_timeout_s": 0.5},
+    ),
     Row("cut", ClaudeAnswer(fault=ServerFault.CUT), Unavailable, "cut"),
     Row("reset", ClaudeAnswer(fault=ServerFault.RESET_FIRST), Unavailable, "unreachable"),
     Row("no end", ClaudeAnswer(fault=ServerFault.TRUNCATE), BadAnswer, "truncated"),
@@ -139,12 +150,16 @@ EXTRACTIONS = [
 
 @pytest.mark.parametrize("row", EXTRACTIONS, ids=lambda row: row.name)
 async def test_an_extraction_that_fails_is_an_error_and_the_next_one_stores(
-    memories: Memories, claude: ClaudeStandIn, row: Row, caplog: pytest.LogCaptureFixture
+    memories: Memories, claude: ClaudeStandIn, url: str, row: Row, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     claude.will_answer(row.play)
-    with pytest.raises(row.error) as raised:
-        await memories.add(ANA, TURN)
+    asked = await opened(settings_for(url, claude.url, **row.patience))
+    try:
+        with pytest.raises(row.error) as raised:
+            await asked.add(ANA, TURN)
+    finally:
+        await asked.aclose()
     error = raised.value
     assert (type(error), error.code, error.unknown_outcome) == (row.error, row.code, False)
     assert error.retry_after_s == row.retry_after_s
@@ -178,7 +193,18 @@ async def test_an_extraction_without_facts_stores_nothing(
     memories: Memories, claude: ClaudeStandIn
 ) -> None:
     claude.will_answer(ClaudeAnswer(text=memory_of()))
-    assert (await memories.add(ANA, TURN)).outcome is AddOutcome.NOTHING
+    assert await memories.add(ANA, TURN) is NO_FACT
+
+
+async def test_facts_that_are_known_already_are_told_from_none(
+    memories: Memories, claude: ClaudeStandIn
+) -> None:
+    assert (await memories.add(ANA, TURN)).outcome is AddOutcome.STORED
+    assert await memories.add(ANA, replace(TURN, id="turn-2")) is KNOWN_FACTS
+    noted = memory_of(TURN.user_text)
+    assert await memories.add(ANA, replace(TURN, id="turn-3", facts=noted)) is KNOWN_FACTS
+    assert await memories.add(ANA, replace(TURN, id="turn-4", facts=memory_of())) is NO_FACT
+    assert len(claude.requests) == 2
 
 
 async def test_only_what_the_user_wrote_is_sent_and_stored(
@@ -189,7 +215,7 @@ async def test_only_what_the_user_wrote_is_sent_and_stored(
     fact = {"text": "likes rum", "attributed_to": "assistant"}
     claude.will_answer(ClaudeAnswer(text=json.dumps({"memory": [fact]})))
     second = replace(TURN, id="turn-2", user_text="What do I like?", reply_text="You like rum.")
-    assert (await memories.add(ANA, second)).outcome is AddOutcome.NOTHING
+    assert await memories.add(ANA, second) is NO_FACT
     asked = [told(seen.body)[-1] for seen in claude.requests]
     assert not [text for text in asked if "You like rum" in text]
     assert [SECRET in text.partition("## New Messages")[0] for text in asked] == [

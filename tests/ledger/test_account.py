@@ -58,6 +58,25 @@ async def test_replies_without_memory_are_counted(ledger: Ledger) -> None:
     assert summary(await ledger.maintenance.overview())["degraded_replies"] == 2
 
 
+async def test_turns_without_facts_are_counted_once_and_say_so(ledger: Ledger) -> None:
+    turns = [await submit_and_answer(ledger, f"fact {n}", tenant="a:b") for n in range(4)]
+    held = await claim_lane(ledger, lane_of(tenant="a:b"))
+    for batch, state, code in (
+        (turns[:2], TurnState.NOTHING, "no_fact"),
+        (turns[2:3], TurnState.NOTHING, "known_facts"),
+        (turns[3:], TurnState.STORED, ""),
+    ):
+        await ledger.turns.begin(held, *batch)
+        for _ in range(2):
+            await ledger.turns.settle(held, batch[0], state, code=code)
+    found = await accounts(ledger)
+
+    assert found["a:b"].turns_without_facts == total(found.values()).turns_without_facts == 2
+    assert summary(await ledger.maintenance.overview())["turns_without_facts"] == 2
+    codes = [(await ledger.queries.status(turn)).turn_code for turn in turns]
+    assert codes == ["no_fact", "no_fact", "known_facts", None]
+
+
 async def test_a_tenant_whose_name_holds_colons_is_told_from_others(ledger: Ledger) -> None:
     await submit_and_answer(ledger, tenant="a:b")
     await submit_and_answer(ledger, tenant="b")

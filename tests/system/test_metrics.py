@@ -61,7 +61,7 @@ def test_each_worker_counts_what_it_does(fleet: Fleet) -> None:
     wait_until(lambda: _lag_is_measured(replies), "the loop's lag is measured")
 
     found = scraped(url_of(memories))
-    assert found['afterword_turns_settled_total{outcome="stored"}'] == 1
+    assert found['afterword_turns_settled_total{code="",outcome="stored"}'] == 1
     assert found["afterword_turn_age_seconds_count"] == 1
 
 

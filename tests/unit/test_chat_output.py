@@ -184,6 +184,17 @@ def test_the_end_of_a_chat_says_what_is_not_stored_yet(capsys: pytest.CaptureFix
     )
 
 
+def test_a_turn_without_a_fact_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = FakeReply("Noted.", turn=TurnState.NOTHING, turn_code="no_fact")
+    with FakeProducer(answer, settings=Settings(memory="selfhosted")) as producer:
+        job = producer.submit(user_id="ann", message="Hm, well.")
+        job.wait()
+        queued = QueuedTurns()
+        queued.add(job)
+        queued.wait(0.0)
+    assert capsys.readouterr().out == "[Nothing to remember: no fact was found in it]\n"
+
+
 def test_a_dead_turn_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     answer = FakeReply("Noted.", turn=TurnState.DEAD, turn_code="rejected")
     with FakeProducer(answer, settings=Settings(memory="embedded")) as producer:

@@ -25,7 +25,7 @@ from afterword.shared.errors import (
 )
 from afterword.workers.adapters.mem0.extraction import date_instructions
 from afterword.workers.adapters.mem0.open_source import OpenSourceMemories
-from afterword.workers.ports import AddOutcome, Turn
+from afterword.workers.ports import NO_FACT, AddOutcome, Turn
 
 SECRET = "marmalade"
 TURN = Turn("turn-1", f"I like {SECRET}", "Good.", datetime(2026, 5, 8, tzinfo=UTC))
@@ -171,7 +171,7 @@ async def test_a_turn_is_stamped_with_its_id_and_time(
 async def test_a_turn_without_a_row_afterwards_counts_as_nothing_to_store(
     memories: OpenSourceMemories,
 ) -> None:
-    assert (await memories.add("ana", TURN)).outcome is AddOutcome.NOTHING
+    assert await memories.add("ana", TURN) is NO_FACT
 
 
 async def test_a_search_does_not_wait_behind_adds(memories: OpenSourceMemories, mem0: Mem0) -> None:

@@ -91,7 +91,7 @@ def test_a_reply_is_counted_and_timed(registry: CollectorRegistry) -> None:
 
 def test_turns_are_counted_by_how_they_ended(registry: CollectorRegistry) -> None:
     emit(
-        events.TurnSettled, outcome=TurnState.STORED, turns=3, memories=2, age_s=7.0
+        events.TurnSettled, outcome=TurnState.STORED, code="", turns=3, memories=2, age_s=7.0
     )  # fmt: skip
     emit(
         events.TurnPostponed, turns=2, code="unreachable", fault=Fault.PROVIDER, delay_s=1.0,
@@ -100,7 +100,7 @@ def test_turns_are_counted_by_how_they_ended(registry: CollectorRegistry) -> Non
     emit(events.TurnBuried, code="event_failed", fault=Fault.REQUEST)
 
     assert counted(registry) == {
-        "afterword_turns_settled_total stored": 3,
+        "afterword_turns_settled_total stored ": 3,
         "afterword_memories_stored_total": 2,
         "afterword_turn_age_seconds_count": 1,
         "afterword_turn_age_seconds_sum": 7.0,

@@ -123,6 +123,8 @@ async def test_what_was_said_in_a_job_that_was_stopped_is_stored_if_it_says_anyt
     assert [row.text for row in lane_writer.memories.rows] == list(texts[:2])
     turns = [await turn_of(ledger, one) for one in stopped]
     assert turns == [TurnState.STORED] * 2 + [TurnState.NOTHING] * 2
+    codes = [(await ledger.queries.status(one)).turn_code for one in stopped[2:]]
+    assert codes == ["pleasantry", "question_only"]
 
 
 async def test_all_waiting_turns_are_stored_in_submit_order(
@@ -163,18 +165,24 @@ async def test_a_first_attempt_looks_for_nothing(lane_writer: LaneWriter, ledger
 
 
 @pytest.mark.parametrize(
-    ("kept", "state"),
-    [(AddOutcome.NOTHING, TurnState.NOTHING), (AddOutcome.STORED, TurnState.STORED)],
+    ("kept", "state", "code"),
+    [
+        (AddOutcome.NOTHING, TurnState.NOTHING, "no_fact"),
+        (AddOutcome.STORED, TurnState.STORED, None),
+    ],
 )
 async def test_a_turn_ends_as_memory_says(
-    settings: Settings, ledger: Ledger, kept: AddOutcome, state: TurnState
+    settings: Settings, ledger: Ledger, kept: AddOutcome, state: TurnState, code: str | None
 ) -> None:
     lane_writer = LaneWriter(settings, ledger, FailingMemories(outcome=kept))
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
 
-    await lane_writer.write()
+    with observed() as seen:
+        await lane_writer.write()
 
     assert await turn_of(ledger, turn_id) is state
+    assert (await ledger.queries.status(turn_id)).turn_code == code
+    assert [event.code for event in seen.of(TurnSettled)] == [code or ""]
 
 
 async def test_a_lane_with_nothing_to_do_is_left_alone(
@@ -808,7 +816,7 @@ async def test_a_turn_is_told_of_from_its_lane_to_its_end(
     (settled,) = seen.of(TurnSettled)
     assert 0 <= settled.age_s < 60
     assert replace(settled, age_s=0) == TurnSettled(
-        outcome=TurnState.STORED, turns=1, memories=1, age_s=0
+        outcome=TurnState.STORED, code="", turns=1, memories=1, age_s=0
     )
     assert [one.job_id for one in seen.contexts(TurnSettled)] == [turn]
 

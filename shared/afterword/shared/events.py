@@ -251,12 +251,13 @@ class TurnBegun(ObserverEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSettled(ObserverEvent):
-    """A turn, and those added with it, has ended: stored, or mem0 found nothing to store.
+    """A turn, and those added with it, has ended: stored, or `code` says why nothing of it is.
 
     `age_s` is how old the oldest of them was when its lane was claimed, in seconds.
     """
 
     outcome: TurnState
+    code: Code
     turns: int
     memories: int
     age_s: float

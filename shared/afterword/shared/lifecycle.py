@@ -51,7 +51,7 @@ class TurnState(StrEnum):
     """It is in memory."""
 
     NOTHING = "nothing"
-    """There was nothing in it to remember."""
+    """There was nothing in it to remember; the code says why."""
 
     SKIPPED = "skipped"
     """It is not remembered, by a rule or because it was discarded; the code says why."""

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from afterword.shared.errors import IllegalStep, ProviderError
-from afterword.workers.ports import AddOutcome, AddResult, RecalledMemory, SearchResult, Turn
+from afterword.workers.ports import (
+    NO_FACT,
+    AddOutcome,
+    AddResult,
+    RecalledMemory,
+    SearchResult,
+    Turn,
+)
 
 Verb = Literal["search", "add", "find", "follow", "copies", "remove", "forget"]
 
@@ -166,7 +173,7 @@ class FakeMemories:
 
     def _settle(self, owner: str, turn: Turn) -> AddResult:
         if self.outcome is not AddOutcome.STORED:
-            return AddResult(self.outcome)
+            return NO_FACT
         new = [self._row(owner, turn, each.user_text) for each in turn.exchanges]
         self.rows += new
         return AddResult(AddOutcome.STORED, tuple(row.id for row in new))

@@ -205,8 +205,8 @@ def _attempts(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
 def _turns(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
     settled = make.counter(
         "turns_settled",
-        "Turns whose way ended: `stored`, or `empty` (mem0 found nothing to store).",
-        "outcome",
+        "Turns whose way ended: `stored`, or `nothing` (the code says why).",
+        *("outcome", "code"),
     )
     stored = make.counter("memories_stored", "Memories that mem0 stored.")
     ages = make.histogram(
@@ -222,7 +222,7 @@ def _turns(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
     )
 
     def ended(event: events.TurnSettled) -> None:
-        settled.labels(event.outcome).inc(event.turns)
+        settled.labels(event.outcome, event.code).inc(event.turns)
         stored.inc(event.memories)
         ages.observe(event.age_s)
 

@@ -194,12 +194,19 @@ class AddOutcome(StrEnum):
 class AddResult:
     """The result of an add: `event_id` only while `PENDING`.
 
-    `STORED` without `memory_ids`: what was stored has to be looked up.
+    `STORED` without `memory_ids`: what was stored has to be looked up. `code` says why it is
+    `NOTHING`: `no_fact` or `known_facts`, or why the message itself is not worth remembering.
     """
 
     outcome: AddOutcome
     memory_ids: tuple[str, ...] = field(default=())
     event_id: str | None = None
+    code: str = ""
+
+
+#: Nothing was stored, since no fact was found in a turn, or since all of them were known.
+NO_FACT = AddResult(AddOutcome.NOTHING, code="no_fact")
+KNOWN_FACTS = AddResult(AddOutcome.NOTHING, code="known_facts")
 
 
 class Memories(Protocol):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from afterword.producer.cli import render
+from afterword.producer.cli.chat_output import nothing_to_remember
 from afterword.producer.cli.terminal import echo
 from afterword.producer.client.sync_client import Job
 from afterword.shared.contracts import JobStatus
@@ -38,6 +39,8 @@ class QueuedTurns:
         for status in seen:
             if status.turn is TurnState.DEAD:
                 echo(f"[Not stored: {status.turn_code}; it is kept as a dead letter]")
+            elif status.turn is TurnState.NOTHING:
+                echo(f"[{nothing_to_remember(status.turn_code or '')}]")
 
     def _look(self) -> list[JobStatus]:
         """Return the status of each turn that is settled, and follow only the others.

@@ -10,7 +10,9 @@ from afterword.shared.contracts import Event, MemoryUsed, Reply
 
 #: Why a turn is not remembered, in words; another code is printed as it is.
 _NOT_REMEMBERED = {
+    "known_facts": "memory knows it already",
     "memory_off": "memory is off",
+    "no_fact": "no fact was found in it",
     "opted_out": "as you asked",
     "pleasantry": "only a pleasantry",
     "question_only": "only a question",
@@ -60,6 +62,9 @@ def _print_memories(memories: Sequence[MemoryUsed]) -> None:
 
 def _became_of_turn(reply: Reply) -> str:
     code = reply.not_remembered
-    if code is None:
-        return "Memory queued"
+    return "Memory queued" if code is None else nothing_to_remember(code)
+
+
+def nothing_to_remember(code: str) -> str:
+    """Return why there is nothing to remember, in words."""
     return f"Nothing to remember: {_NOT_REMEMBERED.get(code, one_line(code))}"

@@ -108,6 +108,8 @@ def _counts(status: dict[str, Any]) -> Iterator[Metric]:
     yield _counter("quarantined", text, ("reason",), dropped)
     text = "Replies without what memory knows, because it could not be searched in time."
     yield _counter("degraded_replies", text, (), {(): status["degraded_replies"]})
+    text = "Turns that mem0 found no fact in: compare with the turns that are stored."
+    yield _counter("turns_without_facts", text, (), {(): status["turns_without_facts"]})
 
 
 def _gates(gates: Sequence[Gate]) -> Iterator[Metric]:

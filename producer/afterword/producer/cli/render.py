@@ -56,6 +56,11 @@ def duration(seconds: float) -> str:
     return f"{max(0.0, seconds):.1f} s"
 
 
+def share(part: int, whole: int) -> str:
+    """Return a number, and its share of a larger one in per cent."""
+    return f"{part} ({100 * part / whole:.0f} %)" if part else "0"
+
+
 def time(moment: datetime) -> str:
     """Return a point in time, in UTC."""
     return f"{moment:%Y-%m-%d %H:%M:%S}Z"
@@ -150,7 +155,7 @@ def accounts(found: Sequence[Account], late_s: float) -> None:
     """Print an account a row; the one without a tenant is the sum."""
     states = [state for state in TurnState if any(one.turns[state] for one in found)]
     late = f"over {duration(late_s)}"
-    head = ("tenant", *states, "users behind", late, "oldest", "degraded replies")
+    head = ("tenant", *states, "users behind", late, "oldest", "degraded replies", "no fact")
     table(
         head,
         [
@@ -161,10 +166,16 @@ def accounts(found: Sequence[Account], late_s: float) -> None:
                 one.users_late,
                 duration(one.oldest_s) if one.users_behind else "-",
                 one.degraded_replies,
+                _no_fact(one),
             )
             for one in found
         ],
     )
+
+
+def _no_fact(one: Account) -> str:
+    empty = one.turns_without_facts
+    return share(empty, empty + one.turns[TurnState.STORED])
 
 
 def audit(entries: Sequence[AuditEntry]) -> None:

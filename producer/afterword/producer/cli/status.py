@@ -93,6 +93,7 @@ def summary(shards: Sequence[Overview]) -> dict[str, Any]:
         "jobs": {str(state): counts[f"job:{state}"] for state in JobState},
         "turns": {str(state): counts[f"turn:{state}"] for state in TurnState},
         "degraded_replies": counts["reply:degraded"],
+        "turns_without_facts": counts["facts:none"],
         "dead_letters": {
             "turns": sum(shard.dead_turns for shard in shards),
             "jobs": sum(shard.failed_jobs for shard in shards),
@@ -174,6 +175,8 @@ def _lines(found: dict[str, Any]) -> dict[str, object]:
     }
     if found["degraded_replies"]:
         lines["replies without memory"] = found["degraded_replies"]
+    if empty := found["turns_without_facts"]:
+        lines["turns without facts"] = render.share(empty, empty + found["turns"]["stored"])
     if version := (held := found["held"])["newest_version"]:
         lines[f"held for version {version}"] = f"{held['jobs']} jobs, {held['lanes']} lanes"
     if found["quarantined"]:

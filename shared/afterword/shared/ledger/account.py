@@ -16,7 +16,8 @@ from afterword.shared.names import Keys
 #: Most tenants that one script looks at.
 _TENANTS = 100
 
-#: What the names of counts by tenant begin with.
+#: What the names of counts by state begin with. Others are `reply:degraded`, of replies without
+#: what memory knows, and `facts:none`, of turns without a fact. A tenant stands at the end of each.
 _COUNTED = ("job:", "turn:")
 
 
@@ -70,6 +71,7 @@ def _account(
         users_late=late,
         oldest_s=(moment(now) - moment(float(oldest))).total_seconds() if oldest else 0.0,
         degraded_replies=tallies.get(f"reply:degraded:{tenant}", 0),
+        turns_without_facts=tallies.get(f"facts:none:{tenant}", 0),
     )
 
 
@@ -82,6 +84,7 @@ def _sum(tenant: str, accounts: Sequence[Account]) -> Account:
         users_late=sum(account.users_late for account in accounts),
         oldest_s=max((account.oldest_s for account in accounts), default=0.0),
         degraded_replies=sum(account.degraded_replies for account in accounts),
+        turns_without_facts=sum(account.turns_without_facts for account in accounts),
     )
 
 

@@ -199,6 +199,9 @@ class Account:
     degraded_replies: int = 0
     """How many replies there were without what memory knows, because it could not be searched."""
 
+    turns_without_facts: int = 0
+    """How many turns were given to mem0 and ended as `nothing`: it found no fact in them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inconsistency:

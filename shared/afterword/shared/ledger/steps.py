@@ -210,6 +210,7 @@ class SettleBatch(NamedTuple):
     fence: str
     id: str
     state: str
+    code: str
     memory_ids: str
     retention_ms: int
     check_after_ms: int

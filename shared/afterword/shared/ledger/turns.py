@@ -91,9 +91,10 @@ class Turns:
         turn_id: str,
         outcome: TurnState,
         *,
+        code: str = "",
         memory_ids: Sequence[str] = (),
     ) -> None:
-        """Record that a batch is stored, or that mem0 found nothing to store in it."""
+        """Record that a batch is stored, or why nothing of it is."""
         settings = self._shards.settings
         await self._run_fenced(
             steps.SettleBatch(
@@ -101,6 +102,7 @@ class Turns:
                 fence=claim.fence,
                 id=turn_id,
                 state=outcome,
+                code=code,
                 memory_ids=json.dumps(list(memory_ids)),
                 retention_ms=milliseconds(settings.retention_s),
                 check_after_ms=milliseconds(settings.repair_s),

@@ -34,6 +34,7 @@ from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
 from afterword.workers.leases import Leases
 from afterword.workers.ports import (
+    NO_FACT,
     AddOutcome,
     AddResult,
     EventFailed,
@@ -158,21 +159,20 @@ class TurnWriter:
         """Add a batch; one that has failed as a batch is not added as one again."""
         if len(batch) > 1 and batch[0].attempts:
             raise Rejected("batch_failed")
-        if self._says_nothing(batch):
-            return AddResult(AddOutcome.NOTHING)
+        if reason := self._says_nothing(batch):
+            return AddResult(AddOutcome.NOTHING, code=reason)
         self._leases.require(claim.lane)
         return await self._memories.add(owner_of(claim.lane), self._turn(claim, batch))
 
-    def _says_nothing(self, batch: Batch) -> bool:
-        """Return whether a batch is one message that no worker has judged, and says nothing."""
+    def _says_nothing(self, batch: Batch) -> str | None:
+        """Return why a batch says nothing, if it is one message that no worker has judged."""
         turn, *others = batch
-        judged = turn.reply_text and not turn.imported
-        return not (others or judged) and bool(
-            reason_in(
-                turn.user_text,
-                pleasantries=not self._settings.skip_pleasantries,
-                questions=self._settings.extracts_facts,
-            )
+        if others or (turn.reply_text and not turn.imported):
+            return None
+        return reason_in(
+            turn.user_text,
+            pleasantries=not self._settings.skip_pleasantries,
+            questions=self._settings.extracts_facts,
         )
 
     async def _ended(self, claim: LaneClaim, batch: Batch, added: AddResult) -> AddResult:
@@ -210,7 +210,7 @@ class TurnWriter:
             error.unknown_outcome = True
             raise
         if added.outcome is AddOutcome.STORED and not added.memory_ids:
-            return await self._found(claim, turn) or AddResult(AddOutcome.NOTHING)
+            return await self._found(claim, turn) or NO_FACT
         if added.outcome is AddOutcome.PENDING and turn.event_age_s >= self._settings.pending_s:
             found = await self._found(claim, turn)  # the state of its event may be wrong
             if found is None:
@@ -236,10 +236,13 @@ class TurnWriter:
             emit(TurnAccepted, turns=len(batch), delay_s=pause_s)
             return False
         outcome = _OUTCOMES[added.outcome]
-        await self._lanes.settle(claim, batch[0].id, outcome, memory_ids=added.memory_ids)
+        await self._lanes.settle(
+            claim, batch[0].id, outcome, code=added.code, memory_ids=added.memory_ids
+        )
         emit(
             TurnSettled,
             outcome=outcome,
+            code=added.code,
             turns=len(batch),
             memories=len(added.memory_ids),
             age_s=max(turn.age_s for turn in batch),

@@ -16,10 +16,14 @@ from afterword.workers.ports import Turn
 
 @dataclass
 class AddContext:
-    """The turn that this thread is storing, and the first error of a step."""
+    """The turn that this thread is storing, and the first error of a step.
+
+    `has_facts` is whether facts were extracted from it.
+    """
 
     owner: str
     turn: Turn
+    has_facts: bool = False
     failure: Exception | None = None
 
 
@@ -27,12 +31,12 @@ _current: ContextVar[AddContext | None] = ContextVar("add_context", default=None
 
 
 @contextmanager
-def add_context(owner: str, turn: Turn) -> Iterator[None]:
+def add_context(owner: str, turn: Turn) -> Iterator[AddContext]:
     """Store one turn on this thread; raise the first error of its steps, even if mem0 caught it."""
     context = AddContext(owner, turn)
     token = _current.set(context)
     try:
-        yield
+        yield context
     except Exception as error:  # noqa: BLE001 - may be mem0's replacement for the recorded error
         raise context.failure or error from None
     finally:

@@ -41,10 +41,12 @@ class Extractor:
         """Return the facts as JSON that mem0 reads without loss, or raise a `ProviderError`."""
         with add_step():
             context = current_add()
-            if context.turn.facts:
-                return context.turn.facts
-            work = self._extract(self._prompt(context, messages), context.turn)
-            return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+            facts = context.turn.facts
+            if not facts:
+                work = self._extract(self._prompt(context, messages), context.turn)
+                facts = asyncio.run_coroutine_threadsafe(work, self._loop).result()
+            context.has_facts = bool(json.loads(facts)["memory"])
+            return facts
 
     def close(self) -> None:
         """Close the model's connections."""

@@ -31,6 +31,7 @@ from afterword.workers.adapters.mem0.answers import (
 from afterword.workers.adapters.mem0.errors import platform_error
 from afterword.workers.adapters.mem0.import_guard import make_mem0_import_lazy, prepare_mem0_import
 from afterword.workers.ports import (
+    NO_FACT,
     AddOutcome,
     AddResult,
     EventFailed,
@@ -250,14 +251,14 @@ def _is_left(owner: str, answer: Any) -> bool:
 def _added(event_id: str | None, answer: Any) -> AddResult:
     """Return how an add ended.
 
-    mem0 may have found nothing worth keeping in it. Without ids, it has to be looked up what was
-    stored.
+    mem0 may have found no fact in it, or none that is new: it does not say which. Without ids, it
+    has to be looked up what was stored.
     """
     event = Event.model_validate(answer)
     if not _has_ended(answer):
         return AddResult(AddOutcome.PENDING, event_id=event_id or event.required_name)
     if event.results == []:
-        return AddResult(AddOutcome.NOTHING)
+        return NO_FACT
     rows, _ = read_rows(event.results or [], AddedRow)
     return AddResult(AddOutcome.STORED, tuple(row.id for row in rows))
 

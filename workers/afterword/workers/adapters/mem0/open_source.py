@@ -20,7 +20,15 @@ from afterword.workers.adapters.mem0.answers import (
     read_rows,
 )
 from afterword.workers.adapters.mem0.errors import translate_errors
-from afterword.workers.ports import AddOutcome, AddResult, RecalledMemory, SearchResult, Turn
+from afterword.workers.ports import (
+    KNOWN_FACTS,
+    NO_FACT,
+    AddOutcome,
+    AddResult,
+    RecalledMemory,
+    SearchResult,
+    Turn,
+)
 from afterword.workers.rules.write_deadline import Deadline
 
 T = TypeVar("T")
@@ -152,10 +160,12 @@ class OpenSourceMemories:
         arguments = dict(self._recipe.add_arguments(turn))
         metadata = arguments.pop("metadata", {}) | _metadata(turn)
         with deadline.observed():
-            self._memory.add(user_id=owner, metadata=metadata, **arguments)
+            added = self._memory.add(user_id=owner, metadata=metadata, **arguments)
         # Not the ids that mem0 returns: a turn that was stored before keeps the ids it had.
         ids = self._find(owner, turn.id)
-        return AddResult(AddOutcome.STORED, ids) if ids else AddResult(AddOutcome.NOTHING)
+        if ids:
+            return AddResult(AddOutcome.STORED, ids)
+        return KNOWN_FACTS if added.get("has_facts") else NO_FACT
 
     def _find(self, owner: str, turn_id: str) -> tuple[str, ...]:
         return tuple(row.id for row in self._rows(owner, turn_id))

@@ -3,6 +3,7 @@
 ---@param fence string
 ---@param id string                first turn of the batch
 ---@param state string             stored | nothing
+---@param code string              why nothing was stored, or ''
 ---@param memory_ids string        JSON
 ---@param retention_ms integer
 ---@param check_after_ms integer   a batch that two writers may have added is checked after this time
@@ -18,8 +19,11 @@ end
 local batch = batch_of(id)
 for _, each in ipairs(batch) do
   set_turn_state(each, turn[2], 'writing', state)
-  redis.call('HSET', job_key(each), 'turn_code', '', 'memory_ids', memory_ids, 'turn_ended', now)
+  redis.call('HSET', job_key(each), 'turn_code', code, 'memory_ids', memory_ids, 'turn_ended', now)
   retain(each, retention_ms)
+end
+if code == 'no_fact' then
+  redis.call('HINCRBY', COUNTS, 'facts:none:' .. turn[2], #batch)
 end
 leave_lane(lane, batch, turn[2])
 return answer('ok')

@@ -126,8 +126,9 @@ def _with_add_context(memory: Callable[..., Any]) -> Any:
 
     class StrictMemory(memory):  # type: ignore[misc, valid-type]
         def add(self, messages: Any, *, turn: Turn, user_id: str, **arguments: Any) -> Any:
-            with add_context(user_id, turn):
-                return super().add(messages, user_id=user_id, **arguments)
+            with add_context(user_id, turn) as context:
+                added = super().add(messages, user_id=user_id, **arguments)
+            return added | {"has_facts": context.has_facts}
 
     return StrictMemory
 
