@@ -18,7 +18,7 @@ from typing import Any, Self
 from afterword.workers.local_stack.valkey import find_binary
 from tests.kit.compose_file import document, environment, interpolated, seconds
 from tests.kit.servers.fork_server import COMMAND, ForkedProcess, shared_fork_server
-from tests.kit.servers.valkey import free_port
+from tests.kit.servers.valkey import free_port, release_port
 from tests.kit.waiting import wait_until
 
 _PATIENCE_S = 60.0
@@ -112,6 +112,7 @@ class ComposeServices:
         for process in self._running:
             process.kill()
             process.wait(_PATIENCE_S)
+        release_port(self._port)
         self._folder.cleanup()
 
     def _equip(self) -> None:

@@ -30,6 +30,7 @@ from afterword.workers.adapters.mem0.pgvector.database import (
 )
 from tests.kit.secrecy import assert_quotes_nothing
 from tests.kit.servers.certificate import needs_openssl, server_context
+from tests.kit.servers.valkey import free_port
 
 pytestmark = pytest.mark.finding(8)
 
@@ -42,13 +43,6 @@ async def served(serve: Serve, tls: ssl.SSLContext | None = None) -> AsyncIterat
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with server:
         yield server.sockets[0].getsockname()[1]
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-        return port
 
 
 async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

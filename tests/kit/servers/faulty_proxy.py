@@ -7,6 +7,8 @@ import ssl
 from collections.abc import Awaitable, Callable
 from typing import Self
 
+from tests.kit.servers.valkey import free_port, release_port
+
 _CHUNK = 65536
 
 
@@ -17,11 +19,11 @@ class FaultyProxy:
         self._target = port
         self._tls = tls
         self._server: asyncio.Server | None = None
+        self._port = free_port()
         self._word: bytes | None = None
         self._swallowed: bytes | None = None
         self._silent: set[_Connection] = set()
         self._open: set[_Connection] = set()
-        self._port = 0
         self.connections = 0
         self.lost_answers = self.swallowed = 0
 
@@ -30,7 +32,7 @@ class FaultyProxy:
         """Return its address as redis-py takes it."""
         assert self._server is not None, "not started"
         scheme = "rediss" if self._tls else "redis"
-        return f"{scheme}://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/0"
+        return f"{scheme}://127.0.0.1:{self._port}/0"
 
     def lose_answer_to(self, word: bytes) -> None:
         """Let the next request with this word have its effect, lose the answer, cut the line."""
@@ -52,7 +54,6 @@ class FaultyProxy:
     def close(self) -> None:
         """Cut all lines and take no new ones."""
         assert self._server is not None
-        self._port = self._server.sockets[0].getsockname()[1]
         self._server.close()
         self.cut()
 
@@ -71,6 +72,7 @@ class FaultyProxy:
         self._server.close()
         self.cut()
         await self._server.wait_closed()
+        release_port(self._port)
 
     async def _connected(self, near: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         self.connections += 1

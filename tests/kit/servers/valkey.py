@@ -19,14 +19,18 @@ from redis.retry import Retry
 from afterword.workers.local_stack.valkey import PACKED_BYTES, find_binary
 from tests.kit.waiting import wait_until
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
+
+#: Sockets that hold ports, by port.
+_held: dict[int, socket.socket] = {}
 
 
 class Valkey:
     """One server with a folder, a port and a socket of its own; they outlive a restart.
 
-    Keeps nothing on disk unless told: `Valkey("--appendonly", "yes")`. As a context manager it
-    is started and stopped.
+    Keeps nothing on disk unless told: `Valkey("--appendonly", "yes")`. Then what it has confirmed
+    outlives `kill`, also on a slow disk: with `everysec`, a server whose disk is busy may confirm
+    what it writes two seconds later. As a context manager it is started and stopped.
     """
 
     def __init__(self, *options: str) -> None:
@@ -61,7 +65,8 @@ class Valkey:
         command = [
             find_binary(), "--port", self.port, "--bind", "127.0.0.1",
             "--unixsocket", self.folder / "valkey.sock", "--dir", self.folder,
-            "--save", "", "--appendonly", "no", "--hash-max-listpack-value", PACKED_BYTES,
+            "--save", "", "--appendonly", "no", "--appendfsync", "no",
+            "--hash-max-listpack-value", PACKED_BYTES,
             *self._options, *options,
         ]  # fmt: skip
         with (self.folder / "log").open("ab") as log:
@@ -81,6 +86,7 @@ class Valkey:
         """End it and remove its folder; does nothing more the second time."""
         if self._server is not None:
             self._end(signal.SIGTERM)
+        release_port(self.port)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -106,7 +112,21 @@ class Valkey:
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Hold a TCP port for a server of this process's, also while that is away, and return it.
+
+    A port that is looked for and let go may be another test's before the server has it. This one
+    stays bound without listening: connections are refused, the system gives it to nobody, and
+    a server that asks for it by number gets it, as all servers do that can be restarted at once.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port = int(holder.getsockname()[1])
+    _held[port] = holder
+    return port
+
+
+def release_port(port: int) -> None:
+    """Hold a port no longer; does nothing the second time."""
+    if holder := _held.pop(port, None):
+        holder.close()
