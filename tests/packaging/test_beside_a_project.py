@@ -70,13 +70,17 @@ def test_producer_and_worker_run_beside_packages_of_the_same_names(
     celery = [str(python), "-m", "celery", "-A", "afterword.workers.app:app", "worker"]
     queues = ["-Q", "replies,memories", "-n", "beside@localhost"]
     worker = WorkerProcess(
-        "responses", ["env", "-C", str(project), *celery, *queues], environ, project
+        "responses",
+        "beside@localhost",
+        ["env", "-C", str(project), *celery, *queues],
+        environ,
+        project,
     )
     try:
         worker.ready()
         ran = subprocess.run(
             [python, "chat.py"],
-            cwd=project, env=environ, capture_output=True, text=True, timeout=40, check=False,
+            cwd=project, env=environ, capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
     finally:
         worker.end()

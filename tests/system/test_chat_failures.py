@@ -43,16 +43,14 @@ def fleet() -> Iterator[Fleet]:
 def test_a_failure_of_the_model_is_named_and_the_reply_comes_once_it_is_over(
     fleet: Fleet, answer: ClaudeAnswer, says: str
 ) -> None:
-    fleet.claude.forget()
-    fleet.claude.will_answer(answer)
+    fleet.claude.will_only_answer(answer)
     with chat(fleet) as terminal:
         terminal.until(PROMPT)
         terminal.press("hello" + ENTER)
         terminal.until("[Waiting: ")
         terminal.until(f"({says})")
         terminal.until("Your message waits for up to")
-        fleet.claude.forget()
-        fleet.claude.will_answer(ClaudeAnswer(text="Here I am."))
+        fleet.claude.will_only_answer(ClaudeAnswer(text="Here I am."))
         came = terminal.until("Here I am.")
         assert "[Reply restarted]" not in came
         terminal.until(PROMPT)

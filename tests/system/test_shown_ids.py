@@ -39,10 +39,10 @@ def test_a_lane_at_work_is_shown_by_a_name_that_tells_no_user(fleet: Fleet) -> N
         assert job.wait(timeout=60).text
         wait_until(lambda: active(fleet, safe=None), "a memory worker holds the lane", 60)
         as_flower_asks = active(fleet, safe=True)
-        printed = fleet.celery("inspect", "active", "--json")
+        printed = fleet.inspect_active(fleet.workers[1])
     wait_until(lambda: job.status().turn == "stored", "the turn is stored", 60)
 
-    (as_printed,) = filter(None, json.loads(printed).values())
+    (as_printed,) = json.loads(printed).values()
     for [shown] in (as_flower_asks, as_printed):
         assert shown["id"].startswith(lane_tag(LANE) + ".")
         assert not shown["args"]

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,15 @@ from tests.kit.workers.fleet import CANARY, Fleet, WorkerProcess
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
 MANY = 1000
+WAVE = 100
 
-#: A lease so long that nothing in a test can be due to its end, and a short grace.
-ENVIRON = {"AFTERWORD_LEASE_S": "60", "AFTERWORD_DRAIN_S": "2"}
+#: Times so long that nothing in a test can be due to their end.
+ENVIRON = {
+    "AFTERWORD_LEASE_S": "60",
+    "AFTERWORD_DRAIN_S": "60",
+    "AFTERWORD_REPLY_TIMEOUT_S": "600",
+    "AFTERWORD_FIRST_TOKEN_TIMEOUT_S": "600",
+}
 TEXT = f"The {CANARY} sings in the morning, at noon, in the evening and at night."
 
 
@@ -94,15 +101,23 @@ async def test_a_thousand_answers_are_in_flight_in_one_process(
     assert (await (await asking.submit(user_id="ann", message="hello")).wait()).attempts == 1
     threads = worker.threads
     fleet.claude.will_answer(ClaudeAnswer(text=TEXT, hold=True, times=MANY))
-    asked = [
-        {"user_id": f"{CANARY}-{number}", "message": f"{CANARY} {number}", "system": f"A {CANARY}."}
-        for number in range(MANY)
-    ]
-    jobs = [job for job in await asking.submit_many(asked) if isinstance(job, AsyncJob)]
-    await until(lambda: fleet.claude.held() == MANY, "all answers are held", 40)
+    jobs: list[AsyncJob] = []
+
+    def all_held(count: int) -> bool:
+        return fleet.claude.held() == count
+
+    # In waves: a busy machine may not open a thousand connections at once within their time limit.
+    for first in range(0, MANY, WAVE):
+        asked = [
+            {"user_id": f"{CANARY}-{n}", "message": f"{CANARY} {n}", "system": f"A {CANARY}."}
+            for n in range(first, first + WAVE)
+        ]
+        accepted = await asking.submit_many(asked)
+        jobs += [job for job in accepted if isinstance(job, AsyncJob)]
+        await until(partial(all_held, first + WAVE), "all answers are held", 40)
     assert worker.threads == threads
 
-    shown = fleet.celery("inspect", "active", "--json")
+    shown = fleet.inspect_active(worker)
     [active] = json.loads(shown).values()
     assert {one["id"].partition(".")[0] for one in active} == {job.id for job in jobs}
     assert not any(one["args"] for one in active)
@@ -143,7 +158,7 @@ def test_a_purge_of_the_queue_loses_nothing(watch: Watch) -> None:
         assert watch.fleet.app.control.purge() >= len(jobs) - 1
     finally:
         watch.on_duty.send(signal.SIGCONT)
-    assert {job.wait(timeout=20).attempts for job in jobs} == {1}
+    assert {job.wait(timeout=60).attempts for job in jobs} == {1}
 
 
 def test_cancelling_a_running_job_ends_its_call_and_nothing_else(watch: Watch) -> None:
@@ -154,7 +169,7 @@ def test_cancelling_a_running_job_ends_its_call_and_nothing_else(watch: Watch) -
     job = watch.submit()
     wait_until(lambda: watch.fleet.claude.held() == 2, "both answers are held")
     assert job.cancel()
-    wait_until(lambda: watch.fleet.claude.abandoned() == before + 1, "the call is aborted", 2.0)
+    wait_until(lambda: watch.fleet.claude.abandoned() == before + 1, "the call is aborted")
     with pytest.raises(JobFailed, match="cancelled"):
         job.wait()
     assert job.cancel(), "it is cancelled, however often one asks"
@@ -175,9 +190,13 @@ def test_a_warm_stop_finishes_what_is_held(watch: Watch) -> None:
 
 
 def test_a_warm_stop_gives_back_what_outlasts_the_grace(watch: Watch) -> None:
-    job = watch.held(ClaudeAnswer(text="too late", hold=True))
-    with watch.relief() as worker:
-        assert worker.stop() == 0
+    hasty = watch.launch(AFTERWORD_DRAIN_S="0.5").ready()
+    watch.on_duty.send(signal.SIGSTOP)
+    try:
+        job = watch.held(ClaudeAnswer(text="too late", hold=True))
+        assert hasty.stop() == 0
+    finally:
+        watch.on_duty.send(signal.SIGCONT)
     assert job.wait().text != "too late"
     assert job.status().attempts == 1, "not counted"
 

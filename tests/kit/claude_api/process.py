@@ -24,6 +24,10 @@ class ClaudeProcess(StandInProcess):
         """Drop the script and the requests so far."""
         self.order(forget=True)
 
+    def will_only_answer(self, *answers: ClaudeAnswer) -> None:
+        """Drop the script and begin another at once: no request finds none in between."""
+        self.order(forget=True, answers=[asdict(play) for play in answers])
+
     def release(self, count: int | None = None) -> None:
         """Let held answers go on."""
         self.order(release=count)

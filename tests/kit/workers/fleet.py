@@ -41,13 +41,14 @@ FAST_REPAIR_APP = "tests.kit.workers.fast_repair_app:app"
 _QUEUE_OF = {"responses": REPLIES, "memories": MEMORIES}
 _PATIENCE_S = 60.0
 
-#: Times that make a test wait less than an operator would; but recall is given the time that it
-#: needs on a machine where four tests run at once, except by a test of what happens without.
+#: Times that make a test wait less than an operator would, and two that keep a busy machine from
+#: deciding what a reply knows, or that Redis is away.
 _TIMES = {
-    "AFTERWORD_RECALL_BUDGET_MS": "10000",
     "AFTERWORD_SWEEP_S": "0.2",
     "AFTERWORD_LEASE_S": "2",
     "AFTERWORD_HINT_GRACE_S": "1",
+    "AFTERWORD_RECALL_BUDGET_MS": "30000",
+    "AFTERWORD_SUBMIT_TIMEOUT_S": "20",
     "AFTERWORD_LOG_LEVEL": "debug",
 }
 
@@ -61,11 +62,13 @@ class WorkerProcess:
     def __init__(
         self,
         kind: Kind,
+        node: str,
         argv: Sequence[str],
         env: dict[str, str],
         folder: Path,
     ) -> None:
         self.kind = kind
+        self.node = node
         self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         notify = Path(tempfile.mkdtemp(dir=folder), "notify")
         self._ear.bind(str(notify))
@@ -176,14 +179,14 @@ class Fleet:
         self, kind: Kind, *arguments: str, app: str | None = REAL_APP, **environ: str
     ) -> WorkerProcess:
         """Start a worker, which says all it can, and do not wait; by our command without `app`."""
+        node = f"{kind}{len(self.workers)}@localhost"
         if app is None:
             argv = [*COMMAND, "worker", kind, *arguments]
         else:
-            name = f"{kind}{len(self.workers)}@localhost"
-            options = ["-Q", _QUEUE_OF[kind], "-n", name, "--loglevel", "DEBUG"]
+            options = ["-Q", _QUEUE_OF[kind], "-n", node, "--loglevel", "DEBUG"]
             argv = worker_command(app, *options, *arguments)
         env = os.environ | self.variables | environ
-        worker = WorkerProcess(kind, argv, env, self.folder)
+        worker = WorkerProcess(kind, node, argv, env, self.folder)
         self.workers.append(worker)
         return worker
 
@@ -208,9 +211,12 @@ class Fleet:
         """Run the command `afterword`."""
         return self.run(*COMMAND, *arguments, said=said, code=code, **environ)
 
-    def celery(self, *arguments: str) -> str:
-        """Run Celery's command on the workers' app and return what it printed."""
-        return self.run(sys.executable, "-m", "celery", "-A", REAL_APP, *arguments).stdout
+    def inspect_active(self, worker: WorkerProcess) -> str:
+        """Return what Celery's command prints, as JSON, of the tasks that a worker runs."""
+        # It waits for the answer of one node, and not for a second for those of all.
+        whose = ("--destination", worker.node, "--timeout", str(_PATIENCE_S))
+        celery = (sys.executable, "-m", "celery", "-A", REAL_APP)
+        return self.run(*celery, "inspect", *whose, "--json", "active").stdout
 
     def python(self, script: str, *arguments: str) -> str:
         """Run a script in a process of its own and return what it printed, quietly."""
@@ -266,8 +272,12 @@ class Fleet:
             assert not [line for line in lines if CANARY in line.lower()], "content in a log"
 
     def __enter__(self) -> Self:
-        self.valkey.start()
-        self.claude.__enter__()
+        try:
+            self.valkey.start()
+            self.claude.__enter__()
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
