@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 
 from afterword.producer import Job, Producer, TurnState
-from afterword.workers.celery_runtime.pool import CANCEL_TIMEOUT_S, EXIT_TIMEOUT_S
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import CANARY, MEMORY_FAULT_APP, Fleet
 from tests.kit.workers.memory_faults import calls_hang
@@ -23,13 +21,10 @@ pytestmark = [
     pytest.mark.slow,
 ]
 
-DRAIN_S = 1.0
-SLACK_S = 4.0
-
 
 @pytest.fixture
 def fleet() -> Iterator[Fleet]:
-    with Fleet(AFTERWORD_DRAIN_S=str(DRAIN_S)) as opened:
+    with Fleet(AFTERWORD_DRAIN_S="1") as opened:
         yield opened
 
 
@@ -42,13 +37,10 @@ def test_a_worker_with_a_hung_thread_exits_and_another_stores_the_turn(
         with calls_hang(fleet.data_dir, "add") as hangs:
             job = producer.submit(user_id="ann", message=f"I live in Lisbon, {CANARY}.")
             wait_until(hangs, "it is being written", 20)
-            started = time.monotonic()
-            code = hung.stop(how)
-            took_s = time.monotonic() - started
+            code = hung.stop(how)  # and the call hangs all the time
 
         assert code != 0, "its end was no good one"
         assert "forcing it to" in hung.log
-        assert took_s < DRAIN_S + CANCEL_TIMEOUT_S + EXIT_TIMEOUT_S + SLACK_S
         fleet.start("memories", app=MEMORY_FAULT_APP)
         wait_until(lambda: job.status().turn is TurnState.STORED, "another one stores it", 30)
     assert _rows(fleet, job) == 1

@@ -186,8 +186,8 @@ def test_replies_go_on_while_mem0_is_down_and_the_lane_drains_later(
     said = [town.say("gil", text) for text in texts]
     assert {reply.memory for _, reply in said} == {"degraded"}
     assert {job.status().turn for job, _ in said} <= {TurnState.PENDING, TurnState.WRITING}
-    town.mem0.calm()
     wait_until(lambda: inspector.places(lane_of("gil")) != [], "the lane waits")
+    town.mem0.calm()
     assert [town.settled(job) for job, _ in said] == [TurnState.STORED] * 3
     kept = [row["memory"] for row in town.mem0.order()["rows"]]
     assert [text for text in kept if text in texts] == texts, "each once, in their order"

@@ -60,9 +60,15 @@ def test_each_worker_counts_what_it_does(fleet: Fleet) -> None:
     assert [name for name in found if "worker_info" in name and 'queues="replies"' in name]
     wait_until(lambda: _lag_is_measured(replies), "the loop's lag is measured")
 
+    # The turn is stored a moment before its worker hears of that and counts it.
+    wait_until(lambda: _stored(memories), "it is counted")
     found = scraped(url_of(memories))
     assert found['afterword_turns_settled_total{code="",outcome="stored"}'] == 1
     assert found["afterword_turn_age_seconds_count"] == 1
+
+
+def _stored(worker: WorkerProcess) -> bool:
+    return scraped(url_of(worker)).get('afterword_turns_settled_total{outcome="stored"}', 0) > 0
 
 
 def _lag_is_measured(worker: WorkerProcess) -> bool:
@@ -120,7 +126,7 @@ def test_wrong_options_are_named(fleet: Fleet) -> None:
 def exporter(fleet: Fleet) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `afterword metrics` as a server; yield the process and its address."""
     options = ("--listen", "127.0.0.1:0", "--every", "1s")
-    process = fleet.popen(*COMMAND, "metrics", *options, AFTERWORD_SUBMIT_TIMEOUT_S="1")
+    process = fleet.popen(*COMMAND, "metrics", *options, AFTERWORD_SUBMIT_TIMEOUT_S="5")
     assert process.stdout is not None
     try:
         yield process, process.stdout.readline().removeprefix("metrics at ").strip()

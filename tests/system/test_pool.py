@@ -102,7 +102,7 @@ def test_a_free_slot_goes_to_the_oldest_waiting_hint(server: Valkey) -> None:
         started = time.monotonic()
         _push(worker, *[f"noop:{number}" for number in range(20)])
         worker.wait_for(*[f"ended noop:{number}" for number in range(20)])
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15, "each does not wait a second for the next answer"
         ended = [line for line in worker.seen if line.startswith("ended")]
         assert ended == [f"ended noop:{number}" for number in range(20)]
 
