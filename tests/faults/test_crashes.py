@@ -32,7 +32,7 @@ def _environ(valkey: Valkey, providers: ProviderThread, folder: Path) -> dict[st
         "AFTERWORD_REDIS_URL": valkey.url,
         "AFTERWORD_DURABILITY": "none",
         "AFTERWORD_DATA_DIR": str(folder),
-        "AFTERWORD_LEASE_S": "1",
+        "AFTERWORD_LEASE_S": "2",
         "AFTERWORD_SWEEP_S": "0.1",
         "ANTHROPIC_API_KEY": "test-key",
         "ANTHROPIC_BASE_URL": providers.claude.url,

@@ -23,7 +23,6 @@ from tests.kit.waiting import until, wait_until
 pytestmark = [pytest.mark.redis, pytest.mark.faults]
 
 PATIENCE_S = 2.0
-SLACK_S = 1.0
 
 
 class Pair:
@@ -104,7 +103,7 @@ async def test_without_the_replica_a_submit_has_an_unknown_outcome_and_can_be_re
             for _ in range(2):  # the second writes nothing, and must not be believed either
                 with pytest.raises(NotReplicated, match="same idempotency key"):
                     await send()
-            assert time.monotonic() - started < 2 * settings.submit_timeout_s
+            assert time.monotonic() - started < 10 * settings.submit_timeout_s, "not for ever"
         assert await send() == await send()
 
 

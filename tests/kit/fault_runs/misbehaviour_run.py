@@ -37,6 +37,9 @@ SLOTS = 16
 #: A run that has not ended by then never will.
 PATIENCE_S = 40.0
 
+#: No job is due to end by then, even on a busy machine: what ends it is what it meets.
+JOB_TTL_S = 600.0
+
 Work = Callable[[str], Coroutine[Any, Any, None]]
 
 _UNSETTLED = {
@@ -54,7 +57,7 @@ def short_waits(redis_url: str, namespace: str, claude_url: str, mem0_url: str) 
         recall_budget_ms=50, delta_ms=10,
         reply_timeout_s=0.3, first_token_timeout_s=0.15, idle_timeout_s=0.1,
         write_timeout_s=0.3, pending_s=0.5, visible_s=0.03, repair_s=0.5,
-        lease_s=1.0, sweep_s=0.05, hint_grace_s=0.3, job_ttl_s=20.0, pause_cap_s=0.1,
+        lease_s=1.0, sweep_s=0.05, hint_grace_s=0.3, job_ttl_s=JOB_TTL_S, pause_cap_s=0.1,
     )  # fmt: skip
 
 
