@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from afterword.shared.errors import AccessDenied, BadAnswer, NoSuchModel, ProviderError
+from afterword.workers.adapters.claude import client
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.ports import Answer, ChatMessage, Prompt
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
@@ -22,7 +23,7 @@ from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.servers.scripted_http_server import whole as whole_answer
 from tests.kit.waiting import until
 
-pytestmark = pytest.mark.serial  # limits of a fifth of a second, and a thousand connections
+pytestmark = pytest.mark.serial  # limits of a second, and hundreds of connections
 
 KEY = "sk-canary-key"
 CONNECTIONS = 5
@@ -163,9 +164,9 @@ async def test_pings_count_while_the_model_may_be_thinking(
 ) -> None:
     """If its thinking is not shown, a working model sends only pings."""
     claude.will_answer(
-        ClaudeAnswer(thinking="hm", text="Warm.", fault=ServerFault.PINGS_A_WHILE, at=3, gap_s=0.05)
+        ClaudeAnswer(thinking="hm", text="Warm.", fault=ServerFault.PINGS_A_WHILE, at=3, gap_s=0.15)
     )
-    assert (await whole(make(idle_s=0.4))).text == "Warm."
+    assert (await whole(make(idle_s=1.5))).text == "Warm."
 
 
 # --- rate-limit headers
@@ -286,10 +287,10 @@ async def test_pieces_of_text_arrive_as_they_are_sent(claude: ClaudeStandIn, mod
 
 async def test_a_slow_reader_is_not_a_silent_model(claude: ClaudeStandIn, make: MakeModel) -> None:
     claude.will_answer(ClaudeAnswer(text="one two ", deltas=2, fault=ServerFault.PAUSE, at=4))
-    answering = make(idle_s=0.2).stream_answer(prompt())
+    answering = make(idle_s=1.0).stream_answer(prompt())
     await anext(answering)
     now = asyncio.get_running_loop().time
-    much_later = now() + 0.4
+    much_later = now() + 1.5
     await until(lambda: now() > much_later, "the reader was busy for longer than the limit")
     claude.release()
     assert await anext(answering) == "two "
@@ -297,8 +298,8 @@ async def test_a_slow_reader_is_not_a_silent_model(claude: ClaudeStandIn, make: 
 
 
 async def test_events_keep_a_long_answer_alive(claude: ClaudeStandIn, make: MakeModel) -> None:
-    claude.will_answer(ClaudeAnswer(text="word " * 20, deltas=20, gap_s=0.03))
-    answer = await whole(make(idle_s=0.4, first_event_s=0.4))
+    claude.will_answer(ClaudeAnswer(text="word " * 20, deltas=20, gap_s=0.1))
+    answer = await whole(make(idle_s=1.0))
     assert len(answer.text) == 100
 
 
@@ -314,8 +315,9 @@ async def test_a_body_that_does_not_end_delays_no_answer(
 
 
 async def test_a_connection_is_reused_for_the_next_answer(
-    claude: ClaudeStandIn, model: Claude
+    claude: ClaudeStandIn, model: Claude, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(client, "BODY_END_S", MANY_S)
     claude.will_answer(ClaudeAnswer(deltas=1, fault=ServerFault.LINGER, gap_s=0.03, times=None))
     for _ in range(5):
         async with aclosing(model.stream_answer(prompt())) as answering:

@@ -20,6 +20,9 @@ from tests.kit.workers.fleet import Fleet
 
 OK = 200
 
+#: What a busy machine may take for anything; httpx has five seconds.
+PATIENCE_S = 60.0
+
 
 class Event(NamedTuple):
     """A server-sent event, as the browser's EventSource gives it to the page."""
@@ -152,11 +155,11 @@ def uvicorn(fleet: Fleet, *arguments: str) -> Iterator[str]:
             pass_fds=[listening.fileno()],
         )
     try:
-        wait_until(lambda: _answers(serving, url), "uvicorn answers")
+        wait_until(lambda: _answers(serving, url), "uvicorn answers", PATIENCE_S)
         yield url
     finally:
         serving.terminate()
-        assert serving.wait(timeout=10) in {0, -signal.SIGTERM}
+        assert serving.wait(timeout=PATIENCE_S) in {0, -signal.SIGTERM}
 
 
 def _answers(serving: subprocess.Popen[bytes], url: str) -> bool:

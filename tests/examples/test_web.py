@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.examples.browsers import (
+    PATIENCE_S,
     Browser,
     DjangoBrowser,
     Event,
@@ -46,7 +47,9 @@ def fastapi_url(fleet: Fleet) -> Iterator[str]:
 def fastapi(request: pytest.FixtureRequest) -> Iterator[OpenBrowser]:
     url = request.getfixturevalue("fastapi_url")
     with ExitStack() as clients:
-        yield lambda: FastApiBrowser(clients.enter_context(httpx.Client(base_url=url, timeout=30)))
+        yield lambda: FastApiBrowser(
+            clients.enter_context(httpx.Client(base_url=url, timeout=PATIENCE_S))
+        )
 
 
 @contextmanager
@@ -203,7 +206,7 @@ def test_text_comes_as_it_is_written_and_a_cut_connection_loses_none(
         match="Slowly", text="before and after", deltas=2, fault=ServerFault.PAUSE, at=4
     )
     fleet.claude.will_answer(play)
-    with httpx.Client(base_url=fastapi_url, timeout=30) as client:
+    with httpx.Client(base_url=fastapi_url, timeout=PATIENCE_S) as client:
         path = sent(browser := FastApiBrowser(client), "Slowly")
         begun: list[Event] = []
         with client.stream("GET", path) as answer:
@@ -217,9 +220,9 @@ def test_text_comes_as_it_is_written_and_a_cut_connection_loses_none(
 
 
 def test_the_page_names_a_user_and_is_there_again_for_the_same(fastapi_url: str) -> None:
-    with httpx.Client(base_url=fastapi_url) as client:
+    with httpx.Client(base_url=fastapi_url, timeout=PATIENCE_S) as client:
         first, again = client.get("/").text, client.get("/").text
-    assert first == again != httpx.get(f"{fastapi_url}/").text
+    assert first == again != httpx.get(f"{fastapi_url}/", timeout=PATIENCE_S).text
     assert "EventSource" in first
 
 
@@ -227,7 +230,10 @@ def test_the_tutorials_page_streams_a_reply_and_remembers(fleet: Fleet, tmp_path
     (page,) = [b.text for b in blocks(ROOT / "docs/tutorial.md") if "app = FastAPI" in b.text]
     (tmp_path / "page.py").write_text(page)
     options = ["--app-dir", str(tmp_path), "--log-level", "warning"]
-    with uvicorn(fleet, *options, "page:app") as url, httpx.Client(base_url=url) as client:
+    with (
+        uvicorn(fleet, *options, "page:app") as url,
+        httpx.Client(base_url=url, timeout=PATIENCE_S) as client,
+    ):
         assert "EventSource" in client.get("/").text
         browser = FastApiBrowser(client)
         replies = []

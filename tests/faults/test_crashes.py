@@ -105,7 +105,7 @@ def test_a_turn_that_kills_its_writer_is_buried_after_so_many_starts_and_the_nex
 def _says(producer: Producer, message: str) -> str:
     """Let Ann say something; return whom the reply is for."""
     job = producer.submit(user_id="ann", message=message)
-    reply = job.wait(timeout=30)
+    reply = job.wait(timeout=60)
     assert job.status().state is JobState.SUCCEEDED
     return reply.user_id
 

@@ -33,7 +33,7 @@ def _said(fleet: Fleet) -> None:
             for user in ("ann", "bob")
         ]
         for job in jobs:
-            job.wait(timeout=30)
+            job.wait(timeout=60)
             wait_until(lambda job=job: job.status().turn is TurnState.STORED, "stored", 30)  # type: ignore[misc]
 
 

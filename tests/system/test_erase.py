@@ -50,7 +50,7 @@ class Town:
 
     def said(self, job: Job) -> None:
         """Wait until a turn is stored."""
-        job.wait(timeout=30)
+        job.wait(timeout=60)
         wait_until(lambda: job.status().turn is TurnState.STORED, "it is stored", 30)
 
     def finds(self, mark: str) -> list[str]:
@@ -98,7 +98,7 @@ def test_the_text_of_an_erased_user_is_gone_and_that_of_others_is_kept(town: Tow
         operator.forget("ann")
 
         with pytest.raises(JobFailed) as caught:
-            running.wait(timeout=20)
+            running.wait(timeout=60)
         assert caught.value.code == "erased"
         wait_until(lambda: _is_erased(operator), "ann is erased", 60)
         wait_until(lambda: not town.finds(ANN), "nothing of hers is left", 20)

@@ -34,7 +34,7 @@ class Town:
     def say(self, user: str, message: str) -> tuple[Job, Reply]:
         """Submit a message and wait for the reply."""
         job = self.producer.submit(user_id=user, message=message)
-        return job, job.wait(timeout=30)
+        return job, job.wait(timeout=60)
 
     def settled(self, job: Job) -> TurnState:
         """Wait until a turn has ended, and return how."""

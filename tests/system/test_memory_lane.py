@@ -43,7 +43,7 @@ class Lane:
         job = self.producer.submit(
             user_id=user, message=message, conversation_id=conversation, tenant="t"
         )
-        return job, job.wait(timeout=20)
+        return job, job.wait(timeout=60)
 
     def last_prompt(self) -> str:
         """Return the last message of the last prompt."""
@@ -205,7 +205,7 @@ def test_a_message_is_remembered_with_the_time_at_which_it_was_said(lane: Lane) 
 
     reply = lane.producer.submit(
         user_id="joy", message="Which bike do I have?", tenant="t", timezone="Asia/Tokyo"
-    ).wait(timeout=20)
+    ).wait(timeout=60)
 
     assert [memory.created_at for memory in reply.memories] == [said]
     assert "<08 May 2021, turn" in lane.last_prompt()
@@ -232,6 +232,6 @@ def test_past_conversations_are_imported_and_known(lane: Lane, tmp_path: Path) -
     wait_until(settled, "all is stored", 30, every_s=0.5)
     reply = lane.producer.submit(
         user_id="lea", message="Which colour is my boat?", tenant="t"
-    ).wait(timeout=20)
+    ).wait(timeout=60)
     assert [memory.text for memory in reply.memories] == [texts[0]], "the others say nothing"
     assert [str(memory.created_at) for memory in reply.memories] == ["2021-05-08 08:00:00+00:00"]

@@ -45,7 +45,7 @@ def fleet() -> Iterator[Fleet]:
         running.start("responses", "memories")
         with Producer(running.settings) as producer:
             job = producer.submit(user_id="ann", message=f"I like {CANARY} tea.")
-            job.wait(timeout=30)
+            job.wait(timeout=60)
             wait_until(lambda: job.status().turn is TurnState.STORED, "it is stored", 30)
         yield running
 

@@ -46,6 +46,6 @@ class ClaudeProcess(StandInProcess):
 
     def requests(self) -> list[dict[str, Any]]:
         """Return every request so far: `path`, `headers`, `body`."""
-        with urllib.request.urlopen(f"{self.url}/_requests", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self.url}/_requests", timeout=60) as answer:
             requests: list[dict[str, Any]] = json.load(answer)
         return requests

@@ -13,7 +13,7 @@ from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.mem0_api.filters import Json
 from tests.kit.mem0_api.server import Mem0StandIn, finish
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 60.0
 
 
 class DelayedMem0(Mem0StandIn):

@@ -39,13 +39,13 @@ class StandInProcess:
     def __exit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.terminate()
-            self._server.wait(timeout=10)
+            self._server.wait(timeout=60)
         self._folder.cleanup()
 
     def order(self, **order: object) -> dict[str, Any]:
         """Give an order, or just ask; return all that it tells."""
         request = urllib.request.Request(f"{self.url}/_control", json.dumps(order).encode())
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             told: dict[str, Any] = json.load(answer)
         return told
 
