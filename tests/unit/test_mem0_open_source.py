@@ -23,7 +23,6 @@ from afterword.shared.errors import (
     Rejected,
     Unavailable,
 )
-from afterword.workers.adapters.mem0.extraction import date_instructions
 from afterword.workers.adapters.mem0.open_source import OpenSourceMemories
 from afterword.workers.ports import NO_FACT, AddOutcome, Turn
 
@@ -292,16 +291,3 @@ async def test_our_own_errors_pass_unchanged(
     with pytest.raises(type(error)) as raised:
         await memories.search("ana", "tea", 5)
     assert raised.value is error
-
-
-@pytest.mark.parametrize(
-    ("timezone", "day"),
-    [(None, "2026-05-08"), ("Asia/Tokyo", "2026-05-09"), ("America/Lima", "2026-05-08")],
-)
-def test_facts_are_extracted_with_the_day_that_it_was_for_their_user(
-    timezone: str | None, day: str
-) -> None:
-    late = datetime(2026, 5, 8, 23, tzinfo=UTC)
-    turn = Turn("t", "I move tomorrow.", "Good luck.", late, timezone=timezone)
-
-    assert f"were written on {day}," in date_instructions(turn)

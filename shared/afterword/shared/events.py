@@ -250,6 +250,13 @@ class TurnBegun(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FactsTranslated(ObserverEvent):
+    """An extraction model wrote facts in another language than the user; they are stored so."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSettled(ObserverEvent):
     """A turn, and those added with it, has ended: stored, or `code` says why nothing of it is.
 

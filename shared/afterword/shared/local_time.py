@@ -44,5 +44,10 @@ def today_line(now: datetime, said_at: datetime, timezone: str | None) -> str:
     return line if sent.date() == today.date() else f"{line} The message was sent on {_day(sent)}."
 
 
+def weekday(at: datetime) -> str:
+    """Return the English name of a day of the week, whatever the locale is."""
+    return _DAYS[at.weekday()]
+
+
 def _day(at: datetime) -> str:
-    return f"{_DAYS[at.weekday()]}, {at.day} {_MONTHS[at.month - 1]} {at.year}"
+    return f"{weekday(at)}, {at.day} {_MONTHS[at.month - 1]} {at.year}"

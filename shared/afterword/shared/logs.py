@@ -83,6 +83,7 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.LaneReleased: Line(DEBUG, "lane waits {delay_s:.1f} s: {code}"),
     events.LaneOvertaken: Line(INFO, "lane lost: another worker has taken it over"),
     events.TurnBegun: Line(DEBUG, "storing {turns} turns"),
+    events.FactsTranslated: Line(INFO, "{count} facts are in another language than the user's"),
     events.TurnSettled: Line(DEBUG, "{turns} turns {outcome}: {memories} memories {code}"),
     events.TurnAccepted: Line(DEBUG, "mem0 works on {turns} turns; asking in {delay_s:.1f} s"),
     events.TurnPostponed: Line(

@@ -126,6 +126,7 @@ _HOSTED = "tests/contract/test_mem0_failures.py"
 _TURNS = "tests/usecase/test_store_turns.py"
 _CAUSES = "tests/unit/test_causes_of_memory.py"
 _POSTGRES = "tests/contract/test_pgvector_failures.py"
+_EXTRACTION = "tests/unit/test_extraction.py"
 _SQLITE = "tests/unit/test_mem0_open_source.py"
 
 
@@ -341,6 +342,24 @@ SELFHOSTED_ROWS = [
         "the model gives no facts that can be read",
         BadAnswer("extraction_malformed"),
         "test_an_extraction_that_fails_is_an_error_and_the_next_one_stores",
+    ),
+    good(
+        "the model finds no fact in a turn",
+        f"{_POSTGRES}::test_an_extraction_without_facts_stores_nothing",
+        "the turn ends as `nothing`, and says so",
+        operator="`afterword status` with their share, and a metric",
+        code="no_fact",
+    ),
+    good(
+        "the model gives facts about itself",
+        f"{_EXTRACTION}::test_facts_about_the_assistant_are_dropped",
+        "they are dropped; without others, the turn is one without a fact",
+    ),
+    good(
+        "the model gives facts in another language than the user's",
+        f"{_EXTRACTION}::test_facts_in_another_language_than_the_message_are_counted",
+        "they are stored so, and found in both languages",
+        operator="a line in the log, and a metric",
     ),
     _postgres(
         "the embedder is away",

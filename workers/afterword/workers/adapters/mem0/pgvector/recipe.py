@@ -15,7 +15,7 @@ from afterword.shared.installation import install_command
 from afterword.shared.observer import emit
 from afterword.shared.settings import MemorySettings
 from afterword.workers.adapters.mem0.add_context import add_context
-from afterword.workers.adapters.mem0.extraction import Extractor, date_instructions
+from afterword.workers.adapters.mem0.extraction import Extractor, instructions
 from afterword.workers.adapters.mem0.import_guard import prepare_mem0_import
 from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMemories
 from afterword.workers.ports import Memories, Model, Turn
@@ -57,9 +57,9 @@ class PgVectorRecipe:
                 raise Misconfigured("AFTERWORD_MEMORY", reason) from error
 
     def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
-        """Return what the user wrote, the instructions about its date, and the turn."""
+        """Return what the user wrote, our instructions, and the turn."""
         messages = [{"role": "user", "content": each.user_text} for each in turn.exchanges]
-        return {"messages": messages, "prompt": date_instructions(turn), "turn": turn}
+        return {"messages": messages, "prompt": instructions(turn), "turn": turn}
 
     def prompt_text(self, text: str, at: datetime | None) -> str:  # noqa: ARG002 - the protocol's signature
         """Return the fact as it was extracted."""
