@@ -1,11 +1,11 @@
-"""Stores a data set in the embedded memory, as a worker does, and asks its questions."""
+"""Stores a data set in memory, as a worker does, and asks its questions."""
 
 from __future__ import annotations
 
+import json
 import math
-import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import cast
 
@@ -13,11 +13,13 @@ from afterword.shared.contracts import ChatRequest
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.settings import Settings
 from afterword.workers.gate import GateClient
-from afterword.workers.ports import Memories, Turn
+from afterword.workers.ports import AddOutcome, Memories, Turn
+from afterword.workers.replies import prompt
 from afterword.workers.replies.recall import RecallBudget, Recaller
 from afterword.workers.rules.remembering import reason_to_skip
-from afterword.workers.wiring import open_memories
-from benchmarks.recall.dataset import ASSISTANT, Dataset, Question, User
+from benchmarks.recall.backends import opened
+from benchmarks.recall.dataset import ASSISTANT, Dataset, Question, Said, User
+from benchmarks.recall.extraction import Facts, check, lookup
 from tests.kit.fakes.gates import FakeGates
 
 #: As many memories are asked for as the deepest figure needs.
@@ -27,14 +29,16 @@ _PATIENCE_S = 60.0
 
 @dataclass(frozen=True)
 class Asked:
-    """A question of a user and the place of the first answer among the memories, if it was found.
+    """A question of a user, and the place of the first answer in the prompt, if it was found.
 
-    Places count from 0.
+    Places count from 0, best memory first. `own_place` is the place in the backend's own order,
+    before the product did anything to its rows.
     """
 
     user: str
     question: Question
     place: int | None
+    own_place: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,11 @@ class Share:
     @classmethod
     def within(cls, depth: int, asked: Iterable[Asked]) -> Share:
         """Count the questions whose answer is among the first `depth` memories."""
-        places = [one.place for one in asked]
+        return cls.of(depth, [one.place for one in asked])
+
+    @classmethod
+    def of(cls, depth: int, places: Sequence[int | None]) -> Share:
+        """Count the places within the first `depth`."""
         return cls(sum(place is not None and place < depth for place in places), len(places))
 
     @property
@@ -73,44 +81,92 @@ class Measured:
     skipped: int
 
 
-async def measure(dataset: Dataset) -> Measured:
-    """Store all turns of all users, then ask all questions; takes about 50 ms for each."""
-    with tempfile.TemporaryDirectory() as folder:
-        memories = await open_memories(Settings(memory="embedded", data_dir=folder))
-        assert memories is not None
-        try:
-            skipped = [await _store(memories, user) for user in dataset.users]
-            asked = [one for user in dataset.users for one in await _ask(memories, user)]
-        finally:
-            await memories.aclose()
+async def measure(
+    dataset: Dataset, backend: str = "embedded", facts: Facts | None = None
+) -> Measured:
+    """Store all turns of all users, then ask all questions; takes about 50 ms for each.
+
+    A backend that extracts facts is given those recorded in `facts`; raises `NotRecorded` before
+    anything is stored if some are missing.
+    """
+    find = lookup(facts or {})
+    if backend != "embedded":
+        check(dataset, find)
+    async with opened(backend, find) as (settings, memories):
+        storing = _Storing(settings, memories, find)
+        skipped = [await storing.store(user) for user in dataset.users]
+        asking = _Asking(settings, memories)
+        asked = [one for user in dataset.users for one in await asking.ask(user)]
     return Measured(tuple(asked), sum(skipped))
 
 
-async def _store(memories: Memories, user: User) -> int:
-    """Store the turns of a user; return how many were not worth it."""
-    skipped = 0
-    for said, following in zip_longest(user.turns, user.turns[1:]):
-        if said.speaker == ASSISTANT:
-            continue
-        request = ChatRequest(user_id=user.name, message=said.text)
-        if reason_to_skip(request, "end_turn", memory=True, pleasantries=False, questions=False):
-            skipped += 1
-            continue
-        reply = following.text if following and following.speaker == ASSISTANT else ""
+@dataclass(frozen=True)
+class _Storing:
+    settings: Settings
+    memories: Memories
+    facts_of: Callable[[str], list[str]]
+
+    async def store(self, user: User) -> int:
+        """Store the turns of a user; return how many were not worth it."""
+        skipped = 0
+        for said, following in zip_longest(user.turns, user.turns[1:]):
+            if said.speaker == ASSISTANT:
+                continue
+            request = ChatRequest(user_id=user.name, message=said.text)
+            extracts = self.settings.extracts_facts
+            if reason_to_skip(
+                request, "end_turn", memory=True, pleasantries=False, questions=extracts
+            ):
+                skipped += 1
+                continue
+            reply = following.text if following and following.speaker == ASSISTANT else ""
+            await self._add(user.name, said, reply)
+        return skipped
+
+    async def _add(self, owner: str, said: Said, reply: str) -> None:
         turn = Turn(said.id, said.text, reply, said.at, said.conversation)
-        await memories.add(user.name, turn)
-    return skipped
+        if self.settings.backend == "selfhosted":
+            rows = [{"text": fact} for fact in self.facts_of(said.text)]
+            turn = replace(turn, facts=json.dumps({"memory": rows}))
+        added = await self.memories.add(owner, turn)
+        while added.outcome is AddOutcome.PENDING:
+            assert added.event_id is not None
+            added = await self.memories.follow(owner, added.event_id)
 
 
-async def _ask(memories: Memories, user: User) -> list[Asked]:
-    gates = GateClient(cast("Gates", FakeGates()))
-    budget = RecallBudget(_PATIENCE_S)
-    recaller = Recaller(memories, gates, budget=budget, limit=DEPTH, least_score=0.0)
-    asked = []
-    for question in user.questions:
-        recall = await recaller.recall(user.name, question.text)
+class _Asking:
+    """Asks as a response worker does: recall, then a prompt with what it gave."""
+
+    def __init__(self, settings: Settings, memories: Memories) -> None:
+        gates = GateClient(cast("Gates", FakeGates()))
+        budget = RecallBudget(_PATIENCE_S)
+        self._memories = memories
+        self._recaller = Recaller(memories, gates, budget=budget, limit=DEPTH, least_score=0.0)
+        self._limits = prompt.Limits(
+            prompt_tokens=settings.prompt_tokens,
+            max_tokens=settings.max_tokens,
+            model=settings.model,
+            system=settings.system_prompt,
+            fact_characters=settings.recall_memory_characters,
+        )
+
+    async def ask(self, user: User) -> list[Asked]:
+        """Ask all questions of a user."""
+        return [await self._ask(user, question) for question in user.questions]
+
+    async def _ask(self, user: User, question: Question) -> Asked:
+        own = await self._memories.search(user.name, question.text, DEPTH)
+        recall = await self._recaller.recall(user.name, question.text)
         assert recall.memories is not None, "memory was not available"
-        ids = [memory.turn_id for memory in recall.memories]
-        places = [ids.index(one) for one in question.evidence if one in ids]
-        asked.append(Asked(user.name, question, min(places, default=None)))
-    return asked
+        request = ChatRequest(user_id=user.name, message=question.text)
+        built = prompt.build(
+            request, recall, overlay=(), history=(), limits=self._limits, user_tag=""
+        )
+        turns = {memory.id: memory.turn_id for memory in recall.memories}
+        shown = [turns[memory.id] for memory in built.recalled.memories]
+        listed = [memory.turn_id for memory in own.memories]
+        return Asked(user.name, question, _place(shown, question), _place(listed, question))
+
+
+def _place(turns: Sequence[str | None], question: Question) -> int | None:
+    return next((at for at, turn in enumerate(turns) if turn in question.evidence), None)

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
+from afterword.shared.settings import Settings
 from benchmarks.recall import __main__ as command
-from benchmarks.recall import dataset, short_facts
+from benchmarks.recall import dataset, extraction, short_facts
 from benchmarks.recall.dataset import Dataset, Question
 from benchmarks.recall.measure import Asked, Measured, Share, measure
+from tests.kit.claude_api import wire_format
+from tests.kit.claude_api.server import ClaudeStandIn
 
 TWELVE = ["ar", "de", "en", "es", "fr", "hi", "it", "ja", "pt", "ru", "tr", "zh"]
 KINDS = {
@@ -106,6 +109,81 @@ def test_a_table_has_a_row_for_each_group_and_user() -> None:
     assert "x: 2 turns" in shown
     assert "| **facts** | all | 3 | 33 | 6–79 | 67 |" in shown  # noqa: RUF001
     assert "| facts | ben | 1 | 0 |" in shown
+
+
+def two_facts() -> Dataset:
+    texts = ["I live in Ghent.", "I am allergic to nuts. How are you?", "Where do I live?", "Hi!"]
+    turns = [
+        {"id": str(at), "at": f"2026-05-0{at + 1}T20:00:00Z", "speaker": "ann", "text": text}
+        for at, text in enumerate(texts)
+    ]
+    asked = [{"text": "Do I live in Ghent?", "evidence": ["0"]}]
+    user = {"name": "ann", "turns": turns, "questions": asked}
+    return Dataset.model_validate({"users": [user]})
+
+
+def test_facts_are_made_of_what_was_said_by_a_rule() -> None:
+    facts = extraction.by_rule(two_facts())
+    assert facts == {
+        "I live in Ghent.": ["User: I live in Ghent."],
+        "I am allergic to nuts. How are you?": ["User: I am allergic to nuts."],
+        "Where do I live?": [],
+        "Hi!": [],
+    }
+    assert extraction.facts_of("Ich wohne in Gent. Ich mag es.") == [
+        "Nutzer: Ich wohne in Gent.",
+        "Nutzer: Ich mag es.",
+    ]
+    assert extraction.facts_of("私は卵が食べられません。") == ["ユーザー: 私は卵が食べられません。"]
+
+
+def test_the_recorded_facts_are_those_of_the_rule_and_of_no_question() -> None:
+    probe = short_facts.build()
+    recorded = extraction.read(extraction.RECORD)
+    assert recorded == extraction.by_rule(probe), "python -m benchmarks.recall.extraction"
+    said = {turn.text for user in probe.users for turn in user.turns}
+    assert recorded.keys() == said
+    asked = {question.text for user in probe.users for question in user.questions}
+    assert asked.isdisjoint(said)
+
+
+def test_a_data_set_without_recorded_facts_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "set.json"
+    path.write_text(two_facts().model_dump_json())
+    assert command.main([str(path), "--backend", "hosted", "--facts", str(tmp_path / "no")]) == 2
+    assert command.main([str(path), "--backend", "hosted"]) == 2
+    assert "no facts of a message are recorded" in capsys.readouterr().err
+    record = tmp_path / "facts.json"
+    assert extraction.main([str(path), "--out", str(record)]) == 0
+    assert command.main([str(path), "--backend", "hosted", "--facts", str(record)]) == 0
+    assert "| **all** | all | 1 | 100 |" in capsys.readouterr().out
+
+
+async def test_what_a_model_extracts_is_recorded_through_the_adapter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with ClaudeStandIn() as claude:
+        key = SecretStr("test-key")
+        settings = Settings(anthropic_api_key=key, anthropic_base_url=claude.url)
+        facts = await extraction.by_model(two_facts(), settings)
+        told = [wire_format.told(seen.body)[-1] for seen in claude.requests]
+    assert list(facts.values()) == [
+        ["I live in Ghent."], ["I am allergic to nuts. How are you?"], [], ["Hi!"]
+    ]  # fmt: skip
+    assert "written on 2026-05-02, a Saturday" in told[1]
+
+
+async def test_the_product_leaves_the_order_of_mem0s_platform_no_worse() -> None:
+    facts = extraction.read(extraction.RECORD)
+    found = (await measure(short_facts.build("en"), "hosted", facts)).asked
+    assert {(one.place, one.own_place) for one in found} > {(0, 0), (None, None)}
+    assert [one for one in found if _worse(one.place, one.own_place)] == []
+
+
+def _worse(place: int | None, own: int | None) -> bool:
+    return own is not None and (place is None or place > own)
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,12 +59,12 @@ def _passes(row: Json, key: str, wanted: Any) -> bool:
             raise Refused(400, f"unknown filter {key}")
 
 
-def search(rows: Iterable[Json], body: Json) -> list[Json]:
-    """Return the memories that share words with the query, best first."""
+def search(rows: Iterable[Json], body: Json, likeness: Callable[[str, str], float]) -> list[Json]:
+    """Return the memories that are like the query, best first."""
     if not body["query"]:
         raise Refused(400, "query may not be blank")
     found = [
-        row | {"score": _likeness(body["query"], row["memory"])}
+        row | {"score": likeness(body["query"], row["memory"])}
         for row in rows
         if matches(row, body["filters"])
     ]
@@ -72,7 +72,8 @@ def search(rows: Iterable[Json], body: Json) -> list[Json]:
     return sorted(near, key=lambda row: -float(row["score"]))[: body.get("top_k", 10)]
 
 
-def _likeness(one: str, other: str) -> float:
+def words_in_common(one: str, other: str) -> float:
+    """Return the share of their words that two texts have in common."""
     asked, held = _words(one), _words(other)
     return len(asked & held) / max(len(asked | held), 1)
 

@@ -54,16 +54,22 @@ class Mem0StandIn(ScriptedHttpServer):
     """Plays mem0's platform; an event ends once it was asked after `polls` times.
 
     With `works_s` it ends by itself so many seconds after its request. `extract` makes memories
-    of the messages of an add. `row_fields` are what every row says instead of what it holds.
+    of the messages of an add; a search orders them by `likeness`. `row_fields` are what every row
+    says instead of what it holds.
     `failing` adds end as `FAILED`, `half` of them after they stored.
     """
 
     def __init__(
-        self, *, polls: int = 1, extract: Callable[[list[Json]], list[str]] = said
+        self,
+        *,
+        polls: int = 1,
+        extract: Callable[[list[Json]], list[str]] = said,
+        likeness: Callable[[str, str], float] = mem0_filters.words_in_common,
     ) -> None:
         super().__init__(self._respond)
         self.polls = polls
         self.extract = extract
+        self.likeness = likeness
         self.failing = 0
         self.half = False
         self.works_s: float | None = None
@@ -196,7 +202,7 @@ class Mem0StandIn(ScriptedHttpServer):
 
     def _search(self, body: Json) -> Json:
         owner = mem0_filters.owner(body["filters"])
-        found = mem0_filters.search(self._rows_of(owner), body)
+        found = mem0_filters.search(self._rows_of(owner), body, self.likeness)
         strays = [row for asked, row in self._strays if asked == owner]
         return {"results": strays + [row | self.row_fields for row in found]}
 
