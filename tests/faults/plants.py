@@ -506,6 +506,45 @@ PLANTS = (
         "        urls.parse_url(", "        id(", "tests/unit/test_urls.py",
     ),
     Plant(
+        "I11", "a secret reaches mem0", "workers/afterword/workers/memories/compose_turn.py",
+        "said = self._kept.of_message(tenant, turn.user_text).text", "said = turn.user_text",
+        "tests/usecase/test_redaction.py",
+    ),
+    Plant(
+        "I11", "a search is told a secret", "workers/afterword/workers/replies/respond.py",
+        "query = self._kept.shown(tenant, request.message)",
+        "query = request.message", "tests/usecase/test_redaction.py",
+    ),
+    Plant(
+        "I11", "a conversation keeps a secret", "shared/afterword/shared/ledger/jobs.py",
+        'self._redaction.shown(tenant, request["message"]),',
+        'request["message"],', "tests/usecase/test_redaction.py",
+    ),
+    Plant(
+        "I11", "a message with a secret is not refused",
+        "producer/afterword/producer/client/job_service.py",
+        "self._redaction.check(request.tenant, message=request.message)",
+        "pass", "tests/unit/test_redaction.py",
+    ),
+    Plant(
+        "I11", "an import with a secret is not refused",
+        "producer/afterword/producer/admin/history.py",
+        "redaction.check(turn.tenant, message=turn.message, reply=turn.reply)",
+        "pass", "tests/unit/test_redaction.py",
+    ),
+    Plant(
+        "I11", "the error of a redactor is passed on",
+        "shared/afterword/shared/redaction/policy.py",
+        'return "cannot be checked for secrets: the redactor failed"',
+        "raise", "tests/unit/test_redaction.py",
+    ),
+    Plant(
+        "I11", "any number of a card's length is removed",
+        "shared/afterword/shared/redaction/checksums.py",
+        "return _luhn(digits) == 0 and any(",
+        "return any(", "tests/unit/test_known_secrets.py",
+    ),
+    Plant(
         "I11", "a key that no header can carry is sent", "shared/afterword/shared/setting_types.py",
         'if not re.fullmatch("[!-~]+", value.get_secret_value()):', "if False:",
         "tests/unit/test_urls.py",

@@ -158,7 +158,7 @@ SHOWN = examples(ROOT / "docs/reference/json.md")
 
 def keys(section: str, value: Any) -> Any:
     """Return the keys of a value, and of all in it that has keys of ours."""
-    free = FREE | {"jobs", "turns"} if section == "Account" else FREE
+    free = FREE | {"jobs", "turns", "secrets"} if section == "Account" else FREE
     if isinstance(value, list):
         return [keys(section, inner) for inner in value]
     if isinstance(value, dict):

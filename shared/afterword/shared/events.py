@@ -271,6 +271,14 @@ class TurnSettled(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecretsFound(ObserverEvent):
+    """A batch that is stored now held secrets of a kind, which `AFTERWORD_REDACTION` is about."""
+
+    kind: Name
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnAccepted(ObserverEvent):
     """mem0 took an add and works on it; its outcome is asked for after `delay_s` seconds."""
 

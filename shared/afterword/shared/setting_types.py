@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -89,6 +89,16 @@ def _prices(value: object, validate: ValidatorFunctionWrapHandler) -> object:
         ) from None
 
 
+def _redaction_modes(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Parse a JSON text of modes; one message covers whatever is wrong with it."""
+    try:
+        return validate(json.loads(value or "{}") if isinstance(value, str) else value)
+    except (ValueError, RecursionError):
+        raise ValueError(
+            "must be a JSON object of tenants and their modes: off, report, redact or refuse"
+        ) from None
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_unique)]
 JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
 RedisUrl = Annotated[str, _url_of(urls.REDIS)]
@@ -105,3 +115,11 @@ PositiveSeconds = Annotated[float, Field(gt=0, le=100 * 365 * 86_400, allow_inf_
 Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 #: By a prefix of a model's name: US dollars for a million input tokens, and for a million output.
 Prices = Annotated[dict[str, tuple[Price, Price]], WrapValidator(_prices)]
+#: What is done about secrets.
+RedactionMode = Literal["off", "report", "redact", "refuse"]
+#: By the name of a tenant.
+RedactionModes = Annotated[dict[str, RedactionMode], WrapValidator(_redaction_modes)]
+#: A class and the module that it is imported from.
+ClassPath = Annotated[
+    str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=200)
+]

@@ -10,20 +10,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from afterword.shared import environment
+from afterword.shared.redaction_settings import RedactionSettings
+from afterword.shared.setting_record import Record
 from afterword.shared.setting_types import (
     ApiKey,
     Cap,
@@ -43,22 +36,7 @@ Backend = Literal["auto", "hosted", "selfhosted", "embedded", "off"]
 Durability = Literal["none", "d1", "d2", "d3"]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _named_in_errors(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
-        """Raise `Misconfigured` with the name of the variable, in code as from the environment."""
-        if not isinstance(values, dict):
-            return validate(values)  # an argument of a call, which names it
-        try:
-            return validate(values)
-        except ValidationError as error:
-            raise environment.misconfigured(error) from None
-
-
-class RedisSettings(_Record):
+class RedisSettings(Record):
     """Which Redis holds the ledger, and what it must guarantee. Every process needs these."""
 
     redis_url: RedisUrl | None = Field(
@@ -92,7 +70,7 @@ class RedisSettings(_Record):
     )
 
 
-class LedgerSettings(_Record):
+class LedgerSettings(Record):
     """How much the ledger accepts, and for how long it keeps what."""
 
     max_queued: PositiveInt = Field(
@@ -149,7 +127,7 @@ class LedgerSettings(_Record):
     )
 
 
-class ReplySettings(_Record):
+class ReplySettings(Record):
     """How a response worker recalls, builds the prompt and asks the model."""
 
     model: str = Field("claude-sonnet-5-5", min_length=1, description="the model that replies")
@@ -240,7 +218,7 @@ class ReplySettings(_Record):
         return names
 
 
-class MemorySettings(_Record):
+class MemorySettings(Record):
     """Where memories are kept, and how a memory worker stores turns."""
 
     memory: Backend = Field(
@@ -337,7 +315,7 @@ def _default_state_dir() -> Path:
     return Path(base) / "afterword"
 
 
-class WorkerSettings(_Record):
+class WorkerSettings(Record):
     """How a worker process runs: its slots, leases, timers and logs."""
 
     concurrency: PositiveInt = Field(200, description="jobs in flight in one worker process")
@@ -393,7 +371,7 @@ class WorkerSettings(_Record):
     )
 
 
-class ClaudeSettings(_Record):
+class ClaudeSettings(Record):
     """How to reach Claude, and what its tokens cost."""
 
     anthropic_api_key: ApiKey | None = Field(None, description="API key of Claude")
@@ -413,7 +391,7 @@ def _default_data_dir() -> Path:
     return Path(base) / "afterword"
 
 
-class LocalSettings(_Record):
+class LocalSettings(Record):
     """What is kept on the machine of a local stack, or of a chat."""
 
     data_dir: Folder = Field(
@@ -430,6 +408,7 @@ class Settings(
     LedgerSettings,
     ReplySettings,
     MemorySettings,
+    RedactionSettings,
     WorkerSettings,
     ClaudeSettings,
     LocalSettings,

@@ -221,6 +221,9 @@ def _turns(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
         *("outcome", "code", "fault"),
     )
 
+    secrets = make.counter("secrets", "Secrets in turns that were stored, by kind.", "kind")
+    kinds = _PerName(secrets.labels)
+
     def ended(event: events.TurnSettled) -> None:
         settled.labels(event.outcome, event.code).inc(event.turns)
         stored.inc(event.memories)
@@ -232,6 +235,7 @@ def _turns(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
 
     return {
         events.TurnSettled: ended,
+        events.SecretsFound: lambda event: kinds[event.kind].inc(event.count),
         events.TurnPostponed: postponed,
         events.TurnAccepted: lambda event: failed.labels("accepted", "", "").inc(event.turns),
         events.TurnBuried: lambda event: failed.labels("buried", event.code, event.fault).inc(),

@@ -14,6 +14,7 @@ from afterword.shared.clock import utc_now
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.history import HistoryTurn
 from afterword.shared.ledger.imports import ImportOutcome, Imports
+from afterword.shared.redaction.policy import Redaction
 from afterword.shared.settings import Settings
 
 #: How long an import waits before it looks again whether turns were stored.
@@ -48,13 +49,14 @@ def read_history(path: Path, settings: Settings) -> Iterator[HistoryTurn]:
 
     Raises `InvalidRequest`, whose text names the file, the line and the field.
     """
+    redaction = Redaction.of(settings)
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield _turn(line, f"{path.name}, line {number}", settings)
+                yield _turn(line, f"{path.name}, line {number}", settings, redaction)
 
 
-def _turn(line: bytes, place: str, settings: Settings) -> HistoryTurn:
+def _turn(line: bytes, place: str, settings: Settings, redaction: Redaction) -> HistoryTurn:
     try:
         values = json.loads(line.decode())
     except (ValueError, RecursionError):
@@ -65,6 +67,7 @@ def _turn(line: bytes, place: str, settings: Settings) -> HistoryTurn:
             max_bytes=settings.max_message_bytes,
             max_tokens=settings.max_message_tokens,
         )
+        redaction.check(turn.tenant, message=turn.message, reply=turn.reply)
     except InvalidRequest as error:
         raise InvalidRequest(f"{place}, {error.field}", error.reason) from None
     if turn.at > utc_now():

@@ -127,6 +127,9 @@ def _memory(state: FleetState) -> Iterator[Metric]:
     yield _one("users_late", text, account.users_late)
     yield _one("users_late_limit_seconds", "The limit above which a user is late.", state.late_s)
     yield _one("oldest_turn_seconds", "Age of the oldest turn that waits.", account.oldest_s)
+    text = "Secrets found in turns that are stored now, by kind."
+    secrets = {(kind,): float(count) for kind, count in account.secrets.items()}
+    yield _counter("secrets", text, ("kind",), secrets)
     text = "Problems that make Redis unfit: while there are any, nothing is accepted."
     yield _one("ledger_problems", text, state.problems)
 

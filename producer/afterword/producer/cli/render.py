@@ -155,7 +155,9 @@ def accounts(found: Sequence[Account], late_s: float) -> None:
     """Print an account a row; the one without a tenant is the sum."""
     states = [state for state in TurnState if any(one.turns[state] for one in found)]
     late = f"over {duration(late_s)}"
-    head = ("tenant", *states, "users behind", late, "oldest", "degraded replies", "no fact")
+    secrets = ["secrets"] if any(one.secrets for one in found) else []
+    counts = ("degraded replies", "no fact", *secrets)
+    head = ("tenant", *states, "users behind", late, "oldest", *counts)
     table(
         head,
         [
@@ -167,6 +169,7 @@ def accounts(found: Sequence[Account], late_s: float) -> None:
                 duration(one.oldest_s) if one.users_behind else "-",
                 one.degraded_replies,
                 _no_fact(one),
+                *(sum(one.secrets.values()) for _ in secrets),
             )
             for one in found
         ],

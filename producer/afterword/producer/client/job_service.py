@@ -12,6 +12,7 @@ from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError, InvalidRequest
 from afterword.shared.names import memory_key, new_job_id, shard_of
+from afterword.shared.redaction.policy import Redaction
 from afterword.shared.settings import Settings
 
 #: A request as it is given: the arguments of `submit` by their names, or a `ChatRequest`.
@@ -36,6 +37,7 @@ class JobService(AsyncCloseable):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._redaction = Redaction.of(settings)
 
     def prepare(self, fields: RequestFields) -> Submission:
         """Validate a request and give it a job id; raise `InvalidRequest`. Nothing is written."""
@@ -46,6 +48,7 @@ class JobService(AsyncCloseable):
         )
         if request.at is not None and request.at > self.now() + CLOCK_SKEW:
             raise InvalidRequest("at", "must not be in the future")
+        self._redaction.check(request.tenant, message=request.message)
         owner = memory_key(request.tenant, request.user_id)
         return Submission(new_job_id(shard_of(owner, self.settings.shards)), request)
 

@@ -72,7 +72,19 @@ def _account(
         oldest_s=(moment(now) - moment(float(oldest))).total_seconds() if oldest else 0.0,
         degraded_replies=tallies.get(f"reply:degraded:{tenant}", 0),
         turns_without_facts=tallies.get(f"facts:none:{tenant}", 0),
+        secrets=_secrets(tallies, tenant),
     )
+
+
+def _secrets(tallies: dict[str, int], tenant: str) -> dict[str, int]:
+    """Return how many secrets of a tenant were found, by kind."""
+    found: dict[str, int] = {}
+    for name, count in tallies.items():
+        if name.startswith("secret:"):
+            _, kind, whose = name.split(":", 2)  # a tenant may hold colons
+            if whose == tenant:
+                found[kind] = count
+    return dict(sorted(found.items()))
 
 
 def _sum(tenant: str, accounts: Sequence[Account]) -> Account:
@@ -85,6 +97,7 @@ def _sum(tenant: str, accounts: Sequence[Account]) -> Account:
         oldest_s=max((account.oldest_s for account in accounts), default=0.0),
         degraded_replies=sum(account.degraded_replies for account in accounts),
         turns_without_facts=sum(account.turns_without_facts for account in accounts),
+        secrets=dict(sum((Counter(account.secrets) for account in accounts), Counter[str]())),
     )
 
 

@@ -41,6 +41,7 @@ from afterword.shared.names import (
     shard_of,
     user_of,
 )
+from afterword.shared.redaction.policy import Redaction
 from afterword.shared.transport.blocking import BlockingConnection
 from afterword.shared.transport.signatures import Arguments
 from afterword.shared.version import __version__
@@ -72,6 +73,7 @@ class Jobs:
         self._blocking = blocking
         settings = shards.settings
         self._caps = caps_argument(settings)
+        self._redaction = Redaction.of(settings)
         self._retention_ms = milliseconds(settings.retention_s)
         self._stream_ms = milliseconds(settings.stream_retention_s)
         self._failed_ms = milliseconds(settings.dead_retention_s)
@@ -274,7 +276,7 @@ class Jobs:
                 reply=reply.model_dump_json(),
                 turn=TurnState.SKIPPED if reply.not_remembered else TurnState.PENDING,
                 turn_code=reply.not_remembered or "",
-                conversation_turn=_turn_json(claim, reply) if reply.conversation_id else "",
+                conversation_turn=self._turn_json(claim, reply) if reply.conversation_id else "",
                 max_turns=self._max_turns,
                 conversation_ms=self._conversation_ms,
                 retention_ms=self._retention_ms,
@@ -353,6 +355,19 @@ class Jobs:
             raise NewerRecord(job_id)
         return word
 
+    def _turn_json(self, claim: Claim, reply: Reply) -> str:
+        """Return what the conversation keeps of a turn: no secret, if its tenant wants that."""
+        request, tenant = json.loads(claim.body), user_of(claim.lane)[0]
+        turn = {
+            "id": claim.job_id,
+            "sequence": claim.sequence,
+            "at": round(claim.said_at.timestamp() * 1000),
+            "user": self._redaction.shown(tenant, request["message"]),
+            "reply": self._redaction.shown(tenant, reply.text),
+            "stop_reason": reply.stop_reason,
+        }
+        return json.dumps(turn, ensure_ascii=False)
+
     async def _run_fenced(self, arguments: Arguments) -> None:
         if await self._shards.run_for_word(arguments) == "lost":
             raise LeaseLost("another worker holds this job now, or it has ended")
@@ -372,18 +387,6 @@ def _conversation(lane: str, conversation_id: str | None) -> str:
     if conversation_id is None:
         return ""
     return f"{lane}/{hashlib.sha256(conversation_id.encode()).hexdigest()}"
-
-
-def _turn_json(claim: Claim, reply: Reply) -> str:
-    turn = {
-        "id": claim.job_id,
-        "sequence": claim.sequence,
-        "at": round(claim.said_at.timestamp() * 1000),
-        "user": json.loads(claim.body)["message"],
-        "reply": reply.text,
-        "stop_reason": reply.stop_reason,
-    }
-    return json.dumps(turn, ensure_ascii=False)
 
 
 def _first_text_ms(claim: Claim, reply: Reply) -> int:

@@ -202,6 +202,9 @@ class Account:
     turns_without_facts: int = 0
     """How many turns were given to mem0 and ended as `nothing`: it found no fact in them."""
 
+    secrets: dict[str, int] = field(default_factory=dict)
+    """How many secrets of which kind were found in turns that have been stored since."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inconsistency:

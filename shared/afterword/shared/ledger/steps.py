@@ -214,6 +214,7 @@ class SettleBatch(NamedTuple):
     memory_ids: str
     retention_ms: int
     check_after_ms: int
+    secrets: Sequence[tuple[str, int]]
 
 
 @declares("turn/postpone")

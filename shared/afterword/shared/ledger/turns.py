@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from afterword.shared.contracts import RECORD_VERSION
@@ -93,8 +93,12 @@ class Turns:
         *,
         code: str = "",
         memory_ids: Sequence[str] = (),
+        secrets: Mapping[str, int] | None = None,
     ) -> None:
-        """Record that a batch is stored, or why nothing of it is."""
+        """Record that a batch is stored, or why nothing of it is.
+
+        `secrets` is how many of each kind its texts held.
+        """
         settings = self._shards.settings
         await self._run_fenced(
             steps.SettleBatch(
@@ -106,6 +110,7 @@ class Turns:
                 memory_ids=json.dumps(list(memory_ids)),
                 retention_ms=milliseconds(settings.retention_s),
                 check_after_ms=milliseconds(settings.repair_s),
+                secrets=list((secrets or {}).items()),
             )
         )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
-from functools import partial
 
 from afterword.shared.errors import (
     Fault,
@@ -18,6 +17,7 @@ from afterword.shared.errors import (
 from afterword.shared.events import (
     BatchSplit,
     LaneReleased,
+    SecretsFound,
     TurnAccepted,
     TurnBegun,
     TurnBuried,
@@ -32,16 +32,16 @@ from afterword.shared.names import owner_of
 from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.settings import Settings
 from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
+from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import Leases
+from afterword.workers.memories.compose_turn import TurnComposer
 from afterword.workers.ports import (
     NO_FACT,
     AddOutcome,
     AddResult,
     EventFailed,
     EventGone,
-    Exchange,
     Memories,
-    Turn,
 )
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.batching import Batch, Bounds, batches
@@ -75,6 +75,7 @@ class TurnWriter:
         self._leases = leases
         self._worker_version = worker_version
         self._gates = gates
+        self._composer = TurnComposer(lanes, KeptText.of(settings), pins=settings.pin_extraction)
         self._bounds = Bounds(settings.coalesce_turns if memories.takes_batches else 1)
 
     async def store_all(self, claim: LaneClaim) -> None:
@@ -162,7 +163,8 @@ class TurnWriter:
         if reason := self._says_nothing(batch):
             return AddResult(AddOutcome.NOTHING, code=reason)
         self._leases.require(claim.lane)
-        return await self._memories.add(owner_of(claim.lane), self._turn(claim, batch))
+        turn = self._composer.turn_of(claim, batch)
+        return await self._memories.add(owner_of(claim.lane), turn)
 
     def _says_nothing(self, batch: Batch) -> str | None:
         """Return why a batch says nothing, if it is one message that no worker has judged."""
@@ -236,9 +238,17 @@ class TurnWriter:
             emit(TurnAccepted, turns=len(batch), delay_s=pause_s)
             return False
         outcome = _OUTCOMES[added.outcome]
+        secrets = self._composer.secrets_in(claim, batch)
         await self._lanes.settle(
-            claim, batch[0].id, outcome, code=added.code, memory_ids=added.memory_ids
+            claim,
+            batch[0].id,
+            outcome,
+            code=added.code,
+            memory_ids=added.memory_ids,
+            secrets=secrets,
         )
+        for kind, count in secrets.items():
+            emit(SecretsFound, kind=kind, count=count)
         emit(
             TurnSettled,
             outcome=outcome,
@@ -331,21 +341,4 @@ class TurnWriter:
         """Put a batch back without a failure: no attempt is spent."""
         await self._lanes.postpone(
             claim, batch[0].id, delay_s, counted=False, code=code, unknown_outcome=True
-        )
-
-    def _turn(self, claim: LaneClaim, batch: Batch) -> Turn:
-        turn, others = batch[0], batch[1:]
-        alike = {each.conversation_id for each in batch} == {turn.conversation_id}
-        pins = self._settings.pin_extraction
-        return Turn(
-            id=turn.id,
-            user_text=turn.user_text,
-            reply_text=turn.reply_text,
-            at=turn.at,
-            conversation_id=turn.conversation_id if alike else None,
-            timezone=turn.timezone,
-            attempt=claim.fence,
-            facts=turn.facts if pins else "",
-            note_facts=partial(self._lanes.record_facts, claim, turn.id) if pins else None,
-            followed_by=tuple(Exchange(each.user_text, each.reply_text) for each in others),
         )

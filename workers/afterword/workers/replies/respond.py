@@ -39,6 +39,7 @@ from afterword.shared.names import lane_tag, owner_of
 from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.settings import Settings
 from afterword.workers.gate import GateShut
+from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Answer
 from afterword.workers.replies import prompt
@@ -81,6 +82,7 @@ class Responder:
         self._recaller = recaller
         self._leases = leases
         self._tag_key = tag_key
+        self._kept = KeptText.of(settings)
 
     async def respond(self, job_id: str, *, ahead: bool = False) -> None:
         """Answer one job, unless it is another worker's, held for a newer version, or ended.
@@ -206,20 +208,21 @@ class Responder:
         )
 
     async def _prepare(self, claim: Claim, request: ChatRequest) -> _Prepared:
-        owner = owner_of(claim.lane)
+        owner, tenant = owner_of(claim.lane), request.tenant
         started = time.monotonic()
         if claim.erasing:
             recall = self._recaller.skip()
         else:
+            query = self._kept.shown(tenant, request.message)
             recall = await self._recaller.recall(
-                owner, request.message, job_id=claim.job_id, waited_s=_queued_s(claim)
+                owner, query, job_id=claim.job_id, waited_s=_queued_s(claim)
             )
         recall_s = time.monotonic() - started
         built = prompt.build(
             request,
             recall,
-            overlay=claim.overlay,
-            history=claim.history,
+            overlay=self._kept.overlay(tenant, claim.overlay),
+            history=self._kept.conversation(tenant, claim.history),
             limits=self._limits(),
             user_tag=self._tag(owner),
             today=today_line(moment(claim.claimed_ms), claim.said_at, request.timezone),

@@ -7,6 +7,7 @@
 ---@param memory_ids string        JSON
 ---@param retention_ms integer
 ---@param check_after_ms integer   a batch that two writers may have added is checked after this time
+---@param secrets {kind: string, count: string}[]   what its texts held
 -- Answers ok | lost. Repeated by the same writer, it is done once.
 local turn = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'turn_fence', 'turn_doubtful')
 if turn[1] == state and turn[3] == fence then return answer('ok') end
@@ -24,6 +25,9 @@ for _, each in ipairs(batch) do
 end
 if code == 'no_fact' then
   redis.call('HINCRBY', COUNTS, 'facts:none:' .. turn[2], #batch)
+end
+for _, secret in ipairs(secrets) do
+  redis.call('HINCRBY', COUNTS, 'secret:' .. secret.kind .. ':' .. turn[2], secret.count)
 end
 leave_lane(lane, batch, turn[2])
 return answer('ok')

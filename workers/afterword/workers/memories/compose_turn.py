@@ -1,0 +1,70 @@
+"""What memory is to store of the turns of a batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+
+from afterword.shared.ledger.records import LaneClaim, WaitingTurn
+from afterword.shared.ledger.turns import Turns
+from afterword.shared.names import user_of
+from afterword.shared.observer import emit_internal_error
+from afterword.workers.kept_text import KeptText
+from afterword.workers.ports import Exchange, Turn
+from afterword.workers.rules.batching import Batch
+
+
+class TurnComposer:
+    """Composes one turn out of a batch: what its user said, without the secrets in it.
+
+    With `pins`, what is extracted from it is noted in its lane.
+    """
+
+    def __init__(self, lanes: Turns, kept: KeptText, *, pins: bool) -> None:
+        self._lanes = lanes
+        self._kept = kept
+        self._pins = pins
+
+    def turn_of(self, claim: LaneClaim, batch: Batch) -> Turn:
+        """Return what is to be stored."""
+        tenant = user_of(claim.lane)[0]
+        turn = batch[0]
+        first, *others = (self._exchange(tenant, each) for each in batch)
+        alike = {each.conversation_id for each in batch} == {turn.conversation_id}
+        return Turn(
+            id=turn.id,
+            user_text=first.user_text,
+            reply_text=first.reply_text,
+            at=turn.at,
+            conversation_id=turn.conversation_id if alike else None,
+            timezone=turn.timezone,
+            attempt=claim.fence,
+            facts=self._facts(tenant, turn),
+            note_facts=partial(self._lanes.record_facts, claim, turn.id) if self._pins else None,
+            followed_by=tuple(others),
+        )
+
+    def secrets_in(self, claim: LaneClaim, batch: Batch) -> Mapping[str, int]:
+        """Return how many secrets of each kind a batch holds.
+
+        If nobody can say, that is reported, and none are counted.
+        """
+        tenant, found = user_of(claim.lane)[0], Counter[str]()
+        try:
+            for each in batch:
+                found.update(self._kept.of_message(tenant, each.user_text).found)
+                found.update(self._kept.of_reply(tenant, each.reply_text).found)
+        except Exception as error:  # noqa: BLE001 a redactor of the user's own may raise anything
+            emit_internal_error(error)
+        return found
+
+    def _exchange(self, tenant: str, turn: WaitingTurn) -> Exchange:
+        said = self._kept.of_message(tenant, turn.user_text).text
+        return Exchange(said, self._kept.of_reply(tenant, turn.reply_text).text)
+
+    def _facts(self, tenant: str, turn: WaitingTurn) -> str:
+        """Return the facts that an earlier attempt noted, unless it had read a secret."""
+        if not self._pins or self._kept.of_reply(tenant, turn.facts).text != turn.facts:
+            return ""
+        return turn.facts
