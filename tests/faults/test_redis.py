@@ -33,7 +33,6 @@ pytestmark = [
     pytest.mark.system,
     pytest.mark.redis,
     pytest.mark.slow,
-    pytest.mark.timeout(300),
 ]
 
 #: All cuts and jobs, or as many as fit into a minute and a half.

@@ -48,7 +48,7 @@ def test_a_run_without_a_fault_takes_every_step(steps: Sequence[tuple[str, int]]
     assert {name for name, _ in steps} == set(LIFE)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("fault", ["kill", "stop"])
 def test_a_fault_at_any_step_leaves_every_turn_answered_and_stored_once(
     on: SharedServers, steps: Sequence[tuple[str, int]], fault: WorkerFault

@@ -720,7 +720,7 @@ class Lives(RuleBasedStateMachine):
 
 @pytest.mark.redis
 @pytest.mark.slow  # a hundred walks of fifty steps: about half a minute of CPU
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_scripts_and_model_agree(valkey: Valkey) -> None:
     Lives.url = valkey.url
     run_state_machine_as_test(

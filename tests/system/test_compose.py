@@ -17,7 +17,7 @@ from tests.kit.mem0_api.process import Mem0Process
 from tests.kit.mem0_api.server import KEY
 from tests.kit.waiting import wait_until
 
-pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
 PASSWORD = "b4d0e1"
 
