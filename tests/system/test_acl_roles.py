@@ -1,0 +1,170 @@
+"""Each role works as its user of `deploy/redis/users.acl`: no command is missing, none is too many.
+
+One role works at a time, so that what Redis counts is what that role ran. A role may run what was
+counted and what its scripts call on paths that this short life does not take.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import NoPermissionError
+
+from afterword.producer import Producer
+from afterword.shared.settings import Settings
+from afterword.shared.transport.signatures import script_names
+from tests.kit.servers.acl_file import PASSWORD, acl_users, commands_of, counted_commands
+from tests.kit.waiting import wait_until
+from tests.kit.workers.fleet import Fleet, Kind
+from tests.kit.workers.forked_workers import REAL_APP
+
+pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
+
+USERS = acl_users()
+CELERY = (sys.executable, "-m", "celery", "-A", REAL_APP)
+
+#: Which scripts each role runs; workers also what `healthcheck` and `doctor` read in their pods.
+_READING = {"gate/list", "maintenance/account", "maintenance/overview", "maintenance/identify"}
+_WORKING = _READING | {
+    "gate/ask", "gate/open", "gate/report", "job/cancel", "maintenance/heartbeat",
+    "maintenance/inconsistencies", "maintenance/quarantine", "maintenance/sweep",
+    "maintenance/try_write", "maintenance/witness", "run/outcomes",
+}  # fmt: skip
+SCRIPTS: dict[str, set[str]] = {
+    "producer": {"job/submit", "job/cancel", "maintenance/identify"},
+    "responses": _WORKING | {
+        "job/claim", "job/count_usage", "job/delta", "job/fail", "job/finish", "job/renew",
+        "job/snooze", "turn/record_facts",
+    },
+    "memories": _WORKING | {
+        "dead_letter/bury", "erasure/advance", "erasure/empty_jobs", "erasure/remove_keys",
+        "job/count_usage", "turn/begin", "turn/claim", "turn/due_duplicate_checks",
+        "turn/finish_duplicate_check", "turn/postpone", "turn/record_event", "turn/release",
+        "turn/settle",
+    },
+    "operator": _READING | {
+        "dead_letter/discard", "dead_letter/read", "dead_letter/replay", "erasure/begin",
+        "gate/open", "gate/shut", "job/cancel", "maintenance/inconsistencies",
+        "maintenance/try_write", "run/audit", "run/begin", "run/choose", "run/end",
+        "run/outcomes", "run/record", "run/take_over", "turn/import",
+    },
+}  # fmt: skip
+
+
+@dataclass
+class Life:
+    """A fleet whose every role is a user of its own, and what each ran."""
+
+    fleet: Fleet
+    redis: Redis
+    ran: dict[str, set[str]] = field(default_factory=dict)
+    denied: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def as_role(self, role: str, work: Callable[[], None]) -> None:
+        """Let one role work, alone, and note what Redis ran meanwhile."""
+        self.become(role)
+        self.redis.script_flush()  # so that it loads what it needs, whoever came before
+        counted_commands(self.redis)
+        work()
+        wait_until(self._is_alone, "all that was sent has been counted")
+        log: list[Any] = list(self.redis.acl_log())
+        self.denied += [(role, one["reason"], one["object"]) for one in log]
+        self.redis.acl_log_reset()
+        self.ran[role] = self.ran.get(role, set()) | counted_commands(self.redis)
+
+    def become(self, role: str) -> None:
+        """Let what is started from now on be that role."""
+        self.fleet.variables["AFTERWORD_REDIS_URL"] = USERS[role].url(self.fleet.valkey.url)
+
+    def _is_alone(self) -> bool:
+        return {one["user"] for one in self.redis.client_list()} == {"default"}
+
+    def submit(self) -> None:
+        """Do what a backend does: submit, follow for a moment, look, cancel."""
+        settings = Settings.load(self.fleet.variables)
+        with Producer(settings) as producer:
+            job = producer.submit(user_id="ann", message="I prefer Celsius.", idempotency_key="1")
+            assert job.status().state == "queued"
+            dropped = producer.submit(user_id="bea", message="Tea.", conversation_id="c")
+            dropped.cancel()
+            assert [event.type for event in dropped.stream()] == ["failed"]
+
+    def work(self, kind: Kind, until: str) -> None:
+        """Let one worker live until it has logged something, look at it, and stop it."""
+        (worker,) = self.fleet.start(kind)
+        wait_until(lambda: until in worker.log, until, 60)
+        self.fleet.afterword("healthcheck", kind)
+        self.fleet.exit_code("doctor")
+        self.fleet.stop()
+
+    def control(self) -> None:
+        """Let an operator ask a worker with Celery's tools, which takes both of them."""
+        self.become("responses")
+        self.fleet.start("responses")
+        self.become("operator")
+        assert "pong" in self.fleet.run(*CELERY, "inspect", "ping").stdout
+        self.fleet.stop()
+
+    def operate(self) -> None:
+        """Run every command that an operator has."""
+        turns = self.fleet.folder / "past.jsonl"
+        turn = {"user": "I moved to Oslo.", "assistant": "Noted.", "at": "2024-01-01T00:00:00Z"}
+        turns.write_text(json.dumps({"user_id": "cy", "key": "1", **turn}))
+        for command in (
+            "status", "account", "reconcile", "dead list", "dead runs", "dead export",
+            "dead replay --all --apply", "dead discard --all --apply", "gate list",
+            "gate shut remember", "gate open remember", "quarantine list",
+            "quarantine clear --apply", "audit", "usage", "metrics", "forget ann --apply",
+        ):  # fmt: skip
+            self.fleet.exit_code(*command.split())
+        self.fleet.exit_code("import", str(turns), "--apply")
+        self.fleet.exit_code("doctor")
+
+
+@pytest.fixture(scope="module")
+def life() -> Iterator[Life]:
+    with Fleet(AFTERWORD_MEMORY="embedded") as fleet, fleet.valkey.client() as redis:
+        for user in USERS.values():
+            user.create(redis)
+        life = Life(fleet, redis)
+        life.as_role("producer", life.submit)
+        life.as_role("responses", lambda: life.work("responses", "reply published"))
+        life.as_role("memories", lambda: life.work("memories", "turns stored"))
+        life.as_role("operator", life.operate)
+        life.as_role("operator", life.control)
+        yield life
+
+
+def test_no_role_was_denied_anything(life: Life) -> None:
+    assert life.denied == []
+
+
+@pytest.mark.parametrize("role", USERS)
+def test_a_role_may_run_what_it_runs_and_nothing_else(life: Life, role: str) -> None:
+    called = set().union(*map(commands_of, SCRIPTS[role]))
+    assert called <= USERS[role].commands
+    assert USERS[role].commands <= called | life.ran[role]
+
+
+def test_every_script_is_run_by_some_role() -> None:
+    assert set().union(*SCRIPTS.values()) == set(script_names())
+
+
+@pytest.mark.parametrize("role", USERS)
+def test_no_role_reaches_what_is_not_ours(life: Life, role: str) -> None:
+    with Redis.from_url(USERS[role].url(life.fleet.valkey.url)) as redis:
+        for command in (("HGET", "celery", "x"), ("PUBLISH", "celery", "x"), ("FLUSHALL",)):
+            with pytest.raises(NoPermissionError):
+                redis.execute_command(*command)
+
+
+def test_the_file_has_no_password_of_its_own() -> None:
+    assert {rule for user in USERS.values() for rule in user.rules if rule[0] in "><#!"} == {
+        f">{PASSWORD}"
+    }
