@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import click
 import pytest
+from jsonschema import Draft202012Validator
 
 from afterword.producer import (
     Account,
@@ -33,6 +36,8 @@ from afterword.producer import (
 )
 from afterword.producer.admin.cost_estimate import Estimate
 from afterword.producer.cli.checks.finding import ok
+from afterword.producer.cli.json_schemas import PRINTED, json_schema
+from afterword.producer.cli.main import cli, main
 from afterword.producer.cli.render import plain
 from afterword.producer.cli.status import summary
 from afterword.shared.contracts import Timings
@@ -153,6 +158,26 @@ RECORDS: dict[str, Any] = {
     "Quarantine note": QuarantineNote(NOW, UnrecognisedMessage("replies", "malformed", 1, "0")),
 }
 
+#: The command whose schema says what a section shows, and whether it prints a list of them.
+SCHEMAS = {
+    "Job id": "submit",
+    "Reply": "submit --wait",
+    "Job": "status JOB_ID",
+    "Status": "status",
+    "Check": "doctor",
+    "Account": "account",
+    "Opened gate": "gate open",
+    "Usage": "usage",
+    "Inconsistency": "reconcile",
+    "Erasure receipt": "forget",
+    "Dead letter": "dead show",
+    "Replay run": "dead resume",
+    "Replay plan": "dead replay",
+    "Discard": "dead discard",
+    "Audit entry": "audit",
+    "Quarantine note": "quarantine list",
+}
+
 SHOWN = examples(ROOT / "docs/reference/json.md")
 
 
@@ -180,3 +205,52 @@ def test_a_filter_is_told_alike_wherever_it_stands() -> None:
     said = {"code": "rejected", "fault": "request"}
     assert plain(RUN)["filter"] == plain(PLAN)["filter"] == said
     assert [one["filter"] for one in SHOWN.values() if "filter" in one] == [said, said]
+
+
+@pytest.mark.parametrize("section", RECORDS)
+def test_an_example_fits_the_schema_of_its_command(section: str) -> None:
+    Draft202012Validator(part_of(section)).validate(SHOWN[section])
+
+
+def part_of(section: str) -> dict[str, Any]:
+    """Return the schema of one of the records that a command prints, or of a part of its object."""
+    schema = json_schema(SCHEMAS[section])
+    part = {
+        "Account": {"$ref": "#/$defs/Account"},
+        "Replay plan": schema.get("properties", {}).get("plan"),
+    }.get(section) or schema.get("items", {})
+    return {"$defs": schema.get("$defs", {})} | part if part else schema
+
+
+def test_every_command_that_prints_json_has_a_schema() -> None:
+    printing = {
+        name
+        for name, command in named(cli)
+        if any(one.name == "as_json" for one in command.params) or name == "dead export"
+    }
+    assert {
+        name.partition(" --")[0].removesuffix(" JOB_ID").removesuffix(" RUN_ID") for name in PRINTED
+    } == printing
+    for name in PRINTED:
+        Draft202012Validator.check_schema(json_schema(name))
+
+
+def named(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Yield every command with its whole name."""
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from named(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
+@pytest.mark.parametrize("broken", [{}, {"job_id": 3}])
+def test_a_schema_refuses_a_record_that_lacks_a_key_or_has_another_type(broken: Any) -> None:
+    assert not Draft202012Validator(json_schema("submit")).is_valid(broken)
+
+
+def test_the_schema_of_an_unknown_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["schema", "chat"])
+    assert ended.value.code == 2
+    assert "see: afterword schema" in capsys.readouterr().err

@@ -20,6 +20,7 @@ from afterword.shared.broker import make_app
 from afterword.shared.names import MEMORIES, REPLIES
 from afterword.shared.settings import Settings
 from tests.kit.claude_api.process import ClaudeProcess
+from tests.kit.printed_json import assert_fits_schema
 from tests.kit.servers.fork_server import COMMAND, ForkedProcess, shared_fork_server
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
@@ -208,8 +209,11 @@ class Fleet:
     def afterword(
         self, *arguments: str, said: str | None = None, code: int = 0, **environ: str
     ) -> Ran:
-        """Run the command `afterword`."""
-        return self.run(*COMMAND, *arguments, said=said, code=code, **environ)
+        """Run the command `afterword`; what it prints with `--json` must fit its schema."""
+        ran = self.run(*COMMAND, *arguments, said=said, code=code, **environ)
+        if ran.stdout and not ran.returncode:
+            assert_fits_schema(arguments, ran.stdout)
+        return ran
 
     def inspect_active(self, worker: WorkerProcess) -> str:
         """Return what Celery's command prints, as JSON, of the tasks that a worker runs."""

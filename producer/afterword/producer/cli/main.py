@@ -21,6 +21,7 @@ from afterword.producer.cli.import_history import import_history
 from afterword.producer.cli.metrics import metrics
 from afterword.producer.cli.quarantine import quarantine
 from afterword.producer.cli.reconcile import reconcile
+from afterword.producer.cli.schema import schema
 from afterword.producer.cli.status import status
 from afterword.producer.cli.submit import submit
 from afterword.producer.cli.terminal import echo, one_line
@@ -50,7 +51,7 @@ def cli() -> None:
 
 for _command in (
     account, audit, chat, dead, doctor, forget, gate, healthcheck, import_history, metrics,
-    quarantine, reconcile, status, submit, top, up, usage, worker,
+    quarantine, reconcile, schema, status, submit, top, up, usage, worker,
 ):  # fmt: skip
     cli.add_command(_command)
 
