@@ -114,9 +114,9 @@ def test_a_look_that_failed_is_said_above_the_last_good_one_and_no_longer_once_o
     None
 ):
     failed = shown(look(), failure="Redis is away")
-    assert styles_of(failed, "Redis is away; below is the last that was seen") == {BAD}
+    assert styles_of(failed, "below is what was seen last: Redis is away") == {BAD}
     assert "host:1" in text_of(failed)
-    assert "below is the last" not in text_of(shown(look()))
+    assert "below is what" not in text_of(shown(look()))
 
 
 @pytest.mark.parametrize(

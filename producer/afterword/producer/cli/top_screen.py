@@ -84,7 +84,7 @@ def screen(history: History, *, every_s: float, paused: bool) -> list[Fragment]:
     at = render.time(history.looks[-1].at) if history.looks else "no look yet"
     lines: list[Fragment] = [(HEAD, f"afterword top  {at}  {mode}")]
     if history.failure:
-        lines.append((BAD, f"{history.failure}; below is the last that was seen"))
+        lines.append((BAD, f"below is what was seen last: {history.failure}"))
     if history.looks:
         lines += _body(history)
     lines.append((HEAD, "q quit   space pause   r look now   + slower   - faster"))
