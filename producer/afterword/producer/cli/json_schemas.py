@@ -138,7 +138,7 @@ PRINTED: dict[str, Any] = {
     "dead runs RUN_ID": ReplayRun,
     "dead show": DeadLetter,
     "doctor": list[Finding],
-    "forget": ErasureReceipt,
+    "forget": ErasureReceipt | None,
     "gate list": list[Gate],
     "gate open": OpenedGate,
     "gate shut": list[Gate],
