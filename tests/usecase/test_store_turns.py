@@ -165,17 +165,25 @@ async def test_a_first_attempt_looks_for_nothing(lane_writer: LaneWriter, ledger
 
 
 @pytest.mark.parametrize(
-    ("kept", "state", "code"),
+    ("text", "kept", "state", "code"),
     [
-        (AddOutcome.NOTHING, TurnState.NOTHING, "no_fact"),
-        (AddOutcome.STORED, TurnState.STORED, None),
+        ("I prefer Celsius.", AddOutcome.NOTHING, TurnState.NOTHING, "no_fact"),
+        ("How warm is it?", AddOutcome.NOTHING, TurnState.NOTHING, "question_only"),
+        ("Thank you!", AddOutcome.NOTHING, TurnState.NOTHING, "pleasantry"),
+        ("I prefer Celsius.", AddOutcome.STORED, TurnState.STORED, None),
+        ("How warm is it?", AddOutcome.STORED, TurnState.STORED, None),
     ],
 )
 async def test_a_turn_ends_as_memory_says(
-    settings: Settings, ledger: Ledger, kept: AddOutcome, state: TurnState, code: str | None
+    settings: Settings,
+    ledger: Ledger,
+    text: str,
+    kept: AddOutcome,
+    state: TurnState,
+    code: str | None,
 ) -> None:
     lane_writer = LaneWriter(settings, ledger, FailingMemories(outcome=kept))
-    turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
+    turn_id = await submit_and_answer(ledger, text)
 
     with observed() as seen:
         await lane_writer.write()

@@ -108,7 +108,7 @@ def _counts(status: dict[str, Any]) -> Iterator[Metric]:
     yield _counter("quarantined", text, ("reason",), dropped)
     text = "Replies without what memory knows, because it could not be searched in time."
     yield _counter("degraded_replies", text, (), {(): status["degraded_replies"]})
-    text = "Turns that mem0 found no fact in: compare with the turns that are stored."
+    text = "Turns that mem0 found no fact in, though they do more than ask or greet."
     yield _counter("turns_without_facts", text, (), {(): status["turns_without_facts"]})
 
 

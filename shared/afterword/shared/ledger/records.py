@@ -200,7 +200,7 @@ class Account:
     """How many replies there were without what memory knows, because it could not be searched."""
 
     turns_without_facts: int = 0
-    """How many turns were given to mem0 and ended as `nothing`: it found no fact in them."""
+    """In how many turns mem0 found no fact, though they do more than ask or greet."""
 
     secrets: dict[str, int] = field(default_factory=dict)
     """How many secrets of which kind were found in turns that have been stored since."""

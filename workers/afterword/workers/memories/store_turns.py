@@ -237,13 +237,13 @@ class TurnWriter:
             await self._give_back(claim, batch, pause_s, "storing")
             emit(TurnAccepted, turns=len(batch), delay_s=pause_s)
             return False
-        outcome = _OUTCOMES[added.outcome]
+        outcome, code = _OUTCOMES[added.outcome], _code_of(added, batch)
         secrets = self._composer.secrets_in(claim, batch)
         await self._lanes.settle(
             claim,
             batch[0].id,
             outcome,
-            code=added.code,
+            code=code,
             memory_ids=added.memory_ids,
             secrets=secrets,
         )
@@ -252,7 +252,7 @@ class TurnWriter:
         emit(
             TurnSettled,
             outcome=outcome,
-            code=added.code,
+            code=code,
             turns=len(batch),
             memories=len(added.memory_ids),
             age_s=max(turn.age_s for turn in batch),
@@ -342,3 +342,11 @@ class TurnWriter:
         await self._lanes.postpone(
             claim, batch[0].id, delay_s, counted=False, code=code, unknown_outcome=True
         )
+
+
+def _code_of(added: AddResult, batch: Batch) -> str:
+    """Return why nothing was stored; no fact is no surprise in what only asks or greets."""
+    if added.code != NO_FACT.code:
+        return added.code
+    reasons = [reason_in(turn.user_text, pleasantries=False, questions=False) for turn in batch]
+    return added.code if None in reasons else str(reasons[0])
