@@ -187,6 +187,15 @@ def _worse(place: int | None, own: int | None) -> bool:
 
 
 @pytest.mark.slow
+async def test_short_facts_are_found_by_a_selfhosted_memory() -> None:
+    facts = extraction.read(extraction.RECORD)
+    found = (await measure(short_facts.build("tr"), "selfhosted", facts)).asked
+    assert [one for one in found if _worse(one.place, one.own_place)] == []
+    told = [one for one in found if one.question.group == "facts"]
+    assert Share.within(5, told).percent >= 75, "the vectors alone: 58"
+
+
+@pytest.mark.slow
 async def test_short_facts_are_found_among_chatter() -> None:
     found = (await measure(short_facts.build("en", "ja"))).asked
     facts = [one for one in found if one.question.group.startswith("facts")]
