@@ -201,7 +201,8 @@ def _refuses(run: LoadRun) -> None:
         while len(run.refused) == before:
             run.submit()
 
-    threading.Thread(target=knock, daemon=True).start()  # the refused one is sent until accepted
+    run.submitting.append(threading.Thread(target=knock, daemon=True))
+    run.submitting[-1].start()  # the refused one is sent until accepted
     wait_until(lambda: len(run.refused) > before, "a job was refused", PATIENCE_S)
 
 

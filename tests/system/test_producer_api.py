@@ -72,7 +72,7 @@ with Producer() as producer:
 @pytest.fixture(scope="module")
 def crew() -> Iterator[Fleet]:
     with Fleet(AFTERWORD_MEMORY="off") as fleet:
-        fleet.launch("responses", "--concurrency", "1000").ready()
+        fleet.launch("responses", "--concurrency", "100").ready()
         yield fleet
 
 

@@ -19,9 +19,11 @@ from afterword.shared.settings import Settings
 from tests.kit.fault_runs.delivery_report import DeliveryReport, JobOutcome, delivery_report
 from tests.kit.ledger.builder import LedgerInspector
 from tests.kit.mem0_api.filters import Json
+from tests.kit.mem0_api.scripted_answers import Mem0Answer
 from tests.kit.mem0_api.server import KEY
 from tests.kit.process_inspection import alive
 from tests.kit.servers.provider_thread import ProviderThread
+from tests.kit.servers.scripted_http_server import Cue
 from tests.kit.servers.step_proxy import StepProxy, TrapPoint
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
@@ -55,6 +57,7 @@ MESSAGES = (
     ("ann", "My dog is called Rex, canary."),
     ("bob", "I keep bees, canary."),
 )
+USERS = {user for user, _ in MESSAGES}
 
 
 @dataclass
@@ -104,16 +107,23 @@ class CrashRun:
         return self._step_proxy.passed
 
     def meet(self, fault: WorkerFault, point: TrapPoint | None) -> DeliveryReport:
-        """Let the fault happen at the point and return the report once all is settled."""
+        """Let the fault happen at the point and return the report once all is settled.
+
+        Without a point the first turns of both users are stored only once all have a reply.
+        """
         with self._step_proxy, self._workers_end():
             if point is not None:
                 self._step_proxy.trap(point, {"kill": self._kill, "stop": self._stop}[fault])
             self.victim = self._start("victim", self._through_the_turnstile())
             with Producer(self.settings) as producer:
+                if point is None:
+                    self._hold_adds()
                 jobs = producer.submit_many(self._requests())
                 accepted = self._accepted = [job for job in jobs if isinstance(job, Job)]
                 if point is not None and self._comes_to(point):
                     self._start("rescuer", {})
+                if point is None:
+                    self._release_adds(accepted)
                 self._settled(accepted)
                 if fault == "stop" and self._step_proxy.sprung.is_set():
                     self._wake(accepted)
@@ -127,6 +137,18 @@ class CrashRun:
         finally:
             for pid in self._workers:
                 self._servers.workers.kill(pid)
+
+    def _hold_adds(self) -> None:
+        held = Mem0Answer(verb="add", cue=Cue.HOLD, done=True, times=len(USERS))
+        self._servers.providers.do(lambda: self._servers.providers.mem0.will_answer(held))
+
+    def _release_adds(self, jobs: Sequence[Job]) -> None:
+        """Let the first turns be stored, behind which the others have gathered."""
+        mem0 = self._servers.providers.mem0
+        wait_until(lambda: mem0.held == len(USERS), "the first turns wait", PATIENCE_S)
+        for job in jobs:
+            job.wait(timeout=PATIENCE_S)
+        self._servers.providers.do(mem0.release)
 
     def _comes_to(self, point: TrapPoint) -> bool:
         """Wait for the step; return false if all was over without it: the rarer ones vary."""

@@ -70,6 +70,8 @@ class LoadRun:
         self.workers: list[int] = []
         self.accepted: list[Job] = []
         self.refused: list[NotAccepted] = []
+        #: Submit by themselves; waited for before it is counted what was delivered.
+        self.submitting: list[threading.Thread] = []
 
     @property
     def environ(self) -> dict[str, str]:
@@ -126,6 +128,8 @@ class LoadRun:
 
     def settle(self) -> DeliveryReport:
         """Wait until all that was accepted has ended, check that the workers live, and report."""
+        for thread in self.submitting:
+            thread.join()
         wait_until(lambda: not self._open_ends(), "nothing is open any more", PATIENCE_S)
         assert all(map(alive, self.workers)), "a worker died"
         outcomes = [self._outcome(job) for job in self.accepted]
