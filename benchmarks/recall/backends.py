@@ -8,7 +8,7 @@ common, or by the offline embedder's vectors.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cache
 from typing import Any
@@ -50,15 +50,17 @@ async def _settings(
         url = stack.enter_context(Postgres()).new_database()
         key = SecretStr("not-called")  # facts are given with each turn
         return Settings(memory="selfhosted", postgres_url=SecretStr(url), anthropic_api_key=key)
-    platform = Mem0StandIn(
-        extract=lambda messages: [
-            fact
-            for message in messages
-            if message["role"] == "user"
-            for fact in extract(message["content"])
-        ],
-        likeness=words_in_common if backend == "hosted" else cosine,
-    )
+    by_vectors = backend == "hosted-vectors"
+
+    def extracted(messages: Sequence[Mapping[str, str]]) -> list[str]:
+        said = [message["content"] for message in messages if message["role"] == "user"]
+        facts = [fact for text in said for fact in extract(text)]
+        for fact in facts if by_vectors else ():
+            _vector(fact, "add")  # not all of them during the first search, which has a time limit
+        return facts
+
+    likeness = cosine if by_vectors else words_in_common
+    platform = Mem0StandIn(extract=extracted, likeness=likeness)
     await stack.enter_async_context(platform)
     return Settings(memory="hosted", mem0_api_key=SecretStr(KEY), mem0_host=platform.url)
 
