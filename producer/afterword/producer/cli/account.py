@@ -23,7 +23,8 @@ def account(*, tenant: str | None, late_s: float, as_json: bool) -> None:
     """Count the turns and the late users of each tenant.
 
     Turns are counted by state. A user is behind while a turn of theirs waits to be stored, and
-    late once that turn is older than --late. Nothing is changed.
+    late once that turn is older than --late. `no fact` are turns in which mem0 found none, with
+    their share of those that it was given. Nothing is changed.
     """
     chosen = asyncio.run(_accounts(late_s, tenant))
     if as_json:
