@@ -144,7 +144,7 @@ def run_by_root(file: File) -> list[str]:
 
 
 def unpinned(file: File) -> list[str]:
-    version = r"[\w./-]+:(\d+\.\d+\.\d+[\w.-]*|local)"
+    version = r"[\w./-]+:(v?\d+\.\d+\.\d+[\w.-]*|local)"
     return [name for name, one in services(file) if not re.fullmatch(version, one["image"])]
 
 

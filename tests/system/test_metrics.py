@@ -12,9 +12,15 @@ from urllib.request import urlopen
 import pytest
 
 from afterword.producer import Producer, TurnState
+from tests.kit.promql.evaluate import evaluate, selectors
+from tests.kit.promql.queries import all_queries
+from tests.kit.promql.recording import Recording
 from tests.kit.servers.fork_server import COMMAND
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import CANARY, Fleet, WorkerProcess
+
+#: Series that nobody has before an attempt fails: tests/deploy has them.
+ONLY_AFTER_FAILURES = {"afterword_job_attempts_total", "afterword_turn_attempts_total"}
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
@@ -120,6 +126,24 @@ def test_wrong_options_are_named(fleet: Fleet) -> None:
     refused = fleet.afterword("metrics", "--listen", "0.0.0.0:0", code=2).stderr
     assert "AFTERWORD_METRICS_TOKEN: must be set" in refused
     assert "--every: " in fleet.afterword("metrics", "--every", "0.1s", code=2).stderr
+
+
+def test_every_query_that_we_publish_reads_what_is_really_served(fleet: Fleet) -> None:
+    fleet.afterword("gate", "shut", "recall")  # an open gate has no series
+    scrapes = [urlopen(url_of(worker)).read().decode() for worker in fleet.workers]
+    scrapes.append(fleet.afterword("metrics").stdout)
+    fleet.afterword("gate", "open", "recall")
+    wait_until(lambda: _gates(fleet) == (0, []), "it is open")
+    recording = Recording()
+    for at in (0.0, 30.0):
+        for number, text in enumerate(scrapes):
+            recording.scrape(at, f"target-{number}", text)
+
+    for name, query in all_queries().items():
+        for metric, labels in selectors(query):
+            if metric not in ONLY_AFTER_FAILURES:
+                assert labels - {"job"} <= recording.labels_of(metric), (name, metric)
+        evaluate(query, recording, 30.0)
 
 
 @contextmanager
