@@ -22,6 +22,7 @@ import yaml
 from afterword.producer import Settings
 from afterword.producer.cli.main import cli
 from tests.conftest import ROOT
+from tests.kit.promql.queries import keda_queries
 
 FOLDER = ROOT / "deploy/kubernetes"
 KEDA = ROOT / "tests/kit/kubernetes/scaled_object.json"
@@ -273,3 +274,12 @@ def test_only_workers_reach_providers() -> None:
             and one["app.kubernetes.io/component"] in allowed
         ]
         assert len(chosen) == fits
+
+
+def test_a_worker_of_which_more_are_wanted_still_has_free_slots() -> None:
+    slots = {
+        "responses": float(container(of("responses"))["args"][3]),
+        "memories": float(Settings.load({}).concurrency),
+    }
+    wanted = {name: most for name, _, most in keda_queries() if name.endswith("in-flight")}
+    assert wanted == {f"{kind} in-flight": 0.7 * most for kind, most in slots.items()}
