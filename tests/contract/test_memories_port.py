@@ -18,7 +18,7 @@ from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.bare_owners import BareOwners
 from afterword.workers.adapters.mem0.hosted import open_hosted
 from afterword.workers.adapters.mem0.sqlite.recipe import open_embedded
-from afterword.workers.ports import AddOutcome, AddResult, Exchange, Memories, Turn
+from afterword.workers.ports import AddOutcome, AddResult, BadCursor, Exchange, Memories, Turn
 from afterword.workers.wiring import open_memories
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.fakes.memory import FakeMemories
@@ -247,3 +247,83 @@ async def test_many_calls_may_run_at_once(memories: Memories) -> None:
     for owner, result in zip(owners, found, strict=True):
         assert {row.owner for row in result.memories} == {owner}
         assert {row.turn_id for row in result.memories} == {"turn-0", "turn-1", "turn-2"}
+
+
+async def listed(memories: Memories, owner: str, limit: int) -> list[tuple[str, ...]]:
+    """Return the texts of all pages."""
+    pages, after = [], None
+    while True:
+        page = await memories.list_page(owner, limit, after)
+        assert page.malformed == 0
+        pages.append(tuple(row.text for row in page.memories))
+        after = page.next
+        if after is None:
+            return pages
+
+
+async def test_all_memories_of_an_owner_are_listed_page_by_page(memories: Memories) -> None:
+    assert await listed(memories, ANA, 2) == [()]
+    said = ["My dog is called Rex.", "I prefer Celsius.", "We moved to Lisbon.", "I play cello."]
+    for number, text in enumerate(said):
+        at = AT + timedelta(minutes=number)
+        await settled(memories, ANA, turn(text, number, at))
+    await settled(memories, BEN, turn("I prefer Fahrenheit."))
+    newest_first = said[::-1]
+    assert await listed(memories, ANA, 2) == [tuple(newest_first[:2]), tuple(newest_first[2:])]
+    assert await listed(memories, ANA, 3) == [tuple(newest_first[:3]), tuple(newest_first[3:])]
+    assert await listed(memories, ANA, 9) == [tuple(newest_first)]
+
+
+@pytest.mark.parametrize(
+    "after", ["", "x", "-1", "99999999999999999999", "1x0", "a@b", "0x9", "\u0661"]
+)
+async def test_what_ended_no_page_continues_none(memories: Memories, after: str) -> None:
+    with pytest.raises(BadCursor):
+        await memories.list_page(ANA, 2, after)
+
+
+async def test_a_memory_says_where_it_comes_from(memories: Memories) -> None:
+    said = replace(turn("I prefer Celsius."), stored_by="host:17")
+    (memory_id,) = (await settled(memories, ANA, said)).memory_ids
+    found = await memories.get(ANA, memory_id)
+    assert found is not None
+    assert (found.id, found.owner, found.text) == (memory_id, ANA, "I prefer Celsius.")
+    assert (found.turn_id, found.created_at) == ("turn-1", AT)
+    assert (found.conversation_id, found.stored_by) == ("conversation-1", "host:17")
+    (row,) = (await memories.list_page(ANA, 5)).memories
+    assert row == found
+    (hit,) = (await memories.search(ANA, "Celsius", 5)).memories
+    assert replace(hit, score=None) == replace(found, score=None)
+
+
+async def test_nobody_gets_or_changes_the_memory_of_another(memories: Memories) -> None:
+    (memory_id,) = (await settled(memories, ANA, turn("I prefer Celsius."))).memory_ids
+    for owner, one in ((BEN, memory_id), (ANA, "no such id"), (ANA, "0" * 32), (ANA, "../x")):
+        assert await memories.get(owner, one) is None
+        assert not await memories.edit(owner, one, "I prefer Fahrenheit.")
+    assert await listed(memories, ANA, 5) == [("I prefer Celsius.",)]
+
+
+async def test_an_edited_memory_keeps_its_id_and_its_origin(memories: Memories) -> None:
+    said = replace(turn("I prefer Celsius."), stored_by="host:17")
+    (memory_id,) = (await settled(memories, ANA, said)).memory_ids
+    before = await memories.get(ANA, memory_id)
+    assert before is not None
+    assert await memories.edit(ANA, memory_id, "My dog is called Rex.")
+    after = await memories.get(ANA, memory_id)
+    assert after is not None
+    assert after.text == "My dog is called Rex."
+    assert replace(after, text=before.text, updated_at=before.updated_at) == before
+    (found,) = (await memories.search(ANA, "My dog is called Rex.", 5)).memories
+    assert (found.id, found.text) == (memory_id, "My dog is called Rex.")
+    assert tuple(await memories.find(ANA, "turn-1")) == (memory_id,)
+    assert await memories.edit(ANA, memory_id, "My dog is called Rex.")
+    assert await listed(memories, ANA, 5) == [("My dog is called Rex.",)]
+
+
+async def test_a_removed_memory_is_gone(memories: Memories) -> None:
+    (memory_id,) = (await settled(memories, ANA, turn("I prefer Celsius."))).memory_ids
+    await memories.remove(ANA, [memory_id])
+    assert await memories.get(ANA, memory_id) is None
+    assert not await memories.edit(ANA, memory_id, "My dog is called Rex.")
+    assert await listed(memories, ANA, 5) == [()]

@@ -8,7 +8,7 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,7 +23,7 @@ from afterword.shared.errors import (
     Rejected,
     Unavailable,
 )
-from afterword.workers.adapters.mem0.open_source import OpenSourceMemories
+from afterword.workers.adapters.mem0.open_source import OpenSourceMemories, StoreRow
 from afterword.workers.ports import NO_FACT, AddOutcome, Turn
 
 SECRET = "marmalade"
@@ -84,6 +84,14 @@ class Plain:
 
     def prompt_text(self, text: str, at: datetime | None) -> str:
         return text.upper()
+
+    def stored_text(self, text: str, at: datetime | None) -> str:
+        return text.lower()
+
+    def list_rows(
+        self, memory: Any, owner: str, limit: int, after: str | None
+    ) -> tuple[Sequence[StoreRow], str | None]:
+        return [], None
 
     def erase_owner(self, memory: Any, owner: str) -> None:
         self.erased.append(owner)

@@ -16,12 +16,16 @@ from afterword.workers.ports import (
     NO_FACT,
     AddOutcome,
     AddResult,
+    BadCursor,
+    MemoryPage,
     RecalledMemory,
     SearchResult,
     Turn,
 )
 
-Verb = Literal["search", "add", "find", "follow", "copies", "remove", "forget"]
+Verb = Literal[
+    "search", "add", "find", "follow", "copies", "page", "get", "edit", "remove", "forget"
+]
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,30 @@ class FakeMemories:
                     attempts.setdefault(self._attempts[row.id], []).append(row.id)
             return list(attempts.values())
 
+    async def list_page(self, owner: str, limit: int, after: str | None = None) -> MemoryPage:
+        async with self._call("page", owner):
+            if after is not None and not re.fullmatch("[0-9]{1,9}", after):
+                raise BadCursor
+            begin = int(after or 0)
+            own = [row for row in reversed(self.rows) if row.owner == owner]
+            page = tuple(replace(row, score=None) for row in own[begin : begin + limit])
+            following = str(begin + limit) if len(own) > begin + limit else None
+            return MemoryPage(page, following, self.malformed)
+
+    async def get(self, owner: str, memory_id: str) -> RecalledMemory | None:
+        async with self._call("get", owner, memory_id):
+            mine = (row for row in self.rows if (row.owner, row.id) == (owner, memory_id))
+            found = next(mine, None)
+            return found and replace(found, score=None)
+
+    async def edit(self, owner: str, memory_id: str, text: str) -> bool:
+        async with self._call("edit", owner, memory_id):
+            for at, row in enumerate(self.rows):
+                if (row.owner, row.id) == (owner, memory_id):
+                    self.rows[at] = replace(row, text=text)
+                    return True
+            return False
+
     async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:
         async with self._call("remove", owner):
             self.rows = [row for row in self.rows if row.owner != owner or row.id not in memory_ids]
@@ -181,7 +209,16 @@ class FakeMemories:
     def _row(self, owner: str, turn: Turn, text: str) -> RecalledMemory:
         row_id = f"memory-{next(self._numbers)}"
         self._attempts[row_id] = turn.attempt
-        return RecalledMemory(row_id, owner, text, 0.0, turn.at, turn.id)
+        return RecalledMemory(
+            row_id,
+            owner,
+            text,
+            0.0,
+            turn.at,
+            turn.id,
+            conversation_id=turn.conversation_id,
+            stored_by=turn.stored_by or None,
+        )
 
     @asynccontextmanager
     async def _call(self, verb: Verb, owner: str, about: str = "") -> AsyncIterator[None]:

@@ -123,7 +123,7 @@ class Mem0StandIn(ScriptedHttpServer):
             play, answer = Mem0Answer(status=refused.status), {"detail": str(refused)}
         return steps(play, answer)
 
-    def _route(self, request: Request) -> tuple[str, Callable[[], Json]]:  # noqa: PLR0911
+    def _route(self, request: Request) -> tuple[str, Callable[[], Json]]:  # noqa: PLR0911, C901
         url = urlsplit(request.path)
         body = _parsed(request.body)
         match request.method, url.path.strip("/").split("/"):
@@ -134,9 +134,12 @@ class Mem0StandIn(ScriptedHttpServer):
             case "POST", ["v3", "memories", "search"]:
                 return "search", lambda: self._search(body)
             case "POST", ["v3", "memories"]:
-                return "get_all", lambda: self._get_all(body)
+                return "get_all", lambda: self._get_all(body, parse_qs(url.query))
             case "GET", ["v1", "event", event_id]:
                 return "event", lambda: self._poll(unquote(event_id))
+            case "GET" | "PUT", ["v1", "memories", row_id]:
+                verb = "get" if request.method == "GET" else "update"
+                return verb, lambda: self._one(unquote(row_id), body)
             case "DELETE", ["v1", "memories", *row_id]:
                 return self._route_delete(row_id, url.query)
             case "GET", ["v1", "entities"]:
@@ -206,11 +209,21 @@ class Mem0StandIn(ScriptedHttpServer):
         strays = [row for asked, row in self._strays if asked == owner]
         return {"results": strays + [row | self.row_fields for row in found]}
 
-    def _get_all(self, body: Json) -> Json:
+    def _get_all(self, body: Json, query: Mapping[str, list[str]]) -> Json:
+        number, size = int(query["page"][0]), int(query["page_size"][0])
         mine = self._rows_of(mem0_filters.owner(body["filters"]))
         found = [row for row in mine if mem0_filters.matches(row, body["filters"])]
-        rows = [row | self.row_fields for row in found]
-        return {"count": len(rows), "next": None, "previous": None, "results": rows}
+        rows = [row | self.row_fields for row in reversed(found)]  # mem0 gives the newest first
+        page = rows[(number - 1) * size : number * size]
+        following = "https://api.mem0.ai/next" if len(rows) > number * size else None
+        return {"count": len(rows), "next": following, "previous": None, "results": page}
+
+    def _one(self, row_id: str, changed: Json) -> Json:
+        for row in self.rows:
+            if row["id"] == row_id:
+                row["memory"] = changed.get("text", row["memory"])
+                return row | self.row_fields
+        raise Refused(404, "Memory not found")
 
     def _rows_of(self, owner: str) -> list[Json]:
         return [row for row in self.rows if row["user_id"] == owner]

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Literal, Protocol
 
 from afterword.shared.contracts import StopDetails, Usage
-from afterword.shared.errors import BadAnswer, Unavailable
+from afterword.shared.errors import BadAnswer, Rejected, Unavailable
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,8 @@ class RecalledMemory:
 
     `owner` is the one that mem0 says it has, or who was asked for if it says none. `score` is None
     if mem0 gives none. `times_said` counts the memories with this text, of which it is the newest.
+    `stored_by` names the worker that stored it, and `extraction_model` the model that extracted it
+    from its turn; both are None for memories that older workers or other programs have stored.
     """
 
     id: str
@@ -109,6 +111,10 @@ class RecalledMemory:
     created_at: datetime | None
     turn_id: str | None = None
     times_said: int = 1
+    updated_at: datetime | None = None
+    conversation_id: str | None = None
+    stored_by: str | None = None
+    extraction_model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,18 @@ class SearchResult:
     """What a search found, best first; `malformed` rows could not be read and were dropped."""
 
     memories: tuple[RecalledMemory, ...]
+    malformed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPage:
+    """Some of an owner's memories; `next` continues after them, and is None after the last.
+
+    `malformed` rows could not be read and were dropped.
+    """
+
+    memories: tuple[RecalledMemory, ...]
+    next: str | None = None
     malformed: int = 0
 
 
@@ -148,7 +166,8 @@ class Turn:
     `followed_by` is what was said next, to be stored with it in one add, under its id and time.
     `attempt` names the one that adds it: what two adds left behind is told apart by it. `facts`
     is what an earlier attempt extracted and had noted by `note_facts`, for a memory that does so.
-    `timezone` is the user's, if known: "yesterday" means the day before theirs.
+    `timezone` is the user's, if known: "yesterday" means the day before theirs. `stored_by` names
+    the worker that stores it.
     """
 
     id: str
@@ -161,6 +180,7 @@ class Turn:
     note_facts: Callable[[str], Awaitable[None]] | None = None
     followed_by: tuple[Exchange, ...] = ()
     timezone: str | None = None
+    stored_by: str = ""
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:
@@ -180,6 +200,13 @@ class EventGone(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("event_gone")
+
+
+class BadCursor(Rejected):
+    """A page was asked for after something that no page of this backend has ended with."""
+
+    def __init__(self) -> None:
+        super().__init__("bad_cursor")
 
 
 class AddOutcome(StrEnum):
@@ -246,6 +273,26 @@ class Memories(Protocol):
 
     async def find_copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
         """Return the same ids as `find`, those of each attempt that added the turn by itself."""
+        ...
+
+    async def list_page(self, owner: str, limit: int, after: str | None = None) -> MemoryPage:
+        """Return at most `limit` memories of this owner, those that were stored last first.
+
+        `after` is the `next` of the page before; raises `BadCursor` for anything else. A memory
+        that is stored or removed meanwhile may be missing, or come twice.
+        """
+        ...
+
+    async def get(self, owner: str, memory_id: str) -> RecalledMemory | None:
+        """Return one memory, None unless there is one with this id and it is this owner's."""
+        ...
+
+    async def edit(self, owner: str, memory_id: str, text: str) -> bool:
+        """Replace the text of one memory, and what it is found by; all else stays.
+
+        Returns false unless there is one with this id and it is this owner's. An error with
+        `unknown_outcome` means that it may be replaced all the same; to do it again is safe.
+        """
         ...
 
     async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:

@@ -215,7 +215,15 @@ def _lane_processor(
 ) -> LaneProcessor:
     turn_writer = None
     if memories is not None:
-        turn_writer = TurnWriter(settings, ledger.turns, memories, leases, __version__, gates)
+        turn_writer = TurnWriter(
+            settings,
+            ledger.turns,
+            memories,
+            leases,
+            __version__,
+            gates,
+            worker_name=worker_name(),
+        )
     # By then a writer that was at work when the erasure was requested has ended or lost its lease,
     # and mem0's platform has processed what it had accepted.
     settle_s = settings.write_timeout_s + settings.lease_s

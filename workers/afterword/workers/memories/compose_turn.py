@@ -18,13 +18,14 @@ from afterword.workers.rules.batching import Batch
 class TurnComposer:
     """Composes one turn out of a batch: what its user said, without the secrets in it.
 
-    With `pins`, what is extracted from it is noted in its lane.
+    With `pins`, what is extracted from it is noted in its lane. `stored_by` names the worker.
     """
 
-    def __init__(self, lanes: Turns, kept: KeptText, *, pins: bool) -> None:
+    def __init__(self, lanes: Turns, kept: KeptText, *, pins: bool, stored_by: str) -> None:
         self._lanes = lanes
         self._kept = kept
         self._pins = pins
+        self._stored_by = stored_by
 
     def turn_of(self, claim: LaneClaim, batch: Batch) -> Turn:
         """Return what is to be stored."""
@@ -40,6 +41,7 @@ class TurnComposer:
             conversation_id=turn.conversation_id if alike else None,
             timezone=turn.timezone,
             attempt=claim.fence,
+            stored_by=self._stored_by,
             facts=self._facts(tenant, turn),
             note_facts=partial(self._lanes.record_facts, claim, turn.id) if self._pins else None,
             followed_by=tuple(others),

@@ -60,7 +60,7 @@ _OUTCOMES = {
 class TurnWriter:
     """Stores the turns of a lane, oldest first; every outcome is recorded in the ledger."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 what a write needs
         self,
         settings: Settings,
         lanes: Turns,
@@ -68,6 +68,8 @@ class TurnWriter:
         leases: Leases,
         worker_version: str,
         gates: GateClient,
+        *,
+        worker_name: str = "",
     ) -> None:
         self._settings = settings
         self._lanes = lanes
@@ -75,7 +77,9 @@ class TurnWriter:
         self._leases = leases
         self._worker_version = worker_version
         self._gates = gates
-        self._composer = TurnComposer(lanes, KeptText.of(settings), pins=settings.pin_extraction)
+        self._composer = TurnComposer(
+            lanes, KeptText.of(settings), pins=settings.pin_extraction, stored_by=worker_name
+        )
         self._bounds = Bounds(settings.coalesce_turns if memories.takes_batches else 1)
 
     async def store_all(self, claim: LaneClaim) -> None:

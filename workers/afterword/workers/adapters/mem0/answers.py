@@ -25,6 +25,7 @@ from pydantic import (
 
 from afterword.shared.events import MalformedMemoriesDropped
 from afterword.shared.observer import emit
+from afterword.workers.ports import RecalledMemory
 
 #: A memory with a longer text is dropped: four times the longest message that is allowed.
 MAX_TEXT = 4 * 65_536
@@ -82,6 +83,9 @@ class _Metadata(_Answer):
     attempt: _OurName = None
     said_at: _OurTime = None
     times_said: _OurCount = None
+    conversation_id: _OurName = None
+    stored_by: _OurName = None
+    extraction_model: _OurName = None
 
 
 class StoredRow(_Answer):
@@ -97,16 +101,34 @@ class StoredRow(_Answer):
 
 
 class MemoryRow(StoredRow):
-    """A memory that was found by a search."""
+    """A memory with its text."""
 
     memory: _Text
     score: _Score | None = None
     created_at: _Time = None
+    updated_at: _OurTime = None
 
     @property
     def at(self) -> datetime | None:
         """Return when it was said, as exactly as the row says: mem0 itself keeps whole seconds."""
         return self.metadata.said_at or self.created_at
+
+
+def memory_of(row: MemoryRow, asked: str) -> RecalledMemory:
+    """Return the memory in a row that was found for an owner."""
+    return RecalledMemory(
+        id=row.id,
+        owner=row.owner(asked),
+        text=row.memory,
+        score=row.score,
+        created_at=row.at,
+        turn_id=row.metadata.turn_id,
+        times_said=row.metadata.times_said or 1,
+        updated_at=row.updated_at,
+        conversation_id=row.metadata.conversation_id,
+        stored_by=row.metadata.stored_by,
+        extraction_model=row.metadata.extraction_model,
+    )
 
 
 class AddedRow(_Answer):

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from afterword.shared.names import bare_memory_key
-from afterword.workers.ports import AddResult, Memories, RecalledMemory, SearchResult, Turn
+from afterword.workers.ports import (
+    AddResult,
+    Memories,
+    MemoryPage,
+    RecalledMemory,
+    SearchResult,
+    Turn,
+)
 
 
 class BareOwners:
@@ -42,6 +49,22 @@ class BareOwners:
     async def find_copies(self, owner: str, turn_id: str) -> Sequence[Sequence[str]]:
         """Return the same ids as `find`, grouped by attempt."""
         return await self._memories.find_copies(bare_memory_key(owner), turn_id)
+
+    async def list_page(self, owner: str, limit: int, after: str | None = None) -> MemoryPage:
+        """Return a page of memories, also of those that Afterword did not store."""
+        key = bare_memory_key(owner)
+        page = await self._memories.list_page(key, limit, after)
+        return replace(page, memories=tuple(_named(each, key, owner) for each in page.memories))
+
+    async def get(self, owner: str, memory_id: str) -> RecalledMemory | None:
+        """Return one memory of this owner."""
+        key = bare_memory_key(owner)
+        found = await self._memories.get(key, memory_id)
+        return found and _named(found, key, owner)
+
+    async def edit(self, owner: str, memory_id: str, text: str) -> bool:
+        """Replace the text of one memory of this owner."""
+        return await self._memories.edit(bare_memory_key(owner), memory_id, text)
 
     async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:
         """Remove single memories of this owner."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from afterword.workers.adapters.mem0.answers import (
     MemoryRow,
     StoredRow,
     ids_by_attempt,
+    memory_of,
     read_rows,
 )
 from afterword.workers.adapters.mem0.errors import platform_error
@@ -34,10 +36,12 @@ from afterword.workers.ports import (
     NO_FACT,
     AddOutcome,
     AddResult,
+    BadCursor,
     EventFailed,
     EventGone,
     Exchange,
     Memories,
+    MemoryPage,
     RecalledMemory,
     SearchResult,
     Turn,
@@ -57,6 +61,10 @@ MAX_QUERY_CHARACTERS = 2000
 
 #: The most memories of one turn that are looked up: mem0's largest page.
 MAX_ROWS_PER_TURN = 200
+
+#: The most memories that one page can hold: mem0's largest.
+MAX_PAGE = 200
+_CURSOR = re.compile(r"([1-9][0-9]{0,8})x([1-9][0-9]{0,2})")
 
 #: mem0 queues an erasure: how often its state is polled, and for how long.
 ERASE_POLL_S = 0.5
@@ -112,11 +120,7 @@ class HostedMemories:
         call = self._client.add(
             [message for each in turn.exchanges for message in _messages(each)],
             user_id=_checked(owner),
-            metadata={
-                "turn_id": turn.id,
-                "attempt": turn.attempt,
-                "said_at": turn.at.isoformat(),
-            },
+            metadata=_metadata(turn),
             timestamp=int(turn.at.timestamp()),
         )
         return await self._call(call, partial(_added, None), changes=True)
@@ -129,6 +133,24 @@ class HostedMemories:
         """Return the same ids, grouped by the attempt that added them."""
         filters = {"AND": [_owner_filter(owner), {"metadata": {"turn_id": turn_id}}]}
         return await self._call(self._page(filters), partial(_copies, owner, turn_id))
+
+    async def list_page(self, owner: str, limit: int, after: str | None = None) -> MemoryPage:
+        """Return a page of mem0's; while memories are stored, one may come on two pages."""
+        number, size = _page_of(after, limit)
+        call = self._client.get_all(filters=_owner_filter(owner), page=number, page_size=size)
+        return await self._call(call, partial(_listed, owner, number, size))
+
+    async def get(self, owner: str, memory_id: str) -> RecalledMemory | None:
+        """Return one memory, None unless mem0 says that it is this owner's."""
+        call = self._client.get_memory(memory_id)
+        return await self._call(call, partial(_owned, _checked(owner)))
+
+    async def edit(self, owner: str, memory_id: str, text: str) -> bool:
+        """Replace the text of one memory; mem0 embeds it anew."""
+        if await self.get(owner, memory_id) is None:
+            return False
+        call = self._client.edit_memory(memory_id, text)
+        return await self._call(call, _is_edited, changes=True)
 
     async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:  # noqa: ARG002 - the port's signature
         """Delete single memories, one call each."""
@@ -211,20 +233,50 @@ def _messages(exchange: Exchange) -> list[dict[str, str]]:
     return [said, {"role": "assistant", "content": exchange.reply_text}]
 
 
+def _metadata(turn: Turn) -> dict[str, str]:
+    fields = {
+        "turn_id": turn.id,
+        "attempt": turn.attempt,
+        "said_at": turn.at.isoformat(),
+        "conversation_id": turn.conversation_id,
+        "stored_by": turn.stored_by or None,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def _found(owner: str, answer: Any) -> SearchResult:
     rows, malformed = read_rows(answer["results"], MemoryRow)
-    return SearchResult(tuple(_recalled(row, owner) for row in rows), malformed)
+    return SearchResult(tuple(memory_of(row, owner) for row in rows), malformed)
 
 
-def _recalled(row: MemoryRow, asked: str) -> RecalledMemory:
-    return RecalledMemory(
-        id=row.id,
-        owner=row.owner(asked),
-        text=row.memory,
-        score=row.score,
-        created_at=row.at,
-        turn_id=row.metadata.turn_id,
-    )
+def _page_of(cursor: str | None, limit: int) -> tuple[int, int]:
+    """Return the number and the size of a page: the first page's size is that of all others."""
+    if cursor is None:
+        return 1, min(limit, MAX_PAGE)
+    found = _CURSOR.fullmatch(cursor)
+    if found is None or not 1 <= int(found[2]) <= MAX_PAGE:
+        raise BadCursor
+    return int(found[1]), int(found[2])
+
+
+def _listed(owner: str, number: int, size: int, answer: Any) -> MemoryPage:
+    """Return a page without the rows of others, if mem0 gives any."""
+    rows, malformed = read_rows(answer["results"], MemoryRow)
+    mine = tuple(memory_of(row, owner) for row in rows if row.owner(owner) == owner)
+    foreign = len(rows) - len(mine)
+    following = f"{number + 1}x{size}" if answer.get("next") else None
+    return MemoryPage(mine, following, malformed + foreign)
+
+
+def _owned(owner: str, answer: Any) -> RecalledMemory | None:
+    if answer is None:
+        return None
+    row = MemoryRow.model_validate(answer)
+    return memory_of(row, owner) if row.user_id == owner else None
+
+
+def _is_edited(answer: Any) -> bool:
+    return answer is not None
 
 
 def _copies(owner: str, turn_id: str, answer: Any) -> list[list[str]]:

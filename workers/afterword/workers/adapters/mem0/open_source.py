@@ -8,15 +8,17 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from afterword.shared.errors import IllegalStep, Unavailable
+from afterword.shared.errors import BadAnswer, IllegalStep, Unavailable
 from afterword.workers.adapters.mem0.answers import (
     MemoryRow,
     StoredRow,
     ids_by_attempt,
+    memory_of,
     read_rows,
 )
 from afterword.workers.adapters.mem0.errors import translate_errors
@@ -25,6 +27,7 @@ from afterword.workers.ports import (
     NO_FACT,
     AddOutcome,
     AddResult,
+    MemoryPage,
     RecalledMemory,
     SearchResult,
     Turn,
@@ -38,6 +41,20 @@ _NICENESS = 10
 
 #: The most memories of one turn that are looked up. Without extraction a turn has one.
 MAX_ROWS_PER_TURN = 100
+
+
+class StoreRow(Protocol):
+    """A memory as a vector store returns it."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def payload(self) -> Mapping[str, Any]:
+        """Its text, as `data`, and all else."""
+        ...
 
 
 class Recipe(Protocol):
@@ -64,6 +81,19 @@ class Recipe(Protocol):
 
     def prompt_text(self, text: str, at: datetime | None) -> str:
         """Return the text of a memory as it goes into a prompt."""
+        ...
+
+    def stored_text(self, text: str, at: datetime | None) -> str:
+        """Return the text of a memory as it is stored: what `prompt_text` makes a prompt's of."""
+        ...
+
+    def list_rows(
+        self, memory: Any, owner: str, limit: int, after: str | None
+    ) -> tuple[Sequence[StoreRow], str | None]:
+        """Return a page of an owner's rows, those stored last first, and what continues after it.
+
+        Raises `BadCursor` unless `after` is what continued after an earlier page.
+        """
         ...
 
     def erase_owner(self, memory: Any, owner: str) -> None:
@@ -127,6 +157,18 @@ class OpenSourceMemories:
         """Return the same ids as `find`, grouped by the attempt that added them."""
         return await _run_on(self._writing, partial(self._copies, owner, turn_id))
 
+    async def list_page(self, owner: str, limit: int, after: str | None = None) -> MemoryPage:
+        """Return at most `limit` memories of this owner, those that were stored last first."""
+        return await _run_on(self._writing, partial(self._page, owner, limit, after))
+
+    async def get(self, owner: str, memory_id: str) -> RecalledMemory | None:
+        """Return one memory, None unless it exists and is this owner's."""
+        return await _run_on(self._writing, partial(self._get, owner, memory_id))
+
+    async def edit(self, owner: str, memory_id: str, text: str) -> bool:
+        """Replace the text of one memory; return false unless it exists and is this owner's."""
+        return await _run_on(self._writing, partial(self._edit, owner, memory_id, text))
+
     async def remove(self, owner: str, memory_ids: Sequence[str]) -> None:
         """Delete single memories of this owner; ids that do not exist are ignored."""
         await _run_on(self._writing, partial(self._remove, owner, memory_ids))
@@ -146,15 +188,8 @@ class OpenSourceMemories:
         return SearchResult(tuple(self._recalled(row, owner) for row in rows), malformed)
 
     def _recalled(self, row: MemoryRow, asked: str) -> RecalledMemory:
-        return RecalledMemory(
-            id=row.id,
-            owner=row.owner(asked),
-            text=self._recipe.prompt_text(row.memory, row.created_at),
-            score=row.score,
-            created_at=row.created_at,
-            turn_id=row.metadata.turn_id,
-            times_said=row.metadata.times_said or 1,
-        )
+        text = self._recipe.prompt_text(row.memory, row.created_at)
+        return replace(memory_of(row, asked), text=text, created_at=row.created_at)
 
     def _add(self, owner: str, turn: Turn, deadline: Deadline) -> AddResult:
         arguments = dict(self._recipe.add_arguments(turn))
@@ -180,6 +215,27 @@ class OpenSourceMemories:
         if malformed and not rows:
             raise Unavailable("malformed_rows")
         return rows
+
+    def _page(self, owner: str, limit: int, after: str | None) -> MemoryPage:
+        found, after = self._recipe.list_rows(self._memory, owner, limit, after)
+        rows, malformed = read_rows([_as_row(one) for one in found], MemoryRow)
+        return MemoryPage(tuple(self._recalled(row, owner) for row in rows), after, malformed)
+
+    def _get(self, owner: str, memory_id: str) -> RecalledMemory | None:
+        found = self._memory.get(memory_id)
+        if found is None or found.get("user_id") != owner:
+            return None
+        rows, _ = read_rows([found], MemoryRow)
+        if not rows:
+            raise BadAnswer("malformed_rows")
+        return self._recalled(rows[0], owner)
+
+    def _edit(self, owner: str, memory_id: str, text: str) -> bool:
+        found = self._get(owner, memory_id)
+        if found is None:
+            return False
+        self._memory.update(memory_id, text=self._recipe.stored_text(text, found.created_at))
+        return True
 
     def _remove(self, owner: str, memory_ids: Sequence[str]) -> None:
         for memory_id in memory_ids:
@@ -237,11 +293,19 @@ async def _run_on(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
 
 
+def _as_row(found: StoreRow) -> Mapping[str, Any]:
+    """Return a row of a vector store as mem0 does; in what it calls metadata, ours is read only."""
+    payload = found.payload
+    named = {name: payload.get(name) for name in ("user_id", "created_at", "updated_at")}
+    return {"id": found.id, "memory": payload.get("data"), "metadata": payload, **named}
+
+
 def _metadata(turn: Turn) -> dict[str, str]:
     fields = {
         "turn_id": turn.id,
         "created_at": turn.at.isoformat(),
         "conversation_id": turn.conversation_id,
         "attempt": turn.attempt or None,
+        "stored_by": turn.stored_by or None,
     }
     return {name: value for name, value in fields.items() if value is not None}

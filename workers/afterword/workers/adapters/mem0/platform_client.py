@@ -40,11 +40,19 @@ class PlatformClient(AsyncMemoryClient):  # type: ignore[misc]
         response.raise_for_status()
         return response.json()
 
+    async def get_memory(self, memory_id: str) -> Any:
+        """Return one memory; None if mem0 has none with this id."""
+        response = await self.async_client.get(_memory_path(memory_id))
+        return _unless_missing(response)
+
+    async def edit_memory(self, memory_id: str, text: str) -> Any:
+        """Replace the text of one memory; return None if mem0 has none with this id."""
+        response = await self.async_client.put(_memory_path(memory_id), json={"text": text})
+        return _unless_missing(response)
+
     async def delete_memory(self, memory_id: str) -> Any:
         """Delete one memory; no error if it is gone."""
-        if not memory_id:
-            raise ValueError("a memory id is required")
-        response = await self.async_client.delete(f"/v1/memories/{quote(memory_id, safe='')}/")
+        response = await self.async_client.delete(_memory_path(memory_id))
         if response.status_code in (httpx.codes.NOT_FOUND, httpx.codes.NO_CONTENT):
             return {"message": "gone"}
         response.raise_for_status()
@@ -53,3 +61,17 @@ class PlatformClient(AsyncMemoryClient):  # type: ignore[misc]
     async def aclose(self) -> None:
         """Close the connections."""
         await self.async_client.aclose()
+
+
+def _memory_path(memory_id: str) -> str:
+    """Return the path of one memory; without an id it would be that of all."""
+    if not memory_id:
+        raise ValueError("a memory id is required")
+    return f"/v1/memories/{quote(memory_id, safe='')}/"
+
+
+def _unless_missing(response: httpx.Response) -> Any:
+    if response.status_code == httpx.codes.NOT_FOUND:
+        return None
+    response.raise_for_status()
+    return response.json()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from afterword.shared.settings import MemorySettings
 from afterword.workers.adapters.mem0.add_context import add_context
 from afterword.workers.adapters.mem0.extraction import Extractor, instructions
 from afterword.workers.adapters.mem0.import_guard import prepare_mem0_import
-from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMemories
+from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMemories, StoreRow
 from afterword.workers.ports import Memories, Model, Turn
 
 
@@ -59,11 +59,25 @@ class PgVectorRecipe:
     def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
         """Return what the user wrote, our instructions, and the turn."""
         messages = [{"role": "user", "content": each.user_text} for each in turn.exchanges]
-        return {"messages": messages, "prompt": instructions(turn), "turn": turn}
+        extracted = {"extraction_model": self._settings.memory_model}
+        said = {"messages": messages, "prompt": instructions(turn), "turn": turn}
+        return said | {"metadata": extracted}
 
     def prompt_text(self, text: str, at: datetime | None) -> str:  # noqa: ARG002 - the protocol's signature
         """Return the fact as it was extracted."""
         return text
+
+    def stored_text(self, text: str, at: datetime | None) -> str:  # noqa: ARG002 - the protocol's signature
+        """Return a fact as it is."""
+        return text
+
+    def list_rows(
+        self, memory: Any, owner: str, limit: int, after: str | None
+    ) -> tuple[Sequence[StoreRow], str | None]:
+        """Return a page of an owner's rows, by the time of their turns."""
+        found: tuple[Sequence[StoreRow], str | None]
+        found = memory.vector_store.list_page(owner, limit, after)
+        return found
 
     def erase_owner(self, memory: Any, owner: str) -> None:
         """Delete an owner's rows. Nothing of an owner is kept in the process."""

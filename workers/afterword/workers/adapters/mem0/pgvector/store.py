@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -20,11 +21,19 @@ from afterword.workers.adapters.mem0.pgvector.database import (
     ensure_table,
     translate_postgres_errors,
 )
+from afterword.workers.ports import BadCursor
 from afterword.workers.rules.write_deadline import seconds_left
 
 _ROW_NAMESPACE = uuid.UUID("0b6dd1c5-5d8a-4a5a-9d1e-7c2f3a5b8e94")
 _INSERT = "INSERT INTO {} (id, vector, payload) VALUES (%s, %s, %s) ON CONFLICT (id) DO NOTHING"
 _SET_TIMEOUT = "SELECT set_config('statement_timeout', %s, true)"
+#: Times as texts: their order need not be exact, but the same for each page.
+_BY_TIME = "COALESCE(payload->>'created_at', '') COLLATE \"C\""
+_PAGE = (
+    "SELECT id, payload FROM {} WHERE payload->>'user_id' = %s "  # noqa: S608 - constants
+    f"AND (%s::uuid IS NULL OR ({_BY_TIME}, id) < (%s, %s::uuid)) "
+    f"ORDER BY {_BY_TIME} DESC, id DESC LIMIT %s"
+)
 _DELETE_OWNER = "DELETE FROM {} WHERE payload->>'user_id' = %s"
 
 
@@ -73,6 +82,28 @@ class PgVectorStore(PGVector):  # type: ignore[misc]
         """List as mem0's store does, inside one more list."""
         return [[_readable(row) for row in rows] for rows in super().list(*args, **kwargs)]
 
+    def get(self, vector_id: str) -> Any:
+        """Return one memory, None if there is none; nothing but a UUID can be the id of one."""
+        try:
+            uuid.UUID(vector_id)
+        except ValueError:
+            return None
+        found = super().get(vector_id)
+        return found and _readable(found)
+
+    def list_page(
+        self, owner: str, limit: int, after: str | None
+    ) -> tuple[Sequence[Any], str | None]:
+        """Return a page of an owner's memories, newest first, and what continues after it."""
+        at, row_id = _position(after)
+        self._ensure_collection()
+        with self._get_cursor() as cursor:
+            page = sql.SQL(_PAGE).format(self._col())
+            cursor.execute(page, [owner, row_id, at, row_id, limit + 1])
+            found = cursor.fetchall()
+        last = found[limit - 1] if len(found) > limit else None
+        return [_readable(_StoreRow(str(one[0]), one[1])) for one in found[:limit]], _cursor(last)
+
     def erase_owner(self, owner: str) -> None:
         """Delete every row of an owner."""
         self._ensure_collection()
@@ -96,6 +127,33 @@ class PgVectorStore(PGVector):  # type: ignore[misc]
     def _errors(self, *, writing: bool) -> Iterator[None]:
         with add_step(), translate_postgres_errors(self.connection_pool, writing=writing):
             yield
+
+
+@dataclass(slots=True)
+class _StoreRow:
+    id: str
+    payload: Any
+
+
+def _cursor(row: Any) -> str | None:
+    """Return what continues after a row."""
+    if row is None:
+        return None
+    at = row[1].get("created_at") if isinstance(row[1], dict) else None
+    return f"{row[0]}@{at if isinstance(at, str) else ''}"
+
+
+def _position(cursor: str | None) -> tuple[str, str | None]:
+    """Return the time and the id of the row that a page continues after."""
+    if cursor is None:
+        return "", None
+    row_id, at_sign, at = cursor.partition("@")
+    if not at_sign or not at.isprintable():
+        raise BadCursor
+    try:
+        return at, str(uuid.UUID(row_id))
+    except ValueError:
+        raise BadCursor from None
 
 
 def _readable(row: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from afterword.shared.installation import install_command
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.import_guard import prepare_mem0_import
 from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMemories
+from afterword.workers.adapters.mem0.sqlite.rows import Row
 from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.ports import Memories, Turn
 
@@ -65,6 +66,17 @@ class EmbeddedRecipe:
     def prompt_text(self, text: str, at: datetime | None) -> str:
         """Return the user's text without the date: the prompt shows that anyway."""
         return text.removeprefix(_date_mark(at)) if at else text
+
+    def stored_text(self, text: str, at: datetime | None) -> str:
+        """Return a user's text after the date of its memory."""
+        return _date_mark(at) + text if at else text
+
+    def list_rows(
+        self, memory: Any, owner: str, limit: int, after: str | None
+    ) -> tuple[Sequence[Row], str | None]:
+        """Return a page of an owner's rows; an edited one counts as stored last."""
+        rows: tuple[Sequence[Row], str | None] = memory.vector_store.list_page(owner, limit, after)
+        return rows
 
     def erase_owner(self, memory: Any, owner: str) -> None:
         """Erase an owner in one step, including the bytes in the file."""

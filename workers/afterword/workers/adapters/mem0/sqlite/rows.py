@@ -176,6 +176,17 @@ def list_rows(
     return [row for _, row in islice(_selected(sql, owner, filters), limit)]
 
 
+def list_rows_before(
+    sql: sqlite3.Connection, owner: Owner, before: int, limit: int
+) -> list[tuple[int, Row]]:
+    """Return an owner's memories below a row number, newest first, each with its number."""
+    select = """
+        SELECT n, id, payload FROM memories WHERE owner = ? AND n < ? ORDER BY n DESC LIMIT ?
+    """
+    found = sql.execute(select, (owner.n, before, limit))
+    return [(n, Row.read(memory_id, payload)) for n, memory_id, payload in found]
+
+
 def find_positions(
     sql: sqlite3.Connection, owner: Owner, filters: Filters, cached: OwnerVectors
 ) -> Positions:

@@ -44,6 +44,7 @@ from afterword.workers.adapters.mem0.sqlite.rows import (
     get_row,
     insert_row,
     list_rows,
+    list_rows_before,
     read_rows,
     stored_text,
 )
@@ -51,6 +52,7 @@ from afterword.workers.adapters.mem0.sqlite.schema import VERSION, create_or_che
 from afterword.workers.adapters.mem0.sqlite.tokenizer import QueryWord, query_words
 from afterword.workers.adapters.mem0.sqlite.upgrade import upgrade
 from afterword.workers.adapters.mem0.sqlite.vector_cache import OwnerVectors, VectorCache
+from afterword.workers.ports import BadCursor
 from afterword.workers.rules.write_deadline import seconds_left
 
 #: The most distinct words of a query that are looked up. More add little.
@@ -64,6 +66,9 @@ _RIVALS = 40
 _NOT_STORED = frozenset({"text_lemmatized", TIMES_SAID, REPLY_END})
 
 COLLECTION = "memories"
+
+#: SQLite's largest integer: no row has this number.
+_NO_ROW = 2**63 - 1
 
 #: How long a process waits for another one that upgrades the file.
 UPGRADE_S = 600.0
@@ -204,6 +209,15 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             owner = find_owner(sql, wanted.owner)
             return [list_rows(sql, owner, wanted, top_k) if owner else []]
 
+    def list_page(self, owner: str, limit: int, after: str | None) -> tuple[Rows, str | None]:
+        """Return a page of an owner's memories, newest first, and what continues after it."""
+        before = _row_number(after)
+        with self._database.reading() as sql:
+            found = find_owner(sql, owner)
+            rows = list_rows_before(sql, found, before, limit + 1) if found else []
+        page = rows[:limit]
+        return [row for _, row in page], str(page[-1][0]) if len(rows) > limit else None
+
     def _scores(
         self,
         sql: sqlite3.Connection,
@@ -236,6 +250,14 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             raise ValueError(f"a vector must be {self._dims} finite numbers")
         unit: Floats = floats / (float(np.linalg.norm(floats)) or 1.0)
         return unit
+
+
+def _row_number(cursor: str | None) -> int:
+    if cursor is None:
+        return _NO_ROW
+    if not (cursor.isascii() and cursor.isdigit()) or int(cursor[:20]) > _NO_ROW:
+        raise BadCursor
+    return int(cursor[:20])
 
 
 def _best(
