@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from afterword.producer import (
     AsyncProducer,
+    InvalidRequest,
     JobFailed,
     JobState,
     JobStatus,
+    Memory,
+    MemoryNotFound,
+    MemoryUsed,
     Producer,
     Settings,
     TurnState,
 )
 from afterword.producer.testing import FakeAsyncProducer, FakeProducer
-from tests.kit.producers import FakeStage, JobFace, RealStage, Stage
+from tests.kit.producers import FakeStage, JobFace, ProducerFace, RealStage, Stage
 from tests.kit.waiting import until
 from tests.kit.workers.fleet import Fleet
 
@@ -143,3 +148,153 @@ async def test_what_was_not_to_be_remembered_is_not_stored_if_it_is_cancelled(st
         job = await producer.submit(user_id="eve", message="I keep no bird.", remember=False)
         assert await job.cancel()
         assert (await job.status()).turn is TurnState.NONE
+
+
+# -- a user's memories
+
+
+async def stored(stage: Stage, producer: ProducerFace, user_id: str, *said: str) -> list[JobStatus]:
+    """Let a user say something, and wait until it is stored; return what became of each."""
+    found = []
+    for text in said:
+        stage.answer("Noted.")
+        job = await producer.submit(user_id=user_id, message=text, conversation_id="c")
+        found.append(await settled(job))
+    return found
+
+
+async def test_a_user_sees_all_memories_page_by_page(stage: Stage) -> None:
+    async with stage.open() as producer:
+        user_id = uuid.uuid4().hex
+        memories = producer.memories(user_id)
+        assert (await memories.list()).memories == ()
+
+        said = [f"I keep {number} birds in the garden." for number in ("two", "five", "nine")]
+        statuses = await stored(stage, producer, user_id, *said)
+
+        first = await memories.list(limit=2)
+        rest = await memories.list(limit=2, after=first.next)
+        found = [*first.memories, *rest.memories]
+        assert [memory.text for memory in found] == said[::-1]
+        assert (first.next is None, rest.next) == (False, None)
+        assert [memory.job_id for memory in found] == [one.job_id for one in statuses][::-1]
+        assert [(memory.id,) for memory in found] == [one.memory_ids for one in statuses][::-1]
+        assert {memory.conversation_id for memory in found} == {"c"}
+        assert all(memory.stored_by and memory.created_at for memory in found)
+        assert await memories.all() == found
+        assert await producer.memories(user_id, tenant="other").all() == []
+
+
+async def test_a_memory_names_the_replies_that_were_given_it(stage: Stage) -> None:
+    async with stage.open() as producer:
+        user_id = uuid.uuid4().hex
+        await stored(stage, producer, user_id, "I keep five birds.")
+        (memory,) = await producer.memories(user_id).all()
+        assert (await producer.memories(user_id).get(memory.id)).given_to == ()
+        used = MemoryUsed(id=memory.id, text=memory.text, score=1.0)
+        stage.answer("Five.", memories=[used], skipped="question_only")
+        job = await producer.submit(user_id=user_id, message="How many birds do I keep?")
+        assert [one.id for one in (await job.wait()).memories] == [memory.id]
+        assert (await producer.memories(user_id).get(memory.id)).given_to == (job.id,)
+
+
+async def test_a_search_gives_the_best_first(stage: Stage) -> None:
+    async with stage.open() as producer:
+        user_id = uuid.uuid4().hex
+        said = ["I keep five birds in the garden.", "My sister lives in Oslo."]
+        await stored(stage, producer, user_id, *said)
+        page = await producer.memories(user_id).search("Where does my sister live?", limit=1)
+        assert [memory.text for memory in page.memories] == ["My sister lives in Oslo."]
+        assert page.memories[0].score is not None
+
+
+async def test_a_memory_is_edited(stage: Stage) -> None:
+    async with stage.open() as producer:
+        user_id = uuid.uuid4().hex
+        (status,) = await stored(stage, producer, user_id, "I keep five birds.")
+        memories = producer.memories(user_id)
+        (before,) = await memories.all()
+
+        edited = await memories.edit(before.id, "I keep six birds.")
+
+        assert (edited.id, edited.text) == (before.id, "I keep six birds.")
+        assert await memories.all() == [edited]
+        assert edited.job_id == status.job_id
+        assert (await producer.job(status.job_id).status()).memory_ids == (before.id,)
+
+
+async def test_a_memory_is_deleted(stage: Stage) -> None:
+    async with stage.open() as producer:
+        user_id = uuid.uuid4().hex
+        said = ["I keep five birds.", "My sister lives in Oslo."]
+        *_, status = await stored(stage, producer, user_id, *said)
+        memories = producer.memories(user_id)
+        (memory_id,) = status.memory_ids
+
+        await memories.delete(memory_id)
+
+        assert [memory.text for memory in await memories.all()] == ["I keep five birds."]
+        assert (await producer.job(status.job_id).status()).memory_ids == ()
+        for call in (memories.get(memory_id), memories.delete(memory_id)):
+            with pytest.raises(MemoryNotFound) as caught:
+                await call
+            assert caught.value.memory_id == memory_id
+
+
+async def test_nobody_sees_or_changes_the_memories_of_another(stage: Stage) -> None:
+    async with stage.open() as producer:
+        user_id = uuid.uuid4().hex
+        await stored(stage, producer, user_id, "I keep five birds.")
+        (memory,) = await producer.memories(user_id).all()
+        for other in (producer.memories("eve"), producer.memories(user_id, tenant="other")):
+            calls = (other.get(memory.id), other.edit(memory.id, "x"), other.delete(memory.id))
+            for call in calls:
+                with pytest.raises(MemoryNotFound):
+                    await call
+        assert await producer.memories(user_id).all() == [memory]
+
+
+REFUSED: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
+    ("limit", "list", (), {"limit": 0}),
+    ("limit", "list", (), {"limit": 101}),
+    ("after", "list", (), {"after": "no cursor"}),
+    ("after", "list", (), {"after": ""}),
+    ("timeout", "list", (), {"timeout": 601.0}),
+    ("query", "search", (" ",), {}),
+    ("query", "search", ("x" * 70_000,), {}),
+    ("memory_id", "get", ("",), {}),
+    ("memory_id", "get", ("a\nb",), {}),
+    ("memory_id", "delete", (5,), {}),
+    ("text", "edit", ("m", ""), {}),
+    ("text", "edit", ("m", "a\x00b"), {}),
+    ("text", "edit", ("m", "x" * 70_000), {}),
+]
+
+
+@pytest.mark.parametrize(("field", "verb", "said", "named"), REFUSED)
+async def test_what_is_not_valid_is_refused(
+    stage: Stage, field: str, verb: str, said: tuple[Any, ...], named: dict[str, Any]
+) -> None:
+    async with stage.open() as producer:
+        with pytest.raises(InvalidRequest) as caught:
+            await getattr(producer.memories("ann"), verb)(*said, **named)
+        assert caught.value.field == field
+
+
+@pytest.mark.parametrize(("user_id", "tenant"), [("", "default"), ("ann", " x")])
+async def test_whose_memories_they_are_is_checked(stage: Stage, user_id: str, tenant: str) -> None:
+    async with stage.open() as producer:
+        with pytest.raises(InvalidRequest):
+            producer.memories(user_id, tenant=tenant)
+
+
+def test_a_fake_can_be_told_what_a_user_has_said_before() -> None:
+    with FakeProducer(settings=Settings(memory="embedded")) as fake:
+        memory_id = fake.remember("ann", "I keep five birds.")
+        found = fake.memories("ann").get(memory_id)
+        assert isinstance(found, Memory)
+        assert (found.text, found.job_id, found.created_at) == (
+            "I keep five birds.",
+            None,
+            fake.clock.now(),
+        )

@@ -91,8 +91,29 @@ PLANTS = (
     ),
     Plant(
         "I12", "an erasure leaves what was imported", "shared/afterword/shared/ledger/erasures.py",
-        "(Keys.conversation, Keys.usage, Keys.imported)",
-        "(Keys.conversation, Keys.usage)", "tests/ledger/test_imports.py",
+        "(Keys.conversation, Keys.usage, Keys.imported, Keys.given)",
+        "(Keys.conversation, Keys.usage, Keys.given)", "tests/ledger/test_imports.py",
+    ),
+    Plant(
+        "I12", "a retry stores again what its user has deleted", f"{LUA}/turn/mend.lua",
+        "if OPEN_TURN[turn] then",
+        "if false then", "tests/usecase/test_memory_requests.py",
+    ),
+    Plant(
+        "I12", "nobody looks for late copies of what was deleted", f"{LUA}/turn/mend.lua",
+        "redis.call('ZADD', LATE_COPIES, now + check_after_ms, id)",
+        "", "tests/usecase/test_memory_requests.py",
+    ),
+    Plant(
+        "I4", "a writer does not leave its lane to a change that waits", f"{LUA}/turn/claim.lua",
+        "if not mine and redis.call('EXISTS', mending_key(lane)) == 1 then",
+        "if false then", "tests/usecase/test_memory_requests.py",
+    ),
+    Plant(
+        "I5", "the memory of another is answered",
+        "workers/afterword/workers/memories/requests.py",
+        "for one in found if one.owner == owner)",
+        "for one in found)", "tests/usecase/test_memory_requests.py",
     ),
     Plant(
         "I4", "a history has the order in which jobs ended",

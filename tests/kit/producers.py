@@ -12,16 +12,21 @@ from afterword.producer import (
     AfterwordError,
     AsyncJob,
     AsyncProducer,
+    AsyncUserMemories,
     ChatRequest,
     Event,
     Job,
     JobStatus,
     LedgerUnavailable,
+    Memory,
+    MemoryPage,
+    MemoryUsed,
     Producer,
     Reply,
     Settings,
     TurnState,
     UsageSum,
+    UserMemories,
 )
 from afterword.producer.testing import FakeAsyncProducer, FakeFailure, FakeProducer, FakeReply
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
@@ -69,6 +74,40 @@ class JobFace:
         return [event async for event in self.stream(after)]
 
 
+class MemoriesFace:
+    """The memories of a user, of a producer of either kind, awaited."""
+
+    def __init__(self, memories: UserMemories | AsyncUserMemories) -> None:
+        self._memories = memories
+
+    async def list(self, **said: Any) -> MemoryPage:
+        found = self._memories.list(**said)
+        return found if isinstance(found, MemoryPage) else await found
+
+    async def all(self) -> Sequence[Memory]:
+        if isinstance(self._memories, UserMemories):
+            return [*self._memories.all()]
+        return [memory async for memory in self._memories.all()]
+
+    async def search(self, query: str, **said: Any) -> MemoryPage:
+        found = self._memories.search(query, **said)
+        return found if isinstance(found, MemoryPage) else await found
+
+    async def get(self, memory_id: str, **said: Any) -> Memory:
+        found = self._memories.get(memory_id, **said)
+        return found if isinstance(found, Memory) else await found
+
+    async def edit(self, memory_id: str, text: str) -> Memory:
+        found = self._memories.edit(memory_id, text)
+        return found if isinstance(found, Memory) else await found
+
+    async def delete(self, memory_id: str) -> None:
+        if isinstance(self._memories, UserMemories):
+            self._memories.delete(memory_id)
+        else:
+            await self._memories.delete(memory_id)
+
+
 class ProducerFace:
     """A producer of either kind, awaited."""
 
@@ -101,6 +140,9 @@ class ProducerFace:
             return await self._producer.usage(**fields)
         return self._producer.usage(**fields)
 
+    def memories(self, user_id: str, **said: Any) -> MemoriesFace:
+        return MemoriesFace(self._producer.memories(user_id, **said))
+
     def job(self, job_id: str) -> JobFace:
         return JobFace(self._producer.job(job_id))
 
@@ -115,7 +157,9 @@ class Stage(ABC):
         """Open a producer with some settings of its own."""
 
     @abstractmethod
-    def answer(self, text: str, *, memories: Sequence[str] = (), skipped: str = "") -> None:
+    def answer(
+        self, text: str, *, memories: Sequence[str | MemoryUsed] = (), skipped: str = ""
+    ) -> None:
         """Let the next request get this text.
 
         A fake has to be told what is recalled for it, and why its turn is not remembered.
@@ -169,7 +213,9 @@ class RealStage(Stage):
             else:
                 producer.close()
 
-    def answer(self, text: str, *, memories: Sequence[str] = (), skipped: str = "") -> None:
+    def answer(
+        self, text: str, *, memories: Sequence[str | MemoryUsed] = (), skipped: str = ""
+    ) -> None:
         self._fleet.claude.will_answer(ClaudeAnswer(text=text))
 
     def hold(self, text: str = "held") -> None:
@@ -223,7 +269,9 @@ class FakeStage(Stage):
             with fake:
                 yield ProducerFace(fake)
 
-    def answer(self, text: str, *, memories: Sequence[str] = (), skipped: str = "") -> None:
+    def answer(
+        self, text: str, *, memories: Sequence[str | MemoryUsed] = (), skipped: str = ""
+    ) -> None:
         turn = TurnState.SKIPPED if skipped else TurnState.STORED
         self._answers.append(
             FakeReply(text, memories=memories, turn=turn, turn_code=skipped or None)

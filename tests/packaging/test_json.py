@@ -118,6 +118,7 @@ RECORDS: dict[str, Any] = {
         attempts=1,
         created_at=NOW,
         deadline=NOW,
+        memory_ids=("m",),
     ).model_dump(exclude={"metadata"})
     | dict.fromkeys(
         ("lane", "priority", "waits_for", "waits_until", "worker", "replay_of", "replayed_as")

@@ -13,7 +13,9 @@ from afterword.producer.admin.history import ImportCounts
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.sync_admin import Operator
 from afterword.producer.client.async_client import AsyncJob, AsyncProducer
+from afterword.producer.client.async_memories import AsyncUserMemories
 from afterword.producer.client.sync_client import Job, Producer
+from afterword.producer.client.sync_memories import UserMemories
 from afterword.shared.contracts import (
     ChatRequest,
     Event,
@@ -39,6 +41,8 @@ from afterword.shared.errors import (
     KeyReused,
     LeaseLost,
     LedgerUnavailable,
+    MemoriesUnavailable,
+    MemoryNotFound,
     Misconfigured,
     NewerRecord,
     NoReplyInTime,
@@ -59,6 +63,7 @@ from afterword.shared.ledger.dead_letter_records import (
 )
 from afterword.shared.ledger.records import Account, ErasureState, Inconsistency
 from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.memory_contracts import Memory, MemoryPage
 from afterword.shared.settings import Settings
 
 __all__ = [
@@ -67,6 +72,7 @@ __all__ = [
     "AsyncJob",
     "AsyncOperator",
     "AsyncProducer",
+    "AsyncUserMemories",
     "AuditEntry",
     "ChatRequest",
     "ConversationBusy",
@@ -92,6 +98,10 @@ __all__ = [
     "KeyReused",
     "LeaseLost",
     "LedgerUnavailable",
+    "MemoriesUnavailable",
+    "Memory",
+    "MemoryNotFound",
+    "MemoryPage",
     "MemoryStatus",
     "MemoryUsed",
     "Misconfigured",
@@ -115,5 +125,6 @@ __all__ = [
     "TurnState",
     "Usage",
     "UsageSum",
+    "UserMemories",
     "WhenBusy",
 ]

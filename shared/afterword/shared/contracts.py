@@ -589,3 +589,6 @@ class JobStatus(Contract):
 
     usage: Usage = Usage()
     """The tokens of all its attempts so far, those without a reply among them."""
+
+    memory_ids: tuple[str, ...] = ()
+    """The memories in mem0 that its turn was stored as, less those that its user has deleted."""

@@ -10,6 +10,8 @@
     │  ├─ ConversationBusy           an earlier message of the conversation has no reply yet
     │  └─ KeyReused                  do not send again: the key belongs to a different request
     ├─ JobNotFound                   it never existed, or its retention time is over
+    ├─ MemoryNotFound                the user has no such memory
+    ├─ MemoriesUnavailable(code)     no memory worker could do it in time; `may_be_done` says more
     ├─ NewerRecord                   a newer version wrote it: read it with that version
     ├─ NoReplyInTime                 the job goes on; wait for it again
     ├─ JobFailed(code)               the job has ended without a reply
@@ -207,6 +209,44 @@ class JobNotFound(AfterwordError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"{job_id} is not known: it never existed or its retention time is over")
         self.job_id = job_id
+
+
+class MemoryNotFound(AfterwordError):
+    """The user has no memory with this id: it never existed, was deleted, or is another user's.
+
+    Attributes:
+        memory_id: the id that was asked for.
+
+    """
+
+    http_status = 404
+
+    def __init__(self, memory_id: str) -> None:
+        super().__init__("the user has no memory with this id")
+        self.memory_id = memory_id
+
+
+class MemoriesUnavailable(AfterwordError):
+    """Memories could not be read or changed: no memory worker, or mem0 refuses or is away.
+
+    To ask again is always safe: an edit and a deletion that were done are done once.
+
+    Attributes:
+        code: why, as a fixed word: `no_worker`, `memory_off`, `being_erased`, `being_stored`,
+            `lane_busy`, `too_many_requests`, `too_slow`, `newer_record`, or a code of mem0's.
+        may_be_done: whether an edit or a deletion may be done all the same, now or within
+            `AFTERWORD_REPAIR_S`; if not, nothing was changed and nothing will be.
+
+    """
+
+    http_status = 503
+    _may_be_sent_again = True
+
+    def __init__(self, code: str, *, may_be_done: bool = False) -> None:
+        advice = "it may be done all the same" if may_be_done else "nothing was changed"
+        super().__init__(f"memories are not available: {code}; {advice}")
+        self.code = code
+        self.may_be_done = may_be_done
 
 
 class NoReplyInTime(AfterwordError):

@@ -340,6 +340,21 @@ class RepairPostponed(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRequestAnswered(ObserverEvent):
+    """A request about a user's memories is answered; `code` says why it was refused, if it was."""
+
+    action: Code
+    code: Code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateCopiesRemoved(ObserverEvent):
+    """A writer had added to a turn whose user had changed its memories before; that is removed."""
+
+    copies: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UserForgotten(ObserverEvent):
     """The first half of an erasure is done; it is repeated after `delay_s` seconds, for good."""
 

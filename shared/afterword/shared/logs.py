@@ -99,6 +99,10 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.DuplicatesRemoved: Line(WARNING, "turn was stored {copies} times, now once"),
     events.RepairPostponed: Line(WARNING, "turn could not be checked for duplicates: {code}"),
     events.UserForgotten: Line(INFO, "memories erased; again in {delay_s:.0f} s, for good"),
+    events.MemoryRequestAnswered: Line(DEBUG, "answered {action} of memories: {code}"),
+    events.LateCopiesRemoved: Line(
+        WARNING, "removed {copies} late copies of memories that their user had changed"
+    ),
     events.ErasurePostponed: Line(WARNING, "erasure waits {delay_s:.0f} s: {code}"),
     events.UserErased: Line(
         INFO,

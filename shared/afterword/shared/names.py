@@ -69,6 +69,23 @@ def new_job_id(shard: int) -> str:
     return f"j{shard:0{_SHARD_DIGITS}x}_{secrets.token_hex(16)}"
 
 
+#: What the owner of a request about memories begins with: no percent-encoded name does.
+_REQUEST_OWNER = "%/"
+
+
+def new_memory_request_id(shard: int) -> str:
+    """Return a fresh id of a request about memories; it has the form of a lane that nobody has.
+
+    A worker that knows no such requests takes it for a lane without turns.
+    """
+    return lane_id(f"{_REQUEST_OWNER}{secrets.token_hex(16)}", shard)
+
+
+def is_memory_request(lane: str) -> bool:
+    """Return whether the hint of a lane is that of a request about memories."""
+    return owner_of(lane).startswith(_REQUEST_OWNER)
+
+
 def lane_id(owner: str, shard: int) -> str:
     """Return the id of an owner's lane; it says which shard holds it."""
     return f"l{shard:0{_SHARD_DIGITS}x}_{owner}"
@@ -264,6 +281,28 @@ class Keys:
     def reconciled(self) -> str:
         """STRING: exists for a while after somebody began to look for inconsistencies."""
         return f"{self.root}:reconciled"
+
+    @property
+    def late_copies(self) -> str:
+        """ZSET: the job ids of turns whose memories were changed, by when to look again."""
+        return f"{self.root}:late-copies"
+
+    @property
+    def memory_requests(self) -> str:
+        """ZSET: the requests about memories that have no answer yet, by when they expire."""
+        return f"{self.root}:memory-requests"
+
+    def memory_request(self, request_id: str) -> str:
+        """HASH: one request about memories, and its answer; expires within minutes."""
+        return f"{self.root}:memory-request:{request_id}"
+
+    def mending(self, lane: str) -> str:
+        """FLAG, a STRING: somebody waits to change memories of one lane's user."""
+        return f"{self.root}:mending:{lane}"
+
+    def given(self, lane: str) -> str:
+        """STREAM: the replies to one lane's user, each with the ids of its memories."""
+        return f"{self.root}:given:{lane}"
 
     @property
     def erasures(self) -> str:

@@ -14,11 +14,12 @@ from afterword.shared.environment import check_proxies
 from afterword.shared.errors import Misconfigured
 from afterword.shared.events import WorkerReady, WorkerStopping
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.names import MEMORIES, REPLIES, is_memory_request
 from afterword.shared.observer import bound, emit
 from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
 from afterword.workers.background.deduplicator import Deduplicator
+from afterword.workers.background.late_copies import LateCopyRemover
 from afterword.workers.background.periodic import STEADY, PeriodicTask, PeriodicTasks
 from afterword.workers.background.probes import Probes
 from afterword.workers.background.quarantine import QuarantineRecorder
@@ -34,6 +35,7 @@ from afterword.workers.gate import GateClient
 from afterword.workers.leases import RENEWALS, Leases
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.lane import LaneProcessor
+from afterword.workers.memories.requests import RequestAnswerer
 from afterword.workers.memories.store_turns import TurnWriter
 from afterword.workers.metrics import metrics
 from afterword.workers.ports import Memories, Model
@@ -67,6 +69,7 @@ class Runtime:
 
     responder: Responder | None
     lane_processor: LaneProcessor
+    request_answerer: RequestAnswerer
 
     async def respond(self, job_id: str, *, ahead: bool = False) -> None:
         """Answer a job."""
@@ -74,8 +77,11 @@ class Runtime:
         await self.responder.respond(job_id, ahead=ahead)
 
     async def store_turns(self, lane_id: str) -> None:
-        """Store the turns of a lane."""
-        await self.lane_processor.process(lane_id)
+        """Store the turns of a lane; or answer a request about memories, which has such a name."""
+        if is_memory_request(lane_id):
+            await self.request_answerer.process(lane_id)
+        else:
+            await self.lane_processor.process(lane_id)
 
 
 @asynccontextmanager
@@ -114,7 +120,17 @@ async def runtime(
             memory=settings.backend,
         )
         try:
-            yield Runtime(responder, _lane_processor(settings, ledger, memories, leases, gates))
+            yield Runtime(
+                responder,
+                _lane_processor(settings, ledger, memories, leases, gates),
+                RequestAnswerer(
+                    ledger.memory_requests,
+                    ledger.turns,
+                    memories,
+                    leases,
+                    settings.write_timeout_s,
+                ),
+            )
         finally:
             emit(WorkerStopping)
 
@@ -284,6 +300,9 @@ async def _background(
         deduplicator = Deduplicator(ledger.duplicate_checks, memories, timeout_s)
         check = deduplicator.check_due_turns
         tasks.append(PeriodicTask("deduplication", check, settings.sweep_s, limit_s=2 * timeout_s))
+        remover = LateCopyRemover(ledger.memory_requests, memories, timeout_s)
+        check = remover.check_due_turns
+        tasks.append(PeriodicTask("late_copies", check, settings.sweep_s, limit_s=2 * timeout_s))
 
     async def beat() -> None:
         consumed = "+".join(sorted(queues()))  # less what `cancel_consumer` took from it

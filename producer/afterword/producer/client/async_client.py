@@ -7,8 +7,10 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
+from afterword.producer.client.async_memories import AsyncUserMemories
 from afterword.producer.client.job_service import JobService, collect
 from afterword.producer.client.ledger_job_service import LedgerJobService
+from afterword.producer.client.memory_calls import Owner
 from afterword.producer.client.per_loop_job_service import PerLoopJobService
 from afterword.shared.arguments import AnyId, EventId, Id, Seconds, checked
 from afterword.shared.closeable import AsyncCloseable
@@ -169,6 +171,15 @@ class AsyncProducer(AsyncCloseable):
         `InvalidRequest` if no job could have had this tenant or user id.
         """
         return await self._service.usage(tenant, user_id)
+
+    @checked
+    def memories(self, user_id: Id, *, tenant: Id = "default") -> AsyncUserMemories:
+        """Return what a user may see and change: their memories.
+
+        Nothing is read yet. It is safe to ask for a user who has none. Check first that whoever
+        asks is that user, or may act for them.
+        """
+        return AsyncUserMemories(self._service, Owner(tenant, user_id))
 
     @checked
     def job(self, job_id: AnyId) -> AsyncJob:

@@ -6,11 +6,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
+from typing import Any
 
 from afterword.producer.client.job_service import JobService, RequestFields, collect
+from afterword.producer.client.memory_calls import MemoryCall
 from afterword.producer.portal import Portal, Runner
 from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError
+from afterword.shared.settings import Settings
 from afterword.shared.transport.blocking import Unconfirmed
 
 
@@ -74,6 +77,16 @@ class BlockingJobService:
         """Cancel a job; return whether it is cancelled."""
         runner, service = self._open()
         return runner.call(service.cancel(job_id))
+
+    def ask_about_memories(self, call: MemoryCall) -> Any:
+        """Return what a memory worker answers to a call."""
+        runner, service = self._open()
+        return runner.call(service.ask_about_memories(call))
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the service."""
+        return self._open()[1].settings
 
     def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the tokens that the jobs of a tenant or a user have used."""

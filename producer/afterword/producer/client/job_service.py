@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
+from afterword.producer.client.memory_calls import MemoryCall
 from afterword.shared.clock import utc_now
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, UsageSum
@@ -106,6 +107,10 @@ class JobService(AsyncCloseable):
     @abstractmethod
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; return whether it is cancelled."""
+
+    @abstractmethod
+    async def ask_about_memories(self, call: MemoryCall) -> Any:
+        """Return what a memory worker answers; raise `MemoriesUnavailable`, `MemoryNotFound`."""
 
     @abstractmethod
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.client.follow import Follower
@@ -15,6 +15,8 @@ from afterword.producer.client.job_service import (
     JobService,
     Submission,
 )
+from afterword.producer.client.memory_asker import ask
+from afterword.producer.client.memory_calls import MemoryCall
 from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, NoReplyInTime
 from afterword.shared.ledger.records import SubmitResult
@@ -112,6 +114,11 @@ class LedgerJobService(JobService):
         if answer == "gone":
             await self.status(job_id)  # raises what a caller expects of an unknown job
         return answer == "cancelled"
+
+    async def ask_about_memories(self, call: MemoryCall) -> Any:
+        """Return what a memory worker answers to a call."""
+        ledger = await self._checked.get()
+        return await ask(ledger.memory_requests, call, self.settings.shards)
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the tokens that the jobs of a tenant or a user have used."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from typing import Any
 
 from afterword.producer.client.job_service import Item, JobService, Submission
+from afterword.producer.client.memory_calls import MemoryCall
 from afterword.producer.per_loop import PerLoop
 from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError
@@ -56,6 +58,10 @@ class PerLoopJobService(JobService):
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job; return whether it is cancelled."""
         return await self._services.here().cancel(job_id)
+
+    async def ask_about_memories(self, call: MemoryCall) -> Any:
+        """Return what a memory worker answers to a call."""
+        return await self._services.here().ask_about_memories(call)
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the tokens that the jobs of a tenant or a user have used."""

@@ -8,6 +8,8 @@ from typing import Any
 
 from afterword.producer.client.blocking import BlockingJobService
 from afterword.producer.client.ledger_job_service import LedgerJobService
+from afterword.producer.client.memory_calls import Owner
+from afterword.producer.client.sync_memories import UserMemories
 from afterword.shared.arguments import AnyId, EventId, Id, Seconds, checked
 from afterword.shared.closeable import Closeable
 from afterword.shared.contracts import (
@@ -166,6 +168,15 @@ class Producer(Closeable):
         `InvalidRequest` if no job could have had this tenant or user id.
         """
         return self._service.usage(tenant, user_id)
+
+    @checked
+    def memories(self, user_id: Id, *, tenant: Id = "default") -> UserMemories:
+        """Return what a user may see and change: their memories.
+
+        Nothing is read yet. It is safe to ask for a user who has none. Check first that whoever
+        asks is that user, or may act for them.
+        """
+        return UserMemories(self._service, Owner(tenant, user_id))
 
     @checked
     def job(self, job_id: AnyId) -> Job:

@@ -10,11 +10,14 @@ import math
 import threading
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
+from typing import Any
 
 from afterword.producer.client.cursor import event_order, is_beginning, not_of_this_job
 from afterword.producer.client.job_service import Item, JobService, Submission
+from afterword.producer.client.memory_calls import MemoryCall, Owner
 from afterword.producer.testing.clock import FakeClock
 from afterword.producer.testing.fake_job import FakeJob
+from afterword.producer.testing.fake_memories import FakeMemories
 from afterword.producer.testing.script import Script
 from afterword.shared.caps import cap_reached, longest_joined, queue_full
 from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, Usage, UsageSum
@@ -26,7 +29,7 @@ from afterword.shared.errors import (
     KeyReused,
     NoReplyInTime,
 )
-from afterword.shared.lifecycle import JobState
+from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import check_job_id
 from afterword.shared.settings import Settings
 
@@ -47,6 +50,7 @@ class FakeJobService(JobService):
         self._keys: dict[tuple[str, str, str], tuple[str, str, float]] = {}
         self._agenda: list[tuple[float, int, FakeJob]] = []
         self._numbers = itertools.count()
+        self.memories = FakeMemories(self._given)
 
     async def ping(self) -> None:
         """Raise what the script says of everybody's requests, if Redis is said to be away."""
@@ -130,6 +134,7 @@ class FakeJobService(JobService):
             first_text_at=self._at(job.first_text_s if job.reply else math.inf),
             ended_at=self._at(job.ended_s),
             usage=job.usage,
+            memory_ids=self.memories.of_job(job.id),
         )
 
     async def cancel(self, job_id: str) -> bool:
@@ -138,6 +143,15 @@ class FakeJobService(JobService):
         if not job.state.terminal:
             self._stop(job, "cancelled")
         return job.state is JobState.CANCELLED
+
+    async def ask_about_memories(self, call: MemoryCall) -> Any:
+        """Return what a memory worker would answer to a call."""
+        self._run_due()
+        if (error := self.script.outage()) is not None:
+            raise error
+        if self.settings.backend == "off":
+            return call.result({"code": "memory_off"})
+        return call.result(self.memories.answer(call, self.clock.now()))
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the tokens that the jobs of a tenant or a user have used."""
@@ -295,11 +309,32 @@ class FakeJobService(JobService):
             at_s, _, job = heapq.heappop(self._agenda)
             if job.due_s != at_s:  # it was cancelled, or has been scheduled anew
                 continue
-            open_before = not job.state.terminal
+            open_before, unsettled = not job.state.terminal, job.turn is not TurnState.STORED
             job.take_step()
+            if unsettled and job.turn is TurnState.STORED:
+                self._store(job)
             self._schedule(job)
             if open_before and job.state.terminal:
                 self._start_next(job)
+
+    def _store(self, job: FakeJob) -> None:
+        """Keep what a user said as one memory, as the embedded memory does."""
+        request = job.request
+        self.memories.store(
+            Owner(request.tenant, request.user_id),
+            request.message,
+            request.at or self.clock.at(job.created_s),
+            job_id=job.id,
+            conversation_id=request.conversation_id,
+        )
+
+    def _given(self, memory_id: str) -> list[str]:
+        """Return the jobs whose reply was given a memory, the newest first."""
+        return [
+            job.id
+            for job in reversed(self._jobs.values())
+            if job.reply and memory_id in {memory.id for memory in job.reply.memories}
+        ]
 
     async def _let_time_pass(self, limit_s: float) -> bool:
         """Wait until time has passed; return false if the limit was reached before."""

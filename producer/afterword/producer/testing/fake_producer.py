@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 
 from afterword.producer.client.async_client import AsyncProducer
 from afterword.producer.client.blocking import BlockingJobService
+from afterword.producer.client.memory_calls import Owner
 from afterword.producer.client.sync_client import Producer
 from afterword.producer.portal import Runner
 from afterword.producer.testing.clock import STANDS_STILL, FakeClock
 from afterword.producer.testing.fake_job_service import FakeJobService
 from afterword.producer.testing.script import Answers, Script
 from afterword.shared.arguments import Id, Limit, checked
-from afterword.shared.contracts import ChatRequest
+from afterword.shared.contracts import ChatRequest, Text
 from afterword.shared.errors import NotAccepted
 from afterword.shared.settings import Settings
 
@@ -58,6 +59,16 @@ class _Scripted:
         (`LedgerUnavailable`). While Redis is away for everybody, `ping` raises the error as well.
         """
         self._fake.script.refuse_with(error, times=times, user_id=user_id)
+
+    @checked
+    def remember(self, user_id: Id, text: Text, *, tenant: Id = "default") -> str:
+        """Put a memory of a user there, as if it had been stored before; return its id.
+
+        Turns that reach the state `stored` put one there by themselves: what the user said.
+        """
+        owner, at = Owner(tenant, user_id), self._fake.now()
+        with self._fake.lock:
+            return self._fake.memories.store(owner, text, at).id
 
     def assert_submitted(self, **fields: Any) -> ChatRequest:
         """Return the newest accepted request with these fields; fail if there is none."""

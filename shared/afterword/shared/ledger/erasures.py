@@ -28,7 +28,7 @@ from afterword.shared.transport.signatures import Arguments
 RECEIPT_S = 90 * 24 * 3600.0
 
 #: Keys of a user, beside the jobs, that hold or count what was said.
-_OWNED = (Keys.conversation, Keys.usage, Keys.imported)
+_OWNED = (Keys.conversation, Keys.usage, Keys.imported, Keys.given)
 
 
 class Erasures:
@@ -90,11 +90,23 @@ class Erasures:
                     )
                 )
                 ids = ids[seen:]
+        await self._remove_memory_requests(claim)
         for key_of in _OWNED:
             # An owner is percent-encoded: it holds no slash but its own, and no wildcard.
             whole = key_of(shard, claim.lane)
             async for keys in self._shards.scan(f"{whole}*"):
                 mine = [key for key in keys if key == whole or key.startswith(f"{whole}/")]
+                await self._run_fenced(
+                    steps.RemoveKeys(lane=claim.lane, fence=claim.fence, keys=mine)
+                )
+
+    async def _remove_memory_requests(self, claim: EraseClaim) -> None:
+        """Remove what was asked about the user's memories, and what was answered."""
+        shard = self._shards.keys_of(claim.lane)
+        async for keys in self._shards.scan(f"{shard.memory_request('')}*"):
+            lanes = [await self._shards.send_command("HGET", key, "lane") for key in keys]
+            mine = [key for key, lane in zip(keys, lanes, strict=True) if lane == claim.lane]
+            if mine:
                 await self._run_fenced(
                     steps.RemoveKeys(lane=claim.lane, fence=claim.fence, keys=mine)
                 )

@@ -287,6 +287,7 @@ class Jobs:
                 memory=reply.memory,
                 first_text=_first_text_ms(claim, reply),
                 tokens=used.model_dump_json(),
+                given=json.dumps([one.id for one in reply.memories]) if reply.memories else "",
                 usage_ms=milliseconds(USAGE_S),
                 usage=[("replies", 1), *used],
             )

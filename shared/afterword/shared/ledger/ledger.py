@@ -16,6 +16,7 @@ from afterword.shared.ledger.identity import Identities, Identity
 from afterword.shared.ledger.imports import Imports
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.maintenance import Maintenance
+from afterword.shared.ledger.memory_requests import MemoryRequests
 from afterword.shared.ledger.quarantine import Quarantine
 from afterword.shared.ledger.queries import Queries
 from afterword.shared.ledger.replay_runs import ReplayRuns
@@ -62,6 +63,7 @@ class Ledger(AsyncCloseable):
         self.dead_letters = DeadLetters(shards, self.jobs)
         self.replay_runs = ReplayRuns(shards)
         self.erasures = Erasures(shards)
+        self.memory_requests = MemoryRequests(shards)
         self.imports = Imports(shards)
         self.accounts = Accounts(shards)
         self.quarantine = Quarantine(shards)

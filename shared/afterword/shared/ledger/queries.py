@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -44,7 +45,7 @@ _PRIORITIES = {str(step): name for name, step in PRIORITY_STEPS.items()}
 _PROGRESS = ("state", "attempts", "code")
 _STATUS = (
     *("state", "turn", "attempts", "created", "deadline", "code", "turn_code", "tenant", "lane"),
-    *("body", "snoozes", "started", "first_text", "ended", "tokens"),
+    *("body", "snoozes", "started", "first_text", "ended", "tokens", "memory_ids"),
 )
 
 #: The fields in which a job's attempts without a reply are summed up.
@@ -211,6 +212,7 @@ def _status(job_id: str, values: Sequence[Any], used: Sequence[str | None]) -> J
             first_text_at=_moment_or_none(record["first_text"]),
             ended_at=_moment_or_none(record["ended"]),
             usage=_usage(record["tokens"], used),
+            memory_ids=tuple(json.loads(record["memory_ids"] or "[]")),
         )
 
 

@@ -95,6 +95,7 @@ class FinishJob(NamedTuple):
     memory: str
     first_text: int
     tokens: str
+    given: str
     usage_ms: int
     usage: Sequence[tuple[str, int]]
 

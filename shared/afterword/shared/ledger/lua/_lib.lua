@@ -14,6 +14,8 @@ local OPEN_COUNTS = root .. ':open-counts' -- HASH conversation, lane or ':'tena
 local COUNTS = root .. ':counts'    -- HASH   '<what>:<state>:<tenant>' -> how many; see `Accounts`
 local FENCES = root .. ':fences'    -- HASH   lane id -> fence of the writer that holds it
 local DUPLICATE_CHECKS = root .. ':duplicate-checks' -- ZSET  job id -> when to look for duplicates in mem0
+local LATE_COPIES = root .. ':late-copies' -- ZSET job id of a mended turn -> when to look for late copies
+local MEMORY_REQUESTS = root .. ':memory-requests' -- ZSET id of a request without an answer -> when it expires
 local ERASURES = root .. ':erasures' -- ZSET  lane id -> when its erasure was requested
 local WORKERS = root .. ':workers'  -- ZSET   '<queue> <worker>' -> its last heartbeat
 local WORKER_STATUS = root .. ':worker-status' -- HASH '<queue> <worker>' -> JSON: version, periodic tasks
@@ -38,6 +40,9 @@ local function behind_key(tenant) return root .. ':behind:' .. tenant end -- ZSE
 local function conversation_key(id) return root .. ':conversation:' .. id end -- LIST of JSON, one a turn
 local function conversation_queue_key(id) return root .. ':conversation-queue:' .. id end -- ZSET job id -> sequence
 local function usage_key(id) return root .. ':usage:' .. id end    -- HASH of a lane: sums over its replies
+local function memory_request_key(id) return root .. ':memory-request:' .. id end -- HASH
+local function mending_key(id) return root .. ':mending:' .. id end -- STRING of a lane that a request waits for
+local function given_key(id) return root .. ':given:' .. id end    -- STREAM of a lane: replies and the memories in them
 local function imported_key(id) return root .. ':imported:' .. id end -- SET of a lane: keys of past turns
 local function tenant_usage_key(tenant) return root .. ':tenant-usage:' .. tenant end -- HASH
 
@@ -437,6 +442,34 @@ local function retry_after_ms(name, octave_ms)
   local rate = 2 ^ math.min((slot - base) / octave_ms, FASTEST)
   redis.call('HSET', gate_key(name), 'next', slot + octave_ms / rate)
   return math.ceil(slot - now)
+end
+
+-- A request about memories stands in the agenda of lanes under a name that no lane has, and is leased
+-- as a lane is. Its hint goes ahead of all others: somebody waits for the answer.
+local function hint_ahead(id)
+  move_to('hinted', LANES, id, now)
+  push_hint(LANES, id, next_sequence(), function(_, list, message) redis.call('RPUSH', list, message) end)
+end
+
+local function end_memory_request(id)
+  redis.call('HDEL', FENCES, id)
+  redis.call('ZREM', MEMORY_REQUESTS, id)
+  remove_from_agenda(LANES, id)
+end
+
+-- Grants the lease of a lane, or of a request, to the one who names it by a token; returns its fence.
+-- Returns nil if another one holds it.
+local function claim_lease(id, token, lease_ms)
+  local leased = tonumber(redis.call('ZSCORE', place_key('leased', LANES), id) or 0)
+  local fence = redis.call('HGET', FENCES, id)
+  local mine = fence and string.sub(fence, -#token) == token
+  if leased > now and fence and not mine then return nil end
+  if not mine then
+    fence = next_sequence() .. '.' .. token
+    redis.call('HSET', FENCES, id, fence)
+  end
+  lease(LANES, id, lease_ms, true)
+  return fence
 end
 
 local function is_being_erased(lane)

@@ -28,6 +28,7 @@ local function empty(id)
   redis.call('ZREM', DEAD_TURNS, id)
   redis.call('ZREM', FAILED_JOBS, id)
   redis.call('ZREM', DUPLICATE_CHECKS, id)
+  redis.call('ZREM', LATE_COPIES, id)
   retain(id, retention_ms)
   redis.call('HINCRBY', erasure_key(lane), 'jobs', 1)
 end

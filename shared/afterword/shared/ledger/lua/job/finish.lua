@@ -15,6 +15,7 @@
 ---@param memory string              how memory was: fresh | overlay | degraded | off
 ---@param first_text integer        when the first piece of the text came, ms since the epoch; 0 if none did
 ---@param tokens string             what this attempt used, JSON
+---@param given string              ids of the memories in the prompt, JSON, or ''
 ---@param usage_ms integer           lifetime of a user's sums of usage
 ---@param usage {name: string, amount: string}[]   what this attempt adds to them
 -- Answers ok | lost. Repeated by the same attempt, it is done once.
@@ -55,6 +56,11 @@ end
 
 if conversation and conversation_turn ~= '' then
   add_to_history(conversation, conversation_turn, max_turns, conversation_ms)
+end
+
+if given ~= '' then
+  redis.call('XADD', given_key(lane), 'MINID', '~', now - retention_ms, '*', 'job', id, 'memories', given)
+  redis.call('PEXPIRE', given_key(lane), retention_ms)
 end
 
 for _, sums in ipairs({ tenant_usage_key(tenant), usage_key(lane) }) do

@@ -12,6 +12,10 @@ local leased = tonumber(redis.call('ZSCORE', place_key('leased', LANES), lane) o
 local fence = redis.call('HGET', FENCES, lane)
 local mine = fence and string.sub(fence, -#token) == token
 if leased > now and fence and not mine then return answer('taken') end
+if not mine and redis.call('EXISTS', mending_key(lane)) == 1 then
+  move_to('waiting', LANES, lane, now + 500) -- a change of its user's comes first
+  return answer('held')
+end
 
 local function grant()
   if not mine then

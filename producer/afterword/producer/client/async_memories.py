@@ -1,0 +1,111 @@
+"""A user's memories, for code that runs on an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from afterword.producer.client.job_service import JobService
+from afterword.producer.client.memory_calls import (
+    Cursor,
+    MemoryCall,
+    MemoryId,
+    Owner,
+    PageLimit,
+    Text,
+    WaitSeconds,
+    check_size,
+    memory_in,
+    page_in,
+)
+from afterword.shared.arguments import checked
+from afterword.shared.ledger.memory_requests import MemoryAction
+from afterword.shared.memory_contracts import Memory, MemoryPage
+
+
+class AsyncUserMemories:
+    """The memories of one user: list, search, look at, edit and delete them.
+
+    Returned by `AsyncProducer.memories`. Every call is answered by a memory worker, which alone has
+    access to mem0; `timeout` says for how many seconds it is waited for, up to 600.
+
+    Each call raises `MemoriesUnavailable` if no worker or mem0 does it in time, `InvalidRequest`
+    for an argument that is not valid, and what `AsyncProducer.submit` raises of Redis.
+    """
+
+    def __init__(self, service: JobService, owner: Owner) -> None:
+        self._service = service
+        self._owner = owner
+
+    @checked
+    async def list(
+        self, *, limit: PageLimit = 100, after: Cursor | None = None, timeout: WaitSeconds = 30.0
+    ) -> MemoryPage:
+        """Return a page of the user's memories, the newest first.
+
+        Args:
+            limit: the most memories of the page, 1 to 100.
+            after: the `next` of the page before.
+            timeout: for how long to wait, in seconds.
+
+        """
+        return page_in(await self._ask("list", timeout, limit=limit, after=after))
+
+    @checked
+    async def all(self, *, timeout: WaitSeconds = 30.0) -> AsyncGenerator[Memory, None]:
+        """Yield all of the user's memories, the newest first, page by page.
+
+        What is stored or deleted meanwhile may be missing. `timeout` is that of each page.
+        """
+        after = None
+        while True:
+            page = await self.list(after=after, timeout=timeout)
+            for memory in page.memories:
+                yield memory
+            if page.next is None:
+                return
+            after = page.next
+
+    @checked
+    async def search(
+        self, query: Text, *, limit: PageLimit = 10, timeout: WaitSeconds = 30.0
+    ) -> MemoryPage:
+        """Return the memories that fit a query best, as for a reply, whatever their scores.
+
+        Args:
+            query: what to search for; limited as a message is.
+            limit: the most memories, 1 to 100.
+            timeout: for how long to wait, in seconds.
+
+        """
+        check_size("query", query, self._service.settings.max_message_bytes)
+        return page_in(await self._ask("search", timeout, query=query, limit=limit))
+
+    @checked
+    async def get(self, memory_id: MemoryId, *, timeout: WaitSeconds = 30.0) -> Memory:
+        """Return one memory, and which replies were given it; raises `MemoryNotFound`."""
+        return memory_in(await self._ask("show", timeout, id=memory_id))
+
+    @checked
+    async def edit(self, memory_id: MemoryId, text: Text, *, timeout: WaitSeconds = 30.0) -> Memory:
+        """Replace the text of a memory, and return it as it is now; raises `MemoryNotFound`.
+
+        It waits until no turn of the user is being stored. No retry or replay of its turn brings
+        the old text back. It is safe to repeat. `text` is limited as a message is.
+        """
+        check_size("text", text, self._service.settings.max_message_bytes)
+        return memory_in(await self._ask("edit", timeout, id=memory_id, text=text))
+
+    @checked
+    async def delete(self, memory_id: MemoryId, *, timeout: WaitSeconds = 30.0) -> None:
+        """Delete a memory for good; raises `MemoryNotFound`.
+
+        It waits until no turn of the user is being stored. No retry or replay of its turn brings
+        the memory back. What was said stays in its conversation, and in replies that were given the
+        memory, as long as those are kept: `Operator.forget` erases all of it.
+        """
+        await self._ask("delete", timeout, id=memory_id)
+
+    async def _ask(self, action: MemoryAction, timeout_s: float, **said: Any) -> Any:
+        call = MemoryCall(self._owner, action, said, timeout_s)
+        return await self._service.ask_about_memories(call)

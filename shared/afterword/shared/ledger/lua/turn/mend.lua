@@ -1,0 +1,38 @@
+-- Record that its user has changed memories of a turn: from now on nobody stores that turn, and what a
+-- writer that was under way may still add is removed.
+---@param lane string
+---@param fence string
+---@param id string                first turn of its batch
+---@param memory_ids string        JSON: the memories that it has now
+---@param left boolean             whether there are any
+---@param retention_ms integer
+---@param check_after_ms integer   when no writer can be under way any more
+---@param known_version integer    newest version of records that the caller knows
+-- Answers ok | lost | newer (the record is left as it is) | storing (mem0 works on what it has accepted,
+--   and may make more memories of it) | unknown (the record is gone, or not this user's).
+if not holds_lane(lane, fence) then return answer('lost') end
+local record = redis.call('HMGET', job_key(id), 'turn', 'lane', 'tenant', 'event')
+if not record[1] or record[2] ~= lane then return answer('unknown') end
+local batch = batch_of(id)
+for _, each in ipairs(batch) do
+  if newer_version(each, known_version) then return answer('newer') end
+end
+local OPEN_TURN = { pending = 1, writing = 1, dead = 1 }
+if record[4] and OPEN_TURN[record[1]] and record[1] ~= 'dead' then return answer('storing') end
+for _, each in ipairs(batch) do
+  local turn = redis.call('HGET', job_key(each), 'turn')
+  if turn then
+    if OPEN_TURN[turn] then
+      set_turn_state(each, record[3], turn, left and 'stored' or 'skipped')
+      redis.call('HSET', job_key(each), 'turn_ended', now)
+    end
+    redis.call('HSET', job_key(each), 'memory_ids', memory_ids, 'turn_code', left and '' or 'deleted')
+    redis.call('ZREM', DEAD_TURNS, each)
+    retain(each, math.max(retention_ms, 2 * check_after_ms))
+  end
+end
+redis.call('HDEL', job_key(id), 'turn_intent', 'event', 'event_at', 'turn_doubtful', 'facts')
+redis.call('ZREM', DUPLICATE_CHECKS, id)
+redis.call('ZADD', LATE_COPIES, now + check_after_ms, id)
+leave_lane(lane, batch, record[3])
+return answer('ok')
