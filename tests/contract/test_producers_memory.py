@@ -20,6 +20,7 @@ from afterword.producer import (
     Producer,
     Settings,
     TurnState,
+    UserExport,
 )
 from afterword.producer.testing import FakeAsyncProducer, FakeProducer
 from tests.kit.producers import FakeStage, JobFace, ProducerFace, RealStage, Stage
@@ -252,6 +253,35 @@ async def test_nobody_sees_or_changes_the_memories_of_another(stage: Stage) -> N
                 with pytest.raises(MemoryNotFound):
                     await call
         assert await producer.memories(user_id).all() == [memory]
+
+
+async def test_all_that_is_known_of_a_user_is_one_document(stage: Stage) -> None:
+    async with stage.open() as producer:
+        user_id = uuid.uuid4().hex
+        said = ["I keep five birds.", 'My sister says "Oslo\\n" \u2028 \u00e9.']
+        statuses = await stored(stage, producer, user_id, *said)
+        await stored(stage, producer, uuid.uuid4().hex, "I am somebody else.")
+
+        text = await producer.memories(user_id).export()
+
+        found = UserExport.model_validate_json(text)
+        assert (found.tenant, found.user_id, found.memory) == ("default", user_id, "on")
+        assert [memory.text for memory in found.memories] == said[::-1]
+        assert {job.job_id for job in found.jobs} == {one.job_id for one in statuses}
+        assert {job.record["body"]["message"] for job in found.jobs} == set(said)
+        assert {job.record["reply"]["text"] for job in found.jobs} == {"Noted."}
+        assert all(job.events for job in found.jobs)
+        assert (found.usage.replies, found.usage.user_id) == (2, user_id)
+        assert found.erasure is None
+        assert "somebody else" not in text
+
+
+async def test_of_an_unknown_user_an_empty_document_is_exported(stage: Stage) -> None:
+    async with stage.open() as producer:
+        text = await producer.memories(uuid.uuid4().hex).export()
+        found = UserExport.model_validate_json(text)
+        assert (found.memories, found.jobs, found.conversations) == ((), (), ())
+        assert found.usage.replies == 0
 
 
 REFUSED: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [

@@ -101,6 +101,11 @@ class MemoriesFace:
         found = self._memories.edit(memory_id, text)
         return found if isinstance(found, Memory) else await found
 
+    async def export(self) -> str:
+        if isinstance(self._memories, UserMemories):
+            return "".join(self._memories.export())
+        return "".join([piece async for piece in self._memories.export()])
+
     async def delete(self, memory_id: str) -> None:
         if isinstance(self._memories, UserMemories):
             self._memories.delete(memory_id)

@@ -29,6 +29,12 @@ NEEDS = {
     "dead replay": "--all",
     "dead discard": "--all",
     "import": "/dev/null",
+    "memories list": "ann",
+    "memories search": "ann birds",
+    "memories show": "ann m",
+    "memories edit": "ann m text",
+    "memories delete": "ann m",
+    "memories export": "ann",
     "dead resume": "r0",
     "dead abort": "r0",
 }

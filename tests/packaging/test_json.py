@@ -24,6 +24,7 @@ from afterword.producer import (
     Inconsistency,
     JobState,
     JobStatus,
+    Memory,
     MemoryUsed,
     ReplayPace,
     ReplayPlan,
@@ -129,6 +130,7 @@ RECORDS: dict[str, Any] = {
     "Check": ok("redis", "valkey"),
     "Account": Account("t", {JobState.FAILED: 2}, {TurnState.STORED: 1}, 0, 0, 0.0),
     "Opened gate": {"name": "claude/m", "was_shut": True},
+    "Memory": Memory(id="m", text="t", given_to=("j",)),
     "Usage": UsageSum(tenant="t"),
     "Inconsistency": Inconsistency("j", "not_placed"),
     "Erasure receipt": ErasureReceipt(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from afterword.producer import Producer, TurnState
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.pseudo_terminal import CTRL_C, CTRL_D, ENTER, UP, PseudoTerminal, pasted
 from tests.kit.servers.fork_server import COMMAND
@@ -157,7 +158,7 @@ def test_commands_are_no_messages(chats: Chats) -> None:
     with chats.start() as chat:
         for typed, shown in (
             ("/help", "/memories   show"),
-            ("/memories", "[No reply in this conversation yet"),
+            ("/memories", "[There is no memory of ann yet]"),
             ("/nothing", "[There is no command /nothing;"),
             ("/user", "[Type: /user NAME]"),
             ("/user two\tlines", "user_id"),
@@ -176,6 +177,23 @@ def test_commands_are_no_messages(chats: Chats) -> None:
     (message,) = asked(chats.fleet)
     assert message.endswith("/help is a word")
     assert not message.endswith("//help is a word")
+
+
+def test_memories_shows_all_that_is_remembered(chats: Chats) -> None:
+    with Producer(chats.fleet.settings) as producer:
+        for text in ("I keep eight birds.", "My sister lives in Oslo."):
+            chats.fleet.claude.will_answer(ClaudeAnswer(text="Noted."))
+            job = producer.submit(user_id="zoe", message=text)
+            wait_until(lambda job=job: job.status().turn is TurnState.STORED, "stored", 30)  # type: ignore[misc]
+    with chats.start("zoe") as chat:
+        chat.until(PROMPT)
+        chat.press("/memories" + ENTER)
+        chat.until("[What is remembered of zoe")
+        chat.until("- My sister lives in Oslo.")
+        chat.until("- I keep eight birds.")
+        chat.until(PROMPT)
+        chat.press(CTRL_D)
+        assert chat.ended() == 0
 
 
 def test_forget_erases_after_a_question_what_was_said_and_what_was_typed(chats: Chats) -> None:

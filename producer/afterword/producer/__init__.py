@@ -63,7 +63,14 @@ from afterword.shared.ledger.dead_letter_records import (
 )
 from afterword.shared.ledger.records import Account, ErasureState, Inconsistency
 from afterword.shared.lifecycle import JobState, TurnState
-from afterword.shared.memory_contracts import Memory, MemoryPage
+from afterword.shared.memory_contracts import (
+    ExportedConversation,
+    ExportedJob,
+    Memory,
+    MemoryPage,
+    ReplyGiven,
+    UserExport,
+)
 from afterword.shared.settings import Settings
 
 __all__ = [
@@ -85,6 +92,8 @@ __all__ = [
     "Estimate",
     "Event",
     "EventType",
+    "ExportedConversation",
+    "ExportedJob",
     "Fault",
     "HistoryTurn",
     "ImportCounts",
@@ -119,12 +128,14 @@ __all__ = [
     "ReplayRun",
     "ReplayState",
     "Reply",
+    "ReplyGiven",
     "Settings",
     "StopDetails",
     "Timings",
     "TurnState",
     "Usage",
     "UsageSum",
+    "UserExport",
     "UserMemories",
     "WhenBusy",
 ]

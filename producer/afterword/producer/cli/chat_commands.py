@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import NamedTuple
 
 from afterword.producer.admin.erasure import ErasureReceipt
@@ -11,11 +12,16 @@ from afterword.producer.admin.sync_admin import Operator
 from afterword.producer.cli.chat_memory import QueuedTurns
 from afterword.producer.cli.chat_session import ChatSession
 from afterword.producer.cli.terminal import echo, indented, one_line
+from afterword.shared.errors import MemoriesUnavailable
 from afterword.shared.ledger.records import ErasureState
 
 #: How long `/forget` waits for the first pass of the erasure, which takes a moment.
 _FORGOTTEN_S = 10.0
 _LOOK_AGAIN_S = 0.1
+
+#: How many memories `/memories` shows, and how long it waits for each page of them.
+_MOST_LISTED = 500
+_LISTED_S = 10.0
 
 
 class ChatCommand(NamedTuple):
@@ -48,14 +54,23 @@ def _help(_session: ChatSession, _argument: str) -> None:
 
 
 def _memories(session: ChatSession, _argument: str) -> None:
-    if session.last_reply is None:
-        echo("[No reply in this conversation yet: this shows the memories that the last one had]")
+    """Show all memories; those that the last reply was given are marked."""
+    user, last = one_line(session.user_id), session.last_reply
+    given = {memory.id for memory in last.memories} if last else set()
+    mine = session.producer.memories(session.user_id, tenant=session.tenant)
+    try:
+        found = list(islice(mine.all(timeout=_LISTED_S), _MOST_LISTED + 1))
+    except MemoriesUnavailable as error:
+        echo(f"[The memories of {user} cannot be shown: {error.code}]")
         return
-    memories = session.last_reply.memories
-    echo(f"[The last reply was given {len(memories)} of the memories of {session.user_id}]")
-    for memory in memories:
-        score = "" if memory.score is None else f" (score {memory.score:.2f})"
-        echo(f"  - {indented(memory.text)}{score}")
+    if not found:
+        echo(f"[There is no memory of {user} yet]")
+        return
+    echo(f"[What is remembered of {user}, the newest first; * was given to the last reply]")
+    for memory in found[:_MOST_LISTED]:
+        echo(f"  {'*' if memory.id in given else '-'} {indented(memory.text)}")
+    if len(found) > _MOST_LISTED:
+        echo(f"[And more. See all: afterword memories list {user} --limit 1000000]")
 
 
 def _user(session: ChatSession, user_id: str) -> None:
@@ -93,7 +108,7 @@ def _erase(session: ChatSession) -> ErasureReceipt:
 
 COMMANDS = {
     "help": ChatCommand("", "show this", _help),
-    "memories": ChatCommand("", "show the memories that the last reply was given", _memories),
+    "memories": ChatCommand("", "show what is remembered of you", _memories),
     "forget": ChatCommand("", "erase all that you have said, after a question", _forget),
     "user": ChatCommand("NAME", "speak as another user, in a new conversation", _user),
 }

@@ -18,6 +18,7 @@ from afterword.producer.cli.forget import forget
 from afterword.producer.cli.gate import gate
 from afterword.producer.cli.healthcheck import healthcheck
 from afterword.producer.cli.import_history import import_history
+from afterword.producer.cli.memories import memories
 from afterword.producer.cli.metrics import metrics
 from afterword.producer.cli.quarantine import quarantine
 from afterword.producer.cli.reconcile import reconcile
@@ -30,11 +31,17 @@ from afterword.producer.cli.up import up
 from afterword.producer.cli.usage import usage
 from afterword.producer.cli.worker import worker
 from afterword.shared.error_location import error_location, error_name
-from afterword.shared.errors import AfterwordError, InvalidRequest, JobNotFound, Misconfigured
+from afterword.shared.errors import (
+    AfterwordError,
+    InvalidRequest,
+    JobNotFound,
+    MemoryNotFound,
+    Misconfigured,
+)
 from afterword.shared.version import __version__
 
 #: What the caller has to fix: exit code 2.
-_USAGE = (InvalidRequest, Misconfigured, JobNotFound)
+_USAGE = (InvalidRequest, Misconfigured, JobNotFound, MemoryNotFound)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -50,8 +57,8 @@ def cli() -> None:
 
 
 for _command in (
-    account, audit, chat, dead, doctor, forget, gate, healthcheck, import_history, metrics,
-    quarantine, reconcile, schema, status, submit, top, up, usage, worker,
+    account, audit, chat, dead, doctor, forget, gate, healthcheck, import_history, memories,
+    metrics, quarantine, reconcile, schema, status, submit, top, up, usage, worker,
 ):  # fmt: skip
     cli.add_command(_command)
 

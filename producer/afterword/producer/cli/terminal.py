@@ -25,7 +25,11 @@ def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """Return plain values as JSON; characters that cannot be seen are escaped as JSON does it."""
-    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return json_escaped(json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+def json_escaped(text: str) -> str:
+    """Return JSON that means the same, with characters that cannot be seen escaped."""
     return _replaced(text, lambda one: json.dumps(one)[1:-1])
 
 

@@ -6,10 +6,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
+from datetime import datetime
 from typing import Any
 
 from afterword.producer.client.job_service import JobService, RequestFields, collect
-from afterword.producer.client.memory_calls import MemoryCall
+from afterword.producer.client.memory_calls import MemoryCall, Owner
 from afterword.producer.portal import Portal, Runner
 from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError
@@ -82,6 +83,15 @@ class BlockingJobService:
         """Return what a memory worker answers to a call."""
         runner, service = self._open()
         return runner.call(service.ask_about_memories(call))
+
+    def records_of(self, owner: Owner) -> Generator[tuple[str, Any], None, None]:
+        """Yield what is kept of a user beside memories."""
+        runner, service = self._open()
+        yield from runner.iterate(service.records_of(owner))
+
+    def now(self) -> datetime:
+        """Return the time by the clock of the service."""
+        return self._open()[1].now()
 
     @property
     def settings(self) -> Settings:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeAlias
 
-from afterword.producer.client.memory_calls import MemoryCall
+from afterword.producer.client.memory_calls import MemoryCall, Owner
 from afterword.shared.clock import utc_now
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, UsageSum
@@ -111,6 +111,10 @@ class JobService(AsyncCloseable):
     @abstractmethod
     async def ask_about_memories(self, call: MemoryCall) -> Any:
         """Return what a memory worker answers; raise `MemoriesUnavailable`, `MemoryNotFound`."""
+
+    @abstractmethod
+    def records_of(self, owner: Owner) -> AsyncGenerator[tuple[str, Any], None]:
+        """Yield what is kept of a user beside memories: a section of `UserExport`, and a record."""
 
     @abstractmethod
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:

@@ -16,7 +16,7 @@ from afterword.producer.client.job_service import (
     Submission,
 )
 from afterword.producer.client.memory_asker import ask
-from afterword.producer.client.memory_calls import MemoryCall
+from afterword.producer.client.memory_calls import MemoryCall, Owner
 from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, NoReplyInTime
 from afterword.shared.ledger.records import SubmitResult
@@ -119,6 +119,12 @@ class LedgerJobService(JobService):
         """Return what a memory worker answers to a call."""
         ledger = await self._checked.get()
         return await ask(ledger.memory_requests, call, self.settings.shards)
+
+    async def records_of(self, owner: Owner) -> AsyncGenerator[tuple[str, Any], None]:
+        """Yield what the ledger keeps of a user."""
+        ledger = await self._checked.for_reading()
+        async for record in ledger.user_records.all(owner.lane(self.settings.shards)):
+            yield record
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the tokens that the jobs of a tenant or a user have used."""

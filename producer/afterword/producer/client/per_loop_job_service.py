@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 from afterword.producer.client.job_service import Item, JobService, Submission
-from afterword.producer.client.memory_calls import MemoryCall
+from afterword.producer.client.memory_calls import MemoryCall, Owner
 from afterword.producer.per_loop import PerLoop
 from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError
@@ -62,6 +62,12 @@ class PerLoopJobService(JobService):
     async def ask_about_memories(self, call: MemoryCall) -> Any:
         """Return what a memory worker answers to a call."""
         return await self._services.here().ask_about_memories(call)
+
+    async def records_of(self, owner: Owner) -> AsyncGenerator[tuple[str, Any], None]:
+        """Yield what is kept of a user beside memories."""
+        async with aclosing(self._services.here().records_of(owner)) as records:
+            async for record in records:
+                yield record
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the tokens that the jobs of a tenant or a user have used."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from datetime import datetime
 from typing import Any
 
 from afterword.producer.client.blocking import BlockingJobService
+from afterword.producer.client.export_document import ExportDocument
 from afterword.producer.client.memory_calls import (
     Cursor,
     MemoryCall,
@@ -19,12 +21,13 @@ from afterword.producer.client.memory_calls import (
     page_in,
 )
 from afterword.shared.arguments import checked
+from afterword.shared.errors import MemoriesUnavailable
 from afterword.shared.ledger.memory_requests import MemoryAction
 from afterword.shared.memory_contracts import Memory, MemoryPage
 
 
 class UserMemories:
-    """The memories of one user: list, search, look at, edit and delete them.
+    """The memories of one user: list, search, look at, edit, delete and export them.
 
     Returned by `Producer.memories`. Every call is answered by a memory worker, which alone has
     access to mem0; `timeout` says for how many seconds it is waited for, up to 600.
@@ -104,6 +107,38 @@ class UserMemories:
         memory, as long as those are kept: `Operator.forget` erases all of it.
         """
         self._ask("delete", timeout, id=memory_id)
+
+    @checked
+    def export(self, *, timeout: WaitSeconds = 30.0) -> Generator[str, None, None]:
+        """Yield all that is known of the user, as the text of one JSON document (`UserExport`).
+
+        Memories, conversations, jobs with their requests, replies and events, usage, idempotency
+        keys, imported turns, the receipt of an erasure: all that an erasure removes. Join the
+        pieces, or write each as it comes: they are small, however much there is. `timeout` is that
+        of each page of memories. If it raises, the document is not whole, and no valid JSON.
+        """
+        document, began = None, self._service.now()
+        try:
+            for memory in self.all(timeout=timeout):
+                if document is None:
+                    document = self._document(began, "on")
+                    yield document.begin()
+                yield document.add("memories", memory.model_dump(mode="json"))
+        except MemoriesUnavailable as error:
+            if error.code != "memory_off":
+                raise
+            document = self._document(began, "off")
+            yield document.begin()
+        if document is None:
+            document = self._document(began, "on")
+            yield document.begin()
+        for section, record in self._service.records_of(self._owner):
+            yield document.add(section, record)
+        yield document.end()
+
+    def _document(self, began: datetime, memory: str) -> ExportDocument:
+        named = {"format": "afterword-user-export", "version": 1, "exported_at": began}
+        return ExportDocument({**named, **self._owner._asdict(), "memory": memory})
 
     def _ask(self, action: MemoryAction, timeout_s: float, **said: Any) -> Any:
         call = MemoryCall(self._owner, action, said, timeout_s)

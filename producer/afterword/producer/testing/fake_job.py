@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from afterword.producer.testing.script import FakeFailure, FakeReply
 from afterword.shared.contracts import (
@@ -80,6 +81,17 @@ class FakeJob:
         """When the next thing happens to the job."""
         at_s = self.steps[0].at_s if self.steps else math.inf
         return at_s if self.state.terminal else min(at_s, self.deadline_s)
+
+    def exported(self) -> dict[str, Any]:
+        """Return the job as an export holds it."""
+        record = {
+            "body": json.loads(self.request.body()),
+            "reply": self.reply and self.reply.model_dump(mode="json"),
+            "state": self.state.value,
+            "turn": self.turn.value,
+        }
+        events = [event.model_dump(mode="json", exclude_none=True) for event in self.events]
+        return {"job_id": self.id, "record": record, "events": events, "idempotency": []}
 
     def start(self, at_s: float) -> None:
         """Let a worker take the job on."""

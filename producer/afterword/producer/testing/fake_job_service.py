@@ -153,6 +153,14 @@ class FakeJobService(JobService):
             return call.result({"code": "memory_off"})
         return call.result(self.memories.answer(call, self.clock.now()))
 
+    async def records_of(self, owner: Owner) -> AsyncGenerator[tuple[str, Any], None]:
+        """Yield what the fake knows of a user: jobs, with their requests, replies and events."""
+        self._run_due()
+        for job in self._jobs.values():
+            if (job.request.tenant, job.request.user_id) == owner:
+                yield "jobs", job.exported()
+        yield "usage", (await self.usage(*owner)).model_dump(mode="json")
+
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the tokens that the jobs of a tenant or a user have used."""
         self._run_due()

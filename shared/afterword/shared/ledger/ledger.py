@@ -22,6 +22,7 @@ from afterword.shared.ledger.queries import Queries
 from afterword.shared.ledger.replay_runs import ReplayRuns
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.turns import DuplicateChecks, Turns
+from afterword.shared.ledger.user_records import UserRecords
 from afterword.shared.settings import Settings
 from afterword.shared.transport import preflight
 from afterword.shared.transport.blocking import BlockingConnection
@@ -68,6 +69,7 @@ class Ledger(AsyncCloseable):
         self.accounts = Accounts(shards)
         self.quarantine = Quarantine(shards)
         self.queries = Queries(shards)
+        self.user_records = UserRecords(shards, self.queries, self.erasures)
         self.identities = Identities(shards)
         self._pubsub = PubSub(settings.redis_url)
         self._roots = shards.all

@@ -1,0 +1,253 @@
+"""`afterword memories`: what is remembered of a user, listed, searched, edited, exported."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+import click
+
+from afterword.producer.cli import render
+from afterword.producer.cli.command import command
+from afterword.producer.cli.options import (
+    Duration,
+    apply_option,
+    json_option,
+    limit_option,
+    tenant_option,
+)
+from afterword.producer.cli.terminal import echo, indented, json_escaped
+from afterword.producer.client.async_client import AsyncProducer
+from afterword.producer.client.sync_client import Producer
+from afterword.shared.memory_contracts import Memory, MemoryPage, UserExport
+
+#: The most memories that one `list` prints.
+_MOST = 1_000_000
+
+#: The most characters of a memory that a table shows.
+_SHOWN = 80
+
+_NOT_DONE = "no memory worker has answered in time, or mem0 is away or refuses"
+
+timeout_option = click.option(
+    "--timeout",
+    type=Duration(),
+    default="30s",
+    show_default=True,
+    help="Wait this long for a memory worker, up to 10m.",
+)
+
+
+@click.group()
+def memories() -> None:
+    """List, search, edit, delete and export what is remembered of a user.
+
+    A memory worker must run: it alone has access to mem0. These commands print what users said:
+    mind who can see your terminal.
+    """
+
+
+@command(
+    "list",
+    exit_1=_NOT_DONE,
+    examples=[
+        "afterword memories list user_42 --tenant acme",
+        "afterword memories list user_42 --limit 1000000 --json",
+    ],
+)
+@click.argument("user_id")
+@tenant_option
+@limit_option(100, _MOST)
+@timeout_option
+@json_option
+def list_(*, user_id: str, tenant: str, limit: int, timeout: float, as_json: bool) -> None:
+    """List the memories of a user, the newest first. Nothing is changed."""
+    asyncio.run(_list(user_id, tenant, limit, timeout, as_json=as_json))
+
+
+@command(
+    exit_1=_NOT_DONE, examples=['afterword memories search user_42 "Where do they live?" --limit 3']
+)
+@click.argument("user_id")
+@click.argument("query")
+@tenant_option
+@limit_option(10, 100)
+@timeout_option
+@json_option
+def search(
+    *, user_id: str, query: str, tenant: str, limit: int, timeout: float, as_json: bool
+) -> None:
+    """Search the memories of a user, the best first. Nothing is changed."""
+    with Producer() as producer:
+        found = producer.memories(user_id, tenant=tenant).search(
+            query, limit=limit, timeout=timeout
+        )
+    if as_json:
+        render.json_record(found.memories)
+    else:
+        _print_table(found.memories)
+    _warn_of_dropped(found)
+
+
+@command(
+    exit_1=_NOT_DONE,
+    examples=["afterword memories show user_42 MEMORY_ID"],
+)
+@click.argument("user_id")
+@click.argument("memory_id")
+@tenant_option
+@timeout_option
+@json_option
+def show(*, user_id: str, memory_id: str, tenant: str, timeout: float, as_json: bool) -> None:
+    """Show one memory: its job, and the jobs whose replies were given it. Nothing is changed."""
+    with Producer() as producer:
+        found = producer.memories(user_id, tenant=tenant).get(memory_id, timeout=timeout)
+    _print_one(found, as_json=as_json)
+
+
+@command(
+    exit_1=_NOT_DONE,
+    examples=['afterword memories edit user_42 MEMORY_ID "I live in Porto." --apply'],
+)
+@click.argument("user_id")
+@click.argument("memory_id")
+@click.argument("text")
+@tenant_option
+@apply_option
+@timeout_option
+@json_option
+def edit(  # noqa: PLR0913 the options of a command
+    *,
+    user_id: str,
+    memory_id: str,
+    text: str,
+    tenant: str,
+    apply: bool,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Replace the text of a memory. Its id, time and job stay.
+
+    Without --apply, the memory is shown as it is.
+    """
+    with Producer() as producer:
+        mine = producer.memories(user_id, tenant=tenant)
+        if apply:
+            found = mine.edit(memory_id, text, timeout=timeout)
+        else:
+            found = mine.get(memory_id, timeout=timeout)
+    _print_one(found, as_json=as_json)
+    if not apply:
+        echo("Nothing was changed. Add --apply to replace its text.", err=as_json)
+
+
+@command(
+    exit_1=_NOT_DONE,
+    examples=["afterword memories delete user_42 MEMORY_ID --apply"],
+)
+@click.argument("user_id")
+@click.argument("memory_id")
+@tenant_option
+@apply_option
+@timeout_option
+@json_option
+def delete(
+    *, user_id: str, memory_id: str, tenant: str, apply: bool, timeout: float, as_json: bool
+) -> None:
+    """Delete a memory for good. It cannot be undone, and no replay brings it back.
+
+    What was said stays in its conversation and in replies: `afterword forget` erases all of it.
+    Without --apply, the memory is shown.
+    """
+    with Producer() as producer:
+        mine = producer.memories(user_id, tenant=tenant)
+        found = mine.get(memory_id, timeout=timeout)
+        if apply:
+            mine.delete(memory_id, timeout=timeout)
+    _print_one(found, as_json=as_json)
+    done = "Deleted." if apply else "Nothing was changed. Add --apply to delete it for good."
+    echo(done, err=as_json)
+
+
+@command(
+    exit_1=f"{_NOT_DONE}; then what was printed is not whole",
+    examples=[
+        "afterword memories export user_42 --tenant acme > user_42.json",
+        "afterword memories export --schema",
+    ],
+)
+@click.argument("user_id", required=False)
+@tenant_option
+@timeout_option
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of the document instead.")
+def export(*, user_id: str | None, tenant: str, timeout: float, schema: bool) -> None:
+    """Print all that is known of a user as one JSON document.
+
+    Memories, conversations, jobs with their requests and replies, usage, idempotency keys, imported
+    turns and the receipt of an erasure: the answer to a request for access. Nothing is changed.
+    """
+    if schema:
+        render.json_record(UserExport.model_json_schema())
+        return
+    if user_id is None:
+        raise click.UsageError("Missing argument 'USER_ID'.")
+    with Producer() as producer:
+        for piece in producer.memories(user_id, tenant=tenant).export(timeout=timeout):
+            echo(json_escaped(piece), nl=False)
+
+
+async def _list(user_id: str, tenant: str, limit: int, timeout_s: float, *, as_json: bool) -> None:
+    async with AsyncProducer() as producer:
+        every = producer.memories(user_id, tenant=tenant).all(timeout=timeout_s)
+        if as_json:
+            await render.json_array(_first(every, limit))
+            return
+        found = [memory async for memory in _first(every, limit + 1)]
+    _print_table(found[:limit])
+    if len(found) > limit:
+        echo(f"Only the first {limit} are shown. Add --limit.", err=True)
+
+
+async def _first(every: AsyncIterator[Memory], most: int) -> AsyncIterator[Memory]:
+    left = most
+    async for memory in every:
+        yield memory
+        left -= 1
+        if not left:
+            return
+
+
+def _print_one(found: Memory, *, as_json: bool) -> None:
+    if as_json:
+        render.json_record(found)
+    else:
+        render.record(found)
+
+
+def _print_table(found: Iterable[Memory]) -> None:
+    render.table(
+        ("id", "said", "job", "text"),
+        [
+            (
+                memory.id,
+                render.time(memory.created_at) if memory.created_at else "-",
+                memory.job_id or "-",
+                _shortened(memory.text),
+            )
+            for memory in found
+        ],
+    )
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(indented(text).split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _warn_of_dropped(page: MemoryPage) -> None:
+    if page.dropped:
+        echo(f"{page.dropped} more could not be read, or were another user's", err=True)
+
+
+for _command in (list_, search, show, edit, delete, export):
+    memories.add_command(_command)
