@@ -311,6 +311,13 @@ async def test_what_is_not_valid_is_refused(
         assert caught.value.field == field
 
 
+async def test_a_new_text_with_a_secret_is_refused_if_the_tenant_wants_that(stage: Stage) -> None:
+    async with stage.open(redaction="refuse") as producer:
+        with pytest.raises(InvalidRequest, match="holds a secret") as caught:
+            await producer.memories("ann").edit("m", "Mine is https://ann:hunter2@example.com/")
+        assert caught.value.field == "text"
+
+
 @pytest.mark.parametrize(("user_id", "tenant"), [("", "default"), ("ann", " x")])
 async def test_whose_memories_they_are_is_checked(stage: Stage, user_id: str, tenant: str) -> None:
     async with stage.open() as producer:

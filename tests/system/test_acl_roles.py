@@ -6,6 +6,7 @@ counted and what its scripts call on paths that this short life does not take.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -16,7 +17,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
-from afterword.producer import Producer
+from afterword.producer import MemoriesUnavailable, Producer
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.names import lane_id, memory_key
 from afterword.shared.settings import Settings
 from afterword.shared.transport.signatures import script_names
 from tests.kit.servers.acl_file import PASSWORD, acl_users, commands_of, counted_commands
@@ -27,6 +30,7 @@ from tests.kit.workers.forked_workers import REAL_APP
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
 USERS = acl_users()
+LANE = lane_id(memory_key("default", "ann"), 0)
 CELERY = (sys.executable, "-m", "celery", "-A", REAL_APP)
 
 #: Which scripts each role runs; workers also what `healthcheck` and `doctor` read in their pods.
@@ -36,19 +40,22 @@ _WORKING = _READING | {
     "maintenance/inconsistencies", "maintenance/quarantine", "maintenance/sweep",
     "maintenance/try_write", "maintenance/witness", "run/outcomes",
 }  # fmt: skip
+_ASKING = {"memory_request/ask", "memory_request/remind", "memory_request/withdraw"}
 SCRIPTS: dict[str, set[str]] = {
-    "producer": {"job/submit", "job/cancel", "maintenance/identify"},
+    "producer": _ASKING | {"job/submit", "job/cancel", "maintenance/identify"},
     "responses": _WORKING | {
         "job/claim", "job/count_usage", "job/delta", "job/fail", "job/finish", "job/renew",
         "job/snooze", "turn/record_facts",
     },
     "memories": _WORKING | {
         "dead_letter/bury", "erasure/advance", "erasure/empty_jobs", "erasure/remove_keys",
-        "job/count_usage", "turn/begin", "turn/claim", "turn/due_duplicate_checks",
+        "job/count_usage", "memory_request/answer", "memory_request/claim", "turn/begin",
+        "turn/claim", "turn/due_duplicate_checks", "turn/due_late_copies",
+        "turn/finish_late_copies", "turn/hold", "turn/mend",
         "turn/finish_duplicate_check", "turn/postpone", "turn/record_event", "turn/release",
         "turn/settle",
     },
-    "operator": _READING | {
+    "operator": _READING | _ASKING | {
         "dead_letter/discard", "dead_letter/read", "dead_letter/replay", "erasure/begin",
         "gate/open", "gate/shut", "job/cancel", "maintenance/inconsistencies",
         "maintenance/try_write", "run/audit", "run/begin", "run/choose", "run/end",
@@ -80,7 +87,8 @@ class Life:
 
     def become(self, role: str) -> None:
         """Let what is started from now on be that role."""
-        self.fleet.variables["AFTERWORD_REDIS_URL"] = USERS[role].url(self.fleet.valkey.url)
+        url = self.fleet.valkey.url
+        self.fleet.variables["AFTERWORD_REDIS_URL"] = USERS[role].url(url) if role in USERS else url
 
     def _is_alone(self) -> bool:
         return {one["user"] for one in self.redis.client_list()} == {"default"}
@@ -94,6 +102,31 @@ class Life:
             dropped = producer.submit(user_id="bea", message="Tea.", conversation_id="c")
             dropped.cancel()
             assert [event.type for event in dropped.stream()] == ["failed"]
+            with pytest.raises(MemoriesUnavailable):  # no worker lives beside
+                producer.memories("ann").list(timeout=0.1)
+        self.export()
+
+    def export(self) -> None:
+        """Read what an export reads of the ledger; memories would take a worker."""
+
+        async def read() -> None:
+            async with Ledger(Settings.load(self.fleet.variables), patience_s=5.0) as ledger:
+                lane = lane_id(memory_key("default", "bea"), 0)
+                assert [section async for section, _ in ledger.user_records.all(lane)]
+
+        asyncio.run(read())
+
+    def ask_about_memories(self) -> None:
+        """Ask, as nobody's role, what a memory worker answers when it lives next."""
+        self.become("default")
+
+        async def ask() -> None:
+            async with Ledger(Settings.load(self.fleet.variables), patience_s=5.0) as ledger:
+                said = {"id": "no such memory"}
+                for action in ("show", "delete"):
+                    assert (await ledger.memory_requests.ask(LANE, action, said, 60))[1] == "asked"
+
+        asyncio.run(ask())
 
     def work(self, kind: Kind, until: str) -> None:
         """Let one worker live until it has logged something, look at it, and stop it."""
@@ -121,8 +154,10 @@ class Life:
             "dead replay --all --apply", "dead discard --all --apply", "gate list",
             "gate shut remember", "gate open remember", "quarantine list",
             "quarantine clear --apply", "audit", "usage", "metrics", "forget ann --apply",
+            "memories list cy --timeout 0.1s",
         ):  # fmt: skip
             self.fleet.exit_code(*command.split())
+        self.export()
         self.fleet.exit_code("import", str(turns), "--apply")
         self.fleet.exit_code("doctor")
 
@@ -136,6 +171,8 @@ def life() -> Iterator[Life]:
         life.as_role("producer", life.submit)
         life.as_role("responses", lambda: life.work("responses", "reply published"))
         life.as_role("memories", lambda: life.work("memories", "turns stored"))
+        life.ask_about_memories()
+        life.as_role("memories", lambda: life.work("memories", "answered delete of memories"))
         life.as_role("operator", life.operate)
         life.as_role("operator", life.control)
         yield life

@@ -19,6 +19,7 @@ from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.background.late_copies import LateCopyRemover
+from afterword.workers.kept_text import KeptText
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.lane import LaneProcessor
 from afterword.workers.memories.requests import RequestAnswerer
@@ -49,6 +50,7 @@ class Desk:
 
     def __init__(self, settings: Settings, ledger: Ledger, inspector: LedgerInspector) -> None:
         self.ledger = ledger
+        self.settings = settings
         self.inspector = inspector
         self.memories = FailingMemories()
         self.writer = LaneWriter(settings, ledger, self.memories)
@@ -57,7 +59,8 @@ class Desk:
 
     def _answerer(self, memories: FailingMemories | None) -> RequestAnswerer:
         requests, turns = self.ledger.memory_requests, self.ledger.turns
-        return RequestAnswerer(requests, turns, memories, self.writer.leases, 5)
+        kept = KeptText.of(self.settings)
+        return RequestAnswerer(requests, turns, memories, self.writer.leases, kept, limit_s=5)
 
     def switch_memory_off(self) -> None:
         self.answerer = self._answerer(None)
@@ -300,6 +303,15 @@ async def test_an_edit_that_failed_says_whether_it_may_be_done(
     desk.memories.fail("edit", Unavailable("down", unknown_outcome=unknown))
     answer = await desk.asked("edit", id=memory_id, text="I prefer Fahrenheit.")
     assert answer == {"code": "down", "may_be_done": may_be_done}
+
+
+async def test_a_secret_in_a_new_text_is_not_stored(desk: Desk) -> None:
+    _, memory_id = await desk.stored()
+    secret = "https://ann:hunter2@example.com/"
+    edited = (await desk.asked("edit", id=memory_id, text=f"My feed is {secret}"))["result"]
+    assert "hunter2" not in edited["text"]
+    assert "removed]" in edited["text"]
+    assert await desk.texts() == [edited["text"]]
 
 
 # -- beside the writer of the lane

@@ -32,6 +32,7 @@ from afterword.workers.celery_runtime.hint_order import HINT_ORDER
 from afterword.workers.celery_runtime.loop import force_exit_after, stop_worker
 from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
 from afterword.workers.gate import GateClient
+from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import RENEWALS, Leases
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.lane import LaneProcessor
@@ -128,7 +129,8 @@ async def runtime(
                     ledger.turns,
                     memories,
                     leases,
-                    settings.write_timeout_s,
+                    KeptText.of(settings),
+                    limit_s=settings.write_timeout_s,
                 ),
             )
         finally:

@@ -14,7 +14,6 @@ from afterword.producer.client.memory_calls import MemoryCall, Owner
 from afterword.producer.portal import Portal, Runner
 from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError
-from afterword.shared.settings import Settings
 from afterword.shared.transport.blocking import Unconfirmed
 
 
@@ -93,10 +92,9 @@ class BlockingJobService:
         """Return the time by the clock of the service."""
         return self._open()[1].now()
 
-    @property
-    def settings(self) -> Settings:
-        """The settings of the service."""
-        return self._open()[1].settings
+    def check_memory_text(self, field: str, text: str, tenant: str | None = None) -> None:
+        """Raise `InvalidRequest` for a text that no message could have."""
+        self._open()[1].check_memory_text(field, text, tenant)
 
     def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the tokens that the jobs of a tenant or a user have used."""

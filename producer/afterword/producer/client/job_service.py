@@ -53,6 +53,16 @@ class JobService(AsyncCloseable):
         owner = memory_key(request.tenant, request.user_id)
         return Submission(new_job_id(shard_of(owner, self.settings.shards)), request)
 
+    def check_memory_text(self, field: str, text: str, tenant: str | None = None) -> None:
+        """Raise `InvalidRequest` for a text that no message could have.
+
+        If its `tenant` is given it is to be stored, and may hold no secret that its tenant refuses.
+        """
+        if len(text.encode()) > self.settings.max_message_bytes:
+            raise InvalidRequest(field, f"must not exceed {self.settings.max_message_bytes} bytes")
+        if tenant is not None:
+            self._redaction.check(tenant, **{field: text})
+
     def now(self) -> datetime:
         """Return the time that no message can have been said after."""
         return utc_now()

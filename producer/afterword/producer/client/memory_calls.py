@@ -88,12 +88,6 @@ class MemoryCall(NamedTuple):
         raise MemoriesUnavailable(code, may_be_done=may_be_done)
 
 
-def check_size(field: str, text: str, max_bytes: int) -> None:
-    """Raise `InvalidRequest` for a text that no message could have."""
-    if len(text.encode()) > max_bytes:
-        raise InvalidRequest(field, f"must not exceed {max_bytes} bytes")
-
-
 def page_in(result: Any) -> MemoryPage:
     """Return the page that a worker answered."""
     try:

@@ -16,7 +16,6 @@ from afterword.producer.client.memory_calls import (
     PageLimit,
     Text,
     WaitSeconds,
-    check_size,
     memory_in,
     page_in,
 )
@@ -80,7 +79,7 @@ class UserMemories:
             timeout: for how long to wait, in seconds.
 
         """
-        check_size("query", query, self._service.settings.max_message_bytes)
+        self._service.check_memory_text("query", query)
         return page_in(self._ask("search", timeout, query=query, limit=limit))
 
     @checked
@@ -93,9 +92,10 @@ class UserMemories:
         """Replace the text of a memory, and return it as it is now; raises `MemoryNotFound`.
 
         It waits until no turn of the user is being stored. No retry or replay of its turn brings
-        the old text back. It is safe to repeat. `text` is limited as a message is.
+        the old text back. It is safe to repeat. `text` is limited as a message is, and secrets in
+        it are treated as those of a message.
         """
-        check_size("text", text, self._service.settings.max_message_bytes)
+        self._service.check_memory_text("text", text, self._owner.tenant)
         return memory_in(self._ask("edit", timeout, id=memory_id, text=text))
 
     @checked

@@ -14,8 +14,9 @@ from afterword.shared.ledger.memory_requests import Hold, MemoryRequest, MemoryR
 from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.ledger.turns import Turns
 from afterword.shared.memory_contracts import Memory, MemoryPage
-from afterword.shared.names import lane_tag, owner_of
+from afterword.shared.names import lane_tag, owner_of, user_of
 from afterword.shared.observer import bound, emit, emit_internal_error
+from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Memories, RecalledMemory
 
@@ -48,12 +49,15 @@ class RequestAnswerer:
         lanes: Turns,
         memories: Memories | None,
         leases: Leases,
+        kept: KeptText,
+        *,
         limit_s: float,
     ) -> None:
         self._requests = requests
         self._lanes = lanes
         self._memories = memories
         self._leases = leases
+        self._kept = kept
         self._limit_s = limit_s
 
     async def process(self, request_id: str) -> None:
@@ -99,7 +103,8 @@ class RequestAnswerer:
                 return _page(owner, page.memories, page.next, page.malformed)
             case "search":
                 async with self._time_limit(may_be_done=False):
-                    found = await memories.search(owner, said["query"], said["limit"])
+                    query = self._kept.shown(user_of(request.lane)[0], said["query"])
+                    found = await memories.search(owner, query, said["limit"])
                 return _page(owner, found.memories, None, found.malformed)
             case "show":
                 return await self._show(memories, request)
@@ -117,7 +122,7 @@ class RequestAnswerer:
 
     async def _edit(self, memories: Memories, request: MemoryRequest) -> Mapping[str, Any]:
         """Replace a text; no earlier attempt to store its turn may bring the old one back."""
-        owner, text = owner_of(request.lane), request.arguments["text"]
+        owner, text = owner_of(request.lane), self._text_of(request)
         async with self._holding_lane(request) as claim, self._time_limit(may_be_done=True):
             found = await _found(memories, request)
             await self._mend(memories, claim, found, without=())
@@ -126,6 +131,15 @@ class RequestAnswerer:
                 raise _Refused("not_found")
             edited = await _found(memories, request)
         return _memory(edited).model_dump(mode="json")
+
+    def _text_of(self, request: MemoryRequest) -> str:
+        """Return the text that is to be stored: without the secrets in it."""
+        tenant = user_of(request.lane)[0]
+        try:
+            return self._kept.of_message(tenant, request.arguments["text"]).text
+        except Exception as error:  # noqa: BLE001 a redactor of the user's own may raise anything
+            emit_internal_error(error)
+            raise _Refused("redactor_failed") from None
 
     async def _delete(self, memories: Memories, request: MemoryRequest) -> Mapping[str, Any]:
         """Remove a memory, after the ledger knows that it is to be removed.
