@@ -170,6 +170,7 @@ SCHEMAS = {
     "Check": "doctor",
     "Account": "account",
     "Opened gate": "gate open",
+    "Memory": "memories show",
     "Usage": "usage",
     "Inconsistency": "reconcile",
     "Erasure receipt": "forget",

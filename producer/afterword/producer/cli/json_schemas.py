@@ -29,6 +29,7 @@ from afterword.shared.ledger.records import (
     TaskHealth,
 )
 from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.memory_contracts import Memory
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -143,6 +144,11 @@ PRINTED: dict[str, Any] = {
     "gate open": OpenedGate,
     "gate shut": list[Gate],
     "import": ImportCounts,
+    "memories delete": Memory,
+    "memories edit": Memory,
+    "memories list": list[Memory],
+    "memories search": list[Memory],
+    "memories show": Memory,
     "quarantine clear": ClearedNotes,
     "quarantine list": list[QuarantineNote],
     "reconcile": list[Inconsistency],
