@@ -169,7 +169,12 @@ async def test_an_add_sends_the_turn_and_nothing_else(
             {"role": "assistant", "content": TURN.reply_text},
         ],
         "user_id": ANA,
-        "metadata": {"turn_id": "turn-1", "attempt": "7.a", "said_at": AT.isoformat()},
+        "metadata": {
+            "turn_id": "turn-1",
+            "attempt": "7.a",
+            "said_at": AT.isoformat(),
+            "conversation_id": "conversation-1",
+        },
         "timestamp": int(AT.timestamp()),
     }
 
@@ -201,12 +206,13 @@ async def test_memories_of_the_same_attempt_are_one_copy(
     for attempt in ("7.a", "9.b"):
         await followed(memories, await memories.add(ANA, replace(TURN, attempt=attempt)))
     ids = [row["id"] for row in mem0.rows]
-    assert await memories.find_copies(ANA, TURN.id) == [ids[:2], ids[2:]]
+    newest_first = [ids[1::-1], ids[:1:-1]]
+    assert await memories.find_copies(ANA, TURN.id) == newest_first
     await memories.remove(ANA, ids[2:])
     assert [request.path for request in mem0.seen("delete")] == [
         f"/v1/memories/{memory_id}/" for memory_id in ids[2:]
     ]
-    assert await memories.find_copies(ANA, TURN.id) == [ids[:2]]
+    assert await memories.find_copies(ANA, TURN.id) == newest_first[:1]
 
 
 @pytest.mark.parametrize("memory_id", ["", "a/../b?user_id=c"])

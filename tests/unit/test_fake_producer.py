@@ -20,6 +20,7 @@ from afterword.producer import (
     AsyncJob,
     AsyncOperator,
     AsyncProducer,
+    AsyncUserMemories,
     ChatRequest,
     InvalidRequest,
     Job,
@@ -35,6 +36,7 @@ from afterword.producer import (
     Settings,
     TurnState,
     Usage,
+    UserMemories,
 )
 from afterword.producer.testing import (
     FakeAsyncProducer,
@@ -50,7 +52,7 @@ from tests.packaging.blocks import program
 #: What only a fake can do.
 EXTRA = {
     "assert_nothing_submitted", "assert_submitted", "clock", "refuse_with", "reply_with",
-    "requests",
+    "remember", "requests",
 }  # fmt: skip
 
 #: What is called differently without an event loop.
@@ -79,7 +81,13 @@ def test_a_fake_has_the_surface_of_the_real_one(fake: type[Any], real: type[Any]
 
 
 @pytest.mark.parametrize(
-    ("twin", "other"), [(Producer, AsyncProducer), (Job, AsyncJob), (Operator, AsyncOperator)]
+    ("twin", "other"),
+    [
+        (Producer, AsyncProducer),
+        (Job, AsyncJob),
+        (Operator, AsyncOperator),
+        (UserMemories, AsyncUserMemories),
+    ],
 )
 def test_the_sync_twin_takes_the_same_arguments(twin: type[Any], other: type[Any]) -> None:
     def arguments(one: type[Any]) -> dict[str, Any]:
