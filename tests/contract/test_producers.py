@@ -57,6 +57,11 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
     ({"remember": None}, "remember", "input should be a valid boolean"),
     ({"at": "2026-05-08"}, "at", "must have a time zone or an offset from UTC"),
     ({"at": "2999-01-01T00:00:00Z"}, "at", "must not be in the future"),
+    (
+        {"trace_context": {"traceparent": "00-1-2-01"}},
+        "trace_context",
+        "must have a traceparent as W3C Trace Context defines it",
+    ),
     ({"timezone": "Berlin"}, "timezone", "must be an IANA time zone that this machine knows"),
     ({"priority": "urgent"}, "priority", "input should be 'high', 'normal' or 'low'"),
 ]

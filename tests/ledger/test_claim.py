@@ -11,9 +11,11 @@ from afterword.shared.errors import LeaseLost
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
+from afterword.shared.trace_context import context_of
 from tests.kit.ledger.builder import (
     LedgerInspector,
     claim_job,
+    claim_lane,
     lane_of,
     reply_to,
     submit_and_answer,
@@ -22,6 +24,8 @@ from tests.kit.ledger.builder import (
 )
 
 pytestmark = pytest.mark.redis
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 async def test_a_claim_contains_everything_a_reply_needs(ledger: Ledger) -> None:
@@ -236,3 +240,32 @@ async def test_history_is_of_the_conversation_and_bounded(settings: Settings) ->
 
     assert [turn.user_text for turn in claimed.history] == ["two", "three"]
     assert apart.history == ()
+
+
+async def test_a_claim_names_the_trace_of_the_caller_and_the_attempt_before(
+    ledger: Ledger,
+) -> None:
+    trace = context_of({"traceparent": PARENT, "tracestate": "a=1"})
+    first = await submit_and_claim(ledger, trace_context=trace)
+    again = await ledger.jobs.claim(first.job_id, "first")
+    await ledger.jobs.snooze(first, 0, counted=False)
+    second = await claim_job(ledger, first.job_id)
+
+    assert first.trace == second.trace == f"{PARENT} a=1"
+    assert (first.previous, second.previous) == ("", first.fence)
+    assert again is None or again.previous == ""
+
+
+async def test_a_job_of_an_older_producer_has_no_trace(ledger: Ledger) -> None:
+    claimed = await submit_and_claim(ledger)
+    assert (claimed.trace, claimed.previous) == ("", "")
+
+
+async def test_the_trace_goes_on_to_the_turn(ledger: Ledger) -> None:
+    trace = context_of({"traceparent": PARENT})
+    job_id = await submit_and_answer(ledger, trace_context=trace)
+    plain = await submit_and_answer(ledger)
+
+    lane = await claim_lane(ledger)
+
+    assert [(turn.id, turn.trace) for turn in lane.turns] == [(job_id, PARENT), (plain, "")]

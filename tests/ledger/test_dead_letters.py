@@ -19,6 +19,7 @@ from afterword.shared.ledger.dead_letter_records import (
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
+from afterword.shared.trace_context import context_of
 from afterword.shared.version import __version__
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -542,3 +543,16 @@ async def test_the_lifetime_of_failed_jobs_is_a_setting(
     short = settings.model_copy(update={"dead_retention_s": 60.0})
     async with Ledger(short, patience_s=5) as ledger:
         assert 0 < inspector.redis.pttl(inspector.keys.job(await failed(ledger))) <= 60_000
+
+
+async def test_a_replayed_job_goes_on_in_the_trace_of_the_failed_one(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    first = await submit_and_claim(ledger, trace_context=context_of({"traceparent": parent}))
+    await ledger.jobs.fail(first, "boom")
+
+    await replay_one(ledger, first.job_id)
+
+    again = await claim_job(ledger, inspector.job(first.job_id)["replayed_as"])
+    assert (again.trace, again.previous) == (parent, "")

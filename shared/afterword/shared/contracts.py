@@ -27,6 +27,7 @@ from afterword.shared.errors import InvalidRequest
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.local_time import is_known_zone
 from afterword.shared.tokens import estimated_tokens
+from afterword.shared.trace_context import Trace
 
 #: The newest version of a stored record that this build knows. A worker leaves records of a newer
 #: one alone (I13).
@@ -260,6 +261,12 @@ class ChatRequest(Contract):
     """The user's time zone, as IANA names it: `Europe/Berlin`. The model is told what day it is
     there, and sees the dates of memories as they are there; in UTC if omitted."""
 
+    trace_context: Trace | None = None
+    """Which span the job belongs to: the W3C headers `traceparent` and `tracestate` in a mapping,
+    as OpenTelemetry's `inject` fills it; other keys than `baggage`, which is not kept, are refused.
+    The span that is active where `submit` is called, if omitted. The same request from another span
+    is the same job, with the context of the first."""
+
     @field_validator("when_busy")
     @classmethod
     def _of_a_conversation(cls, value: WhenBusy, read: ValidationInfo) -> WhenBusy:
@@ -289,12 +296,12 @@ class ChatRequest(Contract):
         return request
 
     def body(self) -> str:
-        """Return the canonical JSON of the request, without the idempotency key.
+        """Return the canonical JSON of the request, without idempotency key and trace context.
 
         A field that was added after version 1 is left out while it has its default, so that older
         workers can read the request and its fingerprint does not change.
         """
-        fields = self.model_dump(exclude={"idempotency_key"}, exclude_none=True)
+        fields = self.model_dump(exclude={"idempotency_key", "trace_context"}, exclude_none=True)
         if self.when_busy == "enqueue":
             del fields["when_busy"]
         if self.remember:

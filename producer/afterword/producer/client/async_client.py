@@ -68,6 +68,7 @@ class AsyncProducer(AsyncCloseable):
         remember: bool = True,
         at: datetime | str | None = None,
         timezone: str | None = None,
+        trace_context: Mapping[str, str] | None = None,
     ) -> AsyncJob:
         """Submit one message, and return its job as soon as it is stored in the ledger.
 
@@ -96,6 +97,8 @@ class AsyncProducer(AsyncCloseable):
             remember: whether the turn is stored in memory; without, it is only answered.
             at: when the message was said, if not now, with a time zone; not in the future.
             timezone: the user's IANA time zone, in which days and dates are told to the model.
+            trace_context: the span that the job belongs to, as a mapping with `traceparent`; the
+                one that is active in OpenTelemetry if omitted.
 
         Raises:
             InvalidRequest: a field is not valid; `field` names it.
@@ -127,6 +130,7 @@ class AsyncProducer(AsyncCloseable):
                 "remember": remember,
                 "at": at,
                 "timezone": timezone,
+                "trace_context": trace_context,
             }
         )
         return AsyncJob(self._service, await self._service.submit(submission))

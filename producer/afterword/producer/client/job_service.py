@@ -15,6 +15,7 @@ from afterword.shared.errors import AfterwordError, InvalidRequest
 from afterword.shared.names import memory_key, new_job_id, shard_of
 from afterword.shared.redaction.policy import Redaction
 from afterword.shared.settings import Settings
+from afterword.shared.trace_context import active_context
 
 #: A request as it is given: the arguments of `submit` by their names, or a `ChatRequest`.
 RequestFields: TypeAlias = Mapping[str, Any] | ChatRequest
@@ -51,7 +52,15 @@ class JobService(AsyncCloseable):
             raise InvalidRequest("at", "must not be in the future")
         self._redaction.check(request.tenant, message=request.message)
         owner = memory_key(request.tenant, request.user_id)
-        return Submission(new_job_id(shard_of(owner, self.settings.shards)), request)
+        job_id = new_job_id(shard_of(owner, self.settings.shards))
+        return Submission(job_id, self._in_trace(request))
+
+    def _in_trace(self, request: ChatRequest) -> ChatRequest:
+        """Return a request with the span that its job belongs to, if there is one."""
+        trace = request.trace_context or active_context()
+        if trace is request.trace_context:
+            return request
+        return request.model_copy(update={"trace_context": trace})
 
     def check_memory_text(self, field: str, text: str, tenant: str | None = None) -> None:
         """Raise `InvalidRequest` for a text that no message could have.

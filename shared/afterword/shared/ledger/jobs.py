@@ -161,6 +161,7 @@ class Jobs:
             stream_ms=self._stream_ms,
             max_turns=self._max_turns,
             conversation_ms=self._conversation_ms,
+            trace=request.trace_context.stored if request.trace_context else "",
         )
 
     def _is_remembered(self, request: ChatRequest) -> bool:
@@ -417,6 +418,8 @@ def _claim(job_id: str, record: dict[str, Any]) -> Claim:
         history=tuple(_history([json.loads(one) for one in reversed(record["history"])])),
         sequence=int(record["sequence"]),
         erasing=record["erasing"] == 1,
+        trace=record["trace"],
+        previous="" if record["previous"] == record["fence"] else str(record["previous"]),
     )
 
 

@@ -99,7 +99,8 @@ class Claim:
     """The right to answer one job, until its lease runs out or a newer fence exists.
 
     With `erasing`, its user is being erased: nothing may be recalled, since it may be erased. A
-    replayed job is `created` when the failed one was, and `queued` when it was replayed.
+    replayed job is `created` when the failed one was, and `queued` when it was replayed. `trace` is
+    the stored trace context of its caller, `previous` the fence of the attempt before this one.
     """
 
     job_id: str
@@ -117,6 +118,8 @@ class Claim:
     history: tuple[PastTurn, ...] = ()
     erasing: bool = False
     sequence: int = 0
+    trace: str = ""
+    previous: str = ""
 
     @property
     def said_at(self) -> datetime:
@@ -149,6 +152,7 @@ class WaitingTurn:
     batch: tuple[str, ...] = ()
     imported: bool = False
     timezone: str | None = None
+    trace: str = ""
 
     @property
     def day(self) -> tuple[str | None, date]:

@@ -35,6 +35,7 @@ class SubmitJob(NamedTuple):
     conversation_ms: int
     replay_of: str = ""
     run: str = ""
+    trace: str = ""
 
 
 @declares("job/claim")

@@ -228,5 +228,6 @@ def _turn(record: dict[str, Any]) -> WaitingTurn:
         facts=record["facts"],
         batch=tuple(record["batch"].split()),
         imported=int(record["imported"]) == 1,
+        trace=record["trace"],
         timezone=request.get("timezone"),
     )

@@ -14,10 +14,10 @@
 -- Answers a status: gone | held | taken | ended | behind (its conversation has an older open job), or
 --   'claimed', {field, value, ...}. While the user is being erased ('erasing' is 1), nothing said before
 --   the erasure was requested is given out (I12). A replayed job was 'created' when the failed job was,
---   and 'queued' when it was replayed.
+--   and 'queued' when it was replayed. 'previous' is the fence of the attempt before, if there was one.
 local job = redis.call('HMGET', job_key(id), 'version', 'state', 'agenda', 'attempts', 'deadline', 'token',
   'fence', 'created', 'body', 'lane', 'turn', 'sequence', 'tenant', 'conversation', 'snoozes',
-  'queued', 'started')
+  'queued', 'started', 'trace')
 local version, state, agenda, attempts, deadline = job[1], job[2], job[3], job[4], job[5]
 
 -- The user's turns before this one that are not in memory yet, newest first.
@@ -62,6 +62,7 @@ local function granted(fence, attempt)
   return answer('claimed', { 'fence', fence, 'attempt', attempt, 'snoozes', job[15] or 0, 'claimed', now,
     'created', job[8], 'queued', job[16] or job[8], 'deadline', deadline, 'body', job[9],
     'lane', job[10], 'turn', job[11], 'sequence', job[12], 'erasing', erasing and 1 or 0,
+    'trace', job[18] or '', 'previous', job[7] or '',
     'overlay', overlay(job[10], job[12], erasing), 'history', history })
 end
 

@@ -24,6 +24,7 @@
 ---@param conversation_ms integer  lifetime of a conversation
 ---@param replay_of string         the failed job that this one replays, or ''
 ---@param run string               the run that replays it, or ''
+---@param trace string             trace context of whoever submits it, or ''
 -- Answers status, job id. The status is new | joined (to that job) | same | reused | busy | more (some of
 --   the jobs that it interrupts are ended, call again) | full, with whose cap in place of the id; for a replay also
 --   gone | erased (or about to be) | refused (the failed job is no longer a dead letter).
@@ -39,13 +40,13 @@ if conversation or replayed then flush_writes() end
 local created = now
 if replayed then
   local failed = redis.call('HMGET', job_key(replay_of), 'state', 'body', 'created', 'replayed_as', 'run',
-    'discarded')
+    'discarded', 'trace')
   if not failed[1] then return answer('gone', id) end
   if newer_version(replay_of, known_version) then return answer('refused', id) end
   if failed[4] then return answer(failed[5] == run and 'same' or 'refused', failed[4]) end
   if failed[1] ~= 'failed' or failed[6] then return answer('refused', id) end
   if not failed[2] or is_being_erased(lane) then return answer('erased', id) end
-  created = failed[3]
+  created, trace = failed[3], failed[7] or ''
 end
 if idempotency ~= '' then
   local known = redis.call('HMGET', idempotency_key(idempotency), 'job', 'fingerprint')
@@ -183,6 +184,7 @@ if idempotency ~= '' then
   redis.call('PEXPIRE', idempotency_key(idempotency), idempotency_ms)
   redis.call('HSET', job_key(id), 'idempotency', idempotency)
 end
+if trace ~= '' then redis.call('HSET', job_key(id), 'trace', trace) end
 if replayed then
   redis.call('HSET', job_key(id), 'replay_of', replay_of, 'queued', now)
   redis.call('HSET', job_key(replay_of), 'replayed_as', id, 'run', run)

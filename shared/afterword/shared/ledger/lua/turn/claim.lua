@@ -54,7 +54,7 @@ local function give(id)
   if given[id] then return end
   given[id] = true
   local turn = redis.call('HMGET', job_key(id), 'created', 'turn_attempts', 'turn_snoozes', 'event',
-    'event_at', 'body', 'reply', 'facts', 'batch', 'sequence', 'imported')
+    'event_at', 'body', 'reply', 'facts', 'batch', 'sequence', 'imported', 'trace')
   -- What else was in its batch, if it had one, is not known: each is looked for by itself.
   local batch = turn[9] or (may_be_stored_since(turn[10]) and id) or ''
   bytes = bytes + #(turn[6] or '') + #(turn[7] or '')
@@ -62,7 +62,7 @@ local function give(id)
     'attempts', turn[2] or 0, 'snoozes', turn[3] or 0,
     'event', turn[4] or '', 'event_age_ms', now - (turn[5] or now), 'body', turn[6], 'reply', turn[7] or '',
     'facts', turn[8] or '', 'batch', batch,
-    'imported', turn[11] or 0 }
+    'imported', turn[11] or 0, 'trace', turn[12] or '' }
 end
 
 local function give_batch(id)
