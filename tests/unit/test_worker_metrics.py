@@ -65,7 +65,7 @@ def test_a_reply_is_counted_and_timed(registry: CollectorRegistry) -> None:
         output_tokens=20, cache_read_tokens=50, cache_write_tokens=10, first_text_s=0.5,
         duration_s=1.5, request_id="req_1",
     )  # fmt: skip
-    emit(events.ReplyPublished, total_s=4.0, not_remembered="")
+    emit(events.ReplyPublished, total_s=4.0, not_remembered="", overhead_s=0.25)
 
     assert counted(registry) == {
         "afterword_job_queue_wait_seconds_count": 1,
@@ -86,7 +86,32 @@ def test_a_reply_is_counted_and_timed(registry: CollectorRegistry) -> None:
         "afterword_replies_total no": 1,
         "afterword_reply_seconds_count": 1,
         "afterword_reply_seconds_sum": 4.0,
+        "afterword_reply_overhead_seconds_count": 1,
+        "afterword_reply_overhead_seconds_sum": 0.25,
     }
+
+
+@pytest.mark.parametrize(
+    ("prices", "model", "usd"),
+    [
+        ({}, "claude-sonnet-5-5-20261101", (100 + 0.1 * 50 + 1.25 * 10) * 2e-6 + 20 * 1e-5),
+        ({"claude-sonnet": (1.0, 3.0), "claude": (9.0, 9.0)}, "claude-sonnet-6", 0.0001775),
+        ({"claude": (9.0, 9.0)}, "gemma", None),
+    ],
+)
+def test_what_answers_cost_is_summed_by_model(
+    prices: dict[str, tuple[float, float]], model: str, usd: float | None
+) -> None:
+    registry = CollectorRegistry()
+    with counting(registry, prices):
+        emit(
+            events.ModelAnswered, model=model, stop_reason="end_turn", input_tokens=100,
+            output_tokens=20, cache_read_tokens=50, cache_write_tokens=10, first_text_s=0.5,
+            duration_s=1.5, request_id="req_1",
+        )  # fmt: skip
+
+    found = counted(registry).get(f"afterword_model_cost_usd_total {model}")
+    assert found == (None if usd is None else pytest.approx(usd))
 
 
 def test_turns_are_counted_by_how_they_ended(registry: CollectorRegistry) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from afterword.shared import events
@@ -17,6 +18,7 @@ from afterword.shared.events import Context, MetricsServed, ObserverEvent
 from afterword.shared.listen_address import ListenAddress
 from afterword.shared.metrics_server import new_registry, serving
 from afterword.shared.observer import emit, subscribe, unsubscribe
+from afterword.shared.prices import CACHE_READ, CACHE_WRITE, Prices, known_price_of
 from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
 
@@ -50,7 +52,7 @@ async def metrics(settings: Settings, queues: str) -> AsyncIterator[None]:
     address = ListenAddress.parse(settings.metrics_listen)
     with (
         serving(registry, address, settings.metrics_token, SETTING) as listened,
-        counting(registry),
+        counting(registry, settings.model_prices),
     ):
         emit(MetricsServed, address=str(listened))
         measuring = asyncio.create_task(_measure_loop(describe_worker(registry, queues)))
@@ -61,11 +63,14 @@ async def metrics(settings: Settings, queues: str) -> AsyncIterator[None]:
 
 
 @contextmanager
-def counting(registry: CollectorRegistry) -> Iterator[None]:
-    """Count and time this process's events in a registry while the context is open."""
+def counting(registry: CollectorRegistry, prices: Prices | None = None) -> Iterator[None]:
+    """Count and time this process's events in a registry while the context is open.
+
+    `prices` come before the list prices of models.
+    """
     make = _Instruments(registry)
-    handlers = _replies(make) | _recall(make) | _models(make) | _attempts(make)
-    handlers |= _turns(make) | _gates(make)
+    handlers = _replies(make) | _recall(make) | _models(make, prices or {}) | _attempts(make)
+    handlers |= _turns(make) | _gates(make) | _traces(make)
     handlers |= _others(make, [kind for kind in events.EVENTS if kind not in handlers])
 
     def count(event: ObserverEvent, _: Context) -> None:
@@ -89,11 +94,19 @@ def _replies(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
     )
     took = make.histogram("reply_seconds", "Time from the submit of a job to its reply.")
 
+    overhead = make.histogram(
+        "reply_overhead_seconds",
+        "Time that an attempt which gave a reply took beside recall and the model: claim, prompt, "
+        "publishing.",
+        buckets=SHORT_S,
+    )
+
     by_reason = _PerName(replies.labels)
 
     def published(event: events.ReplyPublished) -> None:
         by_reason[event.not_remembered or "no"].inc()
         took.observe(event.total_s)
+        overhead.observe(event.overhead_s)
 
     return {
         events.JobClaimed: lambda event: waits.observe(event.queued_s),
@@ -123,7 +136,7 @@ def _recall(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
     return {events.RecallFinished: recalled}
 
 
-def _models(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
+def _models(make: _Instruments, prices: Prices) -> dict[type[ObserverEvent], Handler]:
     calls = make.counter(
         "model_calls",
         "Prompts sent to a model. Calls without a reply were wasted: compare with replies.",
@@ -146,6 +159,13 @@ def _models(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
         "kind",
     )
 
+    cost = make.counter(
+        "model_cost_usd",
+        "What whole answers cost, in US dollars: `AFTERWORD_MODEL_PRICES`, else dated list prices; "
+        "a model without a price is missing.",
+        "model",
+    )
+
     kinds = ("input", "cache_read", "cache_write", "output")
     per_model = _PerName(
         lambda model: (
@@ -154,8 +174,12 @@ def _models(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
             *(tokens.labels(model, kind) for kind in kinds),
         )
     )
+    priced = _PerName(cost.labels)
+    price_of = lru_cache(MOST_NAMES)(partial(known_price_of, own=prices))
 
     def answered(event: events.ModelAnswered) -> None:
+        if price := price_of(event.model):
+            priced[event.model].inc(_cost_usd(event, *price))
         first_s, whole_s, given, read, written, got = per_model[event.model]
         first_s.observe(event.first_text_s)
         whole_s.observe(event.duration_s)
@@ -168,6 +192,22 @@ def _models(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
         events.ModelCalled: lambda event: called[event.model].inc(),
         events.ModelAnswered: answered,
     }
+
+
+def _cost_usd(event: events.ModelAnswered, of_input: float, of_output: float) -> float:
+    given = (
+        event.input_tokens
+        + CACHE_READ * event.cache_read_tokens
+        + CACHE_WRITE * event.cache_write_tokens
+    )
+    return (given * of_input + event.output_tokens * of_output) / 1e6
+
+
+def _traces(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
+    dropped = make.counter(
+        "spans_dropped", "Spans that were not sent, see the how-to of traces.", "code"
+    )
+    return {events.SpansDropped: lambda event: dropped.labels(event.code).inc(event.spans)}
 
 
 def _attempts(make: _Instruments) -> dict[type[ObserverEvent], Handler]:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 from afterword.shared.environment import variable
 from afterword.shared.ledger.dead_letter_records import DeadLetterKind
+from afterword.shared.prices import LIST_PRICES_OF, Prices, known_price_of, price_of
 from afterword.shared.tokens import BYTES_PER_TOKEN
 
-#: US dollars for a million input and output tokens, by the prefix of a model's name: what the
-#: models overview of Anthropic's documentation said on the day below.
-LIST_PRICES: Mapping[str, tuple[float, float]] = {
-    "claude-haiku-5-5": (0.10, 0.50),
-    "claude-sonnet-5-5": (2.00, 10.00),
-}
-LIST_PRICES_OF = "list prices of 2026-11-22"
 OWN_PRICES = variable("model_prices")
 
 #: Tokens of one extraction by mem0: its prompt was measured, the context and output are assumed.
@@ -70,7 +64,7 @@ def estimate_replay(
     model: str,
     memory_model: str,
     rate: float,
-    own_prices: Mapping[str, tuple[float, float]],
+    own_prices: Prices,
 ) -> Estimate:
     """Return about what it takes to replay dead letters of these kinds and sizes in bytes.
 
@@ -86,8 +80,8 @@ def estimate_replay(
     )
     extracted = _extraction(memory_model, stored if backend == "selfhosted" else 0, sizes)
     priced = [one for one in (asked, extracted) if one.number]
-    costs = [one.cost_usd({**LIST_PRICES, **own_prices}) for one in priced]
-    listed = all(one.price_of(own_prices) is None for one in priced)
+    costs = [one.cost_usd(own_prices) for one in priced]
+    listed = all(price_of(one.model, own_prices) is None for one in priced)
     known = [cost for cost in costs if cost is not None]
     return Estimate(
         mem0_calls=stored * _calls_a_turn(backend) + (replies * SEARCH if stored else 0),
@@ -113,14 +107,9 @@ class _Calls:
     def output(self) -> int:
         return self.number * self.output_each
 
-    def price_of(self, prices: Mapping[str, tuple[float, float]]) -> tuple[float, float] | None:
-        """Return the price whose name is the longest prefix of the model's name."""
-        found = max((name for name in prices if self.model.startswith(name)), key=len, default=None)
-        return None if found is None else prices[found]
-
-    def cost_usd(self, prices: Mapping[str, tuple[float, float]]) -> float | None:
+    def cost_usd(self, own_prices: Prices) -> float | None:
         """Return the cost in US dollars, or None if the price is not known."""
-        price = self.price_of(prices)
+        price = known_price_of(self.model, own_prices)
         if price is None:
             return None
         of_input, of_output = price
