@@ -572,8 +572,13 @@ PLANTS = (
     ),
     Plant(
         "I5", "an alarm names no job", "workers/afterword/workers/replies/respond.py",
-        "with bound(job_id=job_id, lane=lane_tag(claim.lane), attempt=claim.attempt):",
+        "with bound(job_id=job_id, lane=lane, attempt=claim.attempt, trace=trace):",
         "with bound():", "tests/usecase/test_respond.py",
+    ),
+    Plant(
+        "I11", "log lines repeat the state of a caller's trace", "shared/afterword/shared/logs.py",
+        'trace_id_in(told.pop("trace"))', 'trace_id_in(told["trace"])',
+        "tests/usecase/test_traces.py",
     ),
     Plant(
         "I1", "a subscriber's error ends the work", "shared/afterword/shared/observer.py",

@@ -36,6 +36,7 @@ VALID = {
     "AFTERWORD_REDACTED_KINDS": "card_number,iban",
     "AFTERWORD_REDACTION_BY_TENANT": '{"acme": "refuse"}',
     "AFTERWORD_REDACTOR": "package.module:Class",
+    "AFTERWORD_TRACES": "true",
     "AFTERWORD_POSTGRES_URL": f"postgresql://u:{CANARY}@h:5432/d?sslmode=require",
     "AFTERWORD_SYSTEM_PROMPT": "Be kind.",
     "AFTERWORD_REDIS_URL": f"rediss://u:{CANARY}@h:1/0?ssl_cert_reqs=none",

@@ -43,13 +43,15 @@ class Context:
     """What the work at hand is called; empty where an event belongs to no job or lane.
 
     `lane` is `afterword.shared.names.lane_tag`, which names a user without their id. For a turn,
-    `job_id` is the job that it came from. `worker` is `host:pid`.
+    `job_id` is the job that it came from. `worker` is `host:pid`. `trace` is the stored trace
+    context of the job; logs show the id of the trace only.
     """
 
     worker: Name = ""
     job_id: Id = ""
     lane: Id = ""
     attempt: int = 0
+    trace: Id = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,37 @@ class ObserverEvent:
     """Base of all events."""
 
 
+# Producers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSubmitted(ObserverEvent):
+    """A producer submitted a job, which was accepted: as `accepted_as`, if it was known before."""
+
+    accepted_as: Id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRefused(ObserverEvent):
+    """A producer submitted a job, which was not accepted, or not as far as it knows."""
+
+    error: Code
+
+
 # Replies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobClaimed(ObserverEvent):
-    """A worker took a job on, after it was queued for `queued_s` seconds."""
+    """A worker took a job on, after it was queued for `queued_s` seconds.
+
+    `fence` names this attempt, and `previous` the one before it, which may have been lost.
+    """
 
     queued_s: float
     snoozes: int
+    fence: Id = ""
+    previous: Id = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +139,7 @@ class ModelAnswered(ObserverEvent):
     """A model gave a whole answer.
 
     `first_text_s` is the time to its first piece of text, `duration_s` to its end. `model` is what
-    the provider says has answered.
+    the provider says has answered, `asked_model` the one that was called.
     """
 
     model: Name
@@ -125,6 +149,17 @@ class ModelAnswered(ObserverEvent):
     cache_read_tokens: int
     cache_write_tokens: int
     first_text_s: float
+    duration_s: float
+    request_id: Id
+    asked_model: Name = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFailed(ObserverEvent):
+    """A model gave no whole answer: the call failed, or was cancelled (`cancelled`)."""
+
+    model: Name
+    code: Code
     duration_s: float
     request_id: Id
 
@@ -165,10 +200,16 @@ class ModelReplaced(ObserverEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyPublished(ObserverEvent):
-    """A job has succeeded; `not_remembered` says why its turn is not stored, '' if it is to be."""
+    """A job has succeeded; `not_remembered` says why its turn is not stored, '' if it is to be.
+
+    `publish_s` is what the step took, and `overhead_s` what the attempt took beside the search for
+    memories and the model.
+    """
 
     total_s: float
     not_remembered: Code
+    publish_s: float = 0.0
+    overhead_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,11 +283,14 @@ class LaneOvertaken(ObserverEvent):
 class TurnBegun(ObserverEvent):
     """An attempt to store a turn, and `turns - 1` that follow it, was recorded and begins.
 
-    With `unknown_outcome`, an earlier attempt may have stored it: mem0 is asked first.
+    With `unknown_outcome`, an earlier attempt may have stored it: mem0 is asked first. While traces
+    are on, `steps` names what put each turn into its lane: `publish/<job>/<traceparent>`, or `send`
+    for a job that was stopped.
     """
 
     turns: int
     unknown_outcome: bool
+    steps: Id = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -611,6 +655,25 @@ class MetricsServed(ObserverEvent):
     """A worker serves its metrics at this address, `host:port`."""
 
     address: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracesExported(ObserverEvent):
+    """Spans of this process are sent to this host and port from now on."""
+
+    address: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpansDropped(ObserverEvent):
+    """Spans were dropped: the queue was full, or they could not be sent; no job noticed.
+
+    `first` is whether these are the first ones of this process.
+    """
+
+    spans: int
+    code: Code
+    first: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from afterword.shared import events, observer
 from afterword.shared.errors import Fault
 from afterword.shared.events import Context, ObserverEvent
+from afterword.shared.trace_context import trace_id_in
 
 #: Where all lines of ours go.
 LOGGER = logging.getLogger("afterword")
@@ -48,6 +49,8 @@ class Line:
 
 
 LINES: dict[type[ObserverEvent], Line] = {
+    events.JobSubmitted: Line(DEBUG, "job submitted, accepted as {accepted_as}"),
+    events.JobRefused: Line(DEBUG, "job not accepted: {error}"),
     events.JobClaimed: Line(DEBUG, "job claimed after {queued_s:.3f} s in the queue"),
     events.RecallFinished: Line(
         DEBUG, "memory {status}: {kept} recalled, {dropped} dropped, in {duration_s:.3f} s"
@@ -72,6 +75,7 @@ LINES: dict[type[ObserverEvent], Line] = {
     ),
     events.AnswerFieldsDropped: Line(WARNING, "{model} answered with unreadable fields: {fields}"),
     events.ModelReplaced: Line(WARNING, "{model} failed: {code}; calling {replacement} instead"),
+    events.ModelFailed: Line(DEBUG, "{model} gave no whole answer: {code}"),
     events.ReplyPublished: Line(DEBUG, "reply published after {total_s:.3f} s"),
     events.JobReleased: Line(DEBUG, "job waits {delay_s:.1f} s: {code}"),
     events.JobSnoozed: Line(WARNING, "job snoozed for {delay_s:.1f} s: {code} ({fault})"),
@@ -165,6 +169,13 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.WorkerReady: Line(
         INFO, "ready: {queues}, ledger {server}, durability {durability}, memory {memory}"
     ),
+    events.TracesExported: Line(INFO, "spans are sent to {address}"),
+    events.SpansDropped: Line(
+        DEBUG,
+        "{spans} spans dropped: {code}; jobs go on, and further ones are counted only",
+        raised=WARNING,
+        matters=lambda event: event.first,
+    ),
     events.MetricsServed: Line(INFO, "metrics at http://{address}/metrics"),
     events.WorkerStopping: Line(INFO, "stopping"),
     events.WorkerStalled: Line(
@@ -231,10 +242,10 @@ def _clean(value: object) -> Any:
 
 
 def named(context: Context) -> dict[str, str | int]:
-    """Return what a context names, without what is empty."""
-    return {
-        one.name: value for one in fields(context) if (value := _clean(getattr(context, one.name)))
-    }
+    """Return what a context names, without what is empty; of the trace, its id only."""
+    told = {one.name: _clean(getattr(context, one.name)) for one in fields(context)}
+    told["trace_id"] = trace_id_in(told.pop("trace"))
+    return {name: value for name, value in told.items() if value}
 
 
 class TextFormatter(logging.Formatter):

@@ -71,6 +71,10 @@ class Observer:
         self._replace((*self._subscriptions, subscription))
         return subscription
 
+    def is_heard(self, kind: type[ObserverEvent]) -> bool:
+        """Return whether anybody subscribed to a class of events."""
+        return kind in self._by_kind
+
     def is_subscribed(self, subscriber: Subscriber) -> bool:
         """Return whether a subscriber is called for any events."""
         return any(one.subscriber is subscriber for one in self._subscriptions)
@@ -114,6 +118,7 @@ emit = OBSERVER.emit
 subscribe = OBSERVER.subscribe
 unsubscribe = OBSERVER.unsubscribe
 is_subscribed = OBSERVER.is_subscribed
+is_heard = OBSERVER.is_heard
 
 
 @contextmanager

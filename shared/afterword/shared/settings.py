@@ -371,6 +371,15 @@ class WorkerSettings(Record):
     )
 
 
+class TraceSettings(Record):
+    """Whether a producer or a worker records spans. Where they go is said by `OTEL_*`."""
+
+    traces: bool = Field(
+        default=False,
+        description="record OpenTelemetry spans, and send them to `OTEL_EXPORTER_OTLP_ENDPOINT`",
+    )
+
+
 class ClaudeSettings(Record):
     """How to reach Claude, and what its tokens cost."""
 
@@ -410,6 +419,7 @@ class Settings(
     MemorySettings,
     RedactionSettings,
     WorkerSettings,
+    TraceSettings,
     ClaudeSettings,
     LocalSettings,
 ):

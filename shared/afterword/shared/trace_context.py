@@ -145,6 +145,12 @@ def trace_of(job_id: str) -> TraceContext:
     return TraceContext(_digest("trace", job_id)[:32])
 
 
+def new_trace(*names: str) -> TraceContext:
+    """Return the first span of a trace of its own."""
+    made = _digest("own", *names)
+    return TraceContext(made[:32], made[32:48])
+
+
 def span_id_of(step: str, *names: str) -> str:
     """Return the id of the span of one step of a job, of an attempt at it, or of a lane."""
     return _digest(step, *names)[:16]

@@ -151,20 +151,9 @@ def _models(make: _Instruments, prices: Prices) -> dict[type[ObserverEvent], Han
     whole = make.histogram(
         "model_seconds", "Time from the call of a model to the end of its answer.", "model"
     )
-    tokens = make.counter(
-        "tokens",
-        "Tokens of whole answers: `input` (neither read from nor written to the provider's "
-        "cache), `cache_read`, `cache_write`, `output`.",
-        "model",
-        "kind",
-    )
+    tokens = _tokens(make)
 
-    cost = make.counter(
-        "model_cost_usd",
-        "What whole answers cost, in US dollars: `AFTERWORD_MODEL_PRICES`, else dated list prices; "
-        "a model without a price is missing.",
-        "model",
-    )
+    spend = _spending(make, prices)
 
     kinds = ("input", "cache_read", "cache_write", "output")
     per_model = _PerName(
@@ -174,12 +163,9 @@ def _models(make: _Instruments, prices: Prices) -> dict[type[ObserverEvent], Han
             *(tokens.labels(model, kind) for kind in kinds),
         )
     )
-    priced = _PerName(cost.labels)
-    price_of = lru_cache(MOST_NAMES)(partial(known_price_of, own=prices))
 
     def answered(event: events.ModelAnswered) -> None:
-        if price := price_of(event.model):
-            priced[event.model].inc(_cost_usd(event, *price))
+        spend(event)
         first_s, whole_s, given, read, written, got = per_model[event.model]
         first_s.observe(event.first_text_s)
         whole_s.observe(event.duration_s)
@@ -192,6 +178,34 @@ def _models(make: _Instruments, prices: Prices) -> dict[type[ObserverEvent], Han
         events.ModelCalled: lambda event: called[event.model].inc(),
         events.ModelAnswered: answered,
     }
+
+
+def _tokens(make: _Instruments) -> Counter:
+    return make.counter(
+        "tokens",
+        "Tokens of whole answers: `input` (neither read from nor written to the provider's "
+        "cache), `cache_read`, `cache_write`, `output`.",
+        "model",
+        "kind",
+    )
+
+
+def _spending(make: _Instruments, prices: Prices) -> Handler:
+    """Return what counts the cost of an answer."""
+    cost = make.counter(
+        "model_cost_usd",
+        "What whole answers cost, in US dollars: `AFTERWORD_MODEL_PRICES`, else dated list prices; "
+        "a model without a price is missing.",
+        "model",
+    )
+    priced = _PerName(cost.labels)
+    price_of = lru_cache(MOST_NAMES)(partial(known_price_of, own=prices))
+
+    def spend(event: events.ModelAnswered) -> None:
+        if price := price_of(event.model):
+            priced[event.model].inc(_cost_usd(event, *price))
+
+    return spend
 
 
 def _cost_usd(event: events.ModelAnswered, of_input: float, of_output: float) -> float:

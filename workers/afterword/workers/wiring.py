@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import socket
@@ -17,6 +18,7 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import MEMORIES, REPLIES, is_memory_request
 from afterword.shared.observer import bound, emit
 from afterword.shared.settings import Settings
+from afterword.shared.traces import tracing
 from afterword.shared.version import __version__
 from afterword.workers.background.deduplicator import Deduplicator
 from afterword.workers.background.late_copies import LateCopyRemover
@@ -99,7 +101,7 @@ async def runtime(
         stack.enter_context(bound(worker=worker_name()))
         ledger = await stack.enter_async_context(Ledger(settings, patience_s=PATIENCE_S))
         found = await ledger.check(founds=True)
-        await stack.enter_async_context(metrics(settings, named))
+        await stack.enter_async_context(_observed(settings, named))
         memories = await open_memories(settings)
         if memories is not None:
             stack.push_async_callback(memories.aclose)
@@ -135,6 +137,24 @@ async def runtime(
             )
         finally:
             emit(WorkerStopping)
+
+
+@asynccontextmanager
+async def _observed(settings: Settings, queues: str) -> AsyncIterator[None]:
+    """Serve metrics and record spans while the context is open, as far as the settings say."""
+    async with metrics(settings, queues), _traces(settings):
+        yield
+
+
+@asynccontextmanager
+async def _traces(settings: Settings) -> AsyncIterator[None]:
+    """Record spans while the context is open; at its end, send what is left without blocking."""
+    traces = tracing(settings)
+    traces.__enter__()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(traces.__exit__, None, None, None)
 
 
 async def open_memories(settings: Settings) -> Memories | None:

@@ -16,6 +16,7 @@ from afterword.shared.names import memory_key, new_job_id, shard_of
 from afterword.shared.redaction.policy import Redaction
 from afterword.shared.settings import Settings
 from afterword.shared.trace_context import active_context
+from afterword.shared.traces import recorder_in_use
 
 #: A request as it is given: the arguments of `submit` by their names, or a `ChatRequest`.
 RequestFields: TypeAlias = Mapping[str, Any] | ChatRequest
@@ -53,11 +54,16 @@ class JobService(AsyncCloseable):
         self._redaction.check(request.tenant, message=request.message)
         owner = memory_key(request.tenant, request.user_id)
         job_id = new_job_id(shard_of(owner, self.settings.shards))
-        return Submission(job_id, self._in_trace(request))
+        return Submission(job_id, self._in_trace(job_id, request))
 
-    def _in_trace(self, request: ChatRequest) -> ChatRequest:
-        """Return a request with the span that its job belongs to, if there is one."""
+    def _in_trace(self, job_id: str, request: ChatRequest) -> ChatRequest:
+        """Return a request with the span that its job belongs to, if there is one.
+
+        While traces are on, that is the span of its submit, which begins here.
+        """
         trace = request.trace_context or active_context()
+        if recorder := recorder_in_use(self.settings):
+            trace = recorder.begin_submit(job_id, trace)
         if trace is request.trace_context:
             return request
         return request.model_copy(update={"trace_context": trace})

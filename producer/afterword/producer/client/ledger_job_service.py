@@ -19,9 +19,11 @@ from afterword.producer.client.memory_asker import ask
 from afterword.producer.client.memory_calls import MemoryCall, Owner
 from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, NoReplyInTime
+from afterword.shared.events import JobRefused, JobSubmitted
 from afterword.shared.ledger.records import SubmitResult
-from afterword.shared.observer import emit_internal_error
+from afterword.shared.observer import bound, emit, emit_internal_error, is_heard
 from afterword.shared.settings import Settings
+from afterword.shared.transport.blocking import Unconfirmed
 
 #: Requests of one `submit_many` that are sent to Redis together, at most.
 GROUP = 1000
@@ -66,8 +68,17 @@ class LedgerJobService(JobService):
         """
         if not self._checked.checked:
             return None
-        accepted = self._ledger.jobs.submit_blocking(*submission)
-        return None if accepted is None else accepted.job_id
+        try:
+            accepted = self._ledger.jobs.submit_blocking(*submission)
+        except Unconfirmed:
+            raise
+        except AfterwordError as error:
+            _report(submission, error)
+            raise
+        if accepted is None:
+            return None
+        _report(submission, accepted.job_id)
+        return accepted.job_id
 
     async def submit(
         self, submission: Submission, *, waited_s: float = 0.0, unsure: bool = False
@@ -170,7 +181,23 @@ class LedgerJobService(JobService):
     async def _submit_together(
         self, submissions: Sequence[Submission], *, waited_s: float = 0.0, unsure: bool = False
     ) -> list[_Result]:
-        """Submit requests in one round trip; raise if Redis does not confirm them in time."""
+        """Submit requests in one round trip, and report what became of each.
+
+        Raises `LedgerUnavailable` if Redis does not confirm them in time.
+        """
+        try:
+            results = await self._send_together(submissions, waited_s=waited_s, unsure=unsure)
+        except AfterwordError as error:
+            for one in submissions:
+                _report(one, error)
+            raise
+        for one, result in zip(submissions, results, strict=True):
+            _report(one, result)
+        return results
+
+    async def _send_together(
+        self, submissions: Sequence[Submission], *, waited_s: float, unsure: bool
+    ) -> list[_Result]:
         began, sent = asyncio.get_running_loop().time(), unsure
         try:
             async with asyncio.timeout(self.settings.submit_timeout_s - waited_s):
@@ -194,6 +221,19 @@ class LedgerJobService(JobService):
             return LedgerUnavailable(reason, cause="silent")
         reason = f"{known} (tried for {limit_s:g} s)"
         return LedgerUnavailable(reason, cause=known.cause, may_be_accepted=known.may_be_accepted)
+
+
+def _report(submission: Submission, result: _Result) -> None:
+    """Report what became of a submit, if anybody wants to know."""
+    kind = JobRefused if isinstance(result, AfterwordError) else JobSubmitted
+    if not is_heard(kind):
+        return
+    trace = submission.request.trace_context
+    with bound(job_id=submission.job_id, trace=trace.stored if trace else ""):
+        if isinstance(result, AfterwordError):
+            emit(JobRefused, error=type(result).__name__)
+        else:
+            emit(JobSubmitted, accepted_as=result)
 
 
 def _result_of(accepted: SubmitResult | AfterwordError, *, unsure: bool) -> _Result:

@@ -31,6 +31,7 @@ from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import owner_of
 from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.settings import Settings
+from afterword.shared.trace_context import trace_of
 from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
 from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import Leases
@@ -85,10 +86,15 @@ class TurnWriter:
     async def store_all(self, claim: LaneClaim) -> None:
         """Store the turns of a claimed lane; raise `LeaseLost` if another worker took over."""
         for batch in batches(claim.turns, self._bounds):
-            with bound(job_id=batch[0].id, attempt=batch[0].attempts + 1):
+            first = batch[0]
+            with bound(job_id=first.id, attempt=first.attempts + 1, trace=self._trace_of(first)):
                 if not await self._pass_and_store(claim, batch):
                     return
         await self._lanes.release_lane(claim)
+
+    def _trace_of(self, turn: WaitingTurn) -> str:
+        """Return the trace that a turn's job belonged to; '' if it had none, and traces are off."""
+        return turn.trace or (trace_of(turn.id).stored if self._settings.traces else "")
 
     async def _pass_and_store(self, claim: LaneClaim, batch: Batch) -> bool:
         """Store one batch unless mem0's gate is shut; return false if the lane was released."""
@@ -107,7 +113,8 @@ class TurnWriter:
     async def _store(self, claim: LaneClaim, batch: Batch, permit: Permit) -> bool:
         """Store one batch; return false if the lane was released because it has to wait."""
         unknown = await self._lanes.begin(claim, *(turn.id for turn in batch))
-        emit(TurnBegun, turns=len(batch), unknown_outcome=unknown)
+        steps = _steps(batch) if self._settings.traces else ""
+        emit(TurnBegun, turns=len(batch), unknown_outcome=unknown, steps=steps)
         if batch[0].attempts >= self._settings.max_write_attempts:  # the last had no end (I3)
             lost = Rejected("crashed_too_often", unknown_outcome=unknown)
             return await self._judge(claim, batch, lost, None)
@@ -354,3 +361,12 @@ def _code_of(added: AddResult, batch: Batch) -> str:
         return added.code
     reasons = [reason_in(turn.user_text, pleasantries=False, questions=False) for turn in batch]
     return added.code if None in reasons else str(reasons[0])
+
+
+def _steps(batch: Batch) -> str:
+    """Return what put the turns into their lane: the reply, or the submit if there was none."""
+    return " ".join(
+        f"{'publish' if turn.reply_text else 'send'}/{turn.id}/{turn.trace.partition(' ')[0]}"
+        for turn in batch
+        if not turn.imported
+    )

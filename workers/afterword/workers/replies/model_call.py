@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
+from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
 from afterword.shared.errors import Fault, NoSuchModel, ProviderError, Rejected
-from afterword.shared.events import AnswerFieldsDropped, ModelAnswered, ModelCalled, ModelReplaced
+from afterword.shared.events import (
+    AnswerFieldsDropped,
+    ModelAnswered,
+    ModelCalled,
+    ModelFailed,
+    ModelReplaced,
+)
 from afterword.shared.observer import emit
 from afterword.shared.settings import ReplySettings
 from afterword.workers.gate import GateClient, GateShut, Permit, gate_of
@@ -88,12 +95,15 @@ class ModelCall:
         emit(ModelCalled, model=told.model, canary=self._permit.canary)
         started = time.monotonic()
         first_text_s = 0.0
-        async with aclosing(self._model.stream_answer(told, meter.tell)) as pieces:
+        async with (
+            _reporting_failure(told.model, started),
+            aclosing(self._model.stream_answer(told, meter.tell)) as pieces,
+        ):
             async for piece in pieces:
                 self._note(piece)
                 elapsed_s = time.monotonic() - started
                 if isinstance(piece, Answer):
-                    _report(piece, first_text_s or elapsed_s, elapsed_s)
+                    _report(told.model, piece, first_text_s or elapsed_s, elapsed_s)
                     return piece
                 first_text_s = first_text_s or elapsed_s
                 push(piece)
@@ -148,7 +158,30 @@ class ModelCall:
         raise min(self._refusals, key=lambda refusal: refusal.retry_after_s)
 
 
-def _report(answer: Answer, first_text_s: float, duration_s: float) -> None:
+@asynccontextmanager
+async def _reporting_failure(model: str, started: float) -> AsyncIterator[None]:
+    """Report a call that gives no whole answer: because of the provider, or of a cancellation."""
+    code, request_id = "", ""
+    try:
+        yield
+    except ProviderError as error:
+        code, request_id = error.code, error.request_id or ""
+        raise
+    except CancelledError:
+        code = "cancelled"
+        raise
+    finally:
+        if code:
+            emit(
+                ModelFailed,
+                model=model,
+                code=code,
+                duration_s=time.monotonic() - started,
+                request_id=request_id,
+            )
+
+
+def _report(asked: str, answer: Answer, first_text_s: float, duration_s: float) -> None:
     usage = answer.usage
     if answer.dropped:
         emit(AnswerFieldsDropped, model=answer.model, fields=" ".join(answer.dropped))
@@ -163,4 +196,5 @@ def _report(answer: Answer, first_text_s: float, duration_s: float) -> None:
         first_text_s=first_text_s,
         duration_s=duration_s,
         request_id=answer.request_id or "",
+        asked_model=asked,
     )

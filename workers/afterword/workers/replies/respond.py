@@ -38,6 +38,7 @@ from afterword.shared.local_time import today_line
 from afterword.shared.names import lane_tag, owner_of
 from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.settings import Settings
+from afterword.shared.trace_context import trace_of
 from afterword.workers.gate import GateShut
 from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import Leases
@@ -53,12 +54,13 @@ from afterword.workers.rules.remembering import reason_to_skip
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A claimed job with its prompt, ready for the model call."""
+    """A claimed job with its prompt, ready for the model call; `began` is when it was claimed."""
 
     claim: Claim
     request: ChatRequest
     built: prompt.Built
     recall_ms: int
+    began: float
 
 
 class Responder:
@@ -93,21 +95,32 @@ class Responder:
             await self._respond(job_id, ahead=ahead)
 
     async def _respond(self, job_id: str, *, ahead: bool) -> None:
+        began = time.monotonic()
         claim = await self._jobs.claim(job_id, secrets.token_hex(8), ahead=ahead)
         if claim is None:
             return
-        with bound(job_id=job_id, lane=lane_tag(claim.lane), attempt=claim.attempt):
-            queued_s = _queued_s(claim)
-            emit(JobClaimed, queued_s=queued_s, snoozes=claim.snoozes)
+        lane, trace = lane_tag(claim.lane), self._trace_of(claim)
+        with bound(job_id=job_id, lane=lane, attempt=claim.attempt, trace=trace):
+            emit(
+                JobClaimed,
+                queued_s=_queued_s(claim),
+                snoozes=claim.snoozes,
+                fence=claim.fence,
+                previous=claim.previous,
+            )
             meter = TokenMeter()
             try:
                 async with self._leases.holding(claim.job_id, claim.fence):
-                    await self._attempt(claim, meter)
+                    await self._attempt(claim, meter, began)
             except LeaseLost:
                 emit(JobOvertaken)
             finally:
                 if meter.unanswered != NOTHING:
                     await asyncio.shield(self._count(claim, meter.unanswered))
+
+    def _trace_of(self, claim: Claim) -> str:
+        """Return the trace that a job belongs to; '' if it has none, and traces are off."""
+        return claim.trace or (trace_of(claim.job_id).stored if self._settings.traces else "")
 
     async def _count(self, claim: Claim, usage: Usage) -> None:
         """Count the tokens of an attempt that gave no reply, however it ended."""
@@ -125,10 +138,10 @@ class Responder:
             counted=counted,
         )
 
-    async def _attempt(self, claim: Claim, meter: TokenMeter) -> None:
+    async def _attempt(self, claim: Claim, meter: TokenMeter, began: float) -> None:
         """Answer the job; record a failure, or give the job back uncounted if this worker stops."""
         try:
-            await self._answer(claim, meter)
+            await self._answer(claim, meter, began)
         except asyncio.CancelledError:
             if not self._leases.lost_by(claim.job_id):
                 await asyncio.shield(self._jobs.snooze(claim, 0, counted=False, tried=False))
@@ -168,14 +181,14 @@ class Responder:
         await self._jobs.fail(claim, code, fault)
         emit(JobGivenUp, code=code, fault=fault)
 
-    async def _answer(self, claim: Claim, meter: TokenMeter) -> None:
+    async def _answer(self, claim: Claim, meter: TokenMeter, began: float) -> None:
         try:
             request = ChatRequest.model_validate_json(claim.body)
         except ValidationError:
             await self._fail(claim, "undecodable", Fault.REQUEST)
             return
         async with self._model_caller.admitted(request.model) as call:
-            await self._answer_with(call, await self._prepare(claim, request), meter)
+            await self._answer_with(call, await self._prepare(claim, request, began), meter)
 
     async def _answer_with(self, call: ModelCall, prepared: _Prepared, meter: TokenMeter) -> None:
         claim = prepared.claim
@@ -191,12 +204,21 @@ class Responder:
             last = await deltas.take_unpublished()
         finally:
             deltas.stop()
-        timings = _timings(prepared, _since(started), deltas.began and deltas.began - started)
+        model_ms = _since(started)
+        timings = _timings(prepared, model_ms, deltas.began and deltas.began - started)
         skip = self._reason_to_skip(prepared, answer)
         reply = _reply(prepared, answer, timings, skip)
+        publishing = time.monotonic()
         await self._jobs.finish(claim, reply, last=last, wasted=meter.earlier)
         meter.settle()
-        emit(ReplyPublished, total_s=reply.timings_ms.total / 1000, not_remembered=skip or "")
+        overhead_ms = _since(prepared.began) - prepared.recall_ms - model_ms
+        emit(
+            ReplyPublished,
+            total_s=reply.timings_ms.total / 1000,
+            not_remembered=skip or "",
+            publish_s=time.monotonic() - publishing,
+            overhead_s=max(0, overhead_ms) / 1000,
+        )
 
     def _reason_to_skip(self, prepared: _Prepared, answer: Answer) -> str | None:
         return reason_to_skip(
@@ -207,7 +229,7 @@ class Responder:
             questions=self._settings.extracts_facts,
         )
 
-    async def _prepare(self, claim: Claim, request: ChatRequest) -> _Prepared:
+    async def _prepare(self, claim: Claim, request: ChatRequest, began: float) -> _Prepared:
         owner, tenant = owner_of(claim.lane), request.tenant
         started = time.monotonic()
         if claim.erasing:
@@ -235,7 +257,7 @@ class Responder:
             dropped=recall.found - kept,
             duration_s=recall_s,
         )
-        return _Prepared(claim, request, built, round(recall_s * 1000))
+        return _Prepared(claim, request, built, round(recall_s * 1000), began)
 
     def _limits(self) -> prompt.Limits:
         settings = self._settings
