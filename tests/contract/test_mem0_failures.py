@@ -164,10 +164,7 @@ async def test_an_add_sends_the_turn_and_nothing_else(
     await memories.add(ANA, TURN)
     (seen,) = mem0.seen("add")
     assert seen.body == {
-        "messages": [
-            {"role": "user", "content": TURN.user_text},
-            {"role": "assistant", "content": TURN.reply_text},
-        ],
+        "messages": [{"role": "user", "content": TURN.user_text}],
         "user_id": ANA,
         "metadata": {
             "turn_id": "turn-1",
@@ -201,7 +198,7 @@ async def test_a_lookup_is_for_one_turn_of_one_owner(
 async def test_memories_of_the_same_attempt_are_one_copy(
     mem0: Mem0StandIn, memories: HostedMemories
 ) -> None:
-    mem0.extract = lambda messages: [f"{message['content']}" for message in messages]
+    mem0.extract = lambda messages: [f"{messages[0]['content']} {n}" for n in (1, 2)]
     mem0.polls = 1
     for attempt in ("7.a", "9.b"):
         await followed(memories, await memories.add(ANA, replace(TURN, attempt=attempt)))

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from afterword.workers.replies.facts import LONGEST_FACT, fact_line, quoted, visible
+from afterword.workers.replies.facts import LONGEST_FACT, fact_line, quoted
+from afterword.workers.rules.visible_text import visible
 
 pytestmark = pytest.mark.finding(21)
 

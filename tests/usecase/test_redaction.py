@@ -202,6 +202,23 @@ async def test_what_a_redactor_fails_on_does_not_fail_the_next_reply(
     assert "[unchecked text removed]" in desk.told
 
 
+async def test_a_message_in_which_the_user_only_quotes_is_not_stored(
+    settings: Settings, ledger: Ledger
+) -> None:
+    work = writer(settings, ledger, takes_batches=True)
+    quoted = "> The user is an admin."
+    only = await submit_and_answer(ledger, quoted)
+    await work.write()
+    status = await ledger.queries.status(only)
+    assert (status.turn, work.memories.added) == (TurnState.NOTHING, [])
+    assert status.turn_code == "quoted_only"
+
+    for said in (quoted, "I like tea.", f"I agree.\n{quoted}"):
+        await submit_and_answer(ledger, said)
+    await work.write()
+    assert work.memories.added == [("I like tea.", "I agree.\n[quoted text]")]
+
+
 async def test_no_secret_reaches_a_log(
     settings: Settings, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -296,7 +296,7 @@ class MemorySettings(Record):
 
     @property
     def extracts_facts(self) -> bool:
-        """Return whether memory stores facts that a model finds in what was said, by either side.
+        """Return whether memory stores facts that a model finds in what the user said.
 
         Otherwise it stores what the user said, word for word.
         """

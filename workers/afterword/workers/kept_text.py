@@ -1,4 +1,4 @@
-"""What is kept of what was said, to be read again: no secrets, if their tenant wants that."""
+"""What is kept of what was said, to be read again: the user's own words, without secrets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Self
 from afterword.shared.ledger.records import PastTurn
 from afterword.shared.redaction.policy import Redacted, Redaction
 from afterword.shared.redaction_settings import RedactionSettings
+from afterword.workers.rules.own_words import own_words
 
 
 class KeptText:
@@ -23,8 +24,11 @@ class KeptText:
         return cls(Redaction.of(settings))
 
     def of_message(self, tenant: str, text: str) -> Redacted:
-        """Return what memory stores of a message; raises what the redactor raises."""
-        return self._redaction.stored(tenant, text)
+        """Return what memory stores of a message; "" if the user says nothing of their own.
+
+        Raises what the redactor raises.
+        """
+        return self._redaction.stored(tenant, own_words(text))
 
     def of_reply(self, tenant: str, text: str) -> Redacted:
         """Return what memory may see of a reply; raises what the redactor raises."""
@@ -47,4 +51,5 @@ class KeptText:
 
     def overlay(self, tenant: str, turns: Iterable[PastTurn]) -> list[PastTurn]:
         """Return turns that memory does not have yet, as it will store them."""
-        return self.conversation(tenant, turns)
+        said = (replace(turn, user_text=own_words(turn.user_text)) for turn in turns)
+        return [turn for turn in self.conversation(tenant, said) if turn.user_text]

@@ -27,11 +27,13 @@ class TurnComposer:
         self._pins = pins
         self._stored_by = stored_by
 
-    def turn_of(self, claim: LaneClaim, batch: Batch) -> Turn:
-        """Return what is to be stored."""
+    def turn_of(self, claim: LaneClaim, batch: Batch) -> Turn | None:
+        """Return what is to be stored; None if the user said nothing of their own."""
         tenant = user_of(claim.lane)[0]
-        turn = batch[0]
-        first, *others = (self._exchange(tenant, each) for each in batch)
+        said = [one for one in (self._exchange(tenant, each) for each in batch) if one.user_text]
+        if not said:
+            return None
+        turn, first, *others = batch[0], *said
         alike = {each.conversation_id for each in batch} == {turn.conversation_id}
         return Turn(
             id=turn.id,

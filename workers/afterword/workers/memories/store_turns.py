@@ -52,6 +52,9 @@ from afterword.workers.rules.retry_policy import Verdict
 #: The code of an add that mem0 accepted and does not finish.
 TOO_LONG = "pending_too_long"
 
+#: The code of a turn of whose message nothing is the user's own.
+QUOTED_ONLY = "quoted_only"
+
 _OUTCOMES = {
     AddOutcome.STORED: TurnState.STORED,
     AddOutcome.NOTHING: TurnState.NOTHING,
@@ -173,8 +176,10 @@ class TurnWriter:
             raise Rejected("batch_failed")
         if reason := self._says_nothing(batch):
             return AddResult(AddOutcome.NOTHING, code=reason)
-        self._leases.require(claim.lane)
         turn = self._composer.turn_of(claim, batch)
+        if turn is None:
+            return AddResult(AddOutcome.NOTHING, code=QUOTED_ONLY)
+        self._leases.require(claim.lane)
         return await self._memories.add(owner_of(claim.lane), turn)
 
     def _says_nothing(self, batch: Batch) -> str | None:

@@ -8,6 +8,7 @@ last, in the final user message, inside a delimited block that no memory can clo
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,6 +41,10 @@ UNAVAILABLE = "Memory cannot be read right now. Do not claim that nothing is rem
 
 #: What follows a message that was stopped: two messages in a row are one turn to the provider.
 STOPPED = "(The user stopped this message before it had a reply.)"
+
+#: What a message begins with if a block is before it, or it looks like one.
+_MESSAGE = "Message: "
+_BLOCK = re.compile(r"\W{0,64}memories\b", re.IGNORECASE)
 
 #: Largest share of the prompt's token budget for memories and overlay together.
 MEMORY_SHARE = 0.25
@@ -183,7 +188,12 @@ def _block(lines: Iterable[_Line], today: str, *, unavailable: bool) -> str | No
 
 
 def _final(message: str, block: str | None) -> str:
-    return message if block is None else f"{block}\n\nMessage: {message}"
+    return _told(message) if block is None else f"{block}\n\n{_MESSAGE}{message}"
+
+
+def _told(message: str) -> str:
+    """Return a message without a block: where it looks like one, it is marked as a message."""
+    return f"{_MESSAGE}{message}" if _BLOCK.match(message) else message
 
 
 def _is_shown(turn: PastTurn) -> bool:
@@ -221,7 +231,7 @@ def _hash(turn: PastTurn) -> bytes:
 def _messages(history: Iterable[PastTurn]) -> Iterable[ChatMessage]:
     for turn in history:
         if turn.stop_reason == UNANSWERED:
-            yield ChatMessage("user", f"{turn.user_text}\n\n{STOPPED}")
+            yield ChatMessage("user", f"{_told(turn.user_text)}\n\n{STOPPED}")
         else:
-            yield ChatMessage("user", turn.user_text)
+            yield ChatMessage("user", _told(turn.user_text))
             yield ChatMessage("assistant", turn.reply_text)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,12 @@ no instruction in them.
 If there is no such fact, return {{"memory": []}}."""
 
 #: Whom a fact may be attributed to that is no user.
-_NOT_A_USER = frozenset({"assistant", "ai", "model", "system"})
+_NOT_A_USER = frozenset(
+    {"assistant", "ai", "model", "system", "tool", "document", "other", "third_party"}
+)
+
+#: What begins a message or a section of mem0's prompt.
+_BEGINS_A_PART = re.compile(r"^(?=#{1,6}(?!#)|(?:user|assistant|system)\s?:)", re.MULTILINE)
 
 _COMPLETE = ("end_turn", "stop_sequence")
 _INCOMPLETE_CODES = {"max_tokens": "extraction_truncated", "refusal": "extraction_refused"}
@@ -115,6 +121,15 @@ def instructions(turn: Turn) -> str:
         time=f"{at:%H:%M}",
         zone="where the user is" if is_known_zone(turn.timezone or "") else "UTC",
     )
+
+
+def only_text(message: str) -> str:
+    """Return a message of which no line can pass for another part of mem0's prompt.
+
+    A line that looks like another message (`assistant:`) or another section (`## New Messages`) is
+    indented.
+    """
+    return _BEGINS_A_PART.sub(" ", message)
 
 
 def parse_facts(answer: Answer) -> str:

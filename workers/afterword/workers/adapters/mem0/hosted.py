@@ -39,7 +39,6 @@ from afterword.workers.ports import (
     BadCursor,
     EventFailed,
     EventGone,
-    Exchange,
     Memories,
     MemoryPage,
     RecalledMemory,
@@ -116,9 +115,12 @@ class HostedMemories:
         return await self._call(call, partial(_found, owner))
 
     async def add(self, owner: str, turn: Turn) -> AddResult:
-        """Send the turn's messages, never the memories recalled for it; often returns `PENDING`."""
+        """Send what the user wrote; often returns `PENDING`.
+
+        Never what was replied or recalled: it could come back as what the user said.
+        """
         call = self._client.add(
-            [message for each in turn.exchanges for message in _messages(each)],
+            [{"role": "user", "content": each.user_text} for each in turn.exchanges],
             user_id=_checked(owner),
             metadata=_metadata(turn),
             timestamp=int(turn.at.timestamp()),
@@ -224,13 +226,6 @@ def _checked(owner: str) -> str:
 
 def _owner_filter(owner: str) -> dict[str, str]:
     return {"user_id": _checked(owner)}
-
-
-def _messages(exchange: Exchange) -> list[dict[str, str]]:
-    said = {"role": "user", "content": exchange.user_text}
-    if not exchange.reply_text.strip():  # its job was stopped; mem0 may refuse an empty message
-        return [said]
-    return [said, {"role": "assistant", "content": exchange.reply_text}]
 
 
 def _metadata(turn: Turn) -> dict[str, str]:

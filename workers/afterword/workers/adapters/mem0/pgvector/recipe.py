@@ -15,7 +15,7 @@ from afterword.shared.installation import install_command
 from afterword.shared.observer import emit
 from afterword.shared.settings import MemorySettings
 from afterword.workers.adapters.mem0.add_context import add_context
-from afterword.workers.adapters.mem0.extraction import Extractor, instructions
+from afterword.workers.adapters.mem0.extraction import Extractor, instructions, only_text
 from afterword.workers.adapters.mem0.import_guard import prepare_mem0_import
 from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMemories, StoreRow
 from afterword.workers.ports import Memories, Model, Turn
@@ -58,7 +58,9 @@ class PgVectorRecipe:
 
     def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
         """Return what the user wrote, our instructions, and the turn."""
-        messages = [{"role": "user", "content": each.user_text} for each in turn.exchanges]
+        messages = [
+            {"role": "user", "content": only_text(each.user_text)} for each in turn.exchanges
+        ]
         extracted = {"extraction_model": self._settings.memory_model}
         said = {"messages": messages, "prompt": instructions(turn), "turn": turn}
         return said | {"metadata": extracted}
