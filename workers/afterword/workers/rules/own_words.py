@@ -41,11 +41,13 @@ _ROLE = re.compile(
 )
 _OWN_ROLE = re.compile(r"\W{0,8}(?:user|human|me)\W{0,3}[:\uff1a]", re.IGNORECASE)
 
+_OURS = "memories"
 _TAG = re.compile(
+    r"(?P<begins_line>^[ \t]*+)?"
     r"<(?P<tag>memories|system|assistant|tool_result|tool_output|tool_response|function_results?"
     r"|function_response|instructions?|document|search_results?|html|script|style|!doctype|!--)"
     r"(?![a-z])",
-    re.IGNORECASE,
+    re.IGNORECASE | re.MULTILINE,
 )
 
 
@@ -66,28 +68,36 @@ def own_words(text: str) -> str:
 
 
 def _without_elements(text: str) -> str:
-    """Return a text without the elements of a page, a tool or a prompt; one may lack its end."""
+    """Return a text without the elements of a page, a tool or a prompt.
+
+    One that begins a line may lack its end; elsewhere, somebody may only speak of a tag.
+    """
     lower = text.lower()
     if len(lower) != len(text):  # some capitals are one letter, and two in lower case
         lower = text
-    pieces, at = [], 0
+    pieces, at, never_closed = [], 0, set[str]()
     for tag in _TAG.finditer(text):
+        name = tag["tag"].lower()
         if tag.start() < at:
             continue
-        end = _end_of(tag["tag"].lower(), lower, tag.end())
+        end = 0 if name in never_closed else _end_of(name, lower, tag.end())
+        if not end:
+            never_closed.add(name)
+            if tag["begins_line"] is None and name != _OURS:
+                continue
+            end = len(text)
         pieces += [text[at : tag.start()], QUOTED]
         at = end
     return "".join([*pieces, text[at:]])
 
 
 def _end_of(tag: str, lower: str, start: int) -> int:
-    """Return where an element ends; the end of the text if it is not closed."""
+    """Return where an element ends, 0 if it is not closed."""
     closing = {"!--": "-->", "!doctype": "</html"}.get(tag, f"</{tag}")
     at = lower.find(closing, start)
     if at < 0:
-        return len(lower)
-    end = lower.find(">", at)
-    return len(lower) if end < 0 else end + 1
+        return 0
+    return lower.find(">", at) + 1 or len(lower)
 
 
 def _own_lines(lines: Sequence[str]) -> Iterator[str]:
