@@ -53,7 +53,7 @@ def prompt_of(message: str, *, memory: str = "", said: str = "", before: str = "
 def test_what_others_say_does_not_become_a_memory(one: Injection) -> None:
     """Neither on the embedded memory, which stores a text, nor where a model extracts facts."""
     said = KEPT.of_message("t", one.message).text
-    turn = Turn("t", said, KEPT.of_reply("t", one.reply).text, AT)
+    turn = Turn("t", said, KEPT.without_secrets("t", one.reply).text, AT)
     stored = RECIPE.add_arguments(turn)["messages"]
     assert one.own in said
     assert one.claim not in stored

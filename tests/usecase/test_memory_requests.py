@@ -305,6 +305,12 @@ async def test_an_edit_that_failed_says_whether_it_may_be_done(
     assert answer == {"code": "down", "may_be_done": may_be_done}
 
 
+async def test_a_new_text_may_look_quoted(desk: Desk) -> None:
+    _, memory_id = await desk.stored()
+    edited = (await desk.asked("edit", id=memory_id, text="> I prefer Kelvin."))["result"]
+    assert edited["text"] == "> I prefer Kelvin."
+
+
 async def test_a_secret_in_a_new_text_is_not_stored(desk: Desk) -> None:
     _, memory_id = await desk.stored()
     secret = "https://ann:hunter2@example.com/"

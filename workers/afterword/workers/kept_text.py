@@ -30,8 +30,8 @@ class KeptText:
         """
         return self._redaction.stored(tenant, own_words(text))
 
-    def of_reply(self, tenant: str, text: str) -> Redacted:
-        """Return what memory may see of a reply; raises what the redactor raises."""
+    def without_secrets(self, tenant: str, text: str) -> Redacted:
+        """Return a text without its secrets; raises what the redactor raises."""
         return self._redaction.stored(tenant, text)
 
     def shown(self, tenant: str, text: str) -> str:

@@ -58,17 +58,17 @@ class TurnComposer:
         try:
             for each in batch:
                 found.update(self._kept.of_message(tenant, each.user_text).found)
-                found.update(self._kept.of_reply(tenant, each.reply_text).found)
+                found.update(self._kept.without_secrets(tenant, each.reply_text).found)
         except Exception as error:  # noqa: BLE001 a redactor of the user's own may raise anything
             emit_internal_error(error)
         return found
 
     def _exchange(self, tenant: str, turn: WaitingTurn) -> Exchange:
         said = self._kept.of_message(tenant, turn.user_text).text
-        return Exchange(said, self._kept.of_reply(tenant, turn.reply_text).text)
+        return Exchange(said, self._kept.without_secrets(tenant, turn.reply_text).text)
 
     def _facts(self, tenant: str, turn: WaitingTurn) -> str:
         """Return the facts that an earlier attempt noted, unless it had read a secret."""
-        if not self._pins or self._kept.of_reply(tenant, turn.facts).text != turn.facts:
+        if not self._pins or self._kept.without_secrets(tenant, turn.facts).text != turn.facts:
             return ""
         return turn.facts

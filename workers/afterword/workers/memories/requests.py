@@ -136,7 +136,7 @@ class RequestAnswerer:
         """Return the text that is to be stored: without the secrets in it."""
         tenant = user_of(request.lane)[0]
         try:
-            return self._kept.of_message(tenant, request.arguments["text"]).text
+            return self._kept.without_secrets(tenant, request.arguments["text"]).text
         except Exception as error:  # noqa: BLE001 a redactor of the user's own may raise anything
             emit_internal_error(error)
             raise _Refused("redactor_failed") from None
