@@ -71,7 +71,7 @@ with Producer() as producer:
 
 @pytest.fixture(scope="module")
 def crew() -> Iterator[Fleet]:
-    with Fleet(AFTERWORD_MEMORY="off") as fleet:
+    with Fleet(AFTERWORD_MEMORY="off", AFTERWORD_LEASE_S="60") as fleet:
         fleet.launch("responses", "--concurrency", "100").ready()
         yield fleet
 

@@ -43,10 +43,11 @@ _QUEUE_OF = {"responses": REPLIES, "memories": MEMORIES}
 _PATIENCE_S = 60.0
 
 #: Times that make a test wait less than an operator would, and two that keep a busy machine from
-#: deciding what a reply knows, or that Redis is away.
+#: deciding what a reply knows, or that Redis is away. A lease outlasts a worker that hardly gets a
+#: share of the machine for a while; it is waited for only after a worker was killed.
 _TIMES = {
     "AFTERWORD_SWEEP_S": "0.2",
-    "AFTERWORD_LEASE_S": "2",
+    "AFTERWORD_LEASE_S": "6",
     "AFTERWORD_HINT_GRACE_S": "1",
     "AFTERWORD_RECALL_BUDGET_MS": "30000",
     "AFTERWORD_SUBMIT_TIMEOUT_S": "20",
