@@ -139,9 +139,11 @@ class Life:
     def control(self) -> None:
         """Let an operator ask a worker with Celery's tools, which takes both of them."""
         self.become("responses")
-        self.fleet.start("responses")
+        (worker,) = self.fleet.start("responses")
         self.become("operator")
-        assert "pong" in self.fleet.run(*CELERY, "inspect", "ping").stdout
+        # It waits for the answer of one node, and not for a second for those of all.
+        whose = ("--destination", worker.node, "--timeout", "60")
+        assert "pong" in self.fleet.run(*CELERY, "inspect", *whose, "ping").stdout
         self.fleet.stop()
 
     def operate(self) -> None:
