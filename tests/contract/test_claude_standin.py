@@ -27,7 +27,10 @@ ASKED: dict[str, Any] = {
 def sdk(url: str, connections: int = 10) -> anthropic.AsyncAnthropic:
     limits = httpx2.Limits(max_connections=connections)
     http = anthropic.DefaultAioHttpClient(limits=limits)
-    return anthropic.AsyncAnthropic(api_key="k", base_url=url, max_retries=0, http_client=http)
+    # A thousand connections at once may take longer than the SDK's five seconds for one.
+    return anthropic.AsyncAnthropic(
+        api_key="k", base_url=url, max_retries=0, http_client=http, timeout=120.0
+    )
 
 
 @pytest.fixture
