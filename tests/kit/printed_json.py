@@ -56,6 +56,6 @@ def _case(chosen: dict[str, Any]) -> str:
         " JOB_ID": "every_s" in chosen and chosen.get("job_id"),
         " RUN_ID": "limit" in chosen and chosen.get("run_id"),
         " --stream": chosen.get("stream"),
-        " --wait": chosen.get("wait_s"),
+        " --wait": "stream" in chosen and chosen.get("wait_s"),
     }
     return next((case for case, holds in cases.items() if holds), "")
