@@ -100,7 +100,7 @@ def test_a_neighbour_in_the_conversation_is_found_by_what_was_said_beside_it(
     store: SqliteStore,
 ) -> None:
     said = [("1", "chess club on Mondays", 0), ("1", "Yes, for years", 60)]
-    said += [("2", "Yes, for ages", 90), ("1", "Yes, for ever", 99_999)]
+    said += [("2", "Sure, always", 90), ("1", "Right, daily", 99_999)]
     for number, (conversation, text, at) in enumerate(said):
         moment = datetime.fromtimestamp(at, UTC).isoformat()
         payload = {"user_id": "ana", "data": text, "created_at": moment}
@@ -108,6 +108,19 @@ def test_a_neighbour_in_the_conversation_is_found_by_what_was_said_beside_it(
         store.insert([vector(text)], [payload], [str(number)])
     scores = {row.id: row.score for row in store.search("chess", vector(""), 9, {"user_id": "ana"})}
     assert (scores["0"] or 0) > (scores["1"] or 0) > 0 == scores["2"] == scores["3"]
+
+
+def test_the_newer_statement_is_found_by_the_one_that_it_replaces(store: SqliteStore) -> None:
+    def score_of_the_newer(owner: str, *said: str) -> float:
+        for hour, text in enumerate([*said, "red Volvo estate: sold"]):
+            moment = datetime.fromtimestamp(7200 * hour, UTC).isoformat()
+            payload = {"user_id": owner, "data": text, "created_at": moment}
+            store.insert([vector(text)], [payload], [f"{owner}-{hour}"])
+        rows = store.search("car", vector("car"), 9, {"user_id": owner})
+        return next(row.score or 0.0 for row in rows if "sold" in row.payload["data"])
+
+    replaced = score_of_the_newer("ana", "car: red Volvo estate", "hello")
+    assert replaced > 2 * score_of_the_newer("ben", "a blue bicycle", "hello")
 
 
 def test_one_owner_never_sees_the_rows_of_another(store: SqliteStore) -> None:

@@ -64,26 +64,41 @@ class Scale:
         return similarity
 
 
-def word_points(words: Iterable[Sequence[tuple[Positions, float]]], lengths: Floats) -> Floats:
+def word_points(
+    words: Iterable[Sequence[tuple[Positions, float]]],
+    lengths: Floats,
+    among: Positions | None = None,
+) -> Floats:
     """Return what each text's words are worth for a query: BM25 with the square of rarity.
 
     `words` holds, for each word of the query, the positions of the texts in which a token matches
     it, and the share that such a match counts: the best one counts. `lengths` is the number of
     words of each text. A word is worth the same whatever else matches, and repeats do not count.
+    With `among`, ascending positions, only those texts are weighed.
     """
-    points = np.zeros(len(lengths), np.float32)
-    if not len(lengths):
+    weighed = lengths if among is None else lengths[among]
+    points = np.zeros(len(weighed), np.float32)
+    if not len(weighed):
         return points
-    relative = lengths / max(float(lengths.mean()), 1.0)
+    relative = weighed / max(float(lengths.mean()), 1.0)
     credit = (K1 + 1) / (1 + K1 * (1 - B + B * relative))
     for matches in words:
-        best = np.zeros(len(lengths), np.float32)
+        best = np.zeros(len(weighed), np.float32)
         for positions, share in matches:
             rarity = np.log1p((len(lengths) - len(positions) + 0.5) / (len(positions) + 0.5))
             worth = np.float32(share * rarity * rarity)
-            best[positions] = np.maximum(best[positions], worth)
+            places = positions if among is None else _places(among, positions)
+            best[places] = np.maximum(best[places], worth)
         points += best * credit
     return (points * WORD_WEIGHT).astype(np.float32)
+
+
+def _places(among: Positions, positions: Positions) -> Positions:
+    places = np.searchsorted(among, positions)
+    inside = places < len(among)
+    places, positions = places[inside], positions[inside]
+    found: Positions = places[among[places] == positions]
+    return found
 
 
 def lend(points: Floats, conversations: Numbers, times: Numbers) -> Floats:

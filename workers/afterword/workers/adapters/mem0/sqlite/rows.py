@@ -204,19 +204,25 @@ def find_matches(
     cached: OwnerVectors,
     *,
     in_replies: bool = False,
+    most: int = -1,
 ) -> Iterator[list[tuple[Positions, float]]]:
     """Yield, for each word of a query, where its tokens occur and what such a match counts.
 
-    They are looked up in the memories, or in the replies to them.
+    They are looked up in the memories, or in the replies to them. A token that `most` memories
+    have is left out.
     """
     kind = _OF_REPLY if in_replies else ""
     # One string of numbers: fetching a row for each costs ten times as much in Python.
-    select = "SELECT group_concat(memory) FROM tokens WHERE owner = ? AND token = ?"
+    select = """
+        SELECT group_concat(memory), count(*) FROM
+        (SELECT memory FROM tokens WHERE owner = ? AND token = ? LIMIT ?)
+    """
     for word in words:
         matches = []
         for token, share in word:
-            (numbers,) = sql.execute(select, (owner.n, owner.digest(kind + token))).fetchone()
-            if numbers:
+            key = (owner.n, owner.digest(kind + token), most)
+            numbers, count = sql.execute(select, key).fetchone()
+            if numbers and count != most:
                 positions = cached.positions(np.fromstring(numbers, np.int64, sep=","))
                 matches.append((positions, share))
         if matches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mem0.vector_stores.base import VectorStoreBase
 
 from afterword.workers.adapters.mem0.sqlite.database import Database
 from afterword.workers.adapters.mem0.sqlite.filters import Filters, required_owner
+from afterword.workers.adapters.mem0.sqlite.newer import lift_newer
 from afterword.workers.adapters.mem0.sqlite.owners import (
     Owner,
     erase_all_owners,
@@ -57,6 +59,10 @@ from afterword.workers.rules.write_deadline import seconds_left
 
 #: The most distinct words of a query that are looked up. More add little.
 MAX_QUERY_WORDS = 48
+
+#: Of a memory that was found, so many words are compared with newer ones, of its beginning; a word
+#: of more memories than the last number says little, and is expensive.
+_COMPARED_CHARACTERS, _COMPARED_WORDS, _COMMON_WORD = 400, 24, 256
 
 #: How much better than others a memory must be not to yield to a newer one: it competes with these.
 _RIVALS = 40
@@ -232,7 +238,25 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             find_matches(sql, owner, words, cached, in_replies=True), cached.lengths
         )
         points += lend_replies(replies, cached.lengths, cached.conversations, cached.times)
-        return combine(self._scale.similarity(cached.vectors @ vector), points)
+        scores = combine(self._scale.similarity(cached.vectors @ vector), points)
+        return lift_newer(scores, cached, partial(self._words_in_common, sql, owner, cached))
+
+    def _words_in_common(
+        self,
+        sql: sqlite3.Connection,
+        owner: Owner,
+        cached: OwnerVectors,
+        position: int,
+        among: Positions,
+    ) -> Floats:
+        """Return what the words of one memory are worth in others."""
+        texts = [
+            self._bare(row.payload)[:_COMPARED_CHARACTERS]
+            for row in read_rows(sql, [Found(int(cached.rows[position]), 0.0, 1)])
+        ]
+        words = [word for text in texts for word in query_words(text)[:_COMPARED_WORDS]]
+        matches = find_matches(sql, owner, words, cached, most=_COMMON_WORD)
+        return word_points(matches, cached.lengths, among)
 
     def _entry(self, vector: Vector, payload: Mapping[str, Any]) -> Entry:
         kept = {key: value for key, value in payload.items() if key not in _NOT_STORED}
