@@ -70,8 +70,8 @@ def recaller(
     return Recaller(memories, house, budget=budget or RecallBudget(5.0), **options)
 
 
-async def names(asked: Recaller) -> list[str] | None:
-    recall = await asked.recall("a/ann", "query")
+async def names(asked: Recaller, query: str = "query") -> list[str] | None:
+    recall = await asked.recall("a/ann", query)
     return None if recall.memories is None else [memory.id for memory in recall.memories]
 
 
@@ -142,6 +142,15 @@ async def test_repeats_and_what_equals_the_message_leave_their_places(
     found = (await recaller(Echoing(), limit=2).recall("a/ann", "query")).memories
     assert found is not None
     assert [(memory.id, memory.times_said) for memory in found] == [("m2", 2), ("m3", 1)]
+
+
+async def test_a_date_beside_a_word_hides_no_echo_and_parts_two_days() -> None:
+    class Dated(FakeMemories):
+        async def search(self, owner: str, query: str, limit: int) -> SearchResult:
+            said = ("Exam tomorrow [2 May 2026]", "Gym today", "Rest tomorrow [3 May 2026]")
+            return SearchResult(tuple(row(f"m{n}", text=text) for n, text in enumerate(said)))
+
+    assert await names(recaller(Dated()), "exam tomorrow") == ["m1", "m2"]
 
 
 @pytest.mark.parametrize("error", [Unavailable("down"), AccessDenied("revoked"), Rejected("bad")])

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -47,6 +48,19 @@ def turn(text: str, number: int = 1, at: datetime = AT) -> Turn:
 def holding(folder: Path, mark: bytes) -> list[str]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return [path.name for path in files if mark in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"), [(None, "9 May 2026"), ("Asia/Tokyo", "10 May 2026")], ids=["UTC", "Tokyo"]
+)
+async def test_tomorrow_is_stored_with_the_date_that_it_means_for_the_user(
+    memories: Memories, zone: str | None, day: str
+) -> None:
+    said = replace(turn("I see the dentist tomorrow, at noon."), timezone=zone)
+    await memories.add("ana", said)
+    await memories.add("ana", turn("I like jazz.", 2))
+    first, *_ = (await memories.search("ana", f"What happens on {day[:-5]}?", 5)).memories
+    assert first.text == f"I see the dentist tomorrow [{day}], at noon."
 
 
 async def test_a_turn_added_twice_is_stored_once(memories: Memories) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from afterword.workers.ports import RecalledMemory
+from afterword.workers.rules.dates import without_dates
 
 
 def folded(text: str) -> str:
@@ -19,13 +20,18 @@ def without_repeats(memories: Iterable[RecalledMemory], query: str) -> Sequence[
 
     Of several that say the same, the newest stays, at the place of the best, and counts them.
     """
-    asked = folded(query)
+    asked = _bare(query)
     newest: dict[str, RecalledMemory] = {}
     for memory in memories:
         text = folded(memory.text)
-        if text != asked:
+        if _bare(memory.text) != asked:
             newest[text] = _merged(newest.get(text), memory)  # a known key keeps its place
     return list(newest.values())
+
+
+def _bare(text: str) -> str:
+    """Return a folded text without the dates that were written beside its words."""
+    return folded(without_dates(text))
 
 
 def _merged(kept: RecalledMemory | None, other: RecalledMemory) -> RecalledMemory:

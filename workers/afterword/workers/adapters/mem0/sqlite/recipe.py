@@ -10,12 +10,14 @@ from typing import Any
 
 from afterword.shared.errors import IllegalStep, Misconfigured
 from afterword.shared.installation import install_command
+from afterword.shared.local_time import local
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.import_guard import prepare_mem0_import
 from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMemories
 from afterword.workers.adapters.mem0.sqlite.rows import Row
 from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.ports import Memories, Turn
+from afterword.workers.rules.dates import with_dates
 
 #: A reply asks at its end, if it does.
 REPLY_CHARACTERS = 200
@@ -57,9 +59,11 @@ class EmbeddedRecipe:
     def add_arguments(self, turn: Turn) -> Mapping[str, Any]:
         """Return the user's text after its date, which improves answers to "when" (measured).
 
-        The end of the reply is indexed for what the user may answer to it, and not stored.
+        "Tomorrow" and the like are followed by the date that they mean for the user. The end of
+        the reply is indexed for what the user may answer to it, and not stored.
         """
-        text = _date_mark(turn.at) + turn.user_text
+        said_on = local(turn.at, turn.timezone).date()
+        text = _date_mark(turn.at) + with_dates(turn.user_text, said_on)
         reply_end = turn.reply_text[-REPLY_CHARACTERS:]
         return {"messages": text, "infer": False, "metadata": {"reply_end": reply_end}}
 
