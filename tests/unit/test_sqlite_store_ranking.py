@@ -121,6 +121,14 @@ def test_directions_that_mean_nothing_are_taken_out() -> None:
     assert Scale().reduced(floats(0, 0, 0)) == pytest.approx([0, 0, 0])
 
 
+def test_many_vectors_are_reduced_as_each_of_them_is() -> None:
+    scale = Scale(ignored=floats(0, 1, 0).reshape(1, 3))
+    vectors = np.random.default_rng(7).normal(size=(2000, 3)).astype("<f2")
+    one_by_one = np.array([scale.reduced(vector) for vector in vectors])
+    assert scale.reduced(vectors) == pytest.approx(one_by_one, abs=1e-6)
+    assert scale.reduced(vectors[:0]).shape == (0, 3)
+
+
 def test_neighbours_of_a_conversation_lend_their_words() -> None:
     one, two = LENT
     lent = lend(floats(0, 0, 0, 1, 0), numbers(1, 1, 1, 1, 1), numbers(0, 60, 120, 180, 240))

@@ -117,11 +117,13 @@ class VectorCache:
         order = np.argsort(-last)
         newest = len(found) - 1 - last[order]
         halves = np.frombuffer(b"".join(vectors), "<f2").reshape(-1, self._dims)
+        if len(newest) < len(found):
+            halves = halves[newest]
         return OwnerVectors(
             owner.epoch,
             rows[-1] if rows else 0,
             np.array(rows, np.int64)[newest],
-            self._scale.reduced(halves[newest]),
+            self._scale.reduced(halves),
             np.array(lengths, np.float32)[newest],
             digests[newest],
             np.array(conversations, np.int64)[newest],
