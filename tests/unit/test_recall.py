@@ -249,7 +249,7 @@ async def test_a_search_that_misses_while_others_work_is_no_failure_of_memory(
     memories: FakeMemories,
 ) -> None:
     gates = FakeGates()
-    asked = recaller(memories, gates=gates, budget=RecallBudget(0.05))
+    asked = recaller(memories, gates=gates, budget=RecallBudget(1.0))
     hang = memories.hang("search")
     late = asyncio.create_task(asked.recall("a/ann", "query"))
     await hang.reached.wait()
