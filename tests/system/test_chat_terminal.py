@@ -155,10 +155,10 @@ def test_ctrl_d_ends_after_a_reply_was_stopped(chats: Chats) -> None:
 
 def test_commands_are_no_messages(chats: Chats) -> None:
     chats.fleet.claude.will_answer(ClaudeAnswer(text="Noted."))
-    with chats.start() as chat:
+    with chats.start("ivy") as chat:  # who has said nothing in any test
         for typed, shown in (
             ("/help", "/memories   show"),
-            ("/memories", "[There is no memory of ann yet]"),
+            ("/memories", "[There is no memory of ivy yet]"),
             ("/nothing", "[There is no command /nothing;"),
             ("/user", "[Type: /user NAME]"),
             ("/user two\tlines", "user_id"),
