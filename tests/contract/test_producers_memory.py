@@ -258,7 +258,7 @@ async def test_nobody_sees_or_changes_the_memories_of_another(stage: Stage) -> N
 async def test_all_that_is_known_of_a_user_is_one_document(stage: Stage) -> None:
     async with stage.open() as producer:
         user_id = uuid.uuid4().hex
-        said = ["I keep five birds.", 'My sister says "Oslo\\n" \u2028 \u00e9.']
+        said = ["I keep five birds.", 'My sister says "Oslo\\n" \t \u00e9.']
         statuses = await stored(stage, producer, user_id, *said)
         await stored(stage, producer, uuid.uuid4().hex, "I am somebody else.")
 

@@ -126,6 +126,7 @@ _NEEDED: dict[str, dict[str, Any]] = {
     "erasure": {"user_id": "ann"},
     "forget": {"user_id": "ann"},
     "import_history": {"path": "/dev/null"},
+    "memories": {"user_id": "ann"},
     "open_gate": {"name": "recall"},
     "refuse_with": {"error": LedgerUnavailable()},
     "replay": {"plan": _PLAN},

@@ -43,7 +43,12 @@ def _parsed(arguments: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
         command = command.commands[words[-1]]
     if isinstance(command, click.Group) or command.name == "worker":
         return None
-    chosen = command.make_context(command.name, rest, resilient_parsing=True).params
+    # A command keeps the help option of the first context that it meets.
+    names = cli.context_settings["help_option_names"]
+    context = command.make_context(
+        command.name, rest, resilient_parsing=True, help_option_names=names
+    )
+    chosen = context.params
     name = " ".join(words)
     if not (chosen.get("as_json") or name == "dead export"):
         return None

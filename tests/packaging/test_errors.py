@@ -13,6 +13,8 @@ from afterword.producer import (
     InvalidRequest,
     JobFailed,
     JobNotFound,
+    MemoriesUnavailable,
+    MemoryNotFound,
     Misconfigured,
     NewerRecord,
     NoReplyInTime,
@@ -31,6 +33,8 @@ _MADE_WITH: dict[type[AfterwordError], tuple[object, ...]] = {
     NewerRecord: ("job",),
     NoReplyInTime: ("job", 1.0),
     JobFailed: ("job", "failed", "rejected"),
+    MemoriesUnavailable: ("no_worker",),
+    MemoryNotFound: ("memory",),
 }
 
 ERRORS = {
