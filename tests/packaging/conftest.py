@@ -42,6 +42,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     from afterword.workers.local_stack.client import attach
 
     here = {"AFTERWORD_DATA_DIR": str(tmp_path_factory.mktemp("data"))}
-    # Replies are cut short: what a document shows is how to ask, not what a small model says.
-    with attach(Settings.load(here | {"AFTERWORD_MAX_TOKENS": "24"})):
+    # Replies are cut short: what a document shows is how to ask, not what a small model says. None
+    # is without memory because a busy machine searches slowly: `status` would have another line.
+    unhurried = {"AFTERWORD_MAX_TOKENS": "24", "AFTERWORD_RECALL_BUDGET_MS": "30000"}
+    with attach(Settings.load(here | unhurried)):
         yield here

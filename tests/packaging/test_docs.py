@@ -20,6 +20,9 @@ import pytest
 from tests.conftest import ROOT
 from tests.packaging.blocks import RUN, SHOWN, Block, blocks, program, session
 
+#: What `status` and `doctor` print depends on what else the machine does.
+pytestmark = pytest.mark.serial
+
 DOCUMENTS = [*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/**/*.md"))]
 BLOCKS = [block for path in DOCUMENTS for block in blocks(path)]
 PROGRAMS = [path for path in DOCUMENTS if program(path)]
