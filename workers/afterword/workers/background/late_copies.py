@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from afterword.shared.errors import ProviderError
-from afterword.shared.events import LateCopiesRemoved, RepairPostponed
+from afterword.shared.events import LateCopiesRemoved
 from afterword.shared.ledger.memory_requests import MemoryRequests
 from afterword.shared.ledger.records import DuplicateCheck
-from afterword.shared.names import lane_tag, owner_of
-from afterword.shared.observer import bound, emit
+from afterword.shared.names import owner_of
+from afterword.shared.observer import emit
+from afterword.workers.background.turn_checks import check_each
 from afterword.workers.ports import Memories
 
 
@@ -26,16 +24,7 @@ class LateCopyRemover:
 
     async def check_due_turns(self) -> None:
         """Check the turns that are due; one that mem0 cannot tell about now comes back later."""
-        for turn in await self._requests.due_late_copies():
-            with bound(job_id=turn.turn_id, lane=lane_tag(turn.lane)):
-                await self._check_or_postpone(turn)
-
-    async def _check_or_postpone(self, turn: DuplicateCheck) -> None:
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._check(turn)
-        except (TimeoutError, ProviderError) as error:
-            emit(RepairPostponed, code=getattr(error, "code", "write_timeout"))
+        await check_each(await self._requests.due_late_copies(), self._check, self._timeout_s)
 
     async def _check(self, turn: DuplicateCheck) -> None:
         owner = owner_of(turn.lane)
