@@ -17,9 +17,9 @@ from typing import Any
 import click
 from prometheus_client import CollectorRegistry
 
-from afterword.producer.cli.fleet_metrics import FleetCollector, FleetState
+from afterword.producer.admin.fleet_metrics import FleetCollector, FleetState
+from afterword.producer.admin.fleet_status import summary
 from afterword.producer.cli.main import cli
-from afterword.producer.cli.status import summary
 from afterword.shared import events as event_classes
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import Fault

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from afterword.producer.cli.status import summary
+from afterword.producer.admin.fleet_status import summary
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.ledger import Ledger

@@ -11,9 +11,9 @@ from prompt_toolkit.application import create_app_session
 from prompt_toolkit.input import PipeInput, create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
+from afterword.producer.admin.fleet_status import found_in
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.cli.main import main
-from afterword.producer.cli.status import found_in
 from afterword.producer.cli.top import Top
 from afterword.producer.cli.watch import watch
 from afterword.shared.ledger.ledger import Ledger

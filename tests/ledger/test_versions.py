@@ -8,8 +8,8 @@ import json
 import pytest
 
 from afterword.producer import AsyncJob
+from afterword.producer.admin.fleet_status import summary
 from afterword.producer.checked_ledger import CheckedLedger
-from afterword.producer.cli.status import summary
 from afterword.producer.client.ledger_job_service import LedgerJobService
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import ConversationBusy, Fault, LeaseLost, NewerRecord

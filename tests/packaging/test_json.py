@@ -36,11 +36,11 @@ from afterword.producer import (
     UsageSum,
 )
 from afterword.producer.admin.cost_estimate import Estimate
+from afterword.producer.admin.fleet_status import summary
 from afterword.producer.cli.checks.finding import ok
 from afterword.producer.cli.json_schemas import PRINTED, json_schema
 from afterword.producer.cli.main import cli, main
 from afterword.producer.cli.render import plain
-from afterword.producer.cli.status import summary
 from afterword.shared.contracts import Timings
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import DeadLetterRef

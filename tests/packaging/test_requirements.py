@@ -18,7 +18,7 @@ from tests.shape.measure import Source, sources
 OURS = {"afterword"}
 #: What is imported only if a setting or an option asks for it.
 LAZY = (
-    "afterword.producer.cli.fleet_metrics",
+    "afterword.producer.admin.fleet_metrics",
     "afterword.producer.cli.metrics",
     "afterword.shared.metrics_server",
     "afterword.shared.traces",
@@ -49,7 +49,7 @@ def imported(source: Source) -> Iterator[str]:
     ("part", "extras"),
     [
         ("afterword.producer", ()),
-        ("afterword.producer.cli.fleet_metrics", ("metrics",)),
+        ("afterword.producer.admin.fleet_metrics", ("metrics",)),
         ("afterword.producer.cli.metrics", ("metrics",)),
         ("afterword.shared", ()),
         ("afterword.shared.metrics_server", ("metrics",)),

@@ -22,7 +22,8 @@ from afterword.producer import (
     ReplayRun,
     ReplayState,
 )
-from afterword.producer.cli import render, status
+from afterword.producer.admin import fleet_status
+from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.main import cli, main
 from afterword.producer.cli.options import Duration, PointInTime
@@ -167,7 +168,7 @@ def test_the_status_shows_periodic_tasks_that_fail_or_are_late(
 ) -> None:
     seen = WorkerSeen("host:1", "replies", NOW, "0.1.0", tasks)
     gone = WorkerSeen("host:2", "replies", NOW - timedelta(seconds=16), "0.1.0")
-    found = status.summary([Overview(NOW, 0, 0, 0, 0, (seen, gone), {}, ())])
+    found = fleet_status.summary([Overview(NOW, 0, 0, 0, 0, (seen, gone), {}, ())])
     assert found["workers"] == [
         {
             "queue": "replies",

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from afterword.producer.cli.status import summary
+from afterword.producer.admin.fleet_status import summary
 from afterword.producer.cli.top_screen import (
     BAD,
     LATE,

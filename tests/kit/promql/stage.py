@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from afterword.producer.cli.fleet_metrics import FleetCollector, FleetState
-from afterword.producer.cli.status import found_in
+from afterword.producer.admin.fleet_metrics import FleetCollector, FleetState
+from afterword.producer.admin.fleet_status import found_in
 from afterword.shared import events
 from afterword.shared.contracts import MemoryStatus
 from afterword.shared.ledger.account import total

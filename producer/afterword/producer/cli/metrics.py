@@ -8,11 +8,11 @@ from contextlib import suppress
 
 import click
 
+from afterword.producer.admin.fleet_metrics import FleetCollector, FleetState
+from afterword.producer.admin.fleet_status import found_in
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.cli.command import command
-from afterword.producer.cli.fleet_metrics import FleetCollector, FleetState
 from afterword.producer.cli.options import Duration, late_option
-from afterword.producer.cli.status import found_in
 from afterword.producer.cli.terminal import echo, one_line
 from afterword.producer.cli.workers_seen import open_ledger
 from afterword.shared.discovery import settings_in_use

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 import click
 
+from afterword.producer.admin.fleet_status import found_in
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import json_option
 from afterword.producer.cli.terminal import echo
 from afterword.producer.cli.watch import checked_interval, watch, watch_option
-from afterword.producer.cli.workers_seen import GONE_S, open_ledger
-from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Overview
-from afterword.shared.lifecycle import JobState, TurnState
-from afterword.shared.names import MEMORIES, REPLIES, check_job_id
+from afterword.producer.cli.workers_seen import open_ledger
+from afterword.shared.names import check_job_id
 
 
 @command(
@@ -68,79 +62,6 @@ async def _status(job_id: str | None, every_s: float | None, *, as_json: bool) -
 def _is_settled(found: dict[str, Any]) -> bool:
     """Return whether nothing will change any more; never of a fleet."""
     return "job_id" in found and found["state"].terminal and found["turn"].settled
-
-
-async def found_in(ledger: Ledger) -> dict[str, Any]:
-    """Return what `afterword status --json` prints of a ledger."""
-    found = summary(await ledger.maintenance.overview())
-    found["gates"] = await ledger.gates.not_open()
-    found["quarantined"] = await ledger.quarantine.counts()
-    found["newest_quarantined"] = next(iter(await ledger.quarantine.newest(1)), None)
-    return found | {"durability": ledger.settings.durability}
-
-
-def summary(shards: Sequence[Overview]) -> dict[str, Any]:
-    """Return the sum of all shards: queues, workers, jobs and turns by state."""
-    at = max(shard.at for shard in shards)
-    counts: Counter[str] = Counter()
-    for shard in shards:
-        for name, value in shard.counts.items():
-            what, state, _tenant = name.split(":", 2)  # a tenant may hold colons
-            counts[f"{what}:{state}"] += value
-    return {
-        "queues": {queue: _queue(queue, shards, at) for queue in (REPLIES, MEMORIES)},
-        "workers": _workers(shards, at),
-        "jobs": {str(state): counts[f"job:{state}"] for state in JobState},
-        "turns": {str(state): counts[f"turn:{state}"] for state in TurnState},
-        "degraded_replies": counts["reply:degraded"],
-        "turns_without_facts": counts["facts:none"],
-        "dead_letters": {
-            "turns": sum(shard.dead_turns for shard in shards),
-            "jobs": sum(shard.failed_jobs for shard in shards),
-        },
-        "held": _held(shards),
-    }
-
-
-def _held(shards: Sequence[Overview]) -> dict[str, int]:
-    """Count the records that only a newer version can process."""
-    rows = [agenda for shard in shards for agenda in shard.agendas]
-    lanes = sum(row.held for row in rows if row.name.startswith(MEMORIES))
-    return {
-        "jobs": sum(row.held for row in rows) - lanes,
-        "lanes": lanes,
-        "newest_version": max(shard.newest_version for shard in shards),
-    }
-
-
-def _queue(queue: str, shards: Sequence[Overview], at: datetime) -> dict[str, Any]:
-    rows = [
-        agenda
-        for shard in shards
-        for agenda in shard.agendas
-        if agenda.name.partition(".")[0] == queue
-    ]
-    oldest = min((row.oldest_hint_at for row in rows if row.oldest_hint_at), default=None)
-    return {
-        "ready": sum(row.hinted for row in rows),
-        "delayed": sum(row.waiting for row in rows),
-        "running": sum(row.leased for row in rows),
-        "oldest_ready_s": round((at - oldest).total_seconds(), 1) if oldest else 0.0,
-    }
-
-
-def _workers(shards: Sequence[Overview], at: datetime) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [
-        {
-            "queue": worker.queue,
-            "name": worker.name,
-            "version": worker.version,
-            "seen_s": round((at - worker.seen_at).total_seconds(), 1),
-            "periodic_tasks": [asdict(task) for task in worker.tasks],
-        }
-        for worker in sorted(shards[0].workers, key=lambda one: (one.queue, one.name))
-    ]
-    return [row for row in rows if row["seen_s"] < GONE_S]
 
 
 def print_status(found: dict[str, Any]) -> None:

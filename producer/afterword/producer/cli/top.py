@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from afterword.producer.admin.fleet_status import found_in
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import Duration, late_option
-from afterword.producer.cli.status import found_in
 from afterword.producer.cli.terminal import one_line
 from afterword.producer.cli.top_screen import History, Look, screen
 from afterword.producer.cli.watch import SHORTEST_S, checked_interval

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from afterword.producer.admin.fleet_status import GONE_S
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.ledger.records import Overview, WorkerSeen
@@ -13,9 +14,6 @@ from afterword.shared.settings import Settings
 
 #: The queue of each kind of worker.
 QUEUES = {"responses": REPLIES, "memories": MEMORIES}
-
-#: A worker whose last heartbeat is older than this many seconds does not count as running.
-GONE_S = 15.0
 
 
 @asynccontextmanager
