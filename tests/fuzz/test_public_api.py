@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import fields
+from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from afterword.producer import (
     AsyncJob,
     AsyncOperator,
     AsyncProducer,
+    AsyncSteering,
     DeadLetterFilter,
     DeadLetterKind,
     Estimate,
@@ -29,6 +31,8 @@ from afterword.producer import (
     ReplayPace,
     ReplayPlan,
     Settings,
+    Steering,
+    TenantLimits,
 )
 from afterword.producer.admin.async_admin import _Desk
 from afterword.producer.per_loop import PerLoop
@@ -78,6 +82,8 @@ class Face:
             "clock": FakeClock(),
             "operator": operator,
             "async_operator": async_operator,
+            "steering": operator.steering,
+            "async_steering": async_operator.steering,
         }
 
     def call(self, argument: Argument, value: Any) -> Any:
@@ -114,7 +120,8 @@ class Argument(NamedTuple):
     @property
     def others(self) -> dict[str, Any]:
         """The arguments that the call needs beside this one."""
-        return dict(_NEEDED.get(self.call, {}))
+        of_owner = f"{self.owner.removeprefix('async_')}.{self.call}"
+        return dict(_NEEDED.get(of_owner) or _NEEDED.get(self.call, {}))
 
 
 _PLAN = ReplayPlan(
@@ -126,13 +133,19 @@ _NEEDED: dict[str, dict[str, Any]] = {
     "erasure": {"user_id": "ann"},
     "forget": {"user_id": "ann"},
     "import_history": {"path": "/dev/null"},
+    "lift_limits": {"tenant": "acme"},
+    "lift_strike": {"tenant": "acme"},
+    "limit": {"tenant": "acme", "limits": TenantLimits(weight=2)},
     "memories": {"user_id": "ann"},
     "open_gate": {"name": "recall"},
+    "pause": {"work": "replies"},
     "refuse_with": {"error": LedgerUnavailable()},
     "replay": {"plan": _PLAN},
     "reply_with": {"answers": "Hi."},
     "resume": {"run_id": "r1"},
     "shut_gate": {"name": "recall"},
+    "steering.resume": {"work": "replies"},
+    "strike": {"tenant": "acme"},
     "submit": HELLO,
 }
 
@@ -154,9 +167,12 @@ ARGUMENTS = [
     *_arguments("scripted", FakeProducer, "reply_with", "refuse_with"),
     *_arguments("job", Job), *_arguments("async_job", AsyncJob),
     *_arguments("operator", Operator), *_arguments("async_operator", AsyncOperator),
+    *_arguments("steering", Steering), *_arguments("async_steering", AsyncSteering),
     *_arguments("clock", FakeClock, "advance"),
 ]  # fmt: skip
-RECORDS: tuple[type[Any], ...] = (DeadLetterFilter, ReplayPace, FakeReply, FakeFailure)
+RECORDS: tuple[type[Any], ...] = (
+    DeadLetterFilter, ReplayPace, TenantLimits, FakeReply, FakeFailure,
+)  # fmt: skip
 FIELDS = [(record, one.name) for record in RECORDS for one in fields(record) if one.name != "_"]
 MAKERS: tuple[Callable[..., Any], ...] = (
     Producer, AsyncProducer, Operator, AsyncOperator, FakeProducer, FakeAsyncProducer
@@ -230,6 +246,12 @@ def test_settings_are_settings(make: Callable[..., Any], value: Any) -> None:
         (Argument("operator", "discard", "apply"), ["yes", 1, None]),
         (Argument("operator", "plan", "criteria"), [{"ids": []}, "all", 5]),
         (Argument("operator", "replay", "plan"), [None, {}, "all"]),
+        (Argument("steering", "pause", "work"), ["all", "", None, 5, "drain x"]),
+        (Argument("steering", "pause", "for_s"), [0, -1, float("nan"), 1e300, "5m"]),
+        (Argument("steering", "pause", "until"), [datetime(2030, 1, 1), "tomorrow", 5]),  # noqa: DTZ001
+        (Argument("steering", "strike", "tenant"), ["", " acme", "\x00", None]),
+        (Argument("steering", "strike", "every_s"), [0, -1, float("inf"), "5s"]),
+        (Argument("steering", "limit", "limits"), [{}, {"weight": 1}, TenantLimits(), None]),
     ],
     ids=lambda one: f"{one.call}-{one.name}" if isinstance(one, Argument) else "",
 )

@@ -34,7 +34,10 @@ LANE = lane_id(memory_key("default", "ann"), 0)
 CELERY = (sys.executable, "-m", "celery", "-A", REAL_APP)
 
 #: Which scripts each role runs; workers also what `healthcheck` and `doctor` read in their pods.
-_READING = {"gate/list", "maintenance/account", "maintenance/overview", "maintenance/identify"}
+_READING = {
+    "gate/list", "maintenance/account", "maintenance/identify", "maintenance/overview",
+    "order/list",
+}  # fmt: skip
 _WORKING = _READING | {
     "gate/ask", "gate/open", "gate/report", "job/cancel", "maintenance/heartbeat",
     "maintenance/inconsistencies", "maintenance/quarantine", "maintenance/sweep",
@@ -58,8 +61,8 @@ SCRIPTS: dict[str, set[str]] = {
     "operator": _READING | _ASKING | {
         "dead_letter/discard", "dead_letter/read", "dead_letter/replay", "erasure/begin",
         "gate/open", "gate/shut", "job/cancel", "maintenance/inconsistencies",
-        "maintenance/try_write", "run/audit", "run/begin", "run/choose", "run/end",
-        "run/outcomes", "run/record", "run/take_over", "turn/import",
+        "maintenance/try_write", "order/give", "order/lift", "run/audit", "run/begin",
+        "run/choose", "run/end", "run/outcomes", "run/record", "run/take_over", "turn/import",
     },
 }  # fmt: skip
 

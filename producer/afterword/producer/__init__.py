@@ -7,11 +7,13 @@ are in `afterword.producer.testing`.
 from __future__ import annotations
 
 from afterword.producer.admin.async_admin import AsyncOperator, DiscardResult
+from afterword.producer.admin.async_steering import AsyncSteering
 from afterword.producer.admin.cost_estimate import Estimate
 from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.history import ImportCounts
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.sync_admin import Operator
+from afterword.producer.admin.sync_steering import Steering
 from afterword.producer.client.async_client import AsyncJob, AsyncProducer
 from afterword.producer.client.async_memories import AsyncUserMemories
 from afterword.producer.client.sync_client import Job, Producer
@@ -33,6 +35,7 @@ from afterword.shared.contracts import (
 )
 from afterword.shared.errors import (
     AfterwordError,
+    Blocked,
     ConversationBusy,
     Fault,
     InvalidRequest,
@@ -61,6 +64,7 @@ from afterword.shared.ledger.dead_letter_records import (
     ReplayRun,
     ReplayState,
 )
+from afterword.shared.ledger.order_records import OrderKind, SteeringOrder, TenantLimits
 from afterword.shared.ledger.records import Account, ErasureState, Inconsistency
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.memory_contracts import (
@@ -79,8 +83,10 @@ __all__ = [
     "AsyncJob",
     "AsyncOperator",
     "AsyncProducer",
+    "AsyncSteering",
     "AsyncUserMemories",
     "AuditEntry",
+    "Blocked",
     "ChatRequest",
     "ConversationBusy",
     "DeadLetter",
@@ -119,6 +125,7 @@ __all__ = [
     "NotAccepted",
     "NotReplicated",
     "Operator",
+    "OrderKind",
     "Priority",
     "Producer",
     "QueueFull",
@@ -130,7 +137,10 @@ __all__ = [
     "Reply",
     "ReplyGiven",
     "Settings",
+    "Steering",
+    "SteeringOrder",
     "StopDetails",
+    "TenantLimits",
     "Timings",
     "TurnState",
     "Usage",

@@ -35,6 +35,9 @@ CAPS = {
 }
 _TAKEN = tuple(CAPS.values())[:7]
 
+#: What an operator limits for a tenant, by the name that `job/submit.lua` answers.
+_ORDERED = {"ordered_jobs": _JOBS, "ordered_bytes": _BYTES}
+
 #: In which order they are looked at: whoever is refused learns of the narrowest cap.
 _ORDER = (
     *("tenant_high", "conversation_jobs", "conversation_bytes"),
@@ -54,6 +57,9 @@ def caps_argument(settings: LedgerSettings) -> str:
 
 def queue_full(name: str, settings: LedgerSettings) -> QueueFull:
     """Return the error of a cap that is reached."""
+    if name in _ORDERED:
+        reason = f"an operator limits the {_ORDERED[name]} of the tenant; try again later"
+        return QueueFull(reason, scope="tenant", setting="")
     cap = CAPS[name]
     setting = variable(cap.setting)
     most = getattr(settings, cap.setting)

@@ -7,6 +7,7 @@
     │  ├─ LedgerUnavailable          Redis is away, slow or not fit for use
     │  ├─ NotReplicated              too few replicas confirmed it; it may have been accepted
     │  ├─ QueueFull                  wait, then send again
+    │  ├─ Blocked                    do not send again: an operator has to lift the block
     │  ├─ ConversationBusy           an earlier message of the conversation has no reply yet
     │  └─ KeyReused                  do not send again: the key belongs to a different request
     ├─ JobNotFound                   it never existed, or its retention time is over
@@ -158,7 +159,7 @@ class QueueFull(NotAccepted):
     Attributes:
         scope: whose cap it is: `conversation`, `user`, `tenant`, or `ledger` for everybody's. A cap
             of one tenant, user or conversation does not concern the others.
-        setting: the environment variable that sets the cap.
+        setting: the environment variable that sets the cap; empty if an operator set it.
 
     """
 
@@ -175,6 +176,23 @@ class QueueFull(NotAccepted):
         self.scope = scope
         self.setting = setting
         self.http_status = 503 if scope == "ledger" else 429
+
+
+class Blocked(NotAccepted):
+    """An operator has blocked the user or the tenant: nothing of theirs is accepted meanwhile.
+
+    Attributes:
+        scope: who is blocked: `user` or `tenant`.
+
+    """
+
+    http_status = 403
+    _may_be_sent_again = False
+    _REASON = "an operator has blocked this user or tenant"
+
+    def __init__(self, reason: str | None = None, *, scope: str = "tenant") -> None:
+        super().__init__(reason)
+        self.scope = scope
 
 
 class ConversationBusy(NotAccepted):

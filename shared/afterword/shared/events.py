@@ -571,6 +571,7 @@ RecordKind = Literal[
     "audit entry",
     "dead letter",
     "gate",
+    "order",
     "quarantine note",
     "replay outcome",
     "replay run",

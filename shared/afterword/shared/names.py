@@ -305,6 +305,30 @@ class Keys:
         return f"{self.root}:given:{lane}"
 
     @property
+    def orders(self) -> str:
+        """HASH: '<what> <whom>' to JSON: the orders of operators that concern this shard."""
+        return f"{self.root}:orders"
+
+    @property
+    def order_ends(self) -> str:
+        """ZSET: the names of orders that end by themselves, by when."""
+        return f"{self.root}:order-ends"
+
+    @property
+    def ended_orders(self) -> str:
+        """ZSET: the ids of orders that have ended and for which something may still wait."""
+        return f"{self.root}:ended-orders"
+
+    @property
+    def slots(self) -> str:
+        """HASH: the id of an order that slows, to when the next of its jobs may be claimed."""
+        return f"{self.root}:slots"
+
+    def parked(self, order: str) -> str:
+        """ZSET: '<agenda> <id>' of what waits for the end of one order, by until when."""
+        return f"{self.root}:parked:{order}"
+
+    @property
     def erasures(self) -> str:
         """ZSET: the lanes of users that are being erased, by when that was requested."""
         return f"{self.root}:erasures"

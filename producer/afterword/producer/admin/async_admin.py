@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from afterword.producer.admin import erasure as erasures
+from afterword.producer.admin.async_steering import AsyncSteering
 from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.history import (
     ImportCounts,
@@ -102,6 +103,9 @@ class AsyncOperator(AsyncCloseable):
         settings: where the ledger is; read from the environment if omitted.
         by: the name that the audit shows for what this operator does; `user@host` if omitted.
 
+    Attributes:
+        steering: gives orders to the running fleet: pauses, blocks, limits.
+
     """
 
     @checked
@@ -109,6 +113,7 @@ class AsyncOperator(AsyncCloseable):
         self._settings = settings or settings_in_use()
         self._desks = PerLoop(lambda: _Desk(CheckedLedger.open(self._settings)))
         self._by = by or _user_and_host()
+        self.steering = AsyncSteering(lambda: self._checked, self._by)
 
     @checked
     async def dead_letters(

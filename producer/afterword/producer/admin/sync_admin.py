@@ -10,6 +10,7 @@ from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.history import ImportCounts, ImportProgress
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.replay_driver import ProgressCallback
+from afterword.producer.admin.sync_steering import Steering
 from afterword.producer.portal import Portal
 from afterword.shared.arguments import (
     AnyId,
@@ -51,6 +52,9 @@ class Operator(Closeable):
         settings: where the ledger is; read from the environment if omitted.
         by: the name that the audit shows for what this operator does; `user@host` if omitted.
 
+    Attributes:
+        steering: gives orders to the running fleet: pauses, blocks, limits.
+
     """
 
     @checked
@@ -58,6 +62,7 @@ class Operator(Closeable):
         known = settings or settings_in_use()
         self._portal = Portal()
         self._operator = self._portal.make(lambda: AsyncOperator(known, by=by))
+        self.steering = Steering(self._portal, self._operator.steering)
 
     def dead_letters(
         self, criteria: DeadLetterFilter | None = None, *, content: bool = False

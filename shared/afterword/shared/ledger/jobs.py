@@ -20,6 +20,7 @@ from afterword.shared.contracts import (
 )
 from afterword.shared.errors import (
     AfterwordError,
+    Blocked,
     ConversationBusy,
     Fault,
     KeyReused,
@@ -51,6 +52,9 @@ RENEWED_AT_ONCE = 200
 
 #: Bytes of records for each token of the longest prompt: more would be cut from it anyway.
 _BYTES_A_TOKEN = 16
+
+#: The field of a request that names whom an operator blocks.
+_BLOCKED_FIELDS = {"user": "user_id", "tenant": "tenant"}
 
 #: How long the sums of a user's usage are kept after the last reply.
 USAGE_S = 90 * 24 * 3600.0
@@ -186,6 +190,8 @@ class Jobs:
     def _check_accepted(self, word: str, told: str) -> None:
         if word == "full":
             raise queue_full(told, self._shards.settings)
+        if word == "blocked":
+            raise Blocked(f"{_BLOCKED_FIELDS[told]}: an operator has blocked it", scope=told)
         if word == "reused":
             raise KeyReused
         if word == "busy":

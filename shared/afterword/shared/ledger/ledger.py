@@ -17,6 +17,7 @@ from afterword.shared.ledger.imports import Imports
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.ledger.memory_requests import MemoryRequests
+from afterword.shared.ledger.orders import Orders
 from afterword.shared.ledger.quarantine import Quarantine
 from afterword.shared.ledger.queries import Queries
 from afterword.shared.ledger.replay_runs import ReplayRuns
@@ -60,6 +61,7 @@ class Ledger(AsyncCloseable):
         self.turns = Turns(shards)
         self.duplicate_checks = DuplicateChecks(shards)
         self.gates = Gates(shards)
+        self.orders = Orders(shards)
         self.maintenance = Maintenance(shards)
         self.dead_letters = DeadLetters(shards, self.jobs)
         self.replay_runs = ReplayRuns(shards)

@@ -25,6 +25,7 @@ _READING = frozenset(
         "gate/list",
         "maintenance/account",
         "maintenance/overview",
+        "order/list",
         "run/outcomes",
     }
 )

@@ -16,6 +16,10 @@ local FENCES = root .. ':fences'    -- HASH   lane id -> fence of the writer tha
 local DUPLICATE_CHECKS = root .. ':duplicate-checks' -- ZSET  job id -> when to look for duplicates in mem0
 local LATE_COPIES = root .. ':late-copies' -- ZSET job id of a mended turn -> when to look for late copies
 local MEMORY_REQUESTS = root .. ':memory-requests' -- ZSET id of a request without an answer -> when it expires
+local ORDERS = root .. ':orders'    -- HASH   '<what> <whom>' -> JSON: an operator's order, see `order_in`
+local ORDER_ENDS = root .. ':order-ends' -- ZSET that name -> when the order ends, if it has an end
+local ENDED_ORDERS = root .. ':ended-orders' -- ZSET id of an order -> when it ended; what waited is woken
+local SLOTS = root .. ':slots'      -- HASH   id of an order that slows -> when its next job may be claimed
 local ERASURES = root .. ':erasures' -- ZSET  lane id -> when its erasure was requested
 local WORKERS = root .. ':workers'  -- ZSET   '<queue> <worker>' -> its last heartbeat
 local WORKER_STATUS = root .. ':worker-status' -- HASH '<queue> <worker>' -> JSON: version, periodic tasks
@@ -44,6 +48,7 @@ local function memory_request_key(id) return root .. ':memory-request:' .. id en
 local function mending_key(id) return root .. ':mending:' .. id end -- STRING of a lane that a request waits for
 local function given_key(id) return root .. ':given:' .. id end    -- STREAM of a lane: replies and the memories in them
 local function imported_key(id) return root .. ':imported:' .. id end -- SET of a lane: keys of past turns
+local function parked_key(order) return root .. ':parked:' .. order end -- ZSET '<agenda> <id>' -> until when
 local function tenant_usage_key(tenant) return root .. ':tenant-usage:' .. tenant end -- HASH
 
 local function now_ms()
@@ -475,6 +480,90 @@ end
 local function is_being_erased(lane)
   local state = redis.call('HGET', erasure_key(lane), 'state')
   return state and state ~= 'erased'
+end
+
+-- An operator's order is in force until its time is over, by this clock, or until it is lifted. Its name
+-- is '<what> <whom>': what is pause-replies, pause-memories, block, slow, limits or drain; whom is '*',
+-- ':' and a tenant, a lane, or a worker. It says 'id', 'since', 'until' (0 without an end), 'by',
+-- 'reason'; and 'interval_ms' between two jobs (slow), 'limits' (limits), 'instance' (drain).
+local function order_in(text)
+  local order = text and cjson.decode(text)
+  if order and (order['until'] == 0 or order['until'] > now) then return order end
+end
+
+local are_orders
+local function first_order(names)
+  if are_orders == nil then are_orders = redis.call('EXISTS', ORDERS) == 1 end
+  if not are_orders then return end
+  for i, text in ipairs(redis.call('HMGET', ORDERS, unpack(names))) do
+    local order = order_in(text)
+    if order then return order, names[i] end
+  end
+end
+
+-- Returns nil, or the limits that an operator gave a tenant, each nil if it was not given: weight,
+-- most_running, most_running_per_user, most_open, most_bytes.
+local function tenant_limits(tenant)
+  local order = first_order({ 'limits :' .. tenant })
+  return order and order.limits
+end
+
+-- Takes an order away; what waits for its end is woken by the sweep, some at a time.
+local function end_order(name)
+  local order = redis.call('HGET', ORDERS, name)
+  if not order then return nil end
+  redis.call('HDEL', ORDERS, name)
+  redis.call('ZREM', ORDER_ENDS, name)
+  redis.call('ZADD', ENDED_ORDERS, now, cjson.decode(order).id)
+  return order_in(order)
+end
+
+-- What waits for the end of an order is looked at once an hour all the same, so that nothing that is
+-- lost keeps it there.
+local RECHECK = 3600000             -- ms
+local function park(agenda, id, order, due)
+  local most = order['until'] > 0 and order['until'] or now + RECHECK
+  due = math.min(due or most, most)
+  forget_older(parked_key(order.id), now)
+  redis.call('ZADD', parked_key(order.id), due, agenda .. ' ' .. id)
+  move_to('waiting', agenda, id, due)
+end
+
+-- Returns when a job of somebody who is slowed may be claimed. Each is given a time of its own, unless
+-- its deadline comes first: then it leaves the time to others.
+local function slot_of(id, order, deadline)
+  local given, at = string.match(redis.call('HGET', job_key(id), 'slot') or '', '^(%S+) (%d+)$')
+  if given == order.id then return tonumber(at) end
+  local slot = math.max(tonumber(redis.call('HGET', SLOTS, order.id) or 0), now)
+  if slot >= deadline then return slot end
+  redis.call('HSET', SLOTS, order.id, string.format('%.0f', slot + order.interval_ms))
+  redis.call('HSET', job_key(id), 'slot', order.id .. ' ' .. string.format('%.0f', slot))
+  return slot
+end
+
+-- Lets a queued job wait, and returns true, if an order stops it, or if it is slowed and not due.
+local function park_job(id, agenda, tenant, lane, deadline)
+  local order, name = first_order({ 'pause-replies *', 'pause-replies :' .. tenant, 'pause-replies ' .. lane,
+    'block :' .. tenant, 'block ' .. lane, 'slow ' .. lane, 'slow :' .. tenant })
+  if not order then return false end
+  local due = order.interval_ms and slot_of(id, order, deadline)
+  if due and due <= now then return false end
+  redis.call('HSET', job_key(id), 'parked', name)
+  park(agenda, id, order, due)
+  return true
+end
+
+-- Lets a lane wait, and returns true, if an order stops what is written for its user.
+local function park_lane(lane)
+  local tenant = string.gsub(string.match(lane, '^l%x%x_([^/]*)') or '', '%%(%x%x)', function(code)
+    return string.char(tonumber(code, 16))
+  end)
+  local order = first_order({ 'pause-memories *', 'pause-memories :' .. tenant, 'pause-memories ' .. lane,
+    'block :' .. tenant, 'block ' .. lane })
+  if not order then return false end
+  redis.call('HDEL', FENCES, lane)
+  park(LANES, lane, order)
+  return true
 end
 
 -- A replay run is one replay of many dead letters, as an operator started it. Runs are on the first

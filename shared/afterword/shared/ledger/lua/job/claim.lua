@@ -11,7 +11,8 @@
 ---@param stream_ms integer       retention of the stream
 ---@param failed_ms integer       retention of a failed job
 ---@param ahead boolean           whether its hint was taken before older ones, which are not lost
--- Answers a status: gone | held | taken | ended | behind (its conversation has an older open job), or
+-- Answers a status: gone | held | taken | ended | behind (its conversation has an older open job) |
+--   parked (an operator's order lets it wait), or
 --   'claimed', {field, value, ...}. While the user is being erased ('erasing' is 1), nothing said before
 --   the erasure was requested is given out (I12). A replayed job was 'created' when the failed job was,
 --   and 'queued' when it was replayed. 'previous' is the fence of the attempt before, if there was one.
@@ -88,11 +89,14 @@ if tonumber(attempts) >= max_attempts then
   return answer('ended')
 end
 if state == 'queued' and set_aside(id, agenda, job[14], job[12]) then return answer('behind') end
+if state == 'queued' and park_job(id, agenda, job[13], job[10], tonumber(deadline)) then
+  return answer('parked')
+end
 
 local fence, attempt = next_sequence(), attempts + 1
 redis.call('HSET', job_key(id), 'fence', fence, 'attempts', attempt, 'token', token,
   'started', job[17] or now)
-redis.call('HDEL', job_key(id), 'aside')
+redis.call('HDEL', job_key(id), 'aside', 'parked', 'slot')
 if state == 'queued' then set_job_state(id, job[13], 'queued', 'running') end
 lease(agenda, id, lease_ms, ahead)
 local again = redis.call('EXISTS', events_key(id)) == 1

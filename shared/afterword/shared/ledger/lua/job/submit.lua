@@ -26,7 +26,8 @@
 ---@param run string               the run that replays it, or ''
 ---@param trace string             trace context of whoever submits it, or ''
 -- Answers status, job id. The status is new | joined (to that job) | same | reused | busy | more (some of
---   the jobs that it interrupts are ended, call again) | full, with whose cap in place of the id; for a replay also
+--   the jobs that it interrupts are ended, call again) | full, with whose cap in place of the id | blocked,
+--   with whom an operator blocks, tenant or user, in place of the id; for a replay also
 --   gone | erased (or about to be) | refused (the failed job is no longer a dead letter).
 local conversation = conversation ~= '' and conversation or nil
 local replayed = replay_of ~= ''
@@ -53,25 +54,36 @@ if idempotency ~= '' then
   if known[1] then return answer(known[2] == fingerprint and 'same' or 'reused', known[1]) end
 end
 
+local _, blocked = first_order({ 'block :' .. tenant, 'block ' .. lane })
+if blocked and not replayed then
+  return answer('blocked', blocked == 'block ' .. lane and 'user' or 'tenant')
+end
+
 local CAPPED = { 'tenant', 'user', 'conversation' }
 local owners = owners_of(lane, tenant, conversation)
+-- What an operator ordered for the tenant counts, in place of the setting.
+local ordered, limits = tenant_limits(tenant), read_caps(caps)
+if ordered then limits = { ordered.most_open or limits[1], ordered.most_bytes or limits[2], unpack(limits, 3) } end
+local function cap_name(i, what)
+  local order = i == 1 and ordered and ordered[what == 'jobs' and 'most_open' or 'most_bytes']
+  return (order and 'ordered' or CAPPED[i]) .. '_' .. what
+end
+
 local function whose_bytes(counts, added)
-  local limits = read_caps(caps)
   for i = #owners, 1, -1 do
     local most = limits[2 * i]
-    if most > 0 and counts[i][2] + added > most then return CAPPED[i] .. '_bytes' end
+    if most > 0 and counts[i][2] + added > most then return cap_name(i, 'bytes') end
   end
 end
 
 local function whose_cap(counts, interrupts)
-  local limits = read_caps(caps)
   if agenda == HIGH and limits[7] > 0 and counts[1][3] >= limits[7] then return 'tenant_high' end
   if interrupts then return end     -- it ends at least as many as it begins
   for i = #owners, 1, -1 do
     local jobs, bytes = counts[i][1], counts[i][2]
     local most_jobs, most_bytes = limits[2 * i - 1], limits[2 * i]
-    if most_jobs > 0 and jobs >= most_jobs then return CAPPED[i] .. '_jobs' end
-    if most_bytes > 0 and bytes + #body > most_bytes then return CAPPED[i] .. '_bytes' end
+    if most_jobs > 0 and jobs >= most_jobs then return cap_name(i, 'jobs') end
+    if most_bytes > 0 and bytes + #body > most_bytes then return cap_name(i, 'bytes') end
   end
   if count_open() >= max_open then return 'shard_jobs' end
 end

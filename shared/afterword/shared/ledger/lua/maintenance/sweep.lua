@@ -1,5 +1,5 @@
--- Do what time has made due: expire jobs, wake what waited, take back leases that ran out, hint again
--- what was lost. Bounded; any worker may run it at any time.
+-- Do what time has made due: expire jobs, end orders, wake what waited, take back leases that ran out,
+-- hint again what was lost. Bounded; any worker may run it at any time.
 ---@param limit integer           most records of all sorts together
 ---@param grace_ms integer        how old a hint must be to count as lost
 ---@param retention_ms integer
@@ -97,8 +97,31 @@ local function hint_lost(agenda)
   end
 end
 
+local function end_due_orders()
+  for _, name in ipairs(due(ORDER_ENDS, now)) do
+    end_order(name)
+    woken = woken + 1
+  end
+end
+
+-- Wakes what waits for an order that has ended, unless it waits for something else by now.
+local function wake_parked()
+  local order = redis.call('ZRANGE', ENDED_ORDERS, 0, 0)[1]
+  if not order then return end
+  local parked = redis.call('ZRANGE', parked_key(order), 0, left - 1, 'WITHSCORES')
+  for i = 1, #parked, 2 do
+    local agenda, id = string.match(parked[i], '^(%S+) (.+)$')
+    redis.call('ZREM', parked_key(order), parked[i])
+    if redis.call('ZSCORE', place_key('waiting', agenda), id) == parked[i + 1] then wake(agenda, id) end
+    left, woken = left - 1, woken + 1
+  end
+  if #parked > 0 then return end
+  redis.call('ZREM', ENDED_ORDERS, order)
+  redis.call('HDEL', SLOTS, order)
+end
+
 -- A flood of one sort does not keep the others waiting: each sweep begins with another sort.
-local sorts = { { expire_due } }
+local sorts = { { expire_due }, { end_due_orders }, { wake_parked } }
 for _, agenda in ipairs({ 'replies.0', 'replies.3', 'replies.6', LANES }) do
   for _, sort in ipairs({ wake_due, take_back_due, hint_lost }) do sorts[#sorts + 1] = { sort, agenda } end
   forget_older(place_key('held', agenda), now - LISTED)

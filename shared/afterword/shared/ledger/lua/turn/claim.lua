@@ -5,7 +5,8 @@
 ---@param lease_ms integer
 ---@param max_turns integer       most turns, unless a batch that was begun has more
 ---@param known_version integer   newest version of records that the caller knows
--- Answers a status: taken | empty | held | blocked (its oldest job has not ended yet), or
+-- Answers a status: taken | empty | held | blocked (its oldest job has not ended yet) | parked (an
+--   operator's order lets it wait; an erasure goes on), or
 --   'erase', fence, state: the user is to be erased, which comes first; or
 --   'claimed', fence, turns, each {field, value, ...}.
 local leased = tonumber(redis.call('ZSCORE', place_key('leased', LANES), lane) or 0)
@@ -34,6 +35,8 @@ if erasure[1] and erasure[1] ~= 'erased' then
   grant()
   return answer('erase', fence, erasure[1])
 end
+
+if not mine and park_lane(lane) then return answer('parked') end
 
 local turns, given, held, bytes = {}, {}, false, 0
 local MOST_BYTES = 1000000          -- once so much is given, the rest comes with the next claim

@@ -6,6 +6,7 @@
 --   'holding', fence, milliseconds after which the lane was due.
 if is_being_erased(lane) then return answer('erasing') end
 local due = tonumber(redis.call('ZSCORE', place_key('waiting', LANES), lane) or now)
+due = math.min(due, now + 60000)    -- the order that it waits for may end while it is held
 local fence = claim_lease(lane, token, lease_ms)
 if not fence then
   redis.call('SET', mending_key(lane), token, 'PX', 2000)

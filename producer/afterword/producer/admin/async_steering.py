@@ -1,0 +1,202 @@
+"""Orders to a running fleet, for code that runs on an event loop."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from afterword.producer.checked_ledger import CheckedLedger
+from afterword.shared.arguments import Id, Line, Moment, checked
+from afterword.shared.contracts import DEFAULT_TENANT
+from afterword.shared.errors import InvalidRequest
+from afterword.shared.ledger.order_records import (
+    Interval,
+    OrderKind,
+    OrderSeconds,
+    SteeringOrder,
+    TenantLimits,
+)
+from afterword.shared.ledger.orders import Whom
+from afterword.shared.names import lane_id, lane_tag, memory_key, shard_of
+
+#: What a pause stops.
+Work = Literal["replies", "memories"]
+
+_PAUSES: dict[Work, OrderKind] = {
+    "replies": OrderKind.PAUSE_REPLIES,
+    "memories": OrderKind.PAUSE_MEMORIES,
+}
+
+
+class AsyncSteering:
+    """Gives orders to the fleet: pauses work, stops or slows a customer, limits a tenant.
+
+    Returned by `AsyncOperator.steering`. An order is kept in the ledger, so it survives restarts of
+    workers and of Redis; it ends after `for_s` seconds, at `until`, or when it is lifted. The same
+    order again takes the place of the one before. What is running is not interrupted, and erasures
+    go on under any order. Each call that changes something is recorded in the audit first.
+
+    Every method raises `InvalidRequest` naming an argument that is not valid, and what the methods
+    of `AsyncOperator` raise of Redis.
+    """
+
+    def __init__(self, desk: Callable[[], CheckedLedger], by: str) -> None:
+        self._desk = desk
+        self._by = by
+
+    async def orders(self) -> Sequence[SteeringOrder]:
+        """Return the orders that are in force, those given first coming first."""
+        return await (await self._desk().for_reading()).orders.in_force()
+
+    @checked
+    async def pause(
+        self,
+        work: Work,
+        *,
+        tenant: Id | None = None,
+        user_id: Id | None = None,
+        reason: Line = "",
+        for_s: OrderSeconds | None = None,
+        until: Moment | None = None,
+    ) -> SteeringOrder:
+        """Let replies, or writes to memory, wait: everybody's, a tenant's or one user's.
+
+        Requests are still accepted. Nothing that waits spends an attempt, but deadlines of jobs go
+        on. Paused memories never stop replies, and paused replies never stop memories.
+
+        Args:
+            work: `replies` or `memories`.
+            tenant: whose; everybody's if omitted, `default` if only `user_id` is given.
+            user_id: of which user; of all of the tenant's if omitted.
+            reason: one line for those who see it.
+            for_s: for how many seconds.
+            until: until when.
+
+        """
+        whom = _whom(tenant, user_id)
+        told = {"reason": reason}
+        return await self._give("pause", _PAUSES[work], whom, told, for_s=for_s, until=until)
+
+    @checked
+    async def resume(
+        self, work: Work, *, tenant: Id | None = None, user_id: Id | None = None
+    ) -> bool:
+        """Lift a pause; return whether there was one. What waited comes back within seconds."""
+        return await self._lift("resume", _whom(tenant, user_id), _PAUSES[work])
+
+    @checked
+    async def strike(
+        self,
+        tenant: Id,
+        *,
+        user_id: Id | None = None,
+        every_s: Interval | None = None,
+        reason: Line = "",
+        for_s: OrderSeconds | None = None,
+        until: Moment | None = None,
+    ) -> SteeringOrder:
+        """Block a tenant or one of its users, or slow their replies down.
+
+        Who is blocked gets `Blocked` for each new request, and what is queued of theirs waits:
+        replies and memories. With `every_s` they are slowed instead: one reply begins in each
+        interval, and the others wait. A user's own order counts, if the tenant has one too.
+
+        Args:
+            tenant: whose.
+            user_id: of which user; of all of the tenant's if omitted.
+            every_s: the least time between two replies, in seconds.
+            reason: one line for operators who see it; whoever is blocked does not.
+            for_s: for how many seconds.
+            until: until when.
+
+        """
+        kind, other = OrderKind.BLOCK, OrderKind.SLOW
+        told: dict[str, Any] = {"reason": reason}
+        if every_s is not None:
+            kind, other = other, kind
+            told["every_ms"] = max(1, round(every_s * 1000))
+        whom = Whom(tenant, user_id)
+        given = await self._give("strike", kind, whom, told, for_s=for_s, until=until)
+        await (await self._desk().get()).orders.lift(other, whom)
+        return given
+
+    @checked
+    async def lift_strike(self, tenant: Id, *, user_id: Id | None = None) -> bool:
+        """Lift a block or slowdown; return whether there was one."""
+        whom = Whom(tenant, user_id)
+        return await self._lift("lift_strike", whom, OrderKind.BLOCK, OrderKind.SLOW)
+
+    @checked
+    async def limit(
+        self,
+        tenant: Id,
+        limits: TenantLimits,
+        *,
+        reason: Line = "",
+        for_s: OrderSeconds | None = None,
+        until: Moment | None = None,
+    ) -> SteeringOrder:
+        """Set a tenant's caps and weight, at once and without a restart.
+
+        Limits that are None stay as they were. `for_s` and `until` count for all of them.
+
+        Args:
+            tenant: whose.
+            limits: what to set.
+            reason: one line for those who see it.
+            for_s: for how many seconds.
+            until: until when.
+
+        """
+        wanted = limits.set_ones()
+        if not wanted:
+            raise InvalidRequest("limits", "must set one at least")
+        told = {"reason": reason, "limits": wanted}
+        return await self._give(
+            "limits", OrderKind.LIMITS, Whom(tenant), told, for_s=for_s, until=until
+        )
+
+    @checked
+    async def lift_limits(self, tenant: Id) -> bool:
+        """Give a tenant the caps of the settings back; return whether it had others."""
+        return await self._lift("lift_limits", Whom(tenant), OrderKind.LIMITS)
+
+    async def _give(
+        self,
+        action: str,
+        kind: OrderKind,
+        whom: Whom,
+        told: dict[str, Any],
+        *,
+        for_s: float | None,
+        until: datetime | None,
+    ) -> SteeringOrder:
+        if for_s is not None and until is not None:
+            raise InvalidRequest("until", "give for_s or until, not both")
+        details = {"for_s": for_s, "until": until and until.isoformat(), **told}
+        await self._record(action, kind, whom, details)
+        orders = (await self._desk().get()).orders
+        return await orders.give(kind, whom, told | {"by": self._by}, for_s=for_s, until=until)
+
+    async def _lift(self, action: str, whom: Whom, *kinds: OrderKind) -> bool:
+        await self._record(action, kinds[0], whom, {})
+        orders = (await self._desk().get()).orders
+        return any([await orders.lift(kind, whom) for kind in kinds])
+
+    async def _record(
+        self, action: str, kind: OrderKind, whom: Whom, details: dict[str, Any]
+    ) -> None:
+        """Record in the audit what is about to be done; a user by the tag that logs show."""
+        ledger = await self._desk().get()
+        entry = {"order": kind, "tenant": whom.tenant, "worker": whom.worker, **details}
+        if whom.user_id is not None:
+            owner = memory_key(whom.tenant or "", whom.user_id)
+            entry["user"] = lane_tag(lane_id(owner, shard_of(owner, ledger.settings.shards)))
+        known = {name: value for name, value in entry.items() if value}
+        await ledger.replay_runs.add_audit_entry(self._by, action, known, secrets.token_hex(8))
+
+
+def _whom(tenant: str | None, user_id: str | None) -> Whom:
+    return Whom(DEFAULT_TENANT if tenant is None and user_id is not None else tenant, user_id)
