@@ -133,6 +133,7 @@ def _claim(number: int) -> steps.ClaimJob:
         stream_ms=_DAY_MS,
         failed_ms=_DAY_MS,
         ahead=False,
+        worker="host:1",
     )
 
 

@@ -145,6 +145,7 @@ _NEEDED: dict[str, dict[str, Any]] = {
     "resume": {"run_id": "r1"},
     "shut_gate": {"name": "recall"},
     "steering.resume": {"work": "replies"},
+    "story": {"job_id": f"j00_{1:032x}"},
     "strike": {"tenant": "acme"},
     "submit": HELLO,
 }

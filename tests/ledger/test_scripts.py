@@ -143,10 +143,12 @@ def test_arguments_that_the_head_does_not_declare_are_refused_at_import(
 
 def test_arguments_are_sent_as_redis_takes_them() -> None:
     held = steps.RenewLeases(lease_ms=5, leases=[("j", "1"), ("l", "2")])
-    snooze = steps.SnoozeJob(id="j", fence="1", delay_ms=0, counted=True, code="", tried=False)
+    snooze = steps.SnoozeJob(
+        id="j", fence="1", delay_ms=0, counted=True, code="", tried=False, note="n"
+    )
 
     assert call_of("r", "b", held).arguments == ("b", 5, "j", "1", "l", "2")
-    assert call_of("r", "b", snooze).arguments == ("b", "j", "1", 0, 1, "", 0)
+    assert call_of("r", "b", snooze).arguments == ("b", "j", "1", 0, 1, "", 0, "n")
 
 
 @pytest.mark.redis

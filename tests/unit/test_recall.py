@@ -14,11 +14,10 @@ from afterword.shared.errors import AccessDenied, ProviderError, Rejected, Unava
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.records import CallOutcome, GateDecision, GateState
 from afterword.workers.gate import LOOK_S, GateClient
-from afterword.workers.ports import RecalledMemory, SearchResult
+from afterword.workers.ports import Recall, RecalledMemory, SearchResult
 from afterword.workers.replies.recall import (
     OFF,
     QUERY_CHARACTERS,
-    UNAVAILABLE,
     RecallBudget,
     Recaller,
 )
@@ -159,7 +158,7 @@ async def test_a_memory_that_fails_is_unavailable_and_raises_nothing(
 ) -> None:
     memories.fail("search", error)
 
-    assert await recaller(memories).recall("a/ann", SECRET) == UNAVAILABLE
+    assert await recaller(memories).recall("a/ann", SECRET) == Recall(None, code=error.code)
     assert error.code in caplog.text
     assert SECRET not in caplog.text
 
@@ -255,7 +254,7 @@ async def test_a_search_that_misses_while_others_work_is_no_failure_of_memory(
     await hang.reached.wait()
     assert await names(asked) == []
 
-    assert await late == UNAVAILABLE
+    assert await late == Recall(None, code="over_budget")
     await asked._gates.flush()
     assert gates.told == []
 
@@ -491,7 +490,7 @@ async def test_if_one_end_cannot_be_searched_the_other_is_given_up(memories: Fak
     memories.fail("search", Unavailable("down"))
 
     async with asyncio.timeout(5):
-        assert await recaller(memories).recall("a/ann", PASTE) == UNAVAILABLE
+        assert await recaller(memories).recall("a/ann", PASTE) == Recall(None, code="down")
     await until(lambda: not others(), "nothing is left of the search that hung")
 
 

@@ -66,6 +66,13 @@ from afterword.shared.ledger.dead_letter_records import (
 )
 from afterword.shared.ledger.order_records import OrderKind, SteeringOrder, TenantLimits
 from afterword.shared.ledger.records import Account, ErasureState, Inconsistency
+from afterword.shared.ledger.story_records import (
+    JobStory,
+    MemoryGiven,
+    MemoryLeftOut,
+    StepKind,
+    StoryStep,
+)
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.memory_contracts import (
     ExportedConversation,
@@ -110,11 +117,14 @@ __all__ = [
     "JobNotFound",
     "JobState",
     "JobStatus",
+    "JobStory",
     "KeyReused",
     "LeaseLost",
     "LedgerUnavailable",
     "MemoriesUnavailable",
     "Memory",
+    "MemoryGiven",
+    "MemoryLeftOut",
     "MemoryNotFound",
     "MemoryPage",
     "MemoryStatus",
@@ -139,7 +149,9 @@ __all__ = [
     "Settings",
     "Steering",
     "SteeringOrder",
+    "StepKind",
     "StopDetails",
+    "StoryStep",
     "TenantLimits",
     "Timings",
     "TurnState",

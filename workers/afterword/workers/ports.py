@@ -142,13 +142,16 @@ class Recall:
     """The memories for one reply; `memories` is None if mem0 could not be searched.
 
     `found` is how many rows mem0 returned, those that were dropped among them. `lost` were dropped
-    because they could not be read, or were another user's.
+    because they could not be read, or were another user's. `code` says why mem0 could not be
+    searched. `left_out` are the best rows that are not among the memories, with why.
     """
 
     memories: tuple[RecalledMemory, ...] | None
     enabled: bool = True
     found: int = 0
     lost: int = 0
+    code: str = ""
+    left_out: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,7 +241,15 @@ def _responder(
     )
     HINT_ORDER.watch(recaller.holds_back)
     model_caller = ModelCaller(settings, model, gates)
-    return Responder(settings, ledger.jobs, model_caller, recaller, leases, _tag_key(settings))
+    return Responder(
+        settings,
+        ledger.jobs,
+        model_caller,
+        recaller,
+        leases,
+        _tag_key(settings),
+        worker_name=worker_name(),
+    )
 
 
 def _lane_processor(

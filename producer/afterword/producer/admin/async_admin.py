@@ -24,6 +24,7 @@ from afterword.producer.admin.history import (
 )
 from afterword.producer.admin.plan import ReplayPlan, build_plan
 from afterword.producer.admin.replay_driver import ProgressCallback, ReplayDriver
+from afterword.producer.admin.stories import AsyncStories
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.per_loop import PerLoop
 from afterword.shared.arguments import (
@@ -87,8 +88,8 @@ class _Desk(AsyncCloseable):
         await self.checked.aclose()
 
 
-class AsyncOperator(AsyncCloseable):
-    """Lists dead letters, replays or discards them, erases users, opens and shuts gates.
+class AsyncOperator(AsyncStories, AsyncCloseable):
+    """Lists dead letters, replays or discards them, erases users, tells jobs, shuts gates.
 
     Replays and discards do nothing until they are called with `apply=True`. Several
     operators may work at once: each dead letter is replayed once.

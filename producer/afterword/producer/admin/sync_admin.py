@@ -10,6 +10,7 @@ from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.history import ImportCounts, ImportProgress
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.replay_driver import ProgressCallback
+from afterword.producer.admin.stories import Stories
 from afterword.producer.admin.sync_steering import Steering
 from afterword.producer.portal import Portal
 from afterword.shared.arguments import (
@@ -36,8 +37,8 @@ from afterword.shared.ledger.records import Account, Gate, Inconsistency
 from afterword.shared.settings import Settings
 
 
-class Operator(Closeable):
-    """Lists dead letters, replays or discards them, erases users, opens and shuts gates.
+class Operator(Stories, Closeable):
+    """Lists dead letters, replays or discards them, erases users, tells jobs, shuts gates.
 
     Replays and discards do nothing until they are called with `apply=True`. Several
     operators may work at once: each dead letter is replayed once.
@@ -61,7 +62,7 @@ class Operator(Closeable):
     def __init__(self, settings: Settings | None = None, *, by: Id | None = None) -> None:
         known = settings or settings_in_use()
         self._portal = Portal()
-        self._operator = self._portal.make(lambda: AsyncOperator(known, by=by))
+        self._operator: AsyncOperator = self._portal.make(lambda: AsyncOperator(known, by=by))
         self.steering = Steering(self._portal, self._operator.steering)
 
     def dead_letters(

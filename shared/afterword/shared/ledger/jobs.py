@@ -29,7 +29,14 @@ from afterword.shared.errors import (
     NewerRecord,
 )
 from afterword.shared.ledger import steps
-from afterword.shared.ledger.records import Claim, PastTurn, SubmitResult, said_at, text_of
+from afterword.shared.ledger.records import (
+    NOBODY,
+    Claim,
+    PastTurn,
+    SubmitResult,
+    said_at,
+    text_of,
+)
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import (
@@ -197,11 +204,14 @@ class Jobs:
         if word == "busy":
             raise ConversationBusy
 
-    async def claim(self, job_id: str, token: str, *, ahead: bool = False) -> Claim | None:
+    async def claim(
+        self, job_id: str, token: str, *, ahead: bool = False, worker: str = ""
+    ) -> Claim | None:
         """Claim a job; return None if it is gone, ended, held, behind another or taken.
 
         `token` names this claim: a retry with it after a lost reply returns the same claim.
         `ahead` says that its hint was taken before older ones, so that those do not count as lost.
+        `worker` is who claims it, for the story of the job.
         """
         settings = self._shards.settings
         arguments = steps.ClaimJob(
@@ -217,6 +227,7 @@ class Jobs:
             stream_ms=self._stream_ms,
             failed_ms=self._failed_ms,
             ahead=ahead,
+            worker=worker or NOBODY,
         )
         answer = await self._shards.run_script(self._shards.keys_of(job_id), arguments)
         match answer:
@@ -268,12 +279,13 @@ class Jobs:
         *,
         last: tuple[int, str] = (0, ""),
         wasted: Usage | None = None,
+        note: str = "",
     ) -> None:
         """Publish the reply and put the turn in its lane, in one step; raises `LeaseLost`.
 
         `last` is the number and the text of what no delta has published yet. The turn is skipped if
         the reply says why it is not remembered. `wasted` are tokens of this attempt that are not in
-        the reply's own usage.
+        the reply's own usage. `note` is what the attempt did, for the story of the job.
         """
         used = reply.usage if wasted is None else reply.usage + wasted
         await self._run_fenced(
@@ -295,6 +307,7 @@ class Jobs:
                 first_text=_first_text_ms(claim, reply),
                 tokens=used.model_dump_json(),
                 given=json.dumps([one.id for one in reply.memories]) if reply.memories else "",
+                note=note,
                 usage_ms=milliseconds(USAGE_S),
                 usage=[("replies", 1), *used],
             )
@@ -312,7 +325,9 @@ class Jobs:
             )
         )
 
-    async def fail(self, claim: Claim, code: str, fault: Fault = Fault.REQUEST) -> None:
+    async def fail(
+        self, claim: Claim, code: str, fault: Fault = Fault.REQUEST, *, note: str = ""
+    ) -> None:
         """End a job without a reply, as a dead letter; raises `LeaseLost`."""
         await self._run_fenced(
             steps.FailJob(
@@ -323,11 +338,19 @@ class Jobs:
                 worker=__version__,
                 retention_ms=self._failed_ms,
                 stream_ms=self._stream_ms,
+                note=note,
             )
         )
 
     async def snooze(
-        self, claim: Claim, delay_s: float, *, counted: bool, tried: bool = True, code: str = ""
+        self,
+        claim: Claim,
+        delay_s: float,
+        *,
+        counted: bool,
+        tried: bool = True,
+        code: str = "",
+        note: str = "",
     ) -> None:
         """Give a job back for later; its attempt is spent only if `counted`.
 
@@ -341,6 +364,7 @@ class Jobs:
                 counted=counted,
                 code=code,
                 tried=tried,
+                note=note,
             )
         )
 

@@ -22,6 +22,7 @@ from afterword.shared.ledger.quarantine import Quarantine
 from afterword.shared.ledger.queries import Queries
 from afterword.shared.ledger.replay_runs import ReplayRuns
 from afterword.shared.ledger.shard import Shards
+from afterword.shared.ledger.stories import Stories
 from afterword.shared.ledger.turns import DuplicateChecks, Turns
 from afterword.shared.ledger.user_records import UserRecords
 from afterword.shared.settings import Settings
@@ -71,6 +72,7 @@ class Ledger(AsyncCloseable):
         self.accounts = Accounts(shards)
         self.quarantine = Quarantine(shards)
         self.queries = Queries(shards)
+        self.stories = Stories(shards, self.queries)
         self.user_records = UserRecords(shards, self.queries, self.erasures)
         self.identities = Identities(shards)
         self._pubsub = PubSub(settings.redis_url)

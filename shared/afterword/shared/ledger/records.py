@@ -18,6 +18,9 @@ from afterword.shared.observer import emit
 
 Parsed = TypeVar("Parsed")
 
+#: What stands in a story for a worker that is not known.
+NOBODY = "-"
+
 
 #: What parsing raises on a text that no version so far has written.
 _UNREADABLE = (

@@ -54,6 +54,7 @@ class ClaimJob(NamedTuple):
     stream_ms: int
     failed_ms: int
     ahead: bool
+    worker: str
 
 
 @declares("job/renew")
@@ -97,6 +98,7 @@ class FinishJob(NamedTuple):
     first_text: int
     tokens: str
     given: str
+    note: str
     usage_ms: int
     usage: Sequence[tuple[str, int]]
 
@@ -123,6 +125,7 @@ class FailJob(NamedTuple):
     worker: str
     retention_ms: int
     stream_ms: int
+    note: str
 
 
 @declares("job/snooze")
@@ -135,6 +138,7 @@ class SnoozeJob(NamedTuple):
     counted: bool
     code: str
     tried: bool
+    note: str
 
 
 @declares("job/cancel")
@@ -181,6 +185,7 @@ class BeginBatch(NamedTuple):
 
     lane: str
     fence: str
+    worker: str
     ids: Sequence[str]
 
 
@@ -240,6 +245,7 @@ class ReleaseLane(NamedTuple):
     lane: str
     fence: str
     delay_ms: int
+    code: str
 
 
 @declares("turn/due_duplicate_checks")

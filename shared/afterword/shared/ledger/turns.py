@@ -10,6 +10,7 @@ from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import Fault, IllegalStep, LeaseLost
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import (
+    NOBODY,
     DuplicateCheck,
     EraseClaim,
     ErasureState,
@@ -61,13 +62,18 @@ class Turns:
                 return EraseClaim(lane, fence, ErasureState(state))
         return None
 
-    async def begin(self, claim: LaneClaim, turn_id: str, *others: str) -> bool:
+    async def begin(self, claim: LaneClaim, turn_id: str, *others: str, worker: str = "") -> bool:
         """Record the intent to store a batch; return whether it may be stored already.
 
         Raises `IllegalStep` if the first turn was begun before, with other turns.
         """
         word = await self._run_fenced(
-            steps.BeginBatch(lane=claim.lane, fence=claim.fence, ids=(turn_id, *others))
+            steps.BeginBatch(
+                lane=claim.lane,
+                fence=claim.fence,
+                worker=worker or NOBODY,
+                ids=(turn_id, *others),
+            )
         )
         if word == "regrouped":
             raise IllegalStep("a batch keeps its turns")
@@ -173,11 +179,14 @@ class Turns:
             )
         )
 
-    async def release_lane(self, claim: LaneClaim, delay_s: float = 0.0) -> None:
-        """Release a lane; if it holds more to store, it is hinted again after the delay."""
+    async def release_lane(self, claim: LaneClaim, delay_s: float = 0.0, code: str = "") -> None:
+        """Release a lane; if it holds more to store, it is hinted again after the delay.
+
+        `code` says why it has to wait.
+        """
         delay_ms = milliseconds(delay_s) if delay_s > 0 else 0
         await self._run_fenced(
-            steps.ReleaseLane(lane=claim.lane, fence=claim.fence, delay_ms=delay_ms)
+            steps.ReleaseLane(lane=claim.lane, fence=claim.fence, delay_ms=delay_ms, code=code)
         )
 
     async def _run_fenced(self, arguments: Arguments) -> str:

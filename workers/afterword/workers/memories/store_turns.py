@@ -80,6 +80,7 @@ class TurnWriter:
         self._memories = memories
         self._leases = leases
         self._worker_version = worker_version
+        self._worker_name = worker_name
         self._gates = gates
         self._composer = TurnComposer(
             lanes, KeptText.of(settings), pins=settings.pin_extraction, stored_by=worker_name
@@ -105,7 +106,7 @@ class TurnWriter:
         try:
             permit = await self._gates.enter(REMEMBER, canary_s=self._settings.write_timeout_s + 1)
         except GateShut as shut:
-            await self._lanes.release_lane(claim, shut.retry_after_s)
+            await self._lanes.release_lane(claim, shut.retry_after_s, shut.code)
             emit(LaneReleased, code=shut.code, delay_s=shut.retry_after_s)
             return False
         try:
@@ -115,7 +116,8 @@ class TurnWriter:
 
     async def _store(self, claim: LaneClaim, batch: Batch, permit: Permit) -> bool:
         """Store one batch; return false if the lane was released because it has to wait."""
-        unknown = await self._lanes.begin(claim, *(turn.id for turn in batch))
+        ids = [turn.id for turn in batch]
+        unknown = await self._lanes.begin(claim, *ids, worker=self._worker_name)
         steps = _steps(batch) if self._settings.traces else ""
         emit(TurnBegun, turns=len(batch), unknown_outcome=unknown, steps=steps)
         if batch[0].attempts >= self._settings.max_write_attempts:  # the last had no end (I3)

@@ -16,6 +16,7 @@ from afterword.shared.events import (
     ModelFailed,
     ModelReplaced,
 )
+from afterword.shared.ledger.attempt_note import AttemptNote
 from afterword.shared.observer import emit
 from afterword.shared.settings import ReplySettings
 from afterword.workers.gate import GateClient, GateShut, Permit, gate_of
@@ -74,29 +75,32 @@ class ModelCall:
         """Leave the gate, so that another call can be the canary if this one had no outcome."""
         self._permit.release()
 
-    async def stream(self, told: Prompt, push: Callable[[str], None], meter: TokenMeter) -> Answer:
+    async def stream(
+        self, told: Prompt, push: Callable[[str], None], meter: TokenMeter, note: AttemptNote
+    ) -> Answer:
         """Send the prompt and push the answer in pieces; return it whole.
 
-        `meter` counts the tokens of every call. A model that fails before its first piece is
-        replaced by the next one. Raises a `ProviderError`, or `GateShut` if no model is left that
-        may be called.
+        `meter` counts the tokens of every call, `note` keeps how each ended. A model that fails
+        before its first piece is replaced by the next one. Raises a `ProviderError`, or `GateShut`
+        if no model is left that may be called.
         """
         while True:
             try:
-                return await self._stream_one(replace(told, model=self._asked), push, meter)
+                asked = replace(told, model=self._asked)
+                return await self._stream_one(asked, push, meter, note)
             except ProviderError as said:
                 error = self._judged(said)
                 await self._go_on(error, await self._permit.report_failure(error))
 
     async def _stream_one(
-        self, told: Prompt, push: Callable[[str], None], meter: TokenMeter
+        self, told: Prompt, push: Callable[[str], None], meter: TokenMeter, note: AttemptNote
     ) -> Answer:
         meter.begin()
         emit(ModelCalled, model=told.model, canary=self._permit.canary)
         started = time.monotonic()
         first_text_s = 0.0
         async with (
-            _reporting_failure(told.model, started),
+            _reporting_failure(told.model, started, note),
             aclosing(self._model.stream_answer(told, meter.tell)) as pieces,
         ):
             async for piece in pieces:
@@ -104,6 +108,7 @@ class ModelCall:
                 elapsed_s = time.monotonic() - started
                 if isinstance(piece, Answer):
                     _report(told.model, piece, first_text_s or elapsed_s, elapsed_s)
+                    note.add_call(told.model, piece.request_id, "", elapsed_s)
                     return piece
                 first_text_s = first_text_s or elapsed_s
                 push(piece)
@@ -159,7 +164,7 @@ class ModelCall:
 
 
 @asynccontextmanager
-async def _reporting_failure(model: str, started: float) -> AsyncIterator[None]:
+async def _reporting_failure(model: str, started: float, note: AttemptNote) -> AsyncIterator[None]:
     """Report a call that gives no whole answer: because of the provider, or of a cancellation."""
     code, request_id = "", ""
     try:
@@ -172,13 +177,9 @@ async def _reporting_failure(model: str, started: float) -> AsyncIterator[None]:
         raise
     finally:
         if code:
-            emit(
-                ModelFailed,
-                model=model,
-                code=code,
-                duration_s=time.monotonic() - started,
-                request_id=request_id,
-            )
+            took_s = time.monotonic() - started
+            note.add_call(model, request_id, code, took_s)
+            emit(ModelFailed, model=model, code=code, duration_s=took_s, request_id=request_id)
 
 
 def _report(asked: str, answer: Answer, first_text_s: float, duration_s: float) -> None:

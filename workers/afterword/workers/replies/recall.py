@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from afterword.shared.errors import ProviderError, Unavailable
 from afterword.shared.events import ForeignMemoriesDropped, RecallFailed
+from afterword.shared.ledger.attempt_note import MOST_LEFT_OUT
 from afterword.shared.observer import emit, emit_internal_error
 from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
-from afterword.workers.ports import Recall, SearchResult
+from afterword.workers.ports import Recall, RecalledMemory, SearchResult
 from afterword.workers.replies.both_ends import BothEnds, Searchable
 from afterword.workers.replies.recall_queue import RecallQueue
 from afterword.workers.rules.repeats import without_repeats
@@ -31,7 +32,6 @@ ROWS_PER_PLACE = 2
 BUSY_S = 5.0
 
 OFF = Recall((), enabled=False)
-UNAVAILABLE = Recall(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +129,8 @@ class Recaller:
             self._succeeded_at = asyncio.get_running_loop().time()
             permit.report_success()
             return self._checked(owner, query, found)
-        except GateShut:
-            return UNAVAILABLE
+        except GateShut as shut:
+            return Recall(None, code=shut.code)
         except TimeoutError:
             # If others worked just now, memory is there, and it or this machine is busy.
             busy = self._succeeded_at > asyncio.get_running_loop().time() - BUSY_S
@@ -146,7 +146,7 @@ class Recaller:
 
     def skip(self) -> Recall:
         """Return the recall for a user who is being erased: mem0 is not searched."""
-        return OFF if self._memories is None else UNAVAILABLE
+        return OFF if self._memories is None else Recall(None, code="erased")
 
     def _checked(self, owner: str, query: str, found: SearchResult) -> Recall:
         own = [row for row in found.memories if row.owner == owner]
@@ -154,15 +154,36 @@ class Recaller:
         if foreign:
             emit(ForeignMemoriesDropped, count=foreign)
         good = [row for row in own if row.score is None or row.score >= self._least_score]
+        different = without_repeats(good, query)
         return Recall(
-            tuple(without_repeats(good, query)[: self._limit]),
+            tuple(different[: self._limit]),
             found=len(found.memories) + found.malformed,
             lost=foreign + found.malformed,
+            code="rows_dropped" if foreign + found.malformed else "",
+            left_out=_left_out(own, good, different, self._limit),
         )
+
+
+def _left_out(
+    own: Sequence[RecalledMemory],
+    good: Sequence[RecalledMemory],
+    different: Sequence[RecalledMemory],
+    limit: int,
+) -> tuple[tuple[str, str], ...]:
+    """Return the best rows that are not given, each with why: those without a place come first."""
+    if len(own) == len(different) <= limit:
+        return ()
+    places = [(row.id, "no_place") for row in different[limit:]]
+    told = {row.id for row in different}
+    enough = {row.id for row in good}
+    others = [
+        (row.id, "repeat" if row.id in enough else "low_score") for row in own if row.id not in told
+    ]
+    return (*places, *others)[:MOST_LEFT_OUT]
 
 
 def _unavailable(permit: Permit | None, error: ProviderError) -> Recall:
     emit(RecallFailed, code=error.code)
     if permit is not None:
         permit.release(error)
-    return UNAVAILABLE
+    return Recall(None, code=error.code)

@@ -8,11 +8,11 @@ import hmac
 import random
 import secrets
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from afterword.shared.contracts import ChatRequest, Reply, Timings, Usage
+from afterword.shared.contracts import ChatRequest, Recalled, Reply, Timings, Usage
 from afterword.shared.errors import (
     AfterwordError,
     Fault,
@@ -32,6 +32,7 @@ from afterword.shared.events import (
     ReplyPublished,
     TokensWithoutReply,
 )
+from afterword.shared.ledger.attempt_note import MOST_LEFT_OUT, AttemptNote, NotedRecall
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.records import Claim, moment
 from afterword.shared.local_time import today_line
@@ -42,7 +43,7 @@ from afterword.shared.trace_context import trace_of
 from afterword.workers.gate import GateShut
 from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import Leases
-from afterword.workers.ports import Answer
+from afterword.workers.ports import Answer, Recall
 from afterword.workers.replies import prompt
 from afterword.workers.replies.delta_buffer import DeltaBuffer
 from afterword.workers.replies.model_call import ModelCall, ModelCaller
@@ -53,23 +54,37 @@ from afterword.workers.rules.remembering import reason_to_skip
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A claimed job with its prompt, ready for the model call; `began` is when it was claimed."""
+class _Attempt:
+    """A claimed job, and what is counted and noted of the attempt; `began` is when it began."""
 
     claim: Claim
+    began: float
+    meter: TokenMeter = field(default_factory=TokenMeter)
+    note: AttemptNote = field(default_factory=AttemptNote)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """An attempt with its prompt, ready for the model call."""
+
+    attempt: _Attempt
     request: ChatRequest
     built: prompt.Built
     recall_ms: int
-    began: float
+
+    @property
+    def claim(self) -> Claim:
+        return self.attempt.claim
 
 
 class Responder:
     """Answers jobs, each at most once per claim; every outcome is recorded in the ledger.
 
-    `tag_key` is the secret that turns user ids into opaque tags for the provider.
+    `tag_key` is the secret that turns user ids into opaque tags for the provider; `worker_name` is
+    what the stories of jobs call this worker.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 what a reply needs
         self,
         settings: Settings,
         jobs: Jobs,
@@ -77,6 +92,8 @@ class Responder:
         recaller: Recaller,
         leases: Leases,
         tag_key: bytes,
+        *,
+        worker_name: str = "",
     ) -> None:
         self._settings = settings
         self._jobs = jobs
@@ -84,6 +101,7 @@ class Responder:
         self._recaller = recaller
         self._leases = leases
         self._tag_key = tag_key
+        self._worker_name = worker_name
         self._kept = KeptText.of(settings)
 
     async def respond(self, job_id: str, *, ahead: bool = False) -> None:
@@ -96,7 +114,9 @@ class Responder:
 
     async def _respond(self, job_id: str, *, ahead: bool) -> None:
         began = time.monotonic()
-        claim = await self._jobs.claim(job_id, secrets.token_hex(8), ahead=ahead)
+        claim = await self._jobs.claim(
+            job_id, secrets.token_hex(8), ahead=ahead, worker=self._worker_name
+        )
         if claim is None:
             return
         lane, trace = lane_tag(claim.lane), self._trace_of(claim)
@@ -108,15 +128,15 @@ class Responder:
                 fence=claim.fence,
                 previous=claim.previous,
             )
-            meter = TokenMeter()
+            attempt = _Attempt(claim, began)
             try:
                 async with self._leases.holding(claim.job_id, claim.fence):
-                    await self._attempt(claim, meter, began)
+                    await self._attempt(attempt)
             except LeaseLost:
                 emit(JobOvertaken)
             finally:
-                if meter.unanswered != NOTHING:
-                    await asyncio.shield(self._count(claim, meter.unanswered))
+                if attempt.meter.unanswered != NOTHING:
+                    await asyncio.shield(self._count(claim, attempt.meter.unanswered))
 
     def _trace_of(self, claim: Claim) -> str:
         """Return the trace that a job belongs to; '' if it has none, and traces are off."""
@@ -138,28 +158,32 @@ class Responder:
             counted=counted,
         )
 
-    async def _attempt(self, claim: Claim, meter: TokenMeter, began: float) -> None:
+    async def _attempt(self, attempt: _Attempt) -> None:
         """Answer the job; record a failure, or give the job back uncounted if this worker stops."""
+        claim, note = attempt.claim, attempt.note
         try:
-            await self._answer(claim, meter, began)
+            await self._answer(attempt)
         except asyncio.CancelledError:
             if not self._leases.lost_by(claim.job_id):
-                await asyncio.shield(self._jobs.snooze(claim, 0, counted=False, tried=False))
+                given_back = self._jobs.snooze(claim, 0, counted=False, tried=False, note=note.text)
+                await asyncio.shield(given_back)
                 emit(JobReturned)
             raise
         except (LeaseLost, LedgerUnavailable):
             raise
         except GateShut as shut:
+            delay_s, code = shut.retry_after_s, shut.code
             await self._jobs.snooze(
-                claim, shut.retry_after_s, counted=False, tried=False, code=shut.code
+                claim, delay_s, counted=False, tried=False, code=code, note=note.text
             )
-            emit(JobReleased, code=shut.code, delay_s=shut.retry_after_s)
+            emit(JobReleased, code=code, delay_s=delay_s)
         except Exception as error:  # noqa: BLE001 every error is judged and recorded
-            await self._judge(claim, error)
+            await self._judge(attempt, error)
 
-    async def _judge(self, claim: Claim, error: Exception) -> None:
+    async def _judge(self, attempt: _Attempt, error: Exception) -> None:
         if not isinstance(error, ProviderError):
             emit_internal_error(error)
+        claim, note = attempt.claim, attempt.note.text
         tries = claim.attempt + claim.snoozes
         verdict = policy.judge(
             error,
@@ -171,27 +195,27 @@ class Responder:
         )
         code, fault, delay_s = verdict.code, verdict.fault, verdict.delay_s
         if verdict.decision is policy.Decision.GIVE_UP:
-            await self._fail(claim, code, fault)
+            await self._fail(attempt, code, fault)
             return
         counted = verdict.decision is policy.Decision.RETRY
-        await self._jobs.snooze(claim, delay_s, counted=counted, code=code)
+        await self._jobs.snooze(claim, delay_s, counted=counted, code=code, note=note)
         emit(JobRetried if counted else JobSnoozed, code=code, fault=fault, delay_s=delay_s)
 
-    async def _fail(self, claim: Claim, code: str, fault: Fault) -> None:
-        await self._jobs.fail(claim, code, fault)
+    async def _fail(self, attempt: _Attempt, code: str, fault: Fault) -> None:
+        await self._jobs.fail(attempt.claim, code, fault, note=attempt.note.text)
         emit(JobGivenUp, code=code, fault=fault)
 
-    async def _answer(self, claim: Claim, meter: TokenMeter, began: float) -> None:
+    async def _answer(self, attempt: _Attempt) -> None:
         try:
-            request = ChatRequest.model_validate_json(claim.body)
+            request = ChatRequest.model_validate_json(attempt.claim.body)
         except ValidationError:
-            await self._fail(claim, "undecodable", Fault.REQUEST)
+            await self._fail(attempt, "undecodable", Fault.REQUEST)
             return
         async with self._model_caller.admitted(request.model) as call:
-            await self._answer_with(call, await self._prepare(claim, request, began), meter)
+            await self._answer_with(call, await self._prepare(attempt, request))
 
-    async def _answer_with(self, call: ModelCall, prepared: _Prepared, meter: TokenMeter) -> None:
-        claim = prepared.claim
+    async def _answer_with(self, call: ModelCall, prepared: _Prepared) -> None:
+        claim, meter, note = prepared.claim, prepared.attempt.meter, prepared.attempt.note
         started = time.monotonic()
         deltas = DeltaBuffer(
             lambda number, text: self._jobs.append_delta(
@@ -200,7 +224,7 @@ class Responder:
             self._settings.delta_ms / 1000,
         )
         try:
-            answer = await call.stream(prepared.built.prompt, deltas.push, meter)
+            answer = await call.stream(prepared.built.prompt, deltas.push, meter, note)
             last = await deltas.take_unpublished()
         finally:
             deltas.stop()
@@ -209,9 +233,9 @@ class Responder:
         skip = self._reason_to_skip(prepared, answer)
         reply = _reply(prepared, answer, timings, skip)
         publishing = time.monotonic()
-        await self._jobs.finish(claim, reply, last=last, wasted=meter.earlier)
+        await self._jobs.finish(claim, reply, last=last, wasted=meter.earlier, note=note.text)
         meter.settle()
-        overhead_ms = _since(prepared.began) - prepared.recall_ms - model_ms
+        overhead_ms = _since(prepared.attempt.began) - prepared.recall_ms - model_ms
         emit(
             ReplyPublished,
             total_s=reply.timings_ms.total / 1000,
@@ -229,7 +253,8 @@ class Responder:
             questions=self._settings.extracts_facts,
         )
 
-    async def _prepare(self, claim: Claim, request: ChatRequest, began: float) -> _Prepared:
+    async def _prepare(self, attempt: _Attempt, request: ChatRequest) -> _Prepared:
+        claim = attempt.claim
         owner, tenant = owner_of(claim.lane), request.tenant
         started = time.monotonic()
         if claim.erasing:
@@ -257,7 +282,9 @@ class Responder:
             dropped=recall.found - kept,
             duration_s=recall_s,
         )
-        return _Prepared(claim, request, built, round(recall_s * 1000), began)
+        recall_ms = round(recall_s * 1000)
+        attempt.note.recall = _noted(claim, recall, built.recalled, recall_ms)
+        return _Prepared(attempt, request, built, recall_ms)
 
     def _limits(self) -> prompt.Limits:
         settings = self._settings
@@ -273,6 +300,21 @@ class Responder:
     def _tag(self, owner: str) -> str:
         """Return an opaque name of the user for the provider, never their id."""
         return hmac.new(self._tag_key, owner.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _noted(claim: Claim, recall: Recall, given: Recalled, took_ms: int) -> NotedRecall:
+    """Return what a story tells of a recall: also what was found, and is not in the prompt."""
+    ids = {memory.id for memory in given.memories}
+    no_room = [(one.id, "no_room") for one in recall.memories or () if one.id not in ids]
+    return NotedRecall(
+        given.memory,
+        recall.code,
+        found=recall.found,
+        given=len(ids),
+        overlay=len(claim.overlay),
+        took_ms=took_ms,
+        left_out=(*no_room, *recall.left_out)[:MOST_LEFT_OUT],
+    )
 
 
 def _timings(prepared: _Prepared, model_ms: int, first_text_s: float | None) -> Timings:

@@ -223,6 +223,29 @@ end
 
 local function retain(id, retention_ms) redis.call('PEXPIRE', job_key(id), retention_ms) end
 
+-- What became of a job, as far as no other field of its record tells: a line for each step, in the field
+-- 'story', see `afterword.shared.ledger.stories`. Of very many, the first and the newest are kept.
+local MOST_STORY, FIRST_STEPS, NEWEST_STEPS = 4000, 1000, 2000 -- bytes
+local function with_step(story, ...)
+  local step = table.concat({ now, ... }, ' ')
+  if not story then return step end
+  if #story + #step > MOST_STORY then
+    local first = string.find(story, '\n', FIRST_STEPS, true) or 0
+    local newest = string.find(story, '\n', -NEWEST_STEPS, true) or #story + 1
+    story = string.sub(story, 1, first) .. '~' .. string.sub(story, math.max(newest, first))
+  end
+  return story .. '\n' .. step
+end
+
+-- Adds a step to the story of a record that exists, unless the newest one says the same.
+local function add_step(id, ...)
+  local story, words = redis.call('HGET', job_key(id), 'story'), ' ' .. table.concat({ ... }, ' ')
+  if story and string.sub(story, -#words) == words then return end
+  redis.call('HSET', job_key(id), 'story', with_step(story, ...))
+end
+
+local function or_dash(text) return text == '' and '-' or text end
+
 -- The open jobs of a conversation stand in its queue and are answered in that order. Those behind
 -- the first are set aside: they are hinted when it ends, and woken after five minutes in any case,
 -- so that a lost queue blocks nobody.
@@ -247,8 +270,9 @@ end
 
 -- Sets a queued job aside and returns true if an earlier job of its conversation is open.
 local function set_aside(id, agenda, conversation, sequence)
-  if not conversation or not first_in_conversation(conversation, sequence) then return false end
-  redis.call('HSET', job_key(id), 'aside', 1)
+  local first = conversation and first_in_conversation(conversation, sequence)
+  if not first then return false end
+  if redis.call('HSET', job_key(id), 'aside', 1) == 1 then add_step(id, 'aside', first) end
   move_to('waiting', agenda, id, now + ASIDE)
   return true
 end
@@ -260,6 +284,7 @@ local function leave_conversation_queue(id, conversation)
   local job = redis.call('HMGET', job_key(first), 'aside', 'agenda')
   if not job[1] then return end
   redis.call('HDEL', job_key(first), 'aside')
+  add_step(first, 'next')
   hint(job[2], first)
 end
 

@@ -13,6 +13,7 @@ set_turn_state(id, turn[2], 'writing', 'dead')
 redis.call('HSET', job_key(id), 'turn_code', code, 'turn_fault', fault, 'turn_worker', worker,
   'turn_ended', now)
 redis.call('HSETNX', job_key(id), 'turn_first_failed', now)
+add_step(id, 'bury', fault, code)
 leave_lane(lane, { id }, turn[2])
 redis.call('ZADD', DEAD_TURNS, now, id)
 return answer('ok')

@@ -30,5 +30,6 @@ end
 local done
 if kind == 'memory' then done = discard_turn() else done = discard_job() end
 if not done then return answer('refused') end
+add_step(id, 'discard')
 retain(id, retention_ms)
 return answer('discarded')

@@ -16,6 +16,7 @@ if is_being_erased(turn[3]) then return answer('erased') end
 set_turn_state(id, turn[2], 'dead', 'pending')
 redis.call('HSET', job_key(id), 'turn_attempts', 0, 'run', run)
 redis.call('HINCRBY', job_key(id), 'replays', 1)
+add_step(id, 'replay', run)
 redis.call('ZREM', DEAD_TURNS, id)
 enter_lane(turn[3], id, turn[2], turn[4], turn[5])
 hint_idle_lane(turn[3])

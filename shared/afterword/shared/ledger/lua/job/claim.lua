@@ -11,6 +11,7 @@
 ---@param stream_ms integer       retention of the stream
 ---@param failed_ms integer       retention of a failed job
 ---@param ahead boolean           whether its hint was taken before older ones, which are not lost
+---@param worker string           who claims it
 -- Answers a status: gone | held | taken | ended | behind (its conversation has an older open job) |
 --   parked (an operator's order lets it wait), or
 --   'claimed', {field, value, ...}. While the user is being erased ('erasing' is 1), nothing said before
@@ -18,7 +19,7 @@
 --   and 'queued' when it was replayed. 'previous' is the fence of the attempt before, if there was one.
 local job = redis.call('HMGET', job_key(id), 'version', 'state', 'agenda', 'attempts', 'deadline', 'token',
   'fence', 'created', 'body', 'lane', 'turn', 'sequence', 'tenant', 'conversation', 'snoozes',
-  'queued', 'started', 'trace')
+  'queued', 'started', 'trace', 'story')
 local version, state, agenda, attempts, deadline = job[1], job[2], job[3], job[4], job[5]
 
 -- The user's turns before this one that are not in memory yet, newest first.
@@ -95,7 +96,7 @@ end
 
 local fence, attempt = next_sequence(), attempts + 1
 redis.call('HSET', job_key(id), 'fence', fence, 'attempts', attempt, 'token', token,
-  'started', job[17] or now)
+  'started', job[17] or now, 'story', with_step(job[19], 'claim', attempt, worker))
 redis.call('HDEL', job_key(id), 'aside', 'parked', 'slot')
 if state == 'queued' then set_job_state(id, job[13], 'queued', 'running') end
 lease(agenda, id, lease_ms, ahead)

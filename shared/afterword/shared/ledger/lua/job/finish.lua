@@ -16,17 +16,18 @@
 ---@param first_text integer        when the first piece of the text came, ms since the epoch; 0 if none did
 ---@param tokens string             what this attempt used, JSON
 ---@param given string              ids of the memories in the prompt, JSON, or ''
+---@param note string                what the attempt did, JSON, or ''
 ---@param usage_ms integer           lifetime of a user's sums of usage
 ---@param usage {name: string, amount: string}[]   what this attempt adds to them
 -- Answers ok | lost. Repeated by the same attempt, it is done once.
 local job = redis.call('HMGET', job_key(id), 'state', 'fence', 'tenant', 'agenda', 'lane', 'turn',
-  'attempts', 'conversation', 'sequence', 'created')
+  'attempts', 'conversation', 'sequence', 'created', 'story')
 local tenant, lane, conversation = job[3], job[5], job[8]
 if job[1] == 'succeeded' and job[2] == fence then return answer('ok') end
 if job[1] ~= 'running' or job[2] ~= fence then return answer('lost') end
 
 redis.call('HSET', job_key(id), 'reply', reply, 'ended', now, 'first_text', first_text,
-  'tokens', tokens)
+  'tokens', tokens, 'story', with_step(job[11], 'reply', job[7], or_dash(note)))
 redis.call('HDEL', job_key(id), 'token', 'code')
 set_job_state(id, tenant, 'running', 'succeeded')
 if memory == 'degraded' then redis.call('HINCRBY', COUNTS, 'reply:degraded:' .. tenant, 1) end

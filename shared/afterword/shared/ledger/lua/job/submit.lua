@@ -140,6 +140,7 @@ local function join(counts)
   local known = (job[6] and job[6] .. ' ' or '') .. id .. (idempotency ~= '' and ' ' .. idempotency or '')
   redis.call('HSET', job_key(other), 'body', joined, 'idempotency', known,
     'version', math.max(job[5], version))
+  add_step(other, 'join', id)
   for _, count in ipairs(counts) do count[2] = count[2] + added end
   write_open_counts(owners, counts)
   if job[1] == 'running' then begin_anew(other, job) end
@@ -201,6 +202,7 @@ if replayed then
   redis.call('HSET', job_key(id), 'replay_of', replay_of, 'queued', now)
   redis.call('HSET', job_key(replay_of), 'replayed_as', id, 'run', run)
   redis.call('ZREM', FAILED_JOBS, replay_of)
+  add_step(replay_of, 'replay', id)
 end
 if not set_aside(id, agenda, conversation, sequence) then
   write_later('ZADD', place_key('hinted', agenda), now, id)  -- a new job is in no other place

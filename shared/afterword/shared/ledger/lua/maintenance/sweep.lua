@@ -30,15 +30,22 @@ local function expire_due()
   for _, id in ipairs(due(OPEN, now)) do expire(id) end
 end
 
+-- A record of a newer version is left as it is.
+local function tell(id, step)
+  if redis.call('EXISTS', job_key(id)) == 1 and not newer_version(id, known_version) then add_step(id, step) end
+end
+
 local function take_back(agenda, id)
   if agenda == LANES then
-    redis.call('HDEL', FENCES, id)
+    local head = redis.call('HDEL', FENCES, id) == 1 and redis.call('ZRANGE', lane_key(id), 0, 0)[1]
+    if head then tell(head, 'lost') end
   else
     local version = newer_version(id, known_version)
     if version then return hold(agenda, id, version) end
     local tenant = redis.call('HGET', job_key(id), 'tenant')
     if not tenant then return remove_from_agenda(agenda, id) end
     set_job_state(id, tenant, 'running', 'queued')
+    add_step(id, 'lost')
   end
   hint(agenda, id)
 end
@@ -93,6 +100,7 @@ end
 local function hint_lost(agenda)
   for _, id in ipairs(lost(agenda)) do
     hint_again(agenda, id)
+    if agenda ~= LANES then tell(id, 'again') end
     hinted_again = hinted_again + 1
   end
 end

@@ -27,6 +27,7 @@ for _, each in ipairs(batch) do
       redis.call('HSET', job_key(each), 'turn_ended', now)
     end
     redis.call('HSET', job_key(each), 'memory_ids', memory_ids, 'turn_code', left and '' or 'deleted')
+    add_step(each, 'mend', left and 'edited' or 'deleted')
     redis.call('ZREM', DEAD_TURNS, each)
     retain(each, math.max(retention_ms, 2 * check_after_ms))
   end

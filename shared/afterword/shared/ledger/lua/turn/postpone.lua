@@ -15,6 +15,7 @@ local failed = code ~= 'storing' and code ~= 'drained'
 for _, each in ipairs(batch_of(id)) do
   set_turn_state(each, turn[2], 'writing', 'pending')
   redis.call('HSET', job_key(each), 'turn_code', code)
+  add_step(each, 'postpone', counted and 'counted' or split and 'split' or 'snoozed', delay_ms, or_dash(code))
   if failed then redis.call('HSETNX', job_key(each), 'turn_first_failed', now) end
   if split then redis.call('HSET', job_key(each), 'batch', each) end
 end

@@ -2,6 +2,7 @@
 ---@param lane string
 ---@param fence string
 ---@param delay_ms integer   0 to hint it at once
+---@param code string        why it waits, or ''
 -- Answers ok | lost.
 if not holds_lane(lane, fence) then return answer('lost') end
 redis.call('HDEL', FENCES, lane)
@@ -11,6 +12,7 @@ if not turn or turn == 'awaited' then
   remove_from_agenda(LANES, lane)
 elseif delay_ms > 0 then
   move_to('waiting', LANES, lane, now + delay_ms)
+  if code ~= '' then add_step(oldest, 'wait', code) end
 else
   hint(LANES, lane)
 end

@@ -17,9 +17,11 @@ if turn[4] and state == 'stored' then
   redis.call('ZADD', DUPLICATE_CHECKS, now + check_after_ms, id)
   retention_ms = math.max(retention_ms, 2 * check_after_ms)
 end
-local batch = batch_of(id)
+local batch, found = batch_of(id), {}
+for i, secret in ipairs(secrets) do found[i] = secret.kind .. ':' .. secret.count end
 for _, each in ipairs(batch) do
   set_turn_state(each, turn[2], 'writing', state)
+  add_step(each, 'settle', state, or_dash(code), #cjson.decode(memory_ids), or_dash(table.concat(found, ',')))
   redis.call('HSET', job_key(each), 'turn_code', code, 'memory_ids', memory_ids, 'turn_ended', now)
   retain(each, retention_ms)
 end

@@ -1,0 +1,160 @@
+"""Tells what became of a job, from its record and from what the ledger keeps of its user."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+
+from afterword.shared.contracts import Reply
+from afterword.shared.ledger.queries import Queries
+from afterword.shared.ledger.records import json_object, moment, reading
+from afterword.shared.ledger.shard import Shards
+from afterword.shared.ledger.story_records import (
+    JobStory,
+    MemoryGiven,
+    MemoryLeftOut,
+    StepKind,
+    StoryStep,
+)
+from afterword.shared.ledger.story_steps import read_story
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.names import check_job_id
+from afterword.shared.redaction.policy import Redaction
+
+#: Most later replies of a user that are looked at, and most that a story tells.
+MOST_REPLIES = 500
+MOST_TOLD = 50
+
+#: How a job can have ended without a step that says so.
+_ENDS = {
+    JobState.SUCCEEDED: StepKind.REPLIED,
+    JobState.FAILED: StepKind.FAILED,
+    JobState.CANCELLED: StepKind.CANCELLED,
+    JobState.EXPIRED: StepKind.EXPIRED,
+}
+
+#: The same of a turn.
+_TURN_ENDS = {
+    TurnState.STORED: StepKind.STORED,
+    TurnState.NOTHING: StepKind.NOTHING,
+    TurnState.SKIPPED: StepKind.SKIPPED,
+    TurnState.DEAD: StepKind.BURIED,
+    TurnState.ERASED: StepKind.ERASED,
+}
+
+_Record = Mapping[str, str]
+
+
+class Stories:
+    """Reads the story of a job, and changes nothing: plain reads, which work on any Redis."""
+
+    def __init__(self, shards: Shards, queries: Queries) -> None:
+        self._shards = shards
+        self._queries = queries
+        self._redaction = Redaction.of(shards.settings)
+
+    async def of(self, job_id: str, *, content: bool = False) -> JobStory:
+        """Return the story of a job; raises `JobNotFound`, and `NewerRecord` if it is unreadable.
+
+        With `content`, also what was said and given, without the secrets in it.
+        """
+        keys = self._shards.keys_of(check_job_id(job_id))
+        found = await self._queries.details(job_id)
+        record: _Record = await self._shards.send_command("HGETALL", keys.job(job_id))
+        with reading(job_id):
+            reply = Reply.model_validate_json(record["reply"]) if record.get("reply") else None
+            told = read_story(record.get("story", ""), _queued(record))
+            steps = [*_before(record), *told.steps]
+            steps += _missing(record, steps)
+        steps += await self._later(record, found["memory_ids"], steps)
+        return JobStory(
+            job_id=job_id,
+            tenant=found["tenant"],
+            user_id=found["user_id"],
+            conversation_id=found["conversation_id"],
+            state=found["state"],
+            turn=found["turn"],
+            code=found["code"],
+            turn_code=found["turn_code"],
+            created_at=found["created_at"],
+            ended_at=found["ended_at"],
+            waits_for=found["waits_for"],
+            waits_until=found["waits_until"],
+            steps=tuple(sorted(steps, key=lambda step: step.at)),
+            steps_left_out=told.incomplete,
+            memory=reply.memory if reply else None,
+            memories=tuple(self._given(found["tenant"], reply, content=content)),
+            left_out=tuple(MemoryLeftOut(*one) for one in told.left_out),
+            memory_ids=found["memory_ids"],
+            replay_of=found["replay_of"],
+            replayed_as=found["replayed_as"],
+            message=self._message(found["tenant"], record) if content else None,
+            reply=self._redaction.shown(found["tenant"], reply.text) if content and reply else None,
+        )
+
+    def _message(self, tenant: str, record: _Record) -> str | None:
+        body = record.get("body")
+        return self._redaction.shown(tenant, json_object(body)["message"]) if body else None
+
+    def _given(self, tenant: str, reply: Reply | None, *, content: bool) -> Iterator[MemoryGiven]:
+        for one in reply.memories if reply else ():
+            text = self._redaction.shown(tenant, one.text) if content else None
+            yield MemoryGiven(one.id, one.score, one.created_at, text)
+
+    async def _later(
+        self, record: _Record, memory_ids: Sequence[str], steps: Sequence[StoryStep]
+    ) -> list[StoryStep]:
+        """Return the later replies to the same user that were given memories of this turn."""
+        stored = [step.at for step in steps if step.kind is StepKind.STORED]
+        if not memory_ids or not stored or "lane" not in record:
+            return []
+        key = self._shards.keys_of(record["lane"]).given(record["lane"])
+        since = str(round(stored[0].timestamp() * 1000))
+        rows = await self._shards.send_command("XRANGE", key, since, "+", "COUNT", MOST_REPLIES)
+        told = list[StoryStep]()
+        for entry_id, row in rows:
+            with reading("replies given"):
+                given = set(memory_ids) & set(json.loads(row["memories"]))
+                at = moment(entry_id.partition("-")[0])
+            if given and len(told) < MOST_TOLD:
+                details = {"memories": len(given)}
+                told.append(
+                    StoryStep(at, StepKind.RECALLED_LATER, about=row["job"], details=details)
+                )
+        return told
+
+
+def _queued(record: _Record) -> datetime:
+    return moment(record.get("queued") or record["created"])
+
+
+def _before(record: _Record) -> Iterator[StoryStep]:
+    """Yield how a job came to be."""
+    if record.get("imported"):
+        yield StoryStep(moment(record["created"]), StepKind.IMPORTED)
+    else:
+        body = record.get("body")  # none if the user was erased
+        details = {"priority": json_object(body).get("priority", "normal")} if body else {}
+        yield StoryStep(
+            _queued(record), StepKind.ACCEPTED, about=record.get("replay_of"), details=details
+        )
+
+
+def _missing(record: _Record, steps: Sequence[StoryStep]) -> Iterator[StoryStep]:
+    """Yield what only other fields tell: ends that a script writes without a step, and old jobs."""
+    known = {step.kind for step in steps}
+    state, turn = JobState(record["state"]), TurnState(record["turn"])
+    if record.get("started") and StepKind.CLAIMED not in known:
+        yield StoryStep(moment(record["started"]), StepKind.CLAIMED, attempt=1)
+    end = _ENDS.get(state)
+    if end and end not in known and "ended" in record and not record.get("imported"):
+        yield StoryStep(moment(record["ended"]), end, reason=_code(record, state))
+    turn_end = _TURN_ENDS.get(turn)
+    if turn_end and not known & {turn_end, StepKind.CORRECTED, StepKind.DISCARDED}:
+        at = record.get("turn_ended") or record.get("ended") or record["created"]
+        yield StoryStep(moment(at), turn_end, reason=record.get("turn_code", ""))
+
+
+def _code(record: _Record, state: JobState) -> str:
+    return "" if state is JobState.SUCCEEDED else record.get("code", "")
