@@ -24,6 +24,7 @@ NEEDS = {
     "forget": "ann",
     "worker": "responses",
     "gate open": "recall",
+    "job": NO_JOB,
     "gate shut": "recall",
     "dead show": NO_JOB,
     "dead replay": "--all",

@@ -28,6 +28,7 @@ from afterword.shared.ledger.records import (
     QuarantineNote,
     TaskHealth,
 )
+from afterword.shared.ledger.story_records import JobStory
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.memory_contracts import Memory
 
@@ -144,6 +145,7 @@ PRINTED: dict[str, Any] = {
     "gate open": OpenedGate,
     "gate shut": list[Gate],
     "import": ImportCounts,
+    "job": JobStory,
     "memories delete": Memory,
     "memories edit": Memory,
     "memories list": list[Memory],

@@ -18,6 +18,7 @@ from afterword.producer.cli.forget import forget
 from afterword.producer.cli.gate import gate
 from afterword.producer.cli.healthcheck import healthcheck
 from afterword.producer.cli.import_history import import_history
+from afterword.producer.cli.job import job
 from afterword.producer.cli.memories import memories
 from afterword.producer.cli.metrics import metrics
 from afterword.producer.cli.quarantine import quarantine
@@ -57,7 +58,7 @@ def cli() -> None:
 
 
 for _command in (
-    account, audit, chat, dead, doctor, forget, gate, healthcheck, import_history, memories,
+    account, audit, chat, dead, doctor, forget, gate, healthcheck, import_history, job, memories,
     metrics, quarantine, reconcile, schema, status, submit, top, up, usage, worker,
 ):  # fmt: skip
     cli.add_command(_command)

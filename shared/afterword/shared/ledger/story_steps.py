@@ -12,9 +12,6 @@ from afterword.shared.ledger.attempt_note import AttemptNote
 from afterword.shared.ledger.records import NOBODY, moment
 from afterword.shared.ledger.story_records import StepKind, StoryStep
 
-#: What stands where steps were left out.
-LEFT_OUT = "~"
-
 #: The words of each line after its time and its name; the last one takes the rest of the line.
 _WORDS = {
     "aside": ("about",),

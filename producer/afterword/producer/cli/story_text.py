@@ -1,0 +1,110 @@
+"""The story of a job as lines for people: how it is, its steps, its memories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from afterword.producer.cli import render
+from afterword.producer.cli.terminal import echo, indented, one_line
+from afterword.shared.ledger.story_records import JobStory, MemoryGiven, StepKind, StoryStep
+
+#: What a step is called, if not by its kind with spaces.
+_NAMES = {StepKind.SET_ASIDE: "waits behind", StepKind.NEXT: "its turn has come"}
+
+#: What the duration of a step is, where it is not simply how long it took.
+_WAITED = frozenset({StepKind.CLAIMED, StepKind.STORING})
+_PAUSE = frozenset(
+    {StepKind.RELEASED, StepKind.SNOOZED, StepKind.RETRIED, StepKind.POSTPONED, StepKind.LANE_WAITS}
+)
+
+
+def print_story(story: JobStory) -> None:
+    """Print a story: one line for each fact and for each step, in the order of time."""
+    for name, value in _head(story):
+        echo(f"{name}: {indented(value)}")
+    echo()
+    render.table(
+        ("time", "step", "reason", "attempt", "worker", "more"),
+        [
+            (f"{step.at:%Y-%m-%d %H:%M:%S}.{step.at.microsecond // 1000:03}Z", _name(step),
+             step.reason or "-", step.attempt or "-", step.worker or "-", _more(step))
+            for step in story.steps
+        ],
+    )  # fmt: skip
+    if story.steps_left_out:
+        echo("Some steps between these are left out.")
+    _print_memories(story)
+
+
+def _head(story: JobStory) -> Iterator[tuple[str, str]]:
+    """Yield the facts that stand above the steps."""
+    yield "job", f"{story.job_id} is {_with(story.state, story.code)}"
+    yield "turn", _with(story.turn, story.turn_code)
+    if story.waits_for:
+        until = f" until {render.time(story.waits_until)}" if story.waits_until else ""
+        yield "waits for", story.waits_for + until
+    if story.user_id is not None:
+        yield "user", f"{story.user_id} of {story.tenant}"
+    if story.conversation_id is not None:
+        yield "conversation", story.conversation_id
+    if story.replay_of:
+        yield "replays", story.replay_of
+    if story.replayed_as:
+        yield "replayed as", story.replayed_as
+    if story.message is not None:
+        yield "message", story.message
+    if story.reply is not None:
+        yield "reply", story.reply
+
+
+def _with(state: str, code: str | None) -> str:
+    return f"{state} ({code})" if code else state
+
+
+def _name(step: StoryStep) -> str:
+    return _NAMES.get(step.kind, step.kind.replace("_", " "))
+
+
+def _more(step: StoryStep) -> str:
+    """Return what a step is about, how long it took, and its details."""
+    return ", ".join([*([step.about] if step.about else []), *_duration(step), *_details(step)])
+
+
+def _duration(step: StoryStep) -> Iterator[str]:
+    if step.duration_s is not None:
+        length = _length(step.duration_s)
+        if step.kind in _WAITED:
+            yield f"had waited {length}"
+        else:
+            yield f"for {length}" if step.kind in _PAUSE else f"in {length}"
+
+
+def _length(seconds: float) -> str:
+    return f"{round(seconds * 1000)} ms" if seconds < 1 else render.duration(seconds)
+
+
+def _details(step: StoryStep) -> Iterator[str]:
+    for name, value in step.details.items():
+        yield f"{name.replace('_', ' ')} {one_line(str(value))}"
+
+
+def _print_memories(story: JobStory) -> None:
+    if story.memory is not None:
+        echo()
+        echo(f"memory of the reply: {story.memory}")
+    for memory in story.memories:
+        echo(f"  given {_given(memory)}")
+    for left in story.left_out:
+        echo(f"  left out {one_line(left.id)}: {left.reason}")
+    if story.memory_ids:
+        echo()
+        echo("memories that came of it:")
+    for memory_id in story.memory_ids:
+        echo(f"  {one_line(memory_id)}")
+
+
+def _given(memory: MemoryGiven) -> str:
+    score = "" if memory.score is None else f", score {memory.score:.2f}"
+    day = f", of {memory.created_at:%Y-%m-%d}" if memory.created_at else ""
+    text = f": {indented(memory.text)}" if memory.text is not None else ""
+    return f"{one_line(memory.id)}{score}{day}{text}"
