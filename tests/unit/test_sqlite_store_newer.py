@@ -7,7 +7,7 @@ import pytest
 
 from afterword.workers.adapters.mem0.sqlite.newer import lift_newer
 from afterword.workers.adapters.mem0.sqlite.ranking import LEND_S, Floats, Positions, Scale
-from afterword.workers.adapters.mem0.sqlite.vector_cache import OwnerVectors
+from afterword.workers.adapters.mem0.sqlite.vector_cache import OwnerVectors, Vectors
 
 
 def floats(*values: float) -> Floats:
@@ -23,9 +23,10 @@ def held(*angles: float, conversations: tuple[int, ...] = (), apart_s: int = 0) 
     vectors = Scale().reduced(np.stack([np.cos(radians), np.sin(radians)], axis=1))
     return OwnerVectors(
         epoch=0,
+        first_row=0,
         last_row=count,
         rows=numbers + 1,
-        vectors=vectors,
+        vectors=Vectors((vectors,)),
         lengths=np.ones(count, np.float32),
         folded=numbers,
         conversations=talks,

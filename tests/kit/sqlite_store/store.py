@@ -6,6 +6,7 @@ and writes as many memories once it is told to go on.
 
 from __future__ import annotations
 
+import math
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -18,8 +19,11 @@ from tests.kit.sqlite_store.hashing_embedder import DIMS, vector
 
 
 def open_store(path: Path) -> SqliteStore:
-    """Open a store as the embedded backend does, but for the embedder."""
-    return SqliteStore(path, embedder="hashing", dims=DIMS, scale=Scale())
+    """Open a store as the embedded backend does, but for the embedder; a search reads all it can.
+
+    On a busy machine it would not see the oldest of many memories.
+    """
+    return SqliteStore(path, embedder="hashing", dims=DIMS, scale=Scale(), reading_s=math.inf)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def lift_newer(scores: Floats, cached: OwnerVectors, words: WordsInCommon) -> Fl
     Neighbours in a conversation replace nothing: they go on about what was just said.
     """
     pool = np.sort(best_first(scores, _POOL))
-    vectors, lifted = cached.vectors[pool], scores.copy()
+    vectors, lifted = cached.vectors.at(pool), scores.copy()
     for found in best_first(scores, _FOUND).tolist():
         place = int(np.searchsorted(pool, found))
         near = vectors @ vectors[place] - np.expm1(-words(found, pool))

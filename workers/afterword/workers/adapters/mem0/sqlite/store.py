@@ -53,7 +53,12 @@ from afterword.workers.adapters.mem0.sqlite.rows import (
 from afterword.workers.adapters.mem0.sqlite.schema import VERSION, create_or_check
 from afterword.workers.adapters.mem0.sqlite.tokenizer import QueryWord, query_words
 from afterword.workers.adapters.mem0.sqlite.upgrade import upgrade
-from afterword.workers.adapters.mem0.sqlite.vector_cache import OwnerVectors, VectorCache
+from afterword.workers.adapters.mem0.sqlite.vector_cache import (
+    NO_ROW,
+    READING_S,
+    OwnerVectors,
+    VectorCache,
+)
 from afterword.workers.ports import BadCursor
 from afterword.workers.rules.write_deadline import seconds_left
 
@@ -73,9 +78,6 @@ _NOT_STORED = frozenset({"text_lemmatized", TIMES_SAID, REPLY_END})
 
 COLLECTION = "memories"
 
-#: SQLite's largest integer: no row has this number.
-_NO_ROW = 2**63 - 1
-
 #: How long a process waits for another one that upgrades the file.
 UPGRADE_S = 600.0
 
@@ -91,13 +93,23 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
 
     What was said several times, in whatever case and spacing, is found once: its newest memory,
     whose payload then has `times_said`. `bare` returns the text of a payload as it was said.
+
+    The first searches of an owner read vectors for at most `reading_s` seconds each, newest first.
+    With 100,000 memories or a busy machine they do not see the oldest ones.
     """
 
     def __init__(
-        self, path: Path, *, embedder: str, dims: int, scale: Scale, bare: BareText = stored_text
+        self,
+        path: Path,
+        *,
+        embedder: str,
+        dims: int,
+        scale: Scale,
+        bare: BareText = stored_text,
+        reading_s: float = READING_S,
     ) -> None:
         self._database = Database(path)
-        self._cache = VectorCache(dims, scale)
+        self._cache = VectorCache(dims, scale, reading_s=reading_s)
         self._dims = dims
         self._scale = scale
         self._bare = bare
@@ -238,7 +250,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             find_matches(sql, owner, words, cached, in_replies=True), cached.lengths
         )
         points += lend_replies(replies, cached.lengths, cached.conversations, cached.times)
-        scores = combine(self._scale.similarity(cached.vectors @ vector), points)
+        scores = combine(self._scale.similarity(cached.vectors.products(vector)), points)
         return lift_newer(scores, cached, partial(self._words_in_common, sql, owner, cached))
 
     def _words_in_common(
@@ -278,8 +290,8 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
 
 def _row_number(cursor: str | None) -> int:
     if cursor is None:
-        return _NO_ROW
-    if not (cursor.isascii() and cursor.isdigit()) or int(cursor[:20]) > _NO_ROW:
+        return NO_ROW
+    if not (cursor.isascii() and cursor.isdigit()) or int(cursor[:20]) > NO_ROW:
         raise BadCursor
     return int(cursor[:20])
 
@@ -290,7 +302,7 @@ def _best(
     """Return the best of the memories at these positions, after the older of rivals has yielded."""
     rivals = best_first(scores, max(count, _RIVALS))
     places = positions[rivals]
-    lowered = yield_to_newer(scores[rivals], cached.vectors[places], cached.rows[places])
+    lowered = yield_to_newer(scores[rivals], cached.vectors.at(places), cached.rows[places])
     best = np.argsort(-lowered, kind="stable")[:count]
     columns = (cached.rows[places[best]], lowered[best], cached.counts[places[best]])
     return [Found(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]

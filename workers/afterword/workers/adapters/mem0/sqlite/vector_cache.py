@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from afterword.workers.adapters.mem0.sqlite.owners import Owner
 from afterword.workers.adapters.mem0.sqlite.ranking import (
@@ -19,11 +22,65 @@ from afterword.workers.adapters.mem0.sqlite.ranking import (
 #: Memories cached over all owners, about 1.5 KB each at 384 dimensions.
 MAX_MEMORIES = 50_000
 
+#: How long a search may read vectors, in seconds, so that recall stays within its budget (promise
+#: I6). It begins with the newest ones; the next searches read the others.
+READING_S = 0.15
 
-_SELECT = """
-    SELECT n, vector, length, folded, conversation, said_at
-    FROM memories WHERE owner = ? AND n > ? ORDER BY n
+#: Rows that are read at once: few enough for the processor's cache.
+SLICE = 512
+
+#: The most vectors that are copied to add a few.
+PART = 8192
+
+#: SQLite's largest integer: no row has this number.
+NO_ROW = 2**63 - 1
+
+_WHICH = "FROM memories WHERE owner = ? AND n > ? AND n < ?"
+_SELECT = f"""
+    SELECT vector, n, length, folded, conversation, said_at {_WHICH} ORDER BY n DESC
 """
+_COUNT = f"SELECT count(*) {_WHICH}"
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Vectors in several arrays, so that more are added without a copy of many."""
+
+    parts: tuple[Floats, ...]
+
+    def __len__(self) -> int:
+        """Return how many vectors there are."""
+        return sum(map(len, self.parts))
+
+    def products(self, vector: Floats) -> Floats:
+        """Return the product of each vector with another one."""
+        found: Floats = np.concatenate([part @ vector for part in self.parts])
+        return found
+
+    def at(self, positions: Positions) -> Floats:
+        """Return the vectors at these positions."""
+        if len(self.parts) == 1:
+            return self.parts[0][positions]
+        found = np.empty((len(positions), self.parts[0].shape[1]), np.float32)
+        start = 0
+        for part in self.parts:
+            inside = (positions >= start) & (positions < start + len(part))
+            found[inside] = part[positions[inside] - start]
+            start += len(part)
+        return found
+
+    def kept(self, which: NDArray[np.bool_]) -> Vectors:
+        """Return only the vectors that are marked."""
+        ends = np.cumsum([len(part) for part in self.parts])
+        marks = zip(self.parts, np.split(which, ends[:-1]), strict=True)
+        return Vectors(tuple(part if mark.all() else part[mark] for part, mark in marks))
+
+    def followed_by(self, more: Vectors) -> Vectors:
+        """Return these vectors and more; small arrays that meet become one."""
+        last, first = self.parts[-1], more.parts[0]
+        if len(last) + len(first) > PART:
+            return Vectors((*self.parts, *more.parts))
+        return Vectors((*self.parts[:-1], np.concatenate([last, first]), *more.parts[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +89,15 @@ class OwnerVectors:
 
     `rows` are row numbers, `vectors` reduced vectors, `lengths` word counts; `folded` and
     `conversations` are digests, `times` seconds, `counts` how often a memory was said. `last_row`
-    is the newest row number, 0 if there is none.
+    is the newest row number, 0 if there is none. Rows below `first_row` have not been read yet; it
+    is 0 if all have been.
     """
 
     epoch: int
+    first_row: int
     last_row: int
     rows: Numbers
-    vectors: Floats
+    vectors: Vectors
     lengths: Floats
     folded: Numbers
     conversations: Numbers
@@ -54,13 +113,16 @@ class OwnerVectors:
         """Return these memories followed by the newer ones."""
         kept = ~np.isin(self.folded, newer.folded)
         counts = newer.counts.copy()
-        for before in np.flatnonzero(~kept):
-            counts[newer.folded == self.folded[before]] += self.counts[before]
+        if not kept.all():
+            order = np.argsort(newer.folded)
+            said_again = np.searchsorted(newer.folded, self.folded[~kept], sorter=order)
+            np.add.at(counts, order[said_again], self.counts[~kept])
         return OwnerVectors(
             newer.epoch,
+            self.first_row,
             newer.last_row,
             np.concatenate([self.rows[kept], newer.rows]),
-            np.concatenate([self.vectors if kept.all() else self.vectors[kept], newer.vectors]),
+            self.vectors.kept(kept).followed_by(newer.vectors),
             np.concatenate([self.lengths[kept], newer.lengths]),
             np.concatenate([self.folded[kept], newer.folded]),
             np.concatenate([self.conversations[kept], newer.conversations]),
@@ -81,25 +143,41 @@ class VectorCache:
     """Caches the owners searched last, and updates an entry at each use.
 
     Row numbers only grow, so while an owner's epoch is unchanged, only rows after the last known
-    one have to be read. Use it inside transactions only: then its lock is free at any fork.
+    one have to be read, and those that an earlier use had no time for. Use it inside transactions
+    only: then its lock is free at any fork.
     """
 
-    def __init__(self, dims: int, scale: Scale, max_memories: int = MAX_MEMORIES) -> None:
+    def __init__(
+        self,
+        dims: int,
+        scale: Scale,
+        max_memories: int = MAX_MEMORIES,
+        *,
+        reading_s: float = READING_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._dims = dims
         self._scale = scale
         self._max = max_memories
+        self._reading_s = reading_s
+        self._clock = clock
         self._entries: dict[int, OwnerVectors] = {}  # least recently used first
         self._cost = 0
         self._lock = threading.Lock()
 
     def get(self, sql: sqlite3.Connection, owner: Owner) -> OwnerVectors:
-        """Return all memories of an owner; call it in the transaction that found the owner."""
+        """Return an owner's memories; call it in the transaction that found the owner.
+
+        If the time for reading is over, the oldest ones are missing.
+        """
+        give_up = self._clock() + self._reading_s
         entry = self._entries.get(owner.n)
         if entry is None or entry.epoch != owner.epoch:
-            entry = self._read(sql, owner, after=0)
+            entry = self._read(sql, owner, give_up)
         else:
-            newer = self._read(sql, owner, after=entry.last_row)
-            entry = entry.extended_by(newer) if newer.last_row else entry
+            entry = self._with_newer(sql, owner, entry, give_up)
+            if entry.first_row and self._clock() < give_up:
+                entry = self._read(sql, owner, give_up, before=entry.first_row).extended_by(entry)
         self._store(owner.n, entry)
         return entry
 
@@ -108,28 +186,40 @@ class VectorCache:
         with self._lock:
             self._remove(owner_n)
 
-    def _read(self, sql: sqlite3.Connection, owner: Owner, *, after: int) -> OwnerVectors:
-        found = sql.execute(_SELECT, (owner.n, after)).fetchall()
-        columns = tuple(zip(*found, strict=True)) if found else ((),) * 6
-        rows, vectors, lengths, folded, conversations, times = columns
-        digests = np.array(folded, np.int64)
-        _, last, counts = np.unique(digests[::-1], return_index=True, return_counts=True)
-        order = np.argsort(-last)
-        newest = len(found) - 1 - last[order]
-        halves = np.frombuffer(b"".join(vectors), "<f2").reshape(-1, self._dims)
-        if len(newest) < len(found):
-            halves = halves[newest]
-        return OwnerVectors(
-            owner.epoch,
-            rows[-1] if rows else 0,
-            np.array(rows, np.int64)[newest],
-            self._scale.reduced(halves),
-            np.array(lengths, np.float32)[newest],
-            digests[newest],
-            np.array(conversations, np.int64)[newest],
-            np.array(times, np.int64)[newest],
-            counts[order].astype(np.int64),
-        )
+    def _with_newer(
+        self, sql: sqlite3.Connection, owner: Owner, entry: OwnerVectors, give_up: float
+    ) -> OwnerVectors:
+        newer = self._read(sql, owner, give_up, after=entry.last_row)
+        if newer.first_row:  # there are more between the two: what is known is read again later
+            return newer
+        return entry.extended_by(newer) if newer.last_row else entry
+
+    def _read(
+        self,
+        sql: sqlite3.Connection,
+        owner: Owner,
+        give_up: float,
+        *,
+        after: int = 0,
+        before: int = NO_ROW,
+    ) -> OwnerVectors:
+        """Read the memories between two row numbers, newest first, for as long as there is time."""
+        which = (owner.n, after, before)
+        found = sql.execute(_SELECT, which)
+        rows = found.fetchmany(SLICE)
+        room = len(rows) if len(rows) < SLICE else sql.execute(_COUNT, which).fetchone()[0]
+        vectors, numbers = np.empty((room, self._dims), np.float32), np.empty((5, room), np.int64)
+        start = room
+        while rows:
+            halves, *columns = zip(*reversed(rows), strict=True)
+            end, start = start, start - len(rows)
+            numbers[:, start:end] = columns
+            stored = np.frombuffer(b"".join(halves), "<f2").reshape(-1, self._dims)
+            vectors[start:end] = self._scale.reduced(stored)
+            rows = found.fetchmany(SLICE) if start and self._clock() < give_up else []
+        found.close()
+        oldest = start and int(numbers[0, start])
+        return _distinct(owner.epoch, oldest, vectors[start:], numbers[:, start:])
 
     def _store(self, owner_n: int, entry: OwnerVectors) -> None:
         with self._lock:
@@ -142,3 +232,23 @@ class VectorCache:
     def _remove(self, owner_n: int) -> None:
         entry = self._entries.pop(owner_n, None)
         self._cost -= entry.cost if entry else 0
+
+
+def _distinct(epoch: int, first_row: int, vectors: Floats, numbers: Numbers) -> OwnerVectors:
+    """Return rows in the order of their numbers without those that later ones repeat."""
+    rows, lengths, folded, conversations, times = numbers
+    _, last, counts = np.unique(folded[::-1], return_index=True, return_counts=True)
+    order = np.argsort(-last)
+    newest = len(rows) - 1 - last[order]
+    return OwnerVectors(
+        epoch,
+        first_row,
+        int(rows[-1]) if len(rows) else 0,
+        rows[newest],
+        Vectors((vectors if len(newest) == len(rows) else vectors[newest],)),
+        lengths[newest].astype(np.float32),
+        folded[newest],
+        conversations[newest],
+        times[newest],
+        counts[order].astype(np.int64),
+    )
