@@ -185,7 +185,9 @@ RECORDS: dict[str, Any] = {
     "Replay plan": PLAN,
     "Discard": DiscardResult(ReplayState.DRY, 3),
     "Audit entry": AuditEntry("1-0", NOW, "by", "replay", "r", {}),
-    "Quarantine note": QuarantineNote(NOW, UnrecognisedMessage("replies", "malformed", 1, "0")),
+    "Quarantine note": QuarantineNote(
+        "1-0", NOW, UnrecognisedMessage("replies", "malformed", 1, "0")
+    ),
 }
 
 #: The command whose schema says what a section shows, and whether it prints a list of them.

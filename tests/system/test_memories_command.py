@@ -38,6 +38,9 @@ def test_memories_are_listed_shown_edited_and_deleted(fleet: Fleet) -> None:
     whole = listed(fleet)
     assert [memory["text"] for memory in whole] == SAID[::-1]
     assert listed(fleet, "--limit", "1") == whole[:1]
+    told = fleet.afterword("memories", "list", "ann", "--tenant", "t", "--limit", "1").stderr
+    assert told.startswith("There are more: go on with --after ")
+    assert listed(fleet, "--after", told.split()[-1]) == whole[1:]
     named = ("ann", whole[0]["id"], "--tenant", "t")
 
     edit = ("memories", "edit", *named[:2], "My sister lives in Rome.", *named[2:])

@@ -24,8 +24,10 @@ from pydantic import (
     create_model,
 )
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from afterword.shared.contracts import Id, invalid_request, refuse
+from afterword.shared.errors import InvalidRequest
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -48,6 +50,14 @@ def _clean_event_id(value: str) -> str:
     if not parts or max(parts) > _LARGEST_PART or min(parts) == _LARGEST_PART:
         raise refuse("must be the id of an event")
     return "-".join(map(str, parts))  # without leading zeros: the same id is the same text
+
+
+def check_event_id(field: str, value: str) -> str:
+    """Return the id of an event or entry in its shortest form; `InvalidRequest` if it is none."""
+    try:
+        return _clean_event_id(value)
+    except PydanticCustomError as error:
+        raise InvalidRequest(field, error.message()) from None
 
 
 def _clean_time(value: datetime) -> datetime:
@@ -102,6 +112,7 @@ __all__ = [
     "Moment",
     "Seconds",
     "ShutSeconds",
+    "check_event_id",
     "checked",
     "checked_record",
 ]

@@ -29,6 +29,7 @@ from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.per_loop import PerLoop
 from afterword.shared.arguments import (
     AnyId,
+    EventId,
     GateName,
     Id,
     Limit,
@@ -118,21 +119,28 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
 
     @checked
     async def dead_letters(
-        self, criteria: DeadLetterFilter | None = None, *, content: bool = False
+        self,
+        criteria: DeadLetterFilter | None = None,
+        *,
+        content: bool = False,
+        after: AnyId | None = None,
     ) -> AsyncGenerator[DeadLetter, None]:
         """Yield the dead letters that match, the one buried first coming first.
 
         Args:
             criteria: which ones; all of them if omitted.
             content: whether to read the message and the reply as well.
+            after: the id of a dead letter, such as the last of the page before: only what was
+                buried later is given.
 
         Raises:
             InvalidRequest: one of `criteria.ids` is no dead letter; it is named, and none is given.
+                Or `after` is none.
 
         """
         ledger = await self._checked.for_reading()
         await _check_ids(ledger, criteria)
-        async for letter in ledger.dead_letters.select(criteria, content=content):
+        async for letter in ledger.dead_letters.select(criteria, content=content, after=after):
             yield letter
 
     @checked
@@ -220,9 +228,14 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
         return await (await self._checked.for_reading()).replay_runs.get(run_id)
 
     @checked
-    async def replay_runs(self, limit: Limit = 20) -> Sequence[ReplayRun]:
-        """Return up to `limit` runs, the newest first."""
-        return await (await self._checked.for_reading()).replay_runs.newest(limit)
+    async def replay_runs(
+        self, limit: Limit = 20, *, after: Id | None = None
+    ) -> Sequence[ReplayRun]:
+        """Return up to `limit` runs, the newest first; after the run `after`, if it is given.
+
+        Raises `InvalidRequest` if there is no such run.
+        """
+        return await (await self._checked.for_reading()).replay_runs.newest(limit, after=after)
 
     @checked
     async def replay_outcomes(self, run_id: Id) -> dict[str, ReplayOutcome]:
@@ -356,9 +369,25 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
         return await (await self._checked.get()).gates.open(name, by=self._by)
 
     @checked
-    async def audit(self, limit: Limit = 100) -> Sequence[AuditEntry]:
-        """Return up to `limit` entries of what operators did, the newest first."""
-        return await (await self._checked.for_reading()).replay_runs.audit_entries(limit)
+    async def audit(
+        self,
+        limit: Limit = 100,
+        *,
+        after: EventId | None = None,
+        by: Id | None = None,
+        action: Line | None = None,
+    ) -> Sequence[AuditEntry]:
+        """Return up to `limit` entries of what operators did, the newest first.
+
+        Args:
+            limit: the most entries.
+            after: the id of an entry, such as the last of the page before: only older ones.
+            by: only those of this operator.
+            action: only those of this action, such as `replay` or `gate_shut`.
+
+        """
+        runs = (await self._checked.for_reading()).replay_runs
+        return await runs.audit_entries(limit, after=after, by=by, action=action)
 
     async def aclose(self) -> None:
         """Abort the runs that this operator drives, and close its connections."""

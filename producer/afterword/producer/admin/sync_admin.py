@@ -15,6 +15,7 @@ from afterword.producer.admin.sync_steering import Steering
 from afterword.producer.portal import Portal
 from afterword.shared.arguments import (
     AnyId,
+    EventId,
     GateName,
     Id,
     Limit,
@@ -66,19 +67,28 @@ class Operator(Stories, Closeable):
         self.steering = Steering(self._portal, self._operator.steering)
 
     def dead_letters(
-        self, criteria: DeadLetterFilter | None = None, *, content: bool = False
+        self,
+        criteria: DeadLetterFilter | None = None,
+        *,
+        content: bool = False,
+        after: AnyId | None = None,
     ) -> Generator[DeadLetter, None, None]:
         """Yield the dead letters that match, the one buried first coming first.
 
         Args:
             criteria: which ones; all of them if omitted.
             content: whether to read the message and the reply as well.
+            after: the id of a dead letter, such as the last of the page before: only what was
+                buried later is given.
 
         Raises:
             InvalidRequest: one of `criteria.ids` is no dead letter; it is named, and none is given.
+                Or `after` is none.
 
         """
-        return self._portal.iterate(self._operator.dead_letters(criteria, content=content))
+        return self._portal.iterate(
+            self._operator.dead_letters(criteria, content=content, after=after)
+        )
 
     def dead_letter(self, letter_id: AnyId) -> DeadLetter:
         """Return one dead letter with its content.
@@ -136,9 +146,12 @@ class Operator(Stories, Closeable):
         """Return a run as it is now; raise `JobNotFound` if there is none."""
         return self._portal.call(self._operator.replay_run(run_id))
 
-    def replay_runs(self, limit: Limit = 20) -> Sequence[ReplayRun]:
-        """Return up to `limit` runs, the newest first."""
-        return self._portal.call(self._operator.replay_runs(limit))
+    def replay_runs(self, limit: Limit = 20, *, after: Id | None = None) -> Sequence[ReplayRun]:
+        """Return up to `limit` runs, the newest first; after the run `after`, if it is given.
+
+        Raises `InvalidRequest` if there is no such run.
+        """
+        return self._portal.call(self._operator.replay_runs(limit, after=after))
 
     def replay_outcomes(self, run_id: Id) -> dict[str, ReplayOutcome]:
         """Return what became of each dead letter that a run has handled so far, by its id.
@@ -232,9 +245,24 @@ class Operator(Stories, Closeable):
         """
         return self._portal.call(self._operator.open_gate(name))
 
-    def audit(self, limit: Limit = 100) -> Sequence[AuditEntry]:
-        """Return up to `limit` entries of what operators did, the newest first."""
-        return self._portal.call(self._operator.audit(limit))
+    def audit(
+        self,
+        limit: Limit = 100,
+        *,
+        after: EventId | None = None,
+        by: Id | None = None,
+        action: Line | None = None,
+    ) -> Sequence[AuditEntry]:
+        """Return up to `limit` entries of what operators did, the newest first.
+
+        Args:
+            limit: the most entries.
+            after: the id of an entry, such as the last of the page before: only older ones.
+            by: only those of this operator.
+            action: only those of this action, such as `replay` or `gate_shut`.
+
+        """
+        return self._portal.call(self._operator.audit(limit, after=after, by=by, action=action))
 
     def close(self) -> None:
         """Abort the runs that this operator drives, and end its background thread."""

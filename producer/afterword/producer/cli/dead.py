@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import click
 
@@ -10,6 +11,7 @@ from afterword.producer.admin.async_admin import AsyncOperator, DiscardResult
 from afterword.producer.cli import dead_replay, render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import (
+    after_option,
     all_option,
     apply_option,
     by_option,
@@ -17,6 +19,7 @@ from afterword.producer.cli.options import (
     dead_filter,
     ids_argument,
     json_option,
+    tell_of_more,
 )
 from afterword.producer.cli.terminal import echo
 from afterword.shared.ledger.dead_letter_records import DeadLetter, DeadLetterFilter, ReplayState
@@ -35,19 +38,21 @@ def dead() -> None:
 
 @command("list", examples=["afterword dead list", "afterword dead list --since 2h --code rejected"])
 @dead_filter
+@after_option("the dead letter")
 @json_option
-def list_(*, chosen: DeadLetterFilter, as_json: bool) -> None:
+def list_(*, chosen: DeadLetterFilter, after: str | None, as_json: bool) -> None:
     """List dead letters without their content, oldest burial first.
 
     Without --limit, the table ends after 100; --json prints all. Nothing is changed.
     """
     if as_json:
-        asyncio.run(_print_json(chosen))
+        asyncio.run(_print_json(chosen, after))
         return
-    found = asyncio.run(_list(chosen, None if chosen.limit else _MOST_SHOWN + 1))
-    render.dead_letters(found[: chosen.limit or _MOST_SHOWN])
-    if not chosen.limit and len(found) > _MOST_SHOWN:
-        echo(f"Only the first {_MOST_SHOWN} are shown. Add --limit or a filter.", err=True)
+    most = chosen.limit or _MOST_SHOWN
+    found = asyncio.run(_list(replace(chosen, limit=None), most + 1, after))
+    render.dead_letters(found[:most])
+    if len(found) > most:
+        tell_of_more(found[most - 1].id)
 
 
 @command(examples=["afterword dead show JOB_ID"])
@@ -108,19 +113,19 @@ def discard(
         raise click.exceptions.Exit(1)
 
 
-async def _list(chosen: DeadLetterFilter, most: int | None) -> list[DeadLetter]:
+async def _list(chosen: DeadLetterFilter, most: int, after: str | None) -> list[DeadLetter]:
     found = []
     async with AsyncOperator() as operator:
-        async for letter in operator.dead_letters(chosen):
+        async for letter in operator.dead_letters(chosen, after=after):
             found.append(letter)
             if len(found) == most:
                 break
     return found
 
 
-async def _print_json(chosen: DeadLetterFilter) -> None:
+async def _print_json(chosen: DeadLetterFilter, after: str | None) -> None:
     async with AsyncOperator() as operator:
-        await render.json_array(operator.dead_letters(chosen))
+        await render.json_array(operator.dead_letters(chosen, after=after))
 
 
 async def _show(job_id: str) -> DeadLetter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import (
     Duration,
+    after_option,
     all_option,
     apply_option,
     by_option,
@@ -21,6 +23,7 @@ from afterword.producer.cli.options import (
     ids_argument,
     json_option,
     limit_option,
+    tell_of_more,
     with_options,
 )
 from afterword.producer.cli.replay_progress import progress_of
@@ -159,20 +162,27 @@ def abort(*, run_id: str, by: str | None, as_json: bool) -> None:
 @command(examples=["afterword dead runs", "afterword dead runs RUN_ID"])
 @click.argument("run_id", required=False)
 @limit_option(20, 1_000)
+@after_option("the run")
 @json_option
-def runs(*, run_id: str | None, limit: int, as_json: bool) -> None:
+def runs(*, run_id: str | None, limit: int, after: str | None, as_json: bool) -> None:
     """List replay runs, newest first, or show one with each outcome.
 
     A run that is "running" and took its last step minutes ago was killed: resume it. Nothing is
     changed.
     """
     if run_id is None:
-        found = asyncio.run(_runs(limit))
-        return render.json_record(found) if as_json else render.replay_runs(found)
+        return _show_runs(asyncio.run(_runs(limit + 1, after)), limit, as_json=as_json)
     run, outcomes = asyncio.run(_run(run_id))
     if as_json:
         return render.json_record({**render.plain(run), "outcomes_by_id": outcomes})
     return render.replay_run(run, outcomes)
+
+
+def _show_runs(found: Sequence[ReplayRun], limit: int, *, as_json: bool) -> None:
+    show = render.json_record if as_json else render.replay_runs
+    show(found[:limit])
+    if len(found) > limit:
+        tell_of_more(found[limit - 1].id)
 
 
 COMMANDS = (replay, resume, abort, runs)
@@ -205,9 +215,9 @@ async def _run(run_id: str) -> tuple[ReplayRun, dict[str, ReplayOutcome]]:
         return await operator.replay_run(run_id), await operator.replay_outcomes(run_id)
 
 
-async def _runs(limit: int) -> list[ReplayRun]:
+async def _runs(limit: int, after: str | None) -> Sequence[ReplayRun]:
     async with AsyncOperator() as operator:
-        return list(await operator.replay_runs(limit))
+        return await operator.replay_runs(limit, after=after)
 
 
 def _finish(run: ReplayRun, *, quiet: bool) -> None:

@@ -14,10 +14,13 @@ from afterword.producer.cli.options import (
     apply_option,
     json_option,
     limit_option,
+    tell_of_more,
     tenant_option,
 )
 from afterword.producer.cli.terminal import echo, indented, json_escaped
 from afterword.producer.client.async_client import AsyncProducer
+from afterword.producer.client.async_memories import AsyncUserMemories
+from afterword.producer.client.memory_calls import MAX_PAGE
 from afterword.producer.client.sync_client import Producer
 from afterword.shared.memory_contracts import Memory, MemoryPage, UserExport
 
@@ -58,11 +61,14 @@ def memories() -> None:
 @click.argument("user_id")
 @tenant_option
 @limit_option(100, _MOST)
+@click.option("--after", metavar="CURSOR", help="Go on where an earlier list ended.")
 @timeout_option
 @json_option
-def list_(*, user_id: str, tenant: str, limit: int, timeout: float, as_json: bool) -> None:
+def list_(
+    *, user_id: str, tenant: str, limit: int, after: str | None, timeout: float, as_json: bool
+) -> None:
     """List the memories of a user, the newest first. Nothing is changed."""
-    asyncio.run(_list(user_id, tenant, limit, timeout, as_json=as_json))
+    asyncio.run(_list(user_id, tenant, limit, after, timeout, as_json=as_json))
 
 
 @command(
@@ -196,25 +202,41 @@ def export(*, user_id: str | None, tenant: str, timeout: float, schema: bool) ->
             echo(json_escaped(piece), nl=False)
 
 
-async def _list(user_id: str, tenant: str, limit: int, timeout_s: float, *, as_json: bool) -> None:
+async def _list(
+    user_id: str, tenant: str, limit: int, after: str | None, timeout_s: float, *, as_json: bool
+) -> None:
     async with AsyncProducer() as producer:
-        every = producer.memories(user_id, tenant=tenant).all(timeout=timeout_s)
+        listing = _Listing(producer.memories(user_id, tenant=tenant), limit, after, timeout_s)
         if as_json:
-            await render.json_array(_first(every, limit))
-            return
-        found = [memory async for memory in _first(every, limit + 1)]
-    _print_table(found[:limit])
-    if len(found) > limit:
-        echo(f"Only the first {limit} are shown. Add --limit.", err=True)
+            await render.json_array(aiter(listing))
+        else:
+            _print_table([memory async for memory in listing])
+    if listing.after:
+        tell_of_more(listing.after)
 
 
-async def _first(every: AsyncIterator[Memory], most: int) -> AsyncIterator[Memory]:
-    left = most
-    async for memory in every:
-        yield memory
-        left -= 1
-        if not left:
-            return
+class _Listing:
+    """Up to `limit` memories, read page by page; then `after` is where more of them begin."""
+
+    def __init__(
+        self, memories: AsyncUserMemories, limit: int, after: str | None, timeout_s: float
+    ) -> None:
+        self.after = after
+        self._memories = memories
+        self._left = limit
+        self._timeout_s = timeout_s
+
+    async def __aiter__(self) -> AsyncIterator[Memory]:
+        while self._left:
+            page = await self._memories.list(
+                limit=min(self._left, MAX_PAGE), after=self.after, timeout=self._timeout_s
+            )
+            for memory in page.memories:
+                yield memory
+            self._left -= len(page.memories)
+            self.after = page.next
+            if self.after is None:
+                return
 
 
 def _print_one(found: Memory, *, as_json: bool) -> None:

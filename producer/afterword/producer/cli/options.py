@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from afterword.producer.cli.terminal import echo
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import DeadLetterFilter, DeadLetterKind
@@ -114,6 +115,16 @@ def limit_option(default: int, most: int) -> Callable[[Any], Any]:
         type=click.IntRange(1, most),
         help=f"List at most this many, from 1 to {most:,}.",
     )
+
+
+def after_option(what: str) -> Callable[[Any], Any]:
+    """Return the option that continues a list behind the last row that was seen."""
+    return click.option("--after", metavar="ID", help=f"Go on after {what} with this id.")
+
+
+def tell_of_more(after: str) -> None:
+    """Say on standard error that a list goes on, and how to go on with it."""
+    echo(f"There are more: go on with --after {after}", err=True)
 
 
 def with_options(*options: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -10,9 +10,16 @@ import click
 
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
-from afterword.producer.cli.options import apply_option, json_option, limit_option
+from afterword.producer.cli.options import (
+    after_option,
+    apply_option,
+    json_option,
+    limit_option,
+    tell_of_more,
+)
 from afterword.producer.cli.terminal import echo
 from afterword.producer.cli.workers_seen import open_ledger
+from afterword.shared.arguments import check_event_id
 from afterword.shared.ledger.dead_letter_records import ReplayState
 from afterword.shared.ledger.quarantine import MAX_KEPT, Quarantine
 
@@ -30,17 +37,19 @@ def quarantine() -> None:
 
 @command("list", examples=["afterword quarantine list --limit 10"])
 @limit_option(100, MAX_KEPT)
+@after_option("the note")
 @json_option
-def list_(*, limit: int, as_json: bool) -> None:
+def list_(*, limit: int, after: str | None, as_json: bool) -> None:
     """List the notes of dropped messages, newest first.
 
     The newest 1,000 are kept. Nothing is changed.
     """
-    notes = _with_quarantine(lambda notes: notes.newest(limit))
-    if as_json:
-        render.json_record(notes)
-    else:
-        render.quarantined(notes)
+    place = None if after is None else check_event_id("after", after)
+    notes = _with_quarantine(lambda notes: notes.newest(limit + 1, after=place))
+    show = render.json_record if as_json else render.quarantined
+    show(notes[:limit])
+    if len(notes) > limit:
+        tell_of_more(notes[limit - 1].id)
 
 
 @command(examples=["afterword quarantine clear", "afterword quarantine clear --apply"])

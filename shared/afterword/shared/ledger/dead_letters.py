@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from afterword.shared.contracts import RECORD_VERSION
-from afterword.shared.errors import Fault, JobNotFound
+from afterword.shared.errors import Fault, InvalidRequest, JobNotFound
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.dead_letter_records import (
     DeadLetter,
@@ -23,7 +23,7 @@ from afterword.shared.ledger.dead_letter_records import (
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.records import json_object, moment, readable, reading
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
-from afterword.shared.names import check_job_id, user_of
+from afterword.shared.names import Keys, check_job_id, user_of
 
 #: Ids of one list that are read at once; dead letters that are.
 _PAGE = 1000
@@ -31,6 +31,9 @@ _BATCH = 100
 
 #: Of those that are read with their content, which may be long.
 _WHOLE = 5
+
+#: Before every burial and id.
+_BEGINNING = (float("-inf"), "")
 
 
 class DeadLetters:
@@ -46,16 +49,22 @@ class DeadLetters:
         return moment(int(seconds) * 1000 + int(microseconds) // 1000)
 
     async def select(
-        self, chosen: DeadLetterFilter | None = None, *, content: bool = False
+        self,
+        chosen: DeadLetterFilter | None = None,
+        *,
+        content: bool = False,
+        after: str | None = None,
     ) -> AsyncIterator[DeadLetter]:
         """Yield the dead letters that a filter matches, oldest burial first.
 
         They are read from Redis 100 at a time, however many there are. Ids that are no dead letter
-        are left out.
+        are left out. `after` is the id of a dead letter: only what was buried later is given.
+        Raises `InvalidRequest` if it is none.
         """
         chosen = chosen or DeadLetterFilter()
         now, given = await self.redis_time(), 0
-        async for batch in _batches(self._ids(chosen)):
+        start = await self._place(after) if after else _BEGINNING
+        async for batch in _batches(self._ids(chosen, start)):
             for letter in await self._read(batch, content=content):
                 if chosen.limit is not None and given >= chosen.limit:
                     return
@@ -120,13 +129,26 @@ class DeadLetters:
             found.update(zip(ids, map(ReplayOutcome, words), strict=True))
         return found
 
-    async def _ids(self, chosen: DeadLetterFilter) -> AsyncIterator[str]:
+    async def _place(self, letter_id: str) -> tuple[float, str]:
+        """Return the burial of a dead letter and its id, by which they are listed."""
+        none = InvalidRequest("after", "is no dead letter, or none any more")
+        try:
+            keys = self._shards.keys_of(check_job_id(letter_id))
+        except JobNotFound:
+            raise none from None
+        for kind in DeadLetterKind:
+            buried = await self._shards.send_command("ZSCORE", self._list(keys, kind), letter_id)
+            if buried is not None:
+                return float(buried), letter_id
+        raise none
+
+    async def _ids(self, chosen: DeadLetterFilter, after: tuple[float, str]) -> AsyncIterator[str]:
         """Yield the ids of all dead letters, oldest burial first, or those of the filter."""
         if chosen.ids:
             for name in dict.fromkeys(chosen.ids):
                 yield check_job_id(name)
             return
-        lists = [_List(self._shards, name) for name in self._lists(chosen.kind)]
+        lists = [_List(self._shards, name, after) for name in self._lists(chosen.kind)]
         heads = [(head, at) for at, one in enumerate(lists) if (head := await one.next())]
         heapq.heapify(heads)
         while heads:
@@ -139,10 +161,12 @@ class DeadLetters:
 
     def _lists(self, kind: DeadLetterKind | None) -> Iterable[str]:
         for keys in self._shards.all:
-            if kind is not DeadLetterKind.REPLY:
-                yield keys.dead_turns
-            if kind is not DeadLetterKind.MEMORY:
-                yield keys.failed_jobs
+            for each in DeadLetterKind if kind is None else [kind]:
+                yield self._list(keys, each)
+
+    @staticmethod
+    def _list(keys: Keys, kind: DeadLetterKind) -> str:
+        return keys.dead_turns if kind is DeadLetterKind.MEMORY else keys.failed_jobs
 
     async def _read(self, ids: Sequence[str], *, content: bool) -> list[DeadLetter]:
         """Return the dead letters among these ids, in their order."""
@@ -174,19 +198,23 @@ class DeadLetters:
 
 
 class _List:
-    """One list of dead letters, read a page at a time; removals meanwhile skip none."""
+    """One list of dead letters behind a place, read a page at a time; removals skip none."""
 
-    def __init__(self, shards: Shards, key: str) -> None:
+    def __init__(self, shards: Shards, key: str, after: tuple[float, str]) -> None:
         self._shards = shards
         self._key = key
         self._page: list[tuple[float, str]] = []
-        self._after = "-inf"
+        self._behind = after
+        self._after = repr(after[0])
 
     async def next(self) -> tuple[float, str] | None:
         """Return the next burial and id, or None at the end."""
-        if not self._page:
-            self._page = (await self._read())[::-1]
-        return self._page.pop() if self._page else None
+        while not self._page:
+            found = await self._read()
+            if not found:
+                return None
+            self._page = [one for one in found if one > self._behind][::-1]
+        return self._page.pop()
 
     async def _read(self) -> list[tuple[float, str]]:
         """Return a page, and all that were buried in the same millisecond as its last."""

@@ -39,10 +39,13 @@ class Quarantine:
         )
         await self._shards.run_script(self._keys, arguments)
 
-    async def newest(self, limit: int = MAX_KEPT) -> Sequence[QuarantineNote]:
-        """Return the newest notes, newest first."""
+    async def newest(
+        self, limit: int = MAX_KEPT, *, after: str | None = None
+    ) -> Sequence[QuarantineNote]:
+        """Return the newest notes, newest first; those before the note `after`."""
+        newest = f"({after}" if after else "+"
         rows = await self._shards.send_command(
-            "XREVRANGE", self._keys.quarantine, "+", "-", "COUNT", limit
+            "XREVRANGE", self._keys.quarantine, newest, "-", "COUNT", limit
         )
         return list(readable(_noted, rows, "quarantine note"))
 
@@ -59,6 +62,7 @@ class Quarantine:
 
 def _noted(note_id: str, note: Mapping[str, str]) -> QuarantineNote:
     return QuarantineNote(
+        id=note_id,
         at=moment(note_id.partition("-")[0]),
         found=UnrecognisedMessage(
             note["queue"], note["reason"], int(note["size"]), note["sha256"], note["task"]

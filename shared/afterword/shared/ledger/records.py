@@ -323,6 +323,7 @@ class UnrecognisedMessage:
 class QuarantineNote:
     """A note on an unrecognised message."""
 
+    id: str
     at: datetime
     found: UnrecognisedMessage
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from afterword.shared.contracts import RECORD_VERSION
-from afterword.shared.errors import IllegalStep, JobNotFound, LeaseLost, NewerRecord
+from afterword.shared.errors import IllegalStep, InvalidRequest, JobNotFound, LeaseLost, NewerRecord
 from afterword.shared.events import RecordNotRead
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.dead_letter_records import (
@@ -27,6 +27,9 @@ from afterword.shared.observer import emit
 from afterword.shared.transport.signatures import Arguments
 
 _BATCH = 200
+
+#: Entries of the audit that are read at once.
+_AUDIT_PAGE = 500
 
 #: Most outcomes that one script records.
 _RECORDED = 200
@@ -168,13 +171,13 @@ class ReplayRuns:
         with reading(run):
             return _run(run, fields)
 
-    async def newest(self, limit: int) -> Sequence[ReplayRun]:
-        """Return the newest runs, newest first."""
-        names = await self._shards.send_command(
-            "ZRANGE", self._keys.replay_runs, 0, limit - 1, "REV"
-        )
+    async def newest(self, limit: int, *, after: str | None = None) -> Sequence[ReplayRun]:
+        """Return the newest runs, newest first; those that began before the run `after`.
+
+        Raises `InvalidRequest` if there is no such run.
+        """
         found = []
-        for name in names:
+        for name in await self._names(limit, after):
             try:
                 found.append(await self.get(name))
             except JobNotFound:
@@ -182,6 +185,20 @@ class ReplayRuns:
             except NewerRecord:
                 emit(RecordNotRead, kind="replay run")
         return found
+
+    async def _names(self, limit: int, after: str | None) -> Sequence[str]:
+        key = self._keys.replay_runs
+        if after is None:
+            names: list[str] = await self._shards.send_command("ZRANGE", key, 0, limit - 1, "REV")
+            return names
+        began = await self._shards.send_command("ZSCORE", key, after)
+        if began is None:
+            raise InvalidRequest("after", "is no run")
+        same = await self._shards.send_command("ZCOUNT", key, began, began)
+        names = await self._shards.send_command(
+            "ZRANGE", key, began, "-inf", "BYSCORE", "REV", "LIMIT", 0, limit + same
+        )
+        return names[names.index(after) + 1 :][:limit]
 
     async def add_audit_entry(
         self, by: str, action: str, details: dict[str, Any], token: str
@@ -191,12 +208,34 @@ class ReplayRuns:
             steps.AddAuditEntry(token=token, by=by, action=action, details=json.dumps(details))
         )
 
-    async def audit_entries(self, limit: int) -> Sequence[AuditEntry]:
-        """Return the newest entries of the audit, newest first."""
-        rows = await self._shards.send_command(
-            "XREVRANGE", self._keys.audit, "+", "-", "COUNT", limit
-        )
-        return list(readable(audit_entry, rows, "audit entry"))
+    async def audit_entries(
+        self,
+        limit: int,
+        *,
+        after: str | None = None,
+        by: str | None = None,
+        action: str | None = None,
+    ) -> Sequence[AuditEntry]:
+        """Return the newest entries of the audit, newest first.
+
+        `after` is the id of an entry: only older ones are given. `by` and `action` choose those of
+        one operator and of one kind.
+        """
+        found: list[AuditEntry] = []
+        newest = f"({after}" if after else "+"
+        while len(found) < limit:
+            rows = await self._shards.send_command(
+                "XREVRANGE", self._keys.audit, newest, "-", "COUNT", _AUDIT_PAGE
+            )
+            if not rows:
+                break
+            newest = f"({rows[-1][0]}"
+            found += [
+                entry
+                for entry in readable(audit_entry, rows, "audit entry")
+                if by in (None, entry.by) and action in (None, entry.action)
+            ]
+        return found[:limit]
 
     async def _run_for_word(self, arguments: Arguments) -> str:
         (word,) = await self._shards.run_script(self._keys, arguments)
