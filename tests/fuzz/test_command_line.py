@@ -25,6 +25,9 @@ JOB = "j00_" + "0" * 32
 #: They would start processes, or call Claude.
 STARTERS = frozenset({"chat", "doctor", "up", "worker"})
 
+#: With them, a command goes on until it is interrupted.
+ENDLESS = frozenset({"--watch"})
+
 
 class Verb(NamedTuple):
     """A command, and the names of its options."""
@@ -38,8 +41,8 @@ def verbs(group: click.Group, *before: str) -> Iterator[Verb]:
         if isinstance(command, click.Group):
             yield from verbs(command, *before, name)
         elif name not in STARTERS:
-            options = tuple(one for parameter in command.params for one in parameter.opts)
-            yield Verb((*before, name), options)
+            options = {one for parameter in command.params for one in parameter.opts}
+            yield Verb((*before, name), tuple(sorted(options - ENDLESS)))
 
 
 VERBS = list(verbs(cli))
