@@ -18,7 +18,16 @@ from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.bare_owners import BareOwners
 from afterword.workers.adapters.mem0.hosted import open_hosted
 from afterword.workers.adapters.mem0.sqlite.recipe import open_embedded
-from afterword.workers.ports import AddOutcome, AddResult, BadCursor, Exchange, Memories, Turn
+from afterword.workers.ports import (
+    AddOutcome,
+    AddResult,
+    BadCursor,
+    Exchange,
+    Memories,
+    MigratableMemories,
+    RecalledMemory,
+    Turn,
+)
 from afterword.workers.wiring import open_memories
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.fakes.memory import FakeMemories
@@ -34,7 +43,9 @@ BACKENDS = ["fake", "fake, asynchronous", "embedded", "hosted", "hosted, bare ow
 
 
 @pytest.fixture(params=BACKENDS)
-async def memories(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Memories]:
+async def memories(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AsyncIterator[MigratableMemories]:
     async with Mem0StandIn(polls=2) as mem0, ClaudeStandIn() as claude:
         if request.param == "selfhosted":
             opened = await _open_selfhosted(request.getfixturevalue("postgres"), claude.url)
@@ -44,7 +55,7 @@ async def memories(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         await opened.aclose()
 
 
-async def _open_selfhosted(postgres: Postgres, claude_url: str) -> Memories:
+async def _open_selfhosted(postgres: Postgres, claude_url: str) -> MigratableMemories:
     settings = Settings(
         memory="selfhosted",
         postgres_url=SecretStr(postgres.new_database()),
@@ -56,7 +67,7 @@ async def _open_selfhosted(postgres: Postgres, claude_url: str) -> Memories:
     return opened
 
 
-async def _open(kind: str, folder: Path, mem0_host: str) -> Memories:
+async def _open(kind: str, folder: Path, mem0_host: str) -> MigratableMemories:
     match kind:
         case "embedded":
             return await open_embedded(Settings(data_dir=folder / "data"))
@@ -327,3 +338,70 @@ async def test_a_removed_memory_is_gone(memories: Memories) -> None:
     assert await memories.get(ANA, memory_id) is None
     assert not await memories.edit(ANA, memory_id, "My dog is called Rex.")
     assert await listed(memories, ANA, 5) == [()]
+
+
+COPIED = RecalledMemory(
+    "elsewhere-1",
+    ANA,
+    "I prefer Celsius.",
+    None,
+    AT,
+    "turn-1",
+    conversation_id="conversation-1",
+    stored_by="host:17",
+    extraction_model="claude-haiku-5-5",
+)
+
+
+async def test_a_memory_of_another_backend_is_copied_as_it_is(memories: MigratableMemories) -> None:
+    (memory_id,) = await memories.copy(ANA, COPIED)
+    found = await memories.get(ANA, memory_id)
+    assert found is not None
+    kept = replace(found, score=None, updated_at=None)
+    assert kept == replace(COPIED, id=memory_id, copied_from="elsewhere-1")
+    assert list(await memories.find(ANA, "turn-1")) == [memory_id]
+    (hit,) = (await memories.search(ANA, "Which temperature do I prefer? Celsius", 5)).memories
+    assert hit.id == memory_id
+
+
+async def test_a_copied_memory_may_come_from_no_turn_and_no_time(
+    memories: MigratableMemories,
+) -> None:
+    bare = RecalledMemory("elsewhere-2", ANA, "[8 May 2026] I like tea.", None, None)
+    (memory_id,) = await memories.copy(ANA, bare)
+    found = await memories.get(ANA, memory_id)
+    assert found is not None
+    assert (found.text, found.turn_id) == (bare.text, None)
+    assert found.copied_from == "elsewhere-2"
+
+
+async def test_memories_that_are_alike_are_copied_each_unless_the_backend_drops_one(
+    memories: MigratableMemories,
+) -> None:
+    twice = [replace(COPIED, id=f"elsewhere-{turn}", turn_id=turn) for turn in ("one", "two")]
+    copies = [await memories.copy(ANA, one) for one in twice]
+    page = await memories.list_page(ANA, 9)
+    stored = {memory_id for copy in copies for memory_id in copy}
+    assert {row.id for row in page.memories} == stored
+    assert [len(copy) for copy in copies] in ([1, 1], [1, 0])
+
+
+async def test_owners_are_listed_page_by_page(memories: MigratableMemories) -> None:
+    assert (await memories.list_owners(2)).owners == ()
+    owners = [memory_key(*user) for user in (("default", "a b"), ("default", "cy"), ("x", "d/e"))]
+    for owner in (*owners, owners[0]):
+        await settled(memories, owner, turn("I prefer Celsius."))
+    found, after = list[str](), None
+    while True:
+        page = await memories.list_owners(2, after)
+        found += page.owners
+        after = page.next
+        if after is None:
+            break
+        assert len(page.owners) == 2
+    assert sorted(found) == sorted(owners)
+
+
+async def test_what_ended_no_page_of_owners_continues_none(memories: MigratableMemories) -> None:
+    with pytest.raises(BadCursor):
+        await memories.list_owners(2, "\0")

@@ -93,6 +93,11 @@ class Plain:
     ) -> tuple[Sequence[StoreRow], str | None]:
         return [], None
 
+    def list_owners(
+        self, memory: Any, limit: int, after: str | None
+    ) -> tuple[Sequence[str], str | None]:
+        return [], None
+
     def erase_owner(self, memory: Any, owner: str) -> None:
         self.erased.append(owner)
 

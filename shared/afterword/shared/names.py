@@ -55,6 +55,20 @@ def bare_memory_key(owner: str) -> str:
     return user_id if _UNSAFE.search(bare) or not bare.isprintable() else bare
 
 
+def owner_of_bare_key(key: str) -> str:
+    """Return the memory key that a bare one stands for: the inverse of `bare_memory_key`."""
+    if "/" in key:
+        return key
+    return f"{DEFAULT_TENANT}/{key}" if "%" in key else memory_key(DEFAULT_TENANT, key)
+
+
+def is_memory_key(owner: str) -> bool:
+    """Return whether an owner of memories is a user of Afterword's, and no other program's."""
+    tenant, slash, user_id = owner.partition("/")
+    known = slash and tenant and user_id and "/" not in user_id
+    return bool(known) and memory_key(unquote(tenant), unquote(user_id)) == owner
+
+
 def _encoded(part: str) -> str:
     return part if _PLAIN.fullmatch(part) else quote(part, safe="")
 

@@ -18,13 +18,25 @@ from afterword.workers.ports import (
     AddResult,
     BadCursor,
     MemoryPage,
+    OwnerPage,
     RecalledMemory,
     SearchResult,
     Turn,
 )
 
 Verb = Literal[
-    "search", "add", "find", "follow", "copies", "page", "get", "edit", "remove", "forget"
+    "search",
+    "add",
+    "find",
+    "follow",
+    "copies",
+    "page",
+    "get",
+    "edit",
+    "remove",
+    "forget",
+    "owners",
+    "copy",
 ]
 
 
@@ -195,6 +207,29 @@ class FakeMemories:
     async def forget(self, owner: str) -> None:
         async with self._call("forget", owner):
             self.rows = [row for row in self.rows if row.owner != owner]
+
+    async def list_owners(self, limit: int, after: str | None = None) -> OwnerPage:
+        async with self._call("owners", ""):
+            if after is not None and not re.fullmatch("[0-9]{1,9}", after):
+                raise BadCursor
+            names, begin = sorted({row.owner for row in self.rows}), int(after or 0)
+            following = str(begin + limit) if len(names) > begin + limit else None
+            return OwnerPage(tuple(names[begin : begin + limit]), following)
+
+    async def copy(self, owner: str, memory: RecalledMemory) -> Sequence[str]:
+        async with self._call("copy", owner, memory.id):
+            row = replace(
+                memory,
+                id=f"memory-{next(self._numbers)}",
+                owner=owner,
+                score=0.0,
+                times_said=1,
+                updated_at=None,
+                copied_from=memory.id,
+            )
+            self._attempts[row.id] = ""
+            self.rows.append(row)
+            return [row.id]
 
     async def aclose(self) -> None:
         self.closed = True

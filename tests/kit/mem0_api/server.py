@@ -143,7 +143,7 @@ class Mem0StandIn(ScriptedHttpServer):
             case "DELETE", ["v1", "memories", *row_id]:
                 return self._route_delete(row_id, url.query)
             case "GET", ["v1", "entities"]:
-                return "entities", self._entities
+                return "entities", lambda: self._entities(parse_qs(url.query))
         return "unknown", _no_such_path
 
     def _route_delete(self, row_id: list[str], query: str) -> tuple[str, Callable[[], Json]]:
@@ -167,11 +167,23 @@ class Mem0StandIn(ScriptedHttpServer):
             raise Refused(400, "one of user_id, agent_id, app_id or run_id is required")
         if not all(message["content"].strip() for message in body["messages"]):
             raise Refused(400, "a message without content")
+        if body.get("infer") is False:
+            return self._added_verbatim(body)
         # Its fate is sealed now: an order is for the adds that follow it, not for events still due.
         fails = self.failing > 0
         self.failing -= fails
         stores = self.half or not fails
         return self._queued(lambda: self._extracted(body, fails=fails, stores=stores))
+
+    def _added_verbatim(self, body: Json) -> Json:
+        """Store messages as they are, each text of a user once, before the answer."""
+        known = {row["memory"] for row in self._rows_of(body["user_id"])}
+        texts = [one["content"] for one in body["messages"] if one["content"] not in known]
+        rows = [self._row(text, body) for text in texts]
+        self.rows += rows
+        added = [{"id": row["id"], "data": {"memory": row["memory"]}} for row in rows]
+        event_id = f"event-{next(self._numbers)}"
+        return {"status": "SUCCEEDED", "event_id": event_id, "results": added}
 
     def _extracted(self, body: Json, *, fails: bool, stores: bool) -> list[Json]:
         rows = [self._row(text, body) for text in self.extract(body["messages"])]
@@ -244,10 +256,15 @@ class Mem0StandIn(ScriptedHttpServer):
         self.rows = [row for row in self.rows if row["user_id"] != owner]
         return []
 
-    def _entities(self) -> Json:
+    def _entities(self, query: Mapping[str, list[str]]) -> Json:
+        number, size = (
+            int(query.get(name, [one])[0]) for name, one in (("page", "1"), ("page_size", "100"))
+        )
         names = sorted({row["user_id"] for row in self.rows})
         results = [{"id": name, "name": name, "type": "user"} for name in names]
-        return {"count": len(results), "next": None, "previous": None, "results": results}
+        page = results[(number - 1) * size : number * size]
+        following = "https://api.mem0.ai/next" if len(results) > number * size else None
+        return {"count": len(results), "next": following, "previous": None, "results": page}
 
 
 def finish(event: Event) -> None:

@@ -102,6 +102,7 @@ class RecalledMemory:
     if mem0 gives none. `times_said` counts the memories with this text, of which it is the newest.
     `stored_by` names the worker that stored it, and `extraction_model` the model that extracted it
     from its turn; both are None for memories that older workers or other programs have stored.
+    `copied_from` is the id that it had in the backend from which it was migrated.
     """
 
     id: str
@@ -115,6 +116,7 @@ class RecalledMemory:
     conversation_id: str | None = None
     stored_by: str | None = None
     extraction_model: str | None = None
+    copied_from: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,14 @@ class MemoryPage:
     memories: tuple[RecalledMemory, ...]
     next: str | None = None
     malformed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerPage:
+    """Some of the owners that a backend has memories of; `next` continues after them."""
+
+    owners: tuple[str, ...]
+    next: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,4 +318,25 @@ class Memories(Protocol):
 
     async def aclose(self) -> None:
         """Close connections, files and threads."""
+        ...
+
+
+class MigratableMemories(Memories, Protocol):
+    """Memories that can be copied from one backend to another."""
+
+    async def list_owners(self, limit: int, after: str | None = None) -> OwnerPage:
+        """Return about `limit` owners of memories, in an order that stays.
+
+        `after` is the `next` of the page before; raises `BadCursor` for anything else. Owners whose
+        first memory is stored meanwhile may be missing.
+        """
+        ...
+
+    async def copy(self, owner: str, memory: RecalledMemory) -> Sequence[str]:
+        """Store a memory of another backend as it is: nothing is extracted from it.
+
+        Its time, turn, conversation, worker and model are kept, and its id as `copied_from`.
+        Returns the id it has here; none if this backend holds the same text of this owner and
+        stores none twice. An error with `unknown_outcome` means that it may be stored.
+        """
         ...

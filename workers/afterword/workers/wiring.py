@@ -41,7 +41,7 @@ from afterword.workers.memories.lane import LaneProcessor
 from afterword.workers.memories.requests import RequestAnswerer
 from afterword.workers.memories.store_turns import TurnWriter
 from afterword.workers.metrics import metrics
-from afterword.workers.ports import Memories, Model
+from afterword.workers.ports import Memories, MigratableMemories, Model
 from afterword.workers.replies.model_call import ModelCaller
 from afterword.workers.replies.recall import RecallBudget, Recaller
 from afterword.workers.replies.respond import Responder
@@ -157,7 +157,7 @@ async def _traces(settings: Settings) -> AsyncIterator[None]:
         await asyncio.to_thread(traces.__exit__, None, None, None)
 
 
-async def open_memories(settings: Settings) -> Memories | None:
+async def open_memories(settings: Settings) -> MigratableMemories | None:
     """Open the memory backend that the settings name; None if memory is off."""
     from afterword.workers.adapters.mem0.bare_owners import BareOwners
 
@@ -167,7 +167,7 @@ async def open_memories(settings: Settings) -> Memories | None:
     return BareOwners(memories)
 
 
-async def _open_backend(settings: Settings) -> Memories | None:
+async def _open_backend(settings: Settings) -> MigratableMemories | None:
     match settings.backend:
         case "off":
             return None

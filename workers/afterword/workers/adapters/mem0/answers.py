@@ -86,6 +86,7 @@ class _Metadata(_Answer):
     conversation_id: _OurName = None
     stored_by: _OurName = None
     extraction_model: _OurName = None
+    copied_from: _OurName = None
 
 
 class StoredRow(_Answer):
@@ -128,6 +129,7 @@ def memory_of(row: MemoryRow, asked: str) -> RecalledMemory:
         conversation_id=row.metadata.conversation_id,
         stored_by=row.metadata.stored_by,
         extraction_model=row.metadata.extraction_model,
+        copied_from=row.metadata.copied_from,
     )
 
 
@@ -135,6 +137,13 @@ class AddedRow(_Answer):
     """A memory in the results of an add."""
 
     id: _Id
+
+
+class EntityRow(_Answer):
+    """Somebody or something that mem0's platform has memories of."""
+
+    name: _Id
+    type: Annotated[str, StringConstraints(strict=True)] = "user"
 
 
 class Event(_Answer):

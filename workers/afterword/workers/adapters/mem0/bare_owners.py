@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from afterword.shared.names import bare_memory_key
+from afterword.shared.names import bare_memory_key, owner_of_bare_key
 from afterword.workers.ports import (
     AddResult,
-    Memories,
     MemoryPage,
+    MigratableMemories,
+    OwnerPage,
     RecalledMemory,
     SearchResult,
     Turn,
@@ -19,7 +20,7 @@ from afterword.workers.ports import (
 class BareOwners:
     """Passes every call on with the bare key of its owner."""
 
-    def __init__(self, memories: Memories) -> None:
+    def __init__(self, memories: MigratableMemories) -> None:
         self._memories = memories
 
     @property
@@ -73,6 +74,15 @@ class BareOwners:
     async def forget(self, owner: str) -> None:
         """Remove everything of this owner, also what Afterword did not store."""
         await self._memories.forget(bare_memory_key(owner))
+
+    async def list_owners(self, limit: int, after: str | None = None) -> OwnerPage:
+        """Return owners as the caller names them; nobody of Afterword's has another name."""
+        page = await self._memories.list_owners(limit, after)
+        return replace(page, owners=tuple(owner_of_bare_key(key) for key in page.owners))
+
+    async def copy(self, owner: str, memory: RecalledMemory) -> Sequence[str]:
+        """Store a memory of another backend."""
+        return await self._memories.copy(bare_memory_key(owner), memory)
 
     async def aclose(self) -> None:
         """Close the backend."""

@@ -23,6 +23,7 @@ from afterword.shared.settings import MemorySettings
 from afterword.workers.adapters.mem0.answers import (
     AddedRow,
     Deleted,
+    EntityRow,
     Event,
     MemoryRow,
     StoredRow,
@@ -39,8 +40,9 @@ from afterword.workers.ports import (
     BadCursor,
     EventFailed,
     EventGone,
-    Memories,
     MemoryPage,
+    MigratableMemories,
+    OwnerPage,
     RecalledMemory,
     SearchResult,
     Turn,
@@ -70,7 +72,7 @@ ERASE_POLL_S = 0.5
 ERASE_S = 60.0
 
 
-async def open_hosted(settings: MemorySettings, connections: int) -> Memories:
+async def open_hosted(settings: MemorySettings, connections: int) -> MigratableMemories:
     """Open mem0's platform for at most `connections` calls at once, without a request.
 
     Use the result in this process and on this event loop only. Raises `Misconfigured` without a
@@ -178,6 +180,24 @@ class HostedMemories:
         if left:
             raise Unavailable("not_erased")
 
+    async def list_owners(self, limit: int, after: str | None = None) -> OwnerPage:
+        """Return a page of the users that mem0 has memories of."""
+        number, size = _page_of(after, limit)
+        call = self._client.list_entities(page=number, page_size=size)
+        return await self._call(call, partial(_owners, number, size))
+
+    async def copy(self, owner: str, memory: RecalledMemory) -> Sequence[str]:
+        """Store a memory word for word; mem0 stores no text of a user twice."""
+        told = {"timestamp": int(memory.created_at.timestamp())} if memory.created_at else {}
+        call = self._client.add(
+            [{"role": "user", "content": memory.text}],
+            user_id=_checked(owner),
+            metadata=_copied_metadata(memory),
+            infer=False,
+            **told,
+        )
+        return await self._call(call, _copied, changes=True)
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
@@ -237,6 +257,33 @@ def _metadata(turn: Turn) -> dict[str, str]:
         "stored_by": turn.stored_by or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _copied_metadata(memory: RecalledMemory) -> dict[str, str]:
+    fields = {
+        "copied_from": memory.id,
+        "turn_id": memory.turn_id,
+        "said_at": memory.created_at and memory.created_at.isoformat(),
+        "conversation_id": memory.conversation_id,
+        "stored_by": memory.stored_by,
+        "extraction_model": memory.extraction_model,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _copied(answer: Any) -> Sequence[str]:
+    """Return the ids of what was stored; without extraction mem0 has done so when it answers."""
+    added = _added(None, answer)
+    if added.outcome is AddOutcome.PENDING:
+        raise BadAnswer("not_stored_at_once")
+    return added.memory_ids
+
+
+def _owners(number: int, size: int, answer: Any) -> OwnerPage:
+    """Return the users on a page of entities; the others are agents, apps and runs."""
+    rows, _ = read_rows(answer["results"], EntityRow)
+    following = f"{number + 1}x{size}" if answer.get("next") else None
+    return OwnerPage(tuple(row.name for row in rows if row.type == "user"), following)
 
 
 def _found(owner: str, answer: Any) -> SearchResult:

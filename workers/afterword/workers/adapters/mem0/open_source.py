@@ -28,6 +28,7 @@ from afterword.workers.ports import (
     AddOutcome,
     AddResult,
     MemoryPage,
+    OwnerPage,
     RecalledMemory,
     SearchResult,
     Turn,
@@ -91,6 +92,15 @@ class Recipe(Protocol):
         self, memory: Any, owner: str, limit: int, after: str | None
     ) -> tuple[Sequence[StoreRow], str | None]:
         """Return a page of an owner's rows, those stored last first, and what continues after it.
+
+        Raises `BadCursor` unless `after` is what continued after an earlier page.
+        """
+        ...
+
+    def list_owners(
+        self, memory: Any, limit: int, after: str | None
+    ) -> tuple[Sequence[str], str | None]:
+        """Return a page of the owners of rows, and what continues after it.
 
         Raises `BadCursor` unless `after` is what continued after an earlier page.
         """
@@ -177,6 +187,21 @@ class OpenSourceMemories:
         """Delete everything of this owner; no error if there is nothing."""
         await _run_on(self._writing, partial(self._recipe.erase_owner, self._memory, owner))
 
+    async def list_owners(self, limit: int, after: str | None = None) -> OwnerPage:
+        """Return about `limit` owners of memories."""
+        list_owners = partial(self._recipe.list_owners, self._memory, limit, after)
+        owners, following = await _run_on(self._writing, list_owners)
+        return OwnerPage(tuple(owners), following)
+
+    async def copy(self, owner: str, memory: RecalledMemory) -> Sequence[str]:
+        """Embed and store a memory of another backend as it is."""
+        deadline = Deadline(self._write_s)
+        try:
+            return await _run_on(self._writing, partial(self._copy, owner, memory, deadline))
+        except asyncio.CancelledError:
+            deadline.give_up()
+            raise
+
     async def aclose(self) -> None:
         """Finish the calls in progress, then close connections and files."""
         await asyncio.to_thread(self._close)
@@ -236,6 +261,16 @@ class OpenSourceMemories:
             return False
         self._memory.update(memory_id, text=self._recipe.stored_text(text, found.created_at))
         return True
+
+    def _copy(self, owner: str, copied: RecalledMemory, deadline: Deadline) -> Sequence[str]:
+        text = self._recipe.stored_text(copied.text, copied.created_at)
+        with deadline.observed():
+            # What `Memory.add` calls at its end. Before that, without a model, it only names roles.
+            self._memory._create_memory(text, {}, _copied_metadata(owner, copied))  # noqa: SLF001
+        turn = {"turn_id": copied.turn_id} if copied.turn_id else {}
+        filters = {"user_id": owner, "copied_from": copied.id, **turn}
+        found = self._memory.get_all(filters=filters, top_k=1)
+        return [row.id for row in read_rows(found["results"], StoredRow)[0]]
 
     def _remove(self, owner: str, memory_ids: Sequence[str]) -> None:
         for memory_id in memory_ids:
@@ -309,3 +344,16 @@ def _metadata(turn: Turn) -> dict[str, str]:
         "stored_by": turn.stored_by or None,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _copied_metadata(owner: str, copied: RecalledMemory) -> dict[str, str]:
+    fields = {
+        "user_id": owner,
+        "copied_from": copied.id,
+        "turn_id": copied.turn_id,
+        "created_at": copied.created_at and copied.created_at.isoformat(),
+        "conversation_id": copied.conversation_id,
+        "stored_by": copied.stored_by,
+        "extraction_model": copied.extraction_model,
+    }
+    return {name: value for name, value in fields.items() if value}

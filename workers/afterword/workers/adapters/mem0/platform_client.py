@@ -40,6 +40,13 @@ class PlatformClient(AsyncMemoryClient):  # type: ignore[misc]
         response.raise_for_status()
         return response.json()
 
+    async def list_entities(self, page: int, page_size: int) -> Any:
+        """Return a page of the users, agents, apps and runs that have memories."""
+        asked = {"page": page, "page_size": page_size}
+        response = await self.async_client.get("/v1/entities/", params=asked)
+        response.raise_for_status()
+        return response.json()
+
     async def get_memory(self, memory_id: str) -> Any:
         """Return one memory; None if mem0 has none with this id."""
         response = await self.async_client.get(_memory_path(memory_id))

@@ -18,10 +18,12 @@ from afterword.workers.adapters.mem0.add_context import add_context
 from afterword.workers.adapters.mem0.extraction import Extractor, instructions, only_text
 from afterword.workers.adapters.mem0.import_guard import prepare_mem0_import
 from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMemories, StoreRow
-from afterword.workers.ports import Memories, Model, Turn
+from afterword.workers.ports import MigratableMemories, Model, Turn
 
 
-async def open_selfhosted(settings: MemorySettings, model: Model, tag_key: bytes) -> Memories:
+async def open_selfhosted(
+    settings: MemorySettings, model: Model, tag_key: bytes
+) -> MigratableMemories:
     """Open the memories in PostgreSQL. Closing them also closes `model`.
 
     Use the result in this process and on this event loop only. A server that cannot be reached now
@@ -80,6 +82,13 @@ class PgVectorRecipe:
         found: tuple[Sequence[StoreRow], str | None]
         found = memory.vector_store.list_page(owner, limit, after)
         return found
+
+    def list_owners(
+        self, memory: Any, limit: int, after: str | None
+    ) -> tuple[Sequence[str], str | None]:
+        """Return a page of owners, by name."""
+        owners: tuple[Sequence[str], str | None] = memory.vector_store.list_owners(limit, after)
+        return owners
 
     def erase_owner(self, memory: Any, owner: str) -> None:
         """Delete an owner's rows. Nothing of an owner is kept in the process."""

@@ -34,6 +34,16 @@ _PAGE = (
     f"AND (%s::uuid IS NULL OR ({_BY_TIME}, id) < (%s, %s::uuid)) "
     f"ORDER BY {_BY_TIME} DESC, id DESC LIMIT %s"
 )
+#: The next name by the index of owners, one look at a time: DISTINCT would read every row.
+_OWNERS = (
+    "WITH RECURSIVE owners AS ("
+    " (SELECT payload->>'user_id' AS name FROM {table} WHERE payload->>'user_id' > %s"
+    "  ORDER BY 1 LIMIT 1)"
+    " UNION ALL SELECT (SELECT payload->>'user_id' FROM {table}"
+    "  WHERE payload->>'user_id' > owners.name ORDER BY 1 LIMIT 1)"
+    " FROM owners WHERE owners.name IS NOT NULL"
+    ") SELECT name FROM owners WHERE name IS NOT NULL LIMIT %s"
+)
 _DELETE_OWNER = "DELETE FROM {} WHERE payload->>'user_id' = %s"
 
 
@@ -104,6 +114,16 @@ class PgVectorStore(PGVector):  # type: ignore[misc]
         last = found[limit - 1] if len(found) > limit else None
         return [_readable(_StoreRow(str(one[0]), one[1])) for one in found[:limit]], _cursor(last)
 
+    def list_owners(self, limit: int, after: str | None) -> tuple[Sequence[str], str | None]:
+        """Return owners by name, and what continues after them."""
+        if after is not None and not after.isprintable():
+            raise BadCursor
+        self._ensure_collection()
+        with self._get_cursor() as cursor:
+            cursor.execute(sql.SQL(_OWNERS).format(table=self._col()), [after or "", limit + 1])
+            names = [row[0] for row in cursor.fetchall()]
+        return names[:limit], names[limit - 1] if len(names) > limit else None
+
     def erase_owner(self, owner: str) -> None:
         """Delete every row of an owner."""
         self._ensure_collection()
@@ -162,6 +182,10 @@ def _readable(row: Any) -> Any:
 
 
 def _row_id(payload: Mapping[str, Any]) -> uuid.UUID:
-    """Derive the id of a row from its content: the same fact of the same turn is the same row."""
+    """Derive the id of a row from its content: the same fact of the same turn is the same row.
+
+    A memory that was copied from another backend is one row for each that it was there.
+    """
     parts = [str(payload.get(name)) for name in ("user_id", "turn_id", "data")]
+    parts += [str(copied) for copied in [payload.get("copied_from")] if copied]
     return uuid.uuid5(_ROW_NAMESPACE, json.dumps(parts))

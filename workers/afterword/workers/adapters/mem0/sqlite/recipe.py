@@ -16,7 +16,7 @@ from afterword.workers.adapters.mem0.import_guard import prepare_mem0_import
 from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMemories
 from afterword.workers.adapters.mem0.sqlite.rows import Row
 from afterword.workers.local_stack.data_dir import DataDir
-from afterword.workers.ports import Memories, Turn
+from afterword.workers.ports import MigratableMemories, Turn
 from afterword.workers.rules.dates import with_dates
 
 #: A reply asks at its end, if it does.
@@ -26,7 +26,7 @@ _YEAR = "January February March April May June July August September October Nov
 _MONTHS = _YEAR.split()
 
 
-async def open_embedded(settings: Settings) -> Memories:
+async def open_embedded(settings: Settings) -> MigratableMemories:
     """Open the memories in the data directory, created at first use; takes a second or two.
 
     Use the result in this process only. Raises `Misconfigured` if the directory cannot be used or
@@ -81,6 +81,13 @@ class EmbeddedRecipe:
         """Return a page of an owner's rows; an edited one counts as stored last."""
         rows: tuple[Sequence[Row], str | None] = memory.vector_store.list_page(owner, limit, after)
         return rows
+
+    def list_owners(
+        self, memory: Any, limit: int, after: str | None
+    ) -> tuple[Sequence[str], str | None]:
+        """Return a page of owners, those whose first memory is oldest first."""
+        owners: tuple[Sequence[str], str | None] = memory.vector_store.list_owners(limit, after)
+        return owners
 
     def erase_owner(self, memory: Any, owner: str) -> None:
         """Erase an owner in one step, including the bytes in the file."""

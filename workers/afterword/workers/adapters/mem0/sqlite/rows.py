@@ -187,6 +187,19 @@ def list_rows_before(
     return [(n, Row.read(memory_id, payload)) for n, memory_id, payload in found]
 
 
+def list_owners(sql: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, str | None]]:
+    """Return owners above a row number, each with the name that one of its memories has.
+
+    The name is None if there is no memory any more, or if its payload cannot be read.
+    """
+    select = """
+        SELECT n, (SELECT payload FROM memories WHERE owner = owners.n ORDER BY memories.n LIMIT 1)
+        FROM owners WHERE n > ? ORDER BY n LIMIT ?
+    """
+    found = sql.execute(select, (after, limit))
+    return [(n, payload and Row.read("", payload).payload.get("user_id")) for n, payload in found]
+
+
 def find_positions(
     sql: sqlite3.Connection, owner: Owner, filters: Filters, cached: OwnerVectors
 ) -> Positions:

@@ -45,6 +45,7 @@ from afterword.workers.adapters.mem0.sqlite.rows import (
     find_positions,
     get_row,
     insert_row,
+    list_owners,
     list_rows,
     list_rows_before,
     read_rows,
@@ -236,6 +237,13 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         page = rows[:limit]
         return [row for _, row in page], str(page[-1][0]) if len(rows) > limit else None
 
+    def list_owners(self, limit: int, after: str | None) -> tuple[Sequence[str], str | None]:
+        """Return the names of owners in the order of their rows, and what continues after them."""
+        with self._database.reading() as sql:
+            found = list_owners(sql, _row_number(after, otherwise=0), limit + 1)
+        names = [name for _, name in found[:limit] if name]
+        return names, str(found[limit - 1][0]) if len(found) > limit else None
+
     def _scores(
         self,
         sql: sqlite3.Connection,
@@ -288,9 +296,9 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         return unit
 
 
-def _row_number(cursor: str | None) -> int:
+def _row_number(cursor: str | None, otherwise: int = NO_ROW) -> int:
     if cursor is None:
-        return NO_ROW
+        return otherwise
     if not (cursor.isascii() and cursor.isdigit()) or int(cursor[:20]) > NO_ROW:
         raise BadCursor
     return int(cursor[:20])
