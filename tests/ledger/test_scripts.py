@@ -74,6 +74,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "memory_request_key('x')": lambda keys: keys.memory_request("x"),
     "mending_key('x')": lambda keys: keys.mending("x"),
     "given_key('x')": lambda keys: keys.given("x"),
+    "migration_key('x')": lambda keys: keys.migration("x"),
     "imported_key('x')": lambda keys: keys.imported("x"),
     "place_key('held', 'x')": lambda keys: keys.place("held", "x"),
     "gate_key('x')": lambda keys: keys.gate("x"),

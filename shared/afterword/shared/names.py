@@ -318,6 +318,10 @@ class Keys:
         """STREAM: the replies to one lane's user, each with the ids of its memories."""
         return f"{self.root}:given:{lane}"
 
+    def migration(self, name: str) -> str:
+        """HASH: one migration of memories and how far it has come; on the first shard."""
+        return f"{self.root}:migration:{name}"
+
     @property
     def orders(self) -> str:
         """HASH: '<what> <whom>' to JSON: the orders of operators that concern this shard."""

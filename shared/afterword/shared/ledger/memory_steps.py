@@ -92,3 +92,22 @@ class WithdrawMemoryRequest(NamedTuple):
     """Take a request about memories back."""
 
     id: str
+
+
+@declares("migration/begin")
+class BeginMigration(NamedTuple):
+    """Begin a migration of memories, or go on with one."""
+
+    name: str
+    token: str
+    lease_ms: int
+
+
+@declares("migration/advance")
+class AdvanceMigration(NamedTuple):
+    """Record how far a migration of memories has come."""
+
+    name: str
+    token: str
+    lease_ms: int
+    progress: str

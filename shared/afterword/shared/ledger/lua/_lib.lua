@@ -47,6 +47,8 @@ local function usage_key(id) return root .. ':usage:' .. id end    -- HASH of a 
 local function memory_request_key(id) return root .. ':memory-request:' .. id end -- HASH
 local function mending_key(id) return root .. ':mending:' .. id end -- STRING of a lane that a request waits for
 local function given_key(id) return root .. ':given:' .. id end    -- STREAM of a lane: replies and the memories in them
+local function migration_key(name) return root .. ':migration:' .. name end -- HASH: driver, until, progress
+local MIGRATION_LIFE = 90 * 86400000 -- ms since its last step
 local function imported_key(id) return root .. ':imported:' .. id end -- SET of a lane: keys of past turns
 local function parked_key(order) return root .. ':parked:' .. order end -- ZSET '<agenda> <id>' -> until when
 local function tenant_usage_key(tenant) return root .. ':tenant-usage:' .. tenant end -- HASH
