@@ -62,7 +62,8 @@ SCRIPTS: dict[str, set[str]] = {
         "dead_letter/discard", "dead_letter/read", "dead_letter/replay", "erasure/begin",
         "gate/open", "gate/shut", "job/cancel", "maintenance/inconsistencies",
         "maintenance/try_write", "migration/advance", "migration/begin", "order/give",
-        "order/lift", "run/audit", "run/begin", "run/choose", "run/end", "run/outcomes", "run/record", "run/take_over", "turn/import",
+        "order/lift", "run/audit", "run/begin", "run/choose", "run/end", "run/outcomes",
+        "run/record", "run/take_over", "turn/import",
     },
 }  # fmt: skip
 

@@ -114,7 +114,7 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
     def __init__(self, settings: Settings | None = None, *, by: Id | None = None) -> None:
         self._settings = settings or settings_in_use()
         self._desks = PerLoop(lambda: _Desk(CheckedLedger.open(self._settings)))
-        self._by = by or _user_and_host()
+        self._by = by or user_and_host()
         self.steering = AsyncSteering(lambda: self._checked, self._by)
 
     @checked
@@ -446,7 +446,7 @@ async def _check_ids(ledger: Ledger, criteria: DeadLetterFilter | None) -> None:
             raise InvalidRequest("ids", f"{name[:MAX_SHOWN]} is no dead letter")
 
 
-def _user_and_host() -> str:
+def user_and_host() -> str:
     """Return who runs this where, from an environment that may hold anything."""
     try:
         user = getpass.getuser()

@@ -13,6 +13,7 @@ from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.history import ImportCounts
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.cli.checks.finding import Finding
+from afterword.producer.cli.migrate import MigrationReport
 from afterword.shared.contracts import Event, JobStatus, Reply, Timings, UsageSum
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
@@ -151,6 +152,7 @@ PRINTED: dict[str, Any] = {
     "memories list": list[Memory],
     "memories search": list[Memory],
     "memories show": Memory,
+    "migrate memories": MigrationReport,
     "quarantine clear": ClearedNotes,
     "quarantine list": list[QuarantineNote],
     "reconcile": list[Inconsistency],

@@ -21,6 +21,7 @@ from afterword.producer.cli.import_history import import_history
 from afterword.producer.cli.job import job
 from afterword.producer.cli.memories import memories
 from afterword.producer.cli.metrics import metrics
+from afterword.producer.cli.migrate import migrate
 from afterword.producer.cli.quarantine import quarantine
 from afterword.producer.cli.reconcile import reconcile
 from afterword.producer.cli.schema import schema
@@ -59,7 +60,7 @@ def cli() -> None:
 
 for _command in (
     account, audit, chat, dead, doctor, forget, gate, healthcheck, import_history, job, memories,
-    metrics, quarantine, reconcile, schema, status, submit, top, up, usage, worker,
+    metrics, migrate, quarantine, reconcile, schema, status, submit, top, up, usage, worker,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -1,0 +1,76 @@
+"""What of one user's memories differs between the backend they are in and the one they go to."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from afterword.workers.ports import RecalledMemory
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What it takes to make the target hold what the source holds, and what it cannot change.
+
+    `missing` are memories of the source, oldest first. `edited` are ids in the target with the text
+    of the source. `surplus` are ids in the target: copies of what the source has no more, and
+    second copies. `present` counts memories of the source that the target has, `own` those of the
+    target that are nobody's copies.
+    """
+
+    missing: Sequence[RecalledMemory] = ()
+    edited: Sequence[tuple[str, str]] = ()
+    surplus: Sequence[str] = ()
+    present: int = 0
+    own: int = 0
+
+
+def compare(source: Sequence[RecalledMemory], target: Iterable[RecalledMemory]) -> Difference:
+    """Compare all memories that both backends have of one user, those stored last first.
+
+    A memory is known again by the id it was copied from, in either direction. Where no id says so,
+    one with the same text counts as the same.
+    """
+    copies, own = defaultdict[str, list[RecalledMemory]](list), dict[str, RecalledMemory]()
+    for row in target:
+        if row.copied_from:
+            copies[row.copied_from].append(row)
+        else:
+            own[row.id] = row
+    pairs, unpaired, surplus = [], list[RecalledMemory](), list[str]()
+    for memory in source:
+        found = copies.pop(memory.id, None)
+        origin = own.pop(memory.copied_from or "", None)
+        if found or origin:
+            first, *others = [*([origin] if origin else []), *(found or [])]
+            surplus += [row.id for row in others]
+            pairs.append((memory, first))
+        else:
+            unpaired.append(memory)
+    missing, alike = _without_alike(unpaired, own)
+    surplus += [row.id for rows in copies.values() for row in rows]
+    edited = [(row.id, one.text) for one, row in pairs if _folded(one) != _folded(row)]
+    return Difference(missing[::-1], edited, surplus, len(pairs) + alike, len(own) - alike)
+
+
+def _without_alike(
+    unpaired: Iterable[RecalledMemory], own: dict[str, RecalledMemory]
+) -> tuple[list[RecalledMemory], int]:
+    """Return what no memory of the target's own equals, and how many one does."""
+    texts = defaultdict[str, int](int)
+    for row in own.values():
+        texts[_folded(row)] += 1
+    missing, alike = list[RecalledMemory](), 0
+    for memory in unpaired:
+        if texts[_folded(memory)] > 0:
+            texts[_folded(memory)] -= 1
+            alike += 1
+        else:
+            missing.append(memory)
+    return missing, alike
+
+
+def _folded(memory: RecalledMemory) -> str:
+    """Return a text without what a backend may change of it."""
+    return " ".join(memory.text.split())
