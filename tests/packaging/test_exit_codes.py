@@ -36,6 +36,7 @@ NEEDS = {
     "memories edit": "ann m text",
     "memories delete": "ann m",
     "memories export": "ann",
+    "migrate memories": "--from embedded --to hosted",
     "dead resume": "r0",
     "dead abort": "r0",
 }
@@ -108,7 +109,8 @@ def test_the_help_shows_command_lines_that_are_understood(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "history.jsonl").touch()
+    for name in ("history.jsonl", "hosted.env"):
+        (tmp_path / name).touch()
     assert found(command).examples
     for example in found(command).examples:
         words = shlex.split(example)
@@ -140,4 +142,6 @@ def test_a_wrong_setting_is_2_but_a_finding_of_the_doctor(
 
 @pytest.mark.parametrize("command", [name for name in listed() if name not in {*STARTERS, OFFLINE}])
 def test_a_redis_that_is_away_is_1(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    if command == "migrate memories":
+        monkeypatch.setenv("AFTERWORD_MEMORY", "embedded")
     assert code_of(monkeypatch, *line(command)) == 1

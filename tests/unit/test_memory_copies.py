@@ -25,6 +25,11 @@ def test_a_copy_is_known_by_its_origin_in_either_direction() -> None:
     assert compare(here, there) == Difference([], [], [], present=2)
 
 
+def test_what_was_copied_here_and_there_is_known_by_its_origin() -> None:
+    there = [memory("t1", copied_from="file")]
+    assert compare([memory("s1", copied_from="t1")], there) == Difference([], [], [], present=1)
+
+
 def test_a_text_that_was_edited_since_is_edited_in_the_copy() -> None:
     copy = memory("t1", "tea", "s1")
     assert compare([memory("s1", "green tea")], [copy]).edited == [("t1", "green tea")]

@@ -256,6 +256,19 @@ async def test_an_edited_memory_outlives_the_look_for_late_copies(desk: Desk) ->
     assert await desk.texts() == ["I prefer Fahrenheit."]
 
 
+async def test_migrated_memories_of_a_changed_turn_are_known_by_their_old_ids(desk: Desk) -> None:
+    turn_id, memory_id = await desk.stored()
+    await desk.asked("edit", id=memory_id, text="I prefer Kelvin.")
+    (edited,) = desk.memories.rows
+    gone = replace(edited, id="deleted-before", text="I prefer Rankine.")
+    desk.memories.rows.clear()
+    for one in (edited, gone):
+        await desk.memories.copy(ANN, one)
+    await desk.look_for_late_copies()
+    assert await desk.memories.find(ANN, turn_id) == [desk.memories.rows[0].id]
+    assert await desk.texts() == ["I prefer Kelvin."]
+
+
 async def test_a_deletion_that_mem0_refuses_is_completed_later(desk: Desk) -> None:
     _, memory_id = await desk.stored()
     desk.memories.fail("remove", Unavailable("down"))

@@ -29,8 +29,14 @@ class LateCopyRemover:
     async def _check(self, turn: DuplicateCheck) -> None:
         owner = owner_of(turn.lane)
         found = await self._memories.find(owner, turn.turn_id)
-        late = [memory_id for memory_id in found if memory_id not in turn.memory_ids]
+        unnamed = [memory_id for memory_id in found if memory_id not in turn.memory_ids]
+        late = [one for one in unnamed if not await self._was_migrated(owner, one, turn)]
         if late:
             await self._memories.remove(owner, late)
             emit(LateCopiesRemoved, copies=len(late))
         await self._requests.finish_late_copies(turn.turn_id)
+
+    async def _was_migrated(self, owner: str, memory_id: str, turn: DuplicateCheck) -> bool:
+        """Return whether the ledger names it by the id that it had in another backend."""
+        memory = await self._memories.get(owner, memory_id)
+        return memory is not None and memory.copied_from in turn.memory_ids

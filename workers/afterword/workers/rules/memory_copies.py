@@ -32,34 +32,34 @@ def compare(source: Sequence[RecalledMemory], target: Iterable[RecalledMemory]) 
     A memory is known again by the id it was copied from, in either direction. Where no id says so,
     one with the same text counts as the same.
     """
-    copies, own = defaultdict[str, list[RecalledMemory]](list), dict[str, RecalledMemory]()
-    for row in target:
-        if row.copied_from:
-            copies[row.copied_from].append(row)
-        else:
-            own[row.id] = row
+    rows = {row.id: row for row in target}
+    copies = defaultdict[str, list[RecalledMemory]](list)
+    for row in rows.values():
+        copies[row.copied_from or ""].append(row)
     pairs, unpaired, surplus = [], list[RecalledMemory](), list[str]()
     for memory in source:
-        found = copies.pop(memory.id, None)
-        origin = own.pop(memory.copied_from or "", None)
-        if found or origin:
-            first, *others = [*([origin] if origin else []), *(found or [])]
-            surplus += [row.id for row in others]
-            pairs.append((memory, first))
+        origin = rows.get(memory.copied_from or "")
+        found = [*([origin] if origin else []), *copies.get(memory.id, ())]
+        if found:
+            pairs.append((memory, found[0]))
+            surplus += [row.id for row in found[1:]]
         else:
             unpaired.append(memory)
+        for row in found:
+            rows.pop(row.id, None)
+    own = [row for row in rows.values() if not row.copied_from]
+    surplus += [row.id for row in rows.values() if row.copied_from]
     missing, alike = _without_alike(unpaired, own)
-    surplus += [row.id for rows in copies.values() for row in rows]
     edited = [(row.id, one.text) for one, row in pairs if _folded(one) != _folded(row)]
     return Difference(missing[::-1], edited, surplus, len(pairs) + alike, len(own) - alike)
 
 
 def _without_alike(
-    unpaired: Iterable[RecalledMemory], own: dict[str, RecalledMemory]
+    unpaired: Iterable[RecalledMemory], own: Iterable[RecalledMemory]
 ) -> tuple[list[RecalledMemory], int]:
     """Return what no memory of the target's own equals, and how many one does."""
     texts = defaultdict[str, int](int)
-    for row in own.values():
+    for row in own:
         texts[_folded(row)] += 1
     missing, alike = list[RecalledMemory](), 0
     for memory in unpaired:

@@ -275,7 +275,7 @@ def _copied(answer: Any) -> Sequence[str]:
     """Return the ids of what was stored; without extraction mem0 has done so when it answers."""
     added = _added(None, answer)
     if added.outcome is AddOutcome.PENDING:
-        raise BadAnswer("not_stored_at_once")
+        raise Unavailable("unexpected_answer", unknown_outcome=True)
     return added.memory_ids
 
 
