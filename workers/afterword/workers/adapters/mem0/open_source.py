@@ -219,8 +219,8 @@ class OpenSourceMemories:
     def _add(self, owner: str, turn: Turn, deadline: Deadline) -> AddResult:
         arguments = dict(self._recipe.add_arguments(turn))
         metadata = arguments.pop("metadata", {}) | _metadata(turn)
-        with deadline.observed():
-            added = self._memory.add(user_id=owner, metadata=metadata, **arguments)
+        add = partial(self._memory.add, user_id=owner, metadata=metadata, **arguments)
+        added = _written(deadline, add)
         # Not the ids that mem0 returns: a turn that was stored before keeps the ids it had.
         ids = self._find(owner, turn.id)
         if ids:
@@ -264,9 +264,9 @@ class OpenSourceMemories:
 
     def _copy(self, owner: str, copied: RecalledMemory, deadline: Deadline) -> Sequence[str]:
         text = self._recipe.stored_text(copied.text, copied.created_at)
-        with deadline.observed():
-            # What `Memory.add` calls at its end. Before that, without a model, it only names roles.
-            self._memory._create_memory(text, {}, _copied_metadata(owner, copied))  # noqa: SLF001
+        # What `Memory.add` calls at its end. Before that, without a model, it only names roles.
+        create = self._memory._create_memory  # noqa: SLF001
+        _written(deadline, partial(create, text, {}, _copied_metadata(owner, copied)))
         turn = {"turn_id": copied.turn_id} if copied.turn_id else {}
         filters = {"user_id": owner, "copied_from": copied.id, **turn}
         found = self._memory.get_all(filters=filters, top_k=1)
@@ -326,6 +326,11 @@ def _yield_the_cpu() -> None:
 async def _run_on(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
     with translate_errors():
         return await asyncio.get_running_loop().run_in_executor(pool, work)
+
+
+def _written(deadline: Deadline, write: Callable[[], T]) -> T:
+    with deadline.observed():
+        return write()
 
 
 def _as_row(found: StoreRow) -> Mapping[str, Any]:
