@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from afterword.shared.errors import Fault, InvalidRequest, JobNotFound
+from afterword.producer import AsyncOperator
+from afterword.shared.errors import Fault, IllegalStep, InvalidRequest, JobNotFound
 from afterword.shared.ledger import dead_letters as dead_module
 from afterword.shared.ledger.dead_letter_records import (
     DeadLetter,
@@ -34,6 +36,13 @@ from tests.kit.ledger.builder import (
 )
 
 pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+async def operator(settings: Settings) -> AsyncIterator[AsyncOperator]:
+    async with AsyncOperator(settings, by="olga") as opened:
+        yield opened
+
 
 DAY_MS = 86_400_000
 
@@ -68,6 +77,53 @@ async def ids(ledger: Ledger, **said: object) -> list[str]:
 
 async def chosen(ledger: Ledger, letter_id: str) -> DeadLetterRef:
     return (await ledger.dead_letters.get(letter_id)).ref
+
+
+# -- buried by hand
+
+
+async def test_a_turn_that_waits_is_buried_by_hand_and_its_lane_goes_on(
+    ledger: Ledger, operator: AsyncOperator
+) -> None:
+    stuck, later = [await submit_and_answer(ledger, text) for text in ("stuck", "later")]
+
+    for _ in range(2):
+        await operator.bury(stuck)
+
+    letter = await ledger.dead_letters.get(stuck)
+    assert (letter.code, letter.fault, letter.attempts) == ("buried_by_hand", "operator", 0)
+    assert letter.message == "stuck"
+    assert [turn.id for turn in (await claim_lane(ledger)).turns] == [later]
+    assert [(one.action, one.details) for one in await operator.audit()] == [
+        ("bury", {"job_id": stuck})
+    ] * 2
+    assert await replay_one(ledger, stuck) is ReplayOutcome.WAITING
+
+
+async def test_a_turn_that_does_not_wait_alone_is_not_buried(
+    ledger: Ledger, operator: AsyncOperator, inspector: LedgerInspector
+) -> None:
+    async def refusal(job_id: str) -> str:
+        with pytest.raises(IllegalStep) as caught:
+            await operator.bury(job_id)
+        return str(caught.value)
+
+    asked = await submit_and_claim(ledger, user_id="bob")
+    assert await refusal(asked.job_id) == "its job has not ended"
+    turns = [await submit_and_answer(ledger, text) for text in ("one", "two", "three")]
+    held = await claim_lane(ledger)
+    assert "holds its user's lane" in await refusal(turns[0])
+    await ledger.turns.begin(held, *turns[:2])
+    assert await refusal(turns[0]) == "its turn is writing"
+    await ledger.turns.postpone(held, turns[0], 1, counted=True, code="x", unknown_outcome=True)
+    for turn in turns[:2]:
+        assert "together with other turns" in await refusal(turn)
+    await operator.bury(turns[2])
+    dead = await buried(ledger, user_id="cyd")
+    assert await refusal(dead) == "it is a dead letter already"
+    with pytest.raises(JobNotFound):
+        await operator.bury("j00_" + "0" * 32)
+    assert inspector.job(turns[0])["turn"] == "pending"
 
 
 # -- what is kept

@@ -575,6 +575,20 @@ class Lives(RuleBasedStateMachine):
             assert outcome in (ReplayOutcome.REFUSED, ReplayOutcome.ERASED)
 
     @rule(job_id=jobs)
+    def bury_by_hand(self, job_id: str) -> None:
+        """An operator buries a turn that waits, alone, while nobody holds its lane."""
+        life = self.lives[job_id]
+        alone = all(job_id not in batch or len(batch) == 1 for batch in self.batches.values())
+        held = self.inspector.redis.hexists(self.inspector.keys.fences, life.lane)
+        if life.turn is TurnState.PENDING and alone and not held and life.lane not in self.erasing:
+            for _ in range(2):
+                self.run(self.ledger.dead_letters.bury(job_id))
+            life.go_turn(TurnStep.BURY, TurnState.DEAD)
+        elif life.turn is not TurnState.DEAD:
+            with pytest.raises(IllegalStep):
+                self.run(self.ledger.dead_letters.bury(job_id))
+
+    @rule(job_id=jobs)
     def discard(self, job_id: str) -> None:
         life = self.lives[job_id]
         if life.turn is TurnState.DEAD:

@@ -59,7 +59,8 @@ SCRIPTS: dict[str, set[str]] = {
         "turn/settle",
     },
     "operator": _READING | _ASKING | {
-        "dead_letter/discard", "dead_letter/read", "dead_letter/replay", "erasure/begin",
+        "dead_letter/bury_waiting", "dead_letter/discard", "dead_letter/read", "dead_letter/replay",
+        "erasure/begin",
         "gate/open", "gate/shut", "job/cancel", "maintenance/inconsistencies",
         "maintenance/try_write", "migration/advance", "migration/begin", "order/give",
         "order/lift", "run/audit", "run/begin", "run/choose", "run/end", "run/outcomes",

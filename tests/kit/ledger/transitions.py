@@ -73,7 +73,10 @@ TURN_STEPS: dict[TurnStep, tuple[frozenset[TurnState], frozenset[TurnState]]] = 
     TurnStep.SETTLE: (_WRITING, frozenset({TurnState.STORED, TurnState.NOTHING})),
     TurnStep.SNOOZE: (_WRITING, frozenset({TurnState.PENDING})),
     TurnStep.RETRY: (_WRITING, frozenset({TurnState.PENDING})),
-    TurnStep.BURY: (_WRITING, frozenset({TurnState.DEAD})),
+    TurnStep.BURY: (
+        _WRITING | {TurnState.PENDING},  # pending: an operator buries it
+        frozenset({TurnState.DEAD}),
+    ),
     TurnStep.REPLAY: (frozenset({TurnState.DEAD}), frozenset({TurnState.PENDING})),
     TurnStep.DISCARD: (frozenset({TurnState.DEAD}), frozenset({TurnState.SKIPPED})),
     TurnStep.ERASE: (

@@ -248,6 +248,19 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
         return {name: outcome async for name, outcome in ledger.replay_runs.outcomes(run_id)}
 
     @checked
+    async def bury(self, job_id: AnyId) -> None:
+        """Make a turn that waits to be stored a dead letter, audited; its lane goes on without it.
+
+        For a turn that keeps its user's later turns waiting. It can be replayed. Raises
+        `JobNotFound`, and `IllegalStep` with the reason if it does not wait: it is stored already,
+        say, or is being stored.
+        """
+        ledger = await self._checked.get()
+        await ledger.dead_letters.bury(job_id)
+        details, token = {"job_id": job_id}, secrets.token_hex(8)
+        await ledger.replay_runs.add_audit_entry(self._by, "bury", details, token)
+
+    @checked
     async def discard(self, criteria: DeadLetterFilter, *, apply: bool = False) -> DiscardResult:
         """Give up the dead letters that match, for good.
 

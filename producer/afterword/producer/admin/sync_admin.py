@@ -160,6 +160,15 @@ class Operator(Stories, Closeable):
         """
         return self._portal.call(self._operator.replay_outcomes(run_id))
 
+    def bury(self, job_id: AnyId) -> None:
+        """Make a turn that waits to be stored a dead letter, audited; its lane goes on without it.
+
+        For a turn that keeps its user's later turns waiting. It can be replayed. Raises
+        `JobNotFound`, and `IllegalStep` with the reason if it does not wait: it is stored already,
+        say, or is being stored.
+        """
+        self._portal.call(self._operator.bury(job_id))
+
     def discard(self, criteria: DeadLetterFilter, *, apply: bool = False) -> DiscardResult:
         """Give up the dead letters that match, for good.
 

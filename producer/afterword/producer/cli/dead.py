@@ -1,4 +1,4 @@
-"""`afterword dead`: dead letters, listed, shown, exported, discarded, replayed."""
+"""`afterword dead`: dead letters, listed, shown, exported, buried, discarded, replayed."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ from afterword.producer.cli.options import (
     tell_of_more,
 )
 from afterword.producer.cli.terminal import echo
+from afterword.producer.client.sync_client import Producer
 from afterword.shared.ledger.dead_letter_records import DeadLetter, DeadLetterFilter, ReplayState
+from afterword.shared.lifecycle import TurnState
 
 _MOST_SHOWN = 100
 
 
 @click.group()
 def dead() -> None:
-    """List, show, replay and discard dead letters.
+    """List, show, replay, bury and discard dead letters.
 
     A dead letter is a turn that could not be stored in memory (kind "memory"), or a job that failed
     (kind "reply"). Its id is the id of its job.
@@ -79,6 +81,32 @@ def export(*, chosen: DeadLetterFilter, with_content: bool) -> None:
     Messages and replies are left out unless --with-content is given. Nothing is changed.
     """
     asyncio.run(_export(chosen, with_content=with_content))
+
+
+@command(
+    exit_1="its turn does not wait to be stored, or a memory worker is about to store it",
+    examples=["afterword dead bury JOB_ID", "afterword dead bury JOB_ID --apply"],
+)
+@click.argument("job_id")
+@apply_option
+@by_option
+def bury(*, job_id: str, apply: bool, by: str | None) -> None:
+    """Make a turn that waits to be stored a dead letter.
+
+    For a turn that keeps the later turns of its user waiting: they are stored without it, and it
+    can be replayed. Without --apply, only its state is shown.
+    """
+    if apply:
+        asyncio.run(_bury(job_id, by))
+        echo("buried: 1 turn")
+        return
+    with Producer() as producer:
+        state = producer.job(job_id).status().turn
+    echo(f"the turn is {state}")
+    if state is not TurnState.PENDING:
+        echo("Only a pending turn can be buried.", err=True)
+        raise click.exceptions.Exit(1)
+    echo("Nothing was changed. Add --apply to bury it.")
 
 
 @command(
@@ -139,10 +167,15 @@ async def _export(chosen: DeadLetterFilter, *, with_content: bool) -> None:
             render.json_line(letter)
 
 
+async def _bury(job_id: str, by: str | None) -> None:
+    async with AsyncOperator(by=by) as operator:
+        await operator.bury(job_id)
+
+
 async def _discard(chosen: DeadLetterFilter, by: str | None, *, apply: bool) -> DiscardResult:
     async with AsyncOperator(by=by) as operator:
         return await operator.discard(chosen, apply=apply)
 
 
-for _command in (list_, show, export, discard, *dead_replay.COMMANDS):
+for _command in (list_, show, export, bury, discard, *dead_replay.COMMANDS):
     dead.add_command(_command)

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from afterword.shared.contracts import RECORD_VERSION
-from afterword.shared.errors import Fault, InvalidRequest, JobNotFound
+from afterword.shared.errors import Fault, IllegalStep, InvalidRequest, JobNotFound
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.dead_letter_records import (
     DeadLetter,
@@ -24,6 +24,7 @@ from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.records import json_object, moment, readable, reading
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.names import Keys, check_job_id, user_of
+from afterword.shared.version import __version__
 
 #: Ids of one list that are read at once; dead letters that are.
 _PAGE = 1000
@@ -31,6 +32,16 @@ _BATCH = 100
 
 #: Of those that are read with their content, which may be long.
 _WHOLE = 5
+
+#: Why a turn is not buried by hand.
+_NOT_BURIED = {
+    "held": "a newer version wrote it; use that",
+    "erased": "its user is erased",
+    "busy": "a memory worker holds its user's lane; try again",
+    "begun": "it is being stored together with other turns; it ends with them",
+    "dead": "it is a dead letter already",
+    "awaited": "its job has not ended",
+}
 
 #: Before every burial and id.
 _BEGINNING = (float("-inf"), "")
@@ -82,6 +93,21 @@ class DeadLetters:
             raise JobNotFound(letter_id)
         with reading(letter_id):
             return _letter(found[0])
+
+    async def bury(self, job_id: str) -> None:
+        """Make a turn that waits to be stored a dead letter; its lane goes on without it.
+
+        Raises `JobNotFound`, and `IllegalStep` with the reason if it does not wait alone. A turn
+        that was buried so before is left as it is.
+        """
+        arguments = steps.BuryWaitingTurn(
+            id=check_job_id(job_id), worker=__version__, known_version=RECORD_VERSION
+        )
+        word = await self._shards.run_for_word(arguments)
+        if word == "gone":
+            raise JobNotFound(job_id)
+        if word != "ok":
+            raise IllegalStep(_NOT_BURIED.get(word, f"its turn is {word}"))
 
     async def replay(self, letter: DeadLetterRef, run: str) -> ReplayOutcome:
         """Replay a dead letter, once a run; return `WAITING`, or why it was not replayed.

@@ -295,6 +295,15 @@ class ReplayTurn(NamedTuple):
     known_version: int
 
 
+@declares("dead_letter/bury_waiting")
+class BuryWaitingTurn(NamedTuple):
+    """Make a turn that waits to be stored a dead letter."""
+
+    id: str
+    worker: str
+    known_version: int
+
+
 @declares("dead_letter/discard")
 class DiscardDeadLetter(NamedTuple):
     """Give up a dead letter for good."""
