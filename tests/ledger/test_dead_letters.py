@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
@@ -23,6 +24,7 @@ from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
 from afterword.shared.trace_context import context_of
 from afterword.shared.version import __version__
+from tests.kit.command_line import Printed, afterword
 from tests.kit.ledger.builder import (
     LedgerInspector,
     claim_job,
@@ -98,6 +100,35 @@ async def test_a_turn_that_waits_is_buried_by_hand_and_its_lane_goes_on(
         ("bury", {"job_id": stuck})
     ] * 2
     assert await replay_one(ledger, stuck) is ReplayOutcome.WAITING
+
+
+async def test_the_command_line_buries_a_turn_that_waits(
+    ledger: Ledger, settings: Settings
+) -> None:
+    env = {
+        "AFTERWORD_REDIS_URL": str(settings.redis_url),
+        "AFTERWORD_NAMESPACE": settings.namespace,
+        "AFTERWORD_DURABILITY": "none",
+    }
+
+    async def bury_it(*words: str) -> Printed:
+        return await asyncio.to_thread(partial(afterword, "dead", "bury", *words, env=env))
+
+    turn = await submit_and_answer(ledger)
+    dry = await bury_it(turn)
+    assert (dry.code, dry.stdout.splitlines()[-1]) == (
+        0,
+        "Nothing was changed. Add --apply to bury it.",
+    )
+    assert (await ledger.queries.status(turn)).turn is TurnState.PENDING
+    assert (await bury_it(turn, "--apply")).stdout == "buried: 1 turn\n"
+    assert (await ledger.queries.status(turn)).turn is TurnState.DEAD
+    again = await bury_it(turn)
+    assert (again.code, again.stdout) == (1, "the turn is dead\n")
+    asked = await submit_job(ledger)
+    refused = await bury_it(asked, "--apply")
+    assert (refused.code, refused.stderr) == (1, "afterword: its job has not ended\n")
+    assert (await bury_it("j00_" + "0" * 32, "--apply")).code == 2
 
 
 async def test_a_turn_that_does_not_wait_alone_is_not_buried(

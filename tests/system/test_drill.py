@@ -33,6 +33,8 @@ def test_a_fleet_remembers_over_a_restart_of_its_workers_and_forgets(fleet: Flee
         "drill: answer and remember",
         "drill: restart",
         "drill: recall",
+        "drill: bury",
+        "drill: replay",
         "drill: erase",
         "drill: erased",
     ]
@@ -56,6 +58,15 @@ def test_without_workers_the_checks_fail_and_there_is_no_drill(fleet: Fleet) -> 
     assert "No drill: a check failed." in ran.stderr
     assert "drill:" not in ran.stdout
     assert erasures(fleet) == 0
+
+
+def test_a_drill_sees_that_a_replay_stores_nothing(fleet: Fleet) -> None:
+    fleet.start("responses", "memories", app=MEMORY_FAULT_APP)
+    from_now_on = f"touch {fleet.data_dir / 'add.rejected'}"
+    printed = fleet.afterword("doctor", "--drill", "--restart", from_now_on, code=1).stdout
+    assert "FAIL  drill: replay: the replay is stopped (canary_buried): 1 dead" in printed
+    assert "drill: erase" not in printed
+    assert erasures(fleet) == 1
 
 
 def erasures(fleet: Fleet) -> int:

@@ -44,8 +44,8 @@ _MARKS = {Level.OK: "ok  ", Level.WARN: "warn", Level.FAIL: "FAIL"}
     "--drill",
     "drills",
     is_flag=True,
-    help="If no check fails, let the fleet answer, remember, recall and erase a user of its own. "
-    "It asks Claude three times.",
+    help="If no check fails, let the fleet answer, remember, recall, replay and erase a user of "
+    "its own. It asks Claude five times.",
 )
 @click.option(
     "--restart", metavar="COMMAND", help="During the drill, restart the workers by this command."

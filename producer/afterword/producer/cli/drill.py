@@ -1,4 +1,4 @@
-"""`afterword doctor --drill`: a user of its own is remembered by the live fleet, and erased."""
+"""`afterword doctor --drill`: the live fleet remembers, replays and erases a user of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from afterword.producer.cli.checks.finding import Finding, fail, ok
 from afterword.producer.cli.workers_seen import QUEUES, open_ledger, running
 from afterword.producer.client.async_client import AsyncJob, AsyncProducer
 from afterword.shared.contracts import Reply
-from afterword.shared.errors import AfterwordError
+from afterword.shared.errors import AfterwordError, IllegalStep
+from afterword.shared.ledger.dead_letter_records import (
+    DeadLetterFilter,
+    ReplayOutcome,
+    ReplayPace,
+)
 from afterword.shared.ledger.records import ErasureState
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.settings import Settings
@@ -25,9 +30,15 @@ Found = TypeVar("Found")
 #: The tenant of all drills. Its users are `drill-...`, a new one for each drill.
 TENANT = "afterword-drill"
 
+#: What is said, asked about it, and the word by which it is known, in lower case.
 FACT = "I prefer all temperatures in Celsius, never Fahrenheit."
 QUESTION = "What is a good temperature for a bedroom?"
 KNOWN_BY = "celsius"
+
+#: The same of the turn that becomes a dead letter.
+LATE_FACT = "My dog is called Otto."
+LATE_QUESTION = "What is my dog called?"
+LATE_KNOWN_BY = "otto"
 
 #: Enough for a sentence, so that a drill costs little.
 _MAX_TOKENS = 64
@@ -69,6 +80,8 @@ class Drill:
             "drill: answer and remember": self._tell,
             **({"drill: restart": self._restart_workers} if self.restart else {}),
             "drill: recall": self._ask,
+            "drill: bury": self._bury,
+            "drill: replay": self._replay,
             "drill: erase": self._erase,
             "drill: erased": self._ask_again,
         }
@@ -102,12 +115,56 @@ class Drill:
         return f"workers of each kind run again after {render.duration(time.monotonic() - began)}"
 
     async def _ask(self) -> str:
-        _, reply = await self._say(QUESTION, remember=False)
+        reply = await self._recall(QUESTION, KNOWN_BY)
+        return f"the fact was given to the model, in {reply.timings_ms.recall} ms"
+
+    async def _bury(self) -> str:
+        """Say another fact while the user's memory is paused, and bury its turn."""
+        steering = self.operator.steering
+        user = self.user_id
+        await steering.pause(
+            "memories", tenant=TENANT, user_id=user, reason="drill", for_s=self.patience_s
+        )
+        try:
+            job, _ = await self._say(LATE_FACT)
+            await self._until(lambda: self._is_buried(job.id), "the turn is not buried")
+        finally:
+            await steering.resume("memories", tenant=TENANT, user_id=user)
+        return "a turn whose memory was paused is a dead letter"
+
+    async def _is_buried(self, job_id: str) -> bool:
+        """Bury a turn; false while a worker still has the lane from the turn before."""
+        try:
+            await self.operator.bury(job_id)
+        except IllegalStep:
+            return False
+        return True
+
+    async def _replay(self) -> str:
+        """Replay the letter twice: the second time there is nothing to replay."""
+        chosen = DeadLetterFilter(tenant=TENANT, user_id=self.user_id)
+        began = time.monotonic()
+        pace = ReplayPace(stall_timeout_s=self.patience_s)
+        run = await self.operator.replay(await self.operator.plan(chosen, pace), apply=True)
+        if run.outcomes != {ReplayOutcome.STORED: 1}:
+            outcomes = render.counts(run.outcomes) or "nothing replayed"
+            raise DrillFailed(f"the replay is {render.replay_state(run)}: {outcomes}")
+        took = render.duration(time.monotonic() - began)
+        if left := (await self.operator.plan(chosen)).dead_letters:
+            raise DrillFailed(f"{len(left)} dead letters are left")
+        reply = await self._recall(LATE_QUESTION, LATE_KNOWN_BY)
+        texts = [memory.text for memory in reply.memories]
+        if len(texts) != len(set(texts)):
+            raise DrillFailed("a memory is stored twice")
+        return f"stored in {took}, once, and given to the model"
+
+    async def _recall(self, question: str, known_by: str) -> Reply:
+        _, reply = await self._say(question, remember=False)
         if reply.memory == "degraded":
             raise DrillFailed("memory could not be searched in time")
-        if not _recalls(reply):
+        if not any(known_by in memory.text.lower() for memory in reply.memories):
             raise DrillFailed(f"none of the {len(reply.memories)} memories has what was told")
-        return f"the fact was given to the model, in {reply.timings_ms.recall} ms"
+        return reply
 
     async def _erase(self) -> str:
         began = time.monotonic()
@@ -177,7 +234,3 @@ async def _finding(name: str, step: Callable[[], Awaitable[str]]) -> Finding:
         return fail(name, str(failed), failed.remedy)
     except (AfterwordError, OSError, TimeoutError) as error:
         return fail(name, str(error) or type(error).__name__, _MEND)
-
-
-def _recalls(reply: Reply) -> bool:
-    return any(KNOWN_BY in memory.text.lower() for memory in reply.memories)
