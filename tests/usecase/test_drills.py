@@ -1,0 +1,260 @@
+"""The drills of `docs/how-to/back-up.md` and `move-the-ledger.md`, walked through step by step."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from afterword.shared.errors import Misconfigured
+from afterword.shared.ledger.dead_letter_records import DeadLetterFilter
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.names import lane_id, memory_key, shard_of
+from afterword.shared.settings import Settings
+from afterword.workers.background.rollback_detector import RollbackDetector, SeenFile, place_of
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    claim_job,
+    reply_to,
+    submit_and_answer,
+    submit_and_claim,
+    submit_job,
+)
+from tests.kit.ledger.lane_writer import FailingMemories, LaneWriter
+from tests.kit.servers.valkey import Valkey
+from tests.kit.waiting import wait_until
+
+pytestmark = pytest.mark.redis
+
+ANN = memory_key("default", "ann")
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[Valkey, Valkey]]:
+    """Give two servers; the first one runs."""
+    first, second = Valkey("--appendonly", "yes"), Valkey("--appendonly", "yes")
+    with first:
+        yield first, second
+        second.stop()
+
+
+def settings_of(server: Valkey, tmp_path: Path, **changed: object) -> Settings:
+    fields: dict[str, object] = {"namespace": "drill", "memory": "embedded"} | changed
+    return Settings(redis_url=server.url, state_dir=tmp_path / "state", **fields)
+
+
+class Life:
+    """A ledger on some server, with a memory worker and what its machine has seen."""
+
+    def __init__(self, settings: Settings, ledger: Ledger, memories: FailingMemories) -> None:
+        self.ledger = ledger
+        self.writer = LaneWriter(settings, ledger, memories)
+        self.memories = memories
+        self._settings = settings
+
+    async def look(self) -> None:
+        """Do what each worker does when it starts, and from time to time."""
+        assert self.ledger.identity is not None
+        file = SeenFile(
+            self._settings.state_dir, self.ledger.identity.name, place_of(self._settings)
+        )
+        await RollbackDetector(self.ledger.maintenance, file).check()
+
+    async def tell(self, text: str) -> str:
+        """Answer a message; its turn waits in its lane."""
+        return await submit_and_answer(self.ledger, text)
+
+    async def tell_of_any_shard(self, text: str) -> str:
+        """Answer a message and store its turn, wherever its user's lane is."""
+        turn_id = await self.tell(text)
+        lane = lane_id(ANN, shard_of(ANN, self._settings.shards))
+        await self.writer.write(lane)
+        return turn_id
+
+    async def state(self, turn_id: str) -> TurnState:
+        return (await self.ledger.queries.status(turn_id)).turn
+
+    def rows(self) -> dict[str, int]:
+        """Return how often memory holds each text."""
+        texts = [row.text for row in self.memories.rows]
+        return {text: texts.count(text) for text in texts}
+
+
+class Lives:
+    """Opens ledgers, one after the other."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+
+    async def begin(self, settings: Settings, memories: FailingMemories) -> Life:
+        ledger = await self._stack.enter_async_context(Ledger(settings, patience_s=5.0))
+        await ledger.check(founds=True)
+        return Life(settings, ledger, memories)
+
+
+@pytest.fixture
+async def lives() -> AsyncIterator[Lives]:
+    async with AsyncExitStack() as stack:
+        yield Lives(stack)
+
+
+def _alarms(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [one.message for one in caplog.records if one.levelno == logging.CRITICAL]
+
+
+def save_ledger(server: Valkey, file: Path) -> None:
+    """Copy the ledger while it is in use, as `redis-cli --rdb` does."""
+    with server.client() as redis:
+        redis.save()
+    shutil.copy(server.folder / "dump.rdb", file)
+
+
+def restore_ledger(server: Valkey, file: Path) -> None:
+    """Start a server from a copy, and let it write its append-only file anew."""
+    shutil.copy(file, server.folder / "dump.rdb")
+    server.start("--appendonly", "no", "--dbfilename", "dump.rdb")
+    with server.client() as redis:
+        redis.config_set("appendonly", "yes")
+        wait_until(lambda: _is_written(redis.info("persistence")), "an append-only file", 30)
+    server.restart()
+
+
+def _is_written(persistence: dict[str, object]) -> bool:
+    going_on = ("aof_rewrite_in_progress", "aof_rewrite_scheduled")
+    return bool(persistence["aof_enabled"]) and not any(persistence[name] for name in going_on)
+
+
+async def test_a_backup_of_the_ledger_and_then_of_memory_is_restored(
+    servers: tuple[Valkey, Valkey],
+    lives: Lives,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second = servers
+    life = await lives.begin(settings_of(first, tmp_path), FailingMemories())
+    before = await life.tell("I prefer Celsius.")
+    await life.writer.write()
+    between = await life.tell("My dog is called Rex.")
+
+    save_ledger(first, tmp_path / "ledger.rdb")
+    await life.writer.write()  # life goes on between the two copies
+    kept = copy.deepcopy(life.memories.rows)
+    await life.tell("I play cello.")
+    await life.writer.write()
+    await life.look()
+    first.kill()
+
+    restore_ledger(second, tmp_path / "ledger.rdb")
+    memories = FailingMemories()
+    memories.rows = kept
+    again = await lives.begin(settings_of(second, tmp_path), memories)
+    await again.look()
+    [alarm] = _alarms(caplog)
+    assert "went back" in alarm
+    assert (await again.state(before), await again.state(between)) == ("stored", "pending")
+    await again.writer.write()
+    assert await again.state(between) is TurnState.STORED
+    assert again.rows() == {"I prefer Celsius.": 1, "My dog is called Rex.": 1}
+    assert "add" not in again.writer.calls, "it was found by its turn"
+    found = await memories.search(ANN, "Which temperature do I prefer, Celsius?", 5)
+    assert "I prefer Celsius." in [row.text for row in found.memories]
+    new = await again.tell("I moved to Oslo.")
+    await again.writer.write()
+    assert await again.state(new) is TurnState.STORED
+
+
+async def test_a_memory_that_is_older_than_its_ledger_lacks_what_the_ledger_calls_stored(
+    servers: tuple[Valkey, Valkey], lives: Lives, tmp_path: Path
+) -> None:
+    """Why the ledger is copied first."""
+    first, second = servers
+    life = await lives.begin(settings_of(first, tmp_path), FailingMemories())
+    turn = await life.tell("I prefer Celsius.")
+    kept = copy.deepcopy(life.memories.rows)
+    await life.writer.write()
+    save_ledger(first, tmp_path / "ledger.rdb")
+    first.kill()
+
+    restore_ledger(second, tmp_path / "ledger.rdb")
+    memories = FailingMemories()
+    memories.rows = kept
+    again = await lives.begin(settings_of(second, tmp_path), memories)
+    await again.writer.write()
+    assert await again.state(turn) is TurnState.STORED
+    assert again.rows() == {}
+
+
+async def test_a_ledger_moves_to_another_redis_with_all_that_is_open(
+    servers: tuple[Valkey, Valkey],
+    lives: Lives,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second = servers
+    life = await lives.begin(settings_of(first, tmp_path), FailingMemories())
+    queued = await submit_job(life.ledger, user_id="cy", idempotency_key="k")
+    running = await submit_and_claim(life.ledger, user_id="bob")
+    pending = await life.tell("I prefer Celsius.")
+    await life.look()
+
+    second.start()
+    with first.client() as old, second.client() as new:
+        new.replicaof("127.0.0.1", str(first.port))
+        wait_until(lambda: new.info("replication")["master_link_status"] == "up", "linked", 30)
+        old.client_pause(600_000, all=False)  # nobody writes any more
+        wait_until(lambda: _offset(new) == _offset(old), "the copy is complete", 30)
+        new.replicaof("NO", "ONE")
+    first.kill()
+
+    moved = await lives.begin(settings_of(second, tmp_path), life.memories)
+    assert moved.ledger.identity == life.ledger.identity
+    await moved.look()
+    assert _alarms(caplog) == []
+    await moved.ledger.jobs.finish(running, reply_to(running))
+    status = await moved.ledger.queries.status(running.job_id)
+    assert status.state is JobState.SUCCEEDED
+    await moved.writer.write()
+    assert await moved.state(pending) is TurnState.STORED
+    assert await submit_job(moved.ledger, user_id="cy", idempotency_key="k") == queued
+    claim = await claim_job(moved.ledger, queued)
+    assert int(claim.fence.partition(".")[0]) > int(running.fence.partition(".")[0])
+
+
+def _offset(redis: object) -> int:
+    found = redis.info("replication")  # type: ignore[attr-defined]
+    return int(found.get("slave_repl_offset", found["master_repl_offset"]))
+
+
+async def test_a_ledger_gets_more_shards_by_a_namespace_beside_it(
+    servers: tuple[Valkey, Valkey], lives: Lives, tmp_path: Path
+) -> None:
+    server, _ = servers
+    few = settings_of(server, tmp_path)
+    memories = FailingMemories()
+    old = await lives.begin(few, memories)
+    queued = await submit_job(old.ledger, "My dog is called Rex.")
+    pending = await old.tell("I prefer Celsius.")
+    with pytest.raises(Misconfigured, match="AFTERWORD_SHARDS"):
+        await lives.begin(few.model_copy(update={"shards": 4}), memories)
+
+    more = few.model_copy(update={"shards": 4, "namespace": "drill2"})
+    new = await lives.begin(more, memories)
+    claim = await claim_job(old.ledger, queued)  # the old workers go on until nothing is left
+    await old.ledger.jobs.finish(claim, reply_to(claim))
+    await old.writer.write()
+    inspector = LedgerInspector(few)
+    assert inspector.open_ends() == set()
+    assert [await old.state(turn) for turn in (queued, pending)] == [TurnState.STORED] * 2
+    left = DeadLetterFilter()
+    assert [one async for one in old.ledger.dead_letters.select(left, content=False)] == []
+    inspector.close()
+
+    told = await new.tell_of_any_shard("I play cello.")
+    assert await new.state(told) is TurnState.STORED
+    assert set(memories.turns(ANN)) == {queued, pending, told}, "memory is one, whatever the ledger"
