@@ -39,7 +39,8 @@ _READING = {
     "order/list",
 }  # fmt: skip
 _WORKING = _READING | {
-    "gate/ask", "gate/open", "gate/report", "job/cancel", "maintenance/heartbeat",
+    "admission/reserve", "admission/settle", "gate/ask", "gate/open", "gate/report",
+    "job/cancel", "maintenance/heartbeat",
     "maintenance/inconsistencies", "maintenance/quarantine", "maintenance/sweep",
     "maintenance/try_write", "maintenance/witness", "run/outcomes",
 }  # fmt: skip

@@ -22,6 +22,7 @@ from afterword.workers.ports import (
     AddResult,
     Answer,
     ModelCheck,
+    OnQuota,
     OnUsage,
     Prompt,
     Turn,
@@ -62,9 +63,9 @@ class Claude:
         self._provider = provider
 
     async def stream_answer(
-        self, prompt: Prompt, on_usage: OnUsage | None = None
+        self, prompt: Prompt, on_usage: OnUsage | None = None, on_quota: OnQuota | None = None
     ) -> AsyncGenerator[str | Answer, None]:
-        del on_usage
+        del on_usage, on_quota
         self._provider.asked()
         yield Answer("hello", "end_turn", prompt.model, Usage())
 

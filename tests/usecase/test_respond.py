@@ -40,6 +40,7 @@ from afterword.workers.leases import Leases
 from afterword.workers.ports import (
     Answer,
     Memories,
+    OnQuota,
     OnUsage,
     Prompt,
     RecalledMemory,
@@ -659,9 +660,9 @@ class Spent(FakeModel):
     """A model whose answers use the budget up."""
 
     async def stream_answer(
-        self, prompt: Prompt, on_usage: OnUsage | None = None
+        self, prompt: Prompt, on_usage: OnUsage | None = None, on_quota: OnQuota | None = None
     ) -> AsyncGenerator[str | Answer, None]:
-        async for piece in super().stream_answer(prompt, on_usage):
+        async for piece in super().stream_answer(prompt, on_usage, on_quota):
             yield replace(piece, pause_s=20.0) if isinstance(piece, Answer) else piece
 
 
@@ -734,9 +735,9 @@ class Broken(FakeModel):
     """A model with a bug, whose message holds what nobody may read."""
 
     def stream_answer(
-        self, prompt: Prompt, on_usage: OnUsage | None = None
+        self, prompt: Prompt, on_usage: OnUsage | None = None, on_quota: OnQuota | None = None
     ) -> AsyncGenerator[str | Answer, None]:
-        del on_usage
+        del on_usage, on_quota
         raise RuntimeError(f"cannot work with {prompt.messages[-1].text}")
 
 

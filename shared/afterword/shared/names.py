@@ -373,6 +373,10 @@ class Keys:
         """SET: the failed calls since the last success at one gate."""
         return f"{self.root}:gate-failures:{name}"
 
+    def quota(self, name: str) -> str:
+        """HASH: what one rate limit of a provider has left; on the first shard."""
+        return f"{self.root}:quota:{name}"
+
     @property
     def replay_runs(self) -> str:
         """ZSET: the replay runs, by when they began; on the first shard."""

@@ -387,6 +387,11 @@ class ClaudeSettings(Record):
     anthropic_base_url: HttpUrl = Field(
         "https://api.anthropic.com", description="URL of Claude's Messages API"
     )
+    admission: bool = Field(
+        default=True,
+        description="reserve what a call will use of the rate limit that the provider tells, and "
+        "let it wait if there is no room, before the provider refuses it",
+    )
     model_prices: Prices = Field(
         default_factory=dict,
         description='prices for estimates, as JSON: `{"claude-haiku-5-5": [0.10, 0.50]}` are US '

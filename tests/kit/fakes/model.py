@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from afterword.shared.contracts import StopDetails, Usage
 from afterword.shared.errors import ProviderError
-from afterword.workers.ports import Answer, ModelCheck, OnUsage, Prompt
+from afterword.shared.ledger.quota_records import QuotaLevel
+from afterword.workers.ports import Answer, ModelCheck, OnQuota, OnUsage, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class FakeModel:
         self.held = 0
         self.closed = False
         self.checked: list[str] = []
+        #: What is told of the rate limit with every answer.
+        self.quota: tuple[QuotaLevel, ...] = ()
         self._check_error: ProviderError | None = None
         self._takes: deque[Take] = deque()
         self._released = asyncio.Event()
@@ -61,13 +64,15 @@ class FakeModel:
         self._released.set()
 
     async def stream_answer(
-        self, prompt: Prompt, on_usage: OnUsage | None = None
+        self, prompt: Prompt, on_usage: OnUsage | None = None, on_quota: OnQuota | None = None
     ) -> AsyncGenerator[str | Answer, None]:
         """Play the next take."""
         self.prompts.append(prompt)
         take = self._takes.popleft() if self._takes else _echo(prompt)
         self.open_calls += 1
         tell = on_usage or _unheard
+        if on_quota is not None:
+            on_quota(self.quota)
         try:
             tell(take.usage.model_copy(update={"output": 0}))
             for piece in take.pieces:

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from afterword.shared.contracts import StopDetails, Usage
 from afterword.shared.errors import BadAnswer, Rejected, Unavailable
+from afterword.shared.ledger.quota_records import QuotaLevel
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +68,22 @@ class ModelCheck:
 #: Called with the tokens that a call has used, as far as the provider has told them.
 OnUsage = Callable[[Usage], None]
 
+#: Called with what the provider told of its rate limit, with an answer or a refusal.
+OnQuota = Callable[[Sequence[QuotaLevel]], None]
+
 
 class Model(Protocol):
     """Answers prompts."""
 
     def stream_answer(
-        self, prompt: Prompt, on_usage: OnUsage | None = None
+        self, prompt: Prompt, on_usage: OnUsage | None = None, on_quota: OnQuota | None = None
     ) -> AsyncGenerator[str | Answer, None]:
         """Stream one answer: its text in pieces, then the `Answer`, then nothing.
 
         Only a complete answer yields an `Answer`, with `text` the pieces joined. Everything
         else raises a `ProviderError`. Closing the generator ends the call. `on_usage` is called
-        with the tokens of the call whenever the provider tells them, each time with all so far.
+        with the tokens of the call whenever the provider tells them, each time with all so far,
+        and `on_quota` when it tells what is left of its rate limit.
         """
         ...
 

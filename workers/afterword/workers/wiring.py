@@ -36,12 +36,14 @@ from afterword.workers.celery_runtime.pool import STOP_OVERHEAD_S
 from afterword.workers.gate import GateClient
 from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import RENEWALS, Leases
+from afterword.workers.memories.admitted_model import AdmittedModel
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.lane import LaneProcessor
 from afterword.workers.memories.requests import RequestAnswerer
 from afterword.workers.memories.store_turns import TurnWriter
 from afterword.workers.metrics import metrics
 from afterword.workers.ports import Memories, MigratableMemories, Model
+from afterword.workers.quotas import QuotaClient
 from afterword.workers.replies.model_call import ModelCaller
 from afterword.workers.replies.recall import RecallBudget, Recaller
 from afterword.workers.replies.respond import Responder
@@ -102,7 +104,8 @@ async def runtime(
         ledger = await stack.enter_async_context(Ledger(settings, patience_s=PATIENCE_S))
         found = await ledger.check(founds=True)
         await stack.enter_async_context(_observed(settings, named))
-        memories = await open_memories(settings)
+        quotas = await stack.enter_async_context(_quota_client(settings, ledger))
+        memories = await open_memories(settings, quotas)
         if memories is not None:
             stack.push_async_callback(memories.aclose)
         leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
@@ -111,7 +114,7 @@ async def runtime(
         if REPLIES in consumed:
             model = open_model(settings)
             stack.push_async_callback(model.aclose)
-            responder = _responder(settings, ledger, model, memories, leases, gates)
+            responder = _responder(settings, ledger, model, memories, leases, gates, quotas)
         probes = Probes(gates, model, memories, writes=MEMORIES in consumed)
         background = _background(settings, ledger, memories, leases, probes, queues)
         await stack.enter_async_context(background)
@@ -126,14 +129,7 @@ async def runtime(
             yield Runtime(
                 responder,
                 _lane_processor(settings, ledger, memories, leases, gates),
-                RequestAnswerer(
-                    ledger.memory_requests,
-                    ledger.turns,
-                    memories,
-                    leases,
-                    KeptText.of(settings),
-                    limit_s=settings.write_timeout_s,
-                ),
+                _request_answerer(settings, ledger, memories, leases),
             )
         finally:
             emit(WorkerStopping)
@@ -157,17 +153,22 @@ async def _traces(settings: Settings) -> AsyncIterator[None]:
         await asyncio.to_thread(traces.__exit__, None, None, None)
 
 
-async def open_memories(settings: Settings) -> MigratableMemories | None:
-    """Open the memory backend that the settings name; None if memory is off."""
+async def open_memories(
+    settings: Settings, quotas: QuotaClient | None = None
+) -> MigratableMemories | None:
+    """Open the memory backend that the settings name; None if memory is off.
+
+    With `quotas`, its calls of a model are admitted first.
+    """
     from afterword.workers.adapters.mem0.bare_owners import BareOwners
 
-    memories = await _open_backend(settings)
+    memories = await _open_backend(settings, quotas or QuotaClient())
     if memories is None or settings.memory_owner != "user":
         return memories
     return BareOwners(memories)
 
 
-async def _open_backend(settings: Settings) -> MigratableMemories | None:
+async def _open_backend(settings: Settings, quotas: QuotaClient) -> MigratableMemories | None:
     match settings.backend:
         case "off":
             return None
@@ -184,7 +185,8 @@ async def _open_backend(settings: Settings) -> MigratableMemories | None:
             from afterword.workers.adapters.mem0.pgvector.recipe import open_selfhosted
 
             extracting = open_model(settings, total_s=settings.write_timeout_s)
-            return await open_selfhosted(settings, extracting, _tag_key(settings))
+            admitted = AdmittedModel(extracting, quotas)
+            return await open_selfhosted(settings, admitted, _tag_key(settings))
 
 
 def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
@@ -220,13 +222,25 @@ async def _gate_client(ledger: Ledger) -> AsyncIterator[GateClient]:
             await gates.flush()
 
 
-def _responder(
+@asynccontextmanager
+async def _quota_client(settings: Settings, ledger: Ledger) -> AsyncIterator[QuotaClient]:
+    """Reserve before calls while the context is open; at its end, tell what became of it."""
+    shared = ledger.quotas if settings.admission else None
+    quotas = QuotaClient(shared, settings.anthropic_base_url)
+    try:
+        yield quotas
+    finally:
+        await quotas.flush()
+
+
+def _responder(  # noqa: PLR0913, PLR0917 what a responder needs
     settings: Settings,
     ledger: Ledger,
     model: Model,
     memories: Memories | None,
     leases: Leases,
     gates: GateClient,
+    quotas: QuotaClient,
 ) -> Responder:
     recaller = Recaller(
         memories,
@@ -240,7 +254,7 @@ def _responder(
         at_once=None if settings.backend == "hosted" else settings.memory_threads,
     )
     HINT_ORDER.watch(recaller.holds_back)
-    model_caller = ModelCaller(settings, model, gates)
+    model_caller = ModelCaller(settings, model, gates, quotas)
     return Responder(
         settings,
         ledger.jobs,
@@ -249,6 +263,19 @@ def _responder(
         leases,
         _tag_key(settings),
         worker_name=worker_name(),
+    )
+
+
+def _request_answerer(
+    settings: Settings, ledger: Ledger, memories: Memories | None, leases: Leases
+) -> RequestAnswerer:
+    return RequestAnswerer(
+        ledger.memory_requests,
+        ledger.turns,
+        memories,
+        leases,
+        KeptText.of(settings),
+        limit_s=settings.write_timeout_s,
     )
 
 

@@ -21,6 +21,7 @@ from afterword.shared.ledger.migrations import Migrations
 from afterword.shared.ledger.orders import Orders
 from afterword.shared.ledger.quarantine import Quarantine
 from afterword.shared.ledger.queries import Queries
+from afterword.shared.ledger.quotas import Quotas
 from afterword.shared.ledger.replay_runs import ReplayRuns
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.stories import Stories
@@ -64,6 +65,7 @@ class Ledger(AsyncCloseable):
         self.duplicate_checks = DuplicateChecks(shards)
         self.gates = Gates(shards)
         self.orders = Orders(shards)
+        self.quotas = Quotas(shards)
         self.maintenance = Maintenance(shards)
         self.dead_letters = DeadLetters(shards, self.jobs)
         self.replay_runs = ReplayRuns(shards)

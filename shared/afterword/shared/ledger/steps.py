@@ -489,6 +489,27 @@ class ListGates(NamedTuple):
     octave_ms: int
 
 
+@declares("admission/reserve")
+class ReserveQuota(NamedTuple):
+    """Reserve what a call will probably use of a provider's rate limit."""
+
+    quota: str
+    input: int
+    output: int
+    reply: bool
+    returning: bool
+
+
+@declares("admission/settle")
+class SettleQuota(NamedTuple):
+    """Say what became of reservations, and what the provider told of its limit."""
+
+    quota: str
+    number: int
+    told: str
+    changes: Sequence[tuple[str, str, int, int]]
+
+
 @declares("maintenance/account")
 class ReadAccount(NamedTuple):
     """Count the users of some tenants whose memory lags behind."""

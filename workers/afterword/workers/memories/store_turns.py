@@ -44,6 +44,7 @@ from afterword.workers.ports import (
     EventGone,
     Memories,
 )
+from afterword.workers.quotas import NotAdmitted
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.batching import Batch, Bounds, batches
 from afterword.workers.rules.remembering import reason_in
@@ -132,12 +133,20 @@ class TurnWriter:
             raise
         except (LeaseLost, LedgerUnavailable):
             raise
+        except NotAdmitted as held:
+            return await self._hold(claim, batch, held)
         except Exception as error:  # noqa: BLE001 every error is judged and recorded
             shut = await self._report(permit, batch, error)
             return await self._judge(claim, batch, error, shut)
         if added.outcome is not AddOutcome.PENDING:  # to accept an add is no success yet
             permit.report_success()
         return await self._settle(claim, batch, added)
+
+    async def _hold(self, claim: LaneClaim, batch: Batch, held: NotAdmitted) -> bool:
+        """Postpone a batch that the model's rate limit had no room for: nobody failed."""
+        verdict = Verdict(policy.Decision.SNOOZE, held.code, held.fault, held.retry_after_s or 0.0)
+        await self._postpone(claim, batch, verdict, counted=False, unknown_outcome=False)
+        return False
 
     async def _report(self, permit: Permit, batch: Batch, error: Exception) -> GateShut | None:
         """Report a failure to mem0's gate; return a `GateShut` if it is shut now.

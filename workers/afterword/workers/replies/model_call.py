@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from asyncio import CancelledError
+from asyncio import CancelledError, Task, create_task
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
-from afterword.shared.errors import Fault, NoSuchModel, ProviderError, Rejected
+from afterword.shared.errors import Fault, NoSuchModel, ProviderError, RateLimited, Rejected
 from afterword.shared.events import (
     AnswerFieldsDropped,
     ModelAnswered,
@@ -21,28 +21,45 @@ from afterword.shared.observer import emit
 from afterword.shared.settings import ReplySettings
 from afterword.workers.gate import GateClient, GateShut, Permit, gate_of
 from afterword.workers.ports import Answer, Model, Prompt
+from afterword.workers.quotas import NotAdmitted, QuotaClient, Reservation, Wanted
 from afterword.workers.replies.token_meter import TokenMeter
 
 
 class ModelCaller:
     """Calls the models of the settings in their order, or only the model that a job names."""
 
-    def __init__(self, settings: ReplySettings, model: Model, gates: GateClient) -> None:
+    def __init__(
+        self,
+        settings: ReplySettings,
+        model: Model,
+        gates: GateClient,
+        quotas: QuotaClient | None = None,
+    ) -> None:
         self._model = model
         self._gates = gates
+        self._quotas = quotas or QuotaClient()
         self._models = (settings.model, *settings.fallback_models)
         # A canary reports with its first text: until then it recalls, and waits for the model.
         self._canary_s = settings.first_token_timeout_s + settings.recall_budget_ms / 1000 + 1
 
     @asynccontextmanager
-    async def admitted(self, named: str | None) -> AsyncIterator[ModelCall]:
+    async def admitted(self, named: str | None, wanted: Wanted) -> AsyncIterator[ModelCall]:
         """Enter the gate of the first model that is not shut; yield the call; leave at the end.
 
-        If all gates are shut, raises the `GateShut` with the shortest time to retry.
+        If all gates are shut, or their models' rate limits used up, raises the `GateShut` with the
+        shortest time to retry.
         """
         models = self._models if named is None else (named,)
         configured = models[0] in self._models
-        call = ModelCall(self._model, self._gates, models, self._canary_s, configured=configured)
+        call = ModelCall(
+            self._model,
+            self._gates,
+            self._quotas,
+            models,
+            wanted,
+            self._canary_s,
+            configured=configured,
+        )
         await call.pass_a_gate()
         try:
             yield call
@@ -53,17 +70,22 @@ class ModelCaller:
 class ModelCall:
     """A call in progress: the models that are left for it, and why others could not answer."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 what a call needs
         self,
         model: Model,
         gates: GateClient,
+        quotas: QuotaClient,
         models: Sequence[str],
+        wanted: Wanted,
         canary_s: float,
         *,
         configured: bool,
     ) -> None:
         self._model = model
         self._gates = gates
+        self._quotas = quotas
+        self._wanted = wanted
+        self._reserving: Task[Reservation] | None = None
         self._left = list(models)
         self._configured = configured
         self._canary_s = canary_s
@@ -74,6 +96,8 @@ class ModelCall:
     def give_way(self) -> None:
         """Leave the gate, so that another call can be the canary if this one had no outcome."""
         self._permit.release()
+        if self._reserving is not None:
+            self._quotas.drop(self._reserving)
 
     async def stream(
         self, told: Prompt, push: Callable[[str], None], meter: TokenMeter, note: AttemptNote
@@ -88,6 +112,9 @@ class ModelCall:
             try:
                 asked = replace(told, model=self._asked)
                 return await self._stream_one(asked, push, meter, note)
+            except NotAdmitted as held:
+                self._permit.release()
+                await self._go_on(held, _as_shut(self._asked, held))
             except ProviderError as said:
                 error = self._judged(said)
                 await self._go_on(error, await self._permit.report_failure(error))
@@ -95,13 +122,15 @@ class ModelCall:
     async def _stream_one(
         self, told: Prompt, push: Callable[[str], None], meter: TokenMeter, note: AttemptNote
     ) -> Answer:
+        self._reservation = reservation = await self._reserved()
         meter.begin()
         emit(ModelCalled, model=told.model, canary=self._permit.canary)
         started = time.monotonic()
         first_text_s = 0.0
         async with (
             _reporting_failure(told.model, started, note),
-            aclosing(self._model.stream_answer(told, meter.tell)) as pieces,
+            _settling(reservation, meter),
+            aclosing(self._model.stream_answer(told, meter.tell, reservation.note)) as pieces,
         ):
             async for piece in pieces:
                 self._note(piece)
@@ -120,7 +149,7 @@ class ModelCall:
             self._permit.report_success()
         if not isinstance(piece, Answer):
             self._pushed = True
-        elif piece.pause_s > 0:
+        elif piece.pause_s > 0 and not self._reservation.counts:
             self._permit.report_success(piece.pause_s)
 
     def _judged(self, error: ProviderError) -> ProviderError:
@@ -154,13 +183,56 @@ class ModelCall:
                 self._permit: Permit = await self._gates.enter(
                     gate_of(self._asked), canary_s=self._canary_s
                 )
+                await self._reserve()
             except GateShut as refusal:
                 self._refusals.append(refusal)
+            except NotAdmitted as held:
+                self._refusals.append(_as_shut(self._asked, held))
             else:
                 return
         if self._failures:  # its gate is still open, so the error decides how long to wait
             raise self._failures[0]
         raise min(self._refusals, key=lambda refusal: refusal.retry_after_s)
+
+    async def _reserve(self) -> None:
+        """Begin to reserve what the call will use, beside recall if much of the limit is left.
+
+        Else it is waited for, so that nothing is recalled in vain; leaves the gate if refused.
+        """
+        self._unlimited = self._quotas.unlimited(self._asked, self._wanted)
+        if self._unlimited is not None:
+            return
+        self._reserving = create_task(self._quotas.reserve(self._asked, self._wanted))
+        if not self._quotas.is_ample(self._asked):
+            try:
+                await self._reserving
+            except BaseException:
+                self._permit.release()
+                raise
+
+    async def _reserved(self) -> Reservation:
+        if self._unlimited is not None:
+            return self._unlimited
+        assert self._reserving is not None, "a gate was passed"
+        reserving, self._reserving = self._reserving, None
+        return await reserving
+
+
+@asynccontextmanager
+async def _settling(reservation: Reservation, meter: TokenMeter) -> AsyncIterator[None]:
+    """Settle a reservation by what the call used, as far as the provider told."""
+    whole = False
+    try:
+        yield
+        whole = True
+    except RateLimited as error:
+        raise reservation.judged(error) from None
+    finally:
+        reservation.settle(meter.call if whole else None)
+
+
+def _as_shut(model: str, held: NotAdmitted) -> GateShut:
+    return GateShut(gate_of(model), held.retry_after_s or 0.0, held.code)
 
 
 @asynccontextmanager

@@ -80,6 +80,15 @@ class Built:
     recalled: Recalled
 
 
+def guess(
+    request: ChatRequest, overlay: Sequence[PastTurn], history: Sequence[PastTurn], limits: Limits
+) -> int:
+    """Return about how many tokens the prompt will be, before memories are known."""
+    turns = (text for turn in (*overlay, *history) for text in (turn.user_text, turn.reply_text))
+    said = (limits.system or "", request.system or "", RULES, request.message, *turns)
+    return min(limits.prompt_tokens, sum(map(estimated_tokens, said)))
+
+
 def build(  # noqa: PLR0913 each is another part of the prompt
     request: ChatRequest,
     recall: Recall,

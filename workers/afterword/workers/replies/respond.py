@@ -44,6 +44,7 @@ from afterword.workers.gate import GateShut
 from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Answer, Recall
+from afterword.workers.quotas import Wanted
 from afterword.workers.replies import prompt
 from afterword.workers.replies.delta_buffer import DeltaBuffer
 from afterword.workers.replies.model_call import ModelCall, ModelCaller
@@ -211,8 +212,17 @@ class Responder:
         except ValidationError:
             await self._fail(attempt, "undecodable", Fault.REQUEST)
             return
-        async with self._model_caller.admitted(request.model) as call:
+        async with self._model_caller.admitted(
+            request.model, self._wanted(attempt.claim, request)
+        ) as call:
             await self._answer_with(call, await self._prepare(attempt, request))
+
+    def _wanted(self, claim: Claim, request: ChatRequest) -> Wanted:
+        return Wanted(
+            lambda: prompt.guess(request, claim.overlay, claim.history, self._limits()),
+            request.max_tokens or self._settings.max_tokens,
+            returning=claim.previous != "",
+        )
 
     async def _answer_with(self, call: ModelCall, prepared: _Prepared) -> None:
         claim, meter, note = prepared.claim, prepared.attempt.meter, prepared.attempt.note

@@ -27,6 +27,11 @@ class TokenMeter:
         self._call = usage
 
     @property
+    def call(self) -> Usage:
+        """What the call has used so far."""
+        return self._call
+
+    @property
     def earlier(self) -> Usage | None:
         """What the calls before the last one used; None if that is nothing."""
         return None if self._earlier is NOTHING else self._earlier

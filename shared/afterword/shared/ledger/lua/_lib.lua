@@ -476,6 +476,45 @@ local function retry_after_ms(name, octave_ms)
   return math.ceil(slot - now)
 end
 
+-- A quota is what a provider's rate limit has left, as its headers told and less what was reserved since.
+-- HASH: of each part 'limit:', 'level:' when it was written ('at') and 'refill:', ms from none to all of
+-- it; 'open:<slot>:<part>' are sums of reservations; 'calls' and 'newest' number them; 'fresh', 'returning'
+-- and 'memory' are when the last one of each queue was told to ask again. Lost, it is learned anew.
+local QUOTA_PARTS = { 'requests', 'input', 'output', 'tokens' }
+local QUOTA_LIFE = 86400000         -- ms
+local QUOTA_SLOT, QUOTA_SLOT_LIFE = 5000, 120000 -- ms; the longest time that a reservation counts
+local KEPT_FOR_REPLIES, KEPT_FOR_WAITING = 0.2, 0.1 -- shares of a limit
+local SHORTEST_WAIT, SHORTEST_WAIT_OF_MEMORY, LONGEST_WAIT_FOR_QUOTA = 100, 5000, 900000 -- ms
+local function quota_key(name) return root .. ':quota:' .. name end            -- HASH
+
+-- Returns what each part has left now: it refills all the time.
+local function quota_levels(name)
+  local fields, found = { 'at' }, {}
+  for _, part in ipairs(QUOTA_PARTS) do
+    for _, field in ipairs({ 'limit:', 'level:', 'refill:' }) do fields[#fields + 1] = field .. part end
+  end
+  local values = redis.call('HMGET', quota_key(name), unpack(fields))
+  local passed = math.max(0, now - (values[1] or now))
+  for i, part in ipairs(QUOTA_PARTS) do
+    local limit, refill = tonumber(values[3 * i - 1]), tonumber(values[3 * i + 1])
+    if limit then
+      local level = math.min(limit, values[3 * i] + passed * limit / refill)
+      found[part] = { limit = limit, level = level, refill = refill }
+    end
+  end
+  return found
+end
+
+local function write_quota_levels(name, levels)
+  local fields = { 'at', now }
+  for part, one in pairs(levels) do
+    fields[#fields + 1] = 'level:' .. part
+    fields[#fields + 1] = one.level
+  end
+  redis.call('HSET', quota_key(name), unpack(fields))
+  redis.call('PEXPIRE', quota_key(name), QUOTA_LIFE)
+end
+
 -- A request about memories stands in the agenda of lanes under a name that no lane has, and is leased
 -- as a lane is. Its hint goes ahead of all others: somebody waits for the answer.
 local function hint_ahead(id)

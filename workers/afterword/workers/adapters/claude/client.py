@@ -24,9 +24,10 @@ from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from afterword.shared.errors import BadAnswer, ProviderError, Rejected, Unavailable
 from afterword.workers.adapters.claude.errors import api_error
 from afterword.workers.adapters.claude.events import Event, EventParser, Transcript
+from afterword.workers.adapters.claude.rate_limits import quota_levels
 from afterword.workers.adapters.claude.reported import deprecation, is_token_count
 from afterword.workers.adapters.http import request_id_of, verdict_of_connection
-from afterword.workers.ports import Answer, ChatMessage, ModelCheck, OnUsage, Prompt
+from afterword.workers.ports import Answer, ChatMessage, ModelCheck, OnQuota, OnUsage, Prompt
 
 T = TypeVar("T")
 Stream = anthropic.AsyncStream[RawMessageStreamEvent]
@@ -85,12 +86,12 @@ class Claude:
         self._client: anthropic.AsyncAnthropic | None = None
 
     async def stream_answer(
-        self, prompt: Prompt, on_usage: OnUsage | None = None
+        self, prompt: Prompt, on_usage: OnUsage | None = None, on_quota: OnQuota | None = None
     ) -> AsyncGenerator[str | Answer, None]:
         """Stream one answer; see `afterword.workers.ports.Model`."""
         limits = _CallLimits(*self._limits)
         async with (
-            await limits.wait_for(self._open(prompt)) as stream,
+            await limits.wait_for(self._open(prompt, on_quota)) as stream,
             aclosing(_events(stream.response, limits)) as events,
         ):
             transcript = Transcript(prompt.model, stream.response.headers)
@@ -117,16 +118,22 @@ class Claude:
         if client is not None:
             await client.close()
 
-    async def _open(self, prompt: Prompt) -> Stream:
+    async def _open(self, prompt: Prompt, on_quota: OnQuota | None) -> Stream:
         client = self._get_client()
-        # Like `messages.create`, but without its pass over the body for features not used here.
-        return await client.post(
-            "/v1/messages",
-            body=_body(prompt, effort_for(self._effort, prompt.model)),
-            cast_to=Message,
-            stream=True,
-            stream_cls=Stream,
-        )
+        try:
+            # Like `messages.create`, but without its pass over the body for features not used here.
+            stream = await client.post(
+                "/v1/messages",
+                body=_body(prompt, effort_for(self._effort, prompt.model)),
+                cast_to=Message,
+                stream=True,
+                stream_cls=Stream,
+            )
+        except anthropic.APIStatusError as error:
+            _tell_quota(on_quota, error.response)
+            raise
+        _tell_quota(on_quota, stream.response)
+        return stream
 
     async def _counts_tokens(self, model: str) -> bool:
         """Return whether the server counts tokens for a model; if not, a reply may still come."""
@@ -233,6 +240,11 @@ def _message(message: ChatMessage, *, cached: bool) -> MessageParam:
     if message.role == "user":
         return {"role": "user", "content": content}
     return {"role": "assistant", "content": content}
+
+
+def _tell_quota(on_quota: OnQuota | None, response: httpx2.Response) -> None:
+    if on_quota is not None and (levels := quota_levels(response.headers)):
+        on_quota(levels)
 
 
 async def _events(response: httpx2.Response, limits: _CallLimits) -> AsyncGenerator[Event, None]:
