@@ -1,8 +1,8 @@
 """A stand-in of Claude and mem0's platform that is as fast as possible.
 
-`python -m benchmarks.provider PORT_FILE TIMING` serves both on one port; TIMING is JSON. It checks
-nothing and stores nothing, so that its own cost does not limit a design. The strict stand-ins of
-the tests are in `tests.kit`.
+`python -m benchmarks.provider PORT_FILE TIMING [LIMIT]` serves both on one port; the last two are
+JSON, and without LIMIT Claude takes all calls. It checks nothing and stores nothing, so that its
+own cost does not limit a design. The strict stand-ins of the tests are in `tests.kit`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from benchmarks.rate_limit import LimitedCalls, RateLimit
 
 MEMORIES = 3
 _TEXT = "A comfortable room has about 21 °C, which you told me that you prefer. "
@@ -133,7 +135,8 @@ def _accepted(number: int) -> bytes:
 class _Answers:
     """The answers of Claude, streamed and whole: the same for every request."""
 
-    def __init__(self, timing: AnswerTiming) -> None:
+    def __init__(self, timing: AnswerTiming, calls: LimitedCalls | None = None) -> None:
+        self.calls = calls
         self.streamed, self.whole = _stream(_TEXT, timing), [_whole(timing)]
         self.facts = _stream(_FACTS, replace(timing, deltas=1))
         self.model_s, self.recall_s = timing.model_ms / 1000, timing.recall_ms / 1000
@@ -185,12 +188,8 @@ class _Connection(asyncio.Protocol):
 
     def _serve(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"post /v1/messages"):
-            streamed = b'"stream":true' in body.replace(b" ", b"")
-            parts = self._answers.streamed if streamed else self._answers.whole
-            if _EXTRACTS in body:
-                parts = self._answers.facts
-            longer_s = random.uniform(0, self._answers.spread_s)
-            self._say(parts, self._answers.model_s + longer_s)
+            if self._takes():
+                self._reply(body)
         elif b"/memories/search" in head[:64]:
             self._say([_found(body)], self._answers.recall_s)
         elif b"/memories/add" in head[:64]:
@@ -198,12 +197,52 @@ class _Connection(asyncio.Protocol):
             self._say([_accepted(self._answers.adds)], 0.0)
         elif head.startswith(b"get /v1/event/"):
             self._say([_STORED], 0.0)
-        elif head.startswith(b"get /_late"):
-            self._say([_answer("text/plain", str(self._answers.late_ms()))], 0.0)
-        elif head.startswith(b"get /_adds"):
-            self._say([_answer("text/plain", str(self._answers.adds))], 0.0)
         else:
-            self._say([_PING], 0.0)
+            self._say([self._figure(head)], 0.0)
+
+    def _reply(self, body: bytes) -> None:
+        """Answer as Claude does."""
+        streamed = b'"stream":true' in body.replace(b" ", b"")
+        parts = self._answers.streamed if streamed else self._answers.whole
+        if _EXTRACTS in body:
+            parts = self._answers.facts
+        if self._answers.calls is not None:
+            parts = self._limited(self._answers.calls, parts)
+        longer_s = random.uniform(0, self._answers.spread_s)
+        self._say(parts, self._answers.model_s + longer_s)
+
+    def _figure(self, head: bytes) -> bytes:
+        """Return a figure of this stand-in, or what any other call of mem0's platform is told."""
+        calls = self._answers.calls
+        if head.startswith(b"get /_limit") and calls is not None:
+            told = {"served": calls.served, "refused": calls.refused, "produced": calls.produced}
+            return _answer("application/json", json.dumps(told))
+        if head.startswith(b"get /_late"):
+            return _answer("text/plain", str(self._answers.late_ms()))
+        if head.startswith(b"get /_adds"):
+            return _answer("text/plain", str(self._answers.adds))
+        return _PING
+
+    def _takes(self) -> bool:
+        """Return whether the rate limit takes one more call; answer it if not."""
+        calls, now = self._answers.calls, asyncio.get_running_loop().time()
+        if calls is None or calls.takes(now, _USAGE["input_tokens"]):
+            return True
+        said = {"type": "error", "error": {"type": "rate_limit_error", "message": "too much"}}
+        refusal = _answer("application/json", json.dumps(said)).replace(b"200 OK", b"429 No", 1)
+        self._say([_with_headers(refusal, calls.headers(now, _USAGE["input_tokens"]))], 0.0)
+        return False
+
+    def _limited(self, calls: LimitedCalls, parts: Sequence[bytes]) -> list[bytes]:
+        """Count the output of an answer half way through, and tell what is left of the limit."""
+        loop, answers = asyncio.get_running_loop(), self._answers
+        half_s = answers.model_s + answers.gap_s * (len(parts) - 1) / 2
+        loop.call_later(half_s, self._produce, calls)
+        headers = calls.headers(loop.time(), 0)
+        return [_with_headers(parts[0], headers), *parts[1:]]
+
+    def _produce(self, calls: LimitedCalls) -> None:
+        calls.produce(asyncio.get_running_loop().time(), _USAGE["output_tokens"])
 
     def _say(self, parts: Sequence[bytes], after_s: float) -> None:
         """Send each part at its own time, so that a late one delays no other."""
@@ -227,9 +266,15 @@ class _Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_at(due, self._go_on, parts, number + 1, first)
 
 
-async def _serve(port_file: Path, timing: AnswerTiming) -> None:
-    answers = _Answers(timing)
-    server = await asyncio.get_running_loop().create_server(
+def _with_headers(answer: bytes, headers: str) -> bytes:
+    status, end, rest = answer.partition(b"\r\n")
+    return status + end + headers.encode() + rest
+
+
+async def _serve(port_file: Path, timing: AnswerTiming, limit: RateLimit | None) -> None:
+    loop = asyncio.get_running_loop()
+    answers = _Answers(timing, LimitedCalls(limit, loop.time()) if limit else None)
+    server = await loop.create_server(
         lambda: _Connection(answers), "127.0.0.1", 0, backlog=_BACKLOG
     )
     draft = port_file.with_suffix(".draft")
@@ -239,4 +284,5 @@ async def _serve(port_file: Path, timing: AnswerTiming) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1]), AnswerTiming(**json.loads(sys.argv[2]))))
+    told = RateLimit.of(sys.argv[3]) if len(sys.argv) > 3 else None
+    asyncio.run(_serve(Path(sys.argv[1]), AnswerTiming(**json.loads(sys.argv[2])), told))

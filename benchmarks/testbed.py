@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from benchmarks.provider import AnswerTiming
+from benchmarks.rate_limit import RateLimit
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 
@@ -132,9 +133,10 @@ class MeasuredProcess:
 class Testbed:
     """Redis and the providers' stand-in on the first core, and the processes that are measured."""
 
-    def __init__(self, timing: AnswerTiming = _AT_ONCE) -> None:
+    def __init__(self, timing: AnswerTiming = _AT_ONCE, limit: RateLimit | None = None) -> None:
         self.valkey = Valkey("--appendonly", "yes", "--databases", "32")
         self._timing = timing
+        self._limit = limit
         self._folder = tempfile.TemporaryDirectory(prefix="afterword-bench-")
         self._processes: list[MeasuredProcess] = []
 
@@ -174,6 +176,7 @@ class Testbed:
         self.valkey.start()
         port = self.folder / "port"
         argv = [sys.executable, "-m", "benchmarks.provider", str(port), self._timing.as_json()]
+        argv += [self._limit.as_json()] if self._limit else []
         self._server = subprocess.Popen(argv)  # noqa: S603 our own program
         wait_until(port.exists, "the stand-in of the providers listens", _PATIENCE_S)
         self._port = port.read_text()
