@@ -37,6 +37,7 @@ LONGEST: dict[str, str | float] = {
     "reconciled": "reconcile_s",
     "gate:": DAY_S,
     "gate-failures:": DAY_S,
+    "quota:": DAY_S,
     "replay-run:": "dead_retention_s",
     "replay-todo:": "dead_retention_s",
     "replay-outcomes:": "dead_retention_s",
