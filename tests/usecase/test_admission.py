@@ -13,6 +13,7 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.quota_records import QuotaLevel, Reserved
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
+from afterword.workers import quotas
 from afterword.workers.memories.admitted_model import AdmittedModel
 from afterword.workers.ports import AddResult, ChatMessage, Prompt, Turn
 from afterword.workers.quotas import QUOTA, QuotaClient
@@ -41,6 +42,12 @@ class AdmittingDesk(Desk):
         caller = ModelCaller(settings, self.model, self.gates, self.quotas)
         self.responder._model_caller = caller
         self.name = self.quotas._name(settings.model)
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for Redis however busy the machine is: else calls would be admitted unasked."""
+    monkeypatch.setattr(quotas, "PATIENCE_S", 60.0)
 
 
 @pytest.fixture
@@ -129,7 +136,11 @@ async def test_a_refusal_that_headers_explain_delays_its_job_and_shuts_no_gate(
 
 
 async def test_recall_runs_while_the_reservation_is_made_if_much_is_left(
-    desk: AdmittingDesk, ledger: Ledger, memories: FakeMemories, monkeypatch: pytest.MonkeyPatch
+    desk: AdmittingDesk,
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    memories: FakeMemories,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await room(ledger, desk.name, PLENTY)
     await desk.respond(await submit_job(ledger))
@@ -149,9 +160,10 @@ async def test_recall_runs_while_the_reservation_is_made_if_much_is_left(
     monkeypatch.setattr(ledger.quotas, "reserve", slow)
     job_id = await submit_job(ledger)
 
-    await desk.respond(job_id)  # would wait for ever, one after the other
+    await desk.respond(job_id)  # would wait in vain, one after the other
 
     assert (await ledger.queries.status(job_id)).state is JobState.SUCCEEDED
+    assert inspector.redis.hget(inspector.keys.quota(desk.name), "calls") == "2"
 
 
 async def test_what_a_reply_used_is_settled(
@@ -199,11 +211,11 @@ class ExtractingMemories(FailingMemories):
 async def test_a_turn_without_room_waits_and_nothing_of_it_is_spent(
     settings: Settings, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    quotas, model = QuotaClient(ledger.quotas, URL), FakeModel()
-    name = quotas._name("m")
+    client, model = QuotaClient(ledger.quotas, URL), FakeModel()
+    name = client._name("m")
     some = (QuotaLevel("output", 1000, 250, refill_s=1e7),)
     await room(ledger, name, some)
-    writer = LaneWriter(settings, ledger, ExtractingMemories(AdmittedModel(model, quotas)))
+    writer = LaneWriter(settings, ledger, ExtractingMemories(AdmittedModel(model, client)))
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
     with observed(TurnPostponed) as seen:
         await writer.write()
