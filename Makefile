@@ -117,8 +117,8 @@ clean: ## remove everything that can be made again
 # Pins stay as they are unless they must move: `make lock ARGS=--upgrade` moves them all.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--only-binary :all: --no-emit-index-url --no-emit-find-links
-RUNTIME := pyproject.toml --extra workers --extra selfhosted --extra embedded --extra traces --group install
-IMAGE   := pyproject.toml --extra workers --extra selfhosted --extra traces --group install
+RUNTIME := pyproject.toml --extra workers --extra selfhosted --extra embedded --extra traces --extra console --group install
+IMAGE   := pyproject.toml --extra workers --extra selfhosted --extra traces --extra console --group install
 
 lock: $(DEV) ## write the locks anew after a change of pyproject.toml
 	$(COMPILE) $(RUNTIME) --custom-compile-command 'make lock' $(ARGS) -o requirements.lock

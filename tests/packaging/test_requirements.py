@@ -18,6 +18,7 @@ from tests.shape.measure import Source, sources
 OURS = {"afterword"}
 #: What is imported only if a setting or an option asks for it.
 LAZY = (
+    "afterword.producer.web",
     "afterword.producer.admin.fleet_metrics",
     "afterword.producer.cli.metrics",
     "afterword.shared.metrics_server",
@@ -51,6 +52,7 @@ def imported(source: Source) -> Iterator[str]:
         ("afterword.producer", ()),
         ("afterword.producer.admin.fleet_metrics", ("metrics",)),
         ("afterword.producer.cli.metrics", ("metrics",)),
+        ("afterword.producer.web", ("console",)),
         ("afterword.shared", ()),
         ("afterword.shared.metrics_server", ("metrics",)),
         ("afterword.shared.traces", ("traces",)),

@@ -35,6 +35,7 @@ LONGEST: dict[str, str | float] = {
     "erasure:": 90 * DAY_S,
     "newer-version": 300.0,
     "reconciled": "reconcile_s",
+    "sampled": 60.0,
     "gate:": DAY_S,
     "gate-failures:": DAY_S,
     "quota:": DAY_S,

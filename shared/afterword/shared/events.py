@@ -568,13 +568,16 @@ class ListenerFailed(ObserverEvent):
 
 #: What a list holds of which some may not be readable.
 RecordKind = Literal[
+    "access key",
     "audit entry",
     "dead letter",
     "gate",
+    "job",
     "order",
     "quarantine note",
     "replay outcome",
     "replay run",
+    "sample",
     "worker",
 ]
 

@@ -395,6 +395,21 @@ class Keys:
         return f"{self.root}:replay-outcomes:{run}"
 
     @property
+    def access_keys(self) -> str:
+        """HASH: id of a key of the console to JSON: whose, for what, a hash; on the first shard."""
+        return f"{self.root}:access-keys"
+
+    @property
+    def samples(self) -> str:
+        """STREAM: figures of the fleet, one entry a minute; on the first shard."""
+        return f"{self.root}:samples"
+
+    @property
+    def sampled(self) -> str:
+        """FLAG, a STRING: the sample of this minute is taken."""
+        return f"{self.root}:sampled"
+
+    @property
     def audit(self) -> str:
         """STREAM: what operators did; on the first shard."""
         return f"{self.root}:audit"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
 import secrets
-import socket
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +19,7 @@ from afterword.producer.admin.history import (
     import_turns,
     read_history,
 )
+from afterword.producer.admin.operator_name import user_and_host
 from afterword.producer.admin.plan import ReplayPlan, build_plan
 from afterword.producer.admin.replay_driver import ProgressCallback, ReplayDriver
 from afterword.producer.admin.stories import AsyncStories
@@ -40,7 +38,6 @@ from afterword.shared.arguments import (
 )
 from afterword.shared.clock import utc_now
 from afterword.shared.closeable import AsyncCloseable
-from afterword.shared.contracts import MAX_ID_CHARACTERS
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import InvalidRequest, JobNotFound
 from afterword.shared.ledger.dead_letter_records import (
@@ -457,16 +454,6 @@ async def _check_ids(ledger: Ledger, criteria: DeadLetterFilter | None) -> None:
     for name in criteria.ids:
         if name not in found:
             raise InvalidRequest("ids", f"{name[:MAX_SHOWN]} is no dead letter")
-
-
-def user_and_host() -> str:
-    """Return who runs this where, from an environment that may hold anything."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in a container
-        user = f"uid{os.getuid()}"
-    named = f"{user}@{socket.gethostname()}"[:MAX_ID_CHARACTERS]
-    return "".join(one if one.isprintable() else "?" for one in named)
 
 
 def _no_progress(_counts: ImportCounts, _total: int) -> None:

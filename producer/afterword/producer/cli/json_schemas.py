@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, Field, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
+from afterword.producer.admin.access import NewAccessKey
 from afterword.producer.admin.async_admin import DiscardResult
 from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.history import ImportCounts
@@ -15,6 +16,7 @@ from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.cli.checks.finding import Finding
 from afterword.producer.cli.migrate import MigrationReport
 from afterword.shared.contracts import Event, JobStatus, Reply, Timings, UsageSum
+from afterword.shared.ledger.access_keys import AccessKey
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
     DeadLetter,
@@ -120,6 +122,13 @@ class OpenedGate(BaseModel):
     was_shut: bool
 
 
+class RevokedKey(BaseModel):
+    """A key that is refused from now on, and whether there was one."""
+
+    id: str
+    was_there: bool
+
+
 class ClearedNotes(BaseModel):
     """How many notes were deleted, or would be."""
 
@@ -147,6 +156,9 @@ PRINTED: dict[str, Any] = {
     "gate shut": list[Gate],
     "import": ImportCounts,
     "job": JobStory,
+    "keys create": NewAccessKey,
+    "keys list": list[AccessKey],
+    "keys revoke": RevokedKey,
     "memories delete": Memory,
     "memories edit": Memory,
     "memories list": list[Memory],

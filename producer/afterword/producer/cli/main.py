@@ -12,6 +12,7 @@ import click
 from afterword.producer.cli.account import account
 from afterword.producer.cli.audit import audit
 from afterword.producer.cli.chat import chat
+from afterword.producer.cli.console import console
 from afterword.producer.cli.dead import dead
 from afterword.producer.cli.doctor import doctor
 from afterword.producer.cli.forget import forget
@@ -19,6 +20,7 @@ from afterword.producer.cli.gate import gate
 from afterword.producer.cli.healthcheck import healthcheck
 from afterword.producer.cli.import_history import import_history
 from afterword.producer.cli.job import job
+from afterword.producer.cli.keys import keys
 from afterword.producer.cli.memories import memories
 from afterword.producer.cli.metrics import metrics
 from afterword.producer.cli.migrate import migrate
@@ -59,8 +61,9 @@ def cli() -> None:
 
 
 for _command in (
-    account, audit, chat, dead, doctor, forget, gate, healthcheck, import_history, job, memories,
-    metrics, migrate, quarantine, reconcile, schema, status, submit, top, up, usage, worker,
+    account, audit, chat, console, dead, doctor, forget, gate, healthcheck, import_history, job,
+    keys, memories, metrics, migrate, quarantine, reconcile, schema, status, submit, top, up, usage,
+    worker,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import BaseModel
 
-from afterword.producer.admin.async_admin import user_and_host
+from afterword.producer.admin.operator_name import user_and_host
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.local_stack import require

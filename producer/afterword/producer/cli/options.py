@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,23 +10,11 @@ from typing import Any
 
 import click
 
+from afterword.producer.admin.durations import read_seconds
 from afterword.producer.cli.terminal import echo
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import DeadLetterFilter, DeadLetterKind
-
-_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_DURATION = re.compile(rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS)})")
-_LONGEST_S = 100 * 365 * 86_400.0
-
-
-def _seconds(text: str) -> float | None:
-    """Return a duration in seconds, None if the text is none."""
-    found = _DURATION.fullmatch(text.strip())
-    if found is None:
-        return None
-    seconds = float(found[1]) * _UNITS[found[2]]
-    return seconds if seconds <= _LONGEST_S else None
 
 
 class Duration(click.ParamType[float]):
@@ -39,7 +26,7 @@ class Duration(click.ParamType[float]):
         """Return it in seconds."""
         if isinstance(value, float):
             return value
-        seconds = _seconds(value)
+        seconds = read_seconds(value)
         if seconds is None:
             self.fail(f"{value!r} is not a duration such as 90s, 10m, 2h or 3d", param, ctx)
         return seconds
@@ -54,7 +41,7 @@ class PointInTime(click.ParamType[datetime]):
         """Return it with its time zone."""
         if isinstance(value, datetime):
             return value
-        seconds = _seconds(value)
+        seconds = read_seconds(value)
         if seconds is not None and not value.isdigit():  # 20261122 is a date of ISO 8601
             return utc_now() - timedelta(seconds=seconds)
         try:

@@ -15,6 +15,7 @@ from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.cli.terminal import echo, indented, json_text, one_line
 from afterword.shared.clock import utc_now
 from afterword.shared.contracts import UsageSum
+from afterword.shared.ledger.access_keys import AccessKey
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
     DeadLetter,
@@ -149,6 +150,18 @@ def table_lines(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[s
 
 
 # --- records
+
+
+def access_keys(found: Sequence[AccessKey]) -> None:
+    """Print a key of the console a row, without its secret."""
+    table(
+        ("id", "name", "scopes", "created", "by", "expires"),
+        [
+            (one.id, one.name, ", ".join(one.scopes), time(one.created_at), one.created_by,
+             time(one.expires_at) if one.expires_at else "never")
+            for one in found
+        ],
+    )  # fmt: skip
 
 
 def accounts(found: Sequence[Account], late_s: float) -> None:

@@ -76,7 +76,7 @@ class DeadLetters:
         now, given = await self.redis_time(), 0
         start = await self._place(after) if after else _BEGINNING
         async for batch in _batches(self._ids(chosen, start)):
-            for letter in await self._read(batch, content=content):
+            for letter in await self.read(batch, content=content):
                 if chosen.limit is not None and given >= chosen.limit:
                     return
                 if letter.replayed_as is None and chosen.matches(letter, now):
@@ -174,7 +174,7 @@ class DeadLetters:
             for name in dict.fromkeys(chosen.ids):
                 yield check_job_id(name)
             return
-        lists = [_List(self._shards, name, after) for name in self._lists(chosen.kind)]
+        lists = [_List(self._shards, name, after) for name in self.lists(chosen.kind)]
         heads = [(head, at) for at, one in enumerate(lists) if (head := await one.next())]
         heapq.heapify(heads)
         while heads:
@@ -185,7 +185,8 @@ class DeadLetters:
             else:
                 heapq.heappop(heads)
 
-    def _lists(self, kind: DeadLetterKind | None) -> Iterable[str]:
+    def lists(self, kind: DeadLetterKind | None) -> Iterable[str]:
+        """Yield the keys of all lists that hold dead letters of a kind, or of both."""
         for keys in self._shards.all:
             for each in DeadLetterKind if kind is None else [kind]:
                 yield self._list(keys, each)
@@ -194,7 +195,7 @@ class DeadLetters:
     def _list(keys: Keys, kind: DeadLetterKind) -> str:
         return keys.dead_turns if kind is DeadLetterKind.MEMORY else keys.failed_jobs
 
-    async def _read(self, ids: Sequence[str], *, content: bool) -> list[DeadLetter]:
+    async def read(self, ids: Sequence[str], *, content: bool = False) -> list[DeadLetter]:
         """Return the dead letters among these ids, in their order."""
         most = _WHOLE if content else _BATCH
         parts = await asyncio.gather(

@@ -8,7 +8,9 @@ from dataclasses import replace
 
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.errors import LedgerUnavailable, Misconfigured
+from afterword.shared.ledger.access_keys import AccessKeys
 from afterword.shared.ledger.account import Accounts
+from afterword.shared.ledger.browsing import Browsing
 from afterword.shared.ledger.dead_letters import DeadLetters
 from afterword.shared.ledger.erasures import Erasures
 from afterword.shared.ledger.gates import Gates
@@ -23,6 +25,7 @@ from afterword.shared.ledger.quarantine import Quarantine
 from afterword.shared.ledger.queries import Queries
 from afterword.shared.ledger.quotas import Quotas
 from afterword.shared.ledger.replay_runs import ReplayRuns
+from afterword.shared.ledger.samples import Samples
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.stories import Stories
 from afterword.shared.ledger.turns import DuplicateChecks, Turns
@@ -79,8 +82,12 @@ class Ledger(AsyncCloseable):
         self.stories = Stories(shards, self.queries)
         self.user_records = UserRecords(shards, self.queries, self.erasures)
         self.identities = Identities(shards)
-        self._pubsub = PubSub(settings.redis_url)
-        self._roots = shards.all
+        self.access_keys, self.samples, self.browsing = (
+            AccessKeys(shards),
+            Samples(shards),
+            Browsing(shards, self.dead_letters),
+        )
+        self._pubsub, self._roots = PubSub(settings.redis_url), shards.all
 
     async def check(self, *, founds: bool = False) -> Preflight:
         """Refuse a Redis that cannot hold the ledger, and a ledger that these settings do not fit.

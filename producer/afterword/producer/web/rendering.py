@@ -1,0 +1,162 @@
+"""Makes pages out of templates. Everything that is shown is escaped, and every character seen."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from afterword.shared.clock import utc_now
+from afterword.shared.errors import JobNotFound
+from afterword.shared.ledger.dead_letter_records import ReplayRun, ReplayState
+from afterword.shared.ledger.records import Gate
+from afterword.shared.ledger.story_records import StepKind, StoryStep
+from afterword.shared.names import check_job_id
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+#: Kept although they are not printable: what lays out a text, and what joins letters and emoji.
+_KEPT = frozenset("\n\t\u200c\u200d")
+
+#: Steps whose duration is how long the job had waited, and how long it waits now.
+_WAITED = frozenset({StepKind.CLAIMED, StepKind.STORING})
+_PAUSES = frozenset(
+    {StepKind.RELEASED, StepKind.SNOOZED, StepKind.RETRIED, StepKind.POSTPONED, StepKind.LANE_WAITS}
+)
+
+_HIGH, _WIDE = 32, 240
+
+
+def seen(value: Any) -> Any:
+    """Return a text with every character that cannot be seen as its escape; others unchanged."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join(one if _can_be_seen(one) else _escaped(one) for one in value)
+
+
+def _can_be_seen(one: str) -> bool:
+    return one.isprintable() or one in _KEPT or unicodedata.category(one) == "Zs"
+
+
+def _escaped(one: str) -> str:
+    return one.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the largest unit that it fills."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{max(0.0, seconds):.1f} s"
+
+
+def ago(moment: datetime | None) -> Markup:
+    """Return how long ago something was, with the time itself to point at."""
+    if moment is None:
+        return Markup("-")
+    seconds = (utc_now() - moment).total_seconds()
+    text = f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        moment.isoformat(), clock(moment), text
+    )
+
+
+def clock(moment: datetime | None) -> str:
+    """Return a point in time, in UTC."""
+    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def number(value: float) -> str:
+    """Return a number as people write it."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+
+
+def details(values: Mapping[str, Any]) -> str:
+    """Return the details of an audit entry, without those that say nothing."""
+    shown = {name: value for name, value in values.items() if value}
+    return ", ".join(
+        f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for name, value in shown.items()
+    )
+
+
+def cause(gate: Gate) -> str:
+    """Return why a gate is not open, and whose failure that was; or who shut it, and why."""
+    if gate.by:
+        return f"shut by {gate.by}" + (f": {gate.reason}" if gate.reason else "")
+    return f"{gate.code} ({gate.fault})"
+
+
+def run_state(run: ReplayRun) -> str:
+    """Return the state of a run, and why it is so."""
+    if run.state is ReplayState.RUNNING:
+        since = duration((utc_now() - run.updated_at).total_seconds())
+        return f"running, last step {since} ago"
+    return f"{run.state}: {run.reason}" if run.reason else str(run.state)
+
+
+def took(step: StoryStep) -> str:
+    """Return how long a step took, had waited, or pauses."""
+    if step.duration_s is None:
+        return ""
+    length = (
+        f"{step.duration_s * 1000:.0f} ms" if step.duration_s < 1 else duration(step.duration_s)
+    )
+    if step.kind in _WAITED:
+        return f"had waited {length}"
+    return f"for {length}" if step.kind in _PAUSES else f"in {length}"
+
+
+def is_job_id(value: str) -> bool:
+    """Return whether a text is the id of a job."""
+    try:
+        return check_job_id(value) == value
+    except JobNotFound:
+        return False
+
+
+def sparkline(values: Sequence[float], label: str) -> Markup:
+    """Return a small line chart with its newest value at the right; nothing for a single value."""
+    if len(values) < 2:  # noqa: PLR2004 a line has two ends
+        return Markup('<p class="note">The line begins after two minutes.</p>')
+    highest = max(values)
+    step = _WIDE / (len(values) - 1)
+    heights = [_HIGH - 2 - (value / highest if highest else 0) * (_HIGH - 4) for value in values]
+    points = " ".join(f"{at * step:.1f},{height:.1f}" for at, height in enumerate(heights))
+    return Markup(
+        '<svg class="spark" viewBox="0 0 {wide} {high}" role="img" aria-label="{label}"'
+        ' preserveAspectRatio="none"><polygon points="0,{high} {points} {wide},{high}"/>'
+        '<polyline points="{points}"/></svg>'
+    ).format(wide=_WIDE, high=_HIGH, points=points, label=label)
+
+
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=seen,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters.update(
+        ago=ago, cause=cause, clock=clock, details=details, duration=duration, number=number,
+        run_state=run_state, took=took,
+    )  # fmt: skip
+    made.tests["job_id"] = is_job_id
+    made.globals["sparkline"] = sparkline
+    return made
+
+
+_PAGES = _environment()
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """Return a page."""
+    return _PAGES.get_template(template).render(values)

@@ -1,0 +1,123 @@
+"""The overview, workers, lanes, tenants and gates: how the fleet is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import pairwise
+from typing import Any
+
+from starlette.responses import RedirectResponse, Response
+
+from afterword.producer.web.console import Visit
+from afterword.producer.web.forms import seconds
+from afterword.shared.ledger.account import total
+from afterword.shared.ledger.browsing import Place
+from afterword.shared.ledger.dead_letter_records import ReplayState
+from afterword.shared.ledger.records import Account
+from afterword.shared.ledger.samples import Sample
+
+#: Rows of a list that a page shows.
+ROWS = 50
+
+#: Samples of an hour, and replay runs that are looked at; those that run are shown.
+_HOUR = 60
+_RUNS = 10
+
+
+async def overview(visit: Visit) -> Response:
+    """Show in one look whether users wait, and for what."""
+    ledger = await visit.console.ledger()
+    state, samples, runs, preflight = await asyncio.gather(
+        visit.console.sampler.look(),
+        ledger.samples.newest(_HOUR + 1),
+        ledger.replay_runs.newest(_RUNS),
+        ledger.examine(),
+    )
+    return visit.page(
+        "overview.html",
+        status_now=state.status,
+        account=state.account,
+        lines=_lines(samples),
+        runs=[run for run in runs if run.state is ReplayState.RUNNING],
+        problems=[str(problem) for problem in preflight.problems],
+    )
+
+
+def _lines(samples: Sequence[tuple[datetime, Sample]]) -> dict[str, list[float]]:
+    """Return what the sparklines show: rates a minute, and figures as they were."""
+    found: dict[str, list[float]] = {
+        name: [float(getattr(sample, name)) for _, sample in samples]
+        for name in ("oldest_ready_s", "users_behind", "users_late", "dead_letters", "queued")
+    }
+    for name in ("replied", "remembered"):
+        found[name] = [
+            max(0.0, 60 * (getattr(new, name) - getattr(old, name)) / (to - since).total_seconds())
+            for (since, old), (to, new) in pairwise(samples)
+            if to > since
+        ]
+    return found
+
+
+async def workers(visit: Visit) -> Response:
+    """Show the workers that were heard of a moment ago."""
+    return visit.page("workers.html", status_now=(await visit.console.sampler.look()).status)
+
+
+async def lanes(visit: Visit) -> Response:
+    """Show users whose turns are stored now, wait for a worker, or for a later time."""
+    browsing = (await visit.console.ledger()).browsing
+    places = (Place.RUNNING, Place.READY, Place.DELAYED, Place.HELD)
+    rows = await asyncio.gather(*(browsing.lanes_in(place, ROWS) for place in places))
+    return visit.page("lanes.html", places=dict(zip(places, rows, strict=True)), most=ROWS)
+
+
+async def tenants(visit: Visit) -> Response:
+    """Show what became of each tenant's jobs and turns; of one tenant, also who waits longest."""
+    late_s = visit.console.options.late_s
+    accounts = await visit.operator.accounts(late_s=late_s)
+    ordered = sorted(accounts, key=lambda one: (-one.users_late, -one.oldest_s, one.tenant))
+    tenant = visit.asked("tenant")
+    shown: dict[str, Any] = {"accounts": ordered[:ROWS], "count": len(ordered), "tenant": tenant}
+    shown |= {"all": total(accounts), "late_s": late_s, "behind": [], "usage": None, "chosen": None}
+    if tenant:
+        shown |= await _tenant(visit, tenant, accounts)
+    return visit.page("tenants.html", **shown)
+
+
+async def _tenant(visit: Visit, tenant: str, accounts: Sequence[Account]) -> dict[str, Any]:
+    ledger = await visit.console.ledger()
+    return {
+        "behind": await ledger.browsing.behind(tenant, ROWS),
+        "usage": await visit.console.producer.usage(tenant=tenant),
+        "chosen": next((one for one in accounts if one.tenant == tenant), None),
+    }
+
+
+async def gates(visit: Visit) -> Response:
+    """Show the providers that are not called, and why."""
+    settings = visit.console.settings
+    names = [f"claude/{model}" for model in (settings.model, *settings.fallback_models)]
+    return visit.page(
+        "gates.html",
+        gates=await visit.operator.gates(),
+        names=[*dict.fromkeys(names), "recall", "remember"],
+    )
+
+
+async def shut_gate(visit: Visit) -> Response:
+    """Stop all calls to a provider."""
+    for_s = visit.asked("for_s")
+    await visit.operator.shut_gate(
+        visit.asked("name"),
+        reason=visit.asked("reason"),
+        for_s=seconds("for_s", for_s) if for_s else None,
+    )
+    return RedirectResponse("/gates", 303)
+
+
+async def open_gate(visit: Visit) -> Response:
+    """Let a provider be called again."""
+    await visit.operator.open_gate(visit.asked("name"))
+    return RedirectResponse("/gates", 303)

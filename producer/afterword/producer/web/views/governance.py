@@ -1,0 +1,46 @@
+"""The audit, and the keys of the console."""
+
+from __future__ import annotations
+
+from starlette.responses import RedirectResponse, Response
+
+from afterword.producer.web.console import Visit
+from afterword.producer.web.forms import seconds
+from afterword.shared.clock import utc_now
+from afterword.shared.errors import InvalidRequest
+from afterword.shared.ledger.access_keys import AccessScope
+
+_ENTRIES = 100
+
+
+async def audit(visit: Visit) -> Response:
+    """Show what operators did, newest first."""
+    return visit.page("audit.html", entries=await visit.operator.audit(_ENTRIES), most=_ENTRIES)
+
+
+async def keys(visit: Visit) -> Response:
+    """Show who may open the console."""
+    return await _keys(visit)
+
+
+async def create_key(visit: Visit) -> Response:
+    """Create a key, and show it once. Nobody gives a scope that they do not have."""
+    scopes = {AccessScope.READ, *(scope for scope in AccessScope if visit.asked(scope) == "yes")}
+    if not scopes <= visit.session.scopes:
+        raise InvalidRequest("scopes", "must be scopes that your own key has")
+    expires = visit.asked("expires")
+    made = await visit.console.access(visit.session.by).create(
+        visit.asked("name"), scopes, seconds("expires", expires) if expires else None
+    )
+    return await _keys(visit, made.key)
+
+
+async def revoke_key(visit: Visit) -> Response:
+    """Refuse a key from now on."""
+    await visit.console.access(visit.session.by).revoke(visit.asked("key_id"))
+    return RedirectResponse("/keys", 303)
+
+
+async def _keys(visit: Visit, made: str = "") -> Response:
+    found = await visit.console.access(visit.session.by).all()
+    return visit.page("keys.html", keys=found, made=made, scopes=list(AccessScope), now=utc_now())
