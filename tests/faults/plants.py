@@ -91,8 +91,21 @@ PLANTS = (
     ),
     Plant(
         "I12", "an erasure leaves what was imported", "shared/afterword/shared/ledger/erasures.py",
+        "(Keys.conversation, Keys.usage, Keys.imported, Keys.given, Keys.user_jobs)",
+        "(Keys.conversation, Keys.usage, Keys.given, Keys.user_jobs)",
+        "tests/ledger/test_imports.py",
+    ),
+    Plant(
+        "I12", "an erasure leaves the list of a user's jobs",
+        "shared/afterword/shared/ledger/erasures.py",
+        "(Keys.conversation, Keys.usage, Keys.imported, Keys.given, Keys.user_jobs)",
         "(Keys.conversation, Keys.usage, Keys.imported, Keys.given)",
-        "(Keys.conversation, Keys.usage, Keys.given)", "tests/ledger/test_imports.py",
+        "tests/ledger/test_erasures.py",
+    ),
+    Plant(
+        "I10", "a story grows without bounds", f"{LUA}/_lib.lua",
+        "if #story + #step > MOST_STORY then",
+        "if false then", "tests/ledger/test_stories.py",
     ),
     Plant(
         "I12", "a retry stores again what its user has deleted", f"{LUA}/turn/mend.lua",

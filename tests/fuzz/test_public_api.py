@@ -148,6 +148,7 @@ _NEEDED: dict[str, dict[str, Any]] = {
     "story": {"job_id": f"j00_{1:032x}"},
     "strike": {"tenant": "acme"},
     "submit": HELLO,
+    "user_jobs": {"user_id": "ann"},
 }
 
 

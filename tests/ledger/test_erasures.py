@@ -170,6 +170,7 @@ async def test_all_content_of_the_user_is_removed_and_none_of_others(
     assert left.count(f"{CANARY} ann2") == others
     assert left.replace(f"{CANARY} ann2", "").count(CANARY) == 0
     assert not inspector.redis.exists(inspector.keys.conversation(LANE))
+    assert not inspector.redis.exists(inspector.keys.user_jobs(LANE))
     assert [row.owner for row in memories.rows] == ["default/ann2"]
     for name, job_id in (ann | {"running": running.job_id}).items():
         status = await ledger.queries.status(job_id)
@@ -188,7 +189,7 @@ async def test_the_receipt_says_what_was_done_and_for_whom(
     assert receipt is not None
     assert (receipt.state, receipt.asked_by) == (ErasureState.ERASED, "op")
     assert receipt.memory is MemoryErasure.FORGOTTEN
-    assert (receipt.jobs, receipt.ended, receipt.records) == (6, 1, 2)
+    assert (receipt.jobs, receipt.ended, receipt.records) == (6, 1, 3)
     assert receipt.asked_at <= receipt.forgotten_at <= receipt.erased_at  # type: ignore[operator]
     assert not await erasures_in_progress(ledger)
     assert inspector.redis.pttl(inspector.keys.erasure(LANE)) > 0

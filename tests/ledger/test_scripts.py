@@ -75,6 +75,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "mending_key('x')": lambda keys: keys.mending("x"),
     "given_key('x')": lambda keys: keys.given("x"),
     "migration_key('x')": lambda keys: keys.migration("x"),
+    "user_jobs_key('x')": lambda keys: keys.user_jobs("x"),
     "imported_key('x')": lambda keys: keys.imported("x"),
     "place_key('held', 'x')": lambda keys: keys.place("held", "x"),
     "gate_key('x')": lambda keys: keys.gate("x"),

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
-from afterword.producer import JobNotFound, JobState, StepKind, StoryStep, TurnState
+from afterword.producer import (
+    InvalidRequest,
+    JobNotFound,
+    JobState,
+    MemoryUsed,
+    OrderKind,
+    StepKind,
+    StoryStep,
+    TurnState,
+    UserJobs,
+)
+from afterword.shared.clock import utc_now
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.attempt_note import AttemptNote, NotedRecall
 from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.orders import Whom
 from afterword.shared.ledger.records import LaneClaim
 from tests.kit.ledger.builder import (
     LedgerInspector,
+    chat_request,
     claim_job,
     claim_lane,
+    lane_of,
     replay_one,
     reply_to,
     submit_and_answer,
@@ -194,8 +211,6 @@ async def test_every_turn_of_a_batch_has_its_story(ledger: Ledger) -> None:
 
 
 async def test_replies_that_were_given_a_memory_later_are_told(ledger: Ledger) -> None:
-    from afterword.shared.contracts import MemoryUsed
-
     turn_id = await submit_and_answer(ledger)
     await stored(ledger, await claim_lane(ledger), turn_id, "m1", "m2")
     claim = await submit_and_claim(ledger)
@@ -253,3 +268,78 @@ async def test_a_job_of_an_older_version_is_told_from_its_other_fields(
 async def test_no_story_is_told_of_an_unknown_job(ledger: Ledger) -> None:
     with pytest.raises(JobNotFound):
         await ledger.stories.of(f"j00_{7:032x}")
+
+
+async def test_the_newest_jobs_of_a_user_are_listed_page_by_page(ledger: Ledger) -> None:
+    old = await submit_and_answer(ledger)
+    await submit_job(ledger, user_id="bob")
+    new = await submit_job(ledger)
+
+    async def page(**options: Any) -> UserJobs:
+        asked = {"since": None, "limit": 20, "after": None} | options
+        return await ledger.user_jobs.newest("ann", "default", **asked)
+
+    both = await page()
+    first = await page(limit=1)
+    assert [one.job_id for one in both.jobs] == [new, old]
+    assert (both.jobs[1].state, both.jobs[1].turn) == (JobState.SUCCEEDED, TurnState.PENDING)
+    assert ([one.job_id for one in first.jobs], first.next) == ([new], new)
+    assert [one.job_id for one in (await page(after=new)).jobs] == [old]
+    assert (await page(since=utc_now() + timedelta(days=1))).jobs == ()
+    with pytest.raises(InvalidRequest, match="after"):
+        await page(after="j00_gone")
+
+
+async def test_a_user_has_a_hundred_listed_jobs_at_most(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    requests = [(ledger.jobs.new_id(asked := chat_request(str(n))), asked) for n in range(130)]
+    await ledger.jobs.submit_many(requests)
+    for job_id, _ in requests:
+        await ledger.jobs.cancel(job_id)
+
+    key = inspector.keys.user_jobs(lane_of())
+    assert inspector.redis.zcard(key) == 100
+    assert inspector.redis.pttl(key) > 0
+
+
+async def test_a_turn_says_which_earlier_one_it_waited_for(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    first, second = await submit_and_answer(ledger), await submit_and_answer(ledger)
+    lane = await claim_lane(ledger)
+    await ledger.turns.begin(lane, first, worker="m:1")
+    await ledger.turns.postpone(
+        lane, first, 30, counted=True, code="store_busy", unknown_outcome=False
+    )
+    (waits,) = [s for s in await steps_of(ledger, second) if s.kind is K.WAITED_BEHIND]
+    assert (waits.about, waits.reason, waits.duration_s) == (first, "store_busy", None)
+
+    lane = await claim_lane(ledger)
+    await ledger.turns.begin(lane, first, worker="m:1")
+    await ledger.turns.bury(lane, first, "not_accepted", Fault.REQUEST, "1.0")
+    inspector.redis.hincrby(inspector.keys.job(second), "ended", -60_000)
+    await stored(ledger, lane, second, "m1")
+
+    (waited,) = [s for s in await steps_of(ledger, second) if s.kind is K.WAITED_BEHIND]
+    assert (waited.about, waited.reason, waited.details) == (
+        *(first, "not_accepted", {"turn": "dead"}),
+    )
+    assert waited.duration_s is not None
+    assert waited.duration_s >= 59
+    assert K.WAITED_BEHIND not in await kinds_of(ledger, first)
+
+
+async def test_an_order_that_lets_work_wait_is_told(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    answered = await submit_and_answer(ledger)
+    waiting = await submit_job(ledger)
+    await ledger.orders.give(OrderKind.PAUSE_REPLIES, Whom(), {"by": "olga", "reason": ""})
+    await ledger.orders.give(OrderKind.PAUSE_MEMORIES, Whom(), {"by": "olga", "reason": ""})
+    assert await ledger.jobs.claim(waiting, "token") is None
+    assert await ledger.turns.claim_lane(lane_of(), "token", max_turns=1) is None
+
+    for job_id, order in ((waiting, "pause-replies"), (answered, "pause-memories")):
+        last = (await steps_of(ledger, job_id))[-1]
+        assert (last.kind, last.reason) == (K.PARKED, order)

@@ -22,6 +22,7 @@ from afterword.producer import (
     ErasureReceipt,
     ErasureState,
     Inconsistency,
+    JobListed,
     JobState,
     JobStatus,
     JobStory,
@@ -39,6 +40,7 @@ from afterword.producer import (
     TurnState,
     Usage,
     UsageSum,
+    UserJobs,
 )
 from afterword.producer.admin.cost_estimate import Estimate
 from afterword.producer.admin.fleet_status import summary
@@ -152,6 +154,9 @@ RECORDS: dict[str, Any] = {
         None,
         None,
     ),
+    "Jobs of a user": UserJobs(
+        (JobListed("j", NOW, JobState.SUCCEEDED, None, TurnState.STORED, None, "fresh", 5, 1),), "j"
+    ),
     "Status": summary([OVERVIEW])
     | {"gates": [GATE], "quarantined": {}, "newest_quarantined": None, "durability": "d1"},
     "Check": ok("redis", "valkey"),
@@ -195,7 +200,8 @@ SCHEMAS = {
     "Job id": "submit",
     "Reply": "submit --wait",
     "Job": "status JOB_ID",
-    "Job story": "job",
+    "Job story": "job JOB_ID",
+    "Jobs of a user": "job --user",
     "Status": "status",
     "Check": "doctor",
     "Account": "account",

@@ -67,11 +67,13 @@ from afterword.shared.ledger.dead_letter_records import (
 from afterword.shared.ledger.order_records import OrderKind, SteeringOrder, TenantLimits
 from afterword.shared.ledger.records import Account, ErasureState, Inconsistency
 from afterword.shared.ledger.story_records import (
+    JobListed,
     JobStory,
     MemoryGiven,
     MemoryLeftOut,
     StepKind,
     StoryStep,
+    UserJobs,
 )
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.memory_contracts import (
@@ -114,6 +116,7 @@ __all__ = [
     "InvalidRequest",
     "Job",
     "JobFailed",
+    "JobListed",
     "JobNotFound",
     "JobState",
     "JobStatus",
@@ -158,6 +161,7 @@ __all__ = [
     "Usage",
     "UsageSum",
     "UserExport",
+    "UserJobs",
     "UserMemories",
     "WhenBusy",
 ]

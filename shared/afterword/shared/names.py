@@ -314,6 +314,10 @@ class Keys:
         """FLAG, a STRING: somebody waits to change memories of one lane's user."""
         return f"{self.root}:mending:{lane}"
 
+    def user_jobs(self, lane: str) -> str:
+        """ZSET: the newest jobs of one lane's user that have ended, by sequence."""
+        return f"{self.root}:user-jobs:{lane}"
+
     def given(self, lane: str) -> str:
         """STREAM: the replies to one lane's user, each with the ids of its memories."""
         return f"{self.root}:given:{lane}"

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.portal import Portal
-from afterword.shared.arguments import AnyId, checked
-from afterword.shared.ledger.story_records import JobStory
+from afterword.shared.arguments import AnyId, Id, Moment, checked
+from afterword.shared.ledger.story_records import JobStory, UserJobs
+
+#: How many jobs a page has, at most.
+JobsLimit: TypeAlias = Annotated[int, Field(ge=1, le=100)]
 
 
 class AsyncStories:
@@ -24,6 +31,32 @@ class AsyncStories:
 
         """
         return await (await self._checked.for_reading()).stories.of(job_id, content=content)
+
+    @checked
+    async def user_jobs(
+        self,
+        user_id: Id,
+        *,
+        tenant: Id = "default",
+        since: Moment | None = None,
+        limit: JobsLimit = 20,
+        after: AnyId | None = None,
+    ) -> UserJobs:
+        """Return a page of a user's jobs, the newest first, without content.
+
+        The ledger lists the newest 100 jobs of each user while it keeps the newest of them; one
+        without a turn is listed once it has ended. Nothing is changed.
+
+        Args:
+            user_id: the user.
+            tenant: whose user it is.
+            since: only jobs that were submitted at this time or later.
+            limit: the most jobs of the page, 1 to 100.
+            after: the `next` of the page before.
+
+        """
+        ledger = await self._checked.for_reading()
+        return await ledger.user_jobs.newest(user_id, tenant, since=since, limit=limit, after=after)
 
     @property
     def _checked(self) -> CheckedLedger:
@@ -48,3 +81,29 @@ class Stories:
 
         """
         return self._portal.call(self._operator.story(job_id, content=content))
+
+    def user_jobs(
+        self,
+        user_id: Id,
+        *,
+        tenant: Id = "default",
+        since: Moment | None = None,
+        limit: JobsLimit = 20,
+        after: AnyId | None = None,
+    ) -> UserJobs:
+        """Return a page of a user's jobs, the newest first, without content.
+
+        The ledger lists the newest 100 jobs of each user while it keeps the newest of them; one
+        without a turn is listed once it has ended. Nothing is changed.
+
+        Args:
+            user_id: the user.
+            tenant: whose user it is.
+            since: only jobs that were submitted at this time or later.
+            limit: the most jobs of the page, 1 to 100.
+            after: the `next` of the page before.
+
+        """
+        return self._portal.call(
+            self._operator.user_jobs(user_id, tenant=tenant, since=since, limit=limit, after=after)
+        )

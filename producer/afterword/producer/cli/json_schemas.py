@@ -31,7 +31,7 @@ from afterword.shared.ledger.records import (
     QuarantineNote,
     TaskHealth,
 )
-from afterword.shared.ledger.story_records import JobStory
+from afterword.shared.ledger.story_records import JobStory, UserJobs
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.memory_contracts import Memory
 
@@ -155,7 +155,8 @@ PRINTED: dict[str, Any] = {
     "gate open": OpenedGate,
     "gate shut": list[Gate],
     "import": ImportCounts,
-    "job": JobStory,
+    "job JOB_ID": JobStory,
+    "job --user": UserJobs,
     "keys create": NewAccessKey,
     "keys list": list[AccessKey],
     "keys revoke": RevokedKey,

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 from afterword.producer.cli import render
 from afterword.producer.cli.terminal import echo, indented, one_line
-from afterword.shared.ledger.story_records import JobStory, MemoryGiven, StepKind, StoryStep
+from afterword.shared.ledger.story_records import (
+    JobStory,
+    MemoryGiven,
+    StepKind,
+    StoryStep,
+    UserJobs,
+)
 
 #: What a step is called, if not by its kind with spaces.
 _NAMES = {StepKind.SET_ASIDE: "waits behind", StepKind.NEXT: "its turn has come"}
@@ -34,6 +40,20 @@ def print_story(story: JobStory) -> None:
     if story.steps_left_out:
         echo("Some steps between these are left out.")
     _print_memories(story)
+
+
+def print_user_jobs(page: UserJobs) -> None:
+    """Print a job a row, and how to see more of them."""
+    render.table(
+        ("job", "submitted", "state", "turn", "memory", "given", "stored"),
+        [
+            (one.job_id, render.time(one.created_at), _with(one.state, one.code),
+             _with(one.turn, one.turn_code), one.memory or "-", one.memories, one.stored)
+            for one in page.jobs
+        ],
+    )  # fmt: skip
+    if page.next:
+        echo(f"There are more: --after {page.next}")
 
 
 def _head(story: JobStory) -> Iterator[tuple[str, str]]:

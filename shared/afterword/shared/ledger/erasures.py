@@ -28,7 +28,7 @@ from afterword.shared.transport.signatures import Arguments
 RECEIPT_S = 90 * 24 * 3600.0
 
 #: Keys of a user, beside the jobs, that hold or count what was said.
-_OWNED = (Keys.conversation, Keys.usage, Keys.imported, Keys.given)
+_OWNED = (Keys.conversation, Keys.usage, Keys.imported, Keys.given, Keys.user_jobs)
 
 
 class Erasures:

@@ -26,6 +26,9 @@ from afterword.shared.names import (
 #: Most entries of a stream that one call reads.
 PAGE = 500
 
+#: What something waits for of which no more is known.
+UNTIL_ITS_TIME = "its time"
+
 #: What a job, or the lane of its turn, waits for, by the place in which it is.
 _JOB_WAITS = {
     "hinted": "a response worker",
@@ -130,7 +133,7 @@ class Queries:
             score = await self._shards.send_command("ZSCORE", keys.place(place, agenda), name)
             if score is not None:
                 until = moment(float(score)) if place != "hinted" else None
-                return words[place].format(code=code or "its time"), until
+                return words[place].format(code=code or UNTIL_ITS_TIME), until
         return words["nowhere"], None
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from afterword.shared.contracts import Reply
-from afterword.shared.ledger.queries import Queries
+from afterword.shared.ledger.queries import UNTIL_ITS_TIME, Queries
 from afterword.shared.ledger.records import json_object, moment, reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.story_records import (
@@ -18,6 +18,7 @@ from afterword.shared.ledger.story_records import (
     StoryStep,
 )
 from afterword.shared.ledger.story_steps import read_story
+from afterword.shared.ledger.user_jobs import JobsOfUsers
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import check_job_id
 from afterword.shared.redaction.policy import Redaction
@@ -49,9 +50,10 @@ _Record = Mapping[str, str]
 class Stories:
     """Reads the story of a job, and changes nothing: plain reads, which work on any Redis."""
 
-    def __init__(self, shards: Shards, queries: Queries) -> None:
+    def __init__(self, shards: Shards, queries: Queries, users: JobsOfUsers) -> None:
         self._shards = shards
         self._queries = queries
+        self._users = users
         self._redaction = Redaction.of(shards.settings)
 
     async def of(self, job_id: str, *, content: bool = False) -> JobStory:
@@ -67,6 +69,8 @@ class Stories:
             told = read_story(record.get("story", ""), _queued(record))
             steps = [*_before(record), *told.steps]
             steps += _missing(record, steps)
+        if found["turn"] not in (TurnState.NONE, TurnState.AWAITED, TurnState.SKIPPED):
+            steps += await self._users.waited_for(job_id, record)
         steps += await self._later(record, found["memory_ids"], steps)
         return JobStory(
             job_id=job_id,
@@ -79,7 +83,7 @@ class Stories:
             turn_code=found["turn_code"],
             created_at=found["created_at"],
             ended_at=found["ended_at"],
-            waits_for=found["waits_for"],
+            waits_for=_waits_for(found["waits_for"], told.steps),
             waits_until=found["waits_until"],
             steps=tuple(sorted(steps, key=lambda step: step.at)),
             steps_left_out=told.incomplete,
@@ -123,6 +127,16 @@ class Stories:
                     StoryStep(at, StepKind.RECALLED_LATER, about=row["job"], details=details)
                 )
         return told
+
+
+def _waits_for(known: str | None, steps: Sequence[StoryStep]) -> str | None:
+    """Return what it waits for; the newest step may know more than that it waits for its time."""
+    newest = steps[-1] if known == UNTIL_ITS_TIME and steps else None
+    if newest and newest.kind is StepKind.SET_ASIDE:
+        return "an earlier message of its conversation"
+    if newest and newest.kind is StepKind.PARKED:
+        return f"the end of an operator's order ({newest.reason})"
+    return newest.reason if newest and newest.kind is StepKind.LANE_WAITS else known
 
 
 def _queued(record: _Record) -> datetime:

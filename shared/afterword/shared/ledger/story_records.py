@@ -30,6 +30,9 @@ class StepKind(StrEnum):
     NEXT = "next"
     """It is the first of its conversation now, and waits for a worker."""
 
+    PARKED = "parked"
+    """An operator's order lets the job, or the turns of its user, wait; `reason` is its kind."""
+
     HINTED_AGAIN = "hinted_again"
     """Its hint was lost, or nobody took it up in time: it was hinted anew."""
 
@@ -69,6 +72,11 @@ class StepKind(StrEnum):
 
     EXPIRED = "expired"
     """The job had no reply when its time was over."""
+
+    WAITED_BEHIND = "waited_behind"
+    """The turn could not be stored before `about`, an earlier turn of the same user, was settled;
+    `reason` is why that one took so long, `duration_s` for how long this one waited because of it,
+    and `details` has the state of the other turn."""
 
     LANE_WAITS = "lane_waits"
     """Nothing of the user can be stored now: mem0's gate is shut; `duration_s` is the pause."""
@@ -240,3 +248,46 @@ class JobStory:
 
     reply: str | None = None
     """What was replied; only if content was requested."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobListed:
+    """One job of a user, in a list."""
+
+    job_id: str
+    """The job."""
+
+    created_at: datetime
+    """When it was submitted."""
+
+    state: JobState
+    """The state of the job."""
+
+    code: str | None
+    """Why it failed or was delayed last."""
+
+    turn: TurnState
+    """The state of its turn."""
+
+    turn_code: str | None
+    """Why the turn was not stored or was delayed last."""
+
+    memory: MemoryStatus | None
+    """How complete the memories of its reply were; None without a reply."""
+
+    memories: int
+    """How many memories its reply was given."""
+
+    stored: int
+    """How many memories its turn was stored as."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserJobs:
+    """Some of a user's jobs, the newest first."""
+
+    jobs: tuple[JobListed, ...]
+    """The jobs."""
+
+    next: str | None
+    """Continues after this page, as `after` of the next call; None if this page is the last."""

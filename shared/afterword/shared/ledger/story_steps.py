@@ -16,6 +16,7 @@ from afterword.shared.ledger.story_records import StepKind, StoryStep
 _WORDS = {
     "aside": ("about",),
     "join": ("about",),
+    "park": ("code",),
     "next": (),
     "again": (),
     "claim": ("attempt", "worker"),
@@ -37,6 +38,7 @@ _WORDS = {
 _KINDS = {
     "aside": StepKind.SET_ASIDE,
     "join": StepKind.JOINED,
+    "park": StepKind.PARKED,
     "next": StepKind.NEXT,
     "again": StepKind.HINTED_AGAIN,
     "claim": StepKind.CLAIMED,

@@ -49,6 +49,7 @@ local function mending_key(id) return root .. ':mending:' .. id end -- STRING of
 local function given_key(id) return root .. ':given:' .. id end    -- STREAM of a lane: replies and the memories in them
 local function migration_key(name) return root .. ':migration:' .. name end -- HASH: driver, until, progress
 local MIGRATION_LIFE = 90 * 86400000 -- ms since its last step
+local function user_jobs_key(id) return root .. ':user-jobs:' .. id end -- ZSET of a lane: the newest jobs that have ended, by sequence
 local function imported_key(id) return root .. ':imported:' .. id end -- SET of a lane: keys of past turns
 local function parked_key(order) return root .. ':parked:' .. order end -- ZSET '<agenda> <id>' -> until when
 local function tenant_usage_key(tenant) return root .. ':tenant-usage:' .. tenant end -- HASH
@@ -246,6 +247,13 @@ local function add_step(id, ...)
   redis.call('HSET', job_key(id), 'story', with_step(story, ...))
 end
 
+-- The same for a record that may be gone, or newer than the caller knows: that one is left as it is.
+local function tell(id, known_version, ...)
+  if id and redis.call('EXISTS', job_key(id)) == 1 and not newer_version(id, known_version) then
+    add_step(id, ...)
+  end
+end
+
 local function or_dash(text) return text == '' and '-' or text end
 
 -- The open jobs of a conversation stand in its queue and are answered in that order. Those behind
@@ -344,11 +352,21 @@ local function close_job(id, agenda, owners, stream_ms)
   redis.call('PEXPIRE', events_key(id), stream_ms)
 end
 
+-- Lists a job that has ended among those of its user.
+local MOST_LISTED = 100
+local function list_job(lane, id, sequence, retention_ms)
+  redis.call('ZADD', user_jobs_key(lane), sequence, id)
+  local older = redis.call('ZRANGE', user_jobs_key(lane), 0, -1 - MOST_LISTED)
+  if #older > 0 then redis.call('ZREM', user_jobs_key(lane), unpack(older)) end
+  redis.call('PEXPIRE', user_jobs_key(lane), retention_ms)
+end
+
 -- Ends a job without a reply. Its lane no longer waits for its turn (I4).
 local function end_job(id, state, code, retention_ms, stream_ms)
   local job = redis.call('HMGET', job_key(id), 'state', 'tenant', 'agenda', 'lane', 'turn', 'attempts',
-    'conversation')
+    'conversation', 'sequence')
   redis.call('HSET', job_key(id), 'code', code, 'ended', now)
+  list_job(job[4], id, job[8], retention_ms)
   set_job_state(id, job[2], job[1], state)
   emit(id, next_sequence() .. '-*', 'type', 'failed', 'state', state, 'code', code, 'attempt', job[6])
   if job[5] == 'awaited' then
@@ -615,21 +633,22 @@ local function park_job(id, agenda, tenant, lane, deadline)
   local due = order.interval_ms and slot_of(id, order, deadline)
   if due and due <= now then return false end
   redis.call('HSET', job_key(id), 'parked', name)
+  add_step(id, 'park', string.match(name, '^%S+'))
   park(agenda, id, order, due)
   return true
 end
 
--- Lets a lane wait, and returns true, if an order stops what is written for its user.
+-- Lets a lane wait, and returns the kind of the order, if one stops what is written for its user.
 local function park_lane(lane)
   local tenant = string.gsub(string.match(lane, '^l%x%x_([^/]*)') or '', '%%(%x%x)', function(code)
     return string.char(tonumber(code, 16))
   end)
-  local order = first_order({ 'pause-memories *', 'pause-memories :' .. tenant, 'pause-memories ' .. lane,
+  local order, name = first_order({ 'pause-memories *', 'pause-memories :' .. tenant, 'pause-memories ' .. lane,
     'block :' .. tenant, 'block ' .. lane })
   if not order then return false end
   redis.call('HDEL', FENCES, lane)
   park(LANES, lane, order)
-  return true
+  return string.match(name, '^%S+')
 end
 
 -- A replay run is one replay of many dead letters, as an operator started it. Runs are on the first

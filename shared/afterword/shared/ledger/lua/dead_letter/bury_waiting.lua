@@ -26,6 +26,7 @@ set_turn_state(id, turn[2], 'pending', 'dead')
 redis.call('HSET', job_key(id), 'turn_code', 'buried_by_hand', 'turn_fault', 'operator',
   'turn_worker', worker, 'turn_ended', now)
 redis.call('HSETNX', job_key(id), 'turn_first_failed', now)
+add_step(id, 'bury', 'operator', 'buried_by_hand')
 leave_lane(lane, { id }, turn[2])
 redis.call('ZADD', DEAD_TURNS, now, id)
 return answer('ok')

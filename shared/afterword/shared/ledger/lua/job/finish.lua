@@ -39,6 +39,7 @@ end
 local last = recalled == '' and fence .. '-*' or after_recall(fence, 1)
 emit(id, last, 'type', 'final', with_recalled(recalled, 'attempt', job[7]))
 close_job(id, job[4], owners_of(lane, tenant, conversation), stream_ms)
+list_job(lane, id, job[9], retention_ms)
 
 local remembered = job[6] == 'awaited' and turn == 'pending'
 if remembered then

@@ -30,15 +30,10 @@ local function expire_due()
   for _, id in ipairs(due(OPEN, now)) do expire(id) end
 end
 
--- A record of a newer version is left as it is.
-local function tell(id, step)
-  if redis.call('EXISTS', job_key(id)) == 1 and not newer_version(id, known_version) then add_step(id, step) end
-end
-
 local function take_back(agenda, id)
   if agenda == LANES then
     local head = redis.call('HDEL', FENCES, id) == 1 and redis.call('ZRANGE', lane_key(id), 0, 0)[1]
-    if head then tell(head, 'lost') end
+    tell(head, known_version, 'lost')
   else
     local version = newer_version(id, known_version)
     if version then return hold(agenda, id, version) end
@@ -100,7 +95,7 @@ end
 local function hint_lost(agenda)
   for _, id in ipairs(lost(agenda)) do
     hint_again(agenda, id)
-    if agenda ~= LANES then tell(id, 'again') end
+    if agenda ~= LANES then tell(id, known_version, 'again') end
     hinted_again = hinted_again + 1
   end
 end

@@ -36,7 +36,11 @@ if erasure[1] and erasure[1] ~= 'erased' then
   return answer('erase', fence, erasure[1])
 end
 
-if not mine and park_lane(lane) then return answer('parked') end
+local stopped_by = not mine and park_lane(lane)
+if stopped_by then
+  tell(redis.call('ZRANGE', lane_key(lane), 0, 0)[1], known_version, 'park', stopped_by)
+  return answer('parked')
+end
 
 local turns, given, held, bytes = {}, {}, false, 0
 local MOST_BYTES = 1000000          -- once so much is given, the rest comes with the next claim

@@ -1,0 +1,132 @@
+"""The newest jobs of a user, and what one turn of theirs has to wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from afterword.shared.contracts import Reply
+from afterword.shared.errors import InvalidRequest
+from afterword.shared.ledger.records import moment, readable, reading
+from afterword.shared.ledger.shard import Shards
+from afterword.shared.ledger.story_records import JobListed, StepKind, StoryStep, UserJobs
+from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.names import lane_id, memory_key, shard_of
+
+#: Most jobs of a user that are listed.
+MOST_LISTED = 100
+
+#: Most earlier jobs of a user that are looked at, for what a turn waited for.
+MOST_EARLIER = 20
+
+#: A turn that waited for an earlier one for less than this is not told of.
+LEAST_WAIT_S = 1.0
+
+_LISTED = ("created", "state", "code", "turn", "turn_code", "reply", "memory_ids")
+_EARLIER = ("sequence", "state", "turn", "code", "turn_code", "ended", "turn_ended")
+
+
+class JobsOfUsers:
+    """Reads which jobs a user has, and changes nothing.
+
+    The ledger lists the newest 100 of each that have ended; those that are open stand in the lane,
+    unless they have no turn.
+    """
+
+    def __init__(self, shards: Shards) -> None:
+        self._shards = shards
+
+    async def newest(
+        self,
+        user_id: str,
+        tenant: str,
+        *,
+        since: datetime | None,
+        limit: int,
+        after: str | None,
+    ) -> UserJobs:
+        """Return a page of a user's jobs, the newest first; `after` continues the page before.
+
+        Raises `InvalidRequest` if that job is not listed (any more).
+        """
+        owner = memory_key(tenant, user_id)
+        ids = await self._ids(lane_id(owner, shard_of(owner, len(self._shards.all))))
+        if after is not None:
+            if after not in ids:
+                raise InvalidRequest("after", "must be a job of this user that is still listed")
+            ids = ids[ids.index(after) + 1 :]
+        records = await self._records(ids[:limit], _LISTED)
+        page = list(readable(_listed, records, "job"))
+        found = [one for one in page if since is None or one.created_at >= since]
+        more = len(ids) > limit and len(found) == len(page)
+        return UserJobs(tuple(found), next=ids[limit - 1] if more else None)
+
+    async def waited_for(self, job_id: str, record: Mapping[str, str]) -> Sequence[StoryStep]:
+        """Return which earlier turns of the same user a turn waited for, or still waits for."""
+        if "lane" not in record or "ended" not in record or "sequence" not in record:
+            return ()
+        ids = await self._ids(record["lane"])
+        earlier = ids[ids.index(job_id) + 1 :] if job_id in ids else []
+        records = await self._records(earlier[:MOST_EARLIER], _EARLIER)
+        return list(_blocking(record, records))
+
+    async def _ids(self, lane: str) -> list[str]:
+        """Return the ids of a user's jobs, the newest first."""
+        keys, sequences = self._shards.keys_of(lane), dict[str, float]()
+        for key in (keys.lane(lane), keys.user_jobs(lane)):
+            row = await self._shards.send_command(
+                "ZREVRANGE", key, 0, MOST_LISTED - 1, "WITHSCORES"
+            )
+            sequences.update(zip(row[::2], map(float, row[1::2]), strict=True))
+        return sorted(sequences, key=sequences.__getitem__, reverse=True)[:MOST_LISTED]
+
+    async def _records(self, ids: Sequence[str], names: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Return fields of jobs that are still kept, after the id of each."""
+        keys = (self._shards.keys_of(one).job(one) for one in ids)
+        read = (self._shards.send_command("HMGET", key, *names) for key in keys)
+        found = await asyncio.gather(*read)
+        return [(one, *row) for one, row in zip(ids, found, strict=True) if row[0] is not None]
+
+
+def _listed(job_id: str, *values: Any) -> JobListed:
+    record = dict(zip(_LISTED, values, strict=True))
+    reply = Reply.model_validate_json(record["reply"]) if record["reply"] else None
+    return JobListed(
+        job_id=job_id,
+        created_at=moment(record["created"]),
+        state=JobState(record["state"]),
+        code=record["code"],
+        turn=TurnState(record["turn"]),
+        turn_code=record["turn_code"] or None,
+        memory=reply.memory if reply else None,
+        memories=len(reply.memories) if reply else 0,
+        stored=len(json.loads(record["memory_ids"] or "[]")),
+    )
+
+
+def _blocking(record: Mapping[str, str], others: Sequence[Sequence[Any]]) -> Iterator[StoryStep]:
+    """Yield the earlier turns that were not settled when this one was ready to be stored."""
+    ready = moment(record["ended"])
+    done = moment(record["turn_ended"]) if "turn_ended" in record else None
+    for job_id, *values in reversed(others):
+        with reading(job_id):
+            other = dict(zip(_EARLIER, values, strict=True))
+            turn, since = TurnState(other["turn"]), other["turn_ended"] or other["ended"]
+            settled = moment(since) if turn.settled and since else None
+        if turn is TurnState.NONE or int(other["sequence"] or 0) >= int(record["sequence"]):
+            continue
+        waited_s = (settled - ready).total_seconds() if settled else None
+        if done and (settled is None or settled >= done):
+            continue  # they were stored together
+        if waited_s is None or waited_s >= LEAST_WAIT_S:
+            yield StoryStep(
+                ready,
+                StepKind.WAITED_BEHIND,
+                reason=other["turn_code"] or other["code"] or "",
+                duration_s=waited_s,
+                about=job_id,
+                details={"turn": str(turn)},
+            )
