@@ -34,6 +34,11 @@ def reads(ledger: Ledger, stored: Stored) -> dict[str, Read]:
         "status": lambda: queries.status(stored.answered),
         "details": lambda: queries.details(stored.answered),
         "details of a failed job": lambda: queries.details(stored.job),
+        "story": lambda: ledger.stories.of(stored.answered, content=True),
+        "story of a failed job": lambda: ledger.stories.of(stored.job),
+        "jobs of a user": lambda: ledger.user_jobs.newest(
+            "ann", "default", since=None, limit=20, after=None
+        ),
         "status of a failed job": lambda: queries.status(stored.job),
         "reply": lambda: queries.reply(stored.answered),
         "progress and reply": lambda: queries.progress_and_reply(stored.answered),

@@ -58,7 +58,8 @@ def _parsed(arguments: Sequence[str]) -> tuple[str, dict[str, Any]] | None:
 def _case(chosen: dict[str, Any]) -> str:
     """Return which of several things it prints."""
     cases = {
-        " JOB_ID": "every_s" in chosen and chosen.get("job_id"),
+        " JOB_ID": {"every_s", "with_content"} & {*chosen} and chosen.get("job_id"),
+        " --user": "with_content" in chosen and chosen.get("user_id"),
         " RUN_ID": "limit" in chosen and chosen.get("run_id"),
         " --stream": chosen.get("stream"),
         " --wait": "stream" in chosen and chosen.get("wait_s"),
