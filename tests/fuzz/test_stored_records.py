@@ -36,7 +36,7 @@ def reads(ledger: Ledger, stored: Stored) -> dict[str, Read]:
         "details of a failed job": lambda: queries.details(stored.job),
         "story": lambda: ledger.stories.of(stored.answered, content=True),
         "story of a failed job": lambda: ledger.stories.of(stored.job),
-        "jobs of a user": lambda: ledger.user_jobs.newest(
+        "jobs of a user": lambda: ledger.stories.users.newest(
             "ann", "default", since=None, limit=20, after=None
         ),
         "status of a failed job": lambda: queries.status(stored.job),

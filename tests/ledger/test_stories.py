@@ -277,7 +277,7 @@ async def test_the_newest_jobs_of_a_user_are_listed_page_by_page(ledger: Ledger)
 
     async def page(**options: Any) -> UserJobs:
         asked = {"since": None, "limit": 20, "after": None} | options
-        return await ledger.user_jobs.newest("ann", "default", **asked)
+        return await ledger.stories.users.newest("ann", "default", **asked)
 
     both = await page()
     first = await page(limit=1)

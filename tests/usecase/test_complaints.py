@@ -88,7 +88,7 @@ def line_of(lines: Sequence[str], *words: str) -> str:
 async def test_the_jobs_of_the_user_are_found_first(fleet: Fleet, ledger: Ledger) -> None:
     said, asked = await fleet.answer(FACT), await fleet.answer(ASKED)
 
-    page = await ledger.user_jobs.newest("ann", "default", since=None, limit=20, after=None)
+    page = await ledger.stories.users.newest("ann", "default", since=None, limit=20, after=None)
     print_user_jobs(page)
 
     lines = fleet.capsys.readouterr().out.splitlines()

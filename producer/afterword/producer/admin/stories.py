@@ -56,7 +56,9 @@ class AsyncStories:
 
         """
         ledger = await self._checked.for_reading()
-        return await ledger.user_jobs.newest(user_id, tenant, since=since, limit=limit, after=after)
+        return await ledger.stories.users.newest(
+            user_id, tenant, since=since, limit=limit, after=after
+        )
 
     @property
     def _checked(self) -> CheckedLedger:

@@ -49,7 +49,7 @@ def job(  # noqa: PLR0913 each is an option
     with_content: bool,
     as_json: bool,
 ) -> None:
-    """Show what became of a job and of its turn, step by step; or list the jobs of a user.
+    """Tell the story of a job, step by step, or list the jobs of a user.
 
     Waits and why, attempts and their workers, what was recalled, found and left out, calls of
     models with the provider's request ids, how the turn got into memory, and later replies that

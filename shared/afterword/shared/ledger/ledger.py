@@ -29,7 +29,6 @@ from afterword.shared.ledger.samples import Samples
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.stories import Stories
 from afterword.shared.ledger.turns import DuplicateChecks, Turns
-from afterword.shared.ledger.user_jobs import JobsOfUsers
 from afterword.shared.ledger.user_records import UserRecords
 from afterword.shared.settings import Settings
 from afterword.shared.transport import preflight
@@ -80,8 +79,7 @@ class Ledger(AsyncCloseable):
         self.accounts = Accounts(shards)
         self.quarantine = Quarantine(shards)
         self.queries = Queries(shards)
-        self.user_jobs = JobsOfUsers(shards)
-        self.stories = Stories(shards, self.queries, self.user_jobs)
+        self.stories = Stories(shards, self.queries)
         self.user_records = UserRecords(shards, self.queries, self.erasures)
         self.identities = Identities(shards)
         self.access_keys, self.samples, self.browsing = (

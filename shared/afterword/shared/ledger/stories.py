@@ -50,10 +50,10 @@ _Record = Mapping[str, str]
 class Stories:
     """Reads the story of a job, and changes nothing: plain reads, which work on any Redis."""
 
-    def __init__(self, shards: Shards, queries: Queries, users: JobsOfUsers) -> None:
+    def __init__(self, shards: Shards, queries: Queries) -> None:
         self._shards = shards
         self._queries = queries
-        self._users = users
+        self.users = JobsOfUsers(shards)
         self._redaction = Redaction.of(shards.settings)
 
     async def of(self, job_id: str, *, content: bool = False) -> JobStory:
@@ -70,7 +70,7 @@ class Stories:
             steps = [*_before(record), *told.steps]
             steps += _missing(record, steps)
         if found["turn"] not in (TurnState.NONE, TurnState.AWAITED, TurnState.SKIPPED):
-            steps += await self._users.waited_for(job_id, record)
+            steps += await self.users.waited_for(job_id, record)
         steps += await self._later(record, found["memory_ids"], steps)
         return JobStory(
             job_id=job_id,
