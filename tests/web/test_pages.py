@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from afterword.shared.errors import Fault
+from afterword.shared.ledger.dead_letter_records import ReplayPace
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import MAX_SHOWN
 from afterword.shared.settings import Settings
@@ -233,6 +234,21 @@ async def test_a_console_that_ends_aborts_what_it_drives(
     assert (found.state, found.reason) == ("aborted", "interrupted")
     async with console_client(settings) as browser:
         assert "Resume" in (await browser.get(run)).text
+
+
+async def test_a_run_whose_console_was_killed_is_resumed(browser: Browser, ledger: Ledger) -> None:
+    ids = [await bury(ledger) for _ in range(2)]
+    letters = [letter.ref async for letter in ledger.dead_letters.select()]
+    run_id = await ledger.replay_runs.begin(
+        letters, by="killed", criteria={}, pace=ReplayPace(), token="nobody"
+    )
+    text = (await browser.get(f"/runs/{run_id}")).text
+    assert "Another process drives this run" in text
+    assert "Resume" in text
+    async with LaneDrainer(ledger, [lane_of("ann")]) as drainer:
+        await browser.follow(await browser.post(f"/runs/{run_id}/resume"))
+        assert "2 of 2" in (await ended(browser, f"/runs/{run_id}")).text
+    assert drainer.added == dict.fromkeys(ids, 1)
 
 
 async def test_a_gate_is_shut_and_opened(browser: Browser, ledger: Ledger) -> None:
