@@ -129,6 +129,7 @@ _PLAN = ReplayPlan(
     0, 1, 1, {}, Estimate(0, 0, 0, 0, None, 0.0, ""),
 )  # fmt: skip
 _NEEDED: dict[str, dict[str, Any]] = {
+    "drain": {"worker": "host:1"},
     "discard": {"criteria": DeadLetterFilter()},
     "erasure": {"user_id": "ann"},
     "forget": {"user_id": "ann"},

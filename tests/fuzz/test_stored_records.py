@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from afterword.shared.errors import AfterwordError
 from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.order_records import OrderKind
+from afterword.shared.ledger.orders import Whom
 from afterword.shared.settings import Settings
 from tests.kit.fuzz.broken import EXTREMES, junk
 from tests.kit.fuzz.doors import door
@@ -54,6 +56,7 @@ def reads(ledger: Ledger, stored: Stored) -> dict[str, Read]:
         "audit": lambda: runs.audit_entries(10),
         "quarantine": lambda: ledger.quarantine.newest(10),
         "gates": ledger.gates.not_open,
+        "orders": ledger.orders.in_force,
         "overview": ledger.maintenance.overview,
         "account": lambda: ledger.accounts.by_tenant(late_s=60.0),
     }
@@ -92,7 +95,10 @@ class Store:
         ]
 
     async def _opened(self, settings: Settings) -> Ledger:
-        return Ledger(settings, patience_s=5.0)
+        ledger = Ledger(settings, patience_s=5.0)
+        limits = {"by": "op", "limits": {"weight": 2}}
+        await ledger.orders.give(OrderKind.LIMITS, Whom("acme"), limits)
+        return ledger
 
     def check_reads(self) -> None:
         """Read everything: each read gives something, or an error of ours."""

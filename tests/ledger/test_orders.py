@@ -406,6 +406,53 @@ async def test_orders_reach_every_shard_that_they_concern(settings: Settings) ->
         await ledger.aclose()
 
 
+async def test_the_details_of_a_job_name_the_order_that_it_or_its_turn_waits_for(
+    ledger: Ledger,
+) -> None:
+    answered = await submit_and_answer(ledger, **of(ANN))
+    queued = await submit_job(ledger, **of(ANN))
+    await order(ledger, MEMORIES, ACME, for_s=3000.0)
+    await order(ledger, REPLIES, ANN)
+    assert not await lane_claimed(ledger, lane_of("ann", ACME.tenant or ""))
+    assert not await claimed(ledger, queued)
+
+    turn, job = [await ledger.queries.details(job_id) for job_id in (answered, queued)]
+
+    assert (turn["waits_for"], turn["waits_until"] is None) == (
+        "an order: pause-memories by op", False,
+    )  # fmt: skip
+    assert (job["waits_for"], job["waits_until"]) == ("an order: pause-replies by op", None)
+
+
+async def test_a_worker_drains_if_it_is_the_process_that_was_named(
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    async def beat(instance: str, worker: str = "host:1") -> bool:
+        return await ledger.maintenance.record_heartbeat("replies", worker, [], instance=instance)
+
+    async with AsyncOperator(settings, by="kim") as operator:
+        with pytest.raises(InvalidRequest, match="worker: no worker"):
+            await operator.steering.drain("host:1")
+        assert not await beat("", "host:old")
+        with pytest.raises(InvalidRequest, match="SIGTERM"):
+            await operator.steering.drain("host:old")
+        assert not await beat("a")
+        assert not await beat("c", "host:2")
+
+        assert (await operator.steering.drain("host:1")).scope == "worker"
+        assert await operator.audit() != []
+        assert await beat("a")
+        assert not await beat("c", "host:2")
+        assert not await beat("b"), "a later process of the same name"
+        assert await beat("a"), "until it has ended"
+
+        await ledger.maintenance.forget_worker("replies", "host:1")
+        assert await operator.steering.orders() == []
+        assert [one.name for one in await operator.steering.workers()] == ["host:2", "host:old"]
+    await ledger.maintenance.sweep()
+    assert not inspector.redis.exists(inspector.keys.orders, inspector.keys.ended_orders)
+
+
 async def test_each_call_of_an_operator_is_in_the_audit(settings: Settings) -> None:
     async with AsyncOperator(settings, by="kim") as operator:
         steering = operator.steering

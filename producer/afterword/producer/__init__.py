@@ -65,7 +65,7 @@ from afterword.shared.ledger.dead_letter_records import (
     ReplayState,
 )
 from afterword.shared.ledger.order_records import OrderKind, SteeringOrder, TenantLimits
-from afterword.shared.ledger.records import Account, ErasureState, Inconsistency
+from afterword.shared.ledger.records import Account, ErasureState, Inconsistency, WorkerSeen
 from afterword.shared.ledger.story_records import (
     JobListed,
     JobStory,
@@ -164,4 +164,5 @@ __all__ = [
     "UserJobs",
     "UserMemories",
     "WhenBusy",
+    "WorkerSeen",
 ]

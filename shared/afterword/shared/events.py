@@ -686,6 +686,11 @@ class WorkerStopping(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerDraining(ObserverEvent):
+    """An operator's order drains this worker: it finishes what it holds, and ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStalled(ObserverEvent):
     """A worker took no hint for so long, though the broker answers; it ends."""
 

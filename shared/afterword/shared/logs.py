@@ -178,6 +178,7 @@ LINES: dict[type[ObserverEvent], Line] = {
     ),
     events.MetricsServed: Line(INFO, "metrics at http://{address}/metrics"),
     events.WorkerStopping: Line(INFO, "stopping"),
+    events.WorkerDraining: Line(INFO, "drained by order: finishing what it holds"),
     events.WorkerStalled: Line(
         CRITICAL, "worker ends: no hint taken for {waited_s:.0f} s, though the broker answers"
     ),

@@ -23,12 +23,14 @@ from afterword.shared.version import __version__
 from afterword.workers.background.deduplicator import Deduplicator
 from afterword.workers.background.late_copies import LateCopyRemover
 from afterword.workers.background.periodic import STEADY, PeriodicTask, PeriodicTasks
+from afterword.workers.background.presence import Presence
 from afterword.workers.background.probes import Probes
 from afterword.workers.background.quarantine import QuarantineRecorder
 from afterword.workers.background.reconciler import Reconciler
 from afterword.workers.background.rollback_detector import RollbackDetector, SeenFile, place_of
 from afterword.workers.background.sweeper import sweep
 from afterword.workers.background.watchdog import Watchdog, broker_error
+from afterword.workers.celery_runtime.drain import DRAIN
 from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
 from afterword.workers.celery_runtime.hint_order import HINT_ORDER
 from afterword.workers.celery_runtime.loop import force_exit_after, stop_worker
@@ -361,11 +363,15 @@ async def _background(
         check = remover.check_due_turns
         tasks.append(PeriodicTask("late_copies", check, settings.sweep_s, limit_s=2 * timeout_s))
 
+    presence = Presence(
+        ledger.maintenance, worker_name(), partial(DRAIN.begin, _longest_work_s(settings))
+    )
+
     async def beat() -> None:
         consumed = "+".join(sorted(queues()))  # less what `cancel_consumer` took from it
         if consumed and watchdog.consuming:
             troubled = [one for one in runner.health() if one.state != "ok"]
-            await ledger.maintenance.record_heartbeat(consumed, worker_name(), troubled)
+            await presence.beat(consumed, troubled)
 
     tasks.append(PeriodicTask("heartbeat", beat, HEARTBEAT_S))
     runner = PeriodicTasks(tasks)
@@ -374,6 +380,12 @@ async def _background(
             async with runner.running():
                 yield
             await recorder.record()
+            await presence.leave()
+
+
+def _longest_work_s(settings: Settings) -> float:
+    """Return how long what a worker holds may take: a reply, or a write to memory."""
+    return max(settings.reply_timeout_s, settings.write_timeout_s) + settings.drain_s
 
 
 def _periodic_tasks(

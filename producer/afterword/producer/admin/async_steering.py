@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from afterword.producer.admin.fleet_status import GONE_S
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.shared.arguments import Id, Line, Moment, checked
+from afterword.shared.clock import utc_now
 from afterword.shared.contracts import DEFAULT_TENANT
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.order_records import (
@@ -19,12 +21,17 @@ from afterword.shared.ledger.order_records import (
     TenantLimits,
 )
 from afterword.shared.ledger.orders import Whom
+from afterword.shared.ledger.records import WorkerSeen
 from afterword.shared.names import lane_id, lane_tag, memory_key, shard_of
+
+#: How long an order to drain is kept at most; it ends with its worker.
+DRAIN_S = 3600.0
 
 #: What a pause stops.
 Work = Literal["replies", "memories"]
 
-_PAUSES: dict[Work, OrderKind] = {
+#: The order that pauses each kind of work.
+PAUSES: dict[Work, OrderKind] = {
     "replies": OrderKind.PAUSE_REPLIES,
     "memories": OrderKind.PAUSE_MEMORIES,
 }
@@ -42,9 +49,17 @@ class AsyncSteering:
     of `AsyncOperator` raise of Redis.
     """
 
-    def __init__(self, desk: Callable[[], CheckedLedger], by: str) -> None:
+    def __init__(self, desk: Callable[[], CheckedLedger], by: str, *, changes: bool = True) -> None:
         self._desk = desk
         self._by = by
+        self._changes = changes
+
+    def dry_run(self) -> AsyncSteering:
+        """Return the same calls without effect: they check their arguments and change nothing.
+
+        Each returns what it would return otherwise, as far as that can be known.
+        """
+        return AsyncSteering(self._desk, self._by, changes=False)
 
     async def orders(self) -> Sequence[SteeringOrder]:
         """Return the orders that are in force, those given first coming first."""
@@ -75,16 +90,16 @@ class AsyncSteering:
             until: until when.
 
         """
-        whom = _whom(tenant, user_id)
+        whom = whom_of(tenant, user_id)
         told = {"reason": reason}
-        return await self._give("pause", _PAUSES[work], whom, told, for_s=for_s, until=until)
+        return await self._give("pause", PAUSES[work], whom, told, for_s=for_s, until=until)
 
     @checked
     async def resume(
         self, work: Work, *, tenant: Id | None = None, user_id: Id | None = None
     ) -> bool:
         """Lift a pause; return whether there was one. What waited comes back within seconds."""
-        return await self._lift("resume", _whom(tenant, user_id), _PAUSES[work])
+        return await self._lift("resume", whom_of(tenant, user_id), PAUSES[work])
 
     @checked
     async def strike(
@@ -119,7 +134,8 @@ class AsyncSteering:
             told["every_ms"] = max(1, round(every_s * 1000))
         whom = Whom(tenant, user_id)
         given = await self._give("strike", kind, whom, told, for_s=for_s, until=until)
-        await (await self._desk().get()).orders.lift(other, whom)
+        if self._changes:
+            await (await self._desk().get()).orders.lift(other, whom)
         return given
 
     @checked
@@ -163,6 +179,41 @@ class AsyncSteering:
         """Give a tenant the caps of the settings back; return whether it had others."""
         return await self._lift("lift_limits", Whom(tenant), OrderKind.LIMITS)
 
+    @checked
+    async def drain(self, worker: Id, *, reason: Line = "") -> SteeringOrder:
+        """Let a worker take no more, finish what it holds, however long that takes, and end.
+
+        It is the process that has this name now: one that a supervisor starts in its place is not
+        drained. `workers` no longer lists it once it has ended.
+
+        Args:
+            worker: its name, as `workers` gives it.
+            reason: one line for those who see it.
+
+        Raises:
+            InvalidRequest: no such worker runs, or its version obeys no orders.
+
+        """
+        found = [one for one in await self.workers() if one.name == worker]
+        if not found:
+            raise InvalidRequest("worker", "no worker of this name runs; `status` lists them")
+        instance = found[0].instance
+        if not instance:
+            raise InvalidRequest("worker", "its version obeys no orders; send it SIGTERM")
+        whom, told = Whom(worker=worker), {"reason": reason, "instance": instance}
+        return await self._give("drain", OrderKind.DRAIN, whom, told, for_s=DRAIN_S, until=None)
+
+    async def workers(self) -> Sequence[WorkerSeen]:
+        """Return the workers that were heard of a moment ago, by name."""
+        ledger = await self._desk().for_reading()
+        first, *_ = await ledger.maintenance.overview()
+        running = [
+            worker
+            for worker in first.workers
+            if (first.at - worker.seen_at).total_seconds() < GONE_S
+        ]
+        return sorted(running, key=lambda worker: worker.name)
+
     async def _give(
         self,
         action: str,
@@ -175,12 +226,17 @@ class AsyncSteering:
     ) -> SteeringOrder:
         if for_s is not None and until is not None:
             raise InvalidRequest("until", "give for_s or until, not both")
+        if not self._changes:
+            return _planned(kind, self._by, whom, told, until or _after(for_s))
         details = {"for_s": for_s, "until": until and until.isoformat(), **told}
         await self._record(action, kind, whom, details)
         orders = (await self._desk().get()).orders
         return await orders.give(kind, whom, told | {"by": self._by}, for_s=for_s, until=until)
 
     async def _lift(self, action: str, whom: Whom, *kinds: OrderKind) -> bool:
+        if not self._changes:
+            found = await self.orders()
+            return any(one.kind in kinds and whom_in(one) == whom for one in found)
         await self._record(action, kinds[0], whom, {})
         orders = (await self._desk().get()).orders
         return any([await orders.lift(kind, whom) for kind in kinds])
@@ -191,6 +247,7 @@ class AsyncSteering:
         """Record in the audit what is about to be done; a user by the tag that logs show."""
         ledger = await self._desk().get()
         entry = {"order": kind, "tenant": whom.tenant, "worker": whom.worker, **details}
+        entry.pop("instance", None)
         if whom.user_id is not None:
             owner = memory_key(whom.tenant or "", whom.user_id)
             entry["user"] = lane_tag(lane_id(owner, shard_of(owner, ledger.settings.shards)))
@@ -198,5 +255,33 @@ class AsyncSteering:
         await ledger.replay_runs.add_audit_entry(self._by, action, known, secrets.token_hex(8))
 
 
-def _whom(tenant: str | None, user_id: str | None) -> Whom:
+def whom_of(tenant: str | None, user_id: str | None) -> Whom:
+    """Return whom a pause concerns: a user without a tenant is one of the default tenant."""
     return Whom(DEFAULT_TENANT if tenant is None and user_id is not None else tenant, user_id)
+
+
+def whom_in(order: SteeringOrder) -> Whom:
+    """Return whom an order concerns."""
+    return Whom(order.tenant, order.user_id, order.worker)
+
+
+def _after(for_s: float | None) -> datetime | None:
+    return None if for_s is None else utc_now() + timedelta(seconds=for_s)
+
+
+def _planned(
+    kind: OrderKind, by: str, whom: Whom, told: dict[str, Any], until: datetime | None
+) -> SteeringOrder:
+    """Return an order as it would be given now."""
+    return SteeringOrder(
+        kind=kind,
+        by=by,
+        since=utc_now(),
+        until=until,
+        reason=told["reason"],
+        tenant=whom.tenant,
+        user_id=whom.user_id,
+        worker=whom.worker,
+        every_s=told["every_ms"] / 1000 if "every_ms" in told else None,
+        limits=TenantLimits(**told["limits"]) if "limits" in told else None,
+    )

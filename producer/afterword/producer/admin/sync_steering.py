@@ -13,6 +13,7 @@ from afterword.shared.ledger.order_records import (
     SteeringOrder,
     TenantLimits,
 )
+from afterword.shared.ledger.records import WorkerSeen
 
 
 class Steering:
@@ -30,6 +31,13 @@ class Steering:
     def __init__(self, portal: Portal, steering: AsyncSteering) -> None:
         self._portal = portal
         self._steering = steering
+
+    def dry_run(self) -> Steering:
+        """Return the same calls without effect: they check their arguments and change nothing.
+
+        Each returns what it would return otherwise, as far as that can be known.
+        """
+        return Steering(self._portal, self._steering.dry_run())
 
     def orders(self) -> Sequence[SteeringOrder]:
         """Return the orders that are in force, those given first coming first."""
@@ -134,3 +142,23 @@ class Steering:
     def lift_limits(self, tenant: Id) -> bool:
         """Give a tenant the caps of the settings back; return whether it had others."""
         return self._portal.call(self._steering.lift_limits(tenant))
+
+    def drain(self, worker: Id, *, reason: Line = "") -> SteeringOrder:
+        """Let a worker take no more, finish what it holds, however long that takes, and end.
+
+        It is the process that has this name now: one that a supervisor starts in its place is not
+        drained. `workers` no longer lists it once it has ended.
+
+        Args:
+            worker: its name, as `workers` gives it.
+            reason: one line for those who see it.
+
+        Raises:
+            InvalidRequest: no such worker runs, or its version obeys no orders.
+
+        """
+        return self._portal.call(self._steering.drain(worker, reason=reason))
+
+    def workers(self) -> Sequence[WorkerSeen]:
+        """Return the workers that were heard of a moment ago, by name."""
+        return self._portal.call(self._steering.workers())

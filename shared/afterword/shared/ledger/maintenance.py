@@ -46,6 +46,8 @@ class _WorkerStatus:
 
     version: str = ""
     tasks: tuple[TaskHealth, ...] = ()
+    instance: str = ""
+    draining: bool = False
 
 
 _STATUS = TypeAdapter(_WorkerStatus)
@@ -74,10 +76,29 @@ class Maintenance:
         found = {name.removeprefix(before).removesuffix(after) for name in heard}
         return sorted(found - {own})
 
-    async def record_heartbeat(self, queues: str, worker: str, tasks: Sequence[TaskHealth]) -> None:
-        """Record that a worker of these queues is alive, and which of its periodic tasks fail."""
-        status = json.dumps(asdict(_WorkerStatus(__version__, tuple(tasks))))
-        step = steps.RecordHeartbeat(worker=f"{queues} {worker}", status=status)
+    async def record_heartbeat(
+        self,
+        queues: str,
+        worker: str,
+        tasks: Sequence[TaskHealth],
+        *,
+        instance: str = "",
+        draining: bool = False,
+    ) -> bool:
+        """Record that a worker of these queues is alive, and which of its periodic tasks fail.
+
+        Returns whether an operator has ordered this process, known by its `instance`, to drain.
+        """
+        status = json.dumps(asdict(_WorkerStatus(__version__, tuple(tasks), instance, draining)))
+        step = steps.RecordHeartbeat(worker=f"{queues} {worker}", status=status, instance=instance)
+        (word,) = await self._shards.run_script(self._shards.all[0], step)
+        return bool(word == "drain")
+
+    async def forget_worker(self, queues: str, worker: str) -> None:
+        """Record that a worker has ended; an order that drained it ends as well."""
+        step = steps.RecordHeartbeat(
+            worker=f"{queues} {worker}", status="", instance="", leaving=True
+        )
         await self._shards.run_script(self._shards.all[0], step)
 
     async def sweep(self) -> SweepCounts:
@@ -179,7 +200,10 @@ def _overview(record: dict[str, Any], counts: dict[str, int]) -> Overview:
 def _worker(name: str, seen: str, status: str) -> WorkerSeen:
     queue, _, worker = name.partition(" ")
     found = _status(status)
-    return WorkerSeen(worker, queue, moment(float(seen)), found.version, found.tasks)
+    return WorkerSeen(
+        worker, queue, moment(float(seen)), found.version, found.tasks, found.instance,
+        found.draining,
+    )  # fmt: skip
 
 
 def _status(text: str) -> _WorkerStatus:

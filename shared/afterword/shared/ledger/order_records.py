@@ -115,6 +115,14 @@ class SteeringOrder:
         return "everyone" if self.tenant is None else "tenant"
 
 
+def waiting_orders(tenant: str, lane: str, *, replies: bool) -> list[str]:
+    """Return the names of all orders that could let a user's replies, or their turns, wait."""
+    kinds = [OrderKind.PAUSE_REPLIES if replies else OrderKind.PAUSE_MEMORIES, OrderKind.BLOCK]
+    if replies:
+        kinds.append(OrderKind.SLOW)
+    return [f"{kind} {whom}" for kind in kinds for whom in (EVERYONE, f":{tenant}", lane)]
+
+
 def read_order(name: str, text: str, waiting: int) -> SteeringOrder:
     """Read an order as a shard keeps it, under the name `<what> <whom>`."""
     what, _, whom = name.partition(" ")

@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from afterword.shared.clock import utc_now
 from afterword.shared.contracts import Event, JobStatus, Recalled, Reply, Usage, UsageSum
 from afterword.shared.errors import JobNotFound, NewerRecord
-from afterword.shared.ledger.records import json_object, moment, reading
+from afterword.shared.ledger.order_records import SteeringOrder, read_order, waiting_orders
+from afterword.shared.ledger.records import json_object, moment, readable, reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import (
     MEMORIES,
     PRIORITY_STEPS,
+    Keys,
     check_job_id,
     lane_id,
     memory_key,
@@ -131,10 +134,30 @@ class Queries:
         keys = self._shards.keys_of(job_id)
         for place in ("hinted", "waiting", "leased"):
             score = await self._shards.send_command("ZSCORE", keys.place(place, agenda), name)
-            if score is not None:
-                until = moment(float(score)) if place != "hinted" else None
-                return words[place].format(code=code or UNTIL_ITS_TIME), until
+            if score is None:
+                continue
+            until = moment(float(score)) if place != "hinted" else None
+            if place == "waiting" and (
+                order := await self._order_on(keys, status.tenant, record["lane"], agenda)
+            ):
+                return f"an order: {order.kind} by {order.by}", order.until
+            return words[place].format(code=code or UNTIL_ITS_TIME), until
         return words["nowhere"], None
+
+    async def _order_on(
+        self, keys: Keys, tenant: str, lane: str, agenda: str
+    ) -> SteeringOrder | None:
+        """Return an order that lets a user's replies, or turns, wait; None if there is none."""
+        names = waiting_orders(tenant, lane, replies=agenda != _LANES)
+        found = await self._shards.send_command("HMGET", keys.orders, *names)
+        for order in readable(
+            lambda name, text: read_order(name, text, 0),
+            [(name, text) for name, text in zip(names, found, strict=True) if text],
+            "order",
+        ):
+            if order.until is None or order.until > utc_now():
+                return order
+        return None
 
     async def usage(self, tenant: str, user_id: str | None) -> UsageSum:
         """Return the usage of all replies to a tenant, or to one of its users."""

@@ -374,7 +374,8 @@ class TaskHealth:
 class WorkerSeen:
     """A worker, its last heartbeat, and those of its periodic tasks that fail or are late.
 
-    `version` is the version of Afterword that it runs, empty if it did not say.
+    `version` is the version of Afterword that it runs, empty if it did not say. `instance` tells it
+    from another process of the same name; it is empty for a version that obeys no orders.
     """
 
     name: str
@@ -382,6 +383,8 @@ class WorkerSeen:
     seen_at: datetime
     version: str = ""
     tasks: tuple[TaskHealth, ...] = ()
+    instance: str = ""
+    draining: bool = False
 
 
 @dataclass(frozen=True, slots=True)

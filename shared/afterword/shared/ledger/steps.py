@@ -579,6 +579,8 @@ class RecordHeartbeat(NamedTuple):
 
     worker: str
     status: str
+    instance: str
+    leaving: bool = False
 
 
 @declares("maintenance/sweep")

@@ -20,6 +20,7 @@ from kombu.asynchronous import Hub, get_event_loop
 from afterword.shared.errors import AfterwordError
 from afterword.shared.events import EventLoopBlocked, EventLoopNotStopped
 from afterword.shared.observer import emit
+from afterword.workers.celery_runtime.drain import DRAIN
 from afterword.workers.celery_runtime.executor import Executor
 from afterword.workers.celery_runtime.heartbeat import CONSUMER_HEARTBEAT
 from afterword.workers.celery_runtime.loop import (
@@ -140,7 +141,10 @@ class TaskPool(BasePool):
         self.limit -= n
 
     def on_stop(self) -> None:
-        """Wait for running jobs, cancel those that outlast the grace period, close the lifespan."""
+        """Wait for running jobs, cancel those that outlast the grace period, close the lifespan.
+
+        A worker that is drained by order waits for them first, as long as the order lets it.
+        """
         self._stop(self.grace_s)
 
     def on_terminate(self) -> None:
@@ -215,7 +219,8 @@ class TaskPool(BasePool):
         """
         self._stopping = True
         CONSUMER_HEARTBEAT.end()
-        self._drain(grace_s, lambda: all(job.settled for job in self._running.values()))
+        self._drain(DRAIN.longest_s, lambda: self._is_settled() or not DRAIN.has_time)
+        self._drain(grace_s, self._is_settled)
         for job in list(self._running.values()):
             self._terminate(job)
         self._drain(CANCEL_TIMEOUT_S, lambda: not self._running)
@@ -223,6 +228,9 @@ class TaskPool(BasePool):
         if loop and not loop.stop(CANCEL_TIMEOUT_S):
             emit(EventLoopNotStopped, waited_s=CANCEL_TIMEOUT_S)
             force_exit_after(EXIT_TIMEOUT_S)
+
+    def _is_settled(self) -> bool:
+        return all(job.settled for job in self._running.values())
 
     def _drain(self, limit_s: float, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + limit_s

@@ -570,9 +570,11 @@ end
 -- is '<what> <whom>': what is pause-replies, pause-memories, block, slow, limits or drain; whom is '*',
 -- ':' and a tenant, a lane, or a worker. It says 'id', 'since', 'until' (0 without an end), 'by',
 -- 'reason'; and 'interval_ms' between two jobs (slow), 'limits' (limits), 'instance' (drain).
+-- What cannot be read is no order: otherwise one broken record would stop the fleet.
 local function order_in(text)
-  local order = text and cjson.decode(text)
-  if order and (order['until'] == 0 or order['until'] > now) then return order end
+  local fine, order = pcall(cjson.decode, text or '')
+  if not fine or type(order) ~= 'table' or type(order['until']) ~= 'number' then return end
+  if order['until'] == 0 or order['until'] > now then return order end
 end
 
 local are_orders
@@ -598,7 +600,8 @@ local function end_order(name)
   if not order then return nil end
   redis.call('HDEL', ORDERS, name)
   redis.call('ZREM', ORDER_ENDS, name)
-  redis.call('ZADD', ENDED_ORDERS, now, cjson.decode(order).id)
+  local id = string.match(order, '"id":"(%d+)"')
+  if id then redis.call('ZADD', ENDED_ORDERS, now, id) end
   return order_in(order)
 end
 
