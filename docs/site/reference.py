@@ -24,6 +24,7 @@ from afterword.shared import events as event_classes
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.account import total
+from afterword.shared.ledger.order_records import OrderKind, SteeringOrder
 from afterword.shared.ledger.records import Gate, GateState, Overview
 from afterword.shared.logs import LINES
 from afterword.shared.settings import table as settings
@@ -113,7 +114,9 @@ def fleet_metrics() -> str:
     now = utc_now()
     empty = Overview(now, 0, 0, 0, 0, workers=(), counts={}, agendas=())
     gate = Gate("recall", GateState.SHUT, "overloaded", Fault.PROVIDER, now, None)
-    status = summary([empty]) | {"quarantined": {"not_a_hint": 1}, "gates": [gate]}
+    order = SteeringOrder(OrderKind.PAUSE_REPLIES, "olga@ops", now, None)
+    lists = {"gates": [gate], "orders": [order]}
+    status = summary([empty]) | {"quarantined": {"not_a_hint": 1}} | lists
     collector = FleetCollector()
     collector.state = FleetState(status, total([]), late_s=300.0, problems=0)
     return _metrics_table(

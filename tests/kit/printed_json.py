@@ -20,7 +20,9 @@ def assert_fits_schema(arguments: Sequence[str], printed: str) -> None:
     if found is None:
         return
     name, chosen = found
-    lines = name in ("dead export", "submit --stream") or chosen.get("every_s")
+    lines = name in ("dead export", "submit --stream") or (
+        name.startswith("status") and chosen.get("every_s")
+    )
     values = map(json.loads, printed.splitlines()) if lines else [json.loads(printed)]
     for value in values:
         _validator(name).validate(value)

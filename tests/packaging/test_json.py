@@ -30,11 +30,13 @@ from afterword.producer import (
     MemoryGiven,
     MemoryLeftOut,
     MemoryUsed,
+    OrderKind,
     ReplayPace,
     ReplayPlan,
     ReplayRun,
     ReplayState,
     Reply,
+    SteeringOrder,
     StepKind,
     StoryStep,
     TurnState,
@@ -48,6 +50,7 @@ from afterword.producer.cli.checks.finding import ok
 from afterword.producer.cli.json_schemas import PRINTED, json_schema
 from afterword.producer.cli.main import cli, main
 from afterword.producer.cli.render import plain
+from afterword.producer.cli.steering import OrdersChanged
 from afterword.shared.contracts import Timings
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import DeadLetterRef
@@ -102,6 +105,8 @@ OVERVIEW = Overview(
     (AgendaCount("replies.3", 1, 0, 0, NOW, 1),),
 )
 GATE = Gate("claude/m", GateState.SHUT, "overloaded", Fault.PROVIDER, NOW, NOW)
+
+ORDER = SteeringOrder(OrderKind.PAUSE_MEMORIES, "by", NOW, NOW, tenant="acme")
 
 #: An instance of what each section of the page shows.
 RECORDS: dict[str, Any] = {
@@ -158,10 +163,17 @@ RECORDS: dict[str, Any] = {
         (JobListed("j", NOW, JobState.SUCCEEDED, None, TurnState.STORED, None, "fresh", 5, 1),), "j"
     ),
     "Status": summary([OVERVIEW])
-    | {"gates": [GATE], "quarantined": {}, "newest_quarantined": None, "durability": "d1"},
+    | {
+        "gates": [GATE],
+        "orders": [ORDER],
+        "quarantined": {},
+        "newest_quarantined": None,
+        "durability": "d1",
+    },
     "Check": ok("redis", "valkey"),
     "Account": Account("t", {JobState.FAILED: 2}, {TurnState.STORED: 1}, 0, 0, 0.0),
     "Opened gate": {"name": "claude/m", "was_shut": True},
+    "Orders changed": OrdersChanged(ReplayState.DONE, [ORDER]),
     "Memory": Memory(id="m", text="t", given_to=("j",)),
     "Usage": UsageSum(tenant="t"),
     "Inconsistency": Inconsistency("j", "not_placed"),
@@ -206,6 +218,7 @@ SCHEMAS = {
     "Check": "doctor",
     "Account": "account",
     "Opened gate": "gate open",
+    "Orders changed": "pause",
     "Memory": "memories show",
     "Usage": "usage",
     "Inconsistency": "reconcile",

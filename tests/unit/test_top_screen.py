@@ -21,6 +21,7 @@ from afterword.producer.cli.top_screen import (
 )
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import ReplayPace, ReplayRun, ReplayState
+from afterword.shared.ledger.order_records import OrderKind, SteeringOrder
 from afterword.shared.ledger.records import (
     Account,
     AgendaCount,
@@ -48,7 +49,13 @@ def look(at_s: float = 0.0, *, done: int = 0, **parts: Any) -> Look:
     )
     counts = {"job:succeeded:acme": done, "turn:stored:acme": done}
     found = summary([Overview(NOW, 0, 0, 0, 0, workers, counts, agendas)])
-    found |= {"gates": [], "quarantined": {}, "newest_quarantined": None, "durability": "d1"}
+    found |= {
+        "gates": [],
+        "orders": [],
+        "quarantined": {},
+        "newest_quarantined": None,
+        "durability": "d1",
+    }
     found |= parts.pop("status", {})
     given = {"accounts": [account()], "runs": [], "problems": []} | parts
     return Look(at=NOW, at_s=at_s, status=found, **given)
@@ -66,6 +73,12 @@ def text_of(fragments: list[Fragment]) -> str:
 
 def styles_of(fragments: list[Fragment], part: str) -> set[str]:
     return {style for style, text in fragments if part in text}
+
+
+def test_orders_in_force_are_shown() -> None:
+    order = SteeringOrder(OrderKind.BLOCK, "kim", NOW, None, tenant="acme", waiting=3)
+    text = text_of(shown(look(status={"orders": [order]})))
+    assert "block  tenant acme  kim  3" in text
 
 
 def test_a_healthy_fleet_shows_nothing_in_colour() -> None:

@@ -96,7 +96,7 @@ class Place:
     @staticmethod
     async def beat(ledger: Ledger) -> None:
         for queue in ("replies", "memories"):
-            await ledger.maintenance.record_heartbeat(queue, "host:1", [])
+            await ledger.maintenance.record_heartbeat(queue, "host:1", [], instance="a")
 
 
 @pytest.fixture(scope="module")
@@ -324,6 +324,24 @@ def store_turn(place: Place) -> None:
     place.redis.delete(f"{place.inspector.keys.root}:behind:default")
 
 
+def pause_memories(place: Place) -> None:
+    afterword("pause", "memories", "--tenant", "acme corp", "--apply", env=place.env)
+
+
+def resume_memories(place: Place) -> None:
+    afterword("resume", "memories", "--tenant", "acme corp", "--apply", env=place.env)
+
+
+def limit_beside_an_older_worker(place: Place) -> None:
+    be_an_older_worker(place)
+    afterword("limits", "acme", "--weight", "2", "--apply", env=place.env)
+
+
+def lift_limits(place: Place) -> None:
+    forget_worker(place)
+    afterword("limits", "acme", "--lift", "--apply", env=place.env)
+
+
 def says(answer: ClaudeAnswer) -> Act:
     """Let Claude answer so, when it counts tokens and when it is asked for one."""
 
@@ -408,6 +426,17 @@ STAGED = {
         "queues", "afterword worker responses", {}, let_a_job_wait, take_up
     ),
     "a gate is shut": Staged("gates", "Fix the key", {}, shut_gate, open_gate),
+    "an order lets work wait": Staged(
+        "orders",
+        "afterword resume memories --tenant 'acme corp' --apply",
+        {},
+        pause_memories,
+        resume_memories,
+        level="warn",
+    ),
+    "a worker is too old to obey": Staged(
+        "orders", "upgrade", {}, limit_beside_an_older_worker, lift_limits, level="warn"
+    ),
     "turns are not stored": Staged("turns", "afterword account", {}, let_a_turn_wait, store_turn),
     "many dead letters": Staged(
         "dead letters",

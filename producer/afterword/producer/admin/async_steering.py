@@ -227,6 +227,7 @@ class AsyncSteering:
         if for_s is not None and until is not None:
             raise InvalidRequest("until", "give for_s or until, not both")
         if not self._changes:
+            await self.orders()  # whether Redis could be asked belongs to what is rehearsed
             return _planned(kind, self._by, whom, told, until or _after(for_s))
         details = {"for_s": for_s, "until": until and until.isoformat(), **told}
         await self._record(action, kind, whom, details)

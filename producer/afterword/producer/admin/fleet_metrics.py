@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import Account, Gate, GateState
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ class FleetCollector:
             yield from _workers(self.state.status)
             yield from _counts(self.state.status)
             yield from _gates(self.state.status["gates"])
+            yield from _orders(self.state.status["orders"])
             yield from _memory(self.state)
 
 
@@ -118,6 +121,17 @@ def _gates(gates: Sequence[Gate]) -> Iterator[Metric]:
     rows = {(gate.name, gate.state, gate.code, gate.fault): 1.0 for gate in gates}
     text = "1 for each gate that is not open, with why and by whose fault; absent once it is open."
     yield _gauge("gate", text, ("gate", "state", "code", "fault"), rows)
+
+
+def _orders(orders: Sequence[SteeringOrder]) -> Iterator[Metric]:
+    rows: Counter[tuple[str, str]] = Counter((str(one.kind), one.scope) for one in orders)
+    text = "Orders of operators that are in force; absent for kinds of which none is."
+    yield _gauge("orders", text, ("order", "scope"), rows)
+    parked: Counter[tuple[str]] = Counter()
+    for one in orders:
+        parked[(str(one.kind),)] += one.waiting
+    text = "Jobs, or users with turns, that wait for the end of an operator's order."
+    yield _gauge("orders_waiting", text, ("order",), parked)
 
 
 def _memory(state: FleetState) -> Iterator[Metric]:

@@ -21,6 +21,7 @@ async def found_in(ledger: Ledger) -> dict[str, Any]:
     """Return what `afterword status --json` prints: queues, workers, gates, counts."""
     found = summary(await ledger.maintenance.overview())
     found["gates"] = await ledger.gates.not_open()
+    found["orders"] = await ledger.orders.in_force()
     found["quarantined"] = await ledger.quarantine.counts()
     found["newest_quarantined"] = next(iter(await ledger.quarantine.newest(1)), None)
     return found | {"durability": ledger.settings.durability}
@@ -83,6 +84,7 @@ def _workers(shards: Sequence[Overview], at: datetime) -> list[dict[str, Any]]:
             "name": worker.name,
             "version": worker.version,
             "seen_s": round((at - worker.seen_at).total_seconds(), 1),
+            "draining": worker.draining,
             "periodic_tasks": [asdict(task) for task in worker.tasks],
         }
         for worker in sorted(shards[0].workers, key=lambda one: (one.queue, one.name))

@@ -14,7 +14,9 @@ from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.history import ImportCounts
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.cli.checks.finding import Finding
+from afterword.producer.cli.drain import Drained
 from afterword.producer.cli.migrate import MigrationReport
+from afterword.producer.cli.steering import OrdersChanged
 from afterword.shared.contracts import Event, JobStatus, Reply, Timings, UsageSum
 from afterword.shared.ledger.access_keys import AccessKey
 from afterword.shared.ledger.dead_letter_records import (
@@ -24,6 +26,7 @@ from afterword.shared.ledger.dead_letter_records import (
     ReplayRun,
     ReplayState,
 )
+from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import (
     Account,
     Gate,
@@ -74,6 +77,7 @@ class WorkerHeard(BaseModel):
     name: str
     version: str
     seen_s: float
+    draining: bool
     periodic_tasks: list[TaskHealth]
 
 
@@ -103,6 +107,7 @@ class FleetStatus(BaseModel):
     dead_letters: DeadLetterCounts
     held: HeldCounts
     gates: list[Gate]
+    orders: list[SteeringOrder]
     quarantined: dict[str, int]
     newest_quarantined: QuarantineNote | None
     durability: str
@@ -150,6 +155,7 @@ PRINTED: dict[str, Any] = {
     "dead runs RUN_ID": ReplayRun,
     "dead show": DeadLetter,
     "doctor": list[Finding],
+    "drain": Drained,
     "forget": ErasureReceipt | None,
     "gate list": list[Gate],
     "gate open": OpenedGate,
@@ -160,17 +166,22 @@ PRINTED: dict[str, Any] = {
     "keys create": NewAccessKey,
     "keys list": list[AccessKey],
     "keys revoke": RevokedKey,
+    "limits": OrdersChanged,
     "memories delete": Memory,
     "memories edit": Memory,
     "memories list": list[Memory],
     "memories search": list[Memory],
     "memories show": Memory,
     "migrate memories": MigrationReport,
+    "orders": list[SteeringOrder],
+    "pause": OrdersChanged,
     "quarantine clear": ClearedNotes,
     "quarantine list": list[QuarantineNote],
     "reconcile": list[Inconsistency],
+    "resume": OrdersChanged,
     "status": FleetStatus,
     "status JOB_ID": JobDetails,
+    "strike": OrdersChanged,
     "submit": JobId,
     "submit --stream": Event,
     "submit --wait": Reply,

@@ -15,19 +15,24 @@ from afterword.producer.cli.chat import chat
 from afterword.producer.cli.console import console
 from afterword.producer.cli.dead import dead
 from afterword.producer.cli.doctor import doctor
+from afterword.producer.cli.drain import drain
 from afterword.producer.cli.forget import forget
 from afterword.producer.cli.gate import gate
 from afterword.producer.cli.healthcheck import healthcheck
 from afterword.producer.cli.import_history import import_history
 from afterword.producer.cli.job import job
 from afterword.producer.cli.keys import keys
+from afterword.producer.cli.limits import limits
 from afterword.producer.cli.memories import memories
 from afterword.producer.cli.metrics import metrics
 from afterword.producer.cli.migrate import migrate
+from afterword.producer.cli.pause import pause, resume
 from afterword.producer.cli.quarantine import quarantine
 from afterword.producer.cli.reconcile import reconcile
 from afterword.producer.cli.schema import schema
 from afterword.producer.cli.status import status
+from afterword.producer.cli.steering import orders
+from afterword.producer.cli.strike import strike
 from afterword.producer.cli.submit import submit
 from afterword.producer.cli.terminal import echo, one_line
 from afterword.producer.cli.top import top
@@ -61,9 +66,9 @@ def cli() -> None:
 
 
 for _command in (
-    account, audit, chat, console, dead, doctor, forget, gate, healthcheck, import_history, job,
-    keys, memories, metrics, migrate, quarantine, reconcile, schema, status, submit, top, up, usage,
-    worker,
+    account, audit, chat, console, dead, doctor, drain, forget, gate, healthcheck, import_history,
+    job, keys, limits, memories, metrics, migrate, orders, pause, quarantine, reconcile, resume,
+    schema, status, strike, submit, top, up, usage, worker,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -24,6 +24,7 @@ from afterword.shared.ledger.dead_letter_records import (
     ReplayRun,
     ReplayState,
 )
+from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import Account, Gate, Inconsistency, QuarantineNote
 from afterword.shared.lifecycle import TurnState
 
@@ -225,6 +226,42 @@ def gates(found: Sequence[Gate]) -> None:
         ("gate", "state", "cause", "since", "until"),
         [(one.name, one.state, cause(one), time(one.since), end_of(one)) for one in found],
     )
+
+
+def orders(found: Sequence[SteeringOrder]) -> None:
+    """Print an order a row."""
+    table(
+        ("order", "whom", "by", "since", "until", "waiting", "reason"),
+        [
+            (order_text(one), whom(one), one.by or "-", time(one.since),
+             time(one.until) if one.until else end_of_order(one), one.waiting, one.reason or "-")
+            for one in found
+        ],
+    )  # fmt: skip
+
+
+def order_text(order: SteeringOrder) -> str:
+    """Return what an order does, in a few words."""
+    if order.every_s is not None:
+        return f"{order.kind}: a reply every {duration(order.every_s)}"
+    if order.limits is not None:
+        return f"{order.kind}: {_text(order.limits.set_ones())}"
+    return str(order.kind)
+
+
+def whom(order: SteeringOrder) -> str:
+    """Return whom an order concerns."""
+    if order.worker is not None:
+        return f"worker {order.worker}"
+    if order.tenant is None:
+        return "everybody"
+    user = "" if order.user_id is None else f" user {order.user_id}"
+    return f"tenant {order.tenant}{user}"
+
+
+def end_of_order(order: SteeringOrder) -> str:
+    """Return what ends an order that has no time."""
+    return "it has ended" if order.worker is not None else "lifted"
 
 
 def inconsistencies(found: Sequence[Inconsistency], *, fixed: bool) -> None:

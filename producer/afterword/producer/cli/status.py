@@ -83,6 +83,9 @@ def print_status(found: dict[str, Any]) -> None:
     if found["gates"]:
         render.gates(found["gates"])
         echo()
+    if found["orders"]:
+        render.orders(found["orders"])
+        echo()
     for name, value in _lines(found).items():
         echo(f"{name}: {value}")
 

@@ -102,6 +102,9 @@ def _body(history: History) -> Iterator[Fragment]:
     if newest.status["gates"]:
         yield PLAIN, ""
         yield from _gates(newest)
+    if newest.status["orders"]:
+        yield PLAIN, ""
+        yield from _orders(newest)
     yield PLAIN, ""
     yield from _workers(newest.status["workers"])
     if len(newest.accounts) > 1:
@@ -160,6 +163,16 @@ def _gates(look: Look) -> Iterator[Fragment]:
         for gate in look.status["gates"]
     ]
     yield from _table(("gate", "state", "cause", "until"), rows, style=BAD)
+
+
+def _orders(look: Look) -> Iterator[Fragment]:
+    rows = [
+        (render.order_text(order), render.whom(order), order.by, order.waiting)
+        for order in look.status["orders"][:ROWS]
+    ]
+    yield from _table(("order", "whom", "by", "waiting"), rows, style=LATE)
+    kinds = Counter(str(order.kind) for order in look.status["orders"])
+    yield from _rest(len(look.status["orders"]), kinds, "order")
 
 
 def _workers(workers: Sequence[dict[str, Any]]) -> Iterator[Fragment]:

@@ -44,6 +44,7 @@ CHECKS: dict[str, str] = {
     "memory workers": "Does a memory worker run, with this version and without trouble?",
     "queues": "Are jobs and turns that are ready taken up?",
     "gates": "Is every provider being called?",
+    "orders": "Does no order of an operator let work wait?",
     "turns": "Are turns stored soon after their replies?",
     "dead letters": "Do jobs and turns end well?",
     "held": "Does this version know all records?",

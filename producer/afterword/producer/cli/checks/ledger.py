@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from afterword.producer.cli.checks import judgement
 from afterword.producer.cli.checks.finding import Finding, fail, ok
+from afterword.producer.cli.checks.orders import of_orders
 from afterword.producer.cli.workers_seen import open_ledger
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, QueueFull
@@ -53,6 +54,7 @@ async def _state(ledger: Ledger) -> list[Finding]:
         *judgement.of_workers(shards, ledger.settings),
         *judgement.of_queues(shards),
         *judgement.of_gates(await ledger.gates.not_open()),
+        *of_orders(await ledger.orders.in_force(), shards),
         judgement.of_turns(accounts),
         judgement.of_dead_letters(shards),
         judgement.of_held(shards),

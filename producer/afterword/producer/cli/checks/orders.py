@@ -1,0 +1,58 @@
+"""What the orders of operators mean for who asks the doctor."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from afterword.producer.cli import render
+from afterword.producer.cli.checks.finding import Finding, ok, warn
+from afterword.producer.cli.workers_seen import QUEUES, running
+from afterword.shared.ledger.order_records import OrderKind, SteeringOrder
+from afterword.shared.ledger.records import Overview
+
+#: Most orders, or names of workers, that are findings of their own.
+_MOST = 5
+
+#: The command that lifts an order that lets work wait, by its kind.
+_LIFTS = {
+    OrderKind.PAUSE_REPLIES: ("resume", "replies"),
+    OrderKind.PAUSE_MEMORIES: ("resume", "memories"),
+    OrderKind.BLOCK: ("strike", "--lift"),
+    OrderKind.SLOW: ("strike", "--lift"),
+}
+
+
+def of_orders(orders: Sequence[SteeringOrder], shards: Sequence[Overview]) -> list[Finding]:
+    """Judge the orders that let work wait, and the workers that are too old to obey any."""
+    stopping = [order for order in orders if order.kind in _LIFTS]
+    findings = [
+        warn("orders", _detail(order), f"Once its reason is gone: {_lift(order)}")
+        for order in stopping[:_MOST]
+    ]
+    if more := len(stopping) - len(findings):
+        findings.append(warn("orders", f"{more:,} more let work wait", "See `afterword orders`."))
+    workers = [worker for kind in QUEUES for worker in running(shards, kind)]
+    deaf = sorted({worker.name for worker in workers if not worker.instance})
+    if orders and deaf:
+        detail = f"workers of a version that obeys no orders: {', '.join(deaf[:_MOST])}"
+        findings.append(warn("orders", detail, "Finish the upgrade: restart them."))
+    return findings or [ok("orders", "none lets work wait")]
+
+
+def _detail(order: SteeringOrder) -> str:
+    until = f" until {render.time(order.until)}" if order.until else ""
+    why = f": {order.reason}" if order.reason else ""
+    what = f"{render.order_text(order)} for {render.whom(order)}"
+    return f"{what} since {render.time(order.since)}{until}, by {order.by}{why}"
+
+
+def _lift(order: SteeringOrder) -> str:
+    words = ["afterword", *_LIFTS[order.kind]]
+    if order.kind in (OrderKind.BLOCK, OrderKind.SLOW):
+        words.append(order.tenant or "")
+    elif order.tenant is not None:
+        words += ["--tenant", order.tenant]
+    if order.user_id is not None:
+        words += ["--user", order.user_id]
+    return shlex.join([*words, "--apply"])

@@ -1,0 +1,132 @@
+"""What the commands that steer a fleet share; and `afterword orders`, which lists orders."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import click
+
+from afterword.producer.admin.async_admin import AsyncOperator
+from afterword.producer.admin.async_steering import AsyncSteering, whom_in
+from afterword.producer.cli import render
+from afterword.producer.cli.command import command
+from afterword.producer.cli.options import (
+    Duration,
+    PointInTime,
+    apply_option,
+    by_option,
+    json_option,
+    with_options,
+)
+from afterword.producer.cli.terminal import echo
+from afterword.shared.ledger.dead_letter_records import ReplayState
+from afterword.shared.ledger.order_records import OrderKind, SteeringOrder
+from afterword.shared.ledger.orders import Whom
+
+_NOTHING_DONE = "Nothing was changed: add --apply."
+
+reason_option = click.option(
+    "--reason", default="", metavar="TEXT", help="One line for those who see it."
+)
+_duration_options = (
+    reason_option,
+    click.option(
+        "--for", "for_s", type=Duration(), help="For this long, such as 10m. Without it and "
+        "--until, until it is lifted.",
+    ),
+    click.option(
+        "--until", type=PointInTime(), help="Until this time: ISO 8601, in UTC unless it has an "
+        "offset.",
+    ),
+)  # fmt: skip
+
+
+def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what every order has: reason, end, who gives it, --apply and --json."""
+    options = (*_duration_options, apply_option, by_option, json_option)
+    decorated: Callable[..., Any] = with_options(*options)(function)
+    return decorated
+
+
+@dataclass(frozen=True, slots=True)
+class OrdersChanged:
+    """Orders that were given or lifted; `state` is `dry` if they only would be."""
+
+    state: ReplayState
+    orders: Sequence[SteeringOrder]
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """Who gives an order, why, and when it ends."""
+
+    by: str | None
+    reason: str
+    for_s: float | None = None
+    until: datetime | None = None
+
+
+def show_given(changed: OrdersChanged, *, as_json: bool) -> None:
+    """Print orders that were given, or would be."""
+    if as_json:
+        render.json_record(changed)
+        return
+    render.orders(changed.orders)
+    if changed.state is ReplayState.DRY:
+        echo(_NOTHING_DONE)
+
+
+def show_lifted(changed: OrdersChanged, *, as_json: bool) -> None:
+    """Print orders that were lifted, or would be."""
+    if as_json:
+        render.json_record(changed)
+        return
+    if not changed.orders:
+        echo("there is no such order in force")
+        return
+    render.orders(changed.orders)
+    echo(_NOTHING_DONE if changed.state is ReplayState.DRY else "lifted")
+
+
+def steered(operator: AsyncOperator, *, apply: bool) -> AsyncSteering:
+    """Return what gives orders, or what only says which it would give."""
+    return operator.steering if apply else operator.steering.dry_run()
+
+
+def state_of(*, apply: bool) -> ReplayState:
+    """Return whether orders were given or lifted, or only would be."""
+    return ReplayState.DONE if apply else ReplayState.DRY
+
+
+async def in_force(
+    steering: AsyncSteering, kinds: Sequence[OrderKind], whom: Whom
+) -> list[SteeringOrder]:
+    """Return the orders of these kinds that concern exactly this tenant or user."""
+    found = await steering.orders()
+    return [order for order in found if order.kind in kinds and whom_in(order) == whom]
+
+
+@command(examples=["afterword orders", "afterword orders --json"])
+@json_option
+def orders(*, as_json: bool) -> None:
+    """List the orders that are in force: what is paused, blocked, slowed, limited or drained.
+
+    Who gave each, since when, until when, and how many jobs or users wait for its end. Nothing is
+    changed.
+    """
+    found = asyncio.run(_orders())
+    if as_json:
+        render.json_record(found)
+    elif found:
+        render.orders(found)
+    else:
+        echo("no orders are in force")
+
+
+async def _orders() -> Sequence[SteeringOrder]:
+    async with AsyncOperator() as operator:
+        return await operator.steering.orders()
