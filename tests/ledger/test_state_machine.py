@@ -23,9 +23,11 @@ from hypothesis.stateful import (
 from afterword.shared.errors import ConversationBusy, Fault, IllegalStep, LeaseLost
 from afterword.shared.ledger.dead_letter_records import DeadLetterKind, DeadLetterRef, ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.order_records import OrderKind
+from afterword.shared.ledger.orders import Whom
 from afterword.shared.ledger.records import EraseClaim, ErasureState
 from afterword.shared.lifecycle import JobState, TurnState
-from afterword.shared.names import lane_id, memory_key
+from afterword.shared.names import lane_id, memory_key, user_of
 from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 USERS = ("ann", "bob")
 TALKS = (None, "c", "d")
 MAX_ATTEMPTS = 3
+PAUSES = (OrderKind.PAUSE_REPLIES, OrderKind.PAUSE_MEMORIES)
+WHOM = (Whom(), Whom("default"), Whom("default", "ann"))
 
 
 @dataclass
@@ -112,6 +116,7 @@ class Lives(RuleBasedStateMachine):
         self.begun: dict[str, str] = {}
         self.batches: dict[str, list[str]] = {}
         self.erasing: dict[str, list[str]] = {}
+        self.paused: set[tuple[OrderKind, Whom]] = set()
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self.loop.run_until_complete(coroutine)
@@ -256,6 +261,9 @@ class Lives(RuleBasedStateMachine):
         elif life.attempts >= MAX_ATTEMPTS:
             assert claim is None
             life.go(JobStep.CLAIM, JobState.FAILED)
+        elif life.state is JobState.QUEUED and self._stopped(OrderKind.PAUSE_REPLIES, life.lane):
+            assert claim is None
+            assert [place for place, _ in self.inspector.places(job_id)] == ["waiting"]
         else:
             self._taken_on(life, claim)
 
@@ -429,6 +437,9 @@ class Lives(RuleBasedStateMachine):
             self.stale_lanes.append(self.lanes.pop(lane))
         if lane in self.erasing:
             self._erase(claim)
+            return
+        if self._stopped(OrderKind.PAUSE_MEMORIES, lane):
+            assert claim is None
             return
         expected = self._given(self._writable(lane)[:most])
         assert [turn.id for turn in claim.turns] == expected if claim else not expected
@@ -644,6 +655,46 @@ class Lives(RuleBasedStateMachine):
         life.claim, life.talk, life.finals, life.erased = None, None, 0, True
         self.begun.pop(name, None)
         self.batches.pop(name, None)
+
+    # -- an operator's orders
+
+    @rule(kind=st.sampled_from(PAUSES), whom=st.sampled_from(WHOM))
+    def pause(self, kind: OrderKind, whom: Whom) -> None:
+        self.run(self.ledger.orders.give(kind, whom, {"by": "test"}))
+        self.paused.add((kind, whom))
+
+    @rule(kind=st.sampled_from(PAUSES), whom=st.sampled_from(WHOM))
+    def resume(self, kind: OrderKind, whom: Whom) -> None:
+        """Lift a pause: sweeps wake whatever waited for its end."""
+        lifted = self.run(self.ledger.orders.lift(kind, whom))
+        assert lifted == ((kind, whom) in self.paused)
+        self.paused.discard((kind, whom))
+        for _ in range(20):
+            if not self.inspector.redis.exists(self.inspector.keys.ended_orders):
+                break
+            self.sweep()
+        assert not self.inspector.redis.exists(self.inspector.keys.ended_orders)
+        for name, life in self.lives.items():
+            woken = life.state is JobState.QUEUED and not self._behind(name)
+            if woken and not self._stopped(OrderKind.PAUSE_REPLIES, life.lane):
+                assert not self._is_parked(name)
+
+    def _is_parked(self, name: str) -> bool:
+        """Return whether a job waits until an order ends."""
+        keys, agenda = self.inspector.keys, self.inspector.job(name)["agenda"]
+        at = self.inspector.redis.zscore(keys.place("waiting", agenda), name)
+        parked = self.inspector.redis.scan_iter(keys.parked("*"))
+        member = f"{agenda} {name}"
+        return at is not None and any(
+            self.inspector.redis.zscore(key, member) == at for key in parked
+        )
+
+    def _stopped(self, kind: OrderKind, lane: str) -> bool:
+        """Return whether a pause concerns a user."""
+        tenant, user = user_of(lane)
+        return any(
+            (kind, whom) in self.paused for whom in (Whom(), Whom(tenant), Whom(tenant, user))
+        )
 
     # -- what must always hold
 
