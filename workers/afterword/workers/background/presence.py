@@ -14,7 +14,7 @@ from afterword.shared.ledger.records import TaskHealth
 from afterword.shared.observer import emit
 
 #: How long a worker that ends tries to say so; its heartbeat runs out in any case.
-LEAVE_TIMEOUT_S = 1.0
+LEAVE_TIMEOUT_S = 2.0
 
 
 class Presence:
