@@ -229,10 +229,24 @@ async def test_an_order_in_place_of_another_wakes_what_waited_for_that(
     await order(ledger, REPLIES, EVERYBODY, for_s=60.0, reason="shorter")
     await ledger.maintenance.sweep()
 
+    assert inspector.places(job_id) == [("hinted", "replies.3")]
     assert not await claimed(ledger, job_id)
     assert inspector.waits_s(job_id) <= 60
     ((found),) = await ledger.orders.in_force()
     assert (found.by, found.reason, found.scope) == ("op", "shorter", "everyone")
+
+
+@pytest.mark.parametrize("text", ["broken", "[]", "{}", '{"until": "soon"}', '{"until": null}'])
+async def test_what_is_no_order_stops_nobody_and_can_be_lifted(
+    ledger: Ledger, inspector: LedgerInspector, text: str
+) -> None:
+    names = ("pause-replies *", "block :default", "limits :default")
+    inspector.redis.hset(inspector.keys.orders, mapping=dict.fromkeys(names, text))
+
+    assert await claimed(ledger, await submit_job(ledger))
+    assert await ledger.orders.in_force() == []
+    assert not await ledger.orders.lift(REPLIES, EVERYBODY)
+    assert inspector.redis.hlen(inspector.keys.orders) == len(names) - 1
 
 
 async def test_what_waits_for_something_else_by_now_is_not_woken(
