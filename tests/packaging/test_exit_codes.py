@@ -36,7 +36,6 @@ NEEDS = {
     "limits": "acme --weight 2",
     "drain": "host:1",
     "dead show": NO_JOB,
-    "dead bury": NO_JOB,
     "dead replay": "--all",
     "dead discard": "--all",
     "import": "/dev/null",
