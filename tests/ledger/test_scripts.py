@@ -87,7 +87,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
 }
 
 #: What only Python names.
-ONLY_PYTHON = {"root", "namespace", "shard", "reconciled"}
+ONLY_PYTHON = {"root", "namespace", "shard", "reconciled", "access_keys", "samples", "sampled"}
 
 
 def evaluate(
