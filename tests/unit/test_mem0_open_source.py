@@ -101,6 +101,9 @@ class Plain:
     def erase_owner(self, memory: Any, owner: str) -> None:
         self.erased.append(owner)
 
+    def overwrite_deleted(self, memory: Any) -> None:
+        pass
+
     def close(self, memory: Any) -> None:
         self.closed = True
 

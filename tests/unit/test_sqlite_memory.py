@@ -176,6 +176,35 @@ async def test_erasing_leaves_nothing_on_disk(memories: Memories, tmp_path: Path
     assert holding(tmp_path, b"marmalade") == []
 
 
+async def test_a_deleted_and_a_replaced_text_are_nowhere_on_disk(
+    memories: Memories, tmp_path: Path
+) -> None:
+    await memories.add("ana", turn("I like marmalade."))
+    (added,) = (await memories.list_page("ana", 10)).memories
+    assert await memories.edit("ana", added.id, "I like honey.")
+    assert holding(tmp_path, b"marmalade") == []
+    await memories.remove("ana", [added.id])
+    assert holding(tmp_path, b"honey") == []
+
+
+async def test_a_deletion_that_left_bytes_on_disk_removes_them_when_it_is_repeated(
+    options: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_S", 0.05)
+    memories = await open_embedded(options)
+    await memories.add("ana", turn("I like marmalade."))
+    (added,) = (await memories.list_page("ana", 10)).memories
+    (path,) = options.data_dir.rglob("memories.sqlite")
+    with closing(database.Database(path)) as file, file.reading() as sql:
+        sql.execute("SELECT count(*) FROM memories").fetchone()
+        with pytest.raises(Unavailable):
+            await memories.remove("ana", [added.id])
+        assert holding(tmp_path, b"marmalade") != []
+    await memories.remove("ana", [added.id])
+    assert holding(tmp_path, b"marmalade") == []
+    await memories.aclose()
+
+
 async def test_a_locked_file_counts_as_an_outage(
     options: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,6 +110,13 @@ class Recipe(Protocol):
         """Delete everything of an owner, permanently."""
         ...
 
+    def overwrite_deleted(self, memory: Any) -> None:
+        """Leave no bytes of texts that were deleted or replaced, where that is the store's job.
+
+        If it raises `Unavailable`, some are left, and it can be repeated.
+        """
+        ...
+
     def close(self, memory: Any) -> None:
         """Close connections and files."""
         ...
@@ -260,6 +267,7 @@ class OpenSourceMemories:
         if found is None:
             return False
         self._memory.update(memory_id, text=self._recipe.stored_text(text, found.created_at))
+        self._recipe.overwrite_deleted(self._memory)
         return True
 
     def _copy(self, owner: str, copied: RecalledMemory, deadline: Deadline) -> Sequence[str]:
@@ -277,6 +285,7 @@ class OpenSourceMemories:
             row = self._memory.get(memory_id)
             if row is not None and row.get("user_id") == owner:
                 self._memory.delete(memory_id)
+        self._recipe.overwrite_deleted(self._memory)
 
     def _close(self) -> None:
         for pool in (self._searching, self._writing):

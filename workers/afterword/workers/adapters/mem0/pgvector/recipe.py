@@ -94,6 +94,9 @@ class PgVectorRecipe:
         """Delete an owner's rows. Nothing of an owner is kept in the process."""
         memory.vector_store.erase_owner(owner)
 
+    def overwrite_deleted(self, memory: Any) -> None:
+        """Do nothing: PostgreSQL's vacuum does it, and its backups are the operator's."""
+
     def close(self, memory: Any) -> None:
         """Close the connections to PostgreSQL and to the model."""
         memory.vector_store.close()

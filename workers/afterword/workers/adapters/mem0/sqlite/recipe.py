@@ -93,6 +93,10 @@ class EmbeddedRecipe:
         """Erase an owner in one step, including the bytes in the file."""
         memory.vector_store.erase_owner(owner)
 
+    def overwrite_deleted(self, memory: Any) -> None:
+        """Empty SQLite's log, which holds what pages were before a change."""
+        memory.vector_store.empty_log()
+
     def close(self, memory: Any) -> None:
         """Close the file."""
         memory.vector_store.close()

@@ -190,6 +190,13 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
                 self._cache.drop(found.n)
         self._database.truncate_wal()
 
+    def empty_log(self) -> None:
+        """Write the log into the file and empty it: it holds what was deleted or replaced.
+
+        Raises `Unavailable` if a long transaction prevents it; call it again then.
+        """
+        self._database.truncate_wal()
+
     def close(self) -> None:
         """Close the file, after the transactions in progress have ended."""
         self._database.close()
