@@ -113,10 +113,7 @@ class _Storing:
             if said.speaker == ASSISTANT:
                 continue
             request = ChatRequest(user_id=user.name, message=said.text)
-            extracts = self.settings.extracts_facts
-            if reason_to_skip(
-                request, "end_turn", memory=True, pleasantries=False, questions=extracts
-            ):
+            if reason_to_skip(request, "end_turn", memory=True, pleasantries=False):
                 skipped += 1
                 continue
             reply = following.text if following and following.speaker == ASSISTANT else ""

@@ -178,10 +178,10 @@ PLANTS = (
         "memory=", "tests/usecase/test_respond.py",
     ),
     Plant(
-        "I3", "a question is stored where no facts are extracted",
-        "workers/afterword/workers/replies/respond.py",
-        "questions=self._settings.extracts_facts",
-        "questions=True", "tests/usecase/test_respond.py",
+        "I3", "a message that only asks is sent to memory",
+        "workers/afterword/workers/rules/remembering.py",
+        "if is_question_only(message):",
+        "if False:", "tests/usecase/test_respond.py",
     ),
     Plant(
         "I3", "the turn is put into its lane outside the script", f"{LUA}/job/finish.lua",

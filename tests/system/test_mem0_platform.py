@@ -103,7 +103,7 @@ def test_a_memory_is_recalled_after_mem0_has_processed_it(town: Town) -> None:
     assert reply.memory == "fresh"
     assert [memory.text for memory in reply.memories] == ["I prefer Celsius."]
     assert "I prefer Celsius." in town.last_prompt()
-    assert town.settled(question) is TurnState.NOTHING
+    assert town.settled(question) is TurnState.SKIPPED
     assert question.status().turn_code == "question_only"
     assert not town.mem0.seen("ping"), "nothing blocks a start"
 

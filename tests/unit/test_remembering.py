@@ -18,8 +18,8 @@ def asked(message: str, **fields: bool) -> ChatRequest:
     ("message", "kept", "reason"),
     [
         (TOLD, {}, None),
-        (ASKED, {"questions": False}, "question_only"),
-        (ASKED, {"questions": True}, None),
+        (ASKED, {}, "question_only"),
+        ("What can I cook? I am allergic to nuts.", {}, None),
         (THANKED, {"pleasantries": False}, "pleasantry"),
         (THANKED, {"pleasantries": True}, None),
         (TOLD, {"memory": False}, "memory_off"),
@@ -29,17 +29,17 @@ def asked(message: str, **fields: bool) -> ChatRequest:
 def test_the_reason_is_what_the_message_lacks(
     message: str, kept: dict[str, bool], reason: str | None
 ) -> None:
-    all_kept = {"memory": True, "pleasantries": False, "questions": False} | kept
+    all_kept = {"memory": True, "pleasantries": False} | kept
     assert reason_to_skip(asked(message), "end_turn", **all_kept) == reason
 
 
 def test_a_refusal_is_not_remembered_whatever_was_said() -> None:
     for message in (TOLD, ASKED, THANKED):
-        kept = {"memory": True, "pleasantries": True, "questions": True}
+        kept = {"memory": True, "pleasantries": True}
         assert reason_to_skip(asked(message), "refusal", **kept) == "refusal"
 
 
 def test_a_request_that_opts_out_is_not_remembered_whatever_else_holds() -> None:
-    kept = {"memory": True, "pleasantries": True, "questions": True}
+    kept = {"memory": True, "pleasantries": True}
     for stop_reason in ("end_turn", "refusal"):
         assert reason_to_skip(asked(TOLD, remember=False), stop_reason, **kept) == "opted_out"

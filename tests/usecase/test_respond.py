@@ -965,7 +965,9 @@ async def test_a_second_attempt_says_what_it_recalled(
     ("memory", "message", "code"),
     [
         ("embedded", "How warm is it?", "question_only"),
-        ("hosted", "How warm is it?", None),
+        ("hosted", "How warm is it?", "question_only"),
+        ("selfhosted", "How warm is it?", "question_only"),
+        ("hosted", "Is it warm? I prefer Celsius.", None),
         ("embedded", "Ok, thanks!", "pleasantry"),
         ("hosted", "Ok, thanks!", "pleasantry"),
         ("embedded", "I prefer Celsius.", None),

@@ -295,14 +295,6 @@ class MemorySettings(Record):
         return "hosted" if self.mem0_api_key else "embedded"
 
     @property
-    def extracts_facts(self) -> bool:
-        """Return whether memory stores facts that a model finds in what the user said.
-
-        Otherwise it stores what the user said, word for word.
-        """
-        return self.backend in ("hosted", "selfhosted")
-
-    @property
     def embedder_options(self) -> dict[str, Any]:
         """Return the embedder's configuration."""
         secret = self.embedder_config

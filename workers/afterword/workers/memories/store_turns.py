@@ -201,7 +201,6 @@ class TurnWriter:
         return reason_in(
             turn.user_text,
             pleasantries=not self._settings.skip_pleasantries,
-            questions=self._settings.extracts_facts,
         )
 
     async def _ended(self, claim: LaneClaim, batch: Batch, added: AddResult) -> AddResult:
@@ -375,7 +374,7 @@ def _code_of(added: AddResult, batch: Batch) -> str:
     """Return why nothing was stored; no fact is no surprise in what only asks or greets."""
     if added.code != NO_FACT.code:
         return added.code
-    reasons = [reason_in(turn.user_text, pleasantries=False, questions=False) for turn in batch]
+    reasons = [reason_in(turn.user_text, pleasantries=False) for turn in batch]
     return added.code if None in reasons else str(reasons[0])
 
 

@@ -260,7 +260,6 @@ class Responder:
             answer.stop_reason,
             memory=prepared.claim.remembered and self._settings.backend != "off",
             pleasantries=not self._settings.skip_pleasantries,
-            questions=self._settings.extracts_facts,
         )
 
     async def _prepare(self, attempt: _Attempt, request: ChatRequest) -> _Prepared:

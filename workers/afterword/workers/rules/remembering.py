@@ -10,13 +10,12 @@ from afterword.workers.rules.relevance import is_pleasantry_only, is_question_on
 
 
 def reason_to_skip(
-    request: ChatRequest, stop_reason: str, *, memory: bool, pleasantries: bool, questions: bool
+    request: ChatRequest, stop_reason: str, *, memory: bool, pleasantries: bool
 ) -> str | None:
     """Return why a turn is not remembered, a fixed word; None if it is.
 
-    `memory` is whether the turn could be stored at all. `pleasantries` and `questions` are whether
-    turns are remembered whose message holds nothing else: where facts are extracted, the reply to a
-    question may hold some.
+    `memory` is whether the turn could be stored at all. `pleasantries` is whether a message that
+    holds nothing else is remembered.
     """
     if not request.remember:
         return "opted_out"
@@ -24,16 +23,17 @@ def reason_to_skip(
         return "memory_off"
     if stop_reason == REFUSAL:  # the model did not answer the message
         return REFUSAL
-    return reason_in(request.message, pleasantries=pleasantries, questions=questions)
+    return reason_in(request.message, pleasantries=pleasantries)
 
 
-def reason_in(message: str, *, pleasantries: bool, questions: bool) -> str | None:
+def reason_in(message: str, *, pleasantries: bool) -> str | None:
     """Return why a message itself is not remembered: all there is to judge if its job was stopped.
 
-    The arguments mean what they mean above.
+    A question that tells something of the user is no question only. No backend is given replies, so
+    none finds a fact in the answer to one.
     """
     if not pleasantries and is_pleasantry_only(message):
         return "pleasantry"
-    if not questions and is_question_only(message):
+    if is_question_only(message):
         return "question_only"
     return None
