@@ -55,6 +55,13 @@ def test_memories_are_listed_shown_edited_and_deleted(fleet: Fleet) -> None:
     assert "Nothing was changed" in fleet.afterword("memories", "delete", *named).stdout
     assert fleet.afterword("memories", "delete", *named, "--apply").stdout.endswith("Deleted.\n")
     assert listed(fleet) == whole[1:]
+    audit = json.loads(fleet.afterword("audit", "--json").stdout)
+    assert [(one["action"], one["details"]["memory"]) for one in audit] == [
+        ("memory_delete", whole[0]["id"]),
+        ("memory_edit", whole[0]["id"]),
+    ]
+    assert audit[0]["details"].keys() == {"tenant", "user", "memory"}
+    assert audit[0]["details"]["user"] != "ann", "the tag that logs show"
     gone = fleet.afterword("memories", "show", *named, code=2)
     assert gone.stderr == "afterword: the user has no memory with this id\n"
 

@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Iterable
 
 import click
 
+from afterword.producer.admin.memory_audit import record_change
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import (
     Duration,
     apply_option,
+    by_option,
     json_option,
     limit_option,
     tell_of_more,
@@ -120,6 +122,7 @@ def show(*, user_id: str, memory_id: str, tenant: str, timeout: float, as_json: 
 @click.argument("text")
 @tenant_option
 @apply_option
+@by_option
 @timeout_option
 @json_option
 def edit(  # noqa: PLR0913 the options of a command
@@ -129,19 +132,21 @@ def edit(  # noqa: PLR0913 the options of a command
     text: str,
     tenant: str,
     apply: bool,
+    by: str | None,
     timeout: float,
     as_json: bool,
 ) -> None:
     """Replace the text of a memory. Its id, time and job stay.
 
-    Without --apply, the memory is shown as it is.
+    Without --apply, the memory is shown as it is. The audit records who changed which memory, and
+    no text.
     """
     with Producer() as producer:
         mine = producer.memories(user_id, tenant=tenant)
+        found = mine.get(memory_id, timeout=timeout)
         if apply:
+            asyncio.run(record_change("memory_edit", user_id, tenant, found.id, by=by))
             found = mine.edit(memory_id, text, timeout=timeout)
-        else:
-            found = mine.get(memory_id, timeout=timeout)
     _print_one(found, as_json=as_json)
     if not apply:
         echo("Nothing was changed. Add --apply to replace its text.", err=as_json)
@@ -155,20 +160,29 @@ def edit(  # noqa: PLR0913 the options of a command
 @click.argument("memory_id")
 @tenant_option
 @apply_option
+@by_option
 @timeout_option
 @json_option
-def delete(
-    *, user_id: str, memory_id: str, tenant: str, apply: bool, timeout: float, as_json: bool
+def delete(  # noqa: PLR0913 the options of a command
+    *,
+    user_id: str,
+    memory_id: str,
+    tenant: str,
+    apply: bool,
+    by: str | None,
+    timeout: float,
+    as_json: bool,
 ) -> None:
     """Delete a memory for good. It cannot be undone, and no replay brings it back.
 
     What was said stays in its conversation and in replies: `afterword forget` erases all of it.
-    Without --apply, the memory is shown.
+    Without --apply, the memory is shown. The audit records who deleted which memory, and no text.
     """
     with Producer() as producer:
         mine = producer.memories(user_id, tenant=tenant)
         found = mine.get(memory_id, timeout=timeout)
         if apply:
+            asyncio.run(record_change("memory_delete", user_id, tenant, found.id, by=by))
             mine.delete(memory_id, timeout=timeout)
     _print_one(found, as_json=as_json)
     done = "Deleted." if apply else "Nothing was changed. Add --apply to delete it for good."

@@ -308,7 +308,7 @@ class AuditEntry:
     """Who did it."""
 
     action: str
-    """What was done, such as `replay`, `discard` or `forget`."""
+    """What was done, such as `replay`, `discard`, `forget` or `memory_edit`."""
 
     run_id: str
     """The run, or the token of the action that it belongs to."""
