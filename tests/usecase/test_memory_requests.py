@@ -19,7 +19,9 @@ from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.background.late_copies import LateCopyRemover
+from afterword.workers.gate import RECALL, REMEMBER
 from afterword.workers.kept_text import KeptText
+from afterword.workers.memories import requests
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.lane import LaneProcessor
 from afterword.workers.memories.requests import RequestAnswerer
@@ -60,7 +62,10 @@ class Desk:
     def _answerer(self, memories: FailingMemories | None) -> RequestAnswerer:
         requests, turns = self.ledger.memory_requests, self.ledger.turns
         kept = KeptText.of(self.settings)
-        return RequestAnswerer(requests, turns, memories, self.writer.leases, kept, limit_s=5)
+        gates = self.writer.gates
+        return RequestAnswerer(
+            requests, turns, memories, self.writer.leases, kept, gates, limit_s=5
+        )
 
     def switch_memory_off(self) -> None:
         self.answerer = self._answerer(None)
@@ -176,6 +181,48 @@ async def test_without_memory_a_worker_says_so(desk: Desk) -> None:
 
 async def test_a_page_after_no_page_is_refused(desk: Desk) -> None:
     assert (await desk.asked("list", limit=5, after="x"))["code"] == "bad_cursor"
+
+
+@pytest.mark.parametrize(
+    ("gate", "action", "other"), [(RECALL, "list", "delete"), (REMEMBER, "delete", "list")]
+)
+async def test_while_mem0s_gate_is_shut_the_answer_comes_at_once(
+    desk: Desk, gate: str, action: MemoryAction, other: MemoryAction
+) -> None:
+    _, memory_id = await desk.stored()
+    desk.memories.calls.clear()
+    said: dict[str, Any] = {"id": memory_id, "limit": 5, "after": None}
+    await desk.ledger.gates.shut(gate, by="ann", reason="", for_s=60)
+    await desk.writer.gates.refresh()
+    answer = await desk.asked(action, **said)
+    assert answer == {"code": "gate_shut", "may_be_done": False}
+    assert desk.memories.calls == []
+    assert "result" in await desk.asked(other, **said)
+
+
+async def test_what_a_request_finds_of_mem0_is_told_to_its_gate(desk: Desk) -> None:
+    for _ in range(5):
+        desk.memories.fail("page", Unavailable("mem0_down"))
+        assert (await desk.asked("list", limit=5, after=None))["code"] == "mem0_down"
+        await desk.writer.gates.flush()
+    assert (await desk.asked("list", limit=5, after=None))["code"] == "gate_shut"
+
+
+async def test_a_page_of_long_memories_has_fewer_of_them(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "MAX_PAGE_BYTES", 250)
+    texts = [*(letter * 100 for letter in "abcde"), "ö" * 200]
+    desk.memories.rows = [own(text, text[0]) for text in texts]
+    pages: list[list[str]] = []
+    after: str | None = None
+    for _ in texts:
+        page = (await desk.asked("list", limit=4, after=after))["result"]
+        pages.append([row["id"] for row in page["memories"]])
+        after = page["next"]
+        if after is None:
+            break
+    assert pages == [["ö"], ["e", "d"], ["c"], ["b", "a"]], "four, two, or one of them"
 
 
 # -- what was deleted stays deleted, what was edited stays edited

@@ -251,7 +251,8 @@ class MemoriesUnavailable(AfterwordError):
 
     Attributes:
         code: why, as a fixed word: `no_worker`, `memory_off`, `being_erased`, `being_stored`,
-            `lane_busy`, `too_many_requests`, `too_slow`, `newer_record`, or a code of mem0's.
+            `lane_busy`, `too_many_requests`, `too_slow`, `gate_shut`, `newer_record`, or a code of
+            mem0's.
         may_be_done: whether an edit or a deletion may be done all the same, now or within
             `AFTERWORD_REPAIR_S`; if not, nothing was changed and nothing will be.
 

@@ -131,10 +131,23 @@ async def runtime(
             yield Runtime(
                 responder,
                 _lane_processor(settings, ledger, memories, leases, gates),
-                _request_answerer(settings, ledger, memories, leases),
+                _request_answerer(settings, ledger, memories, leases, gates),
             )
         finally:
             emit(WorkerStopping)
+
+
+def _request_answerer(
+    settings: Settings,
+    ledger: Ledger,
+    memories: Memories | None,
+    leases: Leases,
+    gates: GateClient,
+) -> RequestAnswerer:
+    kept, limit_s = KeptText.of(settings), settings.write_timeout_s
+    return RequestAnswerer(
+        ledger.memory_requests, ledger.turns, memories, leases, kept, gates, limit_s=limit_s
+    )
 
 
 @asynccontextmanager
@@ -265,19 +278,6 @@ def _responder(  # noqa: PLR0913, PLR0917 what a responder needs
         leases,
         _tag_key(settings),
         worker_name=worker_name(),
-    )
-
-
-def _request_answerer(
-    settings: Settings, ledger: Ledger, memories: Memories | None, leases: Leases
-) -> RequestAnswerer:
-    return RequestAnswerer(
-        ledger.memory_requests,
-        ledger.turns,
-        memories,
-        leases,
-        KeptText.of(settings),
-        limit_s=settings.write_timeout_s,
     )
 
 

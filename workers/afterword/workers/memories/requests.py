@@ -16,12 +16,17 @@ from afterword.shared.ledger.turns import Turns
 from afterword.shared.memory_contracts import Memory, MemoryPage
 from afterword.shared.names import lane_tag, owner_of, user_of
 from afterword.shared.observer import bound, emit, emit_internal_error
+from afterword.workers import ports
+from afterword.workers.gate import RECALL, REMEMBER, GateClient, GateShut
 from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Memories, RecalledMemory
 
 #: How often a lane is asked for that another worker holds.
 HOLD_AGAIN_S = 0.1
+
+#: The most bytes of text in a page of a list: the answer is kept in Redis until it is read.
+MAX_PAGE_BYTES = 256 * 1024
 
 #: Most replies of which a memory names those that were given it.
 MAX_GIVEN = 100
@@ -43,13 +48,14 @@ class RequestAnswerer:
     meanwhile, and what it changes is not stored again afterwards, see `MemoryRequests.mend`.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 each is another port
         self,
         requests: MemoryRequests,
         lanes: Turns,
         memories: Memories | None,
         leases: Leases,
         kept: KeptText,
+        gates: GateClient,
         *,
         limit_s: float,
     ) -> None:
@@ -58,6 +64,7 @@ class RequestAnswerer:
         self._memories = memories
         self._leases = leases
         self._kept = kept
+        self._gates = gates
         self._limit_s = limit_s
 
     async def process(self, request_id: str) -> None:
@@ -80,9 +87,12 @@ class RequestAnswerer:
         """Return what was asked for, or a code that says why not."""
         changes = request.action in ("edit", "delete")
         try:
-            return {"result": await self._carry_out(request)}
+            async with self._let_through(REMEMBER if changes else RECALL):
+                return {"result": await self._carry_out(request)}
         except LeaseLost:
             raise
+        except GateShut:
+            code, may_be_done = "gate_shut", False
         except _Refused as refused:
             code, may_be_done = refused.code, refused.may_be_done
         except ProviderError as error:
@@ -99,7 +109,7 @@ class RequestAnswerer:
         match request.action:
             case "list":
                 async with self._time_limit(may_be_done=False):
-                    page = await memories.list_page(owner, said["limit"], said["after"])
+                    page = await _list_page(memories, owner, said["limit"], said["after"])
                 return _page(owner, page.memories, page.next, page.malformed)
             case "search":
                 async with self._time_limit(may_be_done=False):
@@ -113,6 +123,25 @@ class RequestAnswerer:
             case "delete":
                 return await self._delete(memories, request)
         raise _Refused("unknown_action")
+
+    @asynccontextmanager
+    async def _let_through(self, gate: str) -> AsyncIterator[None]:
+        """Ask the gate before mem0, and report how it went; raise `GateShut` at once if it is shut.
+
+        Somebody waits: a clear answer now is better than a timeout.
+        """
+        if self._memories is None:
+            yield
+            return
+        permit = await self._gates.try_enter(gate, canary_s=self._limit_s)
+        try:
+            yield
+            permit.report_success()
+        except ProviderError as error:
+            permit.release(error)
+            raise
+        finally:
+            permit.release()
 
     async def _show(self, memories: Memories, request: MemoryRequest) -> Mapping[str, Any]:
         async with self._time_limit(may_be_done=False):
@@ -210,6 +239,19 @@ class RequestAnswerer:
                 yield
         except TimeoutError:
             raise Unavailable("too_slow", unknown_outcome=may_be_done) from None
+
+
+async def _list_page(
+    memories: Memories, owner: str, limit: int, after: str | None
+) -> ports.MemoryPage:
+    """Return a page of at most `MAX_PAGE_BYTES`, of fewer memories than asked for if need be."""
+    while True:
+        page = await memories.list_page(owner, limit, after)
+        size = sum(len(one.text.encode()) for one in page.memories)
+        # mem0's platform gives every page the size of the first one, whatever is asked for.
+        if size <= MAX_PAGE_BYTES or not 1 < len(page.memories) <= limit:
+            return page
+        limit = len(page.memories) // 2
 
 
 async def _found(memories: Memories, request: MemoryRequest) -> RecalledMemory:
