@@ -35,8 +35,8 @@ def held(*angles: float, conversations: tuple[int, ...] = (), apart_s: int = 0) 
     )
 
 
-def nothing_in_common(_: int, among: Positions) -> Floats:
-    return np.zeros(len(among), np.float32)
+def nothing_in_common(found: Positions, among: Positions) -> list[Floats]:
+    return [np.zeros(len(among), np.float32)] * len(found)
 
 
 def lifted(scores: Floats, cached: OwnerVectors) -> list[float]:
@@ -75,8 +75,11 @@ def test_neighbours_in_a_conversation_replace_nothing() -> None:
 
 
 def test_a_rare_word_in_common_brings_two_memories_nearer() -> None:
-    def words(position: int, among: Positions) -> Floats:
-        return floats(*(0.4 if (position, place) == (0, 1) else 0.0 for place in among))
+    def words(found: Positions, among: Positions) -> list[Floats]:
+        return [
+            floats(*(0.4 if (position, place) == (0, 1) else 0.0 for place in among))
+            for position in found
+        ]
 
     cached = held(0, 60)
     bare, worth = lifted(floats(0.5, 0.0), cached), lift_newer(floats(0.5, 0.0), cached, words)

@@ -8,6 +8,7 @@ their own statistics do not show how little they say.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from afterword.workers.adapters.mem0.sqlite.folding import fold
@@ -82,6 +83,10 @@ _WORDS = {
         どん んな""",
 }
 _OF = {language: frozenset(fold(words).split()) for language, words in _WORDS.items()}
+_LANGUAGES_OF = {
+    word: tuple(language for language, listed in _OF.items() if word in listed)
+    for word in frozenset.union(*_OF.values())
+}
 
 
 def without_function_words(words: Sequence[str]) -> Sequence[str]:
@@ -90,9 +95,9 @@ def without_function_words(words: Sequence[str]) -> Sequence[str]:
     Its language is the one that most of its words are function words of. If several tie, only what
     is a function word in all of them is left out. A text of function words only stays as it is.
     """
-    counts = {name: sum(word in listed for word in words) for name, listed in _OF.items()}
-    most = max(counts.values())
-    if not most:
+    counts = Counter(name for word in words for name in _LANGUAGES_OF.get(word, ()))
+    if not counts:
         return words
-    listed = frozenset.intersection(*(_OF[name] for name in _OF if counts[name] == most))
+    most = max(counts.values())
+    listed = frozenset.intersection(*(_OF[name] for name in counts if counts[name] == most))
     return [word for word in words if word not in listed] or words

@@ -8,7 +8,7 @@ nearest to that: a change refers to one statement, chatter about a subject has m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -27,8 +27,8 @@ _FOUND, _POOL = 5, 1000
 #: this share of the older one's score. Two memories of one subject are 0.4 to 0.6 near.
 _NEAR, _VERY_NEAR, _LENT = 0.55, 0.8, 0.95
 
-#: What the words of the memory at a position are worth in those at other positions.
-WordsInCommon = Callable[[int, Positions], Floats]
+#: What the words of each memory at some positions are worth in those at other positions.
+WordsInCommon = Callable[[Positions, Positions], Sequence[Floats]]
 
 
 def lift_newer(scores: Floats, cached: OwnerVectors, words: WordsInCommon) -> Floats:
@@ -38,9 +38,10 @@ def lift_newer(scores: Floats, cached: OwnerVectors, words: WordsInCommon) -> Fl
     """
     pool = np.sort(best_first(scores, _POOL))
     vectors, lifted = cached.vectors.at(pool), scores.copy()
-    for found in best_first(scores, _FOUND).tolist():
+    best = best_first(scores, _FOUND)
+    for found, common in zip(best.tolist(), words(best, pool), strict=True):
         place = int(np.searchsorted(pool, found))
-        near = vectors @ vectors[place] - np.expm1(-words(found, pool))
+        near = vectors @ vectors[place] - np.expm1(-common)
         near[: place + 1] = -1
         near[_neighbours(cached, pool, found)] = -1
         nearest = int(near.argmax())

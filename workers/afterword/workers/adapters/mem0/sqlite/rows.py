@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -24,7 +24,7 @@ from afterword.workers.rules.repeats import folded
 REPLY_END = "reply_end"
 
 #: Sets the words of a reply apart from those of a memory: no token has a space.
-_OF_REPLY = "reply "
+OF_REPLY = "reply "
 
 #: The key of a payload that says how often a memory was said, if more than once. Never stored.
 TIMES_SAID = "times_said"
@@ -139,7 +139,7 @@ def index_row(sql: sqlite3.Connection, owner: Owner, n: int, indexed: Indexed) -
             n,
         ),
     )
-    words = [*indexed.tokens, *(_OF_REPLY + token for token in indexed.reply_tokens)]
+    words = [*indexed.tokens, *(OF_REPLY + token for token in indexed.reply_tokens)]
     tokens = [(owner.n, owner.digest(word), n) for word in words]
     sql.executemany("INSERT OR IGNORE INTO tokens VALUES (?, ?, ?)", tokens)
 
@@ -210,36 +210,51 @@ def find_positions(
     return cached.positions(np.fromiter(rows, np.int64))
 
 
-def find_matches(
+def find_postings(
     sql: sqlite3.Connection,
     owner: Owner,
-    words: Sequence[QueryWord],
+    tokens: Iterable[str],
     cached: OwnerVectors,
     *,
-    in_replies: bool = False,
     most: int = -1,
-) -> Iterator[list[tuple[Positions, float]]]:
-    """Yield, for each word of a query, where its tokens occur and what such a match counts.
+) -> Mapping[str, Positions]:
+    """Return the positions of the memories that have each token, of those that any has.
 
-    They are looked up in the memories, or in the replies to them. A token that `most` memories
-    have is left out.
+    A token that `most` memories have is left out.
     """
-    kind = _OF_REPLY if in_replies else ""
-    # One string of numbers: fetching a row for each costs ten times as much in Python.
+    # One statement for all, and one string of numbers for each: a row for each number, or a
+    # statement for each token, costs most of a search in Python.
     select = """
-        SELECT group_concat(memory), count(*) FROM
-        (SELECT memory FROM tokens WHERE owner = ? AND token = ? LIMIT ?)
+        SELECT value, (SELECT group_concat(memory) FROM
+        (SELECT memory FROM tokens WHERE owner = ? AND token = value LIMIT ?))
+        FROM json_each(?)
     """
+    named = {owner.digest(token): token for token in tokens}
+    rows = sql.execute(select, (owner.n, most, json.dumps(list(named))))
+    listed = {digest: numbers for digest, numbers in rows if numbers}
+    counts = {digest: numbers.count(",") + 1 for digest, numbers in listed.items()}
+    few = [digest for digest in listed if counts[digest] != most]
+    numbers = np.fromstring(",".join(listed[digest] for digest in few), np.int64, sep=",")
+    parts = cached.positions_of_each(numbers, [counts[digest] for digest in few])
+    return {named[digest]: part for digest, part in zip(few, parts, strict=True)}
+
+
+def matches_of(
+    words: Iterable[QueryWord], postings: Mapping[str, Positions], kind: str = ""
+) -> Iterator[list[tuple[Positions, float]]]:
+    """Yield, for each word of a query, where its tokens occur and what such a match counts."""
     for word in words:
-        matches = []
-        for token, share in word:
-            key = (owner.n, owner.digest(kind + token), most)
-            numbers, count = sql.execute(select, key).fetchone()
-            if numbers and count != most:
-                positions = cached.positions(np.fromstring(numbers, np.int64, sep=","))
-                matches.append((positions, share))
+        found = ((postings.get(kind + token), share) for token, share in word)
+        matches = [(positions, share) for positions, share in found if positions is not None]
         if matches:
             yield matches
+
+
+def read_payloads(sql: sqlite3.Connection, rows: Iterable[int]) -> Mapping[int, tuple[str, str]]:
+    """Return the id and the payload, as JSON, of each of these rows that exists."""
+    select = "SELECT n, id, payload FROM memories WHERE n IN (SELECT value FROM json_each(?))"
+    found = sql.execute(select, (json.dumps(list(rows)),))
+    return {n: (memory_id, payload) for n, memory_id, payload in found}
 
 
 def read_rows(sql: sqlite3.Connection, found: Sequence[Found]) -> list[Row]:
@@ -248,11 +263,9 @@ def read_rows(sql: sqlite3.Connection, found: Sequence[Found]) -> list[Row]:
     Leaves out rows that are newer than this snapshot: another thread's search may have added them
     to the cache.
     """
-    select = "SELECT n, id, payload FROM memories WHERE n IN (SELECT value FROM json_each(?))"
-    numbers = json.dumps([one.n for one in found])
-    stored = {n: rest for n, *rest in sql.execute(select, (numbers,))}
+    stored = read_payloads(sql, [one.n for one in found])
     there = [one for one in found if one.n in stored]
-    return [Row.read(stored[one.n][0], stored[one.n][1], one.score, one.count) for one in there]
+    return [Row.read(*stored[one.n], one.score, one.count) for one in there]
 
 
 def _selected(sql: sqlite3.Connection, owner: Owner, filters: Filters) -> Iterator[tuple[int, Row]]:

@@ -33,6 +33,7 @@ from afterword.workers.adapters.mem0.sqlite.ranking import (
     yield_to_newer,
 )
 from afterword.workers.adapters.mem0.sqlite.rows import (
+    OF_REPLY,
     REPLY_END,
     TIMES_SAID,
     BareText,
@@ -41,13 +42,15 @@ from afterword.workers.adapters.mem0.sqlite.rows import (
     Indexed,
     Row,
     delete_row,
-    find_matches,
     find_positions,
+    find_postings,
     get_row,
     insert_row,
     list_owners,
     list_rows,
     list_rows_before,
+    matches_of,
+    read_payloads,
     read_rows,
     stored_text,
 )
@@ -259,11 +262,12 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         vector: Floats,
         cached: OwnerVectors,
     ) -> Floats:
-        points = word_points(find_matches(sql, owner, words, cached), cached.lengths)
+        tokens = [token for word in words for token, _ in word]
+        both = [*tokens, *(OF_REPLY + token for token in tokens)]
+        postings = find_postings(sql, owner, both, cached)
+        points = word_points(matches_of(words, postings), cached.lengths)
         points = lend(points, cached.conversations, cached.times)
-        replies = word_points(
-            find_matches(sql, owner, words, cached, in_replies=True), cached.lengths
-        )
+        replies = word_points(matches_of(words, postings, OF_REPLY), cached.lengths)
         points += lend_replies(replies, cached.lengths, cached.conversations, cached.times)
         scores = combine(self._scale.similarity(cached.vectors.products(vector)), points)
         return lift_newer(scores, cached, partial(self._words_in_common, sql, owner, cached))
@@ -273,17 +277,21 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         sql: sqlite3.Connection,
         owner: Owner,
         cached: OwnerVectors,
-        position: int,
+        found: Positions,
         among: Positions,
-    ) -> Floats:
-        """Return what the words of one memory are worth in others."""
-        texts = [
-            self._bare(row.payload)[:_COMPARED_CHARACTERS]
-            for row in read_rows(sql, [Found(int(cached.rows[position]), 0.0, 1)])
-        ]
-        words = [word for text in texts for word in query_words(text)[:_COMPARED_WORDS]]
-        matches = find_matches(sql, owner, words, cached, most=_COMMON_WORD)
-        return word_points(matches, cached.lengths, among)
+    ) -> Sequence[Floats]:
+        """Return what the words of each of some memories are worth in others."""
+        stored = read_payloads(sql, cached.rows[found].tolist())
+        texts = [stored.get(n, ("", "{}")) for n in cached.rows[found].tolist()]
+        words = [self._compared_words(Row.read(*one)) for one in texts]
+        tokens = {token for each in words for word in each for token, _ in word}
+        postings = find_postings(sql, owner, tokens, cached, most=_COMMON_WORD)
+        some = among if len(among) < len(cached.rows) else None
+        return [word_points(matches_of(each, postings), cached.lengths, some) for each in words]
+
+    def _compared_words(self, row: Row) -> Sequence[QueryWord]:
+        text = self._bare(row.payload)[:_COMPARED_CHARACTERS]
+        return query_words(text)[:_COMPARED_WORDS]
 
     def _entry(self, vector: Vector, payload: Mapping[str, Any]) -> Entry:
         kept = {key: value for key, value in payload.items() if key not in _NOT_STORED}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,6 +130,15 @@ class OwnerVectors:
             np.concatenate([self.times[kept], newer.times]),
             np.concatenate([self.counts[kept], counts]),
         )
+
+    def positions_of_each(self, rows: Numbers, counts: Sequence[int]) -> list[Positions]:
+        """Return the positions of several lists of row numbers, which follow each other."""
+        places = np.searchsorted(self.rows, rows)
+        known = places < len(self.rows)
+        known[known] = self.rows[places[known]] == rows[known]
+        ends = [0, *accumulate(counts)]
+        spans = [slice(*pair) for pair in pairwise(ends)]
+        return [places[span][known[span]] for span in spans]
 
     def positions(self, rows: Numbers) -> Positions:
         """Return the positions of these row numbers; unknown ones are left out."""
