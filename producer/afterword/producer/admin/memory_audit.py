@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Literal
 
-from afterword.producer.admin.async_admin import user_and_host
+from afterword.producer.admin.operator_name import user_and_host
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.names import lane_id, lane_tag, memory_key, shard_of
