@@ -23,6 +23,7 @@ from tests.kit.mem0_api.server import KEY
 from tests.kit.process_inspection import alive
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
+from tests.kit.workers.forked_workers import REAL_APP
 
 PATIENCE_S = 30.0
 USERS = 20
@@ -68,6 +69,7 @@ class LoadRun:
         self.settings = Settings.load(self._environ)
         self.producer = Producer(self.settings)
         self.workers: list[int] = []
+        self._started = 0
         self.accepted: list[Job] = []
         self.refused: list[NotAccepted] = []
         #: Submit by themselves; waited for before it is counted what was delivered.
@@ -83,22 +85,29 @@ class LoadRun:
         """Return a look at the ledger as it is."""
         return LedgerInspector(self.settings)
 
-    def start(self, count: int = 1) -> None:
+    def start(self, count: int = 1, *, app: str = REAL_APP) -> None:
         """Start more workers and wait until they sweep."""
         for _ in range(count):
-            name = f"w{len(self.workers)}"
+            name = f"w{self._started}"
+            self._started += 1
             pid = self._servers.workers.start(
                 self._environ | {"AFTERWORD_REDIS_URL": self._line},
                 self._servers.folder / f"{self._name}-{name}.log",
                 "-Q", "replies,memories", "-n", f"{name}@{self._name}", "--loglevel", "INFO",
+                app=app,
             )  # fmt: skip
             self.workers.append(pid)
         seen = self.inspector.keys.workers
         wait_until(
-            lambda: self.inspector.redis.zcard(seen) == len(self.workers),
+            lambda: self.inspector.redis.zcard(seen) == self._started,  # it keeps the stopped ones
             "workers sweep",
             PATIENCE_S,
         )
+
+    def stop_oldest(self) -> None:
+        """Stop the worker that was started first, as a deploy does; it ends well."""
+        oldest = self.workers.pop(0)
+        assert self._servers.workers.stop(oldest, 2 * PATIENCE_S) == 0, self.logs()
 
     def submit(self) -> Job:
         """Submit one more job, with the same key again and again until it is accepted."""
@@ -106,6 +115,15 @@ class LoadRun:
             number = next(self._numbers)
             wait_until(lambda: self._accepts(number), "a job is accepted", PATIENCE_S)
             return self.accepted[-1]
+
+    def submit_as(self, user: str, timezone: str | None = None) -> Job:
+        """Submit one more job, of a user of its own; in a time zone its record is a newer one."""
+        with self._lock:
+            job = self.producer.submit(
+                user_id=f"{user}-{self._name}", message=f"I am {user}, canary.", timezone=timezone
+            )
+            self.accepted.append(job)
+            return job
 
     def _accepts(self, number: int) -> bool:
         try:

@@ -14,6 +14,9 @@ from tests.kit.waiting import wait_until
 
 REAL_APP = "afterword.workers.app:app"
 
+#: Workers of the next record version.
+NEWER_APP = "tests.kit.workers.newer_app:app"
+
 
 def worker_command(app: str, *arguments: str) -> list[str]:
     """Return the command line that starts a worker of an app."""
@@ -32,11 +35,13 @@ class ForkedWorkers:
     def __exit__(self, *_: object) -> None:
         self.kill_all()
 
-    def start(self, environ: Mapping[str, str], log_file: Path, *arguments: str) -> int:
+    def start(
+        self, environ: Mapping[str, str], log_file: Path, *arguments: str, app: str = REAL_APP
+    ) -> int:
         """Start a worker and return its process id; it is not ready yet."""
         with log_file.open("ab") as log:
             worker = shared_fork_server().fork(
-                worker_command(REAL_APP, *arguments), os.environ | environ, stdout=log, stderr=log
+                worker_command(app, *arguments), os.environ | environ, stdout=log, stderr=log
             )
         self._running[worker.pid] = worker
         return worker.pid
@@ -45,6 +50,12 @@ class ForkedWorkers:
         """End every worker that still runs."""
         for pid in list(self._running):
             self.kill(pid)
+
+    def stop(self, pid: int, patience_s: float) -> int:
+        """Tell a worker to stop, as a supervisor does, and return its exit code."""
+        worker = self._running.pop(pid)
+        worker.terminate()
+        return worker.wait(patience_s)
 
     def kill(self, pid: int) -> None:
         """End a worker, if it still runs."""
