@@ -5,8 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,7 +20,9 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import lane_id, memory_key, shard_of
 from afterword.shared.settings import Settings
+from afterword.workers.adapters.mem0.sqlite.recipe import open_embedded
 from afterword.workers.background.rollback_detector import RollbackDetector, SeenFile, place_of
+from afterword.workers.ports import Turn
 from tests.kit.ledger.builder import (
     LedgerInspector,
     claim_job,
@@ -188,6 +193,32 @@ async def test_a_memory_that_is_older_than_its_ledger_lacks_what_the_ledger_call
     await again.writer.write()
     assert await again.state(turn) is TurnState.STORED
     assert again.rows() == {}
+
+
+async def test_the_embedded_file_is_copied_while_it_is_written(tmp_path: Path) -> None:
+    """Step 2 of a backup, on the embedded memory: what SQLite's `.backup` does."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    memories = await open_embedded(Settings(data_dir=here))
+    said = Turn("turn-1", "I prefer Celsius.", "", datetime(2026, 5, 8, tzinfo=UTC))
+    await memories.add(ANN, said)
+    copied = there / "memory" / "memories.sqlite"
+    copied.parent.mkdir(parents=True)
+    there.chmod(0o700)
+    copied.parent.chmod(0o700)
+    with (
+        closing(sqlite3.connect(here / "memory" / "memories.sqlite")) as file,
+        closing(sqlite3.connect(copied)) as copy_of_it,
+    ):
+        file.backup(copy_of_it)
+    await memories.add(ANN, replace(said, id="turn-2", user_text="I moved to Oslo."))
+    await memories.aclose()
+
+    restored = await open_embedded(Settings(data_dir=there))
+    found = await restored.search(ANN, "Which temperature do I prefer?", 5)
+    assert [row.text for row in found.memories] == ["I prefer Celsius."]
+    await restored.add(ANN, said)
+    assert len(await restored.find(ANN, "turn-1")) == 1, "the same turn again adds nothing"
+    await restored.aclose()
 
 
 async def test_a_ledger_moves_to_another_redis_with_all_that_is_open(
