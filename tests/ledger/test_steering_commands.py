@@ -13,7 +13,7 @@ from afterword.shared.ledger.order_records import OrderKind
 from afterword.shared.ledger.orders import Whom
 from afterword.shared.settings import Settings
 from tests.kit.command_line import Printed, afterword
-from tests.kit.ledger.builder import submit_job
+from tests.kit.ledger.builder import LedgerInspector, submit_job
 from tests.kit.printed_json import assert_fits_schema
 
 pytestmark = pytest.mark.redis
@@ -22,8 +22,9 @@ pytestmark = pytest.mark.redis
 class Shell:
     """Runs commands on the ledger of a test."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, inspector: LedgerInspector) -> None:
         self._settings = settings
+        self._inspector = inspector
         self._env = {
             "AFTERWORD_REDIS_URL": str(settings.redis_url),
             "AFTERWORD_NAMESPACE": settings.namespace,
@@ -43,6 +44,9 @@ class Shell:
         async def sent() -> None:
             async with Ledger(self._settings, patience_s=5.0) as ledger:
                 await ledger.maintenance.record_heartbeat(queues, worker, [], instance=instance)
+            # However long a test takes, it is not gone.
+            workers = self._inspector.keys.workers
+            self._inspector.redis.zincrby(workers, 3_600_000, f"{queues} {worker}")
 
         asyncio.run(sent())
 
@@ -55,8 +59,8 @@ class Shell:
 
 
 @pytest.fixture
-def shell(settings: Settings) -> Shell:
-    return Shell(settings)
+def shell(settings: Settings, inspector: LedgerInspector) -> Shell:
+    return Shell(settings, inspector)
 
 
 ORDERS = {
