@@ -415,6 +415,46 @@ PLANTS = (
         "if True:", "tests/ledger/test_replicas.py",
     ),
     Plant(
+        "I9", "a repeated submit to a cluster is believed without its replicas",
+        "shared/afterword/shared/ledger/ledger.py",
+        "            if is_cluster(settings)\n", "            if False\n",
+        "tests/ledger/test_failover.py -k repeated_submit",
+    ),
+    Plant(
+        "I8", "a connection stays with a Redis that became a replica",
+        "shared/afterword/shared/transport/connection.py",
+        "_ELSEWHERE = (exceptions.ReadOnlyError, exceptions.MovedError)",
+        "_ELSEWHERE = (exceptions.MovedError,)", "tests/ledger/test_failover.py -k change_places",
+    ),
+    Plant(
+        "I8", "a slot that moved is not followed",
+        "shared/afterword/shared/transport/connection.py",
+        "_ELSEWHERE = (exceptions.ReadOnlyError, exceptions.MovedError)",
+        "_ELSEWHERE = (exceptions.ReadOnlyError,)",
+        "tests/ledger/test_failover.py -k slot_is_moved",
+    ),
+    Plant(
+        "I8", "two primaries are taken for one", "shared/afterword/shared/servers.py",
+        "if len(primaries) > 1:", "if False:", "tests/ledger/test_servers.py",
+    ),
+    Plant(
+        "I8", "an empty server in the place of one of several is taken for a new one",
+        "shared/afterword/shared/ledger/identity.py",
+        'if other.get("name") != found.name:', "if False:", "tests/ledger/test_servers.py",
+    ),
+    Plant(
+        "I8", "servers in another order are taken for a new ledger",
+        "shared/afterword/shared/ledger/identity.py",
+        'if await self._shards.send_to(server, "EXISTS", *keys):', "if False:",
+        "tests/ledger/test_servers.py",
+    ),
+    Plant(
+        "I12", "a scan goes on with the cursor of another server",
+        "shared/afterword/shared/ledger/shard.py",
+        "if not first and pipeline.connection != connection:", "if False:",
+        "tests/ledger/test_shards.py",
+    ),
+    Plant(
         "I10", "a full queue accepts more", f"{LUA}/job/submit.lua",
         "if count_open() >= max_open then",
         "if false then", "tests/ledger/test_submit.py",

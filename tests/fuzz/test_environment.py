@@ -11,8 +11,9 @@ from redis.asyncio import Redis
 from afterword.shared.broker import broker_address
 from afterword.shared.environment import PREFIX, variable
 from afterword.shared.errors import Misconfigured
+from afterword.shared.servers import is_cluster, ledger_urls, server_url
 from afterword.shared.settings import Settings
-from afterword.shared.urls import HTTP, POSTGRES, REDIS
+from afterword.shared.urls import HTTP, LEDGER, POSTGRES, REDIS
 from afterword.workers.local_stack import environment
 from tests.kit.fuzz.broken import EXTREMES, Broken, broken
 from tests.kit.fuzz.doors import door
@@ -75,8 +76,10 @@ def check_usable(settings: Settings) -> None:
     shown = repr(settings.model_copy(update={"anthropic_base_url": ""}))  # it holds no secret
     assert CANARY not in shown
     if settings.redis_url is not None:
-        assert Redis.from_url(settings.redis_url) is not None
-        assert broker_address(settings)
+        roomy = settings.model_copy(update={"shards": 256})
+        assert [Redis.from_url(server_url(url)) for url in ledger_urls(roomy)]
+        if not is_cluster(settings) or settings.broker_url:
+            assert broker_address(settings)
 
 
 @pytest.mark.finding(15)
@@ -102,7 +105,7 @@ def test_a_name_is_known_or_refused(environ: Broken) -> None:
     "URLs",
     inputs=1000,
     forms=st.sampled_from([
-        ("AFTERWORD_REDIS_URL", REDIS), ("AFTERWORD_BROKER_URL", REDIS),
+        ("AFTERWORD_REDIS_URL", LEDGER), ("AFTERWORD_BROKER_URL", REDIS),
         ("AFTERWORD_POSTGRES_URL", POSTGRES), ("ANTHROPIC_BASE_URL", HTTP),
     ]),
     parts=st.lists(

@@ -456,7 +456,7 @@ async def test_a_redis_without_a_command_log_has_a_slow_log(
             raise ResponseError("unknown command 'COMMANDLOG'")
         return "OK"
 
-    monkeypatch.setattr(Shards, "send_command", answered)
+    monkeypatch.setattr(Shards, "send_to_all", answered)
 
     assert await ledger.erasures.reset_command_log() is CommandLogReset.RESET
     assert sent[-1] == ("SLOWLOG", "RESET")

@@ -114,3 +114,16 @@ async def test_the_number_may_be_changed_on_purpose(
 
     assert (await refused(settings)).reason.startswith("is 1 here, and this ledger has 4;")
     assert inspector.redis.hget(inspector.keys.identity, "name") == name
+
+
+async def test_a_ledger_that_may_have_other_shards_is_new_to_those_that_read(
+    ledger: Ledger, settings: Settings, inspector: LedgerInspector
+) -> None:
+    await ledger.check(founds=True)
+    inspector.redis.hdel(inspector.keys.identity, "shards", "layout")
+
+    async with Ledger(settings.model_copy(update={"shards": 2}), patience_s=5.0) as other:
+        await other.check()
+        assert other.identity is None
+        await other.check(founds=True)
+        assert other.identity is not None

@@ -120,7 +120,7 @@ async def test_a_call_that_waits_while_redis_restarts_is_answered(
         await submit_job(ledger)
         own.kill()
         waiting = asyncio.create_task(submit_job(ledger, "while it is away"))
-        await until(lambda: is_broken(ledger._pipeline._reconnector), "it was tried")
+        await until(lambda: is_broken(ledger._pipelines[0]._reconnector), "it was tried")
         await asyncio.to_thread(own.start)
 
         assert await waiting

@@ -37,7 +37,7 @@ class Told:
 
 
 async def checked(told: Told, **settings: Any) -> Preflight:
-    return await check(cast(Pipeline, told), Settings(**settings))
+    return await check([cast(Pipeline, told)], Settings(**settings))
 
 
 async def refused(told: Told, **settings: Any) -> Misconfigured:

@@ -87,7 +87,9 @@ KEYS: dict[str, Callable[[Keys], str]] = {
 }
 
 #: What only Python names.
-ONLY_PYTHON = {"root", "namespace", "shard", "reconciled", "access_keys", "samples", "sampled"}
+ONLY_PYTHON = {
+    "submitted", "root", "namespace", "shard", "reconciled", "access_keys", "samples", "sampled"
+}  # fmt: skip
 
 
 def evaluate(

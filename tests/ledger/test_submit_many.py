@@ -195,7 +195,7 @@ async def test_each_hint_is_handed_out_once_if_the_broker_is_elsewhere(settings:
         sent.extend(name for _, name in hints)
 
     pipeline = Pipeline(str(settings.redis_url), patience_s=5.0)
-    jobs = Jobs(Shards(settings, pipeline, send))
+    jobs = Jobs(Shards(settings, [pipeline], send))
     told = await jobs.submit_many((jobs.new_id(one), one) for one in [chat_request()] * COUNT)
     await pipeline.aclose()
 

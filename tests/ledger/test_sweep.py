@@ -106,7 +106,7 @@ class Elsewhere:
 @pytest.fixture
 async def far(settings: Settings) -> AsyncIterator[tuple[Elsewhere, Jobs, Maintenance]]:
     broker, pipeline = Elsewhere(), Pipeline(str(settings.redis_url), patience_s=5.0)
-    shards = Shards(settings, pipeline, broker.send)
+    shards = Shards(settings, [pipeline], broker.send)
     yield broker, Jobs(shards), Maintenance(shards)
     await pipeline.aclose()
 

@@ -43,7 +43,7 @@ async def test_jobs_are_accepted_over_tls_and_over_the_next_line_too(
         message = "a" * 50_000  # more than one record of TLS
         before = await submit_job(ledger, message)
         line.cut()
-        await until(lambda: is_broken(ledger._pipeline._reconnector), "the line is cut")
+        await until(lambda: is_broken(ledger._pipelines[0]._reconnector), "the line is cut")
         after = await submit_job(ledger, message)
         request = chat_request()
         told = await ledger.jobs.submit_many((ledger.jobs.new_id(request), request) for _ in "abc")

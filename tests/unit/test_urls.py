@@ -15,13 +15,23 @@ from redis.asyncio import Redis
 from afterword.shared.broker import broker_address, make_app
 from afterword.shared.environment import check_proxies
 from afterword.shared.errors import Misconfigured
+from afterword.shared.servers import broker_url, ledger_urls, locator, server_url
 from afterword.shared.settings import Settings
-from afterword.shared.urls import HTTP, POSTGRES, PROXY, REDIS, Forms, parse_url
+from afterword.shared.urls import (
+    HTTP,
+    LEDGER,
+    POSTGRES,
+    PROXY,
+    REDIS,
+    Forms,
+    parse_ledger,
+    parse_url,
+)
 from tests.kit.command_line import afterword
 
 CANARY = "marmalade"
 FORMS = {
-    "AFTERWORD_REDIS_URL": REDIS,
+    "AFTERWORD_REDIS_URL": LEDGER,
     "AFTERWORD_BROKER_URL": REDIS,
     "AFTERWORD_POSTGRES_URL": POSTGRES,
     "ANTHROPIC_BASE_URL": HTTP,
@@ -130,7 +140,7 @@ def test_a_refusal_says_which_character_of_a_password_to_quote(bad: str) -> None
 @pytest.mark.parametrize(
     ("forms", "url", "reason"),
     [
-        (REDIS, "host:6379", "must begin with redis://, rediss:// or unix://"),
+        (REDIS, "host:6379", "must begin with redis://, rediss://, unix://, redis+sentinel://"),
         (REDIS, "REDIS://host", "must begin with"),
         (REDIS, "redis://", "must name a host"),
         (REDIS, "redis://:pw@:6379/0", "must name a host"),
@@ -146,7 +156,16 @@ def test_a_refusal_says_which_character_of_a_password_to_quote(bad: str) -> None
         (REDIS, "redis://host?db", "percent-encode"),
         (REDIS, "redis://[::g]", "percent-encode"),
         (REDIS, "redis://[::::]", "no IPv6 address"),
-        (REDIS, "redis://a,b", "percent-encode"),
+        (REDIS, "redis://a,,b", "percent-encode"), (REDIS, "redis://a,", "percent-encode"),
+        (REDIS, "redis://" + ",".join("abcdefghijklmnopq"), "percent-encode"),
+        (REDIS, "redis://a,b:0", "port must be from 1 to 65535"),
+        (REDIS, "redis+sentinel://a,b", "path does not fit"),
+        (REDIS, "redis+sentinel://a/two/names", "path does not fit"),
+        (REDIS, "redis+sentinel://a/m?master=x", "unknown option master"),
+        (REDIS, "redis+cluster://a", "must begin with"), (REDIS, "sentinel://a", "must begin"),
+        (LEDGER, "redis+cluster://a/1", "path does not fit"),
+        (LEDGER, "redis+cluster://a?db=1", "unknown option db"),
+        (LEDGER, "redis+cluster://", "must name a host"),
         (REDIS, "unix://run/redis.sock", "percent-encode"),
         (REDIS, "unix://", "path does not fit"),
         (REDIS, "sqs://host", "must begin with"), (REDIS, "amqp://rabbit//", "must begin with"),
@@ -167,6 +186,10 @@ def test_a_url_that_does_not_fit_is_refused(forms: Forms, url: str, reason: str)
     [
         (REDIS, "redis://host"), (REDIS, "redis://host/"), (REDIS, "redis://[::1]:6380/15"),
         (REDIS, "redis://my_host.local:1"), (REDIS, "redis://:p%40%2F%3F%23%25@host/1?db=2"),
+        (REDIS, "redis://a,b:2,[::1]:3/4"), (REDIS, "rediss://u:p@a,b/0?ssl_cert_reqs=none"),
+        (REDIS, "redis+sentinel://u:p@a:26379,b/my-master.1?db=2&sentinel_password=p%2F"),
+        (REDIS, "rediss+sentinel://a/m?ssl_ca_certs=%2Fca"),
+        (LEDGER, "redis+cluster://u:p@a,b:2"), (LEDGER, "rediss+cluster://a/?ssl_cert_reqs=none"),
         (REDIS, "redis://user:p:w@host"), (REDIS, "rediss://h?ssl_ca_certs=/ca.pem"),
         (REDIS, "unix:///run/v.sock?db=2&username=u&password=p%2Fw"),
         (POSTGRES, "postgresql://u@/db?host=%2Ftmp%2Fpg"), (POSTGRES, "postgres://a:1,b:2/db"),
@@ -199,12 +222,61 @@ def test_any_password_that_is_quoted_reaches_redis_and_the_broker(
     assert str(theirs.virtual_host) == str(ours["db"]) == str(database)
 
 
+@pytest.mark.parametrize("scheme", LEDGER)
 @given(text=st.text(alphabet=string.printable + "é\x80\ud800", max_size=40))
-def test_every_accepted_url_is_read_by_redis_py_and_kombu(text: str) -> None:
-    for scheme in REDIS:
-        if error("AFTERWORD_REDIS_URL", url := f"{scheme}://{text}") is None:
-            assert Redis.from_url(url) is not None
-            Connection(broker_address(Settings(redis_url=url)))
+def test_every_accepted_url_is_read_by_redis_py_and_kombu(scheme: str, text: str) -> None:
+    if error("AFTERWORD_REDIS_URL", url := f"{scheme}://{text}") is None:
+        settings = Settings(redis_url=url, shards=256, broker_url="redis://b")
+        for one in ledger_urls(settings):
+            assert Redis.from_url(server_url(one)) is not None
+            assert callable(locator(one) or print)
+        Connection(broker_address(settings))
+
+
+@pytest.mark.parametrize("scheme", REDIS)
+@given(text=st.text(alphabet=string.printable + "é\x80\ud800", max_size=40))
+def test_every_accepted_broker_is_read_by_kombu(scheme: str, text: str) -> None:
+    if error("AFTERWORD_BROKER_URL", url := f"{scheme}://{text}") is None:
+        Connection(broker_address(Settings(redis_url="redis://ledger", broker_url=url)))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "must begin with"), (" ", "must begin with"), ("redis://a, redis://b", "percent"),
+        ("redis://a redis+cluster://b", "a cluster stands alone"),
+        ("redis://a redis://a/0", "names a server twice"),
+        ("redis+sentinel://s/m redis+sentinel://s/m", "names a server twice"),
+    ],
+)  # fmt: skip
+def test_a_list_of_servers_that_does_not_fit_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        parse_ledger(text)
+
+
+def test_a_list_of_servers_is_read_in_its_order() -> None:
+    text = " redis://u:p@a/1\n redis+sentinel://s,t/m  redis://b,c "
+    settings = Settings(redis_url=text, shards=4)
+
+    assert settings.redis_url == " ".join(text.split())
+    assert ledger_urls(settings) == text.split()
+    assert broker_url(settings) == "redis://u:p@a/1"
+
+
+def test_a_server_without_a_shard_is_refused() -> None:
+    with pytest.raises(Misconfigured, match=r"AFTERWORD_SHARDS: is 1, and .* names 2 servers"):
+        ledger_urls(Settings(redis_url="redis://a redis://b"))
+
+
+def test_a_cluster_has_a_url_for_each_shard_and_needs_a_broker() -> None:
+    settings = Settings(redis_url="redis+cluster://u:p@a,b:2", shards=2)
+
+    # redis-cli CLUSTER KEYSLOT 'afterword:{00}'
+    assert ledger_urls(settings) == [
+        "redis+cluster://u:p@a,b:2/13254", "redis+cluster://u:p@a,b:2/9191"
+    ]  # fmt: skip
+    with pytest.raises(Misconfigured, match="AFTERWORD_BROKER_URL: must be set"):
+        broker_url(settings)
 
 
 def test_celery_does_not_show_the_password() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from celery import Celery
 from kombu import Queue
+from kombu.transport import TRANSPORT_ALIASES, redis
 
-from afterword.shared.errors import Misconfigured
 from afterword.shared.names import MEMORIES, PRIORITY_STEPS, REPLIES, queue_prefix
+from afterword.shared.servers import Locate, broker_url, locating, locator
 from afterword.shared.settings import RedisSettings, Settings
 from afterword.shared.urls import REDIS, Url, parse_url
 
@@ -28,6 +29,7 @@ def make_app(settings: Settings) -> Celery:
         # These two win over CELERY_BROKER_URL.
         broker_read_url=address,
         broker_write_url=address,
+        broker_transport=_ALIAS,
         broker_transport_options=_transport_options(settings),
         task_queues=[Queue(name, routing_key=name) for name in (REPLIES, MEMORIES)],
         worker_concurrency=settings.concurrency,
@@ -36,11 +38,11 @@ def make_app(settings: Settings) -> Celery:
 
 
 def broker_address(settings: RedisSettings) -> str:
-    """Return the broker's address in kombu's form, which differs from redis-py's for some."""
-    url = settings.broker_url or settings.redis_url
-    if url is None:
-        raise Misconfigured("AFTERWORD_REDIS_URL", "must be set: there is no broker without it")
-    parts = parse_url(url, REDIS)
+    """Return the broker's address in kombu's form, which differs from redis-py's for some.
+
+    Of several hosts or Sentinels it names the first; see `Channel`.
+    """
+    parts = parse_url(broker_url(settings), REDIS)
     return _socket_address(parts) if parts.scheme == "unix" else _tcp_address(parts)
 
 
@@ -52,12 +54,10 @@ def _socket_address(parts: Url) -> str:
 
 
 def _tcp_address(parts: Url) -> str:
-    tls = {name: value for name, value in parts.options.items() if name != "db"}
-    if parts.scheme == "rediss":
+    tls = parts.tls_options
+    if parts.tls:
         tls.setdefault("ssl_cert_reqs", "required")  # as redis-py; kombu would trust anyone
-    login = _login(parts.username, parts.password)
-    address = f"{parts.scheme}://{login}{parts.host}/{parts.database}"
-    return f"{address}?{urlencode(tls)}" if tls else address
+    return parts.of_one_server(parts.host.partition(",")[0], tls)
 
 
 def _login(username: str, password: str) -> str:
@@ -90,8 +90,38 @@ _POLICY: dict[str, Any] = {
 }
 
 
+class Channel(redis.Channel):
+    """kombu's Redis channel, which looks for its server if the broker has several hosts.
+
+    kombu's own ways know Sentinels only for workers, and take a replica for a broker.
+    """
+
+    from_transport_options = (*redis.Channel.from_transport_options, "locate")
+
+    #: Set if the broker has several hosts or Sentinels.
+    locate: Locate | None = None
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 as kombu
+        found: dict[str, Any] = super()._connparams(asynchronous)  # type: ignore[misc]
+        if self.locate is not None:
+            found["connection_class"] = locating(found["connection_class"], self.locate)
+        return found
+
+
+class Transport(redis.Transport):
+    """The Redis transport with our `Channel`."""
+
+    Channel = Channel
+
+
+#: The name of our transport, which logs show as the scheme of the connection.
+_ALIAS = "afterword-redis"
+TRANSPORT_ALIASES[_ALIAS] = f"{__name__}:Transport"
+
+
 def _transport_options(settings: RedisSettings) -> dict[str, Any]:
     return {
+        "locate": locator(broker_url(settings)),
         "client_name": "afterword",
         "global_keyprefix": queue_prefix(settings.namespace),
         "max_connections": 20,

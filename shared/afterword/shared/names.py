@@ -267,6 +267,11 @@ class Keys:
         return f"{self.root}:identity"
 
     @property
+    def submitted(self) -> str:
+        """STRING: written with each submit to a cluster that waits for its replicas; empty."""
+        return f"{self.root}:submitted"
+
+    @property
     def newer_version(self) -> str:
         """STRING: the newest version of a record that an older build has met."""
         return f"{self.root}:newer-version"

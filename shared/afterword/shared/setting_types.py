@@ -35,6 +35,12 @@ def _url_of(forms: urls.Forms) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _ledger_urls(value: str) -> str:
+    """Refuse what is not a list of the ledger's servers; separate them by one space each."""
+    urls.parse_ledger(value)
+    return " ".join(urls.split_urls(value))
+
+
 def _without_slash(value: str) -> str:
     return value.rstrip("/")
 
@@ -102,6 +108,7 @@ def _redaction_modes(value: object, validate: ValidatorFunctionWrapHandler) -> o
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_unique)]
 JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
 RedisUrl = Annotated[str, _url_of(urls.REDIS)]
+LedgerUrls = Annotated[str, AfterValidator(_ledger_urls)]
 PostgresUrl = Annotated[SecretStr, _url_of(urls.POSTGRES)]
 Listen = Annotated[str, AfterValidator(_listen_address)]
 HttpUrl = Annotated[str, _url_of(urls.HTTP), AfterValidator(_without_slash)]

@@ -23,6 +23,7 @@ from afterword.shared.setting_types import (
     Folder,
     HttpUrl,
     JsonObject,
+    LedgerUrls,
     Listen,
     Names,
     PositiveInt,
@@ -39,11 +40,17 @@ Durability = Literal["none", "d1", "d2", "d3"]
 class RedisSettings(Record):
     """Which Redis holds the ledger, and what it must guarantee. Every process needs these."""
 
-    redis_url: RedisUrl | None = Field(
-        None, repr=False, description="the ledger's Redis; unset: the local stack of this machine"
+    redis_url: LedgerUrls | None = Field(
+        None,
+        repr=False,
+        description="the ledger's Redis: one server, several hosts or Sentinels of one, a cluster, "
+        "or several servers separated by spaces; unset: the local stack of this machine",
     )
     broker_url: RedisUrl | None = Field(
-        None, repr=False, description="the Redis with Celery's queues; unset: the ledger's Redis"
+        None,
+        repr=False,
+        description="the Redis with Celery's queues; unset: the ledger's Redis, or the first of "
+        "several; must be set if the ledger is in a cluster",
     )
     namespace: str = Field(
         "afterword",

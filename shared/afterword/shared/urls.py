@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address
 from typing import NamedTuple, TypeAlias
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 #: What must be percent-encoded in a user or a password is everything but these, as in RFC 3986.
 _PLAIN = r"A-Za-z0-9._~!$&'()*+,;=%\-"
 _URL = re.compile(
-    r"(?P<scheme>[a-z]+)://"
+    r"(?P<scheme>[a-z]+(?:\+[a-z]+)?)://"
     rf"(?:(?P<username>[{_PLAIN}]*)(?::(?P<password>[{_PLAIN}:]*))?@)?"
     r"(?P<hosts>[A-Za-z0-9._,:\[\]-]*)"
     rf"(?P<path>(?:/[{_PLAIN}:/]*)?)"
@@ -52,7 +52,7 @@ Forms: TypeAlias = Mapping[str, UrlForm]
 
 
 class Url(NamedTuple):
-    """The decoded parts of a URL; `host` is as it stood there, with its port."""
+    """The decoded parts of a URL; `host` is as it stood there: one or several, with their ports."""
 
     scheme: str
     username: str
@@ -64,8 +64,40 @@ class Url(NamedTuple):
     @property
     def database(self) -> str:
         """Return the number of the database that a Redis URL names."""
-        named = "" if self.scheme == "unix" else self.path.strip("/")
+        named = self.path.strip("/") if self.scheme in ("redis", "rediss") else ""
         return self.options.get("db") or named or "0"
+
+    @property
+    def place(self) -> str:
+        """Return where a Redis URL leads, without login and options."""
+        named = self.host if self.scheme in ("redis", "rediss") else f"{self.host}{self.path}"
+        return f"{named} {self.database}"
+
+    @property
+    def tls(self) -> bool:
+        """Return whether the servers of a Redis URL are spoken to over TLS."""
+        return self.scheme.startswith("rediss")
+
+    @property
+    def tls_options(self) -> dict[str, str]:
+        """Return the options of a Redis URL that are about TLS."""
+        return {name: value for name, value in self.options.items() if name in _TLS}
+
+    @property
+    def hosts(self) -> list[tuple[str, int | None]]:
+        """Return each host that a Redis URL names, without brackets, and its port if it has one."""
+        found = [match for host in self.host.split(",") if (match := _HOST.fullmatch(host))]
+        return [
+            (match["name"].strip("[]"), int(match["port"][1:]) if match["port"] else None)
+            for match in found
+        ]
+
+    def of_one_server(self, host: str, options: Mapping[str, str]) -> str:
+        """Return the URL of one server with the login, the database and TLS of this one."""
+        login = f"{quote(self.username, safe='')}:{quote(self.password, safe='')}@"
+        named = login if self.username or self.password else ""
+        address = f"{'rediss' if self.tls else 'redis'}://{named}{host}/{self.database}"
+        return f"{address}?{urlencode(options)}" if options else address
 
 
 def parse_url(text: str, forms: Forms) -> Url:
@@ -165,17 +197,65 @@ _TLS = {
 _DATABASE = "[0-9]{1,5}"
 _REDIS_PATH = f"/?|/{_DATABASE}"
 
+_HOSTS = (1, 16)
+_SENTINEL = {"db": _DATABASE, "sentinel_username": ".*", "sentinel_password": ".*"}
+_MASTER_NAME = "/[A-Za-z0-9._-]{1,128}"
+
 #: Timeouts and the like are not among the options: our own would lose against those of the URL.
 REDIS: Forms = {
-    "redis": UrlForm("redis://user:password@host:6379/0", _REDIS_PATH, {"db": _DATABASE}),
-    "rediss": UrlForm("rediss://user:password@host:6379/0", _REDIS_PATH, {"db": _DATABASE, **_TLS}),
+    "redis": UrlForm("redis://user:password@host:6379/0", _REDIS_PATH, {"db": _DATABASE}, _HOSTS),
+    "rediss": UrlForm(
+        "rediss://user:password@host:6379/0", _REDIS_PATH, {"db": _DATABASE, **_TLS}, _HOSTS
+    ),
     "unix": UrlForm(
         "unix://user:password@/run/redis.sock?db=0",
         "/.+",
         {"db": _DATABASE, "username": ".*", "password": ".*"},
         hosts=(0, 0),
     ),
+    "redis+sentinel": UrlForm(
+        "redis+sentinel://user:password@host:26379,host:26379/mymaster?db=0",
+        _MASTER_NAME,
+        _SENTINEL,
+        _HOSTS,
+    ),
+    "rediss+sentinel": UrlForm(
+        "rediss+sentinel://user:password@host:26379,host:26379/mymaster?db=0",
+        _MASTER_NAME,
+        {**_SENTINEL, **_TLS},
+        _HOSTS,
+    ),
 }
+
+#: A cluster has one database. Celery cannot use one as its broker.
+CLUSTER: Forms = {
+    "redis+cluster": UrlForm("redis+cluster://user:password@host:6379,host:6379", "/?", {}, _HOSTS),
+    "rediss+cluster": UrlForm(
+        "rediss+cluster://user:password@host:6379,host:6379", "/?", _TLS, _HOSTS
+    ),
+}
+
+#: What may hold the ledger.
+LEDGER: Forms = {**REDIS, **CLUSTER}
+
+
+def split_urls(text: str) -> list[str]:
+    """Return the URLs of a list: what separates them, white space, stands in none of them."""
+    return text.split()
+
+
+def parse_ledger(text: str) -> list[Url]:
+    """Return the URLs of the ledger's servers; raise `ValueError` without repeating them.
+
+    They stand in the order of the servers. A cluster is one URL, and stands alone.
+    """
+    found = [parse_url(one, LEDGER) for one in split_urls(text) or [""]]
+    if len(found) > 1 and any(one.scheme in CLUSTER for one in found):
+        raise ValueError("names a cluster and another server: a cluster stands alone")
+    if len({one.place for one in found}) < len(found):
+        raise ValueError("names a server twice")
+    return found
+
 
 _NUMBER = "[0-9]{1,9}"
 _SWITCH = "[01]"

@@ -62,6 +62,34 @@ REDIS_ROWS = (
     _transient("still loads its data", "loading", _FOR_A_WHILE),
     _transient("is blocked by a script of another client", "busy", _FOR_A_WHILE),
     _transient("became a replica (read-only)", "read_only", _FOR_A_WHILE),
+    _transient(
+        "is killed, and a replica takes over (hosts, Sentinels, a cluster; `d3`)",
+        "too_few_replicas",
+        "tests/ledger/test_failover.py::test_nothing_accepted_is_lost_when_sentinels_fail_over",
+    ),
+    _transient(
+        "has no primary that its Sentinels know",
+        "no_primary",
+        "tests/ledger/test_servers.py::test_a_primary_that_no_sentinel_knows_is_named",
+        ends="once one is promoted, or the name in the URL is right",
+        fault=Fault.OPERATOR,
+    ),
+    _transient(
+        "has two primaries among its hosts",
+        "two_primaries",
+        "tests/ledger/test_servers.py::test_two_primaries_are_refused",
+        ends="once one of them is stopped, or a replica",
+        fault=Fault.OPERATOR,
+    ),
+    _transient(
+        "is a cluster that moves a slot",
+        "slot_closed",
+        "tests/ledger/test_failover.py::test_nothing_is_lost_or_doubled_when_a_slot_is_moved",
+    ),
+    _unfit(
+        "is not the server that the ledger has in that place, of several",
+        "tests/ledger/test_servers.py::test_the_servers_of_a_ledger_are_named_in_its_order",
+    ),
     _transient("cannot write to its disk", "cannot_persist", _FOR_A_WHILE),
     FailureRow(
         what="forgets its scripts",

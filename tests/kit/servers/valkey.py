@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -55,6 +57,11 @@ class Valkey:
         assert self._server is not None, "not started"
         return self._server.pid
 
+    @property
+    def runs(self) -> bool:
+        """Return whether it was started and not ended."""
+        return self._server is not None
+
     def client(self) -> Redis:
         """Return a client of it that answers with text and never tries again."""
         return Redis.from_url(self.url, decode_responses=True, retry=Retry(NoBackoff(), 0))
@@ -76,6 +83,15 @@ class Valkey:
     def kill(self) -> None:
         """End it as a crash would, without a last word."""
         self._end(signal.SIGKILL)
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Stop it for a while: it stays connected, and says nothing."""
+        os.kill(self.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.pid, signal.SIGCONT)
 
     def restart(self, *options: str) -> None:
         """Kill it and start it again at the same address."""

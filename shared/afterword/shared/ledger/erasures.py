@@ -114,7 +114,7 @@ class Erasures:
     async def rewrite_aof(self) -> AofRewrite:
         """Have Redis rewrite its append-only file, without what was removed."""
         try:
-            await self._shards.send_command("BGREWRITEAOF")
+            await self._shards.send_to_all("BGREWRITEAOF")
         except Misconfigured:
             return AofRewrite.REFUSED
         except ResponseError as error:
@@ -128,9 +128,9 @@ class Erasures:
         try:
             try:
                 for kind in ("slow", "large-request", "large-reply"):
-                    await self._shards.send_command("COMMANDLOG", "RESET", kind)
+                    await self._shards.send_to_all("COMMANDLOG", "RESET", kind)
             except ResponseError:  # Redis, and Valkey before 8.1, have the slow log only
-                await self._shards.send_command("SLOWLOG", "RESET")
+                await self._shards.send_to_all("SLOWLOG", "RESET")
         except (Misconfigured, ResponseError):
             return CommandLogReset.REFUSED
         return CommandLogReset.RESET

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
@@ -30,6 +30,8 @@ from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.stories import Stories
 from afterword.shared.ledger.turns import DuplicateChecks, Turns
 from afterword.shared.ledger.user_records import UserRecords
+from afterword.shared.names import Keys, shard_in
+from afterword.shared.servers import broker_is_apart, broker_url, is_cluster, ledger_urls
 from afterword.shared.settings import Settings
 from afterword.shared.transport import preflight
 from afterword.shared.transport.blocking import BlockingConnection
@@ -54,14 +56,13 @@ class Ledger(AsyncCloseable):
     identity: Identity | None = None
 
     def __init__(self, settings: Settings, *, patience_s: float) -> None:
-        if settings.redis_url is None:
-            raise Misconfigured("AFTERWORD_REDIS_URL", "must be set: there is no ledger without it")
+        urls = ledger_urls(settings)
         self.settings = settings
-        self._pipeline = Pipeline(settings.redis_url, patience_s=patience_s)
-        self._submits = _pipeline_for_submits(settings, self._pipeline, patience_s)
+        self._pipelines = [Pipeline(url, patience_s=patience_s) for url in urls]
+        self._submits = _pipelines_for_submits(settings, self._pipelines, urls, patience_s)
         self._hint_sender = _hint_sender(settings)
         send_hints = self._hint_sender.send if self._hint_sender else None
-        shards = Shards(settings, self._pipeline, send_hints)
+        shards = Shards(settings, self._pipelines, send_hints)
         self._blocking = None if send_hints else _blocking_connection(settings, patience_s)
         self.jobs = Jobs(shards, Shards(settings, self._submits, send_hints), self._blocking)
         self.turns = Turns(shards)
@@ -87,7 +88,7 @@ class Ledger(AsyncCloseable):
             Samples(shards),
             Browsing(shards, self.dead_letters),
         )
-        self._pubsub, self._roots = PubSub(settings.redis_url), shards.all
+        self._pubsubs, self._roots = [PubSub(url) for url in urls], shards.all
 
     async def check(self, *, founds: bool = False) -> Preflight:
         """Refuse a Redis that cannot hold the ledger, and a ledger that these settings do not fit.
@@ -95,16 +96,19 @@ class Ledger(AsyncCloseable):
         See `transport.preflight.check` and `Identities.check`, whose answer is `identity` from then
         on. `founds` is for those that fill the ledger: producers and workers.
         """
-        found = await preflight.check(self._pipeline, self.settings)
+        found = await preflight.check(self._pipelines, self.settings)
         self.identity = await self.identities.check(founds=founds)
         return found
 
     async def examine(self) -> Preflight:
         """Return whatever `check` refuses, without refusing it.
 
-        Raises `LedgerUnavailable` if Redis gives no answer.
+        Raises `LedgerUnavailable` if a server gives no answer.
         """
-        found = await preflight.examine(self._pipeline, self.settings)
+        found = await preflight.examine(self._pipelines, self.settings)
+        causes = {getattr(problem, "cause", "") for problem in found.problems}
+        if causes & preflight.OTHER_KINDS:
+            return found  # to ask it for the ledger would only be refused again
         try:
             await self.identities.check(founds=False)
         except Misconfigured as error:
@@ -115,23 +119,28 @@ class Ledger(AsyncCloseable):
         self, job_id: str, on_message: OnMessage
     ) -> AbstractAsyncContextManager[None]:
         """Call `on_message` with the type of each event of a job while the context is open."""
-        return self._pubsub.subscribed(self.queries.wake_channel(job_id), on_message)
+        channel = self.queries.wake_channel(job_id)
+        return self._pubsub_of(shard_in(job_id)).subscribed(channel, on_message)
 
     @asynccontextmanager
     async def listen_to_fences(self, on_message: OnMessage) -> AsyncIterator[None]:
         """Call `on_message` with each job or lane id whose running attempt was overtaken."""
         async with AsyncExitStack() as stack:
             for keys in self._roots:
-                await stack.enter_async_context(self._pubsub.subscribed(keys.fenced, on_message))
+                pubsub = self._pubsub_of(keys.shard)
+                await stack.enter_async_context(pubsub.subscribed(keys.fenced, on_message))
             yield
 
     def listen_to_gates(self, on_message: OnMessage) -> AbstractAsyncContextManager[None]:
         """Call `on_message` with '<shut|doubted> <gate>' when a gate has just become so."""
-        return self._pubsub.subscribed(self.gates.channel, on_message)
+        return self._pubsub_of(0).subscribed(self.gates.channel, on_message)
 
     def trouble_since(self, moment: float) -> LedgerUnavailable | None:
         """Return why Redis was last unavailable, if it was since a moment of the loop's clock."""
-        return self._submits.trouble_since(moment) or self._pipeline.trouble_since(moment)
+        for pipeline in (*self._submits, *self._pipelines):
+            if trouble := pipeline.trouble_since(moment):
+                return trouble
+        return None
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -139,21 +148,34 @@ class Ledger(AsyncCloseable):
             self._blocking.close()
         if self._hint_sender is not None:
             await self._hint_sender.aclose()
-        await self._pubsub.aclose()
-        await self._submits.aclose()
-        await self._pipeline.aclose()
+        for pubsub in self._pubsubs:
+            await pubsub.aclose()
+        for pipeline in (*self._submits, *self._pipelines):
+            await pipeline.aclose()
+
+    def _pubsub_of(self, shard: int) -> PubSub:
+        return self._pubsubs[shard % len(self._pubsubs)]
 
 
-def _pipeline_for_submits(settings: Settings, pipeline: Pipeline, patience_s: float) -> Pipeline:
-    """Return the same pipeline, or one of its own if submits wait for replicas."""
-    if settings.durability != "d3" or settings.redis_url is None:
-        return pipeline
-    return ReplicatedPipeline(
-        settings.redis_url,
-        patience_s=patience_s,
-        replicas=settings.replicas,
-        channel=f"{settings.namespace}:submitted",
-    )
+def _pipelines_for_submits(
+    settings: Settings, pipelines: Sequence[Pipeline], urls: Sequence[str], patience_s: float
+) -> Sequence[Pipeline]:
+    """Return the same pipelines, or others if submits wait for replicas."""
+    if settings.durability != "d3":
+        return pipelines
+    # A message is replicated like a write, and leaves nothing behind; not so in a cluster.
+    message = ("PUBLISH", f"{settings.namespace}:submitted", "")
+    return [
+        ReplicatedPipeline(
+            url,
+            patience_s=patience_s,
+            replicas=settings.replicas,
+            write=("SET", Keys(settings.namespace, shard).submitted, "")
+            if is_cluster(settings)
+            else message,
+        )
+        for shard, url in enumerate(urls)
+    ]
 
 
 def _blocking_connection(settings: Settings, patience_s: float) -> BlockingConnection | None:
@@ -165,6 +187,6 @@ def _blocking_connection(settings: Settings, patience_s: float) -> BlockingConne
 
 def _hint_sender(settings: Settings) -> HintSender | None:
     """Return what sends hints to a broker that is another server; None if Redis is the broker."""
-    if settings.broker_url is None or settings.broker_url == settings.redis_url:
-        return None
-    return HintSender(settings.broker_url, settings.namespace)
+    return (
+        HintSender(broker_url(settings), settings.namespace) if broker_is_apart(settings) else None
+    )

@@ -27,7 +27,7 @@ from afterword.shared.ledger.records import (
 )
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.names import Keys, control_channel
-from afterword.shared.urls import REDIS, parse_url
+from afterword.shared.urls import parse_ledger
 from afterword.shared.version import __version__
 
 #: Most records that one sweep of one shard touches: keeps the script short.
@@ -67,7 +67,7 @@ class Maintenance:
         """
         settings = self._shards.settings
         assert settings.redis_url is not None, "there is no ledger without it"
-        own = parse_url(settings.redis_url, REDIS).database
+        own = parse_ledger(settings.redis_url)[0].database
         before, after = control_channel(settings.namespace, "*").split("*")
         try:
             heard = await self._shards.send_command("PUBSUB", "CHANNELS", f"{before}*{after}")

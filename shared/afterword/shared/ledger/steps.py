@@ -526,6 +526,7 @@ class Identify(NamedTuple):
     shards: int
     records: int
     name: str
+    servers: int
 
 
 @declares("maintenance/witness")

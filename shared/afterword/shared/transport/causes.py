@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from redis import exceptions
 
 from afterword.shared.errors import LedgerUnavailable, Misconfigured, QueueFull
-from afterword.shared.transport.connection import NotConnected
+from afterword.shared.servers import NotLocated
+from afterword.shared.transport.connection import NotConnected, SlotClosed, SlotMoved
 
 _SETTING = "AFTERWORD_REDIS_URL"
 
@@ -37,13 +38,22 @@ WORDS: dict[str, str] = {
     "cannot_persist": "it cannot write to its disk",
     "too_few_replicas": "it takes no writes while too few replicas are connected",
     "too_many_clients": "it has as many clients as its maxclients allows",
+    "no_primary": "no Sentinel that answers knows a primary of the name that the URL has",
+    "sentinel_refuses": "a Sentinel asks for a login; the URL's options sentinel_username and "
+    "sentinel_password name it",
+    "no_sentinel": "what answers at its address is no Sentinel, or refuses SENTINEL MASTERS",
+    "two_primaries": "several of its hosts say that they are the primary; stop all but the one "
+    "with the newest data",
+    "slot_moved": "the slot of the shard has moved to another node of the cluster",
+    "slot_closed": "the cluster serves no writes to the slot of the shard: it is being moved, or "
+    "has no primary",
 }
 
 #: What Redis says itself in place of doing what it was sent.
 _REFUSALS = frozenset(
     {
         "loading", "busy", "read_only", "primary_down", "cannot_persist", "too_few_replicas",
-        "too_many_clients",
+        "too_many_clients", "slot_moved", "slot_closed",
     }
 )  # fmt: skip
 
@@ -55,6 +65,8 @@ _TRANSIENT_TEXTS = {
     "max number of clients": "too_many_clients",
 }
 _TRANSIENT_TYPES: tuple[tuple[type[Exception], str], ...] = (
+    (SlotMoved, "slot_moved"),
+    (SlotClosed, "slot_closed"),
     (exceptions.BusyLoadingError, "loading"),
     (exceptions.ReadOnlyError, "read_only"),
     (exceptions.MasterDownError, "primary_down"),
@@ -80,8 +92,10 @@ MISCONFIGURED_WORDS: dict[str, str] = {
     "forbidden_keys": "its user may not use the keys that begin with AFTERWORD_NAMESPACE",
     "forbidden_channels": "its user may not use the channels that begin with AFTERWORD_NAMESPACE",
     "forbidden": "its user lacks a permission that the ledger needs",
-    "cluster": "it is a node of a Redis Cluster, which is not supported; name a single Redis",
-    "sentinel": "it is a Sentinel; name the Redis that it watches over",
+    "cluster": "it is a node of a Redis Cluster; for a cluster the URL begins with redis+cluster://",
+    "no_cluster": "it is a single Redis and no cluster; its URL begins with redis://",
+    "sentinel": "it is a Sentinel; with the name of the primary that it watches over the URL is "
+    "redis+sentinel://host:26379/name",
     "unknown_command": "it does not know a command that the ledger needs; is it a Sentinel?",
     "no_redis": "what answers at its address is no Redis",
 }
@@ -174,6 +188,8 @@ def _transient(error: Exception, text: str) -> tuple[str, str]:
 
 
 def _cause_of(error: BaseException) -> str:
+    if isinstance(error, NotLocated):
+        return error.cause
     return next((cause for kind, cause in _TRANSIENT_TYPES if isinstance(error, kind)), "")
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeAlias
 
 import hiredis
@@ -16,6 +17,8 @@ from redis.asyncio.connection import DefaultParser
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.retry import Retry as BlockingRetry
+
+from afterword.shared.servers import Locate, is_in_cluster, locating, locator, server_url
 
 Command: TypeAlias = tuple[str | float, ...]
 
@@ -49,6 +52,22 @@ class CommandBatch:
         return b"".join([hiredis.pack_command(one) for one in self.commands])  # type: ignore[arg-type]
 
 
+#: What a server says that does not take what it was sent, though another one does. It has done
+#: nothing.
+_ELSEWHERE = (exceptions.ReadOnlyError, exceptions.MovedError)
+
+
+_CLOSED = (exceptions.AskError, exceptions.TryAgainError, exceptions.ClusterDownError)
+
+
+class SlotMoved(exceptions.ConnectionError):
+    """The shard's slot is on another node of the cluster: this one did nothing."""
+
+
+class SlotClosed(exceptions.ConnectionError):
+    """The cluster runs nothing on the shard's slot now: it is being moved, or has no primary."""
+
+
 class NotConnected(exceptions.ConnectionError):
     """There is no connection; its cause says why, and `tls` whether it was to be encrypted."""
 
@@ -62,10 +81,10 @@ class RedisConnection(asyncio.Protocol):
 
     If it breaks, or is silent for `timeout_s` while replies are due, that error is the reply to
     every command in flight. Takes over the socket of a redis-py connection that is connected and
-    idle.
+    idle. With `moves`, it takes no more batches once a reply said that another server takes writes.
     """
 
-    def __init__(self, client: Redis, connection: Any, timeout_s: float) -> None:
+    def __init__(self, client: Redis, connection: Any, timeout_s: float, *, moves: bool) -> None:
         callbacks: Any = client.response_callbacks
         self._callbacks: dict[str, Callable[[Any], Any]] = dict(callbacks)
         self._connection = connection  # redis-py closes one that nothing refers to
@@ -83,7 +102,10 @@ class RedisConnection(asyncio.Protocol):
             encoding="utf-8",
             notEnoughData=_NOT_YET,
         )
+        self._moves = moves
         self.open = True
+        #: False once it is closed, or a reply said that another server takes writes.
+        self.takes_batches = True
 
     def send(self, batch: CommandBatch) -> None:
         """Send a batch behind those in flight, without waiting for their replies."""
@@ -103,7 +125,7 @@ class RedisConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close it; commands in flight get no reply."""
-        self.open = False
+        self.open = self.takes_batches = False
         self._sent.clear()
         if self._silence_timer is not None:
             self._silence_timer.cancel()
@@ -130,10 +152,14 @@ class RedisConnection(asyncio.Protocol):
         callback = self._callbacks.get(str(name))
         if callback is not None and not isinstance(reply, Exception):
             reply = callback(reply)
+        elif self._moves and isinstance(reply, _ELSEWHERE):
+            self.takes_batches = False
         batch.replies.append(reply)
         if len(batch.replies) == len(batch.commands):
             self._sent.popleft()
             batch.on_replies(batch.replies)
+        if not (self.takes_batches or self._sent):
+            self.close()  # what was in flight has its replies
 
     def _check_silence(self) -> None:
         """Break the connection if it is silent while replies are due."""
@@ -173,7 +199,9 @@ class Reconnector:
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._connect_s = timeout_s * _CONNECT_SHARE
-        self._tls = url.startswith("rediss:")
+        self._tls = url.startswith("rediss")
+        self._moves = locator(url) is not None
+        self._in_cluster = is_in_cluster(url)
         self._client = connect(url)
         self._redis: RedisConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
@@ -181,7 +209,7 @@ class Reconnector:
     @property
     def connected(self) -> bool:
         """True while commands can be sent."""
-        return self._redis is not None and self._redis.open
+        return self._redis is not None and self._redis.takes_batches
 
     def connect(self, on_end: OnConnected) -> None:
         """Open a connection without waiting, unless one is being opened already.
@@ -198,7 +226,8 @@ class Reconnector:
         error; none is sent again.
         """
         assert self._redis is not None, "there is no connection"
-        self._redis.send(CommandBatch(commands, on_replies))
+        told = partial(_told_in_cluster, on_replies) if self._in_cluster else on_replies
+        self._redis.send(CommandBatch(commands, told))
 
     async def aclose(self) -> None:
         """Close the connection; commands in flight get no reply."""
@@ -233,19 +262,58 @@ class Reconnector:
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
-        return RedisConnection(self._client, connection, self._timeout_s)
+        return RedisConnection(self._client, connection, self._timeout_s, moves=self._moves)
+
+
+def _told_in_cluster(on_replies: OnReplies, replies: list[Any]) -> None:
+    """Pass replies on; where the cluster says that it did nothing, as an error that may end.
+
+    A redirection while a slot is moved (`ASK`) is not followed: the keys of a shard are then on two
+    nodes, and a script needs all of them on one. It runs again once the slot is there.
+    """
+    on_replies([_in_cluster(one) if isinstance(one, Exception) else one for one in replies])
+
+
+def _in_cluster(error: Exception) -> Exception:
+    if isinstance(error, exceptions.MovedError):  # for redis-py it is an `AskError`, too
+        return SlotMoved()
+    return SlotClosed() if isinstance(error, _CLOSED) else error
 
 
 def connect(url: str, *, timeout_s: float | None = None) -> Redis:
     """Return a client that never retries by itself; without `timeout_s` it waits for ever."""
-    return Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(url, timeout_s))
+    one = server_url(url)
+    client = Redis.from_url(one, retry=Retry(NoBackoff(), 0), **_options(one, timeout_s))
+    if locate := locator(url):
+        client.connection_pool.connection_class = _locating(
+            client.connection_pool.connection_class, locate
+        )
+    return client
 
 
 def connect_blocking(url: str, *, timeout_s: float) -> BlockingRedis:
     """Return the same client for code without an event loop."""
-    return BlockingRedis.from_url(
-        url, retry=BlockingRetry(NoBackoff(), 0), **_options(url, timeout_s)
+    one = server_url(url)
+    client = BlockingRedis.from_url(
+        one, retry=BlockingRetry(NoBackoff(), 0), **_options(one, timeout_s)
     )
+    if locate := locator(url):
+        client.connection_pool.connection_class = locating(
+            client.connection_pool.connection_class, locate
+        )
+    return client
+
+
+def _locating(kind: Any, locate: Locate) -> Any:
+    """Return a class of asynchronous connections that look for their server when they open."""
+
+    class Locating(kind):  # type: ignore[misc]
+        async def _connect(self) -> None:
+            # A thread for each attempt to connect: attempts are rare, and all are one code.
+            self.host, self.port = await asyncio.to_thread(locate)
+            await super()._connect()
+
+    return Locating
 
 
 def _options(url: str, timeout_s: float | None) -> dict[str, Any]:

@@ -62,6 +62,12 @@ class Pipeline:
         self._flush_scheduled = False
         self._trouble: tuple[float, LedgerUnavailable | None] = (0.0, None)
         self._doubted_at = 0.0
+        self._connections = 0
+
+    @property
+    def connection(self) -> int:
+        """Return the number of the connection, which grows with each new one."""
+        return self._connections
 
     async def send_command(self, *command: str | float) -> Any:
         """Send one command and return its reply; retry until there is one.
@@ -209,6 +215,7 @@ class Pipeline:
 
     def _on_connected(self, error: Exception | None) -> None:
         if error is None:
+            self._connections += 1
             self._flush()
             return
         waiting, self._waiting = self._waiting, deque()

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 from redis.exceptions import ResponseError
 
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, Misconfigured
+from afterword.shared.servers import is_cluster
 from afterword.shared.settings import RedisSettings
 from afterword.shared.transport.causes import misconfigured
 from afterword.shared.transport.pipeline import Pipeline
 
 #: The first version with stream ids `<ms>-*` and with scripts that are replicated by effects.
 OLDEST_REDIS = (7, 0)
+
+#: Causes that say that a server is of another kind than its URL says.
+OTHER_KINDS = frozenset({"cluster", "no_cluster", "sentinel", "no_redis"})
 
 _URL, _DURABILITY = "AFTERWORD_REDIS_URL", "AFTERWORD_DURABILITY"
 
@@ -63,24 +67,33 @@ class _Info(BaseModel):
         return f"{name} {self.valkey_version or self.redis_version}"
 
 
-async def check(pipeline: Pipeline, settings: RedisSettings) -> Preflight:
-    """Check a Redis; return what it says of itself.
+async def check(pipelines: Sequence[Pipeline], settings: RedisSettings) -> Preflight:
+    """Check every server of the ledger; return what the first says of itself.
 
-    Raises `Misconfigured` naming the setting if it could lose what it accepted, and
-    `LedgerUnavailable` if it gives no answer or has fewer replicas than set.
+    Raises `Misconfigured` naming the setting if one could lose what it accepted, and
+    `LedgerUnavailable` if one gives no answer or has fewer replicas than set.
     """
-    found = await examine(pipeline, settings)
+    found = await examine(pipelines, settings)
     for problem in found.problems:
         raise problem
     return found
 
 
-async def examine(pipeline: Pipeline, settings: RedisSettings) -> Preflight:
-    """Return what a Redis says of itself, and everything that makes it unfit, worst first.
+async def examine(pipelines: Sequence[Pipeline], settings: RedisSettings) -> Preflight:
+    """Return what the first server says of itself, and everything that makes any of them unfit.
 
-    `server` and `policy` are empty if it does not say. Raises `LedgerUnavailable` if it gives no
-    answer.
+    Each problem once, worst first. `server` and `policy` are empty if it does not say. Raises
+    `LedgerUnavailable` if a server gives no answer.
     """
+    first, *others = [await _examine(pipeline, settings) for pipeline in pipelines]
+    problems = list(first.problems)
+    for one in others:
+        said = {str(problem) for problem in problems}
+        problems += [problem for problem in one.problems if str(problem) not in said]
+    return replace(first, problems=tuple(problems))
+
+
+async def _examine(pipeline: Pipeline, settings: RedisSettings) -> Preflight:
     try:
         return await _read(pipeline, settings)
     except Misconfigured as error:
@@ -89,7 +102,7 @@ async def examine(pipeline: Pipeline, settings: RedisSettings) -> Preflight:
 
 async def _read(pipeline: Pipeline, settings: RedisSettings) -> Preflight:
     answer = dict(await pipeline.send_command("INFO"))
-    info = _parsed(answer)
+    info = _parsed(answer, cluster=is_cluster(settings))
     problems = [*_server_problems(info), *await _durability_problems(pipeline, settings, info)]
     if settings.durability == "d3":
         problems += await _replica_problems(pipeline, settings.replicas, info, answer)
@@ -102,8 +115,8 @@ async def _read(pipeline: Pipeline, settings: RedisSettings) -> Preflight:
     )
 
 
-def _parsed(answer: Mapping[str, Any]) -> _Info:
-    """Read the answer to INFO; refuse what is no single Redis, and what cannot be understood."""
+def _parsed(answer: Mapping[str, Any], *, cluster: bool) -> _Info:
+    """Read the answer to INFO; refuse another kind of server, and what cannot be understood."""
     try:
         info = _Info.model_validate(answer)
     except ValidationError as error:
@@ -112,8 +125,8 @@ def _parsed(answer: Mapping[str, Any]) -> _Info:
         raise Misconfigured(_URL, reason, cause="no_redis") from None
     if info.mode == "sentinel":
         raise misconfigured("sentinel")
-    if info.mode == "cluster" or info.cluster_enabled:
-        raise misconfigured("cluster")
+    if cluster != (info.mode == "cluster" or bool(info.cluster_enabled)):
+        raise misconfigured("no_cluster" if cluster else "cluster")
     if not info.maxmemory_policy or not (info.valkey_version or info.redis_version):
         reason = "its INFO names no version or maxmemory_policy: no Redis we know"
         raise Misconfigured(_URL, reason, cause="no_redis")

@@ -18,15 +18,15 @@ class ReplicatedPipeline(Pipeline):
     """Ends each round trip with one `WAIT`, so that many submits wait for their replicas together.
 
     Raises `NotReplicated` for what Redis did but fewer than `replicas` have confirmed in time.
-    `channel` is a channel that nobody subscribes to.
+    `write` is a command that is replicated, and changes nothing that anyone reads.
     """
 
-    def __init__(self, url: str, *, patience_s: float, replicas: int, channel: str) -> None:
+    def __init__(self, url: str, *, patience_s: float, replicas: int, write: Command) -> None:
         super().__init__(url, patience_s=patience_s)
         self._replicas = replicas
         # `WAIT` counts from this connection's own last write, and a script that finds its work done
-        # writes nothing. A message is replicated like a write, and leaves nothing behind.
-        self._write = ("PUBLISH", channel, "")
+        # writes nothing.
+        self._write = write
         self._wait = ("WAIT", replicas, round(patience_s * _SHARE * 1000))
 
     def _send(self, commands: Sequence[Command], on_replies: OnReplies) -> None:
@@ -35,8 +35,8 @@ class ReplicatedPipeline(Pipeline):
 
     def _confirmed(self, replies: Sequence[Any]) -> list[Any]:
         *replies, _, confirmed = replies
-        if isinstance(confirmed, Exception):  # the connection broke before its end
-            return [confirmed] * len(replies)
+        if isinstance(confirmed, Exception):  # the connection broke before its end, or a replica
+            return [one if isinstance(one, Exception) else confirmed for one in replies]
         if confirmed >= self._replicas:
             return replies
         error = NotReplicated(

@@ -19,8 +19,8 @@ from afterword.shared.events import LedgerReplaced, LedgerRolledBack, LedgerStat
 from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.names import Keys
 from afterword.shared.observer import emit
+from afterword.shared.servers import place
 from afterword.shared.settings import RedisSettings
-from afterword.shared.urls import REDIS, parse_url
 
 #: Numbers that are skipped beyond the newest that was seen: others may have been given out since.
 MARGIN = 1_000_000
@@ -77,11 +77,7 @@ class SeenFile:
 
 def place_of(settings: RedisSettings) -> str:
     """Return a name for the server, the database and the namespace of a ledger."""
-    assert settings.redis_url is not None, "there is no ledger without it"
-    url = parse_url(settings.redis_url, REDIS)
-    server = url.path if url.scheme == "unix" else url.host
-    where = (server, url.database, settings.namespace)
-    return hashlib.sha256(" ".join(where).encode()).hexdigest()[:16]
+    return hashlib.sha256(place(settings).encode()).hexdigest()[:16]
 
 
 def _read(path: Path) -> Seen | None:

@@ -16,6 +16,7 @@ from kombu import Connection
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import NoPermissionError, ResponseError
 
+from afterword.shared import broker
 from afterword.shared.events import MessageDropped, RemoteControlUnavailable
 from afterword.shared.hints import NotAHint, read_hint
 from afterword.shared.names import REPLIES
@@ -34,7 +35,7 @@ CONTROL = "control"
 _QUIET = {"without_gossip": True, "without_heartbeat": True, "without_mingle": True}
 
 
-class Channel(redis.Channel):
+class Channel(broker.Channel):
     """Takes hints off Redis lists and commands off a pub/sub channel.
 
     By default kombu interprets whatever it finds there, and much of it kills the worker. Here only

@@ -13,6 +13,7 @@ from afterword.producer.cli.checks.finding import Finding, fail, ok, warn
 from afterword.shared.broker import make_app
 from afterword.shared.errors import AfterwordError
 from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.servers import broker_is_apart
 from afterword.shared.settings import Settings
 from afterword.shared.transport.causes import translated
 
@@ -25,7 +26,7 @@ _MANY_HINTS = 100_000
 
 async def look_at_broker(settings: Settings) -> list[Finding]:
     """Return what is found of a broker of its own; nothing if the ledger's Redis is the broker."""
-    if settings.broker_url in (None, settings.redis_url):
+    if not broker_is_apart(settings):
         return []
     return [await asyncio.to_thread(_look, settings)]
 
