@@ -69,9 +69,9 @@ class Stories:
             told = read_story(record.get("story", ""), _queued(record))
             steps = [*_before(record), *told.steps]
             steps += _missing(record, steps)
-        if found["turn"] not in (TurnState.NONE, TurnState.AWAITED, TurnState.SKIPPED):
-            steps += await self.users.waited_for(job_id, record)
-        steps += await self._later(record, found["memory_ids"], steps)
+            if found["turn"] not in (TurnState.NONE, TurnState.AWAITED, TurnState.SKIPPED):
+                steps += await self.users.waited_for(job_id, record)
+            steps += await self._later(job_id, record, found["memory_ids"], steps)
         return JobStory(
             job_id=job_id,
             tenant=found["tenant"],
@@ -107,13 +107,13 @@ class Stories:
             yield MemoryGiven(one.id, one.score, one.created_at, text)
 
     async def _later(
-        self, record: _Record, memory_ids: Sequence[str], steps: Sequence[StoryStep]
+        self, job_id: str, record: _Record, memory_ids: Sequence[str], steps: Sequence[StoryStep]
     ) -> list[StoryStep]:
         """Return the later replies to the same user that were given memories of this turn."""
         stored = [step.at for step in steps if step.kind is StepKind.STORED]
         if not memory_ids or not stored or "lane" not in record:
             return []
-        key = self._shards.keys_of(record["lane"]).given(record["lane"])
+        key = self._shards.keys_of(job_id).given(record["lane"])
         since = str(round(stored[0].timestamp() * 1000))
         rows = await self._shards.send_command("XRANGE", key, since, "+", "COUNT", MOST_REPLIES)
         told = list[StoryStep]()

@@ -14,7 +14,7 @@ from afterword.shared.ledger.records import moment, readable, reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.story_records import JobListed, StepKind, StoryStep, UserJobs
 from afterword.shared.lifecycle import JobState, TurnState
-from afterword.shared.names import lane_id, memory_key, shard_of
+from afterword.shared.names import Keys, lane_id, memory_key, shard_of
 
 #: Most jobs of a user that are listed.
 MOST_LISTED = 100
@@ -53,7 +53,8 @@ class JobsOfUsers:
         Raises `InvalidRequest` if that job is not listed (any more).
         """
         owner = memory_key(tenant, user_id)
-        ids = await self._ids(lane_id(owner, shard_of(owner, len(self._shards.all))))
+        keys = self._shards.all[shard_of(owner, len(self._shards.all))]
+        ids = await self._ids(keys, lane_id(owner, keys.shard))
         if after is not None:
             if after not in ids:
                 raise InvalidRequest("after", "must be a job of this user that is still listed")
@@ -68,14 +69,14 @@ class JobsOfUsers:
         """Return which earlier turns of the same user a turn waited for, or still waits for."""
         if "lane" not in record or "ended" not in record or "sequence" not in record:
             return ()
-        ids = await self._ids(record["lane"])
+        ids = await self._ids(self._shards.keys_of(job_id), record["lane"])
         earlier = ids[ids.index(job_id) + 1 :] if job_id in ids else []
         records = await self._records(earlier[:MOST_EARLIER], _EARLIER)
         return list(_blocking(record, records))
 
-    async def _ids(self, lane: str) -> list[str]:
+    async def _ids(self, keys: Keys, lane: str) -> list[str]:
         """Return the ids of a user's jobs, the newest first."""
-        keys, sequences = self._shards.keys_of(lane), dict[str, float]()
+        sequences = dict[str, float]()
         for key in (keys.lane(lane), keys.user_jobs(lane)):
             row = await self._shards.send_command(
                 "ZREVRANGE", key, 0, MOST_LISTED - 1, "WITHSCORES"
@@ -119,8 +120,9 @@ def _blocking(record: Mapping[str, str], others: Sequence[Sequence[Any]]) -> Ite
         if turn is TurnState.NONE or int(other["sequence"] or 0) >= int(record["sequence"]):
             continue
         waited_s = (settled - ready).total_seconds() if settled else None
-        if done and (settled is None or settled >= done):
-            continue  # they were stored together
+        together = settled == done and turn == record["turn"]  # or within one millisecond
+        if done and (settled is None or settled > done or together):
+            continue
         if waited_s is None or waited_s >= LEAST_WAIT_S:
             yield StoryStep(
                 ready,
