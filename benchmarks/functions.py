@@ -107,6 +107,7 @@ def _submit(number: int) -> steps.SubmitJob:
         turn="awaited",
         max_open=10**9,
         caps=CAPS_OFF,
+        budgets="",
         idempotency="",
         idempotency_ms=_DAY_MS,
         conversation="",

@@ -27,6 +27,7 @@ VALID = {
     if not info.is_required() and info.default_factory is None and info.default is not None
 } | {
     "AFTERWORD_BROKER_URL": f"redis://u:{CANARY}@h:5672/1",
+    "AFTERWORD_BUDGETS": '{"*": {"user_usd": 5}, "acme": {"tenant_usd": 80}}',
     "AFTERWORD_DATA_DIR": "/data",
     "AFTERWORD_STATE_DIR": "/state",
     "AFTERWORD_EMBEDDER_CONFIG": f'{{"key": "{CANARY}"}}',

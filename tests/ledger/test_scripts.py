@@ -80,6 +80,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "place_key('held', 'x')": lambda keys: keys.place("held", "x"),
     "gate_key('x')": lambda keys: keys.gate("x"),
     "gate_failures_key('x')": lambda keys: keys.gate_failures("x"),
+    "spent_key('x')": lambda keys: keys.spent("x"),
     "quota_key('x')": lambda keys: keys.quota("x"),
     "run_key('x')": lambda keys: keys.replay_run("x"),
     "todo_key('x')": lambda keys: keys.replay_todo("x"),

@@ -40,6 +40,7 @@ LONGEST: dict[str, str | float] = {
     "gate:": DAY_S,
     "gate-failures:": DAY_S,
     "quota:": DAY_S,
+    "spent:": 90 * DAY_S,
     "replay-run:": "dead_retention_s",
     "replay-todo:": "dead_retention_s",
     "replay-outcomes:": "dead_retention_s",

@@ -46,14 +46,17 @@ _WORKING = _READING | {
 }  # fmt: skip
 _ASKING = {"memory_request/ask", "memory_request/remind", "memory_request/withdraw"}
 SCRIPTS: dict[str, set[str]] = {
-    "producer": _ASKING | {"job/submit", "job/cancel", "maintenance/identify"},
+    "producer": _ASKING | {
+        "job/submit", "job/cancel", "maintenance/identify", "maintenance/spending",
+    },
     "responses": _WORKING | {
         "job/claim", "job/count_usage", "job/delta", "job/fail", "job/finish", "job/renew",
         "job/snooze", "turn/record_facts",
     },
     "memories": _WORKING | {
         "dead_letter/bury", "erasure/advance", "erasure/empty_jobs", "erasure/remove_keys",
-        "job/count_usage", "memory_request/answer", "memory_request/claim", "turn/begin",
+        "job/count_usage", "maintenance/spending", "memory_request/answer",
+        "memory_request/claim", "turn/begin",
         "turn/claim", "turn/due_duplicate_checks", "turn/due_late_copies",
         "turn/finish_late_copies", "turn/hold", "turn/mend",
         "turn/finish_duplicate_check", "turn/postpone", "turn/record_event", "turn/release",

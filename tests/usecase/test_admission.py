@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from afterword.shared.contracts import Usage
-from afterword.shared.errors import RateLimited
+from afterword.shared.errors import BadAnswer, RateLimited
 from afterword.shared.events import JobReleased, TurnPostponed
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.quota_records import QuotaLevel, Reserved
@@ -16,11 +16,18 @@ from afterword.shared.settings import Settings
 from afterword.workers import quotas
 from afterword.workers.memories.admitted_model import AdmittedModel
 from afterword.workers.ports import AddResult, ChatMessage, Prompt, Turn
-from afterword.workers.quotas import QUOTA, QuotaClient
+from afterword.workers.quotas import BUDGET, QUOTA, QuotaClient
 from afterword.workers.replies.model_call import ModelCaller
 from tests.kit.fakes.memory import FakeMemories
 from tests.kit.fakes.model import FakeModel
-from tests.kit.ledger.builder import LedgerInspector, lane_of, submit_and_answer, submit_job
+from tests.kit.ledger.builder import (
+    LedgerInspector,
+    lane_of,
+    reply_to,
+    submit_and_answer,
+    submit_and_claim,
+    submit_job,
+)
 from tests.kit.ledger.lane_writer import FailingMemories, LaneWriter
 from tests.kit.workers.observed import observed
 from tests.usecase.test_respond import Desk, reply_of
@@ -236,3 +243,55 @@ async def test_a_turn_without_room_waits_and_nothing_of_it_is_spent(
     inspector.make_due(lane_of())
     await writer.write()
     assert (await ledger.queries.status(turn_id)).turn is TurnState.STORED
+
+
+@pytest.mark.parametrize("backend", ["selfhosted", "embedded"])
+async def test_memory_waits_when_most_of_a_budget_is_spent_and_replies_go_on(
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector, backend: str
+) -> None:
+    limited = settings.model_copy(
+        update={"memory": backend, "budgets": {"*": {"user_usd": 1.0}}, "budget_soft": 0.5}
+    )
+    async with Ledger(limited, patience_s=5.0) as spending:
+        claim = await submit_and_claim(spending, "I prefer Celsius.")
+        await spending.jobs.finish(claim, reply_to(claim), cost=500_000)
+        memories = FailingMemories()
+        writer = LaneWriter(limited, spending, memories)
+        with observed(TurnPostponed) as seen:
+            await writer.write()
+        turn = (await ledger.queries.status(claim.job_id)).turn
+        if backend == "embedded":  # it extracts nothing, so it spends nothing
+            assert turn is TurnState.STORED
+            return
+        assert [event.code for event in seen.of(TurnPostponed)] == [BUDGET]
+        assert (turn, memories.calls) == (TurnState.PENDING, [])
+        assert inspector.job(claim.job_id)["turn_attempts"] == "0"
+        assert inspector.waits_s(lane_of()) > 60
+        await submit_job(spending, "And tea.")  # the hard limit is not reached
+
+        enough = limited.model_copy(update={"budgets": {"*": {"user_usd": 2.0}}})
+        inspector.make_due(lane_of())
+        async with Ledger(enough, patience_s=5.0) as raised:
+            await LaneWriter(enough, raised, memories).write()
+    assert (await ledger.queries.status(claim.job_id)).turn is TurnState.STORED
+
+
+async def test_a_reply_costs_what_its_calls_cost(
+    settings: Settings, ledger: Ledger, memories: FakeMemories, inspector: LedgerInspector
+) -> None:
+    priced = settings.model_copy(
+        update={"model": "m", "model_prices": {"m": (1000.0, 2000.0), "n": (1.0, 1.0)}}
+    )
+    desk = AdmittingDesk(priced, ledger, memories)
+    desk.model.fails(BadAnswer("truncated"), usage=USED)
+    desk.model.answers("hello", usage=USED)
+    job_id = await submit_job(ledger)
+    await desk.respond(job_id)
+    first = (await ledger.queries.usage("default", "ann")).cost_usd
+    assert first == pytest.approx(0.01)  # the output was not told
+    inspector.make_due(job_id)
+    await desk.respond(job_id)
+
+    found = await ledger.queries.usage("default", "ann")
+    assert found.cost_usd == pytest.approx(0.01 + 0.02)
+    assert (await ledger.queries.usage("default", None)).cost_usd == found.cost_usd

@@ -145,7 +145,7 @@ async def test_without_tokens_nothing_is_sent_to_redis_for_them(
 ) -> None:
     asked: list[Claim] = []
 
-    async def count_usage(claim: Claim, _: Usage) -> None:
+    async def count_usage(claim: Claim, _: Usage, __: int) -> None:
         asked.append(claim)
 
     monkeypatch.setattr(ledger.jobs, "count_usage", count_usage)
@@ -158,7 +158,7 @@ async def test_without_tokens_nothing_is_sent_to_redis_for_them(
 async def test_tokens_that_redis_did_not_take_are_told(
     desk: Desk, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    async def count_usage(_: Claim, __: Usage) -> None:
+    async def count_usage(_: Claim, __: Usage, ___: int) -> None:
         raise error
 
     monkeypatch.setattr(ledger.jobs, "count_usage", count_usage)

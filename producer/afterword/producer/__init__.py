@@ -36,6 +36,7 @@ from afterword.shared.contracts import (
 from afterword.shared.errors import (
     AfterwordError,
     Blocked,
+    BudgetSpent,
     ConversationBusy,
     Fault,
     InvalidRequest,
@@ -96,6 +97,7 @@ __all__ = [
     "AsyncUserMemories",
     "AuditEntry",
     "Blocked",
+    "BudgetSpent",
     "ChatRequest",
     "ConversationBusy",
     "DeadLetter",

@@ -393,8 +393,13 @@ class UsageSum(Contract):
     """How many replies there were."""
 
     usage: Usage = Usage()
-    """The tokens of these replies, and of all attempts that gave none: cancelled, timed out, cut
-    off, retried. Those count as far as Claude had told their tokens."""
+    """The tokens of these replies, and of attempts that gave none, as far as Claude told them."""
+
+    cost_usd: float = 0.0
+    """What these cost in US dollars, as far as the prices of their models are known."""
+
+    period_cost_usd: float | None = None
+    """What of it was spent in the running period; None without `AFTERWORD_BUDGETS`."""
 
 
 class MemoryUsed(Contract):
@@ -407,8 +412,7 @@ class MemoryUsed(Contract):
     """Its text, as the model read it."""
 
     score: Annotated[float, Field(allow_inf_nan=False)] | None
-    """How well it fits the message, by the memory backend's own measure, if it gives one; higher
-    is better."""
+    """How well it fits the message, by the backend's own measure if it has one; more is better."""
 
     created_at: datetime | None = None
     """When it was created, if the memory backend says so."""

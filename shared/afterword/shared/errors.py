@@ -7,6 +7,7 @@
     │  ├─ LedgerUnavailable          Redis is away, slow or not fit for use
     │  ├─ NotReplicated              too few replicas confirmed it; it may have been accepted
     │  ├─ QueueFull                  wait, then send again
+    │  ├─ BudgetSpent                do not send again before the next period begins
     │  ├─ Blocked                    do not send again: an operator has to lift the block
     │  ├─ ConversationBusy           an earlier message of the conversation has no reply yet
     │  └─ KeyReused                  do not send again: the key belongs to a different request
@@ -30,6 +31,7 @@ key (promise I11).
 
 from __future__ import annotations
 
+from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
@@ -176,6 +178,31 @@ class QueueFull(NotAccepted):
         self.scope = scope
         self.setting = setting
         self.http_status = 503 if scope == "ledger" else 429
+
+
+class BudgetSpent(NotAccepted):
+    """The tenant or the user has spent what `AFTERWORD_BUDGETS` allows in this period.
+
+    Attributes:
+        scope: whose budget it is: `user` or `tenant`.
+        resets_at: when the next period begins, in UTC; None if nobody knows.
+
+    """
+
+    http_status = 402
+    _may_be_sent_again = False
+    _REASON = "AFTERWORD_BUDGETS: as much is spent as may be"
+
+    def __init__(
+        self,
+        reason: str | None = None,
+        *,
+        scope: str = "tenant",
+        resets_at: datetime | None = None,
+    ) -> None:
+        super().__init__(reason)
+        self.scope = scope
+        self.resets_at = resets_at
 
 
 class Blocked(NotAccepted):

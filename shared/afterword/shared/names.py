@@ -382,6 +382,10 @@ class Keys:
         """SET: the failed calls since the last success at one gate."""
         return f"{self.root}:gate-failures:{name}"
 
+    def spent(self, owner: str) -> str:
+        """INTEGER, a STRING: what the replies to a user's lane, or to ':' and a tenant, cost."""
+        return f"{self.root}:spent:{owner}"
+
     def quota(self, name: str) -> str:
         """HASH: what one rate limit of a provider has left; on the first shard."""
         return f"{self.root}:quota:{name}"

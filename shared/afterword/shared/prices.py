@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
+
+from afterword.shared.contracts import Usage
 
 #: US dollars for a million input and output tokens, by what the name of a model begins with.
 Prices: TypeAlias = Mapping[str, tuple[float, float]]
@@ -29,3 +31,15 @@ def price_of(model: str, prices: Prices) -> tuple[float, float] | None:
 def known_price_of(model: str, own: Prices) -> tuple[float, float] | None:
     """Return a model's price: one's own if there is one, else its list price."""
     return price_of(model, {**LIST_PRICES, **own})
+
+
+def cost_usd(model: str, usage: Usage, own: Prices) -> float:
+    """Return what tokens of a model cost, in US dollars; 0 if its price is unknown."""
+    of_input, of_output = known_price_of(model, own) or (0.0, 0.0)
+    given = usage.input + CACHE_READ * usage.cache_read + CACHE_WRITE * usage.cache_write
+    return (given * of_input + usage.output * of_output) / 1e6
+
+
+def micro_usd(calls: Iterable[tuple[str, Usage]], own: Prices) -> int:
+    """Return what calls cost together, in millionths of a US dollar, rounded."""
+    return round(sum(cost_usd(model, usage, own) for model, usage in calls) * 1e6)

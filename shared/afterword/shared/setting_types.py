@@ -105,6 +105,16 @@ def _redaction_modes(value: object, validate: ValidatorFunctionWrapHandler) -> o
         ) from None
 
 
+def _budgets(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Parse a JSON text of budgets; one message covers whatever is wrong with it."""
+    try:
+        return validate(json.loads(value or "{}") if isinstance(value, str) else value)
+    except (ValueError, RecursionError):
+        raise ValueError(
+            "must be a JSON object of tenants, each with `tenant_usd`, `user_usd` or both"
+        ) from None
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_unique)]
 JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
 RedisUrl = Annotated[str, _url_of(urls.REDIS)]
@@ -126,6 +136,12 @@ Prices = Annotated[dict[str, tuple[Price, Price]], WrapValidator(_prices)]
 RedactionMode = Literal["off", "report", "redact", "refuse"]
 #: By the name of a tenant.
 RedactionModes = Annotated[dict[str, RedactionMode], WrapValidator(_redaction_modes)]
+#: Money that may be spent: so much that it can be counted in millionths.
+Usd = Annotated[float, Field(ge=0, le=1_000_000_000, allow_inf_nan=False, strict=True)]
+#: How many US dollars a tenant, and each of its users, may spend.
+Budget = dict[Literal["tenant_usd", "user_usd"], Usd]
+#: By the name of a tenant; `*` for all that are not named.
+Budgets = Annotated[dict[str, Budget], WrapValidator(_budgets)]
 #: A class and the module that it is imported from.
 ClassPath = Annotated[
     str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=200)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from afterword.shared import environment
+from afterword.shared.budget_settings import BudgetSettings
 from afterword.shared.redaction_settings import RedactionSettings
 from afterword.shared.setting_record import Record
 from afterword.shared.setting_types import (
@@ -425,6 +426,7 @@ class Settings(
     WorkerSettings,
     TraceSettings,
     ClaudeSettings,
+    BudgetSettings,
     LocalSettings,
 ):
     """All settings of a process."""

@@ -31,7 +31,15 @@ class LaneWriter:
         self.memories = memories
         self.leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
         self.gates = GateClient(ledger.gates)
-        turn_writer = TurnWriter(settings, ledger.turns, memories, self.leases, VERSION, self.gates)
+        turn_writer = TurnWriter(
+            settings,
+            ledger.turns,
+            memories,
+            self.leases,
+            VERSION,
+            self.gates,
+            spending=ledger.spending,
+        )
         eraser = Eraser(ledger.erasures, memories, 30)
         self._processor = LaneProcessor(ledger.turns, self.leases, turn_writer, eraser)
 

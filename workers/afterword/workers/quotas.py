@@ -32,6 +32,9 @@ from afterword.workers.rules.token_estimate import TokenEstimate
 #: The code of what waits for the provider's rate limit.
 QUOTA = "quota_used_up"
 
+#: The code of turns that wait because a budget is nearly spent.
+BUDGET = "budget"
+
 #: If Redis does not answer within this time, the call is admitted: this never fails a reply.
 PATIENCE_S = 1.0
 
@@ -49,10 +52,15 @@ LONGEST_REFUSAL_S = 60.0
 
 
 class NotAdmitted(RateLimited):
-    """The provider's rate limit has no room for this call; nothing was sent, or it was refused."""
+    """The provider's rate limit has no room for this call; nothing was sent, or it was refused.
 
-    def __init__(self, retry_after_s: float, request_id: str | None = None) -> None:
-        super().__init__(QUOTA, request_id=request_id, retry_after_s=retry_after_s)
+    With the code `BUDGET`, whoever it is for has spent what is for memory in this period.
+    """
+
+    def __init__(
+        self, retry_after_s: float, request_id: str | None = None, code: str = QUOTA
+    ) -> None:
+        super().__init__(code, request_id=request_id, retry_after_s=retry_after_s)
 
 
 @dataclass(frozen=True, slots=True)

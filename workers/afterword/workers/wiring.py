@@ -298,6 +298,7 @@ def _lane_processor(
             __version__,
             gates,
             worker_name=worker_name(),
+            spending=ledger.spending,
         )
     # By then a writer that was at work when the erasure was requested has ended or lost its lease,
     # and mem0's platform has processed what it had accepted.

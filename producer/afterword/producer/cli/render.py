@@ -346,9 +346,18 @@ def replay_progress(run: ReplayRun) -> str:
 def usage(found: UsageSum) -> None:
     """Print a sum of replies and tokens."""
     table(
-        ("replies", "input", "output", "cache read", "cache write"),
-        [(found.replies, *(tokens for _, tokens in found.usage))],
+        ("replies", "input", "output", "cache read", "cache write", "USD", "USD a reply"),
+        [
+            (
+                found.replies,
+                *(tokens for _, tokens in found.usage),
+                f"{found.cost_usd:.4f}",
+                f"{found.cost_usd / found.replies:.6f}" if found.replies else "-",
+            )
+        ],
     )
+    if found.period_cost_usd is not None:
+        echo(f"{found.period_cost_usd:.4f} USD of it in this period of the budgets")
 
 
 def workers(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -29,6 +29,8 @@ RECEIPT_S = 90 * 24 * 3600.0
 
 #: Keys of a user, beside the jobs, that hold or count what was said.
 _OWNED = (Keys.conversation, Keys.usage, Keys.imported, Keys.given, Keys.user_jobs)
+#: And what counts them.
+_ERASED = (*_OWNED, Keys.spent)
 
 
 class Erasures:
@@ -91,7 +93,7 @@ class Erasures:
                 )
                 ids = ids[seen:]
         await self._remove_memory_requests(claim)
-        for key_of in _OWNED:
+        for key_of in _ERASED:
             # An owner is percent-encoded: it holds no slash but its own, and no wildcard.
             whole = key_of(shard, claim.lane)
             async for keys in self._shards.scan(f"{whole}*"):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Any
 
+from afterword.shared.budgets import budget_spent, budgets_argument, period_argument
 from afterword.shared.caps import caps_argument, longest_joined, queue_full
 from afterword.shared.contracts import (
     RECORD_VERSION,
@@ -163,6 +164,7 @@ class Jobs:
             turn=TurnState.AWAITED if self._is_remembered(request) else TurnState.NONE,
             max_open=settings.max_queued,
             caps=self._caps,
+            budgets=budgets_argument(request.tenant, settings),
             idempotency=_hashed(owner, request.idempotency_key),
             idempotency_ms=milliseconds(settings.idempotency_s),
             conversation=_conversation(lane, request.conversation_id),
@@ -197,6 +199,8 @@ class Jobs:
     def _check_accepted(self, word: str, told: str) -> None:
         if word == "full":
             raise queue_full(told, self._shards.settings)
+        if word == "broke":
+            raise budget_spent(told)
         if word == "blocked":
             raise Blocked(f"{_BLOCKED_FIELDS[told]}: an operator has blocked it", scope=told)
         if word == "reused":
@@ -280,12 +284,14 @@ class Jobs:
         last: tuple[int, str] = (0, ""),
         wasted: Usage | None = None,
         note: str = "",
+        cost: int = 0,
     ) -> None:
         """Publish the reply and put the turn in its lane, in one step; raises `LeaseLost`.
 
         `last` is the number and the text of what no delta has published yet. The turn is skipped if
         the reply says why it is not remembered. `wasted` are tokens of this attempt that are not in
-        the reply's own usage. `note` is what the attempt did, for the story of the job.
+        the reply's own usage. `note` is what the attempt did, for the story of the job, and `cost`
+        what it cost, in millionths of a US dollar.
         """
         used = reply.usage if wasted is None else reply.usage + wasted
         await self._run_fenced(
@@ -309,18 +315,25 @@ class Jobs:
                 given=json.dumps([one.id for one in reply.memories]) if reply.memories else "",
                 note=note,
                 usage_ms=milliseconds(USAGE_S),
+                cost=cost,
+                period=period_argument(self._shards.settings),
                 usage=[("replies", 1), *used],
             )
         )
 
-    async def count_usage(self, claim: Claim, usage: Usage) -> None:
-        """Count the tokens of an attempt that gave no reply, once, whoever holds the job now."""
+    async def count_usage(self, claim: Claim, usage: Usage, cost: int = 0) -> None:
+        """Count the tokens of an attempt that gave no reply, once, whoever holds the job now.
+
+        `cost` is what it cost, in millionths of a US dollar.
+        """
         await self._shards.run_for_word(
             steps.CountUsage(
                 id=claim.job_id,
                 fence=claim.fence,
                 tenant=user_of(claim.lane)[0],
                 usage_ms=milliseconds(USAGE_S),
+                cost=cost,
+                period=period_argument(self._shards.settings),
                 usage=list(usage),
             )
         )

@@ -27,6 +27,7 @@ from afterword.shared.ledger.quotas import Quotas
 from afterword.shared.ledger.replay_runs import ReplayRuns
 from afterword.shared.ledger.samples import Samples
 from afterword.shared.ledger.shard import Shards
+from afterword.shared.ledger.spending import Spending
 from afterword.shared.ledger.stories import Stories
 from afterword.shared.ledger.turns import DuplicateChecks, Turns
 from afterword.shared.ledger.user_records import UserRecords
@@ -69,7 +70,7 @@ class Ledger(AsyncCloseable):
         self.duplicate_checks = DuplicateChecks(shards)
         self.gates = Gates(shards)
         self.orders = Orders(shards)
-        self.quotas = Quotas(shards)
+        self.quotas, self.spending = Quotas(shards), Spending(shards)
         self.maintenance = Maintenance(shards)
         self.dead_letters = DeadLetters(shards, self.jobs)
         self.replay_runs = ReplayRuns(shards)

@@ -14,6 +14,7 @@ from afterword.shared.errors import JobNotFound, NewerRecord
 from afterword.shared.ledger.order_records import SteeringOrder, read_order, waiting_orders
 from afterword.shared.ledger.records import json_object, moment, readable, reading
 from afterword.shared.ledger.shard import Shards
+from afterword.shared.ledger.spending import Spending
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import (
     MEMORIES,
@@ -167,8 +168,16 @@ class Queries:
             with reading("usage"):
                 sums.update({name: int(value) for name, value in found.items()})
         replies = sums.pop("replies", 0)
+        spent = await Spending(self._shards).of(tenant, user_id)
         with reading("usage"):
-            return UsageSum(tenant=tenant, user_id=user_id, replies=replies, usage=Usage(**sums))
+            return UsageSum(
+                tenant=tenant,
+                user_id=user_id,
+                replies=replies,
+                usage=Usage(**sums),
+                cost_usd=spent.in_all_usd,
+                period_cost_usd=spent.in_period_usd if self._shards.settings.budgets else None,
+            )
 
     def _usage_keys(self, tenant: str, user_id: str | None) -> Sequence[str]:
         shards = self._shards.all

@@ -24,6 +24,7 @@ class SubmitJob(NamedTuple):
     turn: str
     max_open: int
     caps: str
+    budgets: str
     idempotency: str
     idempotency_ms: int
     conversation: str
@@ -100,6 +101,8 @@ class FinishJob(NamedTuple):
     given: str
     note: str
     usage_ms: int
+    cost: int
+    period: str
     usage: Sequence[tuple[str, int]]
 
 
@@ -111,6 +114,8 @@ class CountUsage(NamedTuple):
     fence: str
     tenant: str
     usage_ms: int
+    cost: int
+    period: str
     usage: Sequence[tuple[str, int]]
 
 
@@ -516,6 +521,17 @@ class ReadAccount(NamedTuple):
 
     late_ms: int
     tenants: Sequence[str]
+
+
+@declares("maintenance/spending")
+class ReadSpending(NamedTuple):
+    """Say what a tenant or a user has spent."""
+
+    tenant: str
+    lane: str
+    period: str
+    budgets: str
+    percent: int
 
 
 @declares("maintenance/identify")

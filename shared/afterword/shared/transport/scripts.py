@@ -25,6 +25,7 @@ _READING = frozenset(
         "gate/list",
         "maintenance/account",
         "maintenance/overview",
+        "maintenance/spending",
         "order/list",
         "run/outcomes",
     }

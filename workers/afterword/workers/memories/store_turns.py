@@ -26,6 +26,7 @@ from afterword.shared.events import (
     TurnSettled,
 )
 from afterword.shared.ledger.records import LaneClaim, WaitingTurn
+from afterword.shared.ledger.spending import Spending
 from afterword.shared.ledger.turns import Turns
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import owner_of
@@ -44,7 +45,7 @@ from afterword.workers.ports import (
     EventGone,
     Memories,
 )
-from afterword.workers.quotas import NotAdmitted
+from afterword.workers.quotas import BUDGET, NotAdmitted
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.batching import Batch, Bounds, batches
 from afterword.workers.rules.remembering import reason_in
@@ -52,6 +53,9 @@ from afterword.workers.rules.retry_policy import Verdict
 
 #: The code of an add that mem0 accepted and does not finish.
 TOO_LONG = "pending_too_long"
+
+#: How long a turn waits, at most, until it is looked whether its budget allows it.
+LOOK_AGAIN_S = 900.0
 
 #: The code of a turn of whose message nothing is the user's own.
 QUOTED_ONLY = "quoted_only"
@@ -75,7 +79,9 @@ class TurnWriter:
         gates: GateClient,
         *,
         worker_name: str = "",
+        spending: Spending | None = None,
     ) -> None:
+        self._spending = spending
         self._settings = settings
         self._lanes = lanes
         self._memories = memories
@@ -190,8 +196,20 @@ class TurnWriter:
         turn = self._composer.turn_of(claim, batch)
         if turn is None:
             return AddResult(AddOutcome.NOTHING, code=QUOTED_ONLY)
+        await self._check_budget(claim)
         self._leases.require(claim.lane)
         return await self._memories.add(owner_of(claim.lane), turn)
+
+    async def _check_budget(self, claim: LaneClaim) -> None:
+        """Raise `NotAdmitted` if so much is spent that what is left is for replies."""
+        settings = self._settings
+        extracts = settings.backend in ("hosted", "selfhosted")
+        if self._spending is None or not settings.budgets or not extracts:
+            return
+        spent = await self._spending.past(claim.lane, settings.budget_soft)
+        if spent.over:
+            spread = 0.5 + random.random() / 2  # noqa: S311 no secret
+            raise NotAdmitted(LOOK_AGAIN_S * spread, code=BUDGET)
 
     def _says_nothing(self, batch: Batch) -> str | None:
         """Return why a batch says nothing, if it is one message that no worker has judged."""

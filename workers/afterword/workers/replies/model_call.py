@@ -123,7 +123,7 @@ class ModelCall:
         self, told: Prompt, push: Callable[[str], None], meter: TokenMeter, note: AttemptNote
     ) -> Answer:
         self._reservation = reservation = await self._reserved()
-        meter.begin()
+        meter.begin(told.model)
         emit(ModelCalled, model=told.model, canary=self._permit.canary)
         started = time.monotonic()
         first_text_s = 0.0

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
-from afterword.shared.contracts import ChatRequest, Recalled, Reply, Timings, Usage
+from afterword.shared.contracts import ChatRequest, Recalled, Reply, Timings
 from afterword.shared.errors import (
     AfterwordError,
     Fault,
@@ -38,6 +38,7 @@ from afterword.shared.ledger.records import Claim, moment
 from afterword.shared.local_time import today_line
 from afterword.shared.names import lane_tag, owner_of
 from afterword.shared.observer import bound, emit, emit_internal_error
+from afterword.shared.prices import micro_usd
 from afterword.shared.settings import Settings
 from afterword.shared.trace_context import trace_of
 from afterword.workers.gate import GateShut
@@ -137,16 +138,17 @@ class Responder:
                 emit(JobOvertaken)
             finally:
                 if attempt.meter.unanswered != NOTHING:
-                    await asyncio.shield(self._count(claim, attempt.meter.unanswered))
+                    await asyncio.shield(self._count(claim, attempt.meter))
 
     def _trace_of(self, claim: Claim) -> str:
         """Return the trace that a job belongs to; '' if it has none, and traces are off."""
         return claim.trace or (trace_of(claim.job_id).stored if self._settings.traces else "")
 
-    async def _count(self, claim: Claim, usage: Usage) -> None:
+    async def _count(self, claim: Claim, meter: TokenMeter) -> None:
         """Count the tokens of an attempt that gave no reply, however it ended."""
+        usage = meter.unanswered
         try:
-            await self._jobs.count_usage(claim, usage)
+            await self._jobs.count_usage(claim, usage, self._cost_of(meter))
             counted = True
         except AfterwordError:  # Redis is away or full: how the attempt ended must not be lost
             counted = False
@@ -243,7 +245,14 @@ class Responder:
         skip = self._reason_to_skip(prepared, answer)
         reply = _reply(prepared, answer, timings, skip)
         publishing = time.monotonic()
-        await self._jobs.finish(claim, reply, last=last, wasted=meter.earlier, note=note.text)
+        await self._jobs.finish(
+            claim,
+            reply,
+            last=last,
+            wasted=meter.earlier,
+            note=note.text,
+            cost=self._cost_of(meter),
+        )
         meter.settle()
         overhead_ms = _since(prepared.attempt.began) - prepared.recall_ms - model_ms
         emit(
@@ -253,6 +262,10 @@ class Responder:
             publish_s=time.monotonic() - publishing,
             overhead_s=max(0, overhead_ms) / 1000,
         )
+
+    def _cost_of(self, meter: TokenMeter) -> int:
+        """Return what the calls of an attempt cost, in millionths of a US dollar."""
+        return micro_usd(meter.calls, self._settings.model_prices)
 
     def _reason_to_skip(self, prepared: _Prepared, answer: Answer) -> str | None:
         return reason_to_skip(

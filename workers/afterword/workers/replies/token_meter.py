@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from afterword.shared.contracts import Usage
 
 NOTHING = Usage()
@@ -17,14 +19,23 @@ class TokenMeter:
     def __init__(self) -> None:
         self._earlier = NOTHING
         self._call = NOTHING
+        self._model = ""
+        self._calls: list[tuple[str, Usage]] = []
 
-    def begin(self) -> None:
-        """Count for a new call; the one before it, if any, gave no answer."""
-        self._earlier, self._call = self.unanswered, NOTHING
+    def begin(self, model: str) -> None:
+        """Count for a new call of a model; the one before it, if any, gave no answer."""
+        if self._call is not NOTHING:
+            self._calls.append((self._model, self._call))
+        self._earlier, self._call, self._model = self.unanswered, NOTHING, model
 
     def tell(self, usage: Usage) -> None:
         """Note what the call has used so far, all of it."""
         self._call = usage
+
+    @property
+    def calls(self) -> Sequence[tuple[str, Usage]]:
+        """The calls until now, each with its model."""
+        return [*self._calls, (self._model, self._call)]
 
     @property
     def call(self) -> Usage:
@@ -44,3 +55,4 @@ class TokenMeter:
     def settle(self) -> None:
         """Begin anew: all of it is counted elsewhere now."""
         self._earlier = self._call = NOTHING
+        self._calls.clear()

@@ -533,6 +533,60 @@ local function write_quota_levels(name, levels)
   redis.call('PEXPIRE', quota_key(name), QUOTA_LIFE)
 end
 
+-- What the replies to a tenant (':' and its name) or to a lane's user have cost, in millionths of a US
+-- dollar: in all, and in each day or month, by UTC, if there are budgets for such a period.
+local function spent_key(owner) return root .. ':spent:' .. owner end      -- STRING
+local function spent_in_key(owner, period) return spent_key(owner) .. '/' .. period end -- STRING
+local DAY = 86400000                -- ms
+local SPENT_LIFE = 35 * DAY         -- after the end of a period: for those who look back
+
+-- Returns the name of the period that it is now, and when it ends. The rest is the calendar: days since
+-- the first of March of year 0 in eras of 400 years.
+local function period_now(kind)
+  local days = math.floor(now / DAY)
+  if kind == 'day' then return 'day-' .. days, (days + 1) * DAY end
+  local shifted = days + 719468
+  local era = math.floor(shifted / 146097)
+  local of_era = shifted - era * 146097
+  local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524)
+    - math.floor(of_era / 146096)) / 365)
+  local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * of_year + 2) / 153)
+  local first = days - (of_year - math.floor((153 * month + 2) / 5))
+  local long = math.floor((153 * (month + 1) + 2) / 5) - math.floor((153 * month + 2) / 5)
+  if month == 11 then              -- February ends the year that begins in March
+    local own = era * 400 + year + 1
+    long = (own % 4 == 0 and (own % 100 ~= 0 or own % 400 == 0)) and 29 or 28
+  end
+  return 'month-' .. first, (first + long) * DAY
+end
+
+local function add_spending(owners, kind, cost, lifetime_ms)
+  if cost <= 0 then return end
+  for _, owner in ipairs(owners) do
+    redis.call('INCRBY', spent_key(owner), cost)
+    if string.sub(owner, 1, 1) ~= ':' then redis.call('PEXPIRE', spent_key(owner), lifetime_ms) end
+    if kind ~= '' then
+      local period, ends = period_now(kind)
+      redis.call('INCRBY', spent_in_key(owner, period), cost)
+      redis.call('PEXPIRE', spent_in_key(owner, period), ends - now + SPENT_LIFE)
+    end
+  end
+end
+
+-- Takes '<of the tenant> <of a user> <day or month>', amounts in millionths or '-' for none. Returns
+-- whose budget is spent, as far as a share of it counts, and when the period ends.
+local function over_budget(tenant, lane, budgets, share)
+  local of_tenant, of_user, kind = string.match(budgets, '^(%S+) (%S+) (%a+)$')
+  if not kind then return end
+  local period, ends = period_now(kind)
+  local function is_spent(owner, most)
+    return most ~= '-' and tonumber(redis.call('GET', spent_in_key(owner, period)) or 0) >= most * share
+  end
+  if is_spent(lane, of_user) then return 'user', ends end
+  if is_spent(':' .. tenant, of_tenant) then return 'tenant', ends end
+end
+
 -- A request about memories stands in the agenda of lanes under a name that no lane has, and is leased
 -- as a lane is. Its hint goes ahead of all others: somebody waits for the answer.
 local function hint_ahead(id)

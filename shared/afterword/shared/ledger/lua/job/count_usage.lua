@@ -3,6 +3,8 @@
 ---@param fence string       the attempt
 ---@param tenant string
 ---@param usage_ms integer   lifetime of a user's sums of usage
+---@param cost integer       what the attempt cost, in millionths of a US dollar
+---@param period string      of budgets: day | month, or '' without any
 ---@param usage {name: string, amount: string}[]   what the attempt used
 -- Answers ok | gone. Repeated for the same attempt, it is done once. An erased user has no sums: then
 -- only the tenant's grow.
@@ -17,7 +19,9 @@ for _, added in ipairs(usage) do
   redis.call('HINCRBY', job_key(id), 'used:' .. added.name, added.amount)
   redis.call('HINCRBY', tenant_usage_key(tenant), added.name, added.amount)
 end
-if lane and not is_being_erased(lane) then
+local is_kept = lane and not is_being_erased(lane)
+add_spending({ ':' .. tenant, is_kept and lane or nil }, period, cost, usage_ms)
+if is_kept then
   for _, added in ipairs(usage) do redis.call('HINCRBY', usage_key(lane), added.name, added.amount) end
   redis.call('PEXPIRE', usage_key(lane), usage_ms)
 end

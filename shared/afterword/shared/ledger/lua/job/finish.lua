@@ -18,6 +18,8 @@
 ---@param given string              ids of the memories in the prompt, JSON, or ''
 ---@param note string                what the attempt did, JSON, or ''
 ---@param usage_ms integer           lifetime of a user's sums of usage
+---@param cost integer               what this attempt cost, in millionths of a US dollar
+---@param period string              of budgets: day | month, or '' without any
 ---@param usage {name: string, amount: string}[]   what this attempt adds to them
 -- Answers ok | lost. Repeated by the same attempt, it is done once.
 local job = redis.call('HMGET', job_key(id), 'state', 'fence', 'tenant', 'agenda', 'lane', 'turn',
@@ -69,4 +71,5 @@ for _, sums in ipairs({ tenant_usage_key(tenant), usage_key(lane) }) do
   for _, added in ipairs(usage) do redis.call('HINCRBY', sums, added.name, added.amount) end
 end
 redis.call('PEXPIRE', usage_key(lane), usage_ms)
+add_spending({ ':' .. tenant, lane }, period, cost, usage_ms)
 return answer('ok')

@@ -13,6 +13,7 @@
 ---@param max_open integer         most jobs that may be open in this shard
 ---@param caps string              most open jobs and bytes of a tenant, a user and a conversation, and
 --   most jobs of a tenant with the priority `high`; seven numbers, 0 for no cap
+---@param budgets string          most that the tenant and the user may spend, and the period: see `over_budget`
 ---@param idempotency string       hash of the idempotency key, or ''
 ---@param idempotency_ms integer   lifetime of that key
 ---@param conversation string      conversation it belongs to, or ''
@@ -26,7 +27,8 @@
 ---@param run string               the run that replays it, or ''
 ---@param trace string             trace context of whoever submits it, or ''
 -- Answers status, job id. The status is new | joined (to that job) | same | reused | busy | more (some of
---   the jobs that it interrupts are ended, call again) | full, with whose cap in place of the id | blocked,
+--   the jobs that it interrupts are ended, call again) | broke, with whose budget is spent and until when
+--   | full, with whose cap in place of the id | blocked,
 --   with whom an operator blocks, tenant or user, in place of the id; for a replay also
 --   gone | erased (or about to be) | refused (the failed job is no longer a dead letter).
 local conversation = conversation ~= '' and conversation or nil
@@ -58,6 +60,9 @@ local _, blocked = first_order({ 'block :' .. tenant, 'block ' .. lane })
 if blocked and not replayed then
   return answer('blocked', blocked == 'block ' .. lane and 'user' or 'tenant')
 end
+
+local broke, ends = over_budget(tenant, lane, budgets, 1)
+if broke and not replayed then return answer('broke', broke .. ' ' .. ends) end
 
 local CAPPED = { 'tenant', 'user', 'conversation' }
 local owners = owners_of(lane, tenant, conversation)

@@ -11,7 +11,8 @@
 local turn = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'turn_fence')
 if turn[1] == 'pending' and turn[3] == fence then return answer('ok') end
 if not holds_lane(lane, fence) or turn[1] ~= 'writing' then return answer('lost') end
-local failed = code ~= 'storing' and code ~= 'drained' and code ~= 'quota_used_up'
+local NO_FAILURES = { storing = 1, drained = 1, quota_used_up = 1, budget = 1 }
+local failed = not NO_FAILURES[code]
 for _, each in ipairs(batch_of(id)) do
   set_turn_state(each, turn[2], 'writing', 'pending')
   redis.call('HSET', job_key(each), 'turn_code', code)

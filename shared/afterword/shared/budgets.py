@@ -1,0 +1,45 @@
+"""Budgets: whose applies, as scripts of the ledger take it, and the error of one that is spent."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from afterword.shared.budget_settings import BudgetSettings
+from afterword.shared.errors import BudgetSpent
+from afterword.shared.setting_types import Budget
+
+#: Who is named by no entry of `AFTERWORD_BUDGETS`.
+EVERYBODY = "*"
+
+MICRO = 1_000_000
+
+
+def budget_of(tenant: str, settings: BudgetSettings) -> Budget | None:
+    """Return what a tenant and each of its users may spend, None if nothing is said of it."""
+    return settings.budgets.get(tenant, settings.budgets.get(EVERYBODY))
+
+
+def budgets_argument(tenant: str, settings: BudgetSettings) -> str:
+    """Return the budgets of a tenant as scripts take them; '' if it has none."""
+    found = budget_of(tenant, settings)
+    if not found:
+        return ""
+    amounts = (_micro(found.get("tenant_usd")), _micro(found.get("user_usd")))
+    return " ".join((*amounts, settings.budget_period))
+
+
+def period_argument(settings: BudgetSettings) -> str:
+    """Return the period in which spending is counted; '' without any budget."""
+    return settings.budget_period if settings.budgets else ""
+
+
+def budget_spent(told: str) -> BudgetSpent:
+    """Return the error for '<whose> <ms since the epoch when the period ends>'."""
+    whose, _, ends = told.partition(" ")
+    at = datetime.fromtimestamp(int(ends) / 1000, UTC)
+    reason = f"AFTERWORD_BUDGETS: the budget of the {whose} is spent until {at:%Y-%m-%d %H:%M} UTC"
+    return BudgetSpent(reason, scope=whose, resets_at=at)
+
+
+def _micro(amount: float | None) -> str:
+    return "-" if amount is None else str(round(amount * MICRO))
