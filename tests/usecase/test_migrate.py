@@ -225,6 +225,18 @@ async def test_a_user_who_asks_to_be_forgotten_while_copied_does_not_come_back(m
     assert {row.owner for row in move.target.rows} == {BEN}
 
 
+async def test_a_user_who_asks_to_be_forgotten_in_the_last_pass_is_left_out(move: Move) -> None:
+    await move.run()
+    hang = move.target.hang("page")  # Ben's, who is compared first
+    running = asyncio.create_task(move.run())
+    await hang.reached.wait()
+    await move.ledger.erasures.begin(lane_of("b/en", tenant="acme"), "op")
+    hang.released.set()
+    done = await running
+    assert (done.number, done.counts.erased, done.counts.copied) == (1, 1, 0)
+    assert {row.owner for row in move.target.rows} == {ANN}
+
+
 async def test_a_backend_that_is_away_is_waited_for(move: Move) -> None:
     move.target.fail("copy", RateLimited("rate_limited", retry_after_s=9.0))
     move.source.fail("page", Unavailable("overloaded"), times=2)
