@@ -79,12 +79,15 @@ async def test_a_bad_one_late_among_many_costs_only_itself(
     asked: list[Any] = [{"user_id": f"u{at}", "message": "hello"} for at in range(2500)]
     asked[2400] = "oops"
     async with AsyncProducer(settings) as producer:
+        # A Redis that does not know the script yet is sent its first batches again, behind others.
+        await producer.submit_many(asked[:32])
+        known = len(inspector.hinted("replies.3"))
         told = await producer.submit_many(asked)
 
     jobs = [one.id for one in told if isinstance(one, AsyncJob)]
     assert [type(one) for one in told if not isinstance(one, AsyncJob)] == [InvalidRequest]
     assert isinstance(told[2400], InvalidRequest)
-    assert inspector.hinted("replies.3") == jobs
+    assert inspector.hinted("replies.3")[known:] == jobs
 
 
 @pytest.mark.finding(12)
