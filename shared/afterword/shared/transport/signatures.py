@@ -97,7 +97,7 @@ class _Declaration(NamedTuple):
     """What is known of a class of arguments: its script, and what is converted to send them."""
 
     script: str
-    has_flags: bool
+    flags: Sequence[int]
     list_type: str
 
 
@@ -118,8 +118,9 @@ def declares(name: str) -> Callable[[type[_Declared]], type[_Declared]]:
             wrong = sorted(set(given) ^ set(taken)) or "their order"
             raise TypeError(f"{arguments.__name__} and {name}.lua do not agree: {wrong}")
         kinds = [kind for _, kind in given]
+        flags = [place for place, kind in enumerate(kinds) if kind == "bool"]
         list_type = kinds[-1] if kinds and kinds[-1].startswith("list") else ""
-        _DECLARATIONS[arguments] = _Declaration(name, "bool" in kinds, list_type)
+        _DECLARATIONS[arguments] = _Declaration(name, flags, list_type)
         return arguments
 
     return declare
@@ -151,10 +152,12 @@ def _python_name(parameter: Parameter) -> str:
 
 def script_of(arguments: Arguments) -> tuple[str, Iterable[str | float]]:
     """Return the script whose declared arguments these are, and what it is sent for them."""
-    name, has_flags, list_type = _DECLARATIONS[type(arguments)]
+    name, flags, list_type = _DECLARATIONS[type(arguments)]
     sent: Sequence[Any] = arguments[:-1] if list_type else arguments
-    if has_flags:
-        sent = [int(value) if isinstance(value, bool) else value for value in sent]
+    if flags:
+        sent = [*sent]
+        for place in flags:
+            sent[place] = int(sent[place])
     if list_type == "list":
         sent = (*sent, *arguments[-1])
     elif list_type:
