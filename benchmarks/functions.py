@@ -135,6 +135,7 @@ def _claim(number: int) -> steps.ClaimJob:
         failed_ms=_DAY_MS,
         ahead=False,
         worker="host:1",
+        running_caps="0 0",
     )
 
 

@@ -46,7 +46,7 @@ PLANTS = (
     ),
     Plant(
         "I1", "attempts are not limited", f"{LUA}/job/claim.lua",
-        "if tonumber(attempts) >= max_attempts then",
+        "if tonumber(job.attempts) >= max_attempts then",
         "if false then", "tests/ledger/test_claim.py",
     ),
     Plant(
@@ -205,8 +205,18 @@ PLANTS = (
     ),
     Plant(
         "I4", "a conversation runs two jobs at once", f"{LUA}/job/claim.lua",
-        "if state == 'queued' and set_aside(id, agenda, job[14], job[12]) then",
+        "if set_aside(job.id, agenda, job.conversation, job.sequence) then",
         "if false then", "tests/ledger/test_conversations.py",
+    ),
+    Plant(
+        "I10", "a hint serves whom it names", f"{LUA}/job/claim.lua",
+        "local chosen, its_limits, next_at, contended = fairest(agenda, named, limits)",
+        "local chosen, its_limits = named, limits", "tests/ledger/test_fair_shares.py",
+    ),
+    Plant(
+        "I10", "nobody is let in when a job ends", f"{LUA}/_lib.lua",
+        "if from == 'running' then stopped_running(id, tenant) end",
+        "", "tests/ledger/test_running_caps.py",
     ),
     Plant(
         "I3", "settling a batch settles only one turn", f"{LUA}/turn/settle.lua",
@@ -367,7 +377,8 @@ PLANTS = (
     Plant(
         "I8", "hints that a newer one overtook count as lost",
         "shared/afterword/shared/ledger/lua/_lib.lua",
-        "if not ahead and hinted", "if hinted", "tests/ledger/test_sweep.py",
+        "if not ahead then take_up(agenda, id) end", "take_up(agenda, id)",
+        "tests/ledger/test_sweep.py",
     ),
     Plant(
         "I6", "a busy machine shuts the gate of recall",
@@ -513,7 +524,8 @@ PLANTS = (
     ),
     Plant(
         "I12", "a claim returns what is to be erased", f"{LUA}/job/claim.lua",
-        "if job[14] and not erasing then", "if job[14] then", "tests/ledger/test_erasures.py",
+        "if job.conversation and not erasing then", "if job.conversation then",
+        "tests/ledger/test_erasures.py",
     ),
     Plant(
         "I12", "an abandoned write commits",

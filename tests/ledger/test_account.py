@@ -36,9 +36,9 @@ def age(inspector: LedgerInspector, tenant: str, lane: str, seconds: float) -> N
 
 
 async def test_every_job_and_turn_is_counted_under_its_tenant_in_one_state(ledger: Ledger) -> None:
-    await submit_job(ledger, tenant="a")
-    await submit_and_claim(ledger, tenant="a")
     await submit_and_answer(ledger, tenant="b")
+    await submit_and_claim(ledger, tenant="a")
+    await submit_job(ledger, tenant="a")
     found = await accounts(ledger)
     assert found["a"].jobs == dict.fromkeys(JobState, 0) | {JobState.QUEUED: 1, JobState.RUNNING: 1}
     assert found["a"].turns == dict.fromkeys(TurnState, 0) | {TurnState.AWAITED: 2}

@@ -30,6 +30,7 @@ LONGEST: dict[str, str | float] = {
     "memory-request:": 700.0,
     "given:": "retention_s",
     "user-jobs:": "dead_retention_s",
+    "running:": "retention_s",
     "mending:": 2.0,
     "usage:": 90 * DAY_S,
     "imported:": 90 * DAY_S,

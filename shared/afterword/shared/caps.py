@@ -55,6 +55,11 @@ def caps_argument(settings: LedgerSettings) -> str:
     return " ".join(str(getattr(settings, cap.setting)) for cap in _TAKEN)
 
 
+def running_caps_argument(settings: LedgerSettings) -> str:
+    """Return the caps on what runs at the same time, as `job/claim.lua` takes them."""
+    return f"{settings.max_running_per_tenant} {settings.max_running_per_user}"
+
+
 def queue_full(name: str, settings: LedgerSettings) -> QueueFull:
     """Return the error of a cap that is reached."""
     if name in _ORDERED:

@@ -206,6 +206,35 @@ class Keys:
         """ZSET: the ids of one agenda in one place: hinted, waiting, leased or held."""
         return f"{self.root}:{place}:{agenda}"
 
+    def share(self, agenda: str) -> str:
+        """ZSET: the tenants with queued jobs in one agenda, by when they are next."""
+        return f"{self.root}:share:{agenda}"
+
+    def share_clock(self, agenda: str) -> str:
+        """CLOCK, a STRING: the virtual time of one agenda."""
+        return f"{self.root}:share-clock:{agenda}"
+
+    def share_rest(self, agenda: str) -> str:
+        """ZSET: tenants that have no queued jobs, by when they are next if they come back."""
+        return f"{self.root}:share-rest:{agenda}"
+
+    def share_queue(self, agenda: str, tenant: str) -> str:
+        """ZSET: the queued jobs of one tenant, by the number of their hint."""
+        return f"{self.root}:share-queue:{agenda}:{tenant}"
+
+    def capped(self, owner: str) -> str:
+        """ZSET: jobs that wait until one of a lane, or of ':' and a tenant, stops running."""
+        return f"{self.root}:capped:{owner}"
+
+    def running(self, lane: str) -> str:
+        """SET: the running jobs of one lane's user, while those are capped."""
+        return f"{self.root}:running:{lane}"
+
+    @property
+    def at_cap(self) -> str:
+        """ZSET: lanes, and tenants behind a ':', that run all they may, by when to look again."""
+        return f"{self.root}:at-cap"
+
     @property
     def open(self) -> str:
         """ZSET: the ids of queued and running jobs, by deadline."""

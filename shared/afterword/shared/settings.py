@@ -109,6 +109,16 @@ class LedgerSettings(Record):
     max_bytes_per_tenant: Cap = Field(
         536_870_912, description="bytes of the open requests of one tenant in a shard; 0: no cap"
     )
+    max_running_per_tenant: Cap = Field(
+        0,
+        description="jobs of one tenant in a shard that run at the same time; more wait until one "
+        "of them ends; 0: no cap",
+    )
+    max_running_per_user: Cap = Field(
+        0,
+        description="jobs of one user that run at the same time; more wait until one of them "
+        "ends; 0: no cap",
+    )
     max_message_bytes: PositiveInt = Field(65_536, description="longest message, in bytes")
     max_message_tokens: PositiveInt = Field(
         16_000, description="longest message, in estimated tokens"

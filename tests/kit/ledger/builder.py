@@ -280,6 +280,11 @@ class LedgerInspector:
         message = self.redis.rpop(self.list_of(*split_agenda(agenda)))
         return str(json.loads(json.loads(str(message))["body"])[0][0])
 
+    def pop_newest_hint(self, agenda: str) -> str:
+        """Take the newest message out of an agenda's queue instead; return its id."""
+        message = self.redis.lpop(self.list_of(*split_agenda(agenda)))
+        return str(json.loads(json.loads(str(message))["body"])[0][0])
+
     def events(self, job_id: str) -> list[dict[str, str]]:
         """Return what stands in a job's stream."""
         return [row for _, row in self.redis.xrange(self.keys.events(job_id))]

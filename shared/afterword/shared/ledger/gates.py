@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from afterword.shared.errors import Fault
-from afterword.shared.ledger import steps
+from afterword.shared.ledger import gate_steps
 from afterword.shared.ledger.records import (
     CallReport,
     Gate,
@@ -53,7 +53,7 @@ class Gates:
         While a gate is shut, one canary at a time passes once the pause is over, and holds the
         gate for `canary_s` seconds.
         """
-        arguments = steps.AskGate(
+        arguments = gate_steps.AskGate(
             gate=name,
             token=token,
             canary_ms=milliseconds(canary_s),
@@ -64,7 +64,7 @@ class Gates:
     async def report_outcome(self, name: str, token: str, report: CallReport) -> GateDecision:
         """Report the outcome of a call; repeated with the same token, it counts once."""
         pace = self._pace
-        arguments = steps.ReportToGate(
+        arguments = gate_steps.ReportToGate(
             gate=name,
             token=token,
             outcome=report.outcome,
@@ -88,7 +88,7 @@ class Gates:
         No outcome of a call opens it before that time.
         """
         details = {"gate": name, "reason": reason, "for_s": for_s}
-        arguments = steps.ShutGate(
+        arguments = gate_steps.ShutGate(
             gate=name,
             by=by,
             reason=reason,
@@ -100,7 +100,7 @@ class Gates:
 
     async def open(self, name: str, *, by: str) -> bool:
         """Open a gate by hand, slowly; return whether it was shut. Audited if it was."""
-        arguments = steps.OpenGate(
+        arguments = gate_steps.OpenGate(
             gate=name, by=by, token=secrets.token_hex(8), details=json.dumps({"gate": name})
         )
         (was_shut,) = await self._shards.run_script(self._keys, arguments)
@@ -112,7 +112,7 @@ class Gates:
 
     async def not_open(self) -> Sequence[Gate]:
         """Return the gates that are not open, by name."""
-        arguments = steps.ListGates(octave_ms=milliseconds(self._pace.octave_s))
+        arguments = gate_steps.ListGates(octave_ms=milliseconds(self._pace.octave_s))
         (rows,) = await self._shards.run_script(self._keys, arguments)
         gates = readable(_gate, ((row,) for row in rows), "gate")
         return sorted(gates, key=lambda gate: gate.name)

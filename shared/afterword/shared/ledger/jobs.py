@@ -10,7 +10,12 @@ from operator import itemgetter
 from typing import Any
 
 from afterword.shared.budgets import budget_spent, budgets_argument, period_argument
-from afterword.shared.caps import caps_argument, longest_joined, queue_full
+from afterword.shared.caps import (
+    caps_argument,
+    longest_joined,
+    queue_full,
+    running_caps_argument,
+)
 from afterword.shared.contracts import (
     RECORD_VERSION,
     ChatRequest,
@@ -85,6 +90,7 @@ class Jobs:
         self._blocking = blocking
         settings = shards.settings
         self._caps = caps_argument(settings)
+        self._running_caps = running_caps_argument(settings)
         self._redaction = Redaction.of(settings)
         self._retention_ms = milliseconds(settings.retention_s)
         self._stream_ms = milliseconds(settings.stream_retention_s)
@@ -211,8 +217,10 @@ class Jobs:
     async def claim(
         self, job_id: str, token: str, *, ahead: bool = False, worker: str = ""
     ) -> Claim | None:
-        """Claim a job; return None if it is gone, ended, held, behind another or taken.
+        """Claim the job that a hint names, or one of a tenant whose turn it is instead.
 
+        Returns None if there is nothing to claim: the job is gone, ended, held, taken, behind
+        another, or waits because of an order or of a cap.
         `token` names this claim: a retry with it after a lost reply returns the same claim.
         `ahead` says that its hint was taken before older ones, so that those do not count as lost.
         `worker` is who claims it, for the story of the job.
@@ -232,6 +240,7 @@ class Jobs:
             failed_ms=self._failed_ms,
             ahead=ahead,
             worker=worker or NOBODY,
+            running_caps=self._running_caps,
         )
         answer = await self._shards.run_script(self._shards.keys_of(job_id), arguments)
         match answer:
@@ -444,9 +453,10 @@ def _recalled_json(reply: Reply) -> str:
     return Recalled(memory=reply.memory, memories=reply.memories).model_dump_json()
 
 
-def _claim(job_id: str, record: dict[str, Any]) -> Claim:
+def _claim(hint: str, record: dict[str, Any]) -> Claim:
     return Claim(
-        job_id=job_id,
+        job_id=record["id"],
+        hint=hint,
         fence=str(record["fence"]),
         attempt=int(record["attempt"]),
         snoozes=int(record["snoozes"]),

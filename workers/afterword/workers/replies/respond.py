@@ -284,7 +284,7 @@ class Responder:
         else:
             query = self._kept.shown(tenant, request.message)
             recall = await self._recaller.recall(
-                owner, query, job_id=claim.job_id, waited_s=_queued_s(claim)
+                owner, query, job_id=claim.hint, waited_s=_queued_s(claim)
             )
         recall_s = time.monotonic() - started
         built = prompt.build(

@@ -32,7 +32,9 @@ local MOST_WITNESSES = 1000
 local PUT_BACK = root .. ':put-back' -- STRING the newest number of the older ledger that was put back
 local SEQUENCE = root .. ':sequence' -- STRING the counter
 local FENCED = root .. ':fenced'    -- CHANNEL job or lane ids whose running attempt was overtaken, also '<id> <fence>' of it
+local AT_CAP = root .. ':at-cap'    -- ZSET lane or ':'tenant that runs all it may -> when to look again
 local LANES = 'memories.0'          -- the agenda of lanes
+local REPLIES = { 'replies.0', 'replies.3', 'replies.6' } -- those of jobs
 
 local function job_key(id) return root .. ':job:' .. id end        -- HASH
 local function events_key(id) return root .. ':events:' .. id end  -- STREAM
@@ -52,6 +54,12 @@ local MIGRATION_LIFE = 90 * 86400000 -- ms since its last step
 local function user_jobs_key(id) return root .. ':user-jobs:' .. id end -- ZSET of a lane: the newest jobs that have ended, by sequence
 local function imported_key(id) return root .. ':imported:' .. id end -- SET of a lane: keys of past turns
 local function parked_key(order) return root .. ':parked:' .. order end -- ZSET '<agenda> <id>' -> until when
+local function share_key(agenda) return root .. ':share:' .. agenda end -- ZSET tenant with queued jobs -> when it is next
+local function share_clock_key(agenda) return root .. ':share-clock:' .. agenda end -- STRING virtual time
+local function share_rest_key(agenda) return root .. ':share-rest:' .. agenda end -- ZSET tenant without queued jobs -> when it is next
+local function share_queue_key(agenda, tenant) return root .. ':share-queue:' .. agenda .. ':' .. tenant end -- ZSET job id -> number
+local function capped_key(owner) return root .. ':capped:' .. owner end -- ZSET of a lane or ':'tenant: job id -> sequence
+local function running_key(lane) return root .. ':running:' .. lane end -- SET of running jobs
 local function tenant_usage_key(tenant) return root .. ':tenant-usage:' .. tenant end -- HASH
 
 local function now_ms()
@@ -143,11 +151,102 @@ local function hint(agenda, id)
   push_hint(agenda, id, next_sequence(), redis.call)
 end
 
-local function lease(agenda, id, lease_ms, ahead)
+-- Moves the mark to the hint that stands for a job or a lane: it was taken up.
+local function take_up(agenda, id)
   local hinted = tonumber(redis.call('ZSCORE', place_key('hinted', agenda), id) or 0)
   local mark = mark_key(agenda)
-  if not ahead and hinted > tonumber(redis.call('GET', mark) or 0) then redis.call('SET', mark, hinted) end
+  if hinted > tonumber(redis.call('GET', mark) or 0) then redis.call('SET', mark, hinted) end
+end
+
+local function lease(agenda, id, lease_ms, ahead)
+  if not ahead then take_up(agenda, id) end
   move_to('leased', agenda, id, now + lease_ms)
+end
+
+-- Tenants share the workers of an agenda: a hint wakes a worker for the tenant whose turn it is, whichever
+-- job it names (start-time fair queueing). Virtual time passes by UNIT for each job of a tenant with the
+-- weight 1. A tenant that comes begins at the virtual time of the job that was taken last, so it is next;
+-- one that comes back too soon begins where it was. Each beginner moves the clock by 1, which keeps
+-- those who come at the same time in their order.
+local UNIT = 1000
+
+-- The queue of a tenant begins with jobs whose own hint was used up for another tenant's.
+local DISPLACED = 2 ^ 52
+
+local function enter_shares(agenda, tenant)
+  local shares = share_key(agenda)
+  if redis.call('ZSCORE', shares, tenant) or redis.call('ZSCORE', AT_CAP, ':' .. tenant) then return end
+  local begins = redis.call('INCR', share_clock_key(agenda))
+  local rested = tonumber(redis.call('ZSCORE', share_rest_key(agenda), tenant) or 0)
+  redis.call('ZADD', shares, math.max(begins, rested), tenant)
+end
+
+-- Takes a tenant out until it has a queued job again; if others were queued, it is known when it is next.
+local function leave_shares(agenda, tenant, next_at)
+  redis.call('ZREM', share_key(agenda), tenant)
+  if not next_at then return end
+  local clock = redis.call('GET', share_clock_key(agenda))
+  local rest = share_rest_key(agenda)
+  for _, other in ipairs(redis.call('ZRANGEBYSCORE', rest, '-inf', clock, 'LIMIT', 0, 10)) do
+    redis.call('ZREM', rest, other)
+  end
+  redis.call('ZADD', rest, next_at, tenant)
+end
+
+local function leave_share_queue(agenda, id, tenant)
+  local queue = share_queue_key(agenda, tenant)
+  redis.call('ZREM', queue, id)
+  return redis.call('EXISTS', queue) == 0
+end
+
+local function hint_job(agenda, id, tenant)
+  local number = next_sequence()
+  move_to('hinted', agenda, id, now)
+  redis.call('HDEL', job_key(id), 'hint')
+  redis.call('ZADD', share_queue_key(agenda, tenant), number, id)
+  enter_shares(agenda, tenant)
+  push_hint(agenda, id, number, redis.call)
+end
+
+-- A job whose tenant or user runs as many as it may waits without a hint. Whenever a job of theirs stops
+-- running, the first of those that wait so is hinted. The sweep looks at them as well, in case
+-- that a worker of an older version ended it, or that the cap was raised.
+local LOOK_AGAIN = 60000            -- ms
+local MOST_LOOKED_AT = 10            -- looked at, to find one that still waits
+
+local function let_next_in(owner)
+  local capped = capped_key(owner)
+  for _ = 1, MOST_LOOKED_AT do
+    local id = redis.call('ZPOPMIN', capped)[1]
+    if not id then break end
+    local job = redis.call('HMGET', job_key(id), 'state', 'agenda', 'tenant')
+    if job[1] == 'queued' and redis.call('ZSCORE', place_key('waiting', job[2]), id) then
+      hint_job(job[2], id, job[3])
+      break
+    end
+  end
+  if redis.call('EXISTS', capped) == 0 then redis.call('ZREM', AT_CAP, owner) end
+end
+
+-- Lets one more job of a tenant or a user run.
+local function let_in(owner)
+  let_next_in(owner)
+  if string.sub(owner, 1, 1) ~= ':' then return end
+  local tenant = string.sub(owner, 2)
+  redis.call('ZREM', AT_CAP, owner)
+  for _, agenda in ipairs(REPLIES) do
+    if redis.call('EXISTS', share_queue_key(agenda, tenant)) == 1 then enter_shares(agenda, tenant) end
+  end
+  if redis.call('EXISTS', capped_key(owner)) == 1 then redis.call('ZADD', AT_CAP, now + LOOK_AGAIN, owner) end
+end
+
+local function stopped_running(id, tenant)
+  if redis.call('EXISTS', AT_CAP) == 0 then return end
+  local lane = redis.call('HGET', job_key(id), 'lane')
+  if lane then redis.call('SREM', running_key(lane), id) end
+  for _, owner in ipairs({ ':' .. tenant, lane or nil }) do
+    if redis.call('ZSCORE', AT_CAP, owner) then let_in(owner) end
+  end
 end
 
 -- Hints a lane that is neither hinted nor waiting nor leased.
@@ -163,6 +262,7 @@ end
 local function set_job_state(id, tenant, from, to)
   redis.call('HSET', job_key(id), 'state', to)
   count_state('job', tenant, from, to)
+  if from == 'running' then stopped_running(id, tenant) end
 end
 
 local function set_turn_state(id, tenant, from, to)
@@ -291,11 +391,11 @@ local function leave_conversation_queue(id, conversation)
   redis.call('ZREM', conversation_queue_key(conversation), id)
   local first = first_in_conversation(conversation, 'inf')
   if not first then return end
-  local job = redis.call('HMGET', job_key(first), 'aside', 'agenda')
+  local job = redis.call('HMGET', job_key(first), 'aside', 'agenda', 'tenant')
   if not job[1] then return end
   redis.call('HDEL', job_key(first), 'aside')
   add_step(first, 'next')
-  hint(job[2], first)
+  hint_job(job[2], first, job[3])
 end
 
 -- The open jobs of a conversation, a user and a tenant are counted, with the bytes of their requests
@@ -367,6 +467,7 @@ local function end_job(id, state, code, retention_ms, stream_ms)
     'conversation', 'sequence')
   redis.call('HSET', job_key(id), 'code', code, 'ended', now)
   list_job(job[4], id, job[8], retention_ms)
+  if job[1] == 'queued' then leave_share_queue(job[3], id, job[2]) end
   set_job_state(id, job[2], job[1], state)
   emit(id, next_sequence() .. '-*', 'type', 'failed', 'state', state, 'code', code, 'attempt', job[6])
   if job[5] == 'awaited' then

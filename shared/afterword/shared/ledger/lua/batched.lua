@@ -19,6 +19,13 @@ local function count_later(name)
   counts[name] = (counts[name] or 0) + 1
 end
 
+local entered = {}
+local function enter_shares_once(agenda, tenant)
+  local name = agenda .. tenant
+  if not entered[name] then enter_shares(agenda, tenant) end
+  entered[name] = true
+end
+
 local open
 local function count_open()
   open = open or redis.call('ZCARD', OPEN)
@@ -55,7 +62,7 @@ local function flush_writes()
   for _, key in ipairs(collected_keys) do redis.call(unpack(collected[key])) end
   for _, name in ipairs(count_names) do redis.call('HINCRBY', COUNTS, name, counts[name]) end
   collected, collected_keys, counts, count_names, open = {}, {}, {}, {}, nil
-  open_counts, changed_counts = {}, {}
+  open_counts, changed_counts, entered = {}, {}, {}
 end
 
 local last, granted = 0, 0

@@ -16,4 +16,5 @@ local function write_open_counts(owners, counts)
   for i, owner in ipairs(owners) do updates[2 * i - 1], updates[2 * i] = owner, count_text(counts[i]) end
   redis.call('HSET', OPEN_COUNTS, unpack(updates))
 end
+local enter_shares_once = enter_shares
 local function count_later(name) redis.call('HINCRBY', COUNTS, name, 1) end

@@ -25,5 +25,5 @@ if code ~= '' then
   redis.call('HSET', job_key(id), 'code', code)
   redis.call('HSETNX', job_key(id), 'first_failed', now)
 end
-if delay_ms > 0 then move_to('waiting', job[4], id, now + delay_ms) else hint(job[4], id) end
+if delay_ms > 0 then move_to('waiting', job[4], id, now + delay_ms) else hint_job(job[4], id, job[3]) end
 return answer('ok')

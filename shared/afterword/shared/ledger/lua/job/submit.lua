@@ -121,7 +121,7 @@ local function begin_anew(other, job)
   redis.call('HDEL', job_key(other), 'token')
   redis.call('HINCRBY', job_key(other), 'attempts', -1)
   redis.call('PUBLISH', FENCED, other .. ' ' .. job[4])
-  hint(job[3], other)
+  hint_job(job[3], other, tenant)
 end
 
 -- Joins this message to the newest open job of its conversation, if the reply to that has not begun.
@@ -211,6 +211,8 @@ if replayed then
 end
 if not set_aside(id, agenda, conversation, sequence) then
   write_later('ZADD', place_key('hinted', agenda), now, id)  -- a new job is in no other place
+  write_later('ZADD', share_queue_key(agenda, tenant), sequence, id)
+  enter_shares_once(agenda, tenant)
   push_hint(agenda, id, sequence, write_later)
 end
 return answer('new', id)

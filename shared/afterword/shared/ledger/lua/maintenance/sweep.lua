@@ -34,23 +34,23 @@ local function take_back(agenda, id)
   if agenda == LANES then
     local head = redis.call('HDEL', FENCES, id) == 1 and redis.call('ZRANGE', lane_key(id), 0, 0)[1]
     tell(head, known_version, 'lost')
-  else
-    local version = newer_version(id, known_version)
-    if version then return hold(agenda, id, version) end
-    local tenant = redis.call('HGET', job_key(id), 'tenant')
-    if not tenant then return remove_from_agenda(agenda, id) end
-    set_job_state(id, tenant, 'running', 'queued')
-    add_step(id, 'lost')
+    return hint(agenda, id)
   end
-  hint(agenda, id)
+  local version = newer_version(id, known_version)
+  if version then return hold(agenda, id, version) end
+  local tenant = redis.call('HGET', job_key(id), 'tenant')
+  if not tenant then return remove_from_agenda(agenda, id) end
+  set_job_state(id, tenant, 'running', 'queued')
+  add_step(id, 'lost')
+  hint_job(agenda, id, tenant)
 end
 
 -- A job whose record was deleted is not hinted again.
 local function hint_again(agenda, id)
-  if agenda ~= LANES and redis.call('EXISTS', job_key(id)) == 0 then
-    return remove_from_agenda(agenda, id)
-  end
-  hint(agenda, id)
+  if agenda == LANES then return hint(agenda, id) end
+  local tenant = redis.call('HGET', job_key(id), 'tenant')
+  if not tenant then return remove_from_agenda(agenda, id) end
+  hint_job(agenda, id, tenant)
 end
 
 -- A lane is held if its oldest turn is; whoever claims it checks again.
@@ -123,9 +123,15 @@ local function wake_parked()
   redis.call('HDEL', SLOTS, order)
 end
 
+-- In case that their caps were raised, or a job of theirs was ended by an older version.
+local MOST_AT_CAP = 5
+local function let_in_due()
+  for _, owner in ipairs(due(AT_CAP, now, MOST_AT_CAP)) do let_in(owner) end
+end
+
 -- A flood of one sort does not keep the others waiting: each sweep begins with another sort.
-local sorts = { { expire_due }, { end_due_orders }, { wake_parked } }
-for _, agenda in ipairs({ 'replies.0', 'replies.3', 'replies.6', LANES }) do
+local sorts = { { expire_due }, { end_due_orders }, { wake_parked }, { let_in_due } }
+for _, agenda in ipairs({ LANES, unpack(REPLIES) }) do
   for _, sort in ipairs({ wake_due, take_back_due, hint_lost }) do sorts[#sorts + 1] = { sort, agenda } end
   forget_older(place_key('held', agenda), now - LISTED)
 end
@@ -135,6 +141,15 @@ for turn = now, now + #sorts - 1 do
 end
 
 -- A count can be wrong only if another program deleted a record: it is right again when all is over.
-if redis.call('EXISTS', OPEN) == 0 then redis.call('DEL', OPEN_COUNTS) end
+local function forget_shares(agenda)
+  for _, tenant in ipairs(redis.call('ZRANGE', share_key(agenda), 0, 9)) do
+    redis.call('DEL', share_queue_key(agenda, tenant))
+    redis.call('ZREM', share_key(agenda), tenant)
+  end
+end
+if redis.call('EXISTS', OPEN) == 0 then
+  redis.call('DEL', OPEN_COUNTS)
+  for _, agenda in ipairs(REPLIES) do forget_shares(agenda) end
+end
 
 return answer(expired, woken, taken_back, hinted_again)

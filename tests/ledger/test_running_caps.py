@@ -1,0 +1,184 @@
+"""Caps on what a tenant or a user runs at the same time: the rest waits, and does not spin."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.records import Claim
+from afterword.shared.lifecycle import JobState
+from afterword.shared.settings import Settings
+from tests.kit.ledger.builder import LedgerInspector, reply_to
+from tests.ledger.test_fair_shares import NORMAL, Worker, submit, weigh
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+async def capped(settings: Settings) -> AsyncIterator[Ledger]:
+    caps = {"max_running_per_tenant": 2, "max_running_per_user": 1}
+    async with Ledger(settings.model_copy(update=caps), patience_s=5.0) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def worker(capped: Ledger, inspector: LedgerInspector) -> Worker:
+    return Worker(capped, inspector)
+
+
+async def take_all(worker: Worker) -> list[Claim]:
+    """Take every hint that there is; return what was claimed for them."""
+    claims = []
+    while worker.inspector.hinted(NORMAL):
+        if (claim := await worker.take()) is not None:
+            claims.append(claim)
+    return claims
+
+
+async def test_a_tenant_runs_as_many_as_it_may_and_the_rest_waits_without_hints(
+    capped: Ledger, worker: Worker, inspector: LedgerInspector
+) -> None:
+    ids = await submit(capped, "acme", 6)
+
+    running = await take_all(worker)
+
+    assert [claim.job_id for claim in running] == ids[:2]
+    assert {place for job_id in ids[2:] for place, _ in inspector.places(job_id)} == {"waiting"}
+    for _ in range(3):
+        inspector.redis.zadd(inspector.keys.at_cap, {":acme": 0})
+        await capped.maintenance.sweep()
+        await capped.maintenance.sweep()
+        assert inspector.hinted(NORMAL) == ids[2:3], "one looks again, for all of them"
+        assert await take_all(worker) == []
+
+
+async def test_the_end_of_each_job_lets_one_more_in_until_all_are_answered(
+    capped: Ledger, worker: Worker, inspector: LedgerInspector
+) -> None:
+    ids = await submit(capped, "acme", 6)
+    order = []
+    running = await take_all(worker)
+    while running:
+        claim = running.pop(0)
+        order.append(claim.job_id)
+        await worker.answer(claim)
+        running += await take_all(worker)
+        assert len(running) <= 2
+
+    assert order == ids
+    assert not inspector.redis.exists(inspector.keys.at_cap)
+    assert not inspector.redis.keys(f"{inspector.keys.root}:capped:*")
+
+
+@pytest.mark.parametrize("end", ["fail", "snooze", "cancel", "lease"])
+async def test_every_way_to_stop_running_lets_one_more_in(
+    capped: Ledger, worker: Worker, inspector: LedgerInspector, end: str
+) -> None:
+    ids = await submit(capped, "acme", 4)
+    first, _ = await take_all(worker)
+
+    if end == "fail":
+        await capped.jobs.fail(first, "rejected")
+    elif end == "snooze":
+        await capped.jobs.snooze(first, 60, counted=False)
+    elif end == "cancel":
+        await capped.jobs.cancel(first.job_id)
+    else:
+        inspector.make_due(first.job_id)
+        await capped.maintenance.sweep()
+
+    assert [claim.job_id for claim in await take_all(worker)] == ids[2:3]
+
+
+async def test_a_tenant_at_its_cap_is_passed_over(capped: Ledger, worker: Worker) -> None:
+    await submit(capped, "acme", 10)
+    zeta = await submit(capped, "zeta", 2)
+
+    running = await take_all(worker)
+
+    assert len(running) == 4
+    assert {claim.job_id for claim in running} >= set(zeta)
+
+
+async def test_a_user_at_their_cap_is_passed_over_and_others_of_the_tenant_are_not(
+    capped: Ledger, worker: Worker, inspector: LedgerInspector
+) -> None:
+    ann = await submit(capped, "acme", 3, user_id="ann")
+    (bob,) = await submit(capped, "acme", user_id="bob")
+
+    running = await take_all(worker)
+    assert [claim.job_id for claim in running] == [ann[0], bob]
+    await worker.answer(running[0])
+    (then,) = await take_all(worker)
+    assert then.job_id == ann[1]
+    await worker.answer(running[1])
+    assert await take_all(worker) == [], "ann runs all she may"
+    await worker.answer(then)
+    (last,) = await take_all(worker)
+    await worker.answer(last)
+    assert {inspector.job(job_id)["state"] for job_id in [*ann, bob]} == {JobState.SUCCEEDED}
+
+
+async def test_an_order_of_an_operator_comes_before_the_settings(
+    capped: Ledger, worker: Worker, inspector: LedgerInspector
+) -> None:
+    weigh(inspector, "acme", most_running=4, most_running_per_user=0)
+    await submit(capped, "acme", 6, user_id="ann")
+
+    assert len(await take_all(worker)) == 4
+
+
+async def test_what_was_parked_runs_when_the_cap_is_lifted(
+    capped: Ledger, worker: Worker, inspector: LedgerInspector
+) -> None:
+    await submit(capped, "acme", 8)
+    running = await take_all(worker)
+    weigh(inspector, "acme", most_running=0, most_running_per_user=0)
+
+    inspector.redis.zadd(inspector.keys.at_cap, {":acme": 0})
+    await capped.maintenance.sweep()
+    running += await take_all(worker)
+
+    assert len(running) == 8
+
+
+async def test_jobs_that_a_worker_of_an_older_version_ended_block_nobody(
+    capped: Ledger, worker: Worker, inspector: LedgerInspector
+) -> None:
+    """It lets nobody in, and leaves the user's running jobs as they were."""
+    ann = await submit(capped, "acme", 2, user_id="ann")
+    (claim,) = await take_all(worker)
+    at_cap = inspector.redis.zrange(inspector.keys.at_cap, 0, -1)
+    inspector.redis.delete(inspector.keys.at_cap)
+    await capped.jobs.finish(claim, reply_to(claim))
+    inspector.redis.zadd(inspector.keys.at_cap, dict.fromkeys(at_cap, 0))
+    assert inspector.redis.smembers(inspector.keys.running(claim.lane)) == {claim.job_id}
+
+    await capped.maintenance.sweep()
+
+    assert [one.job_id for one in await take_all(worker)] == ann[1:]
+
+
+async def test_a_parked_job_is_cancelled_and_expires_as_others_do(
+    capped: Ledger, worker: Worker, inspector: LedgerInspector
+) -> None:
+    ids = await submit(capped, "acme", 5)
+    running = await take_all(worker)
+    await capped.jobs.cancel(ids[2])
+    inspector.outlive(ids[3])
+    await capped.maintenance.sweep()
+    assert inspector.job(ids[3])["state"] == JobState.EXPIRED
+
+    await worker.answer(running[0])
+
+    assert [claim.job_id for claim in await take_all(worker)] == ids[4:]
+
+
+async def test_without_caps_nothing_is_counted(ledger: Ledger, inspector: LedgerInspector) -> None:
+    worker = Worker(ledger, inspector)
+    await submit(ledger, "acme", 20, user_id="ann")
+
+    assert len(await take_all(worker)) == 20
+    assert not inspector.redis.keys(f"{inspector.keys.root}:running:*")
