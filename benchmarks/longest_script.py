@@ -35,6 +35,9 @@ QUEUED = 1_000_000
 _TALK, _TURNS, _LEASES, _TENANTS = 4000, 400, 1000, 2000
 _DUE, _DEAD, _FIXED = 2000, 600, 100
 
+#: Tenants with one job each, beside one that has many.
+_SHARING, _OF_ONE = 5000, 100_000
+
 #: What a busy machine adds to a script is in one take and not in another.
 _TAKES = 3
 _LONG = "x" * 60_000
@@ -113,7 +116,10 @@ async def _turns(ledger: Ledger, take: int) -> None:
 async def _operator(ledger: Ledger, inspector: LedgerInspector) -> None:
     """List and replay dead letters, read the account of many tenants, look for inconsistencies."""
     tenants = [f"tenant-{number}" for number in range(_TENANTS)]
-    await _submit(ledger, [ChatRequest(user_id="ann", message="hi", tenant=one) for one in tenants])
+    asked = [
+        ChatRequest(user_id="ann", message="hi", tenant=one, priority="low") for one in tenants
+    ]
+    await _submit(ledger, asked)
     await ledger.accounts.by_tenant(late_s=60)
     await ledger.maintenance.overview()
     hinted = inspector.keys.place("hinted", "replies.3")
@@ -152,6 +158,23 @@ async def _due(ledger: Ledger, inspector: LedgerInspector) -> None:
         await ledger.maintenance.sweep()
 
 
+async def _shares(ledger: Ledger, inspector: LedgerInspector, take: int) -> None:
+    """Let one tenant queue many jobs and thousands one each, and claim them by their turns."""
+    few = [f"tenant-{take}-{number}" for number in range(_SHARING)]
+    for start in range(0, _OF_ONE, _GROUP):
+        await _submit(
+            ledger, [ChatRequest(user_id=f"u{start}", message="hi", priority="high")] * _GROUP
+        )
+    await _submit(
+        ledger, [ChatRequest(user_id="u", message="hi", tenant=one, priority="high") for one in few]
+    )
+    for number in range(2 * _SHARING):
+        claim = await ledger.jobs.claim(inspector.pop_hint("replies.0"), f"share-{take}-{number}")
+        if claim is not None:
+            await ledger.jobs.finish(claim, reply_to(claim))
+    inspector.redis.delete(inspector.list_of("replies", 0))
+
+
 def _names() -> dict[str, str]:
     """Return the names of the scripts by the hash that Redis knows them by."""
     names = {script(name).sha: name for name in script_names()}
@@ -185,6 +208,7 @@ async def _measured(valkey: Valkey, queued: int) -> list[dict[str, list[float]]]
             await _turns(ledger, take)
             await _operator(ledger, inspector)
             await _due(ledger, inspector)
+            await _shares(ledger, inspector, take)
             takes.append(_longest(inspector.redis))
     inspector.redis.close()
     return takes

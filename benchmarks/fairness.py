@@ -1,0 +1,193 @@
+"""How long the one job of a tenant waits behind all those of another, in three designs.
+
+`python -m benchmarks.fairness` queues 100,000 jobs of tenant A, then one of tenant B, and prints a
+Markdown table: in a plain list, in plain Celery and in Afterword. The queues are real, on a Valkey
+of their own; the time that a reply takes is simulated, so a run of hours takes minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import heapq
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from celery import Celery
+from kombu import Connection
+from redis import Redis
+
+from afterword.shared.contracts import ChatRequest
+from afterword.shared.hints import split_agenda
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.names import queue_list
+from afterword.shared.settings import Settings
+from tests.kit.ledger.builder import reply_to
+from tests.kit.servers.valkey import Valkey
+
+_QUEUE, _AGENDA, _AT_ONCE = "work", "replies.3", 2000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many jobs A queues, how many run at once, how long each takes, and when B comes."""
+
+    jobs: int = 100_000
+    slots: int = 100
+    service_s: float = 2.0
+    comes_s: float = 60.013
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How long B waited for a slot, in seconds, and how many jobs of A began meanwhile."""
+
+    wait_s: float
+    begun: int
+
+
+class Design(Protocol):
+    """A queue; workers take one job after the other from it."""
+
+    name: str
+
+    async def submit(self, tenant: str, count: int) -> None:
+        """Queue jobs of a tenant."""
+        ...
+
+    async def take(self) -> str:
+        """Take the next job, and answer it; return its tenant."""
+        ...
+
+
+class PlainList:
+    """First in, first out: a list of Redis."""
+
+    name = "FIFO list"
+
+    def __init__(self, redis: Any) -> None:
+        self._redis = redis
+
+    async def submit(self, tenant: str, count: int) -> None:
+        """Push one name of a tenant for each job."""
+        for start in range(0, count, _AT_ONCE):
+            self._redis.lpush("fifo", *[tenant] * min(_AT_ONCE, count - start))
+
+    async def take(self) -> str:
+        """Pop the oldest."""
+        return str(self._redis.rpop("fifo"))
+
+
+class PlainCelery:
+    """Celery as it comes: one queue, and messages taken in their order."""
+
+    name = "plain Celery"
+
+    def __init__(self, url: str) -> None:
+        self._app = Celery("work", broker=url)
+        self._connection: Any = Connection(url)
+        self._taken: Any = self._connection.SimpleQueue(_QUEUE)
+
+    async def submit(self, tenant: str, count: int) -> None:
+        """Send a task for each job over one connection."""
+        with self._app.connection_for_write() as connection:
+            producer = self._app.amqp.Producer(connection)
+            for _ in range(count):
+                self._app.send_task("work", args=[tenant], queue=_QUEUE, producer=producer)
+
+    async def take(self) -> str:
+        """Take and acknowledge a message, as a worker does."""
+        message = self._taken.get(block=False)
+        message.ack()
+        return str(message.payload[0][0])
+
+
+class Afterword:
+    """Hints taken in their order, and whatever job the ledger claims for each."""
+
+    name = "Afterword"
+
+    def __init__(self, ledger: Ledger, redis: Any, namespace: str) -> None:
+        self._jobs, self._redis = ledger.jobs, redis
+        self._hints = queue_list(namespace, *split_agenda(_AGENDA))
+        self._takes = 0
+
+    async def submit(self, tenant: str, count: int) -> None:
+        """Submit jobs of a hundred users of the tenant."""
+        for start in range(0, count, _AT_ONCE):
+            asked = [
+                ChatRequest(user_id=f"user-{number % 100}", message="hello", tenant=tenant)
+                for number in range(start, min(start + _AT_ONCE, count))
+            ]
+            await self._jobs.submit_many((self._jobs.new_id(one), one) for one in asked)
+
+    async def take(self) -> str:
+        """Claim a job for the oldest hint, and answer it."""
+        self._takes += 1
+        hint = json.loads(json.loads(self._redis.rpop(self._hints))["body"])[0][0]
+        claim = await self._jobs.claim(hint, f"token-{self._takes}")
+        assert claim is not None, "each hint is for a job"
+        await self._jobs.finish(claim, reply_to(claim))
+        return str(json.loads(claim.body)["tenant"])
+
+
+async def outcome_of(design: Design, plan: Plan) -> Outcome:
+    """Queue A's jobs, let slots take them, let B come, and return how long B waits."""
+    await design.submit("a", plan.jobs)
+    free = [number * plan.service_s / plan.slots for number in range(plan.slots)]
+    came, begun = False, 0
+    while True:
+        now = heapq.heappop(free)
+        if not came and now >= plan.comes_s:
+            await design.submit("b", 1)
+            came = True
+        if await design.take() == "b":
+            return Outcome(now - plan.comes_s, begun)
+        begun += came
+        heapq.heappush(free, now + plan.service_s)
+
+
+async def measure(plan: Plan) -> dict[str, Outcome]:
+    """Return what each design makes of the same plan, by its name."""
+    found: dict[str, Outcome] = {}
+    with Valkey() as valkey, Redis.from_url(valkey.url, decode_responses=True) as redis:
+        settings = Settings(
+            redis_url=valkey.url, durability="none", memory="off", max_queued=2 * plan.jobs + 1,
+            max_open_per_user=0, max_open_per_tenant=0, max_bytes_per_tenant=0,
+            max_bytes_per_user=0,
+        )  # fmt: skip
+        async with Ledger(settings, patience_s=60.0) as ledger:
+            designs: list[Design] = [
+                PlainList(redis),
+                PlainCelery(valkey.url),
+                Afterword(ledger, redis, settings.namespace),
+            ]
+            for design in designs:
+                found[design.name] = await outcome_of(design, plan)
+    return found
+
+
+def table(found: dict[str, Outcome]) -> str:
+    """Return a Markdown table, a row for each design."""
+    rows = ["| design | B's job waits, s | jobs of A that begin before it |", "|---|---|---|"]
+    rows += [f"| {name} | {one.wait_s:,.2f} | {one.begun:,} |" for name, one in found.items()]
+    return "\n".join(rows)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.fairness", description=__doc__)
+    plan = Plan()
+    parser.add_argument("--jobs", type=int, default=plan.jobs, help="queued jobs of A")
+    parser.add_argument("--slots", type=int, default=plan.slots, help="jobs that run at once")
+    parser.add_argument("--service", type=float, default=plan.service_s, help="seconds of a reply")
+    options = parser.parse_args(arguments)
+    chosen = Plan(options.jobs, options.slots, options.service, plan.comes_s)
+    print(table(asyncio.run(measure(chosen))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
