@@ -97,13 +97,18 @@ async def asking(fleet: Fleet) -> AsyncIterator[AsyncProducer]:
 
 
 def _counted(fleet: Fleet) -> Settings:
-    """Return settings under which Redis knows our connections by name."""
-    return fleet.settings.model_copy(update={"redis_url": f"{fleet.valkey.url}?client_name=ours"})
+    """Return settings under which Redis knows our connections by their user."""
+    with fleet.valkey.client() as client:
+        client.acl_setuser(
+            "ours", enabled=True, nopass=True, keys="*", channels="*", categories="+@all"
+        )
+    url = fleet.valkey.url.replace("://", "://ours:any@", 1)
+    return fleet.settings.model_copy(update={"redis_url": url})
 
 
 def _connections(fleet: Fleet) -> int:
     with fleet.valkey.client() as client:
-        return sum(one["name"] == "ours" for one in client.client_list())
+        return sum(one["user"] == "ours" for one in client.client_list())
 
 
 def _parsed(lines: str) -> tuple[list[Event], str]:
