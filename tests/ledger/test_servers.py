@@ -24,6 +24,7 @@ from afterword.shared.transport.connection import _told_in_cluster
 from tests.kit.ledger.builder import chat_request, claim_job, reply_to, submit_job
 from tests.kit.servers.redis_groups import Sentinels, pair, sentinels
 from tests.kit.servers.valkey import Valkey, free_port
+from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.redis, pytest.mark.finding(5)]
 
@@ -40,18 +41,28 @@ def servers() -> Iterator[tuple[Valkey, Valkey]]:
         yield first, second
 
 
-async def cause_of(url: str) -> str:
-    async with Ledger(Settings(redis_url=url), patience_s=2.0) as ledger:
-        with pytest.raises(LedgerUnavailable) as caught:
+async def is_named(url: str, cause: str) -> None:
+    """Wait until a submit is refused for that cause: a busy server may be silent for a while."""
+    await until(lambda: _is_refused(url, cause), f"a submit is refused as {cause}", 20)
+
+
+async def _is_refused(url: str, cause: str) -> bool:
+    refused: LedgerUnavailable | None = None
+    async with Ledger(Settings(redis_url=url, durability="none"), patience_s=2.0) as ledger:
+        try:
             await submit_job(ledger)
-    assert not caught.value.may_be_accepted, "nothing was sent, or it was refused"
-    assert WORDS[caught.value.cause] in str(caught.value)
-    return caught.value.cause
+        except LedgerUnavailable as error:
+            refused = error
+    if refused is None or refused.cause != cause:
+        return False
+    assert not refused.may_be_accepted, "nothing was sent, or it was refused"
+    assert WORDS[cause] in str(refused)
+    return True
 
 
 async def refusal_of(url: str, **others: object) -> str:
     settings = Settings.model_validate({"redis_url": url, **others})
-    async with Ledger(settings, patience_s=5.0) as ledger:
+    async with Ledger(settings, patience_s=20.0) as ledger:
         with pytest.raises(Misconfigured) as caught:
             await ledger.check(founds=True)
     return caught.value.cause or str(caught.value)
@@ -61,17 +72,17 @@ async def refusal_of(url: str, **others: object) -> str:
 
 
 async def test_a_primary_that_no_sentinel_knows_is_named(watching: Sentinels) -> None:
-    assert await cause_of(watching.url.replace(Sentinels.NAME, "other")) == "no_primary"
+    await is_named(watching.url.replace(Sentinels.NAME, "other"), "no_primary")
 
 
 async def test_a_redis_in_the_place_of_a_sentinel_is_named(watching: Sentinels) -> None:
     port = watching.watched.primary.port
-    assert await cause_of(f"redis+sentinel://127.0.0.1:{port}/mymaster") == "no_sentinel"
+    await is_named(f"redis+sentinel://127.0.0.1:{port}/mymaster", "no_sentinel")
 
 
 async def test_sentinels_that_are_away_are_named() -> None:
     url = f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{free_port()}/mymaster"
-    assert await cause_of(url) == "refused"
+    await is_named(url, "refused")
 
 
 async def test_a_sentinel_that_wants_a_login_is_named(watching: Sentinels) -> None:
@@ -80,9 +91,9 @@ async def test_a_sentinel_that_wants_a_login_is_named(watching: Sentinels) -> No
     with watching.client(port) as client:
         client.execute_command("ACL", "SETUSER", "default", "resetpass", ">s3cr3t")
     try:
-        assert await cause_of(url) == "sentinel_refuses"
+        await is_named(url, "sentinel_refuses")
         settings = Settings(redis_url=f"{url}?sentinel_password=s3cr3t", durability="none")
-        async with Ledger(settings, patience_s=5.0) as ledger:
+        async with Ledger(settings, patience_s=20.0) as ledger:
             assert await submit_job(ledger)
     finally:
         with watching.client(port, password="s3cr3t") as client:
@@ -91,7 +102,7 @@ async def test_a_sentinel_that_wants_a_login_is_named(watching: Sentinels) -> No
 
 async def test_a_sentinel_that_is_away_holds_up_none_of_the_others(watching: Sentinels) -> None:
     url = watching.url.replace("://", f"://127.0.0.1:{free_port()},")
-    async with Ledger(Settings(redis_url=url, durability="none"), patience_s=5.0) as ledger:
+    async with Ledger(Settings(redis_url=url, durability="none"), patience_s=20.0) as ledger:
         assert await submit_job(ledger)
 
 
@@ -100,13 +111,13 @@ async def test_a_sentinel_that_is_away_holds_up_none_of_the_others(watching: Sen
 
 async def test_two_primaries_are_refused(servers: tuple[Valkey, Valkey]) -> None:
     hosts = ",".join(f"127.0.0.1:{one.port}" for one in servers)
-    assert await cause_of(f"redis://{hosts}/0") == "two_primaries"
+    await is_named(f"redis://{hosts}/0", "two_primaries")
 
 
 async def test_hosts_without_a_primary_are_named(watching: Sentinels) -> None:
     replica = watching.watched.replica.port
     hosts = f"127.0.0.1:{free_port()},127.0.0.1:{replica}"
-    assert await cause_of(f"redis://{hosts}/0") == "read_only"
+    await is_named(f"redis://{hosts}/0", "read_only")
 
 
 async def test_a_login_that_all_hosts_refuse_is_named(watching: Sentinels) -> None:
@@ -124,7 +135,7 @@ async def both(
     settings = Settings(
         redis_url=" ".join(one.url for one in servers), namespace=namespace, shards=4
     )
-    async with Ledger(settings, patience_s=5.0) as ledger:
+    async with Ledger(settings, patience_s=20.0) as ledger:
         await ledger.check(founds=True)
         yield settings, ledger
 
@@ -199,7 +210,7 @@ async def test_a_ledger_that_was_founded_half_is_founded_to_its_end(
         client.hset(second, mapping={"layout": 1, "shards": 2, "records": 1, "name": "begun"})
         urls = " ".join(one.url for one in servers)
         settings = Settings(redis_url=urls, namespace=namespace, shards=2)
-        async with Ledger(settings, patience_s=5.0) as ledger:
+        async with Ledger(settings, patience_s=20.0) as ledger:
             await ledger.check(founds=True)
 
         assert ledger.identity is not None
