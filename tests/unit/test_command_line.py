@@ -175,6 +175,7 @@ def test_the_status_shows_periodic_tasks_that_fail_or_are_late(
             "name": "host:1",
             "version": "0.1.0",
             "seen_s": 0.0,
+            "draining": False,
             "periodic_tasks": [asdict(task) for task in tasks],
         }
     ]
