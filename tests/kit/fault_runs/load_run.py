@@ -99,7 +99,7 @@ class LoadRun:
             self.workers.append(pid)
         seen = self.inspector.keys.workers
         wait_until(
-            lambda: self.inspector.redis.zcard(seen) == self._started,  # it keeps the stopped ones
+            lambda: self.inspector.redis.zcard(seen) == len(self.workers),
             "workers sweep",
             PATIENCE_S,
         )
