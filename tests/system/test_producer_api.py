@@ -100,7 +100,7 @@ def _counted(fleet: Fleet) -> Settings:
     """Return settings under which Redis knows our connections by their user."""
     with fleet.valkey.client() as client:
         client.acl_setuser(
-            "ours", enabled=True, nopass=True, keys="*", channels="*", categories="+all"
+            "ours", enabled=True, nopass=True, keys=["*"], channels=["*"], categories=["+all"]
         )
     url = fleet.valkey.url.replace("://", "://ours:any@", 1)
     return fleet.settings.model_copy(update={"redis_url": url})
