@@ -209,7 +209,7 @@ async def test_a_command_that_a_user_may_not_run_is_named(
     redis.acl_setuser("eve", reset=True, enabled=True, nopass=True, commands=rights, keys=["*"])
     url = with_login(own, f"eve:{SECRET}")
 
-    async with Ledger(Settings(redis_url=url), patience_s=0.3) as ledger:
+    async with Ledger(Settings(redis_url=url), patience_s=5.0) as ledger:
         steps: list[Callable[[], Awaitable[object]]] = [ledger.check, partial(submit_job, ledger)]
         for step, command in zip(steps, named, strict=True):
             with pytest.raises(Misconfigured, match=f"may not run {command},") as refused:
@@ -222,7 +222,7 @@ async def test_keys_that_a_user_may_not_use_are_named(own: Valkey, redis: Redis)
         "kim", reset=True, enabled=True, nopass=True, commands=["+@all"], keys=["x:*"]
     )
 
-    async with Ledger(Settings(redis_url=with_login(own, "kim:x")), patience_s=0.3) as ledger:
+    async with Ledger(Settings(redis_url=with_login(own, "kim:x")), patience_s=5.0) as ledger:
         with pytest.raises(Misconfigured, match="AFTERWORD_NAMESPACE") as refused:
             await submit_job(ledger)
     assert refused.value.cause == "forbidden_keys"
