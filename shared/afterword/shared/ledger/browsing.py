@@ -16,7 +16,7 @@ from afterword.shared.ledger.records import (
     moment,
     readable,
 )
-from afterword.shared.ledger.shard import Shards
+from afterword.shared.ledger.shard import Shards, scored
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import (
     MEMORIES,
@@ -164,7 +164,7 @@ class Browsing:
                 for key in self._dead_letters.lists(kind)
             )
         )  # fmt: skip
-        pairs = sorted((pair for flat in rows for pair in _pairs(flat)), reverse=True)
+        pairs = sorted((pair for flat in rows for pair in scored(flat)), reverse=True)
         place = (float(score), after) if score else None
         return [pair for pair in pairs if place is None or pair < place][:MOST_LOOKED_AT]
 
@@ -179,7 +179,7 @@ class Browsing:
         rows = await asyncio.gather(
             *(self._shards.send_command("ZRANGE", key, 0, limit - 1, "WITHSCORES") for key in keys)
         )
-        return heapq.nsmallest(limit, (pair for flat in rows for pair in _pairs(flat)))
+        return heapq.nsmallest(limit, (pair for flat in rows for pair in scored(flat)))
 
     async def _jobs(self, found: Sequence[tuple[str, datetime | None]]) -> list[JobRow]:
         records = await asyncio.gather(
@@ -215,10 +215,6 @@ class Browsing:
 def _place_of(pair: tuple[float, str]) -> str:
     """Return the form in which a page says where the next one begins."""
     return f"{pair[0]:.0f}-{pair[1]}"
-
-
-def _pairs(flat: Sequence[Any]) -> list[tuple[float, str]]:
-    return [(float(score), str(name)) for name, score in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def _job_row(name: str, at: datetime | None, record: dict[str, Any]) -> JobRow:

@@ -22,7 +22,7 @@ from afterword.shared.ledger.dead_letter_records import (
 )
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.records import json_object, moment, readable, reading
-from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
+from afterword.shared.ledger.shard import Shards, fields_of, milliseconds, scored
 from afterword.shared.names import Keys, check_job_id, user_of
 from afterword.shared.version import __version__
 
@@ -258,8 +258,7 @@ class _List:
         flat = await self._shards.send_command(
             "ZRANGEBYSCORE", self._key, first, last, "WITHSCORES", *limit
         )
-        pairs = zip(flat[::2], flat[1::2], strict=True)
-        return sorted((float(score), str(name)) for name, score in pairs)
+        return sorted(scored(flat))
 
 
 def _fault(word: str) -> str:

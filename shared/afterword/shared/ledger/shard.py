@@ -190,6 +190,11 @@ def milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
 
 
+def scored(flat: Sequence[Any]) -> list[tuple[float, str]]:
+    """Return what a sorted set answers WITHSCORES, as pairs of score and name."""
+    return [(float(score), str(name)) for name, score in zip(flat[::2], flat[1::2], strict=True)]
+
+
 def fields_of(pairs: Sequence[Any]) -> dict[str, Any]:
     """Return a record that a script answers as {field, value, ...}."""
     return dict(zip(pairs[::2], pairs[1::2], strict=True))
