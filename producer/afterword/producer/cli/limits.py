@@ -49,17 +49,16 @@ _limit_options = with_options(
 @_limit_options
 @click.option("--lift", is_flag=True, help="Give the tenant the caps of the settings back.")
 @order_options
-def limits(tenant: str, *, lift: bool, **options: object) -> None:
+def limits(
+    tenant: str, *, lift: bool, terms: Terms, apply: bool, as_json: bool, **given: int | None
+) -> None:
     """Set a tenant's caps and weight at once, without a restart.
 
     Limits that are not named stay as they were; for those never set, the settings count. Like
     those, caps count one shard. Without a limit, the tenant's own are shown. It is recorded in the
     audit log.
     """
-    given = {name: options.pop(name) for name in _HELP}
-    wanted = TenantLimits(**given)  # type: ignore[arg-type]  # integers, checked there
-    apply, as_json = bool(options.pop("apply")), bool(options.pop("as_json"))
-    terms = Terms(**options)  # type: ignore[arg-type]  # what `order_options` gives
+    wanted = TenantLimits(**given)
     if lift and wanted.set_ones():
         raise click.UsageError("--lift cannot be combined with limits")
     if apply and not lift and not wanted.set_ones():

@@ -38,14 +38,20 @@ _user_option = click.option(
 @_tenant_option
 @_user_option
 @order_options
-def pause(work: Work, tenant: str | None, user_id: str | None, **options: object) -> None:
+def pause(
+    work: Work,
+    tenant: str | None,
+    user_id: str | None,
+    *,
+    terms: Terms,
+    apply: bool,
+    as_json: bool,
+) -> None:
     """Let replies, or writes to memory, wait: everybody's, a tenant's or one user's.
 
     Requests are still accepted, and what runs is finished. What waits spends no attempt, but its
     deadline goes on. Erasures go on, too. It is recorded in the audit log.
     """
-    apply, as_json = bool(options.pop("apply")), bool(options.pop("as_json"))
-    terms = Terms(**options)  # type: ignore[arg-type]  # what `order_options` gives
     show_given(asyncio.run(_pause(work, tenant, user_id, terms, apply=apply)), as_json=as_json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,13 +46,6 @@ _duration_options = (
 )  # fmt: skip
 
 
-def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command what every order has: reason, end, who gives it, --apply and --json."""
-    options = (*_duration_options, apply_option, by_option, json_option)
-    decorated: Callable[..., Any] = with_options(*options)(function)
-    return decorated
-
-
 @dataclass(frozen=True, slots=True)
 class OrdersChanged:
     """Orders that were given or lifted; `state` is `dry` if they only would be."""
@@ -68,6 +62,25 @@ class Terms:
     reason: str
     for_s: float | None = None
     until: datetime | None = None
+
+
+def order_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command what every order has: --apply, --json, and its terms as `terms`."""
+
+    @functools.wraps(function)
+    def with_terms(
+        *,
+        by: str | None,
+        reason: str,
+        for_s: float | None,
+        until: datetime | None,
+        **others: object,
+    ) -> None:
+        function(terms=Terms(by, reason, for_s, until), **others)
+
+    options = (*_duration_options, apply_option, by_option, json_option)
+    decorated: Callable[..., Any] = with_options(*options)(with_terms)
+    return decorated
 
 
 def show_given(changed: OrdersChanged, *, as_json: bool) -> None:

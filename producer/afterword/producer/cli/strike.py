@@ -43,14 +43,16 @@ from afterword.shared.ledger.orders import Whom
 )
 @click.option("--lift", is_flag=True, help="Lift the block or the slowdown.")
 @order_options
-def strike(
+def strike(  # noqa: PLR0913 its options
     tenant: str,
     user_id: str | None,
     per_minute: float | None,
     every_s: float | None,
     *,
     lift: bool,
-    **options: object,
+    terms: Terms,
+    apply: bool,
+    as_json: bool,
 ) -> None:
     """Block a tenant or one of its users, or slow their replies down.
 
@@ -60,8 +62,6 @@ def strike(
     """
     if sum((per_minute is not None, every_s is not None, lift)) > 1:
         raise click.UsageError("give one of --per-minute, --every and --lift")
-    apply, as_json = bool(options.pop("apply")), bool(options.pop("as_json"))
-    terms = Terms(**options)  # type: ignore[arg-type]  # what `order_options` gives
     if lift:
         changed = asyncio.run(_lift(tenant, user_id, terms.by, apply=apply))
         show_lifted(changed, as_json=as_json)
