@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from afterword.producer.admin.async_admin import AsyncOperator
+from afterword.producer.admin.wording import duration
 from afterword.producer.cli import render
 from afterword.producer.cli.checks.finding import Finding, fail, ok
 from afterword.producer.cli.workers_seen import QUEUES, open_ledger, running
@@ -103,8 +104,8 @@ class Drill:
         state = await self._until_settled(job)
         if state is not TurnState.STORED:
             raise DrillFailed(f"the turn is {state}, not stored")
-        took = render.duration(time.monotonic() - began)
-        return f"answered in {render.duration(answered_s)}, stored in {took}"
+        took = duration(time.monotonic() - began)
+        return f"answered in {duration(answered_s)}, stored in {took}"
 
     async def _restart_workers(self) -> str:
         began = time.monotonic()
@@ -112,7 +113,7 @@ class Drill:
         if code := await asyncio.wait_for(command.wait(), self.patience_s):
             raise DrillFailed(f"{self.restart[0]} ended with {code}", "Correct --restart.")
         await self._until(self._all_kinds_run, "no worker of each kind was heard of again")
-        return f"workers of each kind run again after {render.duration(time.monotonic() - began)}"
+        return f"workers of each kind run again after {duration(time.monotonic() - began)}"
 
     async def _ask(self) -> str:
         reply = await self._recall(QUESTION, KNOWN_BY)
@@ -149,7 +150,7 @@ class Drill:
         if run.outcomes != {ReplayOutcome.STORED: 1}:
             outcomes = render.counts(run.outcomes) or "nothing replayed"
             raise DrillFailed(f"the replay is {render.replay_state(run)}: {outcomes}")
-        took = render.duration(time.monotonic() - began)
+        took = duration(time.monotonic() - began)
         if left := (await self.operator.plan(chosen)).dead_letters:
             raise DrillFailed(f"{len(left)} dead letters are left")
         reply = await self._recall(LATE_QUESTION, LATE_KNOWN_BY)
@@ -171,7 +172,7 @@ class Drill:
         await self.operator.forget(self.user_id, tenant=TENANT)
         limit_s = self.patience_s + _settle_s(self.settings)
         await self._until(self._is_erased, "the erasure is not complete", limit_s)
-        return f"complete after {render.duration(time.monotonic() - began)}"
+        return f"complete after {duration(time.monotonic() - began)}"
 
     async def _ask_again(self) -> str:
         _, reply = await self._say(QUESTION, remember=False)
@@ -216,7 +217,7 @@ class Drill:
         end = time.monotonic() + limit_s
         while not (found := await look()):
             if time.monotonic() >= end:
-                raise DrillFailed(f"{problem} after {render.duration(limit_s)}")
+                raise DrillFailed(f"{problem} after {duration(limit_s)}")
             await asyncio.sleep(_LOOK_EVERY_S)
         return found
 

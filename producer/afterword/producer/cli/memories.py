@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterable
 import click
 
 from afterword.producer.admin.memory_audit import record_change
+from afterword.producer.admin.wording import utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import (
@@ -266,7 +267,7 @@ def _print_table(found: Iterable[Memory]) -> None:
         [
             (
                 memory.id,
-                render.time(memory.created_at) if memory.created_at else "-",
+                utc_time(memory.created_at) if memory.created_at else "-",
                 memory.job_id or "-",
                 _shortened(memory.text),
             )

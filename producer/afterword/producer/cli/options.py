@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from afterword.producer.admin.durations import read_seconds
+from afterword.producer.admin.durations import read_seconds, read_time
 from afterword.producer.cli.terminal import echo
-from afterword.shared.clock import utc_now
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import DeadLetterFilter, DeadLetterKind
 
@@ -41,19 +40,15 @@ class PointInTime(click.ParamType[datetime]):
         """Return it with its time zone."""
         if isinstance(value, datetime):
             return value
-        seconds = read_seconds(value)
-        if seconds is not None and not value.isdigit():  # 20261122 is a date of ISO 8601
-            return utc_now() - timedelta(seconds=seconds)
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
+        moment = read_time(value)
+        if moment is None:
             self.fail(
                 f"{value!r} is not a time: use ISO 8601 such as 2026-11-22T10:00, or a duration "
                 "before now such as 10m, 2h or 3d",
                 param,
                 ctx,
             )
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment
 
 
 class InputFile(click.Path):

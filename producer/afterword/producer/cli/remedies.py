@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from afterword.producer.cli import render
+from afterword.producer.admin.wording import cause, duration
 from afterword.producer.cli.workers_seen import running
 from afterword.shared.contracts import JobStatus
 from afterword.shared.errors import Fault
@@ -121,7 +121,7 @@ def _shut_gate(gates: Sequence[Gate], model: str) -> Gate | None:
 def _of_gate(gate: Gate, status: JobStatus, now: datetime) -> Trouble:
     if gate.by:
         cure = f"Open it if the reason is gone: afterword gate open {gate.name}"
-        return _waits("by_hand", f"{gate.name} is {render.cause(gate)}", cure, status, now)
+        return _waits("by_hand", f"{gate.name} is {cause(gate)}", cure, status, now)
     known = _OF_A_MODEL.get(gate.code, ("Claude cannot be asked", _BY_FAULT.get(gate.fault, "")))
     return _of_code(gate.code, *known, status, now, since=gate.since)
 
@@ -129,10 +129,10 @@ def _of_gate(gate: Gate, status: JobStatus, now: datetime) -> Trouble:
 def _of_code(
     code: str, what: str, cure: str, status: JobStatus, now: datetime, since: datetime | None = None
 ) -> Trouble:
-    lasts = f" for {render.duration((now - since).total_seconds())}" if since else ""
+    lasts = f" for {duration((now - since).total_seconds())}" if since else ""
     return _waits(code, f"{what} ({code}){lasts}", cure, status, now)
 
 
 def _waits(code: str, what: str, cure: str, status: JobStatus, now: datetime) -> Trouble:
-    left = render.duration((status.deadline - now).total_seconds())
+    left = duration((status.deadline - now).total_seconds())
     return Trouble(code, f"{what}. {cure}. Your message waits for up to {left}")

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from afterword.producer.admin.plan import ReplayPlan
+from afterword.producer.admin.wording import cause, duration, utc_time
 from afterword.producer.cli.terminal import echo, indented, json_text, one_line
 from afterword.shared.clock import utc_now
 from afterword.shared.contracts import UsageSum
@@ -50,22 +51,9 @@ def plain(value: Any) -> Any:
     return value
 
 
-def duration(seconds: float) -> str:
-    """Return a duration in the largest unit that it fills."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{max(0.0, seconds):.1f} s"
-
-
 def share(part: int, whole: int) -> str:
     """Return a number, and its share of a larger one in per cent."""
     return f"{part} ({100 * part / whole:.0f} %)" if part else "0"
-
-
-def time(moment: datetime) -> str:
-    """Return a point in time, in UTC."""
-    return f"{moment:%Y-%m-%d %H:%M:%S}Z"
 
 
 def quantity(count: int, noun: str) -> str:
@@ -78,16 +66,9 @@ def counts(values: Mapping[Any, int]) -> str:
     return ", ".join(f"{count} {one_line(str(name))}" for name, count in values.items() if count)
 
 
-def cause(gate: Gate) -> str:
-    """Return why a gate is not open, and whose failure that was; or who shut it, and why."""
-    if gate.by:
-        return f"shut by {gate.by}" + (f": {gate.reason}" if gate.reason else "")
-    return f"{gate.code} ({gate.fault})"
-
-
 def end_of(gate: Gate) -> str:
     """Return until when a gate is shut, or is opening."""
-    return time(gate.until) if gate.until else "opened by hand"
+    return utc_time(gate.until) if gate.until else "opened by hand"
 
 
 def _ago(moment: datetime, now: datetime) -> str:
@@ -158,8 +139,8 @@ def access_keys(found: Sequence[AccessKey]) -> None:
     table(
         ("id", "name", "scopes", "created", "by", "expires"),
         [
-            (one.id, one.name, ", ".join(one.scopes), time(one.created_at), one.created_by,
-             time(one.expires_at) if one.expires_at else "never")
+            (one.id, one.name, ", ".join(one.scopes), utc_time(one.created_at), one.created_by,
+             utc_time(one.expires_at) if one.expires_at else "never")
             for one in found
         ],
     )  # fmt: skip
@@ -200,7 +181,7 @@ def audit(entries: Sequence[AuditEntry]) -> None:
     table(
         ("time", "by", "action", "run", "details"),
         [
-            (time(one.at), one.by, one.action, one.run_id or "-",
+            (utc_time(one.at), one.by, one.action, one.run_id or "-",
              _text({name: value for name, value in plain(one.details).items() if value}))
             for one in entries
         ],
@@ -224,7 +205,7 @@ def gates(found: Sequence[Gate]) -> None:
     """Print a gate that is not open a row."""
     table(
         ("gate", "state", "cause", "since", "until"),
-        [(one.name, one.state, cause(one), time(one.since), end_of(one)) for one in found],
+        [(one.name, one.state, cause(one), utc_time(one.since), end_of(one)) for one in found],
     )
 
 
@@ -233,8 +214,9 @@ def orders(found: Sequence[SteeringOrder]) -> None:
     table(
         ("order", "whom", "by", "since", "until", "waiting", "reason"),
         [
-            (order_text(one), whom(one), one.by or "-", time(one.since),
-             time(one.until) if one.until else end_of_order(one), one.waiting, one.reason or "-")
+            (order_text(one), whom(one), one.by or "-", utc_time(one.since),
+             utc_time(one.until) if one.until else end_of_order(one), one.waiting,
+             one.reason or "-")
             for one in found
         ],
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from afterword.producer.admin.fleet_status import found_in
+from afterword.producer.admin.wording import duration, utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import json_option
@@ -70,7 +71,7 @@ def print_status(found: dict[str, Any]) -> None:
         ("queue", "ready", "delayed", "running", "oldest ready"),
         [
             (name, row["ready"], row["delayed"], row["running"],
-             render.duration(row["oldest_ready_s"]))
+             duration(row["oldest_ready_s"]))
             for name, row in found["queues"].items()
         ],
     )  # fmt: skip
@@ -105,6 +106,6 @@ def _lines(found: dict[str, Any]) -> dict[str, object]:
         lines[f"held for version {version}"] = f"{held['jobs']} jobs, {held['lanes']} lanes"
     if found["quarantined"]:
         newest = found["newest_quarantined"]
-        last = f"; last at {render.time(newest.at)}" if newest else ""
+        last = f"; last at {utc_time(newest.at)}" if newest else ""
         lines["quarantined"] = render.counts(found["quarantined"]) + last
     return lines | {"durability": found["durability"]}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from afterword.producer.admin.wording import duration, utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.terminal import echo, indented, one_line
 from afterword.shared.ledger.story_records import (
@@ -47,7 +48,7 @@ def print_user_jobs(page: UserJobs) -> None:
     render.table(
         ("job", "submitted", "state", "turn", "memory", "given", "stored"),
         [
-            (one.job_id, render.time(one.created_at), _with(one.state, one.code),
+            (one.job_id, utc_time(one.created_at), _with(one.state, one.code),
              _with(one.turn, one.turn_code), one.memory or "-", one.memories, one.stored)
             for one in page.jobs
         ],
@@ -61,7 +62,7 @@ def _head(story: JobStory) -> Iterator[tuple[str, str]]:
     yield "job", f"{story.job_id} is {_with(story.state, story.code)}"
     yield "turn", _with(story.turn, story.turn_code)
     if story.waits_for:
-        until = f" until {render.time(story.waits_until)}" if story.waits_until else ""
+        until = f" until {utc_time(story.waits_until)}" if story.waits_until else ""
         yield "waits for", story.waits_for + until
     if story.user_id is not None:
         yield "user", f"{story.user_id} of {story.tenant}"
@@ -100,7 +101,7 @@ def _duration(step: StoryStep) -> Iterator[str]:
 
 
 def _length(seconds: float) -> str:
-    return f"{round(seconds * 1000)} ms" if seconds < 1 else render.duration(seconds)
+    return f"{round(seconds * 1000)} ms" if seconds < 1 else duration(seconds)
 
 
 def _details(step: StoryStep) -> Iterator[str]:

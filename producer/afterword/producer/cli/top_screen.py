@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeAlias
 
+from afterword.producer.admin.wording import cause, duration, utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.terminal import one_line
 from afterword.shared.ledger.account import total
@@ -81,7 +82,7 @@ def sparkline(values: Sequence[float]) -> str:
 def screen(history: History, *, every_s: float, paused: bool) -> list[Fragment]:
     """Return the whole screen; a failed look is said at its top, above what was true before it."""
     mode = "paused" if paused else f"every {every_s:g} s"
-    at = render.time(history.looks[-1].at) if history.looks else "no look yet"
+    at = utc_time(history.looks[-1].at) if history.looks else "no look yet"
     lines: list[Fragment] = [(HEAD, f"afterword top  {at}  {mode}")]
     if history.failure:
         lines.append((BAD, f"below is what was seen last: {history.failure}"))
@@ -125,7 +126,7 @@ def _queues(history: History) -> Iterator[Fragment]:
         done = rates[name]
         rows.append(
             (name, row["ready"], row["delayed"], row["running"],
-             render.duration(row["oldest_ready_s"]), f"{done[-1]:.1f}" if done else "-",
+             duration(row["oldest_ready_s"]), f"{done[-1]:.1f}" if done else "-",
              f"{sparkline(waits[-20:])}  {sparkline(done[-20:])}")
         )  # fmt: skip
     yield from _table(head, rows)
@@ -135,9 +136,9 @@ def _memory(history: History) -> Iterator[Fragment]:
     account = total(history.looks[-1].accounts)
     text = f"users behind: {account.users_behind}"
     if account.users_behind:
-        text += f", oldest turn {render.duration(account.oldest_s)}"
+        text += f", oldest turn {duration(account.oldest_s)}"
     yield PLAIN, text
-    late = f"users late (over {render.duration(history.late_s)}): {account.users_late}"
+    late = f"users late (over {duration(history.late_s)}): {account.users_late}"
     yield LATE if account.users_late else PLAIN, late
 
 
@@ -159,8 +160,7 @@ def _trouble(status: dict[str, Any]) -> Iterator[Fragment]:
 
 def _gates(look: Look) -> Iterator[Fragment]:
     rows = [
-        (gate.name, gate.state, render.cause(gate), render.end_of(gate))
-        for gate in look.status["gates"]
+        (gate.name, gate.state, cause(gate), render.end_of(gate)) for gate in look.status["gates"]
     ]
     yield from _table(("gate", "state", "cause", "until"), rows, style=BAD)
 
@@ -182,7 +182,7 @@ def _workers(workers: Sequence[dict[str, Any]]) -> Iterator[Fragment]:
     troubled = [one for one in workers if one["periodic_tasks"]]
     healthy = [one for one in workers if not one["periodic_tasks"]]
     rows = [
-        (one["name"], one["queue"], one["version"] or "-", f"{render.duration(one['seen_s'])} ago",
+        (one["name"], one["queue"], one["version"] or "-", f"{duration(one['seen_s'])} ago",
          ", ".join(map(render.task_health, one["periodic_tasks"])) or "ok")
         for one in [*troubled, *healthy][:ROWS]
     ]  # fmt: skip
@@ -198,7 +198,7 @@ def _tenants(accounts: Sequence[Account]) -> Iterator[Fragment]:
     rows = [
         (one.tenant, sum(one.jobs[state] for state in JobState if not state.terminal),
          one.users_behind, one.users_late,
-         render.duration(one.oldest_s) if one.users_behind else "-",
+         duration(one.oldest_s) if one.users_behind else "-",
          one.turns[TurnState.DEAD], one.jobs[JobState.FAILED])
         for one in worst[:ROWS]
     ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import click
 
-from afterword.producer.cli import render
+from afterword.producer.admin.wording import utc_time
 from afterword.producer.cli.options import Duration
 from afterword.producer.cli.terminal import echo, one_line
 from afterword.shared.clock import utc_now
@@ -70,4 +70,4 @@ def _begin(every_s: float, *, head: bool) -> None:
         return
     if sys.stdout.isatty():
         click.clear()
-    echo(f"{render.time(utc_now())}, every {every_s:g} s; Ctrl-C ends\n")
+    echo(f"{utc_time(utc_now())}, every {every_s:g} s; Ctrl-C ends\n")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from afterword.producer.admin.durations import read_seconds
-from afterword.shared.clock import utc_now
+from afterword.producer.admin.durations import read_seconds, read_time
 from afterword.shared.errors import Fault, InvalidRequest
 from afterword.shared.ledger.dead_letter_records import (
     DeadLetterFilter,
@@ -55,15 +54,11 @@ def seconds(field: str, text: str) -> float:
 
 def point_in_time(field: str, text: str) -> datetime:
     """Return a point in time: ISO 8601, in UTC unless it says otherwise, or so long ago."""
-    ago = read_seconds(text)
-    if ago is not None and not text.isdigit():
-        return utc_now() - timedelta(seconds=ago)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
+    moment = read_time(text)
+    if moment is None:
         reason = "must be a time such as 2026-11-22T10:00, or 2h for two hours ago"
-        raise InvalidRequest(field, reason) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        raise InvalidRequest(field, reason)
+    return moment
 
 
 def _ids(_field: str, text: str) -> tuple[str, ...]:

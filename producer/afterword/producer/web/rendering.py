@@ -12,10 +12,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from afterword.producer.admin.wording import cause, duration, utc_time
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import JobNotFound
 from afterword.shared.ledger.dead_letter_records import ReplayRun, ReplayState
-from afterword.shared.ledger.records import Gate
 from afterword.shared.ledger.story_records import StepKind, StoryStep
 from afterword.shared.names import check_job_id
 
@@ -48,14 +48,6 @@ def _escaped(one: str) -> str:
     return one.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-def duration(seconds: float) -> str:
-    """Return a duration in the largest unit that it fills."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{max(0.0, seconds):.1f} s"
-
-
 def ago(moment: datetime | None) -> Markup:
     """Return how long ago something was, with the time itself to point at."""
     if moment is None:
@@ -69,7 +61,7 @@ def ago(moment: datetime | None) -> Markup:
 
 def clock(moment: datetime | None) -> str:
     """Return a point in time, in UTC."""
-    return "-" if moment is None else f"{moment:%Y-%m-%d %H:%M:%S}Z"
+    return "-" if moment is None else utc_time(moment)
 
 
 def number(value: float) -> str:
@@ -84,13 +76,6 @@ def details(values: Mapping[str, Any]) -> str:
         f"{name}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
         for name, value in shown.items()
     )
-
-
-def cause(gate: Gate) -> str:
-    """Return why a gate is not open, and whose failure that was; or who shut it, and why."""
-    if gate.by:
-        return f"shut by {gate.by}" + (f": {gate.reason}" if gate.reason else "")
-    return f"{gate.code} ({gate.fault})"
 
 
 def run_state(run: ReplayRun) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from afterword.producer.admin.wording import cause, duration, utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.checks.finding import Finding, fail, ok, warn
 from afterword.producer.cli.workers_seen import QUEUES, running
@@ -146,7 +147,7 @@ def of_queues(shards: Sequence[Overview]) -> list[Finding]:
     findings = []
     for kind, queue in QUEUES.items():
         waited_s = max(_ready_s(shard, row) for shard in shards for row in _rows(shard, queue))
-        detail = f"the oldest {queue} are ready for {render.duration(waited_s)}"
+        detail = f"the oldest {queue} are ready for {duration(waited_s)}"
         remedy = f"Start another: afterword worker {kind}; or raise AFTERWORD_CONCURRENCY."
         if waited_s >= _READY_FAIL_S:
             findings.append(fail("queues", detail, remedy))
@@ -168,7 +169,7 @@ def of_gates(gates: Sequence[Gate]) -> list[Finding]:
     found = [
         fail(
             "gates",
-            f"{gate.name} is shut since {render.time(gate.since)}: {render.cause(gate)}",
+            f"{gate.name} is shut since {utc_time(gate.since)}: {cause(gate)}",
             _gate_remedy(gate),
         )
         for gate in gates
@@ -187,7 +188,7 @@ def of_turns(accounts: Sequence[Account]) -> Finding:
     """Judge how long the oldest turn waits to be stored."""
     everybody = total(accounts)
     oldest_s, behind = everybody.oldest_s, render.quantity(everybody.users_behind, "user")
-    detail = f"{behind} behind, the oldest by {render.duration(oldest_s)}"
+    detail = f"{behind} behind, the oldest by {duration(oldest_s)}"
     remedy = "Look at `afterword status` for gates and memory workers, then `afterword account`."
     if oldest_s >= _TURN_FAIL_S:
         return fail("turns", detail, remedy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from afterword.producer.admin.wording import utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.checks.finding import Finding, ok, warn
 from afterword.producer.cli.workers_seen import QUEUES, running
@@ -41,10 +42,10 @@ def of_orders(orders: Sequence[SteeringOrder], shards: Sequence[Overview]) -> li
 
 
 def _detail(order: SteeringOrder) -> str:
-    until = f" until {render.time(order.until)}" if order.until else ""
+    until = f" until {utc_time(order.until)}" if order.until else ""
     why = f": {order.reason}" if order.reason else ""
     what = f"{render.order_text(order)} for {render.whom(order)}"
-    return f"{what} since {render.time(order.since)}{until}, by {order.by}{why}"
+    return f"{what} since {utc_time(order.since)}{until}, by {order.by}{why}"
 
 
 def _lift(order: SteeringOrder) -> str:

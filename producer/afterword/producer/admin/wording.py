@@ -1,0 +1,27 @@
+"""Words for people that the command line and the console have in common."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from afterword.shared.ledger.records import Gate
+
+
+def duration(seconds: float) -> str:
+    """Return a duration in the largest unit that it fills."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{max(0.0, seconds):.1f} s"
+
+
+def utc_time(moment: datetime) -> str:
+    """Return a point in time, in UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def cause(gate: Gate) -> str:
+    """Return why a gate is not open, and whose failure that was; or who shut it, and why."""
+    if gate.by:
+        return f"shut by {gate.by}" + (f": {gate.reason}" if gate.reason else "")
+    return f"{gate.code} ({gate.fault})"
