@@ -5,6 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from afterword.shared.ledger.records import Gate
+from afterword.shared.ledger.story_records import StepKind, StoryStep
+
+#: Steps whose duration is how long the job had waited, and how long it waits now.
+_WAITED = frozenset({StepKind.CLAIMED, StepKind.STORING})
+_PAUSES = frozenset(
+    {StepKind.RELEASED, StepKind.SNOOZED, StepKind.RETRIED, StepKind.POSTPONED, StepKind.LANE_WAITS}
+)
 
 
 def duration(seconds: float) -> str:
@@ -25,3 +32,15 @@ def cause(gate: Gate) -> str:
     if gate.by:
         return f"shut by {gate.by}" + (f": {gate.reason}" if gate.reason else "")
     return f"{gate.code} ({gate.fault})"
+
+
+def took(step: StoryStep) -> str:
+    """Return how long a step took, had waited, or pauses."""
+    if step.duration_s is None:
+        return ""
+    length = (
+        f"{step.duration_s * 1000:.0f} ms" if step.duration_s < 1 else duration(step.duration_s)
+    )
+    if step.kind in _WAITED:
+        return f"had waited {length}"
+    return f"for {length}" if step.kind in _PAUSES else f"in {length}"

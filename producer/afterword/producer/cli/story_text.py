@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from afterword.producer.admin.wording import duration, utc_time
+from afterword.producer.admin.wording import took, utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.terminal import echo, indented, one_line
 from afterword.shared.ledger.story_records import (
@@ -17,12 +17,6 @@ from afterword.shared.ledger.story_records import (
 
 #: What a step is called, if not by its kind with spaces.
 _NAMES = {StepKind.SET_ASIDE: "waits behind", StepKind.NEXT: "its turn has come"}
-
-#: What the duration of a step is, where it is not simply how long it took.
-_WAITED = frozenset({StepKind.CLAIMED, StepKind.STORING})
-_PAUSE = frozenset(
-    {StepKind.RELEASED, StepKind.SNOOZED, StepKind.RETRIED, StepKind.POSTPONED, StepKind.LANE_WAITS}
-)
 
 
 def print_story(story: JobStory) -> None:
@@ -88,20 +82,7 @@ def _name(step: StoryStep) -> str:
 
 def _more(step: StoryStep) -> str:
     """Return what a step is about, how long it took, and its details."""
-    return ", ".join([*([step.about] if step.about else []), *_duration(step), *_details(step)])
-
-
-def _duration(step: StoryStep) -> Iterator[str]:
-    if step.duration_s is not None:
-        length = _length(step.duration_s)
-        if step.kind in _WAITED:
-            yield f"had waited {length}"
-        else:
-            yield f"for {length}" if step.kind in _PAUSE else f"in {length}"
-
-
-def _length(seconds: float) -> str:
-    return f"{round(seconds * 1000)} ms" if seconds < 1 else duration(seconds)
+    return ", ".join([*filter(None, (step.about, took(step))), *_details(step)])
 
 
 def _details(step: StoryStep) -> Iterator[str]:

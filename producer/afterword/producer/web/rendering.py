@@ -12,23 +12,16 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from afterword.producer.admin.wording import cause, duration, utc_time
+from afterword.producer.admin.wording import cause, duration, took, utc_time
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import JobNotFound
 from afterword.shared.ledger.dead_letter_records import ReplayRun, ReplayState
-from afterword.shared.ledger.story_records import StepKind, StoryStep
 from afterword.shared.names import check_job_id
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 #: Kept although they are not printable: what lays out a text, and what joins letters and emoji.
 _KEPT = frozenset("\n\t\u200c\u200d")
-
-#: Steps whose duration is how long the job had waited, and how long it waits now.
-_WAITED = frozenset({StepKind.CLAIMED, StepKind.STORING})
-_PAUSES = frozenset(
-    {StepKind.RELEASED, StepKind.SNOOZED, StepKind.RETRIED, StepKind.POSTPONED, StepKind.LANE_WAITS}
-)
 
 _HIGH, _WIDE = 32, 240
 
@@ -84,18 +77,6 @@ def run_state(run: ReplayRun) -> str:
         since = duration((utc_now() - run.updated_at).total_seconds())
         return f"running, last step {since} ago"
     return f"{run.state}: {run.reason}" if run.reason else str(run.state)
-
-
-def took(step: StoryStep) -> str:
-    """Return how long a step took, had waited, or pauses."""
-    if step.duration_s is None:
-        return ""
-    length = (
-        f"{step.duration_s * 1000:.0f} ms" if step.duration_s < 1 else duration(step.duration_s)
-    )
-    if step.kind in _WAITED:
-        return f"had waited {length}"
-    return f"for {length}" if step.kind in _PAUSES else f"in {length}"
 
 
 def is_job_id(value: str) -> bool:
