@@ -143,7 +143,7 @@ async def tls(own: Valkey, certificate: Path) -> AsyncIterator[FaultyProxy]:
 
 @needs_openssl
 async def test_a_certificate_that_is_not_trusted_is_named(tls: FaultyProxy) -> None:
-    error = await said(tls.url, patience_s=1.0)
+    error = await said(tls.url, patience_s=3.0)
 
     assert "self-signed certificate" in str(error)
     assert isinstance(error, LedgerUnavailable)
@@ -157,8 +157,8 @@ async def test_a_server_that_wants_tls_is_told_from_one_that_does_not(
     plain = tls.url.replace("rediss:", "redis:")
     encrypted = own.url.replace("redis:", "rediss:")
 
-    assert await cause_of(plain, patience_s=1.0) == "closed_at_once"
-    assert await cause_of(encrypted, patience_s=1.0) == "no_tls"
+    assert await cause_of(plain, patience_s=3.0) == "closed_at_once"
+    assert await cause_of(encrypted, patience_s=3.0) == "no_tls"
 
 
 @needs_openssl
