@@ -461,9 +461,14 @@ PLANTS = (
     ),
     Plant(
         "I12", "a scan goes on with the cursor of another server",
-        "shared/afterword/shared/ledger/shard.py",
-        "if not first and pipeline.connection != connection:", "if False:",
-        "tests/ledger/test_shards.py",
+        "shared/afterword/shared/transport/scanning.py",
+        "if pipeline.connection != used:", "if False:", "tests/unit/test_scanning.py",
+    ),
+    Plant(
+        "I12", "a scan trusts a node that gives the slot away",
+        "shared/afterword/shared/transport/scanning.py",
+        "if slot_key is not None:", "if False:",
+        "tests/unit/test_scanning.py",
     ),
     Plant(
         "I10", "a full queue accepts more", f"{LUA}/job/submit.lua",

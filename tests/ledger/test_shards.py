@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import pytest
 
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import SweepCounts
-from afterword.shared.ledger.shard import Shards
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import Keys, lane_id, memory_key, shard_in, shard_of
 from afterword.shared.settings import Settings
@@ -29,7 +28,6 @@ from tests.kit.ledger.builder import (
 from tests.kit.waiting import until
 
 if TYPE_CHECKING:
-    from afterword.shared.transport.pipeline import Pipeline
     from tests.kit.servers.valkey import Valkey
 
 pytestmark = pytest.mark.redis
@@ -190,28 +188,3 @@ async def test_one_key_of_one_tenant_may_be_used_by_each_user(ledger: Ledger) ->
     again = await submit_request(ledger.jobs, ledger.jobs.new_id(request), request)
 
     assert again.job_id == first.job_id
-
-
-class Reconnected:
-    """A pipeline whose connection breaks after the first page of a scan."""
-
-    def __init__(self) -> None:
-        self.connection = 1
-        self.cursors: list[str] = []
-
-    async def send_command(self, *command: str) -> tuple[str, list[str]]:
-        self.cursors.append(command[1])
-        if len(self.cursors) == 2:
-            self.connection = 2
-        return {"0": ("7", ["a"]), "7": ("9", ["b"]), "9": ("0", ["c"])}[command[1]]
-
-
-async def test_a_scan_begins_again_after_a_new_connection(settings: Settings) -> None:
-    """Where a cursor leads on another server nobody knows: an erasure would leave keys."""
-    pipeline = Reconnected()
-
-    shards = Shards(settings, [cast("Pipeline", pipeline)])
-    pages = [page async for page in shards.scan("n:{00}:job:*")]
-
-    assert pipeline.cursors == ["0", "7", "0", "7", "9"]
-    assert [key for page in pages for key in page] == ["a", "a", "b", "c"]

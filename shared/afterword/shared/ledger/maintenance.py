@@ -146,13 +146,15 @@ class Maintenance:
                 yield inconsistency
 
     async def _inconsistencies(self, keys: Keys, *, fix: bool) -> AsyncIterator[Inconsistency]:
-        prefix = keys.job("")
+        prefix, told = keys.job(""), set[tuple[str, str]]()
         async for page in self._shards.scan(f"{prefix}*"):
             ids = [key.removeprefix(prefix) for key in page]
             arguments = steps.FindInconsistencies(fix=fix, known_version=RECORD_VERSION, ids=ids)
             (found,) = await self._shards.run_script(keys, arguments)
             for job_id, problem in found:
-                yield Inconsistency(job_id, problem)
+                if (job_id, problem) not in told:
+                    told.add((job_id, problem))
+                    yield Inconsistency(job_id, problem)
 
     async def claim_reconciliation(self, every_ms: int) -> bool:
         """Return true to one caller in every `every_ms`: one check is enough for a fleet."""

@@ -155,13 +155,9 @@ class ReplayRuns:
 
     async def outcomes(self, run: str) -> AsyncIterator[tuple[str, ReplayOutcome]]:
         """Yield what is recorded of each dead letter, in no order."""
-        key, cursor = self._keys.replay_outcomes(run), "0"
-        while True:
-            cursor, found = await self._shards.send_command("HSCAN", key, cursor, "COUNT", _BATCH)
-            for known in readable(_outcome, found.items(), "replay outcome"):
+        async for row in self._shards.fields(self._keys.replay_outcomes(run)):
+            for known in readable(_outcome, [row], "replay outcome"):
                 yield known
-            if str(cursor) == "0":
-                return
 
     async def get(self, run: str) -> ReplayRun:
         """Return a run; raises `JobNotFound`."""

@@ -13,6 +13,7 @@ from afterword.shared.servers import is_cluster
 from afterword.shared.settings import Settings
 from afterword.shared.transport.blocking import BlockingConnection
 from afterword.shared.transport.pipeline import Pipeline
+from afterword.shared.transport.scanning import scan_fields, scan_keys, scan_members
 from afterword.shared.transport.scripts import ScriptCall, call_of
 from afterword.shared.transport.signatures import Arguments
 
@@ -25,8 +26,7 @@ ELSEWHERE = "-"
 #: The shard in the hash tag of a key, a channel or a pattern.
 _TAG = re.compile(r":\{([0-9a-f]+)\}")
 
-#: Keys that one step of a scan looks at, and that one script touches at most.
-_SCAN = 1000
+#: Keys that one script touches at most.
 _BATCH = 50
 
 
@@ -82,37 +82,25 @@ class Shards:
         return reply
 
     async def scan(self, pattern: str) -> AsyncIterator[Sequence[str]]:
-        """Yield every key of that pattern, in batches that one script can take; some twice.
-
-        A cursor means nothing to a server that was started again, or to the replica that took its
-        place: after a new connection the scan begins again.
-        """
-        pipeline = self._serving(_shard_named((pattern,)))
-        cursor, connection = "0", 0
-        while True:
-            first = cursor == "0"
-            cursor, keys = await pipeline.send_command(
-                "SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN
-            )
-            if not first and pipeline.connection != connection:
-                cursor = "0"
-                continue
-            connection = pipeline.connection
+        """Yield every key of that pattern, in batches that one script can take; some twice."""
+        shard = _shard_named((pattern,))
+        root = Keys(self.settings.namespace, shard).root if is_cluster(self.settings) else None
+        async for keys in scan_keys(self._serving(shard), pattern, slot_key=root):
             for start in range(0, len(keys), _BATCH):
                 yield keys[start : start + _BATCH]
-            if str(cursor) == "0":
-                return
+
+    def members(self, key: str) -> AsyncIterator[str]:
+        """Yield each member of a set once, however many there are."""
+        return scan_members(self._serving(_shard_named((key,))), key)
+
+    def fields(self, key: str) -> AsyncIterator[tuple[str, str]]:
+        """Yield each field of a hash once, with its value, however many there are."""
+        return scan_fields(self._serving(_shard_named((key,))), key)
 
     async def counts(self, keys: Keys) -> dict[str, int]:
-        """Return how many jobs and turns of each tenant are in each state, read part by part."""
-        found: dict[str, int] = {}
-        cursor = "0"
-        while True:
-            cursor, part = await self.send_command("HSCAN", keys.counts, cursor, "COUNT", _SCAN)
-            with reading("counts"):
-                found.update((name, int(value)) for name, value in part.items())
-            if str(cursor) == "0":
-                return found
+        """Return how many jobs and turns of each tenant are in each state."""
+        with reading("counts"):
+            return {name: int(value) async for name, value in self.fields(keys.counts)}
 
     async def run_script(self, keys: Keys, arguments: Arguments) -> list[Any]:
         """Run one script, send the hints that it left to us, and return its answer."""

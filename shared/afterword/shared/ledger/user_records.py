@@ -14,7 +14,7 @@ from afterword.shared.ledger.records import moment
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.names import Keys, user_of
 
-#: Entries of a stream or a set that are read at a time.
+#: Entries of a stream that are read at a time.
 PAGE = 500
 
 #: The fields of a job's record that hold JSON.
@@ -45,7 +45,7 @@ class UserRecords:
             yield "jobs", one
         async for one in self._given(keys, lane):
             yield "replies_given", one
-        async for key in self._imported(keys, lane):
+        async for key in self._shards.members(keys.imported(lane)):
             yield "imported_turns", key
         usage = await self._queries.usage(*user_of(lane))
         yield "usage", usage.model_dump(mode="json")
@@ -110,19 +110,6 @@ class UserRecords:
                 "at": moment(row["id"].partition("-")[0]),
                 "memory_ids": _parsed(row["memories"]),
             }
-
-    async def _imported(self, keys: Keys, lane: str) -> AsyncIterator[str]:
-        cursor, seen = "0", set[str]()
-        while True:
-            cursor, found = await self._shards.send_command(
-                "SSCAN", keys.imported(lane), cursor, "COUNT", PAGE
-            )
-            for one in found:
-                if one not in seen:
-                    seen.add(one)
-                    yield one
-            if str(cursor) == "0":
-                return
 
 
 def _parsed(text: str) -> Any:
