@@ -125,6 +125,7 @@ async def test_an_erasure_leaves_nothing_of_an_import(
     await ledger.erasures.remove_records(held)
 
     assert not inspector.redis.exists(inspector.keys.imported(lane_of()))
+    assert not inspector.redis.keys(inspector.keys.user_jobs("*"))
     assert not any(
         SECRET in str(inspector.redis.hgetall(key))
         for key in inspector.redis.scan_iter(inspector.keys.job("*"))

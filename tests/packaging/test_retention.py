@@ -29,7 +29,7 @@ LONGEST: dict[str, str | float] = {
     "idempotency:": "idempotency_s",
     "memory-request:": 700.0,
     "given:": "retention_s",
-    "user-jobs:": "dead_retention_s",
+    "user-jobs:": 90 * DAY_S,
     "running:": "retention_s",
     "mending:": 2.0,
     "usage:": 90 * DAY_S,

@@ -88,6 +88,18 @@ def test_what_an_attempt_did_stands_where_it_happened() -> None:
     assert (replied.duration_s, replied.worker) == (1, "host:1")
 
 
+def test_who_is_capped_or_passed_over_waits_for_a_worker_all_the_time() -> None:
+    story = f"{MS} cap tenant_running\n{MS + 2000} turn\n{MS + 5000} claim 1 host:1"
+
+    capped, passed_over, claimed = read_story(story, SINCE - timedelta(seconds=1)).steps
+
+    assert (capped.kind, capped.reason, capped.duration_s) == (
+        *(StepKind.CAPPED, "tenant_running", 2),
+    )
+    assert (passed_over.kind, passed_over.duration_s) == (StepKind.PASSED_OVER, 3)
+    assert claimed.duration_s == 6
+
+
 @pytest.mark.parametrize("name", ["m" * 500, "a\nb", "\u2028x"])
 def test_a_note_stays_short_and_on_its_line_whatever_a_provider_says(name: str) -> None:
     found = AttemptNote()

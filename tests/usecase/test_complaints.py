@@ -114,7 +114,7 @@ async def test_a_memory_was_late_because_its_lane_waited_for_a_turn_that_became_
 
     late = line_of(await fleet.told(said), "waited behind", bad)
     assert "not_accepted" in late
-    assert re.search(r" in 1\d\.\d min,", late)
+    assert re.search(r" for 1\d\.\d min,", late)
     assert "turn dead" in late
     assert "not_accepted" in line_of(await fleet.told(bad), "buried")
 

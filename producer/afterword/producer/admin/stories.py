@@ -44,8 +44,9 @@ class AsyncStories:
     ) -> UserJobs:
         """Return a page of a user's jobs, the newest first, without content.
 
-        The ledger lists the newest 100 jobs of each user while it keeps the newest of them; one
-        without a turn is listed once it has ended. Nothing is changed.
+        Those that are queued or running are among them. The ledger lists the newest 100 jobs of
+        each user while it keeps the newest of them, and the newest 100 imported turns. Nothing is
+        changed.
 
         Args:
             user_id: the user.
@@ -95,8 +96,9 @@ class Stories:
     ) -> UserJobs:
         """Return a page of a user's jobs, the newest first, without content.
 
-        The ledger lists the newest 100 jobs of each user while it keeps the newest of them; one
-        without a turn is listed once it has ended. Nothing is changed.
+        Those that are queued or running are among them. The ledger lists the newest 100 jobs of
+        each user while it keeps the newest of them, and the newest 100 imported turns. Nothing is
+        changed.
 
         Args:
             user_id: the user.

@@ -10,7 +10,11 @@ from afterword.shared.ledger.story_records import StepKind, StoryStep
 #: Steps whose duration is how long the job had waited, and how long it waits now.
 _WAITED = frozenset({StepKind.CLAIMED, StepKind.STORING})
 _PAUSES = frozenset(
-    {StepKind.RELEASED, StepKind.SNOOZED, StepKind.RETRIED, StepKind.POSTPONED, StepKind.LANE_WAITS}
+    {
+        *(StepKind.RELEASED, StepKind.SNOOZED, StepKind.RETRIED, StepKind.POSTPONED),
+        *(StepKind.LANE_WAITS, StepKind.PARKED, StepKind.CAPPED, StepKind.PASSED_OVER),
+        *(StepKind.SET_ASIDE, StepKind.WAITED_BEHIND),
+    }
 )
 
 

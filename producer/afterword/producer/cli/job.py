@@ -54,7 +54,7 @@ def job(  # noqa: PLR0913 each is an option
     Waits and why, attempts and their workers, what was recalled, found and left out, calls of
     models with the provider's request ids, how the turn got into memory, and later replies that
     were given its memories. Without --with-content, nothing that was said is shown. Of each user,
-    the newest 100 jobs are listed; one that is not to be remembered, once it has ended. Nothing is
+    the newest 100 jobs are listed, open ones as well, and the newest 100 imported turns. Nothing is
     changed.
     """
     if (job_id is None) == (user_id is None):

@@ -42,7 +42,8 @@ def print_user_jobs(page: UserJobs) -> None:
     render.table(
         ("job", "submitted", "state", "turn", "memory", "given", "stored"),
         [
-            (one.job_id, utc_time(one.created_at), _with(one.state, one.code),
+            (one.job_id, utc_time(one.created_at),
+             "imported" if one.imported else _with(one.state, one.code),
              _with(one.turn, one.turn_code), one.memory or "-", one.memories, one.stored)
             for one in page.jobs
         ],

@@ -33,6 +33,9 @@ PAGE = 500
 #: What something waits for of which no more is known.
 UNTIL_ITS_TIME = "its time"
 
+#: What a job waits for whose tenant or user runs as many as it may.
+AT_CAP = "the end of a job of its tenant or user, who runs as many as it may"
+
 #: What a job, or the lane of its turn, waits for, by the place in which it is.
 _JOB_WAITS = {
     "hinted": "a response worker",
@@ -105,7 +108,7 @@ class Queries:
         Redis, and the moments of two may differ. Raises `JobNotFound` and `NewerRecord`.
         """
         status, reply = await self.status(job_id), await self.reply(job_id)
-        names = ("lane", "agenda", "worker", "replay_of", "replayed_as")
+        names = ("lane", "agenda", "worker", "replay_of", "replayed_as", "tenant", "capped")
         record = dict(zip(names, await self._fields(job_id, *names), strict=True))
         waits_for, until = await self._waits(job_id, status, record)
         return {
@@ -142,8 +145,28 @@ class Queries:
                 order := await self._order_on(keys, status.tenant, record["lane"], agenda)
             ):
                 return f"an order: {order.kind} by {order.by}", order.until
+            if words is _JOB_WAITS and (waits := await self._of_shares(keys, place, record, name)):
+                return waits, until
             return words[place].format(code=code or UNTIL_ITS_TIME), until
         return words["nowhere"], None
+
+    async def _of_shares(
+        self, keys: Keys, place: str, record: Mapping[str, Any], job_id: str
+    ) -> str | None:
+        """Return what a job waits for because of others, None if it waits for something else."""
+        read, agenda, tenant = self._shards.send_command, record["agenda"], record["tenant"]
+        if place == "waiting":
+            return AT_CAP if record["capped"] else None
+        if place != "hinted":
+            return None
+        if await read("ZSCORE", keys.at_cap, f":{tenant}") is not None:
+            return AT_CAP
+        queue = keys.share_queue(agenda, tenant)
+        number = await read("ZSCORE", queue, job_id)
+        before = 0 if number is None else await read("ZCOUNT", queue, "-inf", f"({number}")
+        others = await read("ZCARD", keys.share(agenda)) - 1
+        waits = _JOB_WAITS[place] + (f", behind {before} of its tenant's jobs" if before else "")
+        return waits + (f", in turn with {others} other tenants" if others > 0 else "")
 
     async def _order_on(
         self, keys: Keys, tenant: str, lane: str, agenda: str

@@ -69,8 +69,10 @@ class Stories:
             told = read_story(record.get("story", ""), _queued(record))
             steps = [*_before(record), *told.steps]
             steps += _missing(record, steps)
+            behind: Sequence[StoryStep] = ()
             if found["turn"] not in (TurnState.NONE, TurnState.AWAITED, TurnState.SKIPPED):
-                steps += await self.users.waited_for(job_id, record)
+                behind = await self.users.waited_for(job_id, record)
+                steps += behind
             steps += await self._later(job_id, record, found["memory_ids"], steps)
         return JobStory(
             job_id=job_id,
@@ -83,7 +85,7 @@ class Stories:
             turn_code=found["turn_code"],
             created_at=found["created_at"],
             ended_at=found["ended_at"],
-            waits_for=_waits_for(found["waits_for"], told.steps),
+            waits_for=_waits_for(found["waits_for"], told.steps, behind),
             waits_until=found["waits_until"],
             steps=tuple(sorted(steps, key=lambda step: step.at)),
             steps_left_out=told.incomplete,
@@ -129,9 +131,14 @@ class Stories:
         return told
 
 
-def _waits_for(known: str | None, steps: Sequence[StoryStep]) -> str | None:
-    """Return what it waits for; the newest step may know more than that it waits for its time."""
+def _waits_for(
+    known: str | None, steps: Sequence[StoryStep], behind: Sequence[StoryStep]
+) -> str | None:
+    """Return what it waits for; a step may know more than that it waits for its time."""
     newest = steps[-1] if known == UNTIL_ITS_TIME and steps else None
+    first = next((step for step in behind if step.duration_s is None), None)
+    if newest and first and first.about:
+        return f"{first.about}, an earlier turn" + (f" ({first.reason})" if first.reason else "")
     if newest and newest.kind is StepKind.SET_ASIDE:
         return "an earlier message of its conversation"
     if newest and newest.kind is StepKind.PARKED:

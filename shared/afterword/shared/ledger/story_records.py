@@ -21,7 +21,8 @@ class StepKind(StrEnum):
     """A past turn was imported: it was answered elsewhere."""
 
     SET_ASIDE = "set_aside"
-    """It waits until `about`, an earlier message of its conversation, has ended."""
+    """It waits until `about`, an earlier message of its conversation, has ended; `duration_s` is
+    how long that took."""
 
     JOINED = "joined"
     """A later message, which had the id `about`, was joined to it; its attempt, if one had begun,
@@ -31,7 +32,16 @@ class StepKind(StrEnum):
     """It is the first of its conversation now, and waits for a worker."""
 
     PARKED = "parked"
-    """An operator's order lets the job, or the turns of its user, wait; `reason` is its kind."""
+    """An operator's order lets the job, or the turns of its user, wait; `reason` is its kind, and
+    `duration_s` is for how long it did."""
+
+    CAPPED = "capped"
+    """Its tenant or its user runs as many jobs as it may (`reason`), so it waits until one of them
+    ends; `duration_s` is how long that took."""
+
+    PASSED_OVER = "passed_over"
+    """A worker that was free took a job of another tenant, whose turn it was; `duration_s` is how
+    long it then took until the next step."""
 
     HINTED_AGAIN = "hinted_again"
     """Its hint was lost, or nobody took it up in time: it was hinted anew."""
@@ -79,7 +89,7 @@ class StepKind(StrEnum):
     and `details` has the state of the other turn."""
 
     LANE_WAITS = "lane_waits"
-    """Nothing of the user can be stored now: mem0's gate is shut; `duration_s` is the pause."""
+    """Nothing of the user can be stored now: mem0's gate is shut; `duration_s` is for how long."""
 
     STORING = "storing"
     """A memory worker began to store the turn; `about` is the first turn of its batch, if that is
@@ -280,6 +290,9 @@ class JobListed:
 
     stored: int
     """How many memories its turn was stored as."""
+
+    imported: bool = False
+    """Whether it is a past turn that was imported: then it has no job of its own."""
 
 
 @dataclass(frozen=True, slots=True)

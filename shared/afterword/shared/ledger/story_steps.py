@@ -17,6 +17,8 @@ _WORDS = {
     "aside": ("about",),
     "join": ("about",),
     "park": ("code",),
+    "cap": ("code",),
+    "turn": (),
     "next": (),
     "again": (),
     "claim": ("attempt", "worker"),
@@ -39,6 +41,8 @@ _KINDS = {
     "aside": StepKind.SET_ASIDE,
     "join": StepKind.JOINED,
     "park": StepKind.PARKED,
+    "cap": StepKind.CAPPED,
+    "turn": StepKind.PASSED_OVER,
     "next": StepKind.NEXT,
     "again": StepKind.HINTED_AGAIN,
     "claim": StepKind.CLAIMED,
@@ -53,6 +57,12 @@ _KINDS = {
     "discard": StepKind.DISCARDED,
     "mend": StepKind.CORRECTED,
 }
+
+#: Lines of waits: each lasts until the next line.
+_WAITS = frozenset({"aside", "cap", "park", "turn", "wait"})
+
+#: Of these, those of a job that waits for a worker all the time.
+_IN_LINE = frozenset({"cap", "turn"})
 
 _Words = Mapping[str, str]
 
@@ -148,11 +158,12 @@ def _told(lines: Sequence[_Line], since: datetime) -> Iterator[StoryStep]:
         elif line.name == "settle":
             took = _between(began.at, line.at) if began else None
             yield replace(_step(line), duration_s=took)
-        elif line.name == "wait" and after:
+        elif line.name in _WAITS and after:
             yield replace(_step(line), duration_s=_between(line.at, after.at))
         else:
             yield _step(line)
-        since = line.at + timedelta(seconds=line.pause_s)
+        if line.name not in _IN_LINE:
+            since = line.at + timedelta(seconds=line.pause_s)
 
 
 def _between(before: datetime, after: datetime) -> float:

@@ -13,10 +13,11 @@ from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.records import moment, readable, reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.story_records import JobListed, StepKind, StoryStep, UserJobs
+from afterword.shared.ledger.story_steps import read_story
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import Keys, lane_id, memory_key, shard_of
 
-#: Most jobs of a user that are listed.
+#: Most jobs of a user that are listed, and most imported turns.
 MOST_LISTED = 100
 
 #: Most earlier jobs of a user that are looked at, for what a turn waited for.
@@ -25,15 +26,20 @@ MOST_EARLIER = 20
 #: A turn that waited for an earlier one for less than this is not told of.
 LEAST_WAIT_S = 1.0
 
-_LISTED = ("created", "state", "code", "turn", "turn_code", "reply", "memory_ids")
-_EARLIER = ("sequence", "state", "turn", "code", "turn_code", "ended", "turn_ended")
+_LISTED = ("created", "state", "code", "turn", "turn_code", "reply", "memory_ids", "imported")
+_EARLIER = ("sequence", "state", "turn", "code", "turn_code", "ended", "turn_ended", "story")
+
+#: Steps of an earlier turn that say why those behind it wait.
+_HOLDING_UP = frozenset(
+    {StepKind.LANE_WAITS, StepKind.PARKED, StepKind.POSTPONED, StepKind.LEASE_LOST}
+)
 
 
 class JobsOfUsers:
     """Reads which jobs a user has, and changes nothing.
 
-    The ledger lists the newest 100 of each that have ended; those that are open stand in the lane,
-    unless they have no turn.
+    The ledger lists the newest 100 of each that have ended or have no turn, and the newest 100
+    imported turns; turns that are not stored yet stand in the lane.
     """
 
     def __init__(self, shards: Shards) -> None:
@@ -69,20 +75,22 @@ class JobsOfUsers:
         """Return which earlier turns of the same user a turn waited for, or still waits for."""
         if "lane" not in record or "ended" not in record or "sequence" not in record:
             return ()
-        ids = await self._ids(self._shards.keys_of(job_id), record["lane"])
-        earlier = ids[ids.index(job_id) + 1 :] if job_id in ids else []
-        records = await self._records(earlier[:MOST_EARLIER], _EARLIER)
-        return list(_blocking(record, records))
+        keys = self._shards.keys_of(job_id)
+        ids = await self._ids(keys, record["lane"])
+        earlier = (ids[ids.index(job_id) + 1 :] if job_id in ids else [])[:MOST_EARLIER]
+        first = await self._shards.send_command("ZRANGE", keys.lane(record["lane"]), 0, 0)
+        earlier += [one for one in first if one != job_id and one not in earlier]
+        return list(_blocking(record, await self._records(earlier, _EARLIER)))
 
     async def _ids(self, keys: Keys, lane: str) -> list[str]:
         """Return the ids of a user's jobs, the newest first."""
         sequences = dict[str, float]()
-        for key in (keys.lane(lane), keys.user_jobs(lane)):
+        for key in (keys.lane(lane), keys.user_jobs(lane), keys.user_jobs(f"{lane}/imported")):
             row = await self._shards.send_command(
                 "ZREVRANGE", key, 0, MOST_LISTED - 1, "WITHSCORES"
             )
             sequences.update(zip(row[::2], map(float, row[1::2]), strict=True))
-        return sorted(sequences, key=sequences.__getitem__, reverse=True)[:MOST_LISTED]
+        return sorted(sequences, key=sequences.__getitem__, reverse=True)
 
     async def _records(self, ids: Sequence[str], names: Sequence[str]) -> list[tuple[Any, ...]]:
         """Return fields of jobs that are still kept, after the id of each."""
@@ -105,6 +113,7 @@ def _listed(job_id: str, *values: Any) -> JobListed:
         memory=reply.memory if reply else None,
         memories=len(reply.memories) if reply else 0,
         stored=len(json.loads(record["memory_ids"] or "[]")),
+        imported=record["imported"] is not None,
     )
 
 
@@ -127,8 +136,21 @@ def _blocking(record: Mapping[str, str], others: Sequence[Sequence[Any]]) -> Ite
             yield StoryStep(
                 ready,
                 StepKind.WAITED_BEHIND,
-                reason=other["turn_code"] or other["code"] or "",
+                reason=_reason(other, ready),
                 duration_s=waited_s,
                 about=job_id,
                 details={"turn": str(turn)},
             )
+
+
+def _reason(other: Mapping[str, str], ready: datetime) -> str:
+    """Return why an earlier turn took so long: what its story says last, unless it has a code."""
+    if other["turn_code"]:
+        return other["turn_code"]
+    since = moment(other["ended"]) if other["ended"] else ready
+    told = read_story(other["story"] or "", since).steps
+    held_up = [step for step in told if step.kind in _HOLDING_UP and step.at >= since]
+    last = held_up[-1] if held_up else None
+    if last is not None:
+        return last.reason or str(last.kind)
+    return other["code"] or ""

@@ -51,7 +51,7 @@ local function mending_key(id) return root .. ':mending:' .. id end -- STRING of
 local function given_key(id) return root .. ':given:' .. id end    -- STREAM of a lane: replies and the memories in them
 local function migration_key(name) return root .. ':migration:' .. name end -- HASH: driver, until, progress
 local MIGRATION_LIFE = 90 * 86400000 -- ms since its last step
-local function user_jobs_key(id) return root .. ':user-jobs:' .. id end -- ZSET of a lane: the newest jobs that have ended, by sequence
+local function user_jobs_key(id) return root .. ':user-jobs:' .. id end -- ZSET of a lane, see `list_job`: its newest jobs, by sequence
 local function imported_key(id) return root .. ':imported:' .. id end -- SET of a lane: keys of past turns
 local function parked_key(order) return root .. ':parked:' .. order end -- ZSET '<agenda> <id>' -> until when
 local function share_key(agenda) return root .. ':share:' .. agenda end -- ZSET tenant with queued jobs -> when it is next
@@ -340,11 +340,18 @@ local function with_step(story, ...)
   return story .. '\n' .. step
 end
 
--- Adds a step to the story of a record that exists, unless the newest one says the same.
+-- The same, unless the newest step says it already: a job may be passed over many times.
+local function with_step_once(story, ...)
+  local words = ' ' .. table.concat({ ... }, ' ')
+  if story and string.sub(story, -#words) == words then return story end
+  return with_step(story, ...)
+end
+
+-- Adds a step to the story of a record that exists, once.
 local function add_step(id, ...)
-  local story, words = redis.call('HGET', job_key(id), 'story'), ' ' .. table.concat({ ... }, ' ')
-  if story and string.sub(story, -#words) == words then return end
-  redis.call('HSET', job_key(id), 'story', with_step(story, ...))
+  local story = redis.call('HGET', job_key(id), 'story')
+  local told = with_step_once(story, ...)
+  if told ~= story then redis.call('HSET', job_key(id), 'story', told) end
 end
 
 -- The same for a record that may be gone, or newer than the caller knows: that one is left as it is.
@@ -452,7 +459,8 @@ local function close_job(id, agenda, owners, stream_ms)
   redis.call('PEXPIRE', events_key(id), stream_ms)
 end
 
--- Lists a job that has ended among those of its user.
+-- Lists a job among those of its user: once it has ended, at once if it has no turn, which would stand in
+-- its lane. Past turns have a list of their own, '<lane>/imported': a history does not push out the rest.
 local MOST_LISTED = 100
 local function list_job(lane, id, sequence, retention_ms)
   redis.call('ZADD', user_jobs_key(lane), sequence, id)

@@ -99,20 +99,25 @@ local function owner_at_cap(job, limits)
   if most_of_user > 0 and count_running(job.lane, most_of_user) >= most_of_user then return job.lane end
 end
 
+local function with_cap(job, owner)
+  return with_step_once(job.story, 'cap', string.sub(owner, 1, 1) == ':' and 'tenant_running' or 'user_running')
+end
+
 -- A job whose own hint comes while it waits so stays where it is.
 local function wait_for_cap(job, owner)
   if job.capped and redis.call('ZSCORE', place_key('waiting', job.agenda), job.id) then return end
   if leave_share_queue(job.agenda, job.id, job.tenant) then leave_shares(job.agenda, job.tenant) end
   move_to('waiting', job.agenda, job.id, job.deadline)
-  redis.call('HSET', job_key(job.id), 'capped', 1)
+  redis.call('HSET', job_key(job.id), 'capped', 1, 'story', with_cap(job, owner))
   redis.call('ZADD', capped_key(owner), job.sequence, job.id)
   redis.call('ZADD', AT_CAP, 'NX', now + LOOK_AGAIN, owner)
 end
 
--- A tenant at its cap is next again when one of its jobs stops running.
-local function pass_over(agenda, tenant, next_at)
-  leave_shares(agenda, tenant, next_at)
-  redis.call('ZADD', AT_CAP, 'NX', now + LOOK_AGAIN, ':' .. tenant)
+-- A tenant at its cap is next again when one of its jobs stops running. Its first job tells so.
+local function pass_over(job, next_at)
+  leave_shares(job.agenda, job.tenant, next_at)
+  redis.call('ZADD', AT_CAP, 'NX', now + LOOK_AGAIN, ':' .. job.tenant)
+  redis.call('HSET', job_key(job.id), 'story', with_cap(job, ':' .. job.tenant))
 end
 
 -- Returns the job of a tenant that is next: one whose hint was used up, the named one, or the oldest. A hint
@@ -157,7 +162,7 @@ local function fairest(agenda, named, limits)
       else
         local owner = owner_at_cap(other, its_limits)
         if not owner then return other, its_limits, next_at, front[3] end
-        if owner == ':' .. tenant then pass_over(agenda, tenant, next_at) else wait_for_cap(other, owner) end
+        if owner == ':' .. tenant then pass_over(other, next_at) else wait_for_cap(other, owner) end
       end
     end
   end
@@ -188,7 +193,7 @@ local function exchange_hints(named, other)
   local place = place_key('hinted', agenda)
   redis.call('ZADD', place, redis.call('ZSCORE', place, other.id), named.id)
   redis.call('HSET', job_key(hint_of_other), 'stands_for', named.id)
-  redis.call('HSET', job_key(named.id), 'hint', hint_of_other)
+  redis.call('HSET', job_key(named.id), 'hint', hint_of_other, 'story', with_step_once(named.story, 'turn'))
 end
 
 local function begin_attempt(job, limits)

@@ -196,7 +196,11 @@ if conversation then
 end
 count_later('job:queued:' .. tenant)
 count_later('turn:' .. turn .. ':' .. tenant)
-if turn == 'awaited' then redis.call('ZADD', lane_key(lane), sequence, id) end
+if turn == 'awaited' then
+  redis.call('ZADD', lane_key(lane), sequence, id)
+else
+  list_job(lane, id, sequence, ttl_ms + retention_ms)
+end
 if idempotency ~= '' then
   redis.call('HSET', idempotency_key(idempotency), 'job', id, 'fingerprint', fingerprint)
   redis.call('PEXPIRE', idempotency_key(idempotency), idempotency_ms)
