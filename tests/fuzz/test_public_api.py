@@ -130,6 +130,7 @@ _PLAN = ReplayPlan(
 )  # fmt: skip
 _NEEDED: dict[str, dict[str, Any]] = {
     "drain": {"worker": "host:1"},
+    "drain_kind": {"kind": "responses"},
     "discard": {"criteria": DeadLetterFilter()},
     "erasure": {"user_id": "ann"},
     "forget": {"user_id": "ann"},

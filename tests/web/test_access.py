@@ -43,6 +43,8 @@ SCOPES: dict[str, AccessScope | None] = {
     "GET /orders": READ,
     "POST /orders/pause": OPERATE,
     "POST /orders/strike": OPERATE,
+    "POST /orders/limit": OPERATE,
+    "POST /orders/drain": OPERATE,
     "POST /orders/lift": OPERATE,
     "GET /tenants": READ,
     "GET /workers": READ,

@@ -262,23 +262,6 @@ async def test_a_gate_is_shut_and_opened(browser: Browser, ledger: Ledger) -> No
     assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
 
 
-async def test_orders_are_given_and_lifted(browser: Browser, ledger: Ledger) -> None:
-    await browser.get("/orders")
-    done = await browser.post("/orders/pause", work="memories", tenant="acme", for_s="10m")
-    assert "pause-memories" in (await browser.follow(done)).text
-    done = await browser.post("/orders/strike", tenant="acme", user_id="bea", every_s="5s")
-    assert "one reply in 5.0 s" in (await browser.follow(done)).text
-    assert [order.by for order in await ledger.orders.in_force()] == ["ann@host"] * 2
-    await browser.post("/orders/lift", kind="pause-memories", tenant="acme")
-    await browser.post("/orders/lift", kind="slow", tenant="acme", user_id="bea")
-    assert await ledger.orders.in_force() == []
-    for wrong in ({"kind": "drain"}, {"kind": "block"}, {"kind": "x", "tenant": "acme"}):
-        answer = await browser.post("/orders/lift", **wrong)
-        assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
-    answer = await browser.post("/orders/pause", work="everything")
-    assert answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY
-
-
 async def test_a_job_page_tells_its_story(browser: Browser, ledger: Ledger) -> None:
     turn_id = await bury(ledger)
     text = (await browser.get(f"/jobs/{turn_id}")).text

@@ -22,13 +22,19 @@ from afterword.shared.ledger.order_records import (
 )
 from afterword.shared.ledger.orders import Whom
 from afterword.shared.ledger.records import WorkerSeen
-from afterword.shared.names import lane_id, lane_tag, memory_key, shard_of
+from afterword.shared.names import MEMORIES, REPLIES, lane_id, lane_tag, memory_key, shard_of
 
 #: How long an order to drain is kept at most; it ends with its worker.
 DRAIN_S = 3600.0
 
 #: What a pause stops.
 Work = Literal["replies", "memories"]
+
+#: A kind of workers.
+WorkerKind = Literal["responses", "memories"]
+
+#: The queue of each kind of workers.
+QUEUES: dict[str, str] = {"responses": REPLIES, "memories": MEMORIES}
 
 #: The order that pauses each kind of work.
 PAUSES: dict[Work, OrderKind] = {
@@ -197,11 +203,28 @@ class AsyncSteering:
         found = [one for one in await self.workers() if one.name == worker]
         if not found:
             raise InvalidRequest("worker", "no worker of this name runs; `status` lists them")
-        instance = found[0].instance
-        if not instance:
-            raise InvalidRequest("worker", "its version obeys no orders; send it SIGTERM")
-        whom, told = Whom(worker=worker), {"reason": reason, "instance": instance}
-        return await self._give("drain", OrderKind.DRAIN, whom, told, for_s=DRAIN_S, until=None)
+        (given,) = await self._drain("worker", found[:1], reason)
+        return given
+
+    @checked
+    async def drain_kind(self, kind: WorkerKind, *, reason: Line = "") -> Sequence[SteeringOrder]:
+        """Drain all workers that are of a kind now, each as `drain` does; return the orders.
+
+        Those that start later are not drained: start the new version, then drain the old ones.
+
+        Args:
+            kind: `responses` or `memories`.
+            reason: one line for those who see it.
+
+        Raises:
+            InvalidRequest: none of the kind runs, or the version of one obeys no orders; then none
+                is drained.
+
+        """
+        found = [one for one in await self.workers() if QUEUES[kind] in one.queue.split("+")]
+        if not found:
+            raise InvalidRequest("kind", f"no worker of the kind {kind} runs")
+        return await self._drain("kind", found, reason)
 
     async def workers(self) -> Sequence[WorkerSeen]:
         """Return the workers that were heard of a moment ago, by name."""
@@ -213,6 +236,26 @@ class AsyncSteering:
             if (first.at - worker.seen_at).total_seconds() < GONE_S
         ]
         return sorted(running, key=lambda worker: worker.name)
+
+    async def _drain(
+        self, field: str, chosen: Sequence[WorkerSeen], reason: str
+    ) -> list[SteeringOrder]:
+        for one in chosen:
+            if not one.instance:
+                raise InvalidRequest(
+                    field, f"the version of {one.name} obeys no orders; send it SIGTERM"
+                )
+        return [
+            await self._give(
+                "drain",
+                OrderKind.DRAIN,
+                Whom(worker=one.name),
+                {"reason": reason, "instance": one.instance},
+                for_s=DRAIN_S,
+                until=None,
+            )
+            for one in chosen
+        ]
 
     async def _give(
         self,
@@ -264,6 +307,14 @@ def whom_of(tenant: str | None, user_id: str | None) -> Whom:
 def whom_in(order: SteeringOrder) -> Whom:
     """Return whom an order concerns."""
     return Whom(order.tenant, order.user_id, order.worker)
+
+
+async def in_force(
+    steering: AsyncSteering, kinds: Sequence[OrderKind], whom: Whom
+) -> list[SteeringOrder]:
+    """Return the orders of these kinds that concern exactly this tenant, user or worker."""
+    found = await steering.orders()
+    return [order for order in found if order.kind in kinds and whom_in(order) == whom]
 
 
 def _after(for_s: float | None) -> datetime | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from afterword.producer.admin.async_steering import AsyncSteering, Work
+from afterword.producer.admin.async_steering import AsyncSteering, Work, WorkerKind
 from afterword.producer.portal import Portal
 from afterword.shared.arguments import Id, Line, Moment
 from afterword.shared.ledger.order_records import (
@@ -158,6 +158,22 @@ class Steering:
 
         """
         return self._portal.call(self._steering.drain(worker, reason=reason))
+
+    def drain_kind(self, kind: WorkerKind, *, reason: Line = "") -> Sequence[SteeringOrder]:
+        """Drain all workers that are of a kind now, each as `drain` does; return the orders.
+
+        Those that start later are not drained: start the new version, then drain the old ones.
+
+        Args:
+            kind: `responses` or `memories`.
+            reason: one line for those who see it.
+
+        Raises:
+            InvalidRequest: none of the kind runs, or the version of one obeys no orders; then none
+                is drained.
+
+        """
+        return self._portal.call(self._steering.drain_kind(kind, reason=reason))
 
     def workers(self) -> Sequence[WorkerSeen]:
         """Return the workers that were heard of a moment ago, by name."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import click
 
 from afterword.producer.admin.async_admin import AsyncOperator
-from afterword.producer.admin.async_steering import AsyncSteering
+from afterword.producer.admin.async_steering import QUEUES, AsyncSteering, WorkerKind
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import Duration, apply_option, by_option, json_option
@@ -21,8 +21,7 @@ from afterword.producer.cli.steering import (
     steered,
 )
 from afterword.producer.cli.terminal import echo
-from afterword.producer.cli.workers_seen import QUEUES
-from afterword.shared.errors import InvalidRequest
+from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import WorkerSeen
 
 _LOOK_EVERY_S = 0.5
@@ -58,7 +57,7 @@ class Drained(OrdersChanged):
 def drain(  # noqa: PLR0913 its options
     *,
     worker: str | None,
-    kind: str | None,
+    kind: WorkerKind | None,
     wait_s: float | None,
     reason: str,
     apply: bool,
@@ -86,7 +85,7 @@ def drain(  # noqa: PLR0913 its options
 
 async def _drain(
     name: str | None,
-    kind: str | None,
+    kind: WorkerKind | None,
     reason: str,
     by: str | None,
     *,
@@ -95,23 +94,20 @@ async def _drain(
 ) -> Drained:
     async with AsyncOperator(by=by) as operator:
         steering = steered(operator, apply=apply)
-        chosen = _chosen(await steering.workers(), name, kind)
-        given = [await steering.drain(one.name, reason=reason) for one in chosen]
+        running = await steering.workers()
+        given = await _given(steering, name, kind, reason)
+        drained = {order.worker for order in given}
+        chosen = [one for one in running if one.name in drained]
         left = await _left(steering, chosen, wait_s or 0.0) if apply else []
         return Drained(state_of(apply=apply), given, left)
 
 
-def _chosen(running: Sequence[WorkerSeen], name: str | None, kind: str | None) -> list[WorkerSeen]:
-    """Return the workers that are meant; refuse a name or a kind of which none runs."""
+async def _given(
+    steering: AsyncSteering, name: str | None, kind: WorkerKind | None, reason: str
+) -> Sequence[SteeringOrder]:
     if kind is not None:
-        found = [one for one in running if QUEUES[kind] in one.queue.split("+")]
-        if not found:
-            raise InvalidRequest("kind", f"no worker of the kind {kind} runs")
-        return found
-    found = [one for one in running if one.name == name]
-    if not found:
-        raise InvalidRequest("worker", "no worker of this name runs; `afterword status` lists them")
-    return found
+        return await steering.drain_kind(kind, reason=reason)
+    return [await steering.drain(name or "", reason=reason)]
 
 
 async def _left(steering: AsyncSteering, chosen: Sequence[WorkerSeen], wait_s: float) -> list[str]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from afterword.producer.admin.async_admin import AsyncOperator
+from afterword.producer.admin.async_steering import QUEUES
 from afterword.producer.admin.wording import duration
 from afterword.producer.cli import render
 from afterword.producer.cli.checks.finding import Finding, fail, ok
-from afterword.producer.cli.workers_seen import QUEUES, open_ledger, running
+from afterword.producer.cli.workers_seen import open_ledger, running
 from afterword.producer.client.async_client import AsyncJob, AsyncProducer
 from afterword.shared.contracts import Reply
 from afterword.shared.errors import AfterwordError, IllegalStep

@@ -7,10 +7,11 @@ import socket
 
 import click
 
+from afterword.producer.admin.async_steering import QUEUES
 from afterword.producer.admin.fleet_status import GONE_S
 from afterword.producer.cli.command import command
 from afterword.producer.cli.terminal import echo
-from afterword.producer.cli.workers_seen import QUEUES, open_ledger, running
+from afterword.producer.cli.workers_seen import open_ledger, running
 
 
 @command(

@@ -7,13 +7,12 @@ import asyncio
 import click
 
 from afterword.producer.admin.async_admin import AsyncOperator
-from afterword.producer.admin.async_steering import PAUSES, Work, whom_of
+from afterword.producer.admin.async_steering import PAUSES, Work, in_force, whom_of
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import apply_option, by_option, json_option
 from afterword.producer.cli.steering import (
     OrdersChanged,
     Terms,
-    in_force,
     order_options,
     show_given,
     show_lifted,

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from afterword.producer.admin.async_admin import AsyncOperator
-from afterword.producer.admin.async_steering import AsyncSteering, whom_in
+from afterword.producer.admin.async_steering import AsyncSteering
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import (
@@ -25,8 +25,7 @@ from afterword.producer.cli.options import (
 )
 from afterword.producer.cli.terminal import echo
 from afterword.shared.ledger.dead_letter_records import ReplayState
-from afterword.shared.ledger.order_records import OrderKind, SteeringOrder
-from afterword.shared.ledger.orders import Whom
+from afterword.shared.ledger.order_records import SteeringOrder
 
 _NOTHING_DONE = "Nothing was changed: add --apply."
 
@@ -113,14 +112,6 @@ def steered(operator: AsyncOperator, *, apply: bool) -> AsyncSteering:
 def state_of(*, apply: bool) -> ReplayState:
     """Return whether orders were given or lifted, or only would be."""
     return ReplayState.DONE if apply else ReplayState.DRY
-
-
-async def in_force(
-    steering: AsyncSteering, kinds: Sequence[OrderKind], whom: Whom
-) -> list[SteeringOrder]:
-    """Return the orders of these kinds that concern exactly this tenant or user."""
-    found = await steering.orders()
-    return [order for order in found if order.kind in kinds and whom_in(order) == whom]
 
 
 @command(examples=["afterword orders", "afterword orders --json"])

@@ -7,12 +7,12 @@ import asyncio
 import click
 
 from afterword.producer.admin.async_admin import AsyncOperator
+from afterword.producer.admin.async_steering import in_force
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import Duration
 from afterword.producer.cli.steering import (
     OrdersChanged,
     Terms,
-    in_force,
     order_options,
     show_given,
     show_lifted,

@@ -7,9 +7,9 @@ import sys
 
 import click
 
+from afterword.producer.admin.async_steering import QUEUES
 from afterword.producer.cli.command import command
 from afterword.producer.cli.local_stack import require
-from afterword.producer.cli.workers_seen import QUEUES
 from afterword.shared.discovery import running_stack
 from afterword.shared.settings import Settings
 

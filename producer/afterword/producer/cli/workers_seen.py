@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from afterword.producer.admin.async_steering import QUEUES
 from afterword.producer.admin.fleet_status import GONE_S
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.ledger.records import Overview, WorkerSeen
-from afterword.shared.names import MEMORIES, REPLIES
 from afterword.shared.settings import Settings
-
-#: The queue of each kind of worker.
-QUEUES = {"responses": REPLIES, "memories": MEMORIES}
 
 
 @asynccontextmanager

@@ -73,6 +73,8 @@ PAGES = (
     Page("GET", "/orders", READ, orders.orders),
     Page("POST", "/orders/pause", OPERATE, orders.pause),
     Page("POST", "/orders/strike", OPERATE, orders.strike),
+    Page("POST", "/orders/limit", OPERATE, orders.limit),
+    Page("POST", "/orders/drain", OPERATE, orders.drain),
     Page("POST", "/orders/lift", OPERATE, orders.lift),
     Page("GET", "/tenants", READ, fleet.tenants),
     Page("GET", "/workers", READ, fleet.workers),

@@ -17,6 +17,7 @@ from afterword.shared.ledger.dead_letter_records import (
     DeadLetterKind,
     ReplayPace,
 )
+from afterword.shared.ledger.order_records import TenantLimits
 
 #: The longest form, in bytes, and most fields in it.
 MAX_FORM_BYTES = 65_536
@@ -66,7 +67,7 @@ def _ids(_field: str, text: str) -> tuple[str, ...]:
 
 
 def _whole(field: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > len(str(10**9)):
+    if not (text.isascii() and text.isdigit()) or len(text) > len(str(10**13)):
         raise InvalidRequest(field, "must be a whole number")
     return int(text)
 
@@ -115,6 +116,12 @@ def _given(asked: Callable[[str], str], names: tuple[str, ...]) -> dict[str, Any
 def filter_of(asked: Callable[[str], str]) -> DeadLetterFilter:
     """Return the filter of dead letters that a form or a link says; raise `InvalidRequest`."""
     return DeadLetterFilter(**_given(asked, FILTER_FIELDS))
+
+
+def limits_of(asked: Callable[[str], str]) -> TenantLimits:
+    """Return the limits of a tenant that a form says; raise `InvalidRequest`."""
+    names = TenantLimits.__dataclass_fields__
+    return TenantLimits(**{name: _whole(name, text) for name in names if (text := asked(name))})
 
 
 def pace_of(asked: Callable[[str], str]) -> ReplayPace:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from afterword.producer.admin.async_steering import QUEUES
 from afterword.producer.admin.wording import cause, duration, utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.checks.finding import Finding, fail, ok, warn
-from afterword.producer.cli.workers_seen import QUEUES, running
+from afterword.producer.cli.workers_seen import running
 from afterword.shared.errors import AfterwordError, Fault, Misconfigured
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.records import (

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from afterword.producer.admin.async_steering import QUEUES
 from afterword.producer.admin.wording import utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.checks.finding import Finding, ok, warn
-from afterword.producer.cli.workers_seen import QUEUES, running
+from afterword.producer.cli.workers_seen import running
 from afterword.shared.ledger.order_records import OrderKind, SteeringOrder
 from afterword.shared.ledger.records import Overview
 

@@ -1,20 +1,34 @@
-"""Orders to the running fleet: work paused, customers blocked or slowed down, and let go again."""
+"""Orders to the running fleet: planned, given and lifted, exactly as the command line does it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, cast, get_args
 
 from starlette.responses import RedirectResponse, Response
 
-from afterword.producer.admin.async_steering import Work
+from afterword.producer.admin.async_steering import (
+    PAUSES,
+    QUEUES,
+    AsyncSteering,
+    Work,
+    WorkerKind,
+    in_force,
+    whom_in,
+    whom_of,
+)
 from afterword.producer.web.console import Visit
-from afterword.producer.web.forms import seconds
+from afterword.producer.web.forms import limits_of, point_in_time, seconds
 from afterword.shared.contracts import DEFAULT_TENANT
 from afterword.shared.errors import InvalidRequest
-from afterword.shared.ledger.order_records import OrderKind
+from afterword.shared.ledger.order_records import OrderKind, SteeringOrder
+from afterword.shared.ledger.orders import Whom
 
 #: What a pause is called in a form, by what it stops.
-_PAUSES = {OrderKind.PAUSE_REPLIES: "replies", OrderKind.PAUSE_MEMORIES: "memories"}
+_PAUSES = {kind: work for work, kind in PAUSES.items()}
+_STRIKES = (OrderKind.BLOCK, OrderKind.SLOW)
+
+_ORDERS, _WORKERS = "/orders", "/workers"
 
 
 async def orders(visit: Visit) -> Response:
@@ -29,40 +43,101 @@ async def orders(visit: Visit) -> Response:
 
 async def pause(visit: Visit) -> Response:
     """Let replies, or writes to memory, wait."""
-    await visit.operator.steering.pause(
+    given = await _steering(visit).pause(
         _work(visit.asked("work")),
         tenant=visit.asked("tenant") or None,
         user_id=visit.asked("user_id") or None,
-        **_until(visit),
+        **_terms(visit),
     )
-    return RedirectResponse("/orders", 303)
+    return await _given(visit, [given], "Pause", given.kind)
 
 
 async def strike(visit: Visit) -> Response:
     """Block a tenant or a user, or slow their replies down."""
-    every = visit.asked("every_s")
-    await visit.operator.steering.strike(
+    given = await _steering(visit).strike(
         visit.asked("tenant") or DEFAULT_TENANT,
         user_id=visit.asked("user_id") or None,
-        every_s=seconds("every_s", every) if every else None,
-        **_until(visit),
+        every_s=_optional(visit, "every_s", seconds),
+        **_terms(visit),
     )
-    return RedirectResponse("/orders", 303)
+    button = "Block" if given.kind is OrderKind.BLOCK else "Slow down"
+    return await _given(visit, [given], button, *_STRIKES)
+
+
+async def limit(visit: Visit) -> Response:
+    """Set a tenant's caps and weight."""
+    given = await _steering(visit).limit(
+        visit.asked("tenant"), limits_of(visit.asked), **_terms(visit)
+    )
+    return await _given(visit, [given], "Set limits", given.kind)
+
+
+async def drain(visit: Visit) -> Response:
+    """Let a worker, or all of a kind, finish what it holds, and end."""
+    steering, kind, reason = _steering(visit), visit.asked("kind"), visit.asked("reason")
+    if kind and visit.asked("worker"):
+        raise InvalidRequest("worker", "give a worker or a kind, not both")
+    if kind:
+        given = await steering.drain_kind(_worker_kind(kind), reason=reason)
+    else:
+        given = [await steering.drain(visit.asked("worker"), reason=reason)]
+    return await _given(visit, given, "Drain", OrderKind.DRAIN, back=_WORKERS)
 
 
 async def lift(visit: Visit) -> Response:
     """Lift an order: a pause, a block, a slowdown, or a tenant's limits."""
-    steering, kind = visit.operator.steering, visit.asked("kind")
+    steering, kind = _steering(visit), visit.asked("kind")
     tenant, user_id = visit.asked("tenant") or None, visit.asked("user_id") or None
+    kinds: tuple[OrderKind, ...]
     if kind in _PAUSES:
-        await steering.resume(_work(_PAUSES[OrderKind(kind)]), tenant=tenant, user_id=user_id)
-    elif kind in (OrderKind.BLOCK, OrderKind.SLOW) and tenant:
-        await steering.lift_strike(tenant, user_id=user_id)
+        kinds, whom = (OrderKind(kind),), whom_of(tenant, user_id)
+    elif kind in _STRIKES and tenant:
+        kinds, whom = _STRIKES, Whom(tenant, user_id)
     elif kind == OrderKind.LIMITS and tenant:
-        await steering.lift_limits(tenant)
+        kinds, whom = (OrderKind.LIMITS,), Whom(tenant)
     else:
         raise InvalidRequest("kind", "must be one of the orders that are in force")
-    return RedirectResponse("/orders", 303)
+    lifted = await in_force(steering, kinds, whom)
+    if kind in _PAUSES:
+        await steering.resume(_PAUSES[OrderKind(kind)], tenant=tenant, user_id=user_id)
+    elif kinds == _STRIKES:
+        await steering.lift_strike(whom.tenant or "", user_id=user_id)
+    else:
+        await steering.lift_limits(whom.tenant or "")
+    return _answer(visit, orders=lifted, replaced=[], button="Lift" if lifted else "", back=_ORDERS)
+
+
+def _steering(visit: Visit) -> AsyncSteering:
+    """Return what gives orders, or what only says which it would give."""
+    steering = visit.operator.steering
+    return steering if _applies(visit) else steering.dry_run()
+
+
+def _applies(visit: Visit) -> bool:
+    """Return whether somebody has seen what would be done, and wants it."""
+    return visit.asked("apply") == "yes"
+
+
+async def _given(
+    visit: Visit,
+    given: Sequence[SteeringOrder],
+    button: str,
+    *kinds: OrderKind,
+    back: str = _ORDERS,
+) -> Response:
+    """Lead on once orders are given; before that, show them and those whose place they take."""
+    replaced = []
+    if not _applies(visit):
+        for one in given:
+            replaced += await in_force(visit.operator.steering, kinds, whom_in(one))
+    return _answer(visit, orders=given, replaced=replaced, button=button, back=back)
+
+
+def _answer(visit: Visit, *, back: str, **shown: Any) -> Response:
+    if _applies(visit):
+        return RedirectResponse(back, 303)
+    fields = {name: texts[0] for name, texts in visit.form.items() if name not in ("csrf", "apply")}
+    return visit.page("order.html", fields=fields, back=back, **shown)
 
 
 def _work(text: str) -> Work:
@@ -71,9 +146,20 @@ def _work(text: str) -> Work:
     return cast("Work", text)
 
 
-def _until(visit: Visit) -> dict[str, Any]:
-    for_s = visit.asked("for_s")
+def _worker_kind(text: str) -> WorkerKind:
+    if text not in QUEUES:
+        raise InvalidRequest("kind", "must be responses or memories")
+    return cast("WorkerKind", text)
+
+
+def _terms(visit: Visit) -> dict[str, Any]:
     return {
         "reason": visit.asked("reason"),
-        "for_s": seconds("for_s", for_s) if for_s else None,
+        "for_s": _optional(visit, "for_s", seconds),
+        "until": _optional(visit, "until", point_in_time),
     }
+
+
+def _optional(visit: Visit, field: str, read: Callable[[str, str], Any]) -> Any:
+    text = visit.asked(field)
+    return read(field, text) if text else None
