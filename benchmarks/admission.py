@@ -25,8 +25,8 @@ from benchmarks.report import machine
 from benchmarks.testbed import Testbed
 
 #: Tokens that the stand-in counts for a call.
-_INPUT, _OUTPUT = 100, 80
-_TIMING = AnswerTiming(model_ms=300, recall_ms=20, deltas=4, gap_ms=400, spread_ms=500)
+INPUT, OUTPUT = 100, 80
+TIMING = AnswerTiming(model_ms=300, recall_ms=20, deltas=4, gap_ms=400, spread_ms=500)
 _WARM_UP_S = 20.0
 _MODES: Mapping[str, str] = {"the gate alone": "false", "admission": "true"}
 
@@ -47,9 +47,7 @@ class Measured:
 
 def measure(admission: str, per_second: float, overload: float, seconds: float) -> Measured:
     """Offer a multiple of the limit for some seconds to one worker."""
-    minute = per_second * 60
-    limit = RateLimit(minute * 1.5, minute * _INPUT * 1.5, minute * _OUTPUT, at_first=0.05)
-    with Testbed(_TIMING, limit) as testbed:
+    with Testbed(TIMING, limit_of(per_second)) as testbed:
         environ = {"AFTERWORD_ADMISSION": admission, "AFTERWORD_JOB_TTL_S": "3600"}
         design = Afterword(testbed, 0, environ=environ)
         design.process.wait_until_ready()
@@ -58,18 +56,24 @@ def measure(admission: str, per_second: float, overload: float, seconds: float) 
         )
 
 
+def limit_of(per_second: float) -> RateLimit:
+    """Return a limit with room for so many replies a second, of whose minute little is left."""
+    minute = per_second * 60
+    return RateLimit(minute * 1.5, minute * INPUT * 1.5, minute * OUTPUT, at_first=0.05)
+
+
 async def _offer(
     testbed: Testbed, settings: Settings, per_second: float, offered: float, seconds: float
 ) -> Measured:
     async with AsyncProducer(settings) as producer:
         submitting = asyncio.create_task(_submit(producer, offered, seconds + _WARM_UP_S))
         await asyncio.sleep(_WARM_UP_S)
-        before, began = await asyncio.to_thread(_count, testbed), time.monotonic()
+        before, began = await asyncio.to_thread(count_calls, testbed), time.monotonic()
         await asyncio.sleep(seconds)
-        after, lasted = await asyncio.to_thread(_count, testbed), time.monotonic() - began
+        after, lasted = await asyncio.to_thread(count_calls, testbed), time.monotonic() - began
         submitting.cancel()
     grown = {name: after[name] - before[name] for name in after}
-    allowed = per_second * _OUTPUT * lasted
+    allowed = per_second * OUTPUT * lasted
     return Measured(grown["served"], grown["refused"], grown["produced"] / allowed)
 
 
@@ -82,7 +86,8 @@ async def _submit(producer: AsyncProducer, per_second: float, seconds: float) ->
             group.create_task(asked)
 
 
-def _count(testbed: Testbed) -> dict[str, float]:
+def count_calls(testbed: Testbed) -> dict[str, float]:
+    """Return what the limit of the stand-in has served and refused so far."""
     with urllib.request.urlopen(f"{testbed.provider}/_limit", timeout=10) as answer:  # noqa: S310 ours
         found: dict[str, float] = json.loads(answer.read())
         return found

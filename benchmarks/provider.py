@@ -23,6 +23,8 @@ _TEXT = "A comfortable room has about 21 °C, which you told me that you prefer.
 _FACTS = json.dumps({"memory": [{"id": "0", "text": "The user prefers degrees in Celsius"}]})
 _EXTRACTS = b"You are a Memory Extractor"
 _USAGE = {"input_tokens": 100, "output_tokens": 80}
+#: What a rate limit counts.
+_FIGURES = ("served", "refused", "extractions", "produced")
 _BACKLOG = 4096
 
 
@@ -188,7 +190,7 @@ class _Connection(asyncio.Protocol):
 
     def _serve(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"post /v1/messages"):
-            if self._takes():
+            if self._takes(extracts=_EXTRACTS in body):
                 self._reply(body)
         elif b"/memories/search" in head[:64]:
             self._say([_found(body)], self._answers.recall_s)
@@ -215,7 +217,7 @@ class _Connection(asyncio.Protocol):
         """Return a figure of this stand-in, or what any other call of mem0's platform is told."""
         calls = self._answers.calls
         if head.startswith(b"get /_limit") and calls is not None:
-            told = {"served": calls.served, "refused": calls.refused, "produced": calls.produced}
+            told = {name: getattr(calls, name) for name in _FIGURES}
             return _answer("application/json", json.dumps(told))
         if head.startswith(b"get /_late"):
             return _answer("text/plain", str(self._answers.late_ms()))
@@ -223,10 +225,10 @@ class _Connection(asyncio.Protocol):
             return _answer("text/plain", str(self._answers.adds))
         return _PING
 
-    def _takes(self) -> bool:
+    def _takes(self, *, extracts: bool) -> bool:
         """Return whether the rate limit takes one more call; answer it if not."""
         calls, now = self._answers.calls, asyncio.get_running_loop().time()
-        if calls is None or calls.takes(now, _USAGE["input_tokens"]):
+        if calls is None or calls.takes(now, _USAGE["input_tokens"], extracts=extracts):
             return True
         said = {"type": "error", "error": {"type": "rate_limit_error", "message": "too much"}}
         refusal = _answer("application/json", json.dumps(said)).replace(b"200 OK", b"429 No", 1)

@@ -39,11 +39,14 @@ class LimitedCalls:
         self._limits = {"requests": limit.requests, "input": limit.input, "output": limit.output}
         self._left = {name: size * limit.at_first for name, size in self._limits.items()}
         self._at = now
-        self.served = self.refused = 0
+        self.served = self.refused = self.extractions = 0
         self.produced = 0.0
 
-    def takes(self, now: float, given: int) -> bool:
-        """Count a call with so many input tokens if there is room for it; else refuse it."""
+    def takes(self, now: float, given: int, *, extracts: bool = False) -> bool:
+        """Count a call with so many input tokens if there is room for it; else refuse it.
+
+        `extractions` are those of the calls that were served whose answer nobody waits for.
+        """
         self._refill(now)
         left = self._left
         if left["requests"] < 1 or left["input"] < given or left["output"] < 1:
@@ -52,6 +55,7 @@ class LimitedCalls:
         left["requests"] -= 1
         left["input"] -= given
         self.served += 1
+        self.extractions += extracts
         return True
 
     def produce(self, now: float, tokens: float) -> None:

@@ -209,3 +209,65 @@ async def test_a_batch_with_a_turn_of_a_newer_version_is_held_as_a_whole(
 
     assert await ledger.turns.claim_lane(lane_of(), "t", max_turns=5) is None
     assert inspector.places(lane_of()) == [("waiting", "memories.0")]
+
+
+async def hold(
+    ledger: Ledger, held: LaneClaim, first: str, delay_s: float = 5, code: str = "quota_used_up"
+) -> None:
+    """Put a batch back because the model's rate limit had no room for it."""
+    for _ in range(2):
+        await ledger.turns.postpone(
+            held, first, delay_s, counted=False, code=code, unknown_outcome=False
+        )
+
+
+async def test_a_batch_that_only_waited_for_room_takes_in_what_came_meanwhile(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    held, ids = await begun(ledger)
+    await hold(ledger, held, ids[0])
+    ids.append(await submit_and_answer(ledger))
+
+    claim = await again(ledger, inspector)
+    assert [turn.batch for turn in claim.turns] == [()] * 4
+    assert await ledger.turns.begin(claim, *ids) is False
+    assert [(turn.attempts, turn.snoozes) for turn in claim.turns[:1]] == [(0, 0)]
+
+
+@pytest.mark.parametrize("why", ["failed", "noted", "split", "crashed"])
+async def test_a_batch_of_which_more_is_known_keeps_its_turns_when_it_waits_for_room(
+    ledger: Ledger, inspector: LedgerInspector, why: str
+) -> None:
+    held, ids = await begun(ledger, 2)
+    if why == "noted":
+        await ledger.turns.record_facts(held, ids[0], "{}")
+    elif why == "split":
+        await take_apart(ledger, held, ids[0])
+    elif why == "failed":
+        await ledger.turns.postpone(held, ids[0], 5, counted=False, code="x", unknown_outcome=False)
+    if why != "noted":
+        held = await again(ledger, inspector)
+        begun_anew = ids[:1] if why == "split" else ids
+        assert await ledger.turns.begin(held, *begun_anew) is (why == "crashed")
+    await hold(ledger, held, ids[0])
+
+    kept = (ids[0],) if why == "split" else tuple(ids)
+    assert (await again(ledger, inspector)).turns[0].batch == kept
+
+
+async def test_the_next_lanes_that_wait_for_room_are_woken_and_no_others(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    codes = ["quota_used_up"] * 2 + ["overloaded"] + ["quota_used_up"] * 3
+    for place, code in enumerate(codes):
+        first = await submit_and_answer(ledger, user_id=f"u{place}")
+        held = await claim_lane(ledger, lane_of(f"u{place}"))
+        await ledger.turns.begin(held, first)
+        await hold(ledger, held, first, 60 + place, code)
+    inspector.drop_hints()
+
+    assert await ledger.turns.wake_next(lane_of("u0")) == 1
+    assert inspector.hinted("memories.0") == [lane_of("u1")]
+    assert inspector.waits_s(lane_of("u2")) > 30
+    assert await ledger.turns.wake_next(lane_of("u0")) == 1
+    assert inspector.hinted("memories.0") == [lane_of("u1"), lane_of("u3")]

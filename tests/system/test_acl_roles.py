@@ -60,7 +60,7 @@ SCRIPTS: dict[str, set[str]] = {
         "turn/claim", "turn/due_duplicate_checks", "turn/due_late_copies",
         "turn/finish_late_copies", "turn/hold", "turn/mend",
         "turn/finish_duplicate_check", "turn/postpone", "turn/record_event", "turn/release",
-        "turn/settle",
+        "turn/settle", "turn/wake",
     },
     "operator": _READING | _ASKING | {
         "dead_letter/bury_waiting", "dead_letter/discard", "dead_letter/read", "dead_letter/replay",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -16,7 +17,7 @@ from afterword.shared.settings import Settings
 from afterword.workers import quotas
 from afterword.workers.memories.admitted_model import AdmittedModel
 from afterword.workers.ports import AddResult, ChatMessage, Prompt, Turn
-from afterword.workers.quotas import BUDGET, QUOTA, QuotaClient
+from afterword.workers.quotas import BUDGET, QUOTA, ROOMY, QuotaClient
 from afterword.workers.replies.model_call import ModelCaller
 from tests.kit.fakes.memory import FakeMemories
 from tests.kit.fakes.model import FakeModel
@@ -204,12 +205,13 @@ async def test_a_job_that_is_stopped_gives_its_reservation_back(
 class ExtractingMemories(FailingMemories):
     """A memory that asks a model for the facts of a turn, as the self-hosted one does."""
 
-    def __init__(self, model: AdmittedModel) -> None:
+    def __init__(self, model: AdmittedModel, name: str = "m") -> None:
         super().__init__()
         self._model = model
+        self._name = name
 
     async def add(self, owner: str, turn: Turn) -> AddResult:
-        said = Prompt((), (ChatMessage("user", turn.user_text),), "m", 100, "tag")
+        said = Prompt((), (ChatMessage("user", turn.user_text),), self._name, 100, "tag")
         async for _ in self._model.stream_answer(said):
             pass
         return await super().add(owner, turn)
@@ -243,6 +245,37 @@ async def test_a_turn_without_room_waits_and_nothing_of_it_is_spent(
     inspector.make_due(lane_of())
     await writer.write()
     assert (await ledger.queries.status(turn_id)).turn is TurnState.STORED
+
+
+async def test_replies_go_on_where_extraction_waits_and_it_catches_up_in_the_quiet(
+    desk: AdmittingDesk, settings: Settings, ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    model = FakeModel()
+    memories = ExtractingMemories(AdmittedModel(model, desk.quotas), settings.model)
+    has_room = partial(desk.quotas.is_ample, settings.model, ROOMY)
+    writer = LaneWriter(settings, ledger, memories, has_room)
+    users = [f"user-{number}" for number in range(5)]
+    for user in users:
+        await submit_and_answer(ledger, "I like tea.", user_id=user)
+    # Room for ten replies; extraction leaves just that to them.
+    await room(ledger, desk.name, (QuotaLevel("output", 51_200, 10_300, refill_s=1e7),))
+    for user in users:
+        await writer.write(lane_of(user))
+        await desk.respond(await submit_job(ledger, "I like tea.", user_id=f"other-{user}"))
+
+    assert (len(desk.model.prompts), len(model.prompts)) == (5, 0)
+    assert inspector.counts()["turn:pending:default"] == 10
+
+    others = [f"other-{user}" for user in users]
+    await room(ledger, desk.name, PLENTY)
+    for user in others:
+        await writer.write(lane_of(user))
+    hinted = set(inspector.hinted("memories.0"))
+    assert {lane_of(user) for user in users} <= hinted, "what waited for room is woken"
+    for user in users:
+        await writer.write(lane_of(user))
+    assert inspector.counts()["turn:stored:default"] == 10
+    assert len(model.prompts) == 10
 
 
 @pytest.mark.parametrize("backend", ["selfhosted", "embedded"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from afterword.shared.errors import ProviderError
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
@@ -27,7 +29,13 @@ class FailingMemories(FakeMemories):
 class LaneWriter:
     """Writes lanes; `calls` are those that its memory was given."""
 
-    def __init__(self, settings: Settings, ledger: Ledger, memories: FailingMemories) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        memories: FailingMemories,
+        has_room: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.memories = memories
         self.leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
         self.gates = GateClient(ledger.gates)
@@ -39,6 +47,7 @@ class LaneWriter:
             VERSION,
             self.gates,
             spending=ledger.spending,
+            has_room=has_room,
         )
         eraser = Eraser(ledger.erasures, memories, 30)
         self._processor = LaneProcessor(ledger.turns, self.leases, turn_writer, eraser)

@@ -47,6 +47,9 @@ COLLECT_S = 0.1
 #: While this share of a limit is left, nobody waits for the answer before recall.
 AMPLE = 0.5
 
+#: While this share is left, extraction that waited is woken: it leaves a fifth to replies.
+ROOMY = 0.3
+
 #: Longest wait that one refusal of the provider imposes.
 LONGEST_REFUSAL_S = 60.0
 
@@ -111,10 +114,10 @@ class QuotaClient:
         self._views: dict[str, _View] = {}
         self._sending: set[asyncio.Task[object]] = set()
 
-    def is_ample(self, model: str) -> bool:
-        """Return whether this process saw much of a model's limit left."""
+    def is_ample(self, model: str, share: float = AMPLE) -> bool:
+        """Return whether this process saw that share of a model's limit left, or more."""
         view = self._views.get(self._name(model))
-        return view is not None and view.left >= AMPLE
+        return view is not None and view.left >= share
 
     def unlimited(self, model: str, wanted: Wanted) -> Reservation | None:
         """Return a reservation of nothing while no limit is known; None if Redis must be asked."""

@@ -45,7 +45,7 @@ from afterword.workers.memories.requests import RequestAnswerer
 from afterword.workers.memories.store_turns import TurnWriter
 from afterword.workers.metrics import metrics
 from afterword.workers.ports import Memories, MigratableMemories, Model
-from afterword.workers.quotas import QuotaClient
+from afterword.workers.quotas import ROOMY, QuotaClient
 from afterword.workers.replies.model_call import ModelCaller
 from afterword.workers.replies.recall import RecallBudget, Recaller
 from afterword.workers.replies.respond import Responder
@@ -130,7 +130,7 @@ async def runtime(
         try:
             yield Runtime(
                 responder,
-                _lane_processor(settings, ledger, memories, leases, gates),
+                _lane_processor(settings, ledger, memories, leases, gates, quotas),
                 _request_answerer(settings, ledger, memories, leases, gates),
             )
         finally:
@@ -281,12 +281,13 @@ def _responder(  # noqa: PLR0913, PLR0917 what a responder needs
     )
 
 
-def _lane_processor(
+def _lane_processor(  # noqa: PLR0913, PLR0917 what a lane needs
     settings: Settings,
     ledger: Ledger,
     memories: Memories | None,
     leases: Leases,
     gates: GateClient,
+    quotas: QuotaClient,
 ) -> LaneProcessor:
     turn_writer = None
     if memories is not None:
@@ -299,6 +300,7 @@ def _lane_processor(
             gates,
             worker_name=worker_name(),
             spending=ledger.spending,
+            has_room=partial(quotas.is_ample, settings.memory_model, ROOMY),
         )
     # By then a writer that was at work when the erasure was requested has ended or lost its lease,
     # and mem0's platform has processed what it had accepted.

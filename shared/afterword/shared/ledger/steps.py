@@ -170,6 +170,14 @@ class ClaimLane(NamedTuple):
     known_version: int
 
 
+@declares("turn/wake")
+class WakeLanes(NamedTuple):
+    """Wake lanes that wait for room in a rate limit."""
+
+    lane: str
+    limit: int
+
+
 @declares("turn/import")
 class ImportTurn(NamedTuple):
     """Put a past turn into its user's lane."""

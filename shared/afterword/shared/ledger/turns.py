@@ -24,6 +24,9 @@ from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import Keys
 from afterword.shared.transport.signatures import Arguments
 
+#: Most lanes that one stored batch wakes: so their number grows as fast as there is room for them.
+MAX_WOKEN = 3
+
 #: Most duplicate checks of one shard that are given out at a time.
 MAX_DUE = 20
 
@@ -188,6 +191,15 @@ class Turns:
         await self._run_fenced(
             steps.ReleaseLane(lane=claim.lane, fence=claim.fence, delay_ms=delay_ms, code=code)
         )
+
+    async def wake_next(self, lane: str) -> int:
+        """Wake a few lanes that wait for room in a rate limit; return how many.
+
+        They are of the shard of a lane that was just stored, and those that would ask next.
+        """
+        arguments = steps.WakeLanes(lane=lane, limit=MAX_WOKEN)
+        _, woken = await self._shards.run_script(self._shards.keys_of(lane), arguments)
+        return int(woken)
 
     async def _run_fenced(self, arguments: Arguments) -> str:
         word = await self._shards.run_for_word(arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from dataclasses import replace
 
 from afterword.shared.errors import (
@@ -67,7 +68,11 @@ _OUTCOMES = {
 
 
 class TurnWriter:
-    """Stores the turns of a lane, oldest first; every outcome is recorded in the ledger."""
+    """Stores the turns of a lane, oldest first; every outcome is recorded in the ledger.
+
+    While the model's rate limit `has_room` for much more, each batch that is stored wakes lanes
+    that wait for it.
+    """
 
     def __init__(  # noqa: PLR0913 what a write needs
         self,
@@ -80,7 +85,9 @@ class TurnWriter:
         *,
         worker_name: str = "",
         spending: Spending | None = None,
+        has_room: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._has_room = has_room
         self._spending = spending
         self._settings = settings
         self._lanes = lanes
@@ -301,6 +308,8 @@ class TurnWriter:
             memories=len(added.memory_ids),
             age_s=max(turn.age_s for turn in batch),
         )
+        if self._has_room():
+            await self._lanes.wake_next(claim.lane)
         return True
 
     async def _judge(

@@ -11,8 +11,8 @@
 local turn = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'turn_fence')
 if turn[1] == 'pending' and turn[3] == fence then return answer('ok') end
 if not holds_lane(lane, fence) or turn[1] ~= 'writing' then return answer('lost') end
-local NO_FAILURES = { storing = 1, drained = 1, quota_used_up = 1, budget = 1 }
-local failed = not NO_FAILURES[code]
+local HELD = { quota_used_up = 1, budget = 1 }
+local failed = not HELD[code] and code ~= 'storing' and code ~= 'drained'
 for _, each in ipairs(batch_of(id)) do
   set_turn_state(each, turn[2], 'writing', 'pending')
   redis.call('HSET', job_key(each), 'turn_code', code)
@@ -31,6 +31,11 @@ if split then
   redis.call('HSET', job_key(id), 'turn_attempts', 0)
   redis.call('HDEL', job_key(id), 'facts')
   if may_be_stored then redis.call('HSET', job_key(id), 'turn_doubtful', 1) end
+end
+-- Of a batch that only waited for room nothing was sent, or is noted: it takes in what comes meanwhile.
+local known = redis.call('HMGET', job_key(id), 'turn_first_failed', 'turn_doubtful', 'facts')
+if HELD[code] and not may_be_stored and not (known[1] or known[2] or known[3]) then
+  for _, each in ipairs(batch_of(id)) do redis.call('HDEL', job_key(each), 'batch') end
 end
 redis.call('HDEL', FENCES, lane)
 move_to('waiting', LANES, lane, now + delay_ms)
