@@ -23,8 +23,6 @@ _TEXT = "A comfortable room has about 21 °C, which you told me that you prefer.
 _FACTS = json.dumps({"memory": [{"id": "0", "text": "The user prefers degrees in Celsius"}]})
 _EXTRACTS = b"You are a Memory Extractor"
 _USAGE = {"input_tokens": 100, "output_tokens": 80}
-#: What a rate limit counts.
-_FIGURES = ("served", "refused", "extractions", "produced")
 _BACKLOG = 4096
 
 
@@ -217,7 +215,12 @@ class _Connection(asyncio.Protocol):
         """Return a figure of this stand-in, or what any other call of mem0's platform is told."""
         calls = self._answers.calls
         if head.startswith(b"get /_limit") and calls is not None:
-            told = {name: getattr(calls, name) for name in _FIGURES}
+            told = {
+                "served": calls.served,
+                "refused": calls.refused,
+                "extractions": calls.extractions,
+                "produced": calls.produced,
+            }
             return _answer("application/json", json.dumps(told))
         if head.startswith(b"get /_late"):
             return _answer("text/plain", str(self._answers.late_ms()))

@@ -154,7 +154,7 @@ def main() -> None:
     """Measure both designs and print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.shared_quota", description=__doc__)
     parser.add_argument("--per-second", type=float, default=8.0, help="replies that the limit has")
-    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, default=25.0)
     told = parser.parse_args()
     limit = limit_of(told.per_second)
     with Postgres() as postgres:

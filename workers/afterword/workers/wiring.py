@@ -281,7 +281,7 @@ def _responder(  # noqa: PLR0913, PLR0917 what a responder needs
     )
 
 
-def _lane_processor(  # noqa: PLR0913, PLR0917 what a lane needs
+def _lane_processor(
     settings: Settings,
     ledger: Ledger,
     memories: Memories | None,
