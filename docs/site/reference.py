@@ -26,6 +26,7 @@ from afterword.shared.errors import Fault
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.order_records import OrderKind, SteeringOrder
 from afterword.shared.ledger.records import Gate, GateState, Overview
+from afterword.shared.ledger.tenants import whole
 from afterword.shared.logs import LINES
 from afterword.shared.settings import table as settings
 from afterword.workers.metrics import counting, describe_worker
@@ -118,7 +119,7 @@ def fleet_metrics() -> str:
     lists = {"gates": [gate], "orders": [order]}
     status = summary([empty]) | {"quarantined": {"not_a_hint": 1}} | lists
     collector = FleetCollector()
-    collector.state = FleetState(status, total([]), late_s=300.0, problems=0)
+    collector.state = FleetState(status, total([]), 300.0, 0, whole([]))
     return _metrics_table(
         (one.name, one.type, sorted({name for row in one.samples for name in row.labels}),
          one.documentation)

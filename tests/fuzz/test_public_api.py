@@ -19,6 +19,7 @@ from afterword.producer import (
     AsyncOperator,
     AsyncProducer,
     AsyncSteering,
+    AsyncTenants,
     DeadLetterFilter,
     DeadLetterKind,
     Estimate,
@@ -33,6 +34,7 @@ from afterword.producer import (
     Settings,
     Steering,
     TenantLimits,
+    Tenants,
 )
 from afterword.producer.admin.async_admin import _Desk
 from afterword.producer.per_loop import PerLoop
@@ -84,6 +86,8 @@ class Face:
             "async_operator": async_operator,
             "steering": operator.steering,
             "async_steering": async_operator.steering,
+            "tenants": operator.tenants,
+            "async_tenants": async_operator.tenants,
         }
 
     def call(self, argument: Argument, value: Any) -> Any:
@@ -172,6 +176,7 @@ ARGUMENTS = [
     *_arguments("job", Job), *_arguments("async_job", AsyncJob),
     *_arguments("operator", Operator), *_arguments("async_operator", AsyncOperator),
     *_arguments("steering", Steering), *_arguments("async_steering", AsyncSteering),
+    *_arguments("tenants", Tenants), *_arguments("async_tenants", AsyncTenants),
     *_arguments("clock", FakeClock, "advance"),
 ]  # fmt: skip
 RECORDS: tuple[type[Any], ...] = (

@@ -64,6 +64,7 @@ from afterword.shared.ledger.records import (
     UnrecognisedMessage,
     WorkerSeen,
 )
+from afterword.shared.ledger.tenants import TenantLoad, whole
 from tests.conftest import ROOT
 from tests.packaging.blocks import examples
 
@@ -172,6 +173,7 @@ RECORDS: dict[str, Any] = {
     },
     "Check": ok("redis", "valkey"),
     "Account": Account("t", {JobState.FAILED: 2}, {TurnState.STORED: 1}, 0, 0, 0.0),
+    "Tenants": whole([TenantLoad("acme", 3, 1.5, 2, 2, True, 1, 9, 0.5)]),
     "Opened gate": {"name": "claude/m", "was_shut": True},
     "Orders changed": OrdersChanged(ReplayState.DONE, [ORDER]),
     "Memory": Memory(id="m", text="t", given_to=("j",)),
@@ -217,6 +219,7 @@ SCHEMAS = {
     "Status": "status",
     "Check": "doctor",
     "Account": "account",
+    "Tenants": "status --tenants",
     "Opened gate": "gate open",
     "Orders changed": "pause",
     "Memory": "memories show",

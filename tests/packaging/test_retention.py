@@ -41,6 +41,7 @@ LONGEST: dict[str, str | float] = {
     "gate:": DAY_S,
     "gate-failures:": DAY_S,
     "quota:": DAY_S,
+    "begun:": 7200.0,
     "spent:": 90 * DAY_S,
     "replay-run:": "dead_retention_s",
     "replay-todo:": "dead_retention_s",

@@ -36,7 +36,7 @@ CELERY = (sys.executable, "-m", "celery", "-A", REAL_APP)
 #: Which scripts each role runs; workers also what `healthcheck` and `doctor` read in their pods.
 _READING = {
     "gate/list", "maintenance/account", "maintenance/identify", "maintenance/overview",
-    "order/list",
+    "maintenance/tenants", "order/list",
 }  # fmt: skip
 _WORKING = _READING | {
     "admission/reserve", "admission/settle", "gate/ask", "gate/open", "gate/report",

@@ -14,6 +14,7 @@ from afterword.producer.admin.history import ImportCounts
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.sync_admin import Operator
 from afterword.producer.admin.sync_steering import Steering
+from afterword.producer.admin.tenants import AsyncTenants, Tenants
 from afterword.producer.client.async_client import AsyncJob, AsyncProducer
 from afterword.producer.client.async_memories import AsyncUserMemories
 from afterword.producer.client.sync_client import Job, Producer
@@ -76,6 +77,7 @@ from afterword.shared.ledger.story_records import (
     StoryStep,
     UserJobs,
 )
+from afterword.shared.ledger.tenants import TenantLoad, TenantLoads
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.memory_contracts import (
     ExportedConversation,
@@ -94,6 +96,7 @@ __all__ = [
     "AsyncOperator",
     "AsyncProducer",
     "AsyncSteering",
+    "AsyncTenants",
     "AsyncUserMemories",
     "AuditEntry",
     "Blocked",
@@ -158,6 +161,9 @@ __all__ = [
     "StopDetails",
     "StoryStep",
     "TenantLimits",
+    "TenantLoad",
+    "TenantLoads",
+    "Tenants",
     "Timings",
     "TurnState",
     "Usage",

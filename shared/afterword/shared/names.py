@@ -222,6 +222,10 @@ class Keys:
         """ZSET: the queued jobs of one tenant, by the number of their hint."""
         return f"{self.root}:share-queue:{agenda}:{tenant}"
 
+    def begun(self, slot: int) -> str:
+        """HASH: tenant to how many attempts began in the ten minutes of that number."""
+        return f"{self.root}:begun:{slot}"
+
     def capped(self, owner: str) -> str:
         """ZSET: jobs that wait until one of a lane, or of ':' and a tenant, stops running."""
         return f"{self.root}:capped:{owner}"

@@ -14,6 +14,7 @@ from afterword.shared.contracts import MemoryStatus
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import TaskHealth
+from afterword.shared.ledger.tenants import whole
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.metrics_server import new_registry
 from afterword.shared.names import MEMORIES, REPLIES
@@ -66,7 +67,8 @@ class Stage:
             self.inspector.redis.zincrby(self.inspector.keys.workers, HOUR_MS, f"{queue} host:1")
         accounts = await ledger.accounts.by_tenant(late_s=LATE_S)
         problems = len((await ledger.examine()).problems)
-        state = FleetState(await found_in(ledger), total(accounts), LATE_S, problems)
+        tenants = whole(await ledger.tenants.loads())
+        state = FleetState(await found_in(ledger), total(accounts), LATE_S, problems, tenants)
         self._fleet = _served(state)
 
     def lose_the_ledger(self) -> None:

@@ -23,6 +23,7 @@ from afterword.producer.admin.operator_name import user_and_host
 from afterword.producer.admin.plan import ReplayPlan, build_plan
 from afterword.producer.admin.replay_driver import ProgressCallback, ReplayDriver
 from afterword.producer.admin.stories import AsyncStories
+from afterword.producer.admin.tenants import AsyncTenants
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.per_loop import PerLoop
 from afterword.shared.arguments import (
@@ -104,6 +105,7 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
 
     Attributes:
         steering: gives orders to the running fleet: pauses, blocks, limits.
+        tenants: shows who has how much of the workers.
 
     """
 
@@ -113,6 +115,7 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
         self._desks = PerLoop(lambda: _Desk(CheckedLedger.open(self._settings)))
         self._by = by or user_and_host()
         self.steering = AsyncSteering(lambda: self._checked, self._by)
+        self.tenants = AsyncTenants(lambda: self._checked)
 
     @checked
     async def dead_letters(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import Account, Gate, GateState
+from afterword.shared.ledger.tenants import TenantLoads
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -33,6 +34,9 @@ class FleetState:
 
     problems: int
     """How many problems make Redis unfit: nothing is accepted while there is one."""
+
+    tenants: TenantLoads
+    """How tenants share the response workers: counts of all."""
 
 
 class FleetCollector:
@@ -62,6 +66,7 @@ class FleetCollector:
             yield from _counts(self.state.status)
             yield from _gates(self.state.status["gates"])
             yield from _orders(self.state.status["orders"])
+            yield from _tenants(self.state.tenants)
             yield from _memory(self.state)
 
 
@@ -132,6 +137,18 @@ def _orders(orders: Sequence[SteeringOrder]) -> Iterator[Metric]:
         parked[(str(one.kind),)] += one.waiting
     text = "Jobs, or users with turns, that wait for the end of an operator's order."
     yield _gauge("orders_waiting", text, ("order",), parked)
+
+
+def _tenants(loads: TenantLoads) -> Iterator[Metric]:
+    yield _one("tenants_waiting", "Tenants with queued jobs.", loads.waiting)
+    text = "Tenants that run all they may while more of their jobs wait."
+    yield _one("tenants_at_cap", text, loads.at_cap)
+    text = "Queued jobs of the tenant that has most of them."
+    yield _one("tenant_waiting_jobs_max", text, loads.most_waiting)
+    text = "How long the job has waited that waits longest, of all tenants, for a worker or a cap."
+    yield _one("tenant_wait_seconds_max", text, loads.longest_wait_s)
+    text = "Which part of the attempts of the last hour was the one tenant's that had most, 0 to 1."
+    yield _one("tenant_share_max", text, loads.largest_share)
 
 
 def _memory(state: FleetState) -> Iterator[Metric]:

@@ -12,6 +12,7 @@ from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.replay_driver import ProgressCallback
 from afterword.producer.admin.stories import Stories
 from afterword.producer.admin.sync_steering import Steering
+from afterword.producer.admin.tenants import Tenants
 from afterword.producer.portal import Portal
 from afterword.shared.arguments import (
     AnyId,
@@ -56,6 +57,7 @@ class Operator(Stories, Closeable):
 
     Attributes:
         steering: gives orders to the running fleet: pauses, blocks, limits.
+        tenants: shows who has how much of the workers.
 
     """
 
@@ -65,6 +67,7 @@ class Operator(Stories, Closeable):
         self._portal = Portal()
         self._operator: AsyncOperator = self._portal.make(lambda: AsyncOperator(known, by=by))
         self.steering = Steering(self._portal, self._operator.steering)
+        self.tenants = Tenants(self._portal, self._operator.tenants)
 
     def dead_letters(
         self,

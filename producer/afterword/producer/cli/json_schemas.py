@@ -35,6 +35,7 @@ from afterword.shared.ledger.records import (
     TaskHealth,
 )
 from afterword.shared.ledger.story_records import JobStory, UserJobs
+from afterword.shared.ledger.tenants import TenantLoads
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.memory_contracts import Memory
 
@@ -180,6 +181,7 @@ PRINTED: dict[str, Any] = {
     "reconcile": list[Inconsistency],
     "resume": OrdersChanged,
     "status": FleetStatus,
+    "status --tenants": TenantLoads,
     "status JOB_ID": JobDetails,
     "strike": OrdersChanged,
     "submit": JobId,

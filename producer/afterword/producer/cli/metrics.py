@@ -18,6 +18,7 @@ from afterword.producer.cli.workers_seen import open_ledger
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import InvalidRequest, LedgerUnavailable
 from afterword.shared.ledger.account import total
+from afterword.shared.ledger.tenants import whole
 from afterword.shared.listen_address import ListenAddress
 from afterword.shared.metrics_server import PATH, new_registry, serving
 
@@ -76,7 +77,8 @@ async def _look(checked: CheckedLedger, late_s: float) -> FleetState:
     status = await found_in(ledger)
     accounts = await ledger.accounts.by_tenant(late_s=late_s)
     problems = len((await ledger.examine()).problems)
-    return FleetState(status, total(accounts), late_s, problems)
+    tenants = whole(await ledger.tenants.loads())
+    return FleetState(status, total(accounts), late_s, problems, tenants)
 
 
 async def _keep_current(collector: FleetCollector, late_s: float, every_s: float) -> None:

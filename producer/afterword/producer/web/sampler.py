@@ -13,6 +13,7 @@ from afterword.shared.errors import AfterwordError
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.samples import Sample
+from afterword.shared.ledger.tenants import whole
 from afterword.shared.lifecycle import JobState, TurnState
 
 #: How often it is asked whether a sample is due, in seconds.
@@ -39,7 +40,8 @@ class Sampler(AsyncCloseable):
         status = await found_in(ledger)
         accounts = await ledger.accounts.by_tenant(late_s=self._late_s)
         problems = len((await ledger.examine()).problems)
-        return FleetState(status, total(accounts), self._late_s, problems)
+        tenants = whole(await ledger.tenants.loads())
+        return FleetState(status, total(accounts), self._late_s, problems, tenants)
 
     async def sample_if_due(self) -> bool:
         """Take the sample of this minute, unless somebody has; return whether it was taken."""

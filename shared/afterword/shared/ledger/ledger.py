@@ -29,6 +29,7 @@ from afterword.shared.ledger.samples import Samples
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.spending import Spending
 from afterword.shared.ledger.stories import Stories
+from afterword.shared.ledger.tenants import Tenants
 from afterword.shared.ledger.turns import DuplicateChecks, Turns
 from afterword.shared.ledger.user_records import UserRecords
 from afterword.shared.names import Keys, shard_in
@@ -79,6 +80,7 @@ class Ledger(AsyncCloseable):
         self.migrations = Migrations(shards)
         self.imports = Imports(shards)
         self.accounts = Accounts(shards)
+        self.tenants = Tenants(shards)
         self.quarantine = Quarantine(shards)
         self.queries = Queries(shards)
         self.stories = Stories(shards, self.queries)

@@ -99,8 +99,12 @@ class Shards:
 
     async def counts(self, keys: Keys) -> dict[str, int]:
         """Return how many jobs and turns of each tenant are in each state."""
+        return await self.counts_in(keys.counts)
+
+    async def counts_in(self, key: str) -> dict[str, int]:
+        """Return the counts in a hash."""
         with reading("counts"):
-            return {name: int(value) async for name, value in self.fields(keys.counts)}
+            return {name: int(value) async for name, value in self.fields(key)}
 
     async def run_script(self, keys: Keys, arguments: Arguments) -> list[Any]:
         """Run one script, send the hints that it left to us, and return its answer."""

@@ -475,6 +475,13 @@ class ReadAccount(NamedTuple):
     tenants: Sequence[str]
 
 
+@declares("maintenance/tenants")
+class ReadTenants(NamedTuple):
+    """Say for which of some tenants jobs wait, since when, and what limits them."""
+
+    tenants: Sequence[str]
+
+
 @declares("maintenance/spending")
 class ReadSpending(NamedTuple):
     """Say what a tenant or a user has spent."""

@@ -81,6 +81,8 @@ async def tenants(visit: Visit) -> Response:
     tenant = visit.asked("tenant")
     shown: dict[str, Any] = {"accounts": ordered[:ROWS], "count": len(ordered), "tenant": tenant}
     shown |= {"all": total(accounts), "late_s": late_s, "behind": [], "usage": None, "chosen": None}
+    loads = await (await visit.console.ledger()).tenants.loads()
+    shown["loads"] = [one for one in loads if tenant in ("", one.tenant)][:ROWS]
     if tenant:
         shown |= await _tenant(visit, tenant, accounts)
     return visit.page("tenants.html", **shown)

@@ -58,6 +58,7 @@ local function share_key(agenda) return root .. ':share:' .. agenda end -- ZSET 
 local function share_clock_key(agenda) return root .. ':share-clock:' .. agenda end -- STRING virtual time
 local function share_rest_key(agenda) return root .. ':share-rest:' .. agenda end -- ZSET tenant without queued jobs -> when it is next
 local function share_queue_key(agenda, tenant) return root .. ':share-queue:' .. agenda .. ':' .. tenant end -- ZSET job id -> number
+local function begun_key(slot) return root .. ':begun:' .. slot end -- HASH tenant -> attempts that began in the ten minutes of that number
 local function capped_key(owner) return root .. ':capped:' .. owner end -- ZSET of a lane or ':'tenant: job id -> sequence
 local function running_key(lane) return root .. ':running:' .. lane end -- SET of running jobs
 local function tenant_usage_key(tenant) return root .. ':tenant-usage:' .. tenant end -- HASH
@@ -206,6 +207,13 @@ local function hint_job(agenda, id, tenant)
   redis.call('ZADD', share_queue_key(agenda, tenant), number, id)
   enter_shares(agenda, tenant)
   push_hint(agenda, id, number, redis.call)
+end
+
+-- What each tenant had of the workers lately, by which operators see who takes how much.
+local BEGUN_SLOT, BEGUN_LIFE = 600000, 7200000 -- ms
+local function count_begun(tenant)
+  local key = begun_key(math.floor(now / BEGUN_SLOT))
+  if redis.call('HINCRBY', key, tenant, 1) == 1 then redis.call('PEXPIRE', key, BEGUN_LIFE) end
 end
 
 -- A job whose tenant or user runs as many as it may waits without a hint. Whenever a job of theirs stops

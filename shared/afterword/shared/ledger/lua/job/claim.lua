@@ -203,6 +203,7 @@ local function begin_attempt(job, limits)
   redis.call('HDEL', job_key(job.id), 'aside', 'parked', 'slot', 'hint', 'capped')
   if job.id ~= id then redis.call('HSET', job_key(id), 'served', token .. ' ' .. job.id) end
   if job.state == 'queued' then set_job_state(job.id, job.tenant, 'queued', 'running') end
+  count_begun(job.tenant)
   if (limits.most_running_per_user or most_running_per_user) > 0 then
     redis.call('SADD', running_key(job.lane), job.id)
     redis.call('PEXPIRE', running_key(job.lane), retention_ms)
