@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
@@ -15,15 +14,9 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.memory_requests import Hold
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
-from afterword.workers.gate import GateClient
-from afterword.workers.leases import Leases
 from afterword.workers.ports import Turn
-from afterword.workers.replies.model_call import ModelCaller
-from afterword.workers.replies.recall import RecallBudget, Recaller
-from afterword.workers.replies.respond import Responder
-from tests.kit.fakes.model import FakeModel
-from tests.kit.ledger.builder import LedgerInspector, lane_of, submit_and_answer, submit_job
-from tests.kit.ledger.lane_writer import FailingMemories, LaneWriter
+from tests.kit.complaints import StagedFleet
+from tests.kit.ledger.builder import LedgerInspector, lane_of, submit_and_answer
 
 pytestmark = pytest.mark.redis
 
@@ -33,39 +26,14 @@ FACT = "I moved to Lisbon."
 ASKED = "Where do I live? Lisbon?"
 
 
-@dataclass
-class Fleet:
-    """A worker of each kind between fakes, on a real ledger, and what an operator sees."""
+class Fleet(StagedFleet):
+    """The staged fleet, and what an operator sees of it in a terminal."""
 
-    settings: Settings
-    ledger: Ledger
-    memories: FailingMemories
-    capsys: pytest.CaptureFixture[str]
-    budget_s: float = 30.0
-
-    async def answer(self, message: str, **fields: object) -> str:
-        """Submit a message and answer it; return its job."""
-        settings, gates = self.settings, GateClient(self.ledger.gates)
-        await gates.refresh()  # as workers do when they start
-        budget = RecallBudget(self.budget_s)
-        leases = Leases(self.ledger.jobs.renew_leases, settings.lease_s)
-        job_id = await submit_job(self.ledger, message, **fields)
-        await Responder(
-            settings,
-            self.ledger.jobs,
-            ModelCaller(settings, FakeModel(), gates),
-            Recaller(self.memories, gates, budget=budget, limit=5, least_score=0.0),
-            leases,
-            b"tag key",
-            worker_name="host:1",
-        ).respond(job_id)
-        return job_id
-
-    async def store(self) -> None:
-        """Let a memory worker take Ann's lane once."""
-        writer = LaneWriter(self.settings, self.ledger, self.memories)
-        await writer.gates.refresh()
-        await writer.write()
+    def __init__(
+        self, settings: Settings, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        super().__init__(settings, ledger)
+        self.capsys = capsys
 
     async def told(self, job_id: str) -> Sequence[str]:
         """Return the lines of `afterword job`."""
@@ -77,7 +45,7 @@ class Fleet:
 
 @pytest.fixture
 def fleet(settings: Settings, ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> Fleet:
-    return Fleet(settings, ledger, FailingMemories(), capsys)
+    return Fleet(settings, ledger, capsys)
 
 
 def line_of(lines: Sequence[str], *words: str) -> str:

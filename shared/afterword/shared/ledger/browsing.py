@@ -10,7 +10,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from afterword.shared.ledger.dead_letter_records import DeadLetter, DeadLetterFilter, DeadLetterKind
+from afterword.shared.ledger.dead_letter_records import (
+    AuditEntry,
+    DeadLetter,
+    DeadLetterFilter,
+    DeadLetterKind,
+    audit_entry,
+)
 from afterword.shared.ledger.dead_letters import DeadLetters
 from afterword.shared.ledger.records import (
     moment,
@@ -32,6 +38,9 @@ from afterword.shared.names import (
 
 #: Dead letters that one page looks at, whether they match its filter or not.
 MOST_LOOKED_AT = 1_500
+
+#: The same of entries of the audit.
+MOST_ENTRIES_LOOKED_AT = 5_000
 
 #: Of these, how many are read at a time.
 _AT_ONCE = 500
@@ -95,6 +104,18 @@ class DeadLetterPage:
     before: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AuditPage:
+    """Entries of the audit, newest first; `after` is where the next page begins, None at the end.
+
+    `looked_at` were read for it.
+    """
+
+    entries: Sequence[AuditEntry]
+    looked_at: int
+    after: str | None
+
+
 class Browsing:
     """Reads the first rows of lists."""
 
@@ -130,6 +151,27 @@ class Browsing:
         return UserRows(
             await self._jobs([(name, None) for name in waiting]), await self._jobs(recalled)
         )
+
+    async def audit_page(
+        self, limit: int, *, after: str | None, by: str | None, action: str | None
+    ) -> AuditPage:
+        """Return the newest entries of the audit that match, older than the entry `after`."""
+        key, found, looked_at, place = self._shards.all[0].audit, list[AuditEntry](), 0, after
+        while len(found) <= limit and looked_at < MOST_ENTRIES_LOOKED_AT:
+            newest = f"({place}" if place else "+"
+            rows = await self._shards.send_command("XREVRANGE", key, newest, "-", "COUNT", _AT_ONCE)
+            looked_at += len(rows)
+            found += [
+                entry
+                for entry in readable(audit_entry, rows, "audit entry")
+                if by in (None, entry.by) and action in (None, entry.action)
+            ]
+            place = rows[-1][0] if len(rows) == _AT_ONCE else None
+            if place is None:
+                break
+        if len(found) > limit:
+            return AuditPage(found[:limit], looked_at, found[limit - 1].id)
+        return AuditPage(found, looked_at, place)
 
     async def dead_letter_page(
         self, chosen: DeadLetterFilter, limit: int, before: str | None

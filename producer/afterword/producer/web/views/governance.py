@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlencode
+
 from starlette.responses import RedirectResponse, Response
 
 from afterword.producer.web.console import Visit
 from afterword.producer.web.forms import seconds
+from afterword.shared.arguments import check_event_id
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.access_keys import AccessScope
@@ -14,8 +17,15 @@ _ENTRIES = 100
 
 
 async def audit(visit: Visit) -> Response:
-    """Show what operators did, newest first."""
-    return visit.page("audit.html", entries=await visit.operator.audit(_ENTRIES), most=_ENTRIES)
+    """Show what operators did, newest first, page by page."""
+    asked = {name: visit.asked(name) for name in ("by", "action") if visit.asked(name)}
+    after = visit.asked("after") and check_event_id("after", visit.asked("after"))
+    browsing = (await visit.console.ledger()).browsing
+    page = await browsing.audit_page(
+        _ENTRIES, after=after or None, by=asked.get("by"), action=asked.get("action")
+    )
+    next_page = urlencode(asked | {"after": page.after}) if page.after else ""
+    return visit.page("audit.html", page=page, asked=asked, after=after, next_page=next_page)
 
 
 async def keys(visit: Visit) -> Response:

@@ -9,11 +9,15 @@ from urllib.parse import quote, urlencode
 
 from starlette.responses import RedirectResponse, Response
 
+from afterword.producer.admin.explanation import explained
 from afterword.producer.web.console import Visit
 from afterword.producer.web.views.fleet import ROWS
 from afterword.shared.errors import JobNotFound, MemoriesUnavailable
 from afterword.shared.ledger.browsing import Place
 from afterword.shared.names import check_job_id, lane_id, lane_tag, memory_key, shard_of
+
+#: Jobs of a user that a page shows.
+_JOBS = 20
 
 #: How long a page waits for a memory worker, in seconds.
 _MEMORIES_S = 20.0
@@ -53,7 +57,14 @@ async def _job(visit: Visit, *, content: bool) -> Response:
     except JobNotFound:
         letter = None
     story = await visit.operator.story(details["job_id"], content=content)
-    return visit.page("job.html", job=details, letter=letter, story=story, texts=content)
+    return visit.page(
+        "job.html",
+        job=details,
+        letter=letter,
+        story=story,
+        told=explained(story),
+        texts=content,
+    )
 
 
 async def user(visit: Visit) -> Response:
@@ -79,10 +90,15 @@ async def _user(visit: Visit, **found: Any) -> Response:
     usage = await visit.console.producer.usage(tenant=tenant, user_id=user_id)
     receipt = await visit.operator.erasure(user_id, tenant=tenant)
     rows = await ledger.browsing.of_user(tenant, user_id, ROWS)
-    shown = {"memories": None, "problem": ""} | found
+    page = await visit.operator.user_jobs(
+        user_id, tenant=tenant, limit=_JOBS, after=visit.asked("after") or None
+    )
+    shown = {"memories": None, "problem": "", "after": visit.asked("after")} | found
+    following = {"tenant": tenant, "user_id": user_id, "after": page.next}
+    next_page = urlencode(following) if page.next else ""
     return visit.page(
         "user.html", tenant=tenant, user_id=user_id, rows=rows, usage=usage, receipt=receipt,
-        most=ROWS, **shown,
+        jobs=page.jobs, next_page=next_page, **shown,
     )  # fmt: skip
 
 

@@ -1,0 +1,126 @@
+"""What a story says about a complaint, in sentences: "it forgot what I told it yesterday"."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from afterword.producer.admin.wording import duration
+from afterword.shared.ledger.story_records import JobStory, StepKind, StoryStep
+from afterword.shared.lifecycle import JobState, TurnState
+
+#: Why the reply was written without what memory holds.
+_RECALLS = {
+    "over_budget": "the search took longer than AFTERWORD_RECALL_BUDGET_MS",
+    "recall_queue": "its worker had more searches to make than it can",
+    "shut_by_hand": "somebody shut the gate of recall",
+}
+_LEFT_OUT = {
+    "no_place": "others fitted better, and there is room for AFTERWORD_RECALL_TOP_K",
+    "low_score": "it fitted less than AFTERWORD_RECALL_MIN_SCORE",
+    "repeat": "a newer one, or the message, says the same",
+    "no_room": "the prompt was full, or has its turn itself",
+}
+_NOT_STORED = {
+    "memory_off": "memory is off",
+    "refusal": "the model refused to answer",
+    "opted_out": "its request said that it is not to be remembered",
+    "pleasantry": "it only greets, thanks, agrees or asks to go on",
+    "question_only": "it only asks, and says nothing of the user",
+    "quoted_only": "all of it is quoted, so nothing in it is the user's own",
+    "no_fact": "no fact was found in it",
+    "known_facts": "memory had each of its facts already",
+}
+_ORDERS = {
+    "pause-replies": "an operator paused replies",
+    "pause-memories": "an operator paused writes to memory",
+    "block": "an operator blocked its tenant or its user",
+    "slow": "an operator slows its tenant or its user down",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """One sentence, and the job that it is about, if it is another one."""
+
+    text: str
+    about: str | None = None
+
+
+def explained(story: JobStory) -> Sequence[Explanation]:
+    """Return what became of a job and its turn in sentences, without content.
+
+    What is as usual is not told: a reply that had all memories and a turn that was stored at once
+    have no sentence.
+    """
+    return [*_of_the_reply(story), *_of_the_turn(story)]
+
+
+def _of_the_reply(story: JobStory) -> Iterator[Explanation]:
+    if story.state is JobState.FAILED:
+        yield Explanation(f"There was no reply: {story.code}.")
+    recalls = [step for step in story.steps if step.kind is StepKind.RECALLED]
+    if recalls and story.memory == "degraded":
+        reason = recalls[-1].reason
+        yield Explanation(
+            "The reply was written without what memory holds, or without a part of it: "
+            f"{_RECALLS.get(reason, reason or 'not every memory could be read')}."
+        )
+    for left in story.left_out:
+        why = _LEFT_OUT.get(left.reason, left.reason)
+        yield Explanation(f"Memory {left.id} was found and not given to the model: {why}.")
+    if story.memories:
+        count = len(story.memories)
+        yield Explanation(f"The model was given {count} memor{'y' if count == 1 else 'ies'}.")
+
+
+def _of_the_turn(story: JobStory) -> Iterator[Explanation]:
+    for step in story.steps:
+        if sentence := _of_step(step):
+            yield Explanation(sentence, step.about if step.kind in _ABOUT_ANOTHER else None)
+    ended = story.state in (JobState.SUCCEEDED, JobState.CANCELLED)
+    code = story.turn_code or ""
+    match story.turn:
+        case TurnState.PENDING | TurnState.WRITING if ended:
+            waits = f": it waits for {story.waits_for}" if story.waits_for else ""
+            yield Explanation(f"What was said is not in memory yet{waits}.")
+        case TurnState.SKIPPED | TurnState.NOTHING:
+            yield Explanation(f"What was said is not in memory: {_NOT_STORED.get(code, code)}.")
+        case TurnState.NONE if ended:
+            why = _NOT_STORED.get(code, code) or "its request, or a setting, said so"
+            yield Explanation(f"What was said was not to be remembered: {why}.")
+        case TurnState.DEAD:
+            yield Explanation(f"What was said could not be stored and is a dead letter: {code}.")
+        case TurnState.ERASED:
+            yield Explanation("The user was erased, and everything they said with them.")
+
+
+_ABOUT_ANOTHER = (StepKind.WAITED_BEHIND,)
+
+
+def _of_step(step: StoryStep) -> str:
+    """Return a sentence for a step that may be a cause, '' for any other one."""
+    reason = _ORDERS.get(step.reason, step.reason)
+    match step.kind:
+        case StepKind.LANE_WAITS:
+            why = "somebody shut the gate of memory" if reason == "shut_by_hand" else reason
+            return f"Nothing of the user could be stored for a time: {why}."
+        case StepKind.PARKED:
+            return f"It had to wait: {reason}."
+        case StepKind.STORED if "secrets" in step.details:
+            return f"It was stored without the secrets in it: {step.details['secrets']}."
+        case StepKind.CORRECTED:
+            return f"The user changed memories of it: {reason or 'edited or deleted'}."
+        case StepKind.BURIED:
+            return f"It could not be stored: {reason}."
+        case _:
+            return _behind(step) if step.kind is StepKind.WAITED_BEHIND else ""
+
+
+def _behind(step: StoryStep) -> str:
+    """Return why a turn was late, or is."""
+    length = "" if step.duration_s is None else f" {duration(step.duration_s)}"
+    ended = step.details.get("turn", "")
+    became = " until that became a dead letter" if ended == TurnState.DEAD else ""
+    why = f" ({step.reason})" if step.reason else ""
+    return f"It had to wait{length} for an earlier turn of the same user{became}{why}:"
