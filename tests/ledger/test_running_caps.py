@@ -9,6 +9,7 @@ import pytest
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
 from afterword.shared.lifecycle import JobState
+from afterword.shared.names import Keys
 from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import LedgerInspector, reply_to
 from tests.ledger.test_fair_shares import NORMAL, Worker, submit, weigh
@@ -182,3 +183,44 @@ async def test_without_caps_nothing_is_counted(ledger: Ledger, inspector: Ledger
 
     assert len(await take_all(worker)) == 20
     assert not inspector.redis.keys(f"{inspector.keys.root}:running:*")
+
+
+async def take_of_all(ledger: Ledger, inspector: LedgerInspector, taken: int = 0) -> list[Claim]:
+    """Take every hint of all shards; return what was claimed for them."""
+    claims = []
+    while inspector.redis.llen(inspector.list_of("replies", 3)):
+        taken += 1
+        claim = await ledger.jobs.claim(inspector.pop_hint(NORMAL), f"token-{taken}")
+        claims += [claim] if claim else []
+    return claims
+
+
+@pytest.mark.parametrize(("cap", "running"), [(6, 6), (4, 4), (2, 4), (0, 40)])
+async def test_all_shards_together_run_no_more_than_the_cap_and_each_at_least_one(
+    settings: Settings, inspector: LedgerInspector, cap: int, running: int
+) -> None:
+    update = {"shards": 4, "max_running_per_tenant": cap, "max_running_per_user": 0}
+    async with Ledger(settings.model_copy(update=update), patience_s=5.0) as ledger:
+        ids = await submit(ledger, "acme", 40)
+        assert {job_id[:3] for job_id in ids} == {"j00", "j01", "j02", "j03"}
+        claims = await take_of_all(ledger, inspector)
+        assert len(claims) == running
+
+        answered = 0
+        while claims:
+            await ledger.jobs.finish(claims[0], reply_to(claims.pop(0)))
+            answered += 1
+            claims += await take_of_all(ledger, inspector, 1000 * answered)
+            assert len(claims) <= running
+        assert answered == len(ids)
+
+
+async def test_an_order_of_an_operator_is_of_all_shards_as_well(
+    settings: Settings, inspector: LedgerInspector
+) -> None:
+    async with Ledger(settings.model_copy(update={"shards": 4}), patience_s=5.0) as ledger:
+        for shard in range(4):
+            inspector.keys = Keys(settings.namespace, shard)
+            weigh(inspector, "acme", most_running=7)
+        await submit(ledger, "acme", 40)
+        assert len(await take_of_all(ledger, inspector)) == 7

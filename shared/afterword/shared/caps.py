@@ -55,9 +55,12 @@ def caps_argument(settings: LedgerSettings) -> str:
     return " ".join(str(getattr(settings, cap.setting)) for cap in _TAKEN)
 
 
-def running_caps_argument(settings: LedgerSettings) -> str:
-    """Return the caps on what runs at the same time, as `job/claim.lua` takes them."""
-    return f"{settings.max_running_per_tenant} {settings.max_running_per_user}"
+def running_caps_argument(settings: LedgerSettings, shards: int) -> str:
+    """Return the caps on what runs at the same time, as `job/claim.lua` takes them.
+
+    Each of the shards has its part of a tenant's cap.
+    """
+    return f"{settings.max_running_per_tenant} {settings.max_running_per_user} {shards}"
 
 
 def queue_full(name: str, settings: LedgerSettings) -> QueueFull:

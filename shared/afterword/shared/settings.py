@@ -111,8 +111,8 @@ class LedgerSettings(Record):
     )
     max_running_per_tenant: Cap = Field(
         0,
-        description="jobs of one tenant in a shard that run at the same time; more wait until one "
-        "of them ends; 0: no cap",
+        description="jobs of one tenant that run at the same time, divided among the shards; more "
+        "wait until one of them ends; 0: no cap",
     )
     max_running_per_user: Cap = Field(
         0,

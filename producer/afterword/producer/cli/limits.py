@@ -54,9 +54,9 @@ def limits(
 ) -> None:
     """Set a tenant's caps and weight at once, without a restart.
 
-    Limits that are not named stay as they were; for those never set, the settings count. Like
-    those, caps count one shard. Without a limit, the tenant's own are shown. It is recorded in the
-    audit log.
+    Limits that are not named stay as they were; for those never set, the settings count. Caps on
+    what runs are divided among the shards, those on what is open count one shard. Without a limit,
+    the tenant's own are shown. It is recorded in the audit log.
     """
     wanted = TenantLimits(**given)
     if lift and wanted.set_ones():

@@ -90,7 +90,7 @@ class Jobs:
         self._blocking = blocking
         settings = shards.settings
         self._caps = caps_argument(settings)
-        self._running_caps = running_caps_argument(settings)
+        self._running_caps = running_caps_argument(settings, settings.shards)
         self._redaction = Redaction.of(settings)
         self._retention_ms = milliseconds(settings.retention_s)
         self._stream_ms = milliseconds(settings.stream_retention_s)

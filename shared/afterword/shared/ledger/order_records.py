@@ -45,7 +45,7 @@ class OrderKind(StrEnum):
 class TenantLimits:
     """A tenant's caps and weight; for what is None, the settings count.
 
-    Like those of the settings, the caps count one shard.
+    Caps on what runs are divided among the shards; those on what is open count one shard.
     """
 
     weight: Annotated[int, Field(ge=1, le=1000)] | None = None

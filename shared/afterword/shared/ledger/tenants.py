@@ -40,7 +40,7 @@ class TenantLoad:
     """How many of its jobs run now."""
 
     most_running: int | None
-    """Most that may run at once in the whole fleet; None without a cap."""
+    """Most that may run at once in all shards together; None without a cap."""
 
     at_cap: bool
     """Whether jobs wait because it runs all it may."""
@@ -152,7 +152,7 @@ class Tenants:
             waiting=one.waiting,
             oldest_wait_s=round(max(one.oldest_wait_s, 0.0), 1),
             running=one.running,
-            most_running=cap * settings.shards or None,
+            most_running=max(cap, settings.shards) if cap else None,
             at_cap=one.at_cap,
             weight=one.weight,
             begun=one.begun,

@@ -14,7 +14,7 @@
 ---@param failed_ms integer       retention of a failed job
 ---@param ahead boolean           whether its hint was taken before older ones, which are not lost
 ---@param worker string           who claims it
----@param running_caps string     most running jobs of a tenant and of a user; two numbers, 0 for no cap
+---@param running_caps string     most running jobs of a tenant and of a user, 0 for no cap, and the number of shards
 -- Answers a status: gone | held | taken | ended | behind (its conversation has an older open job) |
 --   parked (an operator's order lets it wait) | capped (its tenant or user runs all it may), or 'claimed',
 --   {field, value, ...}. While the user is being erased ('erasing' is 1), nothing said before the erasure was
@@ -22,7 +22,7 @@
 --   it was replayed. 'previous' is the fence of the attempt before, if there was one.
 -- In a record, 'hint' is the job in whose hint this one is claimed, if not in its own; 'stands_for' the
 --   job that its own hint stands for; 'served' the token and the job of the claim that this hint was for.
-local most_running, most_running_per_user = unpack(read_caps(running_caps))
+local most_running, most_running_per_user, shards = unpack(read_caps(running_caps))
 
 local FIELDS = { 'version', 'state', 'agenda', 'attempts', 'deadline', 'token', 'fence', 'created', 'body',
   'lane', 'turn', 'sequence', 'tenant', 'conversation', 'snoozes', 'queued', 'started', 'trace', 'story',
@@ -88,10 +88,18 @@ local function count_running(lane, most)
   return redis.call('SCARD', running)
 end
 
+-- Returns this shard's part of a tenant's cap: all shards together let no more run. Each has at least one,
+-- or users of this shard would wait for ever.
+local SHARD = tonumber(string.match(root, '{(%x+)}$'), 16)
+local function part_of(most)
+  if most == 0 then return 0 end
+  return math.max(1, math.floor(most / shards) + (SHARD < most % shards and 1 or 0))
+end
+
 -- Returns the owner, ':'tenant or a lane, that runs as many jobs as it may.
 local function owner_at_cap(job, limits)
-  local most, most_of_user = limits.most_running or most_running,
-    limits.most_running_per_user or most_running_per_user
+  local most = part_of(limits.most_running or most_running)
+  local most_of_user = limits.most_running_per_user or most_running_per_user
   if most > 0 then
     local running = tonumber(redis.call('HGET', COUNTS, 'job:running:' .. job.tenant) or 0)
     if running >= most then return ':' .. job.tenant end
