@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from afterword.shared.contracts import Usage, UsageSum
+from afterword.shared.contracts import Usage
 from afterword.shared.errors import LeaseLost
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim, EraseClaim
 from afterword.shared.settings import Settings
+from afterword.shared.usage_contracts import UsageSum
 from tests.kit.ledger.builder import (
     LedgerInspector,
     claim_job,

@@ -21,6 +21,7 @@ from afterword.producer import (
     DiscardResult,
     ErasureReceipt,
     ErasureState,
+    Extraction,
     Inconsistency,
     JobListed,
     JobState,
@@ -159,6 +160,7 @@ RECORDS: dict[str, Any] = {
         ("m",),
         None,
         None,
+        extraction=Extraction(),
     ),
     "Jobs of a user": UserJobs(
         (JobListed("j", NOW, JobState.SUCCEEDED, None, TurnState.STORED, None, "fresh", 5, 1),), "j"

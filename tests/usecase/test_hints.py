@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afterword.shared import ledger
 from afterword.shared.hints import TASK_OF, split_agenda
 from afterword.shared.names import (
     MEMORIES,
@@ -20,10 +18,9 @@ from afterword.shared.names import (
     lane_id,
     memory_key,
 )
+from afterword.shared.transport.scripts import _definitions, _used
 from tests.kit.ledger.hint_messages import hint_message
 from tests.kit.servers.valkey import Valkey
-
-LUA = (Path(ledger.__file__).with_name("lua") / "_lib.lua").read_text()
 
 
 def test_a_hint_says_what_to_run_with_nothing_but_an_id() -> None:
@@ -51,7 +48,8 @@ def test_any_id_survives(name: str) -> None:
 def test_the_scripts_build_the_same_text(valkey: Valkey, namespace: str, agenda: str) -> None:
     queue, step = split_agenda(agenda)
     name = lane_id(memory_key("a/b", 'ü "quoted" \\'), 0)
-    script = LUA + "\nreturn hint_message(ARGV[2], ARGV[3], ARGV[4], 1)"
+    body = "return hint_message(ARGV[2], ARGV[3], ARGV[4], 1)"
+    script = "".join(_used(_definitions("_lib"), body)) + body  # Lua takes no more than 200 locals
     with valkey.client() as client:
         theirs = client.eval(script, 1, f"{namespace}:{{00}}", "", queue, str(step), name)
     assert theirs == hint_message(TASK_OF[queue], name, f"{name}.1", step=step)

@@ -23,6 +23,7 @@ from afterword.shared.contracts import (
     ChatRequest,
     Event,
     EventType,
+    Extraction,
     JobStatus,
     MemoryStatus,
     MemoryUsed,
@@ -31,7 +32,6 @@ from afterword.shared.contracts import (
     StopDetails,
     Timings,
     Usage,
-    UsageSum,
     WhenBusy,
 )
 from afterword.shared.errors import (
@@ -88,6 +88,7 @@ from afterword.shared.memory_contracts import (
     UserExport,
 )
 from afterword.shared.settings import Settings
+from afterword.shared.usage_contracts import UsageSum
 
 __all__ = [
     "Account",
@@ -114,6 +115,7 @@ __all__ = [
     "EventType",
     "ExportedConversation",
     "ExportedJob",
+    "Extraction",
     "Fault",
     "HistoryTurn",
     "ImportCounts",

@@ -380,26 +380,23 @@ class Usage(Contract):
         return Usage(**{name: count + getattr(other, name) for name, count in self})
 
 
-class UsageSum(Contract):
-    """What the jobs of a tenant, or of one of its users, have used so far."""
+class Extraction(Contract):
+    """What it took to extract facts out of turns: calls of `AFTERWORD_MEMORY_MODEL` by our workers.
 
-    tenant: str
-    """The tenant."""
-
-    user_id: str | None = None
-    """The user; None for the whole tenant."""
-
-    replies: int = 0
-    """How many replies there were."""
+    What mem0's platform extracts is not in it: that has a price list of its own.
+    """
 
     usage: Usage = Usage()
-    """The tokens of these replies, and of attempts that gave none, as far as Claude told them."""
+    """The tokens of these calls, as far as Claude told them, of attempts that failed, too."""
 
     cost_usd: float = 0.0
-    """What these cost in US dollars, as far as the prices of their models are known."""
+    """What they cost in US dollars, as far as the price of the model is known."""
 
-    period_cost_usd: float | None = None
-    """What of it was spent in the running period; None without `AFTERWORD_BUDGETS`."""
+    facts: int = 0
+    """How many memories came of them."""
+
+    fact_usd: float | None = None
+    """What one of these memories cost, in US dollars; None if there is none."""
 
 
 class MemoryUsed(Contract):
@@ -603,3 +600,7 @@ class JobStatus(Contract):
 
     memory_ids: tuple[str, ...] = ()
     """The memories in mem0 that its turn was stored as, less those that its user has deleted."""
+
+    extraction: Extraction | None = None
+    """What it took to extract facts of its turn; None if nothing was extracted. Of turns that were
+    stored together, the first has it."""

@@ -315,6 +315,20 @@ class TurnSettled(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExtractionPaid(ObserverEvent):
+    """An attempt to store turns has ended, and this is what a call to extract their facts used.
+
+    The provider had told so much of it; a call that failed, or was cut off, counts all the same.
+    """
+
+    model: Name
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SecretsFound(ObserverEvent):
     """A batch that is stored now held secrets of a kind, which `AFTERWORD_REDACTION` is about."""
 

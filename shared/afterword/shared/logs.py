@@ -89,6 +89,9 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.TurnBegun: Line(DEBUG, "storing {turns} turns"),
     events.FactsTranslated: Line(INFO, "{count} facts are in another language than the user's"),
     events.TurnSettled: Line(DEBUG, "{turns} turns {outcome}: {memories} memories {code}"),
+    events.ExtractionPaid: Line(
+        DEBUG, "extraction by {model}: {input_tokens} input and {output_tokens} output tokens"
+    ),
     events.SecretsFound: Line(INFO, "secrets in what was said: {count} of the kind {kind}"),
     events.TurnAccepted: Line(DEBUG, "mem0 works on {turns} turns; asking in {delay_s:.1f} s"),
     events.TurnPostponed: Line(

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from afterword.shared.contracts import Contract, UsageSum
+from afterword.shared.contracts import Contract
+from afterword.shared.usage_contracts import UsageSum
 
 
 class Memory(Contract):

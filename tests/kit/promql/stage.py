@@ -48,7 +48,7 @@ class Stage:
     @contextmanager
     def open(self) -> Iterator[None]:
         """Count the events of this process while the context is open."""
-        with counting(self._registry):
+        with counting(self._registry, {"word": (1.0, 1.0)}):
             yield
 
     async def look(

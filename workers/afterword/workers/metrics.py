@@ -30,6 +30,9 @@ SETTING = variable("metrics_listen")
 #: Updates the instruments of one class of events.
 Handler: TypeAlias = Callable[[Any], object]
 
+#: What tells tokens that cost something.
+_Paid: TypeAlias = events.ModelAnswered | events.ExtractionPaid
+
 #: Upper bounds of histograms, in seconds: of what should take milliseconds, and of what may take
 #: minutes.
 SHORT_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0)
@@ -153,62 +156,62 @@ def _models(make: _Instruments, prices: Prices) -> dict[type[ObserverEvent], Han
     )
     tokens = _tokens(make)
 
-    spend = _spending(make, prices)
-
-    kinds = ("input", "cache_read", "cache_write", "output")
-    per_model = _PerName(
-        lambda model: (
-            first.labels(model),
-            whole.labels(model),
-            *(tokens.labels(model, kind) for kind in kinds),
-        )
-    )
+    cost = _cost(make)
+    spend = _spending(tokens, cost, prices, "reply")
+    per_model = _PerName(lambda model: (first.labels(model), whole.labels(model)))
 
     def answered(event: events.ModelAnswered) -> None:
         spend(event)
-        first_s, whole_s, given, read, written, got = per_model[event.model]
+        first_s, whole_s = per_model[event.model]
         first_s.observe(event.first_text_s)
         whole_s.observe(event.duration_s)
-        given.inc(event.input_tokens)
-        read.inc(event.cache_read_tokens)
-        written.inc(event.cache_write_tokens)
-        got.inc(event.output_tokens)
 
     return {
         events.ModelCalled: lambda event: called[event.model].inc(),
         events.ModelAnswered: answered,
+        events.ExtractionPaid: _spending(tokens, cost, prices, "extraction"),
     }
 
 
 def _tokens(make: _Instruments) -> Counter:
     return make.counter(
         "tokens",
-        "Tokens of whole answers: `input` (neither read from nor written to the provider's "
-        "cache), `cache_read`, `cache_write`, `output`.",
-        "model",
-        "kind",
+        "Tokens of whole answers, for the purpose `reply`, or `extraction` of memories (also "
+        "what was told of calls that failed): `input` (neither read from the provider's cache "
+        "nor written to it), `cache_read`, `cache_write`, `output`.",
+        *("model", "kind", "purpose"),
     )
 
 
-def _spending(make: _Instruments, prices: Prices) -> Handler:
-    """Return what counts the cost of an answer."""
-    cost = make.counter(
+def _cost(make: _Instruments) -> Counter:
+    return make.counter(
         "model_cost_usd",
-        "What whole answers cost, in US dollars: `AFTERWORD_MODEL_PRICES`, else dated list prices; "
+        "What these tokens cost, in US dollars: `AFTERWORD_MODEL_PRICES`, else dated list prices; "
         "a model without a price is missing.",
-        "model",
+        *("model", "purpose"),
     )
-    priced = _PerName(cost.labels)
+
+
+def _spending(tokens: Counter, cost: Counter, prices: Prices, purpose: str) -> Handler:
+    """Return what counts the tokens of a call and their cost."""
+    kinds = ("input", "cache_read", "cache_write", "output")
+    used = _PerName(lambda model: [tokens.labels(model, kind, purpose) for kind in kinds])
+    priced = _PerName(lambda model: cost.labels(model, purpose))
     price_of = lru_cache(MOST_NAMES)(partial(known_price_of, own=prices))
 
-    def spend(event: events.ModelAnswered) -> None:
+    def spend(event: _Paid) -> None:
         if price := price_of(event.model):
             priced[event.model].inc(_cost_usd(event, *price))
+        given, read, written, got = used[event.model]
+        given.inc(event.input_tokens)
+        read.inc(event.cache_read_tokens)
+        written.inc(event.cache_write_tokens)
+        got.inc(event.output_tokens)
 
     return spend
 
 
-def _cost_usd(event: events.ModelAnswered, of_input: float, of_output: float) -> float:
+def _cost_usd(event: _Paid, of_input: float, of_output: float) -> float:
     given = (
         event.input_tokens
         + CACHE_READ * event.cache_read_tokens

@@ -177,15 +177,25 @@ class Exchange:
     reply_text: str
 
 
+class Meter(Protocol):
+    """Counts the tokens of calls of models, one after the other."""
+
+    def begin(self, model: str) -> None:
+        """Count for a new call of a model."""
+
+    def tell(self, usage: Usage) -> None:
+        """Note what the call has used so far, all of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """One user message and its reply, on its way into memory.
 
     `followed_by` is what was said next, to be stored with it in one add, under its id and time.
     `attempt` names the one that adds it: what two adds left behind is told apart by it. `facts`
-    is what an earlier attempt extracted and had noted by `note_facts`, for a memory that does so.
-    `timezone` is the user's, if known: "yesterday" means the day before theirs. `stored_by` names
-    the worker that stores it.
+    is what an earlier attempt extracted and had noted by `note_facts`, for a memory that does so;
+    `meter` counts what that takes. `timezone` is the user's, if known: "yesterday" means the day
+    before theirs. `stored_by` names the worker that stores it.
     """
 
     id: str
@@ -196,6 +206,7 @@ class Turn:
     attempt: str = ""
     facts: str = ""
     note_facts: Callable[[str], Awaitable[None]] | None = None
+    meter: Meter | None = None
     followed_by: tuple[Exchange, ...] = ()
     timezone: str | None = None
     stored_by: str = ""

@@ -17,7 +17,7 @@ from afterword.producer.cli.checks.finding import Finding
 from afterword.producer.cli.drain import Drained
 from afterword.producer.cli.migrate import MigrationReport
 from afterword.producer.cli.steering import OrdersChanged
-from afterword.shared.contracts import Event, JobStatus, Reply, Timings, UsageSum
+from afterword.shared.contracts import Event, JobStatus, Reply, Timings
 from afterword.shared.ledger.access_keys import AccessKey
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
@@ -38,6 +38,7 @@ from afterword.shared.ledger.story_records import JobStory, UserJobs
 from afterword.shared.ledger.tenants import TenantLoads
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.memory_contracts import Memory
+from afterword.shared.usage_contracts import UsageSum
 
 Schema: TypeAlias = dict[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -15,7 +15,7 @@ from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.wording import cause, duration, utc_time
 from afterword.producer.cli.terminal import echo, indented, json_text, one_line
 from afterword.shared.clock import utc_now
-from afterword.shared.contracts import UsageSum
+from afterword.shared.contracts import Usage
 from afterword.shared.ledger.access_keys import AccessKey
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
@@ -28,6 +28,7 @@ from afterword.shared.ledger.dead_letter_records import (
 from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import Account, Gate, Inconsistency, QuarantineNote
 from afterword.shared.lifecycle import TurnState
+from afterword.shared.usage_contracts import UsageSum
 
 # --- values
 
@@ -326,20 +327,29 @@ def replay_progress(run: ReplayRun) -> str:
 
 
 def usage(found: UsageSum) -> None:
-    """Print a sum of replies and tokens."""
+    """Print a sum of replies and memories: their tokens, what they cost together and each."""
+    memory = found.extraction
+    replies_usd = found.cost_usd - memory.cost_usd
     table(
-        ("replies", "input", "output", "cache read", "cache write", "USD", "USD a reply"),
+        ("for", "how many", "input", "output", "cache read", "cache write", "USD", "USD each"),
         [
-            (
-                found.replies,
-                *(tokens for _, tokens in found.usage),
-                f"{found.cost_usd:.4f}",
-                f"{found.cost_usd / found.replies:.6f}" if found.replies else "-",
-            )
+            ("replies", found.replies, *_tokens(found.usage),
+             *_cost(replies_usd, replies_usd / found.replies if found.replies else None)),
+            ("memories", memory.facts, *_tokens(memory.usage),
+             *_cost(memory.cost_usd, memory.fact_usd)),
         ],
-    )
+    )  # fmt: skip
+    echo(f"{found.cost_usd:.4f} USD together")
     if found.period_cost_usd is not None:
         echo(f"{found.period_cost_usd:.4f} USD of it in this period of the budgets")
+
+
+def _tokens(found: Usage) -> Iterator[int]:
+    return (tokens for _, tokens in found)
+
+
+def _cost(usd: float, each: float | None) -> tuple[str, str]:
+    return f"{max(usd, 0.0):.4f}", "-" if each is None else f"{max(each, 0.0):.6f}"
 
 
 def workers(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from afterword.producer.admin.wording import took, utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.terminal import echo, indented, one_line
+from afterword.shared.contracts import Extraction
 from afterword.shared.ledger.story_records import (
     JobStory,
     MemoryGiven,
@@ -73,6 +74,16 @@ def _head(story: JobStory) -> Iterator[tuple[str, str]]:
         yield "reply", story.reply
 
 
+def _extraction(paid: Extraction) -> str:
+    usage = paid.usage
+    given = usage.input + usage.cache_read + usage.cache_write
+    each = "" if paid.fact_usd is None else f", {paid.fact_usd:.6f} USD each"
+    return (
+        f"{given} input and {usage.output} output tokens, {paid.cost_usd:.6f} USD, "
+        f"{paid.facts} memories{each}"
+    )
+
+
 def _with(state: str, code: str | None) -> str:
     return f"{state} ({code})" if code else state
 
@@ -104,6 +115,8 @@ def _print_memories(story: JobStory) -> None:
         echo("memories that came of it:")
     for memory_id in story.memory_ids:
         echo(f"  {one_line(memory_id)}")
+    if story.extraction is not None:
+        echo(f"extraction: {_extraction(story.extraction)}")
 
 
 def _given(memory: MemoryGiven) -> str:

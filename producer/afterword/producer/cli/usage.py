@@ -15,10 +15,11 @@ from afterword.producer.client.sync_client import Producer
 @click.option("--user", "user_id", metavar="USER_ID", help="Only this user of the tenant.")
 @json_option
 def usage(*, tenant: str, user_id: str | None, as_json: bool) -> None:
-    """Show how many replies a tenant got and the tokens its jobs took.
+    """Show how many replies and memories a tenant got, and what they cost.
 
-    Counts every reply since the tenant's first one, and the tokens of attempts that gave none, as
-    far as Claude had told them. Nothing is changed.
+    Counts every reply since the tenant's first one, the tokens of attempts that gave none, and
+    those by which workers extracted memories, as far as Claude had told them. What mem0's platform
+    extracts has its own price list and is not in it. Nothing is changed.
     """
     with Producer() as producer:
         found = producer.usage(tenant=tenant, user_id=user_id)

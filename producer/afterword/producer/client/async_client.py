@@ -14,19 +14,12 @@ from afterword.producer.client.memory_calls import Owner
 from afterword.producer.client.per_loop_job_service import PerLoopJobService
 from afterword.shared.arguments import AnyId, EventId, Id, Seconds, checked
 from afterword.shared.closeable import AsyncCloseable
-from afterword.shared.contracts import (
-    ChatRequest,
-    Event,
-    JobStatus,
-    Priority,
-    Reply,
-    UsageSum,
-    WhenBusy,
-)
+from afterword.shared.contracts import ChatRequest, Event, JobStatus, Priority, Reply, WhenBusy
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import AfterwordError
 from afterword.shared.names import check_job_id
 from afterword.shared.settings import Settings
+from afterword.shared.usage_contracts import UsageSum
 
 
 class AsyncProducer(AsyncCloseable):

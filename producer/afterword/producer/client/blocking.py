@@ -12,9 +12,10 @@ from typing import Any
 from afterword.producer.client.job_service import JobService, RequestFields, collect
 from afterword.producer.client.memory_calls import MemoryCall, Owner
 from afterword.producer.portal import Portal, Runner
-from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
+from afterword.shared.contracts import Event, JobStatus, Reply
 from afterword.shared.errors import AfterwordError
 from afterword.shared.transport.blocking import Unconfirmed
+from afterword.shared.usage_contracts import UsageSum
 
 
 class BlockingJobService:

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple, TypeAlias
 from afterword.producer.client.memory_calls import MemoryCall, Owner
 from afterword.shared.clock import utc_now
 from afterword.shared.closeable import AsyncCloseable
-from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, UsageSum
+from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply
 from afterword.shared.errors import AfterwordError, InvalidRequest
 from afterword.shared.names import memory_key, new_job_id, shard_of
 from afterword.shared.redaction.policy import Redaction
 from afterword.shared.settings import Settings
 from afterword.shared.trace_context import active_context
 from afterword.shared.traces import recorder_in_use
+from afterword.shared.usage_contracts import UsageSum
 
 #: A request as it is given: the arguments of `submit` by their names, or a `ChatRequest`.
 RequestFields: TypeAlias = Mapping[str, Any] | ChatRequest

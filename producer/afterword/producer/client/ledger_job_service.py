@@ -17,13 +17,14 @@ from afterword.producer.client.job_service import (
 )
 from afterword.producer.client.memory_asker import ask
 from afterword.producer.client.memory_calls import MemoryCall, Owner
-from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
+from afterword.shared.contracts import Event, JobStatus, Reply
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, NoReplyInTime
 from afterword.shared.events import JobRefused, JobSubmitted
 from afterword.shared.ledger.records import SubmitResult
 from afterword.shared.observer import bound, emit, emit_internal_error, is_heard
 from afterword.shared.settings import Settings
 from afterword.shared.transport.blocking import Unconfirmed
+from afterword.shared.usage_contracts import UsageSum
 
 #: Requests of one `submit_many` that are sent to Redis together, at most.
 GROUP = 1000

@@ -9,9 +9,10 @@ from typing import Any
 from afterword.producer.client.job_service import Item, JobService, Submission
 from afterword.producer.client.memory_calls import MemoryCall, Owner
 from afterword.producer.per_loop import PerLoop
-from afterword.shared.contracts import Event, JobStatus, Reply, UsageSum
+from afterword.shared.contracts import Event, JobStatus, Reply
 from afterword.shared.errors import AfterwordError
 from afterword.shared.settings import Settings
+from afterword.shared.usage_contracts import UsageSum
 
 
 class PerLoopJobService(JobService):

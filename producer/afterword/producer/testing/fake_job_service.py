@@ -20,7 +20,7 @@ from afterword.producer.testing.fake_job import FakeJob
 from afterword.producer.testing.fake_memories import FakeMemories
 from afterword.producer.testing.script import Script
 from afterword.shared.caps import cap_reached, longest_joined, queue_full
-from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, Usage, UsageSum
+from afterword.shared.contracts import ChatRequest, Event, JobStatus, Reply, Usage
 from afterword.shared.errors import (
     AfterwordError,
     ConversationBusy,
@@ -32,6 +32,7 @@ from afterword.shared.errors import (
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import check_job_id
 from afterword.shared.settings import Settings
+from afterword.shared.usage_contracts import UsageSum
 
 
 class FakeJobService(JobService):

@@ -44,6 +44,7 @@ from afterword.shared.ledger.records import (
     text_of,
 )
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
+from afterword.shared.ledger.spending import USAGE_S
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import (
     PRIORITY_STEPS,
@@ -68,9 +69,6 @@ _BYTES_A_TOKEN = 16
 
 #: The field of a request that names whom an operator blocks.
 _BLOCKED_FIELDS = {"user": "user_id", "tenant": "tenant"}
-
-#: How long the sums of a user's usage are kept after the last reply.
-USAGE_S = 90 * 24 * 3600.0
 
 
 class Jobs:

@@ -9,12 +9,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from afterword.shared.clock import utc_now
-from afterword.shared.contracts import Event, JobStatus, Recalled, Reply, Usage, UsageSum
+from afterword.shared.contracts import Event, Extraction, JobStatus, Recalled, Reply, Usage
 from afterword.shared.errors import JobNotFound, NewerRecord
 from afterword.shared.ledger.order_records import SteeringOrder, read_order, waiting_orders
 from afterword.shared.ledger.records import json_object, moment, readable, reading
 from afterword.shared.ledger.shard import Shards
-from afterword.shared.ledger.spending import Spending
+from afterword.shared.ledger.spending import EXTRACTION_FIELDS, Spending, read_extraction
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import (
     MEMORIES,
@@ -26,6 +26,7 @@ from afterword.shared.names import (
     shard_of,
     user_of,
 )
+from afterword.shared.usage_contracts import UsageSum
 
 #: Most entries of a stream that one call reads.
 PAGE = 500
@@ -82,8 +83,9 @@ class Queries:
 
     async def status(self, job_id: str) -> JobStatus:
         """Return the status of a job; raises `JobNotFound`."""
-        values = await self._fields(job_id, *_STATUS, *_USED)
-        return _status(job_id, values[: len(_STATUS)], values[len(_STATUS) :])
+        names = (*_STATUS, *_USED, *EXTRACTION_FIELDS)
+        values = await self._fields(job_id, *names)
+        return _status(job_id, dict(zip(names, values, strict=True)))
 
     async def progress(self, job_id: str) -> Progress:
         """Return how far a job is; raises `JobNotFound`."""
@@ -193,6 +195,7 @@ class Queries:
         replies = sums.pop("replies", 0)
         spent = await Spending(self._shards).of(tenant, user_id)
         with reading("usage"):
+            extraction = read_extraction(sums) or Extraction()
             return UsageSum(
                 tenant=tenant,
                 user_id=user_id,
@@ -200,6 +203,7 @@ class Queries:
                 usage=Usage(**sums),
                 cost_usd=spent.in_all_usd,
                 period_cost_usd=spent.in_period_usd if self._shards.settings.budgets else None,
+                extraction=extraction,
             )
 
     def _usage_keys(self, tenant: str, user_id: str | None) -> Sequence[str]:
@@ -246,8 +250,7 @@ class Queries:
         return values
 
 
-def _status(job_id: str, values: Sequence[Any], used: Sequence[str | None]) -> JobStatus:
-    record = dict(zip(_STATUS, values, strict=True))
+def _status(job_id: str, record: Mapping[str, Any]) -> JobStatus:
     if record["state"] is None:
         raise JobNotFound(job_id)
     with reading(job_id):
@@ -269,15 +272,16 @@ def _status(job_id: str, values: Sequence[Any], used: Sequence[str | None]) -> J
             started_at=_moment_or_none(record["started"]),
             first_text_at=_moment_or_none(record["first_text"]),
             ended_at=_moment_or_none(record["ended"]),
-            usage=_usage(record["tokens"], used),
+            usage=_usage(record),
+            extraction=read_extraction(record),
             memory_ids=tuple(json.loads(record["memory_ids"] or "[]")),
         )
 
 
-def _usage(tokens: str | None, used: Sequence[str | None]) -> Usage:
+def _usage(record: Mapping[str, Any]) -> Usage:
     """Return the tokens of the attempt with the reply, if any, and of those without one."""
-    counts = zip(Usage.model_fields, used, strict=True)
-    unanswered = Usage(**{name: int(count or 0) for name, count in counts})
+    unanswered = Usage(**{name: int(record[f"used:{name}"] or 0) for name in Usage.model_fields})
+    tokens = record["tokens"]
     return unanswered + Usage.model_validate_json(tokens) if tokens else unanswered
 
 

@@ -1,15 +1,49 @@
-"""What replies have cost, in all and in the period of budgets; and whether a budget is spent."""
+"""What replies and memory have cost, in all and in a period; and whether a budget is spent."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, NamedTuple
 
 from afterword.shared.budgets import MICRO, budgets_argument
+from afterword.shared.contracts import Extraction, Usage
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import moment, reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.names import Keys, lane_id, memory_key, shard_of, user_of
+
+#: Lifetime of a user's sums of usage, in seconds since the newest of it.
+USAGE_S = 90 * 24 * 3600.0
+
+#: The fields of a job, and of sums of usage, that count what the extraction of facts took.
+EXTRACTION_FIELDS = tuple(f"extraction:{name}" for name in (*Usage.model_fields, "cost", "facts"))
+
+
+class ExtractionCost(NamedTuple):
+    """What an attempt to store turns has paid for extraction so far; `cost` is in millionths."""
+
+    usage: Usage
+    cost: int
+
+    @property
+    def amounts(self) -> str:
+        """Return the amounts as scripts take them."""
+        return " ".join(str(amount) for amount in (*dict(self.usage).values(), self.cost))
+
+
+def read_extraction(fields: Mapping[str, Any]) -> Extraction | None:
+    """Return what the fields of a job, or sums of usage, tell of extraction; None if nothing."""
+    found = [int(fields.get(name) or 0) for name in EXTRACTION_FIELDS]
+    if not any(found):
+        return None
+    *tokens, cost, facts = found
+    usage = Usage(**dict(zip(Usage.model_fields, tokens, strict=True)))
+    usd = cost / MICRO
+    return Extraction(
+        usage=usage, cost_usd=usd, facts=facts, fact_usd=usd / facts if facts else None
+    )
 
 
 @dataclass(frozen=True, slots=True)

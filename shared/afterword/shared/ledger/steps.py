@@ -221,6 +221,9 @@ class RecordFacts(NamedTuple):
     fence: str
     id: str
     facts: str
+    usage_ms: int
+    period: str
+    extraction: str
 
 
 @declares("turn/settle")
@@ -235,6 +238,9 @@ class SettleBatch(NamedTuple):
     memory_ids: str
     retention_ms: int
     check_after_ms: int
+    usage_ms: int
+    period: str
+    extraction: str
     secrets: Sequence[tuple[str, int]]
 
 
@@ -250,6 +256,9 @@ class PostponeBatch(NamedTuple):
     code: str
     may_be_stored: bool
     split: bool
+    usage_ms: int
+    period: str
+    extraction: str
 
 
 @declares("turn/release")
@@ -289,6 +298,9 @@ class BuryTurn(NamedTuple):
     code: str
     fault: str
     worker: str
+    usage_ms: int
+    period: str
+    extraction: str
 
 
 @declares("dead_letter/read")

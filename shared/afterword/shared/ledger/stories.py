@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
-from afterword.shared.contracts import Reply
+from afterword.shared.contracts import Extraction, Reply
 from afterword.shared.ledger.queries import UNTIL_ITS_TIME, Queries
 from afterword.shared.ledger.records import json_object, moment, reading
 from afterword.shared.ledger.shard import Shards
@@ -93,6 +93,7 @@ class Stories:
             memories=tuple(self._given(found["tenant"], reply, content=content)),
             left_out=tuple(MemoryLeftOut(*one) for one in told.left_out),
             memory_ids=found["memory_ids"],
+            extraction=found["extraction"] and Extraction(**found["extraction"]),
             replay_of=found["replay_of"],
             replayed_as=found["replayed_as"],
             message=self._message(found["tenant"], record) if content else None,

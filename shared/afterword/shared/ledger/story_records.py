@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from afterword.shared.contracts import MemoryStatus
+from afterword.shared.contracts import Extraction, MemoryStatus
 from afterword.shared.lifecycle import JobState, TurnState
 
 
@@ -94,6 +94,9 @@ class StepKind(StrEnum):
     STORING = "storing"
     """A memory worker began to store the turn; `about` is the first turn of its batch, if that is
     another one."""
+
+    EXTRACTED = "extracted"
+    """Claude extracted facts of the turn, or tried to; `details` has the tokens and the cost."""
 
     POSTPONED = "postponed"
     """The turn was not stored in this attempt; `details` says whether the attempt is counted."""
@@ -258,6 +261,10 @@ class JobStory:
 
     reply: str | None = None
     """What was replied; only if content was requested."""
+
+    extraction: Extraction | None = None
+    """What it took to extract facts of its turn; None if nothing was extracted. Of turns that were
+    stored together, the first has it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import NamedTuple
 
+from afterword.shared.budgets import MICRO
 from afterword.shared.ledger.attempt_note import AttemptNote
 from afterword.shared.ledger.records import NOBODY, moment
 from afterword.shared.ledger.story_records import StepKind, StoryStep
@@ -28,6 +29,7 @@ _WORDS = {
     "reply": ("attempt", "note"),
     "wait": ("code",),
     "store": ("attempt", "worker", "turns", "about"),
+    "extract": ("input", "output", "cost"),
     "postpone": ("kind", "pause", "code"),
     "settle": ("state", "code", "memories", "secrets"),
     "bury": ("fault", "code"),
@@ -51,6 +53,7 @@ _KINDS = {
     "reply": StepKind.REPLIED,
     "wait": StepKind.LANE_WAITS,
     "store": StepKind.STORING,
+    "extract": StepKind.EXTRACTED,
     "postpone": StepKind.POSTPONED,
     "bury": StepKind.BURIED,
     "replay": StepKind.REPLAYED,
@@ -135,10 +138,12 @@ def _time(at: str) -> datetime:
 
 _NEVER = moment(0)
 
+_NUMBERS = ("attempt", "pause", "turns", "memories", "input", "output", "cost")
+
 
 def _is_whole(line: _Line) -> bool:
     """Return whether a line can be told."""
-    numbers = (line.words.get(name, "0") for name in ("attempt", "pause", "turns", "memories"))
+    numbers = (line.words.get(name, "0") for name in _NUMBERS)
     try:
         line.kind  # noqa: B018 it may not be known
     except (KeyError, ValueError):
@@ -236,6 +241,14 @@ def _of_postponement(words: _Words) -> dict[str, str | int | float]:
     return {"attempt_is": words.get("kind", "")}
 
 
+def _of_extraction(words: _Words) -> dict[str, str | int | float]:
+    return {
+        "input_tokens": int(words.get("input", 0)),
+        "output_tokens": int(words.get("output", 0)),
+        "cost_usd": int(words.get("cost", 0)) / MICRO,
+    }
+
+
 def _of_settled(words: _Words) -> dict[str, str | int | float]:
     found: dict[str, str | int | float] = {"memories": int(words.get("memories", 0))}
     return found | ({"secrets": words["secrets"]} if "secrets" in words else {})
@@ -247,4 +260,5 @@ _DETAILS: dict[str, Callable[[_Words], dict[str, str | int | float]]] = {
     "store": _of_batch,
     "postpone": _of_postponement,
     "settle": _of_settled,
+    "extract": _of_extraction,
 }

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from afterword.shared.budgets import period_argument
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import Fault, IllegalStep, LeaseLost
 from afterword.shared.ledger import steps
@@ -20,6 +21,7 @@ from afterword.shared.ledger.records import (
     text_of,
 )
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
+from afterword.shared.ledger.spending import USAGE_S, ExtractionCost
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import Keys
 from afterword.shared.transport.signatures import Arguments
@@ -35,7 +37,8 @@ class Turns:
     """Claim a lane; begin, settle, postpone or bury its turns; release it.
 
     Turns that are begun together are a batch from then on: every further step names the first of
-    them and is done for all. Each step raises `LeaseLost` once someone newer holds the lane.
+    them and is done for all. Each step raises `LeaseLost` once someone newer holds the lane. With
+    `paid`, all that the attempt has paid for extraction so far, a step counts what is new of it.
     """
 
     def __init__(self, shards: Shards) -> None:
@@ -88,13 +91,21 @@ class Turns:
             steps.RecordEvent(lane=claim.lane, fence=claim.fence, id=turn_id, event=event_id)
         )
 
-    async def record_facts(self, claim: LaneClaim, turn_id: str, facts: str) -> None:
+    async def record_facts(
+        self, claim: LaneClaim, turn_id: str, facts: str, *, paid: ExtractionCost | None = None
+    ) -> None:
         """Keep what was extracted from a batch until it is settled."""
         await self._run_fenced(
-            steps.RecordFacts(lane=claim.lane, fence=claim.fence, id=turn_id, facts=facts)
+            steps.RecordFacts(
+                lane=claim.lane,
+                fence=claim.fence,
+                id=turn_id,
+                facts=facts,
+                **self._paid(paid),
+            )
         )
 
-    async def settle(
+    async def settle(  # noqa: PLR0913 what is known of its end
         self,
         claim: LaneClaim,
         turn_id: str,
@@ -103,6 +114,7 @@ class Turns:
         code: str = "",
         memory_ids: Sequence[str] = (),
         secrets: Mapping[str, int] | None = None,
+        paid: ExtractionCost | None = None,
     ) -> None:
         """Record that a batch is stored, or why nothing of it is.
 
@@ -119,11 +131,12 @@ class Turns:
                 memory_ids=json.dumps(list(memory_ids)),
                 retention_ms=milliseconds(settings.retention_s),
                 check_after_ms=milliseconds(settings.repair_s),
+                **self._paid(paid),
                 secrets=list((secrets or {}).items()),
             )
         )
 
-    async def postpone(
+    async def postpone(  # noqa: PLR0913 what is known of its end
         self,
         claim: LaneClaim,
         turn_id: str,
@@ -132,6 +145,7 @@ class Turns:
         counted: bool,
         code: str,
         unknown_outcome: bool,
+        paid: ExtractionCost | None = None,
     ) -> None:
         """Put a batch back and release its lane until later: a retry if counted, else a snooze."""
         await self._run_fenced(
@@ -144,11 +158,19 @@ class Turns:
                 code=code,
                 may_be_stored=unknown_outcome,
                 split=False,
+                **self._paid(paid),
             )
         )
 
     async def split_batch(
-        self, claim: LaneClaim, turn_id: str, delay_s: float, *, code: str, unknown_outcome: bool
+        self,
+        claim: LaneClaim,
+        turn_id: str,
+        delay_s: float,
+        *,
+        code: str,
+        unknown_outcome: bool,
+        paid: ExtractionCost | None = None,
     ) -> None:
         """Put a batch back so that its turns are stored one by one, each with all its attempts.
 
@@ -164,11 +186,19 @@ class Turns:
                 code=code,
                 may_be_stored=unknown_outcome,
                 split=True,
+                **self._paid(paid),
             )
         )
 
     async def bury(
-        self, claim: LaneClaim, turn_id: str, code: str, fault: Fault, worker_version: str
+        self,
+        claim: LaneClaim,
+        turn_id: str,
+        code: str,
+        fault: Fault,
+        worker_version: str,
+        *,
+        paid: ExtractionCost | None = None,
     ) -> None:
         """Make a turn that is alone in its batch a dead letter."""
         await self._run_fenced(
@@ -179,6 +209,7 @@ class Turns:
                 code=code,
                 fault=fault,
                 worker=worker_version,
+                **self._paid(paid),
             )
         )
 
@@ -200,6 +231,14 @@ class Turns:
         arguments = steps.WakeLanes(lane=lane, limit=MAX_WOKEN)
         _, woken = await self._shards.run_script(self._shards.keys_of(lane), arguments)
         return int(woken)
+
+    def _paid(self, paid: ExtractionCost | None) -> dict[str, Any]:
+        """Return the arguments by which a step counts what extraction took, as told so far."""
+        return {
+            "usage_ms": milliseconds(USAGE_S),
+            "period": period_argument(self._shards.settings),
+            "extraction": paid.amounts if paid else "",
+        }
 
     async def _run_fenced(self, arguments: Arguments) -> str:
         word = await self._shards.run_for_word(arguments)

@@ -11,6 +11,7 @@ from afterword.shared.ledger.turns import Turns
 from afterword.shared.names import user_of
 from afterword.shared.observer import emit_internal_error
 from afterword.workers.kept_text import KeptText
+from afterword.workers.memories.extraction_meters import ExtractionMeters
 from afterword.workers.ports import Exchange, Turn
 from afterword.workers.rules.batching import Batch
 
@@ -21,9 +22,18 @@ class TurnComposer:
     With `pins`, what is extracted from it is noted in its lane. `stored_by` names the worker.
     """
 
-    def __init__(self, lanes: Turns, kept: KeptText, *, pins: bool, stored_by: str) -> None:
+    def __init__(
+        self,
+        lanes: Turns,
+        kept: KeptText,
+        meters: ExtractionMeters,
+        *,
+        pins: bool,
+        stored_by: str,
+    ) -> None:
         self._lanes = lanes
         self._kept = kept
+        self._meters = meters
         self._pins = pins
         self._stored_by = stored_by
 
@@ -45,7 +55,8 @@ class TurnComposer:
             attempt=claim.fence,
             stored_by=self._stored_by,
             facts=self._facts(tenant, turn),
-            note_facts=partial(self._lanes.record_facts, claim, turn.id) if self._pins else None,
+            note_facts=partial(self._note_facts, claim, turn.id) if self._pins else None,
+            meter=self._meters.of(claim),
             followed_by=tuple(others),
         )
 
@@ -62,6 +73,9 @@ class TurnComposer:
         except Exception as error:  # noqa: BLE001 a redactor of the user's own may raise anything
             emit_internal_error(error)
         return found
+
+    async def _note_facts(self, claim: LaneClaim, turn_id: str, facts: str) -> None:
+        await self._lanes.record_facts(claim, turn_id, facts, paid=self._meters.paid(claim))
 
     def _exchange(self, tenant: str, turn: WaitingTurn) -> Exchange:
         said = self._kept.of_message(tenant, turn.user_text).text

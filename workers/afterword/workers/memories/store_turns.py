@@ -38,6 +38,7 @@ from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
 from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import Leases
 from afterword.workers.memories.compose_turn import TurnComposer
+from afterword.workers.memories.extraction_meters import ExtractionMeters
 from afterword.workers.ports import (
     NO_FACT,
     AddOutcome,
@@ -96,8 +97,13 @@ class TurnWriter:
         self._worker_version = worker_version
         self._worker_name = worker_name
         self._gates = gates
+        self._meters = ExtractionMeters(settings.model_prices)
         self._composer = TurnComposer(
-            lanes, KeptText.of(settings), pins=settings.pin_extraction, stored_by=worker_name
+            lanes,
+            KeptText.of(settings),
+            self._meters,
+            pins=settings.pin_extraction,
+            stored_by=worker_name,
         )
         self._bounds = Bounds(settings.coalesce_turns if memories.takes_batches else 1)
 
@@ -124,7 +130,8 @@ class TurnWriter:
             emit(LaneReleased, code=shut.code, delay_s=shut.retry_after_s)
             return False
         try:
-            return await self._store(claim, batch, permit)
+            with self._meters.measuring(claim):
+                return await self._store(claim, batch, permit)
         finally:
             permit.release()
 
@@ -297,6 +304,7 @@ class TurnWriter:
             code=code,
             memory_ids=added.memory_ids,
             secrets=secrets,
+            paid=self._meters.paid(claim),
         )
         for kind, count in secrets.items():
             emit(SecretsFound, kind=kind, count=count)
@@ -351,7 +359,8 @@ class TurnWriter:
 
     async def _bury(self, claim: LaneClaim, turn: WaitingTurn, verdict: Verdict) -> None:
         code, fault = verdict.code, verdict.fault
-        await self._lanes.bury(claim, turn.id, code, fault, self._worker_version)
+        paid = self._meters.paid(claim)
+        await self._lanes.bury(claim, turn.id, code, fault, self._worker_version, paid=paid)
         emit(TurnBuried, code=code, fault=fault)
 
     async def _split(
@@ -359,7 +368,12 @@ class TurnWriter:
     ) -> None:
         code, delay_s = verdict.code, verdict.delay_s
         await self._lanes.split_batch(
-            claim, batch[0].id, delay_s, code=code, unknown_outcome=unknown_outcome
+            claim,
+            batch[0].id,
+            delay_s,
+            code=code,
+            unknown_outcome=unknown_outcome,
+            paid=self._meters.paid(claim),
         )
         emit(BatchSplit, turns=len(batch), code=code, fault=verdict.fault, delay_s=delay_s)
 
@@ -380,6 +394,7 @@ class TurnWriter:
             counted=counted,
             code=verdict.code,
             unknown_outcome=unknown_outcome,
+            paid=self._meters.paid(claim),
         )
         emit(
             TurnPostponed,
@@ -393,7 +408,13 @@ class TurnWriter:
     async def _give_back(self, claim: LaneClaim, batch: Batch, delay_s: float, code: str) -> None:
         """Put a batch back without a failure: no attempt is spent."""
         await self._lanes.postpone(
-            claim, batch[0].id, delay_s, counted=False, code=code, unknown_outcome=True
+            claim,
+            batch[0].id,
+            delay_s,
+            counted=False,
+            code=code,
+            unknown_outcome=True,
+            paid=self._meters.paid(claim),
         )
 
 

@@ -22,7 +22,7 @@ from afterword.shared.settings import ReplySettings
 from afterword.workers.gate import GateClient, GateShut, Permit, gate_of
 from afterword.workers.ports import Answer, Model, Prompt
 from afterword.workers.quotas import NotAdmitted, QuotaClient, Reservation, Wanted
-from afterword.workers.replies.token_meter import TokenMeter
+from afterword.workers.rules.token_meter import TokenMeter
 
 
 class ModelCaller:

@@ -50,9 +50,9 @@ from afterword.workers.replies import prompt
 from afterword.workers.replies.delta_buffer import DeltaBuffer
 from afterword.workers.replies.model_call import ModelCall, ModelCaller
 from afterword.workers.replies.recall import Recaller
-from afterword.workers.replies.token_meter import NOTHING, TokenMeter
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.remembering import reason_to_skip
+from afterword.workers.rules.token_meter import NOTHING, TokenMeter
 
 
 @dataclass(frozen=True, slots=True)

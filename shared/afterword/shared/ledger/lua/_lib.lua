@@ -655,7 +655,6 @@ end
 local function spent_key(owner) return root .. ':spent:' .. owner end      -- STRING
 local function spent_in_key(owner, period) return spent_key(owner) .. '/' .. period end -- STRING
 local DAY = 86400000                -- ms
-local SPENT_LIFE = 35 * DAY         -- after the end of a period: for those who look back
 
 -- Returns the name of the period that it is now, and when it ends. The rest is the calendar: days since
 -- the first of March of year 0 in eras of 400 years.
@@ -686,9 +685,34 @@ local function add_spending(owners, kind, cost, lifetime_ms)
     if kind ~= '' then
       local period, ends = period_now(kind)
       redis.call('INCRBY', spent_in_key(owner, period), cost)
-      redis.call('PEXPIRE', spent_in_key(owner, period), ends - now + SPENT_LIFE)
+      redis.call('PEXPIRE', spent_in_key(owner, period), ends - now + 35 * DAY) -- for those who look back
     end
   end
+end
+
+-- Counts what extracting facts of a batch took, for its first turn, its user and its tenant. `told` is all that
+-- the attempt of a fence has used so far, '<input> <output> <cache_read> <cache_write> <cost>', or ''. So what
+-- it told before is taken off.
+local function count_extraction(id, tenant, lane, fence, told, period, lifetime_ms)
+  if told == '' then return end
+  local names = { 'input', 'output', 'cache_read', 'cache_write', 'cost' }
+  local known_fence, known = string.match(redis.call('HGET', job_key(id), 'extraction:told') or '', '^(%S+) (.*)$')
+  local before = string.gmatch(known_fence == fence and known or '', '%d+')
+  local added, i, any = {}, 0, false
+  for amount in string.gmatch(told, '%d+') do
+    i = i + 1
+    local name = names[i]
+    added[name] = amount - (before() or 0)
+    any = any or added[name] > 0
+    for _, sums in ipairs({ job_key(id), tenant_usage_key(tenant), usage_key(lane) }) do
+      if added[name] > 0 then redis.call('HINCRBY', sums, 'extraction:' .. name, added[name]) end
+    end
+  end
+  if not any then return end
+  redis.call('HSET', job_key(id), 'extraction:told', fence .. ' ' .. told)
+  redis.call('PEXPIRE', usage_key(lane), lifetime_ms)
+  add_spending({ ':' .. tenant, lane }, period, added.cost, lifetime_ms)
+  add_step(id, 'extract', added.input + added.cache_read + added.cache_write, added.output, added.cost)
 end
 
 -- Takes '<of the tenant> <of a user> <day or month>', amounts in millionths or '-' for none. Returns

@@ -15,7 +15,7 @@ from afterword.shared.events import FactsTranslated
 from afterword.shared.local_time import is_known_zone, local, weekday
 from afterword.shared.observer import emit
 from afterword.workers.adapters.mem0.add_context import AddContext, add_step, current_add
-from afterword.workers.ports import Answer, ChatMessage, Model, Prompt, Turn
+from afterword.workers.ports import Answer, ChatMessage, Meter, Model, Prompt, Turn
 from afterword.workers.rules.languages import languages_of
 
 #: The most output tokens: the facts of one turn and the thinking before them.
@@ -82,16 +82,19 @@ class Extractor:
         asyncio.run_coroutine_threadsafe(self._model.aclose(), self._loop).result()
 
     async def _extract(self, prompt: Prompt, turn: Turn) -> str:
-        facts = parse_facts(await self._answer(prompt))
+        facts = parse_facts(await self._answer(prompt, turn.meter))
         if strange := count_translated(facts, [each.user_text for each in turn.exchanges]):
             emit(FactsTranslated, count=strange)
         if turn.note_facts is not None:
             await turn.note_facts(facts)
         return facts
 
-    async def _answer(self, prompt: Prompt) -> Answer:
+    async def _answer(self, prompt: Prompt, meter: Meter | None) -> Answer:
+        if meter is not None:
+            meter.begin(prompt.model)
+        on_usage = meter.tell if meter is not None else None
         try:
-            parts = [part async for part in self._model.stream_answer(prompt)]
+            parts = [part async for part in self._model.stream_answer(prompt, on_usage)]
         except NoSuchModel as error:
             missing = NoSuchModel("memory_model_not_found", request_id=error.request_id)
         else:

@@ -1,4 +1,4 @@
-"""Counts the tokens of one attempt, so that those without a reply cost what they cost."""
+"""Counts the tokens of one attempt to reply or to store, so that one without success costs too."""
 
 from __future__ import annotations
 
