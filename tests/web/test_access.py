@@ -119,19 +119,19 @@ async def test_a_key_opens_what_its_scopes_say(settings: Settings, who: str) -> 
                 continue  # nobody would be logged in for the others
             await browser.get("/")
             cookie = browser.client.cookies["afterword_console"]
-            browser.csrf = _csrf_of(browser, cookie)
+            browser.csrf = await _csrf_of(browser, cookie)
             answer = await ask(browser, name)
             refused = answer.status_code == httpx.codes.FORBIDDEN
             assert refused is (SCOPES[name] not in scopes), (name, answer.text)
             assert answer.status_code < httpx.codes.INTERNAL_SERVER_ERROR
 
 
-def _csrf_of(browser: Browser, cookie: str) -> str:
+async def _csrf_of(browser: Browser, cookie: str) -> str:
     """Return what a form of this session would hold; a reader's pages have no other form."""
     transport = browser.client._transport
     assert isinstance(transport, httpx.ASGITransport)
     console = transport.app.state.console  # type: ignore[attr-defined]
-    session = console.sessions.get(cookie)
+    session = await console.sessions.get(cookie)
     assert session is not None
     return str(session.csrf)
 

@@ -12,7 +12,6 @@ import pytest
 from afterword.producer.cli.main import main
 from afterword.producer.web.options import ConsoleOptions
 from afterword.producer.web.server import serve
-from afterword.producer.web.sessions import IDLE_S, LIFETIME_S, Sessions
 from afterword.shared.errors import InvalidRequest, Misconfigured
 from afterword.shared.ledger.access_keys import AccessKey, AccessScope, StoredKey
 from afterword.shared.ledger.ledger import Ledger
@@ -93,20 +92,3 @@ async def test_a_scope_of_a_newer_version_is_not_granted(
     inspector.redis.hset(inspector.keys.access_keys, KEY.id, json.dumps(written))
     inspector.redis.hset(inspector.keys.access_keys, "broken", "{}")
     assert await ledger.access_keys.all() == [KEY]
-
-
-def test_sessions_end_unused_and_in_any_case() -> None:
-    now = [0.0]
-    sessions = Sessions(lambda: now[0])
-    cookie, session = sessions.begin(KEY)
-    now[0] += IDLE_S
-    assert sessions.get(cookie) is session
-    now[0] += IDLE_S + 1
-    assert sessions.get(cookie) is None
-    cookie, _ = sessions.begin(KEY)
-    end = now[0] + LIFETIME_S
-    while now[0] + IDLE_S < end:
-        now[0] += IDLE_S
-        assert sessions.get(cookie) is not None
-    now[0] = end + 1
-    assert sessions.get(cookie) is None

@@ -446,6 +446,16 @@ class Keys:
         return f"{self.root}:access-keys"
 
     @property
+    def session_secret(self) -> str:
+        """STRING: what signs sessions of the console, in hexadecimal; on the first shard."""
+        return f"{self.root}:session-secret"
+
+    @property
+    def ended_sessions(self) -> str:
+        """ZSET: sessions of the console that were ended, by when they are over; first shard."""
+        return f"{self.root}:ended-sessions"
+
+    @property
     def samples(self) -> str:
         """STREAM: figures of the fleet, one entry a minute; on the first shard."""
         return f"{self.root}:samples"

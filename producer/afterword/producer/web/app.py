@@ -130,29 +130,18 @@ def _answering(page: Page) -> Callable[[Request], Awaitable[Response]]:
         if page.scope is None:
             return await page.view(request)
         cookie = request.cookies.get(login.cookie_name(console), "")
-        session = await _session(console, cookie)
+        session = await console.sessions.get(cookie)
         if session is None and console.options.needs_key:
             return _to_login(request)
         if session is None:
-            cookie, session = console.sessions.begin_without_key(console.options.by)
+            session = await console.sessions.begin(None)
         _check(page, session, request)
         found = await page.view(Visit(request, console, session))
-        if cookie != request.cookies.get(login.cookie_name(console)):
-            login.set_cookie(found, console, cookie)
+        if session.cookie and session.cookie != cookie:
+            login.set_cookie(found, console, session.cookie)
         return found
 
     return answer
-
-
-async def _session(console: Console, cookie: str) -> Session | None:
-    """Return the session that a cookie names, unless its key was revoked or has expired."""
-    session = console.sessions.get(cookie)
-    if session is None or not session.key_id:
-        return session
-    if await console.access("").get(session.key_id) is None:
-        console.sessions.end(cookie)
-        return None
-    return session
 
 
 def _check(page: Page, session: Session, request: Request) -> None:

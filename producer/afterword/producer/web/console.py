@@ -20,9 +20,11 @@ from afterword.producer.web.rendering import render
 from afterword.producer.web.replays import Replays
 from afterword.producer.web.sampler import Sampler
 from afterword.producer.web.sessions import LoginLimit, Session, Sessions
+from afterword.shared.clock import utc_now
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.errors import AfterwordError
 from afterword.shared.ledger.access_keys import AccessScope
+from afterword.shared.ledger.console_sessions import ConsoleSessions
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.metrics_server import new_registry
 from afterword.shared.settings import Settings
@@ -32,14 +34,15 @@ _LOOK_S = 5.0
 
 
 class Console(AsyncCloseable):
-    """The ledger's connections, sessions, and the replays that this process drives."""
+    """The ledger's connections, and the replays that this process drives."""
 
     def __init__(self, settings: Settings, options: ConsoleOptions) -> None:
         self.settings = settings
         self.options = options
         self.checked = CheckedLedger.open(settings)
         self.producer = AsyncProducer(settings)
-        self.sessions = Sessions(time.monotonic)
+        by = None if options.needs_key else options.by
+        self.sessions = Sessions(self._sessions, self.access("").get, by, _now_s)
         self.logins = LoginLimit(time.monotonic)
         self.replays = Replays(time.monotonic)
         self.sampler = Sampler(self.checked, options.late_s)
@@ -73,6 +76,9 @@ class Console(AsyncCloseable):
     async def ledger(self) -> Ledger:
         """Return the ledger to read from."""
         return await self.checked.for_reading()
+
+    async def _sessions(self) -> ConsoleSessions:
+        return (await self.ledger()).console_sessions
 
     async def aclose(self) -> None:
         """Abort the replays that this process drives, and close all connections."""
@@ -115,6 +121,10 @@ class Visit:
         """Return a page."""
         shown = {"visit": self, "here": self.request.url.path, "options": self.console.options}
         return HTMLResponse(render(template, shown | values), status)
+
+
+def _now_s() -> float:
+    return utc_now().timestamp()
 
 
 def _has_form(state: State) -> bool:

@@ -11,6 +11,7 @@ from afterword.shared.errors import LedgerUnavailable, Misconfigured
 from afterword.shared.ledger.access_keys import AccessKeys
 from afterword.shared.ledger.account import Accounts
 from afterword.shared.ledger.browsing import Browsing
+from afterword.shared.ledger.console_sessions import ConsoleSessions
 from afterword.shared.ledger.dead_letters import DeadLetters
 from afterword.shared.ledger.erasures import Erasures
 from afterword.shared.ledger.gates import Gates
@@ -86,8 +87,9 @@ class Ledger(AsyncCloseable):
         self.stories = Stories(shards, self.queries)
         self.user_records = UserRecords(shards, self.queries, self.erasures)
         self.identities = Identities(shards)
-        self.access_keys, self.samples, self.browsing = (
+        self.access_keys, self.console_sessions, self.samples, self.browsing = (
             AccessKeys(shards),
+            ConsoleSessions(shards),
             Samples(shards),
             Browsing(shards, self.dead_letters),
         )

@@ -31,16 +31,16 @@ async def login(request: Request) -> Response:
     if key is None:
         console.logins.failed(address)
         return _form(request, "This key is unknown, expired or revoked.", _UNAUTHORIZED)
-    cookie, _ = console.sessions.begin(key)
+    session = await console.sessions.begin(key)
     answer = RedirectResponse(_own_page(form.get("next", ["/"])[0]), 303)
-    set_cookie(answer, console, cookie)
+    set_cookie(answer, console, session.cookie)
     return answer
 
 
 async def logout(visit: Visit) -> Response:
     """End the session."""
     name = cookie_name(visit.console)
-    visit.console.sessions.end(visit.request.cookies.get(name, ""))
+    await visit.console.sessions.end(visit.session)
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(name, secure=visit.console.options.is_https, httponly=True)
     return answer
@@ -56,7 +56,7 @@ def set_cookie(answer: Response, console: Console, cookie: str) -> None:
     answer.set_cookie(
         cookie_name(console),
         cookie,
-        max_age=int(LIFETIME_S),
+        max_age=LIFETIME_S,
         secure=console.options.is_https,
         httponly=True,
         samesite="strict",
