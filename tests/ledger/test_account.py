@@ -10,6 +10,7 @@ from afterword.shared.ledger.account import total
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Account, UnrecognisedMessage
 from afterword.shared.lifecycle import JobState, TurnState
+from benchmarks.guard import count_calls_of
 from tests.kit.ledger.builder import (
     LedgerInspector,
     claim_lane,
@@ -165,3 +166,17 @@ async def test_the_total_is_the_sum_of_all(ledger: Ledger, inspector: LedgerInsp
     assert (found.tenant, found.users_behind, found.users_late) == ("", 2, 1)
     assert found.turns[TurnState.PENDING] == 2
     assert found.oldest_s >= 100
+
+
+async def test_what_each_tenant_costs_does_not_grow_with_their_number(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    """Counted in calls of functions: each account was once searched for in all counts."""
+
+    async def calls_with(tenants: int) -> int:
+        counts = {f"job:succeeded:tenant-{number}": 1 for number in range(tenants)}
+        inspector.redis.hset(inspector.keys.counts, mapping=counts)
+        return await count_calls_of(lambda: ledger.accounts.by_tenant(late_s=LATE_S))
+
+    few, many = await calls_with(200), await calls_with(800)
+    assert many < 6 * few

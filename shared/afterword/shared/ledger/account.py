@@ -45,13 +45,14 @@ class Accounts:
     async def _of(self, keys: Keys, late_s: float) -> list[Account]:
         tallies = await self._shards.counts(keys)
         names = sorted({name.split(":", 2)[2] for name in tallies if name.startswith(_COUNTED)})
+        secrets = _secrets(tallies)
         found: list[Account] = []
         for start in range(0, len(names), _TENANTS):
             tenants = names[start : start + _TENANTS]
             arguments = steps.ReadAccount(late_ms=milliseconds(late_s), tenants=tenants)
             now, rows = await self._shards.run_script(keys, arguments)
             with reading("account"):
-                found += [_account(int(now), tallies, *row) for row in rows]
+                found += [_account(int(now), tallies, secrets, row) for row in rows]
         return found
 
 
@@ -61,8 +62,9 @@ def total(accounts: Iterable[Account]) -> Account:
 
 
 def _account(
-    now: int, tallies: dict[str, int], tenant: str, behind: int, late: int, oldest: str
+    now: int, tallies: dict[str, int], secrets: dict[str, dict[str, int]], row: Sequence[Any]
 ) -> Account:
+    tenant, behind, late, oldest = row
     return Account(
         tenant=tenant,
         jobs={state: tallies.get(f"job:{state}:{tenant}", 0) for state in JobState},
@@ -72,19 +74,18 @@ def _account(
         oldest_s=(moment(now) - moment(float(oldest))).total_seconds() if oldest else 0.0,
         degraded_replies=tallies.get(f"reply:degraded:{tenant}", 0),
         turns_without_facts=tallies.get(f"facts:none:{tenant}", 0),
-        secrets=_secrets(tallies, tenant),
+        secrets=dict(sorted(secrets.get(tenant, {}).items())),
     )
 
 
-def _secrets(tallies: dict[str, int], tenant: str) -> dict[str, int]:
-    """Return how many secrets of a tenant were found, by kind."""
-    found: dict[str, int] = {}
+def _secrets(tallies: dict[str, int]) -> dict[str, dict[str, int]]:
+    """Return how many secrets of each tenant were found, by kind."""
+    found: dict[str, dict[str, int]] = {}
     for name, count in tallies.items():
         if name.startswith("secret:"):
             _, kind, whose = name.split(":", 2)  # a tenant may hold colons
-            if whose == tenant:
-                found[kind] = count
-    return dict(sorted(found.items()))
+            found.setdefault(whose, {})[kind] = count
+    return found
 
 
 def _sum(tenant: str, accounts: Sequence[Account]) -> Account:
