@@ -59,6 +59,31 @@ async def test_a_batch_of_submits_takes_few_commands(
     assert sorted(inspector.hinted("replies.3")) == sorted(job_id for job_id, _ in asked + again)
 
 
+@pytest.mark.parametrize(
+    ("fields", "commands"),
+    [
+        ({"message": "hello"}, 1),
+        ({"message": "x" * 60_000}, 2),
+        ({"message": '"' * 60_000}, 4),
+        ({"message": "hello", "conversation_id": "c", "when_busy": "enqueue"}, 1),
+        ({"message": "hello", "conversation_id": "c", "when_busy": "merge"}, 4),
+    ],
+)
+async def test_submits_that_take_redis_longer_share_a_command_with_fewer(
+    jobs: Jobs, valkey: Valkey, inspector: LedgerInspector, fields: dict[str, str], commands: int
+) -> None:
+    asked = [chat_request(**fields)] * 16
+    await jobs.submit_many([(jobs.new_id(one), one) for one in asked])
+    with valkey.client() as client:
+        client.config_resetstat()
+        told = await jobs.submit_many([(jobs.new_id(one), one) for one in asked])
+        calls = client.info("commandstats")["cmdstat_evalsha"]["calls"]
+
+    assert len(accepted(told)) == 16
+    assert calls == commands
+    assert inspector.open_counts() == inspector.expected_open_counts()
+
+
 async def test_only_the_submits_beyond_the_limit_are_refused(
     settings: Settings, inspector: LedgerInspector
 ) -> None:

@@ -249,18 +249,21 @@ class Pipeline:
 def _as_commands(requests: Iterable[Request]) -> list[list[Request]]:
     """Group requests that can share a command; drop those that nobody waits for any more."""
     commands: list[list[Request]] = []
-    open_batches: dict[object, list[Request]] = {}
+    open_batches: dict[object, tuple[list[Request], int]] = {}
     for request, future in requests:
         if future.done():
             continue
         key = request.batch_key if isinstance(request, ScriptCall) else None
-        batch = open_batches.get(key) if key else None
-        if batch is None or len(batch) == MAX_BATCH:
-            batch = []
+        if key is None or not isinstance(request, ScriptCall):
+            commands.append([(request, future)])
+            continue
+        batch, taken = open_batches.get(key) or ([], 0)
+        weight = request.weight
+        if not batch or taken + weight > MAX_BATCH:
+            batch, taken = [], 0
             commands.append(batch)
-            if key:
-                open_batches[key] = batch
         batch.append((request, future))
+        open_batches[key] = batch, taken + weight
     return commands
 
 

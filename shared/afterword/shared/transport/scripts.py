@@ -10,7 +10,13 @@ from itertools import chain
 from typing import NamedTuple
 
 from afterword.shared.transport.connection import Command
-from afterword.shared.transport.signatures import Arguments, lua_source, script_of, taking
+from afterword.shared.transport.signatures import (
+    Arguments,
+    lua_source,
+    parameters,
+    script_of,
+    taking,
+)
 
 #: Scripts that only add. A Redis at its `maxmemory` refuses their first write; all others may go
 #: on, or what is open could never end and nothing would ever be freed.
@@ -36,8 +42,17 @@ _NO_WRITES = "#!lua flags=no-writes\n"
 _BATCHED = frozenset({"job/submit"})
 _PLACE = "--<< the script\n"
 
-#: Most runs of a script in one command: other commands wait that long for Redis.
+#: Most runs of a script in one command: other commands wait that long for Redis. Sixteen of the
+#: usual size take it a millisecond; those that take longer count for several.
 MAX_BATCH = 16
+
+#: A run counts once for so many bytes of a request, and so often if it joins a message to another:
+#: that copies a request that may be long already.
+_BYTES, _OF_MERGE = 32_768, 4
+
+#: Where these stand among the arguments of a submit: the queues' prefix comes first.
+_SUBMIT = ["prefix", *(one.name for one in parameters("job/submit"))]
+_BODY, _WHEN_BUSY = _SUBMIT.index("body"), _SUBMIT.index("when_busy")
 
 #: A definition begins a line with `local`; its other lines do not.
 _DEFINITION = re.compile(r"^local .*\n(?:(?!local ).*\n)*", re.MULTILINE)
@@ -82,6 +97,12 @@ class ScriptCall(NamedTuple):
             return None
         # The first argument is the same for all, and all have as many.
         return self.name, self.root, self.arguments[0], self.with_text
+
+    @property
+    def weight(self) -> int:
+        """Return how many of the `MAX_BATCH` places of a command this run takes."""
+        weight = 1 + len(str(self.arguments[_BODY])) // _BYTES
+        return weight * _OF_MERGE if self.arguments[_WHEN_BUSY] == "merge" else weight
 
 
 def call_of(root: str, broker: str, arguments: Arguments) -> ScriptCall:
