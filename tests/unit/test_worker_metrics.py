@@ -94,7 +94,7 @@ def test_a_reply_is_counted_and_timed(registry: CollectorRegistry) -> None:
 @pytest.mark.parametrize(
     ("prices", "model", "usd"),
     [
-        ({}, "claude-sonnet-5-5-20261101", (100 + 0.1 * 50 + 1.25 * 10) * 2e-6 + 20 * 1e-5),
+        ({}, "claude-sonnet-5-5-20261101", (100 + 0.05 * 50 + 1.25 * 10) * 2e-6 + 20 * 1e-5),
         ({"claude-sonnet": (1.0, 3.0), "claude": (9.0, 9.0)}, "claude-sonnet-6", 0.0001775),
         ({"claude": (9.0, 9.0)}, "gemma", None),
     ],

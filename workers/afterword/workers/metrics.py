@@ -13,12 +13,13 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from afterword.shared import events
+from afterword.shared.contracts import Usage
 from afterword.shared.environment import variable
 from afterword.shared.events import Context, MetricsServed, ObserverEvent
 from afterword.shared.listen_address import ListenAddress
 from afterword.shared.metrics_server import new_registry, serving
 from afterword.shared.observer import emit, subscribe, unsubscribe
-from afterword.shared.prices import CACHE_READ, CACHE_WRITE, Prices, known_price_of
+from afterword.shared.prices import Prices, rates_of
 from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
 
@@ -194,30 +195,24 @@ def _cost(make: _Instruments) -> Counter:
 
 def _spending(tokens: Counter, cost: Counter, prices: Prices, purpose: str) -> Handler:
     """Return what counts the tokens of a call and their cost."""
-    kinds = ("input", "cache_read", "cache_write", "output")
+    kinds = tuple(Usage.model_fields)
     used = _PerName(lambda model: [tokens.labels(model, kind, purpose) for kind in kinds])
     priced = _PerName(lambda model: cost.labels(model, purpose))
-    price_of = lru_cache(MOST_NAMES)(partial(known_price_of, own=prices))
+    rates = lru_cache(MOST_NAMES)(partial(rates_of, own=prices))
 
     def spend(event: _Paid) -> None:
-        if price := price_of(event.model):
-            priced[event.model].inc(_cost_usd(event, *price))
-        given, read, written, got = used[event.model]
-        given.inc(event.input_tokens)
-        read.inc(event.cache_read_tokens)
-        written.inc(event.cache_write_tokens)
-        got.inc(event.output_tokens)
+        told = (
+            event.input_tokens,
+            event.output_tokens,
+            event.cache_read_tokens,
+            event.cache_write_tokens,
+        )
+        if price := rates(event.model):
+            priced[event.model].inc(price.usd(*told))
+        for counter, tokens_told in zip(used[event.model], told, strict=True):
+            counter.inc(tokens_told)
 
     return spend
-
-
-def _cost_usd(event: _Paid, of_input: float, of_output: float) -> float:
-    given = (
-        event.input_tokens
-        + CACHE_READ * event.cache_read_tokens
-        + CACHE_WRITE * event.cache_write_tokens
-    )
-    return (given * of_input + event.output_tokens * of_output) / 1e6
 
 
 def _traces(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
