@@ -31,7 +31,7 @@ from tests.kit.served_console import chromium, served_console
 from tests.kit.servers.valkey import Valkey
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, ViewportSize
 
 IMAGES = Path(__file__).parents[1] / "images"
 
@@ -39,7 +39,7 @@ IMAGES = Path(__file__).parents[1] / "images"
 _BURIED = (("acme", "rejected", 41), ("globex", "timeout", 18), ("initech", "bad_answer", 7))
 _WAITING, _QUEUED, _RUNNING = 12, 5, 3
 _MINUTES, _MINUTE_MS = 60, 60_000
-_SIZE = {"width": 1280, "height": 800}
+_SIZE: ViewportSize = {"width": 1280, "height": 800}
 
 
 async def invent(settings: Settings) -> None:

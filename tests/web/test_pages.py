@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from afterword.producer.admin.wording import exact_time, step_facts
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import ReplayPace
 from afterword.shared.ledger.ledger import Ledger
@@ -268,6 +269,19 @@ async def test_a_job_page_tells_its_story(browser: Browser, ledger: Ledger) -> N
     steps = text.partition('id="steps"')[2]
     found = [steps.index(f">{kind}<") for kind in ("accepted", "claimed", "replied", "buried")]
     assert found == sorted(found)
+
+
+async def test_a_job_page_words_each_step_as_the_shell_does(
+    browser: Browser, ledger: Ledger
+) -> None:
+    turn_id = await bury(ledger)
+    text = (await browser.get(f"/jobs/{turn_id}")).text
+    story = await ledger.stories.of(turn_id)
+    assert any(len(step_facts(step)) > 1 for step in story.steps), "some are joined by a comma"
+    for step in story.steps:
+        row = f"<td>{exact_time(step.at)}</td>"
+        assert row in text
+        assert f"{', '.join(step_facts(step))}</td>" in text.partition(row)[2]
 
 
 async def test_a_key_is_revoked(browser: Browser, ledger: Ledger) -> None:

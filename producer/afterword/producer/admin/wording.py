@@ -17,6 +17,9 @@ _PAUSES = frozenset(
     }
 )
 
+#: What a step is called, if not by its kind with spaces.
+_NAMES = {StepKind.SET_ASIDE: "waits behind", StepKind.NEXT: "its turn has come"}
+
 
 def duration(seconds: float) -> str:
     """Return a duration in the largest unit that it fills."""
@@ -26,9 +29,19 @@ def duration(seconds: float) -> str:
     return f"{max(0.0, seconds):.1f} s"
 
 
+def exact_duration(seconds: float) -> str:
+    """Return a duration, in milliseconds if it is shorter than a second."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else duration(seconds)
+
+
 def utc_time(moment: datetime) -> str:
     """Return a point in time, in UTC."""
     return f"{moment:%Y-%m-%d %H:%M:%S}Z"
+
+
+def exact_time(moment: datetime) -> str:
+    """Return a point in time to the millisecond, in UTC."""
+    return f"{moment:%Y-%m-%d %H:%M:%S}.{moment.microsecond // 1000:03}Z"
 
 
 def cause(gate: Gate) -> str:
@@ -42,9 +55,18 @@ def took(step: StoryStep) -> str:
     """Return how long a step took, had waited, or pauses."""
     if step.duration_s is None:
         return ""
-    length = (
-        f"{step.duration_s * 1000:.0f} ms" if step.duration_s < 1 else duration(step.duration_s)
-    )
+    length = exact_duration(step.duration_s)
     if step.kind in _WAITED:
         return f"had waited {length}"
     return f"for {length}" if step.kind in _PAUSES else f"in {length}"
+
+
+def step_name(step: StoryStep) -> str:
+    """Return what a step is called."""
+    return _NAMES.get(step.kind, step.kind.replace("_", " "))
+
+
+def step_facts(step: StoryStep) -> list[str]:
+    """Return how long a step took and what else is known of it, each as a few words."""
+    known = [f"{name.replace('_', ' ')} {value}" for name, value in step.details.items()]
+    return [took(step), *known] if step.duration_s is not None else known

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from afterword.producer.admin.wording import took, utc_time
+from afterword.producer.admin.wording import exact_time, step_facts, step_name, utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.terminal import echo, indented, one_line
 from afterword.shared.contracts import Extraction
 from afterword.shared.ledger.story_records import (
     JobStory,
     MemoryGiven,
-    StepKind,
     StoryStep,
     UserJobs,
 )
-
-#: What a step is called, if not by its kind with spaces.
-_NAMES = {StepKind.SET_ASIDE: "waits behind", StepKind.NEXT: "its turn has come"}
 
 
 def print_story(story: JobStory) -> None:
@@ -28,7 +24,7 @@ def print_story(story: JobStory) -> None:
     render.table(
         ("time", "step", "reason", "attempt", "worker", "more"),
         [
-            (f"{step.at:%Y-%m-%d %H:%M:%S}.{step.at.microsecond // 1000:03}Z", _name(step),
+            (exact_time(step.at), step_name(step),
              step.reason or "-", step.attempt or "-", step.worker or "-", _more(step))
             for step in story.steps
         ],
@@ -88,18 +84,10 @@ def _with(state: str, code: str | None) -> str:
     return f"{state} ({code})" if code else state
 
 
-def _name(step: StoryStep) -> str:
-    return _NAMES.get(step.kind, step.kind.replace("_", " "))
-
-
 def _more(step: StoryStep) -> str:
-    """Return what a step is about, how long it took, and its details."""
-    return ", ".join([*filter(None, (step.about, took(step))), *_details(step)])
-
-
-def _details(step: StoryStep) -> Iterator[str]:
-    for name, value in step.details.items():
-        yield f"{name.replace('_', ' ')} {one_line(str(value))}"
+    """Return what a step is about and what is known of it."""
+    known = [step.about, *step_facts(step)] if step.about else step_facts(step)
+    return one_line(", ".join(known))
 
 
 def _print_memories(story: JobStory) -> None:

@@ -12,7 +12,15 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from afterword.producer.admin.wording import cause, duration, took, utc_time
+from afterword.producer.admin.wording import (
+    cause,
+    duration,
+    exact_duration,
+    exact_time,
+    step_facts,
+    step_name,
+    utc_time,
+)
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import JobNotFound
 from afterword.shared.ledger.dead_letter_records import ReplayRun, ReplayState
@@ -113,7 +121,8 @@ def _environment() -> Environment:
     )
     made.filters.update(
         ago=ago, cause=cause, clock=clock, details=details, duration=duration, number=number,
-        run_state=run_state, took=took,
+        exact_duration=exact_duration, exact_time=exact_time, run_state=run_state,
+        step_facts=step_facts, step_name=step_name,
     )  # fmt: skip
     made.tests["job_id"] = is_job_id
     made.globals["sparkline"] = sparkline
