@@ -460,6 +460,12 @@ PLANTS = (
         "tests/ledger/test_servers.py",
     ),
     Plant(
+        "I1", "a read is sent to a node that takes a slot over without saying so",
+        "shared/afterword/shared/transport/importing.py",
+        '[("ASKING",), command]', '[("PING",), command]',
+        "tests/ledger/test_failover.py -k two_nodes",
+    ),
+    Plant(
         "I12", "a scan goes on with the cursor of another server",
         "shared/afterword/shared/transport/scanning.py",
         "if pipeline.connection != used:", "if False:", "tests/unit/test_scanning.py",

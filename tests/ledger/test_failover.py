@@ -9,8 +9,8 @@ import asyncio
 import itertools
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +21,17 @@ from redis.crc import key_slot
 from afterword.shared.broker import make_app
 from afterword.shared.errors import LeaseLost, NotAccepted
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.names import Keys, memory_key, shard_of
+from afterword.shared.names import Keys, lane_id, memory_key, shard_of
 from afterword.shared.settings import Settings
-from tests.kit.ledger.builder import chat_request, reply_to, submit_job, submit_request
+from tests.kit.ledger.builder import (
+    chat_request,
+    claim_job,
+    claim_lane,
+    reply_to,
+    submit_and_answer,
+    submit_job,
+    submit_request,
+)
 from tests.kit.servers.acl_file import acl_users
 from tests.kit.servers.redis_groups import Cluster, Pair, cluster, pair, sentinels
 from tests.kit.servers.valkey import free_port, release_port
@@ -72,7 +80,7 @@ class Load:
         """Check that every job that was accepted is there, once, and the ledger in itself right."""
         for key, job_id in self.accepted.items():
             assert await self._send_until_accepted(key) == job_id, "a key has one job"
-        assert await self._stored() == set(self.accepted.values())
+        assert await stored(self.ledger) == set(self.accepted.values())
         assert [one async for one in self.ledger.maintenance.find_inconsistencies()] == []
 
     async def _send_all(self, user: str) -> None:
@@ -102,12 +110,14 @@ class Load:
                     await self.ledger.jobs.finish(claimed, reply_to(claimed))
                 return
 
-    async def _stored(self) -> set[str]:
-        shards, found = self.ledger.jobs._shards, set[str]()
-        for keys in shards.all:
-            async for names in shards.scan(f"{keys.job('')}*"):
-                found.update(name.removeprefix(keys.job("")) for name in names)
-        return found
+
+async def stored(ledger: Ledger) -> set[str]:
+    """Return the ids of all jobs, as an erasure would find them."""
+    shards, found = ledger.jobs._shards, set[str]()
+    for keys in shards.all:
+        async for names in shards.scan(f"{keys.job('')}*"):
+            found.update(name.removeprefix(keys.job("")) for name in names)
+    return found
 
 
 async def load_during(settings: Settings, event: Callable[[], object]) -> Load:
@@ -206,6 +216,51 @@ async def test_nothing_is_lost_or_doubled_when_a_slot_is_moved(
     await load_during(replicated(six.url, namespace, broker_url=nobody), lambda: six.move(slot))
 
 
+async def test_nothing_is_lost_or_doubled_when_a_slot_is_moved_in_one_step(
+    six: Cluster, namespace: str, nobody: str
+) -> None:
+    slot = slot_of_a_user(namespace)
+
+    await load_during(
+        replicated(six.url, namespace, broker_url=nobody), lambda: six.move_at_once(slot)
+    )
+
+
+async def test_what_is_on_two_nodes_is_read_from_both_and_written_on_neither(
+    six: Cluster, namespace: str, nobody: str
+) -> None:
+    """A script needs its whole shard; so does a scan, or an erasure would leave keys behind."""
+    settings = replicated(six.url, namespace, broker_url=nobody)
+    async with (
+        Ledger(settings, patience_s=20.0) as ledger,
+        Ledger(settings, patience_s=1.0) as impatient,
+    ):
+        await ledger.check(founds=True)
+        jobs = [await submit_and_answer(ledger, f"{n}", user_id="user-0") for n in range(50)]
+        said = await read_all(ledger, jobs)
+        moving = six.begin_move(slot_of_a_user(namespace))
+        while (half := moving.move_keys(20)) and not moving.has_moved(jobs[0]):
+            assert await read_all(ledger, jobs) == said
+        assert half, "other keys are still where they were"
+        assert await read_all(ledger, jobs) == said
+        with pytest.raises(NotAccepted):
+            await submit_job(impatient, user_id="user-0")
+        with pytest.raises(NotAccepted):
+            await stored(impatient)
+        while moving.move_keys(20):
+            pass
+        moving.end()
+        assert await read_all(ledger, jobs) == said
+        assert await stored(ledger) == set(jobs)
+
+
+async def read_all(ledger: Ledger, jobs: Sequence[str]) -> Sequence[object]:
+    """Return all replies and events, read at the same time."""
+    replies = [ledger.queries.reply(job_id) for job_id in jobs]
+    events = [ledger.queries.events(job_id, None) for job_id in jobs]
+    return [*await asyncio.gather(*replies), *await asyncio.gather(*events)]
+
+
 async def test_a_repeated_submit_to_a_cluster_waits_for_the_replica_too(
     six: Cluster, namespace: str, nobody: str
 ) -> None:
@@ -227,23 +282,40 @@ async def test_a_repeated_submit_to_a_cluster_waits_for_the_replica_too(
         await submit_request(second.jobs, second.jobs.new_id(request), request)
 
 
-@pytest.mark.parametrize("role", ["producer", "operator"])
-async def test_a_role_of_the_acl_file_can_use_a_cluster(
-    six: Cluster, nobody: str, role: str
+async def test_each_role_of_the_acl_file_does_its_part_in_a_cluster(
+    six: Cluster, nobody: str
 ) -> None:
-    """With what docs/how-to/redis.md adds for one."""
-    user = acl_users()[role]
-    added = ("+cluster|slots", "+config|get", "+wait", "+set")
+    """With what docs/how-to/redis.md adds for one, also while a slot is on two nodes."""
+    added = ("+asking", "+cluster|slots", "+config|get", "+wait", "+set")
+    users = acl_users()
     for node in six.nodes:
         with node.client() as client:
-            user.create(client, *added)
-    settings = replicated(user.url(six.url), "afterword", broker_url=nobody)
-    async with Ledger(settings, patience_s=20.0) as ledger:
-        await ledger.check(founds=role == "producer")
-        if role == "producer":
-            assert await submit_job(ledger)
-        else:
-            assert await ledger.maintenance.overview()
+            client.acl_log_reset()
+            for user in users.values():
+                user.create(client, *added)
+    async with AsyncExitStack() as stack:
+        roles = {}
+        for role, user in users.items():
+            settings = replicated(user.url(six.url), "afterword", broker_url=nobody)
+            roles[role] = await stack.enter_async_context(Ledger(settings, patience_s=20.0))
+            await roles[role].check(founds=role != "operator")
+        job_id = await submit_job(roles["producer"], user_id="user-0")
+        claimed = await claim_job(roles["responses"], job_id)
+        await roles["responses"].jobs.finish(claimed, reply_to(claimed))
+        owner = memory_key("default", "user-0")
+        lane = lane_id(owner, shard_of(owner, SHARDS))
+        turn = await claim_lane(roles["memories"], lane)
+        await roles["memories"].turns.release_lane(turn)
+        assert await roles["operator"].maintenance.overview()
+        moving = six.begin_move(slot_of_a_user("afterword"))
+        while moving.move_keys(100):
+            pass
+        assert await roles["producer"].queries.reply(job_id)
+        assert (await roles["operator"].queries.details(job_id))["state"] == "succeeded"
+        moving.end()
+    for node in six.nodes:
+        with node.client() as client:
+            assert [(one["username"], one["object"]) for one in client.acl_log()] == []
 
 
 def test_celery_follows_a_failover(two: Pair, tmp_path: Path) -> None:

@@ -110,6 +110,13 @@ def server_url(url: str) -> str:
     return parts.of_one_server(parts.host.partition(",")[0], parts.tls_options)
 
 
+def node_url(url: str, address: Address) -> str:
+    """Return the URL of one node of the cluster that a URL names, in redis-py's form."""
+    parts, (host, port) = _parsed(url), address
+    named = f"[{host}]" if ":" in host else host
+    return parts.of_one_server(f"{named}:{port}", parts.tls_options)
+
+
 def locator(url: str) -> Locate | None:
     """Return what finds the address to connect to; None if the URL names one server."""
     parts = _parsed(url)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -205,17 +206,60 @@ class Cluster:
 
     def move(self, slot: int) -> tuple[Valkey, Valkey]:
         """Move a slot to another primary, key by key; return where it was and where it is."""
+        moving = self.begin_move(slot)
+        while moving.move_keys(10):
+            pass
+        moving.end()
+        assert self.holder(slot) is moving.target
+        return moving.source, moving.target
+
+    def begin_move(self, slot: int) -> Moving:
+        """Begin to move a slot to another primary, and move no key yet."""
+        source, target = self._source_and_target(slot)
+        ids = [_asked(node, "CLUSTER", "MYID") for node in (source, target)]
+        _asked(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
+        _asked(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])
+        return Moving(slot, source, target)
+
+    def move_at_once(self, slot: int) -> None:
+        """Move a slot to another primary in one step, with all its keys."""
+        source, target = self._source_and_target(slot)
+        target_id = _asked(target, "CLUSTER", "MYID")
+        _asked(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target_id)
+        wait_until(lambda: self._agreed(slot) is target, "the slot is on the other node", 60)
+
+    def _source_and_target(self, slot: int) -> tuple[Valkey, Valkey]:
         source = self.holder(slot)
-        target = next(self.holder(one) for one in (1, 8000, 16_000) if self.holder(one) != source)
-        ids = {node: _asked(node, "CLUSTER", "MYID") for node in (source, target)}
-        _asked(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", ids[source])
-        _asked(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", ids[target])
-        while keys := _asked(source, "CLUSTER", "GETKEYSINSLOT", slot, 10):
-            _asked(source, "MIGRATE", "127.0.0.1", target.port, "", 0, 60_000, "KEYS", *keys)
-        for node in (target, source):
-            _asked(node, "CLUSTER", "SETSLOT", slot, "NODE", ids[target])
-        assert self.holder(slot) is target
-        return source, target
+        others = (self.holder(one) for one in (1, 8000, 16_000))
+        return source, next(other for other in others if other is not source)
+
+
+@dataclass
+class Moving:
+    """A slot whose keys are on two nodes."""
+
+    slot: int
+    source: Valkey
+    target: Valkey
+
+    def move_keys(self, count: int) -> int:
+        """Move as many keys, or what is left of them; return how many it moved."""
+        keys = _asked(self.source, "CLUSTER", "GETKEYSINSLOT", self.slot, count)
+        if keys:
+            to = ("127.0.0.1", self.target.port, "", 0, 60_000)
+            _asked(self.source, "MIGRATE", *to, "KEYS", *keys)
+        return len(keys)
+
+    def has_moved(self, name: str) -> bool:
+        """Return whether a key that ends so is on the target."""
+        keys = _asked(self.target, "CLUSTER", "GETKEYSINSLOT", self.slot, 10_000)
+        return any(key.endswith(name) for key in keys)
+
+    def end(self) -> None:
+        """Let the target have the slot."""
+        for node in (self.target, self.source):
+            target_id = _asked(self.target, "CLUSTER", "MYID")
+            _asked(node, "CLUSTER", "SETSLOT", self.slot, "NODE", target_id)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.retry import Retry as BlockingRetry
 
-from afterword.shared.servers import Locate, is_in_cluster, locating, locator, server_url
+from afterword.shared.servers import Address, Locate, is_in_cluster, locating, locator, server_url
 
 Command: TypeAlias = tuple[str | float, ...]
 
@@ -65,7 +65,12 @@ class SlotMoved(exceptions.ConnectionError):
 
 
 class SlotClosed(exceptions.ConnectionError):
-    """The cluster runs nothing on the shard's slot now: it is being moved, or has no primary."""
+    """The cluster runs nothing on the shard's slot now: it is being moved, or has no primary.
+
+    `importing` is the node that has the keys which this one has no more, if a reply named it.
+    """
+
+    importing: Address | None = None
 
 
 class NotConnected(exceptions.ConnectionError):
@@ -266,18 +271,20 @@ class Reconnector:
 
 
 def _told_in_cluster(on_replies: OnReplies, replies: list[Any]) -> None:
-    """Pass replies on; where the cluster says that it did nothing, as an error that may end.
-
-    A redirection while a slot is moved (`ASK`) is not followed: the keys of a shard are then on two
-    nodes, and a script needs all of them on one. It runs again once the slot is there.
-    """
-    on_replies([_in_cluster(one) if isinstance(one, Exception) else one for one in replies])
+    """Pass replies on; where the cluster says that it did nothing, as an error that may end."""
+    on_replies([of_cluster(one) if isinstance(one, Exception) else one for one in replies])
 
 
-def _in_cluster(error: Exception) -> Exception:
+def of_cluster(error: Exception) -> Exception:
+    """Return an error that may end for one by which a node says that it did nothing."""
     if isinstance(error, exceptions.MovedError):  # for redis-py it is an `AskError`, too
         return SlotMoved()
-    return SlotClosed() if isinstance(error, _CLOSED) else error
+    if not isinstance(error, _CLOSED):
+        return error
+    closed = SlotClosed()
+    if isinstance(error, exceptions.AskError) and error.host:
+        closed.importing = str(error.host), int(error.port)
+    return closed
 
 
 def connect(url: str, *, timeout_s: float | None = None) -> Redis:

@@ -14,8 +14,10 @@ from typing import Any, TypeAlias
 from redis import exceptions
 
 from afterword.shared.errors import AfterwordError, LedgerUnavailable
+from afterword.shared.servers import Address
 from afterword.shared.transport.causes import translated
-from afterword.shared.transport.connection import Command, OnReplies, Reconnector
+from afterword.shared.transport.connection import Command, OnReplies, Reconnector, SlotClosed
+from afterword.shared.transport.importing import FOLLOWED, ImportingNodes
 from afterword.shared.transport.scripts import MAX_BATCH, ScriptCall, command_of
 
 #: Most commands sent at once: bounds how long one reply waits for the others.
@@ -56,7 +58,9 @@ class Pipeline:
 
     def __init__(self, url: str, *, patience_s: float) -> None:
         self._patience_s = patience_s
-        self._reconnector = Reconnector(url, timeout_s=min(patience_s, _SOCKET_S))
+        timeout_s = min(patience_s, _SOCKET_S)
+        self._reconnector = Reconnector(url, timeout_s=timeout_s)
+        self._importing = ImportingNodes(url, timeout_s=timeout_s)
         self._waiting: deque[Request] = deque()
         self._in_flight: list[list[list[Request]]] = []
         self._flush_scheduled = False
@@ -128,6 +132,7 @@ class Pipeline:
         in_flight = (requests for batch in self._in_flight for requests in batch)
         for _, future in chain(self._waiting, *in_flight):
             future.cancel()
+        await self._importing.aclose()
         await self._reconnector.aclose()
 
     def _deadline(self) -> float:
@@ -229,17 +234,26 @@ class Pipeline:
         self._flush()
 
     def _resolve_requests(self, requests: list[Request], reply: Any) -> None:
-        """Resolve all requests of one command, or queue them again with the script's text."""
-        if isinstance(reply, exceptions.NoScriptError):
-            for call, future in requests:
-                assert isinstance(call, ScriptCall), "a plain command has no script"
-                self._waiting.append((call._replace(with_text=True), future))
-        elif isinstance(reply, Exception) or len(requests) == 1:
-            for _, future in requests:
-                _resolve(future, reply)
+        """Resolve all requests of one command."""
+        if isinstance(reply, Exception):
+            self._fail_requests(requests, reply)
+        elif len(requests) == 1:
+            _resolve(requests[0][1], reply)
         else:
             for (_, future), each in zip(requests, reply, strict=True):
                 _resolve(future, each)
+
+    def _fail_requests(self, requests: list[Request], error: Exception) -> None:
+        """Fail requests; or queue them again with the script's text, or ask where it says."""
+        for request, future in requests:
+            if isinstance(error, exceptions.NoScriptError):
+                assert isinstance(request, ScriptCall), "a plain command has no script"
+                self._waiting.append((request._replace(with_text=True), future))
+            elif (node := _to_ask(request, error)) and not isinstance(request, ScriptCall):
+                asked = self._importing.ask(node, request)
+                asked.add_done_callback(partial(_pass_on, future))
+            else:
+                _resolve(future, error)
 
     def _send(self, commands: Sequence[Command], on_replies: OnReplies) -> None:
         """Send commands at once; `on_replies` gets their replies."""
@@ -272,6 +286,18 @@ def _command_of(requests: list[Request]) -> Command:
     if not isinstance(first, ScriptCall):
         return first
     return command_of([call for call, _ in requests if isinstance(call, ScriptCall)])
+
+
+def _to_ask(request: Command | ScriptCall, error: Exception) -> Address | None:
+    """Return the node that has what a read asked for, if this one gave it away."""
+    return error.importing if isinstance(error, SlotClosed) and request[0] in FOLLOWED else None
+
+
+def _pass_on(future: asyncio.Future[Any], asked: asyncio.Future[Any]) -> None:
+    if asked.cancelled():
+        future.cancel()
+    else:
+        _resolve(future, asked.result())
 
 
 def _resolve(future: asyncio.Future[Any], reply: Any) -> None:
