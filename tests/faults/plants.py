@@ -466,6 +466,12 @@ PLANTS = (
         "tests/ledger/test_failover.py -k two_nodes",
     ),
     Plant(
+        "I3", "the last pass of a migration goes on beside writes",
+        "workers/afterword/workers/memories/migrate.py",
+        "if quieten is not None and progress.number > 1:", "if False:",
+        "tests/usecase/test_migrate.py",
+    ),
+    Plant(
         "I12", "a scan goes on with the cursor of another server",
         "shared/afterword/shared/transport/scanning.py",
         "if pipeline.connection != used:", "if False:", "tests/unit/test_scanning.py",

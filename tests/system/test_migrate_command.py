@@ -38,6 +38,9 @@ def test_a_fleet_moves_to_another_backend_and_knows_what_it_knew(tmp_path: Path)
         fast = (*command, "--rate", "1000", "--apply")
         noted = fleet.afterword(*fast)
         assert "Memory workers run" in noted.stderr
+        assert "Verified" in noted.stdout
+        audit = fleet.afterword("audit").stdout
+        assert audit.index("resume") < audit.index("pause"), "newest first"
         fleet.stop()
         done = fleet.afterword(*fast, "--json")
         report = json.loads(done.stdout)

@@ -19,7 +19,14 @@ from afterword.shared.errors import (
 )
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import memory_key
-from afterword.workers.memories.migrate import TRIES, Counts, MemoryMigration, Progress, Rules
+from afterword.workers.memories.migrate import (
+    TRIES,
+    Counts,
+    MemoryMigration,
+    Progress,
+    Quieten,
+    Rules,
+)
 from afterword.workers.ports import RecalledMemory, Turn
 from tests.kit.fakes.memory import Call, FakeMemories, Verb
 from tests.kit.ledger.builder import LedgerInspector, lane_of
@@ -85,7 +92,7 @@ class Move:
             turn = Turn(f"{owner} {text} {number}", text, "", at, "c1", stored_by="host:1")
             await self.source.add(owner, turn)
 
-    async def run(self, name: str = "m") -> Progress:
+    async def run(self, name: str = "m", quieten: Quieten | None = None) -> Progress:
         lease = await self.ledger.migrations.begin(name)
 
         async def keep(progress: Progress) -> None:
@@ -93,7 +100,7 @@ class Move:
 
         migration = self.migration(keep)
         try:
-            return await migration.run(Progress.read(lease.progress))
+            return await migration.run(Progress.read(lease.progress), quieten)
         finally:
             await lease.leave()
 
@@ -141,6 +148,35 @@ async def test_all_is_copied_in_order_and_a_second_pass_verifies_it(move: Move) 
     assert done.counts == Counts(users=2, memories=5, present=5)
     assert (done.counts.equal, done.number) == (True, 2)
     assert not calls_of(move.source, "copy", "edit", "remove", "forget")
+
+
+async def test_what_is_stored_until_all_is_quiet_is_copied(move: Move) -> None:
+    async def quieten(_: object) -> None:
+        if not calls_of(move.source, "add")[5:]:
+            await move.say(ANN, "I moved to Bergen.")
+
+    done = await move.run(quieten=quieten)
+
+    move.check_equal()
+    assert done.counts.equal
+    assert done.number == 3, "all, what came meanwhile, and the proof"
+
+
+async def test_all_is_quiet_in_each_pass_but_the_first_of_all(move: Move) -> None:
+    """Also in that of a run that goes on where one was killed."""
+    passes = list[int]()
+
+    async def quieten(_: object) -> None:
+        passes.append(len(calls_of(move.source, "owners")))
+        if len(passes) == 1:
+            raise Killed
+
+    with pytest.raises(Killed):
+        await move.run(quieten=quieten)
+    done = await move.run(quieten=quieten)
+
+    assert done.counts.equal
+    assert passes == [1, 1], "before anything of the second pass was listed"
 
 
 async def test_without_apply_nothing_is_written(move: Move) -> None:

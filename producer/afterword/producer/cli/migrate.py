@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from pydantic import BaseModel
 
+from afterword.producer.admin.migration_pause import MigrationPause
 from afterword.producer.admin.operator_name import user_and_host
+from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.local_stack import require
@@ -29,7 +31,7 @@ from afterword.shared.names import lane_id, user_of
 from afterword.shared.settings import Settings
 
 if TYPE_CHECKING:
-    from afterword.workers.memories.migrate import Counts, Progress
+    from afterword.workers.memories.migrate import Counts, MemoryMigration, Progress
     from afterword.workers.ports import MigratableMemories
 
 _BACKENDS = click.Choice(["hosted", "selfhosted", "embedded"])
@@ -68,6 +70,7 @@ class _Migration:
     source: Settings
     target: Settings
     rate: float
+    pause: bool
     apply: bool
     by: str
 
@@ -118,6 +121,12 @@ def migrate() -> None:
     metavar="N",
     help="At most this many calls of the backends a second.",
 )
+@click.option(
+    "--pause/--no-pause",
+    default=True,
+    show_default=True,
+    help="While memory workers run, let memories wait during all passes but the first.",
+)
 @apply_option
 @by_option
 @json_option
@@ -127,6 +136,7 @@ def memories(  # noqa: PLR0913 the options of a command
     target: str,
     file: Path | None,
     rate: float,
+    pause: bool,
     apply: bool,
     by: str | None,
     as_json: bool,
@@ -134,9 +144,10 @@ def memories(  # noqa: PLR0913 the options of a command
     """Copy the memories of all users to another backend, and compare both until they are equal.
 
     Texts, times, jobs and conversations are kept, nothing is extracted again, and the source is not
-    changed. It can be interrupted and run again at any time. For the last run, stop the memory
-    workers; then start them with the new backend. Without --apply, it is only counted what would be
-    copied.
+    changed. It can be interrupted and run again at any time. While memory workers run, memories are
+    paused once all users were copied, until both backends were compared again. For the last run,
+    stop the memory workers; then start them with the new backend. Without --apply, it is only
+    counted what would be copied.
     """
     require("mem0", extra="workers")
     here = settings_in_use()
@@ -145,7 +156,7 @@ def memories(  # noqa: PLR0913 the options of a command
             "AFTERWORD_MEMORY", f"is {here.backend} here; --from must be the backend in use"
         )
     there = _target_settings(here, target, file)
-    asked = _Migration(here, there, rate, apply, by or user_and_host())
+    asked = _Migration(here, there, rate, pause, apply, by or user_and_host())
     if _place(here) == _place(there):
         raise click.UsageError("source and target are the same: name the target's with --to-env")
     report = asyncio.run(_migrate(asked))
@@ -206,7 +217,10 @@ async def _migrate(asked: _Migration) -> MigrationReport:
     async with open_ledger(asked.source) as checked:
         ledger = await (checked.get() if asked.apply else checked.for_reading())
         async with _opened(asked.source) as source, _opened(asked.target) as target:
-            progress = await _copied(asked, ledger, source, target)
+            if asked.apply:
+                progress = await _copied(asked, checked, source, target)
+            else:
+                progress = await _work(asked, ledger, source, target).run(_progress(""))
         if asked.apply and running(await ledger.maintenance.overview(), "memories"):
             echo(
                 "Memory workers run: what they store from now on is only in the source. Stop them "
@@ -225,29 +239,50 @@ async def _migrate(asked: _Migration) -> MigrationReport:
 
 async def _copied(
     asked: _Migration,
-    ledger: Ledger,
+    checked: CheckedLedger,
     source: MigratableMemories,
     target: MigratableMemories,
 ) -> Progress:
-    from afterword.workers.memories.migrate import MemoryMigration, Progress, Rules
-
-    rules = Rules(asked.rate, asked.source.shards, asked.apply, asked.target.visible_s)
-    if not asked.apply:
-        dry = MemoryMigration(source, target, ledger.erasures, rules, None, _name_difference)
-        return await dry.run(Progress())
+    ledger = checked.ledger
     lease = await ledger.migrations.begin(asked.name)
     token = secrets.token_hex(8)
     await ledger.replay_runs.add_audit_entry(asked.by, "migrate memories", asked.words, token)
+    workers_run = running(await ledger.maintenance.overview(), "memories")
+    pause = MigrationPause(checked, asked.by) if asked.pause and workers_run else None
 
     async def keep(progress: Progress) -> None:
         await lease.keep(progress.model_dump_json())
+        if pause is not None:
+            await pause.extend()
 
-    work = MemoryMigration(source, target, ledger.erasures, rules, keep, _name_difference)
     try:
-        return await work.run(Progress.read(lease.progress))
+        return await _work(asked, ledger, source, target, keep).run(
+            _progress(lease.progress), pause.begin if pause else None
+        )
     finally:
+        if pause is not None:
+            await pause.end()
         with suppress(LeaseLost):
             await lease.leave()
+
+
+def _work(
+    asked: _Migration,
+    ledger: Ledger,
+    source: MigratableMemories,
+    target: MigratableMemories,
+    keep: Callable[[Progress], Awaitable[None]] | None = None,
+) -> MemoryMigration:
+    from afterword.workers.memories.migrate import MemoryMigration, Rules
+
+    rules = Rules(asked.rate, asked.source.shards, asked.apply, asked.target.visible_s)
+    return MemoryMigration(source, target, ledger.erasures, rules, keep, _name_difference)
+
+
+def _progress(kept: str) -> Progress:
+    from afterword.workers.memories.migrate import Progress
+
+    return Progress.read(kept)
 
 
 @asynccontextmanager

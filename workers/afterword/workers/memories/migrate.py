@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,6 +26,9 @@ from afterword.workers.ports import MigratableMemories, OwnerPage, RecalledMemor
 from afterword.workers.rules.memory_copies import Difference, compare
 
 Result = TypeVar("Result")
+
+#: Lets nobody write to the source; calls what it is given while that takes time.
+Quieten: TypeAlias = Callable[[Callable[[], Awaitable[object]]], Awaitable[object]]
 
 #: Users, and memories of one user, that are listed at a time.
 OWNERS_PAGE = 50
@@ -144,16 +147,20 @@ class MemoryMigration:
         self._next_call = self._kept = rules.now()
         self._progress = Progress()
 
-    async def run(self, progress: Progress) -> Progress:
+    async def run(self, progress: Progress, quieten: Quieten | None = None) -> Progress:
         """Go on from there, and pass over all users until both are equal or nothing helps.
 
-        Raises the error of a backend that stays away. The progress was kept then.
+        With `quieten` there are two passes at least. It is called before each but the first one:
+        what is stored behind the last pass is in the source only. Raises the error of a backend
+        that stays away. The progress was kept then.
         """
         self._progress = progress
         while True:
+            if quieten is not None and progress.number > 1:
+                await quieten(self._record)
             await self._pass_over_users()
-            counts = progress.counts
-            again = self._rules.apply and counts.changes and progress.number < MOST_PASSES
+            unsure = progress.counts.changes or (quieten is not None and progress.number == 1)
+            again = self._rules.apply and unsure and progress.number < MOST_PASSES
             progress.over = not again
             if again:
                 progress.number += 1

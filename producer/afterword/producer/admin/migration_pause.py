@@ -1,0 +1,102 @@
+"""Lets memory workers wait while a migration compares both backends for the last time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from afterword.producer.admin.async_steering import PAUSES, AsyncSteering
+from afterword.producer.checked_ledger import CheckedLedger
+from afterword.shared.ledger.order_records import SteeringOrder
+from afterword.shared.names import MEMORIES
+
+#: By its reason a pause is known as a migration's, also as that of one that was killed.
+REASON: Final = "afterword migrate memories"
+
+#: A process that was killed leaves its pause behind for so long. It is given again in good time.
+PAUSE_S: Final = 300.0
+_EXTEND_S = PAUSE_S / 3
+
+#: How long writes that had begun are waited for, and how long between two looks.
+_RUNNING_S, _LOOK_S = 120.0, 1.0
+
+
+class MigrationPause:
+    """A pause of everybody's memories, which ends by itself if its process is killed.
+
+    Where an operator has paused them, or ends this pause, theirs is the word: nothing is given,
+    and nothing of theirs is lifted. Each order is recorded in the audit.
+    """
+
+    def __init__(
+        self,
+        checked: CheckedLedger,
+        by: str,
+        *,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    ) -> None:
+        self._checked = checked
+        self._steering = AsyncSteering(lambda: checked, by)
+        self._now = now
+        self._sleep = sleep
+        self._begun = False
+        self._given_at: float | None = None
+
+    async def begin(self, meanwhile: Callable[[], Awaitable[object]]) -> None:
+        """Pause memories, and wait for the writes that have begun; nothing the second time.
+
+        `meanwhile` is called from time to time.
+        """
+        if self._begun:
+            return
+        self._begun = True
+        order = await self._in_force()
+        if order is None or order.reason == REASON:
+            await self._give()
+        end = self._now() + _RUNNING_S
+        while await self._writes() and self._now() < end:
+            await self._sleep(_LOOK_S)
+            await meanwhile()
+
+    async def extend(self) -> None:
+        """Give the pause again if its end comes near, unless somebody else has ended it."""
+        if self._given_at is None or self._now() - self._given_at < _EXTEND_S:
+            return
+        order = await self._in_force()
+        if order is not None and order.reason == REASON:
+            await self._give()
+        else:
+            self._given_at = None
+
+    async def end(self) -> None:
+        """Lift the pause, if it is still this one."""
+        if self._given_at is None:
+            return
+        self._given_at = None
+        order = await self._in_force()
+        if order is not None and order.reason == REASON:
+            await self._steering.resume("memories")
+
+    async def _give(self) -> None:
+        self._given_at = self._now()  # also if there is no answer: it may have been given
+        await self._steering.pause("memories", reason=REASON, for_s=PAUSE_S)
+
+    async def _in_force(self) -> SteeringOrder | None:
+        """Return the order that pauses everybody's memories."""
+        for order in await self._steering.orders():
+            if order.kind == PAUSES["memories"] and order.scope == "everyone":
+                return order
+        return None
+
+    async def _writes(self) -> int:
+        """Return how many lanes are being written."""
+        ledger = await self._checked.for_reading()
+        return sum(
+            agenda.leased
+            for shard in await ledger.maintenance.overview()
+            for agenda in shard.agendas
+            if agenda.name.startswith(f"{MEMORIES}.")
+        )
