@@ -472,6 +472,12 @@ PLANTS = (
         "tests/usecase/test_migrate.py",
     ),
     Plant(
+        "I3", "a restored ledger is taken for a new one",
+        "shared/afterword/shared/ledger/maintenance.py",
+        "seen = await self.newest_number(keys) + SKIPPED_NUMBERS", "return 1",
+        "tests/usecase/test_drills.py -k never_saw",
+    ),
+    Plant(
         "I12", "a scan goes on with the cursor of another server",
         "shared/afterword/shared/transport/scanning.py",
         "if pipeline.connection != used:", "if False:", "tests/unit/test_scanning.py",

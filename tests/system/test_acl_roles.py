@@ -66,9 +66,9 @@ SCRIPTS: dict[str, set[str]] = {
         "dead_letter/bury_waiting", "dead_letter/discard", "dead_letter/read", "dead_letter/replay",
         "erasure/begin",
         "gate/open", "gate/shut", "job/cancel", "maintenance/inconsistencies",
-        "maintenance/try_write", "migration/advance", "migration/begin", "order/give",
-        "order/lift", "run/audit", "run/begin", "run/choose", "run/end", "run/outcomes",
-        "run/record", "run/take_over", "turn/import",
+        "maintenance/try_write", "maintenance/witness", "migration/advance", "migration/begin",
+        "order/give", "order/lift", "run/audit", "run/begin", "run/choose", "run/end",
+        "run/outcomes", "run/record", "run/take_over", "turn/import",
     },
 }  # fmt: skip
 
@@ -171,7 +171,8 @@ class Life:
         turn = {"user": "I moved to Oslo.", "assistant": "Noted.", "at": "2024-01-01T00:00:00Z"}
         turns.write_text(json.dumps({"user_id": "cy", "key": "1", **turn}))
         for command in (
-            "status", "account", "reconcile", "dead list", "dead runs", "dead export",
+            "status", "account", "reconcile", "restored --apply", "dead list", "dead runs",
+            "dead export",
             "dead replay --all --apply", "dead discard --all --apply", "gate list",
             "gate shut remember", "gate open remember", "quarantine list",
             "quarantine clear --apply", "audit", "usage", "metrics", "forget ann --apply",

@@ -37,17 +37,14 @@ def test_a_fleet_moves_to_another_backend_and_knows_what_it_knew(tmp_path: Path)
 
         fast = (*command, "--rate", "1000", "--apply")
         noted = fleet.afterword(*fast)
-        assert "Memory workers run" in noted.stderr
-        assert "Verified" in noted.stdout
-        audit = fleet.afterword("audit").stdout
-        assert audit.index("resume") < audit.index("pause"), "newest first"
+        assert ("Memory workers run" in noted.stderr, "Verified" in noted.stdout) == (True, True)
         fleet.stop()
         done = fleet.afterword(*fast, "--json")
         report = json.loads(done.stdout)
         assert (report["verified"], report["memories"], report["present"]) == (True, 2, 2)
         assert "Memory workers run" in done.stderr or not done.stderr  # their heartbeats are recent
         assert [len(mem0.rows(job.id)) for job in jobs] == [1, 1]
-        assert "migrate memories" in fleet.afterword("audit").stdout
+        assert {"migrate", "pause", "resume"} <= set(fleet.afterword("audit").stdout.split())
 
         hosted = {"AFTERWORD_MEMORY": "hosted", "MEM0_API_KEY": KEY, "MEM0_HOST": mem0.url}
         fleet.start("responses", **hosted)

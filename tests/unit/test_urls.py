@@ -45,7 +45,7 @@ COMMANDS = (
     ("dead", "export"), ("dead", "list"), ("dead", "replay", "--all"), ("dead", "resume", "r"),
     ("dead", "runs"), ("dead", "show", "j"), ("doctor",), ("forget", "ann"),
     ("healthcheck", "responses"), ("quarantine", "clear"), ("quarantine", "list"), ("reconcile",),
-    ("status",), ("submit", "hello", "--user", "ann"), ("up",), ("usage",),
+    ("restored",), ("status",), ("submit", "hello", "--user", "ann"), ("up",), ("usage",),
     ("worker", "responses"),
 )  # fmt: skip
 

@@ -33,6 +33,7 @@ from afterword.shared.ledger.records import (
 )
 from afterword.shared.names import control_channel
 from afterword.shared.settings import Settings
+from afterword.workers.background.rollback_detector import Seen, SeenFile, place_of
 from tests.conftest import ROOT
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.command_line import Printed, afterword
@@ -129,6 +130,7 @@ def place(
         "AFTERWORD_REDIS_URL": server.url,
         "AFTERWORD_NAMESPACE": namespace,
         "AFTERWORD_DATA_DIR": str(_data_dir(tmp_path_factory)),
+        "AFTERWORD_STATE_DIR": str(_data_dir(tmp_path_factory) / "state"),
         "AFTERWORD_SUBMIT_TIMEOUT_S": str(LIMIT_S),
         "ANTHROPIC_API_KEY": "k",
         "ANTHROPIC_BASE_URL": providers.claude.url,
@@ -231,6 +233,20 @@ def nearly_fill_queue(place: Place) -> None:
 
 def empty_queue(place: Place) -> None:
     place.redis.delete(place.inspector.keys.open)
+
+
+def see_a_newer_ledger(place: Place) -> None:
+    _seen_here(place).save(Seen(numbers={0: 1_000_000}))
+
+
+def see_this_ledger(place: Place) -> None:
+    _seen_here(place).save(Seen(numbers={0: 0}))
+
+
+def _seen_here(place: Place) -> SeenFile:
+    settings = Settings.load(place.env)
+    identity = place.do(lambda ledger: ledger.identities.check(founds=False))
+    return SeenFile(settings.state_dir, identity.name, place_of(settings))
 
 
 def be_replica(place: Place) -> None:
@@ -389,6 +405,9 @@ STAGED = {
         end=lambda place: place.redis.replicaof("NO", "ONE"),
     ),
     "another number of shards": Staged("layout", "AFTERWORD_SHARDS", {"AFTERWORD_SHARDS": "2"}),
+    "a ledger from a backup": Staged(
+        "restored", "afterword restored --apply", {}, see_a_newer_ledger, see_this_ledger
+    ),
     "the same namespace in another database": Staged(
         "neighbours", "AFTERWORD_NAMESPACE", {}, listen_elsewhere, stop_listening, level="warn"
     ),

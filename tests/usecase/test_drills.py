@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 import shutil
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from afterword.producer.cli.checks.finding import Finding
+from afterword.producer.cli.checks.ledger import look_at_ledger
 from afterword.shared.errors import Misconfigured
 from afterword.shared.ledger.dead_letter_records import DeadLetterFilter
 from afterword.shared.ledger.ledger import Ledger
@@ -23,6 +26,7 @@ from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.sqlite.recipe import open_embedded
 from afterword.workers.background.rollback_detector import RollbackDetector, SeenFile, place_of
 from afterword.workers.ports import Turn
+from tests.kit.command_line import afterword
 from tests.kit.ledger.builder import (
     LedgerInspector,
     claim_job,
@@ -172,6 +176,53 @@ async def test_a_backup_of_the_ledger_and_then_of_memory_is_restored(
     new = await again.tell("I moved to Oslo.")
     await again.writer.write()
     assert await again.state(new) is TurnState.STORED
+
+
+async def test_on_a_machine_that_never_saw_the_ledger_an_operator_says_that_it_was_restored(
+    servers: tuple[Valkey, Valkey], lives: Lives, tmp_path: Path
+) -> None:
+    """Step 4 of a restore: nobody else can know which turns memory holds already."""
+    first, second = servers
+    life = await lives.begin(settings_of(first, tmp_path), FailingMemories())
+    turn = await life.tell("My dog is called Rex.")
+    save_ledger(first, tmp_path / "ledger.rdb")
+    await life.writer.write()
+    await life.look()
+    first.kill()
+
+    restore_ledger(second, tmp_path / "ledger.rdb")
+    here, elsewhere = settings_of(second, tmp_path), settings_of(second, tmp_path / "elsewhere")
+    again = await lives.begin(elsewhere, life.memories)
+    assert "after a restore, run afterword restored" in (await restored_finding(elsewhere)).detail
+    assert (await restored_finding(here)).level == "fail"
+    assert "Nothing was changed" in await restored(second)
+    assert (await restored_finding(here)).level == "fail"
+    assert "knows" in await restored(second, "--apply", "--by", "ann")
+    assert (await restored_finding(here)).level == "ok"
+
+    life.memories.calls.clear()
+    await again.writer.write()
+    assert await again.state(turn) is TurnState.STORED
+    assert "add" not in again.writer.calls, "it was found by its turn"
+    assert again.rows() == {"My dog is called Rex.": 1}
+    (entry,) = await again.ledger.replay_runs.audit_entries(1)
+    assert (entry.by, entry.action) == ("ann", "restored")
+
+
+async def restored_finding(settings: Settings) -> Finding:
+    """Return what doctor finds, on the machine with this state folder."""
+    (found,) = [one for one in await look_at_ledger(settings) if one.check == "restored"]
+    return found
+
+
+async def restored(server: Valkey, *options: str) -> str:
+    """Run the command; return what it prints."""
+    env = {
+        "AFTERWORD_REDIS_URL": server.url,
+        "AFTERWORD_NAMESPACE": "drill",
+        "AFTERWORD_MEMORY": "embedded",
+    }
+    return (await asyncio.to_thread(afterword, "restored", *options, env=env)).stdout
 
 
 async def test_a_memory_that_is_older_than_its_ledger_lacks_what_the_ledger_calls_stored(

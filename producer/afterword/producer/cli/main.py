@@ -29,6 +29,7 @@ from afterword.producer.cli.migrate import migrate
 from afterword.producer.cli.pause import pause, resume
 from afterword.producer.cli.quarantine import quarantine
 from afterword.producer.cli.reconcile import reconcile
+from afterword.producer.cli.restored import restored
 from afterword.producer.cli.schema import schema
 from afterword.producer.cli.status import status
 from afterword.producer.cli.steering import orders
@@ -67,8 +68,8 @@ def cli() -> None:
 
 for _command in (
     account, audit, chat, console, dead, doctor, drain, forget, gate, healthcheck, import_history,
-    job, keys, limits, memories, metrics, migrate, orders, pause, quarantine, reconcile, resume,
-    schema, status, strike, submit, top, up, usage, worker,
+    job, keys, limits, memories, metrics, migrate, orders, pause, quarantine, reconcile, restored,
+    resume, schema, status, strike, submit, top, up, usage, worker,
 ):  # fmt: skip
     cli.add_command(_command)
 

@@ -30,6 +30,12 @@ from afterword.shared.names import Keys, control_channel
 from afterword.shared.urls import parse_ledger
 from afterword.shared.version import __version__
 
+#: Numbers that are skipped beyond the newest that was seen: others may have been given out since.
+SKIPPED_NUMBERS = 1_000_000
+
+#: Under this name an operator is a witness.
+_OPERATOR = "operator"
+
 #: Most records that one sweep of one shard touches: keeps the script short.
 SWEEP_LIMIT = 40
 
@@ -165,6 +171,23 @@ class Maintenance:
     def shards(self) -> Sequence[Keys]:
         """Return the keys of every shard."""
         return self._shards.all
+
+    async def declare_restored(self) -> int:
+        """Treat every shard as older than somebody saw it; return how many there are.
+
+        That is what an operator knows who restored a backup, and what no machine knows that never
+        saw the ledger. Doing it again is safe.
+        """
+        for keys in self._shards.all:
+            older = False
+            while not older:  # its number may grow in between
+                seen = await self.newest_number(keys) + SKIPPED_NUMBERS
+                older = (await self.witness(keys, _OPERATOR, seen, SKIPPED_NUMBERS)).older
+        return len(self._shards.all)
+
+    async def newest_number(self, keys: Keys) -> int:
+        """Return the newest sequence number of a shard."""
+        return int(await self._shards.send_command("GET", keys.sequence) or 0)
 
     async def witness(self, keys: Keys, witness: str, seen: int, margin: int) -> Witnessed:
         """Compare a shard's counter with what a machine saw of it; it never falls by itself.

@@ -16,14 +16,11 @@ from pathlib import Path
 from pydantic import BaseModel, Field, ValidationError
 
 from afterword.shared.events import LedgerReplaced, LedgerRolledBack, LedgerStateNotKept
-from afterword.shared.ledger.maintenance import Maintenance
+from afterword.shared.ledger.maintenance import SKIPPED_NUMBERS, Maintenance
 from afterword.shared.names import Keys
 from afterword.shared.observer import emit
 from afterword.shared.servers import place
 from afterword.shared.settings import RedisSettings
-
-#: Numbers that are skipped beyond the newest that was seen: others may have been given out since.
-MARGIN = 1_000_000
 
 
 class Seen(BaseModel):
@@ -113,7 +110,7 @@ class RollbackDetector:
             self._file.save(self._seen)
 
     async def _newest(self, keys: Keys, seen: int) -> int:
-        checked = await self._maintenance.witness(keys, self._seen.witness, seen, MARGIN)
+        checked = await self._maintenance.witness(keys, self._seen.witness, seen, SKIPPED_NUMBERS)
         if checked.older:
             emit(LedgerRolledBack, seen=seen, found=checked.found)
         return checked.newest

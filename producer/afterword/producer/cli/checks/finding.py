@@ -38,6 +38,7 @@ CHECKS: dict[str, str] = {
     "redis": "Does Redis answer, and can it hold the ledger without losing a job?",
     "layout": "Do the settings name the shards and keys that the ledger has?",
     "write": "Does Redis take a write, as a submit writes?",
+    "restored": "Is the ledger as new as this machine saw it?",
     "room": "Do the queues take another job?",
     "clock": "Does this machine have the same time as Redis?",
     "response workers": "Does a response worker run, with this version and without trouble?",

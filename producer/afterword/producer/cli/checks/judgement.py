@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from afterword.producer.admin.async_steering import QUEUES
@@ -76,6 +76,24 @@ def _problem(error: AfterwordError) -> Finding:
     setting = error.setting if isinstance(error, Misconfigured) else ""
     check = "layout" if setting in _LAYOUT else "redis"
     return fail(check, str(error), f"Check {setting or 'AFTERWORD_REDIS_URL'}.")
+
+
+def of_machine(seen: Mapping[int, int], found: Mapping[int, int]) -> Finding:
+    """Judge whether a ledger is older than this machine saw it; both are numbers by shard."""
+    older = [shard for shard, number in seen.items() if number > found.get(shard, 0)]
+    if older:
+        shard = older[0]
+        return fail(
+            "restored",
+            f"the ledger is older than workers of this machine saw it: shard {shard} is at "
+            f"{found.get(shard, 0)}, and was at {seen[shard]}",
+            "If it was restored from a backup, run afterword restored --apply before any worker "
+            "starts.",
+        )
+    if not seen:
+        detail = "no worker of this machine has seen this ledger, so nobody would notice here"
+        return ok("restored", f"{detail}; after a restore, run afterword restored --apply")
+    return ok("restored", "no: the ledger is as new as workers of this machine saw it")
 
 
 def of_room(shards: Sequence[Overview], settings: Settings) -> Finding:

@@ -48,6 +48,7 @@ async def _state(ledger: Ledger) -> list[Finding]:
     shards = await ledger.maintenance.overview()
     accounts = await ledger.accounts.by_tenant(late_s=_LATE_S)
     return [
+        await _of_machine(ledger),
         judgement.of_room(shards, ledger.settings),
         *judgement.of_tenants(accounts, ledger.settings),
         judgement.of_clock(shards[0].at, utc_now()),
@@ -64,3 +65,16 @@ async def _state(ledger: Ledger) -> list[Finding]:
             shards[0].at,
         ),
     ]
+
+
+async def _of_machine(ledger: Ledger) -> Finding:
+    """Compare the ledger with what workers of this machine saw of it; change nothing."""
+    from afterword.workers.background.rollback_detector import SeenFile, place_of
+
+    identity = await ledger.identities.check(founds=False)
+    if identity is None:
+        return ok("restored", "no: the ledger is new")
+    settings, maintenance = ledger.settings, ledger.maintenance
+    seen = SeenFile(settings.state_dir, identity.name, place_of(settings)).load().numbers
+    found = {keys.shard: await maintenance.newest_number(keys) for keys in maintenance.shards}
+    return judgement.of_machine(seen, found)
