@@ -103,15 +103,58 @@ def test_what_was_said_again_counts_once_however_it_is_read(
     assert said() == {"juice": 1, "tea": 4, "milk": 2}
 
 
-def test_a_change_begins_anew_with_the_newest(
+def test_a_deleted_memory_is_dropped_and_the_others_stay(
+    store: SqliteStore, read_slices: Callable[[float], None]
+) -> None:
+    ids = [put(store, "ana", f"tea {number}") for number in range(8)]
+    read_slices(2)
+    for _ in range(4):
+        everything(store)
+    assert len(everything(store)) == 8
+    store.delete(ids[7])
+    store.delete(ids[2])
+    left = [f"tea {number}" for number in (0, 1, 3, 4, 5, 6)]
+    assert everything(store) == left, "read again, two slices would hold four of them"
+    put(store, "ana", "tea 8")
+    assert everything(store) == [*left, "tea 8"]
+
+
+def test_an_edited_memory_is_read_again_and_no_other(
     store: SqliteStore, read_slices: Callable[[float], None]
 ) -> None:
     ids = [put(store, "ana", f"tea {number}") for number in range(6)]
     read_slices(2)
     everything(store)
     assert len(everything(store)) == 6
-    store.delete(ids[5])
-    assert everything(store) == [f"tea {number}" for number in range(1, 5)]
+    store.update(ids[1], vector("milk tea"), {"data": "milk tea", "user_id": "ana"})
+    assert everything(store) == ["milk tea", "tea 0", "tea 2", "tea 3", "tea 4", "tea 5"]
+
+
+def test_a_deletion_among_those_read_so_far_leaves_the_others_to_be_read(
+    store: SqliteStore, read_slices: Callable[[float], None]
+) -> None:
+    ids = [put(store, "ana", f"tea {number}") for number in range(7)]
+    read_slices(2)
+    assert everything(store) == ["tea 3", "tea 4", "tea 5", "tea 6"]
+    store.delete(ids[3])
+    for _ in range(3):
+        everything(store)
+    assert everything(store) == [f"tea {number}" for number in (0, 1, 2, 4, 5, 6)]
+
+
+@pytest.mark.parametrize("deleted", [0, 1, 2])
+def test_what_was_said_several_times_is_found_until_the_last_one_is_deleted(
+    store: SqliteStore, deleted: int
+) -> None:
+    ids = [put(store, "ana", text) for text in ("tea", "Tea", "TEA")]
+
+    def said() -> list[tuple[str, int]]:
+        rows = store.search("tea", vector("tea"), 60, {"user_id": "ana"})
+        return [(row.payload["data"], row.payload.get(TIMES_SAID, 1)) for row in rows]
+
+    assert said() == [("TEA", 3)]
+    store.delete(ids[deleted])
+    assert said() == [("Tea" if deleted == 2 else "TEA", 2)]
 
 
 def numbered(*numbers: int) -> Floats:

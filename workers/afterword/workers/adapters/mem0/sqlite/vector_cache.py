@@ -6,7 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -41,6 +41,12 @@ _SELECT = f"""
     SELECT vector, n, length, folded, conversation, said_at {_WHICH} ORDER BY n DESC
 """
 _COUNT = f"SELECT count(*) {_WHICH}"
+
+#: All numbers as one text: a row for each costs three times as much.
+_REMAINING = """
+    SELECT group_concat(n) FROM
+    (SELECT n FROM memories WHERE owner = ? AND n >= ? AND n <= ? ORDER BY n)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +137,27 @@ class OwnerVectors:
             np.concatenate([self.counts[kept], counts]),
         )
 
+    def left_after_deletions(self, epoch: int, there: Numbers) -> OwnerVectors | None:
+        """Return these memories less those that were deleted, given the rows that are there.
+
+        Returns None if what was said several times was deleted once: what remains of it is not
+        known here.
+        """
+        kept = np.isin(self.rows, there, assume_unique=True)
+        if (self.counts[~kept] > 1).any() or self.counts[kept].sum() != len(there):
+            return None
+        return replace(
+            self,
+            epoch=epoch,
+            rows=self.rows[kept],
+            vectors=self.vectors.kept(kept),
+            lengths=self.lengths[kept],
+            folded=self.folded[kept],
+            conversations=self.conversations[kept],
+            times=self.times[kept],
+            counts=self.counts[kept],
+        )
+
     def positions_of_each(self, rows: Numbers, counts: Sequence[int]) -> list[Positions]:
         """Return the positions of several lists of row numbers, which follow each other."""
         places = np.searchsorted(self.rows, rows)
@@ -152,9 +179,9 @@ class OwnerVectors:
 class VectorCache:
     """Caches the owners searched last, and updates an entry at each use.
 
-    Row numbers only grow, so while an owner's epoch is unchanged, only rows after the last known
-    one have to be read, and those that an earlier use had no time for. Use it inside transactions
-    only: then its lock is free at any fork.
+    Row numbers only grow, so only rows after the last known one have to be read, and those that an
+    earlier use had no time for. If the owner's epoch has changed, the known ones that are gone are
+    removed first. Use it inside transactions only: then its lock is free at any fork.
     """
 
     def __init__(
@@ -182,7 +209,10 @@ class VectorCache:
         """
         give_up = self._clock() + self._reading_s
         entry = self._entries.get(owner.n)
-        if entry is None or entry.epoch != owner.epoch:
+        if entry is not None and entry.epoch != owner.epoch:
+            remaining = _rows_there(sql, owner, entry)
+            entry = entry.left_after_deletions(owner.epoch, remaining)
+        if entry is None:
             entry = self._read(sql, owner, give_up)
         else:
             entry = self._with_newer(sql, owner, entry, give_up)
@@ -242,6 +272,13 @@ class VectorCache:
     def _remove(self, owner_n: int) -> None:
         entry = self._entries.pop(owner_n, None)
         self._cost -= entry.cost if entry else 0
+
+
+def _rows_there(sql: sqlite3.Connection, owner: Owner, entry: OwnerVectors) -> Numbers:
+    """Return the numbers of an owner's rows in the span that an entry has read."""
+    span = (owner.n, entry.first_row, entry.last_row)
+    (listed,) = sql.execute(_REMAINING, span).fetchone()
+    return np.fromstring(listed or "", np.int64, sep=",")
 
 
 def _distinct(epoch: int, first_row: int, vectors: Floats, numbers: Numbers) -> OwnerVectors:
