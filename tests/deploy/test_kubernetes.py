@@ -11,9 +11,11 @@ import json
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -21,6 +23,11 @@ import yaml
 
 from afterword.producer import Settings
 from afterword.producer.cli.main import cli
+from afterword.producer.web.app import PAGES
+from afterword.producer.web.options import ConsoleOptions
+from afterword.producer.web.server import GRACE_S
+from afterword.shared import traces
+from afterword.shared.listen_address import ListenAddress
 from tests.conftest import ROOT
 from tests.kit.promql.queries import keda_queries
 
@@ -46,6 +53,7 @@ SECRETS = {
     },
     "afterword-operator": {"AFTERWORD_REDIS_URL": "rediss://afterword-operator:p@h/0"},
     "afterword-metrics-token": {"AFTERWORD_METRICS_TOKEN": "t"},
+    "afterword-traces": {"OTEL_EXPORTER_OTLP_HEADERS": "key=k"},
 }
 
 Manifest = dict[str, Any]
@@ -67,7 +75,8 @@ def rendered(name: str) -> tuple[Manifest, ...]:
 
 
 EXAMPLE = rendered("example")
-WORKERS = [one for one in EXAMPLE if one["kind"] in {"Deployment", "StatefulSet"}]
+PODS = [one for one in EXAMPLE if one["kind"] in {"Deployment", "StatefulSet"}]
+WORKERS = [one for one in PODS if one["metadata"]["name"] != "afterword-console"]
 CONFIG = next(one["data"] for one in EXAMPLE if one["kind"] == "ConfigMap")
 
 
@@ -77,7 +86,7 @@ def named(manifests: list[Manifest] | tuple[Manifest, ...], kind: str, name: str
 
 
 def of(kind: str) -> Manifest:
-    (only,) = (one for one in WORKERS if one["metadata"]["name"] == f"afterword-{kind}")
+    (only,) = (one for one in PODS if one["metadata"]["name"] == f"afterword-{kind}")
     return only
 
 
@@ -140,10 +149,13 @@ def test_the_check_of_scaled_objects_sees_what_is_wrong(change: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("components", ["", "../components/hpa", "../components/keda"])
-def test_each_way_to_scale_renders_and_is_valid(overlay: Path, components: str) -> None:
+@pytest.mark.parametrize("more", ["", "../components/tracing, ../components/console"])
+def test_each_way_to_scale_renders_and_is_valid(overlay: Path, components: str, more: str) -> None:
     mine = overlay / "mine"
     mine.mkdir()
-    (mine / "kustomization.yaml").write_text(OVERLAY.format(components=components))
+    (mine / "kustomization.yaml").write_text(
+        OVERLAY.format(components=", ".join(filter(None, (components, more))))
+    )
     manifests = kustomize(mine)
 
     for manifest in manifests:
@@ -163,7 +175,8 @@ def is_scaler(manifest: Manifest) -> bool:
 
 
 def test_there_is_a_pod_of_each_kind() -> None:
-    assert {tuple(container(one)["args"][:2]) for one in WORKERS} == {
+    assert {tuple(container(one)["args"][:2]) for one in PODS} == {
+        ("console", "--listen"),
         ("worker", "responses"),
         ("worker", "memories"),
         ("metrics", "--listen"),
@@ -178,7 +191,7 @@ def test_a_pod_asks_for_the_health_of_its_own_kind_and_may_drain(kind: str) -> N
     assert pod(of(kind))["terminationGracePeriodSeconds"] > 2 * Settings.load({}).drain_s
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "console"])
 def test_a_drained_node_takes_one_worker_of_a_kind_at_a_time(kind: str) -> None:
     budget = named(EXAMPLE, "PodDisruptionBudget", f"afterword-{kind}")["spec"]
     assert budget["maxUnavailable"] == 1
@@ -187,18 +200,18 @@ def test_a_drained_node_takes_one_worker_of_a_kind_at_a_time(kind: str) -> None:
     assert len(budget["selector"]["matchLabels"]) == 2
 
 
-@pytest.mark.parametrize("worker", WORKERS, ids=is_named)
+@pytest.mark.parametrize("worker", PODS, ids=is_named)
 def test_a_selector_fits_only_its_own_pods(worker: Manifest) -> None:
     selector = worker["spec"]["selector"]["matchLabels"].items()
     fits = [
         one["metadata"]["name"]
-        for one in WORKERS
+        for one in PODS
         if selector <= one["spec"]["template"]["metadata"]["labels"].items()
     ]
     assert fits == [worker["metadata"]["name"]]
 
 
-@pytest.mark.parametrize("worker", WORKERS, ids=is_named)
+@pytest.mark.parametrize("worker", PODS, ids=is_named)
 def test_a_pod_can_do_nothing_to_its_node(worker: Manifest) -> None:
     assert pod(worker)["securityContext"]["runAsNonRoot"] is True
     assert pod(worker)["automountServiceAccountToken"] is False
@@ -232,12 +245,70 @@ def test_what_memory_workers_saw_outlives_their_pods() -> None:
 def test_a_pod_has_the_settings_that_it_needs_and_no_other_role_s_secret(worker: Manifest) -> None:
     sources = container(worker)["envFrom"]
     secrets = [one["secretRef"]["name"] for one in sources if "secretRef" in one]
+    if role_of(worker) != "operator":  # the exporter makes no spans
+        assert secrets.pop() == "afterword-traces"
     given = CONFIG | {name: text for one in secrets for name, text in SECRETS[one].items()}
     settings = Settings.load(given)
     assert settings.backend == "hosted"
     assert settings.metrics_token is not None
-    role = "operator" if container(worker)["args"][0] == "metrics" else container(worker)["args"][1]
-    assert secrets == [f"afterword-{role}", "afterword-metrics-token"]
+    assert secrets == [f"afterword-{role_of(worker)}", "afterword-metrics-token"]
+
+
+def role_of(worker: Manifest) -> str:
+    """Return whose user of Redis a pod is."""
+    what, of_it, *_ = container(worker)["args"]
+    return of_it if what == "worker" else "operator"
+
+
+def test_spans_go_where_the_config_map_says() -> None:
+    assert CONFIG["AFTERWORD_TRACES"] == "true"
+    endpoint = urlsplit(CONFIG["OTEL_EXPORTER_OTLP_ENDPOINT"])
+    assert traces._check(CONFIG) == f"{endpoint.hostname}:{endpoint.port}"
+    secret = container(of("responses"))["envFrom"][-1]["secretRef"]
+    assert secret == {"name": "afterword-traces", "optional": True}
+    allowed = named(EXAMPLE, "NetworkPolicy", "afterword")["spec"]["egress"]
+    (rule,) = (one for one in allowed if {"protocol": "TCP", "port": endpoint.port} in one["ports"])
+    (namespace,) = (one["namespaceSelector"]["matchLabels"].values() for one in rule["to"])
+    assert [*namespace] == [(endpoint.hostname or "").rpartition(".")[2]]
+
+
+def test_the_console_has_the_operators_secret_and_asks_for_a_key() -> None:
+    secrets = [one["secretRef"]["name"] for one in container(of("console"))["envFrom"][1:]]
+    assert secrets == ["afterword-operator", "afterword-traces"]
+    Settings.load(CONFIG | SECRETS["afterword-operator"])
+    options = console_options()
+    assert options.needs_key
+    assert options.is_https
+    assert replace(options, origin="").needs_key, "not only because of its origin"
+    assert pod(of("console"))["terminationGracePeriodSeconds"] > 2 * GRACE_S
+
+
+def console_options() -> ConsoleOptions:
+    args = container(of("console"))["args"]
+    said = dict(zip(args[1::2], args[2::2], strict=True))
+    assert {*said} <= {word for one in cli.commands["console"].params for word in one.opts}
+    return ConsoleOptions(ListenAddress.parse(said["--listen"]), "console", said["--origin"])
+
+
+def test_only_what_ends_tls_reaches_the_console_and_its_probes_are_answered() -> None:
+    (port,) = container(of("console"))["ports"]
+    assert port == {"name": "http", "containerPort": console_options().listen.port}
+    policy = named(EXAMPLE, "NetworkPolicy", "afterword-console")["spec"]
+    labels = of("console")["spec"]["template"]["metadata"]["labels"]
+    assert policy["podSelector"]["matchLabels"].items() <= labels.items()
+    assert not [one for one in WORKERS if policy["podSelector"]["matchLabels"].items()
+                <= one["spec"]["template"]["metadata"]["labels"].items()]  # fmt: skip
+    (rule,) = policy["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": port["containerPort"]}]
+    service = named(EXAMPLE, "Service", "afterword-console")["spec"]
+    assert service["selector"].items() <= labels.items()
+    assert service["ports"][0]["targetPort"] == port["name"]
+    probe = container(of("console"))["readinessProbe"]["httpGet"]
+    assert f"GET {probe['path']}" in {f"{page.method} {page.path}" for page in PAGES}
+    (host,) = (one["value"] for one in probe["httpHeaders"] if one["name"] == "Host")
+    assert console_options().accepts_host(host)
+    assert not console_options().accepts_host("10.1.2.3:9466"), "so the probe must name one"
+    assert "tcpSocket" in container(of("console"))["livenessProbe"]
 
 
 def test_the_page_says_which_secrets_there_must_be() -> None:

@@ -20,7 +20,7 @@ from afterword.shared.settings import Settings
 _BACKLOG = 100
 
 #: How long a stop waits for answers that are under way, in seconds.
-_GRACE_S = 10
+GRACE_S = 10
 
 #: Most connections at a time, and most bytes of a request's head.
 _MAX_CONNECTIONS = 200
@@ -61,7 +61,7 @@ async def serve(
                 ws="none",
                 limit_concurrency=_MAX_CONNECTIONS,
                 h11_max_incomplete_event_size=_MAX_HEAD,
-                timeout_graceful_shutdown=_GRACE_S,
+                timeout_graceful_shutdown=GRACE_S,
             )
         )
         for number in (signal.SIGINT, signal.SIGTERM):
