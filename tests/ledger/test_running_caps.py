@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from afterword.shared.ledger.cap_parts import parts_of
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
 from afterword.shared.lifecycle import JobState
 from afterword.shared.names import Keys
 from afterword.shared.settings import Settings
+from afterword.workers.background.sweeper import sweep
 from tests.kit.ledger.builder import LedgerInspector, reply_to
 from tests.ledger.test_fair_shares import NORMAL, Worker, submit, weigh
 
@@ -224,3 +226,119 @@ async def test_an_order_of_an_operator_is_of_all_shards_as_well(
             weigh(inspector, "acme", most_running=7)
         await submit(ledger, "acme", 40)
         assert len(await take_of_all(ledger, inspector)) == 7
+
+
+@pytest.mark.parametrize(
+    ("cap", "wanted", "parts"),
+    [
+        (50, [0, 0, 0, 0], [13, 13, 12, 12]),
+        (50, [400, 0, 0, 0], [47, 1, 1, 1]),
+        (50, [400, 400, 400, 400], [12, 12, 13, 13]),
+        (50, [400, 5, 400, 0], [22, 5, 22, 1]),
+        (50, [3, 3, 3, 3], [13, 13, 12, 12]),
+        (4, [9, 0, 0, 0], [1, 1, 1, 1]),
+        (2, [9, 0, 0, 0], [1, 1, 1, 1]),
+        (7, [9], [7]),
+    ],
+)
+def test_a_cap_is_divided_by_what_each_shard_can_use(
+    cap: int, wanted: list[int], parts: list[int]
+) -> None:
+    assert parts_of(cap, wanted) == parts
+    assert sum(parts) == max(cap, len(wanted))
+
+
+@pytest.fixture
+async def sharded(settings: Settings) -> AsyncIterator[Ledger]:
+    update = {"shards": 4, "max_running_per_tenant": 8}
+    async with Ledger(settings.model_copy(update=update), patience_s=5.0) as ledger:
+        yield ledger
+
+
+async def test_the_part_of_a_shard_without_jobs_is_given_to_the_one_with_many(
+    sharded: Ledger, inspector: LedgerInspector
+) -> None:
+    await submit(sharded, "acme", 12, user_id="ann")
+    claims = await take_of_all(sharded, inspector)
+    assert len(claims) == 2, "a quarter"
+
+    await sharded.maintenance.cap_parts.balance_if_due()
+    claims += await take_of_all(sharded, inspector, 100)
+    assert len(claims) == 5, "all but one of each other shard"
+
+    # Others come: their shards keep one each until a part is given back, and then have their share.
+    others = await submit(sharded, "acme", 40)
+    claims += await take_of_all(sharded, inspector, 200)
+    assert len(claims) == 8
+    for _ in range(60):
+        await sharded.maintenance.cap_parts.balance("acme")
+        claims += await take_of_all(sharded, inspector, 1000 * (len(claims) + 1))
+        assert len(claims) <= 8
+        if not claims:
+            break
+        await sharded.jobs.finish(claims[0], reply_to(claims.pop(0)))
+    assert not claims
+    for one in others:
+        keys = Keys(inspector.keys.namespace, int(one[1:3], 16))
+        assert inspector.redis.hget(keys.job(one), "state") == JobState.SUCCEEDED
+
+
+async def test_a_balance_gives_away_nothing_that_still_runs(
+    sharded: Ledger, inspector: LedgerInspector
+) -> None:
+    await submit(sharded, "acme", 40)
+    claims = await take_of_all(sharded, inspector)
+    assert len(claims) == 8
+    shard = claims[0].job_id[:3]
+    for claim in [one for one in claims if one.job_id.startswith(shard)]:
+        await sharded.jobs.finish(claim, reply_to(claim))
+        claims.remove(claim)
+
+    for _ in range(3):
+        await sharded.maintenance.cap_parts.balance("acme")
+        claims += await take_of_all(sharded, inspector, 1000 * (len(claims) + 1))
+        assert len(claims) <= 8
+
+
+async def test_a_balance_that_a_later_one_overtook_changes_nothing(
+    sharded: Ledger, inspector: LedgerInspector
+) -> None:
+    await submit(sharded, "acme", 12, user_id="ann")
+    await take_of_all(sharded, inspector)
+    parts = sharded.maintenance.cap_parts
+    keys = Keys(inspector.keys.namespace, 0)
+
+    assert await parts._set(keys, "acme", 2_000_000, -1) is not None
+    assert await parts._set(keys, "acme", 1_000_000, -1) is None
+    assert await parts._set(keys, "acme", 1_000_000, 8) is None
+    assert await parts._set(keys, "acme", 3_000_000, 8) is None, "it has not begun here"
+    await parts.balance("acme")
+    assert inspector.redis.hget(keys.cap_parts, "acme") == "2 8 2000000"
+
+
+async def test_a_part_of_another_cap_counts_no_more(
+    settings: Settings, sharded: Ledger, inspector: LedgerInspector
+) -> None:
+    await submit(sharded, "acme", 40, user_id="ann")
+    await take_of_all(sharded, inspector)
+    await sharded.maintenance.cap_parts.balance("acme")
+    other = settings.model_copy(update={"shards": 4, "max_running_per_tenant": 4})
+    async with Ledger(other, patience_s=5.0) as ledger:
+        await submit(ledger, "acme", 40)
+        claims = await take_of_all(ledger, inspector, 500)
+        assert len(claims) == 3, "ann's shard runs more than its part already"
+
+
+async def test_one_worker_of_the_fleet_balances_and_none_of_a_single_shard(
+    settings: Settings, ledger: Ledger, sharded: Ledger, inspector: LedgerInspector
+) -> None:
+    await ledger.maintenance.cap_parts.balance_if_due()
+    assert not inspector.redis.exists(inspector.keys.caps_balanced)
+    await submit(sharded, "acme", 12, user_id="ann")
+    await take_of_all(sharded, inspector)
+    inspector.redis.set(inspector.keys.caps_balanced, 1)
+    await sharded.maintenance.cap_parts.balance_if_due()
+    assert not inspector.redis.keys(f"{inspector.keys.namespace}:*cap-parts")
+    inspector.redis.delete(inspector.keys.caps_balanced)
+    await sweep(sharded.maintenance)
+    assert len(inspector.redis.keys(f"{inspector.keys.namespace}:*cap-parts")) == 4

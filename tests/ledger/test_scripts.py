@@ -61,6 +61,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "REPLAY_RUNS": lambda keys: keys.replay_runs,
     "AUDIT": lambda keys: keys.audit,
     "AT_CAP": lambda keys: keys.at_cap,
+    "CAP_PARTS": lambda keys: keys.cap_parts,
     "share_key('x')": lambda keys: keys.share("x"),
     "share_clock_key('x')": lambda keys: keys.share_clock("x"),
     "share_rest_key('x')": lambda keys: keys.share_rest("x"),
@@ -97,7 +98,8 @@ KEYS: dict[str, Callable[[Keys], str]] = {
 
 #: What only Python names.
 ONLY_PYTHON = {
-    "submitted", "root", "namespace", "shard", "reconciled", "access_keys", "samples", "sampled"
+    "submitted", "root", "namespace", "shard", "reconciled", "access_keys", "samples", "sampled",
+    "caps_balanced",
 }  # fmt: skip
 
 

@@ -235,6 +235,16 @@ class Keys:
         return f"{self.root}:running:{lane}"
 
     @property
+    def cap_parts(self) -> str:
+        """HASH: tenant to this shard's part of its cap on running jobs, of which cap, set when."""
+        return f"{self.root}:cap-parts"
+
+    @property
+    def caps_balanced(self) -> str:
+        """FLAG, a STRING: the parts of caps were balanced a moment ago; on the first shard."""
+        return f"{self.root}:caps-balanced"
+
+    @property
     def at_cap(self) -> str:
         """ZSET: lanes, and tenants behind a ':', that run all they may, by when to look again."""
         return f"{self.root}:at-cap"

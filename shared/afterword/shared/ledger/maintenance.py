@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import Misconfigured
 from afterword.shared.ledger import steps
+from afterword.shared.ledger.cap_parts import CapParts
 from afterword.shared.ledger.records import (
     AgendaCount,
     Inconsistency,
@@ -64,6 +65,7 @@ class Maintenance:
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
+        self.cap_parts = CapParts(shards)
 
     async def other_databases(self) -> Sequence[str]:
         """Return the other databases of this Redis where workers of the same namespace listen.

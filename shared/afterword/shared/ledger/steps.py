@@ -487,6 +487,17 @@ class ReadAccount(NamedTuple):
     tenants: Sequence[str]
 
 
+@declares("maintenance/balance_cap")
+class BalanceCap(NamedTuple):
+    """Set a shard's part of a tenant's cap on running jobs."""
+
+    tenant: str
+    most: int
+    shards: int
+    turn: int
+    part: int
+
+
 @declares("maintenance/tenants")
 class ReadTenants(NamedTuple):
     """Say for which of some tenants jobs wait, since when, and what limits them."""

@@ -33,6 +33,7 @@ local PUT_BACK = root .. ':put-back' -- STRING the newest number of the older le
 local SEQUENCE = root .. ':sequence' -- STRING the counter
 local FENCED = root .. ':fenced'    -- CHANNEL job or lane ids whose running attempt was overtaken, also '<id> <fence>' of it
 local AT_CAP = root .. ':at-cap'    -- ZSET lane or ':'tenant that runs all it may -> when to look again
+local CAP_PARTS = root .. ':cap-parts' -- HASH tenant -> '<part> <cap> <number>': see `cap_part`
 local LANES = 'memories.0'          -- the agenda of lanes
 local REPLIES = { 'replies.0', 'replies.3', 'replies.6' } -- those of jobs
 
@@ -246,6 +247,17 @@ local function let_in(owner)
     if redis.call('EXISTS', share_queue_key(agenda, tenant)) == 1 then enter_shares(agenda, tenant) end
   end
   if redis.call('EXISTS', capped_key(owner)) == 1 then redis.call('ZADD', AT_CAP, now + LOOK_AGAIN, owner) end
+end
+
+-- Returns this shard's part of a tenant's cap, and the number of the balance that set it, 0 for an equal
+-- part. All shards together let no more run than the cap. Each has at least one, or users of a shard would
+-- wait for ever. A part of another cap counts no more.
+local function cap_part(tenant, cap, shards)
+  local part, of, number = string.match(redis.call('HGET', CAP_PARTS, tenant) or '', '^(%d+) (%d+) (%d+)$')
+  if tonumber(of) == cap then return tonumber(part), tonumber(number) end
+  local shard = tonumber(string.match(root, '{(%x+)}$'), 16)
+  local equal = math.floor(cap / shards) + (shard < cap % shards and 1 or 0)
+  return math.max(1, equal), tonumber(number or 0)
 end
 
 local function stopped_running(id, tenant)

@@ -88,17 +88,10 @@ local function count_running(lane, most)
   return redis.call('SCARD', running)
 end
 
--- Returns this shard's part of a tenant's cap: all shards together let no more run. Each has at least one,
--- or users of this shard would wait for ever.
-local SHARD = tonumber(string.match(root, '{(%x+)}$'), 16)
-local function part_of(most)
-  if most == 0 then return 0 end
-  return math.max(1, math.floor(most / shards) + (SHARD < most % shards and 1 or 0))
-end
-
 -- Returns the owner, ':'tenant or a lane, that runs as many jobs as it may.
 local function owner_at_cap(job, limits)
-  local most = part_of(limits.most_running or most_running)
+  local most = limits.most_running or most_running
+  if most > 0 and shards > 1 then most = cap_part(job.tenant, most, shards) end
   local most_of_user = limits.most_running_per_user or most_running_per_user
   if most > 0 then
     local running = tonumber(redis.call('HGET', COUNTS, 'job:running:' .. job.tenant) or 0)
