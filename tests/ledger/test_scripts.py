@@ -99,7 +99,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
 #: What only Python names.
 ONLY_PYTHON = {
     "submitted", "root", "namespace", "shard", "reconciled", "access_keys", "samples", "sampled",
-    "caps_balanced",
+    "caps_balanced", "session_secret", "ended_sessions",
 }  # fmt: skip
 
 
