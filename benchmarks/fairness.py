@@ -2,7 +2,8 @@
 
 `python -m benchmarks.fairness` queues 100,000 jobs of tenant A, then one of tenant B, and prints a
 Markdown table: in a plain list, in plain Celery and in Afterword. The queues are real, on a Valkey
-of their own; the time that a reply takes is simulated, so a run of hours takes minutes.
+of their own; the time that a reply takes is simulated, so a run of hours takes minutes. With
+`--real` workers answer, see `benchmarks.fairness_load`; it ends with 1 if B waits for over a reply.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from afterword.shared.hints import split_agenda
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import queue_list
 from afterword.shared.settings import Settings
+from benchmarks import fairness_load
 from tests.kit.ledger.builder import reply_to
 from tests.kit.servers.valkey import Valkey
 
@@ -177,17 +179,24 @@ def table(found: dict[str, Outcome]) -> str:
     return "\n".join(rows)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Measure and print."""
+def main(arguments: Sequence[str]) -> int:
+    """Measure and print; return 1 if real workers let B wait too long."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fairness", description=__doc__)
     plan = Plan()
     parser.add_argument("--jobs", type=int, default=plan.jobs, help="queued jobs of A")
     parser.add_argument("--slots", type=int, default=plan.slots, help="jobs that run at once")
     parser.add_argument("--service", type=float, default=plan.service_s, help="seconds of a reply")
+    parser.add_argument("--real", action="store_true", help="with real workers")
+    parser.add_argument("--fewer", type=int, default=1000, help="jobs of A where B waits for all")
     options = parser.parse_args(arguments)
+    if options.real:
+        found = asyncio.run(fairness_load.measure(options.fewer, options.jobs))
+        print(fairness_load.table(found))
+        return int(bool(fairness_load.missed(found)))
     chosen = Plan(options.jobs, options.slots, options.service, plan.comes_s)
     print(table(asyncio.run(measure(chosen))))
+    return 0
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,7 @@
 """No script does more than a bounded amount of work, however much there is: others wait meanwhile.
 
 What a script does is counted in the commands that it calls, as Redis counts them. How long the
-longest takes with a million queued is measured by `python -m benchmarks --only scripts`.
+longest takes with half a million queued is measured by `python -m benchmarks --only scripts`.
 """
 
 from __future__ import annotations
