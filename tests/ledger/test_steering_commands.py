@@ -71,6 +71,7 @@ ORDERS = {
     "strike acme --user ann --per-minute 30": ("slow", "acme", "ann"),
     "strike acme --every 5s --until 2999-01-01T10:00": ("slow", "acme", None),
     "limits acme --weight 3 --most-open 7": ("limits", "acme", None),
+    "limits acme --user-usd 0.5 --tenant-tokens 9 --for 1h": ("limits", "acme", None),
 }
 
 
@@ -134,6 +135,9 @@ def test_only_the_same_scope_is_lifted_and_only_with_apply(
         ("strike acme --per-minute 6 --every 5s", "--per-minute"),
         ("strike acme --every 0s", "--every"),
         ("limits acme --most-open 0", "--most-open"),
+        ("limits acme --user-usd -1 --apply", "--user-usd"),
+        ("limits acme --user-usd nan --apply", "--user-usd"),
+        ("limits acme --user-tokens 1.5 --apply", "--user-tokens"),
         ("limits acme --apply", "limit"),
         ("limits acme --weight 2 --lift --apply", "--lift"),
         ("drain", "--kind"),

@@ -15,9 +15,10 @@ class BudgetSettings(Record):
 
     budgets: Budgets = Field(
         default_factory=dict,
-        description="most US dollars that a tenant, and each of its users, may spend in a period, "
-        'as JSON: `{"*": {"user_usd": 5}, "acme": {"tenant_usd": 800, "user_usd": 20}}`; `*` is '
-        "every tenant without an entry; each shard counts by itself",
+        description="most US dollars and tokens that a tenant, and each of its users, may spend in "
+        'a period, as JSON: `{"*": {"user_usd": 5}, "acme": {"tenant_usd": 800, "user_tokens": '
+        "200000}}`; `*` is every tenant without an entry; each shard counts by itself; an order of "
+        "`afterword limits` comes before them",
     )
     budget_period: Literal["day", "month"] = Field(
         "month", description="when budgets begin anew: each day or each month, at midnight UTC"

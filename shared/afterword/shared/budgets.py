@@ -13,6 +13,9 @@ EVERYBODY = "*"
 
 MICRO = 1_000_000
 
+#: How scripts take it that a tenant has no budgets in the settings.
+_NO_BUDGETS = {period: f"- - - - {period}" for period in ("day", "month")}
+
 
 def budget_of(tenant: str, settings: BudgetSettings) -> Budget | None:
     """Return what a tenant and each of its users may spend, None if nothing is said of it."""
@@ -20,24 +23,26 @@ def budget_of(tenant: str, settings: BudgetSettings) -> Budget | None:
 
 
 def budgets_argument(tenant: str, settings: BudgetSettings) -> str:
-    """Return the budgets of a tenant as scripts take them; '' if it has none."""
+    """Return the budgets of a tenant as scripts take them; an order comes before them."""
     found = budget_of(tenant, settings)
     if not found:
-        return ""
-    amounts = (_micro(found.get("tenant_usd")), _micro(found.get("user_usd")))
-    return " ".join((*amounts, settings.budget_period))
+        return _NO_BUDGETS[settings.budget_period]
+    money = (_micro(found.get("tenant_usd")), _micro(found.get("user_usd")))
+    tokens = (str(found.get(name, "-")) for name in ("tenant_tokens", "user_tokens"))
+    return " ".join((*money, *tokens, settings.budget_period))
 
 
 def period_argument(settings: BudgetSettings) -> str:
-    """Return the period in which spending is counted; '' without any budget."""
-    return settings.budget_period if settings.budgets else ""
+    """Return the period in which spending is counted; '?' first if only for orders."""
+    return settings.budget_period if settings.budgets else f"?{settings.budget_period}"
 
 
 def budget_spent(told: str) -> BudgetSpent:
     """Return the error for '<whose> <ms since the epoch when the period ends>'."""
     whose, _, ends = told.partition(" ")
     at = datetime.fromtimestamp(int(ends) / 1000, UTC)
-    reason = f"AFTERWORD_BUDGETS: the budget of the {whose} is spent until {at:%Y-%m-%d %H:%M} UTC"
+    until = f"{at:%Y-%m-%d %H:%M} UTC"
+    reason = f"AFTERWORD_BUDGETS, or an order: the budget of the {whose} is spent until {until}"
     return BudgetSpent(reason, scope=whose, resets_at=at)
 
 

@@ -106,14 +106,25 @@ def _redaction_modes(value: object, validate: ValidatorFunctionWrapHandler) -> o
 
 
 def _budgets(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    """Parse a JSON text of budgets; one message covers whatever is wrong with it."""
+    """Parse a JSON text of budgets; a message names the budget that is wrong, and no tenant."""
     try:
-        return validate(json.loads(value or "{}") if isinstance(value, str) else value)
+        found = validate(json.loads(value or "{}") if isinstance(value, str) else value)
     except (ValueError, RecursionError):
         raise ValueError(
-            "must be a JSON object of tenants, each with `tenant_usd`, `user_usd` or both"
+            "must be a JSON object of tenants, each with some of `tenant_usd`, `user_usd`, "
+            "`tenant_tokens` and `user_tokens`, which are numbers"
         ) from None
+    for name, amount in (each for budget in found.values() for each in budget.items()):
+        most = MOST_USD if name.endswith("_usd") else MOST_TOKENS
+        if not 0 <= amount <= most:
+            raise ValueError(f"`{name}` must be from 0 to {most}")
+        if name.endswith("_tokens") and not isinstance(amount, int):
+            raise ValueError(f"`{name}` must be a whole number")
+    return found
 
+
+#: Most that can be spent: so much that it can be counted, money in millionths.
+MOST_USD, MOST_TOKENS = 1_000_000_000, 1_000_000_000_000_000
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_unique)]
 JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
@@ -136,10 +147,11 @@ Prices = Annotated[dict[str, tuple[Price, Price]], WrapValidator(_prices)]
 RedactionMode = Literal["off", "report", "redact", "refuse"]
 #: By the name of a tenant.
 RedactionModes = Annotated[dict[str, RedactionMode], WrapValidator(_redaction_modes)]
-#: Money that may be spent: so much that it can be counted in millionths.
-Usd = Annotated[float, Field(ge=0, le=1_000_000_000, allow_inf_nan=False, strict=True)]
-#: How many US dollars a tenant, and each of its users, may spend.
-Budget = dict[Literal["tenant_usd", "user_usd"], Usd]
+#: How many US dollars, or tokens, a tenant and each of its users may spend.
+Budget = dict[
+    Literal["tenant_usd", "user_usd", "tenant_tokens", "user_tokens"],
+    Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)],
+]
 #: By the name of a tenant; `*` for all that are not named.
 Budgets = Annotated[dict[str, Budget], WrapValidator(_budgets)]
 #: A class and the module that it is imported from.

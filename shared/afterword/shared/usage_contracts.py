@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from afterword.shared.contracts import Contract, Extraction, Usage
 
 
@@ -24,7 +26,19 @@ class UsageSum(Contract):
     """What these and `extraction` cost in US dollars, as far as prices of models are known."""
 
     period_cost_usd: float | None = None
-    """What of it was spent in the running period; None without `AFTERWORD_BUDGETS`."""
+    """What of it was spent in the running period; None without any budget."""
+
+    period_tokens: int | None = None
+    """How many tokens were spent in it, of all kinds together."""
+
+    most_usd: float | None = None
+    """How many US dollars may be spent in it, in all shards; None without such a budget."""
+
+    most_tokens: int | None = None
+    """How many tokens may be spent in it, in all shards; None without such a budget."""
+
+    resets_at: datetime | None = None
+    """When the period ends and budgets begin anew."""
 
     extraction: Extraction = Extraction()
     """What the extraction of facts into memory has used; its cost is part of `cost_usd`."""

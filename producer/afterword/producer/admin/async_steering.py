@@ -160,9 +160,10 @@ class AsyncSteering:
         for_s: OrderSeconds | None = None,
         until: Moment | None = None,
     ) -> SteeringOrder:
-        """Set a tenant's caps and weight, at once and without a restart.
+        """Set a tenant's caps, weight and budgets, at once and without a restart.
 
-        Limits that are None stay as they were. `for_s` and `until` count for all of them.
+        Limits that are None stay as they were. `for_s` and `until` count for all of them. A budget
+        counts what was spent in the running period since there was any budget.
 
         Args:
             tenant: whose.

@@ -1,8 +1,9 @@
-"""`afterword limits`: a tenant's caps and weight, set while the fleet runs."""
+"""`afterword limits`: a tenant's caps, weight and budgets, set while the fleet runs."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import click
 
@@ -30,10 +31,22 @@ _HELP = {
     "most_running_per_user": "Most jobs of one user that may run at once.",
     "most_open": "Most jobs that may be open.",
     "most_bytes": "Most bytes of open requests.",
+    "tenant_usd": "Most US dollars that it may spend in a period.",
+    "user_usd": "Most US dollars that each of its users may spend in a period.",
+    "tenant_tokens": "Most tokens that it may spend in a period.",
+    "user_tokens": "Most tokens that each of its users may spend in a period.",
 }
+
+
+def _type_of(name: str) -> type:
+    return float if name.endswith("_usd") else int
+
+
 _limit_options = with_options(
     *(
-        click.option(f"--{name.replace('_', '-')}", name, type=int, metavar="N", help=text)
+        click.option(
+            f"--{name.replace('_', '-')}", name, type=_type_of(name), metavar="N", help=text
+        )
         for name, text in _HELP.items()
     )
 )
@@ -42,6 +55,7 @@ _limit_options = with_options(
 @command(
     examples=[
         "afterword limits acme --most-open 500 --weight 2 --apply",
+        "afterword limits acme --tenant-usd 500 --until 2026-12-31T00:00Z --apply",
         "afterword limits acme --lift --apply",
     ]
 )
@@ -50,9 +64,9 @@ _limit_options = with_options(
 @click.option("--lift", is_flag=True, help="Give the tenant the caps of the settings back.")
 @order_options
 def limits(
-    tenant: str, *, lift: bool, terms: Terms, apply: bool, as_json: bool, **given: int | None
+    tenant: str, *, lift: bool, terms: Terms, apply: bool, as_json: bool, **given: Any
 ) -> None:
-    """Set a tenant's caps and weight at once, without a restart.
+    """Set a tenant's caps, weight and budgets at once, without a restart.
 
     Limits that are not named stay as they were; for those never set, the settings count. Caps on
     what runs are divided among the shards, those on what is open count one shard. Without a limit,

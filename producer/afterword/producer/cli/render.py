@@ -340,8 +340,14 @@ def usage(found: UsageSum) -> None:
         ],
     )  # fmt: skip
     echo(f"{found.cost_usd:.4f} USD together")
-    if found.period_cost_usd is not None:
-        echo(f"{found.period_cost_usd:.4f} USD of it in this period of the budgets")
+    if found.resets_at is not None:
+        usd, tokens = found.period_cost_usd or 0.0, found.period_tokens or 0
+        most_usd = "" if found.most_usd is None else f" of {found.most_usd:,.4f}"
+        most_tokens = "" if found.most_tokens is None else f" of {found.most_tokens:,}"
+        echo(
+            f"in this period of the budgets {usd:,.4f}{most_usd} USD and "
+            f"{tokens:,}{most_tokens} tokens; the next one begins {utc_time(found.resets_at)}"
+        )
 
 
 def _tokens(found: Usage) -> Iterator[int]:

@@ -121,7 +121,12 @@ def filter_of(asked: Callable[[str], str]) -> DeadLetterFilter:
 def limits_of(asked: Callable[[str], str]) -> TenantLimits:
     """Return the limits of a tenant that a form says; raise `InvalidRequest`."""
     names = TenantLimits.__dataclass_fields__
-    return TenantLimits(**{name: _whole(name, text) for name in names if (text := asked(name))})
+    given: dict[str, Any] = {
+        name: (_number if name.endswith("_usd") else _whole)(name, text)
+        for name in names
+        if (text := asked(name))
+    }
+    return TenantLimits(**given)
 
 
 def pace_of(asked: Callable[[str], str]) -> ReplayPace:

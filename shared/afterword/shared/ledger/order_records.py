@@ -5,15 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from afterword.shared.arguments import LONGEST_S, checked_record
 from afterword.shared.ledger.records import json_object, moment
 from afterword.shared.names import user_of
+from afterword.shared.setting_types import MOST_TOKENS, MOST_USD
 
 _Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+
+#: Budgets may be 0: then nothing may be spent any more.
+_Usd = Annotated[float, Field(ge=0, le=MOST_USD, allow_inf_nan=False)]
+_Tokens = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
 
 #: The least and longest time between two replies to somebody who is slowed, in seconds.
 Interval = Annotated[float, Field(ge=0.001, le=86_400, allow_inf_nan=False)]
@@ -43,9 +48,10 @@ class OrderKind(StrEnum):
 
 @checked_record
 class TenantLimits:
-    """A tenant's caps and weight; for what is None, the settings count.
+    """A tenant's caps, weight and budgets; for what is None, the settings count.
 
-    Caps on what runs are divided among the shards; those on what is open count one shard.
+    Caps on what runs are divided among the shards; those on what is open and the
+    budgets count one shard.
     """
 
     weight: Annotated[int, Field(ge=1, le=1000)] | None = None
@@ -63,7 +69,19 @@ class TenantLimits:
     most_bytes: Annotated[int, Field(ge=1, le=10_000_000_000_000)] | None = None
     """Most bytes of open requests, in place of `AFTERWORD_MAX_BYTES_PER_TENANT`."""
 
-    def set_ones(self) -> dict[str, int]:
+    tenant_usd: _Usd | None = None
+    """Most US dollars that it may spend in a period, in place of `AFTERWORD_BUDGETS`."""
+
+    user_usd: _Usd | None = None
+    """Most US dollars that each of its users may spend in a period."""
+
+    tenant_tokens: _Tokens | None = None
+    """Most tokens that it may spend in a period."""
+
+    user_tokens: _Tokens | None = None
+    """Most tokens that each of its users may spend in a period."""
+
+    def set_ones(self) -> dict[str, int | float]:
         """Return those that are not None, by name."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
@@ -155,7 +173,7 @@ def _whom(kind: OrderKind, whom: str) -> tuple[str | None, str | None, str | Non
     return *user_of(whom), None
 
 
-def _limits(told: dict[str, int]) -> TenantLimits:
+def _limits(told: dict[str, Any]) -> TenantLimits:
     """Return the limits that this version knows; a newer one may have set others."""
     known = TenantLimits.__dataclass_fields__
     return TenantLimits(**{name: value for name, value in told.items() if name in known})

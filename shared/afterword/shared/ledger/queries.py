@@ -196,13 +196,18 @@ class Queries:
         spent = await Spending(self._shards).of(tenant, user_id)
         with reading("usage"):
             extraction = read_extraction(sums) or Extraction()
+            counted = bool(self._shards.settings.budgets) or spent.share is not None
             return UsageSum(
                 tenant=tenant,
                 user_id=user_id,
                 replies=replies,
                 usage=Usage(**sums),
                 cost_usd=spent.in_all_usd,
-                period_cost_usd=spent.in_period_usd if self._shards.settings.budgets else None,
+                period_cost_usd=spent.in_period_usd if counted else None,
+                period_tokens=spent.in_period_tokens if counted else None,
+                most_usd=spent.most_usd,
+                most_tokens=spent.most_tokens,
+                resets_at=spent.ends_at if counted else None,
                 extraction=extraction,
             )
 

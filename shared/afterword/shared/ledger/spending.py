@@ -48,15 +48,32 @@ def read_extraction(fields: Mapping[str, Any]) -> Extraction | None:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What a tenant or a user has spent, in US dollars.
+    """What a tenant or a user has spent, in US dollars, and may spend in the period.
 
-    `over` says whose budget is spent as far as was asked, `tenant` or `user`; '' if none is.
+    `over` says whose budget is spent as far as was asked, `tenant` or `user`; '' if none is. The
+    sums of a tenant are those of all shards, and what it may spend is that in all shards.
     """
 
     in_all_usd: float
     in_period_usd: float
     ends_at: datetime
     over: str = ""
+    in_period_tokens: int = 0
+    most_usd: float | None = None
+    most_tokens: int | None = None
+
+    @property
+    def share(self) -> float | None:
+        """Return which share of the budget is spent, of money or tokens; None without a budget."""
+        shares = [
+            spent / most if most else 1.0
+            for spent, most in (
+                (self.in_period_usd, self.most_usd),
+                (self.in_period_tokens, self.most_tokens),
+            )
+            if most is not None
+        ]
+        return max(shares, default=None)
 
 
 class Spending:
@@ -71,28 +88,40 @@ class Spending:
         if user_id is not None:
             owner = memory_key(tenant, user_id)
             keys = shards[shard_of(owner, len(shards))]
-            return await self._read(keys, tenant, lane_id(owner, keys.shard), "", 1.0)
-        found = [await self._read(keys, tenant, "", "", 1.0) for keys in shards]
+            return await self._read(keys, tenant, lane_id(owner, keys.shard), 1.0)
+        found = [await self._read(keys, tenant, "", 1.0) for keys in shards]
+        usd, tokens = found[0].most_usd, found[0].most_tokens
         return Spent(
             sum(one.in_all_usd for one in found),
             sum(one.in_period_usd for one in found),
             found[0].ends_at,
+            in_period_tokens=sum(one.in_period_tokens for one in found),
+            most_usd=None if usd is None else usd * len(found),
+            most_tokens=None if tokens is None else tokens * len(found),
         )
 
     async def past(self, lane: str, share: float) -> Spent:
         """Return what the user of a lane has spent, and whether a share of a budget is spent."""
-        tenant = user_of(lane)[0]
-        budgets = budgets_argument(tenant, self._shards.settings)
-        return await self._read(self._shards.keys_of(lane), tenant, lane, budgets, share)
+        return await self._read(self._shards.keys_of(lane), user_of(lane)[0], lane, share)
 
-    async def _read(self, keys: Keys, tenant: str, lane: str, budgets: str, share: float) -> Spent:
+    async def _read(self, keys: Keys, tenant: str, lane: str, share: float) -> Spent:
         arguments = steps.ReadSpending(
             tenant=tenant,
             lane=lane,
-            period=self._shards.settings.budget_period,
-            budgets=budgets,
+            budgets=budgets_argument(tenant, self._shards.settings),
             percent=round(share * 100),
         )
-        in_all, in_period, ends, over = await self._shards.run_script(keys, arguments)
+        in_all, in_period, tokens, ends, over, *most = await self._shards.run_script(
+            keys, arguments
+        )
+        usd, most_tokens = most[bool(lane)], most[2 + bool(lane)]
         with reading("spending"):
-            return Spent(int(in_all) / MICRO, int(in_period) / MICRO, moment(ends), over)
+            return Spent(
+                int(in_all) / MICRO,
+                int(in_period) / MICRO,
+                moment(ends),
+                over,
+                in_period_tokens=int(tokens),
+                most_usd=int(usd) / MICRO if usd else None,
+                most_tokens=int(most_tokens) if most_tokens else None,
+            )

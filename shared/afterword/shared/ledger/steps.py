@@ -511,7 +511,6 @@ class ReadSpending(NamedTuple):
 
     tenant: str
     lane: str
-    period: str
     budgets: str
     percent: int
 

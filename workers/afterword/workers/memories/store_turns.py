@@ -218,7 +218,7 @@ class TurnWriter:
         """Raise `NotAdmitted` if so much is spent that what is left is for replies."""
         settings = self._settings
         extracts = settings.backend in ("hosted", "selfhosted")
-        if self._spending is None or not settings.budgets or not extracts:
+        if self._spending is None or not extracts:
             return
         spent = await self._spending.past(claim.lane, settings.budget_soft)
         if spent.over:

@@ -662,84 +662,6 @@ local function write_quota_levels(name, levels)
   redis.call('PEXPIRE', quota_key(name), QUOTA_LIFE)
 end
 
--- What the replies to a tenant (':' and its name) or to a lane's user have cost, in millionths of a US
--- dollar: in all, and in each day or month, by UTC, if there are budgets for such a period.
-local function spent_key(owner) return root .. ':spent:' .. owner end      -- STRING
-local function spent_in_key(owner, period) return spent_key(owner) .. '/' .. period end -- STRING
-local DAY = 86400000                -- ms
-
--- Returns the name of the period that it is now, and when it ends. The rest is the calendar: days since
--- the first of March of year 0 in eras of 400 years.
-local function period_now(kind)
-  local days = math.floor(now / DAY)
-  if kind == 'day' then return 'day-' .. days, (days + 1) * DAY end
-  local shifted = days + 719468
-  local era = math.floor(shifted / 146097)
-  local of_era = shifted - era * 146097
-  local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524)
-    - math.floor(of_era / 146096)) / 365)
-  local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
-  local month = math.floor((5 * of_year + 2) / 153)
-  local first = days - (of_year - math.floor((153 * month + 2) / 5))
-  local long = math.floor((153 * (month + 1) + 2) / 5) - math.floor((153 * month + 2) / 5)
-  if month == 11 then              -- February ends the year that begins in March
-    local own = era * 400 + year + 1
-    long = (own % 4 == 0 and (own % 100 ~= 0 or own % 400 == 0)) and 29 or 28
-  end
-  return 'month-' .. first, (first + long) * DAY
-end
-
-local function add_spending(owners, kind, cost, lifetime_ms)
-  if cost <= 0 then return end
-  for _, owner in ipairs(owners) do
-    redis.call('INCRBY', spent_key(owner), cost)
-    if string.sub(owner, 1, 1) ~= ':' then redis.call('PEXPIRE', spent_key(owner), lifetime_ms) end
-    if kind ~= '' then
-      local period, ends = period_now(kind)
-      redis.call('INCRBY', spent_in_key(owner, period), cost)
-      redis.call('PEXPIRE', spent_in_key(owner, period), ends - now + 35 * DAY) -- for those who look back
-    end
-  end
-end
-
--- Counts what extracting facts of a batch took, for its first turn, its user and its tenant. `told` is all that
--- the attempt of a fence has used so far, '<input> <output> <cache_read> <cache_write> <cost>', or ''. So what
--- it told before is taken off.
-local function count_extraction(id, tenant, lane, fence, told, period, lifetime_ms)
-  if told == '' then return end
-  local names = { 'input', 'output', 'cache_read', 'cache_write', 'cost' }
-  local known_fence, known = string.match(redis.call('HGET', job_key(id), 'extraction:told') or '', '^(%S+) (.*)$')
-  local before = string.gmatch(known_fence == fence and known or '', '%d+')
-  local added, i, any = {}, 0, false
-  for amount in string.gmatch(told, '%d+') do
-    i = i + 1
-    local name = names[i]
-    added[name] = amount - (before() or 0)
-    any = any or added[name] > 0
-    for _, sums in ipairs({ job_key(id), tenant_usage_key(tenant), usage_key(lane) }) do
-      if added[name] > 0 then redis.call('HINCRBY', sums, 'extraction:' .. name, added[name]) end
-    end
-  end
-  if not any then return end
-  redis.call('HSET', job_key(id), 'extraction:told', fence .. ' ' .. told)
-  redis.call('PEXPIRE', usage_key(lane), lifetime_ms)
-  add_spending({ ':' .. tenant, lane }, period, added.cost, lifetime_ms)
-  add_step(id, 'extract', added.input + added.cache_read + added.cache_write, added.output, added.cost)
-end
-
--- Takes '<of the tenant> <of a user> <day or month>', amounts in millionths or '-' for none. Returns
--- whose budget is spent, as far as a share of it counts, and when the period ends.
-local function over_budget(tenant, lane, budgets, share)
-  local of_tenant, of_user, kind = string.match(budgets, '^(%S+) (%S+) (%a+)$')
-  if not kind then return end
-  local period, ends = period_now(kind)
-  local function is_spent(owner, most)
-    return most ~= '-' and tonumber(redis.call('GET', spent_in_key(owner, period)) or 0) >= most * share
-  end
-  if is_spent(lane, of_user) then return 'user', ends end
-  if is_spent(':' .. tenant, of_tenant) then return 'tenant', ends end
-end
-
 -- A request about memories stands in the agenda of lanes under a name that no lane has, and is leased
 -- as a lane is. Its hint goes ahead of all others: somebody waits for the answer.
 local function hint_ahead(id)
@@ -795,10 +717,114 @@ local function first_order(names)
 end
 
 -- Returns nil, or the limits that an operator gave a tenant, each nil if it was not given: weight,
--- most_running, most_running_per_user, most_open, most_bytes.
+-- most_running, most_running_per_user, most_open, most_bytes; and budgets, see `budgets_in_force`.
 local function tenant_limits(tenant)
   local order = first_order({ 'limits :' .. tenant })
   return order and order.limits
+end
+
+-- What a tenant (':' and its name) or a lane's user has spent, in millionths of a US dollar: in all, and in
+-- each day or month, by UTC, if there are budgets for such a period; then also in tokens.
+local function spent_key(owner) return root .. ':spent:' .. owner end      -- STRING
+local function spent_in_key(owner, period) return spent_key(owner) .. '/' .. period end -- STRING
+local DAY = 86400000                -- ms
+
+-- Returns the name of the period that it is now, and when it ends. The rest is the calendar: days since
+-- the first of March of year 0 in eras of 400 years.
+local function period_now(kind)
+  local days = math.floor(now / DAY)
+  if kind == 'day' then return 'day-' .. days, (days + 1) * DAY end
+  local shifted = days + 719468
+  local era = math.floor(shifted / 146097)
+  local of_era = shifted - era * 146097
+  local year = math.floor((of_era - math.floor(of_era / 1460) + math.floor(of_era / 36524)
+    - math.floor(of_era / 146096)) / 365)
+  local of_year = of_era - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+  local month = math.floor((5 * of_year + 2) / 153)
+  local first = days - (of_year - math.floor((153 * month + 2) / 5))
+  local long = math.floor((153 * (month + 1) + 2) / 5) - math.floor((153 * month + 2) / 5)
+  if month == 11 then              -- February ends the year that begins in March
+    local own = era * 400 + year + 1
+    long = (own % 4 == 0 and (own % 100 ~= 0 or own % 400 == 0)) and 29 or 28
+  end
+  return 'month-' .. first, (first + long) * DAY
+end
+
+local BUDGETS = { 'tenant_usd', 'user_usd', 'tenant_tokens', 'user_tokens' }
+
+-- Takes '<day or month>', or with a '?' before it: then only the tenant's orders can be budgets.
+local function add_spending(owners, kind, cost, tokens, lifetime_ms)
+  if cost + tokens <= 0 then return end
+  local unset, name = string.match(kind, '^(%??)(%a+)$')
+  local counted = unset == ''
+  local ordered = not counted and tenant_limits(string.sub(owners[1], 2)) or {}
+  for _, budget in ipairs(BUDGETS) do counted = counted or ordered[budget] ~= nil end
+  local function add(key, amount, life)
+    if amount == 0 then return end
+    redis.call('INCRBY', key, amount)
+    if life then redis.call('PEXPIRE', key, life) end
+  end
+  for _, owner in ipairs(owners) do
+    add(spent_key(owner), cost, string.sub(owner, 1, 1) ~= ':' and lifetime_ms)
+    if counted then
+      local period, ends = period_now(name)
+      local life = ends - now + 35 * DAY -- for those who look back
+      add(spent_in_key(owner, period), cost, life)
+      add(spent_in_key(owner, period .. '/tokens'), tokens, life)
+    end
+  end
+end
+
+-- Counts what extracting facts of a batch took, for its first turn, its user and its tenant. `told` is all that
+-- the attempt of a fence has used so far, '<input> <output> <cache_read> <cache_write> <cost>', or ''. So what
+-- it told before is taken off.
+local function count_extraction(id, tenant, lane, fence, told, period, lifetime_ms)
+  if told == '' then return end
+  local names = { 'input', 'output', 'cache_read', 'cache_write', 'cost' }
+  local known_fence, known = string.match(redis.call('HGET', job_key(id), 'extraction:told') or '', '^(%S+) (.*)$')
+  local before = string.gmatch(known_fence == fence and known or '', '%d+')
+  local added, i, any = {}, 0, false
+  for amount in string.gmatch(told, '%d+') do
+    i = i + 1
+    local name = names[i]
+    added[name] = amount - (before() or 0)
+    any = any or added[name] > 0
+    for _, sums in ipairs({ job_key(id), tenant_usage_key(tenant), usage_key(lane) }) do
+      if added[name] > 0 then redis.call('HINCRBY', sums, 'extraction:' .. name, added[name]) end
+    end
+  end
+  if not any then return end
+  local given = added.input + added.cache_read + added.cache_write
+  redis.call('HSET', job_key(id), 'extraction:told', fence .. ' ' .. told)
+  redis.call('PEXPIRE', usage_key(lane), lifetime_ms)
+  add_spending({ ':' .. tenant, lane }, period, added.cost, given + added.output, lifetime_ms)
+  add_step(id, 'extract', given, added.output, added.cost)
+end
+
+-- Takes four amounts, '-' for none, and '<day or month>': of the tenant and of a user in millionths, then in
+-- tokens. Returns them as they are in force, nil for none: an order comes before them.
+local function budgets_in_force(tenant, budgets)
+  local found = { string.match(budgets, '^(%S+) (%S+) (%S+) (%S+) (%a+)$') }
+  local ordered = tenant_limits(tenant) or {}
+  for i, name in ipairs(BUDGETS) do
+    local most = ordered[name]
+    found[name] = most and most * (i <= 2 and 1000000 or 1) or tonumber(found[i])
+  end
+  return found, found[5]
+end
+
+-- Returns whose budget is spent, as far as a share of it counts, and when the period ends.
+local function over_budget(tenant, lane, budgets, share)
+  local most, kind = budgets_in_force(tenant, budgets)
+  if not (most.tenant_usd or most.user_usd or most.tenant_tokens or most.user_tokens) then return end
+  local period, ends = period_now(kind)
+  local function is_spent(owner, usd, tokens)
+    local key = spent_in_key(owner, period)
+    return usd and tonumber(redis.call('GET', key) or 0) >= usd * share
+      or tokens and tonumber(redis.call('GET', key .. '/tokens') or 0) >= tokens * share
+  end
+  if is_spent(lane, most.user_usd, most.user_tokens) then return 'user', ends end
+  if is_spent(':' .. tenant, most.tenant_usd, most.tenant_tokens) then return 'tenant', ends end
 end
 
 -- Takes an order away; what waits for its end is woken by the sweep, some at a time.

@@ -6,7 +6,7 @@
 ---@param fault string    whose failure it was: provider | operator | request
 ---@param worker string   version of the worker
 ---@param usage_ms integer         lifetime of a user's sums of usage
----@param period string            of budgets: day | month, or '' without any
+---@param period string            of budgets, see `add_spending`
 ---@param extraction string        what the attempt has paid for facts so far, see `count_extraction`, or ''
 -- Answers ok | lost. Repeated by the same writer, it is done once.
 local turn = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'turn_fence')

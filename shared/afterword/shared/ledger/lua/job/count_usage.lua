@@ -4,7 +4,7 @@
 ---@param tenant string
 ---@param usage_ms integer   lifetime of a user's sums of usage
 ---@param cost integer       what the attempt cost, in millionths of a US dollar
----@param period string      of budgets: day | month, or '' without any
+---@param period string      of budgets, see `add_spending`
 ---@param usage {name: string, amount: string}[]   what the attempt used
 -- Answers ok | gone. Repeated for the same attempt, it is done once. An erased user has no sums: then
 -- only the tenant's grow.
@@ -15,12 +15,14 @@ if job[1] == 'succeeded' and job[2] == fence then return answer('ok') end  -- it
 
 local lane = job[3]
 redis.call('HSET', job_key(id), 'counted', fence)
+local spent = 0
 for _, added in ipairs(usage) do
+  spent = spent + added.amount
   redis.call('HINCRBY', job_key(id), 'used:' .. added.name, added.amount)
   redis.call('HINCRBY', tenant_usage_key(tenant), added.name, added.amount)
 end
 local is_kept = lane and not is_being_erased(lane)
-add_spending({ ':' .. tenant, is_kept and lane or nil }, period, cost, usage_ms)
+add_spending({ ':' .. tenant, is_kept and lane or nil }, period, cost, spent, usage_ms)
 if is_kept then
   for _, added in ipairs(usage) do redis.call('HINCRBY', usage_key(lane), added.name, added.amount) end
   redis.call('PEXPIRE', usage_key(lane), usage_ms)

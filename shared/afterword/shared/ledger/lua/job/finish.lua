@@ -19,7 +19,7 @@
 ---@param note string                what the attempt did, JSON, or ''
 ---@param usage_ms integer           lifetime of a user's sums of usage
 ---@param cost integer               what this attempt cost, in millionths of a US dollar
----@param period string              of budgets: day | month, or '' without any
+---@param period string              of budgets, see `add_spending`
 ---@param usage {name: string, amount: string}[]   what this attempt adds to them
 -- Answers ok | lost. Repeated by the same attempt, it is done once.
 local job = redis.call('HMGET', job_key(id), 'state', 'fence', 'tenant', 'agenda', 'lane', 'turn',
@@ -71,5 +71,7 @@ for _, sums in ipairs({ tenant_usage_key(tenant), usage_key(lane) }) do
   for _, added in ipairs(usage) do redis.call('HINCRBY', sums, added.name, added.amount) end
 end
 redis.call('PEXPIRE', usage_key(lane), usage_ms)
-add_spending({ ':' .. tenant, lane }, period, cost, usage_ms)
+local spent = 0
+for _, added in ipairs(usage) do spent = spent + (added.name ~= 'replies' and added.amount or 0) end
+add_spending({ ':' .. tenant, lane }, period, cost, spent, usage_ms)
 return answer('ok')

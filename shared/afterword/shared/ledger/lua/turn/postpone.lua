@@ -8,7 +8,7 @@
 ---@param may_be_stored boolean   whether mem0 may have stored it all the same
 ---@param split boolean           whether each turn is a batch of its own from now on, with no attempts
 ---@param usage_ms integer         lifetime of a user's sums of usage
----@param period string            of budgets: day | month, or '' without any
+---@param period string            of budgets, see `add_spending`
 ---@param extraction string        what the attempt has paid for facts so far, see `count_extraction`, or ''
 -- Answers ok | lost. Repeated by the same writer, it is done once.
 local turn = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'turn_fence')

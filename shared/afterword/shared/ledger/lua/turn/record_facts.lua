@@ -4,7 +4,7 @@
 ---@param id string      first turn of the batch
 ---@param facts string
 ---@param usage_ms integer         lifetime of a user's sums of usage
----@param period string            of budgets: day | month, or '' without any
+---@param period string            of budgets, see `add_spending`
 ---@param extraction string        what the attempt has paid for facts so far, see `count_extraction`, or ''
 -- Answers ok | lost.
 if not holds_lane(lane, fence) then return answer('lost') end

@@ -8,7 +8,7 @@
 ---@param retention_ms integer
 ---@param check_after_ms integer   a batch that two writers may have added is checked after this time
 ---@param usage_ms integer         lifetime of a user's sums of usage
----@param period string            of budgets: day | month, or '' without any
+---@param period string            of budgets, see `add_spending`
 ---@param extraction string        what the attempt has paid for facts so far, see `count_extraction`, or ''
 ---@param secrets {kind: string, count: string}[]   what its texts held
 -- Answers ok | lost. Repeated by the same writer, it is done once.
