@@ -15,6 +15,8 @@ from jsonschema import Draft202012Validator
 from afterword.producer import (
     Account,
     AuditEntry,
+    BudgetPage,
+    BudgetRow,
     DeadLetter,
     DeadLetterFilter,
     DeadLetterKind,
@@ -180,6 +182,9 @@ RECORDS: dict[str, Any] = {
     "Orders changed": OrdersChanged(ReplayState.DONE, [ORDER]),
     "Memory": Memory(id="m", text="t", given_to=("j",)),
     "Usage": UsageSum(tenant="t"),
+    "Budgets": BudgetPage(
+        [BudgetRow("acme", None, 1.0, 9, 2.0, None, 1.0, None, 0.5, NOW)], 2, True, True
+    ),
     "Inconsistency": Inconsistency("j", "not_placed"),
     "Erasure receipt": ErasureReceipt(
         "u", "t", ErasureState.ASKED, "by", NOW, None, None, None, None, None, 0, 0, 0
@@ -226,6 +231,7 @@ SCHEMAS = {
     "Orders changed": "pause",
     "Memory": "memories show",
     "Usage": "usage",
+    "Budgets": "budgets",
     "Inconsistency": "reconcile",
     "Erasure receipt": "forget",
     "Dead letter": "dead show",

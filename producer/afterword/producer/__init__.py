@@ -56,6 +56,7 @@ from afterword.shared.errors import (
     QueueFull,
 )
 from afterword.shared.history import HistoryTurn
+from afterword.shared.ledger.budget_rows import BudgetPage, BudgetRow
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
     DeadLetter,
@@ -101,6 +102,8 @@ __all__ = [
     "AsyncUserMemories",
     "AuditEntry",
     "Blocked",
+    "BudgetPage",
+    "BudgetRow",
     "BudgetSpent",
     "ChatRequest",
     "ConversationBusy",

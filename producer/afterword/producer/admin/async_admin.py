@@ -105,7 +105,7 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
 
     Attributes:
         steering: gives orders to the running fleet: pauses, blocks, limits.
-        tenants: shows who has how much of the workers.
+        tenants: shows who has how much of the workers, and of their budgets.
 
     """
 

@@ -57,7 +57,7 @@ class Operator(Stories, Closeable):
 
     Attributes:
         steering: gives orders to the running fleet: pauses, blocks, limits.
-        tenants: shows who has how much of the workers.
+        tenants: shows who has how much of the workers, and of their budgets.
 
     """
 

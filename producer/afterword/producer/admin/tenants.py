@@ -1,4 +1,4 @@
-"""Who has how much of the workers, for operators."""
+"""Who has how much of the workers, and of their budgets, for operators."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.portal import Portal
-from afterword.shared.arguments import AnyId, Limit, checked
+from afterword.shared.arguments import AnyId, Id, Limit, checked
 from afterword.shared.errors import InvalidRequest
+from afterword.shared.ledger.budget_rows import BudgetPage
+from afterword.shared.ledger.budget_rows import page_of as budget_page_of
 from afterword.shared.ledger.tenants import TenantLoads, page_of
 from afterword.shared.names import MAX_SHOWN
 
 
 class AsyncTenants:
-    """Shows how tenants share the response workers. Returned by `AsyncOperator.tenants`."""
+    """Shows how tenants share workers, and what they spend. Returned by `AsyncOperator.tenants`."""
 
     def __init__(self, ledger: Callable[[], CheckedLedger]) -> None:
         self._ledger = ledger
@@ -39,9 +41,35 @@ class AsyncTenants:
             raise InvalidRequest("after", f"{shown} has no jobs, and had none in the last hour")
         return page
 
+    @checked
+    async def budgets(
+        self, tenant: Id | None = None, *, limit: Limit = 20, after: AnyId | None = None
+    ) -> BudgetPage:
+        """Return tenants, or users of one, those first who have spent most of their budget.
+
+        The figures are not of exactly one moment, and the order changes meanwhile. Nothing is
+        changed.
+
+        Args:
+            tenant: list the users of this tenant who have spent something in the running period;
+                all tenants if omitted.
+            limit: the most rows.
+            after: a tenant, or user, such as the last of the page before: only those behind it.
+
+        Raises:
+            InvalidRequest: `after` is not in the list any more.
+
+        """
+        reader = (await self._ledger().for_reading()).budget_rows
+        rows, complete = await (reader.tenants() if tenant is None else reader.users(tenant))
+        page = budget_page_of(rows, limit, after, complete=complete)
+        if page is None:
+            raise InvalidRequest("after", f"{(after or '')[:MAX_SHOWN]} is not in this list")
+        return page
+
 
 class Tenants:
-    """Shows how tenants share the response workers. Returned by `Operator.tenants`."""
+    """Shows how tenants share workers, and what they spend. Returned by `Operator.tenants`."""
 
     def __init__(self, portal: Portal, tenants: AsyncTenants) -> None:
         self._portal = portal
@@ -61,3 +89,23 @@ class Tenants:
 
         """
         return self._portal.call(self._tenants.busiest(limit, after=after))
+
+    def budgets(
+        self, tenant: Id | None = None, *, limit: Limit = 20, after: AnyId | None = None
+    ) -> BudgetPage:
+        """Return tenants, or users of one, those first who have spent most of their budget.
+
+        The figures are not of exactly one moment, and the order changes meanwhile. Nothing is
+        changed.
+
+        Args:
+            tenant: list the users of this tenant who have spent something in the running period;
+                all tenants if omitted.
+            limit: the most rows.
+            after: a tenant, or user, such as the last of the page before: only those behind it.
+
+        Raises:
+            InvalidRequest: `after` is not in the list any more.
+
+        """
+        return self._portal.call(self._tenants.budgets(tenant, limit=limit, after=after))

@@ -19,6 +19,7 @@ from afterword.producer.cli.migrate import MigrationReport
 from afterword.producer.cli.steering import OrdersChanged
 from afterword.shared.contracts import Event, JobStatus, Reply, Timings
 from afterword.shared.ledger.access_keys import AccessKey
+from afterword.shared.ledger.budget_rows import BudgetPage
 from afterword.shared.ledger.dead_letter_records import (
     AuditEntry,
     DeadLetter,
@@ -147,6 +148,7 @@ class ClearedNotes(BaseModel):
 PRINTED: dict[str, Any] = {
     "account": Accounts,
     "audit": list[AuditEntry],
+    "budgets": BudgetPage,
     "dead discard": DiscardResult,
     "dead export": DeadLetter,
     "dead list": list[DeadLetter],

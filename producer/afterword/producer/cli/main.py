@@ -11,6 +11,7 @@ import click
 
 from afterword.producer.cli.account import account
 from afterword.producer.cli.audit import audit
+from afterword.producer.cli.budgets import budgets
 from afterword.producer.cli.chat import chat
 from afterword.producer.cli.console import console
 from afterword.producer.cli.dead import dead
@@ -67,9 +68,9 @@ def cli() -> None:
 
 
 for _command in (
-    account, audit, chat, console, dead, doctor, drain, forget, gate, healthcheck, import_history,
-    job, keys, limits, memories, metrics, migrate, orders, pause, quarantine, reconcile, restored,
-    resume, schema, status, strike, submit, top, up, usage, worker,
+    account, audit, budgets, chat, console, dead, doctor, drain, forget, gate, healthcheck,
+    import_history, job, keys, limits, memories, metrics, migrate, orders, pause, quarantine,
+    reconcile, restored, resume, schema, status, strike, submit, top, up, usage, worker,
 ):  # fmt: skip
     cli.add_command(_command)
 

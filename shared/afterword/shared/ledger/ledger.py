@@ -11,6 +11,7 @@ from afterword.shared.errors import LedgerUnavailable, Misconfigured
 from afterword.shared.ledger.access_keys import AccessKeys
 from afterword.shared.ledger.account import Accounts
 from afterword.shared.ledger.browsing import Browsing
+from afterword.shared.ledger.budget_rows import BudgetRows
 from afterword.shared.ledger.console_sessions import ConsoleSessions
 from afterword.shared.ledger.dead_letters import DeadLetters
 from afterword.shared.ledger.erasures import Erasures
@@ -72,8 +73,8 @@ class Ledger(AsyncCloseable):
         self.duplicate_checks = DuplicateChecks(shards)
         self.gates = Gates(shards)
         self.orders = Orders(shards)
-        self.quotas, self.spending = Quotas(shards), Spending(shards)
-        self.maintenance = Maintenance(shards)
+        self.quotas, self.maintenance = Quotas(shards), Maintenance(shards)
+        self.spending, self.budget_rows = Spending(shards), BudgetRows(shards)
         self.dead_letters = DeadLetters(shards, self.jobs)
         self.replay_runs = ReplayRuns(shards)
         self.erasures = Erasures(shards)

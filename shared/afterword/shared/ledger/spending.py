@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -61,6 +61,11 @@ class Spent:
     in_period_tokens: int = 0
     most_usd: float | None = None
     most_tokens: int | None = None
+    period: str = ""
+
+    def with_spent(self, usd: float, tokens: int) -> Spent:
+        """Return what somebody with the same budget has spent."""
+        return replace(self, in_period_usd=usd, in_period_tokens=tokens)
 
     @property
     def share(self) -> float | None:
@@ -92,13 +97,18 @@ class Spending:
         found = [await self._read(keys, tenant, "", 1.0) for keys in shards]
         usd, tokens = found[0].most_usd, found[0].most_tokens
         return Spent(
-            sum(one.in_all_usd for one in found),
-            sum(one.in_period_usd for one in found),
+            round(sum(one.in_all_usd for one in found), 6),
+            round(sum(one.in_period_usd for one in found), 6),
             found[0].ends_at,
             in_period_tokens=sum(one.in_period_tokens for one in found),
             most_usd=None if usd is None else usd * len(found),
             most_tokens=None if tokens is None else tokens * len(found),
         )
+
+    async def of_a_user(self, tenant: str) -> Spent:
+        """Return what each user of a tenant may spend, and nothing that one has spent."""
+        keys = self._shards.all[0]
+        return await self._read(keys, tenant, lane_id(memory_key(tenant, "-"), keys.shard), 1.0)
 
     async def past(self, lane: str, share: float) -> Spent:
         """Return what the user of a lane has spent, and whether a share of a budget is spent."""
@@ -111,7 +121,7 @@ class Spending:
             budgets=budgets_argument(tenant, self._shards.settings),
             percent=round(share * 100),
         )
-        in_all, in_period, tokens, ends, over, *most = await self._shards.run_script(
+        in_all, in_period, tokens, period, ends, over, *most = await self._shards.run_script(
             keys, arguments
         )
         usd, most_tokens = most[bool(lane)], most[2 + bool(lane)]
@@ -122,6 +132,7 @@ class Spending:
                 moment(ends),
                 over,
                 in_period_tokens=int(tokens),
+                period=period,
                 most_usd=int(usd) / MICRO if usd else None,
                 most_tokens=int(most_tokens) if most_tokens else None,
             )
