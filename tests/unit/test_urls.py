@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from afterword.shared.broker import broker_address, make_app
 from afterword.shared.environment import check_proxies
 from afterword.shared.errors import Misconfigured
-from afterword.shared.servers import broker_url, ledger_urls, locator, server_url
+from afterword.shared.servers import broker_url, ledger_urls, locator, node_url, server_url
 from afterword.shared.settings import Settings
 from afterword.shared.urls import (
     HTTP,
@@ -306,3 +306,10 @@ def test_a_key_that_no_header_can_carry_is_refused_without_it(name: str, noise: 
     with pytest.raises(Misconfigured, match=f"{name}: must hold printable ASCII") as refused:
         Settings.load({name: f"{CANARY}{noise}"})
     assert CANARY not in str(refused.value)
+
+
+def test_a_node_that_a_cluster_names_is_spoken_to_as_the_others() -> None:
+    url = "rediss+cluster://u:p%2Fw@a,b:7/5?ssl_ca_certs=/ca.pem"
+
+    assert node_url(url, ("c", 9)) == "rediss://u:p%2Fw@c:9/0?ssl_ca_certs=%2Fca.pem"
+    assert node_url("redis+cluster://a/5", ("::1", 9)) == "redis://[::1]:9/0"

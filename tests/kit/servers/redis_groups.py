@@ -13,8 +13,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from afterword.workers.local_stack.valkey import find_binary
-from tests.kit.servers.valkey import Valkey, free_port, release_port
+from tests.kit.servers.valkey import Valkey, free_port, release_port, server_binary
 from tests.kit.waiting import wait_until
 
 #: What every server of a group keeps: no write without a replica.
@@ -106,7 +105,8 @@ class Sentinels:
 def sentinels(watched: Pair, folder: Path) -> Iterator[Sentinels]:
     """Start three Sentinels and wait until they know each other and the pair."""
     with ExitStack() as stack:
-        ports = [stack.enter_context(_sentinel(watched, folder)) for _ in range(3)]
+        watching = (one_sentinel(watched.primary.port, folder) for _ in range(3))
+        ports = [stack.enter_context(one) for one in watching]
         for port in ports:
             client = stack.enter_context(_client(port))
             wait_until(partial(_knows_all, client), "the Sentinel knows all", 60)
@@ -114,16 +114,17 @@ def sentinels(watched: Pair, folder: Path) -> Iterator[Sentinels]:
 
 
 @contextmanager
-def _sentinel(watched: Pair, folder: Path) -> Iterator[int]:
+def one_sentinel(primary: int, folder: Path, *, quorum: int = 2) -> Iterator[int]:
+    """Start a Sentinel that watches over the primary at a port; give its own port."""
     port = free_port()
     file, name = folder / f"sentinel-{port}.conf", Sentinels.NAME
     file.write_text(
         f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
-        f"sentinel monitor {name} 127.0.0.1 {watched.primary.port} 2\n"
+        f"sentinel monitor {name} 127.0.0.1 {primary} {quorum}\n"
         f"sentinel down-after-milliseconds {name} {_LOST_MS}\n"
         f"sentinel failover-timeout {name} 10000\n"
     )
-    command = [str(find_binary()), str(file), "--sentinel"]
+    command = [str(server_binary()), str(file), "--sentinel"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         try:
             yield port
@@ -260,6 +261,25 @@ class Moving:
         for node in (self.target, self.source):
             target_id = _asked(self.target, "CLUSTER", "MYID")
             _asked(node, "CLUSTER", "SETSLOT", self.slot, "NODE", target_id)
+
+
+@contextmanager
+def bare_cluster(nodes: Sequence[Valkey], announced: Sequence[int]) -> Iterator[None]:
+    """Start nodes and make them a cluster without replicas, in which each names another port."""
+    with ExitStack() as stack:
+        buses = [free_port() for _ in nodes]
+        for number, (node, bus, port) in enumerate(zip(nodes, buses, announced, strict=True)):
+            stack.callback(release_port, bus)
+            stack.callback(node.stop)
+            node.start(*_as_node(bus), "--cluster-announce-port", str(port))
+            _asked(node, "CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            first, last = number * _SLOTS // len(nodes), (number + 1) * _SLOTS // len(nodes) - 1
+            _asked(node, "CLUSTER", "ADDSLOTSRANGE", first, last)
+            _asked(nodes[0], "CLUSTER", "MEET", "127.0.0.1", port, bus)
+        for node in nodes:
+            wait_until(partial(_knows, node, len(nodes)), "the node knows all others", 60)
+            wait_until(partial(_is_whole, node), "the cluster is whole", 60)
+        yield
 
 
 @contextmanager

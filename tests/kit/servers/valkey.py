@@ -27,6 +27,15 @@ _PATIENCE_S = 60.0
 _held: dict[int, socket.socket] = {}
 
 
+def server_binary() -> Path:
+    """Return the server to test with: the one that `TESTED_SERVER` names, or the packaged Valkey.
+
+    So the same tests try Redis, and builds with TLS.
+    """
+    named = os.environ.get("TESTED_SERVER")
+    return Path(named) if named else find_binary()
+
+
 class Valkey:
     """One server with a folder, a port and a socket of its own; they outlive a restart.
 
@@ -70,7 +79,7 @@ class Valkey:
         """Start it, this once with more options, and wait until it answers."""
         assert self._server is None, "already started"
         command = [
-            find_binary(), "--port", self.port, "--bind", "127.0.0.1",
+            server_binary(), "--port", self.port, "--bind", "127.0.0.1",
             "--unixsocket", self.folder / "valkey.sock", "--dir", self.folder,
             "--save", "", "--appendonly", "no", "--appendfsync", "no",
             "--hash-max-listpack-value", PACKED_BYTES,
