@@ -16,6 +16,9 @@ from benchmarks.simulation import BUSY, COSTS, Costs, plan
 #: Redis' memory for an answered job, in KB: with its stream, and after that.
 _WITH_STREAM_KB, _WITHOUT_KB = 9.6, 5.0
 
+#: What is kept of it for longer, see docs/reference/retention.md.
+_STORY_KB = 0.7
+
 #: CPU of a search and of an add with the embedder on your own cores, in ms, of 83 characters.
 _SEARCH_MS, _ADD_MS = 44.0, 42.0
 
@@ -36,6 +39,7 @@ class Load:
     retention_s: float
     stream_s: float
     own_cores: bool
+    story_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def need(load: Load) -> Need:
     replies = plan(load.replies_per_s, Costs(COSTS.worker_ms, COSTS.redis_ms, load.answer_s), BUSY)
     streamed_s = min(load.stream_s, load.retention_s)
     kilobytes = _WITH_STREAM_KB * streamed_s + _WITHOUT_KB * (load.retention_s - streamed_s)
+    kilobytes += _STORY_KB * max(0.0, load.story_s - load.retention_s)
     by_slots = load.replies_per_s * load.write_s / (_SLOTS * _FULL)
     return Need(
         response_workers=replies.processes,
@@ -89,6 +94,7 @@ def shown(found: Need) -> str:
 @click.option("--answer-s", type=click.FloatRange(0), default=2.0, help="The model's time.")
 @click.option("--write-s", type=click.FloatRange(0), default=2.0, help="mem0's time for a turn.")
 @click.option("--retention-s", type=click.FloatRange(0), default=86_400.0)
+@click.option("--story-s", type=click.FloatRange(0), default=172_800.0)
 @click.option("--stream-s", type=click.FloatRange(0), default=900.0)
 @click.option("--own-cores", is_flag=True, help="The embedder runs on the workers' cores.")
 def main(**given: float) -> None:

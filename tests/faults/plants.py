@@ -514,7 +514,7 @@ PLANTS = (
     ),
     Plant(
         "I10", "one script interrupts any number of jobs", f"{LUA}/_lib.lua",
-        "local MAX_INTERRUPTED, interrupted = 25, 0",
+        "local MAX_INTERRUPTED, interrupted = 24, 0",
         "local MAX_INTERRUPTED, interrupted = 100000, 0", "tests/ledger/test_bounded_scripts.py",
     ),
     Plant(

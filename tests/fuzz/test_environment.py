@@ -38,6 +38,7 @@ VALID = {
     "AFTERWORD_REDACTED_KINDS": "card_number,iban",
     "AFTERWORD_REDACTION_BY_TENANT": '{"acme": "refuse"}',
     "AFTERWORD_REDACTOR": "package.module:Class",
+    "AFTERWORD_STORY_RETENTION_S": "604800",
     "AFTERWORD_TRACES": "true",
     "AFTERWORD_POSTGRES_URL": f"postgresql://u:{CANARY}@h:5432/d?sslmode=require",
     "AFTERWORD_SYSTEM_PROMPT": "Be kind.",

@@ -189,7 +189,7 @@ async def test_the_receipt_says_what_was_done_and_for_whom(
     assert receipt is not None
     assert (receipt.state, receipt.asked_by) == (ErasureState.ERASED, "op")
     assert receipt.memory is MemoryErasure.FORGOTTEN
-    assert (receipt.jobs, receipt.ended, receipt.records) == (6, 1, 3)
+    assert (receipt.jobs, receipt.ended, receipt.records) == (6, 1, 4)
     assert receipt.asked_at <= receipt.forgotten_at <= receipt.erased_at  # type: ignore[operator]
     assert not await erasures_in_progress(ledger)
     assert inspector.redis.pttl(inspector.keys.erasure(LANE)) > 0

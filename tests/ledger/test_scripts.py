@@ -79,6 +79,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "conversation_key('x')": lambda keys: keys.conversation("x"),
     "conversation_queue_key('x')": lambda keys: keys.conversation_queue("x"),
     "usage_key('x')": lambda keys: keys.usage("x"),
+    "story_key('x')": lambda keys: keys.story("x"),
     "tenant_usage_key('x')": lambda keys: keys.tenant_usage("x"),
     "memory_request_key('x')": lambda keys: keys.memory_request("x"),
     "mending_key('x')": lambda keys: keys.mending("x"),

@@ -29,6 +29,7 @@ LONGEST: dict[str, str | float] = {
     "idempotency:": "idempotency_s",
     "memory-request:": 700.0,
     "given:": "retention_s",
+    "story:": "story_s",
     "user-jobs:": 90 * DAY_S,
     "running:": "retention_s",
     "mending:": 2.0,

@@ -23,6 +23,12 @@ def test_redis_holds_streams_for_their_time_and_records_for_theirs() -> None:
     assert need(replace(DAY, retention_s=60)).redis_gb == 100 * 9.6 * 60 / 1e6
 
 
+def test_stories_are_kept_beyond_their_jobs() -> None:
+    more = need(replace(DAY, story_s=172_800)).redis_gb - need(DAY).redis_gb
+    assert round(more, 6) == round(100 * 0.7 * 86_400 / 1e6, 6)
+    assert need(replace(DAY, story_s=60)) == need(DAY)
+
+
 def test_memory_workers_have_slots_for_the_turns_in_flight() -> None:
     assert need(DAY).memory_workers == 2  # 200 in flight, 160 of 200 slots in use
     assert need(replace(DAY, write_s=0.1)).memory_workers == 1
@@ -54,6 +60,7 @@ def test_its_defaults_are_the_settings_defaults() -> None:
     settings = Settings.load({})
     given = {option.name: option.default for option in main.params}
     assert given["retention_s"] == settings.retention_s
+    assert given["story_s"] == settings.story_s
     assert given["stream_s"] == settings.stream_retention_s
     assert settings.concurrency == capacity._SLOTS
 
@@ -61,5 +68,5 @@ def test_its_defaults_are_the_settings_defaults() -> None:
 def test_it_prints_what_it_found() -> None:
     ran = CliRunner().invoke(main, ["--replies", "100"])
     assert ran.exit_code == 0, ran.output
-    assert ran.output == shown(need(DAY)) + "\n"
+    assert ran.output == shown(need(replace(DAY, story_s=172_800))) + "\n"
     assert CliRunner().invoke(main, ["--replies", "0"]).exit_code == 2

@@ -26,6 +26,7 @@ EVERY_KIND = {
     "AFTERWORD_POSTGRES_URL": "postgresql://u:p%2Fw@db/memories",
     "AFTERWORD_PIN_EXTRACTION": "false",
     "AFTERWORD_RECALL_MIN_SCORE": "0.25",
+    "AFTERWORD_STORY_RETENTION_S": "604800",
     "AFTERWORD_REDACTION_BY_TENANT": '{"acme": "refuse", "a:b": "off"}',
     "AFTERWORD_REDACTOR": "package.module:Class",
     "AFTERWORD_REDIS_URL": "redis://127.0.0.1:1/0",

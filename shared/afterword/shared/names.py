@@ -362,8 +362,12 @@ class Keys:
         """FLAG, a STRING: somebody waits to change memories of one lane's user."""
         return f"{self.root}:mending:{lane}"
 
+    def story(self, job_id: str) -> str:
+        """HASH: what became of one job that has ended, without what was said."""
+        return f"{self.root}:story:{job_id}"
+
     def user_jobs(self, lane: str) -> str:
-        """ZSET: the newest jobs of one lane's user that have ended, by sequence."""
+        """ZSET: the newest jobs of one lane's user, by sequence; see `list_job` in Lua."""
         return f"{self.root}:user-jobs:{lane}"
 
     def given(self, lane: str) -> str:

@@ -129,6 +129,10 @@ class LedgerSettings(Record):
     retention_s: PositiveSeconds = Field(
         86_400.0, description="seconds for which an ended job can be looked up"
     )
+    story_retention_s: PositiveSeconds | None = Field(
+        None,
+        description="seconds for which a job's story is kept; default: twice the retention of jobs",
+    )
     dead_retention_s: PositiveSeconds = Field(
         2_592_000.0,
         description="seconds for which a failed job can be replayed; a turn that could not be "
@@ -143,6 +147,11 @@ class LedgerSettings(Record):
     idempotency_s: PositiveSeconds = Field(
         86_400.0, description="seconds for which an idempotency key is remembered"
     )
+
+    @property
+    def story_s(self) -> float:
+        """Return for how many seconds the story of a job with a reply is kept."""
+        return self.story_retention_s or 2 * self.retention_s
 
 
 class ReplySettings(Record):

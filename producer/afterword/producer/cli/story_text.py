@@ -64,6 +64,13 @@ def _head(story: JobStory) -> Iterator[tuple[str, str]]:
         yield "replays", story.replay_of
     if story.replayed_as:
         yield "replayed as", story.replayed_as
+    yield from _content(story)
+
+
+def _content(story: JobStory) -> Iterator[tuple[str, str]]:
+    """Yield what was said, if it was requested, or that it is gone."""
+    if not story.job_kept:
+        yield "kept", "its story only: not what was said, nor which memories the reply was given"
     if story.message is not None:
         yield "message", story.message
     if story.reply is not None:

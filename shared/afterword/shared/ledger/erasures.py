@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,7 +93,8 @@ class Erasures:
                     )
                 )
                 ids = ids[seen:]
-        await self._remove_memory_requests(claim)
+        await self._remove_by_lane(claim, shard.memory_request(""))
+        await self._remove_by_lane(claim, shard.story(""))
         for key_of in _ERASED:
             # An owner is percent-encoded: it holds no slash but its own, and no wildcard.
             whole = key_of(shard, claim.lane)
@@ -102,11 +104,11 @@ class Erasures:
                     steps.RemoveKeys(lane=claim.lane, fence=claim.fence, keys=mine)
                 )
 
-    async def _remove_memory_requests(self, claim: EraseClaim) -> None:
-        """Remove what was asked about the user's memories, and what was answered."""
-        shard = self._shards.keys_of(claim.lane)
-        async for keys in self._shards.scan(f"{shard.memory_request('')}*"):
-            lanes = [await self._shards.send_command("HGET", key, "lane") for key in keys]
+    async def _remove_by_lane(self, claim: EraseClaim, prefix: str) -> None:
+        """Remove records that begin with a prefix and name the user's lane."""
+        async for keys in self._shards.scan(f"{prefix}*"):
+            reads = (self._shards.send_command("HGET", key, "lane") for key in keys)
+            lanes = await asyncio.gather(*reads)
             mine = [key for key, lane in zip(keys, lanes, strict=True) if lane == claim.lane]
             if mine:
                 await self._run_fenced(

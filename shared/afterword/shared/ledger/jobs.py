@@ -91,6 +91,7 @@ class Jobs:
         self._running_caps = running_caps_argument(settings, settings.shards)
         self._redaction = Redaction.of(settings)
         self._retention_ms = milliseconds(settings.retention_s)
+        self._story_ms = milliseconds(settings.story_s)
         self._stream_ms = milliseconds(settings.stream_retention_s)
         self._failed_ms = milliseconds(settings.dead_retention_s)
         self._lease_ms = milliseconds(settings.lease_s)
@@ -312,6 +313,7 @@ class Jobs:
                 max_turns=self._max_turns,
                 conversation_ms=self._conversation_ms,
                 retention_ms=self._retention_ms,
+                story_ms=self._story_ms,
                 stream_ms=self._stream_ms,
                 delta=last[0],
                 text=last[1],

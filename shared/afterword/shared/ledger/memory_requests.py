@@ -154,6 +154,7 @@ class MemoryRequests:
                 memory_ids=json.dumps(list(memory_ids)),
                 left=bool(memory_ids),
                 retention_ms=milliseconds(settings.retention_s),
+                story_ms=milliseconds(settings.story_s),
                 check_after_ms=milliseconds(settings.repair_s),
                 known_version=RECORD_VERSION,
             )

@@ -26,6 +26,7 @@ class MendTurn(NamedTuple):
     memory_ids: str
     left: bool
     retention_ms: int
+    story_ms: int
     check_after_ms: int
     known_version: int
 

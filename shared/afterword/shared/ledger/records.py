@@ -289,8 +289,8 @@ class Erasure:
     the longest time that a writer can take. `memory` says whether mem0 forgot them, or was not
     asked because memory is off. `log` says whether Redis then began to rewrite its append-only
     file, and `command_log` whether it forgot the beginnings of slow commands; if it refused, its
-    operator has to. `jobs` counts the job records that were emptied,
-    `ended` those of them that had to be ended first, `records` conversations and sums of usage.
+    operator has to. `jobs` counts the job records that were emptied, `ended` those of them that had
+    to be ended first, `records` conversations, stories and sums of usage.
     """
 
     lane: str

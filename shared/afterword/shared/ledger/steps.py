@@ -92,6 +92,7 @@ class FinishJob(NamedTuple):
     max_turns: int
     conversation_ms: int
     retention_ms: int
+    story_ms: int
     stream_ms: int
     delta: int
     text: str
@@ -237,6 +238,7 @@ class SettleBatch(NamedTuple):
     code: str
     memory_ids: str
     retention_ms: int
+    story_ms: int
     check_after_ms: int
     usage_ms: int
     period: str

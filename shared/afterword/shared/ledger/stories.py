@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from afterword.shared.contracts import Extraction, Reply
+from afterword.shared.errors import JobNotFound
 from afterword.shared.ledger.queries import UNTIL_ITS_TIME, Queries
 from afterword.shared.ledger.records import json_object, moment, reading
 from afterword.shared.ledger.shard import Shards
@@ -17,10 +19,10 @@ from afterword.shared.ledger.story_records import (
     StepKind,
     StoryStep,
 )
-from afterword.shared.ledger.story_steps import read_story
+from afterword.shared.ledger.story_steps import last_recall, read_story
 from afterword.shared.ledger.user_jobs import JobsOfUsers
 from afterword.shared.lifecycle import JobState, TurnState
-from afterword.shared.names import check_job_id
+from afterword.shared.names import check_job_id, user_of
 from afterword.shared.redaction.policy import Redaction
 
 #: Most later replies of a user that are looked at, and most that a story tells.
@@ -59,11 +61,9 @@ class Stories:
     async def of(self, job_id: str, *, content: bool = False) -> JobStory:
         """Return the story of a job; raises `JobNotFound`, and `NewerRecord` if it is unreadable.
 
-        With `content`, also what was said and given, without the secrets in it.
+        With `content`, also what was said and given, without the secrets in it, if it is kept.
         """
-        keys = self._shards.keys_of(check_job_id(job_id))
-        found = await self._queries.details(job_id)
-        record: _Record = await self._shards.send_command("HGETALL", keys.job(job_id))
+        record, found = await self._found(job_id)
         with reading(job_id):
             reply = Reply.model_validate_json(record["reply"]) if record.get("reply") else None
             told = read_story(record.get("story", ""), _queued(record))
@@ -89,7 +89,7 @@ class Stories:
             waits_until=found["waits_until"],
             steps=tuple(sorted(steps, key=lambda step: step.at)),
             steps_left_out=told.incomplete,
-            memory=reply.memory if reply else None,
+            memory=reply.memory if reply else last_recall(told.steps).get("memory"),
             memories=tuple(self._given(found["tenant"], reply, content=content)),
             left_out=tuple(MemoryLeftOut(*one) for one in told.left_out),
             memory_ids=found["memory_ids"],
@@ -98,7 +98,21 @@ class Stories:
             replayed_as=found["replayed_as"],
             message=self._message(found["tenant"], record) if content else None,
             reply=self._redaction.shown(found["tenant"], reply.text) if content and reply else None,
+            job_kept="body" in record or found["turn"] is TurnState.ERASED,
         )
+
+    async def _found(self, job_id: str) -> tuple[_Record, Mapping[str, Any]]:
+        """Return the record of a job and what it says, or what is kept of it for longer."""
+        keys = self._shards.keys_of(check_job_id(job_id))
+        try:
+            found = await self._queries.details(job_id)
+            return await self._shards.send_command("HGETALL", keys.job(job_id)), found
+        except JobNotFound:
+            record = await self._shards.send_command("HGETALL", keys.story(job_id))
+        if not record:
+            raise JobNotFound(job_id)
+        with reading(job_id):
+            return record, _kept(record)
 
     def _message(self, tenant: str, record: _Record) -> str | None:
         body = record.get("body")
@@ -145,6 +159,27 @@ def _waits_for(
     if newest and newest.kind is StepKind.PARKED:
         return f"the end of an operator's order ({newest.reason})"
     return newest.reason if newest and newest.kind is StepKind.LANE_WAITS else known
+
+
+def _kept(record: _Record) -> Mapping[str, Any]:
+    """Return what a story says of its job, by the names of `Queries.details`."""
+    return {
+        "tenant": record["tenant"],
+        "user_id": user_of(record["lane"])[1],
+        "conversation_id": None,
+        "state": JobState(record["state"]),
+        "turn": TurnState(record["turn"]),
+        "code": record.get("code"),
+        "turn_code": record.get("turn_code"),
+        "created_at": moment(record["created"]),
+        "ended_at": moment(record["ended"]) if "ended" in record else None,
+        "waits_for": None,
+        "waits_until": None,
+        "memory_ids": tuple(json.loads(record.get("memory_ids", "[]"))),
+        "replay_of": record.get("replay_of"),
+        "replayed_as": None,
+        "extraction": None,
+    }
 
 
 def _queued(record: _Record) -> datetime:

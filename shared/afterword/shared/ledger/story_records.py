@@ -192,8 +192,8 @@ class MemoryLeftOut:
 class JobStory:
     """What became of one job and of its turn, step by step; and what later came of it.
 
-    It is kept as long as the job, and holds no content unless that was requested. Of a job with
-    very many steps, some between the first and the last ones are left out.
+    It is kept for `AFTERWORD_STORY_RETENTION_S`, and holds no content unless that was requested. Of
+    a job with very many steps, some between the first and the last ones are left out.
     """
 
     job_id: str
@@ -265,6 +265,10 @@ class JobStory:
     extraction: Extraction | None = None
     """What it took to extract facts of its turn; None if nothing was extracted. Of turns that were
     stored together, the first has it."""
+
+    job_kept: bool = True
+    """Whether the job itself is still kept (`AFTERWORD_RETENTION_S`); otherwise neither what was
+    said nor which memories the reply was given is known."""
 
 
 @dataclass(frozen=True, slots=True)

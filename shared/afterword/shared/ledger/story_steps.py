@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import zip_longest
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from afterword.shared.budgets import MICRO
 from afterword.shared.ledger.attempt_note import AttemptNote
@@ -106,6 +106,14 @@ def read_story(story: str, since: datetime) -> Told:
     lines = story.split("\n") if story else []
     known = list(_readable(lines))
     return Told(list(_told(known, since)), len(known) < len(lines), _left_out(known))
+
+
+def last_recall(steps: Sequence[StoryStep]) -> Mapping[str, Any]:
+    """Return what is told of the search for the reply; nothing if there is no reply."""
+    if not any(step.kind is StepKind.REPLIED for step in steps):
+        return {}
+    recalls = [step.details for step in steps if step.kind is StepKind.RECALLED]
+    return recalls[-1] if recalls else {}
 
 
 def _left_out(lines: Sequence[_Line]) -> Sequence[tuple[str, str]]:

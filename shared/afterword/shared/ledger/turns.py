@@ -130,6 +130,7 @@ class Turns:
                 code=code,
                 memory_ids=json.dumps(list(memory_ids)),
                 retention_ms=milliseconds(settings.retention_s),
+                story_ms=milliseconds(settings.story_s),
                 check_after_ms=milliseconds(settings.repair_s),
                 **self._paid(paid),
                 secrets=list((secrets or {}).items()),

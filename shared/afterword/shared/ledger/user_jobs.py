@@ -13,7 +13,7 @@ from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.records import moment, readable, reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.story_records import JobListed, StepKind, StoryStep, UserJobs
-from afterword.shared.ledger.story_steps import read_story
+from afterword.shared.ledger.story_steps import last_recall, read_story
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import Keys, lane_id, memory_key, shard_of
 
@@ -26,7 +26,9 @@ MOST_EARLIER = 20
 #: A turn that waited for an earlier one for less than this is not told of.
 LEAST_WAIT_S = 1.0
 
-_LISTED = ("created", "state", "code", "turn", "turn_code", "reply", "memory_ids", "imported")
+_LISTED = (
+    *("created", "state", "code", "turn", "turn_code", "reply", "memory_ids", "imported", "story"),
+)
 _EARLIER = ("sequence", "state", "turn", "code", "turn_code", "ended", "turn_ended", "story")
 
 #: Steps of an earlier turn that say why those behind it wait.
@@ -93,25 +95,34 @@ class JobsOfUsers:
         return sorted(sequences, key=sequences.__getitem__, reverse=True)
 
     async def _records(self, ids: Sequence[str], names: Sequence[str]) -> list[tuple[Any, ...]]:
-        """Return fields of jobs that are still kept, after the id of each."""
-        keys = (self._shards.keys_of(one).job(one) for one in ids)
+        """Return fields of jobs of which something is still kept, after the id of each."""
+        whole = await self._read([self._shards.keys_of(one).job(one) for one in ids], names)
+        gone = [at for at, row in enumerate(whole) if row[0] is None]
+        stories = [self._shards.keys_of(ids[at]).story(ids[at]) for at in gone]
+        found = dict(enumerate(whole)) | dict(
+            zip(gone, await self._read(stories, names), strict=True)
+        )
+        return [(one, *found[at]) for at, one in enumerate(ids) if found[at][0] is not None]
+
+    async def _read(self, keys: Sequence[str], names: Sequence[str]) -> list[Sequence[Any]]:
         read = (self._shards.send_command("HMGET", key, *names) for key in keys)
-        found = await asyncio.gather(*read)
-        return [(one, *row) for one, row in zip(ids, found, strict=True) if row[0] is not None]
+        return list(await asyncio.gather(*read))
 
 
 def _listed(job_id: str, *values: Any) -> JobListed:
     record = dict(zip(_LISTED, values, strict=True))
     reply = Reply.model_validate_json(record["reply"]) if record["reply"] else None
+    created = moment(record["created"])
+    recalled = {} if reply else last_recall(read_story(record["story"] or "", created).steps)
     return JobListed(
         job_id=job_id,
-        created_at=moment(record["created"]),
+        created_at=created,
         state=JobState(record["state"]),
         code=record["code"],
         turn=TurnState(record["turn"]),
         turn_code=record["turn_code"] or None,
-        memory=reply.memory if reply else None,
-        memories=len(reply.memories) if reply else 0,
+        memory=reply.memory if reply else recalled.get("memory"),
+        memories=len(reply.memories) if reply else recalled.get("given", 0),
         stored=len(json.loads(record["memory_ids"] or "[]")),
         imported=record["imported"] is not None,
     )

@@ -53,6 +53,7 @@ local function given_key(id) return root .. ':given:' .. id end    -- STREAM of 
 local function migration_key(name) return root .. ':migration:' .. name end -- HASH: driver, until, progress
 local MIGRATION_LIFE = 90 * 86400000 -- ms since its last step
 local function user_jobs_key(id) return root .. ':user-jobs:' .. id end -- ZSET of a lane, see `list_job`: its newest jobs, by sequence
+local function story_key(id) return root .. ':story:' .. id end    -- HASH of a job that has ended, see `keep_story`
 local function imported_key(id) return root .. ':imported:' .. id end -- SET of a lane: keys of past turns
 local function parked_key(order) return root .. ':parked:' .. order end -- ZSET '<agenda> <id>' -> until when
 local function share_key(agenda) return root .. ':share:' .. agenda end -- ZSET tenant with queued jobs -> when it is next
@@ -381,6 +382,24 @@ local function tell(id, known_version, ...)
   end
 end
 
+-- What is left of a record once it is gone: its story and what belongs to that, nothing that was said. Its
+-- key is a HASH of its own, since Redis expires keys and not fields.
+local STORY_FIELDS = { 'version', 'state', 'turn', 'tenant', 'lane', 'sequence', 'created', 'queued', 'deadline',
+  'ended', 'code', 'turn_ended', 'turn_code', 'memory_ids', 'story', 'imported', 'replay_of' }
+local function keep_story(id, story_ms, retention_ms)
+  redis.call('DEL', story_key(id))
+  if story_ms <= retention_ms then return end
+  local fields = {}
+  for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(STORY_FIELDS))) do
+    if value and value ~= '' then
+      fields[#fields + 1] = STORY_FIELDS[i]
+      fields[#fields + 1] = value
+    end
+  end
+  redis.call('HSET', story_key(id), unpack(fields))
+  redis.call('PEXPIRE', story_key(id), story_ms)
+end
+
 local function or_dash(text) return text == '' and '-' or text end
 
 -- The open jobs of a conversation stand in its queue and are answered in that order. Those behind
@@ -454,7 +473,7 @@ local function read_caps(text)
 end
 
 -- Most jobs that one command interrupts, however many submits it runs.
-local MAX_INTERRUPTED, interrupted = 25, 0
+local MAX_INTERRUPTED, interrupted = 24, 0
 
 local function count_open_job(id, sign, agenda, owners)
   local counts, updates = {}, {}
@@ -486,7 +505,8 @@ local function list_job(lane, id, sequence, retention_ms)
   redis.call('ZADD', user_jobs_key(lane), sequence, id)
   local older = redis.call('ZRANGE', user_jobs_key(lane), 0, -1 - MOST_LISTED)
   if #older > 0 then redis.call('ZREM', user_jobs_key(lane), unpack(older)) end
-  redis.call('PEXPIRE', user_jobs_key(lane), retention_ms)
+  redis.call('PEXPIRE', user_jobs_key(lane), retention_ms, 'NX')
+  redis.call('PEXPIRE', user_jobs_key(lane), retention_ms, 'GT')
 end
 
 -- Ends a job without a reply. Its lane no longer waits for its turn (I4).

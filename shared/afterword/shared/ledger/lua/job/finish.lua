@@ -8,6 +8,7 @@
 ---@param max_turns integer          most turns that a conversation keeps
 ---@param conversation_ms integer    lifetime of a conversation
 ---@param retention_ms integer
+---@param story_ms integer           how long its story is kept
 ---@param stream_ms integer          retention of the stream
 ---@param delta integer              number of the last delta
 ---@param text string                text of the last delta, or '' if all text was published before
@@ -41,7 +42,7 @@ end
 local last = recalled == '' and fence .. '-*' or after_recall(fence, 1)
 emit(id, last, 'type', 'final', with_recalled(recalled, 'attempt', job[7]))
 close_job(id, job[4], owners_of(lane, tenant, conversation), stream_ms)
-list_job(lane, id, job[9], retention_ms)
+list_job(lane, id, job[9], math.max(retention_ms, story_ms))
 
 local remembered = job[6] == 'awaited' and turn == 'pending'
 if remembered then
@@ -56,6 +57,7 @@ else
     if redis.call('EXISTS', lane_key(lane)) == 1 then hint_idle_lane(lane) end
   end
   retain(id, retention_ms)
+  keep_story(id, story_ms, retention_ms)
 end
 
 if conversation and conversation_turn ~= '' then

@@ -4,8 +4,8 @@
 -- Answers ok.
 redis.call('ZREM', DUPLICATE_CHECKS, id)
 for _, each in ipairs(batch_of(id)) do
-  if redis.call('HEXISTS', job_key(each), 'memory_ids') == 1 then
-    redis.call('HSET', job_key(each), 'memory_ids', memory_ids)
+  for _, key in ipairs({ job_key(each), story_key(each) }) do
+    if redis.call('HEXISTS', key, 'memory_ids') == 1 then redis.call('HSET', key, 'memory_ids', memory_ids) end
   end
 end
 return answer('ok')

@@ -6,6 +6,7 @@
 ---@param code string              why nothing was stored, or ''
 ---@param memory_ids string        JSON
 ---@param retention_ms integer
+---@param story_ms integer         how long the story of each is kept
 ---@param check_after_ms integer   a batch that two writers may have added is checked after this time
 ---@param usage_ms integer         lifetime of a user's sums of usage
 ---@param period string            of budgets, see `add_spending`
@@ -34,6 +35,7 @@ for _, each in ipairs(batch) do
   add_step(each, 'settle', state, or_dash(code), facts, or_dash(table.concat(found, ',')))
   redis.call('HSET', job_key(each), 'turn_code', code, 'memory_ids', memory_ids, 'turn_ended', now)
   retain(each, retention_ms)
+  keep_story(each, story_ms, retention_ms)
 end
 if code == 'no_fact' then
   redis.call('HINCRBY', COUNTS, 'facts:none:' .. turn[2], #batch)
