@@ -16,6 +16,8 @@ from afterword.shared import events
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.order_records import OrderKind
+from afterword.shared.ledger.orders import Whom
 from afterword.shared.ledger.records import CallOutcome, CallReport, TaskHealth
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.observer import emit
@@ -123,6 +125,23 @@ async def held_record(stage: Stage) -> AsyncIterator[None]:
     await stage.look()
 
 
+async def forgotten_order(stage: Stage) -> AsyncIterator[None]:
+    """An old pause that nobody gave an end; one with an end, and who is slowed, are no fault."""
+    give, orders = stage.ledger.orders.give, stage.inspector.keys.orders
+    told = {"by": "ann", "reason": ""}
+    await give(OrderKind.PAUSE_REPLIES, Whom("acme"), told, for_s=30 * 86_400.0)
+    await give(OrderKind.SLOW, Whom("acme"), told | {"every_ms": 1000})
+    await give(OrderKind.PAUSE_MEMORIES, Whom("acme"), told)
+    for name, text in stage.inspector.redis.hgetall(orders).items():
+        order = json.loads(text)
+        order["since"] -= 2 * DAY_MS
+        stage.inspector.redis.hset(orders, name, json.dumps(order))
+    await stage.look()
+    yield
+    await give(OrderKind.PAUSE_MEMORIES, Whom("acme"), told, for_s=3600.0)
+    await stage.look()
+
+
 async def troubled_task(stage: Stage) -> AsyncIterator[None]:
     await stage.look(tasks=(TaskHealth("sweep", "failing", 3, 1.0, None),))
     yield
@@ -186,6 +205,7 @@ FAULTS: dict[str, Story] = {
     "AfterwordOperatorNeeded": shut_gate(Fault.OPERATOR, "key_refused"),
     "AfterwordDeadLetters": dead_letter,
     "AfterwordHeld": held_record,
+    "AfterwordOrderForgotten": forgotten_order,
     "AfterwordPeriodicTasks": troubled_task,
     "AfterwordForeignMessages": foreign_messages,
     "AfterwordRepliesWithoutMemory": forgetful_replies,
@@ -202,6 +222,7 @@ FAULTS: dict[str, Story] = {
 BEFORE, FAULT, AFTER = 10, 30, 40
 #: How long a record counts as held after it was last met: `LISTED` of `_lib.lua`.
 LISTED_S = 300
+DAY_MS = 86_400_000
 
 
 @pytest.fixture

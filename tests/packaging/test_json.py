@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
@@ -23,6 +23,7 @@ from afterword.producer import (
     DiscardResult,
     ErasureReceipt,
     ErasureState,
+    Event,
     Extraction,
     Inconsistency,
     JobListed,
@@ -47,15 +48,20 @@ from afterword.producer import (
     UsageSum,
     UserJobs,
 )
+from afterword.producer.admin.access import NewAccessKey
 from afterword.producer.admin.cost_estimate import Estimate
 from afterword.producer.admin.fleet_status import summary
+from afterword.producer.admin.history import ImportCounts
 from afterword.producer.cli.checks.finding import ok
+from afterword.producer.cli.drain import Drained
 from afterword.producer.cli.json_schemas import PRINTED, json_schema
 from afterword.producer.cli.main import cli, main
+from afterword.producer.cli.migrate import MigrationReport
 from afterword.producer.cli.render import plain
 from afterword.producer.cli.steering import OrdersChanged
 from afterword.shared.contracts import Timings
 from afterword.shared.errors import Fault
+from afterword.shared.ledger.access_keys import AccessKey, AccessScope
 from afterword.shared.ledger.dead_letter_records import DeadLetterRef
 from afterword.shared.ledger.records import (
     AgendaCount,
@@ -110,6 +116,7 @@ OVERVIEW = Overview(
 )
 GATE = Gate("claude/m", GateState.SHUT, "overloaded", Fault.PROVIDER, NOW, NOW)
 
+KEY = AccessKey("k", "ann", (AccessScope.READ, AccessScope.OPERATE), NOW, "by", NOW)
 ORDER = SteeringOrder(OrderKind.PAUSE_MEMORIES, "by", NOW, NOW, tenant="acme")
 
 #: An instance of what each section of the page shows.
@@ -214,6 +221,14 @@ RECORDS: dict[str, Any] = {
     "Quarantine note": QuarantineNote(
         "1-0", NOW, UnrecognisedMessage("replies", "malformed", 1, "0")
     ),
+    "Cleared notes": {"state": ReplayState.DRY, "notes": 3},
+    "Drained": Drained(ReplayState.DONE, [ORDER]),
+    "Access key": KEY,
+    "New access key": NewAccessKey("afterword_", KEY),
+    "Revoked key": {"id": "k", "was_there": True},
+    "Import": ImportCounts(),
+    "Migration": dict.fromkeys(MigrationReport.model_fields),
+    "Event": Event(id="1-0", type="delta"),
 }
 
 #: The command whose schema says what a section shows, and whether it prints a list of them.
@@ -240,7 +255,18 @@ SCHEMAS = {
     "Discard": "dead discard",
     "Audit entry": "audit",
     "Quarantine note": "quarantine list",
+    "Cleared notes": "quarantine clear",
+    "Drained": "drain",
+    "Access key": "keys list",
+    "New access key": "keys create",
+    "Revoked key": "keys revoke",
+    "Import": "import",
+    "Migration": "migrate memories",
+    "Event": "submit --stream",
 }
+
+#: What is shown as a part of another record.
+_WITHIN = {"gate list": "Status", "gate shut": "Status", "orders": "Orders changed"}
 
 SHOWN = examples(ROOT / "docs/reference/json.md")
 
@@ -257,6 +283,21 @@ def keys(section: str, value: Any) -> Any:
 
 def test_the_page_shows_every_record() -> None:
     assert list(SHOWN) == list(RECORDS)
+
+
+def test_every_command_prints_what_the_page_shows() -> None:
+    shown = {str(record_of(name)) for name in SCHEMAS.values()}
+    assert [
+        name
+        for name in PRINTED
+        if str(record_of(name)) not in shown and _WITHIN.get(name) not in SHOWN
+    ] == []
+
+
+def record_of(name: str) -> Any:
+    """Return the record that a command prints, whether it prints one, several or perhaps none."""
+    inside = [one for one in get_args(PRINTED[name]) if one is not type(None)]
+    return inside[0] if inside else PRINTED[name]
 
 
 @pytest.mark.parametrize("section", RECORDS)

@@ -344,6 +344,16 @@ def pause_memories(place: Place) -> None:
     afterword("pause", "memories", "--tenant", "acme corp", "--apply", env=place.env)
 
 
+def pause_memories_and_forget(place: Place) -> None:
+    """Pause them without an end, two days ago."""
+    pause_memories(place)
+    redis, orders = place.inspector.redis, place.inspector.keys.orders
+    for name, text in redis.hgetall(orders).items():
+        order = json.loads(text)
+        order["since"] -= 2 * 86_400_000
+        redis.hset(orders, name, json.dumps(order))
+
+
 def resume_memories(place: Place) -> None:
     afterword("resume", "memories", "--tenant", "acme corp", "--apply", env=place.env)
 
@@ -445,6 +455,14 @@ STAGED = {
         "queues", "afterword worker responses", {}, let_a_job_wait, take_up
     ),
     "a gate is shut": Staged("gates", "Fix the key", {}, shut_gate, open_gate),
+    "an order was forgotten": Staged(
+        "orders",
+        "is 2.0 d old. If it was forgotten: afterword resume memories --tenant 'acme corp' --apply",
+        {},
+        pause_memories_and_forget,
+        resume_memories,
+        level="warn",
+    ),
     "an order lets work wait": Staged(
         "orders",
         "afterword resume memories --tenant 'acme corp' --apply",

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from afterword.shared.clock import utc_now
 from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import Account, Gate, GateState
 from afterword.shared.ledger.tenants import TenantLoads
@@ -137,6 +138,13 @@ def _orders(orders: Sequence[SteeringOrder]) -> Iterator[Metric]:
         parked[(str(one.kind),)] += one.waiting
     text = "Jobs, or users with turns, that wait for the end of an operator's order."
     yield _gauge("orders_waiting", text, ("order",), parked)
+    now, ages = utc_now(), dict[tuple[str], float]()
+    for one in orders:
+        if one.can_be_forgotten:
+            age = max(0.0, (now - one.since).total_seconds())
+            ages[(str(one.kind),)] = max(age, ages.get((str(one.kind),), 0.0))
+    text = "Age of the oldest order that pauses or blocks until it is lifted; absent without one."
+    yield _gauge("order_open_ended_seconds", text, ("order",), ages)
 
 
 def _tenants(loads: TenantLoads) -> Iterator[Metric]:

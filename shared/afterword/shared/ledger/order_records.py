@@ -30,6 +30,10 @@ OrderSeconds = Annotated[float, Field(ge=1, le=LONGEST_S, allow_inf_nan=False)]
 EVERYONE = "*"
 
 
+#: From which age on an order that only ends when it is lifted may have been forgotten, in seconds.
+FORGOTTEN_S = 86_400.0
+
+
 class OrderKind(StrEnum):
     """What an order does.
 
@@ -44,6 +48,9 @@ class OrderKind(StrEnum):
     SLOW = "slow"
     LIMITS = "limits"
     DRAIN = "drain"
+
+
+_STOPPING = (OrderKind.PAUSE_REPLIES, OrderKind.PAUSE_MEMORIES, OrderKind.BLOCK)
 
 
 @checked_record
@@ -122,6 +129,11 @@ class SteeringOrder:
 
     waiting: int = 0
     """How many jobs or users wait for its end."""
+
+    @property
+    def can_be_forgotten(self) -> bool:
+        """Return whether it pauses or blocks somebody, and ends only when it is lifted."""
+        return self.kind in _STOPPING and self.until is None
 
     @property
     def scope(self) -> str:
