@@ -41,7 +41,7 @@ async def spent(ledger: Ledger) -> Ledger:
     await answer(ledger, 100_000, "ann", "acme")
     await answer(ledger, 200_000, "bob/x*%", "acme", Usage(input=300))
     await answer(ledger, 0, "eve", "acme", Usage(output=50))
-    await answer(ledger, 900_000, "ann", "acmes")
+    await answer(ledger, 900_000, "zoe", "acmes")
     await answer(ledger, 5, "ann", "free")
     return ledger
 
