@@ -14,7 +14,7 @@ from afterword.shared.errors import Fault
 from afterword.shared.events import Context, JobClaimed, ObserverEvent, RecallFinished
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.spans import CHAT, Span, SpanRecorder
-from afterword.shared.trace_context import trace_of
+from afterword.shared.trace_context import span_id_of, trace_of
 from tests.conftest import ROOT
 
 #: A value of each type that a field of an event has.
@@ -56,7 +56,8 @@ def every_span() -> list[Span]:
         heard.hear(RecallFinished)
         heard.hear(events.ModelAnswered)
         heard.hear(events.TurnBegun, steps="publish/j1/ send/j2/")
-        if ending not in (JobClaimed, RecallFinished, events.TurnBegun):
+        heard.hear(events.ReplayBegun)
+        if ending not in (JobClaimed, RecallFinished, events.TurnBegun, events.ReplayBegun):
             heard.hear(ending)
     return heard.spans
 
@@ -91,6 +92,8 @@ def test_every_event_that_spans_are_made_of_is_heard_and_leaves_nothing_behind()
         heard.hear(kind)
     heard.hear(events.JobOvertaken)
     heard.hear(events.LaneOvertaken)
+    heard.hear(events.ReplayEnded)
+    assert not heard.recorder._replays
     assert not heard.recorder._attempts
     assert not heard.recorder._writes
     assert not heard.recorder._submits
@@ -107,7 +110,7 @@ def test_only_so_many_may_be_open(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_events_of_a_job_that_is_not_recorded_are_ignored() -> None:
     heard = Recorded()
     for kind in heard.recorder.kinds:
-        if kind not in (JobClaimed, events.TurnBegun):
+        if kind not in (JobClaimed, events.TurnBegun, events.ReplayBegun):
             heard.hear(kind)
     assert heard.spans == []
 
@@ -127,3 +130,38 @@ def test_a_recall_that_is_off_is_no_span() -> None:
     heard.hear(JobClaimed, previous="")
     heard.hear(RecallFinished, status="off")
     assert [span.name for span in heard.spans] == [spans.WAIT]
+
+
+CONTEXT = "00-4bf92f3577b34da6a3ce929d0e0e4736-{}-01"
+
+
+def test_an_attempt_is_linked_to_every_message_that_was_joined() -> None:
+    heard = Recorded()
+    own, *joined = [CONTEXT.format(f"{number:016x}") for number in (1, 2, 3)]
+    values: dict[str, Any] = {"queued_s": 0.1, "snoozes": 0, "fence": "7"}
+    context = Context(worker="w", job_id="j1", attempt=1, trace=own)
+    heard.recorder.hear(JobClaimed(**values, joined="\n".join([*joined, "odd"])), context)
+    heard.hear(events.JobOvertaken)
+
+    (process,) = [span for span in heard.spans if span.name == spans.PROCESS]
+    assert [link.span_id for link in process.links] == [f"{number:016x}" for number in (1, 2, 3)]
+
+
+def test_each_letter_of_a_replay_is_linked_to_the_trace_of_what_had_died() -> None:
+    heard = Recorded()
+    heard.hear(events.ReplayBegun, run="r1")
+    heard.hear(
+        events.DeadLetterReplayed, run="r1", queue="memories", trace=CONTEXT.format("1" * 16)
+    )
+    heard.hear(events.DeadLetterReplayed, run="r1", queue="replies", trace="")
+    heard.hear(events.DeadLetterReplayed, run="another")
+    heard.hear(events.ReplayEnded, run="r1", outcome="stopped", code="canary_buried")
+
+    turn, job, run = heard.spans
+    assert [one.name for one in heard.spans] == [spans.LETTER, spans.LETTER, spans.REPLAY]
+    assert {turn.parent, job.parent} == {run.context}
+    assert [link.trace_id for link in turn.links] == ["4bf92f3577b34da6a3ce929d0e0e4736"]
+    assert turn.links[0].span_id == span_id_of("publish", "j1")
+    (link,) = job.links
+    assert (link.trace_id, link.span_id) == (trace_of("j1").trace_id, span_id_of("wait", "j1"))
+    assert (run.error, run.attributes["afterword.outcome"]) == ("canary_buried", "stopped")

@@ -83,13 +83,15 @@ class JobRefused(ObserverEvent):
 class JobClaimed(ObserverEvent):
     """A worker took a job on, after it was queued for `queued_s` seconds.
 
-    `fence` names this attempt, and `previous` the one before it, which may have been lost.
+    `fence` names this attempt, and `previous` the one before it, which may have been lost. While
+    traces are on, `joined` has the contexts of messages that were joined to its own, one a line.
     """
 
     queued_s: float
     snoozes: int
     fence: Id = ""
     previous: Id = ""
+    joined: Id = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,6 +279,37 @@ class LaneReleased(ObserverEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneOvertaken(ObserverEvent):
     """A worker lost a lane that it was writing: another one has taken it over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayBegun(ObserverEvent):
+    """Somebody began to drive a replay run, or went on with it."""
+
+    run: Id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetterReplayed(ObserverEvent):
+    """A dead letter was put back by a replay run, or the `outcome` says why not.
+
+    `queue` is where it is done again, `replies` or `memories`. While traces are on, `trace` is the
+    stored context of its job.
+    """
+
+    run: Id
+    queue: Code
+    outcome: Code
+    duration_s: float
+    trace: Id = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayEnded(ObserverEvent):
+    """A replay run is done, stopped or aborted, or another process drives it now (`taken_over`)."""
+
+    run: Id
+    outcome: Code
+    code: Code = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,8 @@ RECALL = "search_memory mem0"
 PUBLISH = "publish reply"
 CHAT = "chat"
 STORE = f"process {MEMORIES}"
+REPLAY = "replay run"
+LETTER = "replay letter"
 
 #: How many submits, attempts or writes may be open in a process; beyond, the oldest get no span.
 MOST_OPEN = 10_000
@@ -101,6 +103,7 @@ class SpanRecorder:
         self._submits: dict[str, _Begun] = {}
         self._attempts: dict[str, _Begun] = {}
         self._writes: dict[str, _Begun] = {}
+        self._replays: dict[str, _Begun] = {}
         self._handlers: dict[type[ObserverEvent], Callable[[Any, Context], None]] = {
             events.JobSubmitted: self._submitted,
             events.JobRefused: self._refused,
@@ -113,6 +116,9 @@ class SpanRecorder:
             **{kind: self._attempt_ends(word) for kind, word in _ATTEMPT_ENDS.items()},
             events.TurnBegun: self._write_begun,
             **{kind: self._write_ends(word) for kind, word in _WRITE_ENDS.items()},
+            events.ReplayBegun: self._replay_begun,
+            events.DeadLetterReplayed: self._replayed,
+            events.ReplayEnded: self._replay_ended,
         }
 
     @property
@@ -160,6 +166,7 @@ class SpanRecorder:
         now_ns = self._now_ns()
         own = _sibling(stored, span_id_of("attempt", context.job_id, event.fence))
         links = [parent] if parent else []
+        links += filter(None, map(read_stored, event.joined.splitlines()))
         if event.previous:
             links.append(_sibling(own, span_id_of("attempt", context.job_id, event.previous)))
         attributes = _processing(REPLIES, context) | {
@@ -293,6 +300,41 @@ class SpanRecorder:
                 self._end(STORE, Kind.CONSUMER, write, error=_noted(write, event))
 
         return ended
+
+    # -- replays
+
+    def _replay_begun(self, event: events.ReplayBegun, _: Context) -> None:
+        now_ns = self._now_ns()
+        own = new_trace("replay", event.run, str(now_ns))
+        if self._root(REPLAY, own.trace_id):
+            begun = _Begun(replace(own, flags=SAMPLED), None, now_ns, {"afterword.run": event.run})
+            _keep(self._replays, event.run, begun)
+
+    def _replayed(self, event: events.DeadLetterReplayed, context: Context) -> None:
+        run = self._replays.get(event.run)
+        if run is None:
+            return
+        attributes = _sending(event.queue) | {
+            "messaging.message.id": context.job_id,
+            "afterword.run": event.run,
+            "afterword.outcome": event.outcome,
+        }
+        letter = self._child(run, f"letter {context.job_id}", event.duration_s, attributes)
+        letter.links = (self._died(event, context),)
+        self._end(LETTER, Kind.PRODUCER, letter)
+
+    def _died(self, event: events.DeadLetterReplayed, context: Context) -> TraceContext:
+        """Return a span in the trace of what became a dead letter."""
+        found = read_stored(event.trace) or trace_of(context.job_id)
+        step = "publish" if event.queue == MEMORIES else "wait"
+        return replace(found, span_id=span_id_of(step, context.job_id))
+
+    def _replay_ended(self, event: events.ReplayEnded, _: Context) -> None:
+        if run := self._replays.pop(event.run, None):
+            run.attributes["afterword.outcome"] = event.outcome
+            if event.code:
+                run.attributes["afterword.code"] = event.code
+            self._end(REPLAY, Kind.INTERNAL, run, error=event.code)
 
     # -- all
 

@@ -54,6 +54,7 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Account, Gate, Inconsistency
 from afterword.shared.names import MAX_SHOWN
 from afterword.shared.settings import Settings
+from afterword.shared.traces import recorder_in_use
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +187,7 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
         if not apply or not plan.dead_letters:
             return self._unchanged(plan, ReplayState.DONE if apply else ReplayState.DRY)
         ledger = await self._checked.get()
+        recorder_in_use(ledger.settings)
         token = secrets.token_hex(16)
         run_id = await ledger.replay_runs.begin(
             plan.dead_letters,
@@ -204,6 +206,7 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
         A run that is done is returned unchanged. Raises `JobNotFound` if there is no such run.
         """
         ledger = await self._checked.get()
+        recorder_in_use(ledger.settings)
         token = secrets.token_hex(16)
         if not await ledger.replay_runs.take_over(
             run_id, by=self._by, token=token, action="resume"

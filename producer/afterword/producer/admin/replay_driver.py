@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 
-from afterword.shared.errors import QueueFull
+from afterword.shared.errors import LeaseLost, QueueFull
+from afterword.shared.events import DeadLetterReplayed, ReplayBegun, ReplayEnded
 from afterword.shared.ledger.dead_letter_records import (
+    DeadLetterKind,
     DeadLetterRef,
     ReplayOutcome,
     ReplayRun,
@@ -15,6 +17,8 @@ from afterword.shared.ledger.dead_letter_records import (
 )
 from afterword.shared.ledger.dead_letters import DeadLetters
 from afterword.shared.ledger.replay_runs import ReplayRuns
+from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.observer import bound, emit
 
 #: Called with the run whenever it has advanced.
 ProgressCallback = Callable[[ReplayRun], None]
@@ -22,6 +26,9 @@ ProgressCallback = Callable[[ReplayRun], None]
 #: How often outcomes are read, in seconds, and of how many dead letters at once.
 _POLL_S = 0.25
 _POLL_BATCH = 500
+
+#: Where each kind is done again.
+_QUEUES = {DeadLetterKind.MEMORY: MEMORIES, DeadLetterKind.REPLY: REPLIES}
 
 #: Outcomes of dead letters that were not replayed: they prove nothing about the rest.
 _NOT_REPLAYED = frozenset({ReplayOutcome.REFUSED, ReplayOutcome.ERASED, ReplayOutcome.GONE})
@@ -55,6 +62,14 @@ class ReplayDriver:
 
     async def drive(self) -> ReplayRun:
         """Replay what is left, and return the run; raise `LeaseLost` if it was taken over."""
+        emit(ReplayBegun, run=self._run.id)
+        try:
+            return await self._drive()
+        except LeaseLost:
+            emit(ReplayEnded, run=self._run.id, outcome="taken_over")
+            raise
+
+    async def _drive(self) -> ReplayRun:
         try:
             reason = await self._replay_all()
         except asyncio.CancelledError:
@@ -112,7 +127,17 @@ class ReplayDriver:
         """Replay one dead letter when the pace allows it."""
         await asyncio.sleep(max(0.0, self._next_s - self._clock()))
         self._next_s = max(self._next_s, self._clock()) + 1 / self._run.pace.rate
+        began_s, trace = self._clock(), await self._dead.trace_of(letter)
         outcome = await self._dead.replay(letter, self._run.id)
+        with bound(job_id=letter.id):
+            emit(
+                DeadLetterReplayed,
+                run=self._run.id,
+                queue=_QUEUES[letter.kind],
+                outcome=outcome,
+                duration_s=self._clock() - began_s,
+                trace=trace,
+            )
         await self._record([(letter, letter.id, outcome)])
         if outcome is ReplayOutcome.WAITING:
             self._waiting[letter.id] = None
@@ -154,6 +179,7 @@ class ReplayDriver:
     async def _end(self, state: ReplayState, reason: str) -> None:
         await self._runs.end(self._run.id, self._token, state, reason, by=self._by)
         self._run = replace(self._run, state=state, reason=reason)
+        emit(ReplayEnded, run=self._run.id, outcome=state, code=reason)
 
     def _report_progress(self) -> None:
         if self._on_progress is not None:

@@ -133,6 +133,13 @@ class DeadLetters:
         except ValidationError:  # it would fail again
             return ReplayOutcome.REFUSED
 
+    async def trace_of(self, letter: DeadLetterRef) -> str:
+        """Return the stored trace context of a dead letter's job; '' while traces are off."""
+        if not self._shards.settings.traces:
+            return ""
+        key = self._shards.keys_of(letter.id).job(letter.id)
+        return await self._shards.send_command("HGET", key, "trace") or ""
+
     async def discard(self, letter: DeadLetterRef) -> bool:
         """Give up a dead letter for good; return false if it is none any more."""
         arguments = steps.DiscardDeadLetter(

@@ -472,6 +472,7 @@ def _claim(hint: str, record: dict[str, Any]) -> Claim:
         sequence=int(record["sequence"]),
         erasing=record["erasing"] == 1,
         trace=record["trace"],
+        joined=record["joined"],
         previous="" if record["previous"] == record["fence"] else str(record["previous"]),
     )
 

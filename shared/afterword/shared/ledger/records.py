@@ -103,8 +103,9 @@ class Claim:
 
     With `erasing`, its user is being erased: nothing may be recalled, since it may be erased. A
     replayed job is `created` when the failed one was, and `queued` when it was replayed. `trace` is
-    the stored trace context of its caller, `previous` the fence of the attempt before this one.
-    `hint` is the job that its hint named: tenants share the hints.
+    the stored trace context of its caller, `joined` has those of messages that were joined to it,
+    one a line. `previous` is the fence of the attempt before this one, `hint` the job that its hint
+    named: tenants share the hints.
     """
 
     job_id: str
@@ -123,6 +124,7 @@ class Claim:
     erasing: bool = False
     sequence: int = 0
     trace: str = ""
+    joined: str = ""
     previous: str = ""
     hint: str = ""
 

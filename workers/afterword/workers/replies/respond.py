@@ -129,6 +129,7 @@ class Responder:
                 snoozes=claim.snoozes,
                 fence=claim.fence,
                 previous=claim.previous,
+                joined=claim.joined if self._settings.traces else "",
             )
             attempt = _Attempt(claim, began)
             try:

@@ -26,7 +26,7 @@ local most_running, most_running_per_user, shards = unpack(read_caps(running_cap
 
 local FIELDS = { 'version', 'state', 'agenda', 'attempts', 'deadline', 'token', 'fence', 'created', 'body',
   'lane', 'turn', 'sequence', 'tenant', 'conversation', 'snoozes', 'queued', 'started', 'trace', 'story',
-  'hint', 'stands_for', 'served', 'capped' }
+  'hint', 'stands_for', 'served', 'capped', 'joined' }
 local function read(job_id)
   local job = { id = job_id }
   for i, value in ipairs(redis.call('HMGET', job_key(job_id), unpack(FIELDS))) do job[FIELDS[i]] = value end
@@ -75,7 +75,8 @@ local function granted(job, fence, attempt)
   return answer('claimed', { 'id', job.id, 'fence', fence, 'attempt', attempt, 'snoozes', job.snoozes or 0,
     'claimed', now, 'created', job.created, 'queued', job.queued or job.created, 'deadline', job.deadline,
     'body', job.body, 'lane', job.lane, 'turn', job.turn, 'sequence', job.sequence,
-    'erasing', erasing and 1 or 0, 'trace', job.trace or '', 'previous', job.fence or '',
+    'erasing', erasing and 1 or 0, 'trace', job.trace or '', 'joined', job.joined or '',
+    'previous', job.fence or '',
     'overlay', overlay(job.lane, job.sequence, erasing), 'history', history })
 end
 

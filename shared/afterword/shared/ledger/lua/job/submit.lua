@@ -124,13 +124,20 @@ local function begin_anew(other, job)
   hint_job(job[3], other, tenant)
 end
 
+-- Keeps the trace context of a message that is joined, beside that of the job; of many, the first.
+local MOST_TRACES = 2000            -- characters
+local function keep_trace(other, joined)
+  local traces = (joined and joined .. '\n' or '') .. trace
+  if trace ~= '' and #traces <= MOST_TRACES then redis.call('HSET', job_key(other), 'joined', traces) end
+end
+
 -- Joins this message to the newest open job of its conversation, if the reply to that has not begun.
 -- Returns 'joined' and that job, or 'full' and whose cap; nothing if the message needs a job of its own.
 local function join(counts)
   local other = redis.call('ZREVRANGE', conversation_queue_key(conversation), 0, 0)[1]
   if not is_open(other) or newer_version(other, known_version) then return end
   local job = redis.call('HMGET', job_key(other), 'state', 'body', 'agenda', 'fence', 'version',
-    'idempotency')
+    'idempotency', 'joined')
   local joined = has_no_text(other, job[1]) and with_this_message(job[2])
   if not joined then return end
   local added = #joined - #job[2]
@@ -145,6 +152,7 @@ local function join(counts)
   local known = (job[6] and job[6] .. ' ' or '') .. id .. (idempotency ~= '' and ' ' .. idempotency or '')
   redis.call('HSET', job_key(other), 'body', joined, 'idempotency', known,
     'version', math.max(job[5], version))
+  keep_trace(other, job[7])
   add_step(other, 'join', id)
   for _, count in ipairs(counts) do count[2] = count[2] + added end
   write_open_counts(owners, counts)
