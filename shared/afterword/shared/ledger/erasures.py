@@ -133,7 +133,10 @@ class Erasures:
             try:
                 for kind in ("slow", "large-request", "large-reply"):
                     await self._shards.send_to_all("COMMANDLOG", "RESET", kind)
-            except ResponseError:  # Redis, and Valkey before 8.1, have the slow log only
+            except Misconfigured as error:
+                if error.cause != "unknown_command":
+                    raise
+                # Redis, and Valkey before 8.1, have the slow log only.
                 await self._shards.send_to_all("SLOWLOG", "RESET")
         except (Misconfigured, ResponseError):
             return CommandLogReset.REFUSED
