@@ -208,6 +208,16 @@ async def test_what_a_request_finds_of_mem0_is_told_to_its_gate(desk: Desk) -> N
     assert (await desk.asked("list", limit=5, after=None))["code"] == "gate_shut"
 
 
+async def test_a_deletion_that_mem0_cannot_make_is_told_to_its_gate(desk: Desk) -> None:
+    ids = [(await desk.stored())[1] for _ in range(6)]
+    for memory_id in ids[:5]:
+        desk.memories.fail("remove", Unavailable("mem0_down"))
+        answer = await desk.asked("delete", id=memory_id)
+        assert answer == {"code": "mem0_down", "may_be_done": True}
+        await desk.writer.gates.flush()
+    assert (await desk.asked("delete", id=ids[5]))["code"] == "gate_shut"
+
+
 async def test_a_page_of_long_memories_has_fewer_of_them(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -419,6 +429,21 @@ async def test_a_change_keeps_the_pause_of_its_lane(desk: Desk, inspector: Ledge
     inspector.redis.zincrby(inspector.keys.place("waiting", "memories.0"), 30_000, lane_of())
     await desk.asked("delete", id=memory_id)
     assert inspector.waits_s(lane_of()) > 20
+
+
+async def test_a_change_keeps_a_long_pause_unless_it_takes_away_what_waits(
+    desk: Desk, inspector: LedgerInspector
+) -> None:
+    _, stored = await desk.stored()
+    await desk.half_stored()
+    waiting = desk.memories.rows[-1].id
+    inspector.redis.zincrby(inspector.keys.place("waiting", "memories.0"), 3_600_000, lane_of())
+
+    await desk.asked("delete", id=stored)
+    assert inspector.waits_s(lane_of()) > 3500, "the pause that was asked for"
+    await submit_and_answer(desk.ledger, "My dog is called Rex.")
+    await desk.asked("delete", id=waiting)
+    assert inspector.waits_s(lane_of()) <= 60
 
 
 async def test_a_user_who_is_being_erased_is_refused(desk: Desk) -> None:

@@ -53,10 +53,14 @@ class Withdrawal(NamedTuple):
 
 
 class Hold(NamedTuple):
-    """A lane that is held to change memories; without the hold it would be due in `due_s`."""
+    """A lane that is held to change memories; without the hold it would be due in `due_s`.
+
+    `oldest` is the turn that it waits for, '' if it is empty.
+    """
 
     claim: LaneClaim
     due_s: float
+    oldest: str
 
 
 class MemoryRequests:
@@ -132,8 +136,8 @@ class MemoryRequests:
         """Hold a lane as a writer does; release it with `Turns.release_lane`."""
         arguments = steps.HoldLane(lane=lane, token=token, lease_ms=self._lease_ms)
         match await self._shards.run_script(self._shards.keys_of(lane), arguments):
-            case ["holding", fence, due_ms]:
-                return Hold(LaneClaim(lane, fence, ()), int(due_ms) / 1000)
+            case ["holding", fence, due_ms, oldest]:
+                return Hold(LaneClaim(lane, fence, ()), int(due_ms) / 1000, oldest)
             case ["erasing"]:
                 return "erasing"
         return "taken"

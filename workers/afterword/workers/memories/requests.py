@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from afterword.shared.errors import LeaseLost, ProviderError, Unavailable
@@ -25,6 +26,9 @@ from afterword.workers.ports import Memories, RecalledMemory
 #: How often a lane is asked for that another worker holds.
 HOLD_AGAIN_S = 0.1
 
+#: How long a lane waits, at most, once the turn that it waited for was changed.
+AFTER_CHANGE_S = 60.0
+
 #: The most bytes of text in a page of a list: the answer is kept in Redis until it is read.
 MAX_PAGE_BYTES = 256 * 1024
 
@@ -39,6 +43,15 @@ class _Refused(Exception):
         super().__init__(code)
         self.code = code
         self.may_be_done = may_be_done
+
+
+@dataclass(slots=True)
+class _HeldLane:
+    """A lane that is held for a change, and in how many seconds it is due afterwards."""
+
+    claim: LaneClaim
+    due_s: float
+    oldest: str
 
 
 class RequestAnswerer:
@@ -152,9 +165,9 @@ class RequestAnswerer:
     async def _edit(self, memories: Memories, request: MemoryRequest) -> Mapping[str, Any]:
         """Replace a text; no earlier attempt to store its turn may bring the old one back."""
         owner, text = owner_of(request.lane), self._text_of(request)
-        async with self._holding_lane(request) as claim, self._time_limit(may_be_done=True):
+        async with self._holding_lane(request) as held, self._time_limit(may_be_done=True):
             found = await _found(memories, request)
-            await self._mend(memories, claim, found, without=())
+            await self._mend(memories, held, found, without=())
             self._leases.require(request.lane)
             if not await memories.edit(owner, found.id, text):
                 raise _Refused("not_found")
@@ -175,20 +188,21 @@ class RequestAnswerer:
 
         If that fails from then on, the check for late copies removes it.
         """
-        async with self._holding_lane(request) as claim, self._time_limit(may_be_done=True):
+        async with self._holding_lane(request) as held, self._time_limit(may_be_done=True):
             found = await _found(memories, request)
-            mended = await self._mend(memories, claim, found, without=(found.id,))
+            mended = await self._mend(memories, held, found, without=(found.id,))
             self._leases.require(request.lane)
             try:
                 await memories.remove(owner_of(request.lane), [found.id])
             except ProviderError as error:
-                raise _Refused(error.code, may_be_done=mended or error.unknown_outcome) from None
+                error.unknown_outcome = error.unknown_outcome or mended
+                raise
         return {}
 
     async def _mend(
         self,
         memories: Memories,
-        claim: LaneClaim,
+        held: _HeldLane,
         found: RecalledMemory,
         *,
         without: tuple[str, ...],
@@ -196,9 +210,11 @@ class RequestAnswerer:
         """Record what the turn of a memory keeps; return false if it comes from no turn."""
         if found.turn_id is None:
             return False
-        ids = await memories.find(owner_of(claim.lane), found.turn_id)
+        ids = await memories.find(owner_of(held.claim.lane), found.turn_id)
         kept = [memory_id for memory_id in ids if memory_id not in without]
-        match await self._requests.mend(claim, found.turn_id, kept):
+        if found.turn_id == held.oldest:
+            held.due_s = min(held.due_s, AFTER_CHANGE_S)
+        match await self._requests.mend(held.claim, found.turn_id, kept):
             case "newer":
                 raise _Refused("newer_record")
             case "storing":
@@ -206,14 +222,14 @@ class RequestAnswerer:
         return True
 
     @asynccontextmanager
-    async def _holding_lane(self, request: MemoryRequest) -> AsyncIterator[LaneClaim]:
+    async def _holding_lane(self, request: MemoryRequest) -> AsyncIterator[_HeldLane]:
         """Hold the lane of a request's user while the context is open."""
         asked_at = self._leases.now()
-        held = await self._hold(request)
+        held = _HeldLane(*await self._hold(request))
         claim = held.claim
         try:
             async with self._leases.holding(claim.lane, claim.fence, asked_at):
-                yield claim
+                yield held
         finally:
             with suppress(LeaseLost):
                 await asyncio.shield(self._lanes.release_lane(claim, held.due_s))
