@@ -57,7 +57,8 @@ async def test_the_jobs_of_a_user_are_printed(settings: Settings, ledger: Ledger
     told = await job(settings, "--user", "ann", "--after", newer, "--since", "1d", "--json")
 
     assert shown.stdout.splitlines()[1].startswith(newer)
-    assert f"There are more: --after {newer}" in shown.stdout
+    assert f"--after {newer}" in shown.stderr
+    assert "--after" not in shown.stdout
     assert [one["job_id"] for one in json.loads(told.stdout)["jobs"]] == [older]
 
 

@@ -91,7 +91,7 @@ def test_an_order_is_dry_until_it_is_applied(shell: Shell, line: str) -> None:
         name: order[name] for name in same
     }
     assert bool(planned["orders"][0]["until"]) == bool(order["until"])
-    assert "add --apply" in shell.run(line).stdout
+    assert "Add --apply" in shell.run(line).stdout
     assert order["kind"] in shell.run("orders").stdout
     assert order["kind"] in shell.run("status").stdout
 
@@ -114,7 +114,7 @@ def test_only_the_same_scope_is_lifted_and_only_with_apply(
     assert shell.json(other, "--apply")["orders"] == []
     assert "no such order" in shell.run(other, "--apply").stdout
     assert len(shell.json(lifts)["orders"]) == len(shell.json("orders")) == 1
-    assert "add --apply" in shell.run(lifts).stdout
+    assert "Add --apply" in shell.run(lifts).stdout
 
     lifted = shell.json(lifts, "--apply")
 

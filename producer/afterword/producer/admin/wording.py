@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from afterword.shared.ledger.dead_letter_records import ReplayRun, ReplayState
 from afterword.shared.ledger.records import Gate
 from afterword.shared.ledger.story_records import StepKind, StoryStep
 
@@ -70,3 +71,15 @@ def step_facts(step: StoryStep) -> list[str]:
     """Return how long a step took and what else is known of it, each as a few words."""
     known = [f"{name.replace('_', ' ')} {value}" for name, value in step.details.items()]
     return [took(step), *known] if step.duration_s is not None else known
+
+
+def with_reason(state: str, reason: str | None) -> str:
+    """Return a state, and why it is so if that is known."""
+    return f"{state} ({reason})" if reason else state
+
+
+def run_state(run: ReplayRun, now: datetime) -> str:
+    """Return the state of a run; why, if it stopped; its last sign of life, if it should run."""
+    if run.state is ReplayState.RUNNING:
+        return f"running, last step {duration((now - run.updated_at).total_seconds())} ago"
+    return with_reason(run.state, run.reason)

@@ -21,7 +21,7 @@ from afterword.producer.cli.options import (
     json_option,
     tell_of_more,
 )
-from afterword.producer.cli.terminal import echo
+from afterword.producer.cli.terminal import echo, tell_of_dry_run
 from afterword.producer.client.sync_client import Producer
 from afterword.shared.ledger.dead_letter_records import DeadLetter, DeadLetterFilter, ReplayState
 from afterword.shared.lifecycle import TurnState
@@ -106,7 +106,7 @@ def bury(*, job_id: str, apply: bool, by: str | None) -> None:
     if state is not TurnState.PENDING:
         echo("Only a pending turn can be buried.", err=True)
         raise click.exceptions.Exit(1)
-    echo("Nothing was changed. Add --apply to bury it.")
+    tell_of_dry_run("bury it")
 
 
 @command(
@@ -133,7 +133,7 @@ def discard(
         render.json_record(found)
     elif found.state is ReplayState.DRY:
         echo(f"would discard: {render.quantity(found.dead_letters, 'dead letter')}")
-        echo("Nothing was changed. Add --apply to discard them for good.")
+        tell_of_dry_run("discard them for good")
     else:
         echo(f"discarded: {render.quantity(found.discarded, 'dead letter')}")
     if found.refused:

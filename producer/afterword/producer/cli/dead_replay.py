@@ -27,7 +27,7 @@ from afterword.producer.cli.options import (
     with_options,
 )
 from afterword.producer.cli.replay_progress import progress_of
-from afterword.producer.cli.terminal import echo
+from afterword.producer.cli.terminal import echo, tell_of_dry_run
 from afterword.shared.ledger.dead_letter_records import (
     DeadLetterFilter,
     ReplayOutcome,
@@ -123,7 +123,7 @@ def replay(
         render.json_record({**render.plain(run), "plan": plan})
     elif run.state is ReplayState.DRY:
         render.plan(plan, apply=False)
-        echo("Nothing was changed. Add --apply to replay them.")
+        tell_of_dry_run("replay them")
     _finish(run, quiet=as_json)
 
 

@@ -17,7 +17,7 @@ from afterword.producer.cli.options import (
     json_option,
     tenant_option,
 )
-from afterword.producer.cli.terminal import echo
+from afterword.producer.cli.terminal import echo, tell_of_dry_run
 from afterword.shared.ledger.records import ErasureState
 
 _LOOK_EVERY_S = 0.5
@@ -57,7 +57,7 @@ def forget(
         render.json_record(found)
     elif found is None:
         echo(f"Nobody asked to forget user {user_id} of tenant {tenant}.")
-        echo("Nothing was changed. Add --apply to erase this user.")
+        tell_of_dry_run("erase this user")
     else:
         render.record(found)
     if found is None or (wait_s and found.state is not ErasureState.ERASED):

@@ -20,7 +20,7 @@ from afterword.producer.cli.options import (
     tell_of_more,
     tenant_option,
 )
-from afterword.producer.cli.terminal import echo, indented, json_escaped
+from afterword.producer.cli.terminal import echo, indented, json_escaped, tell_of_dry_run
 from afterword.producer.client.async_client import AsyncProducer
 from afterword.producer.client.async_memories import AsyncUserMemories
 from afterword.producer.client.memory_calls import MAX_PAGE
@@ -150,7 +150,7 @@ def edit(  # noqa: PLR0913 the options of a command
             found = mine.edit(memory_id, text, timeout=timeout)
     _print_one(found, as_json=as_json)
     if not apply:
-        echo("Nothing was changed. Add --apply to replace its text.", err=as_json)
+        tell_of_dry_run("replace its text", err=as_json)
 
 
 @command(
@@ -186,8 +186,10 @@ def delete(  # noqa: PLR0913 the options of a command
             asyncio.run(record_change("memory_delete", user_id, tenant, found.id, by=by))
             mine.delete(memory_id, timeout=timeout)
     _print_one(found, as_json=as_json)
-    done = "Deleted." if apply else "Nothing was changed. Add --apply to delete it for good."
-    echo(done, err=as_json)
+    if apply:
+        echo("Deleted.", err=as_json)
+    else:
+        tell_of_dry_run("delete it for good", err=as_json)
 
 
 @command(

@@ -22,7 +22,7 @@ from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.local_stack import require
 from afterword.producer.cli.options import InputFile, apply_option, by_option, json_option
-from afterword.producer.cli.terminal import echo
+from afterword.producer.cli.terminal import echo, tell_of_dry_run
 from afterword.producer.cli.workers_seen import open_ledger, running
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import LeaseLost, Misconfigured
@@ -307,7 +307,7 @@ def _name_difference(owner: str, counts: Counts) -> None:
 def _print(report: MigrationReport) -> None:
     render.record(report)
     if not report.applied:
-        echo("Nothing was changed. Add --apply to copy them.")
+        tell_of_dry_run("copy them")
     elif report.verified:
         echo(f"Verified: {report.target} holds what {report.source} holds.")
     else:

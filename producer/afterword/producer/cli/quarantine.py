@@ -17,7 +17,7 @@ from afterword.producer.cli.options import (
     limit_option,
     tell_of_more,
 )
-from afterword.producer.cli.terminal import echo
+from afterword.producer.cli.terminal import echo, tell_of_dry_run
 from afterword.producer.cli.workers_seen import open_ledger
 from afterword.shared.arguments import check_event_id
 from afterword.shared.ledger.dead_letter_records import ReplayState
@@ -69,7 +69,7 @@ def clear(*, apply: bool, as_json: bool) -> None:
         echo(f"deleted: {render.quantity(count, 'note')}")
     else:
         echo(f"would delete: {render.quantity(count, 'note')}")
-        echo("Nothing was changed. Add --apply to delete them.")
+        tell_of_dry_run("delete them")
 
 
 async def _clear(notes: Quarantine) -> int:

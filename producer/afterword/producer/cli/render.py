@@ -12,8 +12,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from afterword.producer.admin.plan import ReplayPlan
-from afterword.producer.admin.wording import cause, duration, utc_time
-from afterword.producer.cli.terminal import echo, indented, json_text, one_line
+from afterword.producer.admin.wording import cause, duration, run_state, utc_time
+from afterword.producer.cli.terminal import echo, indented, json_text, one_line, tell_of_dry_run
 from afterword.shared.clock import utc_now
 from afterword.shared.contracts import Usage
 from afterword.shared.ledger.access_keys import AccessKey
@@ -253,7 +253,10 @@ def inconsistencies(found: Sequence[Inconsistency], *, fixed: bool) -> None:
         echo("no inconsistencies")
         return
     table(("job", "inconsistency"), [(one.job_id, one.problem) for one in found])
-    echo("Fixed." if fixed else "Nothing was changed. Add --fix to fix them.")
+    if fixed:
+        echo("Fixed.")
+    else:
+        tell_of_dry_run("fix them", option="--fix")
 
 
 def plan(found: ReplayPlan, *, apply: bool) -> None:
@@ -315,9 +318,7 @@ def replay_runs(found: Sequence[ReplayRun]) -> None:
 
 def replay_state(run: ReplayRun) -> str:
     """Return the state of a run; why, if it stopped; its last sign of life, if it should run."""
-    if run.state is ReplayState.RUNNING:
-        return f"running, last step {_ago(run.updated_at, utc_now())}"
-    return f"{run.state} ({run.reason})" if run.reason else str(run.state)
+    return run_state(run, utc_now())
 
 
 def replay_progress(run: ReplayRun) -> str:

@@ -8,7 +8,7 @@ import secrets
 from afterword.producer.admin.operator_name import user_and_host
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import apply_option, by_option
-from afterword.producer.cli.terminal import echo
+from afterword.producer.cli.terminal import echo, tell_of_dry_run
 from afterword.producer.cli.workers_seen import open_ledger
 
 
@@ -28,7 +28,7 @@ def restored(*, apply: bool, by: str | None) -> None:
     if apply:
         echo(f"The ledger knows that it was restored ({shards} shards).")
     else:
-        echo("Nothing was changed. Add --apply to tell the ledger that it was restored.")
+        tell_of_dry_run("tell the ledger that it was restored")
 
 
 async def _declare(by: str, *, apply: bool) -> int:

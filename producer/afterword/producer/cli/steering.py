@@ -23,11 +23,9 @@ from afterword.producer.cli.options import (
     json_option,
     with_options,
 )
-from afterword.producer.cli.terminal import echo
+from afterword.producer.cli.terminal import echo, tell_of_dry_run
 from afterword.shared.ledger.dead_letter_records import ReplayState
 from afterword.shared.ledger.order_records import SteeringOrder
-
-_NOTHING_DONE = "Nothing was changed: add --apply."
 
 reason_option = click.option(
     "--reason", default="", metavar="TEXT", help="One line for those who see it."
@@ -89,7 +87,7 @@ def show_given(changed: OrdersChanged, *, as_json: bool) -> None:
         return
     render.orders(changed.orders)
     if changed.state is ReplayState.DRY:
-        echo(_NOTHING_DONE)
+        tell_of_dry_run("give the order")
 
 
 def show_lifted(changed: OrdersChanged, *, as_json: bool) -> None:
@@ -101,7 +99,10 @@ def show_lifted(changed: OrdersChanged, *, as_json: bool) -> None:
         echo("there is no such order in force")
         return
     render.orders(changed.orders)
-    echo(_NOTHING_DONE if changed.state is ReplayState.DRY else "lifted")
+    if changed.state is ReplayState.DRY:
+        tell_of_dry_run("lift it")
+    else:
+        echo("lifted")
 
 
 def steered(operator: AsyncOperator, *, apply: bool) -> AsyncSteering:

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from afterword.producer.admin.wording import exact_time, step_facts, step_name, utc_time
+from afterword.producer.admin.wording import (
+    exact_time,
+    step_facts,
+    step_name,
+    utc_time,
+    with_reason,
+)
 from afterword.producer.cli import render
+from afterword.producer.cli.options import tell_of_more
 from afterword.producer.cli.terminal import echo, indented, one_line
 from afterword.shared.contracts import Extraction
 from afterword.shared.ledger.story_records import (
@@ -40,19 +47,19 @@ def print_user_jobs(page: UserJobs) -> None:
         ("job", "submitted", "state", "turn", "memory", "given", "stored"),
         [
             (one.job_id, utc_time(one.created_at),
-             "imported" if one.imported else _with(one.state, one.code),
-             _with(one.turn, one.turn_code), one.memory or "-", one.memories, one.stored)
+             "imported" if one.imported else with_reason(one.state, one.code),
+             with_reason(one.turn, one.turn_code), one.memory or "-", one.memories, one.stored)
             for one in page.jobs
         ],
     )  # fmt: skip
     if page.next:
-        echo(f"There are more: --after {page.next}")
+        tell_of_more(page.next)
 
 
 def _head(story: JobStory) -> Iterator[tuple[str, str]]:
     """Yield the facts that stand above the steps."""
-    yield "job", f"{story.job_id} is {_with(story.state, story.code)}"
-    yield "turn", _with(story.turn, story.turn_code)
+    yield "job", f"{story.job_id} is {with_reason(story.state, story.code)}"
+    yield "turn", with_reason(story.turn, story.turn_code)
     if story.waits_for:
         until = f" until {utc_time(story.waits_until)}" if story.waits_until else ""
         yield "waits for", story.waits_for + until
@@ -85,10 +92,6 @@ def _extraction(paid: Extraction) -> str:
         f"{given} input and {usage.output} output tokens, {paid.cost_usd:.6f} USD, "
         f"{paid.facts} memories{each}"
     )
-
-
-def _with(state: str, code: str | None) -> str:
-    return f"{state} ({code})" if code else state
 
 
 def _more(step: StoryStep) -> str:

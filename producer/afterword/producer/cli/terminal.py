@@ -63,3 +63,8 @@ def _can_be_seen(one: str) -> bool:
 
 def _escaped(one: str) -> str:
     return one.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def tell_of_dry_run(to: str, *, option: str = "--apply", err: bool = False) -> None:
+    """Say that nothing was changed, and with which option the command does it."""
+    echo(f"Nothing was changed. Add {option} to {to}.", err=err)

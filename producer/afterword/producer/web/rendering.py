@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from afterword.producer.admin import wording
 from afterword.producer.admin.wording import (
     cause,
     duration,
@@ -23,7 +24,7 @@ from afterword.producer.admin.wording import (
 )
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import JobNotFound
-from afterword.shared.ledger.dead_letter_records import ReplayRun, ReplayState
+from afterword.shared.ledger.dead_letter_records import ReplayRun
 from afterword.shared.names import check_job_id
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -80,11 +81,8 @@ def details(values: Mapping[str, Any]) -> str:
 
 
 def run_state(run: ReplayRun) -> str:
-    """Return the state of a run, and why it is so."""
-    if run.state is ReplayState.RUNNING:
-        since = duration((utc_now() - run.updated_at).total_seconds())
-        return f"running, last step {since} ago"
-    return f"{run.state}: {run.reason}" if run.reason else str(run.state)
+    """Return the state of a run, and why it is so, as of now."""
+    return wording.run_state(run, utc_now())
 
 
 def is_job_id(value: str) -> bool:
