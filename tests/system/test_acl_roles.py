@@ -175,7 +175,8 @@ class Life:
             "dead export",
             "dead replay --all --apply", "dead discard --all --apply", "gate list",
             "gate shut remember", "gate open remember", "quarantine list",
-            "quarantine clear --apply", "audit", "usage", "metrics", "forget ann --apply",
+            "quarantine clear --apply", "audit", "usage", "budgets", "budgets default", "metrics",
+            "forget ann --apply",
             "memories list cy --timeout 0.1s",
         ):  # fmt: skip
             self.fleet.exit_code(*command.split())

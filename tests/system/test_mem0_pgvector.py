@@ -31,11 +31,14 @@ def test_a_preference_is_extracted_once_stored_and_recalled(postgres: Postgres) 
             wait_until(lambda: "store_failed" in _logs(fleet), "the store has failed", 30)
             postgres.tell(f"ALTER TABLE {TABLE} DROP CONSTRAINT no", url)
             wait_until(lambda: job.status().turn is TurnState.STORED, "the turn is stored", 40)
+            paid = job.status().extraction
             stranger = producer.submit(user_id="bob", message=QUESTION).wait()
             again = producer.submit(user_id="ann", message=QUESTION).wait()
         asked = [told(one["body"]) for one in fleet.claude.requests()]
         fleet.stop()
     assert [memory.text for memory in again.memories] == [SAID]
+    assert paid is not None  # for one call, though two attempts stored
+    assert (paid.usage.input > 0, paid.usage.output > 0, paid.facts) == (True, True, 1)
     assert ("21 °C" in again.text, "70 °F" in stranger.text) == (True, True)
     extractions = [texts[-1] for texts in asked if "Memory Extractor" in texts[0]]
     assert len([text for text in extractions if SAID in text.partition("## New")[2]]) == 1

@@ -118,7 +118,8 @@ class BudgetRows:
             ours = list(_of_period(found, keys, period))
             if not ours:
                 continue
-            values = await self._shards.send_command("MGET", *(key for key, *_ in ours))
+            asking = (self._shards.send_command("GET", key) for key, *_ in ours)
+            values = await asyncio.gather(*asking)
             with reading("spending"):
                 for (_, user_id, is_tokens), value in zip(ours, values, strict=True):
                     spent.setdefault(user_id, [0, 0])[is_tokens] = int(value or 0)
