@@ -117,7 +117,9 @@ def fleet_metrics() -> str:
     gate = Gate("recall", GateState.SHUT, "overloaded", Fault.PROVIDER, now, None)
     order = SteeringOrder(OrderKind.PAUSE_REPLIES, "olga@ops", now, None)
     lists = {"gates": [gate], "orders": [order]}
-    status = summary([empty]) | {"quarantined": {"not_a_hint": 1}} | lists
+    batches = {"batches": 0, "turns": 0, "oldest_s": 0.0}
+    counts = {"quarantined": {"not_a_hint": 1}, "message_batches": batches}
+    status = summary([empty]) | counts | lists
     collector = FleetCollector()
     collector.state = FleetState(status, total([]), 300.0, 0, whole([]))
     return _metrics_table(

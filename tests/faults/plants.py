@@ -229,6 +229,23 @@ PLANTS = (
         "", "tests/ledger/test_turn_batches.py",
     ),
     Plant(
+        "I3", "a turn goes into two message batches", f"{LUA}/message_batch/open.lua",
+        "and (not other or other == batch) ",
+        "", "tests/ledger/test_message_batches.py",
+    ),
+    Plant(
+        "I3", "a turn is extracted while it waits for a message batch", f"{LUA}/turn/claim.lua",
+        "return not held and not batched and",
+        "return not held and", "tests/ledger/test_message_batches.py",
+    ),
+    Plant(
+        "I3", "a message batch that was not heard of is not looked for",
+        "workers/afterword/workers/memories/message_batches.py",
+        "        if ours:\n            await self._batches.note(batch.name, ours[0]",
+        "        if False:\n            await self._batches.note(batch.name, ours[0]",
+        "tests/usecase/test_message_batches.py",
+    ),
+    Plant(
         "I3", "a batch is split while mem0 may have it",
         "workers/afterword/workers/memories/store_turns.py",
         "counts and (crashed or not unknown)",

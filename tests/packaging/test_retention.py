@@ -11,7 +11,7 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import Keys
 from afterword.shared.settings import Settings
 from tests.conftest import ROOT
-from tests.kit.ledger.builder import LedgerInspector, lane_of, submit_job
+from tests.kit.ledger.builder import LedgerInspector, lane_of, submit_and_answer, submit_job
 from tests.kit.ledger.fixtures import inspector, ledger, settings
 from tests.kit.ledger.full_ledger import fill
 
@@ -48,6 +48,8 @@ LONGEST: dict[str, str | float] = {
     "replay-run:": "dead_retention_s",
     "replay-todo:": "dead_retention_s",
     "replay-outcomes:": "dead_retention_s",
+    "message-batch:": 30 * DAY_S,
+    "message-batch-turns:": 30 * DAY_S,
     "migration:": 90 * DAY_S,
 }
 
@@ -97,6 +99,8 @@ async def test_redis_expires_keys_as_the_page_says(
     waiting = await submit_job(ledger, "again", user_id="ann", conversation_id="c")
     await ledger.memory_requests.ask(lane_of(), "list", {}, 60)
     await (await ledger.migrations.begin("m")).leave()
+    late = await submit_and_answer(ledger, "I like tea.", user_id="tea")
+    await ledger.message_batches.open(ledger.message_batches.new_name(0), [late], 60)
     await ledger.maintenance.claim_reconciliation(round(settings.reconcile_s * 1000))
     redis, root = inspector.redis, inspector.keys.root
     seen = dict[str, list[int]]()

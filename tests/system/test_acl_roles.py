@@ -36,7 +36,7 @@ CELERY = (sys.executable, "-m", "celery", "-A", REAL_APP)
 #: Which scripts each role runs; workers also what `healthcheck` and `doctor` read in their pods.
 _READING = {
     "gate/list", "maintenance/account", "maintenance/identify", "maintenance/overview",
-    "maintenance/tenants", "order/list",
+    "maintenance/tenants", "message_batch/list", "order/list",
 }  # fmt: skip
 _WORKING = _READING | {
     "admission/reserve", "admission/settle", "gate/ask", "gate/open", "gate/report",
@@ -56,7 +56,8 @@ SCRIPTS: dict[str, set[str]] = {
     "memories": _WORKING | {
         "dead_letter/bury", "erasure/advance", "erasure/empty_jobs", "erasure/remove_keys",
         "job/count_usage", "maintenance/spending", "memory_request/answer",
-        "memory_request/claim", "turn/begin",
+        "memory_request/claim", "message_batch/answer", "message_batch/close",
+        "message_batch/note", "message_batch/open", "message_batch/take", "turn/begin",
         "turn/claim", "turn/due_duplicate_checks", "turn/due_late_copies",
         "turn/finish_late_copies", "turn/hold", "turn/mend",
         "turn/finish_duplicate_check", "turn/postpone", "turn/record_event", "turn/release",

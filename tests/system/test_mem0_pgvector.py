@@ -8,6 +8,7 @@ import pytest
 
 from afterword.producer import ErasureState, Operator, Producer, TurnState
 from afterword.workers.adapters.mem0.pgvector.database import TABLE
+from tests.kit.claude_api.message_batches import PATH
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.claude_api.wire_format import told
 from tests.kit.servers.postgres import Postgres
@@ -42,6 +43,32 @@ def test_a_preference_is_extracted_once_stored_and_recalled(postgres: Postgres) 
     assert ("21 °C" in again.text, "70 °F" in stranger.text) == (True, True)
     extractions = [texts[-1] for texts in asked if "Memory Extractor" in texts[0]]
     assert len([text for text in extractions if SAID in text.partition("## New")[2]]) == 1
+
+
+def test_a_message_batch_outlives_the_worker_that_sent_it(postgres: Postgres) -> None:
+    with Fleet(
+        AFTERWORD_MEMORY="selfhosted",
+        AFTERWORD_POSTGRES_URL=postgres.new_database(),
+        AFTERWORD_EXTRACTION="batch",
+        AFTERWORD_EXTRACTION_GATHER_S="0.1",
+    ) as fleet:
+        _, sender = fleet.start("responses", "memories")
+        with Producer(fleet.settings) as producer:
+            job = producer.submit(user_id="ann", message=SAID)
+            job.wait()
+            wait_until(lambda: "message batch sent" in sender.log, "the batch is sent", 60)
+            sender.kill()
+            fleet.claude.end_batches()
+            fleet.start("memories")
+            wait_until(lambda: job.status().turn is TurnState.STORED, "the turn is stored", 120)
+            again = producer.submit(user_id="ann", message=QUESTION).wait()
+        asked = fleet.claude.requests()
+        fleet.stop()
+    assert [memory.text for memory in again.memories] == [SAID]
+    batches = [one for one in asked if one["path"] == PATH and "requests" in one["body"]]
+    assert len(batches) == 1
+    alone = [one for one in asked if one["path"] == "/v1/messages"]
+    assert not [one for one in alone if "Memory Extractor" in told(one["body"])[0]]
 
 
 def test_a_refused_extraction_is_retried(postgres: Postgres) -> None:

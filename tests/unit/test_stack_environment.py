@@ -20,6 +20,7 @@ EVERY_KIND = {
     "AFTERWORD_BUDGETS": '{"acme": {"tenant_usd": 8.5}, "*": {"user_usd": 0}}',
     "AFTERWORD_DATA_DIR": "/somewhere/else",
     "AFTERWORD_EMBEDDER_CONFIG": '{"model": "m"}',
+    "AFTERWORD_EXTRACTION": "batch",
     "AFTERWORD_FALLBACK_MODELS": "first, second",
     "AFTERWORD_METRICS_LISTEN": "[::1]:9464",
     "AFTERWORD_MODEL_PRICES": '{"first": [1, 2.5]}',

@@ -8,56 +8,15 @@ subscribers receive with it, not in the event.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal
 
 from afterword.shared.contracts import MemoryStatus
 from afterword.shared.errors import Fault
+from afterword.shared.event_types import Code, Id, Message, Name, Place
+from afterword.shared.event_types import Context as Context  # noqa: PLC0414 for subscribers
+from afterword.shared.event_types import ObserverEvent as ObserverEvent  # noqa: PLC0414 for subscribers
+from afterword.shared.event_types import Text as Text  # noqa: PLC0414 for subscribers
 from afterword.shared.lifecycle import TurnState
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Marks a text field and names what it holds; a test refuses text fields without it."""
-
-    kind: Literal["id", "code", "name", "place", "message"]
-
-
-#: An id that a machine made: a provider's request id, a digest, a Celery task id.
-Id: TypeAlias = Annotated[str, Text("id")]
-
-#: A fixed word of the code, or the class name of an error.
-Code: TypeAlias = Annotated[str, Text("code")]
-
-#: What the configuration calls something: a model, a gate, a queue, a setting.
-Name: TypeAlias = Annotated[str, Text("name")]
-
-#: A file of the code and a line in it, `afterword/workers/gate.py:42`.
-Place: TypeAlias = Annotated[str, Text("place")]
-
-#: A sentence that the code has written about the configuration; it quotes no secret.
-Message: TypeAlias = Annotated[str, Text("message")]
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What the work at hand is called; empty where an event belongs to no job or lane.
-
-    `lane` is `afterword.shared.names.lane_tag`, which names a user without their id. For a turn,
-    `job_id` is the job that it came from. `worker` is `host:pid`. `trace` is the stored trace
-    context of the job; logs show the id of the trace only.
-    """
-
-    worker: Name = ""
-    job_id: Id = ""
-    lane: Id = ""
-    attempt: int = 0
-    trace: Id = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ObserverEvent:
-    """Base of all events."""
-
 
 # Producers
 
@@ -334,6 +293,34 @@ class FactsTranslated(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MessageBatchSent(ObserverEvent):
+    """A worker sent the prompts that extract so many turns as one message batch."""
+
+    turns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageBatchEnded(ObserverEvent):
+    """A message batch of so many turns has its results, `age_s` seconds after it was opened.
+
+    Those that are not `answered` are extracted by a call of their own.
+    """
+
+    turns: int
+    answered: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageBatchFailed(ObserverEvent):
+    """A message batch could not be sent, looked at or deleted; so many turns wait longer for it."""
+
+    code: Code
+    fault: Fault
+    turns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TurnSettled(ObserverEvent):
     """A turn, and those added with it, has ended: stored, or `code` says why nothing of it is.
 
@@ -352,6 +339,7 @@ class ExtractionPaid(ObserverEvent):
     """An attempt to store turns has ended, and this is what a call to extract their facts used.
 
     The provider had told so much of it; a call that failed, or was cut off, counts all the same.
+    Or it is what one answer of a message batch used (`in_batch`), which costs half.
     """
 
     model: Name
@@ -359,6 +347,7 @@ class ExtractionPaid(ObserverEvent):
     output_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
+    in_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

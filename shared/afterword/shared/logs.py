@@ -88,6 +88,11 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.LaneOvertaken: Line(INFO, "lane lost: another worker has taken it over"),
     events.TurnBegun: Line(DEBUG, "storing {turns} turns"),
     events.FactsTranslated: Line(INFO, "{count} facts are in another language than the user's"),
+    events.MessageBatchSent: Line(INFO, "message batch sent: {turns} turns"),
+    events.MessageBatchEnded: Line(
+        INFO, "message batch answered {answered} of {turns} turns after {age_s:.0f} s"
+    ),
+    events.MessageBatchFailed: Line(WARNING, "message batch of {turns} turns: {code} ({fault})"),
     events.TurnSettled: Line(DEBUG, "{turns} turns {outcome}: {memories} memories {code}"),
     events.ExtractionPaid: Line(
         DEBUG, "extraction by {model}: {input_tokens} input and {output_tokens} output tokens"
@@ -95,7 +100,10 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.SecretsFound: Line(INFO, "secrets in what was said: {count} of the kind {kind}"),
     events.TurnAccepted: Line(DEBUG, "mem0 works on {turns} turns; asking in {delay_s:.1f} s"),
     events.TurnPostponed: Line(
-        WARNING, "{turns} turns not stored: {code} ({fault}); again in {delay_s:.1f} s"
+        DEBUG,
+        "{turns} turns not stored: {code} ({fault}); again in {delay_s:.1f} s",
+        raised=WARNING,
+        matters=lambda event: event.code != "message_batch",
     ),
     events.TurnReturned: Line(INFO, "{turns} turns returned to their lane: this worker stops"),
     events.BatchSplit: Line(

@@ -123,8 +123,13 @@ def lane_tag(lane: str) -> str:
 
 
 def shard_in(name: str) -> int:
-    """Return the shard that a job id or a lane id names; raises `ValueError` for anything else."""
+    """Return the shard that the id of a job, a lane or a message batch names, else `ValueError`."""
     return int(name[1 : 1 + _SHARD_DIGITS], 16)
+
+
+def new_message_batch(shard: int) -> str:
+    """Return a fresh name of a message batch; it says which shard holds it."""
+    return f"b{shard:0{_SHARD_DIGITS}x}_{secrets.token_hex(6)}"
 
 
 def check_job_id(job_id: str) -> str:
@@ -373,6 +378,19 @@ class Keys:
     def given(self, lane: str) -> str:
         """STREAM: the replies to one lane's user, each with the ids of its memories."""
         return f"{self.root}:given:{lane}"
+
+    @property
+    def message_batches(self) -> str:
+        """ZSET: the message batches that still have turns, by when to look at each."""
+        return f"{self.root}:message-batches"
+
+    def message_batch(self, name: str) -> str:
+        """HASH: one message batch: the provider's id, and since when."""
+        return f"{self.root}:message-batch:{name}"
+
+    def message_batch_turns(self, name: str) -> str:
+        """SET: the job ids of turns that wait for one message batch."""
+        return f"{self.root}:message-batch-turns:{name}"
 
     def migration(self, name: str) -> str:
         """HASH: one migration of memories and how far it has come; on the first shard."""

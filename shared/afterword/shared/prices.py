@@ -53,6 +53,10 @@ class Rates(NamedTuple):
         return cost
 
 
+#: What a token of a message batch costs, as a share of what it costs otherwise.
+IN_BATCH = 0.5
+
+
 def price_of(model: str, prices: Prices) -> tuple[float, float] | None:
     """Return the price whose name is the longest prefix of the model's name."""
     name = _prefix_of(model, prices)
@@ -87,9 +91,12 @@ def cost_usd(model: str, usage: Usage, own: Prices) -> float:
     return rates.usd(usage.input, usage.output, usage.cache_read, usage.cache_write)
 
 
-def micro_usd(calls: Iterable[tuple[str, Usage]], own: Prices) -> int:
-    """Return what calls cost together, in millionths of a US dollar, rounded."""
-    return round(sum(cost_usd(model, usage, own) for model, usage in calls) * 1e6)
+def micro_usd(calls: Iterable[tuple[str, Usage]], own: Prices, share: float = 1.0) -> int:
+    """Return what calls cost together, in millionths of a US dollar, rounded.
+
+    They cost that `share` of the prices.
+    """
+    return round(sum(cost_usd(model, usage, own) for model, usage in calls) * share * 1e6)
 
 
 def _prefix_of(model: str, names: Iterable[str]) -> str | None:

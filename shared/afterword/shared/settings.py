@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from afterword.shared import environment
 from afterword.shared.budget_settings import BudgetSettings
+from afterword.shared.extraction_settings import ExtractionSettings
 from afterword.shared.redaction_settings import RedactionSettings
 from afterword.shared.setting_record import Record
 from afterword.shared.setting_types import (
@@ -273,11 +274,6 @@ class MemorySettings(Record):
     memory_model: str = Field(
         "claude-haiku-5-5", min_length=1, description="the model that extracts memories"
     )
-    pin_extraction: bool = Field(
-        default=True,
-        description="`selfhosted` keeps what it extracted in the ledger until the turn is stored, "
-        "so that another attempt does not pay for it again",
-    )
     memory_threads: PositiveInt = Field(
         4, description="threads for mem0's open-source class, which is synchronous"
     )
@@ -441,6 +437,7 @@ class Settings(
     LedgerSettings,
     ReplySettings,
     MemorySettings,
+    ExtractionSettings,
     RedactionSettings,
     WorkerSettings,
     TraceSettings,

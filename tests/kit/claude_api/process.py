@@ -32,6 +32,10 @@ class ClaudeProcess(StandInProcess):
         """Let held answers go on."""
         self.order(release=count)
 
+    def end_batches(self) -> None:
+        """Let all message batches end, with an answer to each request."""
+        self.order(end_batches=True)
+
     def held(self) -> int:
         """Return how many answers wait for a release."""
         return int(self.order()["held"])

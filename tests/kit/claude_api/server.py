@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.kit.claude_api import message_batches
 from tests.kit.claude_api import wire_format as wire
 from tests.kit.claude_api.extraction import asks_to_extract, extracted
 from tests.kit.claude_api.prompt_cache import MOST_MARKERS, PromptCache, markers
@@ -52,6 +53,7 @@ class ClaudeStandIn(ScriptedHttpServer):
         super().__init__(self._respond)
         self.reply = reply
         self.cache = PromptCache()
+        self.batches = message_batches.MessageBatches(self._reply_to)
         self.lifecycles = {"claude-sonnet-4-5": "deprecated"}
         self.requests: deque[ClaudeRequest] = deque(maxlen=KEPT_REQUESTS)
         #: What is answered to a request to count tokens, if not their number.
@@ -60,8 +62,13 @@ class ClaudeStandIn(ScriptedHttpServer):
         self.whim: Callable[[], ClaudeAnswer | None] = lambda: None
         #: What a token count is answered with, if not the truth.
         self.count_answer: ClaudeAnswer | None = None
+        #: What the next request about message batches is answered with, if not the truth.
+        self.batch_answer: ClaudeAnswer | None = None
         self._script: list[tuple[ClaudeAnswer, int | None]] = []
         self._count = 0
+
+    def _reply_to(self, body: wire.Json) -> str:
+        return self.reply(body)  # which a test may replace
 
     def will_answer(self, *answers: ClaudeAnswer) -> None:
         """Add to the script; each request takes the first play that matches it."""
@@ -89,6 +96,8 @@ class ClaudeStandIn(ScriptedHttpServer):
         body = _parsed(request.body)
         self._count += 1
         self.requests.append(ClaudeRequest(request.path, request.headers, body))
+        if request.path.startswith(message_batches.PATH):
+            return self._batch(request, body)
         if objection := wire.objection(request.headers, body):
             return [_refusal(*objection, self._request_id)]
         return self._route(request, body)
@@ -106,6 +115,18 @@ class ClaudeStandIn(ScriptedHttpServer):
                 return [_json({"input_tokens": wire.tokens(*wire.told(body))})]
             case _:
                 return [_refusal(404, "no such path", self._request_id)]
+
+    def _batch(self, request: Request, body: wire.Json) -> Iterable[Step]:
+        if not {"authorization", "x-api-key"} & request.headers.keys():
+            return [_refusal(401, "no credential", self._request_id)]
+        if refusal := self.batch_answer:
+            self.batch_answer = None
+            return steps(refusal, Call(body, "", self._request_id, {}))
+        status, found = self.batches.respond(request.method, request.path, body)
+        if status == 200 and request.path.endswith("/results"):
+            lines = b"".join(wire.encoded(row) + b"\n" for row in found)
+            return [whole(status, {"content-type": "application/x-jsonl"}, lines)]
+        return [whole(status, wire.JSON_HEADERS, wire.encoded(found))]
 
     def _listing(self, model: str) -> bytes:
         return _json(wire.model_listing(model, self.lifecycles.get(model, "active")))
@@ -144,6 +165,8 @@ class ClaudeStandIn(ScriptedHttpServer):
         if order.get("forget"):
             self.forget()
         self.will_answer(*(ClaudeAnswer(**play) for play in order.get("answers", ())))
+        if order.get("end_batches"):
+            self.batches.end()
         if "release" in order:
             self.release(order["release"])
         state = {"held": self.held, "in_flight": self.in_flight - 1, "abandoned": self.abandoned}

@@ -19,7 +19,7 @@ from afterword.shared.events import Context, MetricsServed, ObserverEvent
 from afterword.shared.listen_address import ListenAddress
 from afterword.shared.metrics_server import new_registry, serving
 from afterword.shared.observer import emit, subscribe, unsubscribe
-from afterword.shared.prices import Prices, rates_of
+from afterword.shared.prices import IN_BATCH, Prices, rates_of
 from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
 
@@ -74,7 +74,7 @@ def counting(registry: CollectorRegistry, prices: Prices | None = None) -> Itera
     """
     make = _Instruments(registry)
     handlers = _replies(make) | _recall(make) | _models(make, prices or {}) | _attempts(make)
-    handlers |= _turns(make) | _gates(make) | _traces(make)
+    handlers |= _turns(make) | _message_batches(make) | _gates(make) | _traces(make)
     handlers |= _others(make, [kind for kind in events.EVENTS if kind not in handlers])
 
     def count(event: ObserverEvent, _: Context) -> None:
@@ -208,7 +208,8 @@ def _spending(tokens: Counter, cost: Counter, prices: Prices, purpose: str) -> H
             event.cache_write_tokens,
         )
         if price := rates(event.model):
-            priced[event.model].inc(price.usd(*told))
+            share = IN_BATCH if isinstance(event, events.ExtractionPaid) and event.in_batch else 1
+            priced[event.model].inc(share * price.usd(*told))
         for counter, tokens_told in zip(used[event.model], told, strict=True):
             counter.inc(tokens_told)
 
@@ -294,6 +295,24 @@ def _turns(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
         events.BatchSplit: lambda event: failed.labels("split", event.code, event.fault).inc(
             event.turns
         ),
+    }
+
+
+def _message_batches(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
+    batched = make.counter(
+        "message_batch_turns",
+        "Turns whose extraction went into message batches: `sent`, `answered`, or `alone` (they "
+        "need a call of their own).",
+        "outcome",
+    )
+
+    def batch_ended(event: events.MessageBatchEnded) -> None:
+        batched.labels("answered").inc(event.answered)
+        batched.labels("alone").inc(event.turns - event.answered)
+
+    return {
+        events.MessageBatchSent: lambda event: batched.labels("sent").inc(event.turns),
+        events.MessageBatchEnded: batch_ended,
     }
 
 

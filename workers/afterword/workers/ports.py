@@ -29,7 +29,8 @@ class ChatMessage:
 class Prompt:
     """What is sent to the model; `system` stays the same in a conversation, `messages` grows.
 
-    `user_tag` is an opaque name for the end user, never their id.
+    `user_tag` is an opaque name for the end user, never their id. `turn_id` is the turn that it
+    extracts from, if its answer may come hours later.
     """
 
     system: tuple[str, ...]
@@ -37,6 +38,7 @@ class Prompt:
     model: str
     max_tokens: int
     user_tag: str
+    turn_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,46 @@ class Model(Protocol):
 
         It costs nothing, or an answer of one token where the provider has no call that is free.
         """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of one request of a message batch; `code` says why it has no answer."""
+
+    name: str
+    answer: Answer | None
+    code: str = ""
+
+
+class MessageBatchApi(Protocol):
+    """Answers many prompts together, within a day, and cheaper; errors are `ProviderError`s."""
+
+    async def create(self, requests: Sequence[tuple[str, Prompt]]) -> str:
+        """Send prompts, each under a name; return the provider's id of the batch.
+
+        Unless the provider refused it, an error does not tell whether the batch exists.
+        """
+        ...
+
+    async def has_ended(self, batch_id: str) -> bool:
+        """Return whether there is a result for every request of a batch."""
+        ...
+
+    async def results(self, batch_id: str) -> Sequence[BatchResult]:
+        """Return the results of a batch that has ended, in any order."""
+        ...
+
+    async def find(self, requests: int, within_s: float) -> Sequence[str]:
+        """Return the batches of so many requests that were created within so many seconds."""
+        ...
+
+    async def discard(self, batch_id: str) -> None:
+        """Delete a batch that has ended at the provider, with all that was said in it."""
         ...
 
     async def aclose(self) -> None:
@@ -195,7 +237,8 @@ class Turn:
     `attempt` names the one that adds it: what two adds left behind is told apart by it. `facts`
     is what an earlier attempt extracted and had noted by `note_facts`, for a memory that does so;
     `meter` counts what that takes. `timezone` is the user's, if known: "yesterday" means the day
-    before theirs. `stored_by` names the worker that stores it.
+    before theirs. `stored_by` names the worker that stores it. `alone` says that a message batch
+    could not extract its facts.
     """
 
     id: str
@@ -210,6 +253,7 @@ class Turn:
     followed_by: tuple[Exchange, ...] = ()
     timezone: str | None = None
     stored_by: str = ""
+    alone: bool = False
 
     @property
     def exchanges(self) -> tuple[Exchange, ...]:

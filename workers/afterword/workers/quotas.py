@@ -35,6 +35,9 @@ QUOTA = "quota_used_up"
 #: The code of turns that wait because a budget is nearly spent.
 BUDGET = "budget"
 
+#: The code of turns that wait for a message batch.
+MESSAGE_BATCH = "message_batch"
+
 #: If Redis does not answer within this time, the call is admitted: this never fails a reply.
 PATIENCE_S = 1.0
 
@@ -57,7 +60,8 @@ LONGEST_REFUSAL_S = 60.0
 class NotAdmitted(RateLimited):
     """The provider's rate limit has no room for this call; nothing was sent, or it was refused.
 
-    With the code `BUDGET`, whoever it is for has spent what is for memory in this period.
+    With the code `BUDGET`, whoever it is for has spent what is for memory in this period. With
+    `MESSAGE_BATCH`, it is answered later, together with others.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from afterword.shared.environment import check_proxies
 from afterword.shared.errors import Misconfigured
@@ -41,6 +42,12 @@ from afterword.workers.leases import RENEWALS, Leases
 from afterword.workers.memories.admitted_model import AdmittedModel
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.lane import LaneProcessor
+from afterword.workers.memories.message_batches import (
+    LOOKING_S,
+    BatchedModel,
+    Batching,
+    check_extraction,
+)
 from afterword.workers.memories.requests import RequestAnswerer
 from afterword.workers.memories.store_turns import TurnWriter
 from afterword.workers.metrics import metrics
@@ -49,6 +56,9 @@ from afterword.workers.quotas import ROOMY, QuotaClient
 from afterword.workers.replies.model_call import ModelCaller
 from afterword.workers.replies.recall import RecallBudget, Recaller
 from afterword.workers.replies.respond import Responder
+
+if TYPE_CHECKING:
+    from afterword.workers.adapters.claude.client import Claude
 
 #: How long a step of the ledger is retried: a reply that was paid for is worth the wait.
 PATIENCE_S = 60.0
@@ -65,6 +75,10 @@ QUARANTINE_S = 0.25
 
 #: How often a worker asks how the gates stand, whatever it was told.
 GATES_S = 5.0
+
+#: How often a worker sends what it gathered and asks which message batches are due; and how often
+#: it asks if it sends none: some may be left.
+BATCHES_S, LEFT_BATCHES_S = 5.0, 60.0
 
 #: A search of all records for inconsistencies takes no longer, unless it hangs.
 RECONCILIATION_LIMIT_S = 3600.0
@@ -107,7 +121,8 @@ async def runtime(
         found = await ledger.check(founds=True)
         await stack.enter_async_context(_observed(settings, named))
         quotas = await stack.enter_async_context(_quota_client(settings, ledger))
-        memories = await open_memories(settings, quotas)
+        batching = await stack.enter_async_context(_batching(settings, ledger))
+        memories = await open_memories(settings, quotas, batching)
         if memories is not None:
             stack.push_async_callback(memories.aclose)
         leases = Leases(ledger.jobs.renew_leases, settings.lease_s)
@@ -118,7 +133,7 @@ async def runtime(
             stack.push_async_callback(model.aclose)
             responder = _responder(settings, ledger, model, memories, leases, gates, quotas)
         probes = Probes(gates, model, memories, writes=MEMORIES in consumed)
-        background = _background(settings, ledger, memories, leases, probes, queues)
+        background = _background(settings, ledger, memories, leases, probes, queues, batching)
         await stack.enter_async_context(background)
         emit(
             WorkerReady,
@@ -168,22 +183,46 @@ async def _traces(settings: Settings) -> AsyncIterator[None]:
         await asyncio.to_thread(traces.__exit__, None, None, None)
 
 
+@asynccontextmanager
+async def _batching(settings: Settings, ledger: Ledger) -> AsyncIterator[Batching | None]:
+    """Open message batches while the context is open, for a backend that can use them.
+
+    Those that are under way are looked at whatever the settings say now.
+    """
+    check_extraction(settings)
+    if settings.backend != "selfhosted":
+        yield None
+        return
+    from afterword.workers.adapters.claude.batches import ClaudeBatches
+    from afterword.workers.adapters.mem0.extraction import parse_facts
+
+    api = ClaudeBatches(_claude(settings, settings.write_timeout_s))
+    try:
+        gather_s, prices = settings.extraction_gather_s, settings.model_prices
+        yield Batching(ledger.message_batches, api, parse_facts, gather_s, prices)
+    finally:
+        await api.aclose()
+
+
 async def open_memories(
-    settings: Settings, quotas: QuotaClient | None = None
+    settings: Settings, quotas: QuotaClient | None = None, batching: Batching | None = None
 ) -> MigratableMemories | None:
     """Open the memory backend that the settings name; None if memory is off.
 
-    With `quotas`, its calls of a model are admitted first.
+    With `quotas`, its calls of a model are admitted first. With `batching`, what can wait goes into
+    message batches.
     """
     from afterword.workers.adapters.mem0.bare_owners import BareOwners
 
-    memories = await _open_backend(settings, quotas or QuotaClient())
+    memories = await _open_backend(settings, quotas or QuotaClient(), batching)
     if memories is None or settings.memory_owner != "user":
         return memories
     return BareOwners(memories)
 
 
-async def _open_backend(settings: Settings, quotas: QuotaClient) -> MigratableMemories | None:
+async def _open_backend(
+    settings: Settings, quotas: QuotaClient, batching: Batching | None
+) -> MigratableMemories | None:
     match settings.backend:
         case "off":
             return None
@@ -200,8 +239,10 @@ async def _open_backend(settings: Settings, quotas: QuotaClient) -> MigratableMe
             from afterword.workers.adapters.mem0.pgvector.recipe import open_selfhosted
 
             extracting = open_model(settings, total_s=settings.write_timeout_s)
-            admitted = AdmittedModel(extracting, quotas)
-            return await open_selfhosted(settings, admitted, _tag_key(settings))
+            model: Model = AdmittedModel(extracting, quotas)
+            if batching is not None and settings.extraction == "batch":
+                model = BatchedModel(model, batching.gatherer)
+            return await open_selfhosted(settings, model, _tag_key(settings))
 
 
 def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
@@ -209,6 +250,10 @@ def open_model(settings: Settings, *, total_s: float | None = None) -> Model:
 
     `total_s` limits one answer, in seconds; by default `AFTERWORD_REPLY_TIMEOUT_S`.
     """
+    return _claude(settings, total_s)
+
+
+def _claude(settings: Settings, total_s: float | None) -> Claude:
     from afterword.workers.adapters.claude.client import Claude
 
     if settings.anthropic_api_key is None:
@@ -342,13 +387,14 @@ def _watchdog(settings: Settings) -> Watchdog:
 
 
 @asynccontextmanager
-async def _background(
+async def _background(  # noqa: PLR0913, PLR0917 what runs beside the work
     settings: Settings,
     ledger: Ledger,
     memories: Memories | None,
     leases: Leases,
     probes: Probes,
     queues: Callable[[], Collection[str]],
+    batching: Batching | None,
 ) -> AsyncIterator[None]:
     """Run the periodic tasks, and cancel jobs that others took over, while the context is open."""
     recorder = QuarantineRecorder(ledger.quarantine)
@@ -358,13 +404,7 @@ async def _background(
     tasks.append(PeriodicTask("quarantine", recorder.record, QUARANTINE_S))
     tasks.append(PeriodicTask("gates", probes.refresh_and_test, GATES_S, waits_first=True))
     if memories is not None and MEMORIES in queues():
-        timeout_s = settings.write_timeout_s
-        deduplicator = Deduplicator(ledger.duplicate_checks, memories, timeout_s)
-        check = deduplicator.check_due_turns
-        tasks.append(PeriodicTask("deduplication", check, settings.sweep_s, limit_s=2 * timeout_s))
-        remover = LateCopyRemover(ledger.memory_requests, memories, timeout_s)
-        check = remover.check_due_turns
-        tasks.append(PeriodicTask("late_copies", check, settings.sweep_s, limit_s=2 * timeout_s))
+        tasks += _memory_tasks(settings, ledger, memories, batching)
 
     presence = Presence(
         ledger.maintenance, worker_name(), partial(DRAIN.begin, _longest_work_s(settings))
@@ -384,6 +424,26 @@ async def _background(
                 yield
             await recorder.record()
             await presence.leave()
+
+
+def _memory_tasks(
+    settings: Settings, ledger: Ledger, memories: Memories, batching: Batching | None
+) -> list[PeriodicTask]:
+    """Return the periodic tasks of a worker that stores memories."""
+    timeout_s, sweep_s = settings.write_timeout_s, settings.sweep_s
+    deduplicator = Deduplicator(ledger.duplicate_checks, memories, timeout_s)
+    remover = LateCopyRemover(ledger.memory_requests, memories, timeout_s)
+    checks = {
+        "deduplication": deduplicator.check_due_turns,
+        "late_copies": remover.check_due_turns,
+    }
+    tasks = [
+        PeriodicTask(name, check, sweep_s, limit_s=2 * timeout_s) for name, check in checks.items()
+    ]
+    if batching is not None:
+        often_s = BATCHES_S if settings.extraction == "batch" else LEFT_BATCHES_S
+        tasks.append(PeriodicTask("message_batches", batching.run, often_s, limit_s=LOOKING_S))
+    return tasks
 
 
 def _longest_work_s(settings: Settings) -> float:

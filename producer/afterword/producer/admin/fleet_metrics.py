@@ -166,6 +166,11 @@ def _memory(state: FleetState) -> Iterator[Metric]:
     yield _one("users_late", text, account.users_late)
     yield _one("users_late_limit_seconds", "The limit above which a user is late.", state.late_s)
     yield _one("oldest_turn_seconds", "Age of the oldest turn that waits.", account.oldest_s)
+    batches = state.status["message_batches"]
+    text = "Turns that wait for a message batch: they are late because of the setting."
+    yield _one("message_batch_turns_waiting", text, batches["turns"])
+    text = "Age of the oldest message batch under way."
+    yield _one("message_batch_oldest_seconds", text, batches["oldest_s"])
     text = "Secrets found in turns that are stored now, by kind."
     secrets = {(kind,): float(count) for kind, count in account.secrets.items()}
     yield _counter("secrets", text, ("kind",), secrets)

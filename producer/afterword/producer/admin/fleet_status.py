@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.message_batches import OpenMessageBatch
 from afterword.shared.ledger.records import Overview
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import MEMORIES, REPLIES
@@ -24,7 +25,17 @@ async def found_in(ledger: Ledger) -> dict[str, Any]:
     found["orders"] = await ledger.orders.in_force()
     found["quarantined"] = await ledger.quarantine.counts()
     found["newest_quarantined"] = next(iter(await ledger.quarantine.newest(1)), None)
+    found["message_batches"] = _message_batches(await ledger.message_batches.all())
     return found | {"durability": ledger.settings.durability}
+
+
+def _message_batches(batches: Sequence[OpenMessageBatch]) -> dict[str, float]:
+    """Count the message batches under way, the turns that wait for them, and since when."""
+    return {
+        "batches": len(batches),
+        "turns": sum(batch.turns for batch in batches),
+        "oldest_s": round(max((batch.age_s for batch in batches), default=0.0), 1),
+    }
 
 
 def summary(shards: Sequence[Overview]) -> dict[str, Any]:

@@ -99,6 +99,14 @@ class HeldCounts(BaseModel):
     newest_version: int
 
 
+class MessageBatchCounts(BaseModel):
+    """Message batches under way, turns that wait for them, and the age of the oldest batch."""
+
+    batches: int
+    turns: int
+    oldest_s: float
+
+
 class FleetStatus(BaseModel):
     """Queues, workers, gates, and counts of all that is in the ledger."""
 
@@ -113,6 +121,7 @@ class FleetStatus(BaseModel):
     orders: list[SteeringOrder]
     quarantined: dict[str, int]
     newest_quarantined: QuarantineNote | None
+    message_batches: MessageBatchCounts
     durability: str
 
 

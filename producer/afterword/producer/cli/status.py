@@ -132,6 +132,9 @@ def _lines(found: dict[str, Any]) -> dict[str, object]:
         lines["replies without memory"] = found["degraded_replies"]
     if empty := found["turns_without_facts"]:
         lines["turns without facts"] = render.share(empty, empty + found["turns"]["stored"])
+    if turns := (waiting := found["message_batches"])["turns"]:
+        since = duration(waiting["oldest_s"])
+        lines["turns in message batches"] = f"{turns:,}, the oldest for {since}"
     if version := (held := found["held"])["newest_version"]:
         lines[f"held for version {version}"] = f"{held['jobs']} jobs, {held['lanes']} lanes"
     if found["quarantined"]:

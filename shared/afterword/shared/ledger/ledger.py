@@ -21,6 +21,7 @@ from afterword.shared.ledger.imports import Imports
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.ledger.memory_requests import MemoryRequests
+from afterword.shared.ledger.message_batches import MessageBatches
 from afterword.shared.ledger.migrations import Migrations
 from afterword.shared.ledger.orders import Orders
 from afterword.shared.ledger.quarantine import Quarantine
@@ -79,7 +80,7 @@ class Ledger(AsyncCloseable):
         self.replay_runs = ReplayRuns(shards)
         self.erasures = Erasures(shards)
         self.memory_requests = MemoryRequests(shards)
-        self.migrations = Migrations(shards)
+        self.migrations, self.message_batches = Migrations(shards), MessageBatches(shards)
         self.imports = Imports(shards)
         self.accounts = Accounts(shards)
         self.tenants = Tenants(shards)

@@ -142,7 +142,7 @@ class WaitingTurn:
 
     `batch` lists the turns it was begun with before, itself included; it is empty if it never was.
     The first turn of a batch has the attempts, snoozes, event and facts of all. `age_s` is the time
-    between its submit and the claim, in seconds.
+    between its submit and the claim, in seconds. `alone` is whether no message batch is to take it.
     """
 
     id: str
@@ -160,6 +160,7 @@ class WaitingTurn:
     imported: bool = False
     timezone: str | None = None
     trace: str = ""
+    alone: bool = False
 
     @property
     def day(self) -> tuple[str | None, date]:

@@ -169,6 +169,7 @@ class ClaimLane(NamedTuple):
     lease_ms: int
     max_turns: int
     known_version: int
+    batch_ms: int
 
 
 @declares("turn/wake")

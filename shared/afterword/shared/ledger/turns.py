@@ -26,6 +26,9 @@ from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import Keys
 from afterword.shared.transport.signatures import Arguments
 
+#: How long a lane waits for its message batch, unless that wakes it: longer than one may take.
+LONGEST_WAIT_S = 90_000.0
+
 #: Most lanes that one stored batch wakes: so their number grows as fast as there is room for them.
 MAX_WOKEN = 3
 
@@ -59,6 +62,7 @@ class Turns:
             lease_ms=milliseconds(self._shards.settings.lease_s),
             max_turns=max_turns,
             known_version=RECORD_VERSION,
+            batch_ms=milliseconds(LONGEST_WAIT_S),
         )
         answer = await self._shards.run_script(self._shards.keys_of(lane), arguments)
         match answer:
@@ -290,5 +294,6 @@ def _turn(record: dict[str, Any]) -> WaitingTurn:
         batch=tuple(record["batch"].split()),
         imported=int(record["imported"]) == 1,
         trace=record["trace"],
+        alone=int(record["alone"]) == 1,
         timezone=request.get("timezone"),
     )

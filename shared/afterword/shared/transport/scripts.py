@@ -32,6 +32,7 @@ _READING = frozenset(
         "maintenance/account",
         "maintenance/overview",
         "maintenance/spending",
+        "message_batch/list",
         "order/list",
         "run/outcomes",
     }

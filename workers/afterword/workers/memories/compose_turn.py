@@ -44,6 +44,7 @@ class TurnComposer:
         if not said:
             return None
         turn, first, *others = batch[0], *said
+        facts = self._facts(tenant, turn)
         alike = {each.conversation_id for each in batch} == {turn.conversation_id}
         return Turn(
             id=turn.id,
@@ -54,10 +55,11 @@ class TurnComposer:
             timezone=turn.timezone,
             attempt=claim.fence,
             stored_by=self._stored_by,
-            facts=self._facts(tenant, turn),
+            facts=facts,
             note_facts=partial(self._note_facts, claim, turn.id) if self._pins else None,
             meter=self._meters.of(claim),
             followed_by=tuple(others),
+            alone=turn.alone or turn.facts != facts,  # a batch would note the same
         )
 
     def secrets_in(self, claim: LaneClaim, batch: Batch) -> Mapping[str, int]:

@@ -47,7 +47,7 @@ from afterword.workers.ports import (
     EventGone,
     Memories,
 )
-from afterword.workers.quotas import BUDGET, NotAdmitted
+from afterword.workers.quotas import BUDGET, MESSAGE_BATCH, NotAdmitted
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.batching import Batch, Bounds, batches
 from afterword.workers.rules.remembering import reason_in
@@ -154,7 +154,7 @@ class TurnWriter:
         except (LeaseLost, LedgerUnavailable):
             raise
         except NotAdmitted as held:
-            return await self._hold(claim, batch, held)
+            return await self._hold(claim, batch, held, permit)
         except Exception as error:  # noqa: BLE001 every error is judged and recorded
             shut = await self._report(permit, batch, error)
             return await self._judge(claim, batch, error, shut)
@@ -162,8 +162,12 @@ class TurnWriter:
             permit.report_success()
         return await self._settle(claim, batch, added)
 
-    async def _hold(self, claim: LaneClaim, batch: Batch, held: NotAdmitted) -> bool:
-        """Postpone a batch that the model's rate limit had no room for: nobody failed."""
+    async def _hold(
+        self, claim: LaneClaim, batch: Batch, held: NotAdmitted, permit: Permit
+    ) -> bool:
+        """Postpone a batch that the model does not extract now: nobody failed."""
+        if held.code == MESSAGE_BATCH:  # memory itself could be searched
+            permit.report_success()
         verdict = Verdict(policy.Decision.SNOOZE, held.code, held.fault, held.retry_after_s or 0.0)
         await self._postpone(claim, batch, verdict, counted=False, unknown_outcome=False)
         return False

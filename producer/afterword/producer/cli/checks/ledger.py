@@ -56,7 +56,7 @@ async def _state(ledger: Ledger) -> list[Finding]:
         *judgement.of_queues(shards),
         *judgement.of_gates(await ledger.gates.not_open()),
         *of_orders(await ledger.orders.in_force(), shards),
-        judgement.of_turns(accounts),
+        judgement.of_turns(accounts, await ledger.message_batches.all()),
         judgement.of_dead_letters(shards),
         judgement.of_held(shards),
         judgement.of_neighbours(

@@ -50,6 +50,10 @@ local function usage_key(id) return root .. ':usage:' .. id end    -- HASH of a 
 local function memory_request_key(id) return root .. ':memory-request:' .. id end -- HASH
 local function mending_key(id) return root .. ':mending:' .. id end -- STRING of a lane that a request waits for
 local function given_key(id) return root .. ':given:' .. id end    -- STREAM of a lane: replies and the memories in them
+local MESSAGE_BATCHES = root .. ':message-batches' -- ZSET name of a message batch -> when to look at it
+local function message_batch_key(name) return root .. ':message-batch:' .. name end -- HASH
+local function message_batch_turns_key(name) return root .. ':message-batch-turns:' .. name end -- SET of turns that wait for it
+local MESSAGE_BATCH_LIFE = 30 * 86400000 -- ms; the provider forgets its results before that
 local function migration_key(name) return root .. ':migration:' .. name end -- HASH: driver, until, progress
 local MIGRATION_LIFE = 90 * 86400000 -- ms since its last step
 local function user_jobs_key(id) return root .. ':user-jobs:' .. id end -- ZSET of a lane, see `list_job`: its newest jobs, by sequence
@@ -583,6 +587,32 @@ local function holds_job(id, fence)
 end
 
 local function holds_lane(lane, fence) return redis.call('HGET', FENCES, lane) == fence end
+
+-- Returns the message batch that the first turn of a batch waits for, if any. Its mark says 'alone' if no
+-- message batch is to take it. One that nobody has looked at for too long holds nothing up.
+local LONGEST_MESSAGE_BATCH = 26 * 3600000 -- ms
+local function message_batch_of(id)
+  local name = redis.call('HGET', job_key(id), 'message_batch')
+  local opened = name and redis.call('HGET', message_batch_key(name), 'opened')
+  return opened and now - opened < LONGEST_MESSAGE_BATCH and name
+end
+
+local function leave_message_batch(id, facts, delay_ms, again)
+  local record = redis.call('HMGET', job_key(id), 'turn', 'lane')
+  if record[1] ~= 'pending' and record[1] ~= 'writing' then
+    redis.call('HDEL', job_key(id), 'message_batch')
+    return
+  end
+  if facts ~= '' then redis.call('HSET', job_key(id), 'facts', facts) end
+  if facts ~= '' or again then
+    redis.call('HDEL', job_key(id), 'message_batch')
+  else
+    redis.call('HSET', job_key(id), 'message_batch', 'alone')
+    add_step(id, 'wait', 'message_batch_failed')
+  end
+  if not redis.call('ZSCORE', place_key('waiting', LANES), record[2]) then return end
+  if delay_ms > 0 then move_to('waiting', LANES, record[2], now + delay_ms) else hint(LANES, record[2]) end
+end
 
 -- A gate is a circuit breaker before a provider, shared by the whole fleet. Its HASH exists while it
 -- is not open: 'until' when it is shut, 'opened' since when it opens slowly, 'next' free retry time,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import Literal, TypeVar
 from urllib.parse import quote
@@ -112,6 +112,16 @@ class Claude:
             await self._answer_briefly(model)
         return ModelCheck(f"{self._base_url} answers for {model}", await self._deprecation(model))
 
+    async def call(self, step: Callable[[anthropic.AsyncAnthropic], Awaitable[T]]) -> T:
+        """Make another call of the API with this client; its answer must be whole in `total_s`."""
+        total_s = self._limits[0]
+        limits = _CallLimits(total_s, total_s, total_s)
+        return await limits.wait_for(step(self._get_client()))
+
+    def body_of(self, prompt: Prompt) -> MessageCreateParamsStreaming:
+        """Return what is sent for a prompt."""
+        return _body(prompt, effort_for(self._effort, prompt.model))
+
     async def aclose(self) -> None:
         """Close the connections."""
         client, self._client = self._client, None
@@ -124,7 +134,7 @@ class Claude:
             # Like `messages.create`, but without its pass over the body for features not used here.
             stream = await client.post(
                 "/v1/messages",
-                body=_body(prompt, effort_for(self._effort, prompt.model)),
+                body=self.body_of(prompt),
                 cast_to=Message,
                 stream=True,
                 stream_cls=Stream,

@@ -112,6 +112,7 @@ class Extractor:
             model=self._name,
             max_tokens=MAX_TOKENS,
             user_tag=tag,
+            turn_id="" if context.turn.alone else context.turn.id,
         )
 
 

@@ -5,8 +5,10 @@
 ---@param lease_ms integer
 ---@param max_turns integer       most turns, unless a batch that was begun has more
 ---@param known_version integer   newest version of records that the caller knows
+---@param batch_ms integer        how long a lane waits whose oldest turn waits for a message batch
 -- Answers a status: taken | empty | held | blocked (its oldest job has not ended yet) | parked (an
---   operator's order lets it wait; an erasure goes on), or
+--   operator's order lets it wait; an erasure goes on) | batched (its oldest turn waits for a message
+--   batch, which wakes it), or
 --   'erase', fence, state: the user is to be erased, which comes first; or
 --   'claimed', fence, turns, each {field, value, ...}.
 local leased = tonumber(redis.call('ZSCORE', place_key('leased', LANES), lane) or 0)
@@ -42,7 +44,7 @@ if stopped_by then
   return answer('parked')
 end
 
-local turns, given, held, bytes = {}, {}, false, 0
+local turns, given, held, batched, bytes = {}, {}, false, false, 0
 local MOST_BYTES = 1000000          -- once so much is given, the rest comes with the next claim
 
 -- Returns true if this caller may store a turn now. One whose record is gone is dropped.
@@ -54,14 +56,15 @@ local function is_ready(id)
     return true
   end
   held = tonumber(turn[2]) > known_version and turn[2] -- left to a worker that knows its version (I13)
-  return not held and (turn[1] == 'pending' or turn[1] == 'writing')
+  batched = message_batch_of(id)
+  return not held and not batched and (turn[1] == 'pending' or turn[1] == 'writing')
 end
 
 local function give(id)
   if given[id] then return end
   given[id] = true
   local turn = redis.call('HMGET', job_key(id), 'created', 'turn_attempts', 'turn_snoozes', 'event',
-    'event_at', 'body', 'reply', 'facts', 'batch', 'sequence', 'imported', 'trace')
+    'event_at', 'body', 'reply', 'facts', 'batch', 'sequence', 'imported', 'trace', 'message_batch')
   -- What else was in its batch, if it had one, is not known: each is looked for by itself.
   local batch = turn[9] or (may_be_stored_since(turn[10]) and id) or ''
   bytes = bytes + #(turn[6] or '') + #(turn[7] or '')
@@ -69,7 +72,7 @@ local function give(id)
     'attempts', turn[2] or 0, 'snoozes', turn[3] or 0,
     'event', turn[4] or '', 'event_age_ms', now - (turn[5] or now), 'body', turn[6], 'reply', turn[7] or '',
     'facts', turn[8] or '', 'batch', batch,
-    'imported', turn[11] or 0, 'trace', turn[12] or '' }
+    'imported', turn[11] or 0, 'trace', turn[12] or '', 'alone', turn[13] == 'alone' and 1 or 0 }
 end
 
 local function give_batch(id)
@@ -90,6 +93,10 @@ if #turns == 0 then
   if held then
     hold(LANES, lane, held)
     return answer('held')
+  end
+  if batched then
+    move_to('waiting', LANES, lane, now + batch_ms)
+    return answer('batched')
   end
   remove_from_agenda(LANES, lane)
   return answer(redis.call('EXISTS', lane_key(lane)) == 1 and 'blocked' or 'empty')

@@ -42,7 +42,7 @@ for _, each in ipairs(batch) do
     keep_story(each, story_ms, kept_ms)
   end
 end
-redis.call('HDEL', job_key(id), 'turn_intent', 'event', 'event_at', 'turn_doubtful', 'facts')
+redis.call('HDEL', job_key(id), 'turn_intent', 'event', 'event_at', 'turn_doubtful', 'facts', 'message_batch')
 redis.call('ZREM', DUPLICATE_CHECKS, id)
 redis.call('ZADD', LATE_COPIES, now + check_after_ms, id)
 leave_lane(lane, batch, record[3])

@@ -16,7 +16,8 @@ if turn[1] == 'pending' and turn[3] == fence then return answer('ok') end
 if not holds_lane(lane, fence) or turn[1] ~= 'writing' then return answer('lost') end
 count_extraction(id, turn[2], lane, fence, extraction, period, usage_ms)
 local HELD = { quota_used_up = 1, budget = 1 }
-local failed = not HELD[code] and code ~= 'storing' and code ~= 'drained'
+local NO_FAILURES = { storing = 1, drained = 1, message_batch = 1 }
+local failed = not HELD[code] and not NO_FAILURES[code]
 for _, each in ipairs(batch_of(id)) do
   set_turn_state(each, turn[2], 'writing', 'pending')
   redis.call('HSET', job_key(each), 'turn_code', code)
@@ -33,7 +34,7 @@ if not may_be_stored or split then
 end
 if split then
   redis.call('HSET', job_key(id), 'turn_attempts', 0)
-  redis.call('HDEL', job_key(id), 'facts')
+  redis.call('HDEL', job_key(id), 'facts', 'message_batch')
   if may_be_stored then redis.call('HSET', job_key(id), 'turn_doubtful', 1) end
 end
 -- Of a batch that only waited for room nothing was sent, or is noted: it takes in what comes meanwhile.

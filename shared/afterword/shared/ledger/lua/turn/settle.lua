@@ -23,7 +23,7 @@ if facts > 0 and redis.call('HEXISTS', job_key(id), 'extraction:told') == 1 then
     redis.call('HINCRBY', sums, 'extraction:facts', facts)
   end
 end
-redis.call('HDEL', job_key(id), 'turn_intent', 'event', 'event_at', 'turn_doubtful', 'facts')
+redis.call('HDEL', job_key(id), 'turn_intent', 'event', 'event_at', 'turn_doubtful', 'facts', 'message_batch')
 if turn[4] and state == 'stored' then
   redis.call('ZADD', DUPLICATE_CHECKS, now + check_after_ms, id)
   retention_ms = math.max(retention_ms, 2 * check_after_ms)
