@@ -187,7 +187,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--slots", type=int, default=plan.slots, help="jobs that run at once")
     parser.add_argument("--service", type=float, default=plan.service_s, help="seconds of a reply")
     parser.add_argument("--real", action="store_true", help="with real workers")
-    parser.add_argument("--fewer", type=int, default=1000, help="jobs of A where B waits for all")
+    parser.add_argument("--fewer", type=int, default=600, help="jobs of A where B waits for all")
     options = parser.parse_args(arguments)
     if options.real:
         found = asyncio.run(fairness_load.measure(options.fewer, options.jobs))

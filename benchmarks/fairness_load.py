@@ -32,7 +32,7 @@ _SLOTS, _USERS, _AT_ONCE = 40, 100, 1000
 _PATIENCE_S, _POLL_S = 300.0, 0.005
 
 #: B's jobs before A comes; and beside A's, one after the other.
-_ALONE, _BESIDE = 5, 10
+_ALONE, _BESIDE = 3, 10
 
 
 @dataclass(frozen=True)

@@ -214,6 +214,17 @@ PLANTS = (
         "local chosen, its_limits = named, limits", "tests/ledger/test_fair_shares.py",
     ),
     Plant(
+        "I10", "a tenant's cap is one of each shard", f"{LUA}/job/claim.lua",
+        "  if most > 0 and shards > 1 then most = cap_part(job.tenant, most, shards) end\n",
+        "", "tests/ledger/test_running_caps.py",
+    ),
+    Plant(
+        "I10", "a balance gives away what still runs",
+        "shared/afterword/shared/ledger/cap_parts.py",
+        "return max(self.part, self.running)",
+        "return self.part", "tests/ledger/test_running_caps.py",
+    ),
+    Plant(
         "I10", "nobody is let in when a job ends", f"{LUA}/_lib.lua",
         "if from == 'running' then stopped_running(id, tenant) end",
         "", "tests/ledger/test_running_caps.py",

@@ -59,6 +59,7 @@ def reads(ledger: Ledger, stored: Stored) -> dict[str, Read]:
         "orders": ledger.orders.in_force,
         "overview": ledger.maintenance.overview,
         "account": lambda: ledger.accounts.by_tenant(late_s=60.0),
+        "tenants": ledger.tenants.loads,
     }
 
 

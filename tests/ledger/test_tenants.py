@@ -84,6 +84,17 @@ async def test_caps_and_weights_are_those_in_force(
     assert (await loads(ledger))["zeta"].most_running is None
 
 
+@pytest.mark.parametrize("limits", [5, None, "x", [1]])
+async def test_an_order_whose_limits_cannot_be_read_is_none(
+    ledger: Ledger, inspector: LedgerInspector, limits: object
+) -> None:
+    order = {"id": "1", "until": 0, "limits": limits}
+    inspector.redis.hset(inspector.keys.orders, "limits :acme", json.dumps(order))
+    await submit(ledger, "acme", 1)
+    assert (await loads(ledger))["acme"].weight == 1
+    assert await Worker(ledger, inspector).take() is not None
+
+
 async def test_what_waits_below_a_cap_has_a_wait_as_well(
     settings: Settings, inspector: LedgerInspector
 ) -> None:

@@ -770,7 +770,7 @@ end
 -- most_running, most_running_per_user, most_open, most_bytes; and budgets, see `budgets_in_force`.
 local function tenant_limits(tenant)
   local order = first_order({ 'limits :' .. tenant })
-  return order and order.limits
+  return order and type(order.limits) == 'table' and order.limits or nil
 end
 
 -- What a tenant (':' and its name) or a lane's user has spent, in millionths of a US dollar: in all, and in
