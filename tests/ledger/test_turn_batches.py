@@ -263,7 +263,7 @@ async def test_the_next_lanes_that_wait_for_room_are_woken_and_no_others(
         first = await submit_and_answer(ledger, user_id=f"u{place}")
         held = await claim_lane(ledger, lane_of(f"u{place}"))
         await ledger.turns.begin(held, first)
-        await hold(ledger, held, first, 60 + place, code)
+        await hold(ledger, held, first, 3600 + 100 * place, code)
     inspector.drop_hints()
 
     assert await ledger.turns.wake_next(lane_of("u0")) == 1
