@@ -43,10 +43,21 @@ for n = from, to do
       'turn_fault', 'request', 'turn_attempts', 3, 'turn_worker', '0.1.0')
     redis.call('ZADD', root .. ':dead-turns', now - n, id)
   end
+  redis.call('ZADD', root .. ':user-jobs:l00_' .. tenant .. '/user-' .. (n % 20000), n, id)
   redis.call('HINCRBY', root .. ':counts', 'turn:' .. turn .. ':' .. tenant, 1)
   redis.call('HINCRBY', root .. ':counts', 'job:succeeded:' .. tenant, 1)
 end
 """
+
+
+#: Writes ENTRIES of the audit.
+_AUDIT = """
+for n = 1, tonumber(ARGV[1]) do
+  redis.call('XADD', KEYS[1], '*', 'by', 'ops-' .. (n % 9), 'action', 'replay', 'run', 'r',
+    'details', '{"filter":{"code":"timeout"},"dead_letters":12}')
+end
+"""
+_ENTRIES = 100_000
 
 
 def fill(settings: Settings, jobs: int, dead: int) -> None:
@@ -56,6 +67,7 @@ def fill(settings: Settings, jobs: int, dead: int) -> None:
         for start in range(1, jobs + 1, _AT_ONCE):
             last = min(start + _AT_ONCE - 1, jobs)
             script([Keys(settings.namespace, 0).root], [start, last, dead, now])
+        client.register_script(_AUDIT)([Keys(settings.namespace, 0).audit], [_ENTRIES])
 
 
 def pages() -> Iterator[tuple[str, str]]:
@@ -78,6 +90,7 @@ def pages() -> Iterator[tuple[str, str]]:
         "orders": "/orders",
         "workers": "/workers",
         "audit": "/audit",
+        "audit, no match": "/audit?action=nothing",
         "keys": "/keys",
     }.items()
 
