@@ -111,6 +111,12 @@ def photograph(page: Page) -> None:
     page.locator("#letters a.id").first.click()
     page.locator("#steps").wait_for()
     page.screenshot(path=IMAGES / "console-job.png")
+    page.goto("/orders?tenant=acme")
+    page.get_by_label("Weight").fill("2")
+    page.get_by_label("Most open").fill("500")
+    page.get_by_role("button", name="Dry run of limits").click()
+    page.get_by_role("button", name="Set limits").wait_for()
+    page.screenshot(path=IMAGES / "console-order.png")
 
 
 def main() -> None:

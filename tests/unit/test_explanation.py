@@ -87,6 +87,13 @@ def test_a_cause_is_told_in_words(changes: dict[str, object], said: str) -> None
     assert said in words(replace(STORY, **changes))  # type: ignore[arg-type]
 
 
+def test_a_turn_that_is_dead_is_told_once() -> None:
+    buried = step(StepKind.BURIED, "not_accepted")
+    dead = replace(STORY, turn=TurnState.DEAD, turn_code="not_accepted", steps=(buried,))
+    assert len(explained(dead)) == 1
+    assert "It could not be stored: not_accepted." in words(replace(STORY, steps=(buried,)))
+
+
 def test_a_sentence_about_another_job_leads_to_it() -> None:
     behind = step(StepKind.WAITED_BEHIND, about="j00_2")
     (line,) = explained(replace(STORY, steps=(behind, step(StepKind.MODEL_CALLED, about="m"))))

@@ -75,7 +75,8 @@ def _of_the_reply(story: JobStory) -> Iterator[Explanation]:
 
 
 def _of_the_turn(story: JobStory) -> Iterator[Explanation]:
-    for step in story.steps:
+    said_by_its_state = {StepKind.BURIED} if story.turn is TurnState.DEAD else set[StepKind]()
+    for step in (one for one in story.steps if one.kind not in said_by_its_state):
         if sentence := _of_step(step):
             yield Explanation(sentence, step.about if step.kind in _ABOUT_ANOTHER else None)
     ended = story.state in (JobState.SUCCEEDED, JobState.CANCELLED)
