@@ -172,6 +172,21 @@ async def test_facts_that_were_extracted_from_a_secret_are_extracted_again(
     assert given == [""]
 
 
+async def test_a_turn_is_searched_for_secrets_once_when_it_is_stored(
+    settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = list[str]()
+    monkeypatch.setattr(redactors.Noting, "looked_at", looked_at)
+    redactor = f"{redactors.__name__}:Noting"
+    work = writer(with_mode(settings, "redact", redactor=redactor), ledger)
+    await submit_and_answer(ledger, "I like marmalade.")
+
+    await work.write()
+
+    assert [row.text for row in work.memories.rows] == ["I like marmalade."]
+    assert [text for text in looked_at if "marmalade" in text] == ["I like marmalade."]
+
+
 async def test_a_turn_that_the_redactor_fails_on_is_not_stored(
     settings: Settings, ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:

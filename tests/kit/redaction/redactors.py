@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 from afterword.shared.redaction.port import Finding
 
@@ -29,6 +30,17 @@ class Broken:
         """Raise an error."""
         if WORD in text:
             raise ValueError(text)
+        return []
+
+
+class Noting:
+    """Finds nothing, and notes what it was given to look at."""
+
+    looked_at: ClassVar[list[str]] = []
+
+    def find(self, text: str) -> list[Finding]:
+        """Note a text."""
+        self.looked_at.append(text)
         return []
 
 

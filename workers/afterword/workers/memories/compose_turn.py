@@ -15,6 +15,9 @@ from afterword.workers.memories.extraction_meters import ExtractionMeters
 from afterword.workers.ports import Exchange, Turn
 from afterword.workers.rules.batching import Batch
 
+#: Most counts of secrets that are kept at a time, of batches that are being stored.
+MOST_COUNTS = 1000
+
 
 class TurnComposer:
     """Composes one turn out of a batch: what its user said, without the secrets in it.
@@ -36,11 +39,15 @@ class TurnComposer:
         self._meters = meters
         self._pins = pins
         self._stored_by = stored_by
+        self._secrets: dict[tuple[str, str], Mapping[str, int]] = {}
 
     def turn_of(self, claim: LaneClaim, batch: Batch) -> Turn | None:
         """Return what is to be stored; None if the user said nothing of their own."""
         tenant = user_of(claim.lane)[0]
-        said = [one for one in (self._exchange(tenant, each) for each in batch) if one.user_text]
+        secrets = Counter[str]()
+        exchanges = [self._exchange(tenant, each, secrets) for each in batch]
+        self._keep_count(claim, batch, secrets)
+        said = [one for one in exchanges if one.user_text]
         if not said:
             return None
         turn, first, *others = batch[0], *said
@@ -65,13 +72,16 @@ class TurnComposer:
     def secrets_in(self, claim: LaneClaim, batch: Batch) -> Mapping[str, int]:
         """Return how many secrets of each kind a batch holds.
 
-        If nobody can say, that is reported, and none are counted.
+        They are searched for once an attempt. If nobody can say, that is reported, and none are
+        counted.
         """
+        known = self._secrets.pop((claim.fence, batch[0].id), None)
+        if known is not None:
+            return known
         tenant, found = user_of(claim.lane)[0], Counter[str]()
         try:
             for each in batch:
-                found.update(self._kept.of_message(tenant, each.user_text).found)
-                found.update(self._kept.without_secrets(tenant, each.reply_text).found)
+                self._exchange(tenant, each, found)
         except Exception as error:  # noqa: BLE001 a redactor of the user's own may raise anything
             emit_internal_error(error)
         return found
@@ -79,9 +89,19 @@ class TurnComposer:
     async def _note_facts(self, claim: LaneClaim, turn_id: str, facts: str) -> None:
         await self._lanes.record_facts(claim, turn_id, facts, paid=self._meters.paid(claim))
 
-    def _exchange(self, tenant: str, turn: WaitingTurn) -> Exchange:
-        said = self._kept.of_message(tenant, turn.user_text).text
-        return Exchange(said, self._kept.without_secrets(tenant, turn.reply_text).text)
+    def _exchange(self, tenant: str, turn: WaitingTurn, secrets: Counter[str]) -> Exchange:
+        """Return what is kept of a turn, and count the secrets in it."""
+        said = self._kept.of_message(tenant, turn.user_text)
+        reply = self._kept.without_secrets(tenant, turn.reply_text)
+        secrets.update(said.found)
+        secrets.update(reply.found)
+        return Exchange(said.text, reply.text)
+
+    def _keep_count(self, claim: LaneClaim, batch: Batch, secrets: Mapping[str, int]) -> None:
+        """Keep a count until the batch is settled; one that fails leaves its own, up to a bound."""
+        if len(self._secrets) >= MOST_COUNTS:
+            del self._secrets[next(iter(self._secrets))]
+        self._secrets[claim.fence, batch[0].id] = secrets
 
     def _facts(self, tenant: str, turn: WaitingTurn) -> str:
         """Return the facts that an earlier attempt noted, unless it had read a secret."""
