@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.message_batches import OpenMessageBatch
-from afterword.shared.ledger.records import Overview
+from afterword.shared.ledger.records import Account, Overview
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import MEMORIES, REPLIES
 
@@ -20,7 +20,31 @@ GONE_S = 15.0
 
 async def found_in(ledger: Ledger) -> dict[str, Any]:
     """Return what `afterword status --json` prints: queues, workers, gates, counts."""
-    found = summary(await ledger.maintenance.overview())
+    return await _status(ledger, await ledger.maintenance.overview())
+
+
+@dataclass(frozen=True, slots=True)
+class FleetLook:
+    """What one look found: status, an account per tenant, and what makes Redis unfit."""
+
+    status: dict[str, Any]
+    accounts: Sequence[Account]
+    problems: Sequence[str]
+
+
+async def look_at(ledger: Ledger, late_s: float) -> FleetLook:
+    """Look at a fleet; the counts, which are many with many tenants, are read once."""
+    shards = await ledger.maintenance.overview()
+    counts = [shard.counts for shard in shards]
+    return FleetLook(
+        await _status(ledger, shards),
+        await ledger.accounts.by_tenant(late_s=late_s, counts=counts),
+        [str(problem) for problem in (await ledger.examine()).problems],
+    )
+
+
+async def _status(ledger: Ledger, shards: Sequence[Overview]) -> dict[str, Any]:
+    found = summary(shards)
     found["gates"] = await ledger.gates.not_open()
     found["orders"] = await ledger.orders.in_force()
     found["quarantined"] = await ledger.quarantine.counts()

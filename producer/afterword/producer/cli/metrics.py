@@ -9,7 +9,7 @@ from contextlib import suppress
 import click
 
 from afterword.producer.admin.fleet_metrics import FleetCollector, FleetState
-from afterword.producer.admin.fleet_status import found_in
+from afterword.producer.admin.fleet_status import look_at
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import Duration, late_option
@@ -74,11 +74,9 @@ async def _look_once(late_s: float) -> FleetState:
 
 async def _look(checked: CheckedLedger, late_s: float) -> FleetState:
     ledger = await checked.for_reading()
-    status = await found_in(ledger)
-    accounts = await ledger.accounts.by_tenant(late_s=late_s)
-    problems = len((await ledger.examine()).problems)
+    found = await look_at(ledger, late_s)
     tenants = whole(await ledger.tenants.loads())
-    return FleetState(status, total(accounts), late_s, problems, tenants)
+    return FleetState(found.status, total(found.accounts), late_s, len(found.problems), tenants)
 
 
 async def _keep_current(collector: FleetCollector, late_s: float, every_s: float) -> None:

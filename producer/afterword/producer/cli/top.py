@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from afterword.producer.admin.fleet_status import found_in
+from afterword.producer.admin.fleet_status import look_at
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import Duration, late_option
@@ -90,15 +90,15 @@ class Top:
         """Look once."""
         try:
             ledger = self._checked.ledger
-            accounts = await ledger.accounts.by_tenant(late_s=self.history.late_s)
+            seen = await look_at(ledger, self.history.late_s)
             runs = await ledger.replay_runs.newest(_RUNS)
             found = Look(
                 at=utc_now(),
                 at_s=time.monotonic(),
-                status=await found_in(ledger),
-                accounts=accounts,
+                status=seen.status,
+                accounts=seen.accounts,
                 runs=[run for run in runs if run.state is ReplayState.RUNNING],
-                problems=[str(problem) for problem in (await ledger.examine()).problems],
+                problems=seen.problems,
             )
         except LedgerUnavailable as error:
             self.history.failure = one_line(str(error))

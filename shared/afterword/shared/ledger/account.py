@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from afterword.shared.ledger import steps
@@ -30,20 +30,25 @@ class Accounts:
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
 
-    async def by_tenant(self, *, late_s: float) -> Sequence[Account]:
+    async def by_tenant(
+        self, *, late_s: float, counts: Sequence[Mapping[str, int]] | None = None
+    ) -> Sequence[Account]:
         """Return one account per tenant, by name.
 
         A user is behind while a turn of theirs waits to be stored, and late once the oldest of
-        them is older than `late_s` seconds.
+        them is older than `late_s` seconds. `counts` are those of each shard, if they were read.
         """
-        answers = await asyncio.gather(*(self._of(keys, late_s) for keys in self._shards.all))
+        shards = self._shards.all
+        if counts is None:
+            counts = await asyncio.gather(*map(self._shards.counts, shards))
+        read = zip(shards, counts, strict=True)
+        answers = await asyncio.gather(*(self._of(keys, late_s, known) for keys, known in read))
         by_tenant: dict[str, list[Account]] = {}
         for account in (account for answer in answers for account in answer):
             by_tenant.setdefault(account.tenant, []).append(account)
         return [_sum(tenant, by_tenant[tenant]) for tenant in sorted(by_tenant)]
 
-    async def _of(self, keys: Keys, late_s: float) -> list[Account]:
-        tallies = await self._shards.counts(keys)
+    async def _of(self, keys: Keys, late_s: float, tallies: Mapping[str, int]) -> list[Account]:
         names = sorted({name.split(":", 2)[2] for name in tallies if name.startswith(_COUNTED)})
         secrets = _secrets(tallies)
         found: list[Account] = []
@@ -62,7 +67,7 @@ def total(accounts: Iterable[Account]) -> Account:
 
 
 def _account(
-    now: int, tallies: dict[str, int], secrets: dict[str, dict[str, int]], row: Sequence[Any]
+    now: int, tallies: Mapping[str, int], secrets: dict[str, dict[str, int]], row: Sequence[Any]
 ) -> Account:
     tenant, behind, late, oldest = row
     return Account(
@@ -78,7 +83,7 @@ def _account(
     )
 
 
-def _secrets(tallies: dict[str, int]) -> dict[str, dict[str, int]]:
+def _secrets(tallies: Mapping[str, int]) -> dict[str, dict[str, int]]:
     """Return how many secrets of each tenant were found, by kind."""
     found: dict[str, dict[str, int]] = {}
     for name, count in tallies.items():

@@ -1,0 +1,59 @@
+"""One look at a fleet, as `afterword metrics` and `afterword top` take it again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from afterword.producer.admin.fleet_status import found_in, look_at
+from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.settings import Settings
+from tests.kit.ledger.builder import LedgerInspector, submit_and_answer
+from tests.kit.servers.valkey import Valkey
+
+pytestmark = pytest.mark.redis
+
+
+@pytest.fixture
+def own() -> Iterator[Valkey]:
+    """Give a server of one's own: its statistics are of this test alone."""
+    with Valkey() as server:
+        yield server
+
+
+@pytest.fixture
+def settings(own: Valkey, namespace: str) -> Settings:
+    return Settings(redis_url=own.url, namespace=namespace, durability="none")
+
+
+async def test_a_look_finds_the_same_as_each_part(ledger: Ledger) -> None:
+    for tenant in ("acme", "other"):
+        await submit_and_answer(ledger, tenant=tenant)
+
+    found = await look_at(ledger, 60.0)
+
+    assert found.status["turns"] == (await found_in(ledger))["turns"]
+    counted = {one.tenant: (one.jobs, one.turns) for one in found.accounts}
+    again = await ledger.accounts.by_tenant(late_s=60.0)
+    assert counted == {one.tenant: (one.jobs, one.turns) for one in again}
+    assert set(counted) == {"acme", "other"}
+    assert found.problems == [str(one) for one in (await ledger.examine()).problems]
+
+
+async def test_a_look_reads_the_counts_of_all_tenants_once(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    await submit_and_answer(ledger)
+
+    def reads() -> int:
+        stats = inspector.redis.info("commandstats")
+        return int(stats.get("cmdstat_hscan", {}).get("calls", 0))
+
+    before = reads()
+    await found_in(ledger)
+    between = reads()
+    await look_at(ledger, 60.0)
+
+    assert between > before
+    assert reads() - between == between - before, "the accounts read them no second time"
