@@ -679,7 +679,7 @@ PLANTS = (
     ),
     Plant(
         "I11", "a secret reaches mem0", "workers/afterword/workers/memories/compose_turn.py",
-        "said = self._kept.of_message(tenant, turn.user_text).text", "said = turn.user_text",
+        "return Exchange(said.text, reply.text)", "return Exchange(turn.user_text, reply.text)",
         "tests/usecase/test_redaction.py",
     ),
     Plant(
