@@ -506,6 +506,12 @@ PLANTS = (
         "tests/usecase/test_drills.py -k never_saw",
     ),
     Plant(
+        "I12", "a Redis without a command log keeps its slow log",
+        "shared/afterword/shared/ledger/erasures.py",
+        'if error.cause != "unknown_command":', "if True:",
+        "tests/ledger/test_erasures.py -k slow_log",
+    ),
+    Plant(
         "I12", "a scan goes on with the cursor of another server",
         "shared/afterword/shared/transport/scanning.py",
         "if pipeline.connection != used:", "if False:", "tests/unit/test_scanning.py",
