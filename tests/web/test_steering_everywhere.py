@@ -19,6 +19,7 @@ from afterword.producer.admin.sync_steering import Steering
 from afterword.producer.cli.main import cli
 from afterword.producer.web.app import PAGES
 from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.settings import Settings
 from tests.kit.command_line import afterword
 from tests.kit.console_client import console_client
@@ -264,15 +265,17 @@ async def _seen(settings: Settings) -> tuple[list[Any], list[Any], Any]:
         entries = await ledger.replay_runs.audit_entries(1)
         return (
             [(one.kind, whom_in(one), one.by, one.reason, one.every_s, one.limits,
-              _rounded(one.until and one.until - one.since)) for one in orders],
+              _end(one)) for one in orders],
             [(one.name, one.by, one.reason) for one in gates],
             [(one.by, one.action, one.details) for one in entries],
         )  # fmt: skip
 
 
-def _rounded(span: Any) -> int | None:
-    """Return a time in days: an order until a point in time is given a moment later."""
-    return None if span is None else round(span.total_seconds() / 86_400)
+def _end(order: SteeringOrder) -> object:
+    """Return for how long an order is, or when it ends if that was said: both are exact."""
+    if order.until is None or order.until == datetime.fromisoformat(UNTIL):
+        return order.until
+    return order.until - order.since
 
 
 assert datetime.fromisoformat(UNTIL).tzinfo == UTC
