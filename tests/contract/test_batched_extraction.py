@@ -46,7 +46,7 @@ async def batching(ledger: Ledger, claude: ClaudeStandIn) -> AsyncIterator[Batch
         total_s=MANY_S, first_event_s=MANY_S, idle_s=MANY_S,
     )  # fmt: skip
     api = ClaudeBatches(client)
-    yield Batching(ledger.message_batches, api, parse_facts, 0.0, {})
+    yield Batching(ledger.message_batches, api, parse_facts, 0.0, {}, {})
     await api.aclose()
 
 

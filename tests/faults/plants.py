@@ -729,8 +729,8 @@ PLANTS = (
     ),
     Plant(
         "I5", "an alarm names no job", "workers/afterword/workers/replies/respond.py",
-        "with bound(job_id=job_id, lane=lane, attempt=claim.attempt, trace=trace):",
-        "with bound():", "tests/usecase/test_respond.py",
+        "job_id=job_id, lane=lane, attempt=claim.attempt, trace=trace, tenant_class=kind",
+        "", "tests/usecase/test_respond.py",
     ),
     Plant(
         "I11", "log lines repeat the state of a caller's trace", "shared/afterword/shared/logs.py",

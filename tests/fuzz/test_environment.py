@@ -28,6 +28,7 @@ VALID = {
 } | {
     "AFTERWORD_BROKER_URL": f"redis://u:{CANARY}@h:5672/1",
     "AFTERWORD_BUDGETS": '{"*": {"user_usd": 5}, "acme": {"tenant_usd": 80}}',
+    "AFTERWORD_TENANT_CLASSES": '{"acme": "enterprise", "*": "free"}',
     "AFTERWORD_DATA_DIR": "/data",
     "AFTERWORD_STATE_DIR": "/state",
     "AFTERWORD_EMBEDDER_CONFIG": f'{{"key": "{CANARY}"}}',

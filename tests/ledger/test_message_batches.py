@@ -55,8 +55,8 @@ async def test_a_turn_waits_for_its_message_batch_and_goes_on_with_what_it_answe
     assert inspector.waits_s(lane_of()) > LONGEST_WAIT_S / 2
 
     inspector.drop_hints()
-    assert await batches.answer(NAME, first, FACTS) is True
-    assert await batches.answer(NAME, first, "other") is False
+    assert await batches.answer(NAME, first, FACTS) == "default"
+    assert await batches.answer(NAME, first, "other") is None
     assert inspector.hinted("memories.0") == [lane_of()]
 
     claim = await claim_lane(ledger)
@@ -121,7 +121,7 @@ async def test_an_erasure_waits_for_no_batch_and_nothing_comes_back(
     assert isinstance(claim, EraseClaim)
     await ledger.erasures.remove_records(claim)
 
-    assert await batches.answer(NAME, turn, FACTS) is False
+    assert await batches.answer(NAME, turn, FACTS) is None
     assert inspector.job(turn).keys().isdisjoint({"facts", "message_batch"})
 
 

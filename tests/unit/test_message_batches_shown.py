@@ -78,5 +78,5 @@ def test_an_answer_of_a_message_batch_costs_half(in_batch: bool, usd: float) -> 
             events.ExtractionPaid, model="m", input_tokens=100, output_tokens=20,
             cache_read_tokens=0, cache_write_tokens=0, in_batch=in_batch,
         )  # fmt: skip
-    found = counted(registry)["afterword_model_cost_usd_total m extraction"]
+    found = counted(registry)["afterword_model_cost_usd_total m extraction default"]
     assert found == pytest.approx(usd)

@@ -18,6 +18,7 @@ EVERY_KIND = {
     "ANTHROPIC_BASE_URL": "http://127.0.0.1:1",
     "AFTERWORD_BROKER_URL": "redis://elsewhere",
     "AFTERWORD_BUDGETS": '{"acme": {"tenant_usd": 8.5}, "*": {"user_usd": 0}}',
+    "AFTERWORD_TENANT_CLASSES": '{"acme": "enterprise"}',
     "AFTERWORD_DATA_DIR": "/somewhere/else",
     "AFTERWORD_EMBEDDER_CONFIG": '{"model": "m"}',
     "AFTERWORD_EXTRACTION": "batch",

@@ -79,10 +79,10 @@ def test_a_reply_is_counted_and_timed(registry: CollectorRegistry) -> None:
         "afterword_model_first_text_seconds_sum claude": 0.5,
         "afterword_model_seconds_count claude": 1,
         "afterword_model_seconds_sum claude": 1.5,
-        "afterword_tokens_total claude input reply": 100,
-        "afterword_tokens_total claude cache_read reply": 50,
-        "afterword_tokens_total claude cache_write reply": 10,
-        "afterword_tokens_total claude output reply": 20,
+        "afterword_tokens_total claude input reply default": 100,
+        "afterword_tokens_total claude cache_read reply default": 50,
+        "afterword_tokens_total claude cache_write reply default": 10,
+        "afterword_tokens_total claude output reply default": 20,
         "afterword_replies_total no": 1,
         "afterword_reply_seconds_count": 1,
         "afterword_reply_seconds_sum": 4.0,
@@ -110,8 +110,25 @@ def test_what_answers_cost_is_summed_by_model(
             duration_s=1.5, request_id="req_1",
         )  # fmt: skip
 
-    found = counted(registry).get(f"afterword_model_cost_usd_total {model} reply")
+    found = counted(registry).get(f"afterword_model_cost_usd_total {model} reply default")
     assert found == (None if usd is None else pytest.approx(usd))
+
+
+def test_what_is_spent_is_told_apart_by_the_class_of_the_tenant() -> None:
+    registry = CollectorRegistry()
+    with counting(registry, {"m": (1000.0, 2000.0)}):
+        for kind in ("free", "free", "enterprise", ""):
+            with bound(tenant_class=kind):
+                emit(
+                    events.ExtractionPaid, model="m", input_tokens=100, output_tokens=0,
+                    cache_read_tokens=0, cache_write_tokens=0,
+                )  # fmt: skip
+
+    found = counted(registry)
+    for kind, calls in {"free": 2, "enterprise": 1, "default": 1}.items():
+        assert found[f"afterword_tokens_total m input extraction {kind}"] == calls * 100
+        cost = found[f"afterword_model_cost_usd_total m extraction {kind}"]
+        assert cost == pytest.approx(calls * 0.1)
 
 
 def test_what_extraction_costs_is_counted_beside_replies_and_apart_from_them() -> None:
@@ -126,9 +143,9 @@ def test_what_extraction_costs_is_counted_beside_replies_and_apart_from_them() -
         )  # fmt: skip
 
     found = counted(registry)
-    assert found["afterword_tokens_total m input extraction"] == 100
-    assert found["afterword_tokens_total m output extraction"] == 20
-    cost = found["afterword_model_cost_usd_total m extraction"]
+    assert found["afterword_tokens_total m input extraction default"] == 100
+    assert found["afterword_tokens_total m output extraction default"] == 20
+    cost = found["afterword_model_cost_usd_total m extraction default"]
     assert cost == pytest.approx(0.14)
     assert cost / found["afterword_memories_stored_total"] == pytest.approx(0.07)
     assert "afterword_model_seconds_count m" not in found  # not a reply's time
@@ -172,7 +189,7 @@ def test_no_label_holds_an_id_of_a_job_a_user_or_a_request(registry: CollectorRe
     assert "canary" not in generate_latest(registry).decode()
     assert {label for sample in samples for label in sample.labels} == {
         "status", "given", "model", "kind", "not_remembered", "outcome", "code", "fault",
-        "gate", "change", "what", "event", "le", "purpose",
+        "gate", "change", "what", "event", "le", "purpose", "tenant_class",
     }  # fmt: skip
 
 

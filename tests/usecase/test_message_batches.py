@@ -48,6 +48,7 @@ from tests.kit.workers.observed import observed
 pytestmark = pytest.mark.redis
 
 PRICES = {"m": (1000.0, 2000.0)}
+CLASSES = {"default": "free"}
 
 
 class ExtractingMemories(FailingMemories):
@@ -81,7 +82,8 @@ class Fleet:
 
     def restart(self) -> None:
         """Lose all that a worker holds in its memory."""
-        self.batching = Batching(self.ledger.message_batches, self.api, parse_facts, 0.0, PRICES)
+        batches = self.ledger.message_batches
+        self.batching = Batching(batches, self.api, parse_facts, 0.0, PRICES, CLASSES)
         model = BatchedModel(self.model, self.batching.gatherer)
         self.memories = ExtractingMemories(model)
         self.writer = LaneWriter(self.settings, self.ledger, self.memories)
@@ -349,7 +351,7 @@ async def test_two_workers_do_not_look_at_the_same_batch(fleet: Fleet) -> None:
     fleet.api.looked.clear()
     fleet.make_due()
     for _ in range(2):
-        await Follower(fleet.ledger.message_batches, fleet.api, parse_facts, {}).look()
+        await Follower(fleet.ledger.message_batches, fleet.api, parse_facts, {}, {}).look()
     assert len(fleet.api.looked) == 1
 
 
@@ -437,6 +439,7 @@ async def test_an_answer_of_a_batch_costs_half_and_is_counted_once(fleet: Fleet)
     assert [(one.input_tokens, one.in_batch) for one in seen.of(ExtractionPaid)] == [
         (100, True)
     ] * 2
+    assert [one.tenant_class for one in seen.contexts(ExtractionPaid)] == ["free"] * 2
     usage = await fleet.ledger.queries.usage("default", None)
     assert usage.extraction is not None
     assert usage.extraction.cost_usd == pytest.approx(2 * (0.1 + 0.04) / 2)

@@ -7,11 +7,11 @@ from typing import Literal
 from pydantic import Field
 
 from afterword.shared.setting_record import Record
-from afterword.shared.setting_types import Budgets
+from afterword.shared.setting_types import Budgets, TenantClasses
 
 
 class BudgetSettings(Record):
-    """How much the replies to a tenant, or to one user, may cost in a day or a month."""
+    """How much tenants and users may cost in a day or a month, and which kinds are told apart."""
 
     budgets: Budgets = Field(
         default_factory=dict,
@@ -29,4 +29,9 @@ class BudgetSettings(Record):
         le=1,
         description="share of a budget after which nothing is extracted into memory until the next "
         "period: replies go on until all of it is spent",
+    )
+    tenant_classes: TenantClasses = Field(
+        default_factory=dict,
+        description="kinds of tenants, told apart by the metrics of tokens and cost, as JSON: "
+        '`{"acme": "enterprise", "*": "free"}`; `*` is all that are not named',
     )

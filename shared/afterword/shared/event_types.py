@@ -35,7 +35,8 @@ class Context:
 
     `lane` is `afterword.shared.names.lane_tag`, which names a user without their id. For a turn,
     `job_id` is the job that it came from. `worker` is `host:pid`. `trace` is the stored trace
-    context of the job; logs show the id of the trace only.
+    context of the job; logs show the id of the trace only. `tenant_class` is what
+    `AFTERWORD_TENANT_CLASSES` calls the tenant's kind.
     """
 
     worker: Name = ""
@@ -43,6 +44,7 @@ class Context:
     lane: Id = ""
     attempt: int = 0
     trace: Id = ""
+    tenant_class: Name = ""
 
 
 @dataclass(frozen=True, slots=True)

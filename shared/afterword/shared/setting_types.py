@@ -23,6 +23,7 @@ from pydantic import (
 
 from afterword.shared import urls
 from afterword.shared.listen_address import ListenAddress
+from afterword.shared.tenant_classes import MOST_CLASSES
 
 
 def _url_of(forms: urls.Forms) -> AfterValidator:
@@ -123,6 +124,19 @@ def _budgets(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     return found
 
 
+def _tenant_classes(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Parse a JSON text of classes; one message covers whatever is wrong with one of them."""
+    try:
+        found = validate(json.loads(value or "{}") if isinstance(value, str) else value)
+    except (ValueError, RecursionError):
+        raise ValueError(
+            "must be a JSON object of tenants and their classes, each up to 32 of a-z, 0-9, _ and -"
+        ) from None
+    if len(set(found.values())) > MOST_CLASSES:
+        raise ValueError(f"must have at most {MOST_CLASSES} different classes")
+    return found
+
+
 #: Most that can be spent: so much that it can be counted, money in millionths.
 MOST_USD, MOST_TOKENS = 1_000_000_000, 1_000_000_000_000_000
 
@@ -154,6 +168,10 @@ Budget = dict[
 ]
 #: By the name of a tenant; `*` for all that are not named.
 Budgets = Annotated[dict[str, Budget], WrapValidator(_budgets)]
+#: By the name of a tenant; `*` for all that are not named.
+TenantClasses = Annotated[
+    dict[str, Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]], WrapValidator(_tenant_classes)
+]
 #: A class and the module that it is imported from.
 ClassPath = Annotated[
     str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=200)

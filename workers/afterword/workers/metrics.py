@@ -1,6 +1,7 @@
 """A worker's metrics for Prometheus: the events of this process, counted and timed.
 
-Label values are fixed words of the code or names of the configuration, never users, tenants or ids.
+Label values are fixed words of the code or names of the configuration, never users, tenants or ids:
+tenants are told apart by their class.
 Metrics of the whole fleet come from the ledger: `afterword metrics`.
 """
 
@@ -18,9 +19,10 @@ from afterword.shared.environment import variable
 from afterword.shared.events import Context, MetricsServed, ObserverEvent
 from afterword.shared.listen_address import ListenAddress
 from afterword.shared.metrics_server import new_registry, serving
-from afterword.shared.observer import emit, subscribe, unsubscribe
+from afterword.shared.observer import context, emit, subscribe, unsubscribe
 from afterword.shared.prices import IN_BATCH, Prices, rates_of
 from afterword.shared.settings import Settings
+from afterword.shared.tenant_classes import DEFAULT
 from afterword.shared.version import __version__
 
 if TYPE_CHECKING:
@@ -180,7 +182,7 @@ def _tokens(make: _Instruments) -> Counter:
         "Tokens of whole answers, for the purpose `reply`, or `extraction` of memories (also "
         "what was told of calls that failed): `input` (neither read from the provider's cache "
         "nor written to it), `cache_read`, `cache_write`, `output`.",
-        *("model", "kind", "purpose"),
+        *("model", "kind", "purpose", "tenant_class"),
     )
 
 
@@ -189,18 +191,23 @@ def _cost(make: _Instruments) -> Counter:
         "model_cost_usd",
         "What these tokens cost, in US dollars: `AFTERWORD_MODEL_PRICES`, else dated list prices; "
         "a model without a price is missing.",
-        *("model", "purpose"),
+        *("model", "purpose", "tenant_class"),
     )
 
 
 def _spending(tokens: Counter, cost: Counter, prices: Prices, purpose: str) -> Handler:
     """Return what counts the tokens of a call and their cost."""
     kinds = tuple(Usage.model_fields)
-    used = _PerName(lambda model: [tokens.labels(model, kind, purpose) for kind in kinds])
-    priced = _PerName(lambda model: cost.labels(model, purpose))
+    used = _PerName(
+        lambda model: _PerName(
+            lambda of: [tokens.labels(model, kind, purpose, of) for kind in kinds]
+        )
+    )
+    priced = _PerName(lambda model: _PerName(lambda of: cost.labels(model, purpose, of)))
     rates = lru_cache(MOST_NAMES)(partial(rates_of, own=prices))
 
     def spend(event: _Paid) -> None:
+        of = context().tenant_class or DEFAULT
         told = (
             event.input_tokens,
             event.output_tokens,
@@ -209,8 +216,8 @@ def _spending(tokens: Counter, cost: Counter, prices: Prices, purpose: str) -> H
         )
         if price := rates(event.model):
             share = IN_BATCH if isinstance(event, events.ExtractionPaid) and event.in_batch else 1
-            priced[event.model].inc(share * price.usd(*told))
-        for counter, tokens_told in zip(used[event.model], told, strict=True):
+            priced[event.model][of].inc(share * price.usd(*told))
+        for counter, tokens_told in zip(used[event.model][of], told, strict=True):
             counter.inc(tokens_told)
 
     return spend

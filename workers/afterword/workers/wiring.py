@@ -198,8 +198,14 @@ async def _batching(settings: Settings, ledger: Ledger) -> AsyncIterator[Batchin
 
     api = ClaudeBatches(_claude(settings, settings.write_timeout_s))
     try:
-        gather_s, prices = settings.extraction_gather_s, settings.model_prices
-        yield Batching(ledger.message_batches, api, parse_facts, gather_s, prices)
+        yield Batching(
+            ledger.message_batches,
+            api,
+            parse_facts,
+            settings.extraction_gather_s,
+            settings.model_prices,
+            settings.tenant_classes,
+        )
     finally:
         await api.aclose()
 

@@ -94,10 +94,11 @@ class MessageBatches:
 
     async def answer(
         self, name: str, turn_id: str, facts: str, paid: ExtractionCost | None = None
-    ) -> bool:
+    ) -> str | None:
         """Record what was extracted from a turn, and wake its lane; '' if that cannot be used.
 
-        `paid` is counted for the turn. Returns false if the turn is not in the batch any more.
+        `paid` is counted for the turn. Returns the tenant of the turn; None if the turn is not in
+        the batch any more.
         """
         arguments = steps.AnswerFromMessageBatch(
             batch=name,
@@ -107,7 +108,8 @@ class MessageBatches:
             period=period_argument(self._shards.settings),
             extraction=paid.amounts if paid else "",
         )
-        return await self._shards.run_for_word(arguments) == "ok"
+        _, *tenant = await self._shards.run_script(self._shards.keys_of(name), arguments)
+        return str(tenant[0]) if tenant else None
 
     async def close(self, name: str, *, alone: bool, delay_s: float = 0.0) -> None:
         """Forget a batch. Turns that are left are extracted `alone`, or by the next batch."""

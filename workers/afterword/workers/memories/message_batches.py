@@ -7,7 +7,7 @@ it is sent, so a worker that is killed neither loses a turn nor has it paid for 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -28,9 +28,10 @@ from afterword.shared.events import (
 from afterword.shared.ledger.message_batches import MessageBatches, OpenMessageBatch
 from afterword.shared.ledger.spending import ExtractionCost
 from afterword.shared.names import shard_in
-from afterword.shared.observer import emit
+from afterword.shared.observer import bound, emit
 from afterword.shared.prices import IN_BATCH, Prices, micro_usd
 from afterword.shared.settings import Settings
+from afterword.shared.tenant_classes import class_of
 from afterword.workers.ports import (
     Answer,
     BatchResult,
@@ -166,12 +167,18 @@ class Follower:
     """
 
     def __init__(
-        self, batches: MessageBatches, api: MessageBatchApi, read: ReadFacts, prices: Prices
+        self,
+        batches: MessageBatches,
+        api: MessageBatchApi,
+        read: ReadFacts,
+        prices: Prices,
+        classes: Mapping[str, str],
     ) -> None:
         self._batches = batches
         self._api = api
         self._read = read
         self._prices = prices
+        self._classes = classes
 
     async def look(self) -> None:
         """Look at the batches that are due."""
@@ -218,9 +225,11 @@ class Follower:
         for turn, result in ours.items():
             facts = self._facts(result)
             paid = self._paid(result.answer) if result.answer else None
-            if await self._batches.answer(batch.name, turn, facts, paid):
+            tenant = await self._batches.answer(batch.name, turn, facts, paid)
+            if tenant is not None:
                 answered += bool(facts)
-                _tell_paid(result.answer)
+                with bound(tenant_class=class_of(tenant, self._classes)):
+                    _tell_paid(result.answer)
         await self._batches.close(batch.name, alone=True)
         emit(MessageBatchEnded, turns=batch.turns, answered=answered, age_s=batch.age_s)
         await self._discard(batch)
@@ -268,9 +277,10 @@ class Batching:
         read: ReadFacts,
         gather_s: float,
         prices: Prices,
+        classes: Mapping[str, str],
     ) -> None:
         self.gatherer = Gatherer(batches, api, gather_s)
-        self._follower = Follower(batches, api, read, prices)
+        self._follower = Follower(batches, api, read, prices, classes)
 
     async def run(self) -> None:
         """Send and look once."""

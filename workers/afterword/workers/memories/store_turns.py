@@ -30,9 +30,10 @@ from afterword.shared.ledger.records import LaneClaim, WaitingTurn
 from afterword.shared.ledger.spending import Spending
 from afterword.shared.ledger.turns import Turns
 from afterword.shared.lifecycle import TurnState
-from afterword.shared.names import owner_of
+from afterword.shared.names import owner_of, user_of
 from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.settings import Settings
+from afterword.shared.tenant_classes import class_of
 from afterword.shared.trace_context import trace_of
 from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
 from afterword.workers.kept_text import KeptText
@@ -109,9 +110,11 @@ class TurnWriter:
 
     async def store_all(self, claim: LaneClaim) -> None:
         """Store the turns of a claimed lane; raise `LeaseLost` if another worker took over."""
+        kind = class_of(user_of(claim.lane)[0], self._settings.tenant_classes)
         for batch in batches(claim.turns, self._bounds):
             first = batch[0]
-            with bound(job_id=first.id, attempt=first.attempts + 1, trace=self._trace_of(first)):
+            trace = self._trace_of(first)
+            with bound(job_id=first.id, attempt=first.attempts + 1, trace=trace, tenant_class=kind):
                 if not await self._pass_and_store(claim, batch):
                     return
         await self._lanes.release_lane(claim)

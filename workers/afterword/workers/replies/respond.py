@@ -36,10 +36,11 @@ from afterword.shared.ledger.attempt_note import MOST_LEFT_OUT, AttemptNote, Not
 from afterword.shared.ledger.jobs import Jobs
 from afterword.shared.ledger.records import Claim, moment
 from afterword.shared.local_time import today_line
-from afterword.shared.names import lane_tag, owner_of
+from afterword.shared.names import lane_tag, owner_of, user_of
 from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.prices import micro_usd
 from afterword.shared.settings import Settings
+from afterword.shared.tenant_classes import class_of
 from afterword.shared.trace_context import trace_of
 from afterword.workers.gate import GateShut
 from afterword.workers.kept_text import KeptText
@@ -122,7 +123,8 @@ class Responder:
         if claim is None:
             return
         lane, trace = lane_tag(claim.lane), self._trace_of(claim)
-        with bound(job_id=job_id, lane=lane, attempt=claim.attempt, trace=trace):
+        kind = class_of(user_of(claim.lane)[0], self._settings.tenant_classes)
+        with bound(job_id=job_id, lane=lane, attempt=claim.attempt, trace=trace, tenant_class=kind):
             emit(
                 JobClaimed,
                 queued_s=_queued_s(claim),
