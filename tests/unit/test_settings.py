@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from afterword.shared.contracts import Usage
 from afterword.shared.environment import FOREIGN, PREFIX, variable
 from afterword.shared.errors import Misconfigured
+from afterword.shared.prices import micro_usd
+from afterword.shared.setting_types import MOST_PRICE
 from afterword.shared.settings import RECORDS, Settings, table
+from afterword.workers.adapters.claude.reported import MOST_TOKENS
 
 SECRET = "marmalade"
 
@@ -225,3 +231,17 @@ def test_model_prices_are_pairs_by_model() -> None:
     assert prices == {"claude-haiku": (0.1, 0.5)}
     for value in ("0.1", "[]", "{", '{"a": 1}', '{"a": [1]}', '{"a": [1, -1]}', '{"a": [1, 2, 3]}'):
         assert "must be a JSON object of models" in refused("AFTERWORD_MODEL_PRICES", value)
+
+
+def test_a_price_is_bounded_so_that_what_an_answer_costs_can_be_counted() -> None:
+    assert "up to 1,000,000" in refused("AFTERWORD_MODEL_PRICES", '{"a": [1e300, 1]}')
+    tokens = Usage(**dict.fromkeys(Usage.model_fields, MOST_TOKENS))
+    dearest = {"a": (float(MOST_PRICE), float(MOST_PRICE))}
+    assert micro_usd([("a", tokens)], dearest) < 2**53
+
+
+@pytest.mark.parametrize("nested", ["[" * 100_000, '{"a":' * 50_000])
+@pytest.mark.parametrize("name", [variable(one) for one in Settings.model_fields])
+def test_json_of_any_depth_is_text_or_refused(name: str, nested: str) -> None:
+    with suppress(Misconfigured):
+        load(**{name: nested})

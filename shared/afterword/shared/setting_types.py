@@ -86,35 +86,39 @@ def _json_object(value: SecretStr) -> SecretStr:
     return value
 
 
-def _prices(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    """Parse a JSON text of prices; one message covers whatever is wrong with it."""
-    try:
-        return validate(json.loads(value or "{}") if isinstance(value, str) else value)
-    except ValueError:
-        raise ValueError(
-            "must be a JSON object of models and their [input, output] prices"
-        ) from None
-
-
-def _redaction_modes(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    """Parse a JSON text of modes; one message covers whatever is wrong with it."""
+def _read(value: object, validate: ValidatorFunctionWrapHandler, reason: str) -> Any:
+    """Validate what a JSON text says; one reason covers whatever is wrong with it."""
     try:
         return validate(json.loads(value or "{}") if isinstance(value, str) else value)
     except (ValueError, RecursionError):
-        raise ValueError(
-            "must be a JSON object of tenants and their modes: off, report, redact or refuse"
-        ) from None
+        raise ValueError(reason) from None
+
+
+def _prices(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    return _read(
+        value,
+        validate,
+        "must be a JSON object of models and their [input, output] prices, each up to "
+        f"{MOST_PRICE:,} US dollars",
+    )
+
+
+def _redaction_modes(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    return _read(
+        value,
+        validate,
+        "must be a JSON object of tenants and their modes: off, report, redact or refuse",
+    )
 
 
 def _budgets(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     """Parse a JSON text of budgets; a message names the budget that is wrong, and no tenant."""
-    try:
-        found = validate(json.loads(value or "{}") if isinstance(value, str) else value)
-    except (ValueError, RecursionError):
-        raise ValueError(
-            "must be a JSON object of tenants, each with some of `tenant_usd`, `user_usd`, "
-            "`tenant_tokens` and `user_tokens`, which are numbers"
-        ) from None
+    found = _read(
+        value,
+        validate,
+        "must be a JSON object of tenants, each with some of `tenant_usd`, `user_usd`, "
+        "`tenant_tokens` and `user_tokens`, which are numbers",
+    )
     for name, amount in (each for budget in found.values() for each in budget.items()):
         most = MOST_USD if name.endswith("_usd") else MOST_TOKENS
         if not 0 <= amount <= most:
@@ -125,13 +129,11 @@ def _budgets(value: object, validate: ValidatorFunctionWrapHandler) -> object:
 
 
 def _tenant_classes(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    """Parse a JSON text of classes; one message covers whatever is wrong with one of them."""
-    try:
-        found = validate(json.loads(value or "{}") if isinstance(value, str) else value)
-    except (ValueError, RecursionError):
-        raise ValueError(
-            "must be a JSON object of tenants and their classes, each up to 32 of a-z, 0-9, _ and -"
-        ) from None
+    found = _read(
+        value,
+        validate,
+        "must be a JSON object of tenants and their classes, each up to 32 of a-z, 0-9, _ and -",
+    )
     if len(set(found.values())) > MOST_CLASSES:
         raise ValueError(f"must have at most {MOST_CLASSES} different classes")
     return found
@@ -139,6 +141,9 @@ def _tenant_classes(value: object, validate: ValidatorFunctionWrapHandler) -> ob
 
 #: Most that can be spent: so much that it can be counted, money in millionths.
 MOST_USD, MOST_TOKENS = 1_000_000_000, 1_000_000_000_000_000
+
+#: Most that a million tokens can cost: with more, one answer might cost what cannot be counted.
+MOST_PRICE = 1_000_000
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_split), AfterValidator(_unique)]
 JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]
@@ -154,7 +159,7 @@ PositiveInt = Annotated[int, Field(gt=0, le=1_000_000_000)]
 #: A number of jobs or bytes; 0 for no cap.
 Cap = Annotated[int, Field(ge=0, le=10**12)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=100 * 365 * 86_400, allow_inf_nan=False)]
-Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Price = Annotated[float, Field(ge=0, le=MOST_PRICE, allow_inf_nan=False)]
 #: By a prefix of a model's name: US dollars for a million input tokens, and for a million output.
 Prices = Annotated[dict[str, tuple[Price, Price]], WrapValidator(_prices)]
 #: What is done about secrets.
