@@ -111,6 +111,21 @@ async def test_a_result_that_cannot_be_read_is_left_out(
     assert list(await answers(api, batch_id)) == ["a"]
 
 
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x1c", "\x0b"])
+async def test_an_answer_is_read_whole_whatever_characters_are_in_it(
+    api: ClaudeBatches, claude: ClaudeStandIn, mark: str
+) -> None:
+    said = f"one{mark}two"
+    asked = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
+    batch_id = await create(api, "a", "b")
+    whole = claude.batches.message(asked, content=[{"type": "text", "text": said}])
+    claude.batches.end({"a": whole})
+
+    found = await answers(api, batch_id)
+    assert isinstance(found["a"], Answer)
+    assert (found["a"].text, len(found)) == (said, 2)
+
+
 async def test_a_batch_is_found_by_its_size_and_age(
     api: ClaudeBatches, claude: ClaudeStandIn
 ) -> None:

@@ -257,6 +257,12 @@ PLANTS = (
         "tests/usecase/test_message_batches.py",
     ),
     Plant(
+        "I14", "turns of a message batch wait for as long as a provider says",
+        "workers/afterword/workers/memories/message_batches.py",
+        "return min(error.retry_after_s or 0.0, LONGEST_SNOOZE_S)",
+        "return error.retry_after_s or 0.0", "tests/usecase/test_message_batches.py",
+    ),
+    Plant(
         "I3", "a batch is split while mem0 may have it",
         "workers/afterword/workers/memories/store_turns.py",
         "counts and (crashed or not unknown)",

@@ -39,6 +39,7 @@ from afterword.workers.memories.message_batches import (
 )
 from afterword.workers.ports import AddResult, Answer, ChatMessage, Prompt, Turn
 from afterword.workers.quotas import MESSAGE_BATCH
+from afterword.workers.rules.retry_policy import LONGEST_SNOOZE_S
 from tests.kit.fakes.message_batches import FakeBatchApi
 from tests.kit.fakes.model import FakeModel
 from tests.kit.ledger.builder import LedgerInspector, lane_of, submit_and_answer
@@ -237,6 +238,23 @@ async def test_a_provider_that_takes_no_such_batch_is_called_for_each_turn(
 
     assert await fleet.states([turn]) == {TurnState.STORED}
     assert (fleet.api.created, len(fleet.model.prompts)) == ({}, 1)
+
+
+async def test_however_long_a_provider_asks_to_wait_for_its_batches_it_is_asked_again_soon(
+    fleet: Fleet,
+) -> None:
+    endless = RateLimited("rate_limited", retry_after_s=1e300)
+    fleet.api.fail("create", endless)
+    await fleet.waiting("ann")
+    assert fleet.inspector.waits_s(lane_of("ann")) <= LONGEST_SNOOZE_S
+
+    await fleet.write("ann")
+    await fleet.batching.gatherer.send_due()
+    fleet.api.fail("has_ended", endless)
+    await fleet.look()
+    (name,) = await fleet.ledger.message_batches.all()
+    redis, key = fleet.inspector.redis, fleet.inspector.keys.message_batches
+    assert redis.zscore(key, name.name) / 1000 <= redis.time()[0] + LONGEST_SNOOZE_S + 1
 
 
 async def test_a_batch_whose_sender_heard_no_answer_is_found_and_not_sent_again(

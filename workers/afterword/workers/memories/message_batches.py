@@ -43,6 +43,7 @@ from afterword.workers.ports import (
     Prompt,
 )
 from afterword.workers.quotas import MESSAGE_BATCH, NotAdmitted
+from afterword.workers.rules.retry_policy import LONGEST_SNOOZE_S
 
 #: Most prompts of one batch. A provider takes far more, but a worker holds them in its memory.
 MOST_PROMPTS = 500
@@ -124,7 +125,7 @@ class Gatherer:
             provider_id = await self._api.create(requests)
         except (AccessDenied, NoSuchModel, RateLimited, Rejected) as error:
             alone = _knows_no_batches(error)
-            await self._batches.close(name, alone=alone, delay_s=error.retry_after_s or AGAIN_S)
+            await self._batches.close(name, alone=alone, delay_s=_asked_s(error) or AGAIN_S)
             _failed(error, len(requests))
         except ProviderError as error:  # it may have been created: `Follower` finds out
             _failed(error, len(requests))
@@ -200,7 +201,7 @@ class Follower:
             if batch.age_s >= LONGEST_S:
                 await self._give_up(batch, error)
                 return
-            later_s = max(error.retry_after_s or 0.0, _look_again_s(batch))
+            later_s = max(_asked_s(error), _look_again_s(batch))
             await self._batches.note(batch.name, batch.provider_id, later_s, batch.not_ours)
             _failed(error, batch.turns)
 
@@ -326,6 +327,11 @@ def _tell_paid(answer: Answer | None) -> None:
 
 def _look_again_s(batch: OpenMessageBatch) -> float:
     return min(max(batch.age_s * LOOK_SHARE, SOONEST_LOOK_S), LATEST_LOOK_S)
+
+
+def _asked_s(error: ProviderError) -> float:
+    """Return how long a provider asks to wait, as far as it is obeyed."""
+    return min(error.retry_after_s or 0.0, LONGEST_SNOOZE_S)
 
 
 def _knows_no_batches(error: ProviderError) -> bool:

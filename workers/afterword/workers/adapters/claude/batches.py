@@ -100,8 +100,11 @@ def _is_like(row: Any, requests: int, since: datetime) -> bool:
 
 
 def _results(lines: str) -> Iterator[BatchResult]:
-    """Yield what can be read of a file of results, a line of JSON each."""
-    for line in lines.splitlines():
+    """Yield what can be read of a file of results, a line of JSON each.
+
+    A text in it may hold characters that Python takes for the end of a line, too.
+    """
+    for line in lines.split("\n"):
         try:
             found: Any = json.loads(line)
         except (ValueError, RecursionError):
