@@ -78,7 +78,8 @@ async def user_memories(visit: Visit) -> Response:
     await audit_look(visit, "memories", tenant=tenant, user=_tag(visit, tenant, user_id))
     try:
         memories = visit.console.producer.memories(user_id, tenant=tenant)
-        page = await memories.list(timeout=_MEMORIES_S)
+        after = visit.asked("memories_after") or None
+        page = await memories.list(after=after, timeout=_MEMORIES_S)
     except MemoriesUnavailable as error:
         return await _user(visit, problem=str(error))
     return await _user(visit, memories=page)
