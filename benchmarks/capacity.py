@@ -17,7 +17,7 @@ from benchmarks.simulation import BUSY, COSTS, Costs, plan
 _WITH_STREAM_KB, _WITHOUT_KB = 9.6, 5.0
 
 #: What is kept of it for longer, see docs/reference/retention.md.
-_STORY_KB = 0.7
+_STORY_KB = 0.9
 
 #: CPU of a search and of an add with the embedder on your own cores, in ms, of 83 characters.
 _SEARCH_MS, _ADD_MS = 44.0, 42.0

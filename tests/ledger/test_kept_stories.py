@@ -6,12 +6,21 @@ from typing import Any
 
 import pytest
 
-from afterword.producer import JobNotFound, JobState, MemoryUsed, StepKind, TurnState
+from afterword.producer import (
+    JobNotFound,
+    JobState,
+    MemoryGiven,
+    MemoryUsed,
+    StepKind,
+    TurnState,
+    Usage,
+)
 from afterword.shared.errors import NewerRecord
 from afterword.shared.ledger.attempt_note import AttemptNote, NotedRecall
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.memory_requests import Hold
 from afterword.shared.ledger.records import EraseClaim
+from afterword.shared.ledger.spending import ExtractionCost
 from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -27,22 +36,26 @@ SECRET = "marmalade"
 K = StepKind
 
 
-async def answer(ledger: Ledger, **fields: Any) -> str:
+async def answer(ledger: Ledger, memory: str = "m5", **fields: Any) -> str:
     """Answer a job that says, and is told, a secret; return it."""
     claim = await submit_and_claim(ledger, f"I like {SECRET}.", **fields)
     note = AttemptNote()
     note.recall = NotedRecall("fresh", "", 7, 1, 0, 12, (("m6", "no_place"),))
-    memories = [MemoryUsed(id="m5", text=SECRET, score=0.5)]
+    memories = [MemoryUsed(id=memory, text=SECRET, score=0.5)]
     reply = reply_to(claim, f"Noted: {SECRET}.", memories=memories)
     await ledger.jobs.finish(claim, reply, note=note.text)
     return claim.job_id
 
 
-async def store(ledger: Ledger, *memory_ids: str) -> None:
+async def store(ledger: Ledger, *memory_ids: str, paid: ExtractionCost | None = None) -> None:
     lane = await claim_lane(ledger)
     await ledger.turns.begin(lane, lane.turns[0].id, worker="m:1")
     await ledger.turns.settle(
-        lane, lane.turns[0].id, TurnState.STORED, memory_ids=memory_ids or ("m1",)
+        lane,
+        lane.turns[0].id,
+        TurnState.STORED,
+        memory_ids=memory_ids or ("m1",),
+        paid=paid,
     )
     await ledger.turns.release_lane(lane)
 
@@ -68,8 +81,52 @@ async def test_the_story_of_a_job_outlives_it_without_what_was_said(
     assert (story.state, story.turn) == (JobState.SUCCEEDED, TurnState.STORED)
     assert (story.user_id, story.memory, story.memory_ids) == ("ann", "fresh", ("m1",))
     assert [one.id for one in story.left_out] == ["m6"]
-    assert (story.message, story.reply, story.memories) == (None, None, ())
+    assert (story.message, story.reply) == (None, None)
+    assert story.memories == (MemoryGiven("m5", None, None),), "its id, no text and no score"
+    assert story.steps == before.steps
     assert SECRET not in str(inspector.redis.hgetall(inspector.keys.story(job_id)))
+
+
+@pytest.mark.parametrize("conversation", ["c-1", 'a "quoted" \\ one', "m/conversation_id", None])
+async def test_the_conversation_of_a_job_is_told_for_as_long(
+    ledger: Ledger, inspector: LedgerInspector, conversation: str | None
+) -> None:
+    others = {"conversation_id": "another", "at": "conversation_id"}
+    job_id = await answer(ledger, conversation_id=conversation, metadata=others, remember=False)
+    outlive(inspector, job_id)
+
+    assert (await ledger.stories.of(job_id)).conversation_id == conversation
+
+
+async def test_what_extraction_took_is_told_for_as_long(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    job_id = await answer(ledger)
+    await store(ledger, paid=ExtractionCost(Usage(input=9, output=3), 1200))
+    before = (await ledger.stories.of(job_id)).extraction
+    outlive(inspector, job_id)
+
+    assert before is not None
+    assert (before.cost_usd, before.facts) == (0.0012, 1)
+    assert (await ledger.stories.of(job_id)).extraction == before
+
+
+async def test_the_memories_of_a_reply_are_found_among_those_of_the_same_moment(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    others = [await answer(ledger, memory=f"m{number}", remember=False) for number in range(6, 9)]
+    mine = await answer(ledger)
+    (*_, (last, row)) = inspector.redis.xrange(inspector.keys.given(lane_of()))
+    inspector.redis.delete(inspector.keys.given(lane_of()))
+    moment_ms = last.partition("-")[0]
+    for number, one in enumerate([others[0], mine, others[1]], start=1):
+        memories = row["memories"] if one == mine else '["other"]'
+        entry = {"job": one, "memories": memories}
+        inspector.redis.xadd(inspector.keys.given(lane_of()), entry, id=f"{moment_ms}-{number}")
+    await store(ledger)
+    outlive(inspector, mine)
+
+    assert [one.id for one in (await ledger.stories.of(mine)).memories] == ["m5"]
 
 
 async def test_the_list_of_a_user_goes_on_with_what_is_told_of_jobs_that_are_gone(

@@ -50,6 +50,7 @@ from afterword.producer import (
 )
 from afterword.producer.admin.access import NewAccessKey
 from afterword.producer.admin.cost_estimate import Estimate
+from afterword.producer.admin.explanation import Explanation
 from afterword.producer.admin.fleet_status import summary
 from afterword.producer.admin.history import ImportCounts
 from afterword.producer.cli.checks.finding import ok
@@ -148,29 +149,32 @@ RECORDS: dict[str, Any] = {
         ("lane", "priority", "waits_for", "waits_until", "worker", "replay_of", "replayed_as")
     )  # what `tests/ledger/test_details.py` finds
     | {"timings_ms": Timings(queued=0, recall=0, model=0, total=0)},
-    "Job story": JobStory(
-        "j",
-        "t",
-        "u",
-        None,
-        JobState.SUCCEEDED,
-        TurnState.STORED,
-        None,
-        None,
-        NOW,
-        NOW,
-        None,
-        None,
-        (StoryStep(NOW, StepKind.RECALLED),),
-        False,
-        "fresh",
-        (MemoryGiven("m", 0.5, NOW),),
-        (MemoryLeftOut("o", "no_place"),),
-        ("m",),
-        None,
-        None,
-        extraction=Extraction(),
-    ),
+    "Job story": plain(
+        JobStory(
+            "j",
+            "t",
+            "u",
+            None,
+            JobState.SUCCEEDED,
+            TurnState.STORED,
+            None,
+            None,
+            NOW,
+            NOW,
+            None,
+            None,
+            (StoryStep(NOW, StepKind.RECALLED),),
+            False,
+            "fresh",
+            (MemoryGiven("m", 0.5, NOW),),
+            (MemoryLeftOut("o", "no_place"),),
+            ("m",),
+            None,
+            None,
+            extraction=Extraction(),
+        )
+    )
+    | {"explanation": [Explanation("Memory o was found.")]},
     "Jobs of a user": UserJobs(
         (JobListed("j", NOW, JobState.SUCCEEDED, None, TurnState.STORED, None, "fresh", 5, 1),), "j"
     ),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
 
+from afterword.producer.admin.explanation import explained
 from afterword.producer.cli.story_text import print_story, print_user_jobs
 from afterword.shared.errors import Rejected, Unavailable
 from afterword.shared.ledger.ledger import Ledger
@@ -15,6 +18,7 @@ from afterword.shared.ledger.memory_requests import Hold
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.ports import Turn
+from tests.kit.command_line import afterword
 from tests.kit.complaints import StagedFleet
 from tests.kit.ledger.builder import LedgerInspector, lane_of, submit_and_answer
 
@@ -195,3 +199,23 @@ async def test_a_reply_of_a_worker_that_knew_no_stories_is_told_all_the_same(
     inspector.redis.hdel(inspector.keys.job(said), "story")
 
     assert line_of(await fleet.told(said), "replied")
+
+
+async def test_the_command_says_in_words_what_the_console_says(
+    fleet: Fleet, settings: Settings
+) -> None:
+    fleet.settings = settings.model_copy(update={"memory": "embedded"})
+    job_id = await fleet.answer(ASKED)
+    story = await fleet.ledger.stories.of(job_id)
+    (one,) = explained(story)
+
+    lines = await fleet.told(job_id)
+    assert lines[lines.index("in words:") + 1] == f"  - {one.text}"
+
+    env = {
+        "AFTERWORD_REDIS_URL": str(settings.redis_url),
+        "AFTERWORD_NAMESPACE": settings.namespace,
+        "AFTERWORD_DURABILITY": "none",
+    }
+    printed = await asyncio.to_thread(afterword, "job", job_id, "--json", env=env)
+    assert json.loads(printed.stdout)["explanation"] == [{"text": one.text, "about": None}]

@@ -148,6 +148,29 @@ async def test_its_user_had_deleted_the_memory(
     assert "The user changed memories of it: deleted" in await told(browser, path)
 
 
+async def test_a_job_of_which_only_the_story_is_kept_is_explained_and_says_what_is_gone(
+    fleet: StagedFleet, browser: Browser, inspector: LedgerInspector
+) -> None:
+    await fleet.answer(FACT)
+    await fleet.store()
+    asked = await fleet.answer(ASKED, conversation_id="c-7")
+    assert inspector.redis.delete(inspector.keys.job(asked)) == 1
+
+    path, _ = await jobs_of_ann(browser)
+    page = (await browser.get(path)).text
+    assert "The model was given 1 memory." in await told(browser, path)
+    assert "Only the story of this job is kept" in page
+    assert "are gone" in page
+    assert "It is no longer kept." in page
+    assert "/content" not in page, "nothing is offered that is gone"
+    assert "c-7" in page
+    assert "fresh" in page
+    (given,) = fleet.memories.rows
+    assert f"<code>{given.id}</code>" in page
+    shown = await browser.post(f"{path}/content")
+    assert (shown.status_code, "Lisbon" in shown.text) == (httpx.codes.OK, False)
+
+
 async def test_the_user_was_erased(fleet: StagedFleet, ledger: Ledger, browser: Browser) -> None:
     said = await fleet.answer(FACT)
     await ledger.erasures.begin(lane_of(), "olga")

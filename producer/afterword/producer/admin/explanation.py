@@ -41,10 +41,13 @@ _ORDERS = {
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """One sentence, and the job that it is about, if it is another one."""
+    """A cause in one sentence, without content."""
 
     text: str
+    """The sentence; it ends with a colon if `about` belongs to it."""
+
     about: str | None = None
+    """The other job that it is about, if it is about one."""
 
 
 def explained(story: JobStory) -> Sequence[Explanation]:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from afterword.producer.admin.async_admin import AsyncOperator
+from afterword.producer.admin.explanation import explained
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import PointInTime, json_option, limit_option, tenant_option
@@ -51,11 +52,11 @@ def job(  # noqa: PLR0913 each is an option
 ) -> None:
     """Tell the story of a job, step by step, or list the jobs of a user.
 
-    Waits and why, attempts and their workers, what was recalled, found and left out, calls of
-    models with the provider's request ids, how the turn got into memory, and later replies that
-    were given its memories. Without --with-content, nothing that was said is shown. Of each user,
-    the newest 100 jobs are listed, open ones as well, and the newest 100 imported turns. Nothing is
-    changed.
+    First in words what may be the cause of a complaint, then all steps: waits and why, attempts and
+    their workers, what was recalled, found and left out, calls of models with the provider's
+    request ids, how the turn got into memory, and later replies that were given its memories.
+    Without --with-content, nothing that was said is shown. Of each user, the newest 100 jobs are
+    listed, open ones as well, and the newest 100 imported turns. Nothing is changed.
     """
     if (job_id is None) == (user_id is None):
         raise InvalidRequest("job_id", "give either the id of a job or --user")
@@ -64,7 +65,11 @@ def job(  # noqa: PLR0913 each is an option
         (render.json_record if as_json else print_user_jobs)(page)
     elif job_id is not None:
         story = asyncio.run(_story(check_job_id(job_id), content=with_content))
-        (render.json_record if as_json else print_story)(story)
+        (_print_json if as_json else print_story)(story)
+
+
+def _print_json(story: JobStory) -> None:
+    render.json_record({**render.plain(story), "explanation": list(explained(story))})
 
 
 async def _story(job_id: str, *, content: bool) -> JobStory:

@@ -11,6 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from afterword.producer.admin.access import NewAccessKey
 from afterword.producer.admin.async_admin import DiscardResult
 from afterword.producer.admin.erasure import ErasureReceipt
+from afterword.producer.admin.explanation import Explanation
 from afterword.producer.admin.history import ImportCounts
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.cli.checks.finding import Finding
@@ -206,6 +207,7 @@ PRINTED: dict[str, Any] = {
 _BESIDES: dict[str, dict[str, Any]] = {
     "dead replay": {"plan": ReplayPlan},
     "dead runs RUN_ID": {"outcomes_by_id": dict[str, ReplayOutcome]},
+    "job JOB_ID": {"explanation": list[Explanation]},
 }
 
 

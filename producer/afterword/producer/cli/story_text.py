@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from afterword.producer.admin.explanation import explained
 from afterword.producer.admin.wording import (
     exact_time,
     step_facts,
@@ -24,10 +25,11 @@ from afterword.shared.ledger.story_records import (
 
 
 def print_story(story: JobStory) -> None:
-    """Print a story: one line for each fact and for each step, in the order of time."""
+    """Print a story: facts, what may explain a complaint, and the steps in the order of time."""
     for name, value in _head(story):
         echo(f"{name}: {indented(value)}")
     echo()
+    _print_explanation(story)
     render.table(
         ("time", "step", "reason", "attempt", "worker", "more"),
         [
@@ -39,6 +41,17 @@ def print_story(story: JobStory) -> None:
     if story.steps_left_out:
         echo("Some steps between these are left out.")
     _print_memories(story)
+
+
+def _print_explanation(story: JobStory) -> None:
+    """Print in words what the console says in words."""
+    found = explained(story)
+    if not found:
+        return
+    echo("in words:")
+    for one in found:
+        echo(one_line(f"  - {one.text} {one.about}" if one.about else f"  - {one.text}"))
+    echo()
 
 
 def print_user_jobs(page: UserJobs) -> None:
@@ -77,7 +90,10 @@ def _head(story: JobStory) -> Iterator[tuple[str, str]]:
 def _content(story: JobStory) -> Iterator[tuple[str, str]]:
     """Yield what was said, if it was requested, or that it is gone."""
     if not story.job_kept:
-        yield "kept", "its story only: not what was said, nor which memories the reply was given"
+        yield (
+            "kept",
+            "its story only: not what was said, nor what the memories say that it was given",
+        )
     if story.message is not None:
         yield "message", story.message
     if story.reply is not None:

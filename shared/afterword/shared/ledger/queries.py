@@ -116,7 +116,7 @@ class Queries:
         return {
             **status.model_dump(exclude={"metadata"}),
             "lane": record["lane"],
-            "priority": _PRIORITIES.get((record["agenda"] or "").rpartition(".")[2]),
+            "priority": priority_of(record["agenda"]),
             "waits_for": waits_for,
             "waits_until": until,
             "worker": record["worker"],
@@ -253,6 +253,11 @@ class Queries:
         key = self._shards.keys_of(check_job_id(job_id)).job(job_id)
         values: list[Any] = await self._shards.send_command("HMGET", key, *names)
         return values
+
+
+def priority_of(agenda: str | None) -> str | None:
+    """Return the priority of a job in this place; None if there is none, or a newer one."""
+    return _PRIORITIES.get((agenda or "").rpartition(".")[2])
 
 
 def _status(job_id: str, record: Mapping[str, Any]) -> JobStatus:

@@ -9,9 +9,10 @@ from typing import Any
 
 from afterword.shared.contracts import Extraction, Reply
 from afterword.shared.errors import JobNotFound
-from afterword.shared.ledger.queries import UNTIL_ITS_TIME, Queries
+from afterword.shared.ledger.queries import UNTIL_ITS_TIME, Queries, priority_of
 from afterword.shared.ledger.records import json_object, moment, reading
 from afterword.shared.ledger.shard import Shards
+from afterword.shared.ledger.spending import EXTRACTION_FIELDS, read_extraction
 from afterword.shared.ledger.story_records import (
     JobStory,
     MemoryGiven,
@@ -66,6 +67,7 @@ class Stories:
         record, found = await self._found(job_id)
         with reading(job_id):
             reply = Reply.model_validate_json(record["reply"]) if record.get("reply") else None
+            job_kept = "body" in record or found["turn"] is TurnState.ERASED
             told = read_story(record.get("story", ""), _queued(record))
             steps = [*_before(record), *told.steps]
             steps += _missing(record, steps)
@@ -74,6 +76,7 @@ class Stories:
                 behind = await self.users.waited_for(job_id, record)
                 steps += behind
             steps += await self._later(job_id, record, found["memory_ids"], steps)
+            memories = tuple(self._given(found["tenant"], record, reply, content=content))
         return JobStory(
             job_id=job_id,
             tenant=found["tenant"],
@@ -90,7 +93,7 @@ class Stories:
             steps=tuple(sorted(steps, key=lambda step: step.at)),
             steps_left_out=told.incomplete,
             memory=reply.memory if reply else last_recall(told.steps).get("memory"),
-            memories=tuple(self._given(found["tenant"], reply, content=content)),
+            memories=memories,
             left_out=tuple(MemoryLeftOut(*one) for one in told.left_out),
             memory_ids=found["memory_ids"],
             extraction=found["extraction"] and Extraction(**found["extraction"]),
@@ -98,7 +101,7 @@ class Stories:
             replayed_as=found["replayed_as"],
             message=self._message(found["tenant"], record) if content else None,
             reply=self._redaction.shown(found["tenant"], reply.text) if content and reply else None,
-            job_kept="body" in record or found["turn"] is TurnState.ERASED,
+            job_kept=job_kept,
         )
 
     async def _found(self, job_id: str) -> tuple[_Record, Mapping[str, Any]]:
@@ -118,10 +121,14 @@ class Stories:
         body = record.get("body")
         return self._redaction.shown(tenant, json_object(body)["message"]) if body else None
 
-    def _given(self, tenant: str, reply: Reply | None, *, content: bool) -> Iterator[MemoryGiven]:
+    def _given(
+        self, tenant: str, record: _Record, reply: Reply | None, *, content: bool
+    ) -> Iterator[MemoryGiven]:
         for one in reply.memories if reply else ():
             text = self._redaction.shown(tenant, one.text) if content else None
             yield MemoryGiven(one.id, one.score, one.created_at, text)
+        for memory_id in json.loads(record.get("given", "[]")):  # the job itself is gone
+            yield MemoryGiven(memory_id, None, None)
 
     async def _later(
         self, job_id: str, record: _Record, memory_ids: Sequence[str], steps: Sequence[StoryStep]
@@ -163,10 +170,12 @@ def _waits_for(
 
 def _kept(record: _Record) -> Mapping[str, Any]:
     """Return what a story says of its job, by the names of `Queries.details`."""
+    amounts = record.get("extraction", "").split()
+    extraction = read_extraction(dict(zip(EXTRACTION_FIELDS, amounts, strict=False)))
     return {
         "tenant": record["tenant"],
         "user_id": user_of(record["lane"])[1],
-        "conversation_id": None,
+        "conversation_id": record.get("conversation_id"),
         "state": JobState(record["state"]),
         "turn": TurnState(record["turn"]),
         "code": record.get("code"),
@@ -178,7 +187,7 @@ def _kept(record: _Record) -> Mapping[str, Any]:
         "memory_ids": tuple(json.loads(record.get("memory_ids", "[]"))),
         "replay_of": record.get("replay_of"),
         "replayed_as": None,
-        "extraction": None,
+        "extraction": extraction and extraction.model_dump(),
     }
 
 
@@ -191,8 +200,8 @@ def _before(record: _Record) -> Iterator[StoryStep]:
     if record.get("imported"):
         yield StoryStep(moment(record["created"]), StepKind.IMPORTED)
     else:
-        body = record.get("body")  # none if the user was erased
-        details = {"priority": json_object(body).get("priority", "normal")} if body else {}
+        priority = priority_of(record.get("agenda"))  # none if the user was erased
+        details = {"priority": priority} if priority else {}
         yield StoryStep(
             _queued(record), StepKind.ACCEPTED, about=record.get("replay_of"), details=details
         )

@@ -167,10 +167,11 @@ class MemoryGiven:
     """Its id in mem0."""
 
     score: float | None
-    """How well it fits the message, by the memory backend's own measure."""
+    """How well it fits the message, by the memory backend's own measure; None once the job is no
+    longer kept."""
 
     created_at: datetime | None
-    """When it was created, if the memory backend says so."""
+    """When it was created, if the memory backend says so and the job is kept."""
 
     text: str | None = None
     """Its text; only if content was requested."""
@@ -268,7 +269,7 @@ class JobStory:
 
     job_kept: bool = True
     """Whether the job itself is still kept (`AFTERWORD_RETENTION_S`); otherwise neither what was
-    said nor which memories the reply was given is known."""
+    said nor how well the memories fitted that the reply was given is known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from starlette.responses import RedirectResponse, Response
@@ -12,9 +13,12 @@ from starlette.responses import RedirectResponse, Response
 from afterword.producer.admin.explanation import explained
 from afterword.producer.web.console import Visit
 from afterword.producer.web.views.fleet import ROWS
+from afterword.shared.clock import utc_now
 from afterword.shared.errors import JobNotFound, MemoriesUnavailable
 from afterword.shared.ledger.browsing import Place
 from afterword.shared.names import check_job_id, lane_id, lane_tag, memory_key, shard_of
+
+Value = TypeVar("Value")
 
 #: Jobs of a user that a page shows.
 _JOBS = 20
@@ -50,21 +54,29 @@ async def job_content(visit: Visit) -> Response:
 
 
 async def _job(visit: Visit, *, content: bool) -> Response:
-    ledger = await visit.console.ledger()
-    details = await ledger.queries.details(visit.path["job_id"])
-    try:
-        letter = await visit.operator.dead_letter(details["job_id"])
-    except JobNotFound:
-        letter = None
-    story = await visit.operator.story(details["job_id"], content=content)
+    """Answer with a job, or with its story alone, which is kept for longer."""
+    job_id = check_job_id(visit.path["job_id"])
+    story = await visit.operator.story(job_id, content=content)
     return visit.page(
         "job.html",
-        job=details,
-        letter=letter,
+        job=await _found(_details(visit, job_id)),
+        letter=await _found(visit.operator.dead_letter(job_id)),
         story=story,
         told=explained(story),
         texts=content,
+        now=utc_now(),
     )
+
+
+async def _details(visit: Visit, job_id: str) -> dict[str, Any]:
+    return await (await visit.console.ledger()).queries.details(job_id)
+
+
+async def _found(asked: Awaitable[Value]) -> Value | None:
+    try:
+        return await asked
+    except JobNotFound:
+        return None
 
 
 async def user(visit: Visit) -> Response:

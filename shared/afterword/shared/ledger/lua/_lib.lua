@@ -386,17 +386,41 @@ local function tell(id, known_version, ...)
   end
 end
 
+-- The id of a conversation, which stands in the request alone. It comes before all that may be long there,
+-- or may hold such a key itself: a request is decoded only if its id needs escapes.
+local function conversation_id_in(body)
+  return string.match(body, '^{[^m]-"conversation_id":"([^"\\]*)"') or cjson.decode(body).conversation_id
+end
+
+-- The ids of the memories that a reply was given, JSON; nil if there were none, or it was long ago.
+local function given_in(id, lane, ended)
+  for _, entry in ipairs(redis.call('XRANGE', given_key(lane), ended, '+', 'COUNT', 10)) do
+    if entry[2][2] == id then return entry[2][4] end
+  end
+end
+
 -- What is left of a record once it is gone: its story and what belongs to that, nothing that was said. Its
--- key is a HASH of its own, since Redis expires keys and not fields.
+-- key is a HASH of its own, since Redis expires keys and not fields. What extraction took is one field of it.
 local STORY_FIELDS = { 'version', 'state', 'turn', 'tenant', 'lane', 'sequence', 'created', 'queued', 'deadline',
-  'ended', 'code', 'turn_ended', 'turn_code', 'memory_ids', 'story', 'imported', 'replay_of' }
+  'ended', 'code', 'turn_ended', 'turn_code', 'memory_ids', 'story', 'imported', 'replay_of', 'agenda' }
+local EXTRACTED = { 'extraction:input', 'extraction:output', 'extraction:cache_read', 'extraction:cache_write',
+  'extraction:cost', 'extraction:facts' }
 local function keep_story(id, story_ms, retention_ms)
   redis.call('DEL', story_key(id))
   if story_ms <= retention_ms then return end
-  local fields = {}
-  for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(STORY_FIELDS))) do
+  local kept, fields = {}, {}
+  for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(STORY_FIELDS))) do kept[STORY_FIELDS[i]] = value end
+  local more = redis.call('HMGET', job_key(id), 'conversation', 'body', unpack(EXTRACTED))
+  if more[1] and more[2] then kept.conversation_id = conversation_id_in(more[2]) end
+  if kept.lane and kept.ended then kept.given = given_in(id, kept.lane, kept.ended) end
+  local extracted, any = {}, false
+  for i = 1, #EXTRACTED do
+    extracted[i], any = more[i + 2] or 0, any or more[i + 2]
+  end
+  if any then kept.extraction = table.concat(extracted, ' ') end
+  for name, value in pairs(kept) do
     if value and value ~= '' then
-      fields[#fields + 1] = STORY_FIELDS[i]
+      fields[#fields + 1] = name
       fields[#fields + 1] = value
     end
   end

@@ -44,6 +44,11 @@ emit(id, last, 'type', 'final', with_recalled(recalled, 'attempt', job[7]))
 close_job(id, job[4], owners_of(lane, tenant, conversation), stream_ms)
 list_job(lane, id, job[9], math.max(retention_ms, story_ms))
 
+if given ~= '' then
+  redis.call('XADD', given_key(lane), 'MINID', '~', now - retention_ms, '*', 'job', id, 'memories', given)
+  redis.call('PEXPIRE', given_key(lane), retention_ms)
+end
+
 local remembered = job[6] == 'awaited' and turn == 'pending'
 if remembered then
   set_turn_state(id, tenant, 'awaited', 'pending')
@@ -62,11 +67,6 @@ end
 
 if conversation and conversation_turn ~= '' then
   add_to_history(conversation, conversation_turn, max_turns, conversation_ms)
-end
-
-if given ~= '' then
-  redis.call('XADD', given_key(lane), 'MINID', '~', now - retention_ms, '*', 'job', id, 'memories', given)
-  redis.call('PEXPIRE', given_key(lane), retention_ms)
 end
 
 for _, sums in ipairs({ tenant_usage_key(tenant), usage_key(lane) }) do
