@@ -23,6 +23,7 @@ from tests.kit.fakes.memory import FakeMemories
 from tests.kit.fakes.model import FakeModel
 from tests.kit.ledger.builder import (
     LedgerInspector,
+    claim_lane,
     lane_of,
     reply_to,
     submit_and_answer,
@@ -306,6 +307,26 @@ async def test_memory_waits_when_most_of_a_budget_is_spent_and_replies_go_on(
         inspector.make_due(lane_of())
         async with Ledger(enough, patience_s=5.0) as raised:
             await LaneWriter(enough, raised, memories).write()
+    assert (await ledger.queries.status(claim.job_id)).turn is TurnState.STORED
+
+
+async def test_facts_that_are_paid_for_are_stored_whatever_is_spent(
+    settings: Settings, ledger: Ledger
+) -> None:
+    limited = settings.model_copy(
+        update={"memory": "selfhosted", "budgets": {"*": {"user_usd": 1.0}}, "budget_soft": 0.5}
+    )
+    async with Ledger(limited, patience_s=5.0) as spending:
+        claim = await submit_and_claim(spending, "I prefer Celsius.")
+        await spending.jobs.finish(claim, reply_to(claim), cost=900_000)
+        lane = await claim_lane(spending)
+        await spending.turns.begin(lane, claim.job_id)
+        await spending.turns.record_facts(lane, claim.job_id, '{"memory": [{"text": "x"}]}')
+        await spending.turns.postpone(
+            lane, claim.job_id, 0.0, counted=True, code="unavailable", unknown_outcome=False
+        )
+        await LaneWriter(limited, spending, FailingMemories()).write()
+
     assert (await ledger.queries.status(claim.job_id)).turn is TurnState.STORED
 
 

@@ -217,7 +217,8 @@ class TurnWriter:
         turn = self._composer.turn_of(claim, batch)
         if turn is None:
             return AddResult(AddOutcome.NOTHING, code=QUOTED_ONLY)
-        await self._check_budget(claim)
+        if not turn.facts:  # those are paid for
+            await self._check_budget(claim)
         self._leases.require(claim.lane)
         return await self._memories.add(owner_of(claim.lane), turn)
 
