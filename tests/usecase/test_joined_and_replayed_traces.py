@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from afterword.producer import AsyncOperator, DeadLetterFilter, ReplayPace
-from afterword.shared.errors import Rejected
+from afterword.producer.admin.replay_driver import ReplayDriver
+from afterword.shared.errors import LedgerUnavailable, Rejected
+from afterword.shared.ledger.dead_letter_records import DeadLetterRef
 from afterword.shared.ledger.ledger import Ledger
+from afterword.shared.ledger.replay_runs import ReplayRuns
 from afterword.shared.settings import Settings
 from afterword.shared.spans import LETTER, PROCESS, PUBLISH, REPLAY, SEND
 from tests.kit.ledger.builder import claim_job, lane_of
@@ -84,6 +87,32 @@ async def test_a_replay_is_a_trace_linked_to_those_of_what_had_died(
     assert letter.parent is not None
     assert (letter.parent.trace_id, letter.parent.span_id) == ids_of(replay)
     assert links_of(letter) == [ids_of(by_name[PUBLISH])]
+
+
+class Away(ReplayRuns):
+    """A ledger that goes away before anything is replayed."""
+
+    async def next_letters(self, run: str) -> Sequence[DeadLetterRef]:
+        raise LedgerUnavailable("gone", cause="closed")
+
+
+async def test_a_replay_that_fails_has_its_span_all_the_same(
+    settings: Settings, ledger: Ledger, worker: Worker, spans: Traced
+) -> None:
+    worker.model.fails(Rejected("rejected"))
+    job_id = await submitted(settings)
+    await worker.respond(job_id)
+    letter = await ledger.dead_letters.get(job_id)
+    run_id = await ledger.replay_runs.begin(
+        [letter.ref], by="olga", criteria={}, pace=ReplayPace(), token="t"
+    )
+    away, run = Away(ledger.replay_runs._shards), await ledger.replay_runs.get(run_id)
+    with pytest.raises(LedgerUnavailable):
+        await ReplayDriver(ledger.dead_letters, away, run, "t", "olga", None).drive()
+
+    (replay,) = spans.named(REPLAY)
+    found = dict(replay.attributes or {})
+    assert (found["afterword.outcome"], found["afterword.code"]) == ("failed", "LedgerUnavailable")
 
 
 async def test_the_context_of_a_dead_letter_is_read_while_traces_are_on(

@@ -264,7 +264,10 @@ class DeadLetterReplayed(ObserverEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayEnded(ObserverEvent):
-    """A replay run is done, stopped or aborted, or another process drives it now (`taken_over`)."""
+    """A replay run is done, stopped or aborted; or another process drives it now (`taken_over`).
+
+    Or its driver `failed` with an error of the class `code`, and it can be resumed.
+    """
 
     run: Id
     outcome: Code

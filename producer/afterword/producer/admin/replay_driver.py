@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 
-from afterword.shared.errors import LeaseLost, QueueFull
+from afterword.shared.errors import AfterwordError, LeaseLost, QueueFull
 from afterword.shared.events import DeadLetterReplayed, ReplayBegun, ReplayEnded
 from afterword.shared.ledger.dead_letter_records import (
     DeadLetterKind,
@@ -67,6 +67,9 @@ class ReplayDriver:
             return await self._drive()
         except LeaseLost:
             emit(ReplayEnded, run=self._run.id, outcome="taken_over")
+            raise
+        except AfterwordError as error:
+            emit(ReplayEnded, run=self._run.id, outcome="failed", code=type(error).__name__)
             raise
 
     async def _drive(self) -> ReplayRun:
