@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,12 +23,15 @@ from afterword.shared.names import Keys, memory_key, shard_of
 from afterword.shared.settings import Settings
 from afterword.shared.transport.causes import WORDS, translated
 from afterword.shared.transport.connection import _told_in_cluster
+from afterword.shared.transport.importing import FOLLOWED
 from tests.kit.ledger.builder import chat_request, claim_job, reply_to, submit_job
 from tests.kit.servers.redis_groups import Sentinels, pair, sentinels
 from tests.kit.servers.valkey import Valkey, free_port
 from tests.kit.waiting import until
 
 pytestmark = [pytest.mark.redis, pytest.mark.finding(5)]
+
+SHARED = Path(__file__).parents[2] / "shared"
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +236,28 @@ async def test_a_single_redis_that_is_called_a_cluster_is_named(
 async def test_a_cluster_without_a_broker_is_refused() -> None:
     with pytest.raises(Misconfigured, match="AFTERWORD_BROKER_URL: must be set"):
         Ledger(Settings(redis_url="redis+cluster://h"), patience_s=1.0)
+
+
+def _sent() -> set[str]:
+    """Return the names of all commands that are sent one by one."""
+    found = set[str]()
+    for path in SHARED.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(attr="send_command"), args=[ast.Constant(str(name)), *_]
+                ):
+                    found.add(name)
+    return found
+
+
+def test_each_command_that_reads_one_key_is_followed_while_a_slot_is_moved() -> None:
+    writes = {"HDEL", "HSETNX", "INCR", "LPUSH", "PUBLISH", "SET", "XADD", "XTRIM"}
+    of_no_key = {"CONFIG", "INFO", "PUBSUB", "TIME"}
+    # A scan asks whether a key that never exists does: a node that gives keys away must refuse.
+    refused = {"EXISTS"}
+
+    assert _sent() - FOLLOWED == writes | of_no_key | refused
 
 
 @pytest.mark.parametrize(

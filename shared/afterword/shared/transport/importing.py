@@ -14,7 +14,10 @@ from afterword.shared.transport.connection import Command, Reconnector, of_clust
 #: of two nodes. Not so the keys of a script. One that writes would make a key on the one node while
 #: the other still gives its namesake away.
 FOLLOWED: Final = frozenset(
-    {"HEXISTS", "HGET", "HGETALL", "HMGET", "LRANGE", "XRANGE", "XREVRANGE", "ZREVRANGE", "ZSCORE"}
+    {
+        *("GET", "HEXISTS", "HGET", "HGETALL", "HMGET", "LRANGE", "XRANGE", "XREVRANGE"),
+        *("ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZSCORE"),
+    }
 )
 
 
