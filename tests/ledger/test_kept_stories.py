@@ -203,6 +203,25 @@ async def test_a_memory_that_its_user_deletes_leaves_the_story_as_well(
     assert [step.kind for step in story.steps][-2:] == [K.CORRECTED, K.CORRECTED]
 
 
+async def test_a_memory_of_turns_that_were_stored_together_leaves_the_story_of_each(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    jobs = [await answer(ledger) for _ in range(2)]
+    lane = await claim_lane(ledger)
+    await ledger.turns.begin(lane, *jobs, worker="m:1")
+    await ledger.turns.settle(lane, jobs[0], TurnState.STORED, memory_ids=("m1", "m2"))
+    await ledger.turns.release_lane(lane)
+    for job_id in jobs:
+        outlive(inspector, job_id)
+    hold = await ledger.memory_requests.hold(lane_of(), "token")
+    assert isinstance(hold, Hold)
+
+    await ledger.memory_requests.mend(hold.claim, jobs[0], ["m2"])
+
+    for job_id in jobs:
+        assert (await ledger.stories.of(job_id)).memory_ids == ("m2",)
+
+
 async def test_the_story_of_a_mended_turn_is_kept_as_it_is_then(
     ledger: Ledger, inspector: LedgerInspector, settings: Settings
 ) -> None:

@@ -402,7 +402,7 @@ end
 -- What is left of a record once it is gone: its story and what belongs to that, nothing that was said. Its
 -- key is a HASH of its own, since Redis expires keys and not fields. What extraction took is one field of it.
 local STORY_FIELDS = { 'version', 'state', 'turn', 'tenant', 'lane', 'sequence', 'created', 'queued', 'deadline',
-  'ended', 'code', 'turn_ended', 'turn_code', 'memory_ids', 'story', 'imported', 'replay_of', 'agenda' }
+  'ended', 'code', 'turn_ended', 'turn_code', 'memory_ids', 'story', 'imported', 'replay_of', 'agenda', 'batch' }
 local EXTRACTED = { 'extraction:input', 'extraction:output', 'extraction:cache_read', 'extraction:cache_write',
   'extraction:cost', 'extraction:facts' }
 local function keep_story(id, story_ms, retention_ms)

@@ -14,10 +14,12 @@
 if not holds_lane(lane, fence) then return answer('lost') end
 local record = redis.call('HMGET', job_key(id), 'turn', 'lane', 'tenant', 'event')
 if not record[1] or record[2] ~= lane then
-  local kept = redis.call('HMGET', story_key(id), 'lane', 'story')
-  if kept[1] == lane then
-    redis.call('HSET', story_key(id), 'memory_ids', memory_ids, 'turn_code', left and '' or 'deleted',
-      'story', with_step_once(kept[2] or nil, 'mend', left and 'edited' or 'deleted'))
+  for each in string.gmatch(redis.call('HGET', story_key(id), 'batch') or id, '%S+') do
+    local kept = redis.call('HMGET', story_key(each), 'lane', 'story')
+    if kept[1] == lane then
+      redis.call('HSET', story_key(each), 'memory_ids', memory_ids, 'turn_code', left and '' or 'deleted',
+        'story', with_step_once(kept[2] or nil, 'mend', left and 'edited' or 'deleted'))
+    end
   end
   return answer('unknown')
 end
