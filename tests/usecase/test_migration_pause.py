@@ -11,6 +11,7 @@ from afterword.producer.admin.migration_pause import PAUSE_S, REASON, MigrationP
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.shared.ledger.ledger import Ledger
 from tests.kit.ledger.builder import claim_lane, submit_and_answer
+from tests.kit.waiting import until
 
 pytestmark = pytest.mark.redis
 
@@ -136,6 +137,24 @@ async def test_what_a_killed_migration_left_is_taken_over_and_lifted(stage: Stag
     await after.end()
 
     assert await stage.reasons() == []
+
+
+async def test_the_pause_of_who_took_the_migration_over_is_theirs(stage: Stage) -> None:
+    await stage.pause.begin(stage.look)
+    (order,) = await stage.ledger.orders.in_force()
+
+    async def is_later() -> bool:
+        return await stage.ledger.dead_letters.redis_time() > order.since
+
+    await until(is_later, "an order can be told from this one")
+    await stage.another().begin(stage.look)
+    stage.at += PAUSE_S
+
+    await stage.pause.extend()
+    await stage.pause.end()
+
+    assert await stage.audited() == [("mover", "pause")] * 2
+    assert await stage.reasons() == [REASON]
 
 
 async def test_a_pause_of_one_tenant_is_no_pause_of_all(stage: Stage) -> None:

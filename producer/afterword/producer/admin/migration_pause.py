@@ -27,7 +27,8 @@ class MigrationPause:
     """A pause of everybody's memories, which ends by itself if its process is killed.
 
     Where an operator has paused them, or ends this pause, theirs is the word: nothing is given,
-    and nothing of theirs is lifted. Each order is recorded in the audit.
+    and nothing of theirs is lifted; nor is the pause of a process that took the migration over.
+    Each order is recorded in the audit.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class MigrationPause:
         self._sleep = sleep
         self._begun = False
         self._given_at: float | None = None
+        self._given: SteeringOrder | None = None
 
     async def begin(self, meanwhile: Callable[[], Awaitable[object]]) -> None:
         """Pause memories, and wait for the writes that have begun; nothing the second time.
@@ -65,8 +67,7 @@ class MigrationPause:
         """Give the pause again if its end comes near, unless somebody else has ended it."""
         if self._given_at is None or self._now() - self._given_at < _EXTEND_S:
             return
-        order = await self._in_force()
-        if order is not None and order.reason == REASON:
+        if self._is_ours(await self._in_force()):
             await self._give()
         else:
             self._given_at = None
@@ -76,13 +77,18 @@ class MigrationPause:
         if self._given_at is None:
             return
         self._given_at = None
-        order = await self._in_force()
-        if order is not None and order.reason == REASON:
+        if self._is_ours(await self._in_force()):
             await self._steering.resume("memories")
 
     async def _give(self) -> None:
         self._given_at = self._now()  # also if there is no answer: it may have been given
-        await self._steering.pause("memories", reason=REASON, for_s=PAUSE_S)
+        self._given = await self._steering.pause("memories", reason=REASON, for_s=PAUSE_S)
+
+    def _is_ours(self, order: SteeringOrder | None) -> bool:
+        """Return whether an order is the pause that this process gave last."""
+        if order is None or order.reason != REASON:
+            return False
+        return self._given is None or order.since <= self._given.since
 
     async def _in_force(self) -> SteeringOrder | None:
         """Return the order that pauses everybody's memories."""
