@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from afterword.producer.admin.fleet_metrics import state_of
 from afterword.producer.admin.fleet_status import found_in, look_at
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
@@ -13,6 +14,9 @@ from tests.kit.ledger.builder import LedgerInspector, submit_and_answer
 from tests.kit.servers.valkey import Valkey
 
 pytestmark = pytest.mark.redis
+
+#: Hashes with the attempts that began in the last hour.
+SLOTS = 6
 
 
 @pytest.fixture
@@ -52,8 +56,12 @@ async def test_a_look_reads_the_counts_of_all_tenants_once(
 
     before = reads()
     await found_in(ledger)
-    between = reads()
+    status = reads() - before
     await look_at(ledger, 60.0)
+    look = reads() - before - status
+    await state_of(ledger, 60.0)
+    whole = reads() - before - status - look
 
-    assert between > before
-    assert reads() - between == between - before, "the accounts read them no second time"
+    assert status > 0
+    assert look == status, "the accounts read them no second time"
+    assert whole == look + SLOTS, "nor do the tenants, who read what began in the last hour"

@@ -7,14 +7,11 @@ from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from afterword.producer.admin.fleet_metrics import FleetCollector, FleetState
-from afterword.producer.admin.fleet_status import found_in
+from afterword.producer.admin.fleet_metrics import FleetCollector, FleetState, state_of
 from afterword.shared import events
 from afterword.shared.contracts import MemoryStatus
-from afterword.shared.ledger.account import total
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import TaskHealth
-from afterword.shared.ledger.tenants import whole
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.metrics_server import new_registry
 from afterword.shared.names import MEMORIES, REPLIES
@@ -65,11 +62,7 @@ class Stage:
             await ledger.maintenance.record_heartbeat(queue, "host:1", tasks)
             # However long this test takes, they are not gone.
             self.inspector.redis.zincrby(self.inspector.keys.workers, HOUR_MS, f"{queue} host:1")
-        accounts = await ledger.accounts.by_tenant(late_s=LATE_S)
-        problems = len((await ledger.examine()).problems)
-        tenants = whole(await ledger.tenants.loads())
-        state = FleetState(await found_in(ledger), total(accounts), LATE_S, problems, tenants)
-        self._fleet = _served(state)
+        self._fleet = _served(await state_of(ledger, LATE_S))
 
     def lose_the_ledger(self) -> None:
         """Serve what an exporter does that cannot read the ledger."""

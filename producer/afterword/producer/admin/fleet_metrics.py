@@ -7,10 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from afterword.producer.admin.fleet_status import look_at
 from afterword.shared.clock import utc_now
+from afterword.shared.ledger.account import total
+from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import Account, Gate, GateState
-from afterword.shared.ledger.tenants import TenantLoads
+from afterword.shared.ledger.tenants import TenantLoads, whole
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -38,6 +41,13 @@ class FleetState:
 
     tenants: TenantLoads
     """How tenants share the response workers: counts of all."""
+
+
+async def state_of(ledger: Ledger, late_s: float) -> FleetState:
+    """Look at a fleet and at its tenants; the counts are read once."""
+    found = await look_at(ledger, late_s)
+    tenants = whole(await ledger.tenants.loads(counts=found.counts))
+    return FleetState(found.status, total(found.accounts), late_s, len(found.problems), tenants)
 
 
 class FleetCollector:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -25,11 +25,12 @@ async def found_in(ledger: Ledger) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class FleetLook:
-    """What one look found: status, an account per tenant, and what makes Redis unfit."""
+    """What one look found: status, an account per tenant, what makes Redis unfit, all counts."""
 
     status: dict[str, Any]
     accounts: Sequence[Account]
     problems: Sequence[str]
+    counts: Sequence[Mapping[str, int]]
 
 
 async def look_at(ledger: Ledger, late_s: float) -> FleetLook:
@@ -40,6 +41,7 @@ async def look_at(ledger: Ledger, late_s: float) -> FleetLook:
         await _status(ledger, shards),
         await ledger.accounts.by_tenant(late_s=late_s, counts=counts),
         [str(problem) for problem in (await ledger.examine()).problems],
+        counts,
     )
 
 

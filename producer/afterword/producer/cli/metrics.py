@@ -8,8 +8,7 @@ from contextlib import suppress
 
 import click
 
-from afterword.producer.admin.fleet_metrics import FleetCollector, FleetState
-from afterword.producer.admin.fleet_status import look_at
+from afterword.producer.admin.fleet_metrics import FleetCollector, FleetState, state_of
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import Duration, late_option
@@ -17,8 +16,6 @@ from afterword.producer.cli.terminal import echo, one_line
 from afterword.producer.cli.workers_seen import open_ledger
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import InvalidRequest, LedgerUnavailable
-from afterword.shared.ledger.account import total
-from afterword.shared.ledger.tenants import whole
 from afterword.shared.listen_address import ListenAddress
 from afterword.shared.metrics_server import PATH, new_registry, serving
 
@@ -73,10 +70,7 @@ async def _look_once(late_s: float) -> FleetState:
 
 
 async def _look(checked: CheckedLedger, late_s: float) -> FleetState:
-    ledger = await checked.for_reading()
-    found = await look_at(ledger, late_s)
-    tenants = whole(await ledger.tenants.loads())
-    return FleetState(found.status, total(found.accounts), late_s, len(found.problems), tenants)
+    return await state_of(await checked.for_reading(), late_s)
 
 
 async def _keep_current(collector: FleetCollector, late_s: float, every_s: float) -> None:

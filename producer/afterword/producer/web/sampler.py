@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from afterword.producer.admin.fleet_metrics import FleetState
-from afterword.producer.admin.fleet_status import found_in
+from afterword.producer.admin.fleet_metrics import FleetState, state_of
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.errors import AfterwordError
-from afterword.shared.ledger.account import total
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.samples import Sample
-from afterword.shared.ledger.tenants import whole
 from afterword.shared.lifecycle import JobState, TurnState
 
 #: How often it is asked whether a sample is due, in seconds.
@@ -36,12 +33,7 @@ class Sampler(AsyncCloseable):
 
     async def look(self) -> FleetState:
         """Return what the ledger says of the fleet."""
-        ledger = await self._checked.for_reading()
-        status = await found_in(ledger)
-        accounts = await ledger.accounts.by_tenant(late_s=self._late_s)
-        problems = len((await ledger.examine()).problems)
-        tenants = whole(await ledger.tenants.loads())
-        return FleetState(status, total(accounts), self._late_s, problems, tenants)
+        return await state_of(await self._checked.for_reading(), self._late_s)
 
     async def sample_if_due(self) -> bool:
         """Take the sample of this minute, unless somebody has; return whether it was taken."""

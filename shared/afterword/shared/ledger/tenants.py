@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from afterword.shared.ledger import steps
@@ -111,18 +111,29 @@ class Tenants:
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
 
-    async def loads(self) -> Sequence[TenantLoad]:
-        """Return every tenant that has jobs or had some in the last hour, most waiting first."""
+    async def loads(
+        self, *, counts: Sequence[Mapping[str, int]] | None = None
+    ) -> Sequence[TenantLoad]:
+        """Return every tenant that has jobs or had some in the last hour, most waiting first.
+
+        `counts` are those of each shard, if they were read.
+        """
+        shards = self._shards.all
+        if counts is None:
+            counts = await asyncio.gather(*map(self._shards.counts, shards))
         slot = int((await self._shards.send_command("TIME"))[0]) // _SLOT_S
         found: dict[str, _Found] = {}
-        await asyncio.gather(*(self._look(keys, slot, found) for keys in self._shards.all))
+        read = zip(shards, counts, strict=True)
+        await asyncio.gather(*(self._look(keys, slot, known, found) for keys, known in read))
         begun = sum(one.begun for one in found.values())
         loads = [self._load(tenant, one, begun) for tenant, one in found.items()]
         return sorted(loads, key=lambda one: (-one.waiting, -one.running, -one.begun, one.tenant))
 
-    async def _look(self, keys: Keys, slot: int, found: dict[str, _Found]) -> None:
+    async def _look(
+        self, keys: Keys, slot: int, counts: Mapping[str, int], found: dict[str, _Found]
+    ) -> None:
         """Add what one shard knows of each tenant."""
-        for name, count in (await self._shards.counts(keys)).items():
+        for name, count in counts.items():
             if count > 0 and name.startswith(_QUEUED):
                 found.setdefault(name.removeprefix(_QUEUED), _Found()).waiting += count
             elif count > 0 and name.startswith(_RUNNING):
