@@ -64,7 +64,9 @@ def _helps(command: click.Command, name: str) -> Iterator[tuple[str, str]]:
 def events() -> str:
     """Return every event in tables, one for each part of the module that defines them."""
     source = inspect.getsource(event_classes)
-    parts = re.findall(r"^# (\w.*)$|^class (\w+)\(ObserverEvent\)", source, re.MULTILINE)
+    parts = re.findall(
+        r"^# (\w.*)$|^class (\w+)\((?:ObserverEvent|TokensTold)\)", source, re.MULTILINE
+    )
     lines: list[str] = []
     for heading, name in parts:
         if heading:

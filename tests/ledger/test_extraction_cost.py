@@ -73,18 +73,30 @@ async def test_each_attempt_is_paid_also_one_that_fails(
     assert (await ledger.queries.usage("default", None)).extraction.usage == twice
 
 
-async def test_a_writer_that_lost_its_lane_adds_nothing_to_what_its_successor_counts(
-    ledger: Ledger, inspector: LedgerInspector
+@pytest.mark.parametrize("swept", [True, False])
+async def test_a_writer_that_lost_its_lane_is_counted_by_its_successor(
+    ledger: Ledger, inspector: LedgerInspector, swept: bool
 ) -> None:
+    """What it paid is not known, and it cannot tell any more: as much as its successor did."""
     turn = await submit_and_answer(ledger)
     late = await begun(ledger, turn)
     inspector.make_due(lane_of())
+    if swept:
+        await ledger.maintenance.sweep()
     held = await begun(ledger, turn)
     with pytest.raises(LeaseLost):
         await ledger.turns.settle(late, turn, TurnState.STORED, paid=FIRST)
-    await ledger.turns.settle(held, turn, TurnState.NOTHING, code="no_fact", paid=FIRST)
+    await ledger.turns.postpone(
+        held, turn, 0.0, counted=True, code="x", unknown_outcome=False, paid=FIRST
+    )
+    assert await of(ledger, turn) == Extraction(usage=FIRST.usage + FIRST.usage, cost_usd=0.0007)
 
-    assert await of(ledger, turn) == Extraction(usage=FIRST.usage, cost_usd=0.00035)
+    inspector.make_due(lane_of())
+    again = await begun(ledger, turn)
+    await ledger.turns.settle(again, turn, TurnState.NOTHING, code="no_fact", paid=FIRST)
+
+    thrice = FIRST.usage + FIRST.usage + FIRST.usage
+    assert await of(ledger, turn) == Extraction(usage=thrice, cost_usd=0.00105)
 
 
 async def test_facts_that_an_earlier_attempt_paid_for_are_counted_when_they_are_stored(

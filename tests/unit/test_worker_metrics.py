@@ -131,6 +131,19 @@ def test_what_is_spent_is_told_apart_by_the_class_of_the_tenant() -> None:
         assert cost == pytest.approx(calls * 0.1)
 
 
+def test_what_lost_attempts_probably_cost_is_told_apart() -> None:
+    registry = CollectorRegistry()
+    with counting(registry, {"m": (1000.0, 2000.0)}):
+        emit(
+            events.LostAttemptCounted, model="m", input_tokens=100, output_tokens=20,
+            cache_read_tokens=0, cache_write_tokens=0,
+        )  # fmt: skip
+
+    found = counted(registry)
+    assert found["afterword_tokens_total m input lost default"] == 100
+    assert found["afterword_model_cost_usd_total m lost default"] == pytest.approx(0.14)
+
+
 def test_what_extraction_costs_is_counted_beside_replies_and_apart_from_them() -> None:
     registry = CollectorRegistry()
     with counting(registry, {"m": (1000.0, 2000.0)}):

@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from afterword.shared.contracts import Usage
+from afterword.shared.contracts import Recalled, Usage
 from afterword.shared.errors import BadAnswer, LedgerUnavailable, QueueFull, Rejected, Unavailable
-from afterword.shared.events import TokensWithoutReply
+from afterword.shared.events import LostAttemptCounted, TokensWithoutReply
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
 from afterword.shared.lifecycle import JobState
@@ -152,6 +152,57 @@ async def test_without_tokens_nothing_is_sent_to_redis_for_them(
     arrange(desk)
     await desk.respond(await submit_job(ledger))
     assert asked == []
+
+
+@pytest.mark.parametrize("swept", [True, False])
+async def test_an_attempt_whose_worker_died_counts_an_estimate_with_the_next_one(
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector, swept: bool
+) -> None:
+    priced = settings.model_copy(update={"model": "m", "model_prices": {"m": (2.0, 10.0)}})
+    desk = Desk(priced, ledger, None)
+    desk.model.answers("whole", usage=TOLD)
+    job_id = await submit_job(ledger, message="x" * 3000)
+    dead = await claim_job(ledger, job_id)
+    for number, text in enumerate(("y" * 300, "z" * 30), start=1):
+        await ledger.jobs.append_delta(dead, number, text, Recalled(memory="fresh"))
+    inspector.make_due(job_id)
+    if swept:
+        await ledger.maintenance.sweep()
+
+    with observed(LostAttemptCounted) as seen:
+        await desk.respond(job_id)
+
+    (lost,) = seen.of(LostAttemptCounted)
+    assert (lost.model, lost.output_tokens) == ("m", 110)
+    assert 1000 <= lost.input_tokens < 2000
+    guessed = Usage(input=lost.input_tokens, output=110)
+    assert await used(ledger, job_id) == guessed + TOLD
+    spent = (await ledger.queries.usage("default", "ann")).cost_usd
+    of_reply = (100 * 2 + 30 * 0.2 + 4 * 2.5 + 7 * 10) / 1e6
+    assert spent == pytest.approx(of_reply + (lost.input_tokens * 2 + 110 * 10) / 1e6, abs=2e-6)
+
+    await ledger.jobs.count_usage(dead, TOLD)  # it was not dead after all
+    assert await used(ledger, job_id) == guessed + TOLD
+
+
+async def test_an_attempt_that_was_given_back_or_has_told_is_not_counted_again(
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    for _ in range(2):
+        desk.model.answers("whole", usage=TOLD)
+    given_back, told = [await submit_job(ledger) for _ in range(2)]
+    await ledger.jobs.snooze(await claim_job(ledger, given_back), 0, counted=False)
+    late = await claim_job(ledger, told)
+    inspector.make_due(told)
+    await ledger.jobs.count_usage(late, CUT)
+
+    with observed(LostAttemptCounted) as seen:
+        await desk.respond(given_back)
+    await desk.respond(told)
+
+    assert seen.of(LostAttemptCounted) == []
+    assert (await ledger.queries.status(given_back)).usage == TOLD
+    assert (await ledger.queries.status(told)).usage == CUT + TOLD
 
 
 @pytest.mark.parametrize("error", [LedgerUnavailable("away"), QueueFull("at its maxmemory")])

@@ -50,3 +50,13 @@ class Context:
 @dataclass(frozen=True, slots=True)
 class ObserverEvent:
     """Base of all events."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokensTold(ObserverEvent):
+    """An event that says how many tokens something used; those of the cache are no input tokens."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int

@@ -12,7 +12,7 @@ from typing import Literal
 
 from afterword.shared.contracts import MemoryStatus
 from afterword.shared.errors import Fault
-from afterword.shared.event_types import Code, Id, Message, Name, Place
+from afterword.shared.event_types import Code, Id, Message, Name, Place, TokensTold
 from afterword.shared.event_types import Context as Context  # noqa: PLC0414 for subscribers
 from afterword.shared.event_types import ObserverEvent as ObserverEvent  # noqa: PLC0414 for subscribers
 from afterword.shared.event_types import Text as Text  # noqa: PLC0414 for subscribers
@@ -96,7 +96,7 @@ class ModelCalled(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelAnswered(ObserverEvent):
+class ModelAnswered(TokensTold):
     """A model gave a whole answer.
 
     `first_text_s` is the time to its first piece of text, `duration_s` to its end. `model` is what
@@ -105,10 +105,6 @@ class ModelAnswered(ObserverEvent):
 
     model: Name
     stop_reason: Code
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
     first_text_s: float
     duration_s: float
     request_id: Id
@@ -126,17 +122,23 @@ class ModelFailed(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TokensWithoutReply(ObserverEvent):
+class TokensWithoutReply(TokensTold):
     """An attempt gave no reply, but the provider had told tokens of it: they count all the same.
 
     `counted` is false if Redis was away or full when they were to be added to the sums of usage.
     """
 
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
     counted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostAttemptCounted(TokensTold):
+    """The attempt before this one was lost with its worker: so much counts for it.
+
+    It is an estimate: all of its prompt, and the text that it had published.
+    """
+
+    model: Name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,7 +340,7 @@ class TurnSettled(ObserverEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ExtractionPaid(ObserverEvent):
+class ExtractionPaid(TokensTold):
     """An attempt to store turns has ended, and this is what a call to extract their facts used.
 
     The provider had told so much of it; a call that failed, or was cut off, counts all the same.
@@ -346,10 +348,6 @@ class ExtractionPaid(ObserverEvent):
     """
 
     model: Name
-    input_tokens: int
-    output_tokens: int
-    cache_read_tokens: int
-    cache_write_tokens: int
     in_batch: bool = False
 
 
@@ -838,5 +836,5 @@ class SubscriberFailed(ObserverEvent):
 EVENTS: tuple[type[ObserverEvent], ...] = tuple(
     one
     for one in tuple(globals().values())
-    if isinstance(one, type) and issubclass(one, ObserverEvent) and one is not ObserverEvent
+    if isinstance(one, type) and issubclass(one, ObserverEvent) and one.__module__ == __name__
 )

@@ -73,6 +73,10 @@ LINES: dict[type[ObserverEvent], Line] = {
         raised=WARNING,
         matters=lambda event: not event.counted,
     ),
+    events.LostAttemptCounted: Line(
+        INFO,
+        "the attempt before was lost: about {input_tokens} input and {output_tokens} output tokens",
+    ),
     events.AnswerFieldsDropped: Line(WARNING, "{model} answered with unreadable fields: {fields}"),
     events.ModelReplaced: Line(WARNING, "{model} failed: {code}; calling {replacement} instead"),
     events.ModelFailed: Line(DEBUG, "{model} gave no whole answer: {code}"),

@@ -474,6 +474,7 @@ def _claim(hint: str, record: dict[str, Any]) -> Claim:
         trace=record["trace"],
         joined=record["joined"],
         previous="" if record["previous"] == record["fence"] else str(record["previous"]),
+        lost=None if record["lost"] == "" else int(record["lost"]),
     )
 
 

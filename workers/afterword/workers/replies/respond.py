@@ -8,11 +8,11 @@ import hmac
 import random
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pydantic import ValidationError
 
-from afterword.shared.contracts import ChatRequest, Recalled, Reply, Timings
+from afterword.shared.contracts import ChatRequest, Recalled, Reply, Timings, Usage
 from afterword.shared.errors import (
     AfterwordError,
     Fault,
@@ -28,6 +28,7 @@ from afterword.shared.events import (
     JobRetried,
     JobReturned,
     JobSnoozed,
+    LostAttemptCounted,
     RecallFinished,
     ReplyPublished,
     TokensWithoutReply,
@@ -41,6 +42,7 @@ from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.prices import micro_usd
 from afterword.shared.settings import Settings
 from afterword.shared.tenant_classes import class_of
+from afterword.shared.tokens import BYTES_PER_TOKEN
 from afterword.shared.trace_context import trace_of
 from afterword.workers.gate import GateShut
 from afterword.workers.kept_text import KeptText
@@ -141,20 +143,24 @@ class Responder:
                 emit(JobOvertaken)
             finally:
                 if attempt.meter.unanswered != NOTHING:
-                    await asyncio.shield(self._count(claim, attempt.meter))
+                    await asyncio.shield(self._count_unanswered(claim, attempt.meter))
 
     def _trace_of(self, claim: Claim) -> str:
         """Return the trace that a job belongs to; '' if it has none, and traces are off."""
         return claim.trace or (trace_of(claim.job_id).stored if self._settings.traces else "")
 
-    async def _count(self, claim: Claim, meter: TokenMeter) -> None:
+    async def _count(self, claim: Claim, usage: Usage, cost: int) -> bool:
+        """Count the tokens of an attempt; return whether they are counted now."""
+        try:
+            await self._jobs.count_usage(claim, usage, cost)
+        except AfterwordError:  # Redis is away or full: how the attempt ended must not be lost
+            return False
+        return True
+
+    async def _count_unanswered(self, claim: Claim, meter: TokenMeter) -> None:
         """Count the tokens of an attempt that gave no reply, however it ended."""
         usage = meter.unanswered
-        try:
-            await self._jobs.count_usage(claim, usage, self._cost_of(meter))
-            counted = True
-        except AfterwordError:  # Redis is away or full: how the attempt ended must not be lost
-            counted = False
+        counted = await self._count(claim, usage, self._cost_of(meter))
         emit(
             TokensWithoutReply,
             input_tokens=usage.input,
@@ -217,14 +223,34 @@ class Responder:
         except ValidationError:
             await self._fail(attempt, "undecodable", Fault.REQUEST)
             return
+        if attempt.claim.lost is not None:
+            await self._count_lost(attempt.claim, request, attempt.claim.lost)
         async with self._model_caller.admitted(
             request.model, self._wanted(attempt.claim, request)
         ) as call:
             await self._answer_with(call, await self._prepare(attempt, request))
 
+    async def _count_lost(self, claim: Claim, request: ChatRequest, published: int) -> None:
+        """Count about what the attempt before used: its worker is gone, and has not told it."""
+        model = request.model or self._settings.model
+        usage = Usage(input=self._guess(claim, request), output=-(-published // BYTES_PER_TOKEN))
+        cost = micro_usd([(model, usage)], self._settings.model_prices)
+        await self._count(replace(claim, fence=claim.previous), usage, cost)
+        emit(
+            LostAttemptCounted,
+            model=model,
+            input_tokens=usage.input,
+            output_tokens=usage.output,
+            cache_read_tokens=usage.cache_read,
+            cache_write_tokens=usage.cache_write,
+        )
+
+    def _guess(self, claim: Claim, request: ChatRequest) -> int:
+        return prompt.guess(request, claim.overlay, claim.history, self._limits())
+
     def _wanted(self, claim: Claim, request: ChatRequest) -> Wanted:
         return Wanted(
-            lambda: prompt.guess(request, claim.overlay, claim.history, self._limits()),
+            lambda: self._guess(claim, request),
             request.max_tokens or self._settings.max_tokens,
             returning=claim.previous != "",
         )

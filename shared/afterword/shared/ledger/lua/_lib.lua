@@ -860,19 +860,32 @@ local function count_extraction(id, tenant, lane, fence, told, period, lifetime_
   local added, i, any = {}, 0, false
   for amount in string.gmatch(told, '%d+') do
     i = i + 1
-    local name = names[i]
-    added[name] = amount - (before() or 0)
-    any = any or added[name] > 0
-    for _, sums in ipairs({ job_key(id), tenant_usage_key(tenant), usage_key(lane) }) do
-      if added[name] > 0 then redis.call('HINCRBY', sums, 'extraction:' .. name, added[name]) end
-    end
+    added[names[i]] = amount - (before() or 0)
+    any = any or added[names[i]] > 0
   end
   if not any then return end
+  local times = 1 + (redis.call('HGET', job_key(id), 'extraction:lost') or 0)
+  redis.call('HDEL', job_key(id), 'extraction:lost')
+  for name, amount in pairs(added) do
+    added[name] = times * amount
+    for _, sums in ipairs({ job_key(id), tenant_usage_key(tenant), usage_key(lane) }) do
+      if amount > 0 then redis.call('HINCRBY', sums, 'extraction:' .. name, times * amount) end
+    end
+  end
   local given = added.input + added.cache_read + added.cache_write
   redis.call('HSET', job_key(id), 'extraction:told', fence .. ' ' .. told)
   redis.call('PEXPIRE', usage_key(lane), lifetime_ms)
   add_spending({ ':' .. tenant, lane }, period, added.cost, given + added.output, lifetime_ms)
   add_step(id, 'extract', given, added.output, added.cost)
+end
+
+-- A writer that is gone tells no more what it paid for facts: the next one's price counts for it, too. `id` is
+-- the first turn of its lane. Nothing is missing if it had told, or if its facts are kept.
+local function lose_extraction(id, fence, known_version)
+  if not id or newer_version(id, known_version) then return end
+  local turn = redis.call('HMGET', job_key(id), 'turn', 'turn_fence', 'facts', 'extraction:told')
+  if turn[1] ~= 'writing' or turn[2] ~= fence or turn[3] then return end
+  if string.match(turn[4] or '', '^%S+') ~= fence then redis.call('HINCRBY', job_key(id), 'extraction:lost', 1) end
 end
 
 -- Takes four amounts, '-' for none, and '<day or month>': of the tenant and of a user in millionths, then in

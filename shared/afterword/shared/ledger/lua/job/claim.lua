@@ -19,7 +19,8 @@
 --   parked (an operator's order lets it wait) | capped (its tenant or user runs all it may), or 'claimed',
 --   {field, value, ...}. While the user is being erased ('erasing' is 1), nothing said before the erasure was
 --   requested is given out (I12). A replayed job was 'created' when the failed job was, and 'queued' when
---   it was replayed. 'previous' is the fence of the attempt before, if there was one.
+--   it was replayed. 'previous' is the fence of the attempt before, if there was one; 'lost' says, if that was
+--   lost with its worker, how many bytes of a reply it had published, and is '' otherwise.
 -- In a record, 'hint' is the job in whose hint this one is claimed, if not in its own; 'stands_for' the
 --   job that its own hint stands for; 'served' the token and the job of the claim that this hint was for.
 local most_running, most_running_per_user, shards = unpack(read_caps(running_caps))
@@ -69,6 +70,17 @@ local function newest_history(conversation)
   return turns
 end
 
+-- Whoever gives a job back takes its token away.
+local MOST_EVENTS = 2000
+local function lost_text(job)
+  if not job.token or job.token == token then return '' end
+  local bytes = 0
+  for _, event in ipairs(redis.call('XRANGE', events_key(job.id), job.fence, job.fence, 'COUNT', MOST_EVENTS)) do
+    if event[2][2] == 'delta' then bytes = bytes + #event[2][#event[2]] end
+  end
+  return bytes
+end
+
 local function granted(job, fence, attempt)
   local history, erasing = {}, is_being_erased(job.lane)
   if job.conversation and not erasing then history = newest_history(job.conversation) end
@@ -76,7 +88,7 @@ local function granted(job, fence, attempt)
     'claimed', now, 'created', job.created, 'queued', job.queued or job.created, 'deadline', job.deadline,
     'body', job.body, 'lane', job.lane, 'turn', job.turn, 'sequence', job.sequence,
     'erasing', erasing and 1 or 0, 'trace', job.trace or '', 'joined', job.joined or '',
-    'previous', job.fence or '',
+    'previous', job.fence or '', 'lost', lost_text(job),
     'overlay', overlay(job.lane, job.sequence, erasing), 'history', history })
 end
 

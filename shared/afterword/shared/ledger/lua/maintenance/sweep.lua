@@ -32,7 +32,10 @@ end
 
 local function take_back(agenda, id)
   if agenda == LANES then
-    local head = redis.call('HDEL', FENCES, id) == 1 and redis.call('ZRANGE', lane_key(id), 0, 0)[1]
+    local fence = redis.call('HGET', FENCES, id)
+    local head = fence and redis.call('ZRANGE', lane_key(id), 0, 0)[1]
+    redis.call('HDEL', FENCES, id)
+    lose_extraction(head, fence, known_version)
     tell(head, known_version, 'lost')
     return hint(agenda, id)
   end

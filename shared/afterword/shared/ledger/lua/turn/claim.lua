@@ -22,6 +22,7 @@ end
 
 local function grant()
   if not mine then
+    if fence then lose_extraction(redis.call('ZRANGE', lane_key(lane), 0, 0)[1], fence, known_version) end
     fence = next_sequence() .. '.' .. token
     redis.call('HSET', FENCES, lane, fence)
   end
