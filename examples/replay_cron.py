@@ -73,7 +73,7 @@ def only_one(path: Path) -> Iterator[None]:
 
 
 def replay(operator: Operator, options: argparse.Namespace) -> int:
-    """ReplayPlan the replay, print the plan and, if told to, carry it out."""
+    """Plan the replay, print the plan and, if told to, carry it out."""
     letters = operator.dead_letters(DeadLetterFilter(kind=DeadLetterKind.MEMORY))
     chosen = (letter.id for letter in letters if letter.replays < options.max_replays)
     ids = tuple(islice(chosen, options.limit))
