@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from afterword.workers.local_stack.model_server import LIMITS
+from afterword.workers.local_stack.model_server import DEFAULTS
 from tests.conftest import ROOT
 from tests.kit.workers.fleet import MEMORY_FAULT_APP, Fleet
 
@@ -25,7 +25,7 @@ def fleet() -> Iterator[Fleet]:
 
     They recall as those of the local stack do, so that a chat looks as there.
     """
-    least = str(LIMITS["recall_min_score"])
+    least = DEFAULTS["recall_min_score"]
     with Fleet(SECRET_KEY=SECRET_KEY, AFTERWORD_RECALL_MIN_SCORE=least) as fleet:
         fleet.start("responses", "memories", app=MEMORY_FAULT_APP)
         yield fleet

@@ -9,7 +9,7 @@ import pytest
 from afterword.shared.environment import variable
 from afterword.shared.settings import Settings
 from afterword.workers.local_stack import fingerprints
-from afterword.workers.local_stack.model_server import LIMITS
+from afterword.workers.local_stack.model_server import DEFAULTS
 from tests.unit.test_stack_environment import EVERY_KIND
 
 
@@ -35,9 +35,9 @@ def test_all_that_are_set_otherwise_are_named() -> None:
 
 
 def test_saying_a_default_makes_no_difference_unless_the_stack_has_one_of_its_own() -> None:
-    default = {name: str(Settings.model_fields[name].default) for name in ("model", *LIMITS)}
+    default = {name: str(Settings.model_fields[name].default) for name in ("effort", *DEFAULTS)}
     said = {variable(name): value for name, value in default.items()}
-    assert differing({}, said) == sorted(variable(name) for name in LIMITS)
+    assert differing({}, said) == sorted(variable(name) for name in DEFAULTS)
 
 
 def test_another_way_to_the_same_folder_makes_no_difference() -> None:

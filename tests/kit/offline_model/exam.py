@@ -68,9 +68,9 @@ class Conversation:
 
     async def say(self, message: str) -> str:
         """Return the reply to a message, given the memories that the offline stack gives."""
-        limits = model_server.LIMITS
-        found = await self.memories.search(self.user, message, int(limits["recall_top_k"]))
-        least = limits["recall_min_score"]
+        defaults = model_server.DEFAULTS
+        found = await self.memories.search(self.user, message, int(defaults["recall_top_k"]))
+        least = float(defaults["recall_min_score"])
         relevant = tuple(one for one in found.memories if (one.score or 0.0) >= least)
         built = prompt.build(
             ChatRequest(user_id=self.user, message=message),
@@ -78,7 +78,7 @@ class Conversation:
             overlay=(),
             history=(),
             limits=prompt.Limits(
-                int(limits["prompt_tokens"]), int(limits["max_tokens"]), "any", None
+                int(defaults["prompt_tokens"]), int(defaults["max_tokens"]), "any", None
             ),
             user_tag=self.user,
         )

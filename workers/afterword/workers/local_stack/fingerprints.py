@@ -46,6 +46,6 @@ def _without_effect(settings: Settings) -> set[str]:
     defaults = {
         name: field.get_default(call_default_factory=True)
         for name, field in Settings.model_fields.items()
-        if name not in model_server.LIMITS  # the stack has defaults of its own for these
+        if name not in model_server.DEFAULTS  # the stack has defaults of its own for these
     }
     return {variable(name) for name, value in defaults.items() if getattr(settings, name) == value}

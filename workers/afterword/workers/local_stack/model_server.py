@@ -26,15 +26,16 @@ HOST = "127.0.0.1"
 #: The model name in its answers.
 NAME = "smollm2-135m-instruct"
 
-#: Settings of the workers that use it, unless the user has set them: half of a slot for the prompt,
-#: one sentence, and few memories that surely belong to the question: others confuse it. It is told
-#: no history, so a turn that is not in memory yet has to come as one.
-LIMITS = {
-    "prompt_tokens": 2000,
-    "max_tokens": 48,
-    "history_turns": 0,
-    "recall_top_k": 2,
-    "recall_min_score": 0.12,
+#: Settings of the workers that use it, unless the user has set them: its name, which has no price;
+#: half of a slot for the prompt, one sentence, and few memories that surely belong to the question:
+#: others confuse it. It is told no history, so a turn that is not in memory yet has to come as one.
+DEFAULTS = {
+    "model": NAME,
+    "prompt_tokens": "2000",
+    "max_tokens": "48",
+    "history_turns": "0",
+    "recall_top_k": "2",
+    "recall_min_score": "0.12",
 }
 
 #: For the anthropic SDK: the server closes the connection after a streamed answer without

@@ -130,8 +130,8 @@ class StackPlanner:
         self._env |= {"ANTHROPIC_BASE_URL": model_server.url(port), model_server.SETTING: key}
         self._env |= model_server.CLIENT_ENV
         self._env |= {
-            variable(name): str(limit)
-            for name, limit in model_server.LIMITS.items()
+            variable(name): default
+            for name, default in model_server.DEFAULTS.items()
             if name not in self._settings.model_fields_set
         }
         command = _python("-m", "afterword.workers.local_stack.model_server", "--port", str(port))
