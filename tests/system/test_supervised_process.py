@@ -99,12 +99,40 @@ async def test_a_restart_is_reported_with_its_reason(tmp_path: Path) -> None:
         assert watched.process.pid != pid
 
 
+REFUSES = """
+print("2026-12-01 04:37:45,325 CRITICAL cannot start: AFTERWORD_MEMORY: is wrong")
+raise SystemExit(3)
+"""
+
+
+async def test_a_process_that_refuses_to_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.0)
+    why = "exited with code 3: cannot start: AFTERWORD_MEMORY: is wrong"
+    async with Watched(tmp_path / "f", REFUSES, never) as watched:
+        with pytest.raises(StackFailed, match=rf"service {why} \(4 times in a row; its log is .*"):
+            await asyncio.wait_for(asyncio.shield(watched.task), 60)
+    assert watched.states[1:] == [("restarting", why)] * 3 + [("failed", why)]
+
+
+async def test_what_an_earlier_run_wrote_is_no_reason(tmp_path: Path) -> None:
+    log = tmp_path / "f" / "logs" / "service.log"
+    once = f"import os; os.path.getsize({str(log)!r}) or print('once'); raise SystemExit(3)"
+    async with Watched(tmp_path / "f", once, never) as watched:
+        await until(lambda: len(watched.states) > 2, "it was started three times")
+    assert watched.states[1:3] == [
+        ("restarting", "exited with code 3: once"),
+        ("restarting", "exited with code 3"),
+    ]
+
+
 async def test_a_process_that_is_never_ready_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE_S", 0.0)
     async with Watched(tmp_path / "f", FOR_EVER, never, ready_within_s=0.1) as watched:
-        with pytest.raises(StackFailed, match=r"service was not ready within 0\.1 s, 4 times"):
+        with pytest.raises(StackFailed, match=r"service was not ready within 0\.1 s \(4 times"):
             await asyncio.wait_for(asyncio.shield(watched.task), 10)
     assert watched.states[-1] == ("failed", "was not ready within 0.1 s")
     assert watched.process.pid is None or not alive(watched.process.pid)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from afterword.producer.cli.terminal import echo
+from afterword.producer.cli.terminal import echo, one_line
 from afterword.shared.errors import Misconfigured
 from afterword.shared.installation import install_command
 from afterword.shared.settings import Settings
@@ -57,5 +57,5 @@ def require(*modules: str, extra: str) -> None:
 
 
 def _print_progress(progress: Mapping[str, Any]) -> None:
-    detail = f": {progress['detail']}" if progress.get("detail") else ""
+    detail = f": {one_line(progress['detail'])}" if progress.get("detail") else ""
     echo(f"[{progress['service']}] {progress['state']}{detail}", err=True)

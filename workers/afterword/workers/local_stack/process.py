@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from afterword.workers.local_stack import pdeathsig
@@ -23,8 +25,14 @@ STEADY_S = 30.0
 MAX_FAILED_STARTS = 4
 FIRST_PAUSE_S = 0.2
 
+#: Time and level of a line of the log.
+_STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ")
+_REASON_BYTES = 4096
+_REASON_CHARACTERS = 300
+
 #: Called with a service's name, its state and a detail or None. States: "starting", "ready",
-#: "restarting" and "failed"; the detail of the last two says how the process ended.
+#: "restarting" and "failed"; the detail of the last two says how the process ended, and why if its
+#: log says so.
 OnState = Callable[[str, str, str | None], None]
 
 
@@ -51,6 +59,8 @@ class SupervisedProcess:
         self._data_dir = data_dir
         self._on_state = on_state
         self._process: asyncio.subprocess.Process | None = None
+        self._log = data_dir.logs / f"{service.name}.log"
+        self._log_began = 0
 
     @property
     def pid(self) -> int | None:
@@ -73,10 +83,9 @@ class SupervisedProcess:
             logger.warning("%s %s", self.service.name, how_it_ended)
             failed_starts = failed_starts + 1 if time.monotonic() - began < STEADY_S else 1
         self._on_state(self.service.name, "failed", how_it_ended)
-        log = self._data_dir.logs / f"{self.service.name}.log"
         raise StackFailed(
-            f"{self.service.name} {how_it_ended}, {MAX_FAILED_STARTS} times in a row; the reason "
-            f"is at the end of {log}"
+            f"{self.service.name} {how_it_ended} ({MAX_FAILED_STARTS} times in a row; its log is "
+            f"{self._log})"
         )
 
     async def stop(self) -> None:
@@ -115,7 +124,7 @@ class SupervisedProcess:
                 process.kill()
                 await ended
                 return f"was not ready within {self.service.ready_within_s:g} s"
-            return _describe_end(await ended)
+            return _describe_end(await ended, self._log, self._log_began)
         finally:
             waiting.cancel()
             ended.cancel()
@@ -124,6 +133,7 @@ class SupervisedProcess:
         # By path and without `site`: a few milliseconds, and no code of ours after the fork.
         wrapper = (sys.executable, "-I", "-S", pdeathsig.__file__, str(os.getpid()))
         with self._data_dir.open_log(self.service.name) as output:
+            self._log_began = output.tell()
             return await asyncio.create_subprocess_exec(
                 *wrapper,
                 *self.service.command,
@@ -136,5 +146,18 @@ class SupervisedProcess:
             )
 
 
-def _describe_end(code: int) -> str:
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with code {code}"
+def _describe_end(code: int, log: Path, began: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    reason = _last_line(log, began) if code else ""
+    return f"exited with code {code}" + (f": {reason}" if reason else "")
+
+
+def _last_line(log: Path, began: int) -> str:
+    """Return the last line that was written to a log since, without its time and level."""
+    with log.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(began, end - _REASON_BYTES))
+        lines = file.read().decode(errors="replace").split("\n")
+    last = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return _STAMP.sub("", last)[:_REASON_CHARACTERS]
