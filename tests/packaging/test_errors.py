@@ -86,3 +86,13 @@ def test_the_status_of_a_failed_job_is_the_one_that_is_listed() -> None:
     for code, (state, _, status) in listed.items():
         assert answered(JobFailed("job", state, code)) == status, code
     assert answered(JobFailed("job", "expired", "overloaded")) == listed["deadline"][-1]
+
+
+def test_the_words_for_memories_that_are_not_available_are_documented_and_said() -> None:
+    from afterword.shared.errors import _NO_MEMORIES
+
+    table = PAGE.partition("## Why memories are not available")[2].partition("\n## ")[0]
+    for code, words in _NO_MEMORIES.items():
+        assert f"| `{code}` |" in table
+        assert f"{words} ({code})" in str(MemoriesUnavailable(code))
+    assert "available: key_refused;" in str(MemoriesUnavailable("key_refused"))

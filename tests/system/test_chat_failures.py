@@ -83,3 +83,27 @@ def test_an_address_where_nothing_listens_is_named() -> None:
                 terminal.until(PROMPT)
                 terminal.press(CTRL_C)
                 assert terminal.ended() == 130
+
+
+def test_a_memory_that_is_away_is_named_once_and_the_replies_come() -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))  # and nobody listens
+        host = f"http://127.0.0.1:{reserved.getsockname()[1]}"
+        away = {"AFTERWORD_MEMORY": "hosted", "MEM0_API_KEY": "m0-key", "MEM0_HOST": host}
+        with Fleet(**away) as fleet, chat(fleet) as terminal:
+            fleet.start("responses")
+            fleet.claude.will_answer(*(ClaudeAnswer(text=f"Reply {n}.") for n in range(2)))
+            terminal.until(PROMPT)
+            terminal.press("hello" + ENTER)
+            terminal.until("Reply 0.")
+            terminal.until("[Memory: nothing listens at the address of the memory (connection_refu")
+            terminal.until(PROMPT)
+            terminal.press("hello again" + ENTER)
+            assert "[Memory: " not in terminal.until("Reply 1.") + terminal.until(PROMPT)
+
+
+def test_a_submit_whose_reply_does_not_come_in_time_says_why() -> None:
+    with Fleet() as fleet:
+        late = fleet.afterword("submit", "hello", "--user", "ann", "--wait", "1", code=1).stderr
+    assert "[Waiting: no response worker is running. Start one: afterword worker resp" in late
+    assert "has no reply after 1 s; it goes on" in late

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from afterword.producer.cli.chat_wait import explained
-from afterword.producer.cli.remedies import Trouble, trouble
+from afterword.producer.cli.remedies import Trouble, trouble, unread
 from afterword.shared.contracts import Event, JobStatus
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.records import Gate, GateState, Overview, WorkerSeen
@@ -161,9 +161,16 @@ def test_only_time_is_no_trouble_until_it_is_long() -> None:
     assert "the model has not begun to answer" in found(status(JobState.RUNNING, age_s=11))
 
 
+def test_a_memory_that_cannot_be_read_says_what_is_wrong_and_what_to_do() -> None:
+    assert unread("key_refused").startswith("mem0 refuses the API key (key_refused). Set MEM0_API")
+    assert unread("of_a_newer_version").endswith("(of_a_newer_version). Run afterword doctor")
+    assert "()" not in unread("")
+
+
 def test_every_code_that_has_words_is_in_the_reference() -> None:
-    from afterword.producer.cli.remedies import _OF_A_MODEL
+    from afterword.producer.cli.remedies import _OF_A_MODEL, _OF_MEMORY
 
     page = (ROOT / "docs/reference/codes.md").read_text()
+    assert _OF_MEMORY.keys() <= set(re.findall(r"`(\w+)`", page))
     known = set(re.findall(r"`(\w+)`", page.partition("## From the memory")[0]))
     assert _OF_A_MODEL.keys() <= known

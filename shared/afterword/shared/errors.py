@@ -49,6 +49,19 @@ _STATUS_OF_END = {
 }
 
 
+#: Why memories are not available, in words; a code of mem0's stands alone.
+_NO_MEMORIES = {
+    "no_worker": "no memory worker has answered in time: start one, or wait for longer",
+    "too_slow": "the memory worker took too long: ask again",
+    "gate_shut": "mem0 is away or refuses: see `afterword gate list`",
+    "memory_off": "AFTERWORD_MEMORY is off",
+    "lane_busy": "a turn of the user was being stored all the time: ask again",
+    "being_stored": "mem0 still works on its turn: ask again later",
+    "being_erased": "the user is being erased",
+    "too_many_requests": "too many requests wait for an answer: ask again later",
+}
+
+
 class AfterwordError(Exception):
     """The base of all errors of Afterword.
 
@@ -290,7 +303,8 @@ class MemoriesUnavailable(AfterwordError):
 
     def __init__(self, code: str, *, may_be_done: bool = False) -> None:
         advice = "it may be done all the same" if may_be_done else "nothing was changed"
-        super().__init__(f"memories are not available: {code}; {advice}")
+        why = f"{_NO_MEMORIES[code]} ({code})" if code in _NO_MEMORIES else code
+        super().__init__(f"memories are not available: {why}; {advice}")
         self.code = code
         self.may_be_done = may_be_done
 

@@ -11,7 +11,7 @@ from afterword.producer.cli.chat_commands import run_command
 from afterword.producer.cli.chat_input import open_input
 from afterword.producer.cli.chat_output import print_turn
 from afterword.producer.cli.chat_session import ChatSession, interrupt_deferred
-from afterword.producer.cli.chat_wait import explained, look
+from afterword.producer.cli.chat_wait import explained, look, print_unread
 from afterword.producer.cli.command import command
 from afterword.producer.cli.local_stack import attached, left_at_once
 from afterword.producer.cli.options import tenant_option
@@ -107,9 +107,11 @@ def _turn(session: ChatSession, message: str) -> None:
         with interrupt_deferred():
             job = session.submit(message)
         why = partial(look, job, session.settings)
-        session.last_reply = print_turn(explained(job.stream(), why))
-        if session.last_reply and session.last_reply.not_remembered is None:
+        session.last_reply = reply = print_turn(explained(job.stream(), why))
+        if reply and reply.not_remembered is None:
             session.queued.add(job)
+        if reply and reply.memory == "degraded":
+            print_unread(job, session.settings, session.told)
     except KeyboardInterrupt:
         if job is None:
             raise

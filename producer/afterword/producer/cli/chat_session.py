@@ -23,7 +23,8 @@ from afterword.shared.settings import Settings
 class ChatSession:
     """One user's conversation on a terminal or through a pipe.
 
-    `interrupted` is true from a Ctrl-C until something is entered.
+    `interrupted` is true from a Ctrl-C until something is entered. `told` has the reasons for which
+    memory could not be read that were printed.
     """
 
     producer: Producer
@@ -35,6 +36,7 @@ class ChatSession:
     last_reply: Reply | None = None
     queued: QueuedTurns = field(default_factory=QueuedTurns)
     interrupted: bool = False
+    told: set[str] = field(default_factory=set)
 
     @checked
     def speak_as(self, user_id: Id) -> None:

@@ -1,4 +1,4 @@
-"""Says why a chat waits: while no text comes, one line that names what is wrong and its cure."""
+"""Says why a chat waits, or has no memory: one line that names what is wrong and its cure."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 
-from afterword.producer.cli.remedies import Trouble, trouble
+from afterword.producer.admin.async_admin import AsyncOperator
+from afterword.producer.cli.remedies import Trouble, trouble, unread
 from afterword.producer.cli.terminal import echo, one_line
 from afterword.producer.cli.workers_seen import open_ledger
 from afterword.producer.client.sync_client import Job
 from afterword.shared.contracts import Event
 from afterword.shared.errors import AfterwordError
 from afterword.shared.ledger.records import Gate, Overview
+from afterword.shared.ledger.story_records import StepKind
 from afterword.shared.settings import Settings
 
 #: How long nothing happens before somebody looks why, and between two looks.
@@ -57,6 +59,23 @@ def _pump(events: Iterable[Event], incoming: _Incoming) -> None:
         incoming.put(error)
     else:
         incoming.put(None)
+
+
+def print_unread(job: Job, settings: Settings, told: set[str]) -> None:
+    """Print why memory could not be read for the reply of a job, unless it was `told` already."""
+    try:
+        reason = asyncio.run(_recall_reason(job, settings))
+    except AfterwordError:  # Redis is away, or does not let this user read so much
+        return
+    if reason not in told:
+        echo(f"[Memory: {one_line(unread(reason))}]", err=True)
+        told.add(reason)
+
+
+async def _recall_reason(job: Job, settings: Settings) -> str:
+    async with AsyncOperator(settings) as operator:
+        steps = (await operator.story(job.id)).steps
+    return next((step.reason for step in reversed(steps) if step.kind is StepKind.RECALLED), "")
 
 
 def look(job: Job, settings: Settings) -> Trouble | None:

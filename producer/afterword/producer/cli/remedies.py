@@ -50,6 +50,26 @@ _OF_A_MODEL = {
     "ramp_limit": ("Claude limits how fast requests may grow", _NOTHING),
 }
 
+_MEM0_KEY = "Set MEM0_API_KEY to a valid one and restart the workers"
+_STORE = "Check MEM0_HOST or AFTERWORD_POSTGRES_URL, and that what it names runs"
+
+#: What a code of a search in memory says, and what to do; see docs/reference/codes.md.
+_OF_MEMORY = {
+    "key_refused": ("mem0 refuses the API key", _MEM0_KEY),
+    "not_permitted": ("the API key of mem0 lacks a right", _MEM0_KEY),
+    "quota_spent": ("the plan with mem0 is used up", "Look at the account with mem0"),
+    "rate_limited": ("mem0 limits the requests of the account", _NOTHING),
+    "wrong_address": ("this is not the address of mem0's platform", "Check MEM0_HOST"),
+    "connection_refused": ("nothing listens at the address of the memory", _STORE),
+    "no_such_host": ("the host name of the memory is unknown", _STORE),
+    "unreachable": ("the memory cannot be reached", _STORE),
+    "store_unavailable": ("the database of the memory is away", _STORE),
+    "store_refused": ("the database refuses the password or the user", _STORE),
+    "over_budget": ("the search took too long", "Raise AFTERWORD_RECALL_BUDGET_MS if it stays"),
+    "recall_queue": ("too many searches at once", "Start another response worker"),
+    "shut_by_hand": ("somebody shut the gate of recall", "See afterword gate list"),
+}
+
 _LOG = "The log of the response workers says more"
 
 #: What a code of a job that failed says, and what to do; see docs/reference/codes.md.
@@ -87,6 +107,12 @@ def failure(code: str) -> str:
     known = {**_OF_A_MODEL, **_OF_A_FAILED_JOB}
     what, cure = known.get(code, ("the request failed", _LOG))
     return f"{what} ({code}). {cure}"
+
+
+def unread(code: str) -> str:
+    """Return why memory could not be read for a reply, and what to do, for a person."""
+    what, cure = _OF_MEMORY.get(code, ("not every memory could be read", "Run afterword doctor"))
+    return f"{what} ({code}). {cure}" if code else f"{what}. {cure}"
 
 
 def trouble(

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from afterword.producer.cli import render
+from afterword.producer.cli.chat_wait import look
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import (
     Duration,
@@ -17,9 +18,10 @@ from afterword.producer.cli.options import (
     tenant_option,
     with_options,
 )
-from afterword.producer.cli.terminal import echo
+from afterword.producer.cli.terminal import echo, one_line
 from afterword.producer.client.sync_client import Job, Producer
-from afterword.shared.errors import InvalidRequest, JobFailed
+from afterword.shared.discovery import settings_in_use
+from afterword.shared.errors import InvalidRequest, JobFailed, NoReplyInTime
 
 _USER_OPTIONS = (
     click.option("--user", "user_id", required=True, metavar="USER_ID", help="Who is speaking."),
@@ -139,7 +141,12 @@ def _metadata(text: str | None) -> Any:
 
 
 def _print_reply(job: Job, wait_s: float, *, as_json: bool) -> None:
-    reply = job.wait(timeout=wait_s)
+    try:
+        reply = job.wait(timeout=wait_s)
+    except NoReplyInTime:
+        if found := look(job, settings_in_use()):
+            echo(f"[Waiting: {one_line(found.text)}]", err=True)
+        raise
     if as_json:
         render.json_record(reply)
     else:
