@@ -52,6 +52,21 @@ def test_every_code_is_listed_once() -> None:
     assert len(listed()) == len(set(listed()))
 
 
+def test_codes_in_examples_are_listed() -> None:
+    pages = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "examples").glob("*.py")]
+    wanted = re.compile(
+        r"""--code ([a-z]\w*)|\bcode="(\w+)"|"code": "(\w+)"|FakeFailure\("(\w+)"\)"""
+    )
+    named = {
+        (path.name, code)
+        for path in pages
+        for groups in wanted.findall(path.read_text())
+        for code in filter(None, groups)
+    }
+    assert sorted(one for one in named if one[1] not in listed()) == []
+    assert {name for name, _ in named} >= {"replay.md", "testing-your-code.md", "json.md"}
+
+
 def test_every_listed_code_is_in_the_code() -> None:
     source = "".join(path.read_text() for path in SOURCES)
     quoted = set(re.findall(r"[\"'](\w+)[\"']", source))

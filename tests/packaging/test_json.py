@@ -82,7 +82,7 @@ from tests.packaging.blocks import examples
 FREE = frozenset({"filter", "reasons", "outcomes", "details", "quarantined"})
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
-WANTED = DeadLetterFilter(code="rejected", fault=Fault.REQUEST)
+WANTED = DeadLetterFilter(code="invalid_request", fault=Fault.REQUEST)
 RUN = ReplayRun(
     "r",
     "by",
@@ -312,7 +312,7 @@ def test_a_record_has_the_keys_that_the_documents_show(section: str) -> None:
 
 
 def test_a_filter_is_told_alike_wherever_it_stands() -> None:
-    said = {"code": "rejected", "fault": "request"}
+    said = {"code": "invalid_request", "fault": "request"}
     assert plain(RUN)["filter"] == plain(PLAN)["filter"] == said
     assert [one["filter"] for one in SHOWN.values() if "filter" in one] == [said, said]
 

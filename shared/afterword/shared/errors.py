@@ -330,7 +330,7 @@ class JobFailed(AfterwordError):
     Attributes:
         job_id: the job.
         state: `failed`, `cancelled` or `expired`.
-        code: why, as a fixed word, such as `rejected`.
+        code: why, as a fixed word, such as `invalid_request`.
 
     """
 

@@ -38,7 +38,10 @@ def dead() -> None:
     """
 
 
-@command("list", examples=["afterword dead list", "afterword dead list --since 2h --code rejected"])
+@command(
+    "list",
+    examples=["afterword dead list", "afterword dead list --since 2h --code invalid_request"],
+)
 @dead_filter
 @after_option("the dead letter")
 @json_option

@@ -91,7 +91,7 @@ _UNFINISHED = "the run stopped, or a dead letter was buried again"
     exit_1=_UNFINISHED,
     examples=[
         "afterword dead replay --all",
-        "afterword dead replay --code rejected --since 2h --apply",
+        "afterword dead replay --code invalid_request --since 2h --apply",
         "afterword dead replay JOB_ID --apply",
     ],
 )

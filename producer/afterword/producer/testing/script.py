@@ -95,7 +95,7 @@ class FakeReply:
 class FakeFailure:
     """The end of a job without a reply: `wait` raises `JobFailed` with this code."""
 
-    code: str = "rejected"
+    code: str = "invalid_request"
     """`JobFailed.code`."""
 
     _: KW_ONLY
