@@ -195,3 +195,14 @@ def test_status_says_what_is_in_force_and_how_many_wait(shell: Shell, settings: 
 
     assert [(one["kind"], one["waiting"]) for one in found["orders"]] == [("pause-replies", 1)]
     assert found["queues"]["replies"]["delayed"] == 1
+
+
+def test_who_gives_limits_is_told_that_earlier_ones_end_with_them(shell: Shell) -> None:
+    def told(line: str) -> str:
+        return shell.run(f"limits acme {line}").stderr
+
+    for state in ("", " --apply"):
+        assert "This is also" not in told(f"--tenant-usd 9 --until 2999-01-01T00:00Z{state}")
+    assert "when tenant_usd ends, set before" in told("--user-tokens 0 --for 2h")
+    assert "This is also" not in told("--tenant-usd 5 --for 2h"), "it replaces the earlier one"
+    assert "it is lifted" in shell.run("limits acme --weight 2").stdout

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from afterword.producer.cli.command import Command
 from afterword.producer.cli.main import cli, main
@@ -154,3 +156,17 @@ def test_a_redis_that_is_away_is_1(monkeypatch: pytest.MonkeyPatch, command: str
     if command == "migrate memories":
         monkeypatch.setenv("AFTERWORD_MEMORY", "embedded")
     assert code_of(monkeypatch, *line(command)) == 1
+
+
+def test_what_a_command_does_fits_into_the_list_of_commands_on_a_narrow_terminal() -> None:
+    def groups(group: click.Group, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        yield path
+        for name, command in group.commands.items():
+            if isinstance(command, click.Group):
+                yield from groups(command, (*path, name))
+
+    for path in groups(cli, ()):
+        told = CliRunner().invoke(cli, [*path, "--help"], terminal_width=80).output
+        listed = told.partition("Commands:")[2].splitlines()
+        assert listed, path
+        assert [line for line in listed if line.endswith("...")] == [], path

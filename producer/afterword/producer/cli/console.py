@@ -39,7 +39,7 @@ from afterword.shared.listen_address import ListenAddress
 @late_option
 @by_option
 def console(*, listen: str, origin: str, require_key: bool, late_s: float, by: str | None) -> None:
-    """Serve pages that show the fleet, find jobs, and replay dead letters.
+    """Serve pages to see the fleet, find jobs and replay.
 
     On loopback it is open to whoever uses this machine; everywhere else it asks for a key of
     `afterword keys create`. Leave HTTPS to a proxy. What is done on a page is recorded in the audit

@@ -62,7 +62,7 @@ _MARKS = {Level.OK: "ok  ", Level.WARN: "warn", Level.FAIL: "FAIL"}
 def doctor(
     *, strict: bool, drills: bool, restart: str | None, patience_s: float, as_json: bool
 ) -> None:
-    """Check whether a job would be accepted, answered and remembered now.
+    """Check that jobs are accepted, answered and remembered.
 
     For each problem it prints what to do. It takes ten seconds at most and costs nothing: Claude
     counts tokens, and mem0's platform is only searched. What it writes to Redis, a broker or a

@@ -64,12 +64,12 @@ def drain(  # noqa: PLR0913 its options
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Let a worker take no more, finish what it holds, however long that takes, and end.
+    """Let a worker finish what it holds, and end.
 
-    `afterword status` lists the names. A worker that a supervisor starts in its place is not
-    drained, so --kind replaces the workers of a kind one deploy after another. SIGTERM cuts a drain
-    short: then what still runs after AFTERWORD_DRAIN_S is given to another worker. It is recorded
-    in the audit log.
+    It takes no more, and finishes what it holds, however long that takes. `afterword status` lists
+    the names. A worker that a supervisor starts in its place is not drained, so --kind replaces the
+    workers of a kind one deploy after another. SIGTERM cuts a drain short: then what still runs
+    after AFTERWORD_DRAIN_S is given to another worker. It is recorded in the audit log.
     """
     if (worker is None) == (kind is None):
         raise click.UsageError("give the name of a worker, or --kind")

@@ -50,7 +50,7 @@ def job(  # noqa: PLR0913 each is an option
     with_content: bool,
     as_json: bool,
 ) -> None:
-    """Tell the story of a job, step by step, or list the jobs of a user.
+    """Tell the story of a job, or list the jobs of a user.
 
     First in words what may be the cause of a complaint, then all steps: waits and why, attempts and
     their workers, what was recalled, found and left out, calls of models with the provider's

@@ -19,7 +19,7 @@ from afterword.shared.ledger.access_keys import AccessKey, AccessScope
 
 @click.group()
 def keys() -> None:
-    """Create, list and revoke the keys with which people open the console."""
+    """Create, list and revoke keys of the console."""
 
 
 @command(

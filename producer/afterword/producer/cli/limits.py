@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -22,7 +23,7 @@ from afterword.producer.cli.steering import (
     steered,
 )
 from afterword.producer.cli.terminal import echo
-from afterword.shared.ledger.order_records import OrderKind, TenantLimits
+from afterword.shared.ledger.order_records import OrderKind, SteeringOrder, TenantLimits
 from afterword.shared.ledger.orders import Whom
 
 _HELP = {
@@ -66,11 +67,12 @@ _limit_options = with_options(
 def limits(
     tenant: str, *, lift: bool, terms: Terms, apply: bool, as_json: bool, **given: Any
 ) -> None:
-    """Set a tenant's caps, weight and budgets at once, without a restart.
+    """Set a tenant's caps, weight and budgets at once.
 
-    Limits that are not named stay as they were; for those never set, the settings count. Caps on
-    what runs are divided among the shards, those on what is open count one shard. Without a limit,
-    the tenant's own are shown. It is recorded in the audit log.
+    No worker is restarted. Limits that are not named stay as they were; for those never set, the
+    settings count. All are one order: --for, --until and --reason count for each of them. With
+    several shards, --most-running is for all together, --most-open and --most-bytes are for each.
+    Without a limit, the tenant's own are shown. It is recorded in the audit log.
     """
     wanted = TenantLimits(**given)
     if lift and wanted.set_ones():
@@ -80,7 +82,9 @@ def limits(
     if lift:
         show_lifted(asyncio.run(_lift(tenant, terms.by, apply=apply)), as_json=as_json)
     elif wanted.set_ones():
-        show_given(asyncio.run(_limit(tenant, wanted, terms, apply=apply)), as_json=as_json)
+        before, given_now = asyncio.run(_limit(tenant, wanted, terms, apply=apply))
+        show_given(given_now, as_json=as_json)
+        _tell_of_one_end(before, given_now.orders[0], wanted)
     else:
         _show(asyncio.run(_lift(tenant, terms.by, apply=False)), as_json=as_json)
 
@@ -94,12 +98,27 @@ def _show(found: OrdersChanged, *, as_json: bool) -> None:
         echo("no limits of its own: the settings count")
 
 
-async def _limit(tenant: str, wanted: TenantLimits, terms: Terms, *, apply: bool) -> OrdersChanged:
+def _tell_of_one_end(
+    before: Sequence[SteeringOrder], now: SteeringOrder, wanted: TenantLimits
+) -> None:
+    """Say that limits which were set before have another end now."""
+    for old in before:
+        kept = (old.limits or TenantLimits()).set_ones().keys() - wanted.set_ones().keys()
+        if kept and old.until != now.until:
+            echo(f"This is also when {', '.join(sorted(kept))} ends, set before.", err=True)
+
+
+async def _limit(
+    tenant: str, wanted: TenantLimits, terms: Terms, *, apply: bool
+) -> tuple[Sequence[SteeringOrder], OrdersChanged]:
+    """Return the limits that the tenant had, and those that it has now."""
     async with AsyncOperator(by=terms.by) as operator:
-        given = await steered(operator, apply=apply).limit(
+        steering = steered(operator, apply=apply)
+        before = await in_force(steering, [OrderKind.LIMITS], Whom(tenant))
+        given = await steering.limit(
             tenant, wanted, reason=terms.reason, for_s=terms.for_s, until=terms.until
         )
-    return OrdersChanged(state_of(apply=apply), [given])
+    return before, OrdersChanged(state_of(apply=apply), [given])
 
 
 async def _lift(tenant: str, by: str | None, *, apply: bool) -> OrdersChanged:

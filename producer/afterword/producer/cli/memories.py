@@ -46,7 +46,7 @@ timeout_option = click.option(
 
 @click.group()
 def memories() -> None:
-    """List, search, edit, delete and export what is remembered of a user.
+    """List, search, edit, delete and export a user's memories.
 
     A memory worker must run: it alone has access to mem0. These commands print what users said:
     mind who can see your terminal.

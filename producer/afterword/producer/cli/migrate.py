@@ -141,13 +141,13 @@ def memories(  # noqa: PLR0913 the options of a command
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Copy the memories of all users to another backend, and compare both until they are equal.
+    """Copy the memories of all users to another backend.
 
-    Texts, times, jobs and conversations are kept, nothing is extracted again, and the source is not
-    changed. It can be interrupted and run again at any time. While memory workers run, memories are
-    paused once all users were copied, until both backends were compared again. For the last run,
-    stop the memory workers; then start them with the new backend. Without --apply, it is only
-    counted what would be copied.
+    Both are compared until they are equal. Texts, times, jobs and conversations are kept, nothing
+    is extracted again, and the source is not changed. It can be interrupted and run again at any
+    time. While memory workers run, memories are paused once all users were copied, until both
+    backends were compared again. For the last run, stop the memory workers; then start them with
+    the new backend. Without --apply, it only counts what would be copied.
     """
     require("mem0", extra="workers")
     here = settings_in_use()

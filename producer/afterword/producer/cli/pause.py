@@ -46,10 +46,11 @@ def pause(
     apply: bool,
     as_json: bool,
 ) -> None:
-    """Let replies, or writes to memory, wait: everybody's, a tenant's or one user's.
+    """Let replies, or writes to memory, wait.
 
-    Requests are still accepted, and what runs is finished. What waits spends no attempt, but its
-    deadline goes on. Erasures go on, too. It is recorded in the audit log.
+    Those of everybody, of a tenant or of one user. Requests are still accepted, and what runs is
+    finished. What waits spends no attempt, but its deadline goes on. Erasures go on, too. It is
+    recorded in the audit log.
     """
     show_given(asyncio.run(_pause(work, tenant, user_id, terms, apply=apply)), as_json=as_json)
 
@@ -70,9 +71,9 @@ def resume(
     by: str | None,
     as_json: bool,
 ) -> None:
-    """Lift a pause of exactly this scope; what waited comes back within seconds.
+    """Lift a pause of exactly this scope.
 
-    It is recorded in the audit log.
+    What waited comes back within seconds. It is recorded in the audit log.
     """
     changed = asyncio.run(_resume(work, tenant, user_id, by, apply=apply))
     show_lifted(changed, as_json=as_json)

@@ -244,7 +244,7 @@ def whom(order: SteeringOrder) -> str:
 
 def end_of_order(order: SteeringOrder) -> str:
     """Return what ends an order that has no time."""
-    return "it has ended" if order.worker is not None else "lifted"
+    return "it has ended" if order.worker is not None else "it is lifted"
 
 
 def inconsistencies(found: Sequence[Inconsistency], *, fixed: bool) -> None:

@@ -45,7 +45,7 @@ def status(
     every_s: float | None,
     as_json: bool,
 ) -> None:
-    """Show queues, workers and gates, or tenants, or the state of one job.
+    """Show queues, workers and gates, or tenants, or one job.
 
     Queues: "ready" waits for a worker, "delayed" for a later time, "running" is held by a worker.
     Gates: providers that are not called at the moment. Tenants: those with most waiting jobs first;

@@ -118,7 +118,7 @@ def state_of(*, apply: bool) -> ReplayState:
 @command(examples=["afterword orders", "afterword orders --json"])
 @json_option
 def orders(*, as_json: bool) -> None:
-    """List the orders that are in force: what is paused, blocked, slowed, limited or drained.
+    """List what is paused, blocked, slowed, limited or drained.
 
     Who gave each, since when, until when, and how many jobs or users wait for its end. Nothing is
     changed.

@@ -15,7 +15,7 @@ from afterword.producer.client.sync_client import Producer
 @click.option("--user", "user_id", metavar="USER_ID", help="Only this user of the tenant.")
 @json_option
 def usage(*, tenant: str, user_id: str | None, as_json: bool) -> None:
-    """Show how many replies and memories a tenant got, and what they cost.
+    """Show what replies and memories of a tenant cost.
 
     Counts every reply since the tenant's first one, the tokens of attempts that gave none, and
     those by which workers extracted memories, as far as Claude had told them. What mem0's platform
