@@ -550,7 +550,10 @@ def test_a_fault_turns_it_red_and_its_end_turns_it_green(place: Place, name: str
     finally:
         fault.end(place)
 
-    found = [one for one in json.loads(printed.stdout) if one["check"] == fault.check]
+    findings = json.loads(printed.stdout)
+    failed = [one["detail"] for one in findings if one["level"] == "fail"]
+    assert sorted(set(failed)) == sorted(failed), "each is told once"
+    found = [one for one in findings if one["check"] == fault.check]
     assert fault.level in [one["level"] for one in found], printed.stdout
     assert any(fault.cure in one["remedy"] for one in found), found
     assert printed.code == (1 if fault.level == "fail" else 0)

@@ -54,7 +54,8 @@ async def _import(file: Path, by: str | None, progress: ImportProgress) -> Impor
 
 def _line(counts: ImportCounts) -> str:
     left_out = f", {counts.erased} left out: their users are about to be erased"
-    line = f"{counts.imported} turns imported, {counts.known} imported before"
+    imported = render.quantity(counts.imported, "turn")
+    line = f"{imported} imported, {counts.known} imported before"
     return line + (left_out if counts.erased else "")
 
 

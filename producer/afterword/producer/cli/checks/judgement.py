@@ -94,7 +94,7 @@ def of_machine(seen: Mapping[int, int], found: Mapping[int, int]) -> Finding:
     if not seen:
         detail = "no worker of this machine has seen this ledger, so nobody would notice here"
         return ok("restored", f"{detail}; after a restore, run afterword restored --apply")
-    return ok("restored", "no: the ledger is as new as workers of this machine saw it")
+    return ok("restored", "the ledger is as new as workers of this machine saw it")
 
 
 def of_room(shards: Sequence[Overview], settings: Settings) -> Finding:
@@ -208,7 +208,7 @@ def of_turns(accounts: Sequence[Account], batches: Sequence[OpenMessageBatch] = 
     """Judge how long the oldest turn waits to be stored, less what it may wait for a batch."""
     everybody = total(accounts)
     oldest_s, behind = everybody.oldest_s, render.quantity(everybody.users_behind, "user")
-    detail = f"{behind} behind, the oldest by {duration(oldest_s)}"
+    detail = f"{behind} behind, the oldest by {duration(oldest_s)}" if oldest_s else "none waits"
     remedy = "Look at `afterword status` for gates and memory workers, then `afterword account`."
     late_s = oldest_s
     if turns := sum(batch.turns for batch in batches):

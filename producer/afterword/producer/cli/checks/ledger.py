@@ -30,7 +30,8 @@ async def look_at_ledger(settings: Settings) -> list[Finding]:
         try:
             return findings + await _state(ledger)
         except AfterwordError as error:  # a permission to read may be missing
-            return [*findings, fail("queues", str(error), _REDIS)]
+            said = any(finding.detail == str(error) for finding in findings)
+            return findings if said else [*findings, fail("queues", str(error), _REDIS)]
 
 
 async def _write(ledger: Ledger) -> Finding:
@@ -73,7 +74,7 @@ async def _of_machine(ledger: Ledger) -> Finding:
 
     identity = await ledger.identities.check(founds=False)
     if identity is None:
-        return ok("restored", "no: the ledger is new")
+        return ok("restored", "the ledger is new")
     settings, maintenance = ledger.settings, ledger.maintenance
     seen = SeenFile(settings.state_dir, identity.name, place_of(settings)).load().numbers
     found = {keys.shard: await maintenance.newest_number(keys) for keys in maintenance.shards}
