@@ -69,6 +69,9 @@ async def test_a_past_turn_stands_in_its_lane_as_one_that_was_answered(
     status = await ledger.queries.status(second.id)
     assert (status.state, status.turn) == (JobState.SUCCEEDED, TurnState.PENDING)
     assert utc_now() - status.created_at < timedelta(hours=1), "its lane is not years late"
+    story = await ledger.stories.of(second.id)
+    page = await ledger.stories.users.newest("ann", "default", since=None, limit=2, after=None)
+    assert (story.memory, page.jobs[0].imported, page.jobs[0].memory) == (None, True, None)
     assert [gap async for gap in ledger.maintenance.find_inconsistencies()] == []
     assert inspector.open_counts() == {}
 

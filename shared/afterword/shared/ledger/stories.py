@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from afterword.shared.contracts import Extraction, Reply
+from afterword.shared.contracts import Extraction, MemoryStatus, Reply
 from afterword.shared.errors import JobNotFound
 from afterword.shared.ledger.queries import UNTIL_ITS_TIME, Queries, priority_of
 from afterword.shared.ledger.records import json_object, moment, reading
@@ -92,7 +92,7 @@ class Stories:
             waits_until=found["waits_until"],
             steps=tuple(sorted(steps, key=lambda step: step.at)),
             steps_left_out=told.incomplete,
-            memory=reply.memory if reply else last_recall(told.steps).get("memory"),
+            memory=_memory(record, reply, told.steps),
             memories=memories,
             left_out=tuple(MemoryLeftOut(*one) for one in told.left_out),
             memory_ids=found["memory_ids"],
@@ -151,6 +151,15 @@ class Stories:
                     StoryStep(at, StepKind.RECALLED_LATER, about=row["job"], details=details)
                 )
         return told
+
+
+def _memory(
+    record: Mapping[str, str], reply: Reply | None, steps: Sequence[StoryStep]
+) -> MemoryStatus | None:
+    """Return how complete the memories of a reply were; None of one that another program gave."""
+    if "imported" in record:
+        return None
+    return reply.memory if reply else last_recall(steps).get("memory")
 
 
 def _waits_for(

@@ -111,7 +111,9 @@ class JobsOfUsers:
 
 def _listed(job_id: str, *values: Any) -> JobListed:
     record = dict(zip(_LISTED, values, strict=True))
-    reply = Reply.model_validate_json(record["reply"]) if record["reply"] else None
+    imported = record["imported"] is not None  # its reply is one of another program
+    told = record["reply"] and not imported
+    reply = Reply.model_validate_json(record["reply"]) if told else None
     created = moment(record["created"])
     recalled = {} if reply else last_recall(read_story(record["story"] or "", created).steps)
     return JobListed(
@@ -124,7 +126,7 @@ def _listed(job_id: str, *values: Any) -> JobListed:
         memory=reply.memory if reply else recalled.get("memory"),
         memories=len(reply.memories) if reply else recalled.get("given", 0),
         stored=len(json.loads(record["memory_ids"] or "[]")),
-        imported=record["imported"] is not None,
+        imported=imported,
     )
 
 
