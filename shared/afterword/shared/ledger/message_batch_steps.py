@@ -50,9 +50,7 @@ class AnswerFromMessageBatch(NamedTuple):
     batch: str
     id: str
     facts: str
-    usage_ms: int
-    period: str
-    extraction: str
+    paid: str
 
 
 @declares("message_batch/close")

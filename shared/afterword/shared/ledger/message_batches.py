@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from afterword.shared.budgets import period_argument
 from afterword.shared.ledger import message_batch_steps as steps
 from afterword.shared.ledger.shard import Shards, milliseconds
-from afterword.shared.ledger.spending import USAGE_S, ExtractionCost
+from afterword.shared.ledger.spending import ExtractionCost, paid_argument
 from afterword.shared.ledger.turns import LONGEST_WAIT_S
 from afterword.shared.names import Keys, new_message_batch
 
@@ -104,9 +103,7 @@ class MessageBatches:
             batch=name,
             id=turn_id,
             facts=facts,
-            usage_ms=milliseconds(USAGE_S),
-            period=period_argument(self._shards.settings),
-            extraction=paid.amounts if paid else "",
+            paid=paid_argument(paid, self._shards.settings),
         )
         _, *tenant = await self._shards.run_script(self._shards.keys_of(name), arguments)
         return str(tenant[0]) if tenant else None

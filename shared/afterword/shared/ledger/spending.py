@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from afterword.shared.budgets import MICRO, budgets_argument
+from afterword.shared.budgets import MICRO, budgets_argument, period_argument
 from afterword.shared.contracts import Extraction, Usage
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import moment, reading
-from afterword.shared.ledger.shard import Shards
+from afterword.shared.ledger.shard import Shards, milliseconds
 from afterword.shared.names import Keys, lane_id, memory_key, shard_of, user_of
+from afterword.shared.settings import Settings
 
 #: Lifetime of a user's sums of usage, in seconds since the newest of it.
 USAGE_S = 90 * 24 * 3600.0
@@ -27,10 +28,14 @@ class ExtractionCost(NamedTuple):
     usage: Usage
     cost: int
 
-    @property
-    def amounts(self) -> str:
-        """Return the amounts as scripts take them."""
-        return " ".join(str(amount) for amount in (*dict(self.usage).values(), self.cost))
+
+def paid_argument(paid: ExtractionCost | None, settings: Settings) -> str:
+    """Return what was paid as scripts take it, see `count_extraction` in `_lib.lua`."""
+    if paid is None:
+        return ""
+    amounts = (*dict(paid.usage).values(), paid.cost)
+    told = (period_argument(settings), milliseconds(USAGE_S), *amounts)
+    return " ".join(map(str, told))
 
 
 def read_extraction(fields: Mapping[str, Any]) -> Extraction | None:

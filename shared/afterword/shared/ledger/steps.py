@@ -223,9 +223,7 @@ class RecordFacts(NamedTuple):
     fence: str
     id: str
     facts: str
-    usage_ms: int
-    period: str
-    extraction: str
+    paid: str
 
 
 @declares("turn/settle")
@@ -241,9 +239,7 @@ class SettleBatch(NamedTuple):
     retention_ms: int
     story_ms: int
     check_after_ms: int
-    usage_ms: int
-    period: str
-    extraction: str
+    paid: str
     secrets: Sequence[tuple[str, int]]
 
 
@@ -259,9 +255,7 @@ class PostponeBatch(NamedTuple):
     code: str
     may_be_stored: bool
     split: bool
-    usage_ms: int
-    period: str
-    extraction: str
+    paid: str
 
 
 @declares("turn/release")
@@ -301,9 +295,7 @@ class BuryTurn(NamedTuple):
     code: str
     fault: str
     worker: str
-    usage_ms: int
-    period: str
-    extraction: str
+    paid: str
 
 
 @declares("dead_letter/read")

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from afterword.shared.budgets import period_argument
 from afterword.shared.contracts import RECORD_VERSION
 from afterword.shared.errors import Fault, IllegalStep, LeaseLost
 from afterword.shared.ledger import steps
@@ -21,7 +20,7 @@ from afterword.shared.ledger.records import (
     text_of,
 )
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
-from afterword.shared.ledger.spending import USAGE_S, ExtractionCost
+from afterword.shared.ledger.spending import ExtractionCost, paid_argument
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.names import Keys
 from afterword.shared.transport.signatures import Arguments
@@ -105,7 +104,7 @@ class Turns:
                 fence=claim.fence,
                 id=turn_id,
                 facts=facts,
-                **self._paid(paid),
+                paid=self._paid(paid),
             )
         )
 
@@ -136,7 +135,7 @@ class Turns:
                 retention_ms=milliseconds(settings.retention_s),
                 story_ms=milliseconds(settings.story_s),
                 check_after_ms=milliseconds(settings.repair_s),
-                **self._paid(paid),
+                paid=self._paid(paid),
                 secrets=list((secrets or {}).items()),
             )
         )
@@ -150,6 +149,7 @@ class Turns:
         counted: bool,
         code: str,
         unknown_outcome: bool,
+        split: bool = False,
         paid: ExtractionCost | None = None,
     ) -> None:
         """Put a batch back and release its lane until later: a retry if counted, else a snooze."""
@@ -162,8 +162,8 @@ class Turns:
                 counted=counted,
                 code=code,
                 may_be_stored=unknown_outcome,
-                split=False,
-                **self._paid(paid),
+                split=split,
+                paid=self._paid(paid),
             )
         )
 
@@ -181,18 +181,15 @@ class Turns:
 
         If the batch may have been stored, duplicates are looked for once its first turn is stored.
         """
-        await self._run_fenced(
-            steps.PostponeBatch(
-                lane=claim.lane,
-                fence=claim.fence,
-                id=turn_id,
-                delay_ms=milliseconds(delay_s),
-                counted=False,
-                code=code,
-                may_be_stored=unknown_outcome,
-                split=True,
-                **self._paid(paid),
-            )
+        await self.postpone(
+            claim,
+            turn_id,
+            delay_s,
+            counted=False,
+            code=code,
+            unknown_outcome=unknown_outcome,
+            split=True,
+            paid=paid,
         )
 
     async def bury(
@@ -214,7 +211,7 @@ class Turns:
                 code=code,
                 fault=fault,
                 worker=worker_version,
-                **self._paid(paid),
+                paid=self._paid(paid),
             )
         )
 
@@ -237,13 +234,8 @@ class Turns:
         _, woken = await self._shards.run_script(self._shards.keys_of(lane), arguments)
         return int(woken)
 
-    def _paid(self, paid: ExtractionCost | None) -> dict[str, Any]:
-        """Return the arguments by which a step counts what extraction took, as told so far."""
-        return {
-            "usage_ms": milliseconds(USAGE_S),
-            "period": period_argument(self._shards.settings),
-            "extraction": paid.amounts if paid else "",
-        }
+    def _paid(self, paid: ExtractionCost | None) -> str:
+        return paid_argument(paid, self._shards.settings)
 
     async def _run_fenced(self, arguments: Arguments) -> str:
         word = await self._shards.run_for_word(arguments)

@@ -849,11 +849,13 @@ local function add_spending(owners, kind, cost, tokens, lifetime_ms)
   end
 end
 
--- Counts what extracting facts of a batch took, for its first turn, its user and its tenant. `told` is all that
--- the attempt of a fence has used so far, '<input> <output> <cache_read> <cache_write> <cost>', or ''. So what
--- it told before is taken off.
-local function count_extraction(id, tenant, lane, fence, told, period, lifetime_ms)
-  if told == '' then return end
+-- Counts what extracting facts of a batch took, for its first turn, its user and its tenant. `paid` is '', or
+-- the period of budgets (see `add_spending`), the lifetime of a user's sums in ms, and all that the attempt of
+-- a fence has used so far: '<period> <lifetime> <input> <output> <cache_read> <cache_write> <cost>'. So what it
+-- told before is taken off.
+local function count_extraction(id, tenant, lane, fence, paid)
+  local period, lifetime_ms, told = string.match(paid, '^(%S+) (%d+) (.+)$')
+  if not told then return end
   local names = { 'input', 'output', 'cache_read', 'cache_write', 'cost' }
   local known_fence, known = string.match(redis.call('HGET', job_key(id), 'extraction:told') or '', '^(%S+) (.*)$')
   local before = string.gmatch(known_fence == fence and known or '', '%d+')

@@ -5,14 +5,12 @@
 ---@param code string
 ---@param fault string    whose failure it was: provider | operator | request
 ---@param worker string   version of the worker
----@param usage_ms integer         lifetime of a user's sums of usage
----@param period string            of budgets, see `add_spending`
----@param extraction string        what the attempt has paid for facts so far, see `count_extraction`, or ''
+---@param paid string   what the attempt has paid for facts so far, see `count_extraction`, or ''
 -- Answers ok | lost. Repeated by the same writer, it is done once.
 local turn = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'turn_fence')
 if turn[1] == 'dead' and turn[3] == fence then return answer('ok') end
 if not holds_lane(lane, fence) or turn[1] ~= 'writing' then return answer('lost') end
-count_extraction(id, turn[2], lane, fence, extraction, period, usage_ms)
+count_extraction(id, turn[2], lane, fence, paid)
 set_turn_state(id, turn[2], 'writing', 'dead')
 redis.call('HSET', job_key(id), 'turn_code', code, 'turn_fault', fault, 'turn_worker', worker,
   'turn_ended', now)

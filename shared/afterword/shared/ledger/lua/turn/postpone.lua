@@ -7,14 +7,12 @@
 ---@param code string
 ---@param may_be_stored boolean   whether mem0 may have stored it all the same
 ---@param split boolean           whether each turn is a batch of its own from now on, with no attempts
----@param usage_ms integer         lifetime of a user's sums of usage
----@param period string            of budgets, see `add_spending`
----@param extraction string        what the attempt has paid for facts so far, see `count_extraction`, or ''
+---@param paid string   what the attempt has paid for facts so far, see `count_extraction`, or ''
 -- Answers ok | lost. Repeated by the same writer, it is done once.
 local turn = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'turn_fence')
 if turn[1] == 'pending' and turn[3] == fence then return answer('ok') end
 if not holds_lane(lane, fence) or turn[1] ~= 'writing' then return answer('lost') end
-count_extraction(id, turn[2], lane, fence, extraction, period, usage_ms)
+count_extraction(id, turn[2], lane, fence, paid)
 local HELD = { quota_used_up = 1, budget = 1 }
 local NO_FAILURES = { storing = 1, drained = 1, message_batch = 1 }
 local failed = not HELD[code] and not NO_FAILURES[code]

@@ -3,11 +3,9 @@
 ---@param fence string
 ---@param id string      first turn of the batch
 ---@param facts string
----@param usage_ms integer         lifetime of a user's sums of usage
----@param period string            of budgets, see `add_spending`
----@param extraction string        what the attempt has paid for facts so far, see `count_extraction`, or ''
+---@param paid string   what the attempt has paid for facts so far, see `count_extraction`, or ''
 -- Answers ok | lost.
 if not holds_lane(lane, fence) then return answer('lost') end
-count_extraction(id, redis.call('HGET', job_key(id), 'tenant'), lane, fence, extraction, period, usage_ms)
+count_extraction(id, redis.call('HGET', job_key(id), 'tenant'), lane, fence, paid)
 redis.call('HSET', job_key(id), 'facts', facts)
 return answer('ok')

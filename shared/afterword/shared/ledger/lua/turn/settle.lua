@@ -8,15 +8,13 @@
 ---@param retention_ms integer
 ---@param story_ms integer         how long the story of each is kept
 ---@param check_after_ms integer   a batch that two writers may have added is checked after this time
----@param usage_ms integer         lifetime of a user's sums of usage
----@param period string            of budgets, see `add_spending`
----@param extraction string        what the attempt has paid for facts so far, see `count_extraction`, or ''
+---@param paid string   what the attempt has paid for facts so far, see `count_extraction`, or ''
 ---@param secrets {kind: string, count: string}[]   what its texts held
 -- Answers ok | lost. Repeated by the same writer, it is done once.
 local turn = redis.call('HMGET', job_key(id), 'turn', 'tenant', 'turn_fence', 'turn_doubtful')
 if turn[1] == state and turn[3] == fence then return answer('ok') end
 if not holds_lane(lane, fence) or turn[1] ~= 'writing' then return answer('lost') end
-count_extraction(id, turn[2], lane, fence, extraction, period, usage_ms)
+count_extraction(id, turn[2], lane, fence, paid)
 local facts = #cjson.decode(memory_ids)
 if facts > 0 and redis.call('HEXISTS', job_key(id), 'extraction:told') == 1 then
   for _, sums in ipairs({ job_key(id), tenant_usage_key(turn[2]), usage_key(lane) }) do
