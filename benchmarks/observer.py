@@ -20,6 +20,7 @@ from afterword.shared.events import (
     ModelCalled,
     RecallFinished,
     ReplyPublished,
+    StoreAnswered,
     TurnBegun,
     TurnSettled,
 )
@@ -108,6 +109,7 @@ def _events_of_a_job(observer: Observer) -> None:
     observer.emit(ReplyPublished, total_s=2.5, not_remembered="")
     observer.emit(LaneClaimed, turns=1)
     observer.emit(TurnBegun, turns=1, unknown_outcome=False, steps=f"publish/j00_1/{_TRACE}")
+    observer.emit(StoreAnswered, outcome="stored", duration_s=0.5)
     observer.emit(
         TurnSettled, outcome=TurnState.STORED, code="", turns=1, memories=1, age_s=3.0
     )  # fmt: skip

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
-from afterword.producer.admin.fleet_metrics import state_of
+from afterword.producer.admin.fleet_metrics import FleetCollector, state_of
 from afterword.producer.admin.fleet_status import found_in, look_at
+from afterword.shared.ledger.dead_letter_records import (
+    DeadLetterKind,
+    DeadLetterRef,
+    ReplayOutcome,
+    ReplayPace,
+    ReplayState,
+)
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import LedgerInspector, submit_and_answer
@@ -43,6 +51,33 @@ async def test_a_look_finds_the_same_as_each_part(ledger: Ledger) -> None:
     assert counted == {one.tenant: (one.jobs, one.turns) for one in again}
     assert set(counted) == {"acme", "other"}
     assert found.problems == [str(one) for one in (await ledger.examine()).problems]
+
+
+async def test_a_look_sees_how_far_replays_are(ledger: Ledger) -> None:
+    runs = ledger.replay_runs
+    begin = partial(runs.begin, by="olga", criteria={}, pace=ReplayPace(), token="t")
+    chosen = [DeadLetterRef(f"j00_{n}", DeadLetterKind.MEMORY, 0) for n in range(3)]
+    done = await begin(chosen[:1])
+    await runs.record_outcomes(done, "t", [(chosen[0], chosen[0].id, ReplayOutcome.STORED)])
+    await runs.end(done, "t", ReplayState.DONE, "", by="olga")
+    under_way = await begin(chosen)
+    await runs.record_outcomes(under_way, "t", [(chosen[0], chosen[0].id, ReplayOutcome.WAITING)])
+
+    collector = FleetCollector()
+    collector.state = await state_of(ledger, 60.0)
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in collector.collect()
+        for sample in family.samples
+        if sample.name.startswith("afterword_replay") and sample.value
+    }
+    assert found == {
+        ("afterword_replay_runs", "done"): 1,
+        ("afterword_replay_runs", "running"): 1,
+        ("afterword_replay_letters", "stored"): 1,
+        ("afterword_replay_letters", "waiting"): 1,
+        ("afterword_replay_letters", "left"): 2,
+    }
 
 
 async def test_a_look_reads_the_counts_of_all_tenants_once(

@@ -71,6 +71,7 @@ def test_each_worker_counts_what_it_does(fleet: Fleet) -> None:
     found = scraped(url_of(memories))
     assert found['afterword_turns_settled_total{code="",outcome="stored"}'] == 1
     assert found["afterword_turn_age_seconds_count"] == 1
+    assert found['afterword_store_seconds_count{outcome="stored"}'] == 1
 
 
 def _stored(worker: WorkerProcess) -> bool:

@@ -15,6 +15,7 @@ import pytest
 
 from afterword.shared.error_location import error_location, error_name
 from afterword.shared.errors import Fault
+from afterword.shared.event_types import Text
 from afterword.shared.events import (
     EVENTS,
     Context,
@@ -23,7 +24,6 @@ from afterword.shared.events import (
     JobOvertaken,
     ObserverEvent,
     SubscriberFailed,
-    Text,
 )
 from afterword.shared.names import lane_id, lane_tag
 from afterword.shared.observer import Observer, bound, context

@@ -165,6 +165,7 @@ def test_what_extraction_costs_is_counted_beside_replies_and_apart_from_them() -
 
 
 def test_turns_are_counted_by_how_they_ended(registry: CollectorRegistry) -> None:
+    emit(events.StoreAnswered, outcome="stored", duration_s=0.5)
     emit(
         events.TurnSettled, outcome=TurnState.STORED, code="", turns=3, memories=2, age_s=7.0
     )  # fmt: skip
@@ -175,6 +176,8 @@ def test_turns_are_counted_by_how_they_ended(registry: CollectorRegistry) -> Non
     emit(events.TurnBuried, code="event_failed", fault=Fault.REQUEST)
 
     assert counted(registry) == {
+        "afterword_store_seconds_count stored": 1,
+        "afterword_store_seconds_sum stored": 0.5,
         "afterword_turns_settled_total stored ": 3,
         "afterword_memories_stored_total": 2,
         "afterword_turn_age_seconds_count": 1,

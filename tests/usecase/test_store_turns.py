@@ -22,7 +22,13 @@ from afterword.shared.errors import (
     Rejected,
     Unavailable,
 )
-from afterword.shared.events import InternalError, TurnBuried, TurnPostponed, TurnSettled
+from afterword.shared.events import (
+    InternalError,
+    StoreAnswered,
+    TurnBuried,
+    TurnPostponed,
+    TurnSettled,
+)
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import GateState
 from afterword.shared.lifecycle import TurnState
@@ -39,6 +45,7 @@ from afterword.workers.ports import (
     RecalledMemory,
     Turn,
 )
+from afterword.workers.quotas import NotAdmitted
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.retry_policy import FOLLOW_S, LONGEST_OUTAGE_PAUSE_S, OPERATOR_PAUSE_S
 from tests.kit.ledger.builder import (
@@ -820,13 +827,29 @@ async def test_a_turn_is_told_of_from_its_lane_to_its_end(
     with observed() as seen:
         await lane_writer.write()
 
-    assert seen.names() == ["LaneClaimed", "TurnBegun", "TurnSettled"]
+    assert seen.names() == ["LaneClaimed", "TurnBegun", "StoreAnswered", "TurnSettled"]
+    (answered,) = seen.of(StoreAnswered)
+    assert answered.outcome == "stored"
+    assert 0 <= answered.duration_s < 60
     (settled,) = seen.of(TurnSettled)
     assert 0 <= settled.age_s < 60
     assert replace(settled, age_s=0) == TurnSettled(
         outcome=TurnState.STORED, code="", turns=1, memories=1, age_s=0
     )
     assert [one.job_id for one in seen.contexts(TurnSettled)] == [turn]
+
+
+@pytest.mark.parametrize(
+    ("error", "timed"), [(Unavailable("down"), ["failed"]), (NotAdmitted(1.0), [])]
+)
+async def test_an_attempt_that_fails_is_timed_unless_mem0_was_not_asked(
+    lane_writer: LaneWriter, ledger: Ledger, error: ProviderError, timed: list[str]
+) -> None:
+    await submit_and_answer(ledger, "a fact")
+    lane_writer.memories.fail("add", error)
+    with observed() as seen:
+        await lane_writer.write()
+    assert [one.outcome for one in seen.of(StoreAnswered)] == timed
 
 
 async def test_nothing_overtakes_a_turn_that_waits(

@@ -15,7 +15,6 @@ from afterword.shared.errors import Fault
 from afterword.shared.event_types import Code, Id, Message, Name, Place, TokensTold
 from afterword.shared.event_types import Context as Context  # noqa: PLC0414 for subscribers
 from afterword.shared.event_types import ObserverEvent as ObserverEvent  # noqa: PLC0414 for subscribers
-from afterword.shared.event_types import Text as Text  # noqa: PLC0414 for subscribers
 from afterword.shared.lifecycle import TurnState
 
 # Producers
@@ -323,6 +322,18 @@ class MessageBatchFailed(ObserverEvent):
     code: Code
     fault: Fault
     turns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreAnswered(ObserverEvent):
+    """mem0 answered an attempt to store turns, or could not in time, after `duration_s` seconds.
+
+    `outcome` is `stored`, `nothing`, `pending` (mem0 works on it) or `failed`. What is only looked
+    for, because an earlier attempt may have stored it, is timed as well.
+    """
+
+    outcome: Code
+    duration_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

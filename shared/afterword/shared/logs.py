@@ -97,6 +97,7 @@ LINES: dict[type[ObserverEvent], Line] = {
         INFO, "message batch answered {answered} of {turns} turns after {age_s:.0f} s"
     ),
     events.MessageBatchFailed: Line(WARNING, "message batch of {turns} turns: {code} ({fault})"),
+    events.StoreAnswered: Line(DEBUG, "mem0 answered after {duration_s:.2f} s: {outcome}"),
     events.TurnSettled: Line(DEBUG, "{turns} turns {outcome}: {memories} memories {code}"),
     events.ExtractionPaid: Line(
         DEBUG, "extraction by {model}: {input_tokens} input and {output_tokens} output tokens"

@@ -95,6 +95,7 @@ class Stage:
 
     def remember(self, *, age_s: float = 5.0) -> None:
         """Let a worker store one turn."""
+        emit(events.StoreAnswered, outcome="stored", duration_s=0.5)
         emit(
             events.TurnSettled,
             outcome=TurnState.STORED, code="", turns=1, memories=1, age_s=age_s,

@@ -76,7 +76,7 @@ def counting(registry: CollectorRegistry, prices: Prices | None = None) -> Itera
     """
     make = _Instruments(registry)
     handlers = _replies(make) | _recall(make) | _models(make, prices or {}) | _attempts(make)
-    handlers |= _turns(make) | _message_batches(make) | _gates(make) | _traces(make)
+    handlers |= _stores(make) | _turns(make) | _message_batches(make) | _gates(make) | _traces(make)
     handlers |= _others(make, [kind for kind in events.EVENTS if kind not in handlers])
 
     def count(event: ObserverEvent, _: Context) -> None:
@@ -305,6 +305,21 @@ def _turns(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
             event.turns
         ),
     }
+
+
+def _stores(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
+    answered = make.histogram(
+        "store_seconds",
+        "Time until mem0 had answered an attempt to store turns, by how: `stored`, `nothing`, "
+        "`pending` (it works on it), `failed`.",
+        "outcome",
+    )
+    by_outcome = _PerName(answered.labels)
+
+    def timed(event: events.StoreAnswered) -> None:
+        by_outcome[event.outcome].observe(event.duration_s)
+
+    return {events.StoreAnswered: timed}
 
 
 def _message_batches(make: _Instruments) -> dict[type[ObserverEvent], Handler]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from afterword.producer.admin.fleet_status import look_at
 from afterword.shared.clock import utc_now
 from afterword.shared.ledger.account import total
+from afterword.shared.ledger.dead_letter_records import ReplayOutcome, ReplayRun, ReplayState
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import Account, Gate, GateState
@@ -18,6 +19,9 @@ from afterword.shared.ledger.tenants import TenantLoads, whole
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+
+#: How many of the newest replay runs are looked at.
+RUNS = 20
 
 #: A value for each tuple of label values.
 Rows: TypeAlias = Mapping[Any, float]
@@ -42,12 +46,17 @@ class FleetState:
     tenants: TenantLoads
     """How tenants share the response workers: counts of all."""
 
+    runs: Sequence[ReplayRun]
+    """The newest replay runs."""
+
 
 async def state_of(ledger: Ledger, late_s: float) -> FleetState:
     """Look at a fleet and at its tenants; the counts are read once."""
     found = await look_at(ledger, late_s)
     tenants = whole(await ledger.tenants.loads(counts=found.counts))
-    return FleetState(found.status, total(found.accounts), late_s, len(found.problems), tenants)
+    runs = await ledger.replay_runs.newest(RUNS)
+    problems = len(found.problems)
+    return FleetState(found.status, total(found.accounts), late_s, problems, tenants, runs)
 
 
 class FleetCollector:
@@ -78,6 +87,7 @@ class FleetCollector:
             yield from _gates(self.state.status["gates"])
             yield from _orders(self.state.status["orders"])
             yield from _tenants(self.state.tenants)
+            yield from _replays(self.state.runs)
             yield from _memory(self.state)
 
 
@@ -167,6 +177,20 @@ def _tenants(loads: TenantLoads) -> Iterator[Metric]:
     yield _one("tenant_wait_seconds_max", text, loads.longest_wait_s)
     text = "Which part of the attempts of the last hour was the one tenant's that had most, 0 to 1."
     yield _one("tenant_share_max", text, loads.largest_share)
+
+
+def _replays(runs: Sequence[ReplayRun]) -> Iterator[Metric]:
+    states = dict.fromkeys(((str(state),) for state in ReplayState if state != ReplayState.DRY), 0)
+    letters = dict.fromkeys(((word,) for word in (*map(str, ReplayOutcome), "left")), 0)
+    for run in runs:
+        states[(str(run.state),)] += 1
+        letters[("left",)] += run.left
+        for outcome, count in run.outcomes.items():
+            letters[(str(outcome),)] += count
+    text = f"Replay runs by state, of the newest {RUNS}."
+    yield _gauge("replay_runs", text, ("state",), states)
+    text = "Dead letters of these runs by what became of them: `left` were not replayed yet."
+    yield _gauge("replay_letters", text, ("outcome",), letters)
 
 
 def _memory(state: FleetState) -> Iterator[Metric]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from afterword.shared.errors import (
@@ -19,6 +20,7 @@ from afterword.shared.events import (
     BatchSplit,
     LaneReleased,
     SecretsFound,
+    StoreAnswered,
     TurnAccepted,
     TurnBegun,
     TurnBuried,
@@ -148,7 +150,7 @@ class TurnWriter:
             lost = Rejected("crashed_too_often", unknown_outcome=unknown)
             return await self._judge(claim, batch, lost, None)
         try:
-            added = await self._added(claim, batch, unknown=unknown, canary=permit.canary)
+            added = await _timed(self._added(claim, batch, unknown=unknown, canary=permit.canary))
         except asyncio.CancelledError:
             if not self._leases.lost_by(claim.lane):
                 await asyncio.shield(self._give_back(claim, batch, 0, "drained"))
@@ -424,6 +426,19 @@ class TurnWriter:
             unknown_outcome=True,
             paid=self._meters.paid(claim),
         )
+
+
+async def _timed(answer: Awaitable[AddResult]) -> AddResult:
+    """Tell how long mem0 took to answer or to fail. It is not asked what is not admitted."""
+    began = time.monotonic()
+    try:
+        added = await answer
+    except ProviderError as error:
+        if not isinstance(error, NotAdmitted):
+            emit(StoreAnswered, outcome="failed", duration_s=time.monotonic() - began)
+        raise
+    emit(StoreAnswered, outcome=added.outcome, duration_s=time.monotonic() - began)
+    return added
 
 
 def _code_of(added: AddResult, batch: Batch) -> str:
