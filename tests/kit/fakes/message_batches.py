@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from afterword.shared.contracts import Usage
 from afterword.shared.errors import NoSuchModel, ProviderError
-from afterword.workers.ports import Answer, BatchResult, Prompt
+from afterword.workers.ports import Answer, Prompt
 
 
 class FakeBatchApi:
@@ -20,7 +20,7 @@ class FakeBatchApi:
         self.text = text
         self.created: dict[str, dict[str, Prompt]] = {}
         self.gone: set[str] = set()
-        self.ended: dict[str, list[BatchResult]] = {}
+        self.ended: dict[str, dict[str, Answer | None]] = {}
         self.looked: list[str] = []
         self._faults: dict[str, deque[tuple[ProviderError, bool]]] = {}
 
@@ -28,11 +28,14 @@ class FakeBatchApi:
         """Let the next call of that name fail: before it does anything, or after it did."""
         self._faults.setdefault(call, deque()).append((error, after))
 
-    def end(self, results: Mapping[str, Answer | str] | None = None) -> None:
-        """Let all batches end; `results` are for turns: an answer, or the code of a failure."""
+    def end(self, results: Mapping[str, Answer | None] | None = None) -> None:
+        """Let all batches end; `results` are for turns: an answer, or None for a failure."""
         for batch_id, requests in self.created.items():
             if batch_id not in self.ended:
-                self.ended[batch_id] = [self._result(name, results or {}) for name in requests]
+                chosen = results or {}
+                self.ended[batch_id] = {
+                    name: chosen.get(name.partition("-")[0], self.answer()) for name in requests
+                }
 
     def answer(self, text: str | None = None, stop_reason: str = "end_turn") -> Answer:
         """Return an answer of a model."""
@@ -65,10 +68,10 @@ class FakeBatchApi:
             raise NoSuchModel("model_not_found")
         return batch_id in self.ended
 
-    async def results(self, batch_id: str) -> Sequence[BatchResult]:
+    async def results(self, batch_id: str) -> Mapping[str, Answer | None]:
         """Return the results, the last one first."""
         self._strike("results")
-        return self.ended[batch_id][::-1]
+        return dict(reversed(self.ended[batch_id].items()))
 
     async def find(self, requests: int, within_s: float) -> Sequence[str]:
         """Return all batches of that size, the newest first."""
@@ -98,7 +101,3 @@ class FakeBatchApi:
         if not after:
             raise error
         return error
-
-    def _result(self, name: str, results: Mapping[str, Answer | str]) -> BatchResult:
-        said = results.get(name.partition("-")[0], self.answer())
-        return BatchResult(name, None, said) if isinstance(said, str) else BatchResult(name, said)

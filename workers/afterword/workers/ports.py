@@ -6,7 +6,7 @@ real adapters and against the fakes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -101,15 +101,6 @@ class Model(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class BatchResult:
-    """What became of one request of a message batch; `code` says why it has no answer."""
-
-    name: str
-    answer: Answer | None
-    code: str = ""
-
-
 class MessageBatchApi(Protocol):
     """Answers many prompts together, within a day, and cheaper; errors are `ProviderError`s."""
 
@@ -124,8 +115,11 @@ class MessageBatchApi(Protocol):
         """Return whether there is a result for every request of a batch."""
         ...
 
-    async def results(self, batch_id: str) -> Sequence[BatchResult]:
-        """Return the results of a batch that has ended, in any order."""
+    async def results(self, batch_id: str) -> Mapping[str, Answer | None]:
+        """Return what each request of a batch that has ended was answered, None if it failed.
+
+        An answer that cannot be read has no text and no reason to stop, but its tokens.
+        """
         ...
 
     async def find(self, requests: int, within_s: float) -> Sequence[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from afterword.shared.contracts import Usage
 from afterword.shared.events import ExtractionPaid
 from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.ledger.spending import ExtractionCost
@@ -33,14 +34,7 @@ class ExtractionMeters:
             del self._meters[claim.fence]
             for model, usage in meter.calls:
                 if usage != NOTHING:
-                    emit(
-                        ExtractionPaid,
-                        model=model,
-                        input_tokens=usage.input,
-                        output_tokens=usage.output,
-                        cache_read_tokens=usage.cache_read,
-                        cache_write_tokens=usage.cache_write,
-                    )
+                    emit_paid(model, usage)
 
     def of(self, claim: LaneClaim) -> TokenMeter:
         """Return the meter of the batch that is being stored."""
@@ -52,3 +46,16 @@ class ExtractionMeters:
         if meter is None or meter.unanswered == NOTHING:
             return None
         return ExtractionCost(meter.unanswered, micro_usd(meter.calls, self._prices))
+
+
+def emit_paid(model: str, usage: Usage, *, in_batch: bool = False) -> None:
+    """Tell what one call of a model used to extract facts."""
+    emit(
+        ExtractionPaid,
+        model=model,
+        input_tokens=usage.input,
+        output_tokens=usage.output,
+        cache_read_tokens=usage.cache_read,
+        cache_write_tokens=usage.cache_write,
+        in_batch=in_batch,
+    )

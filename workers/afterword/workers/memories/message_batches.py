@@ -6,6 +6,7 @@ it is sent, so a worker that is killed neither loses a turn nor has it paid for 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -20,7 +21,6 @@ from afterword.shared.errors import (
     Rejected,
 )
 from afterword.shared.events import (
-    ExtractionPaid,
     MessageBatchEnded,
     MessageBatchFailed,
     MessageBatchSent,
@@ -32,9 +32,9 @@ from afterword.shared.observer import bound, emit
 from afterword.shared.prices import IN_BATCH, Prices, micro_usd
 from afterword.shared.settings import Settings
 from afterword.shared.tenant_classes import class_of
+from afterword.workers.memories.extraction_meters import emit_paid
 from afterword.workers.ports import (
     Answer,
-    BatchResult,
     MessageBatchApi,
     Model,
     ModelCheck,
@@ -216,35 +216,39 @@ class Follower:
 
     async def _finish(self, batch: OpenMessageBatch) -> None:
         results = await self._api.results(batch.provider_id)
-        ours = {_request_turn(batch.name, one.name): one for one in results}
+        ours = {_request_turn(batch.name, name): answer for name, answer in results.items()}
         ours.pop("", None)
         if results and not ours:
             others = (*batch.not_ours, batch.provider_id)
             await self._batches.note(batch.name, "", 0.0, others)
             return
-        answered = 0
-        for turn, result in ours.items():
-            facts = self._facts(result)
-            paid = self._paid(result.answer) if result.answer else None
-            tenant = await self._batches.answer(batch.name, turn, facts, paid)
-            if tenant is not None:
-                answered += bool(facts)
-                with bound(tenant_class=class_of(tenant, self._classes)):
-                    _tell_paid(result.answer)
+        recording = (self._record(batch.name, turn, answer) for turn, answer in ours.items())
+        answered = sum(await asyncio.gather(*recording))
         await self._batches.close(batch.name, alone=True)
         emit(MessageBatchEnded, turns=batch.turns, answered=answered, age_s=batch.age_s)
         await self._discard(batch)
 
-    def _paid(self, answer: Answer) -> ExtractionCost:
+    async def _record(self, name: str, turn: str, answer: Answer | None) -> bool:
+        """Record what came of a turn, if it is still in the batch; return whether it has facts."""
+        facts = self._facts(answer) if answer else ""
+        tenant = await self._batches.answer(name, turn, facts, self._paid(answer))
+        if tenant is None:
+            return False
+        if answer is not None:
+            with bound(tenant_class=class_of(tenant, self._classes)):
+                emit_paid(answer.model, answer.usage, in_batch=True)
+        return bool(facts)
+
+    def _paid(self, answer: Answer | None) -> ExtractionCost | None:
+        if answer is None:
+            return None
         calls = [(answer.model, answer.usage)]
         return ExtractionCost(answer.usage, micro_usd(calls, self._prices, IN_BATCH))
 
-    def _facts(self, result: BatchResult) -> str:
+    def _facts(self, answer: Answer) -> str:
         """Return the facts in JSON; '' if the turn has to be extracted by a call of its own."""
-        if result.answer is None:
-            return ""
         try:
-            return self._read(result.answer)
+            return self._read(answer)
         except ProviderError:
             return ""
 
@@ -310,19 +314,6 @@ def _request_turn(name: str, request: str) -> str:
     """Return the turn of a request; '' if it is of another batch."""
     turn_id, _, batch = request.partition("-")
     return turn_id if batch == name else ""
-
-
-def _tell_paid(answer: Answer | None) -> None:
-    if answer is not None:
-        emit(
-            ExtractionPaid,
-            model=answer.model,
-            input_tokens=answer.usage.input,
-            output_tokens=answer.usage.output,
-            cache_read_tokens=answer.usage.cache_read,
-            cache_write_tokens=answer.usage.cache_write,
-            in_batch=True,
-        )
 
 
 def _look_again_s(batch: OpenMessageBatch) -> float:

@@ -14,7 +14,7 @@ from afterword.shared.clock import utc_now
 from afterword.shared.errors import BadAnswer, ProviderError
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.adapters.claude.events import Transcript
-from afterword.workers.ports import Answer, BatchResult, Prompt
+from afterword.workers.ports import Answer, Prompt
 
 _PATH = "/v1/messages/batches"
 
@@ -49,11 +49,11 @@ class ClaudeBatches:
                 return status == "ended"
         raise BadAnswer("bad_batch")
 
-    async def results(self, batch_id: str) -> Sequence[BatchResult]:
-        """Return the results of a batch that has ended, in any order."""
+    async def results(self, batch_id: str) -> Mapping[str, Answer | None]:
+        """Return what each request of a batch that has ended was answered, None if it failed."""
         path = f"{_path(batch_id)}/results"
         found = await self._claude.call(lambda sdk: sdk.get(path, cast_to=httpx2.Response))
-        return list(_results(found.text))
+        return dict(_results(found.text))
 
     async def find(self, requests: int, within_s: float) -> Sequence[str]:
         """Return the batches of so many requests that were created within so many seconds."""
@@ -99,7 +99,7 @@ def _is_like(row: Any, requests: int, since: datetime) -> bool:
         return False
 
 
-def _results(lines: str) -> Iterator[BatchResult]:
+def _results(lines: str) -> Iterator[tuple[str, Answer | None]]:
     """Yield what can be read of a file of results, a line of JSON each.
 
     A text in it may hold characters that Python takes for the end of a line, too.
@@ -111,33 +111,32 @@ def _results(lines: str) -> Iterator[BatchResult]:
             continue
         match found:
             case {"custom_id": str(name), "result": {"type": "succeeded", "message": {**message}}}:
-                yield _succeeded(name, message)
-            case {"custom_id": str(name), "result": {"type": str(why)}}:
-                yield BatchResult(name, None, _CODES.get(why, "batch_errored"))
+                yield name, _answer(message)
+            case {"custom_id": str(name), "result": {"type": str()}}:
+                yield name, None
 
 
-_CODES = {"expired": "batch_expired", "canceled": "batch_canceled"}
+def _answer(message: Mapping[Any, Any]) -> Answer:
+    """Return a message as the answer that its stream would have given.
 
-
-def _succeeded(name: str, message: dict[Any, Any]) -> BatchResult:
-    try:
-        return BatchResult(name, _answer(message), "")
-    except ProviderError as error:
-        return BatchResult(name, None, error.code)
-
-
-def _answer(message: dict[Any, Any]) -> Answer:
-    """Return a whole message as the answer that its stream would have given."""
+    One that is no answer has neither text nor a reason to stop, but what it used is paid for.
+    """
     transcript = Transcript(str(message.get("model", "")), {})
+    try:
+        for event in _events(message):
+            transcript.add(event)
+        return transcript.answer()
+    except ProviderError:
+        return Answer("", "", transcript.model, transcript.usage)
+
+
+def _events(message: Mapping[Any, Any]) -> Iterator[dict[str, Any]]:
     content = message.get("content")
-    blocks = content if isinstance(content, list) else []
-    transcript.add({"type": "message_start", "message": message})
-    for block in blocks:
+    yield {"type": "message_start", "message": message}
+    for block in content if isinstance(content, list) else []:
         if isinstance(block, dict):
-            transcript.add({"type": "content_block_start", "content_block": block})
-            transcript.add({"type": "content_block_stop"})
+            yield {"type": "content_block_start", "content_block": block}
+            yield {"type": "content_block_stop"}
     reasons = {name: message.get(name) for name in ("stop_reason", "stop_details")}
-    usage = message.get("usage")
-    transcript.add({"type": "message_delta", "delta": reasons, "usage": usage})
-    transcript.add({"type": "message_stop"})
-    return transcript.answer()
+    yield {"type": "message_delta", "delta": reasons, "usage": message.get("usage")}
+    yield {"type": "message_stop"}

@@ -87,6 +87,11 @@ class Transcript:
         self.request_id = request_id_of(headers)
 
     @property
+    def model(self) -> str:
+        """The model that answers, as far as it was told."""
+        return self._reported.model
+
+    @property
     def usage(self) -> Usage:
         """The tokens that were told so far."""
         return self._reported.usage
