@@ -165,18 +165,18 @@ async def test_one_caller_at_a_time_is_given_a_batch_that_is_due(
     (turn,) = await waiting(ledger)
     await batches.open(NAME, [turn], LOOK_S)
     (found,) = await batches.claim_due(3000)
-    assert (found.given, found.provider_id, found.turns, found.not_ours) == (False, "", 1, ())
+    assert (found.claimed, found.provider_id, found.turns, found.not_ours) == (False, "", 1, ())
 
     await batches.note(NAME, "msgbatch_1", 0.001, ["msgbatch_0"])
     inspector.redis.zadd(inspector.keys.message_batches, {NAME: 0})
-    assert [one.given for one in await batches.claim_due(3000)] == [True]
+    assert [one.claimed for one in await batches.claim_due(3000)] == [True]
     (again,) = await batches.claim_due(3000)
-    assert (again.given, again.provider_id, again.not_ours) == (
+    assert (again.claimed, again.provider_id, again.not_ours) == (
         False,
         "msgbatch_1",
         ("msgbatch_0",),
     )
-    assert [one.given for one in await batches.all()] == [False]
+    assert [one.claimed for one in await batches.all()] == [False]
 
 
 async def test_a_batch_that_nobody_looks_at_holds_a_turn_up_for_a_day(

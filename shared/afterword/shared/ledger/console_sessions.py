@@ -23,7 +23,7 @@ class ConsoleSessions:
         self._secret, self._ended = shards.all[0].session_secret, shards.all[0].ended_sessions
 
     async def secret(self) -> bytes:
-        """Return what signs sessions: made by chance when it is first asked for."""
+        """Return what signs sessions: random, and made when it is first asked for."""
         found = await self._shards.send_command("GET", self._secret)
         if found is None:
             await self._shards.send_command("SET", self._secret, secrets.token_hex(32), "NX")

@@ -52,8 +52,9 @@ class Withdrawal(NamedTuple):
     answer: Mapping[str, Any] | None = None
 
 
-class Hold(NamedTuple):
-    """A lane that is held to change memories; without the hold it would be due in `due_s`.
+@dataclass(slots=True)
+class Hold:
+    """A lane that is held to change memories, and in how many seconds it is due afterwards.
 
     `oldest` is the turn that it waits for, '' if it is empty.
     """

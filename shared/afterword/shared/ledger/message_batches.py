@@ -21,7 +21,7 @@ class OpenMessageBatch:
     """One message batch that has turns; `provider_id` is '' while it is not known to be sent.
 
     `turns` of it still wait. `not_ours` are batches of the provider that were looked at and are
-    others. Who is `given` it looks what became of it; nobody else does so meanwhile.
+    others. If it is `claimed`, the caller looks what became of it, and nobody else meanwhile.
     """
 
     name: str
@@ -29,7 +29,7 @@ class OpenMessageBatch:
     not_ours: tuple[str, ...]
     age_s: float
     turns: int
-    given: bool = False
+    claimed: bool = False
 
 
 class MessageBatches:
@@ -76,7 +76,7 @@ class MessageBatches:
         )
 
     async def claim_due(self, lease_s: float) -> Sequence[OpenMessageBatch]:
-        """Return all batches; those that are due are given to the caller for that long."""
+        """Return all batches; those that are due are claimed for that long."""
         found: list[OpenMessageBatch] = []
         for keys in self._shards.all:
             if batches := await self._list(keys):
@@ -84,7 +84,7 @@ class MessageBatches:
                     lease_ms=milliseconds(lease_s), limit=MOST_LISTED
                 )
                 (names,) = await self._shards.run_script(keys, arguments)
-                found += [replace(one, given=one.name in names) for one in batches]
+                found += [replace(one, claimed=one.name in names) for one in batches]
         return found
 
     async def all(self) -> Sequence[OpenMessageBatch]:

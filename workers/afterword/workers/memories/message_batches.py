@@ -186,7 +186,7 @@ class Follower:
         all_of_them = await self._batches.claim_due(LOOKING_S)
         known = frozenset(one.provider_id for one in all_of_them)
         for batch in all_of_them:
-            if batch.given:
+            if batch.claimed:
                 await self._look_at(batch, known)
 
     async def _look_at(self, batch: OpenMessageBatch, known: frozenset[str]) -> None:

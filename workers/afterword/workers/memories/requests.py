@@ -6,13 +6,11 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 from afterword.shared.errors import LeaseLost, ProviderError, Unavailable
 from afterword.shared.events import LaneOvertaken, MemoryRequestAnswered
 from afterword.shared.ledger.memory_requests import Hold, MemoryRequest, MemoryRequests
-from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.ledger.turns import Turns
 from afterword.shared.memory_contracts import Memory, MemoryPage
 from afterword.shared.names import lane_tag, owner_of, user_of
@@ -43,15 +41,6 @@ class _Refused(Exception):
         super().__init__(code)
         self.code = code
         self.may_be_done = may_be_done
-
-
-@dataclass(slots=True)
-class _HeldLane:
-    """A lane that is held for a change, and in how many seconds it is due afterwards."""
-
-    claim: LaneClaim
-    due_s: float
-    oldest: str
 
 
 class RequestAnswerer:
@@ -202,7 +191,7 @@ class RequestAnswerer:
     async def _mend(
         self,
         memories: Memories,
-        held: _HeldLane,
+        held: Hold,
         found: RecalledMemory,
         *,
         without: tuple[str, ...],
@@ -222,10 +211,10 @@ class RequestAnswerer:
         return True
 
     @asynccontextmanager
-    async def _holding_lane(self, request: MemoryRequest) -> AsyncIterator[_HeldLane]:
+    async def _holding_lane(self, request: MemoryRequest) -> AsyncIterator[Hold]:
         """Hold the lane of a request's user while the context is open."""
         asked_at = self._leases.now()
-        held = _HeldLane(*await self._hold(request))
+        held = await self._hold(request)
         claim = held.claim
         try:
             async with self._leases.holding(claim.lane, claim.fence, asked_at):
