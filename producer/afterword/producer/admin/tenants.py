@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.portal import Portal
 from afterword.shared.arguments import AnyId, Id, Limit, checked
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.budget_rows import BudgetPage
-from afterword.shared.ledger.budget_rows import page_of as budget_page_of
-from afterword.shared.ledger.tenants import TenantLoads, page_of
+from afterword.shared.ledger.tenants import TenantLoads, whole
 from afterword.shared.names import MAX_SHOWN
+
+Row = TypeVar("Row")
 
 
 class AsyncTenants:
@@ -35,11 +38,9 @@ class AsyncTenants:
 
         """
         loads = await (await self._ledger().for_reading()).tenants.loads()
-        page = page_of(loads, limit, after)
-        if page is None:
-            shown = (after or "")[:MAX_SHOWN]
-            raise InvalidRequest("after", f"{shown} has no jobs, and had none in the last hour")
-        return page
+        names, gone = [one.tenant for one in loads], "has no jobs, and had none in the last hour"
+        tenants, more = _page(loads, names, limit, after, gone)
+        return replace(whole(loads), tenants=tenants, more=more)
 
     @checked
     async def budgets(
@@ -62,10 +63,9 @@ class AsyncTenants:
         """
         reader = (await self._ledger().for_reading()).budget_rows
         rows, complete = await (reader.tenants() if tenant is None else reader.users(tenant))
-        page = budget_page_of(rows, limit, after, complete=complete)
-        if page is None:
-            raise InvalidRequest("after", f"{(after or '')[:MAX_SHOWN]} is not in this list")
-        return page
+        names = [one.user_id or one.tenant for one in rows]
+        found, more = _page(rows, names, limit, after, "is not in this list")
+        return BudgetPage(found, len(rows), more, complete)
 
 
 class Tenants:
@@ -109,3 +109,16 @@ class Tenants:
 
         """
         return self._portal.call(self._tenants.budgets(tenant, limit=limit, after=after))
+
+
+def _page(
+    rows: Sequence[Row], names: Sequence[str], limit: int, after: str | None, gone: str
+) -> tuple[Sequence[Row], bool]:
+    """Return the rows behind the one that is named `after`, and whether there are more.
+
+    Raises `InvalidRequest` with the reason `gone` if none is named so.
+    """
+    if after is not None and after not in names:
+        raise InvalidRequest("after", f"{after[:MAX_SHOWN]} {gone}")
+    start = 0 if after is None else names.index(after) + 1
+    return rows[start : start + limit], start + limit < len(rows)

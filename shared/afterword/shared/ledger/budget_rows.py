@@ -128,18 +128,6 @@ class BudgetRows:
         return True
 
 
-def page_of(
-    rows: Sequence[BudgetRow], limit: int, after: str | None, *, complete: bool
-) -> BudgetPage | None:
-    """Return a page of rows; None if `after` is none of them."""
-    names = [one.user_id or one.tenant for one in rows]
-    if after is not None and after not in names:
-        return None
-    start = 0 if after is None else names.index(after) + 1
-    end = start + limit
-    return BudgetPage(rows[start:end], len(rows), end < len(rows), complete)
-
-
 def _of_period(found: Sequence[str], keys: Keys, period: str) -> Iterator[tuple[str, str, bool]]:
     """Yield the keys of a period: each, whose it is, and whether it counts tokens."""
     for key in found:

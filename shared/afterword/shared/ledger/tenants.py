@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import reading
@@ -183,15 +183,3 @@ def whole(loads: Sequence[TenantLoad]) -> TenantLoads:
         largest_share=max((one.share for one in loads), default=0.0),
         more=False,
     )
-
-
-def page_of(
-    loads: Sequence[TenantLoad], limit: int, after: str | None = None
-) -> TenantLoads | None:
-    """Return a page of tenants with counts of all; None if `after` is none of them."""
-    names = [one.tenant for one in loads]
-    if after is not None and after not in names:
-        return None
-    start = 0 if after is None else names.index(after) + 1
-    page, end = loads[start : start + limit], start + limit
-    return replace(whole(loads), tenants=page, more=end < len(loads))
