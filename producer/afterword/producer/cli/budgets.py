@@ -26,10 +26,11 @@ from afterword.shared.ledger.budget_rows import BudgetPage, BudgetRow
 @after_option("the tenant or user")
 @json_option
 def budgets(*, tenant: str | None, limit: int, after: str | None, as_json: bool) -> None:
-    """List what tenants have spent of their budgets, or users of one.
+    """List what tenants, or users, have spent of their budgets.
 
-    Those who are nearest to their limit come first, with what is left, and when the period ends. A
-    user who has spent nothing in it is not listed. Nothing is changed.
+    Without TENANT, tenants; with it, its users. Those who are nearest to their limit come first,
+    with what is left, and when the period ends. A user who has spent nothing in it is not listed.
+    Nothing is changed.
     """
     found = asyncio.run(_page(tenant, limit, after))
     if as_json:

@@ -10,6 +10,33 @@ import click
 from afterword.shared.errors import InvalidRequest
 
 
+class SectionedGroup(click.Group):
+    """A group whose help lists its commands by what they are for."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._sections: dict[str, Sequence[str]] = {}
+
+    def add_section(self, title: str, *commands: click.Command) -> None:
+        """Add commands that are listed under a title, in this order."""
+        for command in commands:
+            self.add_command(command)
+        self._sections[title] = [str(command.name) for command in commands]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands of each section, in the same columns."""
+        width = max(map(len, self.list_commands(ctx)))
+        rest = formatter.width - width - 2 * formatter.indent_increment - 2
+        for title, names in self._sections.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [
+                        (name.ljust(width), self.commands[name].get_short_help_str(rest))
+                        for name in names
+                    ]
+                )
+
+
 class Command(click.Command):
     """A command whose help ends with its exit codes and examples.
 

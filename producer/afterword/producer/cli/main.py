@@ -13,6 +13,7 @@ from afterword.producer.cli.account import account
 from afterword.producer.cli.audit import audit
 from afterword.producer.cli.budgets import budgets
 from afterword.producer.cli.chat import chat
+from afterword.producer.cli.command import SectionedGroup
 from afterword.producer.cli.console import console
 from afterword.producer.cli.dead import dead
 from afterword.producer.cli.doctor import doctor
@@ -55,7 +56,10 @@ from afterword.shared.version import __version__
 _USAGE = (InvalidRequest, Misconfigured, JobNotFound, MemoryNotFound)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=SectionedGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__)
 def cli() -> None:
     """Chat replies that remember each user.
@@ -67,12 +71,13 @@ def cli() -> None:
     """
 
 
-for _command in (
-    account, audit, budgets, chat, console, dead, doctor, drain, forget, gate, healthcheck,
-    import_history, job, keys, limits, memories, metrics, migrate, orders, pause, quarantine,
-    reconcile, restored, resume, schema, status, strike, submit, top, up, usage, worker,
-):  # fmt: skip
-    cli.add_command(_command)
+cli.add_section("Begin", chat, up, submit, doctor)
+cli.add_section("Run", worker, healthcheck, metrics, console, keys)
+cli.add_section("Look", status, top, job, account, usage, budgets, orders, audit)
+cli.add_section("Steer", pause, resume, strike, limits, drain, gate)
+cli.add_section("Repair", dead, quarantine, reconcile, restored)
+cli.add_section("Memories of users", memories, forget, import_history, migrate)
+cli.add_section("For programs", schema)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -108,7 +108,7 @@ def search(
 @timeout_option
 @json_option
 def show(*, user_id: str, memory_id: str, tenant: str, timeout: float, as_json: bool) -> None:
-    """Show one memory: its job, and the jobs whose replies were given it. Nothing is changed."""
+    """Show one memory, its job, and who was given it. Nothing is changed."""
     with Producer() as producer:
         found = producer.memories(user_id, tenant=tenant).get(memory_id, timeout=timeout)
     _print_one(found, as_json=as_json)

@@ -54,7 +54,7 @@ def strike(  # noqa: PLR0913 its options
     apply: bool,
     as_json: bool,
 ) -> None:
-    """Block a tenant or one of its users, or slow their replies down.
+    """Block or slow down a tenant or one of its users.
 
     Who is blocked is refused each new request (error Blocked, HTTP 403), and what is queued of
     theirs waits, replies and memories. With --per-minute or --every their replies are only slowed.
