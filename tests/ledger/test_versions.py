@@ -305,6 +305,9 @@ async def test_held_records_are_listed_until_they_are_processed(
     assert await ledger.turns.claim_lane(lane_of(), "old worker", max_turns=20) is None
     held = summary(await ledger.maintenance.overview())["held"]
     assert held == {"jobs": 1, "lanes": 1, "newest_version": NEWER}, "at the first look"
+    for one in (job_id, turn):
+        waits_for = (await ledger.queries.details(one))["waits_for"]
+        assert waits_for == f"a worker that knows record version {NEWER}"
     inspector.pass_time(HOLD_S)
     assert (await ledger.maintenance.sweep()) == SweepCounts(woken=2)
 

@@ -147,12 +147,13 @@ async def test_while_it_opens_everyone_asks(harness: Harness) -> None:
 
 async def test_peeking_at_a_shut_gate_asks_at_most_once_a_second(harness: Harness) -> None:
     harness.house.receive(f"shut {NAME}")
-    harness.gates.stand = GateDecision(GateState.SHUT, retry_after_s=7.0)
     for second in range(3):
         harness.clock.now = second * LOOK_S
+        harness.gates.stand = GateDecision(GateState.SHUT, retry_after_s=7.0, code=f"why_{second}")
         for _ in range(50):
-            with pytest.raises(GateShut):
+            with pytest.raises(GateShut) as refused:
                 await harness.look()
+            assert refused.value.code == f"why_{second}", "also of those that do not ask"
 
     assert len(harness.gates.asked) == 3
 

@@ -76,6 +76,7 @@ class _View:
     state: GateState
     seen_at: float
     look_at: float = 0.0
+    code: str = ""
 
 
 class GateClient:
@@ -106,14 +107,14 @@ class GateClient:
             return Permit(self, name, token, self._renew_canary(name, token, canary_s))
         if decision is None or decision.state is not GateState.SHUT:
             return Permit(self, name, token)
-        view.look_at = self._clock() + LOOK_S
+        view.look_at, view.code = self._clock() + LOOK_S, decision.code
         raise GateShut(name, decision.retry_after_s, decision.code)
 
     async def try_enter(self, name: str, *, canary_s: float) -> Permit:
         """Do as `enter` does, for a caller that will not retry; mostly without asking Redis."""
         view = self._views.get(name)
         if view is not None and self._clock() < view.look_at:
-            raise GateShut(name, 0.0, view.state)
+            raise GateShut(name, 0.0, view.code or view.state)
         if view is not None and view.state is GateState.SHUT:
             view.look_at = self._clock() + LOOK_S  # one call asks for the whole process
         return await self.enter(name, canary_s=canary_s)

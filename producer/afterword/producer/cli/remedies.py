@@ -67,6 +67,7 @@ _OF_MEMORY = {
     "store_refused": ("the database refuses the password or the user", _STORE),
     "over_budget": ("the search took too long", "Raise AFTERWORD_RECALL_BUDGET_MS if it stays"),
     "recall_queue": ("too many searches at once", "Start another response worker"),
+    "shut": ("the gate of recall is shut", "See afterword gate list"),
     "shut_by_hand": ("somebody shut the gate of recall", "See afterword gate list"),
 }
 

@@ -136,7 +136,9 @@ def _lines(found: dict[str, Any]) -> dict[str, object]:
         since = duration(waiting["oldest_s"])
         lines["turns in message batches"] = f"{turns:,}, the oldest for {since}"
     if version := (held := found["held"])["newest_version"]:
-        lines[f"held for version {version}"] = f"{held['jobs']} jobs, {held['lanes']} lanes"
+        lines[f"held for version {version}"] = ", ".join(
+            (render.quantity(held["jobs"], "job"), render.quantity(held["lanes"], "lane"))
+        )
     if found["quarantined"]:
         newest = found["newest_quarantined"]
         last = f"; last at {utc_time(newest.at)}" if newest else ""

@@ -110,7 +110,10 @@ class Queries:
         Redis, and the moments of two may differ. Raises `JobNotFound` and `NewerRecord`.
         """
         status, reply = await self.status(job_id), await self.reply(job_id)
-        names = ("lane", "agenda", "worker", "replay_of", "replayed_as", "tenant", "capped")
+        names = (
+            *("lane", "agenda", "worker", "replay_of", "replayed_as", "tenant", "capped"),
+            "version",
+        )
         record = dict(zip(names, await self._fields(job_id, *names), strict=True))
         waits_for, until = await self._waits(job_id, status, record)
         return {
@@ -143,14 +146,23 @@ class Queries:
             if score is None:
                 continue
             until = moment(float(score)) if place != "hinted" else None
-            if place == "waiting" and (
-                order := await self._order_on(keys, status.tenant, record["lane"], agenda)
-            ):
-                return f"an order: {order.kind} by {order.by}", order.until
+            if place == "waiting" and (kept := await self._kept_back(keys, agenda, name, record)):
+                return kept
             if words is _JOB_WAITS and (waits := await self._of_shares(keys, place, record, name)):
                 return waits, until
             return words[place].format(code=code or UNTIL_ITS_TIME), until
         return words["nowhere"], None
+
+    async def _kept_back(
+        self, keys: Keys, agenda: str, name: str, record: Mapping[str, Any]
+    ) -> tuple[str, datetime | None] | None:
+        """Return the order or the version that lets a job or lane wait, and until when if known."""
+        if order := await self._order_on(keys, record["tenant"], record["lane"], agenda):
+            return f"an order: {order.kind} by {order.by}", order.until
+        held = await self._shards.send_command("ZSCORE", keys.place("held", agenda), name)
+        if held is None:
+            return None
+        return f"a worker that knows record version {record['version']}", None
 
     async def _of_shares(
         self, keys: Keys, place: str, record: Mapping[str, Any], job_id: str
