@@ -85,6 +85,7 @@ class Move:
         self.time = Time()
         self.apply = True
         self.named: list[tuple[str, Counts]] = []
+        self.waited: list[tuple[float, str]] = []
 
     async def say(self, owner: str, *texts: str) -> None:
         for number, text in enumerate(texts):
@@ -105,8 +106,14 @@ class Move:
             await lease.leave()
 
     def migration(self, keep: object = None) -> MemoryMigration:
-        rules = Rules(10, 1, self.apply, visible_s=7.0, now=self.time.now, sleep=self.time.sleep)
-        named = self.named
+        named, waited = self.named, self.waited
+        rules = Rules(
+            *(10, 1, self.apply),
+            visible_s=7.0,
+            now=self.time.now,
+            sleep=self.time.sleep,
+            on_wait=lambda seconds, code: waited.append((seconds, code)),
+        )
         return MemoryMigration(
             self.source,
             self.target,
@@ -279,6 +286,7 @@ async def test_a_backend_that_is_away_is_waited_for(move: Move) -> None:
     assert (await move.run()).counts.equal
     move.check_equal()
     assert 9.0 in move.time.slept
+    assert move.waited == [(1.0, "overloaded"), (2.0, "overloaded"), (9.0, "rate_limited")]
 
 
 async def test_a_copy_whose_outcome_is_unknown_is_looked_for_when_it_is_visible(move: Move) -> None:

@@ -275,7 +275,9 @@ def _work(
 ) -> MemoryMigration:
     from afterword.workers.memories.migrate import MemoryMigration, Rules
 
-    rules = Rules(asked.rate, asked.source.shards, asked.apply, asked.target.visible_s)
+    rules = Rules(
+        asked.rate, asked.source.shards, asked.apply, asked.target.visible_s, on_wait=_tell_of_wait
+    )
     return MemoryMigration(source, target, ledger.erasures, rules, keep, _name_difference)
 
 
@@ -295,6 +297,10 @@ async def _opened(settings: Settings) -> AsyncIterator[MigratableMemories]:
         yield memories
     finally:
         await memories.aclose()
+
+
+def _tell_of_wait(seconds: float, code: str) -> None:
+    echo(f"A backend does not answer as it should ({code}); next try in {seconds:g} s", err=True)
 
 
 def _name_difference(owner: str, counts: Counts) -> None:

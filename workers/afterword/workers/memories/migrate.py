@@ -110,7 +110,8 @@ class Rules:
     """What a migration may do: at most `per_second` calls of the backends.
 
     Without `apply`, it is only counted what would be done. `visible_s` is how long a write whose
-    outcome is unknown may stay unseen. `now` and `sleep` tell and spend time.
+    outcome is unknown may stay unseen. `now` and `sleep` tell and spend time. `on_wait` is told for
+    how long the work waits for a backend, and the code of its error.
     """
 
     per_second: float
@@ -119,6 +120,7 @@ class Rules:
     visible_s: float = 0.0
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
+    on_wait: Callable[[float, str], None] = lambda _seconds, _code: None
 
 
 class MemoryMigration:
@@ -223,7 +225,9 @@ class MemoryMigration:
         wait_s = max(error.retry_after_s or 0.0, 2.0 ** (tried - 1))
         if error.unknown_outcome:
             wait_s = max(wait_s, self._rules.visible_s)
-        await self._rules.sleep(min(wait_s, LONGEST_WAIT_S))
+        wait_s = min(wait_s, LONGEST_WAIT_S)
+        self._rules.on_wait(wait_s, error.code)
+        await self._rules.sleep(wait_s)
         await self._record()
 
     async def _compare(self, owner: str) -> Counts:
