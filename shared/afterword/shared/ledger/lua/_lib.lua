@@ -393,8 +393,9 @@ local function conversation_id_in(body)
 end
 
 -- The ids of the memories that a reply was given, JSON; nil if there were none, or it was long ago.
+-- XREVRANGE is what both kinds of workers may call.
 local function given_in(id, lane, ended)
-  for _, entry in ipairs(redis.call('XRANGE', given_key(lane), ended, '+', 'COUNT', 10)) do
+  for _, entry in ipairs(redis.call('XREVRANGE', given_key(lane), ended, ended, 'COUNT', 10)) do
     if entry[2][2] == id then return entry[2][4] end
   end
 end

@@ -75,7 +75,7 @@ local MOST_EVENTS = 2000
 local function lost_text(job)
   if not job.token or job.token == token then return '' end
   local bytes = 0
-  for _, event in ipairs(redis.call('XRANGE', events_key(job.id), job.fence, job.fence, 'COUNT', MOST_EVENTS)) do
+  for _, event in ipairs(redis.call('XREVRANGE', events_key(job.id), job.fence, job.fence, 'COUNT', MOST_EVENTS)) do
     if event[2][2] == 'delta' then bytes = bytes + #event[2][#event[2]] end
   end
   return bytes
