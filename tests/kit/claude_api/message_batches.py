@@ -133,7 +133,8 @@ class MessageBatches:
         if len({*names}) < len(names) or not all(map(_NAME.fullmatch, names)):
             return _refused(400, "requests: custom_id")
         requests = {name: one["params"] for name, one in zip(names, asked, strict=True)}
-        batch = Batch(f"msgbatch_{len(self.batches):06}", requests, self.now())
+        number = len(self.batches) + len(self.deleted)  # no id is given twice
+        batch = Batch(f"msgbatch_{number:06}", requests, self.now())
         self.batches[batch.id] = batch
         return 200, batch.shown(self.url)
 
