@@ -18,7 +18,7 @@ from afterword.shared.errors import (
 )
 from afterword.workers.adapters.claude.batches import ClaudeBatches
 from afterword.workers.adapters.claude.client import Claude
-from afterword.workers.ports import Answer, ChatMessage, Prompt
+from afterword.workers.ports import Answer, BatchGone, ChatMessage, Prompt
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.claude_api.server import ClaudeStandIn
 
@@ -71,8 +71,11 @@ async def test_prompts_are_sent_as_calls_of_their_own_are_and_answered(
 
     await api.discard(batch_id)
     assert claude.batches.deleted == [batch_id]
-    with pytest.raises(NoSuchModel):
+    with pytest.raises(BatchGone):
         await api.has_ended(batch_id)
+    with pytest.raises(BatchGone):
+        await api.results(batch_id)
+    await api.discard(batch_id)
 
 
 async def test_a_request_without_a_usable_answer_says_what_it_used(

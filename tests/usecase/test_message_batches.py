@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from afterword.shared.contracts import Usage
 from afterword.shared.errors import (
@@ -28,6 +29,8 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.message_batches import OpenMessageBatch
 from afterword.shared.lifecycle import TurnState
 from afterword.shared.settings import Settings
+from afterword.workers import wiring
+from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.adapters.mem0.extraction import parse_facts
 from afterword.workers.gate import REMEMBER
 from afterword.workers.memories import message_batches
@@ -276,6 +279,26 @@ async def test_a_batch_whose_sender_heard_no_answer_is_found_and_not_sent_again(
     assert await fleet.states([turn]) == {TurnState.STORED}
     assert fleet.api.sent == [turn]
     assert other not in fleet.api.gone
+
+
+async def test_a_batch_is_not_looked_for_while_it_may_still_be_created(
+    settings: Settings, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    longest_s: list[float] = []
+    real = wiring._claude
+
+    def claude(given: Settings, total_s: float) -> Claude:
+        longest_s.append(total_s)
+        return real(given, total_s)
+
+    monkeypatch.setattr(wiring, "_claude", claude)
+    patient = {
+        "memory": "selfhosted",
+        "write_timeout_s": 3600.0,
+        "anthropic_api_key": SecretStr("k"),
+    }
+    async with wiring._batching(settings.model_copy(update=patient), ledger):
+        assert [one < message_batches.UNSENT_S for one in longest_s] == [True]
 
 
 async def test_a_batch_that_was_taken_for_ours_and_is_not_is_left_alone(fleet: Fleet) -> None:

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from afterword.shared.contracts import Usage
-from afterword.shared.errors import NoSuchModel, ProviderError
-from afterword.workers.ports import Answer, Prompt
+from afterword.shared.errors import ProviderError
+from afterword.workers.ports import Answer, BatchGone, Prompt
 
 
 class FakeBatchApi:
@@ -65,7 +65,7 @@ class FakeBatchApi:
         self._strike("has_ended")
         self.looked.append(batch_id)
         if batch_id in self.gone:
-            raise NoSuchModel("model_not_found")
+            raise BatchGone
         return batch_id in self.ended
 
     async def results(self, batch_id: str) -> Mapping[str, Answer | None]:

@@ -101,6 +101,13 @@ class Model(Protocol):
         ...
 
 
+class BatchGone(Unavailable):
+    """The provider has no such message batch: it was deleted, or is too old."""
+
+    def __init__(self) -> None:
+        super().__init__("batch_gone")
+
+
 class MessageBatchApi(Protocol):
     """Answers many prompts together, within a day, and cheaper; errors are `ProviderError`s."""
 
@@ -112,7 +119,7 @@ class MessageBatchApi(Protocol):
         ...
 
     async def has_ended(self, batch_id: str) -> bool:
-        """Return whether there is a result for every request of a batch."""
+        """Return whether there is a result for every request of a batch; raise `BatchGone`."""
         ...
 
     async def results(self, batch_id: str) -> Mapping[str, Answer | None]:
@@ -127,7 +134,10 @@ class MessageBatchApi(Protocol):
         ...
 
     async def discard(self, batch_id: str) -> None:
-        """Delete a batch that has ended at the provider, with all that was said in it."""
+        """Delete a batch that has ended at the provider, with all that was said in it.
+
+        Nothing is done if it is gone.
+        """
         ...
 
     async def aclose(self) -> None:

@@ -43,6 +43,7 @@ from afterword.workers.memories.admitted_model import AdmittedModel
 from afterword.workers.memories.erase import Eraser
 from afterword.workers.memories.lane import LaneProcessor
 from afterword.workers.memories.message_batches import (
+    CALL_S,
     LOOKING_S,
     BatchedModel,
     Batching,
@@ -196,7 +197,7 @@ async def _batching(settings: Settings, ledger: Ledger) -> AsyncIterator[Batchin
     from afterword.workers.adapters.claude.batches import ClaudeBatches
     from afterword.workers.adapters.mem0.extraction import parse_facts
 
-    api = ClaudeBatches(_claude(settings, settings.write_timeout_s))
+    api = ClaudeBatches(_claude(settings, min(settings.write_timeout_s, CALL_S)))
     try:
         yield Batching(
             ledger.message_batches,

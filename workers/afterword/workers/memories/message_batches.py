@@ -35,6 +35,7 @@ from afterword.shared.tenant_classes import class_of
 from afterword.workers.memories.extraction_meters import emit_paid
 from afterword.workers.ports import (
     Answer,
+    BatchGone,
     MessageBatchApi,
     Model,
     ModelCheck,
@@ -50,6 +51,9 @@ MOST_PROMPTS = 500
 
 #: After this time a batch that is not known to be sent is looked for at the provider.
 UNSENT_S = 180.0
+
+#: What one call about batches may take: less, or a batch is looked for while it is being created.
+CALL_S = UNSENT_S / 2
 
 #: A batch is looked at so often: a share of its age, within these bounds.
 LOOK_SHARE, SOONEST_LOOK_S, LATEST_LOOK_S = 0.1, 20.0, 600.0
@@ -195,7 +199,7 @@ class Follower:
                 await self._follow(batch)
             else:
                 await self._find(batch, known)
-        except NoSuchModel as error:  # what 404 means: the provider has no such batch any more
+        except BatchGone as error:
             await self._give_up(batch, error)
         except ProviderError as error:
             if batch.age_s >= LONGEST_S:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
 from afterword.shared.clock import utc_now
-from afterword.shared.errors import BadAnswer, ProviderError
+from afterword.shared.errors import BadAnswer, NoSuchModel, ProviderError
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.adapters.claude.events import Transcript
-from afterword.workers.ports import Answer, Prompt
+from afterword.workers.ports import Answer, BatchGone, Prompt
+
+T = TypeVar("T")
 
 _PATH = "/v1/messages/batches"
 
@@ -43,7 +46,7 @@ class ClaudeBatches:
 
     async def has_ended(self, batch_id: str) -> bool:
         """Return whether all requests of a batch have a result."""
-        found = await self._claude.call(lambda sdk: sdk.get(_path(batch_id), cast_to=object))
+        found = await self._of_batch(lambda sdk: sdk.get(_path(batch_id), cast_to=object))
         match found:
             case {"processing_status": str(status)}:
                 return status == "ended"
@@ -52,7 +55,7 @@ class ClaudeBatches:
     async def results(self, batch_id: str) -> Mapping[str, Answer | None]:
         """Return what each request of a batch that has ended was answered, None if it failed."""
         path = f"{_path(batch_id)}/results"
-        found = await self._claude.call(lambda sdk: sdk.get(path, cast_to=httpx2.Response))
+        found = await self._of_batch(lambda sdk: sdk.get(path, cast_to=httpx2.Response))
         return dict(_results(found.text))
 
     async def find(self, requests: int, within_s: float) -> Sequence[str]:
@@ -68,11 +71,19 @@ class ClaudeBatches:
 
     async def discard(self, batch_id: str) -> None:
         """Delete a batch that has ended, with all that was said in it."""
-        await self._claude.call(lambda sdk: sdk.delete(_path(batch_id), cast_to=object))
+        with suppress(BatchGone):
+            await self._of_batch(lambda sdk: sdk.delete(_path(batch_id), cast_to=object))
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._claude.aclose()
+
+    async def _of_batch(self, step: Callable[[Any], Awaitable[T]]) -> T:
+        """Make a call about one batch; what is not found then is that batch, and no model."""
+        try:
+            return await self._claude.call(step)
+        except NoSuchModel:
+            raise BatchGone from None
 
     def _params(self, prompt: Prompt) -> Mapping[str, Any]:
         body = self._claude.body_of(prompt)
