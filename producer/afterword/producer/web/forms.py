@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from afterword.producer.admin.durations import read_seconds, read_time
 from afterword.shared.errors import Fault, InvalidRequest
@@ -33,10 +33,13 @@ FILTER_FIELDS = (
 async def read_form(request: Request) -> dict[str, list[str]]:
     """Return the fields of a form; raise `HTTPException` if it is too long or none."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_FORM_BYTES:
-            raise HTTPException(413)
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > MAX_FORM_BYTES:
+                raise HTTPException(413)
+    except ClientDisconnect:
+        raise HTTPException(400) from None  # nobody hears it
     try:
         return parse_qs(
             body.decode(), keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict"

@@ -14,6 +14,7 @@ from afterword.producer.admin.access import Access
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.web.app import create_app
 from afterword.producer.web.options import ConsoleOptions
+from afterword.producer.web.slow_clients import PunctualProtocol
 from afterword.shared.errors import Misconfigured
 from afterword.shared.settings import Settings
 
@@ -53,6 +54,7 @@ async def serve(
         server = _Server(
             uvicorn.Config(
                 create_app(settings, options),
+                http=PunctualProtocol,
                 access_log=False,
                 log_config=None,
                 server_header=False,
