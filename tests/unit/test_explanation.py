@@ -39,7 +39,9 @@ def words(story: JobStory) -> str:
 
 def test_what_is_as_usual_is_not_told() -> None:
     usual = (StepKind.ACCEPTED, StepKind.CLAIMED, StepKind.RECALLED, StepKind.REPLIED)
-    assert explained(replace(STORY, steps=tuple(step(kind) for kind in usual))) == []
+    brief = (step(StepKind.CAPPED, duration_s=0.2), step(StepKind.PASSED_OVER, duration_s=0.9))
+    steps = (*map(step, usual), *brief)
+    assert explained(replace(STORY, steps=steps)) == []
 
 
 def test_every_reason_for_not_storing_has_words() -> None:
@@ -73,6 +75,13 @@ def test_every_memory_that_was_left_out_says_why(reason: str) -> None:
          "not every memory could be read"),
         ({"steps": (step(StepKind.PARKED, "pause-memories"),)},
          "It had to wait: an operator paused writes to memory."),
+        ({"steps": (step(StepKind.LANE_WAITS, "message_batch"),)},
+         "could be stored for a time: its facts were extracted in a message batch"),
+        ({"steps": (step(StepKind.LANE_WAITS, "store_busy"),)}, "for a time: store_busy."),
+        ({"steps": (step(StepKind.CAPPED, "user_running", duration_s=90.0),)},
+         "It had to wait 1.5 min: its user ran as many jobs as it may."),
+        ({"steps": (step(StepKind.PASSED_OVER),)},
+         "It had to wait: it was the turn of another tenant."),
         ({"turn": TurnState.PENDING, "waits_for": "a memory worker"},
          "is not in memory yet: it waits for a memory worker."),
         ({"turn": TurnState.NOTHING, "turn_code": "a_newer_one"}, "is not in memory: a_newer_one."),

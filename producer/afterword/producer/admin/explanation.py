@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from afterword.producer.admin.wording import duration
@@ -31,11 +31,39 @@ _NOT_STORED = {
     "no_fact": "no fact was found in it",
     "known_facts": "memory had each of its facts already",
 }
+#: Why nothing of a user was stored for a time.
+_LANE_WAITS = {
+    "shut_by_hand": "somebody shut the gate of memory",
+    "message_batch": "its facts were extracted in a message batch, which takes up to a day",
+    "message_batch_failed": "its message batch had no answer, so it needed a call of its own",
+}
+_CAPS = {"tenant_running": "its tenant", "user_running": "its user"}
 _ORDERS = {
     "pause-replies": "an operator paused replies",
     "pause-memories": "an operator paused writes to memory",
     "block": "an operator blocked its tenant or its user",
     "slow": "an operator slows its tenant or its user down",
+}
+
+#: A shorter wait for others is as usual where many tenants share the workers.
+_BRIEF_S = 1.0
+
+#: What is said of a step that may be a cause, and the words for its reason.
+_STEPS: dict[StepKind, tuple[str, Mapping[str, str]]] = {
+    StepKind.LANE_WAITS: ("Nothing of the user could be stored for a time: {why}.", _LANE_WAITS),
+    StepKind.PARKED: ("It had to wait: {why}.", _ORDERS),
+    StepKind.CAPPED: ("It had to wait{length}: {why} ran as many jobs as it may.", _CAPS),
+    StepKind.PASSED_OVER: ("It had to wait{length}: it was the turn of another tenant.", {}),
+    StepKind.WAITED_BEHIND: (
+        "It had to wait{length} for an earlier turn of the same user{behind}:",
+        {},
+    ),
+    StepKind.STORED: ("It was stored without the secrets in it: {secrets}.", {}),
+    StepKind.CORRECTED: (
+        "The user changed memories of it: {why}.",
+        {"": "edited or deleted"},
+    ),
+    StepKind.BURIED: ("It could not be stored: {why}.", {}),
 }
 
 
@@ -81,7 +109,7 @@ def _of_the_turn(story: JobStory) -> Iterator[Explanation]:
     said_by_its_state = {StepKind.BURIED} if story.turn is TurnState.DEAD else set[StepKind]()
     for step in (one for one in story.steps if one.kind not in said_by_its_state):
         if sentence := _of_step(step):
-            yield Explanation(sentence, step.about if step.kind in _ABOUT_ANOTHER else None)
+            yield Explanation(sentence, step.about if sentence.endswith(":") else None)
     ended = story.state in (JobState.SUCCEEDED, JobState.CANCELLED)
     code = story.turn_code or ""
     match story.turn:
@@ -99,32 +127,27 @@ def _of_the_turn(story: JobStory) -> Iterator[Explanation]:
             yield Explanation("The user was erased, and everything they said with them.")
 
 
-_ABOUT_ANOTHER = (StepKind.WAITED_BEHIND,)
-
-
 def _of_step(step: StoryStep) -> str:
     """Return a sentence for a step that may be a cause, '' for any other one."""
-    reason = _ORDERS.get(step.reason, step.reason)
-    match step.kind:
-        case StepKind.LANE_WAITS:
-            why = "somebody shut the gate of memory" if reason == "shut_by_hand" else reason
-            return f"Nothing of the user could be stored for a time: {why}."
-        case StepKind.PARKED:
-            return f"It had to wait: {reason}."
-        case StepKind.STORED if "secrets" in step.details:
-            return f"It was stored without the secrets in it: {step.details['secrets']}."
-        case StepKind.CORRECTED:
-            return f"The user changed memories of it: {reason or 'edited or deleted'}."
-        case StepKind.BURIED:
-            return f"It could not be stored: {reason}."
-        case _:
-            return _behind(step) if step.kind is StepKind.WAITED_BEHIND else ""
+    if step.kind not in _STEPS or _is_usual(step):
+        return ""
+    sentence, words = _STEPS[step.kind]
+    return sentence.format(
+        why=words.get(step.reason, step.reason),
+        length="" if step.duration_s is None else f" {duration(step.duration_s)}",
+        secrets=step.details.get("secrets"),
+        behind=_behind(step),
+    )
+
+
+def _is_usual(step: StoryStep) -> bool:
+    if step.kind in (StepKind.CAPPED, StepKind.PASSED_OVER):
+        return step.duration_s is not None and step.duration_s < _BRIEF_S
+    return step.kind is StepKind.STORED and "secrets" not in step.details
 
 
 def _behind(step: StoryStep) -> str:
-    """Return why a turn was late, or is."""
-    length = "" if step.duration_s is None else f" {duration(step.duration_s)}"
-    ended = step.details.get("turn", "")
-    became = " until that became a dead letter" if ended == TurnState.DEAD else ""
-    why = f" ({step.reason})" if step.reason else ""
-    return f"It had to wait{length} for an earlier turn of the same user{became}{why}:"
+    """Return what became of an earlier turn, and why it took so long."""
+    is_dead = step.details.get("turn") == TurnState.DEAD
+    became = " until that became a dead letter" if is_dead else ""
+    return became + (f" ({step.reason})" if step.reason else "")
