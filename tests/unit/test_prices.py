@@ -36,6 +36,12 @@ def test_a_price_of_ones_own_counts_for_prompts_of_any_length() -> None:
     assert cost_usd("claude-haiku-5-5", Usage(input=MILLION), own) == 1.0
 
 
+def test_a_price_of_ones_own_comes_before_one_of_the_list_for_a_longer_name() -> None:
+    own = {"claude": (1.0, 5.0)}
+    assert cost_usd("claude-sonnet-5-5", Usage(input=MILLION), own) == 1.0
+    assert cost_usd("claude-haiku-5-5", Usage(input=MILLION), own) == 1.0
+
+
 def test_each_call_is_priced_by_its_own_length() -> None:
     twice = [("claude-haiku-5-5", Usage(input=60_000))] * 2
     assert micro_usd(twice, {}) == 12_000

@@ -65,7 +65,7 @@ def price_of(model: str, prices: Prices) -> tuple[float, float] | None:
 
 def known_price_of(model: str, own: Prices) -> tuple[float, float] | None:
     """Return a model's price: one's own if there is one, else its list price."""
-    return price_of(model, {**LIST_PRICES, **own})
+    return price_of(model, own) or price_of(model, LIST_PRICES)
 
 
 def rates_of(model: str, own: Prices) -> Rates | None:
