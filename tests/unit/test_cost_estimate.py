@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 
-from afterword.producer.admin.cost_estimate import Estimate, MemoryBackend, estimate_replay
+from afterword.producer.admin.cost_estimate import Estimate, estimate_replay
 from afterword.shared.ledger.dead_letter_records import DeadLetterKind
+from afterword.shared.settings import Settings
 
 #: Two turns of 300 and 600 bytes, and a job of 30 bytes.
 LETTERS = [(DeadLetterKind.MEMORY, 300), (DeadLetterKind.MEMORY, 600), (DeadLetterKind.REPLY, 30)]
@@ -16,13 +18,14 @@ HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
 
 
 def estimate(
-    backend: MemoryBackend,
+    backend: str,
     letters: list[tuple[DeadLetterKind, int]] = LETTERS,
     own_prices: Mapping[str, tuple[float, float]] = MappingProxyType({}),
-    **models: str,
+    **more: str,
 ) -> Estimate:
-    known = {"model": SONNET, "memory_model": HAIKU} | models
-    return estimate_replay(letters, backend=backend, rate=0.5, own_prices=own_prices, **known)
+    known: dict[str, Any] = {"model": SONNET, "memory_model": HAIKU} | more
+    settings = Settings(memory=backend, model_prices=dict(own_prices), **known)
+    return estimate_replay(letters, settings, 0.5)
 
 
 def test_an_embedded_memory_asks_no_model_for_a_turn() -> None:
@@ -42,6 +45,14 @@ def test_a_self_hosted_memory_extracts_each_turn() -> None:
     assert (found.mem0_calls, found.llm_calls) == (4, 2)
     assert (found.input_tokens, found.output_tokens) == (20_000 + 100 + 200, 400)
     assert found.cost_usd == pytest.approx((20_300 * 0.10 + 400 * 0.50) / 1e6)
+
+
+def test_extraction_in_message_batches_costs_half_and_a_reply_does_not() -> None:
+    replies = (3_010 * 2 + 300 * 10) / 1e6
+    at_once = estimate("selfhosted").cost_usd
+    assert at_once is not None
+    found = estimate("selfhosted", extraction="batch")
+    assert found.cost_usd == pytest.approx(replies + (at_once - replies) / 2)
 
 
 def test_a_failed_job_is_asked_again_and_then_stored() -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 from afterword.shared.environment import variable
 from afterword.shared.ledger.dead_letter_records import DeadLetterKind
-from afterword.shared.prices import LIST_PRICES_OF, Prices, known_price_of, price_of
+from afterword.shared.prices import IN_BATCH, LIST_PRICES_OF, Prices, known_price_of, price_of
+from afterword.shared.settings import Settings
 from afterword.shared.tokens import BYTES_PER_TOKEN
 
 OWN_PRICES = variable("model_prices")
@@ -27,8 +27,6 @@ REPLY_TOKENS = 300
 LOOK_AND_ADD = 2
 POLLS = 3
 SEARCH = 1
-
-MemoryBackend = Literal["hosted", "selfhosted", "embedded", "off"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,27 +56,21 @@ class Estimate:
 
 
 def estimate_replay(
-    letters: Iterable[tuple[DeadLetterKind, int]],
-    *,
-    backend: MemoryBackend,
-    model: str,
-    memory_model: str,
-    rate: float,
-    own_prices: Prices,
+    letters: Iterable[tuple[DeadLetterKind, int]], settings: Settings, rate: float
 ) -> Estimate:
     """Return about what it takes to replay dead letters of these kinds and sizes in bytes.
 
-    `rate` is how many are replayed in a second. `own_prices` take precedence over list prices.
+    `rate` is how many are replayed in a second.
     """
+    backend, own_prices = settings.backend, settings.model_prices
     sizes: dict[DeadLetterKind, list[int]] = {DeadLetterKind.MEMORY: [], DeadLetterKind.REPLY: []}
     for kind, size in letters:
         sizes[kind].append(-(-size // BYTES_PER_TOKEN))
     replies, turns = len(sizes[DeadLetterKind.REPLY]), len(sizes[DeadLetterKind.MEMORY])
     stored = turns + replies if backend != "off" else 0
-    asked = _Calls(
-        model, replies, replies * PROMPT_TOKENS + sum(sizes[DeadLetterKind.REPLY]), REPLY_TOKENS
-    )
-    extracted = _extraction(memory_model, stored if backend == "selfhosted" else 0, sizes)
+    given = replies * PROMPT_TOKENS + sum(sizes[DeadLetterKind.REPLY])
+    asked = _Calls(settings.model, replies, given, REPLY_TOKENS)
+    extracted = _extraction(settings, stored if backend == "selfhosted" else 0, sizes)
     priced = [one for one in (asked, extracted) if one.number]
     costs = [one.cost_usd(own_prices) for one in priced]
     listed = all(price_of(one.model, own_prices) is None for one in priced)
@@ -96,12 +88,16 @@ def estimate_replay(
 
 @dataclass(frozen=True, slots=True)
 class _Calls:
-    """Calls of one model: the input tokens of all of them, the output tokens of each."""
+    """Calls of one model: the input tokens of all of them, the output tokens of each.
+
+    They cost a `share` of the price.
+    """
 
     model: str
     number: int
     input: int
     output_each: int
+    share: float = 1.0
 
     @property
     def output(self) -> int:
@@ -113,14 +109,15 @@ class _Calls:
         if price is None:
             return None
         of_input, of_output = price
-        return (self.input * of_input + self.output * of_output) / 1e6
+        return self.share * (self.input * of_input + self.output * of_output) / 1e6
 
 
-def _extraction(model: str, number: int, sizes: dict[DeadLetterKind, list[int]]) -> _Calls:
+def _extraction(settings: Settings, number: int, sizes: dict[DeadLetterKind, list[int]]) -> _Calls:
     own = sum(map(sum, sizes.values())) if number else 0
     past = EXTRACTION_TOKENS + EXTRACTION_PAST_TOKENS
-    return _Calls(model, number, number * past + own, EXTRACTION_OUTPUT_TOKENS)
+    given, share = number * past + own, IN_BATCH if settings.extraction == "batch" else 1.0
+    return _Calls(settings.memory_model, number, given, EXTRACTION_OUTPUT_TOKENS, share)
 
 
-def _calls_a_turn(backend: MemoryBackend) -> int:
+def _calls_a_turn(backend: str) -> int:
     return LOOK_AND_ADD + (POLLS if backend == "hosted" else 0)

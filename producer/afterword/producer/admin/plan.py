@@ -68,14 +68,7 @@ async def build_plan(
         reasons[letter.code] += 1
     found.sort(key=lambda one: one[0])  # oldest message first
     jobs = sum(kind is DeadLetterKind.REPLY for kind, _ in sizes)
-    estimate = estimate_replay(
-        sizes,
-        backend=settings.backend,
-        model=settings.model,
-        memory_model=settings.memory_model,
-        rate=pace.rate,
-        own_prices=settings.model_prices,
-    )
+    estimate = estimate_replay(sizes, settings, pace.rate)
     return ReplayPlan(
         filter=criteria,
         pace=pace,
