@@ -370,6 +370,80 @@ async def test_false_names_in_a_queue_do_not_stay(
     assert not inspector.redis.exists(queue)
 
 
+async def ready_for_s(ledger: Ledger) -> float | None:
+    """Return for how long the oldest job of normal priority is ready."""
+    (shard,) = await ledger.maintenance.overview()
+    (row,) = [one for one in shard.agendas if one.name == NORMAL]
+    return None if row.ready_since is None else (shard.at - row.ready_since).total_seconds()
+
+
+async def displaced_job(ledger: Ledger, worker: Worker, inspector: LedgerInspector) -> str:
+    """Let a job wait for ten minutes, and then its hint be used up for another tenant's."""
+    _, second = await submit(ledger, "acme", 2)
+    await worker.answer(await worker.take())
+    inspector.pass_time(600.0)
+    await submit(ledger, "zeta")
+    assert await worker.answer(await worker.take()) == "zeta"
+    return second
+
+
+async def test_a_job_whose_hint_was_used_up_is_ready_since_its_own(
+    ledger: Ledger, worker: Worker, inspector: LedgerInspector
+) -> None:
+    await displaced_job(ledger, worker, inspector)
+
+    waited_s = await ready_for_s(ledger)
+
+    assert waited_s is not None
+    assert 600 <= waited_s < 660
+    assert await worker.answer(await worker.take()) == "acme"
+    assert await ready_for_s(ledger) is None
+    assert not inspector.redis.exists(inspector.keys.displaced(NORMAL))
+
+
+async def test_a_job_that_stands_at_an_older_hint_is_ready_since_its_own(
+    ledger: Ledger, worker: Worker, inspector: LedgerInspector
+) -> None:
+    """As beside a backlog that is held back: the newest hint is taken for another tenant."""
+    await submit(ledger, "acme", 2)
+    await worker.answer(await worker.take(ahead=True))
+    await submit(ledger, "zeta")
+    inspector.pass_time(600.0)
+    await submit(ledger, "acme")
+    assert await worker.answer(await worker.take(ahead=True)) == "zeta"
+    assert await worker.answer(await worker.take()) == "acme"
+
+    waited_s = await ready_for_s(ledger)
+
+    assert waited_s is not None
+    assert waited_s < 60
+
+
+async def test_a_job_that_is_ready_no_more_counts_no_longer(
+    ledger: Ledger, worker: Worker, inspector: LedgerInspector
+) -> None:
+    second = await displaced_job(ledger, worker, inspector)
+    await ledger.jobs.cancel(second)
+
+    assert await ready_for_s(ledger) is None
+    await ledger.maintenance.sweep()
+    assert not inspector.redis.exists(inspector.keys.displaced(NORMAL))
+
+
+async def test_a_job_that_is_hinted_anew_is_ready_since_then(
+    ledger: Ledger, worker: Worker, inspector: LedgerInspector
+) -> None:
+    await displaced_job(ledger, worker, inspector)
+    inspector.drop_hints()
+    inspector.pass_time(PAST_GRACE_S)
+    await ledger.maintenance.sweep()
+
+    waited_s = await ready_for_s(ledger)
+
+    assert waited_s is not None
+    assert waited_s < 60
+
+
 async def test_a_cancelled_job_leaves_its_tenants_queue(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:

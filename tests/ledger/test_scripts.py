@@ -65,6 +65,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "share_key('x')": lambda keys: keys.share("x"),
     "share_clock_key('x')": lambda keys: keys.share_clock("x"),
     "share_rest_key('x')": lambda keys: keys.share_rest("x"),
+    "displaced_key('x')": lambda keys: keys.displaced("x"),
     "share_queue_key('x', 'y')": lambda keys: keys.share_queue("x", "y"),
     "begun_key('7')": lambda keys: keys.begun(7),
     "capped_key('x')": lambda keys: keys.capped("x"),

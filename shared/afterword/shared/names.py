@@ -223,6 +223,10 @@ class Keys:
         """ZSET: tenants that have no queued jobs, by when they are next if they come back."""
         return f"{self.root}:share-rest:{agenda}"
 
+    def displaced(self, agenda: str) -> str:
+        """ZSET: jobs that wait at the hint of another one, by when they were ready."""
+        return f"{self.root}:displaced:{agenda}"
+
     def share_queue(self, agenda: str, tenant: str) -> str:
         """ZSET: the queued jobs of one tenant, by the number of their hint."""
         return f"{self.root}:share-queue:{agenda}:{tenant}"

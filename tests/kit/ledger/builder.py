@@ -251,6 +251,7 @@ class LedgerInspector:
         for agenda in self.AGENDAS:
             for place in self.PLACES:
                 self._set_back(self.keys.place(place, agenda), seconds)
+            self._set_back(self.keys.displaced(agenda), seconds)
             mark = f"{queue_prefix(self._namespace)}mark:{agenda}"
             if self.redis.exists(mark):
                 self.redis.decrby(mark, round(seconds * 1000))

@@ -105,7 +105,7 @@ def _queue(queue: str, shards: Sequence[Overview], at: datetime) -> dict[str, An
         for agenda in shard.agendas
         if agenda.name.partition(".")[0] == queue
     ]
-    oldest = min((row.oldest_hint_at for row in rows if row.oldest_hint_at), default=None)
+    oldest = min((row.ready_since for row in rows if row.ready_since), default=None)
     return {
         "ready": sum(row.hinted for row in rows),
         "delayed": sum(row.waiting for row in rows),

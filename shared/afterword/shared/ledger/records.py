@@ -357,7 +357,7 @@ class AgendaCount:
     hinted: int
     waiting: int
     leased: int
-    oldest_hint_at: datetime | None
+    ready_since: datetime | None
     messages: int
     held: int = 0
 

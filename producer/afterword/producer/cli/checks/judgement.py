@@ -181,7 +181,7 @@ def _rows(shard: Overview, queue: str) -> list[AgendaCount]:
 
 
 def _ready_s(shard: Overview, row: AgendaCount) -> float:
-    return (shard.at - row.oldest_hint_at).total_seconds() if row.oldest_hint_at else 0.0
+    return (shard.at - row.ready_since).total_seconds() if row.ready_since else 0.0
 
 
 def of_gates(gates: Sequence[Gate]) -> list[Finding]:

@@ -64,6 +64,7 @@ local function share_key(agenda) return root .. ':share:' .. agenda end -- ZSET 
 local function share_clock_key(agenda) return root .. ':share-clock:' .. agenda end -- STRING virtual time
 local function share_rest_key(agenda) return root .. ':share-rest:' .. agenda end -- ZSET tenant without queued jobs -> when it is next
 local function share_queue_key(agenda, tenant) return root .. ':share-queue:' .. agenda .. ':' .. tenant end -- ZSET job id -> number
+local function displaced_key(agenda) return root .. ':displaced:' .. agenda end -- ZSET job that waits at a hint of another one -> since when it is ready
 local function begun_key(slot) return root .. ':begun:' .. slot end -- HASH tenant -> attempts that began in the ten minutes of that number
 local function capped_key(owner) return root .. ':capped:' .. owner end -- ZSET of a lane or ':'tenant: job id -> sequence
 local function running_key(lane) return root .. ':running:' .. lane end -- SET of running jobs
@@ -209,7 +210,7 @@ end
 local function hint_job(agenda, id, tenant)
   local number = next_sequence()
   move_to('hinted', agenda, id, now)
-  redis.call('HDEL', job_key(id), 'hint')
+  if redis.call('HDEL', job_key(id), 'hint') == 1 then redis.call('ZREM', displaced_key(agenda), id) end
   redis.call('ZADD', share_queue_key(agenda, tenant), number, id)
   enter_shares(agenda, tenant)
   push_hint(agenda, id, number, redis.call)

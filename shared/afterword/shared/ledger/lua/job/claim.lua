@@ -205,6 +205,7 @@ local function exchange_hints(named, other)
     enter_shares(agenda, named.tenant)
   end
   local place = place_key('hinted', agenda)
+  redis.call('ZADD', displaced_key(agenda), 'NX', redis.call('ZSCORE', place, named.id) or now, named.id)
   redis.call('ZADD', place, redis.call('ZSCORE', place, other.id), named.id)
   redis.call('HSET', job_key(hint_of_other), 'stands_for', named.id)
   redis.call('HSET', job_key(named.id), 'hint', hint_of_other, 'story', with_step_once(named.story, 'turn'))
@@ -215,6 +216,7 @@ local function begin_attempt(job, limits)
   redis.call('HSET', job_key(job.id), 'fence', fence, 'attempts', attempt, 'token', token,
     'started', job.started or now, 'story', with_step(job.story, 'claim', attempt, worker))
   redis.call('HDEL', job_key(job.id), 'aside', 'parked', 'slot', 'hint', 'capped')
+  if job.hint then redis.call('ZREM', displaced_key(job.agenda), job.id) end
   if job.id ~= id then redis.call('HSET', job_key(id), 'served', token .. ' ' .. job.id) end
   if job.state == 'queued' then set_job_state(job.id, job.tenant, 'queued', 'running') end
   count_begun(job.tenant)

@@ -132,11 +132,22 @@ local function let_in_due()
   for _, owner in ipairs(due(AT_CAP, now, MOST_AT_CAP)) do let_in(owner) end
 end
 
+-- Jobs that ended, or wait for something else, are no longer ready.
+local MOST_DISPLACED = 20           -- looked at; a claim takes its own out
+local function forget_displaced(agenda)
+  for _, id in ipairs(redis.call('ZRANGE', displaced_key(agenda), 0, MOST_DISPLACED - 1)) do
+    if not redis.call('ZSCORE', place_key('hinted', agenda), id) then
+      redis.call('ZREM', displaced_key(agenda), id)
+    end
+  end
+end
+
 -- A flood of one sort does not keep the others waiting: each sweep begins with another sort.
 local sorts = { { expire_due }, { end_due_orders }, { wake_parked }, { let_in_due } }
 for _, agenda in ipairs({ LANES, unpack(REPLIES) }) do
   for _, sort in ipairs({ wake_due, take_back_due, hint_lost }) do sorts[#sorts + 1] = { sort, agenda } end
   forget_older(place_key('held', agenda), now - LISTED)
+  forget_displaced(agenda)
 end
 for turn = now, now + #sorts - 1 do
   local sort = sorts[turn % #sorts + 1]
