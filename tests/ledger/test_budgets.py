@@ -11,7 +11,7 @@ from afterword.shared.contracts import Usage
 from afterword.shared.errors import AfterwordError, BudgetSpent, Misconfigured
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.spending import Spent
-from afterword.shared.names import lane_id, memory_key
+from afterword.shared.names import lane_id, memory_key, shard_of
 from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -231,3 +231,67 @@ def test_a_period_and_a_share_are_what_they_can_be(name: str, value: Any) -> Non
         Settings.load({name: value})
 
     assert refused.value.setting == name
+
+
+# -- several shards
+
+
+@pytest.fixture
+def sharded(settings: Settings) -> Settings:
+    return settings.model_copy(update={"shards": 4, "budget_period": "month"})
+
+
+def user_in(shard: int) -> str:
+    """Return a user of acme in one of four shards."""
+    names = (f"user-{number}" for number in range(1000))
+    return next(one for one in names if shard_of(memory_key("acme", one), 4) == shard)
+
+
+async def test_the_budget_of_a_tenant_is_one_of_all_shards(
+    sharded: Settings, inspector: LedgerInspector
+) -> None:
+    async with Ledger(sharded, patience_s=5.0) as ledger:
+        for shard in range(4):
+            await answer(ledger, 200_000, user_id=user_in(shard), tenant="acme")
+        await ledger.maintenance.balance_if_due()
+        await answer(ledger, 200_000, user_id=user_in(1), tenant="acme")
+        assert (await refusal(ledger, user_id=user_in(1), tenant="acme")).scope == "tenant"
+        await answer(ledger, 100_000, user_id=user_in(2), tenant="acme")  # it does not know yet
+
+        inspector.redis.delete(inspector.keys.balanced)
+        await ledger.maintenance.balance_if_due()
+        for shard in range(4):
+            assert (await refusal(ledger, user_id=user_in(shard), tenant="acme")).scope == "tenant"
+        await submit_job(ledger, tenant="other")
+
+        found = await ledger.spending.of("acme", None)
+        assert found.most_usd == 1.0
+        assert found.in_period_usd == found.in_all_usd
+        for key in inspector.redis.scan_iter(f"{inspector.keys.namespace}:*elsewhere"):
+            assert inspector.redis.pexpiretime(key) == round(found.ends_at.timestamp() * 1000)
+
+
+async def test_a_balance_tells_of_those_only_who_spent_something_since(
+    sharded: Settings, inspector: LedgerInspector
+) -> None:
+    def told() -> set[str]:
+        return {*inspector.redis.scan_iter(f"{inspector.keys.namespace}:*elsewhere")}
+
+    async with Ledger(sharded, patience_s=5.0) as ledger:
+        for tenant in ("acme", "free"):
+            await answer(ledger, 50_000, tenant=tenant)
+        await ledger.maintenance.balance_if_due()
+
+        assert len(told()) == 8, "money and tokens in four shards"
+        assert all(":acme/" in key for key in told()), "a tenant without a budget is left out"
+        inspector.redis.delete(inspector.keys.balanced, *told())
+        await ledger.maintenance.balance_if_due()
+        assert told() == set()
+
+
+async def test_one_shard_has_nothing_to_tell(ledger: Ledger, inspector: LedgerInspector) -> None:
+    await answer(ledger, 50_000, tenant="acme")
+    await ledger.maintenance.balance_if_due()
+
+    assert not inspector.redis.exists(inspector.keys.spenders)
+    assert not inspector.redis.exists(inspector.keys.balanced)

@@ -262,7 +262,7 @@ async def test_the_part_of_a_shard_without_jobs_is_given_to_the_one_with_many(
     claims = await take_of_all(sharded, inspector)
     assert len(claims) == 2, "a quarter"
 
-    await sharded.maintenance.cap_parts.balance_if_due()
+    await sharded.maintenance.balance_if_due()
     claims += await take_of_all(sharded, inspector, 100)
     assert len(claims) == 5, "all but one of each other shard"
 
@@ -332,13 +332,13 @@ async def test_a_part_of_another_cap_counts_no_more(
 async def test_one_worker_of_the_fleet_balances_and_none_of_a_single_shard(
     settings: Settings, ledger: Ledger, sharded: Ledger, inspector: LedgerInspector
 ) -> None:
-    await ledger.maintenance.cap_parts.balance_if_due()
-    assert not inspector.redis.exists(inspector.keys.caps_balanced)
+    await ledger.maintenance.balance_if_due()
+    assert not inspector.redis.exists(inspector.keys.balanced)
     await submit(sharded, "acme", 12, user_id="ann")
     await take_of_all(sharded, inspector)
-    inspector.redis.set(inspector.keys.caps_balanced, 1)
-    await sharded.maintenance.cap_parts.balance_if_due()
+    inspector.redis.set(inspector.keys.balanced, 1)
+    await sharded.maintenance.balance_if_due()
     assert not inspector.redis.keys(f"{inspector.keys.namespace}:*cap-parts")
-    inspector.redis.delete(inspector.keys.caps_balanced)
+    inspector.redis.delete(inspector.keys.balanced)
     await sweep(sharded.maintenance)
     assert len(inspector.redis.keys(f"{inspector.keys.namespace}:*cap-parts")) == 4

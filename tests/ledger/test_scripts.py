@@ -95,6 +95,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "gate_key('x')": lambda keys: keys.gate("x"),
     "gate_failures_key('x')": lambda keys: keys.gate_failures("x"),
     "spent_key('x')": lambda keys: keys.spent("x"),
+    "SPENDERS": lambda keys: keys.spenders,
     "quota_key('x')": lambda keys: keys.quota("x"),
     "run_key('x')": lambda keys: keys.replay_run("x"),
     "todo_key('x')": lambda keys: keys.replay_todo("x"),
@@ -104,7 +105,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
 #: What only Python names.
 ONLY_PYTHON = {
     "submitted", "root", "namespace", "shard", "reconciled", "access_keys", "samples", "sampled",
-    "caps_balanced", "session_secret", "ended_sessions",
+    "balanced", "session_secret", "ended_sessions",
 }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ LONGEST: dict[str, str | float] = {
     "gate-failures:": DAY_S,
     "quota:": DAY_S,
     "begun:": 7200.0,
-    "caps-balanced": 2.0,
+    "balanced": 2.0,
     "spent:": 90 * DAY_S,
     "replay-run:": "dead_retention_s",
     "replay-todo:": "dead_retention_s",

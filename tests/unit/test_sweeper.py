@@ -5,21 +5,10 @@ from __future__ import annotations
 import pytest
 
 from afterword.shared.events import SweepFinished
-from afterword.shared.ledger.cap_parts import CapParts
 from afterword.shared.ledger.maintenance import SWEEP_LIMIT, Maintenance
 from afterword.shared.ledger.records import SweepCounts
 from afterword.workers.background.sweeper import sweep
 from tests.kit.workers.observed import observed
-
-
-class NoCaps(CapParts):
-    """No cap has parts to balance."""
-
-    def __init__(self) -> None:
-        """Reach no ledger."""
-
-    async def balance_if_due(self) -> None:
-        """Balance nothing."""
 
 
 class Sweeps(Maintenance):
@@ -27,7 +16,9 @@ class Sweeps(Maintenance):
 
     def __init__(self, found: SweepCounts) -> None:
         self._found = found
-        self.cap_parts = NoCaps()
+
+    async def balance_if_due(self) -> None:
+        """Balance nothing."""
 
     async def sweep(self) -> SweepCounts:
         return self._found

@@ -17,8 +17,8 @@ class BudgetSettings(Record):
         default_factory=dict,
         description="most US dollars and tokens that a tenant, and each of its users, may spend in "
         'a period, as JSON: `{"*": {"user_usd": 5}, "acme": {"tenant_usd": 800, "user_tokens": '
-        "200000}}`; `*` is every tenant without an entry; each shard counts by itself; an order of "
-        "`afterword limits` comes before them",
+        "200000}}`; `*` is every tenant without an entry; an order of `afterword limits` comes "
+        "before them",
     )
     budget_period: Literal["day", "month"] = Field(
         "month", description="when budgets begin anew: each day or each month, at midnight UTC"

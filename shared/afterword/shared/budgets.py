@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from afterword.shared.budget_settings import BudgetSettings
 from afterword.shared.errors import BudgetSpent
 from afterword.shared.setting_types import Budget
+from afterword.shared.settings import Settings
 
 #: Who is named by no entry of `AFTERWORD_BUDGETS`.
 EVERYBODY = "*"
@@ -32,9 +33,9 @@ def budgets_argument(tenant: str, settings: BudgetSettings) -> str:
     return " ".join((*money, *tokens, settings.budget_period))
 
 
-def period_argument(settings: BudgetSettings) -> str:
-    """Return the period in which spending is counted; '?' first if only for orders."""
-    return settings.budget_period if settings.budgets else f"?{settings.budget_period}"
+def period_argument(settings: Settings) -> str:
+    """Return the period in which spending is counted, as scripts take it: see `add_spending`."""
+    return f"{'' if settings.budgets else '?'}{settings.budget_period}{'+' * (settings.shards > 1)}"
 
 
 def budget_spent(told: str) -> BudgetSpent:

@@ -249,9 +249,9 @@ class Keys:
         return f"{self.root}:cap-parts"
 
     @property
-    def caps_balanced(self) -> str:
-        """FLAG, a STRING: the parts of caps were balanced a moment ago; on the first shard."""
-        return f"{self.root}:caps-balanced"
+    def balanced(self) -> str:
+        """FLAG, a STRING: tenants' caps and budgets were balanced a moment ago; on the first."""
+        return f"{self.root}:balanced"
 
     @property
     def at_cap(self) -> str:
@@ -454,6 +454,11 @@ class Keys:
     def spent(self, owner: str) -> str:
         """INTEGER, a STRING: what the replies to a user's lane, or to ':' and a tenant, cost."""
         return f"{self.root}:spent:{owner}"
+
+    @property
+    def spenders(self) -> str:
+        """ZSET: tenants that have spent something of which other shards do not know."""
+        return f"{self.root}:spenders"
 
     def quota(self, name: str) -> str:
         """HASH: what one rate limit of a provider has left; on the first shard."""

@@ -11,9 +11,6 @@ from afterword.shared.ledger.records import reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.names import Keys
 
-#: One worker of the fleet balances in this time.
-_EVERY_MS = 2000
-
 #: Most lanes and tenants at their cap that are looked at in a shard.
 _LOOKED_AT = 1000
 
@@ -53,14 +50,10 @@ class CapParts:
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
 
-    async def balance_if_due(self) -> None:
-        """Balance every tenant at its cap, unless a worker of the fleet did a moment ago."""
-        if self._shards.settings.shards == 1:
-            return
-        key = self._shards.all[0].caps_balanced
-        if await self._shards.send_command("SET", key, 1, "NX", "PX", _EVERY_MS):
-            for tenant in await self._at_cap():
-                await self.balance(tenant)
+    async def balance_all(self) -> None:
+        """Balance every tenant at its cap."""
+        for tenant in await self._at_cap():
+            await self.balance(tenant)
 
     async def balance(self, tenant: str) -> None:
         """Give each shard the part of a tenant's cap that its jobs can use."""

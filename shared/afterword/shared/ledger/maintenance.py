@@ -27,6 +27,7 @@ from afterword.shared.ledger.records import (
     reading,
 )
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
+from afterword.shared.ledger.tenant_spending import TenantSpending
 from afterword.shared.names import Keys, control_channel
 from afterword.shared.urls import parse_ledger
 from afterword.shared.version import __version__
@@ -59,6 +60,9 @@ class _WorkerStatus:
 
 _STATUS = TypeAdapter(_WorkerStatus)
 
+#: One worker of the fleet balances in this time.
+_BALANCE_EVERY_MS = 2000
+
 
 class Maintenance:
     """Sweeps, counts and checks every shard."""
@@ -66,6 +70,16 @@ class Maintenance:
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
         self.cap_parts = CapParts(shards)
+        self.tenant_spending = TenantSpending(shards)
+
+    async def balance_if_due(self) -> None:
+        """Balance caps and budgets of tenants between shards, unless a worker just did."""
+        if self._shards.settings.shards == 1:
+            return
+        key = self._shards.all[0].balanced
+        if await self._shards.send_command("SET", key, 1, "NX", "PX", _BALANCE_EVERY_MS):
+            await self.cap_parts.balance_all()
+            await self.tenant_spending.tell_all()
 
     async def other_databases(self) -> Sequence[str]:
         """Return the other databases of this Redis where workers of the same namespace listen.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -56,7 +56,7 @@ class Spent:
     """What a tenant or a user has spent, in US dollars, and may spend in the period.
 
     `over` says whose budget is spent as far as was asked, `tenant` or `user`; '' if none is. The
-    sums of a tenant are those of all shards, and what it may spend is that in all shards.
+    sums of a tenant are those of all shards.
     """
 
     in_all_usd: float
@@ -87,7 +87,7 @@ class Spent:
 
 
 class Spending:
-    """Reads what was spent. Budgets count each shard by itself, as caps do."""
+    """Reads what was spent."""
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
@@ -99,16 +99,17 @@ class Spending:
             owner = memory_key(tenant, user_id)
             keys = shards[shard_of(owner, len(shards))]
             return await self._read(keys, tenant, lane_id(owner, keys.shard), 1.0)
-        found = [await self._read(keys, tenant, "", 1.0) for keys in shards]
-        usd, tokens = found[0].most_usd, found[0].most_tokens
-        return Spent(
-            round(sum(one.in_all_usd for one in found), 6),
-            round(sum(one.in_period_usd for one in found), 6),
-            found[0].ends_at,
+        found = await self.in_each_shard(tenant)
+        return replace(
+            found[0],
+            in_all_usd=round(sum(one.in_all_usd for one in found), 6),
+            in_period_usd=round(sum(one.in_period_usd for one in found), 6),
             in_period_tokens=sum(one.in_period_tokens for one in found),
-            most_usd=None if usd is None else usd * len(found),
-            most_tokens=None if tokens is None else tokens * len(found),
         )
+
+    async def in_each_shard(self, tenant: str) -> Sequence[Spent]:
+        """Return what a tenant has spent in each shard, and may spend in all together."""
+        return [await self._read(keys, tenant, "", 1.0) for keys in self._shards.all]
 
     async def of_a_user(self, tenant: str) -> Spent:
         """Return what each user of a tenant may spend, and nothing that one has spent."""

@@ -10,10 +10,10 @@ from afterword.shared.observer import emit
 async def sweep(maintenance: Maintenance) -> bool:
     """Sweep all shards once; return whether more is due than one sweep may do.
 
-    Any number of workers may sweep at the same time; one moves parts of caps between shards.
+    Any number of workers may sweep at the same time; one balances tenants between shards.
     """
     found = await maintenance.sweep()
-    await maintenance.cap_parts.balance_if_due()
+    await maintenance.balance_if_due()
     emit(
         SweepFinished,
         expired=found.expired,

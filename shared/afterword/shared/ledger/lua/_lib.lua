@@ -828,13 +828,18 @@ end
 
 local BUDGETS = { 'tenant_usd', 'user_usd', 'tenant_tokens', 'user_tokens' }
 
--- Takes '<day or month>', or with a '?' before it: then only the tenant's orders can be budgets.
+-- Tenants that have spent something since the other shards were told, see `TenantSpending`.
+local SPENDERS = root .. ':spenders' -- ZSET tenant -> when
+
+-- Takes '<day or month>', or with a '?' before it: then only the tenant's orders can be budgets. With a '+'
+-- behind it there are other shards.
 local function add_spending(owners, kind, cost, tokens, lifetime_ms)
   if cost + tokens <= 0 then return end
-  local unset, name = string.match(kind, '^(%??)(%a+)$')
+  local unset, name, shared = string.match(kind, '^(%??)(%a+)(%+?)$')
   local counted = unset == ''
   local ordered = not counted and tenant_limits(string.sub(owners[1], 2)) or {}
   for _, budget in ipairs(BUDGETS) do counted = counted or ordered[budget] ~= nil end
+  if counted and shared == '+' then redis.call('ZADD', SPENDERS, now, string.sub(owners[1], 2)) end
   local function add(key, amount, life)
     if amount == 0 then return end
     redis.call('INCRBY', key, amount)
@@ -909,10 +914,10 @@ local function over_budget(tenant, lane, budgets, share)
   local most, kind = budgets_in_force(tenant, budgets)
   if not (most.tenant_usd or most.user_usd or most.tenant_tokens or most.user_tokens) then return end
   local period, ends = period_now(kind)
+  local function spent(key) return (redis.call('GET', key) or 0) + (redis.call('GET', key .. '/elsewhere') or 0) end
   local function is_spent(owner, usd, tokens)
     local key = spent_in_key(owner, period)
-    return usd and tonumber(redis.call('GET', key) or 0) >= usd * share
-      or tokens and tonumber(redis.call('GET', key .. '/tokens') or 0) >= tokens * share
+    return usd and spent(key) >= usd * share or tokens and spent(key .. '/tokens') >= tokens * share
   end
   if is_spent(lane, most.user_usd, most.user_tokens) then return 'user', ends end
   if is_spent(':' .. tenant, most.tenant_usd, most.tenant_tokens) then return 'tenant', ends end
