@@ -3,6 +3,7 @@
 `python -m benchmarks.fairness` queues 100,000 jobs of tenant A, then one of tenant B, and prints a
 Markdown table: in a plain list, in plain Celery and in Afterword. The queues are real, on a Valkey
 of their own; the time that a reply takes is simulated, so a run of hours takes minutes. With
+`--shards 4` it does so in four shards, with A's users in all of them or not in B's. With
 `--real` workers answer, see `benchmarks.fairness_load`; it ends with 1 if B waits for over a reply.
 """
 
@@ -12,10 +13,12 @@ import argparse
 import asyncio
 import heapq
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 from celery import Celery
 from kombu import Connection
@@ -24,13 +27,18 @@ from redis import Redis
 from afterword.shared.contracts import ChatRequest
 from afterword.shared.hints import split_agenda
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.names import queue_list
+from afterword.shared.names import memory_key, queue_list, shard_of
 from afterword.shared.settings import Settings
+from afterword.workers.replies.shard_turns import ShardTurns
 from benchmarks import fairness_load
 from tests.kit.ledger.builder import reply_to
 from tests.kit.servers.valkey import Valkey
 
 _QUEUE, _AGENDA, _AT_ONCE = "work", "replies.3", 2000
+
+
+#: In which shards A has users: in all, or in all but that of B's one job.
+Where: TypeAlias = Literal["all shards", "others"]
 
 
 @dataclass(frozen=True)
@@ -110,28 +118,45 @@ class PlainCelery:
 class Afterword:
     """Hints taken in their order, and whatever job the ledger claims for each."""
 
-    name = "Afterword"
-
-    def __init__(self, ledger: Ledger, redis: Any, namespace: str) -> None:
-        self._jobs, self._redis = ledger.jobs, redis
-        self._hints = queue_list(namespace, *split_agenda(_AGENDA))
+    def __init__(
+        self, ledger: Ledger, redis: Any, where: Where = "all shards", *, in_turn: bool = True
+    ) -> None:
+        settings = ledger.settings
+        self._jobs, self._redis, self._shards = ledger.jobs, redis, settings.shards
+        self._hints = queue_list(settings.namespace, *split_agenda(_AGENDA))
         self._takes = 0
+        self._where = where
+        self._turns = ShardTurns(self._shards if in_turn else 1, self._jobs.hint_next)
+        self.name = "Afterword"
+        if self._shards > 1:
+            self.name = f"{self._shards} shards, A in {where}{'' if in_turn else ', as hinted'}"
 
     async def submit(self, tenant: str, count: int) -> None:
         """Submit jobs of a hundred users of the tenant."""
+        users = self._users_of(tenant)
         for start in range(0, count, _AT_ONCE):
             asked = [
-                ChatRequest(user_id=f"user-{number % 100}", message="hello", tenant=tenant)
+                ChatRequest(user_id=users[number % len(users)], message="hello", tenant=tenant)
                 for number in range(start, min(start + _AT_ONCE, count))
             ]
             await self._jobs.submit_many((self._jobs.new_id(one), one) for one in asked)
 
+    def _users_of(self, tenant: str) -> Sequence[str]:
+        """Return users in all shards; of A, if so, in all but that of B's job."""
+        users = [f"user-{number}" for number in range(100)]
+        if tenant != "a" or self._where == "all shards":
+            return users
+        of_b = shard_of(memory_key("b", users[0]), self._shards)
+        return [one for one in users if shard_of(memory_key("a", one), self._shards) != of_b]
+
     async def take(self) -> str:
         """Claim a job for the oldest hint, and answer it."""
-        self._takes += 1
-        hint = json.loads(json.loads(self._redis.rpop(self._hints))["body"])[0][0]
-        claim = await self._jobs.claim(hint, f"token-{self._takes}")
-        assert claim is not None, "each hint is for a job"
+        claim = None
+        while claim is None:
+            self._takes += 1
+            hint = json.loads(json.loads(self._redis.rpop(self._hints))["body"])[0][0]
+            claim = await self._jobs.claim(hint, f"token-{self._takes}")
+        await self._turns.took(claim.job_id, claim.agenda, math.inf)
         await self._jobs.finish(claim, reply_to(claim))
         return str(json.loads(claim.body)["tenant"])
 
@@ -152,23 +177,34 @@ async def outcome_of(design: Design, plan: Plan) -> Outcome:
         heapq.heappush(free, now + plan.service_s)
 
 
-async def measure(plan: Plan) -> dict[str, Outcome]:
-    """Return what each design makes of the same plan, by its name."""
-    found: dict[str, Outcome] = {}
+@asynccontextmanager
+async def _opened(plan: Plan, shards: int = 1) -> AsyncIterator[tuple[Ledger, Any, str]]:
+    """Give a ledger on a server of its own, a client of that, and its address."""
     with Valkey() as valkey, Redis.from_url(valkey.url, decode_responses=True) as redis:
         settings = Settings(
             redis_url=valkey.url, durability="none", memory="off", max_queued=2 * plan.jobs + 1,
             max_open_per_user=0, max_open_per_tenant=0, max_bytes_per_tenant=0,
-            max_bytes_per_user=0,
+            max_bytes_per_user=0, shards=shards,
         )  # fmt: skip
         async with Ledger(settings, patience_s=60.0) as ledger:
-            designs: list[Design] = [
-                PlainList(redis),
-                PlainCelery(valkey.url),
-                Afterword(ledger, redis, settings.namespace),
-            ]
-            for design in designs:
-                found[design.name] = await outcome_of(design, plan)
+            yield ledger, redis, valkey.url
+
+
+async def measure(plan: Plan) -> dict[str, Outcome]:
+    """Return what each design makes of the same plan, by its name."""
+    async with _opened(plan) as (ledger, redis, url):
+        designs: list[Design] = [PlainList(redis), PlainCelery(url), Afterword(ledger, redis)]
+        return {design.name: await outcome_of(design, plan) for design in designs}
+
+
+async def measure_shards(plan: Plan, shards: int) -> dict[str, Outcome]:
+    """Return what several shards make of it, and what they would if hints alone decided."""
+    found: dict[str, Outcome] = {}
+    ways: list[tuple[Where, bool]] = [("all shards", True), ("others", True), ("others", False)]
+    for where, in_turn in ways:
+        async with _opened(plan, shards) as (ledger, redis, _):
+            design = Afterword(ledger, redis, where, in_turn=in_turn)
+            found[design.name] = await outcome_of(design, plan)
     return found
 
 
@@ -186,6 +222,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--jobs", type=int, default=plan.jobs, help="queued jobs of A")
     parser.add_argument("--slots", type=int, default=plan.slots, help="jobs that run at once")
     parser.add_argument("--service", type=float, default=plan.service_s, help="seconds of a reply")
+    parser.add_argument("--shards", type=int, default=1, help="measure only that many shards")
     parser.add_argument("--real", action="store_true", help="with real workers")
     parser.add_argument("--fewer", type=int, default=600, help="jobs of A where B waits for all")
     options = parser.parse_args(arguments)
@@ -194,7 +231,9 @@ def main(arguments: Sequence[str]) -> int:
         print(fairness_load.table(found))
         return int(bool(fairness_load.missed(found)))
     chosen = Plan(options.jobs, options.slots, options.service, plan.comes_s)
-    print(table(asyncio.run(measure(chosen))))
+    several = options.shards > 1
+    measuring = measure_shards(chosen, options.shards) if several else measure(chosen)
+    print(table(asyncio.run(measuring)))
     return 0
 
 

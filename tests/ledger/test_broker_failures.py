@@ -15,7 +15,7 @@ from afterword.shared.names import REPLIES
 from afterword.shared.observer import subscribe, unsubscribe
 from afterword.shared.settings import Settings
 from afterword.shared.transport import hint_sender
-from afterword.shared.transport.hint_sender import HintSender
+from afterword.shared.transport.hint_sender import AHEAD, HintSender
 from tests.kit.failures.broker_rows import BROKER_FAILURES, BrokerFailure
 from tests.kit.ledger.builder import chat_request, submit_request
 from tests.kit.ledger.hint_messages import hint_list
@@ -141,6 +141,18 @@ async def test_waiting_hints_are_sent_before_the_sender_closes(
     await sender.aclose()
 
     assert hinted(broker, settings) == ["j00_" + "0" * 32]
+
+
+async def test_a_hint_that_is_sent_ahead_is_taken_before_all_others(
+    broker: Valkey, settings: Settings
+) -> None:
+    first, second, ahead = (f"j00_{number:032x}" for number in range(3))
+    sender = HintSender(broker.url, settings.namespace)
+    sender.send([("replies.3", first), (f"replies.3{AHEAD}", ahead), ("replies.3", second)])
+
+    await sender.aclose()
+
+    assert hinted(broker, settings) == [ahead, first, second]
 
 
 async def test_only_so_many_hints_wait(

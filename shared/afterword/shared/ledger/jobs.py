@@ -247,6 +247,12 @@ class Jobs:
                 return _claim(job_id, fields_of(record))
         return None
 
+    async def hint_next(self, shard: int, agenda: str) -> bool:
+        """Hint the next job of a shard ahead of all other hints; return whether one waits."""
+        keys = self._shards.all[shard]
+        (word,) = await self._shards.run_script(keys, steps.HintNext(agenda=agenda))
+        return bool(word == "hinted")
+
     async def renew_leases(self, held: Sequence[tuple[str, str]]) -> list[str]:
         """Extend the leases of (job or lane id, fence); return the ids that are no longer held."""
         by_shard: dict[str, list[tuple[str, str]]] = {}
@@ -457,6 +463,7 @@ def _claim(hint: str, record: dict[str, Any]) -> Claim:
     return Claim(
         job_id=record["id"],
         hint=hint,
+        agenda=record["agenda"],
         fence=str(record["fence"]),
         attempt=int(record["attempt"]),
         snoozes=int(record["snoozes"]),

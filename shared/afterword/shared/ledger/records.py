@@ -105,8 +105,8 @@ class Claim:
     replayed job is `created` when the failed one was, and `queued` when it was replayed. `trace` is
     the stored trace context of its caller, `joined` has those of messages that were joined to it,
     one a line. `previous` is the fence of the attempt before this one, `hint` the job that its hint
-    named: tenants share the hints. `lost` is how many bytes of a reply the attempt before had
-    published; None unless that was lost with its worker.
+    named: tenants share the hints. `agenda` says its queue and priority. `lost` is how many bytes
+    of a reply the attempt before had published; None unless that was lost with its worker.
     """
 
     job_id: str
@@ -129,6 +129,7 @@ class Claim:
     previous: str = ""
     lost: int | None = None
     hint: str = ""
+    agenda: str = ""
 
     @property
     def said_at(self) -> datetime:

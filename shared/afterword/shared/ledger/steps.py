@@ -59,6 +59,13 @@ class ClaimJob(NamedTuple):
     running_caps: str
 
 
+@declares("job/hint_next")
+class HintNext(NamedTuple):
+    """Hint the job of a shard that is next ahead of all others."""
+
+    agenda: str
+
+
 @declares("job/renew")
 class RenewLeases(NamedTuple):
     """Extend leases that a worker holds."""

@@ -32,6 +32,10 @@ _CODES: dict[type[Exception], str] = {
 }
 
 
+#: What scripts put behind the agenda of a hint that is to be taken before all others.
+AHEAD = "^"
+
+
 class HintSender:
     """Takes hints at once and sends them in order, each until the broker has it.
 
@@ -82,14 +86,15 @@ class HintSender:
 
     async def _send_batch(self, batch: Iterable[tuple[str, str]]) -> str:
         """Send hints with one command for each list; return why that failed, as a code, or ""."""
-        lists: dict[str, list[str]] = {}
-        for agenda, name in batch:
+        lists: dict[tuple[str, str], list[str]] = {}
+        for told, name in batch:
+            agenda, push = told.removesuffix(AHEAD), "RPUSH" if told.endswith(AHEAD) else "LPUSH"
             message = hint_message(agenda, name, secrets.randbits(48))
             key = queue_list(self._namespace, *split_agenda(agenda))
-            lists.setdefault(key, []).append(message)
+            lists.setdefault((push, key), []).append(message)
         try:
-            for key, messages in lists.items():
-                await self._pipeline.send_command("LPUSH", key, *messages)
+            for (push, key), messages in lists.items():
+                await self._pipeline.send_command(push, key, *messages)
         except (AfterwordError, RedisError) as error:
             return _CODES.get(type(error), type(error).__name__)
         return ""

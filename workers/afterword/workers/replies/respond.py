@@ -53,6 +53,7 @@ from afterword.workers.replies import prompt
 from afterword.workers.replies.delta_buffer import DeltaBuffer
 from afterword.workers.replies.model_call import ModelCall, ModelCaller
 from afterword.workers.replies.recall import Recaller
+from afterword.workers.replies.shard_turns import ShardTurns
 from afterword.workers.rules import retry_policy as policy
 from afterword.workers.rules.remembering import reason_to_skip
 from afterword.workers.rules.token_meter import NOTHING, TokenMeter
@@ -108,6 +109,7 @@ class Responder:
         self._tag_key = tag_key
         self._worker_name = worker_name
         self._kept = KeptText.of(settings)
+        self._shard_turns = ShardTurns(settings.shards, jobs.hint_next)
 
     async def respond(self, job_id: str, *, ahead: bool = False) -> None:
         """Answer one job, unless it is another worker's, held for a newer version, or ended.
@@ -124,6 +126,7 @@ class Responder:
         )
         if claim is None:
             return
+        await self._shard_turns.took(claim.job_id, claim.agenda, _queued_s(claim))
         lane, trace = lane_tag(claim.lane), self._trace_of(claim)
         kind = class_of(user_of(claim.lane)[0], self._settings.tenant_classes)
         with bound(job_id=job_id, lane=lane, attempt=claim.attempt, trace=trace, tenant_class=kind):

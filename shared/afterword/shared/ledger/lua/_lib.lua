@@ -154,6 +154,16 @@ local function push_hint(agenda, id, number, write)
   write('LPUSH', list, hint_message(queue, step, id, number))
 end
 
+-- Sends a hint that is taken before all others.
+local function push_ahead(agenda, id)
+  if broker == '-' then
+    unsent[#unsent + 1] = { agenda .. '^', id }
+    return
+  end
+  local list, queue, step = queue_key(agenda)
+  redis.call('RPUSH', list, hint_message(queue, step, id, next_sequence()))
+end
+
 local function hint(agenda, id)
   move_to('hinted', agenda, id, now)
   push_hint(agenda, id, next_sequence(), redis.call)
@@ -742,7 +752,7 @@ end
 -- as a lane is. Its hint goes ahead of all others: somebody waits for the answer.
 local function hint_ahead(id)
   move_to('hinted', LANES, id, now)
-  push_hint(LANES, id, next_sequence(), function(_, list, message) redis.call('RPUSH', list, message) end)
+  push_ahead(LANES, id)
 end
 
 local function end_memory_request(id)

@@ -84,7 +84,7 @@ end
 local function granted(job, fence, attempt)
   local history, erasing = {}, is_being_erased(job.lane)
   if job.conversation and not erasing then history = newest_history(job.conversation) end
-  return answer('claimed', { 'id', job.id, 'fence', fence, 'attempt', attempt, 'snoozes', job.snoozes or 0,
+  return answer('claimed', { 'id', job.id, 'agenda', job.agenda, 'fence', fence, 'attempt', attempt, 'snoozes', job.snoozes or 0,
     'claimed', now, 'created', job.created, 'queued', job.queued or job.created, 'deadline', job.deadline,
     'body', job.body, 'lane', job.lane, 'turn', job.turn, 'sequence', job.sequence,
     'erasing', erasing and 1 or 0, 'trace', job.trace or '', 'joined', job.joined or '',
