@@ -124,6 +124,7 @@ class ModelFailed(ObserverEvent):
 class TokensWithoutReply(TokensTold):
     """An attempt gave no reply, but the provider had told tokens of it: they count all the same.
 
+    The output of a call that was cut off is estimated by the text that had come.
     `counted` is false if Redis was away or full when they were to be added to the sums of usage.
     """
 

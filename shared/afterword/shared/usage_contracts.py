@@ -20,7 +20,8 @@ class UsageSum(Contract):
     """How many replies there were."""
 
     usage: Usage = Usage()
-    """The tokens of these replies, and of attempts that gave none, as far as Claude told them."""
+    """The tokens of these replies, and of attempts that gave none; of those, what Claude had not
+    told is estimated."""
 
     cost_usd: float = 0.0
     """What these and `extraction` cost in US dollars, as far as prices of models are known."""

@@ -136,10 +136,12 @@ class ModelCall:
                 self._note(piece)
                 elapsed_s = time.monotonic() - started
                 if isinstance(piece, Answer):
+                    meter.end()
                     _report(told.model, piece, first_text_s or elapsed_s, elapsed_s)
                     note.add_call(told.model, piece.request_id, "", elapsed_s)
                     return piece
                 first_text_s = first_text_s or elapsed_s
+                meter.hear(piece)
                 push(piece)
         raise AssertionError("a model ended without an answer and without an error")
 
