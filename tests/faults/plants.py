@@ -230,6 +230,39 @@ PLANTS = (
         "", "tests/ledger/test_running_caps.py",
     ),
     Plant(
+        "I10", "a tenant's budget is one of each shard", f"{LUA}/_lib.lua",
+        " + (redis.call('GET', key .. '/elsewhere') or 0) end",
+        " + 0 end", "tests/ledger/test_budgets.py",
+    ),
+    Plant(
+        "I10", "a shard that was passed over waits for all hints before its own",
+        "workers/afterword/workers/replies/shard_turns.py",
+        "            await self._look(due, agenda)\n",
+        "            pass\n", "tests/ledger/test_shard_turns.py",
+    ),
+    Plant(
+        "I10", "a hint that is sent ahead makes all before it count as lost",
+        f"{LUA}/job/hint_next.lua",
+        "redis.call('ZADD', place_key('hinted', agenda), front, id)\n",
+        "", "tests/ledger/test_shard_turns.py",
+    ),
+    Plant(
+        "I10", "what a lost attempt used is counted by nobody", f"{LUA}/job/claim.lua",
+        "if not job.token or job.token == token then return '' end",
+        "do return '' end", "tests/usecase/test_tokens_without_reply.py",
+    ),
+    Plant(
+        "I10", "what a lost writer paid for facts is counted by nobody", f"{LUA}/_lib.lua",
+        "local times = 1 + (redis.call('HGET', job_key(id), 'extraction:lost') or 0)",
+        "local times = 1", "tests/ledger/test_extraction_cost.py",
+    ),
+    Plant(
+        "I10", "a job whose hint was used up seems to have come with another's",
+        f"{LUA}/maintenance/overview.lua",
+        "  look(displaced, hinted, true)\n",
+        "", "tests/ledger/test_fair_shares.py",
+    ),
+    Plant(
         "I3", "settling a batch settles only one turn", f"{LUA}/turn/settle.lua",
         "for _, each in ipairs(batch) do",
         "for _, each in ipairs({ id }) do", "tests/ledger/test_turn_batches.py",
