@@ -249,6 +249,36 @@ async def test_what_is_no_order_stops_nobody_and_can_be_lifted(
     assert inspector.redis.hlen(inspector.keys.orders) == len(names) - 1
 
 
+@pytest.mark.parametrize("name", ["pause-replies *", "slow :default", "limits :default"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"id": None},
+        {"id": [1]},
+        {"interval_ms": "soon"},
+        {"interval_ms": {}},
+        {"interval_ms": -1},
+        *({"limits": {limit: "many"}} for limit in TenantLimits.__dataclass_fields__),
+        *({"limits": {limit: None}} for limit in TenantLimits.__dataclass_fields__),
+    ],
+    ids=str,
+)
+async def test_a_part_of_an_order_that_cannot_be_read_stops_nobody(
+    ledger: Ledger, inspector: LedgerInspector, name: str, wrong: dict[str, object]
+) -> None:
+    told: dict[str, object] = {"id": "1", "by": "op", "since": 1, "until": 0, "reason": ""}
+    told |= ({"interval_ms": 1} if name.startswith("slow") else {}) | wrong
+    stops = name.startswith("pause") and "limits" in wrong
+    inspector.redis.hset(inspector.keys.orders, name, json.dumps(told))
+
+    assert bool(await claimed(ledger, await submit_job(ledger))) is not stops
+    if name.startswith("limits"):
+        whom = Whom(tenant="default")
+        limits = {"limits": {"weight": 2}, "by": "op", "reason": ""}
+        given = await ledger.orders.give(OrderKind.LIMITS, whom, limits)
+        assert given.limits == TenantLimits(weight=2)
+
+
 async def test_what_waits_for_something_else_by_now_is_not_woken(
     ledger: Ledger, inspector: LedgerInspector
 ) -> None:

@@ -785,10 +785,18 @@ end
 -- is '<what> <whom>': what is pause-replies, pause-memories, block, slow, limits or drain; whom is '*',
 -- ':' and a tenant, a lane, or a worker. It says 'id', 'since', 'until' (0 without an end), 'by',
 -- 'reason'; and 'interval_ms' between two jobs (slow), 'limits' (limits), 'instance' (drain).
--- What cannot be read is no order: otherwise one broken record would stop the fleet.
+-- What cannot be read is no order, and no limit: otherwise one broken record would stop the fleet.
+local function is_amount(value) return type(value) == 'number' and value >= 0 and value < math.huge end
+
 local function order_in(text)
   local fine, order = pcall(cjson.decode, text or '')
-  if not fine or type(order) ~= 'table' or type(order['until']) ~= 'number' then return end
+  if not fine or type(order) ~= 'table' or type(order.id) ~= 'string' or not is_amount(order['until'])
+    or not is_amount(order.interval_ms or 0) then return end
+  local limits = {}
+  for limit, value in pairs(type(order.limits) == 'table' and order.limits or {}) do
+    if is_amount(value) then limits[limit] = value end
+  end
+  order.limits = limits
   if order['until'] == 0 or order['until'] > now then return order end
 end
 
@@ -806,7 +814,7 @@ end
 -- most_running, most_running_per_user, most_open, most_bytes; and budgets, see `budgets_in_force`.
 local function tenant_limits(tenant)
   local order = first_order({ 'limits :' .. tenant })
-  return order and type(order.limits) == 'table' and order.limits or nil
+  return order and order.limits
 end
 
 -- What a tenant (':' and its name) or a lane's user has spent, in millionths of a US dollar: in all, and in
