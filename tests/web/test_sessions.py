@@ -228,12 +228,23 @@ async def test_consoles_that_begin_at_once_agree_on_the_secret(
     assert len(found[0]) == 32
 
 
+async def test_a_console_whose_clock_is_early_revives_no_session_that_was_ended(
+    ledger: Ledger, sessions: Sessions, now: Now
+) -> None:
+    session = await sessions.begin(KEY)
+    cookie = session.cookie
+    await sessions.end(session)
+    early_s = now.at + LIFETIME_S + 60
+    await ledger.console_sessions.end("another", early_s, early_s + LIFETIME_S)
+    assert await sessions.get(cookie) is None
+
+
 async def test_ended_sessions_are_kept_within_bounds(
     ledger: Ledger, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console_sessions, "MOST_ENDED", 3)
     ended = ledger.console_sessions
-    await ended.end("old", 100.0, 150.0)
+    await ended.end("old", 100.0, 150.0 - console_sessions.CLOCKS_S)
     for number in range(5):
         await ended.end(f"s{number}", 200.0, 300.0 + number)
     kept = inspector.redis.zrange(inspector.keys.ended_sessions, 0, -1)

@@ -10,6 +10,9 @@ from afterword.shared.ledger.shard import Shards
 #: Most sessions that are remembered as ended; of more, those that would be over first are not.
 MOST_ENDED = 10_000
 
+#: They are remembered for longer than they would last: the clock of another console may be late.
+CLOCKS_S = 86_400
+
 
 class ConsoleSessions:
     """Keeps the secret that signs sessions, and the sessions that were ended before their time.
@@ -35,7 +38,7 @@ class ConsoleSessions:
         """Refuse a session from now on; it would be over at `until_s` by itself."""
         send = self._shards.send_command
         await send("ZADD", self._ended, round(until_s), session_id)
-        await send("ZREMRANGEBYSCORE", self._ended, "-inf", f"({round(now_s)}")
+        await send("ZREMRANGEBYSCORE", self._ended, "-inf", f"({round(now_s - CLOCKS_S)}")
         await send("ZREMRANGEBYRANK", self._ended, 0, -MOST_ENDED - 1)
 
     async def is_ended(self, session_id: str) -> bool:
