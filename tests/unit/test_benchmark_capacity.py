@@ -25,7 +25,7 @@ def test_redis_holds_streams_for_their_time_and_records_for_theirs() -> None:
 
 def test_stories_are_kept_beyond_their_jobs() -> None:
     more = need(replace(DAY, story_s=172_800)).redis_gb - need(DAY).redis_gb
-    assert round(more, 6) == round(100 * 0.7 * 86_400 / 1e6, 6)
+    assert round(more, 6) == round(100 * 0.9 * 86_400 / 1e6, 6)
     assert need(replace(DAY, story_s=60)) == need(DAY)
 
 
