@@ -10,12 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from afterword.shared.contracts import MemoryStatus
+from afterword.shared.contracts import MemoryStatus, Usage
 from afterword.shared.errors import Fault
 from afterword.shared.event_types import Code, Id, Message, Name, Place, TokensTold
 from afterword.shared.event_types import Context as Context  # noqa: PLC0414 for subscribers
 from afterword.shared.event_types import ObserverEvent as ObserverEvent  # noqa: PLC0414 for subscribers
 from afterword.shared.lifecycle import TurnState
+
+
+def tokens_told(usage: Usage) -> dict[str, int]:
+    """Return the fields of a `TokensTold` that say what was used."""
+    return {f"{kind}_tokens": count for kind, count in usage}
+
 
 # Producers
 

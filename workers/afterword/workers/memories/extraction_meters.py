@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from afterword.shared.contracts import Usage
-from afterword.shared.events import ExtractionPaid
+from afterword.shared.events import ExtractionPaid, tokens_told
 from afterword.shared.ledger.records import LaneClaim
 from afterword.shared.ledger.spending import ExtractionCost
 from afterword.shared.observer import emit
@@ -53,9 +53,6 @@ def emit_paid(model: str, usage: Usage, *, in_batch: bool = False) -> None:
     emit(
         ExtractionPaid,
         model=model,
-        input_tokens=usage.input,
-        output_tokens=usage.output,
-        cache_read_tokens=usage.cache_read,
-        cache_write_tokens=usage.cache_write,
+        **tokens_told(usage),
         in_batch=in_batch,
     )

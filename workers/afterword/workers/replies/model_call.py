@@ -15,6 +15,7 @@ from afterword.shared.events import (
     ModelCalled,
     ModelFailed,
     ModelReplaced,
+    tokens_told,
 )
 from afterword.shared.ledger.attempt_note import AttemptNote
 from afterword.shared.observer import emit
@@ -257,17 +258,13 @@ async def _reporting_failure(model: str, started: float, note: AttemptNote) -> A
 
 
 def _report(asked: str, answer: Answer, first_text_s: float, duration_s: float) -> None:
-    usage = answer.usage
     if answer.dropped:
         emit(AnswerFieldsDropped, model=answer.model, fields=" ".join(answer.dropped))
     emit(
         ModelAnswered,
         model=answer.model,
         stop_reason=answer.stop_reason,
-        input_tokens=usage.input,
-        output_tokens=usage.output,
-        cache_read_tokens=usage.cache_read,
-        cache_write_tokens=usage.cache_write,
+        **tokens_told(answer.usage),
         first_text_s=first_text_s,
         duration_s=duration_s,
         request_id=answer.request_id or "",

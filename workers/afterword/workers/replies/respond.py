@@ -32,6 +32,7 @@ from afterword.shared.events import (
     RecallFinished,
     ReplyPublished,
     TokensWithoutReply,
+    tokens_told,
 )
 from afterword.shared.ledger.attempt_note import MOST_LEFT_OUT, AttemptNote, NotedRecall
 from afterword.shared.ledger.jobs import Jobs
@@ -166,10 +167,7 @@ class Responder:
         counted = await self._count(claim, usage, self._cost_of(meter))
         emit(
             TokensWithoutReply,
-            input_tokens=usage.input,
-            output_tokens=usage.output,
-            cache_read_tokens=usage.cache_read,
-            cache_write_tokens=usage.cache_write,
+            **tokens_told(usage),
             counted=counted,
         )
 
@@ -242,10 +240,7 @@ class Responder:
         emit(
             LostAttemptCounted,
             model=model,
-            input_tokens=usage.input,
-            output_tokens=usage.output,
-            cache_read_tokens=usage.cache_read,
-            cache_write_tokens=usage.cache_write,
+            **tokens_told(usage),
         )
 
     def _guess(self, claim: Claim, request: ChatRequest) -> int:
