@@ -86,15 +86,18 @@ class HintSender:
 
     async def _send_batch(self, batch: Iterable[tuple[str, str]]) -> str:
         """Send hints with one command for each list; return why that failed, as a code, or ""."""
-        lists: dict[tuple[str, str], list[str]] = {}
+        lists: dict[tuple[bool, str], list[str]] = {}
         for told, name in batch:
-            agenda, push = told.removesuffix(AHEAD), "RPUSH" if told.endswith(AHEAD) else "LPUSH"
+            agenda = told.removesuffix(AHEAD)
             message = hint_message(agenda, name, secrets.randbits(48))
             key = queue_list(self._namespace, *split_agenda(agenda))
-            lists.setdefault((push, key), []).append(message)
+            lists.setdefault((told != agenda, key), []).append(message)
         try:
-            for (push, key), messages in lists.items():
-                await self._pipeline.send_command(push, key, *messages)
+            for (ahead, key), messages in lists.items():
+                if ahead:
+                    await self._pipeline.send_command("RPUSH", key, *messages)
+                else:
+                    await self._pipeline.send_command("LPUSH", key, *messages)
         except (AfterwordError, RedisError) as error:
             return _CODES.get(type(error), type(error).__name__)
         return ""
