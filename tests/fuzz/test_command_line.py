@@ -99,6 +99,8 @@ def test_a_command_line_is_run_or_refused(argv: tuple[str, ...]) -> None:
         ("dead discard \udcff", "JOB_ID"),
         ("dead replay --all --rate nan", "--rate"),
         ("dead replay --all --max-dead 0", "--max-dead"),
+        ("migrate memories --from embedded --to hosted --rate nan", "--rate"),
+        ("strike acme --per-minute nan", "--per-minute"),
         ("dead list --code \udcff", "--code"),
         ("submit x --user \udcff", "--user"),
         ("submit x --user ann --max-tokens 0", "--max-tokens"),

@@ -21,7 +21,13 @@ from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.local_stack import require
-from afterword.producer.cli.options import InputFile, apply_option, by_option, json_option
+from afterword.producer.cli.options import (
+    InputFile,
+    NumberRange,
+    apply_option,
+    by_option,
+    json_option,
+)
 from afterword.producer.cli.terminal import echo, tell_of_dry_run
 from afterword.producer.cli.workers_seen import open_ledger, running
 from afterword.shared.discovery import settings_in_use
@@ -115,7 +121,7 @@ def migrate() -> None:
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(min=0, min_open=True, max=100_000),
+    type=NumberRange(min=0, min_open=True, max=100_000),
     default=10.0,
     show_default=True,
     metavar="N",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,17 @@ from afterword.producer.admin.durations import read_seconds, read_time
 from afterword.producer.cli.terminal import echo
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.dead_letter_records import DeadLetterFilter, DeadLetterKind
+
+
+class NumberRange(click.FloatRange):
+    """A number within bounds; click takes one that is none (`nan`) for one within all of them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
 
 
 class Duration(click.ParamType[float]):

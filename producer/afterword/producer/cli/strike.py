@@ -9,7 +9,7 @@ import click
 from afterword.producer.admin.async_admin import AsyncOperator
 from afterword.producer.admin.async_steering import in_force
 from afterword.producer.cli.command import command
-from afterword.producer.cli.options import Duration
+from afterword.producer.cli.options import Duration, NumberRange
 from afterword.producer.cli.steering import (
     OrdersChanged,
     Terms,
@@ -34,7 +34,7 @@ from afterword.shared.ledger.orders import Whom
 @click.option("--user", "user_id", metavar="USER_ID", help="Only this user of the tenant.")
 @click.option(
     "--per-minute",
-    type=click.FloatRange(0.001, 60_000),
+    type=NumberRange(0.001, 60_000),
     metavar="N",
     help="Slow them: at most this many replies begin in a minute.",
 )
