@@ -66,8 +66,9 @@ SCRIPTS: dict[str, set[str]] = {
     "operator": _READING | _ASKING | {
         "dead_letter/bury_waiting", "dead_letter/discard", "dead_letter/read", "dead_letter/replay",
         "erasure/begin",
-        "gate/open", "gate/shut", "job/cancel", "maintenance/inconsistencies",
-        "maintenance/try_write", "maintenance/witness", "migration/advance", "migration/begin",
+        "gate/open", "gate/shut", "job/cancel", "maintenance/budgets",
+        "maintenance/inconsistencies", "maintenance/try_write", "maintenance/witness",
+        "migration/advance", "migration/begin",
         "order/give", "order/lift", "run/audit", "run/begin", "run/choose", "run/end",
         "run/outcomes", "run/record", "run/take_over", "turn/import",
     },

@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from afterword.producer.web.app import PAGES
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from tests.kit.console_client import LOOPBACK
-from tests.kit.ledger.builder import claim_lane, lane_of, submit_and_answer
+from tests.kit.ledger.builder import (
+    claim_lane,
+    lane_of,
+    reply_to,
+    submit_and_answer,
+    submit_and_claim,
+)
 from tests.kit.ledger.lane_drainer import LaneDrainer
 from tests.kit.served_console import PATIENCE_MS, ServedConsole, chromium, served_console
 
@@ -144,3 +151,49 @@ def test_an_overview_shows_what_has_happened_since_it_was_loaded(
     page.keyboard.type(turn_id)
     page.keyboard.press("Enter")
     page.wait_for_url(f"**/jobs/{turn_id}")
+
+
+async def spend(settings: Settings, tenant: str, cost: int) -> None:
+    """Let a tenant spend so much, in millionths of a dollar, where spending is counted."""
+    counted = settings.model_copy(update={"budgets": {"*": {}}})
+    async with Ledger(counted, patience_s=30.0) as ledger:
+        claim = await submit_and_claim(ledger, user_id="ann", tenant=tenant)
+        await ledger.jobs.finish(claim, reply_to(claim), cost=cost)
+
+
+def test_a_budget_is_found_and_set_by_keyboard(console: ServedConsole, page: Page) -> None:
+    console.run(spend(console.settings, "acme", 1_500_000))
+    page.goto("/")
+    page.keyboard.press("g")
+    page.keyboard.press("b")
+    page.wait_for_url("**/budgets")
+    page.get_by_role("link", name="acme").focus()
+    page.keyboard.press("Enter")
+    page.locator("#users").get_by_role("link", name="ann").wait_for()  # comes by itself
+    page.get_by_label("US dollars", exact=True).focus()
+    page.keyboard.type("2")
+    page.keyboard.press("Enter")
+    page.get_by_text("It has spent 75% of that in this period already").wait_for()
+    page.get_by_role("button", name="Set limits").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/budgets?tenant=acme")
+    page.locator("#budget").get_by_text("75 %").wait_for()
+    page.goto("/audit")
+    (row,) = page.locator("tbody tr").all_inner_texts()
+    assert row.split("\t")[1:3] == ["ann@host", "limits"]
+
+
+def test_every_page_fits_a_narrow_window(console: ServedConsole, page: Page) -> None:
+    job_id = console.run(bury(console.settings, "rejected", "ann"))
+    console.run(spend(console.settings, "a-tenant-with-quite-a-long-name.example", 1_500_000))
+    page.set_viewport_size({"width": 600, "height": 800})
+    paths = {one.path for one in PAGES if one.method == "GET" and one.scope and "{" not in one.path}
+    for path in (
+        *sorted(paths - {"/users"}),
+        f"/jobs/{job_id}",
+        "/users?user_id=ann",
+        "/budgets?tenant=acme",
+    ):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 600, path
+        assert page.locator("h1").count() == 1, path

@@ -339,8 +339,8 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
         A user counts as late once their oldest turn that waits to be stored is older than
         `late_s` seconds.
         """
-        found = await (await self._checked.for_reading()).accounts.by_tenant(late_s=late_s)
-        return [account for account in found if tenant in (None, account.tenant)]
+        accounts = (await self._checked.for_reading()).accounts
+        return await accounts.by_tenant(late_s=late_s, tenant=tenant)
 
     @checked
     async def inconsistencies(self, *, fix: bool = False) -> AsyncGenerator[Inconsistency, None]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,6 +22,7 @@ from afterword.producer.web.options import ConsoleOptions
 from afterword.producer.web.rendering import render
 from afterword.producer.web.sessions import Session
 from afterword.producer.web.views import (
+    budgets,
     dead_letters,
     fleet,
     governance,
@@ -77,6 +78,7 @@ PAGES = (
     Page("POST", "/orders/drain", OPERATE, orders.drain),
     Page("POST", "/orders/lift", OPERATE, orders.lift),
     Page("GET", "/tenants", READ, fleet.tenants),
+    Page("GET", "/budgets", READ, budgets.budgets),
     Page("GET", "/workers", READ, fleet.workers),
     Page("GET", "/audit", READ, governance.audit),
     Page("GET", "/keys", OPERATE, governance.keys),
@@ -161,22 +163,38 @@ def _to_login(request: Request) -> Response:
     return RedirectResponse(f"/login?next={quote(here, safe='')}", 303)
 
 
-async def _refused(_: Request, error: Exception) -> Response:
+async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _error_page(error.status_code, error.detail)
+    return _error_page(request, error.status_code, error.detail)
 
 
-async def _failed(_: Request, error: Exception) -> Response:
+async def _failed(request: Request, error: Exception) -> Response:
     """Answer with an error of ours: its text holds no content and no secret."""
     assert isinstance(error, AfterwordError)
-    return _error_page(error.http_status, str(error), error.http_headers)
+    return _error_page(request, error.http_status, str(error), error.http_headers)
 
 
-async def _bug(_: Request, error: Exception) -> Response:
+async def _bug(request: Request, error: Exception) -> Response:
     """Answer with nothing about the error, and log where it happened, not what it held."""
     LOGGER.error("console: %s at %s: this is a bug", error_name(error), error_location(error))
-    return _error_page(_SERVER_ERROR, "This is a bug. The log of the console says where.")
+    text = "This is a bug. The log of the console says where."
+    return _error_page(request, _SERVER_ERROR, text)
 
 
-def _error_page(status: int, text: str, headers: dict[str, str] | None = None) -> HTMLResponse:
-    return HTMLResponse(render("error.html", {"status": status, "text": text}), status, headers)
+def _error_page(
+    request: Request, status: int, text: str, headers: dict[str, str] | None = None
+) -> HTMLResponse:
+    shown = {"status": status, "text": text, "back": _came_from(request)}
+    return HTMLResponse(render("error.html", shown), status, headers)
+
+
+def _came_from(request: Request) -> str:
+    """Return the page of this console on which somebody was before, '' if there was none."""
+    try:
+        before = urlsplit(request.headers.get("referer", ""))
+    except ValueError:
+        return ""
+    path = before.path + (f"?{before.query}" if before.query else "")
+    is_ours = before.netloc == request.headers.get("host") and before.path.startswith("/")
+    is_here = path == request.url.path or before.path.startswith("//")
+    return path if is_ours and not is_here else ""

@@ -13,8 +13,10 @@ from starlette.responses import HTMLResponse
 from afterword.producer.admin.access import Access
 from afterword.producer.admin.async_admin import AsyncOperator
 from afterword.producer.admin.fleet_metrics import FleetCollector
+from afterword.producer.admin.tenants import AsyncTenants
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.client.async_client import AsyncProducer
+from afterword.producer.web.background import BackgroundReader
 from afterword.producer.web.options import ConsoleOptions
 from afterword.producer.web.rendering import render
 from afterword.producer.web.replays import Replays
@@ -24,6 +26,7 @@ from afterword.shared.clock import utc_now
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.errors import AfterwordError
 from afterword.shared.ledger.access_keys import AccessScope
+from afterword.shared.ledger.budget_rows import BudgetPage
 from afterword.shared.ledger.console_sessions import ConsoleSessions
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.metrics_server import new_registry
@@ -31,6 +34,12 @@ from afterword.shared.settings import Settings
 
 #: Scrapes within this time, in seconds, share one look at the ledger.
 _LOOK_S = 5.0
+
+#: Users of a tenant whose spending is shown, those who have spent most.
+_USERS = 50
+
+#: For how long a page waits until it is known who is over budget; the next look shows it then.
+_OVER_BUDGET_S = 0.2
 
 
 class Console(AsyncCloseable):
@@ -46,6 +55,8 @@ class Console(AsyncCloseable):
         self.logins = LoginLimit(time.monotonic)
         self.replays = Replays(time.monotonic)
         self.sampler = Sampler(self.checked, options.late_s)
+        self.user_budgets = BackgroundReader(self._budgets_of_users)
+        self._over_budget = BackgroundReader(self._count_over_budget)
         self._collector = FleetCollector()
         self._registry = new_registry("afterword console", self._collector)
         self._scraped_s = -_LOOK_S
@@ -77,12 +88,29 @@ class Console(AsyncCloseable):
         """Return the ledger to read from."""
         return await self.checked.for_reading()
 
+    async def over_budget(self) -> int:
+        """Return how many tenants have spent their budget, as of some seconds ago at most."""
+        return await self._over_budget.get("", wait_s=_OVER_BUDGET_S) or 0
+
+    def budgets_changed(self, tenant: str) -> None:
+        """Look again at what was read of budgets, since an order has changed one."""
+        self.user_budgets.forget(tenant)
+        self._over_budget.forget("")
+
+    async def _count_over_budget(self, _: str) -> int:
+        rows, _complete = await (await self.ledger()).budget_rows.tenants()
+        return sum(row.is_spent for row in rows)
+
+    async def _budgets_of_users(self, tenant: str) -> BudgetPage:
+        return await AsyncTenants(lambda: self.checked).budgets(tenant, limit=_USERS)
+
     async def _sessions(self) -> ConsoleSessions:
         return (await self.ledger()).console_sessions
 
     async def aclose(self) -> None:
         """Abort the replays that this process drives, and close all connections."""
         await self.sampler.aclose()
+        await asyncio.gather(self.user_budgets.aclose(), self._over_budget.aclose())
         operators = [operator.aclose() for operator in self._operators.values()]
         await asyncio.gather(*operators, self.replays.aclose(), return_exceptions=True)
         await asyncio.gather(self.producer.aclose(), self.checked.aclose())

@@ -31,9 +31,13 @@ class Accounts:
         self._shards = shards
 
     async def by_tenant(
-        self, *, late_s: float, counts: Sequence[Mapping[str, int]] | None = None
+        self,
+        *,
+        late_s: float,
+        counts: Sequence[Mapping[str, int]] | None = None,
+        tenant: str | None = None,
     ) -> Sequence[Account]:
-        """Return one account per tenant, by name.
+        """Return one account per tenant, by name, or that of one tenant if there is any.
 
         A user is behind while a turn of theirs waits to be stored, and late once the oldest of
         them is older than `late_s` seconds. `counts` are those of each shard, if they were read.
@@ -42,14 +46,22 @@ class Accounts:
         if counts is None:
             counts = await asyncio.gather(*map(self._shards.counts, shards))
         read = zip(shards, counts, strict=True)
-        answers = await asyncio.gather(*(self._of(keys, late_s, known) for keys, known in read))
+        answers = await asyncio.gather(
+            *(self._of(keys, late_s, known, tenant) for keys, known in read)
+        )
         by_tenant: dict[str, list[Account]] = {}
         for account in (account for answer in answers for account in answer):
             by_tenant.setdefault(account.tenant, []).append(account)
-        return [_sum(tenant, by_tenant[tenant]) for tenant in sorted(by_tenant)]
+        return [
+            found[0] if len(found) == 1 else _sum(name, found)
+            for name, found in sorted(by_tenant.items())
+        ]
 
-    async def _of(self, keys: Keys, late_s: float, tallies: Mapping[str, int]) -> list[Account]:
-        names = sorted({name.split(":", 2)[2] for name in tallies if name.startswith(_COUNTED)})
+    async def _of(
+        self, keys: Keys, late_s: float, tallies: Mapping[str, int], tenant: str | None
+    ) -> list[Account]:
+        known = {name.split(":", 2)[2] for name in tallies if name.startswith(_COUNTED)}
+        names = sorted(known if tenant is None else known & {tenant})
         secrets = _secrets(tallies)
         found: list[Account] = []
         for start in range(0, len(names), _TENANTS):
@@ -103,12 +115,17 @@ def _sum(tenant: str, accounts: Sequence[Account]) -> Account:
         oldest_s=max((account.oldest_s for account in accounts), default=0.0),
         degraded_replies=sum(account.degraded_replies for account in accounts),
         turns_without_facts=sum(account.turns_without_facts for account in accounts),
-        secrets=dict(sum((Counter(account.secrets) for account in accounts), Counter[str]())),
+        secrets=dict(_added_secrets(accounts)),
     )
 
 
 def _added(states: Any, tallies: Sequence[dict[Any, int]]) -> dict[Any, int]:
-    sums: Counter[Any] = Counter()
-    for tally in tallies:
-        sums.update(tally)
-    return {state: sums[state] for state in states}
+    return {state: sum(tally[state] for tally in tallies) for state in states}
+
+
+def _added_secrets(accounts: Sequence[Account]) -> Counter[str]:
+    sums: Counter[str] = Counter()
+    for account in accounts:
+        if account.secrets:
+            sums.update(account.secrets)
+    return sums

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from afterword.shared.budgets import MICRO
-from afterword.shared.ledger.records import reading
+from afterword.shared.budgets import MICRO, budgets_argument
+from afterword.shared.ledger import steps
+from afterword.shared.ledger.records import moment, reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.spending import Spending, Spent
 from afterword.shared.names import Keys, lane_id, memory_key, user_of
 
-#: Most users of a tenant that one list looks at, and most tenants that are read at a time.
+#: Most users of a tenant that one list looks at, and most tenants that one script reads.
 MOST_USERS = 100_000
-_AT_ONCE = 50
+_AT_ONCE = 100
 
 _TOKENS = "/tokens"
 
@@ -55,6 +56,11 @@ class BudgetRow:
     resets_at: datetime
     """When the period ends and budgets begin anew."""
 
+    @property
+    def is_spent(self) -> bool:
+        """Return whether nothing is left: new requests are refused."""
+        return self.share is not None and self.share >= 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetPage:
@@ -84,13 +90,28 @@ class BudgetRows:
         """Return all tenants that have, or had, jobs; those nearest to their budget first."""
         tallies = [await self._shards.counts(keys) for keys in self._shards.all]
         counted = {name for found in tallies for name in found if name.startswith("job:")}
-        names = sorted({name.split(":", 2)[2] for name in counted})
-        rows = list[BudgetRow]()
-        for start in range(0, len(names), _AT_ONCE):
-            tenants = names[start : start + _AT_ONCE]
-            spent = await asyncio.gather(*(self._spending.of(one, None) for one in tenants))
-            rows += [_row(tenant, None, one) for tenant, one in zip(tenants, spent, strict=True)]
+        rows = await self.of_tenants(sorted({name.split(":", 2)[2] for name in counted}))
         return sorted(rows, key=_nearest_first), True
+
+    async def of_tenants(self, tenants: Sequence[str]) -> Sequence[BudgetRow]:
+        """Return what some tenants have spent and may spend, in the same order."""
+        parts = [tenants[at : at + _AT_ONCE] for at in range(0, len(tenants), _AT_ONCE)]
+        found = await asyncio.gather(*(self._of_tenants(part) for part in parts))
+        return [row for rows in found for row in rows]
+
+    async def _of_tenants(self, tenants: Sequence[str]) -> list[BudgetRow]:
+        settings = self._shards.settings
+        asked_for = [(tenant, budgets_argument(tenant, settings)) for tenant in tenants]
+        arguments = steps.ReadBudgets(tenants=asked_for)
+        asked = (self._shards.run_script(keys, arguments) for keys in self._shards.all)
+        answers = await asyncio.gather(*asked)
+        with reading("spending"):
+            ends = moment(answers[0][0])
+            each = zip(*(rows for _, rows in answers), strict=True)
+            return [
+                _row(tenant, None, _spent_in_all(ends, shards))
+                for tenant, shards in zip(tenants, each, strict=True)
+            ]
 
     async def users(self, tenant: str) -> tuple[Sequence[BudgetRow], bool]:
         """Return users of a tenant who have spent something in the period, nearest first.
@@ -135,6 +156,19 @@ def _of_period(found: Sequence[str], keys: Keys, period: str) -> Iterator[tuple[
         lane, _, name = key.removesuffix(_TOKENS).removeprefix(keys.spent("")).rpartition("/")
         if name == period and lane.count("/") == 1:
             yield key, user_of(lane)[1], is_tokens
+
+
+def _spent_in_all(ends_at: datetime, shards: Sequence[Sequence[str]]) -> Spent:
+    """Return what a tenant has spent in all shards, which have one budget together."""
+    *_, usd, tokens = shards[0]
+    return Spent(
+        0.0,
+        round(sum(int(spent) for spent, *_ in shards) / MICRO, 6),
+        ends_at,
+        in_period_tokens=sum(int(spent) for _, spent, *_ in shards),
+        most_usd=int(usd) / MICRO if usd else None,
+        most_tokens=int(tokens) if tokens else None,
+    )
 
 
 def _row(tenant: str, user_id: str | None, spent: Spent) -> BudgetRow:

@@ -57,8 +57,8 @@ _STOPPING = (OrderKind.PAUSE_REPLIES, OrderKind.PAUSE_MEMORIES, OrderKind.BLOCK)
 class TenantLimits:
     """A tenant's caps, weight and budgets; for what is None, the settings count.
 
-    Caps on what runs are divided among the shards; those on what is open and the
-    budgets count one shard.
+    Caps on what runs are divided among the shards; those on what is open count one shard. Budgets
+    are those of all shards together.
     """
 
     weight: Annotated[int, Field(ge=1, le=1000)] | None = None
@@ -134,6 +134,12 @@ class SteeringOrder:
     def can_be_forgotten(self) -> bool:
         """Return whether it pauses or blocks somebody, and ends only when it is lifted."""
         return self.kind in _STOPPING and self.until is None
+
+    @property
+    def sets_budget(self) -> bool:
+        """Return whether it says what a tenant, or each of its users, may spend."""
+        limits = self.limits.set_ones() if self.limits else {}
+        return any(name.endswith(("_usd", "_tokens")) for name in limits)
 
     @property
     def scope(self) -> str:

@@ -517,6 +517,13 @@ class ReadSpending(NamedTuple):
     percent: int
 
 
+@declares("maintenance/budgets")
+class ReadBudgets(NamedTuple):
+    """Say what some tenants have spent in the running period, and may spend."""
+
+    tenants: Sequence[tuple[str, str]]
+
+
 @declares("maintenance/identify")
 class Identify(NamedTuple):
     """Read what this ledger is; write it, if the ledger is new."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast, get_args
+from urllib.parse import urlencode
 
 from starlette.responses import RedirectResponse, Response
 
@@ -19,6 +20,7 @@ from afterword.producer.admin.async_steering import (
 )
 from afterword.producer.web.console import Visit
 from afterword.producer.web.forms import limits_of, point_in_time, seconds
+from afterword.producer.web.views.budgets import consequence
 from afterword.shared.contracts import DEFAULT_TENANT
 from afterword.shared.errors import InvalidRequest
 from afterword.shared.ledger.order_records import OrderKind, SteeringOrder
@@ -65,11 +67,13 @@ async def strike(visit: Visit) -> Response:
 
 
 async def limit(visit: Visit) -> Response:
-    """Set a tenant's caps and weight."""
-    given = await _steering(visit).limit(
-        visit.asked("tenant"), limits_of(visit.asked), **_terms(visit)
-    )
-    return await _given(visit, [given], "Set limits", given.kind)
+    """Set a tenant's caps, weight and budgets."""
+    tenant, limits = visit.asked("tenant"), limits_of(visit.asked)
+    given = await _steering(visit).limit(tenant, limits, **_terms(visit))
+    note = "" if _applies(visit) else await consequence(visit, tenant, limits)
+    visit.console.budgets_changed(tenant)
+    back = _page_of(visit, tenant)
+    return await _given(visit, [given], "Set limits", given.kind, back=back, note=note)
 
 
 async def drain(visit: Visit) -> Response:
@@ -104,7 +108,16 @@ async def lift(visit: Visit) -> Response:
         await steering.lift_strike(whom.tenant or "", user_id=user_id)
     else:
         await steering.lift_limits(whom.tenant or "")
-    return _answer(visit, orders=lifted, replaced=[], button="Lift" if lifted else "", back=_ORDERS)
+        visit.console.budgets_changed(whom.tenant or "")
+    back = _page_of(visit, whom.tenant)
+    return _answer(visit, orders=lifted, replaced=[], button="Lift" if lifted else "", back=back)
+
+
+def _page_of(visit: Visit, tenant: str | None) -> str:
+    """Return where an order was begun: on the page of orders, or on that of a tenant's budget."""
+    if visit.asked("page") == "budgets":
+        return f"/budgets?{urlencode({'tenant': tenant or ''})}"
+    return _ORDERS
 
 
 def _steering(visit: Visit) -> AsyncSteering:
@@ -124,20 +137,21 @@ async def _given(
     button: str,
     *kinds: OrderKind,
     back: str = _ORDERS,
+    note: str = "",
 ) -> Response:
     """Lead on once orders are given; before that, show them and those whose place they take."""
     replaced = []
     if not _applies(visit):
         for one in given:
             replaced += await in_force(visit.operator.steering, kinds, whom_in(one))
-    return _answer(visit, orders=given, replaced=replaced, button=button, back=back)
+    return _answer(visit, orders=given, replaced=replaced, button=button, back=back, note=note)
 
 
-def _answer(visit: Visit, *, back: str, **shown: Any) -> Response:
+def _answer(visit: Visit, *, back: str, note: str = "", **shown: Any) -> Response:
     if _applies(visit):
         return RedirectResponse(back, 303)
     fields = {name: texts[0] for name, texts in visit.form.items() if name not in ("csrf", "apply")}
-    return visit.page("order.html", fields=fields, back=back, **shown)
+    return visit.page("order.html", fields=fields, back=back, note=note, **shown)
 
 
 def _work(text: str) -> Work:
