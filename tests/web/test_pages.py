@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
 
@@ -16,6 +18,7 @@ from tests.kit.ledger.builder import (
     LedgerInspector,
     claim_lane,
     lane_of,
+    reply_to,
     submit_and_answer,
     submit_and_claim,
     submit_job,
@@ -79,13 +82,23 @@ async def test_whatever_is_stored_is_shown_as_text(
     stored = await fill(ledger, inspector, HOSTILE)
     paths = (
         "/", "/jobs", "/lanes", "/dead-letters", "/runs", f"/runs/{stored.run}", "/tenants",
-        "/gates", "/workers", "/audit", f"/jobs/{stored.answered}", f"/jobs/{stored.turn}",
+        "/budgets", "/gates", "/workers", "/audit", f"/jobs/{stored.answered}",
+        f"/jobs/{stored.turn}",
     )  # fmt: skip
     for path in paths:
         answer = await browser.get(path)
         assert answer.status_code == httpx.codes.OK, path
         _check_text(answer.text)
-    for path in ("/users", "/tenants", "/dead-letters", "/jobs", "/plans/x", "/runs/x", "/login"):
+    for path in (
+        "/users",
+        "/tenants",
+        "/budgets",
+        "/dead-letters",
+        "/jobs",
+        "/plans/x",
+        "/runs/x",
+        "/login",
+    ):
         asked = {"tenant": HOSTILE, "user_id": HOSTILE, "code": HOSTILE, "next": HOSTILE}
         _check_text((await browser.get(path, params=asked)).text)
     await browser.get(f"/jobs/{stored.turn}")
@@ -294,7 +307,83 @@ async def test_a_key_is_revoked(browser: Browser, ledger: Ledger) -> None:
     assert actions == ["revoke key", "create key"]
 
 
+# -- what needs attention
+
+
+async def test_the_overview_says_what_needs_attention_and_leads_to_its_cure(
+    settings: Settings, ledger: Ledger
+) -> None:
+    await ledger.maintenance.record_heartbeat("replies", "host:1", [], instance="a")
+    await bury(ledger)
+    budgets = settings.model_copy(update={"budgets": {"acme": {"tenant_usd": 2.0}}})
+    async with Ledger(budgets, patience_s=30.0) as counting:
+        spent = await submit_and_claim(counting, tenant="acme")
+        await counting.jobs.finish(spent, reply_to(spent), cost=3_000_000)
+    async with console_client(budgets) as browser:
+        await browser.get("/orders")
+        pause = {"work": "memories", "tenant": "globex", "reason": "mem0 migrates"}
+        await browser.post("/orders/pause", **pause, apply="yes")
+        await browser.post("/orders/strike", tenant="acme", user_id="mal", apply="yes")
+        await browser.post("/gates/shut", name="recall", reason="slow")
+
+        async def has_all() -> list[str]:
+            page = (await browser.get("/")).text  # budgets come with one of the next looks
+            return [page] if "spent all of the budget" in page else []
+
+        (page,) = await until(has_all, "the overview has all")
+        for text, path in (
+            ("No memory worker takes work", "/workers"),
+            ("Writes to memory of tenant globex are paused by ann@host", "/orders"),
+            ("User mal of acme is blocked by ann@host", "/orders"),
+            ("Gate recall is shut, shut by ann@host: slow", "/gates"),
+            ("One tenant has spent all of the budget", "/budgets"),
+        ):
+            line = page.partition(text)[2].partition("</p>")[0]
+            assert f'href="{path}"' in line, text
+        assert "No response worker" not in page
+        assert '<a href="/dead-letters">Dead letters</a></h2>\n<p class="figure">1</p>' in page
+        for path, text in (
+            ("/workers", "No worker of the kind memories takes work"),
+            ("/tenants?tenant=globex", "Writes to memory of tenant globex are paused"),
+            ("/tenants?tenant=acme", "All of its budget is spent"),
+            ("/users?tenant=acme&user_id=mal", "User mal of acme is blocked"),
+        ):
+            assert text in (await browser.get(path)).text
+        others = (await browser.get("/users?tenant=acme&user_id=ann")).text
+        assert "is blocked" not in others
+
+
+async def test_an_overview_of_a_fleet_that_is_well_says_so(
+    browser: Browser, ledger: Ledger
+) -> None:
+    for queue in ("replies", "memories"):
+        await ledger.maintenance.record_heartbeat(queue, "host:1", [], instance="a")
+    page = (await browser.get("/")).text
+    assert "Workers take work, all gates are open" in page
+    assert "banner bad" not in page
+
+
 # -- what may fail
+
+
+@pytest.mark.parametrize(
+    ("referer", "back"),
+    [
+        ("http://127.0.0.1:9466/orders?tenant=a%26b", "/orders?tenant=a%26b"),
+        ("http://elsewhere.example/orders", ""),
+        ("http://127.0.0.1:9466//elsewhere.example/", ""),
+        ("javascript:alert(1)", ""),
+        ("http://[", ""),
+        ("", ""),
+    ],
+)
+async def test_an_error_leads_back_to_the_page_before_and_nowhere_else(
+    browser: Browser, referer: str, back: str
+) -> None:
+    answer = await browser.get("/jobs/none", headers={"referer": referer})
+    assert answer.status_code == httpx.codes.NOT_FOUND
+    links = re.findall(r'<a href="([^"]*)"', answer.text)
+    assert links == [*([back] if back else []), "/jobs", "/"]
 
 
 async def test_a_bug_shows_nothing_of_itself(

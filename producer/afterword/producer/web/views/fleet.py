@@ -10,11 +10,14 @@ from typing import Any
 
 from starlette.responses import RedirectResponse, Response
 
+from afterword.producer.admin.fleet_status import found_in
 from afterword.producer.web.console import Visit
 from afterword.producer.web.forms import seconds
+from afterword.producer.web.troubles import HOLDING_UP, missing_kinds, order_text, troubles
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.browsing import Place
 from afterword.shared.ledger.dead_letter_records import ReplayState
+from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import Account
 from afterword.shared.ledger.samples import Sample
 
@@ -41,8 +44,25 @@ async def overview(visit: Visit) -> Response:
         account=state.account,
         lines=_lines(samples),
         runs=[run for run in runs if run.state is ReplayState.RUNNING],
-        problems=[str(problem) for problem in preflight.problems],
+        troubles=troubles(
+            state.status,
+            [str(problem) for problem in preflight.problems],
+            over_budget=await _over_budget(visit, state.status["orders"]),
+            remembers=_remembers(visit),
+        ),
     )
+
+
+async def _over_budget(visit: Visit, orders: Sequence[SteeringOrder]) -> int:
+    """Return how many tenants have spent their budget; without any budget it is not looked for."""
+    console = visit.console
+    if console.settings.budgets or any(order.sets_budget for order in orders):
+        return await console.over_budget()
+    return 0
+
+
+def _remembers(visit: Visit) -> bool:
+    return visit.console.settings.backend != "off"
 
 
 def _lines(samples: Sequence[tuple[datetime, Sample]]) -> dict[str, list[float]]:
@@ -62,7 +82,9 @@ def _lines(samples: Sequence[tuple[datetime, Sample]]) -> dict[str, list[float]]
 
 async def workers(visit: Visit) -> Response:
     """Show the workers that were heard of a moment ago."""
-    return visit.page("workers.html", status_now=(await visit.console.sampler.look()).status)
+    status = await found_in(await visit.console.ledger())
+    missing = missing_kinds(status, remembers=_remembers(visit))
+    return visit.page("workers.html", status_now=status, missing=missing)
 
 
 async def lanes(visit: Visit) -> Response:
@@ -75,10 +97,9 @@ async def lanes(visit: Visit) -> Response:
 
 async def tenants(visit: Visit) -> Response:
     """Show what became of each tenant's jobs and turns; of one tenant, also who waits longest."""
-    late_s = visit.console.options.late_s
-    accounts = await visit.operator.accounts(late_s=late_s)
+    late_s, tenant = visit.console.options.late_s, visit.asked("tenant")
+    accounts = await visit.operator.accounts(late_s=late_s, tenant=tenant or None)
     ordered = sorted(accounts, key=lambda one: (-one.users_late, -one.oldest_s, one.tenant))
-    tenant = visit.asked("tenant")
     shown: dict[str, Any] = {"accounts": ordered[:ROWS], "count": len(ordered), "tenant": tenant}
     shown |= {"all": total(accounts), "late_s": late_s, "behind": [], "usage": None, "chosen": None}
     loads = await (await visit.console.ledger()).tenants.loads()
@@ -88,12 +109,26 @@ async def tenants(visit: Visit) -> Response:
     return visit.page("tenants.html", **shown)
 
 
+async def held_up_by(visit: Visit, tenant: str, user_id: str | None) -> Sequence[str]:
+    """Return the orders because of which a tenant, or one of its users, waits, in words."""
+    return [
+        order_text(order)
+        for order in await visit.operator.steering.orders()
+        if order.kind in HOLDING_UP
+        and order.tenant in (None, tenant)
+        and order.user_id in (None, user_id)
+    ]
+
+
 async def _tenant(visit: Visit, tenant: str, accounts: Sequence[Account]) -> dict[str, Any]:
     ledger = await visit.console.ledger()
+    (budget,) = await ledger.budget_rows.of_tenants([tenant])
     return {
+        "held_up": await held_up_by(visit, tenant, None),
+        "budget": budget,
         "behind": await ledger.browsing.behind(tenant, ROWS),
         "usage": await visit.console.producer.usage(tenant=tenant),
-        "chosen": next((one for one in accounts if one.tenant == tenant), None),
+        "chosen": next(iter(accounts), None),
     }
 
 

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from afterword.producer.admin.explanation import explained
 from afterword.producer.web.console import Visit
-from afterword.producer.web.views.fleet import ROWS
+from afterword.producer.web.views.fleet import ROWS, held_up_by
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import JobNotFound, MemoriesUnavailable
 from afterword.shared.ledger.browsing import Place
@@ -111,6 +111,7 @@ async def _user(visit: Visit, **found: Any) -> Response:
     next_page = urlencode(following) if page.next else ""
     return visit.page(
         "user.html", tenant=tenant, user_id=user_id, rows=rows, usage=usage, receipt=receipt,
+        held_up=await held_up_by(visit, tenant, user_id),
         jobs=page.jobs, next_page=next_page, **shown,
     )  # fmt: skip
 
