@@ -1,4 +1,4 @@
-"""The drills of `docs/how-to/back-up.md` and `move-the-ledger.md`, walked through step by step."""
+"""The drills of the pages on backups, on moving the ledger and on its shards, step by step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
+from afterword.producer.admin.fleet_status import found_in
 from afterword.producer.cli.checks.finding import Finding
 from afterword.producer.cli.checks.ledger import look_at_ledger
 from afterword.shared.errors import Misconfigured
@@ -25,7 +27,8 @@ from afterword.shared.names import lane_id, memory_key, shard_of
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.sqlite.recipe import open_embedded
 from afterword.workers.background.rollback_detector import RollbackDetector, SeenFile, place_of
-from afterword.workers.ports import Turn
+from afterword.workers.ports import MigratableMemories, RecalledMemory, Turn
+from afterword.workers.wiring import open_memories
 from tests.kit.command_line import afterword
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -36,6 +39,7 @@ from tests.kit.ledger.builder import (
     submit_job,
 )
 from tests.kit.ledger.lane_writer import FailingMemories, LaneWriter
+from tests.kit.servers.postgres import Postgres, program
 from tests.kit.servers.valkey import Valkey
 from tests.kit.waiting import wait_until
 
@@ -272,6 +276,45 @@ async def test_the_embedded_file_is_copied_while_it_is_written(tmp_path: Path) -
     await restored.aclose()
 
 
+async def test_a_database_of_memories_is_dumped_while_it_is_written(postgres: Postgres) -> None:
+    """Step 2 of a backup, on PostgreSQL: what `pg_dump` and `pg_restore` do."""
+    here, there = postgres.new_database(), postgres.new_database()
+    memories = await open_database(here)
+    said = RecalledMemory("m1", ANN, "I prefer Celsius.", None, datetime(2026, 5, 8, tzinfo=UTC))
+    await memories.copy(ANN, replace(said, turn_id="turn-1"))
+    dump = postgres.folder / "memories.dump"
+    await run_program("pg_dump", "--format=custom", "--file", str(dump), here)
+    await memories.copy(ANN, replace(said, id="m2", text="I moved to Oslo.", turn_id="turn-2"))
+    await memories.aclose()
+
+    await run_program("pg_restore", "--exit-on-error", "--no-owner", "--dbname", there, str(dump))
+    restored = await open_database(there)
+    found = await restored.search(ANN, "Which temperature do I prefer?", 5)
+    assert [row.text for row in found.memories] == ["I prefer Celsius."]
+    assert len(await restored.find(ANN, "turn-1")) == 1, "so the same turn is not added again"
+    await restored.copy(ANN, replace(said, id="m2", text="I moved to Oslo.", turn_id="turn-2"))
+    assert len(await restored.find(ANN, "turn-2")) == 1
+    await restored.aclose()
+
+
+async def open_database(url: str) -> MigratableMemories:
+    settings = Settings(
+        memory="selfhosted",
+        postgres_url=SecretStr(url),
+        anthropic_api_key=SecretStr("none-is-asked"),
+        anthropic_base_url="http://127.0.0.1:9",
+    )
+    memories = await open_memories(settings)
+    assert memories is not None
+    return memories
+
+
+async def run_program(name: str, *arguments: str) -> None:
+    """Run a program of PostgreSQL to its end."""
+    running = await asyncio.create_subprocess_exec(str(program(name)), *arguments)
+    assert await running.wait() == 0
+
+
 async def test_a_ledger_moves_to_another_redis_with_all_that_is_open(
     servers: tuple[Valkey, Valkey],
     lives: Lives,
@@ -340,3 +383,59 @@ async def test_a_ledger_gets_more_shards_by_a_namespace_beside_it(
     told = await new.tell_of_any_shard("I play cello.")
     assert await new.state(told) is TurnState.STORED
     assert set(memories.turns(ANN)) == {queued, pending, told}, "memory is one, whatever the ledger"
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 2)])
+async def test_a_ledger_that_is_drained_gets_another_number_of_shards(
+    servers: tuple[Valkey, Valkey],
+    lives: Lives,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    before: int,
+    after: int,
+) -> None:
+    """`docs/how-to/redis.md`, "Change the number of shards", with users who change their shard."""
+    server, _ = servers
+    settings = settings_of(server, tmp_path, shards=before)
+    memories = FailingMemories()
+    old = await lives.begin(settings, memories)
+    answered = {
+        user: await submit_and_answer(old.ledger, "I prefer Celsius.", user_id=user)
+        for user in map("user-{}".format, range(8))
+    }
+    for user in answered:
+        await old.writer.write(lane_at(user, before))
+    assert await is_drained(old.ledger)
+    await old.look()
+
+    with server.client() as redis:  # step 3, once all have stopped
+        assert redis.hdel("drill:{00}:identity", "shards", "layout") == 2
+    new = await lives.begin(settings.model_copy(update={"shards": after}), memories)
+    await new.look()
+    assert _alarms(caplog) == []
+    with pytest.raises(Misconfigured, match="AFTERWORD_SHARDS"):
+        await lives.begin(settings, memories)
+    for user, job_id in answered.items():
+        if shard_of(memory_key("default", user), before) < after:
+            assert (await new.ledger.queries.status(job_id)).turn is TurnState.STORED
+        turn = await submit_and_answer(new.ledger, "I moved to Oslo.", user_id=user)
+        await new.writer.write(lane_at(user, after))
+        assert await new.state(turn) is TurnState.STORED
+        assert memories.turns(memory_key("default", user)) == [job_id, turn]
+    assert await is_drained(new.ledger)
+
+
+def lane_at(user: str, shards: int) -> str:
+    """Return the lane of a user in a ledger with so many shards."""
+    owner = memory_key("default", user)
+    return lane_id(owner, shard_of(owner, shards))
+
+
+async def is_drained(ledger: Ledger) -> bool:
+    """Return whether nothing is open, behind or dead, as step 1 asks for, and all is in order."""
+    found = await found_in(ledger)
+    accounts = await ledger.accounts.by_tenant(late_s=60)
+    open_ones = [found["jobs"][state] for state in ("queued", "running")]
+    problems = [one async for one in ledger.maintenance.find_inconsistencies()]
+    dead = found["dead_letters"].values()
+    return not any((*open_ones, *dead, *(one.users_behind for one in accounts), problems))

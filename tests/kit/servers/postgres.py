@@ -70,7 +70,7 @@ class Postgres:
         options = [f"-cunix_socket_directories={self.folder}", "-clisten_addresses=", "-cfsync=off"]
         with (self.folder / "log").open("ab") as log:
             self._server = subprocess.Popen(
-                [_program("postgres"), "-D", self.folder / "data", *options],
+                [program("postgres"), "-D", self.folder / "data", *options],
                 stdout=log, stderr=log, user=self._user, env={"LC_ALL": "C"},
             )  # fmt: skip
         wait_until(self._answers, "PostgreSQL answers", _PATIENCE_S)
@@ -100,7 +100,7 @@ class Postgres:
         if self._user is not None:
             shutil.chown(self.folder, self._user)
         data = self.folder / "data"
-        command = [str(_program("initdb")), "-D", str(data), "-U", "postgres", "-A", "trust"]
+        command = [str(program("initdb")), "-D", str(data), "-U", "postgres", "-A", "trust"]
         options = ["-E", "UTF8", "--locale=C", "--no-sync"]
         subprocess.run(
             [*command, *options], check=True, stdout=subprocess.DEVNULL, user=self._user,
@@ -129,7 +129,8 @@ class Postgres:
         self.stop()
 
 
-def _program(name: str) -> Path:
+def program(name: str) -> Path:
+    """Return a program that came with the server."""
     found = importlib.util.find_spec(_WHEEL)  # not imported: it looks for places to write to
     assert found is not None
     assert found.origin is not None, _WHEEL

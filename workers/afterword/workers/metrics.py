@@ -136,8 +136,8 @@ def _recall(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
 
     def recalled(event: events.RecallFinished) -> None:
         by_status[event.status].observe(event.duration_s)
-        kept.inc(event.kept)
-        dropped.inc(event.dropped)
+        _add(kept, event.kept)
+        _add(dropped, event.dropped)
 
     return {events.RecallFinished: recalled}
 
@@ -220,7 +220,7 @@ def _spending(tokens: Counter, cost: Counter, prices: Prices, purpose: str) -> H
             share = IN_BATCH if isinstance(event, events.ExtractionPaid) and event.in_batch else 1
             priced[event.model][of].inc(share * price.usd(*told))
         for counter, tokens_told in zip(used[event.model][of], told, strict=True):
-            counter.inc(tokens_told)
+            _add(counter, tokens_told)
 
     return spend
 
@@ -288,7 +288,7 @@ def _turns(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
 
     def ended(event: events.TurnSettled) -> None:
         settled.labels(event.outcome, event.code).inc(event.turns)
-        stored.inc(event.memories)
+        _add(stored, event.memories)
         ages.observe(event.age_s)
 
     def postponed(event: events.TurnPostponed) -> None:
@@ -355,15 +355,23 @@ def _gates(make: _Instruments) -> dict[type[ObserverEvent], Handler]:
         "what",
     )
 
+    put_right = _PerName(swept.labels)
+
     def tidied(event: events.SweepFinished) -> None:
         for what in ("expired", "woken", "taken_back", "hinted_again"):
-            swept.labels(what).inc(getattr(event, what))
+            _add(put_right[what], getattr(event, what))
 
     return {
         events.GateClosed: lambda event: changes.labels(name[event.gate], "shut").inc(),
         events.GateOpened: lambda event: changes.labels(name[event.gate], "opened").inc(),
         events.SweepFinished: tidied,
     }
+
+
+def _add(counter: Counter, count: float) -> None:
+    """Add to a counter; to add nothing to it would cost a microsecond as well."""
+    if count:
+        counter.inc(count)
 
 
 def _others(
