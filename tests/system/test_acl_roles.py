@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import click
 import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from afterword.producer import MemoriesUnavailable, Operator, Producer
+from afterword.producer.cli.main import cli
+from afterword.producer.web.app import PAGES
+from afterword.shared.ledger.access_keys import AccessScope
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import lane_id, memory_key
 from afterword.shared.settings import Settings
 from afterword.shared.transport.signatures import script_names
+from tests.kit.console_client import WITH_KEY, console_client, new_key
 from tests.kit.servers.acl_file import PASSWORD, acl_users, commands_of, counted_commands
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import Fleet, Kind
@@ -75,6 +81,32 @@ SCRIPTS: dict[str, set[str]] = {
 }  # fmt: skip
 
 
+#: What an operator runs, and how each command ends: no worker lives beside them.
+OPERATED = {
+    "status": 0, "status --tenants": 0, "status JOB": 0, "account": 0, "reconcile": 0,
+    "restored --apply": 0, "dead list": 0, "dead runs": 0, "dead export": 0, "dead show JOB": 2,
+    "dead bury JOB --apply": 1, "dead replay --all --apply": 0, "dead discard --all --apply": 0,
+    "dead abort none": 2, "dead resume none": 2, "gate list": 0, "gate shut remember": 0,
+    "gate open remember": 0, "quarantine list": 0, "quarantine clear --apply": 0, "audit": 0,
+    "usage": 0, "budgets": 0, "budgets default": 0, "metrics": 0, "schema status": 0,
+    "orders": 0, "pause replies --tenant acme --apply": 0,
+    "resume replies --tenant acme --apply": 0, "strike acme --apply": 0,
+    "strike acme --lift --apply": 0, "limits acme --weight 2 --apply": 0, "limits acme": 0,
+    "drain gone:1 --apply": 2, "keys create bea": 0, "keys list": 0, "keys revoke none": 1,
+    "job JOB": 0, "job JOB --with-content": 0, "job --user ann": 0,
+    "import TURNS": 0, "forget ann --apply": 0,
+    "memories list cy --timeout 0.1s": 1, "memories search cy tea --timeout 0.1s": 1,
+    "memories show cy none --timeout 0.1s": 1, "memories export cy --timeout 0.1s": 1,
+    "memories edit cy none tea --apply --timeout 0.1s": 1,
+    "memories delete cy none --apply --timeout 0.1s": 1,
+    "migrate memories --from embedded --to embedded --to-env TARGET --apply": 0,
+    "doctor": 1,
+}  # fmt: skip
+
+#: Commands of other roles, and what runs until it is stopped; `top` shows what `status` does, and
+#: the pages of a console are opened.
+NOT_OPERATED = {"chat", "console", "healthcheck", "submit", "top", "up", "worker"}
+
 #: With these, kombu refreshes its bindings from time to time: a short life may see none of it.
 _OF_KOMBU = {"exec", "multi", "script|exists", "script|load"}
 
@@ -87,6 +119,7 @@ class Life:
     redis: Redis
     ran: dict[str, set[str]] = field(default_factory=dict)
     denied: list[tuple[str, str, str]] = field(default_factory=list)
+    job: str = ""
 
     def as_role(self, role: str, work: Callable[[], None]) -> None:
         """Let one role work, alone, and note what Redis ran meanwhile."""
@@ -114,6 +147,7 @@ class Life:
         with Producer(settings) as producer:
             job = producer.submit(user_id="ann", message="I prefer Celsius.", idempotency_key="1")
             assert job.status().state == "queued"
+            self.job = job.id
             dropped = producer.submit(user_id="bea", message="Tea.", conversation_id="c")
             dropped.cancel()
             assert [event.type for event in dropped.stream()] == ["failed"]
@@ -168,23 +202,31 @@ class Life:
         self.fleet.stop()
 
     def operate(self) -> None:
-        """Run every command that an operator has."""
-        turns = self.fleet.folder / "past.jsonl"
-        turn = {"user": "I moved to Oslo.", "assistant": "Noted.", "at": "2024-01-01T00:00:00Z"}
+        """Run every command that an operator has, and open every page of a console."""
+        turns, target = self.fleet.folder / "past.jsonl", self.fleet.folder / "target.env"
+        turn = {"message": "I moved to Oslo.", "reply": "Noted.", "at": "2024-01-01T00:00:00Z"}
         turns.write_text(json.dumps({"user_id": "cy", "key": "1", **turn}))
-        for command in (
-            "status", "account", "reconcile", "restored --apply", "dead list", "dead runs",
-            "dead export",
-            "dead replay --all --apply", "dead discard --all --apply", "gate list",
-            "gate shut remember", "gate open remember", "quarantine list",
-            "quarantine clear --apply", "audit", "usage", "budgets", "budgets default", "metrics",
-            "forget ann --apply",
-            "memories list cy --timeout 0.1s",
-        ):  # fmt: skip
-            self.fleet.exit_code(*command.split())
+        (other := self.fleet.folder / "other").mkdir(mode=0o700)
+        target.write_text(f"AFTERWORD_DATA_DIR={other}\n")
+        known = {"JOB": self.job, "TURNS": str(turns), "TARGET": str(target)}
+        for command, code in OPERATED.items():
+            words = [known.get(word, word) for word in command.split()]
+            assert self.fleet.exit_code(*words) == code, command
+        asyncio.run(self._open_the_console())
         self.export()
-        self.fleet.exit_code("import", str(turns), "--apply")
-        self.fleet.exit_code("doctor")
+
+    async def _open_the_console(self) -> None:
+        settings = Settings.load(self.fleet.variables)
+        key = await new_key(settings, AccessScope.CONTENT, AccessScope.OPERATE)
+        async with console_client(settings, WITH_KEY) as browser:
+            await browser.log_in(key)
+            for page in PAGES:
+                if page.method == "GET":
+                    path = re.sub(r"\{job_id\}", self.job, page.path)
+                    await browser.get(path, params={"user_id": "ann"})
+            assert (await browser.post(f"/jobs/{self.job}/content")).is_success
+            shown = await browser.post("/orders/pause", work="replies", tenant="acme")
+            assert shown.is_success
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +260,17 @@ def test_a_role_may_run_what_it_runs_and_nothing_else(life: Life, role: str) -> 
     assert called <= USERS[role].commands
     sometimes = set() if role == "producer" else _OF_KOMBU
     assert USERS[role].commands <= called | life.ran[role] | sometimes
+
+
+def test_an_operator_runs_every_command() -> None:
+    groups = {name for name, command in cli.commands.items() if isinstance(command, click.Group)}
+    every = {*cli.commands} - groups - NOT_OPERATED
+    for group in groups:
+        inner = cli.commands[group]
+        assert isinstance(inner, click.Group)
+        every |= {f"{group} {name}" for name in inner.commands}
+    ran = {" ".join(one.split()[: 1 + (one.split()[0] in groups)]) for one in OPERATED}
+    assert ran == every
 
 
 def test_every_script_is_run_by_some_role() -> None:
