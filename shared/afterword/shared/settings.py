@@ -33,6 +33,7 @@ from afterword.shared.setting_types import (
     PostgresUrl,
     Prices,
     RedisUrl,
+    TopK,
 )
 
 Backend = Literal["auto", "hosted", "selfhosted", "embedded", "off"]
@@ -176,7 +177,9 @@ class ReplySettings(Record):
         None, description="your own text at the start of every prompt"
     )
     prompt_tokens: PositiveInt = Field(
-        32_000, description="longest prompt, in estimated tokens; the oldest history is cut first"
+        32_000,
+        description="longest prompt, in estimated tokens, a quarter of them for memories at most; "
+        "the oldest history is cut first",
     )
     history_turns: int = Field(
         20, ge=0, le=200, description="turns of the conversation in a prompt, at most"
@@ -214,7 +217,7 @@ class ReplySettings(Record):
     recall_patience_s: PositiveSeconds = Field(
         5.0, description="longest time by which `AFTERWORD_RECALL_PATIENCE` lengthens recall"
     )
-    recall_top_k: int = Field(10, ge=1, le=100, description="memories in a prompt, at most")
+    recall_top_k: TopK = 10
     recall_min_score: float = Field(
         0.0, ge=0, le=1, description="memories with a lower score are left out"
     )
