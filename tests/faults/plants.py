@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.conftest import ROOT, ROOTS
 
 LUA = "shared/afterword/shared/ledger/lua"
-_PACKAGES = ("producer", "shared", "workers", "tests", "docs")
+_PACKAGES = ("producer", "shared", "workers", "tests", "docs", "benchmarks", "deploy")
 _LONGEST_S = 300
 
 #: What pytest ends with; anything else is an accident.
