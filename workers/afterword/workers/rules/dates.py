@@ -70,11 +70,9 @@ def with_dates(text: str, today: date) -> str:
     if len(text) > LONGEST_MESSAGE or today.year not in _YEARS:
         return text
     quoted = [found.span() for found in _QUOTATION.finditer(text)]
-    likely = languages_of(text)
     found = [
         one
-        for language in _languages()
-        for one in _in_language(text, language, today, sure=language in likely)
+        for one in _found_in(text, today)
         if not any(start < one.end and one.start < end for start, end in quoted)
     ]
     for one in reversed(list(_agreed(found))):
@@ -88,6 +86,11 @@ def without_dates(text: str) -> str:
     return _DATE.sub("", text) if "[" in text else text
 
 
+def spans_in(text: str, today: date) -> list[tuple[date, date]]:
+    """Return the first and the last day of each time that is named as seen from today."""
+    return [(one.span.first, _last_day(one.span)) for one in _agreed(_found_in(text, today))]
+
+
 def _agreed(found: list[_Found]) -> Iterator[_Found]:
     """Yield the longest phrases that do not overlap, unless languages read one differently."""
     end = 0
@@ -99,8 +102,17 @@ def _agreed(found: list[_Found]) -> Iterator[_Found]:
                 yield one
 
 
+def _found_in(text: str, today: date) -> list[_Found]:
+    likely = languages_of(text)
+    return [
+        one
+        for language in _languages()
+        for one in _in_language(text, language, today, sure=language in likely)
+    ]
+
+
 def _in_language(text: str, language: str, today: date, *, sure: bool) -> Iterator[_Found]:
-    lexicon = _lexicon(language)
+    lexicon = lexicon_of(language)
     for pattern, meaning in _rules(language):
         for match in pattern.finditer(text):
             if not sure and match["phrase"].casefold() in lexicon.get("mistakable", "").split():
@@ -131,6 +143,13 @@ def _day(day: date, lexicon: dict[str, Any], form: str = "date") -> str:
     month = lexicon["months"].split()[day.month - 1]
     template: str = lexicon[form]
     return template.format(day=day.day, month=month, year=day.year)
+
+
+def _last_day(span: _Span) -> date:
+    if span.unit == "d":
+        return span.first
+    after = _moved(span.first, 1, span.unit)
+    return after.first - timedelta(days=1) if after else span.first
 
 
 def _moved(today: date, count: int, unit: str) -> _Span | None:
@@ -168,25 +187,26 @@ def _languages() -> tuple[str, ...]:
     return tuple(name for name, lexicon in lexicons().items() if "dates" in lexicon)
 
 
-def _lexicon(language: str) -> dict[str, Any]:
+def lexicon_of(language: str) -> dict[str, Any]:
+    """Return what is known of dates in a language."""
     found: dict[str, Any] = lexicons()[language]["dates"]
     return found
 
 
 @cache
 def _rules(language: str) -> tuple[_Rule, ...]:
-    lexicon = _lexicon(language)
+    lexicon = lexicon_of(language)
     rules: list[_Rule] = []
     for line in lexicon["phrases"].strip().splitlines():
         offset, phrase = line.split(" ", 1)
-        rules.append((_pattern(phrase, lexicon), _fixed(int(offset[:-1]), offset[-1])))
+        rules.append((pattern_of(phrase, lexicon), _fixed(int(offset[:-1]), offset[-1])))
     for key, ahead in (("ahead", 1), ("ago", -1)):
         if key in lexicon:
             rules += _counting(lexicon, key, ahead)
     for key, ahead in (("coming", 1), ("past", -1)):
         if key in lexicon:
             for day, name in enumerate(lexicon["weekdays"].split()):
-                pattern = _pattern(lexicon[key].replace("WEEKDAY", f"(?:{name})"), lexicon)
+                pattern = pattern_of(lexicon[key].replace("WEEKDAY", f"(?:{name})"), lexicon)
                 rules.append((pattern, _on_weekday(day, ahead, bool(lexicon.get("of_week")))))
     return tuple(rules)
 
@@ -216,7 +236,7 @@ def _counting(lexicon: dict[str, Any], key: str, ahead: int) -> Iterator[_Rule]:
 
     for unit, names in zip("dwmy", lexicon["units"].split(), strict=True):
         text = lexicon[key].replace("NUMBER", f"(?P<number>{spelled})")
-        yield _pattern(text.replace("UNIT", f"(?:{names})"), lexicon), meaning(unit)
+        yield pattern_of(text.replace("UNIT", f"(?:{names})"), lexicon), meaning(unit)
 
 
 def _number(said: str, numbers: list[str]) -> int:
@@ -235,7 +255,8 @@ def _sentence(match: re.Match[str]) -> str:
     return f"{text[starts[-1] if starts else 0 : match.start()]} {text[match.end() : ends]}"
 
 
-def _pattern(phrase: str, lexicon: dict[str, Any]) -> re.Pattern[str]:
+def pattern_of(phrase: str, lexicon: dict[str, Any]) -> re.Pattern[str]:
+    """Return a pattern of a phrase that stands alone, in the spelling of its language."""
     phrase = phrase.replace(" ", _BLANK)
     inside = f"(?P<phrase>{phrase})"
     if not lexicon.get("spaced", True):
