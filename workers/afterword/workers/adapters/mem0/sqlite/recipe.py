@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from afterword.shared.clock import utc_now
 from afterword.shared.errors import IllegalStep, Misconfigured
 from afterword.shared.installation import install_command
 from afterword.shared.local_time import local
@@ -17,6 +18,7 @@ from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMem
 from afterword.workers.adapters.mem0.sqlite.rows import Row
 from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.ports import MigratableMemories, Turn
+from afterword.workers.rules.asked_days import Days, asked_days
 from afterword.workers.rules.dates import with_dates
 
 #: A reply asks at its end, if it does.
@@ -110,6 +112,10 @@ def _bare_text(payload: Mapping[str, Any]) -> str:
         return text
 
 
+def _asked_days(query: str) -> Sequence[Sequence[Days]]:
+    return asked_days(query, utc_now().date())
+
+
 def _date_mark(at: datetime) -> str:
     day = at.astimezone(UTC)
     return f"[{day.day} {_MONTHS[day.month - 1]} {day.year}] "
@@ -154,7 +160,14 @@ def build_store(*, path: str, collection_name: str, embedding_model_dims: int, *
     if collection_name != COLLECTION:
         raise ValueError(f"the embedded store has one collection, {COLLECTION}")
     dims = embedding_model_dims
-    return SqliteStore(Path(path), embedder=NAME, dims=dims, scale=SCALE, bare=_bare_text)
+    return SqliteStore(
+        Path(path),
+        embedder=NAME,
+        dims=dims,
+        scale=SCALE,
+        bare=_bare_text,
+        asked_days=_asked_days,
+    )
 
 
 def build_embedder(config: Any) -> Any:

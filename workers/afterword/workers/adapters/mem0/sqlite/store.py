@@ -13,6 +13,7 @@ import numpy as np
 from mem0.vector_stores.base import VectorStoreBase
 
 from afterword.workers.adapters.mem0.sqlite.database import Database
+from afterword.workers.adapters.mem0.sqlite.days import AskedDays, Times, day_points, no_days
 from afterword.workers.adapters.mem0.sqlite.filters import Filters, required_owner
 from afterword.workers.adapters.mem0.sqlite.newer import lift_newer
 from afterword.workers.adapters.mem0.sqlite.owners import (
@@ -96,13 +97,14 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
     again adds no row and is no error. What a method has written survives a power cut.
 
     What was said several times, in whatever case and spacing, is found once: its newest memory,
-    whose payload then has `times_said`. `bare` returns the text of a payload as it was said.
+    whose payload then has `times_said`. `bare` returns the text of a payload as it was said,
+    `asked_days` the times that a query names: what was said then is preferred.
 
     The first searches of an owner read vectors for at most `reading_s` seconds each, newest first.
     With 100,000 memories or a busy machine they do not see the oldest ones.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 each is another part of a backend
         self,
         path: Path,
         *,
@@ -110,6 +112,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         dims: int,
         scale: Scale,
         bare: BareText = stored_text,
+        asked_days: AskedDays = no_days,
         reading_s: float = READING_S,
     ) -> None:
         self._database = Database(path)
@@ -117,6 +120,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         self._dims = dims
         self._scale = scale
         self._bare = bare
+        self._asked_days = asked_days
         with self._database.writing(UPGRADE_S) as sql:
             if create_or_check(sql, embedder, dims) < VERSION:
                 upgrade(sql, bare)
@@ -143,14 +147,14 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
     ) -> Rows:
         """Return the owner's best memories for a query and its vector, with scores from 0 to 1."""
         wanted, vector = Filters.parse(filters), self._scale.reduced(self._unit(vectors))
-        words = query_words(query)[:MAX_QUERY_WORDS]
+        words, days = query_words(query)[:MAX_QUERY_WORDS], self._asked_days(query)
         with self._database.reading() as sql:
             owner = find_owner(sql, wanted.owner)
             if owner is None:
                 return []
             cached = self._cache.get(sql, owner)
             positions = find_positions(sql, owner, wanted, cached)
-            scores = self._scores(sql, owner, words, vector, cached)[positions]
+            scores = self._scores(sql, owner, words, days, vector, cached)[positions]
             return read_rows(sql, _best(scores, positions, top_k, cached))
 
     def get(self, vector_id: str) -> Row | None:
@@ -259,6 +263,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         sql: sqlite3.Connection,
         owner: Owner,
         words: Sequence[QueryWord],
+        days: Sequence[Times],
         vector: Floats,
         cached: OwnerVectors,
     ) -> Floats:
@@ -269,6 +274,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         points = lend(points, cached.conversations, cached.times)
         replies = word_points(matches_of(words, postings, OF_REPLY), cached.lengths)
         points += lend_replies(replies, cached.lengths, cached.conversations, cached.times)
+        points += day_points(days, cached.times)
         scores = combine(self._scale.similarity(cached.vectors.products(vector)), points)
         return lift_newer(scores, cached, partial(self._words_in_common, sql, owner, cached))
 
