@@ -221,10 +221,13 @@ def test_a_killed_operator_is_resumed_and_each_turn_replayed_once(
     assert [rows(fleet, job) for job in letters] == [1] * 5
 
 
-def test_an_interrupted_operator_says_how_to_go_on(fleet: Fleet, letters: list[Job]) -> None:
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_operator_says_how_to_go_on(
+    fleet: Fleet, letters: list[Job], by: signal.Signals
+) -> None:
     stopped = fleet.popen(*COMMAND, "dead", "replay", "--all", *SLOW)
     run_id = begun(fleet, looked_at=2)
-    stopped.send_signal(signal.SIGINT)
+    stopped.send_signal(by)
     _, errors = stopped.communicate(timeout=SETTLED_S)
     assert stopped.returncode == 130, errors
     assert f"afterword dead resume {run_id}" in errors

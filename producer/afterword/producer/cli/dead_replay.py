@@ -12,6 +12,7 @@ from afterword.producer.admin.async_admin import AsyncOperator
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
+from afterword.producer.cli.interruptible import run_interruptible
 from afterword.producer.cli.options import (
     Duration,
     after_option,
@@ -118,7 +119,9 @@ def replay(
     twice has the effect of replaying once. Without --apply, only the plan and its cost are shown.
     """
     check_something_chosen(chosen, every=every)
-    plan, run = asyncio.run(_replay(chosen, ReplayPace(**pace), by, apply=apply, quiet=as_json))
+    plan, run = run_interruptible(
+        _replay(chosen, ReplayPace(**pace), by, apply=apply, quiet=as_json)
+    )
     if as_json:
         render.json_record({**render.plain(run), "plan": plan})
     elif run.state is ReplayState.DRY:
@@ -137,7 +140,7 @@ def resume(*, run_id: str, by: str | None, as_json: bool) -> None:
     If another process still drives the run, that process is stopped first. What was replayed
     before is not replayed again.
     """
-    run = asyncio.run(_resume(run_id, by, quiet=as_json))
+    run = run_interruptible(_resume(run_id, by, quiet=as_json))
     if as_json:
         render.json_record(run)
     _finish(run, quiet=as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import importlib.util
 import os
@@ -22,6 +21,7 @@ from afterword.producer.cli.checks.ledger import look_at_ledger
 from afterword.producer.cli.checks.memory import look_at_memory
 from afterword.producer.cli.command import command
 from afterword.producer.cli.drill import Drill
+from afterword.producer.cli.interruptible import run_interruptible
 from afterword.producer.cli.options import Duration, json_option
 from afterword.producer.cli.terminal import echo
 from afterword.producer.client.async_client import AsyncProducer
@@ -78,7 +78,7 @@ def doctor(
     if drills and any(finding.level is Level.FAIL for finding in findings):
         echo("No drill: a check failed.", err=True)
     elif drills:
-        findings += asyncio.run(_drill(patience_s, _words(restart), show))
+        findings += run_interruptible(_drill(patience_s, _words(restart), show))
     if as_json:
         render.json_record(findings)
     bad = {Level.FAIL, Level.WARN} if strict else {Level.FAIL}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
 import os
@@ -20,6 +19,7 @@ from afterword.producer.admin.operator_name import user_and_host
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
+from afterword.producer.cli.interruptible import run_interruptible
 from afterword.producer.cli.local_stack import require
 from afterword.producer.cli.options import (
     InputFile,
@@ -165,7 +165,7 @@ def memories(  # noqa: PLR0913 the options of a command
     asked = _Migration(here, there, rate, pause, apply, by or user_and_host())
     if _place(here) == _place(there):
         raise click.UsageError("source and target are the same: name the target's with --to-env")
-    report = asyncio.run(_migrate(asked))
+    report = run_interruptible(_migrate(asked))
     if as_json:
         render.json_record(report)
     else:
