@@ -17,7 +17,7 @@ def test_sigterm_lets_the_work_clear_up() -> None:
     async def work() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         try:
-            await asyncio.Event().wait()
+            await asyncio.wait_for(asyncio.Event().wait(), 10)
         finally:
             await asyncio.to_thread(cleared.append, "lifted")
 
