@@ -13,6 +13,7 @@ from afterword.producer.cli.status import print_status
 from afterword.shared import events
 from afterword.shared.ledger.message_batches import OpenMessageBatch
 from afterword.shared.ledger.records import Account, Overview
+from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.observer import emit
 from afterword.workers.metrics import counting
 from tests.unit.test_worker_metrics import counted
@@ -25,7 +26,8 @@ BATCHES = (
 
 
 def account(oldest_s: float) -> list[Account]:
-    return [Account("t", {}, {}, 4, 4, oldest_s)]
+    jobs, turns = dict.fromkeys(JobState, 0), dict.fromkeys(TurnState, 0)
+    return [Account("t", jobs, turns, 4, 4, oldest_s)]
 
 
 def test_the_status_says_how_many_turns_wait_for_message_batches_and_since_when(
