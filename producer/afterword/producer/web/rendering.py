@@ -67,8 +67,8 @@ def clock(moment: datetime | None) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number as people write it."""
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
+    """Return a number as people write it, with at most two decimals."""
+    return f"{value:,.2f}".removesuffix(".00")
 
 
 def details(values: Mapping[str, Any]) -> str:
