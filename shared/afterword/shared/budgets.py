@@ -38,6 +38,18 @@ def period_argument(settings: Settings) -> str:
     return f"{'' if settings.budgets else '?'}{settings.budget_period}{'+' * (settings.shards > 1)}"
 
 
+def share_spent(
+    usd: float, most_usd: float | None, tokens: int, most_tokens: int | None
+) -> float | None:
+    """Return which share of a budget is spent, of money or tokens; None without a budget."""
+    shares = [
+        spent / most if most else 1.0
+        for spent, most in ((usd, most_usd), (tokens, most_tokens))
+        if most is not None
+    ]
+    return max(shares, default=None)
+
+
 def budget_spent(told: str) -> BudgetSpent:
     """Return the error for '<whose> <ms since the epoch when the period ends>'."""
     whose, _, ends = told.partition(" ")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from afterword.shared.budgets import MICRO, budgets_argument, period_argument
+from afterword.shared.budgets import MICRO, budgets_argument, period_argument, share_spent
 from afterword.shared.contracts import Extraction, Usage
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import moment, reading
@@ -75,15 +75,9 @@ class Spent:
     @property
     def share(self) -> float | None:
         """Return which share of the budget is spent, of money or tokens; None without a budget."""
-        shares = [
-            spent / most if most else 1.0
-            for spent, most in (
-                (self.in_period_usd, self.most_usd),
-                (self.in_period_tokens, self.most_tokens),
-            )
-            if most is not None
-        ]
-        return max(shares, default=None)
+        return share_spent(
+            self.in_period_usd, self.most_usd, self.in_period_tokens, self.most_tokens
+        )
 
 
 class Spending:

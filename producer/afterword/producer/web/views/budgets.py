@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from afterword.producer.web.console import Visit
 from afterword.producer.web.views.fleet import ROWS
+from afterword.shared.budgets import share_spent
 from afterword.shared.ledger.order_records import SteeringOrder, TenantLimits
 
 #: For how long a page waits for what users have spent; after that it comes by itself.
@@ -59,16 +60,9 @@ async def consequence(visit: Visit, tenant: str, limits: TenantLimits) -> str:
     """Return how much of a new budget of a tenant is spent already, '' if it sets none."""
     reader = (await visit.console.ledger()).budget_rows
     (row,) = await reader.of_tenants([tenant])
-    shares = [
-        spent / most if most else 1.0
-        for spent, most in (
-            (row.spent_usd, limits.tenant_usd),
-            (row.spent_tokens, limits.tenant_tokens),
-        )
-        if most is not None
-    ]
-    if not shares:
+    share = share_spent(row.spent_usd, limits.tenant_usd, row.spent_tokens, limits.tenant_tokens)
+    if share is None:
         return ""
-    if max(shares) >= 1.0:
+    if share >= 1.0:
         return "It has spent as much in this period already: its new requests are refused at once."
-    return f"It has spent {max(shares):.0%} of that in this period already."
+    return f"It has spent {share:.0%} of that in this period already."
