@@ -123,7 +123,7 @@ def fleet_metrics() -> str:
     counts = {"quarantined": {"not_a_hint": 1}, "message_batches": batches}
     status = summary([empty]) | counts | lists
     collector = FleetCollector()
-    collector.state = FleetState(status, total([]), 300.0, 0, whole([]), [])
+    collector.state = FleetState(status, total([]), 300.0, (), whole([]), [])
     return _metrics_table(
         (one.name, one.type, sorted({name for row in one.samples for name in row.labels}),
          one.documentation)

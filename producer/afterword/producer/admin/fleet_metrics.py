@@ -40,8 +40,8 @@ class FleetState:
     late_s: float
     """From which age of their oldest waiting turn on a user counts as late, in seconds."""
 
-    problems: int
-    """How many problems make Redis unfit: nothing is accepted while there is one."""
+    problems: Sequence[str]
+    """What makes Redis unfit: nothing is accepted while there is a problem."""
 
     tenants: TenantLoads
     """How tenants share the response workers: counts of all."""
@@ -55,8 +55,7 @@ async def state_of(ledger: Ledger, late_s: float) -> FleetState:
     found = await look_at(ledger, late_s)
     tenants = whole(await ledger.tenants.loads(counts=found.counts))
     runs = await ledger.replay_runs.newest(RUNS)
-    problems = len(found.problems)
-    return FleetState(found.status, total(found.accounts), late_s, problems, tenants, runs)
+    return FleetState(found.status, total(found.accounts), late_s, found.problems, tenants, runs)
 
 
 class FleetCollector:
@@ -209,7 +208,7 @@ def _memory(state: FleetState) -> Iterator[Metric]:
     secrets = {(kind,): float(count) for kind, count in account.secrets.items()}
     yield _counter("secrets", text, ("kind",), secrets)
     text = "Problems that make Redis unfit: while there are any, nothing is accepted."
-    yield _one("ledger_problems", text, state.problems)
+    yield _one("ledger_problems", text, len(state.problems))
 
 
 def _one(name: str, text: str, value: float) -> Metric:

@@ -32,21 +32,18 @@ _RUNS = 10
 async def overview(visit: Visit) -> Response:
     """Show in one look whether users wait, and for what."""
     ledger = await visit.console.ledger()
-    state, samples, runs, preflight = await asyncio.gather(
-        visit.console.sampler.look(),
-        ledger.samples.newest(_HOUR + 1),
-        ledger.replay_runs.newest(_RUNS),
-        ledger.examine(),
+    state, samples = await asyncio.gather(
+        visit.console.sampler.look(), ledger.samples.newest(_HOUR + 1)
     )
     return visit.page(
         "overview.html",
         status_now=state.status,
         account=state.account,
         lines=_lines(samples),
-        runs=[run for run in runs if run.state is ReplayState.RUNNING],
+        runs=[run for run in state.runs[:_RUNS] if run.state is ReplayState.RUNNING],
         troubles=troubles(
             state.status,
-            [str(problem) for problem in preflight.problems],
+            state.problems,
             over_budget=await _over_budget(visit, state.status["orders"]),
             remembers=_remembers(visit),
         ),
