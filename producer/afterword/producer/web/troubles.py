@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from afterword.producer.admin.async_steering import QUEUES
 from afterword.producer.admin.wording import cause, duration, utc_time
-from afterword.shared.ledger.order_records import OrderKind, SteeringOrder
+from afterword.shared.ledger.order_records import STOPPING, OrderKind, SteeringOrder
 from afterword.shared.ledger.records import Gate, GateState
 
 #: Most orders that are told one by one.
 _MOST_ORDERS = 5
 
 #: Orders that somebody may have forgotten: customers wait for their end.
-HOLDING_UP = (OrderKind.PAUSE_REPLIES, OrderKind.PAUSE_MEMORIES, OrderKind.BLOCK, OrderKind.SLOW)
+HOLDING_UP = (*STOPPING, OrderKind.SLOW)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,8 @@ class OrderKind(StrEnum):
     DRAIN = "drain"
 
 
-_STOPPING = (OrderKind.PAUSE_REPLIES, OrderKind.PAUSE_MEMORIES, OrderKind.BLOCK)
+#: Orders that let their whole scope wait.
+STOPPING = (OrderKind.PAUSE_REPLIES, OrderKind.PAUSE_MEMORIES, OrderKind.BLOCK)
 
 
 @checked_record
@@ -133,7 +134,7 @@ class SteeringOrder:
     @property
     def can_be_forgotten(self) -> bool:
         """Return whether it pauses or blocks somebody, and ends only when it is lifted."""
-        return self.kind in _STOPPING and self.until is None
+        return self.kind in STOPPING and self.until is None
 
     @property
     def sets_budget(self) -> bool:

@@ -13,8 +13,13 @@ from datetime import date
 from functools import cache
 from typing import Any
 
-from afterword.workers.rules.dates import LONGEST_MESSAGE, lexicon_of, pattern_of, spans_in
-from afterword.workers.rules.lexicons import lexicons
+from afterword.workers.rules.dates import (
+    LONGEST_MESSAGE,
+    languages_with_dates,
+    lexicon_of,
+    pattern_of,
+    spans_in,
+)
 
 #: The first and the last day of a time.
 Days = tuple[date, date]
@@ -76,7 +81,7 @@ def _days(year: int, month: int, day: int) -> Days | None:
 
 @cache
 def _patterns() -> Sequence[re.Pattern[str]]:
-    known = [lexicon_of(name) for name, lexicon in lexicons().items() if "dates" in lexicon]
+    known = map(lexicon_of, languages_with_dates())
     return [_ISO, _DOTTED, *(pattern for lexicon in known for pattern in _of_language(lexicon))]
 
 

@@ -106,7 +106,7 @@ def _found_in(text: str, today: date) -> list[_Found]:
     likely = languages_of(text)
     return [
         one
-        for language in _languages()
+        for language in languages_with_dates()
         for one in _in_language(text, language, today, sure=language in likely)
     ]
 
@@ -183,7 +183,8 @@ def _weekday(today: date, day: int, ahead: int, *, of_week: bool) -> _Span:
 
 
 @cache
-def _languages() -> tuple[str, ...]:
+def languages_with_dates() -> tuple[str, ...]:
+    """Return the languages whose dates are known."""
     return tuple(name for name, lexicon in lexicons().items() if "dates" in lexicon)
 
 
