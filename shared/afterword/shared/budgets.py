@@ -5,12 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from afterword.shared.budget_settings import BudgetSettings
+from afterword.shared.by_tenant import of_tenant
 from afterword.shared.errors import BudgetSpent
 from afterword.shared.setting_types import Budget
 from afterword.shared.settings import Settings
-
-#: Who is named by no entry of `AFTERWORD_BUDGETS`.
-EVERYBODY = "*"
 
 MICRO = 1_000_000
 
@@ -20,7 +18,7 @@ _NO_BUDGETS = {period: f"- - - - {period}" for period in ("day", "month")}
 
 def budget_of(tenant: str, settings: BudgetSettings) -> Budget | None:
     """Return what a tenant and each of its users may spend, None if nothing is said of it."""
-    return settings.budgets.get(tenant, settings.budgets.get(EVERYBODY))
+    return of_tenant(tenant, settings.budgets)
 
 
 def budgets_argument(tenant: str, settings: BudgetSettings) -> str:

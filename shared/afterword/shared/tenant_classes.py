@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: Stands for all tenants that are not named.
-OTHERS = "*"
+from afterword.shared.by_tenant import of_tenant
 
+#: The class of tenants of which nothing is said.
 DEFAULT = "default"
 
 #: How many classes there may be: each is a value of a label of metrics.
@@ -18,4 +18,4 @@ MOST_CLASSES = 20
 
 def class_of(tenant: str, classes: Mapping[str, str]) -> str:
     """Return the class of a tenant: its own, else that of `*`, else `default`."""
-    return classes.get(tenant) or classes.get(OTHERS, DEFAULT)
+    return of_tenant(tenant, classes) or DEFAULT
