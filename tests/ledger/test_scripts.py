@@ -40,6 +40,7 @@ KEYS: dict[str, Callable[[Keys], str]] = {
     "FENCED": lambda keys: keys.fenced,
     "DUPLICATE_CHECKS": lambda keys: keys.duplicate_checks,
     "LATE_COPIES": lambda keys: keys.late_copies,
+    "LOST_ATTEMPTS": lambda keys: keys.lost_attempts,
     "MEMORY_REQUESTS": lambda keys: keys.memory_requests,
     "ORDERS": lambda keys: keys.orders,
     "ORDER_ENDS": lambda keys: keys.order_ends,

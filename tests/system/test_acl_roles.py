@@ -56,8 +56,9 @@ SCRIPTS: dict[str, set[str]] = {
         "job/submit", "job/cancel", "maintenance/identify", "maintenance/spending",
     },
     "responses": _WORKING | {
-        "job/claim", "job/count_usage", "job/delta", "job/fail", "job/finish", "job/hint_next",
-        "job/renew", "job/snooze", "maintenance/spending", "turn/record_facts",
+        "job/claim", "job/count_usage", "job/delta", "job/due_lost_attempts", "job/fail",
+        "job/finish", "job/hint_next", "job/renew", "job/snooze", "maintenance/spending",
+        "turn/record_facts",
     },
     "memories": _WORKING | {
         "dead_letter/bury", "erasure/advance", "erasure/empty_jobs", "erasure/remove_keys",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import pytest
 
@@ -14,12 +15,16 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
 from afterword.shared.lifecycle import JobState
 from afterword.shared.settings import Settings
+from afterword.workers.replies.lost_attempts import LostAttemptCounter
 from tests.kit.ledger.builder import LedgerInspector, claim_job, submit_job
 from tests.kit.waiting import until
 from tests.kit.workers.observed import observed
 from tests.usecase.test_respond import Desk
 
 pytestmark = pytest.mark.redis
+
+#: What ends a job.
+End: TypeAlias = Callable[[Ledger, LedgerInspector, str], Awaitable[None]]
 
 TOLD = Usage(input=100, output=7, cache_read=30, cache_write=4)
 #: The output is told at the end: of a call that is cut off, that of "half a" is estimated.
@@ -205,6 +210,111 @@ async def test_an_attempt_that_was_given_back_or_has_told_is_not_counted_again(
     assert seen.of(LostAttemptCounted) == []
     assert (await ledger.queries.status(given_back)).usage == TOLD
     assert (await ledger.queries.status(told)).usage == CUT + TOLD
+
+
+async def count_lost(settings: Settings, ledger: Ledger, inspector: LedgerInspector) -> None:
+    """Count lost attempts that ended their jobs, once their workers had the time to tell."""
+    inspector.make_all_due(inspector.keys.lost_attempts)
+    counter = LostAttemptCounter(settings, ledger.jobs)
+    while await counter.count_due(ledger.lost_attempts):
+        pass
+
+
+async def cancel(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
+    await ledger.jobs.cancel(job_id)
+
+
+async def cancel_taken_back(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
+    inspector.make_due(job_id)
+    await ledger.maintenance.sweep()
+    await ledger.jobs.cancel(job_id)
+
+
+async def interrupt(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
+    await submit_job(ledger, conversation_id="c", when_busy="interrupt")
+
+
+async def expire(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
+    inspector.outlive(job_id)
+    await ledger.maintenance.sweep()
+
+
+async def claim_too_late(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
+    inspector.make_due(job_id)
+    inspector.outlive(job_id)
+    assert await ledger.jobs.claim(job_id, "late") is None
+
+
+async def crash_too_often(ledger: Ledger, inspector: LedgerInspector, job_id: str) -> None:
+    inspector.make_due(job_id)
+    inspector.redis.hset(inspector.keys.job(job_id), "attempts", 99)
+    assert await ledger.jobs.claim(job_id, "once more") is None
+
+
+@pytest.mark.parametrize(
+    "end", [cancel, cancel_taken_back, interrupt, expire, claim_too_late, crash_too_often]
+)
+async def test_a_lost_attempt_that_no_other_follows_counts_once(
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector, end: End
+) -> None:
+    priced = settings.model_copy(update={"model": "m", "model_prices": {"m": (2.0, 10.0)}})
+    job_id = await submit_job(ledger, message="x" * 3000, conversation_id="c")
+    dead = await claim_job(ledger, job_id)
+    await ledger.jobs.append_delta(dead, 1, "y" * 330, Recalled(memory="fresh"))
+    await end(ledger, inspector, job_id)
+    with observed(LostAttemptCounted) as seen:
+        for _ in range(2):
+            await count_lost(priced, ledger, inspector)
+
+    (lost,) = seen.of(LostAttemptCounted)
+    assert 1000 <= lost.input_tokens < 2000
+    assert await used(ledger, job_id) == Usage(input=lost.input_tokens, output=110)
+    spent = (await ledger.queries.usage("default", "ann")).cost_usd
+    assert spent == pytest.approx((lost.input_tokens * 2 + 110 * 10) / 1e6, abs=2e-6)
+
+    await ledger.jobs.count_usage(dead, TOLD)  # it was not dead after all
+    assert (await ledger.queries.status(job_id)).usage.output == 110
+
+
+@pytest.mark.parametrize("told", [TOLD, Usage()])
+async def test_an_attempt_that_lives_and_whose_job_is_cancelled_is_not_guessed(
+    desk: Desk, settings: Settings, ledger: Ledger, inspector: LedgerInspector, told: Usage
+) -> None:
+    desk.model.answers("half a", usage=told, holds=True)
+    job_id = await submit_job(ledger)
+    work = asyncio.create_task(desk.respond(job_id))
+    await until(lambda: desk.model.held, "the model is asked")
+    async with ledger.listen_to_fences(desk.leases.lose):
+        await ledger.jobs.cancel(job_id)
+        await work
+    with observed(LostAttemptCounted) as seen:
+        await count_lost(settings, ledger, inspector)
+    assert seen.of(LostAttemptCounted) == []
+    assert await used(ledger, job_id) == (CUT if told == TOLD else told)
+
+
+async def test_an_attempt_that_gave_up_is_not_lost(
+    desk: Desk, ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    desk.model.fails(Rejected("too_large"))
+    job_id = await submit_job(ledger)
+    await desk.respond(job_id)
+    assert (await ledger.queries.status(job_id)).state is JobState.FAILED
+    assert not inspector.redis.exists(inspector.keys.lost_attempts)
+
+
+@pytest.mark.parametrize("broken", [True, False])
+async def test_what_cannot_be_guessed_is_not_looked_at_for_ever(
+    settings: Settings, ledger: Ledger, inspector: LedgerInspector, broken: bool
+) -> None:
+    job_id = await submit_job(ledger)
+    await claim_job(ledger, job_id)
+    await ledger.jobs.cancel(job_id)
+    key = inspector.keys.job(job_id)
+    inspector.redis.hset(key, "body", "{}") if broken else inspector.redis.hdel(key, "body")
+    await count_lost(settings, ledger, inspector)
+    assert not inspector.redis.exists(inspector.keys.lost_attempts)
+    assert (await ledger.queries.usage("default", None)).usage == Usage()
 
 
 @pytest.mark.parametrize("error", [LedgerUnavailable("away"), QueueFull("at its maxmemory")])

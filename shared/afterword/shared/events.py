@@ -139,7 +139,7 @@ class TokensWithoutReply(TokensTold):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostAttemptCounted(TokensTold):
-    """The attempt before this one was lost with its worker: so much counts for it.
+    """An attempt was lost with its worker: so much counts for it.
 
     It is an estimate: all of its prompt, and the text that it had published.
     """

@@ -75,7 +75,7 @@ LINES: dict[type[ObserverEvent], Line] = {
     ),
     events.LostAttemptCounted: Line(
         INFO,
-        "the attempt before was lost: about {input_tokens} input and {output_tokens} output tokens",
+        "an attempt was lost: about {input_tokens} input and {output_tokens} output tokens",
     ),
     events.AnswerFieldsDropped: Line(WARNING, "{model} answered with unreadable fields: {fields}"),
     events.ModelReplaced: Line(WARNING, "{model} failed: {code}; calling {replacement} instead"),

@@ -359,6 +359,11 @@ class Keys:
         return f"{self.root}:late-copies"
 
     @property
+    def lost_attempts(self) -> str:
+        """ZSET: jobs that ended before their last attempt told what it used, by when to count."""
+        return f"{self.root}:lost-attempts"
+
+    @property
     def memory_requests(self) -> str:
         """ZSET: the requests about memories that have no answer yet, by when they expire."""
         return f"{self.root}:memory-requests"

@@ -207,8 +207,12 @@ class LedgerInspector:
 
     def make_repairs_due(self) -> None:
         """Let the time pass until every turn is looked at for doubles."""
-        for name in self.repairs():
-            self.redis.zadd(self.keys.duplicate_checks, {name: 0})
+        self.make_all_due(self.keys.duplicate_checks)
+
+    def make_all_due(self, key: str) -> None:
+        """Let the time pass until every member of a ZSET by time is due."""
+        for name in self.redis.zrange(key, 0, -1):
+            self.redis.zadd(key, {name: 0})
 
     def outlive(self, job_id: str) -> None:
         """Let the time pass until a job's deadline."""

@@ -54,6 +54,7 @@ from afterword.workers.memories.store_turns import TurnWriter
 from afterword.workers.metrics import metrics
 from afterword.workers.ports import Memories, MigratableMemories, Model
 from afterword.workers.quotas import ROOMY, QuotaClient
+from afterword.workers.replies.lost_attempts import LostAttemptCounter
 from afterword.workers.replies.model_call import ModelCaller
 from afterword.workers.replies.recall import RecallBudget, Recaller
 from afterword.workers.replies.respond import Responder
@@ -80,6 +81,9 @@ GATES_S = 5.0
 #: How often a worker sends what it gathered and asks which message batches are due; and how often
 #: it asks if it sends none: some may be left.
 BATCHES_S, LEFT_BATCHES_S = 5.0, 60.0
+
+#: How often a worker looks for attempts that were lost with their worker, and ended their job.
+LOST_ATTEMPTS_S = 15.0
 
 #: A search of all records for inconsistencies takes no longer, unless it hangs.
 RECONCILIATION_LIMIT_S = 3600.0
@@ -412,6 +416,10 @@ async def _background(  # noqa: PLR0913, PLR0917 what runs beside the work
     tasks.append(PeriodicTask("gates", probes.refresh_and_test, GATES_S, waits_first=True))
     if memories is not None and MEMORIES in queues():
         tasks += _memory_tasks(settings, ledger, memories, batching)
+    if REPLIES in queues():
+        counter = LostAttemptCounter(settings, ledger.jobs)
+        count = partial(counter.count_due, ledger.lost_attempts)
+        tasks.append(PeriodicTask("lost_attempts", count, LOST_ATTEMPTS_S))
 
     presence = Presence(
         ledger.maintenance, worker_name(), partial(DRAIN.begin, _longest_work_s(settings))

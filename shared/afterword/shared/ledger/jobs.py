@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from operator import itemgetter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from afterword.shared.budgets import budget_spent, budgets_argument, period_argument
@@ -35,14 +34,8 @@ from afterword.shared.errors import (
     NewerRecord,
 )
 from afterword.shared.ledger import steps
-from afterword.shared.ledger.records import (
-    NOBODY,
-    Claim,
-    PastTurn,
-    SubmitResult,
-    said_at,
-    text_of,
-)
+from afterword.shared.ledger.past_turns import history_in, most_bytes_of_past_turns, overlay_in
+from afterword.shared.ledger.records import NOBODY, Claim, LostAttempt, SubmitResult
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.ledger.spending import USAGE_S
 from afterword.shared.lifecycle import TurnState
@@ -63,9 +56,6 @@ from afterword.shared.version import __version__
 
 #: Most leases that one script renews.
 RENEWED_AT_ONCE = 200
-
-#: Bytes of records for each token of the longest prompt: more would be cut from it anyway.
-_BYTES_A_TOKEN = 16
 
 #: The field of a request that names whom an operator blocks.
 _BLOCKED_FIELDS = {"user": "user_id", "tenant": "tenant"}
@@ -233,7 +223,7 @@ class Jobs:
             known_version=RECORD_VERSION,
             overlay_turns=settings.overlay_turns,
             history_turns=settings.history_turns,
-            most_bytes=settings.prompt_tokens * _BYTES_A_TOKEN,
+            most_bytes=most_bytes_of_past_turns(settings),
             retention_ms=self._retention_ms,
             stream_ms=self._stream_ms,
             failed_ms=self._failed_ms,
@@ -336,20 +326,20 @@ class Jobs:
             )
         )
 
-    async def count_usage(self, claim: Claim, usage: Usage, cost: int = 0) -> None:
+    async def count_usage(self, attempt: Claim | LostAttempt, usage: Usage, cost: int = 0) -> None:
         """Count the tokens of an attempt that gave no reply, once, whoever holds the job now.
 
         `cost` is what it cost, in millionths of a US dollar.
         """
         await self._shards.run_for_word(
             steps.CountUsage(
-                id=claim.job_id,
-                fence=claim.fence,
-                tenant=user_of(claim.lane)[0],
+                id=attempt.job_id,
+                fence=attempt.fence,
+                tenant=user_of(attempt.lane)[0],
                 usage_ms=milliseconds(USAGE_S),
                 cost=cost,
                 period=period_argument(self._shards.settings),
-                usage=list(usage),
+                usage=[(name, amount) for name, amount in usage if amount],
             )
         )
 
@@ -474,41 +464,12 @@ def _claim(hint: str, record: dict[str, Any]) -> Claim:
         queued_ms=int(record["queued"]),
         claimed_ms=int(record["claimed"]),
         deadline_ms=int(record["deadline"]),
-        overlay=tuple(_overlay_turn(*turn) for turn in reversed(record["overlay"])),
-        history=tuple(_history([json.loads(one) for one in reversed(record["history"])])),
+        overlay=overlay_in(record["overlay"]),
+        history=history_in(record["history"]),
         sequence=int(record["sequence"]),
         erasing=record["erasing"] == 1,
         trace=record["trace"],
         joined=record["joined"],
         previous="" if record["previous"] == record["fence"] else str(record["previous"]),
         lost=None if record["lost"] == "" else int(record["lost"]),
-    )
-
-
-def _overlay_turn(name: str, created: str, body: str, reply: str) -> PastTurn:
-    request = json.loads(body)
-    return PastTurn(name, said_at(request, created), request["message"], text_of(reply))
-
-
-def _history(entries: Sequence[dict[str, Any]]) -> Iterator[PastTurn]:
-    """Yield the turns in the order of their submission.
-
-    They were written as they ended: a message that was stopped may stand before an earlier one,
-    which had its reply later. An entry of version 1 keeps its place.
-    """
-    newest, placed = 0, []
-    for entry in entries:
-        placed.append((entry.get("sequence", newest), entry))
-        newest = max(newest, placed[-1][0])
-    for _, entry in sorted(placed, key=itemgetter(0)):
-        yield _history_turn(entry)
-
-
-def _history_turn(entry: dict[str, Any]) -> PastTurn:
-    return PastTurn(
-        entry["id"],
-        said_at({"at": entry.get("said")}, entry["at"]),
-        entry["user"],
-        entry["reply"],
-        entry.get("stop_reason", ""),
     )

@@ -19,6 +19,7 @@ from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.identity import Identities, Identity
 from afterword.shared.ledger.imports import Imports
 from afterword.shared.ledger.jobs import Jobs
+from afterword.shared.ledger.lost_attempts import LostAttempts
 from afterword.shared.ledger.maintenance import Maintenance
 from afterword.shared.ledger.memory_requests import MemoryRequests
 from afterword.shared.ledger.message_batches import MessageBatches
@@ -70,7 +71,7 @@ class Ledger(AsyncCloseable):
         shards = Shards(settings, self._pipelines, send_hints)
         self._blocking = None if send_hints else _blocking_connection(settings, patience_s)
         self.jobs = Jobs(shards, Shards(settings, self._submits, send_hints), self._blocking)
-        self.turns = Turns(shards)
+        self.turns, self.lost_attempts = Turns(shards), LostAttempts(shards)
         self.duplicate_checks = DuplicateChecks(shards)
         self.gates = Gates(shards)
         self.orders = Orders(shards)

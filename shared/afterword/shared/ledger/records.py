@@ -136,6 +136,31 @@ class Claim:
         """When the message was said: when it was submitted, unless its request says otherwise."""
         return said_at(json.loads(self.body), self.created_ms)
 
+    @property
+    def lost_attempt(self) -> LostAttempt | None:
+        """The attempt before this one, if that was lost with its worker."""
+        if self.lost is None:
+            return None
+        return LostAttempt(
+            self.job_id, self.previous, self.lane, self.body, self.lost, self.overlay, self.history
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LostAttempt:
+    """An attempt whose worker is gone: `published` is how many bytes of a reply it published.
+
+    The rest is what its prompt was built of, as far as that is still so.
+    """
+
+    job_id: str
+    fence: str
+    lane: str
+    body: str
+    published: int
+    overlay: tuple[PastTurn, ...] = ()
+    history: tuple[PastTurn, ...] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class WaitingTurn:

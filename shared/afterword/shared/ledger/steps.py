@@ -128,6 +128,18 @@ class CountUsage(NamedTuple):
     usage: Sequence[tuple[str, int]]
 
 
+@declares("job/due_lost_attempts")
+class ListDueLostAttempts(NamedTuple):
+    """Give out jobs that ended before their last attempt told what it used."""
+
+    limit: int
+    again_ms: int
+    known_version: int
+    overlay_turns: int
+    history_turns: int
+    most_bytes: int
+
+
 @declares("job/fail")
 class FailJob(NamedTuple):
     """End a running job without a reply."""

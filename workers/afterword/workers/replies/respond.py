@@ -8,7 +8,8 @@ import hmac
 import random
 import secrets
 import time
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
@@ -28,7 +29,6 @@ from afterword.shared.events import (
     JobRetried,
     JobReturned,
     JobSnoozed,
-    LostAttemptCounted,
     RecallFinished,
     ReplyPublished,
     TokensWithoutReply,
@@ -36,14 +36,13 @@ from afterword.shared.events import (
 )
 from afterword.shared.ledger.attempt_note import MOST_LEFT_OUT, AttemptNote, NotedRecall
 from afterword.shared.ledger.jobs import Jobs
-from afterword.shared.ledger.records import Claim, moment
+from afterword.shared.ledger.records import Claim, LostAttempt, moment
 from afterword.shared.local_time import today_line
 from afterword.shared.names import lane_tag, owner_of, user_of
 from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.prices import micro_usd
 from afterword.shared.settings import Settings
 from afterword.shared.tenant_classes import class_of
-from afterword.shared.tokens import BYTES_PER_TOKEN
 from afterword.shared.trace_context import trace_of
 from afterword.workers.gate import GateShut
 from afterword.workers.kept_text import KeptText
@@ -52,7 +51,9 @@ from afterword.workers.ports import Answer, Recall
 from afterword.workers.quotas import Wanted
 from afterword.workers.replies import prompt
 from afterword.workers.replies.delta_buffer import DeltaBuffer
+from afterword.workers.replies.lost_attempts import LostAttemptCounter
 from afterword.workers.replies.model_call import ModelCall, ModelCaller
+from afterword.workers.replies.prompt_limits import limits_of
 from afterword.workers.replies.recall import Recaller
 from afterword.workers.replies.shard_turns import ShardTurns
 from afterword.workers.rules import retry_policy as policy
@@ -110,6 +111,8 @@ class Responder:
         self._tag_key = tag_key
         self._worker_name = worker_name
         self._kept = KeptText.of(settings)
+        self._limits = limits_of(settings)
+        self._lost_attempts = LostAttemptCounter(settings, jobs)
         self._shard_turns = ShardTurns(settings.shards, jobs.hint_next)
 
     async def respond(self, job_id: str, *, ahead: bool = False) -> None:
@@ -145,6 +148,8 @@ class Responder:
                     await self._attempt(attempt)
             except LeaseLost:
                 emit(JobOvertaken)
+                if attempt.meter.unanswered == NOTHING:
+                    await self._count(claim, NOTHING, 0)  # or it would count as lost
             finally:
                 if attempt.meter.unanswered != NOTHING:
                     await asyncio.shield(self._count_unanswered(claim, attempt.meter))
@@ -224,31 +229,20 @@ class Responder:
         except ValidationError:
             await self._fail(attempt, "undecodable", Fault.REQUEST)
             return
-        if attempt.claim.lost is not None:
-            await self._count_lost(attempt.claim, request, attempt.claim.lost)
+        if lost := attempt.claim.lost_attempt:
+            await self._count_lost(lost, request)
         async with self._model_caller.admitted(
             request.model, self._wanted(attempt.claim, request)
         ) as call:
             await self._answer_with(call, await self._prepare(attempt, request))
 
-    async def _count_lost(self, claim: Claim, request: ChatRequest, published: int) -> None:
-        """Count about what the attempt before used: its worker is gone, and has not told it."""
-        model = request.model or self._settings.model
-        usage = Usage(input=self._guess(claim, request), output=-(-published // BYTES_PER_TOKEN))
-        cost = micro_usd([(model, usage)], self._settings.model_prices)
-        await self._count(replace(claim, fence=claim.previous), usage, cost)
-        emit(
-            LostAttemptCounted,
-            model=model,
-            **tokens_told(usage),
-        )
-
-    def _guess(self, claim: Claim, request: ChatRequest) -> int:
-        return prompt.guess(request, claim.overlay, claim.history, self._limits())
+    async def _count_lost(self, lost: LostAttempt, request: ChatRequest) -> None:
+        with suppress(AfterwordError):  # Redis is away or full: the reply must not be lost for it
+            await self._lost_attempts.count(lost, request)
 
     def _wanted(self, claim: Claim, request: ChatRequest) -> Wanted:
         return Wanted(
-            lambda: self._guess(claim, request),
+            lambda: prompt.guess(request, claim.overlay, claim.history, self._limits),
             request.max_tokens or self._settings.max_tokens,
             returning=claim.previous != "",
         )
@@ -319,7 +313,7 @@ class Responder:
             recall,
             overlay=self._kept.overlay(tenant, claim.overlay),
             history=self._kept.conversation(tenant, claim.history),
-            limits=self._limits(),
+            limits=self._limits,
             user_tag=self._tag(owner),
             today=today_line(moment(claim.claimed_ms), claim.said_at, request.timezone),
         )
@@ -334,17 +328,6 @@ class Responder:
         recall_ms = round(recall_s * 1000)
         attempt.note.recall = _noted(claim, recall, built.recalled, recall_ms)
         return _Prepared(attempt, request, built, recall_ms)
-
-    def _limits(self) -> prompt.Limits:
-        settings = self._settings
-        return prompt.Limits(
-            prompt_tokens=settings.prompt_tokens,
-            max_tokens=settings.max_tokens,
-            model=settings.model,
-            system=settings.system_prompt,
-            history_turns=settings.history_turns,
-            fact_characters=settings.recall_memory_characters,
-        )
 
     def _tag(self, owner: str) -> str:
         """Return an opaque name of the user for the provider, never their id."""

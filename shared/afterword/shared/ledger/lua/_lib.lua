@@ -15,6 +15,7 @@ local COUNTS = root .. ':counts'    -- HASH   '<what>:<state>:<tenant>' -> how m
 local FENCES = root .. ':fences'    -- HASH   lane id -> fence of the writer that holds it
 local DUPLICATE_CHECKS = root .. ':duplicate-checks' -- ZSET  job id -> when to look for duplicates in mem0
 local LATE_COPIES = root .. ':late-copies' -- ZSET job id of a mended turn -> when to look for late copies
+local LOST_ATTEMPTS = root .. ':lost-attempts' -- ZSET id of a job that ended before its last attempt told what it used -> when to count an estimate
 local MEMORY_REQUESTS = root .. ':memory-requests' -- ZSET id of a request without an answer -> when it expires
 local ORDERS = root .. ':orders'    -- HASH   '<what> <whom>' -> JSON: an operator's order, see `order_in`
 local ORDER_ENDS = root .. ':order-ends' -- ZSET that name -> when the order ends, if it has an end
@@ -549,6 +550,14 @@ local function list_job(lane, id, sequence, retention_ms)
   redis.call('PEXPIRE', user_jobs_key(lane), retention_ms, 'GT')
 end
 
+-- An attempt that neither ended nor gave its job back has a token. If it lives, it is told of the end of its job,
+-- and tells what it used; if not, a response worker counts an estimate, see `job/due_lost_attempts`.
+local TELLS_WITHIN = 60000          -- ms
+local function watch_attempt(id)
+  local attempt = redis.call('HMGET', job_key(id), 'token', 'fence', 'counted')
+  if attempt[1] and attempt[2] ~= attempt[3] then redis.call('ZADD', LOST_ATTEMPTS, now + TELLS_WITHIN, id) end
+end
+
 -- Ends a job without a reply. Its lane no longer waits for its turn (I4).
 local function end_job(id, state, code, retention_ms, stream_ms)
   local job = redis.call('HMGET', job_key(id), 'state', 'tenant', 'agenda', 'lane', 'turn', 'attempts',
@@ -564,6 +573,7 @@ local function end_job(id, state, code, retention_ms, stream_ms)
     if redis.call('EXISTS', lane_key(job[4])) == 1 then hint_idle_lane(job[4]) end
   end
   close_job(id, job[3], owners_of(job[4], job[2], job[7]), stream_ms)
+  watch_attempt(id)
   if job[5] ~= 'pending' then retain(id, retention_ms) end
   if state == 'failed' then
     forget_older(FAILED_JOBS, now - retention_ms)
@@ -779,6 +789,52 @@ end
 local function is_being_erased(lane)
   local state = redis.call('HGET', erasure_key(lane), 'state')
   return state and state ~= 'erased'
+end
+
+-- The user's turns before one that are not in memory yet, newest first: at most `most`, and no more once
+-- `most_bytes` are read.
+local function overlay(lane, sequence, erasing, most, most_bytes, known_version)
+  local turns, bytes = {}, 0
+  local since = erasing and '(' .. redis.call('HGET', erasure_key(lane), 'sequence') or '-inf'
+  local ids = redis.call('ZREVRANGEBYSCORE', lane_key(lane), '(' .. sequence, since, 'LIMIT', 0, most * 2)
+  for _, each in ipairs(ids) do
+    local turn = redis.call('HMGET', job_key(each), 'created', 'turn', 'body', 'reply', 'version')
+    local known = turn[5] and tonumber(turn[5]) <= known_version
+    if known and (turn[2] == 'pending' or turn[2] == 'writing') and #turns < most then
+      local reply = turn[4] or ''   -- its job was stopped
+      turns[#turns + 1] = { each, turn[1], turn[3], reply }
+      bytes = bytes + #turn[3] + #reply
+    end
+    if bytes > most_bytes then break end
+  end
+  return turns
+end
+
+-- The newest turns of a conversation, newest first, read a few at a time: each may be long.
+local AT_ONCE = 4
+local function newest_history(conversation, most, most_bytes)
+  local turns, bytes, left = {}, 0, most
+  while left > 0 and bytes <= most_bytes do
+    local last = #turns + 1
+    local few = redis.call('LRANGE', conversation_key(conversation), -#turns - math.min(AT_ONCE, left),
+      -last)
+    for i = #few, 1, -1 do
+      turns[#turns + 1] = few[i]
+      bytes = bytes + #few[i]
+    end
+    left = #few < AT_ONCE and 0 or left - #few
+  end
+  return turns
+end
+
+-- How many bytes of a reply an attempt has published.
+local MOST_EVENTS = 2000
+local function published_bytes(id, fence)
+  local bytes = 0
+  for _, event in ipairs(redis.call('XREVRANGE', events_key(id), fence, fence, 'COUNT', MOST_EVENTS)) do
+    if event[2][2] == 'delta' then bytes = bytes + #event[2][#event[2]] end
+  end
+  return bytes
 end
 
 -- An operator's order is in force until its time is over, by this clock, or until it is lifted. Its name

@@ -29,6 +29,7 @@ local function empty(id)
   redis.call('ZREM', FAILED_JOBS, id)
   redis.call('ZREM', DUPLICATE_CHECKS, id)
   redis.call('ZREM', LATE_COPIES, id)
+  redis.call('ZREM', LOST_ATTEMPTS, id)
   retain(id, retention_ms)
   redis.call('HINCRBY', erasure_key(lane), 'jobs', 1)
 end

@@ -34,62 +34,17 @@ local function read(job_id)
   return job
 end
 
--- The user's turns before this one that are not in memory yet, newest first.
-local function overlay(lane, sequence, erasing)
-  local turns, bytes = {}, 0
-  local since = erasing and '(' .. redis.call('HGET', erasure_key(lane), 'sequence') or '-inf'
-  local ids = redis.call('ZREVRANGEBYSCORE', lane_key(lane), '(' .. sequence, since, 'LIMIT', 0,
-    overlay_turns * 2)
-  for _, each in ipairs(ids) do
-    local turn = redis.call('HMGET', job_key(each), 'created', 'turn', 'body', 'reply', 'version')
-    local known = turn[5] and tonumber(turn[5]) <= known_version
-    if known and (turn[2] == 'pending' or turn[2] == 'writing') and #turns < overlay_turns then
-      local reply = turn[4] or ''   -- its job was stopped
-      turns[#turns + 1] = { each, turn[1], turn[3], reply }
-      bytes = bytes + #turn[3] + #reply
-    end
-    if bytes > most_bytes then break end
-  end
-  return turns
-end
-
--- The newest turns of the conversation, newest first, read a few at a time: each may be long.
-local AT_ONCE = 4
-local function newest_history(conversation)
-  local turns, bytes, left = {}, 0, history_turns
-  while left > 0 and bytes <= most_bytes do
-    local last = #turns + 1
-    local few = redis.call('LRANGE', conversation_key(conversation), -#turns - math.min(AT_ONCE, left),
-      -last)
-    for i = #few, 1, -1 do
-      turns[#turns + 1] = few[i]
-      bytes = bytes + #few[i]
-    end
-    left = #few < AT_ONCE and 0 or left - #few
-  end
-  return turns
-end
-
--- Whoever gives a job back takes its token away.
-local MOST_EVENTS = 2000
-local function lost_text(job)
-  if not job.token or job.token == token then return '' end
-  local bytes = 0
-  for _, event in ipairs(redis.call('XREVRANGE', events_key(job.id), job.fence, job.fence, 'COUNT', MOST_EVENTS)) do
-    if event[2][2] == 'delta' then bytes = bytes + #event[2][#event[2]] end
-  end
-  return bytes
-end
-
 local function granted(job, fence, attempt)
   local history, erasing = {}, is_being_erased(job.lane)
-  if job.conversation and not erasing then history = newest_history(job.conversation) end
+  if job.conversation and not erasing then history = newest_history(job.conversation, history_turns, most_bytes) end
+  -- Whoever gives a job back takes its token away.
+  local is_lost = job.token and job.token ~= token
   return answer('claimed', { 'id', job.id, 'agenda', job.agenda, 'fence', fence, 'attempt', attempt, 'snoozes', job.snoozes or 0,
     'claimed', now, 'created', job.created, 'queued', job.queued or job.created, 'deadline', job.deadline,
     'body', job.body, 'lane', job.lane, 'turn', job.turn, 'sequence', job.sequence,
     'erasing', erasing and 1 or 0, 'trace', job.trace or '', 'joined', job.joined or '',
-    'previous', job.fence or '', 'lost', lost_text(job),
-    'overlay', overlay(job.lane, job.sequence, erasing), 'history', history })
+    'previous', job.fence or '', 'lost', is_lost and published_bytes(job.id, job.fence) or '',
+    'overlay', overlay(job.lane, job.sequence, erasing, overlay_turns, most_bytes, known_version), 'history', history })
 end
 
 local function count_running(lane, most)

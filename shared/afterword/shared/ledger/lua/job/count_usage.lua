@@ -10,6 +10,7 @@
 -- only the tenant's grow.
 local job = redis.call('HMGET', job_key(id), 'state', 'fence', 'lane', 'counted')
 if not job[1] then return answer('gone') end
+if job[2] == fence then redis.call('ZREM', LOST_ATTEMPTS, id) end
 if job[4] == fence then return answer('ok') end
 if job[1] == 'succeeded' and job[2] == fence then return answer('ok') end  -- its reply counted them
 

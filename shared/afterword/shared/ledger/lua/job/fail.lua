@@ -14,5 +14,6 @@ if not holds_job(id, fence) then return answer('lost') end
 redis.call('HSET', job_key(id), 'fault', fault, 'worker', worker,
   'story', with_step(job[4], 'fail', job[3], fault, code, or_dash(note)))
 redis.call('HSETNX', job_key(id), 'first_failed', now)
+redis.call('HDEL', job_key(id), 'token')
 end_job(id, 'failed', code, retention_ms, stream_ms)
 return answer('ok')
