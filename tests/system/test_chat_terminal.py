@@ -145,6 +145,7 @@ def test_ctrl_d_ends_after_a_reply_was_stopped(chats: Chats) -> None:
         chat.until(PROMPT)
         chat.press("count" + ENTER)
         wait_until(chats.fleet.claude.held, "Claude is asked")
+        chat.until("...")
         chat.press(CTRL_C)
         chat.until("[Stopped.")
         chat.until(PROMPT)

@@ -375,7 +375,7 @@ def test_a_chat_without_a_key_says_which_model_answers(machine: Machine, tmp_pat
         env = {"AFTERWORD_DATA_DIR": str(bare.data_dir.root)}
         told = afterword("chat", env=env, said="quit\n").stderr
     bare.assert_gone(pids)
-    assert "[model] ANTHROPIC_API_KEY is not set: SmolLM2 answers" in told
+    assert "[model] No ANTHROPIC_API_KEY: SmolLM2, a tiny model" in told
     assert "To talk to Claude: export ANTHROPIC_API_KEY=" in told
 
     with machine.attach():

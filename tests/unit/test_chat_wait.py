@@ -11,6 +11,7 @@ import pytest
 
 from afterword.producer.cli.chat_wait import explained
 from afterword.producer.cli.remedies import Trouble, trouble, unread
+from afterword.producer.cli.terminal import WaitingMark
 from afterword.shared.contracts import Event, JobStatus
 from afterword.shared.errors import Fault
 from afterword.shared.ledger.records import Gate, GateState, Overview, WorkerSeen
@@ -51,7 +52,7 @@ def test_each_trouble_is_said_once_and_the_events_come_through(
     tap = Tap(FINAL)
     shut, gone = Trouble("shut", "it is shut"), Trouble("gone", "it is\ngone")
     found = (None, shut, shut, gone)
-    events = list(explained(tap, lambda: tap.find(*found), look_s=0.001))
+    events = list(explained(tap, lambda: tap.find(*found), look_s=0.001, mark=WaitingMark()))
     assert events == [FINAL]
     assert tap.looks >= len(found)
     printed = capsys.readouterr()
@@ -64,7 +65,7 @@ def test_what_the_events_raise_is_raised() -> None:
         yield FINAL
         raise ConnectionError
 
-    events = explained(broken(), lambda: None)
+    events = explained(broken(), lambda: None, mark=WaitingMark())
     assert next(events) == FINAL
     with pytest.raises(ConnectionError):
         next(events)
@@ -82,12 +83,24 @@ def test_nobody_looks_while_text_comes() -> None:
     def find() -> None:
         looked.append(begun.is_set())
 
-    events = explained(speaking(), find, look_s=0.001)
+    events = explained(speaking(), find, look_s=0.001, mark=WaitingMark())
     assert next(events).text == "a"
     so_far = len(looked)
     threading.Timer(0.05, begun.set).start()
     assert next(events) == FINAL
     assert len(looked) == so_far
+
+
+def test_dots_are_shown_until_there_is_something_to_say(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("click._compat.isatty", lambda _stream: True)  # else click erases nothing
+    tap, trouble = Tap(FINAL), Trouble("shut", "it is shut")
+    mark = WaitingMark(can_erase=True)
+    list(explained(tap, lambda: tap.find(None, None, trouble, None), look_s=0.001, mark=mark))
+    printed = capsys.readouterr()
+    assert printed.out == "...\r\x1b[K"
+    assert printed.err == "[Waiting: it is shut]\n"
 
 
 # --- what is found

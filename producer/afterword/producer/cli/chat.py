@@ -15,7 +15,7 @@ from afterword.producer.cli.chat_wait import explained, look, print_unread
 from afterword.producer.cli.command import command
 from afterword.producer.cli.local_stack import attached, left_at_once
 from afterword.producer.cli.options import tenant_option
-from afterword.producer.cli.terminal import echo, one_line
+from afterword.producer.cli.terminal import WaitingMark, echo, one_line
 from afterword.producer.client.sync_client import Job, Producer
 from afterword.shared.errors import AfterwordError, InvalidRequest
 from afterword.shared.settings import Settings
@@ -23,9 +23,11 @@ from afterword.shared.settings import Settings
 _FAREWELLS = frozenset({"quit", "exit"})
 _ENDS = "Ctrl-C again, or Ctrl-D, ends the chat"
 
+_HINT = '[/help lists commands; "quit" or Ctrl-D ends the chat]'
+
 _SMALL_MODEL = """\
-[model] ANTHROPIC_API_KEY is not set: SmolLM2 answers, a tiny model on this machine.
-[model] Tell it a fact, quit, come back and ask. Do not trust its numbers, or what it adds.
+[model] No ANTHROPIC_API_KEY: SmolLM2, a tiny model on this machine, answers.
+[model] Tell it a fact, quit, come back and ask. Its numbers are often wrong.
 [model] To talk to Claude: export ANTHROPIC_API_KEY=..., then start again."""
 
 #: How long the end of a conversation waits for its last turns to be stored.
@@ -56,6 +58,8 @@ def chat(*, user_id: str, tenant: str) -> None:
             session.speak_as(user_id)
             if stack and stack.has_small_model:
                 echo(_SMALL_MODEL, err=True)
+            if session.source.interactive:
+                echo(_HINT, err=True)
             _converse(session)
 
 
@@ -107,7 +111,8 @@ def _turn(session: ChatSession, message: str) -> None:
         with interrupt_deferred():
             job = session.submit(message)
         why = partial(look, job, session.settings)
-        session.last_reply = reply = print_turn(explained(job.stream(), why))
+        mark = WaitingMark(can_erase=session.source.edits)
+        session.last_reply = reply = print_turn(explained(job.stream(), why, mark=mark))
         if reply and reply.not_remembered is None:
             session.queued.add(job)
         if reply and reply.memory == "degraded":

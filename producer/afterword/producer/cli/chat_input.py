@@ -26,12 +26,12 @@ class ChatInput(ABC):
 
     Attributes:
         interactive: whether a person sits there, who may give commands and interrupt a reply.
-        keeps_history: whether what was entered is offered again.
+        edits: whether lines can be edited and erased, and what was entered is offered again.
 
     """
 
     interactive = True
-    keeps_history = False
+    edits = False
 
     @abstractmethod
     def read(self) -> str | None:
@@ -96,7 +96,7 @@ class PlainTerminal(ChatInput):
 class EditingTerminal(ChatInput):
     """A terminal with line editing and history; what is pasted at once is one message."""
 
-    keeps_history = True
+    edits = True
 
     def __init__(self) -> None:
         self._session = _session(None)

@@ -45,7 +45,7 @@ class ChatSession:
         self.conversation_id = f"chat-{secrets.token_hex(8)}"
         self.last_reply = None
         history = history_file(self.settings, self.tenant, user_id)
-        if history is not None and self.source.keeps_history:
+        if history is not None and self.source.edits:
             try:
                 open_private(history)
             except OSError as error:

@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 
 from afterword.producer.admin.async_admin import AsyncOperator
 from afterword.producer.cli.remedies import Trouble, trouble, unread
-from afterword.producer.cli.terminal import echo, one_line
+from afterword.producer.cli.terminal import WaitingMark, echo, one_line
 from afterword.producer.cli.workers_seen import open_ledger
 from afterword.producer.client.sync_client import Job
 from afterword.shared.contracts import Event
@@ -25,30 +25,46 @@ _Incoming = SimpleQueue[Event | BaseException | None]
 
 
 def explained(
-    events: Iterable[Event], find: Callable[[], Trouble | None], look_s: float = LOOK_S
+    events: Iterable[Event],
+    find: Callable[[], Trouble | None],
+    look_s: float = LOOK_S,
+    *,
+    mark: WaitingMark,
 ) -> Iterator[Event]:
     """Yield events as they come; while there is no text and none comes, print what `find` says.
 
-    The same trouble is printed once, on standard error: what follows it in a pipe is a reply.
+    The same trouble is printed once, on standard error: what follows it in a pipe is a reply. The
+    mark is shown as long as nothing else says why there is no text.
     """
     incoming: _Incoming = SimpleQueue()
     threading.Thread(target=_pump, args=(events, incoming), daemon=True).start()
     speaking, told = False, ""
-    while True:
-        try:
-            event = incoming.get(timeout=None if speaking else look_s)
-        except Empty:
-            found = find()
-            if found is not None and found.code != told:
-                echo(f"[Waiting: {one_line(found.text)}]", err=True)
-                told = found.code
-            continue
-        if not isinstance(event, Event):
-            if event is not None:
+    with mark:
+        while True:
+            try:
+                event = incoming.get(timeout=None if speaking else look_s)
+            except Empty:
+                told = _print_trouble(find, told, mark)
+                continue
+            mark.hide()
+            if event is None:
+                return
+            if isinstance(event, BaseException):
                 raise event
-            return
-        speaking = event.type == "delta" or (speaking and event.type != "restart")
-        yield event
+            speaking = event.type == "delta" or (speaking and event.type != "restart")
+            yield event
+
+
+def _print_trouble(find: Callable[[], Trouble | None], told: str, mark: WaitingMark) -> str:
+    """Print what is found, unless it was told; return the code of what was told last."""
+    if not told:
+        mark.show()
+    found = find()
+    if found is None or found.code == told:
+        return told
+    mark.hide()
+    echo(f"[Waiting: {one_line(found.text)}]", err=True)
+    return found.code
 
 
 def _pump(events: Iterable[Event], incoming: _Incoming) -> None:

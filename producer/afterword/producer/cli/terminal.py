@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import click
 
@@ -21,6 +21,32 @@ _KEPT = frozenset("\t\u200c\u200d")
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
     """Print a text of one or more lines."""
     click.echo(visible(str(text)), err=err, nl=nl)  # noqa: TID251 the one place
+
+
+class WaitingMark:
+    """Dots on a terminal while nothing else is printed; on one that cannot erase them, nothing."""
+
+    def __init__(self, *, can_erase: bool = False) -> None:
+        self._can_erase = can_erase
+        self._shown = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.hide()
+
+    def show(self) -> None:
+        """Print the dots at the beginning of a line, unless they are there."""
+        if self._can_erase and not self._shown:
+            click.echo("...", nl=False)  # noqa: TID251 no text of anybody's
+            self._shown = True
+
+    def hide(self) -> None:
+        """Take the dots away, if they are there."""
+        if self._shown:
+            click.echo("\r\x1b[K", nl=False)  # noqa: TID251 no text of anybody's
+            self._shown = False
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
