@@ -15,6 +15,9 @@ from tests.kit.waiting import until
 
 pytestmark = pytest.mark.redis
 
+#: Why memories are paused.
+OURS = f"{REASON} m1"
+
 
 class Stage:
     """A pause beside an operator, and a clock that only a sleep moves."""
@@ -27,9 +30,9 @@ class Stage:
         self.checked = checked
         self.pause = self.another()
 
-    def another(self) -> MigrationPause:
-        """Return the pause of another process."""
-        return MigrationPause(self.checked, "mover", now=lambda: self.at, sleep=self.sleep)
+    def another(self, name: str = "m1") -> MigrationPause:
+        """Return the pause of another process, at the same migration or at another one."""
+        return MigrationPause(self.checked, "mover", name, now=lambda: self.at, sleep=self.sleep)
 
     async def sleep(self, seconds: float) -> None:
         self.at += seconds
@@ -55,7 +58,7 @@ async def test_memories_are_paused_for_a_while_and_resumed(stage: Stage) -> None
     await stage.pause.begin(stage.look)
 
     (order,) = await stage.ledger.orders.in_force()
-    assert (order.kind, order.scope, order.reason) == ("pause-memories", "everyone", REASON)
+    assert (order.kind, order.scope, order.reason) == ("pause-memories", "everyone", OURS)
     assert order.until is not None
     assert order.until - order.since == timedelta(seconds=PAUSE_S), "if the process is killed"
     await stage.pause.end()
@@ -83,7 +86,7 @@ async def test_a_write_that_never_ends_is_not_waited_for_for_ever(stage: Stage) 
 
     await stage.pause.begin(stage.look)
 
-    assert await stage.reasons() == [REASON]
+    assert await stage.reasons() == [OURS]
 
 
 async def test_a_long_pause_is_given_again_before_its_end(stage: Stage) -> None:
@@ -95,7 +98,7 @@ async def test_a_long_pause_is_given_again_before_its_end(stage: Stage) -> None:
     await stage.pause.extend()
 
     assert await stage.audited() == [("mover", "pause")] * 2
-    assert await stage.reasons() == [REASON]
+    assert await stage.reasons() == [OURS]
 
 
 async def test_a_pause_that_an_operator_gave_stays_theirs(stage: Stage) -> None:
@@ -139,6 +142,27 @@ async def test_what_a_killed_migration_left_is_taken_over_and_lifted(stage: Stag
     assert await stage.reasons() == []
 
 
+async def test_a_migration_waits_for_the_pause_of_another_one(stage: Stage) -> None:
+    other = stage.another("m2")
+    await other.begin(stage.look)
+    reasons = []
+
+    async def look() -> None:
+        await stage.look()
+        reasons.append(await stage.reasons())
+        if stage.looks == 3:
+            await other.end()
+
+    await stage.pause.begin(look)
+
+    assert reasons == [[f"{REASON} m2"]] * 3
+    assert await stage.reasons() == [OURS]
+    await other.end()
+    assert await stage.reasons() == [OURS]
+    await stage.pause.end()
+    assert await stage.reasons() == []
+
+
 async def test_the_pause_of_who_took_the_migration_over_is_theirs(stage: Stage) -> None:
     await stage.pause.begin(stage.look)
     (order,) = await stage.ledger.orders.in_force()
@@ -154,14 +178,14 @@ async def test_the_pause_of_who_took_the_migration_over_is_theirs(stage: Stage) 
     await stage.pause.end()
 
     assert await stage.audited() == [("mover", "pause")] * 2
-    assert await stage.reasons() == [REASON]
+    assert await stage.reasons() == [OURS]
 
 
 async def test_a_pause_of_one_tenant_is_no_pause_of_all(stage: Stage) -> None:
     await stage.operator.pause("memories", tenant="acme", reason="mine")
 
     await stage.pause.begin(stage.look)
-    assert await stage.reasons() == ["mine", REASON]
+    assert await stage.reasons() == ["mine", OURS]
     await stage.pause.end()
 
     assert await stage.reasons() == ["mine"]

@@ -12,7 +12,8 @@ from afterword.producer.checked_ledger import CheckedLedger
 from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.names import MEMORIES
 
-#: By its reason a pause is known as a migration's, also as that of one that was killed.
+#: The reason of a pause begins so if it is a migration's; the name of the migration follows. So it
+#: is known as that migration's also once the process that gave it was killed.
 REASON: Final = "afterword migrate memories"
 
 #: A process that was killed leaves its pause behind for so long. It is given again in good time.
@@ -28,19 +29,22 @@ class MigrationPause:
 
     Where an operator has paused them, or ends this pause, theirs is the word: nothing is given,
     and nothing of theirs is lifted; nor is the pause of a process that took the migration over.
-    Each order is recorded in the audit.
+    There is one pause for all memories: while another migration has it, this one waits. Each order
+    is recorded in the audit.
     """
 
     def __init__(
         self,
         checked: CheckedLedger,
         by: str,
+        name: str,
         *,
         now: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         self._checked = checked
         self._steering = AsyncSteering(lambda: checked, by)
+        self._reason = f"{REASON} {name}"
         self._now = now
         self._sleep = sleep
         self._begun = False
@@ -55,8 +59,10 @@ class MigrationPause:
         if self._begun:
             return
         self._begun = True
-        order = await self._in_force()
-        if order is None or order.reason == REASON:
+        while self._is_of_another_migration(order := await self._in_force()):
+            await self._sleep(_LOOK_S)
+            await meanwhile()
+        if order is None or order.reason == self._reason:
             await self._give()
         end = self._now() + _RUNNING_S
         while await self._writes() and self._now() < end:
@@ -82,13 +88,18 @@ class MigrationPause:
 
     async def _give(self) -> None:
         self._given_at = self._now()  # also if there is no answer: it may have been given
-        self._given = await self._steering.pause("memories", reason=REASON, for_s=PAUSE_S)
+        self._given = await self._steering.pause("memories", reason=self._reason, for_s=PAUSE_S)
 
     def _is_ours(self, order: SteeringOrder | None) -> bool:
         """Return whether an order is the pause that this process gave last."""
-        if order is None or order.reason != REASON:
+        if order is None or order.reason != self._reason:
             return False
         return self._given is None or order.since <= self._given.since
+
+    def _is_of_another_migration(self, order: SteeringOrder | None) -> bool:
+        return (
+            order is not None and order.reason.startswith(REASON) and order.reason != self._reason
+        )
 
     async def _in_force(self) -> SteeringOrder | None:
         """Return the order that pauses everybody's memories."""

@@ -253,8 +253,8 @@ async def _copied(
     lease = await ledger.migrations.begin(asked.name)
     token = secrets.token_hex(8)
     await ledger.replay_runs.add_audit_entry(asked.by, "migrate memories", asked.words, token)
-    workers_run = running(await ledger.maintenance.overview(), "memories")
-    pause = MigrationPause(checked, asked.by) if asked.pause and workers_run else None
+    pauses = asked.pause and running(await ledger.maintenance.overview(), "memories")
+    pause = MigrationPause(checked, asked.by, asked.name) if pauses else None
 
     async def keep(progress: Progress) -> None:
         await lease.keep(progress.model_dump_json())
