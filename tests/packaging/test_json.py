@@ -55,6 +55,7 @@ from afterword.producer.admin.fleet_status import summary
 from afterword.producer.admin.history import ImportCounts
 from afterword.producer.cli.checks.finding import ok
 from afterword.producer.cli.drain import Drained
+from afterword.producer.cli.gate import GatesChanged
 from afterword.producer.cli.json_schemas import PRINTED, json_schema
 from afterword.producer.cli.main import cli, main
 from afterword.producer.cli.migrate import MigrationReport
@@ -190,7 +191,7 @@ RECORDS: dict[str, Any] = {
     "Check": ok("redis", "valkey"),
     "Account": Account("t", {JobState.FAILED: 2}, {TurnState.STORED: 1}, 0, 0, 0.0),
     "Tenants": whole([TenantLoad("acme", 3, 1.5, 2, 2, True, 1, 9, 0.5)]),
-    "Opened gate": {"name": "claude/m", "was_shut": True},
+    "Gates changed": GatesChanged(ReplayState.DONE, [GATE]),
     "Orders changed": OrdersChanged(ReplayState.DONE, [ORDER]),
     "Memory": Memory(id="m", text="t", given_to=("j",)),
     "Usage": UsageSum(tenant="t"),
@@ -247,7 +248,7 @@ SCHEMAS = {
     "Check": "doctor",
     "Account": "account",
     "Tenants": "status --tenants",
-    "Opened gate": "gate open",
+    "Gates changed": "gate open",
     "Orders changed": "pause",
     "Memory": "memories show",
     "Usage": "usage",
@@ -271,7 +272,7 @@ SCHEMAS = {
 }
 
 #: What is shown as a part of another record.
-_WITHIN = {"gate list": "Status", "gate shut": "Status", "orders": "Orders changed"}
+_WITHIN = {"gate list": "Status", "gate shut": "Gates changed", "orders": "Orders changed"}
 
 SHOWN = examples(ROOT / "docs/reference/json.md")
 

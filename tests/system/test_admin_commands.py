@@ -69,15 +69,18 @@ def test_inconsistencies_are_shown_and_fixed(fleet: Fleet) -> None:
 @pytest.mark.finding(32)
 def test_a_gate_is_shut_and_opened_by_hand(fleet: Fleet) -> None:
     assert fleet.afterword("gate", "list").stdout == "all gates are open\n"
-    shut = ("gate", "shut", "claude/m", "--by", "olga", "--reason", "budget", "--for", "2h")
+    shut = ("gate", "shut", "claude/m", "--by", "olga", "--reason", "budget", "--for", "2h",
+            "--apply")  # fmt: skip
     assert "shut by olga: budget" in fleet.afterword(*shut).stdout
     [gate] = json.loads(fleet.afterword("gate", "list", "--json").stdout)
     assert (gate["name"], gate["by"], gate["reason"]) == ("claude/m", "olga", "budget")
     assert "shut by olga: budget" in fleet.afterword("status").stdout
-    assert "afterword gate open claude/m" in fleet.afterword("doctor", code=1).stdout
+    assert "afterword gate open claude/m --apply" in fleet.afterword("doctor", code=1).stdout
 
-    assert fleet.afterword("gate", "open", "claude/m", "--by", "bo").stdout.endswith("m opens\n")
-    assert fleet.afterword("gate", "open", "claude/m").stdout == "gate claude/m was not shut\n"
+    assert fleet.afterword("gate", "open", "claude/m", "--by", "bo", "--apply").stdout == (
+        "gate claude/m opens\n"
+    )
+    assert fleet.afterword("gate", "open", "claude/m").stdout == "gate claude/m is not shut\n"
     audited = [one["action"] for one in json.loads(fleet.afterword("audit", "--json").stdout)]
     assert audited[:2] == ["gate_open", "gate_shut"]
     refused = fleet.afterword("gate", "shut", "clade", code=2).stderr

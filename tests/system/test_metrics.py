@@ -107,12 +107,12 @@ def test_the_fleet_is_printed_once(fleet: Fleet) -> None:
 
 
 def test_a_gate_is_there_until_it_is_open_again(fleet: Fleet) -> None:
-    fleet.afterword("gate", "shut", "remember")
+    fleet.afterword("gate", "shut", "remember", "--apply")
     found = samples(fleet.afterword("metrics").stdout)
     assert found["afterword_gates_shut"] == 1
     assert [name for name in found if 'gate="remember"' in name]
 
-    fleet.afterword("gate", "open", "remember")
+    fleet.afterword("gate", "open", "remember", "--apply")
     wait_until(lambda: _gates(fleet) == (0, []), "it is open")
 
 
@@ -130,10 +130,10 @@ def test_wrong_options_are_named(fleet: Fleet) -> None:
 
 
 def test_every_query_that_we_publish_reads_what_is_really_served(fleet: Fleet) -> None:
-    fleet.afterword("gate", "shut", "recall")  # an open gate has no series
+    fleet.afterword("gate", "shut", "recall", "--apply")  # an open gate has no series
     scrapes = [urlopen(url_of(worker)).read().decode() for worker in fleet.workers]
     scrapes.append(fleet.afterword("metrics").stdout)
-    fleet.afterword("gate", "open", "recall")
+    fleet.afterword("gate", "open", "recall", "--apply")
     wait_until(lambda: _gates(fleet) == (0, []), "it is open")
     recording = Recording()
     for at in (0.0, 30.0):

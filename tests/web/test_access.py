@@ -161,7 +161,7 @@ async def test_a_form_of_another_page_is_refused(
 )
 async def test_a_form_of_another_site_is_refused(browser: Browser, headers: dict[str, str]) -> None:
     await browser.get("/gates")
-    fields = {"csrf": browser.csrf, "name": "recall"}
+    fields = {"csrf": browser.csrf, "name": "recall", "apply": "yes"}
     answer = await browser.client.post("/gates/shut", data=fields, headers=headers)
     assert answer.status_code == httpx.codes.FORBIDDEN
     assert "All gates are open" in (await browser.get("/gates")).text

@@ -267,9 +267,15 @@ async def test_a_run_whose_console_was_killed_is_resumed(browser: Browser, ledge
 
 async def test_a_gate_is_shut_and_opened(browser: Browser, ledger: Ledger) -> None:
     await browser.get("/gates")
-    done = await browser.post("/gates/shut", name="remember", reason="mem0 migrates", for_s="10m")
+    shut = {"name": "remember", "reason": "mem0 migrates", "for_s": "10m"}
+    for_now = (await browser.post("/gates/shut", **shut)).text
+    assert "Nothing has changed yet" in for_now
+    assert "shut by ann@host: mem0 migrates" in for_now
+    done = await browser.post("/gates/shut", **shut, apply="yes")
     assert "shut by ann@host: mem0 migrates" in (await browser.follow(done)).text
-    await browser.follow(await browser.post("/gates/open", name="remember"))
+    assert "calls begin slowly" in (await browser.post("/gates/open", name="remember")).text
+    await browser.follow(await browser.post("/gates/open", name="remember", apply="yes"))
+    assert "This gate is not shut" in (await browser.post("/gates/open", name="recall")).text
     actions = [entry.action for entry in await ledger.replay_runs.audit_entries(10)]
     assert len(actions) == 2
     answer = await browser.post("/gates/shut", name="nobody")
@@ -324,7 +330,7 @@ async def test_the_overview_says_what_needs_attention_and_leads_to_its_cure(
         pause = {"work": "memories", "tenant": "globex", "reason": "mem0 migrates"}
         await browser.post("/orders/pause", **pause, apply="yes")
         await browser.post("/orders/strike", tenant="acme", user_id="mal", apply="yes")
-        await browser.post("/gates/shut", name="recall", reason="slow")
+        await browser.post("/gates/shut", name="recall", reason="slow", apply="yes")
 
         async def has_all() -> list[str]:
             page = (await browser.get("/")).text  # budgets come with one of the next looks

@@ -61,7 +61,7 @@ async def test_a_session_and_its_forms_outlive_the_console(
         await before.get("/gates")
     async with console_client(settings, WITH_KEY) as after:
         hand_over(before, after)
-        done = await after.post("/gates/shut", name="recall")
+        done = await after.post("/gates/shut", name="recall", apply="yes")
         assert done.headers["location"] == "/gates"
         assert is_in(await after.get("/"))
     assert [gate.by[:5] for gate in await ledger.gates.not_open()] == ["bea ("]
@@ -70,7 +70,7 @@ async def test_a_session_and_its_forms_outlive_the_console(
 async def test_requests_may_go_to_any_console(replicas: tuple[Browser, Browser]) -> None:
     one, other = replicas
     hand_over(one, other)
-    done = await other.post("/gates/shut", name="recall")
+    done = await other.post("/gates/shut", name="recall", apply="yes")
     assert done.headers["location"] == "/gates"
     assert is_in(await one.get("/"))
     assert is_in(await other.get("/"))
@@ -107,7 +107,9 @@ async def test_a_key_that_loses_a_scope_loses_it_in_its_sessions(
     assert stored is not None
     await ledger.access_keys.remove(key.id)
     await ledger.access_keys.add(replace(stored, key=replace(key, scopes=(AccessScope.READ,))))
-    assert (await one.post("/gates/shut", name="recall")).status_code == httpx.codes.FORBIDDEN
+    assert (
+        await one.post("/gates/shut", name="recall", apply="yes")
+    ).status_code == httpx.codes.FORBIDDEN
 
 
 async def test_without_the_secret_every_session_is_over(
@@ -131,7 +133,7 @@ async def test_a_session_that_needed_no_key_opens_no_console_that_needs_one(
         await free.get("/gates")
         hand_over(free, one)
         assert not is_in(await one.get("/"))
-        answer = await one.post("/gates/shut", name="recall")
+        answer = await one.post("/gates/shut", name="recall", apply="yes")
         assert answer.status_code == httpx.codes.UNAUTHORIZED
 
 

@@ -84,8 +84,8 @@ VERBS = (
          ("recall",), before=("shut_gate", {"name": "recall"})),
 )  # fmt: skip
 
-#: What a command has beside what its call takes: who asks, how, and for how long it waits. Gates
-#: have no dry run.
+#: What a command has beside what its call takes: who asks, how, and for how long it waits; a
+#: gate's dry run is an argument of its call.
 ONLY_IN_SHELL = {"apply", "as_json", "by", "lift", "per_minute", "wait_s"}
 READERS = {"dry_run", "orders", "workers"}
 
@@ -168,10 +168,23 @@ def test_a_form_changes_nothing_before_its_dry_run_was_seen(
         assert await _seen(settings) == before
         return answer.text
 
-    if verb.page.startswith("/orders/"):
-        shown = asyncio.run(look())
-        assert "Nothing has changed yet" in shown
-        assert 'name="apply" value="yes"' in shown
+    shown = asyncio.run(look())
+    assert "Nothing has changed yet" in shown
+    assert 'name="apply" value="yes"' in shown
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=str)
+def test_a_command_changes_nothing_without_apply(
+    verb: Verb, settings: Settings, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AFTERWORD_REDIS_URL", str(settings.redis_url))
+    monkeypatch.setenv("AFTERWORD_NAMESPACE", settings.namespace)
+    monkeypatch.setenv("AFTERWORD_DURABILITY", "none")
+    asyncio.run(_prepare(settings, inspector, verb))
+    before = asyncio.run(_seen(settings))
+    printed = afterword(*verb.shell.split(), *verb.words)
+    assert "Add --apply" in printed.everything
+    assert asyncio.run(_seen(settings)) == before
 
 
 def _forms(page: str) -> dict[str, set[str]]:
@@ -192,7 +205,7 @@ def _parameters(python: str) -> set[str]:
     names = {*inspect.signature(getattr(owner, python.removeprefix("steering."))).parameters}
     if "limits" in names:
         names = names - {"limits"} | {one.name for one in fields(TenantLimits)}
-    return names - {"self"}
+    return names - {"self", "dry_run"}
 
 
 def _commands(group: click.Command, name: str = "") -> Iterator[tuple[str, click.Command]]:
@@ -243,8 +256,7 @@ def _by_python(settings: Settings, verb: Verb) -> None:
 
 
 def _by_shell(_: Settings, verb: Verb) -> None:
-    apply = () if verb.shell.startswith("gate") else ("--apply",)
-    printed = afterword(*verb.shell.split(), *verb.words, *apply, "--by", "ann@host")
+    printed = afterword(*verb.shell.split(), *verb.words, "--apply", "--by", "ann@host")
     assert printed.code == 0, printed.everything
 
 

@@ -51,7 +51,13 @@ from afterword.shared.ledger.dead_letter_records import (
     ReplayState,
 )
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.records import Account, Gate, Inconsistency
+from afterword.shared.ledger.records import (
+    Account,
+    Gate,
+    GateState,
+    Inconsistency,
+    gate_shut_by_hand,
+)
 from afterword.shared.names import MAX_SHOWN
 from afterword.shared.settings import Settings
 from afterword.shared.traces import recorder_in_use
@@ -359,30 +365,43 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
 
     @checked
     async def shut_gate(
-        self, name: GateName, *, reason: Line = "", for_s: ShutSeconds | None = None
-    ) -> None:
+        self,
+        name: GateName,
+        *,
+        reason: Line = "",
+        for_s: ShutSeconds | None = None,
+        dry_run: bool = False,
+    ) -> Gate:
         """Stop all calls to a provider at once, for `for_s` seconds or until it is opened again.
 
         Work waits and spends no attempt. No worker opens the gate before that time; then one call
-        tests the provider. Raises `InvalidRequest`.
+        tests the provider. Returns the gate as it is then. Raises `InvalidRequest`.
 
         Args:
             name: `claude/<model>`, `recall` (searches in mem0) or `remember` (writes to it).
             reason: one line for those who see that it is shut.
             for_s: seconds until calls may begin again; without it, until `open_gate`.
+            dry_run: only return the gate as it would be.
 
         """
         ledger = await self._checked.get()
-        await ledger.gates.shut(name, by=self._by, reason=reason, for_s=for_s)
+        if not dry_run:
+            await ledger.gates.shut(name, by=self._by, reason=reason, for_s=for_s)
+        now = await ledger.dead_letters.redis_time()
+        return gate_shut_by_hand(name, self._by, reason, now, for_s)
 
     @checked
-    async def open_gate(self, name: GateName) -> bool:
+    async def open_gate(self, name: GateName, *, dry_run: bool = False) -> bool:
         """Let a provider be called again, whoever shut its gate; return whether it was shut.
 
         Calls begin slowly, and waiting work comes back within a minute. If the provider still
-        fails, the gate shuts again. Raises `InvalidRequest`.
+        fails, the gate shuts again. With `dry_run`, nothing is changed. Raises `InvalidRequest`.
         """
-        return await (await self._checked.get()).gates.open(name, by=self._by)
+        gates = (await self._checked.get()).gates
+        if not dry_run:
+            return await gates.open(name, by=self._by)
+        shut = [one for one in await gates.not_open() if one.state is GateState.SHUT]
+        return name in [one.name for one in shut]
 
     @checked
     async def audit(

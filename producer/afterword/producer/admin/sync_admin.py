@@ -234,28 +234,35 @@ class Operator(Stories, Closeable):
         return self._portal.call(self._operator.gates())
 
     def shut_gate(
-        self, name: GateName, *, reason: Line = "", for_s: ShutSeconds | None = None
-    ) -> None:
+        self,
+        name: GateName,
+        *,
+        reason: Line = "",
+        for_s: ShutSeconds | None = None,
+        dry_run: bool = False,
+    ) -> Gate:
         """Stop all calls to a provider at once, for `for_s` seconds or until it is opened again.
 
         Work waits and spends no attempt. No worker opens the gate before that time; then one call
-        tests the provider. Raises `InvalidRequest`.
+        tests the provider. Returns the gate as it is then. Raises `InvalidRequest`.
 
         Args:
             name: `claude/<model>`, `recall` (searches in mem0) or `remember` (writes to it).
             reason: one line for those who see that it is shut.
             for_s: seconds until calls may begin again; without it, until `open_gate`.
+            dry_run: only return the gate as it would be.
 
         """
-        self._portal.call(self._operator.shut_gate(name, reason=reason, for_s=for_s))
+        shut = self._operator.shut_gate(name, reason=reason, for_s=for_s, dry_run=dry_run)
+        return self._portal.call(shut)
 
-    def open_gate(self, name: GateName) -> bool:
+    def open_gate(self, name: GateName, *, dry_run: bool = False) -> bool:
         """Let a provider be called again, whoever shut its gate; return whether it was shut.
 
         Calls begin slowly, and waiting work comes back within a minute. If the provider still
-        fails, the gate shuts again. Raises `InvalidRequest`.
+        fails, the gate shuts again. With `dry_run`, nothing is changed. Raises `InvalidRequest`.
         """
-        return self._portal.call(self._operator.open_gate(name))
+        return self._portal.call(self._operator.open_gate(name, dry_run=dry_run))
 
     def audit(
         self,

@@ -16,6 +16,7 @@ from afterword.producer.admin.history import ImportCounts
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.cli.checks.finding import Finding
 from afterword.producer.cli.drain import Drained
+from afterword.producer.cli.gate import GatesChanged
 from afterword.producer.cli.migrate import MigrationReport
 from afterword.producer.cli.steering import OrdersChanged
 from afterword.shared.contracts import Event, JobStatus, Reply, Timings
@@ -133,13 +134,6 @@ class Accounts(BaseModel):
     tenants: list[Account]
 
 
-class OpenedGate(BaseModel):
-    """A gate that was opened, and whether it had been shut."""
-
-    name: str
-    was_shut: bool
-
-
 class RevokedKey(BaseModel):
     """A key that is refused from now on, and whether there was one."""
 
@@ -172,8 +166,8 @@ PRINTED: dict[str, Any] = {
     "drain": Drained,
     "forget": ErasureReceipt | None,
     "gate list": list[Gate],
-    "gate open": OpenedGate,
-    "gate shut": list[Gate],
+    "gate open": GatesChanged,
+    "gate shut": GatesChanged,
     "import": ImportCounts,
     "job JOB_ID": JobStory,
     "job --user": UserJobs,

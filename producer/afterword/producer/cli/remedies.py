@@ -147,7 +147,7 @@ def _shut_gate(gates: Sequence[Gate], model: str) -> Gate | None:
 
 def _of_gate(gate: Gate, status: JobStatus, now: datetime) -> Trouble:
     if gate.by:
-        cure = f"Open it if the reason is gone: afterword gate open {gate.name}"
+        cure = f"Open it if the reason is gone: afterword gate open {gate.name} --apply"
         return _waits("by_hand", f"{gate.name} is {cause(gate)}", cure, status, now)
     known = _OF_A_MODEL.get(gate.code, ("Claude cannot be asked", _BY_FAULT.get(gate.fault, "")))
     return _of_code(gate.code, *known, status, now, since=gate.since)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -475,6 +475,15 @@ class Gate:
     untested_s: float = 0.0
     by: str = ""
     reason: str = ""
+
+
+def gate_shut_by_hand(
+    name: str, by: str, reason: str, since: datetime, for_s: float | None
+) -> Gate:
+    """Return a gate as it is once an operator has shut it."""
+    until = since + timedelta(seconds=for_s) if for_s else None
+    code = "shut_by_hand"
+    return Gate(name, GateState.SHUT, code, Fault.OPERATOR, since, until, by=by, reason=reason)
 
 
 @dataclass(frozen=True, slots=True)

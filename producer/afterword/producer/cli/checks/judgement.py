@@ -200,7 +200,7 @@ def of_gates(gates: Sequence[Gate]) -> list[Finding]:
 
 def _gate_remedy(gate: Gate) -> str:
     if gate.by:
-        return f"Open it if the reason is gone: afterword gate open {gate.name}"
+        return f"Open it if the reason is gone: afterword gate open {gate.name} --apply"
     return _GATE_REMEDIES.get(gate.fault, "")
 
 

@@ -8,10 +8,11 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from afterword.producer.admin.fleet_status import found_in
 from afterword.producer.web.console import Visit
+from afterword.producer.web.dry_run import after_dry_run, applies
 from afterword.producer.web.forms import seconds
 from afterword.producer.web.troubles import HOLDING_UP, missing_kinds, order_text, troubles
 from afterword.shared.ledger.account import total
@@ -141,17 +142,21 @@ async def gates(visit: Visit) -> Response:
 
 
 async def shut_gate(visit: Visit) -> Response:
-    """Stop all calls to a provider."""
+    """Stop all calls to a provider, once somebody has seen what that would be."""
     for_s = visit.asked("for_s")
-    await visit.operator.shut_gate(
+    shut = await visit.operator.shut_gate(
         visit.asked("name"),
         reason=visit.asked("reason"),
         for_s=seconds("for_s", for_s) if for_s else None,
+        dry_run=not applies(visit),
     )
-    return RedirectResponse("/gates", 303)
+    return after_dry_run(visit, back="/gates", button="Shut", gates=[shut])
 
 
 async def open_gate(visit: Visit) -> Response:
-    """Let a provider be called again."""
-    await visit.operator.open_gate(visit.asked("name"))
-    return RedirectResponse("/gates", 303)
+    """Let a provider be called again, once somebody has seen which."""
+    name = visit.asked("name")
+    shut = [one for one in await visit.operator.gates() if one.name == name]
+    was_shut = await visit.operator.open_gate(name, dry_run=not applies(visit))
+    button = "Open" if was_shut else ""
+    return after_dry_run(visit, back="/gates", button=button, gates=shut)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast, get_args
 from urllib.parse import urlencode
 
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from afterword.producer.admin.async_steering import (
     PAUSES,
@@ -19,6 +19,7 @@ from afterword.producer.admin.async_steering import (
     whom_of,
 )
 from afterword.producer.web.console import Visit
+from afterword.producer.web.dry_run import after_dry_run, applies
 from afterword.producer.web.forms import limits_of, point_in_time, seconds
 from afterword.producer.web.views.budgets import consequence
 from afterword.shared.contracts import DEFAULT_TENANT
@@ -70,7 +71,7 @@ async def limit(visit: Visit) -> Response:
     """Set a tenant's caps, weight and budgets."""
     tenant, limits = visit.asked("tenant"), limits_of(visit.asked)
     given = await _steering(visit).limit(tenant, limits, **_terms(visit))
-    note = "" if _applies(visit) else await consequence(visit, tenant, limits)
+    note = "" if applies(visit) else await consequence(visit, tenant, limits)
     visit.console.budgets_changed(tenant)
     back = _page_of(visit, tenant)
     return await _given(visit, [given], "Set limits", given.kind, back=back, note=note)
@@ -110,7 +111,9 @@ async def lift(visit: Visit) -> Response:
         await steering.lift_limits(whom.tenant or "")
         visit.console.budgets_changed(whom.tenant or "")
     back = _page_of(visit, whom.tenant)
-    return _answer(visit, orders=lifted, replaced=[], button="Lift" if lifted else "", back=back)
+    return after_dry_run(
+        visit, orders=lifted, replaced=[], button="Lift" if lifted else "", back=back
+    )
 
 
 def _page_of(visit: Visit, tenant: str | None) -> str:
@@ -123,12 +126,7 @@ def _page_of(visit: Visit, tenant: str | None) -> str:
 def _steering(visit: Visit) -> AsyncSteering:
     """Return what gives orders, or what only says which it would give."""
     steering = visit.operator.steering
-    return steering if _applies(visit) else steering.dry_run()
-
-
-def _applies(visit: Visit) -> bool:
-    """Return whether somebody has seen what would be done, and wants it."""
-    return visit.asked("apply") == "yes"
+    return steering if applies(visit) else steering.dry_run()
 
 
 async def _given(
@@ -141,17 +139,12 @@ async def _given(
 ) -> Response:
     """Lead on once orders are given; before that, show them and those whose place they take."""
     replaced = []
-    if not _applies(visit):
+    if not applies(visit):
         for one in given:
             replaced += await in_force(visit.operator.steering, kinds, whom_in(one))
-    return _answer(visit, orders=given, replaced=replaced, button=button, back=back, note=note)
-
-
-def _answer(visit: Visit, *, back: str, note: str = "", **shown: Any) -> Response:
-    if _applies(visit):
-        return RedirectResponse(back, 303)
-    fields = {name: texts[0] for name, texts in visit.form.items() if name not in ("csrf", "apply")}
-    return visit.page("order.html", fields=fields, back=back, note=note, **shown)
+    return after_dry_run(
+        visit, orders=given, replaced=replaced, button=button, back=back, note=note
+    )
 
 
 def _work(text: str) -> Work:
