@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import chain
 
 from afterword.workers.rules.lexicons import lexicons
 
@@ -36,7 +37,7 @@ _FOREIGN = {
 }
 
 #: A run of letters with their marks. `\w` knows no vowel sign of an Indic script.
-_LETTERS = re.compile("(?:[^\\W\\d_]|[\u0900-\u0903\u093a-\u094f])+")
+_LETTERS = re.compile("(?:[^\\W\\d_]++|[\u0900-\u0903\u093a-\u094f]++)++")
 
 #: Marks that people leave out, and signs that only stretch or join letters.
 _LEFT_OUT = re.compile("[\u0300-\u036f\u0640\u064b-\u065f\u0670\u093c\u200b-\u200f\u2060\ufe0f]")
@@ -65,12 +66,17 @@ def languages_of(text: str) -> Languages:
 
     Nothing for a script that is unknown here, and for a text that says too little.
     """
-    present = [name for name, script in _SCRIPTS.items() if script.search(text)]
+    present = ["latin"] if text.isascii() else scripts_in(text)
     if len(present) > 1 and present[-1] == "latin":
         present.pop()  # a name or a loan word
     if len(present) != 1 or _OTHER.search(text):
         return _UNKNOWN
     return _RECOGNISERS.get(present[0], _of_one)(text, present[0])
+
+
+def scripts_in(text: str) -> list[str]:
+    """Return the scripts that are known here and have letters in a text."""
+    return [name for name, script in _SCRIPTS.items() if script.search(text)]
 
 
 def _of_east(text: str, _: str) -> Languages:
@@ -89,13 +95,11 @@ def _of_hindi(text: str, language: str) -> Languages:
 def _of_latin(text: str, _: str) -> Languages:
     words = _LETTERS.findall(folded(text))
     known = [found for word in words if (found := _BY_WORD.get(word))]
+    letters = () if text.isascii() else _BY_LETTER.keys() & set(text.lower())
     scores: dict[str, float] = defaultdict(float)
-    letters = [_BY_LETTER[letter] for letter in _BY_LETTER.keys() & set(text.lower())]
-    for languages, weight in [(each, 1) for each in known] + [
-        (each, _LETTER_WORDS) for each in letters
-    ]:
+    for share, languages in chain(known, (_BY_LETTER[letter] for letter in letters)):
         for language in languages:
-            scores[language] += weight / len(languages)
+            scores[language] += share
     if not scores or len(known) * _RAREST < len(words):
         return _UNKNOWN
     enough = _CLOSE * max(scores.values())
@@ -107,14 +111,17 @@ _RECOGNISERS: dict[str, Callable[[str, str], Languages]] = {
 }  # fmt: skip
 
 
-def _languages_by(key: str, split: Callable[[str], list[str]]) -> dict[str, list[str]]:
+def _languages_by(
+    key: str, split: Callable[[str], list[str]], words: int = 1
+) -> dict[str, tuple[float, list[str]]]:
+    """Return which languages have each word or letter, and how much it says for one of them."""
     languages: dict[str, list[str]] = defaultdict(list)
     for language, lexicon in lexicons().items():
         for part in set(split(lexicon.get(key, ""))):
             languages[part].append(language)
-    return dict(languages)
+    return {part: (words / len(which), which) for part, which in languages.items()}
 
 
 _BY_WORD = _languages_by("words", lambda text: folded(text).split())
-_BY_LETTER = _languages_by("letters", list)
+_BY_LETTER = _languages_by("letters", list, _LETTER_WORDS)
 _HINDI = frozenset(folded(lexicons()["hi"]["words"]).split())

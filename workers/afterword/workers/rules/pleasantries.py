@@ -16,7 +16,7 @@ LONGEST_PLEASANTRY = 120
 _MOST_WORDS = 12
 
 #: A word with its marks, also where a vowel sign is no `\w`.
-_WORD = re.compile("(?:[^\\W_]|[\u0900-\u0903\u093a-\u094f'-])+")
+_WORD = re.compile("(?:[^\\W_]++|[\u0900-\u0903\u093a-\u094f'-]++)++")
 _UNSPACED_LETTER = re.compile("[\u3005-\u30ff\u3400-\u9fff\uff66-\uff9f]")
 
 #: Laughter, however long.

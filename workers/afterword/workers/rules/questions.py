@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import dropwhile
+from typing import Self
 
 from afterword.workers.rules.languages import folded
 from afterword.workers.rules.lexicons import Lexicon, lexicons
@@ -22,7 +23,7 @@ _QUESTION_MARKS = "?\uff1f\u061f"
 _LETTER = re.compile(r"[^\W_]")
 _NOT_LETTERS = re.compile(r"[\W_]+")
 _SIGNS = "\u0900-\u0903\u093a-\u094f"  # the vowel signs of Hindi, which are no `\w`
-_WORD = re.compile(f"(?:[^\\W_]|[{_SIGNS}])(?:[^\\W_]|[{_SIGNS}]|['\u2019-](?=[^\\W_]))*")
+_WORD = re.compile(f"(?:[^\\W_]|[{_SIGNS}])(?:[^\\W_]++|[{_SIGNS}]++|['\u2019-](?=[^\\W_]))*+")
 _NUMBER = re.compile(r"(?<![^ ])_\S*\d")
 
 #: A clause of fewer words is no statement.
@@ -31,6 +32,25 @@ _FEWEST_WORDS = 3
 #: What the patterns of a lexicon are spelled with.
 _PLACES = {"WORD": "[^ _\\d][^ ]*", "NAME": "_[^ ]+", "ANY": "[^ ]+", "~": " "}
 _NEVER = "(?!)"
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence that is no pleasantry, divided once for the grammars of all languages.
+
+    `marked` is whether a question mark follows its last word. Of its clauses, it has those that are
+    no pleasantries.
+    """
+
+    marked: bool
+    clauses: Sequence[str]
+
+    @classmethod
+    def of(cls, text: str) -> Self:
+        """Divide the text of a sentence that is no pleasantry."""
+        parts = [part for part in _CLAUSE_END.split(text) if _LETTER.search(part)]
+        telling = [part for part in parts if part == text or not is_pleasantry(part)]
+        return cls(is_marked(text), telling)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +67,12 @@ class Grammar:
     spaced: bool
     capital_nouns: bool
 
-    def only_asks(self, sentence: str) -> bool:
+    def only_asks(self, sentence: Sentence) -> bool:
         """Return whether a sentence is a question and tells nothing."""
-        clauses = list(self._clauses(sentence))
-        unmarked = len(clauses) == 1 and self.unmarked.search(clauses[0])
-        return bool(unmarked or is_marked(sentence)) and not any(self._statements(clauses))
+        clauses = list(self._read(sentence.clauses))
+        if not (sentence.marked or (len(clauses) == 1 and self.unmarked.search(clauses[0]))):
+            return False
+        return not any(self._statements(clauses))
 
     def _statements(self, clauses: Sequence[str]) -> Iterator[bool]:
         """Return for each clause whether it tells something.
@@ -68,16 +89,14 @@ class Grammar:
             if not asked and (self.inverts or at < len(clauses) - 1):
                 yield not self.spaced or clause.count(" ") + 1 >= _FEWEST_WORDS
 
-    def _clauses(self, sentence: str) -> Iterator[str]:
-        """Return the clauses that are no pleasantries, as the patterns expect them."""
-        parts = [part for part in _CLAUSE_END.split(sentence) if _LETTER.search(part)]
-        telling = [part for part in parts if not is_pleasantry(part)]
-        for at, part in enumerate(telling):
+    def _read(self, clauses: Sequence[str]) -> Iterator[str]:
+        """Return clauses as the patterns expect them."""
+        for at, clause in enumerate(clauses):
             if self.spaced:
-                words = self._words(part, is_first=at == 0)
+                words = self._words(clause, is_first=at == 0)
                 yield " ".join(dropwhile(self.openers.__contains__, words))
             else:
-                yield _NOT_LETTERS.sub("", folded(part))
+                yield _NOT_LETTERS.sub("", folded(clause))
 
     def _words(self, clause: str, *, is_first: bool) -> Iterator[str]:
         """Return the folded words; names, and what holds digits, begin with `_`.

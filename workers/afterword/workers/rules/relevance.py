@@ -12,7 +12,7 @@ import unicodedata
 
 from afterword.workers.rules.languages import Languages, languages_of
 from afterword.workers.rules.pleasantries import is_pleasantry
-from afterword.workers.rules.questions import grammar_of, is_marked
+from afterword.workers.rules.questions import Sentence, grammar_of, is_marked
 
 #: Who writes more than this tells something, and nobody asks longer than this without a mark.
 LONGEST_MESSAGE = 4000
@@ -25,18 +25,19 @@ _SENTENCE_END = re.compile(
 _LETTER = re.compile(r"[^\W_]")
 
 
-def is_question_only(text: str) -> bool:
+def is_question_only(message: str, *, says_more: bool = False) -> bool:
     """Return whether a message consists of questions, none of which tells a fact.
 
-    Pleasantries may stand around them.
+    Pleasantries may stand around them. `says_more` is whether the message is known to be more than
+    a pleasantry.
     """
-    if len(text) > LONGEST_MESSAGE:
+    if len(message) > LONGEST_MESSAGE:
         return False
-    text = text if text.isascii() else unicodedata.normalize("NFC", text)
+    text = message if message.isascii() else unicodedata.normalize("NFC", message)
     sentences = [part for part in _SENTENCE_END.split(text) if _LETTER.search(part)]
     asking = []
     for part in sentences:
-        if is_pleasantry(part):
+        if not (says_more and part == message) and is_pleasantry(part):
             continue
         if not _may_be_question(part):
             return False
@@ -45,12 +46,12 @@ def is_question_only(text: str) -> bool:
         return any(map(is_marked, sentences))
     likely = languages_of(" ".join(asking))
     return all(
-        _only_asks(part, languages_of(part) if len(asking) > 1 else likely, likely)
-        for part in asking
+        _only_asks(Sentence.of(part), languages_of(part) if len(asking) > 1 else likely, likely)
+        for part in sorted(asking, key=is_marked)  # what is not marked may tell something
     )
 
 
-def _only_asks(sentence: str, own: Languages, likely: Languages) -> bool:
+def _only_asks(sentence: Sentence, own: Languages, likely: Languages) -> bool:
     """Return whether a sentence only asks in every language that it may be in.
 
     `likely` are the languages of the whole message, which say more if they fit.

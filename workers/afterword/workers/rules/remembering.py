@@ -34,6 +34,6 @@ def reason_in(message: str, *, pleasantries: bool) -> str | None:
     """
     if not pleasantries and is_pleasantry_only(message):
         return "pleasantry"
-    if is_question_only(message):
+    if is_question_only(message, says_more=not pleasantries):
         return "question_only"
     return None
