@@ -4,13 +4,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import date
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afterword.workers.rules.dates import LONGEST_MESSAGE, with_dates, without_dates
+from afterword.workers.rules.asked_days import date_phrases
+from afterword.workers.rules.dates import (
+    LONGEST_MESSAGE,
+    languages_found,
+    languages_with_dates,
+    lexicon_of,
+    pattern_of,
+    relative_phrases,
+    with_dates,
+    without_dates,
+)
 
 #: A Tuesday.
 TODAY = date(2026, 12, 1)
@@ -91,6 +102,24 @@ def test_a_phrase_is_followed_by_the_date_that_it_means(dated: str) -> None:
 @pytest.mark.parametrize("text", ALONE.values(), ids=ALONE)
 def test_what_may_mean_something_else_stays_alone(text: str) -> None:
     assert with_dates(text, TODAY) == text
+
+
+@pytest.mark.parametrize("phrases", [relative_phrases, date_phrases])
+@pytest.mark.parametrize("spelled", [str, str.upper, str.lower, str.title])
+def test_no_language_is_left_out_that_has_a_phrase_in_a_text(
+    phrases: Callable[[str], Iterable[str]], spelled: Callable[[str], str]
+) -> None:
+    seen: set[str] = set()
+    for text in map(spelled, [*DATED, *map(without_dates, DATED)]):
+        named = {
+            language
+            for language in languages_with_dates()
+            for phrase in phrases(language)
+            if pattern_of(phrase, lexicon_of(language)).search(text)
+        }
+        assert named <= set(languages_found(text, phrases))
+        seen |= named
+    assert seen == set(languages_with_dates())
 
 
 def test_months_and_years_turn() -> None:

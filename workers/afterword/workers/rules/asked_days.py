@@ -11,11 +11,10 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 from functools import cache
-from typing import Any
 
 from afterword.workers.rules.dates import (
     LONGEST_MESSAGE,
-    languages_with_dates,
+    languages_found,
     lexicon_of,
     pattern_of,
     spans_in,
@@ -29,6 +28,7 @@ _YEARS_BACK = 10
 
 _ISO = re.compile(r"(?<![\d-])(?P<year>[12]\d{3})-(?P<number>\d{1,2})-(?P<day>\d{1,2})(?![\d-])")
 _DOTTED = re.compile(r"(?<![\d.])(?P<day>\d{1,2})\. ?(?P<number>\d{1,2})\. ?(?P<year>[12]\d{3})")
+_DIGIT = re.compile(r"\d")
 _DAY, _YEAR = r"(?<!\d)(?P<day>\d{1,2})", r"(?P<year>[12]\d{3})"
 
 
@@ -46,7 +46,9 @@ def asked_days(text: str, today: date) -> list[Sequence[Days]]:
 
 def _dates_in(text: str) -> Iterator[re.Match[str]]:
     """Yield what dates there are, of those that overlap the longest."""
-    found = [match for pattern in _patterns() for match in pattern.finditer(text)]
+    written = [_ISO, _DOTTED] if _DIGIT.search(text) else []
+    spelled = (pattern for one in languages_found(text, date_phrases) for pattern in _patterns(one))
+    found = [match for pattern in (*written, *spelled) for match in pattern.finditer(text)]
     end = 0
     for match in sorted(found, key=lambda one: (one.start(), -one.end())):
         if match.start() >= end:
@@ -80,12 +82,13 @@ def _days(year: int, month: int, day: int) -> Days | None:
 
 
 @cache
-def _patterns() -> Sequence[re.Pattern[str]]:
-    known = map(lexicon_of, languages_with_dates())
-    return [_ISO, _DOTTED, *(pattern for lexicon in known for pattern in _of_language(lexicon))]
+def _patterns(language: str) -> Sequence[re.Pattern[str]]:
+    return [pattern_of(phrase, lexicon_of(language)) for phrase in date_phrases(language)]
 
 
-def _of_language(lexicon: dict[str, Any]) -> Iterator[re.Pattern[str]]:
+def date_phrases(language: str) -> Iterator[str]:
+    """Yield patterns of days and months in a language."""
+    lexicon = lexicon_of(language)
     months = lexicon.get("spelled", lexicon["months"]).split()
     for key, names in (
         ("days", months),
@@ -94,4 +97,4 @@ def _of_language(lexicon: dict[str, Any]) -> Iterator[re.Pattern[str]]:
         spelled = "|".join(f"(?P<m{at}>{name})" for at, name in enumerate(names, 1))
         for line in lexicon[key].strip().splitlines():
             phrase = line.replace("DAY", _DAY).replace("YEAR", _YEAR)
-            yield pattern_of(phrase.replace("MONTH", f"(?:{spelled})"), lexicon)
+            yield phrase.replace("MONTH", f"(?:{spelled})")

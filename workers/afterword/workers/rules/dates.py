@@ -8,13 +8,13 @@ What may mean something else stays alone: a name, a quotation, a long text that 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import cache
 from typing import Any
 
-from afterword.workers.rules.languages import languages_of
+from afterword.workers.rules.languages import languages_of, script_of, scripts_in
 from afterword.workers.rules.lexicons import lexicons
 
 #: Who writes more has pasted something: its "yesterday" is not that of the user.
@@ -61,6 +61,12 @@ class _Found:
     shown: str
 
 
+_ESCAPED_OR_NOT = re.compile(r"(\\.)|.", re.DOTALL)
+
+#: Letters that a pattern takes for others when it ignores case, beside their other case.
+_ALIKE = str.maketrans("\u0130\u0131\u017f", "iis")
+_NEVER = "(?!)"
+
 #: A pattern, and what a match of it means on a day; None if it means nothing that is known.
 _Rule = tuple[re.Pattern[str], Callable[[re.Match[str], date], _Span | None]]
 
@@ -103,10 +109,11 @@ def _agreed(found: list[_Found]) -> Iterator[_Found]:
 
 
 def _found_in(text: str, today: date) -> list[_Found]:
-    likely = languages_of(text)
+    languages = languages_found(text, relative_phrases)
+    likely = languages_of(text) if languages else ()
     return [
         one
-        for language in languages_with_dates()
+        for language in languages
         for one in _in_language(text, language, today, sure=language in likely)
     ]
 
@@ -188,6 +195,38 @@ def languages_with_dates() -> tuple[str, ...]:
     return tuple(name for name, lexicon in lexicons().items() if "dates" in lexicon)
 
 
+def languages_found(text: str, phrases_of: Callable[[str], Iterable[str]]) -> list[str]:
+    """Return the languages of which a text has any of these phrases, and perhaps others.
+
+    That is twenty times as fast as looking for each phrase. `phrases_of` returns those of a
+    language as patterns, always the same.
+    """
+    scripts = scripts_in(text)
+    lower = _lower(text)
+    return [
+        language
+        for language in languages_with_dates()
+        if script_of(language) in scripts and _any_of(language, phrases_of).search(lower)
+    ]
+
+
+@cache
+def _any_of(language: str, phrases_of: Callable[[str], Iterable[str]]) -> re.Pattern[str]:
+    """Return a pattern that finds any phrase of a language in a text in lower case.
+
+    It ignores no case: then each phrase is ruled out by its first letter.
+    """
+    either = "|".join(phrases_of(language))
+    unnamed = re.sub(r"\?P<\w+>", "?:", either).replace("(?-i:", "(?:")
+    spelled = _ESCAPED_OR_NOT.sub(lambda found: found[1] or _lower(found[0]), unnamed)
+    return pattern_of(spelled, lexicon_of(language), flags=re.NOFLAG)
+
+
+def _lower(text: str) -> str:
+    """Return a text in lower case, as patterns that ignore case take letters for the same."""
+    return text.lower() if text.isascii() else text.translate(_ALIKE).lower()
+
+
 def lexicon_of(language: str) -> dict[str, Any]:
     """Return what is known of dates in a language."""
     found: dict[str, Any] = lexicons()[language]["dates"]
@@ -198,8 +237,7 @@ def lexicon_of(language: str) -> dict[str, Any]:
 def _rules(language: str) -> tuple[_Rule, ...]:
     lexicon = lexicon_of(language)
     rules: list[_Rule] = []
-    for line in lexicon["phrases"].strip().splitlines():
-        offset, phrase = line.split(" ", 1)
+    for offset, phrase in _fixed_phrases(lexicon):
         rules.append((pattern_of(phrase, lexicon), _fixed(int(offset[:-1]), offset[-1])))
     for key, ahead in (("ahead", 1), ("ago", -1)):
         if key in lexicon:
@@ -212,6 +250,28 @@ def _rules(language: str) -> tuple[_Rule, ...]:
     return tuple(rules)
 
 
+def _fixed_phrases(lexicon: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for line in lexicon["phrases"].strip().splitlines():
+        offset, _, phrase = line.partition(" ")
+        yield offset, phrase
+
+
+def relative_phrases(language: str) -> Iterator[str]:
+    """Yield patterns of all that means a date as seen from a day."""
+    lexicon = lexicon_of(language)
+    for _, phrase in _fixed_phrases(lexicon):
+        yield phrase
+    for key in ("ahead", "ago", "coming", "past"):
+        phrase = lexicon.get(key, _NEVER).replace("NUMBER", f"(?:{_spelled_numbers(lexicon)})")
+        for place, names in (("UNIT", "units"), ("WEEKDAY", "weekdays")):
+            phrase = phrase.replace(place, f"(?:{'|'.join(lexicon.get(names, '').split())})")
+        yield phrase
+
+
+def _spelled_numbers(lexicon: dict[str, Any]) -> str:
+    return "|".join([f"(?<![{_NUMERALS}])[{_NUMERALS}]{{1,3}}", *lexicon["numbers"].split()])
+
+
 def _fixed(count: int, unit: str) -> Callable[[re.Match[str], date], _Span | None]:
     return lambda _, today: _moved(today, count, unit)
 
@@ -222,7 +282,6 @@ def _on_weekday(day: int, ahead: int, of_week: bool) -> Callable[[re.Match[str],
 
 def _counting(lexicon: dict[str, Any], key: str, ahead: int) -> Iterator[_Rule]:
     numbers = lexicon["numbers"].split()
-    spelled = "|".join([f"(?<![{_NUMERALS}])[{_NUMERALS}]{{1,3}}", *numbers])
     lasting = re.compile(lexicon["lasting"], re.IGNORECASE) if "lasting" in lexicon else None
 
     def meaning(unit: str) -> Callable[[re.Match[str], date], _Span | None]:
@@ -236,7 +295,7 @@ def _counting(lexicon: dict[str, Any], key: str, ahead: int) -> Iterator[_Rule]:
         return mean
 
     for unit, names in zip("dwmy", lexicon["units"].split(), strict=True):
-        text = lexicon[key].replace("NUMBER", f"(?P<number>{spelled})")
+        text = lexicon[key].replace("NUMBER", f"(?P<number>{_spelled_numbers(lexicon)})")
         yield pattern_of(text.replace("UNIT", f"(?:{names})"), lexicon), meaning(unit)
 
 
@@ -256,7 +315,9 @@ def _sentence(match: re.Match[str]) -> str:
     return f"{text[starts[-1] if starts else 0 : match.start()]} {text[match.end() : ends]}"
 
 
-def pattern_of(phrase: str, lexicon: dict[str, Any]) -> re.Pattern[str]:
+def pattern_of(
+    phrase: str, lexicon: dict[str, Any], flags: re.RegexFlag = re.IGNORECASE
+) -> re.Pattern[str]:
     """Return a pattern of a phrase that stands alone, in the spelling of its language."""
     phrase = phrase.replace(" ", _BLANK)
     inside = f"(?P<phrase>{phrase})"
@@ -264,4 +325,4 @@ def pattern_of(phrase: str, lexicon: dict[str, Any]) -> re.Pattern[str]:
         return re.compile(inside)
     prefix = lexicon.get("prefix", "")
     pattern = f"(?<![\\w{_SIGNS}'\u2019-]){prefix}{inside}(?![\\w{_SIGNS}-])"
-    return re.compile(pattern, re.IGNORECASE)
+    return re.compile(pattern, flags)

@@ -23,6 +23,7 @@ _SCRIPTS = {
         "east": _HAN + _KANA, "ru": _CYRILLIC, "ar": _ARABIC, "hi": _DEVANAGARI, "latin": _LATIN
     }.items()
 }  # fmt: skip
+_SCRIPT_OF = {"ja": "east", "zh": "east", "ru": "ru", "ar": "ar", "hi": "hi"}
 _OTHER = re.compile(f"[^\\W\\d_{_LATIN}{_HAN}{_KANA}{_CYRILLIC}{_ARABIC}{_DEVANAGARI}]")
 
 #: What a language in the script of another one writes, and that one does not.
@@ -66,7 +67,7 @@ def languages_of(text: str) -> Languages:
 
     Nothing for a script that is unknown here, and for a text that says too little.
     """
-    present = ["latin"] if text.isascii() else scripts_in(text)
+    present = scripts_in(text)
     if len(present) > 1 and present[-1] == "latin":
         present.pop()  # a name or a loan word
     if len(present) != 1 or _OTHER.search(text):
@@ -76,7 +77,14 @@ def languages_of(text: str) -> Languages:
 
 def scripts_in(text: str) -> list[str]:
     """Return the scripts that are known here and have letters in a text."""
+    if text.isascii():
+        return ["latin"]
     return [name for name, script in _SCRIPTS.items() if script.search(text)]
+
+
+def script_of(language: str) -> str:
+    """Return the script of a language, as `scripts_in` calls it."""
+    return _SCRIPT_OF.get(language, "latin")
 
 
 def _of_east(text: str, _: str) -> Languages:
