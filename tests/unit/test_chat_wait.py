@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from afterword.producer.cli.chat_wait import explained
-from afterword.producer.cli.remedies import Trouble, trouble, unread
+from afterword.producer.cli.remedies import OF_A_MODEL, OF_MEMORY, Trouble, trouble, unread
 from afterword.producer.cli.terminal import WaitingMark
 from afterword.shared.contracts import Event, JobStatus
 from afterword.shared.errors import Fault
@@ -181,9 +181,7 @@ def test_a_memory_that_cannot_be_read_says_what_is_wrong_and_what_to_do() -> Non
 
 
 def test_every_code_that_has_words_is_in_the_reference() -> None:
-    from afterword.producer.cli.remedies import _OF_A_MODEL, _OF_MEMORY
-
     page = (ROOT / "docs/reference/codes.md").read_text()
-    assert _OF_MEMORY.keys() <= set(re.findall(r"`(\w+)`", page))
+    assert OF_MEMORY.keys() <= set(re.findall(r"`(\w+)`", page))
     known = set(re.findall(r"`(\w+)`", page.partition("## From the memory")[0]))
-    assert _OF_A_MODEL.keys() <= known
+    assert OF_A_MODEL.keys() <= known

@@ -497,6 +497,13 @@ STAGED = {
         says(ClaudeAnswer(status=401, times=None)),
         says_what_is_true,
     ),
+    "Claude is at another address": Staged(
+        "claude",
+        "ANTHROPIC_BASE_URL",
+        {},
+        says(ClaudeAnswer(status=301, times=None)),
+        says_what_is_true,
+    ),
     "Claude has no such model": Staged(
         "claude",
         "AFTERWORD_MODEL",
@@ -524,6 +531,13 @@ STAGED = {
     ),
     "mem0 refuses the key": Staged("memory", "MEM0_API_KEY", {"MEM0_API_KEY": "wrong"}),
     "mem0 is not there": Staged("memory", "MEM0_HOST", HOSTED | {"MEM0_HOST": f"http://{NOWHERE}"}),
+    "mem0 is at another address": Staged(
+        "memory",
+        "MEM0_HOST",
+        HOSTED,
+        lambda place: place.providers.mem0.will_answer(Mem0Answer(status=404, times=None)),
+        lambda place: place.providers.mem0._script.clear(),
+    ),
     "mem0 finds the memories of others": Staged(
         "memory",
         "update what serves memory",

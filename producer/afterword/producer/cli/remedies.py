@@ -23,7 +23,7 @@ _ADDRESS = "Check ANTHROPIC_BASE_URL and restart the workers"
 _PROXY = "Fix HTTPS_PROXY or the proxy, and restart the workers"
 
 #: What a code of a model says, and what to do; see docs/reference/codes.md.
-_OF_A_MODEL = {
+OF_A_MODEL = {
     "key_refused": ("Claude refuses the API key", _KEY),
     "not_permitted": ("the API key lacks a right", _KEY),
     "billing": ("the account has no credit", _ACCOUNT),
@@ -54,7 +54,7 @@ _MEM0_KEY = "Set MEM0_API_KEY to a valid one and restart the workers"
 _STORE = "Check MEM0_HOST or AFTERWORD_POSTGRES_URL, and that what it names runs"
 
 #: What a code of a search in memory says, and what to do; see docs/reference/codes.md.
-_OF_MEMORY = {
+OF_MEMORY = {
     "key_refused": ("mem0 refuses the API key", _MEM0_KEY),
     "not_permitted": ("the API key of mem0 lacks a right", _MEM0_KEY),
     "quota_spent": ("the plan with mem0 is used up", "Look at the account with mem0"),
@@ -105,14 +105,14 @@ class Trouble:
 
 def failure(code: str) -> str:
     """Return why a job failed, and what to do, for a person."""
-    known = {**_OF_A_MODEL, **_OF_A_FAILED_JOB}
+    known = {**OF_A_MODEL, **_OF_A_FAILED_JOB}
     what, cure = known.get(code, ("the request failed", _LOG))
     return f"{what} ({code}). {cure}"
 
 
 def unread(code: str) -> str:
     """Return why memory could not be read for a reply, and what to do, for a person."""
-    what, cure = _OF_MEMORY.get(code, ("not every memory could be read", "Run afterword doctor"))
+    what, cure = OF_MEMORY.get(code, ("not every memory could be read", "Run afterword doctor"))
     return f"{what} ({code}). {cure}" if code else f"{what}. {cure}"
 
 
@@ -127,8 +127,8 @@ def trouble(
     if gate := _shut_gate(gates, model):
         return _of_gate(gate, status, now)
     waited_s = (now - status.created_at).total_seconds()
-    if status.state is JobState.QUEUED and status.code in _OF_A_MODEL:
-        return _of_code(status.code, *_OF_A_MODEL[status.code], status, now)
+    if status.state is JobState.QUEUED and status.code in OF_A_MODEL:
+        return _of_code(status.code, *OF_A_MODEL[status.code], status, now)
     if waited_s < _BUSY_S:
         return None
     if status.state is JobState.QUEUED:
@@ -149,7 +149,7 @@ def _of_gate(gate: Gate, status: JobStatus, now: datetime) -> Trouble:
     if gate.by:
         cure = f"Open it if the reason is gone: afterword gate open {gate.name} --apply"
         return _waits("by_hand", f"{gate.name} is {cause(gate)}", cure, status, now)
-    known = _OF_A_MODEL.get(gate.code, ("Claude cannot be asked", _BY_FAULT.get(gate.fault, "")))
+    known = OF_A_MODEL.get(gate.code, ("Claude cannot be asked", _BY_FAULT.get(gate.fault, "")))
     return _of_code(gate.code, *known, status, now, since=gate.since)
 
 

@@ -7,6 +7,7 @@ import importlib.util
 from typing import TYPE_CHECKING
 
 from afterword.producer.cli.checks.finding import Finding, Level, fail, ok, warn
+from afterword.producer.cli.remedies import OF_A_MODEL
 from afterword.shared.errors import AccessDenied, AfterwordError, Misconfigured, NoSuchModel
 from afterword.shared.settings import Settings
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from afterword.workers.ports import Model
 
 _KEY = "Check ANTHROPIC_API_KEY and its account."
-_NETWORK = "Check ANTHROPIC_BASE_URL, the network, and https://status.anthropic.com."
+_NETWORK = "Check ANTHROPIC_BASE_URL, the network, and https://status.anthropic.com"
 
 
 async def look_at_claude(settings: Settings) -> list[Finding]:
@@ -58,10 +59,8 @@ async def _look(model: Model, name: str, setting: str) -> Finding:
 
 
 def _remedy(error: AfterwordError, setting: str) -> str:
-    match error:
-        case NoSuchModel():
-            return f"Choose a model that exists and that your account may use: {setting}."
-        case AccessDenied():
-            return _KEY
-        case _:
-            return _NETWORK
+    if isinstance(error, NoSuchModel):
+        return f"Choose a model that exists and that your account may use: {setting}."
+    code = error.code if isinstance(error, AccessDenied) else ""
+    _, cure = OF_A_MODEL.get(code, ("", _NETWORK))
+    return f"{cure}."

@@ -7,6 +7,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from afterword.producer.cli.checks.finding import Finding, fail, ok
+from afterword.producer.cli.remedies import OF_MEMORY
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import AccessDenied, AfterwordError, Misconfigured
 from afterword.shared.settings import Settings
@@ -14,7 +15,6 @@ from afterword.shared.settings import Settings
 if TYPE_CHECKING:
     from afterword.workers.ports import Memories, SearchResult
 
-_KEYS = {"hosted": "MEM0_API_KEY and its account"}
 _PLACES = {
     "hosted": "MEM0_HOST and the network",
     "selfhosted": "AFTERWORD_POSTGRES_URL and AFTERWORD_EMBEDDER",
@@ -44,7 +44,7 @@ async def look_at_memory(settings: Settings) -> list[Finding]:
         finally:
             await memories.aclose()
     except AfterwordError as error:
-        return [fail("memory", _detail(error), _remedy(error, settings.backend))]
+        return [_failed(error, settings.backend)]
 
 
 async def _look(memories: Memories, backend: str) -> Finding:
@@ -82,12 +82,10 @@ def _of_nobody(found: SearchResult) -> Finding | None:
     return fail("memory", f"{rows} memories of others are found for a user who has none", remedy)
 
 
-def _detail(error: AfterwordError) -> str:
-    return str(error) if isinstance(error, Misconfigured) else f"call failed: {error}"
-
-
-def _remedy(error: AfterwordError, backend: str) -> str:
+def _failed(error: AfterwordError, backend: str) -> Finding:
     if isinstance(error, Misconfigured):
-        return f"Check {error.setting}."
+        return fail("memory", str(error), f"Check {error.setting}.")
     place = _PLACES.get(backend, _PLACES["embedded"])
-    return f"Check {_KEYS.get(backend, place) if isinstance(error, AccessDenied) else place}."
+    code = error.code if isinstance(error, AccessDenied) else ""
+    what, cure = OF_MEMORY.get(code, ("call failed", f"Check {place}"))
+    return fail("memory", f"{what}: {error}", f"{cure}.")
