@@ -116,6 +116,13 @@ def test_a_sweep_that_found_nothing_is_below_info(caplog: pytest.LogCaptureFixtu
     ]
 
 
+def test_a_message_of_several_lines_is_one_line_of_text(text: Lines) -> None:
+    LOGGER.error("no connection.\nTrying again in 1 second\n")
+
+    (line,) = text.all
+    assert line.endswith(" ERROR no connection. Trying again in 1 second")
+
+
 def test_nobody_forges_a_line_with_the_name_of_a_model(text: Lines, as_json: Lines) -> None:
     name = "nice\n2026-01-01 00:00:00,000 CRITICAL forged" + "x" * 1000
     log_event(ModelReplaced(model=name, code="gone", replacement="other"), Context())

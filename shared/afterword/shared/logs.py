@@ -269,7 +269,10 @@ def named(context: Context) -> dict[str, str | int]:
 
 
 class TextFormatter(logging.Formatter):
-    """One line for people: time, level, message, and the ids of the job at hand."""
+    """One line for people: time, level, message, and the ids of the job at hand.
+
+    A message of several lines, as Celery's about a broker that is away, becomes one.
+    """
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
@@ -279,7 +282,8 @@ class TextFormatter(logging.Formatter):
         names = named(_context_of(record))
         names.pop("worker", None)
         ids = " ".join(f"{name}={value}" for name, value in names.items())
-        return f"{super().formatMessage(record)} [{ids}]" if ids else super().formatMessage(record)
+        line = " ".join(super().formatMessage(record).split("\n")).rstrip()
+        return f"{line} [{ids}]" if ids else line
 
 
 class JsonFormatter(logging.Formatter):

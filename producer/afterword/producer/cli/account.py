@@ -16,7 +16,9 @@ from afterword.shared.ledger.records import Account
 
 
 @command(examples=["afterword account", "afterword account --tenant acme --late 10m"])
-@click.option("--tenant", help="Only this tenant. Default: all tenants and their sum.")
+@click.option(
+    "--tenant", metavar="TENANT", help="Only this tenant. Default: all tenants and their sum."
+)
 @late_option
 @json_option
 def account(*, tenant: str | None, late_s: float, as_json: bool) -> None:

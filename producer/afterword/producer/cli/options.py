@@ -79,7 +79,11 @@ class InputFile(click.Path):
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 tenant_option = click.option(
-    "--tenant", default="default", show_default=True, help="Tenant that the user belongs to."
+    "--tenant",
+    default="default",
+    show_default=True,
+    metavar="TENANT",
+    help="Tenant that the user belongs to.",
 )
 by_option = click.option(
     "--by", metavar="NAME", help="Name for the audit log. Default: your user name and this host."
@@ -138,7 +142,7 @@ _FILTER_OPTIONS = (
         type=click.Choice([kind.value for kind in DeadLetterKind]),
         help="memory: turns that could not be stored. reply: jobs that failed.",
     ),
-    click.option("--tenant", help="Only this tenant."),
+    click.option("--tenant", metavar="TENANT", help="Only this tenant."),
     click.option("--user", "user_id", metavar="USER_ID", help="Only this user id (exact match)."),
     click.option(
         "--since",

@@ -32,7 +32,12 @@ from afterword.shared.names import check_job_id
 )
 @click.argument("job_id", required=False)
 @click.option("--tenants", is_flag=True, help="Show who has how much of the response workers.")
-@click.option("--limit", type=click.IntRange(1, 10_000), help="Most tenants shown. Default: 20.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    metavar="N",
+    help="List at most this many tenants. Default: 20.",
+)
 @click.option("--after", metavar="TENANT", help="Go on after this tenant.")
 @watch_option
 @json_option
