@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from afterword.producer.admin.cost_estimate import Estimate
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.admin.wording import cause, duration, run_state, utc_time
 from afterword.producer.cli.terminal import echo, indented, json_text, one_line, tell_of_dry_run
@@ -262,7 +263,6 @@ def inconsistencies(found: Sequence[Inconsistency], *, fixed: bool) -> None:
 def plan(found: ReplayPlan, *, apply: bool) -> None:
     """Print what a replay does, or would do."""
     estimate = found.estimate
-    cost = "unknown price" if estimate.cost_usd is None else f"${estimate.cost_usd:,.4f}"
     rows = {
         "replaying" if apply else "would replay": (
             f"{quantity(found.turns, 'turn')} and {quantity(found.jobs, 'job')} "
@@ -270,14 +270,21 @@ def plan(found: ReplayPlan, *, apply: bool) -> None:
         ),
         "codes": counts(found.reasons) or "-",
         "mem0 calls": f"about {estimate.mem0_calls:,}",
-        "Claude calls": f"about {estimate.llm_calls:,} ({estimate.input_tokens:,} input tokens, "
-        f"{estimate.output_tokens:,} output tokens)",
-        "cost": f"about {cost}",
-        "time": f"at least {estimate.minutes:.1f} min at {found.pace.rate:g} per second, "
+        **_of_claude(estimate),
+        "time": f"at least {duration(estimate.minutes * 60)} at {found.pace.rate:g} per second, "
         f"{found.pace.canary} first as a canary",
     }
     for name, value in rows.items():
         echo(f"{name + ':':<14}{value}")
+
+
+def _of_claude(estimate: Estimate) -> dict[str, str]:
+    """Return what a replay asks of Claude, and what that costs."""
+    if not estimate.llm_calls:
+        return {"Claude calls": "none"}
+    cost = "unknown price" if estimate.cost_usd is None else f"about ${estimate.cost_usd:,.4f}"
+    tokens = f"{estimate.input_tokens:,} input tokens, {estimate.output_tokens:,} output tokens"
+    return {"Claude calls": f"about {estimate.llm_calls:,} ({tokens})", "cost": cost}
 
 
 def quarantined(notes: Sequence[QuarantineNote]) -> None:

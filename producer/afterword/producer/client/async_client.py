@@ -188,7 +188,7 @@ class AsyncProducer(AsyncCloseable):
         return AsyncJob(self._service, check_job_id(job_id))
 
     async def aclose(self) -> None:
-        """Close the connections. Submitted jobs go on."""
+        """Close the connections. Submitted jobs go on, and a call after that opens them again."""
         await self._service.aclose()
 
 

@@ -185,7 +185,10 @@ class Producer(Closeable):
         return Job(self._service, check_job_id(job_id))
 
     def close(self) -> None:
-        """Close the connections and end the background thread. Submitted jobs go on."""
+        """Close the connections and end the background thread. Submitted jobs go on.
+
+        A call after that opens them again.
+        """
         self._service.close()
 
 
