@@ -30,6 +30,7 @@ from tests.kit.claude_api.failure_cases import (
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer, ServerFault
 from tests.kit.claude_api.server import ClaudeStandIn
 from tests.kit.secrecy import assert_quotes_nothing
+from tests.kit.still_clock import begin_time_with
 
 pytestmark = pytest.mark.serial  # limits of a fifth of a second, and a thousand connections
 
@@ -80,8 +81,11 @@ async def collect(answering: AsyncIterator[str | Answer], items: list[str | Answ
 
 
 @pytest.mark.parametrize("row", FAILURES, ids=lambda row: row.name)
-async def test_failure(claude: ClaudeStandIn, row: FailureCase) -> None:
+async def test_failure(
+    claude: ClaudeStandIn, row: FailureCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     claude.will_answer(row.play)
+    begin_time_with(lambda: claude.requests, monkeypatch)
     error = await failure_of(model_at(claude.url, **row.limits))
     assert (type(error), error.code, error.retry_after_s) == (
         row.error,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from afterword.shared.contracts import Usage
-from afterword.shared.errors import AfterwordError, BudgetSpent, Misconfigured
+from afterword.shared.errors import AfterwordError, BudgetSpent, LedgerUnavailable, Misconfigured
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.spending import Spent
-from afterword.shared.names import lane_id, memory_key, shard_of
+from afterword.shared.names import Keys, lane_id, memory_key, shard_of
 from afterword.shared.settings import Settings
 from tests.kit.ledger.builder import (
     LedgerInspector,
@@ -287,6 +288,46 @@ async def test_a_balance_tells_of_those_only_who_spent_something_since(
         inspector.redis.delete(inspector.keys.balanced, *told())
         await ledger.maintenance.balance_if_due()
         assert told() == set()
+
+
+async def test_a_telling_that_stopped_half_way_is_told_again(
+    sharded: Settings, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Ledger(sharded, patience_s=5.0) as ledger:
+        telling = ledger.maintenance.tenant_spending
+        await answer(ledger, 50_000, user_id=user_in(1), tenant="acme")
+        spenders = Keys(inspector.keys.namespace, 1).spenders
+
+        async def stop(_: object) -> None:
+            raise LedgerUnavailable("the worker dies here")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(telling, "_tell", stop)
+            with pytest.raises(LedgerUnavailable):
+                await telling.tell_all()
+        assert inspector.redis.zrange(spenders, 0, -1) == ["acme"]
+
+        await telling.tell_all()
+        assert not inspector.redis.exists(spenders)
+        assert [*inspector.redis.scan_iter(f"{inspector.keys.root}:*elsewhere")]
+
+
+async def test_who_spends_while_others_are_told_is_told_of_again(
+    sharded: Settings, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Ledger(sharded, patience_s=5.0) as ledger:
+        telling = ledger.maintenance.tenant_spending
+        await answer(ledger, 50_000, user_id=user_in(1), tenant="acme")
+        spenders = Keys(inspector.keys.namespace, 1).spenders
+        tell = telling._tell
+
+        async def spend(tenants: Sequence[str]) -> None:
+            await tell(tenants)
+            inspector.redis.zincrby(spenders, 1, "acme")
+
+        monkeypatch.setattr(telling, "_tell", spend)
+        await telling.tell_all()
+        assert inspector.redis.zrange(spenders, 0, -1) == ["acme"]
 
 
 async def test_one_shard_has_nothing_to_tell(ledger: Ledger, inspector: LedgerInspector) -> None:

@@ -316,6 +316,50 @@ async def test_a_balance_that_a_later_one_overtook_changes_nothing(
     assert inspector.redis.hget(keys.cap_parts, "acme") == "2 8 2000000"
 
 
+async def test_parts_are_forgotten_once_nothing_runs_or_waits(
+    sharded: Ledger, inspector: LedgerInspector
+) -> None:
+    await submit(sharded, "acme", 12, user_id="ann")
+    claims = await take_of_all(sharded, inspector)
+    parts = sharded.maintenance.cap_parts
+    await parts.balance_all()
+    kept = f"{inspector.keys.namespace}:*cap-parts"
+    assert len(inspector.redis.keys(kept)) == 4
+    await parts.balance_all()
+    assert len(inspector.redis.keys(kept)) == 4, "its jobs still run"
+    while claims:
+        for claim in claims:
+            await sharded.jobs.finish(claim, reply_to(claim))
+        claims = await take_of_all(sharded, inspector, 100)
+
+    inspector.redis.delete(*inspector.redis.keys(f"{inspector.keys.namespace}:*at-cap") or ["-"])
+    for _ in range(2):
+        await parts.balance_all()
+    assert inspector.redis.keys(kept) == []
+
+
+async def test_a_part_without_a_cap_is_forgotten(
+    settings: Settings, sharded: Ledger, inspector: LedgerInspector
+) -> None:
+    await submit(sharded, "acme", 12, user_id="ann")
+    await take_of_all(sharded, inspector)
+    await sharded.maintenance.cap_parts.balance_all()
+    uncapped = settings.model_copy(update={"shards": 4, "max_running_per_tenant": 0})
+    async with Ledger(uncapped, patience_s=5.0) as ledger:
+        await ledger.maintenance.cap_parts.balance_all()
+    assert inspector.redis.keys(f"{inspector.keys.namespace}:*cap-parts") == []
+
+
+async def test_a_tenant_behind_thousands_at_their_cap_is_balanced(
+    sharded: Ledger, inspector: LedgerInspector
+) -> None:
+    at_cap = {f"l00_t/{number}": number for number in range(2500)} | {":acme": 9999}
+    inspector.redis.zadd(inspector.keys.at_cap, at_cap)
+    await submit(sharded, "acme", 1)
+    await sharded.maintenance.cap_parts.balance_all()
+    assert inspector.redis.hexists(inspector.keys.cap_parts, "acme")
+
+
 async def test_a_part_of_another_cap_counts_no_more(
     settings: Settings, sharded: Ledger, inspector: LedgerInspector
 ) -> None:

@@ -46,7 +46,8 @@ _READING = {
 }  # fmt: skip
 _WORKING = _READING | {
     "admission/reserve", "admission/settle", "gate/ask", "gate/open", "gate/report",
-    "job/cancel", "maintenance/balance_cap", "maintenance/heartbeat",
+    "job/cancel", "maintenance/balance_cap", "maintenance/budgets", "maintenance/forget_spenders",
+    "maintenance/heartbeat",
     "maintenance/inconsistencies", "maintenance/quarantine", "maintenance/sweep",
     "maintenance/try_write", "maintenance/witness", "run/outcomes",
 }  # fmt: skip

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from afterword.shared.budgets import MICRO, budgets_argument
-from afterword.shared.ledger import steps
+from afterword.shared.budgets import MICRO
 from afterword.shared.ledger.records import moment, reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.spending import Spending, Spent
@@ -100,14 +99,10 @@ class BudgetRows:
         return [row for rows in found for row in rows]
 
     async def _of_tenants(self, tenants: Sequence[str]) -> list[BudgetRow]:
-        settings = self._shards.settings
-        asked_for = [(tenant, budgets_argument(tenant, settings)) for tenant in tenants]
-        arguments = steps.ReadBudgets(tenants=asked_for)
-        asked = (self._shards.run_script(keys, arguments) for keys in self._shards.all)
-        answers = await asyncio.gather(*asked)
+        answers = await self._spending.in_each_shard(tenants)
         with reading("spending"):
             ends = moment(answers[0][0])
-            each = zip(*(rows for _, rows in answers), strict=True)
+            each = zip(*(rows for *_, rows in answers), strict=True)
             return [
                 _row(tenant, None, _spent_in_all(ends, shards))
                 for tenant, shards in zip(tenants, each, strict=True)

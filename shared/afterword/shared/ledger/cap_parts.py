@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,11 +12,14 @@ from afterword.shared.ledger.records import reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.names import Keys
 
-#: Most lanes and tenants at their cap that are looked at in a shard.
-_LOOKED_AT = 1000
+#: Lanes and tenants at their cap that are read at once.
+_AT_ONCE = 1000
 
-#: Instead of a new part: only say what there is.
-_AS_IT_IS = -1
+#: Most tenants that no longer are, and have parts still, that one balance of all looks at.
+_PARTED = 10
+
+#: Instead of a new part: only say what there is; and forget a part that is equal by now.
+_AS_IT_IS, _FORGET = -1, -2
 
 
 class PartSeen(NamedTuple):
@@ -49,10 +53,11 @@ class CapParts:
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
+        self._cursor = 0
 
     async def balance_all(self) -> None:
-        """Balance every tenant at its cap."""
-        for tenant in await self._at_cap():
+        """Balance every tenant at its cap, and some that were: they get equal parts again."""
+        for tenant in sorted({*await self._parted(), *await self._at_cap()}):
             await self.balance(tenant)
 
     async def balance(self, tenant: str) -> None:
@@ -76,16 +81,34 @@ class CapParts:
             if more > 0:
                 await self._set(keys, tenant, turn, found[at].part + more)
                 free -= more
+        if not any(one.running + one.waiting for one in found):
+            await asyncio.gather(*(self._set(keys, tenant, turn, _FORGET) for keys in every))
 
-    async def _at_cap(self) -> Sequence[str]:
+    async def _at_cap(self) -> set[str]:
         """Return the tenants that run all they may in some shard."""
-        owners = await asyncio.gather(
-            *(
-                self._shards.send_command("ZRANGE", keys.at_cap, 0, _LOOKED_AT - 1)
-                for keys in self._shards.all
+        found = await asyncio.gather(*map(self._at_cap_in, self._shards.all))
+        return {owner[1:] for some in found for owner in some if owner.startswith(":")}
+
+    async def _at_cap_in(self, keys: Keys) -> list[str]:
+        owners = list[str]()
+        while len(owners) % _AT_ONCE == 0:
+            start = len(owners)
+            more = await self._shards.send_command(
+                "ZRANGE", keys.at_cap, start, start + _AT_ONCE - 1
             )
+            owners += more
+            if not more:
+                break
+        return owners
+
+    async def _parted(self) -> Sequence[str]:
+        """Return some tenants that have parts, others each time."""
+        key = self._shards.all[0].cap_parts
+        cursor, found = await self._shards.send_command(
+            "HSCAN", key, self._cursor, "COUNT", _PARTED
         )
-        return sorted({one[1:] for some in owners for one in some if one.startswith(":")})
+        self._cursor = int(cursor)
+        return random.sample([*found], min(_PARTED, len(found)))  # a small hash is read whole
 
     async def _set(self, keys: Keys, tenant: str, turn: int, part: int) -> PartSeen | None:
         """Set the part of a shard; return what there is then, None if it was refused."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -93,7 +94,7 @@ class Spending:
             owner = memory_key(tenant, user_id)
             keys = shards[shard_of(owner, len(shards))]
             return await self._read(keys, tenant, lane_id(owner, keys.shard), 1.0)
-        found = await self.in_each_shard(tenant)
+        found = [await self._read(keys, tenant, "", 1.0) for keys in shards]
         return replace(
             found[0],
             in_all_usd=round(sum(one.in_all_usd for one in found), 6),
@@ -101,9 +102,18 @@ class Spending:
             in_period_tokens=sum(one.in_period_tokens for one in found),
         )
 
-    async def in_each_shard(self, tenant: str) -> Sequence[Spent]:
-        """Return what a tenant has spent in each shard, and may spend in all together."""
-        return [await self._read(keys, tenant, "", 1.0) for keys in self._shards.all]
+    async def in_each_shard(self, tenants: Sequence[str]) -> Sequence[Sequence[Any]]:
+        """Return what each shard answers about tenants, see `maintenance/budgets.lua`.
+
+        One script of a shard reads all of them: ask for a hundred at most.
+        """
+        settings = self._shards.settings
+        asked_for = [(tenant, budgets_argument(tenant, settings)) for tenant in tenants]
+        arguments = steps.ReadBudgets(tenants=asked_for)
+        every = self._shards.all
+        return [
+            *await asyncio.gather(*(self._shards.run_script(keys, arguments) for keys in every))
+        ]
 
     async def of_a_user(self, tenant: str) -> Spent:
         """Return what each user of a tenant may spend, and nothing that one has spent."""

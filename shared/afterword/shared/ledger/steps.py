@@ -529,6 +529,13 @@ class ReadSpending(NamedTuple):
     percent: int
 
 
+@declares("maintenance/forget_spenders")
+class ForgetSpenders(NamedTuple):
+    """Forget tenants that have spent something, once the other shards were told."""
+
+    told: Sequence[tuple[str, str]]
+
+
 @declares("maintenance/budgets")
 class ReadBudgets(NamedTuple):
     """Say what some tenants have spent in the running period, and may spend."""

@@ -266,15 +266,18 @@ local function let_in(owner)
   if redis.call('EXISTS', capped_key(owner)) == 1 then redis.call('ZADD', AT_CAP, now + LOOK_AGAIN, owner) end
 end
 
+-- Returns an equal part of a cap; at least one, or users of a shard would wait for ever.
+local function equal_part(cap, shards)
+  local shard = tonumber(string.match(root, '{(%x+)}$'), 16)
+  return math.max(1, math.floor(cap / shards) + (shard < cap % shards and 1 or 0))
+end
+
 -- Returns this shard's part of a tenant's cap, and the number of the balance that set it, 0 for an equal
--- part. All shards together let no more run than the cap. Each has at least one, or users of a shard would
--- wait for ever. A part of another cap counts no more.
+-- part. All shards together let no more run than the cap. A part of another cap counts no more.
 local function cap_part(tenant, cap, shards)
   local part, of, number = string.match(redis.call('HGET', CAP_PARTS, tenant) or '', '^(%d+) (%d+) (%d+)$')
   if tonumber(of) == cap then return tonumber(part), tonumber(number) end
-  local shard = tonumber(string.match(root, '{(%x+)}$'), 16)
-  local equal = math.floor(cap / shards) + (shard < cap % shards and 1 or 0)
-  return math.max(1, equal), tonumber(number or 0)
+  return equal_part(cap, shards), tonumber(number or 0)
 end
 
 local function stopped_running(id, tenant)

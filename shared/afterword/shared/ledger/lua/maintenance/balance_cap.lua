@@ -3,12 +3,19 @@
 ---@param most integer     most running jobs of a tenant, unless an operator ordered another number
 ---@param shards integer
 ---@param turn integer     number of this balance: once a later one has begun here, it is refused
----@param part integer     the new part; -1 to begin: it stays as it is
--- Answers 'set', cap, part, running, waiting | older | uncapped.
+---@param part integer     the new part; -1 to begin: it stays as it is; -2 to forget it if it is an equal one
+-- Answers 'set', cap, part, running, waiting | older | uncapped | forgotten.
 local cap = (tenant_limits(tenant) or {}).most_running or most
-if cap == 0 then return answer('uncapped') end
+if cap == 0 then
+  redis.call('HDEL', CAP_PARTS, tenant)
+  return answer('uncapped')
+end
 local before, newest = cap_part(tenant, cap, shards)
-if turn < newest or (part >= 0 and turn ~= newest) then return answer('older') end
+if turn < newest or (part ~= -1 and turn ~= newest) then return answer('older') end
+if part == -2 and before == equal_part(cap, shards) then
+  redis.call('HDEL', CAP_PARTS, tenant)
+  return answer('forgotten')
+end
 if part < 0 then part = before end
 redis.call('HSET', CAP_PARTS, tenant, string.format('%.0f %.0f %.0f', part, cap, turn))
 local MOST_LET_IN = 100             -- at once; each that ends lets in another

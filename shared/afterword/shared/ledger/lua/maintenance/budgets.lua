@@ -1,10 +1,9 @@
 -- Say what some tenants have spent in the running period, and what they may spend in it here.
 ---@param tenants {name: string, budgets: string}[]   see `budgets_in_force`
--- Answers ms when the period ends, {{spent, tokens, most, most tokens}, ...}: '' for no budget.
-local found, ends = {}, 0
+-- Answers ms when the period ends, its name, {{spent, tokens, most, most tokens}, ...}: '' for no budget.
+local found, ends, name = {}, 0, ''
 for i, tenant in ipairs(tenants) do
   local most, kind = budgets_in_force(tenant.name, tenant.budgets)
-  local name
   name, ends = period_now(kind)
   local key, row = spent_in_key(':' .. tenant.name, name), {}
   row[1], row[2] = redis.call('GET', key) or '0', redis.call('GET', key .. '/tokens') or '0'
@@ -13,4 +12,4 @@ for i, tenant in ipairs(tenants) do
   end
   found[i] = row
 end
-return answer(ends, found)
+return answer(ends, name, found)
