@@ -7,6 +7,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
@@ -675,3 +677,25 @@ def test_every_check_is_explained() -> None:
     page = (ROOT / "docs/how-to/doctor.md").read_text()
     for check, question in CHECKS.items():
         assert f"| {check} | {question} |" in page
+
+
+def test_what_takes_long_to_import_is_there_before_a_limit_runs(tmp_path: Path) -> None:
+    """In a process of its own: here other tests have imported it."""
+    program = (
+        "import sys\n"
+        "from afterword.producer.cli import doctor\n"
+        "def run_all(looks):\n"
+        "    print(*sorted({'anthropic', 'mem0.memory.main'} & sys.modules.keys()))\n"
+        "    return [], False\n"
+        "doctor.run_all = run_all\n"
+        "doctor._examine()\n"
+    )
+    env = {"AFTERWORD_REDIS_URL": "redis://localhost/0", "AFTERWORD_DATA_DIR": str(tmp_path)}
+    printed = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert printed.stdout.split() == ["anthropic", "mem0.memory.main"]

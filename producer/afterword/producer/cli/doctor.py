@@ -27,6 +27,11 @@ from afterword.producer.cli.terminal import echo
 from afterword.producer.client.async_client import AsyncProducer
 from afterword.shared.discovery import settings_in_use
 from afterword.shared.errors import AfterwordError, InvalidRequest
+from afterword.shared.settings import Settings
+
+#: The memories whose mem0 runs in this process, and what imports that.
+_OPEN_SOURCE = ("embedded", "selfhosted")
+_IMPORT_GUARD = "afterword.workers.adapters.mem0.import_guard"
 
 _MARKS = {Level.OK: "ok  ", Level.WARN: "warn", Level.FAIL: "FAIL"}
 
@@ -95,7 +100,7 @@ def _examine() -> tuple[list[Finding], bool]:
         settings = settings_in_use()
     except AfterwordError as error:
         return [fail("settings", str(error), "Fix this and run the command again.")], False
-    _import_clients()
+    _import_clients(settings)
     looks = {
         "redis": partial(look_at_ledger, settings),
         "broker": partial(look_at_broker, settings),
@@ -106,11 +111,13 @@ def _examine() -> tuple[list[Finding], bool]:
     return [ok("settings", f"valid, memory backend {settings.backend}"), *findings], hangs
 
 
-def _import_clients() -> None:
+def _import_clients(settings: Settings) -> None:
     """Import what takes seconds on a busy machine, before any check's time runs."""
     if importlib.util.find_spec("anthropic") is not None:
         importlib.import_module("anthropic")
         importlib.import_module("afterword.workers.wiring")
+    if importlib.util.find_spec("mem0") is not None and settings.backend in _OPEN_SOURCE:
+        importlib.import_module(_IMPORT_GUARD).import_mem0()
 
 
 async def _drill(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from afterword.shared.budgets import MICRO, budgets_argument, period_argument, share_spent
 from afterword.shared.contracts import Extraction, Usage
-from afterword.shared.ledger import steps
+from afterword.shared.ledger import spending_steps
 from afterword.shared.ledger.records import moment, reading
 from afterword.shared.ledger.shard import Shards, milliseconds
 from afterword.shared.names import Keys, lane_id, memory_key, shard_of, user_of
@@ -109,7 +109,7 @@ class Spending:
         """
         settings = self._shards.settings
         asked_for = [(tenant, budgets_argument(tenant, settings)) for tenant in tenants]
-        arguments = steps.ReadBudgets(tenants=asked_for)
+        arguments = spending_steps.ReadBudgets(tenants=asked_for)
         every = self._shards.all
         return [
             *await asyncio.gather(*(self._shards.run_script(keys, arguments) for keys in every))
@@ -125,7 +125,7 @@ class Spending:
         return await self._read(self._shards.keys_of(lane), user_of(lane)[0], lane, share)
 
     async def _read(self, keys: Keys, tenant: str, lane: str, share: float) -> Spent:
-        arguments = steps.ReadSpending(
+        arguments = spending_steps.ReadSpending(
             tenant=tenant,
             lane=lane,
             budgets=budgets_argument(tenant, self._shards.settings),

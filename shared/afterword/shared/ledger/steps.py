@@ -519,30 +519,6 @@ class ReadTenants(NamedTuple):
     tenants: Sequence[str]
 
 
-@declares("maintenance/spending")
-class ReadSpending(NamedTuple):
-    """Say what a tenant or a user has spent."""
-
-    tenant: str
-    lane: str
-    budgets: str
-    percent: int
-
-
-@declares("maintenance/forget_spenders")
-class ForgetSpenders(NamedTuple):
-    """Forget tenants that have spent something, once the other shards were told."""
-
-    told: Sequence[tuple[str, str]]
-
-
-@declares("maintenance/budgets")
-class ReadBudgets(NamedTuple):
-    """Say what some tenants have spent in the running period, and may spend."""
-
-    tenants: Sequence[tuple[str, str]]
-
-
 @declares("maintenance/identify")
 class Identify(NamedTuple):
     """Read what this ledger is; write it, if the ledger is new."""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from afterword.shared.ledger import steps
+from afterword.shared.ledger import spending_steps
 from afterword.shared.ledger.records import reading
 from afterword.shared.ledger.shard import Shards
 from afterword.shared.ledger.spending import Spending
@@ -35,7 +35,7 @@ class TenantSpending:
             if found:
                 await self._tell(found[::2])
                 told = list(zip(found[::2], found[1::2], strict=True))
-                await self._shards.run_script(keys, steps.ForgetSpenders(told=told))
+                await self._shards.run_script(keys, spending_steps.ForgetSpenders(told=told))
 
     async def _tell(self, tenants: Sequence[str]) -> None:
         """Tell each shard what those of the tenants that have a budget spent in the others."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
 import sys
+import tempfile
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +22,13 @@ def prepare_mem0_import(mem0_dir: Path) -> None:
     """
     os.environ |= {"MEM0_TELEMETRY": "False", "MEM0_DIR": str(mem0_dir)}
     logging.getLogger("mem0").setLevel(logging.CRITICAL + 1)
+
+
+def import_mem0() -> None:
+    """Import what mem0's open-source class needs, before any limit runs: it may take seconds."""
+    with tempfile.TemporaryDirectory(prefix="mem0-") as folder:  # importing mem0 writes to it
+        prepare_mem0_import(Path(folder))
+        importlib.import_module("mem0.memory.main")
 
 
 def make_mem0_import_lazy() -> None:
