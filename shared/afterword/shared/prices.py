@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 from afterword.shared.contracts import Usage
@@ -29,6 +30,9 @@ CACHE_READS = {"claude-sonnet-5-5": 0.05}
 #: Models whose list prices are so many times as high, for all tokens of a call, if its prompt is
 #: longer than so many tokens; those of the cache count.
 LONG_PROMPTS = {"claude-haiku-5-5": (100_000, 5.0)}
+
+#: So many names of models are remembered with the longest name that they begin with.
+_MOST_NAMES = 1024
 
 
 class Rates(NamedTuple):
@@ -59,7 +63,7 @@ IN_BATCH = 0.5
 
 def price_of(model: str, prices: Prices) -> tuple[float, float] | None:
     """Return the price whose name is the longest prefix of the model's name."""
-    name = _prefix_of(model, prices)
+    name = _prefix_of(model, tuple(prices))
     return None if name is None else prices[name]
 
 
@@ -73,13 +77,15 @@ def rates_of(model: str, own: Prices) -> Rates | None:
 
     A price of one's own is that of prompts of any length.
     """
-    price = known_price_of(model, own)
+    own_price = price_of(model, own)
+    price = own_price or price_of(model, LIST_PRICES)
     if price is None:
         return None
     of_input, of_output = price
-    read = CACHE_READS.get(_prefix_of(model, CACHE_READS) or "", CACHE_READ)
-    listed = price_of(model, own) is None
-    long_prompt = LONG_PROMPTS.get(_prefix_of(model, LONG_PROMPTS) or "") if listed else None
+    read = CACHE_READS.get(_prefix_of(model, tuple(CACHE_READS)) or "", CACHE_READ)
+    long_prompt = (
+        None if own_price else LONG_PROMPTS.get(_prefix_of(model, tuple(LONG_PROMPTS)) or "")
+    )
     return Rates(of_input, of_output, of_input * read, of_input * CACHE_WRITE, long_prompt)
 
 
@@ -99,5 +105,6 @@ def micro_usd(calls: Iterable[tuple[str, Usage]], own: Prices, share: float = 1.
     return round(sum(cost_usd(model, usage, own) for model, usage in calls) * share * 1e6)
 
 
-def _prefix_of(model: str, names: Iterable[str]) -> str | None:
+@lru_cache(_MOST_NAMES)
+def _prefix_of(model: str, names: tuple[str, ...]) -> str | None:
     return max((name for name in names if model.startswith(name)), key=len, default=None)

@@ -96,17 +96,17 @@ class GateClient:
 
         If the permit is a canary's, its gate waits up to `canary_s` seconds for the outcome.
         """
-        token = secrets.token_hex(8)
         view = self._views.get(name)
         if view is None or view.state is GateState.DOUBTED:
-            return Permit(self, name, token)
+            return Permit(self, name)
+        token = _new_token()
         lease_s = min(canary_s, LEASE_S)
         decision = await self._decision_of(name, self._gates.request(name, token, canary_s=lease_s))
         if decision is not None and decision.canary:
             emit(GateCanarySent, gate=name)
             return Permit(self, name, token, self._renew_canary(name, token, canary_s))
         if decision is None or decision.state is not GateState.SHUT:
-            return Permit(self, name, token)
+            return Permit(self, name)
         view.look_at, view.code = self._clock() + LOOK_S, decision.code
         raise GateShut(name, decision.retry_after_s, decision.code)
 
@@ -216,7 +216,7 @@ class GateClient:
     async def _report_success(self, name: str) -> None:
         """Report that a call worked while this process did not know that the gate was shut."""
         report, began = CallReport(CallOutcome.WORKED), self._worked[name]
-        await self.report(name, secrets.token_hex(8), report, began=began, canary=True)
+        await self.report(name, _new_token(), report, began=began, canary=True)
 
     async def _renew_canary(self, name: str, token: str, canary_s: float) -> None:
         """Renew a canary's lease for up to `canary_s` seconds."""
@@ -258,9 +258,10 @@ class Permit:
         self,
         gate_client: GateClient,
         name: str,
-        token: str,
+        token: str = "",
         renewal: Coroutine[object, object, None] | None = None,
     ) -> None:
+        """Be the right of a caller; a canary's has the `token` and is renewed by `renewal`."""
         self._gate_client = gate_client
         self._name = name
         self._token = token
@@ -282,8 +283,11 @@ class Permit:
 
     def release(self, error: ProviderError | None = None) -> None:
         """Report a failure, or no outcome, in the background: another call may be the canary."""
-        report = self._report_of(error) if error else CallReport(CallOutcome.LEFT)
-        if report and (error or self.canary):
+        if error is not None:
+            report = self._report_of(error)
+        else:
+            report = CallReport(CallOutcome.LEFT) if self.canary else None
+        if report is not None:
             self._report_later(report)
 
     def _report_of(self, error: ProviderError) -> CallReport | None:
@@ -325,8 +329,13 @@ class Permit:
 
     async def _report(self, report: CallReport, *, canary: bool) -> GateShut | None:
         return await self._gate_client.report(
-            self._name, self._token, report, began=self._began, canary=canary
+            self._name, self._token or _new_token(), report, began=self._began, canary=canary
         )
+
+
+def _new_token() -> str:
+    """Return what tells a call from all others; most calls need none."""
+    return secrets.token_hex(8)
 
 
 def _capped(asked_s: float | None) -> float:

@@ -41,6 +41,7 @@ class NotedCall(NamedTuple):
     took_ms: int
 
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"))
 _KEPT = TypeAdapter(tuple[NotedRecall | None, list[NotedCall]])
 
 
@@ -63,7 +64,7 @@ class AttemptNote:
         """Return the note as the ledger keeps it; "" if nothing was done yet."""
         if self.recall is None and not self.calls:
             return ""
-        return json.dumps([self.recall, self.calls], separators=(",", ":"))
+        return _COMPACT.encode([self.recall, self.calls])
 
     @classmethod
     def read(cls, text: str) -> AttemptNote:
@@ -76,4 +77,7 @@ class AttemptNote:
 
 def _short(text: str) -> str:
     """Return a name that keeps a story in its lines and its bounds."""
-    return "".join(one if one.isprintable() else "?" for one in text[:MOST_CHARACTERS])
+    kept = text[:MOST_CHARACTERS]
+    if kept.isprintable():
+        return kept
+    return "".join(one if one.isprintable() else "?" for one in kept)

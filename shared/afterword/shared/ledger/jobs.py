@@ -57,6 +57,9 @@ from afterword.shared.version import __version__
 #: Most leases that one script renews.
 RENEWED_AT_ONCE = 200
 
+_USAGE_MS = milliseconds(USAGE_S)
+_OF_RECALLED = set(Recalled.model_fields)
+
 #: The field of a request that names whom an operator blocks.
 _BLOCKED_FIELDS = {"user": "user_id", "tenant": "tenant"}
 
@@ -87,6 +90,7 @@ class Jobs:
         self._lease_ms = milliseconds(settings.lease_s)
         self._max_turns = max(1, settings.history_turns)
         self._conversation_ms = milliseconds(settings.conversation_s)
+        self._period = period_argument(settings)
 
     def new_id(self, request: ChatRequest) -> str:
         """Return a fresh id on the shard of the request's user."""
@@ -319,9 +323,9 @@ class Jobs:
                 tokens=used.model_dump_json(),
                 given=json.dumps([one.id for one in reply.memories]) if reply.memories else "",
                 note=note,
-                usage_ms=milliseconds(USAGE_S),
+                usage_ms=_USAGE_MS,
                 cost=cost,
-                period=period_argument(self._shards.settings),
+                period=self._period,
                 usage=[("replies", 1), *used],
             )
         )
@@ -336,9 +340,9 @@ class Jobs:
                 id=attempt.job_id,
                 fence=attempt.fence,
                 tenant=user_of(attempt.lane)[0],
-                usage_ms=milliseconds(USAGE_S),
+                usage_ms=_USAGE_MS,
                 cost=cost,
-                period=period_argument(self._shards.settings),
+                period=self._period,
                 usage=[(name, amount) for name, amount in usage if amount],
             )
         )
@@ -446,7 +450,8 @@ def _first_text_ms(claim: Claim, reply: Reply) -> int:
 
 
 def _recalled_json(reply: Reply) -> str:
-    return Recalled(memory=reply.memory, memories=reply.memories).model_dump_json()
+    """Return the JSON of a `Recalled`, whose fields a reply has."""
+    return reply.model_dump_json(include=_OF_RECALLED)
 
 
 def _claim(hint: str, record: dict[str, Any]) -> Claim:

@@ -29,6 +29,8 @@ class BothEnds:
     async def search(self, owner: str, query: str, limit: int) -> SearchResult:
         """Return at most `limit` memories for each end, those of the two in turns."""
         ends = both_ends(query, self._longest)
+        if len(ends) == 1:
+            return _merged([await self._memories.search(owner, ends[0], limit)])
         searches = [asyncio.ensure_future(self._memories.search(owner, end, limit)) for end in ends]
         try:
             return _merged(await asyncio.gather(*searches))

@@ -111,7 +111,7 @@ class ModelCall:
         """
         while True:
             try:
-                asked = replace(told, model=self._asked)
+                asked = told if told.model == self._asked else replace(told, model=self._asked)
                 return await self._stream_one(asked, push, meter, note)
             except NotAdmitted as held:
                 self._permit.release()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import random
 import secrets
@@ -315,7 +314,7 @@ class Responder:
             history=self._kept.conversation(tenant, claim.history),
             limits=self._limits,
             user_tag=self._tag(owner),
-            today=today_line(moment(claim.claimed_ms), claim.said_at, request.timezone),
+            today=_today(claim, request.timezone),
         )
         kept = len(built.recalled.memories)
         emit(
@@ -331,7 +330,14 @@ class Responder:
 
     def _tag(self, owner: str) -> str:
         """Return an opaque name of the user for the provider, never their id."""
-        return hmac.new(self._tag_key, owner.encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self._tag_key, owner.encode(), "sha256").hex()[:32]
+
+
+def _today(claim: Claim, timezone: str | None) -> str:
+    """Return what day it is for the user; "" if they told no time zone."""
+    if timezone is None:
+        return ""
+    return today_line(moment(claim.claimed_ms), claim.said_at, timezone)
 
 
 def _noted(claim: Claim, recall: Recall, given: Recalled, took_ms: int) -> NotedRecall:

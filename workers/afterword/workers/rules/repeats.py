@@ -24,7 +24,7 @@ def without_repeats(memories: Iterable[RecalledMemory], query: str) -> Sequence[
     newest: dict[str, RecalledMemory] = {}
     for memory in memories:
         text = folded(memory.text)
-        if _bare(memory.text) != asked:
+        if (_bare(memory.text) if "[" in text else text) != asked:
             newest[text] = _merged(newest.get(text), memory)  # a known key keeps its place
     return list(newest.values())
 

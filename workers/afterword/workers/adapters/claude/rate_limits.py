@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 
 from afterword.shared.ledger.quota_records import Part, QuotaLevel
 
+_PREFIX = "anthropic-ratelimit-"
 BUDGETS = ("requests", "tokens", "input-tokens", "output-tokens")
 
 #: The provider is asked again after this time, however far away a reset is.
@@ -35,14 +36,26 @@ _MOST_DIGITS = 12
 
 def quota_levels(headers: Mapping[str, str]) -> tuple[QuotaLevel, ...]:
     """Return what is left of each part of the limit that the headers tell, rather too little."""
-    found = [_level(headers, budget, part) for budget, part in _PARTS.items()]
+    told = _of_limits(headers)
+    if not told:
+        return ()
+    found = [_level(told, budget, part) for budget, part in _PARTS.items()]
     if found[1] is None and found[2] is None:
-        found.append(_level(headers, "tokens", "tokens"))
+        found.append(_level(told, "tokens", "tokens"))
     return tuple(level for level in found if level is not None)
 
 
+def _of_limits(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that tell limits, with the date; nothing if there are none.
+
+    They are read at once: httpx2 goes through all headers for each that is asked for.
+    """
+    told = {name: value for name, value in headers.items() if name.startswith(_PREFIX)}
+    return told and told | {"date": headers.get("date", "")}
+
+
 def _level(headers: Mapping[str, str], budget: str, part: Part) -> QuotaLevel | None:
-    prefix = f"anthropic-ratelimit-{budget}"
+    prefix = f"{_PREFIX}{budget}"
     limit, left = _count(headers.get(f"{prefix}-limit")), _count(headers.get(f"{prefix}-remaining"))
     if not limit or left is None:
         return None
@@ -84,10 +97,11 @@ def reset_seconds(headers: Mapping[str, str]) -> float | None:
 
 def _waits(headers: Mapping[str, str], *, spent: bool) -> list[float]:
     """Return seconds until each reset, by the provider's own clock."""
+    told = _of_limits(headers)
     waits = [
-        _seconds_until(headers.get(f"anthropic-ratelimit-{budget}-reset"), headers.get("date"))
+        _seconds_until(told.get(f"{_PREFIX}{budget}-reset"), told.get("date"))
         for budget in BUDGETS
-        if not spent or headers.get(f"anthropic-ratelimit-{budget}-remaining") == "0"
+        if not spent or told.get(f"{_PREFIX}{budget}-remaining") == "0"
     ]
     return [wait for wait in waits if wait is not None]
 
