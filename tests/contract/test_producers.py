@@ -658,3 +658,13 @@ async def test_what_an_attempt_without_a_reply_used_is_summed_up_as_well(
 
 async def test_a_handle_shows_its_id(producer: ProducerFace) -> None:
     assert UNKNOWN in repr(producer.job(UNKNOWN))
+
+
+async def test_a_call_after_the_end_opens_a_producer_again(
+    stage: Stage, producer: ProducerFace
+) -> None:
+    await producer.close()
+    stage.answer(TEXT)
+    job = await producer.submit(user_id="ann", message="hello")
+    await producer.close()
+    assert (await job.wait()).text == TEXT

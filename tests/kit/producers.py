@@ -151,6 +151,12 @@ class ProducerFace:
     def job(self, job_id: str) -> JobFace:
         return JobFace(self._producer.job(job_id))
 
+    async def close(self) -> None:
+        if isinstance(self._producer, AsyncProducer):
+            await self._producer.aclose()
+        else:
+            self._producer.close()
+
 
 class Stage(ABC):
     """Opens producers of one kind, and decides what their jobs are answered."""
@@ -209,14 +215,11 @@ class RealStage(Stage):
 
     @asynccontextmanager
     async def open(self, **settings: Any) -> AsyncIterator[ProducerFace]:
-        producer = self._kind(self.settings.model_copy(update=settings))
+        producer = ProducerFace(self._kind(self.settings.model_copy(update=settings)))
         try:
-            yield ProducerFace(producer)
+            yield producer
         finally:
-            if isinstance(producer, AsyncProducer):
-                await producer.aclose()
-            else:
-                producer.close()
+            await producer.close()
 
     def answer(
         self, text: str, *, memories: Sequence[str | MemoryUsed] = (), skipped: str = ""
