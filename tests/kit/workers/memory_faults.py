@@ -46,6 +46,23 @@ def calls_find_nobody(folder: Path, verb: str) -> Iterator[None]:
         flaw.unlink()
 
 
+@contextmanager
+def answers_are_lost(folder: Path, verb: str) -> Iterator[None]:
+    """Let every call of that verb be carried out and end as if nobody knew, while this is open."""
+    flaw = folder / f"{verb}.lost"
+    flaw.touch()
+    try:
+        yield
+    finally:
+        flaw.unlink()
+
+
+def lose(folder: Path, verb: str) -> None:
+    """Lose the answer of a call of that verb, if a test wants that."""
+    if (folder / f"{verb}.lost").exists():
+        raise Unavailable("lost_by_test", unknown_outcome=True)
+
+
 def suffer(folder: Path, verb: str) -> None:
     """Suffer what a test has in store for that verb: block this thread, or raise."""
     hold = folder / f"{verb}.held"
