@@ -315,6 +315,18 @@ async def test_nobody_gets_or_changes_the_memory_of_another(memories: Memories) 
     assert await listed(memories, ANA, 5) == [("I prefer Celsius.",)]
 
 
+async def test_memories_that_say_the_same_are_found(memories: Memories) -> None:
+    said = ["My dog is called Rex.", "I prefer Celsius.", "my dog  is called REX.\n", "Rex."]
+    for number, text in enumerate(said):
+        await settled(memories, ANA, turn(text, number))
+    await settled(memories, BEN, turn(said[0]))
+    found = await memories.repeats(ANA, "MY dog is\tcalled Rex.")
+    texts = [one.text.strip() for one in [await memories.get(ANA, name) for name in found] if one]
+    assert sorted(texts) == [said[0], said[2].strip()]
+    assert await memories.repeats(ANA, "I prefer Kelvin.") == []
+    assert await memories.repeats(memory_key("default", "cy"), said[0]) == []
+
+
 async def test_an_edited_memory_keeps_its_id_and_its_origin(memories: Memories) -> None:
     said = replace(turn("I prefer Celsius."), stored_by="host:17")
     (memory_id,) = (await settled(memories, ANA, said)).memory_ids

@@ -242,6 +242,24 @@ async def test_a_memory_is_deleted(stage: Stage) -> None:
             assert caught.value.memory_id == memory_id
 
 
+@pytest.mark.parametrize("verb", ["edit", "delete"])
+async def test_what_was_said_twice_is_changed_as_one(stage: Stage, verb: str) -> None:
+    async with stage.open() as producer:
+        user_id = uuid.uuid4().hex
+        said = ["I keep five birds.", "I live in Oslo.", "i keep five  birds."]
+        statuses = await stored(stage, producer, user_id, *said)
+        memories = producer.memories(user_id)
+        (memory_id,) = statuses[2].memory_ids
+        if verb == "delete":
+            await memories.delete(memory_id)
+        else:
+            for _ in range(2):  # to repeat it is safe
+                await memories.edit(memory_id, "I keep six birds.")
+        left = {memory.text for memory in await memories.all()} - {"I live in Oslo."}
+        assert left == ({"I keep six birds."} if verb == "edit" else set())
+        assert (await producer.job(statuses[0].job_id).status()).memory_ids == ()
+
+
 async def test_nobody_sees_or_changes_the_memories_of_another(stage: Stage) -> None:
     async with stage.open() as producer:
         user_id = uuid.uuid4().hex
@@ -297,6 +315,7 @@ REFUSED: list[tuple[str, str, tuple[Any, ...], dict[str, Any]]] = [
     ("memory_id", "delete", (5,), {}),
     ("text", "edit", ("m", ""), {}),
     ("text", "edit", ("m", "a\x00b"), {}),
+    ("text", "edit", ("m", "\u200b \u2060"), {}),
     ("text", "edit", ("m", "x" * 70_000), {}),
 ]
 

@@ -93,6 +93,9 @@ class Plain:
     ) -> tuple[Sequence[StoreRow], str | None]:
         return [], None
 
+    def repeats(self, memory: Any, owner: str, text: str) -> Sequence[str]:
+        return []
+
     def list_owners(
         self, memory: Any, limit: int, after: str | None
     ) -> tuple[Sequence[str], str | None]:

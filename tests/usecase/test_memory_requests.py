@@ -94,10 +94,10 @@ class Desk:
         await self.writer.write()
         return turn_id, self.memories.rows[-1].id
 
-    async def half_stored(self) -> tuple[str, str]:
+    async def half_stored(self, text: str = TEXT) -> tuple[str, str]:
         """Let mem0 store a turn without a word of it, as if the worker had died; return ids."""
         self.memories.fail_after("add", Unavailable("cut", unknown_outcome=True))
-        turn_id, memory_id = await self.stored()
+        turn_id, memory_id = await self.stored(text)
         assert self.inspector.job(turn_id)["turn"] == "pending"
         return turn_id, memory_id
 
@@ -375,6 +375,51 @@ async def test_an_edit_that_failed_says_whether_it_may_be_done(
     assert answer == {"code": "down", "may_be_done": may_be_done}
 
 
+@pytest.mark.parametrize("action", ["edit", "delete"])
+async def test_what_says_the_same_is_removed_with_a_memory(
+    desk: Desk, action: MemoryAction
+) -> None:
+    first, _ = await desk.stored("I like tea.")
+    await desk.stored("I like coffee.")
+    _, memory_id = await desk.stored("i LIKE  tea.")
+    desk.memories.rows.append(own("I like tea.", "theirs", BEN))
+    await desk.asked(action, id=memory_id, text="I like milk.")
+    kept = ["I like coffee.", *(["I like milk."] if action == "edit" else [])]
+    assert sorted(await desk.texts()) == kept
+    assert [row.id for row in desk.memories.rows if row.owner == BEN] == ["theirs"]
+    status = await desk.ledger.queries.status(first)
+    assert (status.memory_ids, status.turn_code) == ((), "deleted")
+    await desk.memories.add(ANN, Turn(first, "I like tea.", "Noted.", AT, attempt="late"))
+    await desk.look_for_late_copies()
+    assert sorted(await desk.texts()) == kept
+
+
+async def test_an_edit_that_is_repeated_removes_nothing_else(desk: Desk) -> None:
+    _, other = await desk.stored("I like milk.")
+    _, memory_id = await desk.stored("I like tea.")
+    for _ in range(2):
+        await desk.asked("edit", id=memory_id, text="I like milk.")
+    assert {row.id for row in desk.memories.rows} == {other, memory_id}
+
+
+async def test_a_repeat_that_cannot_be_removed_leaves_the_memory_to_try_again(desk: Desk) -> None:
+    await desk.stored("I like tea.")
+    _, memory_id = await desk.stored("I like tea.")
+    desk.memories.fail("remove", Unavailable("down"))
+    assert (await desk.asked("delete", id=memory_id))["may_be_done"]
+    assert memory_id in {row.id for row in desk.memories.rows}
+    await desk.asked("delete", id=memory_id)
+    assert await desk.texts() == []
+
+
+async def test_what_nobody_sees_of_a_new_text_is_not_stored(desk: Desk) -> None:
+    _, memory_id = await desk.stored()
+    edited = await desk.asked("edit", id=memory_id, text="I \u200bprefer\u202e Kelvin.\r\n")
+    assert edited["result"]["text"] == "I prefer Kelvin.\n"
+    blank = await desk.asked("edit", id=memory_id, text="\u200b \u2060")
+    assert blank == {"code": "blank_text", "may_be_done": False}
+
+
 async def test_a_new_text_may_look_quoted(desk: Desk) -> None:
     _, memory_id = await desk.stored()
     edited = (await desk.asked("edit", id=memory_id, text="> I prefer Kelvin."))["result"]
@@ -411,6 +456,17 @@ async def test_a_change_waits_for_the_writer_and_comes_before_the_next(
     assert await desk.texts() == ["My dog is called Rex."]
 
 
+async def test_who_waits_for_a_lane_in_vain_learns_it_before_giving_up(desk: Desk) -> None:
+    _, memory_id = await desk.stored()
+    await submit_and_answer(desk.ledger, "My dog is called Rex.")
+    await claim_lane(desk.ledger)
+    requests = desk.ledger.memory_requests
+    asked, _ = await requests.ask(lane_of(), "delete", {"id": memory_id}, 0.8)
+    await desk.answerer.process(asked)
+    withdrawn = await requests.withdraw(asked)
+    assert withdrawn.answer == {"code": "lane_busy", "may_be_done": False}
+
+
 async def test_a_lane_that_is_held_for_a_change_is_written_by_nobody(desk: Desk) -> None:
     await submit_and_answer(desk.ledger, TEXT)
     held = await desk.ledger.memory_requests.hold(lane_of(), "me")
@@ -435,7 +491,7 @@ async def test_a_change_keeps_a_long_pause_unless_it_takes_away_what_waits(
     desk: Desk, inspector: LedgerInspector
 ) -> None:
     _, stored = await desk.stored()
-    await desk.half_stored()
+    await desk.half_stored("I prefer Kelvin.")
     waiting = desk.memories.rows[-1].id
     inspector.redis.zincrby(inspector.keys.place("waiting", "memories.0"), 3_600_000, lane_of())
 

@@ -23,6 +23,7 @@ from afterword.workers.ports import (
     SearchResult,
     Turn,
 )
+from afterword.workers.rules.repeats import folded
 
 Verb = Literal[
     "search",
@@ -32,6 +33,7 @@ Verb = Literal[
     "copies",
     "page",
     "get",
+    "repeats",
     "edit",
     "remove",
     "forget",
@@ -191,6 +193,11 @@ class FakeMemories:
             mine = (row for row in self.rows if (row.owner, row.id) == (owner, memory_id))
             found = next(mine, None)
             return found and replace(found, score=None)
+
+    async def repeats(self, owner: str, text: str) -> Sequence[str]:
+        async with self._call("repeats", owner):
+            mine = (row for row in self.rows if row.owner == owner)
+            return [row.id for row in mine if folded(row.text) == folded(text)]
 
     async def edit(self, owner: str, memory_id: str, text: str) -> bool:
         async with self._call("edit", owner, memory_id):

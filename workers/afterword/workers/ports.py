@@ -364,6 +364,14 @@ class Memories(Protocol):
         """Return one memory, None unless there is one with this id and it is this owner's."""
         ...
 
+    async def repeats(self, owner: str, text: str) -> Sequence[str]:
+        """Return the ids of the memories of this owner that say this text.
+
+        Case, width and spacing are no difference: a reply is given one of them. A backend that can
+        only search returns those that it finds.
+        """
+        ...
+
     async def edit(self, owner: str, memory_id: str, text: str) -> bool:
         """Replace the text of one memory, and what it is found by; all else stays.
 

@@ -139,6 +139,7 @@ def edit(  # noqa: PLR0913 the options of a command
 ) -> None:
     """Replace the text of a memory. Its id, time and job stay.
 
+    Other memories that said the same are deleted.
     Without --apply, the memory is shown as it is. The audit records who changed which memory, and
     no text.
     """
@@ -174,8 +175,9 @@ def delete(  # noqa: PLR0913 the options of a command
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Delete a memory for good. It cannot be undone, and no replay brings it back.
+    """Delete a memory, and all that say the same, for good: it cannot be undone.
 
+    No replay brings it back.
     What was said stays in its conversation and in replies: `afterword forget` erases all of it.
     Without --apply, the memory is shown. The audit records who deleted which memory, and no text.
     """

@@ -85,6 +85,8 @@ class MemoryCall(NamedTuple):
             raise MemoryNotFound(self.arguments["id"])
         if code == "bad_cursor":
             raise InvalidRequest("after", "must be the `next` of an earlier page")
+        if code == "blank_text":
+            raise InvalidRequest("text", "must hold something that can be seen")
         raise MemoriesUnavailable(code, may_be_done=may_be_done)
 
 

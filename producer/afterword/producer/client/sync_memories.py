@@ -92,8 +92,9 @@ class UserMemories:
         """Replace the text of a memory, and return it as it is now; raises `MemoryNotFound`.
 
         It waits until no turn of the user is being stored. No retry or replay of its turn brings
-        the old text back. It is safe to repeat. `text` is limited as a message is, and secrets in
-        it are treated as those of a message.
+        the old text back; other memories that said the same are deleted. It is safe to repeat.
+        `text` is limited as a message is, secrets in it are treated as those of a message, and
+        characters that nobody sees are left out.
         """
         self._service.check_memory_text("text", text, self._owner.tenant)
         return memory_in(self._ask("edit", timeout, id=memory_id, text=text))
@@ -102,9 +103,11 @@ class UserMemories:
     def delete(self, memory_id: MemoryId, *, timeout: WaitSeconds = 30.0) -> None:
         """Delete a memory for good; raises `MemoryNotFound`.
 
-        It waits until no turn of the user is being stored. No retry or replay of its turn brings
-        the memory back. What was said stays in its conversation, and in replies that were given the
-        memory, as long as those are kept: `Operator.forget` erases all of it.
+        So are all memories of the user that say the same, in whatever case and spacing: a reply
+        would be given one of them. It waits until no turn of the user is being stored. No retry or
+        replay of its turn brings the memory back. What was said stays in its conversation, and in
+        replies that were given the memory, as long as those are kept: `Operator.forget` erases all
+        of it.
         """
         self._ask("delete", timeout, id=memory_id)
 

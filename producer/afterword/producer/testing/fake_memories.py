@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -63,17 +64,40 @@ class FakeMemories:
         if call.action == "search":
             return _found(list(mine.values())[::-1], said["query"], said["limit"])
         memory = mine.get(said["id"])
+        if call.action == "edit":
+            return _edited(mine, memory, said["text"], now)
         if memory is None:
             return _NOT_FOUND
         if call.action == "delete":
-            del mine[memory.id]
+            _remove(mine, memory.text)
             return {"result": {}}
-        if call.action == "edit":
-            changed = {"text": said["text"], "updated_at": now}
-            memory = mine[memory.id] = memory.model_copy(update=changed)
-            return {"result": memory.model_dump()}
         given = {"given_to": tuple(self._given(memory.id))[:100]}
         return {"result": memory.model_copy(update=given).model_dump()}
+
+
+def _edited(mine: dict[str, Memory], memory: Memory | None, text: str, now: datetime) -> Answer:
+    if not any(map(_is_seen, text)):
+        return {"code": "blank_text", "may_be_done": False}
+    if memory is None:
+        return _NOT_FOUND
+    if memory.text != text:
+        _remove(mine, memory.text)
+    edited = mine[memory.id] = memory.model_copy(update={"text": text, "updated_at": now})
+    return {"result": edited.model_dump()}
+
+
+def _remove(mine: dict[str, Memory], text: str) -> None:
+    """Remove all memories that say a text: a reply is given one of them."""
+    for repeat in [one for one in mine.values() if _folded(one.text) == _folded(text)]:
+        del mine[repeat.id]
+
+
+def _folded(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _is_seen(letter: str) -> bool:
+    return letter.isprintable() and not letter.isspace()
 
 
 def _listed(newest_first: Sequence[Memory], limit: int, after: str | None) -> Answer:

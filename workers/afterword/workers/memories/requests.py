@@ -20,9 +20,13 @@ from afterword.workers.gate import RECALL, REMEMBER, GateClient, GateShut
 from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Memories, RecalledMemory
+from afterword.workers.rules.visible_text import visible
 
 #: How often a lane is asked for that another worker holds.
 HOLD_AGAIN_S = 0.1
+
+#: A lane is waited for until so many seconds before somebody gives up, so that they learn why.
+_ANSWER_S = 1.0
 
 #: How long a lane waits, at most, once the turn that it waited for was changed.
 AFTER_CHANGE_S = 60.0
@@ -152,10 +156,15 @@ class RequestAnswerer:
         return _memory(found).model_copy(update={"given_to": tuple(given)}).model_dump(mode="json")
 
     async def _edit(self, memories: Memories, request: MemoryRequest) -> Mapping[str, Any]:
-        """Replace a text; no earlier attempt to store its turn may bring the old one back."""
+        """Replace a text; no earlier attempt to store its turn may bring the old one back.
+
+        Nor may another memory that says the same.
+        """
         owner, text = owner_of(request.lane), self._text_of(request)
         async with self._holding_lane(request) as held, self._time_limit(may_be_done=True):
             found = await _found(memories, request)
+            if found.text != text:
+                await self._remove_repeats(memories, held, found)
             await self._mend(memories, held, found, without=())
             self._leases.require(request.lane)
             if not await memories.edit(owner, found.id, text):
@@ -164,29 +173,45 @@ class RequestAnswerer:
         return _memory(edited).model_dump(mode="json")
 
     def _text_of(self, request: MemoryRequest) -> str:
-        """Return the text that is to be stored: without the secrets in it."""
-        tenant = user_of(request.lane)[0]
+        """Return the text that is to be stored: without secrets, and without what nobody sees."""
+        tenant, text = user_of(request.lane)[0], visible(request.arguments["text"])
+        if not text.strip():
+            raise _Refused("blank_text")
         try:
-            return self._kept.without_secrets(tenant, request.arguments["text"]).text
+            return self._kept.without_secrets(tenant, text).text
         except Exception as error:  # noqa: BLE001 a redactor of the user's own may raise anything
             emit_internal_error(error)
             raise _Refused("redactor_failed") from None
 
     async def _delete(self, memories: Memories, request: MemoryRequest) -> Mapping[str, Any]:
+        """Remove a memory, and all that say the same: replies are given one of them."""
+        async with self._holding_lane(request) as held, self._time_limit(may_be_done=True):
+            found = await _found(memories, request)
+            await self._remove_repeats(memories, held, found)
+            await self._remove(memories, held, found)
+        return {}
+
+    async def _remove_repeats(self, memories: Memories, held: Hold, found: RecalledMemory) -> None:
+        """Remove what says the same as a memory. That stays for now: the change can be repeated."""
+        owner = owner_of(held.claim.lane)
+        for memory_id in await memories.repeats(owner, found.text):
+            repeat = await memories.get(owner, memory_id) if memory_id != found.id else None
+            if repeat is not None and repeat.owner == owner:
+                await self._remove(memories, held, repeat)
+
+    async def _remove(self, memories: Memories, held: Hold, found: RecalledMemory) -> None:
         """Remove a memory, after the ledger knows that it is to be removed.
 
         If that fails from then on, the check for late copies removes it.
         """
-        async with self._holding_lane(request) as held, self._time_limit(may_be_done=True):
-            found = await _found(memories, request)
-            mended = await self._mend(memories, held, found, without=(found.id,))
-            self._leases.require(request.lane)
-            try:
-                await memories.remove(owner_of(request.lane), [found.id])
-            except ProviderError as error:
-                error.unknown_outcome = error.unknown_outcome or mended
-                raise
-        return {}
+        lane = held.claim.lane
+        mended = await self._mend(memories, held, found, without=(found.id,))
+        self._leases.require(lane)
+        try:
+            await memories.remove(owner_of(lane), [found.id])
+        except ProviderError as error:
+            error.unknown_outcome = error.unknown_outcome or mended
+            raise
 
     async def _mend(
         self,
@@ -225,7 +250,7 @@ class RequestAnswerer:
 
     async def _hold(self, request: MemoryRequest) -> Hold:
         token, clock = secrets.token_hex(8), asyncio.get_running_loop().time
-        end = clock() + request.left_s
+        end = clock() + request.left_s - min(_ANSWER_S, request.left_s / 4)
         while True:
             held = await self._requests.hold(request.lane, token)
             if isinstance(held, Hold):

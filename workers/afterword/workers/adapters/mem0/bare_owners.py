@@ -63,6 +63,10 @@ class BareOwners:
         found = await self._memories.get(key, memory_id)
         return found and _named(found, key, owner)
 
+    async def repeats(self, owner: str, text: str) -> Sequence[str]:
+        """Return the ids of the memories of this owner that say this text."""
+        return await self._memories.repeats(bare_memory_key(owner), text)
+
     async def edit(self, owner: str, memory_id: str, text: str) -> bool:
         """Replace the text of one memory of this owner."""
         return await self._memories.edit(bare_memory_key(owner), memory_id, text)

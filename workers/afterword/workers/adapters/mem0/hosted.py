@@ -48,6 +48,7 @@ from afterword.workers.ports import (
     Turn,
 )
 from afterword.workers.rules.excerpts import both_ends
+from afterword.workers.rules.repeats import folded
 
 if TYPE_CHECKING:
     from afterword.workers.adapters.mem0.platform_client import PlatformClient
@@ -148,6 +149,12 @@ class HostedMemories:
         """Return one memory, None unless mem0 says that it is this owner's."""
         call = self._client.get_memory(memory_id)
         return await self._call(call, partial(_owned, _checked(owner)))
+
+    async def repeats(self, owner: str, text: str) -> Sequence[str]:
+        """Return the ids of the best that mem0 finds for a text, of those that say it."""
+        found = await self.search(owner, text, MAX_PAGE)
+        same = folded(text)
+        return [row.id for row in found.memories if folded(row.text) == same]
 
     async def edit(self, owner: str, memory_id: str, text: str) -> bool:
         """Replace the text of one memory; mem0 embeds it anew."""

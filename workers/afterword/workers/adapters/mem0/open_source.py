@@ -97,6 +97,10 @@ class Recipe(Protocol):
         """
         ...
 
+    def repeats(self, memory: Any, owner: str, text: str) -> Sequence[str]:
+        """Return the ids of an owner's rows that say a text, as `prompt_text` returns it."""
+        ...
+
     def list_owners(
         self, memory: Any, limit: int, after: str | None
     ) -> tuple[Sequence[str], str | None]:
@@ -181,6 +185,11 @@ class OpenSourceMemories:
     async def get(self, owner: str, memory_id: str) -> RecalledMemory | None:
         """Return one memory, None unless it exists and is this owner's."""
         return await _run_on(self._writing, partial(self._get, owner, memory_id))
+
+    async def repeats(self, owner: str, text: str) -> Sequence[str]:
+        """Return the ids of the memories of this owner that say this text."""
+        repeats = partial(self._recipe.repeats, self._memory, owner, text)
+        return await _run_on(self._writing, repeats)
 
     async def edit(self, owner: str, memory_id: str, text: str) -> bool:
         """Replace the text of one memory; return false unless it exists and is this owner's."""

@@ -83,6 +83,11 @@ class PgVectorRecipe:
         found = memory.vector_store.list_page(owner, limit, after)
         return found
 
+    def repeats(self, memory: Any, owner: str, text: str) -> Sequence[str]:
+        """Return the ids of an owner's rows that say a text."""
+        ids: Sequence[str] = memory.vector_store.list_repeats(owner, text)
+        return ids
+
     def list_owners(
         self, memory: Any, limit: int, after: str | None
     ) -> tuple[Sequence[str], str | None]:

@@ -22,6 +22,7 @@ from afterword.workers.adapters.mem0.pgvector.database import (
     translate_postgres_errors,
 )
 from afterword.workers.ports import BadCursor
+from afterword.workers.rules.repeats import folded
 from afterword.workers.rules.write_deadline import seconds_left
 
 _ROW_NAMESPACE = uuid.UUID("0b6dd1c5-5d8a-4a5a-9d1e-7c2f3a5b8e94")
@@ -44,6 +45,7 @@ _OWNERS = (
     " FROM owners WHERE owners.name IS NOT NULL"
     ") SELECT name FROM owners WHERE name IS NOT NULL LIMIT %s"
 )
+_TEXTS = "SELECT id, payload->>'data' FROM {} WHERE payload->>'user_id' = %s"
 _DELETE_OWNER = "DELETE FROM {} WHERE payload->>'user_id' = %s"
 
 
@@ -113,6 +115,14 @@ class PgVectorStore(PGVector):  # type: ignore[misc]
             found = cursor.fetchall()
         last = found[limit - 1] if len(found) > limit else None
         return [_readable(_StoreRow(str(one[0]), one[1])) for one in found[:limit]], _cursor(last)
+
+    def list_repeats(self, owner: str, text: str) -> Sequence[str]:
+        """Return the ids of an owner's memories that say a text: all of them are compared."""
+        self._ensure_collection()
+        with self._get_cursor() as cursor:
+            cursor.execute(sql.SQL(_TEXTS).format(self._col()), [owner])
+            same = folded(text)
+            return [str(row_id) for row_id, other in cursor if folded(other or "") == same]
 
     def list_owners(self, limit: int, after: str | None) -> tuple[Sequence[str], str | None]:
         """Return owners by name, and what continues after them."""

@@ -84,6 +84,11 @@ class EmbeddedRecipe:
         rows: tuple[Sequence[Row], str | None] = memory.vector_store.list_page(owner, limit, after)
         return rows
 
+    def repeats(self, memory: Any, owner: str, text: str) -> Sequence[str]:
+        """Return the ids of an owner's rows that say a text."""
+        ids: Sequence[str] = memory.vector_store.list_repeats(owner, text)
+        return ids
+
     def list_owners(
         self, memory: Any, limit: int, after: str | None
     ) -> tuple[Sequence[str], str | None]:

@@ -187,6 +187,12 @@ def list_rows_before(
     return [(n, Row.read(memory_id, payload)) for n, memory_id, payload in found]
 
 
+def list_repeats(sql: sqlite3.Connection, owner: Owner, text: str) -> list[str]:
+    """Return the ids of an owner's memories that say a text, in whatever case and spacing."""
+    select = "SELECT id FROM memories WHERE owner = ? AND folded = ? ORDER BY n"
+    return [row[0] for row in sql.execute(select, (owner.n, owner.digest(folded(text))))]
+
+
 def list_owners(sql: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, str | None]]:
     """Return owners above a row number, each with the name that one of its memories has.
 

@@ -48,6 +48,7 @@ from afterword.workers.adapters.mem0.sqlite.rows import (
     get_row,
     insert_row,
     list_owners,
+    list_repeats,
     list_rows,
     list_rows_before,
     matches_of,
@@ -250,6 +251,12 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             rows = list_rows_before(sql, found, before, limit + 1) if found else []
         page = rows[:limit]
         return [row for _, row in page], str(page[-1][0]) if len(rows) > limit else None
+
+    def list_repeats(self, owner: str, text: str) -> Sequence[str]:
+        """Return the ids of an owner's memories that a search counts as one with this text."""
+        with self._database.reading() as sql:
+            found = find_owner(sql, owner)
+            return list_repeats(sql, found, text) if found else []
 
     def list_owners(self, limit: int, after: str | None) -> tuple[Sequence[str], str | None]:
         """Return the names of owners in the order of their rows, and what continues after them."""
