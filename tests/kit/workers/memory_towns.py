@@ -43,6 +43,10 @@ class MemoryTown(ABC):
         """Return all that the backend holds, as text."""
 
     @abstractmethod
+    def sent(self) -> str:
+        """Return all that a service was sent which stores, searches or extracts, as text."""
+
+    @abstractmethod
     def adds_are_lost(self) -> AbstractContextManager[None]:
         """Let mem0 store what it is given, and nobody know of it."""
 
@@ -125,6 +129,9 @@ class EmbeddedTown(MemoryTown):
         with closing(sqlite3.connect(path)) as file:
             return "\n".join(file.iterdump())
 
+    def sent(self) -> str:
+        return ""
+
     def adds_are_lost(self) -> AbstractContextManager[None]:
         return answers_are_lost(self.fleet.data_dir, "add")
 
@@ -145,6 +152,10 @@ class SelfHostedTown(MemoryTown):
     def kept(self) -> str:
         rows = self._postgres.tell(f"SELECT id, payload FROM {TABLE}", self.url)
         return json.dumps([[str(row[0]), row[1]] for row in rows], ensure_ascii=False)
+
+    def sent(self) -> str:
+        asked = [told(one["body"]) for one in self.fleet.claude.requests()]
+        return "\n".join(texts[-1] for texts in asked if "Memory Extractor" in texts[0])
 
     def adds_are_lost(self) -> AbstractContextManager[None]:
         return answers_are_lost(self.fleet.data_dir, "add")
@@ -173,6 +184,10 @@ class HostedTown(MemoryTown):
 
     def kept(self) -> str:
         return json.dumps(self.mem0.order()["rows"], ensure_ascii=False)
+
+    def sent(self) -> str:
+        bodies = [one["body"] for one in self.mem0.order()["seen"]]
+        return json.dumps(bodies, ensure_ascii=False)
 
     @contextmanager
     def adds_are_lost(self) -> Iterator[None]:
