@@ -95,4 +95,6 @@ def test_the_words_for_memories_that_are_not_available_are_documented_and_said()
     for code, words in _NO_MEMORIES.items():
         assert f"| `{code}` |" in table
         assert f"{words} ({code})" in str(MemoriesUnavailable(code))
-    assert "available: key_refused;" in str(MemoriesUnavailable("key_refused"))
+    assert "available: mem0 is away or refuses (key_refused);" in str(
+        MemoriesUnavailable("key_refused")
+    )

@@ -49,7 +49,7 @@ _STATUS_OF_END = {
 }
 
 
-#: Why memories are not available, in words; a code of mem0's stands alone.
+#: Why memories are not available, in words; all other codes are mem0's.
 _NO_MEMORIES = {
     "no_worker": "no memory worker has answered in time: start one, or wait for longer",
     "too_slow": "the memory worker took too long: ask again",
@@ -59,7 +59,12 @@ _NO_MEMORIES = {
     "being_stored": "mem0 still works on its turn: ask again later",
     "being_erased": "the user is being erased",
     "too_many_requests": "too many requests wait for an answer: ask again later",
+    "redactor_failed": "the redactor of AFTERWORD_REDACTOR failed",
+    "newer_record": "a newer version of Afterword wrote its turn: finish the upgrade",
+    "internal_error": "a bug, which the memory worker has logged",
+    "unknown_action": "the memory worker is older than this program: upgrade it",
 }
+_MEM0_REFUSES = "mem0 is away or refuses"
 
 
 class AfterwordError(Exception):
@@ -303,8 +308,8 @@ class MemoriesUnavailable(AfterwordError):
 
     def __init__(self, code: str, *, may_be_done: bool = False) -> None:
         advice = "it may be done all the same" if may_be_done else "nothing was changed"
-        why = f"{_NO_MEMORIES[code]} ({code})" if code in _NO_MEMORIES else code
-        super().__init__(f"memories are not available: {why}; {advice}")
+        why = _NO_MEMORIES.get(code, _MEM0_REFUSES)
+        super().__init__(f"memories are not available: {why} ({code}); {advice}")
         self.code = code
         self.may_be_done = may_be_done
 
