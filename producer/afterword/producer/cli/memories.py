@@ -175,9 +175,9 @@ def delete(  # noqa: PLR0913 the options of a command
     timeout: float,
     as_json: bool,
 ) -> None:
-    """Delete a memory, and all that say the same, for good: it cannot be undone.
+    """Delete a memory, and all that say the same, for good.
 
-    No replay brings it back.
+    It cannot be undone, and no replay brings it back.
     What was said stays in its conversation and in replies: `afterword forget` erases all of it.
     Without --apply, the memory is shown. The audit records who deleted which memory, and no text.
     """
