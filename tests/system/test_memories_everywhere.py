@@ -146,7 +146,7 @@ async def test_a_user_edits_and_deletes_what_is_remembered(town: MemoryTown, fac
         _, reply = town.say(user, QUESTION)
         assert home.id not in [memory.id for memory in reply.memories]
         assert MOVED not in town.last_prompt()
-        assert home.id not in town.kept(), "mem0 has it no more"
+        assert job.id not in town.kept(), "mem0 has it no more"
         assert (job.status().memory_ids, job.status().turn_code) == ((), "deleted")
 
 
