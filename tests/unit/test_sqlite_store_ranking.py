@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +24,9 @@ from afterword.workers.adapters.mem0.sqlite.ranking import (
     best_first,
     combine,
     lend,
+    lend_meaning,
     lend_replies,
+    neighbours,
     word_points,
     yield_to_newer,
 )
@@ -28,6 +34,8 @@ from afterword.workers.adapters.mem0.sqlite.tokenizer import (
     index_text,
     query_words,
 )
+from tests.kit.sqlite_store.hashing_embedder import DIMS
+from tests.kit.sqlite_store.store import open_store
 
 
 def points(query: str, *texts: str) -> list[float]:
@@ -48,6 +56,11 @@ def floats(*values: float) -> Floats:
 
 def numbers(*values: int) -> ranking.Numbers:
     return np.array(values, np.int64)
+
+
+def a_minute_apart(count: int) -> Sequence[ranking.Marks]:
+    """Return the neighbours of so many texts of one conversation."""
+    return neighbours(numbers(*[1] * count), numbers(*range(0, 60 * count, 60)))
 
 
 def test_a_rare_word_weighs_more_than_a_common_one() -> None:
@@ -131,25 +144,72 @@ def test_many_vectors_are_reduced_as_each_of_them_is() -> None:
 
 def test_neighbours_of_a_conversation_lend_their_words() -> None:
     one, two = LENT
-    lent = lend(floats(0, 0, 0, 1, 0), numbers(1, 1, 1, 1, 1), numbers(0, 60, 120, 180, 240))
+    lent = lend(floats(0, 0, 0, 1, 0), a_minute_apart(5))
     assert lent == pytest.approx([0, two, one, 1, one])
 
 
 def test_another_conversation_or_a_later_day_lends_nothing() -> None:
-    lent = lend(floats(0, 1, 0), numbers(1, 2, 1), numbers(0, 1, 2))
+    lent = lend(floats(0, 1, 0), neighbours(numbers(1, 2, 1), numbers(0, 1, 2)))
     assert lent == pytest.approx([0, 1, 0])
-    lent = lend(floats(0, 1, 0), numbers(1, 1, 1), numbers(0, LEND_S, 2 * LEND_S + 1))
+    apart = numbers(0, LEND_S, 2 * LEND_S + 1)
+    lent = lend(floats(0, 1, 0), neighbours(numbers(1, 1, 1), apart))
     assert lent == pytest.approx([LENT[0], 1, 0])
-    assert lend(floats(), numbers(), numbers()).tolist() == []
+    assert lend(floats(), a_minute_apart(0)).tolist() == []
+
+
+def test_what_stands_out_lends_its_meaning_more_to_what_follows() -> None:
+    meant = floats(*[0.1] * 10, 0.1, 0.1, 0.6, 0.1, 0.1, *[0.1] * 10)
+    before, found, after = lend_meaning(meant, a_minute_apart(25))[11:14]
+    assert found == np.float32(0.6)
+    assert before == pytest.approx(0.1 + 0.5 * 0.2)
+    assert after == pytest.approx(0.1 + 0.5 * 0.4)
+
+
+def test_what_follows_a_memory_that_was_found_is_found_before_what_is_little_like_it(
+    tmp_path: Path,
+) -> None:
+    unlike = [f"{axis:02}" for axis in range(2, 30)]
+    vectors = {text: np.eye(DIMS)[int(text)] for text in unlike}
+    vectors |= {"found": np.eye(DIMS)[0], "next": np.eye(DIMS)[1]}
+    vectors |= {"rival": np.eye(DIMS)[0] * 0.2 + np.eye(DIMS)[30]}
+    with closing(open_store(tmp_path / "store")) as store:
+        for minute, text in enumerate([*unlike[:14], "found", "next", *unlike[14:], "rival"]):
+            payload = {
+                "user_id": "a",
+                "data": text,
+                "conversation_id": "talk" if text in {"found", "next"} else text,
+                "created_at": datetime.fromtimestamp(60 * minute, UTC).isoformat(),
+            }
+            store.insert([vectors[text].tolist()], [payload], [text])
+        rows = store.search("what", np.eye(DIMS)[0].tolist(), 3, {"user_id": "a"})
+    assert [row.id for row in rows] == ["found", "next", "rival"]
+
+
+def test_what_means_no_more_than_others_lends_nothing() -> None:
+    meant = floats(*[0.6] * 3, *[0.1] * 10)
+    assert lend_meaning(meant, a_minute_apart(13)).tolist() == meant.tolist()
+
+
+def test_another_conversation_lends_no_meaning() -> None:
+    meant, apart = floats(0.1, 0.6, *[0.1] * 20), numbers(*range(22))
+    assert lend_meaning(meant, neighbours(apart, numbers(*[0] * 22))).tolist() == meant.tolist()
+
+
+def test_a_similarity_with_what_is_lent_is_at_most_1() -> None:
+    meant = floats(*[0.0] * 40, 1, 0.9, 1)
+    assert max(lend_meaning(meant, a_minute_apart(43))) == 1
+    assert lend_meaning(floats(), a_minute_apart(0)).tolist() == []
 
 
 def test_a_short_answer_gains_by_the_reply_that_it_answers() -> None:
     worth, lengths = floats(1, 1, 0, 1), floats(9, 5, 40, 5)
-    gained = lend_replies(worth, lengths, numbers(1, 1, 1, 2), numbers(0, 60, 120, 180))
+    near = neighbours(numbers(1, 1, 1, 2), numbers(0, 60, 120, 180))
+    gained = lend_replies(worth, lengths, near)
     assert gained == pytest.approx([0, REPLY_LENT, 0, 0])
-    gained = lend_replies(floats(1, 0), floats(5, 5), numbers(1, 1), numbers(0, LEND_S + 1))
+    later = neighbours(numbers(1, 1), numbers(0, LEND_S + 1))
+    gained = lend_replies(floats(1, 0), floats(5, 5), later)
     assert gained.tolist() == [0, 0]
-    assert lend_replies(floats(), floats(), numbers(), numbers()).tolist() == []
+    assert lend_replies(floats(), floats(), a_minute_apart(0)).tolist() == []
 
 
 def test_the_older_of_two_that_say_nearly_the_same_yields() -> None:

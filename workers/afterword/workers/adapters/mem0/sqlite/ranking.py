@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
+Marks = NDArray[np.bool_]
 
 #: Indexes into the arrays of an owner's memories.
 Positions = NDArray[np.intp]
@@ -27,6 +28,10 @@ WORD_WEIGHT = 0.006
 #: if they are of the same conversation and at most so many seconds apart.
 LENT = (0.3, 0.15)
 LEND_S = 3600
+
+#: Of its meaning a memory lends only what it has above nine of ten others, so much of that share to
+#: what follows, and so much to what was said before.
+_LENDING, _TO_LATER, _TO_EARLIER = 0.9, 4 / 3, 2 / 3
 
 #: How much of its words the end of a reply lends to the next memory, if that is a short answer.
 REPLY_LENT = 0.5
@@ -112,31 +117,56 @@ def _places(among: Positions, positions: Positions) -> Positions:
     return found
 
 
-def lend(points: Floats, conversations: Numbers, times: Numbers) -> Floats:
-    """Return the points with what neighbours in the same conversation lend to each other.
+def neighbours(conversations: Numbers, times: Numbers) -> Sequence[Marks]:
+    """Return, for each distance over which neighbours lend, which texts have one so much later.
 
     The arrays are in the order in which the texts were stored.
     """
-    lent = points.copy()
-    for distance, share in enumerate(LENT, start=1):
+    near = []
+    for distance in range(1, len(LENT) + 1):
         earlier, later = slice(None, -distance), slice(distance, None)
-        near = np.abs(times[later] - times[earlier]) <= LEND_S
-        near &= conversations[later] == conversations[earlier]
-        lent[later] += np.float32(share) * near * points[earlier]
-        lent[earlier] += np.float32(share) * near * points[later]
+        close = np.abs(times[later] - times[earlier]) <= LEND_S
+        near.append(close & (conversations[later] == conversations[earlier]))
+    return near
+
+
+def lend(points: Floats, near: Sequence[Marks]) -> Floats:
+    """Return the points of words with what neighbours lend to each other."""
+    return _lent(points, points, near, later=1, earlier=1)
+
+
+def lend_meaning(similarity: Floats, near: Sequence[Marks]) -> Floats:
+    """Return the similarities with what neighbours that stand out lend to each other.
+
+    What was just said is not repeated: "I saw the doctor." - "He says I must eat less salt."
+    """
+    if not len(similarity):
+        return similarity
+    place = int(_LENDING * (len(similarity) - 1))
+    above = np.maximum(similarity - np.partition(similarity, place)[place], np.float32(0))
+    lent = _lent(similarity, above, near, later=_TO_LATER, earlier=_TO_EARLIER)
+    return np.minimum(lent, np.float32(1))
+
+
+def _lent(
+    kept: Floats, spare: Floats, near: Sequence[Marks], *, later: float, earlier: float
+) -> Floats:
+    lent = kept.copy()
+    for distance, (share, close) in enumerate(zip(LENT, near, strict=True), start=1):
+        lent[distance:] += np.float32(share * later) * close * spare[:-distance]
+        lent[:-distance] += np.float32(share * earlier) * close * spare[distance:]
     return lent
 
 
-def lend_replies(points: Floats, lengths: Floats, conversations: Numbers, times: Numbers) -> Floats:
+def lend_replies(points: Floats, lengths: Floats, near: Sequence[Marks]) -> Floats:
     """Return what each text gains by the reply before it, which it may answer.
 
     `points` is what the reply to each text is worth by its words. A short answer alone says little:
     "Do you still swim?" - "Yes, twice a week."
     """
     gained = np.zeros_like(points)
-    near = np.abs(times[1:] - times[:-1]) <= LEND_S
-    near &= (conversations[1:] == conversations[:-1]) & (lengths[1:] <= _SHORT_ANSWER)
-    gained[1:] = np.float32(REPLY_LENT) * near * points[:-1]
+    short = lengths[1:] <= _SHORT_ANSWER
+    gained[1:] = np.float32(REPLY_LENT) * (near[0] & short) * points[:-1]
     return gained
 
 

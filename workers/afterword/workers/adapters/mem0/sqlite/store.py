@@ -29,7 +29,9 @@ from afterword.workers.adapters.mem0.sqlite.ranking import (
     best_first,
     combine,
     lend,
+    lend_meaning,
     lend_replies,
+    neighbours,
     word_points,
     yield_to_newer,
 )
@@ -278,11 +280,13 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         both = [*tokens, *(OF_REPLY + token for token in tokens)]
         postings = find_postings(sql, owner, both, cached)
         points = word_points(matches_of(words, postings), cached.lengths)
-        points = lend(points, cached.conversations, cached.times)
+        near = neighbours(cached.conversations, cached.times)
+        points = lend(points, near)
         replies = word_points(matches_of(words, postings, OF_REPLY), cached.lengths)
-        points += lend_replies(replies, cached.lengths, cached.conversations, cached.times)
+        points += lend_replies(replies, cached.lengths, near)
         points += day_points(days, cached.times)
-        scores = combine(self._scale.similarity(cached.vectors.products(vector)), points)
+        similarity = self._scale.similarity(cached.vectors.products(vector))
+        scores = combine(lend_meaning(similarity, near), points)
         return lift_newer(scores, cached, partial(self._words_in_common, sql, owner, cached))
 
     def _words_in_common(
