@@ -129,7 +129,8 @@ def test_only_the_same_scope_is_lifted_and_only_with_apply(
     [
         ("pause all --apply", "all"),
         ("pause replies --for 5m --until 2999-01-01 --apply", "--until"),
-        ("pause replies --until 2020-01-01 --apply", "--until"),
+        ("pause replies --until 2020-01-01 --apply", "--until: must be in the future"),
+        ("pause replies --until 2h", "--until: must be in the future"),  # two hours ago
         ("pause replies --for 0s", "--for"),
         ("strike acme --per-minute 6 --lift", "--per-minute"),
         ("strike acme --per-minute 6 --every 5s", "--per-minute"),
@@ -152,6 +153,7 @@ def test_what_is_wrong_is_named_and_nothing_is_written(shell: Shell, line: str, 
     assert printed.code == 2
     assert says.lower() in printed.stderr.lower()
     assert shell.json("orders") == []
+    assert shell.json("audit") == []
 
 
 def test_limits_without_a_limit_shows_those_of_the_tenant(shell: Shell) -> None:

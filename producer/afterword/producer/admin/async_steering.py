@@ -269,7 +269,9 @@ class AsyncSteering:
         until: datetime | None,
     ) -> SteeringOrder:
         if for_s is not None and until is not None:
-            raise InvalidRequest("until", "give for_s or until, not both")
+            raise InvalidRequest("until", "cannot be given together with a duration")
+        if until is not None and until <= utc_now():  # before it is recorded as done
+            raise InvalidRequest("until", "must be in the future")
         if not self._changes:
             await self.orders()  # whether Redis could be asked belongs to what is rehearsed
             return _planned(kind, self._by, whom, told, until or _after(for_s))
