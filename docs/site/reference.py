@@ -119,7 +119,7 @@ def fleet_metrics() -> str:
     gate = Gate("recall", GateState.SHUT, "overloaded", Fault.PROVIDER, now, None)
     order = SteeringOrder(OrderKind.PAUSE_REPLIES, "olga@ops", now, None)
     lists = {"gates": [gate], "orders": [order]}
-    batches = {"batches": 0, "turns": 0, "oldest_s": 0.0}
+    batches = {"batches": 0, "turns": 0, "oldest_s": 0.0, "undeleted": 0}
     counts = {"quarantined": {"not_a_hint": 1}, "message_batches": batches}
     status = summary([empty]) | counts | lists
     collector = FleetCollector()

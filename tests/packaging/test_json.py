@@ -185,7 +185,7 @@ RECORDS: dict[str, Any] = {
         "orders": [ORDER],
         "quarantined": {},
         "newest_quarantined": None,
-        "message_batches": {"batches": 1, "turns": 2, "oldest_s": 3.0},
+        "message_batches": {"batches": 1, "turns": 2, "oldest_s": 3.0, "undeleted": 0},
         "durability": "d1",
     },
     "Check": ok("redis", "valkey"),

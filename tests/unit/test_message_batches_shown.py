@@ -36,7 +36,7 @@ def test_the_status_says_how_many_turns_wait_for_message_batches_and_since_when(
     found = summary([Overview(datetime(2026, 5, 8, tzinfo=UTC), 0, 0, 0, 0, (), {}, ())])
     lists = {"gates": [], "orders": [], "quarantined": {}, "durability": "d1"}
     counts = _message_batches(BATCHES)
-    assert counts == {"batches": 2, "turns": 4, "oldest_s": 2 * HOUR_S}
+    assert counts == {"batches": 2, "turns": 4, "oldest_s": 2 * HOUR_S, "undeleted": 0}
     print_status(found | lists | {"message_batches": counts})
     assert "turns in message batches: 4, the oldest for 2.0 h" in capsys.readouterr().out
 
@@ -58,6 +58,19 @@ def test_doctor_takes_a_wait_for_a_message_batch_for_no_trouble(
     found = of_turns(account(oldest_s), batches)
     assert found.level == level
     assert ("4 turns in message batches, for 2.0 h" in found.detail) is bool(batches)
+
+
+def test_batches_that_could_not_be_deleted_are_told_of(capsys: pytest.CaptureFixture[str]) -> None:
+    batches = (*BATCHES, OpenMessageBatch("b00_3", "msgbatch_3", (), 90 * HOUR_S, 0))
+    counts = _message_batches(batches)
+    assert counts == {"batches": 2, "turns": 4, "oldest_s": 2 * HOUR_S, "undeleted": 1}
+    found = summary([Overview(datetime(2026, 5, 8, tzinfo=UTC), 0, 0, 0, 0, (), {}, ())])
+    lists = {"gates": [], "orders": [], "quarantined": {}, "durability": "d1"}
+    print_status(found | lists | {"message_batches": counts})
+    assert "message batches to delete: 1, which the provider" in capsys.readouterr().out
+    judged = of_turns(account(2 * HOUR_S + 60), batches)
+    assert judged.level == "warn"
+    assert judged.detail.endswith("message batches that the provider did not delete: 1")
 
 
 def test_turns_of_message_batches_are_counted_by_what_became_of_them() -> None:

@@ -54,7 +54,7 @@ def look(at_s: float = 0.0, *, done: int = 0, **parts: Any) -> Look:
         "orders": [],
         "quarantined": {},
         "newest_quarantined": None,
-        "message_batches": {"batches": 0, "turns": 0, "oldest_s": 0.0},
+        "message_batches": {"batches": 0, "turns": 0, "oldest_s": 0.0, "undeleted": 0},
         "durability": "d1",
     }
     found |= parts.pop("status", {})

@@ -429,10 +429,49 @@ async def test_a_batch_that_comes_to_no_end_holds_nobody_up(fleet: Fleet, how: s
     assert len(fleet.model.prompts) == 1
 
 
+async def test_a_batch_that_was_not_deleted_is_deleted_later(fleet: Fleet) -> None:
+    (turn,) = await fleet.waiting("ann")
+    fleet.api.end()
+    for _ in range(2):
+        fleet.api.fail("discard", Unavailable("overloaded"))
+        with observed(MessageBatchFailed) as seen:
+            await fleet.look()
+        assert [one.turns for one in seen.of(MessageBatchFailed)] == [0]
+        (batch,) = await fleet.ledger.message_batches.all()
+        assert (batch.turns, fleet.api.gone) == (0, set())
+    await fleet.write("ann")
+    assert await fleet.states([turn]) == {TurnState.STORED}
+
+    with observed(MessageBatchEnded) as ended:
+        await fleet.look()
+    assert ended.of(MessageBatchEnded) == []
+    assert fleet.api.gone == set(fleet.api.created)
+    assert await fleet.ledger.message_batches.all() == []
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_batch_that_was_given_up_is_deleted_once_it_ends(
+    fleet: Fleet, *, answers: bool
+) -> None:
+    await fleet.waiting("ann")
+    fleet.age(message_batches.LONGEST_S)
+    if not answers:
+        fleet.api.fail("has_ended", Unavailable("overloaded"))
+    for _ in range(2):
+        await fleet.look()
+        (batch,) = await fleet.ledger.message_batches.all()
+        assert (batch.turns, fleet.api.gone) == (0, set())
+    fleet.api.end()
+    await fleet.look()
+    assert fleet.api.gone == set(fleet.api.created)
+    assert await fleet.ledger.message_batches.all() == []
+
+
 def test_the_older_a_batch_is_the_less_often_it_is_looked_at() -> None:
     ages = (0.0, 3_600.0, 30_000.0)
     batches = [OpenMessageBatch("b00_1", "msgbatch_1", (), age_s, 1) for age_s in ages]
     assert [message_batches._look_again_s(one) for one in batches] == [20, 360, 600]
+    assert message_batches._look_again_s(replace(batches[2], turns=0)) == 3000
 
 
 async def test_a_user_who_is_erased_meanwhile_stays_erased(fleet: Fleet) -> None:

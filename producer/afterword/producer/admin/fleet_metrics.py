@@ -204,6 +204,8 @@ def _memory(state: FleetState) -> Iterator[Metric]:
     yield _one("message_batch_turns_waiting", text, batches["turns"])
     text = "Age of the oldest message batch under way."
     yield _one("message_batch_oldest_seconds", text, batches["oldest_s"])
+    text = "Message batches that are done with, and could not be deleted at the provider."
+    yield _one("message_batches_undeleted", text, batches["undeleted"])
     text = "Secrets found in turns that are stored now, by kind."
     secrets = {(kind,): float(count) for kind, count in account.secrets.items()}
     yield _counter("secrets", text, ("kind",), secrets)

@@ -56,11 +56,16 @@ async def _status(ledger: Ledger, shards: Sequence[Overview]) -> dict[str, Any]:
 
 
 def _message_batches(batches: Sequence[OpenMessageBatch]) -> dict[str, float]:
-    """Count the message batches under way, the turns that wait for them, and since when."""
+    """Count the message batches under way, the turns that wait for them, and since when.
+
+    `undeleted` ones have ended, or were given up, and the provider still has them.
+    """
+    under_way = [batch for batch in batches if batch.turns]
     return {
-        "batches": len(batches),
-        "turns": sum(batch.turns for batch in batches),
-        "oldest_s": round(max((batch.age_s for batch in batches), default=0.0), 1),
+        "batches": len(under_way),
+        "turns": sum(batch.turns for batch in under_way),
+        "oldest_s": round(max((batch.age_s for batch in under_way), default=0.0), 1),
+        "undeleted": len(batches) - len(under_way),
     }
 
 

@@ -102,11 +102,15 @@ class HeldCounts(BaseModel):
 
 
 class MessageBatchCounts(BaseModel):
-    """Message batches under way, turns that wait for them, and the age of the oldest batch."""
+    """Message batches under way, turns that wait for them, and the age of the oldest batch.
+
+    `undeleted` are done with, and could not be deleted at the provider.
+    """
 
     batches: int
     turns: int
     oldest_s: float
+    undeleted: int
 
 
 class FleetStatus(BaseModel):

@@ -140,6 +140,8 @@ def _lines(found: dict[str, Any]) -> dict[str, object]:
     if turns := (waiting := found["message_batches"])["turns"]:
         since = duration(waiting["oldest_s"])
         lines["turns in message batches"] = f"{turns:,}, the oldest for {since}"
+    if undeleted := waiting["undeleted"]:
+        lines["message batches to delete"] = f"{undeleted:,}, which the provider still has"
     if version := (held := found["held"])["newest_version"]:
         lines[f"held for version {version}"] = ", ".join(
             (render.quantity(held["jobs"], "job"), render.quantity(held["lanes"], "lane"))

@@ -60,4 +60,5 @@ class CloseMessageBatch(NamedTuple):
     batch: str
     alone: bool
     delay_ms: int
+    kept: bool
     limit: int

@@ -18,10 +18,11 @@ MOST_LISTED, MOST_TURNS = 100, 50
 
 @dataclass(frozen=True, slots=True)
 class OpenMessageBatch:
-    """One message batch that has turns; `provider_id` is '' while it is not known to be sent.
+    """One message batch; `provider_id` is '' while it is not known to be sent.
 
     `turns` of it still wait. `not_ours` are batches of the provider that were looked at and are
-    others. If it is `claimed`, the caller looks what became of it, and nobody else meanwhile.
+    others. If it is `claimed`, the caller looks what became of it, and nobody else meanwhile. One
+    without turns is only to be deleted at the provider.
     """
 
     name: str
@@ -88,7 +89,7 @@ class MessageBatches:
         return found
 
     async def all(self) -> Sequence[OpenMessageBatch]:
-        """Return all batches that have turns."""
+        """Return all batches that have turns, or are still to be deleted at the provider."""
         return [one for keys in self._shards.all for one in await self._list(keys)]
 
     async def answer(
@@ -108,10 +109,15 @@ class MessageBatches:
         _, *tenant = await self._shards.run_script(self._shards.keys_of(name), arguments)
         return str(tenant[0]) if tenant else None
 
-    async def close(self, name: str, *, alone: bool, delay_s: float = 0.0) -> None:
-        """Forget a batch. Turns that are left are extracted `alone`, or by the next batch."""
+    async def close(
+        self, name: str, *, alone: bool, delay_s: float = 0.0, kept: bool = False
+    ) -> None:
+        """Forget a batch. Turns that are left are extracted `alone`, or by the next batch.
+
+        With `kept`, it stays listed without turns: the provider has it still.
+        """
         arguments = steps.CloseMessageBatch(
-            batch=name, alone=alone, delay_ms=round(delay_s * 1000), limit=MOST_TURNS
+            batch=name, alone=alone, delay_ms=round(delay_s * 1000), kept=kept, limit=MOST_TURNS
         )
         while await self._shards.run_for_word(arguments) == "more":
             pass

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from afterword.shared.errors import (
     AccessDenied,
@@ -57,6 +57,9 @@ CALL_S = UNSENT_S / 2
 
 #: A batch is looked at so often: a share of its age, within these bounds.
 LOOK_SHARE, SOONEST_LOOK_S, LATEST_LOOK_S = 0.1, 20.0, 600.0
+
+#: One that is only to be deleted is looked at as seldom as this, in the end.
+LATEST_DELETE_S = 3600.0
 
 #: How long one worker may take to look, and a batch at most: a provider ends each after a day.
 LOOKING_S, LONGEST_S = 300.0, 88_000.0
@@ -202,18 +205,21 @@ class Follower:
         except BatchGone as error:
             await self._give_up(batch, error)
         except ProviderError as error:
-            if batch.age_s >= LONGEST_S:
+            if batch.turns and batch.age_s >= LONGEST_S:
                 await self._give_up(batch, error)
-                return
-            later_s = max(_asked_s(error), _look_again_s(batch))
-            await self._batches.note(batch.name, batch.provider_id, later_s, batch.not_ours)
-            _failed(error, batch.turns)
+            else:
+                await self._look_later(batch, error)
+
+    async def _look_later(self, batch: OpenMessageBatch, error: ProviderError) -> None:
+        later_s = max(_asked_s(error), _look_again_s(batch))
+        await self._batches.note(batch.name, batch.provider_id, later_s, batch.not_ours)
+        _failed(error, batch.turns)
 
     async def _follow(self, batch: OpenMessageBatch) -> None:
         if await self._api.has_ended(batch.provider_id):
             await self._finish(batch)
-        elif batch.age_s >= LONGEST_S:
-            await self._batches.close(batch.name, alone=True)
+        elif batch.turns and batch.age_s >= LONGEST_S:
+            await self._batches.close(batch.name, alone=True, kept=True)
         else:
             again_s = _look_again_s(batch)
             await self._batches.note(batch.name, batch.provider_id, again_s, batch.not_ours)
@@ -226,11 +232,17 @@ class Follower:
             others = (*batch.not_ours, batch.provider_id)
             await self._batches.note(batch.name, "", 0.0, others)
             return
-        recording = (self._record(batch.name, turn, answer) for turn, answer in ours.items())
+        if batch.turns:
+            await self._record_all(batch, ours)
+        await self._discard(replace(batch, turns=0))
+
+    async def _record_all(
+        self, batch: OpenMessageBatch, answers: Mapping[str, Answer | None]
+    ) -> None:
+        recording = (self._record(batch.name, turn, answer) for turn, answer in answers.items())
         answered = sum(await asyncio.gather(*recording))
-        await self._batches.close(batch.name, alone=True)
+        await self._batches.close(batch.name, alone=True, kept=True)
         emit(MessageBatchEnded, turns=batch.turns, answered=answered, age_s=batch.age_s)
-        await self._discard(batch)
 
     async def _record(self, name: str, turn: str, answer: Answer | None) -> bool:
         """Record what came of a turn, if it is still in the batch; return whether it has facts."""
@@ -257,10 +269,13 @@ class Follower:
             return ""
 
     async def _discard(self, batch: OpenMessageBatch) -> None:
+        """Delete at the provider what was said in a batch, or try again later."""
         try:
             await self._api.discard(batch.provider_id)
-        except ProviderError as error:  # the provider deletes it by itself after some weeks
-            _failed(error, 0)
+        except ProviderError as error:
+            await self._look_later(batch, error)
+        else:
+            await self._batches.close(batch.name, alone=True)
 
     async def _find(self, batch: OpenMessageBatch, known: frozenset[str]) -> None:
         """Find out whether a batch was created whose sender was not told, or was lost."""
@@ -272,7 +287,8 @@ class Follower:
             await self._batches.close(batch.name, alone=False)
 
     async def _give_up(self, batch: OpenMessageBatch, error: ProviderError) -> None:
-        await self._batches.close(batch.name, alone=True)
+        kept = bool(batch.provider_id) and not isinstance(error, BatchGone)
+        await self._batches.close(batch.name, alone=True, kept=kept)
         _failed(error, batch.turns)
 
 
@@ -321,7 +337,8 @@ def _request_turn(name: str, request: str) -> str:
 
 
 def _look_again_s(batch: OpenMessageBatch) -> float:
-    return min(max(batch.age_s * LOOK_SHARE, SOONEST_LOOK_S), LATEST_LOOK_S)
+    latest_s = LATEST_LOOK_S if batch.turns else LATEST_DELETE_S
+    return min(max(batch.age_s * LOOK_SHARE, SOONEST_LOOK_S), latest_s)
 
 
 def _asked_s(error: ProviderError) -> float:

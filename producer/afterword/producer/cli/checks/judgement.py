@@ -212,7 +212,7 @@ def of_turns(accounts: Sequence[Account], batches: Sequence[OpenMessageBatch] = 
     remedy = "Look at `afterword status` for gates and memory workers, then `afterword account`."
     late_s = oldest_s
     if turns := sum(batch.turns for batch in batches):
-        batch_s = max(batch.age_s for batch in batches)
+        batch_s = max(batch.age_s for batch in batches if batch.turns)
         detail += f"; {render.quantity(turns, 'turn')} in message batches, for {duration(batch_s)}"
         remedy += " Message batches take up to a day; AFTERWORD_EXTRACTION=now does without them."
         late_s = max(0.0, oldest_s - batch_s)
@@ -220,6 +220,9 @@ def of_turns(accounts: Sequence[Account], batches: Sequence[OpenMessageBatch] = 
         return fail("turns", detail, remedy)
     if late_s >= _TURN_WARN_S:
         return warn("turns", detail, remedy)
+    if undeleted := sum(not batch.turns for batch in batches):
+        detail += f"; message batches that the provider did not delete: {undeleted}"
+        return warn("turns", detail, "The log of the memory workers says why; it is tried again.")
     return ok("turns", detail)
 
 
