@@ -131,6 +131,20 @@ def test_what_is_spent_is_told_apart_by_the_class_of_the_tenant() -> None:
         assert cost == pytest.approx(calls * 0.1)
 
 
+def test_what_calls_cost_that_failed_is_a_cost_of_replies() -> None:
+    registry = CollectorRegistry()
+    with counting(registry, {"m": (1000.0, 2000.0)}):
+        emit(
+            events.ModelFailed, model="m", code="truncated", duration_s=1.5, request_id="",
+            input_tokens=100, output_tokens=20, cache_read_tokens=0, cache_write_tokens=0,
+        )  # fmt: skip
+
+    found = counted(registry)
+    assert found["afterword_tokens_total m output reply default"] == 20
+    assert found["afterword_model_cost_usd_total m reply default"] == pytest.approx(0.14)
+    assert "afterword_model_seconds_count m" not in found  # it has no end
+
+
 def test_what_lost_attempts_probably_cost_is_told_apart() -> None:
     registry = CollectorRegistry()
     with counting(registry, {"m": (1000.0, 2000.0)}):

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TypeAlias
 
 import pytest
 
 from afterword.shared.contracts import Recalled, Usage
-from afterword.shared.errors import BadAnswer, LedgerUnavailable, QueueFull, Rejected, Unavailable
-from afterword.shared.events import LostAttemptCounted, TokensWithoutReply
+from afterword.shared.errors import (
+    BadAnswer,
+    LeaseLost,
+    LedgerUnavailable,
+    QueueFull,
+    Rejected,
+    Unavailable,
+)
+from afterword.shared.events import LostAttemptCounted, ModelFailed, TokensWithoutReply
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import Claim
 from afterword.shared.lifecycle import JobState
 from afterword.shared.settings import Settings
+from afterword.workers.replies.delta_buffer import DeltaBuffer
 from afterword.workers.replies.lost_attempts import LostAttemptCounter
 from tests.kit.ledger.builder import LedgerInspector, claim_job, submit_job
 from tests.kit.waiting import until
-from tests.kit.workers.observed import observed
+from tests.kit.workers.observed import Observed, observed
 from tests.usecase.test_respond import Desk
 
 pytestmark = pytest.mark.redis
@@ -60,8 +69,9 @@ async def test_a_failed_attempt_counts_and_so_does_the_next(
     desk.model.fails(error, "half a", usage=TOLD)
     desk.model.answers("whole", usage=TOLD)
     job_id = await submit_job(ledger)
-    with observed(TokensWithoutReply) as seen:
+    with observed(TokensWithoutReply, ModelFailed) as seen:
         await desk.respond(job_id)
+    assert failed_calls(seen) == [CUT]
     assert (await ledger.queries.status(job_id)).state is state
     assert await used(ledger, job_id) == CUT
     assert seen.of(TokensWithoutReply) == [
@@ -93,12 +103,40 @@ async def held_call(desk: Desk, ledger: Ledger) -> tuple[str, asyncio.Task[None]
     return job_id, work
 
 
+def failed_calls(seen: Observed) -> list[Usage]:
+    """Return what metrics count of calls that failed."""
+    return [
+        Usage(
+            input=one.input_tokens, output=one.output_tokens,
+            cache_read=one.cache_read_tokens, cache_write=one.cache_write_tokens,
+        )
+        for one in seen.of(ModelFailed)
+    ]  # fmt: skip
+
+
 async def test_a_cancelled_job_counts(desk: Desk, ledger: Ledger) -> None:
     job_id, work = await held_call(desk, ledger)
-    async with ledger.listen_to_fences(desk.leases.lose):
-        await ledger.jobs.cancel(job_id)
-        await work
+    with observed(ModelFailed) as seen:
+        async with ledger.listen_to_fences(desk.leases.lose):
+            await ledger.jobs.cancel(job_id)
+            await work
     assert await used(ledger, job_id) == CUT
+    assert failed_calls(seen) == [CUT]
+
+
+@pytest.mark.parametrize("error", [LeaseLost("another"), LedgerUnavailable("away")])
+async def test_a_call_is_counted_whose_text_cannot_be_published(
+    desk: Desk, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def push(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(DeltaBuffer, "push", push)
+    desk.model.answers("half a", usage=TOLD)
+    job_id = await submit_job(ledger)
+    with observed(ModelFailed) as seen, suppress(type(error)):
+        await desk.respond(job_id)
+    assert failed_calls(seen) == [await used(ledger, job_id)]
 
 
 async def test_a_job_of_a_worker_that_stops_counts(desk: Desk, ledger: Ledger) -> None:

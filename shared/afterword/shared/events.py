@@ -117,8 +117,12 @@ class ModelAnswered(TokensTold):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFailed(ObserverEvent):
-    """A model gave no whole answer: the call failed, or was cancelled (`cancelled`)."""
+class ModelFailed(TokensTold):
+    """A model gave no whole answer: the call failed, or was cancelled (`cancelled`).
+
+    Its tokens are what the provider had told of it; the output of a call that was cut off is
+    estimated by the text that had come.
+    """
 
     model: Name
     code: Code

@@ -34,7 +34,9 @@ SETTING = variable("metrics_listen")
 Handler: TypeAlias = Callable[[Any], object]
 
 #: What tells tokens that cost something.
-_Paid: TypeAlias = events.ModelAnswered | events.ExtractionPaid | events.LostAttemptCounted
+_Paid: TypeAlias = (
+    events.ModelAnswered | events.ModelFailed | events.ExtractionPaid | events.LostAttemptCounted
+)
 
 #: Upper bounds of histograms, in seconds: of what should take milliseconds, and of what may take
 #: minutes.
@@ -172,6 +174,7 @@ def _models(make: _Instruments, prices: Prices) -> dict[type[ObserverEvent], Han
     return {
         events.ModelCalled: lambda event: called[event.model].inc(),
         events.ModelAnswered: answered,
+        events.ModelFailed: spend,
         events.ExtractionPaid: _spending(tokens, cost, prices, "extraction"),
         events.LostAttemptCounted: _spending(tokens, cost, prices, "lost"),
     }
@@ -180,8 +183,8 @@ def _models(make: _Instruments, prices: Prices) -> dict[type[ObserverEvent], Han
 def _tokens(make: _Instruments) -> Counter:
     return make.counter(
         "tokens",
-        "Tokens of whole answers, for the purpose `reply`, or `extraction` of memories (also "
-        "what was told of calls that failed), or `lost` (an estimate, of attempts to reply whose "
+        "Tokens of calls for the purpose `reply`, or `extraction` of memories, also what was told "
+        "of calls that failed or were cut off, or `lost` (an estimate, of attempts to reply whose "
         "worker died): `input` (neither read from the provider's cache nor written to it), "
         "`cache_read`, `cache_write`, `output`.",
         *("model", "kind", "purpose", "tenant_class"),

@@ -8,7 +8,15 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
-from afterword.shared.errors import Fault, NoSuchModel, ProviderError, RateLimited, Rejected
+from afterword.shared.errors import (
+    Fault,
+    LeaseLost,
+    LedgerUnavailable,
+    NoSuchModel,
+    ProviderError,
+    RateLimited,
+    Rejected,
+)
 from afterword.shared.events import (
     AnswerFieldsDropped,
     ModelAnswered,
@@ -129,7 +137,7 @@ class ModelCall:
         started = time.monotonic()
         first_text_s = 0.0
         async with (
-            _reporting_failure(told.model, started, note),
+            _reporting_failure(told.model, started, note, meter),
             _settling(reservation, meter),
             aclosing(self._model.stream_answer(told, meter.tell, reservation.note)) as pieces,
         ):
@@ -239,22 +247,31 @@ def _as_shut(model: str, held: NotAdmitted) -> GateShut:
 
 
 @asynccontextmanager
-async def _reporting_failure(model: str, started: float, note: AttemptNote) -> AsyncIterator[None]:
-    """Report a call that gives no whole answer: because of the provider, or of a cancellation."""
+async def _reporting_failure(
+    model: str, started: float, note: AttemptNote, meter: TokenMeter
+) -> AsyncIterator[None]:
+    """Report a call that gives no whole answer: because of the provider, or since it is stopped."""
     code, request_id = "", ""
     try:
         yield
     except ProviderError as error:
         code, request_id = error.code, error.request_id or ""
         raise
-    except CancelledError:
+    except (CancelledError, LeaseLost, LedgerUnavailable):
         code = "cancelled"
         raise
     finally:
         if code:
             took_s = time.monotonic() - started
             note.add_call(model, request_id, code, took_s)
-            emit(ModelFailed, model=model, code=code, duration_s=took_s, request_id=request_id)
+            emit(
+                ModelFailed,
+                model=model,
+                code=code,
+                duration_s=took_s,
+                request_id=request_id,
+                **tokens_told(meter.call),
+            )
 
 
 def _report(asked: str, answer: Answer, first_text_s: float, duration_s: float) -> None:
