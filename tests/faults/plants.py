@@ -535,7 +535,7 @@ PLANTS = (
     Plant(
         "I3", "the last pass of a migration goes on beside writes",
         "workers/afterword/workers/memories/migrate.py",
-        "if quieten is not None and progress.number > 1:", "if False:",
+        "if pause_memories is not None and progress.number > 1:", "if False:",
         "tests/usecase/test_migrate.py",
     ),
     Plant(

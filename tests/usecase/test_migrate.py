@@ -23,8 +23,8 @@ from afterword.workers.memories.migrate import (
     TRIES,
     Counts,
     MemoryMigration,
+    PauseMemories,
     Progress,
-    Quieten,
     Rules,
 )
 from afterword.workers.ports import RecalledMemory, Turn
@@ -93,7 +93,7 @@ class Move:
             turn = Turn(f"{owner} {text} {number}", text, "", at, "c1", stored_by="host:1")
             await self.source.add(owner, turn)
 
-    async def run(self, name: str = "m", quieten: Quieten | None = None) -> Progress:
+    async def run(self, name: str = "m", pause_memories: PauseMemories | None = None) -> Progress:
         lease = await self.ledger.migrations.begin(name)
 
         async def keep(progress: Progress) -> None:
@@ -101,7 +101,7 @@ class Move:
 
         migration = self.migration(keep)
         try:
-            return await migration.run(Progress.read(lease.progress), quieten)
+            return await migration.run(Progress.read(lease.progress), pause_memories)
         finally:
             await lease.leave()
 
@@ -158,11 +158,11 @@ async def test_all_is_copied_in_order_and_a_second_pass_verifies_it(move: Move) 
 
 
 async def test_what_is_stored_until_all_is_quiet_is_copied(move: Move) -> None:
-    async def quieten(_: object) -> None:
+    async def pause_memories(_: object) -> None:
         if not calls_of(move.source, "add")[5:]:
             await move.say(ANN, "I moved to Bergen.")
 
-    done = await move.run(quieten=quieten)
+    done = await move.run(pause_memories=pause_memories)
 
     move.check_equal()
     assert done.counts.equal
@@ -173,14 +173,14 @@ async def test_all_is_quiet_in_each_pass_but_the_first_of_all(move: Move) -> Non
     """Also in that of a run that goes on where one was killed."""
     passes = list[int]()
 
-    async def quieten(_: object) -> None:
+    async def pause_memories(_: object) -> None:
         passes.append(len(calls_of(move.source, "owners")))
         if len(passes) == 1:
             raise Killed
 
     with pytest.raises(Killed):
-        await move.run(quieten=quieten)
-    done = await move.run(quieten=quieten)
+        await move.run(pause_memories=pause_memories)
+    done = await move.run(pause_memories=pause_memories)
 
     assert done.counts.equal
     assert passes == [1, 1], "before anything of the second pass was listed"

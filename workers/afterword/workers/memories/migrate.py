@@ -28,7 +28,7 @@ from afterword.workers.rules.memory_copies import Difference, compare
 Result = TypeVar("Result")
 
 #: Lets nobody write to the source; calls what it is given while that takes time.
-Quieten: TypeAlias = Callable[[Callable[[], Awaitable[object]]], Awaitable[object]]
+PauseMemories: TypeAlias = Callable[[Callable[[], Awaitable[object]]], Awaitable[object]]
 
 #: Users, and memories of one user, that are listed at a time.
 OWNERS_PAGE = 50
@@ -149,19 +149,23 @@ class MemoryMigration:
         self._next_call = self._kept = rules.now()
         self._progress = Progress()
 
-    async def run(self, progress: Progress, quieten: Quieten | None = None) -> Progress:
+    async def run(
+        self, progress: Progress, pause_memories: PauseMemories | None = None
+    ) -> Progress:
         """Go on from there, and pass over all users until both are equal or nothing helps.
 
-        With `quieten` there are two passes at least. It is called before each but the first one:
-        what is stored behind the last pass is in the source only. Raises the error of a backend
-        that stays away. The progress was kept then.
+        With `pause_memories` there are two passes at least. It is called before each but the first
+        one: what is stored behind the last pass is in the source only. Raises the error of a
+        backend that stays away. The progress was kept then.
         """
         self._progress = progress
         while True:
-            if quieten is not None and progress.number > 1:
-                await quieten(self._record)
+            if pause_memories is not None and progress.number > 1:
+                await pause_memories(self._record)
             await self._pass_over_users()
-            unsure = progress.counts.changes or (quieten is not None and progress.number == 1)
+            unsure = progress.counts.changes or (
+                pause_memories is not None and progress.number == 1
+            )
             again = self._rules.apply and unsure and progress.number < MOST_PASSES
             progress.over = not again
             if again:
