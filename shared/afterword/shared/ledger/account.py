@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from afterword.shared.ledger import steps
@@ -16,9 +17,39 @@ from afterword.shared.names import Keys
 #: Most tenants that one script looks at.
 _TENANTS = 100
 
-#: What the names of counts by state begin with. Others are `reply:degraded`, of replies without
-#: what memory knows, and `facts:none`, of turns without a fact. A tenant stands at the end of each.
-_COUNTED = ("job:", "turn:")
+_JOB_STATES = {state.value: state for state in JobState}
+_TURN_STATES = {state.value: state for state in TurnState}
+_NO_JOBS, _NO_TURNS = dict.fromkeys(JobState, 0), dict.fromkeys(TurnState, 0)
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What the names of counts say of one tenant, which stands at the end of each.
+
+    Beside `job:<state>` and `turn:<state>` there are `reply:degraded`, of replies without what
+    memory knows, `facts:none`, of turns without a fact, and `secret:<kind>`.
+    """
+
+    jobs: dict[JobState, int] = field(default_factory=_NO_JOBS.copy)
+    turns: dict[TurnState, int] = field(default_factory=_NO_TURNS.copy)
+    secrets: dict[str, int] = field(default_factory=dict)
+    degraded_replies: int = 0
+    turns_without_facts: int = 0
+
+    def add(self, what: str, kind: str, count: int) -> None:
+        """Take in one count; what only a newer version counts is left out."""
+        if what == "job":
+            if kind in _JOB_STATES:
+                self.jobs[_JOB_STATES[kind]] = count
+        elif what == "turn":
+            if kind in _TURN_STATES:
+                self.turns[_TURN_STATES[kind]] = count
+        elif what == "secret":
+            self.secrets[kind] = count
+        elif (what, kind) == ("reply", "degraded"):
+            self.degraded_replies = count
+        elif (what, kind) == ("facts", "none"):
+            self.turns_without_facts = count
 
 
 class Accounts:
@@ -60,16 +91,15 @@ class Accounts:
     async def _of(
         self, keys: Keys, late_s: float, tallies: Mapping[str, int], tenant: str | None
     ) -> list[Account]:
-        known = {name.split(":", 2)[2] for name in tallies if name.startswith(_COUNTED)}
-        names = sorted(known if tenant is None else known & {tenant})
-        secrets = _secrets(tallies)
+        known = _by_tenant(tallies, tenant)
+        names = sorted(known)
         found: list[Account] = []
         for start in range(0, len(names), _TENANTS):
             tenants = names[start : start + _TENANTS]
             arguments = steps.ReadAccount(late_ms=milliseconds(late_s), tenants=tenants)
             now, rows = await self._shards.run_script(keys, arguments)
             with reading("account"):
-                found += [_account(int(now), tallies, secrets, row) for row in rows]
+                found += [_account(int(now), known[row[0]], row) for row in rows]
         return found
 
 
@@ -78,31 +108,36 @@ def total(accounts: Iterable[Account]) -> Account:
     return _sum("", list(accounts))
 
 
-def _account(
-    now: int, tallies: Mapping[str, int], secrets: dict[str, dict[str, int]], row: Sequence[Any]
-) -> Account:
+def _by_tenant(counts: Mapping[str, int], only: str | None) -> dict[str, _Tally]:
+    """Return the tallies of all tenants that have jobs or turns, or only that of one."""
+    found: dict[str, _Tally] = {}
+    with_work = set[str]()
+    for name, count in counts.items():
+        what, kind, tenant = name.split(":", 2)  # a tenant may hold colons
+        if only is not None and tenant != only:
+            continue
+        tally = found.get(tenant)
+        if tally is None:
+            tally = found[tenant] = _Tally()
+        tally.add(what, kind, count)
+        if what in {"job", "turn"}:
+            with_work.add(tenant)
+    return {tenant: found[tenant] for tenant in with_work}
+
+
+def _account(now: int, tally: _Tally, row: Sequence[Any]) -> Account:
     tenant, behind, late, oldest = row
     return Account(
         tenant=tenant,
-        jobs={state: tallies.get(f"job:{state}:{tenant}", 0) for state in JobState},
-        turns={state: tallies.get(f"turn:{state}:{tenant}", 0) for state in TurnState},
+        jobs=tally.jobs,
+        turns=tally.turns,
         users_behind=behind,
         users_late=late,
         oldest_s=(moment(now) - moment(float(oldest))).total_seconds() if oldest else 0.0,
-        degraded_replies=tallies.get(f"reply:degraded:{tenant}", 0),
-        turns_without_facts=tallies.get(f"facts:none:{tenant}", 0),
-        secrets=dict(sorted(secrets.get(tenant, {}).items())),
+        degraded_replies=tally.degraded_replies,
+        turns_without_facts=tally.turns_without_facts,
+        secrets=dict(sorted(tally.secrets.items())) if tally.secrets else tally.secrets,
     )
-
-
-def _secrets(tallies: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Return how many secrets of each tenant were found, by kind."""
-    found: dict[str, dict[str, int]] = {}
-    for name, count in tallies.items():
-        if name.startswith("secret:"):
-            _, kind, whose = name.split(":", 2)  # a tenant may hold colons
-            found.setdefault(whose, {})[kind] = count
-    return found
 
 
 def _sum(tenant: str, accounts: Sequence[Account]) -> Account:
