@@ -23,7 +23,7 @@ from afterword.shared.settings import Settings
 _FAREWELLS = frozenset({"quit", "exit"})
 _ENDS = "Ctrl-C again, or Ctrl-D, ends the chat"
 
-_HINT = '[/help lists commands; "quit" or Ctrl-D ends the chat]'
+_HINT = '[/memories shows what is remembered, /help all commands; "quit" ends the chat]'
 
 _SMALL_MODEL = """\
 [model] No ANTHROPIC_API_KEY: SmolLM2, a tiny model on this machine, answers.
