@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import platform
 import statistics
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -23,11 +24,14 @@ from afterword.shared.settings import Settings
 from afterword.shared.version import __version__
 from afterword.workers.ports import Recall, RecalledMemory
 from afterword.workers.replies import prompt
+from afterword.workers.replies.respond import Responder
+from benchmarks.one_reply import ASKED, judge_messages, queued_job, read_days, responder_on
 from benchmarks.sections import Finding, Options, Row
 from tests.kit.servers.valkey import Valkey
 
 HISTORY = Path("docs/benchmarks/history.json")
 
+_PYTHON = ".".join(platform.python_version_tuple()[:2])
 _MOST_GROWTH = 1.1
 _TIMES = 30
 _USER = "user-1"
@@ -79,8 +83,7 @@ async def count_calls_of(step: Callable[[], Awaitable[object]]) -> int:
 async def _count_steps(ledger: Ledger) -> dict[str, int]:
     """Take one job through its life; return the calls of each step."""
     jobs, found = ledger.jobs, {}
-    asked = {"user_id": _USER, "message": "What is a good temperature?"}
-    request = ChatRequest.parse(asked, max_bytes=65_536, max_tokens=16_000)
+    request = ChatRequest.parse(ASKED, max_bytes=65_536, max_tokens=16_000)
     job_id = jobs.new_id(request)
     found["submit"] = await count_calls_of(lambda: jobs.submit_many([(job_id, request)]))
     claims = []
@@ -111,12 +114,26 @@ async def _count_steps(ledger: Ledger) -> dict[str, int]:
     return found
 
 
+async def _count_reply(ledger: Ledger, responder: Responder) -> dict[str, int]:
+    """Let a worker answer one job; return the calls of that, and of what it decides by rules."""
+    job_id = await queued_job(ledger)
+    return {
+        "reply": await count_calls_of(lambda: responder.respond(job_id)),
+        "remembering": count_calls(judge_messages),
+        "days": count_calls(read_days),
+    }
+
+
 async def _measured(url: str) -> dict[str, int]:
     settings = Settings(redis_url=url, durability="none", memory="hosted")
     async with Ledger(settings, patience_s=5.0) as ledger:
-        await _count_steps(ledger)
-        lives = [await _count_steps(ledger) for _ in range(_TIMES)]
-    return {step: int(statistics.median(life[step] for life in lives)) for step in lives[0]}
+        responder = responder_on(ledger)
+        lives = [
+            await _count_steps(ledger) | await _count_reply(ledger, responder)
+            for _ in range(_TIMES + 1)
+        ]
+    # The first one warms up.
+    return {step: int(statistics.median(life[step] for life in lives[1:])) for step in lives[0]}
 
 
 def measure() -> dict[str, int]:
@@ -139,13 +156,16 @@ def history() -> list[dict[str, object]]:
 def append_to_history(calls: dict[str, int]) -> None:
     """Add an entry to the history."""
     HISTORY.parent.mkdir(parents=True, exist_ok=True)
-    entry = {"version": __version__, "calls": calls}
+    entry = {"version": __version__, "python": _PYTHON, "calls": calls}
     HISTORY.write_text(json.dumps([*history(), entry], indent=2) + "\n")
 
 
 def check(calls: dict[str, int]) -> list[str]:
-    """Return the steps that have grown since the last entry of the history."""
-    last = history()[-1:]
+    """Return the steps that have grown since the last entry of this Python's in the history.
+
+    Other Pythons call other functions for the same work.
+    """
+    last = [entry for entry in history() if entry.get("python") == _PYTHON][-1:]
     return grown_steps(calls, last[0]["calls"]) if last else []  # type: ignore[arg-type]
 
 
@@ -177,7 +197,7 @@ def main(arguments: Sequence[str]) -> int:
     calls = measure()
     worse = check(calls)
     for step, count in calls.items():
-        print(f"{step:8} {count:5} calls{'  grown' if step in worse else ''}")
+        print(f"{step:11} {count:5} calls{'  grown' if step in worse else ''}")
     if options.keep:
         append_to_history(calls)
     return 1 if worse else 0
