@@ -130,7 +130,7 @@ PLANTS = (
     ),
     Plant(
         "I4", "a history has the order in which jobs ended",
-        "shared/afterword/shared/ledger/jobs.py",
+        "shared/afterword/shared/ledger/past_turns.py",
         "sorted(placed, key=itemgetter(0))",
         "placed", "tests/ledger/test_conversations.py",
     ),
@@ -180,7 +180,7 @@ PLANTS = (
     Plant(
         "I3", "a message that only asks is sent to memory",
         "workers/afterword/workers/rules/remembering.py",
-        "if is_question_only(message):",
+        "if is_question_only(message, says_more=not pleasantries):",
         "if False:", "tests/usecase/test_respond.py",
     ),
     Plant(
@@ -248,8 +248,22 @@ PLANTS = (
     ),
     Plant(
         "I10", "what a lost attempt used is counted by nobody", f"{LUA}/job/claim.lua",
-        "if not job.token or job.token == token then return '' end",
-        "do return '' end", "tests/usecase/test_tokens_without_reply.py",
+        "local is_lost = job.token and job.token ~= token",
+        "local is_lost = false", "tests/usecase/test_tokens_without_reply.py",
+    ),
+    Plant(
+        "I10", "what the last attempt of a job used is lost with its worker", f"{LUA}/_lib.lua",
+        "  watch_attempt(id)\n", "", "tests/usecase/test_tokens_without_reply.py",
+    ),
+    Plant(
+        "I10", "who spends while other shards are told is forgotten",
+        f"{LUA}/maintenance/forget_spenders.lua",
+        "<= tonumber(one.when) then", "<= math.huge then", "tests/ledger/test_budgets.py",
+    ),
+    Plant(
+        "I12", "a message batch that was not deleted is forgotten",
+        f"{LUA}/message_batch/close.lua",
+        "if kept then return answer('ok') end\n", "", "tests/usecase/test_message_batches.py",
     ),
     Plant(
         "I10", "what a lost writer paid for facts is counted by nobody", f"{LUA}/_lib.lua",
