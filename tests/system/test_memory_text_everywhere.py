@@ -17,7 +17,7 @@ from tests.kit.injection.corpus import DECIDED, ORDINARY
 from tests.kit.mem0_api.scripted_answers import Mem0Answer
 from tests.kit.servers.postgres import Postgres
 from tests.kit.waiting import wait_until
-from tests.kit.workers.memory_towns import BACKENDS, HostedTown, MemoryTown, town_of
+from tests.kit.workers.memory_towns import BACKENDS, EXTRACTOR, HostedTown, MemoryTown, town_of
 
 pytestmark = [pytest.mark.system, pytest.mark.redis, pytest.mark.slow]
 
@@ -94,7 +94,7 @@ def test_a_turn_without_a_fact_is_counted(town: MemoryTown) -> None:
         nothing = json.dumps({"id": "event", "status": "SUCCEEDED", "results": []})
         town.mem0.will_answer(Mem0Answer(verb="event", body=nothing))
     else:
-        town.fleet.claude.will_answer(ClaudeAnswer(match="Memory Extractor", text=memory_of()))
+        town.fleet.claude.will_answer(ClaudeAnswer(match=EXTRACTOR, text=memory_of()))
     job, _ = town.say("cy", "I keep five birds.", tenant="empty")
     town.ends(job, TurnState.NOTHING)
     assert job.status().turn_code == "no_fact"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.kit.mem0_api.filters import Json
 from tests.kit.mem0_api.scripted_answers import Mem0Answer
-from tests.kit.mem0_api.server import Mem0StandIn
+from tests.kit.mem0_api.server import Mem0StandIn, said
 from tests.kit.servers.scripted_http_server import Cue, Request, Step, whole
 from tests.kit.servers.stand_in_process import StandInProcess, serve
 
@@ -39,6 +39,8 @@ class SteeredMem0(Mem0StandIn):
         for knob in _KNOBS:
             setattr(self, knob, order.get(knob, getattr(self, knob)))
         self.will_answer(*(_decoded(play) for play in order.get("answers", ())))
+        if "sentences" in order:
+            self.extract = _sentences_said if order["sentences"] else said
         for asked, row in order.get("plant", ()):
             self.plant(asked, row)
         if "release" in order:
@@ -54,7 +56,8 @@ class SteeredMem0(Mem0StandIn):
 class Mem0Process(StandInProcess):
     """Starts the stand-in, tells it what to do and reads what it was asked and what it keeps.
 
-    An order may set `polls`, `failing`, `half` or `works_s`.
+    An order may set `polls`, `failing`, `half` or `works_s`. With `sentences`, each sentence that
+    is said becomes a memory of its own.
     """
 
     module = "tests.kit.mem0_api.process"
@@ -92,6 +95,10 @@ class Mem0Process(StandInProcess):
     def adds(self, turn_id: str) -> list[Json]:
         """Return the adds of one turn."""
         return [one for one in self.seen("add") if one["body"]["metadata"]["turn_id"] == turn_id]
+
+
+def _sentences_said(messages: list[Json]) -> list[str]:
+    return [f"{one.strip()}." for text in said(messages) for one in text.split(".") if one.strip()]
 
 
 def _encoded(play: Mem0Answer) -> Json:

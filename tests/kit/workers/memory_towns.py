@@ -5,25 +5,30 @@ from __future__ import annotations
 import json
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from typing import Literal, Self
 
-from afterword.producer import Job, Producer, Reply, TurnState
+from afterword.producer import Job, Operator, Producer, Reply, TurnState
 from afterword.shared.names import lane_id, memory_key
 from afterword.workers.adapters.mem0.pgvector.database import TABLE
+from tests.kit.claude_api.scripted_answers import ClaudeAnswer
 from tests.kit.claude_api.wire_format import told
 from tests.kit.ledger.builder import LedgerInspector
 from tests.kit.mem0_api.process import Mem0Process
 from tests.kit.mem0_api.scripted_answers import Mem0Answer
 from tests.kit.mem0_api.server import KEY
 from tests.kit.servers.postgres import Postgres
+from tests.kit.servers.scripted_http_server import Cue
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import MEMORY_FAULT_APP, Fleet, WorkerProcess
-from tests.kit.workers.memory_faults import answers_are_lost, calls_are_rejected
+from tests.kit.workers.memory_faults import answers_are_lost, calls_are_rejected, calls_hang
 
 Backend = Literal["embedded", "selfhosted", "hosted"]
 BACKENDS: Sequence[Backend] = ("embedded", "selfhosted", "hosted")
+
+#: What a request for extraction holds, and no request for a reply.
+EXTRACTOR = "Memory Extractor"
 
 #: How long a lane waits after a lost answer, unless a test makes it due: longer than any test.
 _PAUSE_S = "300"
@@ -49,6 +54,10 @@ class MemoryTown(ABC):
     @abstractmethod
     def adds_are_lost(self) -> AbstractContextManager[None]:
         """Let mem0 store what it is given, and nobody know of it."""
+
+    @abstractmethod
+    def adds_are_held(self) -> AbstractContextManager[Callable[[], bool]]:
+        """Hold up whatever turns are stored with; yields what says whether a turn is held."""
 
     @abstractmethod
     def lookups_are_rejected(self) -> AbstractContextManager[None]:
@@ -88,6 +97,12 @@ class MemoryTown(ABC):
         waiting = [place for place, _ in self.inspector.places(lane)] == ["waiting"]
         return waiting and self.inspector.waits_s(lane) > float(_PAUSE_S) / 2
 
+    def open_gates(self) -> None:
+        """Open what earlier failures of mem0 have shut."""
+        with Operator(self.fleet.settings) as operator:
+            for gate in operator.gates():
+                operator.open_gate(gate.name)
+
     def lane(self, user: str) -> str:
         """Return the lane of a user."""
         return lane_id(memory_key("default", user), 0)
@@ -95,7 +110,7 @@ class MemoryTown(ABC):
     def last_prompt(self) -> str:
         """Return the last message of Claude's last request for a reply."""
         asked = [told(one["body"]) for one in self.fleet.claude.requests()]
-        return next(texts[-1] for texts in reversed(asked) if "Memory Extractor" not in texts[0])
+        return next(texts[-1] for texts in reversed(asked) if EXTRACTOR not in texts[0])
 
     def writer(self) -> WorkerProcess:
         """Return the one memory worker that runs."""
@@ -135,6 +150,9 @@ class EmbeddedTown(MemoryTown):
     def adds_are_lost(self) -> AbstractContextManager[None]:
         return answers_are_lost(self.fleet.data_dir, "add")
 
+    def adds_are_held(self) -> AbstractContextManager[Callable[[], bool]]:
+        return calls_hang(self.fleet.data_dir, "add")
+
     def lookups_are_rejected(self) -> AbstractContextManager[None]:
         return calls_are_rejected(self.fleet.data_dir, "find")
 
@@ -155,10 +173,16 @@ class SelfHostedTown(MemoryTown):
 
     def sent(self) -> str:
         asked = [told(one["body"]) for one in self.fleet.claude.requests()]
-        return "\n".join(texts[-1] for texts in asked if "Memory Extractor" in texts[0])
+        return "\n".join(texts[-1] for texts in asked if EXTRACTOR in texts[0])
 
     def adds_are_lost(self) -> AbstractContextManager[None]:
         return answers_are_lost(self.fleet.data_dir, "add")
+
+    @contextmanager
+    def adds_are_held(self) -> Iterator[Callable[[], bool]]:
+        self.fleet.claude.will_answer(ClaudeAnswer(match=EXTRACTOR, hold=True))
+        yield lambda: self.fleet.claude.held() > 0
+        self.fleet.claude.release()
 
     def lookups_are_rejected(self) -> AbstractContextManager[None]:
         return calls_are_rejected(self.fleet.data_dir, "find")
@@ -194,6 +218,12 @@ class HostedTown(MemoryTown):
         self.mem0.will_answer(Mem0Answer(verb="add", status=504, done=True, times=None))
         yield
         self.mem0.calm()
+
+    @contextmanager
+    def adds_are_held(self) -> Iterator[Callable[[], bool]]:
+        self.mem0.will_answer(Mem0Answer(verb="add", cue=Cue.HOLD, done=True))
+        yield lambda: self.mem0.held > 0
+        self.mem0.release()
 
     @contextmanager
     def lookups_are_rejected(self) -> Iterator[None]:
