@@ -21,6 +21,7 @@ from afterword.producer.web.app import PAGES
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.settings import Settings
+from tests.conftest import ROOT
 from tests.kit.command_line import afterword
 from tests.kit.console_client import console_client
 from tests.kit.ledger.builder import LedgerInspector
@@ -103,6 +104,14 @@ def test_python_has_no_other_verb_and_lacks_none() -> None:
 
 def test_the_shell_has_no_other_verb_and_lacks_none() -> None:
     assert {name for name, one in _commands(cli) if _steers(one)} == {verb.shell for verb in VERBS}
+
+
+def test_the_guide_names_the_commands_that_act_at_once() -> None:
+    page = (ROOT / "docs/how-to/shell.md").read_text()
+    named = page.partition("`--apply`, but for ")[2].partition(" which act at")[0]
+    params = {name: {one.name for one in command.params} for name, command in _commands(cli)}
+    at_once = {name for name, has in params.items() if "by" in has and "apply" not in has}
+    assert {*re.findall("`(.+?)`", named)} == at_once - {"audit", "console"} | {"submit"}
 
 
 def test_the_page_has_no_other_verb_and_lacks_none() -> None:
