@@ -109,17 +109,25 @@ def of_room(shards: Sequence[Overview], settings: Settings) -> Finding:
     return ok("room", detail)
 
 
-def of_tenants(accounts: Sequence[Account], settings: Settings) -> list[Finding]:
-    """Judge which tenants may submit no more; that of the only one is everybody's failure."""
-    most = settings.max_open_per_tenant * settings.shards
-    opened = {one.tenant: sum(one.jobs[state] for state in _OPEN) for one in accounts}
-    full = [tenant for tenant, count in opened.items() if most and count >= most]
+def of_tenants(
+    accounts: Sequence[Account], shards: Sequence[Overview], settings: Settings
+) -> list[Finding]:
+    """Judge which tenants a shard refuses; if it is all of them, nobody may submit."""
+    most = settings.max_open_per_tenant
+    full = [one.tenant for one in accounts if most and _most_open(one.tenant, shards) >= most]
     if not full:
         return []
     named = ", ".join(full[:3]) + (" and others" if full[3:] else "")
     detail = f"{named}: {most:,} jobs are open, new ones are refused (QueueFull)"
     remedy = "Start response workers, or raise AFTERWORD_MAX_OPEN_PER_TENANT."
     return [(fail if len(accounts) == len(full) else warn)("room", detail, remedy)]
+
+
+def _most_open(tenant: str, shards: Sequence[Overview]) -> int:
+    """Return how many jobs of a tenant are open in the shard that has most: the cap is of each."""
+    return max(
+        sum(shard.counts.get(f"job:{state}:{tenant}", 0) for state in _OPEN) for shard in shards
+    )
 
 
 def of_clock(redis_time: datetime, here: datetime) -> Finding:

@@ -51,7 +51,7 @@ async def _state(ledger: Ledger) -> list[Finding]:
     return [
         await _of_machine(ledger),
         judgement.of_room(shards, ledger.settings),
-        *judgement.of_tenants(accounts, ledger.settings),
+        *judgement.of_tenants(accounts, shards, ledger.settings),
         judgement.of_clock(shards[0].at, utc_now()),
         *judgement.of_workers(shards, ledger.settings),
         *judgement.of_queues(shards),
