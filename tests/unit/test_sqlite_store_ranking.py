@@ -30,6 +30,7 @@ from afterword.workers.adapters.mem0.sqlite.ranking import (
     word_points,
     yield_to_newer,
 )
+from afterword.workers.adapters.mem0.sqlite.store import SqliteStore
 from afterword.workers.adapters.mem0.sqlite.tokenizer import (
     index_text,
     query_words,
@@ -235,3 +236,37 @@ def test_the_best_come_first_and_of_equals_the_newer() -> None:
 def test_the_best_of_many_are_those_of_a_full_sort(values: list[float], count: int) -> None:
     places = sorted(range(len(values)), key=lambda place: (values[place], place), reverse=True)
     assert best_first(floats(*values), count).tolist() == places[:count]
+
+
+def test_what_only_asks_for_work_comes_after_what_is_about_as_good(tmp_path: Path) -> None:
+    meant, *unlike = np.eye(DIMS)
+    nearness = {"ask": 0.7, "tell": 0.65, "other": 0.5}
+    vectors = {
+        text: share * meant + np.sqrt(1 - share * share) * axis
+        for (text, share), axis in zip(nearness.items(), unlike, strict=False)
+    }
+    with closing(_store_that_knows_requests(tmp_path, "ask")) as store:
+        for text, vector in vectors.items():
+            store.insert([vector.tolist()], [{"user_id": "a", "data": text}], [text])
+        rows = store.search("what", meant.tolist(), 3, {"user_id": "a"})
+    assert [row.id for row in rows] == ["tell", "ask", "other"]
+
+
+def test_a_request_is_one_no_more_once_it_was_edited(tmp_path: Path) -> None:
+    asked, told, _ = np.eye(DIMS)[:3]
+    with closing(_store_that_knows_requests(tmp_path, "ask")) as store:
+        store.insert([asked.tolist()], [{"user_id": "a", "data": "ask"}], ["first"])
+        store.insert([(asked + told / 4).tolist()], [{"user_id": "a", "data": "tell"}], ["second"])
+        store.update("first", asked.tolist(), {"user_id": "a", "data": "tell more"})
+        rows = store.search("what", asked.tolist(), 2, {"user_id": "a"})
+    assert [row.id for row in rows] == ["first", "second"]
+
+
+def _store_that_knows_requests(folder: Path, request: str) -> SqliteStore:
+    return SqliteStore(
+        folder / "store",
+        embedder="hashing",
+        dims=DIMS,
+        scale=Scale(),
+        is_request=request.__eq__,
+    )

@@ -69,7 +69,7 @@ class Grammar:
 
     def only_asks(self, sentence: Sentence) -> bool:
         """Return whether a sentence is a question and tells nothing."""
-        clauses = list(self._read(sentence.clauses))
+        clauses = list(self.read(sentence.clauses))
         if not (sentence.marked or (len(clauses) == 1 and self.unmarked.search(clauses[0]))):
             return False
         return not any(self._statements(clauses))
@@ -89,7 +89,7 @@ class Grammar:
             if not asked and (self.inverts or at < len(clauses) - 1):
                 yield not self.spaced or clause.count(" ") + 1 >= _FEWEST_WORDS
 
-    def _read(self, clauses: Sequence[str]) -> Iterator[str]:
+    def read(self, clauses: Sequence[str]) -> Iterator[str]:
         """Return clauses as the patterns expect them."""
         for at, clause in enumerate(clauses):
             if self.spaced:
@@ -135,11 +135,11 @@ def _compiled(lexicon: Lexicon) -> Grammar:
 
     def pattern(key: str) -> re.Pattern[str]:
         lines = [line for line in questions.get(key, "").splitlines() if line]
-        return _pattern("|".join(lines), whole_words=spaced)
+        return compiled("|".join(lines), whole_words=spaced)
 
     begins, asks = (questions.get(key, "").split() for key in ("begins", "asks"))
     return Grammar(
-        asks=_pattern("|".join([f"^(?:{word})" for word in begins] + asks), whole_words=spaced),
+        asks=compiled("|".join([f"^(?:{word})" for word in begins] + asks), whole_words=spaced),
         personal=pattern("personal"),
         harmless=pattern("harmless"),
         tells=pattern("tells"),
@@ -151,7 +151,8 @@ def _compiled(lexicon: Lexicon) -> Grammar:
     )
 
 
-def _pattern(text: str, *, whole_words: bool) -> re.Pattern[str]:
+def compiled(text: str, *, whole_words: bool) -> re.Pattern[str]:
+    """Return a pattern of a lexicon, which is spelled as its README says."""
     for place, pattern in _PLACES.items():
         text = text.replace(place, pattern)
     text = folded(text) or _NEVER

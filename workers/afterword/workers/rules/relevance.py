@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 from afterword.workers.rules.languages import Languages, languages_of
 from afterword.workers.rules.pleasantries import is_pleasantry
@@ -34,7 +35,7 @@ def is_question_only(message: str, *, says_more: bool = False) -> bool:
     if len(message) > LONGEST_MESSAGE:
         return False
     text = message if message.isascii() else unicodedata.normalize("NFC", message)
-    sentences = [part for part in _SENTENCE_END.split(text) if _LETTER.search(part)]
+    sentences = _sentences(text)
     asking = []
     for part in sentences:
         if not (says_more and part == message) and is_pleasantry(part):
@@ -49,6 +50,15 @@ def is_question_only(message: str, *, says_more: bool = False) -> bool:
         _only_asks(Sentence.of(part), languages_of(part) if len(asking) > 1 else likely, likely)
         for part in sorted(asking, key=is_marked)  # what is not marked may tell something
     )
+
+
+def telling_sentences(text: str) -> Sequence[str]:
+    """Return the sentences of a text that are no pleasantries."""
+    return [part for part in _sentences(text) if not is_pleasantry(part)]
+
+
+def _sentences(text: str) -> Sequence[str]:
+    return [part for part in _SENTENCE_END.split(text) if _LETTER.search(part)]
 
 
 def _only_asks(sentence: Sentence, own: Languages, likely: Languages) -> bool:

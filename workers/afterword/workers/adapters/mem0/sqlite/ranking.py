@@ -41,6 +41,8 @@ _SHORT_ANSWER = 12
 #: this much of its score, if the newer one is about as good.
 _NEARLY, _LOSS, _AS_GOOD = 0.75, 0.5, 0.75
 
+#: What a memory that only asks for work loses of its score, which is half of its similarity.
+_REQUEST_LOSS = 0.05
 
 #: Vectors that are reduced at once.
 _SLICE = 512
@@ -173,6 +175,14 @@ def lend_replies(points: Floats, lengths: Floats, near: Sequence[Marks]) -> Floa
 def combine(similarity: Floats, points: Floats) -> Floats:
     """Return one score from 0 to 1 for each text: the mean of both, points levelling off at 1."""
     return ((similarity - np.expm1(-points)) / 2).astype(np.float32)
+
+
+def after_others(scores: Floats, requests: Marks) -> Floats:
+    """Return the scores of candidates, lowered for those that only ask for work.
+
+    They resemble questions, and say little of who asks: "Give me a list of healthy snacks."
+    """
+    return np.maximum(scores - _REQUEST_LOSS * requests, np.float32(0)).astype(np.float32)
 
 
 def yield_to_newer(scores: Floats, vectors: Floats, rows: Numbers) -> Floats:

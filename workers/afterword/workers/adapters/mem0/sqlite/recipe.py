@@ -20,6 +20,7 @@ from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.ports import MigratableMemories, Turn
 from afterword.workers.rules.asked_days import Days, asked_days
 from afterword.workers.rules.dates import with_dates
+from afterword.workers.rules.requests import is_request_only
 
 #: A reply asks at its end, if it does.
 REPLY_CHARACTERS = 200
@@ -172,6 +173,7 @@ def build_store(*, path: str, collection_name: str, embedding_model_dims: int, *
         scale=SCALE,
         bare=_bare_text,
         asked_days=_asked_days,
+        is_request=is_request_only,
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from afterword.workers.adapters.mem0.answers import readable_payload
 from afterword.workers.adapters.mem0.sqlite.filters import Filters
 from afterword.workers.adapters.mem0.sqlite.owners import Owner, bump_epoch, ensure_owner
-from afterword.workers.adapters.mem0.sqlite.ranking import Positions
+from afterword.workers.adapters.mem0.sqlite.ranking import Marks, Numbers, Positions
 from afterword.workers.adapters.mem0.sqlite.tokenizer import QueryWord, index_text
 from afterword.workers.adapters.mem0.sqlite.vector_cache import OwnerVectors
 from afterword.workers.rules.repeats import folded
@@ -25,6 +25,9 @@ REPLY_END = "reply_end"
 
 #: Sets the words of a reply apart from those of a memory: no token has a space.
 OF_REPLY = "reply "
+
+#: The token of a memory that only asks for work: no word has a space.
+REQUEST = "only asks"
 
 #: The key of a payload that says how often a memory was said, if more than once. Never stored.
 TIMES_SAID = "times_said"
@@ -71,6 +74,10 @@ class Found:
 BareText: TypeAlias = Callable[[Mapping[str, Any]], str]
 
 
+#: Returns whether a text only asks for work.
+IsRequest: TypeAlias = Callable[[str], bool]
+
+
 def stored_text(payload: Mapping[str, Any]) -> str:
     """Return the text of a payload as it is stored."""
     return str(payload.get("data", ""))
@@ -88,16 +95,17 @@ class Indexed:
     reply_tokens: Sequence[str] = ()
 
     @classmethod
-    def of(cls, payload: Mapping[str, Any], bare: BareText) -> Indexed:
+    def of(cls, payload: Mapping[str, Any], bare: BareText, is_request: IsRequest) -> Indexed:
         """Index the text of a payload."""
         length, tokens = index_text(stored_text(payload))
+        kinds = [REQUEST] if is_request(bare(payload)) else []
         conversation, said_at = payload.get("conversation_id"), payload.get("created_at")
         return cls(
             folded(bare(payload)),
             conversation if isinstance(conversation, str) else "",
             _seconds(said_at),
             length,
-            tokens,
+            [*tokens, *kinds],
             index_text(str(payload.get(REPLY_END, ""))).tokens,
         )
 
@@ -243,6 +251,17 @@ def find_postings(
     numbers = np.fromstring(",".join(listed[digest] for digest in few), np.int64, sep=",")
     parts = cached.positions_of_each(numbers, [counts[digest] for digest in few])
     return {named[digest]: part for digest, part in zip(few, parts, strict=True)}
+
+
+def find_requests(sql: sqlite3.Connection, owner: Owner, rows: Numbers) -> Marks:
+    """Return which of these rows only ask for work."""
+    select = """
+        SELECT memory FROM tokens WHERE owner = ? AND token = ?
+        AND memory IN (SELECT value FROM json_each(?))
+    """
+    which = (owner.n, owner.digest(REQUEST), json.dumps(rows.tolist()))
+    found = [n for (n,) in sql.execute(select, which)]
+    return np.isin(rows, found)
 
 
 def matches_of(

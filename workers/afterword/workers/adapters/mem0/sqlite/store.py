@@ -26,6 +26,7 @@ from afterword.workers.adapters.mem0.sqlite.ranking import (
     Floats,
     Positions,
     Scale,
+    after_others,
     best_first,
     combine,
     lend,
@@ -43,10 +44,12 @@ from afterword.workers.adapters.mem0.sqlite.rows import (
     Entry,
     Found,
     Indexed,
+    IsRequest,
     Row,
     delete_row,
     find_positions,
     find_postings,
+    find_requests,
     get_row,
     insert_row,
     list_owners,
@@ -101,7 +104,8 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
 
     What was said several times, in whatever case and spacing, is found once: its newest memory,
     whose payload then has `times_said`. `bare` returns the text of a payload as it was said,
-    `asked_days` the times that a query names: what was said then is preferred.
+    `asked_days` the times that a query names: what was said then is preferred. `is_request` returns
+    whether a text only asks for work: such a memory comes after others that are about as good.
 
     The first searches of an owner read vectors for at most `reading_s` seconds each, newest first.
     With 100,000 memories or a busy machine they do not see the oldest ones.
@@ -116,6 +120,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         scale: Scale,
         bare: BareText = stored_text,
         asked_days: AskedDays = no_days,
+        is_request: IsRequest = lambda _: False,
         reading_s: float = READING_S,
     ) -> None:
         self._database = Database(path)
@@ -124,9 +129,10 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         self._scale = scale
         self._bare = bare
         self._asked_days = asked_days
+        self._is_request = is_request
         with self._database.writing(UPGRADE_S) as sql:
             if create_or_check(sql, embedder, dims) < VERSION:
-                upgrade(sql, bare)
+                upgrade(sql, bare, is_request)
 
     def insert(
         self,
@@ -158,7 +164,10 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             cached = self._cache.get(sql, owner)
             positions = find_positions(sql, owner, wanted, cached)
             scores = self._scores(sql, owner, words, days, vector, cached)[positions]
-            return read_rows(sql, _best(scores, positions, top_k, cached))
+            rivals = best_first(scores, max(top_k, _RIVALS))
+            requests = find_requests(sql, owner, cached.rows[positions[rivals]])
+            lowered = after_others(scores[rivals], requests)
+            return read_rows(sql, _best(lowered, positions[rivals], top_k, cached))
 
     def get(self, vector_id: str) -> Row | None:
         """Return one memory, None if it does not exist."""
@@ -317,7 +326,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             stored_text(kept),
             json.dumps(kept, ensure_ascii=False, separators=(",", ":")),
             self._unit(vector).astype("<f2").tobytes(),
-            Indexed.of(payload, self._bare),
+            Indexed.of(payload, self._bare, self._is_request),
         )
 
     def _unit(self, vector: Vector) -> Floats:
@@ -336,13 +345,9 @@ def _row_number(cursor: str | None, otherwise: int = NO_ROW) -> int:
     return int(cursor[:20])
 
 
-def _best(
-    scores: Floats, positions: Positions, count: int, cached: OwnerVectors
-) -> Sequence[Found]:
-    """Return the best of the memories at these positions, after the older of rivals has yielded."""
-    rivals = best_first(scores, max(count, _RIVALS))
-    places = positions[rivals]
-    lowered = yield_to_newer(scores[rivals], cached.vectors.at(places), cached.rows[places])
+def _best(scores: Floats, places: Positions, count: int, cached: OwnerVectors) -> Sequence[Found]:
+    """Return the best of these rivals, after the older of them have yielded."""
+    lowered = yield_to_newer(scores, cached.vectors.at(places), cached.rows[places])
     best = np.argsort(-lowered, kind="stable")[:count]
     columns = (cached.rows[places[best]], lowered[best], cached.counts[places[best]])
     return [Found(*one) for one in zip(*(column.tolist() for column in columns), strict=True)]
