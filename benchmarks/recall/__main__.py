@@ -1,6 +1,7 @@
 """Measure how often memory finds what was said: `python -m benchmarks.recall [PATH ...]`.
 
-Without a path, the probe of short facts is measured. Memory is used as workers use it: the same
+Without a path, the probe of short facts is measured; with `--second`, the one that no rule was
+fitted to. Memory is used as workers use it: the same
 store, embedder, rule of what is worth remembering, recall and prompt. A memory that extracts facts
 is given recorded ones (see `benchmarks.recall.extraction`).
 """
@@ -25,12 +26,13 @@ def main(arguments: Sequence[str]) -> int:
     """Measure data sets and print a table of each; return 2 if one cannot be read."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recall", description=__doc__)
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="a data set, as JSON")
+    parser.add_argument("--second", action="store_true", help="measure the second probe")
     parser.add_argument(
         "--language",
         nargs="*",
         choices=short_facts.languages(),
         default=[],
-        help="measure only these languages of the probe",
+        help="measure only these languages of a probe",
     )
     parser.add_argument(
         "--backend", choices=BACKENDS, default="embedded", help="default: %(default)s"
@@ -50,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
     except (OSError, ValueError, LookupError) as error:
         print(error, file=sys.stderr)
         return 2
-    for name, one in (read or {"probe": short_facts.build(*parsed.language)}).items():
+    folder = short_facts.SECOND if parsed.second else short_facts.PROBE
+    probe = {folder.name: short_facts.build(*parsed.language, folder=folder)}
+    for name, one in (read or probe).items():
         try:
             measured = asyncio.run(measure(one, parsed.backend, facts))
         except extraction.NotRecorded as error:

@@ -1,7 +1,8 @@
-"""The probe: short facts among chatter in twelve languages, asked for in other words.
+"""Two probes: short facts among chatter in twelve languages, asked for in other words.
 
 Each language is a user. `probe/LANGUAGE.json` has facts, each with a question in the language and
-one in English; facts that change, as they were before and after; and chatter.
+one in English; facts that change, as they were before and after; and chatter. The second probe has
+the same form, and other texts: what helps the first one must not harm it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 from benchmarks.recall.dataset import Dataset, Question, Said, User
 
-FOLDER = Path(__file__).with_name("probe")
+PROBE = Path(__file__).with_name("probe")
+SECOND = Path(__file__).with_name("second_probe")
 
 _BEGAN = datetime(2026, 1, 5, 9, tzinfo=UTC)
 _TURNS_A_DAY = 4
@@ -23,23 +25,23 @@ _BETWEEN_TURNS = timedelta(minutes=3)
 
 
 def languages() -> Sequence[str]:
-    """Return the languages of the probe."""
-    return sorted(path.stem for path in FOLDER.glob("*.json"))
+    """Return the languages of the probes."""
+    return sorted(path.stem for path in PROBE.glob("*.json"))
 
 
-def source(language: str) -> Mapping[str, Any]:
+def source(language: str, folder: Path = PROBE) -> Mapping[str, Any]:
     """Return the texts of one language as they are written down."""
-    found: Mapping[str, Any] = json.loads((FOLDER / f"{language}.json").read_text("utf-8"))
+    found: Mapping[str, Any] = json.loads((folder / f"{language}.json").read_text("utf-8"))
     return found
 
 
-def build(*chosen: str) -> Dataset:
-    """Return the probe as a data set, of some languages or of all: always the same one."""
-    return Dataset(users=tuple(_user(language) for language in chosen or languages()))
+def build(*chosen: str, folder: Path = PROBE) -> Dataset:
+    """Return a probe as a data set, of some languages or of all: always the same one."""
+    return Dataset(users=tuple(_user(language, folder) for language in chosen or languages()))
 
 
-def _user(language: str) -> User:
-    texts = source(language)
+def _user(language: str, folder: Path) -> User:
+    texts = source(language, folder)
     order = _order(language, texts)
     turns = tuple(_said(place, *one) for place, one in enumerate(order))
     return User(name=language, turns=turns, questions=tuple(_questions(texts)))

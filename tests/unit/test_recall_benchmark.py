@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from benchmarks.recall import __main__ as command
 from benchmarks.recall import dataset, extraction, short_facts
 from benchmarks.recall.dataset import Dataset, Question
 from benchmarks.recall.measure import Asked, Measured, Share, measure
+from tests.conftest import ROOT
 from tests.kit.claude_api import wire_format
 from tests.kit.claude_api.server import ClaudeStandIn
 
 TWELVE = ["ar", "de", "en", "es", "fr", "hi", "it", "ja", "pt", "ru", "tr", "zh"]
+PROBES = (short_facts.PROBE, short_facts.SECOND)
+DIALOGUES = sorted((ROOT / "benchmarks/recall/dialogues").glob("*.json"))
 KINDS = {
     *("people", "places", "food", "health", "units", "dates"),
     *("numbers", "names", "preferences", "negations"),
@@ -79,6 +83,30 @@ def test_the_probe_has_enough_of_everything() -> None:
     for one in texts:
         said = [*one["chatter"], *(fact["said"] for fact in one["facts"])]
         assert not [text for text, count in Counter(said).items() if count > 1]
+
+
+def test_the_second_probe_has_other_texts_and_more_changes() -> None:
+    for language in TWELVE:
+        first, second = (short_facts.source(language, folder) for folder in PROBES)
+        assert {fact["kind"] for fact in second["facts"]} == KINDS
+        assert len(second["facts"]) >= 26 and len(second["changed"]) >= 8  # noqa: PT018 both
+        assert _said(first).isdisjoint(_said(second))
+
+
+def _said(texts: Mapping[str, Any]) -> set[str]:
+    changed = (one[key] for one in texts["changed"] for key in ("before", "after"))
+    return {*texts["chatter"], *(fact["said"] for fact in texts["facts"]), *changed}
+
+
+def test_the_dialogues_are_long_and_have_questions_of_every_group() -> None:
+    groups = {"single", "temporal", "multi", "open"}
+    for path in DIALOGUES:
+        (user,) = dataset.read(path).users
+        assert len(user.turns) > 300
+        assert len({turn.conversation for turn in user.turns}) > 15
+        assert len(user.questions) > 80
+        assert {question.group for question in user.questions} == groups
+    assert len(DIALOGUES) == 3
 
 
 def test_the_probe_is_always_the_same_and_tells_a_change_after_what_it_changes() -> None:
@@ -200,3 +228,10 @@ async def test_short_facts_are_found_among_chatter() -> None:
     found = (await measure(short_facts.build("en", "ja"))).asked
     facts = [one for one in found if one.question.group.startswith("facts")]
     assert Share.within(5, facts).percent >= 85, [one for one in facts if one.place is None]
+
+
+@pytest.mark.slow
+async def test_what_was_said_in_a_long_dialogue_is_found() -> None:
+    dialogue = next(path for path in DIALOGUES if "kezia" in path.name)
+    found = (await measure(dataset.read(dialogue))).asked
+    assert Share.within(10, found).percent >= 60, "if neighbours lent no meaning: 57"

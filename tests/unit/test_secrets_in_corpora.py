@@ -13,7 +13,7 @@ def test_the_corpora_of_relevance_and_recall_hold_no_secret() -> None:
         messages = [
             row["text"] for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         ]
-    probes = [path.read_text() for path in (ROOT / "benchmarks/recall/probe").glob("*.json")]
-    assert len(messages) > 1000 and len(probes) == 12  # noqa: PT018 there is something to look at
+    probes = [path.read_text() for path in (ROOT / "benchmarks/recall").glob("*/*.json")]
+    assert len(messages) > 1000 and len(probes) == 27  # noqa: PT018 there is something to look at
     finder = KnownSecrets(KINDS)
     assert [text[:40] for text in messages + probes if finder.find(text)] == []
