@@ -121,6 +121,18 @@ async def test_rows_below_the_least_score_are_left_out(memories: FakeMemories) -
     assert await names(recaller(memories, least_score=0.5)) == ["good"]
 
 
+@pytest.mark.parametrize(
+    ("query", "kept"), [("Who am I?", ["good", "bad"]), ("Who is Rex?", ["good"])]
+)
+async def test_no_score_is_too_low_if_all_that_is_known_is_asked_for(
+    memories: FakeMemories, query: str, kept: list[str]
+) -> None:
+    memories.plant("a/ann", row("good", score=0.5))
+    memories.plant("a/ann", row("bad", score=0.1, text="Another fact."))
+
+    assert await names(recaller(memories, least_score=0.5), query) == kept
+
+
 async def test_no_more_rows_than_asked_for_are_taken(memories: FakeMemories) -> None:
     class Generous(FakeMemories):
         async def search(self, owner: str, query: str, limit: int) -> SearchResult:

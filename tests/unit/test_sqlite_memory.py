@@ -92,6 +92,20 @@ async def test_a_question_about_a_date_finds_what_was_said_that_day(memories: Me
     assert [row.turn_id for row in found] == ["turn-4"]
 
 
+@pytest.mark.parametrize("question", ["What have I told you so far?", "Was weißt du über mich?"])
+async def test_a_question_for_all_that_is_known_finds_the_newest(
+    memories: Memories, question: str
+) -> None:
+    told = ["My shoes are size 43.", *(f"I like board game number {n}." for n in range(60))]
+    for number, text in enumerate(told):
+        await memories.add("a/ann", turn(text, number, AT + timedelta(days=number)))
+
+    found = await memories.search("a/ann", question, 10)
+
+    assert all((one.score or 0.0) > 0.3 for one in found.memories)
+    assert {one.text for one in found.memories} <= set(told[-40:])
+
+
 @pytest.mark.parametrize(
     "question",
     [

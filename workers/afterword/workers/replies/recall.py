@@ -20,6 +20,7 @@ from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
 from afterword.workers.ports import Recall, RecalledMemory, SearchResult
 from afterword.workers.replies.both_ends import BothEnds, Searchable
 from afterword.workers.replies.recall_queue import RecallQueue
+from afterword.workers.rules.about_user import asks_about_user
 from afterword.workers.rules.repeats import without_repeats
 
 #: Of a longer message, its ends are searched for: an embedding of all of it says little of either.
@@ -153,7 +154,7 @@ class Recaller:
         foreign = len(found.memories) - len(own)
         if foreign:
             emit(ForeignMemoriesDropped, count=foreign)
-        good = [row for row in own if row.score is None or row.score >= self._least_score]
+        good = self._scoring_enough(own, query)
         different = without_repeats(good, query)
         return Recall(
             tuple(different[: self._limit]),
@@ -162,6 +163,14 @@ class Recaller:
             code="rows_dropped" if foreign + found.malformed else "",
             left_out=_left_out(own, good, different, self._limit),
         )
+
+    def _scoring_enough(
+        self, own: Sequence[RecalledMemory], query: str
+    ) -> Sequence[RecalledMemory]:
+        """Return the memories whose score is enough: each, if all that is known is asked for."""
+        least = self._least_score
+        enough = [row for row in own if row.score is None or row.score >= least]
+        return own if len(enough) < len(own) and asks_about_user(query) else enough
 
 
 def _left_out(

@@ -18,6 +18,7 @@ from afterword.workers.adapters.mem0.open_source import NoHistory, OpenSourceMem
 from afterword.workers.adapters.mem0.sqlite.rows import Row
 from afterword.workers.local_stack.data_dir import DataDir
 from afterword.workers.ports import MigratableMemories, Turn
+from afterword.workers.rules.about_user import asks_about_user
 from afterword.workers.rules.asked_days import Days, asked_days
 from afterword.workers.rules.dates import with_dates
 from afterword.workers.rules.requests import is_request_only
@@ -173,6 +174,7 @@ def build_store(*, path: str, collection_name: str, embedding_model_dims: int, *
         scale=SCALE,
         bare=_bare_text,
         asked_days=_asked_days,
+        asks_about_user=asks_about_user,
         is_request=is_request_only,
     )
 

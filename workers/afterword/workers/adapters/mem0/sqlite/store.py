@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ import numpy as np
 from mem0.vector_stores.base import VectorStoreBase
 
 from afterword.workers.adapters.mem0.sqlite.database import Database
-from afterword.workers.adapters.mem0.sqlite.days import AskedDays, Times, day_points, no_days
+from afterword.workers.adapters.mem0.sqlite.days import AskedDays, day_points, no_days
 from afterword.workers.adapters.mem0.sqlite.filters import Filters, required_owner
 from afterword.workers.adapters.mem0.sqlite.newer import lift_newer
+from afterword.workers.adapters.mem0.sqlite.newest import newest_points
 from afterword.workers.adapters.mem0.sqlite.owners import (
     Owner,
     erase_all_owners,
@@ -24,6 +25,7 @@ from afterword.workers.adapters.mem0.sqlite.owners import (
 )
 from afterword.workers.adapters.mem0.sqlite.ranking import (
     Floats,
+    Numbers,
     Positions,
     Scale,
     after_others,
@@ -95,6 +97,9 @@ UPGRADE_S = 600.0
 Vector = Sequence[float] | Floats
 Rows = list[Row]
 
+#: What memories gain by when they were said.
+TimePoints = Callable[[Numbers], Floats]
+
 
 class SqliteStore(VectorStoreBase):  # type: ignore[misc]
     """Keeps memories embedded by one embedder. Every search and list needs a `user_id`.
@@ -104,8 +109,10 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
 
     What was said several times, in whatever case and spacing, is found once: its newest memory,
     whose payload then has `times_said`. `bare` returns the text of a payload as it was said,
-    `asked_days` the times that a query names: what was said then is preferred. `is_request` returns
-    whether a text only asks for work: such a memory comes after others that are about as good.
+    `asked_days` the times that a query names: what was said then is preferred. `asks_about_user`
+    returns whether a query asks for all that is known: then the newest memories are preferred.
+    `is_request` returns whether a text only asks for work: such a memory comes after others that
+    are about as good.
 
     The first searches of an owner read vectors for at most `reading_s` seconds each, newest first.
     With 100,000 memories or a busy machine they do not see the oldest ones.
@@ -120,6 +127,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         scale: Scale,
         bare: BareText = stored_text,
         asked_days: AskedDays = no_days,
+        asks_about_user: Callable[[str], bool] = lambda _: False,
         is_request: IsRequest = lambda _: False,
         reading_s: float = READING_S,
     ) -> None:
@@ -129,6 +137,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         self._scale = scale
         self._bare = bare
         self._asked_days = asked_days
+        self._asks_about_user = asks_about_user
         self._is_request = is_request
         with self._database.writing(UPGRADE_S) as sql:
             if create_or_check(sql, embedder, dims) < VERSION:
@@ -156,14 +165,14 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
     ) -> Rows:
         """Return the owner's best memories for a query and its vector, with scores from 0 to 1."""
         wanted, vector = Filters.parse(filters), self._scale.reduced(self._unit(vectors))
-        words, days = query_words(query)[:MAX_QUERY_WORDS], self._asked_days(query)
+        words, time_points = self._understood(query)
         with self._database.reading() as sql:
             owner = find_owner(sql, wanted.owner)
             if owner is None:
                 return []
             cached = self._cache.get(sql, owner)
             positions = find_positions(sql, owner, wanted, cached)
-            scores = self._scores(sql, owner, words, days, vector, cached)[positions]
+            scores = self._scores(sql, owner, words, time_points, vector, cached)[positions]
             rivals = best_first(scores, max(top_k, _RIVALS))
             requests = find_requests(sql, owner, cached.rows[positions[rivals]])
             lowered = after_others(scores[rivals], requests)
@@ -276,12 +285,17 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         names = [name for _, name in found[:limit] if name]
         return names, str(found[limit - 1][0]) if len(found) > limit else None
 
+    def _understood(self, query: str) -> tuple[Sequence[QueryWord], TimePoints]:
+        if self._asks_about_user(query):
+            return (), newest_points  # its words are those of the question, not of what is known
+        return query_words(query)[:MAX_QUERY_WORDS], partial(day_points, self._asked_days(query))
+
     def _scores(
         self,
         sql: sqlite3.Connection,
         owner: Owner,
         words: Sequence[QueryWord],
-        days: Sequence[Times],
+        time_points: TimePoints,
         vector: Floats,
         cached: OwnerVectors,
     ) -> Floats:
@@ -293,7 +307,7 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         points = lend(points, near)
         replies = word_points(matches_of(words, postings, OF_REPLY), cached.lengths)
         points += lend_replies(replies, cached.lengths, near)
-        points += day_points(days, cached.times)
+        points += time_points(cached.times)
         similarity = self._scale.similarity(cached.vectors.products(vector))
         scores = combine(lend_meaning(similarity, near), points)
         return lift_newer(scores, cached, partial(self._words_in_common, sql, owner, cached))
