@@ -35,7 +35,7 @@ DEFAULTS = {
     "max_tokens": "48",
     "history_turns": "0",
     "recall_top_k": "2",
-    "recall_min_score": "0.12",
+    "recall_min_score": "0.06",
 }
 
 #: For the anthropic SDK: the server closes the connection after a streamed answer without
