@@ -1,5 +1,7 @@
 """What greets, thanks, agrees, reacts or asks to go on, in every language, and says nothing else.
 
+To ask for the last answer in another way is to go on: "a bit shorter please". To ask for every
+answer in that way is a wish of the user, which is remembered.
 Neither yes nor no is among it: they answer something, and a model that reads the reply with them
 may learn from it. Nor is any word that could be the name of somebody or the answer to a question.
 """
@@ -7,6 +9,8 @@ may learn from it. Nor is any word that could be the name of somebody or the ans
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import product
 
 from afterword.workers.rules.languages import folded
 from afterword.workers.rules.lexicons import lexicons
@@ -50,13 +54,24 @@ _PUNCTUATION = re.compile(
 _SAYING = re.compile(r"[^\W_]|[^\x00-\x7f]")
 
 
+_CHOICE = re.compile(r"\[([^]]*)\]")
+
+
 def _phrases(*, spaced: bool) -> frozenset[str]:
     return frozenset(
         " ".join(phrase.split())
         for lexicon in lexicons().values()
         if lexicon.get("questions", {}).get("spaced", True) == spaced
-        for phrase in folded(lexicon.get("pleasantries", "")).split("," if spaced else None)
+        for pattern in folded(lexicon.get("pleasantries", "")).split("," if spaced else None)
+        for phrase in _spelled_out(pattern)
     )
+
+
+def _spelled_out(pattern: str) -> Iterator[str]:
+    """Yield every phrase of a pattern: `not [bad|funny]` is two."""
+    fixed = _CHOICE.split(pattern)
+    choices = [part.split("|") if at % 2 else [part] for at, part in enumerate(fixed)]
+    return map("".join, product(*choices))
 
 
 _PHRASES, _UNSPACED = _phrases(spaced=True), _phrases(spaced=False)
