@@ -129,6 +129,21 @@ async def test_a_conversation_comes_back_after_a_restart_and_no_reply_repeats_an
     assert len(set(replies)) == len(replies), replies
 
 
+@pytest.mark.parametrize("asked", ["What do you know about me?", "Tell me about myself"])
+async def test_who_asks_for_all_that_is_known_hears_what_they_told(
+    served: ServedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: str
+) -> None:
+    for name, value in model.CLIENT_ENV.items():
+        monkeypatch.setenv(name, value)
+    memories = await open_memories(Settings(memory="embedded", data_dir=tmp_path))
+    assert memories is not None
+    async with served.adapter() as claude:
+        talk = Conversation("ann", memories, claude)
+        await talk.remember("My favourite colour is green.")
+        assert "green" in await talk.say(asked)
+    await memories.aclose()
+
+
 async def test_a_truncated_reply_has_its_stop_reason(claude: anthropic.AsyncAnthropic) -> None:
     message = await claude.messages.create(**asking(QUESTION) | {"max_tokens": 2})
     assert message.stop_reason == "max_tokens"

@@ -98,3 +98,22 @@ def test_units_are_balanced_in_the_examples() -> None:
 def test_each_kind_of_message_has_examples_of_its_own(message: str, example: str) -> None:
     assert example in told(message)
     assert example not in told("Where do I live?", "I live in Ghent.")
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["What do you know about me?", "Who am I?", "Tell me about myself.", "Do you remember me"],
+)
+@pytest.mark.parametrize("memories", [["I live in Ghent."], ["I live in Ghent.", "I like trains."]])
+def test_who_asks_for_all_that_is_known_is_quoted(message: str, memories: list[str]) -> None:
+    text = told(message, *memories)
+    assert 'You told me: "' in text
+    assert text.count('" and "') == (4 if len(memories) > 1 else 0)
+    assert "- I live in Ghent.\n" in asked(text)
+
+
+@pytest.mark.parametrize(
+    "message", ["What do you know about my dog?", "Who are you?", "Tell me about Rome."]
+)
+def test_who_asks_for_one_thing_is_not(message: str) -> None:
+    assert "You told me" not in told(message, "I live in Ghent.")
