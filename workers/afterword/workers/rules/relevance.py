@@ -57,6 +57,19 @@ def telling_sentences(text: str) -> Sequence[str]:
     return [part for part in _sentences(text) if not is_pleasantry(part)]
 
 
+def told_in(text: str) -> str:
+    """Return a message without its sentences that only ask or greet, if there are others."""
+    if len(text) > LONGEST_MESSAGE:
+        return text
+    sentences = _sentences(text)
+    told = [part.strip() for part in sentences if not (_asks(part) or is_pleasantry(part))]
+    return " ".join(told) if 0 < len(told) < len(sentences) else text
+
+
+def _asks(sentence: str) -> bool:
+    return is_marked(sentence) and is_question_only(sentence)
+
+
 def _sentences(text: str) -> Sequence[str]:
     return [part for part in _SENTENCE_END.split(text) if _LETTER.search(part)]
 

