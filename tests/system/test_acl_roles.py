@@ -234,7 +234,9 @@ class Life:
 @pytest.fixture(scope="module")
 def life() -> Iterator[Life]:
     with (
-        Fleet(AFTERWORD_MEMORY="embedded", AFTERWORD_WRITE_TIMEOUT_S="2") as fleet,
+        Fleet(
+            AFTERWORD_MEMORY="embedded", AFTERWORD_WRITE_TIMEOUT_S="2", AFTERWORD_SHARDS="2"
+        ) as fleet,
         fleet.valkey.client() as redis,
     ):
         for user in USERS.values():

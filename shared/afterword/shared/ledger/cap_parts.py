@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -53,7 +52,6 @@ class CapParts:
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
-        self._cursor = 0
 
     async def balance_all(self) -> None:
         """Balance every tenant at its cap, and some that were: they get equal parts again."""
@@ -104,11 +102,8 @@ class CapParts:
     async def _parted(self) -> Sequence[str]:
         """Return some tenants that have parts, others each time."""
         key = self._shards.all[0].cap_parts
-        cursor, found = await self._shards.send_command(
-            "HSCAN", key, self._cursor, "COUNT", _PARTED
-        )
-        self._cursor = int(cursor)
-        return random.sample([*found], min(_PARTED, len(found)))  # a small hash is read whole
+        found: Sequence[str] = await self._shards.send_command("HRANDFIELD", key, _PARTED)
+        return found
 
     async def _set(self, keys: Keys, tenant: str, turn: int, part: int) -> PartSeen | None:
         """Set the part of a shard; return what there is then, None if it was refused."""

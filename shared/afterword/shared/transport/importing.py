@@ -15,8 +15,8 @@ from afterword.shared.transport.connection import Command, Reconnector, of_clust
 #: the other still gives its namesake away.
 FOLLOWED: Final = frozenset(
     {
-        *("GET", "HEXISTS", "HGET", "HGETALL", "HMGET", "LRANGE", "XRANGE", "XREVRANGE"),
-        *("ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZSCORE"),
+        *("GET", "HEXISTS", "HGET", "HGETALL", "HMGET", "HRANDFIELD", "LRANGE", "XRANGE"),
+        *("XREVRANGE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZSCORE"),
     }
 )
 
