@@ -191,6 +191,13 @@ def test_what_means_no_more_than_others_lends_nothing() -> None:
     assert lend_meaning(meant, a_minute_apart(13)).tolist() == meant.tolist()
 
 
+@pytest.mark.parametrize("count", range(1, 11))
+def test_among_a_few_memories_none_stands_out(count: int) -> None:
+    """A user who has said two things is not shown both of them, whatever the question is."""
+    meant = floats(0.6, *[0.0] * (count - 1))
+    assert lend_meaning(meant, a_minute_apart(count)).tolist() == meant.tolist()
+
+
 def test_another_conversation_lends_no_meaning() -> None:
     meant, apart = floats(0.1, 0.6, *[0.1] * 20), numbers(*range(22))
     assert lend_meaning(meant, neighbours(apart, numbers(*[0] * 22))).tolist() == meant.tolist()

@@ -282,8 +282,8 @@ class MemorySettings(Record):
     )
     skip_pleasantries: bool = Field(
         default=True,
-        description="do not remember turns whose message only greets, thanks, reacts, or asks to go "
-        "on or to try again (`ok`, `danke`, `go on`; `yes` and `no` are remembered)",
+        description="do not remember turns whose message only greets, thanks, reacts, or asks to "
+        "go on or to try again (`ok`, `danke`, `go on`; `yes` and `no` are remembered)",
     )
     coalesce_turns: int = Field(
         8,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -140,11 +141,12 @@ def lend(points: Floats, near: Sequence[Marks]) -> Floats:
 def lend_meaning(similarity: Floats, near: Sequence[Marks]) -> Floats:
     """Return the similarities with what neighbours that stand out lend to each other.
 
-    What was just said is not repeated: "I saw the doctor." - "He says I must eat less salt."
+    What was just said is not repeated: "I saw the doctor." - "He says I must eat less salt." Among
+    ten or fewer none stands out.
     """
     if not len(similarity):
         return similarity
-    place = int(_LENDING * (len(similarity) - 1))
+    place = math.ceil(_LENDING * (len(similarity) - 1))
     above = np.maximum(similarity - np.partition(similarity, place)[place], np.float32(0))
     lent = _lent(similarity, above, near, later=_TO_LATER, earlier=_TO_EARLIER)
     return np.minimum(lent, np.float32(1))
