@@ -18,7 +18,7 @@ AskedDays = Callable[[str], Sequence[Times]]
 
 #: What was said at that time counts as much as so many words as rare in common; what was said on
 #: the day before or after it this share: a day is a user's, in a time zone that is not known here.
-_WORDS, _BESIDE = 4.0, 0.25
+_WORDS, _BESIDE = 6.0, 0.25
 
 _DAY = timedelta(days=1)
 
