@@ -62,12 +62,12 @@ def told_in(text: str) -> str:
     if len(text) > LONGEST_MESSAGE:
         return text
     sentences = _sentences(text)
-    told = [part.strip() for part in sentences if not (_asks(part) or is_pleasantry(part))]
+    told = [part.strip() for part in sentences if not (is_pleasantry(part) or _asks(part))]
     return " ".join(told) if 0 < len(told) < len(sentences) else text
 
 
 def _asks(sentence: str) -> bool:
-    return is_marked(sentence) and is_question_only(sentence)
+    return is_marked(sentence) and is_question_only(sentence, says_more=True)
 
 
 def _sentences(text: str) -> Sequence[str]:
