@@ -14,6 +14,7 @@ from functools import cache
 from afterword.workers.rules.languages import folded, script_of
 from afterword.workers.rules.lexicons import lexicons
 from afterword.workers.rules.pleasantries import is_pleasantry
+from afterword.workers.rules.questions import compiled
 
 #: Longer messages say more than that.
 _LONGEST = 120
@@ -67,12 +68,9 @@ def _by_cue() -> Mapping[str, Sequence[str]]:
 @cache
 def _patterns(language: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     """Return what finds the fillers of a language, and its questions."""
-    known = lexicons()[language]["about_user"]
-    alone = script_of(language) != _UNSPACED
-    before, after = ("(?<![^ ])", "(?![^ ])") if alone else ("", "")
-    either = (
-        "|".join(folded(known["fillers"]).replace("~", "\0").split()).replace("\0", " "),
-        "|".join(folded(known["asks"]).strip().splitlines()),
+    known, spaced = lexicons()[language]["about_user"], script_of(language) != _UNSPACED
+    fillers, questions = known["fillers"].split(), known["asks"].strip().splitlines()
+    return (
+        compiled("|".join(fillers), whole_words=spaced),
+        compiled("|".join(questions), whole_words=spaced),
     )
-    fillers, questions = (re.compile(f"{before}(?:{each}){after}") for each in either)
-    return fillers, questions
