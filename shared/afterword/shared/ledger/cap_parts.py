@@ -89,15 +89,12 @@ class CapParts:
 
     async def _at_cap_in(self, keys: Keys) -> list[str]:
         owners = list[str]()
-        while len(owners) % _AT_ONCE == 0:
-            start = len(owners)
-            more = await self._shards.send_command(
-                "ZRANGE", keys.at_cap, start, start + _AT_ONCE - 1
-            )
+        while True:
+            last = len(owners) + _AT_ONCE - 1
+            more = await self._shards.send_command("ZRANGE", keys.at_cap, len(owners), last)
             owners += more
-            if not more:
-                break
-        return owners
+            if len(more) < _AT_ONCE:
+                return owners
 
     async def _parted(self) -> Sequence[str]:
         """Return some tenants that have parts, others each time."""
