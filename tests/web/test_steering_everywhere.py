@@ -145,13 +145,17 @@ async def test_a_form_takes_what_its_call_takes(settings: Settings, ledger: Ledg
 # -- what they do
 
 
+def _let_the_shell_find(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AFTERWORD_REDIS_URL", str(settings.redis_url))
+    monkeypatch.setenv("AFTERWORD_NAMESPACE", settings.namespace)
+    monkeypatch.setenv("AFTERWORD_DURABILITY", "none")
+
+
 @pytest.mark.parametrize("verb", VERBS, ids=str)
 def test_all_three_do_the_same(
     verb: Verb, settings: Settings, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AFTERWORD_REDIS_URL", str(settings.redis_url))
-    monkeypatch.setenv("AFTERWORD_NAMESPACE", settings.namespace)
-    monkeypatch.setenv("AFTERWORD_DURABILITY", "none")
+    _let_the_shell_find(settings, monkeypatch)
     done = []
     for do in (_by_python, _by_shell, _by_page):
         asyncio.run(_prepare(settings, inspector, verb))
@@ -186,9 +190,7 @@ def test_a_form_changes_nothing_before_its_dry_run_was_seen(
 def test_a_command_changes_nothing_without_apply(
     verb: Verb, settings: Settings, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AFTERWORD_REDIS_URL", str(settings.redis_url))
-    monkeypatch.setenv("AFTERWORD_NAMESPACE", settings.namespace)
-    monkeypatch.setenv("AFTERWORD_DURABILITY", "none")
+    _let_the_shell_find(settings, monkeypatch)
     asyncio.run(_prepare(settings, inspector, verb))
     before = asyncio.run(_seen(settings))
     printed = afterword(*verb.shell.split(), *verb.words)

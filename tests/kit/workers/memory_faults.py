@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from afterword.shared.errors import Rejected, Unavailable
@@ -24,32 +24,23 @@ def calls_hang(folder: Path, verb: str) -> Iterator[Callable[[], bool]]:
         yield reached.exists
 
 
-@contextmanager
-def calls_are_rejected(folder: Path, verb: str) -> Iterator[None]:
+def calls_are_rejected(folder: Path, verb: str) -> AbstractContextManager[None]:
     """Let every call of that verb be refused while the context is open."""
-    flaw = folder / f"{verb}.rejected"
-    flaw.touch()
-    try:
-        yield
-    finally:
-        flaw.unlink()
+    return _while_there_is(folder / f"{verb}.rejected")
 
 
-@contextmanager
-def calls_find_nobody(folder: Path, verb: str) -> Iterator[None]:
+def calls_find_nobody(folder: Path, verb: str) -> AbstractContextManager[None]:
     """Let every call of that verb find nobody while the context is open."""
-    flaw = folder / f"{verb}.down"
-    flaw.touch()
-    try:
-        yield
-    finally:
-        flaw.unlink()
+    return _while_there_is(folder / f"{verb}.down")
+
+
+def answers_are_lost(folder: Path, verb: str) -> AbstractContextManager[None]:
+    """Let every call of that verb be carried out and end as if nobody knew, while this is open."""
+    return _while_there_is(folder / f"{verb}.lost")
 
 
 @contextmanager
-def answers_are_lost(folder: Path, verb: str) -> Iterator[None]:
-    """Let every call of that verb be carried out and end as if nobody knew, while this is open."""
-    flaw = folder / f"{verb}.lost"
+def _while_there_is(flaw: Path) -> Iterator[None]:
     flaw.touch()
     try:
         yield
