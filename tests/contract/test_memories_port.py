@@ -285,8 +285,25 @@ async def test_all_memories_of_an_owner_are_listed_page_by_page(memories: Memori
     assert await listed(memories, ANA, 9) == [tuple(newest_first)]
 
 
+async def test_each_page_has_as_many_memories_as_it_was_asked_for(memories: Memories) -> None:
+    for number in range(7):
+        at = AT + timedelta(minutes=number)
+        await settled(memories, ANA, turn(f"I have {number} cats.", number, at))
+    pages: list[list[str]] = []
+    after: str | None = None
+    for limit in (3, 1, 2, 5):
+        page = await memories.list_page(ANA, limit, after)
+        pages.append([row.text[7] for row in page.memories])
+        after = page.next
+        if after is None:
+            break
+    assert "".join(letter for one in pages for letter in one) == "6543210"
+    assert [len(one) for one in pages[:3]] == [3, 1, 2]
+
+
 @pytest.mark.parametrize(
-    "after", ["", "x", "-1", "99999999999999999999", "1x0", "a@b", "0x9", "\u0661"]
+    "after",
+    ["", "x", "-1", "99999999999999999999", "1x0", "a@b", "0x9", "1x9+9", "1x9+0", "\u0661"],
 )
 async def test_what_ended_no_page_continues_none(memories: Memories, after: str) -> None:
     with pytest.raises(BadCursor):

@@ -278,8 +278,7 @@ async def _list_page(
     while True:
         page = await memories.list_page(owner, limit, after)
         size = sum(len(one.text.encode()) for one in page.memories)
-        # mem0's platform gives every page the size of the first one, whatever is asked for.
-        if size <= MAX_PAGE_BYTES or not 1 < len(page.memories) <= limit:
+        if size <= MAX_PAGE_BYTES or len(page.memories) <= 1:
             return page
         limit = len(page.memories) // 2
 

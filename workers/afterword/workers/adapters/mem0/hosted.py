@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from afterword.shared.errors import (
     BadAnswer,
@@ -66,7 +66,7 @@ MAX_ROWS_PER_TURN = 200
 
 #: The most memories that one page can hold: mem0's largest.
 MAX_PAGE = 200
-_CURSOR = re.compile(r"([1-9][0-9]{0,8})x([1-9][0-9]{0,2})")
+_CURSOR = re.compile(r"([1-9][0-9]{0,8})x([1-9][0-9]{0,2})(?:\+([1-9][0-9]{0,2}))?")
 
 #: mem0 queues an erasure: how often its state is polled, and for how long.
 ERASE_POLL_S = 0.5
@@ -141,9 +141,11 @@ class HostedMemories:
 
     async def list_page(self, owner: str, limit: int, after: str | None = None) -> MemoryPage:
         """Return a page of mem0's; while memories are stored, one may come on two pages."""
-        number, size = _page_of(after, limit)
-        call = self._client.get_all(filters=_owner_filter(owner), page=number, page_size=size)
-        return await self._call(call, partial(_listed, owner, number, size))
+        place = _Place.of(after, limit)
+        call = self._client.get_all(
+            filters=_owner_filter(owner), page=place.number, page_size=place.size
+        )
+        return await self._call(call, partial(_listed, owner, place, limit))
 
     async def get(self, owner: str, memory_id: str) -> RecalledMemory | None:
         """Return one memory, None unless mem0 says that it is this owner's."""
@@ -189,9 +191,9 @@ class HostedMemories:
 
     async def list_owners(self, limit: int, after: str | None = None) -> OwnerPage:
         """Return a page of the users that mem0 has memories of."""
-        number, size = _page_of(after, limit)
-        call = self._client.list_entities(page=number, page_size=size)
-        return await self._call(call, partial(_owners, number, size))
+        place = _Place.of(after, limit)
+        call = self._client.list_entities(page=place.number, page_size=place.size)
+        return await self._call(call, partial(_owners, place))
 
     async def copy(self, owner: str, memory: RecalledMemory) -> Sequence[str]:
         """Store a memory word for word; mem0 stores no text of a user twice."""
@@ -286,11 +288,11 @@ def _copied(answer: Any) -> Sequence[str]:
     return added.memory_ids
 
 
-def _owners(number: int, size: int, answer: Any) -> OwnerPage:
+def _owners(place: _Place, answer: Any) -> OwnerPage:
     """Return the users on a page of entities; the others are agents, apps and runs."""
     rows, _ = read_rows(answer["results"], EntityRow)
-    following = f"{number + 1}x{size}" if answer.get("next") else None
-    return OwnerPage(tuple(row.name for row in rows if row.type == "user"), following)
+    users = tuple(row.name for row in rows if row.type == "user")
+    return OwnerPage(users, place.next_page if answer.get("next") else None)
 
 
 def _found(owner: str, answer: Any) -> SearchResult:
@@ -298,23 +300,46 @@ def _found(owner: str, answer: Any) -> SearchResult:
     return SearchResult(tuple(memory_of(row, owner) for row in rows), malformed)
 
 
-def _page_of(cursor: str | None, limit: int) -> tuple[int, int]:
-    """Return the number and the size of a page: the first page's size is that of all others."""
-    if cursor is None:
-        return 1, min(limit, MAX_PAGE)
-    found = _CURSOR.fullmatch(cursor)
-    if found is None or not 1 <= int(found[2]) <= MAX_PAGE:
-        raise BadCursor
-    return int(found[1]), int(found[2])
+class _Place(NamedTuple):
+    """A place in a list of mem0's: the number and the size of a page, and the row in it.
+
+    A list is read in pages of the size that the first one had: mem0 counts pages, not rows.
+    """
+
+    number: int
+    size: int
+    row: int = 0
+
+    @classmethod
+    def of(cls, cursor: str | None, limit: int) -> _Place:
+        """Read a cursor; without one, return the beginning of pages of `limit` rows."""
+        if cursor is None:
+            return cls(1, min(limit, MAX_PAGE))
+        found = _CURSOR.fullmatch(cursor)
+        place = cls(*map(int, found.groups(default="0"))) if found else None
+        if place is None or not place.row < place.size <= MAX_PAGE:
+            raise BadCursor
+        return place
+
+    @property
+    def next_page(self) -> str:
+        """Return the cursor of the beginning of the next page."""
+        return f"{self.number + 1}x{self.size}"
+
+    def at_row(self, row: int) -> str:
+        """Return the cursor of a row of this page."""
+        return f"{self.number}x{self.size}+{row}"
 
 
-def _listed(owner: str, number: int, size: int, answer: Any) -> MemoryPage:
-    """Return a page without the rows of others, if mem0 gives any."""
-    rows, malformed = read_rows(answer["results"], MemoryRow)
+def _listed(owner: str, place: _Place, limit: int, answer: Any) -> MemoryPage:
+    """Return at most `limit` rows of a page, without those of others, if mem0 gives any."""
+    page, end = answer["results"], place.row + limit
+    rows, malformed = read_rows(page[place.row : end], MemoryRow)
     mine = tuple(memory_of(row, owner) for row in rows if row.owner(owner) == owner)
-    foreign = len(rows) - len(mine)
-    following = f"{number + 1}x{size}" if answer.get("next") else None
-    return MemoryPage(mine, following, malformed + foreign)
+    following = place.next_page if answer.get("next") else None
+    if end < len(page):
+        following = place.at_row(end)
+    return MemoryPage(mine, following, malformed + len(rows) - len(mine))
 
 
 def _owned(owner: str, answer: Any) -> RecalledMemory | None:
