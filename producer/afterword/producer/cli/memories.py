@@ -25,7 +25,7 @@ from afterword.producer.client.async_client import AsyncProducer
 from afterword.producer.client.async_memories import AsyncUserMemories
 from afterword.producer.client.memory_calls import MAX_PAGE
 from afterword.producer.client.sync_client import Producer
-from afterword.shared.memory_contracts import Memory, MemoryPage, UserExport
+from afterword.shared.memory_contracts import Memory, UserExport
 
 #: The most memories that one `list` prints.
 _MOST = 1_000_000
@@ -80,7 +80,7 @@ def list_(
 @click.argument("user_id")
 @click.argument("query")
 @tenant_option
-@limit_option(10, 100)
+@limit_option(10, MAX_PAGE)
 @timeout_option
 @json_option
 def search(
@@ -95,7 +95,7 @@ def search(
         render.json_record(found.memories)
     else:
         _print_table(found.memories)
-    _warn_of_dropped(found)
+    _warn_of_dropped(found.dropped)
 
 
 @command(
@@ -230,17 +230,23 @@ async def _list(
             await render.json_array(aiter(listing))
         else:
             _print_table([memory async for memory in listing])
+    _warn_of_dropped(listing.dropped)
     if listing.after:
         tell_of_more(listing.after)
 
 
 class _Listing:
-    """Up to `limit` memories, read page by page; then `after` is where more of them begin."""
+    """Up to `limit` memories, read page by page.
+
+    Afterwards `after` is where more of them begin, and `dropped` counts the rows that were left
+    out.
+    """
 
     def __init__(
         self, memories: AsyncUserMemories, limit: int, after: str | None, timeout_s: float
     ) -> None:
         self.after = after
+        self.dropped = 0
         self._memories = memories
         self._left = limit
         self._timeout_s = timeout_s
@@ -254,6 +260,7 @@ class _Listing:
                 yield memory
             self._left -= len(page.memories)
             self.after = page.next
+            self.dropped += page.dropped
             if self.after is None:
                 return
 
@@ -285,9 +292,9 @@ def _shortened(text: str) -> str:
     return line if len(line) <= _SHOWN else f"{line[: _SHOWN - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
-def _warn_of_dropped(page: MemoryPage) -> None:
-    if page.dropped:
-        echo(f"{page.dropped} more could not be read, or were another user's", err=True)
+def _warn_of_dropped(rows: int) -> None:
+    if rows:
+        echo(f"{rows} more could not be read, or were another user's", err=True)
 
 
 for _command in (list_, search, show, edit, delete, export):
