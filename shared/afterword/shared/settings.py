@@ -226,7 +226,8 @@ class ReplySettings(Record):
         ge=100,
         le=4000,
         description="longest text that one search of recall is for; of a longer message, its "
-        "beginning and its end are searched for, each with half of that",
+        "beginning and its end are searched for, each with half of that; the embedded memory "
+        "embeds 400 characters of a search at most, and looks for the words of all",
     )
     recall_memory_characters: int = Field(
         1000,

@@ -1,1 +1,1 @@
-"""What the queue `memories` consumes: storing turns and erasing users."""
+"""What the queue `memories` consumes: turns, erasures, and requests about memories."""
