@@ -22,6 +22,7 @@ from afterword.workers.adapters.mem0.answers import (
     read_rows,
 )
 from afterword.workers.adapters.mem0.errors import translate_errors
+from afterword.workers.adapters.mem0.write_deadline import Deadline
 from afterword.workers.ports import (
     KNOWN_FACTS,
     NO_FACT,
@@ -33,7 +34,6 @@ from afterword.workers.ports import (
     SearchResult,
     Turn,
 )
-from afterword.workers.rules.write_deadline import Deadline
 
 T = TypeVar("T")
 

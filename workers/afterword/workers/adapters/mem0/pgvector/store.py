@@ -21,9 +21,9 @@ from afterword.workers.adapters.mem0.pgvector.database import (
     ensure_table,
     translate_postgres_errors,
 )
+from afterword.workers.adapters.mem0.write_deadline import seconds_left
 from afterword.workers.ports import BadCursor
 from afterword.workers.rules.repeats import folded
-from afterword.workers.rules.write_deadline import seconds_left
 
 _ROW_NAMESPACE = uuid.UUID("0b6dd1c5-5d8a-4a5a-9d1e-7c2f3a5b8e94")
 _INSERT = "INSERT INTO {} (id, vector, payload) VALUES (%s, %s, %s) ON CONFLICT (id) DO NOTHING"

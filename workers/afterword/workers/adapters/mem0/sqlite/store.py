@@ -72,8 +72,8 @@ from afterword.workers.adapters.mem0.sqlite.vector_cache import (
     OwnerVectors,
     VectorCache,
 )
+from afterword.workers.adapters.mem0.write_deadline import seconds_left
 from afterword.workers.ports import BadCursor
-from afterword.workers.rules.write_deadline import seconds_left
 
 #: The most distinct words of a query that are looked up. More add little.
 MAX_QUERY_WORDS = 48
