@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from afterword.shared.errors import IllegalStep, ProviderError
+from afterword.shared.same_text import same_text_key
 from afterword.workers.ports import (
     NO_FACT,
     AddOutcome,
@@ -23,7 +24,6 @@ from afterword.workers.ports import (
     SearchResult,
     Turn,
 )
-from afterword.workers.rules.repeats import folded
 
 Verb = Literal[
     "search",
@@ -197,7 +197,7 @@ class FakeMemories:
     async def repeats(self, owner: str, text: str) -> Sequence[str]:
         async with self._call("repeats", owner):
             mine = (row for row in self.rows if row.owner == owner)
-            return [row.id for row in mine if folded(row.text) == folded(text)]
+            return [row.id for row in mine if same_text_key(row.text) == same_text_key(text)]
 
     async def edit(self, owner: str, memory_id: str, text: str) -> bool:
         async with self._call("edit", owner, memory_id):

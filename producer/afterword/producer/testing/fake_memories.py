@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from afterword.producer.client.memory_calls import MemoryCall, Owner
 from afterword.shared.memory_contracts import Memory, MemoryPage
+from afterword.shared.same_text import same_text_key
 
 #: What a memory worker says: a result, or why there is none.
 Answer = Mapping[str, Any]
@@ -88,12 +88,9 @@ def _edited(mine: dict[str, Memory], memory: Memory | None, text: str, now: date
 
 def _remove(mine: dict[str, Memory], text: str) -> None:
     """Remove all memories that say a text: a reply is given one of them."""
-    for repeat in [one for one in mine.values() if _folded(one.text) == _folded(text)]:
+    key = same_text_key(text)
+    for repeat in [one for one in mine.values() if same_text_key(one.text) == key]:
         del mine[repeat.id]
-
-
-def _folded(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _is_seen(letter: str) -> bool:

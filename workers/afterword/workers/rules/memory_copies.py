@@ -50,7 +50,9 @@ def compare(source: Sequence[RecalledMemory], target: Iterable[RecalledMemory]) 
     own = [row for row in rows.values() if not row.copied_from]
     surplus += [row.id for row in rows.values() if row.copied_from]
     missing, alike = _without_alike(unpaired, own)
-    edited = [(row.id, one.text) for one, row in pairs if _folded(one) != _folded(row)]
+    edited = [
+        (row.id, one.text) for one, row in pairs if _without_layout(one) != _without_layout(row)
+    ]
     return Difference(missing[::-1], edited, surplus, len(pairs) + alike, len(own) - alike)
 
 
@@ -60,17 +62,17 @@ def _without_alike(
     """Return what no memory of the target's own equals, and how many one does."""
     texts = defaultdict[str, int](int)
     for row in own:
-        texts[_folded(row)] += 1
+        texts[_without_layout(row)] += 1
     missing, alike = list[RecalledMemory](), 0
     for memory in unpaired:
-        if texts[_folded(memory)] > 0:
-            texts[_folded(memory)] -= 1
+        if texts[_without_layout(memory)] > 0:
+            texts[_without_layout(memory)] -= 1
             alike += 1
         else:
             missing.append(memory)
     return missing, alike
 
 
-def _folded(memory: RecalledMemory) -> str:
+def _without_layout(memory: RecalledMemory) -> str:
     """Return a text without what a backend may change of it."""
     return " ".join(memory.text.split())

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from afterword.shared.same_text import same_text_key
 from afterword.workers.ports import RecalledMemory
 from afterword.workers.rules.dates import without_dates
-
-
-def folded(text: str) -> str:
-    """Return a text without differences in case, width and spacing."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def without_repeats(memories: Iterable[RecalledMemory], query: str) -> Sequence[RecalledMemory]:
@@ -23,15 +18,15 @@ def without_repeats(memories: Iterable[RecalledMemory], query: str) -> Sequence[
     asked = _bare(query)
     newest: dict[str, RecalledMemory] = {}
     for memory in memories:
-        text = folded(memory.text)
-        if (_bare(memory.text) if "[" in text else text) != asked:
-            newest[text] = _merged(newest.get(text), memory)  # a known key keeps its place
+        key = same_text_key(memory.text)
+        if (_bare(memory.text) if "[" in key else key) != asked:
+            newest[key] = _merged(newest.get(key), memory)  # a known key keeps its place
     return list(newest.values())
 
 
 def _bare(text: str) -> str:
-    """Return a folded text without the dates that were written beside its words."""
-    return folded(without_dates(text))
+    """Return the key of a text without the dates that were written beside its words."""
+    return same_text_key(without_dates(text))
 
 
 def _merged(kept: RecalledMemory | None, other: RecalledMemory) -> RecalledMemory:

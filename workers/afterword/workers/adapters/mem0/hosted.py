@@ -19,6 +19,7 @@ from afterword.shared.errors import (
     ProviderError,
     Unavailable,
 )
+from afterword.shared.same_text import same_text_key
 from afterword.shared.settings import MemorySettings
 from afterword.workers.adapters.mem0.answers import (
     AddedRow,
@@ -48,7 +49,6 @@ from afterword.workers.ports import (
     Turn,
 )
 from afterword.workers.rules.excerpts import both_ends
-from afterword.workers.rules.repeats import folded
 
 if TYPE_CHECKING:
     from afterword.workers.adapters.mem0.platform_client import PlatformClient
@@ -155,8 +155,8 @@ class HostedMemories:
     async def repeats(self, owner: str, text: str) -> Sequence[str]:
         """Return the ids of the best that mem0 finds for a text, of those that say it."""
         found = await self.search(owner, text, MAX_PAGE)
-        same = folded(text)
-        return [row.id for row in found.memories if folded(row.text) == same]
+        same = same_text_key(text)
+        return [row.id for row in found.memories if same_text_key(row.text) == same]
 
     async def edit(self, owner: str, memory_id: str, text: str) -> bool:
         """Replace the text of one memory; mem0 embeds it anew."""

@@ -15,6 +15,7 @@ import psycopg
 from mem0.vector_stores.pgvector import PGVector
 from psycopg import sql
 
+from afterword.shared.same_text import same_text_key
 from afterword.workers.adapters.mem0.add_context import add_step
 from afterword.workers.adapters.mem0.answers import readable_payload
 from afterword.workers.adapters.mem0.pgvector.database import (
@@ -23,7 +24,6 @@ from afterword.workers.adapters.mem0.pgvector.database import (
 )
 from afterword.workers.adapters.mem0.write_deadline import seconds_left
 from afterword.workers.ports import BadCursor
-from afterword.workers.rules.repeats import folded
 
 _ROW_NAMESPACE = uuid.UUID("0b6dd1c5-5d8a-4a5a-9d1e-7c2f3a5b8e94")
 _INSERT = "INSERT INTO {} (id, vector, payload) VALUES (%s, %s, %s) ON CONFLICT (id) DO NOTHING"
@@ -121,8 +121,8 @@ class PgVectorStore(PGVector):  # type: ignore[misc]
         self._ensure_collection()
         with self._get_cursor() as cursor:
             cursor.execute(sql.SQL(_TEXTS).format(self._col()), [owner])
-            same = folded(text)
-            return [str(row_id) for row_id, other in cursor if folded(other or "") == same]
+            same = same_text_key(text)
+            return [str(row_id) for row_id, other in cursor if same_text_key(other or "") == same]
 
     def list_owners(self, limit: int, after: str | None) -> tuple[Sequence[str], str | None]:
         """Return owners by name, and what continues after them."""

@@ -12,13 +12,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from afterword.shared.same_text import same_text_key
 from afterword.workers.adapters.mem0.answers import readable_payload
 from afterword.workers.adapters.mem0.sqlite.filters import Filters
 from afterword.workers.adapters.mem0.sqlite.owners import Owner, bump_epoch, ensure_owner
 from afterword.workers.adapters.mem0.sqlite.ranking import Marks, Numbers, Positions
 from afterword.workers.adapters.mem0.sqlite.tokenizer import QueryWord, index_text
 from afterword.workers.adapters.mem0.sqlite.vector_cache import OwnerVectors
-from afterword.workers.rules.repeats import folded
 
 #: The key of a payload with the end of the reply to the turn. Only its words are indexed.
 REPLY_END = "reply_end"
@@ -101,7 +101,7 @@ class Indexed:
         kinds = [REQUEST] if is_request(bare(payload)) else []
         conversation, said_at = payload.get("conversation_id"), payload.get("created_at")
         return cls(
-            folded(bare(payload)),
+            same_text_key(bare(payload)),
             conversation if isinstance(conversation, str) else "",
             _seconds(said_at),
             length,
@@ -198,7 +198,7 @@ def list_rows_before(
 def list_repeats(sql: sqlite3.Connection, owner: Owner, text: str) -> list[str]:
     """Return the ids of an owner's memories that say a text, in whatever case and spacing."""
     select = "SELECT id FROM memories WHERE owner = ? AND folded = ? ORDER BY n"
-    return [row[0] for row in sql.execute(select, (owner.n, owner.digest(folded(text))))]
+    return [row[0] for row in sql.execute(select, (owner.n, owner.digest(same_text_key(text))))]
 
 
 def list_owners(sql: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, str | None]]:
