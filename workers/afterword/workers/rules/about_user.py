@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
-from afterword.workers.rules.languages import folded, script_of
+from afterword.workers.rules.languages import VOWEL_SIGNS, folded, script_of
 from afterword.workers.rules.lexicons import lexicons
 from afterword.workers.rules.pleasantries import is_pleasantry
 from afterword.workers.rules.questions import compiled
@@ -19,8 +19,7 @@ from afterword.workers.rules.questions import compiled
 #: Longer messages say more than that.
 _LONGEST = 120
 
-#: A word with its vowel signs, which in Hindi are no `\w`.
-_WORD = re.compile("(?:[^\\W_]++|['\u0900-\u0903\u093a-\u094f]++)++")
+_WORD = re.compile(f"(?:[^\\W_]++|['{VOWEL_SIGNS}]++)++")
 
 #: Written without spaces between words.
 _UNSPACED = "east"

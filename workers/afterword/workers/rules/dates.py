@@ -14,7 +14,7 @@ from datetime import date, timedelta
 from functools import cache
 from typing import Any
 
-from afterword.workers.rules.languages import languages_of, script_of, scripts_in
+from afterword.workers.rules.languages import VOWEL_SIGNS, languages_of, script_of, scripts_in
 from afterword.workers.rules.lexicons import lexicons
 
 #: Who writes more has pasted something: its "yesterday" is not that of the user.
@@ -30,7 +30,6 @@ _SENTENCE_END = re.compile("[.!?\u3002\uff01\uff1f\u0964\u061f\n]")
 #: A date as it is written here, or by the user.
 _DATE = re.compile(" ?\\[[^\\[\\]\n]*\\d{4}[^\\[\\]\n]*\\]")
 
-_SIGNS = "\u0900-\u0903\u093a-\u094f"  # the vowel signs of Hindi, which are no `\w`
 _NUMERALS = "0-9\u0660-\u0669\u0966-\u096f\uff10-\uff19"
 
 #: Of one width: it also stands in what must not come before a phrase.
@@ -324,5 +323,5 @@ def pattern_of(
     if not lexicon.get("spaced", True):
         return re.compile(inside)
     prefix = lexicon.get("prefix", "")
-    pattern = f"(?<![\\w{_SIGNS}'\u2019-]){prefix}{inside}(?![\\w{_SIGNS}-])"
+    pattern = f"(?<![\\w{VOWEL_SIGNS}'\u2019-]){prefix}{inside}(?![\\w{VOWEL_SIGNS}-])"
     return re.compile(pattern, flags)

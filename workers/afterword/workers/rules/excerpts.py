@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from afterword.workers.rules.languages import folded
+from afterword.workers.rules.languages import VOWEL_SIGNS, folded
 
 #: Words as a search knows them: their first letters, so that `allergic` finds `allergies`.
 Words = frozenset[str]
 
-_WORD = re.compile("(?:[^\\W_]|[\u0900-\u0903\u093a-\u094f])+")
+_WORD = re.compile(f"(?:[^\\W_]|[{VOWEL_SIGNS}])+")
 _UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff]")
 _STEM = 5
 

@@ -37,8 +37,11 @@ _FOREIGN = {
     ),
 }
 
-#: A run of letters with their marks. `\w` knows no vowel sign of an Indic script.
-_LETTERS = re.compile("(?:[^\\W\\d_]++|[\u0900-\u0903\u093a-\u094f]++)++")
+#: The vowel signs of Hindi, for a class of characters: to `\w` they are no letters.
+VOWEL_SIGNS = "\u0900-\u0903\u093a-\u094f"
+
+#: A run of letters with their marks.
+_LETTERS = re.compile(f"(?:[^\\W\\d_]++|[{VOWEL_SIGNS}]++)++")
 
 #: Marks that people leave out, and signs that only stretch or join letters.
 _LEFT_OUT = re.compile("[\u0300-\u036f\u0640\u064b-\u065f\u0670\u093c\u200b-\u200f\u2060\ufe0f]")

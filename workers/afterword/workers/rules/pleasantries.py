@@ -12,15 +12,14 @@ import re
 from collections.abc import Iterator
 from itertools import product
 
-from afterword.workers.rules.languages import folded
+from afterword.workers.rules.languages import VOWEL_SIGNS, folded
 from afterword.workers.rules.lexicons import lexicons
 
 #: Longer messages say something.
 LONGEST_PLEASANTRY = 120
 _MOST_WORDS = 12
 
-#: A word with its marks, also where a vowel sign is no `\w`.
-_WORD = re.compile("(?:[^\\W_]++|[\u0900-\u0903\u093a-\u094f'-]++)++")
+_WORD = re.compile(f"(?:[^\\W_]++|[{VOWEL_SIGNS}'-]++)++")
 _UNSPACED_LETTER = re.compile("[\u3005-\u30ff\u3400-\u9fff\uff66-\uff9f]")
 
 #: Laughter, however long.

@@ -14,7 +14,7 @@ from functools import cache
 from itertools import dropwhile
 from typing import Self
 
-from afterword.workers.rules.languages import folded
+from afterword.workers.rules.languages import VOWEL_SIGNS, folded
 from afterword.workers.rules.lexicons import Lexicon, lexicons
 from afterword.workers.rules.pleasantries import is_pleasantry
 
@@ -22,8 +22,9 @@ _CLAUSE_END = re.compile("[,;:\u2013\u2014()\uff0c\u3001\uff1b\uff1a\u060c\u061b
 _QUESTION_MARKS = "?\uff1f\u061f"
 _LETTER = re.compile(r"[^\W_]")
 _NOT_LETTERS = re.compile(r"[\W_]+")
-_SIGNS = "\u0900-\u0903\u093a-\u094f"  # the vowel signs of Hindi, which are no `\w`
-_WORD = re.compile(f"(?:[^\\W_]|[{_SIGNS}])(?:[^\\W_]++|[{_SIGNS}]++|['\u2019-](?=[^\\W_]))*+")
+_WORD = re.compile(
+    f"(?:[^\\W_]|[{VOWEL_SIGNS}])(?:[^\\W_]++|[{VOWEL_SIGNS}]++|['\u2019-](?=[^\\W_]))*+"
+)
 _NUMBER = re.compile(r"(?<![^ ])_\S*\d")
 
 #: A clause of fewer words is no statement.
