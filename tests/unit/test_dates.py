@@ -12,16 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afterword.workers.rules.asked_days import date_phrases
-from afterword.workers.rules.dates import (
-    LONGEST_MESSAGE,
+from afterword.workers.rules.date_patterns import (
     languages_found,
     languages_with_dates,
     lexicon_of,
     pattern_of,
-    relative_phrases,
-    with_dates,
-    without_dates,
 )
+from afterword.workers.rules.dates import LONGEST_MESSAGE, with_dates, without_dates
+from afterword.workers.rules.relative_dates import relative_phrases
 
 #: A Tuesday.
 TODAY = date(2026, 12, 1)

@@ -12,13 +12,8 @@ from collections.abc import Iterator, Sequence
 from datetime import date
 from functools import cache
 
-from afterword.workers.rules.dates import (
-    LONGEST_MESSAGE,
-    languages_found,
-    lexicon_of,
-    pattern_of,
-    spans_in,
-)
+from afterword.workers.rules.date_patterns import languages_found, lexicon_of, pattern_of
+from afterword.workers.rules.dates import LONGEST_MESSAGE, spans_in
 
 #: The first and the last day of a time.
 Days = tuple[date, date]
