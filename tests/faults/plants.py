@@ -317,7 +317,7 @@ PLANTS = (
     ),
     Plant(
         "I3", "no lookup before a turn is added again",
-        "workers/afterword/workers/memories/store_turns.py",
+        "workers/afterword/workers/memories/add_batch.py",
         "added = await self._earlier(claim, batch) if unknown else None",
         "added = None", "tests/usecase/test_store_turns.py",
     ),
@@ -328,7 +328,7 @@ PLANTS = (
         "if False:", "tests/usecase/test_store_turns.py",
     ),
     Plant(
-        "I3", "no lease margin before an add", "workers/afterword/workers/memories/store_turns.py",
+        "I3", "no lease margin before an add", "workers/afterword/workers/memories/add_batch.py",
         "self._leases.require(claim.lane)",
         "pass", "tests/usecase/test_store_turns.py",
     ),
@@ -395,7 +395,7 @@ PLANTS = (
     ),
     Plant(
         "I14", "an add that mem0 never finishes is the fault of its turn",
-        "workers/afterword/workers/memories/store_turns.py",
+        "workers/afterword/workers/memories/add_batch.py",
         "raise Unavailable(TOO_LONG, unknown_outcome=True)",
         "raise Rejected(TOO_LONG)", "tests/usecase/test_store_turns.py",
     ),

@@ -813,7 +813,7 @@ async def test_a_bug_buries_a_turn_as_the_operators_fault_and_names_its_place(
     bug = seen.of(InternalError)[0]
     assert (bug.error, bug.place.partition(":")[0]) == (
         "KeyError",
-        "afterword/workers/memories/store_turns.py",
+        "afterword/workers/memories/add_batch.py",
     )
     assert all(one.counted for one in seen.of(TurnPostponed))
     assert {(one.job_id, one.lane) for _, one in seen.all} == {(turn, lane_tag(lane_of()))}
