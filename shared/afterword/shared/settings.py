@@ -225,9 +225,8 @@ class ReplySettings(Record):
         400,
         ge=100,
         le=4000,
-        description="longest text that one search of recall is for; of a longer message, its "
-        "beginning and its end are searched for, each with half of that; the embedded memory "
-        "embeds 400 characters of a search at most, and looks for the words of all",
+        description="longest text that one search of recall is for (`embedded` embeds 400 of it); "
+        "of a longer message, both ends are searched for, each with half of that",
     )
     recall_memory_characters: int = Field(
         1000,
