@@ -235,6 +235,20 @@ async def test_a_page_of_long_memories_has_fewer_of_them(
     assert pages == [["ö"], ["e", "d"], ["c"], ["b", "a"]], "four, two, or one of them"
 
 
+async def test_a_search_for_long_memories_finds_the_best_of_them(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "MAX_PAGE_BYTES", 250)
+    desk.memories.rows = [own(f"tea {letter * 100}", letter) for letter in "abcd"]
+    whole = (await desk.asked("search", query="tea", limit=2))["result"]
+    assert len(whole["memories"]) == 2
+    found = (await desk.asked("search", query="tea", limit=4))["result"]
+    assert found["memories"] == whole["memories"]
+    monkeypatch.setattr(requests, "MAX_PAGE_BYTES", 10)
+    (best,) = (await desk.asked("search", query="tea", limit=4))["result"]["memories"]
+    assert best == whole["memories"][0]
+
+
 # -- what was deleted stays deleted, what was edited stays edited
 
 

@@ -46,7 +46,7 @@ class AsyncUserMemories:
         """Return a page of the user's memories, the newest first.
 
         Args:
-            limit: the most memories of the page, 1 to 100.
+            limit: the most memories of the page, 1 to 100; of long ones there may be fewer.
             after: the `next` of the page before.
             timeout: for how long to wait, in seconds.
 
@@ -76,7 +76,7 @@ class AsyncUserMemories:
 
         Args:
             query: what to search for; limited as a message is.
-            limit: the most memories, 1 to 100.
+            limit: the most memories, 1 to 100; of long ones there may be fewer.
             timeout: for how long to wait, in seconds.
 
         """

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import accumulate
 from typing import Any
 
 from afterword.shared.errors import LeaseLost, ProviderError
@@ -26,7 +27,7 @@ from afterword.workers.memories.change_memories import (
 )
 from afterword.workers.ports import Memories, RecalledMemory
 
-#: The most bytes of text in a page of a list: the answer is kept in Redis until it is read.
+#: The most bytes of text in an answer, unless it is one memory: Redis keeps it until it is read.
 MAX_PAGE_BYTES = 256 * 1024
 
 #: Most replies of which a memory names those that were given it.
@@ -103,7 +104,7 @@ class RequestAnswerer:
                 async with time_limit(self._limit_s, may_be_done=False):
                     query = self._kept.shown(user_of(request.lane)[0], said["query"])
                     found = await memories.search(owner, query, said["limit"])
-                return _page(owner, found.memories, None, found.malformed)
+                return _page(owner, _best_that_fit(found.memories), None, found.malformed)
             case "show":
                 return await self._show(memories, request)
             case "edit":
@@ -152,8 +153,14 @@ async def _list_page(
         limit = len(page.memories) // 2
 
 
+def _best_that_fit(found: Sequence[RecalledMemory]) -> Sequence[RecalledMemory]:
+    """Return the first memories whose texts have at most `MAX_PAGE_BYTES`, at least one."""
+    sizes = accumulate(len(one.text.encode()) for one in found)
+    return found[: max(1, sum(size <= MAX_PAGE_BYTES for size in sizes))]
+
+
 def _page(
-    owner: str, found: tuple[RecalledMemory, ...], following: str | None, malformed: int
+    owner: str, found: Sequence[RecalledMemory], following: str | None, malformed: int
 ) -> Mapping[str, Any]:
     """Return a page without what is another user's, whatever the backend says (I5)."""
     mine = tuple(_memory(one) for one in found if one.owner == owner)
