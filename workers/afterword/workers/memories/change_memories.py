@@ -28,12 +28,11 @@ AFTER_CHANGE_S = 60.0
 
 
 class Refused(Exception):
-    """A request cannot be carried out; `may_be_done` says whether it may be all the same."""
+    """A request cannot be carried out: the memory that it names stays as it is."""
 
-    def __init__(self, code: str, *, may_be_done: bool = False) -> None:
+    def __init__(self, code: str) -> None:
         super().__init__(code)
         self.code = code
-        self.may_be_done = may_be_done
 
 
 class MemoryChanger:

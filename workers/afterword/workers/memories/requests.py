@@ -83,7 +83,7 @@ class RequestAnswerer:
         except GateShut:
             code, may_be_done = "gate_shut", False
         except Refused as refused:
-            code, may_be_done = refused.code, refused.may_be_done
+            code, may_be_done = refused.code, False
         except ProviderError as error:
             code, may_be_done = error.code, changes and error.unknown_outcome
         except Exception as error:  # noqa: BLE001 whoever waits must get an answer
