@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from afterword.producer.client.export_document import ExportDocument
+from afterword.producer.client.memory_calls import Owner
 from afterword.shared.contracts import MemoryUsed
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.memory_contracts import UserExport
@@ -26,17 +27,7 @@ AT = datetime(2026, 5, 8, tzinfo=UTC)
 
 
 async def exported(ledger: Ledger, lane: str) -> tuple[UserExport, str]:
-    document = ExportDocument(
-        {
-            "format": "afterword-user-export",
-            "version": 1,
-            "exported_at": AT,
-            "tenant": "default",
-            "user_id": "ann",
-            "memory": "off",
-        }
-    )
-    pieces = [document.begin()]
+    document, pieces = ExportDocument(Owner("default", "ann"), AT), list[str]()
     async for section, record in ledger.user_records.all(lane):
         pieces.append(document.add(section, record))
     text = "".join([*pieces, document.end()])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from datetime import datetime
 from typing import Any
 
 from afterword.producer.client.export_document import ExportDocument
@@ -121,28 +120,15 @@ class AsyncUserMemories:
         pieces, or write each as it comes: they are small, however much there is. `timeout` is that
         of each page of memories. If it raises, the document is not whole, and no valid JSON.
         """
-        document, began = None, self._service.now()
+        document = ExportDocument(self._owner, self._service.now())
         try:
             async for memory in self.all(timeout=timeout):
-                if document is None:
-                    document = self._document(began, "on")
-                    yield document.begin()
                 yield document.add("memories", memory.model_dump(mode="json"))
         except MemoriesUnavailable as error:
-            if error.code != "memory_off":
-                raise
-            document = self._document(began, "off")
-            yield document.begin()
-        if document is None:
-            document = self._document(began, "on")
-            yield document.begin()
+            document.note_unavailable(error)
         async for section, record in self._service.records_of(self._owner):
             yield document.add(section, record)
         yield document.end()
-
-    def _document(self, began: datetime, memory: str) -> ExportDocument:
-        named = {"format": "afterword-user-export", "version": 1, "exported_at": began}
-        return ExportDocument({**named, **self._owner._asdict(), "memory": memory})
 
     async def _ask(self, action: MemoryAction, timeout_s: float, **said: Any) -> Any:
         call = MemoryCall(self._owner, action, said, timeout_s)

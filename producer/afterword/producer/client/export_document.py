@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+
+from afterword.producer.client.memory_calls import Owner
+from afterword.shared.errors import MemoriesUnavailable
 
 #: The sections that hold any number of records, and those that hold one value.
 _MANY = ("memories", "conversations", "jobs", "replies_given", "imported_turns")
@@ -13,19 +15,31 @@ _SINGLE = ("usage", "erasure")
 
 
 class ExportDocument:
-    """Turns the records of an export into the text of a `UserExport`; it holds none of them."""
+    """Turns the records of an export into the text of a `UserExport`; it holds none of them.
 
-    def __init__(self, header: Mapping[str, Any]) -> None:
-        self._header = header
+    The header stands before the first record: it says whether mem0 was asked.
+    """
+
+    def __init__(self, owner: Owner, began: datetime) -> None:
+        self._header: dict[str, Any] = {
+            "format": "afterword-user-export",
+            "version": 1,
+            "exported_at": began,
+            **owner._asdict(),
+            "memory": "on",
+        }
+        self._begun = False
         self._section = ""
         self._left = [*_MANY, *_SINGLE]
 
-    def begin(self) -> str:
-        """Return the beginning of the document."""
-        fields = ",\n".join(
-            f"{_text(name)}: {_text(value)}" for name, value in self._header.items()
-        )
-        return "{\n" + fields
+    def note_unavailable(self, error: MemoriesUnavailable) -> None:
+        """Note that mem0 was not asked, as memory is off; raise any other error.
+
+        Raises this one, too, once there are memories in the document: it would lack the others.
+        """
+        if error.code != "memory_off" or self._begun:
+            raise error
+        self._header["memory"] = "off"
 
     def add(self, section: str, record: Any) -> str:
         """Return the text of one more record. Those of a section must follow each other."""
@@ -44,8 +58,13 @@ class ExportDocument:
         return f"{self._close()}{''.join(empty)}\n}}\n"
 
     def _close(self) -> str:
+        """Return the end of the section before, or the header."""
         closed, self._section = ("\n]" if self._section else ""), ""
-        return closed
+        if self._begun:
+            return closed
+        self._begun = True
+        fields = (f"{_text(name)}: {_text(value)}" for name, value in self._header.items())
+        return "{\n" + ",\n".join(fields)
 
 
 def _text(value: Any) -> str:
