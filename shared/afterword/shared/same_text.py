@@ -11,4 +11,5 @@ def same_text_key(text: str) -> str:
     Two texts say the same if their keys are equal. The embedded memory stores digests of keys: a
     changed rule no longer finds what is stored.
     """
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return " ".join(plain.casefold().split())
