@@ -246,9 +246,7 @@ async def test_a_temporary_error_is_waited_out(pipeline: Pipeline, own: Valkey, 
         f"return redis.error_reply('{word}')"
     )
 
-    answer = await pipeline._retry(
-        lambda: pipeline._post(("EVAL", text, 1, root)), pipeline._deadline()
-    )
+    answer = await pipeline.send_command("EVAL", text, 1, root)
 
     assert answer == "done"
 

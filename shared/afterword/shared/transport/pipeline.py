@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -15,6 +15,7 @@ from redis import exceptions
 
 from afterword.shared.errors import AfterwordError, LedgerUnavailable
 from afterword.shared.servers import Address
+from afterword.shared.time_limit import TimeLimit
 from afterword.shared.transport.causes import translated
 from afterword.shared.transport.connection import Command, OnReplies, Reconnector, SlotClosed
 from afterword.shared.transport.importing import FOLLOWED, ImportingNodes
@@ -78,7 +79,7 @@ class Pipeline:
 
         A command that writes may run twice. Raises `LedgerUnavailable` after `patience_s`.
         """
-        return await self._retry(lambda: self._post(command), self._deadline())
+        return await self._reply_to(command)
 
     async def run_script(self, call: ScriptCall) -> list[Any]:
         """Run one script and return its reply; retry until there is one.
@@ -86,7 +87,7 @@ class Pipeline:
         Scripts are idempotent for the same caller, so a retry after a lost reply is safe. Raises
         `LedgerUnavailable` after `patience_s`, and `QueueFull` at once if Redis is out of memory.
         """
-        reply: list[Any] = await self._retry(lambda: self._post(call), self._deadline())
+        reply: list[Any] = await self._reply_to(call)
         return reply
 
     async def run_scripts(self, calls: Iterable[ScriptCall]) -> list[Any]:
@@ -120,10 +121,8 @@ class Pipeline:
             raise error  # the pipeline was closed
         if not isinstance(error, (LedgerUnavailable, exceptions.RedisError)):
             return error  # a retry would repeat it
-        if isinstance(error, LedgerUnavailable):
-            self._note(error)
         try:
-            return await self._retry(lambda: self._post(call), deadline, error)
+            return await self._retry(call, deadline, error)
         except (AfterwordError, exceptions.RedisError) as repeated:
             return repeated
 
@@ -138,42 +137,60 @@ class Pipeline:
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._patience_s
 
+    async def _reply_to(self, request: Command | ScriptCall) -> Any:
+        deadline = self._deadline()
+        try:
+            with TimeLimit(deadline):
+                return await self._post(request)
+        except TimeoutError:
+            raise self._given_up(Tries([], going_on=True)) from None
+        except LedgerUnavailable as error:
+            failed = error
+        return await self._retry(request, deadline, failed)
+
     async def _retry(
-        self,
-        attempt: Callable[[], Awaitable[Any]],
-        deadline: float,
-        before: Exception | None = None,
+        self, request: Command | ScriptCall, deadline: float, failed: Exception
     ) -> Any:
         """Retry until it works or the deadline has passed; the error then names the last cause.
 
-        `before` is how an earlier attempt failed. The request may have been done if any attempt
-        ended, or the last one was going on, with the request sent and no answer.
+        `failed` is how the first attempt ended.
         """
-        tries = Tries([] if before is None else [before])
+        tries = Tries([])
+        self._note(tries, failed)
         try:
-            async with asyncio.timeout_at(deadline):
-                return await self._retry_unavailable(attempt, tries)
+            with TimeLimit(deadline):
+                return await self._retry_unavailable(request, tries)
         except TimeoutError:
-            sent = tries.may_be_done or (tries.going_on and self._reconnector.connected)
-            last = tries.errors[-1] if tries.errors else translated(TimeoutError())
-            cause = getattr(last, "cause", "")
-            reason = f"{last} (tried for {self._patience_s:.2g} s)"
-            raise LedgerUnavailable(reason, cause=cause, may_be_accepted=sent) from None
+            raise self._given_up(tries) from None
 
-    async def _retry_unavailable(self, attempt: Callable[[], Awaitable[Any]], tries: Tries) -> Any:
+    async def _retry_unavailable(self, request: Command | ScriptCall, tries: Tries) -> Any:
         pause_s = _FIRST_PAUSE_S
         while True:
-            tries.going_on = True
-            try:
-                return await attempt()
-            except LedgerUnavailable as error:
-                tries.errors.append(error)
-                self._note(error)
-            tries.going_on = False
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 no secret
             pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            tries.going_on = True
+            try:
+                return await self._post(request)
+            except LedgerUnavailable as error:
+                self._note(tries, error)
+            tries.going_on = False
 
-    def _note(self, error: LedgerUnavailable) -> None:
+    def _given_up(self, tries: Tries) -> LedgerUnavailable:
+        """Return the error of a request that nobody waits for any more.
+
+        It may have been done if any attempt ended, or the last one was going on, with the request
+        sent and no answer.
+        """
+        sent = tries.may_be_done or (tries.going_on and self._reconnector.connected)
+        last = tries.errors[-1] if tries.errors else translated(TimeoutError())
+        cause = getattr(last, "cause", "")
+        reason = f"{last} (tried for {self._patience_s:.2g} s)"
+        return LedgerUnavailable(reason, cause=cause, may_be_accepted=sent)
+
+    def _note(self, tries: Tries, error: Exception) -> None:
+        tries.errors.append(error)
+        if not isinstance(error, LedgerUnavailable):
+            return
         now = asyncio.get_running_loop().time()
         self._trouble = now, error
         if error.may_be_accepted:

@@ -16,6 +16,7 @@ from afterword.shared.errors import ProviderError, Unavailable
 from afterword.shared.events import ForeignMemoriesDropped, RecallFailed
 from afterword.shared.ledger.attempt_note import MOST_LEFT_OUT
 from afterword.shared.observer import emit, emit_internal_error
+from afterword.shared.time_limit import TimeLimit
 from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
 from afterword.workers.ports import Recall, RecalledMemory, SearchResult
 from afterword.workers.replies.both_ends import BothEnds, Searchable
@@ -123,7 +124,7 @@ class Recaller:
         permit, began = None, asyncio.get_running_loop().time()
         assert self._memories is not None
         try:
-            async with asyncio.timeout_at(deadline):
+            with TimeLimit(deadline):
                 permit = await self._gates.try_enter(RECALL, canary_s=deadline - began + 1)
                 rows = ROWS_PER_PLACE * self._limit
                 found = await self._memories.search(owner, query, rows)

@@ -21,6 +21,7 @@ from afterword.shared.errors import (
 )
 from afterword.shared.same_text import same_text_key
 from afterword.shared.settings import MemorySettings
+from afterword.shared.time_limit import TimeLimit
 from afterword.workers.adapters.mem0.answers import (
     AddedRow,
     Deleted,
@@ -234,7 +235,7 @@ class HostedMemories:
         them as its context.
         """
         try:
-            async with asyncio.timeout(self._call_s):
+            with TimeLimit(asyncio.get_running_loop().time() + self._call_s):
                 return read(await call)
         except ProviderError:
             raise  # raised by `read`, about a complete answer: the outcome is known
