@@ -163,7 +163,8 @@ PLANTS = (
     Plant(
         "I2", "a broken count costs a reply that was paid for",
         "workers/afterword/workers/adapters/claude/reported.py",
-        "        info.context.append(str(info.field_name))\n        return None", "        raise",
+        "        self.dropped.append(ours or name)\n        return None",
+        "        raise ValueError(name)",
         "tests/fuzz/test_claude_events.py",
     ),
     Plant(

@@ -5,8 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from contextlib import suppress
 from typing import Literal, TypeVar
 from urllib.parse import quote
 
@@ -22,11 +30,12 @@ from anthropic.types import (
 from anthropic.types.message_create_params import MessageCreateParamsStreaming
 
 from afterword.shared.errors import BadAnswer, ProviderError, Rejected, Unavailable
+from afterword.shared.time_limit import TimeLimit
 from afterword.workers.adapters.claude.errors import api_error
 from afterword.workers.adapters.claude.events import Event, EventParser, Transcript
 from afterword.workers.adapters.claude.rate_limits import quota_levels
 from afterword.workers.adapters.claude.reported import deprecation, is_token_count
-from afterword.workers.adapters.http import request_id_of, verdict_of_connection
+from afterword.workers.adapters.http import verdict_of_connection
 from afterword.workers.ports import Answer, ChatMessage, ModelCheck, OnQuota, OnUsage, Prompt
 
 T = TypeVar("T")
@@ -90,17 +99,15 @@ class Claude:
     ) -> AsyncGenerator[str | Answer, None]:
         """Stream one answer; see `afterword.workers.ports.Model`."""
         limits = _CallLimits(*self._limits)
-        async with (
-            await limits.wait_for(self._open(prompt, on_quota)) as stream,
-            aclosing(_events(stream.response, limits)) as events,
-        ):
+        async with await limits.wait_for(self._open(prompt, on_quota)) as stream:
             transcript = Transcript(prompt.model, stream.response.headers)
-            async for event in events:
-                if text := transcript.add(event):
+            limits.request_id = request_id = transcript.request_id
+            chunks, parser = _chunks(stream.response, request_id), EventParser(request_id)
+            while not transcript.stopped and (chunk := await limits.wait_for(anext(chunks, b""))):
+                for text in _texts(parser.feed(chunk), transcript, limits, on_usage):
                     yield text
-                elif on_usage is not None and event["type"] in _TELLS_TOKENS:
-                    on_usage(transcript.usage)
-                limits.pings_keep_alive = transcript.may_think
+            if transcript.stopped:
+                await _read_to_end(chunks)
             yield transcript.answer()
 
     async def check(self, model: str) -> ModelCheck:
@@ -257,50 +264,53 @@ def _tell_quota(on_quota: OnQuota | None, response: httpx2.Response) -> None:
         on_quota(levels)
 
 
-async def _events(response: httpx2.Response, limits: _CallLimits) -> AsyncGenerator[Event, None]:
-    """Yield the events of a stream, without pings, up to `message_stop`."""
-    limits.request_id = request_id = request_id_of(response.headers)
+def _chunks(response: httpx2.Response, request_id: str | None) -> AsyncIterator[bytes]:
+    """Return the bytes of a stream of events; raise `BadAnswer` if the response is none."""
     if not response.headers.get("content-type", "").startswith("text/event-stream"):
         raise BadAnswer("not_a_stream", request_id=request_id)
-    chunks = response.aiter_bytes()
-    parser = EventParser(request_id)
-    while chunk := await limits.wait_for(anext(chunks, b"")):
-        for event in parser.feed(chunk):
-            if event["type"] != "ping":
-                yield event
-                limits.restart_idle()
-            elif limits.pings_keep_alive:
-                limits.restart_idle()
-            if event["type"] == "message_stop":
-                await _read_to_end(chunks)
-                return
+    return response.aiter_bytes()
+
+
+def _texts(
+    events: Iterable[Event],
+    transcript: Transcript,
+    limits: _CallLimits,
+    on_usage: OnUsage | None,
+) -> Iterator[str]:
+    """Yield the text of each event, up to `message_stop`; pings say nothing."""
+    for event in events:
+        if event["type"] == "ping":
+            limits.heard = limits.heard or transcript.may_think
+            continue
+        limits.heard = True
+        if text := transcript.add(event):
+            yield text
+        elif on_usage is not None and event["type"] in _TELLS_TOKENS:
+            on_usage(transcript.usage)
+        if transcript.stopped:
+            return
 
 
 async def _read_to_end(chunks: AsyncIterator[bytes]) -> None:
     """Read the end of the body. The answer is complete, so errors no longer matter."""
-    with suppress(TimeoutError, httpx2.HTTPError):
-        async with asyncio.timeout(BODY_END_S):
-            async for _ in chunks:
-                pass
+    end = asyncio.get_running_loop().time() + BODY_END_S
+    with suppress(TimeoutError, httpx2.HTTPError), TimeLimit(end):
+        async for _ in chunks:
+            pass
 
 
 class _CallLimits:
     """Enforces the time limits of one call and translates its errors."""
 
     def __init__(self, total_s: float, first_event_s: float, idle_s: float) -> None:
-        self._now = asyncio.get_running_loop().time
+        self._now = now = asyncio.get_running_loop().time
         self._idle_s = idle_s
-        self._end = self._now() + total_s
-        self._next = self._now() + first_event_s
+        self._end = now() + total_s
+        self._next = now() + first_event_s
         self._timeout_code = "no_first_event"
-        #: Whether a ping restarts the idle limit.
-        self.pings_keep_alive = False
+        #: Whether something has come that restarts the idle limit.
+        self.heard = False
         self.request_id: str | None = None
-
-    def restart_idle(self) -> None:
-        """Restart the idle limit: an event has come."""
-        self._next = self._now() + self._idle_s
-        self._timeout_code = "stalled"
 
     async def wait_for(self, step: Awaitable[T]) -> T:
         """Await one step of the call; raise a `ProviderError` if it fails or exceeds a limit.
@@ -308,9 +318,12 @@ class _CallLimits:
         The SDK's errors hold the prompt and the key. Ours is raised outside the `except` block,
         so that it does not carry them as its context.
         """
+        if self.heard:
+            self.heard = False
+            self._next, self._timeout_code = self._now() + self._idle_s, "stalled"
         error: ProviderError
         try:
-            async with asyncio.timeout_at(min(self._end, self._next)):
+            with TimeLimit(min(self._end, self._next)):
                 return await step
         except TimeoutError:
             error = self._timeout_error()

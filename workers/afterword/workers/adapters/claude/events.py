@@ -45,14 +45,12 @@ class EventParser:
         if len(self._rest) > MAX_EVENT_BYTES:
             raise BadAnswer("bad_event", request_id=self._request_id)
         for line in lines:
-            if line.startswith(b"data:"):
-                yield self._event(line[len(b"data:") :])
-
-    def _event(self, line: bytes) -> Event:
-        event = _parsed(line)
-        if not isinstance(event, dict) or not isinstance(event.get("type"), str):
-            raise BadAnswer("bad_event", request_id=self._request_id)
-        return event
+            if not line.startswith(b"data:"):
+                continue
+            event = _parsed(line[len(b"data:") :])
+            if not isinstance(event, dict) or not isinstance(event.get("type"), str):
+                raise BadAnswer("bad_event", request_id=self._request_id)
+            yield event
 
 
 def _parsed(line: bytes) -> object:
@@ -80,7 +78,8 @@ class Transcript:
         self._pieces: list[str] = []
         self._characters = 0
         self._half = ""
-        self._stopped = False
+        #: True once the answer is complete.
+        self.stopped = False
         #: True while no text block is open: the model may be thinking and send only pings.
         self.may_think = False
         #: The id that the provider gave this call.
@@ -112,39 +111,39 @@ class Transcript:
         return text
 
     def _text_of(self, event: Event) -> str:
-        match event:
-            case {
-                "type": "content_block_delta",
-                "delta": {"type": "text_delta", "text": str(text)},
-            }:
+        kind, delta = event.get("type"), event.get("delta")
+        if kind == "content_block_delta":
+            return self._text_in(delta)
+        if isinstance(delta, dict) and "text" in delta:
+            raise self._bad("bad_event")
+        if kind == "content_block_start":
+            return self._opening(event.get("content_block"))
+        if kind == "error":
+            raise api_error(200, self._headers, event)
+        self._record(kind, event)
+        return ""
+
+    def _text_in(self, delta: object) -> str:
+        if isinstance(delta, dict):
+            kind, text = delta.get("type"), delta.get("text")
+            if kind == "text_delta" and isinstance(text, str):
                 return text
-            case {"type": "content_block_delta", "delta": {"type": str(kind), **delta}} if (
-                kind != "text_delta" and "text" not in delta
-            ):
+            if isinstance(kind, str) and kind != "text_delta" and "text" not in delta:
                 return ""  # thinking, a signature, a citation, ...
-            case {"type": "content_block_delta"} | {"delta": {"text": _}}:
-                raise self._bad("bad_event")
-            case {"type": "content_block_start", "content_block": {"type": "text"}}:
-                self.may_think = False
-                return self._opening(event["content_block"])
-            case {"type": "error"}:
-                raise api_error(200, self._headers, event)
-            case _:
-                self._record(event)
-                return ""
+        raise self._bad("bad_event")
 
-    def _opening(self, block: Event) -> str:
+    def _opening(self, block: object) -> str:
         """Return the text with which a block begins: mostly "", and it may be missing."""
-        match block.get("text"):
-            case str(text):
-                return text
-            case None:
-                return ""
-            case _:
-                raise self._bad("bad_event")
+        if not isinstance(block, dict) or block.get("type") != "text":
+            return ""
+        self.may_think = False
+        text = block.get("text")
+        if not isinstance(text, str | None):
+            raise self._bad("bad_event")
+        return text or ""
 
-    def _record(self, event: Event) -> None:
-        match event.get("type"):
+    def _record(self, kind: object, event: Event) -> None:
+        match kind:
             case "content_block_stop":
                 self.may_think = True
             case "message_start":
@@ -153,15 +152,19 @@ class Transcript:
             case "message_delta":
                 self._reported.end(event)
             case "message_stop":
-                self._stopped = True
+                self.stopped = True
 
     def _joined(self, text: str) -> str:
         """Join a surrogate pair that was cut between two events; a half of none becomes U+FFFD."""
         text = self._half + text
-        goes_on = "\ud800" <= text[-1:] <= "\udbff" and not self._stopped
+        goes_on = "\ud800" <= text[-1:] <= "\udbff" and not self.stopped
         self._half = text[-1] if goes_on else ""
         whole = text[:-1] if goes_on else text
-        return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        try:
+            whole.encode()  # mostly there is no half
+        except UnicodeEncodeError:
+            return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return whole
 
     def _bad(self, code: str) -> BadAnswer:
         return BadAnswer(code, request_id=self.request_id)
@@ -174,7 +177,7 @@ class Transcript:
         out of room for text, else `BadAnswer`.
         """
         reported = self._reported
-        if not self._stopped or reported.stop_reason is None:
+        if not self.stopped or reported.stop_reason is None:
             raise self._bad("truncated")
         text = "".join(self._pieces)
         if not text.strip() and reported.stop_reason != REFUSAL:

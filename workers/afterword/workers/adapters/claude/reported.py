@@ -6,24 +6,14 @@ counts as absent and is named in `dropped`: it never costs a reply that was paid
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    ValidationInfo,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
-)
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from afterword.shared.contracts import Id, StopDetails, Usage
-
-T = TypeVar("T", bound="_Reported")
 
 #: More tokens than any answer has; the ledger adds them up in 64 bits.
 MOST_TOKENS = 10**9
@@ -31,64 +21,22 @@ MOST_TOKENS = 10**9
 #: Longer explanations of a refusal are cut.
 MOST_CHARACTERS = 1000
 
+#: What the API calls the fields of `Usage`.
+_TOKENS = {
+    "input_tokens": "input",
+    "output_tokens": "output",
+    "cache_read_input_tokens": "cache_read",
+    "cache_creation_input_tokens": "cache_write",
+}
 
-def _or_drop(
-    value: Any, validate: ValidatorFunctionWrapHandler, info: ValidationInfo[list[str]]
-) -> Any:
-    """Return None for a value that does not validate, and note the name of its field."""
-    try:
-        return validate(value)
-    except ValidationError:
-        info.context.append(str(info.field_name))
-        return None
-
-
-def _storable(text: str) -> str:
-    """Return the beginning of a text, without what PostgreSQL and UTF-8 cannot hold."""
-    return text[:MOST_CHARACTERS].replace("\0", "").encode("utf-8", "replace").decode()
+_WORD = re.compile(r"[a-z0-9_]{1,64}")
+_ID: TypeAdapter[str] = TypeAdapter(Id)
+_NOTHING: Mapping[str, Any] = {}
 
 
-_Drop = WrapValidator(_or_drop)
-_Count = Annotated[Annotated[int, Field(ge=0, le=MOST_TOKENS)] | None, _Drop]
-_Word = Annotated[Annotated[str, StringConstraints(pattern=r"\A[a-z0-9_]{1,64}\z")] | None, _Drop]
-
-
-class _Reported(BaseModel):
+class _Listing(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
-
-class _Tokens(_Reported):
-    input: _Count = Field(None, alias="input_tokens")
-    output: _Count = Field(None, alias="output_tokens")
-    cache_read: _Count = Field(None, alias="cache_read_input_tokens")
-    cache_write: _Count = Field(None, alias="cache_creation_input_tokens")
-
-
-class _Details(_Reported):
-    category: _Word = None
-    explanation: Annotated[Annotated[str, AfterValidator(_storable)] | None, _Drop] = None
-
-
-class _Message(_Reported):
-    model: Annotated[Id | None, _Drop] = None
-    usage: Annotated[_Tokens | None, _Drop] = None
-
-
-class _Delta(_Reported):
-    stop_reason: _Word = None
-    stop_details: Annotated[_Details | None, _Drop] = None
-
-
-class _Start(_Reported):
-    message: Annotated[_Message | None, _Drop] = None
-
-
-class _End(_Reported):
-    delta: Annotated[_Delta | None, _Drop] = None
-    usage: Annotated[_Tokens | None, _Drop] = None
-
-
-class _Listing(_Reported):
     lifecycle: Literal["active", "deprecated", "retired"]
     retires_at: Annotated[datetime | None, Field(strict=False)] = None
 
@@ -107,11 +55,7 @@ def deprecation(model: str, listed: object) -> str:
 
 def is_token_count(counted: object) -> bool:
     """Return whether an answer is a count of tokens."""
-    dropped: list[str] = []
-    try:
-        return _Tokens.model_validate(counted, context=dropped).input is not None
-    except ValidationError:
-        return False
+    return isinstance(counted, dict) and _is_count(counted.get("input_tokens"))
 
 
 class Reported:
@@ -123,33 +67,75 @@ class Reported:
         self.stop_reason: str | None = None
         self.stop_details: StopDetails | None = None
         self.dropped: list[str] = []
+        self.usage = Usage()
         self._usage: dict[str, int] = {}
 
-    @property
-    def usage(self) -> Usage:
-        """The tokens: the API sends totals, which overwrite one another."""
-        return Usage(**self._usage)
-
-    def begin(self, event: dict[str, Any]) -> None:
+    def begin(self, event: Mapping[str, Any]) -> None:
         """Record a `message_start`."""
-        message = self._read(_Start, event).message or _Message()
-        self.model = message.model or self.model
-        self._count(message.usage)
+        message = self._read(event, "message", _is_object) or _NOTHING
+        if message.get("model") != self.model:
+            self.model = self._read(message, "model", _is_id) or self.model
+        self._count(message)
 
-    def end(self, event: dict[str, Any]) -> None:
+    def end(self, event: Mapping[str, Any]) -> None:
         """Record a `message_delta`; a reason that cannot be read is `unknown`."""
-        noted = len(self.dropped)
-        end = self._read(_End, event)
-        delta = end.delta or _Delta()
-        unread = "stop_reason" in self.dropped[noted:]
-        self.stop_reason = "unknown" if unread else delta.stop_reason or self.stop_reason
-        if delta.stop_details is not None:
-            self.stop_details = StopDetails(**delta.stop_details.model_dump())
-        self._count(end.usage)
+        delta = self._read(event, "delta", _is_object) or _NOTHING
+        reason = self._read(delta, "stop_reason", _is_word)
+        unread = reason is None and delta.get("stop_reason") is not None
+        self.stop_reason = "unknown" if unread else reason or self.stop_reason
+        details = self._read(delta, "stop_details", _is_object)
+        if details is not None:
+            explanation = self._read(details, "explanation", _is_text)
+            self.stop_details = StopDetails(
+                category=self._read(details, "category", _is_word),
+                explanation=explanation and _storable(explanation),
+            )
+        self._count(event)
 
-    def _read(self, kind: type[T], event: dict[str, Any]) -> T:
-        return kind.model_validate(event, context=self.dropped)
+    def _read(
+        self, fields: Mapping[str, Any], name: str, fits: Callable[[object], bool], ours: str = ""
+    ) -> Any:
+        """Return a field, None if it is not what it should be: then its name is noted."""
+        value = fields.get(name)
+        if value is None or fits(value):
+            return value
+        self.dropped.append(ours or name)
+        return None
 
-    def _count(self, tokens: _Tokens | None) -> None:
-        if tokens is not None:
-            self._usage |= tokens.model_dump(exclude_none=True)
+    def _count(self, fields: Mapping[str, Any]) -> None:
+        """Note the tokens: the API sends totals, which overwrite one another."""
+        told = self._read(fields, "usage", _is_object)
+        if told is None:
+            return
+        for theirs, ours in _TOKENS.items():
+            if (count := self._read(told, theirs, _is_count, ours)) is not None:
+                self._usage[ours] = count
+        self.usage = Usage(**self._usage)
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value <= MOST_TOKENS
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and _WORD.fullmatch(value) is not None
+
+
+def _is_id(value: object) -> bool:
+    try:
+        return _ID.validate_python(value, strict=True) == value
+    except ValidationError:
+        return False
+
+
+def _storable(text: str) -> str:
+    """Return the beginning of a text, without what PostgreSQL and UTF-8 cannot hold."""
+    return text[:MOST_CHARACTERS].replace("\0", "").encode("utf-8", "replace").decode()
