@@ -9,7 +9,7 @@ may learn from it. Nor is any word that could be the name of somebody or the ans
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from itertools import product
 
 from afterword.workers.rules.languages import VOWEL_SIGNS, folded
@@ -54,32 +54,40 @@ _SAYING = re.compile(r"[^\W_]|[^\x00-\x7f]")
 
 
 _CHOICE = re.compile(r"\[([^]]*)\]")
+_LEAVES_BLANKS = re.compile(r"[\[|] | [|\]]|[\[|][|\]]")  # a choice of nothing, or beside a blank
 
 
 def _phrases(*, spaced: bool) -> frozenset[str]:
     return frozenset(
-        " ".join(phrase.split())
+        phrase
         for lexicon in lexicons().values()
         if lexicon.get("questions", {}).get("spaced", True) == spaced
         for pattern in folded(lexicon.get("pleasantries", "")).split("," if spaced else None)
-        for phrase in _spelled_out(pattern)
+        for phrase in _spelled_out(" ".join(pattern.split()))
     )
 
 
-def _spelled_out(pattern: str) -> Iterator[str]:
-    """Yield every phrase of a pattern: `not [bad|funny]` is two."""
+def _spelled_out(pattern: str) -> Iterable[str]:
+    """Return every phrase of a pattern: `not [bad|funny]` is two."""
+    if "[" not in pattern:
+        return (pattern,)
     fixed = _CHOICE.split(pattern)
     choices = [part.split("|") if at % 2 else [part] for at, part in enumerate(fixed)]
-    return map("".join, product(*choices))
+    phrases = map("".join, product(*choices))
+    if _LEAVES_BLANKS.search(pattern):
+        return (" ".join(phrase.split()) for phrase in phrases)
+    return phrases
 
 
 _PHRASES, _UNSPACED = _phrases(spaced=True), _phrases(spaced=False)
 _LONGEST_UNSPACED = max(map(len, _UNSPACED))
-#: By the first word of phrases, the words of the longest one that begins so.
+#: By the first two words of phrases, the words of the longest one that begins so.
 _LONGEST_FROM: dict[str, int] = {}
 for _phrase in _PHRASES:
-    _first, *_others = _phrase.split(" ")
-    _LONGEST_FROM[_first] = max(_LONGEST_FROM.get(_first, 0), 1 + len(_others))
+    _words = _phrase.split(" ", 2)
+    if len(_words) > 1:
+        _pair = f"{_words[0]} {_words[1]}"
+        _LONGEST_FROM[_pair] = max(_LONGEST_FROM.get(_pair, 0), 1 + _phrase.count(" "))
 _YES = frozenset(
     word for each in lexicons().values() for word in folded(each.get("yes", "")).split()
 )
@@ -117,9 +125,12 @@ def _are_phrases(words: list[str]) -> bool:
 def _words_of_phrase(words: list[str], at: int) -> int:
     """Return how many words the longest phrase has that begins here; 0 if none does."""
     word = words[at]
-    for size in range(min(_LONGEST_FROM.get(word, 0), len(words) - at), 0, -1):
+    longest = _LONGEST_FROM.get(" ".join(words[at : at + 2]), 0)
+    for size in range(min(longest, len(words) - at), 1, -1):
         if " ".join(words[at : at + size]) in _PHRASES:
             return size
+    if word in _PHRASES:
+        return 1
     return int(_STRETCHED.sub(r"\1", word) in _PHRASES or bool(_LAUGHTER.fullmatch(word)))
 
 
