@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from asyncio import CancelledError, Task, create_task
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 from afterword.shared.errors import (
@@ -51,9 +51,8 @@ class ModelCaller:
         # A canary reports with its first text: until then it recalls, and waits for the model.
         self._canary_s = settings.first_token_timeout_s + settings.recall_budget_ms / 1000 + 1
 
-    @asynccontextmanager
-    async def admitted(self, named: str | None, wanted: Wanted) -> AsyncIterator[ModelCall]:
-        """Enter the gate of the first model that is not shut; yield the call; leave at the end.
+    async def admit(self, named: str | None, wanted: Wanted) -> ModelCall:
+        """Enter the gate of the first model that is not shut; its call is to `give_way` at its end.
 
         If all gates are shut, or their models' rate limits used up, raises the `GateShut` with the
         shortest time to retry.
@@ -70,10 +69,7 @@ class ModelCaller:
             configured=configured,
         )
         await call.pass_a_gate()
-        try:
-            yield call
-        finally:
-            call.give_way()
+        return call
 
 
 class ModelCall:
@@ -134,22 +130,15 @@ class ModelCall:
         self._reservation = reservation = await self._reserved()
         meter.begin(told.model)
         emit(ModelCalled, model=told.model, canary=self._permit.canary)
-        started = time.monotonic()
-        first_text_s = 0.0
-        async with (
-            _reporting_failure(told.model, started, note, meter),
-            _settling(reservation, meter),
-            aclosing(self._model.stream_answer(told, meter.tell, reservation.note)) as pieces,
-        ):
+        pieces = self._model.stream_answer(told, meter.tell, reservation.note)
+        outcome = _Outcome(told.model, reservation, meter, note)
+        async with outcome, aclosing(pieces):
             async for piece in pieces:
                 self._note(piece)
-                elapsed_s = time.monotonic() - started
                 if isinstance(piece, Answer):
-                    meter.end()
-                    _report(told.model, piece, first_text_s or elapsed_s, elapsed_s)
-                    note.add_call(told.model, piece.request_id, "", elapsed_s)
+                    outcome.report(piece)
                     return piece
-                first_text_s = first_text_s or elapsed_s
+                outcome.hear()
                 meter.hear(piece)
                 push(piece)
         raise AssertionError("a model ended without an answer and without an error")
@@ -229,61 +218,75 @@ class ModelCall:
         return await reserving
 
 
-@asynccontextmanager
-async def _settling(reservation: Reservation, meter: TokenMeter) -> AsyncIterator[None]:
-    """Settle a reservation by what the call used, as far as the provider told."""
-    whole = False
-    try:
-        yield
-        whole = True
-    except RateLimited as error:
-        raise reservation.judged(error) from None
-    finally:
-        reservation.settle(meter.call if whole else None)
-
-
 def _as_shut(model: str, held: NotAdmitted) -> GateShut:
     return GateShut(gate_of(model), held.retry_after_s or 0.0, held.code)
 
 
-@asynccontextmanager
-async def _reporting_failure(
-    model: str, started: float, note: AttemptNote, meter: TokenMeter
-) -> AsyncIterator[None]:
-    """Report a call that gives no whole answer: because of the provider, or since it is stopped."""
-    code, request_id = "", ""
-    try:
-        yield
-    except ProviderError as error:
-        code, request_id = error.code, error.request_id or ""
-        raise
-    except (CancelledError, LeaseLost, LedgerUnavailable):
-        code = "cancelled"
-        raise
-    finally:
-        if code:
-            took_s = time.monotonic() - started
-            note.add_call(model, request_id, code, took_s)
-            emit(
-                ModelFailed,
-                model=model,
-                code=code,
-                duration_s=took_s,
-                request_id=request_id,
-                **tokens_told(meter.call),
-            )
+class _Outcome:
+    """Reports how one call ended, and settles its reservation by what the provider told."""
 
+    def __init__(
+        self, model: str, reservation: Reservation, meter: TokenMeter, note: AttemptNote
+    ) -> None:
+        self._model = model
+        self._reservation = reservation
+        self._meter = meter
+        self._note = note
+        self._started = time.monotonic()
+        self._first_text_s = 0.0
 
-def _report(asked: str, answer: Answer, first_text_s: float, duration_s: float) -> None:
-    if answer.dropped:
-        emit(AnswerFieldsDropped, model=answer.model, fields=" ".join(answer.dropped))
-    emit(
-        ModelAnswered,
-        model=answer.model,
-        stop_reason=answer.stop_reason,
-        **tokens_told(answer.usage),
-        first_text_s=first_text_s,
-        duration_s=duration_s,
-        request_id=answer.request_id or "",
-        asked_model=asked,
-    )
+    async def __aenter__(self) -> None:
+        """Nothing has to be done: the call is made inside."""
+
+    def hear(self) -> None:
+        """Note when the first piece of text comes."""
+        if not self._first_text_s:
+            self._first_text_s = self._took_s()
+
+    def report(self, answer: Answer) -> None:
+        """Report the whole answer."""
+        took_s = self._took_s()
+        self._meter.end()
+        self._note.add_call(self._model, answer.request_id, "", took_s)
+        if answer.dropped:
+            emit(AnswerFieldsDropped, model=answer.model, fields=" ".join(answer.dropped))
+        emit(
+            ModelAnswered,
+            model=answer.model,
+            stop_reason=answer.stop_reason,
+            **tokens_told(answer.usage),
+            first_text_s=self._first_text_s or took_s,
+            duration_s=took_s,
+            request_id=answer.request_id or "",
+            asked_model=self._model,
+        )
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: object
+    ) -> None:
+        """Settle; report a call without a whole answer: the provider's fault, or it is stopped."""
+        self._reservation.settle(self._meter.call if error is None else None)
+        match error:
+            case RateLimited():
+                judged = self._reservation.judged(error)
+                self._report_failure(judged.code, judged.request_id)
+                raise judged from None
+            case ProviderError():
+                self._report_failure(error.code, error.request_id)
+            case CancelledError() | LeaseLost() | LedgerUnavailable():
+                self._report_failure("cancelled", None)
+
+    def _report_failure(self, code: str, request_id: str | None) -> None:
+        took_s = self._took_s()
+        self._note.add_call(self._model, request_id, code, took_s)
+        emit(
+            ModelFailed,
+            model=self._model,
+            code=code,
+            duration_s=took_s,
+            request_id=request_id or "",
+            **tokens_told(self._meter.call),
+        )
+
+    def _took_s(self) -> float:
+        return time.monotonic() - self._started

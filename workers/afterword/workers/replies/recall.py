@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from afterword.shared.errors import ProviderError, Unavailable
@@ -78,18 +77,18 @@ class Recaller:
         self._limit = limit
         self._least_score = least_score
 
-    @asynccontextmanager
-    async def admitted(self, job_id: str, *, ahead: bool = False) -> AsyncIterator[None]:
+    async def admit(self, job_id: str, *, ahead: bool = False) -> None:
         """Wait until a job may be claimed: a backlog is taken up as fast as it can be recalled.
 
-        A job that was taken `ahead` of a backlog does not wait behind it.
+        A job that was taken `ahead` of a backlog does not wait behind it. At its end, it is to
+        `leave`.
         """
         if self._memories is not None:
             await self._queue.admit(job_id, ahead=ahead)
-        try:
-            yield
-        finally:
-            self._queue.leave(job_id)
+
+    def leave(self, job_id: str) -> None:
+        """Let the next job be admitted."""
+        self._queue.leave(job_id)
 
     def holds_back(self) -> bool:
         """Return whether jobs of a backlog wait to be admitted."""

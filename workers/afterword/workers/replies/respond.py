@@ -119,8 +119,11 @@ class Responder:
 
         `ahead` says that its hint was taken before older ones.
         """
-        async with self._recaller.admitted(job_id, ahead=ahead):
+        await self._recaller.admit(job_id, ahead=ahead)
+        try:
             await self._respond(job_id, ahead=ahead)
+        finally:
+            self._recaller.leave(job_id)
 
     async def _respond(self, job_id: str, *, ahead: bool) -> None:
         began = time.monotonic()
@@ -147,10 +150,10 @@ class Responder:
                     await self._attempt(attempt)
             except LeaseLost:
                 emit(JobOvertaken)
-                if attempt.meter.unanswered == NOTHING:
+                if attempt.meter.is_settled:
                     await self._count(claim, NOTHING, 0)  # or it would count as lost
             finally:
-                if attempt.meter.unanswered != NOTHING:
+                if not attempt.meter.is_settled:
                     await asyncio.shield(self._count_unanswered(claim, attempt.meter))
 
     def _trace_of(self, claim: Claim) -> str:
@@ -230,10 +233,12 @@ class Responder:
             return
         if lost := attempt.claim.lost_attempt:
             await self._count_lost(lost, request)
-        async with self._model_caller.admitted(
-            request.model, self._wanted(attempt.claim, request)
-        ) as call:
+        wanted = self._wanted(attempt.claim, request)
+        call = await self._model_caller.admit(request.model, wanted)
+        try:
             await self._answer_with(call, await self._prepare(attempt, request))
+        finally:
+            call.give_way()
 
     async def _count_lost(self, lost: LostAttempt, request: ChatRequest) -> None:
         with suppress(AfterwordError):  # Redis is away or full: the reply must not be lost for it

@@ -66,6 +66,12 @@ class TokenMeter:
         """What all calls used."""
         return self.call if self._earlier is NOTHING else self._earlier + self.call
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether there is nothing that is not counted elsewhere."""
+        usage = self.unanswered
+        return usage is NOTHING or usage == NOTHING
+
     def settle(self) -> None:
         """Begin anew: all of it is counted elsewhere now."""
         self._earlier = self._call = NOTHING
