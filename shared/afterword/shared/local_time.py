@@ -29,7 +29,8 @@ def is_known_zone(name: str) -> bool:
 
 def local(at: datetime, timezone: str | None) -> datetime:
     """Return a moment in a time zone; in UTC if there is none, or none that is known."""
-    return at.astimezone(zone_named(timezone) or UTC)
+    zone = zone_named(timezone) or UTC
+    return at if at.tzinfo is zone else at.astimezone(zone)
 
 
 def today_line(now: datetime, said_at: datetime, timezone: str | None) -> str:

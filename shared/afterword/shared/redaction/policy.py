@@ -79,6 +79,8 @@ class Redaction:
         if mode == "off" or not text:
             return Redacted(text, {})
         found = self._found(text)
+        if not found:
+            return Redacted(text, {})
         counts = Counter(one.kind for one in found)
         return Redacted(text if mode == "report" else _without(text, found), counts)
 

@@ -25,7 +25,7 @@ class DeltaBuffer:
         self._every_s = every_s
         self._gathered: list[str] = []
         self._number = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         self._publishing: asyncio.Task[None] | None = None
         self._failed: AfterwordError | None = None
         self.began: float | None = None
@@ -37,8 +37,13 @@ class DeltaBuffer:
             self.began = time.monotonic()
         self._gathered.append(text)
         if self._timer is None:
-            pause_s = self._every_s if self._number else 0.0
-            self._timer = asyncio.get_running_loop().call_later(pause_s, self._start)
+            loop = asyncio.get_running_loop()
+            is_first = self._number == 0
+            self._timer = (
+                loop.call_soon(self._start)
+                if is_first
+                else loop.call_later(self._every_s, self._start)
+            )
 
     async def take_unpublished(self) -> tuple[int, str]:
         """Stop publishing; return the number and text of the piece that was not published yet."""

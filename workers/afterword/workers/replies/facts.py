@@ -30,6 +30,9 @@ _MOST_READ = 4
 
 _WHOLE = slice(0, None)
 
+#: What may be part of a bracket in a text of ASCII.
+_OF_BRACKETS = frozenset("<>&")
+
 #: So much of a message is compared with a long text: half of it at each end.
 _MOST_COMPARED = 1000
 
@@ -56,12 +59,15 @@ def fact_line(at: datetime | None, turn_id: str | None, text: Quoted, times_said
 
     If it was said several times, it says so.
     """
-    day = [f"{at.day:02} {_MONTHS[at.month - 1]} {at.year}"] if at else []
-    turn = [f"turn {_NOT_OF_AN_ID.sub('', turn_id[-_SHORT_ID:])}"] if turn_id else []
-    times = [f"said {times_said} times"] if times_said > 1 else []
-    origin = f" <{', '.join(day + turn + times)}>" if day or turn or times else ""
+    origin = []
+    if at:
+        origin.append(f"{at.day:02} {_MONTHS[at.month - 1]} {at.year}")
+    if turn_id:
+        origin.append(f"turn {_NOT_OF_AN_ID.sub('', turn_id[-_SHORT_ID:])}")
+    if times_said > 1:
+        origin.append(f"said {times_said} times")
     indented = text.replace("\n", "\n  ")
-    return f"- {indented}{origin}"
+    return f"- {indented} <{', '.join(origin)}>" if origin else f"- {indented}"
 
 
 def quoted(text: str, about: str = "", longest: int = LONGEST_FACT) -> Quoted:
@@ -70,6 +76,8 @@ def quoted(text: str, about: str = "", longest: int = LONGEST_FACT) -> Quoted:
     Of a text of more than `longest` characters, it is the part with most words of what the text is
     quoted about, else its beginning; a mark stands where something was cut off.
     """
+    if len(text) <= longest and _is_plain(text):
+        return Quoted(text.rstrip())
     is_read_whole = len(text) <= _MOST_READ * longest
     read = _WHOLE if is_read_whole else _window(text, about, _MOST_READ * longest)
     seen = visible(text[read]).translate(_NO_BRACKETS)
@@ -84,6 +92,11 @@ def quoted(text: str, about: str = "", longest: int = LONGEST_FACT) -> Quoted:
     ends = shown.stop == len(safe) and (is_read_whole or read.stop == len(text))
     after = "" if ends else _CUT
     return Quoted(f"{before}{part}{after}" if part else "")
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether nothing of a text is hidden, and none of it could be part of a bracket."""
+    return text.isascii() and text.isprintable() and _OF_BRACKETS.isdisjoint(text)
 
 
 def _window(text: str, about: str, longest: int) -> slice:

@@ -43,7 +43,9 @@ def _utc(value: object) -> datetime | None:
         raise ValueError("a time must be a text")  # noqa: TRY004 - what pydantic takes for a refusal
     at = datetime.fromisoformat(value)
     try:
-        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+        if at.tzinfo is None:
+            return at.replace(tzinfo=UTC)
+        return at if at.tzinfo is UTC else at.astimezone(UTC)
     except OverflowError:
         raise ValueError("a time must be within the years 1 to 9999") from None
 
