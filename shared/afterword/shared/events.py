@@ -20,7 +20,12 @@ from afterword.shared.lifecycle import TurnState
 
 def tokens_told(usage: Usage) -> dict[str, int]:
     """Return the fields of a `TokensTold` that say what was used."""
-    return {f"{kind}_tokens": count for kind, count in usage}
+    return {
+        "input_tokens": usage.input,
+        "output_tokens": usage.output,
+        "cache_read_tokens": usage.cache_read,
+        "cache_write_tokens": usage.cache_write,
+    }
 
 
 # Producers

@@ -6,6 +6,7 @@ import hashlib
 import re
 import secrets
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import quote, unquote
 
 from afterword.shared.contracts import DEFAULT_TENANT, Priority
@@ -145,6 +146,11 @@ def check_job_id(job_id: str) -> str:
 MAX_SHOWN = 64
 
 
+@cache
+def _root(namespace: str, shard: int) -> str:
+    return f"{namespace}:{{{shard:0{_SHARD_DIGITS}x}}}"
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The Redis keys and channels of one shard; `ledger/lua/_lib.lua` spells the same.
@@ -158,7 +164,7 @@ class Keys:
     @property
     def root(self) -> str:
         """Return what all keys of the shard begin with."""
-        return f"{self.namespace}:{{{self.shard:0{_SHARD_DIGITS}x}}}"
+        return _root(self.namespace, self.shard)
 
     def job(self, job_id: str) -> str:
         """HASH: the record of one job and of its turn."""

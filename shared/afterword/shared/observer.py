@@ -33,7 +33,8 @@ P = ParamSpec("P")
 #: Is called with each event, on the thread that reports it: it must be quick and thread-safe.
 Subscriber: TypeAlias = Callable[[Any, Context], object]
 
-_context: ContextVar[Context] = ContextVar("context", default=Context())  # noqa: B039 it is frozen
+_NOTHING = Context()
+_context: ContextVar[Context] = ContextVar("context", default=_NOTHING)
 
 
 @dataclass(slots=True, eq=False)
@@ -127,7 +128,8 @@ def bound(**names: Any) -> Iterator[None]:
 
     Holds for tasks and `asyncio.to_thread` calls that begin inside, too.
     """
-    token = _context.set(replace(_context.get(), **names))
+    outer = _context.get()
+    token = _context.set(Context(**names) if outer is _NOTHING else replace(outer, **names))
     try:
         yield
     finally:

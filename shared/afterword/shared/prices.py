@@ -77,16 +77,7 @@ def rates_of(model: str, own: Prices) -> Rates | None:
 
     A price of one's own is that of prompts of any length.
     """
-    own_price = price_of(model, own)
-    price = own_price or price_of(model, LIST_PRICES)
-    if price is None:
-        return None
-    of_input, of_output = price
-    read = CACHE_READS.get(_prefix_of(model, tuple(CACHE_READS)) or "", CACHE_READ)
-    long_prompt = (
-        None if own_price else LONG_PROMPTS.get(_prefix_of(model, tuple(LONG_PROMPTS)) or "")
-    )
-    return Rates(of_input, of_output, of_input * read, of_input * CACHE_WRITE, long_prompt)
+    return _rates_of(model, tuple(own.items()))
 
 
 def cost_usd(model: str, usage: Usage, own: Prices) -> float:
@@ -103,6 +94,20 @@ def micro_usd(calls: Iterable[tuple[str, Usage]], own: Prices, share: float = 1.
     They cost that `share` of the prices.
     """
     return round(sum(cost_usd(model, usage, own) for model, usage in calls) * share * 1e6)
+
+
+@lru_cache(_MOST_NAMES)
+def _rates_of(model: str, own: tuple[tuple[str, tuple[float, float]], ...]) -> Rates | None:
+    own_price = price_of(model, dict(own))
+    price = own_price or price_of(model, LIST_PRICES)
+    if price is None:
+        return None
+    of_input, of_output = price
+    read = CACHE_READS.get(_prefix_of(model, tuple(CACHE_READS)) or "", CACHE_READ)
+    long_prompt = (
+        None if own_price else LONG_PROMPTS.get(_prefix_of(model, tuple(LONG_PROMPTS)) or "")
+    )
+    return Rates(of_input, of_output, of_input * read, of_input * CACHE_WRITE, long_prompt)
 
 
 @lru_cache(_MOST_NAMES)

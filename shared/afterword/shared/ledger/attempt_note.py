@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 #: Most rows that were found and not given, and most calls of models, that one note keeps; and most
 #: characters of a name in it.
@@ -41,7 +41,6 @@ class NotedCall(NamedTuple):
     took_ms: int
 
 
-_COMPACT = json.JSONEncoder(separators=(",", ":"))
 _KEPT = TypeAdapter(tuple[NotedRecall | None, list[NotedCall]])
 
 
@@ -64,7 +63,7 @@ class AttemptNote:
         """Return the note as the ledger keeps it; "" if nothing was done yet."""
         if self.recall is None and not self.calls:
             return ""
-        return _COMPACT.encode([self.recall, self.calls])
+        return to_json([self.recall, self.calls]).decode()
 
     @classmethod
     def read(cls, text: str) -> AttemptNote:

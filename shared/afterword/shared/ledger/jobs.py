@@ -8,6 +8,8 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pydantic_core import to_json
+
 from afterword.shared.budgets import budget_spent, budgets_argument, period_argument
 from afterword.shared.caps import (
     caps_argument,
@@ -58,7 +60,6 @@ from afterword.shared.version import __version__
 RENEWED_AT_ONCE = 200
 
 _USAGE_MS = milliseconds(USAGE_S)
-_OF_RECALLED = set(Recalled.model_fields)
 
 #: The field of a request that names whom an operator blocks.
 _BLOCKED_FIELDS = {"user": "user_id", "tenant": "tenant"}
@@ -321,7 +322,9 @@ class Jobs:
                 memory=reply.memory,
                 first_text=_first_text_ms(claim, reply),
                 tokens=used.model_dump_json(),
-                given=json.dumps([one.id for one in reply.memories]) if reply.memories else "",
+                given=to_json([one.id for one in reply.memories]).decode()
+                if reply.memories
+                else "",
                 note=note,
                 usage_ms=_USAGE_MS,
                 cost=cost,
@@ -451,7 +454,7 @@ def _first_text_ms(claim: Claim, reply: Reply) -> int:
 
 def _recalled_json(reply: Reply) -> str:
     """Return the JSON of a `Recalled`, whose fields a reply has."""
-    return reply.model_dump_json(include=_OF_RECALLED)
+    return Recalled(memory=reply.memory, memories=reply.memories).model_dump_json()
 
 
 def _claim(hint: str, record: dict[str, Any]) -> Claim:

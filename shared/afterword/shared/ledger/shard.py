@@ -46,17 +46,21 @@ class Shards:
         self.settings = settings
         self._pipelines = pipelines
         self._count = len(pipelines)
+        self._keys = [Keys(settings.namespace, shard) for shard in range(settings.shards)]
         self._send_hints = send_hints
         self._broker = ELSEWHERE if send_hints else queue_prefix(settings.namespace)
 
     @property
     def all(self) -> Sequence[Keys]:
         """Return the keys of every shard."""
-        return [Keys(self.settings.namespace, shard) for shard in range(self.settings.shards)]
+        return self._keys
 
     def keys_of(self, name: str) -> Keys:
         """Return the keys of the shard that a job id or a lane id names."""
-        return Keys(self.settings.namespace, shard_in(name))
+        shard = shard_in(name)
+        if 0 <= shard < len(self._keys):
+            return self._keys[shard]
+        return Keys(self.settings.namespace, shard)
 
     async def send_command(self, *command: str | float) -> Any:
         """Send one plain command to the server of the key that it names, and return its reply.

@@ -12,6 +12,7 @@ from collections.abc import (
     Callable,
     Iterable,
     Iterator,
+    Mapping,
     Sequence,
 )
 from contextlib import suppress
@@ -100,7 +101,9 @@ class Claude:
         """Stream one answer; see `afterword.workers.ports.Model`."""
         limits = _CallLimits(*self._limits)
         async with await limits.wait_for(self._open(prompt, on_quota)) as stream:
-            transcript = Transcript(prompt.model, stream.response.headers)
+            headers = dict(stream.response.headers.items())  # each look-up in httpx2 reads all
+            _tell_quota(on_quota, headers)
+            transcript = Transcript(prompt.model, headers)
             limits.request_id = request_id = transcript.request_id
             chunks, parser = _chunks(stream.response, request_id), EventParser(request_id)
             while not transcript.stopped and (chunk := await limits.wait_for(anext(chunks, b""))):
@@ -139,7 +142,7 @@ class Claude:
         client = self._get_client()
         try:
             # Like `messages.create`, but without its pass over the body for features not used here.
-            stream = await client.post(
+            return await client.post(
                 "/v1/messages",
                 body=self.body_of(prompt),
                 cast_to=Message,
@@ -147,10 +150,8 @@ class Claude:
                 stream_cls=Stream,
             )
         except anthropic.APIStatusError as error:
-            _tell_quota(on_quota, error.response)
+            _tell_quota(on_quota, error.response.headers)
             raise
-        _tell_quota(on_quota, stream.response)
-        return stream
 
     async def _counts_tokens(self, model: str) -> bool:
         """Return whether the server counts tokens for a model; if not, a reply may still come."""
@@ -259,8 +260,8 @@ def _message(message: ChatMessage, *, cached: bool) -> MessageParam:
     return {"role": "assistant", "content": content}
 
 
-def _tell_quota(on_quota: OnQuota | None, response: httpx2.Response) -> None:
-    if on_quota is not None and (levels := quota_levels(response.headers)):
+def _tell_quota(on_quota: OnQuota | None, headers: Mapping[str, str]) -> None:
+    if on_quota is not None and (levels := quota_levels(headers)):
         on_quota(levels)
 
 
