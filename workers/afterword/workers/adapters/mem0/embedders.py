@@ -128,6 +128,6 @@ def _create(name: str, config: Mapping[str, Any]) -> Any:
                 "AFTERWORD_EMBEDDER", f"{name} is not an embedder of mem0; choose one of {known}"
             )
         return EmbedderFactory.create(name, dict(config), None)
-    from afterword.workers.adapters.mem0.sqlite.embedder import QueryWithoutLanguage
+    from afterword.workers.adapters.mem0.sqlite.embedder import AnswerSeeking
 
-    return QueryWithoutLanguage(BaseEmbedderConfig(**config))
+    return AnswerSeeking(BaseEmbedderConfig(**config))

