@@ -45,8 +45,8 @@ def held(
     )
 
 
-def nothing_in_common(found: Positions, among: Positions) -> list[Floats]:
-    return [np.zeros(len(among), np.float32)] * len(found)
+def nothing_in_common(found: Positions, among: Positions) -> Floats:
+    return np.zeros((len(found), len(among)), np.float32)
 
 
 def lifted(cached: OwnerVectors, scores: list[float] = SCORES) -> list[float]:
@@ -95,11 +95,9 @@ def test_a_neighbour_that_is_nearer_does_not_hide_what_replaces_a_memory() -> No
 
 
 def test_rare_words_in_common_bring_two_memories_nearer() -> None:
-    def words(found: Positions, among: Positions) -> list[Floats]:
-        return [
-            np.array([0.7 if (old, new) == (OLD, NEW) else 0.0 for new in among], np.float32)
-            for old in found.tolist()
-        ]
+    def words(found: Positions, among: Positions) -> Floats:
+        old, new = found[:, None] == OLD, among == NEW
+        return np.where(old & new, np.float32(0.7), np.float32(0))
 
     scores = lift_newer(np.array(SCORES, np.float32), held({(OLD, NEW): 0.05}), words)
     assert scores[NEW] > 0.49

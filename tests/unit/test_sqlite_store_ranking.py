@@ -23,11 +23,13 @@ from afterword.workers.adapters.mem0.sqlite.ranking import (
     Scale,
     best_first,
     combine,
+    credits_of,
     lend,
     lend_meaning,
     lend_replies,
     neighbours,
     word_points,
+    words_in_common,
     yield_to_newer,
 )
 from afterword.workers.adapters.mem0.sqlite.store import SqliteStore
@@ -48,7 +50,7 @@ def points(query: str, *texts: str) -> list[float]:
 
     words = [[(positions(token), share) for token, share in word] for word in query_words(query)]
     lengths = np.array([index_text(text).length for text in texts], np.float32)
-    return [float(one) for one in word_points(words, lengths)]
+    return [float(one) for one in word_points(words, credits_of(lengths))]
 
 
 def floats(*values: float) -> Floats:
@@ -243,6 +245,32 @@ def test_the_best_come_first_and_of_equals_the_newer() -> None:
 def test_the_best_of_many_are_those_of_a_full_sort(values: list[float], count: int) -> None:
     places = sorted(range(len(values)), key=lambda place: (values[place], place), reverse=True)
     assert best_first(floats(*values), count).tolist() == places[:count]
+
+
+def test_the_best_of_some_are_looked_for_among_them_only() -> None:
+    assert best_first(floats(0.1, 0.9, 0.5, 0.9, 0.5), 2, np.array([0, 2, 4])).tolist() == [4, 2]
+
+
+_MATCHES = st.tuples(
+    st.sets(st.integers(0, 9), min_size=1).map(lambda found: np.array(sorted(found), np.intp)),
+    st.sampled_from([0.5, 1.0]),
+)
+
+
+@given(
+    st.lists(
+        st.lists(st.lists(_MATCHES, min_size=1, max_size=3), max_size=4), min_size=1, max_size=3
+    ),
+    st.sets(st.integers(0, 9)),
+)
+def test_many_queries_among_some_texts_are_worth_what_each_is_among_all(
+    queries: list[list[ranking.Matches]], some: set[int]
+) -> None:
+    credit = credits_of(np.arange(10, dtype=np.float32))
+    among = np.array(sorted(some), np.intp)
+    found = words_in_common(queries, credit, among)
+    for one, query in zip(found, queries, strict=True):
+        assert one == pytest.approx(word_points(query, credit)[among], abs=1e-6)
 
 
 def test_what_only_asks_for_work_comes_after_what_is_about_as_good(tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ many neighbours.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from afterword.workers.adapters.mem0.sqlite.ranking import (
     LEND_S,
     Floats,
+    Marks,
     Positions,
     best_first,
 )
@@ -34,7 +34,37 @@ _GAINING, _FIRST = 3, 5
 _NEAR, _VERY_NEAR, _LEAST_DEVIATION = 2.5, 5.0, 0.05
 
 #: What the words of each memory at some positions are worth in those at other positions.
-WordsInCommon = Callable[[Positions, Positions], Sequence[Floats]]
+WordsInCommon = Callable[[Positions, Positions], Floats]
+
+
+class _Pool:
+    """Some memories of an owner, oldest first; places count from 0 among them."""
+
+    def __init__(self, cached: OwnerVectors, positions: Positions) -> None:
+        self.positions = positions
+        self._vectors = cached.vectors.at(positions)
+        self._times = cached.times[positions]
+        self._conversations = cached.conversations[positions]
+
+    def products(self, places: Positions) -> Floats:
+        """Return the products of the vectors at some places with all."""
+        products: Floats = self._vectors[places] @ self._vectors.T
+        return products
+
+    def neighbours(self, places: Positions) -> Marks:
+        """Return, for each of some memories, which are of its conversation and time."""
+        close: Marks = np.abs(self._times[places, None] - self._times) <= LEND_S
+        close &= self._conversations[places, None] == self._conversations
+        return close
+
+    def nearest_older(self, places: Positions) -> Positions:
+        """Return the places of the older memories that mean most alike."""
+        near = self.products(places)
+        near[self.neighbours(places)] = -1
+        for row, place in zip(near, places.tolist(), strict=True):
+            row[place:] = -np.inf
+        found: Positions = near.argmax(axis=1)
+        return found
 
 
 def lift_newer(scores: Floats, cached: OwnerVectors, words: WordsInCommon) -> Floats:
@@ -44,51 +74,62 @@ def lift_newer(scores: Floats, cached: OwnerVectors, words: WordsInCommon) -> Fl
     """
     if len(scores) <= _FIRST:
         return scores
-    best, lifted = best_first(scores, _FOUND), scores.copy()
-    highest = np.nextafter(scores[best[_FIRST - 1]], np.float32(0))
-    middle = np.median(scores)
-    gains = np.zeros_like(scores)
-    for found, newer, distance in _pairs(best, np.sort(best_first(scores, _POOL)), cached, words):
-        share = min(1.0, (distance - _NEAR) / (_VERY_NEAR - _NEAR))
-        # A pair may be found by both of its statements together that is found by neither alone.
-        worth = share * (scores[found] + max(0.0, scores[newer] - middle))
-        if worth > scores[newer]:
-            gains[newer] = max(gains[newer], worth)
-    most = best_first(gains, _GAINING)
-    lifted[most] = np.maximum(scores[most], np.minimum(gains[most], highest))
+    ranked, lifted = best_first(scores, _POOL), scores.copy()
+    highest = np.nextafter(scores[ranked[_FIRST - 1]], np.float32(0))
+    for newer, gain in _gains(scores, ranked, cached, words).items():
+        lifted[newer] = max(scores[newer], min(np.float32(gain), highest))
     return lifted
 
 
-def _pairs(
-    best: Positions, pool: Positions, cached: OwnerVectors, words: WordsInCommon
-) -> Iterator[tuple[int, int, float]]:
-    """Yield each of the best that has one, its newer statement, and how far that stands out."""
-    vectors, places = cached.vectors.at(pool), np.searchsorted(pool, best)
-    all_places = np.arange(len(pool))
-    near = vectors[places] @ vectors.T
-    for rank, common in enumerate(words(best[:_BY_WORDS], pool)):
-        near[rank] -= np.expm1(-common)
-    others = near[places[:, None] != all_places].reshape(len(best), -1)
-    near[places[:, None] >= all_places] = -np.inf
-    near[_neighbours(cached, best, pool)] = -np.inf
+def _gains(
+    scores: Floats, ranked: Positions, cached: OwnerVectors, words: WordsInCommon
+) -> Mapping[int, float]:
+    """Return the scores of the memories that gain most, by position."""
+    pool = _Pool(cached, np.sort(ranked))
+    best = ranked[:_FOUND]
+    places = np.searchsorted(pool.positions, best)
+    nearest, distances = _newer_that_stand_out(
+        pool, places, words(best[:_BY_WORDS], pool.positions)
+    )
+    likely = np.flatnonzero(distances > _NEAR)
+    newer = pool.positions[nearest[likely]]
+    shares = np.minimum((distances[likely] - _NEAR) / (_VERY_NEAR - _NEAR), 1)
+    # A pair may be found by both of its statements together that is found by neither alone.
+    beyond = np.maximum(scores[newer] - _middle(scores), 0)
+    worth = shares * (scores[best[likely]] + beyond)
+    gaining = np.flatnonzero(worth > scores[newer])
+    olders = pool.nearest_older(nearest[likely[gaining]])
+    chosen = gaining[olders == places[likely[gaining]]]
+    gains: dict[int, float] = {}
+    most_first = sorted(zip(worth[chosen].tolist(), newer[chosen].tolist(), strict=True))[::-1]
+    for gain, position in most_first:
+        if len(gains) < _GAINING:
+            gains.setdefault(position, gain)
+    return gains
+
+
+def _newer_that_stand_out(
+    pool: _Pool, places: Positions, common: Floats
+) -> tuple[Positions, Floats]:
+    """Return the newer memory that is nearest to each of some, and how far that stands out."""
+    rows = np.arange(len(places))
+    near = pool.products(places)
+    near[: len(common)] -= np.expm1(-common)
+    others = near.shape[1] - 1
+    means = (near.sum(axis=1) - near[rows, places]) / others
+    near[rows, places] = means
+    apart = near - means[:, None]
+    deviations = np.sqrt(np.einsum("ij,ij->i", apart, apart) / others)
+    for row, place in zip(near, places.tolist(), strict=True):
+        row[: place + 1] = -np.inf
+    near[pool.neighbours(places)] = -np.inf
     nearest = near.argmax(axis=1)
-    deviations = np.maximum(others.std(axis=1), _LEAST_DEVIATION)
-    distances = (near[np.arange(len(best)), nearest] - others.mean(axis=1)) / deviations
-    for rank in np.flatnonzero(distances > _NEAR).tolist():
-        if _nearest_older(cached, pool, vectors, int(nearest[rank])) == places[rank]:
-            yield int(best[rank]), int(pool[nearest[rank]]), float(distances[rank])
+    return nearest, (near[rows, nearest] - means) / np.maximum(deviations, _LEAST_DEVIATION)
 
 
-def _nearest_older(cached: OwnerVectors, pool: Positions, vectors: Floats, place: int) -> int:
-    """Return the place in the pool of the older memory that means most alike."""
-    near = vectors[:place] @ vectors[place]
-    near[_neighbours(cached, pool[place : place + 1], pool[:place])[0]] = -1
-    return int(near.argmax())
-
-
-def _neighbours(cached: OwnerVectors, some: Positions, pool: Positions) -> NDArray[np.bool_]:
-    """Return, for each of some memories, which of a pool are of its conversation and time."""
-    apart = np.abs(cached.times[some, None] - cached.times[pool])
-    close: NDArray[np.bool_] = apart <= LEND_S
-    close &= cached.conversations[some, None] == cached.conversations[pool]
-    return close
+def _middle(scores: Floats) -> np.float32:
+    half = len(scores) // 2
+    halves = np.partition(scores, half)
+    below = halves[half] if len(scores) % 2 else halves[:half].max()
+    middle: np.float32 = (below + halves[half]) / 2
+    return middle

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,11 @@ Marks = NDArray[np.bool_]
 
 #: Indexes into the arrays of an owner's memories.
 Positions = NDArray[np.intp]
+
+#: Where the tokens of one word of a query occur, and what such a match counts of the word.
+Matches = Sequence[tuple[Positions, float]]
+
+_WORTH = itemgetter(0)
 
 #: BM25's usual constant for how soon more of a word stops counting, and a light penalty of texts
 #: that are longer than the owner's others: the usual 0.75 hides what is said in a long message.
@@ -83,41 +89,56 @@ class Scale:
         return similarity
 
 
-def word_points(
-    words: Iterable[Sequence[tuple[Positions, float]]],
-    lengths: Floats,
-    among: Positions | None = None,
-) -> Floats:
+def credits_of(lengths: Floats) -> Floats:
+    """Return what a word counts in texts of these numbers of words: less in a longer one."""
+    mean = max(float(lengths.sum()) / max(len(lengths), 1), 1.0)
+    credit: Floats = (K1 + 1) / (1 + K1 * (1 - B + B * (lengths / mean)))
+    return credit
+
+
+def word_points(words: Iterable[Matches], credit: Floats) -> Floats:
     """Return what each text's words are worth for a query: BM25 with the square of rarity.
 
     `words` holds, for each word of the query, the positions of the texts in which a token matches
-    it, and the share that such a match counts: the best one counts. `lengths` is the number of
-    words of each text. A word is worth the same whatever else matches, and repeats do not count.
-    With `among`, ascending positions, only those texts are weighed.
+    it, and the share that such a match counts: the best one counts. `credit` is what a word counts
+    in each text. A word is worth the same whatever else matches, and repeats do not count.
     """
-    weighed = lengths if among is None else lengths[among]
-    points = np.zeros(len(weighed), np.float32)
-    if not len(weighed):
-        return points
-    relative = weighed / max(float(lengths.mean()), 1.0)
-    credit = (K1 + 1) / (1 + K1 * (1 - B + B * relative))
+    points = np.zeros(len(credit), np.float32)
     for matches in words:
-        best = np.zeros(len(weighed), np.float32)
-        for positions, share in matches:
-            rarity = np.log1p((len(lengths) - len(positions) + 0.5) / (len(positions) + 0.5))
-            worth = np.float32(share * rarity * rarity)
-            places = positions if among is None else _places(among, positions)
-            best[places] = np.maximum(best[places], worth)
-        points += best * credit
-    return (points * WORD_WEIGHT).astype(np.float32)
+        best = np.zeros(len(credit), np.float32)
+        for worth, positions in _least_first(matches, len(credit)):
+            best[positions] = worth
+        points += best
+    return points * credit * np.float32(WORD_WEIGHT)
 
 
-def _places(among: Positions, positions: Positions) -> Positions:
-    places = np.searchsorted(among, positions)
-    inside = places < len(among)
-    places, positions = places[inside], positions[inside]
-    found: Positions = places[among[places] == positions]
-    return found
+def words_in_common(
+    queries: Sequence[Sequence[Matches]], credit: Floats, among: Positions
+) -> Floats:
+    """Return what the words of texts at some positions are worth for each of several queries."""
+    places = np.full(len(credit), -1, np.intp)
+    places[among] = np.arange(len(among))
+    words = [matches for query in queries for matches in query]
+    weighed = (
+        (worth, row, places[positions])
+        for row, matches in enumerate(words)
+        for worth, positions in _least_first(matches, len(credit))
+    )
+    best = np.zeros((len(words), len(among) + 1), np.float32)  # the last column: all other texts
+    for worth, row, columns in weighed:
+        best[row, columns] = worth
+    ends = np.cumsum([len(query) for query in queries])[:-1]
+    points = [rows[:, :-1].sum(axis=0) for rows in np.split(best, ends)]
+    return np.array(points, np.float32) * credit[among] * np.float32(WORD_WEIGHT)
+
+
+def _least_first(matches: Matches, count: int) -> list[tuple[float, Positions]]:
+    """Return what each token of a word is worth, the best one last, and where it is."""
+    weighed = []
+    for positions, share in matches:
+        rarity = math.log1p((count - len(positions) + 0.5) / (len(positions) + 0.5))
+        weighed.append((share * rarity * rarity, positions))
+    return sorted(weighed, key=_WORTH)
 
 
 def neighbours(conversations: Numbers, times: Numbers) -> Sequence[Marks]:
@@ -197,8 +218,13 @@ def yield_to_newer(scores: Floats, vectors: Floats, rows: Numbers) -> Floats:
     return lowered
 
 
-def best_first(scores: Floats, count: int) -> Positions:
-    """Return the positions of the `count` highest scores, best first; of equals the newer first."""
+def best_first(scores: Floats, count: int, among: Positions | None = None) -> Positions:
+    """Return the positions of the `count` highest scores, best first; of equals the newer first.
+
+    With `among`, ascending positions, only those are looked at.
+    """
+    if among is not None:
+        return among[best_first(scores[among], count)]
     some = np.arange(len(scores))
     if 0 < count < len(scores):  # sorting all of many is most of the work
         some = np.flatnonzero(scores >= np.partition(scores, -count)[-count])

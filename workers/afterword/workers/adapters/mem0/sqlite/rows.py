@@ -216,10 +216,10 @@ def list_owners(sql: sqlite3.Connection, after: int, limit: int) -> list[tuple[i
 
 def find_positions(
     sql: sqlite3.Connection, owner: Owner, filters: Filters, cached: OwnerVectors
-) -> Positions:
-    """Return the positions of the selected memories in the owner's cached arrays."""
+) -> Positions | None:
+    """Return the positions of the selected memories in the owner's cached arrays, None for all."""
     if filters.select_all:
-        return np.arange(len(cached.rows))
+        return None
     rows = (n for n, _ in _selected(sql, owner, filters))
     return cached.positions(np.fromiter(rows, np.int64))
 

@@ -34,8 +34,8 @@ from afterword.workers.adapters.mem0.sqlite.ranking import (
     lend,
     lend_meaning,
     lend_replies,
-    neighbours,
     word_points,
+    words_in_common,
     yield_to_newer,
 )
 from afterword.workers.adapters.mem0.sqlite.rows import (
@@ -171,12 +171,12 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
             if owner is None:
                 return []
             cached = self._cache.get(sql, owner)
-            positions = find_positions(sql, owner, wanted, cached)
-            scores = self._scores(sql, owner, words, time_points, vector, cached)[positions]
-            rivals = best_first(scores, max(top_k, _RIVALS))
-            requests = find_requests(sql, owner, cached.rows[positions[rivals]])
+            among = find_positions(sql, owner, wanted, cached)
+            scores = self._scores(sql, owner, words, time_points, vector, cached)
+            rivals = best_first(scores, max(top_k, _RIVALS), among)
+            requests = find_requests(sql, owner, cached.rows[rivals])
             lowered = after_others(scores[rivals], requests)
-            return read_rows(sql, _best(lowered, positions[rivals], top_k, cached))
+            return read_rows(sql, _best(lowered, rivals, top_k, cached))
 
     def get(self, vector_id: str) -> Row | None:
         """Return one memory, None if it does not exist."""
@@ -302,14 +302,12 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         tokens = [token for word in words for token, _ in word]
         both = [*tokens, *(OF_REPLY + token for token in tokens)]
         postings = find_postings(sql, owner, both, cached)
-        points = word_points(matches_of(words, postings), cached.lengths)
-        near = neighbours(cached.conversations, cached.times)
-        points = lend(points, near)
-        replies = word_points(matches_of(words, postings, OF_REPLY), cached.lengths)
-        points += lend_replies(replies, cached.lengths, near)
+        points = lend(word_points(matches_of(words, postings), cached.credit), cached.near)
+        replies = word_points(matches_of(words, postings, OF_REPLY), cached.credit)
+        points += lend_replies(replies, cached.lengths, cached.near)
         points += time_points(cached.times)
         similarity = self._scale.similarity(cached.vectors.products(vector))
-        scores = combine(lend_meaning(similarity, near), points)
+        scores = combine(lend_meaning(similarity, cached.near), points)
         return lift_newer(scores, cached, partial(self._words_in_common, sql, owner, cached))
 
     def _words_in_common(
@@ -319,15 +317,15 @@ class SqliteStore(VectorStoreBase):  # type: ignore[misc]
         cached: OwnerVectors,
         found: Positions,
         among: Positions,
-    ) -> Sequence[Floats]:
+    ) -> Floats:
         """Return what the words of each of some memories are worth in others."""
         stored = read_payloads(sql, cached.rows[found].tolist())
         texts = [stored.get(n, ("", "{}")) for n in cached.rows[found].tolist()]
         words = [self._compared_words(Row.read(*one)) for one in texts]
         tokens = {token for each in words for word in each for token, _ in word}
         postings = find_postings(sql, owner, tokens, cached, most=_COMMON_WORD)
-        some = among if len(among) < len(cached.rows) else None
-        return [word_points(matches_of(each, postings), cached.lengths, some) for each in words]
+        matches = [list(matches_of(each, postings)) for each in words]
+        return words_in_common(matches, cached.credit, among)
 
     def _compared_words(self, row: Row) -> Sequence[QueryWord]:
         text = self._bare(row.payload)[:_COMPARED_CHARACTERS]

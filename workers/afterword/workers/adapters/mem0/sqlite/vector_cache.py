@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -15,9 +16,12 @@ from numpy.typing import NDArray
 from afterword.workers.adapters.mem0.sqlite.owners import Owner
 from afterword.workers.adapters.mem0.sqlite.ranking import (
     Floats,
+    Marks,
     Numbers,
     Positions,
     Scale,
+    credits_of,
+    neighbours,
 )
 
 #: Memories cached over all owners, about 1.5 KB each at 384 dimensions.
@@ -67,7 +71,7 @@ class Vectors:
     def at(self, positions: Positions) -> Floats:
         """Return the vectors at these positions."""
         if len(self.parts) == 1:
-            return self.parts[0][positions]
+            return self.parts[0].take(positions, axis=0)
         found = np.empty((len(positions), self.parts[0].shape[1]), np.float32)
         start = 0
         for part in self.parts:
@@ -90,7 +94,7 @@ class Vectors:
         return Vectors((*self.parts[:-1], np.concatenate([last, first]), *more.parts[1:]))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OwnerVectors:
     """One owner's memories in the order of their rows, without those that were said again later.
 
@@ -110,6 +114,16 @@ class OwnerVectors:
     conversations: Numbers
     times: Numbers
     counts: Numbers
+
+    @cached_property
+    def near(self) -> Sequence[Marks]:
+        """Which memories are neighbours, and lend to each other."""
+        return neighbours(self.conversations, self.times)
+
+    @cached_property
+    def credit(self) -> Floats:
+        """What a word counts in each memory."""
+        return credits_of(self.lengths)
 
     @property
     def cost(self) -> int:
