@@ -59,6 +59,24 @@ def test_a_search_reads_the_newest_memories_and_the_next_ones_the_others(
     assert everything(store) == texts
 
 
+def test_a_search_that_had_less_time_leaves_what_another_one_has_read_meanwhile(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(7):
+        put(store, "ana", f"tea {number}")
+    monkeypatch.setattr(vector_cache, "SLICE", 2)
+    steps: Iterator[Callable[[], object]] = iter([lambda: 0, lambda: everything(store)])
+
+    def clock() -> float:
+        step = next(steps, None)
+        return 0.0 if step is None or not step() else 2.0
+
+    cache = VectorCache(DIMS, Scale(), reading_s=1.0, clock=clock)
+    monkeypatch.setattr(store, "_cache", cache)
+    assert everything(store) == ["tea 5", "tea 6"], "its time was over when the other one was done"
+    assert [entry.first_row for entry in cache._entries.values()] == [0]
+
+
 def test_with_enough_time_all_are_read_at_once(
     store: SqliteStore, read_slices: Callable[[float], None]
 ) -> None:

@@ -130,6 +130,11 @@ class OwnerVectors:
         """What the entry costs, in memories; an empty entry costs 1."""
         return len(self.rows) + 1
 
+    def holds(self, other: OwnerVectors) -> bool:
+        """Whether all that another entry of the same owner has read was read here, too."""
+        known = self.first_row <= other.first_row and self.last_row >= other.last_row
+        return known and self.epoch == other.epoch
+
     def extended_by(self, newer: OwnerVectors) -> OwnerVectors:
         """Return these memories followed by the newer ones."""
         kept = ~np.isin(self.folded, newer.folded)
@@ -277,6 +282,9 @@ class VectorCache:
 
     def _store(self, owner_n: int, entry: OwnerVectors) -> None:
         with self._lock:
+            known = self._entries.get(owner_n)
+            if known is not None and known.holds(entry):
+                entry = known  # another thread had more time
             self._remove(owner_n)
             self._entries[owner_n] = entry
             self._cost += entry.cost
