@@ -257,6 +257,11 @@ PLANTS = (
         "  watch_attempt(id)\n", "", "tests/usecase/test_tokens_without_reply.py",
     ),
     Plant(
+        "I10", "what a lost attempt used is forgotten when a message is joined",
+        f"{LUA}/job/submit.lua", "  watch_attempt(other, other .. ' ' .. job[4])\n", "",
+        "tests/usecase/test_tokens_without_reply.py",
+    ),
+    Plant(
         "I10", "who spends while other shards are told is forgotten",
         f"{LUA}/maintenance/forget_spenders.lua",
         "<= tonumber(one.when) then", "<= math.huge then", "tests/ledger/test_budgets.py",

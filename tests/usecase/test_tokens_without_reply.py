@@ -314,6 +314,68 @@ async def test_a_lost_attempt_that_no_other_follows_counts_once(
     assert (await ledger.queries.status(job_id)).usage.output == 110
 
 
+BURST = {"conversation_id": "c", "when_busy": "merge"}
+
+
+@pytest.mark.parametrize("lease_ran_out", [True, False])
+async def test_a_lost_attempt_that_a_message_was_joined_to_counts_once(
+    desk: Desk,
+    settings: Settings,
+    ledger: Ledger,
+    inspector: LedgerInspector,
+    lease_ran_out: bool,
+) -> None:
+    desk.model.answers("whole", usage=TOLD)
+    job_id = await submit_job(ledger, message="x" * 3000, **BURST)
+    dead = await claim_job(ledger, job_id)
+    if lease_ran_out:
+        inspector.make_due(job_id)
+    assert await submit_job(ledger, message="and", **BURST) == job_id
+    with observed(LostAttemptCounted) as seen:
+        await desk.respond(job_id)
+        for _ in range(2):
+            await count_lost(settings, ledger, inspector)
+
+    (lost,) = seen.of(LostAttemptCounted)
+    assert 1000 <= lost.input_tokens < 2000
+    assert await used(ledger, job_id) == TOLD + Usage(input=lost.input_tokens)
+    reply = await ledger.queries.reply(job_id)
+    assert reply is not None
+    assert reply.attempts == (2 if lease_ran_out else 1), "an attempt that was lost was spent"
+
+    await ledger.jobs.count_usage(dead, TOLD)  # it was not dead after all
+    assert await used(ledger, job_id) == TOLD + Usage(input=lost.input_tokens)
+
+
+@pytest.mark.parametrize("told", [TOLD, Usage()])
+async def test_an_attempt_that_lives_and_that_a_message_is_joined_to_is_not_guessed(
+    desk: Desk, settings: Settings, ledger: Ledger, inspector: LedgerInspector, told: Usage
+) -> None:
+    desk.model.answers(usage=told, holds=True)
+    job_id = await submit_job(ledger, **BURST)
+    work = asyncio.create_task(desk.respond(job_id))
+    await until(lambda: desk.model.held, "the model is asked")
+    async with ledger.listen_to_fences(desk.leases.hear):
+        assert await submit_job(ledger, message="and", **BURST) == job_id
+        await work
+    with observed(LostAttemptCounted) as seen:
+        await count_lost(settings, ledger, inspector)
+    assert seen.of(LostAttemptCounted) == []
+    assert await used(ledger, job_id) == told.model_copy(update={"output": 0})
+
+
+async def test_what_was_counted_is_not_counted_again_once_a_later_attempt_was(
+    ledger: Ledger, inspector: LedgerInspector
+) -> None:
+    job_id = await submit_job(ledger)
+    first = await claim_job(ledger, job_id)
+    inspector.make_due(job_id)
+    second = await claim_job(ledger, job_id)
+    for attempt in (first, second, first):
+        await ledger.jobs.count_usage(attempt, TOLD)
+    assert await used(ledger, job_id) == TOLD + TOLD
+
+
 @pytest.mark.parametrize("told", [TOLD, Usage()])
 async def test_an_attempt_that_lives_and_whose_job_is_cancelled_is_not_guessed(
     desk: Desk, settings: Settings, ledger: Ledger, inspector: LedgerInspector, told: Usage

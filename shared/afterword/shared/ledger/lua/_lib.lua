@@ -15,7 +15,7 @@ local COUNTS = root .. ':counts'    -- HASH   '<what>:<state>:<tenant>' -> how m
 local FENCES = root .. ':fences'    -- HASH   lane id -> fence of the writer that holds it
 local DUPLICATE_CHECKS = root .. ':duplicate-checks' -- ZSET  job id -> when to look for duplicates in mem0
 local LATE_COPIES = root .. ':late-copies' -- ZSET job id of a mended turn -> when to look for late copies
-local LOST_ATTEMPTS = root .. ':lost-attempts' -- ZSET id of a job that ended before its last attempt told what it used -> when to count an estimate
+local LOST_ATTEMPTS = root .. ':lost-attempts' -- ZSET id of a job that ended before its last attempt told what it used, also '<id> <fence>' of an attempt that a joined message overtook -> when to count an estimate
 local MEMORY_REQUESTS = root .. ':memory-requests' -- ZSET id of a request without an answer -> when it expires
 local ORDERS = root .. ':orders'    -- HASH   '<what> <whom>' -> JSON: an operator's order, see `order_in`
 local ORDER_ENDS = root .. ':order-ends' -- ZSET that name -> when the order ends, if it has an end
@@ -553,12 +553,22 @@ local function list_job(lane, id, sequence, retention_ms)
   redis.call('PEXPIRE', user_jobs_key(lane), retention_ms, 'GT')
 end
 
--- An attempt that neither ended nor gave its job back has a token. If it lives, it is told of the end of its job,
--- and tells what it used; if not, a response worker counts an estimate, see `job/due_lost_attempts`.
+-- Puts a job back whose worker is lost. It keeps the token: whoever claims it counts what was used.
+local function take_back_job(agenda, id, tenant)
+  set_job_state(id, tenant, 'running', 'queued')
+  add_step(id, 'lost')
+  hint_job(agenda, id, tenant)
+end
+
+-- An attempt that neither ended nor gave its job back has a token. If it lives, it is told that its job ended or
+-- was taken from it, and tells what it used; if not, a response worker counts an estimate, see
+-- `job/due_lost_attempts`.
 local TELLS_WITHIN = 60000          -- ms
-local function watch_attempt(id)
+local function watch_attempt(id, listed_as)
   local attempt = redis.call('HMGET', job_key(id), 'token', 'fence', 'counted')
-  if attempt[1] and attempt[2] ~= attempt[3] then redis.call('ZADD', LOST_ATTEMPTS, now + TELLS_WITHIN, id) end
+  if attempt[1] and attempt[2] ~= attempt[3] then
+    redis.call('ZADD', LOST_ATTEMPTS, now + TELLS_WITHIN, listed_as or id)
+  end
 end
 
 -- Ends a job without a reply. Its lane no longer waits for its turn (I4).

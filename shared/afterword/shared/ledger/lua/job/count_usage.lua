@@ -10,8 +10,10 @@
 -- only the tenant's grow.
 local job = redis.call('HMGET', job_key(id), 'state', 'fence', 'lane', 'counted')
 if not job[1] then return answer('gone') end
+redis.call('ZREM', LOST_ATTEMPTS, id .. ' ' .. fence)
 if job[2] == fence then redis.call('ZREM', LOST_ATTEMPTS, id) end
 if job[4] == fence then return answer('ok') end
+if redis.call('HSETNX', job_key(id), 'counted:' .. fence, 1) == 0 then return answer('ok') end
 if job[1] == 'succeeded' and job[2] == fence then return answer('ok') end  -- its reply counted them
 
 local lane = job[3]

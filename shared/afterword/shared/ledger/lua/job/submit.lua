@@ -115,9 +115,13 @@ local function has_no_text(other, state)
 end
 
 -- Takes a job from the worker that runs it, which is told the fence that it had: another attempt, even of
--- the same worker, may begin at once.
+-- the same worker, may begin at once. An attempt whose lease has run out was lost, and stays counted.
 local function begin_anew(other, job)
+  if tonumber(redis.call('ZSCORE', place_key('leased', job[3]), other) or 0) <= now then
+    return take_back_job(job[3], other, tenant)
+  end
   set_job_state(other, tenant, 'running', 'queued')
+  watch_attempt(other, other .. ' ' .. job[4])
   redis.call('HDEL', job_key(other), 'token')
   redis.call('HINCRBY', job_key(other), 'attempts', -1)
   redis.call('PUBLISH', FENCED, other .. ' ' .. job[4])

@@ -43,9 +43,7 @@ local function take_back(agenda, id)
   if version then return hold(agenda, id, version) end
   local tenant = redis.call('HGET', job_key(id), 'tenant')
   if not tenant then return remove_from_agenda(agenda, id) end
-  set_job_state(id, tenant, 'running', 'queued')
-  add_step(id, 'lost')
-  hint_job(agenda, id, tenant)
+  take_back_job(agenda, id, tenant)
 end
 
 -- A job whose record was deleted is not hinted again.
