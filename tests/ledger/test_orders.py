@@ -16,7 +16,7 @@ from afterword.shared.errors import AfterwordError, Blocked, InvalidRequest, Que
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.memory_requests import Hold
 from afterword.shared.ledger.order_records import OrderKind, TenantLimits
-from afterword.shared.ledger.orders import MOST_ORDERS, Whom
+from afterword.shared.ledger.orders import MOST_ORDERS, Orders, Whom
 from afterword.shared.ledger.records import EraseClaim
 from afterword.shared.names import lane_tag, memory_key, shard_of
 from afterword.shared.settings import Settings
@@ -531,11 +531,55 @@ async def test_each_call_of_an_operator_is_in_the_audit(settings: Settings) -> N
         ("kim", action)
         for action in (
             *("pause", "pause", "strike", "limits", "strike"),
-            *("resume", "resume", "lift_strike", "lift_limits", "resume"),
+            *("resume", "resume", "lift_strike", "lift_limits"),
         )
-    ]
+    ], "what was not in force was not lifted"
     assert audit[0].details == {"order": "pause-memories", "reason": "mem0 moves", "for_s": 3600.0}
     assert audit[1].details["user"] == lane_tag(lane_of("ann")), "not the id: erasures are complete"
+
+
+async def test_an_order_that_is_refused_is_not_in_the_audit(
+    settings: Settings, inspector: LedgerInspector
+) -> None:
+    full = {f"block :t{number}": "{}" for number in range(MOST_ORDERS)}
+    inspector.redis.hset(inspector.keys.orders, mapping=full)
+    over = utc_now() - timedelta(seconds=5)
+    async with AsyncOperator(settings, by="kim") as operator:
+        for steering in (operator.steering, operator.steering.dry_run()):
+            with pytest.raises(InvalidRequest, match="orders: there are 1000"):
+                await steering.limit("acme", TenantLimits(most_open=5))
+            with pytest.raises(InvalidRequest, match="until"):
+                await steering.pause("replies", until=over)
+        assert await operator.audit() == []
+        assert await operator.steering.orders() == []
+
+
+async def test_an_order_that_was_recorded_before_it_was_refused_is_recorded_as_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give = Orders.give
+
+    async def refuse(orders: Orders, *order: Any, rehearsed: bool = False, **ends: Any) -> Any:
+        if not rehearsed:
+            raise InvalidRequest("orders", "another operator was faster")
+        return await give(orders, *order, rehearsed=True, **ends)
+
+    monkeypatch.setattr(Orders, "give", refuse)
+    async with AsyncOperator(settings, by="kim") as operator:
+        with pytest.raises(InvalidRequest, match="faster"):
+            await operator.steering.strike("acme")
+        refused, given = await operator.audit()
+    assert (given.action, refused.action) == ("strike", "strike_refused")
+    assert given.details == refused.details == {"order": "block", "tenant": "acme"}
+
+
+async def test_a_dry_run_says_what_would_be_in_force(settings: Settings) -> None:
+    async with AsyncOperator(settings, by="kim") as operator:
+        await operator.steering.limit("acme", TenantLimits(weight=2))
+        planned = await operator.steering.dry_run().limit("acme", TenantLimits(most_open=5))
+        assert planned.limits == TenantLimits(weight=2, most_open=5)
+        (kept,) = await operator.steering.orders()
+        assert kept.limits == TenantLimits(weight=2)
 
 
 def test_an_operator_without_a_loop_steers_alike(settings: Settings) -> None:

@@ -62,6 +62,10 @@ def test_memories_are_listed_shown_edited_and_deleted(fleet: Fleet) -> None:
     ]
     assert audit[0]["details"].keys() == {"tenant", "user", "memory"}
     assert audit[0]["details"]["user"] != "ann", "the tag that logs show"
+    of_other = ("ann", whole[1]["id"], " ", "--tenant", "t")
+    assert "TEXT: " in fleet.afterword("memories", "edit", *of_other, "--apply", code=2).stderr
+    newest = json.loads(fleet.afterword("audit", "--json").stdout)[0]
+    assert newest["action"] == "memory_edit_refused"
     gone = fleet.afterword("memories", "show", *named, code=2)
     assert gone.stderr == "afterword: the user has no memory with this id\n"
 

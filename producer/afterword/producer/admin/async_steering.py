@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from functools import partial
 from typing import Any, Literal
 
 from afterword.producer.admin.fleet_status import GONE_S
+from afterword.producer.admin.recorded import recorded
 from afterword.producer.checked_ledger import CheckedLedger
 from afterword.shared.arguments import Id, Line, Moment, checked
-from afterword.shared.clock import utc_now
 from afterword.shared.contracts import DEFAULT_TENANT
 from afterword.shared.errors import InvalidRequest
+from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.order_records import (
     Interval,
     OrderKind,
@@ -49,7 +51,8 @@ class AsyncSteering:
     Returned by `AsyncOperator.steering`. An order is kept in the ledger, so it survives restarts of
     workers and of Redis; it ends after `for_s` seconds, at `until`, or when it is lifted. The same
     order again takes the place of the one before. What is running is not interrupted, and erasures
-    go on under any order. Each call that changes something is recorded in the audit first.
+    go on under any order. Each call that changes something is recorded in the audit first; one that
+    the ledger refuses after that is recorded as refused.
 
     Every method raises `InvalidRequest` naming an argument that is not valid, and what the methods
     of `AsyncOperator` raise of Redis.
@@ -270,36 +273,37 @@ class AsyncSteering:
     ) -> SteeringOrder:
         if for_s is not None and until is not None:
             raise InvalidRequest("until", "cannot be given together with a duration")
-        if until is not None and until <= utc_now():  # before it is recorded as done
-            raise InvalidRequest("until", "must be in the future")
+        desk = self._desk()
+        ledger = await (desk.get() if self._changes else desk.for_reading())
+        give = partial(
+            ledger.orders.give, kind, whom, told | {"by": self._by}, for_s=for_s, until=until
+        )
+        planned = await give(rehearsed=True)  # what is refused is not recorded
         if not self._changes:
-            await self.orders()  # whether Redis could be asked belongs to what is rehearsed
-            return _planned(kind, self._by, whom, told, until or _after(for_s))
+            return planned
         details = {"for_s": for_s, "until": until and until.isoformat(), **told}
-        await self._record(action, kind, whom, details)
-        orders = (await self._desk().get()).orders
-        return await orders.give(kind, whom, told | {"by": self._by}, for_s=for_s, until=until)
+        async with self._recorded(ledger, action, kind, whom, details):
+            return await give()
 
     async def _lift(self, action: str, whom: Whom, *kinds: OrderKind) -> bool:
-        if not self._changes:
-            found = await self.orders()
-            return any(one.kind in kinds and whom_in(one) == whom for one in found)
-        await self._record(action, kinds[0], whom, {})
-        orders = (await self._desk().get()).orders
-        return any([await orders.lift(kind, whom) for kind in kinds])
-
-    async def _record(
-        self, action: str, kind: OrderKind, whom: Whom, details: dict[str, Any]
-    ) -> None:
-        """Record in the audit what is about to be done; a user by the tag that logs show."""
+        found = await in_force(self, kinds, whom)
+        if not self._changes or not found:
+            return bool(found)
         ledger = await self._desk().get()
+        async with self._recorded(ledger, action, kinds[0], whom, {}):
+            return any([await ledger.orders.lift(kind, whom) for kind in kinds])
+
+    def _recorded(
+        self, ledger: Ledger, action: str, kind: OrderKind, whom: Whom, details: dict[str, Any]
+    ) -> AbstractAsyncContextManager[None]:
+        """Record in the audit what is about to be done; a user by the tag that logs show."""
         entry = {"order": kind, "tenant": whom.tenant, "worker": whom.worker, **details}
         entry.pop("instance", None)
         if whom.user_id is not None:
             owner = memory_key(whom.tenant or "", whom.user_id)
             entry["user"] = lane_tag(lane_id(owner, shard_of(owner, ledger.settings.shards)))
         known = {name: value for name, value in entry.items() if value}
-        await ledger.replay_runs.add_audit_entry(self._by, action, known, secrets.token_hex(8))
+        return recorded(ledger.replay_runs, self._by, action, known)
 
 
 def whom_of(tenant: str | None, user_id: str | None) -> Whom:
@@ -318,25 +322,3 @@ async def in_force(
     """Return the orders of these kinds that concern exactly this tenant, user or worker."""
     found = await steering.orders()
     return [order for order in found if order.kind in kinds and whom_in(order) == whom]
-
-
-def _after(for_s: float | None) -> datetime | None:
-    return None if for_s is None else utc_now() + timedelta(seconds=for_s)
-
-
-def _planned(
-    kind: OrderKind, by: str, whom: Whom, told: dict[str, Any], until: datetime | None
-) -> SteeringOrder:
-    """Return an order as it would be given now."""
-    return SteeringOrder(
-        kind=kind,
-        by=by,
-        since=utc_now(),
-        until=until,
-        reason=told["reason"],
-        tenant=whom.tenant,
-        user_id=whom.user_id,
-        worker=whom.worker,
-        every_s=told["every_ms"] / 1000 if "every_ms" in told else None,
-        limits=TenantLimits(**told["limits"]) if "limits" in told else None,
-    )

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import click
 
-from afterword.producer.admin.memory_audit import record_change
+from afterword.producer.admin.memory_audit import recorded_change
 from afterword.producer.admin.wording import utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
@@ -143,12 +143,17 @@ def edit(  # noqa: PLR0913 the options of a command
     Without --apply, the memory is shown as it is. The audit records who changed which memory, and
     no text.
     """
-    with Producer() as producer:
-        mine = producer.memories(user_id, tenant=tenant)
-        found = mine.get(memory_id, timeout=timeout)
-        if apply:
-            asyncio.run(record_change("memory_edit", user_id, tenant, found.id, by=by))
-            found = mine.edit(memory_id, text, timeout=timeout)
+
+    async def edited() -> Memory:
+        async with AsyncProducer() as producer:
+            mine = producer.memories(user_id, tenant=tenant)
+            found = await mine.get(memory_id, timeout=timeout)
+            if not apply:
+                return found
+            async with recorded_change("memory_edit", user_id, tenant, found.id, by=by):
+                return await mine.edit(memory_id, text, timeout=timeout)
+
+    found = asyncio.run(edited())
     _print_one(found, as_json=as_json)
     if not apply:
         tell_of_dry_run("replace its text", err=as_json)
@@ -181,12 +186,17 @@ def delete(  # noqa: PLR0913 the options of a command
     What was said stays in its conversation and in replies: `afterword forget` erases all of it.
     Without --apply, the memory is shown. The audit records who deleted which memory, and no text.
     """
-    with Producer() as producer:
-        mine = producer.memories(user_id, tenant=tenant)
-        found = mine.get(memory_id, timeout=timeout)
-        if apply:
-            asyncio.run(record_change("memory_delete", user_id, tenant, found.id, by=by))
-            mine.delete(memory_id, timeout=timeout)
+
+    async def deleted() -> Memory:
+        async with AsyncProducer() as producer:
+            mine = producer.memories(user_id, tenant=tenant)
+            found = await mine.get(memory_id, timeout=timeout)
+            if apply:
+                async with recorded_change("memory_delete", user_id, tenant, found.id, by=by):
+                    await mine.delete(memory_id, timeout=timeout)
+            return found
+
+    found = asyncio.run(deleted())
     _print_one(found, as_json=as_json)
     if apply:
         echo("Deleted.", err=as_json)

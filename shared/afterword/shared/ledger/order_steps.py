@@ -16,6 +16,7 @@ class GiveOrder(NamedTuple):
     for_ms: int
     until_ms: int
     most: int
+    rehearsed: bool
 
 
 @declares("order/lift")

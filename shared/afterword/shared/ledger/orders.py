@@ -52,12 +52,13 @@ class Orders:
         *,
         for_s: float | None = None,
         until: datetime | None = None,
+        rehearsed: bool = False,
     ) -> SteeringOrder:
         """Give an order, or another one in its place; return it as it is kept.
 
         `told` is who gave it (`by`), the `reason`, and what belongs to its kind. It ends after
         `for_s` seconds, at `until`, or when it is lifted. Raises `InvalidRequest` if a shard keeps
-        as many as it may, or if `until` is over.
+        as many as it may, or if `until` is over. Nothing is written if it is only `rehearsed`.
         """
         given: SteeringOrder | None = None
         for keys in self._concerned(whom):
@@ -67,6 +68,7 @@ class Orders:
                 for_ms=milliseconds(for_s) if for_s else 0,
                 until_ms=round(until.timestamp() * 1000) if until else 0,
                 most=MOST_ORDERS,
+                rehearsed=rehearsed,
             )
             word, *kept = await self._shards.run_script(keys, arguments)
             _check_given(word)
