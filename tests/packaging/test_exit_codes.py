@@ -116,6 +116,13 @@ def test_the_help_says_what_the_documents_say(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", listed())
+def test_the_help_names_redis_and_settings_where_they_are_used(command: str) -> None:
+    codes = found(command).exit_codes()
+    told = ("Redis" in codes.get("1", ""), "setting" in codes["2"])
+    assert told == (command != OFFLINE, command != OFFLINE)
+
+
+@pytest.mark.parametrize("command", listed())
 def test_the_help_shows_command_lines_that_are_understood(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,16 +40,22 @@ class SectionedGroup(click.Group):
 class Command(click.Command):
     """A command whose help ends with its exit codes and examples.
 
-    `exit_1` says when its exit code is 1, beside Redis being unreachable or unfit; `examples` are
-    command lines. An `InvalidRequest` is raised anew with the name of the option or argument that
-    set the field.
+    `exit_1` says when its exit code is 1, beside Redis being unreachable or unfit; a command that
+    is `offline` asks no Redis and reads no setting. `examples` are command lines. An
+    `InvalidRequest` is raised anew with the name of the option or argument that set the field.
     """
 
     def __init__(
-        self, *args: Any, exit_1: str = "", examples: Sequence[str] = (), **settings: Any
+        self,
+        *args: Any,
+        exit_1: str = "",
+        offline: bool = False,
+        examples: Sequence[str] = (),
+        **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
         self.exit_1 = exit_1
+        self.offline = offline
         self.examples = examples
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -70,6 +76,8 @@ class Command(click.Command):
 
     def exit_codes(self) -> dict[str, str]:
         """Return what each exit code of this command means."""
+        if self.offline:
+            return {"0": "Done.", "2": "An option or an argument is wrong.", "130": "Interrupted."}
         redis = "Redis is unreachable or not fit for use"
         return {
             "0": "Done.",

@@ -11,7 +11,10 @@ from afterword.producer.cli.terminal import echo
 from afterword.shared.errors import InvalidRequest
 
 
-@command(examples=["afterword schema", "afterword schema status", "afterword schema dead list"])
+@command(
+    offline=True,
+    examples=["afterword schema", "afterword schema status", "afterword schema dead list"],
+)
 @click.argument("words", metavar="[COMMAND]...", nargs=-1)
 def schema(*, words: tuple[str, ...]) -> None:
     """Print the JSON Schema of what a command prints with --json.
