@@ -186,11 +186,6 @@ def test_the_status_shows_periodic_tasks_that_fail_or_are_late(
     ]
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 turns"), (1, "1 turn"), (1234, "1,234 turns")])
-def test_a_quantity_has_its_noun_in_the_right_number(count: int, text: str) -> None:
-    assert render.quantity(count, "turn") == text
-
-
 def test_a_run_is_json_all_through(capsys: pytest.CaptureFixture[str]) -> None:
     render.json_record({"run": RUN, "outcomes_by_id": {"j1": ReplayOutcome.STORED}})
     shown = json.loads(capsys.readouterr().out)

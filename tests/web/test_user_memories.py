@@ -89,4 +89,4 @@ async def test_rows_that_cannot_be_shown_are_counted(
     await browser.get("/users", params={"user_id": "ann"})
     answer = await browser.post("/users/memories", user_id="ann")
     assert shown_on(answer) == ["Nothing."]
-    assert "3 rows cannot be read" in answer.text
+    assert "Left out: 3 rows" in answer.text

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from afterword.shared import events, observer
 from afterword.shared.errors import Fault
 from afterword.shared.events import Context, ObserverEvent
+from afterword.shared.plurals import in_number
 from afterword.shared.trace_context import trace_id_in
 
 #: Where all lines of ours go.
@@ -91,7 +92,7 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.LaneReleased: Line(DEBUG, "lane waits {delay_s:.1f} s: {code}"),
     events.LaneOvertaken: Line(INFO, "lane lost: another worker has taken it over"),
     events.TurnBegun: Line(DEBUG, "storing {turns} turns"),
-    events.FactsTranslated: Line(INFO, "{count} facts are in another language than the user's"),
+    events.FactsTranslated: Line(INFO, "{count} facts in another language than the user's"),
     events.MessageBatchSent: Line(INFO, "message batch sent: {turns} turns"),
     events.MessageBatchEnded: Line(
         INFO, "message batch answered {answered} of {turns} turns after {age_s:.0f} s"
@@ -178,7 +179,7 @@ LINES: dict[type[ObserverEvent], Line] = {
         WARNING, "a {kind} was left out: a newer version or another program wrote it"
     ),
     events.HintsNotSent: Line(WARNING, "hints not sent, the broker does not take them: {error}"),
-    events.HintsSentAgain: Line(INFO, "hints sent again, {waiting} are still waiting"),
+    events.HintsSentAgain: Line(INFO, "hints sent again, {waiting} still waiting"),
     events.MessageDropped: Line(
         ERROR, "message dropped from {queue}: {reason}, {size_bytes} bytes, sha256 {sha256} {task}"
     ),
@@ -251,7 +252,7 @@ def log_event(event: ObserverEvent, context: Context) -> None:
         return
     told = {one.name: _clean(getattr(event, one.name)) for one in fields(event)}
     extra = {"event": type(event).__name__, "fields": told, "context": context}
-    LOGGER.log(level, "%s", line.text.format_map(told).rstrip(), extra=extra)
+    LOGGER.log(level, "%s", in_number(line.text.format_map(told).rstrip()), extra=extra)
 
 
 def _clean(value: object) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from afterword.producer.admin.wording import duration
 from afterword.shared.ledger.story_records import JobStory, StepKind, StoryStep
 from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.plurals import quantity
 
 #: Why the reply was written without what memory holds.
 _RECALLS = {
@@ -101,8 +102,8 @@ def _of_the_reply(story: JobStory) -> Iterator[Explanation]:
         why = _LEFT_OUT.get(left.reason, left.reason)
         yield Explanation(f"Memory {left.id} was found and not given to the model: {why}.")
     if story.memories:
-        count = len(story.memories)
-        yield Explanation(f"The model was given {count} memor{'y' if count == 1 else 'ies'}.")
+        given = quantity(len(story.memories), "memory", "memories")
+        yield Explanation(f"The model was given {given}.")
 
 
 def _of_the_turn(story: JobStory) -> Iterator[Explanation]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from afterword.producer.cli import render
 from afterword.producer.cli.chat_output import nothing_to_remember
 from afterword.producer.cli.terminal import echo
 from afterword.producer.client.sync_client import Job
 from afterword.shared.contracts import JobStatus
 from afterword.shared.errors import JobNotFound, LedgerUnavailable
 from afterword.shared.lifecycle import TurnState
+from afterword.shared.plurals import quantity
 
 _LOOK_AGAIN_S = 0.1
 
@@ -74,5 +74,5 @@ class QueuedTurns:
             seen += self._look()
         self._print(seen)
         if self._jobs:
-            left = render.quantity(len(self._jobs), "turn")
+            left = quantity(len(self._jobs), "turn")
             echo(f"[Not in memory yet: {left}; memory workers will store them]")

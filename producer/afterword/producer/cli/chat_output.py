@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from afterword.producer.cli.remedies import failure
 from afterword.producer.cli.terminal import echo, indented, one_line
 from afterword.shared.contracts import Event, MemoryUsed, Reply
+from afterword.shared.plurals import quantity
 
 #: Why a turn is not remembered, in words; another code is printed as it is.
 _NOT_REMEMBERED = {
@@ -54,8 +55,7 @@ def _print_event(event: Event) -> None:
 
 
 def _print_memories(memories: Sequence[MemoryUsed]) -> None:
-    noun = "memory" if len(memories) == 1 else "memories"
-    echo(f"[Retrieved {len(memories)} {noun}]")
+    echo(f"[Retrieved {quantity(len(memories), 'memory', 'memories')}]")
     for memory in memories:
         echo(f"  - {indented(memory.text)}")
 

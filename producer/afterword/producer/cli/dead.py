@@ -25,6 +25,7 @@ from afterword.producer.cli.terminal import echo, tell_of_dry_run
 from afterword.producer.client.sync_client import Producer
 from afterword.shared.ledger.dead_letter_records import DeadLetter, DeadLetterFilter, ReplayState
 from afterword.shared.lifecycle import TurnState
+from afterword.shared.plurals import quantity
 
 _MOST_SHOWN = 100
 
@@ -135,10 +136,10 @@ def discard(
     if as_json:
         render.json_record(found)
     elif found.state is ReplayState.DRY:
-        echo(f"would discard: {render.quantity(found.dead_letters, 'dead letter')}")
+        echo(f"would discard: {quantity(found.dead_letters, 'dead letter')}")
         tell_of_dry_run("discard them for good")
     else:
-        echo(f"discarded: {render.quantity(found.discarded, 'dead letter')}")
+        echo(f"discarded: {quantity(found.discarded, 'dead letter')}")
     if found.refused:
         echo(f"{found.refused} were no dead letters any more", err=True)
         raise click.exceptions.Exit(1)

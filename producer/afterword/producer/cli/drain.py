@@ -10,7 +10,6 @@ import click
 
 from afterword.producer.admin.async_admin import AsyncOperator
 from afterword.producer.admin.async_steering import QUEUES, AsyncSteering, WorkerKind
-from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import Duration, apply_option, by_option, json_option
 from afterword.producer.cli.steering import (
@@ -23,6 +22,7 @@ from afterword.producer.cli.steering import (
 from afterword.producer.cli.terminal import echo
 from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import WorkerSeen
+from afterword.shared.plurals import quantity
 
 _LOOK_EVERY_S = 0.5
 
@@ -80,7 +80,7 @@ def drain(  # noqa: PLR0913 its options
             echo(f"still running: {', '.join(found.left)}")
         raise click.exceptions.Exit(1)
     if apply and wait_s is not None and not as_json:
-        echo(f"{render.quantity(len(found.orders), 'worker')} ended")
+        echo(f"{quantity(len(found.orders), 'worker')} ended")
 
 
 async def _drain(

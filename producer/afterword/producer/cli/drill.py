@@ -25,6 +25,7 @@ from afterword.shared.ledger.dead_letter_records import (
 )
 from afterword.shared.ledger.records import ErasureState
 from afterword.shared.lifecycle import TurnState
+from afterword.shared.plurals import quantity
 from afterword.shared.settings import Settings
 
 Found = TypeVar("Found")
@@ -153,7 +154,7 @@ class Drill:
             raise DrillFailed(f"the replay is {render.replay_state(run)}: {outcomes}")
         took = duration(time.monotonic() - began)
         if left := (await self.operator.plan(chosen)).dead_letters:
-            raise DrillFailed(f"{len(left)} dead letters are left")
+            raise DrillFailed(f"left over: {quantity(len(left), 'dead letter')}")
         reply = await self._recall(LATE_QUESTION, LATE_KNOWN_BY)
         texts = [memory.text for memory in reply.memories]
         if len(texts) != len(set(texts)):
@@ -165,7 +166,9 @@ class Drill:
         if reply.memory == "degraded":
             raise DrillFailed("memory could not be searched in time")
         if not any(known_by in memory.text.lower() for memory in reply.memories):
-            raise DrillFailed(f"none of the {len(reply.memories)} memories has what was told")
+            raise DrillFailed(
+                f"what was told is in none of {quantity(len(reply.memories), 'memory', 'memories')}"
+            )
         return reply
 
     async def _erase(self) -> str:

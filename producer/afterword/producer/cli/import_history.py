@@ -17,6 +17,7 @@ from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import InputFile, by_option, json_option
 from afterword.producer.cli.terminal import echo
+from afterword.shared.plurals import quantity
 
 _LINE_EVERY_S = 5.0
 
@@ -54,7 +55,7 @@ async def _import(file: Path, by: str | None, progress: ImportProgress) -> Impor
 
 def _line(counts: ImportCounts) -> str:
     left_out = f", {counts.erased} left out: their users are about to be erased"
-    imported = render.quantity(counts.imported, "turn")
+    imported = quantity(counts.imported, "turn")
     line = f"{imported} imported, {counts.known} imported before"
     return line + (left_out if counts.erased else "")
 
@@ -86,7 +87,7 @@ def _lines() -> ImportProgress:
         nonlocal printed_s
         now_s = asyncio.get_running_loop().time()
         if now_s - printed_s >= _LINE_EVERY_S:
-            echo(f"{counts.turns} of {total} turns", err=True)
+            echo(f"{counts.turns} of {quantity(total, 'turn')}", err=True)
             printed_s = now_s
 
     return show

@@ -22,6 +22,7 @@ from afterword.producer.cli.workers_seen import open_ledger
 from afterword.shared.arguments import check_event_id
 from afterword.shared.ledger.dead_letter_records import ReplayState
 from afterword.shared.ledger.quarantine import MAX_KEPT, Quarantine
+from afterword.shared.plurals import quantity
 
 Result = TypeVar("Result")
 
@@ -66,9 +67,9 @@ def clear(*, apply: bool, as_json: bool) -> None:
         state = ReplayState.DONE if apply else ReplayState.DRY
         render.json_record({"state": state, "notes": count})
     elif apply:
-        echo(f"deleted: {render.quantity(count, 'note')}")
+        echo(f"deleted: {quantity(count, 'note')}")
     else:
-        echo(f"would delete: {render.quantity(count, 'note')}")
+        echo(f"would delete: {quantity(count, 'note')}")
         tell_of_dry_run("delete them")
 
 

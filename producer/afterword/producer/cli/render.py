@@ -29,6 +29,7 @@ from afterword.shared.ledger.dead_letter_records import (
 from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import Account, Gate, Inconsistency, QuarantineNote
 from afterword.shared.lifecycle import TurnState
+from afterword.shared.plurals import quantity
 from afterword.shared.usage_contracts import UsageSum
 
 # --- values
@@ -56,11 +57,6 @@ def plain(value: Any) -> Any:
 def share(part: int, whole: int) -> str:
     """Return a number, and its share of a larger one in per cent."""
     return f"{part} ({100 * part / whole:.0f} %)" if part else "0"
-
-
-def quantity(count: int, noun: str) -> str:
-    """Return a number of things, with the noun in its singular or plural."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def counts(values: Mapping[Any, int]) -> str:

@@ -10,6 +10,7 @@ from afterword.producer.cli.command import command
 from afterword.producer.cli.options import apply_option, by_option
 from afterword.producer.cli.terminal import echo, tell_of_dry_run
 from afterword.producer.cli.workers_seen import open_ledger
+from afterword.shared.plurals import quantity
 
 
 @command(examples=["afterword restored", "afterword restored --apply"])
@@ -26,7 +27,7 @@ def restored(*, apply: bool, by: str | None) -> None:
     """
     shards = asyncio.run(_declare(by or user_and_host(), apply=apply))
     if apply:
-        echo(f"The ledger knows that it was restored ({shards} shards).")
+        echo(f"The ledger knows that it was restored ({quantity(shards, 'shard')}).")
     else:
         tell_of_dry_run("tell the ledger that it was restored")
 

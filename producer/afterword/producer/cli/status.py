@@ -19,6 +19,7 @@ from afterword.producer.cli.terminal import echo
 from afterword.producer.cli.watch import checked_interval, watch, watch_option
 from afterword.producer.cli.workers_seen import open_ledger
 from afterword.shared.names import check_job_id
+from afterword.shared.plurals import quantity
 
 
 @command(
@@ -144,7 +145,7 @@ def _lines(found: dict[str, Any]) -> dict[str, object]:
         lines["message batches to delete"] = f"{undeleted:,}, which the provider still has"
     if version := (held := found["held"])["newest_version"]:
         lines[f"held for version {version}"] = ", ".join(
-            (render.quantity(held["jobs"], "job"), render.quantity(held["lanes"], "lane"))
+            (quantity(held["jobs"], "job"), quantity(held["lanes"], "lane"))
         )
     if found["quarantined"]:
         newest = found["newest_quarantined"]

@@ -22,6 +22,7 @@ from afterword.shared.ledger.story_records import (
     StoryStep,
     UserJobs,
 )
+from afterword.shared.plurals import quantity
 
 
 def print_story(story: JobStory) -> None:
@@ -106,7 +107,7 @@ def _extraction(paid: Extraction) -> str:
     each = "" if paid.fact_usd is None else f", {paid.fact_usd:.6f} USD each"
     return (
         f"{given} input and {usage.output} output tokens, {paid.cost_usd:.6f} USD, "
-        f"{paid.facts} memories{each}"
+        f"{quantity(paid.facts, 'memory', 'memories')}{each}"
     )
 
 

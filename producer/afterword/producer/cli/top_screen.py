@@ -15,6 +15,7 @@ from afterword.shared.ledger.account import total
 from afterword.shared.ledger.dead_letter_records import ReplayRun
 from afterword.shared.ledger.records import Account
 from afterword.shared.lifecycle import JobState, TurnState
+from afterword.shared.plurals import quantity
 
 #: A class of prompt_toolkit's style, and a text.
 Fragment: TypeAlias = tuple[str, str]
@@ -216,7 +217,7 @@ def _rest(count: int, kinds: dict[str, int], noun: str) -> Iterator[Fragment]:
     """Yield a line about the rows that were not shown, if there are any."""
     if count > ROWS:
         of_each = f" ({render.counts(kinds)})" if kinds else ""
-        yield PLAIN, f"... and {count - ROWS} more; {render.quantity(count, noun)} in all{of_each}"
+        yield PLAIN, f"... and {count - ROWS} more; {quantity(count, noun)} in all{of_each}"
 
 
 def _table(

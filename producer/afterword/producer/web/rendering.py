@@ -26,6 +26,7 @@ from afterword.shared.clock import utc_now
 from afterword.shared.errors import JobNotFound
 from afterword.shared.ledger.dead_letter_records import ReplayRun
 from afterword.shared.names import check_job_id
+from afterword.shared.plurals import quantity
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -119,7 +120,8 @@ def _environment() -> Environment:
     )
     made.filters.update(
         ago=ago, cause=cause, clock=clock, details=details, duration=duration, number=number,
-        exact_duration=exact_duration, exact_time=exact_time, run_state=run_state,
+        exact_duration=exact_duration, exact_time=exact_time, quantity=quantity,
+        run_state=run_state,
         step_facts=step_facts, step_name=step_name,
     )  # fmt: skip
     made.tests["job_id"] = is_job_id

@@ -128,7 +128,8 @@ def _of_orders(orders: Sequence[SteeringOrder]) -> Iterator[Trouble]:
         yield Trouble("late", f"{order_text(order)}.", "/orders", "Orders")
     if more := held_up[_MOST_ORDERS:]:
         waiting = sum(order.waiting for order in more)
-        text = f"{len(more):,} more are paused, blocked or slowed down; {waiting:,} wait."
+        be, wait = ("is" if len(more) == 1 else "are"), ("waits" if waiting == 1 else "wait")
+        text = f"{len(more):,} more {be} paused, blocked or slowed down; {waiting:,} {wait}."
         yield Trouble("late", text, "/orders", "Orders")
 
 

@@ -13,6 +13,7 @@ from afterword.producer.cli.checks.finding import Finding, fail, ok, warn
 from afterword.shared.broker import make_app
 from afterword.shared.errors import AfterwordError
 from afterword.shared.names import MEMORIES, REPLIES
+from afterword.shared.plurals import quantity
 from afterword.shared.servers import broker_is_apart
 from afterword.shared.settings import Settings
 from afterword.shared.transport.causes import translated
@@ -40,7 +41,7 @@ def _look(settings: Settings) -> Finding:
             waiting = {queue: _waiting(connection, queue) for queue in (REPLIES, MEMORIES)}
     except Exception as error:  # noqa: BLE001 kombu lets errors of every transport through
         return fail("broker", f"{_SETTING}: {_words(error)}", _REMEDY)
-    detail = ", ".join(f"{count:,} hints in {queue}" for queue, count in waiting.items())
+    detail = ", ".join(f"{quantity(count, 'hint')} in {queue}" for queue, count in waiting.items())
     if max(waiting.values()) > _MANY_HINTS:
         remedy = "See whether workers run; `celery purge` is harmless: the sweep sends hints again."
         return warn("broker", detail, remedy)

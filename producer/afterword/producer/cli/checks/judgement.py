@@ -13,6 +13,7 @@ from afterword.producer.cli.workers_seen import running
 from afterword.shared.errors import AfterwordError, Fault, Misconfigured
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.message_batches import OpenMessageBatch
+from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import (
     Account,
     AgendaCount,
@@ -23,6 +24,7 @@ from afterword.shared.ledger.records import (
 )
 from afterword.shared.lifecycle import JobState
 from afterword.shared.names import MEMORIES
+from afterword.shared.plurals import quantity
 from afterword.shared.settings import Settings
 from afterword.shared.transport.preflight import Preflight
 from afterword.shared.version import __version__
@@ -110,17 +112,49 @@ def of_room(shards: Sequence[Overview], settings: Settings) -> Finding:
 
 
 def of_tenants(
-    accounts: Sequence[Account], shards: Sequence[Overview], settings: Settings
+    accounts: Sequence[Account],
+    shards: Sequence[Overview],
+    settings: Settings,
+    orders: Sequence[SteeringOrder] = (),
 ) -> list[Finding]:
-    """Judge which tenants a shard refuses; if it is all of them, nobody may submit."""
-    most = settings.max_open_per_tenant
-    full = [one.tenant for one in accounts if most and _most_open(one.tenant, shards) >= most]
-    if not full:
-        return []
-    named = ", ".join(full[:3]) + (" and others" if full[3:] else "")
-    detail = f"{named}: {most:,} jobs are open, new ones are refused (QueueFull)"
-    remedy = "Start response workers, or raise AFTERWORD_MAX_OPEN_PER_TENANT."
-    return [(fail if len(accounts) == len(full) else warn)("room", detail, remedy)]
+    """Judge which tenants a shard refuses; if it is all of them, nobody may submit.
+
+    An order that limits a tenant counts, in place of the setting.
+    """
+    ordered = {
+        order.tenant: order.limits.most_open
+        for order in orders
+        if order.limits is not None and order.limits.most_open is not None
+    }
+    by_setting: list[str] = []
+    by_order: list[str] = []
+    for tenant in (one.tenant for one in accounts):
+        most = ordered.get(tenant, settings.max_open_per_tenant)
+        if most and _most_open(tenant, shards) >= most:
+            (by_order if tenant in ordered else by_setting).append(tenant)
+    judge = fail if len(accounts) == len(by_setting) + len(by_order) else warn
+    many = f"{settings.max_open_per_tenant:,} jobs are open"
+    found = [
+        (by_setting, many, "AFTERWORD_MAX_OPEN_PER_TENANT"),
+        (
+            by_order,
+            "as many jobs are open as an order lets them",
+            "--most-open of afterword limits",
+        ),
+    ]
+    return [
+        judge(
+            "room",
+            f"{_named(full)}: {much}, new ones are refused (QueueFull)",
+            f"Start response workers, or raise {cap}.",
+        )
+        for full, much, cap in found
+        if full
+    ]
+
+
+def _named(tenants: Sequence[str]) -> str:
+    return ", ".join(tenants[:3]) + (" and others" if tenants[3:] else "")
 
 
 def _most_open(tenant: str, shards: Sequence[Overview]) -> int:
@@ -215,13 +249,13 @@ def _gate_remedy(gate: Gate) -> str:
 def of_turns(accounts: Sequence[Account], batches: Sequence[OpenMessageBatch] = ()) -> Finding:
     """Judge how long the oldest turn waits to be stored, less what it may wait for a batch."""
     everybody = total(accounts)
-    oldest_s, behind = everybody.oldest_s, render.quantity(everybody.users_behind, "user")
+    oldest_s, behind = everybody.oldest_s, quantity(everybody.users_behind, "user")
     detail = f"{behind} behind, the oldest by {duration(oldest_s)}" if oldest_s else "none waits"
     remedy = "Look at `afterword status` for gates and memory workers, then `afterword account`."
     late_s = oldest_s
     if turns := sum(batch.turns for batch in batches):
         batch_s = max(batch.age_s for batch in batches if batch.turns)
-        detail += f"; {render.quantity(turns, 'turn')} in message batches, for {duration(batch_s)}"
+        detail += f"; {quantity(turns, 'turn')} in message batches, for {duration(batch_s)}"
         remedy += " Message batches take up to a day; AFTERWORD_EXTRACTION=now does without them."
         late_s = max(0.0, oldest_s - batch_s)
     if late_s >= _TURN_FAIL_S:
@@ -261,8 +295,8 @@ def of_neighbours(
     if recent:
         last = recent[0]
         detail = (
-            f"{len(recent):,} messages in the last hour were not ours, the newest in {last.queue} "
-            f"({last.reason})"
+            f"{quantity(len(recent), 'message')} in the last hour came from others, the newest in "
+            f"{last.queue} ({last.reason})"
         )
         return warn("neighbours", detail, "See `afterword quarantine list` for what they were.")
     return ok("neighbours", "nobody else writes to our queues")
@@ -273,6 +307,8 @@ def of_held(shards: Sequence[Overview]) -> Finding:
     held = sum(row.held for shard in shards for row in shard.agendas)
     if held:
         newest = max(shard.newest_version for shard in shards)
-        detail = f"{held:,} jobs or lanes wait for record version {newest}"
+        detail = (
+            f"held for record version {newest}: {quantity(held, 'job or lane', 'jobs or lanes')}"
+        )
         return warn("held", detail, "Finish the upgrade: start workers of the newer version.")
     return ok("held", "nothing waits for a newer version")

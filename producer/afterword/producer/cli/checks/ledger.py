@@ -48,15 +48,16 @@ async def _write(ledger: Ledger) -> Finding:
 async def _state(ledger: Ledger) -> list[Finding]:
     shards = await ledger.maintenance.overview()
     accounts = await ledger.accounts.by_tenant(late_s=_LATE_S)
+    orders = await ledger.orders.in_force()
     return [
         await _of_machine(ledger),
         judgement.of_room(shards, ledger.settings),
-        *judgement.of_tenants(accounts, shards, ledger.settings),
+        *judgement.of_tenants(accounts, shards, ledger.settings, orders),
         judgement.of_clock(shards[0].at, utc_now()),
         *judgement.of_workers(shards, ledger.settings),
         *judgement.of_queues(shards),
         *judgement.of_gates(await ledger.gates.not_open()),
-        *of_orders(await ledger.orders.in_force(), shards),
+        *of_orders(orders, shards),
         judgement.of_turns(accounts, await ledger.message_batches.all()),
         judgement.of_dead_letters(shards),
         judgement.of_held(shards),

@@ -10,6 +10,7 @@ from afterword.producer.cli.checks.finding import Finding, fail, ok
 from afterword.producer.cli.remedies import OF_MEMORY
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import AccessDenied, AfterwordError, Misconfigured
+from afterword.shared.plurals import quantity
 from afterword.shared.settings import Settings
 
 if TYPE_CHECKING:
@@ -79,7 +80,11 @@ def _of_nobody(found: SearchResult) -> Finding | None:
         return None
     rows = len(found.memories) + found.malformed
     remedy = "Nobody is shown them, but recall finds the wrong ones: update what serves memory."
-    return fail("memory", f"{rows} memories of others are found for a user who has none", remedy)
+    return fail(
+        "memory",
+        f"a user who has none is given {quantity(rows, 'memory', 'memories')} of others",
+        remedy,
+    )
 
 
 def _failed(error: AfterwordError, backend: str) -> Finding:
