@@ -29,7 +29,15 @@ from afterword.shared.events import MalformedMemoriesDropped
 from afterword.shared.names import memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.adapters.mem0.hosted import HostedMemories, open_hosted
-from afterword.workers.ports import NO_FACT, AddOutcome, AddResult, EventFailed, EventGone, Turn
+from afterword.workers.ports import (
+    NO_FACT,
+    AddOutcome,
+    AddResult,
+    EventFailed,
+    EventGone,
+    Exchange,
+    Turn,
+)
 from afterword.workers.wiring import open_memories
 from tests.kit.mem0_api.failure_cases import CASES, SECRET, Mem0Case
 from tests.kit.mem0_api.scripted_answers import Mem0Answer
@@ -174,6 +182,27 @@ async def test_an_add_sends_the_turn_and_nothing_else(
         },
         "timestamp": int(AT.timestamp()),
     }
+
+
+@pytest.mark.parametrize(
+    ("zone", "date"),
+    [
+        ("America/New_York", " [2 December 2026]"),
+        ("Asia/Tokyo", " [3 December 2026]"),
+        ("No/Where", ""),
+        (None, ""),
+    ],
+)
+async def test_an_add_says_which_day_the_user_means(
+    mem0: Mem0StandIn, memories: HostedMemories, zone: str | None, date: str
+) -> None:
+    at = datetime(2026, 12, 2, 1, tzinfo=UTC)  # the evening before in New York
+    followed_by = (Exchange("And then I rest.", ""),)
+    said = Turn("t", "I have an exam tomorrow.", "", at, timezone=zone, followed_by=followed_by)
+    await memories.add(ANA, said)
+    (seen,) = mem0.seen("add")
+    told = [message["content"] for message in seen.body["messages"]]
+    assert told == [f"I have an exam tomorrow{date}.", "And then I rest."]
 
 
 async def test_a_search_is_for_one_owner_and_not_too_long(

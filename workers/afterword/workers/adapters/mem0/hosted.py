@@ -19,6 +19,7 @@ from afterword.shared.errors import (
     ProviderError,
     Unavailable,
 )
+from afterword.shared.local_time import is_known_zone, local
 from afterword.shared.same_text import same_text_key
 from afterword.shared.settings import MemorySettings
 from afterword.shared.time_limit import TimeLimit
@@ -49,6 +50,7 @@ from afterword.workers.ports import (
     SearchResult,
     Turn,
 )
+from afterword.workers.rules.dates import with_dates
 from afterword.workers.rules.excerpts import both_ends
 
 if TYPE_CHECKING:
@@ -121,10 +123,11 @@ class HostedMemories:
     async def add(self, owner: str, turn: Turn) -> AddResult:
         """Send what the user wrote; often returns `PENDING`.
 
-        Never what was replied or recalled: it could come back as what the user said.
+        Never what was replied or recalled: it could come back as what the user said. mem0 takes no
+        time zone, so the date on the user's day stands beside words such as "tomorrow".
         """
         call = self._client.add(
-            [{"role": "user", "content": each.user_text} for each in turn.exchanges],
+            [{"role": "user", "content": _dated(turn, each.user_text)} for each in turn.exchanges],
             user_id=_checked(owner),
             metadata=_metadata(turn),
             timestamp=int(turn.at.timestamp()),
@@ -245,6 +248,13 @@ class HostedMemories:
             error = platform_error(client_error)
         error.unknown_outcome = changes and isinstance(error, (Unavailable, BadAnswer))
         raise error
+
+
+def _dated(turn: Turn, text: str) -> str:
+    """Return a text with the dates that its words mean where the user is, if that is known."""
+    if not is_known_zone(turn.timezone or ""):
+        return text
+    return with_dates(text, local(turn.at, turn.timezone).date())
 
 
 def _checked(owner: str) -> str:
