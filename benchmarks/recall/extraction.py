@@ -3,8 +3,8 @@
 Memory that extracts facts is measured with recorded ones, so that two runs differ by what is to be
 measured. By default a rule makes them, of what was said alone; no question plays a part:
 
-1. A message that only asks, greets, thanks or agrees holds no fact.
-2. Of any other, each sentence that does not only ask or greet is one fact.
+1. A message that only asks, greets, thanks, agrees or asks for work holds no fact.
+2. Of any other, each sentence that does more is one fact.
 3. A fact names whom it is about, as extraction models write it: `User: ...`, in the language of the
    message.
 
@@ -31,6 +31,7 @@ from afterword.shared.settings import Settings
 from afterword.workers.ports import Turn
 from afterword.workers.rules.languages import languages_of
 from afterword.workers.rules.relevance import is_pleasantry_only, is_question_only
+from afterword.workers.rules.requests import is_request_only
 from afterword.workers.wiring import open_memories
 from benchmarks.recall import dataset, short_facts
 from benchmarks.recall.dataset import ASSISTANT, Dataset, Said, User
@@ -65,7 +66,7 @@ def facts_of(message: str) -> list[str]:
 
 
 def _says_nothing(text: str) -> bool:
-    return is_question_only(text) or is_pleasantry_only(text)
+    return is_question_only(text) or is_pleasantry_only(text) or is_request_only(text)
 
 
 def read(path: Path) -> Facts:

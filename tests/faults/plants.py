@@ -185,6 +185,12 @@ PLANTS = (
         "if False:", "tests/usecase/test_respond.py",
     ),
     Plant(
+        "I3", "a message that only asks for work is sent to memory",
+        "workers/afterword/workers/rules/remembering.py",
+        "if not pleasantries and is_request_only(message):",
+        "if False:", "tests/usecase/test_respond.py",
+    ),
+    Plant(
         "I3", "the turn is put into its lane outside the script", f"{LUA}/job/finish.lua",
         "  set_turn_state(id, tenant, 'awaited', 'pending')\n",
         "", "tests/ledger/test_lanes.py",

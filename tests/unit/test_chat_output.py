@@ -51,6 +51,7 @@ def test_one_memory_is_one_memory(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ("question_only", "only a question"),
         ("pleasantry", "only a pleasantry"),
+        ("request_only", "only a request"),
         ("of_a_newer_version", "of_a_newer_version"),
     ],
 )

@@ -16,6 +16,7 @@ from afterword.workers.rules.relevance import (
     is_question_only,
     told_in,
 )
+from afterword.workers.rules.requests import is_request_only
 from tests.conftest import ROOT
 
 with (ROOT / "tests" / "kit" / "relevance.tsv").open(encoding="utf-8", newline="") as _file:
@@ -197,7 +198,7 @@ def test_no_single_unknown_word_is_a_pleasantry(word: str) -> None:
 
 
 def is_dropped(text: str) -> bool:
-    return is_pleasantry_only(text) or is_question_only(text)
+    return is_pleasantry_only(text) or is_question_only(text) or is_request_only(text)
 
 
 def texts(verdict: str, **wanted: str) -> list[str]:

@@ -8,6 +8,7 @@ from afterword.shared.contracts import ChatRequest
 from afterword.workers.rules.remembering import reason_to_skip
 
 TOLD, ASKED, THANKED = "I like tea.", "What do I like?", "Thanks!"
+WANTED = "Write a haiku about winter."
 
 
 def asked(message: str, **fields: bool) -> ChatRequest:
@@ -22,6 +23,8 @@ def asked(message: str, **fields: bool) -> ChatRequest:
         ("What can I cook? I am allergic to nuts.", {}, None),
         (THANKED, {"pleasantries": False}, "pleasantry"),
         (THANKED, {"pleasantries": True}, None),
+        (WANTED, {"pleasantries": False}, "request_only"),
+        (WANTED, {"pleasantries": True}, None),
         (TOLD, {"memory": False}, "memory_off"),
         (ASKED, {"memory": False}, "memory_off"),
     ],
@@ -34,7 +37,7 @@ def test_the_reason_is_what_the_message_lacks(
 
 
 def test_a_refusal_is_not_remembered_whatever_was_said() -> None:
-    for message in (TOLD, ASKED, THANKED):
+    for message in (TOLD, ASKED, THANKED, WANTED):
         kept = {"memory": True, "pleasantries": True}
         assert reason_to_skip(asked(message), "refusal", **kept) == "refusal"
 

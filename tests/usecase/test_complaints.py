@@ -109,6 +109,7 @@ async def test_a_recall_was_cut_off_at_its_budget(fleet: Fleet) -> None:
     [
         (ASKED, {}, "turn: skipped (question_only)"),
         ("Thank you!", {}, "turn: skipped (pleasantry)"),
+        ("Write a haiku about winter.", {}, "turn: skipped (request_only)"),
         (FACT, {"remember": False}, "turn: none"),
     ],
 )

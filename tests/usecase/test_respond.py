@@ -970,6 +970,9 @@ async def test_a_second_attempt_says_what_it_recalled(
         ("hosted", "Is it warm? I prefer Celsius.", None),
         ("embedded", "Ok, thanks!", "pleasantry"),
         ("hosted", "Ok, thanks!", "pleasantry"),
+        ("embedded", "Write a haiku about winter.", "request_only"),
+        ("hosted", "Write a haiku about winter.", "request_only"),
+        ("hosted", "Write a haiku for Lena.", None),
         ("embedded", "I prefer Celsius.", None),
         ("off", "I prefer Celsius.", "memory_off"),
     ],
@@ -999,15 +1002,19 @@ async def test_where_the_producer_has_memory_off_no_turn_is_said_to_be_queued(
     assert (await ledger.queries.status(job_id)).turn is TurnState.NONE
 
 
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [("Ok, thanks!", "pleasantry"), ("Write a haiku about winter.", "request_only")],
+)
 @pytest.mark.parametrize(("skips", "turn"), [(True, TurnState.SKIPPED), (False, TurnState.PENDING)])
-async def test_a_pleasantry_is_answered_and_not_remembered_unless_told_to(
-    ledger: Ledger, settings: Settings, skips: bool, turn: TurnState
+async def test_what_says_nothing_is_answered_and_not_remembered_unless_told_to(
+    ledger: Ledger, settings: Settings, skips: bool, turn: TurnState, message: str, code: str
 ) -> None:
     desk = Desk(settings.model_copy(update={"skip_pleasantries": skips}), ledger, None)
-    job_id = await submit_job(ledger, "Ok, thanks!")
+    job_id = await submit_job(ledger, message)
 
     await desk.respond(job_id)
 
     status = await ledger.queries.status(job_id)
     assert (status.state, status.turn) == (JobState.SUCCEEDED, turn)
-    assert status.turn_code == ("pleasantry" if skips else None)
+    assert status.turn_code == (code if skips else None)

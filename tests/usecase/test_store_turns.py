@@ -120,7 +120,10 @@ async def test_a_turn_is_stored_with_its_own_time_and_name(
 async def test_what_was_said_in_a_job_that_was_stopped_is_stored_if_it_says_anything(
     lane_writer: LaneWriter, ledger: Ledger
 ) -> None:
-    texts = ("I prefer Celsius.", "stop, I am ill", "Thank you!", "How warm is it?")
+    texts = (
+        "I prefer Celsius.", "stop, I am ill",
+        "Thank you!", "How warm is it?", "Write a haiku about winter.",
+    )  # fmt: skip
     stopped = [await submit_job(ledger, text) for text in texts]
     for job_id in stopped:
         await ledger.jobs.cancel(job_id)
@@ -129,9 +132,9 @@ async def test_what_was_said_in_a_job_that_was_stopped_is_stored_if_it_says_anyt
 
     assert [row.text for row in lane_writer.memories.rows] == list(texts[:2])
     turns = [await turn_of(ledger, one) for one in stopped]
-    assert turns == [TurnState.STORED] * 2 + [TurnState.NOTHING] * 2
+    assert turns == [TurnState.STORED] * 2 + [TurnState.NOTHING] * 3
     codes = [(await ledger.queries.status(one)).turn_code for one in stopped[2:]]
-    assert codes == ["pleasantry", "question_only"]
+    assert codes == ["pleasantry", "question_only", "request_only"]
 
 
 async def test_all_waiting_turns_are_stored_in_submit_order(
@@ -177,6 +180,7 @@ async def test_a_first_attempt_looks_for_nothing(lane_writer: LaneWriter, ledger
         ("I prefer Celsius.", AddOutcome.NOTHING, TurnState.NOTHING, "no_fact"),
         ("How warm is it?", AddOutcome.NOTHING, TurnState.NOTHING, "question_only"),
         ("Thank you!", AddOutcome.NOTHING, TurnState.NOTHING, "pleasantry"),
+        ("Write a haiku.", AddOutcome.NOTHING, TurnState.NOTHING, "request_only"),
         ("I prefer Celsius.", AddOutcome.STORED, TurnState.STORED, None),
         ("How warm is it?", AddOutcome.STORED, TurnState.STORED, None),
     ],

@@ -18,6 +18,7 @@ _NOT_REMEMBERED = {
     "pleasantry": "only a pleasantry",
     "question_only": "only a question",
     "refusal": "the model refused to answer",
+    "request_only": "only a request",
 }
 
 

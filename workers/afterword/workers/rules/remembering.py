@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from afterword.shared.contracts import REFUSAL, ChatRequest
 from afterword.workers.rules.relevance import is_pleasantry_only, is_question_only
+from afterword.workers.rules.requests import is_request_only
 
 
 def reason_to_skip(
@@ -14,8 +15,8 @@ def reason_to_skip(
 ) -> str | None:
     """Return why a turn is not remembered, a fixed word; None if it is.
 
-    `memory` is whether the turn could be stored at all. `pleasantries` is whether a message that
-    holds nothing else is remembered.
+    `memory` is whether the turn could be stored at all. `pleasantries` is whether a message is
+    remembered that holds nothing else, or only asks for work.
     """
     if not request.remember:
         return "opted_out"
@@ -36,4 +37,6 @@ def reason_in(message: str, *, pleasantries: bool) -> str | None:
         return "pleasantry"
     if is_question_only(message, says_more=not pleasantries):
         return "question_only"
+    if not pleasantries and is_request_only(message):
+        return "request_only"
     return None

@@ -2,27 +2,33 @@
 
 They say little of who asks, and resemble questions: they would come before what answers one. A
 wish for every later reply («give me prices in euros», «always explain it briefly») is none of them,
-nor is a message that names somebody or something, has a number or speaks of the user. What is not
-understood asks for no work.
+nor is a message that names somebody or something or speaks of the user.
+
+Whether it says nothing else at all is judged more strictly, because what does is not stored: for
+whom, with or without what, where, when and how the work is wanted may say something of the user («a
+quiet hotel», «without gluten», «for a beginner», «in simple words»), and so may any clause beside
+it. What is not understood asks for no work.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from afterword.workers.rules.languages import languages_of
+from afterword.workers.rules.languages import folded, languages_of, script_of
 from afterword.workers.rules.lexicons import Lexicon, lexicons
 from afterword.workers.rules.questions import Grammar, Sentence, compiled, grammar_of
 from afterword.workers.rules.relevance import telling_sentences
 
 #: Who writes more than this says what it is for.
 LONGEST_REQUEST = 160
+_MOST_WORDS = 10
+_MOST_UNSPACED = 22
 
-_NAME_OR_DIGIT = re.compile(r"(?<![^ ])_|\d")
+_NEVER = "(?!)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +37,74 @@ class _Requests:
 
     grammar: Grammar
     asks: re.Pattern[str]
+    follows: re.Pattern[str]
     tells: re.Pattern[str]
+    may_tell: re.Pattern[str]
     spelled: re.Pattern[str]
 
-    def match(self, sentence: str) -> bool:
-        words = " ".join(self.grammar.read(Sentence.of(sentence).clauses))
-        return (
-            bool(self.asks.search(words))
-            and not self.tells.search(words)
-            and not _NAME_OR_DIGIT.search(words)
-            and not self.spelled.search(sentence.lstrip())
+    def only_ask(self, sentences: Sequence[str]) -> bool:
+        """Return whether each clause asks for work, and none may say more."""
+        return all(
+            not self.spelled.search(sentence.lstrip())
+            and all(map(self._only_asks, self._clauses(sentence)))
+            for sentence in sentences
         )
+
+    def ask(self, sentences: Sequence[str]) -> bool:
+        """Return whether each sentence asks for work, and none is known to say more."""
+        return all(
+            not self.spelled.search(sentence.lstrip())
+            and (asked := self._wanted(" ".join(self._clauses(sentence)))) is not None
+            and not self._tells(asked)
+            for sentence in sentences
+        )
+
+    def _clauses(self, sentence: str) -> Sequence[str]:
+        return list(self.grammar.read(Sentence.of(sentence).clauses))
+
+    def _only_asks(self, clause: str) -> bool:
+        wanted = clause if self.follows.search(clause) else self._wanted(clause)
+        return (
+            wanted is not None
+            and self._is_short(wanted)
+            and not self._tells(wanted)
+            and not self.may_tell.search(wanted)
+        )
+
+    def _wanted(self, clause: str) -> str | None:
+        """Return what a clause asks for, None if it does not ask for work."""
+        asked = self.asks.search(clause)
+        return asked[1] if asked else None
+
+    def _is_short(self, wanted: str) -> bool:
+        if self.grammar.spaced:
+            return wanted.count(" ") < _MOST_WORDS
+        return len(wanted) <= _MOST_UNSPACED
+
+    def _tells(self, wanted: str) -> bool:
+        said = (self.tells, self.grammar.personal, self.grammar.tells)
+        return any(pattern.search(wanted) for pattern in said)
 
 
 def is_request_only(text: str) -> bool:
-    """Return whether a message asks for work and says nothing else."""
-    if len(text) > LONGEST_REQUEST:
+    """Return whether a message asks for work and surely says nothing else."""
+    if len(text) > LONGEST_REQUEST or not _gate(text.isascii()).search(folded(text)):
         return False
+    return _judged(text, _Requests.only_ask)
+
+
+def is_request(text: str) -> bool:
+    """Return whether a message asks for work, and nothing in it is known to say more."""
+    return len(text) <= LONGEST_REQUEST and _judged(text, _Requests.ask)
+
+
+def _judged(text: str, judge: Callable[[_Requests, Sequence[str]], bool]) -> bool:
     sentences = telling_sentences(unicodedata.normalize("NFC", text))
     if not sentences:
         return False
     likely = languages_of(" ".join(sentences))
-    tried = _known() if not likely else tuple(each for each in _known() if each in likely)
-    return any(all(map(_requests_of(each).match, sentences)) for each in tried)
+    tried = [each for each in _known() if each in likely] if likely else _known()
+    return any(judge(_requests_of(each), sentences) for each in tried)
 
 
 @cache
@@ -62,24 +113,66 @@ def _known() -> Sequence[str]:
 
 
 @cache
+def _gate(is_ascii: bool) -> re.Pattern[str]:  # noqa: FBT001 - what is cached depends on it
+    """Return what finds a verb where requests have it, which most messages have not."""
+    latin = [each for each in _known() if script_of(each) == "latin"]
+    return re.compile("|".join(map(_verb_in_place, latin if is_ascii else _known())))
+
+
+def _verb_in_place(language: str) -> str:
+    lexicon, requests = lexicons()[language], lexicons()[language]["requests"]
+    verbs = _spaced(f"{_verbs(requests)}|{_any(requests, 'irregular')}")
+    if not lexicon["questions"].get("spaced", True):
+        return verbs
+    if requests.get("last"):
+        return rf"(?<!\w)(?:{verbs})\W*(?:$|[.!?\n\u0964])"
+    opening = _spaced(f"{_any(requests, 'opens')}|{_any(lexicon, 'openers')}")
+    return rf"(?:^|[.!?,:;\n])\W*(?:(?:{opening})\W+)*(?:{verbs})(?!\w)"
+
+
+def _spaced(pattern: str) -> str:
+    return folded(pattern).replace("~", " ")
+
+
+@cache
 def _requests_of(language: str) -> _Requests:
     grammar = grammar_of(language)
     assert grammar is not None
     requests = lexicons()[language]["requests"]
-    tells = "|".join(requests["tells"].split())
+    names = f"_(?!(?:{_any(requests, 'no_names')})(?![^ ]))ANY"
+
+    def pattern(text: str) -> re.Pattern[str]:
+        return compiled(text, whole_words=grammar.spaced)
+
     return _Requests(
         grammar,
-        compiled(_asks(requests, spaced=grammar.spaced), whole_words=grammar.spaced),
-        compiled(tells, whole_words=grammar.spaced),
-        re.compile(requests.get("spelled", "(?!)")),
+        asks=pattern(_asks(requests, gap="~" if grammar.spaced else "")),
+        follows=pattern(f"^(?:{_any(requests, 'follows')})"),
+        tells=pattern(f"{_any(requests, 'tells')}|{names}"),
+        may_tell=pattern(_any(requests, "may_tell")),
+        spelled=re.compile(requests.get("spelled", _NEVER)),
     )
 
 
-def _asks(requests: Lexicon, *, spaced: bool) -> str:
-    """Return the pattern of a clause that asks: it begins with a verb, or ends with one."""
-    verbs = f"(?:{'|'.join(requests['verbs'].split())}){requests.get('endings', '')}"
-    all_verbs = "|".join([verbs, *requests.get("irregular", "").split()])
+def _asks(requests: Lexicon, *, gap: str) -> str:
+    """Return the pattern of a clause that asks; its group is what for.
+
+    It begins with a verb, or ends with one. A number is no name where it says how many.
+    """
+    opens = f"^(?:(?:{_any(requests, 'opens')}){gap})*"
+    many = r"(?:_\d\d?(?![^ ]))?"
+    sure, please = _any(requests, "irregular"), f"(?:{gap}(?:{_any(requests, 'please')}))?"
     if requests.get("last"):
-        return f"(?:{all_verbs})$"
-    opens = "|".join(requests.get("opens", "").split())
-    return f"^(?:(?:{opens}){'~' if spaced else ''})*(?:{all_verbs})"
+        return f"{opens}{many}(.*?){gap}(?:{_verbs(requests)}|{sure}){please}$"
+    to_whom = f"(?:{gap}(?:{_any(requests, 'me')}))*(?:{gap}|$)"
+    what = rf"(?=(?:{_any(requests, 'object')}|_\d\d?|$)(?![^ ]))" if "object" in requests else ""
+    asks = f"(?:{_verbs(requests)}){to_whom}{what}|(?:{sure}){to_whom}"
+    return f"{opens}(?:{asks}){many}(.*?){please}$"
+
+
+def _verbs(requests: Lexicon) -> str:
+    return f"(?:{_any(requests, 'verbs')}){requests.get('endings', '')}"
+
+
+def _any(lexicon: Lexicon, key: str) -> str:
+    return "|".join(lexicon.get(key, "").split()) or _NEVER

@@ -21,7 +21,7 @@ from afterword.workers.ports import MigratableMemories, Turn
 from afterword.workers.rules.about_user import asks_about_user
 from afterword.workers.rules.asked_days import Days, asked_days
 from afterword.workers.rules.dates import with_dates
-from afterword.workers.rules.requests import is_request_only
+from afterword.workers.rules.requests import is_request
 
 #: A reply asks at its end, if it does.
 REPLY_CHARACTERS = 200
@@ -175,7 +175,7 @@ def build_store(*, path: str, collection_name: str, embedding_model_dims: int, *
         bare=_bare_text,
         asked_days=_asked_days,
         asks_about_user=asks_about_user,
-        is_request=is_request_only,
+        is_request=is_request,
     )
 
 
