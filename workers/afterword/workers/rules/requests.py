@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 
 from afterword.workers.rules.languages import folded, languages_of, script_of
 from afterword.workers.rules.lexicons import Lexicon, lexicons
@@ -42,12 +43,13 @@ class _Requests:
     may_tell: re.Pattern[str]
     spelled: re.Pattern[str]
 
-    def only_ask(self, sentences: Sequence[str]) -> bool:
-        """Return whether each clause asks for work, and none may say more."""
-        return all(
-            not self.spelled.search(sentence.lstrip())
-            and all(map(self._only_asks, self._clauses(sentence)))
-            for sentence in sentences
+    def only_ask(self, sentences: Sequence[str]) -> bool | None:
+        """Return whether no clause may say more than what it asks for; None if none asks first."""
+        clauses = [self._clauses(sentence) or [""] for sentence in sentences]
+        if any(self._wanted(first) is None for first, *_ in clauses):
+            return None
+        return all(map(self._only_asks, chain.from_iterable(clauses))) and not any(
+            self.spelled.search(sentence.lstrip()) for sentence in sentences
         )
 
     def ask(self, sentences: Sequence[str]) -> bool:
@@ -63,7 +65,7 @@ class _Requests:
         return list(self.grammar.read(Sentence.of(sentence).clauses))
 
     def _only_asks(self, clause: str) -> bool:
-        wanted = clause if self.follows.search(clause) else self._wanted(clause)
+        wanted = self._wanted(clause)
         return (
             wanted is not None
             and self._is_short(wanted)
@@ -73,6 +75,8 @@ class _Requests:
 
     def _wanted(self, clause: str) -> str | None:
         """Return what a clause asks for, None if it does not ask for work."""
+        if self.follows.search(clause):
+            return clause
         asked = self.asks.search(clause)
         return asked[1] if asked else None
 
@@ -87,24 +91,30 @@ class _Requests:
 
 
 def is_request_only(text: str) -> bool:
-    """Return whether a message asks for work and surely says nothing else."""
+    """Return whether a message asks for work and surely says nothing else.
+
+    So it does in each language that it may be in and in which it asks for work.
+    """
     if len(text) > LONGEST_REQUEST or not _gate(text.isascii()).search(folded(text)):
         return False
-    return _judged(text, _Requests.only_ask)
+    sentences = _telling(text)
+    judged = [each.only_ask(sentences) for each in _likely(sentences)] if sentences else []
+    return True in judged and False not in judged
 
 
 def is_request(text: str) -> bool:
     """Return whether a message asks for work, and nothing in it is known to say more."""
-    return len(text) <= LONGEST_REQUEST and _judged(text, _Requests.ask)
+    sentences = _telling(text) if len(text) <= LONGEST_REQUEST else ()
+    return bool(sentences) and any(each.ask(sentences) for each in _likely(sentences))
 
 
-def _judged(text: str, judge: Callable[[_Requests, Sequence[str]], bool]) -> bool:
-    sentences = telling_sentences(unicodedata.normalize("NFC", text))
-    if not sentences:
-        return False
+def _telling(text: str) -> Sequence[str]:
+    return telling_sentences(unicodedata.normalize("NFC", text))
+
+
+def _likely(sentences: Sequence[str]) -> Iterator[_Requests]:
     likely = languages_of(" ".join(sentences))
-    tried = [each for each in _known() if each in likely] if likely else _known()
-    return any(judge(_requests_of(each), sentences) for each in tried)
+    return (_requests_of(each) for each in _known() if not likely or each in likely)
 
 
 @cache
