@@ -25,7 +25,6 @@ REQUESTS = [
     "Explícame qué es la fotosíntesis.",
     "Dá-me uma receita de panquecas.",
     "Bana bir şiir yaz.",
-    "Напиши письмо арендодателю.",
     "मुझे पैनकेक की विधि बताओ।",
     "एक कहानी सुनाइए।",
     "给我一个煎饼的食谱。",
@@ -73,6 +72,7 @@ TELLING = [
 
 #: They ask for work, and say a little of who asks, or may do so.
 DOUBTFUL = [
+    "Напиши письмо арендодателю.",
     "Дайте, пожалуйста, рецепт блинов.",
     "أعطني وصفة للفطائر.",
     "Scrivi una lettera al padrone di casa.",
