@@ -282,9 +282,8 @@ class MemorySettings(Record):
     )
     skip_pleasantries: bool = Field(
         default=True,
-        description="do not remember turns whose message only greets, thanks, reacts, asks to go "
-        "on or to try again (`ok`, `danke`, `go on`; `yes` and `no` are remembered), or asks for "
-        "work (`write a haiku`)",
+        description="do not remember turns whose message only greets, thanks, reacts, or asks to "
+        "go on (`ok`, `danke`; `yes` and `no` are remembered) or for work (`write a haiku`)",
     )
     coalesce_turns: int = Field(
         8,
