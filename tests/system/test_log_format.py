@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from afterword.shared.version import __version__
 from tests.kit.waiting import wait_until
 from tests.kit.workers.fleet import Fleet
 from tests.kit.workers.forked_workers import REAL_APP
@@ -25,6 +26,11 @@ def test_each_line_is_one_json_object_if_so_set(app: str | None) -> None:
         (ready,) = [entry for entry in entries if entry.get("event") == "WorkerReady"]
         assert ready["level"] == "info"
         assert ready["queues"] == "memories"
+        assert ready["concurrency"] > 0
+        assert (ready["shards"], ready["memory"]) == (fleet.settings.shards, fleet.settings.backend)
+        assert ready["model"] == fleet.settings.model
+        assert ready["version"] == __version__
+        assert "[config]" not in worker.log, "Celery's banner is no line of a log"
         assert ready["worker"].endswith(f":{worker.process.pid}")
         assert any(entry["logger"].startswith("celery.") for entry in entries)
 
@@ -34,4 +40,5 @@ def test_text_is_the_default() -> None:
         (worker,) = fleet.start("memories")
 
         (ready,) = [line for line in worker.log.splitlines() if " INFO ready: memories, " in line]
+        assert " at once, ledger " in ready
         assert ready.startswith("20")

@@ -710,12 +710,16 @@ class RemoteControlUnavailable(ObserverEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReady(ObserverEvent):
-    """A worker takes hints from now on."""
+    """A worker takes hints from now on, up to `concurrency` at once."""
 
+    version: Name
     queues: Name
+    concurrency: int
     server: Name
+    shards: int
     durability: Code
     memory: Code
+    model: Name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,7 +187,9 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.BrokerUnavailable: Line(ERROR, "no hints, the broker does not answer: {error}"),
     events.RemoteControlUnavailable: Line(WARNING, "remote control may not answer: {error}"),
     events.WorkerReady: Line(
-        INFO, "ready: {queues}, ledger {server}, durability {durability}, memory {memory}"
+        INFO,
+        "ready: {queues}, {concurrency} at once, ledger {server} in {shards} shards, durability "
+        "{durability}, memory {memory}, model {model}, version {version}",
     ),
     events.TracesExported: Line(INFO, "spans are sent to {address}"),
     events.SpansDropped: Line(

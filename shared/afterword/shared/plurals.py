@@ -12,6 +12,7 @@ _SINGULAR = {
     "inconsistencies": "inconsistency",
     "leases": "lease",
     "memories": "memory",
+    "shards": "shard",
     "spans": "span",
     "times": "time",
     "tokens": "token",

@@ -19,8 +19,15 @@ def _consumed() -> set[str]:
     return set(app.amqp.queues.consume_from)
 
 
+def _concurrency() -> int:
+    """Return how many hints this worker takes at once."""
+    return int(app.conf.worker_concurrency)
+
+
 try:
-    app: Celery = worker_app(settings_in_use(), partial(runtime, queues=_consumed))
+    app: Celery = worker_app(
+        settings_in_use(), partial(runtime, queues=_consumed, concurrency=_concurrency)
+    )
 except Misconfigured as error:
     # One line and an exit code; of a module that raises, Celery prints every frame.
     raise SystemExit(f"cannot start: {error}") from None

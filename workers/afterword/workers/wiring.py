@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 from afterword.shared.environment import check_proxies
 from afterword.shared.errors import Misconfigured
-from afterword.shared.events import WorkerReady, WorkerStopping
+from afterword.shared.events import WorkerStopping
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import MEMORIES, REPLIES, is_memory_request
 from afterword.shared.observer import bound, emit
 from afterword.shared.settings import Settings
 from afterword.shared.traces import tracing
 from afterword.shared.version import __version__
+from afterword.workers.announcement import announce
 from afterword.workers.background.deduplicator import Deduplicator
 from afterword.workers.background.late_copies import LateCopyRemover
 from afterword.workers.background.periodic import STEADY, PeriodicTask, PeriodicTasks
@@ -112,9 +113,13 @@ class Runtime:
 
 @asynccontextmanager
 async def runtime(
-    settings: Settings, queues: Callable[[], Collection[str]]
+    settings: Settings,
+    queues: Callable[[], Collection[str]],
+    concurrency: Callable[[], int] | None = None,
 ) -> AsyncIterator[Runtime]:
     """Open what a worker of those queues needs, and close it at the end.
+
+    `concurrency` tells how many hints it takes at once, if not as many as the settings say.
 
     Raises `Misconfigured` or `LedgerUnavailable` if the worker could not work.
     """
@@ -140,13 +145,7 @@ async def runtime(
         probes = Probes(gates, model, memories, writes=MEMORIES in consumed)
         background = _background(settings, ledger, memories, leases, probes, queues, batching)
         await stack.enter_async_context(background)
-        emit(
-            WorkerReady,
-            queues=named,
-            server=found.server,
-            durability=found.durability,
-            memory=settings.backend,
-        )
+        announce(settings, named, found, concurrency() if concurrency else settings.concurrency)
         try:
             yield Runtime(
                 responder,

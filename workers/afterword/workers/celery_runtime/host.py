@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
+from typing import Any
 
 from celery import Celery
-from celery.signals import after_setup_logger, after_setup_task_logger
+from celery.signals import after_setup_logger, after_setup_task_logger, celeryd_init
 
 from afterword.shared.broker import make_app
 from afterword.shared.logs import LOGGER, formatter, log_events
@@ -31,7 +32,15 @@ def worker_app(
     app.conf.worker_consumer = f"{consumer.__name__}:Consumer"
     tasks.register(app)
     _set_up_logging(settings)
+    celeryd_init.connect(_prepare, weak=False)
     return app
+
+
+def _prepare(instance: Any, conf: Any, options: Mapping[str, Any], **_: object) -> None:
+    """Leave Celery's banner out: `WorkerReady` says what the worker is, in the format of a log."""
+    instance.quiet = True
+    if options.get("concurrency"):
+        conf.worker_concurrency = options["concurrency"]
 
 
 def _set_up_logging(settings: Settings) -> None:
