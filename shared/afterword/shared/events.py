@@ -20,12 +20,7 @@ from afterword.shared.lifecycle import TurnState
 
 def tokens_told(usage: Usage) -> dict[str, int]:
     """Return the fields of a `TokensTold` that say what was used."""
-    return {
-        "input_tokens": usage.input,
-        "output_tokens": usage.output,
-        "cache_read_tokens": usage.cache_read,
-        "cache_write_tokens": usage.cache_write,
-    }
+    return {f"{name}_tokens": amount for name, amount in usage}
 
 
 # Producers
