@@ -381,7 +381,7 @@ PLANTS = (
     Plant(
         "I5", "mem0 is given the reply",
         "workers/afterword/workers/adapters/mem0/hosted.py",
-        '[{"role": "user", "content": each.user_text} for each in turn.exchanges]',
+        '[{"role": "user", "content": _dated(turn, each.user_text)} for each in turn.exchanges]',
         '[{"role": "user", "content": each.reply_text} for each in turn.exchanges]',
         "tests/contract/test_mem0_failures.py",
     ),
