@@ -19,7 +19,7 @@ from afterword.shared.redaction import checksums, known_secrets, labels, token_s
 from afterword.shared.redaction.known_secrets import DEFAULT_KINDS, IBAN, KINDS, KnownSecrets
 from afterword.shared.redaction.policy import Redaction
 from tests.kit.redaction.ordinary import ABOUT_SECRETS, SENTENCES, ordinary
-from tests.kit.redaction.secrets import iban, planted, with_check_digit
+from tests.kit.redaction.secrets import NEAR_A_LABEL, iban, planted, with_check_digit
 
 FINDER = KnownSecrets()
 REDACTION = Redaction(FINDER)
@@ -42,6 +42,13 @@ def test_a_secret_is_replaced_and_nothing_else_is(kind: str) -> None:
         marker = f"[{kind.replace('_', ' ')} removed]"
         assert kept.text == one.text.replace(one.secret, marker), one
         assert kept.found == {kind: 1}
+
+
+@pytest.mark.parametrize("place", NEAR_A_LABEL)
+def test_a_password_that_stands_near_its_label_must_look_like_one(place: str) -> None:
+    assert REDACTION.stored("t", place.format("geheim!123")).found == {"password": 1}
+    for word in ("Wi-Fi", "Server01", "12.30", "longer!", "a@b.com"):
+        assert kinds(place.format(word)) == []
 
 
 def test_every_kind_is_looked_for_unless_some_are_named() -> None:

@@ -113,6 +113,19 @@ PLACES = (
     *("Запомни: {}", "{} is what I use\nand more", "A,{},B", "第一行\n{}\n第三行", "<{}>"),
 )
 
+#: Where a password is told by having a letter, a digit and a sign; `{}` is the password.
+NEAR_A_LABEL = (
+    "My password's {}",
+    *(
+        "I changed my password to {}",
+        "password - {}",
+        "Мой пароль — {}",
+        "Şifrem {}.",
+        "parolam {}",
+    ),
+    *("Ich habe mein Passwort auf {} geändert", "मेरा पासवर्ड {} है", "the wifi password {} is new"),
+)
+
 #: Passwords and keys that a label tells; `{}` is the secret.
 LABELLED = {
     "password": (
@@ -122,8 +135,29 @@ LABELLED = {
         *("A minha senha é {}", "senha: {}", "şifre: {}", "ŞİFRE: {}", "Мой пароль: {}"),
         *("Пароль это {}", "كلمة المرور: {}", "पासवर्ड: {}", "密码是{}。", "密码\uff1a{}"),
         *("パスワードは{}です", "パスワード\uff1a{}", "비밀번호: {}"),
+        *("My password is: {}", "Mein Passwort lautet: {}", "Mon mot de passe est : {}"),
+        *("Mi contraseña es: {}", "A minha senha é: {}", "La password è: {}", "Moje hasło to: {}"),
+        *(
+            "パスワードは: {}",
+            "密码是\uff1a{}",
+            "비밀번호는 {} 입니다",
+            "كلمة المرور هي: {}",
+            "मेरा पासवर्ड है: {}",
+        ),
+        *("Mijn wachtwoord is: {}", "Şifrem: {}", "Mitt lösenord är {}", "Adgangskode -> {}"),
+        *("The password for the wifi is {}", "Password (wifi): {}"),
+        *(
+            "Das Passwort für das WLAN ist {}",
+            "Mot de passe pour le wifi : {}",
+            "Пароль от почты: {}",
+        ),
+        *("La contraseña de mi correo es {}", "A palavra-passe do meu banco é {}", "Salasana: {}"),
+        *("mật khẩu là {}", "Kata sandi: {}", "รหัสผ่าน: {}", "Κωδικός πρόσβασης: {}", "סיסמה: {}"),
+        *("Jelszó: {}", "Heslo je {}", "Parolă: {}", "Passord: {}", "wachtwoord van de router: {}"),
     ),
     "secret_key": (
+        *("My API key is: {}", "API-Schlüssel: {}", "clé API : {}", "API-ключ: {}", "密钥是{}"),
+        *("Authorization: Basic {}", "APIキーは{}です", "API 키: {}", "la clave de API es {}"),
         *("api_key={}", '"apiKey": "{}"', "API key: {}", "Authorization: Bearer {}"),
         *(
             "aws_secret_access_key = {}",
