@@ -43,18 +43,18 @@ KINDS = [
 ]
 
 INVALID: list[tuple[dict[str, Any], str, str]] = [
-    ({"user_id": ""}, "user_id", "string should have at least 1 character"),
+    ({"user_id": ""}, "user_id", "must have at least 1 character"),
     ({"user_id": " ann"}, "user_id", "must not begin or end with a space"),
     ({"message": " "}, "message", "must not be blank"),
     ({"message": "a\x00b"}, "message", "must not hold NUL characters"),
     ({"message": "x" * 70_000}, "message", "must not exceed 65536 bytes"),
     ({"system": ""}, "system", "must not be blank"),
-    ({"max_tokens": 0}, "max_tokens", "input should be greater than or equal to 1"),
+    ({"max_tokens": 0}, "max_tokens", "must be greater than or equal to 1"),
     ({"metadata": {"a": {1, 2}}}, "metadata", "must be plain JSON"),
     ({"metadata": "page 3"}, "metadata", "must be an object"),
     ({"expires_in": float("nan")}, "expires_in", "must be a finite number"),
     ({"when_busy": "reject"}, "when_busy", "needs a conversation_id"),
-    ({"remember": None}, "remember", "input should be a valid boolean"),
+    ({"remember": None}, "remember", "must be a valid boolean"),
     ({"at": "2026-05-08"}, "at", "must have a time zone or an offset from UTC"),
     ({"at": "2999-01-01T00:00:00Z"}, "at", "must not be in the future"),
     (
@@ -63,7 +63,7 @@ INVALID: list[tuple[dict[str, Any], str, str]] = [
         "must have a traceparent as W3C Trace Context defines it",
     ),
     ({"timezone": "Berlin"}, "timezone", "must be an IANA time zone that this machine knows"),
-    ({"priority": "urgent"}, "priority", "input should be 'high', 'normal' or 'low'"),
+    ({"priority": "urgent"}, "priority", "must be 'high', 'normal' or 'low'"),
 ]
 
 

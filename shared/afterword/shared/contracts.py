@@ -28,6 +28,7 @@ from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.local_time import is_known_zone
 from afterword.shared.tokens import estimated_tokens
 from afterword.shared.trace_context import Trace
+from afterword.shared.validation import first_error, reason_of
 
 #: The newest version of a stored record that this build knows. A worker leaves records of a newer
 #: one alone (I13).
@@ -337,18 +338,11 @@ def fingerprint_of(body: str) -> str:
 
 def invalid_request(error: ValidationError) -> InvalidRequest:
     """Return the error that names the first field that is not valid, without what it held."""
-    location = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
+    location = first_error(error)["loc"]
     field = str(location[0]) if location else ""
     # What is no name may be content: it is not repeated.
     named = field.isidentifier() and len(field) <= MAX_ID_CHARACTERS
-    return InvalidRequest(field if named else "request", _reason(error))
-
-
-def _reason(error: ValidationError) -> str:
-    """Return what is wrong in the first place that is, without what stood there."""
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    reason = "unknown field" if first["type"] == "extra_forbidden" else first["msg"]
-    return reason[:1].lower() + reason[1:]
+    return InvalidRequest(field if named else "request", reason_of(error))
 
 
 def _check_size(field: str, text: str | None, max_bytes: int, max_tokens: int) -> None:

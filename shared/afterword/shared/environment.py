@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from afterword.shared.errors import Misconfigured
 from afterword.shared.urls import PROXY, parse_url
+from afterword.shared.validation import first_error, reason_of
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -93,7 +94,5 @@ def _field(settings: type[BaseModel], name: str) -> str:
 
 def misconfigured(error: ValidationError) -> Misconfigured:
     """Return the error for the first variable that is not valid; it never repeats a value."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    reason = first["msg"].removeprefix("Value error, ")
-    name = variable(str(first["loc"][0])) if first["loc"] else "settings"
-    return Misconfigured(name, reason[:1].lower() + reason[1:])
+    location = first_error(error)["loc"]
+    return Misconfigured(variable(str(location[0])) if location else "settings", reason_of(error))
