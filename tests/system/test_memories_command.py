@@ -47,7 +47,7 @@ def test_memories_are_listed_shown_edited_and_deleted(fleet: Fleet) -> None:
     dry = fleet.afterword(*edit)
     assert "Nothing was changed" in dry.stdout
     assert listed(fleet) == whole
-    fleet.afterword(*edit, "--apply")
+    assert fleet.afterword(*edit, "--apply").stdout.endswith("Changed.\n")
     shown = fleet.afterword("memories", "show", *named).stdout
     assert "text: My sister lives in Rome." in shown
     assert f"job_id: {whole[0]['job_id']}" in shown
@@ -55,6 +55,8 @@ def test_memories_are_listed_shown_edited_and_deleted(fleet: Fleet) -> None:
     assert "Nothing was changed" in fleet.afterword("memories", "delete", *named).stdout
     assert fleet.afterword("memories", "delete", *named, "--apply").stdout.endswith("Deleted.\n")
     assert listed(fleet) == whole[1:]
+    nobody = fleet.afterword("memories", "list", "nobody").stdout
+    assert nobody == "id  said  job  text\nnone\n"
     audit = json.loads(fleet.afterword("audit", "--json").stdout)
     assert [(one["action"], one["details"]["memory"]) for one in audit] == [
         ("memory_delete", whole[0]["id"]),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from afterword.producer import ReplayPace, ReplayRun, ReplayState
+from afterword.producer import Memory, ReplayPace, ReplayRun, ReplayState
 from afterword.producer.admin.wording import run_state, with_reason
 from afterword.producer.cli import render
 from afterword.producer.cli.terminal import tell_of_dry_run
@@ -57,3 +57,20 @@ def test_no_command_words_its_dry_run_by_itself() -> None:
     commands = (ROOT / "producer/afterword/producer/cli").glob("*.py")
     found = [one.name for one in commands if "Nothing was changed" in one.read_text()]
     assert found == ["terminal.py"]
+
+
+def test_a_table_without_rows_says_that_there_is_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    render.replay_runs([])
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert (head.split()[0], rows) == ("run", ["none"])
+    render.replay_runs([run(ReplayState.DONE)])
+    assert "none" not in capsys.readouterr().out
+
+
+def test_times_have_one_form_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    render.replay_run(run(ReplayState.DONE), {})
+    assert "started_at: 2026-12-01 00:00:00.000Z\n" in capsys.readouterr().out
+    render.record(Memory(id="m", text="I like tea.", created_at=AT + timedelta(milliseconds=7)))
+    assert "created_at: 2026-12-01 00:00:00.007Z\n" in capsys.readouterr().out

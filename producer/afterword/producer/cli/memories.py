@@ -155,7 +155,9 @@ def edit(  # noqa: PLR0913 the options of a command
 
     found = asyncio.run(edited())
     _print_one(found, as_json=as_json)
-    if not apply:
+    if apply:
+        echo("Changed.", err=as_json)
+    else:
         tell_of_dry_run("replace its text", err=as_json)
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from afterword.producer.admin.cost_estimate import Estimate
 from afterword.producer.admin.plan import ReplayPlan
-from afterword.producer.admin.wording import cause, duration, run_state, utc_time
+from afterword.producer.admin.wording import cause, duration, exact_time, run_state, utc_time
 from afterword.producer.cli.terminal import echo, indented, json_text, one_line, tell_of_dry_run
 from afterword.shared.clock import utc_now
 from afterword.shared.contracts import Usage
@@ -108,14 +108,22 @@ async def json_array(values: AsyncIterator[Any]) -> None:
 
 def record(value: Any) -> None:
     """Print each field of a record on a line of its own, those without a value left out."""
-    for name, inner in plain(value).items():
+    _fields(plain(value), value)
+
+
+def _fields(shown: Mapping[str, Any], of: Any) -> None:
+    """Print names and plain values `of` a record, those without a value left out."""
+    for name, inner in shown.items():
+        moment = getattr(of, name, None)
+        text = exact_time(moment) if isinstance(moment, datetime) else _text(inner)
         if inner is not None:
-            echo(f"{name}: {indented(_text(inner))}")
+            echo(f"{name}: {indented(text)}")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows in columns under a head."""
-    for line in table_lines(head, rows):
+    """Print rows in columns under a head, or that there are none."""
+    lines = table_lines(head, rows)
+    for line in lines if len(lines) > 1 else [*lines, "none"]:
         echo(line)
 
 
@@ -301,7 +309,7 @@ def replay_run(run: ReplayRun, outcomes: Mapping[str, ReplayOutcome]) -> None:
     shown = plain(run) | {"filter": run.filter or "all dead letters"}
     if run.state is ReplayState.RUNNING:
         shown["state"] = replay_state(run)
-    record(shown)
+    _fields(shown, run)
     for dead_letter, outcome in sorted(outcomes.items()):
         echo(f"{dead_letter}: {outcome}")
 
