@@ -376,6 +376,7 @@ def test_a_chat_without_a_key_says_which_model_answers(machine: Machine, tmp_pat
         told = afterword("chat", env=env, said="quit\n").stderr
     bare.assert_gone(pids)
     assert "[model] No ANTHROPIC_API_KEY: SmolLM2, a tiny model" in told
+    assert "it knows only English" in told
     assert "To talk to Claude: export ANTHROPIC_API_KEY=" in told
 
     with machine.attach():

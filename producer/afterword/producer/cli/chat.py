@@ -27,7 +27,8 @@ _HINT = '[/memories shows what is remembered, /help all commands; "quit" ends th
 
 _SMALL_MODEL = """\
 [model] No ANTHROPIC_API_KEY: SmolLM2, a tiny model on this machine, answers.
-[model] Tell it a fact, quit, come back and ask. Its numbers are often wrong.
+[model] Tell it a fact, quit, come back and ask. Its numbers are often wrong, and
+[model] it knows only English; memories are found in any language.
 [model] To talk to Claude: export ANTHROPIC_API_KEY=..., then start again."""
 
 #: How long the end of a conversation waits for its last turns to be stored.
