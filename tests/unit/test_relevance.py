@@ -281,3 +281,54 @@ def test_what_only_asks_or_greets_is_left_out_of_what_is_told(
     message: str, told: str | None
 ) -> None:
     assert told_in(message) == (told or message)
+
+
+#: What users ask about themselves: stored, it would come before its answer the next time.
+OF_THEMSELVES = [
+    "In welcher Stadt lebe ich?",
+    "In welcher Stadt lebe ich jetzt?",
+    "Wo lebe ich jetzt?",
+    "Où est-ce que j'habite ?",
+    "Où est-ce que j'habite maintenant ?",
+    "Où est-ce que je travaille maintenant ?",
+    "Dans quelle ville est-ce que j'habite ?",
+    "¿En qué ciudad vivo ahora?",
+    "¿Qué coche tengo ahora?",
+    "¿Cómo se llama ahora mi jefe?",
+    "In che città vivo ora?",
+    "Che macchina ho adesso?",
+    "Em que cidade eu moro?",
+    "Onde é que moro?",
+    "Onde é que eu moro?",
+    "O que é que eu bebo de manhã?",
+    "Şu an hangi şehirde yaşıyorum?",  # noqa: RUF001
+    "Şimdi hangi arabayı kullanıyorum?",  # noqa: RUF001
+    "В каком городе я теперь живу?",  # noqa: RUF001
+    "На чём я сейчас езжу?",  # noqa: RUF001
+    "私は今どこに住んでいる？",  # noqa: RUF001
+    "私の猫の名前は？",  # noqa: RUF001
+    "僕の誕生日は？",  # noqa: RUF001
+    "私は今何の車に乗っていますか？",  # noqa: RUF001
+    "我现在住在哪里？",  # noqa: RUF001
+    "我现在开什么车？",  # noqa: RUF001
+    "我现在做什么工作？",  # noqa: RUF001
+]
+WITH_A_FACT = [
+    "Was esse ich ohne Gluten zum Frühstück?",
+    "Qu'est-ce que je mange sans gluten ?",
+    "¿Qué bebo con mi diabetes?",
+    "¿Qué como para mi anemia?",
+    "Che cosa bevo con la gastrite?",
+    "Was trinke ich als Diabetiker?",
+    "私の娘のミアは6歳ですが、何を贈りますか？",  # noqa: RUF001
+]
+
+
+@pytest.mark.parametrize("question", OF_THEMSELVES)
+def test_what_users_ask_about_themselves_is_only_asked(question: str) -> None:
+    assert is_question_only(question)
+
+
+@pytest.mark.parametrize("question", WITH_A_FACT)
+def test_what_tells_with_whom_or_without_what_it_is_asked_is_kept(question: str) -> None:
+    assert not is_question_only(question)
