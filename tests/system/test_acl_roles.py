@@ -244,7 +244,7 @@ def life() -> Iterator[Life]:
         life = Life(fleet, redis)
         life.as_role("producer", life.submit)
         life.as_role("responses", lambda: life.work("responses", "reply published"))
-        life.as_role("memories", lambda: life.work("memories", "turns stored"))
+        life.as_role("memories", lambda: life.work("memories", "turn stored"))
         life.ask_about_memories()
         life.as_role("memories", lambda: life.work("memories", "answered delete of memories"))
         life.request_erasure()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from afterword.shared.names import REPLIES, RUN_TASK, WRITE_TASK
+from afterword.shared.plurals import in_number
 from tests.kit.ledger.hint_messages import hint_list, hint_message
 from tests.kit.process_inspection import peak_mb
 from tests.kit.servers.valkey import Valkey
@@ -126,7 +127,7 @@ def test_a_message_that_is_no_hint_is_reported_and_delays_no_hint(worker: ProbeW
     assert peak_mb(worker.process.pid) < 500
     for raw, reason in NO_HINTS.values():
         digest = hashlib.sha256(raw if isinstance(raw, bytes) else raw.encode()).hexdigest()
-        assert worker.log.count(f"{reason}, {len(raw)} bytes, sha256 {digest}") == 3
+        assert worker.log.count(in_number(f"{reason}, {len(raw)} bytes, sha256 {digest}")) == 3
     assert "my secret" not in worker.log
     assert "Connection to broker lost" not in worker.log
 

@@ -204,7 +204,7 @@ def test_a_memory_of_another_user_never_reaches_claude(town: Town) -> None:
     assert [memory.text for memory in reply.memories] == ["I prefer Kelvin."]
     assert not [one for one in town.fleet.claude.requests() if "stairs" in str(one["body"])]
     log = "".join(one.log for one in town.fleet.workers).splitlines()
-    alarms = [line for line in log if "1 memories of another user; dropped [job_id=j00_" in line]
+    alarms = [line for line in log if "1 memory of another user; dropped [job_id=j00_" in line]
     assert alarms
     assert all("ERROR" in line for line in alarms)
 
