@@ -122,7 +122,8 @@ class Pipeline:
         if not isinstance(error, (LedgerUnavailable, exceptions.RedisError)):
             return error  # a retry would repeat it
         try:
-            return await self._retry(call, deadline, error)
+            # At once: others wait behind it, because they are retried in their order.
+            return await self._retry(call, deadline, error, at_once=True)
         except (AfterwordError, exceptions.RedisError) as repeated:
             return repeated
 
@@ -149,25 +150,32 @@ class Pipeline:
         return await self._retry(request, deadline, failed)
 
     async def _retry(
-        self, request: Command | ScriptCall, deadline: float, failed: Exception
+        self,
+        request: Command | ScriptCall,
+        deadline: float,
+        failed: Exception,
+        *,
+        at_once: bool = False,
     ) -> Any:
         """Retry until it works or the deadline has passed; the error then names the last cause.
 
-        `failed` is how the first attempt ended.
+        `failed` is how the first attempt ended, `at_once` whether the second one does not pause.
         """
         tries = Tries([])
         self._note(tries, failed)
         try:
             with TimeLimit(deadline):
-                return await self._retry_unavailable(request, tries)
+                return await self._retry_unavailable(request, tries, at_once=at_once)
         except TimeoutError:
             raise self._given_up(tries) from None
 
-    async def _retry_unavailable(self, request: Command | ScriptCall, tries: Tries) -> Any:
-        pause_s = _FIRST_PAUSE_S
+    async def _retry_unavailable(
+        self, request: Command | ScriptCall, tries: Tries, *, at_once: bool
+    ) -> Any:
+        pause_s = 0.0 if at_once else _FIRST_PAUSE_S
         while True:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 no secret
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S) or _FIRST_PAUSE_S
             tries.going_on = True
             try:
                 return await self._post(request)
