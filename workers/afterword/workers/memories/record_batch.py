@@ -103,33 +103,37 @@ class BatchRecorder:
         unknown_outcome: bool,
     ) -> None:
         """Put a batch back for later; its lane waits too, so that order is kept (I4)."""
-        await self._lanes.postpone(
-            claim,
-            batch[0].id,
-            verdict.delay_s,
-            counted=counted,
-            code=verdict.code,
-            unknown_outcome=unknown_outcome,
-            paid=self._meters.paid(claim),
+        code, delay_s = verdict.code, verdict.delay_s
+        await self.give_back(
+            claim, batch, delay_s, code, counted=counted, unknown_outcome=unknown_outcome
         )
         emit(
             TurnPostponed,
             turns=len(batch),
-            code=verdict.code,
+            code=code,
             fault=verdict.fault,
-            delay_s=verdict.delay_s,
+            delay_s=delay_s,
             counted=counted,
         )
 
-    async def give_back(self, claim: LaneClaim, batch: Batch, delay_s: float, code: str) -> None:
-        """Put a batch back without a failure: no attempt is spent."""
+    async def give_back(
+        self,
+        claim: LaneClaim,
+        batch: Batch,
+        delay_s: float,
+        code: str,
+        *,
+        counted: bool = False,
+        unknown_outcome: bool = True,
+    ) -> None:
+        """Put a batch back and tell nobody; unless it is `counted`, no attempt is spent."""
         await self._lanes.postpone(
             claim,
             batch[0].id,
             delay_s,
-            counted=False,
+            counted=counted,
             code=code,
-            unknown_outcome=True,
+            unknown_outcome=unknown_outcome,
             paid=self._meters.paid(claim),
         )
 
