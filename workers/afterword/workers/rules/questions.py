@@ -15,7 +15,7 @@ from itertools import dropwhile
 from typing import Self
 
 from afterword.workers.rules.languages import VOWEL_SIGNS, folded
-from afterword.workers.rules.lexicons import Lexicon, lexicons
+from afterword.workers.rules.lexicons import NEVER, Lexicon, lexicons
 from afterword.workers.rules.pleasantries import is_pleasantry
 
 _CLAUSE_END = re.compile("[,;:\u2013\u2014()\uff0c\u3001\uff1b\uff1a\u060c\u061b]| - ")
@@ -32,7 +32,6 @@ _FEWEST_WORDS = 3
 
 #: What the patterns of a lexicon are spelled with.
 _PLACES = {"WORD": "[^ _\\d][^ ]*", "NAME": "_[^ ]+", "ANY": "[^ ]+", "~": " "}
-_NEVER = "(?!)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,5 +155,5 @@ def compiled(text: str, *, whole_words: bool) -> re.Pattern[str]:
     """Return a pattern of a lexicon, which is spelled as its README says."""
     for place, pattern in _PLACES.items():
         text = text.replace(place, pattern)
-    text = folded(text) or _NEVER
+    text = folded(text) or NEVER
     return re.compile(f"(?<![^ ])(?:{text})(?![^ ])" if whole_words else text)

@@ -10,10 +10,10 @@ from typing import Any
 
 from afterword.workers.rules.calendar_spans import Span, counted, moved, weekday
 from afterword.workers.rules.date_patterns import lexicon_of, pattern_of
+from afterword.workers.rules.lexicons import NEVER
 
 _SENTENCE_END = re.compile("[.!?\u3002\uff01\uff1f\u0964\u061f\n]")
 _NUMERALS = "0-9\u0660-\u0669\u0966-\u096f\uff10-\uff19"
-_NEVER = "(?!)"
 
 #: A pattern, and what a match of it means on a day; None if it means nothing that is known.
 Rule = tuple[re.Pattern[str], Callable[[re.Match[str], date], Span | None]]
@@ -49,7 +49,7 @@ def relative_phrases(language: str) -> Iterator[str]:
     for _, phrase in _fixed_phrases(lexicon):
         yield phrase
     for key in ("ahead", "ago", "coming", "past"):
-        phrase = lexicon.get(key, _NEVER).replace("NUMBER", f"(?:{_spelled_numbers(lexicon)})")
+        phrase = lexicon.get(key, NEVER).replace("NUMBER", f"(?:{_spelled_numbers(lexicon)})")
         for place, names in (("UNIT", "units"), ("WEEKDAY", "weekdays")):
             phrase = phrase.replace(place, f"(?:{'|'.join(lexicon.get(names, '').split())})")
         yield phrase

@@ -20,7 +20,7 @@ from functools import cache
 from itertools import chain
 
 from afterword.workers.rules.languages import folded, languages_of, script_of
-from afterword.workers.rules.lexicons import Lexicon, lexicons
+from afterword.workers.rules.lexicons import NEVER, Lexicon, lexicons
 from afterword.workers.rules.questions import Grammar, Sentence, compiled, grammar_of
 from afterword.workers.rules.relevance import telling_sentences
 
@@ -28,8 +28,6 @@ from afterword.workers.rules.relevance import telling_sentences
 LONGEST_REQUEST = 160
 _MOST_WORDS = 10
 _MOST_UNSPACED = 22
-
-_NEVER = "(?!)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +158,7 @@ def _requests_of(language: str) -> _Requests:
         follows=pattern(f"^(?:{_any(requests, 'follows')})"),
         tells=pattern(f"{_any(requests, 'tells')}|{names}"),
         may_tell=pattern(_any(requests, "may_tell")),
-        spelled=re.compile(requests.get("spelled", _NEVER)),
+        spelled=re.compile(requests.get("spelled", NEVER)),
     )
 
 
@@ -185,4 +183,4 @@ def _verbs(requests: Lexicon) -> str:
 
 
 def _any(lexicon: Lexicon, key: str) -> str:
-    return "|".join(lexicon.get(key, "").split()) or _NEVER
+    return "|".join(lexicon.get(key, "").split()) or NEVER

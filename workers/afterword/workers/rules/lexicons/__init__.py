@@ -7,6 +7,9 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
+#: A pattern that matches nothing, for what a language does not have.
+NEVER = "(?!)"
+
 Lexicon = dict[str, Any]
 
 
