@@ -60,6 +60,16 @@ class Function:
             names.append("return")
         return [name for name in names if name not in ("self", "cls")]
 
+    @property
+    def is_alias(self) -> bool:
+        """Return whether all it does is to call another function with its own arguments."""
+        if isinstance(self.node, ast.AsyncFunctionDef):
+            return False
+        match [one for one in self.node.body if not _is_text(one)]:
+            case [ast.Return(ast.Call(ast.Name(), [*given], []))] if given:
+                return [ast.unparse(one) for one in given] == [a.arg for a in self.node.args.args]
+        return False
+
 
 @dataclass(frozen=True)
 class Source:
@@ -98,6 +108,27 @@ class Source:
         public = (node for node in _public(self.tree) if not ast.get_docstring(node))
         return missing + [f"{self._at(node)} {node.name}" for node in public]
 
+    @property
+    def constants(self) -> dict[str, str]:
+        """Return the public constants of the module, each with the text of its value."""
+        assigned = (
+            (target, node.value)
+            for node in self.tree.body
+            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        )
+        return {
+            target.id: ast.unparse(value)
+            for target, value in assigned
+            if isinstance(target, ast.Name) and target.id.isupper() and target.id[0] != "_"
+        }
+
+    @property
+    def imported_names(self) -> set[str]:
+        """Return what the module imports by name."""
+        nodes = (node for node in ast.walk(self.tree) if isinstance(node, ast.ImportFrom))
+        return {alias.name for node in nodes for alias in node.names}
+
     def imports(self, known: Iterable[str]) -> set[str]:
         """Return which of the `known` modules this one imports, lazily or not."""
         named = {name for node in ast.walk(self.tree) for name in _imported(node, set(known))}
@@ -122,6 +153,21 @@ def import_graph(files: Iterable[Source]) -> dict[str, set[str]]:
     return {name: source.imports(by_name) for name, source in by_name.items()}
 
 
+def ambiguous_constants(files: Iterable[Source]) -> list[str]:
+    """List the constants that are imported by name and have another value next door."""
+    files = list(files)
+    wanted = {name for source in files for name in source.imported_names}
+    values: dict[tuple[Path, str], dict[str, str]] = {}
+    for source in files:
+        for name, value in source.constants.items():
+            values.setdefault((source.path.parent, name), {})[source.name] = value
+    return [
+        f"{name}: {', '.join(sorted(found))}"
+        for (_, name), found in values.items()
+        if name in wanted and len(set(found.values())) > 1
+    ]
+
+
 def percentile(values: list[int], percent: int) -> float:
     """Return the value that `percent` % of `values` do not exceed."""
     return sorted(values)[-(-len(values) * percent // 100) - 1]
@@ -129,6 +175,10 @@ def percentile(values: list[int], percent: int) -> float:
 
 def _last(node: ast.stmt | ast.expr) -> int:
     return node.end_lineno or node.lineno
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def _docstring_lines(node: ast.AST) -> range:

@@ -8,7 +8,7 @@ from textwrap import dedent
 
 import pytest
 
-from tests.shape.measure import Source, import_graph, percentile, sources
+from tests.shape.measure import Source, ambiguous_constants, import_graph, percentile, sources
 
 
 @pytest.fixture
@@ -103,6 +103,35 @@ def test_undocumented_public_names_are_listed(root: Path) -> None:
 def test_missing_annotations_are_listed(root: Path) -> None:
     source = written(root, "bare", "def f(self, a, b: int, *c, d, **e): ...")
     assert source.functions[0].bare == ["a", "d", "c", "e", "return"]
+
+
+@pytest.mark.parametrize(
+    ("text", "is_alias"),
+    [
+        ("def f(a, b):\n    'Said.'\n    return g(a, b)", True),
+        ("def f(a, b):\n    return g(b, a)", False),
+        ("def f(a):\n    return g(a, b=1)", False),
+        ("def f():\n    return g()", False),
+        ("async def f(a):\n    return g(a)", False),
+        ("def f(a):\n    return a.g(a)", False),
+    ],
+)
+def test_a_function_that_only_calls_another_is_an_alias(
+    root: Path, text: str, is_alias: bool
+) -> None:
+    assert written(root, "alias", text).functions[0].is_alias is is_alias
+
+
+def test_a_constant_with_two_values_in_a_folder_is_ambiguous_once_it_is_imported(
+    root: Path,
+) -> None:
+    files = [
+        written(root, "one", "MOST = 1\nSAME = 3\n_OWN = 4"),
+        written(root, "two", "MOST: int = 2\nSAME = 3\n_OWN = 5"),
+    ]
+    assert ambiguous_constants(files) == []
+    user = written(root, "three", "from made.one import MOST, SAME, _OWN")
+    assert ambiguous_constants([*files, user]) == ["MOST: made.one, made.two"]
 
 
 def test_an_import_cycle_is_found_through_a_lazy_import(root: Path) -> None:

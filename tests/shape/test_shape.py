@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import graphlib
 
-from tests.shape.measure import import_graph, percentile, sources
+from tests.shape.measure import ambiguous_constants, import_graph, percentile, sources
 
 FILES = sources()
 FUNCTIONS = [function for source in FILES for function in source.functions]
@@ -43,6 +43,14 @@ def test_everything_public_is_documented() -> None:
 
 def test_every_argument_and_return_is_annotated() -> None:
     none([f"{f.where}: {', '.join(f.bare)}" for f in FUNCTIONS if f.bare])
+
+
+def test_no_function_is_only_another_name_of_one() -> None:
+    none([f.where for f in FUNCTIONS if f.is_alias])
+
+
+def test_a_constant_that_is_imported_has_one_value_in_its_folder() -> None:
+    none(ambiguous_constants(FILES))
 
 
 def test_no_module_imports_itself_through_others() -> None:

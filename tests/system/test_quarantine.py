@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from afterword.producer.cli.main import cli
-from afterword.shared.ledger.quarantine import MAX_KEPT
+from afterword.shared.ledger.quarantine import MAX_NOTES
 from afterword.shared.names import MEMORIES, REPLIES, RUN_TASK
 from tests.kit.fault_runs.crash_run import SharedServers, shared_servers
 from tests.kit.fault_runs.load_run import PATIENCE_S, LoadRun
@@ -100,7 +100,7 @@ def test_poison_is_noted_counted_and_costs_nothing_else(load_run: LoadRun) -> No
 
 
 def test_no_more_notes_are_kept_than_the_newest(load_run: LoadRun) -> None:
-    many = MAX_KEPT + 50
+    many = MAX_NOTES + 50
     for number in range(many):
         push(load_run, f"canary {number}", REPLIES)
     wait_until(
@@ -110,7 +110,7 @@ def test_no_more_notes_are_kept_than_the_newest(load_run: LoadRun) -> None:
         ),
         "all is counted", PATIENCE_S,
     )  # fmt: skip
-    assert load_run.inspector.redis.xlen(load_run.inspector.keys.quarantine) == MAX_KEPT
+    assert load_run.inspector.redis.xlen(load_run.inspector.keys.quarantine) == MAX_NOTES
 
 
 def test_purged_queues_under_load_lose_nothing(load_run: LoadRun) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afterword.workers.rules.asked_days import asked_days
-from afterword.workers.rules.dates import LONGEST_MESSAGE
+from afterword.workers.rules.dates import LONGEST_TYPED
 
 #: A Tuesday.
 TODAY = date(2026, 12, 1)
@@ -117,7 +117,7 @@ def test_several_times_may_be_asked_for_and_what_is_longer_counts() -> None:
         "What is on 31 February?",
         "Who are the 12 may-bugs?",
         "Is 10.5.1 the newest version?",
-        "x" * LONGEST_MESSAGE + " on 3 May",
+        "x" * LONGEST_TYPED + " on 3 May",
     ],
 )
 def test_what_is_no_day_until_today_is_not_asked_for(question: str) -> None:

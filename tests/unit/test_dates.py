@@ -18,7 +18,7 @@ from afterword.workers.rules.date_patterns import (
     lexicon_of,
     pattern_of,
 )
-from afterword.workers.rules.dates import LONGEST_MESSAGE, with_dates, without_dates
+from afterword.workers.rules.dates import LONGEST_TYPED, with_dates, without_dates
 from afterword.workers.rules.relative_dates import relative_phrases
 
 #: A Tuesday.
@@ -86,7 +86,7 @@ ALONE = {
     "hours": "An hour ago I ate.",
     "beyond all dates": "In 999 years nobody will know.",
     "a date that is there": "I move tomorrow [2 December 2026].",
-    "a long text": "I paste what they wrote: we meet tomorrow. " + "x" * LONGEST_MESSAGE,
+    "a long text": "I paste what they wrote: we meet tomorrow. " + "x" * LONGEST_TYPED,
 }
 
 

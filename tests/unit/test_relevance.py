@@ -10,12 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afterword.workers.rules.relevance import (
-    LONGEST_MESSAGE,
-    is_pleasantry_only,
-    is_question_only,
-    told_in,
-)
+from afterword.workers.rules.pleasantries import is_pleasantry
+from afterword.workers.rules.relevance import LONGEST_CHATTER, is_question_only, told_in
 from afterword.workers.rules.requests import is_request_only
 from tests.conftest import ROOT
 
@@ -180,25 +176,25 @@ TELLING = [
 
 @pytest.mark.parametrize("text", PLEASANT)
 def test_a_pleasantry_says_nothing(text: str) -> None:
-    assert is_pleasantry_only(text)
+    assert is_pleasantry(text)
 
 
 @pytest.mark.parametrize("text", TELLING)
 def test_a_pleasantry_with_anything_more_is_kept(text: str) -> None:
-    assert not is_pleasantry_only(text)
+    assert not is_pleasantry(text)
 
 
 @given(st.text(alphabet=string.ascii_letters + string.digits, min_size=8, max_size=30))
 def test_no_single_unknown_word_is_a_pleasantry(word: str) -> None:
     known = {"afternoon", "excellent", "thankyou", "understood", "wonderful"}
-    assert is_pleasantry_only(word) <= (word.lower() in known)
+    assert is_pleasantry(word) <= (word.lower() in known)
 
 
 # -- the list
 
 
 def is_dropped(text: str) -> bool:
-    return is_pleasantry_only(text) or is_question_only(text) or is_request_only(text)
+    return is_pleasantry(text) or is_question_only(text) or is_request_only(text)
 
 
 def texts(verdict: str, **wanted: str) -> list[str]:
@@ -247,7 +243,7 @@ def test_whatever_is_written_is_judged(pieces: list[str], between: str) -> None:
     st.sampled_from([text for text in texts("keep") if not is_dropped(text)]), st.text("a.?! \n\t")
 )
 def test_a_fact_in_a_text_that_is_too_long_to_be_a_question_is_kept(fact: str, more: str) -> None:
-    assert not is_dropped(fact + more * (LONGEST_MESSAGE // max(1, len(more))) + "x" * 121)
+    assert not is_dropped(fact + more * (LONGEST_CHATTER // max(1, len(more))) + "x" * 121)
 
 
 def test_a_language_is_recognised_before_its_rules_apply() -> None:

@@ -25,7 +25,15 @@ from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import CallOutcome, CallReport, Gate, GateDecision, GateState
 from afterword.shared.settings import Settings
 from afterword.workers import gate
-from afterword.workers.gate import ANNOUNCE_S, BUDGET, LATE_S, LOOK_S, GateClient, GateShut, Permit
+from afterword.workers.gate import (
+    ANNOUNCE_S,
+    BUDGET_USED_UP,
+    LATE_S,
+    LOOK_S,
+    GateClient,
+    GateShut,
+    Permit,
+)
 from afterword.workers.rules.retry_policy import LONGEST_SNOOZE_S, OPERATOR_PAUSE_S
 from tests.kit.fakes.gates import FakeGates
 from tests.kit.ledger.builder import LedgerInspector
@@ -359,7 +367,7 @@ async def test_a_budget_that_is_used_up_shuts_without_a_failure(harness: Harness
     await harness.house.flush()
 
     [report] = harness.gates.told
-    assert (report.outcome, report.code, report.pause_s) == (CallOutcome.SHUT, BUDGET, 12.0)
+    assert (report.outcome, report.code, report.pause_s) == (CallOutcome.SHUT, BUDGET_USED_UP, 12.0)
 
 
 @pytest.mark.parametrize(

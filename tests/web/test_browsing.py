@@ -14,7 +14,7 @@ from afterword.shared.ledger import browsing
 from afterword.shared.ledger.browsing import Place
 from afterword.shared.ledger.dead_letter_records import DeadLetterFilter
 from afterword.shared.ledger.ledger import Ledger
-from afterword.shared.ledger.samples import MAX_KEPT, Sample
+from afterword.shared.ledger.samples import MAX_SAMPLES, Sample
 from afterword.shared.names import lane_id, memory_key, shard_of
 from afterword.shared.settings import Settings
 from tests.kit.console_client import console_client
@@ -98,9 +98,9 @@ async def test_of_several_consoles_one_takes_the_sample_of_a_minute(
 
 
 async def test_samples_are_bounded_and_drawn(ledger: Ledger, settings: Settings) -> None:
-    for number in range(MAX_KEPT + 5):
+    for number in range(MAX_SAMPLES + 5):
         await ledger.samples.add(replace(SAMPLE, replied=number))
-    found = await ledger.samples.newest(10 * MAX_KEPT)
-    assert [sample.replied for _, sample in found] == [*range(5, MAX_KEPT + 5)]
+    found = await ledger.samples.newest(10 * MAX_SAMPLES)
+    assert [sample.replied for _, sample in found] == [*range(5, MAX_SAMPLES + 5)]
     async with console_client(settings) as browser:
         assert 'aria-label="Users late in the last hour"' in (await browser.get("/")).text

@@ -46,7 +46,7 @@ ANNOUNCE_S = 0.5
 LATE_S = 1.0
 
 #: The code of a gate that is shut because the provider said that our rate limit is used up.
-BUDGET = "budget_used_up"
+BUDGET_USED_UP = "budget_used_up"
 
 
 def gate_of(model: str) -> str:
@@ -272,7 +272,9 @@ class Permit:
         """Report that the provider answers, and for how many seconds it asks us to pause."""
         wanted = self._gate_client.note_success(self._name, self._began) or self.canary
         if pause_s > 0:
-            self._report_later(CallReport(CallOutcome.SHUT, BUDGET, pause_s=_capped(pause_s)))
+            self._report_later(
+                CallReport(CallOutcome.SHUT, BUDGET_USED_UP, pause_s=_capped(pause_s))
+            )
         elif wanted:
             self._report_later(CallReport(CallOutcome.WORKED))
 

@@ -21,7 +21,7 @@ from afterword.producer.cli.terminal import echo, tell_of_dry_run
 from afterword.producer.cli.workers_seen import open_ledger
 from afterword.shared.arguments import check_event_id
 from afterword.shared.ledger.dead_letter_records import ReplayState
-from afterword.shared.ledger.quarantine import MAX_KEPT, Quarantine
+from afterword.shared.ledger.quarantine import MAX_NOTES, Quarantine
 from afterword.shared.plurals import quantity
 
 Result = TypeVar("Result")
@@ -37,7 +37,7 @@ def quarantine() -> None:
 
 
 @command("list", examples=["afterword quarantine list --limit 10"])
-@limit_option(100, MAX_KEPT)
+@limit_option(100, MAX_NOTES)
 @after_option("the note")
 @json_option
 def list_(*, limit: int, after: str | None, as_json: bool) -> None:

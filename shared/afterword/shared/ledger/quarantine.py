@@ -16,7 +16,7 @@ from afterword.shared.ledger.records import (
 from afterword.shared.ledger.shard import Shards
 
 #: How many notes are kept, the newest; every message is counted.
-MAX_KEPT = 1000
+MAX_NOTES = 1000
 
 
 class Quarantine:
@@ -30,7 +30,7 @@ class Quarantine:
         """Add a note on a message, once."""
         arguments = steps.AddQuarantineNote(
             token=uuid.uuid4().hex,
-            keep=MAX_KEPT,
+            keep=MAX_NOTES,
             queue=found.queue,
             reason=found.reason,
             size=found.size,
@@ -40,7 +40,7 @@ class Quarantine:
         await self._shards.run_script(self._keys, arguments)
 
     async def newest(
-        self, limit: int = MAX_KEPT, *, after: str | None = None
+        self, limit: int = MAX_NOTES, *, after: str | None = None
     ) -> Sequence[QuarantineNote]:
         """Return the newest notes, newest first; those before the note `after`."""
         newest = f"({after}" if after else "+"

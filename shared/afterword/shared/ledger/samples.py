@@ -11,7 +11,7 @@ from afterword.shared.ledger.records import json_object, moment, readable
 from afterword.shared.ledger.shard import Shards
 
 #: Most samples that are kept, the newest: two hours of them.
-MAX_KEPT = 120
+MAX_SAMPLES = 120
 
 #: One sample is taken in this time, however many processes offer one.
 EVERY_MS = 60_000
@@ -44,10 +44,10 @@ class Samples:
         return bool(await self._shards.send_command(*command))
 
     async def add(self, sample: Sample) -> None:
-        """Add a sample, and drop those beyond `MAX_KEPT`."""
+        """Add a sample, and drop those beyond `MAX_SAMPLES`."""
         text = json.dumps(asdict(sample))
         await self._shards.send_command(
-            "XADD", self._keys.samples, "MAXLEN", MAX_KEPT, "*", "figures", text
+            "XADD", self._keys.samples, "MAXLEN", MAX_SAMPLES, "*", "figures", text
         )
 
     async def newest(self, limit: int) -> Sequence[tuple[datetime, Sample]]:

@@ -13,7 +13,7 @@ from datetime import date
 from functools import cache
 
 from afterword.workers.rules.date_patterns import languages_found, lexicon_of, pattern_of
-from afterword.workers.rules.dates import LONGEST_MESSAGE, spans_in
+from afterword.workers.rules.dates import LONGEST_TYPED, spans_in
 
 #: The first and the last day of a time.
 Days = tuple[date, date]
@@ -32,7 +32,7 @@ def asked_days(text: str, today: date) -> list[Sequence[Days]]:
 
     A date without a year may be of any year until today. Times after today are left out.
     """
-    if len(text) > LONGEST_MESSAGE:
+    if len(text) > LONGEST_TYPED:
         return []
     named = [_alternatives(match, today) for match in _dates_in(text)]
     named += [[span] for span in spans_in(text, today) if span[0] <= today]

@@ -19,7 +19,7 @@ from afterword.workers.rules.languages import languages_of
 from afterword.workers.rules.relative_dates import relative_phrases, rules_of
 
 #: Who writes more has pasted something: its "yesterday" is not that of the user.
-LONGEST_MESSAGE = 600
+LONGEST_TYPED = 600
 
 _QUOTATION = re.compile(
     '\u201c[^\u201d]*\u201d|"[^"]*"|\u00ab[^\u00bb]*\u00bb|\u201e[^\u201c\u201d]*[\u201c\u201d]'
@@ -44,7 +44,7 @@ class _Found:
 
 def with_dates(text: str, today: date) -> str:
     """Return a text with the dates that its words mean on the day on which it was written."""
-    if len(text) > LONGEST_MESSAGE or today.year not in _YEARS:
+    if len(text) > LONGEST_TYPED or today.year not in _YEARS:
         return text
     quoted = [found.span() for found in _QUOTATION.finditer(text)]
     found = [

@@ -16,7 +16,7 @@ from afterword.workers.rules.pleasantries import is_pleasantry
 from afterword.workers.rules.questions import Sentence, grammar_of, is_marked
 
 #: Who writes more than this tells something, and nobody asks longer than this without a mark.
-LONGEST_MESSAGE = 4000
+LONGEST_CHATTER = 4000
 LONGEST_QUESTION = 400
 LONGEST_UNMARKED = 80
 
@@ -32,7 +32,7 @@ def is_question_only(message: str, *, says_more: bool = False) -> bool:
     Pleasantries may stand around them. `says_more` is whether the message is known to be more than
     a pleasantry.
     """
-    if len(message) > LONGEST_MESSAGE:
+    if len(message) > LONGEST_CHATTER:
         return False
     text = message if message.isascii() else unicodedata.normalize("NFC", message)
     sentences = _sentences(text)
@@ -59,7 +59,7 @@ def telling_sentences(text: str) -> Sequence[str]:
 
 def told_in(text: str) -> str:
     """Return a message without its sentences that only ask or greet, if there are others."""
-    if len(text) > LONGEST_MESSAGE:
+    if len(text) > LONGEST_CHATTER:
         return text
     sentences = _sentences(text)
     told = [part.strip() for part in sentences if not (is_pleasantry(part) or _asks(part))]
@@ -87,8 +87,3 @@ def _may_be_question(sentence: str) -> bool:
     if is_marked(sentence):
         return len(sentence) <= LONGEST_QUESTION
     return len(sentence) <= LONGEST_UNMARKED and not sentence.rstrip().endswith((".", "!"))
-
-
-def is_pleasantry_only(text: str) -> bool:
-    """Return whether a message only greets, thanks, agrees, reacts or asks to go on."""
-    return is_pleasantry(text)

@@ -6,7 +6,8 @@ Only a message whose job was stopped has none. It is judged when it is to be sto
 from __future__ import annotations
 
 from afterword.shared.contracts import REFUSAL, ChatRequest
-from afterword.workers.rules.relevance import is_pleasantry_only, is_question_only
+from afterword.workers.rules.pleasantries import is_pleasantry
+from afterword.workers.rules.relevance import is_question_only
 from afterword.workers.rules.requests import is_request_only
 
 
@@ -33,7 +34,7 @@ def reason_in(message: str, *, pleasantries: bool) -> str | None:
     A question that tells something of the user is no question only. No backend is given replies, so
     none finds a fact in the answer to one.
     """
-    if not pleasantries and is_pleasantry_only(message):
+    if not pleasantries and is_pleasantry(message):
         return "pleasantry"
     if is_question_only(message, says_more=not pleasantries):
         return "question_only"
