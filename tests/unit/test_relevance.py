@@ -7,10 +7,10 @@ import string
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from afterword.workers.rules.pleasantries import is_pleasantry
+from afterword.workers.rules.pleasantries import is_pleasantry, is_reaction
 from afterword.workers.rules.relevance import LONGEST_CHATTER, is_question_only, told_in
 from afterword.workers.rules.requests import is_request_only
 from tests.conftest import ROOT
@@ -117,6 +117,9 @@ def test_without_a_question_mark_everything_is_kept(text: str) -> None:
     assert not is_question_only(text.translate(str.maketrans("", "", "?？؟")))  # noqa: RUF001
 
 
+@example("aaaaaaah")
+@example("kkkkkkkk")
+@example("Understood")
 @given(st.text(alphabet=string.ascii_letters + " ?.!,'¿？\n\U0001f914"))  # noqa: RUF001
 def test_any_text_can_be_judged(text: str) -> None:
     is_question_only(text)
@@ -184,10 +187,26 @@ def test_a_pleasantry_with_anything_more_is_kept(text: str) -> None:
     assert not is_pleasantry(text)
 
 
+@example("aaaaaaah")
+@example("kkkkkkkk")
+@example("Understood")
 @given(st.text(alphabet=string.ascii_letters + string.digits, min_size=8, max_size=30))
 def test_no_single_unknown_word_is_a_pleasantry(word: str) -> None:
     known = {"afternoon", "excellent", "thankyou", "understood", "wonderful"}
-    assert is_pleasantry(word) <= (word.lower() in known)
+    assert is_pleasantry(word) <= (word.lower() in known or is_reaction(word.lower()))
+
+
+@pytest.mark.parametrize("word", ["aaaaaaah", "kkkkkkkk", "hahahaha", "okkkkkkk", "jajajajaja"])
+def test_a_reaction_is_one_however_long(word: str) -> None:
+    assert is_reaction(word)
+    assert is_pleasantry(word)
+
+
+@pytest.mark.parametrize(
+    "word", ["otto", "aaaaaaan", "bookkeeper", "hanna", "mississippi", "kkkkl"]
+)
+def test_a_word_with_doubled_letters_is_no_reaction(word: str) -> None:
+    assert not is_reaction(word)
 
 
 # -- the list

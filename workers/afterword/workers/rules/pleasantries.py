@@ -129,9 +129,12 @@ def _words_of_phrase(words: list[str], at: int) -> int:
     for size in range(min(longest, len(words) - at), 1, -1):
         if " ".join(words[at : at + size]) in _PHRASES:
             return size
-    if word in _PHRASES:
-        return 1
-    return int(_STRETCHED.sub(r"\1", word) in _PHRASES or bool(_LAUGHTER.fullmatch(word)))
+    return int(word in _PHRASES or is_reaction(word))
+
+
+def is_reaction(word: str) -> bool:
+    """Return whether a folded word is laughter, or a phrase with letters that go on: "sooo"."""
+    return _STRETCHED.sub(r"\1", word) in _PHRASES or bool(_LAUGHTER.fullmatch(word))
 
 
 def _is_run(text: str) -> bool:
