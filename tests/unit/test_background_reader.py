@@ -82,6 +82,18 @@ async def test_what_has_changed_is_read_again(
         reader.forget("acme")
 
 
+async def test_what_changes_while_it_is_read_is_read_again(
+    reader: BackgroundReader[int], source: Source
+) -> None:
+    assert await reader.get("acme", wait_s=0) is None
+    await until(lambda: source.read, "it is read")
+    reader.forget("acme")
+    source.answers.put_nowait(7)
+    source.answers.put_nowait(8)
+    assert await reader.get("acme", wait_s=PATIENCE_S) == 8
+    assert await reader.get("acme", wait_s=0) == 8
+
+
 async def test_one_is_read_at_a_time(reader: BackgroundReader[int], source: Source) -> None:
     for name in ("acme", "globex", "acme"):
         assert await reader.get(name, wait_s=0) is None

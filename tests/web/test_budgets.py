@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
@@ -11,6 +11,7 @@ import pytest
 
 from afterword.shared.contracts import Usage
 from afterword.shared.ledger.access_keys import AccessScope
+from afterword.shared.ledger.budget_rows import BudgetRow, BudgetRows
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from tests.kit.console_client import WITH_KEY, Browser, console_client, new_key
@@ -52,10 +53,20 @@ def cells(page: str, whose: str) -> list[str]:
     return [re.sub(r"<[^>]+>", "", one).strip() for one in found]
 
 
+async def tenants_of(browser: Browser, path: str = "/budgets") -> str:
+    """Return a page of all budgets once the tenants are there."""
+
+    async def has_tenants() -> list[str]:
+        page = (await browser.get(path)).text
+        return [] if "Looking at what tenants" in page else [page]
+
+    return (await until(has_tenants, "the tenants are there"))[0]
+
+
 async def test_tenants_are_listed_those_nearest_to_their_budget_first(
     browser: Browser, spent: None
 ) -> None:
-    page = (await browser.get("/budgets")).text
+    page = await tenants_of(browser)
     assert re.findall(r'href="/budgets\?tenant=(\w+)"', page) == ["globex", "acme", "free"]
     of_acme = ["30 %", "0.6000", "2.0000", "1.4000", "200", "-", "-", "setting"]
     assert cells(page, "acme")[1:] == of_acme
@@ -68,18 +79,46 @@ async def test_tenants_are_listed_page_by_page(
     browser: Browser, spent: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("afterword.producer.web.views.budgets.ROWS", 2)
-    first = (await browser.get("/budgets")).text
+    first = await tenants_of(browser)
     path = first.partition('rel="next" href="')[2].partition('"')[0]
-    second = (await browser.get(path)).text
+    second = await tenants_of(browser, path)
     assert re.findall(r'href="/budgets\?tenant=(\w+)"', first + second) == [
         "globex",
         "acme",
         "free",
     ]
     assert 'rel="next"' not in second
+    assert "1 tenant has spent all" in second, "also on a page that does not list it"
     wrong = await browser.get("/budgets", params={"after": "nobody"})
     assert wrong.status_code == httpx.codes.UNPROCESSABLE_ENTITY
     assert "after: nobody is not in this list" in wrong.text
+
+
+async def test_pages_share_one_look_at_what_all_tenants_have_spent(
+    browser: Browser, spent: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    async def counted(rows: BudgetRows) -> tuple[Sequence[BudgetRow], bool]:
+        looked.append(1)
+        return await read(rows)
+
+    read = BudgetRows.tenants
+    monkeypatch.setattr(BudgetRows, "tenants", counted)
+    for path in ("/budgets", "/budgets", "/budgets?after=globex", "/"):
+        await browser.get(path)
+    assert len(looked) == 1
+
+
+async def test_tenants_come_by_themselves_when_reading_takes_long(
+    browser: Browser, spent: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as slow:
+        slow.setattr("afterword.producer.web.console._BUDGETS_S", 0.0)
+        page = (await browser.get("/budgets")).text
+    assert "Looking at what tenants have spent" in page
+    assert "data-live data-soon" in page
+    assert "1 tenant has spent all" in (await tenants_of(browser))
 
 
 async def users_of(browser: Browser, tenant: str) -> str:
@@ -124,7 +163,7 @@ async def test_a_budget_is_set_after_a_dry_run_and_lifted(
     assert cells(page, "all of it")[3] == "4.0000"
     assert "an order of ann@host" in page
     assert "paid more" in page
-    assert "order of ann@host" in cells((await browser.get("/budgets")).text, "acme")[-1]
+    assert "order of ann@host" in cells(await tenants_of(browser), "acme")[-1]
     (entry,) = await ledger.replay_runs.audit_entries(10)
     assert (entry.by, entry.action, entry.details["limits"]) == (
         "ann@host", "limits", {"tenant_usd": 4}

@@ -10,7 +10,7 @@ from afterword.producer.checked_ledger import CheckedLedger
 from afterword.producer.portal import Portal
 from afterword.shared.arguments import AnyId, Id, Limit, checked
 from afterword.shared.errors import InvalidRequest
-from afterword.shared.ledger.budget_rows import BudgetPage
+from afterword.shared.ledger.budget_rows import BudgetPage, BudgetRow
 from afterword.shared.ledger.tenants import TenantLoads, whole
 from afterword.shared.names import MAX_SHOWN
 
@@ -63,9 +63,7 @@ class AsyncTenants:
         """
         reader = (await self._ledger().for_reading()).budget_rows
         rows, complete = await (reader.tenants() if tenant is None else reader.users(tenant))
-        names = [one.user_id or one.tenant for one in rows]
-        found, more = _page(rows, names, limit, after, "is not in this list")
-        return BudgetPage(found, len(rows), more, complete)
+        return budget_page(rows, limit, after, complete=complete)
 
 
 class Tenants:
@@ -109,6 +107,15 @@ class Tenants:
 
         """
         return self._portal.call(self._tenants.budgets(tenant, limit=limit, after=after))
+
+
+def budget_page(
+    rows: Sequence[BudgetRow], limit: int, after: str | None, *, complete: bool = True
+) -> BudgetPage:
+    """Return the rows behind a tenant, or user; raise `InvalidRequest` if it is not among them."""
+    names = [one.user_id or one.tenant for one in rows]
+    found, more = _page(rows, names, limit, after, "is not in this list")
+    return BudgetPage(found, len(rows), more, complete)
 
 
 def _page(

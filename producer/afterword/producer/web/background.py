@@ -27,6 +27,7 @@ class BackgroundReader(AsyncCloseable, Generic[Value]):
         self._one_at_a_time = asyncio.Lock()
         self._reading: dict[str, asyncio.Task[Value]] = {}
         self._found: dict[str, tuple[float, Value]] = {}
+        self._changed: set[str] = set()
 
     async def get(self, name: str, *, wait_s: float) -> Value | None:
         """Return what was found; something older, or None, if reading takes longer than `wait_s`.
@@ -46,11 +47,12 @@ class BackgroundReader(AsyncCloseable, Generic[Value]):
     def forget(self, name: str) -> None:
         """Read a name again when it is asked for next: it has changed."""
         self._found.pop(name, None)
+        self._changed.add(name)
 
     async def _look(self, name: str) -> Value:
         try:
             async with self._one_at_a_time:
-                found = await self._read(name)
+                found = await self._read_unchanged(name)
         finally:
             del self._reading[name]
         self._found.pop(name, None)
@@ -58,6 +60,12 @@ class BackgroundReader(AsyncCloseable, Generic[Value]):
         while len(self._found) > _MOST_KEPT:
             del self._found[next(iter(self._found))]
         return found
+
+    async def _read_unchanged(self, name: str) -> Value:
+        """Read once more if it was forgotten meanwhile: what was read may be from before that."""
+        self._changed.discard(name)
+        found = await self._read(name)
+        return await self._read_unchanged(name) if name in self._changed else found
 
     async def aclose(self) -> None:
         """Read nothing more."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.datastructures import State
@@ -26,7 +27,7 @@ from afterword.shared.clock import utc_now
 from afterword.shared.closeable import AsyncCloseable
 from afterword.shared.errors import AfterwordError
 from afterword.shared.ledger.access_keys import AccessScope
-from afterword.shared.ledger.budget_rows import BudgetPage
+from afterword.shared.ledger.budget_rows import BudgetPage, BudgetRow
 from afterword.shared.ledger.console_sessions import ConsoleSessions
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.metrics_server import new_registry
@@ -38,8 +39,8 @@ _LOOK_S = 5.0
 #: Users of a tenant whose spending is shown, those who have spent most.
 _USERS = 50
 
-#: For how long a page waits until it is known who is over budget; the next look shows it then.
-_OVER_BUDGET_S = 0.2
+#: For how long a page waits until it is known what tenants have spent; the next look shows it then.
+_BUDGETS_S = 0.2
 
 
 class Console(AsyncCloseable):
@@ -56,7 +57,7 @@ class Console(AsyncCloseable):
         self.replays = Replays(time.monotonic)
         self.sampler = Sampler(self.checked, options.late_s)
         self.user_budgets = BackgroundReader(self._budgets_of_users)
-        self._over_budget = BackgroundReader(self._count_over_budget)
+        self._tenant_budgets = BackgroundReader(self._budgets_of_tenants)
         self._collector = FleetCollector()
         self._registry = new_registry("afterword console", self._collector)
         self._scraped_s = -_LOOK_S
@@ -88,18 +89,22 @@ class Console(AsyncCloseable):
         """Return the ledger to read from."""
         return await self.checked.for_reading()
 
-    async def over_budget(self) -> int:
-        """Return how many tenants have spent their budget, as of some seconds ago at most."""
-        return await self._over_budget.get("", wait_s=_OVER_BUDGET_S) or 0
+    async def tenant_budgets(self) -> Sequence[BudgetRow] | None:
+        """Return what tenants have spent, those nearest to their budget first.
+
+        It is as of some seconds ago at most: all pages that show it share one look at the ledger.
+        None if that takes longer than a page waits: a later page has it.
+        """
+        return await self._tenant_budgets.get("", wait_s=_BUDGETS_S)
 
     def budgets_changed(self, tenant: str) -> None:
         """Look again at what was read of budgets, since an order has changed one."""
         self.user_budgets.forget(tenant)
-        self._over_budget.forget("")
+        self._tenant_budgets.forget("")
 
-    async def _count_over_budget(self, _: str) -> int:
+    async def _budgets_of_tenants(self, _: str) -> Sequence[BudgetRow]:
         rows, _complete = await (await self.ledger()).budget_rows.tenants()
-        return sum(row.is_spent for row in rows)
+        return rows
 
     async def _budgets_of_users(self, tenant: str) -> BudgetPage:
         return await AsyncTenants(lambda: self.checked).budgets(tenant, limit=_USERS)
@@ -110,7 +115,7 @@ class Console(AsyncCloseable):
     async def aclose(self) -> None:
         """Abort the replays that this process drives, and close all connections."""
         await self.sampler.aclose()
-        await asyncio.gather(self.user_budgets.aclose(), self._over_budget.aclose())
+        await asyncio.gather(self.user_budgets.aclose(), self._tenant_budgets.aclose())
         operators = [operator.aclose() for operator in self._operators.values()]
         await asyncio.gather(*operators, self.replays.aclose(), return_exceptions=True)
         await asyncio.gather(self.producer.aclose(), self.checked.aclose())

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from starlette.responses import Response
 
+from afterword.producer.admin.tenants import budget_page
 from afterword.producer.web.console import Visit
 from afterword.producer.web.views.fleet import ROWS
 from afterword.shared.budgets import share_spent
@@ -24,15 +25,16 @@ async def budgets(visit: Visit) -> Response:
 
 async def _tenants(visit: Visit) -> Response:
     after = visit.asked("after")
-    page = await visit.operator.tenants.budgets(limit=ROWS, after=after or None)
+    rows = await visit.console.tenant_budgets()
+    page = None if rows is None else budget_page(rows, ROWS, after or None)
     return visit.page(
         "budgets.html",
         page=page,
         orders=await _orders(visit),
-        spent=0 if after else sum(row.is_spent for row in page.rows),
+        spent=sum(row.is_spent for row in rows or ()),
         soft=visit.console.settings.budget_soft,
         after=after,
-        next_page=urlencode({"after": page.rows[-1].tenant}) if page.more else "",
+        next_page=urlencode({"after": page.rows[-1].tenant}) if page and page.more else "",
     )
 
 

@@ -55,7 +55,7 @@ async def _over_budget(visit: Visit, orders: Sequence[SteeringOrder]) -> int:
     """Return how many tenants have spent their budget; without any budget it is not looked for."""
     console = visit.console
     if console.settings.budgets or any(order.sets_budget for order in orders):
-        return await console.over_budget()
+        return sum(row.is_spent for row in await console.tenant_budgets() or ())
     return 0
 
 
