@@ -623,6 +623,25 @@ async def test_usage_sums_up_the_tokens_of_all_replies(producer: ProducerFace, t
     assert of_ann.usage.input == sum(reply.usage.input for reply in replies[:2])
 
 
+@pytest.mark.parametrize("timeout", [0, 1e-9])
+async def test_a_wait_without_time_says_what_is_so(
+    stage: Stage, producer: ProducerFace, timeout: float
+) -> None:
+    stage.answer(TEXT)
+    done = await producer.submit(user_id="ann", message="hello")
+    reply = await done.wait()
+    assert await done.wait(timeout=timeout) == reply
+    stage.hold()
+    job = await producer.submit(user_id="ann", message="hello")
+    with pytest.raises(NoReplyInTime, match=job.id):
+        await job.wait(timeout=timeout)
+    assert await job.cancel()
+    with pytest.raises(JobFailed, match="cancelled"):
+        await job.wait(timeout=timeout)
+    with pytest.raises(JobNotFound):
+        await producer.job(job.id[:-4] + "0000").wait(timeout=timeout)
+
+
 async def test_a_ping_finds_what_a_submit_would(stage: Stage, producer: ProducerFace) -> None:
     await producer.ping()
     async with stage.no_redis() as away:

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from afterword.shared.errors import LedgerUnavailable
+from afterword.shared.errors import AfterwordError, LedgerUnavailable, Misconfigured
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.transport import pubsub as module
 from afterword.shared.transport.pubsub import PubSub
@@ -162,10 +162,29 @@ async def test_a_redis_that_never_confirms_is_reported(own: Valkey, restless: No
         pubsub = PubSub(line.url)
         async with pubsub.subscribed("c", lambda _: None):
             line.fall_silent()
-            with pytest.raises(LedgerUnavailable):
+            with pytest.raises(LedgerUnavailable) as raised:
                 async with pubsub.subscribed("d", lambda _: None):
                     raise AssertionError("entered without a confirmation")
+        assert (raised.value.cause, raised.value.may_be_accepted) == ("silent", False)
         await pubsub.aclose()
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "cause"),
+    [
+        ("redis://127.0.0.1:1/0", LedgerUnavailable, "refused"),
+        ("redis://:secret@127.0.0.1:{port}/0", Misconfigured, "unwanted_password"),
+    ],
+)
+async def test_a_subscription_that_fails_says_why(
+    own: Valkey, restless: None, url: str, kind: type[AfterwordError], cause: str
+) -> None:
+    pubsub = PubSub(url.format(port=own.port))
+    with pytest.raises(kind) as raised:
+        async with pubsub.subscribed("c", lambda _: None):
+            raise AssertionError("entered without a confirmation")
+    assert getattr(raised.value, "cause", "") == cause
+    await pubsub.aclose()
 
 
 async def test_subscriptions_made_while_redis_is_away_are_made_later(own: Valkey) -> None:

@@ -241,3 +241,15 @@ def test_a_redis_that_is_away_is_an_error_in_time(fleet: Fleet) -> None:
         with pytest.raises(LedgerUnavailable):
             producer.submit(user_id="ann", message="hello")
         assert time.monotonic() - began < fleet.settings.submit_timeout_s, "it keeps its own time"
+
+
+@pytest.mark.parametrize("timeout", [0, 0.2])
+def test_a_wait_that_cannot_look_does_not_say_that_the_job_goes_on(
+    fleet: Fleet, timeout: float
+) -> None:
+    away = {"redis_url": "redis://127.0.0.1:1/0", "submit_timeout_s": 0.5}
+    with Producer(fleet.settings.model_copy(update=away)) as producer:
+        job = producer.job("j00_" + "0" * 32)
+        with pytest.raises(LedgerUnavailable) as raised:
+            job.wait(timeout=timeout)
+    assert raised.value.cause == "refused"

@@ -212,13 +212,15 @@ class AsyncJob:
         """Return the reply as soon as it exists.
 
         Args:
-            timeout: how long to wait, in seconds, up to a hundred years.
+            timeout: how long to wait, in seconds, up to a hundred years; 0 looks once.
 
         Raises:
             InvalidRequest: `timeout` is negative, not finite or not a number.
             NoReplyInTime: the time is over; the job goes on, and can be waited for again.
             JobFailed: the job ended without a reply; `code` says why.
             JobNotFound: there is no such job, or its retention time is over.
+            LedgerUnavailable: Redis gave no answer, so nobody knows; wait again. This may come up
+                to `AFTERWORD_SUBMIT_TIMEOUT_S` after the time is over.
             NewerRecord: only a newer version of Afterword can read it.
 
         """
@@ -241,6 +243,7 @@ class AsyncJob:
                 have the form of one, else with the first event. After the retention time of the
                 stream any id will do.
             JobNotFound: there is no such job, or its retention time is over.
+            LedgerUnavailable: Redis gave no answer; continue after the last event.
             NewerRecord: only a newer version of Afterword can read it.
 
         """
@@ -251,7 +254,7 @@ class AsyncJob:
     async def status(self) -> JobStatus:
         """Return the state of the job, and of its turn on its way to memory.
 
-        Raises `JobNotFound` or `NewerRecord`.
+        Raises `JobNotFound`, `LedgerUnavailable` or `NewerRecord`.
         """
         return await self._service.status(self.id)
 
@@ -259,7 +262,7 @@ class AsyncJob:
         """Cancel the job unless it has ended; return whether it is cancelled, now or before.
 
         A reply that is being generated is stopped. What the user said stays in the conversation
-        and is remembered. Raises `JobNotFound`, or `NewerRecord` if only
-        a newer version of Afterword may cancel it.
+        and is remembered. Raises `JobNotFound`, `LedgerUnavailable`, or `NewerRecord` if only a
+        newer version of Afterword may cancel it.
         """
         return await self._service.cancel(self.id)

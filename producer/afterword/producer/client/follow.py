@@ -34,12 +34,16 @@ class Follower:
         """Return the reply once it exists; raise `JobFailed` if the job ends without one."""
         async with aclosing(self._changes(_NOT_THE_END)) as changes:
             async for _ in changes:
-                job, reply = await self._reading.progress_and_reply(self._job_id)
-                if reply is not None:
+                if (reply := await self.reply_now()) is not None:
                     return reply
-                if job.state.terminal:
-                    raise JobFailed(self._job_id, job.state, job.code or job.state)
         raise AssertionError("changes go on until their reader stops")
+
+    async def reply_now(self) -> Reply | None:
+        """Return the reply, None if the job goes on; raise `JobFailed` if it ended without one."""
+        job, reply = await self._reading.progress_and_reply(self._job_id)
+        if reply is None and job.state.terminal:
+            raise JobFailed(self._job_id, job.state, job.code or job.state)
+        return reply
 
     async def events(self, after: str | None) -> AsyncGenerator[Event, None]:
         """Yield the events that follow an event id, until the last one."""

@@ -103,12 +103,19 @@ class LedgerJobService(JobService):
         return results
 
     async def wait(self, job_id: str, timeout: float) -> Reply:  # the caller's own limit
-        """Return the reply of a job as soon as it exists."""
+        """Return the reply of a job as soon as it exists.
+
+        When the time is over it looks once more: what is raised was seen, however short the time.
+        """
+        follower = Follower(self._ledger, job_id)
         try:
             async with asyncio.timeout(timeout):
-                return await Follower(self._ledger, job_id).reply()
+                return await follower.reply()
         except TimeoutError:
-            raise NoReplyInTime(job_id, timeout) from None
+            reply = await follower.reply_now()
+        if reply is None:
+            raise NoReplyInTime(job_id, timeout)
+        return reply
 
     async def stream(self, job_id: str, after: str | None) -> AsyncGenerator[Event, None]:
         """Yield the events of a job that follow an event id, until the last one."""

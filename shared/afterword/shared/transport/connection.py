@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
@@ -79,6 +80,17 @@ class NotConnected(exceptions.ConnectionError):
     def __init__(self, *, tls: bool) -> None:
         super().__init__("not connected")
         self.tls = tls
+
+
+@contextmanager
+def connecting(*, tls: bool) -> Iterator[None]:
+    """Raise `NotConnected` for what redis-py raises while it connects, unless Redis answered."""
+    try:
+        yield
+    except (exceptions.AuthenticationError, exceptions.BusyLoadingError):
+        raise
+    except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+        raise NotConnected(tls=tls) from error
 
 
 class RedisConnection(asyncio.Protocol):
@@ -204,7 +216,7 @@ class Reconnector:
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._connect_s = timeout_s * _CONNECT_SHARE
-        self._tls = url.startswith("rediss")
+        self._tls = uses_tls(url)
         self._moves = locator(url) is not None
         self._in_cluster = is_in_cluster(url)
         self._client = connect(url)
@@ -256,14 +268,9 @@ class Reconnector:
         pool: Any = self._client.connection_pool  # redis-py does not annotate it
         connection = pool.make_connection()
         try:
-            async with asyncio.timeout(self._connect_s):
-                await connection.connect()
-        except (exceptions.AuthenticationError, exceptions.BusyLoadingError):
-            await connection.disconnect(nowait=True)
-            raise  # it is connected, and answers
-        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
-            await connection.disconnect(nowait=True)
-            raise NotConnected(tls=self._tls) from error
+            with connecting(tls=self._tls):
+                async with asyncio.timeout(self._connect_s):
+                    await connection.connect()
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -285,6 +292,11 @@ def of_cluster(error: Exception) -> Exception:
     if isinstance(error, exceptions.AskError) and error.host:
         closed.importing = str(error.host), int(error.port)
     return closed
+
+
+def uses_tls(url: str) -> bool:
+    """Return whether connections to a URL are encrypted."""
+    return url.startswith("rediss")
 
 
 def connect(url: str, *, timeout_s: float | None = None) -> Redis:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -14,7 +14,8 @@ from afterword.shared.error_location import error_location
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.events import ListenerFailed
 from afterword.shared.observer import emit
-from afterword.shared.transport.connection import connect
+from afterword.shared.transport.causes import translated
+from afterword.shared.transport.connection import connect, connecting, uses_tls
 
 #: A quiet connection is pinged this often, and closed if it does not answer.
 QUIET_S = 5.0
@@ -33,6 +34,7 @@ class PubSub:
 
     def __init__(self, url: str) -> None:
         self._client = connect(url, timeout_s=QUIET_S)
+        self._tls = uses_tls(url)
         self._pubsub: Any = self._client.pubsub()  # redis-py does not annotate it
         self._receivers: dict[str, set[OnMessage]] = {}
         self._confirmed: dict[str, asyncio.Event] = {}
@@ -41,13 +43,15 @@ class PubSub:
         self._reader: asyncio.Task[None] | None = None
         self._connecting = asyncio.Lock()
         self._pinged = False
+        self._failed: Exception = TimeoutError()  # why Redis confirmed nothing, as far as is known
 
     @asynccontextmanager
     async def subscribed(self, channel: str, on_message: OnMessage) -> AsyncIterator[None]:
         """Call `on_message` with every message of a channel while the context is open.
 
         Entering waits until Redis has confirmed the subscription: nothing published later is
-        missed. Raises `LedgerUnavailable` if it does not within `QUIET_S`.
+        missed. If it does not within `QUIET_S`, raises the error that names the cause:
+        `LedgerUnavailable` or `Misconfigured`.
         """
         receivers = self._receivers.setdefault(channel, set())
         receivers.add(on_message)
@@ -77,7 +81,14 @@ class PubSub:
             async with asyncio.timeout(QUIET_S):
                 await event.wait()
         except TimeoutError:
-            raise LedgerUnavailable("Redis did not confirm a subscription") from None
+            raise self._not_confirmed() from None
+
+    def _not_confirmed(self) -> Exception:
+        error = translated(self._failed)
+        if not isinstance(error, LedgerUnavailable):
+            return error
+        reason = f"{error} (tried for {QUIET_S:g} s)"
+        return LedgerUnavailable(reason, cause=error.cause, may_be_accepted=False)
 
     def _unsubscribe(self, channel: str) -> None:
         """Unsubscribe if the subscription was confirmed; one that was not serves the next receiver.
@@ -106,8 +117,15 @@ class PubSub:
         while self._queued and self._queued[0][0] == verb:
             channels.append(self._queued.popleft()[1])
         if channels:
-            with suppress(RedisError, OSError):  # the reader reconnects and subscribes to all
+            try:
+                await self._connect()
                 await getattr(self._pubsub, verb)(*channels)
+            except (RedisError, OSError) as error:  # the reader reconnects and subscribes to all
+                self._failed = error
+
+    async def _connect(self) -> None:
+        with connecting(tls=self._tls):
+            await self._pubsub.connect()
 
     async def _read(self) -> None:
         while not _is_cancelled():
@@ -123,7 +141,7 @@ class PubSub:
         if message is None:
             await self._ping()
             return
-        self._pinged = False
+        self._pinged, self._failed = False, TimeoutError()
         channel = str(message["channel"])
         if message["type"] == "subscribe" and channel in self._confirmed:
             self._confirm(channel)
@@ -151,7 +169,8 @@ class PubSub:
                 async with self._connecting:
                     await self._resubscribe()
                 break
-            except (RedisError, OSError):
+            except (RedisError, OSError) as error:
+                self._failed = error
                 await asyncio.sleep(_PAUSE_S)
         for channel in list(self._receivers):
             self._deliver(channel, "")
@@ -159,7 +178,7 @@ class PubSub:
     async def _resubscribe(self) -> None:
         await self._pubsub.aclose()
         self._pubsub = self._client.pubsub()
-        await self._pubsub.connect()
+        await self._connect()
         self._queued.clear()  # this does whatever was queued
         for channel in self._confirmed.keys() - self._receivers.keys():
             del self._confirmed[channel]
