@@ -19,6 +19,7 @@ from afterword.shared.errors import (
 )
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.names import memory_key
+from afterword.workers.memories import migrate
 from afterword.workers.memories.migrate import (
     TRIES,
     Counts,
@@ -294,6 +295,32 @@ async def test_a_copy_whose_outcome_is_unknown_is_looked_for_when_it_is_visible(
     assert (await move.run()).counts.equal
     move.check_equal()
     assert 7.0 in move.time.slept
+
+
+@pytest.mark.parametrize(("verb", "behind"), [("copy", 1), ("edit", 1), ("remove", 2)])
+@pytest.mark.parametrize("is_done", [False, True])
+async def test_what_was_done_before_a_retry_is_counted_once(
+    move: Move, monkeypatch: pytest.MonkeyPatch, verb: Verb, behind: int, is_done: bool
+) -> None:
+    """Be it that an earlier write was answered, or that this one's answer is lost."""
+    await move.run()
+    tea, oslo, cello, *_ = move.source.rows
+    await move.source.edit(ANN, tea.id, "I drink coffee.")
+    await move.source.edit(ANN, oslo.id, "I live in Porto.")
+    await move.source.remove(ANN, [cello.id])
+    await move.say(ANN, "I moved.", "I sing.")
+    await move.source.forget(BEN)
+    if is_done:
+        move.target.fail_after(verb, Unavailable("too_slow", unknown_outcome=True))
+    else:
+        for _ in range(behind):
+            move.target.hang(verb).released.set()
+        move.target.fail(verb, Unavailable("overloaded"))
+    monkeypatch.setattr(migrate, "MOST_PASSES", 1)
+    done = (await move.run()).counts
+    assert (done.copied, done.edited, done.removed) == (2, 2, 3)
+    assert done.present == done.memories == 4
+    assert move.waited, "there was a retry"
 
 
 async def test_a_backend_that_stays_away_ends_the_run_and_the_next_goes_on(move: Move) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeAlias, TypeVar
 
@@ -82,6 +82,33 @@ class Counts(BaseModel):
         """Add what was found of another user."""
         for name in type(self).model_fields:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What the tries of one user were about to change. What is not needed any more was done.
+
+    A try that fails cannot say what it did: the answer to its last write may be lost.
+    """
+
+    copies: set[str] = field(default_factory=set)
+    edits: set[str] = field(default_factory=set)
+    removals: set[str] = field(default_factory=set)
+
+    def done(self, needed: Difference, in_source: Iterable[str]) -> Counts:
+        """Return what was done of it, as far as it shows in what is needed now."""
+        copied = self.copies.intersection(in_source).difference(one.id for one in needed.missing)
+        return Counts(
+            copied=len(copied),
+            edited=len(self.edits.difference(memory_id for memory_id, _ in needed.edited)),
+            removed=len(self.removals.difference(needed.surplus)),
+        )
+
+    def add(self, needed: Difference) -> None:
+        """Note what is about to be changed."""
+        self.copies.update(one.id for one in needed.missing)
+        self.edits.update(memory_id for memory_id, _ in needed.edited)
+        self.removals.update(needed.surplus)
 
 
 class Progress(BaseModel):
@@ -208,7 +235,8 @@ class MemoryMigration:
         if not is_memory_key(owner):
             self._progress.counts.strangers += in_source
             return
-        found = await self._patiently(partial(self._compare if in_source else self._clear, owner))
+        settle = self._compare if in_source else self._clear
+        found = await self._patiently(partial(settle, owner, Planned()))
         self._progress.counts.add(found)
         if self._on_difference and (found.own or found.unreadable or found.refused):
             self._on_difference(owner, found)
@@ -234,7 +262,7 @@ class MemoryMigration:
         await self._rules.sleep(wait_s)
         await self._record()
 
-    async def _compare(self, owner: str) -> Counts:
+    async def _compare(self, owner: str, planned: Planned) -> Counts:
         """Make the target hold what the source holds of one user."""
         before = await self._receipt(owner)
         if before is not None and before.state is not ErasureState.ERASED:
@@ -253,6 +281,8 @@ class MemoryMigration:
             counts.copied, counts.edited = len(found.missing), len(found.edited)
             counts.removed = len(found.surplus)
             return counts
+        counts.add(planned.done(found, (one.id for one in source)))
+        planned.add(found)
         await self._change(owner, found, counts)
         # Whoever asked to be forgotten meanwhile is in no backend: not in this one either.
         return counts if await self._receipt(owner) == before else await self._leave_out(owner)
@@ -281,7 +311,7 @@ class MemoryMigration:
         else:
             counts.dropped += 1
 
-    async def _clear(self, owner: str) -> Counts:
+    async def _clear(self, owner: str, planned: Planned) -> Counts:
         """Remove what was copied of a user of whom the source has nothing any more."""
         await self._turn()
         page = await self._source.list_page(owner, 1)
@@ -289,9 +319,10 @@ class MemoryMigration:
             return Counts()  # was compared as one of the source's
         target, _ = await self._all(self._target, owner)
         copies = [row.id for row in target if row.copied_from]
+        planned.removals.update(copies)
         if self._rules.apply and copies:
             await self._change(owner, Difference(surplus=copies), Counts())
-        return Counts(removed=len(copies))
+        return Counts(removed=len(planned.removals))
 
     async def _leave_out(self, owner: str) -> Counts:
         """Leave nothing in the target of a user who is being erased."""
