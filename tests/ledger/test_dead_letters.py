@@ -10,7 +10,13 @@ from functools import partial
 import pytest
 
 from afterword.producer import AsyncOperator
-from afterword.shared.errors import Fault, IllegalStep, InvalidRequest, JobNotFound
+from afterword.shared.errors import (
+    Fault,
+    IllegalStep,
+    InvalidRequest,
+    JobNotFound,
+    LedgerUnavailable,
+)
 from afterword.shared.ledger import dead_letters as dead_module
 from afterword.shared.ledger.dead_letter_records import (
     DeadLetter,
@@ -19,6 +25,7 @@ from afterword.shared.ledger.dead_letter_records import (
     DeadLetterRef,
     ReplayOutcome,
 )
+from afterword.shared.ledger.dead_letters import DeadLetters
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
@@ -100,6 +107,24 @@ async def test_a_turn_that_waits_is_buried_by_hand_and_its_lane_goes_on(
         ("bury", {"job_id": stuck})
     ] * 2
     assert await replay_one(ledger, stuck) is ReplayOutcome.WAITING
+
+
+async def test_a_bury_is_recorded_before_it_happens(
+    ledger: Ledger, operator: AsyncOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process may end right after it, or never hear that it was done."""
+
+    async def unanswered(_: object, job_id: str) -> None:
+        raise LedgerUnavailable(job_id)
+
+    with pytest.raises(JobNotFound):
+        await operator.bury("nothing")
+    monkeypatch.setattr(DeadLetters, "bury", unanswered)
+    with pytest.raises(LedgerUnavailable):
+        await operator.bury("stuck")
+
+    actions = [(one.action, one.details["job_id"]) for one in reversed(await operator.audit())]
+    assert actions == [("bury", "nothing"), ("bury_refused", "nothing"), ("bury", "stuck")]
 
 
 async def test_the_command_line_buries_a_turn_that_waits(

@@ -213,5 +213,31 @@ async def test_an_import_goes_on_when_there_is_room(
     assert stored == [f"I have {number} cats." for number in range(3)]
 
 
+async def test_an_import_that_is_interrupted_is_in_the_audit(
+    settings: Settings, ledger: Ledger, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "MOST_WAITING", 1)
+    write(file, past(1), past(2), past(3))
+    async with AsyncOperator(settings, by="ann") as operator:
+        work = asyncio.create_task(operator.import_history(file))
+        await until(lambda: waiting(ledger), "a turn waits")
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        assert await told(operator) == [("ann", "import", {"turns": 3})]
+
+        monkeypatch.setattr(imports, "MOST_WAITING", 10)
+        await operator.import_history(file)
+        counts = {"imported": 2, "known": 1, "erased": 0}
+        assert (await told(operator))[1:] == [
+            ("ann", "import", {"turns": 3}),
+            ("ann", "imported", counts),
+        ]
+
+
+async def told(operator: AsyncOperator) -> list[tuple[str, str, dict[str, Any]]]:
+    return [(one.by, one.action, one.details) for one in reversed(await operator.audit())]
+
+
 async def waiting(ledger: Ledger) -> bool:
     return any(account.users_behind for account in await ledger.accounts.by_tenant(late_s=1.0))

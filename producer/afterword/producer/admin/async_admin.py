@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from afterword.producer.admin.history import (
 )
 from afterword.producer.admin.operator_name import user_and_host
 from afterword.producer.admin.plan import ReplayPlan, build_plan
+from afterword.producer.admin.recorded import recorded
 from afterword.producer.admin.replay_driver import ProgressCallback, ReplayDriver
 from afterword.producer.admin.stories import AsyncStories
 from afterword.producer.admin.tenants import AsyncTenants
@@ -265,9 +266,8 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
         say, or is being stored.
         """
         ledger = await self._checked.get()
-        await ledger.dead_letters.bury(job_id)
-        details, token = {"job_id": job_id}, secrets.token_hex(8)
-        await ledger.replay_runs.add_audit_entry(self._by, "bury", details, token)
+        async with recorded(ledger.replay_runs, self._by, "bury", {"job_id": job_id}):
+            await ledger.dead_letters.bury(job_id)
 
     @checked
     async def discard(self, criteria: DeadLetterFilter, *, apply: bool = False) -> DiscardResult:
@@ -295,7 +295,8 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
         Every line is checked before anything is written. Turns are stored by the memory workers,
         in the order of the file, and the import waits while many are to be stored. A turn that was
         imported before, in the last 90 days, is not imported again: an import that was interrupted
-        is resumed by repeating it. `HistoryTurn` lists the fields of a line.
+        is resumed by repeating it. The audit records when it begins (`import`), and what it did
+        (`imported`). `HistoryTurn` lists the fields of a line.
 
         Args:
             path: the file.
@@ -308,12 +309,12 @@ class AsyncOperator(AsyncStories, AsyncCloseable):
         """
         where = Path(path)
         total = await asyncio.to_thread(check_history, where, self._settings)
-        ledger = await self._checked.get()
+        ledger, token = await self._checked.get(), secrets.token_hex(8)
+        await ledger.replay_runs.add_audit_entry(self._by, "import", {"turns": total}, token)
         turns = read_history(where, self._settings)
         counts = await import_turns(ledger.imports, turns, total, progress or _no_progress)
-        details = {"imported": counts.imported, "known": counts.known, "erased": counts.erased}
         await ledger.replay_runs.add_audit_entry(
-            self._by, "import", details, f"import-{secrets.token_hex(8)}"
+            self._by, "imported", asdict(counts), f"{token}-done"
         )
         return counts
 

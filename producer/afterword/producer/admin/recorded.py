@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from afterword.shared.errors import InvalidRequest, MemoryNotFound
+from afterword.shared.errors import IllegalStep, InvalidRequest, JobNotFound, MemoryNotFound
 from afterword.shared.ledger.replay_runs import ReplayRuns
 
 #: Errors after which it is certain that nothing was changed.
-_REFUSALS = (InvalidRequest, MemoryNotFound)
+_REFUSALS = (IllegalStep, InvalidRequest, JobNotFound, MemoryNotFound)
 
 
 @asynccontextmanager
