@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -109,6 +110,13 @@ def test_the_command_prints_a_page_and_how_to_go_on(spent: Ledger, settings: Set
     }
     printed = afterword("budgets", "acme", "--limit", "1", env=env)
     assert "75%" in printed.stdout
+    head, row = (re.split(r"\s{2,}", line) for line in printed.stdout.splitlines()[:2])
+    columns = dict(zip(head, row, strict=True))
+    assert len(columns) == len(head), "each column has a name of its own"
+    assert list(columns)[2:8] == [
+        *("USD", "of USD", "USD left"),
+        *("tokens", "of tokens", "tokens left"),
+    ]
     assert "--after bob/x*%" in printed.everything
     printed = afterword("budgets", "--json", env=env)
     assert_fits_schema(["budgets", "--json"], printed.stdout)

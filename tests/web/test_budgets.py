@@ -68,6 +68,8 @@ async def test_tenants_are_listed_those_nearest_to_their_budget_first(
 ) -> None:
     page = await tenants_of(browser)
     assert re.findall(r'href="/budgets\?tenant=(\w+)"', page) == ["globex", "acme", "free"]
+    heads = re.findall(r"<th[^>]*>([^<]*)</th>", page.partition("</thead>")[0])
+    assert len(set(heads)) == len(heads), "each column has a name of its own"
     of_acme = ["30 %", "0.6000", "2.0000", "1.4000", "200", "-", "-", "setting"]
     assert cells(page, "acme")[1:] == of_acme
     assert cells(page, "free")[1:] == ["no budget", "0.0700", "-", "-", "100", "-", "-", "-"]

@@ -46,7 +46,8 @@ async def _page(tenant: str | None, limit: int, after: str | None) -> BudgetPage
 
 def _print(found: BudgetPage) -> None:
     render.table(
-        ("whose", "spent", "USD", "of", "left", "tokens", "of", "left", "until"),
+        ("whose", "spent", "USD", "of USD", "USD left",
+         "tokens", "of tokens", "tokens left", "until"),
         [
             (one.user_id or one.tenant, "-" if one.share is None else f"{one.share:.0%}",
              *_money(one), *_tokens(one), utc_time(one.resets_at))

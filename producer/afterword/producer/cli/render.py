@@ -128,7 +128,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
 
 
 def table_lines(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
-    """Return a line for the head and one for each row, in columns."""
+    """Return a line for the head and one for each row, in columns, no two of one name."""
+    assert len(set(head)) == len(head), head
     cells = [list(head), *([one_line(str(cell)) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
