@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple
 
 import click
 
-from afterword.producer.admin.memory_audit import recorded_change
+from afterword.producer.admin.memory_audit import Change, recorded_change
 from afterword.producer.admin.wording import utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
@@ -143,17 +144,8 @@ def edit(  # noqa: PLR0913 the options of a command
     Without --apply, the memory is shown as it is. The audit records who changed which memory, and
     no text.
     """
-
-    async def edited() -> Memory:
-        async with AsyncProducer() as producer:
-            mine = producer.memories(user_id, tenant=tenant)
-            found = await mine.get(memory_id, timeout=timeout)
-            if not apply:
-                return found
-            async with recorded_change("memory_edit", user_id, tenant, found.id, by=by):
-                return await mine.edit(memory_id, text, timeout=timeout)
-
-    found = asyncio.run(edited())
+    named = _Named(user_id, tenant, memory_id, timeout)
+    found = asyncio.run(_changed(named, text, apply=apply, by=by))
     _print_one(found, as_json=as_json)
     if apply:
         echo("Changed.", err=as_json)
@@ -188,17 +180,8 @@ def delete(  # noqa: PLR0913 the options of a command
     What was said stays in its conversation and in replies: `afterword forget` erases all of it.
     Without --apply, the memory is shown. The audit records who deleted which memory, and no text.
     """
-
-    async def deleted() -> Memory:
-        async with AsyncProducer() as producer:
-            mine = producer.memories(user_id, tenant=tenant)
-            found = await mine.get(memory_id, timeout=timeout)
-            if apply:
-                async with recorded_change("memory_delete", user_id, tenant, found.id, by=by):
-                    await mine.delete(memory_id, timeout=timeout)
-            return found
-
-    found = asyncio.run(deleted())
+    named = _Named(user_id, tenant, memory_id, timeout)
+    found = asyncio.run(_changed(named, None, apply=apply, by=by))
     _print_one(found, as_json=as_json)
     if apply:
         echo("Deleted.", err=as_json)
@@ -231,6 +214,34 @@ def export(*, user_id: str | None, tenant: str, timeout: float, schema: bool) ->
     with Producer() as producer:
         for piece in producer.memories(user_id, tenant=tenant).export(timeout=timeout):
             echo(json_escaped(piece), nl=False)
+
+
+class _Named(NamedTuple):
+    """One memory, and how long each call about it may take."""
+
+    user_id: str
+    tenant: str
+    memory_id: str
+    timeout_s: float
+
+
+async def _changed(named: _Named, text: str | None, *, apply: bool, by: str | None) -> Memory:
+    """Give a memory another text, or delete it if that is None; return it as it is to be shown.
+
+    Without `apply`, it is only looked up.
+    """
+    user_id, tenant, memory_id, timeout_s = named
+    async with AsyncProducer() as producer:
+        mine = producer.memories(user_id, tenant=tenant)
+        found = await mine.get(memory_id, timeout=timeout_s)
+        if not apply:
+            return found
+        change: Change = "memory_delete" if text is None else "memory_edit"
+        async with recorded_change(change, user_id, tenant, found.id, by=by):
+            if text is not None:
+                return await mine.edit(memory_id, text, timeout=timeout_s)
+            await mine.delete(memory_id, timeout=timeout_s)
+            return found
 
 
 async def _list(
