@@ -28,7 +28,7 @@ def test_each_line_is_one_json_object_if_so_set(app: str | None) -> None:
         assert ready["queues"] == "memories"
         assert ready["concurrency"] > 0
         assert (ready["shards"], ready["memory"]) == (fleet.settings.shards, fleet.settings.backend)
-        assert ready["model"] == fleet.settings.model
+        assert ready["models"] == "none", "the embedded memory extracts nothing"
         assert ready["version"] == __version__
         assert "[config]" not in worker.log, "Celery's banner is no line of a log"
         assert ready["worker"].endswith(f":{worker.process.pid}")

@@ -705,7 +705,7 @@ class RemoteControlUnavailable(ObserverEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReady(ObserverEvent):
-    """A worker takes hints from now on, up to `concurrency` at once."""
+    """A worker takes hints from now on, up to `concurrency` at once, and calls these `models`."""
 
     version: Name
     queues: Name
@@ -714,7 +714,7 @@ class WorkerReady(ObserverEvent):
     shards: int
     durability: Code
     memory: Code
-    model: Name
+    models: Name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

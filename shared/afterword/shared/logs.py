@@ -189,7 +189,7 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.WorkerReady: Line(
         INFO,
         "ready: {queues}, {concurrency} at once, ledger {server} in {shards} shards, durability "
-        "{durability}, memory {memory}, model {model}, version {version}",
+        "{durability}, memory {memory}, models {models}, version {version}",
     ),
     events.TracesExported: Line(INFO, "spans are sent to {address}"),
     events.SpansDropped: Line(

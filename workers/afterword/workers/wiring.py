@@ -145,7 +145,7 @@ async def runtime(
         probes = Probes(gates, model, memories, writes=MEMORIES in consumed)
         background = _background(settings, ledger, memories, leases, probes, queues, batching)
         await stack.enter_async_context(background)
-        announce(settings, named, found, concurrency() if concurrency else settings.concurrency)
+        announce(settings, consumed, found, concurrency() if concurrency else settings.concurrency)
         try:
             yield Runtime(
                 responder,
