@@ -126,6 +126,24 @@ async def test_celery_has_time_to_come_back_to_a_broker(kennel: Kennel) -> None:
     assert kennel.asked - before >= CHECKS_TO_RECONNECT - 1
 
 
+async def test_an_outage_that_ends_before_the_stall_is_no_stall() -> None:
+    """As a Redis that is restarted: Celery has not reconnected when it answers again."""
+    kennel = Kennel()
+    kennel.heartbeat.expect()
+    await kennel.dog.check()
+    kennel.answers = False
+    while kennel.dog.consuming:
+        kennel.answers = kennel.asked == CHECKS - 1
+        await kennel.dog.check()
+    assert kennel.answers
+    assert not kennel.stops
+
+    kennel.heartbeat.beat()
+    await kennel.dog.check()
+
+    assert kennel.dog.consuming
+
+
 async def test_one_long_pause_of_the_process_is_one_look(kennel: Kennel) -> None:
     kennel.heartbeat.expect()
     await looks(kennel, 2)

@@ -226,7 +226,10 @@ class JobReturned(ObserverEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOvertaken(ObserverEvent):
-    """A worker lost a job that it was working on: cancelled, expired, or taken over."""
+    """A worker lost a job: it was cancelled, has expired, was taken over, or was given up.
+
+    Work is given up when its lease cannot be renewed: see `LeasesNotRenewed`.
+    """
 
 
 # Memories
@@ -249,7 +252,10 @@ class LaneReleased(ObserverEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaneOvertaken(ObserverEvent):
-    """A worker lost a lane that it was writing: another one has taken it over."""
+    """A worker lost a lane that it was writing: it was taken over, or given up.
+
+    Work is given up when its lease cannot be renewed: see `LeasesNotRenewed`.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,10 +87,15 @@ LINES: dict[type[ObserverEvent], Line] = {
     events.JobRetried: Line(WARNING, "attempt failed: {code} ({fault}); again in {delay_s:.1f} s"),
     events.JobGivenUp: Line(WARNING, "job failed for good: {code} ({fault})"),
     events.JobReturned: Line(INFO, "job returned to the queue: this worker stops"),
-    events.JobOvertaken: Line(INFO, "job lost: it was cancelled, has expired, or was taken over"),
+    events.JobOvertaken: Line(
+        INFO,
+        "job lost: it was cancelled, has expired, was taken over, or its lease was not renewed",
+    ),
     events.LaneClaimed: Line(DEBUG, "lane claimed with {turns} turns"),
     events.LaneReleased: Line(DEBUG, "lane waits {delay_s:.1f} s: {code}"),
-    events.LaneOvertaken: Line(INFO, "lane lost: another worker has taken it over"),
+    events.LaneOvertaken: Line(
+        INFO, "lane lost: another worker has taken it over, or its lease was not renewed"
+    ),
     events.TurnBegun: Line(DEBUG, "storing {turns} turns"),
     events.FactsTranslated: Line(INFO, "{count} facts in another language than the user's"),
     events.MessageBatchSent: Line(INFO, "message batch sent: {turns} turns"),

@@ -26,7 +26,8 @@ class Watchdog:
 
     `check` is to be called `CHECKS` times in `stall_s` seconds. While the broker is away, a new
     process would fare no better: this one stops counting as consuming, goes on with what it has,
-    and recovers when the broker is back.
+    and recovers when the broker is back. Each check without a heartbeat asks the broker: an outage
+    that ends just before the last of them is known all the same.
     """
 
     def __init__(
@@ -58,20 +59,21 @@ class Watchdog:
             self._missed, self._allowed, self._away = 0, CHECKS, False
             return
         self._missed += 1
-        if not self.consuming and await self._is_stalled():
+        await self._ask_broker()
+        if self._missed >= self._allowed and self._heartbeat.missed():
             emit(WorkerStalled, waited_s=self._missed * self.interval_s)
             self._stopped = True
             self._stop()
 
-    async def _is_stalled(self) -> bool:
-        """Return whether there is still no heartbeat, and the broker is not the reason."""
+    async def _ask_broker(self) -> None:
+        """Give Celery time to reconnect if the broker is away, and report it once."""
         error = await self._broker_error()
         if error:
-            if not self._away:
-                emit(BrokerUnavailable, error=error)
             self._allowed = self._missed + CHECKS_TO_RECONNECT
-        self._away = bool(error)
-        return self._missed >= self._allowed and self._heartbeat.missed()
+        away = bool(error) and not self.consuming
+        if away and not self._away:
+            emit(BrokerUnavailable, error=error)
+        self._away = away
 
 
 async def broker_error(settings: Settings) -> str:
