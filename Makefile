@@ -12,8 +12,10 @@ PROJECT  := $(VENV)/.project
 DEV      := $(VENV)/.dev
 
 # What an install says goes to standard error, and it reads nothing: `make -s chat` stays a pipe.
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --progress-bar off
-INSTALL := $(PIP) --no-deps --require-hashes --only-binary :all: --requirement
+FROM_INDEX := -m pip --disable-pip-version-check --no-input install --progress-bar off
+LOCKED := --no-deps --require-hashes --only-binary :all: --requirement
+PIP := $(BIN)/python $(FROM_INDEX)
+INSTALL := $(PIP) $(LOCKED)
 COUNT := grep -c '^[a-z0-9].*=='
 
 # Installs a lock: a line for each 20 packages instead of pip's many. All else that pip says is
@@ -27,6 +29,14 @@ FETCH = { $(INSTALL) $< < /dev/null 2>&1 || echo failed; } | { fetched=0; while 
 		Ignoring*|Looking*|Downloading*|"Using cached"*|Processing*|Successfully*|"WARNING: Location"*) ;; \
 		*) echo "$$line";; \
 	esac; done; } >&2
+
+# Fails, and says what to do, where no environment can be made.
+define CAN_BEGIN
+$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
+	"Python 3.11 or newer is needed, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }; \
+$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo >&2 \
+	"$(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+endef
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -105,12 +115,20 @@ reference: $(DEV) ## write the generated parts of the documents anew
 	$(BIN)/python docs/site/reference.py
 	$(BIN)/python -m tests.kit.failures.page
 
-wheel: $(DEV) ## build the distribution into dist/
-	$(BIN)/python -m build --no-isolation
-	$(BIN)/check-wheel-contents dist
+# Who installs it elsewhere needs a few megabytes to build it, and not all that it needs to run.
+BUILD := .venv-build/.packages
+
+wheel: $(BUILD) ## build the distribution into dist/
+	.venv-build/bin/python -m hatchling build
+
+$(BUILD): requirements-build.lock .venv-build/bin/python
+	@$(CAN_BEGIN)
+	@$(PYTHON) -m venv --clear .venv-build
+	@.venv-build/bin/python $(FROM_INDEX) --quiet $(LOCKED) $< < /dev/null >&2
+	@touch $@
 
 clean: ## remove everything that can be made again
-	rm -rf $(VENV) .venv-fuzz .venv-peers build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-build .venv-fuzz .venv-peers build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Resolves for every supported Python and platform at once, to wheels only, and names no host.
@@ -123,6 +141,8 @@ IMAGE   := pyproject.toml --extra workers --extra selfhosted --extra traces --ex
 lock: $(DEV) ## write the locks anew after a change of pyproject.toml
 	$(COMPILE) $(RUNTIME) --custom-compile-command 'make lock' $(ARGS) -o requirements.lock
 	$(COMPILE) --group pyproject.toml:weights --no-deps --no-header >> requirements.lock
+	$(COMPILE) --group install --constraint requirements.lock \
+		--custom-compile-command 'make lock, out of requirements.lock' -o requirements-build.lock
 	$(COMPILE) $(IMAGE) --constraint requirements.lock \
 		--custom-compile-command 'make lock, out of requirements.lock' \
 		-o requirements-workers.lock
@@ -133,13 +153,10 @@ lock: $(DEV) ## write the locks anew after a change of pyproject.toml
 
 # No recipe: while the file is there this does nothing, and once it is gone, or points to a Python
 # that is, whatever depends on it is made again.
-$(BIN)/python:
+$(BIN)/python .venv-build/bin/python:
 
 $(PACKAGES): requirements.lock $(BIN)/python
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo >&2 \
-		"Python 3.11 or newer is needed, as in: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo >&2 \
-		"$(PYTHON) cannot make environments; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(CAN_BEGIN)
 	@echo >&2 "Installing $$($(COUNT) $<) packages, 600 MB, into $(VENV): once, a minute on a fast line."
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(FETCH)

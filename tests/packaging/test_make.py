@@ -27,12 +27,16 @@ case "$*" in
         [ -z "$BROKEN" ] || echo "ERROR: $BROKEN: no matching distribution" >&2
         echo "Installing collected packages: package-1"; cat; exit "${BROKEN:-0}" ;;
 esac
-rm -rf .venv && mkdir -p .venv/bin && cp "$0" .venv/bin/python
+for venv in "$@"; do :; done
+rm -rf $venv && mkdir -p $venv/bin && cp "$0" $venv/bin/python
 for name in afterword ruff vulture mypy lint-imports pytest; do
-    printf '#!/bin/sh\\necho "%s $*"\\ncat\\n' $name > .venv/bin/$name
+    printf '#!/bin/sh\\necho "%s $*"\\ncat\\n' $name > $venv/bin/$name
 done
-chmod +x .venv/bin/*
+chmod +x $venv/bin/*
 """
+
+
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
 
 
 class Tree:
@@ -40,7 +44,7 @@ class Tree:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-dev.lock"):
+        for name in ("Makefile", "pyproject.toml", *LOCKS):
             shutil.copy(ROOT / name, folder)
         self.python = folder / "python"
         self.python.write_text(PYTHON)
@@ -85,6 +89,24 @@ def test_the_first_time_says_what_is_going_on_in_a_few_lines(tree: Tree) -> None
     assert first.startswith(f"Installing {product} packages, 600 MB, into .venv: once")
     last = f"Installing {more} more packages, which tests and checks need."
     assert said == [*fetched, "Installing afterword itself.", last, *fetched]
+
+
+def test_a_wheel_is_built_with_what_that_needs_and_no_more(tree: Tree) -> None:
+    assert tree.make("wheel").returncode == 0
+    asked = (tree.folder / "log").read_text()
+    assert re.findall("requirements.*lock", asked) == ["requirements-build.lock"]
+    assert asked.endswith("python -m hatchling build\n")
+    assert not (tree.folder / ".venv").exists()
+    (tree.folder / "log").unlink()
+    tree.make("wheel")
+    assert (tree.folder / "log").read_text() == "python -m hatchling build\n"
+
+
+@pytest.mark.parametrize("lacks", ["BARE", "OLD"])
+def test_a_python_that_cannot_build_a_wheel_is_told_so(tree: Tree, lacks: str) -> None:
+    ended = tree.make("wheel", **{lacks: "1"})
+    assert ended.returncode != 0
+    assert ended.stderr.startswith(("Python 3.11 or newer", f"{tree.python} cannot make"))
 
 
 def test_the_second_time_installs_nothing(tree: Tree) -> None:
