@@ -14,11 +14,16 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from afterword.producer import AsyncProducer
+from afterword.producer.cli.checks.ledger import look_at_ledger
 from afterword.shared.errors import LedgerUnavailable, Misconfigured, NotAccepted
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
+from afterword.shared.transport import pubsub
 from afterword.shared.transport.causes import MISCONFIGURED_WORDS, WORDS, translated
 from afterword.shared.transport.connection import NotConnected
+from afterword.shared.transport.pubsub import PubSub
+from afterword.shared.urls import LOCAL_SOCKET
 from afterword.workers.local_stack.valkey import find_binary
 from tests.kit.ledger.builder import submit_job
 from tests.kit.servers.certificate import needs_openssl, server_context
@@ -98,6 +103,42 @@ def test_a_host_that_is_unknown_is_named() -> None:
 
 async def test_a_socket_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert await cause_of(f"unix://{tmp_path}/none.sock?password={SECRET}") == "no_such_file"
+
+
+async def test_of_the_local_stack_it_is_told_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has set its URL."""
+    monkeypatch.setattr(pubsub, "QUIET_S", 0.3)
+    url = f"unix://{tmp_path}/{LOCAL_SOCKET}?db=0"
+    settings = Settings(redis_url=url, submit_timeout_s=0.3)
+    raised: list[str] = []
+    async with Ledger(settings, patience_s=0.2) as ledger, AsyncProducer(settings) as producer:
+        steps: list[Callable[[], Awaitable[object]]] = [
+            ledger.check,
+            lambda: submit_job(ledger),
+            lambda: producer.submit(user_id="ann", message="hello"),
+            partial(heard, url),
+        ]
+        for step in steps:
+            with pytest.raises(LedgerUnavailable) as caught:
+                await step()
+            raised.append(str(caught.value))
+    raised += [found.detail + found.remedy for found in await look_at_ledger(settings)]
+    for told in raised:
+        assert told.startswith("the local stack: its Redis does not run (tried for ")
+        assert "`afterword up` or `afterword chat`" in told
+        assert "AFTERWORD_REDIS_URL" not in told
+    assert len(raised) == 5
+
+
+async def heard(url: str) -> None:
+    listener = PubSub(url)
+    try:
+        async with listener.subscribed("a channel", lambda _: None):
+            pass
+    finally:
+        await listener.aclose()
 
 
 async def test_a_server_that_hangs_up_is_named() -> None:

@@ -39,6 +39,9 @@ pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.spread]
 #: With a model named elsewhere the stack starts in half the time.
 ELSEWHERE = {"ANTHROPIC_API_KEY": "k", "ANTHROPIC_BASE_URL": "http://127.0.0.1:9"}
 
+#: What is typed when something is wrong.
+COMMANDS = ("status", "doctor", "account")
+
 
 class Machine:
     """One data directory, and what runs in it."""
@@ -384,6 +387,26 @@ def test_a_chat_without_a_key_says_which_model_answers(machine: Machine, tmp_pat
         keyed = ELSEWHERE | {"AFTERWORD_DATA_DIR": str(machine.data_dir.root)}
         assert "[model]" not in afterword("chat", env=keyed, said="quit\n").stderr
     machine.assert_gone(pids)
+
+
+@pytest.mark.faults
+def test_a_redis_of_the_stack_that_is_away_names_what_to_do_and_no_setting_that_nobody_set(
+    machine: Machine,
+) -> None:
+    env = ELSEWHERE | {"AFTERWORD_DATA_DIR": str(machine.data_dir.root)}
+    with machine.attach():
+        pids = machine.pids()
+        os.kill(machine.pid("valkey"), signal.SIGSTOP)
+        try:
+            chat = afterword("chat", env=env, said="hello\nquit\n")
+            told = [chat.everything, *(afterword(one, env=env).everything for one in COMMANDS)]
+        finally:
+            os.kill(machine.pid("valkey"), signal.SIGCONT)
+    machine.assert_gone(pids)
+    for text in told:
+        assert "the local stack: it gives no answer" in text
+        assert "`afterword up` or `afterword chat`" in text
+        assert "AFTERWORD_REDIS_URL" not in text
 
 
 def test_a_missing_package_is_reported_to_the_client(

@@ -27,6 +27,9 @@ _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]*)(?P<port>:[0-9]
 _SHOWN_NAME = re.compile(r"[A-Za-z0-9_]{1,40}")
 _LAST_PORT = 65_535
 
+#: The name of the socket on which the Redis of the local stack listens, and no other.
+LOCAL_SOCKET = "afterword.sock"
+
 
 @dataclass(frozen=True, slots=True)
 class UrlForm:
@@ -242,6 +245,11 @@ LEDGER: Forms = {**REDIS, **CLUSTER}
 def split_urls(text: str) -> list[str]:
     """Return the URLs of a list: what separates them, white space, stands in none of them."""
     return text.split()
+
+
+def is_local_stack(url: str) -> bool:
+    """Return whether a URL is that of the local stack's Redis, which nobody has set."""
+    return url.startswith("unix://") and url.partition("?")[0].endswith(f"/{LOCAL_SOCKET}")
 
 
 def parse_ledger(text: str) -> list[Url]:

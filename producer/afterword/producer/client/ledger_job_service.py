@@ -24,6 +24,7 @@ from afterword.shared.ledger.records import SubmitResult
 from afterword.shared.observer import bound, emit, emit_internal_error, is_heard
 from afterword.shared.settings import Settings
 from afterword.shared.transport.blocking import Unconfirmed
+from afterword.shared.transport.causes import spoken
 from afterword.shared.usage_contracts import UsageSum
 
 #: Requests of one `submit_many` that are sent to Redis together, at most.
@@ -226,9 +227,11 @@ class LedgerJobService(JobService):
         known = self._ledger.trouble_since(began)
         if known is None:
             reason = f"AFTERWORD_REDIS_URL: Redis did not confirm within {limit_s:g} s"
-            return LedgerUnavailable(reason, cause="silent")
-        reason = f"{known} (tried for {limit_s:g} s)"
-        return LedgerUnavailable(reason, cause=known.cause, may_be_accepted=known.may_be_accepted)
+            known = LedgerUnavailable(reason, cause="silent")
+        else:
+            reason = f"{known} (tried for {limit_s:g} s)"
+        told = spoken(reason, self.settings.redis_url or "", known.cause)
+        return LedgerUnavailable(told, cause=known.cause, may_be_accepted=known.may_be_accepted)
 
 
 def _report(submission: Submission, result: _Result) -> None:

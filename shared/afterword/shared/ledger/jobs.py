@@ -53,6 +53,7 @@ from afterword.shared.names import (
 )
 from afterword.shared.redaction.policy import Redaction
 from afterword.shared.transport.blocking import BlockingConnection
+from afterword.shared.transport.causes import spoken
 from afterword.shared.transport.signatures import Arguments
 from afterword.shared.version import __version__
 
@@ -191,7 +192,8 @@ class Jobs:
             raise answer
         if isinstance(answer, Exception):  # Redis refused: a key of another program, for example
             reason = f"AFTERWORD_REDIS_URL: Redis answered {type(answer).__name__}"
-            raise LedgerUnavailable(reason) from answer
+            url = self._shards.settings.redis_url or ""
+            raise LedgerUnavailable(spoken(reason, url, "")) from answer
         word, told = answer
         self._check_accepted(word, told)
         return SubmitResult(told, new=word == "new")

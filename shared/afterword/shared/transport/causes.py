@@ -16,6 +16,7 @@ from redis import exceptions
 from afterword.shared.errors import LedgerUnavailable, Misconfigured, QueueFull
 from afterword.shared.servers import NotLocated
 from afterword.shared.transport.connection import NotConnected, SlotClosed, SlotMoved
+from afterword.shared.urls import is_local_stack
 
 _SETTING = "AFTERWORD_REDIS_URL"
 
@@ -48,6 +49,15 @@ WORDS: dict[str, str] = {
     "slot_closed": "the cluster serves no writes to the slot of the shard: it is being moved, or "
     "has no primary",
 }
+
+#: What says of the local stack's Redis, whose socket is there while it runs, that it was stopped.
+_STOPPED = frozenset({"refused", "no_such_file", "closed", "closed_at_once"})
+
+#: What can be done about the Redis of the local stack.
+LOCAL_REMEDY = (
+    "it starts again by itself while the stack runs; else end the commands that use it, and start "
+    "`afterword up` or `afterword chat` again"
+)
 
 #: What Redis says itself in place of doing what it was sent.
 _REFUSALS = frozenset(
@@ -142,6 +152,19 @@ def translated(error: Exception) -> Exception:
         reason = f"{_SETTING}: {WORDS[cause]}{details}"
         return LedgerUnavailable(reason, cause=cause, may_be_accepted=sent)
     return error
+
+
+def spoken(reason: str, url: str, cause: str) -> str:
+    """Return a reason as it is told to whoever uses the Redis of a URL.
+
+    Nobody has set the URL of the local stack: what helps there is told, and not the setting.
+    """
+    if not is_local_stack(url):
+        return reason
+    known = reason.removeprefix(f"{_SETTING}: ")
+    if cause in _STOPPED:
+        known = known.replace(WORDS[cause], "its Redis does not run")
+    return f"the local stack: {known}; {LOCAL_REMEDY}"
 
 
 def _misconfigured(error: Exception, text: str) -> str:

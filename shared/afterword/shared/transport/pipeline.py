@@ -16,7 +16,7 @@ from redis import exceptions
 from afterword.shared.errors import AfterwordError, LedgerUnavailable
 from afterword.shared.servers import Address
 from afterword.shared.time_limit import TimeLimit
-from afterword.shared.transport.causes import translated
+from afterword.shared.transport.causes import spoken, translated
 from afterword.shared.transport.connection import Command, OnReplies, Reconnector, SlotClosed
 from afterword.shared.transport.importing import FOLLOWED, ImportingNodes
 from afterword.shared.transport.scripts import MAX_BATCH, ScriptCall, command_of
@@ -58,6 +58,7 @@ class Pipeline:
     """
 
     def __init__(self, url: str, *, patience_s: float) -> None:
+        self._url = url
         self._patience_s = patience_s
         timeout_s = min(patience_s, _SOCKET_S)
         self._reconnector = Reconnector(url, timeout_s=timeout_s)
@@ -193,7 +194,8 @@ class Pipeline:
         last = tries.errors[-1] if tries.errors else translated(TimeoutError())
         cause = getattr(last, "cause", "")
         reason = f"{last} (tried for {self._patience_s:.2g} s)"
-        return LedgerUnavailable(reason, cause=cause, may_be_accepted=sent)
+        told = spoken(reason, self._url, cause)
+        return LedgerUnavailable(told, cause=cause, may_be_accepted=sent)
 
     def _note(self, tries: Tries, error: Exception) -> None:
         tries.errors.append(error)

@@ -14,7 +14,7 @@ from afterword.shared.error_location import error_location
 from afterword.shared.errors import LedgerUnavailable
 from afterword.shared.events import ListenerFailed
 from afterword.shared.observer import emit
-from afterword.shared.transport.causes import translated
+from afterword.shared.transport.causes import spoken, translated
 from afterword.shared.transport.connection import connect, connecting, uses_tls
 
 #: A quiet connection is pinged this often, and closed if it does not answer.
@@ -34,6 +34,7 @@ class PubSub:
 
     def __init__(self, url: str) -> None:
         self._client = connect(url, timeout_s=QUIET_S)
+        self._url = url
         self._tls = uses_tls(url)
         self._pubsub: Any = self._client.pubsub()  # redis-py does not annotate it
         self._receivers: dict[str, set[OnMessage]] = {}
@@ -87,7 +88,7 @@ class PubSub:
         error = translated(self._failed)
         if not isinstance(error, LedgerUnavailable):
             return error
-        reason = f"{error} (tried for {QUIET_S:g} s)"
+        reason = spoken(f"{error} (tried for {QUIET_S:g} s)", self._url, error.cause)
         return LedgerUnavailable(reason, cause=error.cause, may_be_accepted=False)
 
     def _unsubscribe(self, channel: str) -> None:

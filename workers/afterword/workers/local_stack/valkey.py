@@ -12,6 +12,7 @@ from urllib.parse import quote
 from afterword.shared.errors import Misconfigured
 from afterword.shared.installation import install_command
 from afterword.shared.settings import Durability
+from afterword.shared.urls import LOCAL_SOCKET
 from afterword.workers.local_stack.data_dir import DataDir
 
 SETTING = "AFTERWORD_REDIS_URL"
@@ -63,7 +64,7 @@ def _unusable(reason: str) -> Misconfigured:
 
 def socket_path(data_dir: DataDir) -> Path:
     """Return the path of the only socket that Valkey listens on."""
-    return data_dir.sockets / "valkey.sock"
+    return data_dir.sockets / LOCAL_SOCKET
 
 
 def url(data_dir: DataDir) -> str:

@@ -10,11 +10,13 @@ from afterword.shared.clock import utc_now
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, QueueFull
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
+from afterword.shared.urls import is_local_stack
 
 #: Not used here: whose turns are late is judged by the oldest one.
 _LATE_S = 300.0
 
 _REDIS = "Check AFTERWORD_REDIS_URL, and that Redis runs."
+_LOCAL = "Wait a moment; else end the commands that use the local stack, and start again."
 
 
 async def look_at_ledger(settings: Settings) -> list[Finding]:
@@ -24,14 +26,15 @@ async def look_at_ledger(settings: Settings) -> list[Finding]:
         try:
             found = await ledger.examine()
         except LedgerUnavailable as error:
-            return [fail("redis", str(error), _REDIS)]
+            return [fail("redis", str(error), _redis_remedy(settings))]
         findings = judgement.of_redis(found)
         findings.append(await _write(ledger))
         try:
             return findings + await _state(ledger)
         except AfterwordError as error:  # a permission to read may be missing
             said = any(finding.detail == str(error) for finding in findings)
-            return findings if said else [*findings, fail("queues", str(error), _REDIS)]
+            untold = [] if said else [fail("queues", str(error), _redis_remedy(settings))]
+            return findings + untold
 
 
 async def _write(ledger: Ledger) -> Finding:
@@ -41,8 +44,12 @@ async def _write(ledger: Ledger) -> Finding:
         remedy = "Give Redis more memory (maxmemory), or lower AFTERWORD_RETENTION_S."
         return fail("write", str(error), remedy)
     except AfterwordError as error:
-        return fail("write", str(error), _REDIS)
+        return fail("write", str(error), _redis_remedy(ledger.settings))
     return ok("write", "taken")
+
+
+def _redis_remedy(settings: Settings) -> str:
+    return _LOCAL if is_local_stack(settings.redis_url or "") else _REDIS
 
 
 async def _state(ledger: Ledger) -> list[Finding]:
