@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 SLOT_MS, SLOT_LIFE_MS = 5_000, 120_000
 KEPT_FOR_REPLIES, KEPT_FOR_WAITING = 0.2, 0.1
 SHORTEST_MS, SHORTEST_OF_MEMORY_MS, LONGEST_MS = 100, 5_000, 900_000
+LONGEST_REFILL_MS = 60_000
 
 
 @dataclass
@@ -44,7 +45,10 @@ class QuotaRules:
     def reserve(
         self, now: float, given: int, got: int, *, reply: bool = True, returning: bool = False
     ) -> tuple[int, int] | float | None:
-        """Return the number and the slot of a call, or ms to wait, or None without a limit."""
+        """Return the number and the slot of a call, or ms to wait, or None without a limit.
+
+        A limit that has no room for longer than `LONGEST_REFILL_MS` is left to the gate.
+        """
         if not self.parts:
             return None
         self._refill(now)
@@ -58,6 +62,9 @@ class QuotaRules:
         wait = each = 0.0
         for name, part in self.parts.items():
             need = min(amounts[name], part.limit * (1 - KEPT_FOR_REPLIES))
+            takes = (need - part.level) * part.refill_ms / part.limit
+            if min(part.refill_ms, takes) > LONGEST_REFILL_MS:
+                return None
             missing = need + kept * part.limit - part.level
             wait = max(wait, missing * part.refill_ms / part.limit)
             each = max(each, need * part.refill_ms / part.limit)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from afterword.shared.ledger import steps
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.quota_records import QuotaChange, QuotaLevel, Refused, Reserved
 from afterword.shared.ledger.quotas import Quotas
+from afterword.shared.transport import scripts
 from afterword.shared.transport.scripts import call_of, script
 from benchmarks.quota_rules import QuotaRules
 from tests.kit.ledger.builder import LedgerInspector
@@ -22,16 +25,27 @@ pytestmark = pytest.mark.redis
 
 NAME = "0123abcd:claude/some model: {odd}"
 
-#: A limit that does not refill while a test runs.
-SLOW_S = 10_000_000.0
+#: In place of Redis' clock.
+CLOCK = "{ redis.call('GET', root .. ':clock') / 1000, 0 }"
 
 
-def level(part: Any, limit: int, remaining: int, refill_s: float = SLOW_S) -> QuotaLevel:
+def level(part: Any, limit: int, remaining: int, refill_s: float = 60.0) -> QuotaLevel:
     return QuotaLevel(part, limit, remaining, refill_s)
 
 
+def at_our_clock(name: str, *, batched: bool = False) -> Any:
+    """Return a script that reads the time from a key, so that no limit refills by itself."""
+    text = script(name, batched=batched).text.replace("redis.call('TIME')", CLOCK)
+    assert CLOCK in text
+    return SimpleNamespace(text=text, sha=hashlib.sha1(text.encode()).hexdigest())  # noqa: S324 as Redis
+
+
 @pytest.fixture
-def quotas(ledger: Ledger) -> Quotas:
+def quotas(
+    ledger: Ledger, inspector: LedgerInspector, monkeypatch: pytest.MonkeyPatch
+) -> Quotas:
+    monkeypatch.setattr(scripts, "script", at_our_clock)
+    inspector.redis.set(f"{inspector.keys.root}:clock", 1_700_000_000_000)
     return ledger.quotas
 
 
@@ -82,7 +96,7 @@ async def test_calls_are_admitted_until_the_tightest_part_has_no_room(
 
 
 async def test_who_is_refused_gets_a_time_of_their_own(quotas: Quotas) -> None:
-    await tell(quotas, level("requests", 100, 0, refill_s=10_000.0))
+    await tell(quotas, level("requests", 100, 0, refill_s=3_000.0))
 
     waits = [await refused_s(quotas) for _ in range(5)]
 
@@ -90,14 +104,28 @@ async def test_who_is_refused_gets_a_time_of_their_own(quotas: Quotas) -> None:
     assert all(before < after for before, after in pairwise(waits))
 
 
+@pytest.mark.parametrize("part", ["requests", "input", "output", "tokens"])
+async def test_no_call_waits_more_than_a_minute_for_a_limit_that_hardly_refills(
+    quotas: Quotas, part: str
+) -> None:
+    await tell(quotas, level(part, 50, 0, refill_s=86_400.0))
+
+    for reply in (True, False):
+        assert await reserve(quotas, 50, 50, reply=reply, returning=True) is None
+
+    await tell(quotas, level(part, 10_000, 0, refill_s=86_400.0))
+    for _ in range(3):
+        assert 0 < await refused_s(quotas, given=3, got=3)
+
+
 async def test_newcomers_queue_behind_those_who_wait(quotas: Quotas) -> None:
-    await tell(quotas, level("requests", 1000, 0, refill_s=1e5))
+    await tell(quotas, level("requests", 1000, 0))
     assert await refused_s(quotas) > 0
-    await tell(quotas, level("requests", 1000, 50, refill_s=1e5))
+    await tell(quotas, level("requests", 1000, 50, refill_s=60.0))
 
     assert isinstance(await reserve(quotas), Refused), "5 % are for those who waited"
     assert isinstance(await reserve(quotas, returning=True), Reserved)
-    await tell(quotas, level("requests", 1000, 900, refill_s=1e5), number=1)
+    await tell(quotas, level("requests", 1000, 900, refill_s=60.0), number=1)
     assert isinstance(await reserve(quotas), Reserved), "there is enough for all"
 
 
@@ -208,9 +236,9 @@ class Compared:
         else:
             levels, ago = what
             number = self._calls[-min(ago, len(self._calls))][0]
-            told = " ".join(f"{part} {most} {left} 60000" for part, (most, left) in levels.items())
+            told = " ".join(f"{part} {' '.join(map(str, one))}" for part, one in levels.items())
             self._run(steps.SettleQuota(NAME, number, told, []))
-            parts = {part: (most, left, 60_000.0) for part, (most, left) in levels.items()}
+            parts = {part: (most, left, float(ms)) for part, (most, left, ms) in levels.items()}
             self.rules.settle(self.now, told=parts, number=number)
 
     def _compare(self, said: list[Any], found: tuple[int, int] | float | None) -> None:
@@ -227,22 +255,23 @@ class Compared:
     def _run(self, arguments: Any) -> list[Any]:
         keys = self.inspector.keys
         name, _, sent = call_of(keys.root, "b:", arguments)[:3]
-        text = script(name).text.replace("redis.call('TIME')", CLOCK)
-        assert CLOCK in text
+        text = at_our_clock(name).text
         redis = self.inspector.redis
         redis.set(f"{keys.root}:clock", self.now)
         said, _ = redis.eval(text, 1, keys.root, *sent)
         return list(said)
 
 
-#: In place of Redis' clock.
-CLOCK = "{ redis.call('GET', root .. ':clock') / 1000, 0 }"
-
 _SIZES = st.integers(1, 400)
 _PASSED = st.sampled_from([0, 1, 30, 400, 7_000, 130_000])
 _PARTS = st.sampled_from(["requests", "input", "output", "tokens"])
 _LEVELS = st.dictionaries(
-    _PARTS, st.tuples(st.integers(1, 2000), st.integers(0, 2000)), min_size=1, max_size=3
+    _PARTS,
+    st.tuples(
+        st.integers(1, 2000), st.integers(0, 2000), st.sampled_from([60_000, 200_000, 86_400_000])
+    ),
+    min_size=1,
+    max_size=3,
 )
 _TELLS = st.tuples(st.just("tell"), _LEVELS, st.integers(1, 5), _PASSED)
 _STEPS = st.one_of(

@@ -12,6 +12,7 @@ from afterword.shared.errors import BadAnswer, RateLimited
 from afterword.shared.events import JobReleased, TurnPostponed
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.quota_records import QuotaLevel, Reserved
+from afterword.shared.ledger.records import GateState
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.settings import Settings
 from afterword.workers import quotas
@@ -37,8 +38,9 @@ from tests.usecase.test_respond import Desk, reply_of
 pytestmark = pytest.mark.redis
 
 URL = "https://api.anthropic.com"
-SPENT = (QuotaLevel("output", 1_000_000, 0, refill_s=1e7),)
-PLENTY = (QuotaLevel("output", 1_000_000, 900_000, refill_s=1e7),)
+SPENT = (QuotaLevel("output", 1_000_000, 0, refill_s=3e4),)
+PLENTY = (QuotaLevel("output", 1_000_000, 900_000, refill_s=3e4),)
+OF_A_DAY = (QuotaLevel("requests", 50, 0, refill_s=86_400.0),)
 USED = Usage(input=10, output=5)
 
 
@@ -144,6 +146,25 @@ async def test_a_refusal_that_headers_explain_delays_its_job_and_shuts_no_gate(
     assert inspector.job(job_id)["attempts"] == "0"
 
 
+async def test_a_limit_that_hardly_refills_holds_nothing_back_until_the_gate_says_so(
+    desk: AdmittingDesk, ledger: Ledger
+) -> None:
+    await room(ledger, desk.name, OF_A_DAY)
+    answered, refused = await submit_job(ledger), await submit_job(ledger)
+
+    await desk.respond(answered)
+    desk.model.quota = OF_A_DAY
+    desk.model.fails(RateLimited("rate_limited", retry_after_s=20))
+    await desk.respond(refused)
+    await desk.gates.flush()
+
+    assert (await reply_of(ledger, answered)).attempts == 1
+    (gate,) = await ledger.gates.not_open()
+    assert (gate.code, gate.state) == ("rate_limited", GateState.SHUT)
+    status = await ledger.queries.status(refused)
+    assert (status.state, status.attempts) == (JobState.QUEUED, 0)
+
+
 async def test_recall_runs_while_the_reservation_is_made_if_much_is_left(
     desk: AdmittingDesk,
     ledger: Ledger,
@@ -178,7 +199,7 @@ async def test_recall_runs_while_the_reservation_is_made_if_much_is_left(
 async def test_what_a_reply_used_is_settled(
     desk: AdmittingDesk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    await room(ledger, desk.name, (QuotaLevel("output", 2000, 2000, refill_s=1e7),))
+    await room(ledger, desk.name, (QuotaLevel("output", 2000, 2000, refill_s=3e4),))
     desk.model.answers("hello", usage=USED)
     await desk.respond(await submit_job(ledger))
     await desk.quotas.flush()
@@ -191,7 +212,7 @@ async def test_what_a_reply_used_is_settled(
 async def test_a_job_that_is_stopped_gives_its_reservation_back(
     desk: AdmittingDesk, ledger: Ledger, inspector: LedgerInspector
 ) -> None:
-    await room(ledger, desk.name, (QuotaLevel("output", 2000, 2000, refill_s=1e7),))
+    await room(ledger, desk.name, (QuotaLevel("output", 2000, 2000, refill_s=3e4),))
     desk.model.fails(RateLimited("ramp_limit"))
     await desk.respond(await submit_job(ledger))
     await desk.quotas.flush()
@@ -223,7 +244,7 @@ async def test_a_turn_without_room_waits_and_nothing_of_it_is_spent(
 ) -> None:
     client, model = QuotaClient(ledger.quotas, URL), FakeModel()
     name = client._name("m")
-    some = (QuotaLevel("output", 1000, 250, refill_s=1e7),)
+    some = (QuotaLevel("output", 1000, 250, refill_s=3e4),)
     await room(ledger, name, some)
     writer = LaneWriter(settings, ledger, ExtractingMemories(AdmittedModel(model, client)))
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
@@ -259,7 +280,7 @@ async def test_replies_go_on_where_extraction_waits_and_it_catches_up_in_the_qui
     for user in users:
         await submit_and_answer(ledger, "I like tea.", user_id=user)
     # Room for ten replies; extraction leaves just that to them.
-    await room(ledger, desk.name, (QuotaLevel("output", 51_200, 10_300, refill_s=1e7),))
+    await room(ledger, desk.name, (QuotaLevel("output", 51_200, 10_300, refill_s=3e4),))
     for user in users:
         await writer.write(lane_of(user))
         await desk.respond(await submit_job(ledger, "I like tea.", user_id=f"other-{user}"))

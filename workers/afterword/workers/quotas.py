@@ -53,6 +53,10 @@ AMPLE = 0.5
 #: While this share is left, extraction that waited is woken: it leaves a fifth to replies.
 ROOMY = 0.3
 
+#: Calls wait for a limit that refills more slowly only if that has room within this time; if not,
+#: the gate decides who calls. So does `admission/reserve.lua`.
+LONGEST_REFILL_S = 60.0
+
 #: Longest wait that one refusal of the provider imposes.
 LONGEST_REFUSAL_S = 60.0
 
@@ -257,12 +261,16 @@ class Reservation:
     def judged(self, error: ProviderError) -> ProviderError:
         """Return `NotAdmitted` for a refusal that the headers explain, else the error itself.
 
-        Its limit is known now, so the next calls wait for it; no gate has to shut.
+        Its limit is known now, so the next calls wait for it; no gate has to shut. One does for a
+        limit that refills so slowly that they do not.
         """
-        waits = [self._wait_s(level) for level in self._told]
-        if not isinstance(error, RateLimited) or error.code != "rate_limited" or not any(waits):
+        waits = {level: self._wait_s(level) for level in self._told}
+        if not isinstance(error, RateLimited) or error.code != "rate_limited":
             return error
-        longest_s = min(max(*waits, error.retry_after_s or 0.0), LONGEST_REFUSAL_S)
+        too_slow = any(min(wait, level.refill_s) > LONGEST_REFILL_S for level, wait in waits.items())
+        if too_slow or not any(waits.values()):
+            return error
+        longest_s = min(max(*waits.values(), error.retry_after_s or 0.0), LONGEST_REFUSAL_S)
         spread = 1 + random.random() / 2  # noqa: S311 no secret
         return NotAdmitted(longest_s * spread, error.request_id)
 

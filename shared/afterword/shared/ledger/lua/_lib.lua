@@ -741,6 +741,7 @@ local QUOTA_LIFE = 86400000         -- ms
 local QUOTA_SLOT, QUOTA_SLOT_LIFE = 5000, 120000 -- ms; the longest time that a reservation counts
 local KEPT_FOR_REPLIES, KEPT_FOR_WAITING = 0.2, 0.1 -- shares of a limit
 local SHORTEST_WAIT, SHORTEST_WAIT_OF_MEMORY, LONGEST_WAIT_FOR_QUOTA = 100, 5000, 900000 -- ms
+local LONGEST_REFILL = 60000        -- ms for which calls wait for a limit that refills more slowly
 local function quota_key(name) return root .. ':quota:' .. name end            -- HASH
 
 -- Returns what each part has left now: it refills all the time.

@@ -4,8 +4,9 @@
 ---@param output integer       estimated output tokens
 ---@param reply boolean        whether a reply needs it: all else leaves a share of the limit to those
 ---@param returning boolean    whether the caller has waited before: others then queue behind it
--- Answers unknown (nobody told a limit), or: admitted, number of the call, slot, percent left;
---   or: refused, ms until the caller's own time to ask again.
+-- Answers unknown (no limit that a call can wait for: nobody told one, or it takes longer than
+--   LONGEST_REFILL until it has room, which is an outage and the gate's to say), or: admitted, number
+--   of the call, slot, percent left; or: refused, ms until the caller's own time to ask again.
 -- Repeated, it reserves twice; the next headers put that right.
 local key, levels = quota_key(quota), quota_levels(quota)
 if not next(levels) then return answer('unknown') end
@@ -20,6 +21,8 @@ if not reply then kept = KEPT_FOR_REPLIES elseif is_queued and not returning the
 local wait, each, left = 0, 0, 1
 for name, one in pairs(levels) do
   local need = math.min(amounts[name], one.limit * (1 - KEPT_FOR_REPLIES))
+  local takes = (need - one.level) * one.refill / one.limit
+  if one.refill > LONGEST_REFILL and takes > LONGEST_REFILL then return answer('unknown') end
   wait = math.max(wait, (need + kept * one.limit - one.level) * one.refill / one.limit)
   each = math.max(each, need * one.refill / one.limit)
   left = math.min(left, (one.level - need) / one.limit)
