@@ -14,6 +14,7 @@ from afterword.producer.cli.remedies import OF_A_MODEL, OF_MEMORY, Trouble, trou
 from afterword.producer.cli.terminal import WaitingMark
 from afterword.shared.contracts import Event, JobStatus
 from afterword.shared.errors import Fault
+from afterword.shared.ledger.queries import AT_CAP, NOT_KNOWN, Waits
 from afterword.shared.ledger.records import Gate, GateState, Overview, WorkerSeen
 from afterword.shared.lifecycle import JobState, TurnState
 from tests.conftest import ROOT
@@ -125,9 +126,14 @@ def gate(code: str, fault: Fault, name: str = f"claude/{MODEL}", by: str = "") -
     return Gate(name, GateState.SHUT, code, fault, since, NOW, by=by, reason="moving" if by else "")
 
 
-def found(one: JobStatus, *gates: Gate, workers: tuple[WorkerSeen, ...] = (AT,)) -> str:
+def found(
+    one: JobStatus,
+    *gates: Gate,
+    workers: tuple[WorkerSeen, ...] = (AT,),
+    waits: Waits = NOT_KNOWN,
+) -> str:
     shards = [Overview(NOW, 1, 0, 0, 0, workers, {}, ())]
-    seen = trouble(one, gates, shards, MODEL)
+    seen = trouble(one, gates, shards, MODEL, waits)
     return seen.text if seen else ""
 
 
@@ -166,12 +172,27 @@ def test_without_a_worker_nothing_else_matters() -> None:
 
 def test_an_attempt_that_failed_is_told_while_no_gate_is_shut() -> None:
     assert "limits the requests" in found(status(code="rate_limited"))
+    assert "rate limit with Claude has no room" in found(status(code="quota_used_up"))
 
 
 def test_only_time_is_no_trouble_until_it_is_long() -> None:
     assert found(status()) == ""
     assert "workers are busy" in found(status(age_s=11))
     assert "the model has not begun to answer" in found(status(JobState.RUNNING, age_s=11))
+
+
+def test_what_an_operator_lets_wait_is_told_at_once() -> None:
+    said = found(status(), waits=Waits("an order: pause-replies by ann", NOW))
+    assert said.startswith("it waits for an order: pause-replies by ann until 2026-11-30 12:00:00Z")
+    assert "See afterword job j." in said
+
+
+@pytest.mark.parametrize("what", [AT_CAP, "an earlier message of its conversation"])
+def test_workers_are_busy_only_if_a_job_waits_for_one(what: str) -> None:
+    assert found(status(), waits=Waits(what)) == ""
+    assert found(status(age_s=11), waits=Waits(what)).startswith(f"it waits for {what}. See")
+    ready = Waits("a response worker, behind 3 of its tenant's jobs")
+    assert "workers are busy" in found(status(age_s=11), waits=ready)
 
 
 def test_a_memory_that_cannot_be_read_says_what_is_wrong_and_what_to_do() -> None:
@@ -183,5 +204,5 @@ def test_a_memory_that_cannot_be_read_says_what_is_wrong_and_what_to_do() -> Non
 def test_every_code_that_has_words_is_in_the_reference() -> None:
     page = (ROOT / "docs/reference/codes.md").read_text()
     assert OF_MEMORY.keys() <= set(re.findall(r"`(\w+)`", page))
-    known = set(re.findall(r"`(\w+)`", page.partition("## From the memory")[0]))
+    known = set(re.findall(r"`(\w+)`", page.partition("## Why a turn is not stored")[0]))
     assert OF_A_MODEL.keys() <= known

@@ -267,7 +267,9 @@ class Reservation:
         waits = {level: self._wait_s(level) for level in self._told}
         if not isinstance(error, RateLimited) or error.code != "rate_limited":
             return error
-        too_slow = any(min(wait, level.refill_s) > LONGEST_REFILL_S for level, wait in waits.items())
+        too_slow = any(
+            min(wait, level.refill_s) > LONGEST_REFILL_S for level, wait in waits.items()
+        )
         if too_slow or not any(waits.values()):
             return error
         longest_s = min(max(*waits.values(), error.retry_after_s or 0.0), LONGEST_REFUSAL_S)

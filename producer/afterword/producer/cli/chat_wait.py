@@ -14,6 +14,7 @@ from afterword.producer.cli.workers_seen import open_ledger
 from afterword.producer.client.sync_client import Job
 from afterword.shared.contracts import Event
 from afterword.shared.errors import AfterwordError
+from afterword.shared.ledger.queries import Waits
 from afterword.shared.ledger.records import Gate, Overview
 from afterword.shared.ledger.story_records import StepKind
 from afterword.shared.settings import Settings
@@ -97,13 +98,14 @@ async def _recall_reason(job: Job, settings: Settings) -> str:
 def look(job: Job, settings: Settings) -> Trouble | None:
     """Return what keeps a job from its reply, None if that is only time."""
     try:
-        gates, shards = asyncio.run(_look(settings))
-        return trouble(job.status(), gates, shards, settings.model)
+        gates, shards, waits = asyncio.run(_look(job, settings))
+        return trouble(job.status(), gates, shards, settings.model, waits)
     except AfterwordError as error:  # Redis is away, or does not let this user read so much
         return Trouble("unknown", str(error))
 
 
-async def _look(settings: Settings) -> tuple[Sequence[Gate], Sequence[Overview]]:
+async def _look(job: Job, settings: Settings) -> tuple[Sequence[Gate], Sequence[Overview], Waits]:
     async with open_ledger(settings) as checked:
         ledger = checked.ledger
-        return await ledger.gates.not_open(), await ledger.maintenance.overview()
+        waits = await ledger.queries.waits(job.id)
+        return await ledger.gates.not_open(), await ledger.maintenance.overview(), waits

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from afterword.producer.admin.wording import cause, duration
+from afterword.producer.admin.wording import cause, duration, utc_time
 from afterword.producer.cli.workers_seen import running
 from afterword.shared.contracts import JobStatus
 from afterword.shared.errors import Fault
+from afterword.shared.ledger.queries import NOT_KNOWN, Waits
 from afterword.shared.ledger.records import Gate, GateState, Overview
 from afterword.shared.lifecycle import JobState
 
@@ -48,6 +49,7 @@ OF_A_MODEL = {
     "no_first_event": ("Claude does not begin to answer", _NOTHING),
     "rate_limited": ("Claude limits the requests or tokens of the account", _NOTHING),
     "ramp_limit": ("Claude limits how fast requests may grow", _NOTHING),
+    "quota_used_up": ("the account's rate limit with Claude has no room", _NOTHING),
 }
 
 _MEM0_KEY = "Set MEM0_API_KEY to a valid one and restart the workers"
@@ -117,7 +119,11 @@ def unread(code: str) -> str:
 
 
 def trouble(
-    status: JobStatus, gates: Sequence[Gate], shards: Sequence[Overview], model: str
+    status: JobStatus,
+    gates: Sequence[Gate],
+    shards: Sequence[Overview],
+    model: str,
+    waits: Waits = NOT_KNOWN,
 ) -> Trouble | None:
     """Return what keeps a job from its reply, None if that is only time."""
     now = shards[0].at
@@ -126,15 +132,21 @@ def trouble(
         return _waits("no_worker", "no response worker is running", cure, status, now)
     if gate := _shut_gate(gates, model):
         return _of_gate(gate, status, now)
-    waited_s = (now - status.created_at).total_seconds()
     if status.state is JobState.QUEUED and status.code in OF_A_MODEL:
         return _of_code(status.code, *OF_A_MODEL[status.code], status, now)
-    if waited_s < _BUSY_S:
-        return None
-    if status.state is JobState.QUEUED:
-        cure = "Start another one (afterword worker responses), or wait"
-        return _waits("busy", "the response workers are busy", cure, status, now)
-    return _waits("silent", "the model has not begun to answer", "Nothing to do", status, now)
+    is_soon = (now - status.created_at).total_seconds() < _BUSY_S
+    return None if is_soon and not waits.by_order else _of_waiting(status, waits, now)
+
+
+def _of_waiting(status: JobStatus, waits: Waits, now: datetime) -> Trouble:
+    if status.state is not JobState.QUEUED:
+        return _waits("silent", "the model has not begun to answer", "Nothing to do", status, now)
+    if waits.what and not waits.for_a_worker:
+        until = f" until {utc_time(waits.until)}" if waits.until else ""
+        cure = f"See afterword job {status.job_id}"
+        return _waits(waits.what, f"it waits for {waits.what}{until}", cure, status, now)
+    cure = "Start another one (afterword worker responses), or wait"
+    return _waits("busy", "the response workers are busy", cure, status, now)
 
 
 def _shut_gate(gates: Sequence[Gate], model: str) -> Gate | None:

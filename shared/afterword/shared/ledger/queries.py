@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -37,9 +38,34 @@ UNTIL_ITS_TIME = "its time"
 #: What a job waits for whose tenant or user runs as many as it may.
 AT_CAP = "the end of a job of its tenant or user, who runs as many as it may"
 
+_A_WORKER = "a response worker"
+_AN_ORDER = "an order: "
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What a job, or then its turn, waits for, and until when if that is known."""
+
+    what: str | None = None
+    until: datetime | None = None
+
+    @property
+    def for_a_worker(self) -> bool:
+        """Whether a response worker would take it now."""
+        return self.what is not None and self.what.startswith(_A_WORKER)
+
+    @property
+    def by_order(self) -> bool:
+        """Whether an operator lets it wait."""
+        return self.what is not None and self.what.startswith(_AN_ORDER)
+
+
+#: Of what waits for nothing, or of which nobody knows what it waits for.
+NOT_KNOWN = Waits()
+
 #: What a job, or the lane of its turn, waits for, by the place in which it is.
 _JOB_WAITS = {
-    "hinted": "a response worker",
+    "hinted": _A_WORKER,
     "waiting": "{code}",
     "leased": "its reply, which a worker is getting",
     "nowhere": "an earlier message of its conversation",
@@ -110,34 +136,34 @@ class Queries:
         Redis, and the moments of two may differ. Raises `JobNotFound` and `NewerRecord`.
         """
         status, reply = await self.status(job_id), await self.reply(job_id)
-        names = (
-            *("lane", "agenda", "worker", "replay_of", "replayed_as", "tenant", "capped"),
-            "version",
-        )
+        names = ("lane", "agenda", "worker", "replay_of", "replayed_as")
         record = dict(zip(names, await self._fields(job_id, *names), strict=True))
-        waits_for, until = await self._waits(job_id, status, record)
+        waits = await self._waits(job_id, status)
         return {
             **status.model_dump(exclude={"metadata"}),
             "lane": record["lane"],
             "priority": priority_of(record["agenda"]),
-            "waits_for": waits_for,
-            "waits_until": until,
+            "waits_for": waits.what,
+            "waits_until": waits.until,
             "worker": record["worker"],
             "timings_ms": reply.timings_ms if reply else None,
             "replay_of": record["replay_of"],
             "replayed_as": record["replayed_as"],
         }
 
-    async def _waits(
-        self, job_id: str, status: JobStatus, record: Mapping[str, Any]
-    ) -> tuple[str | None, datetime | None]:
-        """Return what a job, or then its turn, waits for, and until when if that is known."""
+    async def waits(self, job_id: str) -> Waits:
+        """Return what a job, or then its turn, waits for; raises as `details` does."""
+        return await self._waits(job_id, await self.status(job_id))
+
+    async def _waits(self, job_id: str, status: JobStatus) -> Waits:
+        names = ("lane", "agenda", "tenant", "capped", "version")
+        record = dict(zip(names, await self._fields(job_id, *names), strict=True))
         if status.state in (JobState.QUEUED, JobState.RUNNING):
             words, agenda, name, code = _JOB_WAITS, record["agenda"], job_id, status.code
         elif status.turn in (TurnState.PENDING, TurnState.WRITING):
             words, agenda, name, code = _TURN_WAITS, _LANES, record["lane"], status.turn_code
         else:
-            return None, None
+            return NOT_KNOWN
         if agenda is None or name is None:
             raise NewerRecord(job_id)  # no version up to this one leaves them out
         keys = self._shards.keys_of(job_id)
@@ -149,20 +175,20 @@ class Queries:
             if place == "waiting" and (kept := await self._kept_back(keys, agenda, name, record)):
                 return kept
             if words is _JOB_WAITS and (waits := await self._of_shares(keys, place, record, name)):
-                return waits, until
-            return words[place].format(code=code or UNTIL_ITS_TIME), until
-        return words["nowhere"], None
+                return Waits(waits, until)
+            return Waits(words[place].format(code=code or UNTIL_ITS_TIME), until)
+        return Waits(words["nowhere"])
 
     async def _kept_back(
         self, keys: Keys, agenda: str, name: str, record: Mapping[str, Any]
-    ) -> tuple[str, datetime | None] | None:
+    ) -> Waits | None:
         """Return the order or the version that lets a job or lane wait, and until when if known."""
         if order := await self._order_on(keys, record["tenant"], record["lane"], agenda):
-            return f"an order: {order.kind} by {order.by}", order.until
+            return Waits(f"{_AN_ORDER}{order.kind} by {order.by}", order.until)
         held = await self._shards.send_command("ZSCORE", keys.place("held", agenda), name)
         if held is None:
             return None
-        return f"a worker that knows record version {record['version']}", None
+        return Waits(f"a worker that knows record version {record['version']}")
 
     async def _of_shares(
         self, keys: Keys, place: str, record: Mapping[str, Any], job_id: str
