@@ -185,6 +185,18 @@ PLANTS = (
         "if False:", "tests/usecase/test_respond.py",
     ),
     Plant(
+        "I3", "a question for something of the user is sent to memory",
+        "workers/afterword/workers/rules/questions.py",
+        "if own is None or self.advice.search(clause):",
+        "if True:", "tests/unit/test_relevance.py",
+    ),
+    Plant(
+        "I3", "what is said beside such a question is lost",
+        "workers/afterword/workers/rules/questions.py",
+        'return clause if self.adds.search(clause, asked) else ""',
+        'return ""', "tests/unit/test_relevance.py",
+    ),
+    Plant(
         "I3", "a message that only asks for work is sent to memory",
         "workers/afterword/workers/rules/remembering.py",
         "if not pleasantries and is_request_only(message):",

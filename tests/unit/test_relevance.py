@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 import string
 import time
 
@@ -10,6 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from afterword.workers.rules.languages import folded
+from afterword.workers.rules.lexicons import lexicons
 from afterword.workers.rules.pleasantries import is_pleasantry, is_reaction
 from afterword.workers.rules.relevance import LONGEST_CHATTER, is_question_only, told_in
 from afterword.workers.rules.requests import is_request_only
@@ -17,12 +21,18 @@ from tests.conftest import ROOT
 
 with (ROOT / "tests" / "kit" / "relevance.tsv").open(encoding="utf-8", newline="") as _file:
     #: Messages in many languages. The rules were written by looking at those `seen`; those `held`
-    #: back were only counted.
+    #: back were only counted. The questions of `asked` were written to mislead them.
     MESSAGES = list(csv.DictReader(_file, delimiter="\t", quoting=csv.QUOTE_NONE))
 LANGUAGES = ["en", "de", "fr", "es", "it", "pt", "tr", "ru", "ar", "hi", "zh", "ja"]
 
 MOST_LOST = 0.03
 MOST_KEPT = 0.25
+
+#: Of facts in questions that were written to mislead the rules, more are lost.
+MOST_MISLEADING_LOST = 0.17
+
+#: Of what users ask about themselves, this much is known to be asked only.
+FEWEST_KNOWN, FEWEST_KNOWN_OF_A_LANGUAGE = 0.82, 0.7
 
 STATES = [
     "I'm allergic to peanuts, what can I cook?",
@@ -187,13 +197,19 @@ def test_a_pleasantry_with_anything_more_is_kept(text: str) -> None:
     assert not is_pleasantry(text)
 
 
+PLEASANT_WORDS = {
+    word
+    for lexicon in lexicons().values()
+    for word in re.findall(r"\w+", folded(lexicon.get("pleasantries", "")))
+}
+
+
 @example("aaaaaaah")
 @example("kkkkkkkk")
 @example("Understood")
 @given(st.text(alphabet=string.ascii_letters + string.digits, min_size=8, max_size=30))
 def test_no_single_unknown_word_is_a_pleasantry(word: str) -> None:
-    known = {"afternoon", "excellent", "thankyou", "understood", "wonderful"}
-    assert is_pleasantry(word) <= (word.lower() in known or is_reaction(word.lower()))
+    assert is_pleasantry(word) <= (word.lower() in PLEASANT_WORDS or is_reaction(word.lower()))
 
 
 @pytest.mark.parametrize("word", ["aaaaaaah", "kkkkkkkk", "hahahaha", "okkkkkkk", "jajajajaja"])
@@ -229,6 +245,27 @@ def share(dropped: bool, messages: list[str]) -> float:
 def test_of_the_list_hardly_a_fact_is_lost_and_little_chatter_is_kept(group: str) -> None:
     assert share(True, texts("keep", group=group)) <= MOST_LOST
     assert share(False, texts("drop", group=group)) <= MOST_KEPT
+
+
+def test_of_facts_in_misleading_questions_most_are_kept() -> None:
+    assert share(True, texts("keep", group="asked")) <= MOST_MISLEADING_LOST
+
+
+def asked_of_themselves(language: str) -> list[str]:
+    """Return the questions of the training texts, of which memory alone knows the answer."""
+    folder = ROOT / "benchmarks" / "recall" / "training" / "facts"
+    facts = json.loads((folder / f"{language}.json").read_text("utf-8"))
+    return [each["asked"][0] for group in ("facts", "changed") for each in facts[group]]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_users_ask_about_themselves_is_known_in_every_language(language: str) -> None:
+    assert share(True, asked_of_themselves(language)) >= FEWEST_KNOWN_OF_A_LANGUAGE
+
+
+def test_what_users_ask_about_themselves_is_known() -> None:
+    asked = [text for language in LANGUAGES for text in asked_of_themselves(language)]
+    assert share(True, asked) >= FEWEST_KNOWN
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -45,6 +45,7 @@ TELLING = [
     "Schreib immer in ganzen Sätzen.",
     "Donne-moi toujours des réponses courtes.",
     "Dame las distancias en millas.",
+    "Háblame de usted, por favor.",
     "Enseña matemáticas en un instituto.",
     "Di solito bevo caffè.",
     "Da bambino vivevo al mare.",

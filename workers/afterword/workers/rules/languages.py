@@ -111,7 +111,7 @@ def _of_latin(text: str, _: str) -> Languages:
     for share, languages in chain(known, (_BY_LETTER[letter] for letter in letters)):
         for language in languages:
             scores[language] += share
-    if not scores or len(known) * _RAREST < len(words):
+    if not scores or (len(known) + len(letters)) * _RAREST < len(words):
         return _UNKNOWN
     enough = _CLOSE * max(scores.values())
     return frozenset(language for language, score in scores.items() if score > enough)

@@ -1,8 +1,8 @@
 """What a question looks like in each language, and when it tells something about who asks.
 
-A question tells something if it speaks of the user, unless that is all of a form which only asks
-(«can I», «what is my dog's name»), or if it gives a reason or a circumstance. A clause that does
-not begin as a question is a statement.
+A question tells something if it speaks of the user, unless it only asks for something of the user
+that is known («where do I work», «what is my dog's name») or for advice («can I»), or if it gives a
+reason or a circumstance. A clause that does not begin as a question is a statement.
 """
 
 from __future__ import annotations
@@ -60,6 +60,9 @@ class Grammar:
     asks: re.Pattern[str]
     personal: re.Pattern[str]
     harmless: re.Pattern[str]
+    own: re.Pattern[str]
+    advice: re.Pattern[str]
+    adds: re.Pattern[str]
     tells: re.Pattern[str]
     unmarked: re.Pattern[str]
     openers: frozenset[str]
@@ -81,13 +84,25 @@ class Grammar:
         """
         asked = False
         for at, clause in enumerate(clauses):
-            rest = self.harmless.sub(" ", clause)
+            rest = self._said_beside(clause, is_first=at == 0)
             yield bool(self.personal.search(rest) or self.tells.search(clause))
             # «What laptop can I get for 600 euros?»
             yield bool(_NUMBER.search(rest) and self.personal.search(clause))
             asked = asked or bool(self.asks.search(clause))
             if not asked and (self.inverts or at < len(clauses) - 1):
                 yield not self.spaced or clause.count(" ") + 1 >= _FEWEST_WORDS
+
+    def _said_beside(self, clause: str, *, is_first: bool) -> str:
+        """Return what a clause may say of the user, without what only asks.
+
+        «Where do I work now?» asks for something of the user, and says nothing beside it; «Where do
+        I work after my divorce?» does. A later clause may depend on what is said before it.
+        """
+        own = self.own.search(clause) if is_first else None
+        if own is None or self.advice.search(clause):
+            return self.harmless.sub(" ", clause)
+        asked = own.end(own.lastindex) if own.lastindex else 0
+        return clause if self.adds.search(clause, asked) else ""
 
     def read(self, clauses: Sequence[str]) -> Iterator[str]:
         """Return clauses as the patterns expect them."""
@@ -142,6 +157,9 @@ def _compiled(lexicon: Lexicon) -> Grammar:
         asks=compiled("|".join([f"^(?:{word})" for word in begins] + asks), whole_words=spaced),
         personal=pattern("personal"),
         harmless=pattern("harmless"),
+        own=pattern("own"),
+        advice=pattern("advice"),
+        adds=pattern("adds"),
         tells=pattern("tells"),
         unmarked=pattern("unmarked"),
         openers=frozenset(lexicon.get("openers", "").split()),

@@ -77,10 +77,12 @@ def _sentences(text: str) -> Sequence[str]:
 def _only_asks(sentence: Sentence, own: Languages, likely: Languages) -> bool:
     """Return whether a sentence only asks in every language that it may be in.
 
-    `likely` are the languages of the whole message, which say more if they fit.
+    `likely` are the languages of the whole message, which say more if they fit. One whose questions
+    are not known here counts only if no other is as likely.
     """
     grammars = [grammar_of(language) for language in own & likely or own or likely]
-    return bool(grammars) and all(each and each.only_asks(sentence) for each in grammars)
+    known = [each for each in grammars if each]
+    return bool(known) and all(each.only_asks(sentence) for each in known)
 
 
 def _may_be_question(sentence: str) -> bool:
