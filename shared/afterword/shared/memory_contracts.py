@@ -134,6 +134,10 @@ class UserExport(Contract):
     memories: tuple[Memory, ...]
     """What mem0 keeps."""
 
+    memories_dropped: int = 0
+    """How many rows of mem0 could not be read, or were another user's, and are left out. An older
+    document does not say."""
+
     conversations: tuple[ExportedConversation, ...]
     """What is kept of the user's conversations."""
 

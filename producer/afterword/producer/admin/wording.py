@@ -83,3 +83,8 @@ def run_state(run: ReplayRun, now: datetime) -> str:
     if run.state is ReplayState.RUNNING:
         return f"running, last step {duration((now - run.updated_at).total_seconds())} ago"
     return with_reason(run.state, run.reason)
+
+
+def rows_left_out(rows: int) -> str:
+    """Return what is said of rows of mem0 that are not shown."""
+    return f"{rows} more could not be read, or were another user's"

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from afterword.producer.admin.erasure import ErasureReceipt
 from afterword.producer.admin.sync_admin import Operator
+from afterword.producer.admin.wording import rows_left_out
 from afterword.producer.cli.chat_memory import QueuedTurns
 from afterword.producer.cli.chat_session import ChatSession
 from afterword.producer.cli.terminal import echo, indented, one_line
+from afterword.producer.client.sync_memories import UserMemories
 from afterword.shared.errors import MemoriesUnavailable
 from afterword.shared.ledger.records import ErasureState
+from afterword.shared.memory_contracts import Memory
 
 #: How long `/forget` waits for the first pass of the erasure, which takes a moment.
 _FORGOTTEN_S = 10.0
@@ -59,11 +61,11 @@ def _memories(session: ChatSession, _argument: str) -> None:
     given = {memory.id for memory in last.memories} if last else set()
     mine = session.producer.memories(session.user_id, tenant=session.tenant)
     try:
-        found = list(islice(mine.all(timeout=_LISTED_S), _MOST_LISTED + 1))
+        found, dropped = _listed(mine)
     except MemoriesUnavailable as error:
         echo(f"[The memories of {user} cannot be shown: {error.code}]")
         return
-    if not found:
+    if not found and not dropped:
         echo(f"[There is no memory of {user} yet]")
         return
     echo(f"[What is remembered of {user}, the newest first; * was given to the last reply]")
@@ -71,6 +73,20 @@ def _memories(session: ChatSession, _argument: str) -> None:
         echo(f"  {'*' if memory.id in given else '-'} {indented(memory.text)}")
     if len(found) > _MOST_LISTED:
         echo(f"[And more. See all: afterword memories list {user} --limit 1000000]")
+    if dropped:
+        echo(f"[{rows_left_out(dropped)}]")
+
+
+def _listed(mine: UserMemories) -> tuple[Sequence[Memory], int]:
+    """Return the newest memories, one more than are shown if there are, and how many are unread."""
+    found, dropped, after = list[Memory](), 0, None
+    while True:
+        page = mine.list(after=after, timeout=_LISTED_S)
+        found += page.memories
+        dropped += page.dropped
+        after = page.next
+        if after is None or len(found) > _MOST_LISTED:
+            return found, dropped
 
 
 def _user(session: ChatSession, user_id: str) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import click
 
 from afterword.producer.admin.memory_audit import Change, recorded_change
-from afterword.producer.admin.wording import utc_time
+from afterword.producer.admin.wording import rows_left_out, utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
 from afterword.producer.cli.options import (
@@ -24,6 +24,7 @@ from afterword.producer.cli.options import (
 from afterword.producer.cli.terminal import echo, indented, json_escaped, tell_of_dry_run
 from afterword.producer.client.async_client import AsyncProducer
 from afterword.producer.client.async_memories import AsyncUserMemories
+from afterword.producer.client.export_document import dropped_in
 from afterword.producer.client.memory_calls import MAX_PAGE
 from afterword.producer.client.sync_client import Producer
 from afterword.shared.memory_contracts import Memory, UserExport
@@ -211,9 +212,12 @@ def export(*, user_id: str | None, tenant: str, timeout: float, schema: bool) ->
         return
     if user_id is None:
         raise click.UsageError("Missing argument 'USER_ID'.")
+    dropped = 0
     with Producer() as producer:
         for piece in producer.memories(user_id, tenant=tenant).export(timeout=timeout):
+            dropped += dropped_in(piece)
             echo(json_escaped(piece), nl=False)
+    _warn_of_dropped(dropped)
 
 
 class _Named(NamedTuple):
@@ -317,7 +321,7 @@ def _shortened(text: str) -> str:
 
 def _warn_of_dropped(rows: int) -> None:
     if rows:
-        echo(f"{rows} more could not be read, or were another user's", err=True)
+        echo(rows_left_out(rows), err=True)
 
 
 for _command in (list_, search, show, edit, delete, export):

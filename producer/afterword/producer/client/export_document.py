@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +12,17 @@ from afterword.shared.errors import MemoriesUnavailable
 
 #: The sections that hold any number of records, and those that hold one value.
 _MANY = ("memories", "conversations", "jobs", "replies_given", "imported_turns")
-_SINGLE = ("usage", "erasure")
+_SINGLE = ("memories_dropped", "usage", "erasure")
+
+
+#: The piece that says how many rows of mem0 were left out.
+_DROPPED = re.compile(r'[\s,\]]*"memories_dropped": (\d+)')
+
+
+def dropped_in(piece: str) -> int:
+    """Return how many rows of mem0 were left out, as far as a piece of a document says so."""
+    found = _DROPPED.fullmatch(piece)
+    return int(found[1]) if found else 0
 
 
 class ExportDocument:

@@ -56,15 +56,11 @@ class UserMemories:
     def all(self, *, timeout: WaitSeconds = 30.0) -> Generator[Memory, None, None]:
         """Yield all of the user's memories, the newest first, page by page.
 
-        What is stored or deleted meanwhile may be missing. `timeout` is that of each page.
+        What is stored or deleted meanwhile may be missing, and rows that cannot be read are left
+        out: the pages of `list` count those. `timeout` is that of each page.
         """
-        after = None
-        while True:
-            page = self.list(after=after, timeout=timeout)
+        for page in self._pages(timeout):
             yield from page.memories
-            if page.next is None:
-                return
-            after = page.next
 
     @checked
     def search(
@@ -117,17 +113,31 @@ class UserMemories:
         Memories, conversations, jobs with their requests, replies and events, usage, idempotency
         keys, imported turns, the receipt of an erasure: all that an erasure removes. Join the
         pieces, or write each as it comes: they are small, however much there is. `timeout` is that
-        of each page of memories. If it raises, the document is not whole, and no valid JSON.
+        of each page of memories; `memories_dropped` counts the rows of mem0 that could not be read.
+        If it raises, the document is not whole, and no valid JSON.
         """
         document = ExportDocument(self._owner, self._service.now())
+        dropped = 0
         try:
-            for memory in self.all(timeout=timeout):
-                yield document.add("memories", memory.model_dump(mode="json"))
+            for page in self._pages(timeout):
+                dropped += page.dropped
+                for memory in page.memories:
+                    yield document.add("memories", memory.model_dump(mode="json"))
         except MemoriesUnavailable as error:
             document.note_unavailable(error)
+        yield document.add("memories_dropped", dropped)
         for section, record in self._service.records_of(self._owner):
             yield document.add(section, record)
         yield document.end()
+
+    def _pages(self, timeout_s: float) -> Generator[MemoryPage, None, None]:
+        after = None
+        while True:
+            page = self.list(after=after, timeout=timeout_s)
+            yield page
+            if page.next is None:
+                return
+            after = page.next
 
     def _ask(self, action: MemoryAction, timeout_s: float, **said: Any) -> Any:
         call = MemoryCall(self._owner, action, said, timeout_s)
