@@ -212,6 +212,48 @@ def test_doctor_ends_although_a_check_hangs(fleet: Fleet) -> None:
 # --- chat
 
 
+def asked(fleet: Fleet) -> list[str]:
+    """Return the last message of each request to Claude."""
+    contents = [one["body"]["messages"][-1]["content"] for one in fleet.claude.requests()]
+    return [one if isinstance(one, str) else one[-1]["text"] for one in contents]
+
+
+def test_commands_of_a_pipe_are_run_and_what_only_looks_like_one_is_said(fleet: Fleet) -> None:
+    lines = ["I keep nine birds.", "/memories", "/HELP", "/forget", "/user nils", "/memories"]
+    shown = fleet.afterword("chat", "--user", "rita", said="\n".join([*lines, "/quit"])).stdout
+    assert len(asked(fleet)) == 1, "only the first line was a message"
+    assert "[What is remembered of rita" in shown, "it waits until it is stored"
+    assert "  - I keep nine birds." in shown
+    assert "Ctrl-C stops a reply" in shown
+    assert "[Nothing was erased. Run: afterword forget rita --apply]" in shown
+    assert "[There is no memory of nils yet]" in shown
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/etc/hosts is wrong", "/etc/hosts is wrong"),
+        ("/memories of Paris", "/memories of Paris"),
+        ("/user is a folder", "/user is a folder"),
+        ("// a comment", "// a comment"),
+        ("//memories", "/memories"),
+    ],
+)
+def test_a_line_of_a_pipe_that_is_no_command_is_a_message(
+    fleet: Fleet, line: str, said: str
+) -> None:
+    fleet.afterword("chat", "--user", "otto", said=f"{line}\n")
+    assert asked(fleet)[0].rpartition("\n")[2].removeprefix("Message: ") == said
+
+
+def test_a_user_who_cannot_be_ends_a_pipe(fleet: Fleet) -> None:
+    """What follows would be said by somebody else."""
+    name = "x" * 1000
+    ended = fleet.afterword("chat", "--user", "rita", said=f"/user {name}\nI am X.\n", code=2)
+    assert "must have at most 128 characters" in ended.stderr
+    assert asked(fleet) == []
+
+
 def test_chat_says_what_is_retrieved_said_and_remembered(fleet: Fleet) -> None:
     shown = fleet.afterword(
         "chat", "--user", "cleo", said="I keep two birds.\nHow many birds?\nok\nquit\n"

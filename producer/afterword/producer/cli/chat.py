@@ -7,7 +7,7 @@ from functools import partial
 
 import click
 
-from afterword.producer.cli.chat_commands import run_command
+from afterword.producer.cli.chat_commands import is_command, message_in, run_command
 from afterword.producer.cli.chat_input import open_input
 from afterword.producer.cli.chat_output import print_turn
 from afterword.producer.cli.chat_session import ChatSession, interrupt_deferred
@@ -46,10 +46,10 @@ _STORED_S = 10.0
 def chat(*, user_id: str, tenant: str) -> None:
     """Talk to a model that remembers you.
 
-    Each line you type, or of a pipe, is a message; "quit" or the end of the input ends the chat. On
-    a terminal, /help lists commands, and Ctrl-C stops a reply. Lines in brackets say which memories
-    a reply was given, whether its turn goes to memory, and once that has happened. Without
-    AFTERWORD_REDIS_URL, this uses the local stack and starts it if it is not running.
+    Each line you type, or of a pipe, is a message or a command; /help lists those, and "quit" or
+    the end of the input ends the chat. On a terminal, Ctrl-C stops a reply. Lines in brackets say
+    which memories a reply was given, whether its turn goes to memory, and once that has happened.
+    Without AFTERWORD_REDIS_URL, this uses the local stack and starts it if it is not running.
     """
     settings = Settings.load()
     with nullcontext() if settings.redis_url else attached() as stack:
@@ -68,7 +68,7 @@ def _converse(session: ChatSession) -> None:
     while True:
         try:
             line = session.source.read()
-            if line is None or _is_farewell(session, line):
+            if line is None or _is_farewell(line):
                 break
             session.interrupted = False
             _answer(session, line.strip())
@@ -85,18 +85,29 @@ def _converse(session: ChatSession) -> None:
         session.queued.wait(_STORED_S)
 
 
-def _is_farewell(session: ChatSession, line: str) -> bool:
-    said = line.strip().lower()
-    return (said.removeprefix("/") if session.source.interactive else said) in _FAREWELLS
+def _is_farewell(line: str) -> bool:
+    return line.strip().lower().removeprefix("/") in _FAREWELLS
 
 
 def _answer(session: ChatSession, line: str) -> None:
-    commanded = session.source.interactive and line.startswith("/")
+    typed = session.source.interactive
+    if is_command(line, typed=typed):
+        _command(session, line)
+    elif line:
+        try:
+            _turn(session, message_in(line, typed=typed))
+        except AfterwordError as error:
+            _print_error(error)
+
+
+def _command(session: ChatSession, line: str) -> None:
+    """Run a command; raise `InvalidRequest` if that ends a pipe: its next lines build on it."""
+    if not session.source.interactive:
+        session.queued.wait(_STORED_S)  # nobody sees there whether what was said is stored
     try:
-        if commanded and not line.startswith("//"):
-            run_command(session, line)
-        elif line:
-            _turn(session, line[1:] if commanded else line)
+        run_command(session, line)
+    except InvalidRequest:
+        raise
     except AfterwordError as error:
         _print_error(error)
 

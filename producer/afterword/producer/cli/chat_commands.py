@@ -1,7 +1,8 @@
-"""The commands of a chat on a terminal: lines that begin with a slash."""
+"""The commands of a chat: lines that begin with a slash."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -32,6 +33,22 @@ class ChatCommand(NamedTuple):
     argument: str
     meaning: str
     run: Callable[[ChatSession, str], None]
+
+
+def is_command(line: str, *, typed: bool) -> bool:
+    """Return whether a line is a command: one that is typed may be misspelt, one of a pipe may not.
+
+    What a pipe holds was not written for a chat: a line about `/etc/hosts` is a message.
+    """
+    if typed:
+        return line.startswith("/") and not line.startswith("//")
+    return _COMMAND_LINE.fullmatch(line) is not None
+
+
+def message_in(line: str, *, typed: bool) -> str:
+    """Return the message on a line that is no command: `//help` says `/help`."""
+    escapes = line.startswith("//") and (typed or is_command(line[1:], typed=False))
+    return line[1:] if escapes else line
 
 
 def run_command(session: ChatSession, line: str) -> None:
@@ -99,6 +116,9 @@ def _forget(session: ChatSession, _argument: str) -> None:
         f"[This erases all that user {one_line(session.user_id)} of tenant {session.tenant} has "
         "said, in Redis and in memory. It cannot be undone]"
     )
+    if not session.source.interactive:
+        echo(f"[Nothing was erased. Run: afterword forget {one_line(session.user_id)} --apply]")
+        return
     if (session.source.ask("Type the user id to erase it: ") or "").strip() != session.user_id:
         echo("[Nothing was erased]")
         return
@@ -128,3 +148,9 @@ COMMANDS = {
     "forget": ChatCommand("", "erase all that you have said, after a question", _forget),
     "user": ChatCommand("NAME", "speak as another user, in a new conversation", _user),
 }
+
+#: A line of a pipe that is a command.
+_COMMAND_LINE = re.compile(
+    "|".join(rf"/{name}" + r" +\S+" * bool(one.argument) for name, one in COMMANDS.items()),
+    re.IGNORECASE,
+)

@@ -25,7 +25,7 @@ class ChatInput(ABC):
     """Gives what a user says, message by message.
 
     Attributes:
-        interactive: whether a person sits there, who may give commands and interrupt a reply.
+        interactive: whether a person sits there, who may interrupt a reply and be asked.
         edits: whether lines can be edited and erased, and what was entered is offered again.
 
     """
