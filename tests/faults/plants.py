@@ -203,6 +203,11 @@ PLANTS = (
         "if False:", "tests/usecase/test_respond.py",
     ),
     Plant(
+        "I3", "a message that asks to forget something is sent to memory",
+        "workers/afterword/workers/rules/remembering.py",
+        "if asks_to_forget(message):", "if False:", "tests/unit/test_forgetting.py",
+    ),
+    Plant(
         "I3", "the turn is put into its lane outside the script", f"{LUA}/job/finish.lua",
         "  set_turn_state(id, tenant, 'awaited', 'pending')\n",
         "", "tests/ledger/test_lanes.py",

@@ -28,7 +28,7 @@ _NOT_STORED = {
     "opted_out": "its request said that it is not to be remembered",
     "pleasantry": "it only greets, thanks, reacts, or asks to go on or to try again",
     "question_only": "it only asks, and says nothing of the user",
-    "request_only": "it only asks for work, and says nothing of the user",
+    "request_only": "it only asks for work, or to forget something",
     "quoted_only": "all of it is quoted, so nothing in it is the user's own",
     "no_fact": "no fact was found in it",
     "known_facts": "memory had each of its facts already",

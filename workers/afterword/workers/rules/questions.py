@@ -48,7 +48,7 @@ class Sentence:
     @classmethod
     def of(cls, text: str) -> Self:
         """Divide the text of a sentence that is no pleasantry."""
-        parts = [part for part in _CLAUSE_END.split(text) if _LETTER.search(part)]
+        parts = clauses_of(text)
         telling = [part for part in parts if part == text or not is_pleasantry(part)]
         return cls(is_marked(text), telling)
 
@@ -125,6 +125,11 @@ class Grammar:
             name = named or (not word.isalpha() and any(map(str.isdigit, word)))
             yield f"_{folded(word)}" if name else folded(word)
             after_capital = capital and at > 0
+
+
+def clauses_of(text: str) -> Sequence[str]:
+    """Return the clauses of a sentence as they are written."""
+    return [part for part in _CLAUSE_END.split(text) if _LETTER.search(part)]
 
 
 def is_marked(sentence: str) -> bool:

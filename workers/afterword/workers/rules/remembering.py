@@ -6,6 +6,7 @@ Only a message whose job was stopped has none. It is judged when it is to be sto
 from __future__ import annotations
 
 from afterword.shared.contracts import REFUSAL, ChatRequest
+from afterword.workers.rules.forgetting import asks_to_forget
 from afterword.workers.rules.pleasantries import is_pleasantry
 from afterword.workers.rules.relevance import is_question_only
 from afterword.workers.rules.requests import is_request_only
@@ -38,6 +39,8 @@ def reason_in(message: str, *, pleasantries: bool) -> str | None:
         return "pleasantry"
     if is_question_only(message, says_more=not pleasantries):
         return "question_only"
+    if asks_to_forget(message):  # stored, it would bring up again what it is about
+        return "request_only"
     if not pleasantries and is_request_only(message):
         return "request_only"
     return None
