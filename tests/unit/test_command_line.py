@@ -166,7 +166,7 @@ def test_a_list_of_any_length_is_printed_as_it_comes(capsys: pytest.CaptureFixtu
 def test_the_status_shows_periodic_tasks_that_fail_or_are_late(
     tasks: tuple[TaskHealth, ...], shown: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = WorkerSeen("host:1", "replies", NOW, "0.1.0", tasks)
+    seen = WorkerSeen("host:1", "replies", NOW, "0.1.0", tasks, memory="hosted", memory_place="a")
     gone = WorkerSeen("host:2", "replies", NOW - timedelta(seconds=16), "0.1.0")
     found = fleet_status.summary([Overview(NOW, 0, 0, 0, 0, (seen, gone), {}, ())])
     assert found["workers"] == [
@@ -176,13 +176,15 @@ def test_the_status_shows_periodic_tasks_that_fail_or_are_late(
             "version": "0.1.0",
             "seen_s": 0.0,
             "draining": False,
+            "memory": "hosted",
+            "memory_place": "a",
             "periodic_tasks": [asdict(task) for task in tasks],
         }
     ]
     render.workers(found["workers"])
     assert capsys.readouterr().out.splitlines() == [
-        "worker  queue    version  last seen  periodic tasks",
-        f"host:1  replies  0.1.0    0.0 s ago  {shown}",
+        "worker  queue    version  memory  last seen  periodic tasks",
+        f"host:1  replies  0.1.0    hosted  0.0 s ago  {shown}",
     ]
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from afterword.shared.contracts import Usage
 from afterword.shared.environment import FOREIGN, PREFIX, variable
 from afterword.shared.errors import Misconfigured
+from afterword.shared.memory_place import memory_place
 from afterword.shared.prices import micro_usd
 from afterword.shared.setting_types import MOST_PRICE
 from afterword.shared.settings import RECORDS, Settings, table
@@ -199,6 +200,25 @@ def test_the_memory_backend_follows_the_key_unless_it_is_named(
     environ: dict[str, str], backend: str
 ) -> None:
     assert Settings.load(environ).backend == backend
+
+
+def test_a_memory_is_known_by_its_address_and_tells_no_secret() -> None:
+    def seen(**environ: str) -> tuple[str, str]:
+        return memory_place(Settings.load(environ))
+
+    hosted = {"AFTERWORD_MEMORY": "hosted", "MEM0_API_KEY": "m0-key"}
+    assert seen(AFTERWORD_MEMORY="off") == ("off", "")
+    assert seen(**hosted) == seen(**hosted | {"MEM0_API_KEY": "m0-another"})
+    assert seen(**hosted) != seen(**hosted, MEM0_HOST="https://elsewhere")
+    assert seen(**hosted, AFTERWORD_MEMORY_OWNER="user")[0] == "hosted, owners are user ids"
+    assert seen(AFTERWORD_DATA_DIR="/a") != seen(AFTERWORD_DATA_DIR="/b")
+
+    def postgres(login: str, database: str) -> tuple[str, str]:
+        url = f"postgresql://{login}@db:5432/{database}"
+        return seen(AFTERWORD_MEMORY="selfhosted", AFTERWORD_POSTGRES_URL=url)
+
+    assert postgres("ann:pw", "memories") == postgres("bob:other", "memories")
+    assert postgres("ann:pw", "memories") != postgres("ann:pw", "another")
 
 
 @pytest.mark.parametrize(("text", "kept"), [("  ", None), ("", None), (" Be kind. ", "Be kind.")])

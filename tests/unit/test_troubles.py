@@ -18,7 +18,8 @@ IDLE = {"ready": 0, "delayed": 0, "running": 0, "oldest_ready_s": 0.0}
 
 
 def worker(queue: str, *, draining: bool = False) -> dict[str, Any]:
-    return {"queue": queue, "name": f"host:{queue}", "draining": draining}
+    seen = {"memory": "hosted", "memory_place": "a"}
+    return {"queue": queue, "name": f"host:{queue}", "draining": draining} | seen
 
 
 def status(**changes: Any) -> dict[str, Any]:
@@ -42,6 +43,19 @@ def order(kind: OrderKind, **changes: Any) -> SteeringOrder:
 
 def test_a_fleet_that_is_well_says_nothing() -> None:
     assert told(status()) == []
+
+
+def test_workers_with_different_memories_are_told() -> None:
+    other = worker("memories") | {"memory": "embedded"}
+    ((tone, text, path),) = told(status(workers=[worker("replies"), other]))
+    assert (tone, path) == ("late", "/workers")
+    assert "host:memories uses embedded, host:replies uses hosted" in text
+
+    elsewhere = worker("memories") | {"memory_place": "b"}
+    ((_, text, _),) = told(status(workers=[worker("replies"), elsewhere]))
+    assert "uses hosted at another address" in text
+    older = worker("memories") | {"memory": "", "memory_place": ""}
+    assert told(status(workers=[worker("replies"), older])) == []
 
 
 @pytest.mark.parametrize(

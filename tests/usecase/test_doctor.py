@@ -35,6 +35,7 @@ from afterword.shared.ledger.records import (
 )
 from afterword.shared.names import control_channel
 from afterword.shared.settings import Settings
+from afterword.shared.version import __version__
 from afterword.workers.background.rollback_detector import Seen, SeenFile, place_of
 from tests.conftest import ROOT
 from tests.kit.claude_api.scripted_answers import ClaudeAnswer
@@ -321,6 +322,17 @@ def be_an_older_worker(place: Place) -> None:
     place.redis.hset(keys.worker_status, "replies host:2", '{"version": "0.0.1"}')
 
 
+def use_memory(memory: str, address: str) -> Act:
+    """Let a worker say that it uses that memory."""
+
+    def begin(place: Place) -> None:
+        be_an_older_worker(place)
+        said = {"version": __version__, "memory": memory, "memory_place": address}
+        place.redis.hset(place.inspector.keys.worker_status, "replies host:2", json.dumps(said))
+
+    return begin
+
+
 def let_a_job_wait(place: Place) -> None:
     fill_queue(place)
     place.inspector.pass_time(120)
@@ -415,6 +427,24 @@ STAGED = {
         SOON,
         begin=be_replica,
         end=lambda place: place.redis.replicaof("NO", "ONE"),
+    ),
+    "a worker with another memory": Staged(
+        "same memory", "MEM0_API_KEY", {}, use_memory("hosted", "0123abcd"), forget_worker
+    ),
+    "a worker with other owners": Staged(
+        "same memory",
+        "AFTERWORD_MEMORY_OWNER",
+        {},
+        use_memory("embedded, owners are user ids", "0123abcd"),
+        forget_worker,
+    ),
+    "a worker with a memory elsewhere": Staged(
+        "same memory",
+        "AFTERWORD_DATA_DIR",
+        {},
+        use_memory("embedded", "0123abcd"),
+        forget_worker,
+        level="warn",
     ),
     "another number of shards": Staged("layout", "AFTERWORD_SHARDS", {"AFTERWORD_SHARDS": "2"}),
     "a ledger from a backup": Staged(

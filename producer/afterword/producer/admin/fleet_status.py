@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -92,6 +92,23 @@ def summary(shards: Sequence[Overview]) -> dict[str, Any]:
     }
 
 
+def other_memories(workers: Iterable[tuple[str, str, str]]) -> str:
+    """Return how the memories of workers differ, nothing if all use the same.
+
+    Each worker is a name, the memory that it uses, and the place of that; one that does not say
+    which is left out. What one stores in a memory of its own, no other finds.
+    """
+    by_memory: dict[tuple[str, str], str] = {}
+    for name, memory, place in workers:
+        if memory:
+            by_memory.setdefault((memory, place), name)
+    if len(by_memory) <= 1:
+        return ""
+    told = ", ".join(f"{name} uses {memory}" for (memory, _), name in sorted(by_memory.items()))
+    is_one_kind = len({memory for memory, _ in by_memory}) == 1
+    return f"{told} at another address" if is_one_kind else told
+
+
 def _held(shards: Sequence[Overview]) -> dict[str, int]:
     """Count the records that only a newer version can process."""
     rows = [agenda for shard in shards for agenda in shard.agendas]
@@ -127,6 +144,8 @@ def _workers(shards: Sequence[Overview], at: datetime) -> list[dict[str, Any]]:
             "version": worker.version,
             "seen_s": round((at - worker.seen_at).total_seconds(), 1),
             "draining": worker.draining,
+            "memory": worker.memory,
+            "memory_place": worker.memory_place,
             "periodic_tasks": [asdict(task) for task in worker.tasks],
         }
         for worker in sorted(shards[0].workers, key=lambda one: (one.queue, one.name))

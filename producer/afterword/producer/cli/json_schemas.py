@@ -83,6 +83,8 @@ class WorkerHeard(BaseModel):
     version: str
     seen_s: float
     draining: bool
+    memory: str
+    memory_place: str
     periodic_tasks: list[TaskHealth]
 
 

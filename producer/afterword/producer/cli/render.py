@@ -374,9 +374,10 @@ def _cost(usd: float, each: float | None) -> tuple[str, str]:
 def workers(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a worker a row, with its periodic tasks that fail or are late."""
     table(
-        ("worker", "queue", "version", "last seen", "periodic tasks"),
+        ("worker", "queue", "version", "memory", "last seen", "periodic tasks"),
         [
-            (row["name"], row["queue"], row["version"] or "-", f"{duration(row['seen_s'])} ago",
+            (row["name"], row["queue"], row["version"] or "-", row["memory"] or "-",
+             f"{duration(row['seen_s'])} ago",
              ", ".join(map(task_health, row["periodic_tasks"])) or "ok")
             for row in rows
         ],

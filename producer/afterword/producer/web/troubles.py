@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from afterword.producer.admin.async_steering import QUEUES
+from afterword.producer.admin.fleet_status import other_memories
 from afterword.producer.admin.wording import cause, duration, utc_time
 from afterword.shared.ledger.order_records import STOPPING, OrderKind, SteeringOrder
 from afterword.shared.ledger.records import Gate, GateState
@@ -46,6 +47,7 @@ def troubles(
     return [
         *(_of_redis(problem) for problem in problems),
         *_of_workers(status, remembers=remembers),
+        *_of_memories(status["workers"]),
         *(_of_gate(gate) for gate in status["gates"]),
         *_of_orders(status["orders"]),
         *_of_budgets(over_budget),
@@ -114,6 +116,13 @@ def _of_workers(status: Mapping[str, Any], *, remembers: bool) -> Iterator[Troub
             "/workers",
             "Workers",
         )
+
+
+def _of_memories(workers: Sequence[Mapping[str, Any]]) -> Iterator[Trouble]:
+    seen = [(one["name"], one["memory"], one["memory_place"]) for one in workers]
+    if differ := other_memories(seen):
+        text = f"Workers do not use the same memory: {differ}."
+        yield Trouble("late", text, "/workers", "Workers")
 
 
 def _of_gate(gate: Gate) -> Trouble:

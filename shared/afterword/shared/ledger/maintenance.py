@@ -28,6 +28,7 @@ from afterword.shared.ledger.records import (
 )
 from afterword.shared.ledger.shard import Shards, fields_of, milliseconds
 from afterword.shared.ledger.tenant_spending import TenantSpending
+from afterword.shared.memory_place import memory_place
 from afterword.shared.names import Keys, control_channel
 from afterword.shared.urls import parse_ledger
 from afterword.shared.version import __version__
@@ -56,6 +57,8 @@ class _WorkerStatus:
     tasks: tuple[TaskHealth, ...] = ()
     instance: str = ""
     draining: bool = False
+    memory: str = ""
+    memory_place: str = ""
 
 
 _STATUS = TypeAdapter(_WorkerStatus)
@@ -111,7 +114,10 @@ class Maintenance:
 
         Returns whether an operator has ordered this process, known by its `instance`, to drain.
         """
-        status = json.dumps(asdict(_WorkerStatus(__version__, tuple(tasks), instance, draining)))
+        memory = memory_place(self._shards.settings)
+        status = json.dumps(
+            asdict(_WorkerStatus(__version__, tuple(tasks), instance, draining, *memory))
+        )
         step = steps.RecordHeartbeat(worker=f"{queues} {worker}", status=status, instance=instance)
         (word,) = await self._shards.run_script(self._shards.all[0], step)
         return bool(word == "drain")
@@ -243,7 +249,7 @@ def _worker(name: str, seen: str, status: str) -> WorkerSeen:
     found = _status(status)
     return WorkerSeen(
         worker, queue, moment(float(seen)), found.version, found.tasks, found.instance,
-        found.draining,
+        found.draining, found.memory, found.memory_place,
     )  # fmt: skip
 
 

@@ -408,7 +408,9 @@ class WorkerSeen:
     """A worker, its last heartbeat, and those of its periodic tasks that fail or are late.
 
     `version` is the version of Afterword that it runs, empty if it did not say. `instance` tells it
-    from another process of the same name; it is empty for a version that obeys no orders.
+    from another process of the same name; it is empty for a version that obeys no orders. `memory`
+    is the backend that it uses, and `memory_place` is equal where that is at the same address; both
+    are empty if it did not say.
     """
 
     name: str
@@ -418,6 +420,8 @@ class WorkerSeen:
     tasks: tuple[TaskHealth, ...] = ()
     instance: str = ""
     draining: bool = False
+    memory: str = ""
+    memory_place: str = ""
 
 
 @dataclass(frozen=True, slots=True)

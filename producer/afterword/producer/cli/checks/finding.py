@@ -43,6 +43,7 @@ CHECKS: dict[str, str] = {
     "clock": "Does this machine have the same time as Redis?",
     "response workers": "Does a response worker run, with this version and without trouble?",
     "memory workers": "Does a memory worker run, with this version and without trouble?",
+    "same memory": "Do all workers use the same memory?",
     "queues": "Are jobs and turns that are ready taken up?",
     "gates": "Is every provider being called?",
     "orders": "Does no order of an operator let work wait?",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from afterword.producer.admin.async_steering import QUEUES
+from afterword.producer.admin.fleet_status import other_memories
 from afterword.producer.admin.wording import cause, duration, utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.checks.finding import Finding, fail, ok, warn
@@ -202,6 +203,25 @@ def _of_kind(kind: str, shards: Sequence[Overview]) -> list[Finding]:
         remedy = "Look at its log and its load: it may be stuck or ending."
         findings.append(warn(check, detail, remedy))
     return findings or [ok(check, f"{len(workers)} running")]
+
+
+def of_same_memory(shards: Sequence[Overview]) -> Finding:
+    """Judge whether what memory workers store is where response workers look for it."""
+    workers = [worker for kind in QUEUES for worker in running(shards, kind)]
+    seen = [(worker.name, worker.memory, worker.memory_place) for worker in workers]
+    if not (differ := other_memories(seen)):
+        return ok("same memory", "all workers use the same")
+    if len({memory for _, memory, _ in seen if memory}) > 1:
+        remedy = (
+            "Give all workers the same AFTERWORD_MEMORY, AFTERWORD_MEMORY_OWNER and MEM0_API_KEY, "
+            "and restart them."
+        )
+        return fail("same memory", differ, remedy)
+    remedy = (
+        "Unless they lead to the same memory, give all workers the same MEM0_HOST, "
+        "AFTERWORD_POSTGRES_URL or AFTERWORD_DATA_DIR, and restart them."
+    )
+    return warn("same memory", differ, remedy)
 
 
 def of_queues(shards: Sequence[Overview]) -> list[Finding]:

@@ -62,6 +62,7 @@ async def _state(ledger: Ledger) -> list[Finding]:
         *judgement.of_tenants(accounts, shards, ledger.settings, orders),
         judgement.of_clock(shards[0].at, utc_now()),
         *judgement.of_workers(shards, ledger.settings),
+        judgement.of_same_memory(shards),
         *judgement.of_queues(shards),
         *judgement.of_gates(await ledger.gates.not_open()),
         *of_orders(orders, shards),
