@@ -29,10 +29,10 @@ MOST_LOST = 0.03
 MOST_KEPT = 0.25
 
 #: Of facts in questions that were written to mislead the rules, more are lost.
-MOST_MISLEADING_LOST = 0.17
+MOST_MISLEADING_LOST = 0.13
 
 #: Of what users ask about themselves, this much is known to be asked only.
-FEWEST_KNOWN, FEWEST_KNOWN_OF_A_LANGUAGE = 0.82, 0.7
+FEWEST_KNOWN, FEWEST_KNOWN_OF_A_LANGUAGE = 0.83, 0.7
 
 STATES = [
     "I'm allergic to peanuts, what can I cook?",

@@ -84,24 +84,30 @@ class Grammar:
         """
         asked = False
         for at, clause in enumerate(clauses):
-            rest = self._said_beside(clause, is_first=at == 0)
-            yield bool(self.personal.search(rest) or self.tells.search(clause))
+            own = self._asked_of_user(clause) if at == 0 else None
+            rest = self.harmless.sub(" ", clause) if own is None else self._added(clause, own)
+            yield bool(self.personal.search(rest) or self.tells.search(clause, own or 0))
             # «What laptop can I get for 600 euros?»
             yield bool(_NUMBER.search(rest) and self.personal.search(clause))
             asked = asked or bool(self.asks.search(clause))
             if not asked and (self.inverts or at < len(clauses) - 1):
                 yield not self.spaced or clause.count(" ") + 1 >= _FEWEST_WORDS
 
-    def _said_beside(self, clause: str, *, is_first: bool) -> str:
-        """Return what a clause may say of the user, without what only asks.
+    def _asked_of_user(self, clause: str) -> int | None:
+        """Return where the interrogative ends of a clause that asks for something of the user.
 
-        «Where do I work now?» asks for something of the user, and says nothing beside it; «Where do
-        I work after my divorce?» does. A later clause may depend on what is said before it.
+        None if it does not, as «where can I».
         """
-        own = self.own.search(clause) if is_first else None
+        own = self.own.search(clause)
         if own is None or self.advice.search(clause):
-            return self.harmless.sub(" ", clause)
-        asked = own.end(own.lastindex) if own.lastindex else 0
+            return None
+        return own.end(own.lastindex) if own.lastindex else 0
+
+    def _added(self, clause: str, asked: int) -> str:
+        """Return a clause that says something beside what it asks for, or nothing.
+
+        «Where do I work now?» says nothing; «Where do I work after my divorce?» does.
+        """
         return clause if self.adds.search(clause, asked) else ""
 
     def read(self, clauses: Sequence[str]) -> Iterator[str]:
