@@ -238,6 +238,16 @@ def empty_queue(place: Place) -> None:
     place.redis.delete(place.inspector.keys.open)
 
 
+def fill_ordered_bytes(place: Place) -> None:
+    fill_queue(place)
+    afterword("limits", "default", "--most-bytes", "100", "--apply", env=place.env)
+
+
+def lift_ordered_bytes(place: Place) -> None:
+    afterword("limits", "default", "--lift", "--apply", env=place.env)
+    empty_queue(place)
+
+
 def see_a_newer_ledger(place: Place) -> None:
     _seen_here(place).save(Seen(numbers={0: 1_000_000}))
 
@@ -465,6 +475,16 @@ STAGED = {
         {"AFTERWORD_MAX_OPEN_PER_TENANT": "1"},
         fill_queue,
         empty_queue,
+    ),
+    "the tenant may submit no more bytes": Staged(
+        "room",
+        "AFTERWORD_MAX_BYTES_PER_TENANT",
+        {"AFTERWORD_MAX_BYTES_PER_TENANT": "100"},
+        fill_queue,
+        empty_queue,
+    ),
+    "an order lets the tenant submit no more bytes": Staged(
+        "room", "--most-bytes of afterword limits", {}, fill_ordered_bytes, lift_ordered_bytes
     ),
     "the queue is nearly full": Staged(
         "room",

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from afterword.shared.ledger import steps
 from afterword.shared.ledger.records import reading
@@ -105,6 +106,13 @@ class _Found:
         self.at_cap |= bool(at_cap)
 
 
+class OpenRequests(NamedTuple):
+    """What of a tenant is open in one shard, which is what its caps count."""
+
+    jobs: int
+    bytes: int
+
+
 class Tenants:
     """Reads how tenants share the workers, a part at a time; figures are of nearly one moment."""
 
@@ -128,6 +136,23 @@ class Tenants:
         begun = sum(one.begun for one in found.values())
         loads = [self._load(tenant, one, begun) for tenant, one in found.items()]
         return sorted(loads, key=lambda one: (-one.waiting, -one.running, -one.begun, one.tenant))
+
+    async def opened(self, tenants: Sequence[str]) -> dict[str, list[OpenRequests]]:
+        """Return what of each tenant is open, a row for each shard."""
+        found: dict[str, list[OpenRequests]] = {tenant: [] for tenant in tenants}
+        for keys in self._shards.all:
+            for start in range(0, len(tenants), _TENANTS):
+                some = tenants[start : start + _TENANTS]
+                for tenant, opened in zip(some, await self._opened(keys, some), strict=True):
+                    found[tenant].append(opened)
+        return found
+
+    async def _opened(self, keys: Keys, tenants: Sequence[str]) -> list[OpenRequests]:
+        owners = (f":{tenant}" for tenant in tenants)
+        texts = await self._shards.send_command("HMGET", keys.open_counts, *owners)
+        with reading("open requests"):
+            counts = [(text or "0 0 0").split() for text in texts]
+            return [OpenRequests(int(jobs), int(size)) for jobs, size, _high in counts]
 
     async def _look(
         self, keys: Keys, slot: int, counts: Mapping[str, int], found: dict[str, _Found]

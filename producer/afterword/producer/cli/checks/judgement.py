@@ -14,7 +14,6 @@ from afterword.producer.cli.workers_seen import running
 from afterword.shared.errors import AfterwordError, Fault, Misconfigured
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.message_batches import OpenMessageBatch
-from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import (
     Account,
     AgendaCount,
@@ -23,7 +22,6 @@ from afterword.shared.ledger.records import (
     Overview,
     QuarantineNote,
 )
-from afterword.shared.lifecycle import JobState
 from afterword.shared.names import MEMORIES
 from afterword.shared.plurals import quantity
 from afterword.shared.settings import Settings
@@ -50,8 +48,6 @@ _MANY_DEAD = 10
 
 #: Settings that are not about Redis but about the ledger in it.
 _LAYOUT = frozenset({"AFTERWORD_SHARDS", "AFTERWORD_NAMESPACE"})
-
-_OPEN = (JobState.QUEUED, JobState.RUNNING)
 
 _GATE_REMEDIES = {
     Fault.OPERATOR: "Fix the key, the account, the model or the address. Work resumes within a "
@@ -110,59 +106,6 @@ def of_room(shards: Sequence[Overview], settings: Settings) -> Finding:
     if most >= settings.max_queued * _NEARLY_FULL:
         return warn("room", detail, remedy)
     return ok("room", detail)
-
-
-def of_tenants(
-    accounts: Sequence[Account],
-    shards: Sequence[Overview],
-    settings: Settings,
-    orders: Sequence[SteeringOrder] = (),
-) -> list[Finding]:
-    """Judge which tenants a shard refuses; if it is all of them, nobody may submit.
-
-    An order that limits a tenant counts, in place of the setting.
-    """
-    ordered = {
-        order.tenant: order.limits.most_open
-        for order in orders
-        if order.limits is not None and order.limits.most_open is not None
-    }
-    by_setting: list[str] = []
-    by_order: list[str] = []
-    for tenant in (one.tenant for one in accounts):
-        most = ordered.get(tenant, settings.max_open_per_tenant)
-        if most and _most_open(tenant, shards) >= most:
-            (by_order if tenant in ordered else by_setting).append(tenant)
-    judge = fail if len(accounts) == len(by_setting) + len(by_order) else warn
-    many = f"{settings.max_open_per_tenant:,} jobs are open"
-    found = [
-        (by_setting, many, "AFTERWORD_MAX_OPEN_PER_TENANT"),
-        (
-            by_order,
-            "as many jobs are open as an order lets them",
-            "--most-open of afterword limits",
-        ),
-    ]
-    return [
-        judge(
-            "room",
-            f"{_named(full)}: {much}, new ones are refused (QueueFull)",
-            f"Start response workers, or raise {cap}.",
-        )
-        for full, much, cap in found
-        if full
-    ]
-
-
-def _named(tenants: Sequence[str]) -> str:
-    return ", ".join(tenants[:3]) + (" and others" if tenants[3:] else "")
-
-
-def _most_open(tenant: str, shards: Sequence[Overview]) -> int:
-    """Return how many jobs of a tenant are open in the shard that has most: the cap is of each."""
-    return max(
-        sum(shard.counts.get(f"job:{state}:{tenant}", 0) for state in _OPEN) for shard in shards
-    )
 
 
 def of_clock(redis_time: datetime, here: datetime) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from afterword.producer.cli.checks import judgement
 from afterword.producer.cli.checks.finding import Finding, fail, ok
 from afterword.producer.cli.checks.orders import of_orders
+from afterword.producer.cli.checks.tenant_caps import of_tenants
 from afterword.producer.cli.workers_seen import open_ledger
 from afterword.shared.clock import utc_now
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, QueueFull
@@ -56,10 +57,11 @@ async def _state(ledger: Ledger) -> list[Finding]:
     shards = await ledger.maintenance.overview()
     accounts = await ledger.accounts.by_tenant(late_s=_LATE_S)
     orders = await ledger.orders.in_force()
+    opened = await ledger.tenants.opened([one.tenant for one in accounts])
     return [
         await _of_machine(ledger),
         judgement.of_room(shards, ledger.settings),
-        *judgement.of_tenants(accounts, shards, ledger.settings, orders),
+        *of_tenants(opened, ledger.settings, orders),
         judgement.of_clock(shards[0].at, utc_now()),
         *judgement.of_workers(shards, ledger.settings),
         judgement.of_same_memory(shards),
