@@ -3,7 +3,8 @@
     .venv/bin/python docs/site/record.py
 
 Each session runs in a pseudo-terminal, on a data folder of its own that both share. What it prints
-is kept with its time; waits longer than `LONGEST_WAIT_S` are shortened.
+is kept with its time; waits longer than `LONGEST_WAIT_S` are shortened. What a chat says because
+something takes long is left out: a picture shows replies, however busy the machine was.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ PATIENCE_S = 120.0
 #: On a terminal without cursor keys a chat prints what it says, and nothing that edits a line.
 PLAIN = {"TERM": "dumb"}
 
+#: What a chat says while it waits, which another time it would not.
+LATE = re.compile(r"^\[(?:Waiting: |Storing what you said; )[^\n]*\n", re.MULTILINE)
+
 COLUMNS = 88
 LONGEST_WAIT_S = 0.5
 BETWEEN_SESSIONS_S = 1.5
@@ -66,7 +70,23 @@ def play(command: Sequence[str], env: Mapping[str, str], messages: Sequence[str]
     os.close(ours)
     if code := running.wait():
         raise SystemExit(f"{command} ended with {code}: {''.join(p.text for p in pieces)}")
-    return pieces
+    return _without_waits(pieces)
+
+
+def _without_waits(pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the pieces without the lines that are `LATE`, whose ends may be in other pieces."""
+    late = [found.span() for found in LATE.finditer("".join(one.text for one in pieces))]
+    kept: list[Piece] = []
+    at = 0
+    for piece in pieces:
+        text = "".join(
+            character
+            for place, character in enumerate(piece.text, at)
+            if not any(start <= place < end for start, end in late)
+        )
+        kept.append(Piece(text, piece.wait_s))
+        at += len(piece.text)
+    return kept
 
 
 def _read(terminal: int) -> Iterator[Piece]:

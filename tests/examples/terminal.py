@@ -23,9 +23,7 @@ def lines(svg: str) -> list[str]:
 def shape(shown: list[str]) -> list[str]:
     """Return the lines without what a model said, and without those that are luck.
 
-    Whether a turn is stored before the next message or after it, and whether a reply or a turn is
-    so late that its user is told what they wait for, depends on the machine.
+    Whether a turn is stored before the next message or after it depends on the machine.
     """
     told = ["Agent: ..." if line.startswith("Agent: ") else line for line in shown]
-    luck = ("[Memories updated]", "[Waiting: ", "[Storing what you said; ")
-    return [line for line in told if not line.startswith(luck)]
+    return [line for line in told if line != "[Memories updated]"]

@@ -102,6 +102,30 @@ def test_the_cron_job_names_a_wrong_setting(fleet: Fleet) -> None:
     assert "AFTERWORD_SHARDS" in ran.stderr
 
 
+#: Stands in for a chat on a busy machine; it flushes in the middle of a line.
+BUSY_CHAT = """
+import sys
+def say(text, to=sys.stdout):
+    print(text, end="", file=to, flush=True)
+said = input("You: ")
+say("[Wai", sys.stderr)
+say("ting: no response worker is running]\\nAgent: Noted.\\n")
+input("You: ")
+say("[Storing what you said; Ctrl-C does not wait for it]\\n[Memories updated]\\n")
+"""
+
+
+def test_a_picture_of_a_chat_shows_its_replies_and_not_how_long_they_took() -> None:
+    recorder = load("record", ROOT / "docs/site")
+    pieces = recorder.play([sys.executable, "-c", BUSY_CHAT], os.environ, ["[Waiting: for you"])
+    assert lines(recorder.picture(pieces)) == [
+        "You: [Waiting: for you",
+        "Agent: Noted.",
+        "You: quit",
+        "[Memories updated]",
+    ]
+
+
 def test_a_chat_still_looks_as_in_the_picture_of_the_readme(fleet: Fleet) -> None:
     recorder = load("record", ROOT / "docs/site")
     command = [*COMMAND, "chat", "--user", "recorded"]
