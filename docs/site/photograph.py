@@ -21,8 +21,10 @@ from afterword.shared.names import Keys
 from afterword.shared.settings import Settings
 from tests.kit.console_client import LOOPBACK
 from tests.kit.ledger.builder import (
+    claim_job,
     claim_lane,
     lane_of,
+    reply_to,
     submit_and_answer,
     submit_and_claim,
     submit_job,
@@ -39,12 +41,19 @@ IMAGES = Path(__file__).parents[1] / "images"
 _BURIED = (("acme", "rejected", 41), ("globex", "timeout", 18), ("initech", "bad_answer", 7))
 _WAITING, _QUEUED, _RUNNING = 12, 5, 3
 _MINUTES, _MINUTE_MS = 60, 60_000
+#: What tenants may spend in a month, and what each has spent, in millionths of a US dollar.
+_BUDGETS = {"*": {"tenant_usd": 5.0}, "hooli": {"tenant_usd": 2.5}}
+_SPENT = {"hooli": 2_548_600, "acme": 4_141_400, "initech": 2_707_900, "umbrella": 477_900}
 _SIZE: ViewportSize = {"width": 1280, "height": 800}
 
 
 async def invent(settings: Settings) -> None:
     """Fill a ledger with what an operator would look at."""
     async with Ledger(settings, patience_s=30.0) as ledger:
+        for tenant, millionths in _SPENT.items():
+            job_id = await submit_job(ledger, user_id="spender", tenant=tenant)
+            claim = await claim_job(ledger, job_id)
+            await ledger.jobs.finish(claim, reply_to(claim), cost=millionths)
         for tenant, code, count in _BURIED:
             for number in range(count):
                 await _bury(ledger, tenant, f"user-{number}", code)
@@ -117,14 +126,18 @@ def photograph(page: Page) -> None:
     page.get_by_role("button", name="Dry run of limits").click()
     page.get_by_role("button", name="Set limits").wait_for()
     page.screenshot(path=IMAGES / "console-order.png")
+    page.goto("/budgets")
+    page.locator("#rows").wait_for()
+    page.screenshot(path=IMAGES / "console-budgets.png")
 
 
 def main() -> None:
     """Invent, serve, photograph."""
     with Valkey() as valkey, chromium() as browser:
         settings = Settings(
-            redis_url=valkey.url, namespace="photograph", durability="none", memory="embedded"
-        )
+            redis_url=valkey.url, namespace="photograph", durability="none", memory="embedded",
+            budgets=_BUDGETS,
+        )  # fmt: skip
         with served_console(settings, LOOPBACK) as served:
             served.run(invent(settings))
             photograph(browser.new_page(base_url=served.url, viewport=_SIZE))
