@@ -151,6 +151,30 @@ def test_importing_the_client_opens_no_connection() -> None:
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True, env=os.environ)
 
 
+def test_the_first_call_of_a_worker_imports_nothing() -> None:
+    """The event loop would stand still meanwhile: searches of memory time out beside it."""
+    program = """
+import asyncio, sys
+from afterword.shared.errors import Unavailable
+from afterword.shared.settings import Settings
+from afterword.workers.ports import ChatMessage, Prompt
+from afterword.workers.wiring import open_model
+settings = Settings(anthropic_api_key="k", anthropic_base_url="http://127.0.0.1:1")
+async def ask():
+    model = open_model(settings)
+    before = set(sys.modules)
+    try:
+        await anext(model.stream_answer(Prompt((), (ChatMessage("user", "hi"),), "m", 9, "tag")))
+    except Unavailable as error:
+        print(error.code, sorted(set(sys.modules) - before))
+    await model.aclose()
+asyncio.run(ask())
+"""
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "connection_refused []"
+
+
 # --- text and usage
 
 

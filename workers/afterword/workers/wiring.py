@@ -269,7 +269,7 @@ def _claude(settings: Settings, total_s: float | None) -> Claude:
     if settings.anthropic_api_key is None:
         raise Misconfigured("ANTHROPIC_API_KEY", "must be set: no reply comes without it")
     check_proxies(os.environ)
-    return Claude(
+    claude = Claude(
         api_key=settings.anthropic_api_key.get_secret_value(),
         base_url=settings.anthropic_base_url,
         connections=MOST_CONNECTIONS,
@@ -278,6 +278,8 @@ def _claude(settings: Settings, total_s: float | None) -> Claude:
         idle_s=settings.idle_timeout_s,
         effort=settings.effort,
     )
+    claude.open()
+    return claude
 
 
 @asynccontextmanager

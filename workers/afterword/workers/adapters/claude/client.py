@@ -95,6 +95,14 @@ class Claude:
         self._effort = effort
         self._client: anthropic.AsyncAnthropic | None = None
 
+    def open(self) -> None:
+        """Build the SDK's client, without a request. Call it in the process that uses it.
+
+        The first one imports and loads for up to half a second of CPU. If the first call had to
+        build it, the event loop would stand still while other jobs wait for their memories.
+        """
+        self._get_client()
+
     async def stream_answer(
         self, prompt: Prompt, on_usage: OnUsage | None = None, on_quota: OnQuota | None = None
     ) -> AsyncGenerator[str | Answer, None]:
@@ -191,7 +199,6 @@ class Claude:
         return self._client
 
     def _build_client(self) -> anthropic.AsyncAnthropic:
-        """Build the SDK's client. Call it on the running loop, never before a fork."""
         for name in ("anthropic", "httpx2"):  # at DEBUG they log prompts
             logging.getLogger(name).setLevel(logging.WARNING)
         limits = httpx2.Limits(
