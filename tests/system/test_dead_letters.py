@@ -190,6 +190,26 @@ def test_a_run_stores_each_turn_once_and_the_audit_knows_who(
     ]
 
 
+def test_a_replay_says_what_holds_it_up(fleet: Fleet, letters: list[Job]) -> None:
+    replay = ("dead", "replay", letters[0].id)
+    assert "held up by" not in fleet.afterword(*replay).stdout
+    fleet.afterword("gate", "shut", "remember", "--reason", "mem0 migrates", "--apply")
+    held_up = "gates: remember is shut since"
+    assert f"held up by:   {held_up}" in fleet.afterword(*replay).stdout
+    ran = fleet.afterword(*replay, "--apply", "--stall-timeout", "6s", code=1)
+    assert f"held up by:   {held_up}" in ran.stdout
+    assert ran.stderr.count(f"held up by {held_up}") == 1
+    assert "  -> Open it if the reason is gone: afterword gate open remember --apply" in ran.stderr
+    assert "The canary did not settle in time" in ran.stderr
+    fleet.afterword("gate", "open", "remember", "--apply")
+
+
+def test_a_filter_that_matches_nothing_says_so(crew: Fleet) -> None:
+    for apply in ((), ("--apply",)):
+        ran = crew.afterword("dead", "replay", "--user", "nobody", *apply)
+        assert (ran.stdout, ran.stderr) == ("nothing to replay: no dead letter matches\n", "")
+
+
 def test_a_canary_that_is_buried_again_stops_all_and_the_rest_is_untouched(
     fleet: Fleet, letters: list[Job]
 ) -> None:
@@ -235,7 +255,9 @@ def test_an_interrupted_operator_says_how_to_go_on(
     assert shown.keys() == {*SHOWN["Replay run"], "outcomes_by_id"}
     assert (shown["state"], shown["reason"]) == ("aborted", "interrupted")
     assert len(listed(fleet)) == shown["left"] > 0, "what was not replayed is a dead letter"
-    assert "done" in fleet.afterword("dead", "resume", run_id).stdout
+    resumed = fleet.afterword("dead", "resume", run_id)
+    assert "done" in resumed.stdout
+    assert f"run {run_id}: resumed; press Ctrl-C" in resumed.stderr
     assert replays(fleet, letters) == [1] * 5
 
 

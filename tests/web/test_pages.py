@@ -223,11 +223,15 @@ async def test_a_run_is_aborted_from_another_session_and_resumed(
     ids = [await bury(ledger, "ann") for _ in range(3)]
     async with browsers(settings, LOOPBACK, 2) as (ann, bea):
         shown = await plan(ann, code="rejected", canary="1")
+        assert "No memory worker takes work" in shown.text
         run = (await ann.post(f"{shown.url.path}/replay")).headers["location"]
-        assert "Abort" in (await bea.get(run)).text  # its canary waits: no memory worker lives
+        running = (await bea.get(run)).text
+        assert "Abort" in running
+        assert "No memory worker takes work" in running, "its canary waits for one"
         await bea.follow(await bea.post(f"{run}/abort"))
         stopped = await ended(ann, run)
         assert "aborted" in stopped.text
+        assert "No memory worker" not in stopped.text
         assert "Resume" in stopped.text
         async with LaneDrainer(ledger, [lane_of("ann")]) as drainer:
             await ann.follow(await ann.post(f"{run}/resume"))

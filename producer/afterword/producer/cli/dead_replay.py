@@ -12,6 +12,7 @@ from afterword.producer.admin.async_admin import AsyncOperator
 from afterword.producer.admin.plan import ReplayPlan
 from afterword.producer.cli import render
 from afterword.producer.cli.command import command
+from afterword.producer.cli.held_up import Concerned, look, print_below_plan, told
 from afterword.producer.cli.interruptible import run_interruptible
 from afterword.producer.cli.options import (
     Duration,
@@ -41,11 +42,11 @@ from afterword.shared.ledger.dead_letter_records import (
 _REASONS = {
     "canary_buried": "The canary was buried again. Look at it with `afterword dead show`, and fix "
     "the cause.",
-    "canary_not_settled": "The canary did not settle in time. Check that memory workers run: "
-    "`afterword status`.",
+    "canary_not_settled": "The canary did not settle in time. `afterword status` shows the "
+    "workers, gates and orders that it may wait for.",
     "too_many_buried": "Too many dead letters were buried again. Look at them, and fix the cause.",
-    "not_settled": "Everything was replayed, but nothing has settled for a while. Check that "
-    "workers run: `afterword status`.",
+    "not_settled": "Everything was replayed, but nothing has settled for a while. `afterword "
+    "status` shows the workers, gates and orders that it may wait for.",
     "queue_full": "Redis or the queue of jobs is full.",
     "interrupted": "The replay was interrupted.",
 }
@@ -124,8 +125,9 @@ def replay(
     )
     if as_json:
         render.json_record({**render.plain(run), "plan": plan})
+    elif not plan.dead_letters:
+        echo("nothing to replay: no dead letter matches")
     elif run.state is ReplayState.DRY:
-        render.plan(plan, apply=False)
         tell_of_dry_run("replay them")
     _finish(run, quiet=as_json)
 
@@ -196,16 +198,21 @@ async def _replay(
 ) -> tuple[ReplayPlan, ReplayRun]:
     async with AsyncOperator(by=by) as operator:
         plan = await operator.plan(chosen, pace)
-        if apply and not quiet and plan.dead_letters:
-            render.plan(plan, apply=True)
+        concerned = Concerned.by_plan(plan)
+        if plan.dead_letters and not quiet:
+            render.plan(plan, apply=apply)
+            print_below_plan(await look(concerned))
         with progress_of(quiet=quiet) as watch:
-            return plan, await operator.replay(plan, apply=apply, on_progress=watch)
+            async with told(watch, concerned):
+                return plan, await operator.replay(plan, apply=apply, on_progress=watch)
 
 
 async def _resume(run_id: str, by: str | None, *, quiet: bool) -> ReplayRun:
     async with AsyncOperator(by=by) as operator:
+        concerned = Concerned.by_filter((await operator.replay_run(run_id)).filter)
         with progress_of(quiet=quiet) as watch:
-            return await operator.resume(run_id, on_progress=watch)
+            async with told(watch, concerned):
+                return await operator.resume(run_id, on_progress=watch)
 
 
 async def _abort(run_id: str, by: str | None) -> ReplayRun:
@@ -227,9 +234,8 @@ def _finish(run: ReplayRun, *, quiet: bool) -> None:
     """Print how a run ended; exit with 1 if it stopped early, or something was buried again."""
     if run.state is ReplayState.DRY:
         return
-    if not quiet:
-        line = f"run {run.id}: {render.replay_state(run)}, {render.replay_progress(run)}"
-        echo(line if run.id else "nothing to replay")
+    if run.id and not quiet:
+        echo(f"run {run.id}: {render.replay_state(run)}, {render.replay_progress(run)}")
     if run.state is not ReplayState.DONE:
         echo(_REASONS.get(run.reason, run.reason), err=True)
         echo(f"To continue: afterword dead resume {run.id}", err=True)

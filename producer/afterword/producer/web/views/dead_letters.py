@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from afterword.producer.web.console import Visit
 from afterword.producer.web.forms import FILTER_FIELDS, filter_of, pace_of
 from afterword.producer.web.replays import Planned
-from afterword.producer.web.views.fleet import ROWS
+from afterword.producer.web.views.fleet import ROWS, troubles_of_fleet
 from afterword.shared.errors import Fault, InvalidRequest
 from afterword.shared.ledger.dead_letter_records import DeadLetterKind, ReplayOutcome, ReplayState
 
@@ -60,8 +60,9 @@ async def make_plan(visit: Visit) -> Response:
 
 
 async def plan(visit: Visit) -> Response:
-    """Show a dry run: what would be replayed, about what it costs, and why they are dead."""
-    return visit.page("plan.html", planned=_planned(visit))
+    """Show a dry run: what would be replayed, its cost, why it is dead and what it waits for."""
+    planned = _planned(visit)
+    return visit.page("plan.html", planned=planned, troubles=await troubles_of_fleet(visit))
 
 
 async def replay(visit: Visit) -> Response:
@@ -86,7 +87,7 @@ async def runs(visit: Visit) -> Response:
 
 
 async def run(visit: Visit) -> Response:
-    """Show how far a run is."""
+    """Show how far a run is, and while it runs what it may wait for."""
     ledger = await visit.console.ledger()
     found = await ledger.replay_runs.get(visit.path["run_id"])
     bad, looked_at = [], 0
@@ -96,13 +97,15 @@ async def run(visit: Visit) -> Response:
             bad.append((letter_id, outcome))
         if looked_at == _OUTCOMES or len(bad) == ROWS:
             break
+    is_running = found.state is ReplayState.RUNNING
     may_resume = found.state in (ReplayState.RUNNING, ReplayState.STOPPED, ReplayState.ABORTED)
     return visit.page(
         "run.html",
         run=found,
         done=found.dead_letters - found.left,
         bad=bad,
-        is_running=found.state is ReplayState.RUNNING,
+        is_running=is_running,
+        troubles=await troubles_of_fleet(visit) if is_running else [],
         may_resume=may_resume,
         is_ours=visit.console.replays.drives(found.id),
     )

@@ -14,7 +14,7 @@ from afterword.producer.admin.fleet_status import found_in
 from afterword.producer.web.console import Visit
 from afterword.producer.web.dry_run import after_dry_run, applies
 from afterword.producer.web.forms import seconds
-from afterword.producer.web.troubles import HOLDING_UP, missing_kinds, order_text, troubles
+from afterword.producer.web.troubles import HOLDING_UP, Trouble, missing_kinds, order_text, troubles
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.browsing import Place
 from afterword.shared.ledger.dead_letter_records import ReplayState
@@ -49,6 +49,12 @@ async def overview(visit: Visit) -> Response:
             remembers=_remembers(visit),
         ),
     )
+
+
+async def troubles_of_fleet(visit: Visit) -> Sequence[Trouble]:
+    """Return what lets work wait: missing workers, gates that are not open, orders."""
+    found = await found_in(await visit.console.ledger())
+    return troubles(found, (), over_budget=0, remembers=_remembers(visit))
 
 
 async def _over_budget(visit: Visit, orders: Sequence[SteeringOrder]) -> int:
