@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from afterword.producer.cli.chat_wait import explained
+from afterword.producer.cli.checks.judgement import of_gates
 from afterword.producer.cli.remedies import OF_A_MODEL, OF_MEMORY, Trouble, trouble, unread
 from afterword.producer.cli.terminal import WaitingMark
 from afterword.shared.contracts import Event, JobStatus
@@ -199,6 +200,24 @@ def test_a_memory_that_cannot_be_read_says_what_is_wrong_and_what_to_do() -> Non
     assert unread("key_refused").startswith("mem0 refuses the API key (key_refused). Set MEM0_API")
     assert unread("of_a_newer_version").endswith("(of_a_newer_version). Run afterword doctor")
     assert "()" not in unread("")
+
+
+def test_a_gate_that_somebody_has_to_help_does_not_say_that_there_is_nothing_to_do() -> None:
+    """A disk that is full is the provider's fault, and does not become empty by itself."""
+    page = (ROOT / "docs/reference/codes.md").read_text()
+    rows = [line.split("|")[1:5] for line in page.splitlines() if line.startswith("| `")]
+    helped = [
+        code
+        for codes, fault, _, cure in (row for row in rows if len(row) == 4)
+        if fault.strip().startswith("provider") and not cure.strip().startswith("nothing")
+        for code in re.findall(r"`(\w+)`", codes)
+    ]
+    assert {"store_full", "connection_refused", "embedder_failed"} <= {*helped}
+    for code in helped:
+        (judged,) = of_gates([gate(code, Fault.PROVIDER, "remember")])
+        assert "Nothing" not in judged.remedy, code
+    (judged,) = of_gates([gate("overloaded", Fault.PROVIDER)])
+    assert judged.remedy.startswith("Nothing to do")
 
 
 def test_every_code_that_has_words_is_in_the_reference() -> None:

@@ -506,7 +506,7 @@ STAGED = {
     "jobs are not taken up": Staged(
         "queues", "afterword worker responses", {}, let_a_job_wait, take_up
     ),
-    "a gate is shut": Staged("gates", "Fix the key", {}, shut_gate, open_gate),
+    "a gate is shut": Staged("gates", "Set ANTHROPIC_API_KEY", {}, shut_gate, open_gate),
     "an order was forgotten": Staged(
         "orders",
         "is 2.0 d old. If it was forgotten: afterword resume memories --tenant 'acme corp' --apply",

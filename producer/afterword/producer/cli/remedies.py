@@ -53,20 +53,44 @@ OF_A_MODEL = {
 }
 
 _MEM0_KEY = "Set MEM0_API_KEY to a valid one and restart the workers"
-_STORE = "Check MEM0_HOST or AFTERWORD_POSTGRES_URL, and that what it names runs"
 
-#: What a code of a search in memory says, and what to do; see docs/reference/codes.md.
+#: What to do about a memory that cannot be reached, where nobody knows which backend it is.
+STORE = (
+    "Check MEM0_HOST, AFTERWORD_POSTGRES_URL or AFTERWORD_DATA_DIR, and that what it names is there"
+)
+_MEM0 = "Look at mem0's status page, or ask mem0, if it stays"
+
+#: What a code of memory says, and what to do; see docs/reference/codes.md.
 OF_MEMORY = {
     "key_refused": ("mem0 refuses the API key", _MEM0_KEY),
     "not_permitted": ("the API key of mem0 lacks a right", _MEM0_KEY),
     "quota_spent": ("the plan with mem0 is used up", "Look at the account with mem0"),
     "rate_limited": ("mem0 limits the requests of the account", _NOTHING),
     "wrong_address": ("this is not the address of mem0's platform", "Check MEM0_HOST"),
-    "connection_refused": ("nothing listens at the address of the memory", _STORE),
-    "no_such_host": ("the host name of the memory is unknown", _STORE),
-    "unreachable": ("the memory cannot be reached", _STORE),
-    "store_unavailable": ("the database of the memory is away", _STORE),
-    "store_refused": ("the database refuses the password or the user", _STORE),
+    "connection_refused": ("nothing listens at the address of the memory", STORE),
+    "no_such_host": ("the host name of the memory is unknown", STORE),
+    "unreachable": ("the memory cannot be reached", STORE),
+    "store_unavailable": ("the database of the memory is away", STORE),
+    "store_refused": ("the database refuses the password or the user", STORE),
+    "store_busy": ("the database of the memory is busy", "Look at the database if it stays"),
+    "store_full": (
+        "the database of the memory has no room or no connection left",
+        "Make room on the disk of AFTERWORD_DATA_DIR or of the database, or allow more connections",
+    ),
+    "store_read_only": (
+        "the database of the memory takes no writes",
+        "Name the primary in AFTERWORD_POSTGRES_URL, or let workers write to AFTERWORD_DATA_DIR",
+    ),
+    "embedder_failed": ("the embedder gives no usable vectors", "Check the embedder"),
+    "write_timeout": (
+        "storing took too long",
+        "Check the memory and the embedder, or raise AFTERWORD_WRITE_TIMEOUT_S",
+    ),
+    "too_slow": ("mem0 took too long", _MEM0),
+    "bad_json": ("the answer is not one of mem0's platform", "Check MEM0_HOST"),
+    "unexpected_answer": ("the answer is not one of mem0's platform", "Check MEM0_HOST"),
+    "pending_too_long": ("mem0 does not finish what it accepted", _MEM0),
+    "malformed_rows": ("the memories cannot be read", "Look what else writes to your mem0"),
     "over_budget": ("the search took too long", "Raise AFTERWORD_RECALL_BUDGET_MS if it stays"),
     "recall_queue": ("too many searches at once", "Start another response worker"),
     "shut": ("the gate of recall is shut", "See afterword gate list"),
@@ -110,6 +134,15 @@ def failure(code: str) -> str:
     known = {**OF_A_MODEL, **_OF_A_FAILED_JOB}
     what, cure = known.get(code, ("the request failed", _LOG))
     return f"{what} ({code}). {cure}"
+
+
+def of_gate(gate: Gate) -> str:
+    """Return what to do about a gate that is shut, for a person."""
+    if gate.by:
+        return f"Open it if the reason is gone: afterword gate open {gate.name} --apply"
+    known = OF_A_MODEL if gate.name.startswith(_MODELS) else OF_MEMORY
+    _, cure = known.get(gate.code, ("", _BY_FAULT.get(gate.fault, "")))
+    return cure
 
 
 def unread(code: str) -> str:
@@ -158,11 +191,11 @@ def _shut_gate(gates: Sequence[Gate], model: str) -> Gate | None:
 
 
 def _of_gate(gate: Gate, status: JobStatus, now: datetime) -> Trouble:
+    cure = of_gate(gate)
     if gate.by:
-        cure = f"Open it if the reason is gone: afterword gate open {gate.name} --apply"
         return _waits("by_hand", f"{gate.name} is {cause(gate)}", cure, status, now)
-    known = OF_A_MODEL.get(gate.code, ("Claude cannot be asked", _BY_FAULT.get(gate.fault, "")))
-    return _of_code(gate.code, *known, status, now, since=gate.since)
+    what, _ = OF_A_MODEL.get(gate.code, ("Claude cannot be asked", cure))
+    return _of_code(gate.code, what, cure, status, now, since=gate.since)
 
 
 def _of_code(

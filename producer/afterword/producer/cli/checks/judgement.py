@@ -10,8 +10,9 @@ from afterword.producer.admin.fleet_status import other_memories
 from afterword.producer.admin.wording import cause, duration, utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.checks.finding import Finding, fail, ok, warn
+from afterword.producer.cli.remedies import of_gate
 from afterword.producer.cli.workers_seen import running
-from afterword.shared.errors import AfterwordError, Fault, Misconfigured
+from afterword.shared.errors import AfterwordError, Misconfigured
 from afterword.shared.ledger.account import total
 from afterword.shared.ledger.message_batches import OpenMessageBatch
 from afterword.shared.ledger.records import (
@@ -49,11 +50,8 @@ _MANY_DEAD = 10
 #: Settings that are not about Redis but about the ledger in it.
 _LAYOUT = frozenset({"AFTERWORD_SHARDS", "AFTERWORD_NAMESPACE"})
 
-_GATE_REMEDIES = {
-    Fault.OPERATOR: "Fix the key, the account, the model or the address. Work resumes within a "
-    "minute.",
-    Fault.PROVIDER: "Nothing: a call tries the provider now and then, and work resumes by itself.",
-}
+#: What happens once the cause of a shut gate is gone.
+_RESUMES = "Once it works, what waits resumes by itself."
 
 
 def of_redis(found: Preflight) -> list[Finding]:
@@ -195,18 +193,12 @@ def of_gates(gates: Sequence[Gate]) -> list[Finding]:
         fail(
             "gates",
             f"{gate.name} is shut since {utc_time(gate.since)}: {cause(gate)}",
-            _gate_remedy(gate),
+            of_gate(gate) if gate.by else f"{of_gate(gate)}. {_RESUMES}",
         )
         for gate in gates
         if gate.state is GateState.SHUT
     ]
     return found or [ok("gates", "none is shut")]
-
-
-def _gate_remedy(gate: Gate) -> str:
-    if gate.by:
-        return f"Open it if the reason is gone: afterword gate open {gate.name} --apply"
-    return _GATE_REMEDIES.get(gate.fault, "")
 
 
 def of_turns(accounts: Sequence[Account], batches: Sequence[OpenMessageBatch] = ()) -> Finding:

@@ -7,9 +7,9 @@ import secrets
 from typing import TYPE_CHECKING
 
 from afterword.producer.cli.checks.finding import Finding, fail, ok
-from afterword.producer.cli.remedies import OF_MEMORY
+from afterword.producer.cli.remedies import OF_MEMORY, STORE
 from afterword.shared.clock import utc_now
-from afterword.shared.errors import AccessDenied, AfterwordError, Misconfigured
+from afterword.shared.errors import AfterwordError, Misconfigured, ProviderError
 from afterword.shared.plurals import quantity
 from afterword.shared.settings import Settings
 
@@ -91,6 +91,8 @@ def _failed(error: AfterwordError, backend: str) -> Finding:
     if isinstance(error, Misconfigured):
         return fail("memory", str(error), f"Check {error.setting}.")
     place = _PLACES.get(backend, _PLACES["embedded"])
-    code = error.code if isinstance(error, AccessDenied) else ""
+    code = error.code if isinstance(error, ProviderError) else ""
     what, cure = OF_MEMORY.get(code, ("call failed", f"Check {place}"))
+    if cure == STORE:
+        cure = f"Check {place}"
     return fail("memory", f"{what}: {error}", f"{cure}.")
