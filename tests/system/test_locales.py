@@ -1,15 +1,19 @@
-"""Standard input that is no text, under any locale: one clear error, before anything is sent."""
+"""Standard streams that fail: no text under any locale, or a full disk. One clear error each."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from tests.kit.servers.fork_server import COMMAND
 
 pytestmark = [pytest.mark.system, pytest.mark.slow, pytest.mark.spread]
+
+#: A device that takes nothing, where there is one.
+FULL = Path("/dev/full")
 
 NO_TEXT = b"a \xff caf\xe9\n"
 
@@ -41,3 +45,14 @@ def test_what_is_not_utf_8_is_refused_in_one_line_that_does_not_repeat_it(
     submit = refused(["submit", "-", "--user", "ann"], locale, NO_TEXT)
     assert submit.startswith("afterword: MESSAGE: must be valid Unicode")
     assert submit.count("\n") == 1
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a full device")
+def test_an_output_that_cannot_be_written_is_told_in_one_line() -> None:
+    with FULL.open("wb") as full:
+        ended = subprocess.run(
+            [*COMMAND, "schema"], stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+    assert ended.returncode == 1
+    said = ended.stderr.decode()
+    assert said == "afterword: what it prints cannot be written: No space left on device\n"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -37,7 +39,7 @@ from afterword.producer.cli.status import status
 from afterword.producer.cli.steering import orders
 from afterword.producer.cli.strike import strike
 from afterword.producer.cli.submit import submit
-from afterword.producer.cli.terminal import echo, one_line
+from afterword.producer.cli.terminal import OutputFailed, echo, one_line
 from afterword.producer.cli.top import top
 from afterword.producer.cli.up import up
 from afterword.producer.cli.usage import usage
@@ -96,11 +98,21 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
     except AfterwordError as error:
         echo(f"afterword: {one_line(str(error))}", err=True)
         sys.exit(2 if isinstance(error, _USAGE) else 1)
+    except OutputFailed as error:
+        _give_up_output()
+        echo(f"afterword: what it prints cannot be written: {error}", err=True)
+        sys.exit(1)
     except Exception as error:  # noqa: BLE001 a traceback could show what users said
         place = f"{error_name(error)} at {error_location(error)}"
         echo(f"afterword: {place}: this is a bug, please report this line", err=True)
         sys.exit(1)
     sys.exit(code)
+
+
+def _give_up_output() -> None:
+    """Drop what was printed and not written: Python would try again at its end, and complain."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _read_and_write_any_text() -> None:

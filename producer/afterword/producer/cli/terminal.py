@@ -7,7 +7,9 @@ window's title, and characters that reverse or hide what follows. Every command 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import unicodedata
 from collections.abc import Callable
 from typing import Any, Self
@@ -18,9 +20,18 @@ import click
 _KEPT = frozenset("\t\u200c\u200d")
 
 
+class OutputFailed(Exception):
+    """What a command prints cannot be written, such as to a file on a full disk."""
+
+
 def echo(text: object = "", *, err: bool = False, nl: bool = True) -> None:
-    """Print a text of one or more lines."""
-    click.echo(visible(str(text)), err=err, nl=nl)  # noqa: TID251 the one place
+    """Print a text of one or more lines; raises `OutputFailed`, unless its reader is gone."""
+    try:
+        click.echo(visible(str(text)), err=err, nl=nl)  # noqa: TID251 the one place
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            raise  # as with `head`: click ends the command without a word
+        raise OutputFailed(os.strerror(error.errno or errno.EIO)) from None
 
 
 class WaitingMark:
