@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from afterword.shared.errors import AfterwordError, LedgerUnavailable, Misconfigured
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.transport import pubsub as module
+from afterword.shared.transport.connection import connect
 from afterword.shared.transport.pubsub import PubSub
 from tests.kit.ledger.builder import claim_job, submit_and_claim, submit_job
 from tests.kit.servers.faulty_proxy import FaultyProxy
@@ -40,7 +43,7 @@ async def pubsub(own: Valkey) -> AsyncIterator[PubSub]:
     await opened.aclose()
 
 
-def publish(server: Valkey, channel: str, message: str) -> int:
+def publish(server: Valkey, channel: str, message: str | bytes) -> int:
     with server.client() as client:
         return int(client.publish(channel, message))
 
@@ -96,6 +99,39 @@ async def test_a_failing_listener_does_not_stop_others(
     assert heard == ["one", "two"]
     assert "ValueError" in caplog.text
     assert "one" not in caplog.text.replace("None", "")
+
+
+@pytest.mark.finding(14)
+async def test_a_message_that_is_no_text_is_a_message_like_others(
+    own: Valkey, pubsub: PubSub
+) -> None:
+    heard: list[str] = []
+    async with pubsub.subscribed("c", heard.append):
+        publish(own, "c", b"\xff\xfe")
+        publish(own, "c", "one")
+        await until(lambda: heard[-1:] == ["one"], "what follows it is heard")
+        assert len(heard) == 2
+    async with pubsub.subscribed("d", heard.append):
+        publish(own, "d", "two")
+        await until(lambda: heard[-1:] == ["two"], "later subscriptions are confirmed")
+
+
+@pytest.mark.finding(14)
+async def test_an_error_nobody_thought_of_costs_a_reconnect_and_not_the_reader(
+    own: Valkey, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def strict(url: str, **options: Any) -> Redis:
+        return connect(url, **options | {"undecodable": "strict"})
+
+    monkeypatch.setattr(module, "connect", strict)
+    pubsub, heard = PubSub(own.url), list[str]()
+    async with pubsub.subscribed("c", heard.append):
+        publish(own, "c", b"\xff")
+        await until(lambda: heard == [""], "it says that messages may have been missed")
+        await until(lambda: publish(own, "c", "one") == 1, "it has subscribed again")
+        await until(lambda: heard[-1:] == ["one"], "it hears again")
+    await pubsub.aclose()
+    assert "UnicodeDecodeError" in caplog.text
 
 
 async def test_hears_again_after_its_connection_was_killed(own: Valkey, pubsub: PubSub) -> None:

@@ -299,10 +299,14 @@ def uses_tls(url: str) -> bool:
     return url.startswith("rediss")
 
 
-def connect(url: str, *, timeout_s: float | None = None) -> Redis:
-    """Return a client that never retries by itself; without `timeout_s` it waits for ever."""
+def connect(url: str, *, timeout_s: float | None = None, undecodable: str = "strict") -> Redis:
+    """Return a client that never retries by itself; without `timeout_s` it waits for ever.
+
+    `undecodable` says what becomes of bytes that are no text, as `bytes.decode` takes it.
+    """
     one = server_url(url)
-    client = Redis.from_url(one, retry=Retry(NoBackoff(), 0), **_options(one, timeout_s))
+    options = {"encoding_errors": undecodable, **_options(one, timeout_s)}
+    client = Redis.from_url(one, retry=Retry(NoBackoff(), 0), **options)
     if locate := locator(url):
         client.connection_pool.connection_class = _locating(
             client.connection_pool.connection_class, locate

@@ -33,7 +33,8 @@ class PubSub:
     """
 
     def __init__(self, url: str) -> None:
-        self._client = connect(url, timeout_s=QUIET_S)
+        # Whoever may write to this Redis may publish anything: it wakes a receiver, and no more.
+        self._client = connect(url, timeout_s=QUIET_S, undecodable="replace")
         self._url = url
         self._tls = uses_tls(url)
         self._pubsub: Any = self._client.pubsub()  # redis-py does not annotate it
@@ -134,6 +135,10 @@ class PubSub:
                 await self._read_one()
             except (RedisError, OSError):
                 await self._reconnect()
+            except Exception as error:  # noqa: BLE001 without a reader nobody hears anything again
+                _emit_failure(error)
+                await asyncio.sleep(_PAUSE_S)
+                await self._reconnect()
 
     async def _read_one(self) -> None:
         if self._pubsub.connection is None:
@@ -191,11 +196,15 @@ class PubSub:
             try:
                 receive(message)
             except Exception as error:  # noqa: BLE001 other receivers and channels go on
-                emit(
-                    ListenerFailed,
-                    error=type(error).__name__,
-                    place=error_location(error, anywhere=True),
-                )
+                _emit_failure(error)
+
+
+def _emit_failure(error: Exception) -> None:
+    emit(
+        ListenerFailed,
+        error=type(error).__name__,
+        place=error_location(error, anywhere=True),
+    )
 
 
 def _is_cancelled() -> bool:
