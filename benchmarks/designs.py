@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -14,6 +15,9 @@ from typing import Any, Protocol
 from redis import Redis
 
 from afterword.producer import AsyncJob, AsyncProducer
+from afterword.shared.ledger.records import moment
+from afterword.shared.ledger.story_records import StepKind
+from afterword.shared.ledger.story_steps import read_story
 from afterword.shared.lifecycle import JobState, TurnState
 from afterword.shared.names import Keys, shard_in
 from afterword.shared.settings import Settings
@@ -116,6 +120,9 @@ class Afterword:
         queue: str = "replies",
     ) -> None:
         self.name = name
+        #: How many replies came without memory, by reason; an error unless `counts_degraded`.
+        self.degraded: Counter[str] = Counter()
+        self.counts_degraded = False
         self.testbed = testbed
         self.environ = {
             "AFTERWORD_REDIS_URL": testbed.redis(database),
@@ -156,20 +163,24 @@ class Afterword:
 
     def check_each(self, job_ids: Iterable[str]) -> None:
         """Do the same for jobs submitted elsewhere, each for a user of its own."""
-        for job_id in job_ids:
-            self._check(job_id)
+        degraded = Counter(why for job_id in job_ids if (why := self._check(job_id)))
+        self.degraded += degraded
+        assert self.counts_degraded or not degraded, f"{self.name}: no memory: {degraded}"
 
-    def _check(self, job_id: str) -> None:
+    def _check(self, job_id: str) -> str:
+        """Check one job; return why its reply came without memory, else ""."""
         keys = Keys(self.settings.namespace, shard_in(job_id))
-        state, turn, text, lane = self._redis.hmget(
-            keys.job(job_id), "state", "turn", "reply", "lane"
+        state, turn, text, lane, story = self._redis.hmget(
+            keys.job(job_id), "state", "turn", "reply", "lane", "story"
         )
         assert (state, turn) == (JobState.SUCCEEDED, TurnState.PENDING), f"{job_id}: {state} {turn}"
-        reply: dict[str, Any] = json.loads(text)
-        assert reply["memory"] == "fresh", f"{job_id}: {reply['memory']}"
-        assert len(reply["memories"]) == MEMORIES, f"{job_id}: memories are missing"
         queued: list[str] = self._redis.zrange(keys.lane(lane), 0, -1)
         assert queued == [job_id], f"{job_id}: not in its lane"
+        reply: dict[str, Any] = json.loads(text)
+        if reply["memory"] != "fresh":
+            return why_degraded(story) or reply["memory"]
+        assert len(reply["memories"]) == MEMORIES, f"{job_id}: memories are missing"
+        return ""
 
     async def _submit(self, run: str, count: int) -> list[AsyncJob]:
         asked = [{"user_id": user, "message": said} for _, user, said in jobs(run, count)]
@@ -179,6 +190,12 @@ class Afterword:
             if isinstance(one, Exception):
                 raise one
         return [one for one in results if isinstance(one, AsyncJob)]
+
+
+def why_degraded(story: str) -> str:
+    """Return why the last search of memory failed, from the story of a job; "" if it did not."""
+    steps = read_story(story, moment(0)).steps
+    return next((one.reason for one in reversed(steps) if one.kind is StepKind.RECALLED), "")
 
 
 def local(testbed: Testbed) -> list[Design]:

@@ -13,10 +13,11 @@ import json
 import platform
 import statistics
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
-from types import FrameType
 
 from afterword.shared.contracts import ChatRequest, Reply, Timings, Usage
 from afterword.shared.ledger.ledger import Ledger
@@ -25,6 +26,13 @@ from afterword.shared.version import __version__
 from afterword.workers.ports import Recall, RecalledMemory
 from afterword.workers.replies import prompt
 from afterword.workers.replies.respond import Responder
+from benchmarks.adapter_calls import (
+    CallCounter,
+    claude_at,
+    counted_memories,
+    read_answer,
+    served_claude,
+)
 from benchmarks.one_reply import ASKED, judge_messages, queued_job, read_days, responder_on
 from benchmarks.sections import Finding, Options, Row
 from tests.kit.servers.valkey import Valkey
@@ -46,16 +54,6 @@ _RECALLED = Recall(
         for n in range(3)
     )
 )  # fmt: skip
-
-
-class CallCounter:
-    """Counts calls of Python and C functions while it is the profiler of a thread."""
-
-    calls = 0
-
-    def __call__(self, _frame: FrameType, event: str, _argument: object) -> None:
-        """Count a call; this is the signature of a profiler."""
-        self.calls += event in ("call", "c_call")
 
 
 def count_calls(call: Callable[[], object]) -> int:
@@ -124,22 +122,41 @@ async def _count_reply(ledger: Ledger, responder: Responder) -> dict[str, int]:
     }
 
 
-async def _measured(url: str) -> dict[str, int]:
+async def _count_jobs(url: str) -> list[dict[str, int]]:
     settings = Settings(redis_url=url, durability="none", memory="hosted")
     async with Ledger(settings, patience_s=5.0) as ledger:
         responder = responder_on(ledger)
-        lives = [
+        return [
             await _count_steps(ledger) | await _count_reply(ledger, responder)
             for _ in range(_TIMES + 1)
         ]
-    # The first one warms up.
+
+
+async def _count_adapters(folder: Path) -> list[dict[str, int]]:
+    """Let the adapters of Claude and mem0 do what they do for a job; return the calls of that."""
+    with served_claude(folder) as url:
+        claude = claude_at(url)
+        async with counted_memories(folder) as memories:
+            found = [
+                {"answer": await count_calls_of(lambda: read_answer(claude))}
+                | await memories.calls_of_life(number)
+                for number in range(_TIMES + 1)
+            ]
+        await claude.aclose()
+    return found
+
+
+def _medians(lives: Sequence[dict[str, int]]) -> dict[str, int]:
+    """Return the medians of all but the first, which warms up."""
     return {step: int(statistics.median(life[step] for life in lives[1:])) for step in lives[0]}
 
 
+@cache  # it takes seconds
 def measure() -> dict[str, int]:
     """Return how many functions each step of a job calls."""
-    with Valkey() as valkey:
-        return asyncio.run(_measured(valkey.url))
+    with Valkey() as valkey, tempfile.TemporaryDirectory(prefix="afterword-guard-") as folder:
+        jobs = _medians(asyncio.run(_count_jobs(valkey.url)))
+        return jobs | _medians(asyncio.run(_count_adapters(Path(folder))))
 
 
 def grown_steps(now: dict[str, int], before: dict[str, int]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from benchmarks.comparison import measure_in_turns
 from benchmarks.designs import BARE_CALLS, Afterword, Design, local, others
@@ -23,9 +23,12 @@ _LEAST_RATES = {
 def section(options: Options) -> Finding:
     """Measure the designs in turns."""
     with Testbed() as testbed:
-        found, left_out = measure_in_turns(
-            _designs(testbed, options.peers, options.designs), options.rounds, options.jobs
-        )
+        designs = _designs(testbed, options.peers, options.designs)
+        ours = [one for one in designs if isinstance(one, Afterword)]
+        for one in ours:
+            one.counts_degraded = True
+        found, left_out = measure_in_turns(designs, options.rounds, options.jobs)
+    failures = _degraded(ours)
     assert Afterword.name in found, left_out[Afterword.name]
     text = [
         _said(found),
@@ -38,6 +41,7 @@ def section(options: Options) -> Finding:
         text="\n\n".join(text),
         plots={"cpu": bars({name: one.cpu_ms for name, one in medians(found).items()}, "ms")},
         runs=as_json(found),
+        failures=failures,
     )
 
 
@@ -48,6 +52,15 @@ def _designs(testbed: Testbed, peers: str | None, only: Sequence[str]) -> list[D
         if left_out not in chosen:
             left_out.process.kill()
     return chosen
+
+
+def _degraded(ours: Iterable[Afterword]) -> list[str]:
+    """Return how many replies came without memory, for each reason; the warm-up counts, too."""
+    return [
+        f"{count} replies of {one.name} came without memory: {why}"
+        for one in ours
+        for why, count in one.degraded.items()
+    ]
 
 
 def _rows(found: Found) -> list[Row]:

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from afterword.shared.errors import LedgerUnavailable
 from benchmarks.added_latency import added_ms
 from benchmarks.attacks import why_blind
+from benchmarks.designs import why_degraded
 from benchmarks.figures import percentile
 from benchmarks.plots import bars, curves
 from benchmarks.provider import AnswerTiming, _stream
@@ -68,6 +69,15 @@ def test_each_figure_stands_beside_its_goal() -> None:
         "| p99 | 13 ms | at most 12 | **missed** |",
         "| late | 1 ms |  |  |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("recalled", "why"),
+    [('["degraded","over_budget",0,0,0,400,[]]', "over_budget"), ('["fresh","",3,3,0,4,[]]', "")],
+)
+def test_a_reply_without_memory_says_why(recalled: str, why: str) -> None:
+    story = f"1796143919176 claim 1 vm:1\n1796143928558 reply 1 [{recalled},[]]"
+    assert why_degraded(story) == why
 
 
 def test_a_section_that_breaks_off_is_a_failure_and_says_why() -> None:
