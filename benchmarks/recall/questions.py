@@ -1,8 +1,9 @@
 """Learns how questions are mapped to what answers them: `python -m benchmarks.recall.questions`.
 
-The texts in `benchmarks/recall/training` were written for it: statements and long dialogues, with
-questions in other words. None of them is in the probes or in the dialogues that recall is measured
-on. Writes the file that `workers/afterword/workers/adapters/mem0/sqlite/embedder.py` loads.
+The texts in `benchmarks/recall/training` were written for it: statements, long dialogues, and what
+users write to an assistant, with questions in other words. None of them is in the probes or in the
+dialogues that recall is measured on. Takes eight minutes, and writes the file that
+`workers/afterword/workers/adapters/mem0/sqlite/embedder.py` loads.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Floats = NDArray[np.float32]
 
 #: The usual constants of a contrastive loss and of Adam. What a matrix of 1 adds to the loss keeps
 #: it near to leaving questions as they are, which is what it does to questions of other kinds.
-_TEMPERATURE, _NEAR_TO_NONE = 0.1, 0.03
+_TEMPERATURE, _NEAR_TO_NONE = 0.1, 0.01
 _STEPS, _RATE, _MEAN, _SQUARES = 120, 1e-3, 0.9, 0.999
 
 
@@ -81,10 +82,9 @@ def _slope_of(matrix: Floats, asked: Asked) -> Floats:
 def training() -> Sequence[Asked]:
     """Return the vectors of all training texts; takes about 20 ms for each of them."""
     facts = (_facts(json.loads(path.read_text("utf-8"))) for path in _files("facts"))
-    dialogues = (
-        _dialogue(user) for path in _files("dialogues") for user in dataset.read(path).users
-    )
-    return [*facts, *dialogues]
+    paths = chain(_files("dialogues"), _files("messages"))
+    users = (_user(user) for path in paths for user in dataset.read(path).users)
+    return [*facts, *users]
 
 
 def _files(kind: str) -> Iterable[Path]:
@@ -104,7 +104,7 @@ def _questions(one: dict[str, Any]) -> Iterable[str]:
     return chain(one["asked"], [one["in_english"]] if "in_english" in one else [])
 
 
-def _dialogue(user: dataset.User) -> Asked:
+def _user(user: dataset.User) -> Asked:
     places = {said.id: at for at, said in enumerate(user.turns)}
     pairs = [(one.text, tuple(places[each] for each in one.evidence)) for one in user.questions]
     return _asked([said.text for said in user.turns], pairs)

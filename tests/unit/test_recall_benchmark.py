@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -121,10 +122,13 @@ def test_no_text_that_is_learned_from_is_measured_on() -> None:
         for measured in (short_facts.source(language, folder) for language in TWELVE):
             assert all(_said(one).isdisjoint(_said(measured)) for one in learned)
             assert asked.isdisjoint(fact["asked"] for fact in measured["facts"])
+    messages = [*(questions.TRAINING / "messages").glob("*.json")]
+    assert sorted(path.stem for path in messages) == TWELVE
     dialogues = (questions.TRAINING / "dialogues").glob("*.json")
-    assert {text for path in dialogues for text in _turns(path)}.isdisjoint(
-        text for path in DIALOGUES for text in _turns(path)
-    )
+    told = {text for path in (*dialogues, *messages) for text in _turns(path)}
+    assert told.isdisjoint(text for path in DIALOGUES for text in _turns(path))
+    for language, folder in product(TWELVE, PROBES):
+        assert told.isdisjoint(_said(short_facts.source(language, folder)))
 
 
 def _turns(path: Path) -> set[str]:
