@@ -113,7 +113,9 @@ class Claude:
             _tell_quota(on_quota, headers)
             transcript = Transcript(prompt.model, headers)
             limits.request_id = request_id = transcript.request_id
-            chunks, parser = _chunks(stream.response, request_id), EventParser(request_id)
+            if not headers.get("content-type", "").startswith("text/event-stream"):
+                raise BadAnswer("not_a_stream", request_id=request_id)
+            chunks, parser = stream.response.aiter_bytes(), EventParser(request_id)
             while not transcript.stopped and (chunk := await limits.wait_for(anext(chunks, b""))):
                 for text in _texts(parser.feed(chunk), transcript, limits, on_usage):
                     yield text
@@ -270,13 +272,6 @@ def _message(message: ChatMessage, *, cached: bool) -> MessageParam:
 def _tell_quota(on_quota: OnQuota | None, headers: Mapping[str, str]) -> None:
     if on_quota is not None and (levels := quota_levels(headers)):
         on_quota(levels)
-
-
-def _chunks(response: httpx2.Response, request_id: str | None) -> AsyncIterator[bytes]:
-    """Return the bytes of a stream of events; raise `BadAnswer` if the response is none."""
-    if not response.headers.get("content-type", "").startswith("text/event-stream"):
-        raise BadAnswer("not_a_stream", request_id=request_id)
-    return response.aiter_bytes()
 
 
 def _texts(
