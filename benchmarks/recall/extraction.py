@@ -30,9 +30,7 @@ from afterword.shared.environment import read as read_environment
 from afterword.shared.settings import Settings
 from afterword.workers.ports import Turn
 from afterword.workers.rules.languages import languages_of
-from afterword.workers.rules.pleasantries import is_pleasantry
-from afterword.workers.rules.relevance import is_question_only
-from afterword.workers.rules.requests import is_request_only
+from afterword.workers.rules.remembering import reason_in
 from afterword.workers.wiring import open_memories
 from benchmarks.recall import dataset, short_facts
 from benchmarks.recall.dataset import ASSISTANT, Dataset, Said, User
@@ -67,7 +65,7 @@ def facts_of(message: str) -> list[str]:
 
 
 def _says_nothing(text: str) -> bool:
-    return is_question_only(text) or is_pleasantry(text) or is_request_only(text)
+    return reason_in(text, pleasantries=False) is not None
 
 
 def read(path: Path) -> Facts:
