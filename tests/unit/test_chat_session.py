@@ -1,4 +1,4 @@
-"""What a chat does with Ctrl-C while it submits, and with the file of what was typed."""
+"""What a chat does with Ctrl-C, with the file of what was typed, and what it says to type."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import os
 import signal
 import stat
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from afterword.producer.cli.chat_commands import run_command
 from afterword.producer.cli.chat_history import MAX_BYTES, history_file, open_private
-from afterword.producer.cli.chat_session import interrupt_deferred
+from afterword.producer.cli.chat_session import ChatSession, interrupt_deferred
 from afterword.shared.settings import Settings
 
 
@@ -69,3 +72,18 @@ def test_a_long_history_keeps_its_newest_entries_whole(tmp_path: Path) -> None:
     assert MAX_BYTES // 2 - 100 < len(kept) <= MAX_BYTES // 2
     assert "".join(entries).endswith(kept)
     assert kept.startswith("\n# ")
+
+
+@pytest.mark.parametrize(
+    ("user", "tenant", "named"),
+    [("ann", "default", "ann"), ("ann", "acme", "ann --tenant acme"), ("a b", "default", "'a b'")],
+)
+def test_the_command_that_a_pipe_is_told_erases_the_user_of_the_chat(
+    capsys: pytest.CaptureFixture[str], user: str, tenant: str, named: str
+) -> None:
+    session = SimpleNamespace(
+        user_id=user, tenant=tenant, source=SimpleNamespace(interactive=False)
+    )
+    run_command(cast("ChatSession", session), "/forget")
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == f"[Nothing was erased. Run: afterword forget {named} --apply]"

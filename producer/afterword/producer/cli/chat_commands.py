@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from afterword.producer.cli.chat_memory import QueuedTurns
 from afterword.producer.cli.chat_session import ChatSession
 from afterword.producer.cli.terminal import echo, indented, one_line
 from afterword.producer.client.sync_memories import UserMemories
+from afterword.shared.contracts import DEFAULT_TENANT
 from afterword.shared.errors import MemoriesUnavailable
 from afterword.shared.ledger.records import ErasureState
 from afterword.shared.memory_contracts import Memory
@@ -89,7 +91,7 @@ def _memories(session: ChatSession, _argument: str) -> None:
     for memory in found[:_MOST_LISTED]:
         echo(f"  {'*' if memory.id in given else '-'} {indented(memory.text)}")
     if len(found) > _MOST_LISTED:
-        echo(f"[And more. See all: afterword memories list {user} --limit 1000000]")
+        echo(f"[And more. See all: {_elsewhere(session, 'memories list', '--limit 1000000')}]")
     if dropped:
         echo(f"[{rows_left_out(dropped)}]")
 
@@ -117,7 +119,7 @@ def _forget(session: ChatSession, _argument: str) -> None:
         "said, in Redis and in memory. It cannot be undone]"
     )
     if not session.source.interactive:
-        echo(f"[Nothing was erased. Run: afterword forget {one_line(session.user_id)} --apply]")
+        echo(f"[Nothing was erased. Run: {_elsewhere(session, 'forget', '--apply')}]")
         return
     if (session.source.ask("Type the user id to erase it: ") or "").strip() != session.user_id:
         echo("[Nothing was erased]")
@@ -130,6 +132,14 @@ def _forget(session: ChatSession, _argument: str) -> None:
         echo("[The erasure waits for a memory worker; see how far it is: afterword forget]")
     else:
         echo("[Erased; a second pass follows by itself. See: afterword forget]")
+
+
+def _elsewhere(session: ChatSession, name: str, options: str) -> str:
+    """Return what to type in a shell for the user and the tenant of a chat."""
+    whose = [session.user_id]
+    if session.tenant != DEFAULT_TENANT:
+        whose += ["--tenant", session.tenant]
+    return one_line(f"afterword {name} {shlex.join(whose)} {options}")
 
 
 def _erase(session: ChatSession) -> ErasureReceipt:
