@@ -20,7 +20,7 @@ from afterword.shared.errors import LedgerUnavailable, Misconfigured, NotAccepte
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.settings import Settings
 from afterword.shared.transport import pubsub
-from afterword.shared.transport.causes import MISCONFIGURED_WORDS, WORDS, translated
+from afterword.shared.transport.causes import MISCONFIGURED_WORDS, WORDS, spoken, translated
 from afterword.shared.transport.connection import NotConnected
 from afterword.shared.transport.pubsub import PubSub
 from afterword.shared.urls import LOCAL_SOCKET
@@ -130,6 +130,13 @@ async def test_of_the_local_stack_it_is_told_what_to_do(
         assert "`afterword up` or `afterword chat`" in told
         assert "AFTERWORD_REDIS_URL" not in told
     assert len(raised) == 5
+
+
+@pytest.mark.parametrize("cause", ["busy", "cannot_persist", "too_many_clients"])
+def test_a_local_stack_that_runs_is_not_said_to_start_again(cause: str) -> None:
+    reason = f"AFTERWORD_REDIS_URL: Redis does not answer: {WORDS[cause]}"
+    told = spoken(reason, f"unix:///a/{LOCAL_SOCKET}", cause)
+    assert told == f"the local stack: Redis does not answer: {WORDS[cause]}"
 
 
 async def heard(url: str) -> None:

@@ -53,7 +53,10 @@ WORDS: dict[str, str] = {
 #: What says of the local stack's Redis, whose socket is there while it runs, that it was stopped.
 _STOPPED = frozenset({"refused", "no_such_file", "closed", "closed_at_once"})
 
-#: What can be done about the Redis of the local stack.
+#: What it says itself: it runs, and starting it again would help nobody.
+_RUNS = frozenset({"busy", "cannot_persist", "too_many_clients"})
+
+#: What can be done about the Redis of the local stack if it gives no answer.
 LOCAL_REMEDY = (
     "it starts again by itself while the stack runs; else end the commands that use it, and start "
     "`afterword up` or `afterword chat` again"
@@ -164,6 +167,8 @@ def spoken(reason: str, url: str, cause: str) -> str:
     known = reason.removeprefix(f"{_SETTING}: ")
     if cause in _STOPPED:
         known = known.replace(WORDS[cause], "its Redis does not run")
+    if cause in _RUNS:
+        return f"the local stack: {known}"
     return f"the local stack: {known}; {LOCAL_REMEDY}"
 
 
