@@ -47,7 +47,8 @@ class BackgroundReader(AsyncCloseable, Generic[Value]):
     def forget(self, name: str) -> None:
         """Read a name again when it is asked for next: it has changed."""
         self._found.pop(name, None)
-        self._changed.add(name)
+        if name in self._reading:
+            self._changed.add(name)
 
     async def _look(self, name: str) -> Value:
         try:
@@ -62,10 +63,12 @@ class BackgroundReader(AsyncCloseable, Generic[Value]):
         return found
 
     async def _read_unchanged(self, name: str) -> Value:
-        """Read once more if it was forgotten meanwhile: what was read may be from before that."""
-        self._changed.discard(name)
-        found = await self._read(name)
-        return await self._read_unchanged(name) if name in self._changed else found
+        """Read again while it is forgotten meanwhile: what was read may be from before that."""
+        while True:
+            self._changed.discard(name)
+            found = await self._read(name)
+            if name not in self._changed:
+                return found
 
     async def aclose(self) -> None:
         """Read nothing more."""
