@@ -144,6 +144,28 @@ async def test_hears_again_after_its_connection_was_killed(own: Valkey, pubsub: 
         await until(lambda: heard[-1] == "after", "it hears again")
 
 
+@pytest.mark.finding(14)
+async def test_an_error_nobody_thought_of_may_come_while_it_reconnects(
+    own: Valkey, pubsub: PubSub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[str] = []
+    failures = [ValueError(), ValueError()]
+    resubscribe = PubSub._resubscribe
+
+    async def failing(one: PubSub) -> None:
+        if failures:
+            raise failures.pop()
+        await resubscribe(one)
+
+    monkeypatch.setattr(PubSub, "_resubscribe", failing)
+    async with pubsub.subscribed("c", heard.append):
+        with own.client() as client:
+            assert client.client_kill_filter(_type="pubsub") == 1
+        await until(lambda: heard == [""], "it has reconnected in the end")
+        await until(lambda: publish(own, "c", "after") == 1, "it has subscribed again")
+        await until(lambda: heard[-1] == "after", "it hears again")
+
+
 async def test_hears_again_after_redis_was_restarted(own: Valkey, pubsub: PubSub) -> None:
     heard: list[str] = []
     async with pubsub.subscribed("c", heard.append):

@@ -130,15 +130,17 @@ class PubSub:
             await self._pubsub.connect()
 
     async def _read(self) -> None:
+        step = self._read_one
         while not _is_cancelled():
             try:
-                await self._read_one()
+                await step()
+                step = self._read_one
             except (RedisError, OSError):
-                await self._reconnect()
+                step = self._reconnect
             except Exception as error:  # noqa: BLE001 without a reader nobody hears anything again
                 _emit_failure(error)
                 await asyncio.sleep(_PAUSE_S)
-                await self._reconnect()
+                step = self._reconnect
 
     async def _read_one(self) -> None:
         if self._pubsub.connection is None:
