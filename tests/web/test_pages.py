@@ -373,6 +373,13 @@ async def test_an_overview_of_a_fleet_that_is_well_says_so(
     assert "banner bad" not in page
 
 
+async def test_the_overview_counts_replies_that_wait_for_a_later_time(
+    browser: Browser, ledger: Ledger
+) -> None:
+    await ledger.jobs.snooze(await submit_and_claim(ledger), 60.0, counted=True)
+    assert "0 ready, 1 delayed" in (await browser.get("/")).text
+
+
 # -- what may fail
 
 
