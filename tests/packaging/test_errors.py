@@ -98,3 +98,9 @@ def test_the_words_for_memories_that_are_not_available_are_documented_and_said()
     assert "available: mem0 is away or refuses (key_refused);" in str(
         MemoriesUnavailable("key_refused")
     )
+
+
+def test_the_text_of_an_error_says_nothing_twice_and_names_what_is_empty() -> None:
+    assert str(JobFailed("j1", "cancelled", "cancelled")) == "job j1 cancelled"
+    assert str(JobFailed("j1", "expired", "deadline")) == "job j1 expired: deadline"
+    assert str(JobNotFound("")).startswith("an empty id is not known")

@@ -270,7 +270,8 @@ class JobNotFound(AfterwordError):
     http_status = 404
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"{job_id} is not known: it never existed or its retention time is over")
+        named = job_id or "an empty id"
+        super().__init__(f"{named} is not known: it never existed or its retention time is over")
         self.job_id = job_id
 
 
@@ -340,7 +341,7 @@ class JobFailed(AfterwordError):
     """
 
     def __init__(self, job_id: str, state: str, code: str) -> None:
-        super().__init__(f"job {job_id} {state}: {code}")
+        super().__init__(f"job {job_id} {state}" + (f": {code}" if code != state else ""))
         self.job_id = job_id
         self.state = state
         self.code = code
