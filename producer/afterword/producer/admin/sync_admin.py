@@ -187,7 +187,8 @@ class Operator(Stories, Closeable):
         Every line is checked before anything is written. Turns are stored by the memory workers,
         in the order of the file, and the import waits while many are to be stored. A turn that was
         imported before, in the last 90 days, is not imported again: an import that was interrupted
-        is resumed by repeating it. `HistoryTurn` lists the fields of a line.
+        is resumed by repeating it. The audit records when it begins (`import`), and what it did
+        (`imported`). `HistoryTurn` lists the fields of a line.
 
         Args:
             path: the file.
