@@ -53,9 +53,11 @@ def found(
     gates: list[Gate] | None = None,
     orders: list[SteeringOrder] | None = None,
     memory: str = "embedded",
+    fallbacks: str = "",
 ) -> list[str]:
     shards = [Overview(NOW, 0, 0, 0, 0, tuple(workers), {}, ())]
-    settings = Settings.model_validate({"memory": memory})
+    told = {"memory": memory, "model": "first", "fallback_models": fallbacks}
+    settings = Settings.model_validate(told)
     return [
         f"{one.check}: {one.detail}"
         for one in held_up(concerned, shards, gates or [], orders or [], settings)
@@ -96,6 +98,18 @@ def test_a_shut_gate_holds_up_what_goes_through_it(
     said = found(concerned, gates=gates, memory=memory)
     assert [one.partition(" is shut")[0] for one in said] == [f"gates: {name}" for name in names]
     assert all("event_failed (provider)" in one for one in said)
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "names", "held"),
+    [("", ["first"], 1), ("second", ["first"], 0), ("second", ["first", "second"], 2)],
+)
+def test_a_gate_holds_up_no_job_while_a_fallback_replies(
+    fallbacks: str, names: list[str], held: int
+) -> None:
+    gates = [shut(f"claude/{name}") for name in names]
+    for concerned in (JOBS, Concerned(turns=True, jobs=True)):
+        assert len(found(concerned, gates=gates, fallbacks=fallbacks)) == held
 
 
 def test_an_order_holds_up_its_kind_of_work_of_its_tenant() -> None:

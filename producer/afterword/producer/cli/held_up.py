@@ -19,7 +19,7 @@ from afterword.producer.cli.workers_seen import open_ledger
 from afterword.shared.errors import AfterwordError
 from afterword.shared.ledger.dead_letter_records import DeadLetterKind
 from afterword.shared.ledger.order_records import STOPPING, OrderKind, SteeringOrder
-from afterword.shared.ledger.records import Gate, Overview
+from afterword.shared.ledger.records import Gate, GateState, Overview
 from afterword.shared.settings import Settings
 
 #: What holds a run up is looked for so often, in seconds, once it has stood still for `STILL_S`.
@@ -62,7 +62,7 @@ def held_up(
     workers = {"memory workers": concerned.turns, "response workers": concerned.jobs}
     found = [
         *(one for one in of_workers(shards, settings) if workers[one.check]),
-        *of_gates([gate for gate in gates if _is_before(gate, concerned, settings)]),
+        *of_gates(_gates_before(concerned, gates, settings)),
     ]
     about = of_orders([order for order in orders if _is_about(order, concerned)], shards)
     return [
@@ -71,12 +71,23 @@ def held_up(
     ]
 
 
-def _is_before(gate: Gate, concerned: Concerned, settings: Settings) -> bool:
-    """Return whether a gate stands before the work; mem0 of one's own asks a model for facts."""
-    if gate.name == _REMEMBER:
-        return concerned.turns
-    extracts = concerned.turns and settings.backend == "selfhosted"
-    return gate.name.startswith(_MODELS) and (concerned.jobs or extracts)
+def _gates_before(
+    concerned: Concerned, gates: Sequence[Gate], settings: Settings
+) -> Sequence[Gate]:
+    """Return the gates that stand before the work; mem0 of one's own asks a model for facts."""
+    of_models = [gate for gate in gates if gate.name.startswith(_MODELS)]
+    before = [gate for gate in gates if gate.name == _REMEMBER and concerned.turns]
+    if concerned.turns and settings.backend == "selfhosted":
+        return [*before, *of_models]
+    return [*before, *(_without_fallback(of_models, settings) if concerned.jobs else [])]
+
+
+def _without_fallback(gates: Sequence[Gate], settings: Settings) -> Sequence[Gate]:
+    """Return the gates behind which nobody else replies: a fallback does for a model before it."""
+    chain = {f"{_MODELS}{model}" for model in (settings.model, *settings.fallback_models)}
+    if chain <= {gate.name for gate in gates if gate.state is GateState.SHUT}:
+        return gates
+    return [gate for gate in gates if gate.name not in chain]
 
 
 def _is_about(order: SteeringOrder, concerned: Concerned) -> bool:
