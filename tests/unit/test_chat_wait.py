@@ -217,7 +217,9 @@ def test_a_gate_that_somebody_has_to_help_does_not_say_that_there_is_nothing_to_
         (judged,) = of_gates([gate(code, Fault.PROVIDER, "remember")])
         assert "Nothing" not in judged.remedy, code
     (judged,) = of_gates([gate("overloaded", Fault.PROVIDER)])
-    assert judged.remedy.startswith("Nothing to do")
+    assert judged.remedy == "Nothing to do: it is tried again by itself"
+    (judged,) = of_gates([gate("newly_invented", Fault.REQUEST)])
+    assert judged.remedy == "Once it works, what waits resumes by itself."
 
 
 def test_every_code_that_has_words_is_in_the_reference() -> None:

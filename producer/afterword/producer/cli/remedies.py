@@ -17,7 +17,7 @@ from afterword.shared.lifecycle import JobState
 #: The gates before the models begin so.
 _MODELS = "claude/"
 
-_NOTHING = "Nothing to do: it is tried again by itself"
+NOTHING = "Nothing to do: it is tried again by itself"
 _KEY = "Set ANTHROPIC_API_KEY to a valid one and restart the workers"
 _ACCOUNT = "Look at the account with Anthropic; work goes on within a minute"
 _ADDRESS = "Check ANTHROPIC_BASE_URL and restart the workers"
@@ -43,13 +43,13 @@ OF_A_MODEL = {
     "proxy_failed": ("the proxy cannot be reached", _PROXY),
     "proxy_refused": ("the proxy refuses", _PROXY),
     "unreachable": ("Claude cannot be reached", "Check the network"),
-    "overloaded": ("Claude is overloaded", _NOTHING),
-    "provider_error": ("Claude has an error of its own", _NOTHING),
-    "provider_timeout": ("Claude took too long", _NOTHING),
-    "no_first_event": ("Claude does not begin to answer", _NOTHING),
-    "rate_limited": ("Claude limits the requests or tokens of the account", _NOTHING),
-    "ramp_limit": ("Claude limits how fast requests may grow", _NOTHING),
-    "quota_used_up": ("the account's rate limit with Claude has no room", _NOTHING),
+    "overloaded": ("Claude is overloaded", NOTHING),
+    "provider_error": ("Claude has an error of its own", NOTHING),
+    "provider_timeout": ("Claude took too long", NOTHING),
+    "no_first_event": ("Claude does not begin to answer", NOTHING),
+    "rate_limited": ("Claude limits the requests or tokens of the account", NOTHING),
+    "ramp_limit": ("Claude limits how fast requests may grow", NOTHING),
+    "quota_used_up": ("the account's rate limit with Claude has no room", NOTHING),
 }
 
 _MEM0_KEY = "Set MEM0_API_KEY to a valid one and restart the workers"
@@ -65,7 +65,7 @@ OF_MEMORY = {
     "key_refused": ("mem0 refuses the API key", _MEM0_KEY),
     "not_permitted": ("the API key of mem0 lacks a right", _MEM0_KEY),
     "quota_spent": ("the plan with mem0 is used up", "Look at the account with mem0"),
-    "rate_limited": ("mem0 limits the requests of the account", _NOTHING),
+    "rate_limited": ("mem0 limits the requests of the account", NOTHING),
     "wrong_address": ("this is not the address of mem0's platform", "Check MEM0_HOST"),
     "connection_refused": ("nothing listens at the address of the memory", STORE),
     "no_such_host": ("the host name of the memory is unknown", STORE),
@@ -114,7 +114,7 @@ _OF_A_FAILED_JOB = {
 
 _BY_FAULT = {
     Fault.OPERATOR: "Fix the key, the account, the model or the address, and restart the workers",
-    Fault.PROVIDER: _NOTHING,
+    Fault.PROVIDER: NOTHING,
 }
 
 #: So long may a job be ready, or without a first word, before that is worth a line.

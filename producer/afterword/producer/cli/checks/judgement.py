@@ -10,7 +10,7 @@ from afterword.producer.admin.fleet_status import other_memories
 from afterword.producer.admin.wording import cause, duration, utc_time
 from afterword.producer.cli import render
 from afterword.producer.cli.checks.finding import Finding, fail, ok, warn
-from afterword.producer.cli.remedies import of_gate
+from afterword.producer.cli.remedies import NOTHING, of_gate
 from afterword.producer.cli.workers_seen import running
 from afterword.shared.errors import AfterwordError, Misconfigured
 from afterword.shared.ledger.account import total
@@ -193,12 +193,19 @@ def of_gates(gates: Sequence[Gate]) -> list[Finding]:
         fail(
             "gates",
             f"{gate.name} is shut since {utc_time(gate.since)}: {cause(gate)}",
-            of_gate(gate) if gate.by else f"{of_gate(gate)}. {_RESUMES}",
+            _cure_of(gate),
         )
         for gate in gates
         if gate.state is GateState.SHUT
     ]
     return found or [ok("gates", "none is shut")]
+
+
+def _cure_of(gate: Gate) -> str:
+    cure = of_gate(gate)
+    if gate.by or cure == NOTHING:
+        return cure
+    return f"{cure}. {_RESUMES}" if cure else _RESUMES
 
 
 def of_turns(accounts: Sequence[Account], batches: Sequence[OpenMessageBatch] = ()) -> Finding:
