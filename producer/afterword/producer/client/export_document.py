@@ -10,10 +10,10 @@ from typing import Any
 from afterword.producer.client.memory_calls import Owner
 from afterword.shared.errors import MemoriesUnavailable
 
-#: The sections that hold any number of records, and those that hold one value.
+#: The sections that hold any number of records, and those that hold one value, with their text
+#: without any.
 _MANY = ("memories", "conversations", "jobs", "replies_given", "imported_turns")
-_SINGLE = ("memories_dropped", "usage", "erasure")
-
+_SINGLE = {"memories_dropped": "0", "usage": "null", "erasure": "null"}
 
 #: The piece that says how many rows of mem0 were left out.
 _DROPPED = re.compile(r'[\s,\]]*"memories_dropped": (\d+)')
@@ -65,7 +65,7 @@ class ExportDocument:
 
     def end(self) -> str:
         """Return the end of the document: sections without a record are empty in it."""
-        empty = (f",\n{_text(one)}: {'[]' if one in _MANY else 'null'}" for one in self._left)
+        empty = (f",\n{_text(one)}: {_SINGLE.get(one, '[]')}" for one in self._left)
         return f"{self._close()}{''.join(empty)}\n}}\n"
 
     def _close(self) -> str:
