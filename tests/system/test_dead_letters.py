@@ -202,6 +202,7 @@ def test_a_replay_says_what_holds_it_up(fleet: Fleet, letters: list[Job]) -> Non
     assert "  -> Open it if the reason is gone: afterword gate open remember --apply" in ran.stderr
     assert "The canary did not settle in time" in ran.stderr
     fleet.afterword("gate", "open", "remember", "--apply")
+    becomes(letters[0], TurnState.STORED)
 
 
 def test_a_filter_that_matches_nothing_says_so(crew: Fleet) -> None:
