@@ -6,8 +6,6 @@ with the library under it.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -22,12 +20,11 @@ from afterword.workers.adapters.mem0.sqlite.recipe import open_embedded
 from afterword.workers.ports import ChatMessage, Memories, Model, Prompt, Turn
 from afterword.workers.wiring import open_model
 from benchmarks.provider import AnswerTiming
-from tests.kit.waiting import wait_until
+from benchmarks.testbed import start_provider
 
 #: So many that reading the events, not opening the answer, is most of what is counted.
 DELTAS = 40
 
-_PATIENCE_S = 60.0
 _AT = datetime(2026, 10, 1, tzinfo=UTC)
 _PROMPT = Prompt(
     ("You are a helpful assistant.",),
@@ -49,13 +46,10 @@ class CallCounter:
 @contextmanager
 def served_claude(folder: Path) -> Iterator[str]:
     """Serve a stand-in of Claude; give its URL."""
-    port = folder / "port"
-    timing = AnswerTiming(deltas=DELTAS)
-    argv = [sys.executable, "-m", "benchmarks.provider", str(port), timing.as_json()]
-    with subprocess.Popen(argv) as server:  # noqa: S603 our own program
+    server, port = start_provider(folder, AnswerTiming(deltas=DELTAS))
+    with server:
         try:
-            wait_until(port.exists, "the stand-in of Claude listens", _PATIENCE_S)
-            yield f"http://127.0.0.1:{port.read_text()}"
+            yield f"http://127.0.0.1:{port}"
         finally:
             server.kill()
 

@@ -54,6 +54,17 @@ def run_json(module: str, *arguments: str, environ: Mapping[str, str] | None = N
     return json.loads(done.stdout)
 
 
+def start_provider(
+    folder: Path, timing: AnswerTiming, limit: RateLimit | None = None
+) -> tuple[subprocess.Popen[bytes], str]:
+    """Start the stand-in of the providers; return its process, and its port once it listens."""
+    port = folder / "port"
+    argv = [sys.executable, "-m", "benchmarks.provider", str(port), timing.as_json()]
+    server = subprocess.Popen(argv + ([limit.as_json()] if limit else []))  # noqa: S603 our own
+    wait_until(port.exists, "the stand-in of the providers listens", _PATIENCE_S)
+    return server, port.read_text()
+
+
 class MeasuredProcess:
     """The process of a design and its children: on one core, paused while others are measured."""
 
@@ -174,12 +185,7 @@ class Testbed:
         """Start Redis and the stand-in."""
         os.sched_setaffinity(0, {cores()[0]})  # children inherit it
         self.valkey.start()
-        port = self.folder / "port"
-        argv = [sys.executable, "-m", "benchmarks.provider", str(port), self._timing.as_json()]
-        argv += [self._limit.as_json()] if self._limit else []
-        self._server = subprocess.Popen(argv)  # noqa: S603 our own program
-        wait_until(port.exists, "the stand-in of the providers listens", _PATIENCE_S)
-        self._port = port.read_text()
+        self._server, self._port = start_provider(self.folder, self._timing, self._limit)
         return self
 
     def __exit__(self, *_: object) -> None:
