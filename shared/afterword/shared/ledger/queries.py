@@ -63,6 +63,9 @@ class Waits:
 #: Of what waits for nothing, or of which nobody knows what it waits for.
 NOT_KNOWN = Waits()
 
+#: The fields of a job that say what it waits for.
+_OF_WAITS = ("lane", "agenda", "tenant", "capped", "version")
+
 #: What a job, or the lane of its turn, waits for, by the place in which it is.
 _JOB_WAITS = {
     "hinted": _A_WORKER,
@@ -109,9 +112,7 @@ class Queries:
 
     async def status(self, job_id: str) -> JobStatus:
         """Return the status of a job; raises `JobNotFound`."""
-        names = (*_STATUS, *_USED, *EXTRACTION_FIELDS)
-        values = await self._fields(job_id, *names)
-        return _status(job_id, dict(zip(names, values, strict=True)))
+        return _status(job_id, await self._record(job_id, *_STATUS, *_USED, *EXTRACTION_FIELDS))
 
     async def progress(self, job_id: str) -> Progress:
         """Return how far a job is; raises `JobNotFound`."""
@@ -136,9 +137,8 @@ class Queries:
         Redis, and the moments of two may differ. Raises `JobNotFound` and `NewerRecord`.
         """
         status, reply = await self.status(job_id), await self.reply(job_id)
-        names = ("lane", "agenda", "worker", "replay_of", "replayed_as")
-        record = dict(zip(names, await self._fields(job_id, *names), strict=True))
-        waits = await self._waits(job_id, status)
+        record = await self._record(job_id, *_OF_WAITS, "worker", "replay_of", "replayed_as")
+        waits = await self._waits(job_id, status, record)
         return {
             **status.model_dump(exclude={"metadata"}),
             "lane": record["lane"],
@@ -153,11 +153,10 @@ class Queries:
 
     async def waits(self, job_id: str) -> Waits:
         """Return what a job, or then its turn, waits for; raises as `details` does."""
-        return await self._waits(job_id, await self.status(job_id))
+        status = await self.status(job_id)
+        return await self._waits(job_id, status, await self._record(job_id, *_OF_WAITS))
 
-    async def _waits(self, job_id: str, status: JobStatus) -> Waits:
-        names = ("lane", "agenda", "tenant", "capped", "version")
-        record = dict(zip(names, await self._fields(job_id, *names), strict=True))
+    async def _waits(self, job_id: str, status: JobStatus, record: Mapping[str, Any]) -> Waits:
         if status.state in (JobState.QUEUED, JobState.RUNNING):
             words, agenda, name, code = _JOB_WAITS, record["agenda"], job_id, status.code
         elif status.turn in (TurnState.PENDING, TurnState.WRITING):
@@ -286,6 +285,9 @@ class Queries:
         reply = await self.reply(job_id) if row.get("type") == "final" else None
         with reading(job_id):
             return Event.model_validate({"id": event_id, "reply": reply} | row)
+
+    async def _record(self, job_id: str, *names: str) -> dict[str, Any]:
+        return dict(zip(names, await self._fields(job_id, *names), strict=True))
 
     async def _fields(self, job_id: str, *names: str) -> list[Any]:
         key = self._shards.keys_of(check_job_id(job_id)).job(job_id)
