@@ -15,8 +15,8 @@ from afterword.shared.errors import (
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import GateState
 from afterword.shared.lifecycle import JobState
+from afterword.shared.names import gate_of
 from afterword.shared.settings import Settings
-from afterword.workers.gate import gate_of
 from tests.kit.failures.row import judged
 from tests.kit.ledger.builder import LedgerInspector, submit_job
 from tests.usecase.test_respond import Desk

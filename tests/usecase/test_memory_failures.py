@@ -7,8 +7,8 @@ import pytest
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import GateState
 from afterword.shared.lifecycle import TurnState
+from afterword.shared.names import REMEMBER_GATE
 from afterword.shared.settings import Settings
-from afterword.workers.gate import REMEMBER
 from tests.kit.failures.row import FailureRow
 from tests.kit.ledger.builder import LedgerInspector, lane_of, submit_and_answer
 from tests.kit.ledger.lane_writer import FailingMemories, LaneWriter
@@ -46,7 +46,7 @@ async def test_a_turn_and_its_gate_fare_as_the_table_says(
 
     writer.memories.recover()
     if shut_after is not None:
-        inspector.end_pause(REMEMBER)
+        inspector.end_pause(REMEMBER_GATE)
     for user in users:
         if inspector.places(lane_of(user)):
             inspector.make_due(lane_of(user))

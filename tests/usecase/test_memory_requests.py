@@ -16,10 +16,9 @@ from afterword.shared.ledger.dead_letter_records import ReplayOutcome
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.memory_requests import MAX_OPEN, Hold, MemoryAction
 from afterword.shared.lifecycle import TurnState
-from afterword.shared.names import memory_key
+from afterword.shared.names import RECALL_GATE, REMEMBER_GATE, memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.background.late_copies import LateCopyRemover
-from afterword.workers.gate import RECALL, REMEMBER
 from afterword.workers.kept_text import KeptText
 from afterword.workers.memories import requests
 from afterword.workers.memories.erase import Eraser
@@ -184,7 +183,8 @@ async def test_a_page_after_no_page_is_refused(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gate", "action", "other"), [(RECALL, "list", "delete"), (REMEMBER, "delete", "list")]
+    ("gate", "action", "other"),
+    [(RECALL_GATE, "list", "delete"), (REMEMBER_GATE, "delete", "list")],
 )
 async def test_while_mem0s_gate_is_shut_the_answer_comes_at_once(
     desk: Desk, gate: str, action: MemoryAction, other: MemoryAction

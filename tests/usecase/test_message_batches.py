@@ -28,11 +28,11 @@ from afterword.shared.events import (
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.message_batches import OpenMessageBatch
 from afterword.shared.lifecycle import TurnState
+from afterword.shared.names import REMEMBER_GATE
 from afterword.shared.settings import Settings
 from afterword.workers import wiring
 from afterword.workers.adapters.claude.client import Claude
 from afterword.workers.adapters.mem0.extraction import parse_facts
-from afterword.workers.gate import REMEMBER
 from afterword.workers.memories import message_batches
 from afterword.workers.memories.message_batches import (
     BatchedModel,
@@ -366,7 +366,7 @@ async def test_facts_that_were_answered_are_not_paid_for_again_when_memory_fails
     fleet.memories.fail("add", Unavailable("store_unavailable"))
     await fleet.write("ann")
     assert await fleet.states([turn]) == {TurnState.PENDING}
-    fleet.inspector.end_pause(REMEMBER)
+    fleet.inspector.end_pause(REMEMBER_GATE)
     await fleet.write("ann")
 
     assert await fleet.states([turn]) == {TurnState.STORED}
@@ -496,7 +496,7 @@ async def test_a_canary_whose_turn_goes_into_a_batch_opens_the_gate(fleet: Fleet
     fleet.memories.fail("add", AccessDenied("key_refused"))
     await fleet.write("ann")
     assert [gate.state for gate in await fleet.ledger.gates.not_open()] == ["shut"]
-    fleet.inspector.end_pause(REMEMBER)
+    fleet.inspector.end_pause(REMEMBER_GATE)
     await fleet.write("bob")
     await fleet.writer.gates.flush()
 

@@ -10,8 +10,9 @@ import pytest
 from afterword.shared.errors import AccessDenied, NoSuchModel, ProviderError, Rejected, Unavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import CallOutcome, CallReport, GateState
+from afterword.shared.names import RECALL_GATE, REMEMBER_GATE
 from afterword.workers.background.probes import IDLE_S, UNSEEN, Probes
-from afterword.workers.gate import RECALL, REMEMBER, GateClient
+from afterword.workers.gate import GateClient
 from tests.conftest import ROOT
 from tests.kit.fakes.memory import FakeMemories
 from tests.kit.fakes.model import FakeModel
@@ -50,7 +51,7 @@ def quiet(ledger: Ledger, inspector: LedgerInspector) -> Quiet:
     return Quiet(ledger, inspector)
 
 
-@pytest.mark.parametrize("name", [CLAUDE, RECALL, REMEMBER])
+@pytest.mark.parametrize("name", [CLAUDE, RECALL_GATE, REMEMBER_GATE])
 async def test_a_gate_opens_although_nobody_has_work(
     quiet: Quiet, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -86,17 +87,17 @@ def test_the_documents_name_what_a_free_call_cannot_see() -> None:
 
 
 async def test_each_kind_of_worker_tests_what_it_calls(quiet: Quiet) -> None:
-    for name in (CLAUDE, RECALL):
+    for name in (CLAUDE, RECALL_GATE):
         await quiet.shut(name)
     await quiet.probe(replies=False)
     assert set((await quiet.states()).values()) == {GateState.SHUT}
 
-    await quiet.shut(REMEMBER)
+    await quiet.shut(REMEMBER_GATE)
     await quiet.probe(writes=False)
     assert await quiet.states() == {
         CLAUDE: GateState.OPENING,
-        RECALL: GateState.OPENING,
-        REMEMBER: GateState.SHUT,
+        RECALL_GATE: GateState.OPENING,
+        REMEMBER_GATE: GateState.SHUT,
     }
 
 

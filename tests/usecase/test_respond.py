@@ -33,9 +33,9 @@ from afterword.shared.events import (
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import GateDecision, GateState
 from afterword.shared.lifecycle import JobState, TurnState
-from afterword.shared.names import lane_tag, memory_key
+from afterword.shared.names import RECALL_GATE, gate_of, lane_tag, memory_key
 from afterword.shared.settings import Settings
-from afterword.workers.gate import RECALL, GateClient, gate_of
+from afterword.workers.gate import GateClient
 from afterword.workers.leases import Leases
 from afterword.workers.ports import (
     Answer,
@@ -688,7 +688,7 @@ async def test_replies_go_on_while_the_gates_cannot_be_asked(
 
     monkeypatch.setattr(ledger.gates, "request", broken)
     monkeypatch.setattr(ledger.gates, "report_outcome", broken)
-    for name in (RECALL, gate_of(settings.model)):
+    for name in (RECALL_GATE, gate_of(settings.model)):
         desk.gates.receive(f"shut {name}")
     job_id = await submit_job(ledger)
 

@@ -11,10 +11,9 @@ import pytest
 from afterword.shared.errors import BadAnswer, ProviderError, Rejected, Unavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.lifecycle import TurnState
-from afterword.shared.names import memory_key
+from afterword.shared.names import REMEMBER_GATE, memory_key
 from afterword.shared.settings import Settings
 from afterword.workers.background.deduplicator import Deduplicator
-from afterword.workers.gate import REMEMBER
 from afterword.workers.ports import AddResult, Exchange, Turn
 from tests.kit.ledger.builder import LedgerInspector, claim_lane, lane_of, submit_and_answer
 from tests.kit.ledger.lane_writer import FailingMemories, LaneWriter
@@ -69,7 +68,7 @@ async def write_all(lane_writer: LaneWriter, inspector: LedgerInspector) -> None
         if not inspector.lane(lane_of()):
             return
         inspector.make_due(lane_of())
-        inspector.end_pause(REMEMBER)
+        inspector.end_pause(REMEMBER_GATE)
         await lane_writer.write()
     raise AssertionError("the lane never ends")
 

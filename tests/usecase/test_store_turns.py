@@ -32,10 +32,9 @@ from afterword.shared.events import (
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.ledger.records import GateState
 from afterword.shared.lifecycle import TurnState
-from afterword.shared.names import lane_tag, memory_key
+from afterword.shared.names import REMEMBER_GATE, lane_tag, memory_key
 from afterword.shared.settings import Settings
 from afterword.workers import gate
-from afterword.workers.gate import REMEMBER
 from afterword.workers.memories import lane
 from afterword.workers.ports import (
     AddOutcome,
@@ -259,7 +258,7 @@ async def test_an_add_that_cannot_be_asked_after_is_not_made_again(
     lane_writer.memories.fail("follow", error)
     for _ in range(2):
         inspector.make_due(lane_of())
-        inspector.end_pause(REMEMBER)
+        inspector.end_pause(REMEMBER_GATE)
         await lane_writer.write()
 
     assert lane_writer.calls.count("add") == 1
@@ -346,7 +345,7 @@ async def write_again_and_again(
     for _ in range(times):
         for user in users:
             inspector.make_due(lane_of(user))
-            inspector.end_pause(REMEMBER)
+            inspector.end_pause(REMEMBER_GATE)
             await lane_writer.write(lane_of(user))
     await lane_writer.gates.flush()
 
@@ -366,7 +365,7 @@ async def test_an_add_that_is_pending_for_ever_is_an_outage_of_mem0(
     await write_again_and_again(lane_writer, inspector, users, times=12)
 
     (gate,) = await ledger.gates.not_open()
-    assert (gate.name, gate.code, gate.fault) == (REMEMBER, "pending_too_long", Fault.PROVIDER)
+    assert (gate.name, gate.code, gate.fault) == (REMEMBER_GATE, "pending_too_long", Fault.PROVIDER)
     assert lane_writer.calls.count("add") == len(users), "nothing is added again"
     for turn in turns:
         status = await ledger.queries.status(turn)
@@ -383,7 +382,9 @@ async def test_an_add_that_is_pending_for_ever_is_an_outage_of_mem0(
 
 @pytest.mark.finding(24)
 @pytest.mark.parametrize(
-    ("polls", "shut"), [(0, []), (100_000, [REMEMBER])], ids=["others end", "others are accepted"]
+    ("polls", "shut"),
+    [(0, []), (100_000, [REMEMBER_GATE])],
+    ids=["others end", "others are accepted"],
 )
 async def test_adds_that_hang_shut_the_gate_unless_others_end(
     impatient: Settings, ledger: Ledger, inspector: LedgerInspector, polls: int, shut: list[str]
@@ -448,7 +449,7 @@ async def test_adds_that_mem0_cannot_process_shut_the_gate(
         await lane_writer.write(lane_of(user))
 
     (gate,) = await ledger.gates.not_open()
-    assert (gate.name, gate.code) == (REMEMBER, "event_failed")
+    assert (gate.name, gate.code) == (REMEMBER_GATE, "event_failed")
     spent = [int(inspector.job(turn)["turn_attempts"]) for turn in turns]
     assert spent == [1] * 5 + [0] * 3, "those behind the gate spend nothing"
 
@@ -467,7 +468,7 @@ async def test_an_event_that_mem0_forgets_each_time_is_an_outage(
     await write_again_and_again(lane_writer, inspector, ("ann",), times=2 * 8)
 
     (gate,) = await ledger.gates.not_open()
-    assert (gate.name, gate.code) == (REMEMBER, "event_gone")
+    assert (gate.name, gate.code) == (REMEMBER_GATE, "event_gone")
     assert await turn_of(ledger, turn_id) is TurnState.PENDING
     assert inspector.job(turn_id)["turn_attempts"] == "0"
 
@@ -493,7 +494,7 @@ async def test_events_that_were_lost_in_an_outage_do_not_prolong_it(
     await lane_writer.write()
 
     lane_writer.memories.fail("follow", error, times=len(users))
-    inspector.end_pause(REMEMBER)
+    inspector.end_pause(REMEMBER_GATE)
     for user in (*users, "ann"):
         inspector.make_due(lane_of(user))
         await lane_writer.write(lane_of(user))
@@ -575,7 +576,7 @@ async def test_a_look_that_fails_leaves_the_outcome_unknown(
     for _ in range(3):
         await lane_writer.write()
         inspector.make_due(lane_of())
-        inspector.end_pause(REMEMBER)
+        inspector.end_pause(REMEMBER_GATE)
 
     assert lane_writer.calls == ["add", "find", "find"]
     assert lane_writer.memories.turns(ANN) == [turn_id]
@@ -686,7 +687,7 @@ async def test_before_a_shut_gate_a_lane_waits_and_no_attempt_begins(
     assert await turn_of(ledger, turn_id) is TurnState.PENDING
     assert 29 < inspector.waits_s(lane_of()) < 32
 
-    inspector.end_pause(REMEMBER)
+    inspector.end_pause(REMEMBER_GATE)
     inspector.make_due(lane_of())
     await lane_writer.write()
     assert await turn_of(ledger, turn_id) is TurnState.STORED
@@ -711,7 +712,7 @@ async def test_a_writer_that_is_stopped_as_the_canary_makes_way(
     lane_writer.memories.fail("add", RateLimited("rate_limited", retry_after_s=30))
     turn_id = await submit_and_answer(ledger, "I prefer Celsius.")
     await lane_writer.write()
-    inspector.end_pause(REMEMBER)
+    inspector.end_pause(REMEMBER_GATE)
     inspector.make_due(lane_of())
     hang = lane_writer.memories.hang("add")
     work = asyncio.create_task(lane_writer.write())
@@ -740,7 +741,7 @@ async def test_outages_bury_nothing_however_long_they_last(
         await lane_writer.write()
         assert inspector.waits_s(lane_of()) <= LONGEST_OUTAGE_PAUSE_S
         inspector.make_due(lane_of())
-        inspector.end_pause(REMEMBER)
+        inspector.end_pause(REMEMBER_GATE)
 
     await lane_writer.write()
 
@@ -762,7 +763,7 @@ async def test_an_operators_fault_pauses_the_lane_and_spends_no_attempt(
 
     assert inspector.waits_s(lane_of()) == pytest.approx(OPERATOR_PAUSE_S * 1.05, rel=0.06)
     (gate,) = await ledger.gates.not_open()
-    assert (gate.name, gate.state, gate.code) == (REMEMBER, GateState.SHUT, error.code)
+    assert (gate.name, gate.state, gate.code) == (REMEMBER_GATE, GateState.SHUT, error.code)
     inspector.make_due(lane_of())
     assert (await claim_lane(ledger)).turns[0].attempts == 0
 

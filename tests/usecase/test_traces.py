@@ -26,13 +26,13 @@ from afterword.shared.contracts import Usage
 from afterword.shared.errors import BadAnswer, Rejected, Unavailable
 from afterword.shared.ledger.ledger import Ledger
 from afterword.shared.logs import JsonFormatter, log_event
-from afterword.shared.names import memory_key
+from afterword.shared.names import gate_of, memory_key
 from afterword.shared.observer import bound, subscribe, unsubscribe
 from afterword.shared.settings import Settings
 from afterword.shared.spans import PROCESS, PUBLISH, RECALL, SEND, STORE, WAIT
 from afterword.shared.trace_context import context_of, trace_of
 from afterword.shared.traces import recorder_in_use
-from afterword.workers.gate import GateClient, gate_of
+from afterword.workers.gate import GateClient
 from afterword.workers.leases import Leases
 from afterword.workers.ports import Turn
 from afterword.workers.replies.model_call import ModelCaller

@@ -15,6 +15,11 @@ from afterword.shared.errors import JobNotFound
 REPLIES = "replies"
 MEMORIES = "memories"
 
+#: The gates before searches in memory and before writes to it; each model has one of its own.
+RECALL_GATE = "recall"
+REMEMBER_GATE = "remember"
+_MODELS = "claude/"
+
 RUN_TASK = "afterword.run"
 WRITE_TASK = "afterword.write"
 
@@ -31,6 +36,16 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 #: What no bare memory key holds: mem0 refuses white space, and other keys are made of the rest.
 _UNSAFE = re.compile(r"[\s/%]")
 _JOB_ID = re.compile(rf"j[0-9a-f]{{{_SHARD_DIGITS}}}_[0-9a-f]{{32}}")
+
+
+def gate_of(model: str) -> str:
+    """Return the name of the gate before a model."""
+    return f"{_MODELS}{model}"
+
+
+def model_of(gate: str) -> str | None:
+    """Return the model behind a gate, None if it is not a model's."""
+    return gate.removeprefix(_MODELS) if gate.startswith(_MODELS) else None
 
 
 def memory_key(tenant: str, user_id: str) -> str:

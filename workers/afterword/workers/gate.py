@@ -22,13 +22,10 @@ from afterword.shared.errors import (
 from afterword.shared.events import GateCanarySent, GateClosed, GateOpened, GateUnknown
 from afterword.shared.ledger.gates import Gates
 from afterword.shared.ledger.records import CallOutcome, CallReport, Gate, GateDecision, GateState
+from afterword.shared.names import RECALL_GATE
 from afterword.shared.observer import emit
 from afterword.workers.ports import EventFailed
 from afterword.workers.rules import retry_policy as policy
-
-_MODELS = "claude/"
-RECALL = "recall"
-REMEMBER = "remember"
 
 #: If Redis does not say within this time how a gate stands, it counts as open: a gate never delays
 #: a reply for longer, and never fails one.
@@ -47,16 +44,6 @@ LATE_S = 1.0
 
 #: The code of a gate that is shut because the provider said that our rate limit is used up.
 BUDGET_USED_UP = "budget_used_up"
-
-
-def gate_of(model: str) -> str:
-    """Return the name of the gate before a model."""
-    return f"{_MODELS}{model}"
-
-
-def model_of(name: str) -> str | None:
-    """Return the model behind a gate, None if it is not a model's."""
-    return name.removeprefix(_MODELS) if name.startswith(_MODELS) else None
 
 
 class GateShut(Exception):
@@ -129,7 +116,7 @@ class GateClient:
         if not message:
             self.report_later(self._refresh_again())
             return
-        if word == "late" and name == RECALL:
+        if word == "late" and name == RECALL_GATE:
             self._late_until = self._clock() + LATE_S
         known = word in (GateState.SHUT, GateState.DOUBTED)  # a newer build may say more
         if name and known and (word == GateState.SHUT or name not in self._views):

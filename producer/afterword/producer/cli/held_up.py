@@ -20,13 +20,12 @@ from afterword.shared.errors import AfterwordError
 from afterword.shared.ledger.dead_letter_records import DeadLetterKind
 from afterword.shared.ledger.order_records import STOPPING, OrderKind, SteeringOrder
 from afterword.shared.ledger.records import Gate, GateState, Overview
+from afterword.shared.names import REMEMBER_GATE, gate_of, model_of
 from afterword.shared.settings import Settings
 
 #: What holds a run up is looked for so often, in seconds, once it has stood still for `STILL_S`.
 LOOK_S = 1.0
 STILL_S = 3.0
-
-_REMEMBER, _MODELS = "remember", "claude/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,8 @@ def _gates_before(
     concerned: Concerned, gates: Sequence[Gate], settings: Settings
 ) -> Sequence[Gate]:
     """Return the gates that stand before the work; mem0 of one's own asks a model for facts."""
-    of_models = [gate for gate in gates if gate.name.startswith(_MODELS)]
-    before = [gate for gate in gates if gate.name == _REMEMBER and concerned.turns]
+    of_models = [gate for gate in gates if model_of(gate.name)]
+    before = [gate for gate in gates if gate.name == REMEMBER_GATE and concerned.turns]
     if concerned.turns and settings.backend == "selfhosted":
         return [*before, *of_models]
     return [*before, *(_without_fallback(of_models, settings) if concerned.jobs else [])]
@@ -84,7 +83,7 @@ def _gates_before(
 
 def _without_fallback(gates: Sequence[Gate], settings: Settings) -> Sequence[Gate]:
     """Return the gates behind which nobody else replies: a fallback does for a model before it."""
-    chain = {f"{_MODELS}{model}" for model in (settings.model, *settings.fallback_models)}
+    chain = {gate_of(model) for model in (settings.model, *settings.fallback_models)}
     if chain <= {gate.name for gate in gates if gate.state is GateState.SHUT}:
         return gates
     return [gate for gate in gates if gate.name not in chain]

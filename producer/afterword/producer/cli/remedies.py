@@ -13,9 +13,7 @@ from afterword.shared.errors import Fault
 from afterword.shared.ledger.queries import NOT_KNOWN, Waits
 from afterword.shared.ledger.records import Gate, GateState, Overview
 from afterword.shared.lifecycle import JobState
-
-#: The gates before the models begin so.
-_MODELS = "claude/"
+from afterword.shared.names import gate_of, model_of
 
 NOTHING = "Nothing to do: it is tried again by itself"
 _KEY = "Set ANTHROPIC_API_KEY to a valid one and restart the workers"
@@ -140,7 +138,7 @@ def of_gate(gate: Gate) -> str:
     """Return what to do about a gate that is shut, for a person."""
     if gate.by:
         return f"Open it if the reason is gone: afterword gate open {gate.name} --apply"
-    known = OF_A_MODEL if gate.name.startswith(_MODELS) else OF_MEMORY
+    known = OF_A_MODEL if model_of(gate.name) else OF_MEMORY
     _, cure = known.get(gate.code, ("", _BY_FAULT.get(gate.fault, "")))
     return cure
 
@@ -184,10 +182,8 @@ def _of_waiting(status: JobStatus, waits: Waits, now: datetime) -> Trouble:
 
 def _shut_gate(gates: Sequence[Gate], model: str) -> Gate | None:
     """Return the gate that is shut before this model, or before another one if that is not."""
-    shut = [
-        gate for gate in gates if gate.state is GateState.SHUT and gate.name.startswith(_MODELS)
-    ]
-    return min(shut, key=lambda gate: gate.name != _MODELS + model, default=None)
+    shut = [gate for gate in gates if gate.state is GateState.SHUT and model_of(gate.name)]
+    return min(shut, key=lambda gate: gate.name != gate_of(model), default=None)
 
 
 def _of_gate(gate: Gate, status: JobStatus, now: datetime) -> Trouble:

@@ -9,7 +9,8 @@ from functools import partial
 
 from afterword.shared.errors import Fault, ProviderError, Unavailable
 from afterword.shared.ledger.records import GateState
-from afterword.workers.gate import RECALL, REMEMBER, GateClient, GateShut, Permit, model_of
+from afterword.shared.names import RECALL_GATE, REMEMBER_GATE, model_of
+from afterword.workers.gate import GateClient, GateShut, Permit
 from afterword.workers.ports import Memories, Model
 
 #: Work that waits tests a gate sooner than this after its pause: a probe is for a quiet fleet.
@@ -57,9 +58,9 @@ class Probes:
         model, memories = model_of(name), self._memories
         if model is not None:
             return partial(self._model.check, model) if self._model else None
-        if name == RECALL and memories and self._model:
+        if name == RECALL_GATE and memories and self._model:
             return partial(memories.search, _NOBODY, "are you well?", 1)
-        if name == REMEMBER and memories and self._writes:
+        if name == REMEMBER_GATE and memories and self._writes:
             return partial(memories.find, _NOBODY, "probe")
         return None
 

@@ -13,10 +13,10 @@ from afterword.shared.events import LaneOvertaken, MemoryRequestAnswered
 from afterword.shared.ledger.memory_requests import MemoryRequest, MemoryRequests
 from afterword.shared.ledger.turns import Turns
 from afterword.shared.memory_contracts import Memory, MemoryPage
-from afterword.shared.names import lane_tag, owner_of, user_of
+from afterword.shared.names import RECALL_GATE, REMEMBER_GATE, lane_tag, owner_of, user_of
 from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.workers import ports
-from afterword.workers.gate import RECALL, REMEMBER, GateClient, GateShut
+from afterword.workers.gate import GateClient, GateShut
 from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import Leases
 from afterword.workers.memories.change_memories import (
@@ -76,7 +76,7 @@ class RequestAnswerer:
         """Return what was asked for, or a code that says why not."""
         changes = request.action in ("edit", "delete")
         try:
-            async with self._let_through(REMEMBER if changes else RECALL):
+            async with self._let_through(REMEMBER_GATE if changes else RECALL_GATE):
                 return {"result": await self._carry_out(request)}
         except LeaseLost:
             raise

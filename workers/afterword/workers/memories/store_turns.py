@@ -21,12 +21,12 @@ from afterword.shared.events import (
 from afterword.shared.ledger.records import LaneClaim, WaitingTurn
 from afterword.shared.ledger.spending import Spending
 from afterword.shared.ledger.turns import Turns
-from afterword.shared.names import user_of
+from afterword.shared.names import REMEMBER_GATE, user_of
 from afterword.shared.observer import bound, emit, emit_internal_error
 from afterword.shared.settings import Settings
 from afterword.shared.tenant_classes import class_of
 from afterword.shared.trace_context import trace_of
-from afterword.workers.gate import REMEMBER, GateClient, GateShut, Permit
+from afterword.workers.gate import GateClient, GateShut, Permit
 from afterword.workers.kept_text import KeptText
 from afterword.workers.leases import Leases
 from afterword.workers.memories.add_batch import BatchAdder
@@ -103,7 +103,9 @@ class TurnWriter:
         """Store one batch unless mem0's gate is shut; return false if the lane was released."""
         await self._gates.yield_to_recall()
         try:
-            permit = await self._gates.enter(REMEMBER, canary_s=self._settings.write_timeout_s + 1)
+            permit = await self._gates.enter(
+                REMEMBER_GATE, canary_s=self._settings.write_timeout_s + 1
+            )
         except GateShut as shut:
             await self._lanes.release_lane(claim, shut.retry_after_s, shut.code)
             emit(LaneReleased, code=shut.code, delay_s=shut.retry_after_s)
@@ -162,7 +164,7 @@ class TurnWriter:
             return None
         lost = isinstance(error, (EventGone, EventFailed)) and batch[0].event_id is not None
         if lost and permit.canary:
-            return GateShut(REMEMBER, policy.FIRST_PAUSE_S, error.code)
+            return GateShut(REMEMBER_GATE, policy.FIRST_PAUSE_S, error.code)
         return await permit.report_failure(error)
 
     async def _settle(self, claim: LaneClaim, batch: Batch, added: AddResult) -> bool:

@@ -26,9 +26,10 @@ from afterword.shared.events import (
     tokens_told,
 )
 from afterword.shared.ledger.attempt_note import AttemptNote
+from afterword.shared.names import gate_of
 from afterword.shared.observer import emit
 from afterword.shared.settings import ReplySettings
-from afterword.workers.gate import GateClient, GateShut, Permit, gate_of
+from afterword.workers.gate import GateClient, GateShut, Permit
 from afterword.workers.ports import Answer, Model, Prompt
 from afterword.workers.quotas import NotAdmitted, QuotaClient, Reservation, Wanted
 from afterword.workers.rules.token_meter import TokenMeter

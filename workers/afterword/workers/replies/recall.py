@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from afterword.shared.errors import ProviderError, Unavailable
 from afterword.shared.events import ForeignMemoriesDropped, RecallFailed
 from afterword.shared.ledger.attempt_note import MOST_LEFT_OUT
+from afterword.shared.names import RECALL_GATE
 from afterword.shared.observer import emit, emit_internal_error
 from afterword.shared.time_limit import TimeLimit
-from afterword.workers.gate import RECALL, GateClient, GateShut, Permit
+from afterword.workers.gate import GateClient, GateShut, Permit
 from afterword.workers.ports import Recall, RecalledMemory, SearchResult
 from afterword.workers.replies.both_ends import BothEnds, Searchable
 from afterword.workers.replies.recall_queue import RecallQueue
@@ -117,14 +118,14 @@ class Recaller:
             return _unavailable(None, Unavailable("recall_queue"))
         finally:
             if now() - began > budget_s:
-                self._gates.announce_late(RECALL)
+                self._gates.announce_late(RECALL_GATE)
 
     async def _search(self, owner: str, query: str, deadline: float) -> Recall:
         permit, began = None, asyncio.get_running_loop().time()
         assert self._memories is not None
         try:
             with TimeLimit(deadline):
-                permit = await self._gates.try_enter(RECALL, canary_s=deadline - began + 1)
+                permit = await self._gates.try_enter(RECALL_GATE, canary_s=deadline - began + 1)
                 rows = ROWS_PER_PLACE * self._limit
                 found = await self._memories.search(owner, query, rows)
             self._succeeded_at = asyncio.get_running_loop().time()

@@ -21,6 +21,7 @@ from afterword.shared.ledger.dead_letter_records import ReplayState
 from afterword.shared.ledger.order_records import SteeringOrder
 from afterword.shared.ledger.records import Account
 from afterword.shared.ledger.samples import Sample
+from afterword.shared.names import RECALL_GATE, REMEMBER_GATE, gate_of
 
 #: Rows of a list that a page shows.
 ROWS = 50
@@ -139,11 +140,11 @@ async def _tenant(visit: Visit, tenant: str, accounts: Sequence[Account]) -> dic
 async def gates(visit: Visit) -> Response:
     """Show the providers that are not called, and why."""
     settings = visit.console.settings
-    names = [f"claude/{model}" for model in (settings.model, *settings.fallback_models)]
+    names = [gate_of(model) for model in (settings.model, *settings.fallback_models)]
     return visit.page(
         "gates.html",
         gates=await visit.operator.gates(),
-        names=[*dict.fromkeys(names), "recall", "remember"],
+        names=[*dict.fromkeys(names), RECALL_GATE, REMEMBER_GATE],
     )
 
 
